@@ -1,0 +1,127 @@
+"""The command line: one sub-command a stage, and a few for people.
+
+Stages are imported when they are called, so that `mimic --help` costs nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from mimic import config
+from mimic.errors import BadInput
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file; its folder is the workspace.")]
+DEFAULT_PARAMS = Path("params.yaml")
+
+
+@app.command(rich_help_panel="Pipeline")
+def synthesize(kind: Annotated[str, typer.Argument(help="rooms, phone, frames or nyu")], params: ParamsFile = DEFAULT_PARAMS) -> None:
+    """Generate embedded raw data: .glb rooms, phone-like videos, numbered frames, a labelled depth set."""
+    from mimic import synthesize as stage
+
+    stage.main(config.load(params), params.parent, kind)
+
+
+@app.command(rich_help_panel="Pipeline")
+def ingest(source: str, params: ParamsFile = DEFAULT_PARAMS) -> None:
+    """List what raw data a source holds: clips, bytes, frames, hashes."""
+    from mimic import ingest as stage
+
+    stage.main(config.load(params), params.parent, source)
+
+
+@app.command(rich_help_panel="Pipeline")
+def mine(source: str, params: ParamsFile = DEFAULT_PARAMS) -> None:
+    """Mine pairs of overlapping views from a source into shards."""
+    from mimic import mine as stage
+
+    stage.main(config.load(params), params.parent, source)
+
+
+@app.command(rich_help_panel="Pipeline")
+def assemble(dataset: str, params: ParamsFile = DEFAULT_PARAMS) -> None:
+    """Write a dataset's manifest: rows that point into shards, split by scene, nested, without duplicates."""
+    from mimic import assemble as stage
+
+    stage.main(config.load(params), params.parent, dataset)
+
+
+@app.command(rich_help_panel="Pipeline")
+def pretrain(run: str, params: ParamsFile = DEFAULT_PARAMS) -> None:
+    """Pretrain an encoder; re-running resumes where it stopped."""
+    from mimic import pretrain as stage
+
+    stage.main(config.load(params), params.parent, run)
+
+
+@app.command(rich_help_panel="Pipeline")
+def evaluate(run: str, task: str, params: ParamsFile = DEFAULT_PARAMS) -> None:
+    """Measure an encoder on a task."""
+    from mimic import evaluate as stage
+
+    stage.main(config.load(params), params.parent, run, task)
+
+
+@app.command(rich_help_panel="Pipeline")
+def report(params: ParamsFile = DEFAULT_PARAMS) -> None:
+    """Write report/index.html: pairs, reconstructions, depth maps, losses, results."""
+    from mimic import report as stage
+
+    stage.main(config.load(params), params.parent)
+
+
+@app.command(rich_help_panel="Your own data")
+def pairs(
+    paths: Annotated[list[Path], typer.Argument(help="Videos, image folders or .glb scenes")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pair shards")],
+    params: ParamsFile = DEFAULT_PARAMS,
+    spacing_s: Annotated[Optional[float], typer.Option(help="Seconds between video frames; default: the params file's")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON")] = False,
+) -> None:
+    """Mine videos, image folders or .glb scenes given here."""
+    from mimic import mine as stage
+
+    stage.pairs(config.load(params), paths, out, spacing_s=spacing_s, as_json=as_json)
+
+
+@app.command(rich_help_panel="Your own data")
+def pair(
+    a: Path,
+    b: Path,
+    params: ParamsFile = DEFAULT_PARAMS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON")] = False,
+    plot: Annotated[Optional[Path], typer.Option(help="Write a picture of the matched patches")] = None,
+) -> None:
+    """Explain one pair of images: matches, homography, overlap, and what would become of it."""
+    from mimic import mine as stage
+
+    stage.pair(config.load(params), a, b, as_json=as_json, plot=plot)
+
+
+@app.command(rich_help_panel="Results")
+def compare(params: ParamsFile = DEFAULT_PARAMS, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """Print the results table: runs by tasks, with dataset and digest."""
+    from mimic import report as stage
+
+    stage.compare(config.load(params), params.parent, as_json=as_json)
+
+
+def main() -> None:
+    """Entry point: bad input and a full disk are one line and a non-zero exit; a bug keeps its traceback."""
+    try:
+        app()
+    except BadInput as error:
+        print(f"mimic: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or "the workspace"
+        print(f"mimic: disk full while writing {where}; nothing finished is lost: free space and run the same command again", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,368 @@
+"""The typed mirror of params.yaml: every number of every stage, and no default anywhere in Python.
+
+A stage is handed its own section; pure code is handed the numbers. Fractions, not percent;
+suffixes `_px`, `_deg`, `_m`, `_s`; `null` in YAML means "no limit" or "off" and is written out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mimic.errors import BadInput
+
+T = TypeVar("T")
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """Base of every section: immutable, and a key that does not exist is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# ---------------------------------------------------------------------------- sources: where raw data lies
+
+
+class SourceBase(Section):
+    root: Path  # folder that holds the raw data; never written to
+    tracked_by: Path  # DVC ingests again when this changes: the root itself, or any small file beside terabytes
+    licence: str  # carried into every manifest
+    sharpness_min: float  # variance of the Laplacian (8-bit grey); views below it are BLURRED; 0 = off
+    limit_clips: Count | None  # mine only the first clips, in order; null = all
+
+
+class Videos(SourceBase):
+    """Video files: frames at a fixed spacing, each paired with the next (MIMIC, appendix A)."""
+
+    reader: Literal["videos"]
+    spacing_s: Annotated[float, Field(gt=0)]
+    retry_spacing_s: Annotated[float, Field(gt=0)] | None  # tried when the pair is TOO_SIMILAR
+    crop_bottom: Fraction  # share of the height cut off below (captions)
+
+
+class Images(SourceBase):
+    """Folders of images: numbered frames (`neighbours`) or an unordered set (`all`)."""
+
+    reader: Literal["images"]
+    pairing: Literal["neighbours", "all"]
+    stride: Positive  # neighbours: distance between the two frames of a pair
+    advance: Positive  # neighbours: distance between the first frames of two pairs
+    group_max: Positive  # all: a folder with more images than this is refused, its pairs would be too many
+
+
+class Scenes(SourceBase):
+    """Textured .glb scenes that an agent walks through (MIMIC, section 3 and appendix A)."""
+
+    reader: Literal["scenes"]
+    engine: Literal["embree"]
+    up: Literal["y", "z", "auto"]  # auto: z, Habitat's rule for bare .glb, unless a stage_config.json beside it says otherwise
+    positions: Positive  # tries per scene
+    headings: Positive  # views per position, equally spaced over 360 degrees
+    render_px: Positive  # rendered square; the centre mine.size_px of it is kept
+    hfov_deg: Annotated[float, Field(gt=0, lt=180)]
+    height_m: tuple[float, float]  # camera height, drawn once per scene
+    step_m: tuple[float, float]  # length of each of the two steps
+    turn_deg: Annotated[float, Field(gt=0)]  # turns are multiples of it
+    island_radius_min_m: float  # smaller walkable islands (table tops) are skipped
+    texture_max_px: Positive
+    lod_bias: float  # mip level offset; negative is sharper
+
+
+Source = Annotated[Videos | Images | Scenes, Field(discriminator="reader")]
+
+
+# ---------------------------------------------------------------------------- stages
+
+
+class Rooms(Section):
+    """Procedural furnished worlds (spec: unique textures, furniture, doors)."""
+
+    scenes: Positive
+    first_seed: Count
+    width_m: float
+    depth_m: float
+    height_m: float
+    texture_px: Positive
+
+
+class Phone(Section):
+    """Phone-like videos: a hand-held camera carried through a room; portrait frames stored sideways with a display matrix."""
+
+    videos: Positive
+    first_seed: Count
+    seconds: float
+    fps: Positive
+    width_px: Positive
+    height_px: Positive
+    speed_m_s: float
+
+
+class Frames(Section):
+    """Numbered frame folders, as ScanNet or CO3D exports leave them."""
+
+    folders: Positive
+    first_seed: Count
+    frames: Positive
+    width_px: Positive
+    height_px: Positive
+    step_m: float
+
+
+class LabelledDepth(Section):
+    """A labelled depth set in the NYUv2 .mat layout, from scenes no pair was mined in."""
+
+    scenes: Positive
+    first_seed: Count
+    train: Positive
+    test: Positive
+    width_px: Positive
+    height_px: Positive
+
+
+class Synthesize(Section):
+    rooms: Rooms
+    phone: Phone
+    frames: Frames
+    nyu: LabelledDepth
+
+
+class Mine(Section):
+    """The mining rule (MIMIC, section 3; see docs/mining.md for the two modes)."""
+
+    seed: int
+    mode: Literal["symmetric", "reference"]
+    size_px: Positive
+    patch_px: Positive
+    ratio: Fraction  # Lowe's ratio test
+    matches_min: Positive
+    ransac_px: Annotated[float, Field(gt=0)]
+    votes_per_patch: Positive  # reference mode: pixels drawn per patch; symmetric mode uses all pixels
+    overlap_min: Fraction
+    overlap_max: Fraction
+    inliers_min: Count  # symmetric mode: fewer is DEGENERATE
+    inlier_share_min: Fraction  # symmetric mode: inliers / matches
+    area_ratio_max: Annotated[float, Field(ge=1)]  # symmetric mode: largest change of area a homography may make
+    clips_per_shard: Positive
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Mine:
+        if self.size_px % self.patch_px:
+            raise ValueError(f"patch_px {self.patch_px} does not divide size_px {self.size_px}")
+        if self.overlap_min >= self.overlap_max:
+            raise ValueError("overlap_min must be below overlap_max")
+        return self
+
+
+class Dataset(Section):
+    """A recipe: how many pairs of which source. A manifest, never a copy."""
+
+    sources: dict[str, Count | None]  # pairs of each source; null = all there are
+    contains: str | None  # a smaller dataset whose rows are all in this one
+    validation: Fraction  # share of the clips (scenes, videos) held out; same rule in every dataset
+    seed: int
+
+
+class Model(Section):
+    size_px: Positive
+    patch_px: Positive
+    width: Positive
+    depth: Positive
+    heads: Positive
+    decoder_width: Positive
+    decoder_depth: Positive
+    decoder_heads: Positive
+    class_token: bool
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Model:
+        if self.size_px % self.patch_px:
+            raise ValueError(f"patch_px {self.patch_px} does not divide size_px {self.size_px}")
+        for width, heads in ((self.width, self.heads), (self.decoder_width, self.decoder_heads)):
+            if width % heads:
+                raise ValueError(f"heads {heads} does not divide width {width}")
+        return self
+
+
+class Recipe(Section):
+    """How to pretrain: objective, model, optimiser (CroCo, appendix; MAE, appendix A; MIMIC, appendix)."""
+
+    objective: Literal["mae", "croco"]
+    model: Model
+    mask_ratio: Fraction
+    norm_pix_loss: bool
+    batch: Positive
+    base_lr: float  # learning rate = base_lr * batch / 256
+    min_lr: float
+    warmup: Fraction  # share of the steps
+    weight_decay: float
+    betas: tuple[float, float]
+    augment: Literal["none", "crop"]  # crop: random resized crop and flip, independent per view
+    precision: Literal["fp32", "bf16"]
+    log_every: Positive
+    save_every: Positive  # steps between checkpoints
+    workers: Count  # decoding threads
+
+
+class Run(Section):
+    """One pretraining: recipe x dataset x steps. Zero steps is the random-initialised encoder."""
+
+    recipe: str
+    dataset: str
+    steps: Count
+    seed: int
+
+
+class DepthTask(Section):
+    """NYUv2-layout depth, DPT head (spec downstream 3.1)."""
+
+    task: Literal["depth"]
+    data: Path
+    freeze: Literal["none", "encoder"]
+    size_px: Positive
+    head_width: Positive
+    blocks: tuple[int, ...] | None  # encoder blocks the head reads; null = four evenly spaced
+    steps: Positive
+    batch: Positive
+    lr: float
+    weight_decay: float
+    layer_decay: float
+    warmup: Fraction
+    depth_max_m: float
+    seed: int
+    samples: Count  # depth maps written for the report
+
+
+class CorrespondenceTask(Section):
+    """Patch-match recall between the two views of held-out pairs; needs no training (spec downstream 8, rank 1)."""
+
+    task: Literal["correspondence"]
+    dataset: str  # its validation split is used
+    pairs: Positive
+    batch: Positive
+    samples: Count
+    seed: int
+
+
+Task = Annotated[DepthTask | CorrespondenceTask, Field(discriminator="task")]
+
+
+class Table(Section):
+    """Rows and columns of the results table: what `dvc repro` evaluates."""
+
+    runs: tuple[str, ...]
+    tasks: tuple[str, ...]
+
+
+class Report(Section):
+    title: str
+    pairs: Count  # pairs in the gallery of each source
+    columns: Positive
+
+
+class Cluster(Section):
+    """Where heavy stages run. No stage lists this section, so changing it re-runs nothing."""
+
+    executor: Literal["local"]
+    workers: Positive | None  # processes on this machine; null = one per core
+
+
+class Tracking(Section):
+    """MLflow is a view of the files in the run folders; MLFLOW_TRACKING_URI overrides `uri`."""
+
+    uri: str | None  # null = no tracking
+    experiment_prefix: str
+
+
+class Params(Section):
+    """params.yaml, whole."""
+
+    sources: dict[str, Source]
+    synthesize: Synthesize
+    mine: Mine
+    datasets: dict[str, Dataset]
+    pretrain: dict[str, Recipe]
+    runs: dict[str, Run]
+    evaluate: dict[str, Task]
+    table: Table
+    report: Report
+    cluster: Cluster
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def _references(self) -> Params:
+        """Every name that one section uses exists in the section it points to."""
+        for name, dataset in self.datasets.items():
+            _known(f"datasets.{name}.sources", dataset.sources, self.sources)
+            _known(f"datasets.{name}.contains", filter(None, [dataset.contains]), self.datasets)
+        for name, run in self.runs.items():
+            _known(f"runs.{name}.recipe", [run.recipe], self.pretrain)
+            _known(f"runs.{name}.dataset", [run.dataset], self.datasets)
+        for name, task in self.evaluate.items():
+            if isinstance(task, CorrespondenceTask):
+                _known(f"evaluate.{name}.dataset", [task.dataset], self.datasets)
+        _known("table.runs", self.table.runs, self.runs)
+        _known("table.tasks", self.table.tasks, self.evaluate)
+        if not any(self.runs[name].steps == 0 for name in self.table.runs):
+            raise ValueError("table.runs: no run of 0 steps; a random-initialised encoder is always evaluated beside the others")
+        return self
+
+
+def _known(where: str, names: Any, known: dict[str, Any]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{where}: {name!r} does not exist; known: {', '.join(known)}")
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        BadInput: the file is missing, is not YAML, or a key or value is wrong; one line that names the key.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file; run mimic in the folder that holds params.yaml, or pass --params") from None
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise BadInput(f"{path}: expected sections such as 'mine:' and 'pretrain:', found {type(raw).__name__}")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise BadInput(f"{path}: {_one_line(error)}") from None
+
+
+def pick(table: dict[str, T], name: str, what: str) -> T:
+    """`table[name]`, or one line that lists what there is."""
+    if name not in table:
+        close = difflib.get_close_matches(name, table, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(table)}"
+        raise BadInput(f"params.yaml: no {what} named {name!r}; {hint}")
+    return table[name]
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first problem, with its dotted key; further ones are counted."""
+    first, *rest = error.errors()
+    tags = {"videos", "images", "scenes", "depth", "correspondence"}  # pydantic adds the union's tag to the path
+    where = ".".join(str(part) for part in first["loc"] if part not in tags or part == first["loc"][0])
+    match first["type"]:
+        case "extra_forbidden":
+            message = "unknown key"
+        case "missing":
+            message = "missing; params.yaml is complete, Python holds no defaults"
+        case "value_error":
+            message = str(first["ctx"]["error"])
+        case _:
+            message = f"{first['msg']} (found {first['input']!r})"
+    more = f" (and {len(rest)} more)" if rest else ""
+    return f"{where}: {message}{more}" if where else f"{message}{more}"

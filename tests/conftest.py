@@ -1,0 +1,49 @@
+"""Shared fixtures. Shapes written in the types (jaxtyping) are checked here, and only here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook(["mimic.geometry", "mimic.models", "mimic.tasks.metrics"], "beartype.beartype")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("MIMIC_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+
+def _missing(reason: str) -> None:
+    """On a user's machine a missing component skips the test, with the reason; in CI it fails."""
+    if IN_CI:
+        pytest.fail(f"{reason} (required in CI)")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real sample images and videos (MIMIC_TEST_DATA)."""
+    if not DATA.is_dir():
+        _missing(f"no real sample data at {DATA}; set MIMIC_TEST_DATA")
+    return DATA
+
+
+@pytest.fixture
+def require_program():
+    """Call with a program's name: its path, or skip (fail in CI)."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            _missing(f"program {name!r} is not installed")
+        return str(path)
+
+    return find
