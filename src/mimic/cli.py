@@ -123,5 +123,7 @@ def main() -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = error.filename or "the workspace"
-        print(f"mimic: disk full while writing {where}; nothing finished is lost: free space and run the same command again", file=sys.stderr)
+        print(
+            f"mimic: disk full while writing {where}; nothing finished is lost: free space and run the same command again", file=sys.stderr
+        )
         sys.exit(1)

@@ -1,0 +1,86 @@
+"""params.yaml is complete, checked, and wrong keys and values are one clear line."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mimic import config
+from mimic.errors import BadInput
+
+
+@pytest.fixture
+def raw(repository: Path) -> dict:
+    return yaml.safe_load((repository / "params.yaml").read_text())
+
+
+def _load(tmp_path: Path, raw: object) -> config.Params:
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return config.load(path)
+
+
+def test_every_profile_is_valid(repository: Path) -> None:
+    for path in [repository / "params.yaml", *(repository / "profiles").glob("*.yaml")]:
+        config.load(path)
+
+
+def test_python_holds_no_defaults() -> None:
+    """A field with a default would be a second place where a number lives."""
+
+    def fields(model: type) -> list[str]:
+        return [f"{model.__name__}.{name}" for name, field in model.model_fields.items() if not field.is_required()]
+
+    models = [value for value in vars(config).values() if isinstance(value, type) and issubclass(value, config.Section)]
+    assert len(models) > 10
+    assert [name for model in models for name in fields(model)] == []
+
+
+def test_every_key_may_not_be_dropped_or_misspelt(tmp_path: Path, raw: dict) -> None:
+    for section, keys in (("mine", list(raw["mine"])), ("report", list(raw["report"]))):
+        for key in keys:
+            broken = copy.deepcopy(raw)
+            broken[section][key + "x"] = broken[section].pop(key)
+            with pytest.raises(BadInput, match=rf"{section}\.{key}") as info:
+                _load(tmp_path, broken)
+            assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("mine", "overlap_min"), 50, r"mine\.overlap_min: .*less than or equal to 1.*found 50"),
+        (("mine", "patch_px"), 15, "patch_px 15 does not divide size_px"),
+        (("mine", "mode"), "fast", r"mine\.mode: .*'symmetric' or 'reference'"),
+        (("runs", "mae-1m", "dataset"), "mimic-9m", r"runs\.mae-1m\.dataset: 'mimic-9m' does not exist; known: mimic-1m"),
+        (("table", "runs"), ["mae-1m"], "random-initialised encoder is always evaluated"),
+        (("sources", "phone", "reader"), "film", r"sources\.phone: .*'film'"),
+    ],
+)
+def test_wrong_value_is_one_line(tmp_path: Path, raw: dict, path: tuple[str, ...], value: object, message: str) -> None:
+    section = raw
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = value
+    with pytest.raises(BadInput, match=message) as info:
+        _load(tmp_path, raw)
+    assert "\n" not in str(info.value)
+
+
+def test_missing_or_broken_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such file"):
+        config.load(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("mine: [")
+    with pytest.raises(BadInput, match="not valid YAML"):
+        config.load(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("- 1")
+    with pytest.raises(BadInput, match="found list"):
+        config.load(tmp_path / "params.yaml")
+
+
+def test_pick_suggests_the_nearest_name() -> None:
+    with pytest.raises(BadInput, match="did you mean 'phone'"):
+        config.pick({"phone": 1, "rooms": 2}, "phones", "source")
