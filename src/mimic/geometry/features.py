@@ -1,0 +1,82 @@
+"""SIFT features of one image, and exact brute-force matching between two.
+
+OpenCV's SIFT descriptors are integers 0..255 stored as float32, so a float32 matrix product of two of them is exact
+(everything stays below 2**24): squared distances come out as the integers BFMatcher finds, at the speed of one GEMM.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Int64, UInt8
+
+DESCRIPTOR_LENGTH = 128
+_of_this_thread = threading.local()
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Key points of one image, computed once and compared many times.
+
+    points: x, y in pixels of the image given (pixel centres at integers); descriptors: integers 0..255; norms: squared lengths.
+    """
+
+    points: Float32[np.ndarray, "n 2"]
+    descriptors: Float32[np.ndarray, "n 128"]
+    norms: Float32[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def extract(image: UInt8[np.ndarray, "height width 3"]) -> Features:
+    """SIFT with OpenCV's defaults on the grey version of an RGB image; an image without texture gives no points."""
+    keypoints, descriptors = _sift().detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
+    if descriptors is None or not len(keypoints):
+        return from_arrays(np.empty((0, 2), np.float32), np.empty((0, DESCRIPTOR_LENGTH), np.float32))
+    return from_arrays(cv2.KeyPoint.convert(keypoints), descriptors)
+
+
+def from_arrays(points: Float32[np.ndarray, "n 2"], descriptors: Float32[np.ndarray, "n 128"]) -> Features:
+    """Features from stored points and integer descriptors."""
+    descriptors = np.ascontiguousarray(descriptors, np.float32)
+    return Features(np.ascontiguousarray(points, np.float32), descriptors, np.einsum("ij,ij->i", descriptors, descriptors))
+
+
+def match(a: Features, b: Features, ratio: float) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+    """Indices into a and b of the matches that pass Lowe's ratio test, one way from a to b, in the order of a.
+
+    Equal to `BFMatcher().knnMatch(k=2)` followed by `first.distance < ratio * second.distance`, ties included.
+    """
+    if len(a) == 0 or len(b) < 2:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    squared = a.descriptors @ b.descriptors.T
+    squared *= -2
+    squared += b.norms  # the norm of a is constant along a row: added after the search for the smallest
+    rows = np.arange(len(a))
+    nearest = squared.argmin(axis=1)
+    first = np.sqrt(squared[rows, nearest] + a.norms)
+    squared[rows, nearest] = np.inf
+    second = np.sqrt(squared.min(axis=1) + a.norms)
+    good = first.astype(np.float64) < ratio * second.astype(np.float64)  # BFMatcher's float32 distances, compared as Python floats
+    return rows[good], nearest[good]
+
+
+def precedes(a: Features, b: Features) -> bool:
+    """A total order on contents (False both ways only for equal ones), so that a result need not depend on which view came first."""
+    if len(a) != len(b):
+        return len(a) < len(b)
+    points_a, points_b = a.points.tobytes(), b.points.tobytes()
+    if points_a != points_b:
+        return points_a < points_b
+    return a.descriptors.tobytes() < b.descriptors.tobytes()
+
+
+def _sift() -> cv2.SIFT:
+    """One detector per thread: building it is not free, and sharing one between threads is not safe."""
+    if not hasattr(_of_this_thread, "sift"):
+        _of_this_thread.sift = cv2.SIFT.create()
+    return _of_this_thread.sift

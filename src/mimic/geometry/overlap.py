@@ -1,0 +1,160 @@
+"""The mining rule: how much two views overlap, and whether they make a pair (docs/mining.md).
+
+Two modes. `reference` is the published rule, quirks included. `symmetric` decides by all pixels, gives the transposed answer
+for swapped views, and refuses homographies that no camera makes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64, Int16
+
+from mimic.geometry import homography, patches
+from mimic.geometry.features import Features, match, precedes
+
+
+class Outcome(StrEnum):
+    """What became of a candidate pair; every candidate has exactly one."""
+
+    KEPT = "kept"
+    BLURRED = "blurred"  # a view is below the sharpness gate
+    FEW_MATCHES = "few_matches"
+    DEGENERATE = "degenerate"  # no homography, or one that no camera makes
+    TOO_DIFFERENT = "too_different"
+    TOO_SIMILAR = "too_similar"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The numbers of the rule; params.yaml `mine` holds them."""
+
+    mode: Literal["symmetric", "reference"]
+    size_px: int  # both views are square, of this size
+    patch_px: int
+    ratio: float
+    matches_min: int
+    ransac_px: float
+    votes_per_patch: int  # reference mode only
+    overlap_min: float  # the band is open: an overlap equal to a bound is outside
+    overlap_max: float
+    inliers_min: int  # symmetric mode only, and the two below
+    inlier_share_min: float
+    area_ratio_max: float
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Everything known about two views. Without a (plausible) homography: overlaps 0, no correspondences, b_from_a None."""
+
+    outcome: Outcome
+    overlap: float  # the smaller of the two directions
+    overlap_a_to_b: float  # distinct patches of b that patches of a fall into, as a share of all
+    overlap_b_to_a: float
+    matches: int
+    inliers: int
+    b_from_a: Float64[np.ndarray, "3 3"] | None
+    correspondences: Int16[np.ndarray, " n"]  # patch of b for each patch of a, one to one, -1 = none
+
+    def swapped(self) -> Comparison:
+        """The same finding with the views exchanged."""
+        a_from_b = None if self.b_from_a is None else homography.invert(self.b_from_a)
+        return dataclasses.replace(
+            self,
+            overlap_a_to_b=self.overlap_b_to_a,
+            overlap_b_to_a=self.overlap_a_to_b,
+            b_from_a=None if a_from_b is None else a_from_b / a_from_b[2, 2],
+            correspondences=patches.invert_map(self.correspondences),
+        )
+
+
+def compare(a: Features, b: Features, rule: Rule, rng: np.random.Generator | None) -> Comparison:
+    """Judge two views from their features.
+
+    Reference mode draws its pixels from `rng`; symmetric mode uses none.
+    """
+    match rule.mode:
+        case "reference":
+            if rng is None:
+                raise ValueError("reference mode draws pixels: it needs a random generator")
+            return _compare_reference(a, b, rule, rng)
+        case "symmetric":
+            # Matching and RANSAC have a direction, so work in an order that depends on the contents alone.
+            return _compare_symmetric(b, a, rule).swapped() if precedes(b, a) else _compare_symmetric(a, b, rule)
+
+
+def choose(comparisons: Sequence[Comparison]) -> int | None:
+    """Index of the pair to keep of a group: the lowest overlap in the band, the first among equals; None where none is."""
+    kept = [index for index, comparison in enumerate(comparisons) if comparison.outcome is Outcome.KEPT]
+    return min(kept, key=lambda index: comparisons[index].overlap, default=None)
+
+
+def _compare_reference(a: Features, b: Features, rule: Rule, rng: np.random.Generator) -> Comparison:
+    index_a, index_b = match(a, b, rule.ratio)
+    if len(index_a) < rule.matches_min:
+        return _rejected(Outcome.FEW_MATCHES, len(index_a), 0, rule)
+    b_from_a, inlier = homography.estimate(a.points[index_a], b.points[index_b], rule.ransac_px)
+    inliers = int(inlier.sum())
+    a_from_b = None if b_from_a is None else homography.invert(b_from_a)
+    if b_from_a is None or a_from_b is None:
+        return _rejected(Outcome.DEGENERATE, len(index_a), inliers, rule)
+    pixels_a = patches.draw_pixels(rule.size_px, rule.patch_px, rule.votes_per_patch, rng)
+    pixels_b = patches.draw_pixels(rule.size_px, rule.patch_px, rule.votes_per_patch, rng)
+    b_of_a = patches.keep_first(patches.vote_drawn(b_from_a, pixels_a, rule.size_px, rule.patch_px))
+    a_of_b = patches.keep_first(patches.vote_drawn(a_from_b, pixels_b, rule.size_px, rule.patch_px))
+    return _measured(b_of_a, a_of_b, len(index_a), inliers, b_from_a, rule)
+
+
+def _compare_symmetric(a: Features, b: Features, rule: Rule) -> Comparison:
+    index_a, index_b = match(a, b, rule.ratio)
+    if len(index_a) < rule.matches_min:
+        return _rejected(Outcome.FEW_MATCHES, len(index_a), 0, rule)
+    b_from_a, inlier = homography.estimate(a.points[index_a], b.points[index_b], rule.ransac_px)
+    inliers = int(inlier.sum())
+    few = inliers < rule.inliers_min or inliers < rule.inlier_share_min * len(index_a)
+    if b_from_a is None or few or homography.is_degenerate(b_from_a, rule.size_px, rule.area_ratio_max):
+        return _rejected(Outcome.DEGENERATE, len(index_a), inliers, rule)
+    a_from_b = np.linalg.inv(b_from_a)
+    b_of_a = patches.keep_most_voted(*patches.count_votes(b_from_a, rule.size_px, rule.patch_px))
+    a_of_b = patches.keep_most_voted(*patches.count_votes(a_from_b, rule.size_px, rule.patch_px))
+    return _measured(b_of_a, a_of_b, len(index_a), inliers, b_from_a, rule)
+
+
+def _measured(
+    b_of_a: Int16[np.ndarray, " n"],
+    a_of_b: Int16[np.ndarray, " n"],
+    matches: int,
+    inliers: int,
+    b_from_a: Float64[np.ndarray, "3 3"],
+    rule: Rule,
+) -> Comparison:
+    """Overlap and correspondences from the two maps, each with distinct targets: the smaller counts; of equals the second."""
+    count_b, count_a = int((b_of_a != patches.NONE).sum()), int((a_of_b != patches.NONE).sum())
+    overlap = min(count_b, count_a) / len(b_of_a)
+    if overlap <= rule.overlap_min:
+        outcome = Outcome.TOO_DIFFERENT
+    elif overlap >= rule.overlap_max:
+        outcome = Outcome.TOO_SIMILAR
+    else:
+        outcome = Outcome.KEPT
+    return Comparison(
+        outcome=outcome,
+        overlap=overlap,
+        overlap_a_to_b=count_b / len(b_of_a),
+        overlap_b_to_a=count_a / len(b_of_a),
+        matches=matches,
+        inliers=inliers,
+        b_from_a=b_from_a,
+        correspondences=b_of_a if count_b < count_a else patches.invert_map(a_of_b),
+    )
+
+
+def _rejected(outcome: Outcome, matches: int, inliers: int, rule: Rule) -> Comparison:
+    none = np.full(patches.patch_count(rule.size_px, rule.patch_px), patches.NONE, np.int16)
+    return Comparison(outcome, 0.0, 0.0, 0.0, matches, inliers, None, none)
