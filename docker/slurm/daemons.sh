@@ -1,0 +1,36 @@
+# Sourced by up and down: where the sandbox lies, and how to tell whether one of its daemons lives.
+ROOT=${SLURM_SANDBOX:-${TMPDIR:-/tmp}/mimic-slurm}
+PATH=$PATH:/usr/sbin:/sbin
+export SLURM_CONF=$ROOT/etc/slurm.conf
+NODES=(c1 c2 g1 g2)
+HOSTS_LINE="127.0.0.1 ${NODES[*]} # slurm sandbox $ROOT"
+
+say() { printf 'slurm: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# alive NAME: does the daemon whose pid file is run/NAME.pid live? A pid may have been given to another program since.
+alive() {
+    local pid
+    pid=$(cat "$ROOT/run/$1.pid" 2>/dev/null) && [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "${1%%-*}" ]
+}
+
+# wait_until SECONDS COMMAND...: poll the command; false when it never succeeded.
+wait_until() {
+    local end=$((SECONDS + $1))
+    shift
+    until timeout 5 "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $end ] || return 1
+        sleep 0.1
+    done
+}
+
+# edit_hosts add|remove: rewrite /etc/hosts in place (it may be a bind mount, which cannot be replaced), one sandbox at a time.
+edit_hosts() {
+    local text
+    exec 9<>/etc/hosts
+    flock 9
+    text=$(grep -vxF "$HOSTS_LINE" /etc/hosts)
+    [ "$1" = remove ] || text+=$'\n'$HOSTS_LINE
+    printf '%s\n' "$text" >/etc/hosts
+    exec 9>&-
+}
