@@ -8,10 +8,10 @@ HOSTS_LINE="127.0.0.1 ${NODES[*]} # slurm sandbox $ROOT"
 say() { printf 'slurm: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# alive NAME: does the daemon whose pid file is run/NAME.pid live? A pid may have been given to another program since.
+# alive NAME: does the daemon whose pid file is run/NAME.pid live? Its pid may have gone to another program, or to a zombie.
 alive() {
     local pid
-    pid=$(cat "$ROOT/run/$1.pid" 2>/dev/null) && [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "${1%%-*}" ]
+    pid=$(cat "$ROOT/run/$1.pid" 2>/dev/null) && [ -n "$pid" ] && case $(readlink "/proc/$pid/exe") in */"${1%%-*}" | */"${1%%-*}-wlm") ;; *) false ;; esac
 }
 
 # wait_until SECONDS COMMAND...: poll the command; false when it never succeeded.
