@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 
 DESCRIPTOR_LENGTH = 128
 _of_this_thread = threading.local()
@@ -37,7 +37,7 @@ def extract(image: UInt8[np.ndarray, "height width 3"]) -> Features:
     keypoints, descriptors = _sift().detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
     if descriptors is None or not len(keypoints):
         return from_arrays(np.empty((0, 2), np.float32), np.empty((0, DESCRIPTOR_LENGTH), np.float32))
-    return from_arrays(cv2.KeyPoint.convert(keypoints), descriptors)
+    return from_arrays(np.array(cv2.KeyPoint.convert(keypoints), np.float32), descriptors)
 
 
 def from_arrays(points: Float32[np.ndarray, "n 2"], descriptors: Float32[np.ndarray, "n 128"]) -> Features:
@@ -52,17 +52,32 @@ def match(a: Features, b: Features, ratio: float) -> tuple[Int64[np.ndarray, " m
     Equal to `BFMatcher().knnMatch(k=2)` followed by `first.distance < ratio * second.distance`, ties included.
     """
     if len(a) == 0 or len(b) < 2:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
-    squared = a.descriptors @ b.descriptors.T
-    squared *= -2
-    squared += b.norms  # the norm of a is constant along a row: added after the search for the smallest
+        return _no_matches()
+    squared = _squared_distances(a, b)
     rows = np.arange(len(a))
     nearest = squared.argmin(axis=1)
-    first = np.sqrt(squared[rows, nearest] + a.norms)
+    first = squared[rows, nearest]
     squared[rows, nearest] = np.inf
-    second = np.sqrt(squared.min(axis=1) + a.norms)
-    good = first.astype(np.float64) < ratio * second.astype(np.float64)  # BFMatcher's float32 distances, compared as Python floats
+    good = _stands_out(first, squared.min(axis=1), ratio)
     return rows[good], nearest[good]
+
+
+def match_mutual(a: Features, b: Features, ratio: float) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+    """Indices into a and b of the pairs that are each other's nearest and pass the ratio test in at least one direction.
+
+    Swapping a and b gives the same pairs (ties between equal descriptors apart), in the order of the first argument; one to one.
+    """
+    if len(a) < 2 or len(b) < 2:
+        return _no_matches()
+    squared = _squared_distances(a, b)
+    nearest = squared.argmin(axis=1)
+    first = squared[np.arange(len(a)), nearest]
+    rows = np.flatnonzero(first == squared.min(axis=0)[nearest])
+    rows = rows[np.sort(np.unique(nearest[rows], return_index=True)[1])]  # of equal descriptors in a, the first
+    columns, first = nearest[rows], first[rows]
+    squared[rows, columns] = np.inf
+    good = _stands_out(first, squared[rows].min(axis=1), ratio) | _stands_out(first, squared.min(axis=0)[columns], ratio)
+    return rows[good], columns[good]
 
 
 def precedes(a: Features, b: Features) -> bool:
@@ -73,6 +88,23 @@ def precedes(a: Features, b: Features) -> bool:
     if points_a != points_b:
         return points_a < points_b
     return a.descriptors.tobytes() < b.descriptors.tobytes()
+
+
+def _squared_distances(a: Features, b: Features) -> Float32[np.ndarray, "n_a n_b"]:
+    squared = a.descriptors @ b.descriptors.T
+    squared *= -2
+    squared += b.norms
+    squared += a.norms[:, None]
+    return squared
+
+
+def _stands_out(first: Float32[np.ndarray, " m"], second: Float32[np.ndarray, " m"], ratio: float) -> Bool[np.ndarray, " m"]:
+    """The ratio test on squared distances, rounded as BFMatcher does: distances in float32, compared as Python floats."""
+    return np.sqrt(first).astype(np.float64) < ratio * np.sqrt(second).astype(np.float64)
+
+
+def _no_matches() -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+    return np.empty(0, np.int64), np.empty(0, np.int64)
 
 
 def _sift() -> cv2.SIFT:

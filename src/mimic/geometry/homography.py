@@ -13,14 +13,27 @@ from jaxtyping import Bool, Float, Float64
 def estimate(
     points_a: Float[np.ndarray, "m 2"], points_b: Float[np.ndarray, "m 2"], threshold_px: float
 ) -> tuple[Float64[np.ndarray, "3 3"] | None, Bool[np.ndarray, " m"]]:
-    """RANSAC homography and its inliers; (None, none) where there is none.
+    """Homography by RANSAC with local optimisation (OpenCV's USAC_ACCURATE), and its inliers; (None, none) where there is none.
 
-    OpenCV seeds this RANSAC with a constant, so the answer depends on the points and on their order alone.
+    OpenCV seeds this with a constant, so the answer depends on the points and on their order alone.
     """
+    return _find(points_a, points_b, threshold_px, cv2.USAC_ACCURATE)
+
+
+def estimate_plain(
+    points_a: Float[np.ndarray, "m 2"], points_b: Float[np.ndarray, "m 2"], threshold_px: float
+) -> tuple[Float64[np.ndarray, "3 3"] | None, Bool[np.ndarray, " m"]]:
+    """The published rule's estimator, OpenCV's plain RANSAC; as `estimate` otherwise."""
+    return _find(points_a, points_b, threshold_px, cv2.RANSAC)
+
+
+def _find(
+    points_a: Float[np.ndarray, "m 2"], points_b: Float[np.ndarray, "m 2"], threshold_px: float, method: int
+) -> tuple[Float64[np.ndarray, "3 3"] | None, Bool[np.ndarray, " m"]]:
     nothing = np.zeros(len(points_a), bool)
     if len(points_a) < 4:
         return None, nothing
-    b_from_a, mask = cv2.findHomography(points_a.reshape(-1, 1, 2), points_b.reshape(-1, 1, 2), cv2.RANSAC, threshold_px)
+    b_from_a, mask = cv2.findHomography(points_a.reshape(-1, 1, 2), points_b.reshape(-1, 1, 2), method, threshold_px)
     if b_from_a is None:
         return None, nothing
     return b_from_a, mask.ravel().astype(bool)
@@ -43,27 +56,30 @@ def invert(b_from_a: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3 3"] |
 
 
 def is_degenerate(b_from_a: Float64[np.ndarray, "3 3"], size_px: int, area_ratio_max: float) -> bool:
-    """Whether no camera could have made this map of one size_px square frame to another.
+    """Whether this map between two size_px square frames is one that no pair of cameras makes of one surface.
 
-    True where, in either direction, the line at infinity crosses the frame (denominators change sign), the frame is
-    mirrored (negative determinant), or its image is more than area_ratio_max times larger or smaller. Once denominators are of one
-    sign the image of the frame is convex and unfolded, so these tests cover that too. Same answer for the inverse.
+    True where, in either direction, the line at infinity crosses the frame (denominators change sign) or the frame's image is more
+    than area_ratio_max times larger or smaller than it, and where the frame is mirrored (negative determinant). Once denominators are of
+    one sign the image of the frame is convex and unfolded, so these tests cover that too. Same answer for the inverse.
     """
     a_from_b = invert(b_from_a)
     if a_from_b is None:
         return True
-    areas = [_image_area(matrix, size_px) for matrix in (b_from_a, a_from_b)]
     frame = float(size_px) ** 2
-    return any(area is None or not 1 / area_ratio_max <= area / frame <= area_ratio_max for area in areas)
+    for matrix in (b_from_a, a_from_b):
+        area = _image_area(matrix, size_px)
+        if area is None or not frame / area_ratio_max <= area <= frame * area_ratio_max:
+            return True
+    return False
 
 
 def _image_area(b_from_a: Float64[np.ndarray, "3 3"], size_px: int) -> float | None:
-    """Signed-positive area, in px^2, of the image of the frame; None where it is mirrored or crosses infinity."""
+    """Area, in px^2, of the image of the frame; None where the frame is mirrored or crosses infinity."""
     low, high = -0.5, size_px - 0.5  # pixel centres lie at integers
-    corners = np.array([[low, low, 1], [high, low, 1], [high, high, 1], [low, high, 1]])
-    mapped = corners @ b_from_a.T
-    if not (mapped[:, 2] > 0).all():
+    corners = np.array([[low, high, high, low], [low, low, high, high], [1.0, 1.0, 1.0, 1.0]])
+    x, y, denominator = b_from_a @ corners
+    if denominator.min() <= 0:
         return None
-    x, y = (mapped[:, :2] / mapped[:, 2:]).T
-    area = 0.5 * float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
+    x, y = x / denominator, y / denominator
+    area = 0.5 * float((x[2] - x[0]) * (y[3] - y[1]) - (x[3] - x[1]) * (y[2] - y[0]))  # from the diagonals
     return area if area > 0 else None

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float64, Int16
 
 from mimic.geometry import homography, patches
-from mimic.geometry.features import Features, match, precedes
+from mimic.geometry.features import Features, match, match_mutual, precedes
 
 
 class Outcome(StrEnum):
@@ -99,7 +99,7 @@ def _compare_reference(a: Features, b: Features, rule: Rule, rng: np.random.Gene
     index_a, index_b = match(a, b, rule.ratio)
     if len(index_a) < rule.matches_min:
         return _rejected(Outcome.FEW_MATCHES, len(index_a), 0, rule)
-    b_from_a, inlier = homography.estimate(a.points[index_a], b.points[index_b], rule.ransac_px)
+    b_from_a, inlier = homography.estimate_plain(a.points[index_a], b.points[index_b], rule.ransac_px)
     inliers = int(inlier.sum())
     a_from_b = None if b_from_a is None else homography.invert(b_from_a)
     if b_from_a is None or a_from_b is None:
@@ -112,7 +112,7 @@ def _compare_reference(a: Features, b: Features, rule: Rule, rng: np.random.Gene
 
 
 def _compare_symmetric(a: Features, b: Features, rule: Rule) -> Comparison:
-    index_a, index_b = match(a, b, rule.ratio)
+    index_a, index_b = match_mutual(a, b, rule.ratio)
     if len(index_a) < rule.matches_min:
         return _rejected(Outcome.FEW_MATCHES, len(index_a), 0, rule)
     b_from_a, inlier = homography.estimate(a.points[index_a], b.points[index_b], rule.ransac_px)
@@ -121,6 +121,7 @@ def _compare_symmetric(a: Features, b: Features, rule: Rule) -> Comparison:
     if b_from_a is None or few or homography.is_degenerate(b_from_a, rule.size_px, rule.area_ratio_max):
         return _rejected(Outcome.DEGENERATE, len(index_a), inliers, rule)
     a_from_b = np.linalg.inv(b_from_a)
+    # Of several sources of one target the one that fills it best is its counterpart; the count, hence the overlap, is the rule's.
     b_of_a = patches.keep_most_voted(*patches.count_votes(b_from_a, rule.size_px, rule.patch_px))
     a_of_b = patches.keep_most_voted(*patches.count_votes(a_from_b, rule.size_px, rule.patch_px))
     return _measured(b_of_a, a_of_b, len(index_a), inliers, b_from_a, rule)

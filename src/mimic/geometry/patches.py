@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, Int16, Int64
+from jaxtyping import Bool, Float32, Float64, Int16, Int64, UInt16
 
 NONE = -1
 
@@ -27,20 +27,15 @@ def count_votes(
     b_from_a: Float64[np.ndarray, "3 3"], size_px: int, patch_px: int
 ) -> tuple[Int16[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
     """Winning target of each patch of a (-1 = none) when all its pixels vote, and the votes it got; ties go to the smaller number."""
-    side = size_px // patch_px
-    patches = side * side
-    # Fold 'pixel -> patch' into the matrix: a pixel centre at x lies in column floor((x + 0.5) / patch_px).
-    to_patch = np.array([[1 / patch_px, 0, 0.5 / patch_px], [0, 1 / patch_px, 0.5 / patch_px], [0, 0, 1]]) @ b_from_a
-    pixel = np.arange(size_px, dtype=np.float64)
-    along_x, along_y = np.outer(to_patch[:, 0], pixel), np.outer(to_patch[:, 1], pixel) + to_patch[:, 2:]
-    column, row, denominator = (along_y[i][:, None] + along_x[i][None, :] for i in range(3))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        column /= denominator
-        row /= denominator
-        inside = (denominator > 0) & (column >= 0) & (column < side) & (row >= 0) & (row < side)
-        target = row.astype(np.int32) * side + column.astype(np.int32)
-    votes = np.where(inside, target, patches) + _ballot(size_px, patch_px)
-    counts = np.bincount(votes.ravel(), minlength=patches * (patches + 1)).reshape(patches, patches + 1)
+    patches = patch_count(size_px, patch_px)
+    labels, ballot = _sheets(size_px, patch_px)
+    # Warping the picture of b's patch numbers back to a looks up, in C++, the patch that each pixel falls into.
+    lookup = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    target = cv2.warpPerspective(labels, b_from_a, (size_px, size_px), flags=lookup, borderMode=cv2.BORDER_CONSTANT, borderValue=patches)
+    behind = _behind(b_from_a, size_px)
+    if behind is not None:
+        target[behind] = patches
+    counts = np.bincount((target + ballot).ravel(), minlength=patches * (patches + 1)).reshape(patches, patches + 1)
     winner = counts.argmax(axis=1)
     return _without_outside(winner, patches), counts[np.arange(patches), winner]
 
@@ -51,13 +46,24 @@ def vote_all(b_from_a: Float64[np.ndarray, "3 3"], size_px: int, patch_px: int) 
 
 
 @lru_cache(maxsize=8)
-def _ballot(size_px: int, patch_px: int) -> Int64[np.ndarray, "size size"]:
-    """For each pixel, where the counters of its patch begin."""
+def _sheets(size_px: int, patch_px: int) -> tuple[UInt16[np.ndarray, "size size"], Int64[np.ndarray, "size size"]]:
+    """For each pixel the number of its patch, and the place where the counters of its patch begin."""
     side = size_px // patch_px
     band = np.arange(size_px) // patch_px
-    ballot = (band[:, None] * side + band[None, :]) * (side * side + 1)
-    ballot.setflags(write=False)
-    return ballot
+    number = band[:, None] * side + band[None, :]
+    sheets = number.astype(np.uint16), number * (side * side + 1)
+    for sheet in sheets:
+        sheet.setflags(write=False)
+    return sheets
+
+
+def _behind(b_from_a: Float64[np.ndarray, "3 3"], size_px: int) -> Bool[np.ndarray, "size size"] | None:
+    """Pixels of a beyond the line that maps to infinity, which warpPerspective would mirror into b; None where there are none."""
+    ends = np.array([0.0, size_px - 1.0])
+    if (b_from_a[2, 0] * ends[None, :] + b_from_a[2, 1] * ends[:, None] + b_from_a[2, 2] > 0).all():
+        return None
+    pixel = np.arange(size_px)
+    return np.asarray(b_from_a[2, 0] * pixel[None, :] + b_from_a[2, 1] * pixel[:, None] + b_from_a[2, 2] <= 0)
 
 
 # ---------------------------------------------------------------------------- drawn pixels vote (the published rule)
@@ -65,12 +71,11 @@ def _ballot(size_px: int, patch_px: int) -> Int64[np.ndarray, "size size"]:
 
 def draw_pixels(size_px: int, patch_px: int, votes: int, rng: np.random.Generator) -> Float32[np.ndarray, "n votes 2"]:
     """x, y of `votes` pixels of each patch, drawn with replacement."""
-    side = size_px // patch_px
-    drawn = rng.integers(0, patch_px * patch_px, size=(side * side, votes))
-    patch = np.arange(side * side)[:, None]
-    x = patch % side * patch_px + drawn % patch_px
-    y = patch // side * patch_px + drawn // patch_px
-    return np.stack([x, y], axis=-1).astype(np.float32)
+    corners, offsets = _pixel_table(size_px, patch_px)
+    drawn = rng.integers(0, patch_px * patch_px, size=(len(corners), votes), dtype=np.uint16)
+    pixels = offsets[drawn]
+    pixels += corners[:, None, :]
+    return pixels
 
 
 def vote_drawn(
@@ -79,17 +84,37 @@ def vote_drawn(
     """Target patch of each patch of a (-1 = none) by the drawn pixels, coordinates truncated; first to reach the maximum wins."""
     side = size_px // patch_px
     patches, votes = pixels.shape[:2]
-    x, y = cv2.perspectiveTransform(pixels.reshape(-1, 1, 2), b_from_a).reshape(-1, 2).T
+    mapped = cv2.perspectiveTransform(pixels.reshape(-1, 1, 2), b_from_a).reshape(-1, 2)
+    x, y = mapped[:, 0], mapped[:, 1]
     inside = (x >= 0) & (y >= 0) & (x < size_px) & (y < size_px)
-    column, row = np.where(inside, x, 0).astype(np.int32) // patch_px, np.where(inside, y, 0).astype(np.int32) // patch_px
-    target = np.where(inside, row * side + column, patches)
-    ballot = np.repeat(np.arange(patches) * (patches + 1), votes) + target
+    with np.errstate(invalid="ignore"):  # what does not fit an integer is outside anyway
+        cell = mapped.astype(np.int32) // patch_px
+    target = np.where(inside, cell[:, 1] * side + cell[:, 0], patches)
+    first_counter, position = _drawn_ballot(patches, votes)
+    ballot = first_counter + target
     counts = np.bincount(ballot, minlength=patches * (patches + 1))
     last = np.zeros(len(counts), np.int64)
-    last[ballot] = np.tile(np.arange(votes), patches)  # later assignments win: the index of the last vote for each candidate
+    last[ballot] = position  # later assignments win: the position of the last vote for each candidate
     # Of the candidates with most votes, the one whose last vote came first reached the maximum first.
-    winner = (counts * (votes + 1) - last).reshape(patches, patches + 1).argmax(axis=1)
-    return _without_outside(winner, patches)
+    counts *= votes + 1
+    counts -= last
+    return _without_outside(counts.reshape(patches, patches + 1).argmax(axis=1), patches)
+
+
+@lru_cache(maxsize=8)
+def _pixel_table(size_px: int, patch_px: int) -> tuple[Float32[np.ndarray, "n 2"], Float32[np.ndarray, "pixels 2"]]:
+    """x, y of the first pixel of each patch, and of each pixel within its patch, in raster order."""
+    side = size_px // patch_px
+    patch, pixel = np.arange(side * side), np.arange(patch_px * patch_px)
+    corners = np.column_stack([patch % side, patch // side]) * patch_px
+    offsets = np.column_stack([pixel % patch_px, pixel // patch_px])
+    return corners.astype(np.float32), offsets.astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _drawn_ballot(patches: int, votes: int) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+    """For each drawn pixel the place where the counters of its patch begin, and its position in the draw."""
+    return np.repeat(np.arange(patches) * (patches + 1), votes), np.tile(np.arange(votes), patches)
 
 
 # ---------------------------------------------------------------------------- maps from patches to patches
