@@ -171,7 +171,9 @@ class Dataset(Section):
 
 
 class Model(Section):
-    size_px: Positive
+    """Sizes of the encoder and of the decoder that only pretraining uses; tiny to ViT-L by numbers."""
+
+    size_px: Positive | tuple[Positive, Positive]  # one number for a square, or [height, width]
     patch_px: Positive
     width: Positive
     depth: Positive
@@ -179,36 +181,58 @@ class Model(Section):
     decoder_width: Positive
     decoder_depth: Positive
     decoder_heads: Positive
-    class_token: bool
+    class_token: bool  # MAE and MIMIC: true; CroCo: false
+    positions: Literal["sincos", "rope"]  # rope: CroCo v2
+    norm_eps: Annotated[float, Field(gt=0)]
+
+    @property
+    def height_width_px(self) -> tuple[int, int]:
+        return self.size_px if isinstance(self.size_px, tuple) else (self.size_px, self.size_px)
 
     @model_validator(mode="after")
     def _consistent(self) -> Model:
-        if self.size_px % self.patch_px:
+        if any(side % self.patch_px for side in self.height_width_px):
             raise ValueError(f"patch_px {self.patch_px} does not divide size_px {self.size_px}")
         for width, heads in ((self.width, self.heads), (self.decoder_width, self.decoder_heads)):
             if width % heads:
                 raise ValueError(f"heads {heads} does not divide width {width}")
+            if width % 4 or (self.positions == "rope" and width // heads % 4):
+                raise ValueError(f"{self.positions} positions need 4 to divide the width ({width}; rope: the width of a head, too)")
         return self
+
+
+class Augment(Section):
+    """What happens to the views on the device, drawn anew for every step from (seed, step)."""
+
+    swap: Fraction  # share of pairs whose views change roles (MIMIC: 0.5)
+    crop: Literal["none", "window", "resized"]  # window: model-sized cut at stored scale (CroCo); resized: random area and aspect (MAE)
+    crop_area: tuple[Fraction, Fraction]  # resized: share of the image's area
+    flip: Fraction  # share mirrored; both views of a pair together
+    jitter: Fraction  # brightness, contrast and saturation change by factors within 1 +- this, each view on its own (CroCo: 0.4)
 
 
 class Recipe(Section):
     """How to pretrain: objective, model, optimiser (CroCo, appendix; MAE, appendix A; MIMIC, appendix)."""
 
-    objective: Literal["mae", "croco"]
+    objective: Literal["mae", "croco"]  # mae: every view is an image of its own
     model: Model
     mask_ratio: Fraction
+    visible_rounding: Literal["down", "up"]  # of 196 at 0.9: down 19 (MIMIC), up 20 (CroCo); MAE: down
     norm_pix_loss: bool
-    batch: Positive
+    batch: Positive  # croco: pairs, mae: images
     base_lr: float  # learning rate = base_lr * batch / 256
     min_lr: float
     warmup: Fraction  # share of the steps
+    horizon: Annotated[float, Field(ge=1)]  # length of the cosine over that of the run: 1 ends at min_lr, 2 stops half-way (CroCo)
     weight_decay: float
     betas: tuple[float, float]
-    augment: Literal["none", "crop"]  # crop: random resized crop and flip, independent per view
-    precision: Literal["fp32", "bf16"]
+    augment: Augment
+    precision: Literal["auto", "bf16", "fp32"]  # auto: bf16 where the processor multiplies it natively, else fp32
+    attention: Literal["auto", "sdpa", "manual"]  # auto: manual for bf16 on a CPU, else sdpa
     log_every: Positive
     save_every: Positive  # steps between checkpoints
-    workers: Count  # decoding threads
+    keep: Positive  # checkpoints kept while training
+    workers: Count  # decoding threads; 0 = decode between steps
 
 
 class Run(Section):
@@ -217,27 +241,61 @@ class Run(Section):
     recipe: str
     dataset: str
     steps: Count
-    seed: int
+    seed: Count
 
 
-class DepthTask(Section):
-    """NYUv2-layout depth, DPT head (spec downstream 3.1)."""
+class TrainedTask(Section):
+    """A task whose head is trained, and perhaps the encoder with it (spec downstream 2.2, 2.3, 2.6)."""
 
-    task: Literal["depth"]
+    preset: Literal["peer", "standard"]  # the protocol this follows; fields that differ from it are listed in the result
     data: Path
-    freeze: Literal["none", "encoder"]
-    size_px: Positive
+    freeze: Literal["none", "blocks", "encoder"]  # blocks: what the peers' flag does; encoder: everything, in eval mode, without gradient
+    blocks: tuple[int, ...] | None  # encoder blocks the head reads, counted from 0; null = evenly spaced, ending with the last
     head_width: Positive
-    blocks: tuple[int, ...] | None  # encoder blocks the head reads; null = four evenly spaced
+    size_px: Positive
     steps: Positive
     batch: Positive
     lr: float
     weight_decay: float
-    layer_decay: float
-    warmup: Fraction
-    depth_max_m: float
+    betas: tuple[float, float]
+    layer_decay: float  # learning rate of a layer relative to the next
+    drop_path: Fraction
+    warmup: Fraction  # share of the steps
+    clip_grad: float | None
+    precision: Literal["fp32", "bf16"]
     seed: int
-    samples: Count  # depth maps written for the report
+    samples: Count  # pictures written for the report
+
+
+class DepthTask(TrainedTask):
+    """NYUv2-layout depth, DPT head (spec downstream 3.1)."""
+
+    task: Literal["depth"]
+    masks: Path | None  # folder of masks, 255 = valid; null = valid where the sensor measured
+    frame: Literal[
+        "crop", "whole"
+    ]  # crop: the smaller side becomes size_px, then a square of it; whole: all of it, sides rounded to patches
+    antialias: bool  # when images are made smaller
+    augment: Literal["none", "flip", "peer"]  # peer: flip, colour jitter, grey, random crop
+    units_per_m: float  # the target is (depth in metres * units_per_m - target_mean) / target_std
+    target_mean: float
+    target_std: float
+    score_at: Literal["input", "native"]  # resolution at which prediction meets truth
+    score_region: Literal["all", "eigen"]  # eigen: rows 45:471, columns 41:601 of 480 x 640; native only
+    depth_min_m: float | None  # truth beyond these is not scored, predictions are clamped to them
+    depth_max_m: float | None
+    flip_test: bool  # average the predictions of the image and of its mirror image
+    averaging: Literal["batch", "image", "global"]  # which average is the value; all three are reported
+    eval_batch: Positive
+    eval_ranks: Positive  # averaging by batch: the peers' batches come from this many processes
+
+    @model_validator(mode="after")
+    def _scored(self) -> DepthTask:
+        if self.score_region == "eigen" and (self.score_at, self.frame) != ("native", "whole"):
+            raise ValueError("score_region eigen is defined on native whole frames: set score_at: native and frame: whole")
+        if self.score_at == "native" and self.frame != "whole":
+            raise ValueError("score_at native needs the whole frame: set frame: whole")
+        return self
 
 
 class CorrespondenceTask(Section):
@@ -247,8 +305,10 @@ class CorrespondenceTask(Section):
     dataset: str  # its validation split is used
     pairs: Positive
     batch: Positive
+    block: int | None  # the block whose recall is the value, fixed beforehand; null = the last; all blocks are reported
+    overlap_bins: tuple[float, ...]  # edges
     samples: Count
-    seed: int
+    seed: int  # which pairs are drawn where the split has more
 
 
 Task = Annotated[DepthTask | CorrespondenceTask, Field(discriminator="task")]

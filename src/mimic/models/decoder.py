@@ -1,0 +1,80 @@
+"""The decoder that both objectives share: mask tokens, positions, blocks, a prediction of every patch's pixels."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mimic.models.encoder import Positions
+from mimic.models.layers import Block, CrossBlock, gather, rope_table, sincos_table
+
+
+class Decoder(nn.Module):
+    """Predicts the pixels of all patches from the visible ones and, if `cross`, from a second view.
+
+    Args:
+        grid: patches down and across.
+        patch_px: side of a patch.
+        encoder_width: channels of the encoder's tokens.
+        width, depth, heads: channels, blocks, attention heads of the decoder.
+        class_token: the encoder's tokens start with one; it stays in the query and in the memory (MIMIC).
+        cross: with attention to a second view (CroCo), or without (MAE).
+        positions, norm_eps, attention: as in the encoder.
+    """
+
+    def __init__(
+        self,
+        *,
+        grid: tuple[int, int],
+        patch_px: int,
+        encoder_width: int,
+        width: int,
+        depth: int,
+        heads: int,
+        class_token: bool,
+        cross: bool,
+        positions: Positions,
+        norm_eps: float,
+        attention: str,
+    ) -> None:
+        super().__init__()
+        self.grid, self.head_width, self.class_token, self.cross = grid, width // heads, class_token, cross
+        self.embed = nn.Linear(encoder_width, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        table = sincos_table(grid, width, class_token=class_token) if positions == "sincos" else None
+        self.pos_embed = None if table is None else nn.Parameter(table, requires_grad=False)
+        block = CrossBlock if cross else Block
+        self.blocks = nn.ModuleList(block(width, heads, norm_eps, attention) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=norm_eps)
+        self.pred = nn.Linear(width, patch_px * patch_px * 3)
+
+    def forward(
+        self, visible: Float[Tensor, "b k c"], restore: Int[Tensor, "b n"], memory: Float[Tensor, "b s c"] | None
+    ) -> Float[Tensor, "b n d"]:
+        """
+        Args:
+            visible: the encoder's tokens of the masked view.
+            restore: from `masking.split`.
+            memory: the encoder's tokens of the second view; None exactly when not `cross`.
+
+        Returns:
+            Predicted pixels of every patch, hidden or not, in patch order.
+        """
+        first = int(self.class_token)
+        x = self.embed(visible)
+        patches = torch.cat([x[:, first:], self.mask_token.to(x.dtype).expand(len(x), restore.shape[1] + first - x.shape[1], -1)], dim=1)
+        x = self._place(torch.cat([x[:, :first], gather(patches, restore)], dim=1))
+        rope = None if self.pos_embed is not None else rope_table(self.grid, self.head_width, x.device, class_token=self.class_token)
+        if self.cross:
+            assert memory is not None
+            memory = self._place(self.embed(memory))
+            for block in self.blocks:
+                x = block(x, memory, rope)
+        else:
+            for block in self.blocks:
+                x = block(x, rope)
+        return self.pred(self.norm(x[:, first:]))
+
+    def _place(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "b t c"]:
+        return x if self.pos_embed is None else x + self.pos_embed

@@ -1,0 +1,155 @@
+"""The encoder: a plain vision transformer whose weights are timm's, key by key.
+
+    vit = timm.models.VisionTransformer(**card["timm"]["kwargs"])
+    vit.load_state_dict(encoder.state_dict(), strict=True)
+
+gives equal `forward_features` (tested). timm itself is not needed here. With rotary positions (CroCo v2) there is no plain timm twin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+
+from mimic.models.layers import Block, PatchEmbed, gather, resample_positions, rope_table, sincos_table
+
+Positions = Literal["sincos", "rope"]
+IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, RGB, of values in 0..1
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What a downstream task may rely on. Images are normalised (`normalise`), float, [b, 3, h, w], with sides that `patch_px` divides."""
+
+    patch_px: int
+    width: int
+    depth: int
+    heads: int
+    size_px: tuple[int, int]  # (h, w) it was trained at; other sizes work
+    class_token: bool
+
+    def intermediates(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Patch tokens as they leave the given blocks (0 = first), before the final norm, as [b, c, h / patch, w / patch]."""
+        ...
+
+    def tokens(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
+        """The class token [b, c] (None without one) and the patch tokens [b, n, c] in row-major order, after the final norm."""
+        ...
+
+
+def normalise(images: UInt8[Tensor, "... h w 3"]) -> Float[Tensor, "... 3 h w"]:
+    """RGB bytes, channels last, to the encoder's input: fp32, channels first, ImageNet mean and deviation."""
+    mean = torch.tensor(IMAGE_MEAN, device=images.device) * 255
+    std = torch.tensor(IMAGE_STD, device=images.device) * 255
+    return ((images - mean) / std).movedim(-1, -3)
+
+
+def denormalise(images: Float[Tensor, "... 3 h w"]) -> UInt8[Tensor, "... h w 3"]:
+    """The inverse of `normalise`, rounded and clipped to bytes."""
+    mean = torch.tensor(IMAGE_MEAN, device=images.device) * 255
+    std = torch.tensor(IMAGE_STD, device=images.device) * 255
+    return (images.movedim(-3, -1) * std + mean).round().clamp(0, 255).to(torch.uint8)
+
+
+class VisionTransformer(nn.Module):
+    """ViT encoder, tiny to ViT-L by numbers; satisfies `Encoder`.
+
+    Args:
+        size_px: height and width of the images it is trained at; patch_px divides both.
+        patch_px: side of a square patch.
+        width, depth, heads: channels, blocks, attention heads.
+        class_token: with one (MAE, MIMIC) or without (CroCo).
+        positions: "sincos" adds a fixed table to the patches; "rope" turns queries and keys instead.
+        norm_eps: epsilon of every layer norm.
+        attention: "auto", "sdpa" or "manual", see `layers.attend`.
+    """
+
+    def __init__(
+        self,
+        *,
+        size_px: tuple[int, int],
+        patch_px: int,
+        width: int,
+        depth: int,
+        heads: int,
+        class_token: bool,
+        positions: Positions,
+        norm_eps: float,
+        attention: str,
+    ) -> None:
+        super().__init__()
+        self.size_px, self.patch_px, self.width, self.depth, self.heads = size_px, patch_px, width, depth, heads
+        self.class_token, self.positions = class_token, positions
+        self.grid = self.grid_of(*size_px)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
+        # A parameter without gradient: it is saved, resampled and, if a fine-tuning wants it, trained.
+        table = sincos_table(self.grid, width, class_token=class_token) if positions == "sincos" else None
+        self.pos_embed = None if table is None else nn.Parameter(table, requires_grad=False)
+        self.patch_embed = PatchEmbed(patch_px, width)
+        self.blocks = nn.ModuleList(Block(width, heads, norm_eps, attention) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, eps=norm_eps)
+
+    def grid_of(self, height_px: int, width_px: int) -> tuple[int, int]:
+        """Patches down and across an image."""
+        if height_px % self.patch_px or width_px % self.patch_px:
+            raise ValueError(f"a patch of {self.patch_px} px does not divide an image of {height_px} x {width_px} px")
+        return height_px // self.patch_px, width_px // self.patch_px
+
+    def forward(self, images: Float[Tensor, "b 3 h w"], keep: Int[Tensor, "b k"] | None = None) -> Float[Tensor, "b t c"]:
+        """All tokens after the final norm, the class token first if there is one.
+
+        Args:
+            keep: per image the indices of the patches to encode, in any order; None = all.
+        """
+        x, rope = self._embed(images, keep)
+        for block in self.blocks:
+            x = block(x, rope)
+        return self.norm(x)
+
+    def tokens(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b c"] | None, Float[Tensor, "b n c"]]:
+        """See `Encoder.tokens`."""
+        x = self(images)
+        return (x[:, 0], x[:, 1:]) if self.class_token else (None, x)
+
+    def intermediates(self, images: Float[Tensor, "b 3 h w"], blocks: Sequence[int]) -> list[Float[Tensor, "b c rows columns"]]:
+        """See `Encoder.intermediates`; blocks after the last one asked for are not run."""
+        x, rope = self._embed(images, None)
+        grid = self.grid_of(*images.shape[-2:])
+        maps = {}
+        for index, block in enumerate(self.blocks[: max(blocks) + 1]):
+            x = block(x, rope)
+            if index in blocks:
+                maps[index] = x[:, int(self.class_token) :].transpose(1, 2).unflatten(2, grid)
+        return [maps[index] for index in blocks]
+
+    def _embed(
+        self, images: Float[Tensor, "b 3 h w"], keep: Int[Tensor, "b k"] | None
+    ) -> tuple[Float[Tensor, "b t c"], Float[Tensor, "2 b1 t d"] | None]:
+        """Tokens that enter the first block, and their rotary positions."""
+        grid = self.grid_of(*images.shape[-2:])
+        x = self.patch_embed(images)
+        rope = None
+        if self.pos_embed is not None:
+            x = x + resample_positions(self.pos_embed[:, int(self.class_token) :], self.grid, grid)
+        else:
+            rope = rope_table(grid, self.width // self.heads, x.device, class_token=False)
+        if keep is not None:
+            x = gather(x, keep)
+            rope = None if rope is None else gather(rope, keep)
+        if self.cls_token is not None:
+            first = self.cls_token if self.pos_embed is None else self.cls_token + self.pos_embed[:, :1]
+            x = torch.cat([first.expand(len(x), -1, -1), x], dim=1)
+            rope = None if rope is None else _unturned_first(rope)
+        return x, rope
+
+
+def _unturned_first(rope: Float[Tensor, "2 b n d"]) -> Float[Tensor, "2 b t d"]:
+    """Put the class token's rotation, none, first."""
+    none = torch.zeros_like(rope[:, :, :1])
+    none[0] = 1
+    return torch.cat([none, rope], dim=2)

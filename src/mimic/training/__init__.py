@@ -1,0 +1,1 @@
+"""Training: batches by position, one loop for pretraining, fine-tuning and probes, checkpoints that survive a kill."""
