@@ -1,0 +1,214 @@
+"""Pair shards: a WebDataset tar of JPEG pairs, and a Parquet twin with one row a pair.
+
+`shard-00042.tar` holds `{key}.a.jpg` and `{key}.b.jpg`; `shard-00042.parquet` says everything known about each pair,
+including the byte offsets of its images in the tar, so that any image is one `pread`. The Parquet file is written last, by
+rename: it is the done-marker. Equal pairs in equal order give equal bytes. A manifest has the same columns and two more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mimic.errors import BadInput
+from mimic.infra import storage
+
+PAIR = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),  # unique within a workspace; the name in the tar
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("clip", pa.string(), nullable=False),
+        pa.field("frame_a", pa.string(), nullable=False),
+        pa.field("frame_b", pa.string(), nullable=False),
+        pa.field("pose_a", pa.list_(pa.float64())),  # 16 numbers, row by row, camera to world; null where unknown
+        pa.field("pose_b", pa.list_(pa.float64())),
+        pa.field("overlap", pa.float32(), nullable=False),
+        pa.field("overlap_a_to_b", pa.float32(), nullable=False),
+        pa.field("overlap_b_to_a", pa.float32(), nullable=False),
+        pa.field("b_from_a", pa.list_(pa.float64()), nullable=False),  # 9 numbers, row by row: pixels of a's square to b's
+        pa.field("matches", pa.int32(), nullable=False),
+        pa.field("inliers", pa.int32(), nullable=False),
+        pa.field("correspondences", pa.list_(pa.int16()), nullable=False),  # patch of b for each patch of a, -1 = none
+        pa.field("sha_a", pa.string(), nullable=False),  # sha256 of the JPEG
+        pa.field("sha_b", pa.string(), nullable=False),
+        pa.field("offset_a", pa.int64(), nullable=False),  # of the JPEG in the tar, bytes
+        pa.field("size_a", pa.int64(), nullable=False),
+        pa.field("offset_b", pa.int64(), nullable=False),
+        pa.field("size_b", pa.int64(), nullable=False),
+        pa.field("size_px", pa.int32(), nullable=False),
+        pa.field("patch_px", pa.int32(), nullable=False),
+        pa.field("licence", pa.string(), nullable=False),
+        pa.field("params_digest", pa.string(), nullable=False),
+        pa.field("versions", pa.string(), nullable=False),  # JSON
+    ]
+)
+MANIFEST = pa.schema(
+    [
+        *PAIR,
+        pa.field("shard", pa.string(), nullable=False),  # the tar, relative to the workspace, posix
+        pa.field("split", pa.string(), nullable=False),  # train or validation
+    ]
+)
+MADE_HERE = frozenset({"sha_a", "sha_b", "offset_a", "size_a", "offset_b", "size_b"})
+
+
+class ShardWriter:
+    """Adds pairs to a tar that is being written; see `writing`."""
+
+    def __init__(self, file: Any) -> None:
+        self._tar = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.GNU_FORMAT)
+        self._rows: list[dict[str, Any]] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, row: dict[str, Any], jpeg_a: bytes, jpeg_b: bytes) -> None:
+        """Append a pair; `row` holds every column of PAIR except hashes, offsets and sizes."""
+        offset_a = self._append(f"{row['key']}.a.jpg", jpeg_a)
+        offset_b = self._append(f"{row['key']}.b.jpg", jpeg_b)
+        made_here = {
+            "sha_a": hashlib.sha256(jpeg_a).hexdigest(),
+            "sha_b": hashlib.sha256(jpeg_b).hexdigest(),
+            "offset_a": offset_a,
+            "size_a": len(jpeg_a),
+            "offset_b": offset_b,
+            "size_b": len(jpeg_b),
+        }
+        self._rows.append({**row, **made_here})
+
+    def table(self) -> pa.Table:
+        """The rows added so far; closes the tar."""
+        self._tar.close()
+        return pa.Table.from_pylist(self._rows, schema=PAIR)
+
+    def _append(self, name: str, data: bytes) -> int:
+        info = tarfile.TarInfo(name)  # mtime, uid, gid and names are 0 and empty: nothing of this machine gets in
+        info.size = len(data)
+        info.mode = 0o644
+        offset = self._tar.offset + len(info.tobuf(self._tar.format, self._tar.encoding or "utf-8", self._tar.errors or "strict"))
+        self._tar.addfile(info, io.BytesIO(data))
+        return offset
+
+
+@contextmanager
+def writing(tar: Path) -> Iterator[ShardWriter]:
+    """A writer for `tar` and its Parquet twin; both get their names when the block ends well, the Parquet file last."""
+    twin(tar).unlink(missing_ok=True)  # it vouches for the tar, so it goes before the tar is replaced
+    with storage.replacing(tar) as scratch, scratch.open("wb") as file:
+        writer = ShardWriter(file)
+        yield writer
+        table = writer.table()
+        file.flush()
+    write_table(table, twin(tar))
+
+
+def twin(tar: Path) -> Path:
+    """The Parquet file of a tar."""
+    return tar.with_suffix(".parquet")
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    with storage.replacing(path) as scratch:
+        pq.write_table(table, scratch, compression="zstd")
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """The tars of a folder of finished shards, in order.
+
+    Raises:
+        BadInput: there is no such folder, or a tar without its twin (or the reverse).
+    """
+    tars, tables = sorted(folder.glob("*.tar")), sorted(folder.glob("*.parquet"))
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such folder; mine the source first (dvc repro)")
+    if [twin(tar) for tar in tars] != tables:
+        odd = sorted({path.stem for path in tars} ^ {path.stem for path in tables})
+        raise BadInput(f"{folder}: {odd[0]} has a tar or a Parquet file but not both; mine the source again")
+    return tars
+
+
+def read_table(path: Path, columns: list[str] | None = None, schema: pa.Schema = PAIR) -> pa.Table:
+    """The rows of a shard (schema=PAIR) or a manifest (schema=MANIFEST), or some columns of them.
+
+    Raises:
+        BadInput: the file is missing, damaged, or has other columns.
+    """
+    with opening(path, schema) as file:
+        try:
+            return file.read(columns=columns)
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path, str(error)) from None
+
+
+@contextmanager
+def opening(path: Path, schema: pa.Schema = PAIR) -> Iterator[pq.ParquetFile]:
+    """An open Parquet file whose columns have been checked against the schema; same errors as `read_table`."""
+    try:
+        file = pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file; run the stage that makes it (dvc repro)") from None
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, str(error)) from None
+    with file:
+        found = {field.name: field.type for field in file.schema_arrow}
+        for field in schema:
+            if found.get(field.name) != field.type:
+                raise _damaged(path, f"column {field.name} is {found.get(field.name, 'missing')}, expected {field.type}")
+        yield file
+
+
+def rows(path: Path, schema: pa.Schema = PAIR, batch: int = 1024) -> Iterator[dict[str, Any]]:
+    """Rows one by one, as plain Python values, never holding more than `batch` of them."""
+    with opening(path, schema) as file:
+        for part in file.iter_batches(batch_size=batch):
+            yield from part.to_pylist()
+
+
+def read_bytes(tar: Path, offset: int, size: int) -> bytes:
+    """Bytes of one image, by one `pread`.
+
+    Raises:
+        BadInput: the tar is missing or too short.
+    """
+    try:
+        descriptor = os.open(tar, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        raise BadInput(f"{tar}: no such shard; the manifest is older than data/pairs: run dvc repro") from None
+    try:
+        data = os.pread(descriptor, size, offset)
+    finally:
+        os.close(descriptor)
+    if len(data) != size:
+        raise _damaged(tar, f"{len(data)} bytes at {offset} instead of {size}")
+    return data
+
+
+def read_image(tar: Path, offset: int, size: int) -> np.ndarray:
+    """One image, RGB, uint8 [height, width, 3]; BadInput where there is none."""
+    image = cv2.imdecode(np.frombuffer(read_bytes(tar, offset, size), np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise _damaged(tar, f"no JPEG at {offset}")
+    return image
+
+
+def encode_image(image: np.ndarray, quality: int) -> bytes:
+    """JPEG (4:2:0) of an RGB uint8 image."""
+    good, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not good:
+        raise ValueError(f"cannot encode an image of shape {image.shape}")
+    return data.tobytes()
+
+
+def _damaged(path: Path, what: str) -> BadInput:
+    return BadInput(f"{path}: damaged ({' '.join(what.split())[:200]}); delete its folder and run its stage again (dvc repro)")

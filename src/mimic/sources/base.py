@@ -1,0 +1,112 @@
+"""What a source is: it proposes candidate pairs of views, lazily; it never judges, writes or retries.
+
+A clip is the unit that cannot be split between training and validation: one video, one image folder, one 3-D scene.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypedDict
+
+import numpy as np
+from jaxtyping import Float64, UInt8
+
+from mimic.errors import BadInput
+
+Image = UInt8[np.ndarray, "height width 3"]
+
+WHOLE_FILE_BYTES = 64 << 20  # a file up to this size is hashed whole
+SAMPLES = 16  # a larger one by this many pieces, equally spaced, first and last bytes included
+SAMPLE_BYTES = 1 << 20
+
+
+class Unreadable(Exception):
+    """Raw data that does not decode, with the reason; it is counted, and the rest goes on."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One view of a clip.
+
+    key: name of the view within its clip (frame number, time, pose number); equal keys are equal images.
+    read: the upright RGB image; raises Unreadable. The miner keeps what it needs by key, so it is called about once.
+    pose: camera to world, where the source knows it.
+    """
+
+    key: str
+    read: Callable[[], Image]
+    pose: Float64[np.ndarray, "4 4"] | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Candidate pairs of which at most one is kept: the one that overlaps least within the band.
+
+    pairs: indices into `views`. retry: tried instead when every one of `pairs` is TOO_SIMILAR.
+    skip_after_retry: so many following groups of the clip are passed over when a retry pair is kept, for it covers their time.
+    """
+
+    views: tuple[View, ...]
+    pairs: tuple[tuple[int, int], ...]
+    retry: tuple[tuple[int, int], ...] = ()
+    skip_after_retry: int = 0
+
+
+class Description(TypedDict):
+    """What the inventory says of a clip."""
+
+    bytes: int  # on disk
+    frames: int | None  # None: not known without decoding everything
+    digest: str  # of the contents
+    error: str | None  # why it cannot be read; None: it can
+
+
+class Source(Protocol):
+    """One data set on disk."""
+
+    name: str
+
+    def clips(self) -> list[str]:
+        """Names of all clips, sorted as the source counts them (paths below the root, posix); BadInput when there are none."""
+
+    def describe(self, clip: str) -> Description:
+        """What is there, without decoding it all."""
+
+    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:
+        """The clip's candidates, lazily, in order, holding a bounded number of images; raises Unreadable."""
+
+
+def require_folder(name: str, root: Path) -> Path:
+    """The source's root, or one line that says it is missing or empty."""
+    if not root.is_dir():
+        raise BadInput(f"sources.{name}.root: no folder {root}; put the raw data there, or correct the path in params.yaml")
+    if next(root.iterdir(), None) is None:
+        raise BadInput(f"sources.{name}.root: {root} is empty; put the raw data there")
+    return root
+
+
+def content_digest(path: Path) -> str:
+    """A digest that changes when the file does: sha256 of all bytes up to 64 MiB, of the size and 16 spread MiB above.
+
+    An in-place edit of a huge file outside the samples, at equal size, goes unseen: ingest stays fast on terabytes.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= WHOLE_FILE_BYTES:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        total = hashlib.sha256(str(size).encode())
+        for sample in range(SAMPLES):
+            file.seek((size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
+            total.update(file.read(SAMPLE_BYTES))
+        return total.hexdigest()
+
+
+def digest_of_digests(named: list[tuple[str, str]]) -> str:
+    """One digest of several files: their names and digests, in the order given."""
+    total = hashlib.sha256()
+    for name, digest in named:
+        total.update(f"{name}\0{digest}\n".encode())
+    return total.hexdigest()
