@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import logging
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mimic.errors import BadInput
+from mimic.infra.storage import file_digest, replacing, write_json
 from mimic.models import VisionTransformer
+
+log = logging.getLogger(__name__)
 
 
 def load_encoder(folder: Path) -> tuple[VisionTransformer, dict[str, Any]]:
-    """A published encoder, on the CPU, in eval mode, with gradients off only for its fixed positions.
+    """A published encoder, on the CPU, in eval mode; its fixed positions need no gradient.
 
     Args:
         folder: models/<run>, with encoder.safetensors and card.json.
@@ -87,3 +93,70 @@ def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> No
     if found:
         raise BadInput(f"{path}: does not fit this model: {'; '.join(found)}")
     model.load_state_dict(weights, strict=True)
+
+
+# ---------------------------------------------------------------------------- a run in progress
+
+
+def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, keep: int) -> None:
+    """Write step-<step>.pt, then its .json with size and digest, which makes it count; keep the last `keep`."""
+    path = folder / f"step-{step:09d}.pt"
+    with replacing(path) as scratch, scratch.open("wb") as file:
+        torch.save({"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    write_json(path.with_suffix(".json"), {"step": step, "bytes": path.stat().st_size, "sha256": file_digest(path)})
+    for old in _marks(folder)[keep:]:
+        remove(old)
+
+
+def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Load the newest whole checkpoint of a folder and return its step; 0 when there is none.
+
+    Left-overs of a killed save are removed. A damaged checkpoint is reported and the one before it taken.
+
+    Raises:
+        BadInput: a checkpoint belongs to another model.
+    """
+    for scratch in folder.glob(".*.part"):
+        scratch.unlink(missing_ok=True)
+    device = next(model.parameters()).device
+    for mark in _marks(folder):
+        path = mark.with_suffix(".pt")
+        state = _read(path, mark, device)
+        if state is None:
+            log.warning("%s is damaged; taking the checkpoint before it", path)
+            continue
+        load_into(model, state["model"], path)
+        try:
+            optimizer.load_state_dict(state["optimizer"])
+        except ValueError as error:
+            raise BadInput(f"{path}: its optimizer state does not fit: {error}; remove {folder} to start again") from None
+        return int(state["step"])
+    return 0
+
+
+def remove_all(folder: Path) -> None:
+    """Forget a run's checkpoints."""
+    for mark in _marks(folder):
+        remove(mark)
+
+
+def remove(mark: Path) -> None:
+    """The mark goes first: what it vouches for must not be half gone."""
+    mark.unlink(missing_ok=True)
+    mark.with_suffix(".pt").unlink(missing_ok=True)
+
+
+def _marks(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.json"), reverse=True)
+
+
+def _read(path: Path, mark: Path, device: torch.device) -> dict[str, Any] | None:
+    """A checkpoint's content, or None when it is not what its mark says. Only tensors and plain values are unpickled."""
+    try:
+        wanted = json.loads(mark.read_text())
+        if path.stat().st_size != wanted["bytes"] or file_digest(path) != wanted["sha256"]:
+            return None
+        state = torch.load(path, map_location=device, weights_only=True)
+        return state if state["step"] == wanted["step"] and {"model", "optimizer"} <= set(state) else None
+    except (OSError, ValueError, KeyError, BadInput, RuntimeError, pickle.UnpicklingError):
+        return None
