@@ -71,11 +71,10 @@ def _behind(b_from_a: Float64[np.ndarray, "3 3"], size_px: int) -> Bool[np.ndarr
 
 def draw_pixels(size_px: int, patch_px: int, votes: int, rng: np.random.Generator) -> Float32[np.ndarray, "n votes 2"]:
     """x, y of `votes` pixels of each patch, drawn with replacement."""
-    corners, offsets = _pixel_table(size_px, patch_px)
-    drawn = rng.integers(0, patch_px * patch_px, size=(len(corners), votes), dtype=np.uint16)
-    pixels = offsets[drawn]
-    pixels += corners[:, None, :]
-    return pixels
+    area = patch_px * patch_px
+    first = np.arange(0, size_px * size_px, area)
+    drawn = rng.integers(0, area, size=(len(first), votes)) + first[:, None]
+    return _pixels_by_patch(size_px, patch_px).take(drawn, axis=0)
 
 
 def vote_drawn(
@@ -102,13 +101,11 @@ def vote_drawn(
 
 
 @lru_cache(maxsize=8)
-def _pixel_table(size_px: int, patch_px: int) -> tuple[Float32[np.ndarray, "n 2"], Float32[np.ndarray, "pixels 2"]]:
-    """x, y of the first pixel of each patch, and of each pixel within its patch, in raster order."""
+def _pixels_by_patch(size_px: int, patch_px: int) -> Float32[np.ndarray, "pixels 2"]:
+    """x, y of all pixels, patch after patch, both in raster order."""
     side = size_px // patch_px
-    patch, pixel = np.arange(side * side), np.arange(patch_px * patch_px)
-    corners = np.column_stack([patch % side, patch // side]) * patch_px
-    offsets = np.column_stack([pixel % patch_px, pixel // patch_px])
-    return corners.astype(np.float32), offsets.astype(np.float32)
+    y, x = np.mgrid[0:size_px, 0:size_px].reshape(2, side, patch_px, side, patch_px).transpose(0, 1, 3, 2, 4).reshape(2, -1)
+    return np.column_stack([x, y]).astype(np.float32)
 
 
 @lru_cache(maxsize=8)
