@@ -52,7 +52,9 @@ class Images(SourceBase):
 
     reader: Literal["images"]
     pairing: Literal["neighbours", "all"]
+    glob: str  # which files of a folder are views, such as *.color.jpg
     stride: Positive  # neighbours: distance between the two frames of a pair
+    retry_strides: tuple[Positive, ...]  # distances tried, all together, when the pair is TOO_SIMILAR
     advance: Positive  # neighbours: distance between the first frames of two pairs
     group_max: Positive  # all: a folder with more images than this is refused, its pairs would be too many
 
@@ -233,6 +235,7 @@ class Recipe(Section):
     save_every: Positive  # steps between checkpoints
     keep: Positive  # checkpoints kept while training
     workers: Count  # decoding threads; 0 = decode between steps
+    samples: Positive  # held-out pairs in the reconstruction picture
 
 
 class Run(Section):
@@ -253,6 +256,7 @@ class TrainedTask(Section):
     blocks: tuple[int, ...] | None  # encoder blocks the head reads, counted from 0; null = evenly spaced, ending with the last
     head_width: Positive
     size_px: Positive
+    augment: Literal["none", "flip", "peer"]  # peer: mirroring and whatever else the peers do in this task
     steps: Positive
     batch: Positive
     lr: float
@@ -263,6 +267,7 @@ class TrainedTask(Section):
     warmup: Fraction  # share of the steps
     clip_grad: float | None
     precision: Literal["fp32", "bf16"]
+    save_every: Positive | None  # steps between checkpoints of a long fine-tuning; null = none, a killed one starts again
     seed: int
     samples: Count  # pictures written for the report
 
@@ -276,7 +281,6 @@ class DepthTask(TrainedTask):
         "crop", "whole"
     ]  # crop: the smaller side becomes size_px, then a square of it; whole: all of it, sides rounded to patches
     antialias: bool  # when images are made smaller
-    augment: Literal["none", "flip", "peer"]  # peer: flip, colour jitter, grey, random crop
     units_per_m: float  # the target is (depth in metres * units_per_m - target_mean) / target_std
     target_mean: float
     target_std: float

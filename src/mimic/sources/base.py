@@ -6,7 +6,9 @@ A clip is the unit that cannot be split between training and validation: one vid
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import os
+import re
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypedDict
@@ -21,6 +23,7 @@ Image = UInt8[np.ndarray, "height width 3"]
 WHOLE_FILE_BYTES = 64 << 20  # a file up to this size is hashed whole
 SAMPLES = 16  # a larger one by this many pieces, equally spaced, first and last bytes included
 SAMPLE_BYTES = 1 << 20
+DIGITS = frozenset("0123456789")
 
 
 class Unreadable(Exception):
@@ -86,6 +89,36 @@ def require_folder(name: str, root: Path) -> Path:
     if next(root.iterdir(), None) is None:
         raise BadInput(f"sources.{name}.root: {root} is empty; put the raw data there")
     return root
+
+
+def files_in(folder: Path, extensions: Set[str]) -> list[str]:
+    """Names of the files of a folder with one of the extensions (in any case), in numeric order; hidden ones are left out."""
+    return sorted((name for name in os.listdir(folder) if _has_extension(name, extensions)), key=numeric_order)
+
+
+def files_below(root: Path, extensions: Set[str]) -> list[str]:
+    """The same for a whole tree: paths below root, posix. Symbolic links are followed.
+
+    Raises:
+        BadInput: a name that cannot be written down.
+    """
+    found = []
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(folder, name).relative_to(root).as_posix() for name in files if _has_extension(name, extensions)]
+    for path in found:
+        if not path.isprintable():  # control characters, or bytes that are not UTF-8
+            raise BadInput(f"{root}: file name {path!r} is not printable text; rename it")
+    return sorted(found, key=numeric_order)
+
+
+def _has_extension(name: str, extensions: Set[str]) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in extensions
+
+
+def numeric_order(name: str) -> list[tuple[int, int | str]]:
+    """Sort key under which `9.jpg` comes before `10.jpg`."""
+    return [(0, int(part)) if part[0] in DIGITS else (1, part) for part in re.split(r"([0-9]+)", name) if part]
 
 
 def content_digest(path: Path) -> str:
