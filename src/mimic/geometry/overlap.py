@@ -23,6 +23,7 @@ class Outcome(StrEnum):
     """What became of a candidate pair; every candidate has exactly one."""
 
     KEPT = "kept"
+    NOT_BEST = "not_best"  # in the band, but another pair of its group overlaps less; given by the miner, never by `compare`
     BLURRED = "blurred"  # a view is below the sharpness gate
     FEW_MATCHES = "few_matches"
     DEGENERATE = "degenerate"  # no homography, or one that no camera makes

@@ -47,10 +47,8 @@ class ImageSource:
         self._section = section
 
     def clips(self) -> list[str]:
-        files = files_below(require_folder(self.name, self.root), EXTENSIONS)
-        found = list(
-            dict.fromkeys(PurePosixPath(file).parent.as_posix() for file in files if PurePosixPath(file).match(self._section.glob))
-        )
+        files = map(PurePosixPath, files_below(require_folder(self.name, self.root), EXTENSIONS))
+        found = list(dict.fromkeys(file.parent.as_posix() for file in files if file.match(self._section.glob)))
         if not found:
             raise BadInput(f"sources.{self.name}.root: no image that matches {self._section.glob!r} in {self.root}")
         return found
@@ -100,10 +98,7 @@ class ImageSource:
     def _files(self, clip: str) -> list[Path]:
         """The clip's images, in numeric order."""
         folder = self.root / clip
-        # Folders below are clips of their own.
-        return [
-            folder / name for name in files_below(folder, EXTENSIONS) if "/" not in name and PurePosixPath(name).match(self._section.glob)
-        ]
+        return [folder / name for name in files_in(folder, EXTENSIONS) if PurePosixPath(name).match(self._section.glob)]
 
     def _check_size(self, count: int) -> None:
         if self._section.pairing == "all" and count > self._section.group_max:

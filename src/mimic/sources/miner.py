@@ -1,0 +1,204 @@
+"""The mining loop: candidate groups of a clip in, kept pairs and counted reasons out.
+
+Every candidate pair ends in exactly one outcome. Of a group, the pair that overlaps least within the band is KEPT; the others
+in the band are NOT_BEST. Retry pairs are candidates only when they are tried. A clip that cannot be read, or not to its end,
+is one candidate more, UNREADABLE, and is named; pairs found before the damage stand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from mimic.geometry import features, overlap
+from mimic.geometry.overlap import Comparison, Outcome
+from mimic.sources.base import Group, Source, Unreadable, View
+
+HISTOGRAM_BINS = 20
+
+
+@dataclass
+class Tally:
+    """What became of the candidates of some clips."""
+
+    clips: int = 0
+    candidates: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    overlaps: Counter[int] = field(default_factory=Counter)  # of all candidates that have a homography, by bin
+    damaged: dict[str, str] = field(default_factory=dict)  # clip -> why it could not be read (to its end)
+
+    @property
+    def kept(self) -> int:
+        return self.outcomes[Outcome.KEPT]
+
+    def add(self, other: Tally) -> None:
+        self.clips += other.clips
+        self.candidates += other.candidates
+        self.outcomes.update(other.outcomes)
+        self.overlaps.update(other.overlaps)
+        self.damaged.update(other.damaged)
+
+    def check(self, pairs: int) -> None:
+        """Counts must add up before anything is published; AssertionError names the sums otherwise."""
+        total = sum(self.outcomes.values())
+        if total != self.candidates or self.kept != pairs:
+            raise AssertionError(f"{self.candidates} candidates but {total} outcomes; {self.kept} kept but {pairs} pairs written")
+
+    def summary(self) -> dict[str, Any]:
+        """Plain JSON; every outcome is listed, and every bin of the histogram, by its lower edge."""
+        return {
+            "clips": self.clips,
+            "candidates": self.candidates,
+            "kept": self.kept,
+            "outcomes": {outcome.value: self.outcomes[outcome] for outcome in Outcome},
+            "overlap_histogram": {f"{number / HISTOGRAM_BINS:.2f}": self.overlaps[number] for number in range(HISTOGRAM_BINS)},
+            "damaged": dict(sorted(self.damaged.items())),
+        }
+
+    @classmethod
+    def from_summary(cls, summary: dict[str, Any]) -> Tally:
+        """The inverse of `summary`."""
+        return cls(
+            clips=summary["clips"],
+            candidates=summary["candidates"],
+            outcomes=Counter({Outcome(name): count for name, count in summary["outcomes"].items()}),
+            overlaps=Counter({round(float(edge) * HISTOGRAM_BINS): count for edge, count in summary["overlap_histogram"].items()}),
+            damaged=summary["damaged"],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A view at mining size, and its features, computed once; or why there are none."""
+
+    key: str
+    image: UInt8[np.ndarray, "size size 3"] | None
+    features: features.Features | None
+    rejected: Outcome | None  # UNREADABLE or BLURRED
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A kept pair."""
+
+    a: View
+    b: View
+    image_a: UInt8[np.ndarray, "size size 3"]
+    image_b: UInt8[np.ndarray, "size size 3"]
+    comparison: Comparison
+
+
+class Eyes:
+    """Views of a clip as the rule sees them; remembers as many as the largest group of the clip so far has."""
+
+    def __init__(self, size_px: int, sharpness_min: float) -> None:
+        self._size_px = size_px
+        self._sharpness_min = sharpness_min
+        self._seen: OrderedDict[str, Seen] = OrderedDict()
+        self._capacity = 2
+
+    def attend(self, group: Group) -> None:
+        self._capacity = max(self._capacity, len(group.views))
+
+    def see(self, view: View) -> Seen:
+        if view.key not in self._seen:
+            self._seen[view.key] = self._look(view)
+            if len(self._seen) > self._capacity:
+                self._seen.popitem(last=False)
+        self._seen.move_to_end(view.key)
+        return self._seen[view.key]
+
+    def _look(self, view: View) -> Seen:
+        try:
+            image = resize(view.read(), self._size_px)
+        except Unreadable:
+            return Seen(view.key, None, None, Outcome.UNREADABLE)
+        if self._sharpness_min > 0 and sharpness(image) < self._sharpness_min:
+            return Seen(view.key, image, None, Outcome.BLURRED)
+        return Seen(view.key, image, features.extract(image), None)
+
+
+def mine_clip(source: Source, clip: str, rule: overlap.Rule, sharpness_min: float, seed: int, tally: Tally) -> Iterator[Pair]:
+    """Kept pairs of a clip, in order; the tally is complete when the iterator is exhausted.
+
+    What is drawn depends on the seed and the clip's name alone, so order and number of workers cannot matter.
+    """
+    identity = [seed, zlib.crc32(clip.encode())]
+    votes = np.random.default_rng([*identity, 1])  # not the source's generator: the walk must not depend on the rule
+    eyes = Eyes(rule.size_px, sharpness_min)
+    tally.clips += 1
+    skip = 0
+    try:
+        for group in source.groups(clip, np.random.default_rng(identity)):
+            if skip:
+                skip -= 1
+                continue
+            eyes.attend(group)
+            pair, retried = _mine_group(group, eyes, rule, votes, tally)
+            if pair is not None:
+                skip = group.skip_after_retry if retried else 0
+                yield pair
+    except Unreadable as unreadable:
+        tally.candidates += 1
+        tally.outcomes[Outcome.UNREADABLE] += 1
+        tally.damaged[clip] = str(unreadable)
+
+
+def resize(image: UInt8[np.ndarray, "height width 3"], size_px: int) -> UInt8[np.ndarray, "size size 3"]:
+    """The square that is mined: the aspect is not kept, as in the published sets."""
+    return cv2.resize(image, (size_px, size_px), interpolation=cv2.INTER_LINEAR)
+
+
+def sharpness(image: UInt8[np.ndarray, "height width 3"]) -> float:
+    """Variance of the Laplacian of the 8-bit grey image."""
+    return float(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
+
+
+def _mine_group(group: Group, eyes: Eyes, rule: overlap.Rule, votes: np.random.Generator, tally: Tally) -> tuple[Pair | None, bool]:
+    """The group's kept pair, and whether it took the retry to find it."""
+    retried = False
+    pairs = group.pairs
+    found = [_judge(group, pair, eyes, rule, votes) for pair in pairs]
+    _count(found, tally)
+    if group.retry and all(comparison.outcome is Outcome.TOO_SIMILAR for comparison in found):
+        retried = True
+        pairs = group.retry
+        found = [_judge(group, pair, eyes, rule, votes) for pair in pairs]
+        _count(found, tally)
+    best = overlap.choose(found)
+    if best is None:
+        return None, retried
+    a, b = (group.views[index] for index in pairs[best])
+    image_a, image_b = eyes.see(a).image, eyes.see(b).image
+    assert image_a is not None and image_b is not None
+    return Pair(a, b, image_a, image_b, found[best]), retried
+
+
+def _judge(group: Group, pair: tuple[int, int], eyes: Eyes, rule: overlap.Rule, votes: np.random.Generator) -> Comparison:
+    a, b = (eyes.see(group.views[index]) for index in pair)
+    for rejected in (Outcome.UNREADABLE, Outcome.BLURRED):
+        if rejected in (a.rejected, b.rejected):
+            return dataclasses.replace(NOTHING, outcome=rejected)
+    assert a.features is not None and b.features is not None
+    return overlap.compare(a.features, b.features, rule, votes)
+
+
+def _count(found: list[Comparison], tally: Tally) -> None:
+    best = overlap.choose(found)
+    for index, comparison in enumerate(found):
+        lost = comparison.outcome is Outcome.KEPT and index != best
+        tally.candidates += 1
+        tally.outcomes[Outcome.NOT_BEST if lost else comparison.outcome] += 1
+        if comparison.b_from_a is not None:
+            tally.overlaps[min(int(comparison.overlap * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)] += 1
+
+
+NOTHING = Comparison(Outcome.UNREADABLE, 0.0, 0.0, 0.0, 0, 0, None, np.empty(0, np.int16))  # of views that were not compared
