@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mimic.errors import BadInput
 
 T = TypeVar("T")
+PACKAGED_PROFILES = Path(__file__).parent / "profiles"
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -454,6 +455,14 @@ def load(path: Path = Path("params.yaml")) -> Params:
         return Params.model_validate(raw)
     except ValidationError as error:
         raise BadInput(f"{path}: {_one_line(error)}") from None
+
+
+def load_here_or_packaged(path: Path | None) -> Params:
+    """The file named; without one, params.yaml of the current folder; without that, the laptop profile that comes with the package."""
+    if path is not None:
+        return load(path)
+    here = Path("params.yaml")
+    return load(here if here.exists() else PACKAGED_PROFILES / "laptop.yaml")
 
 
 def pick(table: dict[str, T], name: str, what: str) -> T:

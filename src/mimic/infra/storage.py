@@ -87,6 +87,12 @@ def replacing(path: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Remove scratch files that killed runs have left in a folder that no other process works in."""
+    for left in folder.glob(".*.part"):
+        left.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     with replacing(path) as scratch:
         scratch.write_bytes(data)
@@ -105,7 +111,8 @@ def publish(files: Callable[[Path], None] | list[Path], out: Path) -> None:
         out: the stage's output folder; an older one is replaced.
     """
     scratch = out.with_name(f".{out.name}.{os.getpid()}.part")
-    shutil.rmtree(scratch, ignore_errors=True)
+    for left in out.parent.glob(f".{out.name}.*.part"):  # by a run that was killed; one run of a stage at a time
+        shutil.rmtree(left)
     scratch.mkdir(parents=True)
     try:
         if callable(files):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypedDict
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float64, UInt8
 
 from mimic.errors import BadInput
@@ -65,6 +66,17 @@ class Description(TypedDict):
     frames: int | None  # None: not known without decoding everything
     digest: str  # of the contents
     error: str | None  # why it cannot be read; None: it can
+
+
+INVENTORY = pa.schema(
+    [
+        pa.field("clip", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("frames", pa.int64()),
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field("error", pa.string()),
+    ]
+)
 
 
 class Source(Protocol):

@@ -1,0 +1,132 @@
+"""Where heavy work runs: process groups on this machine. A stage hands over a function and its items, and never knows.
+
+Nothing heavy is imported here: a worker process reads this module first, and must set its thread limits before numpy loads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from typing import TypeVar
+
+from mimic import config
+from mimic.errors import BadInput
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+STARTING_S = 10.0  # a process takes about one to start
+TRIES = 2  # a worker that dies (out of memory, a crash in a codec) may have been unlucky: once more
+
+
+def map_shards(
+    function: Callable[[Item], Result], items: Sequence[Item], cluster: config.Cluster, describe: Callable[[Item], str]
+) -> Generator[Result, None, None]:
+    """`map(function, items)` in worker processes; results come in the order of the items.
+
+    Function and items are pickled: a module-level function, plain data. An exception in the function ends the whole map. However
+    it ends (also by Ctrl-C, and also when this process is killed), no worker stays behind.
+
+    Args:
+        describe: names an item in messages.
+
+    Raises:
+        BadInput: a worker died twice on the same item.
+    """
+    if cluster.executor != "local":
+        raise BadInput(f"cluster.executor: {cluster.executor} does not run shards yet; set it to local")
+    workers = min(cluster.workers or available_cores(), len(items))
+    queue = iter(enumerate(items))
+    finished: dict[int, Result] = {}
+    running: dict[Future[Result], tuple[int, int, _Worker]] = {}
+    team: list[_Worker] = []
+    try:
+        for index, item in _take(queue, workers):
+            team.append(worker := _Worker())
+            running[worker.run(function, item)] = (index, 1, worker)
+        emitted = 0
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                index, tries, worker = running.pop(future)
+                try:
+                    finished[index] = future.result()
+                except BrokenProcessPool:
+                    if tries == TRIES:
+                        raise _died(describe(items[index])) from None
+                    worker.restart()
+                    running[worker.run(function, items[index])] = (index, tries + 1, worker)
+                    continue
+                for following, item in _take(queue, 1):
+                    running[worker.run(function, item)] = (following, 1, worker)
+            while emitted in finished:
+                yield finished.pop(emitted)
+                emitted += 1
+    finally:
+        for worker in team:
+            worker.kill()
+
+
+def available_cores() -> int:
+    """Cores this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Worker:
+    """One process: a pool of one, so that it is known which item it died of, and which process to kill."""
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_settle)
+        self._process = self._pool.submit(os.getpid)
+
+    def run(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+        return self._pool.submit(function, item)
+
+    def restart(self) -> None:
+        self._pool.shutdown(wait=False)
+        self._start()
+
+    def kill(self) -> None:
+        """Whatever it is doing; its scratch files are swept by the next run."""
+        with contextlib.suppress(BrokenProcessPool, ProcessLookupError, TimeoutError):
+            os.kill(self._process.result(timeout=STARTING_S), signal.SIGKILL)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _settle() -> None:
+    """What a worker does first: one thread for each numerical library, Ctrl-C left to the parent, and death when it dies."""
+    for library in ("OMP", "OPENBLAS", "MKL", "VECLIB"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _take(queue: Iterator[Item], count: int) -> Iterator[Item]:
+    for _ in range(count):
+        with contextlib.suppress(StopIteration):
+            yield next(queue)
+
+
+def _died(what: str) -> BadInput:
+    return BadInput(
+        f"a worker process died twice on {what}: killed, most likely for want of memory, or crashed in a decoder;"
+        " lower cluster.workers, or take that clip out, and run again (what is finished is kept)"
+    )

@@ -1,0 +1,111 @@
+"""Progress of long work: a bar with rate and time left on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+LINE_EVERY_S = 10.0  # where there is no terminal
+
+
+class Track:
+    """Counts work done; see `track`."""
+
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.done = 0
+        self.note = ""
+        self._started = time.monotonic()
+
+    def advance(self, count: int, note: str = "") -> None:
+        """So much more is done; `note` is shown beside it until the next one."""
+        self.done += count
+        self.note = note or self.note
+
+    def line(self) -> str:
+        """For example `mine phone: 40/200 clips, 3.1 clips/s, 0:52 left, 312 kept`."""
+        elapsed = time.monotonic() - self._started
+        rate = self.done / elapsed if elapsed > 0 else 0.0
+        left = f", {_clock((self.total - self.done) / rate)} left" if rate and self.done < self.total else f", {_clock(elapsed)} in all"
+        return f"{self.title}: {self.done}/{self.total} {self.unit}, {_rate(rate, self.unit)}{left}{', ' + self.note if self.note else ''}"
+
+
+class _Bar(Track):
+    """On a terminal."""
+
+    def __init__(self, title: str, total: int, unit: str, bar: Progress) -> None:
+        super().__init__(title, total, unit)
+        self._bar = bar
+        self._task = bar.add_task(title, total=total, note="", unit=unit)
+
+    def advance(self, count: int, note: str = "") -> None:
+        super().advance(count, note)
+        self._bar.update(self._task, completed=self.done, note=self.note)
+
+
+class _Lines(Track):
+    """In a log: at most a line every ten seconds, and the last."""
+
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        super().__init__(title, total, unit)
+        self._due = time.monotonic() + LINE_EVERY_S
+
+    def advance(self, count: int, note: str = "") -> None:
+        super().advance(count, note)
+        if time.monotonic() >= self._due or self.done >= self.total:
+            self._due = time.monotonic() + LINE_EVERY_S
+            say(self.line())
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(_rate(task.speed or task.finished_speed or 0.0, task.fields["unit"]))
+
+
+@contextmanager
+def track(title: str, total: int, unit: str, log: Path | None) -> Iterator[Track]:
+    """Show progress on stderr while the block runs, and say where its log is.
+
+    Args:
+        total: how many units of work there are; `advance` counts them off.
+        unit: their name, in the plural.
+    """
+    if log is not None:
+        say(f"{title}: {total} {unit}; log: {log}")
+    if not sys.stderr.isatty():
+        yield _Lines(title, total, unit)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"),
+        _Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        yield _Bar(title, total, unit, bar)
+
+
+def say(line: str) -> None:
+    """A line for the reader of the log, on stderr; stdout is for results."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _rate(rate: float, unit: str) -> str:
+    return f"{rate:.1f} {unit}/s" if rate >= 1 or rate == 0 else f"{60 * rate:.1f} {unit}/min"
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

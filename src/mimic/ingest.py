@@ -1,0 +1,37 @@
+"""Stage ingest: list what raw data a source holds, so that DVC versions it without copying it.
+
+data/inventory/<source>.parquet, one row a clip, in the order they are mined: clip, bytes, frames (as announced; null: not
+known), digest of the contents, error (why it cannot be read; null: it can). Digest: sha256 of everything up to 64 MiB a clip;
+above, of names, sizes and 16 samples spread over it.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+
+from mimic import config, sources
+from mimic.infra import cluster, progress, shards, storage
+from mimic.sources.base import INVENTORY
+
+
+def main(params: config.Params, root: Path, name: str) -> None:
+    """Write the inventory of a source.
+
+    Raises:
+        BadInput: the source's root is missing or holds nothing.
+    """
+    section = config.pick(params.sources, name, "source")
+    source = sources.open_source(name, section, root, params.mine.size_px)
+    clips = source.clips()[: section.limit_clips]
+    rows = []
+    # Hashing and decoding let go of Python's lock: threads are enough.
+    with ThreadPoolExecutor(cluster.available_cores()) as pool, progress.track(f"ingest {name}", len(clips), "clips", None) as track:
+        for clip, found in zip(clips, pool.map(source.describe, clips), strict=True):
+            rows.append({"clip": clip, **found})
+            if found["error"]:
+                progress.say(f"ingest {name}: {clip}: {found['error']}; it will be counted, the rest is mined")
+            track.advance(1)
+    shards.write_table(pa.Table.from_pylist(rows, schema=INVENTORY), storage.Workspace(root).inventory(name))
