@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mimic.errors import BadInput
-from mimic.infra.storage import file_digest, replacing, write_json
+from mimic.infra.storage import file_digest, replacing, write_bytes, write_json
 from mimic.models import VisionTransformer
 
 log = logging.getLogger(__name__)
@@ -66,11 +66,17 @@ def read_card(folder: Path) -> dict[str, Any]:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a .safetensors file; nothing in it is executed."""
     try:
-        return load_file(path)
+        return safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file; run the pretrain stage that makes it") from None
     except (SafetensorError, ValueError) as error:
         raise BadInput(f"{path}: not a whole safetensors file ({error})") from None
+
+
+def write_weights(weights: Mapping[str, Tensor], path: Path, about: dict[str, Any]) -> None:
+    """A .safetensors file with `about` as JSON under the metadata key "mimic"; equal input gives equal bytes."""
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
+    write_bytes(path, safetensors.torch.save(tensors, metadata={"mimic": json.dumps(about, sort_keys=True)}))
 
 
 def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:

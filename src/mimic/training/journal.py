@@ -1,0 +1,47 @@
+"""log.jsonl of a run: one JSON object a line, in the order of `step`, whole again after a kill."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mimic.infra.storage import write_bytes
+
+
+class Journal:
+    """Appends lines. A resumed run repeats steps that were already logged: its first line drops those, and any torn line of the kill."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._opened = False
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Add one line; it must hold `step`, and steps must grow."""
+        if not self._opened:
+            _rewrite(self.path, [old for old in read(self.path) if old["step"] < line["step"]])
+            self._opened = True
+        with self.path.open("a") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a journal; none when there is no file."""
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:  # torn by a kill
+            continue
+    return lines
+
+
+def close(path: Path, steps: int) -> None:
+    """Make the file exist and hold whole lines up to `steps` only."""
+    _rewrite(path, [line for line in read(path) if line["step"] <= steps])
+
+
+def _rewrite(path: Path, lines: list[dict[str, Any]]) -> None:
+    write_bytes(path, "".join(json.dumps(line) + "\n" for line in lines).encode())

@@ -1,0 +1,64 @@
+"""What a pretrained model makes of views it never saw: view a, what it was shown of it, what it answered, view b."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mimic.models import Pretraining
+from mimic.models.encoder import denormalise, normalise
+from mimic.models.masking import paste
+
+COLUMNS = ("view_a", "masked", "reconstruction", "view_b")
+
+
+@torch.no_grad()
+def reconstruct(model: Pretraining, images: Tensor, noise: Tensor) -> dict[str, np.ndarray]:
+    """uint8 [n, h, w, 3] pictures for each of COLUMNS.
+
+    Args:
+        images: uint8 [n, 2, h, w, 3], at the model's size.
+        noise: [n, patches]; the lowest stay visible.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    views = normalise(images.to(device))
+    _, prediction, mask = model(views[:, : model.views], noise.to(device))
+    a = views[:, 0]
+    masked, filled = paste(prediction, a, mask, model.encoder.patch_px, norm_pix=model.norm_pix)
+    pictures = (images[:, 0], denormalise(masked), denormalise(filled), images[:, 1])
+    return {name: picture.cpu().numpy() for name, picture in zip(COLUMNS, pictures, strict=True)}
+
+
+def caption(model: Pretraining, split: str) -> str:
+    """What the pictures show, said honestly."""
+    patches = model.encoder.grid[0] * model.encoder.grid[1]
+    seen = "and all of view b" if model.views == 2 else "and nothing of view b"
+    colours = (
+        "The model predicts each patch normalised by its own mean and deviation, so for display the true patch's are put back: "
+        "judge structure, not colour."
+        if model.norm_pix
+        else ""
+    )
+    whose = "Held-out pairs" if split == "validation" else "Training pairs (none are held out)"
+    return f"{whose}. The model sees {model.visible} of {patches} patches of view a {seen}. {colours}".strip()
+
+
+def draw(pictures: dict[str, np.ndarray], caption: str, path: Path) -> None:
+    """Write the pictures as one PNG: a row a pair, a titled column for each of COLUMNS, the caption below."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = len(pictures["view_a"])
+    figure = Figure(figsize=(8, 2 * rows + 0.9), dpi=100, layout="constrained")
+    axes = figure.subplots(rows, len(COLUMNS), squeeze=False)
+    for column, name in enumerate(COLUMNS):
+        axes[0, column].set_title(name.replace("_", " "), fontsize=10)
+        for row in range(rows):
+            axes[row, column].imshow(pictures[name][row], interpolation="nearest")
+            axes[row, column].set_axis_off()
+    figure.supxlabel(caption, fontsize=8, wrap=True)
+    FigureCanvasAgg(figure).print_png(path)
