@@ -1,0 +1,1 @@
+"""Parts of the report: published files read back, the plain conclusion, pictures, charts, the page."""

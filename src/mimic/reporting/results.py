@@ -1,0 +1,161 @@
+"""The results table, read back from published files: one row a run, one column a task, None where nothing was run."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.infra.storage import Workspace
+
+
+@dataclass(frozen=True)
+class Result:
+    """One metrics file, metrics/<run>/<task>.json; `raw` is all of it."""
+
+    value: float
+    name: str
+    higher_is_better: bool
+    test_size: int | None
+    protocol: str
+    checkpoint: str | None
+    raw: dict[str, Any]
+
+    @property
+    def states_error(self) -> bool:
+        return self.raw.get("standard_error") is not None
+
+    @property
+    def error(self) -> float | None:
+        """Standard error of `value` over the test items: the file's own, else the largest one possible, else None.
+
+        A score between 0 and 1 with mean m has a variance of at most m (1 - m) (Bhatia and Davis, 2000), hence the bound.
+        """
+        if self.states_error:
+            return float(self.raw["standard_error"])
+        if self.test_size and self.higher_is_better and 0 <= self.value <= 1:
+            return math.sqrt(self.value * (1 - self.value) / self.test_size)
+        return None
+
+    @property
+    def floors(self) -> dict[str, float]:
+        """Scores that need no encoder (chance, same_place), where the task states them for its headline."""
+        metrics = self.raw.get("metrics", {})
+        head = next((key for key, value in metrics.items() if value == self.value), None)
+        named = {name: metrics[name] for name in ("chance", "same_place") if isinstance(metrics.get(name), dict)}
+        return {name: entry[head] for name, entry in named.items() if head in entry}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run and its results; what the card does not say (not trained yet) comes from params."""
+
+    run: str
+    dataset: str
+    digest: str | None  # sha256 of the manifest
+    objective: str | None  # None: random initialisation, nothing was optimised
+    steps: int
+    batch: int
+    seed: int
+    card: dict[str, Any] | None
+    results: dict[str, Result | None]
+
+    @property
+    def checkpoint(self) -> str | None:
+        """sha256 of the encoder that was measured."""
+        return next((result.checkpoint for result in self.results.values() if result and result.checkpoint), None)
+
+    @property
+    def commit(self) -> str | None:
+        """The git commit that trained it."""
+        return (self.card or {}).get("git_commit")
+
+    def summary(self) -> dict[str, Any]:
+        """The row as JSON."""
+        return {
+            "run": self.run,
+            "dataset": self.dataset,
+            "digest": self.digest,
+            "objective": self.objective,
+            "steps": self.steps,
+            "seed": self.seed,
+            "checkpoint": self.checkpoint,
+            "commit": self.commit,
+            "values": {task: result and result.value for task, result in self.results.items()},
+        }
+
+
+def read_table(params: config.Params, workspace: Workspace) -> list[Row]:
+    """Rows and columns that `table` of params asks for, whatever of it exists."""
+    return [_row(params, workspace, run) for run in params.table.runs]
+
+
+def _row(params: config.Params, workspace: Workspace, run: str) -> Row:
+    planned, recipe = params.runs[run], params.pretrain[params.runs[run].recipe]
+    card = read_json(workspace.model(run) / "card.json")
+    said = card or {}
+    steps = int(said.get("steps", planned.steps))
+    return Row(
+        run=run,
+        dataset=said.get("dataset", planned.dataset),
+        digest=said.get("manifest_digest"),
+        objective=said.get("objective", recipe.objective) if steps else None,
+        steps=steps,
+        batch=int(said.get("batch", recipe.batch)),
+        seed=said.get("seed", planned.seed),
+        card=card,
+        results={task: read_result(workspace.metrics(run, task)) for task in params.table.tasks},
+    )
+
+
+def read_result(path: Path) -> Result | None:
+    """A metrics file, or None where there is none."""
+    raw = read_json(path)
+    if raw is None:
+        return None
+    try:
+        return Result(
+            value=float(raw["value"]),
+            name=str(raw["name"]),
+            higher_is_better=bool(raw["higher_is_better"]),
+            test_size=raw.get("test_size"),
+            protocol=str(raw.get("protocol", "")),
+            checkpoint=raw.get("checkpoint"),
+            raw=raw,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: not a metrics file ({error!r}); run mimic evaluate {path.parent.name} {path.stem} again") from None
+
+
+def best(results: list[Result | None]) -> set[int]:
+    """Positions of the best value of a column, ties included; empty where there is nothing to compare."""
+    values = {index: result.value if result.higher_is_better else -result.value for index, result in enumerate(results) if result}
+    return {index for index, value in values.items() if value == max(values.values())} if len(values) > 1 else set()
+
+
+def noise(one: Result, other: Result) -> float | None:
+    """The difference between two results that chance alone may make: two standard errors of a difference, or None if unknown."""
+    if one.error is None or other.error is None:
+        return None
+    return 2 * math.hypot(one.error, other.error)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None where the file is missing.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise BadInput(f"{path}: not valid JSON ({error}); remove it and run the stage that makes it again") from None
+    if not isinstance(value, dict):
+        raise BadInput(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
