@@ -18,6 +18,9 @@ from mimic.errors import BadInput
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file; its folder is the workspace.")]
 DEFAULT_PARAMS = Path("params.yaml")
+AnyParamsFile = Annotated[
+    Optional[Path], typer.Option("--params", help="The parameter file; default: params.yaml here, else the one that comes with mimic.")
+]
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -80,28 +83,28 @@ def report(params: ParamsFile = DEFAULT_PARAMS) -> None:
 def pairs(
     paths: Annotated[list[Path], typer.Argument(help="Videos, image folders or .glb scenes")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the pair shards")],
-    params: ParamsFile = DEFAULT_PARAMS,
+    params: AnyParamsFile = None,
     spacing_s: Annotated[Optional[float], typer.Option(help="Seconds between video frames; default: the params file's")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON")] = False,
 ) -> None:
     """Mine videos, image folders or .glb scenes given here."""
-    from mimic import mine as stage
+    from mimic import own_data
 
-    stage.pairs(config.load(params), paths, out, spacing_s=spacing_s, as_json=as_json)
+    own_data.pairs(config.load_here_or_packaged(params), paths, out, spacing_s=spacing_s, as_json=as_json)
 
 
 @app.command(rich_help_panel="Your own data")
 def pair(
     a: Path,
     b: Path,
-    params: ParamsFile = DEFAULT_PARAMS,
+    params: AnyParamsFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON")] = False,
     plot: Annotated[Optional[Path], typer.Option(help="Write a picture of the matched patches")] = None,
 ) -> None:
     """Explain one pair of images: matches, homography, overlap, and what would become of it."""
-    from mimic import mine as stage
+    from mimic import own_data
 
-    stage.pair(config.load(params), a, b, as_json=as_json, plot=plot)
+    own_data.pair(config.load_here_or_packaged(params), a, b, as_json=as_json, plot=plot)
 
 
 @app.command(rich_help_panel="Results")

@@ -84,15 +84,21 @@ Source = Annotated[Videos | Images | Scenes, Field(discriminator="reader")]
 # ---------------------------------------------------------------------------- stages
 
 
+class Flat(Section):
+    """A procedural furnished flat of three rooms (unique textures, furniture, doorways)."""
+
+    width_m: Annotated[float, Field(ge=6)]
+    depth_m: Annotated[float, Field(ge=6)]
+    height_m: Annotated[float, Field(ge=2.4)]
+    texture_px: Annotated[int, Field(ge=128)]  # side of a texture, which spans 8 m
+
+
 class Rooms(Section):
-    """Procedural furnished worlds (spec: unique textures, furniture, doors)."""
+    """Flats written as .glb scenes."""
 
     scenes: Positive
     first_seed: Count
-    width_m: float
-    depth_m: float
-    height_m: float
-    texture_px: Positive
+    flat: Flat
 
 
 class Phone(Section):
@@ -100,6 +106,7 @@ class Phone(Section):
 
     videos: Positive
     first_seed: Count
+    flat: Flat
     seconds: float
     fps: Positive
     width_px: Positive
@@ -112,6 +119,7 @@ class Frames(Section):
 
     folders: Positive
     first_seed: Count
+    flat: Flat
     frames: Positive
     width_px: Positive
     height_px: Positive
@@ -121,8 +129,9 @@ class Frames(Section):
 class LabelledDepth(Section):
     """A labelled depth set in the NYUv2 .mat layout, from scenes no pair was mined in."""
 
-    scenes: Positive
+    scenes: Annotated[int, Field(ge=2)]  # some for training, others for test
     first_seed: Count
+    flat: Flat
     train: Positive
     test: Positive
     width_px: Positive
@@ -484,7 +493,12 @@ def load_here_or_packaged(path: Path | None) -> Params:
     if path is not None:
         return load(path)
     here = Path("params.yaml")
-    return load(here if here.exists() else PACKAGED_PROFILES / "laptop.yaml")
+    return load(here) if here.exists() else packaged()
+
+
+def packaged() -> Params:
+    """The laptop profile that comes with the package: what params.yaml holds in a fresh clone."""
+    return load(PACKAGED_PROFILES / "laptop.yaml")
 
 
 def pick(table: dict[str, T], name: str, what: str) -> T:
