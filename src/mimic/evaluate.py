@@ -1,0 +1,91 @@
+"""Measure an encoder on a task: metrics/<run>/<task>.json, and pictures in samples/<run>/<task>/.
+
+The result says everything needed to judge the number: protocol, preset and what differs from it, checkpoint, seed, selection rule, test
+size, versions. It holds no times and no paths of this machine, so an equal evaluation is an equal file.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.infra.storage import Workspace, file_digest, fingerprint, publish, write_json
+from mimic.tasks import measure
+from mimic.tasks.base import Picture, Result
+from mimic.tasks.presets import overrides
+from mimic.training.checkpoint import load_encoder
+
+VERSIONS = ("mimic", "torch", "numpy", "opencv-python-headless")
+
+
+def main(params: config.Params, root: Path, run: str, task: str) -> None:
+    """Evaluate `run` on `task`.
+
+    Raises:
+        BadInput: no such run or task, the checkpoint is missing or does not fit, the task's data are missing or wrong.
+    """
+    config.pick(params.runs, run, "run")
+    section = config.pick(params.evaluate, task, "task in evaluate")
+    workspace = Workspace(root)
+    folder = workspace.model(run)
+    encoder, card = load_encoder(folder)
+    checkpoint = file_digest(folder / "encoder.safetensors")
+    progress = workspace.progress("evaluate", f"{run}-{task}", fingerprint(section.model_dump(mode="json"), checkpoint))
+    try:
+        result = measure(section, encoder, root, progress)
+    except BadInput as error:
+        raise BadInput(f"evaluate {run} {task}: {error}") from None
+    publish(lambda out: _write_pictures(result.pictures, out), _made(workspace.samples(run, task)))
+    write_json(workspace.metrics(run, task), _record(result, section, card, run=run, task=task, checkpoint=checkpoint))
+    shutil.rmtree(progress)
+    _mirror(params, root, run, task)
+
+
+def _record(result: Result, section: config.Task, card: dict[str, Any], *, run: str, task: str, checkpoint: str) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "value": result.value,
+        "higher_is_better": result.higher_is_better,
+        "metrics": result.metrics,
+        "protocol": result.protocol,
+        "preset": getattr(section, "preset", None),
+        "overrides": overrides(section),
+        "selection": result.selection,
+        "test_size": result.test_size,
+        "seed": section.seed,
+        "task": task,
+        "run": run,
+        "checkpoint": checkpoint,
+        "steps": card.get("steps"),
+        "objective": card.get("objective"),
+        "dataset": card.get("dataset"),
+        "manifest_digest": card.get("manifest_digest"),
+        "versions": {name: version(name) for name in VERSIONS},
+    }
+
+
+def _write_pictures(pictures: Sequence[Picture], out: Path) -> None:
+    for picture in pictures:
+        path = out / f"{picture.name}.png"
+        if not cv2.imwrite(str(path), cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)):
+            raise OSError(f"{path}: cannot be written")
+    write_json(out / "samples.json", [{"file": f"{picture.name}.png", "caption": picture.caption} for picture in pictures])
+
+
+def _made(folder: Path) -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _mirror(params: config.Params, root: Path, run: str, task: str) -> None:
+    """Show the result in MLflow."""
+    from mimic.infra import tracking
+
+    tracking.mirror_evaluation(params.tracking, root, run, task)

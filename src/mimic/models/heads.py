@@ -1,0 +1,185 @@
+"""Heads that turn patch tokens into dense maps or classes.
+
+`DptHead` is the dense prediction transformer's (Ranftl et al. 2021) as the multi-modal MAE line fine-tunes it; `ConvNextHead` its
+segmentation adapter; the linear heads are probes. Inputs are maps of patch tokens `[batch, width, rows, columns]`; outputs have the
+pixels of the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+LEVEL_SHARES = (0.375, 0.75, 1.5, 3.0)  # width of the four levels per head width: 96, 192, 384, 768 at 256
+
+
+class DptHead(nn.Module):
+    """Four levels of tokens, fused from deep to shallow, to a map of `channels` at the image's resolution.
+
+    Every width is a share of `head_width`: the published head is `head_width=256`, 20,065,921 parameters for one channel of ViT-B/16.
+
+    Args:
+        width: channels of the tokens.
+        head_width: channels of the fusion path; a multiple of 8.
+        channels: channels of the output.
+        patch_px: side of a patch; the output of an h x w token map is h * patch_px by w * patch_px.
+    """
+
+    def __init__(self, width: int, head_width: int, channels: int, patch_px: int) -> None:
+        super().__init__()
+        self.patch_px = patch_px
+        level_widths = [int(share * head_width) for share in LEVEL_SHARES]
+        self.levels = nn.ModuleList(_level(width, level_width, index) for index, level_width in enumerate(level_widths))
+        self.projections = nn.ModuleList(nn.Conv2d(level_width, head_width, 3, padding=1, bias=False) for level_width in level_widths)
+        # The deepest block has nothing to fuse with; its `skip` stays unused, as published, so that parameter counts agree.
+        self.fusions = nn.ModuleList(Fusion(head_width) for _ in level_widths)
+        self.reduce = nn.Conv2d(head_width, head_width // 2, 3, padding=1)
+        self.output = nn.Sequential(
+            nn.Conv2d(head_width // 2, head_width // 8, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(head_width // 8, channels, 1),
+        )
+
+    def forward(self, levels: Sequence[Float[Tensor, "batch width rows columns"]]) -> Float[Tensor, "batch channels height image_width"]:
+        rows, columns = levels[0].shape[-2:]
+        maps = [project(scale(tokens)) for project, scale, tokens in zip(self.projections, self.levels, levels, strict=True)]
+        fused: Tensor | None = None
+        for index in reversed(range(len(maps))):
+            finer = maps[index - 1].shape[-2:] if index else tuple(2 * side for side in maps[0].shape[-2:])
+            fused = self.fusions[index](maps[index], fused, finer)
+        assert fused is not None
+        # The fusion path ends at 8 pixels of output a patch (levels are 4 a patch, fused at 2 x): the rest is bilinear.
+        full = _resize(self.reduce(fused), (rows * self.patch_px, columns * self.patch_px))
+        return self.output(full)
+
+
+class Fusion(nn.Module):
+    """Add the refined skip to what comes from below, refine, enlarge, mix channels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.skip = ResidualUnit(width)
+        self.refine = ResidualUnit(width)
+        self.mix = nn.Conv2d(width, width, 1)
+
+    def forward(
+        self,
+        level: Float[Tensor, "batch width rows columns"],
+        deeper: Float[Tensor, "batch width rows columns"] | None,
+        size: tuple[int, int],
+    ) -> Float[Tensor, "batch width finer_rows finer_columns"]:
+        joined = level if deeper is None else deeper + self.skip(level)
+        return self.mix(_resize(self.refine(joined), size))
+
+
+class ResidualUnit(nn.Module):
+    """ReLU, 3x3, ReLU, 3x3, plus the input; no normalisation."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "batch width rows columns"]) -> Float[Tensor, "batch width rows columns"]:
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+def _level(width: int, level_width: int, index: int) -> nn.Sequential:
+    """Tokens to level `index`: 4, 2, 1 and 1/2 cells a patch and direction."""
+    project = nn.Conv2d(width, level_width, 1)
+    match index:
+        case 0:
+            return nn.Sequential(project, nn.ConvTranspose2d(level_width, level_width, 4, stride=4))
+        case 1:
+            return nn.Sequential(project, nn.ConvTranspose2d(level_width, level_width, 2, stride=2))
+        case 2:
+            return nn.Sequential(project)
+        case _:
+            return nn.Sequential(project, nn.Conv2d(level_width, level_width, 3, stride=2, padding=1))
+
+
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+class ConvNextHead(nn.Module):
+    """Each token becomes a square of finer cells, refined by ConvNeXt blocks; one 1x1 convolution makes the classes.
+
+    Published: ViT-B/16, `head_width=384`, `cell_px=4`, `blocks=4`, 150 classes: 9,588,630 parameters. No layer scale, no drop path.
+    """
+
+    def __init__(self, width: int, head_width: int, channels: int, patch_px: int, cell_px: int, blocks: int) -> None:
+        super().__init__()
+        self.patch_px, self.head_width, self.cells = patch_px, head_width, patch_px // cell_px
+        self.split = nn.Linear(width, head_width * self.cells**2)
+        self.blocks = nn.Sequential(*(ConvNextBlock(head_width) for _ in range(blocks)))
+        self.output = nn.Conv2d(head_width, channels, 1)
+
+    def forward(self, levels: Sequence[Float[Tensor, "batch width rows columns"]]) -> Float[Tensor, "batch channels height image_width"]:
+        """Reads the last level only."""
+        tokens = levels[-1].permute(0, 2, 3, 1)
+        batch, rows, columns, _ = tokens.shape
+        cells = self.split(tokens).reshape(batch, rows, columns, self.cells, self.cells, self.head_width)
+        fine = cells.permute(0, 5, 1, 3, 2, 4).reshape(batch, self.head_width, rows * self.cells, columns * self.cells)
+        return F.interpolate(
+            self.output(self.blocks(fine)), size=(rows * self.patch_px, columns * self.patch_px), mode="bilinear", align_corners=False
+        )
+
+
+class ConvNextBlock(nn.Module):
+    """Depth-wise 7x7, LayerNorm over channels, MLP of four times the width, plus the input (Liu et al. 2022)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.expand = nn.Linear(width, 4 * width)
+        self.contract = nn.Linear(4 * width, width)
+
+    def forward(self, x: Float[Tensor, "batch width rows columns"]) -> Float[Tensor, "batch width rows columns"]:
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        return x + self.contract(F.gelu(self.expand(y))).permute(0, 3, 1, 2)
+
+
+class LinearHead(nn.Module):
+    """Dense linear probe: batch normalisation and one 1x1 convolution on the last level, enlarged to the image."""
+
+    def __init__(self, width: int, channels: int, patch_px: int) -> None:
+        super().__init__()
+        self.patch_px = patch_px
+        self.norm = nn.BatchNorm2d(width)
+        self.output = nn.Conv2d(width, channels, 1)
+
+    def forward(self, levels: Sequence[Float[Tensor, "batch width rows columns"]]) -> Float[Tensor, "batch channels height image_width"]:
+        rows, columns = levels[-1].shape[-2:]
+        size = (rows * self.patch_px, columns * self.patch_px)
+        return F.interpolate(self.output(self.norm(levels[-1])), size=size, mode="bilinear", align_corners=False)
+
+
+class ClassifierHead(nn.Module):
+    """Linear probe of one feature vector per image: batch normalisation without parameters, then a linear layer (MAE, appendix)."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(width, affine=False, eps=1e-6)
+        self.output = nn.Linear(width, classes)
+
+    def forward(self, features: Float[Tensor, "batch width"]) -> Float[Tensor, "batch classes"]:
+        return self.output(self.norm(features))
+
+
+def initialise(head: nn.Module) -> None:
+    """The initialisation the published heads effectively get: linear layers Xavier-uniform with zero bias, convolutions torch's own."""
+    for module in head.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Parameters that train."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

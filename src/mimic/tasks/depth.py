@@ -1,0 +1,208 @@
+"""Depth of single images on the NYU Depth v2 layout: a DPT head on four blocks, reversed Huber loss (spec downstream 3.1).
+
+The target is standardised: (depth_m * units_per_m - target_mean) / target_std. Errors are in metres. All three averages are reported:
+over batches as the peers pool them, over images, over all pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mimic.config import DepthTask
+from mimic.errors import BadInput
+from mimic.infra.storage import Workspace
+from mimic.models.encoder import VisionTransformer, normalise
+from mimic.models.heads import DptHead, initialise
+from mimic.tasks.base import Picture, Result
+from mimic.tasks.frames import Batch, centre, frame_size, random_square, recoloured, resize_image, resize_labels
+from mimic.tasks.metrics import average, berhu, by_batch, by_everything, by_image, depth_sums
+from mimic.tasks.nyu import Frame, Nyu
+from mimic.tasks.tuning import Tuned, in_batches, read_blocks, seeded, tune
+
+LEVELS = 4
+EIGEN = (slice(45, 471), slice(41, 601))  # of 480 x 640
+NATIVE = (480, 640)
+PICTURE_PX = 192  # height of the pictures
+
+
+def run(task: DepthTask, encoder: VisionTransformer, root: Path, progress: Path) -> Result:
+    """Train the head (and what `freeze` leaves) on the train split, measure the last step on the test split.
+
+    Args:
+        progress: folder for the checkpoints of a long run (`save_every`).
+    """
+    workspace = Workspace(root)
+    masks = None if task.masks is None else workspace.resolve(task.masks)
+    with Nyu(workspace.resolve(task.data), masks) as nyu:
+        train = load(nyu, nyu.train, task, encoder.patch_px)
+        model = build(task, encoder)
+        last_loss = tune(model, task, train, partial(prepared, task), partial(augmented, task), partial(loss, task), progress)
+        sums, pictures = _score(task, model, nyu)
+    metrics = {
+        "batch": average(sums, by_batch(len(sums), task.eval_batch, task.eval_ranks)),
+        "image": average(sums, by_image(len(sums))),
+        "global": average(sums, by_everything(len(sums))),
+    }
+    return Result(
+        name="delta1",
+        value=metrics[task.averaging]["delta1"],
+        higher_is_better=True,
+        metrics={
+            **metrics[task.averaging],
+            "averages": metrics,
+            "train_size": len(train),
+            "train_loss": last_loss,
+            "valid_pixels": int(sums[:, 0].sum()),
+        },
+        protocol=_protocol(task, len(train), len(sums)),
+        selection="last step",
+        test_size=len(sums),
+        pictures=pictures,
+    )
+
+
+def build(task: DepthTask, encoder: VisionTransformer) -> Tuned:
+    """The encoder with a DPT head of one channel, initialised from the task's seed."""
+
+    def head() -> DptHead:
+        made = DptHead(encoder.width, task.head_width, 1, encoder.patch_px)
+        initialise(made)
+        return made
+
+    return Tuned(encoder, seeded(task.seed, head), read_blocks(task.blocks, encoder.depth, LEVELS), task.freeze, task.drop_path)
+
+
+def load(nyu: Nyu, index: np.ndarray, task: DepthTask, patch_px: int) -> Batch:
+    """Images, depth in metres and masks, at the size the encoder reads (frame whole) or the size squares are cut from (frame crop)."""
+    images, depth, valid = zip(*(_resized(nyu.read(int(item)), task, patch_px) for item in index), strict=True)
+    return Batch(np.stack(images), np.stack(depth), np.stack(valid))
+
+
+def _resized(frame: Frame, task: DepthTask, patch_px: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    height, width = frame.depth_m.shape
+    size = frame_size(height, width, task.size_px, 1 if task.frame == "crop" else patch_px)
+    valid = resize_labels(frame.valid & _in_range(frame.depth_m, task), size).astype(bool)
+    return resize_image(frame.image, size, task.antialias), resize_labels(frame.depth_m, size), valid
+
+
+def prepared(task: DepthTask, batch: Batch) -> Batch:
+    """What the model sees of a batch, without chance."""
+    return centre(batch, task.size_px) if task.frame == "crop" else batch
+
+
+def augmented(task: DepthTask, batch: Batch, rng: np.random.Generator) -> Batch:
+    """What the model sees of a train batch under the peers' augmentation (mirroring is done already)."""
+    batch = Batch(recoloured(batch.images, rng), batch.target, batch.valid)
+    return random_square(batch, task.size_px, rng) if task.frame == "crop" else batch
+
+
+def loss(task: DepthTask, output: Tensor, batch: Batch) -> Tensor:
+    """Reversed Huber in standardised units; invalid pixels do not count."""
+    target = (torch.from_numpy(batch.target) * task.units_per_m - task.target_mean) / task.target_std
+    return berhu(output[:, 0].float(), target.to(output.device), torch.from_numpy(batch.valid).to(output.device))
+
+
+# ---------------------------------------------------------------------------- measuring
+
+
+def _score(task: DepthTask, model: Tuned, nyu: Nyu) -> tuple[np.ndarray, list[Picture]]:
+    """Sums of errors of each test image, and pictures of a few of them, evenly spaced."""
+    drawn = (
+        set(nyu.test[np.linspace(0, len(nyu.test) - 1, min(task.samples, len(nyu.test))).astype(int)].tolist()) if task.samples else set()
+    )
+    sums, pictures = [], []
+    for part in in_batches(len(nyu.test), task.eval_batch):
+        numbers = nyu.test[part]
+        for number, (image, prediction, truth, valid) in zip(numbers, _predicted(task, model, nyu, numbers), strict=True):
+            sums.append(depth_sums(prediction[None], torch.from_numpy(truth)[None], torch.from_numpy(valid)[None]))
+            if number in drawn:
+                pictures.append(_picture(int(number), image, truth, prediction.numpy(), valid))
+    return np.concatenate(sums), pictures
+
+
+def _predicted(task: DepthTask, model: Tuned, nyu: Nyu, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor, np.ndarray, np.ndarray]]:
+    """Of each test image: what is scored at which resolution: image, predicted depth in metres, truth, valid."""
+    frames = [nyu.read(int(number)) for number in numbers]
+    resized = Batch(*(np.stack(parts) for parts in zip(*(_resized(frame, task, model.encoder.patch_px) for frame in frames), strict=True)))
+    batch = prepared(task, resized)
+    predicted = predict(task, model, batch.images)
+    for index, frame in enumerate(frames):
+        if task.score_at == "input":
+            yield batch.images[index], _clamped(predicted[index], task), batch.target[index], batch.valid[index]
+        else:
+            native = F.interpolate(predicted[index][None, None], size=frame.depth_m.shape, mode="bilinear", align_corners=False)[0, 0]
+            yield frame.image, _clamped(native, task), frame.depth_m, frame.valid & _in_range(frame.depth_m, task) & _region(task, frame)
+
+
+def predict(task: DepthTask, model: Tuned, images: np.ndarray) -> Tensor:
+    """Depth in metres, float32[n, h, w], of images uint8[n, h, w, 3]."""
+    model.eval()
+    with torch.inference_mode():
+        inputs = normalise(torch.from_numpy(images).to(model.device))
+        output = model(inputs)[:, 0].float()
+        if task.flip_test:
+            output = (output + model(inputs.flip(-1))[:, 0].float().flip(-1)) / 2
+    return ((output * task.target_std + task.target_mean) / task.units_per_m).cpu()
+
+
+def _clamped(depth_m: Tensor, task: DepthTask) -> Tensor:
+    return depth_m if task.depth_min_m is None and task.depth_max_m is None else depth_m.clamp(task.depth_min_m, task.depth_max_m)
+
+
+def _in_range(depth_m: np.ndarray, task: DepthTask) -> np.ndarray:
+    low = 0.0 if task.depth_min_m is None else task.depth_min_m
+    high = np.inf if task.depth_max_m is None else task.depth_max_m
+    return (depth_m > low) & (depth_m < high)
+
+
+def _region(task: DepthTask, frame: Frame) -> np.ndarray:
+    """The pixels that the protocol scores."""
+    region = np.ones(frame.valid.shape, bool)
+    if task.score_region == "eigen":
+        if frame.valid.shape != NATIVE:
+            raise BadInput(
+                f"depth: score_region eigen is defined on images of 640 x 480, these are {frame.valid.shape[1]} x {frame.valid.shape[0]}"
+            )
+        region[:] = False
+        region[EIGEN] = True
+    return region
+
+
+# ---------------------------------------------------------------------------- what the result says of itself
+
+
+def _protocol(task: DepthTask, train_size: int, test_size: int) -> str:
+    trained = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}[task.freeze]
+    masks = "measured depth" if task.masks is None else f"masks {task.masks.name}"
+    limits = f"{task.depth_min_m or 0:g}-{'inf' if task.depth_max_m is None else f'{task.depth_max_m:g}'} m"
+    return (
+        f"preset {task.preset}, {trained}, {train_size} train / {test_size} test, {task.frame} frame at {task.size_px} px, "
+        f"{task.steps} steps of {task.batch}, scored at {task.score_at} resolution, region {task.score_region}, {limits}, {masks}, "
+        f"averaged by {task.averaging}"
+    )
+
+
+def _picture(number: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, valid: np.ndarray) -> Picture:
+    """Image, truth, prediction side by side; both depths in one colour scale, what is not scored black in the truth."""
+    scored = truth[valid] if valid.any() else truth.ravel()
+    low, high = float(np.percentile(scored, 2)), float(np.percentile(scored, 98))
+
+    def coloured(depth_m: np.ndarray) -> np.ndarray:
+        share = np.clip((depth_m - low) / max(high - low, 1e-6), 0, 1)
+        return cv2.applyColorMap(np.round(255 * (1 - share)).astype(np.uint8), cv2.COLORMAP_TURBO)[:, :, ::-1]
+
+    shown = coloured(truth).copy()
+    shown[~valid] = 0
+    width = round(PICTURE_PX * image.shape[1] / image.shape[0])
+    strip = [cv2.resize(part, (width, PICTURE_PX), interpolation=cv2.INTER_AREA) for part in (image, shown, coloured(prediction))]
+    error = np.abs(prediction - truth)[valid].mean() if valid.any() else float("nan")
+    caption = f"test image {number + 1}: image, truth, prediction; red {low:.1f} m to blue {high:.1f} m; mean error {error:.2f} m"
+    return Picture(f"image-{number + 1:04d}", np.concatenate(strip, axis=1), caption)

@@ -1,0 +1,128 @@
+"""What is measured, as pure functions of arrays: depth errors, patch matches, and how errors of images become one number.
+
+Depth errors are kept as sums per image, from which every average follows: pooled in batches (the peers'), per image, and over all pixels.
+Distances between patches are in patches. Fractions, not percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int16, Int64
+from torch import Tensor
+
+DEPTH_METRICS = ("delta1", "delta2", "delta3", "rmse", "rel", "squared_rel", "log_rmse")
+ROOTS = frozenset({"rmse", "log_rmse"})  # means of squares until the very end
+SMALLEST = 1e-6  # predictions and truths below it count as this in ratios and logarithms
+
+
+# ---------------------------------------------------------------------------- depth
+
+
+def depth_sums(
+    prediction: Float[Tensor, "images height width"],
+    truth: Float[Tensor, "images height width"],
+    valid: Bool[Tensor, "images height width"],
+) -> Float64[np.ndarray, "images 8"]:
+    """Per image: the number of valid pixels, then the sum over them of each of DEPTH_METRICS (squares where a root follows).
+
+    delta_k counts max(p / max(t, 1e-6), t / max(p, 1e-6)) < 1.25**k; rel is |p - t| / t; log_rmse uses natural logarithms.
+    """
+    p, t = prediction.double(), truth.double()
+    above_p, above_t = p.clamp(min=SMALLEST), t.clamp(min=SMALLEST)
+    ratio = torch.maximum(p / above_t, t / above_p)
+    error = p - t
+    terms = [
+        *(ratio < 1.25**k for k in (1, 2, 3)),
+        error**2,
+        error.abs() / above_t,
+        error**2 / above_t,
+        (above_p.log() - above_t.log()) ** 2,
+    ]
+    sums = [valid, *(torch.where(valid, term.double(), 0.0) for term in terms)]
+    return torch.stack([part.double().sum(dim=(1, 2)) for part in sums], dim=1).cpu().numpy()
+
+
+def average(sums: Float64[np.ndarray, "images 8"], pools: Sequence[Int64[np.ndarray, " _"]]) -> dict[str, float]:
+    """Metrics of pools of images: pixels are pooled inside a pool, pools count equally, pools without a valid pixel are left out.
+
+    Raises:
+        ValueError: no pool has a valid pixel.
+    """
+    pooled = np.stack([sums[pool].sum(axis=0) for pool in pools])
+    pooled = pooled[pooled[:, 0] > 0]
+    if not len(pooled):
+        raise ValueError("no valid pixel")
+    means = pooled[:, 1:] / pooled[:, :1]
+    roots = np.array([name in ROOTS for name in DEPTH_METRICS])
+    means[:, roots] = np.sqrt(means[:, roots])
+    return dict(zip(DEPTH_METRICS, means.mean(axis=0).tolist(), strict=True))
+
+
+def by_image(length: int) -> list[Int64[np.ndarray, " _"]]:
+    """Pools of one image each: the per-image average."""
+    return list(np.arange(length).reshape(-1, 1))
+
+
+def by_everything(length: int) -> list[Int64[np.ndarray, " _"]]:
+    """One pool: the average over all pixels."""
+    return [np.arange(length)]
+
+
+def by_batch(length: int, batch: int, ranks: int) -> list[Int64[np.ndarray, " _"]]:
+    """The peers' pools: rank r reads items r, r + ranks, ... in batches; the last may be short (654, 96, 2: twice 96, 96, 96, 39)."""
+    shares = (np.arange(rank, length, ranks) for rank in range(ranks))
+    return [share[start : start + batch] for share in shares for start in range(0, len(share), batch)]
+
+
+def berhu(prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"], valid: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
+    """Reversed Huber loss over the valid pixels of a batch: |e| below c, (e^2 + c^2) / 2c above, c a fifth of the largest error.
+
+    Homogeneous of degree 1: scaling both arguments scales the loss. A batch without valid pixel costs 0.
+    """
+    error = torch.where(valid, (prediction - target).abs(), 0.0)
+    c = (0.2 * error.detach().max()).clamp(min=1e-5)
+    cost = torch.where(error < c, error, (error**2 + c**2) / (2 * c))
+    return torch.where(valid, cost, 0.0).sum() / valid.sum().clamp(min=1)
+
+
+# ---------------------------------------------------------------------------- patch matches
+
+
+def nearest(a: Float[Tensor, "patches_a channels"], b: Float[Tensor, "patches_b channels"]) -> Int64[np.ndarray, " patches_a"]:
+    """For each descriptor of a the most similar one of b by cosine; ties go to the smaller number."""
+    similarity = torch.nn.functional.normalize(a.double(), dim=1) @ torch.nn.functional.normalize(b.double(), dim=1).T
+    return similarity.cpu().numpy().argmax(axis=1)
+
+
+def offsets(found: Int64[np.ndarray, " n"], truth: Int16[np.ndarray, " n"], side: int) -> Int64[np.ndarray, "m 2"]:
+    """Rows and columns between the found patch and the true one, for the patches that have a true one (truth -1 = none)."""
+    matched = truth >= 0
+    found, truth_index = found[matched], truth[matched].astype(np.int64)
+    return np.stack([found // side - truth_index // side, found % side - truth_index % side], axis=1)
+
+
+def recall(offset: Int64[np.ndarray, "m 2"]) -> dict[str, float]:
+    """exact: share of patches found; within1: at most one patch off in each direction (Chebyshev); median_error: Euclidean, patches.
+
+    Raises:
+        ValueError: there is no match to score.
+    """
+    if not len(offset):
+        raise ValueError("no patch has a true match")
+    chebyshev = np.abs(offset).max(axis=1)
+    return {
+        "exact": float((chebyshev == 0).mean()),
+        "within1": float((chebyshev <= 1).mean()),
+        "median_error": float(np.median(np.hypot(offset[:, 0], offset[:, 1]))),
+    }
+
+
+def chance(truth: Int16[np.ndarray, " n"], side: int) -> dict[str, float]:
+    """What a guess drawn uniformly over the patches scores on these true matches, exactly: every guess is scored once."""
+    patches = side * side
+    true = truth[truth >= 0]
+    guesses = np.tile(np.arange(patches), len(true))
+    return recall(offsets(guesses, np.repeat(true, patches), side))

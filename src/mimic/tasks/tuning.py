@@ -1,0 +1,236 @@
+"""Training a head on an encoder, and perhaps the encoder with it: what is frozen, layer-wise learning rates, their schedule.
+
+The recipe of the multi-modal MAE line (spec: common machinery): no final norm, positions not trained, the class token dropped before the
+head, learning rates that fall by `layer_decay` a layer towards the input, linear warm-up from zero, cosine to zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mimic.config import TrainedTask
+from mimic.errors import BadInput
+from mimic.models.encoder import VisionTransformer, normalise
+from mimic.tasks.frames import FLIP_SHARE, Batch
+from mimic.training.batches import batch_indices
+from mimic.training.fit import Record, Saving, fit
+from mimic.training.optim import adamw
+
+NEVER_TRAINED = ("pos_embed", "norm.")  # of the encoder: fixed positions, and the final norm, which dense heads do not read
+
+
+class Tuned(nn.Module):
+    """An encoder with a head on the raw outputs of some of its blocks.
+
+    Args:
+        freeze: "none"; "blocks" trains the patch projection and class token beside the head (what the peers' flag does, stochastic depth
+            stays on); "encoder" trains the head alone, on features made in eval mode without gradient.
+    """
+
+    def __init__(self, encoder: VisionTransformer, head: nn.Module, blocks: Sequence[int], freeze: str, drop_path: float) -> None:
+        super().__init__()
+        self.encoder, self.head, self.blocks, self.freeze = encoder, head, tuple(blocks), freeze
+        for name, parameter in encoder.named_parameters():
+            fixed = name.startswith(NEVER_TRAINED) or freeze == "encoder" or (freeze == "blocks" and name.startswith("blocks."))
+            parameter.requires_grad_(not fixed)
+        if drop_path and freeze != "encoder":
+            add_drop_path(encoder, drop_path)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def train(self, mode: bool = True) -> Tuned:
+        super().train(mode)
+        self.encoder.train(mode and self.freeze != "encoder")
+        return self
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What the head reads: one map [batch, width, rows, columns] per block."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.freeze != "encoder"):
+            return self.encoder.intermediates(images, self.blocks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+
+def read_blocks(blocks: tuple[int, ...] | None, depth: int, levels: int) -> tuple[int, ...]:
+    """The encoder blocks a head of `levels` levels reads: as given, or evenly spaced and ending with the last (2, 5, 8, 11 of 12).
+
+    Raises:
+        BadInput: the encoder has no such block, or the head reads another number of blocks.
+    """
+    if blocks is None:
+        return tuple((index + 1) * depth // levels - 1 for index in range(levels))
+    if len(blocks) != levels or not all(0 <= block < depth for block in blocks):
+        raise BadInput(
+            f"blocks {list(blocks)}: the head reads {levels} blocks of an encoder of {depth} (counted from 0); null = evenly spaced"
+        )
+    return blocks
+
+
+def add_drop_path(encoder: VisionTransformer, rate: float) -> None:
+    """Stochastic depth on both branches of each block while training: linear from 0 at the first block to `rate` at the last."""
+    for block, share in zip(encoder.blocks, torch.linspace(0, rate, len(encoder.blocks)).tolist(), strict=True):
+        for branch in (block.get_submodule("attn"), block.get_submodule("mlp")):
+            branch.register_forward_hook(_drop(share))
+
+
+def _drop(rate: float) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    def hook(module: nn.Module, _: Any, output: Tensor) -> Tensor:
+        if not module.training or rate == 0:
+            return output
+        kept = torch.rand(len(output), *[1] * (output.ndim - 1), device=output.device) >= rate
+        return output * kept / (1 - rate)
+
+    return hook
+
+
+# ---------------------------------------------------------------------------- optimiser groups and schedule
+
+
+def layer_of(name: str, depth: int) -> int:
+    """0: patch projection, class token, positions; i + 1: block i; depth + 1: everything else. `name` as in `Tuned.named_parameters`."""
+    if name.startswith("encoder.blocks."):
+        return int(name.split(".")[2]) + 1
+    return 0 if name.startswith(("encoder.patch_embed.", "encoder.cls_token", "encoder.pos_embed")) else depth + 1
+
+
+def parameter_groups(model: Tuned, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters by layer and by whether they decay; `lr_scale` = layer_decay ** (layers above).
+
+    No decay for vectors, biases and the class token.
+    """
+    depth = model.encoder.depth
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        layer, decays = layer_of(name, depth), parameter.ndim > 1 and not name.endswith(("cls_token", "pos_embed"))
+        group = {"params": [], "weight_decay": weight_decay if decays else 0.0, "lr_scale": layer_decay ** (depth + 1 - layer)}
+        groups.setdefault((layer, decays), group)["params"].append(parameter)
+    return list(groups.values())
+
+
+def learning_rate(step: int, steps: int, warmup_steps: int, base: float) -> float:
+    """Linear from 0 to `base`, both included, over the warm-up; then half a cosine that would reach 0 one step after the last."""
+    if step < warmup_steps:
+        return float(np.linspace(0.0, base, warmup_steps)[step])
+    return base * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps)))
+
+
+def seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
+    """A module whose random initial weights depend on `seed` alone; the caller's random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
+
+
+def in_batches(length: int, batch: int) -> Iterable[slice]:
+    return (slice(start, min(start + batch, length)) for start in range(0, length, batch))
+
+
+# ---------------------------------------------------------------------------- training
+
+FEATURE_BATCH = 64  # images encoded at once when features are kept
+KEPT = ("none", "flip")  # augmentations that show a frozen encoder few enough different images to keep their features
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One step's examples: numbers in the train set, what the model sees of them, and which of them are mirrored."""
+
+    index: np.ndarray
+    batch: Batch
+    mirrored: np.ndarray
+
+
+def tune(
+    model: Tuned,
+    task: TrainedTask,
+    train: Batch,
+    prepare: Callable[[Batch], Batch],
+    augment: Callable[[Batch, np.random.Generator], Batch],
+    loss: Callable[[Tensor, Batch], Tensor],
+    folder: Path,
+) -> float:
+    """Train what is not frozen, in place; the mean loss of the last tenth of the steps.
+
+    With the encoder frozen and no augmentation but mirroring, each image is encoded once (its mirror image too) and only the head runs at
+    each step: the same draws, so the same result as encoding at every step.
+
+    Args:
+        prepare: what the model sees of a batch without chance (a centre crop, say).
+        augment: the same by chance, after mirroring; called for recipes other than "none" and "flip".
+        loss: of the model's output for what it saw.
+        folder: where a long run keeps its checkpoints; calling again resumes it.
+    """
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    keeps = task.freeze == "encoder" and task.augment in KEPT
+    kept = _features(model, prepare(train), mirrored=task.augment == "flip") if keeps else None
+
+    def draw(step: int) -> Drawn:
+        index = step_indices(step, task.batch, len(train), task.seed)
+        rng = np.random.default_rng([task.seed, step])
+        batch, mirrored = train.take(index), np.zeros(len(index), bool)
+        if task.augment != "none":
+            mirrored = rng.random(len(index)) < FLIP_SHARE
+            batch = batch.mirrored(mirrored)
+        return Drawn(index, prepare(batch) if task.augment in ("none", "flip") else augment(batch, rng), mirrored)
+
+    def step_loss(drawn: Drawn) -> Tensor:
+        if kept is None:
+            return loss(model(normalise(torch.from_numpy(drawn.batch.images).to(model.device))), drawn.batch)
+        rows = torch.from_numpy(drawn.index + len(train) * drawn.mirrored).to(model.device)
+        return loss(model.head([level[rows] for level in kept]), drawn.batch)
+
+    records: list[Record] = []
+    warmup_steps = round(task.warmup * task.steps)
+    fit(
+        model,
+        step_loss,
+        draw,
+        adamw(parameter_groups(model, task.weight_decay, task.layer_decay), betas=task.betas),
+        lambda step: learning_rate(step, task.steps, warmup_steps, task.lr),
+        steps=task.steps,
+        seed=task.seed,
+        precision=task.precision,
+        workers=0,
+        clip_norm=task.clip_grad,
+        log_every=max(1, task.steps // 10),
+        log=records.append,
+        saving=None if task.save_every is None else Saving(folder, task.save_every, keep=1),
+    )
+    return records[-1].loss if records else float("nan")
+
+
+def step_indices(step: int, batch: int, length: int, seed: int) -> np.ndarray:
+    """Examples of a step: a fresh permutation every epoch, its incomplete last batch dropped (795 in batches of 128: 6 steps an epoch).
+
+    Fewer examples than a batch holds (few-shot): epochs run on inside a batch.
+    """
+    if length < batch:
+        return batch_indices(step, batch, length, seed)
+    epoch, place = divmod(step, length // batch)
+    return np.random.default_rng([seed, epoch]).permutation(length)[place * batch : (place + 1) * batch]
+
+
+def _features(model: Tuned, seen: Batch, mirrored: bool) -> list[Tensor]:
+    """Per level [n, width, rows, columns] of all examples, followed by those of their mirror images if these can be drawn."""
+    versions = [seen.images, seen.images[:, :, ::-1].copy()] if mirrored else [seen.images]
+    model.eval()
+    with torch.no_grad():
+        parts = [
+            model.features(normalise(torch.from_numpy(images[part]).to(model.device)))
+            for images in versions
+            for part in in_batches(len(images), FEATURE_BATCH)
+        ]
+    return [torch.cat(level) for level in zip(*parts, strict=True)]

@@ -1,0 +1,132 @@
+"""Depth errors and patch matches against numbers worked out by hand and against torchmetrics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mimic.tasks.metrics import average, berhu, by_batch, by_everything, by_image, chance, depth_sums, nearest, offsets, recall
+
+
+def _depth(seed: int, n: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    truth = 0.5 + 9 * torch.rand(n, 5, 7, generator=random)
+    prediction = truth * torch.exp(0.3 * torch.randn(n, 5, 7, generator=random))
+    valid = torch.rand(n, 5, 7, generator=random) > 0.3
+    return prediction, truth, valid
+
+
+def test_by_hand() -> None:
+    prediction = torch.tensor([[[1.0, 2.0, 3.0, 9.0]]])
+    truth = torch.tensor([[[1.0, 1.5, 4.0, 1.0]]])
+    valid = torch.tensor([[[True, True, True, False]]])
+    found = average(depth_sums(prediction, truth, valid), by_everything(1))
+    assert found["delta1"] == pytest.approx(1 / 3)  # ratios 1, 4/3, 4/3
+    assert found["delta2"] == 1.0
+    assert found["rmse"] == pytest.approx(np.sqrt((0.25 + 1) / 3))
+    assert found["rel"] == pytest.approx((0.5 / 1.5 + 1 / 4) / 3)
+    assert found["squared_rel"] == pytest.approx((0.25 / 1.5 + 1 / 4) / 3)
+    assert found["log_rmse"] == pytest.approx(np.sqrt(2 * np.log(4 / 3) ** 2 / 3))
+
+
+def test_three_averages_by_hand() -> None:
+    """Image 1: 4 valid pixels, 1 good; image 2: 1 valid pixel, good."""
+    truth = torch.ones(2, 1, 4)
+    prediction = torch.tensor([[[1.0, 2, 2, 2]], [[1.0, 2, 2, 2]]])
+    valid = torch.tensor([[[True] * 4], [[True, False, False, False]]])
+    sums = depth_sums(prediction, truth, valid)
+    assert average(sums, by_image(2))["delta1"] == pytest.approx((0.25 + 1) / 2)
+    assert average(sums, by_everything(2))["delta1"] == pytest.approx(2 / 5)
+    assert average(sums, by_batch(2, 1, 1)) == average(sums, by_image(2))
+    assert average(sums, by_batch(2, 2, 1)) == average(sums, by_everything(2))
+
+
+def test_rmse_equals_torchmetrics() -> None:
+    from torchmetrics.regression import MeanSquaredError, MeanSquaredLogError
+
+    prediction, truth, valid = _depth(1)
+    found = average(depth_sums(prediction, truth, valid), by_everything(6))
+    p, t = prediction[valid].double(), truth[valid].double()
+    assert found["rmse"] == pytest.approx(MeanSquaredError(squared=False)(p, t).item(), rel=1e-6)
+    # torchmetrics takes log(1 + x): shift to compare
+    assert found["log_rmse"] ** 2 == pytest.approx(MeanSquaredLogError()(p - 1, t - 1).item(), rel=1e-6)
+
+
+def test_published_batches() -> None:
+    """654 images, two processes, batches of 96: sizes 96 96 96 39 twice, every image once."""
+    pools = by_batch(654, 96, 2)
+    assert [len(pool) for pool in pools] == [96, 96, 96, 39] * 2
+    assert sorted(np.concatenate(pools).tolist()) == list(range(654))
+    assert pools[0][:3].tolist() == [0, 2, 4] and pools[4][:3].tolist() == [1, 3, 5]
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None)
+def test_invariants(seed: int) -> None:
+    prediction, truth, valid = _depth(seed)
+    one = average(depth_sums(prediction, truth, valid), by_everything(6))
+    swapped = average(depth_sums(truth, prediction, valid), by_everything(6))
+    assert one["delta1"] == swapped["delta1"] and one["log_rmse"] == pytest.approx(swapped["log_rmse"])
+    perfect = average(depth_sums(truth, truth, valid), by_image(6))
+    assert perfect["delta1"] == 1 and perfect["rmse"] == 0
+    changed = torch.where(valid, prediction, torch.full_like(prediction, float("nan")))
+    assert average(depth_sums(changed, truth, valid), by_everything(6)) == one
+    sums = depth_sums(prediction, truth, valid)
+    split = np.concatenate([depth_sums(prediction[i : i + 2], truth[i : i + 2], valid[i : i + 2]) for i in (0, 2, 4)])
+    np.testing.assert_allclose(sums, split)
+    assert average(sums, by_batch(6, 4, 1))["delta1"] != average(sums, by_batch(6, 3, 1))["delta1"] or one["delta1"] in (0, 1)
+
+
+def test_images_without_valid_pixels_do_not_count() -> None:
+    prediction, truth, valid = _depth(3, n=2)
+    valid[1] = False
+    sums = depth_sums(prediction, truth, valid)
+    assert average(sums, by_image(2)) == average(sums[:1], by_image(1))
+    with pytest.raises(ValueError, match="no valid pixel"):
+        average(sums[1:], by_image(1))
+
+
+def test_a_negative_prediction_is_wrong_but_finite() -> None:
+    found = average(depth_sums(torch.tensor([[[-1.0]]]), torch.tensor([[[2.0]]]), torch.tensor([[[True]]])), by_image(1))
+    assert found["delta3"] == 0 and np.isfinite(found["log_rmse"])
+
+
+def test_berhu_by_hand() -> None:
+    prediction, target = torch.tensor([1.0, 5.0, 0.5, 99.0]), torch.zeros(4)
+    valid = torch.tensor([True, True, True, False])
+    c = 1.0  # a fifth of 5
+    expected = ((1 + c**2) / (2 * c) + (25 + c**2) / (2 * c) + 0.5) / 3
+    assert berhu(prediction, target, valid).item() == pytest.approx(expected)
+    assert berhu(7 * prediction, 7 * target, valid).item() == pytest.approx(7 * expected)  # homogeneous of degree 1
+
+
+def test_berhu_without_valid_pixels_costs_nothing() -> None:
+    prediction = torch.ones(3, requires_grad=True)
+    cost = berhu(prediction, torch.zeros(3), torch.zeros(3, dtype=torch.bool))
+    cost.backward()
+    assert cost.item() == 0 and not prediction.grad.any()
+
+
+def test_recall_by_hand() -> None:
+    truth = np.array([0, 5, -1, 10], np.int16)  # on a 4 x 4 grid
+    found = np.array([0, 0, 3, 15])  # exact; one row and one column off; not counted; one and one off
+    off = offsets(found, truth, 4)
+    assert off.tolist() == [[0, 0], [-1, -1], [1, 1]]
+    assert recall(off) == {"exact": 1 / 3, "within1": 1.0, "median_error": pytest.approx(np.sqrt(2))}
+
+
+def test_nearest_is_cosine_and_ties_go_first() -> None:
+    a = torch.tensor([[2.0, 0.0], [0.0, 0.1]])
+    b = torch.tensor([[0.0, 5.0], [1.0, 1.0], [9.0, 0.1]])
+    assert nearest(a, b).tolist() == [2, 0]
+    assert nearest(torch.ones(3, 2), torch.ones(4, 2)).tolist() == [0, 0, 0]
+
+
+def test_chance_is_exact() -> None:
+    """A corner has 4 patches within one, the centre of a 3 x 3 grid 9."""
+    assert chance(np.array([4], np.int16), 3)["exact"] == pytest.approx(1 / 9)
+    assert chance(np.array([4], np.int16), 3)["within1"] == 1.0
+    assert chance(np.array([0, -1], np.int16), 3)["within1"] == pytest.approx(4 / 9)
