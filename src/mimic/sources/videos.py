@@ -175,16 +175,18 @@ def _packets(container: av.container.InputContainer) -> Iterator[av.Packet | str
 
 
 def _upright(frame: av.VideoFrame) -> Image:
-    """The frame in RGB, with the container's display matrix applied (the decoder has not).
-
-    The matrix sends column p, row q of the stored frame to column a p + c q, row b p + d q of the shown one; phones write
-    quarter turns and mirrors, to which anything else is rounded.
-    """
+    """The frame in RGB, with the container's display matrix applied (the decoder has not)."""
     image = frame.to_ndarray(format="rgb24")
     matrices = [data for data in iter(frame.side_data) if isinstance(data, SideData) and data.type is SideDataType.DISPLAYMATRIX]
     if not matrices:
         return image
     a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrices[0]), np.int32, 5))
+    return turned(image, a, b, c, d)
+
+
+def turned(image: Image, a: int, b: int, c: int, d: int) -> Image:
+    """The picture after sending its column p, row q to column a p + c q, row b p + d q: quarter turns and mirrors, to which
+    anything else is rounded."""
     if abs(a) + abs(d) < abs(b) + abs(c):
         image = image.transpose(1, 0, 2)
         a, d = c, b

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import functools
+import itertools
+from pathlib import Path
+
+import av
+import cv2
+import footage
+import numpy as np
+import pytest
+
+from mimic import config, sources
+from mimic.errors import BadInput
+from mimic.sources import videos
+from mimic.sources.base import Unreadable
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def params(repository) -> config.Params:
+    return config.load(repository / "params.yaml")
+
+
+def _times(path: Path, spacing_s: float) -> list[float]:
+    return [round(time_s, 3) for time_s, _ in videos.sample(path, spacing_s)]
+
+
+def test_frames_are_taken_by_the_clock(tmp_path):
+    path = footage.video(tmp_path / "a.mp4", footage.pan(0, 11, 8), fps=4)
+    assert _times(path, 1.0) == [0.0, 1.0, 2.0]
+    assert _times(path, 0.5) == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
+    assert _times(path, 0.3) == [0.0, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.25, 2.5]  # the first frame at or after each, none twice
+
+
+def test_groups_pair_each_frame_with_the_next_and_retry_with_the_one_after(tmp_path, params):
+    footage.video(tmp_path / "a.mp4", footage.pan(0, 8, 8), fps=2)
+    source = sources.open_source("phone", footage.videos_section(params, tmp_path), Path(), 224)
+    groups = list(source.groups("a.mp4", RNG))
+    assert [[view.key for view in group.views] for group in groups] == [
+        ["0.000", "1.000", "2.000"],
+        ["1.000", "2.000", "3.000"],
+        ["2.000", "3.000"],
+    ]
+    assert [(group.pairs, group.retry, group.skip_after_retry) for group in groups] == [
+        (((0, 1),), ((0, 2),), 1),
+        (((0, 1),), ((0, 2),), 1),
+        (((0, 1),), (), 0),
+    ]
+
+
+def test_few_frames_are_alive_at_a_time(tmp_path, params):
+    """Memory must not grow with the length of a video."""
+    import weakref
+
+    footage.video(tmp_path / "a.mp4", footage.pan(0, 30, 8), fps=1)
+    source = sources.open_source("phone", footage.videos_section(params, tmp_path), Path(), 224)
+    alive: list[weakref.ref] = []
+    for group in source.groups("a.mp4", RNG):
+        alive += [weakref.ref(view.read()) for view in group.views]
+        assert len({id(reference()) for reference in alive if reference() is not None}) <= 4
+
+
+def test_captions_are_cut_off_below(tmp_path, params):
+    footage.video(tmp_path / "a.mp4", footage.pan(0, 4, 8), fps=1)
+    source = sources.open_source("phone", footage.videos_section(params, tmp_path, crop_bottom=0.2), Path(), 224)
+    assert next(source.groups("a.mp4", RNG)).views[0].read().shape == (179, 224, 3)
+
+
+def test_a_retry_between_frames_is_refused(tmp_path, params):
+    with pytest.raises(BadInput, match=r"retry_spacing_s: 1.5 is no multiple"):
+        sources.open_source("phone", footage.videos_section(params, tmp_path, retry_spacing_s=1.5), Path(), 224)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("quarters", range(4))
+def test_display_matrix_is_applied_once(quarters, mirrored):
+    """Every turn and mirror image a phone can write, as ISO 14496-12 defines the matrix: (p, q) goes to (a p + c q, b p + d q)."""
+    turn = np.linalg.matrix_power(np.array([[0, 1], [-1, 0]]), quarters) @ np.diag([-1 if mirrored else 1, 1])
+    stored = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    shown = videos.turned(stored, turn[0, 0], turn[1, 0], turn[0, 1], turn[1, 1])
+    corners = np.array(list(itertools.product(range(6), range(4)))) @ turn.T
+    corners -= corners.min(axis=0)
+    for (p, q), (column, row) in zip(itertools.product(range(6), range(4)), corners, strict=True):
+        assert (shown[row, column] == stored[q, p]).all()
+
+
+def test_real_clip_with_a_display_matrix_comes_out_upright(real_data):
+    clip = real_data / "seven_scenes_kitchen/kitchen_dev_displaymatrix90.mp4"
+    _, image = next(videos.sample(clip, 1.0))
+    original = cv2.imread(str(real_data / "seven_scenes_kitchen/frames/frame-000000.color.jpg"))[..., ::-1]
+    upright = cv2.rotate(original, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    assert image.shape == (640, 480, 3)
+    assert np.abs(image.astype(int) - upright).mean() < 4
+    opened = cv2.VideoCapture(str(clip))  # which applies the matrix too
+    assert (opened.read()[1][..., ::-1] == image).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "frames"),
+    [
+        ("tree.avi", 30),  # announces 444 frames, decodes 68
+        ("sample_sorenson.mov", 5),
+        ("sample_sorenson.avi", 5),
+        ("big_buck_bunny.mov", 6),
+        ("big_buck_bunny.mp4", 6),
+        ("realshort.mp4", 2),
+    ],
+)
+def test_real_containers(real_data, name, frames):
+    assert len(_times(real_data / "videos" / name, 1.0)) == frames
+
+
+def test_damage_in_the_middle_keeps_the_rest_and_is_told(tmp_path, real_data):
+    whole = (real_data / "seven_scenes_kitchen/kitchen_000000-000299_30fps.mp4").read_bytes()
+    half, most = len(whole) // 2, len(whole) * 3 // 4
+    (tmp_path / "a.mp4").write_bytes(whole[:half] + bytes(most - half) + whole[most:])
+    times = []
+    with pytest.raises(Unreadable, match="damaged packets or frames"):
+        times.extend(time_s for time_s, _ in videos.sample(tmp_path / "a.mp4", 1.0))
+    assert len(times) == 8
+
+
+def test_truncated_files(tmp_path, real_data):
+    whole = (real_data / "seven_scenes_kitchen/kitchen_000000-000299_30fps.mp4").read_bytes()
+    (tmp_path / "a.mp4").write_bytes(whole[: len(whole) // 2])  # without the index at its end, nothing can be read
+    with pytest.raises(Unreadable):
+        _times(tmp_path / "a.mp4", 1.0)
+    whole = (real_data / "videos/sample_sorenson.avi").read_bytes()
+    (tmp_path / "a.avi").write_bytes(whole[: len(whole) // 2])
+    found = []
+    with pytest.raises(Unreadable, match="1 damaged"):
+        found.extend(time_s for time_s, _ in videos.sample(tmp_path / "a.avi", 1.0))
+    assert len(found) == 3
+
+
+def test_sound_alone_is_no_video(tmp_path, params):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    source = sources.open_source("phone", footage.videos_section(params, tmp_path), Path(), 224)
+    assert source.describe("a.mp4")["error"] == "no video stream"
+
+
+def test_inventory_of_good_and_bad_files(tmp_path, params):
+    footage.video(tmp_path / "b/10.MP4", footage.pan(0, 4, 8), fps=1)
+    footage.video(tmp_path / "b/9.mp4", footage.pan(1, 4, 8), fps=1)
+    (tmp_path / "text.mov").write_text("no video at all")
+    (tmp_path / "._9.mp4").write_text("what a Mac leaves beside a file")
+    source = sources.open_source("phone", footage.videos_section(params, tmp_path), Path(), 224)
+    assert source.clips() == ["b/9.mp4", "b/10.MP4", "text.mov"]
+    found = {clip: source.describe(clip) for clip in source.clips()}
+    assert found["b/9.mp4"]["error"] is None
+    assert found["b/9.mp4"]["frames"] == 4
+    assert found["b/9.mp4"]["digest"] != found["b/10.MP4"]["digest"]
+    assert "Invalid data" in str(found["text.mov"]["error"])
+
+
+@pytest.mark.parametrize("content", ["missing", "empty", "nothing of the kind"])
+def test_a_source_without_videos_is_one_clear_line(tmp_path, params, content):
+    root = tmp_path / "raw"
+    if content != "missing":
+        root.mkdir()
+    if content == "nothing of the kind":
+        (root / "readme.txt").write_text("x")
+    source = sources.open_source("phone", footage.videos_section(params, root), Path(), 224)
+    with pytest.raises(BadInput, match=r"^sources\.phone\.root: [^\n]+$"):
+        source.clips()
+
+
+def test_reading_is_sequential(tmp_path, monkeypatch):
+    """One pass, no seeking."""
+    path = footage.video(tmp_path / "a.mp4", footage.pan(0, 12, 8), fps=4)
+    opened = []
+    monkeypatch.setattr(av, "open", functools.partial(_spy, av.open, opened))
+    assert len(_times(path, 1.0)) == 3
+    assert len(opened) == 1
+
+
+def _spy(function, calls, *arguments, **named):
+    calls.append(arguments)
+    return function(*arguments, **named)
