@@ -1,0 +1,186 @@
+"""The loop: equal to a loop written out, whatever interrupts it; and it stops where numbers stop being numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mimic.errors import BadInput
+from mimic.training.augment import generator
+from mimic.training.fit import Record, Saving, choose_precision, fit
+from mimic.training.journal import Journal, close, read
+from mimic.training.optim import adamw, param_groups
+
+STEPS = 12
+
+
+def batch(step: int) -> Tensor:
+    return torch.rand(8, 4, generator=generator(5, step))
+
+
+def make() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 16), nn.GELU(), nn.Dropout(0.5), nn.Linear(16, 1))
+
+
+def schedule(step: int) -> float:
+    return 0.01 * (step + 1)
+
+
+def train(
+    folder: Path | None,
+    *,
+    load: Callable[[int], Tensor] = batch,
+    spoil: Callable[[Tensor], Tensor] = lambda loss: loss,
+    log: Callable[[Record], None] = lambda record: None,
+    workers: int = 0,
+    clip_norm: float | None = None,
+    every: int = 1,
+) -> nn.Module:
+    model = make()
+    fit(
+        model,
+        lambda data: spoil((model(data) - data.sum(1, keepdim=True)).square().mean()),
+        load,
+        adamw(param_groups(model, 0.1), betas=(0.9, 0.95)),
+        schedule,
+        steps=STEPS,
+        seed=1,
+        precision="fp32",
+        workers=workers,
+        clip_norm=clip_norm,
+        log_every=5,
+        log=log,
+        saving=Saving(folder, every=every, keep=2) if folder else None,
+    )
+    return model
+
+
+def equal(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_it_is_the_plain_loop() -> None:
+    """AdamW written out, with dropout drawn from the step's own random numbers."""
+    model = make().train()
+    moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in model.named_parameters()}
+    losses, norms = [], []
+    for step in range(STEPS):
+        torch.manual_seed(generator(1, step).initial_seed())
+        data = batch(step)
+        loss = (model(data) - data.sum(1, keepdim=True)).square().mean()
+        model.zero_grad()
+        loss.backward()
+        losses.append(loss.item())
+        norms.append(sum(p.grad.square().sum() for p in model.parameters()).sqrt().item())
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                first, second = moments[name]
+                first.mul_(0.9).add_(p.grad, alpha=0.1)
+                second.mul_(0.95).add_(p.grad.square(), alpha=0.05)
+                p.mul_(1 - schedule(step) * (0.1 if p.ndim > 1 else 0.0))
+                update = (first / (1 - 0.9 ** (step + 1))) / ((second / (1 - 0.95 ** (step + 1))).sqrt() + 1e-8)
+                p.sub_(schedule(step) * update)
+    records: list[Record] = []
+    trained = train(None, log=records.append)
+    for p, q in zip(trained.parameters(), model.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=1e-5)
+    assert [record.step for record in records] == [5, 10, 12]
+    assert [record.loss for record in records] == pytest.approx(
+        [sum(part) / len(part) for part in (losses[:5], losses[5:10], losses[10:])], rel=1e-4
+    )
+    assert records[0].grad_norm == pytest.approx(sum(norms[:5]) / 5, rel=1e-4)
+    assert records[0].lr == schedule(4) and records[0].steps_per_second > 0
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_stopped_at_any_step_it_ends_with_the_same_weights(tmp_path: Path, every: int) -> None:
+    whole = train(None)
+    for stop in range(STEPS):
+
+        def load(step: int, stop: int = stop) -> Tensor:
+            if step == stop:
+                raise Stopped
+            return batch(step)
+
+        folder = tmp_path / str(stop)
+        with pytest.raises(Stopped):
+            train(folder, load=load, every=every)
+        assert equal(train(folder, every=every), whole)
+
+
+def test_loading_threads_do_not_matter() -> None:
+    assert equal(train(None, workers=0), train(None, workers=3))
+
+
+def test_a_finished_run_is_not_trained_further(tmp_path: Path) -> None:
+    whole = train(tmp_path)
+
+    def refuse(step: int) -> Tensor:
+        raise AssertionError("a batch was asked for")
+
+    assert equal(train(tmp_path, load=refuse), whole)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_is_named_and_not_saved(tmp_path: Path, value: float) -> None:
+    """A bad batch at step 7, between two log lines: the step is named, the last checkpoint is from before."""
+
+    def load(step: int) -> Tensor:
+        return batch(step) * (value if step == 7 else 1)
+
+    for every, saved in ((1, 7), (4, 4)):
+        folder = tmp_path / str(every)
+        with pytest.raises(BadInput, match="not finite at step 7") as info:
+            train(folder, load=load, every=every)
+        assert "\n" not in str(info.value)
+        assert max(folder.glob("step-*.pt")).name == f"step-{saved:09d}.pt"
+    with pytest.raises(BadInput, match="step 7"):
+        train(None, load=load)
+
+
+def test_a_gradient_that_is_not_finite_is_seen_although_the_loss_is(tmp_path: Path) -> None:
+    """sqrt(0) has a finite value and an infinite slope."""
+    with pytest.raises(BadInput, match="not finite at step 0"):
+        train(tmp_path, spoil=lambda loss: loss + (loss * 0).sqrt())
+    assert not list(tmp_path.glob("step-*"))
+
+
+def test_gradients_are_clipped_to_the_norm() -> None:
+    records: list[Record] = []
+    assert not equal(train(None, clip_norm=1e-3, log=records.append), train(None))
+    assert records[0].grad_norm > 1e-3  # the norm before clipping is logged
+
+
+def test_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert choose_precision("bf16", cpu) == "bf16"
+    for amx, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        assert choose_precision("auto", cpu) == expected
+
+
+def test_a_resumed_journal_repeats_no_step(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    first = Journal(path)
+    for step in (5, 10, 15):
+        first.append({"step": step, "loss": 1.0})
+    with path.open("a") as file:
+        file.write('{"step": 20, "lo')  # killed while writing
+    resumed = Journal(path)
+    resumed.append({"step": 15, "loss": 2.0})
+    resumed.append({"step": 20, "loss": 3.0})
+    assert [(line["step"], line["loss"]) for line in read(path)] == [(5, 1.0), (10, 1.0), (15, 2.0), (20, 3.0)]
+    close(path, 15)
+    assert [line["step"] for line in read(path)] == [5, 10, 15]
+    close(tmp_path / "none.jsonl", 0)
+    assert (tmp_path / "none.jsonl").read_text() == ""
