@@ -56,20 +56,26 @@ def run(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> mi
     """Mine the jobs that are not done yet, and sum up all; one line a shard goes to the log."""
     tally = miner.Tally()
     missing = [job for job in todo if not shards.twin(job.tar).exists()]
-    for folder in {job.tar.parent for job in todo}:
-        storage.sweep(folder)
     for job in todo:
         if shards.twin(job.tar).exists():
             tally.add(_summary(job))
     clips = sum(len(job.clips) for job in missing)
-    results = cluster.map_shards(mine_shard, missing, where, lambda job: f"{job.tar.stem} ({', '.join(job.clips[:3])})")
+    results = cluster.map_shards(
+        mine_shard, missing, where, lambda job: f"{job.tar.stem} ({', '.join(job.clips[:3])})", log.parent / "slurm"
+    )
     with log.open("a") as lines, contextlib.closing(results), progress.track(title, clips, "clips", log) as track:
         for job, seconds in zip(missing, results, strict=True):
             tally.add(_summary(job))
             lines.write(json.dumps({"shard": job.tar.stem, "seconds": round(seconds, 3), **json.loads(_twin(job).read_text())}) + "\n")
             lines.flush()
             track.advance(len(job.clips), f"{tally.kept} pairs of {tally.candidates} candidates")
+    for folder in {job.tar.parent for job in todo}:
+        storage.sweep(folder)  # now that nobody writes there, not even jobs of a driver that was killed
     return tally
+
+
+def _describe(job: Job) -> str:
+    return f"{job.tar.stem} ({', '.join(job.clips[:3])})"
 
 
 def mine_shard(job: Job) -> float:

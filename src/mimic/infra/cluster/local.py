@@ -1,4 +1,4 @@
-"""Where heavy work runs: process groups on this machine. A stage hands over a function and its items, and never knows.
+"""Items mapped over worker processes of this machine.
 
 Nothing heavy is imported here: a worker process reads this module first, and must set its thread limits before numpy loads.
 """
@@ -16,7 +16,6 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from typing import TypeVar
 
-from mimic import config
 from mimic.errors import BadInput
 
 Item = TypeVar("Item")
@@ -25,23 +24,16 @@ STARTING_S = 10.0  # a process takes about one to start
 TRIES = 2  # a worker that dies (out of memory, a crash in a codec) may have been unlucky: once more
 
 
-def map_shards(
-    function: Callable[[Item], Result], items: Sequence[Item], cluster: config.Cluster, describe: Callable[[Item], str]
+def map_local(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None, describe: Callable[[Item], str]
 ) -> Generator[Result, None, None]:
-    """`map(function, items)` in worker processes; results come in the order of the items.
-
-    Function and items are pickled: a module-level function, plain data. An exception in the function ends the whole map. However
-    it ends (also by Ctrl-C, and also when this process is killed), no worker stays behind.
-
-    Args:
-        describe: names an item in messages.
+    """`map_shards` on this machine. An exception in the function ends the whole map; however it ends (also by Ctrl-C, and also
+    when this process is killed), no worker stays behind.
 
     Raises:
         BadInput: a worker died twice on the same item.
     """
-    if cluster.executor != "local":
-        raise BadInput(f"cluster.executor: {cluster.executor} does not run shards yet; set it to local")
-    workers = min(cluster.workers or available_cores(), len(items))
+    workers = min(workers or available_cores(), len(items))
     queue = iter(enumerate(items))
     finished: dict[int, Result] = {}
     running: dict[Future[Result], tuple[int, int, _Worker]] = {}

@@ -1,0 +1,189 @@
+"""Items mapped over a SLURM array: the driver may die, an element may be killed, an item may be poisoned."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import pickle
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cloudpickle
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.infra import storage
+from mimic.infra.cluster import slurm, task
+from mimic.infra.cluster.failures import ShardsFailed
+from mimic.infra.cluster.stop import Stop
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """The items of one array element, one after the other; each leaves its outcome in a file, so a restart skips it."""
+
+    function: Callable[[Any], Any]
+    items: Mapping[str, Any]  # by key
+    folder: Path
+
+    def run(self, stop: Stop) -> None:
+        for key, item in self.items.items():
+            if not (self.folder / key).exists():
+                storage.write_bytes(self.folder / key, self._outcome(item, stop))
+            if stop.requested():
+                stop.leave()
+
+    def _outcome(self, item: Any, stop: Stop) -> bytes:
+        try:
+            return cloudpickle.dumps(("success", self.function(item)))
+        except Exception:
+            if stop.requested():
+                raise  # it fell with its helpers, which were told to stop as well: no verdict on the item
+            return cloudpickle.dumps(("error", traceback.format_exc()))
+
+
+@dataclass(frozen=True)
+class _Element:
+    """A submitted chunk, as `array.json` describes it to a later driver."""
+
+    job: slurm.Job
+    folder: str  # of the outcomes
+    keys: tuple[str, ...]
+
+
+def map_array(
+    function: Callable[[T], R],
+    items: Sequence[T],
+    describe: Callable[[T], str],
+    resources: config.Resources,
+    cluster: config.Cluster,
+    folder: Path,
+) -> Generator[R, None, None]:
+    """`map_shards` on SLURM."""
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    names = {storage.fingerprint(describe(item)): describe(item) for item in items}
+    if len(names) < len(items):
+        raise ValueError("two items have the same description")
+    todo = dict(zip(names, items, strict=True))
+    results: dict[str, R] = {}
+    errors: dict[str, str] = {}
+    elements = _living(folder, todo)
+    order = iter(names)
+    following = next(order, None)
+    for attempt in range(resources.retries + 1):
+        taken = {key for element in elements for key in element.keys}
+        fresh = {key: item for key, item in todo.items() if key not in taken}
+        if fresh:
+            chunk = resources.items_per_job if attempt == 0 else 1  # a poisoned item shall not take others down again
+            grown = resources.model_copy(update={"mem_gb": resources.mem_gb * resources.retry_mem_growth**attempt})
+            elements = [*elements, *_submit(function, fresh, chunk, grown, cluster, folder, elements)]
+        with closing(_outcomes(elements, cluster)) as outcomes:
+            for key, (kind, value) in outcomes:
+                (results if kind == "success" else errors)[key] = value
+                if kind == "success":
+                    del todo[key]
+                while following in results:
+                    yield results.pop(following)
+                    following = next(order, None)
+        elements = []
+        if not todo:
+            break
+        log.warning("%d item(s) failed in attempt %d: %s", len(todo), attempt + 1, ", ".join(names[key] for key in list(todo)[:5]))
+    if todo:
+        raise ShardsFailed({names[key]: errors[key] for key in todo})
+    shutil.rmtree(folder)
+
+
+def _submit(
+    function: Callable[[Any], Any],
+    items: Mapping[str, Any],
+    chunk: int,
+    resources: config.Resources,
+    cluster: config.Cluster,
+    folder: Path,
+    others: Iterable[_Element],
+) -> list[_Element]:
+    """One array for these items; `others` are the elements of an earlier driver that still run."""
+    name = slurm.new_name("map")
+    outcomes = folder / name / "outcomes"
+    outcomes.mkdir(parents=True)
+    keys = list(items)
+    size = max(chunk, math.ceil(len(keys) / slurm.array_limit()))
+    chunks = [tuple(keys[start : start + size]) for start in range(0, len(keys), size)]
+    tasks = [task.Task(_Chunk(function, {key: items[key] for key in part}, outcomes).run) for part in chunks]
+    _write_note(folder, others, name)  # before: a driver that dies in the next second leaves a name to cancel by
+    jobs = slurm.submit(tasks, resources, cluster, folder / name, name)
+    elements = [_Element(job, str(outcomes), part) for job, part in zip(jobs, chunks, strict=True)]
+    _write_note(folder, [*others, *elements], None)
+    log.info("%d items in %d jobs (%s); logs: %s", len(keys), len(jobs), jobs[0].id.split("_")[0], folder / name)
+    return elements
+
+
+def _outcomes(elements: Sequence[_Element], cluster: config.Cluster) -> Generator[tuple[str, tuple[str, Any]], None, None]:
+    """(key, ("success", result) or ("error", traceback)) of every item, as they come.
+
+    Whatever ends this generator early - Ctrl-C, an exception of the caller - cancels the jobs; SIGKILL leaves them to the next driver.
+    """
+    watch = slurm.Watch([element.job for element in elements], cluster)
+    waiting = {element.job.id: (element, set(element.keys)) for element in elements}
+    try:
+        while watch.jobs:
+            ended = {job.id: ending for job, ending in watch.look()}
+            for id, (element, keys) in list(waiting.items()):
+                for key in sorted(keys & _files(element.folder)):
+                    keys.discard(key)
+                    yield key, pickle.loads((Path(element.folder) / key).read_bytes())
+                if id in ended:
+                    for key in sorted(keys):
+                        yield key, ("error", str(ended[id].error))
+                    del waiting[id]
+            if watch.jobs:
+                time.sleep(min(1.0, cluster.poll_s))
+    except BaseException:
+        slurm.cancel(watch.jobs.values())
+        raise
+
+
+def _files(folder: str) -> set[str]:
+    return {entry.name for entry in Path(folder).iterdir()}
+
+
+# ---------------------------------------------------------------------------- array.json: what a later driver must know
+
+
+def _write_note(folder: Path, elements: Iterable[_Element], name: str | None) -> None:
+    storage.write_json(folder / "array.json", {"name": name, "elements": [asdict(element) for element in elements]})
+
+
+def _living(folder: Path, todo: Mapping[str, Any]) -> list[_Element]:
+    """Elements that an earlier driver submitted and that still run, with those of their items that are still to do."""
+    path = folder / "array.json"
+    if not path.exists():
+        return []
+    note = json.loads(path.read_text())
+    if note["name"]:
+        slurm.cancel_named(note["name"])  # whether it was submitted is not known; its ids are lost
+    alive = slurm.queue()
+    if alive is None:
+        raise BadInput(f"SLURM does not answer, and jobs of {folder} may be alive: none is submitted twice; try again later")
+    found = []
+    for row in note["elements"]:
+        job = slurm.Job(**row["job"])
+        if job.id in alive:
+            keys = tuple(key for key in row["keys"] if key in todo and key not in _files(row["folder"]))
+            found.append(_Element(job, row["folder"], keys))
+    if found:
+        log.info("re-attached to %d jobs of %s", len(found), folder)
+    return found

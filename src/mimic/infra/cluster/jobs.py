@@ -1,0 +1,108 @@
+"""Trainings as SLURM jobs that outlive their driver: submitted once, waited for, found again through job.json."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.infra import storage
+from mimic.infra.cluster import slurm, task
+from mimic.infra.cluster.failures import ShardsFailed, failure
+from mimic.infra.cluster.training import Call
+
+log = logging.getLogger(__name__)
+_LOST = {"PREEMPTED", "NODE_FAIL", "BOOT_FAIL"}  # not the training's fault: when SLURM does not requeue it, it is submitted again
+
+
+def run_jobs(calls: Mapping[Path, Call], resources: config.Resources, cluster: config.Cluster) -> dict[Path, list[Any]]:
+    """The results of all ranks of each training, keyed by run_dir; see `run_trainings`."""
+    results: dict[Path, list[Any]] = {}
+    failed: dict[str, str] = {}
+    todo = dict(calls)
+    jobs = {run_dir: job for run_dir, call in calls.items() if (job := _living(call))}
+    for _ in range(resources.max_timeouts + 1):
+        fresh = {run_dir: call for run_dir, call in todo.items() if run_dir not in jobs}
+        jobs |= _submit(fresh, resources, cluster) if fresh else {}
+        for run_dir, ending in _endings(jobs, cluster):
+            if ending.results is not None:
+                results[run_dir] = ending.results
+                _write_note(todo.pop(run_dir), job=None)  # collected: it is history
+            elif ending.state in _LOST:
+                log.warning("%s: state %s, submitting it again", run_dir, ending.state)
+            else:
+                failed[str(run_dir)] = str(ending.error)
+                del todo[run_dir]
+        jobs.clear()
+        if not todo:
+            break
+    failed |= {str(run_dir): f"lost {resources.max_timeouts + 1} times" for run_dir in todo}
+    if failed:
+        raise ShardsFailed(failed) if len(calls) > 1 else failure(*failed.values())
+    return {run_dir: results[run_dir] for run_dir in calls}
+
+
+def _submit(calls: Mapping[Path, Call], resources: config.Resources, cluster: config.Cluster) -> dict[Path, slurm.Job]:
+    name = slurm.new_name("train")
+    for call in calls.values():
+        _write_note(call, job=None, name=name)  # before: a driver that dies in the next second leaves a name to cancel by
+    folder = next(iter(calls.values())).run_dir / "slurm" / name
+    submitted = slurm.submit([task.Task(call.run) for call in calls.values()], resources, cluster, folder, name)
+    jobs = dict(zip(calls, submitted, strict=True))
+    for run_dir, job in jobs.items():
+        _write_note(calls[run_dir], job=job)
+        log.info("%s: submitted as job %s; its log: %s", run_dir, job.id, job.paths(0).stdout)
+    return jobs
+
+
+def _endings(jobs: Mapping[Path, slurm.Job], cluster: config.Cluster) -> Iterator[tuple[Path, slurm.Ending]]:
+    """Each job's run_dir and ending, as they end. Ctrl-C cancels all; a driver that is killed leaves them running."""
+    watch = slurm.Watch(jobs.values(), cluster)
+    where = {job: run_dir for run_dir, job in jobs.items()}
+    try:
+        while watch.jobs:
+            for job, ending in watch.look():
+                yield where[job], ending
+            if watch.jobs:
+                time.sleep(min(1.0, cluster.poll_s))
+    except BaseException:
+        slurm.cancel(watch.jobs.values())
+        raise
+
+
+# ---------------------------------------------------------------------------- job.json: what a later driver must know
+
+
+def _write_note(call: Call, job: slurm.Job | None, name: str | None = None) -> None:
+    note = {"description": call.fingerprint(), "name": name, "job": asdict(job) if job else None}
+    storage.write_json(call.run_dir / "job.json", note)
+
+
+def _living(call: Call) -> slurm.Job | None:
+    """The job that an earlier driver submitted for this run_dir, if it is alive or its results were never collected."""
+    path = call.run_dir / "job.json"
+    note = json.loads(path.read_text()) if path.exists() else {"name": None, "job": None}
+    if note["name"]:
+        slurm.cancel_named(note["name"])  # whether it was submitted is not known; its id is lost
+    if not note["job"]:
+        return None
+    job = slurm.Job(**note["job"])
+    alive = slurm.queue()
+    if alive is None:
+        raise BadInput(
+            f"SLURM does not answer, and job {job.id} of {call.run_dir} may be alive: no second copy is submitted; try again later"
+        )
+    same = note["description"] == call.fingerprint()
+    if job.id in alive and not same:
+        raise BadInput(f"job {job.id} is training in {call.run_dir} with another description; wait for it, or scancel {job.id}")
+    ending = slurm.read(job)
+    if same and (job.id in alive or (ending and ending.results is not None)):
+        log.info("%s: re-attached to job %s", call.run_dir, job.id)
+        return job
+    return None

@@ -1,0 +1,110 @@
+"""Signals that ask a training to stop, turned into a flag that all ranks read together.
+
+A signal handler cannot save: other ranks may be in the middle of a collective. It can only note the wish; the loop
+asks `requested()` between two steps, where every rank gives the same answer and a checkpoint is consistent.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Any, NoReturn
+
+
+class Wish(IntEnum):
+    """What was asked for; the largest of all ranks counts."""
+
+    NOTHING = 0
+    LEAVE = 1  # SIGTERM: scancel, or preemption on a cluster that sends no warning signal
+    REQUEUE = 2  # SIGUSR2: the time limit or a preemption is near
+
+
+class Stopped(SystemExit):
+    """Raised by `Stop.leave` after the checkpoint is on disk. No Exception, so `except Exception` does not swallow it."""
+
+
+class Stop:
+    """The flag. A training loop calls, between two steps::
+
+    if stop.requested():
+        save(step)
+        stop.leave()
+    """
+
+    def __init__(self) -> None:
+        self.wish = Wish.NOTHING
+        self._group: Any = None
+
+    def requested(self) -> bool:
+        """Whether to save and leave now: the same answer on every rank.
+
+        With `torch.distributed` initialised this is a collective (one number over gloo, so the device is not
+        synchronised): every rank must call it equally often.
+        """
+        if signal.SIGUSR2 in signal.sigpending():
+            self.wish = Wish.REQUEUE
+        self.wish = Wish(self._largest(self.wish))
+        return self.wish > Wish.NOTHING
+
+    def leave(self) -> NoReturn:
+        """End the function; call it when the checkpoint is on disk. What happens next is the executor's business."""
+        raise Stopped(f"stopped by a signal ({self.wish.name.lower()}); the work is saved, run it again to go on")
+
+    def _largest(self, wish: int) -> int:
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return wish
+        import torch
+        import torch.distributed as dist
+
+        if not dist.is_initialized():
+            return wish
+        if self._group is None:
+            self._group = dist.new_group(backend="gloo")
+        flag = torch.tensor(wish)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=self._group)
+        return int(flag)
+
+    def _note(self, signum: int, frame: Any) -> None:  # noqa: ARG002
+        self.wish = max(self.wish, Wish.REQUEUE if signum == signal.SIGUSR2 else Wish.LEAVE)
+
+    @contextmanager
+    def listening(self) -> Iterator[Stop]:
+        """Take SIGTERM and SIGUSR2 over from whoever had them, and give them back at the end.
+
+        SIGUSR2 is blocked instead of handled where possible: SLURM sends it to every process of a job step, and a
+        blocked signal is inherited by children, where an unhandled one would end them (data workers, decoders).
+        Handlers can only be set in the main thread; elsewhere nothing is heard, and nothing else changes.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        _children_forget()
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGUSR2)}
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+        try:
+            yield self
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # a late SIGUSR2 reaches _note, not what ends the process
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+_forgotten = False
+
+
+def _children_forget() -> None:
+    """Forked children inherit Python's handlers: each would requeue the job, and none could be ended with SIGTERM."""
+    global _forgotten
+    if not _forgotten:
+        _forgotten = True
+        os.register_at_fork(after_in_child=_reset)
+
+
+def _reset() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCONT, signal.SIG_DFL)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)

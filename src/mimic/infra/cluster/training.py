@@ -1,0 +1,80 @@
+"""One training, on as many nodes as it asks for; the driver may die and come back.
+
+The description is immutable and the progress is on disk, in `run_dir`: starting again, on any machine and at any
+world size, is calling the same function with the same description.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mimic import config
+from mimic.infra import storage
+from mimic.infra.cluster import ranks
+from mimic.infra.cluster.stop import Stop
+
+Description = Mapping[str, Any]
+Training = Callable[[Description, Path, Stop], Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One training, as it is pickled for a job and for a local rank."""
+
+    function: Training
+    description: Description
+    run_dir: Path
+
+    def run(self, stop: Stop) -> Any:
+        return self.function(self.description, self.run_dir, stop)
+
+    def fingerprint(self) -> str:
+        return storage.fingerprint(self.function.__module__, self.function.__qualname__, self.description)
+
+
+def run_training(
+    function: Training, description: Description, run_dir: Path, resources: config.Resources, cluster: config.Cluster
+) -> list[Any]:
+    """Run `function(description, run_dir, stop)` in every rank, here or as one SLURM job, and wait for it.
+
+    Under `executor: slurm` the job outlives this process; calling again re-attaches to it. It is requeued when it is
+    preempted, when its time is up or when a node is lost. Ctrl-C cancels it.
+
+    Args:
+        function: importable from an installed module. It resumes from what lies in `run_dir`, and asks `stop` between steps.
+        description: JSON-able and complete: whatever changes the result, so that a job of another description is not taken for this one.
+        run_dir: on a file system that all nodes see. `job.json` and the logs (`slurm/`) are kept here.
+
+    Returns:
+        The result of every rank.
+
+    Raises:
+        TrainingFailed: with the traceback of the rank that failed first.
+        BadInput: the function raised it, sbatch refuses, or SLURM does not answer while a job may still be alive.
+        Stopped: a signal asked this process to stop, and everything is saved (local executor).
+    """
+    return run_trainings(function, {run_dir: description}, resources, cluster)[run_dir]
+
+
+def run_trainings(
+    function: Training, trainings: Mapping[Path, Description], resources: config.Resources, cluster: config.Cluster
+) -> dict[Path, list[Any]]:
+    """Several trainings, keyed by their run_dir: a sweep. One SLURM array; one after the other on this machine.
+
+    Raises:
+        ShardsFailed: some of several failed; the others are done.
+    """
+    for run_dir in trainings:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    calls = {run_dir: Call(function, dict(description), run_dir.resolve()) for run_dir, description in trainings.items()}
+    match cluster.executor:
+        case "local":
+            world = resources.nodes * resources.tasks_per_node
+            return {run_dir: ranks.run_local(call.run, world) for run_dir, call in calls.items()}
+        case "slurm":
+            from mimic.infra.cluster.jobs import run_jobs
+
+            return run_jobs(calls, resources, cluster)

@@ -1,0 +1,204 @@
+"""A training on a cluster: it ends with the result of one that was never disturbed, or says why not."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+
+import cluster_work
+import pytest
+
+from mimic.errors import BadInput
+from mimic.infra.cluster import ShardsFailed, TrainingFailed, run_training, run_trainings
+
+QUICK = {"steps": 20, "pause_s": 0.01, "save_every": 5}
+LONG = {"steps": 80, "pause_s": 0.1, "save_every": 10}
+ON_SIGNAL = LONG | {"save_every": 1000}  # nothing is saved but when a signal asks for it
+GPUS = {"nodes": 2, "tasks_per_node": 2, "gpus_per_node": 2, "partition": "gpu"}
+
+
+def _check(driver, steps, world):
+    """The results are those of an undisturbed training, and this one went on from a checkpoint."""
+    results = driver.results()
+    assert [result["rank"] for result in results] == list(range(world))
+    assert {round(result["total"], 6) for result in results} == {round(cluster_work.expected_total(steps, world), 6)}
+    starts = [int(line.split()[1]) for line in driver.notes() if line.startswith("start")]
+    assert len(starts) == 2 and starts[0] == 0 and 0 < starts[1] < steps, driver.notes()
+
+
+def _wait_until_gone(slurm, job):
+    deadline = time.monotonic() + 15
+    while slurm.state(job):
+        assert time.monotonic() < deadline, f"job {job} still holds its nodes: {slurm.state(job)}"
+        time.sleep(0.2)
+
+
+# ---------------------------------------------------------------------------- here and on SLURM
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_ranks_add_up(executor, cluster, tmp_path, world):
+    settings = cluster(executor, tasks_per_node=world)
+    results = run_training(cluster_work.train, QUICK, tmp_path, settings.pretrain, settings)
+    assert [result["rank"] for result in results] == list(range(world))
+    assert [result["total"] for result in results] == pytest.approx([cluster_work.expected_total(20, world)] * world)
+
+
+def test_the_rank_that_failed_is_named_not_the_ones_it_took_down(executor, cluster, tmp_path):
+    settings = cluster(executor, tasks_per_node=2)
+    with pytest.raises(TrainingFailed, match="this rank fails on purpose") as info:
+        run_training(cluster_work.train, LONG | {"fails_at": 3}, tmp_path, settings.pretrain, settings)
+    assert "rank 1" in str(info.value) and "cluster_work.py" in str(info.value)
+
+
+@pytest.mark.parametrize(("number", "world"), [(signal.SIGTERM, 1), (signal.SIGUSR2, 1), (signal.SIGTERM, 2)])
+def test_a_signal_saves_and_the_next_run_goes_on(cluster, drive, number, world):
+    settings = cluster("local", tasks_per_node=world)
+    first = drive(ON_SIGNAL, settings)
+    first.wait_until("start")
+    time.sleep(0.5)
+    first.process.send_signal(number)
+    assert "the work is saved" in first.finish()
+    assert first.process.returncode != 0
+    _check(drive(ON_SIGNAL, settings), 80, world)
+
+
+def test_local_ranks_die_with_their_driver(cluster, drive):
+    driver = drive(LONG, cluster("local", tasks_per_node=2))
+    driver.wait_until("saved")
+    driver.process.kill()
+    driver.process.wait()
+    time.sleep(1)
+    saved = len(driver.notes())
+    time.sleep(2)
+    assert len(driver.notes()) == saved
+    _check(drive(LONG, cluster("local", tasks_per_node=2)), 80, 2)
+
+
+# ---------------------------------------------------------------------------- only on SLURM
+
+
+@pytest.mark.slurm
+def test_two_nodes_with_two_tasks_each_see_their_own_gpus(slurm, cluster, tmp_path):
+    settings = cluster("slurm", **GPUS)
+    results = run_training(cluster_work.train, QUICK, tmp_path, settings.pretrain, settings)
+    assert [result["total"] for result in results] == pytest.approx([cluster_work.expected_total(20, 4)] * 4)
+    assert sorted(result["gpus"] for result in results) == ["0", "0", "1", "1"]
+
+
+@pytest.mark.slurm
+def test_a_sweep_is_one_array_and_one_failure_leaves_the_others(slurm, cluster, tmp_path):
+    settings = cluster("slurm")
+    trainings = {tmp_path / "a": QUICK, tmp_path / "b": QUICK | {"fails_at": 2}, tmp_path / "c": QUICK | {"steps": 10}}
+    with pytest.raises(ShardsFailed, match="fails on purpose") as info:
+        run_trainings(cluster_work.train, trainings, settings.pretrain, settings)
+    assert list(info.value.failed) == [str(tmp_path / "b")]
+    assert (tmp_path / "c" / "notes-0.txt").read_text().splitlines()[-1] == "saved 10"
+
+
+@pytest.mark.slurm
+def test_preempted_with_a_warning_signal_and_a_killed_driver(slurm, cluster, drive):
+    """The children that it forked neither requeue the job a second time nor hold its nodes at the end."""
+    description, settings = ON_SIGNAL | {"children": True}, cluster("slurm", **GPUS | {"tasks_per_node": 1, "partition": "scavenge"})
+    first = drive(description, settings)
+    first.wait_until("start")
+    job = first.job
+    first.process.kill()
+    first.process.wait()
+    time.sleep(1)
+    slurm("srun", "--partition=gpu", "--nodes=2", "--gpus-per-node=4", "--exclusive", "true")  # returns when it had its turn
+    second = drive(description, settings)
+    _check(second, 80, 2)
+    assert f"re-attached to job {job}" in second.output
+    log = next(second.run_dir.glob("slurm/*/*_0_log.out")).read_text() + next(second.run_dir.glob("slurm/*/*_0_log.err")).read_text()
+    assert log.count("Calling checkpoint method") == 1, log
+    _wait_until_gone(slurm, job)
+
+
+@pytest.mark.slurm
+def test_preempted_without_a_warning_signal(slurm, cluster, drive):
+    slurm.up(SLURM_PREEMPT_SIGNAL="0")
+    try:
+        driver = drive(ON_SIGNAL, cluster("slurm", gpus_per_node=1, partition="scavenge"))
+        driver.wait_until("start")
+        time.sleep(1)
+        slurm("srun", "--partition=gpu", "--nodes=2", "--gpus-per-node=4", "--exclusive", "true")
+        _check(driver, 80, 1)
+    finally:
+        slurm.up(SLURM_PREEMPT_SIGNAL="1")
+
+
+@pytest.mark.slurm
+def test_a_node_goes_down(slurm, cluster, drive):
+    driver = drive(LONG, cluster("slurm", partition="gpu"))
+    driver.wait_until("saved")
+    job = driver.job
+    node = slurm("squeue", "--noheader", f"--jobs={job}", "--format=%N")
+    slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    try:
+        _check(driver, 80, 1)
+    finally:
+        slurm.up()  # resumes the node
+
+
+@pytest.mark.slurm
+def test_the_controller_is_away_for_a_while(slurm, cluster, drive):
+    """Nothing is lost, and no second copy is submitted while SLURM cannot say whether the first is alive."""
+    settings = cluster("slurm")
+    description = LONG | {"pause_s": 0.15}
+    first = drive(description, settings)
+    first.wait_until("saved")
+    job = first.job
+    slurm.stop_controller()
+    try:
+        time.sleep(2)
+        assert first.process.poll() is None
+        first.process.kill()
+        first.process.wait()
+        refused = drive(description, settings).finish()
+        assert f"SLURM does not answer, and job {job}" in refused
+    finally:
+        slurm.up()
+    last = drive(description, settings)
+    assert last.results()[0]["total"] == pytest.approx(cluster_work.expected_total(80, 1))
+    assert f"re-attached to job {job}" in last.output
+    assert [line for line in last.notes() if line.startswith("start")] == ["start 0"]
+
+
+@pytest.mark.slurm
+def test_cancelled_by_somebody_else(slurm, cluster, drive):
+    driver = drive(LONG | {"steps": 10_000}, cluster("slurm"))
+    driver.wait_until("saved")
+    job = driver.job
+    began = time.monotonic()
+    slurm("scancel", job)
+    output = driver.finish()
+    assert time.monotonic() - began < 20
+    assert f"job {job} ended without a result, state CANCELLED" in output
+    saved = json.loads((driver.run_dir / "checkpoint.json").read_text())[0]
+    assert driver.notes()[-1] == f"saved {saved}"
+
+
+@pytest.mark.slurm
+def test_ctrl_c_cancels_the_job(slurm, cluster, drive):
+    driver = drive(LONG | {"steps": 10_000}, cluster("slurm"))
+    driver.wait_until("saved")
+    job = driver.job
+    driver.process.send_signal(signal.SIGINT)
+    driver.finish()
+    _wait_until_gone(slurm, job)
+
+
+@pytest.mark.slurm
+def test_a_refused_job_is_one_clear_line(slurm, cluster, tmp_path):
+    settings = cluster("slurm", partition="no-such-partition")
+    with pytest.raises(BadInput, match="SLURM refused the job: .*invalid partition"):
+        run_training(cluster_work.train, QUICK, tmp_path, settings.pretrain, settings)
+
+
+@pytest.mark.slurm
+def test_the_time_limit(slurm, cluster, drive):
+    """SLURM looks at limits every 30 s, so the warning comes within the first half minute."""
+    driver = drive(ON_SIGNAL | {"steps": 400}, cluster("slurm", timeout_min=1, signal_delay_s=55))
+    _check(driver, 400, 1)
