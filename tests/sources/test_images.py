@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import footage
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image as pillow
+
+from mimic import config, sources
+from mimic.errors import BadInput
+from mimic.sources import images
+from mimic.sources.base import Unreadable, numeric_order
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def params(repository) -> config.Params:
+    return config.load(repository / "params.yaml")
+
+
+def _source(params, root: Path, **change: object):
+    return sources.open_source("frames", footage.images_section(params, root, **change), Path(), 224)
+
+
+def _candidates(source, clip: str) -> list[tuple[str, str]]:
+    found = []
+    for group in source.groups(clip, RNG):
+        assert len(group.pairs) == 1
+        a, b = group.pairs[0]
+        found.append((group.views[a].key, group.views[b].key))
+    return found
+
+
+def _touch(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"x")
+
+
+def test_frames_count_by_number_not_by_name(tmp_path, params):
+    _touch(tmp_path / "a", *(f"{number}.jpg" for number in range(1, 13)))
+    source = _source(params, tmp_path, stride=5, advance=5)
+    assert _candidates(source, "a") == [("1.jpg", "6.jpg"), ("6.jpg", "11.jpg")]
+
+
+def test_a_gap_makes_no_pair_of_distant_frames(tmp_path, params):
+    _touch(tmp_path / "a", *(f"frame{number:06}.jpg" for number in [3, 4, 5, 8, 9]))
+    assert _candidates(_source(params, tmp_path, stride=1, advance=1), "a") == [
+        ("frame000003.jpg", "frame000004.jpg"),
+        ("frame000004.jpg", "frame000005.jpg"),
+        ("frame000008.jpg", "frame000009.jpg"),
+    ]
+
+
+def test_exports_of_every_fifth_frame_and_names_with_times(tmp_path, params):
+    _touch(tmp_path / "fifth", *(f"frame-{5 * number:06}.color.jpg" for number in range(4)))
+    _touch(tmp_path / "times", *(f"40753679_{6845.7 + number / 60:.3f}.png" for number in range(4)))
+    source = _source(params, tmp_path, stride=2, advance=1)
+    assert _candidates(source, "fifth")[0] == ("frame-000000.color.jpg", "frame-000010.color.jpg")
+    assert _candidates(source, "times") == [
+        ("40753679_6845.700.png", "40753679_6845.733.png"),
+        ("40753679_6845.717.png", "40753679_6845.750.png"),
+    ]
+
+
+def test_colour_is_never_paired_with_depth(tmp_path, params):
+    _touch(tmp_path / "a", *(f"frame-{number:06}.{kind}" for number in range(3) for kind in ("color.jpg", "depth.png")))
+    found = _candidates(_source(params, tmp_path, stride=1, advance=1), "a")
+    assert len(found) == 4 and all(a.split(".")[1] == b.split(".")[1] for a, b in found)
+    assert len(_candidates(_source(params, tmp_path, stride=1, advance=1, glob="*.color.jpg"), "a")) == 2
+
+
+def test_retries_are_offered_at_other_distances(tmp_path, params):
+    _touch(tmp_path / "a", *(f"{number}.jpg" for number in range(6)))
+    group = next(_source(params, tmp_path, stride=1, advance=1, retry_strides=(2, 4, 8)).groups("a", RNG))
+    assert [view.key for view in group.views] == ["0.jpg", "1.jpg", "2.jpg", "4.jpg"]
+    assert group.retry == ((0, 2), (0, 3))
+
+
+def test_sets_try_all_pairs_and_refuse_too_many(tmp_path, params):
+    _touch(tmp_path / "a", "x.jpg", "y.jpg", "z.png")
+    assert _candidates(_source(params, tmp_path, pairing="all"), "a") == [("x.jpg", "y.jpg"), ("x.jpg", "z.png"), ("y.jpg", "z.png")]
+    small = _source(params, tmp_path, pairing="all", group_max=2)
+    assert small.describe("a")["error"] == "3 images make 3 pairs; raise group_max, or pair neighbours"
+    with pytest.raises(Unreadable):
+        list(small.groups("a", RNG))
+
+
+def test_every_folder_with_images_is_a_clip(tmp_path, params):
+    for folder in ("scene/10", "scene/9", "other", ".hidden"):
+        _touch(tmp_path / folder, "0.jpg", "1.JPG", "notes.txt", "._0.jpg")
+    _touch(tmp_path / "empty")
+    source = _source(params, tmp_path)
+    assert source.clips() == ["other", "scene/9", "scene/10"]
+    assert source.describe("other")["frames"] == 2
+
+
+def test_a_digest_sees_contents_and_names(tmp_path, params):
+    footage.folder(tmp_path / "a", footage.pan(0, 3, 8))
+    source = _source(params, tmp_path)
+    before = source.describe("a")["digest"]
+    assert source.describe("a")["digest"] == before
+    file = tmp_path / "a/frame000001.png"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    changed = source.describe("a")["digest"]
+    file.rename(tmp_path / "a/frame000007.png")
+    assert len({before, changed, source.describe("a")["digest"]}) == 3
+
+
+@pytest.mark.parametrize("content", ["missing", "empty", "nothing of the kind"])
+def test_a_source_without_images_is_one_clear_line(tmp_path, params, content):
+    root = tmp_path / "raw"
+    if content != "missing":
+        root.mkdir()
+    if content == "nothing of the kind":
+        (root / "readme.txt").write_text("x")
+    with pytest.raises(BadInput, match=r"^sources\.frames\.root: [^\n]+$"):
+        _source(params, root).clips()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_turns_photos_upright(tmp_path, orientation):
+    upright = cv2.resize(np.arange(24, dtype=np.uint8).reshape(4, 6) * 10, (60, 40), interpolation=cv2.INTER_NEAREST)
+    undo = {
+        1: lambda x: x,
+        2: np.fliplr,
+        3: lambda x: np.rot90(x, 2),
+        4: np.flipud,
+        5: lambda x: x.T,
+        6: lambda x: np.rot90(x, 1),
+        7: lambda x: np.rot90(x, 2).T,
+        8: lambda x: np.rot90(x, -1),
+    }[orientation]
+    exif = pillow.Exif()
+    exif[0x0112] = orientation
+    pillow.fromarray(np.ascontiguousarray(undo(upright))).save(tmp_path / "a.jpg", exif=exif, quality=100)
+    assert np.abs(images.read(tmp_path / "a.jpg")[..., 0].astype(int) - upright).mean() < 2
+
+
+def test_every_kind_of_pixel_becomes_rgb(tmp_path):
+    colour = np.full((8, 8, 3), (200, 100, 50), np.uint8)
+    grey = np.full((8, 8), 128, np.uint8)
+    pillow.fromarray(np.dstack([colour, np.full((8, 8), 7, np.uint8)])).save(tmp_path / "rgba.png")
+    pillow.fromarray(colour).quantize(16).save(tmp_path / "palette.png")
+    pillow.fromarray(colour).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100)
+    pillow.fromarray(grey).save(tmp_path / "grey.png")
+    cv2.imwrite(str(tmp_path / "deep.png"), grey.astype(np.uint16) * 256)
+    cv2.imwrite(str(tmp_path / "deep_colour.png"), colour[..., ::-1].astype(np.uint16) * 256)
+    for name in ("rgba.png", "palette.png", "cmyk.jpg", "deep_colour.png"):
+        image = images.read(tmp_path / name)
+        assert image.shape == (8, 8, 3) and image.dtype == np.uint8
+        assert np.abs(image.astype(int) - colour).max() <= 3, name
+    for name in ("grey.png", "deep.png"):
+        assert (images.read(tmp_path / name) == 128).all(), name
+
+
+def test_damaged_images_are_unreadable_with_a_reason(tmp_path):
+    pillow.fromarray(footage.pan(0, 1, 8)[0]).save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "empty.png").write_bytes(b"")
+    for name, reason in (
+        ("half.jpg", "truncated"),
+        ("text.png", "not an image"),
+        ("empty.png", "not an image"),
+        ("gone.jpg", "No such file"),
+    ):
+        with pytest.raises(Unreadable, match=reason):
+            images.read(tmp_path / name)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_random_damage_raises_nothing_but_unreadable(tmp_path, data):
+    suffix = data.draw(st.sampled_from([".png", ".jpg", ".webp", ".tiff", ".gif", ".bmp"]))
+    path = tmp_path / f"a{suffix}"
+    pillow.fromarray(footage.pan(0, 1, 8)[0][:16, :16]).save(path)
+    whole = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(whole[: data.draw(st.integers(0, len(whole)))]))
+    try:
+        image = images.read(path)
+    except Unreadable:
+        return
+    assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+
+
+def test_rgba_png_photos(real_data):
+    assert images.read(real_data / "croco_chateau/Chateau1.png").shape[2] == 3
+
+
+def test_numeric_order():
+    assert sorted(["f10", "f9", "f", "e11", "10", "9"], key=numeric_order) == ["9", "10", "e11", "f", "f9", "f10"]
