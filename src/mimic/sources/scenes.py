@@ -1,0 +1,106 @@
+"""3-D scenes (.glb), walked by an agent: at each position three rings of views, the first compared with the two others.
+
+Layout: any tree below the root; every .glb is a clip, named by its path below the root. A `<name>.stage_config.json` beside a scene
+says which axis is up. HM3D's basis.glb and Matterport3D's current .glb hold Basis textures, which the embedded engine refuses.
+The candidate rule is MIMIC's (section 3, appendix A): camera height once per scene, views all around, turn and step twice.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.sources.base import Description, Group, Image, Unreadable, View, content_digest, files_below, require_folder
+from mimic.worlds import base, glb
+from mimic.worlds.base import Engine, Unwalkable
+from mimic.worlds.walker import Camera, Walk, three_rings
+
+EXTENSIONS = frozenset({".glb"})
+RINGS = "abc"
+
+
+class SceneSource:
+    """Scenes below a folder; see `config.Scenes` for the numbers.
+
+    Args:
+        size_px: the centre of each rendered view that is kept; at most `section.render_px`.
+    """
+
+    def __init__(self, name: str, section: config.Scenes, root: Path, size_px: int) -> None:
+        if size_px > section.render_px:
+            raise BadInput(f"sources.{name}.render_px: {section.render_px} is less than mine.size_px {size_px}, which is cut out of it")
+        self.name = name
+        self.root = root
+        self._section = section
+        self._size_px = size_px
+
+    def clips(self) -> list[str]:
+        found = files_below(require_folder(self.name, self.root), EXTENSIONS)
+        if not found:
+            raise BadInput(f"sources.{self.name}.root: no .glb scene in {self.root}")
+        return found
+
+    def describe(self, clip: str) -> Description:
+        path = self.root / clip
+        error = None
+        try:
+            glb.refuse_unreadable(path, glb.header(path))
+        except BadInput as problem:
+            error = str(problem)
+        return Description(bytes=path.stat().st_size, frames=None, digest=content_digest(path), error=error)
+
+    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:
+        """One group a position; each position's randomness is its own, so that nothing else drawn from rng moves it.
+
+        Raises:
+            Unreadable: the scene cannot be read, or has no walkable floor that is large enough.
+        """
+        section = self._section
+        height_m = float(rng.uniform(*section.height_m))
+        seeds = rng.integers(0, 2**63, section.positions)
+        walk = Walk(section.headings, section.turn_deg, section.step_m, section.island_radius_min_m)
+        engine = open_engine(section)
+        try:
+            engine.load(self.root / clip)
+            for position, seed in enumerate(seeds):
+                rings = three_rings(engine, np.random.default_rng(seed), walk, height_m)
+                yield self._group(engine, position, rings)
+        except (BadInput, Unwalkable) as problem:
+            raise Unreadable(str(problem)) from None
+        finally:
+            engine.close()
+
+    def _group(self, engine: Engine, position: int, rings: list[list[Camera]]) -> Group:
+        views = [
+            View(f"{position:04d}{RINGS[ring]}{number}", self._reader(engine, camera), base.pose(camera.position, camera.rotation))
+            for ring, cameras in enumerate(rings)
+            for number, camera in enumerate(cameras)
+        ]
+        first = len(rings[0])
+        return Group(views=tuple(views), pairs=tuple(product(range(first), range(first, len(views)))))
+
+    def _reader(self, engine: Engine, camera: Camera) -> Callable[[], Image]:
+        side, hfov_deg = self._section.render_px, self._section.hfov_deg
+        inset = (side - self._size_px) // 2
+
+        @functools.cache
+        def read() -> Image:
+            rgb = engine.render(camera.position, camera.rotation, (side, side), hfov_deg).rgb
+            return np.ascontiguousarray(rgb[inset : inset + self._size_px, inset : inset + self._size_px])
+
+        return read
+
+
+def open_engine(section: config.Scenes) -> Engine:
+    """The engine that a source asks for."""
+    match section.engine:
+        case "embree":
+            from mimic.worlds.embree import Embree
+
+            return Embree(section.up, section.texture_max_px, section.lod_bias, section.height_m[1])
