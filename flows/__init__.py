@@ -1,0 +1,1 @@
+"""Prefect: when the pipeline runs, again, and who is told. What is stale, and in which order, DVC decides."""

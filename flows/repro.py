@@ -1,0 +1,157 @@
+"""One Prefect task is one DVC stage: a child process in a group of its own, its output in the run's log line by line."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+GRACE_S = 10.0  # between asking a stage to stop and killing it: long enough to save a checkpoint
+LINES_KEPT = 15  # of a failed stage's output, for the state's message
+BAD_INPUT = 2  # exit status of a stage that refuses its input
+
+Child = subprocess.Popen[str]
+
+
+def environment() -> dict[str, str]:
+    """For children: our own programs come first, as a worker need not have the environment activated, and output is not held back."""
+    programs = str(Path(sys.executable).parent)
+    return {**os.environ, "PATH": os.pathsep.join([programs, os.environ.get("PATH", os.defpath)]), "PYTHONUNBUFFERED": "1"}
+
+
+class StageFailed(RuntimeError):
+    """A stage ended badly: the end of its output, and whether trying again could help."""
+
+    def __init__(self, message: str, again: bool) -> None:
+        super().__init__(message)
+        self.again = again
+
+
+class Children:
+    """The process groups that one flow run has started."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._alive: set[Child] = set()
+        self.stopping = False
+
+    @contextmanager
+    def run(self, command: list[str]) -> Iterator[Child]:
+        """A command in a process group of its own, output and errors merged into one pipe; leaving the block early ends it."""
+        with self._lock:  # else a stage could start just behind the back of stop_all
+            if self.stopping:
+                raise StageFailed("not started: the flow run is being stopped", again=False)
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                bufsize=1,
+                start_new_session=True,
+                env=environment(),
+            )
+            self._alive.add(child)
+        try:
+            yield child
+        except BaseException:
+            _stop(child)
+            raise
+        finally:
+            with self._lock:
+                self._alive.discard(child)
+
+    def stop_all(self) -> None:
+        """End every child and all its descendants, and start no other."""
+        with self._lock:
+            self.stopping = True
+            alive = list(self._alive)
+        for child in alive:  # all at once: the grace period is one for all
+            _signal(child, signal.SIGINT)
+        for child in alive:
+            _stop(child)
+
+
+def _stop(child: Child) -> None:
+    # The whole group: DVC alone ignores the signal while its command runs, and would leave the command behind if it died.
+    _signal(child, signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(GRACE_S)
+    # DVC ends after its command does, so whoever is left has lost its parent or ignored the signal.
+    _signal(child, signal.SIGKILL)
+    child.wait()
+
+
+def _signal(child: Child, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # an empty group; macOS says "not permitted" of one that only holds zombies
+        os.killpg(child.pid, number)
+
+
+_children: ContextVar[Children] = ContextVar("children")
+
+
+@contextmanager
+def no_child_left_behind() -> Iterator[None]:
+    """Around a flow's body: when it ends early (cancelled, interrupted, a bug), every stage it started ends with it.
+
+    Only the main thread hears of a cancellation, and Prefect runs tasks in others, hence here and not in the task.
+    """
+    children = Children()
+    token = _children.set(children)
+    try:
+        yield
+    except BaseException:
+        children.stop_all()
+        raise
+    finally:
+        _children.reset(token)
+
+
+def worth_another_try(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Retry what died (memory, a lost node, a full disk): stages resume. Not bad input, not a run that is being stopped."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, StageFailed) and error.again
+
+
+@task(task_run_name="{stage}", persist_result=False, retry_condition_fn=worth_another_try)
+def repro(stage: str, force: bool) -> State[str]:
+    """Bring one stage up to date; the stages it needs already are.
+
+    Raises:
+        StageFailed: DVC or the stage's command failed.
+    """
+    log = get_run_logger()
+    children = _children.get(None) or Children()
+    # --wait-for-lock must precede the sub-command; without it a lock held for over 3 seconds (hashing, NFS) is an error.
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage, *(["--force"] if force else [])]
+    tail: deque[str] = deque(maxlen=LINES_KEPT)
+    ran = False
+    with children.run(command) as child:
+        assert child.stdout is not None
+        for line in filter(None, map(str.rstrip, child.stdout)):
+            log.info(line)
+            tail.append(line)
+            ran = ran or line.startswith("Running stage")
+        status = child.wait()
+    output = "\n".join(tail)
+    if status:
+        refused = f"exited with {BAD_INPUT}" in output
+        raise StageFailed(f"{stage} failed\n{output}", again=not refused and not children.stopping)
+    if not ran:
+        skipped = re.search(r"Stage '.*", output)
+        return Completed(name="Cached", message=skipped[0] if skipped else output, data=stage)
+    return Completed(message="ran", data=stage)

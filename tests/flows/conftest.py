@@ -1,0 +1,51 @@
+"""Flows against a small project and a real server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from toy_project import REPOSITORY, Project, Server, end, make_project, wait_until
+
+# Prefect reads its settings when it is imported.
+os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="mimic-prefect-")
+os.environ["DO_NOT_TRACK"] = "true"
+os.environ.pop("PREFECT_API_URL", None)
+sys.path.insert(0, str(REPOSITORY))
+with contextlib.chdir(REPOSITORY):
+    import flows.pipeline
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.chdir(tmp_path)
+    return make_project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    running = Server(make_project(tmp_path_factory.mktemp("served") / "project"), f"http://127.0.0.1:{port}/api")
+    process = running.start("server", "start", "--host", "127.0.0.1", "--port", str(port))
+    try:
+        wait_until(lambda: running.answers() or process.poll() is not None, 120, "the Prefect server")
+        assert process.poll() is None, (running.project.root / "log").read_text()
+        yield running
+    finally:
+        end(process)
+
+
+@pytest.fixture
+def here(server: Server) -> Iterator[Server]:
+    """Flows called in this process report to the server."""
+    with temporary_settings({PREFECT_API_URL: server.url}):
+        yield server

@@ -1,0 +1,101 @@
+"""The flow is DVC's graph: same stages, same order, nothing run twice."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from prefect import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import State, TaskRun
+from toy_project import REPOSITORY, Project, Server, group_is_gone, is_running, kill_group, wait_until
+
+from flows import pipeline as module
+
+TOY = {"mine@a": [], "mine@b": [], "assemble": ["mine@a", "mine@b"], "pretrain": ["assemble"], "evaluate": ["pretrain"]}
+
+
+def tasks_of(state: State) -> dict[str, TaskRun]:
+    """Task runs of a flow run by name, as the server knows them."""
+    with get_client(sync_client=True) as client:
+        runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [state.state_details.flow_run_id]}))
+    return {run.name: run for run in runs}
+
+
+def test_the_graph_is_read_from_dvc(project: Project) -> None:
+    assert module.graph() == TOY
+    assert list(module.graph()) == list(TOY)
+
+
+def test_targets_bring_what_they_need_and_nothing_else() -> None:
+    assert module.select(TOY, [], []) == (set(TOY), TOY)
+    assert module.select(TOY, ["mine"], ["b"]) == ({"mine@b"}, {"mine@b": []})
+    wanted, needed = module.select(TOY, ["assemble"], [])
+    assert (wanted, list(needed)) == ({"assemble"}, ["mine@a", "mine@b", "assemble"])
+    with pytest.raises(ValueError, match="no such name: c; known: a, b"):
+        module.select(TOY, ["mine"], ["c"])
+
+
+@pytest.mark.server
+def test_one_task_a_stage_and_the_second_run_is_cached(project: Project, here: Server, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "prefect.task_runs"):
+        first = module.pipeline(return_state=True)
+    assert (first.name, first.message) == ("Completed", "5 ran")
+    assert {"starting a", "finished a"} <= {record.getMessage() for record in caplog.records}
+    runs = tasks_of(first)
+    ids = {str(run.id): name for name, run in runs.items()}
+    edges = {name: sorted(ids[str(up.id)] for up in run.task_inputs.get("wait_for", [])) for name, run in runs.items()}
+    assert edges == TOY
+    assert (project.root / "score").exists()
+
+    second = module.pipeline(return_state=True)
+    assert (second.name, second.message) == ("Completed", "5 unchanged")
+    assert {run.state_name for run in tasks_of(second).values()} == {"Cached"}
+
+    forced = module.pipeline(targets=["mine"], names=["b"], force=True, return_state=True)
+    assert forced.message == "1 ran"
+
+
+@pytest.mark.server
+def test_a_failed_stage_fails_the_flow_with_the_reason(project: Project, here: Server) -> None:
+    project.write("b", "refuse")
+    state = module.pipeline(retries=3, return_state=True)
+    assert state.is_failed()
+    assert "mimic: raw/b: not an image" in state.message
+    assert state.message.endswith("not run, they need it: assemble, pretrain, evaluate")
+    runs = tasks_of(state)
+    assert {name: run.state_name for name, run in runs.items()} == {
+        "mine@a": "Completed",
+        "mine@b": "Failed",
+        "assemble": "NotReady",
+        "pretrain": "NotReady",
+        "evaluate": "NotReady",
+    }
+    assert runs["mine@b"].run_count == 1, "bad input is not tried again"
+
+
+@pytest.mark.server
+def test_without_a_server_and_interrupted(project: Project) -> None:
+    """`python -m flows.pipeline` with nothing configured, stopped half-way: neither a stage nor a server stays behind."""
+    project.write("a", "hang")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")} | {"PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "flows.pipeline", "mine"]
+    log = project.root / "log"
+    with log.open("wb") as file:
+        flow = subprocess.Popen(command, cwd=project.root, env=environment, stdout=file, stderr=file, start_new_session=True)
+    try:
+        pids = project.children(120)
+        assert all(map(is_running, pids))
+        wait_until(lambda: "finished b" in log.read_text(), 30, "the other stage")
+        flow.send_signal(signal.SIGTERM)
+        wait_until(lambda: not any(map(is_running, pids)), 20, "the stage to end")
+        assert flow.wait(30) == 128 + signal.SIGTERM, log.read_text()
+        assert (project.root / "saved").exists(), "the stage was asked before it was killed"
+        assert (project.root / ".prefect").is_dir(), "the server's files stay in the project"
+        wait_until(lambda: group_is_gone(flow.pid), 20, "the server started for the run to end")
+    finally:
+        kill_group(flow)

@@ -1,0 +1,69 @@
+"""One task, one stage: no server needed here."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+import pytest
+from toy_project import Project, is_running, wait_until
+from prefect.states import Failed
+
+from flows import repro as module
+from flows.repro import Children, StageFailed, worth_another_try
+
+
+@pytest.fixture(autouse=True)
+def plain_logger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "get_run_logger", lambda: logging.getLogger("stage"))
+
+
+def test_a_stage_runs_and_then_is_cached(project: Project) -> None:
+    assert module.repro.fn("mine@a", False).name == "Completed"
+    again = module.repro.fn("mine@a", False)
+    assert (again.name, again.message) == ("Cached", "Stage 'mine@a' didn't change, skipping")
+    assert module.repro.fn("mine@a", True).name == "Completed"
+
+
+def test_output_arrives_while_the_stage_runs(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+    project.write("a", "slow")
+    with caplog.at_level(logging.INFO, "stage"):
+        module.repro.fn("mine@a", False)
+    at = {record.message: record.created for record in caplog.records}
+    assert at["finished a"] - at["starting a"] > 1
+
+
+@pytest.mark.parametrize(("what", "status", "again"), [("refuse", 2, False), ("die", 9, True)])
+def test_a_failure_says_why_and_whether_to_try_again(project: Project, what: str, status: int, again: bool) -> None:
+    project.write("b", what)
+    with pytest.raises(StageFailed, match=f"(?s)mine@b failed.*starting b.*exited with {status}") as info:
+        module.repro.fn("mine@b", False)
+    assert worth_another_try(None, None, Failed(data=info.value)) is again
+
+
+def test_stopping_ends_the_stage_and_its_descendants(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GRACE_S", 1.0)
+    project.write("a", "hang")
+    children, errors = Children(), []
+
+    def body() -> None:
+        module._children.set(children)
+        try:
+            module.repro.fn("mine@a", False)
+        except StageFailed as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    pids = project.children()
+    assert all(map(is_running, pids))
+    started = time.monotonic()
+    children.stop_all()
+    thread.join(10)
+    assert time.monotonic() - started < 8
+    wait_until(lambda: not any(map(is_running, pids)), 2, "the descendants to end")
+    assert (project.root / "saved").exists(), "the stage was asked before it was killed"
+    assert not errors[0].again
+    with pytest.raises(StageFailed, match="being stopped"), children.run(["true"]):
+        pass

@@ -1,0 +1,70 @@
+"""What a lab runs: server, worker, and the deployments of prefect.yaml; one of them on a schedule."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from toy_project import REPOSITORY, Server, end, is_running, wait_until
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def deployed(server: Server) -> Iterator[Server]:
+    """The real flows and deployments on the small project, `mine` every few seconds, and a worker."""
+    root = server.project.root
+    shutil.copytree(REPOSITORY / "flows", root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    deployments = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
+    mine = next(item for item in deployments["deployments"] if item["name"] == "mine")
+    mine["schedules"] = [{"interval": 5, "slug": "often", "active": True}]
+    (root / "prefect.yaml").write_text(yaml.safe_dump(deployments))
+
+    worker = server.start("worker", "start", "--pool", "mimic", "--type", "process")
+    try:
+        wait_until(lambda: server.post("/work_pools/filter"), 60, "the worker to make its pool")
+        server.run("--no-prompt", "deploy", "--all")
+        yield server
+    finally:
+        end(worker)  # before its server
+
+
+def runs(server: Server, deployment: str, state: str) -> list[dict[str, Any]]:
+    return server.post("/flow_runs/filter", deployments={"name": {"any_": [deployment]}}, flow_runs={"state": {"name": {"any_": [state]}}})
+
+
+def test_a_scheduled_run_completes(deployed: Server) -> None:
+    wait_until(lambda: runs(deployed, "mine", "Completed"), 120, "a scheduled run to complete")
+    done = runs(deployed, "mine", "Completed")[0]
+    assert done["auto_scheduled"] and done["parameters"] == {"targets": ["assemble"], "retries": 1}
+    assert (deployed.project.root / "all").read_text() == "plainplain"
+    logs = deployed.post("/logs/filter", logs={"flow_run_id": {"any_": [done["id"]]}})
+    assert "finished a" in {line["message"] for line in logs}
+    (found,) = deployed.post("/deployments/filter", deployments={"name": {"any_": ["mine"]}})
+    deployed.post(f"/deployments/{found['id']}/pause_deployment")
+
+
+def test_every_other_schedule_waits_to_be_switched_on(deployed: Server) -> None:
+    found = {item["name"]: item for item in deployed.post("/deployments/filter")}
+    assert set(found) == {"mine", "pretrain", "evaluate", "everything"}
+    assert [schedule["active"] for name, item in found.items() if name != "mine" for schedule in item["schedules"]] == [False] * 3
+    assert found["everything"]["parameter_openapi_schema"]["properties"]["targets"]["items"]["enum"] == [
+        "mine",
+        "assemble",
+        "pretrain",
+        "evaluate",
+    ]
+
+
+def test_cancelling_in_the_ui_ends_the_stage_and_its_descendants(deployed: Server) -> None:
+    deployed.project.write("a", "hang")
+    (found,) = deployed.post("/deployments/filter", deployments={"name": {"any_": ["everything"]}})
+    run = deployed.post(f"/deployments/{found['id']}/create_flow_run")
+    pids = deployed.project.children(90)
+    assert all(map(is_running, pids))
+    deployed.post(f"/flow_runs/{run['id']}/set_state", state={"type": "CANCELLING"})
+    wait_until(lambda: not any(map(is_running, pids)), 60, "the stage to end")
+    wait_until(lambda: runs(deployed, "everything", "Cancelled"), 30, "the run to be marked")
