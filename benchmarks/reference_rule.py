@@ -6,12 +6,15 @@ so that both can be given the same draws.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 
 Point = tuple[int, int]
+Detection = tuple[Sequence[cv2.KeyPoint], Any]  # key points, descriptors (None where there are none)
 RATIO = 0.7
 MATCHES_MIN = 11  # the rule asks for more than 10
 RANSAC_PX = 5.0
@@ -37,12 +40,12 @@ def compare_images(a: np.ndarray, b: np.ndarray, patch_px: int, rng: np.random.G
     return compare_features(detect(a), detect(b), a.shape[0], patch_px, rng)
 
 
-def detect(image: np.ndarray) -> tuple[tuple, np.ndarray | None]:
+def detect(image: np.ndarray) -> Detection:
     """Key points and descriptors."""
-    return cv2.SIFT_create().detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
+    return cv2.SIFT.create().detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
 
 
-def compare_features(a: tuple, b: tuple, size_px: int, patch_px: int, rng: np.random.Generator) -> Finding:
+def compare_features(a: Detection, b: Detection, size_px: int, patch_px: int, rng: np.random.Generator) -> Finding:
     """Judge two views by their key points and descriptors."""
     (keypoints_a, descriptors_a), (keypoints_b, descriptors_b) = a, b
     if descriptors_a is None or descriptors_b is None or len(descriptors_b) < 2:
@@ -53,8 +56,8 @@ def compare_features(a: tuple, b: tuple, size_px: int, patch_px: int, rng: np.ra
             good.append(first)
     if len(good) < MATCHES_MIN:
         return Finding(None, {}, len(good), 0)
-    points_a = np.float32([keypoints_a[m.queryIdx].pt for m in good]).reshape(-1, 1, 2)
-    points_b = np.float32([keypoints_b[m.trainIdx].pt for m in good]).reshape(-1, 1, 2)
+    points_a = np.array([keypoints_a[m.queryIdx].pt for m in good], np.float32).reshape(-1, 1, 2)
+    points_b = np.array([keypoints_b[m.trainIdx].pt for m in good], np.float32).reshape(-1, 1, 2)
     b_from_a, mask = cv2.findHomography(points_a, points_b, cv2.RANSAC, RANSAC_PX)
     if b_from_a is None:
         return Finding(None, {}, len(good), 0)
@@ -75,7 +78,7 @@ def match_patches(b_from_a: np.ndarray, size_px: int, patch_px: int, rng: np.ran
     found: dict[int, int] = {}
     for patch in range(side * side):
         target = elect(draw(patch, side, patch_px, rng), b_from_a, size_px, patch_px)
-        if target != OUTSIDE and target not in list(found.values()):
+        if isinstance(target, int) and target not in list(found.values()):
             found[patch] = target
     return found
 

@@ -152,7 +152,7 @@ def test_swapped_views_give_the_transposed_result(pairs):
 
 
 def test_no_decision_depends_on_the_seed(pairs):
-    for a, b in pairs[::3]:
+    for a, b in pairs[::6]:
         first = overlap.compare(a, b, SYMMETRIC, None)
         for seed in range(20):
             cv2.setRNGSeed(seed)
@@ -164,10 +164,10 @@ def test_no_decision_depends_on_the_seed(pairs):
 def test_the_published_rule_depends_on_the_seed(pairs):
     """The instability that the symmetric mode removes: docs/mining.md."""
     changed = 0
-    for a, b in pairs:
+    for a, b in pairs[::3]:
         decisions = {overlap.compare(a, b, REFERENCE, np.random.default_rng(seed)).outcome is Outcome.KEPT for seed in range(20)}
         changed += len(decisions) > 1
-    assert 3 <= changed <= 25
+    assert 2 <= changed <= 12
 
 
 def test_reference_mode_is_the_plain_rule_on_real_pairs(album):

@@ -1,0 +1,39 @@
+"""The speed benchmark on a few views: it runs, and both sides agree. Its ratios are measured by hand, not here."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from views import SYMMETRIC, texture
+
+from benchmarks import mining
+
+
+@pytest.fixture(scope="module")
+def views() -> list:
+    world = texture(5, 420)
+    return [world[y : y + 224, x : x + 224].copy() for y, x in ((0, 0), (40, 60), (150, 190))]
+
+
+def test_groups_agree_with_the_plain_rule(views):
+    race = mining.race_ring(views[:1], views[1:], SYMMETRIC)
+    assert race.identical
+    assert race.pairs == 2
+    assert race.with_homography >= 1
+    summary = json.loads(json.dumps(race.summary()))
+    assert summary["speedup"] > 1
+
+
+def test_pair_stage_agrees_and_is_faster(views):
+    race = mining.race_pair_stage([(views[0], views[1])], SYMMETRIC)
+    assert race.identical
+    assert race.summary()["speedup"] > 5
+
+
+def test_stages_are_all_timed(views):
+    assert set(mining.stages([(views[0], views[1])], SYMMETRIC)) >= {"sift_per_image", "match", "usac", "votes_all_both_ways"}
+
+
+def test_rule_comes_from_params():
+    assert mining.rule_of_params() == SYMMETRIC
