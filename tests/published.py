@@ -88,7 +88,8 @@ def publish_pairs(root: Path, source: str, clips: list[str], count: int) -> list
             "kept": len(rows),
             "outcomes": outcomes,
             "clips": len(clips),
-            "overlap_histogram": {"edges": edges.round(6).tolist(), "counts": counts.tolist()},
+            "overlap_histogram": {f"{edge:.2f}": int(count) for edge, count in zip(edges[:-1], counts, strict=True)},
+            "damaged": {clips[0]: "ends early"},
         },
     )
     return rows

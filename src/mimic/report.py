@@ -148,6 +148,7 @@ def _page(params: config.Params, workspace: Workspace) -> str:
         verdict=conclude(rows, logs),
         spreads={task: _spread(rows, task) for task in params.table.tasks},
         mined=mined,
+        band=(params.mine.overlap_min, params.mine.overlap_max),
         outcomes=_outcomes(mined),
         datasets=datasets,
         losses=_losses(rows, logs),

@@ -98,8 +98,8 @@ class Sample:
 def mined(workspace: Workspace, source: str, count: int) -> Mined:
     """Counts and an evenly spaced selection of at most `count` pairs of a source."""
     counts = read_json(workspace.metrics("mine", source))
-    bins = (counts or {}).get("overlap_histogram")
-    histogram = charts.histogram(bins["edges"], bins["counts"]) if bins else None
+    bins = dict(sorted((counts or {}).get("overlap_histogram", {}).items(), key=lambda bin: float(bin[0])))  # count by lower edge
+    histogram = charts.histogram([*(float(edge) for edge in bins), 1.0], list(bins.values())) if bins else None
     return Mined(source, counts, histogram, [_pair(tar, row) for tar, row in select(workspace.pairs(source), count)])
 
 
