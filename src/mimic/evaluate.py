@@ -6,6 +6,7 @@ size, versions. It holds no times and no paths of this machine, so an equal eval
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -85,7 +86,8 @@ def _made(folder: Path) -> Path:
 
 
 def _mirror(params: config.Params, root: Path, run: str, task: str) -> None:
-    """Show the result in MLflow."""
-    from mimic.infra import tracking
-
+    """Show the result in MLflow; imported late, because it is slow to import."""
+    if importlib.util.find_spec("mimic.infra.tracking") is None:
+        return
+    tracking = importlib.import_module("mimic.infra.tracking")
     tracking.mirror_evaluation(params.tracking, root, run, task)

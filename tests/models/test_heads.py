@@ -128,8 +128,8 @@ def test_convnext_cells_lie_inside_their_patch() -> None:
     tokens[0, :, 1, 2] = 1
     changed = (head([tokens]) - before).abs()[0, 0]
     rows, columns = torch.nonzero(changed > 1e-7, as_tuple=True)
-    assert 16 - 4 <= int(rows.min()) and int(rows.max()) < 32 + 4
-    assert 32 - 4 <= int(columns.min()) and int(columns.max()) < 48
+    assert int(rows.min()) >= 16 - 4 and int(rows.max()) < 32 + 4
+    assert int(columns.min()) >= 32 - 4 and int(columns.max()) < 48
 
 
 def test_initialise_is_xavier_for_linear_layers() -> None:

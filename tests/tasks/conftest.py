@@ -1,21 +1,18 @@
-"""Tiny encoders, and labelled depth sets in the true NYU Depth v2 layout."""
+"""Tiny encoders and tasks of seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
-import numpy as np
 import pytest
-import scipy.io
 import torch
+from miniatures import make_encoder, write_nyu
 
 from mimic.config import CorrespondenceTask, DepthTask
 from mimic.models.encoder import VisionTransformer
-from mimic.models.layers import initialise
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # tiny models: a second thread only waits
 
 
 @pytest.fixture
@@ -27,22 +24,6 @@ def encoder() -> VisionTransformer:
 @pytest.fixture
 def make() -> Callable[..., VisionTransformer]:
     return make_encoder
-
-
-def make_encoder(seed: int = 0, size_px: int = 32, width: int = 24, depth: int = 4, class_token: bool = False) -> VisionTransformer:
-    encoder = VisionTransformer(
-        size_px=(size_px, size_px),
-        patch_px=8,
-        width=width,
-        depth=depth,
-        heads=2,
-        class_token=class_token,
-        positions="sincos",
-        norm_eps=1e-6,
-        attention="auto",
-    )
-    initialise(encoder, torch.Generator().manual_seed(seed))
-    return encoder.eval()
 
 
 @pytest.fixture
@@ -100,19 +81,3 @@ def nyu_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "nyu"
     write_nyu(folder)
     return folder
-
-
-def write_nyu(folder: Path, train: int = 8, test: int = 5, unit: float = 1.0, dtype: type = np.float32) -> None:
-    """`unit`: what a metre is written as."""
-    rng = np.random.default_rng(0)
-    n, width, height = train + test, 64, 48
-    depth = 1 + 3 * rng.random((n, 1, 1)) + np.linspace(0, 1, width)[None, :, None] + np.zeros((n, width, height))
-    images = np.clip(depth[:, None] / 6 * 255 + rng.normal(0, 4, (n, 3, width, height)), 0, 255).astype(np.uint8)
-    raw = depth * (rng.random(depth.shape) > 0.2)
-    folder.mkdir(parents=True, exist_ok=True)
-    with h5py.File(folder / "nyu_depth_v2_labeled.mat", "w", userblock_size=512) as file:
-        file["images"] = images
-        file["depths"] = (depth * unit).astype(dtype)
-        file["rawDepths"] = (raw * unit).astype(dtype)
-    numbers = np.arange(1, n + 1, dtype=np.uint16)
-    scipy.io.savemat(folder / "splits.mat", {"trainNdxs": numbers[:train, None], "testNdxs": numbers[train:, None]})

@@ -23,13 +23,25 @@ def base() -> VisionTransformer:
     """ViT-B/16 with a class token, without memory for its weights."""
     with torch.device("meta"):
         return VisionTransformer(
-            size_px=(224, 224), patch_px=16, width=768, depth=12, heads=12, class_token=True, positions="sincos", norm_eps=1e-6, attention="auto"
+            size_px=(224, 224),
+            patch_px=16,
+            width=768,
+            depth=12,
+            heads=12,
+            class_token=True,
+            positions="sincos",
+            norm_eps=1e-6,
+            attention="auto",
         )
 
 
 def _tuned(base: VisionTransformer, head: str, freeze: str) -> Tuned:
     with torch.device("meta"):
-        made = {"depth": DptHead(768, 256, 1, 16), "normals": DptHead(768, 256, 3, 16), "segmentation": ConvNextHead(768, 384, 150, 16, 4, 4)}
+        made = {
+            "depth": DptHead(768, 256, 1, 16),
+            "normals": DptHead(768, 256, 3, 16),
+            "segmentation": ConvNextHead(768, 384, 150, 16, 4, 4),
+        }
     return Tuned(base, made[head], (2, 5, 8, 11), freeze, 0.0)
 
 
@@ -128,7 +140,13 @@ def _examples(n: int = 8) -> Batch:
 def _train(task: DepthTask, encoder: VisionTransformer, folder: Path) -> Tuned:
     model = build(task, encoder)
     tune(
-        model, task, _examples(), lambda batch: prepared(task, batch), lambda b, rng: augmented(task, b, rng), lambda o, b: loss(task, o, b), folder
+        model,
+        task,
+        _examples(),
+        lambda batch: prepared(task, batch),
+        lambda b, rng: augmented(task, b, rng),
+        lambda o, b: loss(task, o, b),
+        folder,
     )
     return model
 

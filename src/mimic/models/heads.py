@@ -7,12 +7,14 @@ pixels of the image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+FINEST_PX = 4  # the levels' cells are 4, 8, 16 and 32 px wide (as near as powers of two come): 4, 2, 1, 1/2 cells a patch of 16 px
 LEVEL_SHARES = (0.375, 0.75, 1.5, 3.0)  # width of the four levels per head width: 96, 192, 384, 768 at 256
 
 
@@ -32,7 +34,8 @@ class DptHead(nn.Module):
         super().__init__()
         self.patch_px = patch_px
         level_widths = [int(share * head_width) for share in LEVEL_SHARES]
-        self.levels = nn.ModuleList(_level(width, level_width, index) for index, level_width in enumerate(level_widths))
+        finest = 2.0 ** round(math.log2(patch_px / FINEST_PX))
+        self.levels = nn.ModuleList(_level(width, level_width, finest / 2**index) for index, level_width in enumerate(level_widths))
         self.projections = nn.ModuleList(nn.Conv2d(level_width, head_width, 3, padding=1, bias=False) for level_width in level_widths)
         # The deepest block has nothing to fuse with; its `skip` stays unused, as published, so that parameter counts agree.
         self.fusions = nn.ModuleList(Fusion(head_width) for _ in level_widths)
@@ -51,7 +54,7 @@ class DptHead(nn.Module):
             finer = maps[index - 1].shape[-2:] if index else tuple(2 * side for side in maps[0].shape[-2:])
             fused = self.fusions[index](maps[index], fused, finer)
         assert fused is not None
-        # The fusion path ends at 8 pixels of output a patch (levels are 4 a patch, fused at 2 x): the rest is bilinear.
+        # The fusion path ends at twice the finest level, half the image: the rest is bilinear.
         full = _resize(self.reduce(fused), (rows * self.patch_px, columns * self.patch_px))
         return self.output(full)
 
@@ -87,18 +90,14 @@ class ResidualUnit(nn.Module):
         return x + self.second(F.relu(self.first(F.relu(x))))
 
 
-def _level(width: int, level_width: int, index: int) -> nn.Sequential:
-    """Tokens to level `index`: 4, 2, 1 and 1/2 cells a patch and direction."""
+def _level(width: int, level_width: int, scale: float) -> nn.Sequential:
+    """Tokens to a level of `scale` cells a patch and direction; a power of two."""
     project = nn.Conv2d(width, level_width, 1)
-    match index:
-        case 0:
-            return nn.Sequential(project, nn.ConvTranspose2d(level_width, level_width, 4, stride=4))
-        case 1:
-            return nn.Sequential(project, nn.ConvTranspose2d(level_width, level_width, 2, stride=2))
-        case 2:
-            return nn.Sequential(project)
-        case _:
-            return nn.Sequential(project, nn.Conv2d(level_width, level_width, 3, stride=2, padding=1))
+    if scale > 1:
+        return nn.Sequential(project, nn.ConvTranspose2d(level_width, level_width, int(scale), stride=int(scale)))
+    if scale < 1:
+        return nn.Sequential(project, nn.Conv2d(level_width, level_width, 3, stride=round(1 / scale), padding=1))
+    return nn.Sequential(project)
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
