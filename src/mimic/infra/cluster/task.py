@@ -63,6 +63,7 @@ def _inside(function: Callable[[Stop], Any]) -> Any:
 
 def _leave(wish: Wish, rank: int, submitits: Any) -> None:
     """End this task for good, or for now."""
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # a second warning must not requeue a second time
     if rank > 0:
         time.sleep(600)  # rank 0 decides; ending first would end it too (srun --kill-on-bad-exit)
     if wish is Wish.REQUEUE or slurm.preempted():

@@ -1,0 +1,99 @@
+"""The parts of the cluster layer that need no cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.infra.cluster import ShardsFailed, Stop, Stopped, TrainingFailed
+from mimic.infra.cluster.failures import culprit, failure
+from mimic.infra.cluster.ranks import Rank
+
+REAL = 'Traceback (most recent call last):\n  File "a.py", line 1, in ProcessGroup\nValueError: the cause'
+ECHO = "Traceback (most recent call last):\nRuntimeError: [gloo/pair.cc:534] Connection closed by peer [127.0.0.1]:9"
+
+
+def test_the_culprit_is_the_first_that_is_no_echo():
+    assert culprit([(1.0, ECHO), (3.0, "late " + REAL), (2.0, REAL)]) == REAL
+    assert culprit([(2.0, ECHO), (1.0, "early " + ECHO)]) == "early " + ECHO
+
+
+def test_bad_input_of_another_process_stays_one_line():
+    mendable = failure(REAL.replace("ValueError", "mimic.errors.BadInput"))
+    assert isinstance(mendable, BadInput) and str(mendable) == "the cause"
+    assert isinstance(failure(REAL), TrainingFailed)
+
+
+def test_failed_items_are_counted_and_the_first_traceback_is_shown():
+    message = str(ShardsFailed({"shard-1": REAL, "shard-2": ECHO}))
+    assert message.startswith("2 item(s) failed") and "- shard-1: ValueError: the cause" in message and message.endswith(REAL)
+
+
+@pytest.mark.parametrize(
+    ("listed", "world", "shares"), [("2,3", 2, ["2", "3"]), ("4,5,6,7", 2, ["4,5", "6,7"]), ("5", 1, ["5"]), ("", 2, ["", ""])]
+)
+def test_a_rank_takes_its_share_of_the_gpus_that_the_job_was_given(monkeypatch, listed, world, shares):
+    for rank, share in enumerate(shares):
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            monkeypatch.setenv(name, "to be restored")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
+        Rank(rank, world, rank, world, "127.0.0.1", 1).export()
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == share
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_is_noted_and_handlers_are_given_back(number):
+    before = signal.getsignal(number)
+    with Stop().listening() as stop:
+        assert not stop.requested()
+        os.kill(os.getpid(), number)
+        assert stop.requested()
+        with pytest.raises(Stopped):
+            stop.leave()
+    assert signal.getsignal(number) is before
+
+
+def test_children_neither_hear_the_warning_nor_ignore_their_end():
+    """A spawned child lives through SIGUSR2, a forked one through SIGUSR2 and ends on SIGTERM."""
+    with Stop().listening():
+        spawned = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        forked = os.fork()
+        if forked == 0:
+            time.sleep(60)
+            os._exit(0)
+        for pid in (spawned.pid, forked):
+            os.kill(pid, signal.SIGUSR2)
+        time.sleep(0.5)
+        assert spawned.poll() is None and os.waitpid(forked, os.WNOHANG) == (0, 0)
+        for pid in (spawned.pid, forked):
+            os.kill(pid, signal.SIGTERM)
+        assert spawned.wait(10) == -signal.SIGTERM
+        assert os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("pretrain", {"gpus_per_node": 2, "gres": "gpu:2"}, "gpus_per_node and gres must not be given together"),
+        ("pretrain", {"gpus_per_node": 3, "tasks_per_node": 2}, "tasks_per_node 2 does not divide gpus_per_node 3"),
+        ("evaluate", {"timeout_min": 1, "signal_delay_s": 60}, "signal_delay_s 60 is not below timeout_min 1"),
+        ("mine", {"tasks_per_node": 2}, "each element of the array is one process"),
+        ("pretrain", {"nodes": 2}, "the local executor has one node"),
+    ],
+)
+def test_impossible_resources_are_refused(repository: Path, tmp_path: Path, kind, changes, message):
+    raw = yaml.safe_load((repository / "params.yaml").read_text())
+    raw["cluster"][kind] |= changes
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    with pytest.raises(BadInput, match=message):
+        config.load(path)
