@@ -149,7 +149,8 @@ def _in_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         while len(waiting) >= ROW_GROUP:
             yield waiting.slice(0, ROW_GROUP)
             waiting = waiting.slice(ROW_GROUP)
-    yield waiting
+    if len(waiting):
+        yield waiting
 
 
 def _hash(text: str) -> int:

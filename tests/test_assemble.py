@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import yaml
+
+from mimic import assemble, config
+from mimic.errors import BadInput
+from mimic.infra import shards, storage
+
+
+def _shard(root: Path, source: str, number: int, clips: list[str], pairs: int, images: list[str] | None = None) -> None:
+    """A shard whose tar is empty: assemble never opens it."""
+    rows = []
+    for clip in clips:
+        for index in range(pairs):
+            key = f"{source}-{clip}-{index:05}"
+            shas = [hashlib.sha256(f"{key}{side}".encode()).hexdigest() for side in "ab"] if images is None else images
+            rows.append(
+                {
+                    **{"key": key, "source": source, "clip": clip, "frame_a": "0", "frame_b": "1", "pose_a": None, "pose_b": None},
+                    **{"overlap": 0.6, "overlap_a_to_b": 0.6, "overlap_b_to_a": 0.7, "b_from_a": [1.0] * 9, "matches": 20, "inliers": 15},
+                    **{"correspondences": list(range(196)), "sha_a": shas[0], "sha_b": shas[1]},
+                    **{"offset_a": 0, "size_a": 1, "offset_b": 2, "size_b": 3, "size_px": 224, "patch_px": 16},
+                    **{"licence": f"licence of {source}", "params_digest": "0", "versions": "{}"},
+                }
+            )
+    tar = storage.Workspace(root).pairs(source) / f"shard-{number:05}.tar"
+    tar.parent.mkdir(parents=True, exist_ok=True)
+    tar.touch()
+    shards.write_table(pa.Table.from_pylist(rows, schema=shards.PAIR), shards.twin(tar))
+
+
+def _dataset(contains: str | None = None, seed: int = 0, validation: float = 0.2, **sources: int | None) -> config.Dataset:
+    return config.Dataset(sources=sources, contains=contains, validation=validation, seed=seed)
+
+
+@pytest.fixture
+def params(repository) -> config.Params:
+    return config.load(repository / "params.yaml")
+
+
+def _assemble(params: config.Params, root: Path, **datasets: config.Dataset) -> dict[str, pa.Table]:
+    params = params.model_copy(update={"datasets": datasets})
+    for name in datasets:
+        assemble.main(params, root, name)
+    return {name: shards.read_table(storage.Workspace(root).manifest(name), schema=shards.MANIFEST) for name in datasets}
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    for number in range(4):
+        _shard(tmp_path, "rooms", number, [f"room{2 * number}.glb", f"room{2 * number + 1}.glb"], 10)
+    _shard(tmp_path, "phone", 0, ["a.mp4", "b.mp4"], 7)
+    return tmp_path
+
+
+def test_rows_point_into_shards_and_lose_nothing(root, params):
+    table = _assemble(params, root, all=_dataset(rooms=None, phone=None))["all"]
+    assert len(table) == 94
+    for row in table.to_pylist()[::13]:
+        original = [other for other in shards.rows(shards.twin(root / row["shard"])) if other["key"] == row["key"]]
+        assert original == [{name: value for name, value in row.items() if name not in ("shard", "split")}]
+    assert [*dict.fromkeys(zip(table["source"].to_pylist(), table["shard"].to_pylist(), strict=True))][:2] == [
+        ("phone", "data/pairs/phone/shard-00000.tar"),
+        ("rooms", "data/pairs/rooms/shard-00000.tar"),
+    ]
+
+
+def test_a_larger_dataset_holds_every_row_of_the_smaller(root, params):
+    inner, outer = _dataset(rooms=17), _dataset("inner", seed=5, rooms=40, phone=3)
+    tables = _assemble(params, root, inner=inner, outer=outer, bigger=_dataset("outer", seed=9, rooms=None, phone=None))
+    keys = {name: set(table["key"].to_pylist()) for name, table in tables.items()}
+    assert [len(keys[name]) for name in ("inner", "outer", "bigger")] == [17, 43, 94]
+    assert keys["inner"] < keys["outer"] < keys["bigger"]
+
+
+def test_a_choice_depends_on_seed_and_names_alone(root, params):
+    chosen = [_assemble(params, root, some=_dataset(seed=seed, rooms=20))["some"]["key"].to_pylist() for seed in (0, 0, 1)]
+    assert chosen[0] == chosen[1] != chosen[2]
+    manifest = storage.Workspace(root).manifest("some")
+    before = manifest.read_bytes()
+    _assemble(params, root, some=_dataset(seed=1, rooms=20))
+    assert manifest.read_bytes() == before
+
+
+def test_a_clip_is_on_one_side_in_every_dataset(root, params):
+    tables = _assemble(params, root, x=_dataset(rooms=30), y=_dataset(rooms=None, phone=5), z=_dataset(seed=3, phone=None))
+    sides: dict[tuple[str, str], set[str]] = {}
+    for table in tables.values():
+        for source, clip, split in zip(*(table[name].to_pylist() for name in ("source", "clip", "split")), strict=True):
+            sides.setdefault((source, clip), set()).add(split)
+    assert all(len(side) == 1 for side in sides.values())
+    assert {side for (source, _), (side,) in sides.items() if source == "phone"} == {"train", "validation"}
+
+
+@pytest.mark.parametrize("clips", [2, 3, 10, 200])
+def test_some_clips_are_held_out_of_any_source_that_has_several(clips):
+    held = assemble.held_out("rooms", [f"scene{number}" for number in range(clips)], 0.1)
+    assert 1 <= held.sum() < clips
+    assert clips < 200 or 0.05 < held.mean() < 0.17
+
+
+def test_one_clip_is_trained_on_and_a_share_of_zero_holds_nothing_out():
+    assert not assemble.held_out("rooms", ["only"], 0.1).any()
+    assert not assemble.held_out("rooms", ["one", "other"], 0.0).any()
+    assert assemble.held_out("rooms", ["one", "other"], 1.0).all()
+
+
+def test_exact_duplicates_are_left_out_in_either_order(root, params):
+    x, y = (hashlib.sha256(name.encode()).hexdigest() for name in "xy")
+    _shard(root, "frames", 0, ["p"], 1, [x, y])
+    _shard(root, "frames", 1, ["q"], 2, [y, x])
+    tables = _assemble(params, root, all=_dataset(frames=None, phone=None))
+    assert [key for key in tables["all"]["key"].to_pylist() if key.startswith("frames")] == ["frames-p-00000"]
+
+
+def test_a_row_of_the_contained_dataset_is_not_given_up_for_its_duplicate(tmp_path, params):
+    shas = [hashlib.sha256(name.encode()).hexdigest() for name in "xy"]
+    _shard(tmp_path, "rooms", 0, ["r"], 1, shas)
+    _shard(tmp_path, "frames", 0, ["f"], 1, shas)  # sorts before rooms
+    tables = _assemble(params, tmp_path, inner=_dataset(rooms=None), outer=_dataset("inner", rooms=None, frames=None))
+    assert tables["outer"]["key"].to_pylist() == ["rooms-r-00000"]
+
+
+def test_a_source_that_cannot_fill_its_count_says_by_how_much(root, params):
+    message = r"datasets.x.sources.phone: wants 20 pairs, but 14 distinct ones were mined, 6 too few; mine more of it, or lower the count"
+    with pytest.raises(BadInput, match=message):
+        _assemble(params, root, x=_dataset(rooms=3, phone=20))
+    assert not storage.Workspace(root).manifest("x").exists()
+
+
+def test_a_source_that_was_not_mined_says_so(root, params):
+    with pytest.raises(BadInput, match=r"data/pairs/frames: no such folder; mine the source first"):
+        _assemble(params, root, x=_dataset(frames=None))
+
+
+def test_a_dataset_without_pairs_is_an_empty_manifest(tmp_path, params):
+    _shard(tmp_path, "rooms", 0, [], 0)
+    assert len(_assemble(params, tmp_path, x=_dataset(rooms=None))["x"]) == 0
+
+
+def test_rows_are_written_in_groups_of_one_size(tmp_path, params, monkeypatch):
+    monkeypatch.setattr(assemble, "ROW_GROUP", 8)
+    for number, pairs in enumerate((3, 0, 20, 1, 8)):
+        _shard(tmp_path, "rooms", number, [f"room{number}"], pairs)
+    _assemble(params, tmp_path, x=_dataset(rooms=None))
+    with shards.opening(storage.Workspace(tmp_path).manifest("x"), shards.MANIFEST) as file:
+        assert [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)] == [8, 8, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"outer": {"sources": {"phone": None}}}, r"datasets.outer.sources lacks rooms, which inner takes from"),
+        ({"outer": {"sources": {"rooms": 3}}}, r"datasets.outer.sources.rooms must not be less than in inner"),
+        ({"outer": {"validation": 0.3}}, r"validation differs from that of"),
+        ({"inner": {"contains": "outer"}}, r"goes round in a circle"),
+        ({"outer": {"contains": "nothing"}}, r"'nothing' does not exist"),
+    ],
+)
+def test_recipes_that_cannot_nest_are_refused(repository, tmp_path, change, message):
+    raw = yaml.safe_load((repository / "params.yaml").read_text())
+    names = list(raw["datasets"])
+    plain = {"sources": {"rooms": 10}, "contains": None, "validation": 0.2, "seed": 0}
+    recipes = {"inner": plain | change.get("inner", {}), "outer": plain | {"contains": "inner"} | change.get("outer", {})}
+    raw["datasets"] = {**dict.fromkeys(names, plain), **recipes}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    with pytest.raises(BadInput, match=message):
+        config.load(tmp_path / "params.yaml")

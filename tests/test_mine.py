@@ -1,0 +1,236 @@
+"""Ingest and mine as a user runs them: whole, killed, on a full disk, with damaged files among good ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import footage
+import pytest
+import yaml
+
+from mimic import config, ingest, mine
+from mimic.errors import BadInput
+from mimic.infra import shards, storage
+
+MIMIC = Path(sys.executable).with_name("mimic")
+STEPS_PX = (40, 60, 80, 100, 140)  # of the pan in each clip: too similar at first, three that fit, too different
+CLIPS = len(STEPS_PX)
+
+
+def _workspace(root: Path, repository: Path, workers: int = 2) -> Path:
+    """A params.yaml whose source `phone` lies here, and its raw data."""
+    raw = yaml.safe_load((repository / "params.yaml").read_text())
+    raw["sources"]["phone"] |= {"spacing_s": 0.5, "retry_spacing_s": 1.0}
+    raw["cluster"] |= {"workers": workers, "executor": "local"}
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    for number, step_px in enumerate(STEPS_PX):
+        footage.video(root / f"data/raw/phone/{number}.mp4", footage.pan(number, 8, step_px))
+    return root
+
+
+def _files(folder: Path) -> dict[str, str]:
+    return {file.name: storage.file_digest(file) for file in sorted(folder.iterdir())}
+
+
+def _run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([MIMIC, *command], cwd=root, capture_output=True, text=True, timeout=200)
+
+
+@pytest.fixture(scope="module")
+def mined(tmp_path_factory, repository) -> Path:
+    """A workspace in which ingest and mine ran undisturbed."""
+    root = _workspace(tmp_path_factory.mktemp("mined"), repository)
+    params = config.load(root / "params.yaml")
+    ingest.main(params, root, "phone")
+    mine.main(params, root, "phone")
+    return root
+
+
+@pytest.fixture
+def copy(mined, tmp_path) -> Path:
+    """The same raw data and inventory, not mined yet."""
+    root = tmp_path / "copy"
+    shutil.copytree(mined, root, ignore=shutil.ignore_patterns("pairs", "runs", "metrics"))
+    return root
+
+
+def test_every_candidate_has_one_outcome_and_every_pair_is_stored(mined):
+    metrics = json.loads((mined / "metrics/mine/phone.json").read_text())
+    rows = [row for tar in shards.shards_in(mined / "data/pairs/phone") for row in shards.rows(shards.twin(tar))]
+    assert metrics["candidates"] == sum(metrics["outcomes"].values()) > metrics["kept"] == metrics["outcomes"]["kept"] == len(rows) > 5
+    assert metrics["clips"] == CLIPS
+    assert len({row["key"] for row in rows}) == len(rows)
+    compared = sum(metrics["outcomes"][name] for name in ("kept", "not_best", "too_similar", "too_different"))
+    assert sum(metrics["overlap_histogram"].values()) == compared
+    for row in rows:
+        assert 0.5 < row["overlap"] < 0.75
+        assert row["overlap"] == min(row["overlap_a_to_b"], row["overlap_b_to_a"])
+        matched = Counter(patch for patch in row["correspondences"] if patch >= 0)
+        assert len(row["correspondences"]) == 196 and max(matched.values()) == 1
+        assert round(row["overlap"] * 196) == len(matched)
+        assert set(json.loads(row["versions"])) >= {"opencv-python-headless", "mimic"}
+        image = shards.read_image(mined / "data/pairs/phone" / f"shard-0000{row['clip'][0]}.tar", row["offset_a"], row["size_a"])
+        assert image.shape == (224, 224, 3)
+
+
+def test_the_homography_maps_a_to_b(mined):
+    """The camera pans 60 px a frame: a point of a lies so much further left in b."""
+    (row, *_) = shards.rows(mined / "data/pairs/phone/shard-00001.parquet")
+    step_px = 60 * round((float(row["frame_b"]) - float(row["frame_a"])) / 0.5)
+    assert row["b_from_a"][2] == pytest.approx(-step_px, abs=1.5)
+    assert row["b_from_a"][5] == pytest.approx(0, abs=1.5)
+
+
+def test_progress_is_cleared_when_it_is_published_but_the_log_stays(mined):
+    (folder,) = (mined / "runs/mine/phone").iterdir()
+    assert [file.name for file in folder.iterdir()] == ["log.jsonl"]
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["shard"] for line in lines] == [f"shard-0000{number}" for number in range(CLIPS)]
+    assert all(line["seconds"] > 0 for line in lines)
+    assert not list(mined.rglob("*.part"))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_any_number_of_workers_writes_the_same_bytes(mined, copy, workers):
+    params = config.load(copy / "params.yaml")
+    params = params.model_copy(update={"cluster": params.cluster.model_copy(update={"workers": workers})})
+    mine.main(params, copy, "phone")
+    assert _files(copy / "data/pairs/phone") == _files(mined / "data/pairs/phone")
+    assert _files(copy / "metrics/mine") == _files(mined / "metrics/mine")
+
+
+@pytest.mark.parametrize("done", [0, 2, 4])
+def test_killed_anywhere_and_run_again_gives_the_same_bytes(mined, copy, done):
+    """kill -9 when some shards are done: no worker stays, those shards are not mined again, and the end is the same."""
+    process = subprocess.Popen([MIMIC, "mine", "phone"], cwd=copy, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(before := list(copy.glob("runs/mine/phone/*/*.parquet"))) < done or not list(copy.glob("runs/mine/phone/*/log.jsonl")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.005)
+    before = {file.name: file.stat().st_ino for file in before}
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    while _in_session(process.pid):
+        assert time.monotonic() < deadline, "a worker outlived the run"
+        time.sleep(0.02)
+    again = _run(copy, "mine", "phone")
+    assert again.returncode == 0, again.stderr
+    assert _files(copy / "data/pairs/phone") == _files(mined / "data/pairs/phone")
+    assert _files(copy / "metrics/mine") == _files(mined / "metrics/mine")
+    assert before == {name: (copy / "data/pairs/phone" / name).stat().st_ino for name in before}
+    assert not list(copy.rglob("*.part"))
+
+
+def _in_session(session: int) -> list[int]:
+    """Living processes of a session."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, process_session = status.read_text().rsplit(")", 1)[1].split()[:4]
+        except OSError:
+            continue
+        if int(process_session) == session and state != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+def test_interrupting_leaves_no_worker(copy):
+    process = subprocess.Popen([MIMIC, "mine", "phone"], cwd=copy, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(copy.glob("runs/mine/phone/*/*.parquet")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) != 0
+    while _in_session(process.pid):
+        assert time.monotonic() < deadline, "a worker outlived the run"
+        time.sleep(0.02)
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(mined, copy, require_program):
+    """A real one: runs/ on a file system of 250 kB, then of enough."""
+    (copy / "runs").mkdir()
+    script = f"""
+        mount -t tmpfs -o size=250k tmpfs runs || exit 77
+        {MIMIC} mine phone; echo "first $?"
+        ls data; mount -o remount,size=100m runs
+        {MIMIC} mine phone; echo "second $?"
+        find . -name '*.part'
+    """
+    done = subprocess.run([require_program("unshare"), "-rm", "sh", "-c", script], cwd=copy, capture_output=True, text=True, timeout=200)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip(f"no private mounts on this machine: {done.stderr}")
+    assert "first 1" in done.stdout and "second 0" in done.stdout, done.stdout + done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("mimic: disk full while writing")]
+    assert "Traceback" not in done.stderr
+    assert "pairs" not in done.stdout.split("second")[0].split()
+    assert ".part" not in done.stdout
+    assert _files(copy / "data/pairs/phone") == _files(mined / "data/pairs/phone")
+
+
+def test_damaged_files_are_counted_and_named_and_the_rest_is_mined(mined, copy):
+    raw = copy / "data/raw/phone"
+    (raw / "0a.mp4").write_text("no video")
+    whole = (raw / "1.mp4").read_bytes()
+    (raw / "9.mp4").write_bytes(whole[: len(whole) // 2])
+    first, second = _run(copy, "ingest", "phone"), _run(copy, "mine", "phone")
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert "ingest phone: 0a.mp4: Invalid data found" in first.stderr
+    assert "damaged: 0a.mp4: Invalid data found" in second.stderr and "damaged: 9.mp4" in second.stderr
+    metrics = json.loads((copy / "metrics/mine/phone.json").read_text())
+    assert metrics["outcomes"]["unreadable"] == 2
+    assert sorted(metrics["damaged"]) == ["0a.mp4", "9.mp4"]
+    assert metrics["kept"] == json.loads((mined / "metrics/mine/phone.json").read_text())["kept"]
+
+
+def test_what_is_wrong_is_one_line(copy):
+    for command, message in (
+        (("mine", "phones"), "mimic: params.yaml: no source named 'phones'; did you mean 'phone'?"),
+        (("mine", "frames"), "mimic: data/inventory/frames.parquet: no such file; run the stage that makes it (dvc repro)"),
+        (("ingest", "frames"), "mimic: sources.frames.root: no folder data/raw/frames; put the raw data there, or correct the path"),
+    ):
+        done = _run(copy, *command)
+        assert done.returncode == 2 and done.stdout == ""
+        assert done.stderr.count("\n") == 1 and done.stderr.startswith(message)
+    raw = (copy / "params.yaml").read_text()
+    (copy / "params.yaml").write_text(raw.replace("\nmine:\n", "\nmine:\n  ransac_pixels: 5\n"))
+    done = _run(copy, "mine", "phone")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "mine.ransac_pixels: unknown key" in done.stderr
+
+
+def test_other_numbers_other_progress(mined, copy):
+    params = config.load(copy / "params.yaml")
+    narrow = params.model_copy(update={"mine": params.mine.model_copy(update={"overlap_max": 0.65})})
+    mine.main(narrow, copy, "phone")
+    assert {folder.name for folder in (copy / "runs/mine/phone").iterdir()} != {
+        folder.name for folder in (mined / "runs/mine/phone").iterdir()
+    }
+    (digest,) = {row["params_digest"] for row in shards.rows(copy / "data/pairs/phone/shard-00003.parquet")}
+    (before,) = {row["params_digest"] for row in shards.rows(mined / "data/pairs/phone/shard-00003.parquet")}
+    assert digest != before
+
+
+def test_ingest_is_the_same_twice_and_obeys_the_limit(mined, tmp_path):
+    inventory = mined / "data/inventory/phone.parquet"
+    before = inventory.read_bytes()
+    params = config.load(mined / "params.yaml")
+    ingest.main(params, mined, "phone")
+    assert inventory.read_bytes() == before
+    limited = params.sources["phone"].model_copy(update={"limit_clips": 2, "root": mined / "data/raw/phone"})
+    ingest.main(params.model_copy(update={"sources": {"phone": limited}}), tmp_path, "phone")
+    assert shards.read_table(tmp_path / "data/inventory/phone.parquet", schema=ingest.INVENTORY)["clip"].to_pylist() == ["0.mp4", "1.mp4"]
+
+
+def test_mining_before_ingest_says_so(copy):
+    (copy / "data/inventory/phone.parquet").unlink()
+    with pytest.raises(BadInput, match="run the stage that makes it"):
+        mine.main(config.load(copy / "params.yaml"), copy, "phone")
