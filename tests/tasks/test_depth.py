@@ -1,0 +1,73 @@
+"""The depth task under both presets, and the peers' transforms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from mimic.config import DepthTask
+from mimic.errors import BadInput
+from mimic.models.encoder import VisionTransformer
+from mimic.tasks import depth
+from mimic.tasks.frames import Batch, centre, random_square, recoloured, resize_image
+from mimic.tasks.presets import DEPTH_PEER
+
+SMALL = {"size_px": 32, "head_width": 16, "steps": 2, "batch": 4, "eval_batch": 2}
+
+
+def test_peer_preset_end_to_end(nyu_folder: Path, depth_task: DepthTask, encoder: VisionTransformer, tmp_path: Path) -> None:
+    """In the published units targets sit near +20; errors come out in metres all the same."""
+    task = DepthTask.model_validate({**depth_task.model_dump(), **DEPTH_PEER, **SMALL, "preset": "peer"})
+    result = depth.run(task, encoder, nyu_folder.parent, tmp_path / "progress")
+    averages = result.metrics["averages"]
+    assert result.value == averages["batch"]["delta1"] and averages["batch"]["rmse"] != averages["global"]["rmse"]
+    assert 0 < averages["image"]["rmse"] < 6 and 10 < result.metrics["train_loss"] < 60
+
+
+def test_eigen_region_needs_native_frames(nyu_folder: Path, depth_task: DepthTask, encoder: VisionTransformer, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="native"):
+        DepthTask.model_validate({**depth_task.model_dump(), "score_region": "eigen", "score_at": "input"})
+    task = depth_task.model_copy(update={"score_region": "eigen", "steps": 1})
+    with pytest.raises(BadInput, match="640 x 480"):
+        depth.run(task, encoder, nyu_folder.parent, tmp_path)
+
+
+def test_real_frames(real_data: Path, depth_task: DepthTask, encoder: VisionTransformer, tmp_path: Path) -> None:
+    """The Eigen region of the true container: 426 x 560 pixels, less what was not measured."""
+    update = {"data": real_data / "derived_layouts/nyu", "score_region": "eigen", "batch": 1, "steps": 1}
+    result = depth.run(depth_task.model_copy(update=update), encoder, tmp_path, tmp_path)
+    assert result.test_size == 1 and 0.5 * 426 * 560 < result.metrics["valid_pixels"] < 426 * 560
+
+
+def _batch() -> Batch:
+    grid = np.arange(6 * 8).reshape(6, 8)
+    images = np.stack([np.stack([grid] * 3, axis=-1)] * 3).astype(np.uint8)
+    return Batch(images, images[..., 0].astype(np.float32), images[..., 0] % 2 == 0)
+
+
+def test_images_and_labels_move_together() -> None:
+    rng = np.random.default_rng(0)
+    for moved in (_batch().mirrored(np.array([True, False, True])), random_square(_batch(), 4, rng), centre(_batch(), 4)):
+        np.testing.assert_array_equal(moved.images[..., 0], moved.target)
+        np.testing.assert_array_equal(moved.valid, moved.target % 2 == 0)
+    assert centre(_batch(), 4).target[0, 0, 0] == 8 + 2
+    assert _batch().mirrored(np.array([True, False, False])).target[0, 0, 0] == 7
+
+
+def test_recolouring_depends_on_the_draw_alone() -> None:
+    images = np.random.default_rng(0).integers(0, 255, (16, 8, 8, 3), dtype=np.uint8)
+    first, again = (recoloured(images, np.random.default_rng(5)) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    grey = (first == first[..., :1]).all(axis=(1, 2, 3))
+    assert 1 <= grey.sum() <= 10 and (first == images).all(axis=(1, 2, 3)).any()
+
+
+def test_resizing_equals_torch_without_antialiasing() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    ours = resize_image(image, (20, 30), antialias=False)
+    theirs = torch.nn.functional.interpolate(torch.from_numpy(image).movedim(-1, 0)[None].float(), size=(20, 30), mode="bilinear")
+    assert np.abs(ours - theirs[0].movedim(0, -1).numpy()).max() <= 1.01
