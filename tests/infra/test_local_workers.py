@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from worker_items import work
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.infra.cluster import map_shards
+
+
+@pytest.fixture(scope="module")
+def cluster(repository) -> config.Cluster:
+    return config.load(repository / "params.yaml").cluster.model_copy(update={"workers": 2, "executor": "local"})
+
+
+def _items(folder: Path, *behaviours: str) -> list[tuple[str, int, str]]:
+    return [(str(folder), number, behaviour) for number, behaviour in enumerate(behaviours)]
+
+
+def _describe(item: tuple[str, int, str]) -> str:
+    return f"shard {item[1]}"
+
+
+def test_results_come_in_the_order_of_the_items_and_a_dead_worker_is_given_another_try(tmp_path, cluster):
+    items = _items(tmp_path, "slow", "good", "dies once", "good", "slow", "good")
+    assert list(map_shards(work, items, cluster, _describe)) == [(number, 1) for number in range(6)]
+
+
+def test_a_worker_that_dies_twice_is_named(tmp_path, cluster):
+    with pytest.raises(BadInput, match=r"a worker process died twice on shard 1: killed, most likely for want of memory"):
+        list(map_shards(work, _items(tmp_path, "good", "dies", "good"), cluster, _describe))
+
+
+def test_an_error_in_a_worker_arrives_as_it_was(tmp_path, cluster):
+    with pytest.raises(OSError, match="No space left") as caught:
+        list(map_shards(work, _items(tmp_path, "full disk", "good"), cluster, _describe))
+    assert (caught.value.errno, caught.value.filename) == (28, "shard")
+
+
+def test_nothing_to_do_starts_nothing(cluster):
+    assert list(map_shards(work, [], cluster, _describe)) == []

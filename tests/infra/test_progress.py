@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from mimic.infra import progress
+
+
+def test_a_log_gets_plain_lines_and_says_where_the_details_are(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 3600.0)
+    with progress.track("mine phone", 3, "clips", Path("runs/x/log.jsonl")) as track:
+        for _ in range(3):
+            track.advance(1, "7 pairs")
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "mine phone: 3 clips; log: runs/x/log.jsonl"
+    assert last.startswith("mine phone: 3/3 clips, ") and last.endswith(" in all, 7 pairs")
+
+
+def test_rate_and_time_left(monkeypatch):
+    clock = iter([0.0, 30.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    track = progress.Track("mine phone", 200, "clips")
+    track.advance(60)
+    assert track.line() == "mine phone: 60/200 clips, 2.0 clips/s, 1:10 left"
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(5.4, "0:05"), (119.6, "2:00"), (3725, "1:02:05")])
+def test_clock(seconds, shown):
+    assert progress._clock(seconds) == shown
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with progress.track("mine phone", 2, "clips", None) as track:
+        track.advance(2, "9 pairs")
+    assert "2/2" in terminal.getvalue() and "9 pairs" in terminal.getvalue()
