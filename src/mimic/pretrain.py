@@ -36,6 +36,7 @@ from torch import Tensor
 
 from mimic import config, models
 from mimic.errors import BadInput
+from mimic.infra import progress
 from mimic.infra.storage import Workspace, file_digest, fingerprint, publish, write_json
 from mimic.training import augment, checkpoint, journal, reconstruct
 from mimic.training.batches import PairImages, batch_indices, read_manifest
@@ -57,9 +58,10 @@ def main(params: config.Params, root: Path, name: str) -> None:
     digest = file_digest(manifest)
     made_by = recipe.model_dump(mode="json", exclude=HOW_NOT_WHAT), run.model_dump(mode="json"), digest, precision, version("mimic")
     folder = workspace.progress("pretrain", name, fingerprint(*made_by))
-    model = _initial_model(recipe, run.seed).to(device)
-    print(f"pretrain {name}: {len(rows)} pairs, {run.steps} steps on {device} in {precision}; log in {folder}", flush=True)
-    _train(model, rows, root, recipe, run, precision, folder)
+    model = _initial_model(recipe, run).to(device)
+    title = f"pretrain {name} ({len(rows)} pairs, {device} {precision})"
+    with progress.track(title, run.steps, "steps", folder / "log.jsonl") as bar:
+        _train(model, rows, root, recipe, run, precision, folder, bar)
     card = _card(name, recipe, run, model, precision) | {
         "manifest_digest": digest,
         "params_digest": fingerprint(*made_by[:2]),
@@ -74,7 +76,7 @@ def main(params: config.Params, root: Path, name: str) -> None:
 # ---------------------------------------------------------------------------- training
 
 
-def _initial_model(recipe: config.Recipe, seed: int) -> models.Pretraining:
+def _initial_model(recipe: config.Recipe, run: config.Run) -> models.Pretraining:
     sizes = recipe.model.model_dump() | {"size_px": recipe.model.height_width_px}
     try:
         model = models.build(
@@ -86,13 +88,20 @@ def _initial_model(recipe: config.Recipe, seed: int) -> models.Pretraining:
             norm_pix=recipe.norm_pix_loss,
         )
     except ValueError as error:
-        raise BadInput(f"params.yaml: pretrain: {error}") from None
-    models.initialise(model, torch.Generator().manual_seed(seed))
+        raise BadInput(f"params.yaml: pretrain.{run.recipe}: {error}") from None
+    models.initialise(model, torch.Generator().manual_seed(run.seed))
     return model
 
 
 def _train(
-    model: models.Pretraining, rows: pd.DataFrame, root: Path, recipe: config.Recipe, run: config.Run, precision: str, folder: Path
+    model: models.Pretraining,
+    rows: pd.DataFrame,
+    root: Path,
+    recipe: config.Recipe,
+    run: config.Run,
+    precision: str,
+    folder: Path,
+    bar: progress.Track,
 ) -> None:
     device = next(model.parameters()).device
     log = journal.Journal(folder / "log.jsonl")
@@ -100,11 +109,7 @@ def _train(
     def record(now: Record) -> None:
         pairs_per_second = now.steps_per_second * recipe.batch * model.views / 2
         log.append({"step": now.step, "loss": now.loss, "lr": now.lr, "grad_norm": now.grad_norm, "pairs_per_second": pairs_per_second})
-        left_s = (run.steps - now.step) / now.steps_per_second
-        print(
-            f"step {now.step}/{run.steps}  loss {now.loss:.4f}  lr {now.lr:.2e}  {pairs_per_second:.0f} pairs/s  {left_s:.0f} s left",
-            flush=True,
-        )
+        bar.advance(now.step - bar.done, f"loss {now.loss:.4f}, {pairs_per_second:.0f} pairs/s")
 
     def loss(batch: tuple[Tensor, augment.Choices]) -> Tensor:
         images, choices = batch
@@ -187,12 +192,12 @@ def _pictures(
 
 
 def _fill(
-    model: models.Pretraining, card: dict[str, Any], pictures: tuple[dict[str, np.ndarray], str], progress: Path, folder: Path
+    model: models.Pretraining, card: dict[str, Any], pictures: tuple[dict[str, np.ndarray], str], unfinished: Path, folder: Path
 ) -> None:
     checkpoint.write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", card)
     checkpoint.write_weights(model.state_dict(), folder / "model.safetensors", card)
     write_json(folder / "card.json", card)
-    log = progress / "log.jsonl"
+    log = unfinished / "log.jsonl"
     journal.close(log, card["steps"])
     (folder / "log.jsonl").write_bytes(log.read_bytes())
     arrays, caption = pictures

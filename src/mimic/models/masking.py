@@ -18,9 +18,8 @@ def visible_count(patches: int, mask_ratio: float, rounding: Rounding) -> int:
     """
     count = int(patches * (1 - mask_ratio)) if rounding == "down" else patches - int(mask_ratio * patches)
     if not 1 <= count < patches:
-        raise ValueError(
-            f"a mask ratio of {mask_ratio} leaves {count} of {patches} patches visible; at least one must be visible, one hidden"
-        )
+        shown = f"mask_ratio {mask_ratio} leaves {count} of {patches} patches visible"
+        raise ValueError(f"{shown}; it must show at least one and hide at least one")
     return count
 
 

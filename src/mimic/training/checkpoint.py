@@ -108,7 +108,8 @@ def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optim
     """Write step-<step>.pt, then its .json with size and digest, which makes it count; keep the last `keep`."""
     path = folder / f"step-{step:09d}.pt"
     with replacing(path) as scratch, scratch.open("wb") as file:
-        torch.save({"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
+        state = {"step": step, "threads": torch.get_num_threads(), "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        torch.save(state, file)
     write_json(path.with_suffix(".json"), {"step": step, "bytes": path.stat().st_size, "sha256": file_digest(path)})
     for old in _marks(folder)[keep:]:
         remove(old)
@@ -136,6 +137,7 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) ->
             optimizer.load_state_dict(state["optimizer"])
         except ValueError as error:
             raise BadInput(f"{path}: its optimizer state does not fit: {error}; remove {folder} to start again") from None
+        torch.set_num_threads(state["threads"])  # a sum over another number of threads ends in other last bits
         return int(state["step"])
     return 0
 
@@ -163,6 +165,6 @@ def _read(path: Path, mark: Path, device: torch.device) -> dict[str, Any] | None
         if path.stat().st_size != wanted["bytes"] or file_digest(path) != wanted["sha256"]:
             return None
         state = torch.load(path, map_location=device, weights_only=True)
-        return state if state["step"] == wanted["step"] and {"model", "optimizer"} <= set(state) else None
+        return state if state["step"] == wanted["step"] and {"threads", "model", "optimizer"} <= set(state) else None
     except (OSError, ValueError, KeyError, BadInput, RuntimeError, pickle.UnpicklingError):
         return None
