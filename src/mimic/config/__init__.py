@@ -1,0 +1,17 @@
+"""The typed mirror of params.yaml: every number of every stage, and no default anywhere in Python.
+
+A stage is handed its own section; pure code is handed the numbers. Fractions, not percent;
+suffixes `_px`, `_deg`, `_m`, `_s`; `null` in YAML means "no limit" or "off" and is written out.
+"""
+
+from __future__ import annotations
+
+from mimic.config.base import Count, Fraction, Positive, Section
+from mimic.config.evaluation import CorrespondenceTask, DepthTask, Report, Table, Task, TrainedTask
+from mimic.config.machines import Cluster, Resources, Tracking
+from mimic.config.mining import Dataset, Mine
+from mimic.config.params import Params
+from mimic.config.reading import load, load_here_or_packaged, packaged, pick
+from mimic.config.sources import Images, Scenes, Source, SourceBase, Videos
+from mimic.config.synthesize import Flat, Frames, LabelledDepth, Phone, Rooms, Synthesize
+from mimic.config.training import Augment, Model, Recipe, Run

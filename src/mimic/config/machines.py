@@ -1,0 +1,74 @@
+"""Sections `cluster` and `tracking`: about this machine and site; no stage lists them, so changing them re-runs nothing."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mimic.config.base import Count, Positive, Section
+
+
+class Resources(Section):
+    """What a job of one kind of work asks of SLURM, in sbatch's words; null = not asked for. The local executor reads nodes and tasks."""
+
+    nodes: Positive
+    tasks_per_node: Positive  # processes; training uses one per GPU
+    gpus_per_node: Count
+    gres: str | None  # instead of gpus_per_node, where a site wants it so
+    cpus_per_task: Positive
+    mem_gb: Annotated[float, Field(gt=0)]  # per node
+    timeout_min: Positive
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    exclude: str | None
+    signal_delay_s: Positive  # warning before the time limit, and before a preemption where the cluster gives one
+    max_timeouts: Count  # how often a job may reach its time limit and go on
+    items_per_job: Positive  # arrays: items that one element works through
+    array_parallelism: Positive  # arrays: elements at a time
+    retries: Count  # arrays: further tries of a failed item, each alone in its job
+    retry_mem_growth: Annotated[float, Field(ge=1)]  # arrays: and with this much more memory
+    setup: tuple[str, ...]  # shell lines before the work: module load, source activate
+    srun_args: tuple[str, ...]
+    sbatch: dict[str, str | int | bool]  # any other flag of sbatch; true = a bare flag
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Resources:
+        if self.gpus_per_node and self.gres:
+            raise ValueError("gpus_per_node and gres must not be given together")
+        if self.gpus_per_node % self.tasks_per_node:
+            raise ValueError(f"tasks_per_node {self.tasks_per_node} does not divide gpus_per_node {self.gpus_per_node}")
+        if self.signal_delay_s >= 60 * self.timeout_min:
+            raise ValueError(f"signal_delay_s {self.signal_delay_s} is not below timeout_min {self.timeout_min}")
+        return self
+
+
+class Cluster(Section):
+    """Where heavy stages run. No stage lists this section, so changing it re-runs nothing."""
+
+    executor: Literal["local", "slurm"]
+    workers: Positive | None  # local: processes on this machine; null = one per core
+    poll_s: Annotated[float, Field(gt=0)]  # slurm: seconds between two looks into the queue; 30 to 60 on a big cluster
+    pending_limit_min: Positive | None  # slurm: a job that waits longer for its nodes is given up; null = never
+    export_cpus_per_task: bool  # slurm 22.05 to 23.02: srun does not inherit cpus_per_task
+    mine: Resources
+    pretrain: Resources
+    evaluate: Resources
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Cluster:
+        if self.mine.nodes * self.mine.tasks_per_node > 1:
+            raise ValueError("mine: nodes and tasks_per_node must be 1; each element of the array is one process")
+        for kind in ("pretrain", "evaluate"):
+            if self.executor == "local" and getattr(self, kind).nodes > 1:
+                raise ValueError(f"{kind}.nodes: the local executor has one node")
+        return self
+
+
+class Tracking(Section):
+    """MLflow is a view of the files in the run folders; MLFLOW_TRACKING_URI overrides `uri`."""
+
+    uri: str | None  # null = no tracking
+    experiment_prefix: str

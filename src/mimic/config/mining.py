@@ -1,0 +1,46 @@
+"""Sections `mine` and `datasets`: the rule, and recipes over what it kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mimic.config.base import Count, Fraction, Positive, Section
+
+
+class Mine(Section):
+    """The mining rule (MIMIC, section 3; see docs/mining.md for the two modes)."""
+
+    seed: int
+    mode: Literal["symmetric", "reference"]
+    size_px: Positive
+    patch_px: Positive
+    ratio: Fraction  # Lowe's ratio test
+    matches_min: Positive
+    ransac_px: Annotated[float, Field(gt=0)]
+    votes_per_patch: Positive  # reference mode: pixels drawn per patch; symmetric mode uses all pixels
+    overlap_min: Fraction
+    overlap_max: Fraction
+    inliers_min: Count  # symmetric mode: fewer is DEGENERATE
+    inlier_share_min: Fraction  # symmetric mode: inliers / matches
+    area_ratio_max: Annotated[float, Field(ge=1)]  # symmetric mode: largest change of area a homography may make
+    clips_per_shard: Positive
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Mine:
+        if self.size_px % self.patch_px:
+            raise ValueError(f"patch_px {self.patch_px} does not divide size_px {self.size_px}")
+        if self.overlap_min >= self.overlap_max:
+            raise ValueError("overlap_min must be below overlap_max")
+        return self
+
+
+class Dataset(Section):
+    """A recipe: how many pairs of which source. A manifest, never a copy."""
+
+    sources: dict[str, Count | None]  # pairs of each source; null = all there are
+    contains: str | None  # a smaller dataset whose rows are all in this one
+    validation: Fraction  # share of the clips (scenes, videos) held out; same rule in every dataset
+    seed: int

@@ -1,0 +1,77 @@
+"""params.yaml, whole: every name that one section uses exists in the section it points to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import model_validator
+
+from mimic.config.base import Section
+from mimic.config.evaluation import CorrespondenceTask, Report, Table, Task
+from mimic.config.machines import Cluster, Tracking
+from mimic.config.mining import Dataset, Mine
+from mimic.config.sources import Source
+from mimic.config.synthesize import Synthesize
+from mimic.config.training import Recipe, Run
+
+
+class Params(Section):
+    """params.yaml, whole."""
+
+    sources: dict[str, Source]
+    synthesize: Synthesize
+    mine: Mine
+    datasets: dict[str, Dataset]
+    pretrain: dict[str, Recipe]
+    runs: dict[str, Run]
+    evaluate: dict[str, Task]
+    table: Table
+    report: Report
+    cluster: Cluster
+    tracking: Tracking
+
+    @model_validator(mode="after")
+    def _references(self) -> Params:
+        """Every name that one section uses exists in the section it points to."""
+        for name, dataset in self.datasets.items():
+            _known(f"datasets.{name}.sources", dataset.sources, self.sources)
+            _known(f"datasets.{name}.contains", filter(None, [dataset.contains]), self.datasets)
+            _nested(name, dataset, self.datasets)
+        for name, run in self.runs.items():
+            _known(f"runs.{name}.recipe", [run.recipe], self.pretrain)
+            _known(f"runs.{name}.dataset", [run.dataset], self.datasets)
+        for name, task in self.evaluate.items():
+            if isinstance(task, CorrespondenceTask):
+                _known(f"evaluate.{name}.dataset", [task.dataset], self.datasets)
+        _known("table.runs", self.table.runs, self.runs)
+        _known("table.tasks", self.table.tasks, self.evaluate)
+        if not any(self.runs[name].steps == 0 for name in self.table.runs):
+            raise ValueError("table.runs: no run of 0 steps; a random-initialised encoder is always evaluated beside the others")
+        return self
+
+
+def _nested(name: str, outer: Dataset, datasets: dict[str, Dataset]) -> None:
+    """A dataset can hold all rows of the one it contains, and a clip is on the same side of the split in all of them."""
+    for other, dataset in datasets.items():
+        if dataset.validation != outer.validation:
+            raise ValueError(
+                f"datasets.{name}.validation differs from that of {other}: a clip held out in one would be trained on in the other"
+            )
+    seen, inner = [name], outer.contains
+    while inner is not None:
+        if inner in seen:
+            raise ValueError(f"datasets.{name}.contains: {' > '.join([*seen, inner])} goes round in a circle")
+        seen.append(inner)
+        inner = datasets[inner].contains if inner in datasets else None
+    for source, count in datasets[outer.contains].sources.items() if outer.contains else ():
+        if source not in outer.sources:
+            raise ValueError(f"datasets.{name}.sources lacks {source}, which {outer.contains} takes from")
+        most = outer.sources[source]
+        if most is not None and (count is None or count > most):
+            raise ValueError(f"datasets.{name}.sources.{source} must not be less than in {outer.contains}, which it contains")
+
+
+def _known(where: str, names: Any, known: dict[str, Any]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{where}: {name!r} does not exist; known: {', '.join(known)}")

@@ -1,0 +1,77 @@
+"""Reading params.yaml; what is wrong is one line that names the key."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from mimic.config.params import Params
+from mimic.errors import BadInput
+
+T = TypeVar("T")
+
+PACKAGED_PROFILES = Path(__file__).parent.parent / "profiles"
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        BadInput: the file is missing, is not YAML, or a key or value is wrong; one line that names the key.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file; run mimic in the folder that holds params.yaml, or pass --params") from None
+    except yaml.YAMLError as error:
+        raise BadInput(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise BadInput(f"{path}: expected sections such as 'mine:' and 'pretrain:', found {type(raw).__name__}")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise BadInput(f"{path}: {_one_line(error)}") from None
+
+
+def load_here_or_packaged(path: Path | None) -> Params:
+    """The file named; without one, params.yaml of the current folder; without that, the laptop profile that comes with the package."""
+    if path is not None:
+        return load(path)
+    here = Path("params.yaml")
+    return load(here) if here.exists() else packaged()
+
+
+def packaged() -> Params:
+    """The laptop profile that comes with the package: what params.yaml holds in a fresh clone."""
+    return load(PACKAGED_PROFILES / "laptop.yaml")
+
+
+def pick(table: dict[str, T], name: str, what: str) -> T:
+    """`table[name]`, or one line that lists what there is."""
+    if name not in table:
+        close = difflib.get_close_matches(name, table, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(table)}"
+        raise BadInput(f"params.yaml: no {what} named {name!r}; {hint}")
+    return table[name]
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first problem, with its dotted key; further ones are counted."""
+    first, *rest = error.errors()
+    tags = {"videos", "images", "scenes", "depth", "correspondence"}  # pydantic adds the union's tag to the path
+    where = ".".join(str(part) for part in first["loc"] if part not in tags or part == first["loc"][0])
+    match first["type"]:
+        case "extra_forbidden":
+            message = "unknown key"
+        case "missing":
+            message = "missing; params.yaml is complete, Python holds no defaults"
+        case "value_error":
+            message = str(first["ctx"]["error"])
+        case _:
+            message = f"{first['msg']} (found {first['input']!r})"
+    more = f" (and {len(rest)} more)" if rest else ""
+    return f"{where}: {message}{more}" if where else f"{message}{more}"

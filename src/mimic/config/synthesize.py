@@ -1,0 +1,70 @@
+"""Section `synthesize`: the embedded raw data."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from mimic.config.base import Count, Positive, Section
+
+
+class Flat(Section):
+    """A procedural furnished flat of three rooms (unique textures, furniture, doorways)."""
+
+    width_m: Annotated[float, Field(ge=6)]
+    depth_m: Annotated[float, Field(ge=6)]
+    height_m: Annotated[float, Field(ge=2.4)]
+    texture_px: Annotated[int, Field(ge=128)]  # side of a texture, which spans 8 m
+
+
+class Rooms(Section):
+    """Flats written as .glb scenes."""
+
+    scenes: Positive
+    first_seed: Count
+    flat: Flat
+
+
+class Phone(Section):
+    """Phone-like videos: a hand-held camera carried through a room; portrait frames stored sideways with a display matrix."""
+
+    videos: Positive
+    first_seed: Count
+    flat: Flat
+    seconds: float
+    fps: Positive
+    width_px: Positive
+    height_px: Positive
+    speed_m_s: float
+
+
+class Frames(Section):
+    """Numbered frame folders, as ScanNet or CO3D exports leave them."""
+
+    folders: Positive
+    first_seed: Count
+    flat: Flat
+    frames: Positive
+    width_px: Positive
+    height_px: Positive
+    step_m: float
+
+
+class LabelledDepth(Section):
+    """A labelled depth set in the NYUv2 .mat layout, from scenes no pair was mined in."""
+
+    scenes: Annotated[int, Field(ge=2)]  # some for training, others for test
+    first_seed: Count
+    flat: Flat
+    train: Positive
+    test: Positive
+    width_px: Positive
+    height_px: Positive
+
+
+class Synthesize(Section):
+    rooms: Rooms
+    phone: Phone
+    frames: Frames
+    nyu: LabelledDepth

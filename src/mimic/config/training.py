@@ -1,0 +1,84 @@
+"""Sections `pretrain` and `runs`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mimic.config.base import Count, Fraction, Positive, Section
+
+
+class Model(Section):
+    """Sizes of the encoder and of the decoder that only pretraining uses; tiny to ViT-L by numbers."""
+
+    size_px: Positive | tuple[Positive, Positive]  # one number for a square, or [height, width]
+    patch_px: Positive
+    width: Positive
+    depth: Positive
+    heads: Positive
+    decoder_width: Positive
+    decoder_depth: Positive
+    decoder_heads: Positive
+    class_token: bool  # MAE and MIMIC: true; CroCo: false
+    positions: Literal["sincos", "rope"]  # rope: CroCo v2
+    norm_eps: Annotated[float, Field(gt=0)]
+
+    @property
+    def height_width_px(self) -> tuple[int, int]:
+        return self.size_px if isinstance(self.size_px, tuple) else (self.size_px, self.size_px)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Model:
+        if any(side % self.patch_px for side in self.height_width_px):
+            raise ValueError(f"patch_px {self.patch_px} does not divide size_px {self.size_px}")
+        for width, heads in ((self.width, self.heads), (self.decoder_width, self.decoder_heads)):
+            if width % heads:
+                raise ValueError(f"heads {heads} does not divide width {width}")
+            if width % 4 or (self.positions == "rope" and width // heads % 4):
+                raise ValueError(f"{self.positions} positions need 4 to divide the width ({width}; rope: the width of a head, too)")
+        return self
+
+
+class Augment(Section):
+    """What happens to the views on the device, drawn anew for every step from (seed, step)."""
+
+    swap: Fraction  # share of pairs whose views change roles (MIMIC: 0.5)
+    crop: Literal["none", "window", "resized"]  # window: model-sized cut at stored scale (CroCo); resized: random area and aspect (MAE)
+    crop_area: tuple[Fraction, Fraction]  # resized: share of the image's area
+    flip: Fraction  # share mirrored; both views of a pair together
+    jitter: Fraction  # brightness, contrast and saturation change by factors within 1 +- this, each view on its own (CroCo: 0.4)
+
+
+class Recipe(Section):
+    """How to pretrain: objective, model, optimiser (CroCo, appendix; MAE, appendix A; MIMIC, appendix)."""
+
+    objective: Literal["mae", "croco"]  # mae: every view is an image of its own
+    model: Model
+    mask_ratio: Fraction
+    visible_rounding: Literal["down", "up"]  # of 196 at 0.9: down 19 (MIMIC), up 20 (CroCo); MAE: down
+    norm_pix_loss: bool
+    batch: Positive  # croco: pairs, mae: images
+    base_lr: float  # learning rate = base_lr * batch / 256
+    min_lr: float
+    warmup: Fraction  # share of the steps
+    horizon: Annotated[float, Field(ge=1)]  # length of the cosine over that of the run: 1 ends at min_lr, 2 stops half-way (CroCo)
+    weight_decay: float
+    betas: tuple[float, float]
+    augment: Augment
+    precision: Literal["auto", "bf16", "fp32"]  # auto: bf16 where the processor multiplies it natively, else fp32
+    attention: Literal["auto", "sdpa", "manual"]  # auto: manual for bf16 on a CPU, else sdpa
+    log_every: Positive
+    save_every: Positive  # steps between checkpoints
+    keep: Positive  # checkpoints kept while training
+    workers: Count  # decoding threads; 0 = decode between steps
+    samples: Positive  # held-out pairs in the reconstruction picture
+
+
+class Run(Section):
+    """One pretraining: recipe x dataset x steps. Zero steps is the random-initialised encoder."""
+
+    recipe: str
+    dataset: str
+    steps: Count
+    seed: Count
