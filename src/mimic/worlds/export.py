@@ -46,7 +46,8 @@ def to_glb(mesh: Mesh) -> bytes:
     """The file's bytes; y up. Habitat takes a bare .glb for z up: write `stage_config` beside it."""
     buffer = _Buffer()
     images = [_image(buffer, texture) for texture in mesh.textures]
-    nodes, meshes = [], []
+    nodes: list[dict[str, Any]] = []
+    meshes: list[dict[str, Any]] = []
     for instance in np.unique(mesh.instance):
         mine = mesh.instance == instance
         name = CLASSES[int(mesh.class_id[mine][0])]

@@ -210,13 +210,13 @@ def plant(kit: Kit, foot: Vector, height: float) -> None:
     pot = height * 0.32
     kit.builder.prism(foot, (height * 0.12, height * 0.17), pot, 10, kit.paint("brick", 6.0), label)
     for angle in kit.rng.uniform(0, 2 * np.pi, 14):
-        reach, rise = kit.rng.uniform(0.18, 0.42) * height, kit.rng.uniform(0.35, 0.68) * height
+        reach, rise = min(kit.rng.uniform(0.18, 0.42) * height, 0.28), kit.rng.uniform(0.35, 0.68) * height
         width = height * 0.07
         out = np.array([np.cos(angle), 0.0, np.sin(angle)])
         side = np.array([-out[2], 0.0, out[0]]) * width
         corner = np.array([x, y + pot * 0.9, z]) - side / 2 + 0.03 * out
         along = out * reach + [0, rise, 0]
-        kit.builder.quad(tuple(corner), tuple(side), tuple(along), kit.paint("leaves", 2.0), label)  # type: ignore[arg-type]
+        kit.builder.quad(tuple(corner), tuple(side), tuple(along), kit.paint("leaves", 2.0), label)
 
 
 # Pieces that stand at a wall: how wide they may be, how deep they are.

@@ -38,7 +38,7 @@ def read(path: Path, up: Literal["y", "z", "auto"], texture_max_px: int) -> Mesh
     try:
         scene = trimesh.load_scene(path, file_type="glb", process=False)
         names = sorted(scene.graph.nodes_geometry, key=lambda node: (scene.graph[node][1], scene.graph[node][0].tobytes()))
-        parts = [_Part(scene.geometry[geometry], transform, geometry) for transform, geometry in (scene.graph[node] for node in names)]
+        parts = [_Part(scene.geometry[geometry], transform, str(geometry)) for transform, geometry in (scene.graph[node] for node in names)]
     except BadInput:
         raise
     except Exception as error:  # trimesh raises whatever the damage leads to

@@ -51,7 +51,7 @@ def joinery(rng: np.random.Generator, side_px: int) -> Picture:
         for row in range(rows):
             part = sheet[row * height : (row + 1) * height, column * width : (column + 1) * width]
             part[:] = np.clip(part * (0.35 + 0.65 * tint) * 1.25, 0, 255).astype(np.uint8)
-            (_door if row == 0 else _front)(rng, part)
+            _door(part) if row == 0 else _front(rng, part)
     return sheet
 
 
@@ -187,7 +187,7 @@ def _rug(rng: np.random.Generator, part: Picture) -> None:
         cv2.fillPoly(part, [star.astype(np.int32)], colours[int(rng.integers(6))], cv2.LINE_AA)
 
 
-def _door(rng: np.random.Generator, part: Picture) -> None:
+def _door(part: Picture) -> None:
     height, width = part.shape[:2]
     cv2.rectangle(part, (0, 0), (width - 1, height - 1), (60, 46, 34), max(2, width // 30))
     for top, bottom in ((0.06, 0.42), (0.5, 0.92)):

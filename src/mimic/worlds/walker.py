@@ -73,10 +73,8 @@ def stroll(
     for frame in range(frames):
         forward = -heading(yaw_deg)[:, 2]
         ahead = float((engine.try_step(place, place + LOOK_AHEAD_M * forward) - place) @ forward)
-        if ahead < 0.9 * LOOK_AHEAD_M:
-            avoiding = avoiding or (1 if wish[frame] > 0 else -1)
-        else:
-            avoiding = 0
+        side = avoiding or (1 if wish[frame] > 0 else -1)  # keeps turning the way it began to
+        avoiding = side if ahead < 0.9 * LOOK_AHEAD_M else 0
         target = TURN_DEG_PER_M * step_m * (avoiding * 1.2 if avoiding else wish[frame])
         turn += 0.25 * (target - turn)  # a wrist does not jerk
         yaw_deg += turn

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.geometry import covisibility, features, homography, overlap
+from mimic.sources.base import Group, Unreadable
+from mimic.sources.scenes import SceneSource, open_engine
+from mimic.worlds import export, procedural
+from mimic.worlds.base import Engine
+
+SIZE_PX = 224
+POSITIONS = 3
+
+
+@pytest.fixture(scope="module")
+def section(repository: Path) -> config.Scenes:
+    section = config.load(repository / "params.yaml").sources["rooms"]
+    assert isinstance(section, config.Scenes)
+    return section.model_copy(update={"positions": POSITIONS})
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    (folder / "a").mkdir()
+    path = folder / "a" / "room-000.glb"
+    path.write_bytes(export.to_glb(procedural.build(0, 11.0, 8.0, 2.6, 1024)))
+    path.with_suffix(".stage_config.json").write_text(json.dumps(export.stage_config(path.name)))
+    (folder / "notes.txt").write_text("not a scene")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def source(section: config.Scenes, root: Path) -> SceneSource:
+    return SceneSource("rooms", section, root, SIZE_PX)
+
+
+@pytest.fixture(scope="module")
+def groups(source: SceneSource) -> list[Group]:
+    groups = []
+    for group in source.groups("a/room-000.glb", np.random.default_rng(0)):
+        for view in group.views:
+            view.read()  # while the scene is open
+        groups.append(group)
+    return groups
+
+
+def test_clips_and_their_description(source: SceneSource, root: Path) -> None:
+    assert source.clips() == ["a/room-000.glb"]
+    description = source.describe("a/room-000.glb")
+    assert description["error"] is None and description["bytes"] == (root / "a/room-000.glb").stat().st_size
+
+
+def test_a_group_is_a_ring_against_the_two_others(groups: list[Group]) -> None:
+    assert len(groups) == POSITIONS
+    for group in groups:
+        assert len(group.views) == 24 and set(group.pairs) == set(itertools.product(range(8), range(8, 24)))
+        assert not group.retry
+    keys = [view.key for group in groups for view in group.views]
+    assert len(set(keys)) == len(keys) and keys[:9] == [*(f"0000a{k}" for k in range(8)), "0000b0"]
+
+
+def test_views_are_the_centre_of_the_rendering_and_rendered_once(groups: list[Group]) -> None:
+    image = groups[0].views[3].read()
+    assert image.shape == (SIZE_PX, SIZE_PX, 3) and image.dtype == np.uint8 and image is groups[0].views[3].read()
+
+
+def test_randomness_is_the_position_s_own(source: SceneSource, groups: list[Group]) -> None:
+    """What else is drawn from the clip's generator in between (votes, in reference mode) moves no camera."""
+    rng = np.random.default_rng(0)
+    for group, other in zip(source.groups("a/room-000.glb", rng), groups, strict=True):
+        rng.integers(0, 10, 1000)
+        assert all(np.array_equal(view.pose, again.pose) for view, again in zip(group.views, other.views, strict=True))
+
+
+def test_every_position_gives_a_pair_and_its_overlap_is_true(
+    groups: list[Group], section: config.Scenes, root: Path, repository: Path
+) -> None:
+    """Against exact depth and pose: homographies are right to a few pixels, and overlap rises with true co-visibility."""
+    mine = config.load(repository / "params.yaml").mine
+    rule = overlap.Rule(**{name: getattr(mine, name) for name in overlap.Rule.__dataclass_fields__})
+    engine = open_engine(section)
+    engine.load(root / "a/room-000.glb")
+    kept, errors, measured, true = 0, [], [], []
+    for group in groups:
+        found = [features.extract(view.read()) for view in group.views]
+        comparisons = [overlap.compare(found[a], found[b], rule, None) for a, b in group.pairs]
+        kept += overlap.choose(comparisons) is not None
+        truth = Truth(engine, group, section)
+        for (a, b), comparison in zip(group.pairs, comparisons, strict=True):
+            if comparison.b_from_a is not None:
+                measured.append(comparison.overlap)
+                true.append(min(truth.seen(a, b).visible.mean(), truth.seen(b, a).visible.mean()))
+                errors.append(truth.error_px(a, b, comparison.b_from_a))
+    assert kept == POSITIONS
+    assert np.nanmedian(errors) < 5.0
+    assert np.corrcoef(measured, true)[0, 1] > 0.5
+
+
+class Truth:
+    """Exact depth and pose of a group's views."""
+
+    def __init__(self, engine: Engine, group: Group, section: config.Scenes) -> None:
+        hfov = float(2 * np.degrees(np.arctan(np.tan(np.radians(section.hfov_deg) / 2) * SIZE_PX / section.render_px)))
+        self.intrinsics = covisibility.intrinsics_from_fov(SIZE_PX, SIZE_PX, hfov)
+        self.poses = [view.pose for view in group.views]
+        from_opencv = np.diag([1.0, -1.0, -1.0])
+        self.depths = [engine.render(pose[:3, 3], pose[:3, :3] @ from_opencv, (SIZE_PX, SIZE_PX), hfov).depth_m for pose in self.poses]
+        y, x = (axis.ravel().astype(float) for axis in np.mgrid[4:SIZE_PX:8, 4:SIZE_PX:8])
+        self.points = np.column_stack([x, y])
+
+    def seen(self, a: int, b: int) -> covisibility.Seen:
+        k = self.intrinsics
+        return covisibility.look(self.points, self.depths[a], self.depths[b], k, k, self.poses[a], self.poses[b], 0.05)
+
+    def error_px(self, a: int, b: int, b_from_a: np.ndarray) -> float:
+        """Median distance between where the homography and the geometry put what both views see."""
+        seen, there = self.seen(a, b), homography.warp(self.points, b_from_a)
+        both = seen.visible & (there >= 0).all(axis=1) & (there < SIZE_PX).all(axis=1)
+        return float(np.median(np.linalg.norm(there - seen.points_b, axis=1)[both])) if both.sum() > 20 else float("nan")
+
+
+@pytest.mark.parametrize(("name", "message"), [("empty.glb", "not a .glb"), ("ceiling.glb", "no walkable floor")])
+def test_a_scene_that_cannot_be_walked_is_a_named_reason(section: config.Scenes, tmp_path: Path, name: str, message: str) -> None:
+    from mimic.worlds.builder import Builder, Paint
+
+    builder = Builder(np.random.default_rng(0))
+    builder.quad((0, 2, 0), (3, 0, 0), (0, 0, 3), Paint(0), builder.new("ceiling"))
+    content = b"" if name == "empty.glb" else export.to_glb(builder.mesh((np.zeros((2, 2, 3), np.uint8),), None))
+    (tmp_path / name).write_bytes(content)
+    source = SceneSource("rooms", section.model_copy(update={"up": "y"}), tmp_path, SIZE_PX)
+    assert (source.describe(name)["error"] is None) == bool(content)
+    with pytest.raises(Unreadable, match=message):
+        next(source.groups(name, np.random.default_rng(0)))
+
+
+def test_bad_settings_and_folders_are_one_clear_line(section: config.Scenes, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="render_px: 256 is less than"):
+        SceneSource("rooms", section, tmp_path, 300)
+    (tmp_path / "readme.txt").write_text("")
+    with pytest.raises(BadInput, match="no .glb scene"):
+        SceneSource("rooms", section, tmp_path, SIZE_PX).clips()
