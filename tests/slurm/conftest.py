@@ -30,6 +30,7 @@ class Sandbox:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.limited: Driver | None = None  # a training that meets its time limit while other tests run: SLURM takes half a minute for it
 
     def up(self, **environment: str) -> None:
         done = subprocess.run(
@@ -66,7 +67,7 @@ class Sandbox:
 
 
 @pytest.fixture(scope="session")
-def slurm() -> Iterator[Sandbox]:
+def slurm(cluster: Callable[..., config.Cluster], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """Skips where SLURM is not installed (MIMIC_TEST_SLURM=1 installs it); fails in CI."""
     path = os.environ["PATH"] + ":/usr/sbin:/sbin"
     missing = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
@@ -81,8 +82,13 @@ def slurm() -> Iterator[Sandbox]:
     try:
         sandbox.up()
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), before.get("PYTHONPATH")]))  # jobs import cluster_work
+        settings = cluster("slurm", timeout_min=1, signal_delay_s=55)
+        sandbox.limited = Driver(tmp_path_factory.mktemp("limited"), {"steps": 2000, "pause_s": 0.1, "save_every": 10_000}, settings)
         yield sandbox
     finally:
+        if sandbox.limited:
+            sandbox.limited.process.kill()
+            sandbox.limited.process.wait()
         sandbox.down()
         os.environ.clear()
         os.environ.update(before)
@@ -95,7 +101,7 @@ def executor(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cluster(repository: Path) -> Callable[..., config.Cluster]:
     """params.yaml's cluster, with quick polls; keywords change what is common to all kinds of work."""
 
