@@ -19,7 +19,7 @@ os.environ["DO_NOT_TRACK"] = "true"
 os.environ.pop("PREFECT_API_URL", None)
 sys.path.insert(0, str(REPOSITORY))
 with contextlib.chdir(REPOSITORY):
-    import flows.pipeline
+    import flows.pipeline  # noqa: F401  (it reads the graph of the folder it is imported in)
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 

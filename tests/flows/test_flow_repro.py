@@ -7,8 +7,8 @@ import threading
 import time
 
 import pytest
-from toy_project import Project, is_running, wait_until
 from prefect.states import Failed
+from toy_project import Project, is_running, wait_until
 
 from flows import repro as module
 from flows.repro import Children, StageFailed, worth_another_try

@@ -1,0 +1,200 @@
+"""dvc.yaml as a graph: the real file and the real DVC, with a stand-in for the `mimic` command that writes the outputs at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from dvc.dependency import ParamsDependency
+from dvc.repo import Repo
+from dvc.utils.serialize import load_yaml
+
+from mimic import cli
+from mimic.infra.storage import publish, write_bytes
+
+UNTRACKED = {"cluster", "tracking"}  # sections that decide how and where, not what
+
+# Writes what the stage's outputs are, with contents that change whenever its parameters do.
+STAND_IN = """#!{python}
+import json, pathlib, sys
+command = " ".join(["mimic", *sys.argv[1:]])
+with open("commands", "a") as log:
+    print(command, file=log)
+stage = json.loads(pathlib.Path("stages.json").read_text())[command]
+for out in map(pathlib.Path, stage["outs"]):
+    path = out if out.suffix else out / "file"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(command + pathlib.Path("params.yaml").read_text())
+"""
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    root: Path
+
+    def repro(self) -> list[str]:
+        """The stages that `dvc repro` ran."""
+        log = self.root / "commands"
+        log.unlink(missing_ok=True)
+        path = os.pathsep.join([str(self.root / "bin"), os.environ["PATH"]])
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", "repro"], cwd=self.root, env={**os.environ, "PATH": path}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return log.read_text().splitlines() if log.exists() else []
+
+    def status(self) -> dict[str, Any]:
+        """What DVC would run again, before looking at consequences."""
+        with Repo(str(self.root)) as repo:
+            return {name.rpartition(":")[2]: what for name, what in repo.status().items()}
+
+    def change(self, old: str, new: str) -> None:
+        """A number in params.yaml."""
+        path = self.root / "params.yaml"
+        text, count = re.subn(old, new, path.read_text(), count=1, flags=re.M | re.S)
+        assert count == 1, old
+        path.write_text(text)
+
+
+@pytest.fixture
+def stages(repository: Path) -> Iterator[list[Any]]:
+    with Repo(str(repository)) as repo:
+        yield list(repo.index.stages)
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Pipeline:
+    """A clone in which nothing was run."""
+    root = tmp_path_factory.mktemp("clone")
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
+        (root / name).parent.mkdir(exist_ok=True)
+        shutil.copy(repository / name, root / name)
+    shutil.copytree(repository / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    (root / "bin").mkdir()
+    (root / "bin" / "mimic").write_text(STAND_IN.format(python=sys.executable))
+    (root / "bin" / "mimic").chmod(0o755)
+    subprocess.run(["git", "init", "-q", root], check=True)
+    with Repo(str(root)) as repo:
+        plan = {stage.cmd: {"outs": [out.def_path for out in stage.outs]} for stage in repo.index.stages}
+    (root / "stages.json").write_text(json.dumps(plan))
+    (root / ".git/info/exclude").write_text("/bin\n/commands\n/stages.json\n")
+    subprocess.run(["git", "add", "."], cwd=root, check=True)
+    subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "x"], cwd=root, check=True)
+    return Pipeline(root)
+
+
+@pytest.fixture(scope="module")
+def done(fresh: Pipeline) -> Pipeline:
+    """The same after `dvc repro`."""
+    ran = fresh.repro()
+    plan = json.loads((fresh.root / "stages.json").read_text())
+    assert sorted(ran) == sorted(plan), "a stage ran twice, or not at all"
+    assert ran[-1] == "mimic report"
+    return fresh
+
+
+def test_a_stage_is_a_command_is_a_section(repository: Path, stages: list[Any]) -> None:
+    commands = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    pipeline = {name for name, command in commands.items() if command.rich_help_panel == "Pipeline"}
+    assert {stage.name.partition("@")[0] for stage in stages} == pipeline
+    for stage in stages:
+        kind, _, names = stage.name.partition("@")
+        assert stage.cmd.split()[:2] == ["mimic", kind]
+        assert "-".join(stage.cmd.split()[2:]) == names
+
+
+def test_every_parameter_exists_and_every_section_is_tracked(repository: Path, stages: list[Any]) -> None:
+    params = yaml.safe_load((repository / "params.yaml").read_text())
+    listed = {name for stage in stages for dep in stage.deps if isinstance(dep, ParamsDependency) for name in dep.params}
+    for name in listed:
+        found = params
+        for key in name.split("."):
+            assert key in found, f"dvc.yaml lists {name}, params.yaml has no such key"
+            found = found[key]
+    assert {name.partition(".")[0] for name in listed} == set(params) - UNTRACKED
+
+
+def test_dvc_reads_the_parameters_as_we_do(repository: Path) -> None:
+    """Two readers of YAML: `1e-3` is a number to one and text to the other."""
+    for path in [repository / "params.yaml", *repository.glob("profiles/*.yaml")]:
+        assert load_yaml(str(path)) == yaml.safe_load(path.read_text()), path
+
+
+def test_everything_leads_to_the_report_in_every_profile(fresh: Pipeline, repository: Path, tmp_path: Path) -> None:
+    for profile in repository.glob("profiles/*.yaml"):
+        root = tmp_path / profile.stem
+        shutil.copytree(fresh.root / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache"))
+        shutil.copy(fresh.root / "dvc.yaml", root)
+        shutil.copy(profile, root / "params.yaml")
+        subprocess.run(["git", "init", "-q", root], check=True)
+        with Repo(str(root)) as repo:
+            graph = repo.index.graph
+            unused = [stage.name for stage in graph if not graph.in_degree(stage) and stage.name != "report"]
+        assert unused == [], f"{profile}: nothing needs these"
+
+
+def test_a_second_repro_runs_nothing_and_git_sees_one_new_file(done: Pipeline) -> None:
+    assert done.repro() == []
+    assert done.status() == {}
+    listed = subprocess.run(["git", "status", "--porcelain"], cwd=done.root, capture_output=True, text=True, check=True).stdout
+    assert listed.splitlines() == ["?? dvc.lock"]
+
+
+def test_how_and_where_re_run_nothing(done: Pipeline) -> None:
+    params = yaml.safe_load((done.root / "params.yaml").read_text())
+    before = (done.root / "params.yaml").read_text()
+    for section in UNTRACKED:
+        params[section] = {"anything": "else"}
+    (done.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    assert done.status() == {}
+    assert done.repro() == []
+    (done.root / "params.yaml").write_text(before)
+
+
+def test_running_the_code_changes_no_dependency(done: Pipeline) -> None:
+    cache = done.root / "src/mimic/geometry/__pycache__"
+    cache.mkdir()
+    (cache / "patches.cpython-311.pyc").write_bytes(b"bytecode")
+    assert done.status() == {}
+
+
+def test_one_number_of_evaluate_re_runs_evaluation_and_the_report(done: Pipeline) -> None:
+    done.change(r"(correspondence: .*?pairs: )\d+", r"\g<1>123")
+    ran = done.repro()
+    assert len(ran) > 2 and ran[-1] == "mimic report"
+    assert all(re.fullmatch(r"mimic evaluate \S+ correspondence", command) for command in ran[:-1])
+
+
+def test_one_number_of_a_recipe_re_runs_its_pretraining_and_what_follows(done: Pipeline) -> None:
+    runs = yaml.safe_load((done.root / "params.yaml").read_text())["runs"]
+    using = {name for name, run in runs.items() if run["recipe"] == "mae"}
+    done.change(r"^(  mae:.*?base_lr: )\S+", r"\g<1>1.0e-3")
+    ran = done.repro()
+    assert {command.split()[2] for command in ran if command.startswith("mimic pretrain")} == using
+    assert {command.split()[2] for command in ran if command.startswith("mimic evaluate")} == using
+    assert {command.split()[1] for command in ran} == {"pretrain", "evaluate", "report"}
+
+
+def test_a_stage_may_replace_outputs_that_are_links_into_the_cache(done: Pipeline) -> None:
+    """Writing through a link would damage DVC's cache; replacing it does not, so the cache can give the old file back."""
+    path = done.root / "metrics/random/depth.json"
+    before = path.read_text()
+    write_bytes(path, b"changed")
+    samples = done.root / "samples/random/depth"
+    publish(lambda folder: (folder / "new").write_text("new") and None, samples)
+    assert set(done.status()) == {"evaluate@random-depth", "report"}
+    with Repo(str(done.root)) as repo:
+        repo.checkout(force=True)
+    assert path.read_text() == before and sorted(os.listdir(samples)) == ["file"]
+    assert done.status() == {}
