@@ -55,7 +55,7 @@ def workspace(tmp_path: Path, repository: Path) -> Path:
     """24 toy pairs, four of them held out, and a run of each variant: 10 steps of a model of two blocks."""
     toy_pairs.write_dataset(tmp_path, "toy", pairs=24, size_px=32, seed=0, validation=4)
     raw = yaml.safe_load((repository / "params.yaml").read_text())
-    raw["datasets"]["toy"] = {"sources": {"phone": None}, "contains": None, "validation": 0.2, "seed": 0}
+    raw["datasets"]["toy"] = raw["datasets"]["mimic-1m"] | {"sources": {"phone": None}}
     raw["pretrain"] = {name: raw["pretrain"]["croco"] | SMALL | numbers for name, numbers in VARIANTS.items()}
     raw["runs"] = {name: {"recipe": name, "dataset": "toy", "steps": 10, "seed": 0} for name in VARIANTS}
     raw["runs"]["random"] = {"recipe": "croco", "dataset": "toy", "steps": 0, "seed": 0}

@@ -1,20 +1,15 @@
 """Stage assemble: a dataset is a manifest, rows that point into shards; no image is stored twice.
 
-- A dataset holds every row of the dataset it `contains`; beyond those, a source's count is filled in an order that depends on
-  the pairs' keys and the seed alone.
-- A clip is on the same side of the split in every dataset: it is held out when the hash of source and clip falls below
-  `validation`; where that takes no clip of a source that has several, the clip with the lowest hash is.
-- Exact duplicates (the same two images, in either order) are left out: rows of the contained dataset stay, then the first.
-
-Two passes over the shards, one at a time: names and hashes to choose, then whole rows to copy.
+Two passes over the shards: hashes and clips of all pairs to choose (see datasets.choice), then whole rows of the chosen ones to copy.
+What became of every mined pair is counted in metrics/assemble/<dataset>.json.
 """
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,30 +17,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mimic import config
-from mimic.errors import BadInput
+from mimic.datasets import catalogue, choice
+from mimic.datasets.catalogue import Catalogue
+from mimic.datasets.choice import Fate
 from mimic.infra import progress, shards, storage
 
-ROW_GROUP = 8192  # rows read together; a random row costs reading one group
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """The light columns of a source: one entry a pair, in the order of its shards."""
-
-    source: str
-    tars: list[Path]
-    starts: np.ndarray  # i64 [tars + 1], where the pairs of each shard begin and end
-    keys: pa.ChunkedArray
-    held_out: np.ndarray  # bool
-    images: np.ndarray  # u64 [pairs, 2], 8 bytes of each image's hash, the smaller first
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def rank(self, seed: int) -> np.ndarray:
-        """u64: the order in which a count is filled."""
-        numbers = (_hash(f"{seed}\0{key}") for chunk in self.keys.chunks for key in chunk.to_pylist())
-        return np.fromiter(numbers, np.uint64, len(self))
+ROW_GROUP = 16384  # rows read together; a random row costs reading its columns of one group, and each group makes opening slower
+HISTOGRAM_BINS = 20
+# Columns that are worth a dictionary.
+REPEATED = [
+    *("source", "clip", "shard", "split", "licence", "params_digest", "versions", "size_px", "patch_px"),
+    "correspondences.list.element",
+]
 
 
 def main(params: config.Params, root: Path, name: str) -> None:
@@ -56,115 +39,88 @@ def main(params: config.Params, root: Path, name: str) -> None:
     """
     dataset = config.pick(params.datasets, name, "dataset")
     space = storage.Workspace(root)
-    catalogues = {source: _read(source, space, dataset.validation) for source in sorted(dataset.sources)}
-    chosen = _choose(params, name, catalogues)
-    counts = {"train": 0, "validation": 0}
-    with storage.replacing(space.manifest(name)) as scratch, pq.ParquetWriter(scratch, shards.MANIFEST, compression="zstd") as writer:
-        for table in _in_groups(_rows(catalogues, chosen, root)):
+    rows = catalogue.read(dataset.sources, space)
+    fates = choice.choose(params.datasets, name, rows, choice.compare(rows, dataset.near_duplicate_bits))
+    overlaps: dict[str, np.ndarray] = {source: np.zeros(HISTOGRAM_BINS, np.int64) for source in rows.sources}
+    licences: dict[str, set[str]] = {source: set() for source in rows.sources}
+    layout: dict[str, Any] = {"compression": "zstd", "use_dictionary": REPEATED, "write_statistics": ["split"]}
+    with storage.replacing(space.manifest(name)) as scratch, pq.ParquetWriter(scratch, shards.MANIFEST, **layout) as writer:
+        for table in _in_groups(catalogue.ahead(_rows(rows, fates, root, overlaps, licences))):
             writer.write_table(table, row_group_size=ROW_GROUP)
-            for split in pc.value_counts(table["split"]).to_pylist():
-                counts[split["values"]] += split["counts"]
-    progress.say(f"assemble {name}: {counts['train']} pairs to train on, {counts['validation']} held out")
+    summary = _summary(dataset, rows, fates, overlaps, licences)
+    storage.write_json(space.metrics("assemble", name), summary)
+    _report(name, summary)
 
 
-def _read(source: str, space: storage.Workspace, validation: float) -> Catalogue:
-    tars = shards.shards_in(space.pairs(source))
-    keys, clips, images, starts = [], [], [np.empty((0, 2), np.uint64)], [0]
-    for tar in tars:
-        table = shards.read_table(shards.twin(tar), ["key", "clip", "sha_a", "sha_b"])
-        keys.append(table["key"])
-        clips.append(table["clip"])
-        images.append(np.sort(np.stack([_first_bytes(table[name]) for name in ("sha_a", "sha_b")], axis=1), axis=1))
-        starts.append(starts[-1] + len(table))
-    clip = pa.chunked_array([chunk for column in clips for chunk in column.chunks], pa.string()).combine_chunks().dictionary_encode()
-    return Catalogue(
-        source=source,
-        tars=tars,
-        starts=np.array(starts),
-        keys=pa.chunked_array([chunk for column in keys for chunk in column.chunks], pa.string()),
-        held_out=held_out(source, clip.dictionary.to_pylist(), validation)[clip.indices.to_numpy()],
-        images=np.concatenate(images),
-    )
-
-
-def held_out(source: str, clips: list[str], validation: float) -> np.ndarray:
-    """Which clips are kept for validation, as bool; at least one of several, unless the share is 0."""
-    hashes = np.array([_hash(f"{source}\0{clip}") for clip in clips], np.uint64)
-    held = hashes < int(validation * 2**64) if validation < 1 else np.ones(len(clips), bool)
-    if validation > 0 and len(clips) > 1 and not held.any():
-        held[hashes.argmin()] = True
-    return held
-
-
-def _choose(params: config.Params, name: str, catalogues: dict[str, Catalogue]) -> dict[str, np.ndarray]:
-    """Which rows of each source are in the dataset, as bool; the contained dataset is chosen first, by the same rule."""
-    dataset = params.datasets[name]
-    chosen = {source: np.zeros(len(catalogue), bool) for source, catalogue in catalogues.items()}
-    if dataset.contains is not None:
-        inner = params.datasets[dataset.contains]
-        chosen |= _choose(params, dataset.contains, {source: catalogues[source] for source in sorted(inner.sources)})
-    usable = _without_duplicates(catalogues, chosen)
-    for source, count in dataset.sources.items():
-        free = np.flatnonzero(usable[source] & ~chosen[source])
-        if count is not None:
-            wanted = count - int(chosen[source].sum())
-            if wanted > len(free):
-                raise BadInput(_short(name, source, count, count - wanted + len(free)))
-            free = free[np.argsort(catalogues[source].rank(dataset.seed)[free], kind="stable")[:wanted]]
-        chosen[source][free] = True
-    return chosen
-
-
-def _without_duplicates(catalogues: dict[str, Catalogue], first: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The first row of each pair of images, as bool; rows in `first` come before all others."""
-    names = list(catalogues)
-    images = np.concatenate([catalogues[name].images for name in names])
-    late = ~np.concatenate([first[name] for name in names])
-    order = np.lexsort((late, images[:, 1], images[:, 0]))  # stable: rows keep their order within equal ones
-    keep = np.ones(len(order), bool)
-    keep[order[1:]] = (images[order[1:]] != images[order[:-1]]).any(axis=1)
-    ends = np.cumsum([len(catalogues[name]) for name in names])[:-1]
-    return dict(zip(names, np.split(keep, ends), strict=True))
-
-
-def _rows(catalogues: dict[str, Catalogue], chosen: dict[str, np.ndarray], root: Path) -> Iterator[pa.Table]:
-    """Whole rows of the chosen pairs, shard by shard."""
-    for source, catalogue in catalogues.items():
-        for number, tar in enumerate(catalogue.tars):
-            here = slice(catalogue.starts[number], catalogue.starts[number + 1])
-            mask = chosen[source][here]
-            if not mask.any():
-                continue
-            table = shards.read_table(shards.twin(tar)).filter(pa.array(mask))
-            held = catalogue.held_out[here][mask]
-            table = table.append_column(shards.MANIFEST.field("shard"), pa.array([tar.relative_to(root).as_posix()] * len(table)))
-            yield table.append_column(shards.MANIFEST.field("split"), pa.array(np.where(held, "validation", "train").tolist()))
+def _rows(
+    rows: Catalogue, fates: np.ndarray, root: Path, overlaps: dict[str, np.ndarray], licences: dict[str, set[str]]
+) -> Iterator[pa.Table]:
+    """Whole rows of the chosen pairs, shard by shard; adds up their overlaps and licences on the way."""
+    for shard in rows.shards:
+        mine = fates[shard.start : shard.stop]
+        chosen = mine < len(choice.SPLITS)
+        if not chosen.any():
+            continue
+        table = shards.read_table(shards.twin(shard.tar)).filter(pa.array(chosen))
+        source = rows.sources[shard.source]
+        bins = np.minimum(table["overlap"].to_numpy() * HISTOGRAM_BINS, HISTOGRAM_BINS - 1).astype(np.int64)
+        overlaps[source] += np.bincount(bins, minlength=HISTOGRAM_BINS)
+        licences[source] |= set(pc.unique(table["licence"]).to_pylist())
+        path = pa.DictionaryArray.from_arrays(np.zeros(len(table), np.int8), [shard.tar.relative_to(root).as_posix()])
+        split = pa.DictionaryArray.from_arrays(mine[chosen], list(choice.SPLITS))
+        for field, column in (("shard", path), ("split", split)):
+            table = table.append_column(shards.MANIFEST.field(field), column.cast(pa.string()))
+        yield table
 
 
 def _in_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """The same rows in tables of ROW_GROUP, the last one shorter."""
-    waiting = shards.MANIFEST.empty_table()
+    waiting: list[pa.Table] = []
     for table in tables:
-        waiting = pa.concat_tables([waiting, table.cast(shards.MANIFEST)])
-        while len(waiting) >= ROW_GROUP:
-            yield waiting.slice(0, ROW_GROUP)
-            waiting = waiting.slice(ROW_GROUP)
-    if len(waiting):
-        yield waiting
+        waiting.append(table.cast(shards.MANIFEST))
+        if sum(map(len, waiting)) >= ROW_GROUP:
+            joined = pa.concat_tables(waiting)
+            whole = len(joined) // ROW_GROUP * ROW_GROUP
+            for start in range(0, whole, ROW_GROUP):
+                yield joined.slice(start, ROW_GROUP)
+            waiting = [joined.slice(whole)]
+    if waiting and (rest := pa.concat_tables(waiting)):
+        yield rest
 
 
-def _hash(text: str) -> int:
-    """64 bits, the same on every machine."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+def _summary(
+    dataset: config.Dataset, rows: Catalogue, fates: np.ndarray, overlaps: dict[str, np.ndarray], licences: dict[str, set[str]]
+) -> dict[str, Any]:
+    """What became of the mined pairs of each source, and how much the chosen ones overlap: plain JSON."""
+    taken = fates < len(choice.SPLITS)
+    clips = Counter(rows.clips[clip][0] for clip in np.flatnonzero(catalogue.clip_rows(rows, taken)))
+    sources: dict[str, Any] = {}
+    for number, source in enumerate(rows.sources):
+        counts = np.bincount(fates[rows.source == number], minlength=len(Fate))
+        pairs = int(counts[Fate.TRAIN] + counts[Fate.VALIDATION])
+        wanted = dataset.sources[source]
+        sources[source] = {
+            "wanted": wanted,
+            "pairs": pairs,
+            "short": 0 if wanted is None else wanted - pairs,
+            "mined": int(counts.sum()),
+            "fates": {fate.name.lower(): int(counts[fate]) for fate in Fate if fate is not Fate.ELSEWHERE},
+            "clips": clips[source],
+            "licences": sorted(licences[source]),
+            "overlap_histogram": {f"{number / HISTOGRAM_BINS:.2f}": int(count) for number, count in enumerate(overlaps[source])},
+        }
+    splits = {split: int((fates == fate).sum()) for fate, split in enumerate(choice.SPLITS)}
+    return {"pairs": splits["train"] + splits["validation"], "splits": splits, "clips": clips.total(), "sources": sources}
 
 
-def _first_bytes(digests: pa.ChunkedArray) -> np.ndarray:
-    """The first 8 bytes of hexadecimal digests, u64."""
-    return np.frombuffer(bytes.fromhex("".join(digest[:16] for digest in digests.to_pylist())), np.uint64)
-
-
-def _short(name: str, source: str, wanted: int, there: int) -> str:
-    return (
-        f"datasets.{name}.sources.{source}: wants {wanted} pairs, but {there} distinct ones were mined, {wanted - there} too few;"
-        " mine more of it, or lower the count (null takes all there are)"
-    )
+def _report(name: str, summary: dict[str, Any]) -> None:
+    splits = summary["splits"]
+    tested = f", {splits['test']} to test on" if splits["test"] else ""
+    progress.say(f"assemble {name}: {splits['train']} pairs to train on, {splits['validation']} held out{tested}")
+    fates = [found["fates"] for found in summary["sources"].values()]
+    if gone := sum(fate["duplicate"] + fate["near_duplicate"] for fate in fates):
+        near = sum(fate["near_duplicate"] for fate in fates)
+        progress.say(f"assemble {name}: {gone} duplicates left out, {near} of them near ones of other clips")
+    for source, found in summary["sources"].items():
+        if found["short"]:
+            progress.say(f"assemble {name}: {source} has {found['pairs']} of the {found['wanted']} pairs wanted, {found['short']} too few")

@@ -37,10 +37,20 @@ class Mine(Section):
         return self
 
 
+class TestPairs(Section):
+    """Pairs that are only measured on: of scenes in no train and no validation split."""
+
+    sources: dict[str, Count]  # test pairs of each source that has scenes set aside; a dataset without the source has none
+    clips: Fraction  # share of the clips (scenes, videos) of these sources that is set aside
+
+
 class Dataset(Section):
     """A recipe: how many pairs of which source. A manifest, never a copy."""
 
     sources: dict[str, Count | None]  # pairs of each source; null = all there are
     contains: str | None  # a smaller dataset whose rows are all in this one
     validation: Fraction  # share of the clips (scenes, videos) held out; same rule in every dataset
+    test: TestPairs  # the same in every dataset
+    near_duplicate_bits: Annotated[int, Field(ge=0, le=8)] | None  # of the 128 of both views' hashes; null = only exact duplicates go
+    allow_short: bool  # a source with fewer pairs than wanted gives what it has; false = that is an error
     seed: int

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mimic.errors import BadInput
+from mimic.geometry import likeness
 from mimic.infra import storage
 
 PAIR = pa.schema(
@@ -36,12 +37,14 @@ PAIR = pa.schema(
         pa.field("overlap", pa.float32(), nullable=False),
         pa.field("overlap_a_to_b", pa.float32(), nullable=False),
         pa.field("overlap_b_to_a", pa.float32(), nullable=False),
-        pa.field("b_from_a", pa.list_(pa.float64()), nullable=False),  # 9 numbers, row by row: pixels of a's square to b's
+        pa.field("b_from_a", pa.list_(pa.float64())),  # 9 numbers, row by row: pixels of a's square to b's; null where none was estimated
         pa.field("matches", pa.int32(), nullable=False),
         pa.field("inliers", pa.int32(), nullable=False),
         pa.field("correspondences", pa.list_(pa.int16()), nullable=False),  # patch of b for each patch of a, -1 = none
         pa.field("sha_a", pa.string(), nullable=False),  # sha256 of the JPEG
         pa.field("sha_b", pa.string(), nullable=False),
+        pa.field("dhash_a", pa.uint64(), nullable=False),  # what the picture looks like: geometry.likeness.dhash of the JPEG
+        pa.field("dhash_b", pa.uint64(), nullable=False),
         pa.field("offset_a", pa.int64(), nullable=False),  # of the JPEG in the tar, bytes
         pa.field("size_a", pa.int64(), nullable=False),
         pa.field("offset_b", pa.int64(), nullable=False),
@@ -57,10 +60,10 @@ MANIFEST = pa.schema(
     [
         *PAIR,
         pa.field("shard", pa.string(), nullable=False),  # the tar, relative to the workspace, posix
-        pa.field("split", pa.string(), nullable=False),  # train or validation
+        pa.field("split", pa.string(), nullable=False),  # train, validation or test
     ]
 )
-MADE_HERE = frozenset({"sha_a", "sha_b", "offset_a", "size_a", "offset_b", "size_b"})
+MADE_HERE = frozenset({"sha_a", "sha_b", "dhash_a", "dhash_b", "offset_a", "size_a", "offset_b", "size_b"})
 
 
 class ShardWriter:
@@ -80,6 +83,8 @@ class ShardWriter:
         made_here = {
             "sha_a": hashlib.sha256(jpeg_a).hexdigest(),
             "sha_b": hashlib.sha256(jpeg_b).hexdigest(),
+            "dhash_a": _dhash(jpeg_a),
+            "dhash_b": _dhash(jpeg_b),
             "offset_a": offset_a,
             "size_a": len(jpeg_a),
             "offset_b": offset_b,
@@ -155,7 +160,7 @@ def read_table(path: Path, columns: list[str] | None = None, schema: pa.Schema =
 def opening(path: Path, schema: pa.Schema = PAIR) -> Iterator[pq.ParquetFile]:
     """An open Parquet file whose columns have been checked against the schema; same errors as `read_table`."""
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, memory_map=True)
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file; run the stage that makes it (dvc repro)") from None
     except (pa.ArrowException, OSError) as error:
@@ -173,6 +178,27 @@ def rows(path: Path, schema: pa.Schema = PAIR, batch: int = 1024) -> Iterator[di
     with opening(path, schema) as file:
         for part in file.iter_batches(batch_size=batch):
             yield from part.to_pylist()
+
+
+def read_row(path: Path, index: int, columns: list[str] | None = None, schema: pa.Schema = MANIFEST) -> dict[str, Any]:
+    """One row of a manifest as plain Python values; only the part of the file that holds it is read.
+
+    Raises:
+        BadInput: as `read_table`; IndexError: there is no such row.
+    """
+    with opening(path, schema) as file:
+        if not 0 <= index < file.metadata.num_rows:
+            raise IndexError(f"{path} has {file.metadata.num_rows} rows, none is number {index}")
+        first = 0
+        for number in range(file.num_row_groups):
+            here = file.metadata.row_group(number).num_rows
+            if index < first + here:
+                break
+            first += here
+        try:
+            return file.read_row_group(number, columns=columns, use_threads=False).slice(index - first, 1).to_pylist()[0]
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(path, str(error)) from None
 
 
 def read_bytes(tar: Path, offset: int, size: int) -> bytes:
@@ -208,6 +234,12 @@ def encode_image(image: np.ndarray, quality: int) -> bytes:
     if not good:
         raise ValueError(f"cannot encode an image of shape {image.shape}")
     return data.tobytes()
+
+
+def _dhash(jpeg: bytes) -> int:
+    """Of a JPEG, decoded at a quarter of its size, which is enough; 0 where it does not decode."""
+    grey = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_4)
+    return 0 if grey is None else likeness.dhash(grey)
 
 
 def _damaged(path: Path, what: str) -> BadInput:

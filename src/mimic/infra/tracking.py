@@ -77,7 +77,7 @@ def mirror_all(tracking: config.Tracking, root: Path) -> Summary:
     workspace = Workspace(root)
     records = [_pretrained(workspace, card.parent.name) for card in sorted(root.glob("models/*/card.json"))]
     for path in sorted(root.glob("metrics/*/*.json")):
-        if path.parent.name != "mine":
+        if path.parent.name not in ("mine", "assemble"):
             # By now another commit may be checked out than the one that measured: say nothing rather than something wrong.
             records.append(_evaluated(workspace, path.parent.name, path.stem, None))
     try:

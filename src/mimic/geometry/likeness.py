@@ -1,0 +1,71 @@
+"""Which pictures look the same: 64-bit difference hashes, and all near pairs among millions of them.
+
+A difference hash (dHash) says for 8 x 8 places of a shrunken grey picture whether it gets brighter to the right. Another JPEG
+quality, size or exposure changes few of its bits; another view changes many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+from jaxtyping import Int64, UInt8, UInt64
+
+WORD_BITS = 64
+# Odd factors that spread the bits of two words over one; equal words stay equal, and what falls together by chance is checked.
+_MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
+
+
+def dhash(grey: UInt8[np.ndarray, "height width"]) -> int:
+    """64 bits, row by row, the first in the highest place: is the pixel to the right brighter?"""
+    small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
+    return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes())
+
+
+def near(codes: UInt64[np.ndarray, "n 2"], groups: Int64[np.ndarray, " n"], bits: int) -> Int64[np.ndarray, "m 2"]:
+    """Rows of different groups whose codes differ in at most `bits` bits, in either order of their two words: i < j, each once.
+
+    Exact: of `bits + 1` disjoint sets of bits, two such codes agree in all bits of at least one, so rows are sorted by each set in
+    turn and compared with those they agree with. Time grows with the number of rows that agree by chance, so it pays to keep `bits`
+    small: 4 for millions of rows.
+    """
+    both = np.concatenate([codes, codes[:, ::-1]])
+    found = [np.empty((0, 2), np.int64)]
+    for band in range(bits + 1):
+        for i, j in _agreeing(_keys(both, band, bits + 1)):
+            i, j = _real(i, j, len(codes))
+            i, j = _where(groups[i % len(codes)] != groups[j % len(codes)], i, j)
+            i, j = _where(np.bitwise_count(both[i] ^ both[j]).sum(axis=1, dtype=np.int64) <= bits, i, j)
+            i, j = i % len(codes), j % len(codes)
+            found.append(np.stack([np.minimum(i, j), np.maximum(i, j)], axis=1))
+    links = np.concatenate(found)
+    return np.unique(links, axis=0) if len(links) else links
+
+
+def _keys(codes: UInt64[np.ndarray, "n 2"], band: int, bands: int) -> UInt64[np.ndarray, " n"]:
+    """One number for the bits of a band: every `bands`-th bit, since neighbouring bits of a picture say much the same."""
+    masks = [sum(1 << bit for bit in range(WORD_BITS) if (bit + WORD_BITS * word) % bands == band) for word in (0, 1)]
+    a, b = ((codes[:, word] & np.uint64(masks[word])) * _MIX[word] for word in (0, 1))
+    return a ^ (b >> np.uint64(29)) ^ (b << np.uint64(35))
+
+
+def _agreeing(keys: UInt64[np.ndarray, " n"]) -> Iterator[tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]]:
+    """All pairs of equal keys, as rows of the first and of the second, those at one distance in the sorted order at a time."""
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    at, shift = np.flatnonzero(keys[1:] == keys[:-1]), 1
+    while len(at):
+        yield order[at], order[at + shift]
+        shift += 1
+        at = at[at + shift < len(keys)]
+        at = at[keys[at + shift] == keys[at]]
+
+
+def _real(i: np.ndarray, j: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Without pairs of which both are turned round, or that are one row twice."""
+    return _where(((i < n) | (j < n)) & (i % n != j % n), i, j)
+
+
+def _where(chosen: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return i[chosen], j[chosen]
