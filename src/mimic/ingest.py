@@ -24,7 +24,7 @@ def main(params: config.Params, root: Path, name: str) -> None:
         BadInput: the source's root is missing or holds nothing.
     """
     section = config.pick(params.sources, name, "source")
-    source = sources.open_source(name, section, root, params.mine.size_px)
+    source = sources.open_source(name, section, root, params.mine.size_px, params.habitat)
     clips = source.clips()[: section.limit_clips]
     rows = []
     # Hashing and decoding let go of Python's lock: threads are enough.

@@ -31,7 +31,7 @@ def main(params: config.Params, root: Path, name: str) -> None:
         sharding.code_digest(),
     )
     folder = space.progress("mine", name, fingerprint)
-    todo = sharding.jobs(name, section, params.mine, root, clips, folder)
+    todo = sharding.jobs(name, section, params.mine, root, clips, folder, habitat=params.habitat)
     tally = sharding.run(todo, params.cluster, f"mine {name}", folder / "log.jsonl")
     tars = [job.tar for job in todo]
     storage.publish([*tars, *map(shards.twin, tars)], space.pairs(name))

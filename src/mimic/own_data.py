@@ -48,7 +48,7 @@ def pairs(params: config.Params, paths: Sequence[Path], out: Path, spacing_s: fl
     scratch.mkdir(parents=True, exist_ok=True)
     todo: list[sharding.Job] = []
     for name, section, clips in parts:
-        todo += sharding.jobs(name, section, params.mine, Path(), clips, scratch, first=len(todo))
+        todo += sharding.jobs(name, section, params.mine, Path(), clips, scratch, first=len(todo), habitat=params.habitat)
     tally = sharding.run(todo, params.cluster, "mimic pairs", scratch / "log.jsonl")
     summary = {**tally.summary(), "seconds": round(time.monotonic() - started, 3), "out": str(out)}
     for file in earlier:
@@ -194,7 +194,7 @@ def _fingerprint(params: config.Params, parts: list[Part]) -> str:
     """Changes with the rule, the code and what is to be mined."""
     described = []
     for name, section, clips in parts:
-        source = sources.open_source(name, section, Path(), params.mine.size_px)
+        source = sources.open_source(name, section, Path(), params.mine.size_px, params.habitat)
         described.append([name, section.model_dump(), [(clip, source.describe(clip)) for clip in clips]])
     progress.say(f"mimic pairs: {sum(len(clips) for _, _, clips in parts)} clips found")
     return storage.fingerprint(params.mine.model_dump(), described, sharding.versions(), sharding.code_digest())

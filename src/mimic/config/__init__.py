@@ -8,10 +8,26 @@ from __future__ import annotations
 
 from mimic.config.base import Count, Fraction, Positive, Section
 from mimic.config.evaluation import CorrespondenceTask, DepthTask, Report, Table, Task, TrainedTask
-from mimic.config.machines import Cluster, Resources, Tracking
+from mimic.config.machines import Cluster, Habitat, Resources, Tracking
 from mimic.config.mining import Dataset, Mine, TestPairs
 from mimic.config.params import Params
 from mimic.config.reading import load, load_here_or_packaged, packaged, pick
-from mimic.config.sources import Images, Scenes, Source, SourceBase, Videos
+from mimic.config.sources import (
+    CO3D,
+    Crops,
+    Demon,
+    Images,
+    Mannequin,
+    PhoneVideos,
+    Released,
+    ScanNet,
+    Scans,
+    Scenes,
+    SceneWalk,
+    Source,
+    SourceBase,
+    StreetView,
+    Videos,
+)
 from mimic.config.synthesize import Flat, Frames, LabelledDepth, Phone, Rooms, Synthesize
 from mimic.config.training import Augment, Model, Recipe, Run

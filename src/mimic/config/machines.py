@@ -1,4 +1,4 @@
-"""Sections `cluster` and `tracking`: about this machine and site; no stage lists them, so changing them re-runs nothing."""
+"""Sections `cluster`, `habitat` and `tracking`: about this machine and site; no stage lists them, so changing them re-runs nothing."""
 
 from __future__ import annotations
 
@@ -64,6 +64,20 @@ class Cluster(Section):
         for kind in ("pretrain", "evaluate"):
             if self.executor == "local" and getattr(self, kind).nodes > 1:
                 raise ValueError(f"{kind}.nodes: the local executor has one node")
+        return self
+
+
+class Habitat(Section):
+    """How habitat-sim is reached: it lives under a Python of its own (docs/scenes.md)."""
+
+    command: tuple[str, ...]  # starts that Python, such as [conda, run, --no-capture-output, -n, habitat, python]
+    gpu_device_id: Annotated[int, Field(ge=-1)]  # CUDA number of the GPU to render on; -1 = the first EGL device, a processor will do
+    timeout_s: Annotated[float, Field(gt=0)]  # longest a call may take, loading a large scene included
+
+    @model_validator(mode="after")
+    def _something_to_start(self) -> Habitat:
+        if not self.command:
+            raise ValueError("command is empty; name a Python that has habitat-sim")
         return self
 
 

@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from mimic.config.base import Section
 from mimic.config.evaluation import CorrespondenceTask, Report, Table, Task
-from mimic.config.machines import Cluster, Tracking
+from mimic.config.machines import Cluster, Habitat, Tracking
 from mimic.config.mining import Dataset, Mine
 from mimic.config.sources import Source
 from mimic.config.synthesize import Synthesize
@@ -28,6 +28,7 @@ class Params(Section):
     table: Table
     report: Report
     cluster: Cluster
+    habitat: Habitat
     tracking: Tracking
 
     @model_validator(mode="after")
@@ -36,8 +37,8 @@ class Params(Section):
         for name, dataset in self.datasets.items():
             _known(f"datasets.{name}.sources", dataset.sources, self.sources)
             _known(f"datasets.{name}.contains", filter(None, [dataset.contains]), self.datasets)
-            _nested(name, dataset, self.datasets)
             _known(f"datasets.{name}.test.sources", dataset.test.sources, self.sources)
+            _nested(name, dataset, self.datasets)
         for name, run in self.runs.items():
             _known(f"runs.{name}.recipe", [run.recipe], self.pretrain)
             _known(f"runs.{name}.dataset", [run.dataset], self.datasets)
@@ -58,11 +59,11 @@ def _nested(name: str, outer: Dataset, datasets: dict[str, Dataset]) -> None:
             raise ValueError(
                 f"datasets.{name}.validation differs from that of {other}: a clip held out in one would be trained on in the other"
             )
-    seen, inner = [name], outer.contains
         if dataset.test != outer.test:
             raise ValueError(f"datasets.{name}.test differs from that of {other}: what one is tested on, the other would be trained on")
     if outer.contains in datasets and datasets[outer.contains].near_duplicate_bits != outer.near_duplicate_bits:
         raise ValueError(f"datasets.{name}.near_duplicate_bits differs from that of {outer.contains}, which it contains")
+    seen, inner = [name], outer.contains
     while inner is not None:
         if inner in seen:
             raise ValueError(f"datasets.{name}.contains: {' > '.join([*seen, inner])} goes round in a circle")

@@ -62,8 +62,10 @@ def pick(table: dict[str, T], name: str, what: str) -> T:
 def _one_line(error: ValidationError) -> str:
     """The first problem, with its dotted key; further ones are counted."""
     first, *rest = error.errors()
-    tags = {"videos", "images", "scenes", "depth", "correspondence"}  # pydantic adds the union's tag to the path
-    where = ".".join(str(part) for part in first["loc"] if part not in tags or part == first["loc"][0])
+    path = list(first["loc"])
+    if path[:1] in (["sources"], ["evaluate"]):
+        del path[2:3]  # the union's tag, which pydantic adds to the path
+    where = ".".join(map(str, path))
     match first["type"]:
         case "extra_forbidden":
             message = "unknown key"

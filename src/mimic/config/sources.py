@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mimic.config.base import Count, Fraction, Positive, Section
 
@@ -39,11 +39,85 @@ class Images(SourceBase):
     group_max: Positive  # all: a folder with more images than this is refused, its pairs would be too many
 
 
-class Scenes(SourceBase):
+class Demon(SourceBase):
+    """DeMoN: every pair of a scene's views, the least overlapping kept."""
+
+    reader: Literal["demon"]
+    views_max: Positive  # a scene with more views is refused, its pairs would be too many
+
+
+class ScanNet(SourceBase):
+    """ScanNet v2: in every window of frames, the first ones against later ones, the least overlapping pair kept."""
+
+    reader: Literal["scannet"]
+    window: Positive  # frames; windows do not overlap
+    edge: Positive  # frames on either side: edge x edge candidates
+    second_edge: Positive  # where the second side starts, counted from the window's first frame
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ScanNet:
+        if not self.edge <= self.second_edge <= self.window - self.edge:
+            raise ValueError(f"second_edge {self.second_edge} must lie in [edge, window - edge] = [{self.edge}, {self.window - self.edge}]")
+        return self
+
+
+class PhoneVideos(SourceBase):
+    """ARKitScenes and Objectron: phone videos, sampled as `videos` are."""
+
+    reader: Literal["arkitscenes", "objectron"]
+    spacing_s: Annotated[float, Field(gt=0)]
+    retry_spacing_s: Annotated[float, Field(gt=0)] | None
+    seconds_min: Annotated[float, Field(ge=0)]  # shorter videos are refused
+
+
+class Mannequin(SourceBase):
+    """MannequinChallenge: clips of videos, cut by timestamps."""
+
+    reader: Literal["mannequin"]
+    videos: Path  # folder of downloaded videos, <youtube id>.<extension>; relative to root
+    spacing_s: Annotated[float, Field(gt=0)]
+    retry_spacing_s: Annotated[float, Field(gt=0)] | None
+    seconds_min: Annotated[float, Field(ge=0)]
+    crop_bottom: Fraction
+
+
+class CO3D(SourceBase):
+    """CO3D v2: a frame and the one `stride` later, every `advance` frames."""
+
+    reader: Literal["co3d"]
+    stride: Positive
+    retry_strides: tuple[Positive, ...]
+    advance: Positive
+
+
+class StreetView(SourceBase):
+    """3DStreetView: images of one target, all pairs."""
+
+    reader: Literal["streetview"]
+    keep: Literal["lowest", "all"]  # per target: the least overlapping pair (paper), or every pair within the band (published script)
+    views_max: Positive  # of a target with more images, the first so many are used
+
+
+class Released(SourceBase):
+    """The published MIMIC-1M and MIMIC-3M: pairs that were mined already, taken as they are."""
+
+    reader: Literal["released"]
+    index: Path | None  # a CSV with the columns path1, path2 and perhaps correspondence; relative to root; null = every pair folder
+
+
+class Crops(SourceBase):
+    """CroCo's published lists: pairs that were chosen already, taken as they are."""
+
+    reader: Literal["crops"]
+    list: Path  # relative to root
+    form: Literal["pairs", "stems", "crops"]  # two paths a line; a stem of <stem>_1.jpg and <stem>_2.jpg a line; crops of larger images
+    images: Path  # what the paths in the list are relative to; itself relative to root
+
+
+class SceneWalk(SourceBase):
     """Textured .glb scenes that an agent walks through (MIMIC, section 3 and appendix A)."""
 
-    reader: Literal["scenes"]
-    engine: Literal["embree"]
+    engine: Literal["embree", "habitat"]  # embree: embedded, nothing to install; habitat: habitat-sim, started as `habitat.command`
     up: Literal["y", "z", "auto"]  # auto: z, Habitat's rule for bare .glb, unless a stage_config.json beside it says otherwise
     positions: Positive  # tries per scene
     headings: Positive  # views per position, equally spaced over 360 degrees
@@ -53,8 +127,23 @@ class Scenes(SourceBase):
     step_m: tuple[float, float]  # length of each of the two steps
     turn_deg: Annotated[float, Field(gt=0)]  # turns are multiples of it
     island_radius_min_m: float  # smaller walkable islands (table tops) are skipped
-    texture_max_px: Positive
-    lod_bias: float  # mip level offset; negative is sharper
+    texture_max_px: Positive  # embree
+    lod_bias: float  # embree: mip level offset; negative is sharper
 
 
-Source = Annotated[Videos | Images | Scenes, Field(discriminator="reader")]
+class Scenes(SceneWalk):
+    """Any .glb files."""
+
+    reader: Literal["scenes"]
+
+
+class Scans(SceneWalk):
+    """Scans of real buildings in their official layouts."""
+
+    reader: Literal["hm3d", "gibson", "matterport"]
+
+
+Source = Annotated[
+    Videos | Images | Demon | ScanNet | PhoneVideos | Mannequin | CO3D | StreetView | Released | Crops | Scenes | Scans,
+    Field(discriminator="reader"),
+]

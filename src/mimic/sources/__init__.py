@@ -10,12 +10,13 @@ from mimic.sources.base import Description, Group, Source, Unreadable, View
 __all__ = ["Description", "Group", "Source", "Unreadable", "View", "open_source"]
 
 
-def open_source(name: str, section: config.Source, root: Path, size_px: int) -> Source:
+def open_source(name: str, section: config.Source, root: Path, size_px: int, habitat: config.Habitat | None = None) -> Source:
     """The source that a section of params.yaml describes.
 
     Args:
         root: the workspace; `section.root` is relative to it.
         size_px: side of the square that views are mined at; renderers crop to it.
+        habitat: how habitat-sim is started; needed where a section asks for that engine.
     """
     folder = root / section.root
     # A reader is imported when it is used: none should cost the others its libraries.
@@ -31,4 +32,70 @@ def open_source(name: str, section: config.Source, root: Path, size_px: int) -> 
         case config.Scenes():
             from mimic.sources.scenes import SceneSource
 
-            return SceneSource(name, section, folder, size_px)
+            return SceneSource(name, section, folder, size_px, habitat)
+        case config.Scans(reader="hm3d"):
+            from mimic.sources.hm3d import HM3DSource
+
+            return HM3DSource(name, section, folder, size_px, habitat)
+        case config.Scans(reader="gibson"):
+            from mimic.sources.gibson import GibsonSource
+
+            return GibsonSource(name, section, folder, size_px, habitat)
+        case config.Scans():
+            from mimic.sources.matterport import MatterportSource
+
+            return MatterportSource(name, section, folder, size_px, habitat)
+        case _:
+            return _open_frames(name, section, folder)
+
+
+def _open_frames(
+    name: str,
+    section: config.Demon
+    | config.ScanNet
+    | config.PhoneVideos
+    | config.Mannequin
+    | config.CO3D
+    | config.StreetView
+    | config.Released
+    | config.Crops,
+    folder: Path,
+) -> Source:
+    """The published data sets of photographs and videos, and published pairs."""
+    match section:
+        case config.Demon():
+            from mimic.sources.demon import DemonSource
+
+            return DemonSource(name, section, folder)
+        case config.ScanNet():
+            from mimic.sources.scannet import ScanNetSource
+
+            return ScanNetSource(name, section, folder)
+        case config.PhoneVideos(reader="arkitscenes"):
+            from mimic.sources.arkitscenes import ARKitScenesSource
+
+            return ARKitScenesSource(name, section, folder)
+        case config.PhoneVideos():
+            from mimic.sources.objectron import ObjectronSource
+
+            return ObjectronSource(name, section, folder)
+        case config.Mannequin():
+            from mimic.sources.mannequin import MannequinSource
+
+            return MannequinSource(name, section, folder)
+        case config.CO3D():
+            from mimic.sources.co3d import CO3DSource
+
+            return CO3DSource(name, section, folder)
+        case config.StreetView():
+            from mimic.sources.streetview import StreetViewSource
+
+            return StreetViewSource(name, section, folder)
+        case config.Released():
+            from mimic.sources.released import ReleasedSource
+
+            return ReleasedSource(name, section, folder)
+        case config.Crops():
+            from mimic.sources.crops import CropsSource
+
+            return CropsSource(name, section, folder)

@@ -15,11 +15,13 @@ from typing import Protocol, TypedDict
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float, Float64, Int16, UInt8
 
 from mimic.errors import BadInput
 
 Image = UInt8[np.ndarray, "height width 3"]
+Correspondences = Int16[np.ndarray, " patches"]
+Pose = Float64[np.ndarray, "4 4"]  # camera to world; x right, y down, z forward
 
 WHOLE_FILE_BYTES = 64 << 20  # a file up to this size is hashed whole
 SAMPLES = 16  # a larger one by this many pieces, equally spaced, first and last bytes included
@@ -42,7 +44,7 @@ class View:
 
     key: str
     read: Callable[[], Image]
-    pose: Float64[np.ndarray, "4 4"] | None
+    pose: Pose | None
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,15 @@ class Group:
 
     pairs: indices into `views`. retry: tried instead when every one of `pairs` is TOO_SIMILAR.
     skip_after_retry: so many following groups of the clip are passed over when a retry pair is kept, for it covers their time.
+    given: set when the group's only pair was chosen by others and is taken as it comes, not judged. Called for its correspondences
+        (patch of b for each patch of a, one to one, -1 = none), or None where none came with it; raises Unreadable.
     """
 
     views: tuple[View, ...]
     pairs: tuple[tuple[int, int], ...]
     retry: tuple[tuple[int, int], ...] = ()
     skip_after_retry: int = 0
+    given: Callable[[], Correspondences | None] | None = None
 
 
 class Description(TypedDict):
@@ -92,6 +97,16 @@ class Source(Protocol):
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:
         """The clip's candidates, lazily, in order, holding a bounded number of images; raises Unreadable."""
+
+
+def camera_to_world(camera_from_world: Float[np.ndarray, "3 4"]) -> Pose | None:
+    """The pose of a camera given as [R|t]; None where a number is not finite."""
+    if not np.isfinite(camera_from_world).all():
+        return None
+    pose = np.eye(4)
+    pose[:3, :3] = camera_from_world[:, :3].T
+    pose[:3, 3] = -camera_from_world[:, :3].T @ camera_from_world[:, 3]
+    return pose
 
 
 def require_folder(name: str, root: Path) -> Path:

@@ -7,6 +7,7 @@ sequences (`frame-000005.color.jpg` is never paired with `frame-000005.depth.png
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 from collections import defaultdict
@@ -25,6 +26,7 @@ from mimic.sources.base import (
     Description,
     Group,
     Image,
+    Pose,
     Unreadable,
     View,
     content_digest,
@@ -55,45 +57,26 @@ class ImageSource:
 
     def describe(self, clip: str) -> Description:
         files = self._files(clip)
-        sizes = [file.stat().st_size for file in files]
         error = None
         try:
             self._check_size(len(files))
         except Unreadable as unreadable:
             error = str(unreadable)
-        return Description(bytes=sum(sizes), frames=len(files), digest=_folder_digest(files, sizes), error=error)
+        return describe(files, error)
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (images draw nothing)
         """Neighbours: a group for every first frame. All: a group for every pair, so that each is judged on its own."""
         files = self._files(clip)
         match self._section.pairing:
             case "neighbours":
+                section = self._section
                 for sequence in sequences(files):
-                    yield from self._neighbours(sequence)
+                    yield from neighbours(sequence, section.stride, section.retry_strides, section.advance)
             case "all":
                 self._check_size(len(files))
-                views = tuple(_view(file) for file in files)
+                views = tuple(view(file) for file in files)
                 for pair in itertools.combinations(range(len(views)), 2):
                     yield Group(views=views, pairs=(pair,))
-
-    def _neighbours(self, sequence: dict[float, Path]) -> Iterator[Group]:
-        """Distances count frames of the sequence, gaps included: a pair whose second frame is missing is no candidate."""
-        numbers = np.array(list(sequence))
-        if len(numbers) < 2:
-            return
-        views = [_view(file) for file in sequence.values()]
-        steps = np.rint((numbers - numbers[0]) / np.median(np.diff(numbers))).astype(int)  # exports keep every n-th number, or times
-        position = {int(step): index for index, step in enumerate(steps)}
-        section = self._section
-        for first in position:
-            if first % section.advance or first + section.stride not in position:
-                continue
-            later = [position[first + stride] for stride in section.retry_strides if first + stride in position]
-            yield Group(
-                views=tuple(views[index] for index in (position[first], position[first + section.stride], *later)),
-                pairs=((0, 1),),
-                retry=tuple((0, 2 + index) for index in range(len(later))),
-            )
 
     def _files(self, clip: str) -> list[Path]:
         """The clip's images, in numeric order."""
@@ -103,6 +86,34 @@ class ImageSource:
     def _check_size(self, count: int) -> None:
         if self._section.pairing == "all" and count > self._section.group_max:
             raise Unreadable(f"{count} images make {count * (count - 1) // 2} pairs; raise group_max, or pair neighbours")
+
+
+def describe(files: list[Path], error: str | None) -> Description:
+    """What the inventory says of a clip that is some files of images."""
+    sizes = [file.stat().st_size for file in files]
+    return Description(bytes=sum(sizes), frames=len(files), digest=_digest(files, sizes), error=error)
+
+
+def neighbours(sequence: dict[float, Path], stride: int, retry_strides: tuple[int, ...], advance: int) -> Iterator[Group]:
+    """A group for every first frame: with the one `stride` later, else with those at the retry distances.
+
+    Distances count frames of the sequence, gaps included: a pair whose second frame is missing is no candidate.
+    """
+    numbers = np.array(list(sequence))
+    if len(numbers) < 2:
+        return
+    views = [view(file) for file in sequence.values()]
+    steps = np.rint((numbers - numbers[0]) / np.median(np.diff(numbers))).astype(int)  # exports keep every n-th number, or times
+    position = {int(step): index for index, step in enumerate(steps)}
+    for first in position:
+        if first % advance or first + stride not in position:
+            continue
+        later = [position[first + further] for further in retry_strides if first + further in position]
+        yield Group(
+            views=tuple(views[index] for index in (position[first], position[first + stride], *later)),
+            pairs=((0, 1),),
+            retry=tuple((0, 2 + index) for index in range(len(later))),
+        )
 
 
 def sequences(files: list[Path]) -> list[dict[float, Path]]:
@@ -120,14 +131,14 @@ def sequences(files: list[Path]) -> list[dict[float, Path]]:
     return found
 
 
-def read(path: Path) -> Image:
-    """The upright RGB image of a file; colours with transparency, palettes, grey, CMYK and 16 bits become 8-bit RGB.
+def read(source: Path | io.BytesIO) -> Image:
+    """The upright RGB image of a file, or of one in memory; colours with transparency, palettes, grey, CMYK and 16 bits become 8-bit RGB.
 
     Raises:
         Unreadable: missing, truncated, or no image.
     """
     try:
-        with pillow.open(path) as file:
+        with pillow.open(source) as file:
             file.load()
             if file.mode.startswith("I;16") or file.mode == "I":
                 deep = np.asarray(ImageOps.exif_transpose(file)).astype(np.int64)
@@ -148,11 +159,12 @@ def _reason(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()
 
 
-def _view(file: Path) -> View:
-    return View(key=file.name, read=lambda: read(file), pose=None)
+def view(file: Path, pose: Pose | None = None) -> View:
+    """An image file as a view of its folder."""
+    return View(key=file.name, read=lambda: read(file), pose=pose)
 
 
-def _folder_digest(files: list[Path], sizes: list[int]) -> str:
+def _digest(files: list[Path], sizes: list[int]) -> str:
     """As for one big file: up to 64 MiB everything counts; above, all names and sizes, and the contents of 16 spread files."""
     if sum(sizes) <= WHOLE_FILE_BYTES or len(files) <= SAMPLES:
         return digest_of_digests([(file.name, content_digest(file)) for file in files])

@@ -2,7 +2,7 @@
 
 Every candidate pair ends in exactly one outcome. Of a group, the pair that overlaps least within the band is KEPT; the others
 in the band are NOT_BEST. Retry pairs are candidates only when they are tried. A clip that cannot be read, or not to its end,
-is one candidate more, UNREADABLE, and is named; pairs found before the damage stand.
+is one candidate more, UNREADABLE, and is named; pairs found before the damage stand. Given pairs are KEPT unless they are UNREADABLE.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from mimic.errors import BadInput
 from mimic.geometry import features, overlap
 from mimic.geometry.overlap import Comparison, Outcome
+from mimic.geometry.patches import patch_count
 from mimic.sources.base import Group, Source, Unreadable, View
 
 HISTOGRAM_BINS = 20
@@ -141,8 +143,11 @@ def mine_clip(source: Source, clip: str, rule: overlap.Rule, sharpness_min: floa
             if skip:
                 skip -= 1
                 continue
-            eyes.attend(group)
-            pair, retried = _mine_group(group, eyes, rule, votes, tally)
+            if group.given is not None:
+                pair, retried = _take(group, rule, votes, tally), False
+            else:
+                eyes.attend(group)
+                pair, retried = _mine_group(group, eyes, rule, votes, tally)
             if pair is not None:
                 skip = group.skip_after_retry if retried else 0
                 yield pair
@@ -180,6 +185,32 @@ def _mine_group(group: Group, eyes: Eyes, rule: overlap.Rule, votes: np.random.G
     image_a, image_b = eyes.see(a).image, eyes.see(b).image
     assert image_a is not None and image_b is not None
     return Pair(a, b, image_a, image_b, found[best]), retried
+
+
+def _take(group: Group, rule: overlap.Rule, votes: np.random.Generator, tally: Tally) -> Pair | None:
+    """A given pair, kept whatever the rule thinks of it; what came without correspondences is measured."""
+    assert group.given is not None
+    a, b = (group.views[index] for index in group.pairs[0])
+    try:
+        image_a, image_b = (resize(view.read(), rule.size_px) for view in (a, b))
+        known = group.given()
+    except Unreadable:
+        _count([NOTHING], tally)
+        return None
+    patches = patch_count(rule.size_px, rule.patch_px)
+    if known is None:
+        found = overlap.compare(features.extract(image_a), features.extract(image_b), rule, votes)
+        nothing = np.full(patches, -1, np.int16)
+        found = dataclasses.replace(
+            found, outcome=Outcome.KEPT, correspondences=nothing if found.b_from_a is None else found.correspondences
+        )
+    elif len(known) != patches:
+        raise BadInput(f"{a.key}: its correspondences are of {len(known)} patches, mine.size_px and mine.patch_px make {patches}")
+    else:
+        share = np.count_nonzero(known >= 0) / patches  # one to one, so the same in both directions
+        found = Comparison(Outcome.KEPT, share, share, share, 0, 0, None, known)
+    _count([found], tally)
+    return Pair(a, b, image_a, image_b, found)
 
 
 def _judge(group: Group, pair: tuple[int, int], eyes: Eyes, rule: overlap.Rule, votes: np.random.Generator) -> Comparison:

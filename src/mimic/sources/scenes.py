@@ -1,6 +1,7 @@
 """3-D scenes (.glb), walked by an agent: at each position three rings of views, the first compared with the two others.
 
-Layout: any tree below the root; every .glb is a clip, named by its path below the root. A `<name>.stage_config.json` beside a scene
+Layout: any tree below the root; every .glb is a clip, named by its path below the root (hm3d.py, gibson.py and matterport.py know
+the layouts of those sets). A `<name>.stage_config.json` beside a scene
 says which axis is up. HM3D's basis.glb and Matterport3D's current .glb hold Basis textures, which the embedded engine refuses.
 The candidate rule is MIMIC's (section 3, appendix A): camera height once per scene, views all around, turn and step twice.
 """
@@ -17,8 +18,8 @@ import numpy as np
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources.base import Description, Group, Image, Unreadable, View, content_digest, files_below, require_folder
-from mimic.worlds import base, glb
-from mimic.worlds.base import Engine, Unwalkable
+from mimic.worlds import base, glb, navigation
+from mimic.worlds.base import Engine, EngineFailed, Unwalkable
 from mimic.worlds.walker import Camera, Walk, three_rings
 
 EXTENSIONS = frozenset({".glb"})
@@ -26,31 +27,39 @@ RINGS = "abc"
 
 
 class SceneSource:
-    """Scenes below a folder; see `config.Scenes` for the numbers.
+    """Scenes below a folder; see `config.SceneWalk` for the numbers.
 
     Args:
         size_px: the centre of each rendered view that is kept; at most `section.render_px`.
+        habitat: how habitat-sim is started; needed by sections that ask for it.
     """
 
-    def __init__(self, name: str, section: config.Scenes, root: Path, size_px: int) -> None:
+    def __init__(self, name: str, section: config.SceneWalk, root: Path, size_px: int, habitat: config.Habitat | None = None) -> None:
         if size_px > section.render_px:
             raise BadInput(f"sources.{name}.render_px: {section.render_px} is less than mine.size_px {size_px}, which is cut out of it")
         self.name = name
         self.root = root
         self._section = section
         self._size_px = size_px
+        self._habitat = habitat
 
     def clips(self) -> list[str]:
-        found = files_below(require_folder(self.name, self.root), EXTENSIONS)
+        found = self.scenes(files_below(require_folder(self.name, self.root), EXTENSIONS))
         if not found:
             raise BadInput(f"sources.{self.name}.root: no .glb scene in {self.root}")
         return found
+
+    def scenes(self, files: list[str]) -> list[str]:
+        """Which of the .glb files below the root are scenes, each once."""
+        return files
 
     def describe(self, clip: str) -> Description:
         path = self.root / clip
         error = None
         try:
-            glb.refuse_unreadable(path, glb.header(path))
+            tree = glb.header(path)
+            if self._section.engine == "embree":
+                glb.refuse_unreadable(path, tree)
         except BadInput as problem:
             error = str(problem)
         return Description(bytes=path.stat().st_size, frames=None, digest=content_digest(path), error=error)
@@ -65,16 +74,23 @@ class SceneSource:
         height_m = float(rng.uniform(*section.height_m))
         seeds = rng.integers(0, 2**63, section.positions)
         walk = Walk(section.headings, section.turn_deg, section.step_m, section.island_radius_min_m)
-        engine = open_engine(section)
+        engine = open_engine(section, self._habitat)
         try:
-            engine.load(self.root / clip)
-            for position, seed in enumerate(seeds):
-                rings = three_rings(engine, np.random.default_rng(seed), walk, height_m)
-                yield self._group(engine, position, rings)
-        except (BadInput, Unwalkable) as problem:
-            raise Unreadable(str(problem)) from None
+            try:
+                engine.load(self.root / clip)
+            except BadInput as problem:
+                raise Unreadable(str(problem)) from None
+            yield from self._walked(engine, walk, seeds, height_m)
         finally:
             engine.close()
+
+    def _walked(self, engine: Engine, walk: Walk, seeds: np.ndarray, height_m: float) -> Iterator[Group]:
+        for position, seed in enumerate(seeds):
+            try:
+                rings = three_rings(engine, np.random.default_rng(seed), walk, height_m)
+            except (Unwalkable, EngineFailed) as problem:  # the scene loaded, so an engine that fails now fails on this scene
+                raise Unreadable(str(problem)) from None
+            yield self._group(engine, position, rings)
 
     def _group(self, engine: Engine, position: int, rings: list[list[Camera]]) -> Group:
         views = [
@@ -91,16 +107,29 @@ class SceneSource:
 
         @functools.cache
         def read() -> Image:
-            rgb = engine.render(camera.position, camera.rotation, (side, side), hfov_deg).rgb
+            try:
+                rgb = engine.render(camera.position, camera.rotation, (side, side), hfov_deg).rgb
+            except EngineFailed as problem:
+                raise Unreadable(str(problem)) from None
             return np.ascontiguousarray(rgb[inset : inset + self._size_px, inset : inset + self._size_px])
 
         return read
 
 
-def open_engine(section: config.Scenes) -> Engine:
+def open_engine(section: config.SceneWalk, habitat: config.Habitat | None = None) -> Engine:
     """The engine that a source asks for."""
     match section.engine:
         case "embree":
             from mimic.worlds.embree import Embree
 
             return Embree(section.up, section.texture_max_px, section.lod_bias, section.height_m[1])
+        case "habitat":
+            from mimic.worlds.habitat import Habitat
+
+            if habitat is None:
+                raise BadInput("engine: habitat needs the section `habitat` of params.yaml; see docs/scenes.md")
+            size_px, height_m = (section.render_px, section.render_px), section.height_m[1]
+            # No dataset configuration: only semantics need one, and the mesh is all that is rendered.
+            return Habitat(
+                habitat.command, habitat.timeout_s, habitat.gpu_device_id, None, size_px, section.hfov_deg, height_m, navigation.RADIUS_M
+            )

@@ -40,14 +40,24 @@ class Job:
     clips: tuple[str, ...]
     tar: Path
     params_digest: str
+    habitat: config.Habitat | None  # of this machine: no part of the digest
 
 
-def jobs(name: str, section: config.Source, mine: config.Mine, root: Path, clips: Sequence[str], folder: Path, first: int = 0) -> list[Job]:
+def jobs(
+    name: str,
+    section: config.Source,
+    mine: config.Mine,
+    root: Path,
+    clips: Sequence[str],
+    folder: Path,
+    first: int = 0,
+    habitat: config.Habitat | None = None,
+) -> list[Job]:
     """Shards of `mine.clips_per_shard` clips each, in the order given, numbered from `first`."""
     size = mine.clips_per_shard
     digest = storage.fingerprint(mine.model_dump(), section.model_dump())
     return [
-        Job(name, section, mine, root, tuple(clips[start : start + size]), folder / f"shard-{first + number:05}.tar", digest)
+        Job(name, section, mine, root, tuple(clips[start : start + size]), folder / f"shard-{first + number:05}.tar", digest, habitat)
         for number, start in enumerate(range(0, len(clips), size))
     ]
 
@@ -81,7 +91,7 @@ def _describe(job: Job) -> str:
 def mine_shard(job: Job) -> float:
     """Write one shard; seconds it took. Runs in a worker process."""
     started = time.monotonic()
-    source = sources.open_source(job.source, job.section, job.root, job.mine.size_px)
+    source = sources.open_source(job.source, job.section, job.root, job.mine.size_px, job.habitat)
     rule = rule_of(job.mine)
     tally = miner.Tally()
     constant = {
@@ -140,7 +150,6 @@ def key_of(source: str, clip: str) -> str:
 
 def _found(pair: miner.Pair) -> dict[str, Any]:
     comparison = pair.comparison
-    assert comparison.b_from_a is not None
     return {
         "frame_a": pair.a.key,
         "frame_b": pair.b.key,
@@ -149,15 +158,15 @@ def _found(pair: miner.Pair) -> dict[str, Any]:
         "overlap": comparison.overlap,
         "overlap_a_to_b": comparison.overlap_a_to_b,
         "overlap_b_to_a": comparison.overlap_b_to_a,
-        "b_from_a": comparison.b_from_a.ravel().tolist(),
+        "b_from_a": _flat(comparison.b_from_a),
         "matches": comparison.matches,
         "inliers": comparison.inliers,
         "correspondences": comparison.correspondences.tolist(),
     }
 
 
-def _flat(pose: np.ndarray | None) -> list[float] | None:
-    return None if pose is None else pose.astype(np.float64).ravel().tolist()
+def _flat(matrix: np.ndarray | None) -> list[float] | None:
+    return None if matrix is None else matrix.astype(np.float64).ravel().tolist()
 
 
 def _twin(job: Job) -> Path:

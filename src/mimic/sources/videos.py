@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import av
@@ -19,7 +19,7 @@ from av.sidedata.sidedata import Type as SideDataType
 
 from mimic import config
 from mimic.errors import BadInput
-from mimic.sources.base import Description, Group, Image, Unreadable, View, content_digest, files_below, require_folder
+from mimic.sources.base import Description, Group, Image, Pose, Unreadable, View, content_digest, files_below, require_folder
 
 EXTENSIONS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".flv", ".ts", ".mts", ".ogv"})
 TOLERANCE_S = 0.001  # container clocks are rounded: a frame this much before t is the frame of t
@@ -32,7 +32,7 @@ class VideoSource:
         self.name = name
         self.root = root
         self._section = section
-        self._reach = _steps_to_retry(name, section)
+        self._reach = steps_to_retry(name, section.spacing_s, section.retry_spacing_s)
 
     def clips(self) -> list[str]:
         found = files_below(require_folder(self.name, self.root), EXTENSIONS)
@@ -41,18 +41,7 @@ class VideoSource:
         return found
 
     def describe(self, clip: str) -> Description:
-        path = self.root / clip
-        frames, error = None, None
-        try:
-            with _opened(path) as container:
-                stream = container.streams.video[0]
-                frames = stream.frames or None  # what the container says, which is no promise
-                next(_decoded(container))
-        except Unreadable as unreadable:
-            error = str(unreadable)
-        except StopIteration:
-            error = "no frame decodes"
-        return Description(bytes=path.stat().st_size, frames=frames, digest=content_digest(path), error=error)
+        return describe(self.root / clip, seconds_min=0.0)
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (videos draw nothing)
         """One group for each sampled frame but the last: with the next frame, else with the one at the retry distance.
@@ -60,70 +49,126 @@ class VideoSource:
         Raises:
             Unreadable: the file does not open, or its last frames could not be decoded; what was yielded before stands.
         """
-        window: deque[View] = deque()
-        for view in self._views(clip):
-            window.append(view)
-            if len(window) > self._reach:
-                yield self._group(window)
-                window.popleft()
-        while len(window) > 1:
-            yield self._group(window)
-            window.popleft()
+        yield from spaced(sample(self.root / clip, self._section.spacing_s), self._reach, self._section.crop_bottom)
 
-    def _group(self, window: deque[View]) -> Group:
-        retry = self._reach > 1 and len(window) > self._reach
-        return Group(
-            views=tuple(window),
-            pairs=((0, 1),),
-            retry=((0, self._reach),) if retry else (),
-            skip_after_retry=self._reach - 1 if retry else 0,
+
+def steps_to_retry(name: str, spacing_s: float, retry_spacing_s: float | None) -> int:
+    """How many sampled frames ahead the retry frame is; 1 = no retry."""
+    if retry_spacing_s is None:
+        return 1
+    steps = round(retry_spacing_s / spacing_s)
+    if steps < 2 or abs(steps * spacing_s - retry_spacing_s) > TOLERANCE_S:
+        raise BadInput(
+            f"sources.{name}.retry_spacing_s: {retry_spacing_s} is no multiple (2 or more) of spacing_s {spacing_s};"
+            " use one, or null for no retry"
         )
-
-    def _views(self, clip: str) -> Iterator[View]:
-        for time_s, frame in sample(self.root / clip, self._section.spacing_s):
-            image = frame[: max(1, round(len(frame) * (1 - self._section.crop_bottom)))]
-            yield View(key=f"{time_s:.3f}", read=functools.partial(_same, image), pose=None)
+    return steps
 
 
-def sample(path: Path, spacing_s: float) -> Iterator[tuple[float, Image]]:
-    """Times since the first frame and upright RGB frames at 0, s, 2s, ... seconds, in one sequential pass.
+def describe(path: Path, seconds_min: float) -> Description:
+    """What a video file says of itself, once its first frame has been decoded."""
+    frames, error = None, None
+    try:
+        refuse_short(path, seconds_min)
+        with _opened(path) as container:
+            frames = container.streams.video[0].frames or None  # what the container says, which is no promise
+            next(_decoded(container))
+    except Unreadable as unreadable:
+        error = str(unreadable)
+    except StopIteration:
+        error = "no frame decodes"
+    return Description(bytes=path.stat().st_size, frames=frames, digest=content_digest(path), error=error)
+
+
+def refuse_short(path: Path, seconds_min: float) -> None:
+    """Unreadable when the container announces less than `seconds_min`; one that announces nothing passes."""
+    if seconds_min <= 0:
+        return
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        if stream.duration is not None and stream.time_base is not None:
+            seconds = float(stream.duration * stream.time_base)
+        elif container.duration is not None:
+            seconds = container.duration / av.time_base
+        else:
+            return
+    if seconds < seconds_min:
+        raise Unreadable(f"{seconds:.1f} s are less than seconds_min {seconds_min:g}")
+
+
+def spaced(
+    sampled: Iterable[tuple[float, Image]], reach: int, crop_bottom: float, pose_at: Callable[[float], Pose | None] | None = None
+) -> Iterator[Group]:
+    """One group for each sampled frame but the last: with the next one, else with the one `reach` frames ahead.
+
+    Args:
+        crop_bottom: share of the height cut off below.
+        pose_at: camera to world at a time of the video, where it is known.
+    """
+    window: deque[View] = deque()
+    for time_s, frame in sampled:
+        image = frame[: max(1, round(len(frame) * (1 - crop_bottom)))]
+        pose = None if pose_at is None else pose_at(time_s)
+        window.append(View(key=f"{time_s:.3f}", read=functools.partial(_same, image), pose=pose))
+        if len(window) > reach:
+            yield _first_of(window, reach)
+            window.popleft()
+    while len(window) > 1:
+        yield _first_of(window, reach)
+        window.popleft()
+
+
+def _first_of(window: deque[View], reach: int) -> Group:
+    retry = reach > 1 and len(window) > reach
+    return Group(
+        views=tuple(window),
+        pairs=((0, 1),),
+        retry=((0, reach),) if retry else (),
+        skip_after_retry=reach - 1 if retry else 0,
+    )
+
+
+def sample(
+    path: Path, spacing_s: float, start_s: float = 0.0, end_s: float = math.inf, quarter_turns: int | None = None
+) -> Iterator[tuple[float, Image]]:
+    """Times since the first frame and upright RGB frames at start, start + s, ... seconds up to the end, in one sequential pass.
 
     The frame of time t is the first one at or after t. In between, frames are decoded but not converted. A frame serves
     once: where the clock jumps over several times (dropped frames), one frame is all there is.
 
+    Args:
+        quarter_turns: counter-clockwise, instead of the container's display matrix; None = as the container says.
+
     Raises:
-        Unreadable: the file does not open, no frame decodes, or the end is damaged (after the frames before it).
+        Unreadable: the file does not open, no frame decodes, it ends before start_s, or the end is damaged (after the
+            frames before it).
     """
     with _opened(path) as container:
-        start_s: float | None = None
+        first_s: float | None = None
         last = -1
         for frame in _decoded(container):
             if frame.time is None:
                 continue
-            start_s = frame.time if start_s is None else start_s
-            slot = math.floor((frame.time - start_s + TOLERANCE_S) / spacing_s)
+            first_s = frame.time if first_s is None else first_s
+            time_s = frame.time - first_s
+            if time_s > end_s + TOLERANCE_S:
+                break
+            slot = math.floor((time_s - start_s + TOLERANCE_S) / spacing_s)
             if slot > last:
                 last = slot
-                yield frame.time - start_s, _upright(frame)
-        if start_s is None:
+                yield time_s, _upright(frame) if quarter_turns is None else _turned_by(frame, quarter_turns)
+        if first_s is None:
             raise Unreadable("no frame decodes")
+        if last < 0:
+            raise Unreadable(f"the video ends before {start_s:g} s")
 
 
 def _same(image: Image) -> Image:
     return image
 
 
-def _steps_to_retry(name: str, section: config.Videos) -> int:
-    """How many sampled frames ahead the retry frame is; 1 = no retry."""
-    if section.retry_spacing_s is None:
-        return 1
-    steps = round(section.retry_spacing_s / section.spacing_s)
-    if steps < 2 or abs(steps * section.spacing_s - section.retry_spacing_s) > TOLERANCE_S:
-        raise BadInput(
-            f"sources.{name}.retry_spacing_s: {section.retry_spacing_s} is no multiple (2 or more) of spacing_s {section.spacing_s};"
-            " use one, or null for no retry"
-        )
-    return steps
+def _turned_by(frame: av.VideoFrame, quarter_turns: int) -> Image:
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns))
 
 
 def _opened(path: Path) -> av.container.InputContainer:

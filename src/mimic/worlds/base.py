@@ -32,6 +32,10 @@ class Unwalkable(Exception):
     """The scene has no place to stand that is large enough; the message says what was found."""
 
 
+class EngineFailed(RuntimeError):
+    """The engine itself is at fault, not the scene: it cannot be started, does not answer, or died."""
+
+
 class Engine(Protocol):
     """One scene at a time: `load` first."""
 

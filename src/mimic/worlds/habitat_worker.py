@@ -10,6 +10,7 @@ Positions are metres, y up, -z forward; rotations are quaternions [x, y, z, w], 
 
 import json
 import os
+import resource
 import sys
 
 import numpy as np
@@ -17,6 +18,8 @@ import numpy as np
 # habitat-sim logs to stdout; the pipe keeps a descriptor of its own and everything else goes to stderr.
 _ANSWERS = os.fdopen(os.dup(1), "wb")
 os.dup2(2, 1)
+# An abort is expected where no GPU matches: it should not leave gigabytes of core file behind.
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 class Scene:
@@ -121,7 +124,7 @@ def main():
                 raise ValueError("unknown call " + repr(call))
             fields, arrays = getattr(scene, call)(**request)
         except Exception as error:  # told to the caller, who decides; the worker lives on
-            fields, arrays = {"error": "{}: {}".format(type(error).__name__, error)}, {}
+            fields, arrays = {"error": f"{type(error).__name__}: {error}"}, {}
         _answer(fields, arrays)
         if call == "close":
             break

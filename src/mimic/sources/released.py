@@ -1,0 +1,133 @@
+"""The released MIMIC-1M and MIMIC-3M: pairs that were mined already, taken as they are.
+
+Layout:
+
+    <root>/<dataset>/<video or scene>/<pair>/0000.jpg  0001.jpg      224 x 224
+                                            /corresponding.npy       a pickled dict {patch of 0000: patch of 0001}, 14 x 14 patches
+    <root>/<dataset>/<scene>/0000.jpg ...                            DeMoN: no pair level
+    <root>/<index>.csv                                               path1,path2[,correspondence], relative to <root>
+
+A clip is a video or scene. With an index, its rows are the pairs; it is held in memory, about 150 bytes a row. Without one, every
+folder with a 0000.jpg and a 0001.jpg is a pair. There are no homographies. The pickled maps are read by restricted_pickle.py, which
+builds nothing but dicts of ints. Terms: those of every set that the pairs were mined from.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.sources import images
+from mimic.sources.base import Correspondences, Description, Group, Unreadable, View, numeric_order, require_folder
+from mimic.sources.restricted_pickle import MAX_BYTES, NotAPatchMap, read_patch_map
+
+PATCHES = 14 * 14
+FIRST, SECOND, MAP = "0000.jpg", "0001.jpg", "corresponding.npy"
+Row = tuple[str, str, str]  # first image, second image, map ("" = the one beside the first image, if any), below the root
+
+
+class ReleasedSource:
+    """See `config.Released`."""
+
+    def __init__(self, name: str, section: config.Released, root: Path) -> None:
+        self.name, self.root, self._index = name, root, section.index
+
+    def clips(self) -> list[str]:
+        root = require_folder(self.name, self.root)
+        found = list(self._indexed) if self._index is not None else {_clip_of(f"{pair}/{FIRST}") for pair in _pair_folders(root)}
+        if not found:
+            raise BadInput(f"sources.{self.name}.root: no pair in {root} ({FIRST} and {SECOND} in one folder)")
+        return sorted(found, key=numeric_order)
+
+    def describe(self, clip: str) -> Description:
+        files = [self.root / path for row in self._rows(clip) for path in row[:2] if _is_below(path)]
+        there = [file for file in files if file.is_file()]
+        return images.describe(there, None if len(there) == len(files) else f"{len(files) - len(there)} images are missing")
+
+    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (nothing is drawn)
+        for first, second, correspondence in self._rows(clip):
+            views = (self._view(first), self._view(second))
+            known = functools.partial(self._map, correspondence or PurePosixPath(first).with_name(MAP).as_posix(), bool(correspondence))
+            yield Group(views=views, pairs=((0, 1),), given=known)
+
+    def _view(self, path: str) -> View:
+        return View(key=path, read=functools.partial(_read, self.root, path), pose=None)
+
+    def _map(self, path: str, required: bool) -> Correspondences | None:
+        file = self.root / path
+        if not _is_below(path):
+            raise Unreadable(f"{path} leaves the root")
+        if not required and not file.exists():
+            return None
+        try:
+            with file.open("rb") as stream:
+                targets = read_patch_map(stream.read(MAX_BYTES + 1), PATCHES)
+        except (OSError, NotAPatchMap) as error:
+            raise Unreadable(f"{path}: {error}") from None
+        found = np.full(PATCHES, -1, np.int16)
+        found[list(targets)] = list(targets.values())
+        return found
+
+    def _rows(self, clip: str) -> list[Row]:
+        if self._index is not None:
+            return self._indexed.get(clip, [])
+        pairs = [clip, *(f"{clip}/{name}" for name in os.listdir(self.root / clip) if name.isdecimal())]
+        there = [pair for pair in pairs if (self.root / pair / FIRST).exists() and _clip_of(f"{pair}/{FIRST}") == clip]
+        return [(f"{pair}/{FIRST}", f"{pair}/{SECOND}", "") for pair in sorted(there, key=numeric_order)]
+
+    @property
+    def _indexed(self) -> dict[str, list[Row]]:
+        assert self._index is not None
+        return _read_index(self.root / self._index)
+
+
+@functools.lru_cache(maxsize=1)  # a worker process opens the source anew for every shard
+def _read_index(path: Path) -> dict[str, list[Row]]:
+    """Clip -> its rows, in the order of the file."""
+    try:
+        options = arrow_csv.ConvertOptions(column_types=dict.fromkeys(("path1", "path2", "correspondence"), pa.string()))
+        table = arrow_csv.read_csv(path, convert_options=options)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise BadInput(f"{path}: not a readable CSV ({error})") from None
+    if not {"path1", "path2"} <= set(table.column_names):
+        raise BadInput(f"{path}: columns are {', '.join(table.column_names)}; path1 and path2 are needed")
+    columns = [table[name].to_pylist() for name in ("path1", "path2")]
+    columns.append(table["correspondence"].to_pylist() if "correspondence" in table.column_names else [""] * len(table))
+    found: dict[str, list[Row]] = defaultdict(list)
+    for first, second, correspondence in zip(*columns, strict=True):
+        found[_clip_of(first)].append((first, second, correspondence or ""))
+    return dict(found)
+
+
+def _clip_of(first: str) -> str:
+    """The video or scene of a pair: the folder of the image, or, where that is a pair number, the one above."""
+    folder = PurePosixPath(first).parent
+    return (folder.parent if folder.name.isdecimal() and folder.parent.name else folder).as_posix()
+
+
+def _pair_folders(root: Path) -> list[str]:
+    found = []
+    for folder, _, files in os.walk(root, followlinks=True):
+        if FIRST in files and SECOND in files:
+            found.append(Path(folder).relative_to(root).as_posix())
+    return found
+
+
+def _is_below(path: str) -> bool:
+    pure = PurePosixPath(path)
+    return not pure.is_absolute() and ".." not in pure.parts
+
+
+def _read(root: Path, path: str) -> images.Image:
+    if not _is_below(path):  # an index is data, and must not reach for other files of the machine
+        raise Unreadable(f"{path} leaves the root")
+    return images.read(root / path)
