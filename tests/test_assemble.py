@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,73 @@ def test_a_row_of_the_contained_dataset_is_not_given_up_for_its_duplicate(tmp_pa
     assert tables["outer"]["key"].to_pylist() == ["rooms-r-00000"]
 
 
+def test_near_duplicates_of_other_clips_are_left_out_and_counted(root, params):
+    looks = [0x0123456789ABCDEF, 0xFEDCBA9876543210]
+    _shard(root, "frames", 0, ["p"], 2, looks=looks)  # of one clip: both stay
+    _shard(root, "frames", 1, ["q"], 1, looks=[looks[1] ^ 0b101, looks[0] ^ 0b10])  # turned round, three bits
+    _shard(root, "frames", 2, ["r"], 1, looks=[looks[0] ^ 0b11, looks[1] ^ 0b111])  # five bits
+    kept = {}
+    for bits in (4, None):
+        tables = _assemble(params, root, all=_dataset(frames=None, phone=None, near_duplicate_bits=bits))
+        kept[bits] = [key for key in tables["all"]["key"].to_pylist() if key.startswith("frames")]
+        fates = json.loads((root / "metrics/assemble/all.json").read_text())["sources"]["frames"]["fates"]
+        assert fates["near_duplicate"] == 4 - len(kept[bits])
+    assert kept[4] == ["frames-p-00000", "frames-p-00001", "frames-r-00000"]
+    assert len(kept[None]) == 4
+
+
+def test_a_near_duplicate_goes_only_for_a_row_that_stays(tmp_path, params):
+    """p is near q, q is near r, p is not near r: q goes, p and r stay; with q in the contained dataset, q stays alone."""
+    for number, (clip, look) in enumerate({"p": 0, "q": 0b1111, "r": 0b11111111}.items()):
+        _shard(tmp_path, "frames", number, [clip], 1, looks=[look, 0])
+    (keys,) = (table["key"].to_pylist() for table in _assemble(params, tmp_path, x=_dataset(frames=None)).values())
+    assert keys == ["frames-p-00000", "frames-r-00000"]
+    _shard(tmp_path, "phone", 0, ["q"], 1, looks=[0b1111, 0])
+    tables = _assemble(params, tmp_path, inner=_dataset(phone=None), outer=_dataset("inner", frames=None, phone=None))
+    assert tables["outer"]["key"].to_pylist() == ["phone-q-00000"]
+
+
+def test_test_pairs_are_of_scenes_in_no_other_split_and_the_same_in_every_dataset(root, params):
+    test = config.TestPairs(sources={"rooms": 7}, clips=0.3)
+    tables = _assemble(params, root, x=_dataset(rooms=20, test=test), y=_dataset("x", rooms=None, phone=None, test=test, seed=4))
+    tested = {}
+    for name, table in tables.items():
+        rows = table.select(["key", "clip", "split"]).to_pylist()
+        tested[name] = {row["key"] for row in rows if row["split"] == "test"}
+        scenes = {row["clip"] for row in rows if row["split"] == "test"}
+        assert scenes and not scenes & {row["clip"] for row in rows if row["split"] != "test"}
+    assert tested["x"] == tested["y"] and len(tested["x"]) == 7
+    counts = json.loads((root / "metrics/assemble/x.json").read_text())
+    assert counts["splits"]["test"] == 7 and counts["pairs"] == 20
+
+
+def test_every_mined_pair_has_a_counted_fate(root, params):
+    _assemble(params, root, x=_dataset(rooms=30, phone=None))
+    counts = json.loads((root / "metrics/assemble/x.json").read_text())
+    rooms = counts["sources"]["rooms"]
+    assert sum(rooms["fates"].values()) == rooms["mined"] == 80
+    assert rooms["fates"]["surplus"] == 50 and rooms["pairs"] == 30 == sum(rooms["overlap_histogram"].values())
+    assert rooms["licences"] == ["licence of rooms"]
+    assert counts["splits"] == {"train": 44 - counts["splits"]["validation"], "validation": counts["splits"]["validation"], "test": 0}
+
+
+def test_a_short_source_is_taken_whole_if_that_is_allowed(root, params, capsys):
+    tables = _assemble(params, root, x=_dataset(rooms=3, phone=20, allow_short=True))
+    assert len(tables["x"]) == 17
+    assert "phone has 14 of the 20 pairs wanted, 6 too few" in capsys.readouterr().err
+    assert json.loads((root / "metrics/assemble/x.json").read_text())["sources"]["phone"]["short"] == 6
+
+
+def test_a_random_row_is_read_without_the_table(root, params, monkeypatch):
+    monkeypatch.setattr(assemble, "ROW_GROUP", 8)
+    table = _assemble(params, root, x=_dataset(rooms=None))["x"]
+    path = storage.Workspace(root).manifest("x")
+    for index in (0, 7, 8, len(table) - 1):
+        assert shards.read_row(path, index) == table.slice(index, 1).to_pylist()[0]
+    with pytest.raises(IndexError, match="has 80 rows"):
+        shards.read_row(path, 80)
+
+
 def test_a_source_that_cannot_fill_its_count_says_by_how_much(root, params):
     message = r"datasets.x.sources.phone: wants 20 pairs, but 14 distinct ones were mined, 6 too few; mine more of it"
     with pytest.raises(BadInput, match=message):
@@ -168,6 +236,8 @@ def test_rows_are_written_in_groups_of_one_size(tmp_path, params, monkeypatch):
         ({"outer": {"sources": {"phone": None}}}, r"datasets.outer.sources lacks rooms, which inner takes from"),
         ({"outer": {"sources": {"rooms": 3}}}, r"datasets.outer.sources.rooms must not be less than in inner"),
         ({"outer": {"validation": 0.3}}, r"validation differs from that of"),
+        ({"outer": {"test": {"sources": {"rooms": 5}, "clips": 0.1}}}, r"test differs from that of"),
+        ({"outer": {"near_duplicate_bits": 3}}, r"near_duplicate_bits differs from that of inner, which it contains"),
         ({"inner": {"contains": "outer"}}, r"goes round in a circle"),
         ({"outer": {"contains": "nothing"}}, r"'nothing' does not exist"),
     ],
