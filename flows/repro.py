@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
+
+from flows import leash
 
 GRACE_S = 10.0  # between asking a stage to stop and killing it: long enough to save a checkpoint
 LINES_KEPT = 15  # of a failed stage's output, for the state's message
@@ -41,7 +42,7 @@ class StageFailed(RuntimeError):
 
 
 class Children:
-    """The process groups that one flow run has started."""
+    """The commands that one flow run has started, each on a leash: a process group that ends when we let go, or are gone."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -50,13 +51,13 @@ class Children:
 
     @contextmanager
     def run(self, command: list[str]) -> Iterator[Child]:
-        """A command in a process group of its own, output and errors merged into one pipe; leaving the block early ends it."""
+        """A command, output and errors merged into one pipe; leaving the block early ends it and its descendants."""
         with self._lock:  # else a stage could start just behind the back of stop_all
             if self.stopping:
                 raise StageFailed("not started: the flow run is being stopped", again=False)
             child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-I", leash.__file__, str(GRACE_S), *command],
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -68,10 +69,9 @@ class Children:
             self._alive.add(child)
         try:
             yield child
-        except BaseException:
-            _stop(child)
-            raise
         finally:
+            _let_go(child)
+            child.wait()
             with self._lock:
                 self._alive.discard(child)
 
@@ -81,24 +81,14 @@ class Children:
             self.stopping = True
             alive = list(self._alive)
         for child in alive:  # all at once: the grace period is one for all
-            _signal(child, signal.SIGINT)
+            _let_go(child)
         for child in alive:
-            _stop(child)
+            child.wait()
 
 
-def _stop(child: Child) -> None:
-    # The whole group: DVC alone ignores the signal while its command runs, and would leave the command behind if it died.
-    _signal(child, signal.SIGINT)
-    with suppress(subprocess.TimeoutExpired):
-        child.wait(GRACE_S)
-    # DVC ends after its command does, so whoever is left has lost its parent or ignored the signal.
-    _signal(child, signal.SIGKILL)
-    child.wait()
-
-
-def _signal(child: Child, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # an empty group; macOS says "not permitted" of one that only holds zombies
-        os.killpg(child.pid, number)
+def _let_go(child: Child) -> None:
+    assert child.stdin is not None
+    child.stdin.close()
 
 
 _children: ContextVar[Children] = ContextVar("children")
@@ -106,7 +96,7 @@ _children: ContextVar[Children] = ContextVar("children")
 
 @contextmanager
 def no_child_left_behind() -> Iterator[None]:
-    """Around a flow's body: when it ends early (cancelled, interrupted, a bug), every stage it started ends with it.
+    """Around a flow's body: when it ends early (cancelled, interrupted, a bug), it waits for every stage it started to end.
 
     Only the main thread hears of a cancellation, and Prefect runs tasks in others, hence here and not in the task.
     """

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 from prefect.states import Failed
-from toy_project import Project, is_running, wait_until
+from toy_project import REPOSITORY, Project, is_running, wait_until
 
 from flows import repro as module
 from flows.repro import Children, StageFailed, worth_another_try
@@ -67,3 +70,16 @@ def test_stopping_ends_the_stage_and_its_descendants(project: Project, monkeypat
     assert not errors[0].again
     with pytest.raises(StageFailed, match="being stopped"), children.run(["true"]):
         pass
+
+
+def test_a_stage_ends_with_the_process_that_started_it_even_if_that_was_killed(project: Project) -> None:
+    project.write("a", "hang")
+    code = (
+        "import os, signal, sys, time; from pathlib import Path; from flows import repro; repro.GRACE_S = 1.0\n"
+        "with repro.Children().run([sys.executable, '-m', 'dvc', 'repro', 'mine@a']):\n"
+        "    while not Path('pids').exists(): time.sleep(0.1)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    wait_until(lambda: not any(map(is_running, project.children())), 10, "the stage to end")
+    assert (project.root / "saved").exists()

@@ -32,8 +32,10 @@ def deployed(server: Server) -> Iterator[Server]:
         end(worker)  # before its server
 
 
-def runs(server: Server, deployment: str, state: str) -> list[dict[str, Any]]:
-    return server.post("/flow_runs/filter", deployments={"name": {"any_": [deployment]}}, flow_runs={"state": {"name": {"any_": [state]}}})
+def runs(server: Server, deployment: str, *states: str) -> list[dict[str, Any]]:
+    return server.post(
+        "/flow_runs/filter", deployments={"name": {"any_": [deployment]}}, flow_runs={"state": {"name": {"any_": list(states)}}}
+    )
 
 
 def test_a_scheduled_run_completes(deployed: Server) -> None:
@@ -45,6 +47,7 @@ def test_a_scheduled_run_completes(deployed: Server) -> None:
     assert "finished a" in {line["message"] for line in logs}
     (found,) = deployed.post("/deployments/filter", deployments={"name": {"any_": ["mine"]}})
     deployed.post(f"/deployments/{found['id']}/pause_deployment")
+    wait_until(lambda: not runs(deployed, "mine", "Pending", "Running"), 60, "runs that were on their way")
 
 
 def test_every_other_schedule_waits_to_be_switched_on(deployed: Server) -> None:
@@ -65,6 +68,7 @@ def test_cancelling_in_the_ui_ends_the_stage_and_its_descendants(deployed: Serve
     run = deployed.post(f"/deployments/{found['id']}/create_flow_run")
     pids = deployed.project.children(90)
     assert all(map(is_running, pids))
+    assert [held["id"] for held in runs(deployed, "everything", "Running")] == [run["id"]]
     deployed.post(f"/flow_runs/{run['id']}/set_state", state={"type": "CANCELLING"})
     wait_until(lambda: not any(map(is_running, pids)), 60, "the stage to end")
     wait_until(lambda: runs(deployed, "everything", "Cancelled"), 30, "the run to be marked")

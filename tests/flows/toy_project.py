@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -175,8 +176,11 @@ class Server:
 
     def post(self, path: str, **body: Any) -> Any:
         request = urllib.request.Request(self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        for _ in range(5):  # 503: its database was locked for a moment, try again
+            with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+            time.sleep(1)
+        pytest.fail(f"{path}: the server keeps refusing")
 
     def answers(self) -> bool:
         try:
