@@ -19,6 +19,7 @@ from mimic.worlds.mesh import GAMMA, Mesh, face_normals
 from mimic.worlds.mipmaps import Mipmaps
 from mimic.worlds.navigation import Floor
 
+BAND_PX = 16384  # pixels shaded at a time: what they need stays in the cache
 GRAZING = 0.05  # smallest cosine that the texture level accounts for: beyond it, blur costs more than it saves
 
 
@@ -102,8 +103,17 @@ class Embree:
 
     def render(self, position: Point, world_from_camera: Rotation, size_px: tuple[int, int], hfov_deg: float) -> Rendering:
         width, height = size_px
-        directions = _directions(width, height, hfov_deg) @ world_from_camera.T.astype(np.float32)
-        hits = self.rays.cast(np.asarray(position, np.float32), directions)
+        directions = _directions(width, height, hfov_deg)
+        rotation = world_from_camera.T.astype(np.float32)
+        bands = np.array_split(np.arange(height), max(1, width * height // BAND_PX))
+        parts = [self._render(position, directions[rows] @ rotation, 2 * np.tan(np.radians(hfov_deg) / 2) / width) for rows in bands]
+        return Rendering(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def _render(self, position: Point, directions: Float32[np.ndarray, "rows width 3"], pixel: float) -> tuple[np.ndarray, ...]:
+        """Some rows: the arrays of a Rendering. `pixel` is a pixel's width at distance 1."""
+        shape = directions.shape[:2]
+        directions = directions.reshape(-1, 3)
+        hits = self.rays.cast(position, directions)
         hit = hits["primID"] >= 0
         face = np.where(hit, hits["primID"], 0)
         depth = np.where(hit, hits["tfar"], np.float32(0))  # the directions' z is -1 in the camera: a hit's tfar is its planar depth
@@ -111,20 +121,18 @@ class Embree:
         facing = np.einsum("ij,ij->i", normal, directions)
         normal *= np.where(hit, -np.sign(facing), 0).astype(np.float32)[:, None]
         cosine = np.abs(facing) / np.sqrt(np.einsum("ij,ij->i", directions, directions))
-        pixel_m = np.maximum(depth, 1e-6) * (2 * np.tan(np.radians(hfov_deg) / 2) / width) / np.sqrt(np.maximum(cosine, GRAZING))
-        lod = self._log_density[face] + np.log2(pixel_m, dtype=np.float32) + np.float32(self.lod_bias)
+        pixel_m = np.maximum(depth, 1e-6) * np.float32(pixel) / np.sqrt(np.maximum(cosine, GRAZING))
+        lod = self._log_density[face] + np.log2(pixel_m) + np.float32(self.lod_bias)
         values = self._interpolate(face, hits["u"], hits["v"])
-        shape = (height, width)
-        colour = self._mipmaps.sample(
-            self.mesh.texture[face].reshape(shape), lod.reshape(shape), values[:, 0].reshape(shape), values[:, 1].reshape(shape)
-        )
-        colour *= (values[:, 2:] * hit[:, None]).reshape(height, width, 3)
-        return Rendering(
-            rgb=np.rint(colour).astype(np.uint8),
-            depth_m=depth.reshape(shape),
-            normal=normal.reshape(height, width, 3),
-            class_id=np.where(hit, self.mesh.class_id[face], 0).astype(np.int32).reshape(shape),
-            instance=np.where(hit, self.mesh.instance[face], 0).astype(np.int32).reshape(shape),
+        u, v = (np.ascontiguousarray(values[:, k]).reshape(shape) for k in (0, 1))
+        colour = self._mipmaps.sample(self.mesh.texture[face].reshape(shape), lod.reshape(shape), u, v)
+        colour *= (values[:, 2:] * hit[:, None]).reshape(*shape, 3)
+        return (
+            np.rint(colour).astype(np.uint8),
+            depth.reshape(shape),
+            normal.reshape(*shape, 3),
+            np.where(hit, self.mesh.class_id[face], 0).astype(np.int32).reshape(shape),
+            np.where(hit, self.mesh.instance[face], 0).astype(np.int32).reshape(shape),
         )
 
     def _interpolate(self, face: np.ndarray, u: np.ndarray, v: np.ndarray) -> Float32[np.ndarray, "n 5"]:
@@ -138,8 +146,8 @@ class Embree:
 
 
 @functools.lru_cache(maxsize=4)
-def _directions(width: int, height: int, hfov_deg: float) -> Float32[np.ndarray, "n 3"]:
+def _directions(width: int, height: int, hfov_deg: float) -> Float32[np.ndarray, "height width 3"]:
     """A ray through the middle of every pixel, in the camera, z = -1."""
     focal_px = width / 2 / np.tan(np.radians(hfov_deg) / 2)
     x, y = np.meshgrid((np.arange(width) + 0.5 - width / 2) / focal_px, -(np.arange(height) + 0.5 - height / 2) / focal_px)
-    return np.stack([x, y, np.full_like(x, -1)], axis=-1).reshape(-1, 3).astype(np.float32)
+    return np.stack([x, y, np.full_like(x, -1)], axis=-1).astype(np.float32)
