@@ -62,7 +62,7 @@ class ARKitScenesSource:
 def quarter_turns(trajectory: Path) -> int | None:
     """Counter-clockwise quarter turns that put the frames upright, by majority over the trajectory; None when there is none."""
     try:
-        rows = np.loadtxt(trajectory, ndmin=2)
+        rows = np.array([line.split() for line in trajectory.read_text().splitlines() if line.strip()], np.float64, ndmin=2)
     except (OSError, ValueError):
         return None
     if rows.shape[0] == 0 or rows.shape[1] != 7 or not np.isfinite(rows).all():

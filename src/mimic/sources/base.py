@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol, TypedDict
 
 import numpy as np
@@ -146,6 +146,21 @@ def _has_extension(name: str, extensions: Set[str]) -> bool:
 def numeric_order(name: str) -> list[tuple[int, int | str]]:
     """Sort key under which `9.jpg` comes before `10.jpg`."""
     return [(0, int(part)) if part[0] in DIGITS else (1, part) for part in re.split(r"([0-9]+)", name) if part]
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Size and time of the last change: part of the key where what was read from a file is remembered. BadInput: no such file."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None
+    return found.st_size, found.st_mtime_ns
+
+
+def is_below(path: str) -> bool:
+    """Whether a path found in data stays below the root that it is relative to; data must not reach for other files of the machine."""
+    pure = PurePosixPath(path)
+    return not pure.is_absolute() and ".." not in pure.parts and "\0" not in path
 
 
 def content_digest(path: Path) -> str:

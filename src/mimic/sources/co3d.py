@@ -48,7 +48,7 @@ class CO3DSource:
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (nothing is drawn)
         section = self._section
         for sequence in sequences(self._files(clip)):
-            yield from neighbours(sequence, section.stride, section.retry_strides, section.advance)
+            yield from neighbours(sequence, section.stride, section.retry_strides, section.advance, unit=1.0)
 
     def _files(self, clip: str) -> list[Path]:
         folder = self.root / clip / "images"

@@ -25,7 +25,7 @@ import numpy as np
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources import images
-from mimic.sources.base import Description, Group, Image, Unreadable, View, numeric_order, require_folder
+from mimic.sources.base import Description, Group, Image, Unreadable, View, is_below, numeric_order, require_folder, stamp
 
 Box = tuple[int, int, int, int]  # left, right, top, bottom, right and bottom excluded
 NO_ROTATION_DEG = 60
@@ -58,7 +58,7 @@ class CropsSource:
         return sorted(self._pairs, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
-        paths = sorted({place.path for pair in self._pairs[clip] for place in pair if _is_below(place.path)})
+        paths = sorted({place.path for pair in self._pairs[clip] for place in pair if is_below(place.path)})
         there = [file for path in paths if (file := self._images / path).is_file()]
         return images.describe(there, None if len(there) == len(paths) else f"{len(paths) - len(there)} images are missing")
 
@@ -68,7 +68,7 @@ class CropsSource:
             yield Group(views=views, pairs=((0, 1),), given=_none_known)
 
     def _read(self, place: Place) -> Image:
-        if not _is_below(place.path):  # a list is data, and must not reach for other files of the machine
+        if not is_below(place.path):
             raise Unreadable(f"{place.path} leaves {self._section.images}")
         image = images.read(self._images / place.path)
         if place.box is not None:
@@ -81,12 +81,13 @@ class CropsSource:
 
     @property
     def _pairs(self) -> dict[str, list[tuple[Place, Place]]]:
-        return _read_list(self.root / self._section.list, self._section.form)
+        path = self.root / self._section.list
+        return _read_list(path, stamp(path), self._section.form)
 
 
 @functools.lru_cache(maxsize=1)  # a worker process opens the source anew for every shard
-def _read_list(path: Path, form: str) -> dict[str, list[tuple[Place, Place]]]:
-    """Clip -> its pairs, in the order of the file.
+def _read_list(path: Path, stamped: tuple[int, int], form: str) -> dict[str, list[tuple[Place, Place]]]:  # noqa: ARG001
+    """Clip -> its pairs, in the order of the file; `stamped` only tells versions of the file apart.
 
     Raises:
         BadInput: a line that is not of the form.
@@ -142,8 +143,3 @@ def quarter_turns(rotation_deg: int) -> int:
 
 def _none_known() -> None:
     return None
-
-
-def _is_below(path: str) -> bool:
-    pure = PurePosixPath(path)
-    return not pure.is_absolute() and ".." not in pure.parts

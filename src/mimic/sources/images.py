@@ -94,16 +94,21 @@ def describe(files: list[Path], error: str | None) -> Description:
     return Description(bytes=sum(sizes), frames=len(files), digest=_digest(files, sizes), error=error)
 
 
-def neighbours(sequence: dict[float, Path], stride: int, retry_strides: tuple[int, ...], advance: int) -> Iterator[Group]:
+def neighbours(
+    sequence: dict[float, Path], stride: int, retry_strides: tuple[int, ...], advance: int, unit: float | None = None
+) -> Iterator[Group]:
     """A group for every first frame: with the one `stride` later, else with those at the retry distances.
 
     Distances count frames of the sequence, gaps included: a pair whose second frame is missing is no candidate.
+
+    Args:
+        unit: how far apart the numbers of successive frames are; None = their usual distance (exports keep every n-th, or times).
     """
     numbers = np.array(list(sequence))
     if len(numbers) < 2:
         return
     views = [view(file) for file in sequence.values()]
-    steps = np.rint((numbers - numbers[0]) / np.median(np.diff(numbers))).astype(int)  # exports keep every n-th number, or times
+    steps = np.rint((numbers - numbers[0]) / (unit or np.median(np.diff(numbers)))).astype(int)
     position = {int(step): index for index, step in enumerate(steps)}
     for first in position:
         if first % advance or first + stride not in position:

@@ -27,7 +27,7 @@ import pyarrow.csv as arrow_csv
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources import images
-from mimic.sources.base import Correspondences, Description, Group, Unreadable, View, numeric_order, require_folder
+from mimic.sources.base import Correspondences, Description, Group, Unreadable, View, is_below, numeric_order, require_folder, stamp
 from mimic.sources.restricted_pickle import MAX_BYTES, NotAPatchMap, read_patch_map
 
 PATCHES = 14 * 14
@@ -49,27 +49,31 @@ class ReleasedSource:
         return sorted(found, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
-        files = [self.root / path for row in self._rows(clip) for path in row[:2] if _is_below(path)]
+        files = [self.root / path for row in self._rows(clip) for path in row[:2] if is_below(path)]
         there = [file for file in files if file.is_file()]
         return images.describe(there, None if len(there) == len(files) else f"{len(files) - len(there)} images are missing")
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (nothing is drawn)
         for first, second, correspondence in self._rows(clip):
             views = (self._view(first), self._view(second))
-            known = functools.partial(self._map, correspondence or PurePosixPath(first).with_name(MAP).as_posix(), bool(correspondence))
-            yield Group(views=views, pairs=((0, 1),), given=known)
+            yield Group(views=views, pairs=((0, 1),), given=functools.partial(self._known, first, second, correspondence))
 
     def _view(self, path: str) -> View:
         return View(key=path, read=functools.partial(_read, self.root, path), pose=None)
 
-    def _map(self, path: str, required: bool) -> Correspondences | None:
-        file = self.root / path
-        if not _is_below(path):
+    def _known(self, first: str, second: str, correspondence: str) -> Correspondences | None:
+        """The map that the index names, or the one that lies beside the images, which is of the first to the second."""
+        beside = PurePosixPath(first).with_name(MAP).as_posix()
+        if not correspondence:
+            in_order = first.endswith(f"/{FIRST}") and PurePosixPath(first).with_name(SECOND) == PurePosixPath(second)
+            return self._map(beside) if in_order and (self.root / beside).exists() else None
+        return self._map(correspondence)
+
+    def _map(self, path: str) -> Correspondences:
+        if not is_below(path):
             raise Unreadable(f"{path} leaves the root")
-        if not required and not file.exists():
-            return None
         try:
-            with file.open("rb") as stream:
+            with (self.root / path).open("rb") as stream:
                 targets = read_patch_map(stream.read(MAX_BYTES + 1), PATCHES)
         except (OSError, NotAPatchMap) as error:
             raise Unreadable(f"{path}: {error}") from None
@@ -87,12 +91,13 @@ class ReleasedSource:
     @property
     def _indexed(self) -> dict[str, list[Row]]:
         assert self._index is not None
-        return _read_index(self.root / self._index)
+        path = self.root / self._index
+        return _read_index(path, stamp(path))
 
 
 @functools.lru_cache(maxsize=1)  # a worker process opens the source anew for every shard
-def _read_index(path: Path) -> dict[str, list[Row]]:
-    """Clip -> its rows, in the order of the file."""
+def _read_index(path: Path, stamped: tuple[int, int]) -> dict[str, list[Row]]:  # noqa: ARG001
+    """Clip -> its rows, in the order of the file; `stamped` only tells versions of the file apart."""
     try:
         options = arrow_csv.ConvertOptions(column_types=dict.fromkeys(("path1", "path2", "correspondence"), pa.string()))
         table = arrow_csv.read_csv(path, convert_options=options)
@@ -122,12 +127,7 @@ def _pair_folders(root: Path) -> list[str]:
     return found
 
 
-def _is_below(path: str) -> bool:
-    pure = PurePosixPath(path)
-    return not pure.is_absolute() and ".." not in pure.parts
-
-
 def _read(root: Path, path: str) -> images.Image:
-    if not _is_below(path):  # an index is data, and must not reach for other files of the machine
+    if not is_below(path):
         raise Unreadable(f"{path} leaves the root")
     return images.read(root / path)
