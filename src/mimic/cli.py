@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -16,6 +16,7 @@ from mimic import config
 from mimic.errors import BadInput
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+Form = Literal["mimic", "webdataset", "huggingface"]
 ParamsFile = Annotated[Path, typer.Option("--params", help="The parameter file; its folder is the workspace.")]
 DEFAULT_PARAMS = Path("params.yaml")
 AnyParamsFile = Annotated[
@@ -105,6 +106,20 @@ def pair(
     from mimic import own_data
 
     own_data.pair(config.load_here_or_packaged(params), a, b, as_json=as_json, plot=plot)
+
+
+@app.command(rich_help_panel="Datasets")
+def export(
+    dataset: str,
+    out: Annotated[Path, typer.Option("--out", help="A new folder")],
+    form: Annotated[Form, typer.Option("--format", help="Folders with CSV as MIMIC was released, WebDataset tars, Hugging Face parquet")],
+    params: ParamsFile = DEFAULT_PARAMS,
+    pairs_per_file: Annotated[int, typer.Option(help="Pairs in each tar or parquet file")] = 5000,
+) -> None:
+    """Write a dataset with its images and data card into a folder for others to read."""
+    from mimic import export as stage
+
+    stage.main(config.load(params), params.parent, dataset, form, out, pairs_per_file)
 
 
 @app.command(rich_help_panel="Results")

@@ -14,7 +14,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -66,11 +66,31 @@ MANIFEST = pa.schema(
 MADE_HERE = frozenset({"sha_a", "sha_b", "dhash_a", "dhash_b", "offset_a", "size_a", "offset_b", "size_b"})
 
 
+class Tar:
+    """A tar that is being written; equal files in equal order give equal bytes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._tar = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.GNU_FORMAT)
+
+    def add(self, name: str, data: bytes) -> int:
+        """Append a file; the offset of its data in the tar."""
+        info = tarfile.TarInfo(name)  # mtime, uid, gid and names are 0 and empty: nothing of this machine gets in
+        info.size = len(data)
+        info.mode = 0o644
+        offset = self._tar.offset + len(info.tobuf(self._tar.format, self._tar.encoding or "utf-8", self._tar.errors or "strict"))
+        self._tar.addfile(info, io.BytesIO(data))
+        return offset
+
+    def close(self) -> None:
+        """Write the end mark; the file below stays open."""
+        self._tar.close()
+
+
 class ShardWriter:
     """Adds pairs to a tar that is being written; see `writing`."""
 
-    def __init__(self, file: Any) -> None:
-        self._tar = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.GNU_FORMAT)
+    def __init__(self, file: BinaryIO) -> None:
+        self._tar = Tar(file)
         self._rows: list[dict[str, Any]] = []
 
     def __len__(self) -> int:
@@ -78,8 +98,8 @@ class ShardWriter:
 
     def add(self, row: dict[str, Any], jpeg_a: bytes, jpeg_b: bytes) -> None:
         """Append a pair; `row` holds every column of PAIR except hashes, offsets and sizes."""
-        offset_a = self._append(f"{row['key']}.a.jpg", jpeg_a)
-        offset_b = self._append(f"{row['key']}.b.jpg", jpeg_b)
+        offset_a = self._tar.add(f"{row['key']}.a.jpg", jpeg_a)
+        offset_b = self._tar.add(f"{row['key']}.b.jpg", jpeg_b)
         made_here = {
             "sha_a": hashlib.sha256(jpeg_a).hexdigest(),
             "sha_b": hashlib.sha256(jpeg_b).hexdigest(),
@@ -96,14 +116,6 @@ class ShardWriter:
         """The rows added so far; closes the tar."""
         self._tar.close()
         return pa.Table.from_pylist(self._rows, schema=PAIR)
-
-    def _append(self, name: str, data: bytes) -> int:
-        info = tarfile.TarInfo(name)  # mtime, uid, gid and names are 0 and empty: nothing of this machine gets in
-        info.size = len(data)
-        info.mode = 0o644
-        offset = self._tar.offset + len(info.tobuf(self._tar.format, self._tar.encoding or "utf-8", self._tar.errors or "strict"))
-        self._tar.addfile(info, io.BytesIO(data))
-        return offset
 
 
 @contextmanager

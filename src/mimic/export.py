@@ -1,0 +1,40 @@
+"""Export a dataset for others to read: released-MIMIC folders, WebDataset tars, or a Hugging Face folder (`mimic export`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mimic import config
+from mimic.datasets import forms
+from mimic.datasets.card import Contents
+from mimic.errors import BadInput
+from mimic.infra import progress, shards, storage
+
+
+def main(params: config.Params, root: Path, name: str, form: forms.Form, out: Path, pairs_per_file: int) -> None:
+    """Write all splits of a dataset into a new folder, which appears when it is whole.
+
+    Raises:
+        BadInput: the dataset is not assembled, a shard is missing, or the folder holds something.
+    """
+    config.pick(params.datasets, name, "dataset")
+    if pairs_per_file < 1:
+        raise BadInput(f"--pairs-per-file {pairs_per_file}: must be at least 1")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"--out {out}: holds something already; name a new folder")
+    manifest = storage.Workspace(root).manifest(name)
+    contents = Contents(name, storage.file_digest(manifest))
+    with shards.opening(manifest, shards.MANIFEST) as file:
+        total = file.metadata.num_rows
+    with progress.track(f"export {name}", total, "pairs", None) as track:
+
+        def pairs() -> Iterator[forms.Pair]:
+            for row in shards.rows(manifest, shards.MANIFEST):
+                tar = root / row["shard"]
+                a, b = (shards.read_bytes(tar, row[f"offset_{side}"], row[f"size_{side}"]) for side in "ab")
+                yield row, a, b
+                track.advance(1)
+
+        storage.publish(lambda folder: forms.write_form(form, pairs(), folder, contents, pairs_per_file), out.resolve())
+    progress.say(f"export {name}: {total} pairs in {out}; its terms are in README.md")
