@@ -23,7 +23,7 @@ from scipy.spatial.transform import Rotation
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources import videos
-from mimic.sources.base import Description, Group, numeric_order, require_folder
+from mimic.sources.base import Description, Group, numeric_order, read_numbers, require_folder
 
 # Where the sky lies in a stored frame (camera x right, y down) -> quarter turns counter-clockwise that put it on top.
 SKY = np.array([[0, -1, 0], [-1, 0, 0], [0, 1, 0], [1, 0, 0]], np.float64)
@@ -61,11 +61,8 @@ class ARKitScenesSource:
 
 def quarter_turns(trajectory: Path) -> int | None:
     """Counter-clockwise quarter turns that put the frames upright, by majority over the trajectory; None when there is none."""
-    try:
-        rows = np.array([line.split() for line in trajectory.read_text().splitlines() if line.strip()], np.float64, ndmin=2)
-    except (OSError, ValueError):
-        return None
-    if rows.shape[0] == 0 or rows.shape[1] != 7 or not np.isfinite(rows).all():
+    rows = read_numbers(trajectory)
+    if rows is None or rows.shape[0] == 0 or rows.shape[1] != 7 or not np.isfinite(rows).all():
         return None
     up_in_camera = Rotation.from_rotvec(rows[:, 1:4]).as_matrix()[:, :, 2]  # world to camera, applied to the world's z
     votes = np.bincount((up_in_camera @ SKY.T).argmax(axis=1), minlength=4)

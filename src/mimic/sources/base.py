@@ -109,6 +109,15 @@ def camera_to_world(camera_from_world: Float[np.ndarray, "3 4"]) -> Pose | None:
     return pose
 
 
+def read_numbers(path: Path) -> Float64[np.ndarray, "rows columns"] | None:
+    """A table of numbers in a text file; None when there is no such file, or it is something else."""
+    try:
+        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return np.array(rows, np.float64, ndmin=2)
+    except (OSError, ValueError):
+        return None
+
+
 def require_folder(name: str, root: Path) -> Path:
     """The source's root, or one line that says it is missing or empty."""
     if not root.is_dir():

@@ -38,6 +38,7 @@ from mimic.sources.base import (
     files_below,
     files_in,
     numeric_order,
+    read_numbers,
     require_folder,
 )
 
@@ -146,10 +147,7 @@ def _stored_pose(view: Any) -> images.Pose | None:
 def _folder_views(folder: Path, files: list[Path]) -> list[View]:
     """A converted scene; poses.txt is used when it has a line for every image."""
     poses: list[images.Pose | None] = [None] * len(files)
-    try:
-        rows = np.loadtxt(folder / "poses.txt", ndmin=2)
-        if rows.shape == (len(files), 12):
-            poses = [camera_to_world(row.reshape(3, 4)) for row in rows]
-    except (OSError, ValueError):
-        pass  # images are enough to mine
+    rows = read_numbers(folder / "poses.txt")
+    if rows is not None and rows.shape == (len(files), 12):
+        poses = [camera_to_world(row.reshape(3, 4)) for row in rows]
     return [images.view(file, pose) for file, pose in zip(files, poses, strict=True)]

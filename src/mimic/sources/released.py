@@ -101,14 +101,14 @@ def _read_index(path: Path, stamped: tuple[int, int]) -> dict[str, list[Row]]:  
     try:
         options = arrow_csv.ConvertOptions(column_types=dict.fromkeys(("path1", "path2", "correspondence"), pa.string()))
         table = arrow_csv.read_csv(path, convert_options=options)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise BadInput(f"{path}: not a readable CSV ({error})") from None
-    if not {"path1", "path2"} <= set(table.column_names):
-        raise BadInput(f"{path}: columns are {', '.join(table.column_names)}; path1 and path2 are needed")
-    columns = [table[name].to_pylist() for name in ("path1", "path2")]
-    columns.append(table["correspondence"].to_pylist() if "correspondence" in table.column_names else [""] * len(table))
+        columns = {name: table[name].to_pylist() for name in table.column_names if name in ("path1", "path2", "correspondence")}
+    except (OSError, ValueError, KeyError) as error:  # not text, not a table, or a column twice
+        raise BadInput(f"{path}: not a readable CSV ({' '.join(str(error).split())[:200]})") from None
+    if not {"path1", "path2"} <= set(columns):
+        raise BadInput(f"{path}: columns are {', '.join(table.column_names)[:200]}; path1 and path2 are needed")
+    maps = columns.get("correspondence") or [""] * len(table)
     found: dict[str, list[Row]] = defaultdict(list)
-    for first, second, correspondence in zip(*columns, strict=True):
+    for first, second, correspondence in zip(columns["path1"], columns["path2"], maps, strict=True):
         found[_clip_of(first)].append((first, second, correspondence or ""))
     return dict(found)
 

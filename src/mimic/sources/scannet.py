@@ -25,7 +25,7 @@ import numpy as np
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources import images, sens
-from mimic.sources.base import Description, Group, Unreadable, View, content_digest, files_in, numeric_order, require_folder
+from mimic.sources.base import Description, Group, Unreadable, View, content_digest, files_in, numeric_order, read_numbers, require_folder
 
 COLOUR = frozenset({".jpg", ".jpeg", ".png"})
 FRAME = re.compile(r"(?:frame-)?(\d+)(?:\.color)?")
@@ -105,8 +105,5 @@ def _frame(name: str) -> re.Match[str] | None:
 
 def _pose(file: Path) -> images.Pose | None:
     """4x4 camera to world; None where the export has none or tracking was lost (-inf)."""
-    try:
-        pose = np.loadtxt(file, np.float64)
-    except (OSError, ValueError):
-        return None
-    return pose if pose.shape == (4, 4) and np.isfinite(pose).all() else None
+    pose = read_numbers(file)
+    return pose if pose is not None and pose.shape == (4, 4) and np.isfinite(pose).all() else None
