@@ -16,6 +16,19 @@ DATA = Path(os.environ.get("MIMIC_TEST_DATA", REPOSITORY.parent / "shared" / "da
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 
+# Rooms whose tests share a server keep to one process; everywhere else a file does.
+SHARED_SERVERS = {"slurm", "flows"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread files over processes (pytest-xdist, --dist=loadgroup), long ones first."""
+    for item in items:
+        folder = item.path.parent.name
+        group = folder if folder in SHARED_SERVERS else item.path.relative_to(REPOSITORY).as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: not any(item.iter_markers(name) for name in ("slurm", "server")))
+
+
 def _missing(reason: str) -> None:
     """On a user's machine a missing component skips the test, with the reason; in CI it fails."""
     if IN_CI:

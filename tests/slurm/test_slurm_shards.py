@@ -66,8 +66,8 @@ def map_slowly(folder: Path, settings: config.Cluster) -> list[dict]:
 
 
 _DRIVER = """
-import pathlib, sys, test_shards
-test_shards.map_slowly(pathlib.Path(sys.argv[1]), test_shards.config.Cluster.model_validate_json(sys.argv[2]))
+import pathlib, sys, test_slurm_shards
+test_slurm_shards.map_slowly(pathlib.Path(sys.argv[1]), test_slurm_shards.config.Cluster.model_validate_json(sys.argv[2]))
 """
 
 

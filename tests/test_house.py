@@ -1,0 +1,80 @@
+"""What the documents claim about the house is checked: layers, tree, commands, keys."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from mimic import cli, config
+
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs"]
+
+
+def _documents(repository: Path) -> list[Path]:
+    paths = [repository / name for name in DOCUMENTS]
+    return [page for path in paths for page in (sorted(path.rglob("*.md")) if path.is_dir() else [path])]
+
+
+def test_layers_hold(repository: Path) -> None:
+    program = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([program, "--no-cache"], cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_source_file_is_too_long_to_hold_in_the_head(repository: Path) -> None:
+    files = [*repository.glob("src/**/*.py"), *repository.glob("flows/*.py")]
+    long = {str(path.relative_to(repository)): n for path in files if (n := len(path.read_text().splitlines())) > 400}
+    assert long == {}
+
+
+def test_no_dead_keys(repository: Path) -> None:
+    """Every key of params.yaml is read somewhere outside mimic.config."""
+    code = "\n".join(path.read_text() for path in repository.glob("src/mimic/**/*.py") if path.parent.name != "config")
+    code += (repository / "dvc.yaml").read_text()
+    models = [value for value in vars(config).values() if isinstance(value, type) and issubclass(value, config.Section)]
+    fields = {name for model in models for name in model.model_fields}
+    assert sorted(name for name in fields if not re.search(rf"\b{name}\b", code)) == []
+
+
+def test_the_tree_in_the_readme_is_the_tree(repository: Path) -> None:
+    listing = (repository / "README.md").read_text().split("## The house", 1)[1].split("```")[1]
+    folders: list[str] = []
+    for line in filter(None, listing.splitlines()):
+        depth = (len(line) - len(line.lstrip())) // 2
+        names = re.split(r" {2,}|\t", line.strip(), maxsplit=1)[0].split()
+        folders = folders[:depth]
+        for name in names:
+            assert (repository / Path(*folders) / name).exists(), f"README's tree names {'/'.join([*folders, name])}"
+        folders.append(names[0])
+
+
+def test_every_command_in_the_documents_exists(repository: Path) -> None:
+    commands = set(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+    targets = set(re.findall(r"^([a-z]+):", (repository / "Makefile").read_text(), re.M))
+    for page in _documents(repository):
+        code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", page.read_text(), re.S))
+        assert set(re.findall(r"(?:^|[`\n$ ])mimic ([a-z][a-z-]*)", code)) <= commands, page
+        assert set(re.findall(r"(?:^|[`\n$ ])make ([a-z]+)", code)) <= targets, page
+
+
+def test_every_file_a_document_links_to_exists(repository: Path) -> None:
+    for page in _documents(repository):
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_laptop_profile_is_what_params_yaml_holds(repository: Path) -> None:
+    laptop = repository / "profiles" / "laptop.yaml"
+    assert yaml.safe_load(laptop.read_text()) == yaml.safe_load((repository / "params.yaml").read_text())
+
+
+@pytest.mark.parametrize("command", sorted(typer.main.get_command(cli.app).commands))  # type: ignore[attr-defined]
+def test_every_command_explains_itself(command: str) -> None:
+    found = typer.main.get_command(cli.app).commands[command]  # type: ignore[attr-defined]
+    assert found.help and len(found.help) > 20
