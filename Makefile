@@ -24,7 +24,7 @@ demo: setup
 	mimic compare
 
 test: setup
-	pytest
+	pytest --numprocesses=3 --dist=loadgroup
 
 lint: setup
 	ruff check .

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores: threads of their own would only get in each other's way
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
 install_import_hook(["mimic.geometry", "mimic.models", "mimic.tasks.metrics"], "beartype.beartype")
 
 REPOSITORY = Path(__file__).resolve().parent.parent

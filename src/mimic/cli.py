@@ -122,12 +122,34 @@ def export(
     stage.main(config.load(params), params.parent, dataset, form, out, pairs_per_file)
 
 
+@app.command(rich_help_panel="Datasets")
+def plan(
+    dataset: str,
+    params: ParamsFile = DEFAULT_PARAMS,
+    rates: Annotated[Optional[Path], typer.Option(help="JSON file of stated rates, such as what --json printed elsewhere")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan, and the rates it rests on, as JSON")] = False,
+) -> None:
+    """Say what mining a dataset will take, from measured rates: core-days, bytes, files."""
+    from mimic import plan as stage
+
+    stage.main(config.load(params), params.parent, dataset, rates, as_json=as_json)
+
+
 @app.command(rich_help_panel="Results")
 def compare(params: ParamsFile = DEFAULT_PARAMS, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
     """Print the results table: runs by tasks, with dataset and digest."""
     from mimic import report as stage
 
     stage.compare(config.load(params), params.parent, as_json=as_json)
+
+
+@app.command(rich_help_panel="Results")
+def track(params: ParamsFile = DEFAULT_PARAMS) -> None:
+    """Mirror every published result into MLflow; results it already holds stay one run each."""
+    from mimic.infra import tracking
+
+    summary = tracking.mirror_all(config.load(params).tracking, params.parent)
+    print(f"{summary.new} new, {summary.known} known; {summary.where}")
 
 
 def main() -> None:
