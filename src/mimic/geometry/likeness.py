@@ -6,6 +6,7 @@ quality, size or exposure changes few of its bits; another view changes many.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import cv2
@@ -26,33 +27,32 @@ def dhash(grey: UInt8[np.ndarray, "height width"]) -> int:
 def near(codes: UInt64[np.ndarray, "n 2"], groups: Int64[np.ndarray, " n"], bits: int) -> Int64[np.ndarray, "m 2"]:
     """Rows of different groups whose codes differ in at most `bits` bits, in either order of their two words: i < j, each once.
 
-    Exact: of `bits + 1` disjoint sets of bits, two such codes agree in all bits of at least one, so rows are sorted by each set in
-    turn and compared with those they agree with. Time grows with the number of rows that agree by chance, so it pays to keep `bits`
-    small: 4 for millions of rows.
+    Exact: of `bits + 2` disjoint sets of bits, two such codes agree in all bits of at least two. So rows are sorted by each two of the
+    sets in turn, (bits + 2)(bits + 1) / 2 times, and compared with those they agree with: by chance there are few.
     """
-    both = np.concatenate([codes, codes[:, ::-1]])
+    both = tuple(np.concatenate([codes[:, word], codes[:, 1 - word]]) for word in (0, 1))
     found = [np.empty((0, 2), np.int64)]
-    for band in range(bits + 1):
-        for i, j in _agreeing(_keys(both, band, bits + 1)):
+    for bands in itertools.combinations(range(bits + 2), 2):
+        for i, j in _agreeing(_keys(both, bands, bits + 2)):
             i, j = _real(i, j, len(codes))
             i, j = _where(groups[i % len(codes)] != groups[j % len(codes)], i, j)
-            i, j = _where(np.bitwise_count(both[i] ^ both[j]).sum(axis=1, dtype=np.int64) <= bits, i, j)
+            i, j = _where(sum(np.bitwise_count(word[i] ^ word[j]) for word in both) <= bits, i, j)
             i, j = i % len(codes), j % len(codes)
             found.append(np.stack([np.minimum(i, j), np.maximum(i, j)], axis=1))
     links = np.concatenate(found)
     return np.unique(links, axis=0) if len(links) else links
 
 
-def _keys(codes: UInt64[np.ndarray, "n 2"], band: int, bands: int) -> UInt64[np.ndarray, " n"]:
-    """One number for the bits of a band: every `bands`-th bit, since neighbouring bits of a picture say much the same."""
-    masks = [sum(1 << bit for bit in range(WORD_BITS) if (bit + WORD_BITS * word) % bands == band) for word in (0, 1)]
-    a, b = ((codes[:, word] & np.uint64(masks[word])) * _MIX[word] for word in (0, 1))
+def _keys(words: tuple[UInt64[np.ndarray, " n"], ...], bands: tuple[int, ...], of: int) -> UInt64[np.ndarray, " n"]:
+    """One number for the bits of some bands; a band is every `of`-th bit, since neighbouring bits of a picture say much the same."""
+    masks = [sum(1 << bit for bit in range(WORD_BITS) if (bit + WORD_BITS * word) % of in bands) for word in (0, 1)]
+    a, b = ((values & np.uint64(mask)) * factor for values, mask, factor in zip(words, masks, _MIX, strict=True))
     return a ^ (b >> np.uint64(29)) ^ (b << np.uint64(35))
 
 
 def _agreeing(keys: UInt64[np.ndarray, " n"]) -> Iterator[tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]]:
     """All pairs of equal keys, as rows of the first and of the second, those at one distance in the sorted order at a time."""
-    order = np.argsort(keys, kind="stable")
+    order = np.argsort(keys)
     keys = keys[order]
     at, shift = np.flatnonzero(keys[1:] == keys[:-1]), 1
     while len(at):
