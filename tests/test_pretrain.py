@@ -100,7 +100,7 @@ def test_every_variant_trains_and_publishes(workspace: Path, name: str) -> None:
         for column in ("view_a", "masked", "reconstruction", "view_b"):
             assert pictures[column].shape == (2, height, width, 3) and pictures[column].dtype == np.uint8
         assert pictures["keys"].tolist() == ["toy-000020", "toy-000023"]
-        assert "Held-out" in str(pictures["caption"]) and "true patch's" in str(pictures["caption"])
+        assert "Held-out" in str(pictures["caption"]) and "true patch's are put back" in str(pictures["caption"])
     whole, encoder = load_file(folder / "model.safetensors"), load_file(folder / "encoder.safetensors")
     assert all(torch.equal(whole[f"encoder.{key}"], tensor) for key, tensor in encoder.items())
     loaded, _ = checkpoint.load_encoder(folder)

@@ -20,10 +20,7 @@ there had been none.
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.util
 import platform
-import subprocess
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -36,7 +33,7 @@ from torch import Tensor
 
 from mimic import config, models
 from mimic.errors import BadInput
-from mimic.infra import progress
+from mimic.infra import progress, tracking
 from mimic.infra.storage import Workspace, file_digest, fingerprint, publish, write_json
 from mimic.training import augment, checkpoint, journal, reconstruct
 from mimic.training.batches import PairImages, batch_indices, read_manifest
@@ -65,12 +62,12 @@ def main(params: config.Params, root: Path, name: str) -> None:
     card = _card(name, recipe, run, model, precision) | {
         "manifest_digest": digest,
         "params_digest": fingerprint(*made_by[:2]),
-        "git_commit": _git_commit(root),
+        "git_commit": tracking.commit(root),
         "pairs": len(rows),
     }
     publish(functools.partial(_fill, model, card, _pictures(model, manifest, root, recipe, run), folder), workspace.model(name))
     checkpoint.remove_all(folder)  # published: running again means training again
-    _mirror(params, root, name)
+    tracking.mirror_pretrain(params.tracking, root, name)
 
 
 # ---------------------------------------------------------------------------- training
@@ -194,8 +191,9 @@ def _pictures(
 def _fill(
     model: models.Pretraining, card: dict[str, Any], pictures: tuple[dict[str, np.ndarray], str], unfinished: Path, folder: Path
 ) -> None:
-    checkpoint.write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", card)
-    checkpoint.write_weights(model.state_dict(), folder / "model.safetensors", card)
+    about = {key: value for key, value in card.items() if key != "git_commit"}  # equal weights are equal files at any commit
+    checkpoint.write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", about)
+    checkpoint.write_weights(model.state_dict(), folder / "model.safetensors", about)
     write_json(folder / "card.json", card)
     log = unfinished / "log.jsonl"
     journal.close(log, card["steps"])
@@ -241,19 +239,3 @@ def _timm(size: config.Model) -> dict[str, Any] | None:
         "fc_norm": False,
     }
     return {"name": "timm.models.VisionTransformer", "kwargs": kwargs}
-
-
-def _git_commit(root: Path) -> str | None:
-    """The commit of the workspace; None outside a repository."""
-    try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
-
-
-def _mirror(params: config.Params, root: Path, name: str) -> None:
-    if importlib.util.find_spec("mimic.infra.tracking") is None:
-        return
-    tracking = importlib.import_module("mimic.infra.tracking")
-    tracking.mirror_pretrain(params.tracking, root, name)

@@ -38,8 +38,8 @@ def caption(model: Pretraining, split: str) -> str:
     patches = model.encoder.grid[0] * model.encoder.grid[1]
     seen = "and all of view b" if model.views == 2 else "and nothing of view b"
     colours = (
-        "The model predicts each patch normalised by its own mean and deviation, so for display the true patch's are put back: "
-        "judge structure, not colour."
+        "It predicts each patch normalised by the patch's own mean and deviation; for display the true patch's are put back, "
+        "so the overall brightness is given and only the structure within a patch is the model's."
         if model.norm_pix
         else ""
     )
