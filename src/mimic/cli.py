@@ -152,6 +152,17 @@ def track(params: ParamsFile = DEFAULT_PARAMS) -> None:
     print(f"{summary.new} new, {summary.known} known; {summary.where}")
 
 
+@app.command(rich_help_panel="Help")
+def doctor(
+    params: AnyParamsFile = None, as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON")] = False
+) -> None:
+    """Say what works on this machine, with a remedy for what does not; fails only where the parameter file needs it."""
+    from mimic import doctor as stage
+
+    if not stage.main(config.load_here_or_packaged(params), params.parent if params else Path(), as_json=as_json):
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Entry point: bad input and a full disk are one line and a non-zero exit; a bug keeps its traceback."""
     try:

@@ -180,8 +180,11 @@ def _opened(path: Path) -> av.container.InputContainer:
     if not container.streams.video:
         container.close()
         raise Unreadable("no video stream")
-    # Shards run side by side, one a core: a decoder with threads of its own would only add memory.
-    container.streams.video[0].codec_context.thread_count = 1
+    decoder = container.streams.video[0].codec_context
+    if decoder is None:
+        container.close()
+        raise Unreadable("a video codec that is not known here")
+    decoder.thread_count = 1  # shards run side by side, one a core: a decoder with threads of its own would only add memory
     return container
 
 

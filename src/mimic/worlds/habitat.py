@@ -168,7 +168,7 @@ class Habitat:
         try:
             self._open(str(scene.resolve()))
         except HabitatDied as died:
-            self._refuse_if_none_opens()
+            self.refuse_if_none_opens()
             raise BadInput(f"{scene}: {died}") from None
         except HabitatFailed as failed:
             raise BadInput(f"{scene}: {failed}") from None
@@ -178,7 +178,7 @@ class Habitat:
         self._worker = Worker(self._command, self._timeout_s)
         self._ask("probe")
 
-    def _refuse_if_none_opens(self) -> None:
+    def refuse_if_none_opens(self) -> None:
         """Open the empty stage: where that kills habitat-sim too, no scene is to blame."""
         self._start()
         try:
@@ -247,6 +247,19 @@ def probe(command: Sequence[str], timeout_s: float) -> dict[str, str]:
         return worker.call("probe")[0]
     finally:
         worker.close()
+
+
+def open_nothing(command: Sequence[str], timeout_s: float, gpu_device_id: int) -> None:
+    """Open the empty stage, which needs all that rendering needs.
+
+    Raises:
+        BadInput, HabitatFailed: the command does not start, habitat_sim does not import, or it dies for want of a device.
+    """
+    engine = Habitat(command, timeout_s, gpu_device_id, None, (64, 64), 90.0, 1.5, 0.1)
+    try:
+        engine.refuse_if_none_opens()
+    finally:
+        engine.close()
 
 
 def quaternion(rotation: Rotation) -> Float64[np.ndarray, "4"]:

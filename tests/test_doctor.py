@@ -1,0 +1,70 @@
+"""mimic doctor: one line a thing, a remedy, and failure only where the parameters need what is missing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mimic import cli, config, doctor
+
+STAND_IN = Path(__file__).parent / "worlds" / "stand_in"
+
+
+@pytest.fixture
+def params(repository: Path) -> config.Params:
+    return config.load(repository / "params.yaml")
+
+
+def _with_habitat(params: config.Params, command: tuple[str, ...], gpu_device_id: int = -1, engine: str = "habitat") -> config.Params:
+    rooms = params.sources["rooms"].model_copy(update={"engine": engine})
+    habitat = config.Habitat(command=command, gpu_device_id=gpu_device_id, timeout_s=60)
+    return params.model_copy(update={"sources": {"rooms": rooms}, "habitat": habitat})
+
+
+def _found(params: config.Params, name: str) -> doctor.Finding:
+    return next(finding for finding in doctor.examine(params, Path()) if finding.name == name)
+
+
+def test_what_is_absent_fails_only_where_it_is_needed(params: config.Params) -> None:
+    absent = ("no-such-program",)
+    needed = _found(_with_habitat(params, absent), "habitat-sim")
+    assert needed.state == "missing" and "cannot start 'no-such-program'" in needed.found and needed.remedy
+    assert _found(_with_habitat(params, absent, engine="embree"), "habitat-sim").state == "note"
+    assert doctor.main(_with_habitat(params, absent), Path(), as_json=True) is False
+    slurm = params.model_copy(update={"cluster": params.cluster.model_copy(update={"executor": "slurm"})})
+    assert _found(slurm, "SLURM").state in ("ok", "missing")
+    assert _found(params, "SLURM").state in ("ok", "note")
+
+
+def test_habitat_is_asked_for_what_it_can_do(params: config.Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
+    assert _found(_with_habitat(params, (sys.executable,)), "habitat-sim").state == "ok"
+    dying = _found(_with_habitat(params, (sys.executable,), gpu_device_id=0), "habitat-sim")
+    assert dying.state == "missing" and "SIGABRT" in dying.found and "gpu_device_id: -1" in dying.remedy
+    monkeypatch.delenv("PYTHONPATH")
+    assert "No module named 'habitat_sim'" in _found(_with_habitat(params, (sys.executable,)), "habitat-sim").found
+
+
+def test_bad_versions_and_broken_checks_are_findings(params: config.Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cv2
+
+    monkeypatch.setattr(cv2, "__version__", "4.12.0")
+    assert _found(params, "OpenCV").state == "warning"
+    monkeypatch.setattr(doctor, "_disk", lambda root: 1 / 0)
+    assert "ZeroDivisionError" in _found(params, "disk").found
+    tracking = config.Tracking(uri="http://127.0.0.1:9", experiment_prefix="x")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert _found(params.model_copy(update={"tracking": tracking}), "MLflow").state == "warning"
+
+
+def test_the_command_prints_one_line_each(repository: Path) -> None:
+    command = ["doctor", "--params", str(repository / "params.yaml")]
+    plain, as_json = (CliRunner().invoke(cli.app, [*command, *more]) for more in ([], ["--json"]))
+    findings = json.loads(as_json.stdout)["findings"]
+    assert as_json.exit_code == plain.exit_code == 0
+    assert len(plain.stdout.splitlines()) == len(findings) >= 11
+    assert {"name", "state", "found", "remedy"} == set(findings[0])
