@@ -192,6 +192,47 @@ def test_damaged_files_are_counted_and_named_and_the_rest_is_mined(mined, copy):
     assert metrics["kept"] == json.loads((mined / "metrics/mine/phone.json").read_text())["kept"]
 
 
+# Python reads this first in every worker process: clip 1 kills it, as a decoder with a bug or a hunger for memory would.
+KILLER = """
+import os, sys
+if "--multiprocessing-fork" in sys.orig_argv:
+    from mimic.sources import miner
+    whole = miner.mine_clip
+    def mine_clip(source, clip, *rest):
+        {what}
+        yield from whole(source, clip, *rest)
+    miner.mine_clip = mine_clip
+"""
+
+
+def _run_killed(copy: Path, what: str) -> subprocess.CompletedProcess[str]:
+    (copy / "site").mkdir()
+    (copy / "site/sitecustomize.py").write_text(KILLER.format(what=what))
+    raw = (copy / "params.yaml").read_text()
+    (copy / "params.yaml").write_text(raw.replace("clips_per_shard: 1", "clips_per_shard: 3"))
+    env = os.environ | {"PYTHONPATH": str(copy / "site")}
+    return subprocess.run([MIMIC, "mine", "phone"], cwd=copy, capture_output=True, text=True, timeout=200, env=env)
+
+
+def test_a_clip_that_kills_its_worker_is_named_and_skipped_and_its_shard_is_mined(mined, copy):
+    done = _run_killed(copy, 'clip == "1.mp4" and os.kill(os.getpid(), 9)')
+    assert done.returncode == 0, done.stderr
+    assert "damaged: 1.mp4: skipped: worker processes died in it" in done.stderr
+    metrics = json.loads((copy / "metrics/mine/phone.json").read_text())
+    assert list(metrics["damaged"]) == ["1.mp4"] and metrics["clips"] == CLIPS and metrics["outcomes"]["unreadable"] == 1
+    keys = {}
+    for root in (mined, copy):
+        rows = (row for tar in shards.shards_in(root / "data/pairs/phone") for row in shards.rows(shards.twin(tar)))
+        keys[root] = [row["key"] for row in rows if row["clip"] != "1.mp4"]
+    assert keys[copy] == keys[mined] != []
+    assert not list(copy.glob("runs/**/*.trace"))
+
+
+def test_workers_that_die_anywhere_end_the_stage_in_one_line(copy):
+    done = _run_killed(copy, "clip == f'{len(os.listdir()) % 3}.mp4' and (open(f'{os.getpid()}', 'w'), os.kill(os.getpid(), 9))")
+    assert done.returncode == 2 and "a worker process died twice on shard-00000" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_what_is_wrong_is_one_line(copy):
     for command, message in (
         (("mine", "phones"), "mimic: params.yaml: no source named 'phones'; did you mean 'phone'?"),

@@ -6,8 +6,7 @@ import pytest
 from worker_items import work
 
 from mimic import config
-from mimic.errors import BadInput
-from mimic.infra.cluster import map_shards
+from mimic.infra.cluster import ShardsFailed, map_shards
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +27,14 @@ def test_results_come_in_the_order_of_the_items_and_a_dead_worker_is_given_anoth
     assert list(map_shards(work, items, cluster, _describe)) == [(number, 1) for number in range(6)]
 
 
-def test_a_worker_that_dies_twice_is_named(tmp_path, cluster):
-    with pytest.raises(BadInput, match=r"a worker process died twice on shard 1: killed, most likely for want of memory"):
-        list(map_shards(work, _items(tmp_path, "good", "dies", "good"), cluster, _describe))
+def test_a_worker_that_dies_twice_is_named_and_the_others_are_done(tmp_path, cluster):
+    results = map_shards(work, _items(tmp_path, "good", "dies", "good", "slow"), cluster, _describe)
+    done = []
+    with pytest.raises(ShardsFailed, match=r"a worker process died twice on shard 1: killed, most likely for want of memory") as caught:
+        for result in results:
+            done.append(result)
+    assert [number for number, _ in done] == [0, 2, 3]
+    assert list(caught.value.failed) == ["shard 1"]
 
 
 def test_an_error_in_a_worker_arrives_as_it_was(tmp_path, cluster):

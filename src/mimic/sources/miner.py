@@ -49,6 +49,12 @@ class Tally:
         self.damaged.update(other.damaged)
 
     def check(self, pairs: int) -> None:
+    def lose(self, clip: str, why: str) -> None:
+        """Count and name a clip that could not be mined (to its end): one candidate, UNREADABLE."""
+        self.candidates += 1
+        self.outcomes[Outcome.UNREADABLE] += 1
+        self.damaged[clip] = why
+
         """Counts must add up before anything is published; AssertionError names the sums otherwise."""
         total = sum(self.outcomes.values())
         if total != self.candidates or self.kept != pairs:
@@ -152,9 +158,7 @@ def mine_clip(source: Source, clip: str, rule: overlap.Rule, sharpness_min: floa
                 skip = group.skip_after_retry if retried else 0
                 yield pair
     except Unreadable as unreadable:
-        tally.candidates += 1
-        tally.outcomes[Outcome.UNREADABLE] += 1
-        tally.damaged[clip] = str(unreadable)
+        tally.lose(clip, str(unreadable))
 
 
 def resize(image: UInt8[np.ndarray, "height width 3"], size_px: int) -> UInt8[np.ndarray, "size size 3"]:

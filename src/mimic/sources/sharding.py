@@ -7,11 +7,13 @@ What a shard holds depends on its job alone, so any number of workers, killed at
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,12 +23,15 @@ import numpy as np
 
 import mimic
 from mimic import config, sources
+from mimic.errors import BadInput
 from mimic.geometry.overlap import Rule
 from mimic.infra import cluster, progress, shards, storage
 from mimic.sources import miner
 
 # What decides the outcome: images decoded by these, features and homographies found by these.
 DECIDING = ("opencv-python-headless", "numpy", "av", "pillow", "mimic")
+
+ATTEMPT = "attempt\n"  # separates attempts in a trace; clips are written as JSON
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Job:
     tar: Path
     params_digest: str
     habitat: config.Habitat | None  # of this machine: no part of the digest
+    killers: tuple[str, ...] = ()  # clips to skip, because worker processes died in them
 
 
 def jobs(
@@ -63,33 +69,63 @@ def jobs(
 
 
 def run(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> miner.Tally:
-    """Mine the jobs that are not done yet, and sum up all; one line a shard goes to the log."""
-    tally = miner.Tally()
-    missing = [job for job in todo if not shards.twin(job.tar).exists()]
+    """Mine the jobs that are not done yet, and sum up all; one line a shard goes to the log.
+
+    A clip in which worker processes die again and again is named and skipped, once all other shards are done.
+
+    Raises:
+        BadInput: worker processes die, and no clip is to blame.
+    """
     for job in todo:
-        if shards.twin(job.tar).exists():
-            tally.add(_summary(job))
-    clips = sum(len(job.clips) for job in missing)
-    results = cluster.map_shards(
-        mine_shard, missing, where, lambda job: f"{job.tar.stem} ({', '.join(job.clips[:3])})", log.parent / "slurm"
-    )
-    with log.open("a") as lines, contextlib.closing(results), progress.track(title, clips, "clips", log) as track:
-        for job, seconds in zip(missing, results, strict=True):
-            tally.add(_summary(job))
-            lines.write(json.dumps({"shard": job.tar.stem, "seconds": round(seconds, 3), **json.loads(_twin(job).read_text())}) + "\n")
-            lines.flush()
-            track.advance(len(job.clips), f"{tally.kept} pairs of {tally.candidates} candidates")
+        _trace(job).unlink(missing_ok=True)  # of earlier runs, whose workers may have been killed by anybody
+    while True:
+        try:
+            tally = _round(todo, where, title, log)
+            break
+        except cluster.ShardsFailed as failed:
+            todo = [_without_killers(job, failed) if _describe(job) in failed.failed else job for job in todo]
     for folder in {job.tar.parent for job in todo}:
         storage.sweep(folder)  # now that nobody writes there, not even jobs of a driver that was killed
     return tally
 
 
+def _round(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> miner.Tally:
+    tally = miner.Tally()
+    missing = {job.tar.name: job for job in todo if not shards.twin(job.tar).exists()}
+    for job in todo:
+        if job.tar.name not in missing:
+            tally.add(_summary(job))
+    clips = sum(len(job.clips) for job in missing.values())
+    results = cluster.map_shards(mine_shard, list(missing.values()), where, _describe, log.parent / "slurm")
+    with log.open("a") as lines, contextlib.closing(results), progress.track(title, clips, "clips", log) as track:
+        for name, seconds in results:
+            job = missing[name]
+            tally.add(_summary(job))
+            lines.write(json.dumps({"shard": job.tar.stem, "seconds": round(seconds, 3), **json.loads(_twin(job).read_text())}) + "\n")
+            lines.flush()
+            track.advance(len(job.clips), f"{tally.kept} pairs of {tally.candidates} candidates")
+    return tally
+
+
+def _without_killers(job: Job, failed: cluster.ShardsFailed) -> Job:
+    """The job without the clips in which a worker process died twice."""
+    if not _trace(job).exists():  # it was an exception, and those are no accidents
+        raise failed
+    attempts = _trace(job).read_text().split(ATTEMPT)[1:]
+    last = Counter(json.loads(attempt.splitlines()[-1]) for attempt in attempts if attempt.strip())
+    killers = tuple(clip for clip, deaths in last.items() if deaths > 1 and clip not in job.killers)
+    if not killers:  # it dies anywhere: too little memory for any clip
+        raise BadInput(failed.failed[_describe(job)].strip().splitlines()[-1])
+    return dataclasses.replace(job, killers=(*job.killers, *killers))
+
+
 def _describe(job: Job) -> str:
-    return f"{job.tar.stem} ({', '.join(job.clips[:3])})"
+    again = f", without {', '.join(job.killers)}" if job.killers else ""
+    return f"{job.tar.stem} ({', '.join(job.clips[:3])}{again})"
 
 
-def mine_shard(job: Job) -> float:
-    """Write one shard; seconds it took. Runs in a worker process."""
+def mine_shard(job: Job) -> tuple[str, float]:
+    """Write one shard; the tar's name and the seconds it took. Runs in a worker process."""
     started = time.monotonic()
     source = sources.open_source(job.source, job.section, job.root, job.mine.size_px, job.habitat)
     rule = rule_of(job.mine)
@@ -102,9 +138,14 @@ def mine_shard(job: Job) -> float:
         "params_digest": job.params_digest,
         "versions": json.dumps(versions(), sort_keys=True),
     }
-    with shards.writing(job.tar) as writer:
+    with shards.writing(job.tar) as writer, _tracing(job) as enter:
         for clip in job.clips:
             try:
+            if clip in job.killers:
+                tally.clips += 1
+                tally.lose(clip, "skipped: worker processes died in it, for want of memory or in a decoder")
+                continue
+            enter(clip)
                 for number, pair in enumerate(miner.mine_clip(source, clip, rule, job.section.sharpness_min, job.mine.seed, tally)):
                     key = f"{key_of(job.source, clip)}-{number:05}"
                     jpegs = (shards.encode_image(image, job.mine.jpeg_quality) for image in (pair.image_a, pair.image_b))
@@ -114,7 +155,24 @@ def mine_shard(job: Job) -> float:
                 raise
         tally.check(len(writer))
         storage.write_json(_twin(job), tally.summary())
-    return time.monotonic() - started
+    return job.tar.name, time.monotonic() - started
+
+
+@contextlib.contextmanager
+def _tracing(job: Job) -> Iterator[Callable[[str], None]]:
+    """Leaves the name of the clip that a process died in; a process that only fails takes its trace away."""
+    with _trace(job).open("a") as trace:
+
+        def enter(clip: str) -> None:
+            trace.write(json.dumps(clip) + "\n")
+            trace.flush()
+
+        trace.write(ATTEMPT)
+        trace.flush()
+        try:
+            yield enter
+        finally:
+            _trace(job).unlink(missing_ok=True)
 
 
 def report(title: str, tally: miner.Tally) -> None:
@@ -170,6 +228,10 @@ def _flat(matrix: np.ndarray | None) -> list[float] | None:
 
 
 def _twin(job: Job) -> Path:
+def _trace(job: Job) -> Path:
+    return job.tar.with_suffix(".trace")
+
+
     return job.tar.with_suffix(".json")
 
 

@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from typing import TypeVar
 
-from mimic.errors import BadInput
+from mimic.infra.cluster.failures import ShardsFailed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,11 +31,12 @@ def map_local(
     when this process is killed), no worker stays behind.
 
     Raises:
-        BadInput: a worker died twice on the same item.
+        ShardsFailed: a worker died twice on the same item; all others are done.
     """
     workers = min(workers or available_cores(), len(items))
     queue = iter(enumerate(items))
     finished: dict[int, Result] = {}
+    failed: dict[int, str] = {}
     running: dict[Future[Result], tuple[int, int, _Worker]] = {}
     team: list[_Worker] = []
     try:
@@ -49,16 +50,19 @@ def map_local(
                 try:
                     finished[index] = future.result()
                 except BrokenProcessPool:
-                    if tries == TRIES:
-                        raise _died(describe(items[index])) from None
                     worker.restart()
-                    running[worker.run(function, items[index])] = (index, tries + 1, worker)
-                    continue
+                    if tries < TRIES:
+                        running[worker.run(function, items[index])] = (index, tries + 1, worker)
+                        continue
+                    failed[index] = _died(describe(items[index]))
                 for following, item in _take(queue, 1):
                     running[worker.run(function, item)] = (following, 1, worker)
-            while emitted in finished:
-                yield finished.pop(emitted)
+            while emitted in finished or emitted in failed:
+                if emitted in finished:
+                    yield finished.pop(emitted)
                 emitted += 1
+        if failed:
+            raise ShardsFailed({describe(items[index]): why for index, why in sorted(failed.items())})
     finally:
         for worker in team:
             worker.kill()
@@ -117,8 +121,8 @@ def _take(queue: Iterator[Item], count: int) -> Iterator[Item]:
             yield next(queue)
 
 
-def _died(what: str) -> BadInput:
-    return BadInput(
+def _died(what: str) -> str:
+    return (
         f"a worker process died twice on {what}: killed, most likely for want of memory, or crashed in a decoder;"
-        " lower cluster.workers, or take that clip out, and run again (what is finished is kept)"
+        " lower cluster.workers, and run again (what is finished is kept)"
     )

@@ -34,8 +34,9 @@ def map_shards(
             the executor.
 
     Raises:
-        BadInput: a worker process died twice on the same item (local); sbatch refuses, or SLURM does not answer while jobs may be alive.
-        ShardsFailed: items failed for good and all others are done; each is named, with its traceback (SLURM).
+        BadInput: sbatch refuses, or SLURM does not answer while jobs may be alive.
+        ShardsFailed: items failed for good and all others are done; each is named, with its traceback. Locally these are items on which
+            a worker process died twice; an exception in the function is raised at once.
     """
     if cluster.executor == "local" or folder is None:
         return map_local(function, items, cluster.workers, describe)
