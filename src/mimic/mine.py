@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mimic import config
 from mimic.infra import shards, storage
-from mimic.sources import sharding
+from mimic.sources import privacy, sharding
 from mimic.sources.base import INVENTORY
 
 
@@ -26,6 +26,7 @@ def main(params: config.Params, root: Path, name: str) -> None:
     fingerprint = storage.fingerprint(
         params.mine.model_dump(),
         section.model_dump(),
+        privacy.model_digest(params.mine.privacy, root),
         storage.file_digest(space.inventory(name)),
         sharding.versions(),
         sharding.code_digest(),

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from mimic.config.base import Count, Fraction, Positive, Section
+
+
+class Privacy(Section):
+    """What is taken out of pictures before anything is written (docs/datasets.md)."""
+
+    blur_faces: bool
+    face_model: Path | None  # OpenCV's YuNet detector, face_detection_yunet_*.onnx, relative to the workspace
+    face_score_min: Fraction
+    face_margin: Annotated[float, Field(ge=0)]  # blurred around a face, as a share of its size
+    nsfw_command: tuple[str, ...] | None  # a program that scores pictures (sources/privacy.py); null = off
+    nsfw_score_max: Fraction  # pairs with a picture above are WITHHELD
+
+    @model_validator(mode="after")
+    def _model_is_named(self) -> Privacy:
+        if self.blur_faces and self.face_model is None:
+            raise ValueError("blur_faces is on, but face_model names no detector; without one no face can be blurred")
+        return self
 
 
 class Mine(Section):
@@ -27,6 +45,7 @@ class Mine(Section):
     area_ratio_max: Annotated[float, Field(ge=1)]  # symmetric mode: largest change of area a homography may make
     clips_per_shard: Positive
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+    privacy: Privacy
 
     @model_validator(mode="after")
     def _consistent(self) -> Mine:

@@ -30,6 +30,7 @@ class Outcome(StrEnum):
     TOO_DIFFERENT = "too_different"
     TOO_SIMILAR = "too_similar"
     UNREADABLE = "unreadable"
+    WITHHELD = "withheld"  # would be kept, but a picture of it may not be written; given by the miner
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from mimic.geometry.patches import patch_count
 from mimic.sources.base import Group, Source, Unreadable, View
 
 HISTOGRAM_BINS = 20
+Guard = Callable[[np.ndarray], np.ndarray | None]
 
 
 @dataclass
@@ -134,8 +135,11 @@ class Eyes:
         return Seen(view.key, image, features.extract(image), None)
 
 
-def mine_clip(source: Source, clip: str, rule: overlap.Rule, sharpness_min: float, seed: int, tally: Tally) -> Iterator[Pair]:
+def mine_clip(source: Source, clip: str, rule: overlap.Rule, sharpness_min: float, seed: int, tally: Tally, guard: Guard | None = None
+) -> Iterator[Pair]:
     """Kept pairs of a clip, in order; the tally is complete when the iterator is exhausted.
+
+    `guard` is given each picture of a kept pair, and returns the one to write, or None to withhold the pair.
 
     What is drawn depends on the seed and the clip's name alone, so order and number of workers cannot matter.
     """
@@ -154,6 +158,8 @@ def mine_clip(source: Source, clip: str, rule: overlap.Rule, sharpness_min: floa
             else:
                 eyes.attend(group)
                 pair, retried = _mine_group(group, eyes, rule, votes, tally)
+            if pair is not None and guard is not None:
+                pair = _guarded(pair, guard, tally)
             if pair is not None:
                 skip = group.skip_after_retry if retried else 0
                 yield pair
@@ -189,6 +195,15 @@ def _mine_group(group: Group, eyes: Eyes, rule: overlap.Rule, votes: np.random.G
     image_a, image_b = eyes.see(a).image, eyes.see(b).image
     assert image_a is not None and image_b is not None
     return Pair(a, b, image_a, image_b, found[best]), retried
+
+
+def _guarded(pair: Pair, guard: Guard, tally: Tally) -> Pair | None:
+    image_a, image_b = guard(pair.image_a), guard(pair.image_b)
+    if image_a is None or image_b is None:
+        tally.outcomes[Outcome.KEPT] -= 1
+        tally.outcomes[Outcome.WITHHELD] += 1
+        return None
+    return dataclasses.replace(pair, image_a=image_a, image_b=image_b)
 
 
 def _take(group: Group, rule: overlap.Rule, votes: np.random.Generator, tally: Tally) -> Pair | None:

@@ -26,7 +26,7 @@ from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Rule
 from mimic.infra import cluster, progress, shards, storage
-from mimic.sources import miner
+from mimic.sources import miner, privacy
 
 # What decides the outcome: images decoded by these, features and homographies found by these.
 DECIDING = ("opencv-python-headless", "numpy", "av", "pillow", "mimic")
@@ -129,6 +129,7 @@ def mine_shard(job: Job) -> tuple[str, float]:
     started = time.monotonic()
     source = sources.open_source(job.source, job.section, job.root, job.mine.size_px, job.habitat)
     rule = rule_of(job.mine)
+    guard = privacy.open_guard(job.mine.privacy, job.root)
     tally = miner.Tally()
     constant = {
         "source": job.source,
@@ -146,7 +147,7 @@ def mine_shard(job: Job) -> tuple[str, float]:
                 tally.lose(clip, "skipped: worker processes died in it, for want of memory or in a decoder")
                 continue
             enter(clip)
-                for number, pair in enumerate(miner.mine_clip(source, clip, rule, job.section.sharpness_min, job.mine.seed, tally)):
+                for number, pair in enumerate(miner.mine_clip(source, clip, rule, job.section.sharpness_min, job.mine.seed, tally, guard)):
                     key = f"{key_of(job.source, clip)}-{number:05}"
                     jpegs = (shards.encode_image(image, job.mine.jpeg_quality) for image in (pair.image_a, pair.image_b))
                     writer.add({"key": key, "clip": clip, **_found(pair), **constant}, *jpegs)
