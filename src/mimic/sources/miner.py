@@ -49,13 +49,13 @@ class Tally:
         self.overlaps.update(other.overlaps)
         self.damaged.update(other.damaged)
 
-    def check(self, pairs: int) -> None:
     def lose(self, clip: str, why: str) -> None:
         """Count and name a clip that could not be mined (to its end): one candidate, UNREADABLE."""
         self.candidates += 1
         self.outcomes[Outcome.UNREADABLE] += 1
         self.damaged[clip] = why
 
+    def check(self, pairs: int) -> None:
         """Counts must add up before anything is published; AssertionError names the sums otherwise."""
         total = sum(self.outcomes.values())
         if total != self.candidates or self.kept != pairs:
@@ -135,7 +135,8 @@ class Eyes:
         return Seen(view.key, image, features.extract(image), None)
 
 
-def mine_clip(source: Source, clip: str, rule: overlap.Rule, sharpness_min: float, seed: int, tally: Tally, guard: Guard | None = None
+def mine_clip(
+    source: Source, clip: str, rule: overlap.Rule, sharpness_min: float, seed: int, tally: Tally, guard: Guard | None = None
 ) -> Iterator[Pair]:
     """Kept pairs of a clip, in order; the tally is complete when the iterator is exhausted.
 

@@ -141,12 +141,12 @@ def mine_shard(job: Job) -> tuple[str, float]:
     }
     with shards.writing(job.tar) as writer, _tracing(job) as enter:
         for clip in job.clips:
-            try:
             if clip in job.killers:
                 tally.clips += 1
                 tally.lose(clip, "skipped: worker processes died in it, for want of memory or in a decoder")
                 continue
             enter(clip)
+            try:
                 for number, pair in enumerate(miner.mine_clip(source, clip, rule, job.section.sharpness_min, job.mine.seed, tally, guard)):
                     key = f"{key_of(job.source, clip)}-{number:05}"
                     jpegs = (shards.encode_image(image, job.mine.jpeg_quality) for image in (pair.image_a, pair.image_b))
@@ -228,11 +228,11 @@ def _flat(matrix: np.ndarray | None) -> list[float] | None:
     return None if matrix is None else matrix.astype(np.float64).ravel().tolist()
 
 
-def _twin(job: Job) -> Path:
 def _trace(job: Job) -> Path:
     return job.tar.with_suffix(".trace")
 
 
+def _twin(job: Job) -> Path:
     return job.tar.with_suffix(".json")
 
 
