@@ -14,6 +14,7 @@ from mimic.config.params import Params
 from mimic.config.reading import load, load_here_or_packaged, packaged, pick
 from mimic.config.sources import (
     CO3D,
+    Covisible,
     Crops,
     Demon,
     Images,
@@ -22,6 +23,7 @@ from mimic.config.sources import (
     Released,
     ScanNet,
     Scans,
+    SceneBase,
     Scenes,
     SceneWalk,
     Source,

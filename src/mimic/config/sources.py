@@ -114,21 +114,42 @@ class Crops(SourceBase):
     images: Path  # what the paths in the list are relative to; itself relative to root
 
 
-class SceneWalk(SourceBase):
-    """Textured .glb scenes that an agent walks through (MIMIC, section 3 and appendix A)."""
+class SceneBase(SourceBase):
+    """Textured .glb scenes, and how they are rendered."""
 
     engine: Literal["embree", "habitat"]  # embree: embedded, nothing to install; habitat: habitat-sim, started as `habitat.command`
     up: Literal["y", "z", "auto"]  # auto: z, Habitat's rule for bare .glb, unless a stage_config.json beside it says otherwise
     positions: Positive  # tries per scene
-    headings: Positive  # views per position, equally spaced over 360 degrees
-    render_px: Positive  # rendered square; the centre mine.size_px of it is kept
+    render_px: Positive  # rendered square
     hfov_deg: Annotated[float, Field(gt=0, lt=180)]
-    height_m: tuple[float, float]  # camera height, drawn once per scene
-    step_m: tuple[float, float]  # length of each of the two steps
-    turn_deg: Annotated[float, Field(gt=0)]  # turns are multiples of it
+    height_m: tuple[float, float]  # camera height
     island_radius_min_m: float  # smaller walkable islands (table tops) are skipped
     texture_max_px: Positive  # embree
     lod_bias: float  # embree: mip level offset; negative is sharper
+
+
+class SceneWalk(SceneBase):
+    """Scenes that an agent walks through (MIMIC, section 3 and appendix A): height drawn once per scene, the centre of views is kept."""
+
+    headings: Positive  # views per position, equally spaced over 360 degrees
+    step_m: tuple[float, float]  # length of each of the two steps
+    turn_deg: Annotated[float, Field(gt=0)]  # turns are multiples of it
+
+
+class Covisible(SceneBase):
+    """Multiview-Habitat: random views of a scene that see much the same (CroCo, section 3); height and jitter drawn for every view."""
+
+    reader: Literal["covisible"]
+    layout: Literal["scenes", "hm3d", "gibson", "matterport"]  # which files are scenes: as the reader of that name finds them
+    tries: Positive  # second views tried per position
+    steps: Positive  # of the random walk to the second view
+    step_sigma_m: Annotated[float, Field(gt=0)]  # of each coordinate of a step
+    jitter_deg: tuple[float, float, float]  # pan, tilt, roll: at most so much to either side
+    valid_depth_min: Fraction  # of the pixels of each view
+    overlap_min: Fraction  # of the 3-D points of either view, those that the other has as well
+    point_distance_m: Annotated[float, Field(gt=0)]  # points nearer than this are the same
+    patches: Positive  # per side of a view, for correspondences: mine.size_px / mine.patch_px
+    depth_tolerance: Fraction  # a pixel is seen by the other view where the depths agree within this share
 
 
 class Scenes(SceneWalk):
@@ -144,6 +165,6 @@ class Scans(SceneWalk):
 
 
 Source = Annotated[
-    Videos | Images | Demon | ScanNet | PhoneVideos | Mannequin | CO3D | StreetView | Released | Crops | Scenes | Scans,
+    Videos | Images | Demon | ScanNet | PhoneVideos | Mannequin | CO3D | StreetView | Released | Crops | Scenes | Scans | Covisible,
     Field(discriminator="reader"),
 ]

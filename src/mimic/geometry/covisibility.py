@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int16
+from scipy.spatial import cKDTree
+
+from mimic.geometry import patches
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,3 +108,54 @@ def covisibility(
     points_a = np.column_stack([x.ravel(), y.ravel()]).astype(np.float64)
     seen = look(points_a, depth_a_m, depth_b_m, intrinsics_a, intrinsics_b, world_from_a, world_from_b, tolerance)
     return float(seen.visible.sum() / max(int(seen.known.sum()), 1))
+
+
+def cloud(
+    depth_m: Float[np.ndarray, "height width"], intrinsics: Float[np.ndarray, "3 3"], world_from_camera: Float[np.ndarray, "4 4"]
+) -> Float64[np.ndarray, "n 3"]:
+    """The points of the world that the pixels of known depth show."""
+    height, width = depth_m.shape
+    y, x = (axis.ravel() for axis in np.mgrid[0:height, 0:width])
+    depth = np.asarray(depth_m, np.float64).ravel()
+    known = np.isfinite(depth) & (depth > 0)
+    rays = np.column_stack([x, y, np.ones(len(x))])[known] @ np.linalg.inv(intrinsics).T
+    return (rays * depth[known, None]) @ world_from_camera[:3, :3].T + world_from_camera[:3, 3]
+
+
+def cloud_overlap(points_a: Float[np.ndarray, "n 3"], points_b: Float[np.ndarray, "m 3"], distance_m: float, stride: int) -> float:
+    """Share of the points of each cloud that have a point of the other nearer than distance_m; the smaller of the two (CroCo).
+
+    Every stride-th point is asked for.
+    """
+    if not len(points_a) or not len(points_b):
+        return 0.0
+    shares = []
+    for points, others in ((points_a, points_b), (points_b, points_a)):
+        nearest, _ = cKDTree(others, balanced_tree=False).query(points[::stride], distance_upper_bound=distance_m)
+        shares.append(float(np.isfinite(nearest).mean()))
+    return min(shares)
+
+
+def patch_map(
+    depth_a_m: Float[np.ndarray, "size size"],
+    depth_b_m: Float[np.ndarray, "size size"],
+    intrinsics: Float[np.ndarray, "3 3"],
+    world_from_a: Float[np.ndarray, "4 4"],
+    world_from_b: Float[np.ndarray, "4 4"],
+    side: int,
+    tolerance: float,
+) -> Int16[np.ndarray, " patches"]:
+    """Patch of b for each of a's side x side patches, one to one, -1 = none: all pixels vote, 'not seen by b' is a candidate like any."""
+    size = len(depth_a_m)
+    y, x = (axis.ravel() for axis in np.mgrid[0:size, 0:size])
+    pixels = np.column_stack([x, y]).astype(np.float64)
+    seen = look(pixels, depth_a_m, depth_b_m, intrinsics, intrinsics, world_from_a, world_from_b, tolerance)
+    count = side * side
+    target = np.full(len(pixels), count)
+    place = np.clip(np.floor((seen.points_b[seen.visible] + 0.5) * side / size).astype(int), 0, side - 1)
+    target[seen.visible] = place[:, 1] * side + place[:, 0]
+    patch = (y * side // size) * side + x * side // size
+    counts = np.bincount(patch * (count + 1) + target, minlength=count * (count + 1)).reshape(count, count + 1)
+    winner = counts.argmax(axis=1)
+    targets = np.where(winner == count, patches.NONE, winner).astype(np.int16)
+    return patches.keep_most_voted(targets, counts[np.arange(count), winner].astype(np.int64))

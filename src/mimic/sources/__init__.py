@@ -33,6 +33,10 @@ def open_source(name: str, section: config.Source, root: Path, size_px: int, hab
             from mimic.sources.scenes import SceneSource
 
             return SceneSource(name, section, folder, size_px, habitat)
+        case config.Covisible():
+            from mimic.sources.covisible import CovisibleSource
+
+            return CovisibleSource(name, section, folder, size_px, habitat)
         case config.Scans(reader="hm3d"):
             from mimic.sources.hm3d import HM3DSource
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 
@@ -34,7 +35,7 @@ class SceneSource:
         habitat: how habitat-sim is started; needed by sections that ask for it.
     """
 
-    def __init__(self, name: str, section: config.SceneWalk, root: Path, size_px: int, habitat: config.Habitat | None = None) -> None:
+    def __init__(self, name: str, section: config.SceneBase, root: Path, size_px: int, habitat: config.Habitat | None = None) -> None:
         if size_px > section.render_px:
             raise BadInput(f"sources.{name}.render_px: {section.render_px} is less than mine.size_px {size_px}, which is cut out of it")
         self.name = name
@@ -71,18 +72,12 @@ class SceneSource:
             Unreadable: the scene cannot be read, or has no walkable floor that is large enough.
         """
         section = self._section
+        assert isinstance(section, config.SceneWalk)
         height_m = float(rng.uniform(*section.height_m))
         seeds = rng.integers(0, 2**63, section.positions)
         walk = Walk(section.headings, section.turn_deg, section.step_m, section.island_radius_min_m)
-        engine = open_engine(section, self._habitat)
-        try:
-            try:
-                engine.load(self.root / clip)
-            except BadInput as problem:
-                raise Unreadable(str(problem)) from None
+        with open_scene(section, self._habitat, self.root / clip) as engine:
             yield from self._walked(engine, walk, seeds, height_m)
-        finally:
-            engine.close()
 
     def _walked(self, engine: Engine, walk: Walk, seeds: np.ndarray, height_m: float) -> Iterator[Group]:
         for position, seed in enumerate(seeds):
@@ -116,7 +111,21 @@ class SceneSource:
         return read
 
 
-def open_engine(section: config.SceneWalk, habitat: config.Habitat | None = None) -> Engine:
+@contextmanager
+def open_scene(section: config.SceneBase, habitat: config.Habitat | None, scene: Path) -> Iterator[Engine]:
+    """The engine that a source asks for, with a scene; Unreadable when it cannot be read."""
+    engine = open_engine(section, habitat)
+    try:
+        try:
+            engine.load(scene)
+        except BadInput as problem:
+            raise Unreadable(str(problem)) from None
+        yield engine
+    finally:
+        engine.close()
+
+
+def open_engine(section: config.SceneBase, habitat: config.Habitat | None = None) -> Engine:
     """The engine that a source asks for."""
     match section.engine:
         case "embree":
