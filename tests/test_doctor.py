@@ -49,6 +49,13 @@ def test_habitat_is_asked_for_what_it_can_do(params: config.Params, monkeypatch:
     assert "No module named 'habitat_sim'" in _found(_with_habitat(params, (sys.executable,)), "habitat-sim").found
 
 
+def test_blurring_without_a_model_is_found(params: config.Params, tmp_path: Path) -> None:
+    privacy = params.mine.privacy.model_copy(update={"blur_faces": True, "face_model": tmp_path / "gone.onnx"})
+    finding = _found(params.model_copy(update={"mine": params.mine.model_copy(update={"privacy": privacy})}), "faces")
+    assert finding.state == "missing" and "gone.onnx" in finding.found
+    assert _found(params, "faces").state == "note"
+
+
 def test_bad_versions_and_broken_checks_are_findings(params: config.Params, monkeypatch: pytest.MonkeyPatch) -> None:
     import cv2
 

@@ -65,6 +65,7 @@ def examine(params: config.Params, root: Path) -> Iterator[Finding]:
         ("embreex", lambda: _package("embreex", "engine: embree", "embree" in engines, "no wheel for this processor? use engine: habitat")),
         ("PyAV", lambda: _av(videos)),
         ("habitat-sim", lambda: _habitat(params.habitat, "habitat" in engines)),
+        ("faces", lambda: _faces(params.mine.privacy, root)),
         ("SLURM", lambda: _slurm(params.cluster.executor == "slurm")),
         ("MLflow", lambda: _mlflow(params.tracking)),
         ("Prefect", lambda: _package("prefect", "flows/", False, "pip install -e . brings it")),
@@ -152,6 +153,18 @@ def _habitat(section: config.Habitat, needed: bool) -> Finding:
             "habitat-sim", absent, f"{versions}, but it renders nothing: {_short(error)}", "try habitat.gpu_device_id: -1 (docs/scenes.md)"
         )
     return Finding("habitat-sim", "ok", f"{versions}, renders with gpu_device_id {section.gpu_device_id}")
+
+
+def _faces(section: config.Privacy, root: Path) -> Finding:
+    from mimic.sources import privacy
+
+    if not section.blur_faces:
+        return Finding("faces", "note", "not blurred (mine.privacy.blur_faces)")
+    try:
+        privacy.open_guard(section.model_copy(update={"nsfw_command": None}), root)
+    except BadInput as error:
+        return Finding("faces", "missing", _short(error))
+    return Finding("faces", "ok", f"blurred; {section.face_model} opens")
 
 
 def _slurm(needed: bool) -> Finding:

@@ -1,0 +1,64 @@
+"""Scenes mined through habitat-sim's worker, driven by its stand-in."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from truth import BASE
+
+from mimic import config, sources
+from mimic.errors import BadInput
+from mimic.sources.base import Unreadable
+from mimic.worlds.base import EngineFailed
+
+STAND_IN = Path(__file__).parents[1] / "worlds" / "stand_in"
+
+
+@pytest.fixture
+def section(repository, real_data, tmp_path, monkeypatch) -> config.Scenes:
+    monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
+    scene = tmp_path / "scenes/room.glb"
+    scene.parent.mkdir()
+    shutil.copy(real_data / "scenes3d/simple_room.glb", scene)
+    walk = config.load(repository / "params.yaml").sources["rooms"].model_dump()
+    return config.Scenes.model_validate(
+        {**walk, **BASE, "root": scene.parent, "engine": "habitat", "positions": 1, "island_radius_min_m": 1.0}
+    )
+
+
+def _open(section: config.Scenes, gpu_device_id: int = -1, timeout_s: float = 60.0) -> sources.Source:
+    habitat = config.Habitat(command=(sys.executable,), gpu_device_id=gpu_device_id, timeout_s=timeout_s)
+    return sources.open_source("rooms", section, Path(), 224, habitat)
+
+
+def test_rings_are_rendered_over_the_pipe_with_poses(section):
+    source = _open(section)
+    for group in source.groups("room.glb", np.random.default_rng(0)):
+        assert len(group.views) == 24 and len(group.pairs) == 8 * 16
+        image = group.views[0].read()
+        assert image.shape == (224, 224, 3) and image.std() > 0
+        assert group.views[0].pose is not None and group.views[0].pose.shape == (4, 4)
+        break
+    else:
+        pytest.fail("no group")
+
+
+def test_a_machine_that_renders_nothing_stops_the_mining(section):
+    with pytest.raises(EngineFailed, match="SIGABRT"):
+        list(_open(section, gpu_device_id=0).groups("room.glb", np.random.default_rng(0)))
+
+
+def test_a_scene_that_habitat_cannot_open_is_counted(section):
+    shutil.copy(section.root / "room.glb", section.root / "slow.glb")  # the stand-in hangs in scenes of this name
+    with pytest.raises(Unreadable, match=r"slow\.glb: .*took longer than 3 s"):
+        list(_open(section, timeout_s=3.0).groups("slow.glb", np.random.default_rng(0)))
+
+
+def test_without_the_section_it_is_one_line(section):
+    source = sources.open_source("rooms", section, Path(), 224, None)
+    with pytest.raises(BadInput, match="needs the section `habitat`"):
+        list(source.groups("room.glb", np.random.default_rng(0)))
