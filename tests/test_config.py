@@ -84,3 +84,12 @@ def test_missing_or_broken_file_is_one_line(tmp_path: Path) -> None:
 def test_pick_suggests_the_nearest_name() -> None:
     with pytest.raises(BadInput, match="did you mean 'phone'"):
         config.pick({"phone": 1, "rooms": 2}, "phones", "source")
+
+
+def test_the_paper_profile_has_the_published_counts(repository: Path) -> None:
+    datasets = config.load(repository / "profiles/paper.yaml").datasets
+    assert {name: sum(count or 0 for count in dataset.sources.values()) for name, dataset in datasets.items()} == {
+        "mimic-1m": 1_316_202,  # the paper states 1,316,199
+        "mimic-3m": 3_161_333,  # the paper states 3,163,333
+        "mv-habitat": 1_785_209,
+    }

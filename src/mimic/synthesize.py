@@ -53,9 +53,11 @@ def main(params: config.Params, root: Path, kind: str) -> None:
     """Write data/raw/<kind>; an older one is replaced once the new one is whole.
 
     Raises:
-        BadInput: kind is none of rooms, phone, frames, nyu.
+        BadInput: the parameters have no such kind, or none at all.
     """
     section = params.synthesize
+    if isinstance(section, config.NothingToSynthesize):
+        raise BadInput("params.yaml: synthesize is empty: these parameters are for real data, and nothing is generated")
     match kind:
         case "rooms":
             fill = _each(params, kind, section.rooms, section.rooms.scenes, _room)
@@ -64,7 +66,7 @@ def main(params: config.Params, root: Path, kind: str) -> None:
         case "frames":
             fill = _each(params, kind, section.frames, section.frames.folders, _frame_folder)
         case "nyu":
-            fill = _depth_set(params)
+            fill = _depth_set(params, section.nyu)
         case _:
             raise BadInput(f"synthesize: no kind named {kind!r}; known: rooms, phone, frames, nyu")
     storage.publish(fill, storage.Workspace(root).resolve(Path("data/raw") / kind))
@@ -136,9 +138,8 @@ def _images(engine: Embree, cameras: list[Camera], size_px: tuple[int, int], hfo
         yield engine.render(camera.position, camera.rotation, size_px, hfov_deg).rgb
 
 
-def _depth_set(params: config.Params) -> Callable[[Path], None]:
+def _depth_set(params: config.Params, section: config.LabelledDepth) -> Callable[[Path], None]:
     """The labelled set. Scenes are split between training and test; images of both alternate in the file, as in the real one."""
-    section = params.synthesize.nyu
     count = section.train + section.test
     owner = _owners(section)
 

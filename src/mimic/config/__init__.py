@@ -31,5 +31,5 @@ from mimic.config.sources import (
     StreetView,
     Videos,
 )
-from mimic.config.synthesize import Flat, Frames, LabelledDepth, Phone, Rooms, Synthesize
+from mimic.config.synthesize import Flat, Frames, LabelledDepth, NothingToSynthesize, Phone, Rooms, Synthesize
 from mimic.config.training import Augment, Model, Recipe, Run

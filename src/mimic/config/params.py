@@ -11,7 +11,7 @@ from mimic.config.evaluation import CorrespondenceTask, Report, Table, Task
 from mimic.config.machines import Cluster, Habitat, Tracking
 from mimic.config.mining import Dataset, Mine
 from mimic.config.sources import Source
-from mimic.config.synthesize import Synthesize
+from mimic.config.synthesize import NothingToSynthesize, Synthesize
 from mimic.config.training import Recipe, Run
 
 
@@ -19,7 +19,7 @@ class Params(Section):
     """params.yaml, whole."""
 
     sources: dict[str, Source]
-    synthesize: Synthesize
+    synthesize: Synthesize | NothingToSynthesize
     mine: Mine
     datasets: dict[str, Dataset]
     pretrain: dict[str, Recipe]

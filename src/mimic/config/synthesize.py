@@ -68,3 +68,7 @@ class Synthesize(Section):
     phone: Phone
     frames: Frames
     nyu: LabelledDepth
+
+
+class NothingToSynthesize(Section):
+    """`synthesize: {}`: all raw data is real."""
