@@ -26,6 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -45,6 +46,7 @@ HOW_NOT_WHAT = {"log_every", "save_every", "keep", "workers", "samples"}  # do n
 
 def main(params: config.Params, root: Path, name: str) -> None:
     """Pretrain run `name` of params.yaml and publish models/<name>/."""
+    cv2.setNumThreads(1)  # the decoding threads are many enough
     run = config.pick(params.runs, name, "run")
     recipe = params.pretrain[run.recipe]
     workspace = Workspace(root)
