@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores: threads of their own would only get in each other's way
@@ -14,6 +15,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores: threads of
         os.environ.setdefault(name, "1")
 
 install_import_hook(["mimic.geometry", "mimic.models", "mimic.tasks.metrics"], "beartype.beartype")
+
+# Generated cases are the same on every machine; look for new ones with --hypothesis-profile=default.
+settings.register_profile("repeatable", derandomize=True, database=None)
+settings.load_profile("repeatable")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("MIMIC_TEST_DATA", REPOSITORY.parent / "shared" / "data"))

@@ -83,7 +83,10 @@ def test_known_homographies(corners, shift):
     assert_consistent(found)
     assert_transposed(found, back)
     if true_overlap(truth) > 0.4:
-        assert found.overlap == pytest.approx(true_overlap(truth), abs=0.02)
+        # the estimate is good to a pixel, and near half a patch a pixel decides whole rows of patches
+        shifts = (np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]]) for x in (-1, 0, 1) for y in (-1, 0, 1))
+        nearby = [true_overlap(shift @ truth) for shift in shifts]
+        assert min(nearby) - 0.02 <= found.overlap <= max(nearby) + 0.02
 
 
 @pytest.mark.parametrize("seed", range(3))

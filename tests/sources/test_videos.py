@@ -36,7 +36,8 @@ def test_frames_are_taken_by_the_clock(tmp_path):
 
 def test_groups_pair_each_frame_with_the_next_and_retry_with_the_one_after(tmp_path, params):
     footage.video(tmp_path / "a.mp4", footage.pan(0, 8, 8), fps=2)
-    source = sources.open_source("phone", footage.videos_section(params, tmp_path), Path(), 224)
+    section = footage.videos_section(params, tmp_path, spacing_s=1.0, retry_spacing_s=2.0)
+    source = sources.open_source("phone", section, Path(), 224)
     groups = list(source.groups("a.mp4", RNG))
     assert [[view.key for view in group.views] for group in groups] == [
         ["0.000", "1.000", "2.000"],
@@ -70,7 +71,7 @@ def test_captions_are_cut_off_below(tmp_path, params):
 
 def test_a_retry_between_frames_is_refused(tmp_path, params):
     with pytest.raises(BadInput, match=r"retry_spacing_s: 1.5 is no multiple"):
-        sources.open_source("phone", footage.videos_section(params, tmp_path, retry_spacing_s=1.5), Path(), 224)
+        sources.open_source("phone", footage.videos_section(params, tmp_path, spacing_s=1.0, retry_spacing_s=1.5), Path(), 224)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
