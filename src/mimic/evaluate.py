@@ -6,7 +6,6 @@ size, versions. It holds no times and no paths of this machine, so an equal eval
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -17,6 +16,7 @@ import cv2
 
 from mimic import config
 from mimic.errors import BadInput
+from mimic.infra import tracking
 from mimic.infra.storage import Workspace, file_digest, fingerprint, publish, write_json
 from mimic.tasks import measure
 from mimic.tasks.base import Picture, Result
@@ -46,7 +46,7 @@ def main(params: config.Params, root: Path, run: str, task: str) -> None:
     publish(lambda out: _write_pictures(result.pictures, out), _made(workspace.samples(run, task)))
     write_json(workspace.metrics(run, task), _record(result, section, card, run=run, task=task, checkpoint=checkpoint))
     shutil.rmtree(progress)
-    _mirror(params, root, run, task)
+    tracking.mirror_evaluation(params.tracking, root, run, task)
 
 
 def _record(result: Result, section: config.Task, card: dict[str, Any], *, run: str, task: str, checkpoint: str) -> dict[str, Any]:
@@ -83,11 +83,3 @@ def _write_pictures(pictures: Sequence[Picture], out: Path) -> None:
 def _made(folder: Path) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _mirror(params: config.Params, root: Path, run: str, task: str) -> None:
-    """Show the result in MLflow; imported late, because it is slow to import."""
-    if importlib.util.find_spec("mimic.infra.tracking") is None:
-        return
-    tracking = importlib.import_module("mimic.infra.tracking")
-    tracking.mirror_evaluation(params.tracking, root, run, task)
