@@ -141,7 +141,8 @@ def test_everything_leads_to_the_report_in_every_profile(fresh: Pipeline, reposi
         with Repo(str(root)) as repo:
             graph = repo.index.graph
             unused = [stage.name for stage in graph if not graph.in_degree(stage) and stage.name != "report"]
-        assert unused == [], f"{profile}: nothing needs these"
+        waiting = ["synthesize@tasks"] if yaml.safe_load(profile.read_text())["synthesize"].get("tasks") == {} else []
+        assert unused == waiting, f"{profile}: nothing needs these"
 
 
 def test_a_second_repro_runs_nothing_and_git_sees_one_new_file(done: Pipeline) -> None:

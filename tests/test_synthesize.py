@@ -22,6 +22,7 @@ SMALL = {
     "phone": {"videos": 2, "first_seed": 100, "flat": FLAT, "seconds": 1.2, "fps": 5, "width_px": 48, "height_px": 64, "speed_m_s": 0.4},
     "frames": {"folders": 1, "first_seed": 200, "flat": FLAT, "frames": 40, "width_px": 64, "height_px": 48, "step_m": 0.06},
     "nyu": {"scenes": 3, "first_seed": 300, "flat": FLAT, "train": 4, "test": 3, "width_px": 64, "height_px": 48},
+    "tasks": {},
 }
 
 
@@ -151,6 +152,6 @@ def test_no_scene_is_in_two_kinds(repository: Path) -> None:
 
 
 def test_an_unknown_kind_leaves_nothing(params: config.Params, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="known: rooms, phone, frames, nyu"):
+    with pytest.raises(BadInput, match="known: rooms, phone, frames, nyu, tasks"):
         synthesize.main(params, tmp_path, "houses")
     assert not (tmp_path / "data").exists()

@@ -26,8 +26,10 @@ AnyParamsFile = Annotated[
 
 
 @app.command(rich_help_panel="Pipeline")
-def synthesize(kind: Annotated[str, typer.Argument(help="rooms, phone, frames or nyu")], params: ParamsFile = DEFAULT_PARAMS) -> None:
-    """Generate embedded raw data: .glb rooms, phone-like videos, numbered frames, a labelled depth set."""
+def synthesize(
+    kind: Annotated[str, typer.Argument(help="rooms, phone, frames, nyu or tasks")], params: ParamsFile = DEFAULT_PARAMS
+) -> None:
+    """Generate embedded raw data: .glb rooms, phone-like videos, numbered frames, labelled sets."""
     from mimic import synthesize as stage
 
     stage.main(config.load(params), params.parent, kind)
@@ -63,6 +65,14 @@ def pretrain(run: str, params: ParamsFile = DEFAULT_PARAMS) -> None:
     from mimic import pretrain as stage
 
     stage.main(config.load(params), params.parent, run)
+
+
+@app.command(rich_help_panel="Pipeline")
+def prepare(task: str, params: ParamsFile = DEFAULT_PARAMS) -> None:
+    """Check a task's data before anything is trained on them: counts, units, masks, labels."""
+    from mimic import prepare as stage
+
+    stage.main(config.load(params), params.parent, task)
 
 
 @app.command(rich_help_panel="Pipeline")

@@ -19,7 +19,7 @@ from mimic.errors import BadInput
 from mimic.infra import tracking
 from mimic.infra.storage import Workspace, file_digest, fingerprint, publish, write_json
 from mimic.tasks import measure
-from mimic.tasks.base import Picture, Result
+from mimic.tasks.base import Folders, Picture, Result, Subject
 from mimic.tasks.presets import overrides
 from mimic.training.checkpoint import load_encoder
 
@@ -37,19 +37,20 @@ def main(params: config.Params, root: Path, run: str, task: str) -> None:
     workspace = Workspace(root)
     folder = workspace.model(run)
     encoder, card = load_encoder(folder)
-    checkpoint = file_digest(folder / "encoder.safetensors")
-    progress = workspace.progress("evaluate", f"{run}-{task}", fingerprint(section.model_dump(mode="json"), checkpoint))
+    subject = Subject(encoder, card, folder, checkpoint=file_digest(folder / "encoder.safetensors"))
+    progress = workspace.progress("evaluate", f"{run}-{task}", fingerprint(section.model_dump(mode="json"), subject.checkpoint))
     try:
-        result = measure(section, encoder, root, progress)
+        result = measure(section, subject, Folders(root, progress, workspace.features(subject.checkpoint)))
     except BadInput as error:
         raise BadInput(f"evaluate {run} {task}: {error}") from None
     publish(lambda out: _write_pictures(result.pictures, out), _made(workspace.samples(run, task)))
-    write_json(workspace.metrics(run, task), _record(result, section, card, run=run, task=task, checkpoint=checkpoint))
+    write_json(workspace.metrics(run, task), _record(result, section, subject, run=run, task=task))
     shutil.rmtree(progress)
     tracking.mirror_evaluation(params.tracking, root, run, task)
 
 
-def _record(result: Result, section: config.Task, card: dict[str, Any], *, run: str, task: str, checkpoint: str) -> dict[str, Any]:
+def _record(result: Result, section: config.Task, subject: Subject, *, run: str, task: str) -> dict[str, Any]:
+    card = subject.card
     return {
         "name": result.name,
         "value": result.value,
@@ -63,7 +64,7 @@ def _record(result: Result, section: config.Task, card: dict[str, Any], *, run: 
         "seed": section.seed,
         "task": task,
         "run": run,
-        "checkpoint": checkpoint,
+        "checkpoint": subject.checkpoint,
         "steps": card.get("steps"),
         "objective": card.get("objective"),
         "dataset": card.get("dataset"),

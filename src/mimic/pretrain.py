@@ -217,6 +217,7 @@ def _card(name: str, recipe: config.Recipe, run: config.Run, model: models.Pretr
         "batch": recipe.batch,
         "precision": precision,
         "mask_ratio": recipe.mask_ratio,
+        "visible_rounding": recipe.visible_rounding,
         "visible_patches": model.visible,
         "norm_pix_loss": recipe.norm_pix_loss,
         "model": size.model_dump(mode="json") | {"size_px": list(size.height_width_px)},

@@ -33,6 +33,7 @@ def depth_task() -> DepthTask:
         task="depth",
         preset="standard",
         data=Path("nyu"),
+        tracked_by=Path("nyu"),
         masks=None,
         freeze="none",
         blocks=None,
@@ -71,7 +72,15 @@ def depth_task() -> DepthTask:
 @pytest.fixture
 def correspondence_task() -> CorrespondenceTask:
     return CorrespondenceTask(
-        task="correspondence", dataset="toy", pairs=6, batch=4, block=None, overlap_bins=(0.0, 0.7, 1.0), samples=2, seed=0
+        task="correspondence",
+        dataset="toy",
+        tracked_by=Path("data/manifests/toy.parquet"),
+        pairs=6,
+        batch=4,
+        block=None,
+        overlap_bins=(0.0, 0.7, 1.0),
+        samples=2,
+        seed=0,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import h5py
@@ -16,6 +17,7 @@ import torch
 from mimic.infra import shards
 from mimic.models.encoder import VisionTransformer
 from mimic.models.layers import initialise
+from mimic.tasks.base import Folders, Subject
 
 SIZE, SHIFT = 64, 16  # stored pairs: view b is view a moved by one patch of the encoder's grid (32 px, 8 px)
 
@@ -34,6 +36,15 @@ def make_encoder(seed: int = 0, size_px: int = 32, width: int = 24, depth: int =
     )
     initialise(encoder, torch.Generator().manual_seed(seed))
     return encoder.eval()
+
+
+def as_subject(encoder: Any, folder: Path = Path("models/none")) -> Subject:
+    """What a task is given of an encoder that was never published."""
+    return Subject(encoder, card={}, folder=folder, checkpoint="0" * 64)
+
+
+def folders_in(root: Path) -> Folders:
+    return Folders(root, progress=root / "runs/progress", features=root / "runs/features")
 
 
 def write_nyu(folder: Path, train: int = 8, test: int = 5, unit: float = 1.0, dtype: type = np.float32) -> None:

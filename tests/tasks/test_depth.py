@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from miniatures import as_subject, folders_in
 from pydantic import ValidationError
 
 from mimic.config import DepthTask
@@ -22,7 +23,7 @@ SMALL = {"size_px": 32, "head_width": 16, "steps": 2, "batch": 4, "eval_batch": 
 def test_peer_preset_end_to_end(nyu_folder: Path, depth_task: DepthTask, encoder: VisionTransformer, tmp_path: Path) -> None:
     """In the published units targets sit near +20; errors come out in metres all the same."""
     task = DepthTask.model_validate({**depth_task.model_dump(), **DEPTH_PEER, **SMALL, "preset": "peer"})
-    result = depth.run(task, encoder, nyu_folder.parent, tmp_path / "progress")
+    result = depth.run(task, as_subject(encoder), folders_in(nyu_folder.parent))
     averages = result.metrics["averages"]
     assert result.value == averages["batch"]["delta1"] and averages["batch"]["rmse"] != averages["global"]["rmse"]
     assert 0 < averages["image"]["rmse"] < 6 and 10 < result.metrics["train_loss"] < 60
@@ -33,13 +34,13 @@ def test_eigen_region_needs_native_frames(nyu_folder: Path, depth_task: DepthTas
         DepthTask.model_validate({**depth_task.model_dump(), "score_region": "eigen", "score_at": "input"})
     task = depth_task.model_copy(update={"score_region": "eigen", "steps": 1})
     with pytest.raises(BadInput, match="640 x 480"):
-        depth.run(task, encoder, nyu_folder.parent, tmp_path)
+        depth.run(task, as_subject(encoder), folders_in(nyu_folder.parent))
 
 
 def test_real_frames(real_data: Path, depth_task: DepthTask, encoder: VisionTransformer, tmp_path: Path) -> None:
     """The Eigen region of the true container: 426 x 560 pixels, less what was not measured."""
     update = {"data": real_data / "derived_layouts/nyu", "score_region": "eigen", "batch": 1, "steps": 1}
-    result = depth.run(depth_task.model_copy(update=update), encoder, tmp_path, tmp_path)
+    result = depth.run(depth_task.model_copy(update=update), as_subject(encoder), folders_in(tmp_path))
     assert result.test_size == 1 and 0.5 * 426 * 560 < result.metrics["valid_pixels"] < 426 * 560
 
 

@@ -10,7 +10,7 @@ import yaml
 from miniatures import make_encoder, write_dataset, write_nyu
 from safetensors.torch import load_file, save_file
 
-from mimic import config, evaluate
+from mimic import config, evaluate, prepare
 from mimic.config import CorrespondenceTask, DepthTask
 from mimic.errors import BadInput
 from mimic.tasks.presets import PRESETS, overrides
@@ -83,6 +83,21 @@ def test_end_to_end_and_again(workspace: Path, task: str) -> None:
     _evaluate(workspace, task)
     assert before == [file.read_bytes() for file in files]
     assert not any((workspace / "runs/evaluate").glob("*/*"))
+
+
+def test_the_data_are_checked_first(workspace: Path) -> None:
+    params = config.load(workspace / "params.yaml")
+    for task, splits in (("depth", {"train": 8, "test": 5}), ("correspondence", {"validation": 6, "measured": 6})):
+        prepare.main(params, workspace, task)
+        text = (workspace / f"data/tasks/{task}.json").read_text()
+        found = json.loads(text)
+        assert found["splits"] == splits and found["bytes"] > 0 and len(found["digest"]) == 64 and str(workspace) not in text
+    (workspace / "nyu/splits.mat").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"prepare depth: .*splits\.mat: not a MATLAB 5 file"):
+        prepare.main(params, workspace, "depth")
+    write_nyu(workspace / "nyu", unit=1000)
+    with pytest.raises(BadInput, match="looks like millimetres"):
+        prepare.main(params, workspace, "depth")
 
 
 def test_depth_reports_three_averages_and_overrides(workspace: Path) -> None:

@@ -7,7 +7,7 @@ suffixes `_px`, `_deg`, `_m`, `_s`; `null` in YAML means "no limit" or "off" and
 from __future__ import annotations
 
 from mimic.config.base import Count, Fraction, Positive, Section
-from mimic.config.evaluation import CorrespondenceTask, DepthTask, Report, Table, Task, TrainedTask
+from mimic.config.evaluation import Report, Table
 from mimic.config.machines import Cluster, Habitat, Resources, Tracking
 from mimic.config.mining import Dataset, Mine, Privacy, TestPairs
 from mimic.config.params import Params
@@ -31,5 +31,6 @@ from mimic.config.sources import (
     StreetView,
     Videos,
 )
-from mimic.config.synthesize import Flat, Frames, LabelledDepth, NothingToSynthesize, Phone, Rooms, Synthesize
+from mimic.config.synthesize import Flat, Frames, LabelledDepth, NothingToSynthesize, Phone, Rooms, Synthesize, TaskSets
+from mimic.config.tasks import CorrespondenceTask, DepthTask, PairTask, Task, TaskSection, TrainedTask
 from mimic.config.training import Augment, Model, Recipe, Run

@@ -7,11 +7,12 @@ from typing import Any
 from pydantic import model_validator
 
 from mimic.config.base import Section
-from mimic.config.evaluation import CorrespondenceTask, Report, Table, Task
+from mimic.config.evaluation import Report, Table
 from mimic.config.machines import Cluster, Habitat, Tracking
 from mimic.config.mining import Dataset, Mine
 from mimic.config.sources import Source
 from mimic.config.synthesize import NothingToSynthesize, Synthesize
+from mimic.config.tasks import PairTask, Task
 from mimic.config.training import Recipe, Run
 
 
@@ -43,7 +44,7 @@ class Params(Section):
             _known(f"runs.{name}.recipe", [run.recipe], self.pretrain)
             _known(f"runs.{name}.dataset", [run.dataset], self.datasets)
         for name, task in self.evaluate.items():
-            if isinstance(task, CorrespondenceTask):
+            if isinstance(task, PairTask):
                 _known(f"evaluate.{name}.dataset", [task.dataset], self.datasets)
         _known("table.runs", self.table.runs, self.runs)
         _known("table.tasks", self.table.tasks, self.evaluate)

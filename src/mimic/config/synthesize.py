@@ -63,11 +63,16 @@ class LabelledDepth(Section):
     height_px: Positive
 
 
+class TaskSets(Section):
+    """Small labelled sets in official layouts, data/raw/tasks/<set>; one section a set (worlds/miniatures)."""
+
+
 class Synthesize(Section):
     rooms: Rooms
     phone: Phone
     frames: Frames
     nyu: LabelledDepth
+    tasks: TaskSets
 
 
 class NothingToSynthesize(Section):

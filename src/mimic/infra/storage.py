@@ -40,6 +40,14 @@ class Workspace:
     def model(self, run: str) -> Path:
         return self.root / "models" / run
 
+    def checked(self, task: str) -> Path:
+        """What the prepare stage found in a task's data."""
+        return self.root / "data/tasks" / f"{task}.json"
+
+    def features(self, checkpoint: str) -> Path:
+        """Features of an encoder (sha256 of its file), shared by the tasks; DVC never sees them, removing them costs only time."""
+        return self.root / "runs/features" / checkpoint[:16]
+
     def metrics(self, group: str, name: str) -> Path:
         """metrics/<run>/<task>.json, and metrics/mine/<source>.json."""
         return self.root / "metrics" / group / f"{name}.json"

@@ -1,27 +1,48 @@
-"""Downstream tasks, one file each. A new task is a file, a section in config and a case in `measure`."""
+"""Downstream tasks, one file each. A new task is a file, a section in config.tasks, and a case in `check` and in `measure`.
+
+Tasks are imported when they are run: each needs other libraries.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mimic.config import CorrespondenceTask, DepthTask, Task
-from mimic.models.encoder import VisionTransformer
-from mimic.tasks.base import Result
+from mimic.tasks.base import Folders, Result, Subject
 
 
-def measure(task: Task, encoder: VisionTransformer, root: Path, progress: Path) -> Result:
-    """Run one task. Tasks are imported when they are run: each needs other libraries.
+def check(task: Task, root: Path) -> dict[str, Any]:
+    """Look through a task's data before anything is trained on them: counts, units, masks, labels.
 
     Args:
         root: the workspace.
-        progress: folder for the unfinished work of a long task.
+
+    Returns:
+        What was found, JSON-able, without machine paths: "splits" with a count each, "bytes", "digest", and whatever the task adds.
+
+    Raises:
+        BadInput: files are missing, damaged, in another unit, or not what their names say.
     """
     match task:
         case DepthTask():
             from mimic.tasks import depth
 
-            return depth.run(task, encoder, root, progress)
+            return depth.check(task, root)
         case CorrespondenceTask():
             from mimic.tasks import correspondence
 
-            return correspondence.run(task, encoder, root)
+            return correspondence.check(task, root)
+
+
+def measure(task: Task, subject: Subject, folders: Folders) -> Result:
+    """Run one task on one encoder."""
+    match task:
+        case DepthTask():
+            from mimic.tasks import depth
+
+            return depth.run(task, subject, folders)
+        case CorrespondenceTask():
+            from mimic.tasks import correspondence
+
+            return correspondence.run(task, subject, folders)

@@ -22,9 +22,9 @@ import torch
 from mimic.config import CorrespondenceTask
 from mimic.errors import BadInput
 from mimic.geometry.patches import vote_all
-from mimic.infra.storage import Workspace
+from mimic.infra.storage import Workspace, file_digest
 from mimic.models.encoder import Encoder, normalise
-from mimic.tasks.base import Picture, Result
+from mimic.tasks.base import Folders, Picture, Result, Subject
 from mimic.tasks.metrics import chance, nearest, offsets, recall
 from mimic.training.batches import PairImages, read_manifest
 
@@ -43,12 +43,21 @@ class Match:
     found: np.ndarray
 
 
-def run(task: CorrespondenceTask, encoder: Encoder, root: Path) -> Result:
+def check(task: CorrespondenceTask, root: Path) -> dict[str, Any]:
+    """How many held-out pairs there are, and how many of them have a homography to be the truth."""
+    path = Workspace(root).manifest(task.dataset)
+    rows = read_manifest(path, "validation", columns=None)
+    splits = {"validation": len(rows), "measured": len(_draw(rows, task))}
+    return {"splits": splits, "bytes": path.stat().st_size, "digest": file_digest(path)}
+
+
+def run(task: CorrespondenceTask, subject: Subject, folders: Folders) -> Result:
     """Measure an encoder on the validation pairs of a dataset.
 
     Raises:
         BadInput: no validation pair has a homography, or the encoder's images are not square.
     """
+    encoder, root = subject.encoder, folders.root
     if encoder.size_px[0] != encoder.size_px[1]:
         raise BadInput(f"correspondence: pairs are square, this encoder's images are {encoder.size_px[1]} x {encoder.size_px[0]}")
     block = encoder.depth - 1 if task.block is None else task.block

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,10 +19,10 @@ from torch import Tensor
 
 from mimic.config import DepthTask
 from mimic.errors import BadInput
-from mimic.infra.storage import Workspace
+from mimic.infra.storage import Workspace, file_digest
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import DptHead, initialise
-from mimic.tasks.base import Picture, Result
+from mimic.tasks.base import Folders, Picture, Result, Subject
 from mimic.tasks.frames import Batch, centre, frame_size, random_square, recoloured, resize_image, resize_labels
 from mimic.tasks.metrics import average, berhu, by_batch, by_everything, by_image, depth_sums
 from mimic.tasks.nyu import Frame, Nyu
@@ -33,18 +34,26 @@ NATIVE = (480, 640)
 PICTURE_PX = 192  # height of the pictures
 
 
-def run(task: DepthTask, encoder: VisionTransformer, root: Path, progress: Path) -> Result:
-    """Train the head (and what `freeze` leaves) on the train split, measure the last step on the test split.
+def check(task: DepthTask, root: Path) -> dict[str, Any]:
+    """Every image read, every mask there, depth in metres."""
+    with _opened(task, root) as nyu:
+        for index in np.concatenate([nyu.train, nyu.test]):
+            nyu.read(int(index))
+        splits = {"train": len(nyu.train), "test": len(nyu.test)}
+        return {"splits": splits, "images": nyu.length, "bytes": nyu.path.stat().st_size, "digest": file_digest(nyu.path)}
 
-    Args:
-        progress: folder for the checkpoints of a long run (`save_every`).
-    """
+
+def _opened(task: DepthTask, root: Path) -> Nyu:
     workspace = Workspace(root)
-    masks = None if task.masks is None else workspace.resolve(task.masks)
-    with Nyu(workspace.resolve(task.data), masks) as nyu:
-        train = load(nyu, nyu.train, task, encoder.patch_px)
-        model = build(task, encoder)
-        last_loss = tune(model, task, train, partial(prepared, task), partial(augmented, task), partial(loss, task), progress)
+    return Nyu(workspace.resolve(task.data), None if task.masks is None else workspace.resolve(task.masks))
+
+
+def run(task: DepthTask, subject: Subject, folders: Folders) -> Result:
+    """Train the head (and what `freeze` leaves) on the train split, measure the last step on the test split."""
+    with _opened(task, folders.root) as nyu:
+        train = load(nyu, nyu.train, task, subject.encoder.patch_px)
+        model = build(task, subject.encoder)
+        last_loss = tune(model, task, train, partial(prepared, task), partial(augmented, task), partial(loss, task), folders.progress)
         sums, pictures = _score(task, model, nyu)
     metrics = {
         "batch": average(sums, by_batch(len(sums), task.eval_batch, task.eval_ranks)),

@@ -14,11 +14,14 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from mimic import models
 from mimic.errors import BadInput
 from mimic.infra.storage import file_digest, replacing, write_bytes, write_json
-from mimic.models import VisionTransformer
+from mimic.models import Pretraining, VisionTransformer
 
 log = logging.getLogger(__name__)
+
+DECODER_KEYS = ("objective", "mask_ratio", "visible_rounding", "norm_pix_loss")  # of a card, without which no whole model is built
 
 
 def load_encoder(folder: Path) -> tuple[VisionTransformer, dict[str, Any]]:
@@ -47,6 +50,22 @@ def load_encoder(folder: Path) -> tuple[VisionTransformer, dict[str, Any]]:
     path = folder / "encoder.safetensors"
     load_into(encoder, read_weights(path), path)
     return encoder.eval(), card
+
+
+def load_model(folder: Path) -> Pretraining:
+    """The whole model of a published run, decoder included, on the CPU, in eval mode.
+
+    Raises:
+        BadInput: a file is missing or damaged, the weights do not fit the card, or the folder holds an encoder only.
+    """
+    card, path = read_card(folder), folder / "model.safetensors"
+    if not path.exists() or any(key not in card for key in DECODER_KEYS):
+        raise BadInput(f"{folder}: holds an encoder only; this task needs the decoder it was pretrained with")
+    sizes = card["model"] | {"size_px": tuple(card["model"]["size_px"])}
+    masking = {"mask_ratio": card["mask_ratio"], "visible_rounding": card["visible_rounding"], "norm_pix": card["norm_pix_loss"]}
+    model = models.build(card["objective"], **sizes, **masking, attention="auto")
+    load_into(model, read_weights(path), path)
+    return model.eval()
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,13 @@
+"""Section `evaluate`: one class a task family, told apart by `task`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from mimic.config.tasks.base import PairTask, TaskSection, TrainedTask
+from mimic.config.tasks.correspondence import CorrespondenceTask
+from mimic.config.tasks.depth import DepthTask
+
+Task = Annotated[DepthTask | CorrespondenceTask, Field(discriminator="task")]

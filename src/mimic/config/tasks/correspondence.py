@@ -1,0 +1,18 @@
+"""Patch-match recall."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mimic.config.base import Positive
+from mimic.config.tasks.base import PairTask
+
+
+class CorrespondenceTask(PairTask):
+    """Patch-match recall between the two views of held-out pairs; needs no training (spec downstream 8, rank 1)."""
+
+    task: Literal["correspondence"]
+    pairs: Positive
+    batch: Positive
+    block: int | None  # the block whose recall is the value, fixed beforehand; null = the last; all blocks are reported
+    overlap_bins: tuple[float, ...]  # edges

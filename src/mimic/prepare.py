@@ -1,0 +1,27 @@
+"""Check a task's data before anything is trained on them: data/tasks/<task>.json says what was found.
+
+The data themselves stay as downloaded and are read where they lie.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.infra.storage import Workspace, write_json
+from mimic.tasks import check
+
+
+def main(params: config.Params, root: Path, task: str) -> None:
+    """Check the data of `task`.
+
+    Raises:
+        BadInput: no such task; files are missing, damaged, in another unit, or not what their names say.
+    """
+    section = config.pick(params.evaluate, task, "task in evaluate")
+    try:
+        found = check(section, root)
+    except BadInput as error:
+        raise BadInput(f"prepare {task}: {error}") from None
+    write_json(Workspace(root).checked(task), {"task": section.task, **found})

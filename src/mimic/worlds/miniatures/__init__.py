@@ -1,0 +1,14 @@
+"""Small labelled sets in the layouts of the official downloads, one file each: generated, so that every task runs with no download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mimic.config import Section
+
+
+def write(section: Section, folder: Path) -> None:
+    """Write the set that `section` (of synthesize.tasks) describes into an empty folder; equal sections give equal files."""
+    match section:
+        case _:
+            raise AssertionError(f"no generator for {type(section).__name__} ({folder.name})")
