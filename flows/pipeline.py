@@ -22,7 +22,7 @@ from prefect import flow, get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.futures import wait
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
@@ -85,12 +85,14 @@ def pipeline(
     log = get_run_logger()
     wanted, needs = select(graph(), targets, names)
     log.info("%d stages: %s", len(needs), ", ".join(needs))
-    with no_child_left_behind():
+    with no_child_left_behind() as children:
         task = repro.with_options(retries=retries, retry_delay_seconds=30)
         futures = {}
         for stage, others in needs.items():
             futures[stage] = task.submit(stage, force=force and stage in wanted, wait_for=[futures[other] for other in others])
         wait(list(futures.values()))
+    if children.cancelled:
+        return Cancelled(message="cancelled; what was running has ended, and resumes where it stopped")
     states = {stage: future.state for stage, future in futures.items()}
     failed = [str(state.message) for state in states.values() if state.is_failed() or state.is_crashed()]
     if failed:

@@ -10,17 +10,20 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
-from prefect import get_run_logger, task
+from prefect import get_run_logger, runtime, task
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import leash
 
 GRACE_S = 10.0  # between asking a stage to stop and killing it: long enough to save a checkpoint
+LOOK_S = 5.0  # between two looks at whether somebody has cancelled the run
 LINES_KEPT = 15  # of a failed stage's output, for the state's message
 BAD_INPUT = 2  # exit status of a stage that refuses its input
 
@@ -48,6 +51,7 @@ class Children:
         self._lock = threading.Lock()
         self._alive: set[Child] = set()
         self.stopping = False
+        self.cancelled = False  # by whoever set the run to Cancelling
 
     @contextmanager
     def run(self, command: list[str]) -> Iterator[Child]:
@@ -95,20 +99,41 @@ _children: ContextVar[Children] = ContextVar("children")
 
 
 @contextmanager
-def no_child_left_behind() -> Iterator[None]:
+def no_child_left_behind() -> Iterator[Children]:
     """Around a flow's body: when it ends early (cancelled, interrupted, a bug), it waits for every stage it started to end.
 
-    Only the main thread hears of a cancellation, and Prefect runs tasks in others, hence here and not in the task.
+    Only the main thread hears the worker's signal, and Prefect runs tasks in others, hence here and not in the task.
     """
     children = Children()
     token = _children.set(children)
+    over = threading.Event()
+    watcher = threading.Thread(target=copy_context().run, args=(_watch, runtime.flow_run.id, children, over), daemon=True)
+    watcher.start()
     try:
-        yield
+        yield children
     except BaseException:
         children.stop_all()
         raise
     finally:
+        over.set()
         _children.reset(token)
+
+
+def _watch(run_id: str, children: Children, over: threading.Event) -> None:
+    """Stop the stages once the run is Cancelling.
+
+    A worker is told by an event, which can be lost, and a run started by hand has no worker: then nobody else would act.
+    """
+    while not over.wait(LOOK_S):
+        try:
+            with get_client(sync_client=True) as client:
+                state = client.read_flow_run(UUID(run_id)).state
+        except Exception:  # the server is busy or away for a moment; whatever it is, the next look may succeed
+            continue
+        if state is not None and state.is_cancelling():
+            children.cancelled = True
+            children.stop_all()
+            return
 
 
 def worth_another_try(_task: Any, _run: Any, state: State[Any]) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +32,7 @@ def deployed(server: Server) -> Iterator[Server]:
         yield server
     finally:
         end(worker)  # before its server
+        print((root / "log").read_text()[-8000:])  # pytest shows it where a test failed
 
 
 def runs(server: Server, deployment: str, *states: str) -> list[dict[str, Any]]:
@@ -70,5 +73,23 @@ def test_cancelling_in_the_ui_ends_the_stage_and_its_descendants(deployed: Serve
     assert all(map(is_running, pids))
     assert [held["id"] for held in runs(deployed, "everything", "Running")] == [run["id"]]
     deployed.post(f"/flow_runs/{run['id']}/set_state", state={"type": "CANCELLING"})
-    wait_until(lambda: not any(map(is_running, pids)), 60, "the stage to end")
-    wait_until(lambda: runs(deployed, "everything", "Cancelled"), 30, "the run to be marked")
+    wait_until(lambda: not any(map(is_running, pids)), 90, "the stage to end")
+    wait_until(lambda: runs(deployed, "everything", "Cancelled"), 60, "the run to be marked")
+
+
+def test_a_run_started_by_hand_can_be_cancelled_as_well(deployed: Server) -> None:
+    """No worker watches over it, and no event is waited for: the flow looks at its own state."""
+    root = deployed.project.root
+    deployed.project.write("a", "hang")
+    (root / "pids").unlink(missing_ok=True)
+    by_hand = subprocess.Popen([sys.executable, "-m", "flows.pipeline", "mine", "--force"], cwd=root, env=deployed.environment)
+    try:
+        pids = deployed.project.children(90)
+        (run,) = [item for item in deployed.post("/flow_runs/filter") if item["state_type"] == "RUNNING"]
+        deployed.post(f"/flow_runs/{run['id']}/set_state", state={"type": "CANCELLING"})
+        wait_until(lambda: not any(map(is_running, pids)), 90, "the stage to end")
+        assert by_hand.wait(60) == 1
+    finally:
+        by_hand.kill()
+    (ended,) = deployed.post("/flow_runs/filter", flow_runs={"id": {"any_": [run["id"]]}})
+    assert ended["state_type"] == "CANCELLED" and "resumes where it stopped" in ended["state"]["message"]
