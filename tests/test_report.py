@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -90,12 +91,13 @@ def html(full: Path) -> str:
 
 def test_every_section_is_there(params: config.Params, html: str) -> None:
     page = Page(html)
-    assert {"results", "pairs", "pretraining", "samples", "runs"} <= set(page.ids)
+    assert {"results", "paper", "pairs", "pretraining", "samples", "runs"} <= set(page.ids)
     for name in [*params.table.runs, *params.table.tasks, *params.sources, *params.datasets]:
         assert name in page.text
     assert page.text.count("overlap 0.") == params.report.pairs * len(params.sources)
     assert "What these numbers show, and what they cannot" in page.text
-    assert report.NOT_RUN not in page.text
+    ours = re.sub(r"Beside the paper.*?cannot be compared\.", "", page.text)  # nobody runs all of the paper on a laptop
+    assert ours != page.text and report.NOT_RUN not in ours
 
 
 def test_it_is_well_formed(html: str) -> None:

@@ -147,11 +147,16 @@ def plan(
 
 
 @app.command(rich_help_panel="Results")
-def compare(params: ParamsFile = DEFAULT_PARAMS, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+def compare(
+    params: ParamsFile = DEFAULT_PARAMS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON")] = False,
+    with_paper: Annotated[bool, typer.Option("--paper", help="The paper's tables, ours beside the published values")] = False,
+) -> None:
     """Print the results table: runs by tasks, with dataset and digest."""
     from mimic import report as stage
 
-    stage.compare(config.load(params), params.parent, as_json=as_json)
+    show = stage.compare_with_paper if with_paper else stage.compare
+    show(config.load(params), params.parent, as_json=as_json)
 
 
 @app.command(rich_help_panel="Results")

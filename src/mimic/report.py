@@ -5,6 +5,7 @@ Whatever is missing is shown as "not run". Equal files give equal bytes: no cloc
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from mimic import config
 from mimic.geometry.overlap import Outcome
 from mimic.infra import shards
 from mimic.infra.storage import Workspace, publish
-from mimic.reporting import charts, gallery, pictures
+from mimic.reporting import charts, gallery, paper, pictures
 from mimic.reporting.results import Result, Row, best, noise, read_table
 from mimic.reporting.verdict import conclude, number
 from mimic.training import journal
@@ -90,6 +91,35 @@ def compare(params: config.Params, root: Path, as_json: bool) -> None:
             console.print(f"{column.task}: {protocol}", style="dim", markup=False)
 
 
+def compare_with_paper(params: config.Params, root: Path, as_json: bool) -> None:
+    """Print the paper's tables with our values beside the published ones."""
+    found = paper.tables(params, Workspace(root))
+    if as_json:
+        print(json.dumps([dataclasses.asdict(table) for table in found], indent=2))
+        return
+    console = Console(width=None if Console().is_terminal else 160)
+    for table in found:
+        drawn = Table(title=f"{table.name}: {table.title}", title_justify="left", header_style="bold", box=None, pad_edge=False)
+        for heading in ("objective", "dataset", "encoder"):
+            drawn.add_column(heading, no_wrap=True)
+        for column in table.columns:
+            drawn.add_column(f"{column.label}\n{column.measure} {'↑' if column.higher_is_better else '↓'}", justify="right")
+        for row in table.rows:
+            drawn.add_row(row.objective, row.dataset, _trained(row.frozen), *map(_cell, row.cells))
+        console.print(drawn, "")
+    console.print("published / ours; * measured under another protocol: not comparable", style="dim")
+
+
+def _trained(frozen: bool | None) -> str:
+    return "" if frozen is None else "frozen" if frozen else "fine-tuned"
+
+
+def _cell(cell: paper.Cell) -> str:
+    published = "–" if cell.published is None else f"{cell.published:g}"
+    ours = ", ".join(f"{value.value:.4g}{'*' if value.differs else ''}" for value in cell.ours)
+    return f"{published} / {ours or NOT_RUN}"
+
+
 # ---------------------------------------------------------------------------- the table
 
 
@@ -146,6 +176,7 @@ def _page(params: config.Params, workspace: Workspace) -> str:
         rows=rows,
         columns=table_columns(rows),
         verdict=conclude(rows, logs),
+        papers=paper.tables(params, workspace),
         spreads={task: _spread(rows, task) for task in params.table.tasks},
         mined=mined,
         band=(params.mine.overlap_min, params.mine.overlap_max),

@@ -1,0 +1,130 @@
+"""Tables 1, 2a, 2b, 3 of the MIMIC paper, our value beside each published one.
+
+The published numbers lie in published.json, as printed: each is a single run, some were copied from other papers measured differently.
+Ours are found among the metrics files by objective, dataset, task and what was frozen. A cell says whether protocols agree: a value
+measured otherwise stands beside the published one, but says nothing about it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from mimic import config
+from mimic.infra.storage import Workspace
+from mimic.reporting.results import Result, read_result
+
+FROZEN = ("encoder", "blocks")
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A value of ours in the paper's unit, and how its protocol differs from the published one; empty = not at all."""
+
+    run: str
+    task: str
+    value: float
+    error: float | None
+    differs: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    published: float | None  # None: the paper has no such number
+    ours: tuple[Ours, ...]  # several: seeds, presets; empty: not run
+
+
+@dataclass(frozen=True)
+class Row:
+    objective: str
+    dataset: str
+    frozen: bool | None
+    origin: str  # of the published numbers
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    label: str
+    measure: str
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def empty(self) -> bool:
+        """Whether no cell of ours was run."""
+        return not any(cell.ours for row in self.rows for cell in row.cells)
+
+
+def tables(params: config.Params, workspace: Workspace) -> list[Table]:
+    """The paper's tables, whatever of ours exists filled in."""
+    published = json.loads((files("mimic.reporting") / "published.json").read_text())
+    results = list(_results(params, workspace))
+    return [_table(table, published["columns"], results) for table in published["tables"]]
+
+
+def _results(params: config.Params, workspace: Workspace) -> Iterable[tuple[config.Task, Result]]:
+    """Every metrics file of a task that params still has, imported encoders' too."""
+    for path in sorted((workspace.root / "metrics").glob("*/*.json")):
+        section = params.evaluate.get(path.stem)
+        if section is not None and path.parent.name not in ("mine", "assemble") and (result := read_result(path)) is not None:
+            yield section, result
+
+
+def _table(table: dict[str, Any], columns: dict[str, Any], results: Sequence[tuple[config.Task, Result]]) -> Table:
+    chosen = [columns[name] for name in table["columns"]]
+    rows = tuple(
+        Row(
+            objective=row["objective"],
+            dataset=row["dataset"],
+            frozen=row["frozen"],
+            origin=row["origin"],
+            cells=tuple(
+                Cell(row["values"].get(name), tuple(_ours(row, column, results)))
+                for name, column in zip(table["columns"], chosen, strict=True)
+            ),
+        )
+        for row in table["rows"]
+    )
+    heads = tuple(Column(column["label"], column["measure"], column["higher_is_better"]) for column in chosen)
+    return Table(table["name"], table["title"], heads, rows)
+
+
+def _ours(row: dict[str, Any], column: dict[str, Any], results: Sequence[tuple[config.Task, Result]]) -> Iterable[Ours]:
+    for section, result in results:
+        raw = result.raw
+        same = raw.get("objective") == row["objective"] and raw.get("dataset") == row["dataset"] and raw.get("steps")
+        frozen = getattr(section, "freeze", None)
+        if (
+            not same
+            or section.task != column["kind"]
+            or getattr(section, "target", None) != column.get("target")
+            or (row["frozen"] is not None and frozen is not None and (frozen in FROZEN) != row["frozen"])
+        ):
+            continue
+        value = raw.get("metrics", {}).get(column["metric"], result.value if result.name == column["metric"] else None)
+        if value is None:
+            continue
+        error = result.error if result.states_error and result.name == column["metric"] else None
+        scale = column["scale"]
+        yield Ours(str(raw["run"]), str(raw["task"]), scale * value, None if error is None else scale * error, _differs(raw))
+
+
+def _differs(raw: dict[str, Any]) -> str:
+    """How a result was measured unlike the published one, in a few words."""
+    said = []
+    if raw.get("preset") not in (None, "peer"):
+        said.append(f"preset {raw['preset']}")
+    if count := len(raw.get("overrides") or {}):
+        said.append(f"{count} setting{'s' if count > 1 else ''} changed")
+    return ", ".join(said)

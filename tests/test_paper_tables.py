@@ -1,0 +1,81 @@
+"""The paper's tables: our value in the right cell, in the paper's unit, and never passed off as comparable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mimic import config, report
+from mimic.infra.storage import Workspace, write_json
+from mimic.reporting import paper
+
+
+@pytest.fixture
+def params(repository: Path) -> config.Params:
+    return config.load(repository / "params.yaml")
+
+
+def publish(root: Path, run: str, task: str, **said: object) -> None:
+    record = {
+        "value": 0.5,
+        "name": "delta1",
+        "higher_is_better": True,
+        "metrics": {"delta1": 0.5, "rmse": 1.0},
+        "preset": "peer",
+        "overrides": {},
+        "steps": 100,
+        "run": run,
+        "task": task,
+        "objective": "croco",
+        "dataset": "mimic-3m",
+        "test_size": 654,
+    }
+    write_json(Workspace(root).metrics(run, task), record | said)
+
+
+def cells(tables: list[paper.Table], name: str) -> dict[tuple[str, str, bool | None], paper.Cell]:
+    """First column of a table."""
+    (table,) = [table for table in tables if table.name == name]
+    return {(row.objective, row.dataset, row.frozen): row.cells[0] for row in table.rows}
+
+
+def test_every_published_number_is_there(params: config.Params, tmp_path: Path) -> None:
+    tables = paper.tables(params, Workspace(tmp_path))
+    assert [table.name for table in tables] == ["Table 1", "Table 2a", "Table 2b", "Table 3"]
+    counts = [sum(cell.published is not None for row in table.rows for cell in row.cells) for table in tables]
+    assert counts == [31, 12, 5, 4]
+    assert all(table.empty for table in tables)
+    first = cells(tables, "Table 1")
+    assert first["croco", "mimic-3m", False].published == 91.79 and first["mae", "mimic-3m", True].published == 80.65
+    for row in tables[1].rows:  # what two tables print is the same number
+        again = first.get((row.objective, row.dataset, row.frozen))
+        assert again is None or again.published == row.cells[0].published
+
+
+def test_ours_stands_in_its_cell_only(params: config.Params, tmp_path: Path) -> None:
+    publish(tmp_path, "croco-3m", "depth")
+    publish(tmp_path, "croco-3m", "depth-frozen", metrics={"delta1": 0.4})
+    publish(tmp_path, "mae-3m", "depth", objective="mae", preset="standard", overrides={"steps": 3, "batch": 1}, standard_error=0.01)
+    publish(tmp_path, "random", "depth", steps=0)
+    publish(tmp_path, "elsewhere", "depth", dataset="other")
+    first = cells(paper.tables(params, Workspace(tmp_path)), "Table 1")
+    found = {place: [(ours.run, ours.value, ours.differs) for ours in cell.ours] for place, cell in first.items() if cell.ours}
+    assert found == {
+        ("croco", "mimic-3m", False): [("croco-3m", 50.0, "")],
+        ("croco", "mimic-3m", True): [("croco-3m", 40.0, "")],
+        ("mae", "mimic-3m", False): [("mae-3m", 50.0, "preset standard, 2 settings changed")],
+    }
+    assert first["mae", "mimic-3m", False].ours[0].error == pytest.approx(1.0)
+    assert first["croco", "mimic-3m", False].ours[0].error is None  # not stated, and no bound is made up
+
+
+def test_in_the_terminal(params: config.Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publish(tmp_path, "croco-3m", "depth")
+    publish(tmp_path, "mae-3m", "depth", objective="mae", preset="standard")
+    report.compare_with_paper(params, tmp_path, as_json=False)
+    printed = capsys.readouterr().out
+    assert "91.79 / 50 " in printed and "85.32 / 50*" in printed and "73.12 / not run" in printed
+    report.compare_with_paper(params, tmp_path, as_json=True)
+    assert json.loads(capsys.readouterr().out)[0]["rows"][-1]["cells"][0]["ours"][0]["value"] == 50.0
