@@ -8,7 +8,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimic.tasks.metrics import average, berhu, by_batch, by_everything, by_image, chance, depth_sums, nearest, offsets, recall
+from mimic.tasks.metrics import (
+    average,
+    berhu,
+    by_batch,
+    by_everything,
+    by_image,
+    chance,
+    delta1_error,
+    depth_sums,
+    nearest,
+    offsets,
+    recall,
+)
 
 
 def _depth(seed: int, n: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -130,3 +142,20 @@ def test_chance_is_exact() -> None:
     assert chance(np.array([4], np.int16), 3)["exact"] == pytest.approx(1 / 9)
     assert chance(np.array([4], np.int16), 3)["within1"] == 1.0
     assert chance(np.array([0, -1], np.int16), 3)["within1"] == pytest.approx(4 / 9)
+
+
+def test_the_error_of_delta1_is_what_fresh_images_show() -> None:
+    """Spread of the value over many test sets of 60 images, against the error stated from one."""
+    rng = np.random.default_rng(0)
+
+    def draw() -> np.ndarray:
+        sums = np.zeros((60, 8))
+        sums[:, 0] = rng.integers(200, 1000, 60)
+        sums[:, 1] = np.round(sums[:, 0] * rng.beta(4, 4, 60))
+        return sums
+
+    sets = [draw() for _ in range(400)]
+    for pooled, pools in ((False, by_image(60)), (True, by_everything(60))):
+        spread = np.std([average(sums, pools)["delta1"] for sums in sets])
+        assert np.mean([delta1_error(sums, pooled) for sums in sets]) == pytest.approx(spread, rel=0.1)
+    assert delta1_error(draw()[:1], pooled=False) is None

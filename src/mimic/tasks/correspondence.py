@@ -129,6 +129,7 @@ def _metrics(matches: list[Match], side: int, block: int, edges: tuple[float, ..
     return {
         **per_block[block],
         "exact_per_pair": float(np.mean(per_pair)),
+        "standard_error": float(np.std(per_pair, ddof=1) / np.sqrt(len(per_pair))) if len(per_pair) > 1 else None,
         "block": block,
         "blocks": per_block,
         "best_block": int(np.argmax([entry["exact"] for entry in per_block])),  # told, never used as the value

@@ -24,7 +24,7 @@ from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import DptHead, initialise
 from mimic.tasks.base import Folders, Picture, Result, Subject
 from mimic.tasks.frames import Batch, centre, frame_size, random_square, recoloured, resize_image, resize_labels
-from mimic.tasks.metrics import average, berhu, by_batch, by_everything, by_image, depth_sums
+from mimic.tasks.metrics import average, berhu, by_batch, by_everything, by_image, delta1_error, depth_sums
 from mimic.tasks.nyu import Frame, Nyu
 from mimic.tasks.tuning import Tuned, in_batches, read_blocks, seeded, tune
 
@@ -66,6 +66,7 @@ def run(task: DepthTask, subject: Subject, folders: Folders) -> Result:
         higher_is_better=True,
         metrics={
             **metrics[task.averaging],
+            "standard_error": delta1_error(sums, pooled=task.averaging != "image"),
             "averages": metrics,
             "train_size": len(train),
             "train_loss": last_loss,

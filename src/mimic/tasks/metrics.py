@@ -61,6 +61,19 @@ def average(sums: Float64[np.ndarray, "images 8"], pools: Sequence[Int64[np.ndar
     return dict(zip(DEPTH_METRICS, means.mean(axis=0).tolist(), strict=True))
 
 
+def delta1_error(sums: Float64[np.ndarray, "images 8"], pooled: bool) -> float | None:
+    """Standard error of delta1 over images: of the mean of shares, or of the pooled share (ratio estimator); None for a single image.
+
+    Pixels of one image are far from independent, images nearly are; pools of images count as one pool.
+    """
+    sums = sums[sums[:, 0] > 0]
+    if len(sums) < 2:
+        return None
+    pixels, hits = sums[:, 0], sums[:, 1 + DEPTH_METRICS.index("delta1")]
+    values = (hits - hits.sum() / pixels.sum() * pixels) / pixels.mean() if pooled else hits / pixels
+    return float(values.std(ddof=1) / np.sqrt(len(values)))
+
+
 def by_image(length: int) -> list[Int64[np.ndarray, " _"]]:
     """Pools of one image each: the per-image average."""
     return list(np.arange(length).reshape(-1, 1))
