@@ -123,6 +123,16 @@ def test_equal_files_make_equal_bytes(params: config.Params, full: Path) -> None
     assert str(full).encode() not in before["index.html"]
 
 
+def test_values_along_pretraining_are_drawn(params: config.Params, full: Path, tmp_path: Path) -> None:
+    root = tmp_path / "swept"
+    shutil.copytree(full, root)
+    sweep = [{"steps": step, "value": 0.1 + step / 1000, "standard_error": None} for step in (45, 90, 180)]
+    publish_result(params, root, "croco-3m", "depth", 0.28, sweep=sweep)
+    report.main(params, root)
+    page = (root / "report" / "index.html").read_text()
+    assert "Value of depth by pretraining step" in page and "Value of correspondence by pretraining step" not in page
+
+
 def test_a_clip_cannot_write_markup(html: str) -> None:
     assert "<b>odd" not in html
     assert "&lt;b&gt;odd &amp; &#34;quoted&#34;&lt;/b&gt;" in html

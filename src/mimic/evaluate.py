@@ -6,6 +6,7 @@ size, versions. It holds no times and no paths of this machine, so an equal eval
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -23,6 +24,7 @@ from mimic.tasks.base import Folders, Picture, Result, Subject
 from mimic.tasks.presets import overrides
 from mimic.training.checkpoint import load_encoder
 
+SWEPT = ("steps", "value", "standard_error")
 VERSIONS = ("mimic", "torch", "numpy", "opencv-python-headless")
 
 
@@ -36,17 +38,37 @@ def main(params: config.Params, root: Path, run: str, task: str) -> None:
     section = config.pick(params.evaluate, task, "task in evaluate")
     workspace = Workspace(root)
     folder = workspace.model(run)
-    encoder, card = load_encoder(folder)
-    subject = Subject(encoder, card, folder, checkpoint=file_digest(folder / "encoder.safetensors"))
+    subject = _subject(folder)
     progress = workspace.progress("evaluate", f"{run}-{task}", fingerprint(section.model_dump(mode="json"), subject.checkpoint))
+    snapshots = sorted((folder / "snapshots").glob("*")) if params.table.checkpoints == "all" else []
     try:
+        sweep = [_point(section, _subject(snapshot), workspace, progress / snapshot.name) for snapshot in snapshots]
         result = measure(section, subject, Folders(root, progress, workspace.features(subject.checkpoint)))
     except BadInput as error:
         raise BadInput(f"evaluate {run} {task}: {error}") from None
+    record = _record(result, section, subject, run=run, task=task)
+    if sweep:
+        record["sweep"] = [*sweep, {key: record[key] for key in SWEPT}]
     publish(lambda out: _write_pictures(result.pictures, out), _made(workspace.samples(run, task)))
-    write_json(workspace.metrics(run, task), _record(result, section, subject, run=run, task=task))
+    write_json(workspace.metrics(run, task), record)
     shutil.rmtree(progress)
     tracking.mirror_evaluation(params.tracking, root, run, task)
+
+
+def _subject(folder: Path) -> Subject:
+    encoder, card = load_encoder(folder)
+    return Subject(encoder, card, folder, checkpoint=file_digest(folder / "encoder.safetensors"))
+
+
+def _point(section: config.Task, subject: Subject, workspace: Workspace, progress: Path) -> dict[str, Any]:
+    """The value at a snapshot; measured once, however often the sweep is interrupted."""
+    done = progress / "point.json"
+    if not done.exists():
+        progress.mkdir(exist_ok=True)
+        result = measure(section, subject, Folders(workspace.root, progress, workspace.features(subject.checkpoint)))
+        point = {"steps": subject.card["steps"], "value": result.value, "standard_error": result.metrics.get("standard_error")}
+        write_json(done, point)
+    return dict(json.loads(done.read_text()))
 
 
 def _record(result: Result, section: config.Task, subject: Subject, *, run: str, task: str) -> dict[str, Any]:

@@ -178,6 +178,7 @@ def _page(params: config.Params, workspace: Workspace) -> str:
         verdict=conclude(rows, logs),
         papers=paper.tables(params, workspace),
         spreads={task: _spread(rows, task) for task in params.table.tasks},
+        sweeps={task: _sweep(rows, task) for task in params.table.tasks},
         mined=mined,
         band=(params.mine.overlap_min, params.mine.overlap_max),
         outcomes=_outcomes(mined),
@@ -217,6 +218,12 @@ def _spread(rows: Sequence[Row], task: str) -> charts.DotChart | None:
     found = [(row.run, result) for row in rows if (result := row.results[task]) is not None]
     floors = next((result.floors for _, result in found if result.floors), {})
     return charts.dot_chart([(run, result.value, result.error) for run, result in found], floors)
+
+
+def _sweep(rows: Sequence[Row], task: str) -> charts.LineChart | None:
+    """The value along pretraining, a line a run; None where no snapshots were measured."""
+    found = {row.run: result.raw.get("sweep", []) for row in rows if (result := row.results[task]) is not None}
+    return charts.line_chart({run: [(float(point["steps"]), float(point["value"])) for point in points] for run, points in found.items()})
 
 
 def _losses(rows: Sequence[Row], logs: Mapping[str, list[dict[str, Any]]]) -> dict[str, charts.LineChart | None]:

@@ -36,15 +36,15 @@ def workspace(tmp_path: Path, repository: Path, depth_task: DepthTask, correspon
     return tmp_path
 
 
-def _publish(folder: Path) -> None:
-    encoder = make_encoder()
+def _publish(folder: Path, seed: int = 0, steps: int = 0) -> None:
+    encoder = make_encoder(seed)
     folder.mkdir(parents=True)
     save_file(encoder.state_dict(), folder / "encoder.safetensors")
     sizes = {"patch_px": 8, "width": 24, "depth": 4, "heads": 2, "class_token": False, "positions": "sincos", "norm_eps": 1e-6}
     card = {
         "run": "random",
         "model": {**sizes, "size_px": [32, 32]},
-        "steps": 0,
+        "steps": steps,
         "dataset": "toy",
         "objective": "croco",
         "manifest_digest": "0" * 64,
@@ -105,6 +105,20 @@ def test_depth_reports_three_averages_and_overrides(workspace: Path) -> None:
     assert found["metrics"]["averages"].keys() == {"batch", "image", "global"}
     assert found["value"] == found["metrics"]["averages"]["image"]["delta1"]
     assert found["preset"] == "standard" and found["overrides"]["size_px"] == 32 and "frame" not in found["overrides"]
+
+
+def test_a_sweep_over_snapshots_is_one_parameter(workspace: Path) -> None:
+    for steps in (4, 8):
+        folder = workspace / f"models/random/snapshots/{steps:09d}"
+        _publish(folder, seed=steps, steps=steps)
+    assert "sweep" not in _evaluate(workspace, "correspondence")
+    raw = yaml.safe_load((workspace / "params.yaml").read_text())
+    raw["table"]["checkpoints"] = "all"
+    (workspace / "params.yaml").write_text(yaml.safe_dump(raw))
+    found = _evaluate(workspace, "correspondence")
+    assert [point["steps"] for point in found["sweep"]] == [4, 8, 0]  # the run itself comes last; here it is a random encoder
+    assert found["sweep"][-1] == {key: found[key] for key in ("steps", "value", "standard_error")}
+    assert len({point["value"] for point in found["sweep"]}) > 1
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(workspace: Path) -> None:

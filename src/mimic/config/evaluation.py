@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from mimic.config.base import Count, Positive, Section
 
 
@@ -10,6 +12,7 @@ class Table(Section):
 
     runs: tuple[str, ...]
     tasks: tuple[str, ...]
+    checkpoints: Literal["last", "all"]  # all: also the snapshots that a run has left on its way, for curves over pretraining
 
 
 class Report(Section):

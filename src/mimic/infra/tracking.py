@@ -141,7 +141,9 @@ def _evaluated(workspace: Workspace, run: str, task: str, commit: str | None) ->
         fingerprint=file_digest(path)[:16],
         tags={"checkpoint": str(result.get("checkpoint")), "encoder": run, **_provenance(result, commit)},
         params=dict(_leaves({key: value for key, value in result.items() if key not in apart})),
-        curves=dict(_numbers(task, result["metrics"])) | {(f"{task}/{result['name']}", 0): float(result["value"])},
+        curves=dict(_numbers(task, result["metrics"]))
+        | {(f"{task}/{result['name']}", 0): float(result["value"])}
+        | {(f"{task}/{result['name']} by pretraining step", point["steps"]): float(point["value"]) for point in result.get("sweep", [])},
         dataset=_dataset(result),
         images={f"{task}/{picture.stem}": picture for picture in sorted(workspace.samples(run, task).glob("*.png"))},
     )
