@@ -22,7 +22,9 @@ SMALL = {
     "phone": {"videos": 2, "first_seed": 100, "flat": FLAT, "seconds": 1.2, "fps": 5, "width_px": 48, "height_px": 64, "speed_m_s": 0.4},
     "frames": {"folders": 1, "first_seed": 200, "flat": FLAT, "frames": 40, "width_px": 64, "height_px": 48, "step_m": 0.06},
     "nyu": {"scenes": 3, "first_seed": 300, "flat": FLAT, "train": 4, "test": 3, "width_px": 64, "height_px": 48},
-    "tasks": {},
+    "tasks": {
+        "ade20k": {"first_seed": 500, "flat": FLAT, "train": 2, "test": 1, "width_px": 64, "height_px": 48},
+    },
 }
 
 

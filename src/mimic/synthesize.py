@@ -165,7 +165,7 @@ def _task_sets(params: config.Params, sets: config.TaskSets) -> Callable[[Path],
     """One folder and one job a set."""
 
     def fill(folder: Path) -> None:
-        folders = [(getattr(sets, name), folder / name) for name in type(sets).model_fields]
+        folders = [(section, folder / name) for name in type(sets).model_fields if (section := getattr(sets, name)) is not None]
         with progress.track("synthesize tasks", len(folders), "sets", None) as track:
             for _ in cluster.map_shards(_task_set, folders, params.cluster, lambda job: job[1].name):
                 track.advance(1)

@@ -31,6 +31,17 @@ from mimic.config.sources import (
     StreetView,
     Videos,
 )
-from mimic.config.synthesize import Flat, Frames, LabelledDepth, NothingToSynthesize, Phone, Rooms, Synthesize, TaskSets
+from mimic.config.synthesize import (
+    Ade20kSet,
+    Flat,
+    Frames,
+    LabelledDepth,
+    LabelledViews,
+    NothingToSynthesize,
+    Phone,
+    Rooms,
+    Synthesize,
+    TaskSets,
+)
 from mimic.config.tasks import CorrespondenceTask, DepthTask, PairTask, Task, TaskSection, TrainedTask
 from mimic.config.training import Augment, Model, Recipe, Run

@@ -63,8 +63,25 @@ class LabelledDepth(Section):
     height_px: Positive
 
 
+class LabelledViews(Section):
+    """Views of procedural flats with labels; training and test flats differ."""
+
+    first_seed: Count
+    flat: Flat
+    train: Positive
+    test: Positive
+    width_px: Positive
+    height_px: Positive
+
+
+class Ade20kSet(LabelledViews):
+    """Classes of pixels in the layout of SceneParse150."""
+
+
 class TaskSets(Section):
-    """Small labelled sets in official layouts, data/raw/tasks/<set>; one section a set (worlds/miniatures)."""
+    """Small labelled sets in official layouts, data/raw/tasks/<set>; one section a set (worlds/miniatures); null: not made."""
+
+    ade20k: Ade20kSet | None
 
 
 class Synthesize(Section):

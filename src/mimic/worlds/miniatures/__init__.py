@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mimic.config import Section
+from mimic.config import Ade20kSet, Section
 
 
 def write(section: Section, folder: Path) -> None:
     """Write the set that `section` (of synthesize.tasks) describes into an empty folder; equal sections give equal files."""
     match section:
+        case Ade20kSet():
+            from mimic.worlds.miniatures import ade20k
+
+            ade20k.write(section, folder)
         case _:
             raise AssertionError(f"no generator for {type(section).__name__} ({folder.name})")

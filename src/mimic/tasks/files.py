@@ -1,0 +1,61 @@
+"""Image files of labelled sets: read whole or refused in one clear line, and what is said of many of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from mimic.errors import BadInput
+
+REMEDY = "download it again"
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """uint8[h, w, 3] RGB, as stored: labels follow the stored pixels, so that a rotation noted beside them is not applied.
+
+    Raises:
+        BadInput: missing, truncated, or no image.
+    """
+    return _opened(path, "RGB")
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Pixel values of a PNG as they are: uint8 or uint16, [h, w] or [h, w, channels]; of a palette image the indices.
+
+    Raises:
+        BadInput: missing, truncated, or no image.
+    """
+    values = _opened(path, None)
+    if values.dtype == np.int32:  # how older Pillows open 16 bits
+        values = values.astype(np.uint16)
+    if values.dtype not in (np.uint8, np.uint16):
+        raise BadInput(f"{path}: pixels are {values.dtype}, expected 8 or 16 bits; {REMEDY}")
+    return values
+
+
+def _opened(path: Path, mode: str | None) -> np.ndarray:
+    try:
+        with Image.open(path) as file:
+            file.load()
+            return np.array(file if mode is None else file.convert(mode))
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file; {REMEDY}") from None
+    except UnidentifiedImageError:
+        raise BadInput(f"{path}: not an image; {REMEDY}") from None
+    except Exception as error:  # damaged bytes surface as nearly any exception of a decoder
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise BadInput(f"{path}: damaged ({reason}); {REMEDY}") from None
+
+
+def extent(files: Iterable[Path], root: Path) -> dict[str, int | str]:
+    """bytes: of all files; digest: sha256 over their names below `root` and their sizes."""
+    digest, total = hashlib.sha256(), 0
+    for path in sorted(files):
+        size = path.stat().st_size
+        total += size
+        digest.update(f"{path.relative_to(root).as_posix()} {size}\n".encode())
+    return {"bytes": total, "digest": digest.hexdigest()}

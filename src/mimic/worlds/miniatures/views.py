@@ -1,0 +1,32 @@
+"""Renderings of generated flats, for the sets that need pictures with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mimic.config import LabelledViews
+from mimic.worlds import procedural, walker
+from mimic.worlds.base import Rendering
+from mimic.worlds.embree import Embree
+from mimic.worlds.walker import Camera
+
+LOD_BIAS, AGENT_HEIGHT_M, ISLAND_RADIUS_MIN_M = -0.5, 1.8, 2.0
+NEAREST_M = 0.4  # a median nearer is a wall in the face
+
+
+def render(section: LabelledViews, scene: int, count: int, hfov_deg: float) -> Iterator[tuple[Camera, Rendering]]:
+    """`count` views of flat number `scene`, from places all over it, looking a little down into the room."""
+    flat, seed = section.flat, section.first_seed + scene
+    engine = Embree("y", flat.texture_px, LOD_BIAS, AGENT_HEIGHT_M)
+    engine.show(procedural.build(seed, flat.width_m, flat.depth_m, flat.height_m, flat.texture_px))
+    rng = np.random.default_rng([seed, 5])
+    while count:
+        place = walker.start(engine, rng, ISLAND_RADIUS_MIN_M)
+        position = place + [0.0, rng.uniform(1.2, 1.6), 0.0]
+        camera = walker.look(position, walker.open_heading(engine, rng, place), float(rng.normal(-8, 5)))
+        rendering = engine.render(camera.position, camera.rotation, (section.width_px, section.height_px), hfov_deg)
+        if np.median(rendering.depth_m) > NEAREST_M:
+            count -= 1
+            yield camera, rendering
