@@ -4,7 +4,7 @@
         encoder.safetensors   the encoder, with timm's keys
         model.safetensors     everything, decoder included
         card.json             what made it, and how to build it
-        log.jsonl             loss, learning rate, gradient norm, speed
+        log.jsonl             loss, learning rate, gradient norm
         reconstruction.png    held-out pairs: view a, masked, reconstruction, view b (and .npz, the same as arrays)
 
 The encoder needs nothing of this project (unless its positions are rotary, which plain timm cannot express):
@@ -14,159 +14,65 @@ The encoder needs nothing of this project (unless its positions are rotary, whic
     vit.load_state_dict(safetensors.torch.load_file("models/croco-1m/encoder.safetensors"))
 
 Work in progress lies in runs/pretrain/<run>/<fingerprint>/ and is resumed after any interruption; what is published is the same as if
-there had been none.
+there had been none. Speeds and memory stay there, in its log.jsonl: they are the machine's, not the model's.
 """
 
 from __future__ import annotations
 
 import functools
 import platform
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import pandas as pd
 import torch
-from torch import Tensor
 
 from mimic import config, models
 from mimic.errors import BadInput
-from mimic.infra import progress, tracking
+from mimic.infra import tracking
+from mimic.infra.cluster import run_training
 from mimic.infra.storage import Workspace, file_digest, fingerprint, publish, write_json
 from mimic.training import augment, checkpoint, journal, reconstruct
-from mimic.training.batches import PairImages, batch_indices, read_manifest
-from mimic.training.fit import Record, Saving, choose_device, choose_precision, fit
-from mimic.training.optim import adamw, cosine_lr, param_groups, scaled_lr
-
-HOW_NOT_WHAT = {"log_every", "save_every", "keep", "workers", "samples"}  # do not change the weights
+from mimic.training.batches import PairImages, read_manifest
+from mimic.training.fit import choose_device, choose_precision
+from mimic.training.pretraining import HOW_NOT_WHAT, SPEEDS, describe, initial_model, train
 
 
 def main(params: config.Params, root: Path, name: str) -> None:
-    """Pretrain run `name` of params.yaml and publish models/<name>/."""
-    cv2.setNumThreads(1)  # the decoding threads are many enough
+    """Pretrain run `name` of params.yaml and publish models/<name>/.
+
+    It trains where `cluster.pretrain` says: here, in several processes, or as a job; nothing of that changes what is trained.
+    """
     run = config.pick(params.runs, name, "run")
-    recipe = params.pretrain[run.recipe]
+    recipe = as_written = params.pretrain[run.recipe]
     workspace = Workspace(root)
     manifest = workspace.manifest(run.dataset)
-    rows = read_manifest(manifest, "train")
-    device = choose_device()
-    precision = choose_precision(recipe.precision, device)
+    pairs = len(read_manifest(manifest, "train"))
+    if params.cluster.executor == "local":  # a job finds out where it runs
+        recipe = recipe.model_copy(update={"precision": choose_precision(recipe.precision, choose_device())})
     digest = file_digest(manifest)
-    made_by = recipe.model_dump(mode="json", exclude=HOW_NOT_WHAT), run.model_dump(mode="json"), digest, precision, version("mimic")
-    folder = workspace.progress("pretrain", name, fingerprint(*made_by))
-    model = _initial_model(recipe, run).to(device)
-    title = f"pretrain {name} ({len(rows)} pairs, {device} {precision})"
-    with progress.track(title, run.steps, "steps", folder / "log.jsonl") as bar:
-        _train(model, rows, root, recipe, run, precision, folder, bar)
+    made_by = recipe.model_dump(mode="json", exclude=HOW_NOT_WHAT), run.model_dump(mode="json"), digest, version("mimic")
+    progress = fingerprint(*made_by)
+    folder = workspace.progress("pretrain", name, progress)
+    model = initial_model(recipe, run)
+    precision = recipe.precision
+    if run.steps:
+        description = describe(root, recipe, run, manifest, name)
+        precision = run_training(train, description, folder, params.cluster.pretrain, params.cluster)[0]["precision"]
+    if checkpoint.restore_model(folder, model) != run.steps:
+        raise BadInput(f"{folder}: no whole checkpoint of step {run.steps}; run mimic pretrain {name} again")
     card = _card(name, recipe, run, model, precision) | {
         "manifest_digest": digest,
-        "params_digest": fingerprint(*made_by[:2]),
+        "params_digest": fingerprint(as_written.model_dump(mode="json", exclude=HOW_NOT_WHAT), made_by[1]),
+        "progress": progress,
         "git_commit": tracking.commit(root),
-        "pairs": len(rows),
+        "pairs": pairs,
     }
+    model.to(choose_device())
     publish(functools.partial(_fill, model, card, _pictures(model, manifest, root, recipe, run), folder), workspace.model(name))
     checkpoint.remove_all(folder)  # published: running again means training again
     tracking.mirror_pretrain(params.tracking, root, name)
-
-
-# ---------------------------------------------------------------------------- training
-
-
-def _initial_model(recipe: config.Recipe, run: config.Run) -> models.Pretraining:
-    sizes = recipe.model.model_dump() | {"size_px": recipe.model.height_width_px}
-    try:
-        model = models.build(
-            recipe.objective,
-            **sizes,
-            attention=recipe.attention,
-            mask_ratio=recipe.mask_ratio,
-            visible_rounding=recipe.visible_rounding,
-            norm_pix=recipe.norm_pix_loss,
-        )
-    except ValueError as error:
-        raise BadInput(f"params.yaml: pretrain.{run.recipe}: {error}") from None
-    models.initialise(model, torch.Generator().manual_seed(run.seed))
-    return model
-
-
-def _train(
-    model: models.Pretraining,
-    rows: pd.DataFrame,
-    root: Path,
-    recipe: config.Recipe,
-    run: config.Run,
-    precision: str,
-    folder: Path,
-    bar: progress.Track,
-) -> None:
-    device = next(model.parameters()).device
-    log = journal.Journal(folder / "log.jsonl")
-
-    def record(now: Record) -> None:
-        pairs_per_second = now.steps_per_second * recipe.batch * model.views / 2
-        log.append({"step": now.step, "loss": now.loss, "lr": now.lr, "grad_norm": now.grad_norm, "pairs_per_second": pairs_per_second})
-        bar.advance(now.step - bar.done, f"loss {now.loss:.4f}, {pairs_per_second:.0f} pairs/s")
-
-    def loss(batch: tuple[Tensor, augment.Choices]) -> Tensor:
-        images, choices = batch
-        with torch.autocast(device.type, enabled=False):
-            views = augment.apply(
-                images.to(device, non_blocking=True), choices, recipe.model.height_width_px, jitter=recipe.augment.jitter > 0
-            )
-        return model(views, choices.noise.to(device, non_blocking=True))[0]
-
-    fit(
-        model,
-        loss,
-        _loader(model, rows, root, recipe, run.seed),
-        adamw(param_groups(model, recipe.weight_decay), betas=recipe.betas),
-        functools.partial(
-            cosine_lr,
-            peak=scaled_lr(recipe.base_lr, recipe.batch),
-            floor=recipe.min_lr,
-            warmup=round(recipe.warmup * run.steps),
-            horizon=round(recipe.horizon * run.steps),
-        ),
-        steps=run.steps,
-        seed=run.seed,
-        precision=precision,
-        workers=recipe.workers,
-        clip_norm=None,
-        log_every=recipe.log_every,
-        log=record,
-        saving=Saving(folder, every=recipe.save_every, keep=recipe.keep),
-    )
-
-
-def _loader(
-    model: models.Pretraining, rows: pd.DataFrame, root: Path, recipe: config.Recipe, seed: int
-) -> Callable[[int], tuple[Tensor, augment.Choices]]:
-    """What step `step` trains on: images as stored if they are to be cropped, else at the model's size; and its random choices."""
-    size_px, crop = recipe.model.height_width_px, recipe.augment.crop
-    images = PairImages(rows, root, size_px if crop == "none" else None)
-    if crop == "window" and any(stored < wanted for stored, wanted in zip(images.size_px, size_px, strict=True)):
-        raise BadInput(f"augment.crop window: images are stored at {images.size_px} px, smaller than the model's {size_px}")
-    views, grid, device = model.views, model.encoder.grid, next(model.parameters()).device
-    decode, samples = (images.pairs, len(images)) if views == 2 else (images.singles, 2 * len(images))
-
-    def load(step: int) -> tuple[Tensor, augment.Choices]:
-        choices = augment.choose(
-            step,
-            seed,
-            batch=recipe.batch,
-            views=views,
-            patches=grid[0] * grid[1],
-            stored_px=images.size_px,
-            size_px=size_px,
-            **recipe.augment.model_dump(),
-        )
-        batch = decode(batch_indices(step, recipe.batch, samples, seed))
-        return batch.pin_memory() if device.type == "cuda" else batch, choices
-
-    return load
 
 
 # ---------------------------------------------------------------------------- publishing
@@ -197,9 +103,7 @@ def _fill(
     checkpoint.write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", about)
     checkpoint.write_weights(model.state_dict(), folder / "model.safetensors", about)
     write_json(folder / "card.json", card)
-    log = unfinished / "log.jsonl"
-    journal.close(log, card["steps"])
-    (folder / "log.jsonl").write_bytes(log.read_bytes())
+    journal.copy(unfinished / "log.jsonl", folder / "log.jsonl", card["steps"], without=SPEEDS)
     arrays, caption = pictures
     np.savez(folder / "reconstruction.npz", allow_pickle=False, caption=np.array(caption), **arrays)
     reconstruct.draw(arrays, caption, folder / "reconstruction.png")

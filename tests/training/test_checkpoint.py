@@ -12,6 +12,7 @@ from torch import nn
 
 from mimic import models
 from mimic.errors import BadInput
+from mimic.infra.cluster.world import ALONE
 from mimic.training import checkpoint
 from mimic.training.optim import adamw, param_groups
 
@@ -40,7 +41,7 @@ def stepped(folder: Path, steps: list[int], keep: int) -> list[torch.Tensor]:
         model(torch.ones(1, 4)).sum().backward()
         optimizer.param_groups[0]["lr"] = 0.1
         optimizer.step()
-        checkpoint.save(folder, step, model, optimizer, keep)
+        checkpoint.save(folder, step, model, optimizer, ALONE, keep)
         weights.append(model.weight.detach().clone())
     return weights
 
@@ -49,7 +50,7 @@ def test_the_last_few_are_kept_and_the_newest_restored(tmp_path: Path) -> None:
     weights = stepped(tmp_path, [5, 10, 15, 20], keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"step-0000000{n}.{kind}" for n in (15, 20) for kind in ("json", "pt")]
     model, optimizer = trainee()
-    assert checkpoint.restore(tmp_path, model, optimizer) == 20
+    assert checkpoint.restore(tmp_path, model, optimizer, ALONE) == 20
     assert torch.equal(model.weight, weights[-1])
     assert len(optimizer.state) == 2
     checkpoint.remove_all(tmp_path)
@@ -57,7 +58,7 @@ def test_the_last_few_are_kept_and_the_newest_restored(tmp_path: Path) -> None:
 
 
 def test_nothing_to_restore_is_step_zero(tmp_path: Path) -> None:
-    assert checkpoint.restore(tmp_path / "none", *trainee()) == 0
+    assert checkpoint.restore(tmp_path / "none", *trainee(), ALONE) == 0
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "unmarked", "mark torn"])
@@ -78,7 +79,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str, caplog
             newest.with_suffix(".json").write_text('{"step"')
     (tmp_path / ".step-000000015.pt.1234.part").write_bytes(b"killed while saving")
     model, optimizer = trainee()
-    assert checkpoint.restore(tmp_path, model, optimizer) == 5
+    assert checkpoint.restore(tmp_path, model, optimizer, ALONE) == 5
     assert torch.equal(model.weight, weights[0])
     assert not list(tmp_path.glob(".*.part"))
     assert damage == "unmarked" or "step-000000010.pt is damaged" in caplog.text
@@ -101,7 +102,7 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     from mimic.infra.storage import file_digest
 
     path.with_suffix(".json").write_text(json.dumps({"step": 5, "bytes": path.stat().st_size, "sha256": file_digest(path)}))
-    assert checkpoint.restore(tmp_path, *trainee()) == 0
+    assert checkpoint.restore(tmp_path, *trainee(), ALONE) == 0
     assert not (tmp_path / "ran").exists()
 
 
@@ -112,7 +113,7 @@ def test_another_model_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         BadInput, match=r"step-000000005\.pt: does not fit this model: 1 of another shape \(weight \[3, 4\] for \[3, 7\]\)"
     ) as info:
-        checkpoint.restore(tmp_path, model, optimizer)
+        checkpoint.restore(tmp_path, model, optimizer, ALONE)
     assert "\n" not in str(info.value)
     assert torch.equal(model.weight, before)
 
@@ -128,7 +129,7 @@ def test_a_full_disk_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(OSError, match="No space"):
         stepped(tmp_path, [10], keep=2)
     monkeypatch.undo()
-    assert checkpoint.restore(tmp_path, *trainee()) == 5
+    assert checkpoint.restore(tmp_path, *trainee(), ALONE) == 5
 
 
 def published(folder: Path) -> models.VisionTransformer:

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from mimic.errors import BadInput
+from mimic.infra.cluster.world import ALONE, World
+from mimic.training import checkpoint
 from mimic.training.augment import generator
-from mimic.training.fit import Record, Saving, choose_precision, fit
-from mimic.training.journal import Journal, close, read
+from mimic.training.fit import HERE, Part, Saving, choose_precision, fit, own_parts
+from mimic.training.journal import Journal, copy, read
 from mimic.training.optim import adamw, param_groups
+from mimic.training.watch import Record
 
 STEPS = 12
 
@@ -40,14 +43,18 @@ def train(
     workers: int = 0,
     clip_norm: float | None = None,
     every: int = 1,
+    keep_every: int | None = None,
+    parts: tuple[Part, ...] = own_parts(8, None, ALONE),
+    make: Callable[[], nn.Module] = make,
 ) -> nn.Module:
     model = make()
     fit(
         model,
-        lambda data: spoil((model(data) - data.sum(1, keepdim=True)).square().mean()),
-        load,
+        lambda called, data: spoil((called(data) - data.sum(1, keepdim=True)).square().mean()),
+        lambda step: [load(step)[part.samples] for part in parts],
         adamw(param_groups(model, 0.1), betas=(0.9, 0.95)),
         schedule,
+        parts=parts,
         steps=STEPS,
         seed=1,
         precision="fp32",
@@ -55,7 +62,8 @@ def train(
         clip_norm=clip_norm,
         log_every=5,
         log=log,
-        saving=Saving(folder, every=every, keep=2) if folder else None,
+        saving=Saving(folder, every=every, keep=2, keep_every=keep_every) if folder else None,
+        place=HERE,
     )
     return model
 
@@ -180,7 +188,42 @@ def test_a_resumed_journal_repeats_no_step(tmp_path: Path) -> None:
     resumed.append({"step": 15, "loss": 2.0})
     resumed.append({"step": 20, "loss": 3.0})
     assert [(line["step"], line["loss"]) for line in read(path)] == [(5, 1.0), (10, 1.0), (15, 2.0), (20, 3.0)]
-    close(path, 15)
-    assert [line["step"] for line in read(path)] == [5, 10, 15]
-    close(tmp_path / "none.jsonl", 0)
-    assert (tmp_path / "none.jsonl").read_text() == ""
+    copy(path, tmp_path / "published.jsonl", 15, without={"speed"})
+    assert [line["step"] for line in read(tmp_path / "published.jsonl")] == [5, 10, 15]
+    copy(tmp_path / "none.jsonl", tmp_path / "published.jsonl", 0, without=())
+    assert (tmp_path / "published.jsonl").read_text() == ""
+
+
+def plain() -> nn.Module:
+    """Without dropout, whose draws would differ between parts."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 16), nn.GELU(), nn.Linear(16, 1))
+
+
+@pytest.mark.parametrize("largest", [1, 3, 5])
+def test_parts_add_up_to_the_whole_batch(largest: int) -> None:
+    parts = own_parts(8, largest, ALONE)
+    assert len(parts) > 1 and all(part.samples.stop - part.samples.start <= largest for part in parts)
+    whole, summed = train(None, make=plain), train(None, make=plain, parts=parts)
+    for p, q in zip(whole.parameters(), summed.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=1e-6)
+
+
+@pytest.mark.parametrize(("batch", "size", "largest"), [(8, 1, None), (8, 4, None), (7, 3, 2), (4096, 64, 24), (5, 5, 1)])
+def test_every_sample_belongs_to_one_part_of_one_rank(batch: int, size: int, largest: int | None) -> None:
+    parts = [part for rank in range(size) for part in own_parts(batch, largest, World(rank, size))]
+    assert [index for part in parts for index in range(batch)[part.samples]] == list(range(batch))
+    assert sum(part.share for part in parts) == pytest.approx(1)
+    with pytest.raises(BadInput, match=f"batch of {batch} is too small for {batch + 1} processes"):
+        own_parts(batch, largest, World(0, batch + 1))
+
+
+def test_every_so_many_th_checkpoint_is_kept_for_good(tmp_path: Path) -> None:
+    train(tmp_path, every=2, keep_every=3)
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == [
+        "step-000000006.json", "step-000000006.pt", "step-000000012.json", "step-000000012.pt",
+    ]  # fmt: skip
+    checkpoint.remove_all(tmp_path)
+    model = make()
+    assert checkpoint.restore_model(tmp_path / "kept", model) == STEPS  # one can be put back, or looked at
+    assert equal(model, train(None))

@@ -58,7 +58,8 @@ class Recipe(Section):
     mask_ratio: Fraction
     visible_rounding: Literal["down", "up"]  # of 196 at 0.9: down 19 (MIMIC), up 20 (CroCo); MAE: down
     norm_pix_loss: bool
-    batch: Positive  # croco: pairs, mae: images
+    batch: Positive  # croco: pairs, mae: images; of all processes together
+    device_batch: Positive | None  # most that a process holds at once; what is more is accumulated; null = no limit
     base_lr: float  # learning rate = base_lr * batch / 256
     min_lr: float
     warmup: Fraction  # share of the steps
@@ -68,9 +69,11 @@ class Recipe(Section):
     augment: Augment
     precision: Literal["auto", "bf16", "fp32"]  # auto: bf16 where the processor multiplies it natively, else fp32
     attention: Literal["auto", "sdpa", "manual"]  # auto: manual for bf16 on a CPU, else sdpa
+    compile: bool  # torch.compile: minutes at the start, faster steps on a GPU; on a CPU it hurts
     log_every: Positive
     save_every: Positive  # steps between checkpoints
-    keep: Positive  # checkpoints kept while training
+    keep: Positive  # newest checkpoints kept while training
+    keep_every: Positive | None  # of the checkpoints, every so many-th is also kept for good; null = none
     workers: Count  # decoding threads; 0 = decode between steps
     samples: Positive  # held-out pairs in the reconstruction picture
 

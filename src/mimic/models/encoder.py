@@ -9,6 +9,7 @@ gives equal `forward_features` (tested). timm itself is not needed here. With ro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -42,17 +43,27 @@ class Encoder(Protocol):
         ...
 
 
+@lru_cache
+def on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Constants, sent to a device once: sending them at every step would make the processor wait for a GPU each time."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)
+
+
+def image_statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """IMAGE_MEAN and IMAGE_STD."""
+    return on_device(IMAGE_MEAN, device), on_device(IMAGE_STD, device)
+
+
 def normalise(images: UInt8[Tensor, "... h w 3"]) -> Float[Tensor, "... 3 h w"]:
     """RGB bytes, channels last, to the encoder's input: fp32, channels first, ImageNet mean and deviation."""
-    mean = torch.tensor(IMAGE_MEAN, device=images.device) * 255
-    std = torch.tensor(IMAGE_STD, device=images.device) * 255
+    mean, std = (values * 255 for values in image_statistics(images.device))
     return ((images - mean) / std).movedim(-1, -3)
 
 
 def denormalise(images: Float[Tensor, "... 3 h w"]) -> UInt8[Tensor, "... h w 3"]:
     """The inverse of `normalise`, rounded and clipped to bytes."""
-    mean = torch.tensor(IMAGE_MEAN, device=images.device) * 255
-    std = torch.tensor(IMAGE_STD, device=images.device) * 255
+    mean, std = (values * 255 for values in image_statistics(images.device))
     return (images.movedim(-3, -1) * std + mean).round().clamp(0, 255).to(torch.uint8)
 
 

@@ -21,8 +21,9 @@ from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.tasks.frames import FLIP_SHARE, Batch
 from mimic.training.batches import batch_indices
-from mimic.training.fit import Record, Saving, fit
+from mimic.training.fit import HERE, WHOLE, Saving, fit
 from mimic.training.optim import adamw
+from mimic.training.watch import Record
 
 NEVER_TRAINED = ("pos_embed", "norm.")  # of the encoder: fixed positions, and the final norm, which dense heads do not read
 
@@ -177,18 +178,18 @@ def tune(
     keeps = task.freeze == "encoder" and task.augment in KEPT
     kept = _features(model, prepare(train), mirrored=task.augment == "flip") if keeps else None
 
-    def draw(step: int) -> Drawn:
+    def draw(step: int) -> list[Drawn]:
         index = step_indices(step, task.batch, len(train), task.seed)
         rng = np.random.default_rng([task.seed, step])
         batch, mirrored = train.take(index), np.zeros(len(index), bool)
         if task.augment != "none":
             mirrored = rng.random(len(index)) < FLIP_SHARE
             batch = batch.mirrored(mirrored)
-        return Drawn(index, prepare(batch) if task.augment in ("none", "flip") else augment(batch, rng), mirrored)
+        return [Drawn(index, prepare(batch) if task.augment in ("none", "flip") else augment(batch, rng), mirrored)]
 
-    def step_loss(drawn: Drawn) -> Tensor:
+    def step_loss(called: nn.Module, drawn: Drawn) -> Tensor:
         if kept is None:
-            return loss(model(normalise(torch.from_numpy(drawn.batch.images).to(model.device))), drawn.batch)
+            return loss(called(normalise(torch.from_numpy(drawn.batch.images).to(model.device))), drawn.batch)
         rows = torch.from_numpy(drawn.index + len(train) * drawn.mirrored).to(model.device)
         return loss(model.head([level[rows] for level in kept]), drawn.batch)
 
@@ -200,6 +201,7 @@ def tune(
         draw,
         adamw(parameter_groups(model, task.weight_decay, task.layer_decay), betas=task.betas),
         lambda step: learning_rate(step, task.steps, warmup_steps, task.lr),
+        parts=WHOLE,
         steps=task.steps,
         seed=task.seed,
         precision=task.precision,
@@ -207,7 +209,8 @@ def tune(
         clip_norm=task.clip_grad,
         log_every=max(1, task.steps // 10),
         log=records.append,
-        saving=None if task.save_every is None else Saving(folder, task.save_every, keep=1),
+        saving=None if task.save_every is None else Saving(folder, task.save_every, keep=1, keep_every=None),
+        place=HERE,
     )
     return records[-1].loss if records else float("nan")
 

@@ -6,13 +6,14 @@ Every choice is a function of (seed, step): resuming or another number of loadin
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mimic.models.encoder import IMAGE_MEAN, IMAGE_STD, normalise
+from mimic.models.encoder import image_statistics, normalise, on_device
 
 ASPECT = (3 / 4, 4 / 3)  # of a random resized crop
 TRIES = 10  # draws of a box before the whole image is taken, as torchvision does
@@ -21,7 +22,7 @@ GREY = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Choices:
-    """What one step draws, on the CPU: for b samples of v views with n patches each."""
+    """What one step draws: for b samples of v views with n patches each."""
 
     noise: Tensor  # [b, n] in 0..1; the lowest stay visible
     swap: Tensor  # bool [b]: the views change roles
@@ -29,6 +30,22 @@ class Choices:
     box: Tensor  # [b, v, 4] crop: top, left, height, width as whole pixels of the stored image
     factor: Tensor  # [b, v, 3] brightness, contrast, saturation
     order: Tensor  # [b, v, 3] in which order they are applied
+    untouched: bool  # nothing of the whole batch is cropped, resized or mirrored
+
+    def part(self, samples: slice) -> Choices:
+        """Of some samples only; `untouched` stays the batch's, as rounding must not depend on who else is in a part."""
+        return self._each(lambda tensor: tensor[samples])
+
+    def pinned(self) -> Choices:
+        """In memory that a GPU can read on its own."""
+        return self._each(Tensor.pin_memory)
+
+    def to(self, device: torch.device) -> Choices:
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Choices:
+        noise, swap, flip, box, factor, order = map(change, (self.noise, self.swap, self.flip, self.box, self.factor, self.order))
+        return Choices(noise, swap, flip, box, factor, order, self.untouched)
 
 
 def generator(seed: int, step: int) -> torch.Generator:
@@ -70,7 +87,9 @@ def choose(
             extent = torch.tensor(stored_px).expand(batch, views, 2)
     room = torch.tensor(stored_px) - extent
     place = (corner.movedim(0, -1) * (room + 1)).floor().long().minimum(room)
-    return Choices(noise, coins[0] < swap, coins[1] < flip, torch.cat([place, extent], dim=-1), factor, order)
+    mirrored = coins[1] < flip
+    untouched = stored_px == size_px and bool((extent == torch.tensor(size_px)).all()) and not bool(mirrored.any())
+    return Choices(noise, coins[0] < swap, mirrored, torch.cat([place, extent], dim=-1), factor, order, untouched)
 
 
 def _extent(area: Tensor, aspect: Tensor, crop_area: tuple[float, float], stored_px: tuple[int, int]) -> Tensor:
@@ -91,28 +110,26 @@ def apply(images: Tensor, choices: Choices, size_px: tuple[int, int], *, jitter:
 
     Args:
         images: uint8 [b, v, H, W, 3], on the device.
-        choices: of this step.
+        choices: of these samples, on the device too.
         size_px: height and width wanted.
         jitter: apply the colour factors.
 
     Returns:
         fp32 [b, v, 3, h, w], normalised.
     """
-    device = images.device
     if images.shape[1] > 1:
-        images = torch.where(choices.swap.to(device)[:, None, None, None, None], images.flip(1), images)
+        images = torch.where(choices.swap[:, None, None, None, None], images.flip(1), images)
     stored_px = (images.shape[2], images.shape[3])
-    box = choices.box.to(device)
-    if not jitter and stored_px == size_px and bool((choices.box[..., 2:] == torch.tensor(size_px)).all()) and not bool(choices.flip.any()):
+    if choices.untouched and not jitter:
         return normalise(images)
     x = (images / 255.0).movedim(-1, -3)
-    down = resample_matrix(box[..., 0], box[..., 2], stored_px[0], size_px[0])
-    across = resample_matrix(box[..., 1], box[..., 3], stored_px[1], size_px[1])
-    across = torch.where(choices.flip.to(device)[:, None, None, None], across.flip(-2), across)
+    down = resample_matrix(choices.box[..., 0], choices.box[..., 2], stored_px[0], size_px[0])
+    across = resample_matrix(choices.box[..., 1], choices.box[..., 3], stored_px[1], size_px[1])
+    across = torch.where(choices.flip[:, None, None, None], across.flip(-2), across)
     x = (down[:, :, None] @ x @ across[:, :, None].mT).clamp(0, 1)
     if jitter:
-        x = _jitter(x, choices.factor.to(device), choices.order.to(device))
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (IMAGE_MEAN, IMAGE_STD))
+        x = _jitter(x, choices.factor, choices.order)
+    mean, std = (values[:, None, None] for values in image_statistics(images.device))
     return (x - mean) / std
 
 
@@ -141,7 +158,7 @@ def _cubic(x: Tensor) -> Tensor:
 
 def _jitter(x: Tensor, factor: Tensor, order: Tensor) -> Tensor:
     """Brightness (0), contrast (1) and saturation (2), each a blend with black, the mean grey, the grey image, in each view's own order."""
-    weights = torch.tensor(GREY, device=x.device)[:, None, None]
+    weights = on_device(GREY, x.device)[:, None, None]
     for place in range(3):
         kind = order[..., place]
         amount = factor.gather(-1, kind[..., None])[..., None, None]

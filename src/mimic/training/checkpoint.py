@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 
 from mimic import models
 from mimic.errors import BadInput
-from mimic.infra.storage import file_digest, replacing, write_bytes, write_json
+from mimic.infra.cluster.world import World
+from mimic.infra.storage import file_digest, replacing, sweep, write_bytes, write_json
 from mimic.models import Pretraining, VisionTransformer
 
 log = logging.getLogger(__name__)
@@ -123,42 +125,63 @@ def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> No
 # ---------------------------------------------------------------------------- a run in progress
 
 
-def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, keep: int) -> None:
+def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, world: World, keep: int) -> None:
     """Write step-<step>.pt, then its .json with size and digest, which makes it count; keep the last `keep`."""
     path = folder / f"step-{step:09d}.pt"
+    state = {"step": step, "threads": torch.get_num_threads(), "ranks": world.size}
     with replacing(path) as scratch, scratch.open("wb") as file:
-        state = {"step": step, "threads": torch.get_num_threads(), "model": model.state_dict(), "optimizer": optimizer.state_dict()}
-        torch.save(state, file)
+        torch.save(state | {"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
     write_json(path.with_suffix(".json"), {"step": step, "bytes": path.stat().st_size, "sha256": file_digest(path)})
     for old in _marks(folder)[keep:]:
         remove(old)
 
 
-def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Load the newest whole checkpoint of a folder and return its step; 0 when there is none.
+def keep_for_good(folder: Path, step: int) -> None:
+    """Link a checkpoint into kept/, which nothing here removes and no run resumes from."""
+    kept = folder / "kept"
+    kept.mkdir(exist_ok=True)
+    for name in (f"step-{step:09d}.pt", f"step-{step:09d}.json"):
+        with replacing(kept / name) as scratch:
+            os.link(folder / name, scratch)
+
+
+def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> int:
+    """Load the newest whole checkpoint of a folder, the same one on every rank, and return its step; 0 when there is none.
 
     Left-overs of a killed save are removed. A damaged checkpoint is reported and the one before it taken.
 
     Raises:
-        BadInput: a checkpoint belongs to another model.
+        BadInput: a checkpoint belongs to another model, or this rank cannot read what the first one can.
     """
-    for scratch in folder.glob(".*.part"):
-        scratch.unlink(missing_ok=True)
     device = next(model.parameters()).device
-    for mark in _marks(folder):
-        path = mark.with_suffix(".pt")
-        state = _read(path, mark, device)
-        if state is None:
-            log.warning("%s is damaged; taking the checkpoint before it", path)
-            continue
-        load_into(model, state["model"], path)
-        try:
-            optimizer.load_state_dict(state["optimizer"])
-        except ValueError as error:
-            raise BadInput(f"{path}: its optimizer state does not fit: {error}; remove {folder} to start again") from None
+    state = None
+    if world.rank == 0:
+        sweep(folder)
+        state = _newest(folder, device)
+    step = int(world.told_by_first(torch.tensor(state["step"] if state else 0, device=device)))
+    if step == 0:
+        return 0
+    path = folder / f"step-{step:09d}.pt"
+    state = state or _read(path, device)
+    if state is None:
+        raise BadInput(f"{path}: rank {world.rank} cannot read it whole, though rank 0 can; is the file system the same on all nodes?")
+    load_into(model, state["model"], path)
+    try:
+        optimizer.load_state_dict(state["optimizer"])
+    except ValueError as error:
+        raise BadInput(f"{path}: its optimizer state does not fit: {error}; remove {folder} to start again") from None
+    if state["ranks"] == world.size:
         torch.set_num_threads(state["threads"])  # a sum over another number of threads ends in other last bits
-        return int(state["step"])
-    return 0
+    return step
+
+
+def restore_model(folder: Path, model: nn.Module) -> int:
+    """Load only the weights of the newest whole checkpoint, and return its step; 0 when there is none."""
+    state = _newest(folder, next(model.parameters()).device)
+    if state is None:
+        return 0
+    load_into(model, state["model"], folder / f"step-{state['step']:09d}.pt")
+    return int(state["step"])
 
 
 def remove_all(folder: Path) -> None:
@@ -177,13 +200,22 @@ def _marks(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.json"), reverse=True)
 
 
-def _read(path: Path, mark: Path, device: torch.device) -> dict[str, Any] | None:
+def _newest(folder: Path, device: torch.device) -> dict[str, Any] | None:
+    for mark in _marks(folder):
+        state = _read(mark.with_suffix(".pt"), device)
+        if state is not None:
+            return state
+        log.warning("%s is damaged; taking the checkpoint before it", mark.with_suffix(".pt"))
+    return None
+
+
+def _read(path: Path, device: torch.device) -> dict[str, Any] | None:
     """A checkpoint's content, or None when it is not what its mark says. Only tensors and plain values are unpickled."""
     try:
-        wanted = json.loads(mark.read_text())
+        wanted = json.loads(path.with_suffix(".json").read_text())
         if path.stat().st_size != wanted["bytes"] or file_digest(path) != wanted["sha256"]:
             return None
         state = torch.load(path, map_location=device, weights_only=True)
-        return state if state["step"] == wanted["step"] and {"threads", "model", "optimizer"} <= set(state) else None
+        return state if state["step"] == wanted["step"] and {"threads", "ranks", "model", "optimizer"} <= set(state) else None
     except (OSError, ValueError, KeyError, BadInput, RuntimeError, pickle.UnpicklingError):
         return None

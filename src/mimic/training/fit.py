@@ -1,4 +1,4 @@
-"""The training loop: step, log, save. Pretraining, fine-tuning and probes share it.
+"""The training loop: step, log, save. Pretraining, fine-tuning and probes share it, on one process or many.
 
 Nothing is read back from the device between two log steps, and nothing that is not finite is ever saved.
 """
@@ -6,9 +6,10 @@ Nothing is read back from the device between two log steps, and nothing that is 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,24 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from mimic.errors import BadInput
+from mimic.infra.cluster import Stop
+from mimic.infra.cluster.world import ALONE, World
 from mimic.training import checkpoint
 from mimic.training.augment import generator
 from mimic.training.batches import prefetch
 from mimic.training.optim import set_lr
+from mimic.training.watch import Record, Watch
 
 T = TypeVar("T")
-NEVER = 2**62
-
-
-@dataclass(frozen=True)
-class Record:
-    """One log line; averages over the steps since the last one."""
-
-    step: int  # optimizer steps made so far
-    loss: float
-    lr: float
-    grad_norm: float
-    steps_per_second: float
 
 
 @dataclass(frozen=True)
@@ -41,17 +33,55 @@ class Saving:
     """Where and how often a run is saved. Calling `fit` again with the same folder resumes it."""
 
     folder: Path
-    every: int
-    keep: int
+    every: int  # steps
+    keep: int  # the newest so many
+    keep_every: int | None  # of the checkpoints written, every so many-th is also kept for good
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a loop runs: one of how many ranks, and who may ask it to stop."""
+
+    world: World
+    stop: Stop | None
+
+
+HERE = Place(ALONE, None)  # this process alone, until it is done
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some samples of a step's batch: what one rank does in one forward and backward pass."""
+
+    samples: slice
+    share: float  # of the whole batch; those of all parts of all ranks sum to 1
+
+
+WHOLE = (Part(slice(None), 1.0),)
+
+
+def own_parts(batch: int, largest: int | None, world: World) -> tuple[Part, ...]:
+    """This rank's slice of a batch, cut evenly into parts of at most `largest` samples (None = one part).
+
+    Raises:
+        BadInput: there are more ranks than samples.
+    """
+    if batch < world.size:
+        raise BadInput(f"a batch of {batch} is too small for {world.size} processes; raise batch, or lower cluster.pretrain.tasks_per_node")
+    first, last = (rank * batch // world.size for rank in (world.rank, world.rank + 1))
+    count = -(-(last - first) // (largest or last - first))
+    edges = [first + index * (last - first) // count for index in range(count + 1)]
+    return tuple(Part(slice(start, stop), (stop - start) / batch) for start, stop in pairwise(edges))
 
 
 def fit(
     model: nn.Module,
-    loss: Callable[[T], Tensor],
-    batch: Callable[[int], T],
+    loss: Callable[[nn.Module, T], Tensor],
+    batch: Callable[[int], Sequence[T]],
     optimizer: torch.optim.Optimizer,
     schedule: Callable[[int], float],
     *,
+    parts: Sequence[Part],
     steps: int,
     seed: int,
     precision: str,
@@ -60,16 +90,20 @@ def fit(
     log_every: int,
     log: Callable[[Record], None],
     saving: Saving | None,
+    place: Place,
 ) -> None:
     """Train `model` in place up to `steps` optimizer steps.
 
     A run that is killed at any moment and called again ends with the weights of one that never stopped: the batch, the learning rate and
-    the random numbers (also torch's global ones, for dropout) of a step depend on its number alone.
+    the random numbers (also torch's global ones, for dropout) of a step depend on its number alone. At another world size, or cut into
+    other parts, the same sums are added in another order: equal to floating-point tolerance.
 
     Args:
-        loss: scalar loss of a batch; it moves the batch to the device and closes over the model.
-        batch: of a step (0 = first); pure, and called ahead of time in `workers` threads (0 = in this one).
+        loss: mean loss over the samples of a part; it is given the model to call (the same one, gradients shared), moves the part to the
+            device, and must be a mean over samples, each weighing the same.
+        batch: of a step (0 = first), what each of `parts` holds; pure, and called ahead of time in `workers` threads (0 = in this one).
         schedule: learning rate of a step.
+        parts: of this rank, see `own_parts`; gradients add up over them and are exchanged once.
         precision: "fp32", or "bf16" for autocast (weights stay fp32).
         clip_norm: largest gradient norm; None = not clipped.
         log: called every `log_every` steps and after the last.
@@ -77,30 +111,56 @@ def fit(
 
     Raises:
         BadInput: the loss or a gradient is not finite (names the step), or a checkpoint does not fit the model.
+        Stopped: `place.stop` was asked to; the step that was under way is saved.
     """
-    device = next(model.parameters()).device
-    done = checkpoint.restore(saving.folder, model, optimizer) if saving else 0
-    watch = _Watch(device)
+    device, world, stop = next(model.parameters()).device, place.world, place.stop
+    first = checkpoint.restore(saving.folder, model, optimizer, world) if saving else 0
+    shared = world.share_gradients(model)
+    watch = Watch(device, world)
     model.train()
-    for step, data in prefetch(batch, done, steps, workers):
+    for step, data in prefetch(batch, first, steps, workers):
+        if step == first and world.size > 1:
+            # A discarded pass: DDP re-orders its buckets after the first one, and a sum over ranks depends, in its last bits, on the
+            # place in a bucket. A resumed run starts where the uninterrupted one has long been.
+            _backward(shared, loss, data[:1], [1.0], precision, world)
         torch.manual_seed(generator(seed, step).initial_seed())
         lr = schedule(step)
         set_lr(optimizer, lr)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            value = loss(data)
         optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        watch.add(step, value.detach(), _grad_norm(model, clip_norm))
+        value = _backward(shared, loss, data, [part.share for part in parts], precision, world)
+        watch.add(step, value, _grad_norm(model, clip_norm))
         optimizer.step()
         done = step + 1
         last = done == steps
         if done % log_every == 0 or last:
             log(watch.record(done, lr))
-        if saving and (done % saving.every == 0 or last):
+        leaving = stop is not None and stop.requested() and not last
+        if saving and (done % saving.every == 0 or last or leaving):
             watch.check(model)
-            checkpoint.save(saving.folder, done, model, optimizer, saving.keep)
+            if world.rank == 0:
+                checkpoint.save(saving.folder, done, model, optimizer, world, keep=saving.keep)
+                if saving.keep_every and done % (saving.every * saving.keep_every) == 0:
+                    checkpoint.keep_for_good(saving.folder, done)
             watch.restart_clock()
+        if leaving and stop is not None:
+            stop.leave()
     watch.check(model)
+
+
+def _backward(
+    model: nn.Module, loss: Callable[[nn.Module, T], Tensor], data: Sequence[T], shares: Sequence[float], precision: str, world: World
+) -> Tensor:
+    """Gradients of the mean loss over the whole batch, exchanged with the last part; returns this rank's share of the loss."""
+    total: Tensor | None = None
+    for index, (part, share) in enumerate(zip(data, shares, strict=True)):
+        with nullcontext() if index + 1 == len(shares) else world.gradients_kept_apart(model):
+            with torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=precision == "bf16"):
+                value = loss(model, part)
+            (value * (share * world.size)).backward()  # ranks are averaged, not summed
+        portion = value.detach() * share
+        total = portion if total is None else total + portion
+    assert total is not None
+    return total
 
 
 def choose_precision(choice: str, device: torch.device) -> str:
@@ -123,7 +183,7 @@ def choose_device() -> torch.device:
         return torch.device("cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    return torch.device("cuda")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def _grad_norm(model: nn.Module, clip_norm: float | None) -> Tensor:
@@ -132,53 +192,3 @@ def _grad_norm(model: nn.Module, clip_norm: float | None) -> Tensor:
     if clip_norm is not None:
         nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm, foreach=True)
     return norm
-
-
-class _Watch:
-    """Sums on the device, read back only when a record or a check is asked for."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._bad = torch.full((), NEVER, dtype=torch.int64, device=device)
-        self._reset()
-
-    def _reset(self) -> None:
-        self._loss = torch.zeros((), device=self._device)
-        self._norm = torch.zeros((), device=self._device)
-        self._count = 0
-        self.restart_clock()
-
-    def restart_clock(self) -> None:
-        """Leave out of the speed what is not training."""
-        self._since, self._timed = time.perf_counter(), 0
-
-    def add(self, step: int, loss: Tensor, norm: Tensor) -> None:
-        self._loss += loss
-        self._norm += norm
-        self._count += 1
-        self._timed += 1
-        finite = torch.isfinite(loss) & torch.isfinite(norm)
-        self._bad = torch.where(finite, self._bad, self._bad.clamp(max=step))
-
-    def record(self, done: int, lr: float) -> Record:
-        loss, norm = torch.stack([self._loss, self._norm]).div(self._count).tolist()
-        self._refuse()
-        speed = self._timed / (time.perf_counter() - self._since)
-        self._reset()
-        return Record(step=done, loss=loss, lr=lr, grad_norm=norm, steps_per_second=speed)
-
-    def check(self, model: nn.Module) -> None:
-        """Refuse to go on when a loss, a gradient or a weight is not finite."""
-        self._refuse()
-        finite = torch.stack([parameter.isfinite().all() for parameter in model.parameters()])
-        if not bool(finite.all()):
-            name = next(name for (name, _), good in zip(model.named_parameters(), finite.tolist(), strict=True) if not good)
-            raise BadInput(f"training stopped: weight {name} is not finite, nothing was saved; lower base_lr, or use precision fp32")
-
-    def _refuse(self) -> None:
-        step = int(self._bad)
-        if step != NEVER:
-            raise BadInput(
-                f"training stopped: the loss or a gradient is not finite at step {step}; nothing was saved from there on; "
-                "lower base_lr, or use precision fp32"
-            )

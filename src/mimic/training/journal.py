@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,10 @@ def read(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def close(path: Path, steps: int) -> None:
-    """Make the file exist and hold whole lines up to `steps` only."""
-    _rewrite(path, [line for line in read(path) if line["step"] <= steps])
+def copy(path: Path, to: Path, steps: int, without: Collection[str]) -> None:
+    """Write the whole lines up to `steps`, less some of their keys; an empty file when there are none."""
+    kept = [line for line in read(path) if line["step"] <= steps]
+    _rewrite(to, [{key: value for key, value in line.items() if key not in without} for line in kept])
 
 
 def _rewrite(path: Path, lines: list[dict[str, Any]]) -> None:

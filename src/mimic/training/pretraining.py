@@ -1,0 +1,169 @@
+"""One rank of a pretraining: from a recipe and a manifest to checkpoints in the run's folder.
+
+    train(description, run_dir, stop)      run_dir/step-*.pt, run_dir/log.jsonl
+
+Everything is named by the description, so the same call runs here, in several processes, and in a job on a cluster.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from mimic import config, models
+from mimic.errors import BadInput
+from mimic.infra import progress
+from mimic.infra.cluster import Stop
+from mimic.infra.cluster.world import joined
+from mimic.training import augment, journal
+from mimic.training.batches import PairImages, batch_indices, read_manifest
+from mimic.training.fit import Part, Place, Saving, choose_device, choose_precision, fit, own_parts
+from mimic.training.optim import adamw, cosine_lr, param_groups, scaled_lr
+from mimic.training.watch import Record
+
+HOW_NOT_WHAT = {"log_every", "save_every", "keep", "keep_every", "workers", "samples", "device_batch"}  # change at most the last bits
+SPEEDS = {"pairs_per_second", "memory_gb"}  # of a log line: they differ from run to run
+Loaded = tuple[Tensor, augment.Choices]
+
+
+def describe(root: Path, recipe: config.Recipe, run: config.Run, manifest: Path, name: str) -> dict[str, Any]:
+    """What `train` is told."""
+    return {
+        "name": name,
+        "root": str(root.resolve()),
+        "manifest": str(manifest.resolve()),
+        "recipe": recipe.model_dump(mode="json"),
+        "run": run.model_dump(mode="json"),
+    }
+
+
+def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str, Any]:
+    """Train up to the last step, resuming what lies in `run_dir`.
+
+    Returns:
+        The precision it trained in, "bf16" or "fp32".
+    """
+    cv2.setNumThreads(1)  # the decoding threads are many enough
+    recipe, run = config.Recipe.model_validate(description["recipe"]), config.Run.model_validate(description["run"])
+    rows = read_manifest(Path(description["manifest"]), "train")
+    with joined() as world:
+        device = choose_device()
+        precision = choose_precision(recipe.precision, device)
+        parts = own_parts(recipe.batch, recipe.device_batch, world)
+        model = initial_model(recipe, run).to(device)
+        if recipe.compile:
+            model.compile()
+        pairs_a_step = recipe.batch * model.views / 2
+        ranks = f", {world.size} processes" if world.size > 1 else ""
+        title = f"pretrain {description['name']} ({len(rows)} pairs, {device.type} {precision}{ranks})"
+        shown = progress.track(title, run.steps, "steps", run_dir / "log.jsonl") if world.rank == 0 else nullcontext()
+        with shown as bar:
+            fit(
+                model,
+                functools.partial(_loss, recipe, device),
+                _loader(model, rows, Path(description["root"]), recipe, run.seed, parts),
+                adamw(param_groups(model, recipe.weight_decay), betas=recipe.betas),
+                functools.partial(
+                    cosine_lr,
+                    peak=scaled_lr(recipe.base_lr, recipe.batch),
+                    floor=recipe.min_lr,
+                    warmup=round(recipe.warmup * run.steps),
+                    horizon=round(recipe.horizon * run.steps),
+                ),
+                parts=parts,
+                steps=run.steps,
+                seed=run.seed,
+                precision=precision,
+                workers=recipe.workers,
+                clip_norm=None,
+                log_every=recipe.log_every,
+                log=_recorder(run_dir, bar, pairs_a_step),
+                saving=Saving(run_dir, every=recipe.save_every, keep=recipe.keep, keep_every=recipe.keep_every),
+                place=Place(world, stop),
+            )
+    return {"precision": precision}
+
+
+def initial_model(recipe: config.Recipe, run: config.Run) -> models.Pretraining:
+    """The model of a recipe with the initial weights of a run's seed, on the CPU.
+
+    Raises:
+        BadInput: numbers that do not go together.
+    """
+    sizes = recipe.model.model_dump() | {"size_px": recipe.model.height_width_px}
+    try:
+        model = models.build(
+            recipe.objective,
+            **sizes,
+            attention=recipe.attention,
+            mask_ratio=recipe.mask_ratio,
+            visible_rounding=recipe.visible_rounding,
+            norm_pix=recipe.norm_pix_loss,
+        )
+    except ValueError as error:
+        raise BadInput(f"params.yaml: pretrain.{run.recipe}: {error}") from None
+    models.initialise(model, torch.Generator().manual_seed(run.seed))
+    return model
+
+
+def _recorder(run_dir: Path, bar: progress.Track | None, pairs_a_step: float) -> Callable[[Record], None]:
+    """Writes log.jsonl and moves the bar; on ranks that show no bar, does nothing."""
+    log = journal.Journal(run_dir / "log.jsonl")
+
+    def record(now: Record) -> None:
+        if bar is None:
+            return
+        speeds = {"pairs_per_second": now.steps_per_second * pairs_a_step, "memory_gb": now.memory_gb}
+        log.append({"step": now.step, "loss": now.loss, "lr": now.lr, "grad_norm": now.grad_norm, **speeds})
+        bar.advance(now.step - bar.done, f"loss {now.loss:.4f}, {speeds['pairs_per_second']:.0f} pairs/s")
+
+    return record
+
+
+def _loss(recipe: config.Recipe, device: torch.device, model: nn.Module, loaded: Loaded) -> Tensor:
+    images, choices = loaded
+    choices = choices.to(device)
+    with torch.autocast(device.type, enabled=False):
+        jitter = recipe.augment.jitter > 0
+        views = augment.apply(images.to(device, non_blocking=True), choices, recipe.model.height_width_px, jitter=jitter)
+    return model(views, choices.noise)[0]
+
+
+def _loader(
+    model: models.Pretraining, rows: pd.DataFrame, root: Path, recipe: config.Recipe, seed: int, parts: tuple[Part, ...]
+) -> Callable[[int], list[Loaded]]:
+    """What this rank trains on at a step: images as stored if they are to be cropped, else at the model's size; and their random choices.
+
+    Choices are drawn for the whole batch, whoever trains on it, so they are the same for any number of ranks.
+    """
+    size_px, crop = recipe.model.height_width_px, recipe.augment.crop
+    images = PairImages(rows, root, size_px if crop == "none" else None)
+    if crop == "window" and any(stored < wanted for stored, wanted in zip(images.size_px, size_px, strict=True)):
+        raise BadInput(f"augment.crop window: images are stored at {images.size_px} px, smaller than the model's {size_px}")
+    views, grid, gpu = model.views, model.encoder.grid, next(model.parameters()).is_cuda
+    decode, samples = (images.pairs, len(images)) if views == 2 else (images.singles, 2 * len(images))
+
+    def load(step: int) -> list[Loaded]:
+        choices = augment.choose(
+            step,
+            seed,
+            batch=recipe.batch,
+            views=views,
+            patches=grid[0] * grid[1],
+            stored_px=images.size_px,
+            size_px=size_px,
+            **recipe.augment.model_dump(),
+        )
+        indices = batch_indices(step, recipe.batch, samples, seed)
+        loaded = [(decode(indices[part.samples]), choices.part(part.samples)) for part in parts]
+        return [(pixels.pin_memory(), drawn.pinned()) for pixels, drawn in loaded] if gpu else loaded
+
+    return load

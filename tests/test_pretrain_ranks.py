@@ -1,0 +1,118 @@
+"""Pretraining in one, two and four processes: the same weights, and the same again after being killed, told to stop, or moved."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import toy_runs
+from safetensors.torch import load_file
+from toy_runs import change, files
+
+STEPS = 40
+COMMAND = [sys.executable, "-c", "import torch; torch.set_num_threads(1); from mimic.cli import main; main()", "pretrain", "croco"]
+STOPPED = "stopped by a signal"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
+    """A run that saves every step, with views that are cropped, mirrored and jittered, and a batch that four ranks share unevenly."""
+    root = toy_runs.write_workspace(tmp_path_factory.mktemp("ranks"), repository)
+    augment = {"swap": 0.5, "crop": "resized", "crop_area": [0.2, 1.0], "flip": 0.5, "jitter": 0.4}
+    change(root, "pretrain", "croco", batch=10, device_batch=2, save_every=1, log_every=1, augment=augment)
+    change(root, "runs", "croco", steps=STEPS)
+    return root
+
+
+def start(workspace: Path, ranks: int) -> subprocess.Popen[str]:
+    change(workspace, "cluster", "pretrain", tasks_per_node=ranks)
+    return subprocess.Popen([*COMMAND, "--params", "params.yaml"], cwd=workspace, stderr=subprocess.PIPE, text=True)
+
+
+def finish(workspace: Path, ranks: int) -> Path:
+    process = start(workspace, ranks)
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return workspace / "models/croco"
+
+
+def reached(workspace: Path) -> int:
+    """The newest checkpoint's step."""
+    return max((int(mark.stem[5:]) for mark in workspace.glob("runs/pretrain/croco/*/step-*.json")), default=0)
+
+
+def processes(driver: int) -> list[int]:
+    """The ranks that a driver has started; the driver itself where it is the only one."""
+    children = Path(f"/proc/{driver}/task/{driver}/children").read_text().split()
+    ranks = [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return ranks or [driver]
+
+
+def interrupt(workspace: Path, ranks: int, how: signal.Signals, whom: str, random: random.Random) -> None:
+    """Start it, let it make a few steps, and send a signal at a random moment to the driver or to one of its ranks."""
+    before = reached(workspace)
+    process = start(workspace, ranks)
+    while process.poll() is None and reached(workspace) < before + random.randint(1, 6):
+        time.sleep(0.01)
+    time.sleep(0.1 * random.random())
+    assert process.poll() is None, process.communicate()[1]
+    os.kill(process.pid if whom == "driver" else random.choice(processes(process.pid)), how)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert before < reached(workspace) < STEPS and not (workspace / "models/croco/card.json").exists()
+    if how is not signal.SIGKILL:
+        assert process.returncode == 1 and STOPPED in errors and "Traceback" not in errors
+    elif whom == "rank" and ranks > 1:
+        assert "died without a word" in errors
+
+
+@pytest.fixture(scope="module")
+def expected(workspace: Path) -> dict[int, dict[str, bytes]]:
+    """What uninterrupted runs publish, by number of ranks."""
+    published = {}
+    for ranks in (1, 2, 4):
+        published[ranks] = files(finish(workspace, ranks))
+        shutil.copytree(workspace / "models/croco", workspace / f"kept-{ranks}")
+        shutil.rmtree(workspace / "models/croco")
+    return published
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_killed_or_stopped_at_random_moments_it_ends_with_the_same_files(
+    workspace: Path, expected: dict[int, dict[str, bytes]], ranks: int
+) -> None:
+    numbers = random.Random(ranks)
+    blows = [(signal.SIGKILL, numbers.choice(["driver", "rank"])), (signal.SIGTERM, "driver"), (signal.SIGUSR2, "driver")]
+    numbers.shuffle(blows)
+    for how, whom in blows:
+        interrupt(workspace, ranks, how, whom, numbers)
+    assert files(finish(workspace, ranks)) == expected[ranks]
+    shutil.rmtree(workspace / "models/croco")
+    assert not list((workspace / "models").glob(".*"))
+
+
+def test_the_number_of_ranks_does_not_matter(workspace: Path, expected: dict[int, dict[str, bytes]]) -> None:
+    """Also not when it changes on the way: begun by four, gone on by one, ended by two."""
+    numbers = random.Random(0)
+    interrupt(workspace, 4, signal.SIGKILL, "rank", numbers)
+    interrupt(workspace, 1, signal.SIGTERM, "driver", numbers)
+    moved = finish(workspace, 2)
+    one = load_file(workspace / "kept-1/model.safetensors")
+    losses = [line["loss"] for line in lines(workspace / "kept-1")]
+    for other in (workspace / "kept-2", workspace / "kept-4", moved):
+        weights = load_file(other / "model.safetensors")
+        assert max(float((weights[key] - one[key]).abs().max()) for key in one) < 1e-4
+        assert [line["loss"] for line in lines(other)] == pytest.approx(losses, rel=1e-4)
+    assert json.loads((moved / "card.json").read_text())["steps"] == STEPS
+
+
+def lines(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
