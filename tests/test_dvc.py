@@ -23,7 +23,7 @@ from dvc.utils.serialize import load_yaml
 from mimic import cli
 from mimic.infra.storage import publish, write_bytes
 
-UNTRACKED = {"cluster", "habitat", "tracking"}  # sections that decide how and where, not what
+UNTRACKED = {"cluster", "habitat", "tracking", "imported"}  # sections that decide how and where, not what; names only
 
 # Writes what the stage's outputs are, with contents that change whenever its parameters do.
 STAND_IN = """#!{python}

@@ -146,6 +146,43 @@ def plan(
     stage.main(config.load(params), params.parent, dataset, rates, as_json=as_json)
 
 
+@app.command("import-weights", rich_help_panel="Models")
+def import_weights(
+    file: Annotated[Path, typer.Argument(help="A .pth, .pt or .safetensors file of MAE, CroCo, MIMIC or timm")],
+    out: Annotated[Path, typer.Option("--out", help="models/NAME; list NAME under `imported` and table.runs to have it measured")],
+    size_px: Annotated[Optional[tuple[int, int]], typer.Option(help="Image height and width, where the file does not tell")] = None,
+    heads: Annotated[Optional[int], typer.Option(help="Attention heads, where the width is unusual")] = None,
+    decoder_heads: Annotated[Optional[int], typer.Option(help="Attention heads of the decoder, where its width is unusual")] = None,
+    objective: Annotated[Optional[str], typer.Option(help="What it was trained for, such as mae; for the tables")] = None,
+    dataset: Annotated[Optional[str], typer.Option(help="What it was trained on, such as imagenet-1k; for the tables")] = None,
+) -> None:
+    """Bring in another project's encoder, to be measured beside our own."""
+    from mimic import weights
+
+    card = weights.import_weights(file, out, weights.Said(size_px, heads, decoder_heads, objective, dataset))
+    said, size = card["imported"], card["model"]
+    part = "encoder and decoder" if "decoder_depth" in size else "encoder"
+    print(f"{out}: {part} of a {said['dialect']} file, {size['depth']} blocks of {size['width']}, {'x'.join(map(str, size['size_px']))} px")
+    if said["left_out"]:
+        print(f"left out, no part of the encoder: {', '.join(said['left_out'])}")
+
+
+@app.command("export-weights", rich_help_panel="Models")
+def export_weights(
+    name: str,
+    form: Annotated[Literal["timm", "mae", "croco", "multimae", "vitpose"], typer.Option("--format", help="Who is to read it")],
+    out: Annotated[Optional[Path], typer.Option("--out", help="The file to write; default: NAME-FORMAT in the current folder")] = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+) -> None:
+    """Write models/NAME as other projects read it."""
+    from mimic import weights
+
+    path = out or Path(f"{name}-{form}.{'safetensors' if form == 'timm' else 'pth'}")
+    for line in weights.export_weights(params.parent / "models" / name, form, path):
+        print(line)
+    print(path)
+
+
 @app.command(rich_help_panel="Results")
 def compare(
     params: ParamsFile = DEFAULT_PARAMS,

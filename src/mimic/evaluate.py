@@ -34,7 +34,7 @@ def main(params: config.Params, root: Path, run: str, task: str) -> None:
     Raises:
         BadInput: no such run or task, the checkpoint is missing or does not fit, the task's data are missing or wrong.
     """
-    config.pick(params.runs, run, "run")
+    config.pick({**params.runs, **dict.fromkeys(params.imported)}, run, "run")
     section = config.pick(params.evaluate, task, "task in evaluate")
     workspace = Workspace(root)
     folder = workspace.model(run)

@@ -82,7 +82,14 @@ def compare(params: config.Params, root: Path, as_json: bool) -> None:
     for index, row in enumerate(rows):
         cells = [column.cells[index] for column in columns]
         values = [f"[dim]{NOT_RUN}[/]" if cell is None else f"[bold]{cell.text} *[/]" if cell.best else f"{cell.text}  " for cell in cells]
-        table.add_row(row.run, row.objective or "random", row.dataset, (row.digest or "–")[:10], f"{row.steps:,}", *values)
+        table.add_row(
+            row.run,
+            row.objective or "random",
+            row.dataset,
+            (row.digest or "–")[:10],
+            "–" if row.steps is None else f"{row.steps:,}",
+            *values,
+        )
     console = Console(width=None if Console().is_terminal else 160)  # piped: whole lines
     console.print(table)
     console.print("* best of its column; whether a difference means anything: see the report", style="dim")
@@ -191,8 +198,8 @@ def _page(params: config.Params, workspace: Workspace) -> str:
 
 def _colours(rows: Sequence[Row]) -> dict[str, str]:
     """Style class of each run, the same in every drawing: grey for random initialisation, then a palette of seven, round and round."""
-    trained = [row.run for row in rows if row.steps]
-    return {row.run: f"s{trained.index(row.run) % 7 + 1}" if row.steps else "s0" for row in rows}
+    trained = [row.run for row in rows if row.objective]
+    return {row.run: f"s{trained.index(row.run) % 7 + 1}" if row.objective else "s0" for row in rows}
 
 
 def _facts(rows: Sequence[Row], mined: Sequence[gallery.Mined], datasets: Mapping[str, gallery.Dataset | None]) -> list[tuple[str, str]]:
@@ -262,6 +269,8 @@ def _matched(tar: Path, row: Mapping[str, Any]) -> list[tuple[str, np.ndarray]]:
 
 def _reconstructed(params: config.Params, workspace: Workspace, run: str) -> tuple[dict[str, Any], np.ndarray, np.ndarray, float] | None:
     """Manifest row, masked view, reconstruction and masked share of a cross-view run's first held-out pair."""
+    if run in params.imported:
+        return None
     recipe = params.pretrain[params.runs[run].recipe]
     path, manifest = workspace.model(run) / "reconstruction.npz", workspace.manifest(params.runs[run].dataset)
     if recipe.objective != "croco" or params.runs[run].steps == 0 or not path.exists() or not manifest.exists():

@@ -25,6 +25,7 @@ class Params(Section):
     datasets: dict[str, Dataset]
     pretrain: dict[str, Recipe]
     runs: dict[str, Run]
+    imported: tuple[str, ...]  # models/<name> that `mimic import-weights` has made; they may be rows of the table
     evaluate: dict[str, Task]
     table: Table
     report: Report
@@ -46,9 +47,12 @@ class Params(Section):
         for name, task in self.evaluate.items():
             if isinstance(task, PairTask):
                 _known(f"evaluate.{name}.dataset", [task.dataset], self.datasets)
-        _known("table.runs", self.table.runs, self.runs)
+        both = set(self.runs) & set(self.imported)
+        if both:
+            raise ValueError(f"imported: {', '.join(sorted(both))} is also the name of a run")
+        _known("table.runs", self.table.runs, {**self.runs, **dict.fromkeys(self.imported)})
         _known("table.tasks", self.table.tasks, self.evaluate)
-        if not any(self.runs[name].steps == 0 for name in self.table.runs):
+        if not any(name in self.runs and self.runs[name].steps == 0 for name in self.table.runs):
             raise ValueError("table.runs: no run of 0 steps; a random-initialised encoder is always evaluated beside the others")
         return self
 

@@ -103,7 +103,7 @@ def _table(table: dict[str, Any], columns: dict[str, Any], results: Sequence[tup
 def _ours(row: dict[str, Any], column: dict[str, Any], results: Sequence[tuple[config.Task, Result]]) -> Iterable[Ours]:
     for section, result in results:
         raw = result.raw
-        same = raw.get("objective") == row["objective"] and raw.get("dataset") == row["dataset"] and raw.get("steps")
+        same = raw.get("objective") == row["objective"] and raw.get("dataset") == row["dataset"] and raw.get("steps") != 0
         frozen = getattr(section, "freeze", None)
         if (
             not same

@@ -58,7 +58,7 @@ class Row:
     dataset: str
     digest: str | None  # sha256 of the manifest
     objective: str | None  # None: random initialisation, nothing was optimised
-    steps: int
+    steps: int | None  # None: imported, nobody knows
     batch: int
     seed: int
     card: dict[str, Any] | None
@@ -95,6 +95,8 @@ def read_table(params: config.Params, workspace: Workspace) -> list[Row]:
 
 
 def _row(params: config.Params, workspace: Workspace, run: str) -> Row:
+    if run in params.imported:
+        return _imported(params, workspace, run)
     planned, recipe = params.runs[run], params.pretrain[params.runs[run].recipe]
     card = read_json(workspace.model(run) / "card.json")
     said = card or {}
@@ -107,6 +109,23 @@ def _row(params: config.Params, workspace: Workspace, run: str) -> Row:
         steps=steps,
         batch=int(said.get("batch", recipe.batch)),
         seed=said.get("seed", planned.seed),
+        card=card,
+        results={task: read_result(workspace.metrics(run, task)) for task in params.table.tasks},
+    )
+
+
+def _imported(params: config.Params, workspace: Workspace, run: str) -> Row:
+    """A row of somebody else's encoder: how long it was trained is not known."""
+    card = read_json(workspace.model(run) / "card.json")
+    said = card or {}
+    return Row(
+        run=run,
+        dataset=said.get("dataset") or "unknown",
+        digest=None,
+        objective=said.get("objective") or "imported",
+        steps=None,
+        batch=0,
+        seed=0,
         card=card,
         results={task: read_result(workspace.metrics(run, task)) for task in params.table.tasks},
     )

@@ -59,7 +59,7 @@ def _done(trained: Sequence[Row], logs: Mapping[str, Sequence[Mapping[str, Any]]
 
 
 def _seen(row: Row) -> int:
-    return row.steps * row.batch
+    return (row.steps or 0) * row.batch
 
 
 def _minutes(row: Row, log: Sequence[Mapping[str, Any]]) -> float | None:

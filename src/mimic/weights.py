@@ -1,0 +1,327 @@
+"""Other people's checkpoints in, ours out: `mimic import-weights`, `mimic export-weights`.
+
+A file of weights is hostile until shown otherwise. Nothing in it is executed: torch's weights-only reader builds tensors and plain
+containers, and argparse.Namespace, a bag of names that MAE and CroCo leave in their files. Archives are looked through before they are
+opened. An import is whole or it is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from mimic.errors import BadInput
+from mimic.infra.storage import file_digest, publish, replacing, write_json
+from mimic.models import Objective, Pretraining, VisionTransformer, build, dialects
+from mimic.models.dialects import Translated, Written
+from mimic.training.checkpoint import load_encoder, load_into, load_model, write_weights
+
+HEADS = {192: 3, 384: 6, 512: 16, 768: 12, 1024: 16, 1280: 16}  # of the field's usual widths; no file of weights tells
+MASKING = {"mae": (0.75, "down"), "mimic": (0.9, "down"), "croco": (0.9, "up")}  # as published; files do not tell
+SMALL = 1 << 20
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the user says of a file because the file does not."""
+
+    size_px: tuple[int, int] | None
+    heads: int | None
+    decoder_heads: int | None
+    objective: str | None
+    dataset: str | None
+
+
+# ---------------------------------------------------------------------------- in
+
+
+def import_weights(path: Path, out: Path, said: Said) -> dict[str, Any]:
+    """Write a foreign checkpoint as models/<name>, which `evaluate` measures like a run of ours.
+
+    Returns:
+        The card.
+
+    Raises:
+        BadInput: the file is damaged, holds more than weights, is of no known family, or does not fit whole; nothing is written.
+    """
+    weights, about = read_checkpoint(path)
+    try:
+        found = dialects.translate(weights)
+        sizes = _sizes(found, about, said)
+        encoder = VisionTransformer(**{key: sizes[key] for key in ENCODER_KEYS}, attention="auto")
+        model = _whole(found, sizes, about)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise BadInput(f"{path}: {error}") from None
+    _refuse_partial(found, encoder, model, path)
+    prefix = "encoder."
+    load_into(encoder, {key.removeprefix(prefix): value for key, value in found.weights.items() if key.startswith(prefix)}, path)
+    if model is not None:
+        load_into(model, found.weights, path)
+    card = _card(path, out.name, found, sizes, about, said, model)
+
+    def fill(folder: Path) -> None:
+        write_weights(encoder.state_dict(), folder / "encoder.safetensors", card)
+        if model is not None:
+            write_weights(model.state_dict(), folder / "model.safetensors", card)
+        write_json(folder / "card.json", card)
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    publish(fill, out)
+    return card
+
+
+ENCODER_KEYS = ("size_px", "patch_px", "width", "depth", "heads", "class_token", "positions", "norm_eps")
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights of a .pth, .pt or .safetensors file in fp32, and the plain facts that lie beside them (epoch, croco_kwargs).
+
+    Raises:
+        BadInput: not a whole file of weights, or one that holds more than weights; nothing in it was executed.
+    """
+    content = _raw(path)
+    facts = {key: content[key] for key in ("epoch", "croco_kwargs") if isinstance(content, Mapping) and key in content}
+    for key in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise BadInput(f"{path}: holds {type(content).__name__}, not named weights; expected a state_dict, or one under 'model'")
+    weights = {}
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise BadInput(
+                f"{path}: {str(key)[:60]!r} is {type(value).__name__}, not a tensor; expected a state_dict, or one under 'model'"
+            )
+        if value.layout != torch.strided or not value.is_floating_point():
+            raise BadInput(f"{path}: {key} is {value.dtype} ({value.layout}), not plain floating-point weights")
+        if not torch.isfinite(value).all():
+            raise BadInput(f"{path}: {key} holds values that are not finite; the checkpoint is of a run that diverged")
+        weights[key.removeprefix("module.")] = value.float().contiguous()
+    return weights, facts
+
+
+def _raw(path: Path) -> Any:
+    """What a file holds, by its first bytes."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}); give a .pth, .pt or .safetensors file") from None
+    try:
+        if start[:2] == b"PK":
+            _look_through(path)
+        elif start[8:9] == b"{":
+            return safetensors.torch.load_file(path)
+        elif start[:1] != b"\x80":
+            raise BadInput(f"{path}: neither a torch checkpoint nor a .safetensors file")
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except BadInput:
+        raise
+    except Exception as error:  # whatever a damaged or hostile file provokes, it is the file's fault
+        line = " ".join(str(error).split())
+        if "Unsupported global" in line or "WeightsUnpickler error" in line or "Weights only load failed" in line:
+            raise BadInput(f"{path}: holds more than weights and was refused; nothing in it was executed ({_culprit(line)})") from None
+        raise BadInput(f"{path}: not a whole checkpoint ({line[:120] or type(error).__name__})") from None
+
+
+def _culprit(line: str) -> str:
+    """The object that torch names, out of its page of advice."""
+    start = line.find("Unsupported")
+    return line[start:].split(". ")[0][:120] if start >= 0 else "damaged, or not weights alone"
+
+
+def _look_through(path: Path) -> None:
+    """A torch archive stores its members uncompressed, inside one folder; anything else is no torch archive."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    inside = sum(member.file_size for member in members)
+    for member in members:
+        if member.filename.startswith(("/", "\\")) or ".." in Path(member.filename).parts:
+            raise BadInput(f"{path}: an archive with a member outside of it, {member.filename[:60]!r}; refused")
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise BadInput(f"{path}: an archive with compressed members, which torch does not write; refused")
+    if inside > path.stat().st_size + SMALL:
+        raise BadInput(f"{path}: an archive that claims {inside} bytes in a file of {path.stat().st_size}; refused")
+
+
+def _sizes(found: Translated, about: dict[str, Any], said: Said) -> dict[str, Any]:
+    """Numbers of the model, from shapes, from what CroCo writes beside its weights, and from the user."""
+    weights, kwargs = found.weights, about.get("croco_kwargs") or {}
+    projection = weights["encoder.patch_embed.proj.weight"]
+    if projection.ndim != 4 or projection.shape[1] != 3 or projection.shape[2] != projection.shape[3]:
+        raise ValueError(f"patches are read by weights of shape {list(projection.shape)}; expected [width, 3, patch, patch]")
+    width, patch_px = int(projection.shape[0]), int(projection.shape[2])
+    first, positions = "encoder.cls_token" in weights, weights.get("encoder.pos_embed")
+    size_px = said.size_px or _pair(kwargs.get("img_size"))
+    if size_px is None:
+        if positions is None:
+            raise ValueError("rotary positions do not tell the image size; say --size-px HEIGHT WIDTH")
+        count = positions.shape[1] - int(first)
+        side = math.isqrt(count)
+        if side * side != count:
+            raise ValueError(f"{count} positions are no square of patches; say --size-px HEIGHT WIDTH")
+        size_px = (side * patch_px, side * patch_px)
+    decoder_width = int(weights["decoder.embed.weight"].shape[0]) if "decoder.embed.weight" in weights else None
+    return {
+        "size_px": size_px,
+        "patch_px": patch_px,
+        "width": width,
+        "depth": _depth(weights, "encoder"),
+        "heads": said.heads or kwargs.get("enc_num_heads") or _heads(width, "--heads"),
+        "class_token": first,
+        "positions": "rope" if positions is None else "sincos",
+        "norm_eps": 1e-6,
+        "decoder_width": decoder_width,
+        "decoder_depth": _depth(weights, "decoder"),
+        "decoder_heads": decoder_width and (said.decoder_heads or kwargs.get("dec_num_heads") or _heads(decoder_width, "--decoder-heads")),
+    }
+
+
+def _pair(size: Any) -> tuple[int, int] | None:
+    return None if size is None else (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def _depth(weights: Mapping[str, Tensor], part: str) -> int:
+    """Blocks of a part, counted without gaps; a missing one is found when the weights are compared."""
+    prefix = f"{part}.blocks."
+    numbers = {key.removeprefix(prefix).split(".")[0] for key in weights if key.startswith(prefix)}
+    if not all(number.isdigit() and len(number) < 4 for number in numbers):
+        raise ValueError(f"blocks are not numbered: {', '.join(sorted(numbers)[:3])}")
+    return max(map(int, numbers)) + 1 if numbers else 0
+
+
+def _heads(width: int, option: str) -> int:
+    if width not in HEADS:
+        raise ValueError(f"weights of width {width} do not tell the number of attention heads; say {option}")
+    return HEADS[width]
+
+
+def _whole(found: Translated, sizes: dict[str, Any], about: dict[str, Any]) -> Pretraining | None:
+    """The model with its decoder, if the file has one."""
+    if not found.has_decoder or sizes["decoder_width"] is None:
+        return None
+    objective: Objective = "mae" if found.dialect == "mae" else "croco"
+    return build(objective, **sizes, attention="auto", **_masking(found, about), norm_pix=True)
+
+
+def _masking(found: Translated, about: dict[str, Any]) -> dict[str, Any]:
+    ratio, rounding = MASKING[found.dialect]
+    return {"mask_ratio": float((about.get("croco_kwargs") or {}).get("mask_ratio", ratio)), "visible_rounding": rounding}
+
+
+def _refuse_partial(found: Translated, encoder: VisionTransformer, model: Pretraining | None, path: Path) -> None:
+    """Every key has its place and every place its key; reported together, encoder and decoder."""
+    wanted = set(model.state_dict()) if model is not None else {f"encoder.{key}" for key in encoder.state_dict()}
+    missing, unexpected = sorted(wanted - set(found.weights)), sorted(set(found.weights) - wanted)
+    if missing or unexpected:
+        counts = [f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" for what, keys in
+                  (("missing", missing), ("unexpected", unexpected)) if keys]  # fmt: skip
+        raise BadInput(f"{path}: read as {found.dialect}, but only a part fits: {'; '.join(counts)}; nothing was imported")
+
+
+def _card(
+    path: Path, name: str, found: Translated, sizes: dict[str, Any], about: dict[str, Any], said: Said, model: Pretraining | None
+) -> dict[str, Any]:
+    default = {"mae": "mae", "mimic": "croco", "croco": "croco", "timm": None}[found.dialect]
+    kept = sizes if model is not None else {key: sizes[key] for key in ENCODER_KEYS}
+    card: dict[str, Any] = {
+        "run": name,
+        "imported": {
+            "file": path.name,
+            "sha256": file_digest(path),
+            "dialect": found.dialect,
+            "epoch": about.get("epoch"),
+            "left_out": found.left_out,
+        },
+        "objective": said.objective or default,
+        "dataset": said.dataset,
+        "steps": None,
+        "versions": {"mimic": version("mimic"), "torch": torch.__version__},
+        "model": kept | {"size_px": list(sizes["size_px"])},
+    }
+    if model is not None:
+        card |= _masking(found, about) | {"visible_patches": model.visible, "norm_pix_loss": True}
+    return card
+
+
+# ---------------------------------------------------------------------------- out
+
+
+def export_weights(folder: Path, form: Written, out: Path) -> list[str]:
+    """Write a published model as another project reads it.
+
+    Returns:
+        What the reader should know, in lines.
+
+    Raises:
+        BadInput: the model cannot be said in this format without changing its features.
+    """
+    encoder, card = load_encoder(folder)
+    state = {key: value.detach().contiguous() for key, value in encoder.state_dict().items()}
+    whole = load_model(folder).state_dict() if (folder / "model.safetensors").exists() else {}
+    decoder = {key.removeprefix("decoder."): value.contiguous() for key, value in whole.items() if key.startswith("decoder.")} or None
+    try:
+        written = _written(form, state, decoder, encoder.grid)
+    except ValueError as error:
+        raise BadInput(f"{folder}: --format {form}: {error}") from None
+    content: dict[str, Any] = {"model": written} | ({"croco_kwargs": _croco_kwargs(card)} if form == "croco" else {})
+    with replacing(out) as scratch:
+        if form == "timm":
+            safetensors.torch.save_file(written, scratch, metadata={"mimic": json.dumps(card, sort_keys=True)})
+        else:
+            torch.save(content, scratch)
+    return _told(form, written, decoder)
+
+
+def _written(form: Written, encoder: dict[str, Tensor], decoder: dict[str, Tensor] | None, grid: tuple[int, int]) -> dict[str, Tensor]:
+    ways: dict[str, Callable[[], dict[str, Tensor]]] = {
+        "timm": lambda: dialects.to_timm(encoder),
+        "mae": lambda: dialects.to_mae(encoder, decoder),
+        "croco": lambda: dialects.to_croco(encoder, decoder),
+        "multimae": lambda: dialects.to_multimae(encoder, grid),
+        "vitpose": lambda: dialects.to_vitpose(encoder, grid),
+    }
+    return {key: value.detach().clone() for key, value in ways[form]().items()}
+
+
+def _told(form: Written, written: Mapping[str, Tensor], decoder: Mapping[str, Tensor] | None) -> list[str]:
+    lines = []
+    if decoder is not None and not any("decoder" in key or key.startswith("dec_") for key in written):
+        lines.append("the decoder has no place in this format and was left out")
+    if form == "multimae":
+        lines.append("MultiMAE has no final norm: it was left out")
+        if "global_tokens" not in written:
+            lines.append("no class token: build MultiMAE with num_global_tokens=0")
+    if form == "vitpose":
+        lines.append("the table of positions was resized to 16 x 12 patches; ViTPose ignores the class token")
+    return lines
+
+
+def _croco_kwargs(card: dict[str, Any]) -> dict[str, Any]:
+    """The arguments CroCoNet is built with; its released files carry them, and its reader needs them."""
+    size = card["model"]
+    kwargs = {
+        "img_size": tuple(size["size_px"]),
+        "patch_size": size["patch_px"],
+        "enc_embed_dim": size["width"],
+        "enc_depth": size["depth"],
+        "enc_num_heads": size["heads"],
+        "pos_embed": "cosine" if size["positions"] == "sincos" else "RoPE100",
+    }
+    if size.get("decoder_width") and card.get("objective") == "croco":
+        kwargs |= {"dec_embed_dim": size["decoder_width"], "dec_depth": size["decoder_depth"], "dec_num_heads": size["decoder_heads"]}
+        kwargs |= {"mask_ratio": card["mask_ratio"]}
+    return kwargs
