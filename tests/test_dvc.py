@@ -32,7 +32,7 @@ command = " ".join(["mimic", *sys.argv[1:]])
 with open("commands", "a") as log:
     print(command, file=log)
 stage = json.loads(pathlib.Path("stages.json").read_text())[command]
-for out in map(pathlib.Path, stage["outs"]):
+for out in map(pathlib.Path, stage["outs"] + stage["parts"]):
     path = out if out.suffix else out / "file"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(command + pathlib.Path("params.yaml").read_text())
@@ -86,7 +86,12 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Pipelin
     (root / "bin" / "mimic").chmod(0o755)
     subprocess.run(["git", "init", "-q", root], check=True)
     with Repo(str(root)) as repo:
-        plan = {stage.cmd: {"outs": [out.def_path for out in stage.outs]} for stage in repo.index.stages}
+        stages = list(repo.index.stages)
+    wanted = {dep.def_path for stage in stages for dep in stage.deps}
+    plan = {}
+    for stage in stages:
+        outs = [out.def_path for out in stage.outs]
+        plan[stage.cmd] = {"outs": outs, "parts": [path for path in wanted if any(path.startswith(f"{out}/") for out in outs)]}
     (root / "stages.json").write_text(json.dumps(plan))
     (root / ".git/info/exclude").write_text("/bin\n/commands\n/stages.json\n")
     subprocess.run(["git", "add", "."], cwd=root, check=True)

@@ -24,6 +24,7 @@ SMALL = {
     "nyu": {"scenes": 3, "first_seed": 300, "flat": FLAT, "train": 4, "test": 3, "width_px": 64, "height_px": 48},
     "tasks": {
         "ade20k": {"first_seed": 500, "flat": FLAT, "train": 2, "test": 1, "width_px": 64, "height_px": 48},
+        "coco": {"first_seed": 520, "train": 2, "test": 2, "people": 2, "width_px": 64, "height_px": 48},
     },
 }
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from miniatures import make_encoder, write_nyu
 
-from mimic.config import CorrespondenceTask, DepthTask
+from mimic.config import CorrespondenceTask, DepthTask, PoseTask, TrainedTask
 from mimic.models.encoder import VisionTransformer
 
 torch.set_num_threads(1)  # tiny models: a second thread only waits
@@ -67,6 +67,15 @@ def depth_task() -> DepthTask:
         eval_batch=4,
         eval_ranks=1,
     )
+
+
+@pytest.fixture
+def pose_task(depth_task: DepthTask) -> PoseTask:
+    """Crops of 24 x 32."""
+    shared = {name: getattr(depth_task, name) for name in TrainedTask.model_fields}
+    own = {"task": "pose", "data": Path("coco"), "tracked_by": Path("coco"), "boxes": None, "width_px": 24, "patch_padding": 0}
+    rates = {"warmup_from": 0.001, "drop_at": (0.8, 0.95), "flip_test": True, "eval_batch": 8}
+    return PoseTask.model_validate({**shared, **own, **rates})
 
 
 @pytest.fixture

@@ -143,7 +143,8 @@ def test_names_that_do_not_exist(workspace: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "preset"), list(PRESETS))
-def test_a_preset_has_no_overrides_and_names_real_fields(kind: str, preset: str, depth_task: DepthTask) -> None:
-    task = DepthTask.model_validate({**depth_task.model_dump(), "preset": preset, **PRESETS[kind, preset]})
+def test_a_preset_has_no_overrides_and_names_real_fields(kind: str, preset: str, request: pytest.FixtureRequest) -> None:
+    some = request.getfixturevalue(f"{kind}_task")
+    task = type(some).model_validate({**some.model_dump(), "preset": preset, **PRESETS[kind, preset]})
     assert overrides(task) == {}
     assert overrides(task.model_copy(update={"batch": 3})) == {"batch": 3}

@@ -38,10 +38,11 @@ from mimic.config.synthesize import (
     LabelledDepth,
     LabelledViews,
     NothingToSynthesize,
+    PeopleSet,
     Phone,
     Rooms,
     Synthesize,
     TaskSets,
 )
-from mimic.config.tasks import CorrespondenceTask, DepthTask, PairTask, Task, TaskSection, TrainedTask
+from mimic.config.tasks import CorrespondenceTask, DepthTask, PairTask, PoseTask, Task, TaskSection, TrainedTask
 from mimic.config.training import Augment, Model, Recipe, Run

@@ -78,10 +78,22 @@ class Ade20kSet(LabelledViews):
     """Classes of pixels in the layout of SceneParse150."""
 
 
+class PeopleSet(Section):
+    """Drawn people with their joints, in the layout of COCO's keypoints."""
+
+    first_seed: Count
+    train: Positive  # images
+    test: Positive
+    people: Positive  # at most, an image
+    width_px: Positive
+    height_px: Positive
+
+
 class TaskSets(Section):
     """Small labelled sets in official layouts, data/raw/tasks/<set>; one section a set (worlds/miniatures); null: not made."""
 
     ade20k: Ade20kSet | None
+    coco: PeopleSet | None
 
 
 class Synthesize(Section):

@@ -170,6 +170,36 @@ class ClassifierHead(nn.Module):
         return self.output(self.norm(features))
 
 
+class JointHead(nn.Module):
+    """The classic decoder of top-down pose (Xiao et al. 2018, ViTPose): a norm, deconvolutions that double, one 1x1 convolution a joint.
+
+    Published: `head_width=256`, 16 px patches and 4 px cells, hence two deconvolutions.
+    """
+
+    def __init__(self, width: int, head_width: int, joints: int, patch_px: int, cell_px: int) -> None:
+        super().__init__()
+        self.patch_px, self.cell_px = patch_px, cell_px
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.enlarge = nn.Sequential()
+        for index in range(max(0, round(math.log2(patch_px / cell_px)))):
+            self.enlarge.append(nn.ConvTranspose2d(head_width if index else width, head_width, 4, stride=2, padding=1, bias=False))
+            self.enlarge.append(nn.BatchNorm2d(head_width))
+            self.enlarge.append(nn.ReLU())
+        self.output = nn.Conv2d(head_width if len(self.enlarge) else width, joints, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.normal_(module.weight, std=0.001)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, levels: Sequence[Float[Tensor, "batch width rows columns"]]) -> Float[Tensor, "batch joints map_rows map_columns"]:
+        """Reads the last level only."""
+        rows, columns = levels[-1].shape[-2:]
+        maps = self.output(self.enlarge(self.norm(levels[-1].movedim(1, -1)).movedim(-1, 1)))
+        size = (rows * self.patch_px // self.cell_px, columns * self.patch_px // self.cell_px)  # other patches than 4, 8, 16 px
+        return maps if maps.shape[-2:] == size else F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
 def initialise(head: nn.Module) -> None:
     """The initialisation the published heads effectively get: linear layers Xavier-uniform with zero bias, convolutions torch's own."""
     for module in head.modules():

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mimic.config import CorrespondenceTask, DepthTask, Task
+from mimic.config import CorrespondenceTask, DepthTask, PoseTask, Task
 from mimic.tasks.base import Folders, Result, Subject
 
 
@@ -33,6 +33,10 @@ def check(task: Task, root: Path) -> dict[str, Any]:
             from mimic.tasks import correspondence
 
             return correspondence.check(task, root)
+        case PoseTask():
+            from mimic.tasks import pose
+
+            return pose.check(task, root)
 
 
 def measure(task: Task, subject: Subject, folders: Folders) -> Result:
@@ -46,3 +50,7 @@ def measure(task: Task, subject: Subject, folders: Folders) -> Result:
             from mimic.tasks import correspondence
 
             return correspondence.run(task, subject, folders)
+        case PoseTask():
+            from mimic.tasks import pose
+
+            return pose.run(task, subject, folders)

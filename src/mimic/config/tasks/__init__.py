@@ -9,5 +9,6 @@ from pydantic import Field
 from mimic.config.tasks.base import PairTask, TaskSection, TrainedTask
 from mimic.config.tasks.correspondence import CorrespondenceTask
 from mimic.config.tasks.depth import DepthTask
+from mimic.config.tasks.pose import PoseTask
 
-Task = Annotated[DepthTask | CorrespondenceTask, Field(discriminator="task")]
+Task = Annotated[DepthTask | CorrespondenceTask | PoseTask, Field(discriminator="task")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mimic.config import Ade20kSet, Section
+from mimic.config import Ade20kSet, PeopleSet, Section
 
 
 def write(section: Section, folder: Path) -> None:
@@ -14,5 +14,9 @@ def write(section: Section, folder: Path) -> None:
             from mimic.worlds.miniatures import ade20k
 
             ade20k.write(section, folder)
+        case PeopleSet():
+            from mimic.worlds.miniatures import coco
+
+            coco.write(section, folder)
         case _:
             raise AssertionError(f"no generator for {type(section).__name__} ({folder.name})")

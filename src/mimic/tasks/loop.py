@@ -1,0 +1,58 @@
+"""Training a task's model on examples that are drawn and read as they are needed, for tasks whose input is more than one labelled image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from mimic.config import TrainedTask
+from mimic.tasks.tuning import learning_rate
+from mimic.training.fit import HERE, WHOLE, Saving, choose_device, fit
+from mimic.training.watch import Record
+
+T = TypeVar("T")
+READERS = 2  # threads that prepare the next steps
+
+
+def train(
+    model: nn.Module,
+    task: TrainedTask,
+    draw: Callable[[int], T],
+    loss: Callable[[T], Tensor],
+    optimizer: Callable[[], torch.optim.Optimizer],
+    folder: Path,
+    schedule: Callable[[int], float] | None = None,
+) -> float:
+    """Train in place by a task's numbers; the mean loss of the last tenth of the steps.
+
+    Args:
+        draw: a step's examples; pure, called from threads.
+        optimizer: made once the model is on its device.
+        folder: where a long run keeps its checkpoints; calling again resumes it.
+        schedule: learning rate of a step; None = the common warm-up and cosine.
+    """
+    model.to(choose_device())
+    warmup_steps = round(task.warmup * task.steps)
+    records: list[Record] = []
+    fit(
+        model,
+        lambda _, drawn: loss(drawn),
+        lambda step: [draw(step)],
+        optimizer(),
+        schedule or (lambda step: learning_rate(step, task.steps, warmup_steps, task.lr)),
+        parts=WHOLE,
+        steps=task.steps,
+        seed=task.seed,
+        precision=task.precision,
+        workers=READERS,
+        clip_norm=task.clip_grad,
+        log_every=max(1, task.steps // 10),
+        log=records.append,
+        saving=None if task.save_every is None else Saving(folder, task.save_every, keep=1, keep_every=None),
+        place=HERE,
+    )
+    return records[-1].loss if records else float("nan")
