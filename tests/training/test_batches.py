@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import toy_pairs
 
+from benchmarks import loader
 from mimic.errors import BadInput
+from mimic.infra import shards
 from mimic.training.batches import PairImages, batch_indices, prefetch, read_manifest
 
 
@@ -55,6 +57,33 @@ def test_images_are_resized_when_decoded(tmp_path: Path) -> None:
     half = PairImages(rows, tmp_path, (16, 16)).pairs(np.arange(2)).numpy()
     assert np.abs(stored.reshape(2, 2, 16, 2, 16, 2, 3).mean((3, 5)) - half).max() <= 0.5
     assert PairImages(rows, tmp_path, (40, 24)).pairs(np.arange(1)).shape == (1, 2, 40, 24, 3)
+    larger = PairImages(rows, tmp_path, (48, 48)).pairs(np.arange(2)).numpy()
+    expected = cv2.resize(stored[1, 0].astype(np.uint8), (48, 48), interpolation=cv2.INTER_CUBIC)
+    assert np.array_equal(larger[1, 0], expected)
+
+
+def test_both_decoders_give_the_same_bytes(tmp_path: Path, real_data: Path) -> None:
+    """The fast one and OpenCV, on real photographs at several qualities: machines and versions may take either."""
+    for number, path in enumerate(sorted(real_data.rglob("*.jpg"))[:12]):
+        image = cv2.resize(cv2.imread(str(path)), (224, 160))[..., ::-1]
+        data = shards.encode_image(np.ascontiguousarray(image), (60, 80, 95)[number % 3])
+        (tmp_path / "one.tar").write_bytes(b"head" + data)
+        out = np.empty((160, 224, 3), np.uint8)
+        assert shards.read_image_into(tmp_path / "one.tar", 4, len(data), out)
+        assert np.array_equal(out, shards.read_image(tmp_path / "one.tar", 4, len(data)))
+        assert not shards.read_image_into(tmp_path / "one.tar", 4, len(data), np.empty((224, 224, 3), np.uint8))
+        assert not shards.read_image_into(tmp_path / "one.tar", 4, len(data) // 2, out)
+
+
+def test_the_benchmark_measures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(loader, "IMAGES", 8)
+    monkeypatch.setattr(loader, "BATCH", 4)
+    monkeypatch.setattr(loader, "TURNS", 2)
+    for samples in (loader.SAMPLES, tmp_path):
+        monkeypatch.setattr(loader, "SAMPLES", samples)
+        found = loader.measure()
+        assert found["loader_ms_per_image"] > 0 and found["loader_speedup"] > 0
+    assert found["images"].startswith("8 generated textures at 224 px")
 
 
 def test_missing_data_is_one_line(tmp_path: Path) -> None:

@@ -93,6 +93,8 @@ class PairImages:
         height, width = self.size_px
         images = np.empty((len(rows), height, width, 3), np.uint8)
         for image, row, view in zip(images, rows, views, strict=True):
+            if shards.read_image_into(*self._place(int(row), int(view)), image):
+                continue
             decoded = self.read(int(row), int(view))
             if decoded.shape != image.shape:
                 smaller = decoded.shape[0] >= height and decoded.shape[1] >= width
@@ -102,7 +104,10 @@ class PairImages:
 
     def read(self, row: int, view: int) -> np.ndarray:
         """One view as stored: u8 [h, w, 3] RGB; view 0 is a, 1 is b."""
-        return shards.read_image(self._paths[self._shard[row]], int(self._offset[row, view]), int(self._bytes[row, view]))
+        return shards.read_image(*self._place(row, view))
+
+    def _place(self, row: int, view: int) -> tuple[Path, int, int]:
+        return self._paths[self._shard[row]], int(self._offset[row, view]), int(self._bytes[row, view])
 
 
 def prefetch(load: Callable[[int], T], start: int, stop: int, workers: int) -> Iterator[tuple[int, T]]:
