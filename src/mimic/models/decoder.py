@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mimic.models.encoder import Positions
-from mimic.models.layers import Block, CrossBlock, gather, rope_table, sincos_table
+from mimic.models.layers import Block, CrossBlock, gather, resample_positions, rope_table, sincos_table
 
 
 class Decoder(nn.Module):
@@ -39,7 +39,7 @@ class Decoder(nn.Module):
         attention: str,
     ) -> None:
         super().__init__()
-        self.grid, self.head_width, self.class_token, self.cross = grid, width // heads, class_token, cross
+        self.grid, self.width, self.head_width, self.class_token, self.cross = grid, width, width // heads, class_token, cross
         self.embed = nn.Linear(encoder_width, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         table = sincos_table(grid, width, class_token=class_token) if positions == "sincos" else None
@@ -75,6 +75,36 @@ class Decoder(nn.Module):
             for block in self.blocks:
                 x = block(x, rope)
         return self.pred(self.norm(x[:, first:]))
+
+    def stages(self, tokens: Float[Tensor, "b t c"], memory: Float[Tensor, "b t c"], grid: tuple[int, int]) -> list[Float[Tensor, "b t d"]]:
+        """What each block makes of two whole views, nothing hidden, on any grid; the last after the norm. Needs `cross`."""
+        x, memory, rope = self._whole(tokens, memory, grid)
+        found = []
+        for block in self.blocks:
+            x = block(x, memory, rope)
+            found.append(x)
+        return [*found[:-1], self.norm(found[-1])]
+
+    def attention(self, tokens: Float[Tensor, "b t c"], memory: Float[Tensor, "b t c"], grid: tuple[int, int]) -> Float[Tensor, "b t t"]:
+        """From each token of the first view to each of the second: the mean over heads and blocks of the cross-attention. Needs `cross`."""
+        x, memory, rope = self._whole(tokens, memory, grid)
+        weights = []
+        for block in self.blocks:
+            assert isinstance(block, CrossBlock)
+            weights.append(block.cross_weights(x, memory, rope).mean(dim=1))
+            x = block(x, memory, rope)
+        return torch.stack(weights).mean(dim=0)
+
+    def _whole(self, tokens: Tensor, memory: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Both views embedded and placed on `grid`, and its rotary positions."""
+        if not self.cross:
+            raise ValueError("a decoder without cross-attention has not seen a second view")
+        x, memory = self.embed(tokens), self.embed(memory)
+        if self.pos_embed is None:
+            return x, memory, rope_table(grid, self.head_width, x.device, class_token=self.class_token)
+        first = int(self.class_token)
+        table = torch.cat([self.pos_embed[:, :first], resample_positions(self.pos_embed[:, first:], self.grid, grid)], dim=1)
+        return x + table, memory + table, None
 
     def _place(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "b t c"]:
         return x if self.pos_embed is None else x + self.pos_embed

@@ -24,18 +24,21 @@ class DptHead(nn.Module):
     Every width is a share of `head_width`: the published head is `head_width=256`, 20,065,921 parameters for one channel of ViT-B/16.
 
     Args:
-        width: channels of the tokens.
+        width: channels of the tokens; a list where levels differ.
         head_width: channels of the fusion path; a multiple of 8.
         channels: channels of the output.
         patch_px: side of a patch; the output of an h x w token map is h * patch_px by w * patch_px.
     """
 
-    def __init__(self, width: int, head_width: int, channels: int, patch_px: int) -> None:
+    def __init__(self, width: int | list[int], head_width: int, channels: int, patch_px: int) -> None:
         super().__init__()
         self.patch_px = patch_px
+        widths = [width] * len(LEVEL_SHARES) if isinstance(width, int) else width
         level_widths = [int(share * head_width) for share in LEVEL_SHARES]
         finest = 2.0 ** round(math.log2(patch_px / FINEST_PX))
-        self.levels = nn.ModuleList(_level(width, level_width, finest / 2**index) for index, level_width in enumerate(level_widths))
+        self.levels = nn.ModuleList(
+            _level(tokens, level, finest / 2**index) for index, (tokens, level) in enumerate(zip(widths, level_widths, strict=True))
+        )
         self.projections = nn.ModuleList(nn.Conv2d(level_width, head_width, 3, padding=1, bias=False) for level_width in level_widths)
         # The deepest block has nothing to fuse with; its `skip` stays unused, as published, so that parameter counts agree.
         self.fusions = nn.ModuleList(Fusion(head_width) for _ in level_widths)
@@ -46,7 +49,7 @@ class DptHead(nn.Module):
             nn.Conv2d(head_width // 8, channels, 1),
         )
 
-    def forward(self, levels: Sequence[Float[Tensor, "batch width rows columns"]]) -> Float[Tensor, "batch channels height image_width"]:
+    def forward(self, levels: Sequence[Float[Tensor, "batch _ rows columns"]]) -> Float[Tensor, "batch channels height image_width"]:
         rows, columns = levels[0].shape[-2:]
         maps = [project(scale(tokens)) for project, scale, tokens in zip(self.projections, self.levels, levels, strict=True)]
         fused: Tensor | None = None

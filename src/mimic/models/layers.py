@@ -124,13 +124,29 @@ class CrossAttention(nn.Module):
         rope: Float[Tensor, "2 b1 t d"] | None,
         memory_rope: Float[Tensor, "2 b1 s d"] | None,
     ) -> Float[Tensor, "b t c"]:
-        q, k, v = (
-            project(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for project, tokens in ((self.projq, x), (self.projk, memory), (self.projv, memory))
+        q, k = self._asked(x, memory, rope, memory_rope)
+        v = self.projv(memory).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return self.proj(attend(q, k, v, self.backend).transpose(1, 2).flatten(2))
+
+    def weights(
+        self,
+        x: Float[Tensor, "b t c"],
+        memory: Float[Tensor, "b s c"],
+        rope: Float[Tensor, "2 b1 t d"] | None,
+        memory_rope: Float[Tensor, "2 b1 s d"] | None,
+    ) -> Float[Tensor, "b heads t s"]:
+        """How much each token attends to each of the memory; rows sum to 1."""
+        q, k = self._asked(x, memory, rope, memory_rope)
+        return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1)
+
+    def _asked(self, x: Tensor, memory: Tensor, rope: Tensor | None, memory_rope: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Queries and keys, turned."""
+        q, k = (
+            project(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project, tokens in ((self.projq, x), (self.projk, memory))
         )
         if rope is not None and memory_rope is not None:
             q, k = rotate(q, rope), rotate(k, memory_rope)
-        return self.proj(attend(q, k, v, self.backend).transpose(1, 2).flatten(2))
+        return q, k
 
 
 class Mlp(nn.Module):
@@ -178,6 +194,13 @@ class CrossBlock(nn.Module):
         x = x + self.attn(self.norm1(x), rope)
         x = x + self.cross_attn(self.norm2(x), self.norm_y(memory), rope, rope)
         return x + self.mlp(self.norm3(x))
+
+    def cross_weights(
+        self, x: Float[Tensor, "b t c"], memory: Float[Tensor, "b s c"], rope: Float[Tensor, "2 1 t d"] | None
+    ) -> Float[Tensor, "b heads t s"]:
+        """How much each token of the first view attends to each of the other inside this block."""
+        x = x + self.attn(self.norm1(x), rope)
+        return self.cross_attn.weights(self.norm2(x), self.norm_y(memory), rope, rope)
 
 
 class PatchEmbed(nn.Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mimic.config import CorrespondenceTask, DepthTask, PoseTask, Task
+from mimic.config import CorrespondenceTask, CrossAttentionTask, DepthTask, PoseTask, Task
 from mimic.tasks.base import Folders, Result, Subject
 
 
@@ -29,7 +29,7 @@ def check(task: Task, root: Path) -> dict[str, Any]:
             from mimic.tasks import depth
 
             return depth.check(task, root)
-        case CorrespondenceTask():
+        case CorrespondenceTask() | CrossAttentionTask():
             from mimic.tasks import correspondence
 
             return correspondence.check(task, root)
@@ -50,6 +50,10 @@ def measure(task: Task, subject: Subject, folders: Folders) -> Result:
             from mimic.tasks import correspondence
 
             return correspondence.run(task, subject, folders)
+        case CrossAttentionTask():
+            from mimic.tasks import cross_attention
+
+            return cross_attention.run(task, subject, folders)
         case PoseTask():
             from mimic.tasks import pose
 

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mimic.config import CorrespondenceTask
+from mimic.config import CorrespondenceTask, CrossAttentionTask
 from mimic.errors import BadInput
 from mimic.geometry.patches import vote_all
 from mimic.infra.storage import Workspace, file_digest
@@ -43,11 +43,11 @@ class Match:
     found: np.ndarray
 
 
-def check(task: CorrespondenceTask, root: Path) -> dict[str, Any]:
+def check(task: CorrespondenceTask | CrossAttentionTask, root: Path) -> dict[str, Any]:
     """How many held-out pairs there are, and how many of them have a homography to be the truth."""
     path = Workspace(root).manifest(task.dataset)
     rows = read_manifest(path, "validation", columns=None)
-    splits = {"validation": len(rows), "measured": len(_draw(rows, task))}
+    splits = {"validation": len(rows), "measured": len(draw(rows, task))}
     return {"splits": splits, "bytes": path.stat().st_size, "digest": file_digest(path)}
 
 
@@ -55,17 +55,15 @@ def run(task: CorrespondenceTask, subject: Subject, folders: Folders) -> Result:
     """Measure an encoder on the validation pairs of a dataset.
 
     Raises:
-        BadInput: no validation pair has a homography, or the encoder's images are not square.
+        BadInput: no validation pair has a homography, or the encoder has no such block.
     """
     encoder, root = subject.encoder, folders.root
-    if encoder.size_px[0] != encoder.size_px[1]:
-        raise BadInput(f"correspondence: pairs are square, this encoder's images are {encoder.size_px[1]} x {encoder.size_px[0]}")
     block = encoder.depth - 1 if task.block is None else task.block
     if not -encoder.depth <= block < encoder.depth:
         raise BadInput(f"correspondence: block {block} of an encoder of {encoder.depth} blocks (counted from 0)")
-    rows = _draw(read_manifest(Workspace(root).manifest(task.dataset), "validation", columns=None), task)
+    rows = draw(read_manifest(Workspace(root).manifest(task.dataset), "validation", columns=None), task)
     matches = list(_match(encoder, rows, root, task.batch))
-    side = encoder.size_px[0] // encoder.patch_px
+    side = square_side(encoder) // encoder.patch_px
     metrics = _metrics(matches, side, block % encoder.depth, task.overlap_bins)
     rule = "the last block, fixed beforehand" if task.block is None else f"block {block}, fixed in params"
     return Result(
@@ -79,18 +77,28 @@ def run(task: CorrespondenceTask, subject: Subject, folders: Folders) -> Result:
         ),
         selection=rule,
         test_size=len(matches),
-        pictures=[_picture(match, side, block, index) for index, match in enumerate(matches[: task.samples])],
+        pictures=[picture(match, side, block, index) for index, match in enumerate(matches[: task.samples])],
     )
 
 
 def truth_on_grid(b_from_a: np.ndarray, from_px: int, size_px: int, patch_px: int) -> np.ndarray:
     """Target patch in b of each patch of a, int16[n], for images resized from `from_px` to `size_px` (pixel centres at integers)."""
+    return vote_all(resized_homography(b_from_a, from_px, size_px), size_px, patch_px)
+
+
+def resized_homography(b_from_a: np.ndarray, from_px: int, size_px: int) -> np.ndarray:
+    """The homography of both views resized from one side to another."""
     scale = size_px / from_px
     move = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2], [0, 0, 1]])
-    return vote_all(move @ b_from_a @ np.linalg.inv(move), size_px, patch_px)
+    return move @ b_from_a @ np.linalg.inv(move)
 
 
-def _draw(rows: pd.DataFrame, task: CorrespondenceTask) -> pd.DataFrame:
+def square_side(encoder: Encoder) -> int:
+    """Side in pixels at which square pairs are shown: the encoder's own, or the smaller of an encoder of oblong images."""
+    return min(encoder.size_px)
+
+
+def draw(rows: pd.DataFrame, task: CorrespondenceTask | CrossAttentionTask) -> pd.DataFrame:
     """The pairs to measure: those with a homography, a fixed draw where there are more than asked for."""
     rows = rows[rows["b_from_a"].notna()]
     if rows.empty:
@@ -101,7 +109,7 @@ def _draw(rows: pd.DataFrame, task: CorrespondenceTask) -> pd.DataFrame:
 
 
 def _match(encoder: Encoder, rows: pd.DataFrame, root: Path, batch: int) -> Iterator[Match]:
-    size_px, blocks = encoder.size_px[0], range(encoder.depth)
+    size_px, blocks = square_side(encoder), range(encoder.depth)
     images = PairImages(rows, root, (size_px, size_px))
     for start in range(0, len(rows), batch):
         index = np.arange(start, min(start + batch, len(rows)))
@@ -133,14 +141,14 @@ def _metrics(matches: list[Match], side: int, block: int, edges: tuple[float, ..
         "block": block,
         "blocks": per_block,
         "best_block": int(np.argmax([entry["exact"] for entry in per_block])),  # told, never used as the value
-        "by_overlap": {name: score(chosen, block) | {"pairs": len(chosen)} for name, chosen in _bins(matches, edges)},
+        "by_overlap": {name: score(chosen, block) | {"pairs": len(chosen)} for name, chosen in bins(matches, edges)},
         "chance": chance(truth, side),
         "same_place": recall(offsets(same_place, truth, side)),
         "patches": int((truth >= 0).sum()),
     }
 
 
-def _bins(matches: list[Match], edges: tuple[float, ...]) -> Iterator[tuple[str, list[Match]]]:
+def bins(matches: list[Match], edges: tuple[float, ...]) -> Iterator[tuple[str, list[Match]]]:
     """Overlap bins [low, high), the last one closed; bins without a scorable pair are left out."""
     for low, high in pairwise(edges):
         last = high == edges[-1]
@@ -149,7 +157,7 @@ def _bins(matches: list[Match], edges: tuple[float, ...]) -> Iterator[tuple[str,
             yield f"{low:g}-{high:g}", chosen
 
 
-def _picture(match: Match, side: int, block: int, index: int) -> Picture:
+def picture(match: Match, side: int, block: int, index: int) -> Picture:
     """Both views side by side; matched patches joined, green where the match is exact or one patch off, red elsewhere."""
     views = [cv2.resize(view, (PICTURE_PX, PICTURE_PX), interpolation=cv2.INTER_CUBIC) for view in match.images]
     canvas = np.concatenate(views, axis=1)

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from mimic.config.tasks.base import PairTask, TaskSection, TrainedTask
-from mimic.config.tasks.correspondence import CorrespondenceTask
+from mimic.config.tasks.correspondence import CorrespondenceTask, CrossAttentionTask
 from mimic.config.tasks.depth import DepthTask
 from mimic.config.tasks.pose import PoseTask
 
-Task = Annotated[DepthTask | CorrespondenceTask | PoseTask, Field(discriminator="task")]
+Task = Annotated[DepthTask | CorrespondenceTask | CrossAttentionTask | PoseTask, Field(discriminator="task")]

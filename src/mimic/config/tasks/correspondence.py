@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import PositiveFloat
+
 from mimic.config.base import Positive
 from mimic.config.tasks.base import PairTask
 
@@ -15,4 +17,15 @@ class CorrespondenceTask(PairTask):
     pairs: Positive
     batch: Positive
     block: int | None  # the block whose recall is the value, fixed beforehand; null = the last; all blocks are reported
+    overlap_bins: tuple[float, ...]  # edges
+
+
+class CrossAttentionTask(PairTask):
+    """Correspondence read off the decoder's cross-attention (ZeroCo); needs no training (spec downstream 8, rank 2)."""
+
+    task: Literal["cross_attention"]
+    pairs: Positive
+    batch: Positive
+    temperature: PositiveFloat  # of the soft-argmax
+    reciprocal: bool  # average with the attention from b to a
     overlap_bins: tuple[float, ...]  # edges
