@@ -1,266 +1,84 @@
-"""How much faster the geometry is than the published rule written plainly, with the same answers, on real images.
+"""How fast mining is, against plain implementations of what was published; what it takes, and how it scales.
 
-Run `python -m benchmarks.mining [--json]`. Images come from the folder MIMIC_TEST_DATA (default ../shared/data). Times are CPU
-seconds of one thread; both sides are timed in turns in the same run, and reference mode must give the plain rule's answer every time.
+Run `python -m benchmarks.mining [--json]`. Images come from the folder MIMIC_TEST_DATA (default ../shared/data). Speed-ups compare CPU
+seconds of one thread, both sides timed in turns; reference mode must give the plain rule's answer every time. `scaling` and memory are
+of the mine stage's own shards; numerical libraries are held to one thread.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import platform
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import cv2
-import numpy as np
-from rich.console import Console
-from rich.table import Table
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+os.environ.update(dict.fromkeys(THREADS, "1"))  # before numpy is imported, here and in every process started from here
 
-from benchmarks import reference_rule
-from mimic import config
-from mimic.geometry import features, homography, overlap, patches
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.table import Table  # noqa: E402
 
-T = TypeVar("T")
-Image = np.ndarray
-DATA = Path(os.environ.get("MIMIC_TEST_DATA", "../shared/data"))
-TURNS = 4  # alternations between the two sides
-RING_A, RING_B = 8, 16  # views per position (A), and at the two next positions together (B)
-TARGETS = {"pair_stage_speedup": 60, "ring_speedup": 20, "ring_speedup_lowest": 10, "video_speedup": 9}
+from benchmarks import decoding, races, workload  # noqa: E402
+from benchmarks.races import RING_A, RING_B  # noqa: E402
+from mimic.geometry import overlap  # noqa: E402
 
-
-@dataclass
-class Race:
-    """CPU seconds of both sides over the same pairs, and whether all answers were the same."""
-
-    plain_s: float
-    reference_s: float
-    symmetric_s: float
-    sift_s: float  # part of reference_s and of symmetric_s
-    identical: bool
-    pairs: int
-    with_homography: int
-
-    def summary(self) -> dict[str, Any]:
-        return {
-            "pairs": self.pairs,
-            "with_homography": round(self.with_homography / self.pairs, 3),
-            "plain_ms_per_pair": round(1e3 * self.plain_s / self.pairs, 3),
-            "reference_ms_per_pair": round(1e3 * self.reference_s / self.pairs, 3),
-            "symmetric_ms_per_pair": round(1e3 * self.symmetric_s / self.pairs, 3),
-            "speedup": round(self.plain_s / self.reference_s, 1),
-            "speedup_symmetric": round(self.plain_s / self.symmetric_s, 1),
-            "sift_share": round(self.sift_s / self.reference_s, 3),
-            "identical": self.identical,
-        }
+TARGETS = {
+    "pair_stage_speedup": 60,
+    "ring_speedup": 20,
+    "ring_speedup_lowest": 10,
+    "video_speedup": 9,
+    "decode_speedup": 5,
+    "scaling": 0.9,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     as_json = parser.parse_args().json
-    if not DATA.is_dir():
-        parser.error(f"no sample data at {DATA}; set MIMIC_TEST_DATA")
+    if not races.DATA.is_dir():
+        parser.error(f"no sample data at {races.DATA}; set MIMIC_TEST_DATA")
     cv2.setNumThreads(1)
-    result = measure(rule_of_params())
+    result = measure(races.rule_of_params())
     print(json.dumps(result, indent=2)) if as_json else show(result)
 
 
 def measure(rule: overlap.Rule) -> dict[str, Any]:
-    kitchen, singles = kitchen_frames(rule.size_px), single_images(rule.size_px)
-    stage = race_pair_stage(stage_pairs(rule.size_px), rule)
-    rings = {
-        "dense": race_ring(kitchen[9 : 9 + RING_A], kitchen[17 : 17 + RING_B], rule),
-        "sparse": race_ring(kitchen[:RING_A], [*kitchen[10:12], *singles[: RING_B - 2]], rule),
-        "unrelated": race_ring(singles[:RING_A], singles[RING_A : RING_A + RING_B], rule),
-    }
-    video = race_video(kitchen[:51], rule)
-    races = {"pair_stage": stage, **{f"ring_{name}": ring for name, ring in rings.items()}, "video": video}
+    used = workload.measure()  # first, before this process is large
+    decoded = decoding.measure()
+    raced = race(rule)
+    rings = {name: found.summary()["speedup"] for name, found in raced.items() if name.startswith("ring_")}
     return {
-        "pair_stage_speedup": stage.summary()["speedup"],
-        "ring_speedup": rings["dense"].summary()["speedup"],
-        "ring_speedup_lowest": min(ring.summary()["speedup"] for ring in rings.values()),
-        "video_speedup": video.summary()["speedup"],
-        "sift_share": rings["dense"].summary()["sift_share"],
-        "reference_identical": all(race.identical for race in races.values()),
-        "decode_speedup": None,
-        "scaling": None,
-        "not_measured": "decode_speedup belongs to the video reader, scaling to the process pool; neither is geometry",
+        "pair_stage_speedup": raced["pair_stage"].summary()["speedup"],
+        "ring_speedup": rings["ring_dense"],
+        "ring_speedup_lowest": min(rings.values()),
+        "video_speedup": raced["video"].summary()["speedup"],
+        "sift_share": {name: found.summary()["sift_share"] for name, found in raced.items() if found.sift_s},
+        "reference_identical": all(found.identical for found in raced.values()),
+        "decode_speedup": decoded.pop("decode_speedup"),
+        **used,
         "targets": TARGETS,
-        "races": {name: race.summary() for name, race in races.items()},
-        "stages_ms": stages(stage_pairs(rule.size_px), rule),
+        "decoding": decoded,
+        "races": {name: found.summary() for name, found in raced.items()},
+        "stages_ms": races.stages(races.stage_pairs(rule.size_px), rule),
         "stack": stack(),
     }
 
 
-# ---------------------------------------------------------------------------- races
-
-
-def race_pair_stage(pairs: Sequence[tuple[Image, Image]], rule: overlap.Rule) -> Race:
-    """Match, homography and votes with features at hand, over the pairs that have a homography."""
-    race = Race(0, 0, 0, 0, True, 0, 0)
-    published = replace(rule, mode="reference")
-    for seed, (a, b) in enumerate(pairs):
-        plain, plain_s = timed(judge_plainly, reference_rule.detect(a), reference_rule.detect(b), rule, seed)
-        if plain.overlap is None:
-            continue
-        cached = features.extract(a), features.extract(b)
-        found, reference_s = timed(judge, *cached, published, seed, repeats=7)
-        _, symmetric_s = timed(judge, *cached, rule, seed, repeats=7)
-        race.plain_s += plain_s
-        race.reference_s += reference_s
-        race.symmetric_s += symmetric_s
-        race.identical &= same(plain, found)
-        race.pairs += 1
-        race.with_homography += 1
-    return race
-
-
-def judge_plainly(a: Any, b: Any, rule: overlap.Rule, *identity: int) -> reference_rule.Finding:
-    return reference_rule.compare_features(a, b, rule.size_px, rule.patch_px, np.random.default_rng(identity))
-
-
-def judge(a: features.Features, b: features.Features, rule: overlap.Rule, *identity: int) -> overlap.Comparison:
-    return overlap.compare(a, b, rule, np.random.default_rng(identity) if rule.mode == "reference" else None)
-
-
-def race_ring(views_a: Sequence[Image], views_b: Sequence[Image], rule: overlap.Rule) -> Race:
-    """One try in a 3-D scene: every view at a position against every view at the next ones, SIFT included, best pair kept."""
-    pairs = [(i, len(views_a) + j) for i in range(len(views_a)) for j in range(len(views_b))]
-    return race_group([*views_a, *views_b], pairs, rule)
-
-
-def race_video(frames: Sequence[Image], rule: overlap.Rule) -> Race:
-    """Consecutive frames, SIFT included, decoding excluded."""
-    return race_group(frames, [(i, i + 1) for i in range(len(frames) - 1)], rule)
-
-
-def race_group(views: Sequence[Image], pairs: Sequence[tuple[int, int]], rule: overlap.Rule) -> Race:
-    def mine_plainly(some: Sequence[tuple[int, int]]) -> list[reference_rule.Finding]:
-        return [judge_plainly(reference_rule.detect(views[i]), reference_rule.detect(views[j]), rule, i, j) for i, j in some]
-
-    def extract() -> list[features.Features]:
-        return [features.extract(view) for view in views]
-
-    def mine(cached: list[features.Features], rule: overlap.Rule) -> list[overlap.Comparison]:
-        return [judge(cached[i], cached[j], rule, i, j) for i, j in pairs]
-
-    plain: list[reference_rule.Finding] = []
-    seconds = np.zeros(4)
-    for turn in range(TURNS):  # the machine may be busy for a while: both sides get their share of that
-        findings, plain_s = timed(mine_plainly, pairs[turn::TURNS])
-        cached, sift_s = timed(extract)
-        found, reference_s = timed(mine, cached, replace(rule, mode="reference"))
-        _, symmetric_s = timed(mine, cached, rule)
-        plain += findings
-        seconds += plain_s, sift_s / TURNS, reference_s / TURNS, symmetric_s / TURNS
-    plain_s, sift_s, reference_s, symmetric_s = (float(value) for value in seconds)
-    plain = [plain[index] for index in np.argsort(np.concatenate([np.arange(len(pairs))[turn::TURNS] for turn in range(TURNS)]))]
-    return Race(
-        plain_s=plain_s,
-        reference_s=sift_s + reference_s,
-        symmetric_s=sift_s + symmetric_s,
-        sift_s=sift_s,
-        identical=all(same(left, right) for left, right in zip(plain, found, strict=True)) and best(plain) == overlap.choose(found),
-        pairs=len(pairs),
-        with_homography=sum(finding.overlap is not None for finding in plain),
-    )
-
-
-def stages(pairs: Sequence[tuple[Image, Image]], rule: overlap.Rule) -> dict[str, float]:
-    """Median milliseconds of each stage of one comparison; SIFT is per image."""
-    rows = [row for a, b in pairs if (row := stages_of_pair(a, b, rule))]
-    return {name: round(1e3 * float(np.median([row[name] for row in rows])), 3) for name in rows[0]}
-
-
-def stages_of_pair(a: Image, b: Image, rule: overlap.Rule) -> dict[str, float] | None:
-    """Seconds of each stage; None without a homography."""
-    (one, sift), two = timed(features.extract, a), features.extract(b)
-    (from_a, from_b), match = timed(features.match, one, two, rule.ratio, repeats=5)
-    (mutual_a, mutual_b), mutual = timed(features.match_mutual, one, two, rule.ratio, repeats=5)
-    if min(len(from_a), len(mutual_a)) < rule.matches_min:
-        return None
-    points = one.points[from_a], two.points[from_b]
-    (b_from_a, _), ransac = timed(homography.estimate_plain, *points, rule.ransac_px, repeats=5)
-    if b_from_a is None:
-        return None
-    _, usac = timed(homography.estimate, one.points[mutual_a], two.points[mutual_b], rule.ransac_px, repeats=5)
-    _, votes = timed(patches.count_votes, b_from_a, rule.size_px, rule.patch_px, repeats=5)
-    _, drawn = timed(vote_drawn, b_from_a, rule, repeats=5)
-    names = ("sift_per_image", "match", "match_mutual", "ransac", "usac", "votes_all_both_ways", "votes_drawn_both_ways")
-    return dict(zip(names, (sift, match, mutual, ransac, usac, 2 * votes, 2 * drawn), strict=True))
-
-
-def vote_drawn(b_from_a: np.ndarray, rule: overlap.Rule) -> np.ndarray:
-    pixels = patches.draw_pixels(rule.size_px, rule.patch_px, rule.votes_per_patch, np.random.default_rng(0))
-    return patches.vote_drawn(b_from_a, pixels, rule.size_px, rule.patch_px)
-
-
-def timed(work: Callable[..., T], *arguments: Any, repeats: int = 1) -> tuple[T, float]:
-    """The result and the median CPU seconds."""
-    seconds = []
-    for _ in range(repeats):
-        start = time.process_time()
-        result = work(*arguments)
-        seconds.append(time.process_time() - start)
-    return result, float(np.median(seconds))
-
-
-def same(plain: reference_rule.Finding, found: overlap.Comparison) -> bool:
-    """Matches, inliers, overlap, patch map and decision, all equal."""
-    correspondences = {a: b for a, b in enumerate(found.correspondences.tolist()) if b >= 0}
-    return (
-        (plain.matches, plain.inliers, plain.overlap or 0.0) == (found.matches, found.inliers, found.overlap)
-        and plain.correspondences == correspondences
-        and plain.accepted() == (found.outcome is overlap.Outcome.KEPT)
-    )
-
-
-def best(findings: Sequence[reference_rule.Finding]) -> int | None:
-    accepted = [index for index, finding in enumerate(findings) if finding.accepted()]
-    return min(accepted, key=lambda index: findings[index].overlap or 0.0, default=None)
-
-
-# ---------------------------------------------------------------------------- inputs and outputs
-
-
-def rule_of_params() -> overlap.Rule:
-    """The default rule, with the numbers of params.yaml."""
-    mine = config.load(Path(__file__).parent.parent / "params.yaml").mine
-    return overlap.Rule(**{name: getattr(mine, name) for name in overlap.Rule.__dataclass_fields__})
-
-
-def read(path: Path, size_px: int) -> Image:
-    image = cv2.imread(str(path))
-    if image is None:
-        raise SystemExit(f"{path}: not an image; is MIMIC_TEST_DATA right?")
-    return cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), (size_px, size_px))
-
-
-def kitchen_frames(size_px: int) -> list[Image]:
-    """60 frames of ten seconds of handheld video."""
-    return [read(path, size_px) for path in sorted((DATA / "seven_scenes_kitchen/frames").glob("*.color.jpg"))]
-
-
-def single_images(size_px: int) -> list[Image]:
-    """Images that have nothing to do with one another."""
-    paths = [*sorted((DATA / "imagenet").glob("*/*")), *sorted((DATA / "coco").glob("*.jpg")), *sorted((DATA / "ade20k/images").glob("*"))]
-    return [read(path, size_px) for path in paths]
-
-
-def stage_pairs(size_px: int) -> list[tuple[Image, Image]]:
-    """Viewpoint changes (Oxford), handheld video at 0.5 to 1.3 s, a walk outdoors, an object: about 50 pairs."""
-    kitchen = kitchen_frames(size_px)
-    pairs = [(kitchen[i], kitchen[i + step]) for step in (3, 6, 8) for i in range(0, 60 - step, 7)]
-    for folder, pattern in (("oxford_affine/graf", "img*"), ("oxford_affine/boat", "img*"), ("opensfm_lund", "*.jpg"), ("fox/images", "*")):
-        images = [read(path, size_px) for path in sorted((DATA / folder).glob(pattern))]
-        pairs += list(itertools.pairwise(images))
-    return pairs
+def race(rule: overlap.Rule) -> dict[str, races.Race]:
+    kitchen, singles = races.kitchen_frames(rule.size_px), races.single_images(rule.size_px)
+    with races.plain_side() as plain:
+        return {
+            "pair_stage": races.race_pair_stage(races.stage_pairs(rule.size_px), rule, plain),
+            "ring_dense": races.race_ring(kitchen[9 : 9 + RING_A], kitchen[17 : 17 + RING_B], rule, plain),
+            "ring_sparse": races.race_ring(kitchen[:RING_A], [*kitchen[10:12], *singles[: RING_B - 2]], rule, plain),
+            "ring_unrelated": races.race_ring(singles[:RING_A], singles[RING_A : RING_A + RING_B], rule, plain),
+            "video": races.race_video(kitchen[:51], rule, plain),
+        }
 
 
 def stack() -> dict[str, str]:
@@ -276,12 +94,22 @@ def cpu_lines() -> list[str]:
 def show(result: dict[str, Any]) -> None:
     console = Console()
     table = Table(title="CPU ms a pair against the plain rule, one thread")
-    for column in ("", "pairs", "with H", "plain", "reference", "symmetric", "x", "x sym.", "SIFT", "same"):
+    for column in ("", "pairs", "with H", "plain", "reference", "symmetric", "x", "x sym.", "x same heap", "SIFT", "same"):
         table.add_column(column, justify="left" if not column else "right")
-    for name, race in result["races"].items():
-        table.add_row(name, *(str(value) for value in race.values()))
+    for name, found in result["races"].items():
+        table.add_row(name, *(str(value) for value in found.values()))
     console.print(table)
     console.print("stages, ms (median):", result["stages_ms"])
+    for name in (
+        "decode_speedup",
+        "decoding",
+        "scaling",
+        "scaling_of_a_spinning_loop",
+        "load_average",
+        "memory_growth_mb",
+        "memory_peaks_mb",
+    ):
+        console.print(f"{name}:", result.get(name))
     console.print("stack:", result["stack"])
 
 

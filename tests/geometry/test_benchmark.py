@@ -7,7 +7,7 @@ import json
 import pytest
 from views import SYMMETRIC, texture
 
-from benchmarks import mining
+from benchmarks import races
 
 
 @pytest.fixture(scope="module")
@@ -16,8 +16,14 @@ def views() -> list:
     return [world[y : y + 224, x : x + 224].copy() for y, x in ((0, 0), (40, 60), (150, 190))]
 
 
-def test_groups_agree_with_the_plain_rule(views):
-    race = mining.race_ring(views[:1], views[1:], SYMMETRIC)
+@pytest.fixture(scope="module")
+def plain():
+    with races.plain_side() as run:
+        yield run
+
+
+def test_groups_agree_with_the_plain_rule(views, plain):
+    race = races.race_ring(views[:1], views[1:], SYMMETRIC, plain)
     assert race.identical
     assert race.pairs == 2
     assert race.with_homography >= 1
@@ -25,15 +31,15 @@ def test_groups_agree_with_the_plain_rule(views):
     assert summary["speedup"] > 1
 
 
-def test_pair_stage_agrees_and_is_faster(views):
-    race = mining.race_pair_stage([(views[0], views[1])], SYMMETRIC)
+def test_pair_stage_agrees_and_is_faster(views, plain):
+    race = races.race_pair_stage([(views[0], views[1])], SYMMETRIC, plain)
     assert race.identical
     assert race.summary()["speedup"] > 5
 
 
 def test_stages_are_all_timed(views):
-    assert set(mining.stages([(views[0], views[1])], SYMMETRIC)) >= {"sift_per_image", "match", "usac", "votes_all_both_ways"}
+    assert set(races.stages([(views[0], views[1])], SYMMETRIC)) >= {"sift_per_image", "match", "usac", "votes_all_both_ways"}
 
 
 def test_rule_comes_from_params():
-    assert mining.rule_of_params() == SYMMETRIC
+    assert races.rule_of_params() == SYMMETRIC

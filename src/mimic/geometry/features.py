@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -30,6 +31,21 @@ class Features:
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @cached_property
+    def left(self) -> Float32[np.ndarray, "n 130"]:
+        """Rows of the first factor of squared distances: d, |d|^2, 1."""
+        rows = np.empty((len(self), DESCRIPTOR_LENGTH + 2), np.float32)
+        rows[:, :-2], rows[:, -2], rows[:, -1] = self.descriptors, self.norms, 1
+        return rows
+
+    @cached_property
+    def right(self) -> Float32[np.ndarray, "n 130"]:
+        """Rows of the second factor: -2d, 1, |d|^2."""
+        rows = np.empty((len(self), DESCRIPTOR_LENGTH + 2), np.float32)
+        rows[:, -2], rows[:, -1] = 1, self.norms
+        np.multiply(self.descriptors, -2, out=rows[:, :-2])
+        return rows
 
 
 def extract(image: UInt8[np.ndarray, "height width 3"]) -> Features:
@@ -91,13 +107,8 @@ def precedes(a: Features, b: Features) -> bool:
 
 
 def _squared_distances(a: Features, b: Features) -> Float32[np.ndarray, "n_a n_b"]:
-    """|a|^2 + |b|^2 - 2ab as one product: two more columns add the norms without another pass over all pairs."""
-    left = np.empty((len(a), DESCRIPTOR_LENGTH + 2), np.float32)
-    left[:, :-2], left[:, -2], left[:, -1] = a.descriptors, a.norms, 1
-    right = np.empty((len(b), DESCRIPTOR_LENGTH + 2), np.float32)
-    right[:, :-2], right[:, -2], right[:, -1] = b.descriptors, 1, b.norms
-    right[:, :-2] *= -2
-    return left @ right.T
+    """|a|^2 + |b|^2 - 2ab as one product: two more columns, made once a view, add the norms without another pass over all pairs."""
+    return a.left @ b.right.T
 
 
 def _stands_out(first: Float32[np.ndarray, " m"], second: Float32[np.ndarray, " m"], ratio: float) -> Bool[np.ndarray, " m"]:

@@ -64,6 +64,7 @@ MANIFEST = pa.schema(
         pa.field("split", pa.string(), nullable=False),  # train, validation or test
     ]
 )
+ROWS_AT_ONCE = 256  # rows held as Python objects, some 5 kB each, while a shard is written
 MADE_HERE = frozenset({"sha_a", "sha_b", "dhash_a", "dhash_b", "offset_a", "size_a", "offset_b", "size_b"})
 
 
@@ -80,6 +81,7 @@ class Tar:
         info.mode = 0o644
         offset = self._tar.offset + len(info.tobuf(self._tar.format, self._tar.encoding or "utf-8", self._tar.errors or "strict"))
         self._tar.addfile(info, io.BytesIO(data))
+        self._tar.members.clear()  # nobody asks for the list, and it would grow with the shard
         return offset
 
     def close(self) -> None:
@@ -93,9 +95,10 @@ class ShardWriter:
     def __init__(self, file: BinaryIO) -> None:
         self._tar = Tar(file)
         self._rows: list[dict[str, Any]] = []
+        self._tables: list[pa.Table] = []  # a tenth of the size
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._rows) + sum(map(len, self._tables))
 
     def add(self, row: dict[str, Any], jpeg_a: bytes, jpeg_b: bytes) -> None:
         """Append a pair; `row` holds every column of PAIR except hashes, offsets and sizes."""
@@ -112,11 +115,18 @@ class ShardWriter:
             "size_b": len(jpeg_b),
         }
         self._rows.append({**row, **made_here})
+        if len(self._rows) == ROWS_AT_ONCE:
+            self._pack()
 
     def table(self) -> pa.Table:
         """The rows added so far; closes the tar."""
         self._tar.close()
-        return pa.Table.from_pylist(self._rows, schema=PAIR)
+        self._pack()
+        return pa.concat_tables(self._tables).combine_chunks()
+
+    def _pack(self) -> None:
+        self._tables.append(pa.Table.from_pylist(self._rows, schema=PAIR))
+        self._rows = []
 
 
 @contextmanager

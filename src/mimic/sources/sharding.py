@@ -25,7 +25,7 @@ import mimic
 from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Rule
-from mimic.infra import cluster, progress, shards, storage
+from mimic.infra import cluster, heap, progress, shards, storage
 from mimic.sources import miner, privacy
 
 # What decides the outcome: images decoded by these, features and homographies found by these.
@@ -127,6 +127,7 @@ def _describe(job: Job) -> str:
 def mine_shard(job: Job) -> tuple[str, float]:
     """Write one shard; the tar's name and the seconds it took. Runs in a worker process."""
     started = time.monotonic()
+    heap.keep_freed()
     source = sources.open_source(job.source, job.section, job.root, job.mine.size_px, job.habitat)
     rule = rule_of(job.mine)
     guard = privacy.open_guard(job.mine.privacy, job.root)

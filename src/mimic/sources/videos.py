@@ -146,17 +146,20 @@ def sample(
     with _opened(path) as container:
         first_s: float | None = None
         last = -1
+        turn = _as_stored
         for frame in _decoded(container):
             if frame.time is None:
                 continue
-            first_s = frame.time if first_s is None else first_s
+            if first_s is None:
+                first_s = frame.time
+                turn = _turn(frame, quarter_turns)
             time_s = frame.time - first_s
             if time_s > end_s + TOLERANCE_S:
                 break
             slot = math.floor((time_s - start_s + TOLERANCE_S) / spacing_s)
             if slot > last:
                 last = slot
-                yield time_s, _upright(frame) if quarter_turns is None else _turned_by(frame, quarter_turns)
+                yield time_s, turn(frame.to_ndarray(format="rgb24"))
         if first_s is None:
             raise Unreadable("no frame decodes")
         if last < 0:
@@ -167,8 +170,8 @@ def _same(image: Image) -> Image:
     return image
 
 
-def _turned_by(frame: av.VideoFrame, quarter_turns: int) -> Image:
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns))
+def _as_stored(image: Image) -> Image:
+    return image
 
 
 def _opened(path: Path) -> av.container.InputContainer:
@@ -222,14 +225,19 @@ def _packets(container: av.container.InputContainer) -> Iterator[av.Packet | str
         yield _reason(error)
 
 
-def _upright(frame: av.VideoFrame) -> Image:
-    """The frame in RGB, with the container's display matrix applied (the decoder has not)."""
-    image = frame.to_ndarray(format="rgb24")
-    matrices = [data for data in iter(frame.side_data) if isinstance(data, SideData) and data.type is SideDataType.DISPLAYMATRIX]
+def _turn(first: av.VideoFrame, quarter_turns: int | None) -> Callable[[Image], Image]:
+    """What makes frames upright: the turns asked for, or else the container's display matrix (which the decoder has not applied).
+
+    The matrix is asked of the first frame alone: a frame that was asked holds itself, and its pixels, in memory until Python looks
+    for cycles, which with large frames is gigabytes later.
+    """
+    if quarter_turns is not None:
+        return lambda image: np.ascontiguousarray(np.rot90(image, quarter_turns))
+    matrices = [data for data in iter(first.side_data) if isinstance(data, SideData) and data.type is SideDataType.DISPLAYMATRIX]
     if not matrices:
-        return image
+        return _as_stored
     a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrices[0]), np.int32, 5))
-    return turned(image, a, b, c, d)
+    return lambda image: turned(image, a, b, c, d)
 
 
 def turned(image: Image, a: int, b: int, c: int, d: int) -> Image:
