@@ -123,7 +123,7 @@ def load() -> str:
 # ---------------------------------------------------------------------------- memory
 
 
-def memory(root: Path, seconds: int = 60, clips: int = 2, factor: int = 8) -> dict[str, Any]:
+def memory(root: Path, seconds: int = 200, clips: int = 4, factor: int = 4) -> dict[str, Any]:
     """Peak MB of a worker for a video and one `factor` times as long, and for some clips and `factor` times as many."""
     write_video(root / "raw/short.mp4", seconds, 0)
     write_video(root / "raw/long.mp4", seconds * factor, 0)

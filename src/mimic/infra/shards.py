@@ -64,7 +64,7 @@ MANIFEST = pa.schema(
         pa.field("split", pa.string(), nullable=False),  # train, validation or test
     ]
 )
-ROWS_AT_ONCE = 256  # rows held as Python objects, some 5 kB each, while a shard is written
+ROWS_AT_ONCE = 256  # rows held, some 5 kB each, while a shard is written; and of a row group
 MADE_HERE = frozenset({"sha_a", "sha_b", "dhash_a", "dhash_b", "offset_a", "size_a", "offset_b", "size_b"})
 
 
@@ -81,7 +81,7 @@ class Tar:
         info.mode = 0o644
         offset = self._tar.offset + len(info.tobuf(self._tar.format, self._tar.encoding or "utf-8", self._tar.errors or "strict"))
         self._tar.addfile(info, io.BytesIO(data))
-        self._tar.members.clear()  # nobody asks for the list, and it would grow with the shard
+        self._tar.getmembers().clear()  # nobody asks for the list, and it would grow with the shard
         return offset
 
     def close(self) -> None:
@@ -92,13 +92,14 @@ class Tar:
 class ShardWriter:
     """Adds pairs to a tar that is being written; see `writing`."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, table: pq.ParquetWriter) -> None:
         self._tar = Tar(file)
+        self._table = table
         self._rows: list[dict[str, Any]] = []
-        self._tables: list[pa.Table] = []  # a tenth of the size
+        self._written = 0
 
     def __len__(self) -> int:
-        return len(self._rows) + sum(map(len, self._tables))
+        return self._written + len(self._rows)
 
     def add(self, row: dict[str, Any], jpeg_a: bytes, jpeg_b: bytes) -> None:
         """Append a pair; `row` holds every column of PAIR except hashes, offsets and sizes."""
@@ -116,16 +117,16 @@ class ShardWriter:
         }
         self._rows.append({**row, **made_here})
         if len(self._rows) == ROWS_AT_ONCE:
-            self._pack()
+            self._write_rows()
 
-    def table(self) -> pa.Table:
-        """The rows added so far; closes the tar."""
+    def close(self) -> None:
+        """Write what is left, and the tar's end mark."""
         self._tar.close()
-        self._pack()
-        return pa.concat_tables(self._tables).combine_chunks()
+        self._write_rows()
 
-    def _pack(self) -> None:
-        self._tables.append(pa.Table.from_pylist(self._rows, schema=PAIR))
+    def _write_rows(self) -> None:
+        self._table.write_table(pa.Table.from_pylist(self._rows, schema=PAIR))
+        self._written += len(self._rows)
         self._rows = []
 
 
@@ -133,12 +134,11 @@ class ShardWriter:
 def writing(tar: Path) -> Iterator[ShardWriter]:
     """A writer for `tar` and its Parquet twin; both get their names when the block ends well, the Parquet file last."""
     twin(tar).unlink(missing_ok=True)  # it vouches for the tar, so it goes before the tar is replaced
-    with storage.replacing(tar) as scratch, scratch.open("wb") as file:
-        writer = ShardWriter(file)
-        yield writer
-        table = writer.table()
-        file.flush()
-    write_table(table, twin(tar))
+    with storage.replacing(twin(tar)) as rows, storage.replacing(tar) as images:
+        with pq.ParquetWriter(rows, PAIR, compression="zstd") as table, images.open("wb") as file:
+            writer = ShardWriter(file, table)
+            yield writer
+            writer.close()
 
 
 def twin(tar: Path) -> Path:

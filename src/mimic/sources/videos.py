@@ -146,7 +146,7 @@ def sample(
     with _opened(path) as container:
         first_s: float | None = None
         last = -1
-        turn = _as_stored
+        turn: Callable[[Image], Image] = _as_stored
         for frame in _decoded(container):
             if frame.time is None:
                 continue
