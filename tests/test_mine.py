@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import footage
 import pytest
 import yaml
@@ -59,7 +60,7 @@ def mined(tmp_path_factory, repository) -> Path:
 def copy(mined, tmp_path) -> Path:
     """The same raw data and inventory, not mined yet."""
     root = tmp_path / "copy"
-    shutil.copytree(mined, root, ignore=shutil.ignore_patterns("pairs", "runs", "metrics"))
+    shutil.copytree(mined, root, ignore=shutil.ignore_patterns("pairs", "runs", "metrics", "samples"))
     return root
 
 
@@ -106,6 +107,7 @@ def test_any_number_of_workers_writes_the_same_bytes(mined, copy, workers):
     mine.main(params, copy, "phone")
     assert _files(copy / "data/pairs/phone") == _files(mined / "data/pairs/phone")
     assert _files(copy / "metrics/mine") == _files(mined / "metrics/mine")
+    assert _files(copy / "samples/mine/phone") == _files(mined / "samples/mine/phone")
 
 
 @pytest.mark.parametrize("done", [0, 2, 4])
@@ -126,6 +128,7 @@ def test_killed_anywhere_and_run_again_gives_the_same_bytes(mined, copy, done):
     assert again.returncode == 0, again.stderr
     assert _files(copy / "data/pairs/phone") == _files(mined / "data/pairs/phone")
     assert _files(copy / "metrics/mine") == _files(mined / "metrics/mine")
+    assert _files(copy / "samples/mine/phone") == _files(mined / "samples/mine/phone")
     assert before == {name: (copy / "data/pairs/phone" / name).stat().st_ino for name in before}
     assert not list(copy.rglob("*.part"))
 
@@ -205,12 +208,25 @@ if "--multiprocessing-fork" in sys.orig_argv:
 """
 
 
-def _run_killed(copy: Path, what: str) -> subprocess.CompletedProcess[str]:
+# The same for a reader with a bug.
+FAILER = """
+import sys
+if "--multiprocessing-fork" in sys.orig_argv:
+    from mimic.sources.videos import VideoSource
+    whole = VideoSource.groups
+    def groups(self, clip, rng):
+        {what}
+        yield from whole(self, clip, rng)
+    VideoSource.groups = groups
+"""
+
+
+def _run_killed(copy: Path, what: str, how: str = KILLER) -> subprocess.CompletedProcess[str]:
     (copy / "site").mkdir()
-    (copy / "site/sitecustomize.py").write_text(KILLER.format(what=what))
+    (copy / "site/sitecustomize.py").write_text(how.format(what=what))
     raw = (copy / "params.yaml").read_text()
     (copy / "params.yaml").write_text(raw.replace("clips_per_shard: 1", "clips_per_shard: 3"))
-    env = os.environ | {"PYTHONPATH": str(copy / "site")}
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(copy / "site"), os.environ.get("PYTHONPATH", "")])}
     return subprocess.run([MIMIC, "mine", "phone"], cwd=copy, capture_output=True, text=True, timeout=200, env=env)
 
 
@@ -226,6 +242,47 @@ def test_a_clip_that_kills_its_worker_is_named_and_skipped_and_its_shard_is_mine
         keys[root] = [row["key"] for row in rows if row["clip"] != "1.mp4"]
     assert keys[copy] == keys[mined] != []
     assert not list(copy.glob("runs/**/*.trace"))
+
+
+def test_rejected_candidates_can_be_looked_at(mined):
+    folder = mined / "samples/mine/phone"
+    listing = json.loads((folder / "samples.json").read_text())
+    outcomes = json.loads((mined / "metrics/mine/phone.json").read_text())["outcomes"]
+    shown = Counter(entry["outcome"] for entry in listing)
+    assert shown["too_similar"] and "kept" not in shown
+    assert all(0 < count <= min(4, outcomes[outcome]) for outcome, count in shown.items())
+    assert {file.name for file in folder.iterdir()} == {"samples.json", *(entry["file"] for entry in listing)}
+    for entry in listing:
+        assert cv2.imread(str(folder / entry["file"])).shape == (112, 228, 3)
+        assert entry["outcome"] != "too_similar" or entry["overlap"] >= 0.75
+
+
+def test_a_clip_on_which_the_program_fails_is_named_and_the_rest_is_mined(mined, copy):
+    """An exception nobody thought of, in a reader: the shard and the stage go on, and the traceback is kept."""
+    done = _run_killed(copy, "clip == '1.mp4' and [][1]", FAILER)
+    assert done.returncode == 0, done.stderr
+    assert "failed: 1.mp4: IndexError: list index out of range" in done.stderr
+    metrics = json.loads((copy / "metrics/mine/phone.json").read_text())
+    assert metrics["failed"] == {"1.mp4": "IndexError: list index out of range"} and metrics["outcomes"]["failed"] == 1
+    assert metrics["candidates"] == sum(metrics["outcomes"].values()) and metrics["clips"] == CLIPS
+    keys = {}
+    for root in (mined, copy):
+        rows = (row for tar in shards.shards_in(root / "data/pairs/phone") for row in shards.rows(shards.twin(tar)))
+        keys[root] = [row["key"] for row in rows if row["clip"] != "1.mp4"]
+    assert keys[copy] == keys[mined] != []
+    (log,) = copy.glob("runs/mine/phone/*/log.jsonl")
+    (traceback,) = [text for line in map(json.loads, log.read_text().splitlines()) for text in line["tracebacks"].values()]
+    assert "sitecustomize.py" in traceback and "IndexError" in traceback
+
+
+def test_a_stage_in_which_every_clip_fails_fails_and_is_tried_again(copy):
+    done = _run_killed(copy, "[][1]", FAILER)
+    assert done.returncode == 2 and "the program failed on every clip, first on 0.mp4: IndexError" in done.stderr
+    assert not (copy / "data/pairs").exists() and "Traceback" not in done.stderr
+    shutil.rmtree(copy / "site")
+    again = _run(copy, "mine", "phone")
+    assert again.returncode == 0, again.stderr
+    assert json.loads((copy / "metrics/mine/phone.json").read_text())["kept"] > 5
 
 
 def test_workers_that_die_anywhere_end_the_stage_in_one_line(copy):

@@ -1,7 +1,8 @@
 """Stage mine: pairs of overlapping views of a source, into shards.
 
 Progress lies in runs/mine/<source>/<fingerprint>/ and survives any kill; finished shards are published into data/pairs/<source>
-all at once. The fingerprint covers the rule, the source's section, its inventory, and the code and versions that decide.
+all at once, and pictures of some rejected candidates into samples/mine/<source>. The fingerprint covers the rule, the source's
+section, its inventory, and the code and versions that decide.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ def main(params: config.Params, root: Path, name: str) -> None:
     tars = [job.tar for job in todo]
     storage.publish([*tars, *map(shards.twin, tars)], space.pairs(name))
     storage.write_json(space.metrics("mine", name), tally.summary())
-    for tar in tars:  # published; the Parquet file, which says "done", goes first
-        for suffix in (".parquet", ".tar", ".json"):
-            tar.with_suffix(suffix).unlink(missing_ok=True)
+    sharding.publish_examples(todo, space.samples("mine", name))
+    sharding.clear(todo)
     sharding.report(f"mine {name}", tally)

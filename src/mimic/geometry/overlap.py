@@ -30,6 +30,7 @@ class Outcome(StrEnum):
     TOO_DIFFERENT = "too_different"
     TOO_SIMILAR = "too_similar"
     UNREADABLE = "unreadable"
+    FAILED = "failed"  # the program failed on the clip: an error of the code or of this machine; given by the miner
     WITHHELD = "withheld"  # would be kept, but a picture of it may not be written; given by the miner
 
 

@@ -134,11 +134,15 @@ class ShardWriter:
 def writing(tar: Path) -> Iterator[ShardWriter]:
     """A writer for `tar` and its Parquet twin; both get their names when the block ends well, the Parquet file last."""
     twin(tar).unlink(missing_ok=True)  # it vouches for the tar, so it goes before the tar is replaced
-    with storage.replacing(twin(tar)) as rows, storage.replacing(tar) as images:
-        with pq.ParquetWriter(rows, PAIR, compression="zstd") as table, images.open("wb") as file:
-            writer = ShardWriter(file, table)
-            yield writer
-            writer.close()
+    with (
+        storage.replacing(twin(tar)) as rows,
+        storage.replacing(tar) as images,
+        pq.ParquetWriter(rows, PAIR, compression="zstd") as table,
+        images.open("wb") as file,
+    ):
+        writer = ShardWriter(file, table)
+        yield writer
+        writer.close()
 
 
 def twin(tar: Path) -> Path:

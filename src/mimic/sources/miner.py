@@ -2,15 +2,17 @@
 
 Every candidate pair ends in exactly one outcome. Of a group, the pair that overlaps least within the band is KEPT; the others
 in the band are NOT_BEST. Retry pairs are candidates only when they are tried. A clip that cannot be read, or not to its end,
-is one candidate more, UNREADABLE, and is named; pairs found before the damage stand. Given pairs are KEPT unless they are UNREADABLE.
+is one candidate more, UNREADABLE, and is named; pairs found before the damage stand. The same goes for a clip on which the program
+fails (FAILED). Given pairs are KEPT unless they are UNREADABLE.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zlib
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +25,7 @@ from mimic.geometry import features, overlap
 from mimic.geometry.overlap import Comparison, Outcome
 from mimic.geometry.patches import patch_count
 from mimic.sources.base import Group, Source, Unreadable, View
+from mimic.sources.examples import Examples
 
 HISTOGRAM_BINS = 20
 Guard = Callable[[np.ndarray], np.ndarray | None]
@@ -37,6 +40,7 @@ class Tally:
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     overlaps: Counter[int] = field(default_factory=Counter)  # of all candidates that have a homography, by bin
     damaged: dict[str, str] = field(default_factory=dict)  # clip -> why it could not be read (to its end)
+    failed: dict[str, str] = field(default_factory=dict)  # clip -> the exception that ended it
 
     @property
     def kept(self) -> int:
@@ -48,12 +52,21 @@ class Tally:
         self.outcomes.update(other.outcomes)
         self.overlaps.update(other.overlaps)
         self.damaged.update(other.damaged)
+        self.failed.update(other.failed)
 
     def lose(self, clip: str, why: str) -> None:
         """Count and name a clip that could not be mined (to its end): one candidate, UNREADABLE."""
         self.candidates += 1
         self.outcomes[Outcome.UNREADABLE] += 1
         self.damaged[clip] = why
+
+    def fail(self, clip: str, error: Exception, pairs: int) -> None:
+        """Count and name a clip on which the program failed: one candidate, FAILED; `pairs` = those written so far, of all clips."""
+        lost = self.kept - pairs  # counted as kept, but the failure came before it could be written
+        self.outcomes[Outcome.KEPT] -= lost
+        self.outcomes[Outcome.FAILED] += lost + 1
+        self.candidates += 1
+        self.failed[clip] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
     def check(self, pairs: int) -> None:
         """Counts must add up before anything is published; AssertionError names the sums otherwise."""
@@ -70,6 +83,7 @@ class Tally:
             "outcomes": {outcome.value: self.outcomes[outcome] for outcome in Outcome},
             "overlap_histogram": {f"{number / HISTOGRAM_BINS:.2f}": self.overlaps[number] for number in range(HISTOGRAM_BINS)},
             "damaged": dict(sorted(self.damaged.items())),
+            "failed": dict(sorted(self.failed.items())),
         }
 
     @classmethod
@@ -81,6 +95,7 @@ class Tally:
             outcomes=Counter({Outcome(name): count for name, count in summary["outcomes"].items()}),
             overlaps=Counter({round(float(edge) * HISTOGRAM_BINS): count for edge, count in summary["overlap_histogram"].items()}),
             damaged=summary["damaged"],
+            failed=summary["failed"],
         )
 
 
@@ -136,11 +151,19 @@ class Eyes:
 
 
 def mine_clip(
-    source: Source, clip: str, rule: overlap.Rule, sharpness_min: float, seed: int, tally: Tally, guard: Guard | None = None
+    source: Source,
+    clip: str,
+    rule: overlap.Rule,
+    sharpness_min: float,
+    seed: int,
+    tally: Tally,
+    guard: Guard | None = None,
+    examples: Examples | None = None,
 ) -> Iterator[Pair]:
     """Kept pairs of a clip, in order; the tally is complete when the iterator is exhausted.
 
-    `guard` is given each picture of a kept pair, and returns the one to write, or None to withhold the pair.
+    `guard` is given each picture of a kept pair, and returns the one to write, or None to withhold the pair. `examples` is offered
+    every candidate that was judged.
 
     What is drawn depends on the seed and the clip's name alone, so order and number of workers cannot matter.
     """
@@ -158,7 +181,7 @@ def mine_clip(
                 pair, retried = _take(group, rule, votes, tally), False
             else:
                 eyes.attend(group)
-                pair, retried = _mine_group(group, eyes, rule, votes, tally)
+                pair, retried = _mine_group(group, eyes, rule, votes, tally, functools.partial(_show, examples, clip, group, eyes))
             if pair is not None and guard is not None:
                 pair = _guarded(pair, guard, tally)
             if pair is not None:
@@ -178,17 +201,43 @@ def sharpness(image: UInt8[np.ndarray, "height width 3"]) -> float:
     return float(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
 
 
-def _mine_group(group: Group, eyes: Eyes, rule: overlap.Rule, votes: np.random.Generator, tally: Tally) -> tuple[Pair | None, bool]:
+Show = Callable[[Sequence[tuple[int, int]], list[Comparison], list[Outcome]], None]
+
+
+def _show(
+    examples: Examples | None,
+    clip: str,
+    group: Group,
+    eyes: Eyes,
+    pairs: Sequence[tuple[int, int]],
+    found: list[Comparison],
+    outcomes: list[Outcome],
+) -> None:
+    """Offer candidates that were judged as examples of what became of them; their views are still at hand."""
+    for pair, comparison, outcome in zip(pairs, found, outcomes, strict=True):
+        a, b = (group.views[index] for index in pair)
+        if examples is not None:
+            examples.offer(outcome, clip, (a.key, b.key), (eyes.see(a).image, eyes.see(b).image), comparison)
+
+
+def _mine_group(
+    group: Group,
+    eyes: Eyes,
+    rule: overlap.Rule,
+    votes: np.random.Generator,
+    tally: Tally,
+    show: Show,
+) -> tuple[Pair | None, bool]:
     """The group's kept pair, and whether it took the retry to find it."""
     retried = False
     pairs = group.pairs
     found = [_judge(group, pair, eyes, rule, votes) for pair in pairs]
-    _count(found, tally)
+    show(pairs, found, _count(found, tally))
     if group.retry and all(comparison.outcome is Outcome.TOO_SIMILAR for comparison in found):
         retried = True
         pairs = group.retry
         found = [_judge(group, pair, eyes, rule, votes) for pair in pairs]
-        _count(found, tally)
+        show(pairs, found, _count(found, tally))
     best = overlap.choose(found)
     if best is None:
         return None, retried
@@ -242,14 +291,19 @@ def _judge(group: Group, pair: tuple[int, int], eyes: Eyes, rule: overlap.Rule, 
     return overlap.compare(a.features, b.features, rule, votes)
 
 
-def _count(found: list[Comparison], tally: Tally) -> None:
+def _count(found: list[Comparison], tally: Tally) -> list[Outcome]:
+    """Adds the candidates of a group to the tally; what became of each."""
     best = overlap.choose(found)
+    outcomes = []
     for index, comparison in enumerate(found):
         lost = comparison.outcome is Outcome.KEPT and index != best
+        outcome = Outcome.NOT_BEST if lost else comparison.outcome
         tally.candidates += 1
-        tally.outcomes[Outcome.NOT_BEST if lost else comparison.outcome] += 1
+        tally.outcomes[outcome] += 1
         if comparison.b_from_a is not None:
             tally.overlaps[min(int(comparison.overlap * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)] += 1
+        outcomes.append(outcome)
+    return outcomes
 
 
 NOTHING = Comparison(Outcome.UNREADABLE, 0.0, 0.0, 0.0, 0, 0, None, np.empty(0, np.int16))  # of views that were not compared

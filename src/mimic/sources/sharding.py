@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Rule
 from mimic.infra import cluster, heap, progress, shards, storage
-from mimic.sources import miner, privacy
+from mimic.sources import examples, miner, privacy
 
 # What decides the outcome: images decoded by these, features and homographies found by these.
 DECIDING = ("opencv-python-headless", "numpy", "av", "pillow", "mimic")
@@ -74,7 +75,7 @@ def run(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> mi
     A clip in which worker processes die again and again is named and skipped, once all other shards are done.
 
     Raises:
-        BadInput: worker processes die, and no clip is to blame.
+        BadInput: worker processes die, and no clip is to blame; or the program fails on every clip.
     """
     for job in todo:
         _trace(job).unlink(missing_ok=True)  # of earlier runs, whose workers may have been killed by anybody
@@ -86,6 +87,11 @@ def run(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> mi
             todo = [_without_killers(job, failed) if _describe(job) in failed.failed else job for job in todo]
     for folder in {job.tar.parent for job in todo}:
         storage.sweep(folder)  # now that nobody writes there, not even jobs of a driver that was killed
+    if tally.failed and len(tally.failed) == tally.clips:
+        for job in todo:  # nothing to keep: whatever was wrong, the next run tries again
+            shards.twin(job.tar).unlink(missing_ok=True)
+        clip, why = min(tally.failed.items())
+        raise BadInput(f"{title}: the program failed on every clip, first on {clip}: {why}; tracebacks are in {log}")
     return tally
 
 
@@ -140,6 +146,8 @@ def mine_shard(job: Job) -> tuple[str, float]:
         "params_digest": job.params_digest,
         "versions": json.dumps(versions(), sort_keys=True),
     }
+    looks = examples.Examples(guard)
+    tracebacks: dict[str, str] = {}
     with shards.writing(job.tar) as writer, _tracing(job) as enter:
         for clip in job.clips:
             if clip in job.killers:
@@ -147,17 +155,41 @@ def mine_shard(job: Job) -> tuple[str, float]:
                 tally.lose(clip, "skipped: worker processes died in it, for want of memory or in a decoder")
                 continue
             enter(clip)
+            pairs = miner.mine_clip(source, clip, rule, job.section.sharpness_min, job.mine.seed, tally, guard, looks)
             try:
-                for number, pair in enumerate(miner.mine_clip(source, clip, rule, job.section.sharpness_min, job.mine.seed, tally, guard)):
+                for number, pair in enumerate(_surviving(pairs)):
                     key = f"{key_of(job.source, clip)}-{number:05}"
                     jpegs = (shards.encode_image(image, job.mine.jpeg_quality) for image in (pair.image_a, pair.image_b))
                     writer.add({"key": key, "clip": clip, **_found(pair), **constant}, *jpegs)
-            except Exception as error:
-                error.add_note(f"while mining {job.source}: {clip}")
-                raise
+            except ClipFailed as failed:
+                tally.fail(clip, failed.error, len(writer))
+                tracebacks[clip] = "".join(traceback.format_exception(failed.error))
         tally.check(len(writer))
-        storage.write_json(_twin(job), tally.summary())
+        looks.write(_examples(job))
+        storage.write_json(_twin(job), {**tally.summary(), "tracebacks": tracebacks})
     return job.tar.name, time.monotonic() - started
+
+
+class ClipFailed(Exception):
+    """The program failed while it read or judged a clip; no fault of what writes the shard."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _surviving(pairs: Iterator[miner.Pair]) -> Iterator[miner.Pair]:
+    """The pairs; an exception of what makes them ends one clip, unless it is about the parameters or this machine's setup."""
+    while True:
+        try:
+            pair = next(pairs, None)
+        except BadInput:
+            raise
+        except Exception as error:
+            raise ClipFailed(error) from error
+        if pair is None:
+            return
+        yield pair
 
 
 @contextlib.contextmanager
@@ -183,6 +215,8 @@ def report(title: str, tally: miner.Tally) -> None:
     progress.say(f"{title}: {tally.candidates} candidates in {tally.clips} clips: {reasons or 'none'}")
     for clip, why in sorted(tally.damaged.items()):
         progress.say(f"{title}: damaged: {clip}: {why}")
+    for clip, why in sorted(tally.failed.items()):
+        progress.say(f"{title}: failed: {clip}: {why} (traceback in the log; please report it)")
 
 
 def rule_of(mine: config.Mine) -> Rule:
@@ -235,6 +269,22 @@ def _trace(job: Job) -> Path:
 
 def _twin(job: Job) -> Path:
     return job.tar.with_suffix(".json")
+
+
+def _examples(job: Job) -> Path:
+    return job.tar.with_suffix(".examples.json")
+
+
+def publish_examples(done: Sequence[Job], folder: Path) -> None:
+    """Pictures of rejected candidates into a folder of their own."""
+    examples.publish(map(_examples, done), folder)
+
+
+def clear(done: Sequence[Job]) -> None:
+    """Remove what lies beside the log, once it is published; the Parquet file, which says "done", goes first."""
+    for job in done:
+        for path in (shards.twin(job.tar), job.tar, _twin(job), _examples(job)):
+            path.unlink(missing_ok=True)
 
 
 def _summary(job: Job) -> miner.Tally:

@@ -1,0 +1,106 @@
+"""A few pictures of every reason to reject a pair, for people to look at.
+
+Of each outcome the candidates with the lowest hash are shown: the same ones, however many workers mine, whatever was killed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from mimic.geometry.overlap import Comparison, Outcome
+from mimic.infra import shards, storage
+
+PER_OUTCOME = 4
+SIDE_PX = 112  # of each view
+GAP_PX = 4
+QUALITY = 85
+UNSEEN = frozenset({Outcome.KEPT, Outcome.UNREADABLE, Outcome.FAILED, Outcome.WITHHELD})  # in the shards; no picture; not to be seen
+
+Picture = UInt8[np.ndarray, "size size 3"]
+Entry = dict[str, Any]
+
+
+class Examples:
+    """The examples of the candidates offered so far, a bounded number."""
+
+    def __init__(self, guard: Callable[[np.ndarray], np.ndarray | None] | None) -> None:
+        """`guard` blurs or withholds a picture before it is written, as with pairs."""
+        self._guard = guard
+        self._chosen: dict[Outcome, list[Entry]] = {}
+
+    def offer(
+        self, outcome: Outcome, clip: str, frames: tuple[str, str], images: tuple[Picture | None, Picture | None], seen: Comparison
+    ) -> None:
+        """Take the candidate if it is among those to show; costs next to nothing otherwise."""
+        image_a, image_b = images
+        if outcome in UNSEEN or image_a is None or image_b is None:
+            return
+        chosen = self._chosen.setdefault(outcome, [])
+        place = hashlib.blake2b("\0".join((clip, *frames)).encode(), digest_size=8).hexdigest()
+        if len(chosen) == PER_OUTCOME and place >= chosen[-1]["place"]:
+            return
+        picture = self._picture(image_a, image_b)
+        if picture is None:
+            return
+        entry = {
+            "outcome": outcome.value,
+            "place": place,
+            "clip": clip,
+            "frames": list(frames),
+            "overlap": None if seen.b_from_a is None else round(seen.overlap, 4),
+            "matches": seen.matches,
+            "inliers": seen.inliers,
+            "picture": base64.b64encode(picture).decode(),
+        }
+        self._chosen[outcome] = _lowest([*chosen, entry])
+
+    def write(self, path: Path) -> None:
+        storage.write_json(path, [entry for entries in self._chosen.values() for entry in entries])
+
+    def _picture(self, image_a: Picture, image_b: Picture) -> bytes | None:
+        small = []
+        for image in (image_a, image_b):
+            shown = image if self._guard is None else self._guard(image)
+            if shown is None:
+                return None
+            small.append(cv2.resize(shown, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA))
+        gap = np.full((SIDE_PX, GAP_PX, 3), 255, np.uint8)
+        return shards.encode_image(np.hstack([small[0], gap, small[1]]), QUALITY)
+
+
+def publish(files: Iterable[Path], folder: Path) -> None:
+    """The examples of some shards as pictures `<outcome>-<n>.jpg` and a listing samples.json, all at once."""
+    chosen: dict[str, list[Entry]] = {}
+    for file in files:
+        for entry in json.loads(file.read_text()):
+            chosen[entry["outcome"]] = _lowest([*chosen.get(entry["outcome"], []), entry])
+
+    def write(scratch: Path) -> None:
+        listing = []
+        for outcome in sorted(chosen):
+            for number, entry in enumerate(chosen[outcome]):
+                name = f"{outcome}-{number}.jpg"
+                (scratch / name).write_bytes(base64.b64decode(entry["picture"]))
+                kept = {key: value for key, value in entry.items() if key not in ("picture", "place")}
+                listing.append({"file": name, "caption": _caption(entry), **kept})
+        storage.write_json(scratch / "samples.json", listing)
+
+    storage.publish(write, folder)
+
+
+def _lowest(entries: list[Entry]) -> list[Entry]:
+    return sorted(entries, key=lambda entry: entry["place"])[:PER_OUTCOME]
+
+
+def _caption(entry: Entry) -> str:
+    overlap = "no homography" if entry["overlap"] is None else f"overlap {entry['overlap']:.2f}"
+    return f"{overlap}, {entry['inliers']} of {entry['matches']} feature matches agree. {entry['clip']}: {' and '.join(entry['frames'])}"
