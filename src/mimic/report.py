@@ -21,7 +21,7 @@ from mimic import config
 from mimic.geometry.overlap import Outcome
 from mimic.infra import shards
 from mimic.infra.storage import Workspace, publish
-from mimic.reporting import charts, gallery, paper, pictures
+from mimic.reporting import charts, gallery, mining, paper, pictures
 from mimic.reporting.results import Result, Row, best, noise, read_table
 from mimic.reporting.verdict import conclude, number
 from mimic.training import journal
@@ -52,18 +52,19 @@ class Column:
 
 
 def main(params: config.Params, root: Path) -> None:
-    """Write report/index.html, and report/figure.png where there are pairs."""
+    """Write report/index.html, a page for each source that was mined, and report/figure.png where there are pairs."""
     workspace = Workspace(root)
-    page, drawing = _page(params, workspace), _figure(params, workspace)
+    pages, drawing = _pages(params, workspace), _figure(params, workspace)
 
     def write(folder: Path) -> None:
-        (folder / "index.html").write_text(page, encoding="utf-8")
+        for name, page in pages.items():
+            (folder / name).write_text(page, encoding="utf-8")
         if drawing is not None:
             (folder / "figure.png").write_bytes(drawing)
 
     publish(write, workspace.report)
     Console(stderr=True).print(
-        f"report: {workspace.report / 'index.html'} ({len(page.encode()) / 1e6:.1f} MB)", highlight=False, soft_wrap=True
+        f"report: {workspace.report / 'index.html'} ({len(pages['index.html'].encode()) / 1e6:.1f} MB)", highlight=False, soft_wrap=True
     )
 
 
@@ -164,7 +165,8 @@ def _heading(column: Column) -> str:
 # ---------------------------------------------------------------------------- the page
 
 
-def _page(params: config.Params, workspace: Workspace) -> str:
+def _pages(params: config.Params, workspace: Workspace) -> dict[str, str]:
+    """Every page by file name."""
     rows = read_table(params, workspace)
     mined = [gallery.mined(workspace, source, params.report.pairs) for source in params.sources]
     datasets = {name: gallery.dataset(workspace, name) for name in params.datasets}
@@ -173,7 +175,7 @@ def _page(params: config.Params, workspace: Workspace) -> str:
         loader=PackageLoader("mimic.reporting", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["number"] = number
-    return environment.get_template("index.html.j2").render(
+    index = environment.get_template("index.html.j2").render(
         title=params.report.title,
         facts=_facts(rows, mined, datasets),
         not_run=NOT_RUN,
@@ -193,7 +195,10 @@ def _page(params: config.Params, workspace: Workspace) -> str:
         losses=_losses(rows, logs),
         reconstructions={row.run: gallery.reconstruction(workspace, row.run) for row in rows if row.steps},
         samples={task: gallery.samples(params, workspace, task) for task in params.table.tasks},
+        source_pages=[mining.page_name(number, source.source) for number, source in enumerate(mined)],
+        compositions=mining.compositions(params, workspace),
     )
+    return {"index.html": index, **mining.pages(params, workspace, mined, environment)}
 
 
 def _colours(rows: Sequence[Row]) -> dict[str, str]:

@@ -1,0 +1,159 @@
+"""A page for each source: what became of its candidates, kept pairs, and rejected ones by reason; and what datasets are made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.geometry.overlap import Outcome
+from mimic.infra.storage import Workspace
+from mimic.reporting import charts, gallery
+from mimic.reporting.results import read_json
+
+BAR_PX = 720  # width of a dataset's bar
+HUES = 7  # colours s1 to s7 of the style sheet, round and round
+MEANING = {
+    Outcome.KEPT: "the overlap lies in the band, and no other pair of its group overlaps less",
+    Outcome.NOT_BEST: "in the band, but another pair of the same group overlaps less",
+    Outcome.BLURRED: "a view is less sharp than the source demands",
+    Outcome.FEW_MATCHES: "too few features of one view were found again in the other",
+    Outcome.DEGENERATE: "no homography, or one that no two cameras make",
+    Outcome.TOO_DIFFERENT: "too little of one view is seen in the other",
+    Outcome.TOO_SIMILAR: "nearly all of one view is seen in the other",
+    Outcome.UNREADABLE: "a picture or clip could not be read, or not to its end",
+    Outcome.FAILED: "the program failed on a clip; the traceback is in the log of the run",
+    Outcome.WITHHELD: "would be kept, but a picture may not be written",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A rejected candidate: both views side by side."""
+
+    caption: str
+    image: str
+
+
+@dataclass(frozen=True)
+class Reason:
+    """An outcome that occurred."""
+
+    name: str
+    meaning: str
+    count: int
+    share: float
+    examples: list[Example]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The pairs of one source in a dataset's bar."""
+
+    source: str
+    hue: str
+    x: float
+    width: float
+    pairs: int
+    share: float
+    short: int
+    left_out: dict[str, int]
+    histogram: charts.Histogram | None
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A dataset by source."""
+
+    name: str
+    pairs: int
+    width: int
+    segments: list[Segment]
+
+
+def pages(params: config.Params, workspace: Workspace, mined: Sequence[gallery.Mined], environment: Environment) -> dict[str, str]:
+    """HTML of each source that was mined, by file name."""
+    template = environment.get_template("source.html.j2")
+    found = {}
+    for number, source in enumerate(mined):
+        if source.counts:
+            found[page_name(number, source.source)] = template.render(
+                title=params.report.title,
+                source=source,
+                section=params.sources[source.source],
+                reasons=reasons(workspace, source),
+                band=(params.mine.overlap_min, params.mine.overlap_max),
+                gallery_columns=params.report.columns,
+            )
+    return found
+
+
+def page_name(number: int, source: str) -> str:
+    """A file name for a source, whatever its name is made of."""
+    plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "_" for letter in source)
+    return f"source-{number}-{plain}.html"
+
+
+def reasons(workspace: Workspace, source: gallery.Mined) -> list[Reason]:
+    """The outcomes that occurred, in the order of the rule, with their examples."""
+    assert source.counts is not None
+    shown = _examples(workspace.samples("mine", source.source))
+    total = source.counts["candidates"]
+    return [
+        Reason(outcome.value, MEANING[outcome], count, count / total if total else 0.0, shown.get(outcome.value, []))
+        for outcome in Outcome
+        if (count := source.counts["outcomes"].get(outcome.value, 0))
+    ]
+
+
+def _examples(folder: Path) -> dict[str, list[Example]]:
+    listing = folder / "samples.json"
+    if not listing.exists():
+        return {}
+    found: dict[str, list[Example]] = {}
+    try:
+        for entry in json.loads(listing.read_text()):
+            image = gallery.data_uri("image/jpeg", (folder / entry["file"]).read_bytes())
+            found.setdefault(entry["outcome"], []).append(Example(entry["caption"], image))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{listing}: not a list of pictures that are there ({error!r}); mine again") from None
+    return found
+
+
+def compositions(params: config.Params, workspace: Workspace) -> list[Composition]:
+    """What the assembled datasets are made of; bars to one scale, so that lengths compare. Colours: those of the sources, in order."""
+    counted = {name: found for name in params.datasets if (found := read_json(workspace.metrics("assemble", name))) is not None}
+    longest = max((found["pairs"] for found in counted.values()), default=0)
+    hues = {source: f"s{number % HUES + 1}" for number, source in enumerate(params.sources)}
+    return [_composition(name, found, longest, hues) for name, found in counted.items() if found["pairs"]]
+
+
+def _composition(name: str, found: dict[str, Any], longest: int, hues: dict[str, str]) -> Composition:
+    segments, x = [], 0.0
+    for source, part in found["sources"].items():
+        width = BAR_PX * part["pairs"] / longest
+        bins = dict(sorted(part["overlap_histogram"].items(), key=lambda bin: float(bin[0])))
+        segments.append(
+            Segment(
+                source=source,
+                hue=hues.get(source, "s0"),
+                x=round(x, 1),
+                width=round(width, 1),
+                pairs=part["pairs"],
+                share=part["pairs"] / found["pairs"],
+                short=part["short"],
+                left_out={fate.replace("_", " "): count for fate, count in part["fates"].items() if count and fate not in SPLITS},
+                histogram=charts.histogram([*(float(edge) for edge in bins), 1.0], list(bins.values())) if bins else None,
+            )
+        )
+        x += width
+    return Composition(name, found["pairs"], BAR_PX, segments)
+
+
+SPLITS = frozenset({"train", "validation", "test"})
