@@ -135,15 +135,20 @@ def export(
 
 @app.command(rich_help_panel="Datasets")
 def plan(
-    dataset: str,
+    what: Annotated[str, typer.Argument(help="A dataset to mine, or `pretrain` for every run of the parameter file")],
     params: ParamsFile = DEFAULT_PARAMS,
     rates: Annotated[Optional[Path], typer.Option(help="JSON file of stated rates, such as what --json printed elsewhere")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan, and the rates it rests on, as JSON")] = False,
 ) -> None:
-    """Say what mining a dataset will take, from measured rates: core-days, bytes, files."""
+    """Say what mining a dataset, or pretraining, will take, from measured rates: days, bytes, files, and what is in the way."""
+    if what == "pretrain":
+        from mimic import plan_pretrain
+
+        plan_pretrain.main(config.load(params), params.parent, rates, as_json=as_json)
+        return
     from mimic import plan as stage
 
-    stage.main(config.load(params), params.parent, dataset, rates, as_json=as_json)
+    stage.main(config.load(params), params.parent, what, rates, as_json=as_json)
 
 
 @app.command("import-weights", rich_help_panel="Models")
