@@ -56,6 +56,18 @@ def test_every_variant_trains_and_publishes(workspace: Path, name: str) -> None:
     assert not list((workspace / "runs/pretrain" / name).glob("*/step-*"))  # published: nothing left to resume
 
 
+def test_checkpoints_on_the_way_become_snapshots(workspace: Path) -> None:
+    change(workspace, "pretrain", "croco", save_every=2, keep_every=2)
+    folder = run(workspace, "croco")
+    assert [path.name for path in sorted((folder / "snapshots").iterdir())] == ["000000004", "000000008"]
+    encoder, card = checkpoint.load_encoder(folder / "snapshots/000000004")
+    assert (card["steps"], card["steps_in_all"]) == (4, 10)
+    assert not torch.equal(encoder.blocks[0].attn.qkv.weight, checkpoint.load_encoder(folder)[0].blocks[0].attn.qkv.weight)
+    first = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    run(workspace, "croco")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == first
+
+
 @pytest.mark.parametrize("name", ["mae", "croco"])
 def test_three_lines_load_it_into_timm(workspace: Path, name: str) -> None:
     timm = pytest.importorskip("timm")

@@ -5,6 +5,7 @@
         model.safetensors     everything, decoder included
         card.json             what made it, and how to build it
         log.jsonl             loss, learning rate, gradient norm
+        snapshots/<step>/     encoder.safetensors and card.json of checkpoints on the way (`keep_every`)
         reconstruction.png    held-out pairs: view a, masked, reconstruction, view b (and .npz, the same as arrays)
 
 The encoder needs nothing of this project (unless its positions are rotary, which plain timm cannot express):
@@ -19,6 +20,7 @@ there had been none. Speeds and memory stay there, in its log.jsonl: they are th
 
 from __future__ import annotations
 
+import copy
 import functools
 import platform
 from importlib.metadata import version
@@ -60,7 +62,7 @@ def main(params: config.Params, root: Path, name: str) -> None:
     if run.steps:
         description = describe(root, recipe, run, manifest, name)
         precision = run_training(train, description, folder, params.cluster.pretrain, params.cluster)[0]["precision"]
-    if checkpoint.restore_model(folder, model) != run.steps:
+    if checkpoint.restore_newest_model(folder, model) != run.steps:
         raise BadInput(f"{folder}: no whole checkpoint of step {run.steps}; run mimic pretrain {name} again")
     card = _card(name, recipe, run, model, precision) | {
         "manifest_digest": digest,
@@ -70,7 +72,9 @@ def main(params: config.Params, root: Path, name: str) -> None:
         "pairs": pairs,
     }
     model.to(choose_device())
-    publish(functools.partial(_fill, model, card, _pictures(model, manifest, root, recipe, run), folder), workspace.model(name))
+    pictures = _pictures(model, manifest, root, recipe, run)
+    snapshot_every = recipe.keep_every and recipe.keep_every * recipe.save_every
+    publish(functools.partial(_fill, model, card, pictures, folder, snapshot_every), workspace.model(name))
     checkpoint.remove_all(folder)  # published: running again means training again
     tracking.mirror_pretrain(params.tracking, root, name)
 
@@ -97,16 +101,36 @@ def _pictures(
 
 
 def _fill(
-    model: models.Pretraining, card: dict[str, Any], pictures: tuple[dict[str, np.ndarray], str], unfinished: Path, folder: Path
+    model: models.Pretraining,
+    card: dict[str, Any],
+    pictures: tuple[dict[str, np.ndarray], str],
+    unfinished: Path,
+    snapshot_every: int | None,
+    folder: Path,
 ) -> None:
     about = {key: value for key, value in card.items() if key != "git_commit"}  # equal weights are equal files at any commit
     checkpoint.write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", about)
     checkpoint.write_weights(model.state_dict(), folder / "model.safetensors", about)
     write_json(folder / "card.json", card)
     journal.copy(unfinished / "log.jsonl", folder / "log.jsonl", card["steps"], without=SPEEDS)
+    if snapshot_every:
+        _fill_snapshots(model, about, unfinished, folder, snapshot_every)
     arrays, caption = pictures
     np.savez(folder / "reconstruction.npz", allow_pickle=False, caption=np.array(caption), **arrays)
     reconstruct.draw(arrays, caption, folder / "reconstruction.png")
+
+
+def _fill_snapshots(model: models.Pretraining, about: dict[str, Any], unfinished: Path, folder: Path, every: int) -> None:
+    """snapshots/<step>/, the encoder after so many steps with a card of its own, for each checkpoint on the way that was kept for good."""
+    earlier = copy.deepcopy(model)
+    for path in checkpoint.kept(unfinished):
+        step = checkpoint.restore_model(path, earlier)
+        if step % every or step >= about["steps"]:
+            continue
+        snapshot = folder / "snapshots" / f"{step:09d}"
+        card = about | {"steps": step, "steps_in_all": about["steps"]}
+        checkpoint.write_weights(earlier.encoder.state_dict(), snapshot / "encoder.safetensors", card)
+        write_json(snapshot / "card.json", card)
 
 
 def _card(name: str, recipe: config.Recipe, run: config.Run, model: models.Pretraining, precision: str) -> dict[str, Any]:

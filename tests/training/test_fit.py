@@ -225,5 +225,5 @@ def test_every_so_many_th_checkpoint_is_kept_for_good(tmp_path: Path) -> None:
     ]  # fmt: skip
     checkpoint.remove_all(tmp_path)
     model = make()
-    assert checkpoint.restore_model(tmp_path / "kept", model) == STEPS  # one can be put back, or looked at
+    assert [checkpoint.restore_model(path, model) for path in checkpoint.kept(tmp_path)] == [6, STEPS]
     assert equal(model, train(None))

@@ -175,11 +175,30 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, wo
     return step
 
 
-def restore_model(folder: Path, model: nn.Module) -> int:
+def restore_newest_model(folder: Path, model: nn.Module) -> int:
     """Load only the weights of the newest whole checkpoint, and return its step; 0 when there is none."""
     state = _newest(folder, next(model.parameters()).device)
+    return _load_model(state, model, folder) if state else 0
+
+
+def kept(folder: Path) -> list[Path]:
+    """The checkpoints kept for good, the earliest first."""
+    return [mark.with_suffix(".pt") for mark in reversed(_marks(folder / "kept"))]
+
+
+def restore_model(path: Path, model: nn.Module) -> int:
+    """Load only the weights of this checkpoint, and return its step.
+
+    Raises:
+        BadInput: it is damaged, or belongs to another model.
+    """
+    state = _read(path, next(model.parameters()).device)
     if state is None:
-        return 0
+        raise BadInput(f"{path}: damaged; remove it and its .json, and run the stage again")
+    return _load_model(state, model, path.parent)
+
+
+def _load_model(state: dict[str, Any], model: nn.Module, folder: Path) -> int:
     load_into(model, state["model"], folder / f"step-{state['step']:09d}.pt")
     return int(state["step"])
 
