@@ -81,6 +81,13 @@ def test_three_lines_load_it_into_timm(workspace: Path, name: str) -> None:
     assert torch.allclose(vit.eval().forward_features(images), checkpoint.load_encoder(folder)[0](images), atol=1e-5)
 
 
+def test_matched_patches_are_learned_from(workspace: Path) -> None:
+    with_them = journal.read(run(workspace, "matched") / "log.jsonl")
+    change(workspace, "pretrain", "matched", matching={"weight": 0.0, "temperature": 0.1})
+    without = journal.read(run(workspace, "matched") / "log.jsonl")
+    assert with_them[0]["loss"] > without[0]["loss"] + 0.1
+
+
 def test_timm_is_not_promised_for_rotary_positions(workspace: Path) -> None:
     assert json.loads((run(workspace, "v2") / "card.json").read_text())["timm"] is None
 
@@ -119,6 +126,7 @@ def test_a_checkpoint_of_other_numbers_is_not_resumed(workspace: Path) -> None:
         ("croco", {"mask_ratio": 0.0}, r"params.yaml: pretrain\.croco: mask_ratio 0.0 leaves 16 of 16 patches visible"),
         ("wide", {"model": TINY | {"size_px": 64}}, r"stored at \(32, 32\) px, smaller than the model's \(64, 64\)"),
         ("croco", {"base_lr": 1e30}, "training stopped: .* not finite"),
+        ("mae", {"matching": {"weight": 1.0, "temperature": 0.1}}, "pretrain.mae: matching needs two views"),
     ],
 )
 def test_bad_numbers_are_one_line_and_nothing_is_published(workspace: Path, name: str, numbers: dict[str, Any], message: str) -> None:

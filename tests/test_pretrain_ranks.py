@@ -38,7 +38,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Pat
     """A run that saves every step, with views that are cropped, mirrored and jittered, and a batch that four ranks share unevenly."""
     root = toy_runs.write_workspace(tmp_path_factory.mktemp("ranks"), repository)
     augment = {"swap": 0.5, "crop": "resized", "crop_area": [0.2, 1.0], "flip": 0.5, "jitter": 0.4}
-    change(root, "pretrain", "croco", batch=10, device_batch=2, save_every=1, log_every=1, augment=augment)
+    matching = {"weight": 0.5, "temperature": 0.1}
+    change(root, "pretrain", "croco", batch=10, device_batch=2, save_every=1, log_every=1, augment=augment, matching=matching)
     change(root, "runs", "croco", steps=STEPS)
     return root
 

@@ -53,7 +53,7 @@ def _row(index: int, size_px: int) -> dict[str, object]:
         "b_from_a": np.eye(3).ravel().tolist(),
         "matches": 20,
         "inliers": 20,
-        "correspondences": [-1] * (size_px // 16) ** 2,
+        "correspondences": list(range((size_px // 16) ** 2)),
         "size_px": size_px,
         "patch_px": 16,
         "licence": "Apache-2.0",

@@ -20,6 +20,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "croco": {},
     "mimic": {"visible_rounding": "down", "mask_ratio": 0.8, "model": TINY | {"class_token": True}},
     "v2": {"model": TINY | {"positions": "rope"}, "horizon": 2.0},
+    "matched": {"matching": {"weight": 0.5, "temperature": 0.1}, "model": TINY | {"class_token": True}},
     "wide": {
         "model": TINY | {"size_px": [16, 24]},
         "augment": {"swap": 0.0, "crop": "window", "crop_area": [0.2, 1.0], "flip": 0.0, "jitter": 0.4},

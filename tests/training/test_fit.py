@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from mimic import models
 from mimic.errors import BadInput
 from mimic.infra.cluster.world import ALONE, World
-from mimic.training import checkpoint
+from mimic.training import augment, checkpoint
 from mimic.training.augment import generator
 from mimic.training.fit import HERE, Part, Saving, choose_precision, fit, own_parts
 from mimic.training.journal import Journal, copy, read
@@ -227,3 +230,46 @@ def test_every_so_many_th_checkpoint_is_kept_for_good(tmp_path: Path) -> None:
     model = make()
     assert [checkpoint.restore_model(path, model) for path in checkpoint.kept(tmp_path)] == [6, STEPS]
     assert equal(model, train(None))
+
+
+class Reads(TorchDispatchMode):
+    """Counts what makes the processor wait for a device: reading a number, or a size that depends on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default, torch.ops.aten.equal.default)
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("objective", ["mae", "croco"])
+def test_nothing_is_read_back_between_two_log_steps(objective: Literal["mae", "croco"]) -> None:
+    """With a true model, augmentation and matching. Reads in the loading thread are of its own, on the processor."""
+    model = models.build(
+        objective, size_px=(16, 16), patch_px=4, width=16, depth=1, heads=2, decoder_width=8, decoder_depth=1, decoder_heads=2,
+        class_token=True, positions="rope", norm_eps=1e-6, attention="sdpa", mask_ratio=0.5, visible_rounding="down", norm_pix=True,
+        matching=0.5 if objective == "croco" else 0.0, temperature=0.1,
+    )  # fmt: skip
+    models.initialise(model, torch.Generator().manual_seed(0))
+    options = {"swap": 0.5, "crop": "resized", "crop_area": (0.2, 1.0), "flip": 0.5, "jitter": 0.4}
+    images = torch.randint(0, 256, (4, model.views, 16, 16, 3), dtype=torch.uint8)
+    matches = (torch.arange(16)[:, None].expand(4, 16, 2),) if objective == "croco" else ()
+
+    def load(step: int) -> list[augment.Choices]:
+        return [augment.choose(step, 0, batch=4, views=model.views, patches=16, stored_px=(16, 16), size_px=(16, 16), **options)]  # type: ignore[arg-type]
+
+    def loss(called: nn.Module, choices: augment.Choices) -> Tensor:
+        return called(augment.apply(images, choices, (16, 16), jitter=True), choices.noise, *matches)[0]
+
+    reads, at_log = Reads(), []
+    with reads:
+        fit(
+            model, loss, load, adamw(param_groups(model, 0.1), betas=(0.9, 0.95)), schedule, parts=own_parts(4, None, ALONE), steps=30,
+            seed=0, precision="fp32", workers=1, clip_norm=1.0, log_every=10, log=lambda record: at_log.append(reads.count), saving=None,
+            place=HERE,
+        )  # fmt: skip
+    once = at_log[0]
+    assert once > 0 and at_log == [once, 2 * once, 3 * once]  # and no more than a log line needs:
+    assert once <= 3

@@ -50,6 +50,13 @@ class Augment(Section):
     jitter: Fraction  # brightness, contrast and saturation change by factors within 1 +- this, each view on its own (CroCo: 0.4)
 
 
+class Matching(Section):
+    """A loss on the mined patch correspondences beside the pixels' (ours; in none of the papers). For objective croco."""
+
+    weight: Annotated[float, Field(ge=0)]  # 0 = only pixels count
+    temperature: Annotated[float, Field(gt=0)]  # divides cosine similarities
+
+
 class Recipe(Section):
     """How to pretrain: objective, model, optimiser (CroCo, appendix; MAE, appendix A; MIMIC, appendix)."""
 
@@ -67,8 +74,10 @@ class Recipe(Section):
     weight_decay: float
     betas: tuple[float, float]
     augment: Augment
+    matching: Matching
     precision: Literal["auto", "bf16", "fp32"]  # auto: bf16 where the processor multiplies it natively, else fp32
-    attention: Literal["auto", "sdpa", "manual"]  # auto: manual for bf16 on a CPU, else sdpa
+    # auto: manual for bf16 on a CPU, else sdpa, where torch chooses the kernel; or one kernel by name, an error where it does not run
+    attention: Literal["auto", "sdpa", "flash", "efficient", "cudnn", "math", "manual"]
     compile: bool  # torch.compile: minutes at the start, faster steps on a GPU; on a CPU it hurts
     log_every: Positive
     save_every: Positive  # steps between checkpoints

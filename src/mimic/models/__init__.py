@@ -33,11 +33,13 @@ def build(
     mask_ratio: float,
     visible_rounding: Rounding,
     norm_pix: bool,
+    matching: float = 0.0,
+    temperature: float = 1.0,
 ) -> Pretraining:
     """A model to pretrain, with torch's default weights until `initialise` or `load_state_dict`.
 
     Raises:
-        ValueError: sizes that do not divide, or a mask ratio that hides all patches or none.
+        ValueError: sizes that do not divide, matching without a second view, or a mask ratio that hides all patches or none.
     """
     encoder = VisionTransformer(
         size_px=size_px,
@@ -66,6 +68,8 @@ def build(
     visible = visible_count(encoder.grid[0] * encoder.grid[1], mask_ratio, visible_rounding)
     match objective:
         case "mae":
+            if matching:
+                raise ValueError("matching needs two views; the objective mae has one")
             return MaskedAutoencoder(encoder, decoder, visible=visible, norm_pix=norm_pix)
         case "croco":
-            return CrossViewCompletion(encoder, decoder, visible=visible, norm_pix=norm_pix)
+            return CrossViewCompletion(encoder, decoder, visible=visible, norm_pix=norm_pix, matching=matching, temperature=temperature)

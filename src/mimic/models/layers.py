@@ -7,10 +7,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 MLP_RATIO = 4  # of every model of the family, tiny to ViT-L
 ROPE_BASE = 100.0  # CroCo v2
-BACKENDS = ("auto", "sdpa", "manual")
+KERNELS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+BACKENDS = ("auto", "sdpa", "manual", *KERNELS)
 
 
 def sincos_table(grid: tuple[int, int], width: int, *, class_token: bool) -> Float[Tensor, "1 t c"]:
@@ -80,11 +87,15 @@ def attend(
 
     Args:
         backend: "sdpa" is torch's fused kernel, "manual" two matrix products and a softmax. "auto" takes manual for bf16 on a CPU, whose
-            fused backward makes a whole training step 6 to 28 % slower (measured with AMX), and sdpa everywhere else.
+            fused backward makes a whole training step 6 to 28 % slower (measured with AMX), and sdpa everywhere else. A name of KERNELS
+            is that kernel of sdpa and no other; torch raises RuntimeError where it cannot run.
     """
     if backend == "manual" or (backend == "auto" and q.device.type == "cpu" and q.dtype == torch.bfloat16):
         weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         return weights.softmax(dim=-1).to(v.dtype) @ v
+    if backend in KERNELS:
+        with sdpa_kernel(KERNELS[backend]):
+            return F.scaled_dot_product_attention(q, k, v)
     return F.scaled_dot_product_attention(q, k, v)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -23,15 +24,17 @@ from mimic.errors import BadInput
 from mimic.infra import progress
 from mimic.infra.cluster import Stop
 from mimic.infra.cluster.world import joined
+from mimic.models.matching import place_matches
 from mimic.training import augment, journal
-from mimic.training.batches import PairImages, batch_indices, read_manifest
+from mimic.training.batches import PIXELS, PairImages, batch_indices, read_manifest
 from mimic.training.fit import Part, Place, Saving, choose_device, choose_precision, fit, own_parts
 from mimic.training.optim import adamw, cosine_lr, param_groups, scaled_lr
 from mimic.training.watch import Record
 
 HOW_NOT_WHAT = {"log_every", "save_every", "keep", "keep_every", "workers", "samples", "device_batch"}  # change at most the last bits
 SPEEDS = {"pairs_per_second", "memory_gb"}  # of a log line: they differ from run to run
-Loaded = tuple[Tensor, augment.Choices]
+MATCHES = ["correspondences", "patch_px"]  # columns that say which patches of a pair show the same
+Loaded = tuple[Tensor, augment.Choices, Tensor | None]
 
 
 def describe(root: Path, recipe: config.Recipe, run: config.Run, manifest: Path, name: str) -> dict[str, Any]:
@@ -53,7 +56,8 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
     """
     cv2.setNumThreads(1)  # the decoding threads are many enough
     recipe, run = config.Recipe.model_validate(description["recipe"]), config.Run.model_validate(description["run"])
-    rows = read_manifest(Path(description["manifest"]), "train")
+    columns = [*PIXELS, *MATCHES] if recipe.matching.weight else PIXELS
+    rows = read_manifest(Path(description["manifest"]), "train", columns)
     with joined() as world:
         device = choose_device()
         precision = choose_precision(recipe.precision, device)
@@ -107,6 +111,8 @@ def initial_model(recipe: config.Recipe, run: config.Run) -> models.Pretraining:
             mask_ratio=recipe.mask_ratio,
             visible_rounding=recipe.visible_rounding,
             norm_pix=recipe.norm_pix_loss,
+            matching=recipe.matching.weight,
+            temperature=recipe.matching.temperature,
         )
     except ValueError as error:
         raise BadInput(f"params.yaml: pretrain.{run.recipe}: {error}") from None
@@ -129,12 +135,14 @@ def _recorder(run_dir: Path, bar: progress.Track | None, pairs_a_step: float) ->
 
 
 def _loss(recipe: config.Recipe, device: torch.device, model: nn.Module, loaded: Loaded) -> Tensor:
-    images, choices = loaded
+    images, choices, matches = loaded
     choices = choices.to(device)
     with torch.autocast(device.type, enabled=False):
         jitter = recipe.augment.jitter > 0
         views = augment.apply(images.to(device, non_blocking=True), choices, recipe.model.height_width_px, jitter=jitter)
-    return model(views, choices.noise)[0]
+    if matches is None:
+        return model(views, choices.noise)[0]
+    return model(views, choices.noise, matches.to(device, non_blocking=True))[0]
 
 
 def _loader(
@@ -150,6 +158,7 @@ def _loader(
         raise BadInput(f"augment.crop window: images are stored at {images.size_px} px, smaller than the model's {size_px}")
     views, grid, gpu = model.views, model.encoder.grid, next(model.parameters()).is_cuda
     decode, samples = (images.pairs, len(images)) if views == 2 else (images.singles, 2 * len(images))
+    mined = mined_matches(rows) if recipe.matching.weight else None
 
     def load(step: int) -> list[Loaded]:
         choices = augment.choose(
@@ -163,7 +172,30 @@ def _loader(
             **recipe.augment.model_dump(),
         )
         indices = batch_indices(step, recipe.batch, samples, seed)
-        loaded = [(decode(indices[part.samples]), choices.part(part.samples)) for part in parts]
-        return [(pixels.pin_memory(), drawn.pinned()) for pixels, drawn in loaded] if gpu else loaded
+        return [some(indices[part.samples], choices.part(part.samples)) for part in parts]
+
+    def some(indices: np.ndarray, drawn: augment.Choices) -> Loaded:
+        matches = None
+        if mined:
+            correspondences, mined_grid = torch.from_numpy(mined[0][indices]), mined[1]
+            stored = images.size_px
+            matches = place_matches(
+                correspondences, mined_grid=mined_grid, grid=grid, stored_px=stored, swap=drawn.swap, flip=drawn.flip, box=drawn.box
+            )
+        pixels = decode(indices)
+        return (pixels.pin_memory(), drawn.pinned(), None if matches is None else matches.pin_memory()) if gpu else (pixels, drawn, matches)
 
     return load
+
+
+def mined_matches(rows: pd.DataFrame) -> tuple[np.ndarray, tuple[int, int]]:
+    """The mined correspondences, i16 [pairs, patches], and their grid; 400 bytes a pair at 14 x 14 patches.
+
+    Raises:
+        BadInput: the pairs were mined on different grids.
+    """
+    grids = set((rows["size_px"] // rows["patch_px"]).unique().tolist())
+    if len(grids) != 1:
+        raise BadInput(f"matching: pairs were mined on different grids ({sorted(grids)} patches a side); mine them alike, or set weight: 0")
+    side = grids.pop()
+    return np.stack(rows["correspondences"].to_list()).astype(np.int16), (side, side)

@@ -1,0 +1,186 @@
+"""How much faster a pretraining step is than with the references' settings, and how much of a GPU it uses.
+
+Run `python -m benchmarks.pretraining [--json]`. The model is MIMIC's, ViT-B/16 with a class token at 224 px, random weights, random
+images. Both sides train the same model class from the same weights, in turns within one run; each ratio is of two neighbouring steps,
+and the median is reported, so that a busy machine disturbs both alike.
+
+    references   fp32, attention written out, one small kernel a parameter in AdamW, the norm of each gradient on its own, and the loss
+                 and norm read back at every step
+    ours         precision and attention as `auto` chooses them here, fused AdamW, one norm of all gradients, nothing read back
+
+`mfu` is model FLOPs (forward and backward, counted by torch) a second over the GPU's peak in bf16: null without a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mimic import config, models
+from mimic.training.fit import choose_device, choose_precision
+from mimic.training.optim import adamw, param_groups
+
+PAPER = Path(__file__).parent.parent / "profiles/paper.yaml"
+TARGETS = {"step_speedup_with_amx": 2.8, "step_speedup_without": 1.15, "mfu": 0.40}
+PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # FLOP/s, dense, from the makers' data sheets
+CPU_BATCHES = {2: 7, 8: 3}  # pairs a step: turns; the references' measured table has 8
+GPU_BATCH, GPU_STEPS = 256, 30
+Step = Callable[[], None]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print JSON only")
+    parser.add_argument("--batch", type=int, action="append", help="pairs a step on a CPU, may be repeated; the last one is the headline")
+    options = parser.parse_args()
+    batches = {batch: CPU_BATCHES.get(batch, 3) for batch in options.batch} if options.batch else CPU_BATCHES
+    print(json.dumps(measure(batches), indent=2))
+
+
+def measure(batches: dict[int, int]) -> dict[str, Any]:
+    recipe = config.load(PAPER).pretrain["mimic"]
+    device = choose_device()
+    amx = bool(torch.cpu._is_amx_tile_supported())
+    races = {} if device.type == "cuda" else {batch: race(recipe, batch, turns) for batch, turns in batches.items()}
+    target = TARGETS["step_speedup_with_amx" if amx else "step_speedup_without"]
+    headline = list(races.values())[-1] if races else None
+    result = {
+        "step_speedup": headline and headline["speedup"],
+        "step_speedup_target": target,
+        "step_speedup_met": headline and headline["speedup"] >= target,
+        "amx": amx,
+        "by_batch": races,
+        **gpu(recipe, device),
+    }
+    if result["pairs_per_second"] is None and headline:
+        result["pairs_per_second"] = headline["pairs_per_second"]
+    if importlib.util.find_spec("benchmarks.loader"):
+        result |= importlib.import_module("benchmarks.loader").measure()
+    return result | {"stack": stack(device)}
+
+
+def race(recipe: config.Recipe, batch: int, turns: int) -> dict[str, Any]:
+    """Seconds of a step of both sides, in turns, after one of each that is not counted."""
+    device = torch.device("cpu")
+    precision = choose_precision("auto", device)
+    sides = {"references": references(recipe, batch), "ours": ours(recipe, batch, device, precision)}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(turns + 2):
+        for name in sorted(sides, reverse=bool(turn % 2)):  # neither side is always the first
+            spent = timed(sides[name])
+            if turn >= 2:  # memory has been taken by then
+                seconds[name].append(spent)
+    ratios = [slow / fast for slow, fast in zip(seconds["references"], seconds["ours"], strict=True)]
+    return {
+        "speedup": round(statistics.median(ratios), 3),
+        "speedup_of_fastest": round(min(seconds["references"]) / min(seconds["ours"]), 3),
+        "precision": precision,
+        "turns": turns,
+        "pairs_per_second": round(batch / statistics.median(seconds["ours"]), 3),
+        "references_s": [round(value, 3) for value in seconds["references"]],
+        "ours_s": [round(value, 3) for value in seconds["ours"]],
+    }
+
+
+def ours(recipe: config.Recipe, batch: int, device: torch.device, precision: str) -> Step:
+    model, images, noise = prepared(recipe, batch, device, "auto")
+    optimizer = adamw(param_groups(model, recipe.weight_decay), betas=recipe.betas)
+    for group in optimizer.param_groups:
+        group["lr"] = recipe.base_lr
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = model(images, noise)[0]
+        loss.backward()
+        nn.utils.get_total_norm([parameter.grad for parameter in model.parameters() if parameter.grad is not None], foreach=True)
+        optimizer.step()
+
+    return step
+
+
+def references(recipe: config.Recipe, batch: int) -> Step:
+    model, images, noise = prepared(recipe, batch, torch.device("cpu"), "manual")
+    optimizer = torch.optim.AdamW(
+        param_groups(model, recipe.weight_decay), lr=recipe.base_lr, betas=recipe.betas, foreach=False, fused=False
+    )
+    read: list[float] = []
+
+    def step() -> None:
+        loss = model(images, noise)[0]
+        read.append(loss.item())
+        loss.backward()
+        norms = [parameter.grad.detach().norm() for parameter in model.parameters() if parameter.grad is not None]
+        read.append(torch.stack(norms).norm().item())
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def prepared(recipe: config.Recipe, batch: int, device: torch.device, attention: str) -> tuple[models.Pretraining, Tensor, Tensor]:
+    """The model, normalised images and masking noise, the same at every call."""
+    sizes = recipe.model.model_dump() | {"size_px": recipe.model.height_width_px}
+    masking: dict[str, Any] = {"mask_ratio": recipe.mask_ratio, "visible_rounding": recipe.visible_rounding}
+    model = models.build(recipe.objective, **sizes, **masking, norm_pix=recipe.norm_pix_loss, attention=attention)
+    random = torch.Generator().manual_seed(0)
+    models.initialise(model, random)
+    height, width = recipe.model.height_width_px
+    images = torch.randn(batch, model.views, 3, height, width, generator=random)
+    noise = torch.rand(batch, model.encoder.grid[0] * model.encoder.grid[1], generator=random)
+    return model.to(device).train(), images.to(device), noise.to(device)
+
+
+def gpu(recipe: config.Recipe, device: torch.device) -> dict[str, Any]:
+    """Pairs a second and share of the peak on this GPU; nulls without one, and no share of a peak that is not known."""
+    if device.type != "cuda":
+        return {"mfu": None, "pairs_per_second": None, "gflop_per_pair": round(flop_per_pair(recipe) / 1e9, 1)}
+    step = ours(recipe, GPU_BATCH, device, "bf16")
+    for _ in range(5):
+        step()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(GPU_STEPS):
+        step()
+    torch.cuda.synchronize()
+    rate = GPU_BATCH * GPU_STEPS / (time.perf_counter() - start)
+    peak = next((value for name, value in PEAK_BF16.items() if name in torch.cuda.get_device_name()), None)
+    flop = flop_per_pair(recipe)
+    return {"mfu": peak and round(rate * flop / peak, 3), "pairs_per_second": round(rate, 1), "gflop_per_pair": round(flop / 1e9, 1)}
+
+
+def flop_per_pair(recipe: config.Recipe) -> float:
+    """Of a forward and a backward pass, matrix products only."""
+    model, images, noise = prepared(recipe, 1, torch.device("cpu"), "manual")
+    with FlopCounterMode(display=False) as counter:
+        model(images, noise)[0].backward()
+    return float(counter.get_total_flops())
+
+
+def timed(step: Step) -> float:
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def stack(device: torch.device) -> dict[str, Any]:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    gpu = torch.cuda.get_device_name() if device.type == "cuda" else None
+    return {"python": platform.python_version(), "torch": torch.__version__, "cpu": cpu, "threads": torch.get_num_threads(), "gpu": gpu}
+
+
+if __name__ == "__main__":
+    main()
