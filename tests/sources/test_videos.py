@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from mimic import config, sources
 from mimic.errors import BadInput
-from mimic.sources import videos
+from mimic.sources import pair_index, videos
 from mimic.sources.base import Unreadable
 
 RNG = np.random.default_rng(0)
@@ -185,3 +186,56 @@ def test_reading_is_sequential(tmp_path, monkeypatch):
 def _spy(function, calls, *arguments, **named):
     calls.append(arguments)
     return function(*arguments, **named)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts", "a.mpg"])
+def test_a_clip_in_the_middle_is_decoded_from_the_key_frame_before_it(tmp_path, monkeypatch, name):
+    """The same frames as from the start, of every container; those that can be sought decode a part."""
+    path = footage.video(tmp_path / name, [image[:64, :64].copy() for image in footage.pan(0, 300, 1)], fps=10 if name != "a.mpg" else 25)
+    end_s = 300 / (10 if name != "a.mpg" else 25)
+    decoded: list[float] = []
+    whole = videos._decoded
+
+    def counting(*arguments, **more):
+        for frame in whole(*arguments, **more):
+            decoded.append(frame.time)
+            yield frame
+
+    monkeypatch.setattr(videos, "_decoded", counting)
+    start_s = end_s - 3.05
+    middle = list(videos.sample(path, 0.5, start_s, end_s - 1))
+    sought = len(decoded)
+    monkeypatch.setattr(videos, "SOUGHT_FROM_S", 1e9)
+    before = list(videos.sample(path, 0.5, start_s, end_s - 1))
+    assert [time_s for time_s, _ in middle] == [time_s for time_s, _ in before] and len(middle) >= 4
+    assert all((a == b).all() for (_, a), (_, b) in zip(middle, before, strict=True))
+    if name in ("a.mp4", "a.mkv", "a.avi"):
+        assert sought < 60
+
+
+def test_an_index_is_read_clip_by_clip(tmp_path):
+    """Rows of a clip apart from one another, quoted, with other line ends; what is kept grows with runs of clips, not with rows."""
+    rows = [f"set/{clip}/{number}/0000.jpg,set/{clip}/{number}/0001.jpg" for clip in ("a", "b", "a") for number in range(1000)]
+    path = tmp_path / "index.csv"
+    path.write_text("\ufeffpath1,path2\r\n" + "\r\n".join(rows) + '\n"set/c,d/7/0000.jpg",set/c/7/0001.jpg\n')
+    index = pair_index.read(path, (0, 0))
+    assert {clip: len(places) for clip, places in index.runs.items()} == {"set/a": 4, "set/b": 2, "set/c,d": 2}
+    assert [",".join(row[:2]) for row in index.rows("set/a")] == [*rows[:1000], *rows[2000:]]
+    assert list(index.rows("set/c,d")) == [("set/c,d/7/0000.jpg", "set/c/7/0001.jpg", "")]
+    assert list(index.rows("set/x")) == []
+    for text in ("path1,path2\na,b,c\n", "path1,path1,path2\n", 'path1,path2\n"a\nb",c\n', "path1,path2\n" + "x" * 70000):
+        path.write_text(text)
+        with pytest.raises(BadInput, match="not a readable CSV"):
+            pair_index.read(path, (1, len(text)))
+
+
+def test_no_frame_is_held_for_longer_than_it_is_used(tmp_path):
+    """However long the video: frames must not wait for Python to look for cycles."""
+    path = footage.video(tmp_path / "a.mp4", [image[:64, :64].copy() for image in footage.pan(0, 60, 2)])
+    gc.collect()
+    gc.disable()
+    try:
+        held = [sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) for _ in videos.sample(path, 0.5)]
+    finally:
+        gc.enable()
+    assert len(held) == 60 and max(held) <= 4

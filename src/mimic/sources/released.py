@@ -7,7 +7,7 @@ Layout:
     <root>/<dataset>/<scene>/0000.jpg ...                            DeMoN: no pair level
     <root>/<index>.csv                                               path1,path2[,correspondence], relative to <root>
 
-A clip is a video or scene. With an index, its rows are the pairs; it is held in memory, about 150 bytes a row. Without one, every
+A clip is a video or scene. With an index, its rows are the pairs; it is read clip by clip (pair_index.py). Without one, every
 folder with a 0000.jpg and a 0001.jpg is a pair. There are no homographies. The pickled maps are read by restricted_pickle.py, which
 builds nothing but dicts of ints. Terms: those of every set that the pairs were mined from.
 """
@@ -16,23 +16,20 @@ from __future__ import annotations
 
 import functools
 import os
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as arrow_csv
 
 from mimic import config
 from mimic.errors import BadInput
-from mimic.sources import images
+from mimic.sources import images, pair_index
 from mimic.sources.base import Correspondences, Description, Group, Unreadable, View, is_below, numeric_order, require_folder, stamp
+from mimic.sources.pair_index import PairIndex, Row, clip_of
 from mimic.sources.restricted_pickle import MAX_BYTES, NotAPatchMap, read_patch_map
 
 PATCHES = 14 * 14
 FIRST, SECOND, MAP = "0000.jpg", "0001.jpg", "corresponding.npy"
-Row = tuple[str, str, str]  # first image, second image, map ("" = the one beside the first image, if any), below the root
 
 
 class ReleasedSource:
@@ -43,7 +40,7 @@ class ReleasedSource:
 
     def clips(self) -> list[str]:
         root = require_folder(self.name, self.root)
-        found = list(self._indexed) if self._index is not None else {_clip_of(f"{pair}/{FIRST}") for pair in _pair_folders(root)}
+        found = list(self._indexed.runs) if self._index is not None else {clip_of(f"{pair}/{FIRST}") for pair in _pair_folders(root)}
         if not found:
             raise BadInput(f"sources.{self.name}.root: no pair in {root} ({FIRST} and {SECOND} in one folder)")
         return sorted(found, key=numeric_order)
@@ -81,42 +78,19 @@ class ReleasedSource:
         found[list(targets)] = list(targets.values())
         return found
 
-    def _rows(self, clip: str) -> list[Row]:
+    def _rows(self, clip: str) -> Iterable[Row]:
+        """First image, second image, map ("" = the one beside the first image, if any)."""
         if self._index is not None:
-            return self._indexed.get(clip, [])
+            return self._indexed.rows(clip)
         pairs = [clip, *(f"{clip}/{name}" for name in os.listdir(self.root / clip) if name.isdecimal())]
-        there = [pair for pair in pairs if (self.root / pair / FIRST).exists() and _clip_of(f"{pair}/{FIRST}") == clip]
+        there = [pair for pair in pairs if (self.root / pair / FIRST).exists() and clip_of(f"{pair}/{FIRST}") == clip]
         return [(f"{pair}/{FIRST}", f"{pair}/{SECOND}", "") for pair in sorted(there, key=numeric_order)]
 
     @property
-    def _indexed(self) -> dict[str, list[Row]]:
+    def _indexed(self) -> PairIndex:
         assert self._index is not None
         path = self.root / self._index
-        return _read_index(path, stamp(path))
-
-
-@functools.lru_cache(maxsize=1)  # a worker process opens the source anew for every shard
-def _read_index(path: Path, stamped: tuple[int, int]) -> dict[str, list[Row]]:  # noqa: ARG001
-    """Clip -> its rows, in the order of the file; `stamped` only tells versions of the file apart."""
-    try:
-        options = arrow_csv.ConvertOptions(column_types=dict.fromkeys(("path1", "path2", "correspondence"), pa.string()))
-        table = arrow_csv.read_csv(path, convert_options=options)
-        columns = {name: table[name].to_pylist() for name in table.column_names if name in ("path1", "path2", "correspondence")}
-    except (OSError, ValueError, KeyError) as error:  # not text, not a table, or a column twice
-        raise BadInput(f"{path}: not a readable CSV ({' '.join(str(error).split())[:200]})") from None
-    if not {"path1", "path2"} <= set(columns):
-        raise BadInput(f"{path}: columns are {', '.join(table.column_names)[:200]}; path1 and path2 are needed")
-    maps = columns.get("correspondence") or [""] * len(table)
-    found: dict[str, list[Row]] = defaultdict(list)
-    for first, second, correspondence in zip(columns["path1"], columns["path2"], maps, strict=True):
-        found[_clip_of(first)].append((first, second, correspondence or ""))
-    return dict(found)
-
-
-def _clip_of(first: str) -> str:
-    """The video or scene of a pair: the folder of the image, or, where that is a pair number, the one above."""
-    folder = PurePosixPath(first).parent
-    return (folder.parent if folder.name.isdecimal() and folder.parent.name else folder).as_posix()
+        return pair_index.read(path, stamp(path))
 
 
 def _pair_folders(root: Path) -> list[str]:

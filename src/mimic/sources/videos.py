@@ -6,6 +6,7 @@ Layout: any tree below the root; every file with a video extension is a clip, na
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,7 @@ from mimic.errors import BadInput
 from mimic.sources.base import Description, Group, Image, Pose, Unreadable, View, content_digest, files_below, require_folder
 
 EXTENSIONS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".flv", ".ts", ".mts", ".ogv"})
+SOUGHT_FROM_S = 10.0  # nearer to the start, decoding costs less than finding a key frame
 TOLERANCE_S = 0.001  # container clocks are rounded: a frame this much before t is the frame of t
 
 
@@ -131,7 +133,8 @@ def _first_of(window: deque[View], reach: int) -> Group:
 def sample(
     path: Path, spacing_s: float, start_s: float = 0.0, end_s: float = math.inf, quarter_turns: int | None = None
 ) -> Iterator[tuple[float, Image]]:
-    """Times since the first frame and upright RGB frames at start, start + s, ... seconds up to the end, in one sequential pass.
+    """Times since the first frame and upright RGB frames at start, start + s, ... seconds up to the end, in one pass from
+    the key frame before the start.
 
     The frame of time t is the first one at or after t. In between, frames are decoded but not converted. A frame serves
     once: where the clock jumps over several times (dropped frames), one frame is all there is.
@@ -144,15 +147,15 @@ def sample(
             frames before it).
     """
     with _opened(path) as container:
-        first_s: float | None = None
-        last = -1
-        turn: Callable[[Image], Image] = _as_stored
-        for frame in _decoded(container):
+        frames = (frame for frame in _decoded(container) if frame.time is not None)
+        first = next(frames, None)
+        if first is None or first.time is None:
+            raise Unreadable("no frame decodes")
+        first_s, turn, last = first.time, _turn(first, quarter_turns), -1
+        sought = start_s > SOUGHT_FROM_S
+        for frame in _from(path, container, first_s + start_s) if sought else itertools.chain([first], frames):
             if frame.time is None:
                 continue
-            if first_s is None:
-                first_s = frame.time
-                turn = _turn(frame, quarter_turns)
             time_s = frame.time - first_s
             if time_s > end_s + TOLERANCE_S:
                 break
@@ -160,10 +163,29 @@ def sample(
             if slot > last:
                 last = slot
                 yield time_s, turn(frame.to_ndarray(format="rgb24"))
-        if first_s is None:
-            raise Unreadable("no frame decodes")
-        if last < 0:
-            raise Unreadable(f"the video ends before {start_s:g} s")
+    if last < 0:
+        raise Unreadable(f"the video ends before {start_s:g} s")
+
+
+def _from(path: Path, container: av.container.InputContainer, time_s: float) -> Iterator[av.VideoFrame]:
+    """Frames from some time before time_s (of the container's clock): from the key frame there, or else from the start.
+
+    A clip far into a long video costs no more than one at its start. Containers that cannot be sought, or that land too late,
+    are decoded from the start.
+    """
+    stream = container.streams.video[0]
+    try:
+        container.seek(math.floor((time_s - TOLERANCE_S) / (stream.time_base or 1)), stream=stream)
+        frames = _decoded(container, from_s=time_s - TOLERANCE_S)
+        first = next(frames, None)
+    except (av.FFmpegError, ValueError, Unreadable):
+        first = None
+    if first is not None and first.key_frame and first.time is not None and first.time <= time_s:
+        yield first
+        yield from frames
+        return
+    with _opened(path) as again:
+        yield from _decoded(again)
 
 
 def _same(image: Image) -> Image:
@@ -191,25 +213,25 @@ def _opened(path: Path) -> av.container.InputContainer:
     return container
 
 
-def _decoded(container: av.container.InputContainer) -> Iterator[av.VideoFrame]:
-    """Good frames, in order of presentation; damaged packets and frames are passed over.
+def _decoded(container: av.container.InputContainer, from_s: float = -math.inf) -> Iterator[av.VideoFrame]:
+    """Good frames, in order of presentation; damaged packets and frames are passed over, and not counted before `from_s`.
 
     Raises:
         Unreadable: at the end, if anything was damaged.
     """
-    damaged, reason, last_s = 0, "damaged frames", -math.inf
+    damaged, reason, last_s = 0, "damaged frames", -math.inf  # where decoding starts in the middle, the first frames may lack others
     for item in _packets(container):
         frames: list[av.VideoFrame] = []
         if isinstance(item, av.Packet):
             try:
                 frames = [frame for frame in item.decode() if isinstance(frame, av.VideoFrame)]
             except (av.FFmpegError, ValueError) as error:
-                damaged, reason = damaged + 1, _reason(error)
+                damaged, reason = damaged + (last_s >= from_s), _reason(error)
         else:
             damaged, reason = damaged + 1, item
         for frame in frames:
             if frame.is_corrupt:  # the decoder filled holes with a guess
-                damaged += 1
+                damaged += frame.time is None or frame.time >= from_s
             elif frame.time is not None and frame.time > last_s:  # a clock that runs backwards is a broken container
                 last_s = frame.time
                 yield frame
