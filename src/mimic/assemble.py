@@ -39,7 +39,7 @@ def main(params: config.Params, root: Path, name: str) -> None:
     """
     dataset = config.pick(params.datasets, name, "dataset")
     space = storage.Workspace(root)
-    rows = catalogue.read(dataset.sources, space)
+    rows = catalogue.read({source: params.sources[source] for source in dataset.sources}, space)
     fates = choice.choose(params.datasets, name, rows, choice.compare(rows, dataset.near_duplicate_bits))
     overlaps: dict[str, np.ndarray] = {source: np.zeros(HISTOGRAM_BINS, np.int64) for source in rows.sources}
     licences: dict[str, set[str]] = {source: set() for source in rows.sources}

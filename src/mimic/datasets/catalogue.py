@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int16, Int32, Int64, UInt64
 
+from mimic import config
+from mimic.datasets.places import place_of
 from mimic.errors import BadInput
 from mimic.infra import shards, storage
 
@@ -37,6 +39,7 @@ class Catalogue:
 
     sources: list[str]
     clips: list[tuple[str, str]]  # (source, clip)
+    places: list[tuple[str, str]]  # (source, place) of each clip: clips of one place are on one side of a split
     shards: list[Shard]
     source: Int16[np.ndarray, " n"]  # index into sources
     clip: Int32[np.ndarray, " n"]  # index into clips
@@ -47,7 +50,7 @@ class Catalogue:
         return len(self.source)
 
 
-def read(sources: Iterable[str], space: storage.Workspace) -> Catalogue:
+def read(sources: Mapping[str, config.Source], space: storage.Workspace) -> Catalogue:
     """The catalogue of all pairs that were mined from these sources.
 
     Raises:
@@ -68,7 +71,8 @@ def read(sources: Iterable[str], space: storage.Workspace) -> Catalogue:
         found.append(Shard(number, tar, start, start + len(table)))
         start += len(table)
     source = np.repeat(np.array([shard.source for shard in found], np.int16), [shard.stop - shard.start for shard in found])
-    return Catalogue(names, list(codes), found, source, np.concatenate(clips), np.concatenate(images), np.concatenate(looks))
+    places = [(source, place_of(sources[source], clip)) for source, clip in codes]
+    return Catalogue(names, list(codes), places, found, source, np.concatenate(clips), np.concatenate(images), np.concatenate(looks))
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:

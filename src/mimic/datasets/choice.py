@@ -2,9 +2,9 @@
 
 - A dataset holds every row of the dataset it `contains`; beyond those, a source's count is filled in an order that depends on
   the pairs' images and the seed alone.
-- A clip is on the same side in every dataset. It is held out when the hash of source and clip falls below `validation`; where that
-  takes no clip of a source that has several, the clip with the lowest hash is. Scenes set aside for the `test` split come from the
-  other end of the hash: they are in no dataset's train or validation split.
+- A place, with all its clips (see places.py), is on the same side in every dataset. It is held out when the hash of source and
+  place falls below `validation`; where that takes none of a source that has several, the one with the lowest hash is. Places set
+  aside for the `test` split come from the other end of the hash: they are in no dataset's train or validation split.
 - Exact duplicates (the same two images, in either order) are left out, and near ones of other clips (see geometry.likeness). A test
   row stays before a row of the contained dataset, that before any other, and the first of equals before the second. A row is only left
   out for one that stays.
@@ -109,29 +109,29 @@ def held_out_clips(catalogue: Catalogue, validation: float) -> Bool[np.ndarray, 
     owners = np.array([source for source, _ in catalogue.clips])
     for source in catalogue.sources:
         mine = np.flatnonzero(owners == source)
-        held[mine] = held_out(source, [catalogue.clips[clip][1] for clip in mine], validation)
+        held[mine] = held_out(source, [catalogue.places[clip][1] for clip in mine], validation)
     return held
 
 
-def held_out(source: str, clips: list[str], validation: float) -> Bool[np.ndarray, " clips"]:
-    """Which clips of a source are kept for validation; at least one of several, unless the share is 0."""
-    hashes = np.array([_hash(f"{source}\0{clip}") for clip in clips], np.uint64)
-    held = hashes < int(validation * 2**64) if validation < 1 else np.ones(len(clips), bool)
-    if validation > 0 and len(clips) > 1 and not held.any():
-        held[hashes.argmin()] = True
+def held_out(source: str, places: list[str], validation: float) -> Bool[np.ndarray, " clips"]:
+    """Which clips of a source, given by the place of each, are held out: at least one place of several, unless the share is 0."""
+    hashes = np.array([_hash(f"{source}\0{place}") for place in places], np.uint64)
+    held = hashes < int(validation * 2**64) if validation < 1 else np.ones(len(places), bool)
+    if validation > 0 and len(set(places)) > 1 and not held.any():
+        held = hashes == hashes.min()
     return held
 
 
 def reserved_clips(catalogue: Catalogue, test: config.TestPairs) -> Bool[np.ndarray, " clips"]:
     """Which clips are set aside for testing; at least one of several, where any are asked for."""
-    hashes = np.array([_hash(f"{source}\0{clip}") for source, clip in catalogue.clips], np.uint64)
+    hashes = np.array([_hash(f"{source}\0{place}") for source, place in catalogue.places], np.uint64)
     owners = np.array([source for source, _ in catalogue.clips])
     reserved = np.zeros(len(hashes), bool)
     for source in test.sources:
         mine = np.flatnonzero(owners == source)
         reserved[mine] = ~hashes[mine] < int(test.clips * 2**64)
-        if test.clips > 0 and len(mine) > 2 and not reserved[mine].any():
-            reserved[mine[hashes[mine].argmax()]] = True
+        if test.clips > 0 and len(np.unique(hashes[mine])) > 2 and not reserved[mine].any():
+            reserved[mine] = hashes[mine] == hashes[mine].max()
     return reserved
 
 

@@ -1,0 +1,124 @@
+"""Real image pairs with a dense truth (homography, disparity, flow), mined as a folder of images: matched patches go where it says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import truth
+
+from mimic import config, sources
+from mimic.geometry.overlap import Outcome
+from mimic.sources import miner
+
+Map = Callable[[np.ndarray], np.ndarray]  # pixels of a [n, 2] to pixels of b, nan where the truth is silent
+
+
+@pytest.fixture(scope="module")
+def mine(repository) -> config.Mine:
+    return config.load(repository / "params.yaml").mine
+
+
+@pytest.fixture
+def folder(tmp_path) -> Callable[..., config.Images]:
+    """A folder of some images, all pairs of it, as a source's section."""
+
+    def make(*files: Path) -> sources.Source:
+        for number, file in enumerate(files):
+            (tmp_path / f"{number}{file.suffix}").symlink_to(file)
+        numbers = {"stride": 1, "retry_strides": (), "advance": 1, "group_max": 20}
+        section = config.Images(reader="images", root=tmp_path, pairing="all", glob="*", **numbers, **truth.BASE)
+        return sources.open_source("sample", section, Path(), truth.SIZE_PX)
+
+    return make
+
+
+def _any(mine: config.Mine) -> config.Mine:
+    """Keeps whatever has a homography: stereo and flow pairs overlap nearly wholly."""
+    return mine.model_copy(update={"overlap_min": 0.05, "overlap_max": 1.01})
+
+
+def _right(pair: miner.Pair, size_px: tuple[int, int], to_b: Map) -> float:
+    """Share of the matched patches, where the truth speaks, that lie within one patch of it."""
+    in_a, in_b = truth.matched_pixels(pair, size_px)
+    off = np.abs(to_b(in_a) - in_b) / (np.array(size_px) / truth.SIDE)
+    known = np.isfinite(off).all(axis=1)
+    assert known.sum() > 20
+    return float((off[known].max(axis=1) <= 1).mean())
+
+
+def _moved(by: np.ndarray) -> Map:
+    """Pixels displaced by a field [height, width, 2]."""
+
+    def to_b(pixels: np.ndarray) -> np.ndarray:
+        column, row = np.rint(pixels).astype(int).T
+        return pixels + by[np.clip(row, 0, len(by) - 1), np.clip(column, 0, by.shape[1] - 1)]
+
+    return to_b
+
+
+@pytest.mark.parametrize("scene", ["graf", "boat"])
+def test_planes_seen_from_four_sides_follow_their_homographies(real_data, mine, folder, scene):
+    given = real_data / "oxford_affine" / scene
+    files = [given / f"img{number}.png" for number in range(1, 5)]
+    pairs, tally = truth.mined(folder(*files), ".", _any(mine))
+    from_first = [np.eye(3), *(_homography(given, number) for number in (2, 3, 4))]
+    assert tally.candidates == 6 and len(pairs) >= 3
+    height, width = cv2.imread(str(files[0])).shape[:2]
+    for pair in pairs:
+        a, b = (int(Path(view.key).stem) for view in (pair.a, pair.b))
+        b_from_a = from_first[b] @ np.linalg.inv(from_first[a])
+
+        def to_b(pixels: np.ndarray, b_from_a: np.ndarray = b_from_a) -> np.ndarray:
+            mapped = np.column_stack([pixels, np.ones(len(pixels))]) @ b_from_a.T
+            return mapped[:, :2] / mapped[:, 2:]
+
+        assert _right(pair, (width, height), to_b) > 0.9
+
+
+def _homography(folder: Path, number: int) -> np.ndarray:
+    """From image 1 to image `number`: nine numbers as text, alone or inside OpenCV's XML."""
+    path = min(folder.glob(f"H1to{number}p*"))
+    text = path.read_text()
+    data = re.search(r"<data>(.*?)</data>", text, re.S)
+    return np.array((data[1] if data else text).split(), float).reshape(3, 3)
+
+
+@pytest.mark.parametrize(("scene", "scale"), [("teddy", 4), ("tsukuba", 16)])
+def test_stereo_pairs_are_too_similar_and_follow_their_disparity(real_data, mine, folder, scene, scale):
+    given = real_data / "middlebury_stereo" / scene
+    files = (given / "im2.png", given / "im6.png")
+    source = folder(*files)
+    _, tally = truth.mined(source, ".", mine)
+    assert tally.outcomes == {Outcome.TOO_SIMILAR: 1}
+    (pair,) = truth.mined(source, ".", _any(mine))[0]
+    disparity = cv2.imread(str(given / "disp2.png"), cv2.IMREAD_UNCHANGED).astype(np.float64)
+    disparity = disparity if disparity.ndim == 2 else disparity[..., 0]
+    shift = np.where(disparity > 0, -disparity / scale, np.nan)
+    assert _right(pair, disparity.shape[::-1], _moved(np.dstack([shift, 0 * shift]))) > 0.8
+
+
+def test_flow_pairs_follow_their_flow(real_data, mine, folder):
+    given = real_data / "middlebury_flow"
+    with (given / "RubberWhale.flo").open("rb") as file:
+        assert np.frombuffer(file.read(4), np.float32) == 202021.25
+        width, height = np.frombuffer(file.read(8), np.int32)
+        flow = np.frombuffer(file.read(), np.float32).reshape(height, width, 2).astype(np.float64)
+    flow[np.abs(flow) > 1e9] = np.nan
+    (pair,) = truth.mined(folder(given / "RubberWhale1.png", given / "RubberWhale2.png"), ".", _any(mine))[0]
+    assert _right(pair, (width, height), _moved(flow)) > 0.9
+
+
+def test_driving_pairs_follow_their_flow(real_data, mine, folder):
+    given = real_data / "kitti_flow"
+    stored = cv2.imread(str(given / "kitti_occ_000010_10.png"), cv2.IMREAD_UNCHANGED).astype(np.float64)
+    flow = np.where(stored[..., :1] > 0, (stored[..., [2, 1]] - 2**15) / 64, np.nan)  # B is valid, G is v, R is u
+    files = [given / f"kitti_000010_{number}.png" for number in (10, 11)]
+    pairs, tally = truth.mined(folder(*files), ".", _any(mine))
+    assert tally.candidates == 1
+    for pair in pairs:  # one plane cannot follow a drive: parallax is large near the car
+        assert _right(pair, flow.shape[1::-1], _moved(flow)) > 0.4
