@@ -14,7 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores: threads of
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
-install_import_hook(["mimic.geometry", "mimic.models", "mimic.tasks.metrics"], "beartype.beartype")
+install_import_hook(["mimic.geometry", "mimic.models", "mimic.tasks.metrics", "mimic.tasks.iou"], "beartype.beartype")
 
 # Generated cases are the same on every machine; look for new ones with --hypothesis-profile=default.
 settings.register_profile("repeatable", derandomize=True, database=None)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from miniatures import make_encoder, write_nyu
+from miniatures import ADE20K, make_encoder, write_nyu
 
-from mimic.config import CorrespondenceTask, DepthTask, PoseTask, TrainedTask
+from mimic.config import CorrespondenceTask, DepthTask, PoseTask, SegmentationTask, TrainedTask
 from mimic.models.encoder import VisionTransformer
+from mimic.worlds import miniatures as worlds
 
 torch.set_num_threads(1)  # tiny models: a second thread only waits
 
@@ -76,6 +77,39 @@ def pose_task(depth_task: DepthTask) -> PoseTask:
     own = {"task": "pose", "data": Path("coco"), "tracked_by": Path("coco"), "boxes": None, "width_px": 24, "patch_padding": 0}
     rates = {"warmup_from": 0.001, "drop_at": (0.8, 0.95), "flip_test": True, "eval_batch": 8}
     return PoseTask.model_validate({**shared, **own, **rates})
+
+
+@pytest.fixture
+def segmentation_task(depth_task: DepthTask) -> SegmentationTask:
+    """Seconds on two cores: squares of 32 px, 4 steps."""
+    shared = depth_task.model_dump(include=set(TrainedTask.model_fields))
+    own = {
+        "task": "segmentation",
+        "data": Path("ade20k"),
+        "tracked_by": Path("ade20k"),
+        "steps": 4,
+        "images": None,
+        "cell_px": 4,
+        "head_blocks": 1,
+        "frame": "whole",
+        "antialias": True,
+        "scale": (0.5, 2.0),
+        "inference": "slide",
+        "stride_px": 16,
+        "score_at": "native",
+        "averaging": "global",
+        "eval_batch": 4,
+    }
+    return SegmentationTask.model_validate({**shared, **own})
+
+
+@pytest.fixture(scope="session")
+def made_ade20k(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six training and four validation views of flats, 64 x 48 and narrower."""
+    folder = tmp_path_factory.mktemp("workspace") / "ade20k"
+    folder.mkdir()
+    worlds.write(ADE20K, folder)
+    return folder
 
 
 @pytest.fixture

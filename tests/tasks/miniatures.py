@@ -14,12 +14,16 @@ import pyarrow.parquet as pq
 import scipy.io
 import torch
 
+from mimic.config import Ade20kSet, Flat
 from mimic.infra import shards
 from mimic.models.encoder import VisionTransformer
 from mimic.models.layers import initialise
 from mimic.tasks.base import Folders, Subject
 
 SIZE, SHIFT = 64, 16  # stored pairs: view b is view a moved by one patch of the encoder's grid (32 px, 8 px)
+
+FLAT = Flat(width_m=8.0, depth_m=6.5, height_m=2.5, texture_px=128)
+ADE20K = Ade20kSet(first_seed=500, flat=FLAT, train=6, test=4, width_px=64, height_px=48)
 
 
 def make_encoder(seed: int = 0, size_px: int = 32, width: int = 24, depth: int = 4, class_token: bool = False) -> VisionTransformer:

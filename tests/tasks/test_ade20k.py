@@ -9,26 +9,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from miniatures import ADE20K
 
-from mimic.config import Ade20kSet, Flat
 from mimic.errors import BadInput
 from mimic.tasks.ade20k import IGNORED, Ade20k
-from mimic.worlds import miniatures
-
-FLAT = Flat(width_m=8.0, depth_m=6.5, height_m=2.5, texture_px=128)
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ade20k")
-    miniatures.write(Ade20kSet(first_seed=500, flat=FLAT, train=6, test=4, width_px=64, height_px=48), folder)
-    return folder
+from mimic.worlds import miniatures as worlds
 
 
 @pytest.fixture
-def folder(made: Path, tmp_path: Path) -> Path:
+def folder(made_ade20k: Path, tmp_path: Path) -> Path:
     """A copy to break."""
-    return Path(shutil.copytree(made, tmp_path / "ade20k"))
+    return Path(shutil.copytree(made_ade20k, tmp_path / "ade20k"))
 
 
 def official(real_data: Path, tmp_path: Path) -> Path:
@@ -53,8 +44,8 @@ def test_real_samples(real_data: Path, tmp_path: Path) -> None:
     assert ade.read(3).image.shape == (364, 500, 3)
 
 
-def test_generated_set(made: Path) -> None:
-    ade = Ade20k(made, (6, 4))
+def test_generated_set(made_ade20k: Path) -> None:
+    ade = Ade20k(made_ade20k, (6, 4))
     frames = [ade.read(index) for index in range(len(ade))]
     assert len({frame.image.shape for frame in frames}) == 3  # sizes differ
     present = set(np.concatenate([frame.labels.ravel() for frame in frames]).tolist()) - {IGNORED}
@@ -63,11 +54,11 @@ def test_generated_set(made: Path) -> None:
     assert training == {f"ADE_train_{number:08d}" for number in range(1, 7)}
 
 
-def test_equal_sections_give_equal_files(made: Path, tmp_path: Path) -> None:
-    miniatures.write(Ade20kSet(first_seed=500, flat=FLAT, train=6, test=4, width_px=64, height_px=48), tmp_path)
-    assert Ade20k(made, None).extent() == Ade20k(tmp_path, None).extent()
-    for path in sorted(made.rglob("*.*")):
-        assert path.read_bytes() == (tmp_path / path.relative_to(made)).read_bytes()
+def test_equal_sections_give_equal_files(made_ade20k: Path, tmp_path: Path) -> None:
+    worlds.write(ADE20K, tmp_path)
+    assert Ade20k(made_ade20k, None).extent() == Ade20k(tmp_path, None).extent()
+    for path in sorted(made_ade20k.rglob("*.*")):
+        assert path.read_bytes() == (tmp_path / path.relative_to(made_ade20k)).read_bytes()
 
 
 def _truncate(path: Path) -> None:
@@ -124,6 +115,6 @@ def test_broken_copies_are_one_clear_line(folder: Path, case: str) -> None:
     assert "\n" not in str(error.value) and str(folder) in str(error.value)
 
 
-def test_counts_are_those_of_the_set(made: Path) -> None:
+def test_counts_are_those_of_the_set(made_ade20k: Path) -> None:
     with pytest.raises(BadInput, match="6 training and 4 validation images, expected 20210 and 2000"):
-        Ade20k(made, (20210, 2000))
+        Ade20k(made_ade20k, (20210, 2000))

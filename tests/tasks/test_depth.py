@@ -15,7 +15,7 @@ from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
 from mimic.tasks import depth
 from mimic.tasks.frames import Batch, centre, random_square, recoloured, resize_image
-from mimic.tasks.presets import DEPTH_PEER
+from mimic.tasks.presets.depth import PEER as DEPTH_PEER
 
 SMALL = {"size_px": 32, "head_width": 16, "steps": 2, "batch": 4, "eval_batch": 2}
 
@@ -61,7 +61,7 @@ def test_images_and_labels_move_together() -> None:
 
 def test_recolouring_depends_on_the_draw_alone() -> None:
     images = np.random.default_rng(0).integers(0, 255, (16, 8, 8, 3), dtype=np.uint8)
-    first, again = (recoloured(images, np.random.default_rng(5)) for _ in range(2))
+    first, again = (np.stack(recoloured(images, depth.COLOURS, np.random.default_rng(5))) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     grey = (first == first[..., :1]).all(axis=(1, 2, 3))
     assert 1 <= grey.sum() <= 10 and (first == images).all(axis=(1, 2, 3)).any()

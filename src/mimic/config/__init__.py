@@ -44,5 +44,15 @@ from mimic.config.synthesize import (
     Synthesize,
     TaskSets,
 )
-from mimic.config.tasks import CorrespondenceTask, CrossAttentionTask, DepthTask, PairTask, PoseTask, Task, TaskSection, TrainedTask
+from mimic.config.tasks import (
+    CorrespondenceTask,
+    CrossAttentionTask,
+    DepthTask,
+    PairTask,
+    PoseTask,
+    SegmentationTask,
+    Task,
+    TaskSection,
+    TrainedTask,
+)
 from mimic.config.training import Augment, Model, Recipe, Run

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mimic.config import CorrespondenceTask, CrossAttentionTask, DepthTask, PoseTask, Task
+from mimic.config import CorrespondenceTask, CrossAttentionTask, DepthTask, PoseTask, SegmentationTask, Task
 from mimic.tasks.base import Folders, Result, Subject
 
 
@@ -29,6 +29,10 @@ def check(task: Task, root: Path) -> dict[str, Any]:
             from mimic.tasks import depth
 
             return depth.check(task, root)
+        case SegmentationTask():
+            from mimic.tasks import segmentation
+
+            return segmentation.check(task, root)
         case CorrespondenceTask() | CrossAttentionTask():
             from mimic.tasks import correspondence
 
@@ -46,6 +50,10 @@ def measure(task: Task, subject: Subject, folders: Folders) -> Result:
             from mimic.tasks import depth
 
             return depth.run(task, subject, folders)
+        case SegmentationTask():
+            from mimic.tasks import segmentation
+
+            return segmentation.run(task, subject, folders)
         case CorrespondenceTask():
             from mimic.tasks import correspondence
 

@@ -23,7 +23,7 @@ from mimic.infra.storage import Workspace, file_digest
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import DptHead, initialise
 from mimic.tasks.base import Folders, Picture, Result, Subject
-from mimic.tasks.frames import Batch, centre, frame_size, random_square, recoloured, resize_image, resize_labels
+from mimic.tasks.frames import Batch, Colours, centre, frame_size, random_square, recoloured, resize_image, resize_labels
 from mimic.tasks.metrics import average, berhu, by_batch, by_everything, by_image, delta1_error, depth_sums
 from mimic.tasks.nyu import Frame, Nyu
 from mimic.tasks.tuning import Tuned, in_batches, read_blocks, seeded, tune
@@ -31,6 +31,7 @@ from mimic.tasks.tuning import Tuned, in_batches, read_blocks, seeded, tune
 LEVELS = 4
 EIGEN = (slice(45, 471), slice(41, 601))  # of 480 x 640
 NATIVE = (480, 640)
+COLOURS = Colours(brightness=0.1255, contrast=0.4, saturation=0.5, hue=0.2, share=0.5, grey_share=0.3)  # the peers'
 PICTURE_PX = 192  # height of the pictures
 
 
@@ -110,7 +111,7 @@ def prepared(task: DepthTask, batch: Batch) -> Batch:
 
 def augmented(task: DepthTask, batch: Batch, rng: np.random.Generator) -> Batch:
     """What the model sees of a train batch under the peers' augmentation (mirroring is done already)."""
-    batch = Batch(recoloured(batch.images, rng), batch.target, batch.valid)
+    batch = Batch(np.stack(recoloured(list(batch.images), COLOURS, rng)), batch.target, batch.valid)
     return random_square(batch, task.size_px, rng) if task.frame == "crop" else batch
 
 

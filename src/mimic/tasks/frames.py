@@ -6,20 +6,90 @@ instead), nearest for labels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Protocol, Self, TypeVar
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-JITTER = {"brightness": 0.1255, "contrast": 0.4, "saturation": 0.5, "hue": 0.2}  # of half of the images; a third becomes grey
-JITTER_SHARE, GREY_SHARE, FLIP_SHARE = 0.5, 0.3, 0.5
+FLIP_SHARE = 0.5
+READERS = 4  # threads that read and decode the images of a batch
+
+
+class Mirrored(Protocol):
+    """Some examples, before they are made equal in size."""
+
+    def mirrored(self, chosen: np.ndarray) -> Self:
+        """The chosen ones (bool[n]) mirrored left to right."""
+
+
+T_co = TypeVar("T_co", bound=Mirrored, covariant=True)
+
+
+class Examples(Protocol[T_co]):
+    """A train set: in memory (Batch) or on disk (OnDisk)."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, index: np.ndarray) -> T_co:
+        """The examples of these numbers, counted from 0."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image with dense labels: image uint8[h, w, 3], target [h, w] or [h, w, channels], valid bool[h, w]."""
+
+    image: np.ndarray
+    target: np.ndarray
+    valid: np.ndarray
+
+    def mirrored(self) -> Item:
+        return Item(*(np.ascontiguousarray(array[:, ::-1]) for array in (self.image, self.target, self.valid)))
+
+
+@dataclass(frozen=True)
+class Items:
+    """Images of different sizes."""
+
+    items: tuple[Item, ...]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def mirrored(self, chosen: np.ndarray) -> Items:
+        return Items(tuple(item.mirrored() if turn else item for item, turn in zip(self.items, chosen, strict=True)))
+
+    def recoloured(self, recipe: Colours, rng: np.random.Generator) -> Items:
+        images = recoloured([item.image for item in self.items], recipe, rng)
+        return Items(tuple(replace(item, image=image) for item, image in zip(self.items, images, strict=True)))
+
+    def batch(self) -> Batch:
+        """Of items of one size."""
+        return Batch(*(np.stack([getattr(item, name) for item in self.items]) for name in ("image", "target", "valid")))
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """A set too large for memory: `read` gives the image of a number of `numbers`."""
+
+    read: Callable[[int], Item]
+    numbers: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def take(self, index: np.ndarray) -> Items:
+        with ThreadPoolExecutor(min(READERS, max(1, len(index)))) as pool:  # decoders release the interpreter
+            return Items(tuple(pool.map(self.read, self.numbers[index].tolist())))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """images uint8[n, h, w, 3], target float32[n, h, w], valid bool[n, h, w]."""
+    """images uint8[n, h, w, 3], target [n, h, w] or [n, h, w, channels], valid bool[n, h, w]."""
 
     images: np.ndarray
     target: np.ndarray
@@ -69,6 +139,37 @@ def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
 
 
+def resize_item(item: Item, size: tuple[int, int], antialias: bool) -> Item:
+    """To this height and width."""
+    if item.valid.shape == size:
+        return item
+    valid = resize_labels(item.valid, size).astype(bool)
+    return Item(resize_image(item.image, size, antialias), resize_labels(item.target, size), valid)
+
+
+def fitted(height: int, width: int, size_px: int) -> tuple[int, int]:
+    """Height and width when the larger side becomes size_px."""
+    scale = size_px / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def padded(item: Item, size_px: int, grey: int, label: int) -> Item:
+    """At least size_px high and wide: `grey` and `label`, not valid, at the right and the bottom."""
+    height, width = item.valid.shape
+    more = ((0, max(0, size_px - height)), (0, max(0, size_px - width)))
+    return Item(
+        np.pad(item.image, (*more, (0, 0)), constant_values=grey),
+        np.pad(item.target, more, constant_values=label),
+        np.pad(item.valid, more, constant_values=False),
+    )
+
+
+def cut(item: Item, top: int, left: int, size_px: int) -> Item:
+    """A square."""
+    rows, columns = slice(top, top + size_px), slice(left, left + size_px)
+    return Item(item.image[rows, columns], item.target[rows, columns], item.valid[rows, columns])
+
+
 def centre(batch: Batch, size_px: int) -> Batch:
     """The central square of each item."""
     height, width = batch.valid.shape[1:]
@@ -84,17 +185,30 @@ def random_square(batch: Batch, size_px: int, rng: np.random.Generator) -> Batch
     return batch.window(top, left, size_px)
 
 
-def recoloured(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Colour jitter on half of the images (brightness, contrast, saturation, hue in random order), then grey on three in ten."""
-    from torchvision.transforms import v2  # slow to import, and only the peers' recipe needs it
+@dataclass(frozen=True)
+class Colours:
+    """Colour jitter as torchvision has it (brightness, contrast, saturation, hue in random order), then grey: of what share of images."""
 
-    jitter, grey = v2.ColorJitter(**JITTER), v2.Grayscale(num_output_channels=3)
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    share: float
+    grey_share: float
+
+
+def recoloured(images: Sequence[np.ndarray], recipe: Colours, rng: np.random.Generator) -> list[np.ndarray]:
+    """Images uint8[h, w, 3], each with colours of its own; what happens depends on `rng` alone."""
+    from torchvision.transforms import v2  # slow to import, and only training needs it
+
+    jitter = v2.ColorJitter(recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue)
+    grey = v2.Grayscale(num_output_channels=3)
     out = []
     with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global state only
         torch.manual_seed(int(rng.integers(2**31)))
         for image in images:
             tensor: Tensor = torch.from_numpy(image).permute(2, 0, 1)
-            tensor = jitter(tensor) if rng.random() < JITTER_SHARE else tensor
-            tensor = grey(tensor) if rng.random() < GREY_SHARE else tensor
+            tensor = jitter(tensor) if rng.random() < recipe.share else tensor
+            tensor = grey(tensor) if rng.random() < recipe.grey_share else tensor
             out.append(tensor.permute(1, 2, 0).numpy())
-    return np.stack(out)
+    return out

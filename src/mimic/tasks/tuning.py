@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mimic.config import TrainedTask
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer, normalise
-from mimic.tasks.frames import FLIP_SHARE, Batch
+from mimic.tasks.frames import FLIP_SHARE, Batch, Examples, Mirrored
 from mimic.training.batches import batch_indices
 from mimic.training.fit import HERE, WHOLE, Saving, fit
 from mimic.training.optim import adamw
@@ -76,6 +76,13 @@ def read_blocks(blocks: tuple[int, ...] | None, depth: int, levels: int) -> tupl
             f"blocks {list(blocks)}: the head reads {levels} blocks of an encoder of {depth} (counted from 0); null = evenly spaced"
         )
     return blocks
+
+
+def require_patches(size_px: int, patch_px: int) -> None:
+    """Raises BadInput if a square of size_px is not whole patches."""
+    if size_px % patch_px:
+        nearest = max(1, round(size_px / patch_px)) * patch_px
+        raise BadInput(f"size_px {size_px}: the encoder's patches of {patch_px} px do not divide it; {nearest} would do")
 
 
 def add_drop_path(encoder: VisionTransformer, rate: float) -> None:
@@ -141,6 +148,7 @@ def in_batches(length: int, batch: int) -> Iterable[slice]:
 
 # ---------------------------------------------------------------------------- training
 
+T = TypeVar("T", bound=Mirrored)
 FEATURE_BATCH = 64  # images encoded at once when features are kept
 KEPT = ("none", "flip")  # augmentations that show a frozen encoder few enough different images to keep their features
 
@@ -157,9 +165,9 @@ class Drawn:
 def tune(
     model: Tuned,
     task: TrainedTask,
-    train: Batch,
-    prepare: Callable[[Batch], Batch],
-    augment: Callable[[Batch, np.random.Generator], Batch],
+    train: Examples[T],
+    prepare: Callable[[T], Batch],
+    augment: Callable[[T, np.random.Generator], Batch],
     loss: Callable[[Tensor, Batch], Tensor],
     folder: Path,
 ) -> float:
@@ -169,23 +177,24 @@ def tune(
     each step: the same draws, so the same result as encoding at every step.
 
     Args:
-        prepare: what the model sees of a batch without chance (a centre crop, say).
+        train: a Batch in memory, or images on disk that are read as they are drawn.
+        prepare: what the model sees of examples without chance (a centre crop, say): images of one size.
         augment: the same by chance, after mirroring; called for recipes other than "none" and "flip".
         loss: of the model's output for what it saw.
         folder: where a long run keeps its checkpoints; calling again resumes it.
     """
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     keeps = task.freeze == "encoder" and task.augment in KEPT
-    kept = _features(model, prepare(train), mirrored=task.augment == "flip") if keeps else None
+    kept = _features(model, train, prepare, mirrored=task.augment == "flip") if keeps else None
 
     def draw(step: int) -> list[Drawn]:
         index = step_indices(step, task.batch, len(train), task.seed)
         rng = np.random.default_rng([task.seed, step])
-        batch, mirrored = train.take(index), np.zeros(len(index), bool)
+        examples, mirrored = train.take(index), np.zeros(len(index), bool)
         if task.augment != "none":
             mirrored = rng.random(len(index)) < FLIP_SHARE
-            batch = batch.mirrored(mirrored)
-        return [Drawn(index, prepare(batch) if task.augment in ("none", "flip") else augment(batch, rng), mirrored)]
+            examples = examples.mirrored(mirrored)
+        return [Drawn(index, prepare(examples) if task.augment in ("none", "flip") else augment(examples, rng), mirrored)]
 
     def step_loss(called: nn.Module, drawn: Drawn) -> Tensor:
         if kept is None:
@@ -226,14 +235,14 @@ def step_indices(step: int, batch: int, length: int, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(length)[place * batch : (place + 1) * batch]
 
 
-def _features(model: Tuned, seen: Batch, mirrored: bool) -> list[Tensor]:
+def _features(model: Tuned, train: Examples[T], prepare: Callable[[T], Batch], mirrored: bool) -> list[Tensor]:
     """Per level [n, width, rows, columns] of all examples, followed by those of their mirror images if these can be drawn."""
-    versions = [seen.images, seen.images[:, :, ::-1].copy()] if mirrored else [seen.images]
+    parts = []
     model.eval()
     with torch.no_grad():
-        parts = [
-            model.features(normalise(torch.from_numpy(images[part]).to(model.device)))
-            for images in versions
-            for part in in_batches(len(images), FEATURE_BATCH)
-        ]
+        for turn in (False, True) if mirrored else (False,):
+            for part in in_batches(len(train), FEATURE_BATCH):
+                index = np.arange(part.start, part.stop)
+                seen = prepare(train.take(index).mirrored(np.full(len(index), turn)))
+                parts.append(model.features(normalise(torch.from_numpy(seen.images).to(model.device))))
     return [torch.cat(level) for level in zip(*parts, strict=True)]

@@ -1,0 +1,70 @@
+"""Semantic segmentation measured: intersections and unions of classes, as pure functions of arrays.
+
+Counts are kept per image, from which every average follows. Fractions, not percent.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64, UInt8
+from numpy.typing import ArrayLike
+
+METRICS = ("mIoU", "pixel_accuracy", "mean_accuracy", "fw_IoU")
+
+
+def class_counts(
+    prediction: UInt8[np.ndarray, "height width"],
+    truth: UInt8[np.ndarray, "height width"],
+    scored: Bool[np.ndarray, "height width"],
+    classes: int,
+) -> Int64[np.ndarray, "3 classes"]:
+    """Per class the scored pixels where it is predicted and true, predicted, and true."""
+    predicted, true = prediction[scored], truth[scored]
+    parts = (true[predicted == true], predicted, true)
+    return np.stack([np.bincount(part, minlength=classes) for part in parts]).astype(np.int64)
+
+
+def class_iou(counts: Int64[np.ndarray, "... 3 classes"]) -> Float64[np.ndarray, "... classes"]:
+    """Intersection over union of each class; NaN for a class that is neither predicted nor true."""
+    both, predicted, true = np.moveaxis(counts, -2, 0)
+    return _ratio(both, predicted + true - both)
+
+
+def scores(counts: Int64[np.ndarray, "... 3 classes"]) -> Float64[np.ndarray, "... 4"]:
+    """METRICS: means over the classes that are there (IoU: predicted or true; accuracy: true), share of pixels, IoU weighted by pixels."""
+    both, _, true = np.moveaxis(counts, -2, 0)
+    iou, pixels = class_iou(counts), true.sum(axis=-1)
+    weighted = _ratio(np.nansum(np.nan_to_num(iou) * true, axis=-1), pixels)
+    return np.stack([_mean(iou), _ratio(both.sum(axis=-1), pixels), _mean(_ratio(both, true)), weighted], axis=-1)
+
+
+def averages(counts: Int64[np.ndarray, "images 3 classes"]) -> dict[str, dict[str, float]]:
+    """global: pixels of all images counted together; image: mean over images of what each scores by itself."""
+    each = scores(counts)
+    each = each[~np.isnan(each).all(axis=-1)]  # without a labelled pixel
+    return {
+        "global": dict(zip(METRICS, scores(counts.sum(axis=0)).tolist(), strict=True)),
+        "image": dict(zip(METRICS, each.mean(axis=0).tolist(), strict=True)),
+    }
+
+
+def miou_error(counts: Int64[np.ndarray, "images 3 classes"], pooled: bool) -> float | None:
+    """Standard error of mIoU over images: the jackknife's when pixels are pooled; None for a single image."""
+    n = len(counts)
+    if n < 2:
+        return None
+    if not pooled:
+        return float(np.nanstd(_mean(class_iou(counts)), ddof=1) / np.sqrt(n))
+    total = counts.sum(axis=0)
+    without = np.array([_mean(class_iou(total - one)) for one in counts])
+    return float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))
+
+
+def _ratio(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Over the last axis, without NaN; NaN where there is nothing else."""
+    there = ~np.isnan(values)
+    return _ratio(np.where(there, values, 0).sum(axis=-1), there.sum(axis=-1))

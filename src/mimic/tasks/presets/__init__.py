@@ -1,0 +1,28 @@
+"""The protocols that results are compared under: what `preset: peer` and `preset: standard` promise.
+
+These are no defaults: params.yaml is complete, and whatever differs from its preset is listed in the result. `peer` is the published
+procedure, warts included (spec downstream 3, 5); `standard` is what the field would defend today. A preset fixes what decides whether
+two numbers may be compared; fields that depend on the encoder or on taste (seed, samples, head width of a small model) are not in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mimic.config import Task
+from mimic.tasks.presets import depth, pose, segmentation
+
+PRESETS: dict[tuple[str, str], dict[str, Any]] = {
+    ("depth", "peer"): depth.PEER,
+    ("depth", "standard"): depth.STANDARD,
+    ("pose", "peer"): pose.PEER,
+    ("pose", "standard"): pose.STANDARD,
+    ("segmentation", "peer"): segmentation.PEER,
+    ("segmentation", "standard"): segmentation.STANDARD,
+}
+
+
+def overrides(task: Task) -> dict[str, Any]:
+    """The fields of a task that differ from its preset, with the task's values; empty for a task without presets."""
+    preset = PRESETS.get((task.task, getattr(task, "preset", "")), {})
+    return {name: getattr(task, name) for name, value in sorted(preset.items()) if getattr(task, name) != value}

@@ -1,0 +1,47 @@
+"""ADE20K semantic segmentation (spec downstream 3.2, 5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SHARED: dict[str, Any] = {
+    "images": (20210, 2000),
+    "size_px": 512,
+    "augment": "peer",
+    "head_width": 384,
+    "cell_px": 4,
+    "head_blocks": 4,
+    "betas": (0.9, 0.999),
+    "layer_decay": 0.75,
+    "drop_path": 0.1,
+    "weight_decay": 0.05,
+    "clip_grad": None,
+    "precision": "bf16",  # the peers' fp16 with loss scaling, without its overflows
+}
+PEER: dict[str, Any] = {
+    **SHARED,
+    "frame": "padded",
+    "antialias": False,
+    "scale": (0.1, 2.0),
+    "steps": 20160,  # 64 epochs of 315
+    "batch": 64,  # 16 on each of four GPUs
+    "lr": 5e-4,
+    "warmup": 0.015625,  # 1 of 64 epochs, from 0: the "warm-up learning rate" of the paper is never applied
+    "inference": "whole",
+    "score_at": "input",  # truth too is shrunk to 512 px, so small things count less than at the images' own size
+    "averaging": "global",
+}
+STANDARD: dict[str, Any] = {
+    **SHARED,
+    "frame": "whole",
+    "antialias": True,
+    "scale": (0.5, 2.0),
+    "steps": 40000,
+    "batch": 16,
+    "lr": 1e-4,
+    "warmup": 0.0375,  # 1500 steps
+    "inference": "slide",
+    "stride_px": 341,
+    "score_at": "native",
+    "averaging": "global",
+}
