@@ -93,3 +93,14 @@ def test_the_paper_profile_has_the_published_counts(repository: Path) -> None:
         "mimic-3m": 3_161_333,  # the paper states 3,163,333
         "mv-habitat": 1_785_209,
     }
+
+
+def test_a_window_needs_views_stored_larger_than_the_model(repository: Path, tmp_path: Path) -> None:
+    raw = yaml.safe_load((repository / "profiles/paper.yaml").read_text())
+    raw["pretrain"]["croco-v1"]["augment"]["crop"] = "window"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(BadInput, match=r"croco-v1\.augment\.crop: window needs .* 224 px, but mine\.size_px is 224; mine at"):
+        config.load(tmp_path / "params.yaml")
+    raw["mine"]["size_px"] = 256
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    assert config.load(tmp_path / "params.yaml").mine.size_px == 256

@@ -172,3 +172,50 @@ def test_scenes(tmp_path, real_data, harm):
         glb.read(path, "auto", 64)
     except BadInput as error:
         assert str(error)
+
+
+@settings(BOUNDED, max_examples=12)
+@given(damage(), damage())
+def test_videos_of_other_layouts(tmp_path, harm, harm_track):
+    """Plain videos, Objectron, MannequinChallenge with a damaged video, and with a damaged track of a good one."""
+    whole = tmp_path / "whole.bin.mp4"
+    if not whole.exists():
+        footage.video(whole, [np.ascontiguousarray(image[:64, :64]) for image in footage.pan(0, 8, 8)], fps=2)
+    bad = harm(whole.read_bytes())
+    for name in ("v/a.mp4", "o/videos/chair/batch-1/2/video.MOV", "m/videos/dQw4w9WgXcQ.mp4", "m/x/trims/a.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(bad)
+    _track(tmp_path / "m/train/a.txt", "https://youtu.be/dQw4w9WgXcQ", [0.0, 1.0, 2.0])
+    damaged = tmp_path / "m/train/b.txt"
+    damaged.write_bytes(harm_track((tmp_path / "m/train/a.txt").read_bytes()))
+    times = {"spacing_s": 0.5, "retry_spacing_s": 1.0}
+    _exhaust(config.Videos(reader="videos", root=tmp_path / "v", crop_bottom=0.2, **times, **BASE))
+    _exhaust(config.PhoneVideos(reader="objectron", root=tmp_path / "o", seconds_min=1.0, **times, **BASE))
+    _exhaust(
+        config.Mannequin(reader="mannequin", root=tmp_path / "m", videos=Path("videos"), seconds_min=1.0, crop_bottom=0.2, **times, **BASE)
+    )
+
+
+@settings(BOUNDED, max_examples=20)
+@given(damage(), st.text("0123456789_.-", min_size=1, max_size=24))
+def test_folders_of_other_layouts(tmp_path, harm, name):
+    """CO3D and 3DStreetView: damaged pictures, and names of numbers gone wrong."""
+    for folder, stem in (("c/toybus/1_2_3/images", "frame0000"), ("s/dataset_aligned/0002", "0000002_0000001_000000")):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for number in range(4):
+            (tmp_path / folder / f"{stem}{number}_1.jpg").write_bytes(harm(_jpeg(number)))
+            (tmp_path / folder / f"frame{number:06}.jpg").write_bytes(_jpeg(number))
+        (tmp_path / folder / f"x{name}.jpg").write_bytes(_jpeg(9))
+    _exhaust(config.CO3D(reader="co3d", root=tmp_path / "c", stride=1, retry_strides=(2,), advance=1, **BASE))
+    _exhaust(config.StreetView(reader="streetview", root=tmp_path / "s", keep="all", views_max=4, **BASE))
+
+
+@BOUNDED
+@given(damage())
+def test_an_index_of_pairs(tmp_path, harm):
+    (tmp_path / "set/a/0").mkdir(parents=True, exist_ok=True)
+    for name in ("0000.jpg", "0001.jpg"):
+        (tmp_path / "set/a/0" / name).write_bytes(_jpeg(0))
+    rows = [f"set/a/{number}/0000.jpg,set/a/{number}/0001.jpg," for number in range(20)]
+    (tmp_path / "index.csv").write_bytes(harm(("path1,path2,correspondence\n" + "\n".join(rows)).encode()))
+    _exhaust(config.Released(reader="released", root=tmp_path, index=Path("index.csv"), **BASE))

@@ -44,6 +44,7 @@ class Params(Section):
         for name, run in self.runs.items():
             _known(f"runs.{name}.recipe", [run.recipe], self.pretrain)
             _known(f"runs.{name}.dataset", [run.dataset], self.datasets)
+            _room_to_cut(run.recipe, self.pretrain[run.recipe], self.mine.size_px)
         for name, task in self.evaluate.items():
             if isinstance(task, PairTask):
                 _known(f"evaluate.{name}.dataset", [task.dataset], self.datasets)
@@ -55,6 +56,16 @@ class Params(Section):
         if not any(name in self.runs and self.runs[name].steps == 0 for name in self.table.runs):
             raise ValueError("table.runs: no run of 0 steps; a random-initialised encoder is always evaluated beside the others")
         return self
+
+
+def _room_to_cut(name: str, recipe: Recipe, stored_px: int) -> None:
+    """A window is cut from views that are stored larger than the model's."""
+    wanted_px = max(recipe.model.height_width_px)
+    if recipe.augment.crop == "window" and stored_px <= wanted_px:
+        raise ValueError(
+            f"pretrain.{name}.augment.crop: window needs views stored larger than the model's {wanted_px} px,"
+            f" but mine.size_px is {stored_px}; mine at a larger size (CroCo: 256 for 224), or use crop: none"
+        )
 
 
 def _nested(name: str, outer: Dataset, datasets: dict[str, Dataset]) -> None:
