@@ -9,7 +9,7 @@ import pytest
 import torch
 from miniatures import ADE20K, make_encoder, write_nyu
 
-from mimic.config import CorrespondenceTask, DepthTask, PoseTask, SegmentationTask, TrainedTask
+from mimic.config import CorrespondenceTask, DepthTask, KnnTask, LinearProbeTask, PoseTask, SegmentationTask, TrainedTask
 from mimic.models.encoder import VisionTransformer
 from mimic.worlds import miniatures as worlds
 
@@ -125,6 +125,22 @@ def correspondence_task() -> CorrespondenceTask:
         samples=2,
         seed=0,
     )
+
+
+IMAGENET = {"data": Path("imagenet"), "tracked_by": Path("imagenet"), "images": None, "resize_px": 36, "size_px": 32, "pool": None}
+
+
+@pytest.fixture
+def linear_probe_task() -> LinearProbeTask:
+    own = {"task": "linear-probe", "preset": "standard", "views": 2, "crop_area": (0.5, 1.0), "epochs": 40, "warmup_epochs": 2, "batch": 32}
+    lars = {"base_lr": 64.0, "momentum": 0.9, "trust": 0.001, "weight_decay": 0.0, "selection": "last"}
+    return LinearProbeTask.model_validate({**IMAGENET, **own, **lars, "eval_batch": 16, "seed": 0, "samples": 2})
+
+
+@pytest.fixture
+def knn_task() -> KnnTask:
+    own = {"task": "knn", "preset": "standard", "k": (1, 3), "value_k": 3, "temperature": 0.07, "eval_batch": 16, "seed": 0, "samples": 2}
+    return KnnTask.model_validate({**IMAGENET, **own})
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ from mimic.config.synthesize import (
     PeopleSet,
     Phone,
     Rooms,
+    ShapesSet,
     Synthesize,
     TaskSets,
 )
@@ -48,6 +49,9 @@ from mimic.config.tasks import (
     CorrespondenceTask,
     CrossAttentionTask,
     DepthTask,
+    ImageNetTask,
+    KnnTask,
+    LinearProbeTask,
     PairTask,
     PoseTask,
     SegmentationTask,

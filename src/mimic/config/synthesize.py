@@ -89,11 +89,21 @@ class PeopleSet(Section):
     height_px: Positive
 
 
+class ShapesSet(Section):
+    """Drawn shapes of eight classes, in the layout of ImageNet-1K."""
+
+    first_seed: Count
+    train_per_class: Positive
+    test_per_class: Positive
+    size_px: Annotated[int, Field(ge=16)]
+
+
 class TaskSets(Section):
     """Small labelled sets in official layouts, data/raw/tasks/<set>; one section a set (worlds/miniatures); null: not made."""
 
     ade20k: Ade20kSet | None
     coco: PeopleSet | None
+    imagenet: ShapesSet | None
 
 
 class Synthesize(Section):

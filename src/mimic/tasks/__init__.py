@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mimic.config import CorrespondenceTask, CrossAttentionTask, DepthTask, PoseTask, SegmentationTask, Task
+from mimic.config import CorrespondenceTask, CrossAttentionTask, DepthTask, KnnTask, LinearProbeTask, PoseTask, SegmentationTask, Task
 from mimic.tasks.base import Folders, Result, Subject
 
 
@@ -41,6 +41,14 @@ def check(task: Task, root: Path) -> dict[str, Any]:
             from mimic.tasks import pose
 
             return pose.check(task, root)
+        case LinearProbeTask():
+            from mimic.tasks import linear_probe
+
+            return linear_probe.check(task, root)
+        case KnnTask():
+            from mimic.tasks import knn
+
+            return knn.check(task, root)
 
 
 def measure(task: Task, subject: Subject, folders: Folders) -> Result:
@@ -66,3 +74,11 @@ def measure(task: Task, subject: Subject, folders: Folders) -> Result:
             from mimic.tasks import pose
 
             return pose.run(task, subject, folders)
+        case LinearProbeTask():
+            from mimic.tasks import linear_probe
+
+            return linear_probe.run(task, subject, folders)
+        case KnnTask():
+            from mimic.tasks import knn
+
+            return knn.run(task, subject, folders)

@@ -9,7 +9,11 @@ from pydantic import Field
 from mimic.config.tasks.base import PairTask, TaskSection, TrainedTask
 from mimic.config.tasks.correspondence import CorrespondenceTask, CrossAttentionTask
 from mimic.config.tasks.depth import DepthTask
+from mimic.config.tasks.imagenet import ImageNetTask, KnnTask, LinearProbeTask
 from mimic.config.tasks.pose import PoseTask
 from mimic.config.tasks.segmentation import SegmentationTask
 
-Task = Annotated[DepthTask | CorrespondenceTask | CrossAttentionTask | PoseTask | SegmentationTask, Field(discriminator="task")]
+Task = Annotated[
+    DepthTask | CorrespondenceTask | CrossAttentionTask | PoseTask | SegmentationTask | LinearProbeTask | KnnTask,
+    Field(discriminator="task"),
+]

@@ -10,13 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 from mimic.config import Task
-from mimic.tasks.presets import depth, pose, segmentation
+from mimic.tasks.presets import depth, imagenet, pose, segmentation
 
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("depth", "peer"): depth.PEER,
     ("depth", "standard"): depth.STANDARD,
     ("pose", "peer"): pose.PEER,
     ("pose", "standard"): pose.STANDARD,
+    ("linear-probe", "peer"): imagenet.PROBE_PEER,
+    ("linear-probe", "standard"): imagenet.PROBE_STANDARD,
+    ("knn", "standard"): imagenet.KNN_STANDARD,
     ("segmentation", "peer"): segmentation.PEER,
     ("segmentation", "standard"): segmentation.STANDARD,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mimic.config import Ade20kSet, PeopleSet, Section
+from mimic.config import Ade20kSet, PeopleSet, Section, ShapesSet
 
 
 def write(section: Section, folder: Path) -> None:
@@ -18,5 +18,9 @@ def write(section: Section, folder: Path) -> None:
             from mimic.worlds.miniatures import coco
 
             coco.write(section, folder)
+        case ShapesSet():
+            from mimic.worlds.miniatures import imagenet
+
+            imagenet.write(section, folder)
         case _:
             raise AssertionError(f"no generator for {type(section).__name__} ({folder.name})")
