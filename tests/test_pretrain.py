@@ -56,6 +56,14 @@ def test_every_variant_trains_and_publishes(workspace: Path, name: str) -> None:
     assert not list((workspace / "runs/pretrain" / name).glob("*/step-*"))  # published: nothing left to resume
 
 
+def test_pictures_on_the_way_change_no_weight(workspace: Path) -> None:
+    plain = files(run(workspace, "croco"))
+    change(workspace, "pretrain", "croco", pictures_every=2)
+    assert files(run(workspace, "croco")) == plain
+    pictures = sorted(workspace.glob("runs/pretrain/croco/*/pictures/*"))
+    assert [path.name for path in pictures] == ["000000004.png", "000000008.png"]
+
+
 def test_checkpoints_on_the_way_become_snapshots(workspace: Path) -> None:
     change(workspace, "pretrain", "croco", save_every=2, keep_every=2)
     folder = run(workspace, "croco")

@@ -15,7 +15,8 @@ The encoder needs nothing of this project (unless its positions are rotary, whic
     vit.load_state_dict(safetensors.torch.load_file("models/croco-1m/encoder.safetensors"))
 
 Work in progress lies in runs/pretrain/<run>/<fingerprint>/ and is resumed after any interruption; what is published is the same as if
-there had been none. Speeds and memory stay there, in its log.jsonl: they are the machine's, not the model's.
+there had been none. Speeds and memory stay there, in its log.jsonl: they are the machine's, not the model's. So do pictures/<step>.png,
+drawn on the way.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from mimic.errors import BadInput
 from mimic.infra import tracking
 from mimic.infra.cluster import run_training
 from mimic.infra.storage import Workspace, file_digest, fingerprint, publish, write_json
-from mimic.training import augment, checkpoint, journal, reconstruct
-from mimic.training.batches import PairImages, read_manifest
+from mimic.training import checkpoint, journal, reconstruct
+from mimic.training.batches import read_manifest
 from mimic.training.fit import choose_device, choose_precision
 from mimic.training.pretraining import HOW_NOT_WHAT, SPEEDS, describe, initial_model, train
 
@@ -72,7 +73,7 @@ def main(params: config.Params, root: Path, name: str) -> None:
         "pairs": pairs,
     }
     model.to(choose_device())
-    pictures = _pictures(model, manifest, root, recipe, run)
+    pictures = reconstruct.held_out(manifest, root, recipe, run)(model)
     snapshot_every = recipe.keep_every and recipe.keep_every * recipe.save_every
     publish(functools.partial(_fill, model, card, pictures, folder, snapshot_every), workspace.model(name))
     checkpoint.remove_all(folder)  # published: running again means training again
@@ -80,24 +81,6 @@ def main(params: config.Params, root: Path, name: str) -> None:
 
 
 # ---------------------------------------------------------------------------- publishing
-
-
-def _pictures(
-    model: models.Pretraining, manifest: Path, root: Path, recipe: config.Recipe, run: config.Run
-) -> tuple[dict[str, np.ndarray], str]:
-    """Reconstructions of a few held-out pairs, spread over the split; the noise is the same for every run of a seed."""
-    split = "validation"
-    try:
-        rows = read_manifest(manifest, split)
-    except BadInput:
-        split = "train"
-        rows = read_manifest(manifest, split)
-    chosen = np.unique(np.linspace(0, len(rows) - 1, recipe.samples).round().astype(np.int64))
-    images = PairImages(rows, root, recipe.model.height_width_px)
-    noise = torch.rand(len(chosen), model.encoder.grid[0] * model.encoder.grid[1], generator=augment.generator(run.seed, 0))
-    pictures = reconstruct.reconstruct(model, images.pairs(chosen), noise)
-    pictures["keys"] = images.keys[chosen].astype(str)
-    return pictures, reconstruct.caption(model, split)
 
 
 def _fill(

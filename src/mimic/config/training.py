@@ -80,6 +80,7 @@ class Recipe(Section):
     attention: Literal["auto", "sdpa", "flash", "efficient", "cudnn", "math", "manual"]
     compile: bool  # torch.compile: minutes at the start, faster steps on a GPU; on a CPU it hurts
     log_every: Positive
+    pictures_every: Positive | None  # of the log lines, every so many-th comes with reconstructions; null = at the end only
     save_every: Positive  # steps between checkpoints
     keep: Positive  # newest checkpoints kept while training
     keep_every: Positive | None  # of the checkpoints, every so many-th is also kept for good; null = none

@@ -104,7 +104,7 @@ class Record:
     params: dict[str, str]
     curves: dict[tuple[str, int], float]  # by name and step; a single number is at step 0
     dataset: tuple[str, str] | None  # name, sha256 of the manifest
-    images: dict[str, Path] = field(default_factory=dict)
+    images: dict[tuple[str, int], Path] = field(default_factory=dict)  # by name and step
 
     @property
     def key(self) -> str:
@@ -115,8 +115,10 @@ def _pretrained(workspace: Workspace, run: str) -> Record:
     folder = workspace.model(run)
     card = _read_json(folder / "card.json")
     checkpoint = file_digest(folder / "encoder.safetensors")
-    apart = {"git_commit", "manifest_digest", "params_digest", "versions", "timm"}
-    steps = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    apart = {"git_commit", "manifest_digest", "params_digest", "progress", "versions", "timm"}
+    progress = workspace.root / "runs/pretrain" / run / str(card.get("progress"))
+    log = progress / "log.jsonl"  # has speed and memory, too; gone where the model was made elsewhere
+    steps = [json.loads(line) for line in (log if log.exists() else folder / "log.jsonl").read_text().splitlines()]
     kept = steps[:: -(-len(steps) // POINTS) or 1]
     picture = folder / "reconstruction.png"
     return Record(
@@ -127,7 +129,8 @@ def _pretrained(workspace: Workspace, run: str) -> Record:
         params=dict(_leaves({key: value for key, value in card.items() if key not in apart})),
         curves={(f"train/{name}", line["step"]): float(value) for line in kept for name, value in line.items() if name != "step"},
         dataset=_dataset(card),
-        images={"reconstruction": picture} if picture.exists() else {},
+        images={("reconstruction", int(path.stem)): path for path in sorted(progress.glob("pictures/*.png"))}
+        | ({("reconstruction", int(card["steps"])): picture} if picture.exists() else {}),
     )
 
 
@@ -145,7 +148,7 @@ def _evaluated(workspace: Workspace, run: str, task: str, commit: str | None) ->
         | {(f"{task}/{result['name']}", 0): float(result["value"])}
         | {(f"{task}/{result['name']} by pretraining step", point["steps"]): float(point["value"]) for point in result.get("sweep", [])},
         dataset=_dataset(result),
-        images={f"{task}/{picture.stem}": picture for picture in sorted(workspace.samples(run, task).glob("*.png"))},
+        images={(f"{task}/{picture.stem}", 0): picture for picture in sorted(workspace.samples(run, task).glob("*.png"))},
     )
 
 
@@ -254,9 +257,9 @@ def _fill(client: MlflowClient, run: Run, record: Record) -> None:
         source = json.dumps({"uri": f"data/manifests/{name}.parquet", "sha256": digest})
         dataset = Dataset(name, digest[:DIGEST], source_type="local", source=source)
         client.log_inputs(key, [DatasetInput(dataset, [InputTag("mlflow.data.context", record.stage)])])
-    for name, path in record.images.items():
+    for (name, step), path in record.images.items():
         with Image.open(path) as picture:
-            client.log_image(key, picture, key=name, step=0, timestamp=start, synchronous=True)
+            client.log_image(key, picture, key=name, step=step, timestamp=start, synchronous=True)
 
 
 def _experiment(client: MlflowClient, uri: str, name: str) -> str:

@@ -1,6 +1,6 @@
 """One rank of a pretraining: from a recipe and a manifest to checkpoints in the run's folder.
 
-    train(description, run_dir, stop)      run_dir/step-*.pt, run_dir/log.jsonl
+    train(description, run_dir, stop)      run_dir/step-*.pt, run_dir/log.jsonl, run_dir/pictures/<step>.png
 
 Everything is named by the description, so the same call runs here, in several processes, and in a job on a cluster.
 """
@@ -24,14 +24,24 @@ from mimic.errors import BadInput
 from mimic.infra import progress
 from mimic.infra.cluster import Stop
 from mimic.infra.cluster.world import joined
+from mimic.infra.storage import replacing
 from mimic.models.matching import place_matches
-from mimic.training import augment, journal
+from mimic.training import augment, journal, reconstruct
 from mimic.training.batches import PIXELS, PairImages, batch_indices, read_manifest
 from mimic.training.fit import Part, Place, Saving, choose_device, choose_precision, fit, own_parts
 from mimic.training.optim import adamw, cosine_lr, param_groups, scaled_lr
 from mimic.training.watch import Record
 
-HOW_NOT_WHAT = {"log_every", "save_every", "keep", "keep_every", "workers", "samples", "device_batch"}  # change at most the last bits
+HOW_NOT_WHAT = {
+    "log_every",
+    "save_every",
+    "keep",
+    "keep_every",
+    "workers",
+    "samples",
+    "device_batch",
+    "pictures_every",
+}  # change at most the last bits
 SPEEDS = {"pairs_per_second", "memory_gb"}  # of a log line: they differ from run to run
 MATCHES = ["correspondences", "patch_px"]  # columns that say which patches of a pair show the same
 Loaded = tuple[Tensor, augment.Choices, Tensor | None]
@@ -89,7 +99,7 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
                 workers=recipe.workers,
                 clip_norm=None,
                 log_every=recipe.log_every,
-                log=_recorder(run_dir, bar, pairs_a_step),
+                log=_recorder(run_dir, bar, pairs_a_step, _draws(description, recipe, run, model, run_dir) if world.rank == 0 else None),
                 saving=Saving(run_dir, every=recipe.save_every, keep=recipe.keep, keep_every=recipe.keep_every),
                 place=Place(world, stop),
             )
@@ -120,7 +130,9 @@ def initial_model(recipe: config.Recipe, run: config.Run) -> models.Pretraining:
     return model
 
 
-def _recorder(run_dir: Path, bar: progress.Track | None, pairs_a_step: float) -> Callable[[Record], None]:
+def _recorder(
+    run_dir: Path, bar: progress.Track | None, pairs_a_step: float, draw: Callable[[int], None] | None
+) -> Callable[[Record], None]:
     """Writes log.jsonl and moves the bar; on ranks that show no bar, does nothing."""
     log = journal.Journal(run_dir / "log.jsonl")
 
@@ -129,9 +141,28 @@ def _recorder(run_dir: Path, bar: progress.Track | None, pairs_a_step: float) ->
             return
         speeds = {"pairs_per_second": now.steps_per_second * pairs_a_step, "memory_gb": now.memory_gb}
         log.append({"step": now.step, "loss": now.loss, "lr": now.lr, "grad_norm": now.grad_norm, **speeds})
+        if draw is not None:
+            draw(now.step)
         bar.advance(now.step - bar.done, f"loss {now.loss:.4f}, {speeds['pairs_per_second']:.0f} pairs/s")
 
     return record
+
+
+def _draws(
+    description: Mapping[str, Any], recipe: config.Recipe, run: config.Run, model: models.Pretraining, run_dir: Path
+) -> Callable[[int], None] | None:
+    """Draws run_dir/pictures/<step>.png, if this step is one for it."""
+    if recipe.pictures_every is None:
+        return None
+    every = recipe.pictures_every * recipe.log_every
+    show = reconstruct.held_out(Path(description["manifest"]), Path(description["root"]), recipe, run)
+
+    def draw(step: int) -> None:
+        if step % every == 0:
+            with replacing(run_dir / "pictures" / f"{step:09d}.png") as scratch:
+                reconstruct.draw(*show(model), scratch)
+
+    return draw
 
 
 def _loss(recipe: config.Recipe, device: torch.device, model: nn.Module, loaded: Loaded) -> Tensor:

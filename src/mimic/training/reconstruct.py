@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mimic import config
+from mimic.errors import BadInput
 from mimic.models import Pretraining
 from mimic.models.encoder import denormalise, normalise
 from mimic.models.masking import paste
+from mimic.training.augment import generator
+from mimic.training.batches import PairImages, read_manifest
 
 COLUMNS = ("view_a", "masked", "reconstruction", "view_b")
 
@@ -24,13 +29,39 @@ def reconstruct(model: Pretraining, images: Tensor, noise: Tensor) -> dict[str, 
         noise: [n, patches]; the lowest stay visible.
     """
     device = next(model.parameters()).device
+    training = model.training
     model.eval()
     views = normalise(images.to(device))
     _, prediction, mask = model(views[:, : model.views], noise.to(device))
+    model.train(training)
     a = views[:, 0]
     masked, filled = paste(prediction, a, mask, model.encoder.patch_px, norm_pix=model.norm_pix)
     pictures = (images[:, 0], denormalise(masked), denormalise(filled), images[:, 1])
     return {name: picture.cpu().numpy() for name, picture in zip(COLUMNS, pictures, strict=True)}
+
+
+def held_out(
+    manifest: Path, root: Path, recipe: config.Recipe, run: config.Run
+) -> Callable[[Pretraining], tuple[dict[str, np.ndarray], str]]:
+    """What shows a model at work: pictures of a few held-out pairs, spread over the split, and their caption.
+
+    The noise is the same whenever it is called, and for every run of a seed.
+    """
+    split = "validation"
+    try:
+        rows = read_manifest(manifest, split)
+    except BadInput:
+        split = "train"
+        rows = read_manifest(manifest, split)
+    chosen = np.unique(np.linspace(0, len(rows) - 1, recipe.samples).round().astype(np.int64))
+    images = PairImages(rows, root, recipe.model.height_width_px)
+    decoded = images.pairs(chosen)
+
+    def show(model: Pretraining) -> tuple[dict[str, np.ndarray], str]:
+        noise = torch.rand(len(chosen), model.encoder.grid[0] * model.encoder.grid[1], generator=generator(run.seed, 0))
+        return reconstruct(model, decoded, noise) | {"keys": images.keys[chosen].astype(str)}, caption(model, split)
+
+    return show
 
 
 def caption(model: Pretraining, split: str) -> str:
