@@ -129,8 +129,9 @@ def eroded(valid: np.ndarray, cell: int) -> np.ndarray:
     """bool[h, w]: valid where the whole cell x cell block is; what is left over at the right and bottom follows its nearest block."""
     height, width = valid.shape
     rows, columns = height // cell, width // cell
-    blocks: np.ndarray = valid[: rows * cell, : columns * cell].reshape(rows, cell, columns, cell).all(axis=(1, 3))
-    return blocks[np.arange(height) * rows // height][:, np.arange(width) * columns // width]
+    cells = valid[: rows * cell, : columns * cell].reshape(rows, cell, columns, cell)
+    blocks = np.logical_and.reduce(cells, axis=(1, 3))
+    return blocks[np.ix_(np.arange(height) * rows // height, np.arange(width) * columns // width)]
 
 
 def _listed(path: Path, count: int | None) -> list[tuple[str, int, int]]:
