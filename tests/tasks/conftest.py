@@ -9,7 +9,17 @@ import pytest
 import torch
 from miniatures import ADE20K, make_encoder, write_nyu
 
-from mimic.config import CorrespondenceTask, DepthTask, KnnTask, LinearProbeTask, PoseTask, SegmentationTask, TrainedTask
+from mimic.config import (
+    CorrespondenceTask,
+    DepthTask,
+    FewShotDepthTask,
+    KnnTask,
+    LinearDepthTask,
+    LinearProbeTask,
+    PoseTask,
+    SegmentationTask,
+    TrainedTask,
+)
 from mimic.models.encoder import VisionTransformer
 from mimic.worlds import miniatures as worlds
 
@@ -125,6 +135,18 @@ def correspondence_task() -> CorrespondenceTask:
         samples=2,
         seed=0,
     )
+
+
+@pytest.fixture
+def linear_depth_task(depth_task: DepthTask) -> LinearDepthTask:
+    metres = {"target_mean": 0.0, "target_std": 1.0, "bins": 16, "lr": 1e-2, "steps": 40, "layer_decay": 1.0}
+    return LinearDepthTask.model_validate({**depth_task.model_dump(), **metres, "task": "linear-depth", "freeze": "encoder"})
+
+
+@pytest.fixture
+def few_shot_depth_task(depth_task: DepthTask) -> FewShotDepthTask:
+    few = {"task": "few-shot-depth", "freeze": "encoder", "shots": (2, 5), "seeds": 3}
+    return FewShotDepthTask.model_validate({**depth_task.model_dump(), **few})
 
 
 IMAGENET = {"data": Path("imagenet"), "tracked_by": Path("imagenet"), "images": None, "resize_px": 36, "size_px": 32, "pool": None}

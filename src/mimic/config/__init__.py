@@ -48,9 +48,13 @@ from mimic.config.synthesize import (
 from mimic.config.tasks import (
     CorrespondenceTask,
     CrossAttentionTask,
+    DepthFields,
     DepthTask,
+    FewShotDepthTask,
+    FrozenDepth,
     ImageNetTask,
     KnnTask,
+    LinearDepthTask,
     LinearProbeTask,
     PairTask,
     PoseTask,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -159,6 +160,30 @@ class LinearHead(nn.Module):
         rows, columns = levels[-1].shape[-2:]
         size = (rows * self.patch_px, columns * self.patch_px)
         return F.interpolate(self.output(self.norm(levels[-1])), size=size, mode="bilinear", align_corners=False)
+
+
+class BinsHead(nn.Module):
+    """Linear probe of depth: batch normalisation and one 1x1 convolution to weights of bins (relu + 0.1); depth is their mean, enlarged.
+
+    As the self-distillation line probes depth (DINOv2, DINOv3), after AdaBins with bins of equal width.
+    """
+
+    centres: Tensor
+
+    def __init__(self, width: int, bins: int, low_m: float, high_m: float, patch_px: int) -> None:
+        super().__init__()
+        self.patch_px = patch_px
+        self.norm = nn.BatchNorm2d(width)
+        self.output = nn.Conv2d(width, bins, 1)
+        edges = torch.linspace(low_m, high_m, bins + 1)
+        self.register_buffer("centres", (edges[:-1] + edges[1:]) / 2)
+
+    def forward(self, levels: Sequence[Float[Tensor, "batch width rows columns"]]) -> Float[Tensor, "batch 1 height image_width"]:
+        """Reads the last level only. Metres."""
+        rows, columns = levels[-1].shape[-2:]
+        weights = F.relu(self.output(self.norm(levels[-1]))) + 0.1
+        depth = torch.einsum("bnrc,n->brc", weights / weights.sum(dim=1, keepdim=True), self.centres)[:, None]
+        return F.interpolate(depth, size=(rows * self.patch_px, columns * self.patch_px), mode="bilinear", align_corners=False)
 
 
 class ClassifierHead(nn.Module):

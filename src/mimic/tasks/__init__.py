@@ -8,7 +8,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mimic.config import CorrespondenceTask, CrossAttentionTask, DepthTask, KnnTask, LinearProbeTask, PoseTask, SegmentationTask, Task
+from mimic.config import (
+    CorrespondenceTask,
+    CrossAttentionTask,
+    DepthTask,
+    FewShotDepthTask,
+    KnnTask,
+    LinearDepthTask,
+    LinearProbeTask,
+    PoseTask,
+    SegmentationTask,
+    Task,
+)
 from mimic.tasks.base import Folders, Result, Subject
 
 
@@ -29,6 +40,10 @@ def check(task: Task, root: Path) -> dict[str, Any]:
             from mimic.tasks import depth
 
             return depth.check(task, root)
+        case LinearDepthTask() | FewShotDepthTask():
+            from mimic.tasks import frozen_depth
+
+            return frozen_depth.check(task, root)
         case SegmentationTask():
             from mimic.tasks import segmentation
 
@@ -58,6 +73,14 @@ def measure(task: Task, subject: Subject, folders: Folders) -> Result:
             from mimic.tasks import depth
 
             return depth.run(task, subject, folders)
+        case LinearDepthTask():
+            from mimic.tasks import frozen_depth
+
+            return frozen_depth.run_linear(task, subject, folders)
+        case FewShotDepthTask():
+            from mimic.tasks import frozen_depth
+
+            return frozen_depth.run_few(task, subject, folders)
         case SegmentationTask():
             from mimic.tasks import segmentation
 

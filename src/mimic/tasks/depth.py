@@ -6,7 +6,8 @@ over batches as the peers pool them, over images, over all pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mimic.config import DepthTask
+from mimic.config import DepthFields, DepthTask
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, file_digest
 from mimic.models.encoder import VisionTransformer, normalise
@@ -35,52 +36,57 @@ COLOURS = Colours(brightness=0.1255, contrast=0.4, saturation=0.5, hue=0.2, shar
 PICTURE_PX = 192  # height of the pictures
 
 
-def check(task: DepthTask, root: Path) -> dict[str, Any]:
+def check(task: DepthFields, root: Path) -> dict[str, Any]:
     """Every image read, every mask there, depth in metres."""
-    with _opened(task, root) as nyu:
+    with opened(task, root) as nyu:
         for index in np.concatenate([nyu.train, nyu.test]):
             nyu.read(int(index))
         splits = {"train": len(nyu.train), "test": len(nyu.test)}
         return {"splits": splits, "images": nyu.length, "bytes": nyu.path.stat().st_size, "digest": file_digest(nyu.path)}
 
 
-def _opened(task: DepthTask, root: Path) -> Nyu:
+def opened(task: DepthFields, root: Path) -> Nyu:
     workspace = Workspace(root)
     return Nyu(workspace.resolve(task.data), None if task.masks is None else workspace.resolve(task.masks))
 
 
 def run(task: DepthTask, subject: Subject, folders: Folders) -> Result:
     """Train the head (and what `freeze` leaves) on the train split, measure the last step on the test split."""
-    with _opened(task, folders.root) as nyu:
+    with opened(task, folders.root) as nyu:
         train = load(nyu, nyu.train, task, subject.encoder.patch_px)
         model = build(task, subject.encoder)
         last_loss = tune(model, task, train, partial(prepared, task), partial(augmented, task), partial(loss, task), folders.progress)
-        sums, pictures = _score(task, model, nyu)
-    metrics = {
-        "batch": average(sums, by_batch(len(sums), task.eval_batch, task.eval_ranks)),
-        "image": average(sums, by_image(len(sums))),
-        "global": average(sums, by_everything(len(sums))),
-    }
+        frames = Tests(nyu, task.eval_batch)
+        sums, pictures = score(task, frames, model.encoder.patch_px, lambda _, images: predict(task, model, images))
+    metrics = averaged(task, sums)
     return Result(
         name="delta1",
-        value=metrics[task.averaging]["delta1"],
+        value=metrics["delta1"],
         higher_is_better=True,
-        metrics={
-            **metrics[task.averaging],
-            "standard_error": delta1_error(sums, pooled=task.averaging != "image"),
-            "averages": metrics,
-            "train_size": len(train),
-            "train_loss": last_loss,
-            "valid_pixels": int(sums[:, 0].sum()),
-        },
-        protocol=_protocol(task, len(train), len(sums)),
+        metrics={**metrics, "train_size": len(train), "train_loss": last_loss},
+        protocol=protocol(task, len(train), len(sums)),
         selection="last step",
         test_size=len(sums),
         pictures=pictures,
     )
 
 
-def build(task: DepthTask, encoder: VisionTransformer) -> Tuned:
+def averaged(task: DepthFields, sums: np.ndarray) -> dict[str, Any]:
+    """The task's average with its standard error, and all three."""
+    averages = {
+        "batch": average(sums, by_batch(len(sums), task.eval_batch, task.eval_ranks)),
+        "image": average(sums, by_image(len(sums))),
+        "global": average(sums, by_everything(len(sums))),
+    }
+    return {
+        **averages[task.averaging],
+        "standard_error": delta1_error(sums, pooled=task.averaging != "image"),
+        "averages": averages,
+        "valid_pixels": int(sums[:, 0].sum()),
+    }
+
+
+def build(task: DepthFields, encoder: VisionTransformer) -> Tuned:
     """The encoder with a DPT head of one channel, initialised from the task's seed."""
 
     def head() -> DptHead:
@@ -91,31 +97,34 @@ def build(task: DepthTask, encoder: VisionTransformer) -> Tuned:
     return Tuned(encoder, seeded(task.seed, head), read_blocks(task.blocks, encoder.depth, LEVELS), task.freeze, task.drop_path)
 
 
-def load(nyu: Nyu, index: np.ndarray, task: DepthTask, patch_px: int) -> Batch:
+def load(nyu: Nyu, index: np.ndarray, task: DepthFields, patch_px: int) -> Batch:
     """Images, depth in metres and masks, at the size the encoder reads (frame whole) or the size squares are cut from (frame crop)."""
-    images, depth, valid = zip(*(_resized(nyu.read(int(item)), task, patch_px) for item in index), strict=True)
-    return Batch(np.stack(images), np.stack(depth), np.stack(valid))
+    return _stacked([nyu.read(int(item)) for item in index], task, patch_px)
 
 
-def _resized(frame: Frame, task: DepthTask, patch_px: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _stacked(frames: list[Frame], task: DepthFields, patch_px: int) -> Batch:
+    return Batch(*(np.stack(parts) for parts in zip(*(_resized(frame, task, patch_px) for frame in frames), strict=True)))
+
+
+def _resized(frame: Frame, task: DepthFields, patch_px: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     height, width = frame.depth_m.shape
     size = frame_size(height, width, task.size_px, 1 if task.frame == "crop" else patch_px)
     valid = resize_labels(frame.valid & _in_range(frame.depth_m, task), size).astype(bool)
     return resize_image(frame.image, size, task.antialias), resize_labels(frame.depth_m, size), valid
 
 
-def prepared(task: DepthTask, batch: Batch) -> Batch:
+def prepared(task: DepthFields, batch: Batch) -> Batch:
     """What the model sees of a batch, without chance."""
     return centre(batch, task.size_px) if task.frame == "crop" else batch
 
 
-def augmented(task: DepthTask, batch: Batch, rng: np.random.Generator) -> Batch:
+def augmented(task: DepthFields, batch: Batch, rng: np.random.Generator) -> Batch:
     """What the model sees of a train batch under the peers' augmentation (mirroring is done already)."""
     batch = Batch(np.stack(recoloured(list(batch.images), COLOURS, rng)), batch.target, batch.valid)
     return random_square(batch, task.size_px, rng) if task.frame == "crop" else batch
 
 
-def loss(task: DepthTask, output: Tensor, batch: Batch) -> Tensor:
+def loss(task: DepthFields, output: Tensor, batch: Batch) -> Tensor:
     """Reversed Huber in standardised units; invalid pixels do not count."""
     target = (torch.from_numpy(batch.target) * task.units_per_m - task.target_mean) / task.target_std
     return berhu(output[:, 0].float(), target.to(output.device), torch.from_numpy(batch.valid).to(output.device))
@@ -124,27 +133,46 @@ def loss(task: DepthTask, output: Tensor, batch: Batch) -> Tensor:
 # ---------------------------------------------------------------------------- measuring
 
 
-def _score(task: DepthTask, model: Tuned, nyu: Nyu) -> tuple[np.ndarray, list[Picture]]:
-    """Sums of errors of each test image, and pictures of a few of them, evenly spaced."""
-    drawn = (
-        set(nyu.test[np.linspace(0, len(nyu.test) - 1, min(task.samples, len(nyu.test))).astype(int)].tolist()) if task.samples else set()
-    )
+@dataclass(frozen=True)
+class Tests:
+    """The test images in batches, in order: (places, frames)."""
+
+    nyu: Nyu
+    batch: int
+
+    def __iter__(self) -> Iterator[tuple[slice, list[Frame]]]:
+        for part in in_batches(len(self.nyu.test), self.batch):
+            yield part, [self.nyu.read(int(number)) for number in self.nyu.test[part]]
+
+    def __len__(self) -> int:
+        return len(self.nyu.test)
+
+
+def score(
+    task: DepthFields, tests: Tests, patch_px: int, predicted: Callable[[slice, np.ndarray], Tensor]
+) -> tuple[np.ndarray, list[Picture]]:
+    """Sums of errors of each test image, and pictures of a few of them, evenly spaced.
+
+    Args:
+        predicted: of the places of a batch and what the model sees of it, uint8[n, h, w, 3]: depth in metres, float32[n, h, w].
+    """
+    last = len(tests) - 1
+    drawn = set(np.linspace(0, last, min(task.samples, len(tests))).astype(int).tolist()) if task.samples else set()
     sums, pictures = [], []
-    for part in in_batches(len(nyu.test), task.eval_batch):
-        numbers = nyu.test[part]
-        for number, (image, prediction, truth, valid) in zip(numbers, _predicted(task, model, nyu, numbers), strict=True):
+    for part, frames in tests:
+        batch = prepared(task, _stacked(frames, task, patch_px))
+        scored = _scored(task, frames, batch, predicted(part, batch.images))
+        for place, (image, prediction, truth, valid) in zip(range(part.start, part.stop), scored, strict=True):
             sums.append(depth_sums(prediction[None], torch.from_numpy(truth)[None], torch.from_numpy(valid)[None]))
-            if number in drawn:
-                pictures.append(_picture(int(number), image, truth, prediction.numpy(), valid))
+            if place in drawn:
+                pictures.append(_picture(int(tests.nyu.test[place]), image, truth, prediction.numpy(), valid))
     return np.concatenate(sums), pictures
 
 
-def _predicted(task: DepthTask, model: Tuned, nyu: Nyu, numbers: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor, np.ndarray, np.ndarray]]:
+def _scored(
+    task: DepthFields, frames: list[Frame], batch: Batch, predicted: Tensor
+) -> Iterator[tuple[np.ndarray, Tensor, np.ndarray, np.ndarray]]:
     """Of each test image: what is scored at which resolution: image, predicted depth in metres, truth, valid."""
-    frames = [nyu.read(int(number)) for number in numbers]
-    resized = Batch(*(np.stack(parts) for parts in zip(*(_resized(frame, task, model.encoder.patch_px) for frame in frames), strict=True)))
-    batch = prepared(task, resized)
-    predicted = predict(task, model, batch.images)
     for index, frame in enumerate(frames):
         if task.score_at == "input":
             yield batch.images[index], _clamped(predicted[index], task), batch.target[index], batch.valid[index]
@@ -153,7 +181,7 @@ def _predicted(task: DepthTask, model: Tuned, nyu: Nyu, numbers: np.ndarray) -> 
             yield frame.image, _clamped(native, task), frame.depth_m, frame.valid & _in_range(frame.depth_m, task) & _region(task, frame)
 
 
-def predict(task: DepthTask, model: Tuned, images: np.ndarray) -> Tensor:
+def predict(task: DepthFields, model: Tuned, images: np.ndarray) -> Tensor:
     """Depth in metres, float32[n, h, w], of images uint8[n, h, w, 3]."""
     model.eval()
     with torch.inference_mode():
@@ -161,20 +189,25 @@ def predict(task: DepthTask, model: Tuned, images: np.ndarray) -> Tensor:
         output = model(inputs)[:, 0].float()
         if task.flip_test:
             output = (output + model(inputs.flip(-1))[:, 0].float().flip(-1)) / 2
+    return metres(task, output)
+
+
+def metres(task: DepthFields, output: Tensor) -> Tensor:
+    """The head's standardised output as depth, on the CPU."""
     return ((output * task.target_std + task.target_mean) / task.units_per_m).cpu()
 
 
-def _clamped(depth_m: Tensor, task: DepthTask) -> Tensor:
+def _clamped(depth_m: Tensor, task: DepthFields) -> Tensor:
     return depth_m if task.depth_min_m is None and task.depth_max_m is None else depth_m.clamp(task.depth_min_m, task.depth_max_m)
 
 
-def _in_range(depth_m: np.ndarray, task: DepthTask) -> np.ndarray:
+def _in_range(depth_m: np.ndarray, task: DepthFields) -> np.ndarray:
     low = 0.0 if task.depth_min_m is None else task.depth_min_m
     high = np.inf if task.depth_max_m is None else task.depth_max_m
     return (depth_m > low) & (depth_m < high)
 
 
-def _region(task: DepthTask, frame: Frame) -> np.ndarray:
+def _region(task: DepthFields, frame: Frame) -> np.ndarray:
     """The pixels that the protocol scores."""
     region = np.ones(frame.valid.shape, bool)
     if task.score_region == "eigen":
@@ -190,7 +223,8 @@ def _region(task: DepthTask, frame: Frame) -> np.ndarray:
 # ---------------------------------------------------------------------------- what the result says of itself
 
 
-def _protocol(task: DepthTask, train_size: int, test_size: int) -> str:
+def protocol(task: DepthFields, train_size: int, test_size: int) -> str:
+    """One line: how it was measured."""
     trained = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}[task.freeze]
     masks = "measured depth" if task.masks is None else f"masks {task.masks.name}"
     limits = f"{task.depth_min_m or 0:g}-{'inf' if task.depth_max_m is None else f'{task.depth_max_m:g}'} m"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 DEPTH_METRICS = ("delta1", "delta2", "delta3", "rmse", "rel", "squared_rel", "log_rmse")
 ROOTS = frozenset({"rmse", "log_rmse"})  # means of squares until the very end
+LOG_FLOOR = 1e-3  # metres, added before logarithms of the loss
 SMALLEST = 1e-6  # predictions and truths below it count as this in ratios and logarithms
 
 
@@ -99,6 +100,17 @@ def berhu(prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"], 
     c = (0.2 * error.detach().max()).clamp(min=1e-5)
     cost = torch.where(error < c, error, (error**2 + c**2) / (2 * c))
     return torch.where(valid, cost, 0.0).sum() / valid.sum().clamp(min=1)
+
+
+def log_loss(prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"], valid: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
+    """Scale-invariant error of logarithms over the valid pixels of a batch: sqrt(var(g) + 0.15 mean(g)^2), g = log p - log t (SigLoss).
+
+    Eigen et al. 2014, eq. 4, as AdaBins weighs it. Fewer than two valid pixels cost 0.
+    """
+    if valid.sum() < 2:
+        return prediction.sum() * 0
+    g = (prediction[valid] + LOG_FLOOR).log() - (target[valid] + LOG_FLOOR).log()
+    return (g.var() + 0.15 * g.mean() ** 2).sqrt()
 
 
 # ---------------------------------------------------------------------------- patch matches

@@ -34,10 +34,14 @@ class Tuned(nn.Module):
     Args:
         freeze: "none"; "blocks" trains the patch projection and class token beside the head (what the peers' flag does, stochastic depth
             stays on); "encoder" trains the head alone, on features made in eval mode without gradient.
+        norm: the head reads blocks through the encoder's final norm, as linear probes do.
     """
 
-    def __init__(self, encoder: VisionTransformer, head: nn.Module, blocks: Sequence[int], freeze: str, drop_path: float) -> None:
+    def __init__(
+        self, encoder: VisionTransformer, head: nn.Module, blocks: Sequence[int], freeze: str, drop_path: float, *, norm: bool = False
+    ) -> None:
         super().__init__()
+        self.norm = norm
         self.encoder, self.head, self.blocks, self.freeze = encoder, head, tuple(blocks), freeze
         for name, parameter in encoder.named_parameters():
             fixed = name.startswith(NEVER_TRAINED) or freeze == "encoder" or (freeze == "blocks" and name.startswith("blocks."))
@@ -57,7 +61,8 @@ class Tuned(nn.Module):
     def features(self, images: Tensor) -> list[Tensor]:
         """What the head reads: one map [batch, width, rows, columns] per block."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.freeze != "encoder"):
-            return self.encoder.intermediates(images, self.blocks)
+            levels = self.encoder.intermediates(images, self.blocks)
+            return [self.encoder.norm(level.movedim(1, -1)).movedim(-1, 1) for level in levels] if self.norm else levels
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))
@@ -170,6 +175,7 @@ def tune(
     augment: Callable[[T, np.random.Generator], Batch],
     loss: Callable[[Tensor, Batch], Tensor],
     folder: Path,
+    kept: Sequence[Tensor] | None = None,
 ) -> float:
     """Train what is not frozen, in place; the mean loss of the last tenth of the steps.
 
@@ -182,10 +188,13 @@ def tune(
         augment: the same by chance, after mirroring; called for recipes other than "none" and "flip".
         loss: of the model's output for what it saw.
         folder: where a long run keeps its checkpoints; calling again resumes it.
+        kept: features of all of `train`, per level [n, width, rows, columns], followed by those of their mirror images if these can be
+            drawn; None = made here where they can be kept.
     """
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     keeps = task.freeze == "encoder" and task.augment in KEPT
-    kept = _features(model, train, prepare, mirrored=task.augment == "flip") if keeps else None
+    if kept is None and keeps:
+        kept = _features(model, train, prepare, mirrored=task.augment == "flip")
 
     def draw(step: int) -> list[Drawn]:
         index = step_indices(step, task.batch, len(train), task.seed)

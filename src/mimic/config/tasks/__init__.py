@@ -8,12 +8,20 @@ from pydantic import Field
 
 from mimic.config.tasks.base import PairTask, TaskSection, TrainedTask
 from mimic.config.tasks.correspondence import CorrespondenceTask, CrossAttentionTask
-from mimic.config.tasks.depth import DepthTask
+from mimic.config.tasks.depth import DepthFields, DepthTask, FewShotDepthTask, FrozenDepth, LinearDepthTask
 from mimic.config.tasks.imagenet import ImageNetTask, KnnTask, LinearProbeTask
 from mimic.config.tasks.pose import PoseTask
 from mimic.config.tasks.segmentation import SegmentationTask
 
 Task = Annotated[
-    DepthTask | CorrespondenceTask | CrossAttentionTask | PoseTask | SegmentationTask | LinearProbeTask | KnnTask,
+    DepthTask
+    | LinearDepthTask
+    | FewShotDepthTask
+    | CorrespondenceTask
+    | CrossAttentionTask
+    | PoseTask
+    | SegmentationTask
+    | LinearProbeTask
+    | KnnTask,
     Field(discriminator="task"),
 ]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from mimic.config.base import Positive
 from mimic.config.tasks.base import TrainedTask
 
 
-class DepthTask(TrainedTask):
-    """NYUv2-layout depth, DPT head (spec downstream 3.1)."""
+class DepthFields(TrainedTask):
+    """What all depth tasks on the NYUv2 layout share."""
 
-    task: Literal["depth"]
     masks: Path | None  # folder of masks, 255 = valid; null = valid where the sensor measured
     frame: Literal[
         "crop", "whole"
@@ -33,9 +32,46 @@ class DepthTask(TrainedTask):
     eval_ranks: Positive  # averaging by batch: the peers' batches come from this many processes
 
     @model_validator(mode="after")
-    def _scored(self) -> DepthTask:
+    def _scored(self) -> DepthFields:
         if self.score_region == "eigen" and (self.score_at, self.frame) != ("native", "whole"):
             raise ValueError("score_region eigen is defined on native whole frames: set score_at: native and frame: whole")
         if self.score_at == "native" and self.frame != "whole":
             raise ValueError("score_at native needs the whole frame: set frame: whole")
         return self
+
+
+class DepthTask(DepthFields):
+    """DPT head, any freezing (spec downstream 3.1)."""
+
+    task: Literal["depth"]
+
+
+class FrozenDepth(DepthFields):
+    """Depth from features that are computed once: the encoder is frozen, and images are seen whole or mirrored, nothing else."""
+
+    freeze: Literal["encoder"]
+    augment: Literal["none", "flip"]
+
+
+class LinearDepthTask(FrozenDepth):
+    """A linear layer on the last block, depth as the mean of bins (spec downstream 8, rank 6)."""
+
+    task: Literal["linear-depth"]
+    preset: Literal["standard"]  # neither paper has it
+    bins: Positive  # of equal width from depth_min_m to depth_max_m; a pixel's depth is their weighted mean
+
+    @model_validator(mode="after")
+    def _binned(self) -> LinearDepthTask:
+        if self.depth_min_m is None or self.depth_max_m is None:
+            raise ValueError("bins need depth_min_m and depth_max_m")
+        if (self.units_per_m, self.target_mean, self.target_std) != (1, 0, 1):
+            raise ValueError("bins are metres: set units_per_m: 1, target_mean: 0, target_std: 1")
+        return self
+
+
+class FewShotDepthTask(FrozenDepth):
+    """The DPT head trained on few images, several times (spec downstream 3.6)."""
+
+    task: Literal["few-shot-depth"]
+    shots: tuple[Positive, ...]  # training images; the value is that of the largest number
+    seeds: Annotated[int, Field(ge=2)]  # draws of each, seed, seed + 1, ...; a draw's subsets are nested

@@ -15,6 +15,9 @@ from mimic.tasks.presets import depth, imagenet, pose, segmentation
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("depth", "peer"): depth.PEER,
     ("depth", "standard"): depth.STANDARD,
+    ("linear-depth", "standard"): depth.LINEAR_STANDARD,
+    ("few-shot-depth", "peer"): depth.FEW_SHOT_PEER,
+    ("few-shot-depth", "standard"): depth.FEW_SHOT_STANDARD,
     ("pose", "peer"): pose.PEER,
     ("pose", "standard"): pose.STANDARD,
     ("linear-probe", "peer"): imagenet.PROBE_PEER,

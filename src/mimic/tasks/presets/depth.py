@@ -58,3 +58,19 @@ STANDARD: dict[str, Any] = {
     "flip_test": False,
     "averaging": "image",
 }
+LINEAR_STANDARD: dict[str, Any] = {  # DINOv3's, on whole images instead of random crops, so that features can be kept
+    **{name: value for name, value in STANDARD.items() if name != "head_width"},
+    "target_mean": 0.0,
+    "target_std": 1.0,
+    "bins": 256,
+    "steps": 38400,
+    "batch": 16,
+    "lr": 3e-4,
+    "weight_decay": 1e-4,
+    "layer_decay": 1.0,
+    "flip_test": True,
+}
+# The papers give neither the numbers of images nor the recipe. Mirroring, without random colours and crops, lets features be kept.
+FEW_SHOT: dict[str, Any] = {"augment": "flip", "shots": (10, 20, 40, 80, 160, 320, 795), "seeds": 5}
+FEW_SHOT_PEER: dict[str, Any] = {**PEER, **FEW_SHOT}
+FEW_SHOT_STANDARD: dict[str, Any] = {**STANDARD, **FEW_SHOT}
