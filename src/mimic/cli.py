@@ -5,7 +5,6 @@ Stages are imported when they are called, so that `mimic --help` costs nothing.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import typer
 
 from mimic import config
 from mimic.errors import BadInput
+from mimic.infra.storage import is_full
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Form = Literal["mimic", "webdataset", "huggingface"]
@@ -231,7 +231,7 @@ def main() -> None:
         print(f"mimic: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_full(error):
             raise
         where = error.filename or "the workspace"
         print(

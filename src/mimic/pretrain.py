@@ -36,6 +36,7 @@ from mimic.errors import BadInput
 from mimic.infra import tracking
 from mimic.infra.cluster import run_training
 from mimic.infra.storage import Workspace, file_digest, fingerprint, publish, write_json
+from mimic.infra.store import open_store
 from mimic.training import checkpoint, journal, reconstruct
 from mimic.training.batches import read_manifest
 from mimic.training.fit import choose_device, choose_precision
@@ -61,7 +62,7 @@ def main(params: config.Params, root: Path, name: str) -> None:
     model = initial_model(recipe, run)
     precision = recipe.precision
     if run.steps:
-        description = describe(root, recipe, run, manifest, name)
+        description = describe(root, recipe, run, manifest, name, params.cluster.shards)
         precision = run_training(train, description, folder, params.cluster.pretrain, params.cluster)[0]["precision"]
     if checkpoint.restore_newest_model(folder, model) != run.steps:
         raise BadInput(f"{folder}: no whole checkpoint of step {run.steps}; run mimic pretrain {name} again")
@@ -73,7 +74,7 @@ def main(params: config.Params, root: Path, name: str) -> None:
         "pairs": pairs,
     }
     model.to(choose_device())
-    pictures = reconstruct.held_out(manifest, root, recipe, run)(model)
+    pictures = reconstruct.held_out(manifest, root, recipe, run, open_store(params.cluster.shards, root))(model)
     snapshot_every = recipe.keep_every and recipe.keep_every * recipe.save_every
     publish(functools.partial(_fill, model, card, pictures, folder, snapshot_every), workspace.model(name))
     checkpoint.remove_all(folder)  # published: running again means training again

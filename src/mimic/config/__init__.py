@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mimic.config.base import Count, Fraction, Positive, Section
 from mimic.config.evaluation import Report, Table
-from mimic.config.machines import Cluster, Habitat, Resources, Tracking
+from mimic.config.machines import Cluster, Habitat, Resources, Shards, Tracking
 from mimic.config.mining import Dataset, Mine, Privacy, TestPairs
 from mimic.config.params import Params
 from mimic.config.reading import load, load_here_or_packaged, packaged, pick

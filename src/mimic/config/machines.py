@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -45,6 +46,14 @@ class Resources(Section):
         return self
 
 
+class Shards(Section):
+    """Where shards are that the workspace does not hold (a manifest and no images: enough to train)."""
+
+    url: str | None  # s3://bucket/prefix, https://..., file:///mnt/...: shard names of a manifest follow it; null = all are here
+    cache: Path  # local copies; on a cluster, a disk of the node
+    cache_gb: Annotated[float, Field(gt=0)]  # most that they take; the least recently used make room
+
+
 class Cluster(Section):
     """Where heavy stages run. No stage lists this section, so changing it re-runs nothing."""
 
@@ -53,6 +62,7 @@ class Cluster(Section):
     poll_s: Annotated[float, Field(gt=0)]  # slurm: seconds between two looks into the queue; 30 to 60 on a big cluster
     pending_limit_min: Positive | None  # slurm: a job that waits longer for its nodes is given up; null = never
     export_cpus_per_task: bool  # slurm 22.05 to 23.02: srun does not inherit cpus_per_task
+    shards: Shards
     mine: Resources
     pretrain: Resources
     evaluate: Resources

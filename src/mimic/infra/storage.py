@@ -5,6 +5,7 @@ A final name means a whole file: write to a scratch name beside it, fsync, `os.r
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -99,6 +100,11 @@ def sweep(folder: Path) -> None:
     """Remove scratch files that killed runs have left in a folder that no other process works in."""
     for left in folder.glob(".*.part"):
         left.unlink(missing_ok=True)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk, or a quota on it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mimic.errors import BadInput
 from mimic.infra import shards
+from mimic.infra.store import ShardStore
 
 T = TypeVar("T")
 PIXELS = ["key", "shard", "split", "size_px", "offset_a", "size_a", "offset_b", "size_b"]  # columns that locate the images of a pair
@@ -66,13 +67,15 @@ class PairImages:
         rows: of `read_manifest`.
         root: the workspace; shards are relative to it.
         size_px: (height, width) of what is returned; None = as stored (of several stored sizes, the largest).
+        store: where shards are that the workspace does not hold; None = nowhere.
     """
 
-    def __init__(self, rows: pd.DataFrame, root: Path, size_px: tuple[int, int] | None) -> None:
+    def __init__(self, rows: pd.DataFrame, root: Path, size_px: tuple[int, int] | None, store: ShardStore | None = None) -> None:
         self.keys = rows["key"].to_numpy()
         # A million rows name few shards: the path is looked up, not repeated.
         codes, names = pd.factorize(rows["shard"])
-        self._shard, self._paths = codes, [root / name for name in names]
+        self._shard, self._names, self._paths = codes, list(names), [root / name for name in names]
+        self._store, self._here = store, [store is None or path.exists() for path in self._paths]
         self._offset = rows[["offset_a", "offset_b"]].to_numpy(np.int64)
         self._bytes = rows[["size_a", "size_b"]].to_numpy(np.int64)
         stored = int(rows["size_px"].max())
@@ -93,9 +96,10 @@ class PairImages:
         height, width = self.size_px
         images = np.empty((len(rows), height, width, 3), np.uint8)
         for image, row, view in zip(images, rows, views, strict=True):
-            if shards.read_image_into(*self._place(int(row), int(view)), image):
+            data = self._bytes_of(int(row), int(view))
+            if shards.decode_into(data, image):
                 continue
-            decoded = self.read(int(row), int(view))
+            decoded = self._decoded(data, int(row), int(view))
             if decoded.shape != image.shape:
                 smaller = decoded.shape[0] >= height and decoded.shape[1] >= width
                 decoded = cv2.resize(decoded, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
@@ -104,10 +108,19 @@ class PairImages:
 
     def read(self, row: int, view: int) -> np.ndarray:
         """One view as stored: u8 [h, w, 3] RGB; view 0 is a, 1 is b."""
-        return shards.read_image(*self._place(row, view))
+        return self._decoded(self._bytes_of(row, view), row, view)
 
-    def _place(self, row: int, view: int) -> tuple[Path, int, int]:
-        return self._paths[self._shard[row]], int(self._offset[row, view]), int(self._bytes[row, view])
+    def _decoded(self, data: bytes, row: int, view: int) -> np.ndarray:
+        image = shards.decode(data)
+        if image is None:
+            raise BadInput(f"{self._paths[self._shard[row]]}: damaged (no JPEG at {self._offset[row, view]}); delete it and run dvc repro")
+        return image
+
+    def _bytes_of(self, row: int, view: int) -> bytes:
+        shard, place = self._shard[row], (int(self._offset[row, view]), int(self._bytes[row, view]))
+        if self._store is not None and not self._here[shard]:
+            return self._store.read(self._names[shard], *place)
+        return shards.read_bytes(self._paths[shard], *place)
 
 
 def prefetch(load: Callable[[int], T], start: int, stop: int, workers: int) -> Iterator[tuple[int, T]]:

@@ -25,6 +25,7 @@ from mimic.infra import progress
 from mimic.infra.cluster import Stop
 from mimic.infra.cluster.world import joined
 from mimic.infra.storage import replacing
+from mimic.infra.store import ShardStore, open_store
 from mimic.models.matching import place_matches
 from mimic.training import augment, journal, reconstruct
 from mimic.training.batches import PIXELS, PairImages, batch_indices, read_manifest
@@ -47,7 +48,7 @@ MATCHES = ["correspondences", "patch_px"]  # columns that say which patches of a
 Loaded = tuple[Tensor, augment.Choices, Tensor | None]
 
 
-def describe(root: Path, recipe: config.Recipe, run: config.Run, manifest: Path, name: str) -> dict[str, Any]:
+def describe(root: Path, recipe: config.Recipe, run: config.Run, manifest: Path, name: str, shards: config.Shards) -> dict[str, Any]:
     """What `train` is told."""
     return {
         "name": name,
@@ -55,6 +56,7 @@ def describe(root: Path, recipe: config.Recipe, run: config.Run, manifest: Path,
         "manifest": str(manifest.resolve()),
         "recipe": recipe.model_dump(mode="json"),
         "run": run.model_dump(mode="json"),
+        "shards": shards.model_dump(mode="json"),
     }
 
 
@@ -68,6 +70,7 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
     recipe, run = config.Recipe.model_validate(description["recipe"]), config.Run.model_validate(description["run"])
     columns = [*PIXELS, *MATCHES] if recipe.matching.weight else PIXELS
     rows = read_manifest(Path(description["manifest"]), "train", columns)
+    root, store = _where(description)
     with joined() as world:
         device = choose_device()
         precision = choose_precision(recipe.precision, device)
@@ -83,7 +86,7 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
             fit(
                 model,
                 functools.partial(_loss, recipe, device),
-                _loader(model, rows, Path(description["root"]), recipe, run.seed, parts),
+                _loader(model, rows, PairImages(rows, root, _decoded_at(recipe), store), recipe, run.seed, parts),
                 adamw(param_groups(model, recipe.weight_decay), betas=recipe.betas),
                 functools.partial(
                     cosine_lr,
@@ -155,7 +158,8 @@ def _draws(
     if recipe.pictures_every is None:
         return None
     every = recipe.pictures_every * recipe.log_every
-    show = reconstruct.held_out(Path(description["manifest"]), Path(description["root"]), recipe, run)
+    root, store = _where(description)
+    show = reconstruct.held_out(Path(description["manifest"]), root, recipe, run, store)
 
     def draw(step: int) -> None:
         if step % every == 0:
@@ -176,15 +180,25 @@ def _loss(recipe: config.Recipe, device: torch.device, model: nn.Module, loaded:
     return model(views, choices.noise, matches.to(device, non_blocking=True))[0]
 
 
+def _where(description: Mapping[str, Any]) -> tuple[Path, ShardStore | None]:
+    """The workspace, and the store of what it does not hold."""
+    root = Path(description["root"])
+    return root, open_store(config.Shards.model_validate(description["shards"]), root)
+
+
+def _decoded_at(recipe: config.Recipe) -> tuple[int, int] | None:
+    """Crops are cut from images as they are stored."""
+    return recipe.model.height_width_px if recipe.augment.crop == "none" else None
+
+
 def _loader(
-    model: models.Pretraining, rows: pd.DataFrame, root: Path, recipe: config.Recipe, seed: int, parts: tuple[Part, ...]
+    model: models.Pretraining, rows: pd.DataFrame, images: PairImages, recipe: config.Recipe, seed: int, parts: tuple[Part, ...]
 ) -> Callable[[int], list[Loaded]]:
     """What this rank trains on at a step: images as stored if they are to be cropped, else at the model's size; and their random choices.
 
     Choices are drawn for the whole batch, whoever trains on it, so they are the same for any number of ranks.
     """
     size_px, crop = recipe.model.height_width_px, recipe.augment.crop
-    images = PairImages(rows, root, size_px if crop == "none" else None)
     if crop == "window" and any(stored < wanted for stored, wanted in zip(images.size_px, size_px, strict=True)):
         raise BadInput(f"augment.crop window: images are stored at {images.size_px} px, smaller than the model's {size_px}")
     views, grid, gpu = model.views, model.encoder.grid, next(model.parameters()).is_cuda

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mimic import config
 from mimic.errors import BadInput
+from mimic.infra.store import ShardStore
 from mimic.models import Pretraining
 from mimic.models.encoder import denormalise, normalise
 from mimic.models.masking import paste
@@ -41,7 +42,7 @@ def reconstruct(model: Pretraining, images: Tensor, noise: Tensor) -> dict[str, 
 
 
 def held_out(
-    manifest: Path, root: Path, recipe: config.Recipe, run: config.Run
+    manifest: Path, root: Path, recipe: config.Recipe, run: config.Run, store: ShardStore | None
 ) -> Callable[[Pretraining], tuple[dict[str, np.ndarray], str]]:
     """What shows a model at work: pictures of a few held-out pairs, spread over the split, and their caption.
 
@@ -54,7 +55,7 @@ def held_out(
         split = "train"
         rows = read_manifest(manifest, split)
     chosen = np.unique(np.linspace(0, len(rows) - 1, recipe.samples).round().astype(np.int64))
-    images = PairImages(rows, root, recipe.model.height_width_px)
+    images = PairImages(rows, root, recipe.model.height_width_px, store)
     decoded = images.pairs(chosen)
 
     def show(model: Pretraining) -> tuple[dict[str, np.ndarray], str]:

@@ -1,8 +1,0 @@
-"""The tests compare with the plain rule that benchmarks/ carries, so the repository root must be importable."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
