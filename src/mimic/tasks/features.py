@@ -86,6 +86,21 @@ def features(
     return Features([np.load(path, mmap_mode="r") for path in paths])
 
 
+def look_up(views: Sequence[Features], chosen: np.ndarray, device: torch.device) -> Callable[[np.ndarray, np.ndarray], list[Tensor]]:
+    """Features of training examples as `tuning.tune` asks for them, read from disk at every step.
+
+    Args:
+        views: [images, levels, ...] of the images, then, if they can be drawn, of their mirror images.
+        chosen: the places in the set of the examples trained on.
+    """
+
+    def read(index: np.ndarray, mirrored: np.ndarray) -> list[Tensor]:
+        found = np.stack([views[int(turned)][int(place)] for place, turned in zip(chosen[index], mirrored, strict=True)])
+        return list(torch.from_numpy(found).to(device).unbind(dim=1))
+
+    return read
+
+
 def _encoded(
     images: ImageSet, first: int, last: int, encoder: Encoder, encode: Callable[[Tensor], Tensor], batch: int, dtype: np.dtype[Any]
 ) -> np.ndarray:

@@ -20,7 +20,7 @@ from mimic.infra.storage import file_digest
 from mimic.models.heads import BinsHead
 from mimic.tasks import depth
 from mimic.tasks.base import Folders, Picture, Result, Subject
-from mimic.tasks.features import Features, ImageSet, features, maps
+from mimic.tasks.features import Features, ImageSet, features, look_up, maps
 from mimic.tasks.frames import Batch
 from mimic.tasks.metrics import log_loss
 from mimic.tasks.nyu import Nyu
@@ -134,10 +134,9 @@ def keep(task: FrozenDepth, model: Tuned, nyu: Nyu, folder: Path) -> Kept:
 
 def _train(task: FrozenDepth, model: Tuned, kept: Kept, chosen: np.ndarray, folder: Path) -> float:
     """Train the head on the chosen images; the mean loss of the last tenth of the steps."""
-    device = model.device
-    rows = torch.from_numpy(np.concatenate([part[chosen] for part in kept.train])).to(device)
+    seen = look_up(kept.train, chosen, model.device)
     cost = _log_loss if isinstance(task, LinearDepthTask) else partial(depth.loss, task)
-    return tune(model, task, kept.labels.take(chosen), lambda seen: seen, lambda seen, _: seen, cost, folder, kept=list(rows.unbind(dim=1)))
+    return tune(model, task, kept.labels.take(chosen), lambda batch: batch, lambda batch, _: batch, cost, folder, seen)
 
 
 def _log_loss(output: Tensor, batch: Batch) -> Tensor:

@@ -154,6 +154,7 @@ def in_batches(length: int, batch: int) -> Iterable[slice]:
 # ---------------------------------------------------------------------------- training
 
 T = TypeVar("T", bound=Mirrored)
+Levels = Callable[[np.ndarray, np.ndarray], list[Tensor]]  # of examples and which of them are mirrored: [b, width, rows, columns] a level
 FEATURE_BATCH = 64  # images encoded at once when features are kept
 KEPT = ("none", "flip")  # augmentations that show a frozen encoder few enough different images to keep their features
 
@@ -175,7 +176,7 @@ def tune(
     augment: Callable[[T, np.random.Generator], Batch],
     loss: Callable[[Tensor, Batch], Tensor],
     folder: Path,
-    kept: Sequence[Tensor] | None = None,
+    kept: Levels | None = None,
 ) -> float:
     """Train what is not frozen, in place; the mean loss of the last tenth of the steps.
 
@@ -188,13 +189,12 @@ def tune(
         augment: the same by chance, after mirroring; called for recipes other than "none" and "flip".
         loss: of the model's output for what it saw.
         folder: where a long run keeps its checkpoints; calling again resumes it.
-        kept: features of all of `train`, per level [n, width, rows, columns], followed by those of their mirror images if these can be
-            drawn; None = made here where they can be kept.
+        kept: features of examples of `train`, and of their mirror images if these can be drawn; None = made here where they can be kept.
     """
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     keeps = task.freeze == "encoder" and task.augment in KEPT
     if kept is None and keeps:
-        kept = _features(model, train, prepare, mirrored=task.augment == "flip")
+        kept = _levels(model, train, prepare, mirrored=task.augment == "flip")
 
     def draw(step: int) -> list[Drawn]:
         index = step_indices(step, task.batch, len(train), task.seed)
@@ -208,8 +208,7 @@ def tune(
     def step_loss(called: nn.Module, drawn: Drawn) -> Tensor:
         if kept is None:
             return loss(called(normalise(torch.from_numpy(drawn.batch.images).to(model.device))), drawn.batch)
-        rows = torch.from_numpy(drawn.index + len(train) * drawn.mirrored).to(model.device)
-        return loss(model.head([level[rows] for level in kept]), drawn.batch)
+        return loss(model.head(kept(drawn.index, drawn.mirrored)), drawn.batch)
 
     records: list[Record] = []
     warmup_steps = round(task.warmup * task.steps)
@@ -244,8 +243,8 @@ def step_indices(step: int, batch: int, length: int, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(length)[place * batch : (place + 1) * batch]
 
 
-def _features(model: Tuned, train: Examples[T], prepare: Callable[[T], Batch], mirrored: bool) -> list[Tensor]:
-    """Per level [n, width, rows, columns] of all examples, followed by those of their mirror images if these can be drawn."""
+def _levels(model: Tuned, train: Examples[T], prepare: Callable[[T], Batch], mirrored: bool) -> Levels:
+    """Features of all examples, and of their mirror images if these can be drawn, held in memory."""
     parts = []
     model.eval()
     with torch.no_grad():
@@ -254,4 +253,10 @@ def _features(model: Tuned, train: Examples[T], prepare: Callable[[T], Batch], m
                 index = np.arange(part.start, part.stop)
                 seen = prepare(train.take(index).mirrored(np.full(len(index), turn)))
                 parts.append(model.features(normalise(torch.from_numpy(seen.images).to(model.device))))
-    return [torch.cat(level) for level in zip(*parts, strict=True)]
+    levels = [torch.cat(level) for level in zip(*parts, strict=True)]
+
+    def look_up(index: np.ndarray, turned: np.ndarray) -> list[Tensor]:
+        rows = torch.from_numpy(index + len(train) * turned).to(model.device)
+        return [level[rows] for level in levels]
+
+    return look_up
