@@ -13,9 +13,11 @@ from mimic.config import (
     CorrespondenceTask,
     DepthTask,
     FewShotDepthTask,
+    FewShotSegmentationTask,
     KnnTask,
     LinearDepthTask,
     LinearProbeTask,
+    LinearSegmentationTask,
     PoseTask,
     SegmentationTask,
     TrainedTask,
@@ -147,6 +149,20 @@ def linear_depth_task(depth_task: DepthTask) -> LinearDepthTask:
 def few_shot_depth_task(depth_task: DepthTask) -> FewShotDepthTask:
     few = {"task": "few-shot-depth", "freeze": "encoder", "shots": (2, 5), "seeds": 3}
     return FewShotDepthTask.model_validate({**depth_task.model_dump(), **few})
+
+
+@pytest.fixture
+def linear_segmentation_task(segmentation_task: SegmentationTask) -> LinearSegmentationTask:
+    shared = segmentation_task.model_dump(exclude={"cell_px", "head_blocks"})
+    own = {"task": "linear-segmentation", "freeze": "encoder", "steps": 60, "lr": 1e-2, "layer_decay": 1.0}
+    return LinearSegmentationTask.model_validate({**shared, **own})
+
+
+@pytest.fixture
+def few_shot_segmentation_task(segmentation_task: SegmentationTask) -> FewShotSegmentationTask:
+    padded = {"preset": "peer", "frame": "padded", "inference": "whole", "stride_px": None, "score_at": "input", "antialias": False}
+    few = {"task": "few-shot-segmentation", "freeze": "encoder", "shots": (2, 4), "seeds": 2}
+    return FewShotSegmentationTask.model_validate({**segmentation_task.model_dump(), **padded, **few})
 
 
 IMAGENET = {"data": Path("imagenet"), "tracked_by": Path("imagenet"), "images": None, "resize_px": 36, "size_px": 32, "pool": None}

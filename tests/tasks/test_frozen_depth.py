@@ -15,8 +15,8 @@ from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
 from mimic.models.heads import BinsHead
 from mimic.tasks import measure
-from mimic.tasks.frozen_depth import by_shots, subset
 from mimic.tasks.metrics import log_loss
+from mimic.tasks.shots import by_shots, subset
 
 
 def count_images(encoder: VisionTransformer, seen: list[int]) -> None:

@@ -13,9 +13,11 @@ from mimic.config import (
     CrossAttentionTask,
     DepthTask,
     FewShotDepthTask,
+    FewShotSegmentationTask,
     KnnTask,
     LinearDepthTask,
     LinearProbeTask,
+    LinearSegmentationTask,
     PoseTask,
     SegmentationTask,
     Task,
@@ -48,6 +50,10 @@ def check(task: Task, root: Path) -> dict[str, Any]:
             from mimic.tasks import segmentation
 
             return segmentation.check(task, root)
+        case LinearSegmentationTask() | FewShotSegmentationTask():
+            from mimic.tasks import frozen_segmentation
+
+            return frozen_segmentation.check(task, root)
         case CorrespondenceTask() | CrossAttentionTask():
             from mimic.tasks import correspondence
 
@@ -85,6 +91,14 @@ def measure(task: Task, subject: Subject, folders: Folders) -> Result:
             from mimic.tasks import segmentation
 
             return segmentation.run(task, subject, folders)
+        case LinearSegmentationTask():
+            from mimic.tasks import frozen_segmentation
+
+            return frozen_segmentation.run_linear(task, subject, folders)
+        case FewShotSegmentationTask():
+            from mimic.tasks import frozen_segmentation
+
+            return frozen_segmentation.run_few(task, subject, folders)
         case CorrespondenceTask():
             from mimic.tasks import correspondence
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from mimic.tasks.features import Features, ImageSet, features, look_up, maps
 from mimic.tasks.frames import Batch
 from mimic.tasks.metrics import log_loss
 from mimic.tasks.nyu import Nyu
+from mimic.tasks.shots import by_shots, subset
 from mimic.tasks.tuning import Tuned, read_blocks, seeded, tune
 from mimic.training.fit import choose_device
 
@@ -95,16 +95,6 @@ def run_few(task: FewShotDepthTask, subject: Subject, folders: Folders) -> Resul
         test_size=tested,
         pictures=pictures,
     )
-
-
-def subset(seed: int, shots: int, length: int) -> np.ndarray:
-    """The first `shots` places of a seed's permutation: smaller subsets lie in larger ones."""
-    return np.random.default_rng([seed, length]).permutation(length)[:shots]
-
-
-def by_shots(values: dict[int, list[float]]) -> dict[str, dict[str, Any]]:
-    """Per number of images: mean, sample deviation (n - 1), and the value of each seed."""
-    return {str(k): {"mean": float(np.mean(v)), "std": float(np.std(v, ddof=1)), "values": v} for k, v in values.items()}
 
 
 def keep(task: FrozenDepth, model: Tuned, nyu: Nyu, folder: Path) -> Kept:

@@ -5,7 +5,7 @@ mIoU over one count of all images' pixels, classes that are neither predicted no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mimic.config import SegmentationTask
+from mimic.config import ConvNextFields, SegmentationFields, SegmentationTask
 from mimic.infra.storage import Workspace
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import ConvNextHead, initialise
@@ -31,9 +31,9 @@ PAD = 128  # grey, as the peers pad
 FREEZE = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}
 
 
-def check(task: SegmentationTask, root: Path) -> dict[str, Any]:
+def check(task: SegmentationFields, root: Path) -> dict[str, Any]:
     """Every image and annotation read; labels in range."""
-    ade = _opened(task, root)
+    ade = opened(task, root)
     present, unlabelled, pixels = np.zeros(ade.n_classes, bool), 0, 0
     for index in range(len(ade)):
         labels = ade.read(index).labels
@@ -44,41 +44,51 @@ def check(task: SegmentationTask, root: Path) -> dict[str, Any]:
     return {"splits": splits, "classes": int(present.sum()), "unlabelled": round(unlabelled / pixels, 6), **ade.extent()}
 
 
-def _opened(task: SegmentationTask, root: Path) -> Ade20k:
+def opened(task: SegmentationFields, root: Path) -> Ade20k:
+    """The set, listed.
+
+    Raises:
+        BadInput: it is not whole.
+    """
     return Ade20k(Workspace(root).resolve(task.data), task.images)
 
 
 def run(task: SegmentationTask, subject: Subject, folders: Folders) -> Result:
     """Train the head (and what `freeze` leaves) on the train split, measure the last step on the validation split."""
-    ade = _opened(task, folders.root)
+    ade = opened(task, folders.root)
     require_patches(task.size_px, subject.encoder.patch_px)
     model = build(task, subject.encoder, ade.n_classes)
     train = OnDisk(partial(read, ade), ade.train)
     last_loss = tune(model, task, train, partial(prepared, task), partial(augmented, task), loss, folders.progress)
-    counts, pictures = _score(task, model, ade)
-    both = averages(counts)
-    iou = class_iou(counts.sum(axis=0))
+    model.eval()
+    counts, pictures = score(task, ade, lambda _, items: predicted(task, model, items))
+    metrics = averaged(task, ade, counts)
     return Result(
         name="mIoU",
-        value=both[task.averaging]["mIoU"],
+        value=metrics["mIoU"],
         higher_is_better=True,
-        metrics={
-            **both[task.averaging],
-            "standard_error": miou_error(counts, pooled=task.averaging == "global"),
-            "averages": both,
-            "classes": {name: float(value) for name, value in zip(ade.names, iou, strict=True) if not np.isnan(value)},
-            "train_size": len(train),
-            "train_loss": last_loss,
-            "labelled_pixels": int(counts[:, 2].sum()),
-        },
-        protocol=_protocol(task, len(train), len(counts)),
+        metrics={**metrics, "train_size": len(train), "train_loss": last_loss},
+        protocol=protocol(task, len(train), len(counts)),
         selection="last step",
         test_size=len(counts),
         pictures=pictures,
     )
 
 
-def build(task: SegmentationTask, encoder: VisionTransformer, classes: int) -> Tuned:
+def averaged(task: SegmentationFields, ade: Ade20k, counts: np.ndarray) -> dict[str, Any]:
+    """The task's average with its standard error, both averages, and the classes'."""
+    both = averages(counts)
+    iou = class_iou(counts.sum(axis=0))
+    return {
+        **both[task.averaging],
+        "standard_error": miou_error(counts, pooled=task.averaging == "global"),
+        "averages": both,
+        "classes": {name: float(value) for name, value in zip(ade.names, iou, strict=True) if not np.isnan(value)},
+        "labelled_pixels": int(counts[:, 2].sum()),
+    }
+
+
+def build(task: ConvNextFields, encoder: VisionTransformer, classes: int) -> Tuned:
     """The encoder with a ConvNeXt head, initialised from the task's seed."""
 
     def head() -> ConvNextHead:
@@ -95,7 +105,7 @@ def read(ade: Ade20k, index: int) -> Item:
     return Item(frame.image, frame.labels, frame.labels != IGNORED)
 
 
-def prepared(task: SegmentationTask, examples: Items) -> Batch:
+def prepared(task: SegmentationFields, examples: Items) -> Batch:
     """Squares without chance: the padded frame, or the middle of the whole one."""
     framed = _framed(task, examples)
     if task.frame == "padded":
@@ -108,7 +118,7 @@ def _middle(item: Item, size_px: int) -> Item:
     return cut(item, (height - size_px) // 2, (width - size_px) // 2, size_px)
 
 
-def augmented(task: SegmentationTask, examples: Items, rng: np.random.Generator) -> Batch:
+def augmented(task: SegmentationFields, examples: Items, rng: np.random.Generator) -> Batch:
     """Squares by chance: colours, size, place (mirroring is done already)."""
     out = []
     for item in _framed(task, examples).recoloured(COLOURS, rng).items:
@@ -120,12 +130,12 @@ def augmented(task: SegmentationTask, examples: Items, rng: np.random.Generator)
     return Items(tuple(out)).batch()
 
 
-def _framed(task: SegmentationTask, examples: Items) -> Items:
+def _framed(task: SegmentationFields, examples: Items) -> Items:
     """Resized so that the larger (padded) or smaller (whole) side is size_px."""
     return Items(tuple(resize_item(item, _size(task, item), task.antialias) for item in examples.items))
 
 
-def _size(task: SegmentationTask, item: Item) -> tuple[int, int]:
+def _size(task: SegmentationFields, item: Item) -> tuple[int, int]:
     height, width = item.valid.shape
     return fitted(height, width, task.size_px) if task.frame == "padded" else frame_size(height, width, task.size_px, 1)
 
@@ -140,28 +150,32 @@ def loss(output: Tensor, batch: Batch) -> Tensor:
 # ---------------------------------------------------------------------------- measuring
 
 
-def _score(task: SegmentationTask, model: Tuned, ade: Ade20k) -> tuple[np.ndarray, list[Picture]]:
-    """int64[images, 3, classes], and pictures of a few images, evenly spaced."""
+def score(
+    task: SegmentationFields, ade: Ade20k, found: Callable[[slice, list[Item]], Iterable[tuple[Item, np.ndarray]]]
+) -> tuple[np.ndarray, list[Picture]]:
+    """int64[images, 3, classes], and pictures of a few images, evenly spaced.
+
+    Args:
+        found: of the places of some test images and these images: what is scored of each, and the predicted classes.
+    """
     drawn = (
         set(ade.test[np.linspace(0, len(ade.test) - 1, min(task.samples, len(ade.test))).astype(int)].tolist()) if task.samples else set()
     )
     counts, pictures = [], []
-    model.eval()
     for part in in_batches(len(ade.test), task.eval_batch):
         numbers = ade.test[part].tolist()
-        for number, (item, prediction) in zip(numbers, _predicted(task, model, [read(ade, number) for number in numbers]), strict=True):
+        for number, (item, prediction) in zip(numbers, found(part, [read(ade, number) for number in numbers]), strict=True):
             counts.append(class_counts(prediction, item.target, item.valid, ade.n_classes))
             if number in drawn:
                 pictures.append(labelled_picture(ade.stem(number), item.image, item.target, prediction, item.valid, ade.names))
     return np.stack(counts), pictures
 
 
-def _predicted(task: SegmentationTask, model: Tuned, items: list[Item]) -> Iterator[tuple[Item, np.ndarray]]:
+def predicted(task: SegmentationFields, model: Tuned, items: list[Item]) -> Iterator[tuple[Item, np.ndarray]]:
     """Of each test image what is scored: image and truth, predicted classes uint8[h, w] of the same size."""
     if task.score_at == "input":
         batch = prepared(task, Items(tuple(items)))
-        for index, found in enumerate(_logits(model, batch.images).argmax(dim=1).to(torch.uint8).cpu().numpy()):
-            yield Item(batch.images[index], batch.target[index], batch.valid[index]), found
+        yield from squares(batch, _logits(model, batch.images))
         return
     for item in items:
         coarse = slide(task, model, item) if task.inference == "slide" else whole(task, model, item)
@@ -169,14 +183,20 @@ def _predicted(task: SegmentationTask, model: Tuned, items: list[Item]) -> Itera
         yield item, native[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
 
 
-def whole(task: SegmentationTask, model: Tuned, item: Item) -> Tensor:
+def squares(batch: Batch, logits: Tensor) -> Iterator[tuple[Item, np.ndarray]]:
+    """Of each square what is scored and the predicted classes."""
+    for index, found in enumerate(logits.argmax(dim=1).to(torch.uint8).cpu().numpy()):
+        yield Item(batch.images[index], batch.target[index], batch.valid[index]), found
+
+
+def whole(task: SegmentationFields, model: Tuned, item: Item) -> Tensor:
     """Logits [1, classes, h, w] of the frame in one pass, its sides rounded to patches."""
     height, width = item.valid.shape
     size = frame_size(height, width, task.size_px, model.encoder.patch_px)
     return _logits(model, resize_item(item, size, task.antialias).image[None])
 
 
-def slide(task: SegmentationTask, model: Tuned, item: Item) -> Tensor:
+def slide(task: SegmentationFields, model: Tuned, item: Item) -> Tensor:
     """Logits [1, classes, h, w] of the frame: the mean over overlapping squares, the last of a row or column ending with the frame."""
     assert task.stride_px is not None
     image = resize_item(item, _size(task, item), task.antialias).image
@@ -193,7 +213,7 @@ def slide(task: SegmentationTask, model: Tuned, item: Item) -> Tensor:
     return total / times
 
 
-def _starts(side: int, task: SegmentationTask) -> list[int]:
+def _starts(side: int, task: SegmentationFields) -> list[int]:
     assert task.stride_px is not None
     last = side - task.size_px
     return [*range(0, last, task.stride_px), last]
@@ -205,7 +225,8 @@ def _logits(model: Tuned, images: np.ndarray) -> Tensor:
         return model(normalise(torch.from_numpy(images).to(model.device))).float()
 
 
-def _protocol(task: SegmentationTask, train_size: int, test_size: int) -> str:
+def protocol(task: SegmentationFields, train_size: int, test_size: int) -> str:
+    """One line: how it was measured."""
     windows = f"squares every {task.stride_px} px" if task.inference == "slide" else "one pass"
     return (
         f"preset {task.preset}, {FREEZE[task.freeze]}, {train_size} train / {test_size} test, {task.frame} frame at {task.size_px} px, "

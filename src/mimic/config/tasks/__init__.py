@@ -11,7 +11,13 @@ from mimic.config.tasks.correspondence import CorrespondenceTask, CrossAttention
 from mimic.config.tasks.depth import DepthFields, DepthTask, FewShotDepthTask, FrozenDepth, LinearDepthTask
 from mimic.config.tasks.imagenet import ImageNetTask, KnnTask, LinearProbeTask
 from mimic.config.tasks.pose import PoseTask
-from mimic.config.tasks.segmentation import SegmentationTask
+from mimic.config.tasks.segmentation import (
+    ConvNextFields,
+    FewShotSegmentationTask,
+    LinearSegmentationTask,
+    SegmentationFields,
+    SegmentationTask,
+)
 
 Task = Annotated[
     DepthTask
@@ -21,6 +27,8 @@ Task = Annotated[
     | CrossAttentionTask
     | PoseTask
     | SegmentationTask
+    | LinearSegmentationTask
+    | FewShotSegmentationTask
     | LinearProbeTask
     | KnnTask,
     Field(discriminator="task"),

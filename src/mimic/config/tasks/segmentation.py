@@ -12,13 +12,10 @@ from mimic.config.tasks.base import TrainedTask
 Factor = Annotated[float, Field(gt=0)]
 
 
-class SegmentationTask(TrainedTask):
-    """ADE20K-layout semantic segmentation, ConvNeXt head on the last block (spec downstream 3.2)."""
+class SegmentationFields(TrainedTask):
+    """What all segmentation tasks on the ADE20K layout share."""
 
-    task: Literal["segmentation"]
     images: tuple[Positive, Positive] | None  # how many training and validation images the set must have; null = what is there
-    cell_px: Positive  # side of the cells that the head splits patches into
-    head_blocks: Positive
     frame: Literal[
         "padded", "whole"
     ]  # padded: the larger side becomes size_px, the rest of the square is grey; whole: the smaller side becomes size_px
@@ -31,7 +28,7 @@ class SegmentationTask(TrainedTask):
     eval_batch: Positive
 
     @model_validator(mode="after")
-    def _scored(self) -> SegmentationTask:
+    def _scored(self) -> SegmentationFields:
         if (self.frame == "padded") != (self.score_at == "input"):
             raise ValueError("frame padded is scored at input resolution, frame whole at native")
         if self.inference == "slide" and (self.frame != "whole" or self.stride_px is None):
@@ -39,3 +36,37 @@ class SegmentationTask(TrainedTask):
         if self.scale[0] > self.scale[1]:
             raise ValueError("scale: the first factor is the smaller one")
         return self
+
+
+class ConvNextFields(SegmentationFields):
+    """ConvNeXt head on the last block."""
+
+    cell_px: Positive  # side of the cells that the head splits patches into
+    head_blocks: Positive
+
+
+class SegmentationTask(ConvNextFields):
+    """ConvNeXt head, any freezing (spec downstream 3.2)."""
+
+    task: Literal["segmentation"]
+
+
+class LinearSegmentationTask(SegmentationFields):
+    """A linear layer on the last block, from features of the training images that are computed once (spec downstream 8, rank 6)."""
+
+    task: Literal["linear-segmentation"]
+    preset: Literal["standard"]  # neither paper has it
+    freeze: Literal["encoder"]
+    augment: Literal["none", "flip"]
+
+
+class FewShotSegmentationTask(ConvNextFields):
+    """The ConvNeXt head trained on few images, several times, from features that are computed once (spec downstream 3.6)."""
+
+    task: Literal["few-shot-segmentation"]
+    preset: Literal["peer"]
+    freeze: Literal["encoder"]
+    augment: Literal["none", "flip"]
+    frame: Literal["padded"]  # test images of one size too
+    shots: tuple[Positive, ...]  # training images; the value is that of the largest number
+    seeds: Annotated[int, Field(ge=2)]  # draws of each, seed, seed + 1, ...; a draw's subsets are nested

@@ -23,6 +23,8 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("linear-probe", "peer"): imagenet.PROBE_PEER,
     ("linear-probe", "standard"): imagenet.PROBE_STANDARD,
     ("knn", "standard"): imagenet.KNN_STANDARD,
+    ("linear-segmentation", "standard"): segmentation.LINEAR_STANDARD,
+    ("few-shot-segmentation", "peer"): segmentation.FEW_SHOT_PEER,
     ("segmentation", "peer"): segmentation.PEER,
     ("segmentation", "standard"): segmentation.STANDARD,
 }
