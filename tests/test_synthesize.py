@@ -24,6 +24,8 @@ SMALL = {
     "nyu": {"scenes": 3, "first_seed": 300, "flat": FLAT, "train": 4, "test": 3, "width_px": 64, "height_px": 48},
     "tasks": {
         "ade20k": {"first_seed": 500, "flat": FLAT, "train": 2, "test": 1, "width_px": 64, "height_px": 48},
+        "flow": {"first_seed": 540, "flat": FLAT, "train": 2, "test": 1, "width_px": 64, "height_px": 48},
+        "stereo": {"first_seed": 560, "flat": FLAT, "train": 2, "test": 1, "width_px": 64, "height_px": 48},
         "coco": {"first_seed": 520, "train": 2, "test": 2, "people": 2, "width_px": 64, "height_px": 48},
         "imagenet": {"first_seed": 540, "train_per_class": 2, "test_per_class": 1, "size_px": 32},
     },

@@ -14,12 +14,14 @@ from mimic.config import (
     DepthTask,
     FewShotDepthTask,
     FewShotSegmentationTask,
+    FlowTask,
     KnnTask,
     LinearDepthTask,
     LinearProbeTask,
     LinearSegmentationTask,
     PoseTask,
     SegmentationTask,
+    StereoTask,
     TrainedTask,
 )
 from mimic.models.encoder import VisionTransformer
@@ -187,3 +189,21 @@ def nyu_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "nyu"
     write_nyu(folder)
     return folder
+
+
+def _motion(depth_task: DepthTask, kind: str, layout: str) -> dict[str, object]:
+    shared = {name: getattr(depth_task, name) for name in TrainedTask.model_fields}
+    train, test = ({"layout": one, "folder": one, "only": None, "without": [], "repeat": 1} for one in (layout, "kitti"))
+    own = {"task": kind, "data": Path(kind), "tracked_by": Path(kind), "width_px": 48, "overlap": 0.5, "betas": (0.9, 0.95)}
+    return {**shared, **own, "train": [train], "test": [test]}
+
+
+@pytest.fixture
+def flow_task(depth_task: DepthTask) -> FlowTask:
+    """Crops of 48 x 32."""
+    return FlowTask.model_validate(_motion(depth_task, "flow", "sintel"))
+
+
+@pytest.fixture
+def stereo_task(depth_task: DepthTask) -> StereoTask:
+    return StereoTask.model_validate(_motion(depth_task, "stereo", "middlebury"))

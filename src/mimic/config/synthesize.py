@@ -98,12 +98,18 @@ class ShapesSet(Section):
     size_px: Annotated[int, Field(ge=16)]
 
 
+class MotionSet(LabelledViews):
+    """Pairs of views with exact motion, in the layouts of flow or stereo sets."""
+
+
 class TaskSets(Section):
     """Small labelled sets in official layouts, data/raw/tasks/<set>; one section a set (worlds/miniatures); null: not made."""
 
     ade20k: Ade20kSet | None
     coco: PeopleSet | None
     imagenet: ShapesSet | None
+    flow: MotionSet | None
+    stereo: MotionSet | None
 
 
 class Synthesize(Section):

@@ -14,12 +14,14 @@ from mimic.config import (
     DepthTask,
     FewShotDepthTask,
     FewShotSegmentationTask,
+    FlowTask,
     KnnTask,
     LinearDepthTask,
     LinearProbeTask,
     LinearSegmentationTask,
     PoseTask,
     SegmentationTask,
+    StereoTask,
     Task,
 )
 from mimic.tasks.base import Folders, Result, Subject
@@ -70,9 +72,13 @@ def check(task: Task, root: Path) -> dict[str, Any]:
             from mimic.tasks import knn
 
             return knn.check(task, root)
+        case FlowTask() | StereoTask():
+            from mimic.tasks import motion
+
+            return motion.check(task, root)
 
 
-def measure(task: Task, subject: Subject, folders: Folders) -> Result:
+def measure(task: Task, subject: Subject, folders: Folders) -> Result:  # noqa: C901 - one case a task family, nothing nested
     """Run one task on one encoder."""
     match task:
         case DepthTask():
@@ -119,3 +125,7 @@ def measure(task: Task, subject: Subject, folders: Folders) -> Result:
             from mimic.tasks import knn
 
             return knn.run(task, subject, folders)
+        case FlowTask() | StereoTask():
+            from mimic.tasks import motion
+
+            return motion.run(task, subject, folders)

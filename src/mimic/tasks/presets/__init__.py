@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from mimic.config import Task
-from mimic.tasks.presets import depth, imagenet, pose, segmentation
+from mimic.tasks.presets import depth, imagenet, motion, pose, segmentation
 
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("depth", "peer"): depth.PEER,
@@ -18,6 +18,10 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("linear-depth", "standard"): depth.LINEAR_STANDARD,
     ("few-shot-depth", "peer"): depth.FEW_SHOT_PEER,
     ("few-shot-depth", "standard"): depth.FEW_SHOT_STANDARD,
+    ("flow", "peer"): motion.FLOW_PEER,
+    ("flow", "standard"): motion.FLOW_STANDARD,
+    ("stereo", "peer"): motion.STEREO_PEER,
+    ("stereo", "standard"): motion.STEREO_STANDARD,
     ("pose", "peer"): pose.PEER,
     ("pose", "standard"): pose.STANDARD,
     ("linear-probe", "peer"): imagenet.PROBE_PEER,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mimic.config import Ade20kSet, PeopleSet, Section, ShapesSet
+from mimic.config import Ade20kSet, MotionSet, PeopleSet, Section, ShapesSet
 
 
 def write(section: Section, folder: Path) -> None:
@@ -22,5 +22,9 @@ def write(section: Section, folder: Path) -> None:
             from mimic.worlds.miniatures import imagenet
 
             imagenet.write(section, folder)
+        case MotionSet():
+            from mimic.worlds.miniatures import motion
+
+            (motion.write_stereo if folder.name == "stereo" else motion.write_flow)(section, folder)
         case _:
             raise AssertionError(f"no generator for {type(section).__name__} ({folder.name})")

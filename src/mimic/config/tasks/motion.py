@@ -1,0 +1,48 @@
+"""Two views through a whole cross-view model: optical flow, stereo, relative pose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from mimic.config.base import Fraction, Positive, Section
+from mimic.config.tasks.base import TrainedTask
+
+FlowLayout = Literal["sintel", "flying_chairs", "flying_things", "kitti", "middlebury"]
+StereoLayout = Literal["middlebury", "middlebury_2003", "kitti", "sceneflow", "crestereo"]
+
+
+class MotionPart(Section):
+    """A set, or some scenes of it."""
+
+    folder: Path  # below `data`
+    only: tuple[str, ...] | None  # scenes; null = all
+    without: tuple[str, ...]
+    repeat: Positive  # how often an epoch sees each pair
+
+
+class FlowPart(MotionPart):
+    layout: FlowLayout
+
+
+class StereoPart(MotionPart):
+    layout: StereoLayout
+
+
+class MotionTask(TrainedTask):
+    """Dense motion from view a to view b, DPT head on encoder and decoder (spec downstream 3.8). size_px is the crop's height."""
+
+    width_px: Positive  # of the crop
+    overlap: Fraction  # of neighbouring tiles at test time
+
+
+class FlowTask(MotionTask):
+    task: Literal["flow"]
+    train: tuple[FlowPart, ...]
+    test: tuple[FlowPart, ...]
+
+
+class StereoTask(MotionTask):
+    task: Literal["stereo"]
+    train: tuple[StereoPart, ...]
+    test: tuple[StereoPart, ...]

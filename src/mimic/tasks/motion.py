@@ -1,0 +1,320 @@
+"""Optical flow and stereo: a whole cross-view model, fine-tuned with a DPT head on four of its blocks (CroCo v2; spec downstream 3.8).
+
+Trained on crops, measured on overlapping tiles of the crop's size, fused by the model's own confidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mimic.config import FlowTask, MotionPart, StereoTask, TrainedTask
+from mimic.errors import BadInput
+from mimic.geometry.motion import error_sums, errors, pooled_error
+from mimic.infra.storage import Workspace
+from mimic.models import CrossViewCompletion
+from mimic.models.binocular import DenseMotion, hooks, laplace_flow, laplace_stereo
+from mimic.models.encoder import normalise
+from mimic.models.heads import initialise
+from mimic.tasks.base import Folders, Picture, Result, Subject
+from mimic.tasks.files import extent
+from mimic.tasks.frames import FLIP_SHARE
+from mimic.tasks.loop import train
+from mimic.tasks.motion_files import Motion, MotionPair, list_pairs, read
+from mimic.tasks.tuning import in_batches, seeded, step_indices
+from mimic.training.optim import adamw
+
+Task = FlowTask | StereoTask
+CHANNELS = {"flow": 2, "stereo": 1}
+OUTLIER = {"flow": "Fl_all", "stereo": "D1"}
+FUSION = {"flow": (10.0, 5.0), "stereo": (15.0, 3.0)}  # tile weight exp(-k 2 (sigmoid(c / s) - 0.5))
+LARGEST_PX = 1e4  # motion beyond is not trained on
+UPSIDE_DOWN = {"flow": 0.1, "stereo": 0.5}
+SCALE_SHARE, SCALE = 0.8, (-0.2, 0.5)  # powers of two
+TILES = 8  # shown to the model at once
+PICTURE_PX = 160  # height of the pictures
+
+
+def check(task: Task, root: Path) -> dict[str, Any]:
+    """Every pair read: sizes, units, masks."""
+    data = Workspace(root).resolve(task.data)
+    splits = {"train": _listed(task, task.train, data), "test": _listed(task, task.test, data)}
+    files: set[Path] = set()
+    for pairs in splits.values():
+        for pair in set(pairs):
+            read(pair)
+            files |= {pair.a, pair.b, pair.truth} | ({pair.mask} if pair.mask else set())
+    return {"splits": {name: len(set(pairs)) for name, pairs in splits.items()}, **extent(files, data)}
+
+
+def run(task: Task, subject: Subject, folders: Folders) -> Result:
+    """Train on crops of the train pairs, measure the last step on whole test pairs."""
+    data = Workspace(folders.root).resolve(task.data)
+    training, test = _listed(task, task.train, data), _listed(task, task.test, data)
+    model = build(task, subject)
+    last_loss = fitted(task, model, training, folders.progress)
+    drawn = set(np.linspace(0, len(test) - 1, min(task.samples, len(test))).astype(int).tolist())
+    sums, pictures = [], []
+    model.eval()
+    for index, pair in enumerate(test):
+        item = read(pair)
+        found = predict(task, model, item.a, item.b)
+        sums.append(error_sums(found, item.motion, item.valid))
+        if index in drawn:
+            pictures.append(_picture(pair, item, found))
+    if not sum(part[0] for part in sums):
+        raise BadInput(f"{data}: no test pair has a pixel of known motion")
+    metrics = errors(np.stack(sums), OUTLIER[task.task])
+    error = metrics["EPE_px"]
+    assert error is not None
+    return Result(
+        name="EPE_px",
+        value=error,
+        higher_is_better=False,
+        metrics={
+            **metrics,
+            "standard_error": pooled_error(np.stack(sums)),
+            "train_size": len(set(training)),
+            "train_loss": last_loss,
+            "valid_pixels": int(sum(part[0] for part in sums)),
+        },
+        protocol=_protocol(task, len(set(training)), len(test)),
+        selection="last step",
+        test_size=len(test),
+        pictures=pictures,
+    )
+
+
+def _listed(task: Task, parts: tuple[MotionPart, ...], data: Path) -> list[MotionPair]:
+    pairs: list[MotionPair] = []
+    for part in parts:
+        found = list_pairs(task.task, part.layout, data / part.folder)  # type: ignore[attr-defined]
+        chosen = [pair for pair in found if (part.only is None or pair.scene in part.only) and pair.scene not in part.without]
+        if not chosen:
+            raise BadInput(f"{data / part.folder}: no scene is left by only and without; there are {sorted({p.scene for p in found})[:8]}")
+        pairs += chosen * part.repeat
+    if not pairs:
+        raise BadInput(f"{task.task}: train and test each need a set")
+    return pairs
+
+
+def cross_view(subject: Subject, task: str) -> CrossViewCompletion:
+    """The pretrained model with its decoder.
+
+    Raises:
+        BadInput: it has no cross-attention, or only an encoder was published.
+    """
+    model = subject.model()
+    if not isinstance(model, CrossViewCompletion):
+        raise BadInput(f"{task}: this model never saw a second view (objective mae); the task needs a croco run")
+    return model
+
+
+def build(task: Task, subject: Subject) -> DenseMotion:
+    """The model with its head, initialised from the task's seed."""
+    pretrained = cross_view(subject, task.task)
+    encoder = pretrained.encoder
+    if task.size_px % encoder.patch_px or task.width_px % encoder.patch_px:
+        raise BadInput(f"{task.task}: crops of {task.width_px} x {task.size_px} do not divide into patches of {encoder.patch_px} px")
+    try:
+        blocks = hooks(task.blocks, encoder.depth, len(pretrained.decoder.blocks))
+    except ValueError as error:
+        raise BadInput(f"{task.task}: {error}") from None
+
+    def make() -> nn.Module:
+        made = DenseMotion(pretrained, task.head_width, CHANNELS[task.task], blocks)
+        initialise(made.head)
+        return made
+
+    model = seeded(task.seed, make)
+    assert isinstance(model, DenseMotion)
+    freeze(model, task.freeze)
+    return model
+
+
+# ---------------------------------------------------------------------------- training
+
+
+def freeze(model: nn.Module, what: str) -> None:
+    """Of encoder and decoder: "blocks" their blocks, "encoder" everything; the head always trains. Fixed positions never do."""
+    for name, parameter in model.named_parameters():
+        if not name.startswith("head.") and (what == "encoder" or (what == "blocks" and ".blocks." in name)):
+            parameter.requires_grad_(False)
+
+
+def groups(model: nn.Module, encoder_depth: int, decoder_depth: int, task: TrainedTask) -> list[dict[str, Any]]:
+    """Trainable parameters by layer: patches 0, encoder blocks, decoder blocks, head; vectors and tokens do not decay."""
+    last = encoder_depth + decoder_depth + 1
+
+    def layer(name: str) -> int:
+        parts = name.split(".")
+        if parts[1] == "blocks":
+            return 1 + int(parts[2]) + (encoder_depth if parts[0] == "decoder" else 0)
+        if parts[0] == "head":
+            return last
+        return 0 if parts[0] == "encoder" and parts[1] != "norm" else encoder_depth + (decoder_depth if parts[1] == "norm" else 0)
+
+    return [
+        {
+            "params": [parameter],
+            "weight_decay": task.weight_decay if parameter.ndim > 1 and not name.endswith(("token", "pos_embed")) else 0.0,
+            "lr_scale": task.layer_decay ** (last - layer(name)),
+        }
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    ]
+
+
+def fitted(task: Task, model: DenseMotion, pairs: list[MotionPair], folder: Path) -> float:
+    """Train in place; the mean loss of the last tenth of the steps."""
+
+    def draw(step: int) -> Motion:
+        index = step_indices(step, task.batch, len(pairs), task.seed)
+        items = [cropped(task, read(pairs[one]), np.random.default_rng([task.seed, step, place])) for place, one in enumerate(index)]
+        return Motion(*(np.stack([getattr(item, name) for item in items]) for name in ("a", "b", "motion", "valid")))
+
+    def loss(batch: Motion) -> Tensor:
+        a, b = (normalise(torch.from_numpy(view).to(model.device)) for view in (batch.a, batch.b))
+        truth = torch.from_numpy(batch.motion).movedim(-1, 1).to(model.device)
+        valid = torch.from_numpy(batch.valid).to(model.device) & (truth.norm(dim=1) < LARGEST_PX)
+        return (laplace_flow if task.task == "flow" else laplace_stereo)(model(a, b).float(), truth, valid)
+
+    def optimizer() -> torch.optim.Optimizer:
+        return adamw(groups(model, model.encoder.depth, len(model.decoder.blocks), task), betas=task.betas)
+
+    return train(model, task, draw, loss, optimizer, folder)
+
+
+def cropped(task: Task, item: Motion, rng: np.random.Generator) -> Motion:
+    """A random crop of the input's size, augmented as the task says; a smaller image is enlarged first."""
+    if task.augment == "peer":
+        item = _recoloured(item, task.task, rng)
+    scale = 2 ** rng.uniform(*SCALE) if task.augment == "peer" and rng.random() < SCALE_SHARE else 1.0
+    height, width = item.valid.shape
+    across = max(scale, task.width_px / width)
+    down = max(scale if task.task == "flow" else 1.0, task.size_px / height)  # stereo is scaled in x only
+    if (across, down) != (1.0, 1.0):
+        item = resized(item, (max(task.size_px, round(height * down)), max(task.width_px, round(width * across))))
+    if task.augment != "none":
+        item = _turned(item, task.task, rng)
+    top = int(rng.integers(0, item.valid.shape[0] - task.size_px + 1))
+    left = int(rng.integers(0, item.valid.shape[1] - task.width_px + 1))
+    window = (slice(top, top + task.size_px), slice(left, left + task.width_px))
+    return Motion(item.a[window], item.b[window], item.motion[window].astype(np.float32), item.valid[window])
+
+
+def resized(item: Motion, size: tuple[int, int]) -> Motion:
+    """To (height, width); motion in the new pixels, nearest, so that unknown pixels stay apart."""
+    height, width = item.valid.shape
+    a, b = (cv2.resize(view, size[::-1], interpolation=cv2.INTER_LINEAR) for view in (item.a, item.b))
+    scale = np.array([size[1] / width, size[0] / height], np.float32)[: item.motion.shape[2]]
+    motion = cv2.resize(item.motion, size[::-1], interpolation=cv2.INTER_NEAREST).reshape(*size, -1) * scale
+    return Motion(a, b, motion, cv2.resize(item.valid.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST).astype(bool))
+
+
+def _turned(item: Motion, task: str, rng: np.random.Generator) -> Motion:
+    """Mirrored left to right (flow only: in stereo the sign would change) and top to bottom."""
+    parts = [item.a, item.b, item.motion, item.valid]
+    if task == "flow" and rng.random() < FLIP_SHARE:
+        parts = [part[:, ::-1] for part in parts]
+        parts[2] = parts[2] * np.array([-1, 1], np.float32)
+    if rng.random() < UPSIDE_DOWN[task]:
+        parts = [part[::-1] for part in parts]
+        parts[2] = parts[2] * np.array([1, -1], np.float32)[: parts[2].shape[2]]
+    return Motion(*parts)
+
+
+def _recoloured(item: Motion, task: str, rng: np.random.Generator) -> Motion:
+    """Brightness and contrast by up to 0.4; of both views alike, except of one flow pair in five and of stereo's right view."""
+
+    def jitter() -> tuple[float, float]:
+        return float(rng.uniform(0.6, 1.4)), float(rng.uniform(0.6, 1.4))
+
+    def applied(view: np.ndarray, numbers: tuple[float, float]) -> np.ndarray:
+        brightness, contrast = numbers
+        values = view.astype(np.float32) * brightness
+        return np.clip((values - values.mean()) * contrast + values.mean(), 0, 255).astype(np.uint8)
+
+    first = jitter()
+    second = jitter() if task == "stereo" or rng.random() < 0.2 else first
+    return replace(item, a=applied(item.a, first), b=applied(item.b, second))
+
+
+# ---------------------------------------------------------------------------- measuring
+
+
+def predict(task: Task, model: DenseMotion, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Motion float32[h, w, c] of whole images, from overlapping tiles."""
+    height, width = a.shape[:2]
+    scale = max(1.0, task.size_px / height, task.width_px / width)
+    size = (max(task.size_px, round(height * scale)), max(task.width_px, round(width * scale))) if scale > 1 else (height, width)
+    views = [cv2.resize(view, size[::-1], interpolation=cv2.INTER_LINEAR) if size != (height, width) else view for view in (a, b)]
+    places = list(_places(size, (task.size_px, task.width_px), task.overlap))
+    total, weights = np.zeros((*size, CHANNELS[task.task])), np.zeros((*size, 1))
+    sharpness, softness = FUSION[task.task]
+    for part in in_batches(len(places), TILES):
+        tiles = [np.stack([view[window] for window in places[part]]) for view in views]
+        with torch.inference_mode():
+            output = model(*(normalise(torch.from_numpy(tile).to(model.device)) for tile in tiles)).float().movedim(1, -1)
+            weight = torch.exp(-sharpness * 2 * ((output[..., -1:] / softness).sigmoid() - 0.5)).cpu().numpy()
+        for window, values, share in zip(places[part], output[..., :-1].cpu().numpy(), weight, strict=True):
+            total[window] += values * share
+            weights[window] += share
+    fused = (total / weights).astype(np.float32)
+    if size == (height, width):
+        return fused
+    back = np.array([width / size[1], height / size[0]], np.float32)[: fused.shape[2]]
+    return cv2.resize(fused, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width, -1) * back
+
+
+def _places(size: tuple[int, int], tile: tuple[int, int], overlap: float) -> Iterator[tuple[slice, slice]]:
+    """Tiles that cover an image, neighbours sharing at least `overlap` of a side."""
+
+    def starts(length: int, side: int) -> list[int]:
+        steps = int(np.ceil((length - side) / max(1.0, side * (1 - overlap))))
+        return np.unique(np.round(np.linspace(0, length - side, steps + 1)).astype(int)).tolist()
+
+    for top in starts(size[0], tile[0]):
+        for left in starts(size[1], tile[1]):
+            yield slice(top, top + tile[0]), slice(left, left + tile[1])
+
+
+# ---------------------------------------------------------------------------- what the result says of itself
+
+
+def _protocol(task: Task, train_size: int, test_size: int) -> str:
+    trained = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder and decoder frozen"}[task.freeze]
+    sets = " + ".join(part.layout for part in task.test)
+    return (
+        f"preset {task.preset}, {trained}, {train_size} train / {test_size} test pairs ({sets}), crops {task.width_px} x {task.size_px}, "
+        f"{task.steps} steps of {task.batch}, tiles overlapping by {task.overlap:g}, every pixel of known motion, occluded ones too"
+    )
+
+
+def coloured(motion: np.ndarray, largest: float) -> np.ndarray:
+    """Flow as hue (direction) and saturation (length); disparity from blue (far) to red (near)."""
+    if motion.shape[2] == 1:
+        levels = np.clip(motion[..., 0] / largest * 255, 0, 255).astype(np.uint8)
+        return cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[:, :, ::-1]
+    hue = (np.arctan2(motion[..., 1], motion[..., 0]) / np.pi + 1) * 90
+    length = np.clip(np.linalg.norm(motion, axis=-1) / largest * 255, 0, 255)
+    return cv2.cvtColor(np.stack([hue, length, np.full_like(hue, 255)], axis=-1).astype(np.uint8), cv2.COLOR_HSV2RGB)
+
+
+def _picture(pair: MotionPair, item: Motion, found: np.ndarray) -> Picture:
+    """Both views, truth (black where unknown) and prediction in one colour scale."""
+    largest = float(np.percentile(np.linalg.norm(item.motion[item.valid], axis=-1), 98)) if item.valid.any() else 1.0
+    truth = np.where(item.valid[..., None], coloured(item.motion, max(largest, 1e-3)), 0).astype(np.uint8)
+    width = round(PICTURE_PX * item.valid.shape[1] / item.valid.shape[0])
+    parts = (item.a, item.b, truth, coloured(found, max(largest, 1e-3)))
+    strip = np.concatenate([cv2.resize(part, (width, PICTURE_PX), interpolation=cv2.INTER_AREA) for part in parts], axis=1)
+    off = np.linalg.norm(found - item.motion, axis=-1)[item.valid]
+    caption = f"{pair.name}: view a, view b, truth, prediction; full colour {largest:.1f} px; error {off.mean() if len(off) else 0:.1f} px"
+    return Picture(f"pair-{pair.name}", strip, caption)
