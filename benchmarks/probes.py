@@ -2,7 +2,7 @@
 
     python -m benchmarks.probes <folder in the NYUv2 layout> [--json]
 
-Timed in one process on an encoder of ViT-B/16's size with random weights: a run of one seed and a run of five, each with nothing kept and
+Timed in one process on an encoder of ViT-S/16's size with random weights: a run of one seed and a run of five, each with nothing kept and
 again with everything kept. The heads' own cost, which no kept feature can spare, is the time of the second run; what features cost is
 what the first takes longer, plus looking up what was kept.
 """
@@ -48,7 +48,7 @@ def measure(data: Path, shots: int) -> dict[str, Any]:
         "look_up_s": round(look_up_s, 2),
         "five_seeds_s": round(cold_s, 2),
         "five_seeds_again_s": round(warm_s, 2),
-        "setting": f"{shots} shots, {SEEDS} seeds, {STEPS} steps a head, ViT-B/16 at 256 px, {torch.get_num_threads()} threads",
+        "setting": f"{shots} shots, {SEEDS} seeds, {STEPS} steps a head, ViT-S/16 at 256 px, {torch.get_num_threads()} threads",
     }
 
 
@@ -60,7 +60,7 @@ def _task(data: Path, shots: int) -> FewShotDepthTask:
 
 
 def _encoder() -> VisionTransformer:
-    sizes = {"size_px": (224, 224), "patch_px": 16, "width": 768, "depth": 12, "heads": 12}
+    sizes = {"size_px": (224, 224), "patch_px": 16, "width": 384, "depth": 12, "heads": 6}
     encoder = VisionTransformer(**sizes, class_token=True, positions="sincos", norm_eps=1e-6, attention="auto")  # type: ignore[arg-type]
     initialise(encoder, torch.Generator().manual_seed(0))
     return encoder.eval()

@@ -13,6 +13,7 @@ from mimic.tasks import vectors
 from mimic.tasks.base import Folders, Result, Subject
 from mimic.tasks.features import Features
 from mimic.tasks.tuning import in_batches
+from mimic.training.fit import choose_device
 
 ASKED, SEARCHED = 256, 65536  # validation and training vectors compared at once
 check = vectors.check
@@ -24,7 +25,7 @@ def run(task: KnnTask, subject: Subject, folders: Folders) -> Result:
     if max(task.k) > len(data.train[0]):
         raise BadInput(f"knn: k {max(task.k)}, but there are {len(data.train[0])} training images; lower k")
     pool = vectors.pooling(task, subject.encoder)
-    subject.encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    subject.encoder.to(choose_device())
     bank, test = (vectors.centred(task, data, split, subject, folders) for split in ("train", "val"))
     device = next(subject.encoder.parameters()).device
     predicted = classify(bank, torch.from_numpy(data.train[1]), test, task.k, task.temperature, device)

@@ -18,7 +18,7 @@ from mimic.tasks import vectors
 from mimic.tasks.base import Folders, Result, Subject
 from mimic.tasks.features import Features
 from mimic.tasks.tuning import in_batches, seeded, step_indices
-from mimic.training.fit import HERE, WHOLE, fit
+from mimic.training.fit import HERE, WHOLE, choose_device, fit
 from mimic.training.lars import Lars
 from mimic.training.optim import cosine_lr, scaled_lr
 from mimic.training.watch import Record
@@ -32,7 +32,7 @@ def run(task: LinearProbeTask, subject: Subject, folders: Folders) -> Result:
     """Train the probe on the training images, measure it on the validation images after every epoch."""
     data = vectors.opened(task, folders.root)
     pool = vectors.pooling(task, subject.encoder)
-    subject.encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    subject.encoder.to(choose_device())
     test, truth = vectors.centred(task, data, "val", subject, folders), torch.from_numpy(data.val[1])
 
     @lru_cache(maxsize=2)
