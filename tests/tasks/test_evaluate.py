@@ -11,13 +11,15 @@ from miniatures import make_encoder, write_dataset, write_nyu
 from safetensors.torch import load_file, save_file
 
 from mimic import config, evaluate, prepare
-from mimic.config import CorrespondenceTask, DepthTask
+from mimic.config import CorrespondenceTask, DepthTask, FewShotDepthTask
 from mimic.errors import BadInput
 from mimic.tasks.presets import PRESETS, overrides
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, repository: Path, depth_task: DepthTask, correspondence_task: CorrespondenceTask) -> Path:
+def workspace(
+    tmp_path: Path, repository: Path, depth_task: DepthTask, few_shot_depth_task: FewShotDepthTask, correspondence_task: CorrespondenceTask
+) -> Path:
     """A published tiny random encoder, miniature data, and params with three tasks."""
     raw = yaml.safe_load((repository / "params.yaml").read_text())
     depth = json.loads(depth_task.model_dump_json())
@@ -25,6 +27,7 @@ def workspace(tmp_path: Path, repository: Path, depth_task: DepthTask, correspon
     raw["evaluate"] = {
         "depth": depth,
         "frozen": {**depth, "freeze": "encoder"},
+        "few-shot": json.loads(few_shot_depth_task.model_dump_json()),
         "correspondence": json.loads(correspondence_task.model_dump_json()),
     }
     raw["table"] = {**raw["table"], "tasks": ["depth"]}
@@ -57,7 +60,7 @@ def _evaluate(root: Path, task: str) -> dict:
     return json.loads((root / f"metrics/random/{task}.json").read_text())
 
 
-@pytest.mark.parametrize("task", ["depth", "frozen", "correspondence"])
+@pytest.mark.parametrize("task", ["depth", "frozen", "few-shot", "correspondence"])
 def test_end_to_end_and_again(workspace: Path, task: str) -> None:
     found = _evaluate(workspace, task)
     assert {
