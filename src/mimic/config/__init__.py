@@ -44,6 +44,7 @@ from mimic.config.synthesize import (
     Rooms,
     ShapesSet,
     Synthesize,
+    TaskonomySet,
     TaskSets,
 )
 from mimic.config.tasks import (
@@ -68,6 +69,7 @@ from mimic.config.tasks import (
     SegmentationTask,
     StereoTask,
     Task,
+    TaskonomyTask,
     TaskSection,
     TrainedTask,
 )

@@ -78,6 +78,12 @@ class Ade20kSet(LabelledViews):
     """Classes of pixels in the layout of SceneParse150."""
 
 
+class TaskonomySet(LabelledViews):
+    """Eight dense targets in Taskonomy's tree."""
+
+    validation: Positive
+
+
 class PeopleSet(Section):
     """Drawn people with their joints, in the layout of COCO's keypoints."""
 
@@ -110,6 +116,7 @@ class TaskSets(Section):
     imagenet: ShapesSet | None
     flow: MotionSet | None
     stereo: MotionSet | None
+    taskonomy: TaskonomySet | None
 
 
 class Synthesize(Section):

@@ -23,6 +23,7 @@ from mimic.config import (
     SegmentationTask,
     StereoTask,
     Task,
+    TaskonomyTask,
 )
 from mimic.tasks.base import Folders, Result, Subject
 
@@ -48,6 +49,10 @@ def check(task: Task, root: Path) -> dict[str, Any]:
             from mimic.tasks import frozen_depth
 
             return frozen_depth.check(task, root)
+        case TaskonomyTask():
+            from mimic.tasks import regression
+
+            return regression.check(task, root)
         case SegmentationTask():
             from mimic.tasks import segmentation
 
@@ -93,6 +98,10 @@ def measure(task: Task, subject: Subject, folders: Folders) -> Result:  # noqa: 
             from mimic.tasks import frozen_depth
 
             return frozen_depth.run_few(task, subject, folders)
+        case TaskonomyTask():
+            from mimic.tasks import regression
+
+            return regression.run(task, subject, folders)
         case SegmentationTask():
             from mimic.tasks import segmentation
 

@@ -75,6 +75,15 @@ def delta1_error(sums: Float64[np.ndarray, "images 8"], pooled: bool) -> float |
     return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
+def pooled_mean(sums: Float64[np.ndarray, "images 2"], pools: Sequence[Int64[np.ndarray, " _"]]) -> float:
+    """Of counts and sums per image: pixels are pooled inside a pool, pools count equally, empty ones are left out."""
+    pooled = np.stack([sums[pool].sum(axis=0) for pool in pools])
+    pooled = pooled[pooled[:, 0] > 0]
+    if not len(pooled):
+        raise ValueError("no valid pixel")
+    return float((pooled[:, 1] / pooled[:, 0]).mean())
+
+
 def by_image(length: int) -> list[Int64[np.ndarray, " _"]]:
     """Pools of one image each: the per-image average."""
     return list(np.arange(length).reshape(-1, 1))

@@ -6,6 +6,7 @@ head, learning rates that fall by `layer_decay` a layer towards the input, linea
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,11 @@ from torch import Tensor, nn
 
 from mimic.config import TrainedTask
 from mimic.errors import BadInput
+from mimic.infra.storage import write_json
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.tasks.frames import FLIP_SHARE, Batch, Examples, Mirrored
 from mimic.training.batches import batch_indices
+from mimic.training.checkpoint import read_weights, write_weights
 from mimic.training.fit import HERE, WHOLE, Saving, fit
 from mimic.training.optim import adamw
 from mimic.training.watch import Record
@@ -159,6 +162,32 @@ FEATURE_BATCH = 64  # images encoded at once when features are kept
 KEPT = ("none", "flip")  # augmentations that show a frozen encoder few enough different images to keep their features
 
 
+class Best:
+    """The weights that did best so far on validation images, kept on disk: a run that is killed and resumed forgets none.
+
+    Args:
+        every: steps between two looks; the last step is looked at as well.
+        score: of the model as it is; lower is better.
+        folder: of best.safetensors and best.json.
+    """
+
+    def __init__(self, every: int, score: Callable[[], float], folder: Path) -> None:
+        self.every, self._score, self._weights, self._said = every, score, folder / "best.safetensors", folder / "best.json"
+        said = json.loads(self._said.read_text()) if self._said.exists() else {}
+        self.step, self.value = said.get("step"), said.get("value", math.inf)
+
+    def look(self, model: nn.Module, step: int) -> None:
+        value = self._score()
+        if value < self.value:
+            write_weights(model.state_dict(), self._weights, {})
+            write_json(self._said, {"step": step, "value": value})
+            self.step, self.value = step, value
+
+    def take(self, model: nn.Module) -> None:
+        if self._weights.exists():
+            model.load_state_dict(read_weights(self._weights))
+
+
 @dataclass(frozen=True)
 class Drawn:
     """One step's examples: numbers in the train set, what the model sees of them, and which of them are mirrored."""
@@ -177,6 +206,7 @@ def tune(
     loss: Callable[[Tensor, Batch], Tensor],
     folder: Path,
     kept: Levels | None = None,
+    best: Best | None = None,
 ) -> float:
     """Train what is not frozen, in place; the mean loss of the last tenth of the steps.
 
@@ -190,6 +220,7 @@ def tune(
         loss: of the model's output for what it saw.
         folder: where a long run keeps its checkpoints; calling again resumes it.
         kept: features of examples of `train`, and of their mirror images if these can be drawn; None = made here where they can be kept.
+        best: afterwards the model is the one that did best on validation images; None = as it is after the last step.
     """
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     keeps = task.freeze == "encoder" and task.augment in KEPT
@@ -211,6 +242,12 @@ def tune(
         return loss(model.head(kept(drawn.index, drawn.mirrored)), drawn.batch)
 
     records: list[Record] = []
+
+    def record(now: Record) -> None:
+        records.append(now)
+        if best is not None:
+            best.look(model, now.step)
+
     warmup_steps = round(task.warmup * task.steps)
     fit(
         model,
@@ -224,11 +261,13 @@ def tune(
         precision=task.precision,
         workers=0,
         clip_norm=task.clip_grad,
-        log_every=max(1, task.steps // 10),
-        log=records.append,
+        log_every=max(1, task.steps // 10) if best is None else best.every,
+        log=record,
         saving=None if task.save_every is None else Saving(folder, task.save_every, keep=1, keep_every=None),
         place=HERE,
     )
+    if best is not None:
+        best.take(model)
     return records[-1].loss if records else float("nan")
 
 

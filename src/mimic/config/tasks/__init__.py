@@ -19,6 +19,7 @@ from mimic.config.tasks.segmentation import (
     SegmentationFields,
     SegmentationTask,
 )
+from mimic.config.tasks.taskonomy import TaskonomyTask
 
 Task = Annotated[
     DepthTask
@@ -32,6 +33,7 @@ Task = Annotated[
     | SegmentationTask
     | LinearSegmentationTask
     | FewShotSegmentationTask
+    | TaskonomyTask
     | LinearProbeTask
     | KnnTask,
     Field(discriminator="task"),

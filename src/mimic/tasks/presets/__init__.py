@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from mimic.config import Task
-from mimic.tasks.presets import depth, imagenet, motion, pose, segmentation
+from mimic.tasks.presets import depth, imagenet, motion, pose, segmentation, taskonomy
 
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("depth", "peer"): depth.PEER,
@@ -31,6 +31,8 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("few-shot-segmentation", "peer"): segmentation.FEW_SHOT_PEER,
     ("segmentation", "peer"): segmentation.PEER,
     ("segmentation", "standard"): segmentation.STANDARD,
+    ("taskonomy", "peer"): taskonomy.PEER,
+    ("taskonomy", "standard"): taskonomy.STANDARD,
 }
 
 

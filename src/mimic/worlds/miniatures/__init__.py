@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mimic.config import Ade20kSet, MotionSet, PeopleSet, Section, ShapesSet
+from mimic.config import Ade20kSet, MotionSet, PeopleSet, Section, ShapesSet, TaskonomySet
 
 
 def write(section: Section, folder: Path) -> None:
@@ -26,5 +26,9 @@ def write(section: Section, folder: Path) -> None:
             from mimic.worlds.miniatures import motion
 
             (motion.write_stereo if folder.name == "stereo" else motion.write_flow)(section, folder)
+        case TaskonomySet():
+            from mimic.worlds.miniatures import taskonomy
+
+            taskonomy.write(section, folder)
         case _:
             raise AssertionError(f"no generator for {type(section).__name__} ({folder.name})")

@@ -1,0 +1,123 @@
+"""Taskonomy's targets end to end on a generated tree: both presets, all eight targets, the best of validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from miniatures import as_subject, folders_in
+from pydantic import ValidationError
+
+from mimic import config
+from mimic.config import TaskonomyTask
+from mimic.errors import BadInput
+from mimic.models.encoder import VisionTransformer
+from mimic.tasks import regression
+from mimic.tasks.presets import PRESETS, overrides
+from mimic.tasks.taskonomy import TARGETS
+from mimic.worlds import miniatures as sets
+
+SMALL = {
+    "images": [6, 3, 5],
+    "size_px": 32,
+    "head_width": 16,
+    "steps": 4,
+    "batch": 3,
+    "validate_every": 2,
+    "precision": "fp32",
+    "samples": 2,
+}
+FLAT = {"width_m": 8.0, "depth_m": 6.5, "height_m": 2.6, "texture_px": 128}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "taskonomy"
+    folder.mkdir()
+    size = {"train": 6, "validation": 3, "test": 5, "width_px": 64, "height_px": 64}
+    sets.write(config.TaskonomySet.model_validate({"first_seed": 560, "flat": FLAT, **size}), folder)
+    return folder
+
+
+@pytest.fixture
+def task(repository: Path, made: Path) -> TaskonomyTask:
+    raw = yaml.safe_load((repository / "params.yaml").read_text())["evaluate"]["normals"]
+    where = {"data": made, "splits": made / "splits", "tracked_by": made}
+    return TaskonomyTask.model_validate({**raw, **where, **SMALL})
+
+
+def changed(task: TaskonomyTask, **update: object) -> TaskonomyTask:
+    return TaskonomyTask.model_validate({**task.model_dump(), **update})
+
+
+@pytest.mark.parametrize("preset", ["peer", "standard"])
+def test_end_to_end(preset: str, task: TaskonomyTask, made: Path, encoder: VisionTransformer, tmp_path: Path) -> None:
+    task = changed(task, **{**PRESETS["taskonomy", preset], **SMALL, "preset": preset, "eval_batch": 2})
+    assert regression.check(task, tmp_path)["splits"] == {"train": 6, "validation": 3, "test": 5}
+    result = regression.run(task, as_subject(encoder), folders_in(tmp_path))
+    metrics = result.metrics
+    assert result.value == metrics["averages"]["batch" if preset == "peer" else "image"]["L1"] and 0 < result.value < 1
+    assert metrics["averages"]["batch"]["L1"] != metrics["averages"]["image"]["L1"]  # the last batch has one image and counts like two
+    assert 0 < metrics["angle_deg"] < 180 and metrics["best_step"] in (2, 4) and metrics["standard_error"] > 0
+    assert result.test_size == 5 and "best of 3 validation images" in result.selection and len(result.pictures) == 2
+    assert overrides(task)["steps"] == 4 and "lr" not in overrides(task)
+
+
+@pytest.mark.parametrize("target", get_args(TaskonomyTask.model_fields["target"].annotation))
+def test_every_target(target: str, task: TaskonomyTask, encoder: VisionTransformer, tmp_path: Path) -> None:
+    result = regression.run(changed(task, target=target, steps=2, samples=1), as_subject(encoder), folders_in(tmp_path))
+    assert 0 <= result.value < 3 and ("angle_deg" in result.metrics) == (target == "normal")
+    assert result.pictures[0].image.shape[2] == 3 and set(TARGETS) == set(get_args(TaskonomyTask.model_fields["target"].annotation))
+
+
+def test_generated_normals_face_the_camera(made: Path, task: TaskonomyTask) -> None:
+    """Unit vectors towards the camera; depth in 1/512 m agrees with them on the floor."""
+    taskonomy = regression._opened(task, made)
+    frame = taskonomy.read(0)
+    vectors = frame.target[frame.valid] / 127.5 - 1
+    assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 0.02 and (vectors[:, 2] > -0.02).mean() > 0.9
+
+
+def test_loss_and_angle_by_hand() -> None:
+    output = torch.tensor([0.5, 0.1]).reshape(1, 2, 1, 1).expand(1, 2, 2, 2)
+    target, valid = np.zeros((1, 2, 2, 2), np.float32), np.array([[[True, False], [False, False]]])
+    batch = regression.Batch(np.zeros((1, 2, 2, 3), np.uint8), target, valid)
+    assert float(regression.loss(output, batch)) == pytest.approx(0.3)
+    oracle = torch.nn.functional.l1_loss(output, torch.zeros_like(output))
+    assert float(regression.loss(output, regression.Batch(batch.images, target, np.ones_like(valid)))) == pytest.approx(float(oracle))
+    assert float(regression.loss(output, regression.Batch(batch.images, target, np.zeros_like(valid)))) == 0
+    turned = regression.angle_deg(np.array([[[0.5, 0.5, 1], [1, 0.5, 0.5], [0.5, 0.5, 0.5]]]), np.array([[[0.5, 0.5, 1.0]] * 3]))
+    np.testing.assert_allclose(turned, [[0, 90, 90]], atol=1e-5)
+
+
+def test_the_best_is_tested_not_the_last(task: TaskonomyTask, encoder: VisionTransformer, tmp_path: Path) -> None:
+    """A learning rate that ruins the model later on: the look before it wins."""
+    wild = regression.run(changed(task, steps=8, lr=0.3, warmup=0.9), as_subject(encoder), folders_in(tmp_path))
+    assert wild.metrics["best_step"] < 8
+    last = regression.run(changed(task, steps=8, lr=0.3, warmup=0.9, validate_every=None), as_subject(encoder), folders_in(tmp_path / "b"))
+    assert "best_step" not in last.metrics and wild.value < last.value
+
+
+def test_what_was_best_is_not_forgotten(task: TaskonomyTask, tmp_path: Path) -> None:
+    model, scores = torch.nn.Linear(1, 1), iter([0.5, 0.7])
+    best = regression.Best(1, lambda: next(scores), tmp_path)
+    best.look(model, 1)
+    kept = model.weight.detach().clone()
+    torch.nn.init.zeros_(model.weight)
+    again = regression.Best(1, lambda: next(scores), tmp_path)  # after a kill
+    again.look(model, 2)
+    again.take(model)
+    assert (again.step, again.value) == (1, 0.5) and torch.equal(model.weight, kept)
+
+
+def test_bad_input(task: TaskonomyTask, encoder: VisionTransformer, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="a mirrored image has other normals"):
+        changed(task, augment="flip")
+    with pytest.raises(BadInput, match="6 points, 800 are asked for"):
+        regression.check(changed(task, images=[800, 3, 5]), tmp_path)
+    with pytest.raises(BadInput, match="size_px 36"):
+        regression.run(changed(task, size_px=36), as_subject(encoder), folders_in(tmp_path))
