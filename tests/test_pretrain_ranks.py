@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from toy_runs import change, files
 
 STEPS = 24
+pytestmark = pytest.mark.timeout(900)  # four processes that import torch, time and again
 COMMAND = [sys.executable, "-c", "import torch; torch.set_num_threads(1); from mimic.cli import main; main()", "pretrain", "croco"]
 STOPPED = "stopped by a signal"
 
@@ -51,7 +52,7 @@ def start(workspace: Path, ranks: int) -> subprocess.Popen[str]:
 
 def finish(workspace: Path, ranks: int) -> Path:
     process = start(workspace, ranks)
-    _, errors = process.communicate(timeout=240)
+    _, errors = process.communicate(timeout=400)
     assert process.returncode == 0, errors
     return workspace / "models/croco"
 
@@ -77,7 +78,7 @@ def interrupt(workspace: Path, ranks: int, how: signal.Signals, whom: str, rando
     time.sleep(0.1 * random.random())
     assert process.poll() is None, process.communicate()[1]
     os.kill(process.pid if whom == "driver" else random.choice(processes(process.pid)), how)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode != 0
     assert before < reached(workspace) < STEPS and not (workspace / "models/croco/card.json").exists()
     if how is not signal.SIGKILL:

@@ -85,7 +85,8 @@ def test_a_run_started_by_hand_can_be_cancelled_as_well(deployed: Server) -> Non
     by_hand = subprocess.Popen([sys.executable, "-m", "flows.pipeline", "mine", "--force"], cwd=root, env=deployed.environment)
     try:
         pids = deployed.project.children(90)
-        (run,) = [item for item in deployed.post("/flow_runs/filter") if item["state_type"] == "RUNNING"]
+        running = [item for item in deployed.post("/flow_runs/filter") if item["state_type"] == "RUNNING"]
+        (run,) = [item for item in running if item["deployment_id"] is None]
         deployed.post(f"/flow_runs/{run['id']}/set_state", state={"type": "CANCELLING"})
         wait_until(lambda: not any(map(is_running, pids)), 90, "the stage to end")
         assert by_hand.wait(60) == 1

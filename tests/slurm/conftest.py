@@ -120,7 +120,7 @@ class Driver:
 
     def __init__(self, run_dir: Path, description: dict[str, Any], cluster: config.Cluster) -> None:
         self.run_dir = run_dir
-        arguments = json.dumps([str(run_dir), description, cluster.pretrain.model_dump(), cluster.model_dump()])
+        arguments = json.dumps([str(run_dir), description, cluster.pretrain.model_dump(mode="json"), cluster.model_dump(mode="json")])
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "cluster_work.py"), arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
