@@ -71,6 +71,16 @@ def test_ours_stands_in_its_cell_only(params: config.Params, tmp_path: Path) -> 
     assert first["croco", "mimic-3m", False].ours[0].error is None  # not stated, and no bound is made up
 
 
+def test_few_shots_are_curves(params: config.Params, tmp_path: Path) -> None:
+    by_k = {str(k): {"mean": k / 100, "std": 0.01, "values": [k / 100] * 5} for k in (80, 10, 20)}
+    publish(tmp_path, "croco-3m", "depth-few-shot", metrics={"by_k": by_k})
+    publish(tmp_path, "croco-3m", "knn", metrics={"by_k": {"5": 0.3}})  # neighbours, not images
+    curves = paper.few_shot_curves(params, Workspace(tmp_path))
+    assert curves == {"depth-few-shot": {"croco-3m": [(10, 0.1), (20, 0.2), (80, 0.8)]}}
+    report.main(params, tmp_path)
+    assert "Value of depth-few-shot by number of labelled images" in (tmp_path / "report/index.html").read_text()
+
+
 def test_in_the_terminal(params: config.Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     publish(tmp_path, "croco-3m", "depth")
     publish(tmp_path, "mae-3m", "depth", objective="mae", preset="standard")

@@ -187,6 +187,7 @@ def _pages(params: config.Params, workspace: Workspace) -> dict[str, str]:
         verdict=conclude(rows, logs),
         papers=paper.tables(params, workspace),
         spreads={task: _spread(rows, task) for task in params.table.tasks},
+        few_shots={task: charts.line_chart(curves) for task, curves in paper.few_shot_curves(params, workspace).items()},
         sweeps={task: _sweep(rows, task) for task in params.table.tasks},
         mined=mined,
         band=(params.mine.overlap_min, params.mine.overlap_max),

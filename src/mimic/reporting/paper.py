@@ -73,6 +73,17 @@ def tables(params: config.Params, workspace: Workspace) -> list[Table]:
     return [_table(table, published["columns"], results) for table in published["tables"]]
 
 
+def few_shot_curves(params: config.Params, workspace: Workspace) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Figure 3b: by few-shot task and run of the table, the mean over seeds at each number of images."""
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for section, result in _results(params, workspace):
+        by_k = result.raw.get("metrics", {}).get("by_k", {}) if section.task.startswith("few-shot") else {}
+        if by_k and result.raw["run"] in params.table.runs:
+            points = sorted((float(k), float(entry["mean"])) for k, entry in by_k.items())
+            curves.setdefault(str(result.raw["task"]), {})[str(result.raw["run"])] = points
+    return curves
+
+
 def _results(params: config.Params, workspace: Workspace) -> Iterable[tuple[config.Task, Result]]:
     """Every metrics file of a task that params still has, imported encoders' too."""
     for path in sorted((workspace.root / "metrics").glob("*/*.json")):

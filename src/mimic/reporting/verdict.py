@@ -42,11 +42,8 @@ def _done(trained: Sequence[Row], logs: Mapping[str, Sequence[Mapping[str, Any]]
         yield "No encoder has been pretrained yet, so there is nothing to conclude."
         return
     most = max(trained, key=_seen)
-    minutes = [_minutes(row, logs.get(row.run, [])) for row in trained]
-    known = [value for value in minutes if value is not None]
-    spent = f", {_duration(max(known))} of training at the logged rate" if known else ""
     yield (
-        f"{_count(len(trained), 'encoder')} pretrained, each for at most {most.steps:,} steps of {most.batch:,} pairs{spent}. "
+        f"{_count(len(trained), 'encoder')} pretrained, each for at most {most.steps:,} steps of {most.batch:,} pairs. "
         f"That is {_seen(most):,} pairs, {_percent(_seen(most) / PAPER_PAIRS)} of what 200 epochs of MIMIC-3M show the paper's encoder."
     )
     ends = {row.run: _ends(logs.get(row.run, [])) for row in trained}
@@ -60,11 +57,6 @@ def _done(trained: Sequence[Row], logs: Mapping[str, Sequence[Mapping[str, Any]]
 
 def _seen(row: Row) -> int:
     return (row.steps or 0) * row.batch
-
-
-def _minutes(row: Row, log: Sequence[Mapping[str, Any]]) -> float | None:
-    rates = [float(line["pairs_per_second"]) for line in log if line.get("pairs_per_second")]
-    return _seen(row) / (sum(rates) / len(rates)) / 60 if rates else None
 
 
 def _ends(log: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
@@ -176,7 +168,3 @@ def _count(count: int, noun: str) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2g} %"
-
-
-def _duration(minutes: float) -> str:
-    return f"about {minutes:.0f} minutes" if minutes >= 1.5 else f"about {60 * minutes:.0f} seconds"
