@@ -25,6 +25,7 @@ from flows import leash
 GRACE_S = 10.0  # between asking a stage to stop and killing it: long enough to save a checkpoint
 LOOK_S = 5.0  # between two looks at whether somebody has cancelled the run
 LINES_KEPT = 15  # of a failed stage's output, for the state's message
+BUSY = "is busy, it is being blocked by"  # DVC, of a file that another process works on
 BAD_INPUT = 2  # exit status of a stage that refuses its input
 
 Child = subprocess.Popen[str]
@@ -50,8 +51,12 @@ class Children:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._alive: set[Child] = set()
-        self.stopping = False
+        self.stopped = threading.Event()
         self.cancelled = False  # by whoever set the run to Cancelling
+
+    @property
+    def stopping(self) -> bool:
+        return self.stopped.is_set()
 
     @contextmanager
     def run(self, command: list[str]) -> Iterator[Child]:
@@ -82,7 +87,7 @@ class Children:
     def stop_all(self) -> None:
         """End every child and all its descendants, and start no other."""
         with self._lock:
-            self.stopping = True
+            self.stopped.set()
             alive = list(self._alive)
         for child in alive:  # all at once: the grace period is one for all
             _let_go(child)
@@ -149,10 +154,27 @@ def repro(stage: str, force: bool) -> State[str]:
     Raises:
         StageFailed: DVC or the stage's command failed.
     """
-    log = get_run_logger()
     children = _children.get(None) or Children()
     # --wait-for-lock must precede the sub-command; without it a lock held for over 3 seconds (hashing, NFS) is an error.
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage, *(["--force"] if force else [])]
+    status, lines, ran = _follow(children, command)
+    while status and BUSY in "\n".join(lines):  # another run's: DVC waits for its own lock, but not for these
+        get_run_logger().info("waiting for the process that is at %s", stage)
+        children.stopped.wait(LOOK_S)
+        status, lines, ran = _follow(children, command)
+    output = "\n".join(lines)
+    if status:
+        refused = f"exited with {BAD_INPUT}" in output
+        raise StageFailed(f"{stage} failed\n{output}", again=not refused and not children.stopping)
+    if not ran:
+        skipped = re.search(r"Stage '.*", output)
+        return Completed(name="Cached", message=skipped[0] if skipped else output, data=stage)
+    return Completed(message="ran", data=stage)
+
+
+def _follow(children: Children, command: list[str]) -> tuple[int, deque[str], bool]:
+    """Run it, its output to the log; its exit status, the last lines, and whether DVC ran the stage."""
+    log = get_run_logger()
     tail: deque[str] = deque(maxlen=LINES_KEPT)
     ran = False
     with children.run(command) as child:
@@ -161,12 +183,4 @@ def repro(stage: str, force: bool) -> State[str]:
             log.info(line)
             tail.append(line)
             ran = ran or line.startswith("Running stage")
-        status = child.wait()
-    output = "\n".join(tail)
-    if status:
-        refused = f"exited with {BAD_INPUT}" in output
-        raise StageFailed(f"{stage} failed\n{output}", again=not refused and not children.stopping)
-    if not ran:
-        skipped = re.search(r"Stage '.*", output)
-        return Completed(name="Cached", message=skipped[0] if skipped else output, data=stage)
-    return Completed(message="ran", data=stage)
+        return child.wait(), tail, ran

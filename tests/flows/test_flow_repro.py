@@ -37,6 +37,20 @@ def test_output_arrives_while_the_stage_runs(project: Project, caplog: pytest.Lo
     assert at["finished a"] - at["starting a"] > 1
 
 
+def test_a_stage_that_another_run_is_at_is_waited_for(
+    project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_S", 0.5)
+    project.write("a", "slow")
+    (project.root / "data/a").unlink(missing_ok=True)
+    with subprocess.Popen([sys.executable, "-m", "dvc", "repro", "mine@a"], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        next(line for line in other.stdout if "Running stage" in line)
+        with caplog.at_level(logging.INFO, "stage"):
+            state = module.repro.fn("mine@a", False)
+    assert "waiting for the process that is at mine@a" in caplog.messages and state.name == "Cached"
+
+
 @pytest.mark.parametrize(("what", "status", "again"), [("refuse", 2, False), ("die", 9, True)])
 def test_a_failure_says_why_and_whether_to_try_again(project: Project, what: str, status: int, again: bool) -> None:
     project.write("b", what)

@@ -98,7 +98,7 @@ def _compute(folder: Path, start: object) -> None:
 
 
 def test_two_processes_at_once(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     start = context.Barrier(2)
     workers = [context.Process(target=_compute, args=(tmp_path / "kept", start)) for _ in range(2)]
     for worker in workers:
