@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -88,42 +88,56 @@ def interrupt(workspace: Path, ranks: int, how: signal.Signals, whom: str, rando
 
 
 @pytest.fixture(scope="module")
-def expected(workspace: Path) -> dict[int, dict[str, bytes]]:
-    """What uninterrupted runs publish, by number of ranks."""
-    published = {}
-    for ranks in (1, 2, 4):
-        published[ranks] = files(finish(workspace, ranks) if ranks > 1 else toy_runs.run(workspace, "croco"))
-        shutil.copytree(workspace / "models/croco", workspace / f"kept-{ranks}")
-        shutil.rmtree(workspace / "models/croco")
-    return published
+def expected(workspace: Path) -> Callable[[int], Path]:
+    """The folder that an uninterrupted run of so many ranks publishes, made when first asked for."""
+
+    def make(ranks: int) -> Path:
+        kept = workspace / f"kept-{ranks}"
+        if not kept.exists():
+            (finish(workspace, ranks) if ranks > 1 else toy_runs.run(workspace, "croco")).rename(kept)
+        return kept
+
+    return make
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_killed_or_stopped_at_random_moments_it_ends_with_the_same_files(
-    workspace: Path, expected: dict[int, dict[str, bytes]], ranks: int
+    workspace: Path, expected: Callable[[int], Path], ranks: int
 ) -> None:
+    published = files(expected(ranks))
     numbers = random.Random(ranks)
     blows = [(signal.SIGKILL, numbers.choice(["driver", "rank"])), (signal.SIGTERM, "driver"), (signal.SIGUSR2, "driver")]
     numbers.shuffle(blows)
     for how, whom in blows:
         interrupt(workspace, ranks, how, whom, numbers)
-    assert files(finish(workspace, ranks)) == expected[ranks]
+    assert files(finish(workspace, ranks)) == published
     shutil.rmtree(workspace / "models/croco")
     assert not list((workspace / "models").glob(".*"))
 
 
-def test_the_number_of_ranks_does_not_matter(workspace: Path, expected: dict[int, dict[str, bytes]]) -> None:
+def test_the_number_of_ranks_does_not_matter(workspace: Path, expected: Callable[[int], Path]) -> None:
     """Also not when it changes on the way: begun by two, ended by one."""
+    one, *others = (expected(ranks) for ranks in (1, 2, 4))
     interrupt(workspace, 2, signal.SIGKILL, "rank", random.Random(0))
     change(workspace, "cluster", "pretrain", tasks_per_node=1)
     moved = toy_runs.run(workspace, "croco")
-    one = load_file(workspace / "kept-1/model.safetensors")
-    losses = [line["loss"] for line in lines(workspace / "kept-1")]
-    for other in (workspace / "kept-2", workspace / "kept-4", moved):
-        weights = load_file(other / "model.safetensors")
-        assert max(float((weights[key] - one[key]).abs().max()) for key in one) < 1e-4
-        assert [line["loss"] for line in lines(other)] == pytest.approx(losses, rel=1e-4)
+    for other in (*others, moved):
+        weights, wanted = determined(other), determined(one)
+        assert max(float((weights[key] - wanted[key]).abs().max()) for key in wanted) < 1e-5
+        assert [line["loss"] for line in lines(other)] == pytest.approx([line["loss"] for line in lines(one)], rel=1e-5)
     assert json.loads((moved / "card.json").read_text())["steps"] == STEPS
+
+
+def determined(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights without the biases of attention's keys: they add the same to every score, so their gradient is rounding alone.
+
+    AdamW divides it by its own size, and the biases wander by the learning rate at every step, another way for every order of summing.
+    """
+    weights = load_file(folder / "model.safetensors")
+    for key in [key for key in weights if key.endswith("qkv.bias")]:
+        queries, _, values = weights[key].chunk(3)
+        weights[key] = torch.cat([queries, values])
+    return {key: value for key, value in weights.items() if not key.endswith("projk.bias")}
 
 
 def lines(folder: Path) -> list[dict[str, float]]:
