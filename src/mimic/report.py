@@ -124,8 +124,8 @@ def _trained(frozen: bool | None) -> str:
 
 def _cell(cell: paper.Cell) -> str:
     published = "–" if cell.published is None else f"{cell.published:g}"
-    ours = ", ".join(f"{value.value:.4g}{'*' if value.differs else ''}" for value in cell.ours)
-    return f"{published} / {ours or NOT_RUN}"
+    values = [value.value if isinstance(value.value, str) else f"{value.value:.4g}{'*' if value.differs else ''}" for value in cell.ours]
+    return f"{published} / {', '.join(values) or NOT_RUN}"
 
 
 # ---------------------------------------------------------------------------- the table

@@ -65,6 +65,7 @@ from mimic.config.tasks import (
     MotionPart,
     PairTask,
     PoseTask,
+    ReconstructionTask,
     SegmentationFields,
     SegmentationTask,
     StereoTask,

@@ -12,7 +12,7 @@ from mimic.config.machines import Cluster, Habitat, Tracking
 from mimic.config.mining import Dataset, Mine
 from mimic.config.sources import Source
 from mimic.config.synthesize import NothingToSynthesize, Synthesize
-from mimic.config.tasks import PairTask, Task
+from mimic.config.tasks import PairTask, ReconstructionTask, Task
 from mimic.config.training import Recipe, Run
 
 
@@ -48,6 +48,8 @@ class Params(Section):
         for name, task in self.evaluate.items():
             if isinstance(task, PairTask):
                 _known(f"evaluate.{name}.dataset", [task.dataset], self.datasets)
+            if isinstance(task, ReconstructionTask):
+                _known(f"evaluate.{name}.features_of", [task.features_of], {**self.runs, **dict.fromkeys(self.imported)})
         both = set(self.runs) & set(self.imported)
         if both:
             raise ValueError(f"imported: {', '.join(sorted(both))} is also the name of a run")

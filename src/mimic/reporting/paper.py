@@ -22,11 +22,14 @@ FROZEN = ("encoder", "blocks")
 
 @dataclass(frozen=True)
 class Ours:
-    """A value of ours in the paper's unit, and how its protocol differs from the published one; empty = not at all."""
+    """A value of ours in the paper's unit, and how its protocol differs from the published one; empty = not at all.
+
+    A value that a task did not measure is text that says why: "not run: weights".
+    """
 
     run: str
     task: str
-    value: float
+    value: float | str
     error: float | None
     differs: str
 
@@ -125,6 +128,9 @@ def _ours(row: dict[str, Any], column: dict[str, Any], results: Sequence[tuple[c
             continue
         value = raw.get("metrics", {}).get(column["metric"], result.value if result.name == column["metric"] else None)
         if value is None:
+            continue
+        if isinstance(value, str):
+            yield Ours(str(raw["run"]), str(raw["task"]), value, None, "")
             continue
         error = result.error if result.states_error and result.name == column["metric"] else None
         scale = column["scale"]

@@ -20,6 +20,7 @@ from mimic.config import (
     LinearProbeTask,
     LinearSegmentationTask,
     PoseTask,
+    ReconstructionTask,
     SegmentationTask,
     StereoTask,
     Task,
@@ -65,6 +66,10 @@ def check(task: Task, root: Path) -> dict[str, Any]:
             from mimic.tasks import correspondence
 
             return correspondence.check(task, root)
+        case ReconstructionTask():
+            from mimic.tasks import reconstruction
+
+            return reconstruction.check(task, root)
         case PoseTask():
             from mimic.tasks import pose
 
@@ -122,6 +127,10 @@ def measure(task: Task, subject: Subject, folders: Folders) -> Result:  # noqa: 
             from mimic.tasks import cross_attention
 
             return cross_attention.run(task, subject, folders)
+        case ReconstructionTask():
+            from mimic.tasks import reconstruction
+
+            return reconstruction.run(task, subject, folders)
         case PoseTask():
             from mimic.tasks import pose
 

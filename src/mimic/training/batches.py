@@ -27,7 +27,7 @@ def read_manifest(path: Path, split: str, columns: list[str] | None = PIXELS) ->
     """Rows of one split of a manifest, in its order.
 
     Args:
-        split: "train" or "validation".
+        split: "train", "validation" or "test".
         columns: which columns to read (`split` among them), None = all.
 
     Raises:
@@ -36,7 +36,8 @@ def read_manifest(path: Path, split: str, columns: list[str] | None = PIXELS) ->
     rows = shards.read_table(path, columns, shards.MANIFEST).to_pandas()
     rows = rows[rows["split"] == split].reset_index(drop=True)
     if rows.empty:
-        raise BadInput(f"{path}: no pair in its {split} split; mine more pairs, or change datasets.{path.stem}.validation")
+        share = "test" if split == "test" else "validation"
+        raise BadInput(f"{path}: no pair in its {split} split; mine more pairs, or change datasets.{path.stem}.{share}")
     return rows
 
 

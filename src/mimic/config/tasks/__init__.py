@@ -12,6 +12,7 @@ from mimic.config.tasks.depth import DepthFields, DepthTask, FewShotDepthTask, F
 from mimic.config.tasks.imagenet import ImageNetTask, KnnTask, LinearProbeTask
 from mimic.config.tasks.motion import FlowTask, MotionPart, StereoTask
 from mimic.config.tasks.pose import PoseTask
+from mimic.config.tasks.reconstruction import ReconstructionTask
 from mimic.config.tasks.segmentation import (
     ConvNextFields,
     FewShotSegmentationTask,
@@ -27,6 +28,7 @@ Task = Annotated[
     | FewShotDepthTask
     | CorrespondenceTask
     | CrossAttentionTask
+    | ReconstructionTask
     | FlowTask
     | StereoTask
     | PoseTask

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from mimic.config import Task
-from mimic.tasks.presets import depth, imagenet, motion, pose, segmentation, taskonomy
+from mimic.tasks.presets import depth, imagenet, motion, pose, reconstruction, segmentation, taskonomy
 
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("depth", "peer"): depth.PEER,
@@ -24,6 +24,8 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("stereo", "standard"): motion.STEREO_STANDARD,
     ("pose", "peer"): pose.PEER,
     ("pose", "standard"): pose.STANDARD,
+    ("reconstruction", "peer"): reconstruction.PEER,
+    ("reconstruction", "standard"): reconstruction.STANDARD,
     ("linear-probe", "peer"): imagenet.PROBE_PEER,
     ("linear-probe", "standard"): imagenet.PROBE_STANDARD,
     ("knn", "standard"): imagenet.KNN_STANDARD,
