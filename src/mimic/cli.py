@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal, Optional, cast
 
 import typer
 
@@ -153,8 +153,9 @@ def plan(
 
 @app.command("import-weights", rich_help_panel="Models")
 def import_weights(
-    file: Annotated[Path, typer.Argument(help="A .pth, .pt or .safetensors file of MAE, CroCo, MIMIC or timm")],
     out: Annotated[Path, typer.Option("--out", help="models/NAME; list NAME under `imported` and table.runs to have it measured")],
+    file: Annotated[Optional[Path], typer.Argument(help="A .pth, .pt or .safetensors file of MAE, CroCo, MIMIC or timm")] = None,
+    timm: Annotated[Optional[str], typer.Option(help="A timm model by name; without FILE timm fetches its weights")] = None,
     size_px: Annotated[Optional[tuple[int, int]], typer.Option(help="Image height and width, where the file does not tell")] = None,
     heads: Annotated[Optional[int], typer.Option(help="Attention heads, where the width is unusual")] = None,
     decoder_heads: Annotated[Optional[int], typer.Option(help="Attention heads of the decoder, where its width is unusual")] = None,
@@ -164,7 +165,10 @@ def import_weights(
     """Bring in another project's encoder, to be measured beside our own."""
     from mimic import weights
 
-    card = weights.import_weights(file, out, weights.Said(size_px, heads, decoder_heads, objective, dataset))
+    told = weights.Said(size_px, heads, decoder_heads, objective, dataset)
+    if timm is None and file is None:
+        raise BadInput("import-weights: name a FILE, or a timm model with --timm")
+    card = weights.import_timm(timm, file, out, told) if timm else weights.import_weights(cast(Path, file), out, told)
     said, size = card["imported"], card["model"]
     part = "encoder and decoder" if "decoder_depth" in size else "encoder"
     print(f"{out}: {part} of a {said['dialect']} file, {size['depth']} blocks of {size['width']}, {'x'.join(map(str, size['size_px']))} px")

@@ -81,6 +81,50 @@ def import_weights(path: Path, out: Path, said: Said) -> dict[str, Any]:
     return card
 
 
+def import_timm(name: str, path: Path | None, out: Path, said: Said) -> dict[str, Any]:
+    """Write a model of timm, given by its name, as models/<name>; its weights from a file, or fetched by timm.
+
+    Returns:
+        The card.
+
+    Raises:
+        BadInput: timm has no such vision transformer, its weights cannot be fetched, or the file does not fit whole; nothing is written.
+    """
+    from mimic.models.timm_vit import TimmEncoder  # importing timm takes seconds, and no other command here needs it
+
+    try:
+        encoder = TimmEncoder(name, said.size_px, pretrained=path is None)
+        weights = dict(encoder.state_dict()) if path is None else encoder.fitting(read_checkpoint(path)[0])
+    except ValueError as error:
+        raise BadInput(f"{path or name}: {error}") from None
+    load_into(encoder, weights, path or out)
+    sizes = {key: getattr(encoder, key) for key in ("size_px", "patch_px", "width", "depth", "heads", "class_token")}
+    source: dict[str, Any] = {
+        "file": path and path.name,
+        "sha256": path and file_digest(path),
+        "dialect": "timm",
+        "epoch": None,
+        "left_out": [],
+    }
+    card = {
+        "run": out.name,
+        "imported": source,
+        "objective": said.objective,
+        "dataset": said.dataset,
+        "steps": None,
+        "versions": {"mimic": version("mimic"), "torch": torch.__version__, "timm": version("timm")},
+        "model": sizes | {"timm": name, "size_px": list(encoder.size_px)},
+    }
+
+    def fill(folder: Path) -> None:
+        write_weights(encoder.state_dict(), folder / "encoder.safetensors", card)
+        write_json(folder / "card.json", card)
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    publish(fill, out)
+    return card
+
+
 ENCODER_KEYS = ("size_px", "patch_px", "width", "depth", "heads", "class_token", "positions", "norm_eps")
 
 

@@ -59,6 +59,11 @@ def test_published_trainable_parameters(base: VisionTransformer, head: str, free
     assert parameter_count(_tuned(base, head, freeze)) == count
 
 
+def test_published_encoder_parameters(base: VisionTransformer) -> None:
+    counted = [value.numel() for name, value in base.named_parameters() if name != "pos_embed" and not name.startswith("norm.")]
+    assert sum(counted) == 85_645_824
+
+
 def test_layer_decay_groups(base: VisionTransformer) -> None:
     model = _tuned(base, "depth", "none")
     groups = parameter_groups(model, 3e-4, 0.75)

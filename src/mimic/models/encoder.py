@@ -80,6 +80,8 @@ class VisionTransformer(nn.Module):
         attention: "auto", "sdpa" or "manual", see `layers.attend`.
     """
 
+    plain = True  # nothing in it but what is declared here, so that a task may change its parts
+
     def __init__(
         self,
         *,

@@ -115,7 +115,9 @@ def build(task: PoseTask, encoder: VisionTransformer) -> Tuned:
 
 
 def _without_class_token(encoder: VisionTransformer, size: tuple[int, int]) -> None:
-    """Positions at the crop's grid, that of the class token added to all; then no class token."""
+    """Positions at the crop's grid, that of the class token added to all; then no class token. A timm model stays as it is."""
+    if not encoder.plain:
+        return
     grid = encoder.grid_of(*size)
     if encoder.pos_embed is not None:
         first = int(encoder.class_token)

@@ -117,7 +117,8 @@ def layer_of(name: str, depth: int) -> int:
     """0: patch projection, class token, positions; i + 1: block i; depth + 1: everything else. `name` as in `Tuned.named_parameters`."""
     if name.startswith("encoder.blocks."):
         return int(name.split(".")[2]) + 1
-    return 0 if name.startswith(("encoder.patch_embed.", "encoder.cls_token", "encoder.pos_embed")) else depth + 1
+    first = ("encoder.patch_embed.", "encoder.cls_token", "encoder.reg_token", "encoder.pos_embed", "encoder.norm_pre.")
+    return 0 if name.startswith(first) else depth + 1
 
 
 def parameter_groups(model: Tuned, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
@@ -130,7 +131,7 @@ def parameter_groups(model: Tuned, weight_decay: float, layer_decay: float) -> l
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        layer, decays = layer_of(name, depth), parameter.ndim > 1 and not name.endswith(("cls_token", "pos_embed"))
+        layer, decays = layer_of(name, depth), parameter.ndim > 1 and not name.endswith(("cls_token", "reg_token", "pos_embed"))
         group = {"params": [], "weight_decay": weight_decay if decays else 0.0, "lr_scale": layer_decay ** (depth + 1 - layer)}
         groups.setdefault((layer, decays), group)["params"].append(parameter)
     return list(groups.values())

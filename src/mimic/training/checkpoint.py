@@ -38,6 +38,12 @@ def load_encoder(folder: Path) -> tuple[VisionTransformer, dict[str, Any]]:
     card = read_card(folder)
     size = card["model"]
     height, width = size["size_px"]
+    path = folder / "encoder.safetensors"
+    if "timm" in size:
+        # Only here, for such a model: importing timm takes seconds.
+        from mimic.models.timm_vit import TimmEncoder
+
+        return _loaded(TimmEncoder(size["timm"], (height, width), pretrained=False), path), card
     encoder = VisionTransformer(
         size_px=(height, width),
         patch_px=size["patch_px"],
@@ -49,9 +55,12 @@ def load_encoder(folder: Path) -> tuple[VisionTransformer, dict[str, Any]]:
         norm_eps=size["norm_eps"],
         attention="auto",
     )
-    path = folder / "encoder.safetensors"
+    return _loaded(encoder, path), card
+
+
+def _loaded(encoder: VisionTransformer, path: Path) -> VisionTransformer:
     load_into(encoder, read_weights(path), path)
-    return encoder.eval(), card
+    return encoder.eval()
 
 
 def load_model(folder: Path) -> Pretraining:
