@@ -26,6 +26,7 @@ SMALL = {
         "ade20k": {"first_seed": 500, "flat": FLAT, "train": 2, "test": 1, "width_px": 64, "height_px": 48},
         "flow": {"first_seed": 540, "flat": FLAT, "train": 2, "test": 1, "width_px": 64, "height_px": 48},
         "stereo": {"first_seed": 560, "flat": FLAT, "train": 2, "test": 1, "width_px": 64, "height_px": 48},
+        "seven_scenes": {"first_seed": 580, "flat": FLAT, "scenes": 1, "train": 2, "test": 1, "width_px": 64, "height_px": 48},
         "coco": {"first_seed": 520, "train": 2, "test": 2, "people": 2, "width_px": 64, "height_px": 48},
         "imagenet": {"first_seed": 540, "train_per_class": 2, "test_per_class": 1, "size_px": 32},
         "taskonomy": {"first_seed": 560, "flat": FLAT, "train": 2, "validation": 1, "test": 1, "width_px": 32, "height_px": 32},

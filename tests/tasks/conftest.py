@@ -20,6 +20,7 @@ from mimic.config import (
     LinearProbeTask,
     LinearSegmentationTask,
     PoseTask,
+    RelativePoseTask,
     SegmentationTask,
     StereoTask,
     TrainedTask,
@@ -207,3 +208,12 @@ def flow_task(depth_task: DepthTask) -> FlowTask:
 @pytest.fixture
 def stereo_task(depth_task: DepthTask) -> StereoTask:
     return StereoTask.model_validate(_motion(depth_task, "stereo", "middlebury"))
+
+
+@pytest.fixture
+def relative_pose_task(depth_task: DepthTask) -> RelativePoseTask:
+    """Frames of 48 x 32."""
+    shared = {name: getattr(depth_task, name) for name in TrainedTask.model_fields}
+    own = {"task": "relative-pose", "data": Path("seven_scenes"), "tracked_by": Path("seven_scenes"), "width_px": 48, "augment": "none"}
+    lists = {"scenes": ("flat-0",), "every": 1, "retrieval": None, "neighbours": 3, "gap": 2, "estimate": "consensus", "eval_batch": 8}
+    return RelativePoseTask.model_validate({**shared, **own, **lists})

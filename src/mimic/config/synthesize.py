@@ -108,6 +108,13 @@ class MotionSet(LabelledViews):
     """Pairs of views with exact motion, in the layouts of flow or stereo sets."""
 
 
+class SevenScenesSet(LabelledViews):
+    """Walks through flats with poses, in the layout of 7-Scenes; train and test are frames of each flat."""
+
+    train: Annotated[int, Field(ge=2)]  # in two sequences
+    scenes: Positive
+
+
 class TaskSets(Section):
     """Small labelled sets in official layouts, data/raw/tasks/<set>; one section a set (worlds/miniatures); null: not made."""
 
@@ -116,6 +123,7 @@ class TaskSets(Section):
     imagenet: ShapesSet | None
     flow: MotionSet | None
     stereo: MotionSet | None
+    seven_scenes: SevenScenesSet | None
     taskonomy: TaskonomySet | None
 
 

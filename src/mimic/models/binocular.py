@@ -7,6 +7,7 @@ its norm, the others raw.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,7 @@ from mimic.models.croco import CrossViewCompletion
 from mimic.models.heads import DptHead
 
 LEVELS = 4
+SUM_MIN = 1e-3  # of two singular values; below, the nearest rotation is all but undefined
 
 
 def hooks(blocks: tuple[int, ...] | None, encoder_depth: int, decoder_depth: int) -> tuple[int, ...]:
@@ -86,11 +88,15 @@ class DenseMotion(TwoViews):
 
 
 class RelativePose(TwoViews):
-    """With a pooled head: the pose of camera a in the axes of camera b, rotation and translation in metres."""
+    """With a pooled head: the pose of camera a in the axes of camera b, rotation and translation in metres; untrained, no motion."""
 
     def __init__(self, model: CrossViewCompletion, head_width: int) -> None:
         super().__init__(model)
-        self.head = nn.Sequential(nn.Linear(self.decoder.width, head_width), nn.ReLU(), nn.Linear(head_width, 12))
+        last = nn.Linear(head_width, 12)
+        self.head = nn.Sequential(nn.Linear(self.decoder.width, head_width), nn.ReLU(), last)
+        with torch.no_grad():
+            last.weight.zero_()
+            last.bias.copy_(torch.cat([torch.eye(3).flatten(), torch.zeros(3)]))
 
     def forward(self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 3"]]:
         tokens = self.levels(a, b, [self.encoder.depth + len(self.decoder.blocks) - 1])[0]
@@ -100,9 +106,29 @@ class RelativePose(TwoViews):
 
 def nearest_rotation(matrix: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 3"]:
     """The rotation closest to each matrix (special orthogonal Procrustes): singular values become 1, 1 and the determinant's sign."""
-    u, _, vt = torch.linalg.svd(matrix)
-    sign = torch.det(u @ vt)
-    return torch.cat([u[:, :, :2], u[:, :, 2:] * sign[:, None, None]], dim=2) @ vt
+    return _NearestRotation.apply(matrix)
+
+
+class _NearestRotation(torch.autograd.Function):
+    """With its derivative in closed form: that of the singular vectors themselves is infinite where singular values are equal, as for a
+    matrix that is a rotation already. With m = r h, h symmetric of eigenvalues s: r' dr in h's axes is the skew part of 2 r' dm over
+    s_i + s_j."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:
+        u, values, vt = torch.linalg.svd(matrix)
+        sign = torch.ones_like(values)
+        sign[:, 2] = torch.det(u @ vt)
+        u = u * sign[:, None, :]
+        ctx.save_for_backward(u, values * sign, vt)
+        return u @ vt
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        u, values, vt = ctx.saved_tensors
+        turn = u.mT @ gradient @ vt.mT
+        sums = (values[:, :, None] + values[:, None, :]).clamp(min=SUM_MIN)
+        return u @ ((turn - turn.mT) / sums) @ vt
 
 
 def laplace_flow(output: Float[Tensor, "b 3 h w"], truth: Float[Tensor, "b 2 h w"], valid: Tensor) -> Float[Tensor, ""]:

@@ -21,6 +21,7 @@ from mimic.config import (
     LinearSegmentationTask,
     PoseTask,
     ReconstructionTask,
+    RelativePoseTask,
     SegmentationTask,
     StereoTask,
     Task,
@@ -29,7 +30,7 @@ from mimic.config import (
 from mimic.tasks.base import Folders, Result, Subject
 
 
-def check(task: Task, root: Path) -> dict[str, Any]:
+def check(task: Task, root: Path) -> dict[str, Any]:  # noqa: C901 - one case a task family, nothing nested
     """Look through a task's data before anything is trained on them: counts, units, masks, labels.
 
     Args:
@@ -86,6 +87,10 @@ def check(task: Task, root: Path) -> dict[str, Any]:
             from mimic.tasks import motion
 
             return motion.check(task, root)
+        case RelativePoseTask():
+            from mimic.tasks import relative_pose
+
+            return relative_pose.check(task, root)
 
 
 def measure(task: Task, subject: Subject, folders: Folders) -> Result:  # noqa: C901 - one case a task family, nothing nested
@@ -147,3 +152,7 @@ def measure(task: Task, subject: Subject, folders: Folders) -> Result:  # noqa: 
             from mimic.tasks import motion
 
             return motion.run(task, subject, folders)
+        case RelativePoseTask():
+            from mimic.tasks import relative_pose
+
+            return relative_pose.run(task, subject, folders)

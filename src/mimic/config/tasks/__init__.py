@@ -13,6 +13,7 @@ from mimic.config.tasks.imagenet import ImageNetTask, KnnTask, LinearProbeTask
 from mimic.config.tasks.motion import FlowTask, MotionPart, StereoTask
 from mimic.config.tasks.pose import PoseTask
 from mimic.config.tasks.reconstruction import ReconstructionTask
+from mimic.config.tasks.relative_pose import RelativePoseTask
 from mimic.config.tasks.segmentation import (
     ConvNextFields,
     FewShotSegmentationTask,
@@ -31,6 +32,7 @@ Task = Annotated[
     | ReconstructionTask
     | FlowTask
     | StereoTask
+    | RelativePoseTask
     | PoseTask
     | SegmentationTask
     | LinearSegmentationTask

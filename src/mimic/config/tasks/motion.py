@@ -1,4 +1,4 @@
-"""Two views through a whole cross-view model: optical flow, stereo, relative pose."""
+"""Two views through a whole cross-view model: optical flow, stereo."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from mimic.config import Task
-from mimic.tasks.presets import depth, imagenet, motion, pose, reconstruction, segmentation, taskonomy
+from mimic.tasks.presets import depth, imagenet, motion, pose, reconstruction, relative_pose, segmentation, taskonomy
 
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("depth", "peer"): depth.PEER,
@@ -26,6 +26,8 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("pose", "standard"): pose.STANDARD,
     ("reconstruction", "peer"): reconstruction.PEER,
     ("reconstruction", "standard"): reconstruction.STANDARD,
+    ("relative-pose", "peer"): relative_pose.PEER,
+    ("relative-pose", "standard"): relative_pose.STANDARD,
     ("linear-probe", "peer"): imagenet.PROBE_PEER,
     ("linear-probe", "standard"): imagenet.PROBE_STANDARD,
     ("knn", "standard"): imagenet.KNN_STANDARD,

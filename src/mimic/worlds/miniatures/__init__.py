@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mimic.config import Ade20kSet, MotionSet, PeopleSet, Section, ShapesSet, TaskonomySet
+from mimic.config import Ade20kSet, MotionSet, PeopleSet, Section, SevenScenesSet, ShapesSet, TaskonomySet
 
 
 def write(section: Section, folder: Path) -> None:
@@ -26,6 +26,10 @@ def write(section: Section, folder: Path) -> None:
             from mimic.worlds.miniatures import motion
 
             (motion.write_stereo if folder.name == "stereo" else motion.write_flow)(section, folder)
+        case SevenScenesSet():
+            from mimic.worlds.miniatures import seven_scenes
+
+            seven_scenes.write(section, folder)
         case TaskonomySet():
             from mimic.worlds.miniatures import taskonomy
 
