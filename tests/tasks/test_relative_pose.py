@@ -139,6 +139,16 @@ def test_the_gradient_of_the_nearest_rotation() -> None:
     assert torch.autograd.gradcheck(nearest_rotation, (matrix,), atol=1e-5)
     same = torch.eye(3, dtype=torch.float64)[None].requires_grad_()
     assert torch.autograd.gradcheck(nearest_rotation, (same,))
+    flat = torch.zeros(1, 3, 3, requires_grad=True)
+    nearest_rotation(flat).sum().backward()
+    assert flat.grad is not None and flat.grad.isfinite().all()
+
+
+def test_rotations_are_exact_in_mixed_precision() -> None:
+    matrix = torch.randn(8, 3, 3, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = nearest_rotation(matrix)
+    assert found.dtype == torch.float32 and torch.equal(found, nearest_rotation(matrix))
 
 
 def test_an_untrained_head_says_no_motion() -> None:
@@ -188,8 +198,8 @@ def test_a_list_of_neighbours(root: Path, relative_pose_task: RelativePoseTask, 
 
 def test_end_to_end(root: Path, model: Path, relative_pose_task: RelativePoseTask) -> None:
     facts = check(relative_pose_task, root)
-    assert facts["splits"] == {"train": 12, "test": 5} and len(facts["digest"]) == 64 and facts["bytes"] > 0
-    for changes in ({"estimate": "nearest"}, {"freeze": "encoder"}):
+    assert facts["splits"] == facts["scenes"]["flat-0"] == {"train": 12, "test": 5} and len(facts["digest"]) == 64 and facts["bytes"] > 0
+    for changes in ({"estimate": "nearest", "precision": "bf16"}, {"freeze": "encoder"}):
         task = relative_pose_task.model_copy(update=changes)
         result = measure(task, as_subject(None, model), folders_in(root))
         assert result.name == "median_error_m" and not result.higher_is_better and result.test_size == 5 and len(result.pictures) == 2
@@ -249,7 +259,7 @@ def test_the_stage(root: Path, repository: Path, model: Path, relative_pose_task
     with pytest.raises(BadInput, match="never saw a second view"):
         evaluate.main(params, root, "mae-1m", "relative-pose")
     (root / "models/croco-1m/model.safetensors").unlink()
-    with pytest.raises(BadInput):
+    with pytest.raises(BadInput, match="model.safetensors"):
         evaluate.main(params, root, "croco-1m", "relative-pose")
 
 

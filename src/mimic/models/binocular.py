@@ -106,13 +106,15 @@ class RelativePose(TwoViews):
 
 def nearest_rotation(matrix: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 3"]:
     """The rotation closest to each matrix (special orthogonal Procrustes): singular values become 1, 1 and the determinant's sign."""
-    return _NearestRotation.apply(matrix)
+    with torch.autocast(matrix.device.type, enabled=False):  # a rotation of 8 bits is off by a quarter of a degree
+        return _NearestRotation.apply(matrix)
 
 
 class _NearestRotation(torch.autograd.Function):
-    """With its derivative in closed form: that of the singular vectors themselves is infinite where singular values are equal, as for a
-    matrix that is a rotation already. With m = r h, h symmetric of eigenvalues s: r' dr in h's axes is the skew part of 2 r' dm over
-    s_i + s_j."""
+    """With its derivative in closed form: the singular vectors' own is infinite where singular values are equal, as of any rotation.
+
+    With m = r h, h symmetric of eigenvalues s: in the axes of h, r' dr is (r' dm - dm' r) / (s_i + s_j).
+    """
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor) -> Tensor:

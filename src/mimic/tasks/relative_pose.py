@@ -45,9 +45,9 @@ def check(task: RelativePoseTask, root: Path) -> dict[str, Any]:
         sizes.add(shape)
         if len(sizes) > 1:
             raise BadInput(f"{views[place].image}: {shape[1]} x {shape[0]}, others are of another size; frames come from one camera")
-    facts: dict[str, Any] = {
-        "splits": {"train": sum(len(scene.train) for scene in scenes), "test": sum(len(scene.test) for scene in scenes)}
-    }
+    counts = {scene.name: {"train": len(scene.train), "test": len(scene.test)} for scene in scenes}
+    total = {split: sum(found[split] for found in counts.values()) for split in ("train", "test")}
+    facts: dict[str, Any] = {"splits": total, "scenes": counts}
     if task.retrieval is not None:
         path = Workspace(root).resolve(task.retrieval)
         facts["retrieval"] = {"frames": len(read_lists(path)), "digest": file_digest(path)}
