@@ -259,7 +259,7 @@ def test_the_stage(root: Path, repository: Path, model: Path, relative_pose_task
     with pytest.raises(BadInput, match="never saw a second view"):
         evaluate.main(params, root, "mae-1m", "relative-pose")
     (root / "models/croco-1m/model.safetensors").unlink()
-    with pytest.raises(BadInput, match="model.safetensors"):
+    with pytest.raises(BadInput, match="holds an encoder only"):
         evaluate.main(params, root, "croco-1m", "relative-pose")
 
 
