@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import toy_runs
 from safetensors.torch import load_file
 from toy_runs import TINY, VARIANTS, change, files, run
 
+from mimic import config, pretrain
 from mimic.errors import BadInput
 from mimic.training import checkpoint, journal
 
@@ -54,6 +56,18 @@ def test_every_variant_trains_and_publishes(workspace: Path, name: str) -> None:
     loaded, _ = checkpoint.load_encoder(folder)
     assert loaded.size_px == (height, width)
     assert not list((workspace / "runs/pretrain" / name).glob("*/step-*"))  # published: nothing left to resume
+
+
+def test_a_sweep_trains_and_leaves_publishing_to_each_run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = files(run(workspace, "croco"))
+    shutil.rmtree(workspace / "models")
+    params = config.load(workspace / "params.yaml")
+    assert pretrain.sweep(params, workspace, ["croco", "random", "mae"]) == ["croco", "mae"]
+    assert pretrain.sweep(params, workspace, ["croco", "mae"]) == [] and not (workspace / "models").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "run_training", None)  # would be called
+        assert files(run(workspace, "croco")) == alone
+    assert files(run(workspace, "croco")) == alone  # published: trained again
 
 
 def test_pictures_on_the_way_change_no_weight(workspace: Path) -> None:

@@ -68,6 +68,19 @@ def pretrain(run: str, params: ParamsFile = DEFAULT_PARAMS) -> None:
 
 
 @app.command(rich_help_panel="Pipeline")
+def sweep(
+    runs: Annotated[Optional[list[str]], typer.Argument(help="Names under `runs` in params.yaml; default: those of table.runs")] = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+) -> None:
+    """Train several runs at once, on SLURM as one array; `dvc repro` then finds them trained and publishes them."""
+    from mimic import pretrain as stage
+
+    read = config.load(params)
+    trained = stage.sweep(read, params.parent, runs or [name for name in read.table.runs if name in read.runs])
+    print(f"trained: {', '.join(trained) or 'none, all were'}; dvc repro publishes and measures them")
+
+
+@app.command(rich_help_panel="Pipeline")
 def prepare(task: str, params: ParamsFile = DEFAULT_PARAMS) -> None:
     """Check a task's data before anything is trained on them: counts, units, masks, labels."""
     from mimic import prepare as stage

@@ -23,7 +23,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,7 +37,7 @@ import torch
 from mimic import config, models
 from mimic.errors import BadInput
 from mimic.infra import tracking
-from mimic.infra.cluster import run_training
+from mimic.infra.cluster import run_training, run_trainings
 from mimic.infra.storage import Workspace, file_digest, fingerprint, publish, write_json
 from mimic.infra.store import open_store
 from mimic.training import checkpoint, journal, reconstruct
@@ -42,43 +45,92 @@ from mimic.training.batches import read_manifest
 from mimic.training.fit import choose_device, choose_precision
 from mimic.training.pretraining import HOW_NOT_WHAT, SPEEDS, describe, initial_model, train
 
+TRAINED = "trained.json"  # of a run that a sweep has trained and nobody has published
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One run of params.yaml, with what decides its weights."""
+
+    run: config.Run
+    recipe: config.Recipe
+    manifest: Path
+    digest: str  # of the manifest
+    pairs: int
+    made_by: tuple[Any, ...]
+    folder: Path  # of the work in progress
+
+    def description(self, params: config.Params, root: Path, name: str) -> dict[str, Any]:
+        return describe(root, self.recipe, self.run, self.manifest, name, params.cluster.shards)
+
 
 def main(params: config.Params, root: Path, name: str) -> None:
     """Pretrain run `name` of params.yaml and publish models/<name>/.
 
     It trains where `cluster.pretrain` says: here, in several processes, or as a job; nothing of that changes what is trained.
     """
-    run = config.pick(params.runs, name, "run")
-    recipe = as_written = params.pretrain[run.recipe]
-    workspace = Workspace(root)
-    manifest = workspace.manifest(run.dataset)
-    pairs = len(read_manifest(manifest, "train"))
-    if params.cluster.executor == "local":  # a job finds out where it runs
-        recipe = recipe.model_copy(update={"precision": choose_precision(recipe.precision, choose_device())})
-    digest = file_digest(manifest)
-    made_by = recipe.model_dump(mode="json", exclude=HOW_NOT_WHAT), run.model_dump(mode="json"), digest, version("mimic")
-    progress = fingerprint(*made_by)
-    folder = workspace.progress("pretrain", name, progress)
+    plan = _plan(params, root, name)
+    run, recipe, folder = plan.run, plan.recipe, plan.folder
     model = initial_model(recipe, run)
     precision = recipe.precision
     if run.steps:
-        description = describe(root, recipe, run, manifest, name, params.cluster.shards)
-        precision = run_training(train, description, folder, params.cluster.pretrain, params.cluster)[0]["precision"]
+        results = _by_a_sweep(folder) or run_training(
+            train, plan.description(params, root, name), folder, params.cluster.pretrain, params.cluster
+        )
+        precision = results[0]["precision"]
     if checkpoint.restore_newest_model(folder, model) != run.steps:
+        (folder / TRAINED).unlink(missing_ok=True)
         raise BadInput(f"{folder}: no whole checkpoint of step {run.steps}; run mimic pretrain {name} again")
+    as_written = params.pretrain[run.recipe].model_dump(mode="json", exclude=HOW_NOT_WHAT)
     card = _card(name, recipe, run, model, precision) | {
-        "manifest_digest": digest,
-        "params_digest": fingerprint(as_written.model_dump(mode="json", exclude=HOW_NOT_WHAT), made_by[1]),
-        "progress": progress,
+        "manifest_digest": plan.digest,
+        "params_digest": fingerprint(as_written, plan.made_by[1]),
+        "progress": folder.name,
         "git_commit": tracking.commit(root),
-        "pairs": pairs,
+        "pairs": plan.pairs,
     }
     model.to(choose_device())
-    pictures = reconstruct.held_out(manifest, root, recipe, run, open_store(params.cluster.shards, root))(model)
+    pictures = reconstruct.held_out(plan.manifest, root, recipe, run, open_store(params.cluster.shards, root))(model)
     snapshot_every = recipe.keep_every and recipe.keep_every * recipe.save_every
+    workspace = Workspace(root)
     publish(functools.partial(_fill, model, card, pictures, folder, snapshot_every), workspace.model(name))
+    (folder / TRAINED).unlink(missing_ok=True)
     checkpoint.remove_all(folder)  # published: running again means training again
     tracking.mirror_pretrain(params.tracking, root, name)
+
+
+def sweep(params: config.Params, root: Path, names: Sequence[str]) -> list[str]:
+    """Train several runs at once, on a cluster as one array, and leave publishing them to `main`, which finds them trained.
+
+    Returns:
+        The runs that were trained; those without steps, and those that wait to be published, need none.
+
+    Raises:
+        ShardsFailed: some failed; the others are done.
+    """
+    plans = {name: _plan(params, root, name) for name in names}
+    todo = {name: plan for name, plan in plans.items() if plan.run.steps and not (plan.folder / TRAINED).exists()}
+    trainings = {plan.folder: plan.description(params, root, name) for name, plan in todo.items()}
+    for folder, results in run_trainings(train, trainings, params.cluster.pretrain, params.cluster).items():
+        write_json(folder / TRAINED, results)
+    return list(todo)
+
+
+def _plan(params: config.Params, root: Path, name: str) -> _Plan:
+    run = config.pick(params.runs, name, "run")
+    recipe, manifest = params.pretrain[run.recipe], Workspace(root).manifest(run.dataset)
+    pairs = len(read_manifest(manifest, "train"))
+    digest = file_digest(manifest)
+    if params.cluster.executor == "local":  # a job finds out where it runs
+        recipe = recipe.model_copy(update={"precision": choose_precision(recipe.precision, choose_device())})
+    made_by = recipe.model_dump(mode="json", exclude=HOW_NOT_WHAT), run.model_dump(mode="json"), digest, version("mimic")
+    folder = Workspace(root).progress("pretrain", name, fingerprint(*made_by))
+    return _Plan(run, recipe, manifest, digest, pairs, made_by, folder)
+
+
+def _by_a_sweep(folder: Path) -> list[dict[str, Any]] | None:
+    path = folder / TRAINED
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 # ---------------------------------------------------------------------------- publishing

@@ -8,9 +8,12 @@ import time
 
 import cluster_work
 import pytest
+import toy_runs
 
+from mimic import config, pretrain
 from mimic.errors import BadInput
 from mimic.infra.cluster import ShardsFailed, TrainingFailed, run_training, run_trainings
+from mimic.training import journal
 
 QUICK = {"steps": 20, "pause_s": 0.01, "save_every": 5}
 LONG = {"steps": 80, "pause_s": 0.1, "save_every": 10}
@@ -97,6 +100,22 @@ def test_a_sweep_is_one_array_and_one_failure_leaves_the_others(slurm, cluster, 
         run_trainings(cluster_work.train, trainings, settings.pretrain, settings)
     assert list(info.value.failed) == [str(tmp_path / "b")]
     assert (tmp_path / "c" / "notes-0.txt").read_text().splitlines()[-1] == "saved 10"
+
+
+@pytest.mark.slurm
+def test_the_pretrain_stage_sweeps_and_publishes(slurm, cluster, tmp_path, repository):
+    """Two objectives as one array of two ranks on each of two nodes: the losses of one process here."""
+    alone, workspace = (toy_runs.write_workspace(tmp_path / name, repository) for name in ("alone", "cluster"))
+    params = config.load(workspace / "params.yaml")
+    params = params.model_copy(update={"cluster": cluster("slurm", nodes=2, tasks_per_node=2)})
+    assert pretrain.sweep(params, workspace, ["croco", "mae"]) == ["croco", "mae"]
+    for name in ("croco", "mae"):
+        pretrain.main(params, workspace, name)
+        theirs = journal.read(workspace / "models" / name / "log.jsonl")
+        ours = journal.read(toy_runs.run(alone, name) / "log.jsonl")
+        assert [line["loss"] for line in theirs] == pytest.approx([line["loss"] for line in ours], rel=1e-4)
+    (array,) = workspace.glob("runs/pretrain/*/*/slurm/mimic-*")  # one submission, and none for publishing
+    assert len(list(array.glob("*_log.out"))) == 2 * 4
 
 
 @pytest.mark.slurm
