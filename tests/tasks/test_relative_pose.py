@@ -198,7 +198,8 @@ def test_a_list_of_neighbours(root: Path, relative_pose_task: RelativePoseTask, 
 
 def test_end_to_end(root: Path, model: Path, relative_pose_task: RelativePoseTask) -> None:
     facts = check(relative_pose_task, root)
-    assert facts["splits"] == facts["scenes"]["flat-0"] == {"train": 12, "test": 5} and len(facts["digest"]) == 64 and facts["bytes"] > 0
+    assert facts["bytes"] == sum(path.stat().st_size for kind in ("color.png", "pose.txt") for path in root.rglob(f"*.{kind}"))
+    assert facts["splits"] == facts["scenes"]["flat-0"] == {"train": 12, "test": 5} and len(facts["digest"]) == 64
     for changes in ({"estimate": "nearest", "precision": "bf16"}, {"freeze": "encoder"}):
         task = relative_pose_task.model_copy(update=changes)
         result = measure(task, as_subject(None, model), folders_in(root))
@@ -263,7 +264,9 @@ def test_the_stage(root: Path, repository: Path, model: Path, relative_pose_task
         evaluate.main(params, root, "croco-1m", "relative-pose")
 
 
-@pytest.mark.parametrize(("field", "value"), [("augment", "flip"), ("blocks", (3,)), ("drop_path", 0.1), ("scenes", ())])
+@pytest.mark.parametrize(
+    ("field", "value"), [("augment", "flip"), ("blocks", (3,)), ("drop_path", 0.1), ("scenes", ()), ("scenes", ("a", "a"))]
+)
 def test_what_cannot_be_done_is_refused(relative_pose_task: RelativePoseTask, field: str, value: object) -> None:
     with pytest.raises(ValidationError, match=field):
         RelativePoseTask.model_validate({**relative_pose_task.model_dump(), field: value})

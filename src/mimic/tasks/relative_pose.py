@@ -33,6 +33,7 @@ from mimic.training.fit import choose_device
 from mimic.training.optim import adamw
 
 WAYS = ("nearest", "consensus", "retrieval")  # retrieval: the nearest neighbour's own pose, what is known before any model looks
+NUMBERS = ("median_error_m", "median_error_deg", "within_5cm_5deg")
 
 
 def check(task: RelativePoseTask, root: Path) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def check(task: RelativePoseTask, root: Path) -> dict[str, Any]:
     if task.retrieval is not None:
         path = Workspace(root).resolve(task.retrieval)
         facts["retrieval"] = {"frames": len(read_lists(path)), "digest": file_digest(path)}
-    return {**facts, **extent([view.image for view in views], folder)}
+    return {**facts, **extent((path for view in views for path in view.files), folder)}
 
 
 def run(task: RelativePoseTask, subject: Subject, folders: Folders) -> Result:
@@ -143,9 +144,7 @@ def _metrics(task: RelativePoseTask, scenes: list[Scene], found: list[dict[str, 
         errors = {way: pose_errors(poses[way], truth) for way in WAYS}
         by_scene[scene.name] = {**{way: summary(errors[way]) for way in WAYS}, "queries": len(truth)}
         spread.append(median_standard_error(errors[task.estimate][:, 0]))
-    means = {
-        way: {name: float(np.mean([by_scene[scene][way][name] for scene in by_scene])) for name in summary(errors[way])} for way in WAYS
-    }
+    means = {way: {name: float(np.mean([by_scene[scene][way][name] for scene in by_scene])) for name in NUMBERS} for way in WAYS}
     # Of the mean over scenes; frames of a sequence resemble each other, so that the true one is larger.
     error = float(np.sqrt(np.sum(np.square(spread))) / len(spread))
     return {**means[task.estimate], **means, "scenes": by_scene, "standard_error": error}

@@ -48,6 +48,11 @@ class View:
         """Of the image, below the set's folder: how lists of neighbours call it."""
         return f"{self.scene}/{self.image.parent.name}/{self.image.name}"
 
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Image and pose."""
+        return self.image, self.image.with_name(f"frame-{self.frame:06d}.pose.txt")
+
 
 @dataclass(frozen=True)
 class Scene:

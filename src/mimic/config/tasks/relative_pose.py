@@ -32,4 +32,6 @@ class RelativePoseTask(TrainedTask):
             raise ValueError("blocks: the head reads the decoder's last block; set null")
         if self.drop_path:
             raise ValueError("drop_path: the cross-view model is trained without; set 0")
+        if len(set(self.scenes)) < len(self.scenes):
+            raise ValueError("scenes: one is named twice, and would count twice in the mean")
         return self
