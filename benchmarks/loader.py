@@ -64,8 +64,8 @@ def measure() -> dict[str, Any]:
 
 
 def _measure(folder: Path) -> dict[str, Any]:
-    kind, images = _images()
-    files, rows = _written(folder, images)
+    kind, pictures = images()
+    files, rows = written(folder, pictures)
     load_ours, load_theirs = _ours(rows, folder), _theirs(files)
     ours, theirs, device = [], [], []
     for turn in range(TURNS + 1):
@@ -80,7 +80,7 @@ def _measure(folder: Path) -> dict[str, Any]:
         "reference_ms_per_image": round(statistics.median(theirs), 4),
         "loader_speedup": round(statistics.median(b / a for a, b in zip(ours, theirs, strict=True)), 2),
         "normalise_ms_per_image": round(statistics.median(device), 4),
-        "images": f"{len(images)} {kind} at {SIZE_PX} px, {sum(file.stat().st_size for file in files) / len(files) / 1000:.0f} kB each",
+        "images": f"{len(pictures)} {kind} at {SIZE_PX} px, {sum(file.stat().st_size for file in files) / len(files) / 1000:.0f} kB each",
         "time": "CPU, one thread, medians over turns",
         "load": os.getloadavg(),
         "stack": f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, OpenCV {cv2.__version__}, "
@@ -94,8 +94,8 @@ def _cpu_ms(work: Callable[[], Any]) -> float:
     return 1000 * (time.process_time() - start)
 
 
-def _images() -> tuple[str, list[np.ndarray]]:
-    """Square images: real ones, or textures of as much detail."""
+def images() -> tuple[str, list[np.ndarray]]:
+    """What they are, and square images: real ones, or textures of as much detail."""
     found = [image for path in sorted(SAMPLES.rglob("*.jpg"))[:IMAGES] if (image := cv2.imread(str(path))) is not None]
     if found:
         return "real images", [cv2.resize(image, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_AREA)[..., ::-1] for image in found]
@@ -111,9 +111,9 @@ def _images() -> tuple[str, list[np.ndarray]]:
     return "generated textures", [np.clip(image, 0, 255).astype(np.uint8) for image in drawn]
 
 
-def _written(folder: Path, images: list[np.ndarray]) -> tuple[list[Path], pd.DataFrame]:
+def written(folder: Path, pictures: list[np.ndarray]) -> tuple[list[Path], pd.DataFrame]:
     """The same bytes twice: loose files, and a shard with its rows."""
-    encoded = [shards.encode_image(np.ascontiguousarray(image), QUALITY) for image in images]
+    encoded = [shards.encode_image(np.ascontiguousarray(image), QUALITY) for image in pictures]
     files = []
     for number, data in enumerate(encoded):
         files.append(folder / f"{number:04d}.jpg")

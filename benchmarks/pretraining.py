@@ -8,28 +8,38 @@ and the median is reported, so that a busy machine disturbs both alike.
                  and norm read back at every step
     ours         precision and attention as `auto` chooses them here, fused AdamW, one norm of all gradients, nothing read back
 
-`mfu` is model FLOPs (forward and backward, counted by torch) a second over the GPU's peak in bf16: null without a GPU.
+`mfu` is model FLOPs (forward and backward, counted by torch) a second over the GPU's peak in bf16: null without a GPU. There the stage's
+own loop is timed, as `pairs_per_second`, on pairs read from a shard; `pairs_per_second_without_loader` is the same step on one batch that
+lies on the device, so that the two tell whether loading holds it up.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
+import math
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import loader
 from mimic import config, models
+from mimic.infra import shards
+from mimic.infra.cluster import Stop
+from mimic.training import journal
 from mimic.training.fit import choose_device, choose_precision
 from mimic.training.optim import adamw, param_groups
+from mimic.training.pretraining import describe, train
 
 PAPER = Path(__file__).parent.parent / "profiles/paper.yaml"
 TARGETS = {"step_speedup_with_amx": 2.8, "step_speedup_without": 1.15, "mfu": 0.40}
@@ -65,9 +75,7 @@ def measure(batches: dict[int, int]) -> dict[str, Any]:
     }
     if result["pairs_per_second"] is None and headline:
         result["pairs_per_second"] = headline["pairs_per_second"]
-    if importlib.util.find_spec("benchmarks.loader"):
-        result |= importlib.import_module("benchmarks.loader").measure()
-    return result | {"stack": stack(device)}
+    return result | loader.measure() | {"stack": stack(device)}
 
 
 def race(recipe: config.Recipe, batch: int, turns: int) -> dict[str, Any]:
@@ -144,8 +152,18 @@ def prepared(recipe: config.Recipe, batch: int, device: torch.device, attention:
 
 def gpu(recipe: config.Recipe, device: torch.device) -> dict[str, Any]:
     """Pairs a second and share of the peak on this GPU; nulls without one, and no share of a peak that is not known."""
-    if device.type != "cuda":
-        return {"mfu": None, "pairs_per_second": None, "gflop_per_pair": round(flop_per_pair(recipe) / 1e9, 1)}
+    flop = flop_per_pair(recipe)
+    rates: dict[str, Any] = {"mfu": None, "pairs_per_second": None, "pairs_per_second_without_loader": None}
+    if device.type == "cuda":
+        peak = next((value for name, value in PEAK_BF16.items() if name in torch.cuda.get_device_name()), None)
+        alone, rate = unfed(recipe, device), fed(recipe.model_copy(update={"batch": GPU_BATCH}), GPU_STEPS)
+        rates = {"mfu": peak and round(rate * flop / peak, 3), "pairs_per_second": round(rate, 1)}
+        rates["pairs_per_second_without_loader"] = round(alone, 1)
+    return rates | {"gflop_per_pair": round(flop / 1e9, 1)}
+
+
+def unfed(recipe: config.Recipe, device: torch.device) -> float:
+    """Pairs a second of a step whose images are there already."""
     step = ours(recipe, GPU_BATCH, device, "bf16")
     for _ in range(5):
         step()
@@ -154,10 +172,36 @@ def gpu(recipe: config.Recipe, device: torch.device) -> dict[str, Any]:
     for _ in range(GPU_STEPS):
         step()
     torch.cuda.synchronize()
-    rate = GPU_BATCH * GPU_STEPS / (time.perf_counter() - start)
-    peak = next((value for name, value in PEAK_BF16.items() if name in torch.cuda.get_device_name()), None)
-    flop = flop_per_pair(recipe)
-    return {"mfu": peak and round(rate * flop / peak, 3), "pairs_per_second": round(rate, 1), "gflop_per_pair": round(flop / 1e9, 1)}
+    return GPU_BATCH * GPU_STEPS / (time.perf_counter() - start)
+
+
+def fed(recipe: config.Recipe, steps: int) -> float:
+    """Pairs a second of the stage's own training, from images of a shard; the median of the later log steps."""
+    with tempfile.TemporaryDirectory(prefix="fed-") as name:
+        root = Path(name)
+        _, rows = loader.written(root, loader.images()[1])
+        write_manifest(pd.concat([rows] * math.ceil(recipe.batch / len(rows)), ignore_index=True), root / "pairs.parquet")
+        often = {"log_every": max(1, steps // 10), "save_every": steps, "keep_every": None, "pictures_every": None}
+        recipe = recipe.model_copy(update=often)
+        run = config.Run(recipe="mimic", dataset="pairs", steps=steps, seed=0)
+        here = config.Shards(url=None, cache=root, cache_gb=1.0)
+        with Stop().listening() as stop:
+            train(describe(root, recipe, run, root / "pairs.parquet", "benchmark", here), root / "run", stop)
+        rates = [line["pairs_per_second"] for line in journal.read(root / "run/log.jsonl")]
+    return statistics.median(rates[len(rates) // 3 :])
+
+
+def write_manifest(rows: pd.DataFrame, path: Path) -> None:
+    """Where the images of pairs lie, and nothing else about the pairs."""
+    known = {column: rows[column].tolist() for column in rows} | {"split": ["train"] * len(rows)}
+    columns = {field.name: known.get(field.name) or [_blank(field)] * len(rows) for field in shards.MANIFEST}
+    shards.write_table(pa.table(columns, schema=shards.MANIFEST), path)
+
+
+def _blank(field: pa.Field) -> Any:
+    if field.nullable:
+        return None
+    return "" if pa.types.is_string(field.type) else [] if pa.types.is_list(field.type) else 0
 
 
 def flop_per_pair(recipe: config.Recipe) -> float:
