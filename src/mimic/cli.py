@@ -67,7 +67,7 @@ def pretrain(run: str, params: ParamsFile = DEFAULT_PARAMS) -> None:
     stage.main(config.load(params), params.parent, run)
 
 
-@app.command(rich_help_panel="Pipeline")
+@app.command(rich_help_panel="Models")
 def sweep(
     runs: Annotated[Optional[list[str]], typer.Argument(help="Names under `runs` in params.yaml; default: those of table.runs")] = None,
     params: ParamsFile = DEFAULT_PARAMS,
