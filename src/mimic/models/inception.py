@@ -1,6 +1,6 @@
 """The network behind FID: Inception-v3 as ported from TensorFlow's graph of 2015-12-05, up to its third pool.
 
-The weights carry torchvision's names, with 1008 classes. Three things differ from torchvision's network (spec downstream 3.7): averages
+The weights carry torchvision's names, with 1008 classes. Three things differ from torchvision's network: averages
 at the border leave the padding out, the last block pools by maximum, and images come as -1..1 at 299 px.
 """
 

@@ -1,6 +1,6 @@
 """A person cut out of an image: which box, and by what chance it is mirrored, shortened to half a body, scaled and turned while training.
 
-The recipe is ViTPose's (spec downstream 3.4): crops keep the aspect of the input, the box is a quarter larger than the person.
+The recipe is ViTPose's: crops keep the aspect of the input, the box is a quarter larger than the person.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Depth of single images on the NYU Depth v2 layout: a DPT head on four blocks, reversed Huber loss (spec downstream 3.1).
+"""Depth of single images on the NYU Depth v2 layout: a DPT head on four blocks, reversed Huber loss (MultiMAE's protocol).
 
 The target is standardised: (depth_m * units_per_m - target_mean) / target_std. Errors are in metres. All three averages are reported:
 over batches as the peers pool them, over images, over all pixels.

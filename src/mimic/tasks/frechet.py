@@ -1,4 +1,4 @@
-"""Distances between two sets of features (spec downstream 3.7). Named FID and KID only on the real Inception features."""
+"""Distances between two sets of features (MIMIC, table 3). Named FID and KID only on the real Inception features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ImageNet linear probe: batch normalisation and one linear layer on frozen vectors, LARS (spec downstream 3.5).
+"""ImageNet linear probe: batch normalisation and one linear layer on frozen vectors, LARS (MAE, appendix A.1).
 
 Vectors are computed once per view and image and kept. With as many views as epochs every epoch sees a fresh random crop, as published.
 """

@@ -1,4 +1,4 @@
-"""Optical flow and stereo: a whole cross-view model, fine-tuned with a DPT head on four of its blocks (CroCo v2; spec downstream 3.8).
+"""Optical flow and stereo: a whole cross-view model, fine-tuned with a DPT head on four of its blocks (CroCo v2).
 
 Trained on crops, measured on overlapping tiles of the crop's size, fused by the model's own confidence.
 """

@@ -1,4 +1,4 @@
-"""Joints of people in COCO's layout, top-down: a crop of each person, two deconvolutions on the last block, AP (spec downstream 3.4).
+"""Joints of people in COCO's layout, top-down: a crop of each person, two deconvolutions on the last block, AP (ViTPose).
 
 As the published classic decoder: no class token, its position added to every patch; positions trained; a fresh final norm.
 """

@@ -1,4 +1,4 @@
-"""Taskonomy's dense targets, surface normals first: a DPT head, masked L1 (spec downstream 3.3).
+"""Taskonomy's dense targets, surface normals first: a DPT head, masked L1 (MultiMAE's protocol).
 
 Targets are in [0, 1] as the peers regress them; normals stay (n + 1) / 2 and are not normalised. The published selection looks at 200
 validation images every 5 epochs and tests the best of them once.

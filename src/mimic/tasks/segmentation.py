@@ -1,4 +1,4 @@
-"""Semantic segmentation on the ADE20K layout: a ConvNeXt head on the last block, cross-entropy (spec downstream 3.2).
+"""Semantic segmentation on the ADE20K layout: a ConvNeXt head on the last block, cross-entropy (MultiMAE's protocol).
 
 mIoU over one count of all images' pixels, classes that are neither predicted nor true left out. Unlabelled pixels are not scored.
 """

@@ -1,4 +1,4 @@
-"""Few-shot protocol (spec downstream 3.6): which images a draw trains on, and what is said of many draws."""
+"""Few-shot protocol (MIMIC, figure 3b): which images a draw trains on, and what is said of many draws."""
 
 from __future__ import annotations
 

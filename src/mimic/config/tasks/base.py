@@ -23,7 +23,7 @@ class PairTask(TaskSection):
 
 
 class TrainedTask(TaskSection):
-    """A task whose head is trained, and perhaps the encoder with it (spec downstream 2.2, 2.3, 2.6)."""
+    """A task whose head is trained, and perhaps the encoder with it."""
 
     preset: Literal["peer", "standard"]  # the protocol this follows; fields that differ from it are listed in the result
     data: Path

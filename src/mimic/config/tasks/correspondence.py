@@ -11,7 +11,7 @@ from mimic.config.tasks.base import PairTask
 
 
 class CorrespondenceTask(PairTask):
-    """Patch-match recall between the two views of held-out pairs; needs no training (spec downstream 8, rank 1)."""
+    """Patch-match recall between the two views of held-out pairs; needs no training (after Probe3D)."""
 
     task: Literal["correspondence"]
     pairs: Positive
@@ -21,7 +21,7 @@ class CorrespondenceTask(PairTask):
 
 
 class CrossAttentionTask(PairTask):
-    """Correspondence read off the decoder's cross-attention (ZeroCo); needs no training (spec downstream 8, rank 2)."""
+    """Correspondence read off the decoder's cross-attention (ZeroCo); needs no training."""
 
     task: Literal["cross_attention"]
     pairs: Positive

@@ -41,7 +41,7 @@ class DepthFields(TrainedTask):
 
 
 class DepthTask(DepthFields):
-    """DPT head, any freezing (spec downstream 3.1)."""
+    """DPT head, any freezing (MultiMAE's protocol)."""
 
     task: Literal["depth"]
 
@@ -54,7 +54,7 @@ class FrozenDepth(DepthFields):
 
 
 class LinearDepthTask(FrozenDepth):
-    """A linear layer on the last block, depth as the mean of bins (spec downstream 8, rank 6)."""
+    """A linear layer on the last block, depth as the mean of bins (as DINOv2 does)."""
 
     task: Literal["linear-depth"]
     preset: Literal["standard"]  # neither paper has it
@@ -70,7 +70,7 @@ class LinearDepthTask(FrozenDepth):
 
 
 class FewShotDepthTask(FrozenDepth):
-    """The DPT head trained on few images, several times (spec downstream 3.6)."""
+    """The DPT head trained on few images, several times (MIMIC, figure 3b)."""
 
     task: Literal["few-shot-depth"]
     shots: tuple[Positive, ...]  # training images; the value is that of the largest number

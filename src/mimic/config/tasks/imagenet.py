@@ -32,7 +32,7 @@ class ImageNetTask(TaskSection):
 
 
 class LinearProbeTask(ImageNetTask):
-    """Batch normalisation and one linear layer, LARS (spec downstream 3.5)."""
+    """Batch normalisation and one linear layer, LARS (MAE, appendix A.1)."""
 
     task: Literal["linear-probe"]
     views: Count  # random crops an image has features of, taken in turn by epochs; as many as epochs = a fresh one each; 0 = the centre
@@ -48,7 +48,7 @@ class LinearProbeTask(ImageNetTask):
 
 
 class KnnTask(ImageNetTask):
-    """Weighted nearest neighbours by cosine (spec downstream 8, rank 5)."""
+    """Weighted nearest neighbours by cosine (DINO)."""
 
     task: Literal["knn"]
     preset: Literal["standard"]  # neither paper has it

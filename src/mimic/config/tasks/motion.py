@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pydantic import model_validator
+
 from mimic.config.base import Fraction, Positive, Section
 from mimic.config.tasks.base import TrainedTask
 
@@ -30,10 +32,16 @@ class StereoPart(MotionPart):
 
 
 class MotionTask(TrainedTask):
-    """Dense motion from view a to view b, DPT head on encoder and decoder (spec downstream 3.8). size_px is the crop's height."""
+    """Dense motion from view a to view b, DPT head on encoder and decoder (CroCo v2). size_px is the crop's height."""
 
     width_px: Positive  # of the crop
     overlap: Fraction  # of neighbouring tiles at test time
+
+    @model_validator(mode="after")
+    def _only_what_is_done(self) -> MotionTask:
+        if self.drop_path:
+            raise ValueError("drop_path: the cross-view model is trained without; set 0")
+        return self
 
 
 class FlowTask(MotionTask):

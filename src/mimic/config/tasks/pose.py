@@ -10,7 +10,7 @@ from mimic.config.tasks.base import TrainedTask
 
 
 class PoseTask(TrainedTask):
-    """COCO keypoints, top-down, two deconvolutions on the last block (spec downstream 3.4). size_px is the crop's height."""
+    """COCO keypoints, top-down, two deconvolutions on the last block (ViTPose). size_px is the crop's height."""
 
     task: Literal["pose"]
     width_px: Positive  # of the crop

@@ -12,7 +12,7 @@ from mimic.config.tasks.base import PairTask
 
 
 class ReconstructionTask(PairTask):
-    """Loss on hidden patches, and how unlike the true views the completed ones are as a set; nothing is trained (spec downstream 3.7)."""
+    """Loss on hidden patches, and how unlike the true views the completed ones are as a set; nothing is trained (MIMIC, table 3)."""
 
     task: Literal["reconstruction"]
     preset: Literal["peer", "standard"]

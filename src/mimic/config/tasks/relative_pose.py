@@ -12,7 +12,7 @@ from mimic.config.tasks.base import TrainedTask
 
 
 class RelativePoseTask(TrainedTask):
-    """7-Scenes: pose of a query from retrieved neighbours (spec downstream 3.8). size_px is the height of the input."""
+    """7-Scenes: pose of a query from retrieved neighbours (CroCo, appendix). size_px is the height of the input."""
 
     task: Literal["relative-pose"]
     width_px: Positive

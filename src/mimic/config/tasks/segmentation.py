@@ -46,13 +46,13 @@ class ConvNextFields(SegmentationFields):
 
 
 class SegmentationTask(ConvNextFields):
-    """ConvNeXt head, any freezing (spec downstream 3.2)."""
+    """ConvNeXt head, any freezing (MultiMAE's protocol)."""
 
     task: Literal["segmentation"]
 
 
 class LinearSegmentationTask(SegmentationFields):
-    """A linear layer on the last block, from features of the training images that are computed once (spec downstream 8, rank 6)."""
+    """A linear layer on the last block, from features of the training images that are computed once (as DINOv2 does)."""
 
     task: Literal["linear-segmentation"]
     preset: Literal["standard"]  # neither paper has it
@@ -61,7 +61,7 @@ class LinearSegmentationTask(SegmentationFields):
 
 
 class FewShotSegmentationTask(ConvNextFields):
-    """The ConvNeXt head trained on few images, several times, from features that are computed once (spec downstream 3.6)."""
+    """The ConvNeXt head trained on few images, several times, from features that are computed once (MIMIC, figure 3b)."""
 
     task: Literal["few-shot-segmentation"]
     preset: Literal["peer"]

@@ -12,7 +12,7 @@ from mimic.config.tasks.base import TrainedTask
 
 
 class TaskonomyTask(TrainedTask):
-    """One of Taskonomy's targets by masked L1, DPT head (spec downstream 3.3)."""
+    """One of Taskonomy's targets by masked L1, DPT head (MultiMAE's protocol)."""
 
     task: Literal["taskonomy"]
     target: Literal[

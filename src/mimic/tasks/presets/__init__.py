@@ -1,7 +1,7 @@
 """The protocols that results are compared under: what `preset: peer` and `preset: standard` promise.
 
 These are no defaults: params.yaml is complete, and whatever differs from its preset is listed in the result. `peer` is the published
-procedure, warts included (spec downstream 3, 5); `standard` is what the field would defend today. A preset fixes what decides whether
+procedure, warts included; `standard` is what the field would defend today. A preset fixes what decides whether
 two numbers may be compared; fields that depend on the encoder or on taste (seed, samples, head width of a small model) are not in it.
 """
 

@@ -1,4 +1,4 @@
-"""NYU Depth v2 (spec downstream 3.1)."""
+"""NYU Depth v2 (MultiMAE's protocol)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ImageNet on frozen vectors: linear probe (spec downstream 3.5) and nearest neighbours."""
+"""ImageNet on frozen vectors: linear probe (MAE, appendix A.1) and nearest neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Presets of flow and stereo (spec downstream 3.8): CroCo v2's runs, and the same in bf16."""
+"""Presets of flow and stereo: CroCo v2's runs, and the same in bf16."""
 
 from __future__ import annotations
 

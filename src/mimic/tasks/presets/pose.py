@@ -1,4 +1,4 @@
-"""COCO human pose with the classic decoder (spec downstream 3.4)."""
+"""COCO human pose with the classic decoder (ViTPose)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reconstruction of held-out pairs (spec downstream 3.7)."""
+"""Reconstruction of held-out pairs (MIMIC, table 3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ADE20K semantic segmentation (spec downstream 3.2, 5)."""
+"""ADE20K semantic segmentation (MultiMAE's protocol)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taskonomy's dense targets (spec downstream 3.3, 5)."""
+"""Taskonomy's dense targets (MultiMAE's protocol)."""
 
 from __future__ import annotations
 
