@@ -44,7 +44,7 @@ def publish_model(folder: Path, objective: str = "croco", **shape: object) -> Pa
 @pytest.fixture
 def task() -> CrossAttentionTask:
     shared = {"dataset": "toy", "tracked_by": Path("x"), "samples": 2, "seed": 0, "overlap_bins": (0.0, 0.7, 1.0)}
-    return CrossAttentionTask(task="cross_attention", pairs=6, batch=4, temperature=1e-4, reciprocal=True, **shared)  # type: ignore[arg-type]
+    return CrossAttentionTask(task="cross-attention", pairs=6, batch=4, temperature=1e-4, reciprocal=True, **shared)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("positions", ["sincos", "rope"])

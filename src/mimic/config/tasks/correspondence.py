@@ -23,7 +23,7 @@ class CorrespondenceTask(PairTask):
 class CrossAttentionTask(PairTask):
     """Correspondence read off the decoder's cross-attention (ZeroCo); needs no training."""
 
-    task: Literal["cross_attention"]
+    task: Literal["cross-attention"]
     pairs: Positive
     batch: Positive
     temperature: PositiveFloat  # of the soft-argmax
