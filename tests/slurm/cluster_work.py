@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -52,6 +53,8 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
     for step in range(start, description["steps"]):
         if description.get("fails_at") == step and rank == world - 1:
             raise ArithmeticError("this rank fails on purpose")
+        if description.get("disk_full_at") == step and rank == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(checkpoint))
         total = 0.9 * total + sum_over_ranks(rank + step, world)
         time.sleep(0 if start else description["pause_s"])  # resumed: the test has seen what it came for
         wanted = stop.requested()

@@ -13,6 +13,7 @@ import toy_runs
 from mimic import config, pretrain
 from mimic.errors import BadInput
 from mimic.infra.cluster import ShardsFailed, TrainingFailed, run_training, run_trainings
+from mimic.infra.storage import is_full
 from mimic.training import journal
 
 QUICK = {"steps": 20, "pause_s": 0.01, "save_every": 5}
@@ -55,6 +56,14 @@ def test_the_rank_that_failed_is_named_not_the_ones_it_took_down(executor, clust
     with pytest.raises(TrainingFailed, match="this rank fails on purpose") as info:
         run_training(cluster_work.train, LONG | {"fails_at": 3}, tmp_path, settings.pretrain, settings)
     assert "rank 1" in str(info.value) and "cluster_work.py" in str(info.value)
+
+
+def test_a_disk_that_a_rank_finds_full_is_no_traceback(cluster, tmp_path):
+    """As from a training in this very process: the command line makes one line of it."""
+    settings = cluster("local", tasks_per_node=2)
+    with pytest.raises(OSError, match="No space left") as info:
+        run_training(cluster_work.train, QUICK | {"disk_full_at": 3}, tmp_path, settings.pretrain, settings)
+    assert is_full(info.value) and info.value.filename.startswith(str(tmp_path))
 
 
 @pytest.mark.parametrize(("number", "world"), [(signal.SIGTERM, 1), (signal.SIGUSR2, 1), (signal.SIGTERM, 2)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterable
 
@@ -9,6 +10,7 @@ from mimic.errors import BadInput
 
 # What the other ranks say when one of them died.
 _BAD_INPUT = "mimic.errors.BadInput: "
+_DISK_FULL = re.compile(rf"OSError: \[Errno (?P<number>{errno.ENOSPC}|{errno.EDQUOT})\] (?P<what>[^:]*)(: '(?P<file>.*)')?$")
 _ECHO = re.compile(
     r"UncompletedJobError|Connection (closed|reset) by peer|DistBackendError|DistNetworkError|DistStoreError|ProcessGroup|"
     r"NCCL|[Gg]loo|Broken pipe|TCPStore|store->get|Timed out waiting"
@@ -47,6 +49,8 @@ class ShardsFailed(RuntimeError):
 
 
 def failure(text: str) -> Exception:
-    """The exception to raise here for a traceback from elsewhere: what a user can mend stays one line."""
+    """The exception to raise here for a traceback from elsewhere: what a user can mend, input or a full disk, stays one line."""
     last = text.strip().splitlines()[-1]
+    if full := _DISK_FULL.match(last):
+        return OSError(int(full["number"]), full["what"], full["file"])
     return BadInput(last.removeprefix(_BAD_INPUT)) if last.startswith(_BAD_INPUT) else TrainingFailed(text)
