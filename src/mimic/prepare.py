@@ -10,7 +10,7 @@ from pathlib import Path
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, write_json
-from mimic.tasks import check
+from mimic.tasks.checks import check
 
 
 def main(params: config.Params, root: Path, task: str) -> None:

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from mimic.config import KnnTask, LinearProbeTask, ShapesSet
 from mimic.errors import BadInput
 from mimic.models.heads import ClassifierHead, parameter_count
-from mimic.tasks import check, knn, linear_probe, measure, vectors
+from mimic.tasks import knn, linear_probe, measure, vectors
+from mimic.tasks.checks import check
 from mimic.tasks.imagenet import DEVKIT, META, SOLUTION, TRUTH, ImageNet
 from mimic.tasks.presets.imagenet import PROBE_PEER
 from mimic.tasks.tuning import step_indices

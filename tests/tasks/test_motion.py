@@ -16,7 +16,8 @@ from mimic.config import Flat, FlowTask, MotionSet, StereoTask
 from mimic.errors import BadInput
 from mimic.geometry.motion import error_sums, errors, pooled_error
 from mimic.models.binocular import laplace_flow, laplace_stereo, nearest_rotation
-from mimic.tasks import check, measure, motion
+from mimic.tasks import measure, motion
+from mimic.tasks.checks import check
 from mimic.tasks.motion import coloured, cropped, resized
 from mimic.tasks.motion_files import Motion, list_pairs, read, read_kitti_flow
 from mimic.worlds import miniatures

@@ -20,7 +20,8 @@ from mimic.config import PeopleSet, PoseTask
 from mimic.errors import BadInput
 from mimic.models.heads import JointHead
 from mimic.models.heatmaps import apply, crop_from_image, decode, encode
-from mimic.tasks import check, crops, measure, pose
+from mimic.tasks import crops, measure, pose
+from mimic.tasks.checks import check
 from mimic.tasks.coco import FLIPPED, Coco, Person
 from mimic.tasks.keypoints import SIGMAS, score, similarity, suppress
 from mimic.worlds import miniatures

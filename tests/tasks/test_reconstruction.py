@@ -21,8 +21,9 @@ from mimic.infra.storage import file_digest
 from mimic.models.encoder import normalise
 from mimic.models.inception import FidInception
 from mimic.models.layers import initialise
-from mimic.tasks import check, measure, reconstruction
+from mimic.tasks import measure, reconstruction
 from mimic.tasks.base import Result
+from mimic.tasks.checks import check
 from mimic.tasks.frechet import frechet_distance, kernel_distance
 from mimic.tasks.reconstruction import NOT_RUN, hiding_noise
 from mimic.training.batches import PairImages, read_manifest

@@ -17,6 +17,7 @@ from mimic.config import TaskonomyTask
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
 from mimic.tasks import regression
+from mimic.tasks.checks import check, opened_taskonomy
 from mimic.tasks.presets import PRESETS, overrides
 from mimic.tasks.taskonomy import TARGETS
 from mimic.worlds import miniatures as sets
@@ -58,7 +59,7 @@ def changed(task: TaskonomyTask, **update: object) -> TaskonomyTask:
 @pytest.mark.parametrize("preset", ["peer", "standard"])
 def test_end_to_end(preset: str, task: TaskonomyTask, made: Path, encoder: VisionTransformer, tmp_path: Path) -> None:
     task = changed(task, **{**PRESETS["taskonomy", preset], **SMALL, "preset": preset, "eval_batch": 2})
-    assert regression.check(task, tmp_path)["splits"] == {"train": 6, "validation": 3, "test": 5}
+    assert check(task, tmp_path)["splits"] == {"train": 6, "validation": 3, "test": 5}
     result = regression.run(task, as_subject(encoder), folders_in(tmp_path))
     metrics = result.metrics
     assert result.value == metrics["averages"]["batch" if preset == "peer" else "image"]["L1"] and 0 < result.value < 1
@@ -77,7 +78,7 @@ def test_every_target(target: str, task: TaskonomyTask, encoder: VisionTransform
 
 def test_generated_normals_face_the_camera(made: Path, task: TaskonomyTask) -> None:
     """Unit vectors, x to the right, y up, z backwards: each against the ray it was seen by."""
-    taskonomy = regression._opened(task, made)
+    taskonomy = opened_taskonomy(task, made)
     frame = taskonomy.read(0)
     vectors = frame.target / 127.5 - 1
     assert np.abs(np.linalg.norm(vectors[frame.valid], axis=1) - 1).max() < 0.02
@@ -122,6 +123,6 @@ def test_bad_input(task: TaskonomyTask, encoder: VisionTransformer, tmp_path: Pa
     with pytest.raises(ValidationError, match="a mirrored image has other normals"):
         changed(task, augment="flip")
     with pytest.raises(BadInput, match="6 points, 800 are asked for"):
-        regression.check(changed(task, images=[800, 3, 5]), tmp_path)
+        check(changed(task, images=[800, 3, 5]), tmp_path)
     with pytest.raises(BadInput, match="size_px 36"):
         regression.run(changed(task, size_px=36), as_subject(encoder), folders_in(tmp_path))

@@ -22,7 +22,8 @@ from mimic.config import RelativePoseTask, SevenScenesSet
 from mimic.errors import BadInput
 from mimic.geometry.covisibility import covisibility, intrinsics_from_fov
 from mimic.models.binocular import RelativePose, nearest_rotation
-from mimic.tasks import check, measure
+from mimic.tasks import measure
+from mimic.tasks.checks import check
 from mimic.tasks.retrieval import neighbours
 from mimic.tasks.seven_scenes import OFFICIAL, Scene, View, read_pose, read_scene
 from mimic.worlds import miniatures

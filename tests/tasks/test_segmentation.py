@@ -17,6 +17,7 @@ from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
 from mimic.tasks import segmentation
 from mimic.tasks.ade20k import IGNORED, Ade20k
+from mimic.tasks.checks import check
 from mimic.tasks.frames import Item, Items
 from mimic.tasks.iou import averages, class_counts, class_iou, miou_error
 from mimic.tasks.presets import PRESETS
@@ -28,7 +29,7 @@ SMALL = {"images": (6, 4), "size_px": 32, "head_width": 16, "head_blocks": 1, "s
 def test_end_to_end(preset: str, made_ade20k: Path, segmentation_task: SegmentationTask, encoder: VisionTransformer) -> None:
     update = {**PRESETS["segmentation", preset], **SMALL, "preset": preset}
     task = SegmentationTask.model_validate({**segmentation_task.model_dump(), **update})
-    assert segmentation.check(task, made_ade20k.parent)["splits"] == {"train": 6, "test": 4}
+    assert check(task, made_ade20k.parent)["splits"] == {"train": 6, "test": 4}
     result = segmentation.run(task, as_subject(encoder), folders_in(made_ade20k.parent))
     both = result.metrics["averages"]
     assert result.value == both["global"]["mIoU"] != both["image"]["mIoU"] and 0 <= result.value <= 1
@@ -58,7 +59,7 @@ def test_real_images(real_data: Path, segmentation_task: SegmentationTask, encod
 def test_a_set_that_is_not_whole_is_refused(made_ade20k: Path, segmentation_task: SegmentationTask, encoder: VisionTransformer) -> None:
     task = segmentation_task.model_copy(update={"images": (20210, 2000)})
     with pytest.raises(BadInput, match="expected 20210 and 2000"):
-        segmentation.check(task, made_ade20k.parent)
+        check(task, made_ade20k.parent)
     with pytest.raises(BadInput, match="size_px 36: .* 32 would do|size_px 36: .* 40 would do"):
         segmentation.run(segmentation_task.model_copy(update={"size_px": 36}), as_subject(encoder), folders_in(made_ade20k.parent))
 

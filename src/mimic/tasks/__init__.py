@@ -1,12 +1,11 @@
-"""Downstream tasks, one file each. A new task is a file, a section in config.tasks, and a case in `check` and in `measure`.
+"""Downstream tasks, one file each. A new task is a file, a section in config.tasks, and a case in `checks.check` and in `measure`.
 
 Tasks are imported when they are run: each needs other libraries.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mimic.config import (
     CorrespondenceTask,
@@ -27,70 +26,9 @@ from mimic.config import (
     Task,
     TaskonomyTask,
 )
-from mimic.tasks.base import Folders, Result, Subject
 
-
-def check(task: Task, root: Path) -> dict[str, Any]:  # noqa: C901 - one case a task family, nothing nested
-    """Look through a task's data before anything is trained on them: counts, units, masks, labels.
-
-    Args:
-        root: the workspace.
-
-    Returns:
-        What was found, JSON-able, without machine paths: "splits" with a count each, "bytes", "digest", and whatever the task adds.
-
-    Raises:
-        BadInput: files are missing, damaged, in another unit, or not what their names say.
-    """
-    match task:
-        case DepthTask():
-            from mimic.tasks import depth
-
-            return depth.check(task, root)
-        case LinearDepthTask() | FewShotDepthTask():
-            from mimic.tasks import frozen_depth
-
-            return frozen_depth.check(task, root)
-        case TaskonomyTask():
-            from mimic.tasks import regression
-
-            return regression.check(task, root)
-        case SegmentationTask():
-            from mimic.tasks import segmentation
-
-            return segmentation.check(task, root)
-        case LinearSegmentationTask() | FewShotSegmentationTask():
-            from mimic.tasks import frozen_segmentation
-
-            return frozen_segmentation.check(task, root)
-        case CorrespondenceTask() | CrossAttentionTask():
-            from mimic.tasks import correspondence
-
-            return correspondence.check(task, root)
-        case ReconstructionTask():
-            from mimic.tasks import reconstruction
-
-            return reconstruction.check(task, root)
-        case PoseTask():
-            from mimic.tasks import pose
-
-            return pose.check(task, root)
-        case LinearProbeTask():
-            from mimic.tasks import linear_probe
-
-            return linear_probe.check(task, root)
-        case KnnTask():
-            from mimic.tasks import knn
-
-            return knn.check(task, root)
-        case FlowTask() | StereoTask():
-            from mimic.tasks import motion
-
-            return motion.check(task, root)
-        case RelativePoseTask():
-            from mimic.tasks import relative_pose
-
-            return relative_pose.check(task, root)
+if TYPE_CHECKING:  # it needs torch, and `checks` does not
+    from mimic.tasks.base import Folders, Result, Subject
 
 
 def measure(task: Task, subject: Subject, folders: Folders) -> Result:  # noqa: C901 - one case a task family, nothing nested

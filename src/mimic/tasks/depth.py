@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,10 +19,10 @@ from torch import Tensor
 
 from mimic.config import DepthFields, DepthTask
 from mimic.errors import BadInput
-from mimic.infra.storage import Workspace, file_digest
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import DptHead, initialise
 from mimic.tasks.base import Folders, Picture, Result, Subject
+from mimic.tasks.checks import opened_nyu
 from mimic.tasks.frames import Batch, Colours, centre, frame_size, random_square, recoloured, resize_image, resize_labels
 from mimic.tasks.metrics import average, berhu, by_batch, by_everything, by_image, delta1_error, depth_sums
 from mimic.tasks.nyu import Frame, Nyu
@@ -36,23 +35,9 @@ COLOURS = Colours(brightness=0.1255, contrast=0.4, saturation=0.5, hue=0.2, shar
 PICTURE_PX = 192  # height of the pictures
 
 
-def check(task: DepthFields, root: Path) -> dict[str, Any]:
-    """Every image read, every mask there, depth in metres."""
-    with opened(task, root) as nyu:
-        for index in np.concatenate([nyu.train, nyu.test]):
-            nyu.read(int(index))
-        splits = {"train": len(nyu.train), "test": len(nyu.test)}
-        return {"splits": splits, "images": nyu.length, "bytes": nyu.path.stat().st_size, "digest": file_digest(nyu.path)}
-
-
-def opened(task: DepthFields, root: Path) -> Nyu:
-    workspace = Workspace(root)
-    return Nyu(workspace.resolve(task.data), None if task.masks is None else workspace.resolve(task.masks))
-
-
 def run(task: DepthTask, subject: Subject, folders: Folders) -> Result:
     """Train the head (and what `freeze` leaves) on the train split, measure the last step on the test split."""
-    with opened(task, folders.root) as nyu:
+    with opened_nyu(task, folders.root) as nyu:
         train = load(nyu, nyu.train, task, subject.encoder.patch_px)
         model = build(task, subject.encoder)
         last_loss = tune(model, task, train, partial(prepared, task), partial(augmented, task), partial(loss, task), folders.progress)

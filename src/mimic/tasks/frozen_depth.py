@@ -19,6 +19,7 @@ from mimic.infra.storage import file_digest
 from mimic.models.heads import BinsHead
 from mimic.tasks import depth
 from mimic.tasks.base import Folders, Picture, Result, Subject
+from mimic.tasks.checks import opened_nyu
 from mimic.tasks.features import Features, ImageSet, features, look_up, maps
 from mimic.tasks.frames import Batch
 from mimic.tasks.metrics import log_loss
@@ -26,8 +27,6 @@ from mimic.tasks.nyu import Nyu
 from mimic.tasks.shots import by_shots, subset
 from mimic.tasks.tuning import Tuned, read_blocks, seeded, tune
 from mimic.training.fit import choose_device
-
-check = depth.check
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def run_linear(task: LinearDepthTask, subject: Subject, folders: Folders) -> Res
     assert task.depth_min_m is not None and task.depth_max_m is not None
     head = seeded(task.seed, partial(BinsHead, encoder.width, task.bins, task.depth_min_m, task.depth_max_m, encoder.patch_px))
     model = Tuned(encoder, head, read_blocks(task.blocks, encoder.depth, 1), task.freeze, task.drop_path, norm=True)
-    with depth.opened(task, folders.root) as nyu:
+    with opened_nyu(task, folders.root) as nyu:
         kept = keep(task, model, nyu, folders.features)
         last_loss = _train(task, model, kept, np.arange(len(kept.labels)), folders.progress)
         sums, pictures = _score(task, model, kept)
@@ -69,7 +68,7 @@ def run_linear(task: LinearDepthTask, subject: Subject, folders: Folders) -> Res
 def run_few(task: FewShotDepthTask, subject: Subject, folders: Folders) -> Result:
     """For each seed a head on each of its nested subsets, the same number of updates for all, measured on the whole test split."""
     encoder = subject.encoder.to(choose_device())
-    with depth.opened(task, folders.root) as nyu:
+    with opened_nyu(task, folders.root) as nyu:
         if max(task.shots) > len(nyu.train):
             raise BadInput(f"shots {max(task.shots)}: there are {len(nyu.train)} training images; lower shots")
         kept = keep(task, depth.build(task, encoder), nyu, folders.features)

@@ -19,6 +19,7 @@ from mimic.models.heads import LinearHead
 from mimic.tasks import segmentation
 from mimic.tasks.ade20k import Ade20k
 from mimic.tasks.base import Folders, Picture, Result, Subject
+from mimic.tasks.checks import opened_ade20k
 from mimic.tasks.features import Features, ImageSet, features, look_up, maps
 from mimic.tasks.frames import Item, Items, OnDisk
 from mimic.tasks.shots import by_shots, subset
@@ -26,12 +27,11 @@ from mimic.tasks.tuning import Tuned, read_blocks, require_patches, seeded, tune
 from mimic.training.fit import choose_device
 
 Frozen = LinearSegmentationTask | FewShotSegmentationTask
-check = segmentation.check
 
 
 def run_linear(task: LinearSegmentationTask, subject: Subject, folders: Folders) -> Result:
     """Train the linear layer on the train split, measure the last step on the validation split."""
-    ade, encoder = segmentation.opened(task, folders.root), subject.encoder.to(choose_device())
+    ade, encoder = opened_ade20k(task, folders.root), subject.encoder.to(choose_device())
     require_patches(task.size_px, encoder.patch_px)
     head = seeded(task.seed, partial(LinearHead, encoder.width, ade.n_classes, encoder.patch_px))
     model = Tuned(encoder, head, read_blocks(task.blocks, encoder.depth, 1), task.freeze, task.drop_path, norm=True)
@@ -53,7 +53,7 @@ def run_linear(task: LinearSegmentationTask, subject: Subject, folders: Folders)
 
 def run_few(task: FewShotSegmentationTask, subject: Subject, folders: Folders) -> Result:
     """For each seed a head on each of its nested subsets, the same number of updates for all, measured on the whole validation split."""
-    ade, encoder = segmentation.opened(task, folders.root), subject.encoder.to(choose_device())
+    ade, encoder = opened_ade20k(task, folders.root), subject.encoder.to(choose_device())
     require_patches(task.size_px, encoder.patch_px)
     if max(task.shots) > len(ade.train):
         raise BadInput(f"shots {max(task.shots)}: there are {len(ade.train)} training images; lower shots")

@@ -11,17 +11,17 @@ from mimic.config import KnnTask
 from mimic.errors import BadInput
 from mimic.tasks import vectors
 from mimic.tasks.base import Folders, Result, Subject
+from mimic.tasks.checks import opened_imagenet
 from mimic.tasks.features import Features
 from mimic.tasks.tuning import in_batches
 from mimic.training.fit import choose_device
 
 ASKED, SEARCHED = 256, 65536  # validation and training vectors compared at once
-check = vectors.check
 
 
 def run(task: KnnTask, subject: Subject, folders: Folders) -> Result:
     """Classify the validation images by the training images; nothing is trained."""
-    data = vectors.opened(task, folders.root)
+    data = opened_imagenet(task, folders.root)
     if max(task.k) > len(data.train[0]):
         raise BadInput(f"knn: k {max(task.k)}, but there are {len(data.train[0])} training images; lower k")
     pool = vectors.pooling(task, subject.encoder)

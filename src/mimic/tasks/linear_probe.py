@@ -16,6 +16,7 @@ from mimic.config import LinearProbeTask
 from mimic.models.heads import ClassifierHead
 from mimic.tasks import vectors
 from mimic.tasks.base import Folders, Result, Subject
+from mimic.tasks.checks import opened_imagenet
 from mimic.tasks.features import Features
 from mimic.tasks.tuning import in_batches, seeded, step_indices
 from mimic.training.fit import HERE, WHOLE, choose_device, fit
@@ -25,12 +26,11 @@ from mimic.training.watch import Record
 
 WEIGHT_STD = 0.01  # of the linear layer at the start
 SCORED = 4096  # vectors classified at once
-check = vectors.check
 
 
 def run(task: LinearProbeTask, subject: Subject, folders: Folders) -> Result:
     """Train the probe on the training images, measure it on the validation images after every epoch."""
-    data = vectors.opened(task, folders.root)
+    data = opened_imagenet(task, folders.root)
     pool = vectors.pooling(task, subject.encoder)
     subject.encoder.to(choose_device())
     test, truth = vectors.centred(task, data, "val", subject, folders), torch.from_numpy(data.val[1])

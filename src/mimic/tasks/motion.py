@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mimic.config import FlowTask, MotionPart, StereoTask, TrainedTask
+from mimic.config import FlowTask, StereoTask, TrainedTask
 from mimic.errors import BadInput
 from mimic.geometry.motion import error_sums, errors, pooled_error
 from mimic.infra.storage import Workspace
@@ -24,10 +24,10 @@ from mimic.models.binocular import DenseMotion, hooks, laplace_flow, laplace_ste
 from mimic.models.encoder import normalise
 from mimic.models.heads import initialise
 from mimic.tasks.base import Folders, Picture, Result, Subject
-from mimic.tasks.files import extent
+from mimic.tasks.checks import listed_pairs
 from mimic.tasks.frames import FLIP_SHARE
 from mimic.tasks.loop import train
-from mimic.tasks.motion_files import Motion, MotionPair, list_pairs, read
+from mimic.tasks.motion_files import Motion, MotionPair, read
 from mimic.tasks.tuning import in_batches, seeded, step_indices
 from mimic.training.optim import adamw
 
@@ -42,22 +42,10 @@ TILES = 8  # shown to the model at once
 PICTURE_PX = 160  # height of the pictures
 
 
-def check(task: Task, root: Path) -> dict[str, Any]:
-    """Every pair read: sizes, units, masks."""
-    data = Workspace(root).resolve(task.data)
-    splits = {"train": _listed(task, task.train, data), "test": _listed(task, task.test, data)}
-    files: set[Path] = set()
-    for pairs in splits.values():
-        for pair in set(pairs):
-            read(pair)
-            files |= {pair.a, pair.b, pair.truth} | ({pair.mask} if pair.mask else set())
-    return {"splits": {name: len(set(pairs)) for name, pairs in splits.items()}, **extent(files, data)}
-
-
 def run(task: Task, subject: Subject, folders: Folders) -> Result:
     """Train on crops of the train pairs, measure the last step on whole test pairs."""
     data = Workspace(folders.root).resolve(task.data)
-    training, test = _listed(task, task.train, data), _listed(task, task.test, data)
+    training, test = listed_pairs(task, task.train, data), listed_pairs(task, task.test, data)
     model = build(task, subject)
     last_loss = fitted(task, model, training, folders.progress)
     drawn = set(np.linspace(0, len(test) - 1, min(task.samples, len(test))).astype(int).tolist())
@@ -90,19 +78,6 @@ def run(task: Task, subject: Subject, folders: Folders) -> Result:
         test_size=len(test),
         pictures=pictures,
     )
-
-
-def _listed(task: Task, parts: tuple[MotionPart, ...], data: Path) -> list[MotionPair]:
-    pairs: list[MotionPair] = []
-    for part in parts:
-        found = list_pairs(task.task, part.layout, data / part.folder)  # type: ignore[attr-defined]
-        chosen = [pair for pair in found if (part.only is None or pair.scene in part.only) and pair.scene not in part.without]
-        if not chosen:
-            raise BadInput(f"{data / part.folder}: no scene is left by only and without; there are {sorted({p.scene for p in found})[:8]}")
-        pairs += chosen * part.repeat
-    if not pairs:
-        raise BadInput(f"{task.task}: train and test each need a set")
-    return pairs
 
 
 def cross_view(subject: Subject, task: str) -> CrossViewCompletion:

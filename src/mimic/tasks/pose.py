@@ -25,6 +25,7 @@ from mimic.models.heatmaps import apply, decode, encode
 from mimic.models.layers import resample_positions
 from mimic.tasks import crops
 from mimic.tasks.base import Folders, Picture, Result, Subject
+from mimic.tasks.checks import boxes_of
 from mimic.tasks.coco import BONES, FLIPPED, JOINTS, PERSON, Coco, Person
 from mimic.tasks.files import read_photo
 from mimic.tasks.frames import FLIP_SHARE
@@ -49,25 +50,11 @@ class Found:
     score: float
 
 
-def check(task: PoseTask, root: Path) -> dict[str, Any]:
-    """Both splits' annotations and images, and the detected boxes."""
-    folder = Workspace(root).resolve(task.data)
-    found = {split: Coco(folder, split) for split in ("train", "val")}
-    facts = {split: coco.check() for split, coco in found.items()}
-    return {
-        "splits": {split: facts[split]["people"] for split in facts},
-        "images": {split: facts[split]["images"] for split in facts},
-        "boxes": len(_boxes(task, found["val"], root)),
-        "bytes": sum(facts[split]["bytes"] for split in facts),
-        "digest": facts["train"]["digest"][:32] + facts["val"]["digest"][:32],
-    }
-
-
 def run(task: PoseTask, subject: Subject, folders: Folders) -> Result:
     """Train on every labelled person of the train split, find the joints in the boxes of the validation split."""
     folder = Workspace(folders.root).resolve(task.data)
     people, coco = Coco(folder, "train"), Coco(folder, "val")
-    boxes = _boxes(task, coco, folders.root)
+    boxes = boxes_of(task, coco, folders.root)
     model = build(task, subject.encoder)
     last_loss = fitted(task, model, people, folders.progress)
     found = list(predicted(task, model, coco, boxes))
@@ -91,13 +78,6 @@ def run(task: PoseTask, subject: Subject, folders: Folders) -> Result:
         test_size=len(coco.images),
         pictures=_pictures(task, coco, kept),
     )
-
-
-def _boxes(task: PoseTask, coco: Coco, root: Path) -> list[Person]:
-    boxes = coco.people if task.boxes is None else coco.detected(Workspace(root).resolve(task.boxes))
-    if not boxes:
-        raise BadInput(f"{coco.path}: nobody has a labelled joint")
-    return boxes
 
 
 def build(task: PoseTask, encoder: VisionTransformer) -> Tuned:

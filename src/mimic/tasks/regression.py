@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,10 +16,10 @@ import torch
 from torch import Tensor
 
 from mimic.config import TaskonomyTask
-from mimic.infra.storage import Workspace
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import DptHead, initialise
 from mimic.tasks.base import Folders, Picture, Result, Subject
+from mimic.tasks.checks import opened_taskonomy
 from mimic.tasks.frames import Batch, Item, Items, OnDisk, resize_image
 from mimic.tasks.metrics import by_batch, by_everything, by_image, pooled_mean
 from mimic.tasks.overlays import scaled as to_picture
@@ -31,22 +30,9 @@ LEVELS = 4
 FREEZE = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}
 
 
-def check(task: TaskonomyTask, root: Path) -> dict[str, Any]:
-    """Every image, target and mask of the three lists read; bits, channels and masks right."""
-    taskonomy = _opened(task, root)
-    valid = [float(taskonomy.read(index).valid.mean()) for index in range(len(taskonomy))]
-    splits = {"train": len(taskonomy.train), "validation": len(taskonomy.validation), "test": len(taskonomy.test)}
-    return {"splits": splits, "target": task.target, "valid": round(float(np.mean(valid)), 6), **taskonomy.extent()}
-
-
-def _opened(task: TaskonomyTask, root: Path) -> Taskonomy:
-    workspace = Workspace(root)
-    return Taskonomy(workspace.resolve(task.data), workspace.resolve(task.splits), task.variant, task.target, task.images)
-
-
 def run(task: TaskonomyTask, subject: Subject, folders: Folders) -> Result:
     """Train the head (and what `freeze` leaves), measure the best or the last step on the test list."""
-    taskonomy = _opened(task, folders.root)
+    taskonomy = opened_taskonomy(task, folders.root)
     require_patches(task.size_px, subject.encoder.patch_px)
     model = build(task, subject.encoder)
     best = None

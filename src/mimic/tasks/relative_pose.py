@@ -16,16 +16,16 @@ from torch import Tensor
 from mimic.config import RelativePoseTask
 from mimic.errors import BadInput
 from mimic.geometry.relative import median_standard_error, placed, pose_errors, summary
-from mimic.infra.storage import Workspace, file_digest
+from mimic.infra.storage import Workspace
 from mimic.models.binocular import RelativePose
 from mimic.models.encoder import normalise
 from mimic.tasks.base import Folders, Picture, Result, Subject
 from mimic.tasks.features import READERS
-from mimic.tasks.files import extent, read_photo
+from mimic.tasks.files import read_photo
 from mimic.tasks.loop import train
 from mimic.tasks.motion import cross_view, freeze, groups
 from mimic.tasks.overlays import cameras, scaled
-from mimic.tasks.retrieval import Near, neighbours, read_image, read_lists
+from mimic.tasks.retrieval import Near, neighbours, read_image
 from mimic.tasks.seven_scenes import Scene, read_scene
 from mimic.tasks.tuning import seeded, step_indices
 from mimic.training.batches import prefetch
@@ -34,25 +34,6 @@ from mimic.training.optim import adamw
 
 WAYS = ("nearest", "consensus", "retrieval")  # retrieval: the nearest neighbour's own pose, what is known before any model looks
 NUMBERS = ("median_error_m", "median_error_deg", "within_5cm_5deg")
-
-
-def check(task: RelativePoseTask, root: Path) -> dict[str, Any]:
-    """Lists, poses and images of every scene; an official scene has all its frames."""
-    folder = Workspace(root).resolve(task.data)
-    scenes = [read_scene(folder, name, every=1) for name in task.scenes]
-    views = [view for scene in scenes for view in (*scene.train, *scene.test)]
-    sizes: set[tuple[int, ...]] = set()
-    for place, shape in prefetch(lambda place: read_photo(views[place].image).shape, 0, len(views), READERS):
-        sizes.add(shape)
-        if len(sizes) > 1:
-            raise BadInput(f"{views[place].image}: {shape[1]} x {shape[0]}, others are of another size; frames come from one camera")
-    counts = {scene.name: {"train": len(scene.train), "test": len(scene.test)} for scene in scenes}
-    total = {split: sum(found[split] for found in counts.values()) for split in ("train", "test")}
-    facts: dict[str, Any] = {"splits": total, "scenes": counts}
-    if task.retrieval is not None:
-        path = Workspace(root).resolve(task.retrieval)
-        facts["retrieval"] = {"frames": len(read_lists(path)), "digest": file_digest(path)}
-    return {**facts, **extent((path for view in views for path in view.files), folder)}
 
 
 def run(task: RelativePoseTask, subject: Subject, folders: Folders) -> Result:

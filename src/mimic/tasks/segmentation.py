@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mimic.config import ConvNextFields, SegmentationFields, SegmentationTask
-from mimic.infra.storage import Workspace
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import ConvNextHead, initialise
 from mimic.tasks.ade20k import IGNORED, Ade20k
 from mimic.tasks.base import Folders, Picture, Result, Subject
+from mimic.tasks.checks import opened_ade20k
 from mimic.tasks.frames import Batch, Colours, Item, Items, OnDisk, cut, fitted, frame_size, padded, resize_item
 from mimic.tasks.iou import averages, class_counts, class_iou, miou_error
 from mimic.tasks.overlays import labelled_picture
@@ -31,31 +30,9 @@ PAD = 128  # grey, as the peers pad
 FREEZE = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}
 
 
-def check(task: SegmentationFields, root: Path) -> dict[str, Any]:
-    """Every image and annotation read; labels in range."""
-    ade = opened(task, root)
-    present, unlabelled, pixels = np.zeros(ade.n_classes, bool), 0, 0
-    for index in range(len(ade)):
-        labels = ade.read(index).labels
-        counts = np.bincount(labels.ravel(), minlength=IGNORED + 1)
-        present |= counts[: ade.n_classes] > 0
-        unlabelled, pixels = unlabelled + int(counts[IGNORED]), pixels + labels.size
-    splits = {"train": len(ade.train), "test": len(ade.test)}
-    return {"splits": splits, "classes": int(present.sum()), "unlabelled": round(unlabelled / pixels, 6), **ade.extent()}
-
-
-def opened(task: SegmentationFields, root: Path) -> Ade20k:
-    """The set, listed.
-
-    Raises:
-        BadInput: it is not whole.
-    """
-    return Ade20k(Workspace(root).resolve(task.data), task.images)
-
-
 def run(task: SegmentationTask, subject: Subject, folders: Folders) -> Result:
     """Train the head (and what `freeze` leaves) on the train split, measure the last step on the validation split."""
-    ade = opened(task, folders.root)
+    ade = opened_ade20k(task, folders.root)
     require_patches(task.size_px, subject.encoder.patch_px)
     model = build(task, subject.encoder, ade.n_classes)
     train = OnDisk(partial(read, ade), ade.train)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,29 +10,13 @@ from PIL import Image
 
 from mimic.config import ImageNetTask
 from mimic.errors import BadInput
-from mimic.infra.storage import Workspace
 from mimic.models.encoder import VisionTransformer
 from mimic.tasks.base import Folders, Picture, Subject
-from mimic.tasks.features import READERS, Features, ImageSet, features, pooled
+from mimic.tasks.features import Features, ImageSet, features, pooled
 from mimic.tasks.imagenet import ImageNet
-from mimic.training.batches import prefetch
 
 RATIO = (3 / 4, 4 / 3)  # width to height of random crops
 PICTURE_PX = 160
-
-
-def opened(task: ImageNetTask, root: Path) -> ImageNet:
-    return ImageNet(Workspace(root).resolve(task.data), task.images)
-
-
-def check(task: ImageNetTask, root: Path) -> dict[str, Any]:
-    """Every image decoded."""
-    found = opened(task, root)
-    paths = [*found.train[0], *found.val[0]]
-    for _ in prefetch(lambda place: found.read(paths[place]).shape, 0, len(paths), READERS):  # threads: decoders release the interpreter
-        pass
-    splits = {"train": len(found.train[0]), "test": len(found.val[0])}
-    return {"splits": splits, "classes": len(found.wnids), **found.extent}
 
 
 def pooling(task: ImageNetTask, encoder: VisionTransformer) -> str:
