@@ -24,7 +24,7 @@ demo: setup
 	mimic compare
 
 test: setup
-	pytest --numprocesses=3 --dist=loadgroup
+	pytest --numprocesses=3 --dist=loadgroup --no-loadscope-reorder
 
 lint: setup
 	ruff check .

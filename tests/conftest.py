@@ -27,15 +27,17 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 # Rooms whose tests share a server keep to one process; everywhere else a file does.
 SHARED_SERVERS = {"slurm", "flows"}
+LONG = {"test_pretrain_ranks.py", "test_dvc.py"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread files over processes (pytest-xdist, --dist=loadgroup), long ones first."""
     for item in items:
         folder = item.path.parent.name
         group = folder if folder in SHARED_SERVERS else item.path.relative_to(REPOSITORY).as_posix()
         item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: not any(item.iter_markers(name) for name in ("slurm", "server")))
+    items.sort(key=lambda item: not (item.path.name in LONG or any(any(item.iter_markers(name)) for name in ("slurm", "server"))))
 
 
 def _missing(reason: str) -> None:

@@ -59,7 +59,6 @@ def test_dpt_equals_its_description() -> None:
 
 def test_dpt_equals_transformers() -> None:
     """The library's neck and head with our weights; its last ReLU, which would clip standardised depth, is taken off."""
-    pytest.importorskip("transformers")
     from transformers import DPTConfig
     from transformers.models.dpt.modeling_dpt import DPTDepthEstimationHead, DPTNeck
 
