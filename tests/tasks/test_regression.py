@@ -18,7 +18,8 @@ from mimic.config import TaskonomyTask
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
 from mimic.tasks import regression
-from mimic.tasks.checks import check, opened_taskonomy
+from mimic.tasks.checks import check
+from mimic.tasks.opened import opened_taskonomy
 from mimic.tasks.presets import PRESETS, overrides
 from mimic.tasks.taskonomy import TARGETS
 from mimic.worlds import miniatures as sets

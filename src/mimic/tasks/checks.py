@@ -15,18 +15,16 @@ import numpy as np
 from mimic.config import CorrespondenceTask, CrossAttentionTask, PoseTask, ReconstructionTask, RelativePoseTask, Task, TaskonomyTask
 from mimic.config.tasks.depth import DepthFields
 from mimic.config.tasks.imagenet import ImageNetTask
-from mimic.config.tasks.motion import FlowTask, MotionPart, StereoTask
+from mimic.config.tasks.motion import FlowTask, StereoTask
 from mimic.config.tasks.segmentation import SegmentationFields
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, file_digest
-from mimic.tasks.ade20k import IGNORED, Ade20k
-from mimic.tasks.coco import Coco, Person
+from mimic.tasks.ade20k import IGNORED
+from mimic.tasks.coco import Coco
 from mimic.tasks.files import extent, read_photo
-from mimic.tasks.imagenet import ImageNet
-from mimic.tasks.motion_files import MotionPair, list_pairs, read
-from mimic.tasks.nyu import Nyu
+from mimic.tasks.motion_files import read
+from mimic.tasks.opened import boxes_of, listed_pairs, opened_ade20k, opened_imagenet, opened_nyu, opened_taskonomy
 from mimic.tasks.seven_scenes import read_scene
-from mimic.tasks.taskonomy import Taskonomy
 
 READERS = 4  # threads: decoders release the interpreter
 AHEAD = 1024  # files that are asked for at once
@@ -70,11 +68,6 @@ def check(task: Task, root: Path) -> dict[str, Any]:
             return reconstruction.check(task, root)
 
 
-def opened_nyu(task: DepthFields, root: Path) -> Nyu:
-    workspace = Workspace(root)
-    return Nyu(workspace.resolve(task.data), None if task.masks is None else workspace.resolve(task.masks))
-
-
 def _nyu(task: DepthFields, root: Path) -> dict[str, Any]:
     """Every image read, every mask there, depth in metres."""
     with opened_nyu(task, root) as nyu:
@@ -84,26 +77,12 @@ def _nyu(task: DepthFields, root: Path) -> dict[str, Any]:
         return {"splits": splits, "images": nyu.length, "bytes": nyu.path.stat().st_size, "digest": file_digest(nyu.path)}
 
 
-def opened_taskonomy(task: TaskonomyTask, root: Path) -> Taskonomy:
-    workspace = Workspace(root)
-    return Taskonomy(workspace.resolve(task.data), workspace.resolve(task.splits), task.variant, task.target, task.images)
-
-
 def _taskonomy(task: TaskonomyTask, root: Path) -> dict[str, Any]:
     """Every image, target and mask of the three lists read; bits, channels and masks right."""
     taskonomy = opened_taskonomy(task, root)
     valid = [float(taskonomy.read(index).valid.mean()) for index in range(len(taskonomy))]
     splits = {"train": len(taskonomy.train), "validation": len(taskonomy.validation), "test": len(taskonomy.test)}
     return {"splits": splits, "target": task.target, "valid": round(float(np.mean(valid)), 6), **taskonomy.extent()}
-
-
-def opened_ade20k(task: SegmentationFields, root: Path) -> Ade20k:
-    """The set, listed.
-
-    Raises:
-        BadInput: it is not whole.
-    """
-    return Ade20k(Workspace(root).resolve(task.data), task.images)
 
 
 def _ade20k(task: SegmentationFields, root: Path) -> dict[str, Any]:
@@ -119,13 +98,6 @@ def _ade20k(task: SegmentationFields, root: Path) -> dict[str, Any]:
     return {"splits": splits, "classes": int(present.sum()), "unlabelled": round(unlabelled / pixels, 6), **ade.extent()}
 
 
-def boxes_of(task: PoseTask, coco: Coco, root: Path) -> list[Person]:
-    boxes = coco.people if task.boxes is None else coco.detected(Workspace(root).resolve(task.boxes))
-    if not boxes:
-        raise BadInput(f"{coco.path}: nobody has a labelled joint")
-    return boxes
-
-
 def _coco(task: PoseTask, root: Path) -> dict[str, Any]:
     """Both splits' annotations and images, and the detected boxes."""
     folder = Workspace(root).resolve(task.data)
@@ -138,19 +110,6 @@ def _coco(task: PoseTask, root: Path) -> dict[str, Any]:
         "bytes": sum(facts[split]["bytes"] for split in facts),
         "digest": facts["train"]["digest"][:32] + facts["val"]["digest"][:32],
     }
-
-
-def listed_pairs(task: FlowTask | StereoTask, parts: tuple[MotionPart, ...], data: Path) -> list[MotionPair]:
-    pairs: list[MotionPair] = []
-    for part in parts:
-        found = list_pairs(task.task, part.layout, data / part.folder)  # type: ignore[attr-defined]
-        chosen = [pair for pair in found if (part.only is None or pair.scene in part.only) and pair.scene not in part.without]
-        if not chosen:
-            raise BadInput(f"{data / part.folder}: no scene is left by only and without; there are {sorted({p.scene for p in found})[:8]}")
-        pairs += chosen * part.repeat
-    if not pairs:
-        raise BadInput(f"{task.task}: train and test each need a set")
-    return pairs
 
 
 def _motion(task: FlowTask | StereoTask, root: Path) -> dict[str, Any]:
@@ -184,10 +143,6 @@ def _seven_scenes(task: RelativePoseTask, root: Path) -> dict[str, Any]:
         path = Workspace(root).resolve(task.retrieval)
         facts["retrieval"] = {"frames": len(read_lists(path)), "digest": file_digest(path)}
     return {**facts, **extent((path for view in views for path in view.files), folder)}
-
-
-def opened_imagenet(task: ImageNetTask, root: Path) -> ImageNet:
-    return ImageNet(Workspace(root).resolve(task.data), task.images)
 
 
 def _imagenet(task: ImageNetTask, root: Path) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import DptHead, initialise
 from mimic.tasks.base import Folders, Picture, Result, Subject
-from mimic.tasks.checks import opened_nyu
 from mimic.tasks.frames import Batch, Colours, centre, frame_size, random_square, recoloured, resize_image, resize_labels
 from mimic.tasks.metrics import average, berhu, by_batch, by_everything, by_image, delta1_error, depth_sums
 from mimic.tasks.nyu import Frame, Nyu
+from mimic.tasks.opened import opened_nyu
 from mimic.tasks.tuning import Tuned, in_batches, read_blocks, seeded, tune
 
 LEVELS = 4

@@ -19,11 +19,11 @@ from mimic.infra.storage import file_digest
 from mimic.models.heads import BinsHead
 from mimic.tasks import depth
 from mimic.tasks.base import Folders, Picture, Result, Subject
-from mimic.tasks.checks import opened_nyu
 from mimic.tasks.features import Features, ImageSet, features, look_up, maps
 from mimic.tasks.frames import Batch
 from mimic.tasks.metrics import log_loss
 from mimic.tasks.nyu import Nyu
+from mimic.tasks.opened import opened_nyu
 from mimic.tasks.shots import by_shots, subset
 from mimic.tasks.tuning import Tuned, read_blocks, seeded, tune
 from mimic.training.fit import choose_device

@@ -19,9 +19,9 @@ from mimic.models.heads import LinearHead
 from mimic.tasks import segmentation
 from mimic.tasks.ade20k import Ade20k
 from mimic.tasks.base import Folders, Picture, Result, Subject
-from mimic.tasks.checks import opened_ade20k
 from mimic.tasks.features import Features, ImageSet, features, look_up, maps
 from mimic.tasks.frames import Item, Items, OnDisk
+from mimic.tasks.opened import opened_ade20k
 from mimic.tasks.shots import by_shots, subset
 from mimic.tasks.tuning import Tuned, read_blocks, require_patches, seeded, tune
 from mimic.training.fit import choose_device

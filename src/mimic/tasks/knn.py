@@ -11,8 +11,8 @@ from mimic.config import KnnTask
 from mimic.errors import BadInput
 from mimic.tasks import vectors
 from mimic.tasks.base import Folders, Result, Subject
-from mimic.tasks.checks import opened_imagenet
 from mimic.tasks.features import Features
+from mimic.tasks.opened import opened_imagenet
 from mimic.tasks.tuning import in_batches
 from mimic.training.fit import choose_device
 

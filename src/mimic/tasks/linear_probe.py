@@ -16,8 +16,8 @@ from mimic.config import LinearProbeTask
 from mimic.models.heads import ClassifierHead
 from mimic.tasks import vectors
 from mimic.tasks.base import Folders, Result, Subject
-from mimic.tasks.checks import opened_imagenet
 from mimic.tasks.features import Features
+from mimic.tasks.opened import opened_imagenet
 from mimic.tasks.tuning import in_batches, seeded, step_indices
 from mimic.training.fit import HERE, WHOLE, choose_device, fit
 from mimic.training.lars import Lars

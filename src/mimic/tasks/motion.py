@@ -24,10 +24,10 @@ from mimic.models.binocular import DenseMotion, hooks, laplace_flow, laplace_ste
 from mimic.models.encoder import normalise
 from mimic.models.heads import initialise
 from mimic.tasks.base import Folders, Picture, Result, Subject
-from mimic.tasks.checks import listed_pairs
 from mimic.tasks.frames import FLIP_SHARE
 from mimic.tasks.loop import train
 from mimic.tasks.motion_files import Motion, MotionPair, read
+from mimic.tasks.opened import listed_pairs
 from mimic.tasks.tuning import in_batches, seeded, step_indices
 from mimic.training.optim import adamw
 

@@ -25,12 +25,12 @@ from mimic.models.heatmaps import apply, decode, encode
 from mimic.models.layers import resample_positions
 from mimic.tasks import crops
 from mimic.tasks.base import Folders, Picture, Result, Subject
-from mimic.tasks.checks import boxes_of
 from mimic.tasks.coco import BONES, FLIPPED, JOINTS, PERSON, Coco, Person
 from mimic.tasks.files import read_photo
 from mimic.tasks.frames import FLIP_SHARE
 from mimic.tasks.keypoints import score, suppress
 from mimic.tasks.loop import train
+from mimic.tasks.opened import boxes_of
 from mimic.tasks.tuning import Tuned, in_batches, parameter_groups, read_blocks, seeded, step_indices
 from mimic.training.optim import adamw
 

@@ -19,9 +19,9 @@ from mimic.config import TaskonomyTask
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import DptHead, initialise
 from mimic.tasks.base import Folders, Picture, Result, Subject
-from mimic.tasks.checks import opened_taskonomy
 from mimic.tasks.frames import Batch, Item, Items, OnDisk, resize_image
 from mimic.tasks.metrics import by_batch, by_everything, by_image, pooled_mean
+from mimic.tasks.opened import opened_taskonomy
 from mimic.tasks.overlays import scaled as to_picture
 from mimic.tasks.taskonomy import TARGETS, Taskonomy, eroded, scaled
 from mimic.tasks.tuning import Best, Tuned, in_batches, read_blocks, require_patches, seeded, tune

@@ -19,9 +19,9 @@ from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import ConvNextHead, initialise
 from mimic.tasks.ade20k import IGNORED, Ade20k
 from mimic.tasks.base import Folders, Picture, Result, Subject
-from mimic.tasks.checks import opened_ade20k
 from mimic.tasks.frames import Batch, Colours, Item, Items, OnDisk, cut, fitted, frame_size, padded, resize_item
 from mimic.tasks.iou import averages, class_counts, class_iou, miou_error
+from mimic.tasks.opened import opened_ade20k
 from mimic.tasks.overlays import labelled_picture
 from mimic.tasks.tuning import Tuned, in_batches, read_blocks, require_patches, seeded, tune
 
