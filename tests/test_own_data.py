@@ -137,7 +137,7 @@ def test_kitchen_video_pairs_agree_with_the_table(real_data, params):
     assert sorted(images) == list(range(300))
     rule = sharding.rule_of(params.mine)
     numbers = {int(row[name]) for row in rows for name in ("frame_i", "frame_j")}
-    seen = {number: features.extract(miner.resize(images[number], rule.size_px)) for number in numbers}
+    seen = {number: features.extract(miner.squared(images[number], rule)) for number in numbers}
     found = [overlap.compare(seen[int(row["frame_i"])], seen[int(row["frame_j"])], rule, None) for row in rows]
     second = [one for row, one in zip(rows, found, strict=True) if int(row["frame_j"]) - int(row["frame_i"]) == 30]
     assert len(second) == 14

@@ -70,8 +70,8 @@ def pair(params: config.Params, a: Path, b: Path, as_json: bool, plot: Path | No
     Raises:
         BadInput: an image cannot be read.
     """
-    image_a, image_b = (_image(path, params.mine.size_px) for path in (a, b))
     rule = sharding.rule_of(params.mine)
+    image_a, image_b = (_image(path, rule) for path in (a, b))
     found = overlap.compare(features.extract(image_a), features.extract(image_b), rule, np.random.default_rng(params.mine.seed))
     if plot is not None:
         picture = draw(image_a, image_b, found, rule.patch_px)
@@ -116,9 +116,9 @@ def draw(image_a: base.Image, image_b: base.Image, found: overlap.Comparison, pa
     return np.hstack([shown[0], gap, shown[1]])
 
 
-def _image(path: Path, size_px: int) -> base.Image:
+def _image(path: Path, rule: overlap.Rule) -> base.Image:
     try:
-        return miner.resize(images.read(path), size_px)
+        return miner.squared(images.read(path), rule)
     except base.Unreadable as error:
         raise BadInput(f"{path}: {error}") from None
 

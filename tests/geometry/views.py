@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 
+from mimic.geometry import resize
 from mimic.geometry.overlap import Rule
 
 SIZE_PX, PATCH_PX = 224, 16
@@ -43,8 +45,8 @@ def texture(seed: int, size_px: int) -> np.ndarray:
     return picture
 
 
-def read(path: Path) -> np.ndarray:
-    """An image file as the miner sees it: RGB, squashed to SIZE_PX."""
+def read(path: Path, mode: Literal["symmetric", "reference"] = "symmetric") -> np.ndarray:
+    """An image file as the miner sees it: RGB, squashed to SIZE_PX as the mode of the rule does."""
     image = cv2.imread(str(path))
     assert image is not None, path
-    return cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_LINEAR)
+    return resize.to_square(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), SIZE_PX, mode)

@@ -113,7 +113,7 @@ def test_a_clip_that_breaks_off_keeps_what_came_before_and_is_named(mine):
 
 def test_memory_is_bounded_by_the_group_not_the_clip(mine):
     source = Frames(count=40)
-    eyes = miner.Eyes(224, 0.0)
+    eyes = miner.Eyes(sharding.rule_of(mine), 0.0)
     for number in range(39):
         group = Group((source.view(number), source.view(number + 1)), ((0, 1),))
         eyes.attend(group)

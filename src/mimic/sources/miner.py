@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mimic.errors import BadInput
-from mimic.geometry import features, overlap
+from mimic.geometry import features, overlap, resize
 from mimic.geometry.overlap import Comparison, Outcome
 from mimic.geometry.patches import patch_count
 from mimic.sources.base import Group, Source, Unreadable, View
@@ -123,8 +123,8 @@ class Pair:
 class Eyes:
     """Views of a clip as the rule sees them; remembers as many as the largest group of the clip so far has."""
 
-    def __init__(self, size_px: int, sharpness_min: float) -> None:
-        self._size_px = size_px
+    def __init__(self, rule: overlap.Rule, sharpness_min: float) -> None:
+        self._rule = rule
         self._sharpness_min = sharpness_min
         self._seen: OrderedDict[str, Seen] = OrderedDict()
         self._capacity = 2
@@ -142,10 +142,11 @@ class Eyes:
 
     def _look(self, view: View) -> Seen:
         try:
-            image = resize(view.read(), self._size_px)
+            full = view.read()
         except Unreadable:
             return Seen(view.key, None, None, Outcome.UNREADABLE)
-        if self._sharpness_min > 0 and sharpness(image) < self._sharpness_min:
+        image = squared(full, self._rule)
+        if self._sharpness_min > 0 and sharpness(full, self._rule.size_px) < self._sharpness_min:
             return Seen(view.key, image, None, Outcome.BLURRED)
         return Seen(view.key, image, features.extract(image), None)
 
@@ -169,7 +170,7 @@ def mine_clip(
     """
     identity = [seed, zlib.crc32(clip.encode())]
     votes = np.random.default_rng([*identity, 1])  # not the source's generator: the walk must not depend on the rule
-    eyes = Eyes(rule.size_px, sharpness_min)
+    eyes = Eyes(rule, sharpness_min)
     tally.clips += 1
     skip = 0
     try:
@@ -191,14 +192,18 @@ def mine_clip(
         tally.lose(clip, str(unreadable))
 
 
-def resize(image: UInt8[np.ndarray, "height width 3"], size_px: int) -> UInt8[np.ndarray, "size size 3"]:
-    """The square that is mined: the aspect is not kept, as in the published sets."""
-    return cv2.resize(image, (size_px, size_px), interpolation=cv2.INTER_LINEAR)
+def squared(image: UInt8[np.ndarray, "height width 3"], rule: overlap.Rule) -> UInt8[np.ndarray, "size size 3"]:
+    """The square that is mined, shrunk as the rule's mode shrinks."""
+    return resize.to_square(image, rule.size_px, rule.mode)
 
 
-def sharpness(image: UInt8[np.ndarray, "height width 3"]) -> float:
-    """Variance of the Laplacian of the 8-bit grey image."""
-    return float(cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
+def sharpness(image: UInt8[np.ndarray, "height width 3"], size_px: int) -> float:
+    """Variance of the Laplacian of the 8-bit grey square.
+
+    Always of the square as `reference` shrinks: the published thresholds were set on such pictures, and averaging lowers the variance.
+    """
+    square = resize.to_square(image, size_px, "reference")
+    return float(cv2.Laplacian(cv2.cvtColor(square, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
 
 
 Show = Callable[[Sequence[tuple[int, int]], list[Comparison], list[Outcome]], None]
@@ -261,7 +266,7 @@ def _take(group: Group, rule: overlap.Rule, votes: np.random.Generator, tally: T
     assert group.given is not None
     a, b = (group.views[index] for index in group.pairs[0])
     try:
-        image_a, image_b = (resize(view.read(), rule.size_px) for view in (a, b))
+        image_a, image_b = (squared(view.read(), rule) for view in (a, b))
         known = group.given()
     except Unreadable:
         _count([NOTHING], tally)
