@@ -171,6 +171,26 @@ def test_the_band_is_open(low, high):
     assert found.outcome is (Outcome.TOO_DIFFERENT if low == 9 / 14 else Outcome.TOO_SIMILAR)
 
 
+@pytest.mark.parametrize(
+    ("mode", "overlaps", "again"),
+    [
+        ("reference", (147 / 196,), False),
+        ("reference", (148 / 196,), True),
+        ("reference", (148 / 196, 147 / 196), False),
+        ("symmetric", (147 / 196,), True),
+        ("symmetric", (148 / 196, 0.7), False),
+    ],
+)
+def test_when_a_wider_pair_is_tried(mode, overlaps, again):
+    """Exactly three quarters is too much to keep and, by the published scripts, not enough to try again."""
+    rule = dataclasses.replace(SYMMETRIC, mode=mode)
+    template = overlap.compare(placed(SCATTER), placed(SCATTER), SYMMETRIC, None)
+    group = [
+        dataclasses.replace(template, overlap=share, outcome=Outcome.TOO_SIMILAR if share >= 0.75 else Outcome.KEPT) for share in overlaps
+    ]
+    assert overlap.all_too_similar(group, rule) is again
+
+
 def test_choose_takes_the_lowest_overlap_in_the_band():
     template = overlap.compare(placed(SCATTER), placed(SCATTER - [80, 0]), SYMMETRIC, None)
 

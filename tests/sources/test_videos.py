@@ -67,7 +67,14 @@ def test_few_frames_are_alive_at_a_time(tmp_path, params):
 def test_captions_are_cut_off_below(tmp_path, params):
     footage.video(tmp_path / "a.mp4", footage.pan(0, 4, 8), fps=1)
     source = sources.open_source("phone", footage.videos_section(params, tmp_path, crop_bottom=0.2), Path(), 224)
-    assert next(source.groups("a.mp4", RNG)).views[0].read().shape == (179, 224, 3)
+    assert next(source.groups("a.mp4", RNG)).views[0].read().shape == (180, 224, 3)
+
+
+@pytest.mark.parametrize(("height", "kept"), [(288, 231), (240, 192), (1080, 864), (1, 1)])
+def test_rows_cut_off_are_truncated(height, kept):
+    """The published script keeps image[:-int(0.2 * height)]."""
+    frames = [(float(second), np.zeros((height, 8, 3), np.uint8)) for second in range(2)]
+    assert next(iter(videos.spaced(frames, 1, 0.2))).views[0].read().shape[0] == kept
 
 
 def test_a_retry_between_frames_is_refused(tmp_path, params):

@@ -156,6 +156,29 @@ def test_random_crops() -> None:
     np.testing.assert_array_equal(crops[3], vectors.random_crop(ramp, (0.2, 0.5), 16, np.random.default_rng(3)))
 
 
+def test_a_random_crop_is_cut_before_it_is_resized() -> None:
+    """Outside the box everything is black: torchvision's crop never sees it."""
+    from PIL import Image
+    from torchvision.transforms.functional import InterpolationMode, resized_crop
+
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        image = rng.integers(0, 256, (61, 83, 3), dtype=np.uint8)
+        draws = np.random.default_rng(seed)
+        target = 61 * 83 * draws.uniform(0.1, 0.5)
+        ratio = np.exp(draws.uniform(np.log(3 / 4), np.log(4 / 3)))
+        width = min(83, round(np.sqrt(target * ratio)))
+        height = min(61, round(np.sqrt(target / ratio)))
+        left = int(draws.integers(0, 83 - width + 1))
+        top = int(draws.integers(0, 61 - height + 1))
+        box = (top, left, height, width)
+        cut = resized_crop(Image.fromarray(image), *box, [16, 16], InterpolationMode.BICUBIC)
+        theirs = np.asarray(cut)
+        theirs = theirs[:, ::-1] if draws.random() < 0.5 else theirs
+        ours = vectors.random_crop(image, (0.1, 0.5), 16, np.random.default_rng(seed))
+        np.testing.assert_array_equal(ours, theirs)
+
+
 # ---------------------------------------------------------------------------- linear probe
 
 
@@ -227,6 +250,12 @@ def test_linear_probe_end_to_end(root: Path, linear_probe_task: LinearProbeTask)
     assert best.value == max(metrics["top1_by_epoch"]) and "best epoch by validation accuracy" in best.selection
     averaged = measure(linear_probe_task.model_copy(update={"pool": "mean", "views": 0, "epochs": 1, "warmup_epochs": 0}), subject, folders)
     assert "mean of the patch tokens" in averaged.protocol and "centre crops" in averaged.protocol
+
+
+def test_the_linear_layer_starts_without_bias(linear_probe_task: LinearProbeTask) -> None:
+    """Weights normal of deviation 0.01, bias 0 (MAE)."""
+    made = linear_probe.build(linear_probe_task, 768, 1000).output
+    assert made.bias.abs().max() == 0 and abs(made.weight.std().item() - 0.01) < 1e-4
 
 
 def test_accuracies_equal_torchmetrics() -> None:

@@ -132,6 +132,37 @@ def test_doubles_are_dropped() -> None:
     assert kept.tolist() == [1, 2]
 
 
+def test_a_double_is_as_large_as_its_crop() -> None:
+    """A thin box is widened before its area counts: 8 x 80 at 3 : 4 is 60 x 80, a quarter longer."""
+    person = Person(0, np.array([10.0, 5.0, 8.0, 80.0]), np.zeros((17, 2)), np.ones(17, bool), 1.0)
+    assert crops.cut_sides(person, 0.75).tolist() == [75.0, 100.0]
+    moved = np.full((17, 2), 6.0)
+    first = pose.Found(person, moved, np.ones(17), 0.9)
+    second = pose.Found(person, moved + [1.5, 0], np.ones(17), 0.8)
+
+    def alike(area: float) -> float:
+        of_pairs = [0.25, 0.35, 0.79, 0.72, 0.62, 1.07, 0.87, 0.89]
+        sigmas = np.array([0.26, *np.repeat(of_pairs, 2)]) / 10  # COCO's
+        return float(np.mean(np.exp(-(1.5**2) / (2 * area * (2 * sigmas) ** 2))))
+
+    assert alike(8 * 80 * 1.25**2) < 0.9 < alike(75 * 100)
+    assert pose._without_doubles([first, second], 0.75) == [0]
+
+
+def test_half_a_body_lies_around_the_mean_of_its_joints() -> None:
+    """All joints but one at the left: the mean is near them, the middle of their box is not."""
+    joints = np.zeros((17, 2))
+    joints[:11] = np.column_stack([np.r_[np.full(10, 100.0), 200.0], np.linspace(50, 150, 11)])
+    visible = np.arange(17) < 11
+    seen = crops.View(np.zeros((300, 300, 3), np.uint8), np.zeros(2), np.ones(2), joints, visible)
+    drawn = [crops.half_body(seen, 0.75, np.random.default_rng(seed)) for seed in range(40)]
+    cut = [half for half in drawn if half is not seen]
+    assert 4 <= len(cut) <= 22
+    for half in cut:
+        np.testing.assert_allclose(half.centre, [(10 * 100 + 200) / 11, 100])
+        np.testing.assert_allclose(half.box, [150, 200])  # 100 x 100 at 3 : 4
+
+
 # ---------------------------------------------------------------------------- the task
 
 

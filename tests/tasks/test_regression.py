@@ -11,7 +11,9 @@ import pytest
 import torch
 import yaml
 from miniatures import as_subject, folders_in
+from PIL import Image
 from pydantic import ValidationError
+from torchvision.transforms.functional import gaussian_blur
 
 from mimic import config
 from mimic.config import TaskonomyTask
@@ -99,6 +101,41 @@ def test_loss_and_angle_by_hand() -> None:
     assert float(regression.loss(output, regression.Batch(batch.images, target, np.zeros_like(valid)))) == 0
     turned = regression.angle_deg(np.array([[[0.5, 0.5, 1], [1, 0.5, 0.5], [0.5, 0.5, 0.5]]]), np.array([[[0.5, 0.5, 1.0]] * 3]))
     np.testing.assert_allclose(turned, [[0, 90, 90]], atol=1e-5)
+
+
+STORED = {"normal": "RGB", "reshading": "L", "edge_occlusion": "I;16", "depth_zbuffer": "I;16"}
+
+
+@pytest.mark.parametrize("target", STORED)
+def test_inputs_are_what_pillow_makes_of_the_files(task: TaskonomyTask, target: str) -> None:
+    """Images bilinear, targets and masks nearest; occlusion edges are blurred after that."""
+    mode, rng = STORED[target], np.random.default_rng(3)
+    shape = (512, 512, 3) if mode == "RGB" else (512, 512)
+    dtype = np.uint16 if mode == "I;16" else np.uint8
+    stored = rng.integers(0, np.iinfo(dtype).max + 1, shape).astype(dtype)
+    image = rng.integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    valid = rng.random((512, 512)) > 0.02
+    file = Image.fromarray(stored)
+    assert file.mode == mode
+    size = (384, 384)
+    nearest = np.asarray(file.resize(size, Image.Resampling.NEAREST)).astype(np.float32)
+    nearest /= np.iinfo(dtype).max
+    expected = np.atleast_3d(nearest)
+    if target == "edge_occlusion":
+        blurred = gaussian_blur(torch.from_numpy(nearest)[None], [3, 3], [1.0, 1.0])
+        expected = blurred[0, ..., None].numpy()
+    if target == "depth_zbuffer":
+        expected = np.minimum(expected * 65535, 8000) / 8000
+    item = regression.Item(image, np.atleast_3d(stored), valid)
+    asked = changed(task, target=target, size_px=384)
+    found = regression.prepared(asked, regression.Items((item,)))
+    np.testing.assert_allclose(found.target[0], expected, atol=2e-6)
+    smooth = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(found.images[0], np.asarray(smooth))
+    mask_file = Image.fromarray(valid.astype(np.uint8) * 255)
+    mask = np.asarray(mask_file.resize(size, Image.Resampling.NEAREST)) == 255
+    cells = mask.reshape(96, 4, 96, 4).all(axis=(1, 3))
+    np.testing.assert_array_equal(found.valid[0], np.kron(cells, np.ones((4, 4), bool)))
 
 
 def test_the_best_is_tested_not_the_last(

@@ -108,6 +108,22 @@ def test_random_squares_keep_labels_on_their_pixels(segmentation_task: Segmentat
     assert (batch.valid.mean(axis=(1, 2)) < 1).any() and len({int(value) for value in batch.valid.sum(axis=(1, 2))}) > 4
 
 
+def test_random_sizes_are_truncated(segmentation_task: SegmentationTask) -> None:
+    """48 x 64 becomes int(48 s) x int(64 s); what is valid of a square says how large that was."""
+    labels = np.ones((48, 64), np.uint8)
+    items = Items((Item(np.full((48, 64, 3), 90, np.uint8), labels, labels.astype(bool)),) * 40)
+    task = segmentation_task.model_copy(update={"frame": "padded", "size_px": 64, "scale": (0.5, 1.0)})
+    batch = segmentation.augmented(task, items, np.random.default_rng(1))
+    rng, expected = np.random.default_rng(1), []
+    Items(items.items).recoloured(segmentation.COLOURS, rng)
+    for _ in range(40):
+        factor = rng.uniform(0.5, 1.0)
+        expected.append((int(48 * factor), int(64 * factor)))
+        rng.integers(0, 1, 2)
+    found = [(int(valid.any(axis=1).sum()), int(valid.any(axis=0).sum())) for valid in batch.valid]
+    assert found == expected and any(round(48 * size[1] / 64) != size[0] for size in expected)
+
+
 def test_windows_cover_the_frame_and_average(segmentation_task: SegmentationTask, encoder: VisionTransformer) -> None:
     """One window equals one pass; with several, every pixel is the mean of the windows that hold it."""
     model = segmentation.build(segmentation_task, encoder, 150).eval()

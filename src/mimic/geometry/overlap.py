@@ -98,6 +98,18 @@ def choose(comparisons: Sequence[Comparison]) -> int | None:
     return min(kept, key=lambda index: comparisons[index].overlap, default=None)
 
 
+def all_too_similar(comparisons: Sequence[Comparison], rule: Rule) -> bool:
+    """Whether every candidate of a group overlaps so much that one further apart is worth a try.
+
+    Exactly `overlap_max` is outside the band; the published scripts nevertheless try again only
+    beyond it, so `reference` does too.
+    """
+    beyond = [comparison for comparison in comparisons if comparison.outcome is Outcome.TOO_SIMILAR]
+    if rule.mode == "reference":
+        beyond = [comparison for comparison in beyond if comparison.overlap > rule.overlap_max]
+    return len(beyond) == len(comparisons)
+
+
 def _compare_reference(a: Features, b: Features, rule: Rule, rng: np.random.Generator) -> Comparison:
     index_a, index_b = match(a, b, rule.ratio)
     if len(index_a) < rule.matches_min:

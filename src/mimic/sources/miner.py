@@ -238,7 +238,7 @@ def _mine_group(
     pairs = group.pairs
     found = [_judge(group, pair, eyes, rule, votes) for pair in pairs]
     show(pairs, found, _count(found, tally))
-    if group.retry and all(comparison.outcome is Outcome.TOO_SIMILAR for comparison in found):
+    if group.retry and overlap.all_too_similar(found, rule):
         retried = True
         pairs = group.retry
         found = [_judge(group, pair, eyes, rule, votes) for pair in pairs]

@@ -104,12 +104,12 @@ def spaced(
     """One group for each sampled frame but the last: with the next one, else with the one `reach` frames ahead.
 
     Args:
-        crop_bottom: share of the height cut off below.
+        crop_bottom: share of the height cut off below, truncated to whole rows (published script).
         pose_at: camera to world at a time of the video, where it is known.
     """
     window: deque[View] = deque()
     for time_s, frame in sampled:
-        image = frame[: max(1, round(len(frame) * (1 - crop_bottom)))]
+        image = frame[: max(1, len(frame) - int(crop_bottom * len(frame)))]
         pose = None if pose_at is None else pose_at(time_s)
         window.append(View(key=f"{time_s:.3f}", read=functools.partial(_same, image), pose=pose))
         if len(window) > reach:

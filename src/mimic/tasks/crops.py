@@ -34,7 +34,13 @@ class View:
 
 def view(person: Person, image: np.ndarray, aspect: float) -> View:
     """The person's own box. `aspect` is the width of the input per height."""
-    return View(image, person.box[:2] + person.box[2:] / 2, PADDING * _widened(person.box[2:], aspect), person.joints, person.visible)
+    centre = person.box[:2] + person.box[2:] / 2
+    return View(image, centre, cut_sides(person, aspect), person.joints, person.visible)
+
+
+def cut_sides(person: Person, aspect: float) -> np.ndarray:
+    """Width and height in pixels of what is cut out: the box at the input's aspect, a quarter larger."""
+    return PADDING * _widened(person.box[2:], aspect)
 
 
 def shifted(person: Person, rng: np.random.Generator) -> Person:
@@ -57,15 +63,19 @@ def mirrored(seen: View) -> View:
 
 
 def half_body(seen: View, aspect: float, rng: np.random.Generator) -> View:
-    """The upper or the lower half of three in ten people of whom more than eight joints are labelled."""
+    """The upper or the lower half of three in ten people with more than eight labelled joints.
+
+    The crop lies around the mean of the chosen joints, not the middle of their box (ViTPose).
+    """
     if seen.visible.sum() <= HALF_VISIBLE or rng.random() >= HALF_SHARE:
         return seen
     upper, lower = seen.visible & UPPER, seen.visible & ~UPPER
     chosen = upper if (rng.normal() < UPPER_BELOW and upper.sum() > 2) or lower.sum() <= 2 else lower
     if chosen.sum() < 2:
         return seen
-    low, high = seen.joints[chosen].min(axis=0), seen.joints[chosen].max(axis=0)
-    return replace(seen, centre=(low + high) / 2, box=HALF_PADDING * _widened(np.maximum(high - low, 1), aspect))
+    joints = seen.joints[chosen]
+    sides = np.maximum(np.ptp(joints, axis=0), 1)
+    return replace(seen, centre=joints.mean(axis=0), box=HALF_PADDING * _widened(sides, aspect))
 
 
 def cut(seen: View, size: tuple[int, int], rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray]:

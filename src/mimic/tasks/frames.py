@@ -1,7 +1,7 @@
 """Images with dense labels, resized for an encoder and augmented together. Arrays and numbers in, arrays out.
 
-Resizing follows OpenCV, as the peers' preparation did: bilinear without antialiasing for images (`antialias` averages areas
-instead), nearest for labels.
+Resizing follows the library of the peers' preparation. Most use OpenCV: bilinear without
+antialiasing for images (`antialias` averages areas instead), nearest for labels. Taskonomy's use Pillow.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Protocol, Self, TypeVar
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 FLIP_SHARE = 0.5
@@ -132,6 +133,25 @@ def frame_size(height: int, width: int, size_px: int, multiple: int) -> tuple[in
 def resize_image(image: np.ndarray, size: tuple[int, int], antialias: bool) -> np.ndarray:
     shrinks = size[0] < image.shape[0] or size[1] < image.shape[1]
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if antialias and shrinks else cv2.INTER_LINEAR)
+
+
+def pillow_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8[h, w, 3] to this height and width as Pillow does it, antialiased when it shrinks."""
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def pillow_nearest(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 or uint16 [h, w, channels] by the nearest pixel, as Pillow picks it.
+
+    Of 8 bits Pillow adds up its steps, so that rounding takes it to a neighbour here and there; no
+    formula gives the same pixels.
+    """
+
+    def resized(channel: np.ndarray) -> np.ndarray:
+        file = Image.fromarray(np.ascontiguousarray(channel))
+        return np.asarray(file.resize(size[::-1], Image.Resampling.NEAREST))
+
+    return np.stack([resized(channel) for channel in np.moveaxis(values, -1, 0)], axis=-1)
 
 
 def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

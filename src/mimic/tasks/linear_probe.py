@@ -97,11 +97,12 @@ def run(task: LinearProbeTask, subject: Subject, folders: Folders) -> Result:
 
 
 def build(task: LinearProbeTask, width: int, classes: int) -> ClassifierHead:
-    """Only the linear layer has weights to train: normal of deviation 0.01."""
+    """Only the linear layer has weights to train: normal of deviation 0.01, bias 0."""
 
     def head() -> ClassifierHead:
         made = ClassifierHead(width, classes)
         nn.init.trunc_normal_(made.output.weight, std=WEIGHT_STD)
+        nn.init.zeros_(made.output.bias)
         return made
 
     made = seeded(task.seed, head)

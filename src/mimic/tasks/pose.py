@@ -58,7 +58,7 @@ def run(task: PoseTask, subject: Subject, folders: Folders) -> Result:
     model = build(task, subject.encoder)
     last_loss = fitted(task, model, people, folders.progress)
     found = list(predicted(task, model, coco, boxes))
-    kept = [found[index] for index in _without_doubles(found)]
+    kept = [found[index] for index in _without_doubles(found, task.width_px / task.size_px)]
     metrics = score(coco.annotations, [_entry(one) for one in kept])
     return Result(
         name="AP",
@@ -187,15 +187,15 @@ def heat(task: PoseTask, model: Tuned, images: np.ndarray) -> np.ndarray:
     return maps.cpu().numpy()
 
 
-def _without_doubles(found: list[Found]) -> list[int]:
-    """Indices of the people that stay, image by image."""
+def _without_doubles(found: list[Found], aspect: float) -> list[int]:
+    """Indices of the people that stay, image by image; a person is as large as its crop (ViTPose)."""
     of_image: dict[int, list[int]] = {}
     for index, one in enumerate(found):
         of_image.setdefault(one.person.image, []).append(index)
     kept: list[int] = []
     for indices in of_image.values():
         joints, scores = np.stack([found[index].joints for index in indices]), np.array([found[index].score for index in indices])
-        areas = np.array([found[index].person.box[2:].prod() * crops.PADDING**2 for index in indices])
+        areas = np.array([crops.cut_sides(found[index].person, aspect).prod() for index in indices])
         kept += [indices[stays] for stays in suppress(joints, scores, areas, DOUBLE)]
     return kept
 

@@ -19,7 +19,15 @@ from mimic.config import TaskonomyTask
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import DptHead, initialise
 from mimic.tasks.base import Folders, Picture, Result, Subject
-from mimic.tasks.frames import Batch, Item, Items, OnDisk, resize_image
+from mimic.tasks.frames import (
+    Batch,
+    Item,
+    Items,
+    OnDisk,
+    pillow_bilinear,
+    pillow_nearest,
+    resize_image,
+)
 from mimic.tasks.metrics import by_batch, by_everything, by_image, pooled_mean
 from mimic.tasks.opened import opened_taskonomy
 from mimic.tasks.overlays import scaled as to_picture
@@ -82,21 +90,23 @@ def build(task: TaskonomyTask, encoder: VisionTransformer) -> Tuned:
 
 
 def read(taskonomy: Taskonomy, index: int) -> Item:
-    """Target float32[h, w, channels] in [0, 1], mask as stored."""
+    """Target and mask as stored, at the size of the file."""
     frame = taskonomy.read(index)
-    return Item(frame.image, scaled(frame.target, taskonomy.kind), frame.valid)
+    return Item(frame.image, frame.target, frame.valid)
 
 
 def prepared(task: TaskonomyTask, examples: Items) -> Batch:
-    """Squares of size_px: images interpolated, targets and masks by the nearest pixel, masks eroded."""
+    """Squares of size_px: images interpolated, targets (then in [0, 1]) and masks (then eroded) nearest."""
     return Items(tuple(_resized(item, task) for item in examples.items)).batch()
 
 
 def _resized(item: Item, task: TaskonomyTask) -> Item:
     size = (task.size_px, task.size_px)
-    rows, columns = (((np.arange(task.size_px) + 0.5) * side / task.size_px).astype(int) for side in item.valid.shape)
-    nearest = np.ix_(rows, columns)
-    return Item(resize_image(item.image, size, task.antialias), item.target[nearest], eroded(item.valid[nearest], task.erode_px))
+    resize = pillow_bilinear if task.antialias else partial(resize_image, antialias=False)
+    image = resize(item.image, size)
+    target = scaled(pillow_nearest(item.target, size), TARGETS[task.target])
+    valid = pillow_nearest(item.valid[..., None].astype(np.uint8), size)[..., 0].astype(bool)
+    return Item(image, target, eroded(valid, task.erode_px))
 
 
 def loss(output: Tensor, batch: Batch) -> Tensor:

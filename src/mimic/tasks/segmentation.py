@@ -100,7 +100,8 @@ def augmented(task: SegmentationFields, examples: Items, rng: np.random.Generato
     out = []
     for item in _framed(task, examples).recoloured(COLOURS, rng).items:
         factor = rng.uniform(*task.scale)
-        height, width = (max(1, round(side * factor)) for side in item.valid.shape)
+        # Truncated, as the peers' library does.
+        height, width = (max(1, int(side * factor)) for side in item.valid.shape)
         item = padded(resize_item(item, (height, width), task.antialias), task.size_px, PAD, IGNORED)
         top, left = (int(rng.integers(0, side - task.size_px + 1)) for side in item.valid.shape)
         out.append(cut(item, top, left, task.size_px))

@@ -118,7 +118,10 @@ class Taskonomy:
 
 
 def scaled(stored: np.ndarray, kind: Target) -> np.ndarray:
-    """float32[h, w, channels] in [0, 1], what the peers regress, of a stored target."""
+    """float32[h, w, channels] in [0, 1], what the peers regress, of a target in the file's numbers.
+
+    A target is made the input's size first: edges are blurred by pixels of the input, not of the file.
+    """
     values = stored.astype(np.float32) / (2**kind.bits - 1)
     if kind.blur:
         values = cv2.GaussianBlur(values, (3, 3), 1.0, borderType=cv2.BORDER_REFLECT_101).reshape(values.shape)

@@ -77,8 +77,9 @@ def random_crop(image: np.ndarray, area: tuple[float, float], size_px: int, rng:
     ratio = math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
     crop_width, crop_height = min(width, round(math.sqrt(target * ratio))), min(height, round(math.sqrt(target / ratio)))
     left, top = int(rng.integers(0, width - crop_width + 1)), int(rng.integers(0, height - crop_height + 1))
-    box = (left, top, left + max(1, crop_width), top + max(1, crop_height))
-    out = np.asarray(Image.fromarray(image).resize((size_px, size_px), Image.Resampling.BICUBIC, box=box))
+    # Cut first: Pillow's own `box` would let pixels outside of it into the border.
+    inside = image[top : top + max(1, crop_height), left : left + max(1, crop_width)]
+    out = np.asarray(Image.fromarray(inside).resize((size_px, size_px), Image.Resampling.BICUBIC))
     return np.ascontiguousarray(out[:, ::-1]) if rng.random() < 0.5 else out
 
 
