@@ -44,9 +44,28 @@ def test_habitat_is_asked_for_what_it_can_do(params: config.Params, monkeypatch:
     monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
     assert _found(_with_habitat(params, (sys.executable,)), "habitat-sim").state == "ok"
     dying = _found(_with_habitat(params, (sys.executable,), gpu_device_id=0), "habitat-sim")
-    assert dying.state == "missing" and "SIGABRT" in dying.found and "gpu_device_id: -1" in dying.remedy
+    assert dying.state == "missing" and "unable to find CUDA device 0" in dying.found and "gpu_device_id: -1" in dying.remedy
     monkeypatch.delenv("PYTHONPATH")
     assert "No module named 'habitat_sim'" in _found(_with_habitat(params, (sys.executable,)), "habitat-sim").found
+
+
+def test_every_reader_of_scenes_is_asked_for_its_engine(repository: Path) -> None:
+    """Pairs by co-visibility are rendered, too."""
+    paper = config.load(repository / "profiles/paper.yaml")
+    covisible = {name: section for name, section in paper.sources.items() if isinstance(section, config.Covisible)}
+    assert covisible
+    absent = config.Habitat(command=("no-such-program",), gpu_device_id=-1, timeout_s=60)
+    asking = {name: section.model_copy(update={"engine": "habitat"}) for name, section in covisible.items()}
+    assert _found(paper.model_copy(update={"sources": asking, "habitat": absent}), "habitat-sim").state == "missing"
+
+
+def test_a_busy_machine_is_not_taken_for_a_wrong_device(params: config.Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
+    monkeypatch.setenv("STAND_IN_LOADS_FOR_S", "60")
+    section = _with_habitat(params, (sys.executable,)).habitat.model_copy(update={"timeout_s": 5.0})
+    slow = doctor._habitat(section, needed=True)
+    assert slow.state == "missing" and "load took longer than 5 s" in slow.found
+    assert "gpu_device_id" not in slow.remedy + slow.found
 
 
 def test_blurring_without_a_model_is_found(params: config.Params, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ CODECS = ("h264", "hevc", "vp9", "av1", "mpeg4")
 VIDEO_READERS = frozenset({"videos", "arkitscenes", "objectron", "mannequin"})
 BAD_OPENCV = ("4.12.", "4.13.")  # their SIFT or homographies differ
 OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
-PROBE_S = 60.0
+PROBE_S = 180.0  # a call of habitat-sim: loading takes 15 s of processor time without a GPU, and machines are busy
 DISK_GB = 20  # below this, mining and pretraining soon stop
 MARKS = {"ok": "ok     ", "note": "-      ", "warning": "warning", "missing": "MISSING"}
 
@@ -56,7 +56,7 @@ def _healthy(findings: list[Finding]) -> bool:
 
 def examine(params: config.Params, root: Path) -> Iterator[Finding]:
     """Look at one thing after the other; a check that itself fails is a finding, never a traceback."""
-    engines = {section.engine for section in params.sources.values() if isinstance(section, config.SceneWalk)}
+    engines = {section.engine for section in params.sources.values() if isinstance(section, config.SceneBase)}
     videos = any(section.reader in VIDEO_READERS for section in params.sources.values())
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("Python", _python),
@@ -148,6 +148,8 @@ def _habitat(section: config.Habitat, needed: bool) -> Finding:
     versions = f"{found['version']} under Python {found['python']}"
     try:
         habitat.open_nothing(section.command, timeout_s, section.gpu_device_id)
+    except habitat.HabitatSlow as error:
+        return Finding("habitat-sim", absent, f"{versions}, but {_short(error)}", "is the machine busy? try again")
     except EngineFailed as error:
         return Finding(
             "habitat-sim", absent, f"{versions}, but it renders nothing: {_short(error)}", "try habitat.gpu_device_id: -1 (docs/scenes.md)"

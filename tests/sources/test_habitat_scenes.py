@@ -12,8 +12,9 @@ from truth import BASE
 
 from mimic import config, sources
 from mimic.errors import BadInput
+from mimic.geometry.overlap import Outcome
+from mimic.sources import miner, sharding
 from mimic.sources.base import Unreadable
-from mimic.worlds.base import EngineFailed
 
 STAND_IN = Path(__file__).parents[1] / "worlds" / "stand_in"
 
@@ -48,8 +49,33 @@ def test_rings_are_rendered_over_the_pipe_with_poses(section):
 
 
 def test_a_machine_that_renders_nothing_stops_the_mining(section):
-    with pytest.raises(EngineFailed, match="SIGABRT"):
+    with pytest.raises(BadInput, match=r"engine habitat: .*status 1.*unable to find CUDA device 0.*mimic doctor"):
         list(_open(section, gpu_device_id=0).groups("room.glb", np.random.default_rng(0)))
+
+
+def test_a_wrong_gpu_ends_the_mining_at_the_first_scene(section, tmp_path):
+    """Six scenes, one line, and nobody waits for the other five to fail as well."""
+    for number in range(5):
+        shutil.copy(section.root / "room.glb", section.root / f"room-{number}.glb")
+    params = config.load_here_or_packaged(None)
+    habitat = config.Habitat(command=(sys.executable,), gpu_device_id=0, timeout_s=60)
+    clips = _open(section).clips()
+    todo = sharding.jobs("rooms", section, params.mine, Path(), clips, tmp_path, habitat=habitat)
+    local = params.cluster.model_copy(update={"executor": "local"})
+    with pytest.raises(BadInput, match="engine habitat: .*unable to find CUDA device 0 among 1 EGL devices"):
+        sharding.run(todo, local, "mine rooms", tmp_path / "log.jsonl")
+    assert (tmp_path / "log.jsonl").read_text() == ""
+
+
+def test_a_scene_that_kills_habitat_while_it_is_mined_is_named(section):
+    """The worker dies at the first picture: all that depends on it is unreadable, with the reason, and nothing is a program's failure."""
+    shutil.move(section.root / "room.glb", section.root / "crash-render.glb")
+    source = _open(section)
+    mine = config.load_here_or_packaged(None).mine
+    tally = miner.Tally()
+    pairs = list(miner.mine_clip(source, "crash-render.glb", sharding.rule_of(mine), 0.0, 0, tally))
+    tally.check(len(pairs))
+    assert not pairs and tally.outcomes[Outcome.UNREADABLE] == tally.candidates > 0 and not tally.failed
 
 
 def test_a_scene_that_habitat_cannot_open_is_counted(section):

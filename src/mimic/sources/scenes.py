@@ -19,12 +19,14 @@ import numpy as np
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources.base import Description, Group, Image, Unreadable, View, content_digest, files_below, require_folder
-from mimic.worlds import base, glb, navigation
+from mimic.worlds import base, glb
 from mimic.worlds.base import Engine, EngineFailed, Unwalkable
 from mimic.worlds.walker import Camera, Walk, three_rings
 
 EXTENSIONS = frozenset({".glb"})
 RINGS = "abc"
+# Habitat's own, as in the published navigation meshes; taller agents find doorways closed, whose height its cells round down.
+HABITAT_AGENT_HEIGHT_M, HABITAT_AGENT_RADIUS_M = 1.5, 0.1
 
 
 class SceneSource:
@@ -113,13 +115,20 @@ class SceneSource:
 
 @contextmanager
 def open_scene(section: config.SceneBase, habitat: config.Habitat | None, scene: Path) -> Iterator[Engine]:
-    """The engine that a source asks for, with a scene; Unreadable when it cannot be read."""
+    """The engine that a source asks for, with a scene; Unreadable when it cannot be read.
+
+    Raises:
+        BadInput: no scene at all opens on this machine, so none is worth a try.
+    """
     engine = open_engine(section, habitat)
     try:
         try:
+            glb.header(scene)  # before an engine is started for a file that is known to be none
             engine.load(scene)
         except BadInput as problem:
             raise Unreadable(str(problem)) from None
+        except EngineFailed as problem:
+            raise BadInput(f"engine {section.engine}: {problem}; `mimic doctor` looks closer") from None
         yield engine
     finally:
         engine.close()
@@ -137,8 +146,15 @@ def open_engine(section: config.SceneBase, habitat: config.Habitat | None = None
 
             if habitat is None:
                 raise BadInput("engine: habitat needs the section `habitat` of params.yaml; see docs/scenes.md")
-            size_px, height_m = (section.render_px, section.render_px), section.height_m[1]
             # No dataset configuration: only semantics need one, and the mesh is all that is rendered.
             return Habitat(
-                habitat.command, habitat.timeout_s, habitat.gpu_device_id, None, size_px, section.hfov_deg, height_m, navigation.RADIUS_M
+                habitat.command,
+                habitat.timeout_s,
+                habitat.gpu_device_id,
+                dataset_config=None,
+                size_px=(section.render_px, section.render_px),
+                hfov_deg=section.hfov_deg,
+                agent_height_m=HABITAT_AGENT_HEIGHT_M,
+                agent_radius_m=HABITAT_AGENT_RADIUS_M,
+                up=section.up,
             )

@@ -6,6 +6,7 @@ message and not the end of the miner.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -15,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -26,6 +27,9 @@ from mimic.worlds.base import EngineFailed, Point, Rendering, Rotation, Unwalkab
 WORKER = Path(__file__).with_name("habitat_worker.py")
 RANDOM_POINT_TRIES = 10
 NO_SCENE = "NONE"  # habitat-sim's name for an empty stage
+QUIET = {"MAGNUM_LOG": "quiet", "HABITAT_SIM_LOG": "error"}  # what it says last is then what went wrong
+AXES = {"y": {"up": [0, 1, 0], "front": [0, 0, -1]}, "z": {"up": [0, 0, 1], "front": [0, 1, 0]}}
+NO_DEVICE = "no EGL device matches gpu_device_id? -1 takes the first one, Mesa's software renderer included"
 
 
 class HabitatFailed(EngineFailed):
@@ -34,6 +38,10 @@ class HabitatFailed(EngineFailed):
 
 class HabitatDied(HabitatFailed):
     """It did not answer, or died."""
+
+
+class HabitatSlow(HabitatDied):
+    """It did not answer in time, and was ended."""
 
 
 class Worker:
@@ -49,7 +57,12 @@ class Worker:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the worker
         try:
             self._process = subprocess.Popen(
-                [*command, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, start_new_session=True
+                [*command, str(WORKER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                start_new_session=True,
+                env={**QUIET, **os.environ},
             )
         except OSError as error:
             raise BadInput(f"habitat.command: cannot start {' '.join(command)!r}: {error.strerror}; see docs/scenes.md") from None
@@ -82,7 +95,8 @@ class Worker:
         """End the worker and everything it started (conda run is a parent of its own)."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # what a dead worker was last asked is still in the buffer
+                    pipe.close()
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -108,7 +122,7 @@ class Worker:
         ready, _, _ = select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))
         if not ready:
             os.killpg(self._process.pid, signal.SIGKILL)
-            raise HabitatDied(f"habitat-sim: {name} took longer than {self._timeout_s:g} s; the worker was ended")
+            raise HabitatSlow(f"habitat-sim: {name} took longer than {self._timeout_s:g} s; the worker was ended")
         data = os.read(stdout.fileno(), 1 << 20)
         if not data:
             raise HabitatDied(self._epitaph(name))
@@ -122,9 +136,9 @@ class Worker:
             code = None
         self._log.seek(0)
         lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in lines if "[Warning]" not in line]
         how = f"died of {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with status {code}"
-        hint = "; no EGL device matches gpu_device_id? -1 takes the first one, Mesa's software renderer included" if name == "load" else ""
-        return f"habitat-sim: the worker {how} during {name}{hint}; it last said: {' | '.join(lines[-3:]) or 'nothing'}"
+        return f"habitat-sim: the worker {how} during {name}; it last said: {' | '.join(lines[-3:]) or 'nothing'}"
 
 
 class Habitat:
@@ -136,6 +150,7 @@ class Habitat:
         dataset_config: a scene_dataset_config.json; only semantics need one.
         size_px, hfov_deg: of every rendering: habitat-sim fixes them when a scene is loaded.
         agent_height_m, agent_radius_m: of the navigation mesh, where the scene brings none.
+        up: the file's upward axis; auto = as habitat-sim reads it: its stage_config.json, and z without one.
     """
 
     name = "habitat"
@@ -150,11 +165,14 @@ class Habitat:
         hfov_deg: float,
         agent_height_m: float,
         agent_radius_m: float,
+        up: Literal["y", "z", "auto"],
     ) -> None:
         self._command, self._timeout_s = tuple(command), timeout_s
         self._gpu_device_id, self._dataset_config = gpu_device_id, dataset_config
         self._size_px, self._hfov_deg = size_px, hfov_deg
         self._agent = {"agent_height_m": agent_height_m, "agent_radius_m": agent_radius_m}
+        self._up = up
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._worker: Worker | None = None
 
     def load(self, scene: Path) -> None:
@@ -164,14 +182,30 @@ class Habitat:
             BadInput: the scene is at fault, even where habitat-sim died of it.
             HabitatFailed: habitat-sim is: it does not import, or no scene at all opens.
         """
+        refuse_missing(scene)
         self._start()
+        scene = Path(os.path.abspath(scene))  # not resolved: what lies beside a link to a scene counts
+        stage = self._turned(scene)
+        navmesh = scene.with_suffix(".navmesh") if stage == scene else None  # a mesh of the scene as habitat-sim reads it
         try:
-            self._open(str(scene.resolve()))
+            self._open(str(stage), navmesh if navmesh is not None and navmesh.is_file() else None)
         except HabitatDied as died:
             self.refuse_if_none_opens()
             raise BadInput(f"{scene}: {died}") from None
         except HabitatFailed as failed:
             raise BadInput(f"{scene}: {failed}") from None
+
+    def _turned(self, scene: Path) -> Path:
+        """The scene, or a link to it beside a stage_config.json of ours where habitat-sim would take another axis for up."""
+        said = stage_config(scene)
+        if self._up == "auto" or (self._up == "z" and said is None):
+            return scene
+        self._folder = tempfile.TemporaryDirectory(prefix="mimic-stage-")
+        link = Path(self._folder.name) / scene.name
+        link.symlink_to(scene)
+        config = {**(said or {}), "render_asset": scene.name, **AXES[self._up]}
+        config_of(link).write_text(json.dumps(config))
+        return link
 
     def _start(self) -> None:
         self.close()
@@ -182,18 +216,20 @@ class Habitat:
         """Open the empty stage: where that kills habitat-sim too, no scene is to blame."""
         self._start()
         try:
-            self._open(NO_SCENE)
-        except HabitatDied:
+            self._open(NO_SCENE, None)
+        except HabitatSlow:
             raise
+        except HabitatDied as died:
+            raise HabitatDied(f"{died}; {NO_DEVICE}") from None
         except HabitatFailed:
             pass  # an answer is a sign of life
 
-    def _open(self, scene: str) -> None:
+    def _open(self, scene: str, navmesh: Path | None) -> None:
         width, height = self._size_px
         self._ask(
             "load",
             scene=scene,
-            navmesh=None,  # habitat-sim looks beside the scene for the same name with .navmesh
+            navmesh=None if navmesh is None else str(navmesh.resolve()),
             dataset_config=None if self._dataset_config is None else str(self._dataset_config.resolve()),
             resolution=[height, width],
             hfov_deg=self._hfov_deg,
@@ -230,10 +266,39 @@ class Habitat:
         if self._worker is not None:
             self._worker.close()
             self._worker = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
     def _ask(self, name: str, **arguments: Any) -> dict[str, Any]:
         assert self._worker is not None, "load a scene first"
         return self._worker.call(name, **arguments)[0]
+
+
+def config_of(scene: Path) -> Path:
+    """The file beside a scene that says how habitat-sim is to read it."""
+    return scene.with_name(f"{scene.stem}.stage_config.json")
+
+
+def stage_config(scene: Path) -> dict[str, Any] | None:
+    """What lies beside a scene; None when nothing does. BadInput: not a JSON object."""
+    path = config_of(scene)
+    if not path.is_file():
+        return None
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: not readable as JSON ({error}); correct or remove it") from None
+    if not isinstance(said, dict):
+        raise BadInput(f"{path}: holds no JSON object; correct or remove it")
+    return said
+
+
+def refuse_missing(scene: Path) -> None:
+    """BadInput in few words, where habitat-sim speaks of attributes and templates."""
+    if not scene.is_file():
+        raise BadInput(f"{scene}: no such file")
+    stage_config(scene)
 
 
 def probe(command: Sequence[str], timeout_s: float) -> dict[str, str]:
@@ -255,7 +320,7 @@ def open_nothing(command: Sequence[str], timeout_s: float, gpu_device_id: int) -
     Raises:
         BadInput, HabitatFailed: the command does not start, habitat_sim does not import, or it dies for want of a device.
     """
-    engine = Habitat(command, timeout_s, gpu_device_id, None, (64, 64), 90.0, 1.5, 0.1)
+    engine = Habitat(command, timeout_s, gpu_device_id, None, (64, 64), 90.0, 1.5, 0.1, "auto")
     try:
         engine.refuse_if_none_opens()
     finally:

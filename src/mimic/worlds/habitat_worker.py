@@ -63,26 +63,39 @@ class Scene:
             settings.set_defaults()
             settings.agent_height = agent_height_m
             settings.agent_radius = agent_radius_m
-            self.sim.recompute_navmesh(paths, settings)  # two arguments since 0.2.5
+            # Two arguments since 0.2.5. False where nothing can be walked on: the pathfinder then stays unloaded.
+            self.sim.recompute_navmesh(paths, settings)
         return {"navigable_area_m2": float(paths.navigable_area) if paths.is_loaded else 0.0}, {}
 
-    def random_point(self, seed):
+    def _walkable(self):
+        """The pathfinder, or None where there is no navigation mesh: any call on an unloaded one kills the process (0.3.3)."""
         paths = self.sim.pathfinder
+        return paths if paths.is_loaded else None
+
+    def random_point(self, seed):
+        paths = self._walkable()
+        if paths is None:
+            return {"point": None}, {}
         paths.seed(seed)  # C rand(), global to the process: seeded before every draw, or the order of draws would matter
         return {"point": _point(paths.get_random_navigable_point())}, {}
 
     def island_radius(self, point):
-        return {"radius_m": float(self.sim.pathfinder.island_radius(np.asarray(point, np.float32)))}, {}
+        paths = self._walkable()
+        return {"radius_m": 0.0 if paths is None else float(paths.island_radius(np.asarray(point, np.float32)))}, {}
 
     def is_navigable(self, point):
-        return {"navigable": bool(self.sim.pathfinder.is_navigable(np.asarray(point, np.float32)))}, {}
+        paths = self._walkable()
+        return {"navigable": paths is not None and bool(paths.is_navigable(np.asarray(point, np.float32)))}, {}
 
     def try_step(self, start, end):
-        reached = self.sim.pathfinder.try_step(np.asarray(start, np.float32), np.asarray(end, np.float32))
-        return {"point": _point(reached)}, {}
+        paths = self._walkable()
+        if paths is None:
+            return {"point": None}, {}
+        return {"point": _point(paths.try_step(np.asarray(start, np.float32), np.asarray(end, np.float32)))}, {}
 
     def snap(self, point):
-        return {"point": _point(self.sim.pathfinder.snap_point(np.asarray(point, np.float32)))}, {}
+        paths = self._walkable()
+        return {"point": None if paths is None else _point(paths.snap_point(np.asarray(point, np.float32)))}, {}
 
     def render(self, position, rotation):
         import habitat_sim

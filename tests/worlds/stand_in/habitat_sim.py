@@ -1,13 +1,15 @@
 """A stand-in for habitat_sim 0.3.x with the surface that the worker may use, and nothing more, drawn by the embedded engine.
 
 Unknown attributes are errors, positions and rotations follow habitat-sim's conventions (camera along -z, y up, quaternions xyzw when
-given as a list, RGBA images, planar depth), and it misbehaves as habitat-sim does: it writes to stdout, and aborts the whole
-process when a GPU is asked for that is not there.
+given as a list, RGBA images, planar depth), and it misbehaves as the real one was seen to (0.3.3, Mesa): it writes to stdout, ends the
+process when a GPU is asked for that is not there, and is killed by calls on a pathfinder without a mesh and by scenes it cannot read.
+What makes a scene deadly is its name: `crash-load` and `crash-render`, as damaged textures do; `slow` never ends to load.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import time
 from enum import Enum
 from pathlib import Path
@@ -16,9 +18,19 @@ from types import SimpleNamespace
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from mimic.errors import BadInput
+from mimic.worlds.base import Unwalkable
 from mimic.worlds.embree import Embree
 
 __version__ = "0.3.3"
+CELL_M = 0.2  # a computed mesh lies this far above the floor
+SNAP_M = 2.0  # farther from the mesh, snapping finds nothing
+LIFT = np.array([0.0, CELL_M, 0.0])
+
+
+def _die(name: signal.Signals) -> None:
+    os.kill(os.getpid(), name)
+    time.sleep(60)
 
 
 class _Strict:
@@ -86,10 +98,19 @@ class Configuration:
 
 
 class _PathFinder:
-    def __init__(self, engine: Embree) -> None:
+    def __init__(self, engine: Embree | None) -> None:
         self._engine, self._rng, self.is_loaded = engine, np.random.default_rng(0), False
 
-    navigable_area = 10.0
+    def _mesh(self) -> Embree:
+        if not self.is_loaded:
+            _die(signal.SIGSEGV)
+        assert self._engine is not None
+        return self._engine
+
+    @property
+    def navigable_area(self) -> float:
+        self._mesh()
+        return 10.0
 
     def seed(self, n: int) -> None:
         self._rng = np.random.default_rng(n)
@@ -99,20 +120,23 @@ class _PathFinder:
         return self.is_loaded
 
     def get_random_navigable_point(self, max_tries=10, island_index=-1):
-        return np.asarray(self._engine.random_point(self._rng), np.float32)
+        return np.asarray(self._mesh().random_point(self._rng) + LIFT, np.float32)
 
     def island_radius(self, pt):
-        return self._engine.island_radius(np.asarray(pt, float))
+        return self._mesh().island_radius(np.asarray(pt, float) - LIFT)
 
     def is_navigable(self, pt, max_y_delta=0.5):
-        return self._engine.snap(np.asarray(pt, float)) is not None
+        return self._mesh().snap(np.asarray(pt, float) - LIFT) is not None
 
     def try_step(self, start, end):
-        return np.asarray(self._engine.try_step(np.asarray(start, float), np.asarray(end, float)), np.float32)
+        reached = self._mesh().try_step(np.asarray(start, float) - LIFT, np.asarray(end, float) - LIFT)
+        return np.asarray(reached + LIFT, np.float32)
 
     def snap_point(self, pt):
-        snapped = self._engine.snap(np.asarray(pt, float))
-        return np.full(3, np.nan, np.float32) if snapped is None else np.asarray(snapped, np.float32)
+        snapped = self._mesh().snap(np.asarray(pt, float) - LIFT)
+        if snapped is None or np.linalg.norm(snapped + LIFT - pt) > SNAP_M:
+            return np.full(3, np.nan, np.float32)
+        return np.asarray(snapped + LIFT, np.float32)
 
 
 class _Agent:
@@ -128,17 +152,34 @@ class Simulator:
         os.write(1, b"[Metadata] AttributesManagersBase.h(283) : a line on stdout, as the C++ side prints\n")
         backend = config.sim_cfg
         if backend.gpu_device_id >= 0:
-            os.write(2, b"WindowlessContext: unable to find EGL device for CUDA device 0\n")
-            os.abort()
+            os.write(
+                2, b"Platform::WindowlessEglApplication::tryCreateContext(): unable to find CUDA device 0 among 1 EGL devices in total\n"
+            )
+            os.write(2, b"WindowlessContext: Unable to create windowless context\n")
+            os._exit(1)
+        os.write(2, b"[12:00:00:0]:[Warning]:[Scene] SemanticScene.h(1)::no annotations: not the cause of anything\n")
+        time.sleep(float(os.environ.get("STAND_IN_LOADS_FOR_S", "0")))
         if "slow" in backend.scene_id:
             time.sleep(60)
+        if "crash-load" in backend.scene_id:
+            _die(signal.SIGSEGV)
+        self._deadly = "crash-render" in backend.scene_id
         self._sensors = config.agents[0].sensor_specifications
         self._agent = _Agent()
-        engine = Embree(up="auto", texture_max_px=1024, lod_bias=-0.5, agent_height_m=1.5)
-        engine.load(Path(backend.scene_id))
-        self._engine, self.pathfinder = engine, _PathFinder(engine)
+        self._engine = None if backend.scene_id == "NONE" else _loaded(Path(backend.scene_id))
+        self.pathfinder = _PathFinder(self._engine)
+        beside = Path(backend.scene_id).with_suffix(".navmesh")
+        if beside.exists() and not _stage_config(Path(backend.scene_id)).exists():
+            self.pathfinder.load_nav_mesh(str(beside))
 
     def recompute_navmesh(self, pathfinder, navmesh_settings) -> bool:
+        if self._engine is None:
+            raise AssertionError("ESP_CHECK failed: no mesh to compute a navigation mesh of")
+        try:
+            self._engine.random_point(np.random.default_rng(0))
+        except Unwalkable:
+            os.write(2, b"[Error]:[Nav] PathFinder.cpp(1)::Could not build Detour navmesh\n")
+            return False
         pathfinder.is_loaded = True
         return True
 
@@ -146,6 +187,9 @@ class Simulator:
         return self._agent
 
     def get_sensor_observations(self, agent_ids: int = 0) -> dict:
+        if self._deadly:
+            _die(signal.SIGSEGV)
+        assert self._engine is not None
         rotation = Rotation.from_quat(self._agent.state.rotation).as_matrix()
         observations = {}
         for sensor in self._sensors:
@@ -157,4 +201,21 @@ class Simulator:
         return observations
 
     def close(self, destroy: bool = True) -> None:
-        self._engine.close()
+        if self._engine is not None:
+            self._engine.close()
+
+
+def _stage_config(scene: Path) -> Path:
+    return scene.with_name(f"{scene.stem}.stage_config.json")
+
+
+def _loaded(scene: Path) -> Embree:
+    """z is up where no stage_config.json says otherwise."""
+    if not scene.exists():
+        raise AssertionError(f"ESP_CHECK failed: No Stage Attributes exists for requested scene '{scene}'. Likely cause is the dataset.")
+    engine = Embree(up="auto" if _stage_config(scene).exists() else "z", texture_max_px=1024, lod_bias=-0.5, agent_height_m=1.5)
+    try:
+        engine.load(scene)
+    except BadInput:
+        raise AssertionError(f"ESP_CHECK failed: Error loading general mesh data from file '{scene}'") from None
+    return engine
