@@ -23,6 +23,7 @@ from mimic.models.encoder import VisionTransformer
 from mimic.models.layers import initialise
 from mimic.tasks import depth, frozen_depth
 from mimic.tasks.base import Folders, Subject
+from mimic.tasks.opened import opened_nyu
 from mimic.tasks.presets.depth import FEW_SHOT_PEER
 
 SEEDS = 5
@@ -67,13 +68,15 @@ def _encoder() -> VisionTransformer:
 
 
 def _keep(task: FewShotDepthTask, encoder: VisionTransformer, folder: Path) -> None:
-    with depth.opened(task, Path()) as nyu:
+    with opened_nyu(task, Path()) as nyu:
         frozen_depth.keep(task, depth.build(task, encoder), nyu, folder)
 
 
 def _run(task: FewShotDepthTask, encoder: VisionTransformer, folder: Path) -> None:
     subject = Subject(encoder, card={}, folder=folder, checkpoint="0" * 64)
-    frozen_depth.run_few(task, subject, Folders(Path(), progress=folder, features=folder))
+    with tempfile.TemporaryDirectory() as progress:  # its heads are trained each time
+        folders = Folders(Path(), progress=Path(progress), features=folder)
+        frozen_depth.run_few(task, subject, folders)
 
 
 def _timed(work: Any) -> tuple[Any, float]:

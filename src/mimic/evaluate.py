@@ -7,8 +7,10 @@ size, versions. It holds no times and no paths of this machine, so an equal eval
 from __future__ import annotations
 
 import json
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,10 @@ from mimic.infra import tracking
 from mimic.infra.storage import Workspace, file_digest, fingerprint, publish, write_json
 from mimic.tasks import measure
 from mimic.tasks.base import Folders, Picture, Result, Subject
+from mimic.tasks.census import lines
+from mimic.tasks.checks import asked_by, check
 from mimic.tasks.presets import overrides
+from mimic.tasks.trained import any_in
 from mimic.training.checkpoint import load_encoder
 
 SWEPT = ("steps", "value", "standard_error")
@@ -39,20 +44,78 @@ def main(params: config.Params, root: Path, run: str, task: str) -> None:
     workspace = Workspace(root)
     folder = workspace.model(run)
     subject = _subject(folder)
-    progress = workspace.progress("evaluate", f"{run}-{task}", fingerprint(section.model_dump(mode="json"), subject.checkpoint))
-    snapshots = sorted((folder / "snapshots").glob("*")) if params.table.checkpoints == "all" else []
+    title = f"evaluate {run} {task}"
     try:
-        sweep = [_point(section, _subject(snapshot), workspace, progress / snapshot.name) for snapshot in snapshots]
-        result = measure(section, subject, Folders(root, progress, workspace.features(subject.checkpoint)))
+        progress = _begun(section, subject, workspace, run=run, task=task)
     except BadInput as error:
-        raise BadInput(f"evaluate {run} {task}: {error}") from None
-    record = _record(result, section, subject, run=run, task=task)
+        raise BadInput(f"{title}: {error}") from None
+    snapshots = sorted((folder / "snapshots").glob("*")) if params.table.checkpoints == "all" else []
+    with _keeping(title, progress, root):
+        sweep = [_point(section, _subject(snapshot), workspace, progress / snapshot.name) for snapshot in snapshots]
+        result = _measured(section, subject, workspace, progress)
+        record = _record(result, section, subject, run=run, task=task)
     if sweep:
         record["sweep"] = [*sweep, {key: record[key] for key in SWEPT}]
     publish(lambda out: _write_pictures(result.pictures, out), _made(workspace.samples(run, task)))
     write_json(workspace.metrics(run, task), record)
     shutil.rmtree(progress)
+    print(_said(record))
     tracking.mirror_evaluation(params.tracking, root, run, task)
+
+
+def _begun(section: config.Task, subject: Subject, workspace: Workspace, *, run: str, task: str) -> Path:
+    """The folder of this evaluation's unfinished work, once its data are known to do.
+
+    They are looked through here unless `prepare` did so for these very numbers; in any case before
+    going on from unfinished work, which may be of other data.
+    """
+
+    def folder(found: dict[str, Any]) -> Path:
+        what = fingerprint(section.model_dump(mode="json"), subject.checkpoint, found)
+        return workspace.progress("evaluate", f"{run}-{task}", what)
+
+    found = _prepared(workspace.checked(task), section)
+    if found is None or any(folder(found).iterdir()):
+        found = {"task": section.task, **check(section, workspace.root)}
+    for line in lines(found["found"]):
+        print(f"{task}: {line}")
+    return folder(found)
+
+
+def _prepared(path: Path, section: config.Task) -> dict[str, Any] | None:
+    """What `prepare` has said of a task; None if it said nothing of these numbers."""
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return dict(found) if found.get("asked") == asked_by(section) else None
+
+
+@contextmanager
+def _keeping(title: str, progress: Path, root: Path) -> Iterator[None]:
+    """Say what is kept, should measuring fail after hours of training."""
+
+    def kept() -> str:
+        where = progress.relative_to(root)
+        what = f"what was trained is kept in {where}: the same command measures it again"
+        return what if any_in(progress) else ""
+
+    try:
+        yield
+    except BadInput as error:
+        said = kept()
+        raise BadInput(f"{title}: {error}{'; ' if said else ''}{said}") from None
+    except Exception as error:
+        if kept():
+            error.add_note(f"{title}: {kept()}")
+        raise
+
+
+def _said(record: dict[str, Any]) -> str:
+    """The number in one line."""
+    error = record["standard_error"]
+    spread = "" if error is None else f" ± {error:.2g}"
+    return (
+        f"{record['run']} {record['task']}: {record['name']} {record['value']:.4g}{spread} "
+        f"({record['test_size']:,} tested); metrics/{record['run']}/{record['task']}.json"
+    )
 
 
 def _subject(folder: Path) -> Subject:
@@ -60,12 +123,24 @@ def _subject(folder: Path) -> Subject:
     return Subject(encoder, card, folder, checkpoint=file_digest(folder / "encoder.safetensors"))
 
 
+def _measured(section: config.Task, subject: Subject, workspace: Workspace, progress: Path) -> Result:
+    """
+    Raises:
+        BadInput: there was nothing to measure, or whatever the task has against its input.
+    """
+    features = workspace.features(subject.checkpoint)
+    result = measure(section, subject, Folders(workspace.root, progress, features))
+    if not math.isfinite(result.value):
+        raise BadInput(f"{result.name} is {result.value}: there was nothing to measure; run mimic prepare again")
+    return result
+
+
 def _point(section: config.Task, subject: Subject, workspace: Workspace, progress: Path) -> dict[str, Any]:
     """The value at a snapshot; measured once, however often the sweep is interrupted."""
     done = progress / "point.json"
     if not done.exists():
         progress.mkdir(exist_ok=True)
-        result = measure(section, subject, Folders(workspace.root, progress, workspace.features(subject.checkpoint)))
+        result = _measured(section, subject, workspace, progress)
         point = {"steps": subject.card["steps"], "value": result.value, "standard_error": result.metrics.get("standard_error")}
         write_json(done, point)
     return dict(json.loads(done.read_text()))
@@ -73,12 +148,15 @@ def _point(section: config.Task, subject: Subject, workspace: Workspace, progres
 
 def _record(result: Result, section: config.Task, subject: Subject, *, run: str, task: str) -> dict[str, Any]:
     card = subject.card
+    metrics, missing = _finite(result.metrics)
+    reasons = dict.fromkeys(missing, "nothing to measure")
     return {
         "name": result.name,
         "value": result.value,
         "higher_is_better": result.higher_is_better,
-        "metrics": result.metrics,
-        "standard_error": result.metrics.get("standard_error"),  # of the value, over test items or seeds; null = the task states none
+        "metrics": metrics,
+        **({"not_measured": reasons} if reasons else {}),
+        "standard_error": metrics.get("standard_error"),  # of the value, over test items or seeds; null = the task states none
         "protocol": result.protocol,
         "kind": section.task,
         "freeze": getattr(section, "freeze", None),
@@ -96,6 +174,20 @@ def _record(result: Result, section: config.Task, subject: Subject, *, run: str,
         "manifest_digest": card.get("manifest_digest"),
         "versions": {name: version(name) for name in VERSIONS},
     }
+
+
+def _finite(value: Any, name: str = "") -> tuple[Any, list[str]]:
+    """The same with null for what is no number, and the names of what was none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None, [name]
+    if not isinstance(value, dict | list | tuple):
+        return value, []
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    parts = {key: _finite(part, f"{name}.{key}" if name else str(key)) for key, part in items}
+    missing = [one for _, names in parts.values() for one in names]
+    if isinstance(value, dict):
+        return {key: part for key, (part, _) in parts.items()}, missing
+    return [part for part, _ in parts.values()], missing
 
 
 def _write_pictures(pictures: Sequence[Picture], out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Check a task's data before anything is trained on them: data/tasks/<task>.json says what was found.
+"""Check a task's data before anything is trained on them: data/tasks/<task>.json says what was found, and so does stdout.
 
 The data themselves stay as downloaded and are read where they lie.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, write_json
+from mimic.tasks.census import lines
 from mimic.tasks.checks import check
 
 
@@ -17,7 +18,8 @@ def main(params: config.Params, root: Path, task: str) -> None:
     """Check the data of `task`.
 
     Raises:
-        BadInput: no such task; files are missing, damaged, in another unit, or not what their names say.
+        BadInput: no such task; files are missing, damaged, in another unit, or not what their names
+            say; or a split has nothing to train on or to score.
     """
     section = config.pick(params.evaluate, task, "task in evaluate")
     try:
@@ -25,3 +27,5 @@ def main(params: config.Params, root: Path, task: str) -> None:
     except BadInput as error:
         raise BadInput(f"prepare {task}: {error}") from None
     write_json(Workspace(root).checked(task), {"task": section.task, **found})
+    for line in lines(found["found"]):
+        print(f"{task}: {line}")

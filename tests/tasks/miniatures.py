@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,10 @@ def as_subject(encoder: Any, folder: Path = Path("models/none")) -> Subject:
 
 
 def folders_in(root: Path) -> Folders:
-    return Folders(root, progress=root / "runs/progress", features=root / "runs/features")
+    """Of an evaluation that was never begun."""
+    (root / "runs").mkdir(parents=True, exist_ok=True)
+    progress = Path(tempfile.mkdtemp(prefix="progress-", dir=root / "runs"))
+    return Folders(root, progress, features=root / "runs/features")
 
 
 def write_nyu(folder: Path, train: int = 8, test: int = 5, unit: float = 1.0, dtype: type = np.float32) -> None:

@@ -39,7 +39,7 @@ def test_few_shot_end_to_end(few_shot_depth_task: FewShotDepthTask, nyu_folder: 
     once = 2 * 8 + 5  # the training images and their mirror images, the test images
     assert sum(seen) == once
     more = few_shot_depth_task.model_copy(update={"seeds": 5})
-    again = measure(more, as_subject(encoder), folders)
+    again = measure(more, as_subject(encoder), folders_in(nyu_folder.parent))
     assert sum(seen) == once and again.metrics["by_k"]["5"]["values"][:3] == by_k["5"]["values"]
 
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mimic.errors import BadInput
 from mimic.tasks.metrics import (
     average,
     berhu,
@@ -97,7 +98,7 @@ def test_images_without_valid_pixels_do_not_count() -> None:
     valid[1] = False
     sums = depth_sums(prediction, truth, valid)
     assert average(sums, by_image(2)) == average(sums[:1], by_image(1))
-    with pytest.raises(ValueError, match="no valid pixel"):
+    with pytest.raises(BadInput, match="has a valid pixel"):
         average(sums[1:], by_image(1))
 
 

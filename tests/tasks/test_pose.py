@@ -22,7 +22,7 @@ from mimic.models.heads import JointHead
 from mimic.models.heatmaps import apply, crop_from_image, decode, encode
 from mimic.tasks import crops, measure, pose
 from mimic.tasks.checks import check
-from mimic.tasks.coco import FLIPPED, Coco, Person
+from mimic.tasks.coco import FLIPPED, PERSON, Coco, Person
 from mimic.tasks.keypoints import SIGMAS, score, similarity, suppress
 from mimic.worlds import miniatures
 from mimic.worlds.miniatures.coco import DETECTIONS, NAMES
@@ -98,9 +98,9 @@ def people_of(found: Coco) -> list[dict[str, Any]]:
 
 def test_perfect_joints_score_one(made: Path) -> None:
     coco = Coco(made, "val")
-    metrics = score(coco.annotations, people_of(coco))
+    metrics = score(coco.annotations, people_of(coco), PERSON)
     assert metrics["AP"] == metrics["AR"] == 1.0
-    assert score(coco.annotations, [])["AP"] == 0
+    assert score(coco.annotations, [], PERSON)["AP"] == 0
 
 
 def test_similarity_is_analytic_and_pycocotools_agrees(made: Path) -> None:
@@ -226,7 +226,7 @@ def test_perfect_maps_give_perfect_scores(made: Path, pose_task: PoseTask, monke
         inside = one.peaks > 0.8
         assert inside.sum() >= one.person.visible.sum() - 1
         np.testing.assert_allclose(one.joints[inside], one.person.joints[inside], atol=0.02)
-    assert score(coco.annotations, [pose._entry(one) for one in found])["AP"] > 0.99
+    assert score(coco.annotations, [pose._entry(one) for one in found], PERSON)["AP"] > 0.99
 
 
 def test_end_to_end(root: Path, pose_task: PoseTask) -> None:

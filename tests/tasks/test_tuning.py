@@ -183,19 +183,19 @@ def test_kept_features_give_the_result_of_encoding_at_every_step(
     depth_task: DepthTask, make: Callable[..., VisionTransformer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = depth_task.model_copy(update={"freeze": "encoder"})
-    kept = _train(task, make(), tmp_path)
+    kept = _train(task, make(), tmp_path / "kept")
     monkeypatch.setattr("mimic.tasks.tuning.KEPT", ())
-    encoded = _train(task, make(), tmp_path)
+    encoded = _train(task, make(), tmp_path / "encoded")
     for a, b in zip(kept.head.parameters(), encoded.head.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_training_depends_on_the_seed_alone(depth_task: DepthTask, make: Callable[..., VisionTransformer], tmp_path: Path) -> None:
     task = depth_task.model_copy(update={"drop_path": 0.2, "steps": 3})
-    first = _train(task, make(), tmp_path)
+    first = _train(task, make(), tmp_path / "first")
     torch.rand(7)
-    again = _train(task, make(), tmp_path)
-    other = _train(task.model_copy(update={"seed": 1}), make(), tmp_path)
+    again = _train(task, make(), tmp_path / "again")
+    other = _train(task.model_copy(update={"seed": 1}), make(), tmp_path / "other")
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(first.head.parameters(), other.head.parameters(), strict=True))
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
 LINE_EVERY_S = 10.0  # where there is no terminal
+T = TypeVar("T")
+_showing: list[str] = []  # titles of the work that is shown now, the outermost first
 
 
 class Track:
@@ -51,16 +54,19 @@ class _Bar(Track):
 
 
 class _Lines(Track):
-    """In a log: at most a line every ten seconds, and the last."""
+    """In a log: at most a line every ten seconds, and the last; `brief`: none for shorter work."""
 
-    def __init__(self, title: str, total: int, unit: str) -> None:
+    def __init__(self, title: str, total: int, unit: str, brief: bool) -> None:
         super().__init__(title, total, unit)
+        self._silent = brief
         self._due = time.monotonic() + LINE_EVERY_S
 
     def advance(self, count: int, note: str = "") -> None:
         super().advance(count, note)
-        if time.monotonic() >= self._due or self.done >= self.total:
+        due, last = time.monotonic() >= self._due, self.done >= self.total
+        if due or (last and not self._silent):
             self._due = time.monotonic() + LINE_EVERY_S
+            self._silent = False
             say(self.line())
 
 
@@ -70,17 +76,28 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def track(title: str, total: int, unit: str, log: Path | None) -> Iterator[Track]:
+def track(title: str, total: int, unit: str, log: Path | None, *, brief: bool = False) -> Iterator[Track]:
     """Show progress on stderr while the block runs, and say where its log is.
 
     Args:
         total: how many units of work there are; `advance` counts them off.
         unit: their name, in the plural.
+        brief: say nothing in a log of work that is done at once.
     """
+    _showing.append(title)
+    try:
+        with _shown(title, total, unit, log, brief) as shown:
+            yield shown
+    finally:
+        _showing.pop()
+
+
+@contextmanager
+def _shown(title: str, total: int, unit: str, log: Path | None, brief: bool) -> Iterator[Track]:
     if log is not None:
         say(f"{title}: {total} {unit}; log: {log}")
     if not sys.stderr.isatty():
-        yield _Lines(title, total, unit)
+        yield _Lines(title, total, unit, brief)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -94,6 +111,23 @@ def track(title: str, total: int, unit: str, log: Path | None) -> Iterator[Track
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         yield _Bar(title, total, unit, bar)
+
+
+def counted(things: Iterable[T], title: str, total: int, unit: str, size: Callable[[T], int] | None = None) -> Iterator[T]:
+    """The things, with progress shown while they are gone through; nothing is said of short work.
+
+    Inside other work that is shown, only that is: a terminal has room for one bar.
+
+    Args:
+        size: how many units a thing is; None = one.
+    """
+    if _showing:
+        yield from things
+        return
+    with track(title, total, unit, None, brief=True) as shown:
+        for thing in things:
+            yield thing
+            shown.advance(1 if size is None else size(thing))
 
 
 def say(line: str) -> None:

@@ -101,6 +101,22 @@ class Coco:
             raise BadInput(f"{path}: no person among {len(entries)} detections")
         return people
 
+    def require_areas(self) -> None:
+        """What scoring needs beside joints.
+
+        Raises:
+            BadInput: a person has no area, without which no similarity of joints is defined.
+        """
+        for entry in self.annotations["annotations"]:
+            if entry["category_id"] != PERSON or ("area" in entry and "id" in entry):
+                continue
+            lacks = "area" if "id" in entry else "id"
+            raise BadInput(
+                f"{self.path}: annotation {entry.get('id', 'without a number')} has no {lacks}; "
+                "scoring needs each person's id and area (of the outline in square pixels; "
+                "without one, write the box's width x height)"
+            )
+
     def check(self) -> dict[str, Any]:
         """Every image there, and of the size that the annotations say."""
         for number in self.images:

@@ -22,9 +22,12 @@ import torch
 from mimic.config import CorrespondenceTask, CrossAttentionTask
 from mimic.errors import BadInput
 from mimic.geometry.patches import vote_all
+from mimic.infra.progress import counted
 from mimic.infra.storage import Workspace, file_digest
 from mimic.models.encoder import Encoder, normalise
 from mimic.tasks.base import Folders, Picture, Result, Subject
+from mimic.tasks.census import Asked, Split
+from mimic.tasks.looks import Found
 from mimic.tasks.metrics import chance, nearest, offsets, recall
 from mimic.training.batches import PairImages, read_manifest
 
@@ -43,12 +46,21 @@ class Match:
     found: np.ndarray
 
 
-def check(task: CorrespondenceTask | CrossAttentionTask, root: Path) -> dict[str, Any]:
-    """How many held-out pairs there are, and how many of them have a homography to be the truth."""
+def look(task: CorrespondenceTask | CrossAttentionTask, root: Path, asked: Asked) -> Found:
+    """The held-out pairs that are measured, and how many patches of theirs have a true match.
+
+    On the grid they were mined on: an encoder may have another.
+    """
     path = Workspace(root).manifest(task.dataset)
     rows = read_manifest(path, "validation", columns=None)
-    splits = {"validation": len(rows), "measured": len(draw(rows, task))}
-    return {"splits": splits, "bytes": path.stat().st_size, "digest": file_digest(path)}
+    measured = Split("measured", "score", asked)
+    for row in draw(rows, task).to_dict("records"):
+        homography = np.reshape(row["b_from_a"], (3, 3)).astype(np.float64)
+        truth = vote_all(homography, row["size_px"], row["patch_px"])
+        measured.add(int((truth >= 0).sum()), len(truth), [row["overlap"]])
+    counts = {"validation": len(rows), "measured": len(measured.used)}
+    about = {"bytes": path.stat().st_size, "digest": file_digest(path)}
+    return Found(path, [measured], {"splits": counts, **about})
 
 
 def run(task: CorrespondenceTask, subject: Subject, folders: Folders) -> Result:
@@ -62,7 +74,7 @@ def run(task: CorrespondenceTask, subject: Subject, folders: Folders) -> Result:
     if not -encoder.depth <= block < encoder.depth:
         raise BadInput(f"correspondence: block {block} of an encoder of {encoder.depth} blocks (counted from 0)")
     rows = draw(read_manifest(Workspace(root).manifest(task.dataset), "validation", columns=None), task)
-    matches = list(_match(encoder, rows, root, task.batch))
+    matches = list(counted(_match(encoder, rows, root, task.batch), "match patches", len(rows), "pairs"))
     side = square_side(encoder) // encoder.patch_px
     metrics = _metrics(matches, side, block % encoder.depth, task.overlap_bins)
     rule = "the last block, fixed beforehand" if task.block is None else f"block {block}, fixed in params"

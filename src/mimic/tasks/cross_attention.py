@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mimic.config import CrossAttentionTask
 from mimic.errors import BadInput
+from mimic.infra.progress import counted
 from mimic.infra.storage import Workspace
 from mimic.models import CrossViewCompletion
 from mimic.models.binocular import TwoViews
@@ -52,7 +53,7 @@ def run(task: CrossAttentionTask, subject: Subject, folders: Folders) -> Result:
     if not isinstance(model, CrossViewCompletion):
         raise BadInput("cross_attention: this model never saw a second view (objective mae); only a croco run has cross-attention")
     rows = draw(read_manifest(Workspace(folders.root).manifest(task.dataset), "validation", columns=None), task)
-    seen = list(_seen(task, TwoViews(model).eval(), rows, folders.root))
+    seen = list(counted(_seen(task, TwoViews(model).eval(), rows, folders.root), "match patches", len(rows), "pairs"))
     side = square_side(model.encoder) // model.encoder.patch_px
     metrics = _metrics(seen, side, task.overlap_bins)
     return Result(

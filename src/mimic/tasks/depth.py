@@ -18,19 +18,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mimic.config import DepthFields, DepthTask
-from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import DptHead, initialise
 from mimic.tasks.base import Folders, Picture, Result, Subject
-from mimic.tasks.frames import Batch, Colours, centre, frame_size, random_square, recoloured, resize_image, resize_labels
+from mimic.tasks.depth_frames import in_range, load, prepared, region, stacked
+from mimic.tasks.frames import Batch, Colours, random_square, recoloured
 from mimic.tasks.metrics import average, berhu, by_batch, by_everything, by_image, delta1_error, depth_sums
 from mimic.tasks.nyu import Frame, Nyu
 from mimic.tasks.opened import opened_nyu
-from mimic.tasks.tuning import Tuned, in_batches, read_blocks, seeded, tune
+from mimic.tasks.tuning import Tuned, read_blocks, require_patches, seeded, shown_batches, tune
 
 LEVELS = 4
-EIGEN = (slice(45, 471), slice(41, 601))  # of 480 x 640
-NATIVE = (480, 640)
 COLOURS = Colours(brightness=0.1255, contrast=0.4, saturation=0.5, hue=0.2, share=0.5, grey_share=0.3)  # the peers'
 PICTURE_PX = 192  # height of the pictures
 
@@ -38,8 +36,8 @@ PICTURE_PX = 192  # height of the pictures
 def run(task: DepthTask, subject: Subject, folders: Folders) -> Result:
     """Train the head (and what `freeze` leaves) on the train split, measure the last step on the test split."""
     with opened_nyu(task, folders.root) as nyu:
-        train = load(nyu, nyu.train, task, subject.encoder.patch_px)
         model = build(task, subject.encoder)
+        train = load(nyu, nyu.train, task, subject.encoder.patch_px)
         last_loss = tune(model, task, train, partial(prepared, task), partial(augmented, task), partial(loss, task), folders.progress)
         frames = Tests(nyu, task.eval_batch)
         sums, pictures = score(task, frames, model.encoder.patch_px, lambda _, images: predict(task, model, images))
@@ -73,6 +71,7 @@ def averaged(task: DepthFields, sums: np.ndarray) -> dict[str, Any]:
 
 def build(task: DepthFields, encoder: VisionTransformer) -> Tuned:
     """The encoder with a DPT head of one channel, initialised from the task's seed."""
+    require_patches(task.size_px, encoder.patch_px)
 
     def head() -> DptHead:
         made = DptHead(encoder.width, task.head_width, 1, encoder.patch_px)
@@ -80,27 +79,6 @@ def build(task: DepthFields, encoder: VisionTransformer) -> Tuned:
         return made
 
     return Tuned(encoder, seeded(task.seed, head), read_blocks(task.blocks, encoder.depth, LEVELS), task.freeze, task.drop_path)
-
-
-def load(nyu: Nyu, index: np.ndarray, task: DepthFields, patch_px: int) -> Batch:
-    """Images, depth in metres and masks, at the size the encoder reads (frame whole) or the size squares are cut from (frame crop)."""
-    return _stacked([nyu.read(int(item)) for item in index], task, patch_px)
-
-
-def _stacked(frames: list[Frame], task: DepthFields, patch_px: int) -> Batch:
-    return Batch(*(np.stack(parts) for parts in zip(*(_resized(frame, task, patch_px) for frame in frames), strict=True)))
-
-
-def _resized(frame: Frame, task: DepthFields, patch_px: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    height, width = frame.depth_m.shape
-    size = frame_size(height, width, task.size_px, 1 if task.frame == "crop" else patch_px)
-    valid = resize_labels(frame.valid & _in_range(frame.depth_m, task), size).astype(bool)
-    return resize_image(frame.image, size, task.antialias), resize_labels(frame.depth_m, size), valid
-
-
-def prepared(task: DepthFields, batch: Batch) -> Batch:
-    """What the model sees of a batch, without chance."""
-    return centre(batch, task.size_px) if task.frame == "crop" else batch
 
 
 def augmented(task: DepthFields, batch: Batch, rng: np.random.Generator) -> Batch:
@@ -126,7 +104,7 @@ class Tests:
     batch: int
 
     def __iter__(self) -> Iterator[tuple[slice, list[Frame]]]:
-        for part in in_batches(len(self.nyu.test), self.batch):
+        for part in shown_batches(len(self.nyu.test), self.batch, "score", "images"):
             yield part, [self.nyu.read(int(number)) for number in self.nyu.test[part]]
 
     def __len__(self) -> int:
@@ -145,7 +123,7 @@ def score(
     drawn = set(np.linspace(0, last, min(task.samples, len(tests))).astype(int).tolist()) if task.samples else set()
     sums, pictures = [], []
     for part, frames in tests:
-        batch = prepared(task, _stacked(frames, task, patch_px))
+        batch = prepared(task, stacked(frames, task, patch_px))
         scored = _scored(task, frames, batch, predicted(part, batch.images))
         for place, (image, prediction, truth, valid) in zip(range(part.start, part.stop), scored, strict=True):
             sums.append(depth_sums(prediction[None], torch.from_numpy(truth)[None], torch.from_numpy(valid)[None]))
@@ -163,7 +141,7 @@ def _scored(
             yield batch.images[index], _clamped(predicted[index], task), batch.target[index], batch.valid[index]
         else:
             native = F.interpolate(predicted[index][None, None], size=frame.depth_m.shape, mode="bilinear", align_corners=False)[0, 0]
-            yield frame.image, _clamped(native, task), frame.depth_m, frame.valid & _in_range(frame.depth_m, task) & _region(task, frame)
+            yield frame.image, _clamped(native, task), frame.depth_m, frame.valid & in_range(frame.depth_m, task) & region(task, frame)
 
 
 def predict(task: DepthFields, model: Tuned, images: np.ndarray) -> Tensor:
@@ -184,25 +162,6 @@ def metres(task: DepthFields, output: Tensor) -> Tensor:
 
 def _clamped(depth_m: Tensor, task: DepthFields) -> Tensor:
     return depth_m if task.depth_min_m is None and task.depth_max_m is None else depth_m.clamp(task.depth_min_m, task.depth_max_m)
-
-
-def _in_range(depth_m: np.ndarray, task: DepthFields) -> np.ndarray:
-    low = 0.0 if task.depth_min_m is None else task.depth_min_m
-    high = np.inf if task.depth_max_m is None else task.depth_max_m
-    return (depth_m > low) & (depth_m < high)
-
-
-def _region(task: DepthFields, frame: Frame) -> np.ndarray:
-    """The pixels that the protocol scores."""
-    region = np.ones(frame.valid.shape, bool)
-    if task.score_region == "eigen":
-        if frame.valid.shape != NATIVE:
-            raise BadInput(
-                f"depth: score_region eigen is defined on images of 640 x 480, these are {frame.valid.shape[1]} x {frame.valid.shape[0]}"
-            )
-        region[:] = False
-        region[EIGEN] = True
-    return region
 
 
 # ---------------------------------------------------------------------------- what the result says of itself
@@ -233,6 +192,6 @@ def _picture(number: int, image: np.ndarray, truth: np.ndarray, prediction: np.n
     shown[~valid] = 0
     width = round(PICTURE_PX * image.shape[1] / image.shape[0])
     strip = [cv2.resize(part, (width, PICTURE_PX), interpolation=cv2.INTER_AREA) for part in (image, shown, coloured(prediction))]
-    error = np.abs(prediction - truth)[valid].mean() if valid.any() else float("nan")
-    caption = f"test image {number + 1}: image, truth, prediction; red {low:.1f} m to blue {high:.1f} m; mean error {error:.2f} m"
+    error = f"{np.abs(prediction - truth)[valid].mean():.2f} m" if valid.any() else "not known"
+    caption = f"test image {number + 1}: image, truth, prediction; red {low:.1f} m to blue {high:.1f} m; mean error {error}"
     return Picture(f"image-{number + 1:04d}", np.concatenate(strip, axis=1), caption)

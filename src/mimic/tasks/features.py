@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mimic.infra.progress import counted
 from mimic.infra.storage import fingerprint, replacing
 from mimic.models.encoder import Encoder, VisionTransformer, normalise
 from mimic.training.batches import prefetch
@@ -108,7 +109,9 @@ def _encoded(
     assert isinstance(encoder, torch.nn.Module)
     device, out = next(encoder.parameters()).device, None
     encoder.eval()
-    for place, pixels in _batched(images, first, last, batch):
+    batches = _batched(images, first, last, batch)
+    shown = counted(batches, "encode", last - first, "images", lambda part: len(part[1]))
+    for place, pixels in shown:
         with torch.inference_mode():
             found = encode(normalise(torch.from_numpy(pixels).to(device))).float().cpu().numpy()
         out = np.empty((last - first, *found.shape[1:]), dtype) if out is None else out

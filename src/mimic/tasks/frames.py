@@ -13,9 +13,7 @@ from typing import Protocol, Self, TypeVar
 
 import cv2
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 FLIP_SHARE = 0.5
 READERS = 4  # threads that read and decode the images of a batch
@@ -219,7 +217,8 @@ class Colours:
 
 def recoloured(images: Sequence[np.ndarray], recipe: Colours, rng: np.random.Generator) -> list[np.ndarray]:
     """Images uint8[h, w, 3], each with colours of its own; what happens depends on `rng` alone."""
-    from torchvision.transforms import v2  # slow to import, and only training needs it
+    import torch  # slow to import, and only training needs them
+    from torchvision.transforms import v2
 
     jitter = v2.ColorJitter(recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue)
     grey = v2.Grayscale(num_output_channels=3)
@@ -227,7 +226,7 @@ def recoloured(images: Sequence[np.ndarray], recipe: Colours, rng: np.random.Gen
     with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global state only
         torch.manual_seed(int(rng.integers(2**31)))
         for image in images:
-            tensor: Tensor = torch.from_numpy(image).permute(2, 0, 1)
+            tensor = torch.from_numpy(image).permute(2, 0, 1)
             tensor = jitter(tensor) if rng.random() < recipe.share else tensor
             tensor = grey(tensor) if rng.random() < recipe.grey_share else tensor
             out.append(tensor.permute(1, 2, 0).numpy())

@@ -25,7 +25,7 @@ from mimic.tasks.metrics import log_loss
 from mimic.tasks.nyu import Nyu
 from mimic.tasks.opened import opened_nyu
 from mimic.tasks.shots import by_shots, subset
-from mimic.tasks.tuning import Tuned, read_blocks, seeded, tune
+from mimic.tasks.tuning import Tuned, read_blocks, require_patches, seeded, tune
 from mimic.training.fit import choose_device
 
 
@@ -45,6 +45,7 @@ class Kept:
 def run_linear(task: LinearDepthTask, subject: Subject, folders: Folders) -> Result:
     """Train the linear layer on the train split, measure the last step on the test split."""
     encoder = subject.encoder.to(choose_device())
+    require_patches(task.size_px, encoder.patch_px)
     assert task.depth_min_m is not None and task.depth_max_m is not None
     head = seeded(task.seed, partial(BinsHead, encoder.width, task.bins, task.depth_min_m, task.depth_max_m, encoder.patch_px))
     model = Tuned(encoder, head, read_blocks(task.blocks, encoder.depth, 1), task.freeze, task.drop_path, norm=True)
@@ -121,7 +122,7 @@ def keep(task: FrozenDepth, model: Tuned, nyu: Nyu, folder: Path) -> Kept:
     )
 
 
-def _train(task: FrozenDepth, model: Tuned, kept: Kept, chosen: np.ndarray, folder: Path) -> float:
+def _train(task: FrozenDepth, model: Tuned, kept: Kept, chosen: np.ndarray, folder: Path) -> float | None:
     """Train the head on the chosen images; the mean loss of the last tenth of the steps."""
     seen = look_up(kept.train, chosen, model.device)
     cost = _log_loss if isinstance(task, LinearDepthTask) else partial(depth.loss, task)

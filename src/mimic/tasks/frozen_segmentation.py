@@ -97,7 +97,7 @@ def keep(task: Frozen, model: Tuned, ade: Ade20k, numbers: np.ndarray, mirrored:
     return features(folder, images, model.encoder, maps(model.encoder, model.blocks, model.norm), what, task.eval_batch, "float32")
 
 
-def _train(task: Frozen, model: Tuned, ade: Ade20k, chosen: np.ndarray, kept: Path, folder: Path) -> float:
+def _train(task: Frozen, model: Tuned, ade: Ade20k, chosen: np.ndarray, kept: Path, folder: Path) -> float | None:
     """Train the head on the chosen training images; the mean loss of the last tenth of the steps."""
     views = [keep(task, model, ade, ade.train, mirrored, kept) for mirrored in ((False, True) if task.augment == "flip" else (False,))]
     examples = OnDisk(partial(segmentation.read, ade), ade.train[chosen])

@@ -10,6 +10,7 @@ import numpy as np
 
 # One deviation a joint, as a share of the square root of a person's area (COCO's published constants).
 SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
+MEDIUM, LARGE = 32**2, 96**2  # areas in square pixels that begin a size
 STATISTICS = ("AP", "AP50", "AP75", "AP_medium", "AP_large", "AR", "AR50", "AR75", "AR_medium", "AR_large")
 
 
@@ -47,24 +48,39 @@ def suppress(joints: np.ndarray, scores: np.ndarray, areas: np.ndarray, threshol
     return np.array(kept, np.int64)
 
 
-def score(annotations: dict[str, Any], found: list[dict[str, Any]]) -> dict[str, float]:
-    """COCO's ten numbers, fractions; -1 where no person is of that size.
+def score(annotations: dict[str, Any], found: list[dict[str, Any]], category: int) -> dict[str, float | None]:
+    """COCO's ten numbers, fractions; None where no person is of that size.
 
     Args:
         annotations: a COCO person_keypoints file, parsed.
-        found: image_id, category_id, keypoints (51 numbers) and score of each person found.
+        found: image_id, category_id, keypoints (51 numbers) and score of each person found, none at
+            all scores 0.
+        category: the one that is scored.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
+    people = [one for one in annotations["annotations"] if one["category_id"] == category]
     if not found:
-        return dict.fromkeys(STATISTICS, 0.0)
+        return _nobody_found(people)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = {"info": {}, **annotations}
+        truth.dataset = {"info": {}, **annotations, "annotations": people}
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(found), "keypoints")
+        evaluation.params.catIds = [category]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return dict(zip(STATISTICS, (float(value) for value in evaluation.stats), strict=True))
+    values = [None if value < 0 else float(value) for value in evaluation.stats]
+    return dict(zip(STATISTICS, values, strict=True))
+
+
+def _nobody_found(people: list[dict[str, Any]]) -> dict[str, float | None]:
+    """0 of the sizes that there are people of."""
+    areas = [one["area"] for one in people if one["num_keypoints"] and not one["iscrowd"]]
+    there = {
+        "medium": any(MEDIUM <= area <= LARGE for area in areas),
+        "large": any(area >= LARGE for area in areas),
+    }
+    return {name: 0.0 if there.get(name.partition("_")[2], bool(areas)) else None for name in STATISTICS}

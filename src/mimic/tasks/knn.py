@@ -13,7 +13,7 @@ from mimic.tasks import vectors
 from mimic.tasks.base import Folders, Result, Subject
 from mimic.tasks.features import Features
 from mimic.tasks.opened import opened_imagenet
-from mimic.tasks.tuning import in_batches
+from mimic.tasks.tuning import in_batches, shown_batches
 from mimic.training.fit import choose_device
 
 ASKED, SEARCHED = 256, 65536  # validation and training vectors compared at once
@@ -61,7 +61,7 @@ def classify(
     """Predicted classes int64[tests] for each k; a tie goes to the smaller class number."""
     count = int(classes.max()) + 1
     out: dict[int, list[Tensor]] = {k: [] for k in ks}
-    for part in in_batches(len(test), ASKED):
+    for part in shown_batches(len(test), ASKED, "find neighbours", "images"):
         asked = _unit(test, part, device)
         cosine, near = torch.zeros(len(asked), 0, device=device), torch.zeros(len(asked), 0, dtype=torch.int64, device=device)
         for block in in_batches(len(bank), SEARCHED):

@@ -18,6 +18,7 @@ from mimic.tasks import vectors
 from mimic.tasks.base import Folders, Result, Subject
 from mimic.tasks.features import Features
 from mimic.tasks.opened import opened_imagenet
+from mimic.tasks.steps import stepping
 from mimic.tasks.tuning import in_batches, seeded, step_indices
 from mimic.training.fit import HERE, WHOLE, choose_device, fit
 from mimic.training.lars import Lars
@@ -58,23 +59,24 @@ def run(task: LinearProbeTask, subject: Subject, folders: Folders) -> Result:
         curve.append(accuracies(head, test, truth))
         head.train()
 
-    fit(
-        head,
-        loss,
-        draw,
-        Lars(head.parameters(), momentum=task.momentum, trust=task.trust, weight_decay=task.weight_decay),
-        lambda step: learning_rate(task, step, updates),
-        parts=WHOLE,
-        steps=task.epochs * updates,
-        seed=task.seed,
-        precision="fp32",
-        workers=0,
-        clip_norm=None,
-        log_every=updates,
-        log=score,
-        saving=None,
-        place=HERE,
-    )
+    with stepping("train the probe", task.epochs * updates) as shown:
+        fit(
+            head,
+            lambda model, drawn: shown.counted(loss(model, drawn)),
+            draw,
+            Lars(head.parameters(), momentum=task.momentum, trust=task.trust, weight_decay=task.weight_decay),
+            lambda step: learning_rate(task, step, updates),
+            parts=WHOLE,
+            steps=task.epochs * updates,
+            seed=task.seed,
+            precision="fp32",
+            workers=0,
+            clip_norm=None,
+            log_every=updates,
+            log=score,
+            saving=None,
+            place=HERE,
+        )
     epoch = len(curve) - 1 if task.selection == "last" else int(np.argmax([point["top1"] for point, _ in curve]))
     chosen, predicted = curve[epoch]
     return Result(

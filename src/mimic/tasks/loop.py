@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from mimic.config import TrainedTask
+from mimic.tasks.steps import saving, stepping
+from mimic.tasks.trained import once
 from mimic.tasks.tuning import learning_rate
-from mimic.training.fit import HERE, WHOLE, Saving, choose_device, fit
-from mimic.training.watch import Record
+from mimic.training.fit import HERE, WHOLE, choose_device, fit
 
 T = TypeVar("T")
 READERS = 2  # threads that prepare the next steps
@@ -26,8 +27,8 @@ def train(
     optimizer: Callable[[], torch.optim.Optimizer],
     folder: Path,
     schedule: Callable[[int], float] | None = None,
-) -> float:
-    """Train in place by a task's numbers; the mean loss of the last tenth of the steps.
+) -> float | None:
+    """Train in place by a task's numbers; the mean loss of the last tenth of the steps (None: not known).
 
     Args:
         draw: a step's examples; pure, called from threads.
@@ -37,22 +38,26 @@ def train(
     """
     model.to(choose_device())
     warmup_steps = round(task.warmup * task.steps)
-    records: list[Record] = []
-    fit(
-        model,
-        lambda _, drawn: loss(drawn),
-        lambda step: [draw(step)],
-        optimizer(),
-        schedule or (lambda step: learning_rate(step, task.steps, warmup_steps, task.lr)),
-        parts=WHOLE,
-        steps=task.steps,
-        seed=task.seed,
-        precision=task.precision,
-        workers=READERS,
-        clip_norm=task.clip_grad,
-        log_every=max(1, task.steps // 10),
-        log=records.append,
-        saving=None if task.save_every is None else Saving(folder, task.save_every, keep=1, keep_every=None),
-        place=HERE,
-    )
-    return records[-1].loss if records else float("nan")
+
+    def trained() -> float | None:
+        with stepping("train", task.steps) as shown:
+            fit(
+                model,
+                lambda _, drawn: shown.counted(loss(drawn)),
+                lambda step: [draw(step)],
+                optimizer(),
+                schedule or (lambda step: learning_rate(step, task.steps, warmup_steps, task.lr)),
+                parts=WHOLE,
+                steps=task.steps,
+                seed=task.seed,
+                precision=task.precision,
+                workers=READERS,
+                clip_norm=task.clip_grad,
+                log_every=max(1, task.steps // 10),
+                log=shown.record,
+                saving=saving(task, folder),
+                place=HERE,
+            )
+        return shown.loss
+
+    return once(model, folder, trained)

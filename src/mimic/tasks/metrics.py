@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int16, Int64
 from torch import Tensor
 
+from mimic.errors import BadInput
+
 DEPTH_METRICS = ("delta1", "delta2", "delta3", "rmse", "rel", "squared_rel", "log_rmse")
 ROOTS = frozenset({"rmse", "log_rmse"})  # means of squares until the very end
 LOG_FLOOR = 1e-3  # metres, added before logarithms of the loss
@@ -50,12 +52,12 @@ def average(sums: Float64[np.ndarray, "images 8"], pools: Sequence[Int64[np.ndar
     """Metrics of pools of images: pixels are pooled inside a pool, pools count equally, pools without a valid pixel are left out.
 
     Raises:
-        ValueError: no pool has a valid pixel.
+        BadInput: no pool has a valid pixel.
     """
     pooled = np.stack([sums[pool].sum(axis=0) for pool in pools])
     pooled = pooled[pooled[:, 0] > 0]
     if not len(pooled):
-        raise ValueError("no valid pixel")
+        raise BadInput("no scored image has a valid pixel; run mimic prepare on this task")
     means = pooled[:, 1:] / pooled[:, :1]
     roots = np.array([name in ROOTS for name in DEPTH_METRICS])
     means[:, roots] = np.sqrt(means[:, roots])
@@ -80,7 +82,7 @@ def pooled_mean(sums: Float64[np.ndarray, "images 2"], pools: Sequence[Int64[np.
     pooled = np.stack([sums[pool].sum(axis=0) for pool in pools])
     pooled = pooled[pooled[:, 0] > 0]
     if not len(pooled):
-        raise ValueError("no valid pixel")
+        raise BadInput("no scored image has a valid pixel; run mimic prepare on this task")
     return float((pooled[:, 1] / pooled[:, 0]).mean())
 
 
@@ -142,10 +144,10 @@ def recall(offset: Int64[np.ndarray, "m 2"]) -> dict[str, float]:
     """exact: share of patches found; within1: at most one patch off in each direction (Chebyshev); median_error: Euclidean, patches.
 
     Raises:
-        ValueError: there is no match to score.
+        BadInput: there is no match to score.
     """
     if not len(offset):
-        raise ValueError("no patch has a true match")
+        raise BadInput("no patch has a true match: nothing to measure")
     chebyshev = np.abs(offset).max(axis=1)
     return {
         "exact": float((chebyshev == 0).mean()),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mimic.config import FlowTask, StereoTask, TrainedTask
 from mimic.errors import BadInput
 from mimic.geometry.motion import error_sums, errors, pooled_error
+from mimic.infra.progress import counted
 from mimic.infra.storage import Workspace
 from mimic.models import CrossViewCompletion
 from mimic.models.binocular import DenseMotion, hooks, laplace_flow, laplace_stereo
@@ -51,7 +52,7 @@ def run(task: Task, subject: Subject, folders: Folders) -> Result:
     drawn = set(np.linspace(0, len(test) - 1, min(task.samples, len(test))).astype(int).tolist())
     sums, pictures = [], []
     model.eval()
-    for index, pair in enumerate(test):
+    for index, pair in enumerate(counted(test, "score", len(test), "pairs")):
         item = read(pair)
         found = predict(task, model, item.a, item.b)
         sums.append(error_sums(found, item.motion, item.valid))
@@ -147,7 +148,7 @@ def groups(model: nn.Module, encoder_depth: int, decoder_depth: int, task: Train
     ]
 
 
-def fitted(task: Task, model: DenseMotion, pairs: list[MotionPair], folder: Path) -> float:
+def fitted(task: Task, model: DenseMotion, pairs: list[MotionPair], folder: Path) -> float | None:
     """Train in place; the mean loss of the last tenth of the steps."""
 
     def draw(step: int) -> Motion:
@@ -291,5 +292,6 @@ def _picture(pair: MotionPair, item: Motion, found: np.ndarray) -> Picture:
     parts = (item.a, item.b, truth, coloured(found, max(largest, 1e-3)))
     strip = np.concatenate([cv2.resize(part, (width, PICTURE_PX), interpolation=cv2.INTER_AREA) for part in parts], axis=1)
     off = np.linalg.norm(found - item.motion, axis=-1)[item.valid]
-    caption = f"{pair.name}: view a, view b, truth, prediction; full colour {largest:.1f} px; error {off.mean() if len(off) else 0:.1f} px"
+    error = f"{off.mean():.1f} px" if len(off) else "not known"
+    caption = f"{pair.name}: view a, view b, truth, prediction; full colour {largest:.1f} px; error {error}"
     return Picture(f"pair-{pair.name}", strip, caption)

@@ -39,9 +39,9 @@ def labelled_picture(
     parts = [image, overlay(image, truth, valid, len(names)), overlay(image, prediction, np.ones_like(valid), len(names))]
     pixels = np.bincount(truth[valid], minlength=len(names)) + np.bincount(prediction[valid], minlength=len(names))
     common = [int(number) for number in np.argsort(-pixels, kind="stable")[:LEGEND_ROWS] if pixels[number]]
-    right = float((truth[valid] == prediction[valid]).mean()) if valid.any() else float("nan")
+    right = f"{(truth[valid] == prediction[valid]).mean():.0%}" if valid.any() else "none"
     strip = np.concatenate([*(scaled(part) for part in parts), _legend(common, names)], axis=1)
-    return Picture(name, strip, f"{name}: image, truth, prediction; {right:.0%} of the labelled pixels right; unlabelled is dark")
+    return Picture(name, strip, f"{name}: image, truth, prediction; {right} of the labelled pixels right; unlabelled is dark")
 
 
 def scaled(image: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ from mimic.tasks.frames import FLIP_SHARE
 from mimic.tasks.keypoints import score, suppress
 from mimic.tasks.loop import train
 from mimic.tasks.opened import boxes_of
-from mimic.tasks.tuning import Tuned, in_batches, parameter_groups, read_blocks, seeded, step_indices
+from mimic.tasks.tuning import Tuned, parameter_groups, read_blocks, seeded, shown_batches, step_indices
 from mimic.training.optim import adamw
 
 MAP_PX = 4  # pixels of the crop per pixel of a map
@@ -59,7 +59,9 @@ def run(task: PoseTask, subject: Subject, folders: Folders) -> Result:
     last_loss = fitted(task, model, people, folders.progress)
     found = list(predicted(task, model, coco, boxes))
     kept = [found[index] for index in _without_doubles(found, task.width_px / task.size_px)]
-    metrics = score(coco.annotations, [_entry(one) for one in kept])
+    metrics = score(coco.annotations, [_entry(one) for one in kept], PERSON)
+    if metrics["AP"] is None:
+        raise BadInput(f"{coco.path}: nobody to score; run mimic prepare")
     return Result(
         name="AP",
         value=metrics["AP"],
@@ -109,7 +111,7 @@ def _without_class_token(encoder: VisionTransformer, size: tuple[int, int]) -> N
 # ---------------------------------------------------------------------------- training
 
 
-def fitted(task: PoseTask, model: Tuned, coco: Coco, folder: Path) -> float:
+def fitted(task: PoseTask, model: Tuned, coco: Coco, folder: Path) -> float | None:
     """Train in place; the mean loss of the last tenth of the steps."""
     rng = np.random.default_rng([task.seed, JOINTS])
     people = [crops.shifted(person, rng) if task.augment == "peer" else person for person in coco.people]
@@ -166,7 +168,7 @@ def predicted(task: PoseTask, model: Tuned, coco: Coco, boxes: list[Person]) -> 
     """Joints in each box, in pixels of its image."""
     size = (task.size_px, task.width_px)
     model.eval()
-    for part in in_batches(len(boxes), task.eval_batch):
+    for part in shown_batches(len(boxes), task.eval_batch, "find joints", "people"):
         views = [crops.view(person, read_photo(coco.path_of(person.image)), size[1] / size[0]) for person in boxes[part]]
         cuts, affines = zip(*(crops.cut(seen, size, None) for seen in views), strict=True)
         for person, maps, affine in zip(boxes[part], heat(task, model, np.stack(cuts)), affines, strict=True):

@@ -28,10 +28,13 @@ from mimic.models.encoder import denormalise, normalise
 from mimic.models.inception import FidInception, as_input, complete
 from mimic.models.masking import masked_loss, paste, patch_statistics, patchify, visible_count
 from mimic.tasks.base import Folders, Picture, Result, Subject
+from mimic.tasks.census import Asked, Split
 from mimic.tasks.features import pooled
 from mimic.tasks.frechet import frechet_distance, kernel_distance
+from mimic.tasks.looks import Found
 from mimic.tasks.overlays import scaled
-from mimic.training.batches import PairImages, read_manifest
+from mimic.tasks.tuning import shown_batches
+from mimic.training.batches import PIXELS, PairImages, read_manifest
 from mimic.training.checkpoint import load_encoder, load_into
 from mimic.training.fit import choose_device
 
@@ -54,20 +57,23 @@ class Seen:
     pictures: list[Picture] = field(default_factory=list)
 
 
-def check(task: ReconstructionTask, root: Path) -> dict[str, Any]:
+def look(task: ReconstructionTask, root: Path, asked: Asked) -> Found:
     """Whether there are enough held-out pairs, which encoder judges them, and whether the Inception weights are the published ones."""
     path = Workspace(root).manifest(task.dataset)
     rows = _draw(task, path)
     judge = Workspace(root).model(task.features_of) / "encoder.safetensors"
     if not judge.exists():
         raise BadInput(f"{judge}: no such file; run mimic pretrain {task.features_of}, or name another model in features_of")
-    return {
-        "splits": {task.split: len(rows)},
+    split = Split(task.split, "score", asked)
+    for overlap in rows["overlap"]:
+        split.add(1, 1, [overlap])
+    facts = {
         "features_of": {"model": task.features_of, "sha256": file_digest(judge)},
         "inception": None if task.inception is None else _checked(Workspace(root).resolve(task.inception)),
         "bytes": path.stat().st_size,
         "digest": file_digest(path),
     }
+    return Found(path, [split], facts)
 
 
 def run(task: ReconstructionTask, subject: Subject, folders: Folders) -> Result:
@@ -144,7 +150,7 @@ def _checked(path: Path) -> str:
 
 def _draw(task: ReconstructionTask, manifest: Path) -> pd.DataFrame:
     """The pairs to reconstruct: a fixed draw of as many as asked for."""
-    rows = read_manifest(manifest, task.split).sort_values("key", kind="stable").reset_index(drop=True)
+    rows = read_manifest(manifest, task.split, [*PIXELS, "overlap"]).sort_values("key", kind="stable").reset_index(drop=True)
     if len(rows) < task.pairs:
         asked = f"{len(rows)} pairs in its {task.split} split, {task.pairs} asked for: {task.pairs - len(rows)} short"
         raise BadInput(f"{manifest}: {asked}; lower pairs, or raise datasets.{task.dataset}.{task.split}")
@@ -178,8 +184,8 @@ def _inception_features(path: Path, device: torch.device) -> Extract:
 def _look(task: ReconstructionTask, model: Pretraining, rows: pd.DataFrame, root: Path, extractors: dict[str, Extract]) -> Seen:
     device, patch_px = next(model.parameters()).device, model.encoder.patch_px
     images, seen = PairImages(rows, root, model.encoder.size_px), Seen(features={name: [] for name in extractors})
-    for start in range(0, len(rows), task.batch):
-        index = np.arange(start, min(start + task.batch, len(rows)))
+    for part in shown_batches(len(rows), task.batch, "complete views", "pairs"):
+        start, index = part.start, np.arange(part.start, part.stop)
         pairs = images.pairs(index).to(device)
         views, noise = normalise(pairs), hiding_noise(list(images.keys[index]), model.encoder.grid[0] * model.encoder.grid[1], task.seed)
         _, prediction, mask = model(views[:, : model.views], noise.to(device))

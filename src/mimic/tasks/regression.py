@@ -25,14 +25,14 @@ from mimic.tasks.frames import (
     Items,
     OnDisk,
     pillow_bilinear,
-    pillow_nearest,
     resize_image,
 )
 from mimic.tasks.metrics import by_batch, by_everything, by_image, pooled_mean
 from mimic.tasks.opened import opened_taskonomy
 from mimic.tasks.overlays import scaled as to_picture
-from mimic.tasks.taskonomy import TARGETS, Taskonomy, eroded, scaled
-from mimic.tasks.tuning import Best, Tuned, in_batches, read_blocks, require_patches, seeded, tune
+from mimic.tasks.taskonomy import TARGETS, Taskonomy, labels_seen
+from mimic.tasks.trained import Best
+from mimic.tasks.tuning import Tuned, read_blocks, require_patches, seeded, shown_batches, tune
 
 LEVELS = 4
 FREEZE = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}
@@ -103,10 +103,8 @@ def prepared(task: TaskonomyTask, examples: Items) -> Batch:
 def _resized(item: Item, task: TaskonomyTask) -> Item:
     size = (task.size_px, task.size_px)
     resize = pillow_bilinear if task.antialias else partial(resize_image, antialias=False)
-    image = resize(item.image, size)
-    target = scaled(pillow_nearest(item.target, size), TARGETS[task.target])
-    valid = pillow_nearest(item.valid[..., None].astype(np.uint8), size)[..., 0].astype(bool)
-    return Item(image, target, eroded(valid, task.erode_px))
+    target, valid = labels_seen(item.target, item.valid, TARGETS[task.target], task.size_px, task.erode_px)
+    return Item(resize(item.image, size), target, valid)
 
 
 def loss(output: Tensor, batch: Batch) -> Tensor:
@@ -123,7 +121,7 @@ def loss(output: Tensor, batch: Batch) -> Tensor:
 def _sums(task: TaskonomyTask, model: Tuned, taskonomy: Taskonomy, numbers: np.ndarray) -> np.ndarray:
     """float64[images, 3]: valid pixels; the sum over them of the absolute error, mean over channels; and of the angle in degrees."""
     found = []
-    for part in in_batches(len(numbers), task.eval_batch):
+    for part in shown_batches(len(numbers), task.eval_batch, "score", "images"):
         batch = prepared(task, OnDisk(partial(read, taskonomy), numbers).take(np.arange(part.start, part.stop)))
         for predicted, target, valid in zip(predict(model, batch.images), batch.target, batch.valid, strict=True):
             error = np.abs(predicted - target).mean(axis=2)[valid].sum(dtype=np.float64)

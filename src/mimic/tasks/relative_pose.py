@@ -16,6 +16,7 @@ from torch import Tensor
 from mimic.config import RelativePoseTask
 from mimic.errors import BadInput
 from mimic.geometry.relative import median_standard_error, placed, pose_errors, summary
+from mimic.infra.progress import counted
 from mimic.infra.storage import Workspace
 from mimic.models.binocular import RelativePose
 from mimic.models.encoder import normalise
@@ -68,7 +69,7 @@ def run(task: RelativePoseTask, subject: Subject, folders: Folders) -> Result:
 # ---------------------------------------------------------------------------- training
 
 
-def fitted(task: RelativePoseTask, model: RelativePose, scenes: list[Scene], near: list[Near], folder: Path) -> float:
+def fitted(task: RelativePoseTask, model: RelativePose, scenes: list[Scene], near: list[Near], folder: Path) -> float | None:
     """Train in place on frames and their neighbours; the mean loss of the last tenth of the steps.
 
     Loss: Frobenius distance of the rotations plus metres between the translations, unweighted.
@@ -106,7 +107,9 @@ def locate(task: RelativePoseTask, model: RelativePose, scene: Scene, near: Near
         return read_image(task, scene.test[place]), np.stack([read_image(task, scene.train[index]) for index in near.test[place]])
 
     found: dict[str, list[np.ndarray]] = {way: [] for way in WAYS}
-    for place, (query, others) in prefetch(load, 0, len(scene.test), READERS):
+    asked = prefetch(load, 0, len(scene.test), READERS)
+    title = f"find the cameras of {scene.name}"
+    for place, (query, others) in counted(asked, title, len(scene.test), "frames"):
         a, b = (normalise(torch.from_numpy(images).to(model.device)) for images in (np.stack([query] * len(others)), others))
         with torch.inference_mode():
             rotations, translations = (part.double().cpu().numpy() for part in model(a, b))

@@ -18,7 +18,7 @@ from mimic.models.encoder import VisionTransformer
 from mimic.tasks.base import Folders
 from mimic.tasks.features import ImageSet, features, pooled
 from mimic.tasks.files import extent, read_photo
-from mimic.tasks.seven_scenes import Scene, View
+from mimic.tasks.seven_scenes import Scene, View, require_neighbours, too_near
 from mimic.tasks.tuning import in_batches
 
 ROWS = 256  # frames compared with all train frames at once
@@ -41,14 +41,15 @@ def neighbours(task: RelativePoseTask, scene: Scene, encoder: VisionTransformer,
     """
     if task.retrieval is not None:
         lists = read_lists(Workspace(folders.root).resolve(task.retrieval))
-        return Near(_listed(task, lists, scene.train, scene.train), _listed(task, lists, scene.test, scene.train))
+        return listed(task, lists, scene)
+    require_neighbours(task, scene)
     train, test = (
         _descriptors(task, part, scene.name, split, encoder, folders) for split, part in (("train", scene.train), ("test", scene.test))
     )
     middle = train.mean(dim=0)  # what all frames of the room have in common tells none apart
     train, test = (F.normalize(part - middle, dim=1) for part in (train, test))
-    barred = _too_near(scene.train, task.gap)
-    return Near(_most_alike(task, scene, train, train, barred), _most_alike(task, scene, test, train, np.zeros((len(test), 2), np.int64)))
+    barred = too_near(scene.train, task.gap)
+    return Near(_most_alike(task, train, train, barred), _most_alike(task, test, train, np.zeros((len(test), 2), np.int64)))
 
 
 def read_image(task: RelativePoseTask, view: View) -> np.ndarray:
@@ -77,6 +78,16 @@ def read_lists(path: Path) -> Lists:
     return lists
 
 
+def listed(task: RelativePoseTask, lists: Lists, scene: Scene) -> Near:
+    """Of every frame of a scene, those that a list names.
+
+    Raises:
+        BadInput: it names fewer of a frame than the task asks for.
+    """
+    parts = (_listed(task, lists, part, scene.train) for part in (scene.train, scene.test))
+    return Near(*parts)
+
+
 def _listed(task: RelativePoseTask, lists: Lists, views: list[View], database: list[View]) -> np.ndarray:
     places = {view.name: place for place, view in enumerate(database)}
     rows = []
@@ -102,23 +113,12 @@ def _descriptors(task: RelativePoseTask, views: list[View], scene: str, split: s
     return torch.from_numpy(found[np.arange(len(views))])
 
 
-def _too_near(views: list[View], gap: int) -> np.ndarray:
-    """Of each frame, the range [first, last) of places around its own that are less than `gap` frames away in its sequence."""
-    when = np.array([view.sequence * 10**7 + view.frame for view in views])
-    return np.stack([np.searchsorted(when, when - gap, side="right"), np.searchsorted(when, when + gap, side="left")], axis=1)
-
-
-def _most_alike(task: RelativePoseTask, scene: Scene, of: Tensor, among: Tensor, barred: np.ndarray) -> np.ndarray:
+def _most_alike(task: RelativePoseTask, of: Tensor, among: Tensor, barred: np.ndarray) -> np.ndarray:
     rows = []
     for part in in_batches(len(of), ROWS):
         likeness = of[part] @ among.T
         for row, (first, last) in enumerate(barred[part]):
             likeness[row, first:last] = -torch.inf
         best = likeness.topk(min(task.neighbours, len(among)), dim=1)
-        if best.values.shape[1] < task.neighbours or torch.isinf(best.values).any():
-            raise BadInput(
-                f"{scene.name}: a frame has fewer than {task.neighbours} neighbours among {len(among)} train frames "
-                f"(every {task.every}., none within {task.gap} frames of itself); lower `neighbours`, `gap` or `every`"
-            )
         rows.append(best.indices.numpy())
     return np.concatenate(rows)

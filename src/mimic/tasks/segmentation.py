@@ -19,14 +19,14 @@ from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import ConvNextHead, initialise
 from mimic.tasks.ade20k import IGNORED, Ade20k
 from mimic.tasks.base import Folders, Picture, Result, Subject
-from mimic.tasks.frames import Batch, Colours, Item, Items, OnDisk, cut, fitted, frame_size, padded, resize_item
+from mimic.tasks.frames import Batch, Colours, Item, Items, OnDisk, cut, frame_size, padded, resize_item
 from mimic.tasks.iou import averages, class_counts, class_iou, miou_error
 from mimic.tasks.opened import opened_ade20k
 from mimic.tasks.overlays import labelled_picture
-from mimic.tasks.tuning import Tuned, in_batches, read_blocks, require_patches, seeded, tune
+from mimic.tasks.segmentation_frames import PAD, framed, framed_size, prepared, read
+from mimic.tasks.tuning import Tuned, in_batches, read_blocks, require_patches, seeded, shown_batches, tune
 
 COLOURS = Colours(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, share=0.5, grey_share=0.0)  # the peers'
-PAD = 128  # grey, as the peers pad
 FREEZE = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}
 
 
@@ -76,29 +76,10 @@ def build(task: ConvNextFields, encoder: VisionTransformer, classes: int) -> Tun
     return Tuned(encoder, seeded(task.seed, head), read_blocks(task.blocks, encoder.depth, 1), task.freeze, task.drop_path)
 
 
-def read(ade: Ade20k, index: int) -> Item:
-    """Labels are classes from 0 (IGNORED where not valid)."""
-    frame = ade.read(index)
-    return Item(frame.image, frame.labels, frame.labels != IGNORED)
-
-
-def prepared(task: SegmentationFields, examples: Items) -> Batch:
-    """Squares without chance: the padded frame, or the middle of the whole one."""
-    framed = _framed(task, examples)
-    if task.frame == "padded":
-        return Items(tuple(padded(item, task.size_px, PAD, IGNORED) for item in framed.items)).batch()
-    return Items(tuple(_middle(item, task.size_px) for item in framed.items)).batch()
-
-
-def _middle(item: Item, size_px: int) -> Item:
-    height, width = item.valid.shape
-    return cut(item, (height - size_px) // 2, (width - size_px) // 2, size_px)
-
-
 def augmented(task: SegmentationFields, examples: Items, rng: np.random.Generator) -> Batch:
     """Squares by chance: colours, size, place (mirroring is done already)."""
     out = []
-    for item in _framed(task, examples).recoloured(COLOURS, rng).items:
+    for item in framed(task, examples).recoloured(COLOURS, rng).items:
         factor = rng.uniform(*task.scale)
         # Truncated, as the peers' library does.
         height, width = (max(1, int(side * factor)) for side in item.valid.shape)
@@ -106,16 +87,6 @@ def augmented(task: SegmentationFields, examples: Items, rng: np.random.Generato
         top, left = (int(rng.integers(0, side - task.size_px + 1)) for side in item.valid.shape)
         out.append(cut(item, top, left, task.size_px))
     return Items(tuple(out)).batch()
-
-
-def _framed(task: SegmentationFields, examples: Items) -> Items:
-    """Resized so that the larger (padded) or smaller (whole) side is size_px."""
-    return Items(tuple(resize_item(item, _size(task, item), task.antialias) for item in examples.items))
-
-
-def _size(task: SegmentationFields, item: Item) -> tuple[int, int]:
-    height, width = item.valid.shape
-    return fitted(height, width, task.size_px) if task.frame == "padded" else frame_size(height, width, task.size_px, 1)
 
 
 def loss(output: Tensor, batch: Batch) -> Tensor:
@@ -140,7 +111,7 @@ def score(
         set(ade.test[np.linspace(0, len(ade.test) - 1, min(task.samples, len(ade.test))).astype(int)].tolist()) if task.samples else set()
     )
     counts, pictures = [], []
-    for part in in_batches(len(ade.test), task.eval_batch):
+    for part in shown_batches(len(ade.test), task.eval_batch, "score", "images"):
         numbers = ade.test[part].tolist()
         for number, (item, prediction) in zip(numbers, found(part, [read(ade, number) for number in numbers]), strict=True):
             counts.append(class_counts(prediction, item.target, item.valid, ade.n_classes))
@@ -177,7 +148,7 @@ def whole(task: SegmentationFields, model: Tuned, item: Item) -> Tensor:
 def slide(task: SegmentationFields, model: Tuned, item: Item) -> Tensor:
     """Logits [1, classes, h, w] of the frame: the mean over overlapping squares, the last of a row or column ending with the frame."""
     assert task.stride_px is not None
-    image = resize_item(item, _size(task, item), task.antialias).image
+    image = resize_item(item, framed_size(task, item), task.antialias).image
     places = [(top, left) for top in _starts(image.shape[0], task) for left in _starts(image.shape[1], task)]
     total, times = None, torch.zeros(image.shape[:2], device=model.device)
     for part in in_batches(len(places), task.eval_batch):

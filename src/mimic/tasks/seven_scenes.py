@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mimic.config import RelativePoseTask
 from mimic.errors import BadInput
 from mimic.tasks.files import REMEDY
 
@@ -84,6 +85,27 @@ def read_scene(folder: Path, name: str, every: int) -> Scene:
         split: [view for number in sorted(listed[split]) for view in _frames(folder, name, number, frames)[::every]] for split in LISTS
     }
     return Scene(name, views["train"], views["test"])
+
+
+def too_near(views: list[View], gap: int) -> np.ndarray:
+    """Of each frame, the range [first, last) of places around its own that are less than `gap` frames away in its sequence."""
+    when = np.array([view.sequence * 10**7 + view.frame for view in views])
+    return np.stack([np.searchsorted(when, when - gap, side="right"), np.searchsorted(when, when + gap, side="left")], axis=1)
+
+
+def require_neighbours(task: RelativePoseTask, scene: Scene) -> None:
+    """
+    Raises:
+        BadInput: a frame has fewer than the task asks for among the train frames.
+    """
+    barred = too_near(scene.train, task.gap)
+    most_barred = int((barred[:, 1] - barred[:, 0]).max(initial=0))
+    if len(scene.train) - most_barred < task.neighbours:
+        raise BadInput(
+            f"{scene.name}: a frame has fewer than {task.neighbours} neighbours among "
+            f"{len(scene.train)} train frames (every {task.every}., none within {task.gap} frames "
+            "of itself); lower `neighbours`, `gap` or `every`"
+        )
 
 
 def read_pose(path: Path) -> np.ndarray:

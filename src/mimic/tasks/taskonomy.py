@@ -22,6 +22,7 @@ import numpy as np
 
 from mimic.errors import BadInput
 from mimic.tasks.files import extent, read_labels, read_photo
+from mimic.tasks.frames import pillow_nearest
 
 SPLITS = ("train", "val", "test")
 HEADER = ["building", "point", "view"]
@@ -126,6 +127,13 @@ def scaled(stored: np.ndarray, kind: Target) -> np.ndarray:
     if kind.blur:
         values = cv2.GaussianBlur(values, (3, 3), 1.0, borderType=cv2.BORDER_REFLECT_101).reshape(values.shape)
     return values if kind.top is None else np.clip(values, 0, kind.top) / np.float32(kind.top)
+
+
+def labels_seen(stored: np.ndarray, valid: np.ndarray, kind: Target, side_px: int, cell: int) -> tuple[np.ndarray, np.ndarray]:
+    """Target float32[side, side, channels] in [0, 1] and eroded mask bool[side, side] of a square."""
+    size = (side_px, side_px)
+    shown = pillow_nearest(valid[..., None].astype(np.uint8), size)[..., 0].astype(bool)
+    return scaled(pillow_nearest(stored, size), kind), eroded(shown, cell)
 
 
 def eroded(valid: np.ndarray, cell: int) -> np.ndarray:

@@ -6,7 +6,6 @@ head, learning rates that fall by `layer_decay` a layer towards the input, linea
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,12 +18,13 @@ from torch import Tensor, nn
 
 from mimic.config import TrainedTask
 from mimic.errors import BadInput
-from mimic.infra.storage import write_json
+from mimic.infra.progress import counted
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.tasks.frames import FLIP_SHARE, Batch, Examples, Mirrored
+from mimic.tasks.steps import saving, stepping
+from mimic.tasks.trained import Best, once
 from mimic.training.batches import batch_indices
-from mimic.training.checkpoint import read_weights, write_weights
-from mimic.training.fit import HERE, WHOLE, Saving, fit
+from mimic.training.fit import HERE, WHOLE, fit
 from mimic.training.optim import adamw
 from mimic.training.watch import Record
 
@@ -77,6 +77,12 @@ def read_blocks(blocks: tuple[int, ...] | None, depth: int, levels: int) -> tupl
     Raises:
         BadInput: the encoder has no such block, or the head reads another number of blocks.
     """
+    if blocks is None and depth < levels:
+        raise BadInput(
+            f"blocks null: the head reads {levels} blocks, the encoder has {depth}; pretrain a "
+            f"deeper one, or say which to read (one may be read twice), such as "
+            f"blocks: {[index * depth // levels for index in range(levels)]}"
+        )
     if blocks is None:
         return tuple((index + 1) * depth // levels - 1 for index in range(levels))
     if len(blocks) != levels or not all(0 <= block < depth for block in blocks):
@@ -155,38 +161,21 @@ def in_batches(length: int, batch: int) -> Iterable[slice]:
     return (slice(start, min(start + batch, length)) for start in range(0, length, batch))
 
 
+def shown_batches(length: int, batch: int, title: str, unit: str) -> Iterable[slice]:
+    """The same with progress shown while they are gone through."""
+
+    def size(part: slice) -> int:
+        return int(part.stop - part.start)
+
+    return counted(in_batches(length, batch), title, length, unit, size)
+
+
 # ---------------------------------------------------------------------------- training
 
 T = TypeVar("T", bound=Mirrored)
 Levels = Callable[[np.ndarray, np.ndarray], list[Tensor]]  # of examples and which of them are mirrored: [b, width, rows, columns] a level
 FEATURE_BATCH = 64  # images encoded at once when features are kept
 KEPT = ("none", "flip")  # augmentations that show a frozen encoder few enough different images to keep their features
-
-
-class Best:
-    """The weights that did best so far on validation images, kept on disk: a run that is killed and resumed forgets none.
-
-    Args:
-        every: steps between two looks; the last step is looked at as well.
-        score: of the model as it is; lower is better.
-        folder: of best.safetensors and best.json.
-    """
-
-    def __init__(self, every: int, score: Callable[[], float], folder: Path) -> None:
-        self.every, self._score, self._weights, self._said = every, score, folder / "best.safetensors", folder / "best.json"
-        said = json.loads(self._said.read_text()) if self._said.exists() else {}
-        self.step, self.value = said.get("step"), said.get("value", math.inf)
-
-    def look(self, model: nn.Module, step: int) -> None:
-        value = self._score()
-        if value < self.value:
-            write_weights(model.state_dict(), self._weights, {})
-            write_json(self._said, {"step": step, "value": value})
-            self.step, self.value = step, value
-
-    def take(self, model: nn.Module) -> None:
-        if self._weights.exists():
-            model.load_state_dict(read_weights(self._weights))
 
 
 @dataclass(frozen=True)
@@ -208,8 +197,8 @@ def tune(
     folder: Path,
     kept: Levels | None = None,
     best: Best | None = None,
-) -> float:
-    """Train what is not frozen, in place; the mean loss of the last tenth of the steps.
+) -> float | None:
+    """Train what is not frozen, in place; the mean loss of the last tenth of the steps (None: not known).
 
     With the encoder frozen and no augmentation but mirroring, each image is encoded once (its mirror image too) and only the head runs at
     each step: the same draws, so the same result as encoding at every step.
@@ -224,6 +213,25 @@ def tune(
         best: afterwards the model is the one that did best on validation images; None = as it is after the last step.
     """
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def trained() -> float | None:
+        return _tuned(model, task, train, prepare, augment, loss, folder, kept, best)
+
+    return once(model, folder, trained)
+
+
+def _tuned(
+    model: Tuned,
+    task: TrainedTask,
+    train: Examples[T],
+    prepare: Callable[[T], Batch],
+    augment: Callable[[T, np.random.Generator], Batch],
+    loss: Callable[[Tensor, Batch], Tensor],
+    folder: Path,
+    kept: Levels | None,
+    best: Best | None,
+) -> float | None:
+    """`tune`, of a model on its device that was not trained before."""
     keeps = task.freeze == "encoder" and task.augment in KEPT
     if kept is None and keeps:
         kept = _levels(model, train, prepare, mirrored=task.augment == "flip")
@@ -242,34 +250,34 @@ def tune(
             return loss(called(normalise(torch.from_numpy(drawn.batch.images).to(model.device))), drawn.batch)
         return loss(model.head(kept(drawn.index, drawn.mirrored)), drawn.batch)
 
-    records: list[Record] = []
-
-    def record(now: Record) -> None:
-        records.append(now)
-        if best is not None:
-            best.look(model, now.step)
-
     warmup_steps = round(task.warmup * task.steps)
-    fit(
-        model,
-        step_loss,
-        draw,
-        adamw(parameter_groups(model, task.weight_decay, task.layer_decay), betas=task.betas),
-        lambda step: learning_rate(step, task.steps, warmup_steps, task.lr),
-        parts=WHOLE,
-        steps=task.steps,
-        seed=task.seed,
-        precision=task.precision,
-        workers=0,
-        clip_norm=task.clip_grad,
-        log_every=max(1, task.steps // 10) if best is None else best.every,
-        log=record,
-        saving=None if task.save_every is None else Saving(folder, task.save_every, keep=1, keep_every=None),
-        place=HERE,
-    )
+    with stepping("train the head" if task.freeze == "encoder" else "train", task.steps) as shown:
+
+        def record(now: Record) -> None:
+            shown.record(now)
+            if best is not None:
+                best.look(model, now.step)
+
+        fit(
+            model,
+            lambda called, drawn: shown.counted(step_loss(called, drawn)),
+            draw,
+            adamw(parameter_groups(model, task.weight_decay, task.layer_decay), betas=task.betas),
+            lambda step: learning_rate(step, task.steps, warmup_steps, task.lr),
+            parts=WHOLE,
+            steps=task.steps,
+            seed=task.seed,
+            precision=task.precision,
+            workers=0,
+            clip_norm=task.clip_grad,
+            log_every=max(1, task.steps // 10) if best is None else best.every,
+            log=record,
+            saving=saving(task, folder),
+            place=HERE,
+        )
     if best is not None:
         best.take(model)
-    return records[-1].loss if records else float("nan")
+    return shown.loss
 
 
 def step_indices(step: int, batch: int, length: int, seed: int) -> np.ndarray:
