@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import footage
+import pandas as pd
 import pytest
 import yaml
 
@@ -39,7 +40,8 @@ def _workspace(root: Path, repository: Path, workers: int = 2) -> Path:
 
 
 def _files(folder: Path) -> dict[str, str]:
-    return {file.name: storage.file_digest(file) for file in sorted(folder.iterdir())}
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    return {file.relative_to(folder).as_posix(): storage.file_digest(file) for file in files}
 
 
 def _run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -79,7 +81,7 @@ def test_every_candidate_has_one_outcome_and_every_pair_is_stored(mined):
         assert len(row["correspondences"]) == 196 and max(matched.values()) == 1
         assert round(row["overlap"] * 196) == len(matched)
         assert set(json.loads(row["versions"])) >= {"opencv-python-headless", "mimic"}
-        image = shards.read_image(mined / "data/pairs/phone" / f"shard-0000{row['clip'][0]}.tar", row["offset_a"], row["size_a"])
+        image = shards.read_image(mined / "data/pairs/phone" / f"_images/shard-0000{row['clip'][0]}.tar", row["offset_a"], row["size_a"])
         assert image.shape == (224, 224, 3)
 
 
@@ -115,10 +117,10 @@ def test_killed_anywhere_and_run_again_gives_the_same_bytes(mined, copy, done):
     """kill -9 when some shards are done: no worker stays, those shards are not mined again, and the end is the same."""
     process = subprocess.Popen([MIMIC, "mine", "phone"], cwd=copy, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
-    while len(before := list(copy.glob("runs/mine/phone/*/*.parquet"))) < done or not list(copy.glob("runs/mine/phone/*/log.jsonl")):
+    while len(before := list(copy.glob("runs/mine/phone/*/shard-*.json"))) < done or not list(copy.glob("runs/mine/phone/*/log.jsonl")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.005)
-    before = {file.name: file.stat().st_ino for file in before}
+    before = {tar.stat().st_ino for tar in (file.with_suffix(".tar") for file in before) if tar.exists()}
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     while _in_session(process.pid):
@@ -129,7 +131,7 @@ def test_killed_anywhere_and_run_again_gives_the_same_bytes(mined, copy, done):
     assert _files(copy / "data/pairs/phone") == _files(mined / "data/pairs/phone")
     assert _files(copy / "metrics/mine") == _files(mined / "metrics/mine")
     assert _files(copy / "samples/mine/phone") == _files(mined / "samples/mine/phone")
-    assert before == {name: (copy / "data/pairs/phone" / name).stat().st_ino for name in before}
+    assert before <= {tar.stat().st_ino for tar in shards.shards_in(copy / "data/pairs/phone")}
     assert not list(copy.rglob("*.part"))
 
 
@@ -146,17 +148,22 @@ def _in_session(session: int) -> list[int]:
     return found
 
 
-def test_interrupting_leaves_no_worker(copy):
-    process = subprocess.Popen([MIMIC, "mine", "phone"], cwd=copy, stderr=subprocess.DEVNULL, start_new_session=True)
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_interrupting_leaves_no_worker_and_no_noise(copy, signal_number):
+    process = subprocess.Popen([MIMIC, "mine", "phone"], cwd=copy, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
-    while not list(copy.glob("runs/mine/phone/*/*.parquet")):
+    while not list(copy.glob("runs/mine/phone/*/shard-*.json")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) != 0
+    process.send_signal(signal_number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal_number
+    assert [line for line in said.splitlines() if line and not line.startswith(("mine phone:", "Aborted"))] == []
     while _in_session(process.pid):
         assert time.monotonic() < deadline, "a worker outlived the run"
         time.sleep(0.02)
+    again = _run(copy, "mine", "phone")
+    assert again.returncode == 0 and not list(copy.rglob("*.part"))
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(mined, copy, require_program):
@@ -312,8 +319,8 @@ def test_other_numbers_other_progress(mined, copy):
     assert {folder.name for folder in (copy / "runs/mine/phone").iterdir()} != {
         folder.name for folder in (mined / "runs/mine/phone").iterdir()
     }
-    (digest,) = {row["params_digest"] for row in shards.rows(copy / "data/pairs/phone/shard-00003.parquet")}
-    (before,) = {row["params_digest"] for row in shards.rows(mined / "data/pairs/phone/shard-00003.parquet")}
+    (digest,) = set(pd.read_parquet(copy / "data/pairs/phone")["params_digest"])
+    (before,) = set(pd.read_parquet(mined / "data/pairs/phone")["params_digest"])
     assert digest != before
 
 

@@ -6,18 +6,20 @@ import csv
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import cv2
 import footage
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from mimic import config, own_data
 from mimic.errors import BadInput
 from mimic.geometry import features, overlap
-from mimic.infra import shards
-from mimic.sources import miner, sharding, videos
+from mimic.infra import shards, storage
+from mimic.sources import miner, own, sharding, videos
 
 MIMIC = Path(sys.executable).with_name("mimic")
 
@@ -39,26 +41,233 @@ def test_pairs_from_any_folder_without_a_parameter_file(tmp_path):
     result = json.loads(done.stdout)
     assert (result["candidates"], result["kept"], result["clips"]) == (5 + 6, 5 + 3, 2)
     assert sum(result["outcomes"].values()) == 11 and result["seconds"] > 0
-    assert json.loads((tmp_path / "mined/pairs.json").read_text()) == result
-    rows = [row for tar in shards.shards_in(tmp_path / "mined") for row in shards.rows(shards.twin(tar))]
-    assert len(rows) == len({row["key"] for row in rows}) == 8
-    assert {row["clip"] for row in rows} == {"walk.mp4", "."}
-    assert sorted(path.name for path in (tmp_path / "mined").iterdir()) == [
-        "pairs.json",
-        *(f"shard-0000{number}.{kind}" for number in range(2) for kind in ("parquet", "tar")),
+    assert json.loads((tmp_path / "mined/_pairs.json").read_text()) == result
+    rows = pd.read_parquet(tmp_path / "mined")
+    assert len(rows) == len(set(rows["key"])) == 8
+    assert set(rows["clip"]) == {"walk.mp4", "."}
+    assert [path.name for path in sorted((tmp_path / "mined").iterdir()) if not path.name.startswith(".")] == [
+        "_images",
+        "_pairs.json",
+        "shard-00000.parquet",
+        "shard-00001.parquet",
     ]
+    for tar in shards.shards_in(tmp_path / "mined"):
+        for row in shards.rows(shards.twin(tar)):
+            assert shards.read_image(tar, row["offset_b"], row["size_b"]).shape == (224, 224, 3)
 
 
-def test_nothing_of_yours_is_overwritten_but_an_earlier_result_is(tmp_path, params):
+def _mined(params: config.Params, out: Path, *paths: Path, **options: object) -> dict:
+    own_data.pairs(params, list(paths), out, own.Options(**options), as_json=False)
+    return json.loads((out / "_pairs.json").read_text())
+
+
+def _state(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Inode and bytes of every file."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path): (path.stat().st_ino, path.read_bytes()) for path in files}
+
+
+# ---------------------------------------------------------------- whose folder it is
+
+
+def test_the_same_command_again_changes_nothing_and_says_so(tmp_path):
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
+    first = _run(tmp_path, "pairs", "photos", "--out", "out", "--json")
+    before = _state(tmp_path / "out")
+    again = _run(tmp_path, "pairs", "photos", "--out", "out", "--json")
+    assert again.returncode == 0 and again.stdout == first.stdout
+    assert "nothing has changed since out was mined" in again.stderr
+    assert _state(tmp_path / "out") == before
+
+
+def test_the_same_paths_are_mined_again_when_something_changed(tmp_path, params, capsys):
+    footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
+    one = _mined(params, tmp_path / "out", tmp_path / "photos")
+    footage.folder(tmp_path / "photos", footage.pan(1, 4, 80))
+    two = _mined(params, tmp_path / "out", tmp_path / "photos")
+    assert (one["kept"], two["kept"]) == (2, 3)
+    assert "they are mined again" in capsys.readouterr().err
+    (tmp_path / "out/_images/shard-00000.tar").unlink()
+    (tmp_path / "out/shard-00000.parquet").unlink()
+    assert _mined(params, tmp_path / "out", tmp_path / "photos")["kept"] == 3
+    assert len(pd.read_parquet(tmp_path / "out")) == 3
+
+
+def test_pairs_of_other_paths_are_never_replaced(tmp_path, params):
+    for name in ("a", "b"):
+        footage.folder(tmp_path / name, footage.pan(1, 3, 80))
     out = tmp_path / "out"
-    for _ in range(2):
-        own_data.pairs(params, [tmp_path / "photos"], out, spacing_s=None, as_json=False)
-    before = sorted(path.name for path in out.iterdir())
-    (out / "thesis.txt").write_text("mine")
-    with pytest.raises(BadInput, match=r"holds thesis.txt; name a new folder"):
-        own_data.pairs(params, [tmp_path / "photos"], out, spacing_s=None, as_json=False)
-    assert sorted(path.name for path in out.iterdir()) == sorted([*before, "thesis.txt"])
+    _mined(params, out, tmp_path / "a")
+    before = _state(out)
+    with pytest.raises(BadInput, match=r"holds the pairs of other paths \(.*/a\); name a new folder, or delete this one first$"):
+        _mined(params, out, tmp_path / "b")
+    with pytest.raises(BadInput, match="holds the pairs of other paths"):
+        _mined(params, out, tmp_path / "a", tmp_path / "b")
+    assert _state(out) == before
+
+
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        ("thesis.txt", "holds thesis.txt; name a new folder"),
+        ("pairs.json", "holds pairs of an earlier version"),
+        ("shard-00000.tar", "holds pairs of an earlier version"),
+        ("shard-00000.parquet", "holds shards without a _pairs.json"),
+        (".work-0123456789abcdef/log.jsonl", "holds the unfinished work of other paths"),
+    ],
+)
+def test_nothing_that_lies_there_is_touched(tmp_path, params, there, message):
+    footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
+    file = tmp_path / "out" / there
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    before = _state(tmp_path / "out")
+    with pytest.raises(BadInput, match=message):
+        _mined(params, tmp_path / "out", tmp_path / "photos")
+    assert _state(tmp_path / "out") == before
+
+
+def test_killed_while_it_publishes_and_run_again(tmp_path, params, monkeypatch):
+    """The earlier result is taken away and the new one is half there: the same command mends it, without mining again."""
+    footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
+    whole = _mined(params, tmp_path / "out", tmp_path / "photos")
+    (tmp_path / "photos/frame000002.png").touch()
+    real = storage.write_json
+
+    def killed(path, value):
+        if path.name == "_pairs.json":
+            raise KeyboardInterrupt
+        real(path, value)
+
+    monkeypatch.setattr(storage, "write_json", killed)
+    footage.folder(tmp_path / "photos", footage.pan(1, 4, 80))
+    with pytest.raises(KeyboardInterrupt):
+        _mined(params, tmp_path / "out", tmp_path / "photos")
+    monkeypatch.undo()
+    monkeypatch.setattr(sharding, "mine_shard", None)  # all shards are done
+    again = _mined(params, tmp_path / "out", tmp_path / "photos")
+    assert again["kept"] == whole["kept"] + 1 == len(pd.read_parquet(tmp_path / "out"))
+    assert not list((tmp_path / "out").glob(".work-*"))
+
+
+def test_two_runs_at_once_are_one_and_a_line(tmp_path):
+    footage.video(tmp_path / "walk.mp4", footage.pan(0, 40, 80), fps=2)
+    first = subprocess.Popen([MIMIC, "pairs", "walk.mp4", "--out", "out"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("out/.work-*")):
+        assert first.poll() is None
+        time.sleep(0.01)
+    second = _run(tmp_path, "pairs", "walk.mp4", "--out", "out")
+    assert second.returncode == 2 and second.stdout == ""
+    assert second.stderr.splitlines()[-1] == ("mimic: --out out: another mimic pairs is writing there; wait for it, or name another folder")
+    assert first.wait(timeout=100) == 0
+    assert len(pd.read_parquet(tmp_path / "out")) > 5
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("photos/frame000000.png", "is a file; name a folder"),
+        ("photos/frame000000.png/out", "Not a directory; name a folder"),
+        ("/proc/out", "name a folder that you can write to"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path, out, message):
+    footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
+    done = _run(tmp_path, "pairs", "photos", "--out", out)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"mimic: --out {out}: ") and message in done.stderr.splitlines()[-1]
+
+
+# ---------------------------------------------------------------- each real file once
+
+
+def test_every_real_file_is_mined_once(tmp_path, params):
+    """The same path twice, a folder inside another, a link to a file, a link to a folder, a hard link, a loop."""
+    footage.video(tmp_path / "all/walk.mp4", footage.pan(0, 4, 80), fps=1)
+    footage.folder(tmp_path / "all/photos", footage.pan(1, 3, 80))
+    (tmp_path / "all/loop").symlink_to(".")
+    (tmp_path / "all/again.mp4").symlink_to("walk.mp4")
+    (tmp_path / "all/same").symlink_to("photos")
+    (tmp_path / "hard.mp4").hardlink_to(tmp_path / "all/walk.mp4")
+    paths = [tmp_path / "all", tmp_path / "all", tmp_path / "all/photos", tmp_path / "all/walk.mp4", tmp_path / "hard.mp4"]
+    result = _mined(params, tmp_path / "out", *paths)
+    assert (result["clips"], result["kept"]) == (2, 3 + 2)
+    rows = pd.read_parquet(tmp_path / "out")
+    assert len(rows) == len(set(rows["key"])) == len(set(rows["sha_a"] + rows["sha_b"])) == 5
+    assert all("mined" in why for name, why in result["skipped"].items() if "/loop/" not in name)
+    assert f"{tmp_path}/hard.mp4" in result["skipped"]
+
+
+def test_outputs_can_be_put_together(tmp_path, params):
+    """Equal names, in equal folders, even equal files, and the same file mined in another way: no key occurs twice."""
+    frames = footage.pan(0, 6, 60)
+    footage.video(tmp_path / "a/walk.mp4", frames, fps=2)
+    footage.video(tmp_path / "b/walk.mp4", frames, fps=2)
+    footage.video(tmp_path / "c/walk.mp4", footage.pan(3, 6, 60), fps=2)
+    keys = []
+    for number, (path, options) in enumerate((("a", {}), ("b", {}), ("c", {}), ("a", {"spacing_s": 0.501}))):
+        _mined(params, tmp_path / f"out-{number}", tmp_path / path / "walk.mp4", **options)
+        keys += pd.read_parquet(tmp_path / f"out-{number}")["key"].tolist()
+    assert len(keys) == len(set(keys)) > 10
+    footage.video(tmp_path / "a/walk.mp4", footage.pan(5, 6, 60), fps=2)
+    _mined(params, tmp_path / "later", tmp_path / "a/walk.mp4")
+    assert not set(keys) & set(pd.read_parquet(tmp_path / "later")["key"])
+    _mined(params, tmp_path / "twin", tmp_path / "a/walk.mp4")  # the same pairs have the same keys
+    assert pd.read_parquet(tmp_path / "twin")["key"].tolist() == pd.read_parquet(tmp_path / "later")["key"].tolist()
+
+
+# ---------------------------------------------------------------- many small ones, and none at all
+
+
+def test_many_small_folders_share_shards_and_none_is_empty(tmp_path, params):
+    still = footage.pan(9, 1, 80)[0]
+    for number in range(200):  # every tenth has a pair, the others show the same twice
+        frames = footage.pan(number, 2, 80) if number % 10 == 0 else [still, still]
+        footage.folder(tmp_path / f"all/{number:03}", frames, "{}.jpg")
+    result = _mined(params, tmp_path / "out", tmp_path / "all")
+    assert (result["clips"], result["kept"]) == (200, 20)
+    tables = [pq.read_metadata(path) for path in sorted((tmp_path / "out").glob("*.parquet"))]
+    assert 1 < len(tables) <= 20 and all(table.num_rows for table in tables)
+    names = [tar.name for tar in shards.shards_in(tmp_path / "out")]
+    assert names == [f"shard-{number:05}.tar" for number in range(len(tables))]
+
+
+def test_a_folder_without_pairs_says_so(tmp_path):
+    still = footage.pan(9, 1, 80)[0]
+    footage.folder(tmp_path / "photos", [still, still])
+    done = _run(tmp_path, "pairs", "photos", "--out", "out", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["outcomes"]["too_similar"] == 1
+    assert not list((tmp_path / "out").rglob("*.parquet")) and not list((tmp_path / "out").rglob("*.tar"))
+
+
+# ---------------------------------------------------------------- what cannot be mined
+
+
+def test_paths_of_which_some_cannot_be_mined(tmp_path):
+    footage.folder(tmp_path / "photos", footage.pan(1, 4, 80))
+    footage.folder(tmp_path / "more/photos", footage.pan(2, 3, 80))
+    (tmp_path / "more/gone.mp4").symlink_to("nowhere.mp4")
+    (tmp_path / "more/gone.glb").symlink_to("nowhere.glb")
+    (tmp_path / "dead").symlink_to("nowhere")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("x")
+    done = _run(tmp_path, "pairs", "dead", "empty", "notes.txt", "photos", "more", "--out", "out", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["kept"] == 3 + 2
+    assert set(result["skipped"]) == {"dead", "empty", "notes.txt", "more/gone.mp4", "more/gone.glb"}
+    assert result["skipped"]["empty"].startswith("no video, image or .glb scene")
+    assert "skipped: empty: no video" in done.stderr and "Traceback" not in done.stderr
+    assert "_pairs.json" in done.stderr or len(result["skipped"]) <= 5
+
+
+def test_equal_names_in_several_paths_are_told_apart(tmp_path, params):
+    for name in ("a", "b"):
+        footage.folder(tmp_path / f"{name}/photos", footage.pan(1, 3, 80))
+        (tmp_path / name / "bad.mp4").write_text("no video")
+    result = _mined(params, tmp_path / "out", tmp_path / "a", tmp_path / "b")
+    assert sorted(result["damaged"]) == [f"{tmp_path}/{name}/bad.mp4" for name in ("a", "b")]
 
 
 def test_damage_among_good_files_is_counted(tmp_path):
@@ -75,54 +284,47 @@ def test_damage_among_good_files_is_counted(tmp_path):
 
 def test_a_long_numbered_folder_is_a_sequence(tmp_path, params):
     footage.folder(tmp_path / "frames", footage.pan(1, 40, 12))  # neighbours overlap by 95 %, the 8th after by 57 %
-    own_data.pairs(params, [tmp_path / "frames"], tmp_path / "out", spacing_s=None, as_json=False)
+    own_data.pairs(params, [tmp_path / "frames"], tmp_path / "out", own.Options(), as_json=False)
     rows = list(shards.rows(tmp_path / "out/shard-00000.parquet"))
     distances = {int(row["frame_b"][5:11]) - int(row["frame_a"][5:11]) for row in rows}
     assert len(rows) >= 6 and distances == {8}
 
 
-def test_spacing_can_be_given(tmp_path, params):
+def test_what_is_said_on_the_command_line_comes_before_the_parameter_file(tmp_path, params):
     footage.video(tmp_path / "walk.mp4", footage.pan(0, 8, 40), fps=2)
+    footage.folder(tmp_path / "photos", footage.pan(0, 8, 40))
     for spacing_s, frames in ((0.5, 8), (1.0, 4)):
-        part = next(own_data._kinds(params, tmp_path, tmp_path / "walk.mp4", spacing_s))[0]
-        assert part.retry_spacing_s == 2 * part.spacing_s
+        options = own.Options(spacing_s=spacing_s, crop_bottom=0.25, group_max=7)
+        video, photos = (part.section for part in own.look(params, [tmp_path], options).parts)
+        assert video.retry_spacing_s == 2 * video.spacing_s == 2 * spacing_s
         assert len(list(videos.sample(tmp_path / "walk.mp4", spacing_s))) == frames
+        assert (video.crop_bottom, photos.group_max) == (0.25, 7)
 
 
 @pytest.mark.parametrize(
-    ("path", "message"),
-    [("gone", "gone: no such file or folder"), ("empty", "empty: no video, image or .glb scene"), ("a.txt", "a.txt: neither a video")],
+    ("flag", "value", "message"),
+    [
+        *(("--spacing-s", value, "must be seconds between 0.001 and 86400") for value in ("nan", "inf", "0", "-1", "1e-9")),
+        *(("--crop-bottom", value, "input should be") for value in ("nan", "1", "-0.1")),
+        ("--group-max", "0", "input should be greater than or equal to 1"),
+        *(("--island-radius-min-m", value, "input should be") for value in ("inf", "-1")),
+    ],
 )
-def test_paths_without_anything_to_mine_are_one_line(tmp_path, path, message):
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "a.txt").write_text("x")
-    done = _run(tmp_path, "pairs", path, "--out", "mined")
-    assert done.returncode == 2 and done.stderr.startswith(f"mimic: {message}") and done.stderr.count("\n") == 1
-    assert not (tmp_path / "mined").exists()
+def test_numbers_out_of_range_are_one_line(tmp_path, flag, value, message):
+    footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
+    done = _run(tmp_path, "pairs", "photos", "--out", "out", flag, value)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"mimic: {flag} ") and message in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
-def test_one_pair_explained(tmp_path):
-    footage.folder(tmp_path, footage.pan(0, 3, 80), "{}.png")
-    done = _run(tmp_path, "pair", "0.png", "1.png", "--json", "--plot", "plot.png")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert set(found) == {"outcome", "overlap", "overlap_a_to_b", "overlap_b_to_a", "matches", "inliers", "b_from_a"}
-    assert found["outcome"] == "kept"
-    assert found["overlap"] == pytest.approx(1 - 80 / 224, abs=0.05)
-    assert np.allclose(found["b_from_a"], [[1, 0, -80], [0, 1, 0], [0, 0, 1]], atol=1)
-    assert cv2.imread(str(tmp_path / "plot.png")).shape == (448, 904, 3)
-    swapped = json.loads(_run(tmp_path, "pair", "1.png", "0.png", "--json").stdout)
-    assert (swapped["outcome"], swapped["overlap"]) == (found["outcome"], found["overlap"])
-
-
-def test_a_pair_without_a_homography_has_none(tmp_path, params, capsys):
-    footage.folder(tmp_path, [footage.pan(0, 1, 8)[0], footage.pan(5, 1, 8)[0]], "{}.png")
-    own_data.pair(params, tmp_path / "0.png", tmp_path / "1.png", as_json=True, plot=tmp_path / "p.jpg")
-    found = json.loads(capsys.readouterr().out)
-    assert found["b_from_a"] is None and found["overlap"] == 0
-    (tmp_path / "bad.png").write_text("x")
-    with pytest.raises(BadInput, match=r"bad.png: not an image"):
-        own_data.pair(params, tmp_path / "0.png", tmp_path / "bad.png", as_json=True, plot=None)
+def test_messages_name_flags(tmp_path, params):
+    footage.folder(tmp_path / "photos", footage.pan(1, 4, 80))
+    result = _mined(params, tmp_path / "out", tmp_path / "photos", group_max=3)
+    ((_, why),) = result["damaged"].items()
+    assert "raise --group-max" in why
+    said = "lower island_radius_min_m, not my_group_max or up there, up: z"
+    assert own.Options().flagged(said) == "lower --island-radius-min-m, not my_group_max or up there, --up: z"
 
 
 # ---------------------------------------------------------------- real data
@@ -150,15 +352,19 @@ def test_kitchen_video_pairs_agree_with_the_table(real_data, params):
 def test_kitchen_video_as_a_user_mines_it(real_data, tmp_path, params):
     """Ten frames, nine candidates: of the first second the view hardly changes, so frame 0 is paired with frame 2 instead."""
     own_data.pairs(
-        params, [real_data / "seven_scenes_kitchen/kitchen_000000-000299_30fps.mp4"], tmp_path / "out", spacing_s=1.0, as_json=False
+        params,
+        [real_data / "seven_scenes_kitchen/kitchen_000000-000299_30fps.mp4"],
+        tmp_path / "out",
+        own.Options(spacing_s=1.0),
+        as_json=False,
     )
-    result = json.loads((tmp_path / "out/pairs.json").read_text())
+    result = json.loads((tmp_path / "out/_pairs.json").read_text())
     assert abs(result["kept"] - 7) <= 2 and result["candidates"] == 9
     assert next(shards.rows(tmp_path / "out/shard-00000.parquet"))["frame_b"] == "2.000"
 
 
 def test_all_real_videos_are_mined_or_counted(real_data, tmp_path, params):
-    own_data.pairs(params, [real_data / "videos"], tmp_path / "out", spacing_s=1.0, as_json=False)
-    result = json.loads((tmp_path / "out/pairs.json").read_text())
+    own_data.pairs(params, [real_data / "videos"], tmp_path / "out", own.Options(spacing_s=1.0), as_json=False)
+    result = json.loads((tmp_path / "out/_pairs.json").read_text())
     assert result["clips"] == 6 and result["damaged"] == {}
     assert sum(result["outcomes"].values()) == result["candidates"] >= 6

@@ -109,13 +109,27 @@ def pairs(
     paths: Annotated[list[Path], typer.Argument(help="Videos, image folders or .glb scenes")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the pair shards")],
     params: AnyParamsFile = None,
-    spacing_s: Annotated[Optional[float], typer.Option(help="Seconds between video frames; default: the params file's")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON")] = False,
+    spacing_s: Annotated[Optional[float], typer.Option(help="Seconds between video frames")] = None,
+    crop_bottom: Annotated[
+        Optional[float], typer.Option(help="Share of a video's height cut off below, such as a burned-in caption")
+    ] = None,
+    up: Annotated[Optional[Literal["y", "z", "auto"]], typer.Option(help="Which axis of a .glb points up")] = None,
+    group_max: Annotated[Optional[int], typer.Option(help="A set with more images is refused: all its pairs would be tried")] = None,
+    island_radius_min_m: Annotated[Optional[float], typer.Option(help="Smaller pieces of walkable floor in a .glb are skipped")] = None,
+    texture_max_px: Annotated[Optional[int], typer.Option(help="Larger textures of a .glb are shrunk")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print counts and reasons as JSON")] = False,
 ) -> None:
-    """Mine videos, image folders or .glb scenes given here."""
-    from mimic import own_data
+    """Mine videos, image folders or .glb scenes given here; numbers that are not given are the params file's.
 
-    own_data.pairs(config.load_here_or_packaged(params), paths, out, spacing_s=spacing_s, as_json=as_json)
+    What could not be read is named in OUT/_pairs.json and counted; the rest is mined. Exit status: 0 there are pairs, 1 there are
+    none, 2 nothing was started.
+    """
+    from mimic import own_data
+    from mimic.sources import own
+
+    options = own.Options(spacing_s, crop_bottom, up, group_max, island_radius_min_m, texture_max_px)
+    if not own_data.pairs(config.load_here_or_packaged(params), paths, out, options, as_json=as_json):
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel="Your own data")
@@ -124,12 +138,12 @@ def pair(
     b: Path,
     params: AnyParamsFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON")] = False,
-    plot: Annotated[Optional[Path], typer.Option(help="Write a picture of the matched patches")] = None,
+    plot: Annotated[Optional[Path], typer.Option(help="Write a picture of the matched patches, .png or .jpg")] = None,
 ) -> None:
     """Explain one pair of images: matches, homography, overlap, and what would become of it."""
-    from mimic import own_data
+    from mimic import own_pair
 
-    own_data.pair(config.load_here_or_packaged(params), a, b, as_json=as_json, plot=plot)
+    own_pair.pair(config.load_here_or_packaged(params), a, b, as_json=as_json, plot=plot)
 
 
 @app.command(rich_help_panel="Datasets")

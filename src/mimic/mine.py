@@ -7,6 +7,7 @@ section, its inventory, and the code and versions that decide.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from mimic import config
@@ -35,9 +36,8 @@ def main(params: config.Params, root: Path, name: str) -> None:
     folder = space.progress("mine", name, fingerprint)
     todo = sharding.jobs(name, section, params.mine, root, clips, folder, habitat=params.habitat)
     tally = sharding.run(todo, params.cluster, f"mine {name}", folder / "log.jsonl")
-    tars = [job.tar for job in todo]
-    storage.publish([*tars, *map(shards.twin, tars)], space.pairs(name))
+    storage.publish(functools.partial(shards.lay_out, sharding.with_pairs(todo)), space.pairs(name))
     storage.write_json(space.metrics("mine", name), tally.summary())
     sharding.publish_examples(todo, space.samples("mine", name))
     sharding.clear(todo)
-    sharding.report(f"mine {name}", tally)
+    sharding.report(f"mine {name}", tally.summary(), space.metrics("mine", name))

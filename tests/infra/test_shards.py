@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
 from pathlib import Path
 
 import cv2
+import datasets
 import footage
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -92,11 +95,61 @@ def test_the_parquet_file_comes_last_and_only_when_all_went_well(tmp_path):
         raise RuntimeError
 
 
-def test_a_shard_without_pairs_is_a_shard(tmp_path):
-    tar = _write(tmp_path / "s.tar", ())
-    assert shards.read_table(shards.twin(tar)).num_rows == 0
-    assert tarfile.open(tar).getnames() == []  # noqa: SIM115
-    assert shards.shards_in(tmp_path) == [tar]
+def test_a_shard_without_pairs_is_no_file(tmp_path):
+    tar = _write(tmp_path / "s.tar")
+    _write(tar, ())  # nor does an earlier one stay
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("pairs", [1, shards.ROWS_AT_ONCE, shards.ROWS_AT_ONCE + 1])
+def test_no_row_group_is_empty(tmp_path, pairs):
+    with shards.writing(tmp_path / "s.tar") as writer:
+        for number in range(pairs):
+            writer.add(_row(f"p-{number}"), b"a", b"b")
+    groups = pq.read_metadata(tmp_path / "s.parquet")
+    sizes = [groups.row_group(number).num_rows for number in range(groups.num_row_groups)]
+    assert sum(sizes) == pairs and min(sizes) > 0
+
+
+def test_a_folder_of_shards_is_what_others_read(tmp_path):
+    """pandas, datasets and the WebDataset convention, on the folder itself."""
+    work = [_write(tmp_path / f"work/shard-{number:05}.tar", (f"p-{number}",)) for number in (3, 7)]
+    out = tmp_path / "pairs"
+    shards.lay_out(work, out)
+    assert [tar.name for tar in shards.shards_in(out)] == ["shard-00000.tar", "shard-00001.tar"]
+    (out / "_about.json").write_text("{}")
+    assert pd.read_parquet(out)["key"].tolist() == ["p-3", "p-7"]
+    rows = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))["train"]
+    assert rows["key"] == ["p-3", "p-7"]
+    tars = {"train": f"{out}/_images/*.tar"}
+    images = datasets.load_dataset("webdataset", data_files=tars, cache_dir=str(tmp_path / "cache"))["train"]
+    assert [sample["__key__"] for sample in images] == ["p-3", "p-7"]
+    assert images[0]["a.jpg"].size == images[1]["b.jpg"].size == (224, 224)
+
+
+def test_shards_as_they_were_laid_out_before_are_read(tmp_path):
+    """Tars beside the Parquet files, an empty one among them."""
+    tar = _write(tmp_path / "shard-00001.tar")
+    pq.write_table(shards.PAIR.empty_table(), tmp_path / "shard-00000.parquet")
+    tarfile.open(tmp_path / "shard-00000.tar", "w").close()
+    found = shards.shards_in(tmp_path)
+    assert found == [tmp_path / "shard-00000.tar", tar]
+    assert [shards.read_table(shards.twin(one)).num_rows for one in found] == [0, 3]
+
+
+def test_a_tar_that_gets_no_name_leaves_no_rows_behind(tmp_path, monkeypatch):
+    """The Parquet file vouches for the tar, so it comes after it, whatever ends the process in between."""
+    real = os.replace
+
+    def stop(source, target):
+        if str(target).endswith(".tar"):
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        _write(tmp_path / "s.tar")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_damage_is_one_clear_line(tmp_path):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from mimic.config.base import Count, Fraction, Positive, Section
 
 
 class SourceBase(Section):
+    model_config = ConfigDict(allow_inf_nan=False)
+
     root: Path  # folder that holds the raw data; never written to
     tracked_by: Path  # DVC ingests again when this changes: the root itself, or any small file beside terabytes
     licence: str  # carried into every manifest
@@ -24,7 +26,7 @@ class Videos(SourceBase):
     reader: Literal["videos"]
     spacing_s: Annotated[float, Field(gt=0)]
     retry_spacing_s: Annotated[float, Field(gt=0)] | None  # tried when the pair is TOO_SIMILAR
-    crop_bottom: Fraction  # share of the height cut off below (captions)
+    crop_bottom: Annotated[float, Field(ge=0, lt=1)]  # share of the height cut off below (captions)
 
 
 class Images(SourceBase):
@@ -78,7 +80,7 @@ class Mannequin(SourceBase):
     spacing_s: Annotated[float, Field(gt=0)]
     retry_spacing_s: Annotated[float, Field(gt=0)] | None
     seconds_min: Annotated[float, Field(ge=0)]
-    crop_bottom: Fraction
+    crop_bottom: Annotated[float, Field(ge=0, lt=1)]
 
 
 class CO3D(SourceBase):
@@ -123,7 +125,7 @@ class SceneBase(SourceBase):
     render_px: Positive  # rendered square
     hfov_deg: Annotated[float, Field(gt=0, lt=180)]
     height_m: tuple[float, float]  # camera height
-    island_radius_min_m: float  # smaller walkable islands (table tops) are skipped
+    island_radius_min_m: Annotated[float, Field(ge=0)]  # smaller walkable islands (table tops) are skipped
     texture_max_px: Positive  # embree
     lod_bias: float  # embree: mip level offset; negative is sharper
 

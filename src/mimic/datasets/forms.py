@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from mimic.datasets.card import Contents, write
 from mimic.infra import shards
+from mimic.infra.tar import Tar
 
 Form = Literal["mimic", "webdataset", "huggingface"]
 Row = Mapping[str, Any]  # of a manifest
@@ -178,8 +179,8 @@ def _numbered(
 
 
 @contextmanager
-def _open_tar(path: Path) -> Iterator[shards.Tar]:
-    with path.open("wb") as file, closing(shards.Tar(file)) as tar:
+def _open_tar(path: Path) -> Iterator[Tar]:
+    with path.open("wb") as file, closing(Tar(file)) as tar:
         yield tar
 
 

@@ -55,22 +55,30 @@ def invert(b_from_a: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3 3"] |
     return a_from_b if np.isfinite(a_from_b).all() else None
 
 
-def is_degenerate(b_from_a: Float64[np.ndarray, "3 3"], size_px: int, area_ratio_max: float) -> bool:
-    """Whether this map between two size_px square frames is one that no pair of cameras makes of one surface.
+def area_ratio(b_from_a: Float64[np.ndarray, "3 3"], size_px: int) -> float:
+    """How many times larger or smaller the image of a size_px square frame is than the frame, in the direction where it is more.
 
-    True where, in either direction, the line at infinity crosses the frame (denominators change sign) or the frame's image is more
-    than area_ratio_max times larger or smaller than it, and where the frame is mirrored (negative determinant). Once denominators are of
-    one sign the image of the frame is convex and unfolded, so these tests cover that too. Same answer for the inverse.
+    Infinite where no pair of cameras makes such a map of one surface: it is singular, it mirrors the frame (negative determinant), or
+    the line at infinity crosses the frame (denominators change sign) in either direction. Once denominators are of one sign the
+    image of the frame is convex and unfolded, so these tests cover that too. Same answer for the inverse.
     """
     a_from_b = invert(b_from_a)
     if a_from_b is None:
-        return True
-    frame = float(size_px) ** 2
+        return np.inf
+    frame, largest = float(size_px) ** 2, 1.0
     for matrix in (b_from_a, a_from_b):
         area = _image_area(matrix, size_px)
-        if area is None or not frame / area_ratio_max <= area <= frame * area_ratio_max:
-            return True
-    return False
+        if area is None:
+            return np.inf
+        largest = max(area / frame, frame / area, largest)
+    return largest
+
+
+def is_degenerate(b_from_a: Float64[np.ndarray, "3 3"], size_px: int, area_ratio_max: float) -> bool:
+    """Whether this map between two size_px square frames is one that no pair of cameras makes of one surface, or changes the area
+    more than area_ratio_max times; see `area_ratio`.
+    """
+    return not area_ratio(b_from_a, size_px) <= area_ratio_max
 
 
 def _image_area(b_from_a: Float64[np.ndarray, "3 3"], size_px: int) -> float | None:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int16
@@ -52,6 +52,14 @@ class Rule:
     area_ratio_max: float
 
 
+class Decision(NamedTuple):
+    """The test that decided: what was measured, and the bound (of that name in the rule) that it was held against."""
+
+    bound_name: str  # a field of Rule; "" where there is no bound: no homography was found, or none that cameras make
+    value: float  # matches, inliers, a share, a ratio of areas (inf: singular, mirrored or through infinity), or the overlap
+    bound: float
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Everything known about two views. Without a (plausible) homography: overlaps 0, no correspondences, b_from_a None."""
@@ -64,6 +72,7 @@ class Comparison:
     inliers: int
     b_from_a: Float64[np.ndarray, "3 3"] | None
     correspondences: Int16[np.ndarray, " n"]  # patch of b for each patch of a, one to one, -1 = none
+    decision: Decision | None = None  # None: nothing was compared, or the pair was taken as it came
 
     def swapped(self) -> Comparison:
         """The same finding with the views exchanged."""
@@ -110,15 +119,41 @@ def all_too_similar(comparisons: Sequence[Comparison], rule: Rule) -> bool:
     return len(beyond) == len(comparisons)
 
 
+def explain(found: Comparison) -> str:
+    """The test that decided, in words with its numbers; for example `7 matches, fewer than matches_min 11`."""
+    if found.decision is None:
+        return "taken as it came" if found.outcome is Outcome.KEPT else "not compared"
+    name, value, bound = found.decision
+    match name:
+        case "matches_min":
+            return f"{value:.0f} matches, fewer than matches_min {bound:g}"
+        case "inliers_min":
+            return f"{value:.0f} of {found.matches} matches agree on a homography, fewer than inliers_min {bound:g}"
+        case "inlier_share_min":
+            return f"{found.inliers} of {found.matches} matches agree, a share of {value:.3f}, less than inlier_share_min {bound:g}"
+        case "area_ratio_max" if np.isfinite(value):
+            return f"the homography changes the area {value:.1f} times, more than area_ratio_max {bound:g}"
+        case "area_ratio_max":
+            return "no pair of cameras makes this homography: it mirrors the frame or sends a part of it through infinity"
+        case "overlap_min":
+            return f"overlap {value:.3f}, not above overlap_min {bound:g}"
+        case "overlap_max" if found.outcome is Outcome.TOO_SIMILAR:
+            return f"overlap {value:.3f}, not below overlap_max {bound:g}"
+        case "overlap_max":
+            return f"overlap {value:.3f}, in the band below overlap_max {bound:g}"
+        case _:
+            return f"no homography fits {found.matches} matches"
+
+
 def _compare_reference(a: Features, b: Features, rule: Rule, rng: np.random.Generator) -> Comparison:
     index_a, index_b = match(a, b, rule.ratio)
     if len(index_a) < rule.matches_min:
-        return _rejected(Outcome.FEW_MATCHES, len(index_a), 0, rule)
+        return _rejected(Outcome.FEW_MATCHES, len(index_a), 0, rule, Decision("matches_min", len(index_a), rule.matches_min))
     b_from_a, inlier = homography.estimate_plain(a.points[index_a], b.points[index_b], rule.ransac_px)
     inliers = int(inlier.sum())
     a_from_b = None if b_from_a is None else homography.invert(b_from_a)
     if b_from_a is None or a_from_b is None:
-        return _rejected(Outcome.DEGENERATE, len(index_a), inliers, rule)
+        return _rejected(Outcome.DEGENERATE, len(index_a), inliers, rule, NO_HOMOGRAPHY)
     pixels_a = patches.draw_pixels(rule.size_px, rule.patch_px, rule.votes_per_patch, rng)
     pixels_b = patches.draw_pixels(rule.size_px, rule.patch_px, rule.votes_per_patch, rng)
     b_of_a = patches.keep_first(patches.vote_drawn(b_from_a, pixels_a, rule.size_px, rule.patch_px))
@@ -129,17 +164,29 @@ def _compare_reference(a: Features, b: Features, rule: Rule, rng: np.random.Gene
 def _compare_symmetric(a: Features, b: Features, rule: Rule) -> Comparison:
     index_a, index_b = match_mutual(a, b, rule.ratio)
     if len(index_a) < rule.matches_min:
-        return _rejected(Outcome.FEW_MATCHES, len(index_a), 0, rule)
+        return _rejected(Outcome.FEW_MATCHES, len(index_a), 0, rule, Decision("matches_min", len(index_a), rule.matches_min))
     b_from_a, inlier = homography.estimate(a.points[index_a], b.points[index_b], rule.ransac_px)
     inliers = int(inlier.sum())
-    few = inliers < rule.inliers_min or inliers < rule.inlier_share_min * len(index_a)
-    if b_from_a is None or few or homography.is_degenerate(b_from_a, rule.size_px, rule.area_ratio_max):
-        return _rejected(Outcome.DEGENERATE, len(index_a), inliers, rule)
+    fault = _fault(b_from_a, inliers, len(index_a), rule)
+    if b_from_a is None or fault is not None:
+        return _rejected(Outcome.DEGENERATE, len(index_a), inliers, rule, fault)
     a_from_b = np.linalg.inv(b_from_a)
     # Of several sources of one target the one that fills it best is its counterpart; the count, hence the overlap, is the rule's.
     b_of_a = patches.keep_most_voted(*patches.count_votes(b_from_a, rule.size_px, rule.patch_px))
     a_of_b = patches.keep_most_voted(*patches.count_votes(a_from_b, rule.size_px, rule.patch_px))
     return _measured(b_of_a, a_of_b, len(index_a), inliers, b_from_a, rule)
+
+
+def _fault(b_from_a: Float64[np.ndarray, "3 3"] | None, inliers: int, matches: int, rule: Rule) -> Decision | None:
+    """The first test of symmetric mode that a homography fails; None where it passes all."""
+    if b_from_a is None:
+        return NO_HOMOGRAPHY
+    if inliers < rule.inliers_min:
+        return Decision("inliers_min", inliers, rule.inliers_min)
+    if inliers < rule.inlier_share_min * matches:
+        return Decision("inlier_share_min", inliers / matches, rule.inlier_share_min)
+    ratio = homography.area_ratio(b_from_a, rule.size_px)
+    return None if ratio <= rule.area_ratio_max else Decision("area_ratio_max", ratio, rule.area_ratio_max)
 
 
 def _measured(
@@ -153,8 +200,10 @@ def _measured(
     """Overlap and correspondences from the two maps, each with distinct targets: the smaller counts; of equals the second."""
     count_b, count_a = int((b_of_a != patches.NONE).sum()), int((a_of_b != patches.NONE).sum())
     overlap = min(count_b, count_a) / len(b_of_a)
+    decision = Decision("overlap_max", overlap, rule.overlap_max)
     if overlap <= rule.overlap_min:
         outcome = Outcome.TOO_DIFFERENT
+        decision = Decision("overlap_min", overlap, rule.overlap_min)
     elif overlap >= rule.overlap_max:
         outcome = Outcome.TOO_SIMILAR
     else:
@@ -168,9 +217,13 @@ def _measured(
         inliers=inliers,
         b_from_a=b_from_a,
         correspondences=b_of_a if count_b < count_a else patches.invert_map(a_of_b),
+        decision=decision,
     )
 
 
-def _rejected(outcome: Outcome, matches: int, inliers: int, rule: Rule) -> Comparison:
+def _rejected(outcome: Outcome, matches: int, inliers: int, rule: Rule, decision: Decision | None) -> Comparison:
     none = np.full(patches.patch_count(rule.size_px, rule.patch_px), patches.NONE, np.int16)
-    return Comparison(outcome, 0.0, 0.0, 0.0, matches, inliers, None, none)
+    return Comparison(outcome, 0.0, 0.0, 0.0, matches, inliers, None, none, decision)
+
+
+NO_HOMOGRAPHY = Decision("", 0.0, 0.0)

@@ -1,20 +1,23 @@
 """Pair shards: a WebDataset tar of JPEG pairs, and a Parquet twin with one row a pair.
 
 `shard-00042.tar` holds `{key}.a.jpg` and `{key}.b.jpg`; `shard-00042.parquet` says everything known about each pair,
-including the byte offsets of its images in the tar, so that any image is one `pread`. The Parquet file is written last, by
-rename: it is the done-marker. Equal pairs in equal order give equal bytes. A manifest has the same columns and two more.
+including the byte offsets of its images in the tar, so that any image is one `pread`. The Parquet file is written after its
+tar, by rename: it vouches for it. Equal pairs in equal order give equal bytes. A manifest has the same columns and two more.
+
+A folder of finished shards holds the Parquet files, the tars in `_images/`, and nothing else whose name starts otherwise than with
+`_` or `.`: readers of Parquet (`pandas.read_parquet(folder)`) take every other file for theirs. Its shards are numbered
+without gaps, none is empty, and no row group is: loaders fail on those. Folders with the tars beside the Parquet files, as
+they were written before, and with empty shards open as well.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,6 +28,7 @@ import simplejpeg
 from mimic.errors import BadInput
 from mimic.geometry import likeness
 from mimic.infra import storage
+from mimic.infra.tar import Tar
 
 PAIR = pa.schema(
     [
@@ -68,33 +72,21 @@ ROWS_AT_ONCE = 256  # rows held, some 5 kB each, while a shard is written; and o
 MADE_HERE = frozenset({"sha_a", "sha_b", "dhash_a", "dhash_b", "offset_a", "size_a", "offset_b", "size_b"})
 
 
-class Tar:
-    """A tar that is being written; equal files in equal order give equal bytes."""
+IMAGES = "_images"  # the folder of the tars among finished shards
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._tar = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.GNU_FORMAT)
-
-    def add(self, name: str, data: bytes) -> int:
-        """Append a file; the offset of its data in the tar."""
-        info = tarfile.TarInfo(name)  # mtime, uid, gid and names are 0 and empty: nothing of this machine gets in
-        info.size = len(data)
-        info.mode = 0o644
-        offset = self._tar.offset + len(info.tobuf(self._tar.format, self._tar.encoding or "utf-8", self._tar.errors or "strict"))
-        self._tar.addfile(info, io.BytesIO(data))
-        self._tar.getmembers().clear()  # nobody asks for the list, and it would grow with the shard
-        return offset
-
-    def close(self) -> None:
-        """Write the end mark; the file below stays open."""
-        self._tar.close()
+Files = tuple[Tar, pq.ParquetWriter]
 
 
 class ShardWriter:
-    """Adds pairs to a tar that is being written; see `writing`."""
+    """Adds pairs to a tar and its twin; see `writing`.
 
-    def __init__(self, file: BinaryIO, table: pq.ParquetWriter) -> None:
-        self._tar = Tar(file)
-        self._table = table
+    Args:
+        opened: opens both; called for the first pair, so that without a pair there is no file.
+    """
+
+    def __init__(self, opened: Callable[[], Files]) -> None:
+        self._opened = opened
+        self._files: Files | None = None
         self._rows: list[dict[str, Any]] = []
         self._written = 0
 
@@ -103,8 +95,11 @@ class ShardWriter:
 
     def add(self, row: dict[str, Any], jpeg_a: bytes, jpeg_b: bytes) -> None:
         """Append a pair; `row` holds every column of PAIR except hashes, offsets and sizes."""
-        offset_a = self._tar.add(f"{row['key']}.a.jpg", jpeg_a)
-        offset_b = self._tar.add(f"{row['key']}.b.jpg", jpeg_b)
+        if self._files is None:
+            self._files = self._opened()
+        tar, table = self._files
+        offset_a = tar.add(f"{row['key']}.a.jpg", jpeg_a)
+        offset_b = tar.add(f"{row['key']}.b.jpg", jpeg_b)
         made_here = {
             "sha_a": hashlib.sha256(jpeg_a).hexdigest(),
             "sha_b": hashlib.sha256(jpeg_b).hexdigest(),
@@ -117,37 +112,62 @@ class ShardWriter:
         }
         self._rows.append({**row, **made_here})
         if len(self._rows) == ROWS_AT_ONCE:
-            self._write_rows()
+            self._write_rows(table)
 
     def close(self) -> None:
         """Write what is left, and the tar's end mark."""
-        self._tar.close()
-        self._write_rows()
+        if self._files is None:
+            return
+        tar, table = self._files
+        tar.close()
+        if self._rows:  # a row group without rows is one that readers divide by
+            self._write_rows(table)
 
-    def _write_rows(self) -> None:
-        self._table.write_table(pa.Table.from_pylist(self._rows, schema=PAIR))
+    def _write_rows(self, table: pq.ParquetWriter) -> None:
+        table.write_table(pa.Table.from_pylist(self._rows, schema=PAIR))
         self._written += len(self._rows)
         self._rows = []
 
 
 @contextmanager
 def writing(tar: Path) -> Iterator[ShardWriter]:
-    """A writer for `tar` and its Parquet twin; both get their names when the block ends well, the Parquet file last."""
+    """A writer for `tar` and its Parquet twin; both get their names when the block ends well, the Parquet file last.
+
+    Without a pair neither is written.
+    """
     twin(tar).unlink(missing_ok=True)  # it vouches for the tar, so it goes before the tar is replaced
-    with (
-        storage.replacing(twin(tar)) as rows,
-        storage.replacing(tar) as images,
-        pq.ParquetWriter(rows, PAIR, compression="zstd") as table,
-        images.open("wb") as file,
-    ):
-        writer = ShardWriter(file, table)
+    tar.unlink(missing_ok=True)
+    with ExitStack() as files:
+
+        def opened() -> Files:
+            rows = files.enter_context(storage.replacing(twin(tar)))
+            images = files.enter_context(storage.replacing(tar))  # left before the one above: the tar gets its name first
+            table = files.enter_context(pq.ParquetWriter(rows, PAIR, compression="zstd"))
+            return Tar(files.enter_context(images.open("wb"))), table
+
+        writer = ShardWriter(opened)
         yield writer
         writer.close()
 
 
 def twin(tar: Path) -> Path:
     """The Parquet file of a tar."""
-    return tar.with_suffix(".parquet")
+    folder = tar.parent.parent if tar.parent.name == IMAGES else tar.parent
+    return folder / f"{tar.stem}.parquet"
+
+
+def lay_out(tars: Sequence[Path], out: Path) -> None:
+    """Link (or copy, across file systems) shards into a folder of finished shards, numbered from 0; tars first.
+
+    Args:
+        tars: of shards with pairs, in order, their Parquet files beside them.
+    """
+    (out / IMAGES).mkdir(parents=True, exist_ok=True)
+    names = [f"shard-{number:05}" for number in range(len(tars))]
+    for tar, name in zip(tars, names, strict=True):
+        storage.link(tar, out / IMAGES / f"{name}.tar")
+    for tar, name in zip(tars, names, strict=True):
+        storage.link(twin(tar), out / f"{name}.parquet")
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -161,12 +181,14 @@ def shards_in(folder: Path) -> list[Path]:
     Raises:
         BadInput: there is no such folder, or a tar without its twin (or the reverse).
     """
-    tars, tables = sorted(folder.glob("*.tar")), sorted(folder.glob("*.parquet"))
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; mine the source first (dvc repro)")
+    tars = sorted([*folder.glob("*.tar"), *folder.glob(f"{IMAGES}/*.tar")], key=lambda tar: tar.name)
+    tables = sorted(folder.glob("*.parquet"))
     if [twin(tar) for tar in tars] != tables:
         odd = sorted({path.stem for path in tars} ^ {path.stem for path in tables})
-        raise BadInput(f"{folder}: {odd[0]} has a tar or a Parquet file but not both; mine the source again")
+        what = odd[0] if odd else "a shard"
+        raise BadInput(f"{folder}: {what} has a tar or a Parquet file but not both; mine the source again")
     return tars
 
 

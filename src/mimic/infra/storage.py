@@ -133,7 +133,7 @@ def publish(files: Callable[[Path], None] | list[Path], out: Path) -> None:
             files(scratch)
         else:
             for file in files:
-                _link(file, scratch / file.name)
+                link(file, scratch / file.name)
         if out.exists():
             shutil.rmtree(out)
         os.replace(scratch, out)
@@ -141,7 +141,8 @@ def publish(files: Callable[[Path], None] | list[Path], out: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
+    """Hard-link a file, or copy it where that cannot be: across file systems, or where there are no links."""
     try:
         os.link(source, target)
     except OSError:

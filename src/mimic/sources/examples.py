@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from mimic.geometry import overlap
 from mimic.geometry.overlap import Comparison, Outcome
 from mimic.infra import shards, storage
 
@@ -59,12 +59,14 @@ class Examples:
             "overlap": None if seen.b_from_a is None else round(seen.overlap, 4),
             "matches": seen.matches,
             "inliers": seen.inliers,
+            "why": overlap.explain(seen),
             "picture": base64.b64encode(picture).decode(),
         }
         self._chosen[outcome] = _lowest([*chosen, entry])
 
-    def write(self, path: Path) -> None:
-        storage.write_json(path, [entry for entries in self._chosen.values() for entry in entries])
+    def entries(self) -> list[Entry]:
+        """The chosen ones, JSON-able, for `publish`."""
+        return [entry for entries in self._chosen.values() for entry in entries]
 
     def _picture(self, image_a: Picture, image_b: Picture) -> bytes | None:
         small = []
@@ -77,11 +79,11 @@ class Examples:
         return shards.encode_image(np.hstack([small[0], gap, small[1]]), QUALITY)
 
 
-def publish(files: Iterable[Path], folder: Path) -> None:
-    """The examples of some shards as pictures `<outcome>-<n>.jpg` and a listing samples.json, all at once."""
+def publish(found: Iterable[list[Entry]], folder: Path) -> None:
+    """The examples of some shards (see `Examples.entries`) as pictures `<outcome>-<n>.jpg` and a listing samples.json, all at once."""
     chosen: dict[str, list[Entry]] = {}
-    for file in files:
-        for entry in json.loads(file.read_text()):
+    for entries in found:
+        for entry in entries:
             chosen[entry["outcome"]] = _lowest([*chosen.get(entry["outcome"], []), entry])
 
     def write(scratch: Path) -> None:
@@ -102,5 +104,4 @@ def _lowest(entries: list[Entry]) -> list[Entry]:
 
 
 def _caption(entry: Entry) -> str:
-    overlap = "no homography" if entry["overlap"] is None else f"overlap {entry['overlap']:.2f}"
-    return f"{overlap}, {entry['inliers']} of {entry['matches']} feature matches agree. {entry['clip']}: {' and '.join(entry['frames'])}"
+    return f"{entry['why']}. {entry['clip']}: {' and '.join(entry['frames'])}"

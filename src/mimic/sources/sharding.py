@@ -1,7 +1,8 @@
 """Shards of mined pairs: the unit of work, of resuming and of statistics.
 
-A shard is done when its Parquet file exists; its tar and its `.json` (what became of the candidates) were written before.
-What a shard holds depends on its job alone, so any number of workers, killed at any moment, leaves the same bytes in the end.
+A shard is done when its `.json` exists (what became of the candidates, examples of the rejected ones): it is written last.
+Before it came the tar and then its Parquet file, where there were pairs; a shard without pairs has neither. What a shard
+holds depends on its job alone, so any number of workers, killed at any moment, leaves the same bytes in the end.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class Job:
     tar: Path
     params_digest: str
     habitat: config.Habitat | None  # of this machine: no part of the digest
+    keys: tuple[str, ...]  # of each clip: what its pairs' keys start with
+    shown: tuple[str, ...]  # of each clip: its name in counts and messages
     killers: tuple[str, ...] = ()  # clips to skip, because worker processes died in them
 
 
@@ -57,16 +60,18 @@ def jobs(
     root: Path,
     clips: Sequence[str],
     folder: Path,
-    first: int = 0,
     habitat: config.Habitat | None = None,
 ) -> list[Job]:
-    """Shards of `mine.clips_per_shard` clips each, in the order given, numbered from `first`."""
+    """Shards of `mine.clips_per_shard` clips each, in the order given."""
     size = mine.clips_per_shard
     digest = storage.fingerprint(mine.model_dump(), section.model_dump())
-    return [
-        Job(name, section, mine, root, tuple(clips[start : start + size]), folder / f"shard-{first + number:05}.tar", digest, habitat)
-        for number, start in enumerate(range(0, len(clips), size))
-    ]
+    found = []
+    for number, start in enumerate(range(0, len(clips), size)):
+        some = tuple(clips[start : start + size])
+        keys = tuple(key_of(name, clip) for clip in some)
+        tar = folder / f"shard-{number:05}.tar"
+        found.append(Job(name, section, mine, root, some, tar, digest, habitat, keys, some))
+    return found
 
 
 def run(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> miner.Tally:
@@ -89,7 +94,7 @@ def run(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> mi
         storage.sweep(folder)  # now that nobody writes there, not even jobs of a driver that was killed
     if tally.failed and len(tally.failed) == tally.clips:
         for job in todo:  # nothing to keep: whatever was wrong, the next run tries again
-            shards.twin(job.tar).unlink(missing_ok=True)
+            _result(job).unlink(missing_ok=True)
         clip, why = min(tally.failed.items())
         raise BadInput(f"{title}: the program failed on every clip, first on {clip}: {why}; tracebacks are in {log}")
     return tally
@@ -97,7 +102,7 @@ def run(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> mi
 
 def _round(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> miner.Tally:
     tally = miner.Tally()
-    missing = {job.tar.name: job for job in todo if not shards.twin(job.tar).exists()}
+    missing = {job.tar.name: job for job in todo if not _result(job).exists()}
     for job in todo:
         if job.tar.name not in missing:
             tally.add(_summary(job))
@@ -107,7 +112,9 @@ def _round(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) ->
         for name, seconds in results:
             job = missing[name]
             tally.add(_summary(job))
-            lines.write(json.dumps({"shard": job.tar.stem, "seconds": round(seconds, 3), **json.loads(_twin(job).read_text())}) + "\n")
+            result = _read(job)
+            known = {**result["tally"], "tracebacks": result["tracebacks"]}
+            lines.write(json.dumps({"shard": job.tar.stem, "seconds": round(seconds, 3), **known}) + "\n")
             lines.flush()
             track.advance(len(job.clips), f"{tally.kept} pairs of {tally.candidates} candidates")
     return tally
@@ -149,7 +156,7 @@ def mine_shard(job: Job) -> tuple[str, float]:
     looks = examples.Examples(guard)
     tracebacks: dict[str, str] = {}
     with shards.writing(job.tar) as writer, _tracing(job) as enter:
-        for clip in job.clips:
+        for clip, key in zip(job.clips, job.keys, strict=True):
             if clip in job.killers:
                 tally.clips += 1
                 tally.lose(clip, "skipped: worker processes died in it, for want of memory or in a decoder")
@@ -158,16 +165,22 @@ def mine_shard(job: Job) -> tuple[str, float]:
             pairs = miner.mine_clip(source, clip, rule, job.section.sharpness_min, job.mine.seed, tally, guard, looks)
             try:
                 for number, pair in enumerate(_surviving(pairs)):
-                    key = f"{key_of(job.source, clip)}-{number:05}"
                     jpegs = (shards.encode_image(image, job.mine.jpeg_quality) for image in (pair.image_a, pair.image_b))
-                    writer.add({"key": key, "clip": clip, **_found(pair), **constant}, *jpegs)
+                    writer.add({"key": f"{key}-{number:05}", "clip": clip, **_found(pair), **constant}, *jpegs)
             except ClipFailed as failed:
                 tally.fail(clip, failed.error, len(writer))
                 tracebacks[clip] = "".join(traceback.format_exception(failed.error))
         tally.check(len(writer))
-        looks.write(_examples(job))
-        storage.write_json(_twin(job), {**tally.summary(), "tracebacks": tracebacks})
+    result = {"tally": _shown(tally.summary(), job), "tracebacks": tracebacks, "examples": looks.entries()}
+    storage.write_json(_result(job), result)  # says "done", so it comes last
     return job.tar.name, time.monotonic() - started
+
+
+def _shown(summary: dict[str, Any], job: Job) -> dict[str, Any]:
+    """A summary in which clips have the names that people know them by."""
+    names = dict(zip(job.clips, job.shown, strict=True))
+    named = {kind: {names[clip]: why for clip, why in summary[kind].items()} for kind in BY_CLIP}
+    return {**summary, **named}
 
 
 class ClipFailed(Exception):
@@ -209,14 +222,32 @@ def _tracing(job: Job) -> Iterator[Callable[[str], None]]:
             _trace(job).unlink(missing_ok=True)
 
 
-def report(title: str, tally: miner.Tally) -> None:
-    """What became of the candidates, and which clips were damaged, for the reader of the log."""
-    reasons = ", ".join(f"{count} {outcome.value}" for outcome, count in tally.outcomes.most_common() if count)
-    progress.say(f"{title}: {tally.candidates} candidates in {tally.clips} clips: {reasons or 'none'}")
-    for clip, why in sorted(tally.damaged.items()):
-        progress.say(f"{title}: damaged: {clip}: {why}")
-    for clip, why in sorted(tally.failed.items()):
-        progress.say(f"{title}: failed: {clip}: {why} (traceback in the log; please report it)")
+BY_CLIP = ("damaged", "failed")  # what a summary holds by clip
+NAMED = {  # kinds of clips and files that are named in a summary; what to say behind the reason
+    "damaged": "",
+    "failed": " (traceback in the log; please report it)",
+    "skipped": "",
+}
+LINES = 5  # of a kind; more are counted
+
+
+def report(title: str, summary: dict[str, Any], where: Path) -> None:
+    """What became of the candidates, and the first of what was damaged or left out, for the reader of the log.
+
+    Args:
+        summary: as `miner.Tally.summary` gives it.
+        where: the file in which all are named.
+    """
+    counts = Counter(summary["outcomes"])
+    reasons = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common() if count)
+    progress.say(f"{title}: {summary['candidates']} candidates in {summary['clips']} clips: {reasons or 'none'}")
+    for kind, behind in NAMED.items():
+        named = summary.get(kind, {})
+        words = kind.replace("_", " ")
+        for name, why in sorted(named.items())[:LINES]:
+            progress.say(f"{title}: {words}: {name}: {why}{behind}")
+        if len(named) > LINES:
+            progress.say(f"{title}: {words}: {len(named) - LINES} more, all named in {where}")
 
 
 def rule_of(mine: config.Mine) -> Rule:
@@ -231,15 +262,23 @@ def versions() -> dict[str, str]:
 def code_digest() -> str:
     """Of the code that decides the outcome: progress made by other code is not resumed."""
     package = Path(mimic.__file__).parent
-    files = [package / "infra/shards.py", *(file for room in ("geometry", "sources", "worlds") for file in (package / room).rglob("*.py"))]
+    rooms = (package / room for room in ("geometry", "sources", "worlds"))
+    written = (package / "infra/shards.py", package / "infra/tar.py")
+    files = [*written, *(file for room in rooms for file in room.rglob("*.py"))]
     return storage.fingerprint([(file.relative_to(package).as_posix(), storage.file_digest(file)) for file in sorted(files)])
 
 
 def key_of(source: str, clip: str) -> str:
     """A name for a clip that can stand in a tar: no dot, no slash, unique."""
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", clip).strip("_")[:40]
-    name = plain if plain == clip else f"{plain}-{hashlib.sha256(clip.encode()).hexdigest()[:10]}"
+    name = plain(clip)
+    if name != clip:
+        name = f"{name}-{hashlib.sha256(clip.encode()).hexdigest()[:10]}"
     return f"{source}-{name}"
+
+
+def plain(name: str) -> str:
+    """A name without dots, slashes and whatever else is no plain letter, digit, hyphen or underscore; not unique."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:40]
 
 
 def _found(pair: miner.Pair) -> dict[str, Any]:
@@ -267,25 +306,31 @@ def _trace(job: Job) -> Path:
     return job.tar.with_suffix(".trace")
 
 
-def _twin(job: Job) -> Path:
+def _result(job: Job) -> Path:
     return job.tar.with_suffix(".json")
 
 
-def _examples(job: Job) -> Path:
-    return job.tar.with_suffix(".examples.json")
+def _read(job: Job) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(_result(job).read_text())
+    return found
+
+
+def _summary(job: Job) -> miner.Tally:
+    return miner.Tally.from_summary(_read(job)["tally"])
+
+
+def with_pairs(done: Sequence[Job]) -> list[Path]:
+    """The tars of finished jobs, in order; of those that found pairs."""
+    return [job.tar for job in done if job.tar.exists()]
 
 
 def publish_examples(done: Sequence[Job], folder: Path) -> None:
     """Pictures of rejected candidates into a folder of their own."""
-    examples.publish(map(_examples, done), folder)
+    examples.publish((_read(job)["examples"] for job in done), folder)
 
 
 def clear(done: Sequence[Job]) -> None:
-    """Remove what lies beside the log, once it is published; the Parquet file, which says "done", goes first."""
+    """Remove what lies beside the log, once it is published; the file which says "done" goes first."""
     for job in done:
-        for path in (shards.twin(job.tar), job.tar, _twin(job), _examples(job)):
+        for path in (_result(job), shards.twin(job.tar), job.tar):
             path.unlink(missing_ok=True)
-
-
-def _summary(job: Job) -> miner.Tally:
-    return miner.Tally.from_summary(json.loads(_twin(job).read_text()))

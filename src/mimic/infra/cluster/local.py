@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
+from types import FrameType
 from typing import TypeVar
 
 from mimic.infra.cluster.failures import ShardsFailed
@@ -33,6 +34,16 @@ def map_local(
     Raises:
         ShardsFailed: a worker died twice on the same item; all others are done.
     """
+    with _ending_in_order():
+        yield from _mapped(function, items, workers, describe)
+
+
+def _mapped(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int | None,
+    describe: Callable[[Item], str],
+) -> Generator[Result, None, None]:
     workers = min(workers or available_cores(), len(items))
     queue = iter(enumerate(items))
     finished: dict[int, Result] = {}
@@ -94,7 +105,8 @@ class _Worker:
         """Whatever it is doing; its scratch files are swept by the next run."""
         with contextlib.suppress(BrokenProcessPool, ProcessLookupError, TimeoutError):
             os.kill(self._process.result(timeout=STARTING_S), signal.SIGKILL)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        # The pool's own thread notices the death at once. Left running, it would trip over its closed pipes at the end of this process.
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _settle() -> None:
@@ -113,6 +125,29 @@ def _die_with_parent() -> None:
     if parent is not None:
         connection.wait([parent.sentinel])
         os._exit(1)
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise SystemExit in this block, so that workers are ended and semaphores given back.
+
+    Left alone where somebody else listens already, and outside the main thread, which alone may listen.
+    """
+    ours = []
+    if threading.current_thread() is threading.main_thread():
+        listened = (signal.SIGTERM, signal.SIGHUP)
+        ours = [number for number in listened if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, _leave)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _take(queue: Iterator[Item], count: int) -> Iterator[Item]:

@@ -1,0 +1,328 @@
+"""Your own data: what the paths of a command line hold, and which reader reads it.
+
+A folder is searched for videos, .glb scenes and folders of images. The numbers are those of the first source with the same
+reader in the parameter file, apart from what the command line says and from these rules for images: a folder of more than
+32 numbered frames is a sequence, and each frame is paired with the next or, where that overlaps too much, with the 2nd, 4th,
+... 32nd after it; any other folder is a set, and all its pairs are tried. Every real file is mined once, by whatever names and
+links it is reached; what is left out is named with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import ValidationError
+
+from mimic import config, sources
+from mimic.errors import BadInput
+from mimic.infra import storage
+from mimic.sources import base, images, sharding, videos
+
+SCENE_EXTENSIONS = frozenset({".glb"})
+SET_MAX = 32  # images; a larger numbered folder is a sequence
+DISTANCES = (1, 2, 4, 8, 16, 32)
+SPACING_S = (0.001, 86400.0)  # least: what a container's clock tells apart
+SHARDS_AIMED_AT = 64  # small clips share shards, as long as there are about so many of them for workers to share
+FRAMES_PER_SHARD = 256  # at most, of small clips together: some seconds of work are lost when a run is killed
+
+Section = TypeVar("Section", config.Videos, config.Images, config.Scenes)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says instead of the parameter file; None = nothing. Names are those of the parameters."""
+
+    spacing_s: float | None = None
+    crop_bottom: float | None = None
+    up: Literal["y", "z", "auto"] | None = None
+    group_max: int | None = None
+    island_radius_min_m: float | None = None
+    texture_max_px: int | None = None
+
+    def flagged(self, text: str) -> str:
+        """A message with the flags of `mimic pairs` in place of the parameters' names."""
+        return NAMES.sub(lambda found: flag(found[0]), text)
+
+
+# `up` is a word as well: it is taken for the parameter only where a value follows.
+WORDS = "|".join(name for name in Options.__dataclass_fields__ if "_" in name)
+NAMES = re.compile(rf"(?<![\w-])(?:{WORDS}|up(?=: [yz]\b))(?!\w)")
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip that will be mined."""
+
+    name: str  # below the root of its part
+    shown: str  # as a person finds it: the path given, and the rest below it
+    described: base.Description
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one source reads of one path."""
+
+    source: str
+    section: config.Source
+    clips: tuple[Clip, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that the paths hold."""
+
+    parts: list[Part] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)  # path -> why it is not mined
+
+
+def look(params: config.Params, paths: Sequence[Path], options: Options) -> Found:
+    """What the paths hold, in their order; a path or clip that cannot be read is left out with the reason.
+
+    Raises:
+        BadInput: a path is missing, an option is out of range, or no path holds anything to mine.
+    """
+    sections = _sections(params, options)
+    for path in paths:
+        if not os.path.lexists(path):
+            raise BadInput(f"{path}: no such file or folder")
+    found = Found()
+    held: list[Held] = []
+    for path in paths:
+        with _skipping(found.skipped, str(path)):
+            held += [Held(path, section, names) for section, names in _kinds(path, sections)]
+    owners = _owners(held, found.skipped)
+    for one in held:
+        if part := _part(params, one, owners, found.skipped):
+            found.parts.append(part)
+    if not found.parts:
+        name, why = next(iter(found.skipped.items()))
+        more = len(found.skipped) - 1
+        raise BadInput(f"{name}: {why}{f' ({more} more cannot be mined either)' if more else ''}")
+    return found
+
+
+def identity(paths: Sequence[Path]) -> str:
+    """A digest of which real files and folders are named, in whatever order and how often."""
+    return storage.fingerprint(sorted({os.path.realpath(path) for path in paths}))
+
+
+def jobs(params: config.Params, found: Found, folder: Path) -> list[sharding.Job]:
+    """Shards of all parts, numbered through."""
+    total = sum(clip.described["frames"] or 0 for part in found.parts for clip in part.clips)
+    share = min(FRAMES_PER_SHARD, max(1, total // SHARDS_AIMED_AT))
+    todo: list[sharding.Job] = []
+    for part in found.parts:
+        digest = storage.fingerprint(params.mine.model_dump(), part.section.model_dump())
+        for clips in _together(part.clips, params.mine.clips_per_shard, share):
+            keys = tuple(_key(part, clip, digest) for clip in clips)
+            tar = folder / f"shard-{len(todo):05}.tar"
+            names = tuple(clip.name for clip in clips)
+            shown = tuple(clip.shown for clip in clips)
+            todo.append(sharding.Job(part.source, part.section, params.mine, Path(), names, tar, digest, params.habitat, keys, shown))
+    return todo
+
+
+def _together(clips: Sequence[Clip], at_least: int, frames: int) -> Iterator[list[Clip]]:
+    """Runs of clips that make a shard: at least so many clips, and no fewer frames than given; one of unknown length ends its run."""
+    run: list[Clip] = []
+    weight = 0.0
+    for clip in clips:
+        run.append(clip)
+        weight += math.inf if clip.described["frames"] is None else clip.described["frames"]
+        if len(run) >= at_least and weight >= frames:
+            yield run
+            run, weight = [], 0.0
+    if run:
+        yield run
+
+
+def _key(part: Part, clip: Clip, params_digest: str) -> str:
+    """Begins the keys of a clip's pairs: another file, other contents or other numbers give another key, in whatever outputs."""
+    place = os.path.realpath(part.section.root / clip.name)
+    made_of = storage.fingerprint(place, clip.described["digest"], params_digest)
+    return f"{part.source}-{sharding.plain(clip.name)}-{made_of}"
+
+
+def _sections(params: config.Params, options: Options) -> dict[type[Any], Any]:
+    """How each kind is read: the parameter file's numbers, and the command line's in their place."""
+    kinds = (config.Videos, config.Scenes, config.Images)
+    return {kind: _changed(_template(params, kind), options) for kind in kinds}
+
+
+def _changed(section: Section, options: Options) -> Section:
+    change: dict[str, Any] = {
+        name: value for name, value in vars(options).items() if value is not None and name in type(section).model_fields
+    }
+    if options.spacing_s is not None and isinstance(section, config.Videos):
+        least, most = SPACING_S
+        if not least <= options.spacing_s <= most:
+            raise BadInput(f"--spacing-s {options.spacing_s}: must be seconds between {least:g} and {most:g}")
+        if section.retry_spacing_s is not None:  # the retry keeps its proportion
+            change["retry_spacing_s"] = section.retry_spacing_s / section.spacing_s * options.spacing_s
+    try:
+        return type(section).model_validate({**section.model_dump(), **change})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise BadInput(f"{flag(name)} {change.get(name)}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+
+
+def _template(params: config.Params, kind: type[Any]) -> Any:
+    """The first source of a kind in the parameter file, else in the packaged profile."""
+    for profile in (params, config.packaged()):
+        for section in profile.sources.values():
+            if isinstance(section, kind):
+                return section
+    raise BadInput(f"params.yaml: no source with the reader of {kind.__name__}; add one")
+
+
+Real = tuple[int, int]  # what a file or folder is, by whatever name: device and inode
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """The clips of one kind at a path."""
+
+    path: Path
+    section: Any
+    names: list[str]
+
+    @property
+    def root(self) -> Path:
+        return self.path if self.path.is_dir() else self.path.parent
+
+    def shown(self, name: str) -> str:
+        if not self.path.is_dir() or name == ".":
+            return str(self.path)
+        return f"{self.path}/{name}"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The name under which a clip is mined."""
+
+    held: Held
+    name: str
+    is_link: bool
+
+
+def _owners(held: Sequence[Held], skipped: dict[str, str]) -> dict[Real, Owner]:
+    """Under which of its names each clip is mined: the first that is no link, else the first. Names links to nothing."""
+    owners: dict[Real, Owner] = {}
+    for one in held:
+        for name in one.names:
+            with _skipping(skipped, one.shown(name)):
+                place = one.root / name
+                is_link = os.path.realpath(place) != os.path.abspath(place)
+                real = _real(place)
+                if real not in owners or (owners[real].is_link and not is_link):
+                    owners[real] = Owner(one, name, is_link)
+    return owners
+
+
+def _part(params: config.Params, held: Held, owners: dict[Real, Owner], skipped: dict[str, str]) -> Part | None:
+    """The clips of one kind at a path that are mined under these names; None where there is none."""
+    root = held.root.resolve()
+    place = {"root": root, "tracked_by": root, "licence": "unknown", "limit_clips": None}
+    section = held.section.model_copy(update=place)
+    digest = storage.fingerprint(os.path.realpath(held.path), section.reader)[:8]
+    source = f"own-{sharding.plain(held.path.resolve().stem)}-{digest}"
+    reader = sources.open_source(source, section, Path(), params.mine.size_px, params.habitat)
+    clips: list[Clip] = []
+    for name in held.names:
+        shown = held.shown(name)
+        with _skipping(skipped, shown):
+            owner = owners[_real(root / name)]
+            if owner.held is held and owner.name == name:
+                clips.append(Clip(name, shown, reader.describe(name)))
+            else:
+                skipped[shown] = _twice(shown, owner.held.shown(owner.name))
+    return Part(source, section, tuple(clips)) if clips else None
+
+
+def _twice(shown: str, owner: str) -> str:
+    return "named more than once; mined once" if shown == owner else f"the same as {owner}, which is mined"
+
+
+@contextmanager
+def _skipping(skipped: dict[str, str], shown: str) -> Iterator[None]:
+    """What cannot be looked at is named, and the rest goes on."""
+    try:
+        yield
+    except OSError as error:
+        skipped[shown] = error.strerror or str(error)
+    except BadInput as error:
+        skipped[shown] = str(error).removeprefix(f"{shown}: ")
+
+
+def _real(place: Path) -> Real:
+    try:
+        about = place.stat()
+    except FileNotFoundError:
+        raise BadInput("a link to nothing" if place.is_symlink() else "it is gone") from None
+    return about.st_dev, about.st_ino
+
+
+def _nothing(path: Path) -> str:
+    if path.is_dir():
+        return "no video, image or .glb scene in this folder"
+    if not path.exists():
+        return "a link to nothing"
+    single = "for one image give its folder, or compare two with `mimic pair A B`"
+    return f"neither a video ({' '.join(sorted(videos.EXTENSIONS))}) nor a .glb scene; {single}"
+
+
+def _kinds(path: Path, sections: dict[type[Any], Any]) -> Iterator[tuple[Any, list[str]]]:
+    """Videos, scenes and image folders at a path, each with the section that reads them.
+
+    Raises:
+        BadInput: there are none.
+    """
+    found = False
+    for section, names in (*_files(path, sections), *_folders(path, sections)):
+        found = True
+        yield section, names
+    if not found:
+        raise BadInput(_nothing(path))
+
+
+def _files(path: Path, sections: dict[type[Any], Any]) -> Iterator[tuple[Any, list[str]]]:
+    if clips := _clips(path, videos.EXTENSIONS):
+        yield sections[config.Videos], clips
+    if clips := _clips(path, SCENE_EXTENSIONS):
+        yield sections[config.Scenes], clips
+
+
+def _folders(path: Path, sections: dict[type[Any], Any]) -> Iterator[tuple[Any, list[str]]]:
+    if not path.is_dir():
+        return
+    pictures = base.files_below(path, images.EXTENSIONS)
+    folders = list(dict.fromkeys(Path(file).parent.as_posix() for file in pictures))
+    template = sections[config.Images].model_copy(update={"glob": "*"})
+    sequence = {"pairing": "neighbours", "stride": DISTANCES[0], "retry_strides": DISTANCES[1:]}
+    is_sequence = {folder: _is_sequence(path / folder) for folder in folders}
+    for wanted, change in ((True, sequence), (False, {"pairing": "all"})):
+        if clips := [folder for folder in folders if is_sequence[folder] is wanted]:
+            yield template.model_copy(update=change), clips
+
+
+def _clips(path: Path, extensions: frozenset[str]) -> list[str]:
+    if path.is_dir():
+        return base.files_below(path, extensions)
+    return [path.name] if path.suffix.lower() in extensions else []
+
+
+def _is_sequence(folder: Path) -> bool:
+    files = [folder / name for name in base.files_in(folder, images.EXTENSIONS)]
+    return any(len(sequence) > SET_MAX for sequence in images.sequences(files))
