@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from itertools import pairwise
+from typing import Annotated, Literal
 
-from pydantic import PositiveFloat
+from pydantic import AfterValidator, PositiveFloat
 
 from mimic.config.base import Positive
 from mimic.config.tasks.base import PairTask
+
+
+def _rising(edges: tuple[float, ...]) -> tuple[float, ...]:
+    if any(low >= high for low, high in pairwise(edges)):
+        raise ValueError(f"overlap_bins {list(edges)}: edges of bins must rise")
+    return edges
+
+
+Edges = Annotated[tuple[float, ...], AfterValidator(_rising)]
 
 
 class CorrespondenceTask(PairTask):
@@ -17,7 +27,7 @@ class CorrespondenceTask(PairTask):
     pairs: Positive
     batch: Positive
     block: int | None  # the block whose recall is the value, fixed beforehand; null = the last; all blocks are reported
-    overlap_bins: tuple[float, ...]  # edges
+    overlap_bins: Edges
 
 
 class CrossAttentionTask(PairTask):
@@ -28,4 +38,4 @@ class CrossAttentionTask(PairTask):
     batch: Positive
     temperature: PositiveFloat  # of the soft-argmax
     reciprocal: bool  # average with the attention from b to a
-    overlap_bins: tuple[float, ...]  # edges
+    overlap_bins: Edges

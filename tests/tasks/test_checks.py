@@ -1,0 +1,323 @@
+"""Whether a task can be trained and scored is asked of each split, as the task will see it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from miniatures import as_subject, folders_in, write_dataset, write_nyu
+from pydantic import ValidationError
+
+from mimic import config
+from mimic.config import (
+    CorrespondenceTask,
+    CrossAttentionTask,
+    DepthTask,
+    FewShotDepthTask,
+    FlowTask,
+    KnnTask,
+    LinearSegmentationTask,
+    PoseTask,
+    RelativePoseTask,
+    SegmentationTask,
+    TaskonomyTask,
+)
+from mimic.errors import BadInput
+from mimic.models.encoder import VisionTransformer
+from mimic.tasks import depth_frames, measure, segmentation
+from mimic.tasks.ade20k import Ade20k
+from mimic.tasks.census import Asked, Split, lines
+from mimic.tasks.checks import KINDS, check
+from mimic.tasks.files import read_photo
+from mimic.tasks.frames import Items
+from mimic.tasks.nyu import MAT, Nyu
+from mimic.tasks.segmentation_frames import scored
+from mimic.worlds import miniatures as sets
+
+FLAT = {"width_m": 8.0, "depth_m": 6.5, "height_m": 2.6, "texture_px": 128}
+SIZE = {"width_px": 64, "height_px": 48}
+MADE = {
+    "coco": config.PeopleSet(first_seed=520, train=6, test=4, people=2, **SIZE),
+    "imagenet": config.ShapesSet(first_seed=540, train_per_class=3, test_per_class=2, size_px=40),
+    "taskonomy": config.TaskonomySet.model_validate({"first_seed": 560, "flat": FLAT, "train": 4, "validation": 2, "test": 3, **SIZE}),
+    "flow": config.MotionSet.model_validate({"first_seed": 540, "flat": FLAT, "train": 3, "test": 2, **SIZE}),
+    "seven_scenes": config.SevenScenesSet.model_validate({"first_seed": 580, "flat": FLAT, "scenes": 1, "train": 12, "test": 4, **SIZE}),
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("made")
+    for name, section in MADE.items():
+        (root / name).mkdir()
+        sets.write(section, root / name)
+    return root
+
+
+@pytest.fixture
+def root(made: Path, tmp_path: Path, made_ade20k: Path) -> Path:
+    """A workspace with a copy of every set, to break."""
+    copy = Path(shutil.copytree(made, tmp_path / "workspace"))
+    shutil.copytree(made_ade20k, copy / "ade20k")
+    write_nyu(copy / "nyu")
+    write_dataset(copy, 6)
+    return copy
+
+
+def refused(task: Any, root: Path, *words: str) -> None:
+    with pytest.raises(BadInput) as error:
+        check(task, root)
+    for word in words:
+        assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# ---------------------------------------------------------------------------- depth
+
+
+def _raw(root: Path, change: Callable[[Any, Any], None]) -> None:
+    with h5py.File(root / "nyu" / MAT, "r+") as file:
+        change(file["rawDepths"], file["depths"])
+
+
+def test_test_images_beyond_the_range(root: Path, depth_task: DepthTask) -> None:
+    def far(raw: Any, depths: Any) -> None:
+        raw[8:], depths[8:] = 25.0, 25.0
+
+    _raw(root, far)
+    refused(depth_task, root, "none of the 5 images of the test split", "depth_max_m")
+    assert check(depth_task.model_copy(update={"depth_max_m": 30.0}), root)
+
+
+@pytest.mark.parametrize(("places", "split"), [(slice(0, 8), "train"), (slice(8, 13), "test")])
+def test_a_split_that_was_never_measured(root: Path, depth_task: DepthTask, places: slice, split: str) -> None:
+    def unmeasured(raw: Any, _: Any) -> None:
+        raw[places] = 0.0
+
+    _raw(root, unmeasured)
+    refused(depth_task, root, f"of the {split} split has pixels of known depth")
+
+
+def test_depth_only_outside_the_crop(root: Path, depth_task: DepthTask) -> None:
+    """A square of the middle is trained on; depth is known at the left edge alone."""
+
+    def edge(raw: Any, _: Any) -> None:
+        raw[:8, 4:] = 0.0  # axes: image, column, row
+
+    _raw(root, edge)
+    cropped = {"frame": "crop", "score_at": "input", "size_px": 32, "augment": "flip"}
+    refused(depth_task.model_copy(update=cropped), root, "train split has pixels of known depth")
+    anywhere = depth_task.model_copy(update={**cropped, "augment": "peer"})
+    assert check(anywhere, root)["found"]["train"]["empty"] == 0
+    assert check(depth_task, root)
+
+
+def test_eigen_region_is_asked_for_beforehand(root: Path, depth_task: DepthTask) -> None:
+    refused(depth_task.model_copy(update={"score_region": "eigen"}), root, "640 x 480", "64 x 48")
+
+
+def test_depth_outside_eigens_crop(depth_task: DepthTask) -> None:
+    """Rows 45 to 470 and columns 41 to 600, counted from 0, and nothing else."""
+    inside = np.zeros((480, 640), bool)
+    inside[45:471, 41:601] = True
+    task = depth_task.model_copy(update={"score_region": "eigen"})
+    image, depth_m = np.zeros((480, 640, 3), np.uint8), np.full((480, 640), 2.0, np.float32)
+    everywhere = depth_frames.Frame(image, depth_m, np.ones((480, 640), bool))
+    np.testing.assert_array_equal(depth_frames.scored(task, everywhere)[0], inside)
+    around = depth_frames.Frame(image, depth_m, ~inside)
+    assert not depth_frames.scored(task, around)[0].any()
+
+
+def test_what_is_counted_is_what_is_scored(root: Path, depth_task: DepthTask, encoder: VisionTransformer) -> None:
+    found = check(depth_task, root)["found"]["test"]
+    result = measure(depth_task, as_subject(encoder), folders_in(root))
+    assert round(found["share"] * 5 * 64 * 48) == result.metrics["valid_pixels"]
+    with Nyu(root / "nyu", None) as nyu:
+        depths = np.concatenate([f.depth_m[f.valid] for f in map(nyu.read, range(8, 13))])
+    assert found["smallest"] == pytest.approx(depths.min(), rel=1e-5)
+    assert found["largest"] == pytest.approx(depths.max(), rel=1e-5)
+
+
+def test_a_draw_without_a_label(root: Path, few_shot_depth_task: FewShotDepthTask) -> None:
+    """One image of eight has labels; draws of two images miss it."""
+
+    def one(raw: Any, _: Any) -> None:
+        raw[1:8] = 0.0
+
+    _raw(root, one)
+    refused(few_shot_depth_task, root, "seed ", "draws 2 training images, none of which")
+    assert check(few_shot_depth_task.model_copy(update={"shots": (8,)}), root)
+    refused(few_shot_depth_task.model_copy(update={"shots": (9,)}), root, "there are 8 training")
+
+
+# ---------------------------------------------------------------------------- segmentation
+
+
+@pytest.mark.parametrize("split", ["training", "validation"])
+@pytest.mark.parametrize("kind", ["segmentation", "linear_segmentation", "few_shot_segmentation"])
+def test_labels_that_are_all_ignored(root: Path, split: str, kind: str, request: pytest.FixtureRequest) -> None:
+    task = request.getfixturevalue(f"{kind}_task")
+    assert check(task, root)["found"]["test"]["empty"] == 0
+    for path in (root / "ade20k/annotations" / split).iterdir():
+        cv2.imwrite(str(path), np.zeros_like(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)))
+    name = "train" if split == "training" else "test"
+    refused(task, root, f"of the {name} split has labelled pixels")
+
+
+def test_labels_only_outside_the_square(root: Path, linear_segmentation_task: LinearSegmentationTask) -> None:
+    for path in (root / "ade20k/annotations/training").iterdir():
+        labels = np.zeros_like(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+        if labels.shape[1] > labels.shape[0]:
+            labels[:, 0] = 1
+        else:
+            labels[0] = 1
+        cv2.imwrite(str(path), labels)
+    refused(linear_segmentation_task, root, "train split has labelled pixels")
+    peer = SegmentationTask.model_validate(
+        {
+            **linear_segmentation_task.model_dump(),
+            **{"task": "segmentation", "augment": "peer", "cell_px": 4, "head_blocks": 1},
+        }
+    )
+    assert check(peer, root)["found"]["train"]["empty"] == 0
+
+
+def test_what_is_scored_of_padded_frames_is_the_square(made_ade20k: Path, few_shot_segmentation_task: Any) -> None:
+    item = segmentation.read(Ade20k(made_ade20k, None), 7)
+    square = segmentation.prepared(few_shot_segmentation_task, Items((item,)))
+    shown = scored(few_shot_segmentation_task, item)
+    np.testing.assert_array_equal(shown.valid, square.valid[0])
+    np.testing.assert_array_equal(shown.target, square.target[0])
+
+
+# ---------------------------------------------------------------------------- the others
+
+
+def _annotations(root: Path, split: str, change: Callable[[dict[str, Any]], None]) -> None:
+    path = root / f"coco/annotations/person_keypoints_{split}2017.json"
+    found = json.loads(path.read_text())
+    change(found)
+    path.write_text(json.dumps(found))
+
+
+def test_people_without_areas_or_without_people(root: Path, pose_task: PoseTask) -> None:
+    assert check(pose_task, root)["found"]["val"]["of"]["items"] == "people"
+    _annotations(root, "train", lambda found: [one.pop("area") for one in found["annotations"]])
+    assert check(pose_task, root)  # training needs none
+    _annotations(root, "val", lambda found: found["annotations"][1].pop("area"))
+    refused(pose_task, root, "val2017.json: annotation ", "has no area")
+    for split in ("val", "train"):
+        _annotations(root, split, lambda found: found.update(annotations=[]))
+        refused(pose_task, root, f"the {split} split holds no people")
+        if split == "val":
+            boxes = root / "boxes.json"
+            image = json.loads((root / "coco/annotations/person_keypoints_val2017.json").read_text())["images"][0]
+            entry = {"image_id": image["id"], "category_id": 1, "bbox": [0, 0, 9, 9], "score": 1}
+            boxes.write_text(json.dumps([entry]))  # a detector's boxes make nobody to score
+            given = pose_task.model_copy(update={"boxes": Path("boxes.json")})
+            refused(given, root, "the val split holds no people")
+
+
+def test_a_picture_of_people_that_is_cut_off(root: Path, pose_task: PoseTask) -> None:
+    path = next((root / "coco/train2017").iterdir())
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refused(pose_task, root, path.name, "damaged")
+
+
+def test_motion_that_is_known_nowhere(root: Path, flow_task: FlowTask) -> None:
+    assert check(flow_task, root)["found"]["test"]["share"] > 0.3
+    for path in (root / "flow/kitti/training/flow_occ").iterdir():
+        cv2.imwrite(str(path), np.zeros((48, 64, 3), np.uint16))
+    refused(flow_task, root, "none of the 2 pairs of the test split has pixels of known motion")
+
+
+@pytest.fixture
+def normals(repository: Path) -> TaskonomyTask:
+    raw = yaml.safe_load((repository / "params.yaml").read_text())["evaluate"]["normals"]
+    where = {"data": "taskonomy", "splits": "taskonomy/splits", "images": [4, 2, 3], "size_px": 64}
+    return TaskonomyTask.model_validate({**raw, **where})
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_masks_that_erosion_leaves_nothing_of(root: Path, normals: TaskonomyTask, split: str) -> None:
+    """Every fourth column is invalid: cells of 4 px are never whole."""
+    from mimic.tasks.opened import opened_taskonomy
+
+    opened = opened_taskonomy(normals, root)
+    for index in getattr(opened, split):
+        path = opened.files(int(index))[2]
+        mask = np.full(cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape[:2], 255, np.uint8)
+        mask[:, ::4] = 0
+        cv2.imwrite(str(path), mask)
+    refused(normals, root, f"of the {split} split has valid pixels", "erode_px")
+    assert check(normals.model_copy(update={"erode_px": 1}), root)
+    unselected = normals.model_copy(update={"validate_every": None})
+    if split == "validation":
+        assert "validation" not in check(unselected, root)["found"]
+
+
+def test_more_neighbours_than_there_are(root: Path, knn_task: KnnTask) -> None:
+    found = check(knn_task, root)
+    images = found["splits"]["train"]
+    sides = [min(read_photo(path).shape[:2]) for path in (root / "imagenet/train").rglob("*.JPEG")]
+    assert len(sides) == images and found["found"]["train"]["smallest"] == min(sides)
+    refused(knn_task.model_copy(update={"k": (images + 1,)}), root, f"there are {images} training")
+
+
+def test_neighbours_of_every_frame(root: Path, relative_pose_task: RelativePoseTask) -> None:
+    assert check(relative_pose_task, root)["splits"] == {"train": 12, "test": 4}
+    many = relative_pose_task.model_copy(update={"neighbours": 12})
+    refused(many, root, "flat-0: a frame has fewer than 12 neighbours among 12 train frames")
+    few = relative_pose_task.model_copy(update={"every": 6})
+    refused(few, root, "flat-0: a frame has fewer than 3 neighbours among 2 train frames")
+
+
+def test_pairs_without_a_match(root: Path, correspondence_task: CorrespondenceTask) -> None:
+    found = check(correspondence_task, root)
+    assert found["splits"] == {"validation": 6, "measured": 6}
+    assert found["found"]["measured"]["share"] == pytest.approx(0.75)  # one column of four left b
+    path = root / "data/manifests/toy.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    for row in rows:
+        row["b_from_a"] = [1, 0, 1000, 0, 1, 0, 0, 0, 1]  # out of the frame
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    refused(correspondence_task, root, "none of the 6 pairs", "patches with a true match")
+
+
+@pytest.mark.parametrize("edges", [(0.7, 0.5), (0.5, 0.5, 0.7), (0.5, 0.7, 0.6)])
+def test_bins_rise(repository: Path, correspondence_task: CorrespondenceTask, edges: tuple[float, ...]) -> None:
+    raw = yaml.safe_load((repository / "params.yaml").read_text())["evaluate"]["cross-attention"]
+    for section, fields in (
+        (CorrespondenceTask, correspondence_task.model_dump()),
+        (CrossAttentionTask, raw),
+    ):
+        with pytest.raises(ValidationError, match="overlap_bins"):
+            section.model_validate({**fields, "overlap_bins": edges})
+
+
+# ---------------------------------------------------------------------------- what is said
+
+
+def test_every_kind_of_task_is_asked(repository: Path) -> None:
+    """Once, and by one kind."""
+    tasks = config.load(repository / "params.yaml").evaluate.values()
+    for task in tasks:
+        assert sum(isinstance(task, kind.sections) for kind in KINDS) == 1, task.task
+
+
+def test_a_line_a_split() -> None:
+    split = Split("train", "train on", Asked("images", "pixels", "depth_m", ""))
+    split.add_masked(np.array([[True, False]]), np.array([[1.5, 99.0]]))
+    split.add(0, 2)
+    assert lines({"train": split.facts()}) == ["train: 2 images, 25.0 % pixels (1 images have none), depth_m 1.5 to 1.5"]
