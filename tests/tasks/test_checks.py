@@ -320,4 +320,4 @@ def test_a_line_a_split() -> None:
     split = Split("train", "train on", Asked("images", "pixels", "depth_m", ""))
     split.add_masked(np.array([[True, False]]), np.array([[1.5, 99.0]]))
     split.add(0, 2)
-    assert lines({"train": split.facts()}) == ["train: 2 images, 25.0 % pixels (1 images have none), depth_m 1.5 to 1.5"]
+    assert lines({"train": split.facts()}) == ["train: 2 images, 25.0 % pixels (1 of them have none), depth_m 1.5 to 1.5"]

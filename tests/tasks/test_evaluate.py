@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from mimic import config, evaluate, prepare
 from mimic.config import CorrespondenceTask, DepthTask, FewShotDepthTask
 from mimic.errors import BadInput
+from mimic.tasks import depth
 from mimic.tasks.presets import PRESETS, overrides
 
 
@@ -39,11 +41,11 @@ def workspace(
     return tmp_path
 
 
-def _publish(folder: Path, seed: int = 0, steps: int = 0) -> None:
-    encoder = make_encoder(seed)
+def _publish(folder: Path, seed: int = 0, steps: int = 0, depth: int = 4) -> None:
+    encoder = make_encoder(seed, depth=depth)
     folder.mkdir(parents=True)
     save_file(encoder.state_dict(), folder / "encoder.safetensors")
-    sizes = {"patch_px": 8, "width": 24, "depth": 4, "heads": 2, "class_token": False, "positions": "sincos", "norm_eps": 1e-6}
+    sizes = {"patch_px": 8, "width": 24, "depth": depth, "heads": 2, "class_token": False, "positions": "sincos", "norm_eps": 1e-6}
     card = {
         "run": "random",
         "model": {**sizes, "size_px": [32, 32]},
@@ -152,3 +154,123 @@ def test_a_preset_has_no_overrides_and_names_real_fields(kind: str, preset: str,
     assert overrides(task) == {}
     field = next(iter(PRESETS[kind, preset]))
     assert overrides(task.model_copy(update={field: "other"})) == {field: "other"}
+
+
+# ---------------------------------------------------------------------------- nothing is lost
+
+
+def _params(workspace: Path, **changes: object) -> None:
+    """Change fields of the task `depth`."""
+    raw = yaml.safe_load((workspace / "params.yaml").read_text())
+    raw["evaluate"]["depth"] |= changes
+    (workspace / "params.yaml").write_text(yaml.safe_dump(raw))
+
+
+def test_what_was_found_and_the_number_are_printed(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = config.load(workspace / "params.yaml")
+    prepare.main(params, workspace, "depth")
+    said = capsys.readouterr().out.splitlines()
+    facts = json.loads((workspace / "data/tasks/depth.json").read_text())["found"]
+    train = facts["train"]
+    assert said[0] == (
+        f"depth: train: 8 images, {100 * train['share']:.1f} % pixels of known depth, depth_m {train['smallest']:g} to {train['largest']:g}"
+    )
+    assert len(said) == 2 and said[1].startswith("depth: test: 5 images, ")
+    found = _evaluate(workspace, "depth")
+    *again, last = capsys.readouterr().out.splitlines()
+    assert again == said
+    assert last.startswith(f"random depth: delta1 {found['value']:.4g} ± ")
+    assert last.endswith(" (5 tested); metrics/random/depth.json")
+
+
+def test_data_are_looked_through_before_training_if_nobody_did(workspace: Path) -> None:
+    """By evaluate itself, and again after `prepare` looked with other numbers."""
+    _params(workspace, depth_max_m=0.5)
+    with pytest.raises(BadInput, match="evaluate random depth: .*train split has pixels of known"):
+        _evaluate(workspace, "depth")
+    _params(workspace, depth_max_m=10.0)
+    prepare.main(config.load(workspace / "params.yaml"), workspace, "depth")
+    _params(workspace, depth_max_m=0.5)
+    with pytest.raises(BadInput, match="train split has pixels of known depth"):
+        _evaluate(workspace, "depth")
+    assert not list((workspace / "runs/evaluate").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("task", ["depth", "frozen", "few-shot"])
+def test_what_was_trained_outlives_a_failure_to_measure_it(
+    workspace: Path, task: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = _evaluate(workspace, task)
+    score = depth.score
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("something nobody foresaw")
+
+    monkeypatch.setattr(depth, "score", broken)
+    (workspace / f"metrics/random/{task}.json").unlink()
+    with pytest.raises(RuntimeError, match="nobody foresaw") as error:
+        _evaluate(workspace, task)
+    note = error.value.__notes__[0]
+    assert f"evaluate random {task}: what was trained is kept in runs/evaluate/" in note
+    assert not (workspace / f"metrics/random/{task}.json").exists()
+    monkeypatch.setattr(depth, "score", score)
+    capsys.readouterr()
+    assert _evaluate(workspace, task) == whole
+    assert "trained before, not trained again" in capsys.readouterr().err
+    assert not any((workspace / "runs/evaluate").glob("*/*"))
+
+
+def test_what_was_trained_on_other_data_is_not_taken(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = config.load(workspace / "params.yaml")
+    prepare.main(params, workspace, "depth")
+    with monkeypatch.context() as patch:
+        patch.setattr(depth, "score", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            _evaluate(workspace, "depth")
+    write_nyu(workspace / "nyu", unit=1.5)
+    found = _evaluate(workspace, "depth")  # nobody ran prepare again
+    assert "not trained again" not in capsys.readouterr().err
+    shutil.rmtree(workspace / "runs/evaluate")
+    assert _evaluate(workspace, "depth") == found
+
+
+def test_no_number_is_made_up(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that is none is refused; a detail that is none is null, with the reason."""
+    averaged = depth.averaged
+
+    def without(name: str) -> object:
+        nan = {name: float("nan"), "averages": {"image": [1.0, float("inf")]}}
+        return lambda *arguments: {**averaged(*arguments), **nan}
+
+    monkeypatch.setattr(depth, "averaged", without("delta1"))
+    with pytest.raises(BadInput, match="delta1 is nan: .*nothing to measure.*kept in runs/"):
+        _evaluate(workspace, "depth")
+    assert not (workspace / "metrics/random/depth.json").exists()
+    monkeypatch.setattr(depth, "averaged", without("rmse"))
+    found = _evaluate(workspace, "depth")
+    assert found["metrics"]["rmse"] is None
+    assert found["metrics"]["averages"]["image"] == [1.0, None]
+    assert found["not_measured"] == {
+        "rmse": "nothing to measure",
+        "averages.image.1": "nothing to measure",
+    }
+
+
+@pytest.mark.parametrize("task", ["depth", "frozen", "few-shot"])
+def test_an_encoder_of_two_blocks_is_one_line_before_training(workspace: Path, task: str) -> None:
+    shutil.rmtree(workspace / "models/random")
+    _publish(workspace / "models/random", depth=2)
+    with pytest.raises(BadInput, match=r"the head reads 4 blocks, the encoder has 2.*\[0, 0, 1, 1\]"):
+        _evaluate(workspace, task)
+    assert not list((workspace / "runs/evaluate").rglob("*.safetensors"))
+    _params(workspace, blocks=[0, 0, 1, 1])
+    if task == "depth":
+        assert 0 <= _evaluate(workspace, task)["value"] <= 1
+
+
+def test_sizes_that_patches_do_not_divide(workspace: Path) -> None:
+    _params(workspace, size_px=36)
+    with pytest.raises(BadInput, match="size_px 36: the encoder's patches of 8 px do not divide"):
+        _evaluate(workspace, "depth")

@@ -86,7 +86,8 @@ class Split:
 
 def lines(splits: dict[str, dict[str, Any]]) -> list[str]:
     """What was found, a line a split: count, share that can be used, range of the values."""
-    return [_line(name, facts) for name, facts in splits.items()]
+    trained_first = sorted(splits, key=lambda name: (name != "train", name == "test"))
+    return [_line(name, splits[name]) for name in trained_first]
 
 
 def _line(name: str, facts: dict[str, Any]) -> str:
@@ -95,7 +96,7 @@ def _line(name: str, facts: dict[str, Any]) -> str:
     if facts["share"] is not None:
         said += f", {100 * facts['share']:.1f} % {of['part']}"
     if facts["empty"]:
-        said += f" ({facts['empty']:,} {of['items']} have none)"
+        said += f" ({facts['empty']:,} of them have none)"
     if facts["smallest"] is not None:
         said += f", {of['value']} {facts['smallest']:g} to {facts['largest']:g}"
     return said
