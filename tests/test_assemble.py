@@ -99,12 +99,17 @@ def test_a_choice_depends_on_seed_and_names_alone(root, params):
 
 
 def test_a_clip_is_on_one_side_in_every_dataset(root, params):
-    tables = _assemble(params, root, x=_dataset(rooms=30), y=_dataset(rooms=None, phone=5), z=_dataset(seed=3, phone=None))
+    apart = {"x": _dataset(rooms=30), "y": _dataset(rooms=None, phone=5), "z": _dataset(seed=3, phone=None)}
+    tables = _assemble(params, root, **apart, around=_dataset("x", rooms=None, phone=None))  # as MIMIC-3M holds MIMIC-1M
     sides: dict[tuple[str, str], set[str]] = {}
     for table in tables.values():
         for source, clip, split in zip(*(table[name].to_pylist() for name in ("source", "clip", "split")), strict=True):
             sides.setdefault((source, clip), set()).add(split)
     assert all(len(side) == 1 for side in sides.values())
+    inner = {row["key"]: row["split"] for row in tables["x"].to_pylist()}
+    outer = {row["key"]: row["split"] for row in tables["around"].to_pylist()}
+    assert set(inner.values()) == {"train", "validation"}
+    assert inner.items() <= outer.items()
     assert {side for (source, _), (side,) in sides.items() if source == "phone"} == {"train", "validation"}
 
 

@@ -191,6 +191,18 @@ def test_when_a_wider_pair_is_tried(mode, overlaps, again):
     assert overlap.all_too_similar(group, rule) is again
 
 
+def test_of_equal_directions_the_second_gives_the_correspondences():
+    """Two maps with two targets each that disagree: what is stored is that from b to a, turned round."""
+    none = np.full(SIDE**2, patches.NONE, np.int16)
+    b_of_a, a_of_b = none.copy(), none.copy()
+    b_of_a[[0, 1]] = [5, 6]
+    a_of_b[[7, 8]] = [2, 3]
+    found = overlap._measured(b_of_a, a_of_b, 20, 20, np.eye(3), SYMMETRIC)
+    assert found.overlap_a_to_b == found.overlap_b_to_a == 2 / SIDE**2
+    stored = {int(a): int(b) for a, b in enumerate(found.correspondences) if b != patches.NONE}
+    assert stored == {2: 7, 3: 8}
+
+
 def test_choose_takes_the_lowest_overlap_in_the_band():
     template = overlap.compare(placed(SCATTER), placed(SCATTER - [80, 0]), SYMMETRIC, None)
 
