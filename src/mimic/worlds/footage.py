@@ -12,6 +12,8 @@ from jaxtyping import UInt8
 from mimic.errors import BadInput
 
 CODECS = ("libx264", "libopenh264", "mpeg4")  # best first; what a build of FFmpeg holds differs
+# x264's macroblock tree reads memory that it never wrote: the same frames give other bytes, and other pixels, now and then.
+REPEATABLE_X264 = {"crf": "20", "preset": "veryfast", "x264-params": "no-mbtree=1"}
 UPRIGHT_DEG = -90  # counter-clockwise, as FFmpeg counts: a player turns the stored picture right by 90 degrees
 
 
@@ -26,7 +28,7 @@ def write_sideways(path: Path, frames: Iterable[UInt8[np.ndarray, "height width 
     codec = next((name for name in CODECS if name in av.codecs_available), None)
     if codec is None:
         raise BadInput(f"this build of FFmpeg encodes none of {', '.join(CODECS)}; install PyAV's wheel: pip install av")
-    options = {"libx264": {"crf": "20", "preset": "veryfast"}}.get(codec, {"b": "2500k"})
+    options = REPEATABLE_X264 if codec == "libx264" else {"b": "2500k"}
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps, options=options)
         assert isinstance(stream, av.VideoStream)
