@@ -71,6 +71,7 @@ def depth_task() -> DepthTask:
         samples=2,
         frame="whole",
         antialias=True,
+        last_norm=False,
         units_per_m=1.0,
         target_mean=2.5,
         target_std=1.0,
@@ -144,7 +145,7 @@ def correspondence_task() -> CorrespondenceTask:
 
 @pytest.fixture
 def linear_depth_task(depth_task: DepthTask) -> LinearDepthTask:
-    metres = {"target_mean": 0.0, "target_std": 1.0, "bins": 16, "lr": 1e-2, "steps": 40, "layer_decay": 1.0}
+    metres = {"last_norm": True, "target_mean": 0.0, "target_std": 1.0, "bins": 16, "lr": 1e-2, "steps": 40, "layer_decay": 1.0}
     return LinearDepthTask.model_validate({**depth_task.model_dump(), **metres, "task": "linear-depth", "freeze": "encoder"})
 
 
@@ -196,6 +197,8 @@ def _motion(depth_task: DepthTask, kind: str, layout: str) -> dict[str, object]:
     shared = {name: getattr(depth_task, name) for name in TrainedTask.model_fields}
     train, test = ({"layout": one, "folder": one, "only": None, "without": [], "repeat": 1} for one in (layout, "kitti"))
     own = {"task": kind, "data": Path(kind), "tracked_by": Path(kind), "width_px": 48, "overlap": 0.5, "betas": (0.9, 0.95)}
+    own["masks"] = True
+    train["without"] = ["final"] if layout == "sintel" else []
     return {**shared, **own, "train": [train], "test": [test]}
 
 

@@ -17,7 +17,7 @@ from mimic.tasks import depth
 from mimic.tasks.frames import Batch, centre, random_square, recoloured, resize_image
 from mimic.tasks.presets.depth import PEER as DEPTH_PEER
 
-SMALL = {"size_px": 32, "head_width": 16, "steps": 2, "batch": 4, "eval_batch": 2}
+SMALL = {"masks": None, "size_px": 32, "head_width": 16, "steps": 2, "batch": 4, "eval_batch": 2}
 
 
 def test_peer_preset_end_to_end(nyu_folder: Path, depth_task: DepthTask, encoder: VisionTransformer, tmp_path: Path) -> None:

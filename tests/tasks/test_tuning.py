@@ -13,7 +13,8 @@ from mimic.config import DepthTask
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
 from mimic.models.heads import ConvNextHead, DptHead, parameter_count
-from mimic.tasks.depth import augmented, build, loss, prepared
+from mimic.tasks.depth import augmented, build, loss, prepared, protocol
+from mimic.tasks.features import maps
 from mimic.tasks.frames import Batch
 from mimic.tasks.tuning import Tuned, add_drop_path, layer_of, learning_rate, parameter_groups, read_blocks, step_indices, tune
 
@@ -117,6 +118,30 @@ def test_step_indices_drop_the_incomplete_batch() -> None:
     assert len(np.unique(epoch)) == 6 * 128
     assert sorted(step_indices(6, 128, 795, 0)) != sorted(step_indices(0, 128, 795, 0))
     assert np.bincount(step_indices(0, 16, 10, 0)).min() >= 1  # fewer examples than a batch: all are there
+
+
+@pytest.mark.parametrize("last_norm", [False, True])
+def test_the_last_block_is_read_raw_or_after_the_final_norm(
+    last_norm: bool, depth_task: DepthTask, make: Callable[..., VisionTransformer], tmp_path: Path
+) -> None:
+    """CroCo's own head normalises the last of its blocks, and trains that norm; MultiMAE's reads all raw."""
+    encoder = make()
+    with torch.no_grad():
+        encoder.norm.weight.uniform_(0.5, 2.0)
+    task = depth_task.model_copy(update={"last_norm": last_norm})
+    model, images = build(task, encoder), torch.randn(2, 3, 32, 32)
+    raw = encoder.intermediates(images, model.blocks)
+    read = model.features(images)
+    assert all(torch.equal(a, b) for a, b in zip(raw[:3], read[:3], strict=True))
+    tokens = torch.nn.functional.layer_norm(raw[3].movedim(1, -1), (24,), encoder.norm.weight, encoder.norm.bias, 1e-6)
+    torch.testing.assert_close(read[3], tokens.movedim(-1, 1) if last_norm else raw[3])
+    kept = maps(encoder, model.blocks, model.norm)(images)
+    torch.testing.assert_close(kept, torch.stack(read, dim=1))
+    before = _state(encoder)
+    _train(task, encoder, tmp_path)
+    trained = not torch.equal(encoder.norm.weight, before["norm.weight"])
+    assert trained == last_norm
+    assert ("after the final norm" in protocol(task, 1, 1)) == last_norm
 
 
 def test_read_blocks() -> None:

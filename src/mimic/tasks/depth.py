@@ -26,7 +26,7 @@ from mimic.tasks.frames import Batch, Colours, random_square, recoloured
 from mimic.tasks.metrics import average, berhu, by_batch, by_everything, by_image, delta1_error, depth_sums
 from mimic.tasks.nyu import Frame, Nyu
 from mimic.tasks.opened import opened_nyu
-from mimic.tasks.tuning import Tuned, read_blocks, require_patches, seeded, shown_batches, tune
+from mimic.tasks.tuning import Tuned, read_as, read_blocks, require_patches, seeded, shown_batches, tune
 
 LEVELS = 4
 COLOURS = Colours(brightness=0.1255, contrast=0.4, saturation=0.5, hue=0.2, share=0.5, grey_share=0.3)  # the peers'
@@ -78,7 +78,8 @@ def build(task: DepthFields, encoder: VisionTransformer) -> Tuned:
         initialise(made)
         return made
 
-    return Tuned(encoder, seeded(task.seed, head), read_blocks(task.blocks, encoder.depth, LEVELS), task.freeze, task.drop_path)
+    blocks = read_blocks(task.blocks, encoder.depth, LEVELS)
+    return Tuned(encoder, seeded(task.seed, head), blocks, task.freeze, task.drop_path, norm=task.last_norm)
 
 
 def augmented(task: DepthFields, batch: Batch, rng: np.random.Generator) -> Batch:
@@ -174,7 +175,8 @@ def protocol(task: DepthFields, train_size: int, test_size: int) -> str:
     limits = f"{task.depth_min_m or 0:g}-{'inf' if task.depth_max_m is None else f'{task.depth_max_m:g}'} m"
     return (
         f"preset {task.preset}, {trained}, {train_size} train / {test_size} test, {task.frame} frame at {task.size_px} px, "
-        f"{task.steps} steps of {task.batch}, scored at {task.score_at} resolution, region {task.score_region}, {limits}, {masks}, "
+        f"{read_as(task.last_norm)}{task.steps} steps of {task.batch}, "
+        f"scored at {task.score_at} resolution, region {task.score_region}, {limits}, {masks}, "
         f"averaged by {task.averaging}"
     )
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from mimic.infra.progress import counted
 from mimic.infra.storage import fingerprint, replacing
 from mimic.models.encoder import Encoder, VisionTransformer, normalise
+from mimic.tasks.tuning import normed
 from mimic.training.batches import prefetch
 
 VERSION = 1  # of what is kept; raise it when equal keys would no longer mean equal features
@@ -141,10 +142,9 @@ def pooled(encoder: VisionTransformer, pool: str) -> Callable[[Tensor], Tensor]:
 
 
 def maps(encoder: VisionTransformer, blocks: Sequence[int], norm: bool) -> Callable[[Tensor], Tensor]:
-    """[b, levels, width, rows, columns]: patch tokens as they leave the blocks; `norm` passes them through the encoder's final norm."""
+    """[b, levels, width, rows, columns]: patch tokens as they leave the blocks; with `norm` the last passes the encoder's final norm."""
 
     def encode(images: Tensor) -> Tensor:
-        levels = torch.stack(encoder.intermediates(images, blocks), dim=1)
-        return encoder.norm(levels.movedim(2, -1)).movedim(-1, 2) if norm else levels
+        return torch.stack(normed(encoder, encoder.intermediates(images, blocks), norm), dim=1)
 
     return encode

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,12 +30,14 @@ from mimic.tasks.frames import Item
 from mimic.tasks.motion_files import read
 from mimic.tasks.opened import (
     boxes_of,
-    listed_pairs,
+    listed_parts,
+    mixed,
     opened_ade20k,
     opened_imagenet,
     opened_nyu,
     opened_taskonomy,
 )
+from mimic.tasks.presets.motion import mixture
 from mimic.tasks.seven_scenes import Scene, View, read_scene, require_neighbours
 from mimic.tasks.taskonomy import labels_seen
 
@@ -181,13 +184,17 @@ def motion(task: FlowTask | StereoTask, root: Path, asked: Asked) -> Found:
     """Every pair read: sizes, units, masks."""
     data = Workspace(root).resolve(task.data)
     splits = [Split("train", TRAIN, asked), Split("test", TEST, asked)]
+    listed = [listed_parts(task, parts, data) for parts in (task.train, task.test)]
     files: set[Path] = set()
-    for split, parts in zip(splits, (task.train, task.test), strict=True):
-        pairs = list(dict.fromkeys(listed_pairs(task, parts, data)))
-        for pair, seen in each(split, read, pairs):
+    sets: dict[str, list[str]] = {}
+    look = partial(read, masks=task.masks)
+    for split, parts, found in zip(splits, (task.train, task.test), listed, strict=True):
+        sets[split.name] = mixture(parts, [len(pairs) for pairs in found])
+        pairs = list(dict.fromkeys(mixed(parts, found)))
+        for pair, seen in each(split, look, pairs):
             split.add_masked(seen.valid, np.linalg.norm(seen.motion, axis=-1))
             files |= {pair.a, pair.b, pair.truth} | ({pair.mask} if pair.mask else set())
-    return Found(data, splits, extent(files, data))
+    return Found(data, splits, {"sets": sets, **extent(files, data)})
 
 
 def seven_scenes(task: RelativePoseTask, root: Path, asked: Asked) -> Found:

@@ -12,11 +12,17 @@ from torch import Tensor, nn
 from mimic.config import TrainedTask
 from mimic.tasks.steps import saving, stepping
 from mimic.tasks.trained import once
-from mimic.tasks.tuning import learning_rate
 from mimic.training.fit import HERE, WHOLE, choose_device, fit
+from mimic.training.optim import cosine_lr
 
 T = TypeVar("T")
 READERS = 2  # threads that prepare the next steps
+
+
+def croco_rate(step: int, task: TrainedTask) -> float:
+    """Learning rate of CroCo's fine-tuning: step / warm-up, reaching the peak after it; then half a cosine to 0."""
+    warmup = round(task.warmup * task.steps)
+    return cosine_lr(step, peak=task.lr, floor=0.0, warmup=warmup, horizon=task.steps)
 
 
 def train(
@@ -34,10 +40,9 @@ def train(
         draw: a step's examples; pure, called from threads.
         optimizer: made once the model is on its device.
         folder: where a long run keeps its checkpoints; calling again resumes it.
-        schedule: learning rate of a step; None = the common warm-up and cosine.
+        schedule: learning rate of a step; None = `croco_rate`.
     """
     model.to(choose_device())
-    warmup_steps = round(task.warmup * task.steps)
 
     def trained() -> float | None:
         with stepping("train", task.steps) as shown:
@@ -46,7 +51,7 @@ def train(
                 lambda _, drawn: shown.counted(loss(drawn)),
                 lambda step: [draw(step)],
                 optimizer(),
-                schedule or (lambda step: learning_rate(step, task.steps, warmup_steps, task.lr)),
+                schedule or (lambda step: croco_rate(step, task)),
                 parts=WHOLE,
                 steps=task.steps,
                 seed=task.seed,

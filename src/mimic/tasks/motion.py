@@ -6,7 +6,6 @@ Trained on crops, measured on overlapping tiles of the crop's size, fused by the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +24,24 @@ from mimic.models.binocular import DenseMotion, hooks, laplace_flow, laplace_ste
 from mimic.models.encoder import normalise
 from mimic.models.heads import initialise
 from mimic.tasks.base import Folders, Picture, Result, Subject
-from mimic.tasks.frames import FLIP_SHARE
 from mimic.tasks.loop import train
+from mimic.tasks.motion_augment import cropped
 from mimic.tasks.motion_files import Motion, MotionPair, read
-from mimic.tasks.opened import listed_pairs
+from mimic.tasks.opened import listed_parts, mixed
+from mimic.tasks.presets.motion import mixture
 from mimic.tasks.tuning import in_batches, seeded, step_indices
 from mimic.training.optim import adamw
 
 Task = FlowTask | StereoTask
+FREEZE = {
+    "none": "fine-tuned",
+    "blocks": "blocks frozen",
+    "encoder": "encoder and decoder frozen",
+}
 CHANNELS = {"flow": 2, "stereo": 1}
 OUTLIER = {"flow": "Fl_all", "stereo": "D1"}
 FUSION = {"flow": (10.0, 5.0), "stereo": (15.0, 3.0)}  # tile weight exp(-k 2 (sigmoid(c / s) - 0.5))
 LARGEST_PX = 1e4  # motion beyond is not trained on
-UPSIDE_DOWN = {"flow": 0.1, "stereo": 0.5}
-SCALE_SHARE, SCALE = 0.8, (-0.2, 0.5)  # powers of two
 TILES = 8  # shown to the model at once
 PICTURE_PX = 160  # height of the pictures
 
@@ -46,14 +49,15 @@ PICTURE_PX = 160  # height of the pictures
 def run(task: Task, subject: Subject, folders: Folders) -> Result:
     """Train on crops of the train pairs, measure the last step on whole test pairs."""
     data = Workspace(folders.root).resolve(task.data)
-    training, test = listed_pairs(task, task.train, data), listed_pairs(task, task.test, data)
+    parts, tests = listed_parts(task, task.train, data), listed_parts(task, task.test, data)
+    training, test = mixed(task.train, parts), mixed(task.test, tests)
     model = build(task, subject)
     last_loss = fitted(task, model, training, folders.progress)
     drawn = set(np.linspace(0, len(test) - 1, min(task.samples, len(test))).astype(int).tolist())
     sums, pictures = [], []
     model.eval()
     for index, pair in enumerate(counted(test, "score", len(test), "pairs")):
-        item = read(pair)
+        item = read(pair, masks=task.masks)
         found = predict(task, model, item.a, item.b)
         sums.append(error_sums(found, item.motion, item.valid))
         if index in drawn:
@@ -74,7 +78,7 @@ def run(task: Task, subject: Subject, folders: Folders) -> Result:
             "train_loss": last_loss,
             "valid_pixels": int(sum(part[0] for part in sums)),
         },
-        protocol=_protocol(task, len(set(training)), len(test)),
+        protocol=_protocol(task, mixture(task.train, [*map(len, parts)]), mixture(task.test, [*map(len, tests)])),
         selection="last step",
         test_size=len(test),
         pictures=pictures,
@@ -153,7 +157,10 @@ def fitted(task: Task, model: DenseMotion, pairs: list[MotionPair], folder: Path
 
     def draw(step: int) -> Motion:
         index = step_indices(step, task.batch, len(pairs), task.seed)
-        items = [cropped(task, read(pairs[one]), np.random.default_rng([task.seed, step, place])) for place, one in enumerate(index)]
+        items = []
+        for place, one in enumerate(index):
+            item = read(pairs[one], masks=task.masks)
+            items.append(cropped(task, item, np.random.default_rng([task.seed, step, place])))
         return Motion(*(np.stack([getattr(item, name) for item in items]) for name in ("a", "b", "motion", "valid")))
 
     def loss(batch: Motion) -> Tensor:
@@ -166,61 +173,6 @@ def fitted(task: Task, model: DenseMotion, pairs: list[MotionPair], folder: Path
         return adamw(groups(model, model.encoder.depth, len(model.decoder.blocks), task), betas=task.betas)
 
     return train(model, task, draw, loss, optimizer, folder)
-
-
-def cropped(task: Task, item: Motion, rng: np.random.Generator) -> Motion:
-    """A random crop of the input's size, augmented as the task says; a smaller image is enlarged first."""
-    if task.augment == "peer":
-        item = _recoloured(item, task.task, rng)
-    scale = 2 ** rng.uniform(*SCALE) if task.augment == "peer" and rng.random() < SCALE_SHARE else 1.0
-    height, width = item.valid.shape
-    across = max(scale, task.width_px / width)
-    down = max(scale if task.task == "flow" else 1.0, task.size_px / height)  # stereo is scaled in x only
-    if (across, down) != (1.0, 1.0):
-        item = resized(item, (max(task.size_px, round(height * down)), max(task.width_px, round(width * across))))
-    if task.augment != "none":
-        item = _turned(item, task.task, rng)
-    top = int(rng.integers(0, item.valid.shape[0] - task.size_px + 1))
-    left = int(rng.integers(0, item.valid.shape[1] - task.width_px + 1))
-    window = (slice(top, top + task.size_px), slice(left, left + task.width_px))
-    return Motion(item.a[window], item.b[window], item.motion[window].astype(np.float32), item.valid[window])
-
-
-def resized(item: Motion, size: tuple[int, int]) -> Motion:
-    """To (height, width); motion in the new pixels, nearest, so that unknown pixels stay apart."""
-    height, width = item.valid.shape
-    a, b = (cv2.resize(view, size[::-1], interpolation=cv2.INTER_LINEAR) for view in (item.a, item.b))
-    scale = np.array([size[1] / width, size[0] / height], np.float32)[: item.motion.shape[2]]
-    motion = cv2.resize(item.motion, size[::-1], interpolation=cv2.INTER_NEAREST).reshape(*size, -1) * scale
-    return Motion(a, b, motion, cv2.resize(item.valid.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST).astype(bool))
-
-
-def _turned(item: Motion, task: str, rng: np.random.Generator) -> Motion:
-    """Mirrored left to right (flow only: in stereo the sign would change) and top to bottom."""
-    parts = [item.a, item.b, item.motion, item.valid]
-    if task == "flow" and rng.random() < FLIP_SHARE:
-        parts = [part[:, ::-1] for part in parts]
-        parts[2] = parts[2] * np.array([-1, 1], np.float32)
-    if rng.random() < UPSIDE_DOWN[task]:
-        parts = [part[::-1] for part in parts]
-        parts[2] = parts[2] * np.array([1, -1], np.float32)[: parts[2].shape[2]]
-    return Motion(*parts)
-
-
-def _recoloured(item: Motion, task: str, rng: np.random.Generator) -> Motion:
-    """Brightness and contrast by up to 0.4; of both views alike, except of one flow pair in five and of stereo's right view."""
-
-    def jitter() -> tuple[float, float]:
-        return float(rng.uniform(0.6, 1.4)), float(rng.uniform(0.6, 1.4))
-
-    def applied(view: np.ndarray, numbers: tuple[float, float]) -> np.ndarray:
-        brightness, contrast = numbers
-        values = view.astype(np.float32) * brightness
-        return np.clip((values - values.mean()) * contrast + values.mean(), 0, 255).astype(np.uint8)
-
-    first = jitter()
-    second = jitter() if task == "stereo" or rng.random() < 0.2 else first
-    return replace(item, a=applied(item.a, first), b=applied(item.b, second))
 
 
 # ---------------------------------------------------------------------------- measuring
@@ -265,12 +217,14 @@ def _places(size: tuple[int, int], tile: tuple[int, int], overlap: float) -> Ite
 # ---------------------------------------------------------------------------- what the result says of itself
 
 
-def _protocol(task: Task, train_size: int, test_size: int) -> str:
-    trained = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder and decoder frozen"}[task.freeze]
-    sets = " + ".join(part.layout for part in task.test)
+def _protocol(task: Task, train: list[str], test: list[str]) -> str:
+    trained = FREEZE[task.freeze]
+    known = "every pixel of known motion, occluded ones too"
+    scored = "pixels that the sets' own masks let count" if task.masks else known
     return (
-        f"preset {task.preset}, {trained}, {train_size} train / {test_size} test pairs ({sets}), crops {task.width_px} x {task.size_px}, "
-        f"{task.steps} steps of {task.batch}, tiles overlapping by {task.overlap:g}, every pixel of known motion, occluded ones too"
+        f"preset {task.preset}, {trained}, trained on {' + '.join(train)}, tested on {' + '.join(test)}, "
+        f"crops {task.width_px} x {task.size_px}, {task.steps} steps of {task.batch}, "
+        f"tiles overlapping by {task.overlap:g}, {scored}"
     )
 
 

@@ -14,7 +14,8 @@ from mimic.infra.storage import Workspace
 from mimic.tasks.ade20k import Ade20k
 from mimic.tasks.coco import Coco, Person
 from mimic.tasks.imagenet import ImageNet
-from mimic.tasks.motion_files import MotionPair, list_pairs
+from mimic.tasks.motion_files import MotionPair
+from mimic.tasks.motion_sets import chosen_pairs
 from mimic.tasks.nyu import Nyu
 from mimic.tasks.taskonomy import Taskonomy
 
@@ -49,14 +50,32 @@ def boxes_of(task: PoseTask, coco: Coco, root: Path) -> list[Person]:
     return boxes
 
 
-def listed_pairs(task: FlowTask | StereoTask, parts: tuple[MotionPart, ...], data: Path) -> list[MotionPair]:
-    pairs: list[MotionPair] = []
-    for part in parts:
-        found = list_pairs(task.task, part.layout, data / part.folder)  # type: ignore[attr-defined]
-        chosen = [pair for pair in found if (part.only is None or pair.scene in part.only) and pair.scene not in part.without]
-        if not chosen:
-            raise BadInput(f"{data / part.folder}: no scene is left by only and without; there are {sorted({p.scene for p in found})[:8]}")
-        pairs += chosen * part.repeat
-    if not pairs:
+def listed_parts(task: FlowTask | StereoTask, parts: tuple[MotionPart, ...], data: Path) -> list[list[MotionPair]]:
+    """The pairs of each part, each once.
+
+    Raises:
+        BadInput: parts whose data are not there or not whole; all of them are named at once.
+    """
+    if not parts:
         raise BadInput(f"{task.task}: train and test each need a set")
-    return pairs
+    found: list[list[MotionPair]] = []
+    missing: list[str] = []
+    for part in parts:
+        try:
+            found.append(chosen_pairs(task.task, part, data))
+        except BadInput as absent:
+            missing.append(str(absent))
+    if missing:
+        count = f"{len(missing)} of {len(parts)} sets of {task.task} are not there: "
+        raise BadInput(f"{count if len(missing) > 1 else ''}{'; '.join(missing)}")
+    return found
+
+
+def mixed(parts: tuple[MotionPart, ...], pairs: list[list[MotionPair]]) -> list[MotionPair]:
+    """An epoch: the pairs of each part as often as it says."""
+    return [pair for part, found in zip(parts, pairs, strict=True) for pair in found * part.repeat]
+
+
+def listed_pairs(task: FlowTask | StereoTask, parts: tuple[MotionPart, ...], data: Path) -> list[MotionPair]:
+    """The pairs of all parts, each as often as its part says; raises as `listed_parts` does."""
+    return mixed(parts, listed_parts(task, parts, data))

@@ -32,7 +32,7 @@ from mimic.tasks.opened import opened_taskonomy
 from mimic.tasks.overlays import scaled as to_picture
 from mimic.tasks.taskonomy import TARGETS, Taskonomy, labels_seen
 from mimic.tasks.trained import Best
-from mimic.tasks.tuning import Tuned, read_blocks, require_patches, seeded, shown_batches, tune
+from mimic.tasks.tuning import Tuned, read_as, read_blocks, require_patches, seeded, shown_batches, tune
 
 LEVELS = 4
 FREEZE = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}
@@ -86,7 +86,8 @@ def build(task: TaskonomyTask, encoder: VisionTransformer) -> Tuned:
         initialise(made)
         return made
 
-    return Tuned(encoder, seeded(task.seed, head), read_blocks(task.blocks, encoder.depth, LEVELS), task.freeze, task.drop_path)
+    blocks = read_blocks(task.blocks, encoder.depth, LEVELS)
+    return Tuned(encoder, seeded(task.seed, head), blocks, task.freeze, task.drop_path, norm=task.last_norm)
 
 
 def read(taskonomy: Taskonomy, index: int) -> Item:
@@ -170,7 +171,7 @@ def _error(sums: np.ndarray) -> float | None:
 def _protocol(task: TaskonomyTask, train_size: int, test_size: int) -> str:
     return (
         f"preset {task.preset}, {task.target}, {FREEZE[task.freeze]}, {train_size} train / {test_size} test, {task.size_px} px, "
-        f"{task.steps} steps of {task.batch}, L1 in [0, 1] over valid pixels, "
+        f"{read_as(task.last_norm)}{task.steps} steps of {task.batch}, L1 in [0, 1] over valid pixels, "
         f"masks eroded by {task.erode_px} px, averaged by {task.averaging}"
     )
 

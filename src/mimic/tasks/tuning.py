@@ -28,16 +28,16 @@ from mimic.training.fit import HERE, WHOLE, fit
 from mimic.training.optim import adamw
 from mimic.training.watch import Record
 
-NEVER_TRAINED = ("pos_embed", "norm.")  # of the encoder: fixed positions, and the final norm, which dense heads do not read
+POSITIONS, FINAL_NORM = "pos_embed", "norm."  # of the encoder: never trained; trained only where it is read
 
 
 class Tuned(nn.Module):
-    """An encoder with a head on the raw outputs of some of its blocks.
+    """An encoder with a head on the outputs of some of its blocks.
 
     Args:
         freeze: "none"; "blocks" trains the patch projection and class token beside the head (what the peers' flag does, stochastic depth
             stays on); "encoder" trains the head alone, on features made in eval mode without gradient.
-        norm: the head reads blocks through the encoder's final norm, as linear probes do.
+        norm: the head reads the last of its blocks through the encoder's final norm, as linear probes and CroCo's own DPT do.
     """
 
     def __init__(
@@ -46,8 +46,9 @@ class Tuned(nn.Module):
         super().__init__()
         self.norm = norm
         self.encoder, self.head, self.blocks, self.freeze = encoder, head, tuple(blocks), freeze
+        unread = (POSITIONS,) if norm else (POSITIONS, FINAL_NORM)
         for name, parameter in encoder.named_parameters():
-            fixed = name.startswith(NEVER_TRAINED) or freeze == "encoder" or (freeze == "blocks" and name.startswith("blocks."))
+            fixed = name.startswith(unread) or freeze == "encoder" or (freeze == "blocks" and name.startswith("blocks."))
             parameter.requires_grad_(not fixed)
         if drop_path and freeze != "encoder":
             add_drop_path(encoder, drop_path)
@@ -64,11 +65,20 @@ class Tuned(nn.Module):
     def features(self, images: Tensor) -> list[Tensor]:
         """What the head reads: one map [batch, width, rows, columns] per block."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.freeze != "encoder"):
-            levels = self.encoder.intermediates(images, self.blocks)
-            return [self.encoder.norm(level.movedim(1, -1)).movedim(-1, 1) for level in levels] if self.norm else levels
+            return normed(self.encoder, self.encoder.intermediates(images, self.blocks), self.norm)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))
+
+
+def normed(encoder: VisionTransformer, levels: list[Tensor], norm: bool) -> list[Tensor]:
+    """Maps [b, width, rows, columns] of the blocks a head reads, with `norm` the last of them after the final norm."""
+    return [*levels[:-1], encoder.norm(levels[-1].movedim(1, -1)).movedim(-1, 1)] if norm else levels
+
+
+def read_as(last_norm: bool) -> str:
+    """For the protocol line of a DPT head."""
+    return "last block read after the final norm, " if last_norm else "blocks read raw, "
 
 
 def read_blocks(blocks: tuple[int, ...] | None, depth: int, levels: int) -> tuple[int, ...]:

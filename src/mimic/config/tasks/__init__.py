@@ -10,7 +10,7 @@ from mimic.config.tasks.base import PairTask, TaskSection, TrainedTask
 from mimic.config.tasks.correspondence import CorrespondenceTask, CrossAttentionTask
 from mimic.config.tasks.depth import DepthFields, DepthTask, FewShotDepthTask, FrozenDepth, LinearDepthTask
 from mimic.config.tasks.imagenet import ImageNetTask, KnnTask, LinearProbeTask
-from mimic.config.tasks.motion import FlowTask, MotionPart, StereoTask
+from mimic.config.tasks.motion import FlowPart, FlowTask, MotionPart, StereoPart, StereoTask
 from mimic.config.tasks.pose import PoseTask
 from mimic.config.tasks.reconstruction import ReconstructionTask
 from mimic.config.tasks.relative_pose import RelativePoseTask

@@ -18,6 +18,7 @@ class DepthFields(TrainedTask):
     frame: Literal[
         "crop", "whole"
     ]  # crop: the smaller side becomes size_px, then a square of it; whole: all of it, sides rounded to patches
+    last_norm: bool  # the last block the head reads passes the final norm (CroCo's own); false: all are raw (MultiMAE, MIMIC)
     antialias: bool  # when images are made smaller
     units_per_m: float  # the target is (depth in metres * units_per_m - target_mean) / target_std
     target_mean: float
@@ -62,6 +63,8 @@ class LinearDepthTask(FrozenDepth):
 
     @model_validator(mode="after")
     def _binned(self) -> LinearDepthTask:
+        if not self.last_norm:
+            raise ValueError("last_norm: a linear layer reads its block after the final norm; set true")
         if self.depth_min_m is None or self.depth_max_m is None:
             raise ValueError("bins need depth_min_m and depth_max_m")
         if (self.units_per_m, self.target_mean, self.target_std) != (1, 0, 1):

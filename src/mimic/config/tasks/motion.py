@@ -10,16 +10,31 @@ from pydantic import model_validator
 from mimic.config.base import Fraction, Positive, Section
 from mimic.config.tasks.base import TrainedTask
 
-FlowLayout = Literal["sintel", "flying_chairs", "flying_things", "kitti", "middlebury"]
-StereoLayout = Literal["middlebury", "middlebury_2003", "kitti", "sceneflow", "crestereo"]
+FlowLayout = Literal["sintel", "flying_chairs", "flying_things", "tartanair", "kitti", "middlebury"]
+StereoLayout = Literal[
+    "middlebury",
+    "middlebury_2003",
+    "middlebury_2005",
+    "middlebury_2006",
+    "middlebury_2014",
+    "middlebury_2021",
+    "eth3d",
+    "booster",
+    "kitti",
+    "sceneflow",
+    "driving",
+    "monkaa",
+    "crestereo",
+]
 
 
 class MotionPart(Section):
-    """A set, or some scenes of it."""
+    """A set, or some of it. Pairs are chosen by their labels: scene, split, pass, direction (tasks/motion_sets)."""
 
+    layout: FlowLayout | StereoLayout
     folder: Path  # below `data`
-    only: tuple[str, ...] | None  # scenes; null = all
-    without: tuple[str, ...]
+    only: tuple[str, ...] | None  # pairs with one of these labels; null = all
+    without: tuple[str, ...]  # of these, pairs with none of these labels
     repeat: Positive  # how often an epoch sees each pair
 
 
@@ -35,6 +50,7 @@ class MotionTask(TrainedTask):
     """Dense motion from view a to view b, DPT head on encoder and decoder (CroCo v2). size_px is the crop's height."""
 
     width_px: Positive  # of the crop
+    masks: bool  # leave out, in training and in the error, what a set's own masks exclude (Sintel's invalid, Middlebury's occluded)
     overlap: Fraction  # of neighbouring tiles at test time
 
     @model_validator(mode="after")

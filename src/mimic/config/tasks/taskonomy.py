@@ -28,6 +28,7 @@ class TaskonomyTask(TrainedTask):
     splits: Path  # folder of the lists <variant>_{train,val,test}.csv
     variant: str
     images: tuple[Positive | None, Positive | None, Positive | None]  # first so many of the train, val and test lists; null = all
+    last_norm: bool  # the last block the head reads passes the final norm (CroCo's own); false: all are raw (MultiMAE, MIMIC)
     antialias: bool  # when images are made smaller; targets and masks are never interpolated
     erode_px: Positive  # pixels count in cells of this side that are valid as a whole; 1 = as stored
     validate_every: Positive | None  # steps between looks at the validation images, the best of which is tested; null = the last step

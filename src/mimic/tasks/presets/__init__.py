@@ -7,11 +7,13 @@ two numbers may be compared; fields that depend on the encoder or on taste (seed
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from mimic.config import Task
+from mimic.config import MotionPart, Task
 from mimic.tasks.presets import depth, imagenet, motion, pose, reconstruction, relative_pose, segmentation, taskonomy
 
+GIVEN = depth.GIVEN
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("depth", "peer"): depth.PEER,
     ("depth", "standard"): depth.STANDARD,
@@ -41,6 +43,19 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
 
 
 def overrides(task: Task) -> dict[str, Any]:
-    """The fields of a task that differ from its preset, with the task's values; empty for a task without presets."""
+    """The fields of a task that differ from its preset, with the task's values; empty for a task without presets.
+
+    Where data lie is no difference: of a path only whether there is one, of the parts of a mixture all but their folders.
+    """
     preset = PRESETS.get((task.task, getattr(task, "preset", "")), {})
-    return {name: getattr(task, name) for name, value in sorted(preset.items()) if getattr(task, name) != value}
+    own = {name: _comparable(getattr(task, name)) for name in sorted(preset)}
+    return {name: value for name, value in own.items() if value != _comparable(preset[name])}
+
+
+def _comparable(value: Any) -> Any:
+    """A value as it is compared and written down."""
+    if isinstance(value, Path):
+        return GIVEN
+    if isinstance(value, tuple) and value and all(isinstance(part, MotionPart) for part in value):
+        return [f"{part.repeat} * {motion.described(part)}" for part in value]
+    return value

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+GIVEN = "given"  # a file or a folder of yours, wherever it lies
 PEER: dict[str, Any] = {
     "size_px": 256,
+    "masks": GIVEN,  # made from Eigen's normals_gt; without, what the sensor measured is valid
+    "last_norm": False,  # MultiMAE's, as in MIMIC's tables; CroCo's own head normalises its last block
     "frame": "crop",
     "antialias": False,
     "augment": "peer",
@@ -34,6 +37,8 @@ PEER: dict[str, Any] = {
 }
 STANDARD: dict[str, Any] = {
     "size_px": 480,
+    "masks": None,
+    "last_norm": False,
     "frame": "whole",
     "antialias": True,
     "augment": "flip",
@@ -60,6 +65,7 @@ STANDARD: dict[str, Any] = {
 }
 LINEAR_STANDARD: dict[str, Any] = {  # DINOv3's, on whole images instead of random crops, so that features can be kept
     **{name: value for name, value in STANDARD.items() if name != "head_width"},
+    "last_norm": True,
     "target_mean": 0.0,
     "target_std": 1.0,
     "bins": 256,

@@ -7,6 +7,7 @@ from typing import Any
 PEER: dict[str, Any] = {
     "images": (800, 200, None),
     "size_px": 384,
+    "last_norm": False,  # MultiMAE's, as in MIMIC's tables; CroCo's own head normalises its last block
     "antialias": True,
     "augment": "none",
     "head_width": 256,
