@@ -40,4 +40,4 @@ def main(params: config.Params, root: Path, name: str) -> None:
     storage.write_json(space.metrics("mine", name), tally.summary())
     sharding.publish_examples(todo, space.samples("mine", name))
     sharding.clear(todo)
-    sharding.report(f"mine {name}", tally.summary(), space.metrics("mine", name))
+    sharding.report(f"mine {name}", tally.summary(), space.metrics("mine", name), folder / "log.jsonl")

@@ -1,13 +1,15 @@
 """`mimic pairs`: your own data, mined into a folder of pair shards (sources/own.py says how each kind is read).
 
-The folder holds `shard-*.parquet`, `_images/shard-*.tar` and `_pairs.json`: the counts, and by name every clip that gave nothing,
-every file that was passed over and every damaged one, with the reason. It belongs to the inputs that it was made of.
+The folder holds `shard-*.parquet`, `_images/shard-*.tar`, `_log.jsonl` (a line a shard, with tracebacks) and `_pairs.json`: the counts,
+and by name every clip that gave nothing, every file that was passed over and every damaged one, with the reason. It belongs to the
+inputs that it was made of.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import time
@@ -23,9 +25,10 @@ from mimic.infra import progress, shards, storage
 from mimic.sources import own, privacy, sharding
 
 SUMMARY = "_pairs.json"
+LOG = "_log.jsonl"
 WORK = ".work-"
 LOCK = ".lock"
-OURS = re.compile(rf"{SUMMARY}|{shards.IMAGES}|shard-\d+\.parquet|{WORK}[0-9a-f]+|{LOCK}")
+OURS = re.compile(rf"{SUMMARY}|{LOG}|{shards.IMAGES}|shard-\d+\.parquet|{WORK}[0-9a-f]+|{LOCK}")
 BEFORE = re.compile(r"pairs\.json|shard-\d+\.tar")  # how results were laid out before
 TITLE = "mimic pairs"
 ELSEWHERE = "name a new folder, or delete this one first"
@@ -54,7 +57,7 @@ def pairs(params: config.Params, paths: Sequence[Path], out: Path, options: own.
             summary |= {"paths": [str(path) for path in paths], "out": str(out), "inputs": inputs, "fingerprint": fingerprint}
             summary["seconds"] = round(time.monotonic() - started, 3)
             summary = _publish(out, inputs, fingerprint, summary)
-    sharding.report(TITLE, summary, out / SUMMARY)
+    sharding.report(TITLE, summary, out / SUMMARY, out / LOG)
     if as_json:
         print(json.dumps(summary))
     else:
@@ -66,7 +69,7 @@ def _mine(params: config.Params, found: own.Found, work: Path, options: own.Opti
     """Shards in the folder of the work, and what is known of all of them."""
     work.mkdir(parents=True, exist_ok=True)
     todo = own.jobs(params, found, work)
-    tally = sharding.run(todo, params.cluster, TITLE, work / "log.jsonl")
+    tally = sharding.run(todo, params.cluster, TITLE, work / LOG)
     known = {**tally.summary(), "skipped": found.skipped}
     summary = json.loads(options.flagged(json.dumps(known)))
     return {**summary, "shards": len(sharding.with_pairs(todo))}
@@ -85,6 +88,7 @@ def _publish(out: Path, inputs: str, fingerprint: str, summary: dict[str, Any]) 
         shutil.rmtree(out / shards.IMAGES)
     tars = sorted((work / fingerprint).glob("shard-*.tar"))
     shards.lay_out(tars, out)
+    os.replace(work / fingerprint / LOG, out / LOG)
     storage.write_json(out / SUMMARY, summary)
     shutil.rmtree(work)
     written: dict[str, Any] = json.loads((out / SUMMARY).read_text())

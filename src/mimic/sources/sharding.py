@@ -112,7 +112,7 @@ def _round(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) ->
         for name, seconds in results:
             job = missing[name]
             tally.add(_summary(job))
-            result = _read(job)
+            result = read_result(job)
             known = {**result["tally"], "tracebacks": result["tracebacks"]}
             lines.write(json.dumps({"shard": job.tar.stem, "seconds": round(seconds, 3), **known}) + "\n")
             lines.flush()
@@ -177,9 +177,13 @@ def mine_shard(job: Job) -> tuple[str, float]:
 
 
 def _shown(summary: dict[str, Any], job: Job) -> dict[str, Any]:
-    """A summary in which clips have the names that people know them by."""
+    """A summary in which clips have the names that people know them by, and reasons do not repeat the name."""
     names = dict(zip(job.clips, job.shown, strict=True))
-    named = {kind: {names[clip]: why for clip, why in summary[kind].items()} for kind in BY_CLIP}
+    root = job.root / job.section.root
+    named: dict[str, Any] = {kind: {} for kind in BY_CLIP}
+    for kind in BY_CLIP:
+        for clip, why in summary[kind].items():
+            named[kind][names[clip]] = why.removeprefix(f"{root / clip}: ")
     return {**summary, **named}
 
 
@@ -223,26 +227,24 @@ def _tracing(job: Job) -> Iterator[Callable[[str], None]]:
 
 
 BY_CLIP = ("damaged", "failed")  # what a summary holds by clip
-NAMED = {  # kinds of clips and files that are named in a summary; what to say behind the reason
-    "damaged": "",
-    "failed": " (traceback in the log; please report it)",
-    "skipped": "",
-}
+NAMED = ("damaged", "failed", "skipped")  # what a summary names with a reason
 LINES = 5  # of a kind; more are counted
 
 
-def report(title: str, summary: dict[str, Any], where: Path) -> None:
+def report(title: str, summary: dict[str, Any], where: Path, log: Path) -> None:
     """What became of the candidates, and the first of what was damaged or left out, for the reader of the log.
 
     Args:
         summary: as `miner.Tally.summary` gives it.
         where: the file in which all are named.
+        log: holds the tracebacks.
     """
     counts = Counter(summary["outcomes"])
     reasons = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common() if count)
     progress.say(f"{title}: {summary['candidates']} candidates in {summary['clips']} clips: {reasons or 'none'}")
-    for kind, behind in NAMED.items():
+    for kind in NAMED:
         named = summary.get(kind, {})
+        behind = f" (traceback in {log}; please report it)" if kind == "failed" else ""
         words = kind.replace("_", " ")
         for name, why in sorted(named.items())[:LINES]:
             progress.say(f"{title}: {words}: {name}: {why}{behind}")
@@ -310,13 +312,14 @@ def _result(job: Job) -> Path:
     return job.tar.with_suffix(".json")
 
 
-def _read(job: Job) -> dict[str, Any]:
+def read_result(job: Job) -> dict[str, Any]:
+    """What a finished job found: its tally, tracebacks and examples."""
     found: dict[str, Any] = json.loads(_result(job).read_text())
     return found
 
 
 def _summary(job: Job) -> miner.Tally:
-    return miner.Tally.from_summary(_read(job)["tally"])
+    return miner.Tally.from_summary(read_result(job)["tally"])
 
 
 def with_pairs(done: Sequence[Job]) -> list[Path]:
@@ -326,7 +329,7 @@ def with_pairs(done: Sequence[Job]) -> list[Path]:
 
 def publish_examples(done: Sequence[Job], folder: Path) -> None:
     """Pictures of rejected candidates into a folder of their own."""
-    examples.publish((_read(job)["examples"] for job in done), folder)
+    examples.publish((read_result(job)["examples"] for job in done), folder)
 
 
 def clear(done: Sequence[Job]) -> None:
