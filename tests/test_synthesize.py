@@ -95,8 +95,8 @@ def test_equal_frames_are_equal_bytes_whatever_memory_held_before(tmp_path: Path
     turns = [cv2.getRotationMatrix2D((450, 450), 1.3 * step, 1 + step / 100) for step in range(60)]
     frames = [cv2.warpAffine(world, turn, (900, 900))[200:680, 250:610] for turn in turns]
     digests = set()
-    for turn in range(5):
-        junk = [rng.bytes(100_000 * turn + 7_777 * part) for part in range(40)]
+    for turn in range(12):
+        junk = [rng.bytes(100_000 * turn + 77_777 * part) for part in range(40)]
         footage.write_sideways(tmp_path / "walk.mp4", frames, (360, 480), 30)
         digests.add(storage.file_digest(tmp_path / "walk.mp4"))
         del junk
