@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 import typer
 import yaml
@@ -24,6 +25,31 @@ from mimic import cli
 from mimic.infra.storage import publish, write_bytes
 
 UNTRACKED = {"cluster", "habitat", "tracking", "imported"}  # sections that decide how and where, not what; names only
+
+# Code that decides how a stage runs, not what it writes; what it writes is decided by params, too.
+HOW = ("mimic.config", "mimic.errors", "mimic.infra")
+WHAT = ("mimic.infra.shards", "mimic.infra.tar")  # but for these: they are what is written
+
+# Modules that a stage imports and that have no say in what it writes.
+SHARD_WRITER = ("mimic.geometry.likeness", "mimic.infra.tar")  # shards are only read, or only JPEGs made
+UNUSED: dict[str, tuple[str, ...]] = {
+    "synthesize": SHARD_WRITER,
+    "ingest": ("mimic.geometry", "mimic.worlds", "mimic.infra.tar"),  # clips are listed, not looked into
+    "mine": (),
+    "assemble": ("mimic.infra.tar",),
+    "pretrain": SHARD_WRITER,
+    "prepare": (  # nothing is trained, no model runs
+        *SHARD_WRITER,
+        "mimic.models",
+        "mimic.training.augment",
+        "mimic.training.checkpoint",
+        "mimic.training.fit",
+        "mimic.training.optim",
+        "mimic.training.watch",
+    ),
+    "evaluate": ("mimic.infra.tar",),
+    "report": ("mimic.infra.tar",),
+}
 
 # Writes what the stage's outputs are, with contents that change whenever its parameters do.
 STAND_IN = """#!{python}
@@ -130,6 +156,51 @@ def test_every_parameter_exists_and_every_section_is_tracked(repository: Path, s
     assert {name.partition(".")[0] for name in listed} == set(params) - UNTRACKED
 
 
+def _covers(dependency: str, module: str) -> bool:
+    path = module.replace(".", "/")
+    return f"src/{path}.py" == dependency or f"src/{path}".startswith(dependency + "/") or f"src/{path}" == dependency
+
+
+def _reached(graph: Any, stage: str) -> set[str]:
+    """Modules that the stage's file imports, directly or not, at once or when called."""
+    found: set[str] = set()
+    waiting = [f"mimic.{stage}"]
+    while waiting:
+        module = waiting.pop()
+        if module in found or module == "mimic":
+            continue
+        if module.startswith(HOW) and module not in WHAT:
+            continue
+        found.add(module)
+        waiting += graph.find_modules_directly_imported_by(module)
+    return found
+
+
+@pytest.fixture(scope="module")
+def imports() -> Any:
+    return grimp.build_graph("mimic", exclude_type_checking_imports=True)
+
+
+@pytest.mark.parametrize("stage", sorted(UNUSED))
+def test_a_stage_depends_on_the_code_it_imports(repository: Path, imports: Any, stage: str) -> None:
+    """And on no other: every module is reached by imports, but for those that have no say."""
+    section = yaml.safe_load((repository / "dvc.yaml").read_text())["stages"][stage]
+    listed = section.get("do", section)["deps"]
+    code = [path for path in listed if path.startswith("src/")]
+    reached = _reached(imports, stage)
+    unused = {module for module in reached if module.startswith(tuple(UNUSED[stage]))} if UNUSED[stage] else set()
+    missing = {module for module in reached - unused if not any(_covers(path, module) for path in code)}
+    assert sorted(missing) == [], f"{stage}: dvc.yaml lists no dependency for these"
+    for path in code:
+        assert any(_covers(path, module) for module in reached), f"{stage} never imports {path}"
+    for module in UNUSED[stage]:
+        assert any(one.startswith(module) for one in unused), f"{stage} never imports {module}"
+
+
+def test_every_stage_has_its_code_compared(repository: Path) -> None:
+    assert set(yaml.safe_load((repository / "dvc.yaml").read_text())["stages"]) == set(UNUSED)
+
+
 def test_dvc_reads_the_parameters_as_we_do(repository: Path) -> None:
     """Two readers of YAML: `1e-3` is a number to one and text to the other."""
     for path in [repository / "params.yaml", *repository.glob("profiles/*.yaml")]:
@@ -179,7 +250,41 @@ def test_one_number_of_evaluate_re_runs_evaluation_and_the_report(done: Pipeline
     done.change(r"(correspondence: .*?pairs: )\d+", r"\g<1>123")
     ran = done.repro()
     assert len(ran) > 2 and ran[-1] == "mimic report"
-    assert all(re.fullmatch(r"mimic evaluate \S+ correspondence", command) for command in ran[:-1])
+    assert ran[0] == "mimic prepare correspondence"  # asks the data again: fewer pairs may be too few
+    assert all(re.fullmatch(r"mimic evaluate \S+ correspondence", command) for command in ran[1:-1])
+
+
+def test_other_data_masks_splits_or_images_are_looked_through(done: Pipeline) -> None:
+    before = (done.root / "params.yaml").read_text()
+    params = yaml.safe_load(before)
+    changes = {
+        "depth": {"masks": "data/masks"},
+        "segmentation": {"images": [8, 4]},
+        "normals": {"splits": "data/other"},
+        "pose": {"data": "data/raw/tasks/other"},
+        "relative-pose": {"neighbours": 2},
+    }
+    for task, fields in changes.items():
+        params["evaluate"][task] |= fields
+    (done.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    stale = set(done.status())
+    (done.root / "params.yaml").write_text(before)
+    assert {name for name in stale if name.startswith("prepare")} == {f"prepare@{task}" for task in changes}
+    assert done.status() == {}
+
+
+def test_code_that_changes_makes_its_stages_stale(done: Pipeline) -> None:
+    """What a task is tuned by and what a shard is read by, for example."""
+    for path, kinds in (
+        ("training/fit.py", {"pretrain", "evaluate"}),
+        ("geometry/motion.py", {"synthesize", "mine", "evaluate", "report"}),
+        ("tasks/looks.py", {"prepare", "evaluate"}),
+    ):
+        file = done.root / "src/mimic" / path
+        before = file.read_bytes()
+        file.write_bytes(before + b"# changed\n")
+        assert {name.partition("@")[0] for name in done.status()} == kinds, path
+        file.write_bytes(before)
 
 
 def test_one_number_of_a_recipe_re_runs_its_pretraining_and_what_follows(done: Pipeline) -> None:
