@@ -6,9 +6,11 @@ import csv
 import json
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
+import datasets
 import footage
 import numpy as np
 import pandas as pd
@@ -54,6 +56,21 @@ def test_pairs_from_any_folder_without_a_parameter_file(tmp_path):
     for tar in shards.shards_in(tmp_path / "mined"):
         for row in shards.rows(shards.twin(tar)):
             assert shards.read_image(tar, row["offset_b"], row["size_b"]).shape == (224, 224, 3)
+
+
+def test_others_read_the_result_with_no_code_of_ours(tmp_path, params):
+    """The smallest result, of one shard: as many files of ours beside it as there can be."""
+    footage.folder(tmp_path / "photos", footage.pan(1, 4, 80))
+    out = tmp_path / "out"
+    _mined(params, out, tmp_path / "photos")
+    keys = pd.read_parquet(out)["key"].tolist()
+    assert len(keys) == 3
+    assert datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))["train"]["key"] == keys
+    tars = {"train": f"{out}/_images/shard-*.tar"}
+    images = datasets.load_dataset("webdataset", data_files=tars, cache_dir=str(tmp_path / "cache"))["train"]
+    assert images["__key__"] == keys and images[0]["a.jpg"].size == (224, 224)
+    with tarfile.open(out / "_images/shard-00000.tar") as tar:  # WebDataset groups neighbours by what comes before the first dot
+        assert tar.getnames() == [f"{key}.{view}.jpg" for key in keys for view in "ab"]
 
 
 def _mined(params: config.Params, out: Path, *paths: Path, **options: object) -> dict:

@@ -101,3 +101,17 @@ def test_degenerate_iff_the_corners_fold_and_same_for_the_inverse(shifts):
     a_from_b = homography.invert(b_from_a)
     if a_from_b is not None:
         assert homography.is_degenerate(a_from_b, SIZE_PX, AREA_RATIO_MAX) == degenerate
+
+
+def test_the_ratio_of_areas_is_of_the_direction_in_which_it_is_more():
+    mirror = np.array([[-1.0, 0, 223], [0, 1, 0], [0, 0, 1]])
+    through_infinity = np.array([[1.0, 0, 0], [0, 1, 0], [-0.01, 0, 1]])
+    for matrix, ratio in (
+        (np.eye(3), 1),
+        (np.diag([5.0, 5, 1]), 25),
+        (np.diag([0.2, 0.2, 1]), 25),
+        (mirror, np.inf),
+        (through_infinity, np.inf),
+        (np.zeros((3, 3)), np.inf),
+    ):
+        assert homography.area_ratio(matrix, 224) == pytest.approx(ratio)

@@ -146,6 +146,40 @@ def test_outcomes_from_placed_features(name, points_b, outcome):
     assert_consistent(found)
 
 
+@pytest.mark.parametrize(
+    ("change", "points_b", "test", "number", "words"),
+    [
+        ({"matches_min": 61}, SCATTER, "matches_min", 60, "60 matches, fewer than matches_min 61"),
+        ({}, SCATTER / 5, "area_ratio_max", 25, "changes the area 25.0 times, more than area_ratio_max 16"),
+        ({}, np.full((60, 2), 50.0), "", 0, "no homography fits 60 matches"),
+        (
+            {"inliers_min": 61},
+            SCATTER,
+            "inliers_min",
+            60,
+            "60 of 60 matches agree on a homography, fewer than inliers_min 61",
+        ),
+        (
+            {},
+            np.concatenate([SCATTER[:20], np.random.default_rng(3).uniform(0, SIZE_PX, (40, 2))]),
+            "inlier_share_min",
+            1 / 3,
+            "less than inlier_share_min 0.5",
+        ),
+        ({}, SCATTER - [5 * PATCH_PX, 0], "overlap_max", 9 / 14, "in the band below overlap_max 0.75"),
+        ({}, SCATTER - [8 * PATCH_PX, 0], "overlap_min", 6 / 14, "overlap 0.429, not above overlap_min 0.5"),
+        ({}, SCATTER, "overlap_max", 1, "overlap 1.000, not below overlap_max 0.75"),
+    ],
+)
+def test_the_test_that_decided_is_named_with_its_number(change, points_b, test, number, words):
+    rule = dataclasses.replace(SYMMETRIC, **change)
+    found = overlap.compare(placed(SCATTER), placed(points_b), rule, None)
+    assert found.decision is not None and found.decision.bound_name == test
+    assert found.decision.value == pytest.approx(number, abs=0.02, rel=0.01)
+    assert found.decision.bound == (getattr(rule, test) if test else 0)
+    assert words in overlap.explain(found)
+
+
 @pytest.mark.parametrize("points", [np.full((60, 2), 50.0), np.column_stack([SCATTER[:, 0], np.full(60, 80.0)]), SCATTER * [0, 1]])
 def test_reference_mode_survives_what_kills_the_published_scripts(points):
     for a, b in ((SCATTER, points), (points, SCATTER), (points, points)):
