@@ -25,7 +25,7 @@ from mimic.tasks import measure
 from mimic.tasks.base import Folders, Picture, Result, Subject
 from mimic.tasks.census import lines
 from mimic.tasks.checks import asked_by, check
-from mimic.tasks.presets import overrides
+from mimic.tasks.presets import apart, overrides
 from mimic.tasks.trained import any_in
 from mimic.training.checkpoint import load_encoder
 
@@ -150,6 +150,7 @@ def _record(result: Result, section: config.Task, subject: Subject, *, run: str,
     card = subject.card
     metrics, missing = _finite(result.metrics)
     reasons = dict.fromkeys(missing, "nothing to measure")
+    changed = overrides(section)
     return {
         "name": result.name,
         "value": result.value,
@@ -157,11 +158,11 @@ def _record(result: Result, section: config.Task, subject: Subject, *, run: str,
         "metrics": metrics,
         **({"not_measured": reasons} if reasons else {}),
         "standard_error": metrics.get("standard_error"),  # of the value, over test items or seeds; null = the task states none
-        "protocol": result.protocol,
+        "protocol": result.protocol + apart(changed),
         "kind": section.task,
         "freeze": getattr(section, "freeze", None),
         "preset": getattr(section, "preset", None),
-        "overrides": overrides(section),
+        "overrides": changed,
         "selection": result.selection,
         "test_size": result.test_size,
         "seed": section.seed,

@@ -110,6 +110,7 @@ def test_depth_reports_three_averages_and_overrides(workspace: Path) -> None:
     assert found["metrics"]["averages"].keys() == {"batch", "image", "global"}
     assert found["value"] == found["metrics"]["averages"]["image"]["delta1"]
     assert found["preset"] == "standard" and found["overrides"]["size_px"] == 32 and "frame" not in found["overrides"]
+    assert found["protocol"].endswith(f"; not as the preset: {', '.join(sorted(found['overrides']))}")
 
 
 def test_a_sweep_over_snapshots_is_one_parameter(workspace: Path) -> None:

@@ -52,6 +52,11 @@ def overrides(task: Task) -> dict[str, Any]:
     return {name: value for name, value in own.items() if value != _comparable(preset[name])}
 
 
+def apart(changed: dict[str, Any]) -> str:
+    """The end of a protocol line: which fields are not the preset's."""
+    return f"; not as the preset: {', '.join(sorted(changed))}" if changed else ""
+
+
 def _comparable(value: Any) -> Any:
     """A value as it is compared and written down."""
     if isinstance(value, Path):
