@@ -14,9 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from mimic import config, sources
-from mimic.errors import BadInput
 from mimic.infra import cluster, progress, shards, storage
-from mimic.sources.base import INVENTORY, Description, Source
+from mimic.sources import tally
+from mimic.sources.base import INVENTORY, describe
 
 
 def main(params: config.Params, root: Path, name: str) -> None:
@@ -31,20 +31,11 @@ def main(params: config.Params, root: Path, name: str) -> None:
     rows = []
     # Hashing and decoding let go of Python's lock: threads are enough.
     with ThreadPoolExecutor(cluster.available_cores()) as pool, progress.track(f"ingest {name}", len(clips), "clips", None) as track:
-        for clip, found in zip(clips, pool.map(functools.partial(_describe, source), clips), strict=True):
+        for clip, found in zip(clips, pool.map(functools.partial(describe, source), clips), strict=True):
             rows.append({"clip": clip, **found})
             if found["error"]:
                 progress.say(f"ingest {name}: {clip}: {found['error']}; it will be counted, the rest is mined")
             track.advance(1)
+    for line in tally.first(source.skipped, None):
+        progress.say(f"ingest {name}: skipped: {line}")
     shards.write_table(pa.Table.from_pylist(rows, schema=INVENTORY), storage.Workspace(root).inventory(name))
-
-
-def _describe(source: Source, clip: str) -> Description:
-    """What is there; a clip on which the program fails is named like a damaged one."""
-    try:
-        return source.describe(clip)
-    except BadInput:
-        raise
-    except Exception as error:
-        why = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        return Description(bytes=0, frames=None, digest=storage.fingerprint(why), error=why)

@@ -8,12 +8,18 @@ section, its inventory, and the code and versions that decide.
 from __future__ import annotations
 
 import functools
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from mimic import config
+from mimic import config, sources
 from mimic.infra import shards, storage
 from mimic.sources import privacy, sharding
 from mimic.sources.base import INVENTORY
+from mimic.sources.tally import Tally, lost
+
+LOST = "_lost.jsonl"  # readers of Parquet folders pass over such names
+NAMED_MAX = 1000  # of each kind, in the metrics
 
 
 def main(params: config.Params, root: Path, name: str) -> None:
@@ -25,6 +31,8 @@ def main(params: config.Params, root: Path, name: str) -> None:
     space = storage.Workspace(root)
     section = config.pick(params.sources, name, "source")
     clips = shards.read_table(space.inventory(name), ["clip"], INVENTORY)["clip"].to_pylist()
+    source = sources.open_source(name, section, root, params.mine.size_px, params.habitat)
+    source.clips()  # the inventory says what is mined; this, what is passed over
     fingerprint = storage.fingerprint(
         params.mine.model_dump(),
         section.model_dump(),
@@ -36,8 +44,17 @@ def main(params: config.Params, root: Path, name: str) -> None:
     folder = space.progress("mine", name, fingerprint)
     todo = sharding.jobs(name, section, params.mine, root, clips, folder, habitat=params.habitat)
     tally = sharding.run(todo, params.cluster, f"mine {name}", folder / "log.jsonl")
-    storage.publish(functools.partial(shards.lay_out, sharding.with_pairs(todo)), space.pairs(name))
-    storage.write_json(space.metrics("mine", name), tally.summary())
+    tally.pass_over(source.skipped)
+    storage.publish(functools.partial(_lay_out, todo, tally), space.pairs(name))
+    storage.write_json(space.metrics("mine", name), tally.summary(NAMED_MAX))
     sharding.publish_examples(todo, space.samples("mine", name))
     sharding.clear(todo)
-    sharding.report(f"mine {name}", tally.summary(), space.metrics("mine", name), folder / "log.jsonl")
+    sharding.report(f"mine {name}", tally.summary(), space.pairs(name) / LOST, folder / "log.jsonl")
+
+
+def _lay_out(done: Sequence[sharding.Job], tally: Tally, out: Path) -> None:
+    """Shards, and beside them the whole lists of what gave nothing; the metrics hold the first of each kind."""
+    shards.lay_out(sharding.with_pairs(done), out)
+    with (out / LOST).open("w", encoding="utf-8") as file:
+        for entry in lost(tally.summary()):
+            file.write(json.dumps(entry) + "\n")

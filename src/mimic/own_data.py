@@ -70,8 +70,8 @@ def _mine(params: config.Params, found: own.Found, work: Path, options: own.Opti
     work.mkdir(parents=True, exist_ok=True)
     todo = own.jobs(params, found, work)
     tally = sharding.run(todo, params.cluster, TITLE, work / LOG)
-    known = {**tally.summary(), "skipped": found.skipped}
-    summary = json.loads(options.flagged(json.dumps(known)))
+    tally.pass_over(found.skipped)
+    summary = json.loads(options.flagged(json.dumps(tally.summary())))
     return {**summary, "shards": len(sharding.with_pairs(todo))}
 
 

@@ -35,6 +35,7 @@ class ARKitScenesSource:
 
     def __init__(self, name: str, section: config.PhoneVideos, root: Path) -> None:
         self.name, self.root, self._section = name, root, section
+        self.skipped: dict[str, str] = {}
         self._reach = videos.steps_to_retry(name, section.spacing_s, section.retry_spacing_s)
 
     def clips(self) -> list[str]:

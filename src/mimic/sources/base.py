@@ -5,10 +5,9 @@ A clip is the unit that cannot be split between training and validation: one vid
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import os
-import re
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol, TypedDict
@@ -18,6 +17,9 @@ import pyarrow as pa
 from jaxtyping import Float, Float64, Int16, UInt8
 
 from mimic.errors import BadInput
+from mimic.sources.folders import files_below as files_below
+from mimic.sources.folders import files_in as files_in
+from mimic.sources.folders import numeric_order as numeric_order
 
 Image = UInt8[np.ndarray, "height width 3"]
 Correspondences = Int16[np.ndarray, " patches"]
@@ -26,11 +28,26 @@ Pose = Float64[np.ndarray, "4 4"]  # camera to world; x right, y down, z forward
 WHOLE_FILE_BYTES = 64 << 20  # a file up to this size is hashed whole
 SAMPLES = 16  # a larger one by this many pieces, equally spaced, first and last bytes included
 SAMPLE_BYTES = 1 << 20
-DIGITS = frozenset("0123456789")
+OF_THE_MACHINE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 
 
 class Unreadable(Exception):
     """Raw data that does not decode, with the reason; it is counted, and the rest goes on."""
+
+
+class NoCandidates(Exception):
+    """A clip that is whole, but has no two views to compare, with the reason; it is named among the clips without pairs."""
+
+
+def damage(error: Unreadable | OSError) -> str:
+    """Why a file could not be read, in one line and without the machine's path.
+
+    Raises:
+        OSError: the error itself, where it is no fault of the file: this machine lacks memory, disk or descriptors.
+    """
+    if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+        raise error
+    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
 
 
 @dataclass(frozen=True)
@@ -88,15 +105,37 @@ class Source(Protocol):
     """One data set on disk."""
 
     name: str
+    skipped: dict[str, str]  # files and folders below the root that `clips` passed over -> why
 
     def clips(self) -> list[str]:
-        """Names of all clips, sorted as the source counts them (paths below the root, posix); BadInput when there are none."""
+        """Names of all clips, sorted as the source counts them (paths below the root, posix); BadInput when there are none.
+
+        What it passes over, it names in `skipped`: all but files that the layout says hold something else than views.
+        """
 
     def describe(self, clip: str) -> Description:
         """What is there, without decoding it all."""
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:
-        """The clip's candidates, lazily, in order, holding a bounded number of images; raises Unreadable."""
+        """The clip's candidates, lazily, in order, holding a bounded number of images.
+
+        Raises:
+            Unreadable: the clip cannot be read, or not to its end.
+            NoCandidates: it is whole, but nothing in it can be compared.
+        """
+
+
+def describe(source: Source, clip: str) -> Description:
+    """What the source says of a clip; one that cannot be opened, or on which the program fails, is named like a damaged one."""
+    try:
+        return source.describe(clip)
+    except BadInput:
+        raise
+    except (Unreadable, OSError) as error:
+        why = damage(error)
+    except Exception as error:
+        why = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return Description(bytes=0, frames=None, digest=digest_of_digests([(clip, why)]), error=why)
 
 
 def camera_to_world(camera_from_world: Float[np.ndarray, "3 4"]) -> Pose | None:
@@ -125,36 +164,6 @@ def require_folder(name: str, root: Path) -> Path:
     if next(root.iterdir(), None) is None:
         raise BadInput(f"sources.{name}.root: {root} is empty; put the raw data there")
     return root
-
-
-def files_in(folder: Path, extensions: Set[str]) -> list[str]:
-    """Names of the files of a folder with one of the extensions (in any case), in numeric order; hidden ones are left out."""
-    return sorted((name for name in os.listdir(folder) if _has_extension(name, extensions)), key=numeric_order)
-
-
-def files_below(root: Path, extensions: Set[str]) -> list[str]:
-    """The same for a whole tree: paths below root, posix. Symbolic links are followed.
-
-    Raises:
-        BadInput: a name that cannot be written down.
-    """
-    found = []
-    for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(folder, name).relative_to(root).as_posix() for name in files if _has_extension(name, extensions)]
-    for path in found:
-        if not path.isprintable():  # control characters, or bytes that are not UTF-8
-            raise BadInput(f"{root}: file name {path!r} is not printable text; rename it")
-    return sorted(found, key=numeric_order)
-
-
-def _has_extension(name: str, extensions: Set[str]) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in extensions
-
-
-def numeric_order(name: str) -> list[tuple[int, int | str]]:
-    """Sort key under which `9.jpg` comes before `10.jpg`."""
-    return [(0, int(part)) if part[0] in DIGITS else (1, part) for part in re.split(r"([0-9]+)", name) if part]
 
 
 def stamp(path: Path) -> tuple[int, int]:

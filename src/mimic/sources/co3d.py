@@ -30,6 +30,7 @@ class CO3DSource:
 
     def __init__(self, name: str, section: config.CO3D, root: Path) -> None:
         self.name, self.root, self._section = name, root, section
+        self.skipped: dict[str, str] = {}
 
     def clips(self) -> list[str]:
         found = [

@@ -49,6 +49,7 @@ class CropsSource:
 
     def __init__(self, name: str, section: config.Crops, root: Path) -> None:
         self.name, self.root, self._section = name, root, section
+        self.skipped: dict[str, str] = {}
         self._images = root / section.images
 
     def clips(self) -> list[str]:

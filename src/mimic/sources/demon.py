@@ -53,12 +53,13 @@ class DemonSource:
 
     def __init__(self, name: str, section: config.Demon, root: Path) -> None:
         self.name, self.root, self._section = name, root, section
+        self.skipped: dict[str, str] = {}
         self._file_digest = functools.cache(content_digest)  # a file holds thousands of scenes
 
     def clips(self) -> list[str]:
         root = require_folder(self.name, self.root)
-        found = [f"{file}/{scene}" for file in files_below(root, frozenset({".h5"})) for scene in _scenes(root / file)]
-        found += dict.fromkeys(Path(image).parent.as_posix() for image in files_below(root, EXTENSIONS))
+        found = [f"{file}/{scene}" for file in files_below(root, frozenset({".h5"}), self.skipped) for scene in _scenes(root / file)]
+        found += dict.fromkeys(Path(image).parent.as_posix() for image in files_below(root, EXTENSIONS, self.skipped))
         if not found:
             raise BadInput(f"sources.{self.name}.root: neither .h5 files nor scene folders with images in {root}")
         return sorted(found, key=numeric_order)

@@ -47,9 +47,10 @@ class ImageSource:
         self.name = name
         self.root = root
         self._section = section
+        self.skipped: dict[str, str] = {}
 
     def clips(self) -> list[str]:
-        files = map(PurePosixPath, files_below(require_folder(self.name, self.root), EXTENSIONS))
+        files = map(PurePosixPath, files_below(require_folder(self.name, self.root), EXTENSIONS, self.skipped, "an image"))
         found = list(dict.fromkeys(file.parent.as_posix() for file in files if file.match(self._section.glob)))
         if not found:
             raise BadInput(f"sources.{self.name}.root: no image that matches {self._section.glob!r} in {self.root}")

@@ -66,12 +66,13 @@ class MannequinSource:
 
     def __init__(self, name: str, section: config.Mannequin, root: Path) -> None:
         self.name, self.root, self._section = name, root, section
+        self.skipped: dict[str, str] = {}
         self._reach = videos.steps_to_retry(name, section.spacing_s, section.retry_spacing_s)
 
     def clips(self) -> list[str]:
         root = require_folder(self.name, self.root)
-        tracks = [file for file in files_below(root, frozenset({".txt"})) if Path(file).parent.name in SPLITS]
-        trims = [file for file in files_below(root, videos.EXTENSIONS) if Path(file).parent.name == "trims"]
+        tracks = [file for file in files_below(root, frozenset({".txt"}), self.skipped) if Path(file).parent.name in SPLITS]
+        trims = [file for file in files_below(root, videos.EXTENSIONS, self.skipped) if Path(file).parent.name == "trims"]
         if not tracks and not trims:
             raise BadInput(f"sources.{self.name}.root: neither <split>/<clip>.txt nor <folder>/trims/<video> below {root}")
         return sorted(tracks + trims, key=numeric_order)

@@ -3,7 +3,8 @@
 Every candidate pair ends in exactly one outcome. Of a group, the pair that overlaps least within the band is KEPT; the others
 in the band are NOT_BEST. Retry pairs are candidates only when they are tried. A clip that cannot be read, or not to its end,
 is one candidate more, UNREADABLE, and is named; pairs found before the damage stand. The same goes for a clip on which the program
-fails (FAILED). Given pairs are KEPT unless they are UNREADABLE.
+fails (FAILED). Given pairs are KEPT unless they are UNREADABLE. A file that is gone, or may not be opened, is damage like any other.
+Every picture that could not be read, and every clip that gave no pair, is named in the tally with the reason.
 """
 
 from __future__ import annotations
@@ -11,10 +12,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import zlib
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -24,79 +24,20 @@ from mimic.errors import BadInput
 from mimic.geometry import features, overlap, resize
 from mimic.geometry.overlap import Comparison, Outcome
 from mimic.geometry.patches import patch_count
-from mimic.sources.base import Group, Source, Unreadable, View
+from mimic.sources.base import (
+    Correspondences,
+    Group,
+    Image,
+    NoCandidates,
+    Source,
+    Unreadable,
+    View,
+    damage,
+)
 from mimic.sources.examples import Examples
+from mimic.sources.tally import HISTOGRAM_BINS, Tally
 
-HISTOGRAM_BINS = 20
 Guard = Callable[[np.ndarray], np.ndarray | None]
-
-
-@dataclass
-class Tally:
-    """What became of the candidates of some clips."""
-
-    clips: int = 0
-    candidates: int = 0
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    overlaps: Counter[int] = field(default_factory=Counter)  # of all candidates that have a homography, by bin
-    damaged: dict[str, str] = field(default_factory=dict)  # clip -> why it could not be read (to its end)
-    failed: dict[str, str] = field(default_factory=dict)  # clip -> the exception that ended it
-
-    @property
-    def kept(self) -> int:
-        return self.outcomes[Outcome.KEPT]
-
-    def add(self, other: Tally) -> None:
-        self.clips += other.clips
-        self.candidates += other.candidates
-        self.outcomes.update(other.outcomes)
-        self.overlaps.update(other.overlaps)
-        self.damaged.update(other.damaged)
-        self.failed.update(other.failed)
-
-    def lose(self, clip: str, why: str) -> None:
-        """Count and name a clip that could not be mined (to its end): one candidate, UNREADABLE."""
-        self.candidates += 1
-        self.outcomes[Outcome.UNREADABLE] += 1
-        self.damaged[clip] = why
-
-    def fail(self, clip: str, error: Exception, pairs: int) -> None:
-        """Count and name a clip on which the program failed: one candidate, FAILED; `pairs` = those written so far, of all clips."""
-        lost = self.kept - pairs  # counted as kept, but the failure came before it could be written
-        self.outcomes[Outcome.KEPT] -= lost
-        self.outcomes[Outcome.FAILED] += lost + 1
-        self.candidates += 1
-        self.failed[clip] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-    def check(self, pairs: int) -> None:
-        """Counts must add up before anything is published; AssertionError names the sums otherwise."""
-        total = sum(self.outcomes.values())
-        if total != self.candidates or self.kept != pairs:
-            raise AssertionError(f"{self.candidates} candidates but {total} outcomes; {self.kept} kept but {pairs} pairs written")
-
-    def summary(self) -> dict[str, Any]:
-        """Plain JSON; every outcome is listed, and every bin of the histogram, by its lower edge."""
-        return {
-            "clips": self.clips,
-            "candidates": self.candidates,
-            "kept": self.kept,
-            "outcomes": {outcome.value: self.outcomes[outcome] for outcome in Outcome},
-            "overlap_histogram": {f"{number / HISTOGRAM_BINS:.2f}": self.overlaps[number] for number in range(HISTOGRAM_BINS)},
-            "damaged": dict(sorted(self.damaged.items())),
-            "failed": dict(sorted(self.failed.items())),
-        }
-
-    @classmethod
-    def from_summary(cls, summary: dict[str, Any]) -> Tally:
-        """The inverse of `summary`."""
-        return cls(
-            clips=summary["clips"],
-            candidates=summary["candidates"],
-            outcomes=Counter({Outcome(name): count for name, count in summary["outcomes"].items()}),
-            overlaps=Counter({round(float(edge) * HISTOGRAM_BINS): count for edge, count in summary["overlap_histogram"].items()}),
-            damaged=summary["damaged"],
-            failed=summary["failed"],
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,13 +62,17 @@ class Pair:
 
 
 class Eyes:
-    """Views of a clip as the rule sees them; remembers as many as the largest group of the clip so far has."""
+    """Views of a clip as the rule sees them; remembers as many as the largest group of the clip so far has.
+
+    unreadable: keys of views that could not be read, and why; these are all remembered.
+    """
 
     def __init__(self, rule: overlap.Rule, sharpness_min: float) -> None:
         self._rule = rule
         self._sharpness_min = sharpness_min
         self._seen: OrderedDict[str, Seen] = OrderedDict()
         self._capacity = 2
+        self.unreadable: dict[str, str] = {}
 
     def attend(self, group: Group) -> None:
         self._capacity = max(self._capacity, len(group.views))
@@ -141,14 +86,22 @@ class Eyes:
         return self._seen[view.key]
 
     def _look(self, view: View) -> Seen:
-        try:
-            full = view.read()
-        except Unreadable:
+        full = read(view, self.unreadable)
+        if full is None:
             return Seen(view.key, None, None, Outcome.UNREADABLE)
         image = squared(full, self._rule)
         if self._sharpness_min > 0 and sharpness(full, self._rule.size_px) < self._sharpness_min:
             return Seen(view.key, image, None, Outcome.BLURRED)
         return Seen(view.key, image, features.extract(image), None)
+
+
+def read(view: View, unreadable: dict[str, str]) -> Image | None:
+    """The view's image; None where it cannot be read, and the reason is noted under the view's key."""
+    try:
+        return view.read()
+    except (Unreadable, OSError) as error:
+        unreadable[view.key] = damage(error)
+        return None
 
 
 def mine_clip(
@@ -171,15 +124,16 @@ def mine_clip(
     identity = [seed, zlib.crc32(clip.encode())]
     votes = np.random.default_rng([*identity, 1])  # not the source's generator: the walk must not depend on the rule
     eyes = Eyes(rule, sharpness_min)
-    tally.clips += 1
+    why = None
     skip = 0
+    tally.enter()
     try:
-        for group in source.groups(clip, np.random.default_rng(identity)):
+        for group in _groups(source, clip, np.random.default_rng(identity)):
             if skip:
                 skip -= 1
                 continue
             if group.given is not None:
-                pair, retried = _take(group, rule, votes, tally), False
+                pair, retried = _take(group, rule, votes, tally, eyes.unreadable), False
             else:
                 eyes.attend(group)
                 pair, retried = _mine_group(group, eyes, rule, votes, tally, functools.partial(_show, examples, clip, group, eyes))
@@ -189,7 +143,22 @@ def mine_clip(
                 skip = group.skip_after_retry if retried else 0
                 yield pair
     except Unreadable as unreadable:
-        tally.lose(clip, str(unreadable))
+        why = str(unreadable)
+        tally.lose(clip, why)
+    except NoCandidates as nothing:
+        why = str(nothing)
+    finally:  # a failure of the program ends the clip as well
+        for key, reason in eyes.unreadable.items():
+            tally.lose_view(clip, key, reason)
+    tally.leave(clip, why)
+
+
+def _groups(source: Source, clip: str, rng: np.random.Generator) -> Iterator[Group]:
+    """The source's groups; a file that vanishes or may not be opened is damage of the clip."""
+    try:
+        yield from source.groups(clip, rng)
+    except OSError as error:
+        raise Unreadable(damage(error)) from None
 
 
 def squared(image: UInt8[np.ndarray, "height width 3"], rule: overlap.Rule) -> UInt8[np.ndarray, "size size 3"]:
@@ -261,30 +230,52 @@ def _guarded(pair: Pair, guard: Guard, tally: Tally) -> Pair | None:
     return dataclasses.replace(pair, image_a=image_a, image_b=image_b)
 
 
-def _take(group: Group, rule: overlap.Rule, votes: np.random.Generator, tally: Tally) -> Pair | None:
-    """A given pair, kept whatever the rule thinks of it; what came without correspondences is measured."""
-    assert group.given is not None
+def _take(
+    group: Group,
+    rule: overlap.Rule,
+    votes: np.random.Generator,
+    tally: Tally,
+    unreadable: dict[str, str],
+) -> Pair | None:
+    """A given pair, kept whatever the rule thinks of it."""
     a, b = (group.views[index] for index in group.pairs[0])
+    image_a = read(a, unreadable)
+    image_b = read(b, unreadable)
     try:
-        image_a, image_b = (squared(view.read(), rule) for view in (a, b))
+        assert group.given is not None
         known = group.given()
-    except Unreadable:
+    except (Unreadable, OSError) as error:
+        unreadable[f"{a.key} and {b.key}"] = damage(error)
+        image_a = None
+    if image_a is None or image_b is None:
         _count([NOTHING], tally)
         return None
+    image_a = squared(image_a, rule)
+    image_b = squared(image_b, rule)
+    found = _as_given(image_a, image_b, known, a.key, rule, votes)
+    _count([found], tally)
+    return Pair(a, b, image_a, image_b, found)
+
+
+def _as_given(
+    image_a: Image,
+    image_b: Image,
+    known: Correspondences | None,
+    key: str,
+    rule: overlap.Rule,
+    votes: np.random.Generator,
+) -> Comparison:
+    """What is known of a pair that others chose; what came without correspondences is measured."""
     patches = patch_count(rule.size_px, rule.patch_px)
     if known is None:
         found = overlap.compare(features.extract(image_a), features.extract(image_b), rule, votes)
         nothing = np.full(patches, -1, np.int16)
-        found = dataclasses.replace(
-            found, outcome=Outcome.KEPT, correspondences=nothing if found.b_from_a is None else found.correspondences
-        )
-    elif len(known) != patches:
-        raise BadInput(f"{a.key}: its correspondences are of {len(known)} patches, mine.size_px and mine.patch_px make {patches}")
-    else:
-        share = np.count_nonzero(known >= 0) / patches  # one to one, so the same in both directions
-        found = Comparison(Outcome.KEPT, share, share, share, 0, 0, None, known)
-    _count([found], tally)
-    return Pair(a, b, image_a, image_b, found)
+        correspondences = nothing if found.b_from_a is None else found.correspondences
+        return dataclasses.replace(found, outcome=Outcome.KEPT, correspondences=correspondences)
+    if len(known) != patches:
+        raise BadInput(f"{key}: its correspondences are of {len(known)} patches, mine.size_px and mine.patch_px make {patches}")
+    share = np.count_nonzero(known >= 0) / patches  # one to one, so the same in both directions
+    return Comparison(Outcome.KEPT, share, share, share, 0, 0, None, known)
 
 
 def _judge(group: Group, pair: tuple[int, int], eyes: Eyes, rule: overlap.Rule, votes: np.random.Generator) -> Comparison:

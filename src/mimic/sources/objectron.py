@@ -30,12 +30,14 @@ class ObjectronSource:
 
     def __init__(self, name: str, section: config.PhoneVideos, root: Path) -> None:
         self.name, self._section = name, section
+        self.skipped: dict[str, str] = {}
         self.root = root / "videos" if (root / "videos").is_dir() else root
         self._reach = videos.steps_to_retry(name, section.spacing_s, section.retry_spacing_s)
 
     def clips(self) -> list[str]:
-        files = files_below(require_folder(self.name, self.root), frozenset({".mov"}))
+        files = files_below(require_folder(self.name, self.root), frozenset({".mov"}), self.skipped)
         found = [file for file in files if VIDEO.search(file)]
+        self.skipped.update(dict.fromkeys(set(files) - set(found), "not batch-<i>/<j>/video.MOV"))
         if not found:
             raise BadInput(f"sources.{self.name}.root: no <class>/batch-<i>/<j>/video.MOV below {self.root}")
         return found

@@ -23,9 +23,10 @@ from pydantic import ValidationError
 from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.infra import storage
-from mimic.sources import base, images, sharding, videos
+from mimic.sources import base, folders, images, sharding, videos
 
 SCENE_EXTENSIONS = frozenset({".glb"})
+KNOWN = videos.EXTENSIONS | images.EXTENSIONS | SCENE_EXTENSIONS
 SET_MAX = 32  # images; a larger numbered folder is a sequence
 DISTANCES = (1, 2, 4, 8, 16, 32)
 SPACING_S = (0.001, 86400.0)  # least: what a container's clock tells apart
@@ -100,7 +101,7 @@ def look(params: config.Params, paths: Sequence[Path], options: Options) -> Foun
     held: list[Held] = []
     for path in paths:
         with _skipping(found.skipped, str(path)):
-            held += [Held(path, section, names) for section, names in _kinds(path, sections)]
+            held += [Held(path, section, names) for section, names in _kinds(path, sections, found.skipped)]
     owners = _owners(held, found.skipped)
     for one in held:
         if part := _part(params, one, owners, found.skipped):
@@ -245,7 +246,7 @@ def _part(params: config.Params, held: Held, owners: dict[Real, Owner], skipped:
         with _skipping(skipped, shown):
             owner = owners[_real(root / name)]
             if owner.held is held and owner.name == name:
-                clips.append(Clip(name, shown, reader.describe(name)))
+                clips.append(Clip(name, shown, base.describe(reader, name)))
             else:
                 skipped[shown] = _twice(shown, owner.held.shown(owner.name))
     return Part(source, section, tuple(clips)) if clips else None
@@ -283,44 +284,38 @@ def _nothing(path: Path) -> str:
     return f"neither a video ({' '.join(sorted(videos.EXTENSIONS))}) nor a .glb scene; {single}"
 
 
-def _kinds(path: Path, sections: dict[type[Any], Any]) -> Iterator[tuple[Any, list[str]]]:
-    """Videos, scenes and image folders at a path, each with the section that reads them.
+def _kinds(path: Path, sections: dict[type[Any], Any], skipped: dict[str, str]) -> Iterator[tuple[Any, list[str]]]:
+    """Videos, scenes and image folders at a path, each with the section that reads them; other files are named as skipped.
 
     Raises:
         BadInput: there are none.
     """
-    found = False
-    for section, names in (*_files(path, sections), *_folders(path, sections)):
-        found = True
-        yield section, names
+    files = [path.name]
+    if path.is_dir():
+        listing = folders.tree(path, lambda name: folders.has_extension(name, KNOWN), "a video, an image or a .glb scene")
+        skipped.update({f"{path}/{name}": why for name, why in listing.skipped.items()})
+        files = listing.files
+    found = [*_files(files, sections), *(_folders(path, files, sections) if path.is_dir() else ())]
     if not found:
         raise BadInput(_nothing(path))
+    yield from found
 
 
-def _files(path: Path, sections: dict[type[Any], Any]) -> Iterator[tuple[Any, list[str]]]:
-    if clips := _clips(path, videos.EXTENSIONS):
-        yield sections[config.Videos], clips
-    if clips := _clips(path, SCENE_EXTENSIONS):
-        yield sections[config.Scenes], clips
+def _files(files: list[str], sections: dict[type[Any], Any]) -> Iterator[tuple[Any, list[str]]]:
+    for kind, extensions in ((config.Videos, videos.EXTENSIONS), (config.Scenes, SCENE_EXTENSIONS)):
+        if clips := [file for file in files if folders.has_extension(file, extensions)]:
+            yield sections[kind], clips
 
 
-def _folders(path: Path, sections: dict[type[Any], Any]) -> Iterator[tuple[Any, list[str]]]:
-    if not path.is_dir():
-        return
-    pictures = base.files_below(path, images.EXTENSIONS)
-    folders = list(dict.fromkeys(Path(file).parent.as_posix() for file in pictures))
+def _folders(path: Path, files: list[str], sections: dict[type[Any], Any]) -> Iterator[tuple[Any, list[str]]]:
+    pictures = [file for file in files if folders.has_extension(file, images.EXTENSIONS)]
+    names = list(dict.fromkeys(Path(file).parent.as_posix() for file in pictures))
     template = sections[config.Images].model_copy(update={"glob": "*"})
     sequence = {"pairing": "neighbours", "stride": DISTANCES[0], "retry_strides": DISTANCES[1:]}
-    is_sequence = {folder: _is_sequence(path / folder) for folder in folders}
+    is_sequence = {name: _is_sequence(path / name) for name in names}
     for wanted, change in ((True, sequence), (False, {"pairing": "all"})):
-        if clips := [folder for folder in folders if is_sequence[folder] is wanted]:
+        if clips := [name for name in names if is_sequence[name] is wanted]:
             yield template.model_copy(update=change), clips
-
-
-def _clips(path: Path, extensions: frozenset[str]) -> list[str]:
-    if path.is_dir():
-        return base.files_below(path, extensions)
-    return [path.name] if path.suffix.lower() in extensions else []
 
 
 def _is_sequence(folder: Path) -> bool:

@@ -37,6 +37,7 @@ class ReleasedSource:
 
     def __init__(self, name: str, section: config.Released, root: Path) -> None:
         self.name, self.root, self._index = name, root, section.index
+        self.skipped: dict[str, str] = {}
 
     def clips(self) -> list[str]:
         root = require_folder(self.name, self.root)

@@ -36,6 +36,7 @@ class ScanNetSource:
 
     def __init__(self, name: str, section: config.ScanNet, root: Path) -> None:
         self.name, self.root, self._section = name, root, section
+        self.skipped: dict[str, str] = {}
 
     def clips(self) -> list[str]:
         found = []

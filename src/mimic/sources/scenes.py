@@ -43,11 +43,14 @@ class SceneSource:
         self.name = name
         self.root = root
         self._section = section
+        self.skipped: dict[str, str] = {}
         self._size_px = size_px
         self._habitat = habitat
 
     def clips(self) -> list[str]:
-        found = self.scenes(files_below(require_folder(self.name, self.root), EXTENSIONS))
+        files = files_below(require_folder(self.name, self.root), EXTENSIONS, self.skipped, "a .glb scene")
+        found = self.scenes(files)
+        self.skipped.update(dict.fromkeys(set(files) - set(found), "no scene in this layout, or another form of one that is mined"))
         if not found:
             raise BadInput(f"sources.{self.name}.root: no .glb scene in {self.root}")
         return found

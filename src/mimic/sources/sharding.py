@@ -29,10 +29,12 @@ from mimic.errors import BadInput
 from mimic.geometry.overlap import Rule
 from mimic.infra import cluster, heap, progress, shards, storage
 from mimic.sources import examples, miner, privacy
+from mimic.sources.tally import told
 
 # What decides the outcome: images decoded by these, features and homographies found by these.
 DECIDING = ("opencv-python-headless", "numpy", "av", "pillow", "mimic")
 
+KILLER = "skipped: worker processes died in it, for want of memory or in a decoder"
 ATTEMPT = "attempt\n"  # separates attempts in a trace; clips are written as JSON
 
 
@@ -158,8 +160,9 @@ def mine_shard(job: Job) -> tuple[str, float]:
     with shards.writing(job.tar) as writer, _tracing(job) as enter:
         for clip, key in zip(job.clips, job.keys, strict=True):
             if clip in job.killers:
-                tally.clips += 1
-                tally.lose(clip, "skipped: worker processes died in it, for want of memory or in a decoder")
+                tally.enter()
+                tally.lose(clip, KILLER)
+                tally.leave(clip, KILLER)
                 continue
             enter(clip)
             pairs = miner.mine_clip(source, clip, rule, job.section.sharpness_min, job.mine.seed, tally, guard, looks)
@@ -183,8 +186,15 @@ def _shown(summary: dict[str, Any], job: Job) -> dict[str, Any]:
     named: dict[str, Any] = {kind: {} for kind in BY_CLIP}
     for kind in BY_CLIP:
         for clip, why in summary[kind].items():
-            named[kind][names[clip]] = why.removeprefix(f"{root / clip}: ")
+            named[kind][names[clip]] = _without(f"{root / clip}: ", why)
     return {**summary, **named}
+
+
+def _without(prefix: str, found: Any) -> Any:
+    """A reason, or what holds reasons, without the prefix."""
+    if isinstance(found, dict):
+        return {name: _without(prefix, value) for name, value in found.items()}
+    return found.removeprefix(prefix) if isinstance(found, str) else found
 
 
 class ClipFailed(Exception):
@@ -226,9 +236,7 @@ def _tracing(job: Job) -> Iterator[Callable[[str], None]]:
             _trace(job).unlink(missing_ok=True)
 
 
-BY_CLIP = ("damaged", "failed")  # what a summary holds by clip
-NAMED = ("damaged", "failed", "skipped")  # what a summary names with a reason
-LINES = 5  # of a kind; more are counted
+BY_CLIP = ("damaged", "failed", "without_pairs", "unreadable_views")  # what a summary holds by clip
 
 
 def report(title: str, summary: dict[str, Any], where: Path, log: Path) -> None:
@@ -242,14 +250,8 @@ def report(title: str, summary: dict[str, Any], where: Path, log: Path) -> None:
     counts = Counter(summary["outcomes"])
     reasons = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common() if count)
     progress.say(f"{title}: {summary['candidates']} candidates in {summary['clips']} clips: {reasons or 'none'}")
-    for kind in NAMED:
-        named = summary.get(kind, {})
-        behind = f" (traceback in {log}; please report it)" if kind == "failed" else ""
-        words = kind.replace("_", " ")
-        for name, why in sorted(named.items())[:LINES]:
-            progress.say(f"{title}: {words}: {name}: {why}{behind}")
-        if len(named) > LINES:
-            progress.say(f"{title}: {words}: {len(named) - LINES} more, all named in {where}")
+    for line in told(summary, where, log):
+        progress.say(f"{title}: {line}")
 
 
 def rule_of(mine: config.Mine) -> Rule:

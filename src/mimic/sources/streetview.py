@@ -33,10 +33,13 @@ class StreetViewSource:
 
     def __init__(self, name: str, section: config.StreetView, root: Path) -> None:
         self.name, self.root, self._section = name, root, section
+        self.skipped: dict[str, str] = {}
 
     def clips(self) -> list[str]:
-        files = files_below(require_folder(self.name, self.root), EXTENSIONS)
+        files = files_below(require_folder(self.name, self.root), EXTENSIONS, self.skipped)
         found = list(dict.fromkeys(Path(file).parent.as_posix() for file in files if NAME.fullmatch(Path(file).stem)))
+        unnamed = [file for file in files if not NAME.fullmatch(Path(file).stem)]
+        self.skipped.update(dict.fromkeys(unnamed, "not named <dataset>_<image>_<view>_<target>"))
         if not found:
             raise BadInput(
                 f"sources.{self.name}.root: no <dataset>_<image>_<view>_<target>.jpg below {self.root}; unpack the archives there"

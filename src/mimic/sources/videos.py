@@ -34,10 +34,11 @@ class VideoSource:
         self.name = name
         self.root = root
         self._section = section
+        self.skipped: dict[str, str] = {}
         self._reach = steps_to_retry(name, section.spacing_s, section.retry_spacing_s)
 
     def clips(self) -> list[str]:
-        found = files_below(require_folder(self.name, self.root), EXTENSIONS)
+        found = files_below(require_folder(self.name, self.root), EXTENSIONS, self.skipped, "a video")
         if not found:
             raise BadInput(f"sources.{self.name}.root: no video in {self.root} (looked for {' '.join(sorted(EXTENSIONS))})")
         return found

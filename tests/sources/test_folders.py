@@ -1,0 +1,118 @@
+"""What lies in a folder: each real file once, and everything else named with the reason."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from mimic.sources import folders
+
+JPG = frozenset({".jpg"})
+
+
+def _touch(root: Path, *paths: str) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(b"x")
+
+
+def _tree(root: Path) -> folders.Listing:
+    return folders.tree(root, lambda name: folders.has_extension(name, JPG), "an image")
+
+
+def test_every_entry_is_either_listed_or_named_with_the_reason(tmp_path):
+    _touch(tmp_path, "10.jpg", "9.JPG", "notes.txt", ".hidden.jpg", ".git/1.jpg", "named.jpg/1.jpg")
+    (tmp_path / "dead.jpg").symlink_to("gone.jpg")
+    (tmp_path / "round.jpg").symlink_to("round.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    found = _tree(tmp_path)
+    assert found.files == ["9.JPG", "10.jpg", "named.jpg/1.jpg"]
+    assert found.skipped == {
+        "notes.txt": "not an image",
+        ".hidden.jpg": "hidden",
+        ".git": "hidden",
+        "dead.jpg": "a dead link (No such file or directory)",
+        "round.jpg": "a dead link (Too many levels of symbolic links)",
+        "pipe.jpg": "neither a file nor a folder",
+    }
+    assert folders.files_in(tmp_path, JPG) == ["9.JPG", "10.jpg"]
+
+
+@pytest.mark.parametrize("target", [".", "..", "../..", "a/b"])
+def test_a_folder_is_entered_once_however_it_is_linked(tmp_path, target):
+    root = tmp_path / "x/root"
+    _touch(root, "a/b/1.jpg", "a/2.jpg")
+    (root / "a/loop").symlink_to(target if target != "a/b" else "b")
+    found = _tree(root)
+    assert found.files == ["a/2.jpg", "a/b/1.jpg"]
+    assert list(found.skipped) == ["a/loop"] and "a link to" in found.skipped["a/loop"]
+
+
+def test_folders_elsewhere_are_read_through_their_first_link(tmp_path):
+    _touch(tmp_path, "store/scene/1.jpg", "root/2.jpg")
+    (tmp_path / "root/a").symlink_to(tmp_path / "store/scene")
+    (tmp_path / "root/b").symlink_to(tmp_path / "store")
+    found = _tree(tmp_path / "root")
+    assert found.files == ["2.jpg", "a/1.jpg"]
+    assert found.skipped == {"b/scene": "the same folder as a"}
+
+
+def test_a_file_is_listed_once_however_it_is_linked(tmp_path):
+    _touch(tmp_path, "root/1.jpg", "store/2.jpg", "store/blob", "root/.store/3.jpg")
+    for name, target in (
+        ("0.jpg", "1.jpg"),
+        ("a.jpg", "../store/2.jpg"),
+        ("b.jpg", "../store/2.jpg"),
+        ("c.jpg", "../store/blob"),
+        ("d.jpg", ".store/3.jpg"),
+    ):
+        (tmp_path / "root" / name).symlink_to(target)
+    found = _tree(tmp_path / "root")
+    assert found.files == ["1.jpg", "a.jpg", "c.jpg", "d.jpg"]
+    assert found.skipped == {
+        ".store": "hidden",
+        "0.jpg": "a link to 1.jpg, which is mined itself",
+        "b.jpg": "a link to the same file as a.jpg",
+    }
+    assert folders.files_in(tmp_path / "root", JPG) == found.files
+
+
+def test_names_of_any_alphabet_are_listed_and_only_what_cannot_be_written_is_not(tmp_path):
+    names = [
+        "Screenshot 3.04.05\u202fPM.jpg",
+        "a\u00a0b.jpg",
+        "写真\u30001.jpg",
+        "خانه\u200cها.jpg",
+        "👩\u200d🚀.jpg",
+        "\uf022.jpg",
+    ]
+    _touch(tmp_path, *names)
+    for raw in (b"new\nline.jpg", b"esc\x1b.jpg", b"latin\xe9.jpg"):
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), raw))).write_bytes(b"x")
+    found = _tree(tmp_path)
+    assert sorted(found.files) == sorted(names)
+    assert sorted(found.skipped) == ["esc\\x1b.jpg", "latin\\udce9.jpg", "new\\nline.jpg"]
+    assert all("cannot be written down" in why for why in found.skipped.values())
+
+
+def test_a_socket_is_no_picture(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("s.jpg")
+        assert _tree(tmp_path).skipped == {"s.jpg": "neither a file nor a folder"}
+
+
+def test_a_tree_may_be_deeper_than_python_recurses(tmp_path):
+    deep = "/".join(["d"] * 200)
+    _touch(tmp_path, f"{deep}/1.jpg")
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        assert _tree(tmp_path).files == [f"{deep}/1.jpg"]
+    finally:
+        sys.setrecursionlimit(before)
