@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -298,7 +299,15 @@ def step_indices(step: int, batch: int, length: int, seed: int) -> np.ndarray:
     if length < batch:
         return batch_indices(step, batch, length, seed)
     epoch, place = divmod(step, length // batch)
-    return np.random.default_rng([seed, epoch]).permutation(length)[place * batch : (place + 1) * batch]
+    return _epoch_order(length, seed, epoch)[place * batch : (place + 1) * batch]
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(length: int, seed: int, epoch: int) -> np.ndarray:
+    """Kept, because a mixture of a million pairs takes longer to shuffle than a step takes."""
+    order = np.random.default_rng([seed, epoch]).permutation(length)
+    order.setflags(write=False)
+    return order
 
 
 def _levels(model: Tuned, train: Examples[T], prepare: Callable[[T], Batch], mirrored: bool) -> Levels:
