@@ -1,0 +1,155 @@
+"""Do the tests notice? Deliberate faults, one at a time, each against the tests nearest to it.
+
+Run `python -m benchmarks.mutations [NAME...] [--json] [--jobs N]`. Every fault of `faults.yaml` replaces one passage of one file, in
+a copy of the tracked files; the fault is killed when its tests then fail. First the same tests must pass on an unchanged copy, or
+nothing is said of them. Exit status 1 when a fault survives, does not apply, or its tests do not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FAULTS = Path(__file__).with_name("faults.yaml")
+LIMIT_S = 900  # for one run of tests
+Verdict = Literal["killed", "SURVIVED", "does not apply", "tests do not run", "tests fail without it"]
+PASSED, FAILED = 0, 1  # pytest's exit statuses
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One deliberate fault: in `file`, `old` (which occurs once) becomes `new`; `tests` are pytest's arguments."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a fault, and in what time."""
+
+    fault: Fault
+    verdict: Verdict
+    seconds: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="faults to try; default: all")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--jobs", type=int, default=1, help="faults tried side by side")
+    asked = parser.parse_args()
+    faults = read_faults()
+    if unknown := sorted(set(asked.names) - {fault.name for fault in faults}):
+        parser.error(f"no fault is called {unknown[0]!r}; see {FAULTS.name}")
+    chosen = [fault for fault in faults if not asked.names or fault.name in asked.names]
+    found = try_all(REPOSITORY, chosen, asked.jobs)
+    print(json.dumps(listed(found), indent=2)) if asked.json else show(found)
+    sys.exit(any(outcome.verdict != "killed" for outcome in found))
+
+
+def read_faults(path: Path = FAULTS) -> list[Fault]:
+    said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return [
+        Fault(name, fault["file"], fault["old"].rstrip("\n"), fault["new"].rstrip("\n"), tuple(fault["tests"].split()))
+        for name, fault in said.items()
+    ]
+
+
+def try_all(repository: Path, faults: Sequence[Fault], jobs: int) -> list[Outcome]:
+    """Each fault in a copy of its own; the tests it names are first run without it, once for all faults that name them."""
+    with tempfile.TemporaryDirectory(prefix="mimic-mutations-") as folder:
+        clean = copy(repository, Path(folder) / "clean")
+        sets = sorted({fault.tests for fault in faults})
+        with ThreadPoolExecutor(jobs) as pool:
+            passes = dict(zip(sets, pool.map(lambda tests: run(clean, tests), sets), strict=True))
+            return list(pool.map(lambda fault: try_one(repository, Path(folder), fault, passes[fault.tests]), faults))
+
+
+def try_one(repository: Path, folder: Path, fault: Fault, without: int) -> Outcome:
+    started = time.monotonic()
+
+    def outcome(verdict: Verdict) -> Outcome:
+        return Outcome(fault, verdict, round(time.monotonic() - started, 1))
+
+    if not applies(repository, fault):
+        return outcome("does not apply")
+    if without != PASSED:
+        return outcome("tests fail without it")
+    tree = copy(repository, folder / fault.name)
+    apply(tree, fault)
+    status = run(tree, fault.tests)
+    shutil.rmtree(tree)
+    if status == FAILED:
+        return outcome("killed")
+    return outcome("SURVIVED" if status == PASSED else "tests do not run")
+
+
+def applies(repository: Path, fault: Fault) -> bool:
+    path = repository / fault.file
+    return path.is_file() and path.read_text(encoding="utf-8").count(fault.old) == 1
+
+
+def apply(tree: Path, fault: Fault) -> None:
+    path = tree / fault.file
+    path.write_text(path.read_text(encoding="utf-8").replace(fault.old, fault.new), encoding="utf-8")
+
+
+def copy(repository: Path, target: Path) -> Path:
+    """The files under version control, as they are now; `../shared` of the repository is found from there, too."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=repository, capture_output=True, check=True)
+    for name in listed.stdout.decode().split("\0"):
+        source = repository / name
+        if name and source.is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target / name)
+    return target
+
+
+def run(tree: Path, tests: Sequence[str]) -> int:
+    """pytest's exit status in a tree whose package is the tree's own."""
+    data = os.environ.get("MIMIC_TEST_DATA", str(REPOSITORY.parent / "shared" / "data"))
+    environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "MIMIC_TEST_DATA": data}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    try:
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return FAILED  # what never ends does not pass
+    return done.returncode
+
+
+def listed(found: Sequence[Outcome]) -> list[dict[str, object]]:
+    return [{"name": outcome.fault.name, "verdict": outcome.verdict, "seconds": outcome.seconds} for outcome in found]
+
+
+def show(found: Sequence[Outcome]) -> None:
+    killed = sum(outcome.verdict == "killed" for outcome in found)
+    table = Table(title=f"{killed} of {len(found)} faults killed")
+    for column in ("fault", "file", "verdict", "s"):
+        table.add_column(column)
+    for outcome in found:
+        table.add_row(outcome.fault.name, outcome.fault.file, outcome.verdict, str(outcome.seconds))
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()
