@@ -31,13 +31,37 @@ LONG = {"test_pretrain_ranks.py", "test_dvc.py"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Spread files over processes (pytest-xdist, --dist=loadgroup), long ones first."""
+    _refuse_silent_files(config, items)
     for item in items:
         folder = item.path.parent.name
         group = folder if folder in SHARED_SERVERS else item.path.relative_to(REPOSITORY).as_posix()
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: not (item.path.name in LONG or any(any(item.iter_markers(name)) for name in ("slurm", "server"))))
+
+
+def _refuse_silent_files(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where the whole suite is asked for, a file without a single test is a mistake."""
+    whole = config.args == config.getini("testpaths") and not config.getoption("keyword") and not config.getoption("markexpr")
+    silent = set(REPOSITORY.glob("tests/**/test_*.py")) - {item.path for item in items}
+    if whole and silent:
+        raise pytest.UsageError(f"no test was collected from {sorted(silent)[0]}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """In CI nothing may be skipped."""
+    if IN_CI and (skipped := terminalreporter.stats.get("skipped")):
+        terminalreporter.section("skipped in CI, which counts as failed", red=True)
+        for report in skipped:
+            terminalreporter.write_line(f"{report.nodeid}: {report.longrepr}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if IN_CI and reporter is not None and reporter.stats.get("skipped") and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def _missing(reason: str) -> None:

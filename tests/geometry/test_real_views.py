@@ -72,9 +72,9 @@ def test_overlap_equals_that_of_the_true_homography(album):
     for row in rows:
         found = overlap.compare(album.oxford(row["set"], row["i"]), album.oxford(row["set"], row["j"]), SYMMETRIC, None)
         assert found.b_from_a is not None
-        assert found.overlap == pytest.approx(float(row["gt_overlap_min_pct"]) / 100, abs=0.02), row
-        assert found.overlap_a_to_b == pytest.approx(float(row["gt_1to2_pct"]) / 100, abs=0.02), row
-        assert found.overlap_b_to_a == pytest.approx(float(row["gt_2to1_pct"]) / 100, abs=0.02), row
+        assert found.overlap == pytest.approx(float(row["gt_overlap_min_pct"]) / 100, abs=0.012), row
+        assert found.overlap_a_to_b == pytest.approx(float(row["gt_1to2_pct"]) / 100, abs=0.017), row
+        assert found.overlap_b_to_a == pytest.approx(float(row["gt_2to1_pct"]) / 100, abs=0.017), row
 
 
 @pytest.mark.parametrize("rule", [SYMMETRIC, REFERENCE], ids=["symmetric", "reference"])
@@ -87,7 +87,8 @@ def test_overlap_follows_true_covisibility(real_data, rule):
             measured.append(found.overlap)
             truth.append(float(row["covis_min"]))
     assert len(measured) >= 60
-    assert np.corrcoef(measured, truth)[0, 1] >= 0.9
+    documented = {"symmetric": 0.956, "reference": 0.927}[rule.mode]
+    assert np.corrcoef(measured, truth)[0, 1] == pytest.approx(documented, abs=0.01)
 
 
 def test_correspondences_of_kept_pairs_are_where_depth_and_pose_put_them(album):
@@ -116,7 +117,7 @@ def test_correspondences_of_kept_pairs_are_where_depth_and_pose_put_them(album):
         distance = np.abs(truth - centres[found.correspondences[source]]).max(axis=1)
         close.append((distance[seen.visible] <= PATCH_PX).mean())
     assert kept >= 13
-    assert np.mean(close) > 0.8
+    assert np.mean(close) > 0.86
 
 
 @pytest.mark.parametrize("scene", ["teddy", "tsukuba"])

@@ -119,6 +119,5 @@ def test_driving_pairs_follow_their_flow(real_data, mine, folder):
     flow = np.where(stored[..., :1] > 0, (stored[..., [2, 1]] - 2**15) / 64, np.nan)  # B is valid, G is v, R is u
     files = [given / f"kitti_000010_{number}.png" for number in (10, 11)]
     pairs, tally = truth.mined(folder(*files), ".", _any(mine))
-    assert tally.candidates == 1
-    for pair in pairs:  # one plane cannot follow a drive: parallax is large near the car
-        assert _right(pair, flow.shape[1::-1], _moved(flow)) > 0.4
+    assert tally.candidates == len(pairs) == 1
+    assert _right(pairs[0], flow.shape[1::-1], _moved(flow)) > 0.4  # one plane cannot follow a drive: parallax is large near the car

@@ -64,7 +64,9 @@ def test_images_are_resized_when_decoded(tmp_path: Path) -> None:
 
 def test_both_decoders_give_the_same_bytes(real_data: Path) -> None:
     """The fast one and OpenCV, on real photographs at several qualities: machines and versions may take either."""
-    for number, path in enumerate(sorted(real_data.rglob("*.jpg"))[:12]):
+    photographs = sorted(real_data.rglob("*.jpg"))[:12]
+    assert len(photographs) == 12
+    for number, path in enumerate(photographs):
         image = cv2.resize(cv2.imread(str(path)), (224, 160))[..., ::-1]
         data = shards.encode_image(np.ascontiguousarray(image), (60, 80, 95)[number % 3])
         out = np.empty((160, 224, 3), np.uint8)
@@ -111,4 +113,22 @@ def test_prefetch_keeps_the_order_and_raises_at_its_step(workers: int) -> None:
         for step, _ in prefetch(load, 0, 5, workers):
             seen.append(step)
     assert seen == [0, 1]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode") and not thread.daemon and workers == 0]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_prefetch_leaves_no_thread_behind(workers: int) -> None:
+    """Neither at its end, nor when it is left early, nor after an exception."""
+    before = set(threading.enumerate())
+
+    def fails(step: int) -> int:
+        raise BadInput(str(step))
+
+    assert len(list(prefetch(lambda step: step, 0, 9, workers))) == 9
+    early = prefetch(lambda step: step, 0, 9, workers)
+    assert next(early) == (0, 0)
+    early.close()
+    with pytest.raises(BadInput):
+        list(prefetch(fails, 0, 9, workers))
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+        assert not thread.is_alive()

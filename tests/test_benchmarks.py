@@ -1,0 +1,111 @@
+"""Every benchmark runs, on little: what docs and README quote can be printed again. How fast anything is, is measured by hand."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks import mutations, workload
+from mimic import config, synthesize
+
+MODULES = sorted(path.stem for path in Path(mutations.__file__).parent.glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_benchmark_imports(name: str) -> None:
+    assert importlib.import_module(f"benchmarks.{name}").__doc__
+
+
+def printed(repository: Path, module: str, *arguments: str) -> dict:
+    """What a benchmark prints with --json, run as its docstring says."""
+    command = [sys.executable, "-m", f"benchmarks.{module}", *arguments, "--json"]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def made_nyu(repository: Path, tmp_path: Path) -> Path:
+    """Six labelled views of flats in NYUv2's layout."""
+    params = config.load(repository / "params.yaml")
+    flat = params.synthesize.nyu.flat.model_copy(update={"texture_px": 64})
+    few = params.synthesize.nyu.model_copy(update={"flat": flat, "scenes": 2, "train": 4, "test": 2})
+    everything = params.synthesize.model_copy(update={"nyu": few})
+    synthesize.main(params.model_copy(update={"synthesize": everything}), tmp_path, "nyu")
+    return tmp_path / "data/raw/nyu"
+
+
+def test_millions_of_rows_rehearsed_with_thousands(repository: Path) -> None:
+    found = printed(repository, "assemble", "--rows", "4000")
+    assert found["seconds"] > 0 and found["peak_mb"] > 0 and found["open_and_read_ms"] > 0
+
+
+def test_features_of_seeds(repository: Path, made_nyu: Path) -> None:
+    """Five seeds encode no image twice."""
+    found = printed(repository, "probes", str(made_nyu), "--shots", "2")
+    images = found["images_encoded"]
+    assert images["five seeds again"] == 0 < images["five seeds"] <= images["one pass"]
+
+
+def test_scaling_and_memory_of_the_mine_stage(tmp_path: Path) -> None:
+    memory = workload.memory(tmp_path / "memory", seconds=8, clips=1, factor=2)
+    assert set(memory["memory_peaks_mb"]) == {"short_video", "long_video", "few_clips", "many_clips"}
+    assert min(memory["memory_peaks_mb"].values()) > 50
+    workload.write_video(tmp_path / "raw/0.mp4", seconds=8, seed=0)
+    spent = workload.in_processes(workload.mine_one, tmp_path, 1, "alone")
+    assert spent[0][0] > 0
+
+
+def test_decoding_finds_the_same_frames(real_data: Path, repository: Path) -> None:
+    code = "import json; from benchmarks import decoding; print(json.dumps(decoding.measure()))"
+    environment = {**os.environ, "MIMIC_TEST_DATA": str(real_data)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=repository, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["frames"] == 20 and found["largest_mean_difference"] < 3
+
+
+# ---------------------------------------------------------------- deliberate faults
+
+
+def test_every_deliberate_fault_applies(repository: Path) -> None:
+    faults = mutations.read_faults()
+    assert len(faults) >= 58
+    assert [fault.name for fault in faults if not mutations.applies(repository, fault)] == []
+    assert [path for fault in faults for path in fault.tests if path.startswith("tests/") and not (repository / path).exists()] == []
+
+
+def test_a_fault_is_killed_survives_or_does_not_apply(tmp_path: Path) -> None:
+    """On a repository of two files."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/one.py").write_text("def double(x):\n    return 2 * x\n\n\nUNUSED = 1\n")
+    (tmp_path / "test_one.py").write_text("from one import double\n\n\ndef test_double():\n    assert double(2) == 4\n")
+    (tmp_path / "test_red.py").write_text("def test_red():\n    assert False\n")
+    for command in (["init", "-q"], ["add", "."]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    said = {
+        "killed": ("2 * x", "3 * x", "test_one.py"),
+        "survives": ("UNUSED = 1", "UNUSED = 2", "test_one.py"),
+        "gone": ("4 * x", "5 * x", "test_one.py"),
+        "broken": ("return 2 * x", "return (", "test_one.py"),
+        "no tests": ("2 * x", "3 * x", "test_none.py"),
+        "red": ("2 * x", "3 * x", "test_red.py"),
+    }
+    faults = {name: {"file": "src/one.py", "old": old, "new": new, "tests": tests} for name, (old, new, tests) in said.items()}
+    (tmp_path / "faults.yaml").write_text(yaml.safe_dump(faults))
+    found = {one.fault.name: one.verdict for one in mutations.try_all(tmp_path, mutations.read_faults(tmp_path / "faults.yaml"), 1)}
+    assert found == {
+        "killed": "killed",
+        "survives": "SURVIVED",
+        "gone": "does not apply",
+        "broken": "tests do not run",
+        "no tests": "tests fail without it",
+        "red": "tests fail without it",
+    }
