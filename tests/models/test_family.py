@@ -55,7 +55,8 @@ def test_vit_large_of_the_papers() -> None:
 @pytest.mark.parametrize("class_token", [True, False])
 @pytest.mark.parametrize("size_px", [(64, 64), (32, 48)])
 def test_timm_loads_the_encoder_and_gives_equal_features(class_token: bool, size_px: tuple[int, int]) -> None:
-    timm = pytest.importorskip("timm")
+    import timm  # slow; only here
+
     encoder = tiny("mae", size_px=size_px, class_token=class_token).encoder
     vit = timm.models.VisionTransformer(
         img_size=size_px, patch_size=8, embed_dim=48, depth=3, num_heads=3, num_classes=0, class_token=class_token,

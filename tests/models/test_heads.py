@@ -108,9 +108,10 @@ def _transformers_names(head: DptHead) -> dict[str, str]:
 
 
 def test_convnext_block_equals_timm() -> None:
-    timm = pytest.importorskip("timm.models.convnext")
+    from timm.models import convnext  # slow; only here
+
     torch.manual_seed(0)
-    theirs = timm.ConvNeXtBlock(16, ls_init_value=None).eval()
+    theirs = convnext.ConvNeXtBlock(16, ls_init_value=None).eval()
     ours = ConvNextBlock(16)
     names = {"depthwise": "conv_dw", "norm": "norm", "expand": "mlp.fc1", "contract": "mlp.fc2"}
     weights = theirs.state_dict()

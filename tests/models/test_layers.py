@@ -31,7 +31,8 @@ def test_sincos_table_is_the_formula(class_token: bool) -> None:
 
 @pytest.mark.parametrize("target", [(16, 12), (4, 6)])
 def test_resampling_positions_is_timms_without_antialiasing(target: tuple[int, int]) -> None:
-    resample = pytest.importorskip("timm.layers").resample_abs_pos_embed
+    from timm.layers import resample_abs_pos_embed as resample  # slow; only here
+
     positions = layers.sincos_table((8, 8), 16, class_token=False)
     assert layers.resample_positions(positions, (8, 8), (8, 8)) is positions
     expected = resample(positions, target, (8, 8), num_prefix_tokens=0, antialias=False)

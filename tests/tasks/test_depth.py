@@ -15,6 +15,7 @@ from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
 from mimic.tasks import depth
 from mimic.tasks.frames import Batch, centre, random_square, recoloured, resize_image
+from mimic.tasks.nyu import Nyu
 from mimic.tasks.presets.depth import PEER as DEPTH_PEER
 
 SMALL = {"masks": None, "size_px": 32, "head_width": 16, "steps": 2, "batch": 4, "eval_batch": 2}
@@ -38,10 +39,28 @@ def test_eigen_region_needs_native_frames(nyu_folder: Path, depth_task: DepthTas
 
 
 def test_real_frames(real_data: Path, depth_task: DepthTask, encoder: VisionTransformer, tmp_path: Path) -> None:
-    """The Eigen region of the true container: 426 x 560 pixels, less what was not measured."""
+    """The Eigen region of the true container: its 426 x 560 pixels, less what was not measured."""
     update = {"data": real_data / "derived_layouts/nyu", "score_region": "eigen", "batch": 1, "steps": 1}
+    with Nyu(real_data / "derived_layouts/nyu", None) as nyu:
+        frame = nyu.read(int(nyu.test[0]))
+    known = frame.valid & (frame.depth_m > 0.001) & (frame.depth_m < 10)
+    inside = sum(known[row, column] for row in range(45, 471) for column in range(41, 601))
     result = depth.run(depth_task.model_copy(update=update), as_subject(encoder), folders_in(tmp_path))
-    assert result.test_size == 1 and 0.5 * 426 * 560 < result.metrics["valid_pixels"] < 426 * 560
+    assert result.test_size == 1 and result.metrics["valid_pixels"] == inside > 0.5 * 426 * 560
+
+
+def test_flip_test_sees_a_mirror_image_mirrored(depth_task: DepthTask, encoder: VisionTransformer) -> None:
+    """The mean over an image and its mirror image, turned back, turns with the image."""
+    model = depth.build(depth_task, encoder)
+    images = np.random.default_rng(0).integers(0, 255, (2, 32, 48, 3), dtype=np.uint8)
+    mirror = np.ascontiguousarray(images[:, :, ::-1])
+    both = depth_task.model_copy(update={"flip_test": True})
+    seen, turned = depth.predict(both, model, images), depth.predict(both, model, mirror)
+    torch.testing.assert_close(turned, seen.flip(-1), rtol=1e-4, atol=1e-5)
+    once, other = (depth.predict(depth_task, model, views) for views in (images, mirror))
+    torch.testing.assert_close(seen, (once + other.flip(-1)) / 2, rtol=1e-4, atol=1e-5)
+    assert (once - other.flip(-1)).abs().max() > 100 * (turned - seen.flip(-1)).abs().max()
+    assert (seen - seen.flip(-1)).abs().max() > 1e-3  # or nothing could be told apart
 
 
 def _batch() -> Batch:

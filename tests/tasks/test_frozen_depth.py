@@ -14,8 +14,9 @@ from mimic.config import DepthTask, FewShotDepthTask, LinearDepthTask
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
 from mimic.models.heads import BinsHead
-from mimic.tasks import measure
+from mimic.tasks import depth, frozen_depth, measure
 from mimic.tasks.metrics import log_loss
+from mimic.tasks.nyu import Nyu
 from mimic.tasks.shots import by_shots, subset
 
 
@@ -52,6 +53,27 @@ def test_all_images_are_the_frozen_task(
     for seed, value in enumerate(found):
         plain = depth_task.model_copy(update={"freeze": "encoder", "augment": "none", "batch": 8, "flip_test": True, "seed": seed})
         assert value == pytest.approx(measure(plain, as_subject(encoder), folders_in(nyu_folder.parent)).value, abs=1e-4)
+
+
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_kept_features_give_the_depth_that_images_give(
+    few_shot_depth_task: FewShotDepthTask,
+    nyu_folder: Path,
+    encoder: VisionTransformer,
+    flip_test: bool,
+) -> None:
+    """Of each test image all sums of errors, which a prediction turned the wrong way changes."""
+    task = few_shot_depth_task.model_copy(update={"flip_test": flip_test})
+    model = depth.build(task, encoder)
+    with Nyu(nyu_folder, None) as nyu:
+        kept = frozen_depth.keep(task, model, nyu, nyu_folder / "features")
+        found, _ = frozen_depth._score(task, model, kept)
+        tests = depth.Tests(nyu, task.eval_batch)
+        plain, _ = depth.score(task, tests, 8, lambda _, seen: depth.predict(task, model, seen))
+        once = task.model_copy(update={"flip_test": not flip_test})
+        other, _ = depth.score(task, tests, 8, lambda _, seen: depth.predict(once, model, seen))
+    np.testing.assert_allclose(found[:, 4:], plain[:, 4:], rtol=1e-5)
+    assert np.abs(other[:, 4:] / plain[:, 4:] - 1).max() > 1e-3  # the flip does matter
 
 
 def test_subsets_are_nested_and_differ_by_seed() -> None:

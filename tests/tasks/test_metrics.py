@@ -45,6 +45,16 @@ def test_by_hand() -> None:
     assert found["log_rmse"] == pytest.approx(np.sqrt(2 * np.log(4 / 3) ** 2 / 3))
 
 
+def test_deltas_are_powers_of_a_quarter_more_and_strict() -> None:
+    """1.25, 1.25^2, 1.25^3 are exact in binary: a ratio at a limit does not count."""
+    below = [np.nextafter(1.25**k, 0) for k in (1, 2, 3)]
+    ratios = [below[0], 1.25, below[1], 1.25**2, below[2], 1.25**3, 2.4, 3.7]
+    prediction = torch.tensor([[ratios]], dtype=torch.float64)
+    truth, valid = torch.ones_like(prediction), torch.ones_like(prediction, dtype=torch.bool)
+    found = average(depth_sums(prediction, truth, valid), by_everything(1))
+    assert [found[f"delta{k}"] for k in (1, 2, 3)] == [1 / 8, 3 / 8, 5 / 8]
+
+
 def test_three_averages_by_hand() -> None:
     """Image 1: 4 valid pixels, 1 good; image 2: 1 valid pixel, good."""
     truth = torch.ones(2, 1, 4)
