@@ -70,8 +70,6 @@ STATED: dict[str, str] = {  # pattern of paths -> who states the number; evaluat
     "pretrain.*.weight_decay": "0.05, all of them",
     "pretrain.*.betas": "0.9, 0.95, all of them",
     "pretrain.*.augment.*": f"{MIMIC}, {CROCO}, {MAE}: transforms",
-    "evaluate.imagenet.images": "ImageNet-1K: classes, training and validation images",
-    "evaluate.knn.images": "ImageNet-1K: classes, training and validation images",
     "evaluate.cross-attention.temperature": "ZeroCo: 1e-4",
 }
 LINE = re.compile(r"# (open|free): (.+?) - (.+)")

@@ -275,3 +275,21 @@ def test_sizes_that_patches_do_not_divide(workspace: Path) -> None:
     _params(workspace, size_px=36)
     with pytest.raises(BadInput, match="size_px 36: the encoder's patches of 8 px do not divide"):
         _evaluate(workspace, "depth")
+
+
+def test_other_data_than_the_published_are_an_override(repository: Path) -> None:
+    """Annotated boxes, another list, fewer images, the sensor's own mask; but not another folder."""
+    tasks = config.load(repository / "profiles/paper.yaml").evaluate
+    for name, changes in (
+        ("pose", {"boxes": None}),
+        ("normals", {"variant": "medium"}),
+        ("imagenet", {"images": (100, 126689, 5000)}),
+        ("knn", {"images": None}),
+        ("depth", {"masks": None}),
+        ("depth", {"last_norm": True}),
+        ("flow", {"masks": True}),
+    ):
+        assert overrides(tasks[name].model_copy(update=changes)) == changes
+        assert overrides(tasks[name].model_copy(update={"data": Path("elsewhere")})) == {}
+    assert overrides(tasks["depth"].model_copy(update={"masks": Path("other/masks")})) == {}
+    assert overrides(tasks["pose"].model_copy(update={"boxes": Path("other.json")})) == {}

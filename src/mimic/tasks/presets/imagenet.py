@@ -7,6 +7,7 @@ from typing import Any
 PROBE_PEER: dict[str, Any] = {
     "resize_px": 256,
     "size_px": 224,
+    "images": (1000, 1281167, 50000),
     "pool": None,
     "views": 90,  # a fresh crop every epoch
     "crop_area": (0.08, 1.0),
@@ -23,6 +24,7 @@ PROBE_STANDARD: dict[str, Any] = {**PROBE_PEER, "selection": "last"}
 KNN_STANDARD: dict[str, Any] = {
     "resize_px": 256,
     "size_px": 224,
+    "images": (1000, 1281167, 50000),
     "pool": None,
     "k": (10, 20, 100, 200),
     "value_k": 20,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 PEER: dict[str, Any] = {
+    "variant": "tiny",
     "images": (800, 200, None),
     "size_px": 384,
     "last_norm": False,  # MultiMAE's, as in MIMIC's tables; CroCo's own head normalises its last block
