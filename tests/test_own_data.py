@@ -21,7 +21,7 @@ from mimic import config, own_data
 from mimic.errors import BadInput
 from mimic.geometry import features, overlap
 from mimic.infra import shards, storage
-from mimic.sources import miner, own, sharding, videos
+from mimic.sources import miner, options, own, sharding, videos
 
 MIMIC = Path(sys.executable).with_name("mimic")
 
@@ -49,6 +49,7 @@ def test_pairs_from_any_folder_without_a_parameter_file(tmp_path):
     assert set(rows["clip"]) == {"walk.mp4", "."}
     assert [path.name for path in sorted((tmp_path / "mined").iterdir()) if not path.name.startswith(".")] == [
         "_images",
+        "_log.jsonl",
         "_pairs.json",
         "shard-00000.parquet",
         "shard-00001.parquet",
@@ -73,8 +74,8 @@ def test_others_read_the_result_with_no_code_of_ours(tmp_path, params):
         assert tar.getnames() == [f"{key}.{view}.jpg" for key in keys for view in "ab"]
 
 
-def _mined(params: config.Params, out: Path, *paths: Path, **options: object) -> dict:
-    own_data.pairs(params, list(paths), out, own.Options(**options), as_json=False)
+def _mined(params: config.Params, out: Path, *paths: Path, **said: object) -> dict:
+    own_data.pairs(params, list(paths), out, options.Options(**said), as_json=False)
     return json.loads((out / "_pairs.json").read_text())
 
 
@@ -215,6 +216,28 @@ def test_every_real_file_is_mined_once(tmp_path, params):
     assert f"{tmp_path}/hard.mp4" in result["skipped"]
 
 
+def test_a_folder_of_links_is_its_images_again(tmp_path, params):
+    """In another path of the command, links or hard links; before the folder that they lead to, or after."""
+    footage.folder(tmp_path / "b/photos", footage.pan(1, 3, 80), "{}.png")
+    for name in ("a", "c"):
+        (tmp_path / name).mkdir()
+    for number in range(3):
+        (tmp_path / f"a/{number}.png").hardlink_to(tmp_path / f"b/photos/{number}.png")
+        (tmp_path / f"c/{number}.png").symlink_to(tmp_path / f"b/photos/{number}.png")
+    result = _mined(params, tmp_path / "out", *(tmp_path / name for name in "abc"))
+    assert (result["clips"], result["kept"]) == (1, 2)
+    why = f"all its images are links to those of {tmp_path}/a, which is mined"
+    assert result["skipped"] == {f"{tmp_path}/b/photos": why, f"{tmp_path}/c": why}
+
+
+def test_a_result_among_the_inputs_is_no_input(tmp_path, params, capsys):
+    footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
+    for _ in range(2):
+        result = _mined(params, tmp_path / "photos/out", tmp_path / "photos")
+        assert (result["kept"], result["skipped"]) == (2, {})
+    assert "nothing has changed" in capsys.readouterr().err
+
+
 def test_outputs_can_be_put_together(tmp_path, params):
     """Equal names, in equal folders, even equal files, and the same file mined in another way: no key occurs twice."""
     frames = footage.pan(0, 6, 60)
@@ -222,8 +245,8 @@ def test_outputs_can_be_put_together(tmp_path, params):
     footage.video(tmp_path / "b/walk.mp4", frames, fps=2)
     footage.video(tmp_path / "c/walk.mp4", footage.pan(3, 6, 60), fps=2)
     keys = []
-    for number, (path, options) in enumerate((("a", {}), ("b", {}), ("c", {}), ("a", {"spacing_s": 0.501}))):
-        _mined(params, tmp_path / f"out-{number}", tmp_path / path / "walk.mp4", **options)
+    for number, (path, said) in enumerate((("a", {}), ("b", {}), ("c", {}), ("a", {"spacing_s": 0.501}))):
+        _mined(params, tmp_path / f"out-{number}", tmp_path / path / "walk.mp4", **said)
         keys += pd.read_parquet(tmp_path / f"out-{number}")["key"].tolist()
     assert len(keys) == len(set(keys)) > 10
     footage.video(tmp_path / "a/walk.mp4", footage.pan(5, 6, 60), fps=2)
@@ -301,7 +324,7 @@ def test_damage_among_good_files_is_counted(tmp_path):
 
 def test_a_long_numbered_folder_is_a_sequence(tmp_path, params):
     footage.folder(tmp_path / "frames", footage.pan(1, 40, 12))  # neighbours overlap by 95 %, the 8th after by 57 %
-    own_data.pairs(params, [tmp_path / "frames"], tmp_path / "out", own.Options(), as_json=False)
+    own_data.pairs(params, [tmp_path / "frames"], tmp_path / "out", options.Options(), as_json=False)
     rows = list(shards.rows(tmp_path / "out/shard-00000.parquet"))
     distances = {int(row["frame_b"][5:11]) - int(row["frame_a"][5:11]) for row in rows}
     assert len(rows) >= 6 and distances == {8}
@@ -311,8 +334,8 @@ def test_what_is_said_on_the_command_line_comes_before_the_parameter_file(tmp_pa
     footage.video(tmp_path / "walk.mp4", footage.pan(0, 8, 40), fps=2)
     footage.folder(tmp_path / "photos", footage.pan(0, 8, 40))
     for spacing_s, frames in ((0.5, 8), (1.0, 4)):
-        options = own.Options(spacing_s=spacing_s, crop_bottom=0.25, group_max=7)
-        video, photos = (part.section for part in own.look(params, [tmp_path], options).parts)
+        said = options.Options(spacing_s=spacing_s, crop_bottom=0.25, group_max=7)
+        video, photos = (part.section for part in own.look(params, [tmp_path], said, tmp_path / "out").parts)
         assert video.retry_spacing_s == 2 * video.spacing_s == 2 * spacing_s
         assert len(list(videos.sample(tmp_path / "walk.mp4", spacing_s))) == frames
         assert (video.crop_bottom, photos.group_max) == (0.25, 7)
@@ -341,7 +364,8 @@ def test_messages_name_flags(tmp_path, params):
     ((_, why),) = result["damaged"].items()
     assert "raise --group-max" in why
     said = "lower island_radius_min_m, not my_group_max or up there, up: z"
-    assert own.Options().flagged(said) == "lower --island-radius-min-m, not my_group_max or up there, --up: z"
+    assert options.flagged({"group_max/a.jpg": {"why": "raise group_max"}}) == {"group_max/a.jpg": {"why": "raise --group-max"}}
+    assert options.flagged(said) == "lower --island-radius-min-m, not my_group_max or up there, --up: z"
 
 
 # ---------------------------------------------------------------- real data
@@ -372,7 +396,7 @@ def test_kitchen_video_as_a_user_mines_it(real_data, tmp_path, params):
         params,
         [real_data / "seven_scenes_kitchen/kitchen_000000-000299_30fps.mp4"],
         tmp_path / "out",
-        own.Options(spacing_s=1.0),
+        options.Options(spacing_s=1.0),
         as_json=False,
     )
     result = json.loads((tmp_path / "out/_pairs.json").read_text())
@@ -381,7 +405,7 @@ def test_kitchen_video_as_a_user_mines_it(real_data, tmp_path, params):
 
 
 def test_all_real_videos_are_mined_or_counted(real_data, tmp_path, params):
-    own_data.pairs(params, [real_data / "videos"], tmp_path / "out", own.Options(spacing_s=1.0), as_json=False)
+    own_data.pairs(params, [real_data / "videos"], tmp_path / "out", options.Options(spacing_s=1.0), as_json=False)
     result = json.loads((tmp_path / "out/_pairs.json").read_text())
     assert result["clips"] == 6 and result["damaged"] == {}
     assert sum(result["outcomes"].values()) == result["candidates"] >= 6

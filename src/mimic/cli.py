@@ -125,10 +125,10 @@ def pairs(
     none, 2 nothing was started.
     """
     from mimic import own_data
-    from mimic.sources import own
+    from mimic.sources import options
 
-    options = own.Options(spacing_s, crop_bottom, up, group_max, island_radius_min_m, texture_max_px)
-    if not own_data.pairs(config.load_here_or_packaged(params), paths, out, options, as_json=as_json):
+    said = options.Options(spacing_s, crop_bottom, up, group_max, island_radius_min_m, texture_max_px)
+    if not own_data.pairs(config.load_here_or_packaged(params), paths, out, said, as_json=as_json):
         raise typer.Exit(1)
 
 

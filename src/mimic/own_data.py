@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import progress, shards, storage
-from mimic.sources import own, privacy, sharding
+from mimic.sources import options, own, privacy, sharding
 
 SUMMARY = "_pairs.json"
 LOG = "_log.jsonl"
@@ -34,7 +34,7 @@ TITLE = "mimic pairs"
 ELSEWHERE = "name a new folder, or delete this one first"
 
 
-def pairs(params: config.Params, paths: Sequence[Path], out: Path, options: own.Options, as_json: bool) -> bool:
+def pairs(params: config.Params, paths: Sequence[Path], out: Path, said: options.Options, as_json: bool) -> bool:
     """Write shards of pairs, mined from the paths, into a folder; print what became of the candidates.
 
     Killed and run again with the same paths, it resumes. Run again when it is finished, it mines only if something has changed.
@@ -48,12 +48,12 @@ def pairs(params: config.Params, paths: Sequence[Path], out: Path, options: own.
     started = time.monotonic()
     inputs = own.identity(paths)
     _refuse_others(out, inputs)
-    found = own.look(params, paths, options)
+    found = own.look(params, paths, said, out)
     with _held(out, inputs):
         fingerprint = _fingerprint(params, found)
         summary = _standing(out, fingerprint)
         if summary is None:
-            summary = _mine(params, found, out / f"{WORK}{inputs}" / fingerprint, options)
+            summary = _mine(params, found, out / f"{WORK}{inputs}" / fingerprint)
             summary |= {"paths": [str(path) for path in paths], "out": str(out), "inputs": inputs, "fingerprint": fingerprint}
             summary["seconds"] = round(time.monotonic() - started, 3)
             summary = _publish(out, inputs, fingerprint, summary)
@@ -65,13 +65,13 @@ def pairs(params: config.Params, paths: Sequence[Path], out: Path, options: own.
     return bool(summary["kept"])
 
 
-def _mine(params: config.Params, found: own.Found, work: Path, options: own.Options) -> dict[str, Any]:
+def _mine(params: config.Params, found: own.Found, work: Path) -> dict[str, Any]:
     """Shards in the folder of the work, and what is known of all of them."""
     work.mkdir(parents=True, exist_ok=True)
     todo = own.jobs(params, found, work)
     tally = sharding.run(todo, params.cluster, TITLE, work / LOG)
     tally.pass_over(found.skipped)
-    summary = json.loads(options.flagged(json.dumps(tally.summary())))
+    summary = options.flagged(tally.summary())
     return {**summary, "shards": len(sharding.with_pairs(todo))}
 
 

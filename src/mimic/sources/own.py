@@ -11,54 +11,23 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
-
-from pydantic import ValidationError
+from typing import Any
 
 from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.infra import storage
-from mimic.sources import base, folders, images, sharding, videos
+from mimic.sources import base, folders, images, options, sharding, videos
 
 SCENE_EXTENSIONS = frozenset({".glb"})
 KNOWN = videos.EXTENSIONS | images.EXTENSIONS | SCENE_EXTENSIONS
 SET_MAX = 32  # images; a larger numbered folder is a sequence
 DISTANCES = (1, 2, 4, 8, 16, 32)
-SPACING_S = (0.001, 86400.0)  # least: what a container's clock tells apart
 SHARDS_AIMED_AT = 64  # small clips share shards, as long as there are about so many of them for workers to share
 FRAMES_PER_SHARD = 256  # at most, of small clips together: some seconds of work are lost when a run is killed
-
-Section = TypeVar("Section", config.Videos, config.Images, config.Scenes)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says instead of the parameter file; None = nothing. Names are those of the parameters."""
-
-    spacing_s: float | None = None
-    crop_bottom: float | None = None
-    up: Literal["y", "z", "auto"] | None = None
-    group_max: int | None = None
-    island_radius_min_m: float | None = None
-    texture_max_px: int | None = None
-
-    def flagged(self, text: str) -> str:
-        """A message with the flags of `mimic pairs` in place of the parameters' names."""
-        return NAMES.sub(lambda found: flag(found[0]), text)
-
-
-# `up` is a word as well: it is taken for the parameter only where a value follows.
-WORDS = "|".join(name for name in Options.__dataclass_fields__ if "_" in name)
-NAMES = re.compile(rf"(?<![\w-])(?:{WORDS}|up(?=: [yz]\b))(?!\w)")
-
-
-def flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 @dataclass(frozen=True)
@@ -87,13 +56,16 @@ class Found:
     skipped: dict[str, str] = field(default_factory=dict)  # path -> why it is not mined
 
 
-def look(params: config.Params, paths: Sequence[Path], options: Options) -> Found:
+def look(params: config.Params, paths: Sequence[Path], said: options.Options, out: Path) -> Found:
     """What the paths hold, in their order; a path or clip that cannot be read is left out with the reason.
 
     Raises:
         BadInput: a path is missing, an option is out of range, or no path holds anything to mine.
+
+    Args:
+        out: where the pairs go; what lies there is not named.
     """
-    sections = _sections(params, options)
+    sections = options.sections(params, said)
     for path in paths:
         if not os.path.lexists(path):
             raise BadInput(f"{path}: no such file or folder")
@@ -103,14 +75,23 @@ def look(params: config.Params, paths: Sequence[Path], options: Options) -> Foun
         with _skipping(found.skipped, str(path)):
             held += [Held(path, section, names) for section, names in _kinds(path, sections, found.skipped)]
     owners = _owners(held, found.skipped)
+    pictures: dict[Real, str] = {}
     for one in held:
-        if part := _part(params, one, owners, found.skipped):
+        if part := _part(params, one, owners, pictures, found.skipped):
             found.parts.append(part)
+    _forget_below(out, found.skipped)
     if not found.parts:
         name, why = next(iter(found.skipped.items()))
         more = len(found.skipped) - 1
         raise BadInput(f"{name}: {why}{f' ({more} more cannot be mined either)' if more else ''}")
     return found
+
+
+def _forget_below(out: Path, skipped: dict[str, str]) -> None:
+    """An earlier result among the inputs is neither mined nor news."""
+    real = os.path.realpath(out)
+    for name in [name for name in skipped if os.path.realpath(name).startswith(f"{real}{os.sep}")]:
+        del skipped[name]
 
 
 def identity(paths: Sequence[Path]) -> str:
@@ -153,39 +134,6 @@ def _key(part: Part, clip: Clip, params_digest: str) -> str:
     place = os.path.realpath(part.section.root / clip.name)
     made_of = storage.fingerprint(place, clip.described["digest"], params_digest)
     return f"{part.source}-{sharding.plain(clip.name)}-{made_of}"
-
-
-def _sections(params: config.Params, options: Options) -> dict[type[Any], Any]:
-    """How each kind is read: the parameter file's numbers, and the command line's in their place."""
-    kinds = (config.Videos, config.Scenes, config.Images)
-    return {kind: _changed(_template(params, kind), options) for kind in kinds}
-
-
-def _changed(section: Section, options: Options) -> Section:
-    change: dict[str, Any] = {
-        name: value for name, value in vars(options).items() if value is not None and name in type(section).model_fields
-    }
-    if options.spacing_s is not None and isinstance(section, config.Videos):
-        least, most = SPACING_S
-        if not least <= options.spacing_s <= most:
-            raise BadInput(f"--spacing-s {options.spacing_s}: must be seconds between {least:g} and {most:g}")
-        if section.retry_spacing_s is not None:  # the retry keeps its proportion
-            change["retry_spacing_s"] = section.retry_spacing_s / section.spacing_s * options.spacing_s
-    try:
-        return type(section).model_validate({**section.model_dump(), **change})
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        raise BadInput(f"{flag(name)} {change.get(name)}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
-
-
-def _template(params: config.Params, kind: type[Any]) -> Any:
-    """The first source of a kind in the parameter file, else in the packaged profile."""
-    for profile in (params, config.packaged()):
-        for section in profile.sources.values():
-            if isinstance(section, kind):
-                return section
-    raise BadInput(f"params.yaml: no source with the reader of {kind.__name__}; add one")
 
 
 Real = tuple[int, int]  # what a file or folder is, by whatever name: device and inode
@@ -232,8 +180,18 @@ def _owners(held: Sequence[Held], skipped: dict[str, str]) -> dict[Real, Owner]:
     return owners
 
 
-def _part(params: config.Params, held: Held, owners: dict[Real, Owner], skipped: dict[str, str]) -> Part | None:
-    """The clips of one kind at a path that are mined under these names; None where there is none."""
+def _part(
+    params: config.Params,
+    held: Held,
+    owners: dict[Real, Owner],
+    pictures: dict[Real, str],
+    skipped: dict[str, str],
+) -> Part | None:
+    """The clips of one kind at a path that are mined under these names; None where there is none.
+
+    Args:
+        pictures: the folder of every picture that is mined so far; grows.
+    """
     root = held.root.resolve()
     place = {"root": root, "tracked_by": root, "licence": "unknown", "limit_clips": None}
     section = held.section.model_copy(update=place)
@@ -244,12 +202,26 @@ def _part(params: config.Params, held: Held, owners: dict[Real, Owner], skipped:
     for name in held.names:
         shown = held.shown(name)
         with _skipping(skipped, shown):
-            owner = owners[_real(root / name)]
-            if owner.held is held and owner.name == name:
-                clips.append(Clip(name, shown, base.describe(reader, name)))
-            else:
+            owner = owners.get(_real(root / name))
+            if owner is not None and (owner.held is not held or owner.name != name):
                 skipped[shown] = _twice(shown, owner.held.shown(owner.name))
+            elif (first := _first_folder(root / name, shown, pictures)) is not None:
+                skipped[shown] = f"all its images are links to those of {first}, which is mined"
+            else:
+                clips.append(Clip(name, shown, base.describe(reader, name)))
     return Part(source, section, tuple(clips)) if clips else None
+
+
+def _first_folder(place: Path, shown: str, pictures: dict[Real, str]) -> str | None:
+    """A folder that holds the images of this one already, if every one of them is known; else they are known from now on."""
+    if not place.is_dir():
+        return None
+    found = [_real(place / name) for name in base.files_in(place, images.EXTENSIONS)]
+    if found and all(real in pictures for real in found):
+        return pictures[found[0]]
+    for real in found:
+        pictures.setdefault(real, shown)
+    return None
 
 
 def _twice(shown: str, owner: str) -> str:
