@@ -42,3 +42,39 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     with progress.track("mine phone", 2, "clips", None) as track:
         track.advance(2, "9 pairs")
     assert "2/2" in terminal.getvalue() and "9 pairs" in terminal.getvalue()
+
+
+def test_work_that_is_done_at_once_is_not_spoken_of(capsys, monkeypatch):
+    assert list(progress.counted("abc", "score", 3, "images")) == ["a", "b", "c"]
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)  # as if each took so long
+    list(progress.counted([2, 1], "score", 3, "images", size=int))
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("score: 2/3 images, ") and last.startswith("score: 3/3 images, ")
+
+
+def test_long_work_ends_with_a_line_even_if_brief(capsys, monkeypatch):
+    clock = iter([0.0, 0.0, 11.0, 11.0, 11.0, 12.0, 12.0, 12.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    list(progress.counted("ab", "score", 2, "images"))
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "score: 1/2 images",
+        "score: 2/2 images",
+    ]
+
+
+def test_inside_work_that_is_shown_only_that_is_shown(capsys, monkeypatch):
+    """Two bars on one terminal would be an error."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with progress.track("train", 1, "steps", None) as outer:
+        assert list(progress.counted("ab", "score", 2, "images")) == ["a", "b"]
+        outer.advance(1)
+    assert "train" in terminal.getvalue() and "score" not in terminal.getvalue()
+    assert list(progress.counted("ab", "look", 2, "images")) == ["a", "b"]
+    assert "look" in terminal.getvalue()

@@ -99,7 +99,11 @@ def _devkit_without(folder: Path, name: str) -> None:
 BREAKS = {
     "no train": (lambda f: shutil.rmtree(f / "train"), r"train: no such folder; point `data` at"),
     "no val": (lambda f: shutil.rmtree(f / "val"), r"val: no such folder"),
-    "strange class": (lambda f: (f / "train/tench").mkdir(), r"tench: not a WordNet id"),
+    "strange class": (lambda f: (f / "train/tench").mkdir(), r"tench: not a WordNet id.*of your own: name their folders n00000001"),
+    "other suffix": (
+        lambda f: [p.rename(p.with_suffix(".jpg")) for p in (f / f"train/{WNIDS[1]}").iterdir()],
+        rf"{WNIDS[1]}: holds no \.JPEG file; its 8 \.jpg files are not read: name them \.JPEG",
+    ),
     "empty class": (lambda f: [p.unlink() for p in (f / f"train/{WNIDS[2]}").iterdir()], rf"{WNIDS[2]}: holds no \.JPEG"),
     "classes in archives": (
         lambda f: [shutil.rmtree(f / "train" / wnid) for wnid in WNIDS] and (f / f"train/{WNIDS[0]}.tar").touch(),

@@ -103,6 +103,23 @@ def test_perfect_joints_score_one(made: Path) -> None:
     assert score(coco.annotations, [], PERSON)["AP"] == 0
 
 
+def test_only_people_of_a_size_have_a_score_and_only_people_count(made: Path) -> None:
+    """Without large people their score is none; animals with joints change no score."""
+    coco = Coco(made, "val")
+    people = [{**one, "area": min(one["area"], 50.0**2)} for one in coco.annotations["annotations"]]
+    animals = [{**one, "id": 10**6 + number, "category_id": 18} for number, one in enumerate(people)]
+    found = {
+        **coco.annotations,
+        "annotations": [*people, *animals],
+        "categories": [*coco.annotations["categories"], {"id": 18, "name": "dog"}],
+    }
+    metrics = score(found, people_of(coco), PERSON)
+    assert metrics["AP"] == 1.0 and metrics["AP_large"] is None and metrics["AR_large"] is None
+    nobody = score(found, [], PERSON)
+    assert nobody["AP"] == 0 and nobody["AP_large"] is None
+    assert (nobody["AP_medium"] is None) == (metrics["AP_medium"] is None)
+
+
 def test_similarity_is_analytic_and_pycocotools_agrees(made: Path) -> None:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from miniatures import as_subject, folders_in
+from safetensors.torch import load_file
 
 from mimic.config import DepthTask
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
 from mimic.models.heads import ConvNextHead, DptHead, parameter_count
+from mimic.tasks import measure
 from mimic.tasks.depth import augmented, build, loss, prepared, protocol
 from mimic.tasks.features import maps
 from mimic.tasks.frames import Batch
@@ -235,6 +239,35 @@ def test_a_long_run_resumes(depth_task: DepthTask, make: Callable[..., VisionTra
             _train(task, make(), folder)
     resumed = _train(task, make(), folder)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("freeze", ["none", "blocks", "encoder"])
+def test_what_was_trained_is_taken_again(
+    freeze: str, depth_task: DepthTask, make: Callable[..., VisionTransformer], tmp_path: Path
+) -> None:
+    """Whatever was trained comes back, and nothing else is kept."""
+    task = depth_task.model_copy(update={"freeze": freeze, "steps": 3})
+    first = _train(task, make(), tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mimic.tasks.tuning.fit", _fails_after(0))
+        again = _train(task, make(), tmp_path)
+    state = again.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in first.state_dict().items())
+    kept = load_file(tmp_path / "trained.safetensors")
+    assert {"encoder.blocks.0.attn.qkv.weight" in kept, "encoder.pos_embed" in kept} == {freeze == "none", False}
+    with pytest.raises(BadInput, match=r"weights of another model; remove"):
+        _train(task.model_copy(update={"head_width": 8}), make(depth=5), tmp_path)
+
+
+def test_a_run_that_was_killed_after_its_last_checkpoint(depth_task: DepthTask, encoder: VisionTransformer, nyu_folder: Path) -> None:
+    """Nothing is left to train: its loss is not known, and that is said, not made up."""
+    task = depth_task.model_copy(update={"save_every": 2, "steps": 4})
+    folders = folders_in(nyu_folder.parent)
+    whole = measure(task, as_subject(copy.deepcopy(encoder)), folders)
+    (folders.progress / "trained.json").unlink()
+    resumed = measure(task, as_subject(encoder), folders)
+    assert resumed.metrics["train_loss"] is None and whole.metrics["train_loss"] > 0
+    assert resumed.value == whole.value
 
 
 def _fails_after(calls: int) -> Callable[..., torch.Tensor]:

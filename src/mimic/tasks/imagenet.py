@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from mimic.tasks.files import extent, read_photo
 
 WNID = re.compile(r"n\d{8}")
 SUFFIX = ".JPEG"
+PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}  # that people have
 SOLUTION = "LOC_val_solution.csv"
 DEVKIT = "ILSVRC2012_devkit_t12/data"
 TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
@@ -67,7 +69,11 @@ def _classes(train: Path) -> list[str]:
     names = sorted(entry.name for entry in os.scandir(train) if entry.is_dir())
     strange = [name for name in names if not WNID.fullmatch(name)]
     if strange:
-        raise BadInput(f"{train / strange[0]}: not a WordNet id such as n01440764; train/ holds one folder a class")
+        raise BadInput(
+            f"{train / strange[0]}: not a WordNet id such as n01440764; train/ holds one folder a "
+            "class. Classes of your own: name their folders n00000001, n00000002, ... in train/ "
+            "and val/ alike"
+        )
     if len(names) < 2:
         tars = any(entry.name.endswith(".tar") for entry in os.scandir(train))
         remedy = "unpack the archive of each class into a folder of its name" if tars else "unpack the training archive again"
@@ -79,13 +85,23 @@ def _images(folder: Path) -> list[Path]:
     return sorted(Path(entry.path) for entry in os.scandir(folder) if entry.name.endswith(SUFFIX))
 
 
+def _remedy(folder: Path) -> str:
+    """For a folder without images of the set's suffix."""
+    suffixes = Counter(Path(entry.name).suffix for entry in os.scandir(folder) if entry.is_file())
+    pictures = {suffix: n for suffix, n in suffixes.items() if suffix.lower() in PICTURES}
+    if not pictures:
+        return "unpack its archive again"
+    suffix, n = max(pictures.items(), key=lambda item: item[1])
+    return f"its {n} {suffix} files are not read: name them {SUFFIX}, as ImageNet's are"
+
+
 def _sorted_into(folder: Path, wnids: list[str], numbers: dict[str, int]) -> tuple[list[Path], np.ndarray]:
     paths: list[Path] = []
     classes: list[int] = []
     for wnid in wnids:
         found = _images(folder / wnid)
         if not found:
-            raise BadInput(f"{folder / wnid}: holds no {SUFFIX} file; unpack this class again")
+            raise BadInput(f"{folder / wnid}: holds no {SUFFIX} file; {_remedy(folder / wnid)}")
         paths += found
         classes += [numbers[wnid]] * len(found)
     return paths, np.array(classes, np.int64)
@@ -105,7 +121,7 @@ def _validation(folder: Path, numbers: dict[str, int]) -> tuple[list[Path], np.n
                 raise BadInput(f"{val / wnid}: no training images of this class in {folder / 'train'}")
         return _sorted_into(val, wnids, numbers)
     if not flat:
-        raise BadInput(f"{val}: holds no {SUFFIX} file; unpack the validation archive again")
+        raise BadInput(f"{val}: holds no {SUFFIX} file; {_remedy(val)}")
     source, classes = _mapping(folder)
     chosen = []
     for path in flat:

@@ -78,6 +78,7 @@ def _changed(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _load(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    if weights.keys() != _changed(model).keys():
+    shapes = {name: value.shape for name, value in _changed(model).items()}
+    if {name: value.shape for name, value in weights.items()} != shapes:
         raise BadInput(f"{path}: weights of another model; remove {path.parent} and evaluate again")
     model.load_state_dict(weights, strict=False)
