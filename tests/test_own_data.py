@@ -363,9 +363,9 @@ def test_messages_name_flags(tmp_path, params):
     result = _mined(params, tmp_path / "out", tmp_path / "photos", group_max=3)
     ((_, why),) = result["damaged"].items()
     assert "raise --group-max" in why
-    said = "lower island_radius_min_m, not my_group_max or up there, up: z"
+    said = "lower island_radius_min_m, not my_group_max or up there, up: z and spacing_s: 2"
     assert options.flagged({"group_max/a.jpg": {"why": "raise group_max"}}) == {"group_max/a.jpg": {"why": "raise --group-max"}}
-    assert options.flagged(said) == "lower --island-radius-min-m, not my_group_max or up there, --up: z"
+    assert options.flagged(said) == "lower --island-radius-min-m, not my_group_max or up there, --up z and --spacing-s 2"
 
 
 # ---------------------------------------------------------------- real data

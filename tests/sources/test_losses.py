@@ -182,3 +182,10 @@ def test_metrics_and_the_list_beside_the_shards_name_everything(tmp_path: Path, 
         key=str,
     )
     assert sources.open_source("photos", section, tmp_path, 224).describe("good")["frames"] == 4
+
+
+def test_a_rare_reason_is_among_the_lines(tmp_path):
+    named = {f"{number:03}": "hidden" for number in range(90)} | {"photo.heic": "cannot be opened"}
+    lines = list(tally.first(named, tmp_path / "all.json"))
+    assert lines[0] == "photo.heic: cannot be opened"
+    assert lines[-1] == f"86 more, all named in {tmp_path}/all.json: 86 hidden"

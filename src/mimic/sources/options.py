@@ -31,15 +31,16 @@ class Options:
 def flagged(reasons: Any) -> Any:
     """Reasons, by whatever names (which stay as they are), with the flags of `mimic pairs` in place of the parameters' names."""
     if isinstance(reasons, str):
-        return NAMES.sub(lambda found: flag(found[0]), reasons)
+        return NAMES.sub(lambda found: flag(found["name"]) + (" " if found["value"] else ""), reasons)
     if isinstance(reasons, dict):
         return {name: flagged(reason) for name, reason in reasons.items()}
     return reasons
 
 
-# `up` is a word as well: it is taken for the parameter only where a value follows.
-WORDS = "|".join(name for name in Options.__dataclass_fields__ if "_" in name)
-NAMES = re.compile(rf"(?<![\w-])(?:{WORDS}|up(?=: [yz]\b))(?!\w)")
+# `up: z` is said `--up z`. A name that is a word as well is taken for the parameter only where a value follows.
+WORDS = "|".join(Options.__dataclass_fields__)
+PLAIN = "|".join(name for name in Options.__dataclass_fields__ if "_" in name)
+NAMES = re.compile(rf"(?<![\w-])(?P<name>(?:{WORDS})(?=(?P<value>: )(?:[\d.]|y\b|z\b|auto\b))|(?:{PLAIN})(?!\w))(?(value): )")
 
 
 def flag(name: str) -> str:

@@ -81,9 +81,11 @@ def look(params: config.Params, paths: Sequence[Path], said: options.Options, ou
             found.parts.append(part)
     _forget_below(out, found.skipped)
     if not found.parts:
-        name, why = next(iter(found.skipped.items()))
-        more = len(found.skipped) - 1
-        raise BadInput(f"{name}: {why}{f' ({more} more cannot be mined either)' if more else ''}")
+        whole = [str(path) for path in paths if str(path) in found.skipped]
+        name = (whole or list(found.skipped))[0]
+        more = len(set(whole)) - 1
+        others = f" ({more} more paths cannot be mined either)" if more > 0 else ""
+        raise BadInput(f"{name}: {found.skipped[name]}{others}")
     return found
 
 

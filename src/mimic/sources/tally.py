@@ -184,8 +184,9 @@ def told(summary: dict[str, Any], where: Path, log: Path) -> Iterator[str]:
 
 
 def first(named: dict[str, str], where: Path | None) -> Iterator[str]:
-    """Lines `name: why`: a few, then how many more of each reason there are, and where to find them."""
-    entries = sorted(named.items())
+    """Lines `name: why`: a few, the rarest reasons first, then how many more of each reason there are, and where to find them."""
+    often = Counter(named.values())
+    entries = sorted(named.items(), key=lambda entry: (often[entry[1]], entry))
     yield from (f"{name}: {why}" for name, why in entries[:LINES])
     more = Counter(why for _, why in entries[LINES:])
     if more:
