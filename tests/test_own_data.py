@@ -145,6 +145,20 @@ def test_nothing_that_lies_there_is_touched(tmp_path, params, there, message):
     assert _state(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize("there", ["_images/mine.tar", "_images/shard-00007.tar", "shard-00007.parquet", "notes/a.txt"])
+def test_what_you_put_beside_a_result_is_not_lost_with_it(tmp_path, params, there):
+    footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
+    _mined(params, tmp_path / "out", tmp_path / "photos")
+    file = tmp_path / "out" / there
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("mine")
+    footage.folder(tmp_path / "photos", footage.pan(1, 4, 80))
+    before = _state(tmp_path / "out")
+    with pytest.raises(BadInput, match=rf"holds {there.partition('/a')[0]}; name a new folder"):
+        _mined(params, tmp_path / "out", tmp_path / "photos")
+    assert _state(tmp_path / "out") == before
+
+
 def test_killed_while_it_publishes_and_run_again(tmp_path, params, monkeypatch):
     """The earlier result is taken away and the new one is half there: the same command mends it, without mining again."""
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
@@ -184,13 +198,16 @@ def test_two_runs_at_once_are_one_and_a_line(tmp_path):
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("photos/frame000000.png", "is a file; name a folder"),
-        ("photos/frame000000.png/out", "Not a directory; name a folder"),
+        ("photos/frame000000.png", "is a file, or lies below one; name a folder"),
+        ("photos/frame000000.png/out", "is a file, or lies below one; name a folder"),
+        ("x" * 300, "File name too long; name a folder that you can read and write"),
+        ("dead", "name a folder that you can write to"),
         ("/proc/out", "name a folder that you can write to"),
     ],
 )
 def test_an_output_that_cannot_be_written_is_one_line(tmp_path, out, message):
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
+    (tmp_path / "dead").symlink_to("nowhere")
     done = _run(tmp_path, "pairs", "photos", "--out", out)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith(f"mimic: --out {out}: ") and message in done.stderr.splitlines()[-1]

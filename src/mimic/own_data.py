@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import time
@@ -28,7 +27,8 @@ SUMMARY = "_pairs.json"
 LOG = "_log.jsonl"
 WORK = ".work-"
 LOCK = ".lock"
-OURS = re.compile(rf"{SUMMARY}|{LOG}|{shards.IMAGES}|shard-\d+\.parquet|{WORK}[0-9a-f]+|{LOCK}")
+SHARD = re.compile(r"shard-(\d{5,})\.(parquet|tar)")
+OURS = re.compile(rf"{SUMMARY}|{LOG}|{shards.IMAGES}|{WORK}[0-9a-f]+|{LOCK}")
 BEFORE = re.compile(r"pairs\.json|shard-\d+\.tar")  # how results were laid out before
 TITLE = "mimic pairs"
 ELSEWHERE = "name a new folder, or delete this one first"
@@ -82,13 +82,11 @@ def _publish(out: Path, inputs: str, fingerprint: str, summary: dict[str, Any]) 
     """
     work = out / f"{WORK}{inputs}"
     (out / SUMMARY).unlink(missing_ok=True)  # says that the result is whole, so it goes first and comes last
-    for rows in out.glob("shard-*.parquet"):
-        rows.unlink()
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(out / shards.IMAGES)
+    for old in (*out.glob("shard-*.parquet"), *out.glob(f"{shards.IMAGES}/shard-*.tar"), out / LOG):
+        old.unlink(missing_ok=True)
     tars = sorted((work / fingerprint).glob("shard-*.tar"))
     shards.lay_out(tars, out)
-    os.replace(work / fingerprint / LOG, out / LOG)
+    storage.link(work / fingerprint / LOG, out / LOG)
     storage.write_json(out / SUMMARY, summary)
     shutil.rmtree(work)
     written: dict[str, Any] = json.loads((out / SUMMARY).read_text())
@@ -102,7 +100,7 @@ def _standing(out: Path, fingerprint: str) -> dict[str, Any] | None:
         if summary is not None:
             progress.say(f"{TITLE}: {out} holds pairs of the same paths, but files, numbers or mimic changed; they are mined again")
         return None
-    if len(shards.shards_in(out)) != summary["shards"]:
+    if len(list(out.glob("*.parquet"))) != summary["shards"] or len(list(out.glob(f"{shards.IMAGES}/*.tar"))) != summary["shards"]:
         progress.say(f"{TITLE}: shards are missing in {out}; they are mined again")
         return None
     progress.say(f"{TITLE}: nothing has changed since {out} was mined; it stands as it is")
@@ -110,11 +108,12 @@ def _standing(out: Path, fingerprint: str) -> dict[str, Any] | None:
 
 
 def _summary(out: Path) -> dict[str, Any] | None:
+    """What a whole result says of itself; None where there is none, or it is damaged."""
     try:
-        found: dict[str, Any] = json.loads((out / SUMMARY).read_text())
-    except (FileNotFoundError, ValueError):
+        found = json.loads((out / SUMMARY).read_text())
+        return dict(found) if {"inputs", "fingerprint", "shards", "paths"} <= found.keys() else None
+    except (FileNotFoundError, ValueError, AttributeError):
         return None
-    return found
 
 
 # ---------------------------------------------------------------------------- whose folder it is
@@ -122,26 +121,47 @@ def _summary(out: Path) -> dict[str, Any] | None:
 
 def _refuse_others(out: Path, inputs: str) -> None:
     """Nothing is ever replaced but an earlier result, or unfinished work, of the same inputs."""
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"--out {out}: is a file; name a folder")
-    if not out.exists():
-        return
     try:
         names = sorted(entry.name for entry in out.iterdir())
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        raise BadInput(f"--out {out}: is a file, or lies below one; name a folder") from None
     except OSError as error:
         raise BadInput(f"--out {out}: {error.strerror}; name a folder that you can read and write") from None
     if [name for name in names if BEFORE.fullmatch(name)]:
         raise BadInput(f"--out {out}: holds pairs of an earlier version, which does not say what they were made of; {ELSEWHERE}")
-    if foreign := [name for name in names if not OURS.fullmatch(name)]:
-        raise BadInput(f"--out {out}: holds {foreign[0]}; name a new folder, so that nothing of yours is mixed up or lost")
+    summary = _summary(out)
+    if foreign := _foreign(out, names, summary):
+        raise BadInput(f"--out {out}: holds {foreign}; name a new folder, so that nothing of yours is mixed up or lost")
     if unfinished := [name for name in names if name.startswith(WORK) and name != f"{WORK}{inputs}"]:
         raise BadInput(f"--out {out}: holds the unfinished work of other paths ({unfinished[0]}); {ELSEWHERE}")
-    summary = _summary(out)
-    if summary is not None and summary.get("inputs") != inputs:
-        made_of = ", ".join(summary.get("paths", [])[:3])
+    if summary is not None and summary["inputs"] != inputs:
+        made_of = ", ".join(summary["paths"][:3])
         raise BadInput(f"--out {out}: holds the pairs of other paths ({made_of}); {ELSEWHERE}")
     if summary is None and f"{WORK}{inputs}" not in names and set(names) - {LOCK}:
         raise BadInput(f"--out {out}: holds shards without a {SUMMARY} that says what they were made of; {ELSEWHERE}")
+
+
+def _foreign(out: Path, names: list[str], summary: dict[str, Any] | None) -> str | None:
+    """The first thing in the folder that this command did not put there.
+
+    Args:
+        summary: of a whole result, which says how many shards there are; None where a run was killed while it published.
+    """
+    images = out / shards.IMAGES
+    if images.is_symlink() or not images.is_dir():
+        inside = [shards.IMAGES] if shards.IMAGES in names else []
+    else:
+        inside = sorted(path.name for path in images.iterdir() if not _is_shard(path.name, "tar", summary))
+        inside = [f"{shards.IMAGES}/{name}" for name in inside]
+    beside = [name for name in names if not OURS.fullmatch(name) and not _is_shard(name, "parquet", summary)]
+    return next(iter([*beside, *inside]), None)
+
+
+def _is_shard(name: str, suffix: str, summary: dict[str, Any] | None) -> bool:
+    found = SHARD.fullmatch(name)
+    return found is not None and found[2] == suffix and (summary is None or int(found[1]) < summary["shards"])
 
 
 @contextlib.contextmanager
