@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -317,6 +318,39 @@ def test_paths_of_which_some_cannot_be_mined(tmp_path):
     assert result["skipped"]["empty"].startswith("no video, image or .glb scene")
     assert "skipped: empty: no video" in done.stderr and "Traceback" not in done.stderr
     assert "_pairs.json" in done.stderr or len(result["skipped"]) <= 5
+
+
+def test_what_may_not_be_read_is_named_and_the_rest_is_mined(tmp_path, require_program):
+    footage.folder(tmp_path / "photos", footage.pan(1, 4, 80), "{}.png")
+    footage.folder(tmp_path / "photos/closed", footage.pan(2, 3, 80))
+    footage.folder(tmp_path / "shut", footage.pan(3, 3, 80))
+    footage.video(tmp_path / "secret.mp4", footage.pan(0, 4, 80), fps=1)
+    (tmp_path / "ro").mkdir()
+    for name in ("photos/3.png", "photos/closed", "shut", "secret.mp4"):
+        (tmp_path / name).chmod(0)
+    (tmp_path / "ro").chmod(0o555)
+    powerless: list[object] = []
+    if os.geteuid() == 0:  # root may read everything, unless it gives the right away
+        powerless = [require_program("setpriv"), "--bounding-set=-dac_override,-dac_read_search"]
+
+    def run(*command: object) -> subprocess.CompletedProcess[str]:
+        words = list(map(str, [*powerless, MIMIC, "pairs", *command]))
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+
+    done = run("photos", "secret.mp4", "shut", "--out", "out", "--json")
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    result = json.loads(done.stdout)
+    assert result["kept"] == 2
+    assert result["skipped"] == {"photos/closed": "Permission denied", "shut": "Permission denied"}
+    assert result["damaged"] == {"secret.mp4": "Permission denied"}
+    assert result["unreadable_views"] == {"photos": {"3.png": "Permission denied"}}
+    for paths, out, said in (
+        (["shut"], "new", "mimic: shut: Permission denied"),
+        (["photos"], "ro", "mimic: --out ro: Permission denied; name a folder that you can write to"),
+        (["photos"], "ro/new", "mimic: --out ro/new: Permission denied; name a folder that you can write to"),
+    ):
+        done = run(*paths, "--out", out)
+        assert done.returncode == 2 and done.stderr.splitlines()[-1] == said
 
 
 def test_equal_names_in_several_paths_are_told_apart(tmp_path, params):

@@ -106,8 +106,9 @@ def report(params: ParamsFile = DEFAULT_PARAMS) -> None:
 
 @app.command(rich_help_panel="Your own data")
 def pairs(
-    paths: Annotated[list[Path], typer.Argument(help="Videos, image folders or .glb scenes")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the pair shards")],
+    # readable=False: one path that may not be read is named, and the rest is mined
+    paths: Annotated[list[Path], typer.Argument(help="Videos, image folders or .glb scenes", readable=False)],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the pair shards", readable=False)],
     params: AnyParamsFile = None,
     spacing_s: Annotated[Optional[float], typer.Option(help="Seconds between video frames")] = None,
     crop_bottom: Annotated[
@@ -134,8 +135,8 @@ def pairs(
 
 @app.command(rich_help_panel="Your own data")
 def pair(
-    a: Path,
-    b: Path,
+    a: Annotated[Path, typer.Argument(readable=False)],
+    b: Annotated[Path, typer.Argument(readable=False)],
     params: AnyParamsFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON")] = False,
     plot: Annotated[Optional[Path], typer.Option(help="Write a picture of the matched patches, .png or .jpg")] = None,

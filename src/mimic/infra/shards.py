@@ -162,7 +162,8 @@ def lay_out(tars: Sequence[Path], out: Path) -> None:
     Args:
         tars: of shards with pairs, in order, their Parquet files beside them.
     """
-    (out / IMAGES).mkdir(parents=True, exist_ok=True)
+    if tars:
+        (out / IMAGES).mkdir(parents=True, exist_ok=True)
     names = [f"shard-{number:05}" for number in range(len(tars))]
     for tar, name in zip(tars, names, strict=True):
         storage.link(tar, out / IMAGES / f"{name}.tar")

@@ -267,6 +267,8 @@ def _kinds(path: Path, sections: dict[type[Any], Any], skipped: dict[str, str]) 
     files = [path.name]
     if path.is_dir():
         listing = folders.tree(path, lambda name: folders.has_extension(name, KNOWN), "a video, an image or a .glb scene")
+        if "." in listing.skipped:
+            raise BadInput(listing.skipped["."])
         skipped.update({f"{path}/{name}": why for name, why in listing.skipped.items()})
         files = listing.files
     found = [*_files(files, sections), *(_folders(path, files, sections) if path.is_dir() else ())]
