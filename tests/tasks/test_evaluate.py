@@ -173,9 +173,9 @@ def test_what_was_found_and_the_number_are_printed(workspace: Path, capsys: pyte
     said = capsys.readouterr().out.splitlines()
     facts = json.loads((workspace / "data/tasks/depth.json").read_text())["found"]
     train = facts["train"]
-    assert said[0] == (
-        f"depth: train: 8 images, {100 * train['share']:.1f} % pixels of known depth, depth_m {train['smallest']:g} to {train['largest']:g}"
-    )
+    share = f"{100 * train['share']:.1f} % pixels of known depth"
+    values = f"depth_m {train['smallest']:.4g} to {train['largest']:.4g}"
+    assert said[0] == f"depth: train: 8 images, {share}, {values}"
     assert len(said) == 2 and said[1].startswith("depth: test: 5 images, ")
     found = _evaluate(workspace, "depth")
     *again, last = capsys.readouterr().out.splitlines()

@@ -18,7 +18,7 @@ class Asked:
     """What a kind of task needs, in words."""
 
     items: str  # what a split consists of, in the plural
-    part: str  # what of an item can be trained on or scored, in the plural
+    part: str  # what of an item can be trained on or scored, in the plural; "" = the item as such
     value: str  # what the smallest and largest value are of, with its unit
     remedy: str  # for a split that has none of it
 
@@ -93,10 +93,10 @@ def lines(splits: dict[str, dict[str, Any]]) -> list[str]:
 def _line(name: str, facts: dict[str, Any]) -> str:
     of = facts["of"]
     said = f"{name}: {facts['items']:,} {of['items']}"
-    if facts["share"] is not None:
+    if facts["share"] is not None and of["part"]:
         said += f", {100 * facts['share']:.1f} % {of['part']}"
     if facts["empty"]:
         said += f" ({facts['empty']:,} of them have none)"
     if facts["smallest"] is not None:
-        said += f", {of['value']} {facts['smallest']:g} to {facts['largest']:g}"
+        said += f", {of['value']} {facts['smallest']:.4g} to {facts['largest']:.4g}"
     return said

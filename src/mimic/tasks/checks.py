@@ -86,7 +86,7 @@ KINDS = (
     ),
     Kind(
         (ImageNetTask,),
-        Asked("images", "classes", "smaller side_px", "look at the class folders"),
+        Asked("images", "", "smaller side_px", "look at the class folders"),
         looks.imagenet,
     ),
     Kind(
@@ -96,7 +96,7 @@ KINDS = (
     ),
     Kind(
         (RelativePoseTask,),
-        Asked("frames", "poses", "camera_m", "look at the lists of sequences"),
+        Asked("frames", "", "camera_m", "look at the lists of sequences"),
         looks.seven_scenes,
     ),
     Kind(
@@ -111,7 +111,7 @@ KINDS = (
     ),
     Kind(
         (ReconstructionTask,),
-        Asked("pairs", "views to complete", "overlap", "mine more pairs"),
+        Asked("pairs", "", "overlap", "mine more pairs"),
         _reconstruction,
     ),
 )

@@ -21,7 +21,7 @@ from mimic.config import DepthFields, DepthTask
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import DptHead, initialise
 from mimic.tasks.base import Folders, Picture, Result, Subject
-from mimic.tasks.depth_frames import in_range, load, prepared, region, stacked
+from mimic.tasks.depth_frames import load, natively_scored, prepared, stacked
 from mimic.tasks.frames import Batch, Colours, random_square, recoloured
 from mimic.tasks.metrics import average, berhu, by_batch, by_everything, by_image, delta1_error, depth_sums
 from mimic.tasks.nyu import Frame, Nyu
@@ -142,7 +142,7 @@ def _scored(
             yield batch.images[index], _clamped(predicted[index], task), batch.target[index], batch.valid[index]
         else:
             native = F.interpolate(predicted[index][None, None], size=frame.depth_m.shape, mode="bilinear", align_corners=False)[0, 0]
-            yield frame.image, _clamped(native, task), frame.depth_m, frame.valid & in_range(frame.depth_m, task) & region(task, frame)
+            yield frame.image, _clamped(native, task), frame.depth_m, natively_scored(task, frame)
 
 
 def predict(task: DepthFields, model: Tuned, images: np.ndarray) -> Tensor:

@@ -69,4 +69,9 @@ def scored(task: DepthFields, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
     if task.score_at == "input":
         shown = prepared(task, stacked([frame], task, patch_px=1))
         return shown.valid[0], shown.target[0]
-    return frame.valid & in_range(frame.depth_m, task) & region(task, frame), frame.depth_m
+    return natively_scored(task, frame), frame.depth_m
+
+
+def natively_scored(task: DepthFields, frame: Frame) -> np.ndarray:
+    """Pixels bool[h, w] of a whole frame."""
+    return frame.valid & in_range(frame.depth_m, task) & region(task, frame)

@@ -28,8 +28,10 @@ class Steps:
 
     def record(self, now: Record) -> None:
         self.loss = now.loss
-        made_before = now.step - self._shown.done  # not 0 where a run was resumed
-        self._shown.advance(made_before, f"loss {now.loss:.4g}")
+        self._shown.note = f"loss {now.loss:.4g}"
+        made_before = now.step - self._shown.done
+        if made_before:  # a run was resumed
+            self._shown.advance(made_before)
 
 
 @contextmanager
