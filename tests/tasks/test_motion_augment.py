@@ -131,3 +131,29 @@ def test_crops_of_flow_keep_the_truth(flow_task: FlowTask, monkeypatch: pytest.M
         fetched = cv2.remap(part.b, columns + across, rows + down, cv2.INTER_LINEAR)
         off = np.abs(fetched.astype(int) - part.a[8:24, 10:38]).mean()
         assert off < 4 < np.abs(part.b.astype(int) - part.a).mean()
+
+
+def numbered(height: int, width: int, motion: tuple[float, ...]) -> Motion:
+    """Every row and column of both views has a brightness of its own."""
+    plain = grey(height, width, motion)
+    rows, columns = np.mgrid[:height, :width].astype(np.uint8)
+    picture = np.stack([rows * 2, columns * 2, np.full_like(rows, 50)], axis=-1)
+    return Motion(picture, picture.copy(), plain.motion, plain.valid)
+
+
+def test_stereo_leaves_the_rows_alone(stereo_task: StereoTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of a crop follow each other as in the image, whatever its columns were scaled by."""
+    monkeypatch.setattr(motion_augment, "_stereo_colours", lambda a, b, _: (a, b))
+    for part in drawn(stereo_task, numbered(60, 80, (3.0,)), 60):
+        assert np.abs(np.diff(part.a[:, 20, 0].astype(int))).tolist() == [2] * 31
+
+
+def test_the_last_place_is_a_place_of_stereo_alone(flow_task: FlowTask, stereo_task: StereoTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row more than the crop: CroCo's flow never takes the lower place, its stereo does half of the time."""
+    monkeypatch.setattr(motion_augment, "_jittered", lambda view, _: view)
+    monkeypatch.setattr(motion_augment, "_stereo_colours", lambda a, b, _: (a, b))
+    flows = drawn(flow_task, numbered(33, 49, (8.0, 4.0)), 300)
+    as_it_was = [part for part in flows if part.motion[0, 0].tolist() == [8.0, 4.0]]
+    assert len(as_it_was) > 10 and all(part.a[0, 0, :2].tolist() == [0, 0] for part in as_it_was)
+    tops = {int(part.a[..., 0].min()) for part in drawn(stereo_task, numbered(33, 80, (3.0,)), 40)}
+    assert tops == {0, 2}
