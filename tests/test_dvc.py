@@ -22,7 +22,8 @@ from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml
 
 from mimic import cli
-from mimic.infra.storage import publish, write_bytes
+from mimic.infra.publishing import Work, publish
+from mimic.infra.storage import write_bytes
 
 UNTRACKED = {"cluster", "habitat", "tracking", "imported"}  # sections that decide how and where, not what; names only
 
@@ -303,7 +304,8 @@ def test_a_stage_may_replace_outputs_that_are_links_into_the_cache(done: Pipelin
     before = path.read_text()
     write_bytes(path, b"changed")
     samples = done.root / "samples/random/depth"
-    publish(lambda folder: (folder / "new").write_text("new") and None, samples)
+    work = Work("samples", "random/depth")
+    publish(lambda folder: (folder / "new").write_text("new"), samples, work, recognise=lambda *_: work)
     assert set(done.status()) == {"evaluate@random-depth", "report"}
     with Repo(str(done.root)) as repo:
         repo.checkout(force=True)

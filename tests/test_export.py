@@ -148,7 +148,7 @@ def test_the_card_says_what_it_is_and_under_which_terms(workspace, rows, tmp_pat
 
 def test_a_folder_that_holds_something_is_left_alone(workspace, tmp_path):
     (tmp_path / "precious").touch()
-    with pytest.raises(BadInput, match="holds something already; name a new folder"):
+    with pytest.raises(BadInput, match="holds precious, which is no earlier result .*name another place"):
         export.main(config.load(workspace / "params.yaml"), workspace, "mimic-1m", "webdataset", tmp_path, 10)
     assert [entry.name for entry in tmp_path.iterdir()] == ["precious"]
 

@@ -258,7 +258,7 @@ def test_rejected_candidates_can_be_looked_at(mined):
     shown = Counter(entry["outcome"] for entry in listing)
     assert shown["too_similar"] and "kept" not in shown
     assert all(0 < count <= min(4, outcomes[outcome]) for outcome, count in shown.items())
-    assert {file.name for file in folder.iterdir()} == {"samples.json", *(entry["file"] for entry in listing)}
+    assert {file.name for file in folder.iterdir()} == {".mimic.json", "samples.json", *(entry["file"] for entry in listing)}
     for entry in listing:
         assert cv2.imread(str(folder / entry["file"])).shape == (112, 228, 3)
         assert entry["outcome"] != "too_similar" or entry["overlap"] >= 0.75

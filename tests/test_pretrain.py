@@ -38,7 +38,7 @@ def workspace(tmp_path: Path, repository: Path) -> Path:
 def test_every_variant_trains_and_publishes(workspace: Path, name: str) -> None:
     folder = run(workspace, name)
     assert sorted(path.name for path in folder.iterdir()) == [
-        "card.json", "encoder.safetensors", "log.jsonl", "model.safetensors", "reconstruction.npz", "reconstruction.png",
+        ".mimic.json", "card.json", "encoder.safetensors", "log.jsonl", "model.safetensors", "reconstruction.npz", "reconstruction.png",
     ]  # fmt: skip
     card = json.loads((folder / "card.json").read_text())
     assert (card["run"], card["dataset"], card["pairs"], card["seed"]) == (name, "toy", 20, 0)

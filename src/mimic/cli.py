@@ -189,6 +189,7 @@ def import_weights(
     decoder_heads: Annotated[Optional[int], typer.Option(help="Attention heads of the decoder, where its width is unusual")] = None,
     objective: Annotated[Optional[str], typer.Option(help="What it was trained for, such as mae; for the tables")] = None,
     dataset: Annotated[Optional[str], typer.Option(help="What it was trained on, such as imagenet-1k; for the tables")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a run of this name that was trained here, too")] = False,
 ) -> None:
     """Bring in another project's encoder, to be measured beside our own."""
     from mimic import weights
@@ -196,7 +197,7 @@ def import_weights(
     told = weights.Said(size_px, heads, decoder_heads, objective, dataset)
     if timm is None and file is None:
         raise BadInput("import-weights: name a FILE, or a timm model with --timm")
-    card = weights.import_timm(timm, file, out, told) if timm else weights.import_weights(cast(Path, file), out, told)
+    card = weights.import_timm(timm, file, out, told, force) if timm else weights.import_weights(cast(Path, file), out, told, force)
     said, size = card["imported"], card["model"]
     part = "encoder and decoder" if "decoder_depth" in size else "encoder"
     print(f"{out}: {part} of a {said['dialect']} file, {size['depth']} blocks of {size['width']}, {'x'.join(map(str, size['size_px']))} px")

@@ -19,8 +19,9 @@ import cv2
 
 from mimic import config
 from mimic.errors import BadInput
-from mimic.infra import tracking
-from mimic.infra.storage import Workspace, file_digest, fingerprint, publish, write_json
+from mimic.infra import earlier, tracking
+from mimic.infra.publishing import Work, place, publish
+from mimic.infra.storage import Workspace, file_digest, fingerprint, write_json
 from mimic.tasks import measure
 from mimic.tasks.base import Folders, Picture, Result, Subject
 from mimic.tasks.census import lines
@@ -42,6 +43,8 @@ def main(params: config.Params, root: Path, run: str, task: str) -> None:
     config.pick({**params.runs, **dict.fromkeys(params.imported)}, run, "run")
     section = config.pick(params.evaluate, task, "task in evaluate")
     workspace = Workspace(root)
+    pictures, work = workspace.samples(run, task), Work("samples", f"{run}/{task}")
+    place(pictures, work, recognise=earlier.samples)
     folder = workspace.model(run)
     subject = _subject(folder)
     title = f"evaluate {run} {task}"
@@ -56,7 +59,7 @@ def main(params: config.Params, root: Path, run: str, task: str) -> None:
         record = _record(result, section, subject, run=run, task=task)
     if sweep:
         record["sweep"] = [*sweep, {key: record[key] for key in SWEPT}]
-    publish(lambda out: _write_pictures(result.pictures, out), _made(workspace.samples(run, task)))
+    publish(lambda out: _write_pictures(result.pictures, out), pictures, work, recognise=earlier.samples)
     write_json(workspace.metrics(run, task), record)
     shutil.rmtree(progress)
     print(_said(record))
@@ -197,8 +200,3 @@ def _write_pictures(pictures: Sequence[Picture], out: Path) -> None:
         if not cv2.imwrite(str(path), cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)):
             raise OSError(f"{path}: cannot be written")
     write_json(out / "samples.json", [{"file": f"{picture.name}.png", "caption": picture.caption} for picture in pictures])
-
-
-def _made(folder: Path) -> Path:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return folder

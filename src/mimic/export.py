@@ -9,7 +9,7 @@ from mimic import config
 from mimic.datasets import forms
 from mimic.datasets.card import Contents
 from mimic.errors import BadInput
-from mimic.infra import progress, shards, storage
+from mimic.infra import progress, publishing, shards, storage
 
 
 def main(params: config.Params, root: Path, name: str, form: forms.Form, out: Path, pairs_per_file: int) -> None:
@@ -21,8 +21,7 @@ def main(params: config.Params, root: Path, name: str, form: forms.Form, out: Pa
     config.pick(params.datasets, name, "dataset")
     if pairs_per_file < 1:
         raise BadInput(f"--pairs-per-file {pairs_per_file}: must be at least 1")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadInput(f"--out {out}: holds something already; name a new folder")
+    publishing.place(out, publishing.Work("export", name))
     manifest = storage.Workspace(root).manifest(name)
     contents = Contents(name, storage.file_digest(manifest))
     with shards.opening(manifest, shards.MANIFEST) as file:
@@ -36,5 +35,8 @@ def main(params: config.Params, root: Path, name: str, form: forms.Form, out: Pa
                 yield row, a, b
                 track.advance(1)
 
-        storage.publish(lambda folder: forms.write_form(form, pairs(), folder, contents, pairs_per_file), out.resolve())
+        def fill(folder: Path) -> None:
+            forms.write_form(form, pairs(), folder, contents, pairs_per_file)
+
+        publishing.publish(fill, out, publishing.Work("export", name), for_good=True)
     progress.say(f"export {name}: {total} pairs in {out}; its terms are in README.md")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mimic import config, sources
-from mimic.infra import shards, storage
+from mimic.infra import earlier, publishing, shards, storage
 from mimic.sources import privacy, sharding
 from mimic.sources.base import INVENTORY
 from mimic.sources.tally import Tally, lost
@@ -28,7 +28,9 @@ def main(params: config.Params, root: Path, name: str) -> None:
     Raises:
         BadInput: there is no inventory, or a worker died twice on the same shard.
     """
-    space = storage.Workspace(root)
+    space, work = storage.Workspace(root), publishing.Work("mine", name)
+    publishing.place(space.pairs(name), work, recognise=earlier.pairs)
+    sharding.place_examples(space.samples("mine", name))
     section = config.pick(params.sources, name, "source")
     clips = shards.read_table(space.inventory(name), ["clip"], INVENTORY)["clip"].to_pylist()
     source = sources.open_source(name, section, root, params.mine.size_px, params.habitat)
@@ -45,7 +47,8 @@ def main(params: config.Params, root: Path, name: str) -> None:
     todo = sharding.jobs(name, section, params.mine, root, clips, folder, habitat=params.habitat)
     tally = sharding.run(todo, params.cluster, f"mine {name}", folder / "log.jsonl")
     tally.pass_over(source.skipped)
-    storage.publish(functools.partial(_lay_out, todo, tally), space.pairs(name))
+    lay_out = functools.partial(_lay_out, todo, tally)
+    publishing.publish(lay_out, space.pairs(name), work, recognise=earlier.pairs)
     storage.write_json(space.metrics("mine", name), tally.summary(NAMED_MAX))
     sharding.publish_examples(todo, space.samples("mine", name))
     sharding.clear(todo)

@@ -36,9 +36,10 @@ import torch
 
 from mimic import config, models
 from mimic.errors import BadInput
-from mimic.infra import tracking
+from mimic.infra import earlier, tracking
 from mimic.infra.cluster import run_training, run_trainings
-from mimic.infra.storage import Workspace, file_digest, fingerprint, publish, write_json
+from mimic.infra.publishing import Work, place, publish
+from mimic.infra.storage import Workspace, file_digest, fingerprint, write_json
 from mimic.infra.store import open_store
 from mimic.training import checkpoint, journal, reconstruct
 from mimic.training.batches import read_manifest
@@ -92,8 +93,8 @@ def main(params: config.Params, root: Path, name: str) -> None:
     model.to(choose_device())
     pictures = reconstruct.held_out(plan.manifest, root, recipe, run, open_store(params.cluster.shards, root))(model)
     snapshot_every = recipe.keep_every and recipe.keep_every * recipe.save_every
-    workspace = Workspace(root)
-    publish(functools.partial(_fill, model, card, pictures, folder, snapshot_every), workspace.model(name))
+    fill = functools.partial(_fill, model, card, pictures, folder, snapshot_every)
+    publish(fill, Workspace(root).model(name), Work("pretrain", name), recognise=earlier.model)
     (folder / TRAINED).unlink(missing_ok=True)
     checkpoint.remove_all(folder)  # published: running again means training again
     tracking.mirror_pretrain(params.tracking, root, name)
@@ -118,6 +119,7 @@ def sweep(params: config.Params, root: Path, names: Sequence[str]) -> list[str]:
 
 def _plan(params: config.Params, root: Path, name: str) -> _Plan:
     run = config.pick(params.runs, name, "run")
+    place(Workspace(root).model(name), Work("pretrain", name), recognise=earlier.model)
     recipe, manifest = params.pretrain[run.recipe], Workspace(root).manifest(run.dataset)
     pairs = len(read_manifest(manifest, "train"))
     digest = file_digest(manifest)

@@ -19,14 +19,16 @@ from rich.table import Table
 
 from mimic import config
 from mimic.geometry.overlap import Outcome
-from mimic.infra import shards
-from mimic.infra.storage import Workspace, publish
+from mimic.infra import earlier, shards
+from mimic.infra.publishing import Work, place, publish
+from mimic.infra.storage import Workspace
 from mimic.reporting import charts, gallery, mining, paper, pictures
 from mimic.reporting.results import Result, Row, best, noise, read_table
 from mimic.reporting.verdict import conclude, number
 from mimic.training import journal
 
 NOT_RUN = "not run"
+WORK = Work("report", "")
 SHOWN_FIRST = 1  # test items of a task shown at once; the others open on demand
 
 
@@ -54,6 +56,7 @@ class Column:
 def main(params: config.Params, root: Path) -> None:
     """Write report/index.html, a page for each source that was mined, and report/figure.png where there are pairs."""
     workspace = Workspace(root)
+    place(workspace.report, WORK, recognise=earlier.report)
     pages, drawing = _pages(params, workspace), _figure(params, workspace)
 
     def write(folder: Path) -> None:
@@ -62,7 +65,7 @@ def main(params: config.Params, root: Path) -> None:
         if drawing is not None:
             (folder / "figure.png").write_bytes(drawing)
 
-    publish(write, workspace.report)
+    publish(write, workspace.report, WORK, recognise=earlier.report)
     Console(stderr=True).print(
         f"report: {workspace.report / 'index.html'} ({len(pages['index.html'].encode()) / 1e6:.1f} MB)", highlight=False, soft_wrap=True
     )

@@ -17,7 +17,7 @@ import numpy as np
 
 from mimic import config
 from mimic.errors import BadInput
-from mimic.infra import cluster, progress, storage
+from mimic.infra import cluster, earlier, progress, publishing, storage
 from mimic.worlds import export, footage, labelled, miniatures, procedural, walker
 from mimic.worlds.embree import Embree
 from mimic.worlds.labelled import Labelled
@@ -73,7 +73,8 @@ def main(params: config.Params, root: Path, kind: str) -> None:
             fill = _task_sets(params, section.tasks)
         case _:
             raise BadInput(f"synthesize: no kind named {kind!r}; known: {', '.join(KINDS)}")
-    storage.publish(fill, storage.Workspace(root).resolve(Path("data/raw") / kind))
+    out = storage.Workspace(root).resolve(Path("data/raw") / kind)
+    publishing.publish(fill, out, publishing.Work("synthesize", kind), recognise=earlier.raw)
 
 
 def _each(params: config.Params, kind: str, section: Any, count: int, function: Callable[[Job], None]) -> Callable[[Path], None]:

@@ -17,8 +17,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from mimic.config.names import wrong_with
 from mimic.errors import BadInput
-from mimic.infra.storage import file_digest, publish, replacing, write_json
+from mimic.infra import earlier
+from mimic.infra.publishing import Work, place, publish
+from mimic.infra.storage import file_digest, replacing, write_json
 from mimic.models import Objective, Pretraining, VisionTransformer, build, dialects
 from mimic.models.dialects import Translated, Written
 from mimic.training.checkpoint import load_encoder, load_into, load_model, write_weights
@@ -42,15 +45,17 @@ class Said:
 # ---------------------------------------------------------------------------- in
 
 
-def import_weights(path: Path, out: Path, said: Said) -> dict[str, Any]:
+def import_weights(path: Path, out: Path, said: Said, force: bool = False) -> dict[str, Any]:
     """Write a foreign checkpoint as models/<name>, which `evaluate` measures like a run of ours.
 
     Returns:
         The card.
 
     Raises:
-        BadInput: the file is damaged, holds more than weights, is of no known family, or does not fit whole; nothing is written.
+        BadInput: something else lies at `out`, or the file is damaged, holds more than weights, is of no
+            known family, or does not fit whole; nothing is written.
     """
+    _free(out, force)
     weights, about = read_checkpoint(path)
     try:
         found = dialects.translate(weights)
@@ -72,12 +77,11 @@ def import_weights(path: Path, out: Path, said: Said) -> dict[str, Any]:
             write_weights(model.state_dict(), folder / "model.safetensors", card)
         write_json(folder / "card.json", card)
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    publish(fill, out)
+    publish(fill, out, Work("import", out.name), over=_over(force), recognise=earlier.model)
     return card
 
 
-def import_timm(name: str, path: Path | None, out: Path, said: Said) -> dict[str, Any]:
+def import_timm(name: str, path: Path | None, out: Path, said: Said, force: bool = False) -> dict[str, Any]:
     """Write a model of timm, given by its name, as models/<name>; its weights from a file, or fetched by timm.
 
     Returns:
@@ -86,6 +90,7 @@ def import_timm(name: str, path: Path | None, out: Path, said: Said) -> dict[str
     Raises:
         BadInput: timm has no such vision transformer, its weights cannot be fetched, or the file does not fit whole; nothing is written.
     """
+    _free(out, force)
     from mimic.models.timm_vit import TimmEncoder  # importing timm takes seconds, and no other command here needs it
 
     try:
@@ -116,9 +121,23 @@ def import_timm(name: str, path: Path | None, out: Path, said: Said) -> dict[str
         write_weights(encoder.state_dict(), folder / "encoder.safetensors", card)
         write_json(folder / "card.json", card)
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    publish(fill, out)
+    publish(fill, out, Work("import", out.name), over=_over(force), recognise=earlier.model)
     return card
+
+
+def _free(out: Path, force: bool) -> None:
+    """Refuse a name that no entry of `imported` could have, and a place that holds anything but an earlier import of this name."""
+    if why := wrong_with(out.name):
+        raise BadInput(f"--out {out}: ends in {out.name!r}, which cannot be a name: {why}; say models/NAME")
+    try:
+        place(out, Work("import", out.name), over=_over(force), recognise=earlier.model)
+    except BadInput as error:
+        raise BadInput(f"--out {error}") from None
+
+
+def _over(force: bool) -> tuple[str, ...]:
+    """The kinds that an import replaces beside its own."""
+    return ("pretrain",) if force else ()
 
 
 ENCODER_KEYS = ("size_px", "patch_px", "width", "depth", "heads", "class_token", "positions", "norm_eps")

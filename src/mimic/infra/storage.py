@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mimic.errors import BadInput
+
+SCRATCH_STEM = 100  # bytes of a name that a scratch name repeats: both have to fit a file system
+SCRATCH = re.compile(r"\..*\.\d+(-\d+)?\.part", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,7 @@ class Workspace:
 
     def progress(self, stage: str, name: str, fingerprint: str) -> Path:
         """Unfinished work of a stage, kept across kills; published into its outs at the end. DVC never sees it."""
-        folder = self.root / "runs" / stage / name / fingerprint
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return made_folder(self.root / "runs" / stage / name / fingerprint)
 
 
 def fingerprint(*parts: Any) -> str:
@@ -84,11 +88,21 @@ def file_digest(path: Path) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a scratch path; when the block ends well, the file there gets its final name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Yield a scratch path; when the block ends well, the file there gets its final name.
+
+    Its mode is what the umask gives, whatever the writer made of it. A link in its place is replaced, not what it leads to.
+
+    Raises:
+        BadInput: a folder has this name, or none can be made for it; before the block is entered.
+    """
+    made_folder(path.parent)
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder, and a file is to be written; name another place")
+    scratch, mode = _scratch_file(path)
     try:
         yield scratch
+        if stat.S_IMODE(scratch.stat().st_mode) != mode:
+            scratch.chmod(mode)
         with scratch.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(scratch, path)
@@ -96,10 +110,83 @@ def replacing(path: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+def _scratch_file(path: Path) -> tuple[Path, int]:
+    """A free name beside a file, and the mode that the umask gives a new file there."""
+    stem = path.name.encode()[:SCRATCH_STEM].decode(errors="ignore")
+    for number in itertools.count():
+        scratch = path.with_name(f".{stem}.{os.getpid()}-{number}.part")
+        try:
+            with scratch.open("xb") as file:
+                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            if is_full(error):
+                raise
+            raise BadInput(f"{path}: cannot be written ({error.strerror}); name another place, or ask for the right to") from None
+        scratch.unlink()
+        return scratch, mode
+    raise AssertionError("unreachable")
+
+
 def sweep(folder: Path) -> None:
     """Remove scratch files that killed runs have left in a folder that no other process works in."""
     for left in folder.glob(".*.part"):
-        left.unlink(missing_ok=True)
+        if SCRATCH.fullmatch(left.name) and not left.is_dir():
+            left.unlink(missing_ok=True)
+
+
+def followed(path: Path) -> Path:
+    """The real place of a path, links followed.
+
+    Raises:
+        BadInput: a link on the way leads nowhere, a file is where a folder has to be, or the path cannot be looked at.
+    """
+    absolute = Path.cwd() / path
+    try:
+        for part in [*reversed(absolute.parents), absolute]:
+            if part.is_symlink() and not part.exists():
+                raise BadInput(f"{path}: {part} is a link to {os.readlink(part)}, which is not there; mend the link, or remove it")
+            if part != absolute and part.exists() and not part.is_dir():
+                raise BadInput(f"{path}: {part} is a file where a folder has to be; name another place, or move it away")
+        return absolute.resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BadInput(f"{short(str(path))}: no path that can be used ({getattr(error, 'strerror', None) or error})") from None
+
+
+def makeable(path: Path) -> Path:
+    """`followed`, of a file or folder that is to be made; nothing is made yet.
+
+    Raises:
+        BadInput: as `followed`, or the nearest folder above may not be written to.
+    """
+    real = followed(path)
+    above = next(parent for parent in real.parents if parent.exists())
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise BadInput(f"{path}: {above} may not be written to; name another place, or ask for the right to")
+    return real
+
+
+def made_folder(path: Path) -> Path:
+    """A folder that is there, or was made; links are followed.
+
+    Raises:
+        BadInput: as `followed`, or it may not be made.
+    """
+    real = followed(path)
+    try:
+        real.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if is_full(error):
+            raise
+        raise BadInput(f"{path}: this folder cannot be made ({error.strerror}); name another place") from None
+    return path
+
+
+def short(name: str) -> str:
+    """A name in one short line, whatever is in it."""
+    shown = name if name.isprintable() else ascii(name)
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
 def is_full(error: BaseException) -> bool:
@@ -115,30 +202,6 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Sorted keys and a final newline, so that equal values are equal files."""
     write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
-
-
-def publish(files: Callable[[Path], None] | list[Path], out: Path) -> None:
-    """Make folder `out` hold exactly these files, all at once.
-
-    Args:
-        files: finished files to hard-link (or copy, across file systems) into `out`, or a function that fills the folder it is given.
-        out: the stage's output folder; an older one is replaced.
-    """
-    scratch = out.with_name(f".{out.name}.{os.getpid()}.part")
-    for left in out.parent.glob(f".{out.name}.*.part"):  # by a run that was killed; one run of a stage at a time
-        shutil.rmtree(left)
-    scratch.mkdir(parents=True)
-    try:
-        if callable(files):
-            files(scratch)
-        else:
-            for file in files:
-                link(file, scratch / file.name)
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(scratch, out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def link(source: Path, target: Path) -> None:

@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 
 from mimic.geometry import overlap
 from mimic.geometry.overlap import Comparison, Outcome
-from mimic.infra import shards, storage
+from mimic.infra import earlier, publishing, shards, storage
 
 PER_OUTCOME = 4
 SIDE_PX = 112  # of each view
@@ -96,7 +96,16 @@ def publish(found: Iterable[list[Entry]], folder: Path) -> None:
                 listing.append({"file": name, "caption": _caption(entry), **kept})
         storage.write_json(scratch / "samples.json", listing)
 
-    storage.publish(write, folder)
+    publishing.publish(write, folder, _work(folder), recognise=earlier.samples)
+
+
+def place(folder: Path) -> None:
+    """BadInput where something else than earlier examples lies."""
+    publishing.place(folder, _work(folder), recognise=earlier.samples)
+
+
+def _work(folder: Path) -> publishing.Work:
+    return publishing.Work("samples", f"{folder.parent.name}/{folder.name}")
 
 
 def _lowest(entries: list[Entry]) -> list[Entry]:

@@ -329,6 +329,11 @@ def with_pairs(done: Sequence[Job]) -> list[Path]:
     return [job.tar for job in done if job.tar.exists()]
 
 
+def place_examples(folder: Path) -> None:
+    """Refuse a folder that the examples could not replace, before anything is mined."""
+    examples.place(folder)
+
+
 def publish_examples(done: Sequence[Job], folder: Path) -> None:
     """Pictures of rejected candidates into a folder of their own."""
     examples.publish((read_result(job)["examples"] for job in done), folder)

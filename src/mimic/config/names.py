@@ -1,0 +1,41 @@
+"""What may be a key of params.yaml: it becomes a path, a word of a command, a stage of DVC and a filter of MLflow."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+LONGEST = 100  # characters: with what the layout adds, below the 255 bytes of a file's name
+# Folders of a workspace and its stages: metrics/mine/<source> beside metrics/<run>, `mimic plan pretrain`, data/raw.
+LAYOUT = frozenset(
+    {"synthesize", "ingest", "mine", "assemble", "pretrain", "prepare", "evaluate", "report"}
+    | {"data", "models", "runs", "metrics", "samples", "src"}
+)
+
+
+def wrong_with(name: Any) -> str | None:
+    """Why this cannot be a name, in a few words; None where it can."""
+    if not isinstance(name, str):
+        return f"YAML reads it as {type(name).__name__}; put it in quotes"
+    if not name:
+        return "it is empty"
+    if len(name) > LONGEST:
+        return f"it has {len(name)} characters, and at most {LONGEST} fit into the names of files"
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        return "only letters (a-z, A-Z), digits and . _ - may be in it, and neither . nor - begins it"
+    if name.lower() in LAYOUT:
+        return "the layout of the workspace uses this word itself"
+    return None
+
+
+def _checked(name: Any) -> str:
+    why = wrong_with(name)
+    if why is not None:
+        shown = ascii(name)
+        raise ValueError(f"{shown if len(shown) <= 60 else shown[:57] + '...'} cannot be a name: {why}")
+    return str(name)
+
+
+Name = Annotated[str, BeforeValidator(_checked)]
