@@ -42,6 +42,8 @@ UNRELATED = (
     "opensfm_lund/01.jpg",
     f"{FOLDER}/frames/frame-000000.color.jpg",
 )
+# The same photographs shrunk either way: a walk outdoors, an object, a wall (Oxford), a building.
+PHOTOS = ("opensfm_lund/*.jpg", "fox/images/*", "oxford_affine/graf/img*.png", "real/sequences/southbuilding/*.jpg")
 Match = Callable[[features.Features, features.Features, float], tuple[np.ndarray, np.ndarray]]
 
 
@@ -132,7 +134,7 @@ def main() -> None:
     print(json.dumps(found, indent=2)) if as_json else show(found)
 
 
-def measure(data: Path, rule: overlap.Rule, variants: Sequence[Variant]) -> dict[str, Any]:
+def measure(data: Path, rule: overlap.Rule, variants: Sequence[Variant], patterns: Sequence[str] = PHOTOS) -> dict[str, Any]:
     """A row of numbers for each variant of the rule."""
     frames, intrinsics = kitchen(data)
     pairs = [pair for pair in itertools.combinations(range(len(frames)), 2) if pair[1] - pair[0] in GAPS]
@@ -147,8 +149,22 @@ def measure(data: Path, rule: overlap.Rule, variants: Sequence[Variant]) -> dict
             false = sum(overlap.compare(a, b, rule, None).b_from_a is not None for a, b in itertools.combinations(others, 2))
         numbers = summary(found, truth, rule, frames, intrinsics)
         rows.append({**dataclasses.asdict(variant), **numbers, "false": false})
+    photographs = [photos(data, pattern, rule) for pattern in patterns]
     chances = len(singles) * (len(singles) - 1) // 2
-    return {"pairs": len(pairs), "unrelated_pairs": chances, "rows": rows}
+    return {"pairs": len(pairs), "unrelated_pairs": chances, "rows": rows, "photos": photographs}
+
+
+def photos(data: Path, pattern: str, rule: overlap.Rule) -> dict[str, Any]:
+    """All pairs of a folder's photographs under the default rule: kept, and good matches, for each way of shrinking."""
+    images = [read(path) for path in sorted(data.glob(pattern))]
+    found: dict[str, Any] = {"photos": pattern, "size": "x".join(map(str, images[0].shape[1::-1]))}
+    for shrink in ("bilinear", "area"):
+        views = [seen(image, rule.size_px, shrink) for image in images]
+        compared = [overlap.compare(a, b, rule, None) for a, b in itertools.combinations(views, 2)]
+        kept = sum(comparison.outcome is Outcome.KEPT for comparison in compared)
+        found |= {"pairs": len(compared), f"kept, {shrink}": kept}
+        found |= {f"matches, {shrink}": sum(comparison.matches for comparison in compared)}
+    return found
 
 
 def rule_of(variant: Variant) -> Any:
@@ -247,12 +263,13 @@ def correct(
 
 def show(found: dict[str, Any]) -> None:
     title = f"{found['pairs']} pairs of kitchen frames; {found['unrelated_pairs']} of unrelated images"
-    table = Table(title=title)
-    for column in found["rows"][0]:
-        table.add_column(column, justify="right" if isinstance(found["rows"][0][column], int | float) else "left")
-    for row in found["rows"]:
-        table.add_row(*(str(value) for value in row.values()))
-    Console(width=120).print(table)
+    for name, rows in ((title, found["rows"]), ("all pairs of some photographs", found["photos"])):
+        table = Table(title=name)
+        for column, value in rows[0].items():
+            table.add_column(column, justify="right" if isinstance(value, int | float) else "left")
+        for row in rows:
+            table.add_row(*(str(value) for value in row.values()))
+        Console(width=120).print(table)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import cv2
 import footage
 import numpy as np
 import pytest
@@ -109,6 +110,14 @@ def test_a_clip_that_breaks_off_keeps_what_came_before_and_is_named(mine):
     assert tally.candidates == 2
     assert tally.outcomes[Outcome.UNREADABLE] == 1
     assert tally.damaged == {"clip": "the rest is gone"}
+
+
+def test_sharpness_is_that_of_the_picture_as_the_published_scripts_shrink_it():
+    """A threshold that was set on such pictures rejects the same views, whichever way the mined square is shrunk."""
+    fine = np.random.default_rng(0).integers(0, 255, (900, 900, 3), np.uint8)
+    published = cv2.resize(fine, (224, 224), interpolation=cv2.INTER_LINEAR)
+    expected = cv2.Laplacian(cv2.cvtColor(published, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var()
+    assert miner.sharpness(fine, 224) == pytest.approx(expected)
 
 
 def test_memory_is_bounded_by_the_group_not_the_clip(mine):
