@@ -412,8 +412,9 @@ def test_numbers_out_of_range_are_one_line(tmp_path, flag, value, message):
 def test_messages_name_flags(tmp_path, params):
     footage.folder(tmp_path / "photos", footage.pan(1, 4, 80))
     result = _mined(params, tmp_path / "out", tmp_path / "photos", group_max=3)
-    ((_, why),) = result["damaged"].items()
-    assert "raise --group-max" in why
+    ((name, why),) = result["skipped"].items()
+    assert name == str(tmp_path / "photos") and "4 images make 6 pairs" in why and "raise --group-max" in why
+    assert result["candidates"] == 3 and result["damaged"] == {}  # of each of 4 only the next, as many as 3 images have pairs
     said = "lower island_radius_min_m, not my_group_max or up there, up: z and spacing_s: 2"
     assert options.flagged({"group_max/a.jpg": {"why": "raise group_max"}}) == {"group_max/a.jpg": {"why": "raise --group-max"}}
     assert options.flagged(said) == "lower --island-radius-min-m, not my_group_max or up there, --up z and --spacing-s 2"

@@ -115,7 +115,9 @@ def pairs(
         Optional[float], typer.Option(help="Share of a video's height cut off below, such as a burned-in caption")
     ] = None,
     up: Annotated[Optional[Literal["y", "z", "auto"]], typer.Option(help="Which axis of a .glb points up")] = None,
-    group_max: Annotated[Optional[int], typer.Option(help="A set with more images is refused: all its pairs would be tried")] = None,
+    group_max: Annotated[
+        Optional[int], typer.Option(help="Of a larger set of images only as many pairs are tried as this many have")
+    ] = None,
     island_radius_min_m: Annotated[Optional[float], typer.Option(help="Smaller pieces of walkable floor in a .glb are skipped")] = None,
     texture_max_px: Annotated[Optional[int], typer.Option(help="Larger textures of a .glb are shrunk")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts and reasons as JSON")] = False,

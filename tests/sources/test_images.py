@@ -82,13 +82,35 @@ def test_retries_are_offered_at_other_distances(tmp_path, params):
     assert group.retry == ((0, 2), (0, 3))
 
 
-def test_sets_try_all_pairs_and_refuse_too_many(tmp_path, params):
+def test_sets_try_all_pairs(tmp_path, params):
     _touch(tmp_path / "a", "x.jpg", "y.jpg", "z.png")
     assert _candidates(_source(params, tmp_path, pairing="all"), "a") == [("x.jpg", "y.jpg"), ("x.jpg", "z.png"), ("y.jpg", "z.png")]
-    small = _source(params, tmp_path, pairing="all", group_max=2)
-    assert small.describe("a")["error"] == "3 images make 3 pairs; raise group_max, or pair neighbours"
-    with pytest.raises(Unreadable):
-        list(small.groups("a", RNG))
+
+
+def test_a_large_set_tries_the_next_ones_in_time_and_says_so(tmp_path, params):
+    """As many pairs as a set of group_max images has; where cameras say when, in that order, else in order of names."""
+    names = [f"{letter}.jpg" for letter in "abcdefghijkl"]
+    hours = dict(zip(names, [7, 3, 11, 0, 5, 1, 9, 2, 10, 4, 8, 6], strict=True))
+    for timed in (True, False):
+        folder = tmp_path / ("timed" if timed else "named")
+        folder.mkdir()
+        for name in names:
+            exif = pillow.Exif()
+            if timed:
+                exif.get_ifd(0x8769)[0x9003] = f"2024:05:01 {hours[name]:02}:00:00"
+            pillow.new("RGB", (8, 8)).save(folder / name, exif=exif)
+        order = sorted(names, key=lambda name: hours[name]) if timed else names
+        source = _source(params, tmp_path, pairing="all", group_max=8)  # 28 pairs: 2 of each of 12 images
+        found = _candidates_of(source, folder.name)
+        assert found == [(order[a], order[b]) for a in range(12) for b in (a + 1, a + 2) if b < 12]
+        assert source.describe(folder.name)["error"] is None
+    source.clips()
+    assert sorted(source.skipped) == ["named", "timed"]
+    assert all(word in source.skipped["named"] for word in ("12 images make 66 pairs", "only the 2 next", "raise group_max"))
+
+
+def _candidates_of(source, clip: str) -> list[tuple[str, str]]:
+    return [(group.views[a].key, group.views[b].key) for group in source.groups(clip, RNG) for a, b in group.pairs]
 
 
 def test_every_folder_with_images_is_a_clip(tmp_path, params):

@@ -38,7 +38,7 @@ class Images(SourceBase):
     stride: Positive  # neighbours: distance between the two frames of a pair
     retry_strides: tuple[Positive, ...]  # distances tried, all together, when the pair is TOO_SIMILAR
     advance: Positive  # neighbours: distance between the first frames of two pairs
-    group_max: Positive  # all: a folder with more images than this is refused, its pairs would be too many
+    group_max: Positive  # all: of a larger folder only so many pairs are tried as one of this size has, neighbours in time or name
 
 
 class Demon(SourceBase):

@@ -22,7 +22,8 @@ import numpy as np
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources.base import Description, Group, files_in, numeric_order, require_folder
-from mimic.sources.images import EXTENSIONS, describe, neighbours, sequences
+from mimic.sources.images import EXTENSIONS, describe, neighbours
+from mimic.sources.sequences import sequences
 
 
 class CO3DSource:

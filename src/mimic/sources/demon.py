@@ -30,6 +30,7 @@ from mimic.sources.base import (
     Description,
     Group,
     Image,
+    Pose,
     Unreadable,
     View,
     camera_to_world,
@@ -137,7 +138,7 @@ def _stored_image(file: Path, place: str) -> Image:
         return images.read(io.BytesIO(np.asarray(blob).tobytes()))
 
 
-def _stored_pose(view: Any) -> images.Pose | None:
+def _stored_pose(view: Any) -> Pose | None:
     camera = view.get("camera")
     if camera is None or camera.shape != (CAMERA_NUMBERS,):
         return None
@@ -147,7 +148,7 @@ def _stored_pose(view: Any) -> images.Pose | None:
 
 def _folder_views(folder: Path, files: list[Path]) -> list[View]:
     """A converted scene; poses.txt is used when it has a line for every image."""
-    poses: list[images.Pose | None] = [None] * len(files)
+    poses: list[Pose | None] = [None] * len(files)
     rows = read_numbers(folder / "poses.txt")
     if rows is not None and rows.shape == (len(files), 12):
         poses = [camera_to_world(row.reshape(3, 4)) for row in rows]

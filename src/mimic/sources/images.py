@@ -1,43 +1,42 @@
 """Folders of images: numbered frames, each paired with a later one, or an unordered set, all pairs of it.
 
 Layout: any tree below the root; every folder that holds images itself is a clip, named by its path below the root ("." is
-the root). Numbered frames: the number is the digits of the name that change most; names that differ elsewhere are different
-sequences (`frame-000005.color.jpg` is never paired with `frame-000005.depth.png`).
+the root). Numbered frames: a folder may hold several sequences (sequences.py); only images of one sequence are paired. A set of
+more than `group_max` images is not tried whole: of each image, only so many of the next ones in order of the time when they were
+taken (or else of their names) that there are no more pairs than a set of `group_max` has. Depth maps beside photographs are left out.
 """
 
 from __future__ import annotations
 
-import io
+import functools
 import itertools
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image as pillow
-from PIL import ImageOps
 
 from mimic import config
 from mimic.errors import BadInput
+from mimic.sources import pictures
 from mimic.sources.base import (
     SAMPLES,
     WHOLE_FILE_BYTES,
     Description,
     Group,
-    Image,
-    Pose,
-    Unreadable,
-    View,
+    NoCandidates,
     content_digest,
+    damage,
     digest_of_digests,
-    files_below,
-    files_in,
     require_folder,
 )
+from mimic.sources.folders import Listing, files_in, has_extension, numeric_order, tree
+from mimic.sources.pictures import EXTENSIONS as EXTENSIONS
+from mimic.sources.pictures import read as read
+from mimic.sources.pictures import view as view
+from mimic.sources.sequences import Sequence, sequences
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".gif"})
-NUMBER = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")
+DEPTH = re.compile(r"(?:^|[^a-z])(?:depth|disp|disparity)(?:[^a-z]|$)", re.IGNORECASE)  # a word of a file's or folder's name
 
 
 class ImageSource:
@@ -50,67 +49,99 @@ class ImageSource:
         self.skipped: dict[str, str] = {}
 
     def clips(self) -> list[str]:
-        files = map(PurePosixPath, files_below(require_folder(self.name, self.root), EXTENSIONS, self.skipped, "an image"))
-        found = list(dict.fromkeys(file.parent.as_posix() for file in files if file.match(self._section.glob)))
+        require_folder(self.name, self.root)
+        found = list(dict.fromkeys(PurePosixPath(file).parent.as_posix() for file in self._listing.files))
         if not found:
             raise BadInput(f"sources.{self.name}.root: no image that matches {self._section.glob!r} in {self.root}")
+        self.skipped = dict(self._listing.skipped)
+        for clip in found:
+            self.skipped.update(self.left_out(clip))
         return found
 
     def describe(self, clip: str) -> Description:
-        files = self._files(clip)
-        error = None
-        try:
-            self._check_size(len(files))
-        except Unreadable as unreadable:
-            error = str(unreadable)
-        return describe(files, error)
+        files, _ = _photographs(self._files(clip))
+        return describe(files, None)
+
+    def left_out(self, clip: str) -> dict[str, str]:
+        """Images of a clip that are in no candidate, by their paths below the root, and why; and the clip, where it is not tried whole."""
+        files, found = _photographs(self._files(clip))
+        if self._section.pairing == "neighbours":
+            for sequence in _sequences(files, found):
+                if len(sequence) == 1:
+                    found[sequence.files[0]] = "in no sequence: no other image has a name of the same form"
+        named = {file.relative_to(self.root).as_posix(): why for file, why in found.items()}
+        reach = self._reach(len(files))
+        if self._section.pairing == "all" and reach < len(files) - 1:
+            named[clip] = (
+                f"{len(files)} images make {len(files) * (len(files) - 1) // 2} pairs: of each image only the {reach} next in order of"
+                " time or name are tried; raise group_max for more"
+            )
+        return named
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (images draw nothing)
         """Neighbours: a group for every first frame. All: a group for every pair, so that each is judged on its own."""
-        files = self._files(clip)
+        files, left_out = _photographs(self._files(clip))
+        if left_out and not files:
+            raise NoCandidates("no photographs")
         match self._section.pairing:
             case "neighbours":
                 section = self._section
-                for sequence in sequences(files):
+                for sequence in _sequences(files, left_out):
                     yield from neighbours(sequence, section.stride, section.retry_strides, section.advance)
             case "all":
-                self._check_size(len(files))
-                views = tuple(view(file) for file in files)
-                for pair in itertools.combinations(range(len(views)), 2):
-                    yield Group(views=views, pairs=(pair,))
+                yield from _all(files, self._reach(len(files)))
+
+    def _reach(self, count: int) -> int:
+        """With how many following ones an image of a set is compared: all, or as many as a set of `group_max` has pairs for."""
+        most = self._section.group_max
+        return count - 1 if count <= most else max(1, most * (most - 1) // 2 // count)
 
     def _files(self, clip: str) -> list[Path]:
         """The clip's images, in numeric order."""
         folder = self.root / clip
-        return [folder / name for name in files_in(folder, EXTENSIONS) if PurePosixPath(name).match(self._section.glob)]
+        names = [name for name in files_in(folder, EXTENSIONS) if self._is_wanted(name)]
+        if any((folder / name).is_symlink() for name in names):  # the same file may be linked from other folders, too
+            listed = set(self._listing.files)
+            names = [name for name in names if PurePosixPath(clip, name).as_posix() in listed]
+        return [folder / name for name in names]
 
-    def _check_size(self, count: int) -> None:
-        if self._section.pairing == "all" and count > self._section.group_max:
-            raise Unreadable(f"{count} images make {count * (count - 1) // 2} pairs; raise group_max, or pair neighbours")
+    @functools.cached_property
+    def _listing(self) -> Listing:
+        return tree(self.root, self._is_wanted, "an image that is read here")
+
+    def _is_wanted(self, name: str) -> bool:
+        return has_extension(name, EXTENSIONS) and PurePosixPath(name).match(self._section.glob)
 
 
 def describe(files: list[Path], error: str | None) -> Description:
-    """What the inventory says of a clip that is some files of images."""
-    sizes = [file.stat().st_size for file in files]
-    return Description(bytes=sum(sizes), frames=len(files), digest=_digest(files, sizes), error=error)
+    """What the inventory says of a clip that is some files of images; those that cannot be opened are named in `error`."""
+    there, gone = [], []
+    sizes = []
+    for file in files:
+        try:
+            with file.open("rb"):
+                sizes.append(file.stat().st_size)
+            there.append(file)
+        except OSError as problem:
+            gone.append(f"{file.name}: {damage(problem)}")
+    if gone and error is None:
+        error = f"{len(gone)} of {len(files)} images cannot be opened, such as {gone[0]}"
+    digest = digest_of_digests([(_digest(there, sizes), "\n".join(gone))]) if gone else _digest(there, sizes)
+    return Description(bytes=sum(sizes), frames=len(there), digest=digest, error=error)
 
 
-def neighbours(
-    sequence: dict[float, Path], stride: int, retry_strides: tuple[int, ...], advance: int, unit: float | None = None
-) -> Iterator[Group]:
+def neighbours(sequence: Sequence, stride: int, retry_strides: tuple[int, ...], advance: int, unit: float | None = None) -> Iterator[Group]:
     """A group for every first frame: with the one `stride` later, else with those at the retry distances.
 
     Distances count frames of the sequence, gaps included: a pair whose second frame is missing is no candidate.
 
     Args:
-        unit: how far apart the numbers of successive frames are; None = their usual distance (exports keep every n-th, or times).
+        unit: see `Sequence.steps`.
     """
-    numbers = np.array(list(sequence))
-    if len(numbers) < 2:
+    if len(sequence) < 2:
         return
-    views = [view(file) for file in sequence.values()]
-    steps = np.rint((numbers - numbers[0]) / (unit or np.median(np.diff(numbers)))).astype(int)
-    position = {int(step): index for index, step in enumerate(steps)}
+    views = [view(file) for file in sequence.files]
+    position = {step: index for index, step in enumerate(sequence.steps(unit))}
     for first in position:
         if first % advance or first + stride not in position:
             continue
@@ -122,52 +153,38 @@ def neighbours(
         )
 
 
-def sequences(files: list[Path]) -> list[dict[float, Path]]:
-    """Numbered sequences in a folder: number -> file, in order. Files with no number belong to none."""
-    by_pattern: dict[str, list[Path]] = defaultdict(list)
-    for file in files:
-        by_pattern[NUMBER.sub("#", file.stem) + file.suffix].append(file)
-    found = []
-    for members in by_pattern.values():
-        fields = [NUMBER.findall(file.stem) for file in members]
-        columns = list(zip(*fields, strict=True))
-        if columns:
-            changing = max(reversed(columns), key=lambda column: len(set(column)))  # the last, of equals
-            found.append(dict(sorted(zip(map(float, changing), members, strict=True), key=lambda item: item[0])))
+def _all(files: list[Path], reach: int) -> Iterator[Group]:
+    """Every pair of a set, or those at most `reach` apart in order of time or name."""
+    if reach >= len(files) - 1:
+        views = tuple(view(file) for file in files)
+        for pair in itertools.combinations(range(len(views)), 2):
+            yield Group(views=views, pairs=(pair,))
+        return
+    times = {file: pictures.taken(file) for file in files}
+    views = tuple(view(file) for file in sorted(files, key=lambda file: (times[file] or "", numeric_order(file.name))))
+    for first in range(len(views)):
+        window = views[first : first + reach + 1]
+        for second in range(1, len(window)):
+            yield Group(views=window, pairs=((0, second),))
+
+
+def _sequences(files: list[Path], left_out: dict[Path, str]) -> list[Sequence]:
+    """The sequences of a folder; files that are in none are left out."""
+    found = sequences(files)
+    of_one = {file for sequence in found for file in sequence.files}
+    left_out.update({file: "in no sequence: no number in its name" for file in files if file not in of_one})
     return found
 
 
-def read(source: Path | io.BytesIO) -> Image:
-    """The upright RGB image of a file, or of one in memory; colours with transparency, palettes, grey, CMYK and 16 bits become 8-bit RGB.
-
-    Raises:
-        Unreadable: missing, truncated, or no image.
-    """
-    try:
-        with pillow.open(source) as file:
-            file.load()
-            if file.mode.startswith("I;16") or file.mode == "I":
-                deep = np.asarray(ImageOps.exif_transpose(file)).astype(np.int64)
-                return np.repeat(np.clip(deep >> 8, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
-            if file.mode == "F":
-                raise Unreadable("floating-point pixels are no photograph")
-            return np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
-    except Unreadable:
-        raise
-    except Exception as error:  # damaged bytes surface as nearly any exception of a decoder
-        raise Unreadable(_reason(error)) from None
-
-
-def _reason(error: Exception) -> str:
-    """Without the machine's path in it."""
-    if isinstance(error, pillow.UnidentifiedImageError):
-        return "not an image"
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()
-
-
-def view(file: Path, pose: Pose | None = None) -> View:
-    """An image file as a view of its folder."""
-    return View(key=file.name, read=lambda: read(file), pose=pose)
+def _photographs(files: list[Path]) -> tuple[list[Path], dict[Path, str]]:
+    """The files that are no depth maps, and those that are: by a word in their names or their folder's, and a single channel."""
+    depth = [file for file in files if DEPTH.search(file.stem) or DEPTH.search(file.parent.name)]
+    found: dict[Path, str] = {}
+    for one in {re.sub("[0-9]+", "#", file.name): file for file in reversed(depth)}.values():
+        if pictures.is_single_channel(one):
+            alike = re.sub("[0-9]+", "#", one.name)
+            found |= {file: "a depth map, no photograph" for file in depth if re.sub("[0-9]+", "#", file.name) == alike}
+    return [file for file in files if file not in found], found
 
 
 def _digest(files: list[Path], sizes: list[int]) -> str:

@@ -21,6 +21,7 @@ from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.sources import base, folders, images, options, sharding, videos
+from mimic.sources.sequences import sequences
 
 SCENE_EXTENSIONS = frozenset({".glb"})
 KNOWN = videos.EXTENSIONS | images.EXTENSIONS | SCENE_EXTENSIONS
@@ -211,6 +212,8 @@ def _part(
                 skipped[shown] = f"all its images are links to those of {first}, which is mined"
             else:
                 clips.append(Clip(name, shown, base.describe(reader, name)))
+                if isinstance(reader, images.ImageSource):
+                    skipped.update({held.shown(file): why for file, why in reader.left_out(name).items()})
     return Part(source, section, tuple(clips)) if clips else None
 
 
@@ -296,4 +299,4 @@ def _folders(path: Path, files: list[str], sections: dict[type[Any], Any]) -> It
 
 def _is_sequence(folder: Path) -> bool:
     files = [folder / name for name in base.files_in(folder, images.EXTENSIONS)]
-    return any(len(sequence) > SET_MAX for sequence in images.sequences(files))
+    return any(len(sequence) > SET_MAX for sequence in sequences(files))

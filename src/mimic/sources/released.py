@@ -24,7 +24,7 @@ import numpy as np
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources import images, pair_index
-from mimic.sources.base import Correspondences, Description, Group, Unreadable, View, is_below, numeric_order, require_folder, stamp
+from mimic.sources.base import Correspondences, Description, Group, Image, Unreadable, View, is_below, numeric_order, require_folder, stamp
 from mimic.sources.pair_index import PairIndex, Row, clip_of
 from mimic.sources.restricted_pickle import MAX_BYTES, NotAPatchMap, read_patch_map
 
@@ -102,7 +102,7 @@ def _pair_folders(root: Path) -> list[str]:
     return found
 
 
-def _read(root: Path, path: str) -> images.Image:
+def _read(root: Path, path: str) -> Image:
     if not is_below(path):
         raise Unreadable(f"{path} leaves the root")
     return images.read(root / path)

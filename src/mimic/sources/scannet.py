@@ -25,7 +25,18 @@ import numpy as np
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources import images, sens
-from mimic.sources.base import Description, Group, Unreadable, View, content_digest, files_in, numeric_order, read_numbers, require_folder
+from mimic.sources.base import (
+    Description,
+    Group,
+    Pose,
+    Unreadable,
+    View,
+    content_digest,
+    files_in,
+    numeric_order,
+    read_numbers,
+    require_folder,
+)
 
 COLOUR = frozenset({".jpg", ".jpeg", ".png"})
 FRAME = re.compile(r"(?:frame-)?(\d+)(?:\.color)?")
@@ -104,7 +115,7 @@ def _frame(name: str) -> re.Match[str] | None:
     return FRAME.fullmatch(path.stem) if path.suffix.lower() in COLOUR else None
 
 
-def _pose(file: Path) -> images.Pose | None:
+def _pose(file: Path) -> Pose | None:
     """4x4 camera to world; None where the export has none or tracking was lost (-inf)."""
     pose = read_numbers(file)
     return pose if pose is not None and pose.shape == (4, 4) and np.isfinite(pose).all() else None

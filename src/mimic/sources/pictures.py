@@ -1,0 +1,159 @@
+"""Picture files: which names may be pictures, and how their pixels are read.
+
+Which formats are read is what Pillow and PyAV (FFmpeg) say of themselves on this machine, and then what they manage to open.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import ExifTags, ImageFile, ImageOps
+from PIL import Image as pillow
+
+from mimic.sources.base import Image, Pose, Unreadable, View
+
+PIXELS_MAX = 180_000_000  # decoded at once, 0.5 GB in RGB; JPEG and JPEG 2000 are decoded at a lower resolution above it
+FLOATS = "floating-point pixels are no photograph; export 8 or 16 bits"
+PREVIEW = 1  # bit of the TIFF tag NewSubfileType: a smaller copy of another picture in the file
+NO_PICTURES = frozenset({"EPS", "MPEG"})  # a program, which Pillow would run; and a video, which it only recognises
+OTHERS = frozenset({".rs", ".y"})  # names in FFmpeg's table that are nearly always source code
+
+
+def _extensions() -> frozenset[str]:
+    """Endings of the names of picture files, by the tables of the libraries."""
+    pillow.init()
+    read = {name for name, (factory, _) in pillow.OPEN.items() if not _is_stub(factory)} | {"MPO"}
+    known = {ending for ending, name in pillow.registered_extensions().items() if name in read - NO_PICTURES}
+    known |= {f".{ending}" for ending in av.format.ContainerFormat("image2", "w").extensions}
+    known |= {f".{ending}" for ending in av.format.ContainerFormat("mov", "r").extensions if "hei" in ending}
+    return frozenset(known | {".hif"} - OTHERS) - OTHERS
+
+
+def _is_stub(factory: object) -> bool:
+    """Whether Pillow knows the format by its first bytes only."""
+    return isinstance(factory, type) and issubclass(factory, ImageFile.StubImageFile)
+
+
+EXTENSIONS = _extensions()
+pillow.MAX_IMAGE_PIXELS = None  # `read` has a bound of its own, and says so
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damage, which is named where it ends a picture
+
+
+def read(source: Path | io.BytesIO) -> Image:
+    """The upright RGB image of a file, or of one in memory; of several in a file, the first.
+
+    Palettes, grey, CMYK and 16 bits become 8-bit RGB. What is transparent lies on white; where all is equally transparent, the
+    colours are taken as they are.
+
+    Raises:
+        Unreadable: missing, truncated, too large, or no photograph.
+    """
+    try:
+        with pillow.open(source) as file:
+            _bound(file)
+            file.load()
+            return _rgb(file)
+    except Unreadable:
+        raise
+    except pillow.UnidentifiedImageError:
+        return _read_by_ffmpeg(source)
+    except Exception as error:  # damaged bytes surface as nearly any exception of a decoder
+        raise Unreadable(_reason(error)) from None
+
+
+def view(file: Path, pose: Pose | None = None) -> View:
+    """An image file as a view of its folder."""
+    return View(key=file.name, read=lambda: read(file), pose=pose)
+
+
+def taken(file: Path) -> str | None:
+    """When a camera says that it took a picture, as text that sorts; None where nothing says so."""
+    try:
+        with pillow.open(file) as picture:
+            exif = picture.getexif()
+            detail = exif.get_ifd(ExifTags.IFD.Exif)
+            moment = detail.get(ExifTags.Base.DateTimeOriginal) or exif.get(ExifTags.Base.DateTime)
+            part = detail.get(ExifTags.Base.SubsecTimeOriginal) or ""
+    except Exception:  # a picture that cannot be read is named when it is read
+        return None
+    return f"{moment}.{part}" if moment else None
+
+
+def is_single_channel(file: Path) -> bool:
+    """Whether a picture has one channel, as depth maps have; False where it cannot be opened."""
+    try:
+        with pillow.open(file) as picture:
+            return len(picture.getbands()) == 1 and picture.mode != "P"
+    except Exception:  # a picture that cannot be read is named when it is read
+        return False
+
+
+def _bound(file: ImageFile.ImageFile) -> None:
+    """Make a huge picture decode at a lower resolution, or refuse it.
+
+    Raises:
+        Unreadable: it would need too much memory; or it is only a preview of a camera's raw file.
+    """
+    width, height = file.size
+    if file.format == "TIFF" and int(file.tag_v2.get(254, 0)) & PREVIEW:  # type: ignore[attr-defined]
+        raise Unreadable(f"raw data of a camera, with a preview of {width} x {height}; develop it to JPEG or PNG")
+    if width * height <= PIXELS_MAX:
+        return
+    if file.format == "JPEG":
+        file.draft("RGB", (width // 8, height // 8))
+    elif file.format == "JPEG2000":
+        file.reduce = 3  # type: ignore[method-assign, assignment]
+        width, height = width // 8, height // 8
+    if min(file.size[0] * file.size[1], width * height) > PIXELS_MAX:
+        most = f"{PIXELS_MAX / 1e6:.0f} megapixels"
+        raise Unreadable(f"{width} x {height} pixels are more than {most}; make it smaller, or cut it into pieces")
+
+
+def _rgb(file: pillow.Image) -> Image:
+    if file.mode.startswith("I;16") or file.mode == "I":
+        deep = np.asarray(ImageOps.exif_transpose(file)).astype(np.int64)
+        return np.repeat(np.clip(deep >> 8, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if file.mode == "F":
+        raise Unreadable(FLOATS)
+    upright = ImageOps.exif_transpose(file)
+    if not upright.has_transparency_data:
+        return np.asarray(upright.convert("RGB"))
+    layer = upright.convert("RGBA")
+    alpha = np.asarray(layer.getchannel("A"))
+    if alpha.min() == alpha.max() > 0:
+        return np.asarray(upright.convert("RGB"))
+    return np.asarray(pillow.alpha_composite(pillow.new("RGBA", layer.size, "white"), layer).convert("RGB"))
+
+
+def _read_by_ffmpeg(source: Path | io.BytesIO) -> Image:
+    """A picture in a format that Pillow does not know, such as HEIC."""
+    if isinstance(source, io.BytesIO):
+        raise Unreadable("not an image")
+    try:
+        if b"grid" in source.open("rb").read(1 << 16):
+            raise Unreadable("a HEIC picture in tiles, which nothing here puts together; convert it to JPEG")
+        with av.open(str(source), metadata_errors="ignore", options={"protocol_whitelist": "file"}) as container:
+            frame = next(container.decode(video=0), None)
+            if frame is None:
+                raise Unreadable("not an image that is read here")
+            if frame.width * frame.height > PIXELS_MAX:
+                raise Unreadable(f"{frame.width} x {frame.height} pixels are too many; make it smaller")
+            if "f32" in frame.format.name or "f16" in frame.format.name:
+                raise Unreadable(FLOATS)
+            turns = round(frame.rotation / 90) % 4  # counter-clockwise
+            return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+    except Unreadable:
+        raise
+    except FileNotFoundError as error:
+        raise Unreadable(_reason(error)) from None
+    except Exception:  # damaged bytes surface as nearly any exception of a decoder
+        raise Unreadable("not an image that is read here") from None
+
+
+def _reason(error: Exception) -> str:
+    """Without the machine's path in it."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()
