@@ -165,18 +165,18 @@ def test_metrics_and_the_list_beside_the_shards_name_everything(tmp_path: Path, 
     mine.main(made, tmp_path, "photos")
     space = storage.Workspace(tmp_path)
     metrics = json.loads(space.metrics("mine", "photos").read_text())
-    assert metrics["unreadable_views"] == {"good": {"frame000009.png": "not an image"}}
+    assert metrics["unreadable_views"] == {"good": {"frame000009.png": "not an image that is read here"}}
     assert list(metrics["without_pairs"]) == ["still"]
     assert metrics["without_pairs"]["still"]["outcomes"] == {"too_similar": 1}
     assert metrics["skipped"] == {
         "good/dead.png": "a dead link (No such file or directory)",
-        "notes.txt": "not an image",
+        "notes.txt": "not an image that is read here",
     }
     listed = [json.loads(line) for line in (space.pairs("photos") / mine.LOST).read_text().splitlines()]
     assert sorted(listed, key=str) == sorted(
         [
             {"kind": "without_pairs", "clip": "still", **metrics["without_pairs"]["still"]},
-            {"kind": "unreadable_view", "clip": "good", "view": "frame000009.png", "why": "not an image"},
+            {"kind": "unreadable_view", "clip": "good", "view": "frame000009.png", "why": "not an image that is read here"},
             *({"kind": "skipped", "path": path, "why": why} for path, why in metrics["skipped"].items()),
         ],
         key=str,
