@@ -15,7 +15,7 @@ import re
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -28,14 +28,11 @@ from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Rule
 from mimic.infra import cluster, heap, progress, shards, storage
-from mimic.sources import examples, miner, privacy
+from mimic.sources import deaths, examples, miner, privacy
 from mimic.sources.tally import told
 
 # What decides the outcome: images decoded by these, features and homographies found by these.
 DECIDING = ("opencv-python-headless", "numpy", "av", "pillow", "mimic")
-
-KILLER = "skipped: worker processes died in it, for want of memory or in a decoder"
-ATTEMPT = "attempt\n"  # separates attempts in a trace; clips are written as JSON
 
 
 @dataclass(frozen=True)
@@ -126,9 +123,7 @@ def _without_killers(job: Job, failed: cluster.ShardsFailed) -> Job:
     """The job without the clips in which a worker process died twice."""
     if not _trace(job).exists():  # it was an exception, and those are no accidents
         raise failed
-    attempts = _trace(job).read_text().split(ATTEMPT)[1:]
-    last = Counter(json.loads(attempt.splitlines()[-1]) for attempt in attempts if attempt.strip())
-    killers = tuple(clip for clip, deaths in last.items() if deaths > 1 and clip not in job.killers)
+    killers = tuple(clip for clip in deaths.killers(_trace(job)) if clip not in job.killers)
     if not killers:  # it dies anywhere: too little memory for any clip
         raise BadInput(failed.failed[_describe(job)].strip().splitlines()[-1])
     return dataclasses.replace(job, killers=(*job.killers, *killers))
@@ -157,12 +152,12 @@ def mine_shard(job: Job) -> tuple[str, float]:
     }
     looks = examples.Examples(guard)
     tracebacks: dict[str, str] = {}
-    with shards.writing(job.tar) as writer, _tracing(job) as enter:
+    with shards.writing(job.tar) as writer, deaths.tracing(_trace(job)) as enter:
         for clip, key in zip(job.clips, job.keys, strict=True):
             if clip in job.killers:
                 tally.enter()
-                tally.lose(clip, KILLER)
-                tally.leave(clip, KILLER)
+                tally.lose(clip, deaths.KILLER)
+                tally.leave(clip, deaths.KILLER)
                 continue
             enter(clip)
             pairs = miner.mine_clip(source, clip, rule, job.section.sharpness_min, job.mine.seed, tally, guard, looks)
@@ -217,23 +212,6 @@ def _surviving(pairs: Iterator[miner.Pair]) -> Iterator[miner.Pair]:
         if pair is None:
             return
         yield pair
-
-
-@contextlib.contextmanager
-def _tracing(job: Job) -> Iterator[Callable[[str], None]]:
-    """Leaves the name of the clip that a process died in; a process that only fails takes its trace away."""
-    with _trace(job).open("a") as trace:
-
-        def enter(clip: str) -> None:
-            trace.write(json.dumps(clip) + "\n")
-            trace.flush()
-
-        trace.write(ATTEMPT)
-        trace.flush()
-        try:
-            yield enter
-        finally:
-            _trace(job).unlink(missing_ok=True)
 
 
 BY_CLIP = ("damaged", "failed", "without_pairs", "unreadable_views")  # what a summary holds by clip
