@@ -64,7 +64,7 @@ def test_a_pair_without_a_homography_says_which_test_failed(tmp_path, params, ca
         ("folder", "is a folder; name a .png or .jpg file"),
         ("x.gif", "pictures are written as .png, .jpg, .jpeg; name such a file"),
         ("x", "pictures are written as"),
-        ("0.png/x.png", "name a file that you can write"),
+        ("0.png/x.png", "name another place"),
     ],
 )
 def test_a_picture_that_cannot_be_written_is_one_line(tmp_path, plot, message):

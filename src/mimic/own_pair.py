@@ -75,10 +75,8 @@ def _write_plot(plot: Path, picture: base.Image) -> None:
         raise BadInput(f"--plot {plot}: OpenCV writes no {plot.suffix} here; name a .png file")
     try:
         storage.write_bytes(plot, data.tobytes())
-    except OSError as error:
-        if storage.is_full(error):
-            raise
-        raise BadInput(f"--plot {plot}: {error.strerror}; name a file that you can write") from None
+    except BadInput as error:
+        raise BadInput(f"--plot {plot}: {str(error).removeprefix(f'{plot}: ')}") from None
 
 
 def draw(image_a: base.Image, image_b: base.Image, found: overlap.Comparison, patch_px: int) -> base.Image:
