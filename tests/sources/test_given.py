@@ -100,6 +100,15 @@ def test_an_index_names_the_pairs_and_reaches_nowhere_else(release, params):
         _released(release, "missing.csv").clips()
 
 
+def test_pairs_that_all_lie_elsewhere_are_said_to(release, params):
+    (release / "index.csv").write_text("path1,path2\n/data/scene/0/0000.jpg,/data/scene/0/0001.jpg\n")
+    source = _released(release, "index.csv")
+    (clip,) = source.clips()
+    found = source.describe(clip)
+    assert found["frames"] == 0
+    assert found["error"] == "2 images lie outside the root, such as /data/scene/0/0000.jpg"
+
+
 class Bomb:
     def __reduce__(self) -> tuple:
         return (Path.touch, (Path("/tmp/mimic-must-not-exist"),))
@@ -158,8 +167,9 @@ def album(tmp_path) -> list[np.ndarray]:
         ("crops", "# img1, img2, rotation\nscene/a_1.jpg, scene/a_2.jpg, 12\n0, 224, 0, 224, 0, 224, 0, 224\n"),
     ],
 )
-def test_listed_pairs_are_kept_and_measured(tmp_path, album, params, form, text):
-    (tmp_path / "list.txt").write_text(text)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_listed_pairs_are_kept_and_measured(tmp_path, album, params, form, text, encoding):
+    (tmp_path / "list.txt").write_text(text, encoding=encoding)
     source = _crops(tmp_path, "list.txt", form)
     assert source.clips() == ["scene"] and source.describe("scene")["error"] is None
     (pair,), tally = mined(source, "scene", params.mine)

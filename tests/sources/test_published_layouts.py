@@ -393,3 +393,34 @@ def test_every_source_says_in_one_line_that_there_is_nothing(tmp_path, params):
     for section in sections:
         with pytest.raises(BadInput, match=r"^sources\.sample\.root: [^\n]+$"):
             _open(section).clips()
+
+
+@pytest.mark.parametrize("reader", ["scannet", "arkitscenes", "co3d", "released"])
+def test_layouts_are_walked_once_however_folders_are_linked(tmp_path, reader):
+    clips = {
+        "scannet": ("scans/a", "color/0.jpg"),
+        "arkitscenes": ("raw/1", "1.mov"),
+        "co3d": ("car/one", "images/frame000001.jpg"),
+        "released": ("set/scene", "0000.jpg"),
+    }
+    clip, file = clips[reader]
+    _touch(tmp_path, f"{clip}/{file}", f"{clip}/0001.jpg")
+    (tmp_path / "loop").symlink_to(".")
+    (tmp_path / clip).with_name("again").symlink_to((tmp_path / clip).name)
+    section = {
+        "scannet": lambda: config.ScanNet(reader="scannet", root=tmp_path, window=10, edge=2, second_edge=8, **BASE),
+        "arkitscenes": lambda: config.PhoneVideos(reader="arkitscenes", root=tmp_path, **PHONE, **BASE),
+        "co3d": lambda: config.CO3D(reader="co3d", root=tmp_path, stride=5, retry_strides=(), advance=10, **BASE),
+        "released": lambda: config.Released(reader="released", root=tmp_path, index=None, **BASE),
+    }[reader]()
+    source = _open(section)
+    assert source.clips() == [f"{clip}/{file}" if reader == "arkitscenes" else clip]
+    assert sorted(source.skipped) == sorted(["loop", Path(clip).with_name("again").as_posix()])
+    assert all("a link to" in why for why in source.skipped.values())
+
+
+def test_a_long_message_of_hdf5_is_whole(tmp_path):
+    _touch(tmp_path, "cut.h5", data=b"\x89HDF\r\n\x1a\n" + bytes(600))
+    source = _open(config.Demon(reader="demon", root=tmp_path, views_max=4, **BASE))
+    error = str(source.describe("cut.h5/(damaged)")["error"])
+    assert "\n" not in error and error.count("(") == error.count(")")

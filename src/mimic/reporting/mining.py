@@ -88,6 +88,7 @@ def pages(params: config.Params, workspace: Workspace, mined: Sequence[gallery.M
                 source=source,
                 section=params.sources[source.source],
                 reasons=reasons(workspace, source),
+                named=named(source.counts),
                 band=(params.mine.overlap_min, params.mine.overlap_max),
                 gallery_columns=params.report.columns,
             )
@@ -109,6 +110,19 @@ def reasons(workspace: Workspace, source: gallery.Mined) -> list[Reason]:
         Reason(outcome.value, MEANING[outcome], count, count / total if total else 0.0, shown.get(outcome.value, []))
         for outcome in Outcome
         if (count := source.counts["outcomes"].get(outcome.value, 0))
+    ]
+
+
+def named(counts: dict[str, Any]) -> list[tuple[str, dict[str, str]]]:
+    """What the metrics of a source name, with the reason, by kind; metrics of earlier versions name less."""
+    views = counts.get("unreadable_views", {})
+    without = counts.get("without_pairs", {})
+    return [
+        ("damaged", counts.get("damaged", {})),
+        ("failed", counts.get("failed", {})),
+        ("without a pair", {clip: found["why"] for clip, found in without.items()}),
+        ("pictures unreadable", {f"{clip}: {key}": why for clip, found in views.items() for key, why in found.items()}),
+        ("skipped", counts.get("skipped", {})),
     ]
 
 

@@ -13,7 +13,6 @@ back to the container's display matrix; never both. A clip is a video. Terms: Ap
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from mimic import config
 from mimic.errors import BadInput
 from mimic.sources import videos
 from mimic.sources.base import Description, Group, numeric_order, read_numbers, require_folder
+from mimic.sources.folders import walk
 
 # Where the sky lies in a stored frame (camera x right, y down) -> quarter turns counter-clockwise that put it on top.
 SKY = np.array([[0, -1, 0], [-1, 0, 0], [0, 1, 0], [1, 0, 0]], np.float64)
@@ -40,10 +40,10 @@ class ARKitScenesSource:
 
     def clips(self) -> list[str]:
         found = []
-        for folder, folders, files in os.walk(require_folder(self.name, self.root), followlinks=True):
-            name = f"{Path(folder).name}.mov"
+        for folder, folders, files in walk(require_folder(self.name, self.root), self.skipped):
+            name = f"{(self.root / folder).name}.mov"
             if name in files:
-                found.append(Path(folder, name).relative_to(self.root).as_posix())
+                found.append(Path(folder, name).as_posix())
                 folders.clear()  # the other assets are tens of thousands of files a video
         if not found:
             raise BadInput(f"sources.{self.name}.root: no <video id>/<video id>.mov below {self.root}; download the mov asset")

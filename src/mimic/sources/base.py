@@ -5,6 +5,7 @@ A clip is the unit that cannot be split between training and validation: one vid
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 from collections.abc import Callable, Iterator
@@ -151,10 +152,21 @@ def camera_to_world(camera_from_world: Float[np.ndarray, "3 4"]) -> Pose | None:
 def read_numbers(path: Path) -> Float64[np.ndarray, "rows columns"] | None:
     """A table of numbers in a text file; None when there is no such file, or it is something else."""
     try:
-        rows = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [line.split() for line in read_text(path).splitlines() if line.strip()]
         return np.array(rows, np.float64, ndmin=2)
     except (OSError, ValueError):
         return None
+
+
+def read_text(path: Path) -> str:
+    """A text file, as any system writes it: UTF-8, with or without a byte order mark, or UTF-16 with one.
+
+    Raises:
+        OSError: it cannot be opened.
+        UnicodeDecodeError: it is something else.
+    """
+    data = path.read_bytes()
+    return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
 
 
 def require_folder(name: str, root: Path) -> Path:

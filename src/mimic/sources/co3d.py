@@ -22,8 +22,11 @@ import numpy as np
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources.base import Description, Group, files_in, numeric_order, require_folder
+from mimic.sources.folders import walk
 from mimic.sources.images import EXTENSIONS, describe, neighbours
 from mimic.sources.sequences import sequences
+
+SEQUENCE_DEPTH = 2  # <category>/<sequence>
 
 
 class CO3DSource:
@@ -34,11 +37,14 @@ class CO3DSource:
         self.skipped: dict[str, str] = {}
 
     def clips(self) -> list[str]:
-        found = [
-            folder.parent.relative_to(self.root).as_posix()
-            for folder in require_folder(self.name, self.root).glob("*/*/images")
-            if folder.is_dir() and not folder.relative_to(self.root).parts[0].startswith(("_", "."))
-        ]
+        found = []
+        for folder, folders, _ in walk(require_folder(self.name, self.root), self.skipped):
+            depth = len(Path(folder).parts)
+            if depth == 0:
+                folders[:] = [name for name in folders if not name.startswith("_")]
+            if depth == SEQUENCE_DEPTH:
+                found += [folder] if "images" in folders else []
+                folders.clear()  # what is below are its frames, and masks and depth maps of them
         if not found:
             raise BadInput(f"sources.{self.name}.root: no <category>/<sequence>/images below {self.root}; it must hold CO3D's categories")
         return sorted(found, key=numeric_order)

@@ -25,7 +25,7 @@ import numpy as np
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources import images
-from mimic.sources.base import Description, Group, Image, Unreadable, View, is_below, numeric_order, require_folder, stamp
+from mimic.sources.base import Description, Group, Image, Unreadable, View, is_below, numeric_order, read_text, require_folder, stamp
 
 Box = tuple[int, int, int, int]  # left, right, top, bottom, right and bottom excluded
 NO_ROTATION_DEG = 60
@@ -59,9 +59,7 @@ class CropsSource:
         return sorted(self._pairs, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
-        paths = sorted({place.path for pair in self._pairs[clip] for place in pair if is_below(place.path)})
-        there = [file for path in paths if (file := self._images / path).is_file()]
-        return images.describe(there, None if len(there) == len(paths) else f"{len(paths) - len(there)} images are missing")
+        return images.describe_listed(self._images, {place.path for pair in self._pairs[clip] for place in pair})
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (nothing is drawn)
         for pair in self._pairs.get(clip, ()):
@@ -94,7 +92,7 @@ def _read_list(path: Path, stamped: tuple[int, int], form: str) -> dict[str, lis
         BadInput: a line that is not of the form.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: not a readable list ({error})") from None
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]

@@ -107,8 +107,8 @@ def _opened(file: Path) -> Iterator[h5py.File]:
     except Unreadable:
         raise
     except Exception as error:  # damaged bytes surface as nearly any exception of the library
-        text = str(error).strip("'\"").splitlines()
-        raise Unreadable(f"damaged HDF5: {text[0][:100] if text else type(error).__name__}") from None
+        text = " ".join(str(error).strip("'\"").split())
+        raise Unreadable(f"damaged HDF5: {text or type(error).__name__}") from None
 
 
 def _scenes(file: Path) -> list[str]:

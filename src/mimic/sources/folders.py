@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,13 +50,16 @@ def tree(root: Path, wanted: Wanted, kind: str | None) -> Listing:
         kind: what is wanted, for the reason why another file is not, such as "an image". None: other files belong to the layout,
             and are not named.
     """
-    walk = _Walk(os.fspath(root), wanted, kind)
-    _enter(walk, "", os.path.realpath(root))
-    while walk.linked_folders:  # after all that lie there themselves: a folder goes by its own name before a link's
-        _enter_link(walk, walk.linked_folders.pop(0))
-    _add_links(walk)
-    walk.listing.files.sort(key=numeric_order)
-    return walk.listing
+    state = _Walk(os.fspath(root), wanted, kind)
+    _enter(state, "", os.path.realpath(root))
+    while state.linked_folders:  # after all that lie there themselves: a folder goes by its own name before a link's
+        path = state.linked_folders.pop(0)
+        real = os.path.realpath(os.path.join(state.root, path))
+        if not _is_again(state, path, real):
+            _enter(state, path, real)
+    _add_links(state)
+    state.listing.files.sort(key=numeric_order)
+    return state.listing
 
 
 def files_below(root: Path, extensions: Set[str], skipped: dict[str, str] | None = None, kind: str | None = None) -> list[str]:
@@ -72,19 +75,66 @@ def files_below(root: Path, extensions: Set[str], skipped: dict[str, str] | None
     return found.files
 
 
+def walk(root: Path, skipped: dict[str, str]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As `os.walk` from the top, links followed, each real folder once: (path below root, names of folders, names of files).
+
+    A caller that removes names of folders is not led there.
+
+    Args:
+        skipped: is told of what is passed over, and why.
+    """
+    state = _Walk(os.fspath(root), bool, None, Listing([], skipped))
+    waiting = [("", os.path.realpath(root))]
+    while waiting or state.linked_folders:
+        if not waiting:
+            path = state.linked_folders.pop(0)
+            real = os.path.realpath(os.path.join(state.root, path))
+            if not _is_again(state, path, real):
+                waiting.append((path, real))
+            continue
+        folder, real = waiting.pop()
+        below, linked = _look(state, folder, real)
+        names = below + linked
+        prefix = f"{folder}/" if folder else ""
+        files = [path.removeprefix(prefix) for path in (*state.listing.files, *state.links)]
+        state.listing.files, state.links = [], []
+        yield folder, names, sorted(files)
+        waiting += [(_join(folder, name), os.path.join(real, name)) for name in reversed(below) if name in names]
+        state.linked_folders += [_join(folder, name) for name in linked if name in names]
+
+
+def _look(state: _Walk, folder: str, real: str) -> tuple[list[str], list[str]]:
+    """Names of the folders in a folder, and of the links to folders, whose files have been sorted in."""
+    if real in state.folders:  # below the target of a link, and a target itself
+        state.skip(folder, f"the same folder as {state.folders[real] or '.'}")
+        return [], []
+    state.folders[real] = folder
+    try:
+        with os.scandir(os.path.join(state.root, folder)) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        state.skip(folder or ".", error.strerror or type(error).__name__)
+        return [], []
+    before = len(state.linked_folders)
+    below = [entry.name for entry in entries if _sort_in(state, folder, entry)]
+    linked = [path.rpartition("/")[2] for path in state.linked_folders[before:]]
+    del state.linked_folders[before:]
+    return below, linked
+
+
 def files_in(folder: Path, extensions: Set[str]) -> list[str]:
     """Names of the files of a folder with one of the extensions, in numeric order; as `files_below` sees the folder alone.
 
     Raises:
         OSError: the folder cannot be opened.
     """
-    walk = _Walk(os.fspath(folder), lambda name: has_extension(name, extensions), None)
-    walk.folders[os.path.realpath(folder)] = ""
+    state = _Walk(os.fspath(folder), lambda name: has_extension(name, extensions), None)
+    state.folders[os.path.realpath(folder)] = ""
     with os.scandir(folder) as entries:
         for entry in entries:
-            _sort_in(walk, "", entry)
-    _add_links(walk)
-    return sorted(walk.listing.files, key=numeric_order)
+            _sort_in(state, "", entry)
+    _add_links(state)
+    return sorted(state.listing.files, key=numeric_order)
 
 
 def has_extension(name: str, extensions: Set[str]) -> bool:
@@ -101,48 +151,39 @@ def shown(name: str) -> str:
     return UNWRITABLE.sub(lambda letter: letter[0].encode("unicode_escape").decode(), name)
 
 
-def _enter(walk: _Walk, top: str, real_top: str) -> None:
+def _enter(state: _Walk, top: str, real_top: str) -> None:
     """List a folder and those below it that are no links."""
     stack = [(top, real_top)]
     while stack:
         folder, real = stack.pop()
-        if real in walk.folders:  # below the target of a link, and a target itself
-            walk.skip(folder, f"the same folder as {walk.folders[real] or '.'}")
-            continue
-        walk.folders[real] = folder
-        try:
-            with os.scandir(os.path.join(walk.root, folder)) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
-        except OSError as error:
-            walk.skip(folder or ".", error.strerror or type(error).__name__)
-            continue
-        below = [entry.name for entry in entries if _sort_in(walk, folder, entry)]
+        below, linked = _look(state, folder, real)
+        state.linked_folders += [_join(folder, name) for name in linked]
         stack += [(_join(folder, name), os.path.join(real, name)) for name in below]
 
 
-def _sort_in(walk: _Walk, folder: str, entry: os.DirEntry[str]) -> bool:
+def _sort_in(state: _Walk, folder: str, entry: os.DirEntry[str]) -> bool:
     """Put an entry where it belongs: among the files, the links, or what is passed over; whether it is a folder to enter."""
     path = _join(folder, entry.name)
     if entry.name.startswith("."):
-        walk.skip(path, "hidden")
+        state.skip(path, "hidden")
         return False
     if UNWRITABLE.search(entry.name):
-        walk.skip(path, "a name that cannot be written down: control characters, or bytes that are not UTF-8")
+        state.skip(path, "a name that cannot be written down: control characters, or bytes that are not UTF-8")
         return False
     match kind := _kind(entry):
         case "folder":
             return True
         case "link to a folder":
-            walk.linked_folders.append(path)
-        case "file" | "link to a file" if not walk.wanted(entry.name):
-            if walk.kind is not None:
-                walk.skip(path, f"not {walk.kind}")
+            state.linked_folders.append(path)
+        case "file" | "link to a file" if not state.wanted(entry.name):
+            if state.kind is not None:
+                state.skip(path, f"not {state.kind}")
         case "file":
-            walk.listing.files.append(path)
+            state.listing.files.append(path)
         case "link to a file":
-            walk.links.append(path)
+            state.links.append(path)
         case _:
-            walk.skip(path, kind)
+            state.skip(path, kind)
     return False
 
 
@@ -160,36 +201,37 @@ def _kind(entry: os.DirEntry[str]) -> str:
     return "neither a file nor a folder"
 
 
-def _enter_link(walk: _Walk, path: str) -> None:
-    real = os.path.realpath(os.path.join(walk.root, path))
-    if real in walk.folders:
-        walk.skip(path, f"a link to the folder {walk.folders[real] or '.'}, which is mined itself")
-    elif os.path.commonpath([real, os.path.realpath(walk.root)]) == real:
-        walk.skip(path, "a link to a folder that holds this one")
-    else:
-        _enter(walk, path, real)
+def _is_again(state: _Walk, path: str, real: str) -> bool:
+    """Whether the target of a link has been listed, or holds the root; it is named then."""
+    if real in state.folders:
+        state.skip(path, f"a link to the folder {state.folders[real] or '.'}, which is mined itself")
+        return True
+    if os.path.commonpath([real, os.path.realpath(state.root)]) == real:
+        state.skip(path, "a link to a folder that holds this one")
+        return True
+    return False
 
 
-def _add_links(walk: _Walk) -> None:
+def _add_links(state: _Walk) -> None:
     """Links to files: each real file once."""
     taken: dict[str, str] = {}
-    for path in sorted(walk.links, key=numeric_order):
-        real = os.path.realpath(os.path.join(walk.root, path))
-        if (itself := _listed(walk, real)) is not None:
-            walk.skip(path, f"a link to {itself}, which is mined itself")
+    for path in sorted(state.links, key=numeric_order):
+        real = os.path.realpath(os.path.join(state.root, path))
+        if (itself := _listed(state, real)) is not None:
+            state.skip(path, f"a link to {itself}, which is mined itself")
         elif real in taken:
-            walk.skip(path, f"a link to the same file as {taken[real]}")
+            state.skip(path, f"a link to the same file as {taken[real]}")
         else:
             taken[real] = path
-            walk.listing.files.append(path)
+            state.listing.files.append(path)
 
 
-def _listed(walk: _Walk, real: str) -> str | None:
+def _listed(state: _Walk, real: str) -> str | None:
     """The path under which a real file is listed, if it is."""
     folder, name = os.path.split(real)
-    if folder not in walk.folders or name.startswith(".") or UNWRITABLE.search(name) or not walk.wanted(name):
+    if folder not in state.folders or name.startswith(".") or UNWRITABLE.search(name) or not state.wanted(name):
         return None
-    return _join(walk.folders[folder], name)
+    return _join(state.folders[folder], name)
 
 
 def _join(folder: str, name: str) -> str:

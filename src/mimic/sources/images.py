@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -28,6 +28,7 @@ from mimic.sources.base import (
     content_digest,
     damage,
     digest_of_digests,
+    is_below,
     require_folder,
 )
 from mimic.sources.folders import Listing, files_in, has_extension, numeric_order, tree
@@ -128,6 +129,18 @@ def describe(files: list[Path], error: str | None) -> Description:
         error = f"{len(gone)} of {len(files)} images cannot be opened, such as {gone[0]}"
     digest = digest_of_digests([(_digest(there, sizes), "\n".join(gone))]) if gone else _digest(there, sizes)
     return Description(bytes=sum(sizes), frames=len(there), digest=digest, error=error)
+
+
+def describe_listed(root: Path, paths: Set[str]) -> Description:
+    """What the inventory says of images that a list names: how many are missing, or lie where the list must not reach."""
+    below = sorted(path for path in paths if is_below(path))
+    gone = {path for path in below if not (root / path).is_file()}
+    problems = []
+    if gone:
+        problems.append(f"{len(gone)} images are missing, such as {min(gone)}")
+    if outside := sorted(set(paths) - set(below)):
+        problems.append(f"{len(outside)} images lie outside the root, such as {outside[0]}")
+    return describe([root / path for path in below if path not in gone], "; ".join(problems) or None)
 
 
 def neighbours(sequence: Sequence, stride: int, retry_strides: tuple[int, ...], advance: int, unit: float | None = None) -> Iterator[Group]:

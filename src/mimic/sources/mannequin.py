@@ -34,6 +34,7 @@ from mimic.sources.base import (
     digest_of_digests,
     files_below,
     numeric_order,
+    read_text,
     require_folder,
 )
 
@@ -123,7 +124,7 @@ def read_track(path: Path) -> Track:
         Unreadable: the file is not a camera track.
     """
     try:
-        url, *lines = path.read_text(encoding="utf-8").splitlines()
+        url, *lines = read_text(path).splitlines()
         rows = np.array([line.split() for line in lines if line.strip()], np.float64)
     except (OSError, ValueError) as error:
         raise Unreadable(f"not a camera track: {error}") from None

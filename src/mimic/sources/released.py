@@ -25,6 +25,7 @@ from mimic import config
 from mimic.errors import BadInput
 from mimic.sources import images, pair_index
 from mimic.sources.base import Correspondences, Description, Group, Image, Unreadable, View, is_below, numeric_order, require_folder, stamp
+from mimic.sources.folders import walk
 from mimic.sources.pair_index import PairIndex, Row, clip_of
 from mimic.sources.restricted_pickle import MAX_BYTES, NotAPatchMap, read_patch_map
 
@@ -41,15 +42,17 @@ class ReleasedSource:
 
     def clips(self) -> list[str]:
         root = require_folder(self.name, self.root)
-        found = list(self._indexed.runs) if self._index is not None else {clip_of(f"{pair}/{FIRST}") for pair in _pair_folders(root)}
+        found = (
+            list(self._indexed.runs)
+            if self._index is not None
+            else {clip_of(f"{pair}/{FIRST}") for pair in _pair_folders(root, self.skipped)}
+        )
         if not found:
             raise BadInput(f"sources.{self.name}.root: no pair in {root} ({FIRST} and {SECOND} in one folder)")
         return sorted(found, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
-        files = [self.root / path for row in self._rows(clip) for path in row[:2] if is_below(path)]
-        there = [file for file in files if file.is_file()]
-        return images.describe(there, None if len(there) == len(files) else f"{len(files) - len(there)} images are missing")
+        return images.describe_listed(self.root, {path for row in self._rows(clip) for path in row[:2]})
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (nothing is drawn)
         for first, second, correspondence in self._rows(clip):
@@ -94,11 +97,13 @@ class ReleasedSource:
         return pair_index.read(path, stamp(path))
 
 
-def _pair_folders(root: Path) -> list[str]:
+def _pair_folders(root: Path, skipped: dict[str, str]) -> list[str]:
     found = []
-    for folder, _, files in os.walk(root, followlinks=True):
+    for folder, _, files in walk(root, skipped):
         if FIRST in files and SECOND in files:
-            found.append(Path(folder).relative_to(root).as_posix())
+            found.append(Path(folder).as_posix())
+        elif FIRST in files or SECOND in files:
+            skipped[Path(folder).as_posix()] = f"no pair: {FIRST if SECOND in files else SECOND} is missing"
     return found
 
 

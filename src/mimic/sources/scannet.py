@@ -15,7 +15,6 @@ scan. Terms: ScanNet's terms of use, signed; no redistribution.
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -37,6 +36,7 @@ from mimic.sources.base import (
     read_numbers,
     require_folder,
 )
+from mimic.sources.folders import walk
 
 COLOUR = frozenset({".jpg", ".jpeg", ".png"})
 FRAME = re.compile(r"(?:frame-)?(\d+)(?:\.color)?")
@@ -51,9 +51,8 @@ class ScanNetSource:
 
     def clips(self) -> list[str]:
         found = []
-        for folder, folders, files in os.walk(require_folder(self.name, self.root), followlinks=True):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            here = Path(folder).relative_to(self.root)
+        for folder, folders, files in walk(require_folder(self.name, self.root), self.skipped):
+            here = Path(folder)
             if streams := [name for name in files if name.endswith(".sens")]:
                 found += [(here / name).as_posix() for name in streams]
             elif "color" in folders or any(_frame(name) for name in files):
