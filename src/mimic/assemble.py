@@ -20,6 +20,7 @@ from mimic import config
 from mimic.datasets import catalogue, choice
 from mimic.datasets.catalogue import Catalogue
 from mimic.datasets.choice import Fate
+from mimic.errors import BadInput
 from mimic.infra import progress, shards, storage
 
 ROW_GROUP = 16384  # rows read together; a random row costs reading its columns of one group, and each group makes opening slower
@@ -40,6 +41,7 @@ def main(params: config.Params, root: Path, name: str) -> None:
     dataset = config.pick(params.datasets, name, "dataset")
     space = storage.Workspace(root)
     rows = catalogue.read({source: params.sources[source] for source in dataset.sources}, space)
+    _distinct(name, rows)
     fates = choice.choose(params.datasets, name, rows, choice.compare(rows, dataset.near_duplicate_bits))
     overlaps: dict[str, np.ndarray] = {source: np.zeros(HISTOGRAM_BINS, np.int64) for source in rows.sources}
     licences: dict[str, set[str]] = {source: set() for source in rows.sources}
@@ -50,6 +52,18 @@ def main(params: config.Params, root: Path, name: str) -> None:
     summary = _summary(dataset, rows, fates, overlaps, licences)
     storage.write_json(space.metrics("assemble", name), summary)
     _report(name, summary)
+
+
+def _distinct(name: str, rows: Catalogue) -> None:
+    """Keys of pairs begin with source and clip: of `a-b`, clip `c`, as of `a`, clip `b-c`."""
+    seen: dict[str, tuple[str, str]] = {}
+    for source, clip in rows.clips:
+        other = seen.setdefault(shards.key_of(source, clip), (source, clip))
+        if other != (source, clip):
+            raise BadInput(
+                f"datasets.{name}: pairs of {source}, clip {clip}, are called as those of {other[0]}, clip"
+                f" {other[1]}; rename one of the two sources, and mine it again"
+            )
 
 
 def _rows(

@@ -217,6 +217,8 @@ def export_weights(
     """Write models/NAME as other projects read it."""
     from mimic import weights
 
+    if Path(name).name != name or name in ("", ".."):
+        raise BadInput(f"export-weights: {name!r} is no name of a folder in models/; name one that `ls models` shows")
     path = out or Path(f"{name}-{form}.{'safetensors' if form == 'timm' else 'pth'}")
     for line in weights.export_weights(params.parent / "models" / name, form, path):
         print(line)
@@ -242,7 +244,8 @@ def track(params: ParamsFile = DEFAULT_PARAMS) -> None:
     from mimic.infra import tracking
 
     summary = tracking.mirror_all(config.load(params).tracking, params.parent)
-    print(f"{summary.new} new, {summary.known} known; {summary.where}")
+    passed_over = f", {summary.passed_over} passed over" if summary.passed_over else ""
+    print(f"{summary.new} new, {summary.known} known{passed_over}; {summary.where}")
 
 
 @app.command(rich_help_panel="Help")

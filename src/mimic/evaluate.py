@@ -75,7 +75,7 @@ def _begun(section: config.Task, subject: Subject, workspace: Workspace, *, run:
 
     def folder(found: dict[str, Any]) -> Path:
         what = fingerprint(section.model_dump(mode="json"), subject.checkpoint, found)
-        return workspace.progress("evaluate", f"{run}-{task}", what)
+        return workspace.progress("evaluate", f"{run}@{task}", what)
 
     found = _prepared(workspace.checked(task), section)
     if found is None or any(folder(found).iterdir()):

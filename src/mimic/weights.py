@@ -128,7 +128,7 @@ def import_timm(name: str, path: Path | None, out: Path, said: Said, force: bool
 def _free(out: Path, force: bool) -> None:
     """Refuse a name that no entry of `imported` could have, and a place that holds anything but an earlier import of this name."""
     if why := wrong_with(out.name):
-        raise BadInput(f"--out {out}: ends in {out.name!r}, which cannot be a name: {why}; say models/NAME")
+        raise BadInput(f"--out {out}: {out.name!r} cannot be the name of a model: {why}; say models/NAME")
     try:
         place(out, Work("import", out.name), over=_over(force), recognise=earlier.model)
     except BadInput as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import model_validator
@@ -10,6 +11,7 @@ from mimic.config.base import Section
 from mimic.config.evaluation import Report, Table
 from mimic.config.machines import Cluster, Habitat, Tracking
 from mimic.config.mining import Dataset, Mine
+from mimic.config.names import Name
 from mimic.config.sources import Source
 from mimic.config.synthesize import NothingToSynthesize, Synthesize
 from mimic.config.tasks import PairTask, ReconstructionTask, Task
@@ -19,14 +21,14 @@ from mimic.config.training import Recipe, Run
 class Params(Section):
     """params.yaml, whole."""
 
-    sources: dict[str, Source]
+    sources: dict[Name, Source]
     synthesize: Synthesize | NothingToSynthesize
     mine: Mine
-    datasets: dict[str, Dataset]
-    pretrain: dict[str, Recipe]
-    runs: dict[str, Run]
-    imported: tuple[str, ...]  # models/<name> that `mimic import-weights` has made; they may be rows of the table
-    evaluate: dict[str, Task]
+    datasets: dict[Name, Dataset]
+    pretrain: dict[Name, Recipe]
+    runs: dict[Name, Run]
+    imported: tuple[Name, ...]  # models/<name> that `mimic import-weights` has made; they may be rows of the table
+    evaluate: dict[Name, Task]
     table: Table
     report: Report
     cluster: Cluster
@@ -53,6 +55,7 @@ class Params(Section):
         both = set(self.runs) & set(self.imported)
         if both:
             raise ValueError(f"imported: {', '.join(sorted(both))} is also the name of a run")
+        _told_apart([*self.runs, *self.imported], self.evaluate)
         _known("table.runs", self.table.runs, {**self.runs, **dict.fromkeys(self.imported)})
         _known("table.tasks", self.table.tasks, self.evaluate)
         if not any(name in self.runs and self.runs[name].steps == 0 for name in self.table.runs):
@@ -93,6 +96,18 @@ def _nested(name: str, outer: Dataset, datasets: dict[str, Dataset]) -> None:
         most = outer.sources[source]
         if most is not None and (count is None or count > most):
             raise ValueError(f"datasets.{name}.sources.{source} must not be less than in {outer.contains}, which it contains")
+
+
+def _told_apart(runs: Iterable[str], tasks: Iterable[str]) -> None:
+    """DVC calls an evaluation `evaluate@<run>-<task>`; of two that are called the same, it would run one."""
+    seen: dict[str, tuple[str, str]] = {}
+    for run in runs:
+        for task in tasks:
+            other = seen.setdefault(f"{run}-{task}", (run, task))
+            if other != (run, task):
+                raise ValueError(
+                    f"evaluate.{task}: of run {run} it is called {run}-{task}, and so is {other[1]} of run {other[0]}; rename one of them"
+                )
 
 
 def _known(where: str, names: Any, known: dict[str, Any]) -> None:

@@ -63,7 +63,9 @@ def _one_line(error: ValidationError) -> str:
     """The first problem, with its dotted key; further ones are counted."""
     first, *rest = error.errors()
     path = list(first["loc"])
-    if path[:1] in (["sources"], ["evaluate"]):
+    if path[-1:] == ["[key]"]:
+        del path[-2:]  # the message says which
+    elif path[:1] in (["sources"], ["evaluate"]):
         del path[2:3]  # the union's tag, which pydantic adds to the path
     where = ".".join(map(str, path))
     match first["type"]:

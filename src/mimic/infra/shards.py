@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -154,6 +155,21 @@ def twin(tar: Path) -> Path:
     """The Parquet file of a tar."""
     folder = tar.parent.parent if tar.parent.name == IMAGES else tar.parent
     return folder / f"{tar.stem}.parquet"
+
+
+def key_of(source: str, clip: str) -> str:
+    """A name for a clip that can stand in a tar: no dot, no slash, unique among clips of a source."""
+    if "." in source:  # what follows the first dot is a kind of file to readers of tars
+        source = f"{plain(source)}-{hashlib.sha256(source.encode()).hexdigest()[:10]}"
+    name = plain(clip)
+    if name != clip:
+        name = f"{name}-{hashlib.sha256(clip.encode()).hexdigest()[:10]}"
+    return f"{source}-{name}"
+
+
+def plain(name: str) -> str:
+    """A name without dots, slashes and whatever else is no plain letter, digit, hyphen or underscore; not unique."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:40]
 
 
 def lay_out(tars: Sequence[Path], out: Path) -> None:

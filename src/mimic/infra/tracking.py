@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimic import config
+from mimic.config.names import wrong_with
 from mimic.errors import BadInput
+from mimic.infra import progress
 from mimic.infra.storage import Workspace, file_digest, fingerprint
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class Summary:
 
     new: int
     known: int
+    passed_over: int  # folders and files of other names than ours
     where: str  # how to look at it: a link, or a command
 
 
@@ -75,19 +78,38 @@ def mirror_all(tracking: config.Tracking, root: Path) -> Summary:
     if uri is None:
         raise BadInput("tracking is off: set tracking.uri in params.yaml, or MLFLOW_TRACKING_URI")
     workspace = Workspace(root)
-    records = [_pretrained(workspace, card.parent.name) for card in sorted(root.glob("models/*/card.json"))]
-    for path in sorted(root.glob("metrics/*/*.json")):
-        if path.parent.name not in ("mine", "assemble"):
-            # By now another commit may be checked out than the one that measured: say nothing rather than something wrong.
-            records.append(_evaluated(workspace, path.parent.name, path.stem, None))
+    records, strange = _records(workspace)
+    for path in strange:
+        progress.say(f"track: {path}: passed over, this is not named as mimic names results; rename it")
     try:
         with _store(uri) as client:
             new = sum(_mirror(client, uri, tracking.experiment_prefix, record) for record in records)
-            return Summary(new, len(records) - new, _where(client, uri, tracking.experiment_prefix))
+            return Summary(new, len(records) - new, len(strange), _where(client, uri, tracking.experiment_prefix))
     except Exception as error:
         raise BadInput(
             f"MLflow at {_public(uri)}: {_reason(error)}; start the server, or check tracking.uri and MLFLOW_TRACKING_URI"
         ) from error
+
+
+def _records(workspace: Workspace) -> tuple[list[Record], list[str]]:
+    """Every published result, and what lies among them under a name that none of ours has: it would end the whole mirroring."""
+    records, strange = [], []
+    for card in sorted(workspace.root.glob("models/*/card.json")):
+        run = card.parent.name
+        if wrong_with(run):
+            strange.append(ascii(f"models/{run}"))
+        else:
+            records.append(_pretrained(workspace, run))
+    for path in sorted(workspace.root.glob("metrics/*/*.json")):
+        run, task = path.parent.name, path.stem
+        if run in ("mine", "assemble"):
+            continue
+        if wrong_with(run) or wrong_with(task):
+            strange.append(ascii(f"metrics/{run}/{path.name}"))
+        else:
+            # By now another commit may be checked out than the one that measured: say nothing rather than something wrong.
+            records.append(_evaluated(workspace, run, task, None))
+    return records, strange
 
 
 # ---------------------------------------------------------------------------- what the files say

@@ -19,7 +19,7 @@ from typing import Any
 
 from mimic import config, sources
 from mimic.errors import BadInput
-from mimic.infra import storage
+from mimic.infra import shards, storage
 from mimic.sources import base, folders, images, options, sharding, videos
 from mimic.sources.sequences import sequences
 
@@ -136,7 +136,7 @@ def _key(part: Part, clip: Clip, params_digest: str) -> str:
     """Begins the keys of a clip's pairs: another file, other contents or other numbers give another key, in whatever outputs."""
     place = os.path.realpath(part.section.root / clip.name)
     made_of = storage.fingerprint(place, clip.described["digest"], params_digest)
-    return f"{part.source}-{sharding.plain(clip.name)}-{made_of}"
+    return f"{part.source}-{shards.plain(clip.name)}-{made_of}"
 
 
 Real = tuple[int, int]  # what a file or folder is, by whatever name: device and inode
@@ -199,7 +199,7 @@ def _part(
     place = {"root": root, "tracked_by": root, "licence": "unknown", "limit_clips": None}
     section = held.section.model_copy(update=place)
     digest = storage.fingerprint(os.path.realpath(held.path), section.reader)[:8]
-    source = f"own-{sharding.plain(held.path.resolve().stem)}-{digest}"
+    source = f"own-{shards.plain(held.path.resolve().stem)}-{digest}"
     reader = sources.open_source(source, section, Path(), params.mine.size_px, params.habitat)
     clips: list[Clip] = []
     for name in held.names:

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
-import re
 import time
 import traceback
 from collections import Counter
@@ -67,7 +65,7 @@ def jobs(
     found = []
     for number, start in enumerate(range(0, len(clips), size)):
         some = tuple(clips[start : start + size])
-        keys = tuple(key_of(name, clip) for clip in some)
+        keys = tuple(shards.key_of(name, clip) for clip in some)
         tar = folder / f"shard-{number:05}.tar"
         found.append(Job(name, section, mine, root, some, tar, digest, habitat, keys, some))
     return found
@@ -248,19 +246,6 @@ def code_digest() -> str:
     written = (package / "infra/shards.py", package / "infra/tar.py")
     files = [*written, *(file for room in rooms for file in room.rglob("*.py"))]
     return storage.fingerprint([(file.relative_to(package).as_posix(), storage.file_digest(file)) for file in sorted(files)])
-
-
-def key_of(source: str, clip: str) -> str:
-    """A name for a clip that can stand in a tar: no dot, no slash, unique."""
-    name = plain(clip)
-    if name != clip:
-        name = f"{name}-{hashlib.sha256(clip.encode()).hexdigest()[:10]}"
-    return f"{source}-{name}"
-
-
-def plain(name: str) -> str:
-    """A name without dots, slashes and whatever else is no plain letter, digit, hyphen or underscore; not unique."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:40]
 
 
 def _found(pair: miner.Pair) -> dict[str, Any]:

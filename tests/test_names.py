@@ -1,0 +1,85 @@
+"""Names of params and of the command line: one component of a path, checked before anything is done."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mimic import config
+from mimic.config.names import LAYOUT, wrong_with
+from mimic.errors import BadInput
+
+WRONG = ["", ".", "..", "...", "../evil", "a/b", "/tmp/x", ".hidden", "-rf", "a b", "it's", "a;echo HI", "a\nb", "ü", "a\\b", "a:b", "a@b",
+         "n" * 101, "mine", "assemble", "Mine", "pretrain", "models", "data", "$(id)", "a,b", "{a}", "~"]  # fmt: skip
+RIGHT = ["a", "croco-3m", "mimic-1.5m", "A_b", "1", "_x", "n" * 100, "random", "depth", "miner"]
+SECTIONS = {"sources": "phone", "datasets": "mimic-3m", "pretrain": "mae", "runs": "croco-3m", "evaluate": "depth"}
+
+
+@pytest.fixture(scope="module")
+def raw(repository: Path) -> dict:
+    return yaml.safe_load((repository / "params.yaml").read_text())
+
+
+def _refusal(tmp_path: Path, raw: dict) -> str:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    with pytest.raises(BadInput) as info:
+        config.load(tmp_path / "params.yaml")
+    assert "\n" not in str(info.value) and len(str(info.value)) < 300 + len(str(tmp_path))
+    return str(info.value)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("name", [*WRONG, 123, True, 1.5, None, datetime.date(2024, 1, 2)])
+def test_a_key_that_cannot_be_a_name_is_one_line(tmp_path: Path, raw: dict, section: str, name: object) -> None:
+    raw = copy.deepcopy(raw)
+    raw[section][name] = raw[section][SECTIONS[section]]
+    message = _refusal(tmp_path, raw)
+    assert f": {section}: " in message and "cannot be a name: " in message
+    if not isinstance(name, str):
+        assert "put it in quotes" in message and type(name).__name__ in message
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_import_is_named_alike(tmp_path: Path, raw: dict, name: str) -> None:
+    assert "imported.0: " in (message := _refusal(tmp_path, raw | {"imported": [name]})) and "cannot be a name" in message
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_other_names_may_be(tmp_path: Path, raw: dict, name: str) -> None:
+    raw = copy.deepcopy(raw)
+    for section, like in SECTIONS.items():
+        raw[section].setdefault(name, raw[section][like])
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    assert name in config.load(tmp_path / "params.yaml").runs
+
+
+@given(st.text(max_size=120))
+def test_a_right_name_is_a_component_and_a_plain_word(name: str) -> None:
+    if wrong_with(name) is None:
+        assert Path(name).name == name and name not in LAYOUT
+        assert name.isascii() and not set(name) & set(" /\\'\"`$&|;<>()*?[]{}!~#@:\n") and len(name) <= 100
+
+
+def test_evaluations_that_would_be_called_the_same_are_refused(tmp_path: Path, raw: dict) -> None:
+    raw = copy.deepcopy(raw)
+    raw["runs"] |= {"a": raw["runs"]["croco-3m"], "a-b": raw["runs"]["croco-3m"]}
+    raw["evaluate"] |= {"c": raw["evaluate"]["depth"], "b-c": raw["evaluate"]["depth"]}
+    message = _refusal(tmp_path, raw)
+    assert "of run a-b it is called a-b-c" in message or "of run a it is called a-b-c" in message
+
+
+@pytest.mark.parametrize("name", ["..", "../c0", "a/b", "", "/etc"])
+def test_export_weights_asks_for_a_name(tmp_path: Path, name: str) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("mimic"), "export-weights", name, "--format", "timm"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "no name of a folder in models/" in done.stderr
+    assert list(tmp_path.iterdir()) == []
