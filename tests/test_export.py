@@ -123,7 +123,8 @@ def test_hugging_face_parquet_is_read_back(workspace, rows, tmp_path):
 
 
 def test_hugging_face_opens_it(workspace, rows, tmp_path, monkeypatch):
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     out = _export(workspace, "huggingface", tmp_path / "out")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     loaded = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))

@@ -25,8 +25,9 @@ from mimic.infra.storage import Workspace, file_digest, fingerprint, write_json
 from mimic.tasks import measure
 from mimic.tasks.base import Folders, Picture, Result, Subject
 from mimic.tasks.census import lines
-from mimic.tasks.checks import asked_by, check
+from mimic.tasks.checks import asked_by
 from mimic.tasks.presets import apart, overrides
+from mimic.tasks.remembered import looked_through
 from mimic.tasks.trained import any_in
 from mimic.training.checkpoint import load_encoder
 
@@ -79,7 +80,7 @@ def _begun(section: config.Task, subject: Subject, workspace: Workspace, *, run:
 
     found = _prepared(workspace.checked(task), section)
     if found is None or any(folder(found).iterdir()):
-        found = {"task": section.task, **check(section, workspace.root)}
+        found = {"task": section.task, **looked_through(section, task, workspace.root)}
     for line in lines(found["found"]):
         print(f"{task}: {line}")
     return folder(found)

@@ -11,7 +11,7 @@ from mimic import config
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, write_json
 from mimic.tasks.census import lines
-from mimic.tasks.checks import check
+from mimic.tasks.remembered import looked_through
 
 
 def main(params: config.Params, root: Path, task: str) -> None:
@@ -23,7 +23,7 @@ def main(params: config.Params, root: Path, task: str) -> None:
     """
     section = config.pick(params.evaluate, task, "task in evaluate")
     try:
-        found = check(section, root)
+        found = looked_through(section, task, root)
     except BadInput as error:
         raise BadInput(f"prepare {task}: {error}") from None
     write_json(Workspace(root).checked(task), {"task": section.task, **found})

@@ -12,9 +12,9 @@ from miniatures import make_encoder, write_dataset, write_nyu
 from safetensors.torch import load_file, save_file
 
 from mimic import config, evaluate, prepare
-from mimic.config import CorrespondenceTask, DepthTask, FewShotDepthTask
+from mimic.config import CorrespondenceTask, DepthTask, FewShotDepthTask, Task
 from mimic.errors import BadInput
-from mimic.tasks import depth
+from mimic.tasks import checks, depth, remembered
 from mimic.tasks.presets import PRESETS, overrides
 
 
@@ -293,3 +293,53 @@ def test_other_data_than_the_published_are_an_override(repository: Path) -> None
         assert overrides(tasks[name].model_copy(update={"data": Path("elsewhere")})) == {}
     assert overrides(tasks["depth"].model_copy(update={"masks": Path("other/masks")})) == {}
     assert overrides(tasks["pose"].model_copy(update={"boxes": Path("other.json")})) == {}
+
+
+# ---------------------------------------------------------------------------- looked through once
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """One entry each time that data are looked through."""
+    seen: list[str] = []
+
+    def counted(task: Task, root: Path) -> dict:
+        seen.append(task.task)
+        return checks.check(task, root)
+
+    monkeypatch.setattr(remembered, "check", counted)
+    return seen
+
+
+def test_data_that_did_not_change_are_looked_through_once(workspace: Path, looks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepared() -> int:
+        looks.clear()
+        prepare.main(config.load(workspace / "params.yaml"), workspace, "depth")
+        return len(looks)
+
+    assert prepared() == 1
+    first = (workspace / "data/tasks/depth.json").read_bytes()
+    _params(workspace, lr=0.5, steps=9)
+    assert prepared() == 0 and (workspace / "data/tasks/depth.json").read_bytes() == first
+    _params(workspace, depth_max_m=9.0)
+    assert prepared() == 1 and prepared() == 0
+    mat = workspace / "nyu/nyu_depth_v2_labeled.mat"
+    mat.write_bytes(mat.read_bytes())  # the same size, at another time
+    assert prepared() == 1 and prepared() == 0
+    (workspace / "elsewhere").mkdir()
+    (workspace / "nyu/more").symlink_to(workspace / "elsewhere")
+    (workspace / "elsewhere/again").symlink_to(workspace / "nyu")
+    assert prepared() == 0  # no file
+    (workspace / "elsewhere/file").write_text("behind a link")
+    assert prepared() == 1 and prepared() == 0
+    monkeypatch.setattr(remembered, "_code", lambda: "other code")
+    assert prepared() == 1
+    (workspace / "nyu/splits.mat").unlink()
+    with pytest.raises(BadInput, match="no such file"):
+        prepared()
+
+
+def test_pairs_are_always_looked_at(workspace: Path, looks: list[str]) -> None:
+    for _ in range(2):
+        prepare.main(config.load(workspace / "params.yaml"), workspace, "correspondence")
+    assert looks == ["correspondence"] * 2

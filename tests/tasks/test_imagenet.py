@@ -320,3 +320,8 @@ def test_wrong_requests(root: Path, knn_task: KnnTask) -> None:
         measure(knn_task.model_copy(update={"pool": "class"}), as_subject(make_encoder()), folders_in(root))
     with pytest.raises(BadInput, match="not a multiple of the encoder's patches of 8 px"):
         measure(knn_task.model_copy(update={"size_px": 30}), as_subject(make_encoder()), folders_in(root))
+
+
+def test_a_batch_of_one_has_no_deviation(linear_probe_task: LinearProbeTask) -> None:
+    with pytest.raises(ValidationError, match="batch"):
+        LinearProbeTask.model_validate({**linear_probe_task.model_dump(), "batch": 1})

@@ -51,6 +51,10 @@ class Workspace:
         """What the prepare stage found in a task's data."""
         return self.root / "data/tasks" / f"{task}.json"
 
+    def remembered(self, task: str) -> Path:
+        """The same, kept while nothing of it changes; DVC never sees it, removing it costs only time."""
+        return self.root / "runs/prepare" / f"{task}.json"
+
     def features(self, checkpoint: str) -> Path:
         """Features of an encoder (sha256 of its file), shared by the tasks; DVC never sees them, removing them costs only time."""
         return self.root / "runs/features" / checkpoint[:16]

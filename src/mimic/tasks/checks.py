@@ -34,7 +34,11 @@ from mimic.tasks.census import Asked, Split
 from mimic.tasks.looks import Found
 from mimic.tasks.shots import subset
 
-IDLE = {"samples", "tracked_by"}  # fields that change nothing of what is asked of the data
+IDLE = {  # fields that change nothing of what is asked of the data
+    *("samples", "tracked_by", "save_every", "precision", "head_width", "steps", "epochs"),
+    *("lr", "base_lr", "weight_decay", "betas", "momentum", "trust", "clip_grad", "temperature"),
+    *("layer_decay", "drop_path", "warmup", "warmup_epochs", "warmup_from", "drop_at"),
+}
 
 
 def _correspondence(task: Any, root: Path, asked: Asked) -> Found:

@@ -68,7 +68,6 @@ def score(annotations: dict[str, Any], found: list[dict[str, Any]], category: in
         truth.dataset = {"info": {}, **annotations, "annotations": people}
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(found), "keypoints")
-        evaluation.params.catIds = [category]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

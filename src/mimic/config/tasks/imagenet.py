@@ -39,7 +39,7 @@ class LinearProbeTask(ImageNetTask):
     crop_area: tuple[Fraction, Fraction]  # of the image
     epochs: Positive
     warmup_epochs: Count
-    batch: Positive
+    batch: Annotated[int, Field(ge=2)]  # batch normalisation: one image has no deviation
     base_lr: float  # for 256 images
     momentum: Fraction
     trust: float
