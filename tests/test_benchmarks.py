@@ -63,6 +63,12 @@ def test_scaling_and_memory_of_the_mine_stage(tmp_path: Path) -> None:
     assert spent[0][0] > 0
 
 
+def test_small_clips_cost_little(repository: Path) -> None:
+    """Clips without pairs leave no file of their own, and do not wait for the disk one by one."""
+    found = printed(repository, "small_clips", "--folders", "130")
+    assert found["files"] == 2 and found["fsyncs"] < 70
+
+
 def test_decoding_finds_the_same_frames(real_data: Path, repository: Path) -> None:
     code = "import json; from benchmarks import decoding; print(json.dumps(decoding.measure()))"
     environment = {**os.environ, "MIMIC_TEST_DATA": str(real_data)}
