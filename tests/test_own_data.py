@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -351,6 +352,24 @@ def test_what_may_not_be_read_is_named_and_the_rest_is_mined(tmp_path, require_p
     ):
         done = run(*paths, "--out", out)
         assert done.returncode == 2 and done.stderr.splitlines()[-1] == said
+
+
+def test_names_that_cannot_be_written_down(tmp_path):
+    footage.video(tmp_path / "walk.mp4", footage.pan(0, 4, 80), fps=1)
+    for name in (b"bad\xff.mp4", b"two\nlines.mp4", b"folder\xff/walk.mp4"):
+        path = os.path.join(os.fsencode(tmp_path), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        shutil.copy(tmp_path / "walk.mp4", path)
+    command = [MIMIC, "pairs", b"bad\xff.mp4", b"two\nlines.mp4", b"folder\xff", "walk.mp4", "--json", "--out"]
+    done = subprocess.run([*command, "out"], cwd=tmp_path, capture_output=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["kept"], result["failed"]) == (2 * 3, {})
+    assert set(result["skipped"]) == {"bad\\udcff.mp4", "two\\nlines.mp4"}
+    assert len(pd.read_parquet(tmp_path / "out")) == 6
+    for out in (b"out\xff", b"out\n"):
+        done = subprocess.run([*command, out], cwd=tmp_path, capture_output=True, timeout=200)
+        assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"name another folder" in done.stderr
 
 
 def test_equal_names_in_several_paths_are_told_apart(tmp_path, params):

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import progress, shards, storage
-from mimic.sources import options, own, privacy, sharding
+from mimic.sources import folders, options, own, privacy, sharding
 
 SUMMARY = "_pairs.json"
 LOG = "_log.jsonl"
@@ -54,7 +54,12 @@ def pairs(params: config.Params, paths: Sequence[Path], out: Path, said: options
         summary = _standing(out, fingerprint)
         if summary is None:
             summary = _mine(params, found, out / f"{WORK}{inputs}" / fingerprint)
-            summary |= {"paths": [str(path) for path in paths], "out": str(out), "inputs": inputs, "fingerprint": fingerprint}
+            summary |= {
+                "paths": [folders.shown(str(path)) for path in paths],
+                "out": str(out),
+                "inputs": inputs,
+                "fingerprint": fingerprint,
+            }
             summary["seconds"] = round(time.monotonic() - started, 3)
             summary = _publish(out, inputs, fingerprint, summary)
     sharding.report(TITLE, summary, out / SUMMARY, out / LOG)
@@ -121,6 +126,8 @@ def _summary(out: Path) -> dict[str, Any] | None:
 
 def _refuse_others(out: Path, inputs: str) -> None:
     """Nothing is ever replaced but an earlier result, or unfinished work, of the same inputs."""
+    if folders.UNWRITABLE.search(str(out)):
+        raise BadInput(f"--out {folders.shown(str(out))}: {folders.NOT_WRITABLE}; name another folder")
     try:
         names = sorted(entry.name for entry in out.iterdir())
     except FileNotFoundError:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 DIGITS = frozenset("0123456789")
 UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and bytes that are not UTF-8
+NOT_WRITABLE = "a name that cannot be written down: control characters, or bytes that are not UTF-8"
 
 Wanted = Callable[[str], bool]
 
@@ -168,7 +169,7 @@ def _sort_in(state: _Walk, folder: str, entry: os.DirEntry[str]) -> bool:
         state.skip(path, "hidden")
         return False
     if UNWRITABLE.search(entry.name):
-        state.skip(path, "a name that cannot be written down: control characters, or bytes that are not UTF-8")
+        state.skip(path, NOT_WRITABLE)
         return False
     match kind := _kind(entry):
         case "folder":

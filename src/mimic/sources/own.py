@@ -69,11 +69,11 @@ def look(params: config.Params, paths: Sequence[Path], said: options.Options, ou
     sections = options.sections(params, said)
     for path in paths:
         if not os.path.lexists(path):
-            raise BadInput(f"{path}: no such file or folder")
+            raise BadInput(f"{folders.shown(str(path))}: no such file or folder")
     found = Found()
     held: list[Held] = []
     for path in paths:
-        with _skipping(found.skipped, str(path)):
+        with _skipping(found.skipped, folders.shown(str(path))):
             held += [Held(path, section, names) for section, names in _kinds(path, sections, found.skipped)]
     owners = _owners(held, found.skipped)
     pictures: dict[Real, str] = {}
@@ -82,7 +82,7 @@ def look(params: config.Params, paths: Sequence[Path], said: options.Options, ou
             found.parts.append(part)
     _forget_below(out, found.skipped)
     if not found.parts:
-        whole = [str(path) for path in paths if str(path) in found.skipped]
+        whole = [shown for shown in map(folders.shown, map(str, paths)) if shown in found.skipped]
         name = (whole or list(found.skipped))[0]
         more = len(set(whole)) - 1
         others = f" ({more} more paths cannot be mined either)" if more > 0 else ""
@@ -156,8 +156,8 @@ class Held:
 
     def shown(self, name: str) -> str:
         if not self.path.is_dir() or name == ".":
-            return str(self.path)
-        return f"{self.path}/{name}"
+            return folders.shown(str(self.path))
+        return folders.shown(f"{self.path}/{name}")
 
 
 @dataclass(frozen=True)
@@ -268,11 +268,13 @@ def _kinds(path: Path, sections: dict[type[Any], Any], skipped: dict[str, str]) 
         BadInput: there are none.
     """
     files = [path.name]
+    if not path.is_dir() and folders.UNWRITABLE.search(path.name):
+        raise BadInput(folders.NOT_WRITABLE)
     if path.is_dir():
         listing = folders.tree(path, lambda name: folders.has_extension(name, KNOWN), "a video, an image or a .glb scene")
         if "." in listing.skipped:
             raise BadInput(listing.skipped["."])
-        skipped.update({f"{path}/{name}": why for name, why in listing.skipped.items()})
+        skipped.update({folders.shown(f"{path}/{name}"): why for name, why in listing.skipped.items()})
         files = listing.files
     found = [*_files(files, sections), *(_folders(path, files, sections) if path.is_dir() else ())]
     if not found:
