@@ -33,6 +33,7 @@ def test_cameras_of_a_rig_in_one_folder_are_sequences_of_their_own():
 def test_numbers_spelled_in_two_ways_are_two_sequences():
     both = [f"img_{number}.jpg" for number in range(12)] + [f"img_{number:03}.jpg" for number in range(12)]
     assert sorted(_found(*both)) == sorted([both[:12], both[12:]])
+    assert sorted(_found("IMG_0.jpg", "IMG_0.JPG")) == [["IMG_0.JPG"], ["IMG_0.jpg"]]
     case = ["0.jpg", "0.JPG", "1.jpg", "1.JPG"]
     assert sorted(map(sorted, _found(*case))) == [["0.JPG", "1.JPG"], ["0.jpg", "1.jpg"]]
 

@@ -150,6 +150,8 @@ def _by_number(members: list[Path]) -> list[Sequence]:
     if _differ(members, counter):
         return [_counted(members, counter)]
     varying = [column for column in range(len(columns)) if len(set(columns[column])) > 1]
+    if not varying:  # names that differ in the case of their endings alone
+        return [_counted(layer, counter) for layer in _layers(members, counter)]
     counting = [column for column in varying if not _is_identity(members[0], column)] or varying
     counter = max(reversed(counting), key=lambda column: len(set(columns[column])))
     others = [column for column in varying if column != counter]
