@@ -16,8 +16,10 @@ from truth import BASE
 
 from mimic import config, sources
 from mimic.errors import BadInput
-from mimic.sources import arkitscenes
+from mimic.geometry.overlap import Outcome
+from mimic.sources import arkitscenes, miner, sharding
 from mimic.sources.base import Unreadable
+from mimic.sources.tally import Tally
 
 RNG = np.random.default_rng(0)
 PHONE = {"spacing_s": 1.0, "retry_spacing_s": 2.0, "seconds_min": 3.0}
@@ -424,3 +426,20 @@ def test_a_long_message_of_hdf5_is_whole(tmp_path):
     source = _open(config.Demon(reader="demon", root=tmp_path, views_max=4, **BASE))
     error = str(source.describe("cut.h5/(damaged)")["error"])
     assert "\n" not in error and error.count("(") == error.count(")")
+
+
+def test_a_frame_that_is_a_dead_link_or_cut_is_named(tmp_path, params):
+    """As annexed data sets are, whose contents were not fetched."""
+    frames = tmp_path / "car/one/images"
+    footage.folder(frames, footage.pan(1, 3, 80), "frame{:06}.jpg")
+    (frames / "frame000003.jpg").symlink_to("../../../.annex/gone")
+    (frames / "frame000002.jpg").write_bytes((frames / "frame000002.jpg").read_bytes()[:400])
+    source = _open(config.CO3D(reader="co3d", root=tmp_path, stride=1, retry_strides=(), advance=1, **BASE))
+    assert source.clips() == ["car/one"]
+    assert source.describe("car/one")["error"] == "1 of 4 images cannot be opened, such as frame000003.jpg: No such file or directory"
+    tally = Tally()
+    pairs = list(miner.mine_clip(source, "car/one", sharding.rule_of(params.mine), 0.0, 0, tally))
+    assert len(pairs) == 1 and tally.outcomes[Outcome.UNREADABLE] == 2
+    named = tally.summary()["unreadable_views"]["car/one"]
+    assert sorted(named) == ["frame000002.jpg", "frame000003.jpg"]
+    assert "truncated" in named["frame000002.jpg"].lower() and named["frame000003.jpg"] == "No such file or directory"

@@ -60,4 +60,4 @@ class CO3DSource:
 
     def _files(self, clip: str) -> list[Path]:
         folder = self.root / clip / "images"
-        return [folder / name for name in files_in(folder, EXTENSIONS)]
+        return [folder / name for name in files_in(folder, EXTENSIONS, dead=True)]

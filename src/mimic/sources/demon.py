@@ -96,7 +96,7 @@ class DemonSource:
         return (self.root / f"{head}.h5", scene) if separator else (None, clip)
 
     def _files(self, clip: str) -> list[Path]:
-        return [self.root / clip / name for name in files_in(self.root / clip, EXTENSIONS)]
+        return [self.root / clip / name for name in files_in(self.root / clip, EXTENSIONS, dead=True)]
 
 
 @contextlib.contextmanager

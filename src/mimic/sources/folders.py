@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
+DEAD_LINK = "a dead link"
 DIGITS = frozenset("0123456789")
 UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and bytes that are not UTF-8
 NOT_WRITABLE = "a name that cannot be written down: control characters, or bytes that are not UTF-8"
@@ -123,8 +124,11 @@ def _look(state: _Walk, folder: str, real: str) -> tuple[list[str], list[str]]:
     return below, linked
 
 
-def files_in(folder: Path, extensions: Set[str]) -> list[str]:
+def files_in(folder: Path, extensions: Set[str], dead: bool = False) -> list[str]:
     """Names of the files of a folder with one of the extensions, in numeric order; as `files_below` sees the folder alone.
+
+    Args:
+        dead: links to nothing count as files, for a reader that names what it cannot open.
 
     Raises:
         OSError: the folder cannot be opened.
@@ -135,6 +139,9 @@ def files_in(folder: Path, extensions: Set[str]) -> list[str]:
         for entry in entries:
             _sort_in(state, "", entry)
     _add_links(state)
+    if dead:
+        skipped = state.listing.skipped.items()
+        state.listing.files += [name for name, why in skipped if why.startswith(DEAD_LINK) and state.wanted(name)]
     return sorted(state.listing.files, key=numeric_order)
 
 
@@ -198,7 +205,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
             return f"{link}file"
         entry.stat()
     except OSError as error:
-        return f"a dead link ({error.strerror})" if link else str(error.strerror)
+        return f"{DEAD_LINK} ({error.strerror})" if link else str(error.strerror)
     return "neither a file nor a folder"
 
 

@@ -100,7 +100,7 @@ class ScanNetSource:
         folder = self.root / clip
         colour = folder / "color" if (folder / "color").is_dir() else folder
         found: list[tuple[int, Path, Path]] = []
-        for name in files_in(colour, COLOUR):
+        for name in files_in(colour, COLOUR, dead=True):
             if match := _frame(name):
                 stem = Path(name).stem.removesuffix(".color")
                 pose = folder / "pose" / f"{stem}.txt" if colour != folder else folder / f"{stem}.pose.txt"

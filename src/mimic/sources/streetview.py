@@ -65,7 +65,7 @@ class StreetViewSource:
         """target -> its images, in numeric order; files of other names are not views."""
         found: dict[int, list[Path]] = defaultdict(list)
         folder = self.root / clip
-        for name in files_in(folder, EXTENSIONS):
+        for name in files_in(folder, EXTENSIONS, dead=True):
             if match := NAME.fullmatch(Path(name).stem):
                 found[int(match["target"])].append(folder / name)
         return dict(sorted(found.items()))
