@@ -184,27 +184,32 @@ def plan(
 @app.command("import-weights", rich_help_panel="Models")
 def import_weights(
     out: Annotated[Path, typer.Option("--out", help="models/NAME; list NAME under `imported` and table.runs to have it measured")],
-    file: Annotated[Optional[Path], typer.Argument(help="A .pth, .pt or .safetensors file of MAE, CroCo, MIMIC or timm")] = None,
+    file: Annotated[Optional[Path], typer.Argument(help="A .pth, .pt or .safetensors file, a folder of shards or its .index.json")] = None,
     timm: Annotated[Optional[str], typer.Option(help="A timm model by name; without FILE timm fetches its weights")] = None,
     size_px: Annotated[Optional[tuple[int, int]], typer.Option(help="Image height and width, where the file does not tell")] = None,
     heads: Annotated[Optional[int], typer.Option(help="Attention heads, where the width is unusual")] = None,
     decoder_heads: Annotated[Optional[int], typer.Option(help="Attention heads of the decoder, where its width is unusual")] = None,
     objective: Annotated[Optional[str], typer.Option(help="What it was trained for, such as mae; for the tables")] = None,
     dataset: Annotated[Optional[str], typer.Option(help="What it was trained on, such as imagenet-1k; for the tables")] = None,
+    key: Annotated[Optional[str], typer.Option(help="Entry of the file that holds the weights, such as student or model_ema")] = None,
+    prefix: Annotated[Optional[str], typer.Option(help="What stands before the encoder's names; all else is left out")] = None,
+    rope_base: Annotated[Optional[float], typer.Option(help="Base of rotary positions, where the file does not tell")] = None,
+    mask_ratio: Annotated[Optional[float], typer.Option(help="Share of patches hidden in its training")] = None,
+    norm_pix_loss: Annotated[Optional[bool], typer.Option(help="Whether its training normalised pixels within patches")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a run of this name that was trained here, too")] = False,
 ) -> None:
     """Bring in another project's encoder, to be measured beside our own."""
     from mimic import weights
 
-    told = weights.Said(size_px, heads, decoder_heads, objective, dataset)
+    told = weights.Said(size_px, heads, decoder_heads, objective, dataset, key, prefix, rope_base, mask_ratio, norm_pix_loss)
     if timm is None and file is None:
         raise BadInput("import-weights: name a FILE, or a timm model with --timm")
     card = weights.import_timm(timm, file, out, told, force) if timm else weights.import_weights(cast(Path, file), out, told, force)
     said, size = card["imported"], card["model"]
     part = "encoder and decoder" if "decoder_depth" in size else "encoder"
     print(f"{out}: {part} of a {said['dialect']} file, {size['depth']} blocks of {size['width']}, {'x'.join(map(str, size['size_px']))} px")
-    if said["left_out"]:
-        print(f"left out, no part of the encoder: {', '.join(said['left_out'])}")
+    for line in weights.told(said):
+        print(line)
 
 
 @app.command("export-weights", rich_help_panel="Models")

@@ -6,9 +6,7 @@ An import is whole or it is refused.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,25 +20,13 @@ from mimic.errors import BadInput
 from mimic.infra import earlier
 from mimic.infra.publishing import Work, place, publish
 from mimic.infra.storage import file_digest, replacing, write_json
-from mimic.models import Objective, Pretraining, VisionTransformer, build, dialects
+from mimic.models import ROPE_BASE, Objective, Pretraining, VisionTransformer, build, dialects
 from mimic.models.dialects import Translated, Written
 from mimic.training.checkpoint import load_encoder, load_into, load_model, write_weights
-from mimic.training.untrusted import read_checkpoint
-
-HEADS = {192: 3, 384: 6, 512: 16, 768: 12, 1024: 16, 1280: 16}  # of the field's usual widths; no file of weights tells
-MASKING = {"mae": (0.75, "down"), "mimic": (0.9, "down"), "croco": (0.9, "up")}  # as published; files do not tell
-
-
-@dataclass(frozen=True)
-class Said:
-    """What the user says of a file because the file does not."""
-
-    size_px: tuple[int, int] | None
-    heads: int | None
-    decoder_heads: int | None
-    objective: str | None
-    dataset: str | None
-
+from mimic.training.foreign import Numbers, Said, numbers_of
+from mimic.training.told import beside
+from mimic.training.untrusted import files_of
+from mimic.training.wrapped import Foreign, read_checkpoint
 
 # ---------------------------------------------------------------------------- in
 
@@ -56,20 +42,21 @@ def import_weights(path: Path, out: Path, said: Said, force: bool = False) -> di
             known family, or does not fit whole; nothing is written.
     """
     _free(out, force)
-    weights, about = read_checkpoint(path)
+    foreign = read_checkpoint(path, said.key, said.prefix)
     try:
-        found = dialects.translate(weights)
-        sizes = _sizes(found, about, said)
-        encoder = VisionTransformer(**{key: sizes[key] for key in ENCODER_KEYS}, attention="auto")
-        model = _whole(found, sizes, about)
-    except (ValueError, KeyError, RuntimeError) as error:
+        found = dialects.translate(foreign.weights)
+        config = beside(path) if found.dialect in ("vit", "vit_mae") else {}
+        numbers = numbers_of(found, foreign.facts | {"config": config}, said)
+        encoder = VisionTransformer(**_of_encoder(numbers.sizes), attention="auto")
+        model = _whole(found, numbers)
+    except (ValueError, KeyError, RuntimeError, OverflowError) as error:
         raise BadInput(f"{path}: {error}") from None
     _refuse_partial(found, encoder, model, path)
     prefix = "encoder."
     load_into(encoder, {key.removeprefix(prefix): value for key, value in found.weights.items() if key.startswith(prefix)}, path)
     if model is not None:
         load_into(model, found.weights, path)
-    card = _card(path, out.name, found, sizes, about, said, model)
+    card = _card(path, out.name, found, foreign, numbers, said, model)
 
     def fill(folder: Path) -> None:
         write_weights(encoder.state_dict(), folder / "encoder.safetensors", card)
@@ -95,18 +82,13 @@ def import_timm(name: str, path: Path | None, out: Path, said: Said, force: bool
 
     try:
         encoder = TimmEncoder(name, said.size_px, pretrained=path is None)
-        weights = dict(encoder.state_dict()) if path is None else encoder.fitting(read_checkpoint(path)[0])
+        foreign = None if path is None else read_checkpoint(path, said.key, said.prefix)
+        weights = dict(encoder.state_dict()) if foreign is None else encoder.fitting(foreign.weights)
     except ValueError as error:
         raise BadInput(f"{path or name}: {error}") from None
     load_into(encoder, weights, path or out)
     sizes = {key: getattr(encoder, key) for key in ("size_px", "patch_px", "width", "depth", "heads", "class_token")}
-    source: dict[str, Any] = {
-        "file": path and path.name,
-        "sha256": path and file_digest(path),
-        "dialect": "timm",
-        "epoch": None,
-        "left_out": [],
-    }
+    source = _source(path, "timm", foreign, [])
     card = {
         "run": out.name,
         "imported": source,
@@ -140,107 +122,101 @@ def _over(force: bool) -> tuple[str, ...]:
     return ("pretrain",) if force else ()
 
 
-ENCODER_KEYS = ("size_px", "patch_px", "width", "depth", "heads", "class_token", "positions", "norm_eps")
+ENCODER_KEYS = ("size_px", "patch_px", "width", "depth", "heads", "class_token", "positions", "norm_eps", "rope_base")
 
 
-def _sizes(found: Translated, about: dict[str, Any], said: Said) -> dict[str, Any]:
-    """Numbers of the model, from shapes, from what CroCo writes beside its weights, and from the user."""
-    weights, kwargs = found.weights, about.get("croco_kwargs") or {}
-    projection = weights["encoder.patch_embed.proj.weight"]
-    if projection.ndim != 4 or projection.shape[1] != 3 or projection.shape[2] != projection.shape[3]:
-        raise ValueError(f"patches are read by weights of shape {list(projection.shape)}; expected [width, 3, patch, patch]")
-    width, patch_px = int(projection.shape[0]), int(projection.shape[2])
-    first, positions = "encoder.cls_token" in weights, weights.get("encoder.pos_embed")
-    size_px = said.size_px or _pair(kwargs.get("img_size"))
-    if size_px is None:
-        if positions is None:
-            raise ValueError("rotary positions do not tell the image size; say --size-px HEIGHT WIDTH")
-        count = positions.shape[1] - int(first)
-        side = math.isqrt(count)
-        if side * side != count:
-            raise ValueError(f"{count} positions are no square of patches; say --size-px HEIGHT WIDTH")
-        size_px = (side * patch_px, side * patch_px)
-    decoder_width = int(weights["decoder.embed.weight"].shape[0]) if "decoder.embed.weight" in weights else None
-    return {
-        "size_px": size_px,
-        "patch_px": patch_px,
-        "width": width,
-        "depth": _depth(weights, "encoder"),
-        "heads": said.heads or kwargs.get("enc_num_heads") or _heads(width, "--heads"),
-        "class_token": first,
-        "positions": "rope" if positions is None else "sincos",
-        "norm_eps": 1e-6,
-        "decoder_width": decoder_width,
-        "decoder_depth": _depth(weights, "decoder"),
-        "decoder_heads": decoder_width and (said.decoder_heads or kwargs.get("dec_num_heads") or _heads(decoder_width, "--decoder-heads")),
-    }
+def _of_encoder(sizes: dict[str, Any]) -> dict[str, Any]:
+    return {key: sizes[key] for key in ENCODER_KEYS if key in sizes}
 
 
-def _pair(size: Any) -> tuple[int, int] | None:
-    return None if size is None else (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
-
-
-def _depth(weights: Mapping[str, Tensor], part: str) -> int:
-    """Blocks of a part, counted without gaps; a missing one is found when the weights are compared."""
-    prefix = f"{part}.blocks."
-    numbers = {key.removeprefix(prefix).split(".")[0] for key in weights if key.startswith(prefix)}
-    if not all(number.isdigit() and len(number) < 4 for number in numbers):
-        raise ValueError(f"blocks are not numbered: {', '.join(sorted(numbers)[:3])}")
-    return max(map(int, numbers)) + 1 if numbers else 0
-
-
-def _heads(width: int, option: str) -> int:
-    if width not in HEADS:
-        raise ValueError(f"weights of width {width} do not tell the number of attention heads; say {option}")
-    return HEADS[width]
-
-
-def _whole(found: Translated, sizes: dict[str, Any], about: dict[str, Any]) -> Pretraining | None:
+def _whole(found: Translated, numbers: Numbers) -> Pretraining | None:
     """The model with its decoder, if the file has one."""
-    if not found.has_decoder or sizes["decoder_width"] is None:
+    if not found.has_decoder or numbers.sizes["decoder_width"] is None:
         return None
-    objective: Objective = "mae" if found.dialect == "mae" else "croco"
-    return build(objective, **sizes, attention="auto", **_masking(found, about), norm_pix=True)
-
-
-def _masking(found: Translated, about: dict[str, Any]) -> dict[str, Any]:
-    ratio, rounding = MASKING[found.dialect]
-    return {"mask_ratio": float((about.get("croco_kwargs") or {}).get("mask_ratio", ratio)), "visible_rounding": rounding}
+    objective: Objective = "mae" if found.dialect in ("mae", "vit_mae") else "croco"
+    return build(objective, **numbers.sizes, attention="auto", **numbers.masking)
 
 
 def _refuse_partial(found: Translated, encoder: VisionTransformer, model: Pretraining | None, path: Path) -> None:
     """Every key has its place and every place its key; reported together, encoder and decoder."""
     wanted = set(model.state_dict()) if model is not None else {f"encoder.{key}" for key in encoder.state_dict()}
     missing, unexpected = sorted(wanted - set(found.weights)), sorted(set(found.weights) - wanted)
-    if missing or unexpected:
-        counts = [f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})" for what, keys in
-                  (("missing", missing), ("unexpected", unexpected)) if keys]  # fmt: skip
-        raise BadInput(f"{path}: read as {found.dialect}, but only a part fits: {'; '.join(counts)}; nothing was imported")
+    if not missing and not unexpected:
+        return
+    if "encoder.fc_norm.weight" in unexpected and "encoder.norm.weight" in missing:
+        raise BadInput(
+            f"{path}: fine-tuned with global pooling: its fc_norm normalises the mean of all tokens, and it has no norm of the"
+            " tokens themselves, which features need; nothing was imported: take the weights from before that fine-tuning"
+        )
+    counts = [
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for what, keys in (("missing", missing), ("unexpected", unexpected))
+        if keys
+    ]
+    raise BadInput(
+        f"{path}: read as {found.dialect}, but only a part fits: {'; '.join(counts)}; nothing was imported;"
+        " if timm has this model, say --timm NAME"
+    )
+
+
+def _source(path: Path | None, dialect: str, foreign: Foreign | None, assumed: list[str]) -> dict[str, Any]:
+    """Where the weights come from: what was taken, what was left, and what nobody said."""
+    files = [] if path is None else files_of(path)
+    epoch = foreign.facts.get("epoch") if foreign else None
+    return {
+        "file": path and path.name,
+        "sha256": file_digest(files[0]) if files else None,
+        "shards": {shard.name: file_digest(shard) for shard in files[1:]},
+        "dialect": dialect,
+        "epoch": epoch if isinstance(epoch, int) else None,
+        "taken": foreign and foreign.taken,
+        "other_weights": foreign.others if foreign else [],
+        "beside": foreign.beside if foreign else [],
+        "left_out": foreign.left_out if foreign else [],
+        "assumed": assumed,
+    }
 
 
 def _card(
-    path: Path, name: str, found: Translated, sizes: dict[str, Any], about: dict[str, Any], said: Said, model: Pretraining | None
+    path: Path,
+    name: str,
+    found: Translated,
+    foreign: Foreign,
+    numbers: Numbers,
+    said: Said,
+    model: Pretraining | None,
 ) -> dict[str, Any]:
-    default = {"mae": "mae", "mimic": "croco", "croco": "croco", "timm": None}[found.dialect]
-    kept = sizes if model is not None else {key: sizes[key] for key in ENCODER_KEYS}
+    default = {"mae": "mae", "vit_mae": "mae", "mimic": "croco", "croco": "croco"}.get(found.dialect)
+    kept = numbers.sizes if model is not None else _of_encoder(numbers.sizes)
     card: dict[str, Any] = {
         "run": name,
-        "imported": {
-            "file": path.name,
-            "sha256": file_digest(path),
-            "dialect": found.dialect,
-            "epoch": about.get("epoch"),
-            "left_out": found.left_out,
-        },
+        "imported": _source(path, found.dialect, foreign, numbers.assumed),
         "objective": said.objective or default,
         "dataset": said.dataset,
         "steps": None,
         "versions": {"mimic": version("mimic"), "torch": torch.__version__},
-        "model": kept | {"size_px": list(sizes["size_px"])},
+        "model": kept | {"size_px": list(numbers.sizes["size_px"])},
     }
     if model is not None:
-        card |= _masking(found, about) | {"visible_patches": model.visible, "norm_pix_loss": True}
+        masking = numbers.masking
+        card |= {key: masking[key] for key in ("mask_ratio", "visible_rounding")}
+        card |= {"visible_patches": model.visible, "norm_pix_loss": masking["norm_pix"]}
     return card
+
+
+def told(source: dict[str, Any]) -> list[str]:
+    """What a reader of an import should know, in lines, from `imported` of its card."""
+    lines = []
+    if source["taken"]:
+        lines.append(f"taken: the weights under {source['taken']!r}")
+    for name in source["other_weights"]:
+        lines.append(f"not taken: the weights under {name!r}; --key {name} takes them")
+    if source["beside"]:
+        lines.append(f"left out, no weights of the model: {', '.join(source['beside'])}")
+    if source["left_out"]:
+        lines.append(f"left out, no part of the encoder: {', '.join(source['left_out'])}")
+    lines += [f"nobody says it, so it was assumed: {what}" for what in source["assumed"]]
+    return lines
 
 
 # ---------------------------------------------------------------------------- out
@@ -299,13 +275,14 @@ def _told(form: Written, written: Mapping[str, Tensor], decoder: Mapping[str, Te
 def _croco_kwargs(card: dict[str, Any]) -> dict[str, Any]:
     """The arguments CroCoNet is built with; its released files carry them, and its reader needs them."""
     size = card["model"]
+    base = float(size.get("rope_base", ROPE_BASE))
     kwargs = {
         "img_size": tuple(size["size_px"]),
         "patch_size": size["patch_px"],
         "enc_embed_dim": size["width"],
         "enc_depth": size["depth"],
         "enc_num_heads": size["heads"],
-        "pos_embed": "cosine" if size["positions"] == "sincos" else "RoPE100",
+        "pos_embed": "cosine" if size["positions"] == "sincos" else f"RoPE{int(base) if base.is_integer() else base!r}",
     }
     if size.get("decoder_width") and card.get("objective") == "croco":
         kwargs |= {"dec_embed_dim": size["decoder_width"], "dec_depth": size["decoder_depth"], "dec_num_heads": size["decoder_heads"]}

@@ -129,3 +129,24 @@ def test_initial_weights_depend_on_the_generator_only() -> None:
     bound = (6 / (16 + 48)) ** 0.5
     assert 0.9 * bound < first.attn.qkv.weight.abs().max() <= bound
     assert (first.attn.qkv.bias == 0).all()
+
+
+def test_rotary_tables_follow_the_base_and_the_precision() -> None:
+    """The formula in float64, channel by channel."""
+    table = layers.rope_table((2, 3), 8, torch.device("cpu"), class_token=False, base=50.0, dtype=torch.float64)
+    assert table.dtype == torch.float64
+    for place in range(6):
+        for channel in range(8):
+            turned = place // 3 if channel < 4 else place % 3
+            angle = turned * 50.0 ** (-2 * (channel % 2) / 4)
+            assert table[0, 0, place, channel].item() == pytest.approx(math.cos(angle), abs=1e-14)
+            assert table[1, 0, place, channel].item() == pytest.approx(math.sin(angle), abs=1e-14)
+
+
+def test_the_patch_projections_bias_starts_as_the_official_code_leaves_it() -> None:
+    """Uniform within 1 / sqrt(3 * 16 * 16), of deviation 0.0208; a linear layer's starts at zero."""
+    model = torch.nn.Sequential(layers.PatchEmbed(16, 4096), torch.nn.Linear(4, 4))
+    layers.initialise(model, torch.Generator().manual_seed(0))
+    bias = model[0].proj.bias
+    assert bias.abs().max() <= 768**-0.5 and bias.std().item() == pytest.approx(0.0208, abs=5e-4)
+    assert not model[1].bias.any()

@@ -7,7 +7,7 @@ from typing import Literal
 from mimic.models.croco import CrossViewCompletion
 from mimic.models.decoder import Decoder
 from mimic.models.encoder import Encoder, Positions, VisionTransformer
-from mimic.models.layers import initialise
+from mimic.models.layers import ROPE_BASE, initialise
 from mimic.models.mae import MaskedAutoencoder
 from mimic.models.masking import Rounding, visible_count
 
@@ -35,6 +35,7 @@ def build(
     norm_pix: bool,
     matching: float = 0.0,
     temperature: float = 1.0,
+    rope_base: float = ROPE_BASE,
 ) -> Pretraining:
     """A model to pretrain, with torch's default weights until `initialise` or `load_state_dict`.
 
@@ -51,6 +52,7 @@ def build(
         positions=positions,
         norm_eps=norm_eps,
         attention=attention,
+        rope_base=rope_base,
     )
     decoder = Decoder(
         grid=encoder.grid,
@@ -64,6 +66,7 @@ def build(
         positions=positions,
         norm_eps=norm_eps,
         attention=attention,
+        rope_base=rope_base,
     )
     visible = visible_count(encoder.grid[0] * encoder.grid[1], mask_ratio, visible_rounding)
     match objective:

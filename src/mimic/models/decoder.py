@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mimic.models.encoder import Positions
-from mimic.models.layers import Block, CrossBlock, gather, resample_positions, rope_table, sincos_table
+from mimic.models.layers import ROPE_BASE, Block, CrossBlock, gather, resample_positions, rope_table, sincos_table
 
 
 class Decoder(nn.Module):
@@ -20,7 +20,7 @@ class Decoder(nn.Module):
         width, depth, heads: channels, blocks, attention heads of the decoder.
         class_token: the encoder's tokens start with one; it stays in the query and in the memory (MIMIC).
         cross: with attention to a second view (CroCo), or without (MAE).
-        positions, norm_eps, attention: as in the encoder.
+        positions, norm_eps, attention, rope_base: as in the encoder.
     """
 
     def __init__(
@@ -37,9 +37,11 @@ class Decoder(nn.Module):
         positions: Positions,
         norm_eps: float,
         attention: str,
+        rope_base: float = ROPE_BASE,
     ) -> None:
         super().__init__()
         self.grid, self.width, self.head_width, self.class_token, self.cross = grid, width, width // heads, class_token, cross
+        self.rope_base = rope_base
         self.embed = nn.Linear(encoder_width, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         table = sincos_table(grid, width, class_token=class_token) if positions == "sincos" else None
@@ -65,7 +67,7 @@ class Decoder(nn.Module):
         x = self.embed(visible)
         patches = torch.cat([x[:, first:], self.mask_token.to(x.dtype).expand(len(x), restore.shape[1] + first - x.shape[1], -1)], dim=1)
         x = self._place(torch.cat([x[:, :first], gather(patches, restore)], dim=1))
-        rope = None if self.pos_embed is not None else rope_table(self.grid, self.head_width, x.device, class_token=self.class_token)
+        rope = None if self.pos_embed is not None else self._rope(self.grid, x)
         if self.cross:
             assert memory is not None
             memory = self._place(self.embed(memory))
@@ -101,10 +103,13 @@ class Decoder(nn.Module):
             raise ValueError("a decoder without cross-attention has not seen a second view")
         x, memory = self.embed(tokens), self.embed(memory)
         if self.pos_embed is None:
-            return x, memory, rope_table(grid, self.head_width, x.device, class_token=self.class_token)
+            return x, memory, self._rope(grid, x)
         first = int(self.class_token)
         table = torch.cat([self.pos_embed[:, :first], resample_positions(self.pos_embed[:, first:], self.grid, grid)], dim=1)
         return x + table, memory + table, None
 
     def _place(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "b t c"]:
         return x if self.pos_embed is None else x + self.pos_embed
+
+    def _rope(self, grid: tuple[int, int], x: Tensor) -> Float[Tensor, "2 1 t d"]:
+        return rope_table(grid, self.head_width, x.device, class_token=self.class_token, base=self.rope_base, dtype=x.dtype)

@@ -3,6 +3,7 @@
     timm      cls_token pos_embed patch_embed.* blocks.N.* norm.*                   our encoder's own names
     mae       the same, and mask_token decoder_embed.* decoder_pos_embed decoder_blocks.N.* decoder_norm.* decoder_pred.*
     mimic     as mae, but decoder_blocks_croco.N.* with cross-attention
+    vit, vit_mae   Hugging Face's, see `hugging_face`
     croco     enc_blocks.N.* enc_norm.* dec_blocks.N.* dec_norm.* prediction_head.*; tables enc_pos_embed, dec_pos_embed without a batch
               axis; v2 has neither table, its positions are rotary
 
@@ -20,8 +21,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mimic.models import hugging_face
+from mimic.models.prefixes import few
+
 Weights = Mapping[str, Tensor]
-Read = Literal["timm", "mae", "mimic", "croco"]
+Read = Literal["timm", "mae", "mimic", "croco", "vit", "vit_mae"]
 Written = Literal["timm", "mae", "croco", "multimae", "vitpose"]
 
 TO_OURS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -51,17 +55,15 @@ FROM_OURS = {
     "croco": {"mask_token": "mask_token", "pos_embed": "dec_pos_embed", "embed": "decoder_embed", "norm": "dec_norm"}
     | {"pred": "prediction_head", "blocks": "dec_blocks"},
 }
-HEAD = re.compile(r"^(head|fc|head_dist)\.")  # a classifier: no part of an encoder
 POSE_GRID = (16, 12)  # patches of a 256 x 192 image
 
 
 @dataclass(frozen=True)
 class Translated:
-    """A foreign checkpoint in our names ("encoder.*", "decoder.*"), what it was, and which keys are no part of the model."""
+    """A foreign checkpoint in our names ("encoder.*", "decoder.*"), and what it was."""
 
     dialect: Read
     weights: dict[str, Tensor]
-    left_out: list[str]
 
     @property
     def has_decoder(self) -> bool:
@@ -75,21 +77,26 @@ def translate(weights: Weights) -> Translated:
         ValueError: it is of no family known here.
     """
     dialect = _dialect(weights)
-    left_out = sorted(key for key in weights if dialect == "timm" and HEAD.match(key))
+    if dialect in ("vit", "vit_mae"):
+        return Translated(dialect, hugging_face.to_ours(weights))
     rules = TO_OURS.get("mae" if dialect == "mimic" else dialect, ())
-    renamed = {_renamed(key, rules): value for key, value in weights.items() if key not in left_out}
+    renamed = {_renamed(key, rules): value for key, value in weights.items()}
     for key in ("encoder.pos_embed", "decoder.pos_embed"):
         if key in renamed and renamed[key].ndim == 2:
             renamed[key] = renamed[key][None]
-    return Translated(dialect, renamed, left_out)
+    return Translated(dialect, renamed)
 
 
 def _dialect(weights: Weights) -> Read:
     if "enc_blocks.0.norm1.weight" in weights:
         return "croco"
+    if hugging_face.SIGN in weights or f"vit.{hugging_face.SIGN}" in weights:
+        return "vit_mae" if "decoder.mask_token" in weights else "vit"
     if "blocks.0.norm1.weight" not in weights or "patch_embed.proj.weight" not in weights:
-        few = ", ".join(list(weights)[:3]) or "none at all"
-        raise ValueError(f"no vision transformer in the names of MAE, CroCo, MIMIC or timm; its first keys: {few}")
+        raise ValueError(
+            f"no vision transformer in the names of MAE, CroCo, MIMIC, timm or Hugging Face; its first keys: {few(weights)};"
+            " say --key or --prefix if its weights lie deeper, or --timm NAME if timm has this model"
+        )
     if "decoder_blocks_croco.0.norm1.weight" in weights:
         return "mimic"
     return "mae" if "decoder_blocks.0.norm1.weight" in weights else "timm"

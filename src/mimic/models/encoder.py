@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from mimic.models.layers import Block, PatchEmbed, gather, resample_positions, rope_table, sincos_table
+from mimic.models.layers import ROPE_BASE, Block, PatchEmbed, gather, resample_positions, rope_table, sincos_table
 
 Positions = Literal["sincos", "rope"]
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, RGB, of values in 0..1
@@ -77,6 +77,7 @@ class VisionTransformer(nn.Module):
         class_token: with one (MAE, MIMIC) or without (CroCo).
         positions: "sincos" adds a fixed table to the patches; "rope" turns queries and keys instead.
         norm_eps: epsilon of every layer norm.
+        rope_base: of rotary positions, see `layers.rope_table`.
         attention: "auto", "sdpa" or "manual", see `layers.attend`.
     """
 
@@ -94,10 +95,12 @@ class VisionTransformer(nn.Module):
         positions: Positions,
         norm_eps: float,
         attention: str,
+        rope_base: float = ROPE_BASE,
     ) -> None:
         super().__init__()
         self.size_px, self.patch_px, self.width, self.depth, self.heads = size_px, patch_px, width, depth, heads
         self.class_token, self.positions = class_token, positions
+        self.rope_base = rope_base
         self.grid = self.grid_of(*size_px)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
         # A parameter without gradient: it is saved, resampled and, if a fine-tuning wants it, trained.
@@ -150,7 +153,8 @@ class VisionTransformer(nn.Module):
         if self.pos_embed is not None:
             x = x + resample_positions(self.pos_embed[:, int(self.class_token) :], self.grid, grid)
         else:
-            rope = rope_table(grid, self.width // self.heads, x.device, class_token=False)
+            head = self.width // self.heads
+            rope = rope_table(grid, head, x.device, class_token=False, base=self.rope_base, dtype=x.dtype)
         if keep is not None:
             x = gather(x, keep)
             rope = None if rope is None else gather(rope, keep)

@@ -48,18 +48,31 @@ def resample_positions(positions: Float[Tensor, "1 n c"], grid: tuple[int, int],
     return image.permute(0, 2, 3, 1).flatten(1, 2).to(positions.dtype)
 
 
-def rope_table(grid: tuple[int, int], head_width: int, device: torch.device, *, class_token: bool) -> Float[Tensor, "2 1 t d"]:
-    """Cosines and sines of the 2-D rotary positions of CroCo v2: the first half of a head turns with the row, the second with the column.
+def rope_table(
+    grid: tuple[int, int],
+    head_width: int,
+    device: torch.device,
+    *,
+    class_token: bool,
+    base: float = ROPE_BASE,
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "2 1 t d"]:
+    """Cosines and sines of the 2-D rotary positions of CroCo v2.
 
-    Within a half of d channels, channels k and k + d/2 form a plane that turns by place * ROPE_BASE ** (-2k / d).
-    The class token, if there is one, is not turned.
+    The first half of a head turns with the row, the second with the column. Within a half of d channels,
+    channels k and k + d/2 form a plane that turns by place * base ** (-2k / d). The class token, if there is
+    one, is not turned.
+
+    Args:
+        dtype: of the tokens; the table is never coarser than fp32.
     """
     if head_width % 4:
         raise ValueError(f"rotary positions need a head width that 4 divides, not {head_width}")
     half = head_width // 2
-    frequency = ROPE_BASE ** (-torch.arange(0, half, 2, device=device, dtype=torch.float32) / half)
+    fine = torch.promote_types(dtype, torch.float32)
+    frequency = base ** (-torch.arange(0, half, 2, device=device, dtype=fine) / half)
     index = torch.arange(grid[0] * grid[1], device=device)
-    turns = [torch.outer(place.float(), frequency) for place in (index // grid[1], index % grid[1])]
+    turns = [torch.outer(place.to(fine), frequency) for place in (index // grid[1], index % grid[1])]
     angle = torch.cat([turns[0], turns[0], turns[1], turns[1]], dim=1)
     if class_token:
         angle = F.pad(angle, (0, 0, 1, 0))
@@ -228,7 +241,9 @@ class PatchEmbed(nn.Module):
 def initialise(model: nn.Module, generator: torch.Generator) -> None:
     """Random initial weights of MAE and CroCo: Xavier-uniform matrices, N(0, 0.02) tokens, zero biases, unit norms.
 
-    Fixed positions are left alone. The result depends only on the generator and the order of the modules.
+    The bias of the patch projection is uniform within 1 / sqrt(inputs): the official code sets those of linear
+    layers only, and leaves this one as torch makes it. Fixed positions are left alone. The result depends only
+    on the generator and the order of the modules.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
@@ -241,3 +256,8 @@ def initialise(model: nn.Module, generator: torch.Generator) -> None:
         for name, parameter in module.named_parameters(recurse=False):
             if name in ("cls_token", "mask_token"):
                 nn.init.normal_(parameter, std=0.02, generator=generator)
+    # After all others, so that their draws are those of earlier versions.
+    for module in model.modules():
+        if isinstance(module, PatchEmbed) and module.proj.bias is not None:
+            bound = module.proj.weight[0].numel() ** -0.5
+            nn.init.uniform_(module.proj.bias, -bound, bound, generator=generator)

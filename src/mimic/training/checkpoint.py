@@ -19,7 +19,7 @@ from mimic import models
 from mimic.errors import BadInput
 from mimic.infra.cluster.world import World
 from mimic.infra.storage import file_digest, replacing, sweep, write_bytes, write_json
-from mimic.models import Pretraining, VisionTransformer
+from mimic.models import ROPE_BASE, Pretraining, VisionTransformer
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,7 @@ def load_encoder(folder: Path) -> tuple[VisionTransformer, dict[str, Any]]:
         positions=size["positions"],
         norm_eps=size["norm_eps"],
         attention="auto",
+        rope_base=size.get("rope_base", ROPE_BASE),  # cards of earlier versions do not tell: there was one
     )
     return _loaded(encoder, path), card
 
