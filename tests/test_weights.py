@@ -21,11 +21,12 @@ from published import publish_result
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from mimic import config, report, weights
+from mimic import config, report
 from mimic.cli import app
 from mimic.errors import BadInput
 from mimic.models import build, initialise
 from mimic.training.checkpoint import load_encoder, load_model, write_weights
+from mimic.training.foreign import HEADS
 from mimic.weights import Said, export_weights, import_weights
 
 WIDTH, DEPTH, PATCH, SIDE = 192, 2, 16, 64  # 3 heads of 64; decoder 512 wide, 16 heads, one block
@@ -368,4 +369,4 @@ def test_the_report_shows_it_beside_our_runs(repository: Path, tmp_path: Path, c
 def test_no_width_of_the_field_is_guessed_wrong() -> None:
     """Heads of the models that were published."""
     published = {"vit_tiny": (192, 3), "vit_small": (384, 6), "vit_base": (768, 12), "vit_large": (1024, 16), "vit_huge": (1280, 16)}
-    assert dict(published.values()).items() <= weights.HEADS.items()
+    assert dict(published.values()).items() <= HEADS.items()

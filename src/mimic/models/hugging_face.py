@@ -18,7 +18,7 @@ PLACES = (
     (r"^(vit\.)?embeddings\.position_embeddings$", "encoder.pos_embed"),
     (r"^(vit\.)?embeddings\.patch_embeddings\.projection\.", "encoder.patch_embed.proj."),
     (r"^(vit\.)?encoder\.layer\.", "encoder.blocks."),
-    (r"^(vit\.)?layernorm\.", "encoder.norm."),
+    (r"^(vit\.)?(layernorm|norm)\.", "encoder.norm."),
     (r"^decoder\.(decoder_layers|decoder_encoder\.layer)\.", "decoder.blocks."),
     (r"^decoder\.decoder_", "decoder."),
 )
