@@ -27,7 +27,7 @@ def section(repository, real_data, tmp_path, monkeypatch) -> config.Scenes:
     shutil.copy(real_data / "scenes3d/simple_room.glb", scene)
     walk = config.load(repository / "params.yaml").sources["rooms"].model_dump()
     return config.Scenes.model_validate(
-        {**walk, **BASE, "root": scene.parent, "engine": "habitat", "positions": 1, "island_radius_min_m": 1.0}
+        {**walk, **BASE, "root": scene.parent, "engine": "habitat", "up": "z", "positions": 1, "island_radius_min_m": 1.0}
     )
 
 

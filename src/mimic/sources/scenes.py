@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -66,6 +67,7 @@ class SceneSource:
             tree = glb.header(path)
             if self._section.engine == "embree":
                 glb.refuse_unreadable(path, tree)
+                glb.refuse_damaged(path)
         except BadInput as problem:
             error = str(problem)
         return Description(bytes=path.stat().st_size, frames=None, digest=content_digest(path), error=error)
@@ -123,7 +125,7 @@ def open_scene(section: config.SceneBase, habitat: config.Habitat | None, scene:
     Raises:
         BadInput: no scene at all opens on this machine, so none is worth a try.
     """
-    engine = open_engine(section, habitat)
+    engine = open_engine(section.model_copy(update={"up": upward(section, scene)}), habitat)
     try:
         try:
             glb.header(scene)  # before an engine is started for a file that is known to be none
@@ -135,6 +137,14 @@ def open_scene(section: config.SceneBase, habitat: config.Habitat | None, scene:
         yield engine
     finally:
         engine.close()
+
+
+def upward(section: config.SceneBase, scene: Path) -> Literal["y", "z", "auto"]:
+    """The axis to take: what the section says, else the stage_config.json (auto), else y as in glTF, and z in scans for Habitat."""
+    if section.up != "auto" or scene.with_name(f"{scene.stem}.stage_config.json").exists():
+        return section.up
+    layout = section.layout if isinstance(section, config.Covisible) else getattr(section, "reader", "scenes")
+    return "y" if layout == "scenes" else "z"
 
 
 def open_engine(section: config.SceneBase, habitat: config.Habitat | None = None) -> Engine:

@@ -18,6 +18,7 @@ from mimic.worlds.base import Point, Rendering, Rotation
 from mimic.worlds.mesh import GAMMA, Mesh, face_normals
 from mimic.worlds.mipmaps import Mipmaps
 from mimic.worlds.navigation import Floor
+from mimic.worlds.plan import plan
 
 BAND_PX = 16384  # pixels shaded at a time: what they need stays in the cache
 GRAZING = 0.05  # smallest cosine that the texture level accounts for: beyond it, blur costs more than it saves
@@ -50,7 +51,7 @@ class Embree:
     """Implements worlds.base.Engine.
 
     Args:
-        up: which axis of a .glb points up; `auto` follows its stage_config.json, and is z without one, as in Habitat.
+        up: which axis of a .glb points up; `auto` follows its stage_config.json, and is y without one, as in glTF.
         texture_max_px: larger textures are scaled down to this side.
         lod_bias: added to the mip level; negative is sharper.
         agent_height_m: the walkable floor has this much free above it; also the highest a camera may be carried.
@@ -71,7 +72,7 @@ class Embree:
         """Load a scene that is in memory already."""
         self.mesh = mesh
         self.rays = Rays(mesh.vertices, mesh.faces)
-        self._mipmaps = Mipmaps(mesh.textures)
+        self._mipmaps = Mipmaps(mesh.textures, mesh.wraps)
         self.__dict__.pop("floor", None)
         normals = face_normals(mesh.vertices, mesh.faces)
         area = np.linalg.norm(normals, axis=1)
@@ -87,7 +88,7 @@ class Embree:
     @functools.cached_property
     def floor(self) -> Floor:
         """Where an agent can stand; found on first use."""
-        return Floor(self.rays.cast, self.mesh.bounds(), self.agent_height_m)
+        return Floor(self.rays.cast, plan(self.mesh), self.agent_height_m)
 
     def random_point(self, rng: np.random.Generator) -> Point:
         return self.floor.random_point(rng)

@@ -1,24 +1,43 @@
-"""Reading a textured binary glTF (.glb): HM3D, Gibson and Matterport scans, and the rooms that `export` writes.
+"""Reading a textured binary glTF (.glb) into one mesh: your scenes, HM3D, Gibson and Matterport scans, and the rooms of `export`.
 
-A bare .glb is taken for z up, as Habitat does; `<name>.stage_config.json` beside it says otherwise (`up`, `front`, `scale`,
-`units_to_meters`). Basis-compressed textures are refused: a reader that drops them in silence renders grey walls.
+What changes the shape or the colour is honoured, or refused by name: a reader that drops it in silence renders white walls.
+Drawn as they are at rest: skins and morph targets. Drawn opaque: masked and blended materials. Both sides of every triangle are
+drawn. Lights, cameras, points and lines are not.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import struct
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from mimic.errors import BadInput
-from mimic.worlds.mesh import CLASSES, Mesh
+from mimic.worlds.gltf import Document, header
+from mimic.worlds.mesh import Mesh, Wrap
+from mimic.worlds.primitives import Part, parts
+
+__all__ = ["header", "read", "refuse_unreadable", "world_from_file"]
 
 BASIS_EXTENSIONS = ("KHR_texture_basisu", "GOOGLE_texture_basis")
 BASIS_TYPES = ("image/x-basis", "image/ktx2")
-GREY = np.full((1, 1, 3), 255, np.uint8)  # the texture of untextured parts; their colour is in `light`
+WEBP = "EXT_texture_webp"
+HONOURED = {
+    "KHR_mesh_quantization",
+    "KHR_texture_transform",
+    "KHR_materials_pbrSpecularGlossiness",
+    "EXT_mesh_gpu_instancing",
+    WEBP,
+}
+# They change how light is reflected, or add lights: nothing that an unlit picture shows.
+WITHOUT_EFFECT = {"KHR_lights_punctual", "KHR_materials_unlit", "KHR_materials_variants", "KHR_xmp_json_ld"} | {
+    f"KHR_materials_{name}"
+    for name in ("anisotropy", "clearcoat", "dispersion", "emissive_strength", "ior", "iridescence", "sheen", "specular")
+}
+WRAPS: dict[int, Wrap] = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
+WHITE = np.full((1, 1, 3), 255, np.uint8)  # the texture of untextured parts; their colour is in `light`
 
 
 def read(path: Path, up: Literal["y", "z", "auto"], texture_max_px: int) -> Mesh:
@@ -26,56 +45,34 @@ def read(path: Path, up: Literal["y", "z", "auto"], texture_max_px: int) -> Mesh
 
     Args:
         path: the .glb file.
-        up: the file's upward axis; auto = its stage_config.json, and z without one.
+        up: the file's upward axis; auto = its stage_config.json, and y without one, as in glTF.
         texture_max_px: larger textures are scaled down to this side.
 
     Raises:
-        BadInput: not a .glb, damaged, without triangles, or compressed in a way that nothing here reads.
+        BadInput: not a .glb, damaged, without triangles, or written in a way that nothing here reads.
     """
-    import trimesh
-
     refuse_unreadable(path, header(path))
+    document = Document(path)
     try:
-        scene = trimesh.load_scene(path, file_type="glb", process=False)
-        names = sorted(scene.graph.nodes_geometry, key=lambda node: (scene.graph[node][1], scene.graph[node][0].tobytes()))
-        parts = [_Part(scene.geometry[geometry], transform, str(geometry)) for transform, geometry in (scene.graph[node] for node in names)]
-    except BadInput:
-        raise
-    except Exception as error:  # trimesh raises whatever the damage leads to
+        found = list(parts(document))
+        if not found:
+            raise BadInput(f"{path}: no triangles in this .glb; it is no scene")
+        textures = _Textures(document, texture_max_px)
+        return _join(found, world_from_file(path, up), textures)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:  # whatever the damage leads to
         raise BadInput(f"{path}: damaged .glb ({type(error).__name__}: {error}); fetch it again") from None
-    parts = [part for part in parts if len(part.faces)]
-    if not parts:
-        raise BadInput(f"{path}: no triangles in this .glb; it is no scene")
-    return _join(parts, world_from_file(path, up), texture_max_px)
-
-
-def header(path: Path) -> dict[str, Any]:
-    """The JSON part of a .glb; BadInput when it is not one or shorter than it claims."""
-    with path.open("rb") as file:
-        start = file.read(20)
-        if len(start) < 20 or start[:4] != b"glTF":
-            raise BadInput(f"{path}: not a .glb file (no glTF mark at its start)")
-        version, total, length, kind = struct.unpack("<III4s", start[4:])
-        size = path.stat().st_size
-        if version != 2 or kind != b"JSON":
-            raise BadInput(f"{path}: glTF version {version} is not read; convert it to version 2")
-        if size < total:
-            raise BadInput(f"{path}: cut short, {size} of {total} bytes; fetch it again")
-        try:
-            tree = json.loads(file.read(length))
-        except ValueError:
-            raise BadInput(f"{path}: damaged .glb (its JSON part does not parse); fetch it again") from None
-    if not isinstance(tree, dict):
-        raise BadInput(f"{path}: damaged .glb (its JSON part is no object); fetch it again")
-    return tree
 
 
 def refuse_unreadable(path: Path, tree: dict[str, Any]) -> None:
-    """BadInput for textures or geometry in a compression that would be dropped in silence. Names say nothing: look inside."""
-    used = set(tree.get("extensionsUsed", [])) | set(tree.get("extensionsRequired", []))
-    used |= {name for texture in tree.get("textures", []) for name in texture.get("extensions", {})}
+    """BadInput for what would be drawn wrong. Names say nothing: look inside."""
+    required = set(tree.get("extensionsRequired", []))
+    used = set(tree.get("extensionsUsed", [])) | required
+    textures = tree.get("textures", [])
+    used |= {name for texture in textures if "source" not in texture for name in texture.get("extensions", {})}
     types = {image.get("mimeType") for image in tree.get("images", [])}
-    if used & set(BASIS_EXTENSIONS) or types & set(BASIS_TYPES):
+    basis = set(BASIS_EXTENSIONS)
+    alone = any("source" not in texture and basis & set(texture.get("extensions", {})) for texture in textures)
+    if required & basis or alone or types & set(BASIS_TYPES):
         raise BadInput(
             f"{path}: its textures are Basis-compressed, which the embedded engine cannot read; either set `engine: habitat`, "
             "or use the plain .glb release of these scenes (HM3D: hm3d_*_glb), or convert the textures to JPEG"
@@ -83,10 +80,15 @@ def refuse_unreadable(path: Path, tree: dict[str, Any]) -> None:
     if "EXT_meshopt_compression" in used:
         raise BadInput(f"{path}: its geometry is meshopt-compressed, which is not read; write it again uncompressed")
     if "KHR_draco_mesh_compression" in used:
-        try:
-            import DracoPy  # noqa: F401
-        except ImportError:
-            raise BadInput(f"{path}: its geometry is Draco-compressed; pip install DracoPy, or write it again uncompressed") from None
+        raise BadInput(f"{path}: its geometry is Draco-compressed, which is not read; write it again uncompressed")
+    unknown = sorted(required - HONOURED - WITHOUT_EFFECT - basis)
+    if unknown:
+        raise BadInput(f"{path}: requires {', '.join(unknown)}, which is not read here; write it again without")
+
+
+def refuse_damaged(path: Path) -> None:
+    """BadInput for what `read` would refuse that only the parts show: geometry and textures that are not whole."""
+    read(path, "auto", texture_max_px=64)
 
 
 def world_from_file(path: Path, up: Literal["y", "z", "auto"]) -> np.ndarray:
@@ -98,7 +100,7 @@ def world_from_file(path: Path, up: Literal["y", "z", "auto"]) -> np.ndarray:
             config = json.loads(config_path.read_text())
         except ValueError:
             raise BadInput(f"{config_path}: not valid JSON") from None
-    upward, front = {"y": ([0, 1, 0], [0, 0, -1]), "z": ([0, 0, 1], [0, 1, 0])}["z" if up == "auto" else up]
+    upward, front = {"y": ([0, 1, 0], [0, 0, -1]), "z": ([0, 0, 1], [0, 1, 0])}["y" if up == "auto" else up]
     if up == "auto":
         upward, front = config.get("up", upward), config.get("front", front)
     try:
@@ -106,80 +108,74 @@ def world_from_file(path: Path, up: Literal["y", "z", "auto"]) -> np.ndarray:
         scale = np.broadcast_to(np.asarray(config.get("scale", 1.0), float), 3) * float(config.get("units_to_meters", 1.0))
         if not np.allclose(basis @ basis.T, np.eye(3), atol=1e-3):
             raise ValueError
-    except ValueError:
+    except (ValueError, TypeError):
         raise BadInput(f"{config_path}: `up` and `front` must be perpendicular unit vectors, `scale` three numbers") from None
     return basis * scale
 
 
-class _Part:
-    """One primitive of one node, in the file's axes."""
+class _Textures:
+    """The textures in use, each image and way to repeat once."""
 
-    def __init__(self, geometry: Any, transform: np.ndarray, name: str) -> None:
-        self.faces = np.asarray(getattr(geometry, "faces", np.empty((0, 3))), np.int32)  # points and lines have none
-        self.vertices = np.asarray(geometry.vertices, np.float64) @ transform[:3, :3].T + transform[:3, 3]
-        if np.linalg.det(transform[:3, :3]) < 0:  # a mirrored part is inside out
-            self.faces = self.faces[:, ::-1]
-        visual = getattr(geometry, "visual", None)
-        material = getattr(visual, "material", None)
-        self.image = getattr(material, "baseColorTexture", None)
-        uv = getattr(visual, "uv", None)
-        if uv is None:
-            self.image, uv = None, np.zeros((len(self.vertices), 2))
-        self.uv = np.column_stack([uv[:, 0], 1 - uv[:, 1]])  # trimesh turned v upwards
-        self.light = _light(visual, material, len(self.vertices))
-        extras = getattr(geometry, "metadata", {})
-        label = str(extras.get("class", name.split(".")[0]))
-        self.class_id = CLASSES.index(label) if label in CLASSES else 0
-        self.instance = int(extras["instance"]) if isinstance(extras.get("instance"), int) else None
+    def __init__(self, document: Document, max_px: int) -> None:
+        self._document, self._max_px = document, max_px
+        self._places: dict[Any, int] = {}
+        self.pictures: list[np.ndarray] = []
+        self.wraps: list[tuple[Wrap, Wrap]] = []
 
+    def place(self, texture: int | None) -> int:
+        """The number of a texture in `pictures`."""
+        if texture is None:
+            return self._add(None, ("repeat", "repeat"))
+        entry = self._document.item("textures", texture)
+        sampler = self._document.item("samplers", entry["sampler"]) if "sampler" in entry else {}
+        wrap = (WRAPS[sampler.get("wrapS", 10497)], WRAPS[sampler.get("wrapT", 10497)])
+        webp = entry.get("extensions", {}).get(WEBP, {})
+        return self._add(webp.get("source", entry.get("source", -1)), wrap)
 
-def _light(visual: Any, material: Any, count: int) -> np.ndarray:
-    """Vertex colours times the material's factor, linear, 0..1."""
-    light = np.ones((count, 3))
-    factor = getattr(material, "baseColorFactor", None)
-    if factor is not None:
-        light *= _unit(np.asarray(factor))[:3]
-    attributes = getattr(visual, "vertex_attributes", None) or {}
-    colours = attributes.get("color") if material is not None else getattr(visual, "vertex_colors", None)
-    if colours is not None and len(colours) == count:
-        light *= _unit(np.asarray(colours))[:, :3]
-    return light
+    def _add(self, image: int | None, wrap: tuple[Wrap, Wrap]) -> int:
+        if (image, wrap) not in self._places:
+            self._places[image, wrap] = len(self.pictures)
+            self.pictures.append(WHITE if image is None else picture(self._document, image, self._max_px))
+            self.wraps.append(wrap)
+        return self._places[image, wrap]
 
 
-def _unit(values: np.ndarray) -> np.ndarray:
-    """Integers are shares of their type's maximum."""
-    return values / np.iinfo(values.dtype).max if np.issubdtype(values.dtype, np.integer) else values.astype(float)
+def picture(document: Document, index: int, max_px: int) -> np.ndarray:
+    """An image as RGB, scaled down to fit; BadInput when it is damaged."""
+    from PIL import Image
+
+    entry = document.item("images", index)
+    data = document.fetch(entry["uri"]) if "uri" in entry else document.view(entry["bufferView"])[0]
+    try:
+        with Image.open(io.BytesIO(data)) as file:
+            file.load()
+            image: Image.Image = file
+            if image.mode.startswith("I"):  # 16 bits: Pillow would cut off what is above 255
+                image = Image.fromarray((np.asarray(image, np.float64) / 257 + 0.5).astype(np.uint8))
+            rgb = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        problem = str(error).splitlines()[0].partition(" <")[0] if str(error) else type(error).__name__
+        raise BadInput(f"{document.path}: damaged .glb (texture image {index}: {problem}); fetch it again") from None
+    rgb.thumbnail((max_px, max_px))
+    return np.ascontiguousarray(np.asarray(rgb))
 
 
-def _join(parts: list[_Part], to_world: np.ndarray, texture_max_px: int) -> Mesh:
-    textures: list[np.ndarray] = []
-    places: dict[int | None, int] = {}
-    for part in parts:
-        key = None if part.image is None else id(part.image)
-        if key not in places:
-            places[key] = len(textures)
-            textures.append(GREY if part.image is None else _texture(part.image, texture_max_px))
-    counts = np.array([len(part.faces) for part in parts])
-    first = np.concatenate([[0], np.cumsum([len(part.vertices) for part in parts])[:-1]])
-    faces = np.concatenate([part.faces + start for part, start in zip(parts, first, strict=True)])
+def _join(found: list[Part], to_world: np.ndarray, textures: _Textures) -> Mesh:
+    counts = np.array([len(part.faces) for part in found])
+    first = np.concatenate([[0], np.cumsum([len(part.vertices) for part in found])[:-1]])
+    faces = np.concatenate([part.faces + start for part, start in zip(found, first, strict=True)])
     if np.linalg.det(to_world) < 0:
         faces = faces[:, ::-1]
-    numbered = [index + 1 if part.instance is None else part.instance for index, part in enumerate(parts)]
-    texture = [places[None if part.image is None else id(part.image)] for part in parts]
+    numbered = [index + 1 if part.instance is None else part.instance for index, part in enumerate(found)]
+    texture = [textures.place(part.texture) for part in found]
     return Mesh(
-        vertices=(np.concatenate([part.vertices for part in parts]) @ to_world.T).astype(np.float32),
-        uv=np.concatenate([part.uv for part in parts]).astype(np.float32),
-        light=np.concatenate([part.light for part in parts]).astype(np.float32),
+        vertices=(np.concatenate([part.vertices for part in found]) @ to_world.T).astype(np.float32),
+        uv=np.concatenate([part.uv for part in found]).astype(np.float32),
+        light=np.concatenate([part.light for part in found]).astype(np.float32),
         faces=np.ascontiguousarray(faces, np.int32),
         texture=np.repeat(np.array(texture, np.int32), counts),
-        class_id=np.repeat(np.array([part.class_id for part in parts], np.int32), counts),
+        class_id=np.repeat(np.array([part.class_id for part in found], np.int32), counts),
         instance=np.repeat(np.array(numbered, np.int32), counts),
-        textures=tuple(textures),
+        textures=tuple(textures.pictures),
+        wraps=tuple(textures.wraps),
     )
-
-
-def _texture(image: Any, texture_max_px: int) -> np.ndarray:
-    """A PIL image as RGB, scaled down to fit."""
-    image = image.convert("RGB")
-    image.thumbnail((texture_max_px, texture_max_px))
-    return np.ascontiguousarray(np.asarray(image))

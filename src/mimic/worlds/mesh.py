@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
@@ -30,9 +31,12 @@ CLASSES = (
 GAMMA = 2.2  # textures are sRGB, glTF's vertex colours and factors linear
 
 
+Wrap = Literal["repeat", "clamp", "mirror"]  # what lies beyond a texture's edge
+
+
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """Triangles with textures; y up, metres. uv has its origin at a texture's top left, v downwards (glTF), and repeats."""
+    """Triangles with textures; y up, metres. uv has its origin at a texture's top left, v downwards (glTF)."""
 
     vertices: Float32[np.ndarray, "vertices 3"]
     uv: Float32[np.ndarray, "vertices 2"]
@@ -42,6 +46,7 @@ class Mesh:
     class_id: Int32[np.ndarray, " faces"]
     instance: Int32[np.ndarray, " faces"]
     textures: tuple[UInt8[np.ndarray, "height width 3"], ...]  # sRGB, RGB
+    wraps: tuple[tuple[Wrap, Wrap], ...] = ()  # of each texture along u and v; empty = all repeat
 
     def bounds(self) -> tuple[Float32[np.ndarray, "3"], Float32[np.ndarray, "3"]]:
         """Lowest and highest corner, metres."""

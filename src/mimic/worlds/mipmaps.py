@@ -7,22 +7,27 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
 from mimic.errors import BadInput
+from mimic.worlds.mesh import Wrap
 
 PICTURE_MAX_PX = 32766  # cv2.remap addresses no more
-BORDER_PX = 1  # each level carries its own opposite edge, so that textures repeat without a seam
+BORDER_PX = 1  # each level carries its own (opposite) edge, so that textures go on without a seam
+REPEAT, MIRROR = 0, 2
+MODES: dict[Wrap, int] = {"repeat": REPEAT, "clamp": 1, "mirror": MIRROR}
 
 
 class Mipmaps:
     """Sampler over several textures of any size."""
 
-    def __init__(self, textures: tuple[UInt8[np.ndarray, "height width 3"], ...]) -> None:
+    def __init__(self, textures: tuple[UInt8[np.ndarray, "height width 3"], ...], wraps: tuple[tuple[Wrap, Wrap], ...] = ()) -> None:
+        wraps = wraps or (("repeat", "repeat"),) * len(textures)
+        self._modes = np.array([[MODES[wrap] for wrap in pair] for pair in wraps])  # [texture, u v]
         self.levels = max(max(texture.shape[:2]) for texture in textures).bit_length()
         pictures = [level for texture in textures for level in _pyramid(texture, self.levels)]
         sizes = np.array([picture.shape[:2] for picture in pictures])
         corners, width, height = _pack(sizes + 2 * BORDER_PX)
         self.picture = np.zeros((height, width, 3), np.uint8)
-        for picture, (y, x) in zip(pictures, corners, strict=True):
-            padded = cv2.copyMakeBorder(picture, *(BORDER_PX,) * 4, cv2.BORDER_WRAP)
+        for index, (picture, (y, x)) in enumerate(zip(pictures, corners, strict=True)):
+            padded = _padded(picture, self._modes[index // self.levels])
             self.picture[y : y + padded.shape[0], x : x + padded.shape[1]] = padded
         # Per texture and level: where texel (0, 0)'s outer corner lies, and the level's size; -0.5 because texel centres are integers.
         self.places = np.column_stack([corners[:, ::-1] + BORDER_PX - 0.5, sizes[:, ::-1]]).astype(np.float32)
@@ -35,7 +40,7 @@ class Mipmaps:
         v: Float32[np.ndarray, "height width"],
     ) -> Float32[np.ndarray, "height width 3"]:
         """Colours 0..255. lod 0 is the full resolution, each further level half of it."""
-        u, v = u - np.floor(u), v - np.floor(v)
+        u, v = (self._within(values, texture, axis) for axis, values in enumerate((u, v)))
         lod = np.clip(lod, 0, self.levels - 1)
         fine = lod.astype(np.int32)
         share = (lod - fine)[..., None]
@@ -44,9 +49,25 @@ class Mipmaps:
         above = self._bilinear(first + np.minimum(fine + 1, self.levels - 1), u, v)
         return below + share * (above - below)
 
+    def _within(self, values: np.ndarray, texture: np.ndarray, axis: int) -> np.ndarray:
+        """Coordinates brought into 0..1 as each texture goes on beyond its edge."""
+        repeated = values - np.floor(values)
+        if (self._modes[:, axis] == REPEAT).all():
+            return repeated
+        mode = self._modes[texture, axis]
+        mirrored = 1 - np.abs(values - 2 * np.floor(values / 2) - 1)
+        return np.select([mode == REPEAT, mode == MIRROR], [repeated, mirrored], np.clip(values, 0, 1)).astype(np.float32)
+
     def _bilinear(self, index: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         place = np.take(self.places, index, axis=0)
         return cv2.remap(self.picture, place[..., 0] + u * place[..., 2], place[..., 1] + v * place[..., 3], cv2.INTER_LINEAR)
+
+
+def _padded(picture: np.ndarray, modes: np.ndarray) -> np.ndarray:
+    """With a border: the opposite edge where the texture repeats, the same edge where it does not."""
+    borders = [cv2.BORDER_WRAP if mode == REPEAT else cv2.BORDER_REPLICATE for mode in modes]
+    wide = cv2.copyMakeBorder(picture, 0, 0, BORDER_PX, BORDER_PX, borders[0])
+    return cv2.copyMakeBorder(wide, BORDER_PX, BORDER_PX, 0, 0, borders[1])
 
 
 def _pyramid(texture: np.ndarray, levels: int) -> list[np.ndarray]:

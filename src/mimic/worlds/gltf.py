@@ -1,0 +1,183 @@
+"""A binary glTF 2.0 document: its tree, its numbers, its nodes.
+
+Read here and not by a library, because libraries drop in silence what they do not know. Source: the glTF 2.0 specification.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import struct
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+
+from mimic.errors import BadInput
+
+DTYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+NODES_MAX = 1_000_000
+
+
+def header(path: Path) -> dict[str, Any]:
+    """The JSON part of a .glb; BadInput when it is not one or shorter than it claims."""
+    with path.open("rb") as file:
+        start = file.read(20)
+        if len(start) < 20 or start[:4] != b"glTF":
+            raise BadInput(f"{path}: not a .glb file (no glTF mark at its start)")
+        version, total, length, kind = struct.unpack("<III4s", start[4:])
+        size = path.stat().st_size
+        if version != 2 or kind != b"JSON":
+            raise BadInput(f"{path}: glTF version {version} is not read; convert it to version 2")
+        if size < total:
+            raise BadInput(f"{path}: cut short, {size} of {total} bytes; fetch it again")
+        try:
+            tree = json.loads(file.read(length))
+        except ValueError:
+            raise BadInput(f"{path}: damaged .glb (its JSON part does not parse); fetch it again") from None
+    if not isinstance(tree, dict):
+        raise BadInput(f"{path}: damaged .glb (its JSON part is no object); fetch it again")
+    return tree
+
+
+class Document:
+    """Access to a file's parts. Whatever its tree refers to and is not there raises LookupError, TypeError or ValueError."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tree = header(path)
+        self.buffer = lru_cache(maxsize=None)(self._buffer)
+
+    def item(self, kind: str, index: Any) -> dict[str, Any]:
+        """An entry of a list of the tree; negative numbers are none."""
+        if not isinstance(index, int) or index < 0:
+            raise LookupError(f"{kind} {index!r}")
+        try:
+            found = self.tree[kind][index]
+        except LookupError:
+            raise LookupError(f"no {kind}[{index}]") from None
+        if not isinstance(found, dict):
+            raise TypeError(f"{kind}[{index}] is no object")
+        return found
+
+    def _buffer(self, index: int) -> bytes:
+        buffer = self.item("buffers", index)
+        data = self._chunk() if "uri" not in buffer else self.fetch(buffer["uri"])
+        if len(data) < buffer["byteLength"]:
+            raise ValueError(f"buffer {index} holds {len(data)} of {buffer['byteLength']} bytes")
+        return data
+
+    def _chunk(self) -> bytes:
+        with self.path.open("rb") as file:
+            length = struct.unpack("<I", file.read(16)[12:])[0]
+            file.seek(20 + length)
+            size, kind = struct.unpack("<I4s", file.read(8))
+            if kind != b"BIN\0":
+                raise ValueError("no binary part")
+            return file.read(size)
+
+    def fetch(self, uri: str) -> bytes:
+        """The bytes of a data URI, or of a file beside this one."""
+        if uri.startswith("data:"):
+            try:
+                return base64.b64decode(unquote(uri.partition(",")[2]), validate=True)
+            except binascii.Error:
+                raise ValueError("a data URI that does not decode") from None
+        target = (self.path.parent / unquote(uri)).resolve()
+        if "://" in uri or not target.is_relative_to(self.path.parent.resolve()):
+            raise BadInput(f"{self.path}: refers to {uri}, which does not lie beside it; pack everything into one .glb")
+        try:
+            return target.read_bytes()
+        except OSError as error:
+            raise BadInput(f"{self.path}: refers to {uri}: {error.strerror}; put it beside the .glb") from None
+
+    def view(self, index: int) -> tuple[bytes, int]:
+        """The bytes of a buffer view, and its stride or 0."""
+        view = self.item("bufferViews", index)
+        start, length = view.get("byteOffset", 0), view["byteLength"]
+        data = self.buffer(view["buffer"])
+        if start < 0 or length < 0 or start + length > len(data):
+            raise ValueError(f"buffer view {index} ends beyond its buffer")
+        return data[start : start + length], view.get("byteStride", 0)
+
+    def accessor(self, index: int) -> np.ndarray:
+        """[count, width]; normalised integers as f64 shares, others as they are stored. Sparse values are in place."""
+        accessor = self.item("accessors", index)
+        kind, count = accessor["componentType"], accessor["count"]
+        width = WIDTHS[accessor["type"]]
+        values = np.zeros((count, width), DTYPES[kind])
+        if "bufferView" in accessor:
+            values = self._array(accessor["bufferView"], accessor.get("byteOffset", 0), kind, (count, width))
+        if "sparse" in accessor:
+            values = self._sparse(values, accessor["sparse"], kind)
+        if not accessor.get("normalized", False) or kind == 5126:
+            return values
+        return np.maximum(values / np.iinfo(values.dtype).max, -1.0)
+
+    def _array(self, view: int, offset: int, kind: int, shape: tuple[int, int]) -> np.ndarray:
+        data, stride = self.view(view)
+        dtype = np.dtype(DTYPES[kind])
+        row = dtype.itemsize * shape[1]
+        step = stride or row
+        if offset < 0 or step < row or (shape[0] and offset + step * (shape[0] - 1) + row > len(data)):
+            raise ValueError(f"an accessor ends beyond buffer view {view}")
+        return np.ndarray(shape, dtype, data, offset, (step, dtype.itemsize)).copy()
+
+    def _sparse(self, values: np.ndarray, sparse: dict[str, Any], kind: int) -> np.ndarray:
+        count, where, what = sparse["count"], sparse["indices"], sparse["values"]
+        places = self._array(where["bufferView"], where.get("byteOffset", 0), where["componentType"], (count, 1))[:, 0]
+        new = self._array(what["bufferView"], what.get("byteOffset", 0), kind, (count, values.shape[1]))
+        values[places] = new
+        return values
+
+    def placed(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The nodes of the scene with their 4x4 world transforms, in the order of the file.
+
+        The scene is the one that `scene` names, or the first, or (in a file without scenes) all roots.
+        """
+        stack = [(node, np.eye(4)) for node in reversed(self._roots())]
+        count = 0
+        while stack:
+            index, parent = stack.pop()
+            node = self.item("nodes", index)
+            world = parent @ local(node)
+            yield index, world
+            count += 1
+            if count > NODES_MAX:
+                raise ValueError("nodes that contain themselves")
+            stack += [(child, world) for child in reversed(node.get("children", []))]
+
+    def _roots(self) -> list[int]:
+        if self.tree.get("scenes"):
+            return list(self.item("scenes", self.tree.get("scene", 0)).get("nodes", []))
+        nodes = self.tree.get("nodes", [])
+        inner = {child for node in nodes for child in node.get("children", [])}
+        return [index for index in range(len(nodes)) if index not in inner]
+
+
+def local(node: dict[str, Any]) -> np.ndarray:
+    """A node's own 4x4 transform."""
+    if "matrix" in node:
+        return np.array(node["matrix"], float).reshape(4, 4).T
+    return placement(node.get("translation", (0, 0, 0)), node.get("rotation", (0, 0, 0, 1)), node.get("scale", (1, 1, 1)))
+
+
+def placement(translation: Any, rotation: Any, scale: Any) -> np.ndarray:
+    """Scale, then turn (quaternion x, y, z, w), then move."""
+    x, y, z, w = np.asarray(rotation, float) / max(float(np.linalg.norm(rotation)), 1e-12)
+    turn = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn * np.asarray(scale, float)
+    matrix[:3, 3] = translation
+    return matrix

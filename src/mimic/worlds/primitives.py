@@ -1,0 +1,169 @@
+"""The triangles of a glTF document, each primitive of each node with its looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mimic.worlds.gltf import Document, placement
+from mimic.worlds.mesh import CLASSES
+
+TRIANGLES, STRIP, FAN = 4, 5, 6
+GLOSSINESS, TRANSFORM = "KHR_materials_pbrSpecularGlossiness", "KHR_texture_transform"
+INSTANCING = "EXT_mesh_gpu_instancing"
+
+
+@dataclass(eq=False)
+class Part:
+    """One primitive of one node, in the file's axes."""
+
+    vertices: np.ndarray  # f64 [n, 3]
+    faces: np.ndarray  # i32 [m, 3]
+    uv: np.ndarray  # f64 [n, 2]
+    light: np.ndarray  # linear, f64 [n, 3]
+    texture: int | None  # index into the document's textures
+    class_id: int
+    instance: int | None
+
+
+def parts(document: Document) -> Iterator[Part]:
+    """All parts that have triangles, in the order of their meshes' names; points and lines are none."""
+    nodes = list(document.placed())
+    worlds = dict(nodes)
+    nodes.sort(key=lambda item: _name(document, item[0]))
+    for index, world in nodes:
+        node = document.item("nodes", index)
+        if "mesh" not in node:
+            continue
+        mesh = document.item("meshes", node["mesh"])
+        for primitive in mesh["primitives"]:
+            if primitive.get("mode", TRIANGLES) not in (TRIANGLES, STRIP, FAN):
+                continue
+            for transform in _transforms(document, node, world):
+                part = _part(document, node, mesh, primitive, transform, worlds)
+                if len(part.faces):
+                    yield part
+
+
+def _name(document: Document, index: int) -> str:
+    node = document.item("nodes", index)
+    return str(document.item("meshes", node["mesh"]).get("name", "")) if "mesh" in node else ""
+
+
+def _transforms(document: Document, node: dict[str, Any], world: np.ndarray) -> list[np.ndarray]:
+    attributes = node.get("extensions", {}).get(INSTANCING, {}).get("attributes")
+    if not attributes:
+        return [world]
+    columns = {name: document.accessor(index).astype(float) for name, index in attributes.items() if not name.startswith("_")}
+    count = max((len(values) for values in columns.values()), default=0)
+    default = {"TRANSLATION": (0, 0, 0), "ROTATION": (0, 0, 0, 1), "SCALE": (1, 1, 1)}
+    rows = [columns.get(name, np.tile(value, (count, 1))) for name, value in default.items()]
+    return [world @ placement(*row) for row in zip(*rows, strict=True)]
+
+
+def _part(
+    document: Document,
+    node: dict[str, Any],
+    mesh: dict[str, Any],
+    primitive: dict[str, Any],
+    transform: np.ndarray,
+    worlds: dict[int, np.ndarray],
+) -> Part:
+    attributes = primitive["attributes"]
+    local = document.accessor(attributes["POSITION"]).astype(float)
+    weights = node.get("weights", mesh.get("weights", []))
+    for weight, target in zip(weights, primitive.get("targets", []), strict=False):
+        if weight and "POSITION" in target:
+            local = local + weight * document.accessor(target["POSITION"])
+    faces = _faces(document, primitive, len(local))
+    if "skin" in node and "JOINTS_0" in attributes:
+        vertices = _skinned(document, node["skin"], attributes, local, worlds)
+    else:
+        vertices = local @ transform[:3, :3].T + transform[:3, 3]
+        if np.linalg.det(transform[:3, :3]) < 0:  # a mirrored part is inside out
+            faces = faces[:, ::-1]
+    if not np.isfinite(vertices).all():
+        raise ValueError("positions that are no numbers")
+    factor, info = _material(document, primitive)
+    uv = _coordinates(document, attributes, info, len(local))
+    light = np.ones((len(local), 3)) * np.asarray(factor, float)[:3]
+    if "COLOR_0" in attributes:
+        light *= document.accessor(attributes["COLOR_0"])[:, :3]
+    extras = mesh.get("extras") or {}
+    label = str(extras.get("class", str(mesh.get("name", "")).split(".")[0]))
+    class_id = CLASSES.index(label) if label in CLASSES else 0
+    instance = extras.get("instance")
+    texture = None if info is None else info["index"]
+    return Part(vertices, faces, uv, light, texture, class_id, instance if isinstance(instance, int) else None)
+
+
+def _faces(document: Document, primitive: dict[str, Any], count: int) -> np.ndarray:
+    """Corners of triangles. A strip turns every other one round."""
+    order = np.arange(count)
+    if "indices" in primitive:
+        order = document.accessor(primitive["indices"])[:, 0].astype(np.int64)
+    if len(order) and (order.min() < 0 or order.max() >= count):
+        raise ValueError("indices beyond the vertices")
+    mode = primitive.get("mode", TRIANGLES)
+    if mode == TRIANGLES:
+        faces = order[: len(order) // 3 * 3].reshape(-1, 3)
+    elif mode == STRIP:
+        faces = np.column_stack([order[:-2], order[1:-1], order[2:]])
+        faces[1::2] = faces[1::2, [1, 0, 2]]
+    else:
+        faces = np.column_stack([np.repeat(order[:1], max(len(order) - 2, 0)), order[1:-1], order[2:]])
+    return faces.astype(np.int32)
+
+
+def _skinned(document: Document, index: int, attributes: dict[str, int], local: np.ndarray, worlds: dict[int, np.ndarray]) -> np.ndarray:
+    """Vertices as the joints' own poses place them; the node's transform does not count."""
+    skin = document.item("skins", index)
+    joints = np.stack([worlds[joint] for joint in skin["joints"]])
+    if "inverseBindMatrices" in skin:
+        inverse = document.accessor(skin["inverseBindMatrices"]).astype(float)
+        joints = joints @ inverse.reshape(-1, 4, 4).transpose(0, 2, 1)[: len(joints)]
+    homogeneous = np.column_stack([local, np.ones(len(local))])
+    total = np.zeros((len(local), 3))
+    for number in range(4):
+        if f"JOINTS_{number}" not in attributes:
+            break
+        which = document.accessor(attributes[f"JOINTS_{number}"])
+        weights = document.accessor(attributes[f"WEIGHTS_{number}"]).astype(float)
+        for corner in range(4):
+            moved = np.einsum("nij,nj->ni", joints[which[:, corner], :3], homogeneous)
+            total += weights[:, corner, None] * moved
+    return total
+
+
+def _material(document: Document, primitive: dict[str, Any]) -> tuple[Any, dict[str, Any] | None]:
+    """Linear colour factor, and the texture info of the colour or None."""
+    if "material" not in primitive:
+        return (1, 1, 1), None
+    material = document.item("materials", primitive["material"])
+    glossiness = material.get("extensions", {}).get(GLOSSINESS)
+    if glossiness is not None:
+        return glossiness.get("diffuseFactor", (1, 1, 1)), glossiness.get("diffuseTexture")
+    metallic = material.get("pbrMetallicRoughness", {})
+    return metallic.get("baseColorFactor", (1, 1, 1)), metallic.get("baseColorTexture")
+
+
+def _coordinates(document: Document, attributes: dict[str, int], info: dict[str, Any] | None, count: int) -> np.ndarray:
+    """Texture coordinates of the colour, moved as KHR_texture_transform says. v points down."""
+    if info is None:
+        return np.zeros((count, 2))
+    transform = info.get("extensions", {}).get(TRANSFORM, {})
+    name = f"TEXCOORD_{transform.get('texCoord', info.get('texCoord', 0))}"
+    if name not in attributes:
+        raise ValueError(f"a textured part without {name}")
+    uv = document.accessor(attributes[name]).astype(float)
+    if not transform:
+        single = uv.astype(np.float32)
+        single[:, 1] = 1 - (1 - single[:, 1])  # rounded as by readers whose v points up: rooms keep their pixels to the bit
+        return single.astype(float)
+    u, v = (uv * transform.get("scale", (1, 1))).T
+    cosine, sine = np.cos(transform.get("rotation", 0.0)), np.sin(transform.get("rotation", 0.0))
+    turned = np.column_stack([cosine * u + sine * v, cosine * v - sine * u])
+    return turned + np.asarray(transform.get("offset", (0, 0)), float)
