@@ -30,11 +30,11 @@ class Privacy(Section):
 class Mine(Section):
     """The mining rule (MIMIC, section 3; see docs/mining.md for the two modes)."""
 
-    seed: int
+    seed: Count
     mode: Literal["symmetric", "reference"]
     size_px: Positive
     patch_px: Positive
-    ratio: Fraction  # Lowe's ratio test
+    ratio: Annotated[float, Field(gt=0, le=1)]  # Lowe's ratio test
     matches_min: Positive
     ransac_px: Annotated[float, Field(gt=0)]
     votes_per_patch: Positive  # reference mode: pixels drawn per patch; symmetric mode uses all pixels
@@ -72,4 +72,4 @@ class Dataset(Section):
     test: TestPairs  # the same in every dataset
     near_duplicate_bits: Annotated[int, Field(ge=0, le=8)] | None  # of the 128 of both views' hashes; null = only exact duplicates go
     allow_short: bool  # a source with fewer pairs than wanted gives what it has; false = that is an error
-    seed: int
+    seed: Count

@@ -65,6 +65,8 @@ def _one_line(error: ValidationError) -> str:
     path = list(first["loc"])
     if path[-1:] == ["[key]"]:
         del path[-2:]  # the message says which
+    elif path[:1] == ["synthesize"]:
+        del path[1:2]  # so does a union without a tag, with the name of the class
     elif path[:1] in (["sources"], ["evaluate"]):
         del path[2:3]  # the union's tag, which pydantic adds to the path
     where = ".".join(map(str, path))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from mimic.config.base import Count, Fraction, Positive, Section
+from mimic.config.base import Count, Fraction, LengthRange, NotNegative, Positive, Section
 
 
 class SourceBase(Section):
@@ -16,7 +16,7 @@ class SourceBase(Section):
     root: Path  # folder that holds the raw data; never written to
     tracked_by: Path  # DVC ingests again when this changes: the root itself, or any small file beside terabytes
     licence: str  # carried into every manifest
-    sharpness_min: float  # variance of the Laplacian (8-bit grey); views below it are BLURRED; 0 = off
+    sharpness_min: NotNegative  # variance of the Laplacian (8-bit grey); views below it are BLURRED; 0 = off
     limit_clips: Count | None  # mine only the first clips, in order; null = all
 
 
@@ -124,7 +124,7 @@ class SceneBase(SourceBase):
     positions: Positive  # tries per scene
     render_px: Positive  # rendered square
     hfov_deg: Annotated[float, Field(gt=0, lt=180)]
-    height_m: tuple[float, float]  # camera height
+    height_m: LengthRange  # camera height
     island_radius_min_m: Annotated[float, Field(ge=0)]  # smaller walkable islands (table tops) are skipped
     texture_max_px: Positive  # embree
     lod_bias: float  # embree: mip level offset; negative is sharper
@@ -134,7 +134,7 @@ class SceneWalk(SceneBase):
     """Scenes that an agent walks through (MIMIC, section 3 and appendix A): height drawn once per scene, the centre of views is kept."""
 
     headings: Positive  # views per position, equally spaced over 360 degrees
-    step_m: tuple[float, float]  # length of each of the two steps
+    step_m: LengthRange  # length of each of the two steps
     turn_deg: Annotated[float, Field(gt=0)]  # turns are multiples of it
 
 
@@ -146,7 +146,7 @@ class Covisible(SceneBase):
     tries: Positive  # second views tried per position
     steps: Positive  # of the random walk to the second view
     step_sigma_m: Annotated[float, Field(gt=0)]  # of each coordinate of a step
-    jitter_deg: tuple[float, float, float]  # pan, tilt, roll: at most so much to either side
+    jitter_deg: tuple[NotNegative, NotNegative, NotNegative]  # pan, tilt, roll: at most so much to either side
     valid_depth_min: Fraction  # of the pixels of each view
     overlap_min: Fraction  # of the 3-D points of either view, those that the other has as well
     point_distance_m: Annotated[float, Field(gt=0)]  # points nearer than this are the same

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mimic.config.base import Count, Positive, Section
+from mimic.config.base import AboveZero, Count, Positive, Section
 
 
 class Flat(Section):
@@ -32,11 +32,11 @@ class Phone(Section):
     videos: Positive
     first_seed: Count
     flat: Flat
-    seconds: float
+    seconds: AboveZero
     fps: Positive
     width_px: Positive
     height_px: Positive
-    speed_m_s: float
+    speed_m_s: AboveZero
 
 
 class Frames(Section):
@@ -48,7 +48,7 @@ class Frames(Section):
     frames: Positive
     width_px: Positive
     height_px: Positive
-    step_m: float
+    step_m: AboveZero
 
 
 class LabelledDepth(Section):

@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mimic.config.base import Count, Fraction, Positive, Section
+from mimic.config.base import (
+    AboveZero,
+    AreaRange,
+    Betas,
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    Section,
+)
 
 
 class Model(Section):
@@ -45,7 +54,7 @@ class Augment(Section):
 
     swap: Fraction  # share of pairs whose views change roles (MIMIC: 0.5)
     crop: Literal["none", "window", "resized"]  # window: model-sized cut at stored scale (CroCo); resized: random area and aspect (MAE)
-    crop_area: tuple[Fraction, Fraction]  # resized: share of the image's area
+    crop_area: AreaRange  # resized: share of the image's area
     flip: Fraction  # share mirrored; both views of a pair together
     jitter: Fraction  # brightness, contrast and saturation change by factors within 1 +- this, each view on its own (CroCo: 0.4)
 
@@ -62,17 +71,17 @@ class Recipe(Section):
 
     objective: Literal["mae", "croco"]  # mae: every view is an image of its own
     model: Model
-    mask_ratio: Fraction
+    mask_ratio: Annotated[float, Field(gt=0, lt=1)]
     visible_rounding: Literal["down", "up"]  # of 196 at 0.9: down 19 (MIMIC), up 20 (CroCo); MAE: down
     norm_pix_loss: bool
     batch: Positive  # croco: pairs, mae: images; of all processes together
     device_batch: Positive | None  # most that a process holds at once; what is more is accumulated; null = no limit
-    base_lr: float  # learning rate = base_lr * batch / 256
-    min_lr: float
+    base_lr: AboveZero  # learning rate = base_lr * batch / 256
+    min_lr: NotNegative
     warmup: Fraction  # share of the steps
     horizon: Annotated[float, Field(ge=1)]  # length of the cosine over that of the run: 1 ends at min_lr, 2 stops half-way (CroCo)
-    weight_decay: float
-    betas: tuple[float, float]
+    weight_decay: NotNegative
+    betas: Betas
     augment: Augment
     matching: Matching
     precision: Literal["auto", "bf16", "fp32"]  # auto: bf16 where the processor multiplies it natively, else fp32

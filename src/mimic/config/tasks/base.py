@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from mimic.config.base import Count, Fraction, Positive, Section
+from pydantic import Field
+
+from mimic.config.base import (
+    AboveZero,
+    Betas,
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    Section,
+    Share,
+)
 
 
 class TaskSection(Section):
@@ -13,7 +24,7 @@ class TaskSection(Section):
 
     tracked_by: Path  # DVC checks the data again when this changes: the data themselves, or any small file beside a huge set
     samples: Count  # pictures written for the report
-    seed: int
+    seed: Count
 
 
 class PairTask(TaskSection):
@@ -28,18 +39,18 @@ class TrainedTask(TaskSection):
     preset: Literal["peer", "standard"]  # the protocol this follows; fields that differ from it are listed in the result
     data: Path
     freeze: Literal["none", "blocks", "encoder"]  # blocks: what the peers' flag does; encoder: everything, in eval mode, without gradient
-    blocks: tuple[int, ...] | None  # encoder blocks the head reads, counted from 0; null = evenly spaced, ending with the last
+    blocks: tuple[Count, ...] | None  # encoder blocks the head reads, counted from 0; null = evenly spaced, ending with the last
     head_width: Positive
     size_px: Positive
     augment: Literal["none", "flip", "peer"]  # peer: mirroring and whatever else the peers do in this task
     steps: Positive
     batch: Positive
-    lr: float
-    weight_decay: float
-    betas: tuple[float, float]
-    layer_decay: float  # learning rate of a layer relative to the next
-    drop_path: Fraction
+    lr: AboveZero
+    weight_decay: NotNegative
+    betas: Betas
+    layer_decay: Annotated[float, Field(gt=0, le=1)]  # learning rate of a layer relative to the next
+    drop_path: Share
     warmup: Fraction  # share of the steps
-    clip_grad: float | None
+    clip_grad: AboveZero | None
     precision: Literal["fp32", "bf16"]
     save_every: Positive | None  # steps between checkpoints of a long fine-tuning; null = none, a killed one starts again

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mimic.config.base import Positive
+from mimic.config.base import AboveZero, NotNegative, Positive
 from mimic.config.tasks.base import TrainedTask
 
 
@@ -20,13 +20,13 @@ class DepthFields(TrainedTask):
     ]  # crop: the smaller side becomes size_px, then a square of it; whole: all of it, sides rounded to patches
     last_norm: bool  # the last block the head reads passes the final norm (CroCo's own); false: all are raw (MultiMAE, MIMIC)
     antialias: bool  # when images are made smaller
-    units_per_m: float  # the target is (depth in metres * units_per_m - target_mean) / target_std
+    units_per_m: AboveZero  # the target is (depth in metres * units_per_m - target_mean) / target_std
     target_mean: float
-    target_std: float
+    target_std: AboveZero
     score_at: Literal["input", "native"]  # resolution at which prediction meets truth
     score_region: Literal["all", "eigen"]  # eigen: rows 45:471, columns 41:601 of 480 x 640; native only
-    depth_min_m: float | None  # truth beyond these is not scored, predictions are clamped to them
-    depth_max_m: float | None
+    depth_min_m: NotNegative | None  # truth beyond these is not scored, predictions are clamped to them
+    depth_max_m: AboveZero | None
     flip_test: bool  # average the predictions of the image and of its mirror image
     averaging: Literal["batch", "image", "global"]  # which average is the value; all three are reported
     eval_batch: Positive
@@ -34,6 +34,8 @@ class DepthFields(TrainedTask):
 
     @model_validator(mode="after")
     def _scored(self) -> DepthFields:
+        if self.depth_max_m is not None and self.depth_max_m <= (self.depth_min_m or 0):
+            raise ValueError(f"depth_max_m {self.depth_max_m:g} is not above depth_min_m {self.depth_min_m or 0:g}")
         if self.score_region == "eigen" and (self.score_at, self.frame) != ("native", "whole"):
             raise ValueError("score_region eigen is defined on native whole frames: set score_at: native and frame: whole")
         if self.score_at == "native" and self.frame != "whole":

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mimic.config.base import Count, Fraction, Positive
+from mimic.config.base import AboveZero, AreaRange, Count, NotNegative, Positive, Share
 from mimic.config.tasks.base import TaskSection
 
 
@@ -36,14 +36,14 @@ class LinearProbeTask(ImageNetTask):
 
     task: Literal["linear-probe"]
     views: Count  # random crops an image has features of, taken in turn by epochs; as many as epochs = a fresh one each; 0 = the centre
-    crop_area: tuple[Fraction, Fraction]  # of the image
+    crop_area: AreaRange  # of the image
     epochs: Positive
     warmup_epochs: Count
-    batch: Annotated[int, Field(ge=2)]  # batch normalisation: one image has no deviation
-    base_lr: float  # for 256 images
-    momentum: Fraction
-    trust: float
-    weight_decay: float
+    batch: Annotated[int, Field(ge=2)]  # the deviation of one image is none: batch normalisation needs two
+    base_lr: AboveZero  # for 256 images
+    momentum: Share
+    trust: AboveZero
+    weight_decay: NotNegative
     selection: Literal["last", "best"]  # epoch whose accuracy is the value; best, by validation accuracy, is what the peers published
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from mimic.config.base import Fraction, Positive, Section
+from mimic.config.base import Positive, Section, Share
 from mimic.config.tasks.base import TrainedTask
 
 FlowLayout = Literal["sintel", "flying_chairs", "flying_things", "tartanair", "kitti", "middlebury"]
@@ -51,7 +51,7 @@ class MotionTask(TrainedTask):
 
     width_px: Positive  # of the crop
     masks: bool  # leave out, in training and in the error, what a set's own masks exclude (Sintel's invalid, Middlebury's occluded)
-    overlap: Fraction  # of neighbouring tiles at test time
+    overlap: Share  # of neighbouring tiles at test time
 
     @model_validator(mode="after")
     def _only_what_is_done(self) -> MotionTask:
