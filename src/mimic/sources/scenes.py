@@ -2,7 +2,8 @@
 
 Layout: any tree below the root; every .glb is a clip, named by its path below the root (hm3d.py, gibson.py and matterport.py know
 the layouts of those sets). A `<name>.stage_config.json` beside a scene
-says which axis is up; without one it is y, as in glTF (scans of the three sets: z). HM3D's basis.glb and Matterport3D's current .glb hold Basis textures, which the embedded engine refuses.
+says which axis is up; without one it is y, as in glTF (scans of the three sets: z).
+HM3D's basis.glb and Matterport3D's current .glb hold Basis textures, which the embedded engine refuses.
 The candidate rule is MIMIC's (section 3, appendix A): camera height once per scene, views all around, turn and step twice.
 """
 
