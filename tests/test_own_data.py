@@ -24,6 +24,7 @@ from mimic.errors import BadInput
 from mimic.geometry import features, overlap
 from mimic.infra import shards, storage
 from mimic.sources import miner, options, own, sharding, videos
+from mimic.worlds import export, procedural
 
 MIMIC = Path(sys.executable).with_name("mimic")
 
@@ -480,3 +481,38 @@ def test_all_real_videos_are_mined_or_counted(real_data, tmp_path, params):
     result = json.loads((tmp_path / "out/_pairs.json").read_text())
     assert result["clips"] == 6 and result["damaged"] == {}
     assert sum(result["outcomes"].values()) == result["candidates"] >= 6
+
+
+def _room(path: Path) -> None:
+    """A generated flat, y up, and nothing beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(export.to_glb(procedural.build(0, 11.0, 8.0, 2.6, 256)))
+
+
+def test_a_scene_stands_upright_as_gltf_says_and_the_result_says_so(tmp_path, params, capfd):
+    """The same pairs as where a stage_config.json says what glTF says already."""
+    _room(tmp_path / "bare/room.glb")
+    _room(tmp_path / "said/room.glb")
+    (tmp_path / "said/room.stage_config.json").write_text(json.dumps(export.stage_config("room.glb")))
+    sources = {name: section.model_copy(update={"positions": 1}) for name, section in params.sources.items() if name == "rooms"}
+    few = params.model_copy(update={"sources": {**params.sources, **sources}})
+    bare = _mined(few, tmp_path / "out-bare", tmp_path / "bare/room.glb")
+    said = _mined(few, tmp_path / "out-said", tmp_path / "said/room.glb")
+    assert bare["kept"] == 1 and bare["outcomes"] == said["outcomes"]
+    pictures = [read_all(tmp_path / out) for out in ("out-bare", "out-said")]
+    assert pictures[0] == pictures[1]
+    shown = str(tmp_path / "bare/room.glb")
+    assert bare["notes"] == {shown: "y is up, as glTF 2.0 says (`--up z` says otherwise)"}
+    assert f"mimic pairs: {shown}: {bare['notes'][shown]}\n" in capfd.readouterr().err
+    assert list(said["notes"].values()) == ["y is up, as its stage_config.json says"]
+    lying = _mined(few, tmp_path / "out-lying", tmp_path / "bare/room.glb", up="z")
+    assert list(lying["notes"].values()) == ["z is up, as `--up z` says"]
+
+
+def read_all(out: Path) -> list[bytes]:
+    """The images of a result, in order."""
+    images = []
+    for tar in shards.shards_in(out):
+        for row in shards.rows(shards.twin(tar)):
+            images += [shards.read_image(tar, row[f"offset_{view}"], row[f"size_{view}"]).tobytes() for view in "ab"]
+    return images

@@ -1,7 +1,8 @@
 """Stage ingest: list what raw data a source holds, so that DVC versions it without copying it.
 
 data/inventory/<source>.parquet, one row a clip, in the order they are mined: clip, bytes, frames (as announced; null: not
-known), digest of the contents, error (why it cannot be read; null: it can). Digest: sha256 of everything up to 64 MiB a clip;
+known), digest of the contents, error (why it cannot be read; null: it can), note (how it is read, such
+as which axis of a scene is up). Digest: sha256 of everything up to 64 MiB a clip;
 above, of names, sizes and 16 samples spread over it.
 """
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 from mimic import config, sources
 from mimic.infra import cluster, progress, shards, storage
 from mimic.sources import tally
-from mimic.sources.base import INVENTORY, describe
+from mimic.sources.base import NOTED, describe
 
 
 def main(params: config.Params, root: Path, name: str) -> None:
@@ -29,13 +30,18 @@ def main(params: config.Params, root: Path, name: str) -> None:
     source = sources.open_source(name, section, root, params.mine.size_px, params.habitat)
     clips = source.clips()[: section.limit_clips]
     rows = []
+    notes = {}
     # Hashing and decoding let go of Python's lock: threads are enough.
     with ThreadPoolExecutor(cluster.available_cores()) as pool, progress.track(f"ingest {name}", len(clips), "clips", None) as track:
         for clip, found in zip(clips, pool.map(functools.partial(describe, source), clips), strict=True):
             rows.append({"clip": clip, **found})
             if found["error"]:
                 progress.say(f"ingest {name}: {clip}: {found['error']}; it will be counted, the rest is mined")
+            if note := found.get("note"):
+                notes[clip] = note
             track.advance(1)
+    for line in tally.remarks(notes):
+        progress.say(f"ingest {name}: {line}")
     for line in tally.first(source.skipped, None):
         progress.say(f"ingest {name}: skipped: {line}")
-    shards.write_table(pa.Table.from_pylist(rows, schema=INVENTORY), storage.Workspace(root).inventory(name))
+    shards.write_table(pa.Table.from_pylist(rows, schema=NOTED), storage.Workspace(root).inventory(name))

@@ -1,8 +1,8 @@
 """`mimic pairs`: your own data, mined into a folder of pair shards (sources/own.py says how each kind is read).
 
 The folder holds `shard-*.parquet`, `_images/shard-*.tar`, `_log.jsonl` (a line a shard, with tracebacks) and `_pairs.json`: the counts,
-and by name every clip that gave nothing, every file that was passed over and every damaged one, with the reason. It belongs to the
-inputs that it was made of.
+and by name every clip that gave nothing, every file that was passed over and every damaged one, with the reason, and which axis of
+each scene was taken for up. It belongs to the inputs that it was made of.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import progress, shards, storage
-from mimic.sources import folders, options, own, privacy, sharding
+from mimic.sources import folders, options, own, privacy, sharding, tally
 
 SUMMARY = "_pairs.json"
 LOG = "_log.jsonl"
@@ -55,6 +55,7 @@ def pairs(params: config.Params, paths: Sequence[Path], out: Path, said: options
         if summary is None:
             summary = _mine(params, found, out / f"{WORK}{inputs}" / fingerprint)
             summary |= {
+                "notes": options.flagged(found.notes()),
                 "paths": [folders.shown(str(path)) for path in paths],
                 "out": str(out),
                 "inputs": inputs,
@@ -62,6 +63,8 @@ def pairs(params: config.Params, paths: Sequence[Path], out: Path, said: options
             }
             summary["seconds"] = round(time.monotonic() - started, 3)
             summary = _publish(out, inputs, fingerprint, summary)
+    for line in tally.remarks(summary.get("notes", {})):
+        progress.say(f"{TITLE}: {line}")
     sharding.report(TITLE, summary, out / SUMMARY, out / LOG)
     if as_json:
         print(json.dumps(summary))
@@ -74,9 +77,9 @@ def _mine(params: config.Params, found: own.Found, work: Path) -> dict[str, Any]
     """Shards in the folder of the work, and what is known of all of them."""
     work.mkdir(parents=True, exist_ok=True)
     todo = own.jobs(params, found, work)
-    tally = sharding.run(todo, params.cluster, TITLE, work / LOG)
-    tally.pass_over(found.skipped)
-    summary = options.flagged(tally.summary())
+    counted = sharding.run(todo, params.cluster, TITLE, work / LOG)
+    counted.pass_over(found.skipped)
+    summary = options.flagged(counted.summary())
     return {**summary, "shards": len(sharding.with_pairs(todo))}
 
 

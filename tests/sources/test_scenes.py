@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,6 +126,47 @@ class Truth:
         seen, there = self.seen(a, b), homography.warp(self.points, b_from_a)
         both = seen.visible & (there >= 0).all(axis=1) & (there < SIZE_PX).all(axis=1)
         return float(np.median(np.linalg.norm(there - seen.points_b, axis=1)[both])) if both.sum() > 20 else float("nan")
+
+
+def test_the_description_says_which_axis_is_up_and_changes_with_it(section: config.Scenes, tmp_path: Path) -> None:
+    (tmp_path / "room.glb").write_bytes(export.to_glb(procedural.build(0, 8.0, 6.5, 2.6, 64)))
+    source = SceneSource("rooms", section, tmp_path, SIZE_PX)
+    bare = source.describe("room.glb")
+    assert bare["note"] == "y is up, as glTF 2.0 says (`up: z` says otherwise)"
+    beside = tmp_path / "room.stage_config.json"
+    beside.write_text(json.dumps(export.stage_config("room.glb")))
+    said = source.describe("room.glb")
+    assert said["note"] == "y is up, as its stage_config.json says"
+    beside.write_text(json.dumps({**export.stage_config("room.glb"), "units_to_meters": 0.5}))
+    scaled = source.describe("room.glb")
+    assert len({bare["digest"], said["digest"], scaled["digest"]}) == 3
+    beside.write_text("{")
+    damaged = source.describe("room.glb")
+    assert damaged["note"] is None and "room.stage_config.json: not readable as JSON" in str(damaged["error"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "reader", "layout", "expected"),
+    [
+        (config.Scenes, "scenes", None, "y"),
+        (config.Scans, "hm3d", None, "z"),
+        (config.Scans, "gibson", None, "z"),
+        (config.Scans, "matterport", None, "z"),
+        (config.Covisible, "covisible", "scenes", "y"),
+        (config.Covisible, "covisible", "hm3d", "z"),
+        (config.Covisible, "covisible", "gibson", "z"),
+        (config.Covisible, "covisible", "matterport", "z"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["embree", "habitat"])
+def test_every_reader_hands_its_own_upward_axis_to_the_engine(
+    repository: Path, kind: type[config.SceneBase], reader: str, layout: str | None, expected: str, engine: str
+) -> None:
+    params = config.load(repository / "profiles/paper.yaml")
+    template = next(section for section in params.sources.values() if isinstance(section, kind if layout else config.SceneWalk))
+    change = {"reader": reader, "engine": engine} | ({"layout": layout} if layout else {})
+    opened: Any = open_engine(kind.model_validate({**template.model_dump(), **change}), params.habitat)
+    assert getattr(opened, "default_up" if engine == "embree" else "_default_up") == expected
 
 
 @pytest.mark.parametrize(("name", "message"), [("empty.glb", "not a .glb"), ("ceiling.glb", "no walkable floor")])

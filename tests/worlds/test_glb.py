@@ -58,13 +58,14 @@ def test_trimesh_reads_it_as_any_tool_would(written: Path) -> None:
     assert sofa.metadata["class"] == "shelf" and sofa.visual.material.baseColorTexture.size == (512, 512)
 
 
-def test_a_bare_file_is_y_up_as_gltf_says_unless_told_z(written: Path, flat_mesh: Mesh, tmp_path: Path) -> None:
+def test_a_bare_file_is_taken_for_y_up_unless_scans_of_its_kind_are_z_up(written: Path, flat_mesh: Mesh, tmp_path: Path) -> None:
     bare = tmp_path / "bare.glb"
     bare.write_bytes(written.read_bytes())
-    turned = glb.read(bare, "z", 64)
+    turned = glb.read(bare, "auto", 64, default_up="z")
     low, high = flat_mesh.bounds()
-    assert turned.bounds()[1][1] == pytest.approx(high[2]) and turned.bounds()[0][2] == pytest.approx(-high[1])  # y = z, z = -y
     assert np.allclose(glb.read(bare, "auto", 64).bounds(), (low, high))
+    assert turned.bounds()[1][1] == pytest.approx(high[2]) and turned.bounds()[0][2] == pytest.approx(-high[1])  # y = z, z = -y
+    assert np.allclose(glb.read(bare, "z", 64).vertices, turned.vertices)
     assert np.allclose(glb.read(bare, "y", 64).bounds(), (low, high))
     assert max(max(texture.shape) for texture in turned.textures) <= 64
 
@@ -79,7 +80,7 @@ def test_the_stage_config_scales_and_is_checked(written: Path, tmp_path: Path, f
     with pytest.raises(BadInput, match="perpendicular"):
         glb.read(scene, "auto", 64)
     config.write_text("{")
-    with pytest.raises(BadInput, match="not valid JSON"):
+    with pytest.raises(BadInput, match="not readable as JSON"):
         glb.read(scene, "auto", 64)
 
 

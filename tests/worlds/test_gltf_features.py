@@ -230,17 +230,3 @@ def test_a_stray_triangle_does_not_stretch_the_floor_plan(box: Embree) -> None:
     assert len(engine.floor.cells) == pytest.approx(len(box.floor.cells), rel=0.03)
     with pytest.raises(Unwalkable, match=r"measures .* m .*units_to_meters"):
         engine_of(replace(mesh, vertices=mesh.vertices * 30000)).random_point(np.random.default_rng(0))
-
-
-@pytest.mark.parametrize(("reader", "axis"), [("scenes", "y"), ("hm3d", "z"), ("gibson", "z"), ("matterport", "z")])
-def test_scans_are_z_up_and_your_own_scenes_y_up_unless_a_config_says_it(tmp_path: Path, reader: str, axis: str, repository: Path) -> None:
-    from mimic import config
-    from mimic.sources.scenes import upward
-
-    kind = config.Scenes if reader == "scenes" else config.Scans
-    walk = config.load(repository / "params.yaml").sources["rooms"].model_dump() | {"reader": reader, "up": "auto"}
-    section = kind.model_validate(walk)
-    assert upward(section, tmp_path / "a.glb") == axis
-    (tmp_path / "a.stage_config.json").write_text("{}")
-    assert upward(section, tmp_path / "a.glb") == "auto"
-    assert upward(section.model_copy(update={"up": "z"}), tmp_path / "a.glb") == "z"

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ import trimesh
 
 from mimic.errors import BadInput
 from mimic.worlds import habitat
+from mimic.worlds.axes import DefaultUp, Up
 from mimic.worlds.base import Unwalkable, heading
 from mimic.worlds.embree import Embree
 from mimic.worlds.habitat import Habitat, HabitatDied, HabitatFailed, Worker
@@ -35,8 +36,8 @@ def room(real_data: Path) -> Path:
     return real_data / "scenes3d" / "simple_room.glb"
 
 
-def _engine(gpu_device_id: int = -1, timeout_s: float = 60.0, up: Literal["y", "z", "auto"] = "auto") -> Habitat:
-    return Habitat([sys.executable], timeout_s, gpu_device_id, None, (96, 64), 90.0, 1.5, 0.1, up)
+def _engine(gpu_device_id: int = -1, timeout_s: float = 60.0, up: Up = "auto", default_up: DefaultUp = "z") -> Habitat:
+    return Habitat([sys.executable], timeout_s, gpu_device_id, None, (96, 64), 90.0, 1.5, 0.1, up, default_up)
 
 
 def test_the_adapter_sees_what_the_engine_behind_it_sees(room: Path) -> None:
@@ -121,8 +122,14 @@ def test_a_scene_without_floor_is_unwalkable_and_the_worker_lives(tmp_path: Path
     engine.close()
 
 
-@pytest.mark.parametrize("said", [None, {"up": [0, 0, 1], "front": [0, 1, 0], "scale": [1, 1, 1]}])
-def test_up_is_handed_on(room: Path, tmp_path: Path, said: dict | None) -> None:
+Z_UP = {"up": [0, 0, 1], "front": [0, 1, 0], "scale": [1, 1, 1]}
+
+
+@pytest.mark.parametrize(
+    ("up", "default_up", "said"),
+    [("y", "z", None), ("y", "z", Z_UP), ("auto", "y", None), ("auto", "y", {"shader_type": "flat"}), ("auto", "z", {"up": [0, 1, 0]})],
+)
+def test_up_is_handed_on(room: Path, tmp_path: Path, up: Up, default_up: DefaultUp, said: dict | None) -> None:
     """A file taken for y-up is turned for habitat-sim, which takes a bare one for z-up; what lies beside it is left alone."""
     scene = tmp_path / "y-up.glb"
     turn = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # z up to y up
@@ -131,7 +138,7 @@ def test_up_is_handed_on(room: Path, tmp_path: Path, said: dict | None) -> None:
     mesh.export(scene)
     if said is not None:
         habitat.config_of(scene).write_text(json.dumps(said))
-    upright, turned = _engine(), _engine(up="y")
+    upright, turned = _engine(), _engine(up=up, default_up=default_up)
     upright.load(room)
     turned.load(scene)
     eye = upright.random_point(np.random.default_rng(1)) + [0.0, 1.2, 0.0]

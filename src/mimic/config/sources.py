@@ -120,7 +120,7 @@ class SceneBase(SourceBase):
     """Textured .glb scenes, and how they are rendered."""
 
     engine: Literal["embree", "habitat"]  # embree: embedded, nothing to install; habitat: habitat-sim, started as `habitat.command`
-    up: Literal["y", "z", "auto"]  # auto: its stage_config.json; without one y (glTF), in hm3d, gibson and matterport z
+    up: Literal["y", "z", "auto"]  # auto: as a stage_config.json beside it says, else y (glTF 2.0), and z for hm3d, gibson, matterport
     positions: Positive  # tries per scene
     render_px: Positive  # rendered square
     hfov_deg: Annotated[float, Field(gt=0, lt=180)]

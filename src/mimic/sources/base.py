@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol, TypedDict
+from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -89,6 +89,7 @@ class Description(TypedDict):
     frames: int | None  # None: not known without decoding everything
     digest: str  # of the contents
     error: str | None  # why it cannot be read; None: it can
+    note: NotRequired[str | None]  # how it is read, where that is not plain, such as which axis is up
 
 
 INVENTORY = pa.schema(
@@ -100,6 +101,7 @@ INVENTORY = pa.schema(
         pa.field("error", pa.string()),
     ]
 )
+NOTED = INVENTORY.append(pa.field("note", pa.string()))  # as written; earlier ones have no notes
 
 
 class Source(Protocol):

@@ -56,6 +56,11 @@ class Found:
     parts: list[Part] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)  # path -> why it is not mined
 
+    def notes(self) -> dict[str, str]:
+        """How clips are read, by the names that people know them by, where that is not plain."""
+        clips = [clip for part in self.parts for clip in part.clips]
+        return {clip.shown: note for clip in clips if (note := clip.described.get("note"))}
+
 
 def look(params: config.Params, paths: Sequence[Path], said: options.Options, out: Path) -> Found:
     """What the paths hold, in their order; a path or clip that cannot be read is left out with the reason.

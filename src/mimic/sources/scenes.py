@@ -1,9 +1,9 @@
 """3-D scenes (.glb), walked by an agent: at each position three rings of views, the first compared with the two others.
 
 Layout: any tree below the root; every .glb is a clip, named by its path below the root (hm3d.py, gibson.py and matterport.py know
-the layouts of those sets). A `<name>.stage_config.json` beside a scene
-says which axis is up; without one it is y, as in glTF (scans of the three sets: z).
-HM3D's basis.glb and Matterport3D's current .glb hold Basis textures, which the embedded engine refuses.
+the layouts of those sets). A `<name>.stage_config.json` beside a scene says which axis is up; without one it is y, as glTF 2.0
+says, and z in the layouts of those sets (worlds/axes.py). HM3D's basis.glb and Matterport3D's current .glb hold Basis textures,
+which the embedded engine refuses.
 The candidate rule is MIMIC's (section 3, appendix A): camera height once per scene, views all around, turn and step twice.
 """
 
@@ -14,14 +14,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from mimic import config
 from mimic.errors import BadInput
-from mimic.sources.base import Description, Group, Image, Unreadable, View, content_digest, files_below, require_folder
-from mimic.worlds import base, glb
+from mimic.sources.base import (
+    Description,
+    Group,
+    Image,
+    Unreadable,
+    View,
+    content_digest,
+    digest_of_digests,
+    files_below,
+    require_folder,
+)
+from mimic.worlds import axes, base, glb
+from mimic.worlds.axes import DefaultUp
 from mimic.worlds.base import Engine, EngineFailed, Unwalkable
 from mimic.worlds.walker import Camera, Walk, three_rings
 
@@ -63,15 +73,23 @@ class SceneSource:
 
     def describe(self, clip: str) -> Description:
         path = self.root / clip
-        error = None
+        error: str | None = None
+        note: str | None = None
         try:
             tree = glb.header(path)
             if self._section.engine == "embree":
                 glb.refuse_unreadable(path, tree)
                 glb.refuse_damaged(path)
+            note = axes.resolve(path, self._section.up, default_up(self._section)).note
         except BadInput as problem:
             error = str(problem)
-        return Description(bytes=path.stat().st_size, frames=None, digest=content_digest(path), error=error)
+        return Description(
+            bytes=path.stat().st_size,
+            frames=None,
+            digest=_digest(path),
+            error=error,
+            note=note,
+        )
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:
         """One group a position; each position's randomness is its own, so that nothing else drawn from rng moves it.
@@ -119,6 +137,14 @@ class SceneSource:
         return read
 
 
+def _digest(path: Path) -> str:
+    """Of the scene, and of what is said beside it of its axes and units."""
+    beside = axes.config_of(path)
+    if not beside.is_file():
+        return content_digest(path)
+    return digest_of_digests([(file.name, content_digest(file)) for file in (path, beside)])
+
+
 @contextmanager
 def open_scene(section: config.SceneBase, habitat: config.Habitat | None, scene: Path) -> Iterator[Engine]:
     """The engine that a source asks for, with a scene; Unreadable when it cannot be read.
@@ -126,7 +152,7 @@ def open_scene(section: config.SceneBase, habitat: config.Habitat | None, scene:
     Raises:
         BadInput: no scene at all opens on this machine, so none is worth a try.
     """
-    engine = open_engine(section.model_copy(update={"up": upward(section, scene)}), habitat)
+    engine = open_engine(section, habitat)
     try:
         try:
             glb.header(scene)  # before an engine is started for a file that is known to be none
@@ -140,21 +166,19 @@ def open_scene(section: config.SceneBase, habitat: config.Habitat | None, scene:
         engine.close()
 
 
-def upward(section: config.SceneBase, scene: Path) -> Literal["y", "z", "auto"]:
-    """The axis to take: what the section says, else the stage_config.json (auto), else y as in glTF, and z in scans for Habitat."""
-    if section.up != "auto" or scene.with_name(f"{scene.stem}.stage_config.json").exists():
-        return section.up
-    layout = section.layout if isinstance(section, config.Covisible) else getattr(section, "reader", "scenes")
-    return "y" if layout == "scenes" else "z"
-
-
 def open_engine(section: config.SceneBase, habitat: config.Habitat | None = None) -> Engine:
     """The engine that a source asks for."""
     match section.engine:
         case "embree":
             from mimic.worlds.embree import Embree
 
-            return Embree(section.up, section.texture_max_px, section.lod_bias, section.height_m[1])
+            return Embree(
+                section.up,
+                section.texture_max_px,
+                section.lod_bias,
+                section.height_m[1],
+                default_up(section),
+            )
         case "habitat":
             from mimic.worlds.habitat import Habitat
 
@@ -171,4 +195,12 @@ def open_engine(section: config.SceneBase, habitat: config.Habitat | None = None
                 agent_height_m=HABITAT_AGENT_HEIGHT_M,
                 agent_radius_m=HABITAT_AGENT_RADIUS_M,
                 up=section.up,
+                default_up=default_up(section),
             )
+
+
+def default_up(section: config.SceneBase) -> DefaultUp:
+    """Which axis is up in files of a layout that say nothing: those of HM3D, Gibson and Matterport3D are z-up."""
+    assert isinstance(section, config.Scenes | config.Scans | config.Covisible)
+    layout = section.layout if isinstance(section, config.Covisible) else section.reader
+    return "y" if layout == "scenes" else "z"

@@ -195,6 +195,15 @@ def first(named: dict[str, str], where: Path | None) -> Iterator[str]:
         yield f"{more.total()} more{f', all named in {where}' if where else ''}: {reasons}{f', {others} others' if others else ''}"
 
 
+def remarks(notes: dict[str, str]) -> Iterator[str]:
+    """Clips that are read in the same way share a line: the note, the first of them by name, and how many there are."""
+    by_note: dict[str, list[str]] = {}
+    for clip, note in notes.items():
+        by_note.setdefault(note, []).append(clip)
+    for note, clips in list(by_note.items())[:LINES]:
+        yield f"{clips[0]}{f' and {len(clips) - 1} more' if len(clips) > 1 else ''}: {note}"
+
+
 def _counted(found: dict[str, Any]) -> str:
     """For example `none of 3 candidates was kept (2 too_similar, 1 few_matches)`."""
     counts = ", ".join(f"{count} {outcome}" for outcome, count in found["outcomes"].items())

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
 from mimic.worlds import glb
+from mimic.worlds.axes import DefaultUp, Up
 from mimic.worlds.base import Point, Rendering, Rotation
 from mimic.worlds.mesh import GAMMA, Mesh, face_normals
 from mimic.worlds.mipmaps import Mipmaps
@@ -51,7 +51,7 @@ class Embree:
     """Implements worlds.base.Engine.
 
     Args:
-        up: which axis of a .glb points up; `auto` follows its stage_config.json, and is y without one, as in glTF.
+        up, default_up: which axis of a .glb points up; see axes.resolve.
         texture_max_px: larger textures are scaled down to this side.
         lod_bias: added to the mip level; negative is sharper.
         agent_height_m: the walkable floor has this much free above it; also the highest a camera may be carried.
@@ -59,14 +59,22 @@ class Embree:
 
     name = "embree"
 
-    def __init__(self, up: Literal["y", "z", "auto"], texture_max_px: int, lod_bias: float, agent_height_m: float) -> None:
-        self.up: Literal["y", "z", "auto"] = up
+    def __init__(
+        self,
+        up: Up,
+        texture_max_px: int,
+        lod_bias: float,
+        agent_height_m: float,
+        default_up: DefaultUp = "y",
+    ) -> None:
+        self.up: Up = up
+        self.default_up: DefaultUp = default_up
         self.texture_max_px = texture_max_px
         self.lod_bias = lod_bias
         self.agent_height_m = agent_height_m
 
     def load(self, scene: Path) -> None:
-        self.show(glb.read(scene, self.up, self.texture_max_px))
+        self.show(glb.read(scene, self.up, self.texture_max_px, self.default_up))
 
     def show(self, mesh: Mesh) -> None:
         """Load a scene that is in memory already."""

@@ -3,23 +3,25 @@
 What changes the shape or the colour is honoured, or refused by name: a reader that drops it in silence renders white walls.
 Drawn as they are at rest: skins and morph targets. Drawn opaque: masked and blended materials. Both sides of every triangle are
 drawn. Lights, cameras, points and lines are not.
+Which way is up, axes.py decides.
 """
 
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from mimic.errors import BadInput
+from mimic.worlds import axes
+from mimic.worlds.axes import DefaultUp, Up
 from mimic.worlds.gltf import Document, header
 from mimic.worlds.mesh import Mesh, Wrap
 from mimic.worlds.primitives import Part, parts
 
-__all__ = ["header", "read", "refuse_unreadable", "world_from_file"]
+__all__ = ["header", "read", "refuse_unreadable"]
 
 BASIS_EXTENSIONS = ("KHR_texture_basisu", "GOOGLE_texture_basis")
 BASIS_TYPES = ("image/x-basis", "image/ktx2")
@@ -40,12 +42,12 @@ WRAPS: dict[int, Wrap] = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
 WHITE = np.full((1, 1, 3), 255, np.uint8)  # the texture of untextured parts; their colour is in `light`
 
 
-def read(path: Path, up: Literal["y", "z", "auto"], texture_max_px: int) -> Mesh:
+def read(path: Path, up: Up, texture_max_px: int, default_up: DefaultUp = "y") -> Mesh:
     """Flatten a scene into one mesh.
 
     Args:
         path: the .glb file.
-        up: the file's upward axis; auto = its stage_config.json, and y without one, as in glTF.
+        up, default_up: the file's upward axis; see axes.resolve.
         texture_max_px: larger textures are scaled down to this side.
 
     Raises:
@@ -58,7 +60,7 @@ def read(path: Path, up: Literal["y", "z", "auto"], texture_max_px: int) -> Mesh
         if not found:
             raise BadInput(f"{path}: no triangles in this .glb; it is no scene")
         textures = _Textures(document, texture_max_px)
-        return _join(found, world_from_file(path, up), textures)
+        return _join(found, axes.resolve(path, up, default_up).world_from_file, textures)
     except (LookupError, TypeError, ValueError, AttributeError) as error:  # whatever the damage leads to
         raise BadInput(f"{path}: damaged .glb ({type(error).__name__}: {error}); fetch it again") from None
 
@@ -89,28 +91,6 @@ def refuse_unreadable(path: Path, tree: dict[str, Any]) -> None:
 def refuse_damaged(path: Path) -> None:
     """BadInput for what `read` would refuse that only the parts show: geometry and textures that are not whole."""
     read(path, "auto", texture_max_px=64)
-
-
-def world_from_file(path: Path, up: Literal["y", "z", "auto"]) -> np.ndarray:
-    """The 3x3 matrix from a file's axes and units to metres, y up, -z forward."""
-    config_path = path.with_name(f"{path.stem}.stage_config.json")
-    config: dict[str, Any] = {}
-    if config_path.exists():
-        try:
-            config = json.loads(config_path.read_text())
-        except ValueError:
-            raise BadInput(f"{config_path}: not valid JSON") from None
-    upward, front = {"y": ([0, 1, 0], [0, 0, -1]), "z": ([0, 0, 1], [0, 1, 0])}["y" if up == "auto" else up]
-    if up == "auto":
-        upward, front = config.get("up", upward), config.get("front", front)
-    try:
-        basis = np.array([np.cross(front, upward), upward, -np.asarray(front, float)], float)
-        scale = np.broadcast_to(np.asarray(config.get("scale", 1.0), float), 3) * float(config.get("units_to_meters", 1.0))
-        if not np.allclose(basis @ basis.T, np.eye(3), atol=1e-3):
-            raise ValueError
-    except (ValueError, TypeError):
-        raise BadInput(f"{config_path}: `up` and `front` must be perpendicular unit vectors, `scale` three numbers") from None
-    return basis * scale
 
 
 class _Textures:

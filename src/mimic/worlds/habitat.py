@@ -16,19 +16,22 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Float64
 
 from mimic.errors import BadInput
+from mimic.worlds import axes
+from mimic.worlds.axes import DefaultUp, Up
+from mimic.worlds.axes import config_of as config_of
+from mimic.worlds.axes import stage_config as stage_config
 from mimic.worlds.base import EngineFailed, Point, Rendering, Rotation, Unwalkable
 
 WORKER = Path(__file__).with_name("habitat_worker.py")
 RANDOM_POINT_TRIES = 10
 NO_SCENE = "NONE"  # habitat-sim's name for an empty stage
 QUIET = {"MAGNUM_LOG": "quiet", "HABITAT_SIM_LOG": "error"}  # what it says last is then what went wrong
-AXES = {"y": {"up": [0, 1, 0], "front": [0, 0, -1]}, "z": {"up": [0, 0, 1], "front": [0, 1, 0]}}
 NO_DEVICE = "no EGL device matches gpu_device_id? -1 takes the first one, Mesa's software renderer included"
 
 
@@ -150,7 +153,7 @@ class Habitat:
         dataset_config: a scene_dataset_config.json; only semantics need one.
         size_px, hfov_deg: of every rendering: habitat-sim fixes them when a scene is loaded.
         agent_height_m, agent_radius_m: of the navigation mesh, where the scene brings none.
-        up: the file's upward axis; auto = as habitat-sim reads it: its stage_config.json, and z without one.
+        up, default_up: the file's upward axis, the same as for the embedded engine; see axes.resolve.
     """
 
     name = "habitat"
@@ -165,13 +168,15 @@ class Habitat:
         hfov_deg: float,
         agent_height_m: float,
         agent_radius_m: float,
-        up: Literal["y", "z", "auto"],
+        up: Up,
+        default_up: DefaultUp = "y",
     ) -> None:
         self._command, self._timeout_s = tuple(command), timeout_s
         self._gpu_device_id, self._dataset_config = gpu_device_id, dataset_config
         self._size_px, self._hfov_deg = size_px, hfov_deg
         self._agent = {"agent_height_m": agent_height_m, "agent_radius_m": agent_radius_m}
-        self._up = up
+        self._up: Up = up
+        self._default_up: DefaultUp = default_up
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._worker: Worker | None = None
 
@@ -197,13 +202,14 @@ class Habitat:
 
     def _turned(self, scene: Path) -> Path:
         """The scene, or a link to it beside a stage_config.json of ours where habitat-sim would take another axis for up."""
-        said = stage_config(scene)
-        if self._up == "auto" or (self._up == "z" and said is None):
+        found = axes.resolve(scene, self._up, self._default_up)
+        if found.habitat_agrees:
             return scene
         self._folder = tempfile.TemporaryDirectory(prefix="mimic-stage-")
         link = Path(self._folder.name) / scene.name
         link.symlink_to(scene)
-        config = {**(said or {}), "render_asset": scene.name, **AXES[self._up]}
+        stated = {"render_asset": scene.name, "up": found.up, "front": found.front}
+        config = {**(stage_config(scene) or {}), **stated}
         config_of(link).write_text(json.dumps(config))
         return link
 
@@ -273,25 +279,6 @@ class Habitat:
     def _ask(self, name: str, **arguments: Any) -> dict[str, Any]:
         assert self._worker is not None, "load a scene first"
         return self._worker.call(name, **arguments)[0]
-
-
-def config_of(scene: Path) -> Path:
-    """The file beside a scene that says how habitat-sim is to read it."""
-    return scene.with_name(f"{scene.stem}.stage_config.json")
-
-
-def stage_config(scene: Path) -> dict[str, Any] | None:
-    """What lies beside a scene; None when nothing does. BadInput: not a JSON object."""
-    path = config_of(scene)
-    if not path.is_file():
-        return None
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: not readable as JSON ({error}); correct or remove it") from None
-    if not isinstance(said, dict):
-        raise BadInput(f"{path}: holds no JSON object; correct or remove it")
-    return said
 
 
 def refuse_missing(scene: Path) -> None:

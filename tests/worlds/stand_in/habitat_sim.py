@@ -213,7 +213,7 @@ def _loaded(scene: Path) -> Embree:
     """z is up where no stage_config.json says otherwise."""
     if not scene.exists():
         raise AssertionError(f"ESP_CHECK failed: No Stage Attributes exists for requested scene '{scene}'. Likely cause is the dataset.")
-    engine = Embree(up="auto" if _stage_config(scene).exists() else "z", texture_max_px=1024, lod_bias=-0.5, agent_height_m=1.5)
+    engine = Embree("auto", texture_max_px=1024, lod_bias=-0.5, agent_height_m=1.5, default_up="z")
     try:
         engine.load(scene)
     except BadInput:
