@@ -13,6 +13,7 @@ back to the container's display matrix; never both. A clip is a video. Terms: Ap
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,14 +51,15 @@ class ARKitScenesSource:
         return sorted(found, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
-        return videos.describe(self.root / clip, self._section.seconds_min)
+        note = functools.partial(self.skipped.__setitem__, clip)
+        return videos.describe(self.root / clip, self._section.seconds_min, note)
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (videos draw nothing)
         path = self.root / clip
         videos.refuse_short(path, self._section.seconds_min)
         turns = quarter_turns(path.with_name("lowres_wide.traj"))
         sampled = videos.sample(path, self._section.spacing_s, quarter_turns=turns)
-        yield from videos.spaced(sampled, self._reach, crop_bottom=0.0)
+        yield from videos.spaced(sampled, self._section.spacing_s, self._reach, crop_bottom=0.0)
 
 
 def quarter_turns(trajectory: Path) -> int | None:

@@ -13,6 +13,7 @@ carries captions and is cut off. Terms: the tracks are CC BY 4.0, the videos bel
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,16 +80,17 @@ class MannequinSource:
         return sorted(tracks + trims, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
+        note = functools.partial(self.skipped.__setitem__, clip)
         path = self.root / clip
         if path.suffix != ".txt":
-            return videos.describe(path, self._section.seconds_min)
+            return videos.describe(path, self._section.seconds_min, note)
         digest = content_digest(path)
         try:
             track = self._track(path)
             video = self._video(track)
         except Unreadable as unreadable:
             return Description(bytes=path.stat().st_size, frames=None, digest=digest, error=str(unreadable))
-        found = videos.describe(video, 0.0)
+        found = videos.describe(video, 0.0, note)
         digest = digest_of_digests([(clip, digest), (video.name, found["digest"])])
         return Description(bytes=found["bytes"], frames=len(track.times_s), digest=digest, error=found["error"])
 
@@ -98,10 +100,11 @@ class MannequinSource:
             track = self._track(path)
             first_s, last_s = (float(track.times_s[end]) for end in (0, -1))
             sampled = videos.sample(self._video(track), section.spacing_s, first_s, last_s)
-            yield from videos.spaced(sampled, self._reach, section.crop_bottom, track.pose_at)
+            yield from videos.spaced(sampled, section.spacing_s, self._reach, section.crop_bottom, track.pose_at)
         else:
             videos.refuse_short(path, section.seconds_min)
-            yield from videos.spaced(videos.sample(path, section.spacing_s), self._reach, section.crop_bottom)
+            sampled = videos.sample(path, section.spacing_s)
+            yield from videos.spaced(sampled, section.spacing_s, self._reach, section.crop_bottom)
 
     def _track(self, path: Path) -> Track:
         track = read_track(path)

@@ -11,6 +11,7 @@ sampled as for the other videos. Terms: C-UDA-1.0.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,9 +44,11 @@ class ObjectronSource:
         return found
 
     def describe(self, clip: str) -> Description:
-        return videos.describe(self.root / clip, self._section.seconds_min)
+        note = functools.partial(self.skipped.__setitem__, clip)
+        return videos.describe(self.root / clip, self._section.seconds_min, note)
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (videos draw nothing)
         path = self.root / clip
         videos.refuse_short(path, self._section.seconds_min)
-        yield from videos.spaced(videos.sample(path, self._section.spacing_s), self._reach, crop_bottom=0.0)
+        sampled = videos.sample(path, self._section.spacing_s)
+        yield from videos.spaced(sampled, self._section.spacing_s, self._reach, crop_bottom=0.0)

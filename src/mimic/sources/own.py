@@ -219,6 +219,7 @@ def _part(
                 clips.append(Clip(name, shown, base.describe(reader, name)))
                 if isinstance(reader, images.ImageSource):
                     skipped.update({held.shown(file): why for file, why in reader.left_out(name).items()})
+    skipped.update({held.shown(name): why for name, why in reader.skipped.items()})
     return Part(source, section, tuple(clips)) if clips else None
 
 

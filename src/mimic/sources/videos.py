@@ -20,7 +20,20 @@ from av.sidedata.sidedata import Type as SideDataType
 
 from mimic import config
 from mimic.errors import BadInput
-from mimic.sources.base import Description, Group, Image, Pose, Unreadable, View, content_digest, files_below, require_folder
+from mimic.sources import streams, tracks
+from mimic.sources.base import (
+    Description,
+    Group,
+    Image,
+    NoCandidates,
+    Pose,
+    Unreadable,
+    View,
+    content_digest,
+    files_below,
+    require_folder,
+)
+from mimic.sources.streams import Timed
 
 EXTENSIONS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".flv", ".ts", ".mts", ".ogv"})
 SOUGHT_FROM_S = 10.0  # nearer to the start, decoding costs less than finding a key frame
@@ -44,15 +57,18 @@ class VideoSource:
         return found
 
     def describe(self, clip: str) -> Description:
-        return describe(self.root / clip, seconds_min=0.0)
+        return describe(self.root / clip, 0.0, functools.partial(self.skipped.__setitem__, clip))
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (videos draw nothing)
         """One group for each sampled frame but the last: with the next frame, else with the one at the retry distance.
 
         Raises:
             Unreadable: the file does not open, or its last frames could not be decoded; what was yielded before stands.
+            NoCandidates: it is too short for two frames.
         """
-        yield from spaced(sample(self.root / clip, self._section.spacing_s), self._reach, self._section.crop_bottom)
+        section = self._section
+        sampled = sample(self.root / clip, section.spacing_s)
+        yield from spaced(sampled, section.spacing_s, self._reach, section.crop_bottom)
 
 
 def steps_to_retry(name: str, spacing_s: float, retry_spacing_s: float | None) -> int:
@@ -68,27 +84,35 @@ def steps_to_retry(name: str, spacing_s: float, retry_spacing_s: float | None) -
     return steps
 
 
-def describe(path: Path, seconds_min: float) -> Description:
-    """What a video file says of itself, once its first frame has been decoded."""
+def describe(path: Path, seconds_min: float, note: Callable[[str], None]) -> Description:
+    """What a video file says of itself, once its first frame has been decoded.
+
+    Args:
+        note: is told what was chosen for a file that does not say it: the track, the rate of its frames.
+    """
     frames, error = None, None
     try:
         refuse_short(path, seconds_min)
-        with _opened(path) as container:
-            frames = container.streams.video[0].frames or None  # what the container says, which is no promise
-            next(_decoded(container))
+        with tracks.opened(path) as container:
+            # What the container says, which is no promise.
+            frames = tracks.moving(container).frames or None
+            first = next(streams.decoded(container))
+            if (remarks := tracks.remarks(container, first.frame)) is not None:
+                note(remarks)
     except Unreadable as unreadable:
         error = str(unreadable)
     except StopIteration:
         error = "no frame decodes"
-    return Description(bytes=path.stat().st_size, frames=frames, digest=content_digest(path), error=error)
+    digest = content_digest(path)
+    return Description(bytes=path.stat().st_size, frames=frames, digest=digest, error=error)
 
 
 def refuse_short(path: Path, seconds_min: float) -> None:
     """Unreadable when the container announces less than `seconds_min`; one that announces nothing passes."""
     if seconds_min <= 0:
         return
-    with _opened(path) as container:
-        stream = container.streams.video[0]
+    with tracks.opened(path) as container:
+        stream = tracks.moving(container)
         if stream.duration is not None and stream.time_base is not None:
             seconds = float(stream.duration * stream.time_base)
         elif container.duration is not None:
@@ -100,22 +124,34 @@ def refuse_short(path: Path, seconds_min: float) -> None:
 
 
 def spaced(
-    sampled: Iterable[tuple[float, Image]], reach: int, crop_bottom: float, pose_at: Callable[[float], Pose | None] | None = None
+    sampled: Iterable[tuple[float, Image]],
+    spacing_s: float,
+    reach: int,
+    crop_bottom: float,
+    pose_at: Callable[[float], Pose | None] | None = None,
 ) -> Iterator[Group]:
     """One group for each sampled frame but the last: with the next one, else with the one `reach` frames ahead.
 
     Args:
+        spacing_s: of the frames, for the reason why there is no group.
         crop_bottom: share of the height cut off below, truncated to whole rows (published script).
         pose_at: camera to world at a time of the video, where it is known.
+
+    Raises:
+        NoCandidates: there is one frame alone.
     """
+    count = 0
     window: deque[View] = deque()
     for time_s, frame in sampled:
+        count += 1
         image = frame[: max(1, len(frame) - int(crop_bottom * len(frame)))]
         pose = None if pose_at is None else pose_at(time_s)
         window.append(View(key=f"{time_s:.3f}", read=functools.partial(_same, image), pose=pose))
         if len(window) > reach:
             yield _first_of(window, reach)
             window.popleft()
+    if count == 1:
+        raise NoCandidates(f"1 frame at a spacing of {spacing_s:g} s: nothing to pair; lower spacing_s")
     while len(window) > 1:
         yield _first_of(window, reach)
         window.popleft()
@@ -147,17 +183,17 @@ def sample(
         Unreadable: the file does not open, no frame decodes, it ends before start_s, or the end is damaged (after the
             frames before it).
     """
-    with _opened(path) as container:
-        frames = (frame for frame in _decoded(container) if frame.time is not None)
+    with tracks.opened(path) as container:
+        frames = streams.decoded(container)
         first = next(frames, None)
-        if first is None or first.time is None:
+        if first is None:
             raise Unreadable("no frame decodes")
-        first_s, turn, last = first.time, _turn(first, quarter_turns), -1
-        sought = start_s > SOUGHT_FROM_S
-        for frame in _from(path, container, first_s + start_s) if sought else itertools.chain([first], frames):
-            if frame.time is None:
-                continue
-            time_s = frame.time - first_s
+        first_s, turn, last = first.time_s, _turn(first.frame, quarter_turns), -1
+        # Only times that are written can be sought.
+        sought = start_s > SOUGHT_FROM_S and first.frame.time is not None
+        taken = itertools.chain([first], frames)
+        for clock_s, frame in _from(path, container, first_s + start_s) if sought else taken:
+            time_s = clock_s - first_s
             if time_s > end_s + TOLERANCE_S:
                 break
             slot = math.floor((time_s - start_s + TOLERANCE_S) / spacing_s)
@@ -168,25 +204,25 @@ def sample(
         raise Unreadable(f"the video ends before {start_s:g} s")
 
 
-def _from(path: Path, container: av.container.InputContainer, time_s: float) -> Iterator[av.VideoFrame]:
+def _from(path: Path, container: av.container.InputContainer, time_s: float) -> Iterator[Timed]:
     """Frames from some time before time_s (of the container's clock): from the key frame there, or else from the start.
 
     A clip far into a long video costs no more than one at its start. Containers that cannot be sought, or that land too late,
     are decoded from the start.
     """
-    stream = container.streams.video[0]
+    stream = tracks.moving(container)
     try:
         container.seek(math.floor((time_s - TOLERANCE_S) / (stream.time_base or 1)), stream=stream)
-        frames = _decoded(container, from_s=time_s - TOLERANCE_S)
+        frames = streams.decoded(container, from_s=time_s - TOLERANCE_S)
         first = next(frames, None)
     except (av.FFmpegError, ValueError, Unreadable):
         first = None
-    if first is not None and first.key_frame and first.time is not None and first.time <= time_s:
+    if first is not None and first.frame.key_frame and first.time_s <= time_s:
         yield first
         yield from frames
         return
-    with _opened(path) as again:
-        yield from _decoded(again)
+    with tracks.opened(path) as again:
+        yield from streams.decoded(again)
 
 
 def _same(image: Image) -> Image:
@@ -195,57 +231,6 @@ def _same(image: Image) -> Image:
 
 def _as_stored(image: Image) -> Image:
     return image
-
-
-def _opened(path: Path) -> av.container.InputContainer:
-    """The file, opened for its first video stream; other streams (sound, phone metadata) are not looked at."""
-    try:
-        container = av.open(str(path), mode="r", metadata_errors="ignore")
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise Unreadable(_reason(error)) from None
-    if not container.streams.video:
-        container.close()
-        raise Unreadable("no video stream")
-    decoder = container.streams.video[0].codec_context
-    if decoder is None:
-        container.close()
-        raise Unreadable("a video codec that is not known here")
-    decoder.thread_count = 1  # shards run side by side, one a core: a decoder with threads of its own would only add memory
-    return container
-
-
-def _decoded(container: av.container.InputContainer, from_s: float = -math.inf) -> Iterator[av.VideoFrame]:
-    """Good frames, in order of presentation; damaged packets and frames are passed over, and not counted before `from_s`.
-
-    Raises:
-        Unreadable: at the end, if anything was damaged.
-    """
-    damaged, reason, last_s = 0, "damaged frames", -math.inf  # where decoding starts in the middle, the first frames may lack others
-    for item in _packets(container):
-        frames: list[av.VideoFrame] = []
-        if isinstance(item, av.Packet):
-            try:
-                frames = [frame for frame in item.decode() if isinstance(frame, av.VideoFrame)]
-            except (av.FFmpegError, ValueError) as error:
-                damaged, reason = damaged + (last_s >= from_s), _reason(error)
-        else:
-            damaged, reason = damaged + 1, item
-        for frame in frames:
-            if frame.is_corrupt:  # the decoder filled holes with a guess
-                damaged += frame.time is None or frame.time >= from_s
-            elif frame.time is not None and frame.time > last_s:  # a clock that runs backwards is a broken container
-                last_s = frame.time
-                yield frame
-    if damaged:
-        raise Unreadable(f"{damaged} damaged packets or frames ({reason})")
-
-
-def _packets(container: av.container.InputContainer) -> Iterator[av.Packet | str]:
-    """Packets of the video stream; a container that breaks off ends with the reason instead."""
-    try:
-        yield from container.demux(container.streams.video[0])
-    except (av.FFmpegError, ValueError) as error:
-        yield _reason(error)
 
 
 def _turn(first: av.VideoFrame, quarter_turns: int | None) -> Callable[[Image], Image]:
@@ -270,8 +255,3 @@ def turned(image: Image, a: int, b: int, c: int, d: int) -> Image:
         image = image.transpose(1, 0, 2)
         a, d = c, b
     return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
-
-
-def _reason(error: Exception) -> str:
-    """An error in a few words, without the machine's path in it."""
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()

@@ -1,0 +1,103 @@
+"""The moving pictures of a container: which of its tracks they are.
+
+It is the track that a player would show. Attached pictures (covers) and thumbnails never are;
+of several tracks the default one is taken, and of several of these the largest.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.container
+from av.stream import Disposition
+
+from mimic.sources.base import Unreadable
+
+NO_TRACKS = Disposition.attached_pic | Disposition.timed_thumbnails
+RATE = Fraction(25)  # frames a second, where neither times nor a rate are written; FFmpeg's default
+NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: a bare stream of its codec
+RATE_MAX = 1000  # a higher one is the tick of a clock
+
+
+def opened(path: Path) -> av.container.InputContainer:
+    """The file, opened for its moving pictures; other streams are not looked at.
+
+    Raises:
+        Unreadable: it does not open, or holds no moving pictures.
+    """
+    try:
+        container = av.open(str(path), mode="r", metadata_errors="ignore")
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise Unreadable(reason(error)) from None
+    try:
+        decoder = moving(container).codec_context
+    except Unreadable:
+        container.close()
+        raise
+    # Shards run side by side, one a core: a decoder with threads of its own would only add memory.
+    decoder.thread_count = 1
+    return container
+
+
+def moving(container: av.container.InputContainer) -> av.VideoStream:
+    """The stream that a player would show.
+
+    Raises:
+        Unreadable: there is none.
+    """
+    streams = container.streams.video
+    if not streams:
+        raise Unreadable("no video stream")
+    tracks = [stream for stream in streams if not stream.disposition & NO_TRACKS]
+    if not tracks:
+        raise Unreadable("no video stream but an attached picture")
+    known = [stream for stream in tracks if stream.codec_context is not None]
+    if not known:
+        raise Unreadable("a video codec that is not known here")
+    return max(known, key=_prominence)
+
+
+def _prominence(stream: av.VideoStream) -> tuple[bool, bool, bool, int]:
+    is_moving = stream.frames != 1  # 0: not known
+    is_whole = not stream.disposition & Disposition.dependent
+    is_default = bool(stream.disposition & Disposition.default)
+    pixels = stream.codec_context.width * stream.codec_context.height
+    return is_moving, is_whole, is_default, pixels
+
+
+def remarks(container: av.container.InputContainer, first: av.VideoFrame) -> str | None:
+    """What was chosen for a file that does not say it: the track, or the rate of its frames."""
+    chosen = moving(container)
+    found = []
+    others = [stream for stream in container.streams.video if stream is not chosen]
+    pictures = [stream.index for stream in others if stream.disposition & NO_TRACKS]
+    more = [stream.index for stream in others if not stream.disposition & NO_TRACKS]
+    size = f"{chosen.codec_context.width} x {chosen.codec_context.height}"
+    if pictures:
+        numbers = ", ".join(map(str, pictures))
+        found.append(f"track {chosen.index} ({size}) is mined, not the picture in track {numbers}")
+    if more:
+        numbers = ", ".join(map(str, more))
+        found.append(f"track {chosen.index} ({size}) is mined, not track {numbers}")
+    if first.time is None:
+        a_second, origin = rate(chosen)
+        found.append(f"its frames have no times: taken as {float(a_second):g} a second, {origin}")
+    return "; ".join(found) or None
+
+
+def rate(stream: av.VideoStream) -> tuple[Fraction, str]:
+    """Frames a second of a stream without times, and who says so."""
+    said: dict[str, Fraction | None] = {"as its codec says": stream.codec_context.framerate}
+    if not stream.container.format.flags & NO_TIMESTAMPS:  # FFmpeg makes up a rate for those
+        said["as its container says"] = stream.average_rate
+    for origin, a_second in said.items():
+        if a_second and 0 < a_second <= RATE_MAX:
+            return Fraction(a_second), origin
+    return RATE, "for want of any rate in it"
+
+
+def reason(error: Exception) -> str:
+    """An error in a few words, without the machine's path in it."""
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()
