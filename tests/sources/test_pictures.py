@@ -108,3 +108,30 @@ def test_a_giant_picture_is_named_or_read_smaller_in_bounded_memory(tmp_path):
 
 def test_names_of_other_files_are_no_pictures():
     assert not {".eps", ".ps", ".pdf", ".h5", ".mpg", ".rs", ".y", ".txt"} & pictures.EXTENSIONS
+
+
+def _several(path: Path, count: int, **more: object) -> Path:
+    frames = [pillow.new("RGB", (16, 16), (40 * number, 90, 20)) for number in range(count)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], **more)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "a.apng"])
+def test_of_an_animation_the_first_frame_is_read_and_that_is_said(tmp_path, name):
+    said = "only the first of its 4 frames is read; save it as a video to mine them all"
+    assert pictures.further(_several(tmp_path / name, 4, duration=200)) == said
+    assert pictures.further(_several(tmp_path / name, 1)) is None
+
+
+def test_of_several_pages_the_first_is_read_and_that_is_said(tmp_path):
+    said = "only the first of its 3 pages is read; save each as a file of its own to mine them all"
+    assert pictures.further(_several(tmp_path / "a.tif", 3)) == said
+    smaller = pillow.new("RGB", (8, 8))
+    smaller.encoderinfo = {"tiffinfo": {254: pictures.PREVIEW}}
+    page = pillow.new("RGB", (16, 16))
+    page.save(tmp_path / "b.tif", save_all=True, append_images=[smaller])
+    with pillow.open(tmp_path / "b.tif") as file:
+        assert file.n_frames == 2
+    assert pictures.further(tmp_path / "b.tif") is None
+    (tmp_path / "c.gif").write_bytes(b"GIF89a and no more")
+    assert pictures.further(tmp_path / "c.gif") is None  # it is named when it is read

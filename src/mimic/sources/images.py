@@ -64,12 +64,18 @@ class ImageSource:
         return describe(files, None)
 
     def left_out(self, clip: str) -> dict[str, str]:
-        """Images of a clip that are in no candidate, by their paths below the root, and why; and the clip, where it is not tried whole."""
+        """Images of a clip that are in no candidate, or not whole: path below the root -> why.
+
+        And the clip itself, where it is not tried whole.
+        """
         files, found = _photographs(self._files(clip))
         if self._section.pairing == "neighbours":
             for sequence in _sequences(files, found):
                 if len(sequence) == 1:
                     found[sequence.files[0]] = "in no sequence: no other image has a name of the same form"
+        for file in files:
+            if file not in found and (why := pictures.further(file)) is not None:
+                found[file] = why
         named = {file.relative_to(self.root).as_posix(): why for file, why in found.items()}
         reach = self._reach(len(files))
         if self._section.pairing == "all" and reach < len(files) - 1:

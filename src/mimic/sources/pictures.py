@@ -19,6 +19,9 @@ from mimic.sources.base import Image, Pose, Unreadable, View
 PIXELS_MAX = 180_000_000  # decoded at once, 0.5 GB in RGB; JPEG and JPEG 2000 are decoded at a lower resolution above it
 FLOATS = "floating-point pixels are no photograph; export 8 or 16 bits"
 PREVIEW = 1  # bit of the TIFF tag NewSubfileType: a smaller copy of another picture in the file
+MASK = 4  # bit of the same tag: what is transparent in another picture
+SEVERAL = frozenset({".gif", ".png", ".apng", ".webp", ".tif", ".tiff"})  # may hold frames or pages
+START_BYTES = 8192
 NO_PICTURES = frozenset({"EPS", "MPEG"})  # a program, which Pillow would run; and a video, which it only recognises
 OTHERS = frozenset({".rs", ".y"})  # names in FFmpeg's table that are nearly always source code
 
@@ -81,6 +84,45 @@ def taken(file: Path) -> str | None:
     except Exception:  # a picture that cannot be read is named when it is read
         return None
     return f"{moment}.{part}" if moment else None
+
+
+def further(file: Path) -> str | None:
+    """Why a file of several frames or pages is not read whole; None for one picture.
+
+    Smaller copies of a page, the second view of a stereo picture and layers are no pages.
+    """
+    try:
+        count, kind = _count(file)
+    except Exception:  # a picture that cannot be read is named when it is read
+        return None
+    if count < 2:
+        return None
+    better = "it as a video" if kind == "frames" else "each as a file of its own"
+    return f"only the first of its {count} {kind} is read; save {better} to mine them all"
+
+
+def _count(file: Path) -> tuple[int, str]:
+    """How many frames or pages a file has, and which of the two they are."""
+    ending = file.suffix.lower()
+    if ending not in SEVERAL:
+        return 1, "frames"
+    if ending == ".png" and b"acTL" not in _start(file):  # of many files, without decoding one
+        return 1, "frames"
+    with pillow.open(file) as picture:
+        if picture.format != "TIFF":
+            return getattr(picture, "n_frames", 1), "frames"
+        whole = 0
+        for number in range(getattr(picture, "n_frames", 1)):
+            picture.seek(number)
+            kind = int(picture.tag_v2.get(254, 0))  # type: ignore[attr-defined]
+            whole += not kind & (PREVIEW | MASK)
+        return whole, "pages"
+
+
+def _start(file: Path) -> bytes:
+    """The start of a .png, which says before its pixels whether it moves."""
+    with file.open("rb") as opened:
+        return opened.read(START_BYTES).partition(b"IDAT")[0]
 
 
 def is_single_channel(file: Path) -> bool:
