@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from boxes import engine_of
 from PIL import Image
 
 from mimic.errors import BadInput
 from mimic.worlds import base, export, glb
-from mimic.worlds.base import Unwalkable
 from mimic.worlds.embree import Embree
 
 CORNERS = np.array([[0, 0, 0], [4, 0, 0], [0, 3, 0], [4, 3, 0]], np.float32)  # a wall seen from +z
@@ -216,17 +214,3 @@ def test_colours_are_linear_factors(tmp_path: Path) -> None:
     tree["materials"] = [{"pbrMetallicRoughness": {"baseColorFactor": [0.5, 1, 1, 1]}}]
     centre = seen(save(tmp_path / "colour.glb", writer, tree)).rgb[32, 32]
     assert centre == pytest.approx(255 * np.array([0.25, 0.5, 0.5]) ** (1 / 2.2), abs=1)
-
-
-def test_a_stray_triangle_does_not_stretch_the_floor_plan(box: Embree) -> None:
-    from dataclasses import replace
-
-    mesh = box.mesh
-    stray = np.float32([[3000, 0, 3000], [3000, 0, 3001], [3001, 0, 3000]])
-    more = {name: np.concatenate([getattr(mesh, name), getattr(mesh, name)[:1]]) for name in ("texture", "class_id", "instance")}
-    ends = {name: np.concatenate([getattr(mesh, name), getattr(mesh, name)[:3]]) for name in ("uv", "light")}
-    faces = np.concatenate([mesh.faces, np.int32([[0, 1, 2]]) + len(mesh.vertices)])
-    engine = engine_of(replace(mesh, vertices=np.concatenate([mesh.vertices, stray]), faces=faces, **more, **ends))
-    assert len(engine.floor.cells) == pytest.approx(len(box.floor.cells), rel=0.03)
-    with pytest.raises(Unwalkable, match=r"measures .* m .*units_to_meters"):
-        engine_of(replace(mesh, vertices=mesh.vertices * 30000)).random_point(np.random.default_rng(0))

@@ -16,7 +16,7 @@ import pytest
 import trimesh
 
 from mimic.errors import BadInput
-from mimic.worlds import habitat
+from mimic.worlds import export, habitat, procedural
 from mimic.worlds.axes import DefaultUp, Up
 from mimic.worlds.base import Unwalkable, heading
 from mimic.worlds.embree import Embree
@@ -127,26 +127,33 @@ Z_UP = {"up": [0, 0, 1], "front": [0, 1, 0], "scale": [1, 1, 1]}
 
 @pytest.mark.parametrize(
     ("up", "default_up", "said"),
-    [("y", "z", None), ("y", "z", Z_UP), ("auto", "y", None), ("auto", "y", {"shader_type": "flat"}), ("auto", "z", {"up": [0, 1, 0]})],
+    [
+        ("y", "z", None),
+        ("y", "z", Z_UP),
+        ("auto", "y", None),
+        ("auto", "y", {"shader_type": "flat"}),
+        ("auto", "z", {"up": [0, 1, 0]}),
+        ("auto", "z", None),
+        ("auto", "y", Z_UP),
+    ],
 )
-def test_up_is_handed_on(room: Path, tmp_path: Path, up: Up, default_up: DefaultUp, said: dict | None) -> None:
-    """A file taken for y-up is turned for habitat-sim, which takes a bare one for z-up; what lies beside it is left alone."""
-    scene = tmp_path / "y-up.glb"
-    turn = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # z up to y up
-    mesh = trimesh.load_scene(room, file_type="glb", process=False)
-    mesh.apply_transform(turn)
-    mesh.export(scene)
+def test_both_engines_take_the_same_axis_for_up(tmp_path: Path, up: Up, default_up: DefaultUp, said: dict | None) -> None:
+    """habitat-sim takes a bare file for z-up; it is told otherwise where need be, and what lies beside the file is left alone."""
+    scene = tmp_path / "flat.glb"
+    scene.write_bytes(export.to_glb(procedural.build(0, 8.0, 6.5, 2.6, 64)))
     if said is not None:
         habitat.config_of(scene).write_text(json.dumps(said))
-    upright, turned = _engine(), _engine(up=up, default_up=default_up)
-    upright.load(room)
-    turned.load(scene)
-    eye = upright.random_point(np.random.default_rng(1)) + [0.0, 1.2, 0.0]
-    seen, truth = (engine.render(eye, heading(30.0), (96, 64), 90.0) for engine in (turned, upright))
-    assert np.median(np.abs(seen.depth_m - truth.depth_m)) < 1e-3
-    for engine in (upright, turned):
-        engine.close()
-    assert sorted(path.name for path in tmp_path.iterdir() if path != scene) == ([] if said is None else ["y-up.stage_config.json"])
+    driven = _engine(up=up, default_up=default_up)
+    embedded = Embree(up, texture_max_px=1024, lod_bias=-0.5, agent_height_m=1.5, default_up=default_up)
+    for engine in (driven, embedded):
+        engine.load(scene)
+    low, high = embedded.mesh.bounds()
+    seen, truth = (engine.render((low + high) / 2, heading(30.0), (96, 64), 90.0) for engine in (driven, embedded))
+    assert (truth.depth_m > 0).any()
+    np.testing.assert_allclose(seen.depth_m, truth.depth_m, atol=1e-3)
+    driven.close()
+    beside = sorted(path.name for path in tmp_path.iterdir() if path != scene)
+    assert beside == ([] if said is None else ["flat.stage_config.json"])
 
 
 def test_the_navigation_mesh_beside_a_configured_scene_is_used(room: Path, tmp_path: Path) -> None:

@@ -153,7 +153,8 @@ class Floor:
             floors[count[column[good]], column[good]] = y[good]
             count[column[good]] += 1
             ceiling, top = y, y - 1e-3
-        return floors.reshape(FLOORS_MAX, *self._shape)
+        most = max(int(count.max()), 1)  # above each other: what is empty in every column costs memory below
+        return floors[:most].reshape(most, *self._shape)
 
     def _find_edges(self) -> tuple[np.ndarray, Bool[np.ndarray, "floors x z"]]:
         """Pairs of neighbouring cells one can walk between, and the cells beside something that is in the way."""
@@ -163,10 +164,12 @@ class Floor:
         for axis in (1, 2):
             near = tuple(slice(None, -1) if k == axis else slice(None) for k in range(3))
             far = tuple(slice(1, None) if k == axis else slice(None) for k in range(3))
-            rise = np.abs(self.height[near][:, None] - self.height[far][None])  # [floor here, floor there, x, z]
-            pairs = np.argwhere(rise <= CLIMB_M)
-            a = number[near][pairs[:, 0], pairs[:, 2], pairs[:, 3]]
-            b = number[far][pairs[:, 1], pairs[:, 2], pairs[:, 3]]
+            here, there = [], []
+            for floor, other in np.ndindex(len(self.height), len(self.height)):  # all at once would be too large
+                within = np.abs(self.height[near][floor] - self.height[far][other]) <= CLIMB_M
+                here.append(number[near][floor][within])
+                there.append(number[far][other][within])
+            a, b = np.concatenate(here), np.concatenate(there)
             hit = self._crossed(a, b)
             blocked[a[hit]] = blocked[b[hit]] = True
             edges.append(np.column_stack([a, b])[~hit])
