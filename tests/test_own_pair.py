@@ -58,6 +58,21 @@ def test_a_pair_without_a_homography_says_which_test_failed(tmp_path, params, ca
         own_pair.pair(params, tmp_path / "0.png", tmp_path / "bad.png", as_json=True, plot=None)
 
 
+@pytest.mark.parametrize("name", ["plot.png", "plot.jpg"])
+def test_only_a_picture_of_this_command_is_replaced(tmp_path, params, name):
+    footage.folder(tmp_path, footage.pan(0, 3, 80), "{}.png")
+    plot = tmp_path / name
+    for other in ("1.png", "2.png"):
+        own_pair.pair(params, tmp_path / "0.png", tmp_path / other, as_json=True, plot=plot)
+    drawn = cv2.imread(str(plot))
+    assert drawn.shape == (448, 904, 3)
+    cv2.imwrite(str(plot), drawn)  # somebody else's now
+    before = plot.read_bytes()
+    with pytest.raises(BadInput, match="is there already, and no picture of this command"):
+        own_pair.pair(params, tmp_path / "0.png", tmp_path / "1.png", as_json=True, plot=plot)
+    assert plot.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("plot", "message"),
     [

@@ -70,6 +70,14 @@ def test_a_sweep_trains_and_leaves_publishing_to_each_run(workspace: Path, monke
     assert files(run(workspace, "croco")) == alone  # published: trained again
 
 
+def test_a_longer_run_says_that_it_starts_anew(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(workspace, "croco")
+    assert "starts from step 0" not in capsys.readouterr().err
+    change(workspace, "runs", "croco", steps=12)
+    run(workspace, "croco")
+    assert "pretrain croco: starts from step 0; other numbers, pairs" in capsys.readouterr().err
+
+
 def test_pictures_on_the_way_change_no_weight(workspace: Path) -> None:
     plain = files(run(workspace, "croco"))
     change(workspace, "pretrain", "croco", pictures_every=2)
@@ -146,7 +154,7 @@ def test_a_checkpoint_of_other_numbers_is_not_resumed(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "numbers", "message"),
     [
-        ("croco", {"mask_ratio": 0.0}, r"params.yaml: pretrain\.croco: mask_ratio 0.0 leaves 16 of 16 patches visible"),
+        ("croco", {"mask_ratio": 0.01}, r"params.yaml: pretrain\.croco: mask_ratio 0.01 leaves 16 of 16 patches visible"),
         ("wide", {"model": TINY | {"size_px": 64}}, r"stored at \(32, 32\) px, smaller than the model's \(64, 64\)"),
         ("croco", {"base_lr": 1e30}, "training stopped: .* not finite"),
         ("mae", {"matching": {"weight": 1.0, "temperature": 0.1}}, "pretrain.mae: matching needs two views"),

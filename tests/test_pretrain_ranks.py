@@ -107,6 +107,7 @@ def test_killed_or_stopped_at_random_moments_it_ends_with_the_same_files(
     published = files(expected(ranks))
     numbers = random.Random(ranks)
     blows = [(signal.SIGKILL, numbers.choice(["driver", "rank"])), (signal.SIGTERM, "driver"), (signal.SIGUSR2, "driver")]
+    blows.append((signal.SIGINT, "driver"))
     numbers.shuffle(blows)
     for how, whom in blows:
         interrupt(workspace, ranks, how, whom, numbers)

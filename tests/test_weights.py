@@ -155,7 +155,10 @@ WHOLE = [
 @pytest.mark.parametrize(("form", "objective", "class_token", "positions"), WHOLE)
 def test_there_and_back(tmp_path: Path, form: Any, objective: str, class_token: bool, positions: str) -> None:
     publish(tmp_path / "ours", objective, class_token, positions)
-    assert export_weights(tmp_path / "ours", form, tmp_path / "file.pth") == []
+    lines = export_weights(tmp_path / "ours", form, tmp_path / "file.pth")
+    assert ["not for DUSt3R" in line for line in lines] == [True] * (form == "croco" and positions == "sincos")
+    with pytest.raises(BadInput, match=r"file\.pth: is there already"):
+        export_weights(tmp_path / "ours", form, tmp_path / "file.pth")
     import_weights(tmp_path / "file.pth", tmp_path / "back", NOTHING)
     for name in ("encoder.safetensors", "model.safetensors"):
         before, after = load_file(tmp_path / "ours" / name), load_file(tmp_path / "back" / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image as pillow
+from PIL.PngImagePlugin import PngInfo
 
 from mimic import config
 from mimic.errors import BadInput
@@ -17,6 +20,7 @@ from mimic.infra import storage
 from mimic.sources import base, images, miner, sharding
 
 PLOTS = (".png", ".jpg", ".jpeg")
+DRAWN_BY = "mimic pair"  # written into every picture: only such a one is replaced
 
 
 def pair(params: config.Params, a: Path, b: Path, as_json: bool, plot: Path | None) -> None:
@@ -67,14 +71,30 @@ def _refuse_plot(plot: Path | None) -> None:
         raise BadInput(f"--plot {plot}: is a folder; name a .png or .jpg file")
     if plot.suffix.lower() not in PLOTS:
         raise BadInput(f"--plot {plot}: pictures are written as {', '.join(PLOTS)}; name such a file")
+    if plot.exists() and not _is_ours(plot):
+        raise BadInput(f"--plot {plot}: is there already, and no picture of this command; name another file, or move it away")
+
+
+def _is_ours(plot: Path) -> bool:
+    """Whether a picture says that this command drew it."""
+    try:
+        with pillow.open(plot) as file:
+            said = file.info.get("Software", file.info.get("comment", b""))
+    except (OSError, ValueError):
+        return False
+    return said in (DRAWN_BY, DRAWN_BY.encode())
 
 
 def _write_plot(plot: Path, picture: base.Image) -> None:
-    good, data = cv2.imencode(plot.suffix.lower(), picture[..., ::-1])
-    if not good:
-        raise BadInput(f"--plot {plot}: OpenCV writes no {plot.suffix} here; name a .png file")
+    data = io.BytesIO()
+    if plot.suffix.lower() == ".png":
+        about = PngInfo()
+        about.add_text("Software", DRAWN_BY)
+        pillow.fromarray(picture).save(data, "PNG", pnginfo=about)
+    else:
+        pillow.fromarray(picture).save(data, "JPEG", quality=95, comment=DRAWN_BY)
     try:
-        storage.write_bytes(plot, data.tobytes())
+        storage.write_bytes(plot, data.getvalue())
     except BadInput as error:
         raise BadInput(f"--plot {plot}: {str(error).removeprefix(f'{plot}: ')}") from None
 

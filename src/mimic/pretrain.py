@@ -38,6 +38,7 @@ from mimic import config, models
 from mimic.errors import BadInput
 from mimic.infra import earlier, tracking
 from mimic.infra.cluster import run_training, run_trainings
+from mimic.infra.progress import say
 from mimic.infra.publishing import Work, place, publish
 from mimic.infra.storage import Workspace, file_digest, fingerprint, write_json
 from mimic.infra.store import open_store
@@ -127,7 +128,15 @@ def _plan(params: config.Params, root: Path, name: str) -> _Plan:
         recipe = recipe.model_copy(update={"precision": choose_precision(recipe.precision, choose_device())})
     made_by = recipe.model_dump(mode="json", exclude=HOW_NOT_WHAT), run.model_dump(mode="json"), digest, version("mimic")
     folder = Workspace(root).progress("pretrain", name, fingerprint(*made_by))
+    _say_anew(name, folder)
     return _Plan(run, recipe, manifest, digest, pairs, made_by, folder)
+
+
+def _say_anew(name: str, folder: Path) -> None:
+    """A changed number, other pairs or another version of mimic make another training: it never goes on from what came before."""
+    others = [other for other in folder.parent.iterdir() if other.is_dir() and other != folder and any(other.iterdir())]
+    if others and not any(folder.iterdir()):
+        say(f"pretrain {name}: starts from step 0; other numbers, pairs or another version made what {folder.parent} keeps")
 
 
 def _by_a_sweep(folder: Path) -> list[dict[str, Any]] | None:

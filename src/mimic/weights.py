@@ -231,6 +231,8 @@ def export_weights(folder: Path, form: Written, out: Path) -> list[str]:
     Raises:
         BadInput: the model cannot be said in this format without changing its features.
     """
+    if out.exists():
+        raise BadInput(f"--out {out}: is there already; name a new file, or move it away")
     encoder, card = load_encoder(folder)
     state = {key: value.detach().contiguous() for key, value in encoder.state_dict().items()}
     whole = load_model(folder).state_dict() if (folder / "model.safetensors").exists() else {}
@@ -245,7 +247,7 @@ def export_weights(folder: Path, form: Written, out: Path) -> list[str]:
             safetensors.torch.save_file(written, scratch, metadata={"mimic": json.dumps(card, sort_keys=True)})
         else:
             torch.save(content, scratch)
-    return _told(form, written, decoder)
+    return _told(form, written, decoder, card)
 
 
 def _written(form: Written, encoder: dict[str, Tensor], decoder: dict[str, Tensor] | None, grid: tuple[int, int]) -> dict[str, Tensor]:
@@ -259,8 +261,10 @@ def _written(form: Written, encoder: dict[str, Tensor], decoder: dict[str, Tenso
     return {key: value.detach().clone() for key, value in ways[form]().items()}
 
 
-def _told(form: Written, written: Mapping[str, Tensor], decoder: Mapping[str, Tensor] | None) -> list[str]:
+def _told(form: Written, written: Mapping[str, Tensor], decoder: Mapping[str, Tensor] | None, card: dict[str, Any]) -> list[str]:
     lines = []
+    if form == "croco" and card["model"]["positions"] == "sincos":
+        lines.append("its positions are tables (pos_embed cosine): not for DUSt3R and MASt3R, which need RoPE (model.positions: rope)")
     if decoder is not None and not any("decoder" in key or key.startswith("dec_") for key in written):
         lines.append("the decoder has no place in this format and was left out")
     if form == "multimae":

@@ -50,7 +50,7 @@ def test_a_rank_takes_its_share_of_the_gpus_that_the_job_was_given(monkeypatch, 
         assert os.environ["CUDA_VISIBLE_DEVICES"] == share
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
 def test_a_signal_is_noted_and_handlers_are_given_back(number):
     before = signal.getsignal(number)
     with Stop().listening() as stop:
@@ -60,6 +60,14 @@ def test_a_signal_is_noted_and_handlers_are_given_back(number):
         with pytest.raises(Stopped):
             stop.leave()
     assert signal.getsignal(number) is before
+
+
+def test_a_second_interrupt_does_not_wait():
+    with Stop().listening() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_children_neither_hear_the_warning_nor_ignore_their_end():

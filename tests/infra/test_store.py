@@ -88,10 +88,25 @@ def test_the_least_recently_used_make_room(tmp_path: Path, remote: Path) -> None
     assert tiny.read("rooms/shard-6.tar", 0, SIZE) == content(6) and copies(tmp_path / "cache") == ["shard-6.tar"]
 
 
+def test_what_others_keep_in_the_folder_is_neither_counted_nor_removed(tmp_path: Path, remote: Path) -> None:
+    """However old and large, and whatever its suffix: a cache may be pointed at a folder that holds other things."""
+    mine = [tmp_path / "cache" / name for name in ("thesis.tex", "rooms/shard-0.tar", "rooms/.x.part", "deep/er/photo.jpg")]
+    for path in mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"mine" * SIZE)
+        os.utime(path, (0, 0))
+    shards = ShardStore(f"file://{remote}", tmp_path / "cache", 2 * SIZE)
+    for number in (1, 2, 3):
+        assert shards.read(f"rooms/shard-{number}.tar", 0, SIZE) == content(number)
+    assert all(path.read_bytes() == b"mine" * SIZE for path in mine)
+    assert copies(tmp_path / "cache") == ["shard-0.tar", "shard-2.tar", "shard-3.tar"]
+
+
 def test_what_a_killed_process_left_is_not_read_and_goes(tmp_path: Path, remote: Path) -> None:
     left = tmp_path / "cache/rooms/.shard-1.tar.99999.part"
     left.parent.mkdir(parents=True)
     left.write_bytes(content(1)[:100])
+    left.with_name(".shard-1.tar.lock").touch()
     shards = ShardStore(f"file://{remote}", tmp_path / "cache", 10 * SIZE)
     assert shards.read("rooms/shard-1.tar", 0, SIZE) == content(1) and left.exists()  # it may be somebody's still
     os.utime(left, (0, 0))

@@ -1,11 +1,13 @@
 """Shards that lie in an object store or on a web server: fetched whole when first needed, kept in a folder of bounded size.
 
 Any address that fsspec understands: s3://bucket/pairs, gs://..., https://host/pairs, file:///mnt/pairs. Several processes may share a
-folder. A shard gets its name there when it is whole, so a half-fetched one is never read; the least recently used make room.
+folder. A shard gets its name there when it is whole, so a half-fetched one is never read; the least recently used make room. A copy is
+known by the lock file that was made to fetch it: whatever else lies in the folder is neither counted nor removed.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import time
 from pathlib import Path
@@ -50,7 +52,7 @@ class ShardStore:
         path = self.folder / name
         if not self._used(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(path.with_name(f".{path.name}.lock")):  # one process fetches, the others wait for it
+            with FileLock(_lock_of(path)):  # one process fetches, the others wait for it
                 if not self._used(path):
                     self._fetch(name, path)
         return path
@@ -107,13 +109,15 @@ class ShardStore:
     def _make_room(self, needed: int, wanted: Path) -> None:
         """Remove the least recently used until `needed` bytes fit, and what killed processes have left."""
         with FileLock(self.folder / ".room.lock"):
-            found = [(path, path.stat()) for path in self.folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
-            for path, about in found:
-                if path.suffix == ".part" and time.time() - about.st_mtime > AGE_S:
-                    path.unlink(missing_ok=True)
-            copies = sorted(
-                ((about.st_mtime, about.st_size, path) for path, about in found if path.suffix != ".part"), key=lambda item: item[0]
-            )
+            copies = []
+            for lock in self.folder.rglob(".*.lock"):
+                path = lock.with_name(lock.name[1:].removesuffix(".lock"))
+                for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+                    if time.time() - left.stat().st_mtime > AGE_S:
+                        left.unlink(missing_ok=True)
+                if path.is_file():
+                    copies.append((path.stat().st_mtime, path.stat().st_size, path))
+            copies.sort()
             used = sum(size for _, size, _ in copies)
             for _, size, path in copies:
                 if used + needed <= self.limit_bytes:
@@ -121,3 +125,8 @@ class ShardStore:
                 if path != wanted:
                     path.unlink(missing_ok=True)
                     used -= size
+
+
+def _lock_of(path: Path) -> Path:
+    """Held while a copy is fetched; it stays, and says that the copy is ours."""
+    return path.with_name(f".{path.name}.lock")

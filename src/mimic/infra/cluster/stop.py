@@ -19,7 +19,7 @@ class Wish(IntEnum):
     """What was asked for; the largest of all ranks counts."""
 
     NOTHING = 0
-    LEAVE = 1  # SIGTERM: scancel, or preemption on a cluster that sends no warning signal
+    LEAVE = 1  # SIGINT (Ctrl-C), or SIGTERM: scancel, or preemption on a cluster that sends no warning signal
     REQUEUE = 2  # SIGUSR2: the time limit or a preemption is near
 
 
@@ -68,12 +68,16 @@ class Stop:
         dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=self._group)
         return int(flag)
 
-    def _note(self, signum: int, frame: Any) -> None:  # noqa: ARG002
+    def _note(self, signum: int, frame: Any) -> None:
+        if signum == signal.SIGINT and self.wish > Wish.NOTHING:
+            signal.default_int_handler(signum, frame)  # asked twice: now, without saving
         self.wish = max(self.wish, Wish.REQUEUE if signum == signal.SIGUSR2 else Wish.LEAVE)
 
     @contextmanager
     def listening(self) -> Iterator[Stop]:
-        """Take SIGTERM and SIGUSR2 over from whoever had them, and give them back at the end.
+        """Take SIGINT, SIGTERM and SIGUSR2 over from whoever had them, and give them back at the end.
+
+        Ctrl-C saves as SIGTERM does; a second one ends the process at once.
 
         SIGUSR2 is blocked instead of handled where possible: SLURM sends it to every process of a job step, and a
         blocked signal is inherited by children, where an unhandled one would end them (data workers, decoders).
@@ -83,7 +87,7 @@ class Stop:
             yield self
             return
         _children_forget()
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGUSR2)}
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)}
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
         try:
             yield self
@@ -105,6 +109,7 @@ def _children_forget() -> None:
 
 
 def _reset() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCONT, signal.SIG_DFL)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
