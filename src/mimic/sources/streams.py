@@ -73,6 +73,7 @@ class _Clock:
         self._rate = rate
         self._count = 0
         self._offset_s = 0.0
+        self._before_s = 0.0  # the offset before the last restart
 
     def tell(self, frame: av.VideoFrame) -> float | None:
         """Seconds; None for a frame that is out of order, or has no time among others that do."""
@@ -81,8 +82,11 @@ class _Clock:
             return float((self._count - 1) / self._rate)
         if frame.time is None:
             return None
+        if abs(frame.time + self._before_s - self.end_s) <= RESTART_S:  # it was a slip
+            self._offset_s = self._before_s
         time_s = frame.time + self._offset_s
         if time_s < self.last_s - RESTART_S:
+            self._before_s = self._offset_s
             self._offset_s += self.end_s - time_s
             time_s = self.end_s
         if time_s <= self.last_s:
