@@ -120,7 +120,8 @@ def test_equal_files_make_equal_bytes(params: config.Params, full: Path) -> None
     before = {path.name: path.read_bytes() for path in (full / "report").iterdir()}
     report.main(params, full)
     assert {path.name: path.read_bytes() for path in (full / "report").iterdir()} == before
-    assert set(before) == {"index.html", "figure.png", *(f"source-{number}-{name}.html" for number, name in enumerate(params.sources))}
+    pages = (f"source-{number}-{name}.html" for number, name in enumerate(params.sources))
+    assert set(before) == {".mimic.json", "index.html", "figure.png", *pages}
     assert str(full).encode() not in before["index.html"]
 
 

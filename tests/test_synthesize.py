@@ -62,7 +62,14 @@ def test_the_same_parameters_give_the_same_files(params: config.Params, workspac
 
 def test_rooms_are_scenes_with_their_axes_beside_them(workspace: Path) -> None:
     names = sorted(files(workspace / "data/raw/rooms"))
-    assert names == ["LICENCE.txt", "room-000.glb", "room-000.stage_config.json", "room-001.glb", "room-001.stage_config.json"]
+    assert names == [
+        ".mimic.json",
+        "LICENCE.txt",
+        "room-000.glb",
+        "room-000.stage_config.json",
+        "room-001.glb",
+        "room-001.stage_config.json",
+    ]
 
 
 def test_videos_are_stored_sideways_and_turn_upright(workspace: Path) -> None:
