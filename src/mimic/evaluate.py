@@ -6,7 +6,6 @@ size, versions. It holds no times and no paths of this machine, so an equal eval
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import earlier, tracking
 from mimic.infra.publishing import Work, place, publish
-from mimic.infra.storage import Workspace, file_digest, fingerprint, write_json
+from mimic.infra.storage import Workspace, file_digest, fingerprint, read_json, write_json
 from mimic.tasks import measure
 from mimic.tasks.base import Folders, Picture, Result, Subject
 from mimic.tasks.census import lines
@@ -88,7 +87,7 @@ def _begun(section: config.Task, subject: Subject, workspace: Workspace, *, run:
 
 def _prepared(path: Path, section: config.Task) -> dict[str, Any] | None:
     """What `prepare` has said of a task; None if it said nothing of these numbers."""
-    found = json.loads(path.read_text()) if path.exists() else {}
+    found = read_json(path) or {}
     return dict(found) if found.get("asked") == asked_by(section) else None
 
 
@@ -147,7 +146,7 @@ def _point(section: config.Task, subject: Subject, workspace: Workspace, progres
         result = _measured(section, subject, workspace, progress)
         point = {"steps": subject.card["steps"], "value": result.value, "standard_error": result.metrics.get("standard_error")}
         write_json(done, point)
-    return dict(json.loads(done.read_text()))
+    return read_json(done) or {}
 
 
 def _record(result: Result, section: config.Task, subject: Subject, *, run: str, task: str) -> dict[str, Any]:

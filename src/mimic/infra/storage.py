@@ -208,6 +208,23 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None where the file is missing.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise BadInput(f"{path}: not valid JSON ({error}); remove it and run the stage that makes it again") from None
+    if not isinstance(value, dict):
+        raise BadInput(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
 def link(source: Path, target: Path) -> None:
     """Hard-link a file, or copy it where that cannot be: across file systems, or where there are no links."""
     try:

@@ -17,10 +17,9 @@ import pyarrow.parquet as pq
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import shards
-from mimic.infra.storage import Workspace
+from mimic.infra.storage import Workspace, read_json
 from mimic.reporting import charts
 from mimic.reporting.pictures import patch_colours, smaller
-from mimic.reporting.results import read_json
 
 PICTURE_QUALITY = 88
 COLUMNS = ("view_a", "masked", "reconstruction", "view_b")

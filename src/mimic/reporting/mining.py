@@ -13,9 +13,8 @@ from jinja2 import Environment
 from mimic import config
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Outcome
-from mimic.infra.storage import Workspace
+from mimic.infra.storage import Workspace, read_json
 from mimic.reporting import charts, gallery
-from mimic.reporting.results import read_json
 
 BAR_PX = 720  # width of a dataset's bar
 HUES = 7  # colours s1 to s7 of the style sheet, round and round

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from mimic import config
 from mimic.errors import BadInput
-from mimic.infra.storage import Workspace
+from mimic.infra.storage import Workspace, read_json
 
 
 @dataclass(frozen=True)
@@ -161,20 +160,3 @@ def noise(one: Result, other: Result) -> float | None:
     if one.error is None or other.error is None:
         return None
     return 2 * math.hypot(one.error, other.error)
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where the file is missing.
-
-    Raises:
-        BadInput: the file is damaged.
-    """
-    try:
-        value = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise BadInput(f"{path}: not valid JSON ({error}); remove it and run the stage that makes it again") from None
-    if not isinstance(value, dict):
-        raise BadInput(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value

@@ -6,7 +6,6 @@ Looking through ImageNet takes hours, and a new learning rate asks nothing new o
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from mimic.config import Task
 from mimic.infra.progress import say
-from mimic.infra.storage import Workspace, fingerprint, write_json
+from mimic.infra.storage import Workspace, fingerprint, read_json, write_json
 from mimic.tasks.checks import asked_by, check
 
 
@@ -30,7 +29,7 @@ def looked_through(task: Task, name: str, root: Path) -> dict[str, Any]:
         return check(task, root)
     path = Workspace(root).remembered(name)
     key = fingerprint(asked_by(task), _state(task, root), _code())
-    said = json.loads(path.read_text()) if path.exists() else {}
+    said = read_json(path) or {}
     if said.get("key") == key:
         say(f"{name}: neither the data nor the questions changed since they were looked through")
         return dict(said["found"])
