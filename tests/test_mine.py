@@ -332,7 +332,7 @@ def test_ingest_is_the_same_twice_and_obeys_the_limit(mined, tmp_path):
     assert inventory.read_bytes() == before
     limited = params.sources["phone"].model_copy(update={"limit_clips": 2, "root": mined / "data/raw/phone"})
     ingest.main(params.model_copy(update={"sources": {"phone": limited}}), tmp_path, "phone")
-    assert shards.read_table(tmp_path / "data/inventory/phone.parquet", schema=ingest.INVENTORY)["clip"].to_pylist() == ["0.mp4", "1.mp4"]
+    assert shards.read_table(tmp_path / "data/inventory/phone.parquet", schema=ingest.NOTED)["clip"].to_pylist() == ["0.mp4", "1.mp4"]
 
 
 def test_mining_before_ingest_says_so(copy):
