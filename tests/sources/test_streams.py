@@ -43,6 +43,7 @@ def _write(path: Path, codec: str, form: str | None = None, **more: str) -> Path
 
 def _note(params: config.Params, path: Path) -> str | None:
     source = sources.open_source("phone", footage.videos_section(params, path.parent), Path(), 224)
+    assert path.name in source.clips()
     assert source.describe(path.name)["error"] is None
     return source.skipped.get(path.name)
 
@@ -155,8 +156,9 @@ def test_a_track_of_one_frame_is_not_the_video(tmp_path):
     assert len(_sampled(path)[0]) == 6
 
 
-def test_frames_without_times_come_at_the_rate_of_their_codec(tmp_path, params):
-    path = _write(tmp_path / "dvr.mp4", "libx264", "h264")
+@pytest.mark.parametrize("name", ["dvr.mp4", "dvr.h264"])
+def test_frames_without_times_come_at_the_rate_of_their_codec(tmp_path, params, name):
+    path = _write(tmp_path / name, "libx264", "h264")
     times, images = _sampled(path)
     assert times == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     assert _note(params, path) == f"{NO_TIMES}: taken as 10 a second, as its codec says"

@@ -35,7 +35,13 @@ from mimic.sources.base import (
 )
 from mimic.sources.streams import Timed
 
-EXTENSIONS = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".3gp", ".flv", ".ts", ".mts", ".ogv"})
+EXTENSIONS = frozenset(
+    {
+        *(".mp4", ".mov", ".m4v", ".3gp", ".avi", ".mkv", ".webm", ".ogv", ".wmv", ".asf", ".flv"),
+        *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
+        *(".h264", ".264", ".h265", ".hevc"),  # bare streams, as recorders write them
+    }
+)
 SOUGHT_FROM_S = 10.0  # nearer to the start, decoding costs less than finding a key frame
 TOLERANCE_S = 0.001  # container clocks are rounded: a frame this much before t is the frame of t
 
