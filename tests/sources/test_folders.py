@@ -26,7 +26,7 @@ def _tree(root: Path) -> folders.Listing:
 
 
 def test_every_entry_is_either_listed_or_named_with_the_reason(tmp_path):
-    _touch(tmp_path, "10.jpg", "9.JPG", "notes.txt", ".hidden.jpg", ".git/1.jpg", "named.jpg/1.jpg")
+    _touch(tmp_path, "10.jpg", "9.JPG", "notes.txt", ".hidden.jpg", ".git/1.jpg", "named.jpg/1.jpg", ".mimic.json")
     (tmp_path / "dead.jpg").symlink_to("gone.jpg")
     (tmp_path / "round.jpg").symlink_to("round.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mimic.infra.publishing import MARK
+
 DEAD_LINK = "a dead link"
 DIGITS = frozenset("0123456789")
 UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and bytes that are not UTF-8
@@ -172,6 +174,8 @@ def _enter(state: _Walk, top: str, real_top: str) -> None:
 def _sort_in(state: _Walk, folder: str, entry: os.DirEntry[str]) -> bool:
     """Put an entry where it belongs: among the files, the links, or what is passed over; whether it is a folder to enter."""
     path = _join(folder, entry.name)
+    if entry.name == MARK:  # ours, in generated data
+        return False
     if entry.name.startswith("."):
         state.skip(path, "hidden")
         return False
