@@ -46,7 +46,7 @@ def _refuse_silent_files(config: pytest.Config, items: list[pytest.Item]) -> Non
     whole = config.args == config.getini("testpaths") and not config.getoption("keyword") and not config.getoption("markexpr")
     silent = set(REPOSITORY.glob("tests/**/test_*.py")) - {item.path for item in items}
     if whole and silent:
-        raise pytest.UsageError(f"no test was collected from {sorted(silent)[0]}")
+        raise AssertionError(f"no test was collected from {sorted(silent)[0]}")  # a process of pytest-xdist keeps a UsageError to itself
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

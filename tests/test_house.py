@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,12 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs"]
 def _documents(repository: Path) -> list[Path]:
     paths = [repository / name for name in DOCUMENTS]
     return [page for path in paths for page in (sorted(path.rglob("*.md")) if path.is_dir() else [path])]
+
+
+def test_no_two_files_of_tests_share_a_name(repository: Path) -> None:
+    """Python knows a module without a package by its name alone: of two, one would be imported and the other never run."""
+    names = Counter(path.name for path in repository.glob("tests/**/*.py") if path.name not in ("conftest.py", "__init__.py"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_layers_hold(repository: Path) -> None:
