@@ -366,7 +366,8 @@ def test_matterport_scans_are_named_like_their_folder(tmp_path, params):
 
 
 def test_basis_textures_are_refused_with_the_remedies_and_left_to_habitat(tmp_path, params):
-    tree = b'{"asset":{"version":"2.0"},"extensionsUsed":["GOOGLE_texture_basis"]}   '
+    tree = b'{"asset":{"version":"2.0"},"extensionsUsed":["GOOGLE_texture_basis"],"extensionsRequired":["GOOGLE_texture_basis"]}'
+    tree += b" " * (-len(tree) % 4)
     data = struct.pack("<4sIII4s", b"glTF", 2, 20 + len(tree), len(tree), b"JSON") + tree
     _touch(tmp_path, "17DRP5sb8fy/17DRP5sb8fy.glb", data=data)  # inside a plain name, as Matterport's current archives
     source = _scans("matterport", tmp_path, params)

@@ -228,7 +228,7 @@ def test_before_training_a_query_stands_where_its_neighbour_does(root: Path, mod
 
 def test_training_finds_the_cameras(root: Path, model: Path, relative_pose_task: RelativePoseTask) -> None:
     """Queries are train frames, their neighbours other frames: learnt by heart, nearer than the neighbours by half."""
-    task = relative_pose_task.model_copy(update={"steps": 150, "lr": 3e-3, "batch": 8, "estimate": "nearest"})
+    task = relative_pose_task.model_copy(update={"steps": 300, "lr": 3e-3, "batch": 8, "estimate": "nearest"})
     scene = root / "seven_scenes/flat-0"
     names = [view.name for view in read_scene(root / "seven_scenes", "flat-0", every=1).train]
     shutil.copytree(scene / "seq-01", scene / "seq-03", dirs_exist_ok=True)
