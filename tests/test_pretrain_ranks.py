@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -19,7 +21,7 @@ import toy_runs
 from safetensors.torch import load_file
 from toy_runs import change, files
 
-STEPS = 96  # so many that a signal is heard before the last one, also where four processes share two busy cores
+STEPS = 96  # four interruptions of a few steps each, and enough left to finish
 pytestmark = pytest.mark.timeout(900)  # four processes that import torch, time and again
 COMMAND = [sys.executable, "-c", "import torch; torch.set_num_threads(1); from mimic.cli import main; main()", "pretrain", "croco"]
 STOPPED = "stopped by a signal"
@@ -70,14 +72,26 @@ def processes(driver: int) -> list[int]:
 
 
 def interrupt(workspace: Path, ranks: int, how: signal.Signals, whom: str, random: random.Random) -> None:
-    """Start it, let it make a few steps, and send a signal at a random moment to the driver or to one of its ranks."""
+    """Start it, let it make a few steps, and send a signal at a random moment to the driver or to one of its ranks.
+
+    The ranks are paused at that moment until the signal has reached them, so that a fast machine does not end the run first.
+    """
     before = reached(workspace)
     process = start(workspace, ranks)
-    while process.poll() is None and reached(workspace) < before + random.randint(1, 3):
+    enough = before + random.randint(1, 3)
+    while process.poll() is None and reached(workspace) < enough:
         time.sleep(0.01)
-    time.sleep(0.1 * random.random())
     assert process.poll() is None, process.communicate()[1]
-    os.kill(process.pid if whom == "driver" else random.choice(processes(process.pid)), how)
+    paused = processes(process.pid)
+    time.sleep(0.03 * random.random())
+    for rank in paused:
+        os.kill(rank, signal.SIGSTOP)
+    os.kill(process.pid if whom == "driver" else random.choice(paused), how)
+    if how is not signal.SIGKILL and paused != [process.pid]:
+        wait_until(lambda: all(pending(rank, signal.SIGTERM) for rank in paused))  # the driver passes any of the three on as SIGTERM
+    for rank in paused:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rank, signal.SIGCONT)
     _, errors = process.communicate(timeout=300)
     assert process.returncode != 0
     assert before < reached(workspace) < STEPS and not (workspace / "models/croco/card.json").exists()
@@ -85,6 +99,20 @@ def interrupt(workspace: Path, ranks: int, how: signal.Signals, whom: str, rando
         assert process.returncode == 1 and STOPPED in errors and "Traceback" not in errors
     elif whom == "rank" and ranks > 1:
         assert "died without a word" in errors
+
+
+def pending(process: int, number: signal.Signals) -> bool:
+    """Whether a paused process will hear of a signal as soon as it goes on."""
+    shared = re.search(r"^ShdPnd:\s*([0-9a-f]+)$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    assert shared
+    return bool(int(shared[1], 16) >> (number - 1) & 1)
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
