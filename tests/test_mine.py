@@ -112,7 +112,7 @@ def test_any_number_of_workers_writes_the_same_bytes(mined, copy, workers):
     assert _files(copy / "samples/mine/phone") == _files(mined / "samples/mine/phone")
 
 
-@pytest.mark.parametrize("done", [0, 2, 4])
+@pytest.mark.parametrize("done", [0, 2, 3])
 def test_killed_anywhere_and_run_again_gives_the_same_bytes(mined, copy, done):
     """kill -9 when some shards are done: no worker stays, those shards are not mined again, and the end is the same."""
     process = subprocess.Popen([MIMIC, "mine", "phone"], cwd=copy, stderr=subprocess.DEVNULL, start_new_session=True)
