@@ -8,15 +8,16 @@ section, its inventory, and the code and versions that decide.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from mimic import config, sources
-from mimic.infra import earlier, publishing, shards, storage
+from mimic.infra import earlier, progress, publishing, shards, storage
 from mimic.sources import privacy, sharding
 from mimic.sources.base import INVENTORY
-from mimic.sources.tally import Tally, lost
+from mimic.sources.tally import Tally, lost, remarks
 
 LOST = "_lost.jsonl"  # readers of Parquet folders pass over such names
 NAMED_MAX = 1000  # of each kind, in the metrics
@@ -49,10 +50,20 @@ def main(params: config.Params, root: Path, name: str) -> None:
     tally.pass_over(source.skipped)
     lay_out = functools.partial(_lay_out, todo, tally)
     publishing.publish(lay_out, space.pairs(name), work, recognise=earlier.pairs)
-    storage.write_json(space.metrics("mine", name), tally.summary(NAMED_MAX))
+    noted = _notes(space.inventory(name))
+    first = dict(itertools.islice(noted.items(), NAMED_MAX))
+    storage.write_json(space.metrics("mine", name), {**tally.summary(NAMED_MAX), "notes": first})
     sharding.publish_examples(todo, space.samples("mine", name))
     sharding.clear(todo)
+    for line in remarks(noted):
+        progress.say(f"mine {name}: {line}")
     sharding.report(f"mine {name}", tally.summary(), space.pairs(name) / LOST, folder / "log.jsonl")
+
+
+def _notes(inventory: Path) -> dict[str, str]:
+    """How clips are read, where that is not plain; inventories of earlier versions say nothing of it."""
+    rows = shards.read_table(inventory, None, INVENTORY).to_pylist()
+    return {row["clip"]: row["note"] for row in rows if row.get("note")}
 
 
 def _lay_out(done: Sequence[sharding.Job], tally: Tally, out: Path) -> None:

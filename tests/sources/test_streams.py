@@ -44,8 +44,9 @@ def _write(path: Path, codec: str, form: str | None = None, **more: str) -> Path
 def _note(params: config.Params, path: Path) -> str | None:
     source = sources.open_source("phone", footage.videos_section(params, path.parent), Path(), 224)
     assert path.name in source.clips()
-    assert source.describe(path.name)["error"] is None
-    return source.skipped.get(path.name)
+    found = source.describe(path.name)
+    assert found["error"] is None
+    return found.get("note")
 
 
 def _tracks(path: Path, sides: dict[int, Disposition | None], frames: int = 30) -> Path:

@@ -13,7 +13,6 @@ back to the container's display matrix; never both. A clip is a video. Terms: Ap
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,8 +50,7 @@ class ARKitScenesSource:
         return sorted(found, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
-        note = functools.partial(self.skipped.__setitem__, clip)
-        return videos.describe(self.root / clip, self._section.seconds_min, note)
+        return videos.describe(self.root / clip, self._section.seconds_min)
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (videos draw nothing)
         path = self.root / clip

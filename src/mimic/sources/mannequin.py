@@ -13,7 +13,6 @@ carries captions and is cut off. Terms: the tracks are CC BY 4.0, the videos bel
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,19 +79,24 @@ class MannequinSource:
         return sorted(tracks + trims, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
-        note = functools.partial(self.skipped.__setitem__, clip)
         path = self.root / clip
         if path.suffix != ".txt":
-            return videos.describe(path, self._section.seconds_min, note)
+            return videos.describe(path, self._section.seconds_min)
         digest = content_digest(path)
         try:
             track = self._track(path)
             video = self._video(track)
         except Unreadable as unreadable:
             return Description(bytes=path.stat().st_size, frames=None, digest=digest, error=str(unreadable))
-        found = videos.describe(video, 0.0, note)
+        found = videos.describe(video, 0.0)
         digest = digest_of_digests([(clip, digest), (video.name, found["digest"])])
-        return Description(bytes=found["bytes"], frames=len(track.times_s), digest=digest, error=found["error"])
+        return Description(
+            bytes=found["bytes"],
+            frames=len(track.times_s),
+            digest=digest,
+            error=found["error"],
+            note=found.get("note"),
+        )
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (videos draw nothing)
         path, section = self.root / clip, self._section

@@ -11,7 +11,6 @@ sampled as for the other videos. Terms: C-UDA-1.0.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,8 +43,7 @@ class ObjectronSource:
         return found
 
     def describe(self, clip: str) -> Description:
-        note = functools.partial(self.skipped.__setitem__, clip)
-        return videos.describe(self.root / clip, self._section.seconds_min, note)
+        return videos.describe(self.root / clip, self._section.seconds_min)
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (videos draw nothing)
         path = self.root / clip

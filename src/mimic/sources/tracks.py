@@ -6,6 +6,7 @@ of several tracks the default one is taken, and of several of these the largest.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -67,24 +68,22 @@ def _prominence(stream: av.VideoStream) -> tuple[bool, bool, bool, int]:
     return is_moving, is_whole, is_default, pixels
 
 
-def remarks(container: av.container.InputContainer, first: av.VideoFrame) -> str | None:
+def remarks(container: av.container.InputContainer, first: av.VideoFrame) -> Iterator[str]:
     """What was chosen for a file that does not say it: the track, or the rate of its frames."""
     chosen = moving(container)
-    found = []
     others = [stream for stream in container.streams.video if stream is not chosen]
     pictures = [stream.index for stream in others if stream.disposition & NO_TRACKS]
     more = [stream.index for stream in others if not stream.disposition & NO_TRACKS]
     size = f"{chosen.codec_context.width} x {chosen.codec_context.height}"
     if pictures:
         numbers = ", ".join(map(str, pictures))
-        found.append(f"track {chosen.index} ({size}) is mined, not the picture in track {numbers}")
+        yield f"track {chosen.index} ({size}) is mined, not the picture in track {numbers}"
     if more:
         numbers = ", ".join(map(str, more))
-        found.append(f"track {chosen.index} ({size}) is mined, not track {numbers}")
+        yield f"track {chosen.index} ({size}) is mined, not track {numbers}"
     if first.time is None:
         a_second, origin = rate(chosen)
-        found.append(f"its frames have no times: taken as {float(a_second):g} a second, {origin}")
-    return "; ".join(found) or None
+        yield f"its frames have no times: taken as {float(a_second):g} a second, {origin}"
 
 
 def rate(stream: av.VideoStream) -> tuple[Fraction, str]:

@@ -20,7 +20,7 @@ from av.sidedata.sidedata import Type as SideDataType
 
 from mimic import config
 from mimic.errors import BadInput
-from mimic.sources import streams, tracks
+from mimic.sources import hdr, streams, tracks
 from mimic.sources.base import (
     Description,
     Group,
@@ -63,7 +63,7 @@ class VideoSource:
         return found
 
     def describe(self, clip: str) -> Description:
-        return describe(self.root / clip, 0.0, functools.partial(self.skipped.__setitem__, clip))
+        return describe(self.root / clip, 0.0)
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (videos draw nothing)
         """One group for each sampled frame but the last: with the next frame, else with the one at the retry distance.
@@ -90,27 +90,27 @@ def steps_to_retry(name: str, spacing_s: float, retry_spacing_s: float | None) -
     return steps
 
 
-def describe(path: Path, seconds_min: float, note: Callable[[str], None]) -> Description:
+def describe(path: Path, seconds_min: float) -> Description:
     """What a video file says of itself, once its first frame has been decoded.
 
-    Args:
-        note: is told what was chosen for a file that does not say it: the track, the rate of its frames.
+    The note says what was chosen for a file that does not say it (the track, the rate of its frames), and what is
+    done to its colours.
     """
-    frames, error = None, None
+    frames, error, note = None, None, None
     try:
         refuse_short(path, seconds_min)
         with tracks.opened(path) as container:
             # What the container says, which is no promise.
             frames = tracks.moving(container).frames or None
-            first = next(streams.decoded(container))
-            if (remarks := tracks.remarks(container, first.frame)) is not None:
-                note(remarks)
+            first = next(streams.decoded(container)).frame
+            remarks = [*tracks.remarks(container, first), *hdr.remarks(first)]
+            note = "; ".join(remarks) or None
     except Unreadable as unreadable:
         error = str(unreadable)
     except StopIteration:
         error = "no frame decodes"
     digest = content_digest(path)
-    return Description(bytes=path.stat().st_size, frames=frames, digest=digest, error=error)
+    return Description(bytes=path.stat().st_size, frames=frames, digest=digest, error=error, note=note)
 
 
 def refuse_short(path: Path, seconds_min: float) -> None:
@@ -205,7 +205,7 @@ def sample(
             slot = math.floor((time_s - start_s + TOLERANCE_S) / spacing_s)
             if slot > last:
                 last = slot
-                yield time_s, turn(frame.to_ndarray(format="rgb24"))
+                yield time_s, turn(hdr.rgb(frame))
     if last < 0:
         raise Unreadable(f"the video ends before {start_s:g} s")
 
