@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mimic.errors import BadInput
-from mimic.infra import publishing, storage
+from mimic.infra import exchange, storage
 from mimic.infra.publishing import MARK, Work, marked, place, publish
 
 WORK = Work("pretrain", "c0")
@@ -172,7 +172,7 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path, monkeypatc
     aside = tmp_path / ".c0.123-0.part"
     aside.mkdir()
     storage.write_json(aside / MARK, {"made_by": "mimic", "kind": "pretrain", "name": "c0", "files": None})
-    os.replace(tmp_path / "c0", aside / publishing.EARLIER)
+    os.replace(tmp_path / "c0", aside / exchange.EARLIER)
 
     def fails(folder: Path) -> None:
         raise RuntimeError
