@@ -68,6 +68,22 @@ def test_pictures_that_hold_no_photograph_say_so(tmp_path):
             pictures.read(tmp_path / name)
 
 
+def test_only_the_file_itself_is_read_and_only_if_it_is_a_picture(tmp_path):
+    """FFmpeg would take a text for a list of pictures, a name for a pattern of names, and a video's first frame for a picture."""
+    footage.video(tmp_path / "a.mp4", footage.pan(0, 4, 8), fps=1).rename(tmp_path / "video.jpg")
+    pillow.fromarray(PHOTO).save(tmp_path / "photo1.jpg")
+    (tmp_path / "photo%d.jpg").write_text("no picture")
+    (tmp_path / "list.jpg").write_text("ffconcat version 1.0\nfile 'photo1.jpg'\n")
+    for name, reason in (
+        ("video.jpg", "a video, no image; name it as one to mine it"),
+        ("photo%d.jpg", "not an image that is read here"),
+        ("list.jpg", "a list of other files; give the files themselves"),
+    ):
+        with pytest.raises(Unreadable) as found:
+            pictures.read(tmp_path / name)
+        assert str(found.value) == reason
+
+
 def test_what_is_transparent_lies_on_white_and_hidden_colours_are_not_seen(tmp_path):
     alpha = np.full(PHOTO.shape[:2], 255, np.uint8)
     alpha[:100] = 0

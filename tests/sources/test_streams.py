@@ -280,8 +280,8 @@ def test_a_clip_of_one_frame_says_what_to_do(tmp_path, params):
     source = sources.open_source("phone", section, Path(), 224)
     with pytest.raises(NoCandidates) as found:
         list(source.groups("a.mp4", RNG))
-    assert str(found.value) == "1 frame at a spacing of 1 s: nothing to pair; lower spacing_s"
-    assert options.flagged(str(found.value)).endswith("lower --spacing-s")
+    assert str(found.value) == "1 frame at a spacing of 1 s: nothing to pair; lower spacing_s if it has more"
+    assert options.flagged(str(found.value)).endswith("lower --spacing-s if it has more")
 
 
 def test_frames_predicted_from_damaged_ones_are_left_out(tmp_path):

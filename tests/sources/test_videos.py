@@ -169,6 +169,57 @@ def test_inventory_of_good_and_bad_files(tmp_path, params):
     assert "Invalid data" in str(found["text.mov"]["error"])
 
 
+@pytest.mark.parametrize(
+    ("name", "form", "codec", "fps"),
+    [
+        ("a.3g2", None, "mpeg4", 10),
+        ("a.f4v", "mp4", "mpeg4", 10),
+        ("a.qt", "mov", "mpeg4", 10),
+        ("a.divx", "avi", "mpeg4", 10),
+        ("a.mk3d", "matroska", "mpeg4", 10),
+        ("a.ogm", "ogg", "libvpx", 10),
+        ("a.rm", None, "rv20", 10),
+        ("a.vob", "vob", "mpeg2video", 25),
+        ("a.mpe", "mpeg", "mpeg1video", 25),
+        ("a.tod", "mpegts", "mpeg2video", 25),
+        ("a.m2t", "mpegts", "mpeg2video", 25),
+        ("a.mxf", "mxf", "mpeg2video", 25),
+        ("a.nut", None, "mpeg4", 10),
+        ("a.wtv", None, "mpeg2video", 25),
+        ("a.avc", "h264", "libx264", 10),
+        ("a.ivf", None, "libvpx", 10),
+        ("a.m1v", "mpeg1video", "mpeg1video", 25),
+        ("a.m2v", "mpeg2video", "mpeg2video", 25),
+        ("a.mjpg", "mjpeg", "mjpeg", 25),
+        ("a.Y4M", "yuv4mpegpipe", "wrapped_avframe", 10),
+    ],
+)
+def test_containers_and_streams_are_found_by_their_names_and_read(tmp_path, params, name, form, codec, fps):
+    with av.open(str(tmp_path / name), "w", format=form) as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.width = stream.height = 224
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for image in footage.pan(0, fps + 1, 8):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=stream.pix_fmt)
+            frame.pts = None
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    source = sources.open_source("phone", footage.videos_section(params, tmp_path, spacing_s=0.5, retry_spacing_s=None), Path(), 224)
+    assert source.clips() == [name]
+    assert source.describe(name)["error"] is None
+    assert len(list(source.groups(name, np.random.default_rng(0)))) >= 1
+
+
+def test_a_list_of_other_files_is_no_video_and_none_of_them_is_read(tmp_path, params):
+    footage.video(tmp_path / "a.mp4", footage.pan(0, 4, 8), fps=1)
+    (tmp_path / "b.mp4").write_text("ffconcat version 1.0\nfile 'a.mp4'\n")
+    source = sources.open_source("phone", footage.videos_section(params, tmp_path), Path(), 224)
+    assert source.describe("a.mp4")["error"] is None
+    assert source.describe("b.mp4")["error"] == "a list of other files; give the files themselves"
+    with pytest.raises(Unreadable, match="a list of other files"):
+        list(videos.sample(tmp_path / "b.mp4", 1.0))
+
+
 @pytest.mark.parametrize("content", ["missing", "empty", "nothing of the kind"])
 def test_a_source_without_videos_is_one_clear_line(tmp_path, params, content):
     root = tmp_path / "raw"

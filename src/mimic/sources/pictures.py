@@ -14,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, ImageFile, ImageOps
 from PIL import Image as pillow
 
+from mimic.sources import tracks
 from mimic.sources.base import Image, Pose, Unreadable, View
 
 PIXELS_MAX = 180_000_000  # decoded at once, 0.5 GB in RGB; JPEG and JPEG 2000 are decoded at a lower resolution above it
@@ -22,6 +23,7 @@ PREVIEW = 1  # bit of the TIFF tag NewSubfileType: a smaller copy of another pic
 MASK = 4  # bit of the same tag: what is transparent in another picture
 SEVERAL = frozenset({".gif", ".png", ".apng", ".webp", ".tif", ".tiff"})  # may hold frames or pages
 START_BYTES = 8192
+BY_ITSELF = {"protocol_whitelist": "file", "pattern_type": "none"}  # `a%03d.jpg` is one file, no pattern
 NO_PICTURES = frozenset({"EPS", "MPEG"})  # a program, which Pillow would run; and a video, which it only recognises
 OTHERS = frozenset({".rs", ".y"})  # names in FFmpeg's table that are nearly always source code
 
@@ -178,10 +180,14 @@ def _read_by_ffmpeg(source: Path | io.BytesIO) -> Image:
     try:
         if b"grid" in source.open("rb").read(1 << 16):
             raise Unreadable("a HEIC picture in tiles, which nothing here puts together; convert it to JPEG")
-        with av.open(str(source), metadata_errors="ignore", options={"protocol_whitelist": "file"}) as container:
-            frame = next(container.decode(video=0), None)
+        with av.open(str(source), metadata_errors="ignore", options=BY_ITSELF) as container:
+            tracks.refuse_lists(container)
+            frames = container.decode(video=0)
+            frame = next(frames, None)
             if frame is None:
                 raise Unreadable("not an image that is read here")
+            if container.format.name != "image2" and next(frames, None) is not None:
+                raise Unreadable("a video, no image; name it as one to mine it")
             if frame.width * frame.height > PIXELS_MAX:
                 raise Unreadable(f"{frame.width} x {frame.height} pixels are too many; make it smaller")
             if "f32" in frame.format.name or "f16" in frame.format.name:
@@ -198,4 +204,6 @@ def _read_by_ffmpeg(source: Path | io.BytesIO) -> Image:
 
 def _reason(error: Exception) -> str:
     """Without the machine's path in it."""
+    if isinstance(error, MemoryError):
+        return "its pixels do not fit in memory"
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()

@@ -20,19 +20,22 @@ NO_TRACKS = Disposition.attached_pic | Disposition.timed_thumbnails
 RATE = Fraction(25)  # frames a second, where neither times nor a rate are written; FFmpeg's default
 NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: a bare stream of its codec
 RATE_MAX = 1000  # a higher one is the tick of a clock
+# What FFmpeg finds in text that names other files: nothing is read but the file itself.
+LISTS = frozenset({"concat", "dash", "hls", "imf", "sdp"})
 
 
 def opened(path: Path) -> av.container.InputContainer:
     """The file, opened for its moving pictures; other streams are not looked at.
 
     Raises:
-        Unreadable: it does not open, or holds no moving pictures.
+        Unreadable: it does not open, or holds no moving pictures of its own.
     """
     try:
         container = av.open(str(path), mode="r", metadata_errors="ignore")
     except (av.FFmpegError, OSError, ValueError) as error:
         raise Unreadable(reason(error)) from None
     try:
+        refuse_lists(container)
         decoder = moving(container).codec_context
     except Unreadable:
         container.close()
@@ -40,6 +43,12 @@ def opened(path: Path) -> av.container.InputContainer:
     # Shards run side by side, one a core: a decoder with threads of its own would only add memory.
     decoder.thread_count = 1
     return container
+
+
+def refuse_lists(container: av.container.InputContainer) -> None:
+    """Raises Unreadable for text that names other files, whatever its own name says."""
+    if not LISTS.isdisjoint(container.format.name.split(",")):
+        raise Unreadable("a list of other files; give the files themselves")
 
 
 def moving(container: av.container.InputContainer) -> av.VideoStream:

@@ -37,9 +37,13 @@ from mimic.sources.streams import Timed
 
 EXTENSIONS = frozenset(
     {
-        *(".mp4", ".mov", ".m4v", ".3gp", ".avi", ".mkv", ".webm", ".ogv", ".wmv", ".asf", ".flv"),
-        *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
-        *(".h264", ".264", ".h265", ".hevc"),  # bare streams, as recorders write them
+        *(".mp4", ".mov", ".qt", ".m4v", ".3gp", ".3g2", ".f4v", ".avi", ".divx"),
+        *(".mkv", ".mk3d", ".webm", ".ogv", ".ogm", ".wmv", ".asf", ".flv", ".rm", ".rmvb"),
+        *(".mpg", ".mpeg", ".mpe", ".vob", ".tod", ".ts", ".m2t", ".mts", ".m2ts"),
+        *(".mxf", ".gxf", ".dv", ".nut", ".wtv"),  # of editing and broadcasting
+        # Bare streams, as recorders and encoders write them.
+        *(".h264", ".264", ".avc", ".h265", ".hevc", ".obu", ".ivf"),
+        *(".m1v", ".m2v", ".mjpeg", ".mjpg", ".y4m"),
     }
 )
 SOUGHT_FROM_S = 10.0  # nearer to the start, decoding costs less than finding a key frame
@@ -157,7 +161,7 @@ def spaced(
             yield _first_of(window, reach)
             window.popleft()
     if count == 1:
-        raise NoCandidates(f"1 frame at a spacing of {spacing_s:g} s: nothing to pair; lower spacing_s")
+        raise NoCandidates(f"1 frame at a spacing of {spacing_s:g} s: nothing to pair; lower spacing_s if it has more")
     while len(window) > 1:
         yield _first_of(window, reach)
         window.popleft()
