@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from av.video.reformatter import ColorTrc
+from PIL import Image as pillow
 
 from mimic import config, ingest, mine, sources
-from mimic.sources import hdr, videos
+from mimic.sources import hdr, pictures, videos
 from mimic.sources.base import Unreadable
 
 PHOTO = cv2.GaussianBlur(footage.plane(3, 320), (0, 0), 8)  # colours survive 4:2:0
@@ -172,3 +173,38 @@ def test_colours_that_cannot_be_converted_are_named(tmp_path, params):
     assert reason in str(source.describe("a.mkv")["error"])
     with pytest.raises(Unreadable, match=reason):
         list(videos.sample(tmp_path / "a.mkv", 0.5))
+
+
+def _still(path: Path, transfer: int) -> Path:
+    """The picture as AVIF (10 bits) or PNG (16 bits)."""
+    is_avif = path.suffix == ".avif"
+    form, told_range = ("yuv420p10le", 1) if is_avif else ("rgb48be", 2)
+    frame = _frame(PHOTO, transfer, form)
+    frame.pts, frame.color_trc, frame.color_primaries, frame.color_range = 0, transfer, BT2020, told_range
+    muxer, options = ("avif", {}) if is_avif else ("image2", {"update": "1"})
+    with av.open(str(path), "w", format=muxer, options=options) as container:
+        codec = "libsvtav1" if is_avif else "png"
+        stream = container.add_stream(codec, rate=1, options={"crf": "5"} if is_avif else {})
+        stream.height, stream.width = PHOTO.shape[:2]
+        stream.pix_fmt = form
+        told = stream.codec_context
+        told.color_trc, told.color_primaries, told.color_range = transfer, BT2020, told_range
+        told.colorspace = BT2020 if is_avif else 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("ending", [".avif", ".png"])
+@pytest.mark.parametrize("transfer", [PQ, HLG, SDR])
+def test_a_picture_looks_as_on_a_standard_screen(tmp_path, transfer, ending):
+    path = _still(tmp_path / f"a{ending}", transfer)
+    with pillow.open(path) as file:
+        assert _error(np.asarray(file.convert("RGB")), PHOTO) > 12
+    assert _error(pictures.read(path), PHOTO) < 3
+
+
+def test_a_standard_avif_is_read_as_before(tmp_path):
+    pillow.fromarray(PHOTO).save(tmp_path / "a.avif")
+    with pillow.open(tmp_path / "a.avif") as file:
+        assert (pictures.read(tmp_path / "a.avif") == np.asarray(file)).all()

@@ -14,11 +14,12 @@ import numpy as np
 from PIL import ExifTags, ImageFile, ImageOps
 from PIL import Image as pillow
 
-from mimic.sources import tracks
+from mimic.sources import hdr, tracks
 from mimic.sources.base import Image, Pose, Unreadable, View
 
 PIXELS_MAX = 180_000_000  # decoded at once, 0.5 GB in RGB; JPEG and JPEG 2000 are decoded at a lower resolution above it
 FLOATS = "floating-point pixels are no photograph; export 8 or 16 bits"
+TILES = "in tiles, which nothing here puts together; convert it to JPEG"
 PREVIEW = 1  # bit of the TIFF tag NewSubfileType: a smaller copy of another picture in the file
 MASK = 4  # bit of the same tag: what is transparent in another picture
 SEVERAL = frozenset({".gif", ".png", ".apng", ".webp", ".tif", ".tiff"})  # may hold frames or pages
@@ -60,6 +61,8 @@ def read(source: Path | io.BytesIO) -> Image:
     try:
         with pillow.open(source) as file:
             _bound(file)
+            if (frame := _not_sdr(source, file)) is not None:
+                return _upright(frame)
             file.load()
             return _rgb(file)
     except Unreadable:
@@ -179,27 +182,65 @@ def _read_by_ffmpeg(source: Path | io.BytesIO) -> Image:
         raise Unreadable("not an image")
     try:
         if b"grid" in source.open("rb").read(1 << 16):
-            raise Unreadable("a HEIC picture in tiles, which nothing here puts together; convert it to JPEG")
-        with av.open(str(source), metadata_errors="ignore", options=BY_ITSELF) as container:
-            tracks.refuse_lists(container)
-            frames = container.decode(video=0)
-            frame = next(frames, None)
-            if frame is None:
-                raise Unreadable("not an image that is read here")
-            if container.format.name != "image2" and next(frames, None) is not None:
-                raise Unreadable("a video, no image; name it as one to mine it")
-            if frame.width * frame.height > PIXELS_MAX:
-                raise Unreadable(f"{frame.width} x {frame.height} pixels are too many; make it smaller")
-            if "f32" in frame.format.name or "f16" in frame.format.name:
-                raise Unreadable(FLOATS)
-            turns = round(frame.rotation / 90) % 4  # counter-clockwise
-            return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+            raise Unreadable(f"a HEIC picture {TILES}")
+        frame, is_film = _decoded(source)
+        if frame is None:
+            raise Unreadable("not an image that is read here")
+        if is_film:
+            raise Unreadable("a video, no image; name it as one to mine it")
+        if frame.width * frame.height > PIXELS_MAX:
+            raise Unreadable(f"{frame.width} x {frame.height} pixels are too many; make it smaller")
+        if "f32" in frame.format.name or "f16" in frame.format.name:
+            raise Unreadable(FLOATS)
+        return _upright(frame)
     except Unreadable:
         raise
     except FileNotFoundError as error:
         raise Unreadable(_reason(error)) from None
     except Exception:  # damaged bytes surface as nearly any exception of a decoder
         raise Unreadable("not an image that is read here") from None
+
+
+def _decoded(path: Path) -> tuple[av.VideoFrame | None, bool]:
+    """The first picture of a file, as FFmpeg reads it, and whether a video follows.
+
+    Raises:
+        Unreadable: it lists other files.
+    """
+    with av.open(str(path), metadata_errors="ignore", options=BY_ITSELF) as container:
+        tracks.refuse_lists(container)
+        frames = container.decode(video=0)
+        first = next(frames, None)
+        return first, container.format.name != "image2" and next(frames, None) is not None
+
+
+def _upright(frame: av.VideoFrame) -> Image:
+    turns = round(frame.rotation / 90) % 4  # counter-clockwise
+    return np.ascontiguousarray(np.rot90(hdr.rgb(frame), turns))
+
+
+def _not_sdr(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFrame | None:
+    """The picture with all its bits, where it says that its light is HLG or PQ or its colours are BT.2020.
+
+    Pillow does not say so, and gives 8 bits: AVIF says it in a `colr` property (ISO 23000-22) or in its stream, PNG in a
+    chunk named cICP (PNG, third edition). JPEG pictures with a gain map are SDR to whoever does not look for the map.
+
+    Raises:
+        Unreadable: it is, but consists of tiles.
+    """
+    if not isinstance(source, Path) or file.format not in ("AVIF", "PNG"):
+        return None
+    if file.format == "PNG" and b"cICP" not in _start(source):
+        return None
+    try:
+        frame, _ = _decoded(source)
+    except (av.FFmpegError, ValueError):  # Pillow has the last word on damage
+        return None
+    if frame is None or hdr.is_standard(frame):
+        return None
+    if sorted((frame.width, frame.height)) != sorted(file.size):
+        raise Unreadable(f"an HDR picture {TILES}")
+    return frame
 
 
 def _reason(error: Exception) -> str:
