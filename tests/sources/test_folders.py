@@ -116,3 +116,12 @@ def test_a_tree_may_be_deeper_than_python_recurses(tmp_path):
         assert _tree(tmp_path).files == [f"{deep}/1.jpg"]
     finally:
         sys.setrecursionlimit(before)
+
+
+def test_raw_files_of_cameras_are_named_with_what_to_do(tmp_path):
+    for name in ("a.jpg", "IMG_1.DNG", "b.cr2", "c.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    found = folders.tree(tmp_path, lambda name: name.endswith(".jpg"), "an image")
+    said = "raw data of a camera; develop it to JPEG or PNG"
+    assert found.skipped == {"IMG_1.DNG": said, "b.cr2": said, "c.txt": "not an image"}
+    assert folders.tree(tmp_path, lambda name: name.endswith(".jpg"), None).skipped == {}  # of the layout

@@ -15,6 +15,13 @@ from pathlib import Path
 from mimic.infra.publishing import MARK
 
 DEAD_LINK = "a dead link"
+RAW = frozenset(
+    {
+        *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2"),
+        *(".raf", ".rw2", ".orf", ".pef", ".srw", ".x3f", ".3fr", ".iiq"),
+    }
+)
+RAW_DATA = "raw data of a camera; develop it to JPEG or PNG"
 DIGITS = frozenset("0123456789")
 UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and bytes that are not UTF-8
 NOT_WRITABLE = "a name that cannot be written down: control characters, or bytes that are not UTF-8"
@@ -189,7 +196,8 @@ def _sort_in(state: _Walk, folder: str, entry: os.DirEntry[str]) -> bool:
             state.linked_folders.append(path)
         case "file" | "link to a file" if not state.wanted(entry.name):
             if state.kind is not None:
-                state.skip(path, f"not {state.kind}")
+                is_raw = has_extension(entry.name, RAW)
+                state.skip(path, RAW_DATA if is_raw else f"not {state.kind}")
         case "file":
             state.listing.files.append(path)
         case "link to a file":
