@@ -13,7 +13,7 @@ from PIL import Image as pillow
 from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.sources import images
-from mimic.sources.base import Unreadable, numeric_order
+from mimic.sources.base import NoCandidates, Unreadable, numeric_order
 
 RNG = np.random.default_rng(0)
 
@@ -73,6 +73,42 @@ def test_colour_is_never_paired_with_depth(tmp_path, params):
     found = _candidates(_source(params, tmp_path, stride=1, advance=1), "a")
     assert len(found) == 4 and all(a.split(".")[1] == b.split(".")[1] for a, b in found)
     assert len(_candidates(_source(params, tmp_path, stride=1, advance=1, glob="*.color.jpg"), "a")) == 2
+
+
+DEPTH_MAP = "a depth map, no photograph"
+
+
+def _save(path: Path, *modes: str) -> None:
+    """Pictures `path` with a number in place of #, of these modes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number, mode in enumerate(modes):
+        pillow.new(mode, (8, 8)).save(str(path).replace("#", str(number)))
+
+
+@pytest.mark.parametrize("pairing", ["all", "neighbours"])
+def test_depth_maps_beside_photographs_are_left_out_and_named(tmp_path, params, pairing):
+    _save(tmp_path / "#.png", "RGB", "RGB", "RGB")
+    _save(tmp_path / "#_depth.png", "I;16", "I;16")
+    _save(tmp_path / "disp-#.png", "L", "L")
+    source = _source(params, tmp_path, pairing=pairing, glob="*", stride=1, advance=1)
+    assert source.clips() == ["."]
+    maps = ("0_depth.png", "1_depth.png", "disp-0.png", "disp-1.png")
+    assert source.skipped == dict.fromkeys(maps, DEPTH_MAP)
+    assert source.describe(".")["frames"] == 3
+    further = {("0.png", "2.png")} if pairing == "all" else set()
+    assert set(_candidates(source, ".")) == {("0.png", "1.png"), ("1.png", "2.png")} | further
+
+
+def test_a_depth_map_has_one_channel_and_the_word_in_its_name(tmp_path, params):
+    _save(tmp_path / "rgb/deep_#.png", "L", "L")  # grey photographs
+    _save(tmp_path / "rgb/depth_of_field_#.png", "RGB", "RGB")  # a photograph of that name
+    _save(tmp_path / "depth/#.png", "I;16", "I;16")
+    source = _source(params, tmp_path, pairing="all", glob="*")
+    assert source.clips() == ["depth", "rgb"]
+    assert source.skipped == dict.fromkeys(("depth/0.png", "depth/1.png"), DEPTH_MAP)
+    assert len(_candidates(source, "rgb")) == 6
+    with pytest.raises(NoCandidates, match="no photographs"):
+        _candidates(source, "depth")
 
 
 def test_retries_are_offered_at_other_distances(tmp_path, params):
