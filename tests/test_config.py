@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,62 @@ def test_wrong_value_is_one_line(tmp_path: Path, raw: dict, path: tuple[str, ...
     with pytest.raises(BadInput, match=message) as info:
         _load(tmp_path, raw)
     assert "\n" not in str(info.value)
+
+
+def _leaves(content: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    if not isinstance(content, dict) or not content:
+        return [path]
+    return [leaf for key, value in content.items() for leaf in _leaves(value, (*path, key))]
+
+
+@pytest.mark.parametrize("share", range(4))
+def test_a_missing_key_says_what_to_add_and_where(tmp_path: Path, raw: dict, share: int) -> None:
+    """Whatever key is left out, adding what the message says makes the file whole again."""
+    named = {"sources", "datasets", "pretrain", "runs", "evaluate"}
+    leaves = [path for path in _leaves(raw) if path[0] not in named or len(path) > 2]
+    leaves = [path for path in leaves if path[-1] not in ("reader", "task") and path[:2] != ("synthesize", "tasks")]
+    chosen = random.Random(share).sample(leaves, 6)
+    for path in chosen:
+        less = copy.deepcopy(raw)
+        section = less
+        for key in path[:-1]:
+            section = section[key]
+        del section[path[-1]]
+        with pytest.raises(BadInput) as info:
+            _load(tmp_path, less)
+        message = str(info.value)
+        assert "\n" not in message and f": {'.'.join(path)}: missing; add `{path[-1]}:" in message, path
+        assert f"under {'.'.join(path[:-1])} (" in message or len(path) == 1
+        section |= yaml.safe_load(message.split("`")[1])
+        _load(tmp_path, less)
+
+
+def test_keys_that_came_later_are_given_what_was_done_before(tmp_path: Path, raw: dict) -> None:
+    """A parameter file of the first release: the messages, one after the other, lead to what it meant."""
+    before = {name: {"linear-depth": True}.get(task["task"], False) for name, task in raw["evaluate"].items() if "last_norm" in task}
+    later = [("last_norm", name) for name in before] + [("masks", name) for name in ("flow", "stereo")]
+    raw["evaluate"]["ours"] = raw["evaluate"].pop("depth-linear")
+    raw["table"]["tasks"] = ["depth"]
+    later = [(key, "ours" if name == "depth-linear" else name) for key, name in later]
+    for key, name in later:
+        del raw["evaluate"][name][key]
+    for _ in later:
+        with pytest.raises(BadInput, match="what was done before there was this key") as info:
+            _load(tmp_path, raw)
+        where = str(info.value).split("under evaluate.")[1].split(" ")[0]
+        raw["evaluate"][where] |= yaml.safe_load(str(info.value).split("`")[1])
+    _load(tmp_path, raw)
+    assert {key: raw["evaluate"][key]["last_norm"] for key in before if key != "depth-linear"} == {
+        key: value for key, value in before.items() if key != "depth-linear"
+    }
+    assert raw["evaluate"]["ours"]["last_norm"] is True
+    assert raw["evaluate"]["flow"]["masks"] is True and raw["evaluate"]["stereo"]["masks"] is True
+
+
+def test_further_missing_keys_are_named(tmp_path: Path, raw: dict) -> None:
+    del raw["mine"]["seed"], raw["habitat"], raw["tracking"]
+    with pytest.raises(BadInput, match=r"mine\.seed: missing; .* \(and 2 more; missing, too: habitat, tracking\)$"):
+        _load(tmp_path, raw)
 
 
 def test_missing_or_broken_file_is_one_line(tmp_path: Path) -> None:

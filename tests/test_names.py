@@ -21,6 +21,7 @@ WRONG = ["", ".", "..", "...", "../evil", "a/b", "/tmp/x", ".hidden", "-rf", "a 
          "n" * 101, "mine", "assemble", "Mine", "pretrain", "models", "data", "$(id)", "a,b", "{a}", "~"]  # fmt: skip
 RIGHT = ["a", "croco-3m", "mimic-1.5m", "A_b", "1", "_x", "n" * 100, "random", "depth", "miner"]
 SECTIONS = {"sources": "phone", "datasets": "mimic-3m", "pretrain": "mae", "runs": "croco-3m", "evaluate": "depth"}
+TRACKED = ("sources", "pretrain", "runs", "evaluate")  # entry by entry, as a parameter of DVC
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +57,42 @@ def test_an_import_is_named_alike(tmp_path: Path, raw: dict, name: str) -> None:
 def test_other_names_may_be(tmp_path: Path, raw: dict, name: str) -> None:
     raw = copy.deepcopy(raw)
     for section, like in SECTIONS.items():
-        raw[section].setdefault(name, raw[section][like])
+        if "." not in name or section not in TRACKED:
+            raw[section].setdefault(name, raw[section][like])
+    raw["imported"] = [name] if "." in name else []  # else it is a run
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
-    assert name in config.load(tmp_path / "params.yaml").runs
+    assert name in config.load(tmp_path / "params.yaml").datasets
+
+
+@pytest.mark.parametrize("section", TRACKED)
+def test_a_dot_is_refused_where_dvc_would_go_a_level_down(tmp_path: Path, raw: dict, section: str) -> None:
+    raw = copy.deepcopy(raw)
+    raw[section]["a.b"] = raw[section][SECTIONS[section]]
+    assert f": {section}: 'a.b' cannot be a name here: DVC" in (message := _refusal(tmp_path, raw)) and "call it 'a-b'" in message
+
+
+def test_dvc_yaml_tracks_those_sections_entry_by_entry(repository: Path) -> None:
+    stages = yaml.safe_load((repository / "dvc.yaml").read_text())["stages"].values()
+    listed = [name for stage in stages for name in stage.get("do", stage)["params"]]
+    by_entry = {name.partition(".")[0] for name in listed if "${" in name} - {"synthesize"}  # whose entries have fixed names
+    assert by_entry == set(TRACKED)
+
+
+def test_what_dvc_makes_of_a_dot(tmp_path: Path) -> None:
+    """Tracked by its name an entry with a dot is not found; in a section tracked whole, in a matrix and in a file's name it is."""
+    (tmp_path / "params.yaml").write_text("runs: {a: {x: 1}, b.c: {x: 2}}\ndatasets: {m-1.5: {x: 1}}\ntable: {runs: [i.1]}\n")
+    each = {"foreach": "${runs}", "do": {"cmd": "echo ${key} > ${key}.run", "params": ["runs.${key}"], "outs": ["${key}.run"]}}
+    whole = {"foreach": "${datasets}", "do": {"cmd": "echo ${key} > ${key}.set", "params": ["datasets"], "outs": ["${key}.set"]}}
+    table = {"matrix": {"run": "${table.runs}"}, "cmd": "echo > ${item.run}.row", "params": ["table"], "outs": ["${item.run}.row"]}
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"each": each, "whole": whole, "table": table}}))
+
+    def dvc(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "dvc", *words], cwd=tmp_path, capture_output=True, text=True)
+
+    assert dvc("init", "--no-scm", "-q").returncode == 0
+    assert [dvc("repro", name).returncode for name in ("each@a", "whole@m-1.5", "table@i.1")] == [0, 0, 0]
+    refused = dvc("repro", "each@b.c")
+    assert refused.returncode != 0 and "'runs.b.c' are missing" in refused.stdout + refused.stderr
 
 
 @given(st.text(max_size=120))

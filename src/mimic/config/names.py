@@ -38,4 +38,16 @@ def _checked(name: Any) -> str:
     return str(name)
 
 
+def _checked_for_dvc(name: Any) -> str:
+    checked = _checked(name)
+    if "." in checked:
+        raise ValueError(
+            f"{checked!r} cannot be a name here: DVC tracks this entry by a path in which a dot leads one level down,"
+            f" and would find no such parameter; call it {checked.replace('.', '-')!r}"
+        )
+    return checked
+
+
 Name = Annotated[str, BeforeValidator(_checked)]
+# Of entries that dvc.yaml tracks one by one, as `params: ["runs.${key}"]`: DVC can escape no dot there.
+TrackedName = Annotated[str, BeforeValidator(_checked_for_dvc)]

@@ -11,7 +11,7 @@ from mimic.config.base import Section
 from mimic.config.evaluation import Report, Table
 from mimic.config.machines import Cluster, Habitat, Tracking
 from mimic.config.mining import Dataset, Mine
-from mimic.config.names import Name
+from mimic.config.names import Name, TrackedName
 from mimic.config.sources import Source
 from mimic.config.synthesize import NothingToSynthesize, Synthesize
 from mimic.config.tasks import PairTask, ReconstructionTask, Task
@@ -21,14 +21,14 @@ from mimic.config.training import Recipe, Run
 class Params(Section):
     """params.yaml, whole."""
 
-    sources: dict[Name, Source]
+    sources: dict[TrackedName, Source]
     synthesize: Synthesize | NothingToSynthesize
     mine: Mine
     datasets: dict[Name, Dataset]
-    pretrain: dict[Name, Recipe]
-    runs: dict[Name, Run]
+    pretrain: dict[TrackedName, Recipe]
+    runs: dict[TrackedName, Run]
     imported: tuple[Name, ...]  # models/<name> that `mimic import-weights` has made; they may be rows of the table
-    evaluate: dict[Name, Task]
+    evaluate: dict[TrackedName, Task]
     table: Table
     report: Report
     cluster: Cluster

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
+from mimic.config.missing import PROFILES, advice
 from mimic.config.params import Params
 from mimic.errors import BadInput
 
 T = TypeVar("T")
 
-PACKAGED_PROFILES = Path(__file__).parent.parent / "profiles"
+FURTHER = 5  # missing keys that are named beside the first
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -34,7 +36,7 @@ def load(path: Path = Path("params.yaml")) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        raise BadInput(f"{path}: {_one_line(error)}") from None
+        raise BadInput(f"{path}: {_one_line(error, raw)}") from None
 
 
 def load_here_or_packaged(path: Path | None) -> Params:
@@ -47,7 +49,7 @@ def load_here_or_packaged(path: Path | None) -> Params:
 
 def packaged() -> Params:
     """The laptop profile that comes with the package: what params.yaml holds in a fresh clone."""
-    return load(PACKAGED_PROFILES / "laptop.yaml")
+    return load(PROFILES / "laptop.yaml")
 
 
 def pick(table: dict[str, T], name: str, what: str) -> T:
@@ -59,25 +61,37 @@ def pick(table: dict[str, T], name: str, what: str) -> T:
     return table[name]
 
 
-def _one_line(error: ValidationError) -> str:
-    """The first problem, with its dotted key; further ones are counted."""
+def _one_line(error: ValidationError, raw: dict[str, Any]) -> str:
+    """The first problem, with its dotted key; further missing keys are named, other problems counted."""
     first, *rest = error.errors()
-    path = list(first["loc"])
-    if path[-1:] == ["[key]"]:
-        del path[-2:]  # the message says which
-    elif path[:1] == ["synthesize"]:
-        del path[1:2]  # so does a union without a tag, with the name of the class
-    elif path[:1] in (["sources"], ["evaluate"]):
-        del path[2:3]  # the union's tag, which pydantic adds to the path
+    path = _path(first)
     where = ".".join(map(str, path))
     match first["type"]:
         case "extra_forbidden":
             message = "unknown key"
         case "missing":
-            message = "missing; params.yaml is complete, Python holds no defaults"
+            message = advice(path, raw)
         case "value_error":
             message = str(first["ctx"]["error"])
         case _:
             message = f"{first['msg']} (found {first['input']!r})"
-    more = f" (and {len(rest)} more)" if rest else ""
+    more = f" ({_further(rest)})" if rest else ""
     return f"{where}: {message}{more}" if where else f"{message}{more}"
+
+
+def _path(problem: ErrorDetails) -> list[str | int]:
+    """The keys that lead to a problem, without what pydantic adds."""
+    path = list(problem["loc"])
+    if path[-1:] == ["[key]"]:
+        del path[-2:]  # the message says which
+    elif path[:1] == ["synthesize"]:
+        del path[1:2]  # so does a union without a tag, with the name of the class
+    elif path[:1] in (["sources"], ["evaluate"]):
+        del path[2:3]  # the union's tag
+    return path
+
+
+def _further(rest: list[ErrorDetails]) -> str:
+    missing = [".".join(map(str, _path(problem))) for problem in rest if problem["type"] == "missing"]
+    names = ", ".join(missing[:FURTHER]) + (", ..." if len(missing) > FURTHER else "")
+    return f"and {len(rest)} more" + (f"; missing, too: {names}" if missing else "")
