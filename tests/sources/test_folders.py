@@ -43,6 +43,14 @@ def test_every_entry_is_either_listed_or_named_with_the_reason(tmp_path):
     assert folders.files_in(tmp_path, JPG) == ["9.JPG", "10.jpg"]
 
 
+def test_what_a_system_keeps_for_itself_is_named_and_not_entered(tmp_path):
+    kept = ("@eaDir", "#recycle", "$RECYCLE.BIN", "@Recycle")
+    _touch(tmp_path, "a/1.jpg", *(f"a/{name}/1.jpg/thumbnail.jpg" for name in kept))
+    found = _tree(tmp_path)
+    assert found.files == ["a/1.jpg"]
+    assert found.skipped == dict.fromkeys([f"a/{name}" for name in sorted(kept)], "thumbnails or deleted files, kept by a system")
+
+
 @pytest.mark.parametrize("target", [".", "..", "../..", "a/b"])
 def test_a_folder_is_entered_once_however_it_is_linked(tmp_path, target):
     root = tmp_path / "x/root"

@@ -140,6 +140,8 @@ def test_the_description_says_which_axis_is_up_and_changes_with_it(section: conf
     beside.write_text(json.dumps({**export.stage_config("room.glb"), "units_to_meters": 0.5}))
     scaled = source.describe("room.glb")
     assert len({bare["digest"], said["digest"], scaled["digest"]}) == 3
+    (tmp_path / "alone.stage_config.json").write_text("{}")
+    assert source.clips() == ["room.glb"] and source.skipped == {"alone.stage_config.json": "not a .glb scene"}
     beside.write_text("{")
     damaged = source.describe("room.glb")
     assert damaged["note"] is None and "room.stage_config.json: not readable as JSON" in str(damaged["error"])

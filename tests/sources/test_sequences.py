@@ -30,6 +30,20 @@ def test_cameras_of_a_rig_in_one_folder_are_sequences_of_their_own():
     assert sorted(map(len, _found(*scenes))) == [4] * 20
 
 
+def test_an_index_counts_and_not_a_number_drawn_beside_it():
+    drawn = np.random.default_rng(0).permutation(90_000)[:40] + 10_000
+    index_first = [Path(f"{number:05}_{other}.jpg") for number, other in enumerate(drawn)]
+    index_last = [Path(f"{other}_{number:05}.jpg") for number, other in enumerate(drawn)]
+    for files in (index_first, index_last):
+        (found,) = sequences(sorted(files))
+        assert list(found.files) == files and found.steps(None) == list(range(40))
+    cameras = [Path(f"cam{number % 2}_{number // 2:03}_{other}.jpg") for number, other in enumerate(drawn)]
+    assert sorted(map(list, (found.files for found in sequences(sorted(cameras))))) == [cameras[::2], cameras[1::2]]
+    alone = [Path(f"{other}.jpg") for other in drawn]
+    (found,) = sequences(alone)
+    assert list(found.files) == sorted(alone, key=lambda file: int(file.stem))
+
+
 def test_numbers_spelled_in_two_ways_are_two_sequences():
     both = [f"img_{number}.jpg" for number in range(12)] + [f"img_{number:03}.jpg" for number in range(12)]
     assert sorted(_found(*both)) == sorted([both[:12], both[12:]])

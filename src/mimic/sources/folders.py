@@ -1,7 +1,8 @@
 """What lies in a folder: files by name, in numeric order; and what is passed over, each with the reason.
 
 Symbolic links are followed, but each real folder is entered once and each real file is listed once: under its own name where
-that lies below the root, else under the first link's. Hidden entries, and names that cannot be written down, are passed over.
+that lies below the root, else under the first link's. Hidden entries, folders in which a system keeps thumbnails or deleted files, and names that cannot
+be written down, are passed over.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ RAW = frozenset(
 RAW_DATA = "raw data of a camera; develop it to JPEG or PNG"
 DIGITS = frozenset("0123456789")
 UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and bytes that are not UTF-8
+# Of Synology, QNAP and Windows; in lower case.
+OF_SYSTEMS = frozenset({"@eadir", "@recycle", "#recycle", "$recycle.bin"})
 NOT_WRITABLE = "a name that cannot be written down: control characters, or bytes that are not UTF-8"
 
 Wanted = Callable[[str], bool]
@@ -188,6 +191,9 @@ def _sort_in(state: _Walk, folder: str, entry: os.DirEntry[str]) -> bool:
         return False
     if UNWRITABLE.search(entry.name):
         state.skip(path, NOT_WRITABLE)
+        return False
+    if entry.name.lower() in OF_SYSTEMS:
+        state.skip(path, "thumbnails or deleted files, kept by a system")
         return False
     match kind := _kind(entry):
         case "folder":

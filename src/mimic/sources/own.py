@@ -20,7 +20,7 @@ from typing import Any
 from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.infra import shards, storage
-from mimic.sources import base, folders, images, options, sharding, videos
+from mimic.sources import base, folders, images, options, scenes, sharding, videos
 from mimic.sources.sequences import sequences
 
 SCENE_EXTENSIONS = frozenset({".glb"})
@@ -280,6 +280,8 @@ def _kinds(path: Path, sections: dict[type[Any], Any], skipped: dict[str, str]) 
         listing = folders.tree(path, lambda name: folders.has_extension(name, KNOWN), "a video, an image or a .glb scene")
         if "." in listing.skipped:
             raise BadInput(listing.skipped["."])
+        glbs = [file for file in listing.files if folders.has_extension(file, SCENE_EXTENSIONS)]
+        scenes.forget_configs(listing.skipped, glbs)
         skipped.update({folders.shown(f"{path}/{name}"): why for name, why in listing.skipped.items()})
         files = listing.files
     found = [*_files(files, sections), *(_folders(path, files, sections) if path.is_dir() else ())]

@@ -10,7 +10,7 @@ The candidate rule is MIMIC's (section 3, appendix A): camera height once per sc
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -30,6 +30,7 @@ from mimic.sources.base import (
     files_below,
     require_folder,
 )
+from mimic.sources.folders import shown
 from mimic.worlds import axes, base, glb
 from mimic.worlds.axes import DefaultUp
 from mimic.worlds.base import Engine, EngineFailed, Unwalkable
@@ -39,6 +40,12 @@ EXTENSIONS = frozenset({".glb"})
 RINGS = "abc"
 # Habitat's own, as in the published navigation meshes; taller agents find doorways closed, whose height its cells round down.
 HABITAT_AGENT_HEIGHT_M, HABITAT_AGENT_RADIUS_M = 1.5, 0.1
+
+
+def forget_configs(skipped: dict[str, str], scenes: Iterable[str]) -> None:
+    """A stage_config.json is read with its scene: it is not passed over."""
+    for scene in scenes:
+        skipped.pop(shown(axes.config_of(Path(scene)).as_posix()), None)
 
 
 class SceneSource:
@@ -63,6 +70,7 @@ class SceneSource:
         files = files_below(require_folder(self.name, self.root), EXTENSIONS, self.skipped, "a .glb scene")
         found = self.scenes(files)
         self.skipped.update(dict.fromkeys(set(files) - set(found), "no scene in this layout, or another form of one that is mined"))
+        forget_configs(self.skipped, found)
         if not found:
             raise BadInput(f"sources.{self.name}.root: no .glb scene in {self.root}")
         return found

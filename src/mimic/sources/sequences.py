@@ -1,7 +1,8 @@
 """Sequences of pictures, told from the names of the files in one folder; every file is in exactly one of them, or in none.
 
 Files whose names differ in more than digits are different sequences (`frame-000005.color.jpg`, `frame-000005.depth.png`). The
-number of a frame is the run of digits that changes most. Where two files then have the same number, the other digits tell
+number of a frame is the run of digits that changes most; of several that differ for each file, the last that grows evenly, so
+that an index is taken and not a drawn number beside it (`00012_58213`). Where two files then have the same number, the other digits tell
 several sequences apart (`cam0_0001`, `cam1_0001`), or else the spelling of the number does (`img_1`, `img_001`). A date with a
 time of day is one moment, whatever is written behind it (`PXL_20240501_095002582.MP`): such files follow one another in time.
 """
@@ -146,11 +147,14 @@ def _behind(file: Path) -> str:
 def _by_number(members: list[Path]) -> list[Sequence]:
     """Sequences of files whose names differ in digits alone."""
     columns = list(zip(*(NUMBER.findall(file.stem) for file in members), strict=True))
-    counter = max(reversed(range(len(columns))), key=lambda column: len(set(columns[column])))  # the last, of equals
-    if _differ(members, counter):
-        return [_counted(members, counter)]
-    varying = [column for column in range(len(columns)) if len(set(columns[column])) > 1]
+    telling = [column for column in range(len(columns)) if _differ(members, column)]
+    counting = [column for column in telling if _is_even(members, column)]
+    others = [column for column in range(len(columns)) if column not in telling]
+    if counting or (telling and not _tell_apart(members, others)):
+        return [_counted(members, (counting or telling)[-1])]
+    varying = [column for column in others if len(set(columns[column])) > 1]  # beside numbers that were drawn, if any
     if not varying:  # names that differ in the case of their endings alone
+        counter = max(reversed(range(len(columns))), key=lambda column: len(set(columns[column])))
         return [_counted(layer, counter) for layer in _layers(members, counter)]
     counting = [column for column in varying if not _is_identity(members[0], column)] or varying
     counter = max(reversed(counting), key=lambda column: len(set(columns[column])))
@@ -159,6 +163,19 @@ def _by_number(members: list[Path]) -> list[Sequence]:
     if len(parts) > len(members) // 2:  # most would be alone
         return [Sequence(tuple(sorted(members, key=lambda file: numeric_order(file.name))), None)]
     return [_counted(one, counter) for part in parts for one in _by_spelling(part, counter)]
+
+
+def _is_even(members: list[Path], column: int) -> bool:
+    """Whether most steps of a number are about alike, as a counter's or a clock's are; those of drawn numbers differ more."""
+    numbers = sorted(_number(file, column) for file in members)
+    apart = np.array([float(number - numbers[0]) for number in numbers[1:]])
+    apart = np.diff(apart, prepend=0.0)
+    usual = np.median(apart) if len(apart) else 0.0
+    return bool((np.abs(apart - usual) <= usual / 2).sum() * 2 >= len(apart))
+
+
+def _tell_apart(members: list[Path], columns: list[int]) -> bool:
+    return len({tuple(NUMBER.findall(file.stem)[column] for column in columns) for file in members}) == len(members)
 
 
 def _is_identity(file: Path, column: int) -> bool:
