@@ -1,8 +1,8 @@
 """What lies in a folder: files by name, in numeric order; and what is passed over, each with the reason.
 
 Symbolic links are followed, but each real folder is entered once and each real file is listed once: under its own name where
-that lies below the root, else under the first link's. Hidden entries, folders in which a system keeps thumbnails or deleted files, and names that cannot
-be written down, are passed over.
+that lies below the root, else under the first link's. Hidden entries, folders in which a system keeps thumbnails or deleted
+files, and names that cannot be written down, are passed over.
 """
 
 from __future__ import annotations
