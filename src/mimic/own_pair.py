@@ -67,6 +67,8 @@ def _explained(found: overlap.Comparison) -> dict[str, Any]:
 def _refuse_plot(plot: Path | None) -> None:
     if plot is None:
         return
+    if plot.is_symlink() and not plot.exists():
+        raise BadInput(f"--plot {plot}: is a link that leads nowhere; name another file, or remove the link")
     if plot.is_dir():
         raise BadInput(f"--plot {plot}: is a folder; name a .png or .jpg file")
     if plot.suffix.lower() not in PLOTS:
@@ -86,6 +88,8 @@ def _is_ours(plot: Path) -> bool:
 
 
 def _write_plot(plot: Path, picture: base.Image) -> None:
+    _refuse_plot(plot)  # it may have come since
+    target = plot.resolve()  # a link stays; what it leads to is ours
     data = io.BytesIO()
     if plot.suffix.lower() == ".png":
         about = PngInfo()
@@ -94,9 +98,9 @@ def _write_plot(plot: Path, picture: base.Image) -> None:
     else:
         pillow.fromarray(picture).save(data, "JPEG", quality=95, comment=DRAWN_BY)
     try:
-        storage.write_bytes(plot, data.getvalue())
+        storage.write_bytes(target, data.getvalue())
     except BadInput as error:
-        raise BadInput(f"--plot {plot}: {str(error).removeprefix(f'{plot}: ')}") from None
+        raise BadInput(f"--plot {plot}: {str(error).removeprefix(f'{target}: ')}") from None
 
 
 def draw(image_a: base.Image, image_b: base.Image, found: overlap.Comparison, patch_px: int) -> base.Image:

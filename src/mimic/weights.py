@@ -6,6 +6,7 @@ An import is whole or it is refused.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,7 @@ from mimic.config.names import wrong_with
 from mimic.errors import BadInput
 from mimic.infra import earlier
 from mimic.infra.publishing import Work, place, publish
-from mimic.infra.storage import file_digest, replacing, write_json
+from mimic.infra.storage import THERE, file_digest, replacing, write_json
 from mimic.models import ROPE_BASE, Objective, Pretraining, VisionTransformer, build, dialects
 from mimic.models.dialects import Translated, Written
 from mimic.training.checkpoint import load_encoder, load_into, load_model, write_weights
@@ -231,8 +232,8 @@ def export_weights(folder: Path, form: Written, out: Path) -> list[str]:
     Raises:
         BadInput: the model cannot be said in this format without changing its features.
     """
-    if out.exists():
-        raise BadInput(f"--out {out}: is there already; name a new file, or move it away")
+    if os.path.lexists(out):  # before any work is done, and again at the end
+        raise BadInput(f"--out {out}: {THERE}")
     encoder, card = load_encoder(folder)
     state = {key: value.detach().contiguous() for key, value in encoder.state_dict().items()}
     whole = load_model(folder).state_dict() if (folder / "model.safetensors").exists() else {}
@@ -242,7 +243,7 @@ def export_weights(folder: Path, form: Written, out: Path) -> list[str]:
     except ValueError as error:
         raise BadInput(f"{folder}: --format {form}: {error}") from None
     content: dict[str, Any] = {"model": written} | ({"croco_kwargs": _croco_kwargs(card)} if form == "croco" else {})
-    with replacing(out) as scratch:
+    with replacing(out, new=True) as scratch:
         if form == "timm":
             safetensors.torch.save_file(written, scratch, metadata={"mimic": json.dumps(card, sort_keys=True)})
         else:

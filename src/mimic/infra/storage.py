@@ -22,6 +22,7 @@ from typing import Any
 from mimic.errors import BadInput
 
 SCRATCH_STEM = 100  # bytes of a name that a scratch name repeats: both have to fit a file system
+THERE = "is there already; name a new file, or move it away"
 SCRATCH = re.compile(r"\..*\.\d+(-\d+)?\.part", re.DOTALL)
 
 
@@ -91,15 +92,21 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, new: bool = False) -> Iterator[Path]:
     """Yield a scratch path; when the block ends well, the file there gets its final name.
 
     Its mode is what the umask gives, whatever the writer made of it. A link in its place is replaced, not what it leads to.
+    Files of the workspace's layout are ours; a path that somebody has chosen is `new`, or is looked at by the caller.
+
+    Args:
+        new: nothing may lie there, not even a link that leads nowhere, until the moment the file gets its name.
 
     Raises:
-        BadInput: a folder has this name, or none can be made for it; before the block is entered.
+        BadInput: a folder has this name, or none can be made for it; before the block is entered. With `new`: something lies there.
     """
     made_folder(path.parent)
+    if new and os.path.lexists(path):
+        raise BadInput(f"{path}: {THERE}")
     if path.is_dir():
         raise BadInput(f"{path}: is a folder, and a file is to be written; name another place")
     scratch, mode = _scratch_file(path)
@@ -109,9 +116,24 @@ def replacing(path: Path) -> Iterator[Path]:
             scratch.chmod(mode)
         with scratch.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(scratch, path)
+        if new:
+            _take_free_name(scratch, path)
+        else:
+            os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def _take_free_name(scratch: Path, path: Path) -> None:
+    """Give a file a name that nothing has: a hard link never replaces."""
+    try:
+        os.link(scratch, path)
+    except FileExistsError:
+        raise BadInput(f"{path}: {THERE}") from None
+    except OSError:  # a file system without hard links: all that can be done is to look once more
+        if os.path.lexists(path):
+            raise BadInput(f"{path}: {THERE}") from None
+        os.replace(scratch, path)
 
 
 def _scratch_file(path: Path) -> tuple[Path, int]:

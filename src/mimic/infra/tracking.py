@@ -307,7 +307,7 @@ def _store(uri: str) -> Iterator[MlflowClient]:
         yield MlflowClient(uri)
         return
     database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(database.name + ".lock").open("w") as lock:
+    with database.with_name(database.name + ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield MlflowClient(uri)
 
