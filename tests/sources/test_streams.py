@@ -11,7 +11,7 @@ import pytest
 from av.stream import Disposition
 
 from mimic import config, sources
-from mimic.sources import options, videos
+from mimic.sources import options, sampling, videos
 from mimic.sources.base import NoCandidates, Unreadable
 
 NO_TIMES = "its frames have no times"
@@ -181,7 +181,7 @@ def test_without_any_rate_25_frames_a_second_are_taken(tmp_path, params):
 
 def test_frames_without_times_are_not_sought(tmp_path, monkeypatch):
     path = _write(tmp_path / "a.mp4", "libx264", "h264")
-    monkeypatch.setattr(videos, "SOUGHT_FROM_S", 1.0)
+    monkeypatch.setattr(sampling, "SOUGHT_FROM_S", 1.0)
     assert [round(time_s, 3) for time_s, _ in videos.sample(path, 1.0, 3.0)] == [3.0, 4.0, 5.0]
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from mimic import config, sources
 from mimic.errors import BadInput
-from mimic.sources import pair_index, videos
+from mimic.sources import pair_index, sampling, videos
 from mimic.sources.base import Unreadable
+from mimic.sources.sampling import Sampled
 
 RNG = np.random.default_rng(0)
 
@@ -73,7 +74,7 @@ def test_captions_are_cut_off_below(tmp_path, params):
 @pytest.mark.parametrize(("height", "kept"), [(288, 231), (240, 192), (1080, 864), (1, 1)])
 def test_rows_cut_off_are_truncated(height, kept):
     """The published script keeps image[:-int(0.2 * height)]."""
-    frames = [(float(second), np.zeros((height, 8, 3), np.uint8)) for second in range(2)]
+    frames = [Sampled(float(second), np.zeros((height, 8, 3), np.uint8)) for second in range(2)]
     assert next(iter(videos.spaced(frames, 1.0, 1, 0.2))).views[0].read().shape[0] == kept
 
 
@@ -88,7 +89,7 @@ def test_display_matrix_is_applied_once(quarters, mirrored):
     """Every turn and mirror image a phone can write, as ISO 14496-12 defines the matrix: (p, q) goes to (a p + c q, b p + d q)."""
     turn = np.linalg.matrix_power(np.array([[0, 1], [-1, 0]]), quarters) @ np.diag([-1 if mirrored else 1, 1])
     stored = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
-    shown = videos.turned(stored, turn[0, 0], turn[1, 0], turn[0, 1], turn[1, 1])
+    shown = sampling.turned(stored, turn[0, 0], turn[1, 0], turn[0, 1], turn[1, 1])
     corners = np.array(list(itertools.product(range(6), range(4)))) @ turn.T
     corners -= corners.min(axis=0)
     for (p, q), (column, row) in zip(itertools.product(range(6), range(4)), corners, strict=True):
@@ -263,7 +264,7 @@ def test_a_clip_in_the_middle_is_decoded_from_the_key_frame_before_it(tmp_path, 
     start_s = end_s - 3.05
     middle = list(videos.sample(path, 0.5, start_s, end_s - 1))
     sought = len(decoded)
-    monkeypatch.setattr(videos, "SOUGHT_FROM_S", 1e9)
+    monkeypatch.setattr(sampling, "SOUGHT_FROM_S", 1e9)
     before = list(videos.sample(path, 0.5, start_s, end_s - 1))
     assert [time_s for time_s, _ in middle] == [time_s for time_s, _ in before] and len(middle) >= 4
     assert all((a == b).all() for (_, a), (_, b) in zip(middle, before, strict=True))

@@ -22,8 +22,9 @@ from scipy.spatial.transform import Rotation
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources import videos
-from mimic.sources.base import Description, Group, numeric_order, read_numbers, require_folder
+from mimic.sources.base import Description, Group, Place, numeric_order, read_numbers, require_folder
 from mimic.sources.folders import walk
+from mimic.sources.sampling import sampled
 
 # Where the sky lies in a stored frame (camera x right, y down) -> quarter turns counter-clockwise that put it on top.
 SKY = np.array([[0, -1, 0], [-1, 0, 0], [0, 1, 0], [1, 0, 0]], np.float64)
@@ -52,12 +53,18 @@ class ARKitScenesSource:
     def describe(self, clip: str) -> Description:
         return videos.describe(self.root / clip, self._section.seconds_min)
 
-    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (videos draw nothing)
+    def groups(
+        self,
+        clip: str,
+        rng: np.random.Generator,  # noqa: ARG002  (videos draw nothing)
+        place: Place | None = None,
+    ) -> Iterator[Group]:
         path = self.root / clip
         videos.refuse_short(path, self._section.seconds_min)
         turns = quarter_turns(path.with_name("lowres_wide.traj"))
-        sampled = videos.sample(path, self._section.spacing_s, quarter_turns=turns)
-        yield from videos.spaced(sampled, self._section.spacing_s, self._reach, crop_bottom=0.0)
+        frames = sampled(path, self._section.spacing_s, quarter_turns=turns, place=place)
+        groups = videos.spaced(frames, self._section.spacing_s, self._reach, crop_bottom=0.0)
+        yield from videos.behind(place, groups)
 
 
 def quarter_turns(trajectory: Path) -> int | None:

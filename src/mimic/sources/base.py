@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NotRequired, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,7 @@ from mimic.sources.folders import numeric_order as numeric_order
 
 Image = UInt8[np.ndarray, "height width 3"]
 Correspondences = Int16[np.ndarray, " patches"]
+Place = Any  # of JSON
 Pose = Float64[np.ndarray, "4 4"]  # camera to world; x right, y down, z forward
 
 WHOLE_FILE_BYTES = 64 << 20  # a file up to this size is hashed whole
@@ -73,6 +74,9 @@ class Group:
     skip_after_retry: so many following groups of the clip are passed over when a retry pair is kept, for it covers their time.
     given: set when the group's only pair was chosen by others and is taken as it comes, not judged. Called for its correspondences
         (patch of b for each patch of a, one to one, -1 = none), or None where none came with it; raises Unreadable.
+    place: what `SeekableSource.groups` needs to begin behind this group; asked now and then. None: the groups before are cheap to
+        go through again.
+    share: of the clip that lies before this group, 0 to 1, where it is known.
     """
 
     views: tuple[View, ...]
@@ -80,6 +84,8 @@ class Group:
     retry: tuple[tuple[int, int], ...] = ()
     skip_after_retry: int = 0
     given: Callable[[], Correspondences | None] | None = None
+    place: Callable[[], Place] | None = None
+    share: float | None = None
 
 
 class Description(TypedDict):
@@ -126,6 +132,18 @@ class Source(Protocol):
             Unreadable: the clip cannot be read, or not to its end.
             NoCandidates: it is whole, but nothing in it can be compared.
         """
+
+
+class SeekableSource(Source, Protocol):
+    """A source whose groups say their places, because they cost much to go through."""
+
+    def groups(
+        self,
+        clip: str,
+        rng: np.random.Generator,
+        place: Place | None = None,
+    ) -> Iterator[Group]:
+        """As `Source.groups`, or what it gives behind the group of this place: the very same groups."""
 
 
 def describe(source: Source, clip: str) -> Description:

@@ -16,11 +16,11 @@ import numpy as np
 
 from mimic import config
 from mimic.geometry import covisibility
-from mimic.sources.base import Correspondences, Group, Image, Unreadable, View
+from mimic.sources.base import Correspondences, Group, Image, Place, Unreadable, View
 from mimic.sources.gibson import GibsonSource
 from mimic.sources.hm3d import HM3DSource
 from mimic.sources.matterport import MatterportSource
-from mimic.sources.scenes import SceneSource, open_scene
+from mimic.sources.scenes import SceneSource, open_scene, placed, positions
 from mimic.worlds import base, walker
 from mimic.worlds.base import Engine, EngineFailed, Unwalkable
 from mimic.worlds.walker import Camera
@@ -54,7 +54,12 @@ class CovisibleSource(SceneSource):
     def scenes(self, files: list[str]) -> list[str]:
         return LAYOUTS[self._rule.layout](self.name, self._rule, self.root, self._size_px).scenes(files)
 
-    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:
+    def groups(
+        self,
+        clip: str,
+        rng: np.random.Generator,
+        place: Place | None = None,
+    ) -> Iterator[Group]:
         """At most one group a position; each position's randomness is its own.
 
         Raises:
@@ -62,13 +67,13 @@ class CovisibleSource(SceneSource):
         """
         seeds = rng.integers(0, 2**63, self._rule.positions)
         with open_scene(self._rule, self._habitat, self.root / clip) as engine:
-            for position, seed in enumerate(seeds):
+            for position, own_rng in positions(seeds, place):
                 try:
-                    pair = self._pair(engine, np.random.default_rng(seed))
+                    pair = self._pair(engine, own_rng)
                 except (Unwalkable, EngineFailed) as problem:
                     raise Unreadable(str(problem)) from None
                 if pair is not None:
-                    yield self._given(position, *pair)
+                    yield placed(self._given(position, *pair), position, len(seeds))
 
     def _pair(self, engine: Engine, rng: np.random.Generator) -> tuple[Shot, Shot] | None:
         """Two views that see much the same; None when `tries` second views did not."""

@@ -27,6 +27,7 @@ from mimic.sources import videos
 from mimic.sources.base import (
     Description,
     Group,
+    Place,
     Pose,
     Unreadable,
     camera_to_world,
@@ -37,6 +38,7 @@ from mimic.sources.base import (
     read_text,
     require_folder,
 )
+from mimic.sources.sampling import sampled
 
 SPLITS = ("train", "validation", "test")
 YOUTUBE_ID = re.compile(r"(?:v=|youtu\.be/|embed/)([\w-]{6,20})")
@@ -98,17 +100,25 @@ class MannequinSource:
             note=found.get("note"),
         )
 
-    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (videos draw nothing)
+    def groups(
+        self,
+        clip: str,
+        rng: np.random.Generator,  # noqa: ARG002  (videos draw nothing)
+        place: Place | None = None,
+    ) -> Iterator[Group]:
         path, section = self.root / clip, self._section
         if path.suffix == ".txt":
             track = self._track(path)
             first_s, last_s = (float(track.times_s[end]) for end in (0, -1))
-            sampled = videos.sample(self._video(track), section.spacing_s, first_s, last_s)
-            yield from videos.spaced(sampled, section.spacing_s, self._reach, section.crop_bottom, track.pose_at)
+            video, pose_at = self._video(track), track.pose_at
+            frames = sampled(video, section.spacing_s, first_s, last_s, place=place)
         else:
+            pose_at = None
             videos.refuse_short(path, section.seconds_min)
-            sampled = videos.sample(path, section.spacing_s)
-            yield from videos.spaced(sampled, section.spacing_s, self._reach, section.crop_bottom)
+            frames = sampled(path, section.spacing_s, place=place)
+        crop_bottom = section.crop_bottom
+        groups = videos.spaced(frames, section.spacing_s, self._reach, crop_bottom, pose_at)
+        yield from videos.behind(place, groups)
 
     def _track(self, path: Path) -> Track:
         track = read_track(path)

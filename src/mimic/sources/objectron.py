@@ -20,7 +20,8 @@ import numpy as np
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources import videos
-from mimic.sources.base import Description, Group, files_below, require_folder
+from mimic.sources.base import Description, Group, Place, files_below, require_folder
+from mimic.sources.sampling import sampled
 
 VIDEO = re.compile(r"(?:^|/)batch-[0-9]+/[0-9]+/video\.mov$", re.IGNORECASE)
 
@@ -45,8 +46,14 @@ class ObjectronSource:
     def describe(self, clip: str) -> Description:
         return videos.describe(self.root / clip, self._section.seconds_min)
 
-    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (videos draw nothing)
+    def groups(
+        self,
+        clip: str,
+        rng: np.random.Generator,  # noqa: ARG002  (videos draw nothing)
+        place: Place | None = None,
+    ) -> Iterator[Group]:
         path = self.root / clip
         videos.refuse_short(path, self._section.seconds_min)
-        sampled = videos.sample(path, self._section.spacing_s)
-        yield from videos.spaced(sampled, self._section.spacing_s, self._reach, crop_bottom=0.0)
+        frames = sampled(path, self._section.spacing_s, place=place)
+        groups = videos.spaced(frames, self._section.spacing_s, self._reach, crop_bottom=0.0)
+        yield from videos.behind(place, groups)

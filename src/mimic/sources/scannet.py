@@ -81,12 +81,20 @@ class ScanNetSource:
         section = self._section
         pairs = tuple(itertools.product(range(section.edge), range(section.edge, 2 * section.edge)))
         window: list[View] = []
-        for view in self._views(clip):
+        count = self._count(clip)
+        for number, view in enumerate(self._views(clip), 1):
             window.append(view)
             if len(window) == section.window:
                 second = window[section.second_edge : section.second_edge + section.edge]
-                yield Group(views=(*window[: section.edge], *second), pairs=pairs)
+                share = (number - section.window) / max(count, number)
+                yield Group(views=(*window[: section.edge], *second), pairs=pairs, share=share)
                 window = []
+
+    def _count(self, clip: str) -> int:
+        """How many frames there are, or are announced."""
+        if clip.endswith(".sens"):
+            return sens.read_header(self.root / clip).frames
+        return len(self._frames(clip))
 
     def _views(self, clip: str) -> Iterator[View]:
         if clip.endswith(".sens"):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from mimic.sources.base import (
     Description,
     Group,
     Image,
+    Place,
     Unreadable,
     View,
     content_digest,
@@ -99,7 +101,12 @@ class SceneSource:
             note=note,
         )
 
-    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:
+    def groups(
+        self,
+        clip: str,
+        rng: np.random.Generator,
+        place: Place | None = None,
+    ) -> Iterator[Group]:
         """One group a position; each position's randomness is its own, so that nothing else drawn from rng moves it.
 
         Raises:
@@ -111,15 +118,13 @@ class SceneSource:
         seeds = rng.integers(0, 2**63, section.positions)
         walk = Walk(section.headings, section.turn_deg, section.step_m, section.island_radius_min_m)
         with open_scene(section, self._habitat, self.root / clip) as engine:
-            yield from self._walked(engine, walk, seeds, height_m)
-
-    def _walked(self, engine: Engine, walk: Walk, seeds: np.ndarray, height_m: float) -> Iterator[Group]:
-        for position, seed in enumerate(seeds):
-            try:
-                rings = three_rings(engine, np.random.default_rng(seed), walk, height_m)
-            except (Unwalkable, EngineFailed) as problem:  # the scene loaded, so an engine that fails now fails on this scene
-                raise Unreadable(str(problem)) from None
-            yield self._group(engine, position, rings)
+            for position, own_rng in positions(seeds, place):
+                try:
+                    rings = three_rings(engine, own_rng, walk, height_m)
+                except (Unwalkable, EngineFailed) as problem:
+                    # The scene loaded, so an engine that fails now fails on this scene.
+                    raise Unreadable(str(problem)) from None
+                yield placed(self._group(engine, position, rings), position, len(seeds))
 
     def _group(self, engine: Engine, position: int, rings: list[list[Camera]]) -> Group:
         views = [
@@ -143,6 +148,20 @@ class SceneSource:
             return np.ascontiguousarray(rgb[inset : inset + self._size_px, inset : inset + self._size_px])
 
         return read
+
+
+def positions(
+    seeds: np.ndarray,
+    place: Place | None,
+) -> Iterator[tuple[int, np.random.Generator]]:
+    """Number and randomness of each position, or of those behind a place (see `placed`)."""
+    for position in range(0 if place is None else place + 1, len(seeds)):
+        yield position, np.random.default_rng(seeds[position])
+
+
+def placed(group: Group, position: int, count: int) -> Group:
+    """The group of one position of `count`, which says so."""
+    return replace(group, place=lambda: position, share=position / count)
 
 
 def _digest(path: Path) -> str:

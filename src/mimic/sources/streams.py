@@ -28,11 +28,13 @@ class Timed(NamedTuple):
 
     time_s: float
     frame: av.VideoFrame
+    whole: bool  # nothing was lost so far, and the clock is the container's: decoding may begin here
 
 
 def decoded(
     container: av.container.InputContainer,
     from_s: float = -math.inf,
+    first_s: float = math.inf,
 ) -> Iterator[Timed]:
     """Good frames, in order of presentation.
 
@@ -40,19 +42,22 @@ def decoded(
     to the next key frame. Nothing is counted before `from_s`, for where decoding starts in the
     middle, the first frames may lack others. Empty packets repeat the frame before, and give none.
 
+    Args:
+        first_s: time of the video's first frame, where it is known before.
+
     Raises:
         Unreadable: at the end, if anything was damaged, or the announced end never came.
     """
     stream = tracks.moving(container)
     first, packets = _looked_at(container, stream)
     has_times = any(isinstance(item, str) or not _is_timeless(item) for item in first)
-    clock = _Clock(None if has_times else tracks.rate(stream)[0])
+    clock = _Clock(None if has_times else tracks.rate(stream)[0], first_s)
     losses = _Losses(from_s)
     for item in itertools.chain(first, packets):
         for frame in _frames(item, clock, losses):
             time_s = clock.tell(frame)
             if losses.is_good(frame, time_s) and time_s is not None:
-                yield Timed(time_s, frame)
+                yield Timed(time_s, frame, clock.is_plain and losses.damaged == 0)
     words = [*losses.told(), *_lacking(container, stream, clock)]
     if words:
         raise Unreadable("; ".join(words))
@@ -63,17 +68,23 @@ class _Clock:
 
     Args:
         rate: frames a second, for frames that do not say their times.
+        first_s: of the video's first frame; infinity: not known yet.
     """
 
-    def __init__(self, rate: Fraction | None) -> None:
+    def __init__(self, rate: Fraction | None, first_s: float) -> None:
         self.has_times = rate is None
-        self.first_s = math.inf
+        self.first_s = first_s
         self.last_s = -math.inf
         self.end_s = -math.inf  # of the last frame
         self._rate = rate
         self._count = 0
         self._offset_s = 0.0
         self._before_s = 0.0  # the offset before the last restart
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the times are those of the container."""
+        return self.has_times and self._offset_s == self._before_s == 0.0
 
     def tell(self, frame: av.VideoFrame) -> float | None:
         """Seconds; None for a frame that is out of order, or has no time among others that do."""

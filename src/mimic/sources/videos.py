@@ -11,12 +11,9 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-import av
-import av.container
 import numpy as np
-from av.sidedata.sidedata import SideData
-from av.sidedata.sidedata import Type as SideDataType
 
 from mimic import config
 from mimic.errors import BadInput
@@ -26,6 +23,7 @@ from mimic.sources.base import (
     Group,
     Image,
     NoCandidates,
+    Place,
     Pose,
     Unreadable,
     View,
@@ -33,7 +31,7 @@ from mimic.sources.base import (
     files_below,
     require_folder,
 )
-from mimic.sources.streams import Timed
+from mimic.sources.sampling import TOLERANCE_S, Sampled, announced_s, sampled
 
 EXTENSIONS = frozenset(
     {
@@ -46,8 +44,6 @@ EXTENSIONS = frozenset(
         *(".m1v", ".m2v", ".mjpeg", ".mjpg", ".y4m"),
     }
 )
-SOUGHT_FROM_S = 10.0  # nearer to the start, decoding costs less than finding a key frame
-TOLERANCE_S = 0.001  # container clocks are rounded: a frame this much before t is the frame of t
 
 
 class VideoSource:
@@ -69,7 +65,12 @@ class VideoSource:
     def describe(self, clip: str) -> Description:
         return describe(self.root / clip, 0.0)
 
-    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (videos draw nothing)
+    def groups(
+        self,
+        clip: str,
+        rng: np.random.Generator,  # noqa: ARG002  (videos draw nothing)
+        place: Place | None = None,
+    ) -> Iterator[Group]:
         """One group for each sampled frame but the last: with the next frame, else with the one at the retry distance.
 
         Raises:
@@ -77,8 +78,9 @@ class VideoSource:
             NoCandidates: it is too short for two frames.
         """
         section = self._section
-        sampled = sample(self.root / clip, section.spacing_s)
-        yield from spaced(sampled, section.spacing_s, self._reach, section.crop_bottom)
+        frames = sampled(self.root / clip, section.spacing_s, place=place)
+        groups = spaced(frames, section.spacing_s, self._reach, section.crop_bottom)
+        yield from behind(place, groups)
 
 
 def steps_to_retry(name: str, spacing_s: float, retry_spacing_s: float | None) -> int:
@@ -122,19 +124,22 @@ def refuse_short(path: Path, seconds_min: float) -> None:
     if seconds_min <= 0:
         return
     with tracks.opened(path) as container:
-        stream = tracks.moving(container)
-        if stream.duration is not None and stream.time_base is not None:
-            seconds = float(stream.duration * stream.time_base)
-        elif container.duration is not None:
-            seconds = container.duration / av.time_base
-        else:
-            return
+        seconds = announced_s(container)
+    if seconds is None:
+        return
     if seconds < seconds_min:
         raise Unreadable(f"{seconds:.1f} s are less than seconds_min {seconds_min:g}")
 
 
+class _Taken(NamedTuple):
+    """A sampled frame as a view."""
+
+    view: View
+    frame: Sampled
+
+
 def spaced(
-    sampled: Iterable[tuple[float, Image]],
+    frames: Iterable[Sampled],
     spacing_s: float,
     reach: int,
     crop_bottom: float,
@@ -151,12 +156,14 @@ def spaced(
         NoCandidates: there is one frame alone.
     """
     count = 0
-    window: deque[View] = deque()
-    for time_s, frame in sampled:
+    window: deque[_Taken] = deque()
+    for frame in frames:
         count += 1
-        image = frame[: max(1, len(frame) - int(crop_bottom * len(frame)))]
-        pose = None if pose_at is None else pose_at(time_s)
-        window.append(View(key=f"{time_s:.3f}", read=functools.partial(_same, image), pose=pose))
+        rows = len(frame.image)
+        image = frame.image[: max(1, rows - int(crop_bottom * rows))]
+        pose = None if pose_at is None else pose_at(frame.time_s)
+        view = View(key=f"{frame.time_s:.3f}", read=functools.partial(_same, image), pose=pose)
+        window.append(_Taken(view, frame))
         if len(window) > reach:
             yield _first_of(window, reach)
             window.popleft()
@@ -167,101 +174,31 @@ def spaced(
         window.popleft()
 
 
-def _first_of(window: deque[View], reach: int) -> Group:
+def _first_of(window: deque[_Taken], reach: int) -> Group:
     retry = reach > 1 and len(window) > reach
+    first = window[0].frame
     return Group(
-        views=tuple(window),
+        views=tuple(taken.view for taken in window),
         pairs=((0, 1),),
         retry=((0, reach),) if retry else (),
         skip_after_retry=reach - 1 if retry else 0,
+        place=first.place,
+        share=first.share,
     )
+
+
+def behind(place: Place | None, groups: Iterator[Group]) -> Iterator[Group]:
+    """Groups of frames sampled from a place on, without the group of the place itself."""
+    return itertools.islice(groups, 0 if place is None else 1, None)
 
 
 def sample(
     path: Path, spacing_s: float, start_s: float = 0.0, end_s: float = math.inf, quarter_turns: int | None = None
 ) -> Iterator[tuple[float, Image]]:
-    """Times since the first frame and upright RGB frames at start, start + s, ... seconds up to the end, in one pass from
-    the key frame before the start.
-
-    The frame of time t is the first one at or after t. In between, frames are decoded but not converted. A frame serves
-    once: where the clock jumps over several times (dropped frames), one frame is all there is.
-
-    Args:
-        quarter_turns: counter-clockwise, instead of the container's display matrix; None = as the container says.
-
-    Raises:
-        Unreadable: the file does not open, no frame decodes, it ends before start_s, or the end is damaged (after the
-            frames before it).
-    """
-    with tracks.opened(path) as container:
-        frames = streams.decoded(container)
-        first = next(frames, None)
-        if first is None:
-            raise Unreadable("no frame decodes")
-        first_s, turn, last = first.time_s, _turn(first.frame, quarter_turns), -1
-        # Only times that are written can be sought.
-        sought = start_s > SOUGHT_FROM_S and first.frame.time is not None
-        taken = itertools.chain([first], frames)
-        for clock_s, frame in _from(path, container, first_s + start_s) if sought else taken:
-            time_s = clock_s - first_s
-            if time_s > end_s + TOLERANCE_S:
-                break
-            slot = math.floor((time_s - start_s + TOLERANCE_S) / spacing_s)
-            if slot > last:
-                last = slot
-                yield time_s, turn(hdr.rgb(frame))
-    if last < 0:
-        raise Unreadable(f"the video ends before {start_s:g} s")
-
-
-def _from(path: Path, container: av.container.InputContainer, time_s: float) -> Iterator[Timed]:
-    """Frames from some time before time_s (of the container's clock): from the key frame there, or else from the start.
-
-    A clip far into a long video costs no more than one at its start. Containers that cannot be sought, or that land too late,
-    are decoded from the start.
-    """
-    stream = tracks.moving(container)
-    try:
-        container.seek(math.floor((time_s - TOLERANCE_S) / (stream.time_base or 1)), stream=stream)
-        frames = streams.decoded(container, from_s=time_s - TOLERANCE_S)
-        first = next(frames, None)
-    except (av.FFmpegError, ValueError, Unreadable):
-        first = None
-    if first is not None and first.frame.key_frame and first.time_s <= time_s:
-        yield first
-        yield from frames
-        return
-    with tracks.opened(path) as again:
-        yield from streams.decoded(again)
+    """Times since the first frame and upright RGB frames; see `sampling.sampled`."""
+    for found in sampled(path, spacing_s, start_s, end_s, quarter_turns):
+        yield found.time_s, found.image
 
 
 def _same(image: Image) -> Image:
     return image
-
-
-def _as_stored(image: Image) -> Image:
-    return image
-
-
-def _turn(first: av.VideoFrame, quarter_turns: int | None) -> Callable[[Image], Image]:
-    """What makes frames upright: the turns asked for, or else the container's display matrix (which the decoder has not applied).
-
-    The matrix is asked of the first frame alone: a frame that was asked holds itself, and its pixels, in memory until Python looks
-    for cycles, which with large frames is gigabytes later.
-    """
-    if quarter_turns is not None:
-        return lambda image: np.ascontiguousarray(np.rot90(image, quarter_turns))
-    matrices = [data for data in iter(first.side_data) if isinstance(data, SideData) and data.type is SideDataType.DISPLAYMATRIX]
-    if not matrices:
-        return _as_stored
-    a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrices[0]), np.int32, 5))
-    return lambda image: turned(image, a, b, c, d)
-
-
-def turned(image: Image, a: int, b: int, c: int, d: int) -> Image:
-    """The picture after sending its column p, row q to column a p + c q, row b p + d q: quarter turns and mirrors, to which
-    anything else is rounded."""
-    if abs(a) + abs(d) < abs(b) + abs(c):
-        image = image.transpose(1, 0, 2)
-        a, d = c, b
-    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
