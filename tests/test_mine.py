@@ -207,11 +207,11 @@ KILLER = """
 import os, sys
 if "--multiprocessing-fork" in sys.orig_argv:
     from mimic.sources import miner
-    whole = miner.mine_clip
-    def mine_clip(source, clip, *rest):
+    whole = miner.walk_clip
+    def walk_clip(source, clip, *rest):
         {what}
         yield from whole(source, clip, *rest)
-    miner.mine_clip = mine_clip
+    miner.walk_clip = walk_clip
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,20 +25,39 @@ class Track:
     def __init__(self, title: str, total: int, unit: str) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.done = 0
+        self.under_way = 0.0  # of what is begun and not done
         self.note = ""
+        self._earlier = 0.0
         self._started = time.monotonic()
 
     def advance(self, count: int, note: str = "") -> None:
         """So much more is done; `note` is shown beside it until the next one."""
         self.done += count
+        self.under_way = max(0.0, self.under_way - count)
         self.note = note or self.note
+
+    def show(self, under_way: float, earlier: float, note: str) -> None:
+        """Work that is begun and not done.
+
+        Args:
+            under_way: how many units of it are done.
+            earlier: how many of these before this process began: they say nothing of the rate.
+        """
+        self.under_way = under_way
+        self._earlier = earlier
+        self.note = note
 
     def line(self) -> str:
         """For example `mine phone: 40/200 clips, 3.1 clips/s, 0:52 left, 312 kept`."""
         elapsed = time.monotonic() - self._started
-        rate = self.done / elapsed if elapsed > 0 else 0.0
-        left = f", {_clock((self.total - self.done) / rate)} left" if rate and self.done < self.total else f", {_clock(elapsed)} in all"
-        return f"{self.title}: {self.done}/{self.total} {self.unit}, {_rate(rate, self.unit)}{left}{', ' + self.note if self.note else ''}"
+        done = self.done + self.under_way
+        rate = max(0.0, done - self._earlier) / elapsed if elapsed > 0 else 0.0
+        left = f", {_clock(elapsed)} in all"
+        if self.done < self.total:
+            left = f", {_clock((self.total - done) / rate)} left" if rate else ""
+        count = f"{done:.2f}" if self.under_way else str(self.done)
+        note = f", {self.note}" if self.note else ""
+        return f"{self.title}: {count}/{self.total} {self.unit}, {_rate(rate, self.unit)}{left}{note}"
 
 
 class _Bar(Track):
@@ -50,7 +70,15 @@ class _Bar(Track):
 
     def advance(self, count: int, note: str = "") -> None:
         super().advance(count, note)
-        self._bar.update(self._task, completed=self.done, note=self.note)
+        self._draw()
+
+    def show(self, under_way: float, earlier: float, note: str) -> None:
+        super().show(under_way, earlier, note)
+        self._draw()
+
+    def _draw(self) -> None:
+        done = self.done + self.under_way
+        self._bar.update(self._task, completed=done, note=self.note)
 
 
 class _Lines(Track):
@@ -63,7 +91,14 @@ class _Lines(Track):
 
     def advance(self, count: int, note: str = "") -> None:
         super().advance(count, note)
-        due, last = time.monotonic() >= self._due, self.done >= self.total
+        self._tell(self.done >= self.total)
+
+    def show(self, under_way: float, earlier: float, note: str) -> None:
+        super().show(under_way, earlier, note)
+        self._tell(False)
+
+    def _tell(self, last: bool) -> None:
+        due = time.monotonic() >= self._due
         if due or (last and not self._silent):
             self._due = time.monotonic() + LINE_EVERY_S
             self._silent = False
@@ -111,6 +146,24 @@ def _shown(title: str, total: int, unit: str, log: Path | None, brief: bool) -> 
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         yield _Bar(title, total, unit, bar)
+
+
+@contextmanager
+def repeating(look: Callable[[], None], every_s: float) -> Iterator[None]:
+    """Call `look` now and then while the block runs, in a thread of its own."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(every_s):
+            look()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def counted(things: Iterable[T], title: str, total: int, unit: str, size: Callable[[T], int] | None = None) -> Iterator[T]:

@@ -32,10 +32,20 @@ Entry = dict[str, Any]
 class Examples:
     """The examples of the candidates offered so far, a bounded number."""
 
-    def __init__(self, guard: Callable[[np.ndarray], np.ndarray | None] | None) -> None:
-        """`guard` blurs or withholds a picture before it is written, as with pairs."""
+    def __init__(
+        self,
+        guard: Callable[[np.ndarray], np.ndarray | None] | None,
+        entries: Iterable[Entry] = (),
+    ) -> None:
+        """
+        Args:
+            guard: blurs or withholds a picture before it is written, as with pairs.
+            entries: chosen among the candidates that were offered before.
+        """
         self._guard = guard
         self._chosen: dict[Outcome, list[Entry]] = {}
+        for entry in entries:
+            self._chosen.setdefault(Outcome(entry["outcome"]), []).append(entry)
 
     def offer(
         self, outcome: Outcome, clip: str, frames: tuple[str, str], images: tuple[Picture | None, Picture | None], seen: Comparison

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -29,6 +31,8 @@ from mimic.sources.base import (
     Group,
     Image,
     NoCandidates,
+    Place,
+    SeekableSource,
     Source,
     Unreadable,
     View,
@@ -59,6 +63,50 @@ class Pair:
     image_a: UInt8[np.ndarray, "size size 3"]
     image_b: UInt8[np.ndarray, "size size 3"]
     comparison: Comparison
+
+
+@dataclass
+class Bookmark:
+    """How far a clip has been mined: what is needed to go on between two of its groups."""
+
+    groups: int = 0  # gone through
+    pairs: int = 0  # kept
+    skip: int = 0  # groups still to be passed over
+    votes: np.random.Generator | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)  # view -> why
+    place: Callable[[], Place] | None = None  # of the last group
+    share: float = 0.0  # of the clip that lies before the last group, where that is known
+    view: str = ""  # the last group's first
+
+    def turn(self, group: Group) -> None:
+        """One group further."""
+        self.groups += 1
+        self.place = group.place
+        self.share = group.share or 0.0
+        self.view = group.views[0].key
+
+    def entry(self) -> dict[str, Any]:
+        """Of JSON; see `from_entry`."""
+        return {
+            "groups": self.groups,
+            "pairs": self.pairs,
+            "skip": self.skip,
+            "votes": None if self.votes is None else self.votes.bit_generator.state,
+            "unreadable": self.unreadable,
+            "place": None if self.place is None else self.place(),
+            "share": self.share,
+            "view": self.view,
+        }
+
+    @classmethod
+    def from_entry(cls, entry: dict[str, Any]) -> Bookmark:
+        votes, place = entry["votes"], entry["place"]
+        generator = None
+        if votes is not None:
+            generator = np.random.default_rng()
+            generator.bit_generator.state = votes
+        whence = None if place is None else lambda: place
+        return cls(**{**entry, "votes": generator, "place": whence})
 
 
 class Eyes:
@@ -121,16 +169,40 @@ def mine_clip(
 
     What is drawn depends on the seed and the clip's name alone, so order and number of workers cannot matter.
     """
+    walk = walk_clip(source, clip, rule, sharpness_min, seed, tally, guard, examples, Bookmark())
+    return (pair for pair in walk if pair is not None)
+
+
+def walk_clip(
+    source: Source,
+    clip: str,
+    rule: overlap.Rule,
+    sharpness_min: float,
+    seed: int,
+    tally: Tally,
+    guard: Guard | None,
+    examples: Examples | None,
+    bookmark: Bookmark,
+) -> Iterator[Pair | None]:
+    """As `mine_clip`, with None for a group of which no pair is kept.
+
+    It goes on from the bookmark, which whoever ends it finds where it is, and `tally` must then be the one of that time.
+    """
     identity = [seed, zlib.crc32(clip.encode())]
-    votes = np.random.default_rng([*identity, 1])  # not the source's generator: the walk must not depend on the rule
+    if bookmark.votes is None:
+        # Not the source's generator: the walk must not depend on the rule.
+        bookmark.votes = np.random.default_rng([*identity, 1])
+    votes = bookmark.votes
     eyes = Eyes(rule, sharpness_min)
+    eyes.unreadable = bookmark.unreadable
     why = None
-    skip = 0
-    tally.enter()
+    if bookmark.groups == 0:
+        tally.enter()
     try:
-        for group in _groups(source, clip, np.random.default_rng(identity)):
-            if skip:
-                skip -= 1
+        for group in _groups(source, clip, np.random.default_rng(identity), bookmark):
+            bookmark.turn(group)
+            if bookmark.skip:
+                bookmark.skip -= 1
                 continue
             if group.given is not None:
                 pair, retried = _take(group, rule, votes, tally, eyes.unreadable), False
@@ -140,8 +212,9 @@ def mine_clip(
             if pair is not None and guard is not None:
                 pair = _guarded(pair, guard, tally)
             if pair is not None:
-                skip = group.skip_after_retry if retried else 0
-                yield pair
+                bookmark.skip = group.skip_after_retry if retried else 0
+                bookmark.pairs += 1
+            yield pair
     except Unreadable as unreadable:
         why = str(unreadable)
         tally.lose(clip, why)
@@ -153,10 +226,18 @@ def mine_clip(
     tally.leave(clip, why)
 
 
-def _groups(source: Source, clip: str, rng: np.random.Generator) -> Iterator[Group]:
-    """The source's groups; a file that vanishes or may not be opened is damage of the clip."""
+def _groups(
+    source: Source,
+    clip: str,
+    rng: np.random.Generator,
+    bookmark: Bookmark,
+) -> Iterator[Group]:
+    """The source's groups behind the bookmark; a file that vanishes or may not be opened is damage of the clip."""
     try:
-        yield from source.groups(clip, rng)
+        if bookmark.place is not None:
+            yield from cast(SeekableSource, source).groups(clip, rng, bookmark.place())
+        else:
+            yield from itertools.islice(source.groups(clip, rng), bookmark.groups, None)
     except OSError as error:
         raise Unreadable(damage(error)) from None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import time
 import traceback
@@ -26,11 +27,12 @@ from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Rule
 from mimic.infra import cluster, heap, progress, shards, storage
-from mimic.sources import deaths, examples, miner, privacy
+from mimic.sources import base, begun, deaths, examples, miner, privacy
 from mimic.sources.tally import told
 
 # What decides the outcome: images decoded by these, features and homographies found by these.
 DECIDING = ("opencv-python-headless", "numpy", "av", "pillow", "mimic")
+LOOKED_EVERY_S = 5.0  # at what workers say of themselves
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def run(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> mi
     """
     for job in todo:
         _trace(job).unlink(missing_ok=True)  # of earlier runs, whose workers may have been killed by anybody
+        begun.forget_now(job.tar)
     while True:
         try:
             tally = _round(todo, where, title, log)
@@ -89,6 +92,8 @@ def run(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> mi
             todo = [_without_killers(job, failed) if _describe(job) in failed.failed else job for job in todo]
     for folder in {job.tar.parent for job in todo}:
         storage.sweep(folder)  # now that nobody writes there, not even jobs of a driver that was killed
+    for job in todo:
+        begun.remove(job.tar)  # of workers that were killed when they were done
     if tally.failed and len(tally.failed) == tally.clips:
         for job in todo:  # nothing to keep: whatever was wrong, the next run tries again
             _result(job).unlink(missing_ok=True)
@@ -105,16 +110,37 @@ def _round(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) ->
             tally.add(_summary(job))
     clips = sum(len(job.clips) for job in missing.values())
     results = cluster.map_shards(mine_shard, list(missing.values()), where, _describe, log.parent / "slurm")
-    with log.open("a") as lines, contextlib.closing(results), progress.track(title, clips, "clips", log) as track:
+    with (
+        log.open("a") as lines,
+        contextlib.closing(results),
+        progress.track(title, clips, "clips", log) as track,
+        progress.repeating(functools.partial(_watch, log.parent, tally, track), LOOKED_EVERY_S),
+    ):
         for name, seconds in results:
             job = missing[name]
             tally.add(_summary(job))
             result = read_result(job)
-            known = {**result["tally"], "tracebacks": result["tracebacks"]}
+            known = {**result["tally"], "tracebacks": result["tracebacks"], "taken_over": result["taken_over"]}
             lines.write(json.dumps({"shard": job.tar.stem, "seconds": round(seconds, 3), **known}) + "\n")
             lines.flush()
-            track.advance(len(job.clips), f"{tally.kept} pairs of {tally.candidates} candidates")
+            track.advance(len(job.clips), _counted(tally.kept, tally.candidates))
     return tally
+
+
+def _watch(folder: Path, tally: miner.Tally, track: progress.Track) -> None:
+    """Show what worker processes say of the shards that they are in the middle of."""
+    seen = list(begun.watched(folder))
+    if not seen:
+        return
+    kept = tally.kept + sum(now.kept for now in seen)
+    candidates = tally.candidates + sum(now.candidates for now in seen)
+    others = f" and {len(seen) - 1} more" if len(seen) > 1 else ""
+    note = f"{_counted(kept, candidates)}, in {seen[0].where}{others}"
+    track.show(sum(now.share for now in seen), sum(now.earlier for now in seen), note)
+
+
+def _counted(kept: int, candidates: int) -> str:
+    return f"{kept} pairs of {candidates} candidates"
 
 
 def _without_killers(job: Job, failed: cluster.ShardsFailed) -> Job:
@@ -133,43 +159,76 @@ def _describe(job: Job) -> str:
 
 
 def mine_shard(job: Job) -> tuple[str, float]:
-    """Write one shard; the tar's name and the seconds it took. Runs in a worker process."""
+    """Write one shard; the tar's name and the seconds it took. Runs in a worker process.
+
+    A shard that was begun goes on where it was saved last.
+    """
     started = time.monotonic()
     heap.keep_freed()
     source = sources.open_source(job.source, job.section, job.root, job.mine.size_px, job.habitat)
-    rule = rule_of(job.mine)
     guard = privacy.open_guard(job.mine.privacy, job.root)
-    tally = miner.Tally()
-    constant = {
-        "source": job.source,
-        "size_px": job.mine.size_px,
-        "patch_px": job.mine.patch_px,
-        "licence": job.section.licence,
-        "params_digest": job.params_digest,
-        "versions": json.dumps(versions(), sort_keys=True),
-    }
-    looks = examples.Examples(guard)
-    tracebacks: dict[str, str] = {}
     with shards.writing(job.tar) as writer, deaths.tracing(_trace(job)) as enter:
-        for clip, key in zip(job.clips, job.keys, strict=True):
+        saved = begun.Saved(begun.folder_of(job.tar), writer, job.killers, job.shown)
+        state = saved.restore(guard)
+        tally, taken_over = state.tally, state.tally.candidates
+        for clip in job.clips[state.clips :]:
             if clip in job.killers:
                 tally.enter()
                 tally.lose(clip, deaths.KILLER)
                 tally.leave(clip, deaths.KILLER)
-                continue
-            enter(clip)
-            pairs = miner.mine_clip(source, clip, rule, job.section.sharpness_min, job.mine.seed, tally, guard, looks)
-            try:
-                for number, pair in enumerate(_surviving(pairs)):
-                    jpegs = (shards.encode_image(image, job.mine.jpeg_quality) for image in (pair.image_a, pair.image_b))
-                    writer.add({"key": f"{key}-{number:05}", "clip": clip, **_found(pair), **constant}, *jpegs)
-            except ClipFailed as failed:
-                tally.fail(clip, failed.error, len(writer))
-                tracebacks[clip] = "".join(traceback.format_exception(failed.error))
+            else:
+                enter(clip)
+                _mine_clip(job, source, guard, state, saved, writer)
+            state.end_clip()
+            saved.between(state)
         tally.check(len(writer))
-    result = {"tally": _shown(tally.summary(), job), "tracebacks": tracebacks, "examples": looks.entries()}
+    result = {
+        "tally": _shown(tally.summary(), job),
+        "tracebacks": state.tracebacks,
+        "examples": state.looks.entries(),
+        "taken_over": taken_over,
+    }
     storage.write_json(_result(job), result)  # says "done", so it comes last
+    begun.remove(job.tar)
     return job.tar.name, time.monotonic() - started
+
+
+def _mine_clip(
+    job: Job,
+    source: base.Source,
+    guard: miner.Guard | None,
+    state: begun.State,
+    saved: begun.Saved,
+    writer: shards.ShardWriter,
+) -> None:
+    """Mine the clip that the state is at, from its bookmark on."""
+    clip, key, bookmark = job.clips[state.clips], job.keys[state.clips], state.bookmark
+    rule, sharpness_min, seed = rule_of(job.mine), job.section.sharpness_min, job.mine.seed
+    constant = _constant(job, clip)
+    walk = miner.walk_clip(source, clip, rule, sharpness_min, seed, state.tally, guard, state.looks, bookmark)
+    try:
+        for pair in _surviving(walk):
+            if pair is not None:
+                row = {"key": f"{key}-{bookmark.pairs - 1:05}", **_found(pair), **constant}
+                images = (pair.image_a, pair.image_b)
+                saved.add(row, *(shards.encode_image(image, job.mine.jpeg_quality) for image in images))
+            saved.between(state)
+    except ClipFailed as failed:
+        state.tally.fail(clip, failed.error, len(writer))
+        state.tracebacks[clip] = "".join(traceback.format_exception(failed.error))
+
+
+def _constant(job: Job, clip: str) -> dict[str, Any]:
+    """What the rows of a clip's pairs have in common."""
+    return {
+        "source": job.source,
+        "clip": clip,
+        "size_px": job.mine.size_px,
+        "patch_px": job.mine.patch_px,
+        "licence": job.section.licence,
+        "params_digest": job.params_digest,
+        "versions": _versions_written(),
+    }
 
 
 def _shown(summary: dict[str, Any], job: Job) -> dict[str, Any]:
@@ -198,17 +257,17 @@ class ClipFailed(Exception):
         self.error = error
 
 
-def _surviving(pairs: Iterator[miner.Pair]) -> Iterator[miner.Pair]:
-    """The pairs; an exception of what makes them ends one clip, unless it is about the parameters or this machine's setup."""
+def _surviving(walk: Iterator[miner.Pair | None]) -> Iterator[miner.Pair | None]:
+    """What is walked; an exception on the way ends one clip, unless it is about the parameters or this machine's setup."""
     while True:
         try:
-            pair = next(pairs, None)
+            pair = next(walk)
+        except StopIteration:
+            return
         except BadInput:
             raise
         except Exception as error:
             raise ClipFailed(error) from error
-        if pair is None:
-            return
         yield pair
 
 
@@ -237,6 +296,11 @@ def rule_of(mine: config.Mine) -> Rule:
 def versions() -> dict[str, str]:
     """Versions of what decides the outcome."""
     return {name: version(name) for name in DECIDING}
+
+
+@functools.cache
+def _versions_written() -> str:
+    return json.dumps(versions(), sort_keys=True)
 
 
 def code_digest() -> str:

@@ -131,6 +131,18 @@ class Tally:
             },
         }
 
+    def entry(self) -> dict[str, Any]:
+        """Plain JSON, of a tally in the middle of a clip; see `from_entry`."""
+        entered = {outcome.value: count for outcome, count in self._entered.items()}
+        return {"summary": self.summary(), "entered": entered}
+
+    @classmethod
+    def from_entry(cls, entry: dict[str, Any]) -> Tally:
+        found = cls.from_summary(entry["summary"])
+        entered = entry["entered"].items()
+        found._entered = Counter({Outcome(name): count for name, count in entered})
+        return found
+
     @classmethod
     def from_summary(cls, summary: dict[str, Any]) -> Tally:
         """The inverse of `summary`; one that was written before things were named opens as well."""
