@@ -2,63 +2,27 @@
 
 from __future__ import annotations
 
-import io
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from gltf_writer import Writer, encoded, save
 from PIL import Image
 
 from mimic.errors import BadInput
-from mimic.worlds import base, export, glb
+from mimic.worlds import base, glb
 from mimic.worlds.embree import Embree
 
 CORNERS = np.array([[0, 0, 0], [4, 0, 0], [0, 3, 0], [4, 3, 0]], np.float32)  # a wall seen from +z
 UV = np.array([[0, 1], [1, 1], [0, 0], [1, 0]], np.float32)
 FACES = np.array([0, 1, 2, 1, 3, 2], np.uint16)
-KINDS = {"f4": 5126, "u2": 5123, "i2": 5122, "u1": 5121, "i1": 5120, "u4": 5125}
-TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4"}
-
-
-class Writer:
-    def __init__(self) -> None:
-        self.data, self.views, self.accessors = bytearray(), [], []  # type: ignore[var-annotated]
-
-    def view(self, data: bytes, **extra: Any) -> int:
-        self.data += b"\0" * (-len(self.data) % 4)
-        self.views.append({"buffer": 0, "byteOffset": len(self.data), "byteLength": len(data), **extra})
-        self.data += data
-        return len(self.views) - 1
-
-    def add(self, values: np.ndarray, gap: int = 0, **extra: Any) -> int:
-        table = np.ascontiguousarray(values.reshape(len(values), -1))
-        raw, stride = table.view(np.uint8).reshape(len(values), -1), {}
-        if gap:
-            raw = np.pad(raw, ((0, 0), (0, gap + -raw.shape[1] % 4)), constant_values=77)
-            stride = {"byteStride": raw.shape[1]}
-        kind = KINDS[table.dtype.str[1:]]
-        entry = {
-            "bufferView": self.view(raw.tobytes(), **stride),
-            "componentType": kind,
-            "count": len(values),
-            "type": TYPES[table.shape[1]],
-        }
-        self.accessors.append({**entry, **extra})
-        return len(self.accessors) - 1
 
 
 def image() -> np.ndarray:
     return np.asarray(
         Image.fromarray(np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8)).resize((64, 64), Image.Resampling.BICUBIC)
     )
-
-
-def encoded(form: str, picture: np.ndarray) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(picture).save(out, form, lossless=True)
-    return out.getvalue()
 
 
 def document(writer: Writer, primitive: dict[str, Any], node: dict[str, Any], form: str = "PNG") -> dict[str, Any]:
@@ -73,12 +37,6 @@ def document(writer: Writer, primitive: dict[str, Any], node: dict[str, Any], fo
         "textures": [{"source": 0}],
         "images": [{"bufferView": view, "mimeType": f"image/{form.lower()}"}],
     }
-
-
-def save(path: Path, writer: Writer, tree: dict[str, Any]) -> Path:
-    tree |= {"accessors": writer.accessors, "bufferViews": writer.views, "buffers": [{"byteLength": len(writer.data)}]}
-    path.write_bytes(export._container(json.dumps(tree).encode(), bytes(writer.data)))
-    return path
 
 
 def seen(path: Path) -> base.Rendering:

@@ -88,7 +88,7 @@ def stage_config(scene: Path) -> dict[str, Any] | None:
         return None
     try:
         said = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not readable as JSON ({error}); correct or remove it") from None
     if not isinstance(said, dict):
         raise BadInput(f"{path}: holds no JSON object; correct or remove it")
@@ -108,7 +108,7 @@ def _world_from_file(axes: dict[str, Any], config: dict[str, Any], where: Path) 
             raise ValueError
         if not np.isfinite(scale).all() or not scale.all():
             raise ValueError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, ArithmeticError):
         raise BadInput(
             f"{where}: `up` and `front` must be perpendicular unit vectors, `scale` three numbers and `units_to_meters` one, none of them 0"
         ) from None

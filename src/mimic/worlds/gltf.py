@@ -10,6 +10,7 @@ import binascii
 import json
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,37 @@ from mimic.errors import BadInput
 
 DTYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
+UNSIGNED = (5121, 5123, 5125)  # what counts vertices
 NODES_MAX = 1_000_000
+SHOWN_MAX = 120  # characters of a file's own words in a message
+# Whatever a tree leads to that says one thing and holds another. A bug of ours can look the same,
+# so the message keeps the kind of the error.
+DAMAGE = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    struct.error,
+)
+
+
+def shown(words: object) -> str:
+    """What a file says, for a message: one line, not endless."""
+    line = " ".join(str(words).split())
+    printable = "".join(letter if letter.isprintable() else "?" for letter in line)
+    return printable if len(printable) <= SHOWN_MAX else f"{printable[:SHOWN_MAX]}..."
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """BadInput, one line that names the file, for whatever its damage leads to."""
+    try:
+        yield
+    except DAMAGE as error:
+        problem = f"{type(error).__name__}: {shown(error)}"
+        raise BadInput(f"{path}: damaged .glb ({problem}); fetch it again") from None
 
 
 def header(path: Path) -> dict[str, Any]:
@@ -37,8 +68,8 @@ def header(path: Path) -> dict[str, Any]:
         if size < total:
             raise BadInput(f"{path}: cut short, {size} of {total} bytes; fetch it again")
         try:
-            tree = json.loads(file.read(length))
-        except ValueError:
+            tree = json.loads(file.read(min(length, size)))
+        except (ValueError, RecursionError):
             raise BadInput(f"{path}: damaged .glb (its JSON part does not parse); fetch it again") from None
     if not isinstance(tree, dict):
         raise BadInput(f"{path}: damaged .glb (its JSON part is no object); fetch it again")
@@ -46,7 +77,10 @@ def header(path: Path) -> dict[str, Any]:
 
 
 class Document:
-    """Access to a file's parts. Whatever its tree refers to and is not there raises LookupError, TypeError or ValueError."""
+    """Access to a file's parts. Whatever its tree refers to and is not there raises one of DAMAGE.
+
+    What it allocates is bounded by what the file holds, whatever its tree claims.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -73,13 +107,19 @@ class Document:
         return data
 
     def _chunk(self) -> bytes:
+        size = self.path.stat().st_size
         with self.path.open("rb") as file:
-            length = struct.unpack("<I", file.read(16)[12:])[0]
-            file.seek(20 + length)
-            size, kind = struct.unpack("<I4s", file.read(8))
-            if kind != b"BIN\0":
+            start = 20 + struct.unpack("<I", file.read(16)[12:])[0]
+            file.seek(start)
+            head = file.read(8)
+            if len(head) < 8 or head[4:] != b"BIN\0":
                 raise ValueError("no binary part")
-            return file.read(size)
+            return file.read(min(struct.unpack("<I", head[:4])[0], size))
+
+    @property
+    def _bytes(self) -> int:
+        """Of all buffers together."""
+        return sum(len(self.buffer(index)) for index in range(len(self.tree.get("buffers", []))))
 
     def fetch(self, uri: str) -> bytes:
         """The bytes of a data URI, or of a file beside this one."""
@@ -88,19 +128,29 @@ class Document:
                 return base64.b64decode(unquote(uri.partition(",")[2]), validate=True)
             except binascii.Error:
                 raise ValueError("a data URI that does not decode") from None
-        target = (self.path.parent / unquote(uri)).resolve()
-        if "://" in uri or not target.is_relative_to(self.path.parent.resolve()):
-            raise BadInput(f"{self.path}: refers to {uri}, which does not lie beside it; pack everything into one .glb")
+        said = f"{self.path}: refers to {shown(uri)}"
+        folder = self.path.parent.resolve()
+        try:
+            target = (folder / unquote(uri)).resolve()
+            inside = "://" not in uri and target.is_relative_to(folder)
+            is_file = inside and target.is_file()  # nothing is opened that might wait
+        except (OSError, RuntimeError):  # a name that is too long, or links in a circle
+            inside, is_file = True, False
+        if not inside:
+            problem = "which does not lie beside it; pack everything into one .glb"
+            raise BadInput(f"{said}, {problem}")
+        if not is_file:
+            raise BadInput(f"{said}, no such file; put it beside the .glb")
         try:
             return target.read_bytes()
         except OSError as error:
-            raise BadInput(f"{self.path}: refers to {uri}: {error.strerror}; put it beside the .glb") from None
+            raise BadInput(f"{said}: {error.strerror}; make it readable") from None
 
-    def view(self, index: int) -> tuple[bytes, int]:
+    def view(self, index: int) -> tuple[memoryview, int]:
         """The bytes of a buffer view, and its stride or 0."""
         view = self.item("bufferViews", index)
         start, length = view.get("byteOffset", 0), view["byteLength"]
-        data = self.buffer(view["buffer"])
+        data = memoryview(self.buffer(view["buffer"]))
         if start < 0 or length < 0 or start + length > len(data):
             raise ValueError(f"buffer view {index} ends beyond its buffer")
         return data[start : start + length], view.get("byteStride", 0)
@@ -110,14 +160,33 @@ class Document:
         accessor = self.item("accessors", index)
         kind, count = accessor["componentType"], accessor["count"]
         width = WIDTHS[accessor["type"]]
-        values = np.zeros((count, width), DTYPES[kind])
         if "bufferView" in accessor:
-            values = self._array(accessor["bufferView"], accessor.get("byteOffset", 0), kind, (count, width))
+            offset = accessor.get("byteOffset", 0)
+            values = self._array(accessor["bufferView"], offset, kind, (count, width))
+        elif 0 <= count <= self._bytes:  # zeros stand for vertices, of which each takes a byte
+            values = np.zeros((count, width), DTYPES[kind])
+        else:
+            raise ValueError(f"accessor {index} claims {count} values that the file does not hold")
         if "sparse" in accessor:
             values = self._sparse(values, accessor["sparse"], kind)
         if not accessor.get("normalized", False) or kind == 5126:
             return values
         return np.maximum(values / np.iinfo(values.dtype).max, -1.0)
+
+    def whole(self, index: int) -> np.ndarray:
+        """[count] of a table of unsigned integers, as i64."""
+        accessor = self.item("accessors", index)
+        if accessor["componentType"] not in UNSIGNED or accessor["type"] != "SCALAR":
+            raise ValueError(f"accessor {index} holds no indices")
+        return self.accessor(index)[:, 0].astype(np.int64)
+
+    def attribute(self, index: int, count: int | None, widths: tuple[int, ...]) -> np.ndarray:
+        """f64 [count, width] of a table with a row a vertex."""
+        values = self.accessor(index).astype(float)
+        other_count = count is not None and len(values) != count
+        if other_count or values.shape[1] not in widths:
+            raise ValueError(f"accessor {index} has not the shape of what it is used for")
+        return values
 
     def _array(self, view: int, offset: int, kind: int, shape: tuple[int, int]) -> np.ndarray:
         data, stride = self.view(view)
@@ -130,6 +199,8 @@ class Document:
 
     def _sparse(self, values: np.ndarray, sparse: dict[str, Any], kind: int) -> np.ndarray:
         count, where, what = sparse["count"], sparse["indices"], sparse["values"]
+        if where["componentType"] not in UNSIGNED:
+            raise ValueError("sparse values at places that are no indices")
         places = self._array(where["bufferView"], where.get("byteOffset", 0), where["componentType"], (count, 1))[:, 0]
         new = self._array(what["bufferView"], what.get("byteOffset", 0), kind, (count, values.shape[1]))
         values[places] = new
@@ -140,17 +211,18 @@ class Document:
 
         The scene is the one that `scene` names, or the first, or (in a file without scenes) all roots.
         """
-        stack = [(node, np.eye(4)) for node in reversed(self._roots())]
+        stack = [(node, np.eye(4), 1) for node in reversed(self._roots())]
+        deepest = len(self.tree.get("nodes", []))
         count = 0
         while stack:
-            index, parent = stack.pop()
+            index, parent, depth = stack.pop()
             node = self.item("nodes", index)
             world = parent @ local(node)
             yield index, world
             count += 1
-            if count > NODES_MAX:
+            if depth > deepest or count > NODES_MAX:
                 raise ValueError("nodes that contain themselves")
-            stack += [(child, world) for child in reversed(node.get("children", []))]
+            stack += [(child, world, depth + 1) for child in reversed(node.get("children", []))]
 
     def _roots(self) -> list[int]:
         if self.tree.get("scenes"):
@@ -164,7 +236,11 @@ def local(node: dict[str, Any]) -> np.ndarray:
     """A node's own 4x4 transform."""
     if "matrix" in node:
         return np.array(node["matrix"], float).reshape(4, 4).T
-    return placement(node.get("translation", (0, 0, 0)), node.get("rotation", (0, 0, 0, 1)), node.get("scale", (1, 1, 1)))
+    return placement(
+        node.get("translation", (0, 0, 0)),
+        node.get("rotation", (0, 0, 0, 1)),
+        node.get("scale", (1, 1, 1)),
+    )
 
 
 def placement(translation: Any, rotation: Any, scale: Any) -> np.ndarray:

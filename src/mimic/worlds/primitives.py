@@ -40,12 +40,20 @@ def parts(document: Document) -> Iterator[Part]:
             continue
         mesh = document.item("meshes", node["mesh"])
         for primitive in mesh["primitives"]:
-            if primitive.get("mode", TRIANGLES) not in (TRIANGLES, STRIP, FAN):
+            if not _has_triangles(primitive):
                 continue
             for transform in _transforms(document, node, world):
                 part = _part(document, node, mesh, primitive, transform, worlds)
                 if len(part.faces):
                     yield part
+
+
+def _has_triangles(primitive: dict[str, Any]) -> bool:
+    """Not points or lines (modes 0 to 3), nor a primitive without positions, which is not drawn."""
+    mode = primitive.get("mode", TRIANGLES)
+    if mode not in range(FAN + 1):
+        raise ValueError(f"a primitive of mode {mode!r}")
+    return mode in (TRIANGLES, STRIP, FAN) and "POSITION" in primitive["attributes"]
 
 
 def _name(document: Document, index: int) -> str:
@@ -57,9 +65,10 @@ def _transforms(document: Document, node: dict[str, Any], world: np.ndarray) -> 
     attributes = node.get("extensions", {}).get(INSTANCING, {}).get("attributes")
     if not attributes:
         return [world]
-    columns = {name: document.accessor(index).astype(float) for name, index in attributes.items() if not name.startswith("_")}
-    count = max((len(values) for values in columns.values()), default=0)
     default = {"TRANSLATION": (0, 0, 0), "ROTATION": (0, 0, 0, 1), "SCALE": (1, 1, 1)}
+    said = default.keys() & attributes.keys()
+    columns = {name: document.attribute(attributes[name], None, (len(default[name]),)) for name in said}
+    count = max((len(values) for values in columns.values()), default=0)
     rows = [columns.get(name, np.tile(value, (count, 1))) for name, value in default.items()]
     return [world @ placement(*row) for row in zip(*rows, strict=True)]
 
@@ -73,38 +82,63 @@ def _part(
     worlds: dict[int, np.ndarray],
 ) -> Part:
     attributes = primitive["attributes"]
-    local = document.accessor(attributes["POSITION"]).astype(float)
     weights = node.get("weights", mesh.get("weights", []))
-    for weight, target in zip(weights, primitive.get("targets", []), strict=False):
-        if weight and "POSITION" in target:
-            local = local + weight * document.accessor(target["POSITION"])
-    faces = _faces(document, primitive, len(local))
+    count = len(document.accessor(attributes["POSITION"]))
+    local = _morphed(document, primitive, weights, "POSITION", count, (3,))
+    faces = _faces(document, primitive, count)
     if "skin" in node and "JOINTS_0" in attributes:
         vertices = _skinned(document, node["skin"], attributes, local, worlds)
     else:
         vertices = local @ transform[:3, :3].T + transform[:3, 3]
         if np.linalg.det(transform[:3, :3]) < 0:  # a mirrored part is inside out
             faces = faces[:, ::-1]
-    if not np.isfinite(vertices).all():
-        raise ValueError("positions that are no numbers")
     factor, info = _material(document, primitive)
-    uv = _coordinates(document, attributes, info, len(local))
-    light = np.ones((len(local), 3)) * np.asarray(factor, float)[:3]
+    uv = np.zeros((count, 2))
+    if info is not None:
+        name = _coordinate_set(attributes, info)
+        uv = _moved(_morphed(document, primitive, weights, name, count, (2,)), info)
+    light = np.ones((count, 3)) * np.asarray(factor, float)[:3]
     if "COLOR_0" in attributes:
-        light *= document.accessor(attributes["COLOR_0"])[:, :3]
-    extras = mesh.get("extras") or {}
-    label = str(extras.get("class", str(mesh.get("name", "")).split(".")[0]))
-    class_id = CLASSES.index(label) if label in CLASSES else 0
-    instance = extras.get("instance")
+        colour = _morphed(document, primitive, weights, "COLOR_0", count, (3, 4))
+        light *= np.clip(colour[:, :3], 0, 1)  # section 3.7.2.1 of the specification
+    if not (np.isfinite(uv).all() and np.isfinite(light).all() and np.isfinite(vertices).all()):
+        raise ValueError("positions, texture coordinates or colours that are no numbers")
+    class_id, instance = _labels(mesh)
     texture = None if info is None else info["index"]
-    return Part(vertices, faces, uv, light, texture, class_id, instance if isinstance(instance, int) else None)
+    return Part(vertices, faces, uv, np.clip(light, 0, 1), texture, class_id, instance)
+
+
+def _labels(mesh: dict[str, Any]) -> tuple[int, int | None]:
+    """Class and instance, as `export` writes them; instances are numbered later where none is said."""
+    said = mesh.get("extras")
+    extras = said if isinstance(said, dict) else {}
+    label = str(extras.get("class", str(mesh.get("name", "")).split(".")[0]))
+    instance = extras.get("instance")
+    known = isinstance(instance, int) and 0 <= instance < 2**31
+    return CLASSES.index(label) if label in CLASSES else 0, instance if known else None
+
+
+def _morphed(
+    document: Document,
+    primitive: dict[str, Any],
+    weights: list[float],
+    name: str,
+    count: int,
+    widths: tuple[int, ...],
+) -> np.ndarray:
+    """f64 [count, width] of an attribute, moved to its morph targets by their weights at rest."""
+    values = document.attribute(primitive["attributes"][name], count, widths)
+    for weight, target in zip(weights, primitive.get("targets", []), strict=False):
+        if weight and name in target:
+            values = values + weight * document.attribute(target[name], count, values.shape[1:])
+    return values
 
 
 def _faces(document: Document, primitive: dict[str, Any], count: int) -> np.ndarray:
     """Corners of triangles. A strip turns every other one round."""
     order = np.arange(count)
     if "indices" in primitive:
-        order = document.accessor(primitive["indices"])[:, 0].astype(np.int64)
+        order = document.whole(primitive["indices"])
     if len(order) and (order.min() < 0 or order.max() >= count):
         raise ValueError("indices beyond the vertices")
     mode = primitive.get("mode", TRIANGLES)
@@ -114,11 +148,18 @@ def _faces(document: Document, primitive: dict[str, Any], count: int) -> np.ndar
         faces = np.column_stack([order[:-2], order[1:-1], order[2:]])
         faces[1::2] = faces[1::2, [1, 0, 2]]
     else:
-        faces = np.column_stack([np.repeat(order[:1], max(len(order) - 2, 0)), order[1:-1], order[2:]])
+        first = np.repeat(order[:1], max(len(order) - 2, 0))
+        faces = np.column_stack([first, order[1:-1], order[2:]])
     return faces.astype(np.int32)
 
 
-def _skinned(document: Document, index: int, attributes: dict[str, int], local: np.ndarray, worlds: dict[int, np.ndarray]) -> np.ndarray:
+def _skinned(
+    document: Document,
+    index: int,
+    attributes: dict[str, int],
+    local: np.ndarray,
+    worlds: dict[int, np.ndarray],
+) -> np.ndarray:
     """Vertices as the joints' own poses place them; the node's transform does not count."""
     skin = document.item("skins", index)
     joints = np.stack([worlds[joint] for joint in skin["joints"]])
@@ -127,11 +168,13 @@ def _skinned(document: Document, index: int, attributes: dict[str, int], local: 
         joints = joints @ inverse.reshape(-1, 4, 4).transpose(0, 2, 1)[: len(joints)]
     homogeneous = np.column_stack([local, np.ones(len(local))])
     total = np.zeros((len(local), 3))
-    for number in range(4):
+    for number in range(len(attributes)):
         if f"JOINTS_{number}" not in attributes:
             break
-        which = document.accessor(attributes[f"JOINTS_{number}"])
-        weights = document.accessor(attributes[f"WEIGHTS_{number}"]).astype(float)
+        which = document.attribute(attributes[f"JOINTS_{number}"], len(local), (4,)).astype(int)
+        weights = document.attribute(attributes[f"WEIGHTS_{number}"], len(local), (4,))
+        if which.min(initial=0) < 0:
+            raise ValueError("joints of negative numbers")
         for corner in range(4):
             moved = np.einsum("nij,nj->ni", joints[which[:, corner], :3], homogeneous)
             total += weights[:, corner, None] * moved
@@ -150,20 +193,30 @@ def _material(document: Document, primitive: dict[str, Any]) -> tuple[Any, dict[
     return metallic.get("baseColorFactor", (1, 1, 1)), metallic.get("baseColorTexture")
 
 
-def _coordinates(document: Document, attributes: dict[str, int], info: dict[str, Any] | None, count: int) -> np.ndarray:
-    """Texture coordinates of the colour, moved as KHR_texture_transform says. v points down."""
-    if info is None:
-        return np.zeros((count, 2))
-    transform = info.get("extensions", {}).get(TRANSFORM, {})
-    name = f"TEXCOORD_{transform.get('texCoord', info.get('texCoord', 0))}"
+def _coordinate_set(attributes: dict[str, int], info: dict[str, Any]) -> str:
+    """Which of the texture coordinates a texture uses; KHR_texture_transform may name another."""
+    moved = info.get("extensions", {}).get(TRANSFORM, {})
+    name = f"TEXCOORD_{moved.get('texCoord', info.get('texCoord', 0))}"
     if name not in attributes:
         raise ValueError(f"a textured part without {name}")
-    uv = document.accessor(attributes[name]).astype(float)
+    return name
+
+
+def _moved(uv: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+    """Texture coordinates [n, 2], moved as KHR_texture_transform says: offset * rotation * scale.
+
+    A positive rotation is counter-clockwise in a picture of the coordinates whose v points down.
+    The extension's text, its example of a picture's lower left quarter and the readers in use say
+    so; its GLSL listing, read by columns, is the transpose (KhronosGroup/glTF, issue 1563).
+    """
+    transform = info.get("extensions", {}).get(TRANSFORM, {})
     if not transform:
         single = uv.astype(np.float32)
-        single[:, 1] = 1 - (1 - single[:, 1])  # rounded as by readers whose v points up: rooms keep their pixels to the bit
+        # rounded as by readers whose v points up: rooms keep their pixels to the bit
+        single[:, 1] = 1 - (1 - single[:, 1])
         return single.astype(float)
     u, v = (uv * transform.get("scale", (1, 1))).T
-    cosine, sine = np.cos(transform.get("rotation", 0.0)), np.sin(transform.get("rotation", 0.0))
+    angle = transform.get("rotation", 0.0)
+    cosine, sine = np.cos(angle), np.sin(angle)
     turned = np.column_stack([cosine * u + sine * v, cosine * v - sine * u])
     return turned + np.asarray(transform.get("offset", (0, 0)), float)
