@@ -47,9 +47,13 @@ def shown(words: object) -> str:
 
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """BadInput, one line that names the file, for whatever its damage leads to."""
+    """BadInput, one line that names the file, for whatever its damage leads to.
+
+    Numbers that overflow are not warned of: what comes out is asked whether it is finite.
+    """
     try:
-        yield
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            yield
     except DAMAGE as error:
         problem = f"{type(error).__name__}: {shown(error)}"
         raise BadInput(f"{path}: damaged .glb ({problem}); fetch it again") from None
@@ -112,7 +116,7 @@ class Document:
             start = 20 + struct.unpack("<I", file.read(16)[12:])[0]
             file.seek(start)
             head = file.read(8)
-            if len(head) < 8 or head[4:] != b"BIN\0":
+            if head[4:] != b"BIN\0":
                 raise ValueError("no binary part")
             return file.read(min(struct.unpack("<I", head[:4])[0], size))
 
@@ -225,7 +229,7 @@ class Document:
             stack += [(child, world, depth + 1) for child in reversed(node.get("children", []))]
 
     def _roots(self) -> list[int]:
-        if self.tree.get("scenes"):
+        if self.tree.get("scenes", []) != []:
             return list(self.item("scenes", self.tree.get("scene", 0)).get("nodes", []))
         nodes = self.tree.get("nodes", [])
         inner = {child for node in nodes for child in node.get("children", [])}
