@@ -89,6 +89,7 @@ def try_one(repository: Path, folder: Path, fault: Fault, without: int) -> Outco
     started = time.monotonic()
 
     def outcome(verdict: Verdict) -> Outcome:
+        print(f"{fault.name}: {verdict}", file=sys.stderr, flush=True)  # a run of all takes hours
         return Outcome(fault, verdict, round(time.monotonic() - started, 1))
 
     if not applies(repository, fault):

@@ -33,6 +33,7 @@ def test_what_is_absent_fails_only_where_it_is_needed(params: config.Params) -> 
     absent = ("no-such-program",)
     needed = _found(_with_habitat(params, absent), "habitat-sim")
     assert needed.state == "missing" and "cannot start 'no-such-program'" in needed.found and needed.remedy
+    assert f"{needed.found} {needed.remedy}".count("docs/scenes.md") == 1
     assert _found(_with_habitat(params, absent, engine="embree"), "habitat-sim").state == "note"
     assert doctor.main(_with_habitat(params, absent), Path(), as_json=True) is False
     slurm = params.model_copy(update={"cluster": params.cluster.model_copy(update={"executor": "slurm"})})

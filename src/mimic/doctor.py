@@ -144,7 +144,8 @@ def _habitat(section: config.Habitat, needed: bool) -> Finding:
     try:
         found = habitat.probe(section.command, timeout_s)
     except (EngineFailed, BadInput) as error:
-        return Finding("habitat-sim", absent, _short(error), "docs/scenes.md says how to install it; engine: embree needs none")
+        problem = _short(error).removesuffix("; see docs/scenes.md")
+        return Finding("habitat-sim", absent, problem, "docs/scenes.md says how to install it; engine: embree needs none")
     versions = f"{found['version']} under Python {found['python']}"
     try:
         habitat.open_nothing(section.command, timeout_s, section.gpu_device_id)

@@ -228,9 +228,12 @@ def test_a_source_without_videos_is_one_clear_line(tmp_path, params, content):
         root.mkdir()
     if content == "nothing of the kind":
         (root / "readme.txt").write_text("x")
+        (root / "walk.mp4").symlink_to("gone.mp4")
     source = sources.open_source("phone", footage.videos_section(params, root), Path(), 224)
-    with pytest.raises(BadInput, match=r"^sources\.phone\.root: [^\n]+$"):
+    with pytest.raises(BadInput, match=r"^sources\.phone\.root: [^\n]+$") as found:
         source.clips()
+    if content == "nothing of the kind":
+        assert str(found.value).endswith("; passed over: readme.txt (not a video), and 1 more")
 
 
 def test_reading_is_sequential(tmp_path, monkeypatch):

@@ -171,6 +171,15 @@ def shown(name: str) -> str:
     return UNWRITABLE.sub(lambda letter: letter[0].encode("unicode_escape").decode(), name)
 
 
+def passed_over(skipped: dict[str, str]) -> str:
+    """What lies there instead, for the end of a line that says that nothing is found."""
+    if not skipped:
+        return ""
+    name, why = min(skipped.items())
+    more = f", and {len(skipped) - 1} more" if len(skipped) > 1 else ""
+    return f"; passed over: {name} ({why}){more}"
+
+
 def _enter(state: _Walk, top: str, real_top: str) -> None:
     """List a folder and those below it that are no links."""
     stack = [(top, real_top)]

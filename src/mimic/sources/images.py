@@ -31,7 +31,7 @@ from mimic.sources.base import (
     is_below,
     require_folder,
 )
-from mimic.sources.folders import Listing, files_in, has_extension, numeric_order, tree
+from mimic.sources.folders import Listing, files_in, has_extension, numeric_order, passed_over, tree
 from mimic.sources.pictures import EXTENSIONS as EXTENSIONS
 from mimic.sources.pictures import read as read
 from mimic.sources.pictures import view as view
@@ -53,7 +53,8 @@ class ImageSource:
         require_folder(self.name, self.root)
         found = list(dict.fromkeys(PurePosixPath(file).parent.as_posix() for file in self._listing.files))
         if not found:
-            raise BadInput(f"sources.{self.name}.root: no image that matches {self._section.glob!r} in {self.root}")
+            instead = passed_over(self._listing.skipped)
+            raise BadInput(f"sources.{self.name}.root: no image that matches {self._section.glob!r} in {self.root}{instead}")
         self.skipped = dict(self._listing.skipped)
         for clip in found:
             self.skipped.update(self.left_out(clip))

@@ -32,7 +32,7 @@ from mimic.sources.base import (
     files_below,
     require_folder,
 )
-from mimic.sources.folders import shown
+from mimic.sources.folders import passed_over, shown
 from mimic.worlds import axes, base, glb
 from mimic.worlds.axes import DefaultUp
 from mimic.worlds.base import Engine, EngineFailed, Unwalkable
@@ -74,7 +74,7 @@ class SceneSource:
         self.skipped.update(dict.fromkeys(set(files) - set(found), "no scene in this layout, or another form of one that is mined"))
         forget_configs(self.skipped, found)
         if not found:
-            raise BadInput(f"sources.{self.name}.root: no .glb scene in {self.root}")
+            raise BadInput(f"sources.{self.name}.root: no .glb scene in {self.root}{passed_over(self.skipped)}")
         return found
 
     def scenes(self, files: list[str]) -> list[str]:

@@ -31,6 +31,7 @@ from mimic.sources.base import (
     files_below,
     require_folder,
 )
+from mimic.sources.folders import passed_over
 from mimic.sources.sampling import TOLERANCE_S, Sampled, announced_s, sampled
 
 EXTENSIONS = frozenset(
@@ -59,7 +60,7 @@ class VideoSource:
     def clips(self) -> list[str]:
         found = files_below(require_folder(self.name, self.root), EXTENSIONS, self.skipped, "a video")
         if not found:
-            raise BadInput(f"sources.{self.name}.root: no video in {self.root} (looked for {' '.join(sorted(EXTENSIONS))})")
+            raise BadInput(f"sources.{self.name}.root: no video in {self.root}{passed_over(self.skipped)}")
         return found
 
     def describe(self, clip: str) -> Description:
