@@ -517,3 +517,14 @@ def read_all(out: Path) -> list[bytes]:
         for row in shards.rows(shards.twin(tar)):
             images += [shards.read_image(tar, row[f"offset_{view}"], row[f"size_{view}"]).tobytes() for view in "ab"]
     return images
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("room.gltf", "convert it to .glb"), ("room.obj", "convert it to .glb"), ("a.nef", "develop it to JPEG")],
+)
+def test_a_file_of_another_format_is_told_what_to_do_with_it(params, tmp_path, name, remedy):
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(BadInput, match=remedy) as raised:
+        own.look(params, [tmp_path / name], options.Options(), tmp_path / "out")
+    assert str(raised.value).startswith(f"{tmp_path / name}: ")

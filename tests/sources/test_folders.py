@@ -126,6 +126,15 @@ def test_a_tree_may_be_deeper_than_python_recurses(tmp_path):
         sys.setrecursionlimit(before)
 
 
+def test_scenes_of_other_formats_are_named_with_what_to_do(tmp_path):
+    for name in ("a.glb", "b.OBJ", "c.gltf", "d.mtl"):
+        (tmp_path / name).write_bytes(b"x")
+    found = folders.tree(tmp_path, lambda name: name.endswith(".glb"), "a .glb scene")
+    assert "convert it to .glb, for example with Blender" in found.skipped["b.OBJ"]
+    assert found.skipped["c.gltf"] == found.skipped["b.OBJ"]
+    assert found.skipped["d.mtl"] == "not a .glb scene" and found.files == ["a.glb"]
+
+
 def test_raw_files_of_cameras_are_named_with_what_to_do(tmp_path):
     for name in ("a.jpg", "IMG_1.DNG", "b.cr2", "c.txt"):
         (tmp_path / name).write_bytes(b"x")

@@ -23,6 +23,15 @@ RAW = frozenset(
     }
 )
 RAW_DATA = "raw data of a camera; develop it to JPEG or PNG"
+SCENES = frozenset(
+    {
+        *(".gltf", ".obj", ".ply", ".stl", ".off", ".3mf", ".fbx", ".dae", ".3ds", ".x3d"),
+        *(".blend", ".usd", ".usda", ".usdc", ".usdz", ".abc", ".max", ".skp"),
+    }
+)
+SCENE_OF_ANOTHER_FORMAT = (
+    "a 3-D format that is not read; convert it to .glb, for example with Blender (File > Export > glTF 2.0, format glTF Binary)"
+)
 DIGITS = frozenset("0123456789")
 UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and bytes that are not UTF-8
 # Of Synology, QNAP and Windows; in lower case.
@@ -211,8 +220,7 @@ def _sort_in(state: _Walk, folder: str, entry: os.DirEntry[str]) -> bool:
             state.linked_folders.append(path)
         case "file" | "link to a file" if not state.wanted(entry.name):
             if state.kind is not None:
-                is_raw = has_extension(entry.name, RAW)
-                state.skip(path, RAW_DATA if is_raw else f"not {state.kind}")
+                state.skip(path, remedy(entry.name) or f"not {state.kind}")
         case "file":
             state.listing.files.append(path)
         case "link to a file":
@@ -220,6 +228,15 @@ def _sort_in(state: _Walk, folder: str, entry: os.DirEntry[str]) -> bool:
         case _:
             state.skip(path, kind)
     return False
+
+
+def remedy(name: str) -> str | None:
+    """What to do with a file that is not read, where its name says what it is."""
+    if has_extension(name, RAW):
+        return RAW_DATA
+    if has_extension(name, SCENES):
+        return SCENE_OF_ANOTHER_FORMAT
+    return None
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -263,6 +263,8 @@ def _nothing(path: Path) -> str:
         return "no video, image or .glb scene in this folder"
     if not path.exists():
         return "a link to nothing"
+    if (known := folders.remedy(path.name)) is not None:
+        return known
     single = "for one image give its folder, or compare two with `mimic pair A B`"
     return f"neither a video ({' '.join(sorted(videos.EXTENSIONS))}) nor a .glb scene; {single}"
 
