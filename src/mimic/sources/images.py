@@ -3,7 +3,8 @@
 Layout: any tree below the root; every folder that holds images itself is a clip, named by its path below the root ("." is
 the root). Numbered frames: a folder may hold several sequences (sequences.py); only images of one sequence are paired. A set of
 more than `group_max` images is not tried whole: of each image, only so many of the next ones in order of the time when they were
-taken (or else of their names) that there are no more pairs than a set of `group_max` has. Depth maps beside photographs are left out.
+taken (or else of their names) that there are no more pairs than a set of `group_max` has. Depth maps beside photographs are left
+out, and so are animations, which are videos.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from mimic import config
 from mimic.errors import BadInput
-from mimic.sources import pictures
+from mimic.sources import animations, pictures
 from mimic.sources.base import (
     SAMPLES,
     WHOLE_FILE_BYTES,
@@ -197,9 +198,12 @@ def _sequences(files: list[Path], left_out: dict[Path, str]) -> list[Sequence]:
 
 
 def _photographs(files: list[Path]) -> tuple[list[Path], dict[Path, str]]:
-    """The files that are no depth maps, and those that are: by a word in their names or their folder's, and a single channel."""
+    """The files that are photographs, and those that are not: animations and depth maps.
+
+    Depth maps are told by a word in their names or their folder's, and a single channel.
+    """
     depth = [file for file in files if DEPTH.search(file.stem) or DEPTH.search(file.parent.name)]
-    found: dict[Path, str] = {}
+    found = {file: animations.NO_PHOTOGRAPH for file in files if animations.is_animation(file)}
     for one in {re.sub("[0-9]+", "#", file.name): file for file in reversed(depth)}.values():
         if pictures.is_single_channel(one):
             alike = re.sub("[0-9]+", "#", one.name)

@@ -20,7 +20,7 @@ from typing import Any
 from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.infra import shards, storage
-from mimic.sources import base, folders, images, options, scenes, sharding, videos
+from mimic.sources import animations, base, folders, images, options, scenes, sharding, videos
 from mimic.sources.sequences import sequences
 
 SCENE_EXTENSIONS = frozenset({".glb"})
@@ -218,7 +218,8 @@ def _part(
             else:
                 clips.append(Clip(name, shown, base.describe(reader, name)))
                 if isinstance(reader, images.ImageSource):
-                    skipped.update({held.shown(file): why for file, why in reader.left_out(name).items()})
+                    left_out = reader.left_out(name)
+                    skipped.update({held.shown(file): why for file, why in left_out.items() if why != animations.NO_PHOTOGRAPH})
     skipped.update({held.shown(name): why for name, why in reader.skipped.items()})
     return Part(source, section, tuple(clips)) if clips else None
 
@@ -286,16 +287,22 @@ def _kinds(path: Path, sections: dict[type[Any], Any], skipped: dict[str, str]) 
         scenes.forget_configs(listing.skipped, glbs)
         skipped.update({folders.shown(f"{path}/{name}"): why for name, why in listing.skipped.items()})
         files = listing.files
-    found = [*_files(files, sections), *(_folders(path, files, sections) if path.is_dir() else ())]
+    found = _of_kinds(path, files, sections)
     if not found:
         raise BadInput(_nothing(path))
     yield from found
 
 
-def _files(files: list[str], sections: dict[type[Any], Any]) -> Iterator[tuple[Any, list[str]]]:
-    for kind, extensions in ((config.Videos, videos.EXTENSIONS), (config.Scenes, SCENE_EXTENSIONS)):
-        if clips := [file for file in files if folders.has_extension(file, extensions)]:
-            yield sections[kind], clips
+def _of_kinds(path: Path, files: list[str], sections: dict[type[Any], Any]) -> list[tuple[Any, list[str]]]:
+    """Videos, scenes and folders of the files that are neither."""
+    root = path if path.is_dir() else path.parent
+    films = [file for file in files if videos.is_video(root / file)]
+    glbs = [file for file in files if folders.has_extension(file, SCENE_EXTENSIONS)]
+    found = [(sections[kind], clips) for kind, clips in ((config.Videos, films), (config.Scenes, glbs)) if clips]
+    if path.is_dir():
+        moving = set(films)
+        found += _folders(path, [file for file in files if file not in moving], sections)
+    return found
 
 
 def _folders(path: Path, files: list[str], sections: dict[type[Any], Any]) -> Iterator[tuple[Any, list[str]]]:

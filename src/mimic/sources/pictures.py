@@ -22,7 +22,6 @@ FLOATS = "floating-point pixels are no photograph; export 8 or 16 bits"
 TILES = "in tiles, which nothing here puts together; convert it to JPEG"
 PREVIEW = 1  # bit of the TIFF tag NewSubfileType: a smaller copy of another picture in the file
 MASK = 4  # bit of the same tag: what is transparent in another picture
-SEVERAL = frozenset({".gif", ".png", ".apng", ".webp", ".tif", ".tiff"})  # may hold frames or pages
 START_BYTES = 8192
 BY_ITSELF = {"protocol_whitelist": "file", "pattern_type": "none"}  # `a%03d.jpg` is one file, no pattern
 NO_PICTURES = frozenset({"EPS", "MPEG"})  # a program, which Pillow would run; and a video, which it only recognises
@@ -60,17 +59,17 @@ def read(source: Path | io.BytesIO) -> Image:
     """
     try:
         with pillow.open(source) as file:
-            _bound(file)
-            if (frame := _not_sdr(source, file)) is not None:
+            bound(file)
+            if (frame := not_sdr(source, file)) is not None:
                 return _upright(frame)
             file.load()
-            return _rgb(file)
+            return rgb(file)
     except Unreadable:
         raise
     except pillow.UnidentifiedImageError:
         return _read_by_ffmpeg(source)
     except Exception as error:  # damaged bytes surface as nearly any exception of a decoder
-        raise Unreadable(_reason(error)) from None
+        raise Unreadable(reason(error)) from None
 
 
 def view(file: Path, pose: Pose | None = None) -> View:
@@ -92,40 +91,33 @@ def taken(file: Path) -> str | None:
 
 
 def further(file: Path) -> str | None:
-    """Why a file of several frames or pages is not read whole; None for one picture.
+    """Why a file of several pages is not read whole; None for one picture.
 
     Smaller copies of a page, the second view of a stereo picture and layers are no pages.
     """
+    if file.suffix.lower() not in (".tif", ".tiff"):
+        return None
     try:
-        count, kind = _count(file)
+        with pillow.open(file) as picture:
+            count = _pages(picture)
     except Exception:  # a picture that cannot be read is named when it is read
         return None
     if count < 2:
         return None
-    better = "it as a video" if kind == "frames" else "each as a file of its own"
-    return f"only the first of its {count} {kind} is read; save {better} to mine them all"
+    return f"only the first of its {count} pages is read; save each as a file of its own to mine them all"
 
 
-def _count(file: Path) -> tuple[int, str]:
-    """How many frames or pages a file has, and which of the two they are."""
-    ending = file.suffix.lower()
-    if ending not in SEVERAL:
-        return 1, "frames"
-    if ending == ".png" and b"acTL" not in _start(file):  # of many files, without decoding one
-        return 1, "frames"
-    with pillow.open(file) as picture:
-        if picture.format != "TIFF":
-            return getattr(picture, "n_frames", 1), "frames"
-        whole = 0
-        for number in range(getattr(picture, "n_frames", 1)):
-            picture.seek(number)
-            kind = int(picture.tag_v2.get(254, 0))  # type: ignore[attr-defined]
-            whole += not kind & (PREVIEW | MASK)
-        return whole, "pages"
+def _pages(picture: ImageFile.ImageFile) -> int:
+    whole = 0
+    for number in range(getattr(picture, "n_frames", 1)):
+        picture.seek(number)
+        kind = int(picture.tag_v2.get(254, 0))  # type: ignore[attr-defined]
+        whole += not kind & (PREVIEW | MASK)
+    return whole
 
 
-def _start(file: Path) -> bytes:
-    """The start of a .png, which says before its pixels whether it moves."""
+def start(file: Path) -> bytes:
+    """The start of a .png, which says before its pixels what they mean."""
     with file.open("rb") as opened:
         return opened.read(START_BYTES).partition(b"IDAT")[0]
 
@@ -139,7 +131,7 @@ def is_single_channel(file: Path) -> bool:
         return False
 
 
-def _bound(file: ImageFile.ImageFile) -> None:
+def bound(file: ImageFile.ImageFile) -> None:
     """Make a huge picture decode at a lower resolution, or refuse it.
 
     Raises:
@@ -160,7 +152,8 @@ def _bound(file: ImageFile.ImageFile) -> None:
         raise Unreadable(f"{width} x {height} pixels are more than {most}; make it smaller, or cut it into pieces")
 
 
-def _rgb(file: pillow.Image) -> Image:
+def rgb(file: pillow.Image) -> Image:
+    """The upright 8-bit RGB image of a picture that is loaded; see `read`."""
     if file.mode.startswith("I;16") or file.mode == "I":
         deep = np.asarray(ImageOps.exif_transpose(file)).astype(np.int64)
         return np.repeat(np.clip(deep >> 8, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
@@ -196,7 +189,7 @@ def _read_by_ffmpeg(source: Path | io.BytesIO) -> Image:
     except Unreadable:
         raise
     except FileNotFoundError as error:
-        raise Unreadable(_reason(error)) from None
+        raise Unreadable(reason(error)) from None
     except Exception:  # damaged bytes surface as nearly any exception of a decoder
         raise Unreadable("not an image that is read here") from None
 
@@ -219,7 +212,7 @@ def _upright(frame: av.VideoFrame) -> Image:
     return np.ascontiguousarray(np.rot90(hdr.rgb(frame), turns))
 
 
-def _not_sdr(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFrame | None:
+def not_sdr(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFrame | None:
     """The picture with all its bits, where it says that its light is HLG or PQ or its colours are BT.2020.
 
     Pillow does not say so, and gives 8 bits: AVIF says it in a `colr` property (ISO 23000-22) or in its stream, PNG in a
@@ -230,7 +223,7 @@ def _not_sdr(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFr
     """
     if not isinstance(source, Path) or file.format not in ("AVIF", "PNG"):
         return None
-    if file.format == "PNG" and b"cICP" not in _start(source):
+    if file.format == "PNG" and b"cICP" not in start(source):
         return None
     try:
         frame, _ = _decoded(source)
@@ -243,7 +236,7 @@ def _not_sdr(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFr
     return frame
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Without the machine's path in it."""
     if isinstance(error, MemoryError):
         return "its pixels do not fit in memory"

@@ -42,6 +42,11 @@ class Sampled(NamedTuple):
         return {"time_s": self.time_s, "digest": digest(self.image), "whole": self.whole}
 
 
+def slot(time_s: float, spacing_s: float) -> int:
+    """To which of 0, s, 2s, ... seconds a frame belongs: the frame of a time is the first one at or after it."""
+    return math.floor((time_s + TOLERANCE_S) / spacing_s)
+
+
 def digest(image: Image) -> int:
     """Tells whether decoding from a key frame gave the picture that decoding from the start did."""
     return zlib.crc32(np.ascontiguousarray(image).data)
@@ -112,10 +117,10 @@ def _sampled(
             time_s = clock_s - first_s
             if time_s > end_s + TOLERANCE_S:
                 break
-            slot = math.floor((time_s - start_s + TOLERANCE_S) / spacing_s)
-            if slot <= last:
+            number = slot(time_s - start_s, spacing_s)
+            if number <= last:
                 continue
-            last = slot
+            last = number
             if time_s >= wanted_s:
                 share = (time_s - start_s) / part_s if 0 < part_s < math.inf else None
                 yield Sampled(time_s, turn(hdr.rgb(frame)), whole, share)

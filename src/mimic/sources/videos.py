@@ -1,6 +1,7 @@
 """Video files: frames at 0, s, 2s, ... seconds, each paired with the next; with the one after where they overlap too much.
 
-Layout: any tree below the root; every file with a video extension is a clip, named by its path below the root.
+Layout: any tree below the root; every file with a video extension is a clip, named by its path below the root, and so is every
+picture that moves (animations.py).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from mimic import config
 from mimic.errors import BadInput
-from mimic.sources import hdr, streams, tracks
+from mimic.sources import animations, hdr, streams, tracks
 from mimic.sources.base import (
     Description,
     Group,
@@ -31,7 +32,7 @@ from mimic.sources.base import (
     files_below,
     require_folder,
 )
-from mimic.sources.folders import passed_over
+from mimic.sources.folders import has_extension, passed_over
 from mimic.sources.sampling import TOLERANCE_S, Sampled, announced_s, sampled
 
 EXTENSIONS = frozenset(
@@ -58,13 +59,17 @@ class VideoSource:
         self._reach = steps_to_retry(name, section.spacing_s, section.retry_spacing_s)
 
     def clips(self) -> list[str]:
-        found = files_below(require_folder(self.name, self.root), EXTENSIONS, self.skipped, "a video")
+        root = require_folder(self.name, self.root)
+        files = files_below(root, EXTENSIONS | animations.EXTENSIONS, self.skipped, "a video")
+        found = [file for file in files if is_video(root / file)]
+        self.skipped.update(dict.fromkeys(set(files) - set(found), "not a video"))
         if not found:
             raise BadInput(f"sources.{self.name}.root: no video in {self.root}{passed_over(self.skipped)}")
         return found
 
     def describe(self, clip: str) -> Description:
-        return describe(self.root / clip, 0.0)
+        path = self.root / clip
+        return animations.describe(path) if _is_picture(path) else describe(path, 0.0)
 
     def groups(
         self,
@@ -79,9 +84,20 @@ class VideoSource:
             NoCandidates: it is too short for two frames.
         """
         section = self._section
-        frames = sampled(self.root / clip, section.spacing_s, place=place)
+        path = self.root / clip
+        of = animations.sampled if _is_picture(path) else sampled
+        frames = of(path, section.spacing_s, place=place)
         groups = spaced(frames, section.spacing_s, self._reach, section.crop_bottom)
         yield from behind(place, groups)
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file is mined as a video: by its extension, or as a picture that moves."""
+    return has_extension(path.name, EXTENSIONS) or animations.is_animation(path)
+
+
+def _is_picture(path: Path) -> bool:
+    return has_extension(path.name, animations.EXTENSIONS)
 
 
 def steps_to_retry(name: str, spacing_s: float, retry_spacing_s: float | None) -> int:
