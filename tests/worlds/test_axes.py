@@ -62,6 +62,7 @@ def test_who_says_which_axis_is_up(
         {"units_to_meters": [1]},
         {"scale": [1, 2]},
         {"scale": [1, 1, float("nan")]},
+        {"units_to_meters": 10**400},
     ],
 )
 def test_axes_that_make_no_sense_are_one_line(tmp_path: Path, said: dict) -> None:
@@ -69,7 +70,9 @@ def test_axes_that_make_no_sense_are_one_line(tmp_path: Path, said: dict) -> Non
         axes.resolve(beside(tmp_path, said), "auto", "y")
 
 
-@pytest.mark.parametrize(("said", "message"), [("{", "not readable as JSON"), ("[]", "holds no JSON object")])
+@pytest.mark.parametrize(
+    ("said", "message"), [("{", "not readable as JSON"), ("[]", "holds no JSON object"), ("[" * 100_000, "not readable as JSON")]
+)
 def test_what_is_no_configuration_is_one_line(tmp_path: Path, said: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
         axes.resolve(beside(tmp_path, said), "y", "y")
