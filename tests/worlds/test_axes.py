@@ -71,7 +71,12 @@ def test_axes_that_make_no_sense_are_one_line(tmp_path: Path, said: dict) -> Non
 
 
 @pytest.mark.parametrize(
-    ("said", "message"), [("{", "not readable as JSON"), ("[]", "holds no JSON object"), ("[" * 100_000, "not readable as JSON")]
+    ("said", "message"),
+    [
+        ("{", "not readable as JSON"),
+        ("[]", "holds no JSON object"),
+        pytest.param("[" * 100_000, "not readable as JSON", id="nested without end"),
+    ],
 )
 def test_what_is_no_configuration_is_one_line(tmp_path: Path, said: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
