@@ -138,6 +138,19 @@ def test_missing_or_broken_file_is_one_line(tmp_path: Path) -> None:
         config.load(tmp_path / "params.yaml")
 
 
+def test_a_file_that_is_no_text_is_one_line_and_any_encoding_of_unicode_is_read(tmp_path: Path, repository: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"\xd2\x00\xff")
+    with pytest.raises(BadInput, match=r"^[^\n]*not valid YAML[^\n]*$"):
+        config.load(path)
+    with pytest.raises(BadInput, match=r"^[^\n]*Is a directory; name a parameter file that you can read$"):
+        config.load(tmp_path)
+    text = (repository / "params.yaml").read_text()
+    for encoding in ("utf-8-sig", "utf-16"):
+        path.write_text(text, encoding=encoding)
+        assert config.load(path) == config.load(repository / "params.yaml")
+
+
 def test_pick_suggests_the_nearest_name() -> None:
     with pytest.raises(BadInput, match="did you mean 'phone'"):
         config.pick({"phone": 1, "rooms": 2}, "phones", "source")

@@ -393,6 +393,24 @@ def test_damage_among_good_files_is_counted(tmp_path):
     assert "damaged: bad.mp4: Invalid data found" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("",), "an argument is empty; was a variable of the shell not set?"),
+        (("walk.mp4", ""), "an argument is empty; was a variable of the shell not set?"),
+        (("https://example.org/walk.mp4",), "https:/example.org/walk.mp4: no such file or folder; fetch it first"),
+        (("photo.jpg",), "photo.jpg: neither a video nor a .glb scene"),
+    ],
+)
+def test_paths_that_are_none_are_one_line(tmp_path, words, said):
+    """An empty path would be the current folder: all that lies there would be mined."""
+    footage.video(tmp_path / "walk.mp4", footage.pan(0, 6, 80), fps=1)
+    (tmp_path / "photo.jpg").write_bytes(b"x")
+    done = _run(tmp_path, "pairs", *words, "--out", "out")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_long_numbered_folder_is_a_sequence(tmp_path, params):
     footage.folder(tmp_path / "frames", footage.pan(1, 40, 12))  # neighbours overlap by 95 %, the 8th after by 57 %
     own_data.pairs(params, [tmp_path / "frames"], tmp_path / "out", options.Options(), as_json=False)

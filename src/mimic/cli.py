@@ -269,6 +269,8 @@ def main() -> None:
     # Threads that spin while they wait for each other make training ten times slower on busy cores (measured); read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        if "" in sys.argv[1:]:  # a path of no letters would be the current folder
+            raise BadInput("an argument is empty; was a variable of the shell not set?")
         app()
     except BadInput as error:
         print(f"mimic: {error}", file=sys.stderr)

@@ -23,12 +23,14 @@ def load(path: Path = Path("params.yaml")) -> Params:
     """Read and check params.yaml.
 
     Raises:
-        BadInput: the file is missing, is not YAML, or a key or value is wrong; one line that names the key.
+        BadInput: the file is missing, cannot be read, is not YAML, or a key or value is wrong; one line that names the key.
     """
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.safe_load(path.read_bytes())  # UTF-8 or UTF-16, as it says of itself
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file; run mimic in the folder that holds params.yaml, or pass --params") from None
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}; name a parameter file that you can read") from None
     except yaml.YAMLError as error:
         raise BadInput(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):

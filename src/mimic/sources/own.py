@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from mimic.sources.sequences import sequences
 
 SCENE_EXTENSIONS = frozenset({".glb"})
 KNOWN = videos.EXTENSIONS | images.EXTENSIONS | SCENE_EXTENSIONS
+ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")  # of another machine: a path does not keep both slashes
 SET_MAX = 32  # images; a larger numbered folder is a sequence
 DISTANCES = (1, 2, 4, 8, 16, 32)
 SHARDS_AIMED_AT = 64  # small clips share shards, as long as there are about so many of them for workers to share
@@ -74,7 +76,8 @@ def look(params: config.Params, paths: Sequence[Path], said: options.Options, ou
     sections = options.sections(params, said)
     for path in paths:
         if not os.path.lexists(path):
-            raise BadInput(f"{folders.shown(str(path))}: no such file or folder")
+            remote = "; fetch it first" if ADDRESS.match(str(path)) else ""
+            raise BadInput(f"{folders.shown(str(path))}: no such file or folder{remote}")
     found = Found()
     held: list[Held] = []
     for path in paths:
@@ -267,7 +270,7 @@ def _nothing(path: Path) -> str:
     if (known := folders.remedy(path.name)) is not None:
         return known
     single = "for one image give its folder, or compare two with `mimic pair A B`"
-    return f"neither a video ({' '.join(sorted(videos.EXTENSIONS))}) nor a .glb scene; {single}"
+    return f"neither a video nor a .glb scene, by the ending of its name; {single}"
 
 
 def _kinds(path: Path, sections: dict[type[Any], Any], skipped: dict[str, str]) -> Iterator[tuple[Any, list[str]]]:
