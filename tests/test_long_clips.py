@@ -198,7 +198,7 @@ def _stream(params: config.Params, root: Path) -> tuple[str, config.Source]:
 
 def _scene(params: config.Params, root: Path) -> tuple[str, config.Source]:
     _room(root)
-    return "room.glb", params.sources["rooms"].model_copy(update={"root": root, "positions": 3})
+    return "room.glb", params.sources["rooms"].model_copy(update={"root": root, "positions": 3, "headings": 4})
 
 
 def _covisible(params: config.Params, root: Path) -> tuple[str, config.Source]:

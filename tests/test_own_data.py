@@ -23,7 +23,7 @@ from mimic import config, own_data
 from mimic.errors import BadInput
 from mimic.geometry import features, overlap
 from mimic.infra import shards, storage
-from mimic.sources import miner, options, own, sharding, videos
+from mimic.sources import eyes, options, own, sharding, videos
 from mimic.worlds import export, procedural
 
 MIMIC = Path(sys.executable).with_name("mimic")
@@ -470,7 +470,7 @@ def test_kitchen_video_pairs_agree_with_the_table(real_data, params):
     assert sorted(images) == list(range(300))
     rule = sharding.rule_of(params.mine)
     numbers = {int(row[name]) for row in rows for name in ("frame_i", "frame_j")}
-    seen = {number: features.extract(miner.squared(images[number], rule)) for number in numbers}
+    seen = {number: features.extract(eyes.squared(images[number], rule)) for number in numbers}
     found = [overlap.compare(seen[int(row["frame_i"])], seen[int(row["frame_j"])], rule, None) for row in rows]
     second = [one for row, one in zip(rows, found, strict=True) if int(row["frame_j"]) - int(row["frame_i"]) == 30]
     assert len(second) == 14

@@ -17,7 +17,7 @@ from mimic import config
 from mimic.errors import BadInput
 from mimic.geometry import features, overlap
 from mimic.infra import storage
-from mimic.sources import base, images, miner, sharding
+from mimic.sources import base, eyes, images, sharding
 
 PLOTS = (".png", ".jpg", ".jpeg")
 DRAWN_BY = "mimic pair"  # written into every picture: only such a one is replaced
@@ -127,6 +127,6 @@ def draw(image_a: base.Image, image_b: base.Image, found: overlap.Comparison, pa
 
 def _image(path: Path, rule: overlap.Rule) -> base.Image:
     try:
-        return miner.squared(images.read(path), rule)
+        return eyes.squared(images.read(path), rule)
     except base.Unreadable as error:
         raise BadInput(f"{path}: {error}") from None

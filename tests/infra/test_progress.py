@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,38 @@ def test_rate_and_time_left(monkeypatch):
     track = progress.Track("mine phone", 200, "clips")
     track.advance(60)
     assert track.line() == "mine phone: 60/200 clips, 2.0 clips/s, 1:10 left"
+
+
+def test_what_is_begun_counts_but_not_for_the_rate_what_was_done_before(monkeypatch):
+    """Half of a clip was done by an earlier run; this one adds a quarter of a clip in half a minute."""
+    clock = iter([0.0, 30.0, 60.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    track = progress.Track("mine phone", 2, "clips")
+    track.show(0.75, 0.5, "walk.mp4 at 754.500")
+    assert track.line() == "mine phone: 0.75/2 clips, 0.5 clips/min, 2:30 left, walk.mp4 at 754.500"
+    track.advance(1)
+    assert (track.done, track.under_way) == (1, 0.0)
+    assert track.line().startswith("mine phone: 1/2 clips, ")
+
+
+def test_a_bar_moves_within_a_unit(monkeypatch):
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    with progress.track("mine phone", 2, "clips", None) as track:
+        track.show(0.25, 0.0, "walk.mp4")
+        (task,) = track._bar.tasks
+        assert (task.completed, task.fields["note"]) == (0.25, "walk.mp4")
+
+
+def test_looking_again_and_again_ends_with_the_block():
+    looked = []
+    with progress.repeating(lambda: looked.append(1), 0.01):
+        deadline = time.monotonic() + 20
+        while len(looked) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    count = len(looked)
+    time.sleep(0.05)
+    assert len(looked) == count
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(5.4, "0:05"), (119.6, "2:00"), (3725, "1:02:05")])

@@ -11,7 +11,7 @@ import pytest
 
 from mimic import config
 from mimic.geometry.overlap import Outcome
-from mimic.sources import miner, sharding
+from mimic.sources import eyes, miner, sharding
 from mimic.sources.base import Group, Unreadable, View
 
 
@@ -117,18 +117,18 @@ def test_sharpness_is_that_of_the_picture_as_the_published_scripts_shrink_it():
     fine = np.random.default_rng(0).integers(0, 255, (900, 900, 3), np.uint8)
     published = cv2.resize(fine, (224, 224), interpolation=cv2.INTER_LINEAR)
     expected = cv2.Laplacian(cv2.cvtColor(published, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var()
-    assert miner.sharpness(fine, 224) == pytest.approx(expected)
+    assert eyes.sharpness(fine, 224) == pytest.approx(expected)
 
 
 def test_memory_is_bounded_by_the_group_not_the_clip(mine):
     source = Frames(count=40)
-    eyes = miner.Eyes(sharding.rule_of(mine), 0.0)
+    looking = eyes.Eyes(sharding.rule_of(mine), 0.0)
     for number in range(39):
         group = Group((source.view(number), source.view(number + 1)), ((0, 1),))
-        eyes.attend(group)
+        looking.attend(group)
         for view in group.views:
-            eyes.see(view)
-        assert len(eyes._seen) <= 2
+            looking.see(view)
+        assert len(looking._seen) <= 2
     assert source.reads == list(range(40))
 
 

@@ -144,6 +144,7 @@ def test_scenes_go_on_at_the_next_position(tmp_path, params):
     (tmp_path / "room.glb").write_bytes(export.to_glb(procedural.build(0, 11.0, 8.0, 2.6, 512)))
     stage = json.dumps(export.stage_config("room.glb"))
     (tmp_path / "room.stage_config.json").write_text(stage)
-    section = params.sources["rooms"].model_copy(update={"root": tmp_path, "positions": 3})
+    change = {"root": tmp_path, "positions": 3, "headings": 4}
+    section = params.sources["rooms"].model_copy(update=change)
     source = sources.open_source("rooms", section, Path(), SIZE_PX)
     assert _agree(source, "room.glb", 1) == 3

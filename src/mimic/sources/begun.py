@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 
 from mimic.errors import BadInput
 from mimic.infra import progress, shards, storage
+from mimic.sources.bookmark import Bookmark
 from mimic.sources.examples import Examples
-from mimic.sources.miner import Bookmark
 from mimic.sources.tally import Tally
 
 SAVED_EVERY_S = 30.0  # so much work is lost at most

@@ -13,17 +13,15 @@ import dataclasses
 import functools
 import itertools
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import cast
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from mimic.errors import BadInput
-from mimic.geometry import features, overlap, resize
+from mimic.geometry import features, overlap
 from mimic.geometry.overlap import Comparison, Outcome
 from mimic.geometry.patches import patch_count
 from mimic.sources.base import (
@@ -31,27 +29,18 @@ from mimic.sources.base import (
     Group,
     Image,
     NoCandidates,
-    Place,
     SeekableSource,
     Source,
     Unreadable,
     View,
     damage,
 )
+from mimic.sources.bookmark import Bookmark
 from mimic.sources.examples import Examples
+from mimic.sources.eyes import Eyes, read, squared
 from mimic.sources.tally import HISTOGRAM_BINS, Tally
 
 Guard = Callable[[np.ndarray], np.ndarray | None]
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """A view at mining size, and its features, computed once; or why there are none."""
-
-    key: str
-    image: UInt8[np.ndarray, "size size 3"] | None
-    features: features.Features | None
-    rejected: Outcome | None  # UNREADABLE or BLURRED
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,93 +52,6 @@ class Pair:
     image_a: UInt8[np.ndarray, "size size 3"]
     image_b: UInt8[np.ndarray, "size size 3"]
     comparison: Comparison
-
-
-@dataclass
-class Bookmark:
-    """How far a clip has been mined: what is needed to go on between two of its groups."""
-
-    groups: int = 0  # gone through
-    pairs: int = 0  # kept
-    skip: int = 0  # groups still to be passed over
-    votes: np.random.Generator | None = None
-    unreadable: dict[str, str] = field(default_factory=dict)  # view -> why
-    place: Callable[[], Place] | None = None  # of the last group
-    share: float = 0.0  # of the clip that lies before the last group, where that is known
-    view: str = ""  # the last group's first
-
-    def turn(self, group: Group) -> None:
-        """One group further."""
-        self.groups += 1
-        self.place = group.place
-        self.share = group.share or 0.0
-        self.view = group.views[0].key
-
-    def entry(self) -> dict[str, Any]:
-        """Of JSON; see `from_entry`."""
-        return {
-            "groups": self.groups,
-            "pairs": self.pairs,
-            "skip": self.skip,
-            "votes": None if self.votes is None else self.votes.bit_generator.state,
-            "unreadable": self.unreadable,
-            "place": None if self.place is None else self.place(),
-            "share": self.share,
-            "view": self.view,
-        }
-
-    @classmethod
-    def from_entry(cls, entry: dict[str, Any]) -> Bookmark:
-        votes, place = entry["votes"], entry["place"]
-        generator = None
-        if votes is not None:
-            generator = np.random.default_rng()
-            generator.bit_generator.state = votes
-        whence = None if place is None else lambda: place
-        return cls(**{**entry, "votes": generator, "place": whence})
-
-
-class Eyes:
-    """Views of a clip as the rule sees them; remembers as many as the largest group of the clip so far has.
-
-    unreadable: keys of views that could not be read, and why; these are all remembered.
-    """
-
-    def __init__(self, rule: overlap.Rule, sharpness_min: float) -> None:
-        self._rule = rule
-        self._sharpness_min = sharpness_min
-        self._seen: OrderedDict[str, Seen] = OrderedDict()
-        self._capacity = 2
-        self.unreadable: dict[str, str] = {}
-
-    def attend(self, group: Group) -> None:
-        self._capacity = max(self._capacity, len(group.views))
-
-    def see(self, view: View) -> Seen:
-        if view.key not in self._seen:
-            self._seen[view.key] = self._look(view)
-            if len(self._seen) > self._capacity:
-                self._seen.popitem(last=False)
-        self._seen.move_to_end(view.key)
-        return self._seen[view.key]
-
-    def _look(self, view: View) -> Seen:
-        full = read(view, self.unreadable)
-        if full is None:
-            return Seen(view.key, None, None, Outcome.UNREADABLE)
-        image = squared(full, self._rule)
-        if self._sharpness_min > 0 and sharpness(full, self._rule.size_px) < self._sharpness_min:
-            return Seen(view.key, image, None, Outcome.BLURRED)
-        return Seen(view.key, image, features.extract(image), None)
-
-
-def read(view: View, unreadable: dict[str, str]) -> Image | None:
-    """The view's image; None where it cannot be read, and the reason is noted under the view's key."""
-    try:
-        return view.read()
-    except (Unreadable, OSError) as error:
-        unreadable[view.key] = damage(error)
-        return None
 
 
 def mine_clip(
@@ -226,6 +128,28 @@ def walk_clip(
     tally.leave(clip, why)
 
 
+class ClipFailed(Exception):
+    """The program failed while it read or judged a clip; no fault of what writes the shard."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def surviving(walk: Iterator[Pair | None]) -> Iterator[Pair | None]:
+    """What is walked; an exception on the way ends one clip, unless it is about the parameters or this machine's setup."""
+    while True:
+        try:
+            pair = next(walk)
+        except StopIteration:
+            return
+        except BadInput:
+            raise
+        except Exception as error:
+            raise ClipFailed(error) from error
+        yield pair
+
+
 def _groups(
     source: Source,
     clip: str,
@@ -240,20 +164,6 @@ def _groups(
             yield from itertools.islice(source.groups(clip, rng), bookmark.groups, None)
     except OSError as error:
         raise Unreadable(damage(error)) from None
-
-
-def squared(image: UInt8[np.ndarray, "height width 3"], rule: overlap.Rule) -> UInt8[np.ndarray, "size size 3"]:
-    """The square that is mined, shrunk as the rule's mode shrinks."""
-    return resize.to_square(image, rule.size_px, rule.mode)
-
-
-def sharpness(image: UInt8[np.ndarray, "height width 3"], size_px: int) -> float:
-    """Variance of the Laplacian of the 8-bit grey square.
-
-    Always of the square as `reference` shrinks: the published thresholds were set on such pictures, and averaging lowers the variance.
-    """
-    square = resize.to_square(image, size_px, "reference")
-    return float(cv2.Laplacian(cv2.cvtColor(square, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())
 
 
 Show = Callable[[Sequence[tuple[int, int]], list[Comparison], list[Outcome]], None]

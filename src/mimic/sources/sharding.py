@@ -14,21 +14,19 @@ import json
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import mimic
 from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Rule
 from mimic.infra import cluster, heap, progress, shards, storage
-from mimic.sources import base, begun, deaths, examples, miner, privacy
-from mimic.sources.tally import told
+from mimic.sources import base, begun, deaths, examples, miner, privacy, rows
+from mimic.sources.tally import renamed, told
 
 # What decides the outcome: images decoded by these, features and homographies found by these.
 DECIDING = ("opencv-python-headless", "numpy", "av", "pillow", "mimic")
@@ -182,8 +180,9 @@ def mine_shard(job: Job) -> tuple[str, float]:
             state.end_clip()
             saved.between(state)
         tally.check(len(writer))
+    names = dict(zip(job.clips, job.shown, strict=True))
     result = {
-        "tally": _shown(tally.summary(), job),
+        "tally": renamed(tally.summary(), names, job.root / job.section.root),
         "tracebacks": state.tracebacks,
         "examples": state.looks.entries(),
         "taken_over": taken_over,
@@ -207,13 +206,13 @@ def _mine_clip(
     constant = _constant(job, clip)
     walk = miner.walk_clip(source, clip, rule, sharpness_min, seed, state.tally, guard, state.looks, bookmark)
     try:
-        for pair in _surviving(walk):
+        for pair in miner.surviving(walk):
             if pair is not None:
-                row = {"key": f"{key}-{bookmark.pairs - 1:05}", **_found(pair), **constant}
+                row = {"key": f"{key}-{bookmark.pairs - 1:05}", **rows.of_pair(pair), **constant}
                 images = (pair.image_a, pair.image_b)
                 saved.add(row, *(shards.encode_image(image, job.mine.jpeg_quality) for image in images))
             saved.between(state)
-    except ClipFailed as failed:
+    except miner.ClipFailed as failed:
         state.tally.fail(clip, failed.error, len(writer))
         state.tracebacks[clip] = "".join(traceback.format_exception(failed.error))
 
@@ -229,49 +228,6 @@ def _constant(job: Job, clip: str) -> dict[str, Any]:
         "params_digest": job.params_digest,
         "versions": _versions_written(),
     }
-
-
-def _shown(summary: dict[str, Any], job: Job) -> dict[str, Any]:
-    """A summary in which clips have the names that people know them by, and reasons do not repeat the name."""
-    names = dict(zip(job.clips, job.shown, strict=True))
-    root = job.root / job.section.root
-    named: dict[str, Any] = {kind: {} for kind in BY_CLIP}
-    for kind in BY_CLIP:
-        for clip, why in summary[kind].items():
-            named[kind][names[clip]] = _without(f"{root / clip}: ", why)
-    return {**summary, **named}
-
-
-def _without(prefix: str, found: Any) -> Any:
-    """A reason, or what holds reasons, without the prefix."""
-    if isinstance(found, dict):
-        return {name: _without(prefix, value) for name, value in found.items()}
-    return found.removeprefix(prefix) if isinstance(found, str) else found
-
-
-class ClipFailed(Exception):
-    """The program failed while it read or judged a clip; no fault of what writes the shard."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(error)
-        self.error = error
-
-
-def _surviving(walk: Iterator[miner.Pair | None]) -> Iterator[miner.Pair | None]:
-    """What is walked; an exception on the way ends one clip, unless it is about the parameters or this machine's setup."""
-    while True:
-        try:
-            pair = next(walk)
-        except StopIteration:
-            return
-        except BadInput:
-            raise
-        except Exception as error:
-            raise ClipFailed(error) from error
-        yield pair
-
-
-BY_CLIP = ("damaged", "failed", "without_pairs", "unreadable_views")  # what a summary holds by clip
 
 
 def report(title: str, summary: dict[str, Any], where: Path, log: Path) -> None:
@@ -310,27 +266,6 @@ def code_digest() -> str:
     written = (package / "infra/shards.py", package / "infra/tar.py")
     files = [*written, *(file for room in rooms for file in room.rglob("*.py"))]
     return storage.fingerprint([(file.relative_to(package).as_posix(), storage.file_digest(file)) for file in sorted(files)])
-
-
-def _found(pair: miner.Pair) -> dict[str, Any]:
-    comparison = pair.comparison
-    return {
-        "frame_a": pair.a.key,
-        "frame_b": pair.b.key,
-        "pose_a": _flat(pair.a.pose),
-        "pose_b": _flat(pair.b.pose),
-        "overlap": comparison.overlap,
-        "overlap_a_to_b": comparison.overlap_a_to_b,
-        "overlap_b_to_a": comparison.overlap_b_to_a,
-        "b_from_a": _flat(comparison.b_from_a),
-        "matches": comparison.matches,
-        "inliers": comparison.inliers,
-        "correspondences": comparison.correspondences.tolist(),
-    }
-
-
-def _flat(matrix: np.ndarray | None) -> list[float] | None:
-    return None if matrix is None else matrix.astype(np.float64).ravel().tolist()
 
 
 def _trace(job: Job) -> Path:

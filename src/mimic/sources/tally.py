@@ -160,6 +160,30 @@ class Tally:
         )
 
 
+BY_CLIP = ("damaged", "failed", "without_pairs", "unreadable_views")  # what a summary holds by clip
+
+
+def renamed(summary: dict[str, Any], names: dict[str, str], root: Path) -> dict[str, Any]:
+    """A summary in which clips have the names that people know them by, and reasons do not repeat the name.
+
+    Args:
+        names: of clips, by their names in the source.
+        root: of the source.
+    """
+    named: dict[str, Any] = {kind: {} for kind in BY_CLIP}
+    for kind in BY_CLIP:
+        for clip, why in summary[kind].items():
+            named[kind][names[clip]] = _without(f"{root / clip}: ", why)
+    return {**summary, **named}
+
+
+def _without(prefix: str, found: Any) -> Any:
+    """A reason, or what holds reasons, without the prefix."""
+    if isinstance(found, dict):
+        return {name: _without(prefix, value) for name, value in found.items()}
+    return found.removeprefix(prefix) if isinstance(found, str) else found
+
+
 def lost(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Everything that a tally's summary names, one entry each: what it is, where it lies, why."""
     for kind in ("damaged", "failed"):
