@@ -42,6 +42,30 @@ def test_one_pair_explained(tmp_path):
     assert (swapped["outcome"], swapped["overlap"]) == (found["outcome"], found["overlap"])
 
 
+def captioned(image: np.ndarray) -> np.ndarray:
+    out = image.copy()
+    cv2.rectangle(out, (0, 192), (224, 224), (0, 0, 0), -1)
+    cv2.putText(out, "GPS 48.137 N 11.575 E", (4, 213), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (255, 255, 255))
+    return out
+
+
+def test_what_is_burned_in_is_told_and_drawn(tmp_path, params, capsys):
+    views = [captioned(view) for view in (*footage.pan(0, 2, 80), footage.pan(5, 1, 8)[0])]
+    footage.folder(tmp_path, views, "{}.png")
+    plot = tmp_path / "plot.png"
+    own_pair.pair(params, tmp_path / "0.png", tmp_path / "1.png", as_json=True, plot=plot)
+    found = json.loads(capsys.readouterr().out)
+    assert found["outcome"] == "kept" and found["set_aside"] >= 4
+    assert found["why"].endswith(f"; {found['set_aside']} matches that do not move set aside")
+    drawn = cv2.imread(str(plot))
+    for left in (0, 448 + 8):  # white crosses on the dark strip, in both views
+        strip = drawn[2 * 192 :, left : left + 448]
+        assert (strip.min(axis=2) == 255).sum() >= found["set_aside"]
+    own_pair.pair(params, tmp_path / "0.png", tmp_path / "2.png", as_json=False, plot=None)
+    said = capsys.readouterr().out
+    assert said.startswith("static: ") and "matches do not move; they reach" in said
+
+
 def test_a_pair_without_a_homography_says_which_test_failed(tmp_path, params, capsys):
     footage.folder(tmp_path, [footage.pan(0, 1, 8)[0], footage.pan(5, 1, 8)[0]], "{}.png")
     own_pair.pair(params, tmp_path / "0.png", tmp_path / "1.png", as_json=True, plot=tmp_path / "p.jpg")

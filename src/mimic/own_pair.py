@@ -24,7 +24,8 @@ DRAWN_BY = "mimic pair"  # written into every picture: only such a one is replac
 
 
 def pair(params: config.Params, a: Path, b: Path, as_json: bool, plot: Path | None) -> None:
-    """Print how two images compare under the mining rule; the picture shows which patch of `a` is which of `b`.
+    """Print how two images compare under the mining rule; the picture shows which patch of `a` is which of `b`, and
+    by crosses which matches were set aside.
 
     Raises:
         BadInput: an image cannot be read, or the picture cannot be written.
@@ -60,6 +61,7 @@ def _explained(found: overlap.Comparison) -> dict[str, Any]:
         "overlap_b_to_a": found.overlap_b_to_a if measured else None,
         "matches": found.matches,
         "inliers": found.inliers,
+        "set_aside": len(found.aside),
         "b_from_a": None if found.b_from_a is None else found.b_from_a.tolist(),
     }
 
@@ -104,7 +106,10 @@ def _write_plot(plot: Path, picture: base.Image) -> None:
 
 
 def draw(image_a: base.Image, image_b: base.Image, found: overlap.Comparison, patch_px: int) -> base.Image:
-    """Both views side by side, enlarged; matched patches share a colour, the others are dark."""
+    """Both views side by side, enlarged; matched patches share a colour, the others are dark.
+
+    A white cross stands where a match does not move and was set aside.
+    """
     scale, grid = 2, image_a.shape[1] // patch_px
     views = [cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) for image in (image_a, image_b)]
     shown = [(view * 0.35).astype(np.uint8) for view in views]
@@ -121,6 +126,9 @@ def draw(image_a: base.Image, image_b: base.Image, found: overlap.Comparison, pa
             here = np.s_[row : row + side, column : column + side]
             picture[here] = view[here]
             cv2.rectangle(picture, (column, row), (column + side - 1, row + side - 1), colours[patch_a].tolist(), 1)
+    for x, y in np.rint((found.aside + 0.5) * scale).astype(int).tolist():
+        for picture in shown:
+            cv2.drawMarker(picture, (x, y), (255, 255, 255), cv2.MARKER_TILTED_CROSS, 7, 1)
     gap = np.full((shown[0].shape[0], 8, 3), 255, np.uint8)
     return np.hstack([shown[0], gap, shown[1]])
 

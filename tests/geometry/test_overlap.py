@@ -132,7 +132,7 @@ SCATTER = np.random.default_rng(1).uniform(0, SIZE_PX, (60, 2))
         ("shrunk two and a half times", SCATTER / 2.5, Outcome.TOO_DIFFERENT),
         (
             "a third agree",
-            np.concatenate([SCATTER[:20], np.random.default_rng(3).uniform(0, SIZE_PX, (40, 2))]),
+            np.concatenate([SCATTER[:20] + 9, np.random.default_rng(3).uniform(0, SIZE_PX, (40, 2))]),
             Outcome.DEGENERATE,
         ),
     ],
@@ -161,7 +161,7 @@ def test_outcomes_from_placed_features(name, points_b, outcome):
         ),
         (
             {},
-            np.concatenate([SCATTER[:20], np.random.default_rng(3).uniform(0, SIZE_PX, (40, 2))]),
+            np.concatenate([SCATTER[:20] + 9, np.random.default_rng(3).uniform(0, SIZE_PX, (40, 2))]),
             "inlier_share_min",
             1 / 3,
             "less than inlier_share_min 0.5",

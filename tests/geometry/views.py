@@ -27,6 +27,8 @@ SYMMETRIC = Rule(
     inliers_min=11,
     inlier_share_min=0.5,
     area_ratio_max=16.0,
+    still_px=0.5,
+    still_spread_min=0.7,
 )
 
 

@@ -43,6 +43,8 @@ class Mine(Section):
     inliers_min: Count  # symmetric mode: fewer is DEGENERATE
     inlier_share_min: Fraction  # symmetric mode: inliers / matches
     area_ratio_max: Annotated[float, Field(ge=1)]  # symmetric mode: largest change of area a homography may make
+    still_px: Annotated[float, Field(ge=0)]  # symmetric mode: less is no move, in pixels of the square; 0 = off
+    still_spread_min: Fraction  # symmetric mode: a still scene reaches so much of what the views show; less is STATIC
     clips_per_shard: Positive
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
     privacy: Privacy

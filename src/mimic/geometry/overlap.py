@@ -1,21 +1,21 @@
 """The mining rule: how much two views overlap, and whether they make a pair (docs/mining.md).
 
 Two modes. `reference` is the published rule, quirks included. `symmetric` decides by all pixels, gives the transposed answer
-for swapped views, and refuses homographies that no camera makes.
+for swapped views, refuses homographies that no camera makes, and lets nothing that is burned into the frame decide.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int16
+from jaxtyping import Float32, Float64, Int16
 
-from mimic.geometry import homography, patches
+from mimic.geometry import homography, patches, stillness
 from mimic.geometry.features import Features, match, match_mutual, precedes
 
 
@@ -26,6 +26,7 @@ class Outcome(StrEnum):
     NOT_BEST = "not_best"  # in the band, but another pair of its group overlaps less; given by the miner, never by `compare`
     BLURRED = "blurred"  # a view is below the sharpness gate
     FEW_MATCHES = "few_matches"
+    STATIC = "static"  # what was found again stands still, but is not the whole scene: a caption, a border
     DEGENERATE = "degenerate"  # no homography, or one that no camera makes
     TOO_DIFFERENT = "too_different"
     TOO_SIMILAR = "too_similar"
@@ -47,9 +48,11 @@ class Rule:
     votes_per_patch: int  # reference mode only
     overlap_min: float  # the band is open: an overlap equal to a bound is outside
     overlap_max: float
-    inliers_min: int  # symmetric mode only, and the two below
+    inliers_min: int  # symmetric mode only, and all below
     inlier_share_min: float
     area_ratio_max: float
+    still_px: float  # of the square: a match that moves less stands still
+    still_spread_min: float  # share of the patches with key points that a still scene reaches
 
 
 class Decision(NamedTuple):
@@ -68,11 +71,13 @@ class Comparison:
     overlap: float  # the smaller of the two directions
     overlap_a_to_b: float  # distinct patches of b that patches of a fall into, as a share of all
     overlap_b_to_a: float
-    matches: int
+    matches: int  # without those that were set aside
     inliers: int
     b_from_a: Float64[np.ndarray, "3 3"] | None
     correspondences: Int16[np.ndarray, " n"]  # patch of b for each patch of a, one to one, -1 = none
     decision: Decision | None = None  # None: nothing was compared, or the pair was taken as it came
+    # x, y in either view of the matches that were set aside because they do not move while the rest does
+    aside: Float64[np.ndarray, "k 2"] = field(default_factory=lambda: np.empty((0, 2)))
 
     def swapped(self) -> Comparison:
         """The same finding with the views exchanged."""
@@ -123,10 +128,21 @@ def explain(found: Comparison) -> str:
     """The test that decided, in words with its numbers; for example `7 matches, fewer than matches_min 11`."""
     if found.decision is None:
         return "taken as it came" if found.outcome is Outcome.KEPT else "not compared"
-    name, value, bound = found.decision
+    words = _decided(found, found.decision)
+    if not len(found.aside) or found.outcome is Outcome.STATIC:  # which says so itself
+        return words
+    return f"{words}; {len(found.aside)} matches that do not move set aside"
+
+
+def _decided(found: Comparison, decision: Decision) -> str:
+    name, value, bound = decision
     match name:
         case "matches_min":
-            return f"{value:.0f} matches, fewer than matches_min {bound:g}"
+            which = "matches" if not len(found.aside) else "moving matches"
+            return f"{value:.0f} {which}, fewer than matches_min {bound:g}"
+        case "still_spread_min":
+            still = f"{len(found.aside)} of {found.matches + len(found.aside)} matches do not move"
+            return f"{still}; they reach {value:.3f} of what the views show, less than still_spread_min {bound:g}"
         case "inliers_min":
             return f"{value:.0f} of {found.matches} matches agree on a homography, fewer than inliers_min {bound:g}"
         case "inlier_share_min":
@@ -165,16 +181,52 @@ def _compare_symmetric(a: Features, b: Features, rule: Rule) -> Comparison:
     index_a, index_b = match_mutual(a, b, rule.ratio)
     if len(index_a) < rule.matches_min:
         return _rejected(Outcome.FEW_MATCHES, len(index_a), 0, rule, Decision("matches_min", len(index_a), rule.matches_min))
-    b_from_a, inlier = homography.estimate(a.points[index_a], b.points[index_b], rule.ransac_px)
+    points_a, points_b = a.points[index_a], b.points[index_b]
+    still = stillness.still(points_a, points_b, rule.still_px)
+    if not still.any():
+        return _fitted(points_a, points_b, rule)
+    aside = stillness.middle(points_a[still], points_b[still])
+    side = rule.size_px // rule.patch_px
+    if stillness.moves(points_a, points_b, still, side, rule.patch_px):
+        found = _moving(points_a[~still], points_b[~still], rule)
+        return dataclasses.replace(found, aside=aside)
+    spread = stillness.spread(a, b, points_a[still], points_b[still], side, rule.patch_px)
+    if spread >= rule.still_spread_min:
+        return _standing(len(still), len(aside), rule)
+    decision = Decision("still_spread_min", spread, rule.still_spread_min)
+    found = _rejected(Outcome.STATIC, len(still) - len(aside), 0, rule, decision)
+    return dataclasses.replace(found, aside=aside)
+
+
+def _moving(points_a: Float32[np.ndarray, "m 2"], points_b: Float32[np.ndarray, "m 2"], rule: Rule) -> Comparison:
+    """By the matches that move, where others were set aside."""
+    if len(points_a) < rule.matches_min:
+        decision = Decision("matches_min", len(points_a), rule.matches_min)
+        return _rejected(Outcome.FEW_MATCHES, len(points_a), 0, rule, decision)
+    return _fitted(points_a, points_b, rule)
+
+
+def _standing(matches: int, still: int, rule: Rule) -> Comparison:
+    """By the matches that do not move, where the scene stands still as a whole: what moves in it is of no account."""
+    if still < rule.inliers_min:
+        decision = Decision("inliers_min", still, rule.inliers_min)
+        return _rejected(Outcome.DEGENERATE, matches, still, rule, decision)
+    same = np.arange(patches.patch_count(rule.size_px, rule.patch_px), dtype=np.int16)
+    return _measured(same, same, matches, still, np.eye(3), rule)
+
+
+def _fitted(points_a: Float32[np.ndarray, "m 2"], points_b: Float32[np.ndarray, "m 2"], rule: Rule) -> Comparison:
+    """By the homography that most of the matches agree on."""
+    b_from_a, inlier = homography.estimate(points_a, points_b, rule.ransac_px)
     inliers = int(inlier.sum())
-    fault = _fault(b_from_a, inliers, len(index_a), rule)
+    fault = _fault(b_from_a, inliers, len(points_a), rule)
     if b_from_a is None or fault is not None:
-        return _rejected(Outcome.DEGENERATE, len(index_a), inliers, rule, fault)
+        return _rejected(Outcome.DEGENERATE, len(points_a), inliers, rule, fault)
     a_from_b = np.linalg.inv(b_from_a)
     # Of several sources of one target the one that fills it best is its counterpart; the count, hence the overlap, is the rule's.
     b_of_a = patches.keep_most_voted(*patches.count_votes(b_from_a, rule.size_px, rule.patch_px))
     a_of_b = patches.keep_most_voted(*patches.count_votes(a_from_b, rule.size_px, rule.patch_px))
-    return _measured(b_of_a, a_of_b, len(index_a), inliers, b_from_a, rule)
+    return _measured(b_of_a, a_of_b, len(points_a), inliers, b_from_a, rule)
 
 
 def _fault(b_from_a: Float64[np.ndarray, "3 3"] | None, inliers: int, matches: int, rule: Rule) -> Decision | None:

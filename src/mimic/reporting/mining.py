@@ -23,6 +23,7 @@ MEANING = {
     Outcome.NOT_BEST: "in the band, but another pair of the same group overlaps less",
     Outcome.BLURRED: "a view is less sharp than the source demands",
     Outcome.FEW_MATCHES: "too few features of one view were found again in the other",
+    Outcome.STATIC: "only what stands still was found again, and it is not the whole scene: a caption, a border, a dashboard",
     Outcome.DEGENERATE: "no homography, or one that no two cameras make",
     Outcome.TOO_DIFFERENT: "too little of one view is seen in the other",
     Outcome.TOO_SIMILAR: "nearly all of one view is seen in the other",
