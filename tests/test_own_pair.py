@@ -50,7 +50,8 @@ def captioned(image: np.ndarray) -> np.ndarray:
 
 
 def test_what_is_burned_in_is_told_and_drawn(tmp_path, params, capsys):
-    views = [captioned(view) for view in (*footage.pan(0, 2, 80), footage.pan(5, 1, 8)[0])]
+    fog = np.full((224, 224, 3), 150, np.uint8)
+    views = [captioned(view) for view in (*footage.pan(0, 2, 80), fog)]
     footage.folder(tmp_path, views, "{}.png")
     plot = tmp_path / "plot.png"
     own_pair.pair(params, tmp_path / "0.png", tmp_path / "1.png", as_json=True, plot=plot)

@@ -187,13 +187,13 @@ def _compare_symmetric(a: Features, b: Features, rule: Rule) -> Comparison:
         return _fitted(points_a, points_b, rule)
     aside = stillness.middle(points_a[still], points_b[still])
     side = rule.size_px // rule.patch_px
-    if stillness.moves(points_a, points_b, still, side, rule.patch_px):
+    moving, standing = (stillness.spread(a, b, points_a[which], points_b[which], side, rule.patch_px) for which in (~still, still))
+    if moving > standing:
         found = _moving(points_a[~still], points_b[~still], rule)
         return dataclasses.replace(found, aside=aside)
-    spread = stillness.spread(a, b, points_a[still], points_b[still], side, rule.patch_px)
-    if spread >= rule.still_spread_min:
+    if standing >= rule.still_spread_min:
         return _standing(len(still), len(aside), rule)
-    decision = Decision("still_spread_min", spread, rule.still_spread_min)
+    decision = Decision("still_spread_min", standing, rule.still_spread_min)
     found = _rejected(Outcome.STATIC, len(still) - len(aside), 0, rule, decision)
     return dataclasses.replace(found, aside=aside)
 

@@ -29,37 +29,21 @@ def still(points_a: Float[np.ndarray, "m 2"], points_b: Float[np.ndarray, "m 2"]
     return found
 
 
-def moves(
-    points_a: Float[np.ndarray, "m 2"],
-    points_b: Float[np.ndarray, "m 2"],
-    standing: Bool[np.ndarray, " m"],
-    side: int,
-    patch_px: int,
-) -> bool:
-    """Whether the matches that move lie in more of the side x side patches than those that stand still.
-
-    The patches of both views count, so swapping the views changes nothing.
-    """
-    views = (points_a, points_b)
-    moving = sum(np.count_nonzero(_held(points[~standing], side, patch_px)) for points in views)
-    at_rest = sum(np.count_nonzero(_held(points[standing], side, patch_px)) for points in views)
-    return bool(moving > at_rest)
-
-
 def spread(
     a: Features,
     b: Features,
-    still_a: Float[np.ndarray, "m 2"],
-    still_b: Float[np.ndarray, "m 2"],
+    points_a: Float[np.ndarray, "m 2"],
+    points_b: Float[np.ndarray, "m 2"],
     side: int,
     patch_px: int,
 ) -> float:
-    """Of the patches of both views that have key points, the share in or beside which a match stands still.
+    """Of the patches of both views that have key points, the share in or beside which a point of a match lies.
 
-    Near 1 where the whole scene stands still, whatever the noise; less where only a part of it does.
+    Near 1 for the matches of the whole scene, whatever the noise; less for those of a part of it, however
+    many they are. The patches of both views count, so swapping the views changes nothing.
     """
     shown = reached = 0
-    for seen, points in ((a, still_a), (b, still_b)):
+    for seen, points in ((a, points_a), (b, points_b)):
         textured = _held(seen.points, side, patch_px)
         shown += int(textured.sum())
         reached += int((textured & _grown(_held(points, side, patch_px))).sum())
