@@ -119,7 +119,9 @@ def _settle(folder: Path, real: Path) -> None:
     if earlier.is_dir():
         _drop_earlier(folder)
     if earlier.is_dir():
-        progress.say(f"{earlier}: is what lay at {real}, with files that are no part of a result; look at them, and remove it")
+        progress.say(
+            f"{earlier}: is left of what lay at {real}: files of no result, or that cannot be removed; look at them, and remove it"
+        )
         return
     # the mark goes last: killed on the way, this still says whose the rest is
     for path in sorted(folder.iterdir(), key=lambda path: path.name == MARK):
