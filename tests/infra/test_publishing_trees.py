@@ -294,6 +294,20 @@ def test_something_put_into_a_folder_at_the_moment_of_the_exchange_stays(tmp_pat
     assert (tmp_path / "c0/mine").read_text() == "x" and os.listdir(tmp_path) == ["c0"]
 
 
+def test_a_left_over_with_something_of_yours_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Killed after the exchange; somebody has put a file into the earlier result before."""
+    laid = Laid(tmp_path)
+    publish(_fill, tmp_path / "c0", WORK)
+    _lay_left_over(laid, "mixed earlier", OTHERS[0])
+    for _ in range(2):
+        publish(_fill, tmp_path / "c0", WORK)
+        assert "look at them, and remove it" in capsys.readouterr().err
+        assert _whole(tmp_path / "c0")
+        kept = {MARK, EARLIER, f"{EARLIER}/deep", f"{EARLIER}/deep/mine", "lock", RESULT, f"{RESULT}/half"}
+        assert set(_tree(tmp_path / PART)) == kept
+        _nothing_of_theirs_is_lost(laid)
+
+
 def _racing(out: Path, number: int, start: Path) -> int:
     """A process that publishes 20 files of its own number once the other is there; its id."""
     child = os.fork()

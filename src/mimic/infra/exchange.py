@@ -82,11 +82,7 @@ def _step_aside(folder: Path, real: Path, check: Callable[[Path], None]) -> None
         os.replace(real, earlier)
     except FileNotFoundError:
         return
-    try:
-        check(earlier)
-    except BadInput:
-        os.replace(earlier, real)
-        raise
+    check(earlier)  # refused, it gets its place back when the workplace is settled
 
 
 def _settle_left_overs(real: Path, work: Work) -> None:
