@@ -8,6 +8,7 @@ import random
 import shutil
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -325,6 +326,8 @@ def _racing(out: Path, number: int, start: Path) -> int:
 
         publish(fill, out, WORK)
         code = 0
+    except BaseException:
+        traceback.print_exc()  # of a process that pytest does not see
     finally:
         os._exit(code)
 
@@ -361,3 +364,10 @@ def test_a_mark_that_is_none_is_refused_at_once(tmp_path: Path, how: str) -> Non
     with pytest.raises(BadInput, match="nothing was touched"):
         place(tmp_path / "c0", WORK)
     assert _tree(tmp_path) == before
+
+
+def test_a_mark_larger_than_any_of_ours_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(_fill, tmp_path / "c0", WORK)
+    assert marked(tmp_path / "c0") == (WORK, sorted(NEW))
+    monkeypatch.setattr(marks, "LARGEST_BYTES", 10)
+    assert marked(tmp_path / "c0") is None

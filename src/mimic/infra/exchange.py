@@ -18,8 +18,10 @@ import itertools
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -29,6 +31,9 @@ from mimic.infra.marks import MARK, Work, entries_of, foreign_of, mark_unfinishe
 from mimic.infra.storage import SCRATCH_STEM, is_full
 
 RESULT, EARLIER, LOCK = "result", "earlier", "lock"
+LOOKS = 5
+LOOK_AGAIN_S = 0.02
+T = TypeVar("T")
 TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 
 
@@ -73,6 +78,15 @@ def exchange(folder: Path, real: Path, check: Callable[[Path], None]) -> None:
         raise BadInput(f"{real}: the new result cannot take its place ({error.strerror}); the earlier one stays") from None
 
 
+def settled(look: Callable[[], T]) -> T:
+    """What a look at a place finds, asked again for a moment where it refuses: another process may be exchanging just then."""
+    for _ in range(LOOKS - 1):
+        with contextlib.suppress(BadInput):
+            return look()
+        time.sleep(LOOK_AGAIN_S)
+    return look()
+
+
 def _step_aside(folder: Path, real: Path, check: Callable[[Path], None]) -> None:
     """Move what lies at the place into the workplace, if anything does and it may be replaced."""
     earlier = folder / EARLIER
@@ -95,9 +109,13 @@ def _settle_left_overs(real: Path, work: Work) -> None:
         if known is None or known != (work, None):
             continue
         lock = _held(left)
-        if lock is not None:
+        if lock is None:
+            continue
+        if marked(left) == known:
             _settle(left, real)
-            lock.release()
+        else:
+            _remove_remains(left)  # its process has settled it since
+        lock.release()
 
 
 def _beside(real: Path) -> list[Path]:
@@ -119,16 +137,24 @@ def _settle(folder: Path, real: Path) -> None:
             f"{earlier}: is left of what lay at {real}: files of no result, or that cannot be removed; look at them, and remove it"
         )
         return
-    # the mark goes last: killed on the way, this still says whose the rest is
-    for path in sorted(folder.iterdir(), key=lambda path: path.name == MARK):
+    for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
-        else:
+        elif path.name not in (MARK, LOCK):
             path.unlink()
-    try:
-        folder.rmdir()
-    except OSError:
+    if {path.name for path in folder.iterdir()} - {MARK, LOCK}:
         progress.say(f"{folder}: unfinished work that cannot be removed whole; remove it")
+        return
+    # killed before this, the mark still says whose it is; after it, nobody settles it
+    (folder / MARK).unlink(missing_ok=True)
+    _remove_remains(folder)
+
+
+def _remove_remains(folder: Path) -> None:
+    """Remove a workplace that holds nothing but its lock. Another process may do the same, or hold a lock it has just made there."""
+    (folder / LOCK).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _drop_earlier(folder: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from mimic.errors import BadInput
-from mimic.infra.exchange import RESULT, exchange, workplace
+from mimic.infra.exchange import RESULT, exchange, settled, workplace
 from mimic.infra.marks import MARK, Work, entries_of, foreign_of, mark, marked
 from mimic.infra.storage import made_folder, makeable, short
 
@@ -71,7 +71,7 @@ def publish(
     Raises:
         BadInput: as `place`, before the files are made and once more after it; what lies there is as it was.
     """
-    real = place(out, work, over=over, recognise=recognise)
+    real = settled(lambda: place(out, work, over=over, recognise=recognise))
     made_folder(real.parent)
 
     def check(stepped_aside: Path) -> None:
@@ -82,8 +82,8 @@ def publish(
         fill(result)
         if not for_good:
             mark(result, work)
-        place(out, work, over=over, recognise=recognise)
-        _mark_earlier(real, recognise)
+        settled(lambda: place(out, work, over=over, recognise=recognise))
+        settled(lambda: _mark_earlier(real, recognise))
         exchange(folder, real, check)
 
 
