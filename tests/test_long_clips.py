@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import io
@@ -170,7 +171,8 @@ def _room(root: Path) -> None:
 
 
 def _video(params: config.Params, root: Path) -> tuple[str, config.Source]:
-    footage.video(root / "a.mp4", footage.pan(3, 30, 60))
+    """Slow, so that retries are kept; their shift is half a patch, so that draws decide."""
+    footage.video(root / "a.mp4", footage.pan(3, 30, 36))
     return "a.mp4", footage.videos_section(params, root, spacing_s=0.5, retry_spacing_s=1.0)
 
 
@@ -289,7 +291,7 @@ def test_any_kind_of_clip_goes_on_where_it_was(tmp_path, params, monkeypatch, ha
 # ---------------------------------------------------------------------------- what may be wrong with what was saved
 
 
-def _ended(tmp_path: Path, params: config.Params, monkeypatch: pytest.MonkeyPatch, groups: int = 20) -> sharding.Job:
+def _ended(tmp_path: Path, params: config.Params, monkeypatch: pytest.MonkeyPatch, groups: int = 10) -> sharding.Job:
     """A shard of a video that was ended in its middle."""
     job = _job(params, tmp_path, _video, "ended")
     with monkeypatch.context() as ending, pytest.raises(Killed):
@@ -367,6 +369,26 @@ def test_a_full_disk_while_saving_ends_the_shard_and_the_next_run_goes_on(tmp_pa
     sharding.mine_shard(job)
     assert _outcome(job) == _undisturbed(tmp_path, params)
     assert sharding.read_result(job)["taken_over"] > 0
+
+
+def test_a_clip_without_pairs_behind_one_with_pairs_is_named_all_the_same(tmp_path, params, monkeypatch, hasty):
+    footage.video(tmp_path / "raw/0.mp4", footage.pan(3, 6, 80))
+    footage.video(tmp_path / "raw/1.mp4", footage.pan(3, 12, 200))
+    section = footage.videos_section(params, tmp_path / "raw", spacing_s=0.5, retry_spacing_s=1.0)
+    numbers = params.mine.model_copy(update={"clips_per_shard": 2})
+    found = []
+    for name, groups in (("whole", 1000), ("ended", 12)):
+        (job,) = sharding.jobs("one", section, numbers, tmp_path, ["0.mp4", "1.mp4"], tmp_path / name)
+        job.tar.parent.mkdir()
+        with monkeypatch.context() as ending, contextlib.suppress(Killed):
+            _after(groups, Killed(), ending)
+            sharding.mine_shard(job)
+        if name == "ended":
+            assert json.loads((begun.folder_of(job.tar) / "state.json").read_text())["clips"] == 1
+            sharding.mine_shard(job)
+        found.append(_outcome(job))
+    assert found[0] == found[1]
+    assert list(found[0]["result"]["tally"]["without_pairs"]) == ["1.mp4"]
 
 
 def test_short_clips_are_not_saved(tmp_path, params):

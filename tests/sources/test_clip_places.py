@@ -92,32 +92,41 @@ def test_a_video_goes_on_from_any_place(tmp_path, params, images, name, start):
     assert _agree(_videos(params, tmp_path), name, 9) == 2 * SECONDS - 1
 
 
-def test_key_frames_are_sought(tmp_path, params, images, monkeypatch):
-    """Behind a place late in the video, few frames are decoded."""
-    _h264(tmp_path / "a.mp4", images)
-    source = _videos(params, tmp_path)
-    whole, _ = _all(source, "a.mp4")
-    decoded = []
+@pytest.fixture
+def decoded(monkeypatch) -> list[float]:
+    """Times of all frames that are decoded."""
+    times = []
     real = sampling.streams.decoded
 
     def counted(*args, **kwargs):
         for timed in real(*args, **kwargs):
-            decoded.append(timed.time_s)
+            times.append(timed.time_s)
             yield timed
 
     monkeypatch.setattr(sampling.streams, "decoded", counted)
+    return times
+
+
+def test_key_frames_are_sought(tmp_path, params, images, decoded):
+    """Behind a place late in the video, few frames are decoded."""
+    _h264(tmp_path / "a.mp4", images)
+    source = _videos(params, tmp_path)
+    whole, _ = _all(source, "a.mp4")
+    decoded.clear()
     rest, _ = _all(source, "a.mp4", whole[70].place)
     assert len(rest) == len(whole) - 71
     assert len(decoded) < 120 and min(decoded[1:]) > 25
 
 
-def test_another_picture_than_before_is_not_taken(tmp_path, params, images):
+def test_another_picture_than_before_is_not_taken(tmp_path, params, images, decoded):
     """Where the key frame's pictures differ from those of the whole, all is decoded from the start, to the same end."""
     _h264(tmp_path / "a.mp4", images)
     source = _videos(params, tmp_path)
     whole, _ = _all(source, "a.mp4")
+    decoded.clear()
     rest, _ = _all(source, "a.mp4", {**whole[50].place, "digest": 0})
     assert rest == whole[51:]
+    assert len(decoded) > len(images)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi", "a.h264"])
