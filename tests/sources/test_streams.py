@@ -141,6 +141,26 @@ def test_of_several_tracks_the_default_then_the_largest_is_mined(tmp_path, param
     assert _note(params, path) == f"track {at} ({mined} x {mined}) is mined, not track {1 - at}"
 
 
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("left_right", "two views side by side in each frame, mined as one picture; cut one out to mine it"),
+        ("top_bottom", "two views one above the other in each frame, mined as one picture; cut one out to mine it"),
+        ("mono", None),
+    ],
+)
+def test_two_views_in_one_frame_are_told(tmp_path, params, mode, said):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.metadata["stereo_mode"] = mode
+        for image in SMALL:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    assert _note(params, path) == said
+
+
 def test_a_track_of_one_frame_is_not_the_video(tmp_path):
     """A container without marks for attached pictures."""
     path = tmp_path / "a.avi"

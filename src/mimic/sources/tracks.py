@@ -6,12 +6,15 @@ of several tracks the default one is taken, and of several of these the largest.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import av.container
+from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from mimic.sources.base import Unreadable
@@ -19,6 +22,7 @@ from mimic.sources.base import Unreadable
 NO_TRACKS = Disposition.attached_pic | Disposition.timed_thumbnails
 RATE = Fraction(25)  # frames a second, where neither times nor a rate are written; FFmpeg's default
 NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: a bare stream of its codec
+PACKED = {1: "side by side", 2: "one above the other"}  # AVStereo3DType
 RATE_MAX = 1000  # a higher one is the tick of a clock
 # What FFmpeg finds in text that names other files: nothing is read but the file itself.
 LISTS = frozenset({"concat", "dash", "hls", "imf", "sdp"})
@@ -78,7 +82,7 @@ def _prominence(stream: av.VideoStream) -> tuple[bool, bool, bool, int]:
 
 
 def remarks(container: av.container.InputContainer, first: av.VideoFrame) -> Iterator[str]:
-    """What was chosen for a file that does not say it: the track, or the rate of its frames."""
+    """What was chosen for a file that does not say it (the track, the rate of its frames), and what its frames are not."""
     chosen = moving(container)
     others = [stream for stream in container.streams.video if stream is not chosen]
     pictures = [stream.index for stream in others if stream.disposition & NO_TRACKS]
@@ -93,6 +97,18 @@ def remarks(container: av.container.InputContainer, first: av.VideoFrame) -> Ite
     if first.time is None:
         a_second, origin = rate(chosen)
         yield f"its frames have no times: taken as {float(a_second):g} a second, {origin}"
+    yield from _not_flat(first)
+
+
+def _not_flat(frame: av.VideoFrame) -> Iterator[str]:
+    """Says so of frames that a player would not show as they are: pairs are mined of the whole picture."""
+    kinds = {data.type: data for data in iter(frame.side_data) if isinstance(data, SideData)}
+    if stereo := kinds.get(SideDataType.STEREO3D):
+        packing = int.from_bytes(bytes(stereo)[:4], sys.byteorder)
+        if packing in PACKED:
+            yield f"two views {PACKED[packing]} in each frame, mined as one picture; cut one out to mine it"
+    if SideDataType.SPHERICAL in kinds:
+        yield "a sphere (360 degrees), mined as a flat picture; project it first"
 
 
 def rate(stream: av.VideoStream) -> tuple[Fraction, str]:
