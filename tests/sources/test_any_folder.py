@@ -143,6 +143,8 @@ def test_every_file_of_any_folder_is_mined_once_or_named(tmp_path, params, entri
     named = {path for path in source.skipped if path not in clips}
     entries_found = list(_entries(root / "raw"))
     for path in entries_found:
+        if (root / "raw" / path).is_dir() and any(one.startswith(f"{path}/") for one in (*mined, *source.skipped)):
+            continue  # a link to a folder that is entered by no other way: what lies in it is accounted for
         by_name = sum(folders.shown(path) == name or folders.shown(path).startswith(f"{name}/") for name in named)
         assert (path in mined) + by_name == 1, (path, path in mined, by_name, source.skipped)
     real = Counter(os.path.realpath(root / "raw" / path) for path in mined)
