@@ -69,6 +69,15 @@ def _batch() -> Batch:
     return Batch(images, images[..., 0].astype(np.float32), images[..., 0] % 2 == 0)
 
 
+def test_the_head_is_trained_towards_standardised_depth_and_read_back_in_metres(depth_task: DepthTask) -> None:
+    task = depth_task.model_copy(update={"target_mean": 2000.0, "target_std": 500.0, "units_per_m": 1000.0})
+    depth_m = torch.tensor([[[2.0, 2.5], [1.0, 4.0]]])
+    standardised = torch.tensor([[[0.0, 1.0], [-2.0, 4.0]]])
+    batch = Batch(np.zeros((1, 2, 2, 3), np.uint8), depth_m.numpy(), np.ones((1, 2, 2), bool))
+    assert depth.loss(task, standardised[:, None], batch).item() == pytest.approx(0, abs=1e-5)
+    assert torch.allclose(depth.metres(task, standardised), depth_m)
+
+
 def test_images_and_labels_move_together() -> None:
     rng = np.random.default_rng(0)
     for moved in (_batch().mirrored(np.array([True, False, True])), random_square(_batch(), 4, rng), centre(_batch(), 4)):
