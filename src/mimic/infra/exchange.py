@@ -71,7 +71,8 @@ def exchange(folder: Path, real: Path, check: Callable[[Path], None]) -> None:
             except OSError as error:
                 if error.errno not in TAKEN or not real.is_dir():
                     raise
-            _drop_earlier(folder)  # another process has published in between: its result is the one to look at now
+            if (folder / EARLIER).is_dir():
+                _drop_earlier(folder)  # another process has published in between: its result is the one to look at now
     except OSError as error:
         if is_full(error):
             raise
@@ -81,7 +82,7 @@ def exchange(folder: Path, real: Path, check: Callable[[Path], None]) -> None:
 def settled(look: Callable[[], T]) -> T:
     """What a look at a place finds, asked again for a moment where it refuses: another process may be exchanging just then."""
     for _ in range(LOOKS - 1):
-        with contextlib.suppress(BadInput):
+        with contextlib.suppress(BadInput, FileNotFoundError):
             return look()
         time.sleep(LOOK_AGAIN_S)
     return look()

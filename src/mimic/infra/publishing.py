@@ -10,6 +10,7 @@ Several processes may publish the same place: each result comes out whole, and t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -43,10 +44,9 @@ def place(out: Path, work: Work, *, over: Collection[str] = (), recognise: Recog
         return real
     if not real.is_dir():
         raise BadInput(f"{out}: is a file, and a folder is to be written; name another place, or move it away")
-    if real.is_mount() or Path.cwd().is_relative_to(real):
-        raise BadInput(
-            f"{out}: is {'a disk' if real.is_mount() else 'the folder you are in'}, which is never replaced; name a folder in it"
-        )
+    mounted = os.path.ismount(real)  # False of a folder that is gone by now; Path.is_mount fails then
+    if mounted or Path.cwd().is_relative_to(real):
+        raise BadInput(f"{out}: is {'a disk' if mounted else 'the folder you are in'}, which is never replaced; name a folder in it")
     entries = entries_of(real)
     if entries:
         _refuse_foreign(out, real, entries, work, {work.kind, *over}, recognise)
