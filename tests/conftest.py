@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores: threads of
         os.environ.setdefault(name, "1")
 
 install_import_hook(["mimic.geometry", "mimic.models", "mimic.tasks.metrics", "mimic.tasks.iou"], "beartype.beartype")
+
+# Begun in the background (`&`, nohup), a process ignores these, and so would all that the tests start and interrupt.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 # Generated cases are the same on every machine; look for new ones with --hypothesis-profile=default.
 settings.register_profile("repeatable", derandomize=True, database=None)
