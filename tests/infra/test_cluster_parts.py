@@ -62,6 +62,21 @@ def test_a_signal_is_noted_and_handlers_are_given_back(number):
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_that_comes_while_ranks_agree_is_not_lost(monkeypatch, number):
+    """Most of the time of a step is spent waiting for the other ranks, who know nothing of it yet."""
+    with Stop().listening() as stop:
+
+        def agree(wish: int) -> int:
+            os.kill(os.getpid(), number)
+            return wish
+
+        monkeypatch.setattr(stop, "_largest", agree)
+        assert not stop.requested(), "the ranks have agreed on nothing yet"
+        monkeypatch.undo()
+        assert stop.requested()
+
+
 def test_a_second_interrupt_does_not_wait():
     with Stop().listening() as stop:
         os.kill(os.getpid(), signal.SIGINT)

@@ -36,8 +36,14 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self.wish = Wish.NOTHING
+        self._heard = Wish.NOTHING  # written by the signal handler alone: what it notes while ranks agree must not be overwritten
+        self._agreed = Wish.NOTHING
         self._group: Any = None
+
+    @property
+    def wish(self) -> Wish:
+        """What was heard here, or agreed on by all ranks."""
+        return max(self._heard, self._agreed)
 
     def requested(self) -> bool:
         """Whether to save and leave now: the same answer on every rank.
@@ -45,10 +51,9 @@ class Stop:
         With `torch.distributed` initialised this is a collective (one number over gloo, so the device is not
         synchronised): every rank must call it equally often.
         """
-        if signal.SIGUSR2 in signal.sigpending():
-            self.wish = Wish.REQUEUE
-        self.wish = Wish(self._largest(self.wish))
-        return self.wish > Wish.NOTHING
+        heard = Wish.REQUEUE if signal.SIGUSR2 in signal.sigpending() else self._heard
+        self._agreed = Wish(self._largest(heard))
+        return self._agreed > Wish.NOTHING
 
     def leave(self) -> NoReturn:
         """End the function; call it when the checkpoint is on disk. What happens next is the executor's business."""
@@ -71,7 +76,7 @@ class Stop:
     def _note(self, signum: int, frame: Any) -> None:
         if signum == signal.SIGINT and self.wish > Wish.NOTHING:
             signal.default_int_handler(signum, frame)  # asked twice: now, without saving
-        self.wish = max(self.wish, Wish.REQUEUE if signum == signal.SIGUSR2 else Wish.LEAVE)
+        self._heard = max(self._heard, Wish.REQUEUE if signum == signal.SIGUSR2 else Wish.LEAVE)
 
     @contextmanager
     def listening(self) -> Iterator[Stop]:
