@@ -23,8 +23,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mimic import assemble, config
-from mimic.infra import shards, storage
+from mimic import assemble
+from mimic.infra import storage
+from mimic.pairs.read import open_table, read_image, read_row, read_table
+from mimic.pairs.schema import MANIFEST, PAIR, index_path
+from mimic.pairs.write import encode_image, shard_writer, write_table
+from mimic.params import load_params, packaged
 
 SHARE_1M, SHARE_3M = 1_316_202, 3_161_333
 # Pairs in MIMIC-1M and in MIMIC-3M; scenes or clips they come from.
@@ -74,7 +78,7 @@ def main() -> None:
 
 def _assemble(root: Path) -> dict[str, Any]:
     started = time.monotonic()
-    assemble.main(config.load(root / "params.yaml"), root, "mimic-3m")
+    assemble.main(load_params(root / "params.yaml"), root, "mimic-3m")
     seconds = time.monotonic() - started
     usage = resource.getrusage(resource.RUSAGE_SELF)
     summary = json.loads(storage.Workspace(root).metrics("assemble", "mimic-3m").read_text())
@@ -91,14 +95,14 @@ def _assemble(root: Path) -> dict[str, Any]:
 def _reads(root: Path) -> dict[str, Any]:
     """Milliseconds to open the manifest and decode both images of a random row, each time from the start."""
     path = storage.Workspace(root).manifest("mimic-3m")
-    with shards.opening(path, shards.MANIFEST) as file:
+    with open_table(path, MANIFEST) as file:
         rows = file.metadata.num_rows
     times, rng = [], np.random.default_rng(0)
     for row in rng.integers(0, rows, READS):
         started = time.perf_counter()
-        pair = shards.read_row(path, int(row), ["shard", "offset_a", "size_a", "offset_b", "size_b"])
+        pair = read_row(path, int(row), ["shard", "offset_a", "size_a", "offset_b", "size_b"])
         for side in "ab":
-            shards.read_image(root / pair["shard"], pair[f"offset_{side}"], pair[f"size_{side}"])
+            read_image(root / pair["shard"], pair[f"offset_{side}"], pair[f"size_{side}"])
         times.append(1e3 * (time.perf_counter() - started))
     return {"open_and_read_ms": round(float(np.median(times)), 2), "open_and_read_p90_ms": round(float(np.percentile(times, 90)), 2)}
 
@@ -123,14 +127,14 @@ def _write_workspace(root: Path, rows: int) -> int:
             tar = space.pairs(source) / f"shard-{number:05}.tar"
             tar.parent.mkdir(parents=True, exist_ok=True)
             os.link(root / "images.tar", tar)
-            shards.write_table(table, shards.twin(tar))
+            write_table(table, index_path(tar))
             earlier, made = looks[:1000] if here >= 1000 else earlier, made + here
     return made
 
 
 def _recipes(rows: int) -> dict[str, Any]:
     """The laptop's parameters with MIMIC's recipes, scaled to so many pairs."""
-    params = config.packaged().model_dump(mode="json")
+    params = packaged().model_dump(mode="json")
     template = params["sources"]["frames"]
     datasets = {}
     for column, (name, inner) in enumerate({"mimic-1m": None, "mimic-3m": "mimic-1m"}.items()):
@@ -149,12 +153,12 @@ def _images(tar: Path, rng: np.random.Generator) -> list[dict[str, int]]:
     """A tar of some real pairs, and where they lie."""
     text = dict.fromkeys(("source", "clip", "frame_a", "frame_b", "licence", "params_digest", "versions"), "x")
     numbers = dict.fromkeys(("overlap", "overlap_a_to_b", "overlap_b_to_a"), 0.6) | dict.fromkeys(("matches", "inliers"), 20)
-    with shards.writing(tar) as writer:
+    with shard_writer(tar) as writer:
         for index in range(IMAGES):
             smooth = rng.integers(0, 255, (2, 14, 14, 3), dtype=np.uint8).repeat(16, axis=1).repeat(16, axis=2)
             row = {"key": f"x-{index}", **text, **numbers, "correspondences": [], "size_px": 224, "patch_px": 16}
-            writer.add(row, *(shards.encode_image(image, 95) for image in smooth))
-    return shards.read_table(shards.twin(tar), ["offset_a", "size_a", "offset_b", "size_b"]).to_pylist()
+            writer.add(row, *(encode_image(image, 95) for image in smooth))
+    return read_table(index_path(tar), ["offset_a", "size_a", "offset_b", "size_b"]).to_pylist()
 
 
 def _table(
@@ -187,7 +191,7 @@ def _table(
             "versions": [json.dumps({"numpy": "2.0", "opencv-python-headless": "5.0"})] * count,
         },
     }
-    return pa.table({field.name: columns[field.name] for field in shards.PAIR}, schema=shards.PAIR), looks
+    return pa.table({field.name: columns[field.name] for field in PAIR}, schema=PAIR), looks
 
 
 def _patch_maps(count: int, rng: np.random.Generator) -> np.ndarray:

@@ -27,9 +27,10 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from mimic.infra import shards
 from mimic.models.encoder import normalise
-from mimic.training.batches import PairImages, batch_indices
+from mimic.pairs.images import PairImages
+from mimic.pairs.write import encode_image
+from mimic.training.batches import batch_indices
 
 SIZE_PX, IMAGES, BATCH, TURNS, QUALITY = 224, 128, 32, 15, 95
 TARGETS = {"loader_ms_per_image": 0.4, "loader_speedup": 3.5}
@@ -113,7 +114,7 @@ def images() -> tuple[str, list[np.ndarray]]:
 
 def written(folder: Path, pictures: list[np.ndarray]) -> tuple[list[Path], pd.DataFrame]:
     """The same bytes twice: loose files, and a shard with its rows."""
-    encoded = [shards.encode_image(np.ascontiguousarray(image), QUALITY) for image in pictures]
+    encoded = [encode_image(np.ascontiguousarray(image), QUALITY) for image in pictures]
     files = []
     for number, data in enumerate(encoded):
         files.append(folder / f"{number:04d}.jpg")

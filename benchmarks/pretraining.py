@@ -34,8 +34,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import loader
 from mimic import config, models
-from mimic.infra import shards
 from mimic.infra.cluster import Stop, available_cores
+from mimic.pairs.schema import MANIFEST
+from mimic.pairs.write import write_table
+from mimic.params import load_params
 from mimic.training import journal
 from mimic.training.fit import choose_device, choose_precision
 from mimic.training.optim import adamw, param_groups
@@ -59,7 +61,7 @@ def main() -> None:
 
 
 def measure(batches: dict[int, int]) -> dict[str, Any]:
-    recipe = config.load(PAPER).pretrain["mimic"]
+    recipe = load_params(PAPER).pretrain["mimic"]
     device = choose_device()
     amx = bool(torch.cpu._is_amx_tile_supported())
     races = {} if device.type == "cuda" else {batch: race(recipe, batch, turns) for batch, turns in batches.items()}
@@ -203,8 +205,8 @@ def fed(recipe: config.Recipe, steps: int) -> float:
 def write_manifest(rows: pd.DataFrame, path: Path) -> None:
     """Where the images of pairs lie, and nothing else about the pairs."""
     known = {column: rows[column].tolist() for column in rows} | {"split": ["train"] * len(rows)}
-    columns = {field.name: known.get(field.name) or [_blank(field)] * len(rows) for field in shards.MANIFEST}
-    shards.write_table(pa.table(columns, schema=shards.MANIFEST), path)
+    columns = {field.name: known.get(field.name) or [_blank(field)] * len(rows) for field in MANIFEST}
+    write_table(pa.table(columns, schema=MANIFEST), path)
 
 
 def _blank(field: pa.Field) -> Any:

@@ -18,16 +18,20 @@ from typing import Any
 
 import torch
 
-from mimic.config import FewShotDepthTask
+from mimic.config import Shards
 from mimic.models.encoder import VisionTransformer
 from mimic.models.layers import initialise
-from mimic.tasks import depth, frozen_depth
-from mimic.tasks.base import Folders, Subject
-from mimic.tasks.opened import opened_nyu
-from mimic.tasks.presets.depth import FEW_SHOT_PEER
+from mimic.tasks.api import EvalModel, EvalPaths
+from mimic.tasks.depth import finetune, frozen
+from mimic.tasks.depth.config import FewShotDepthTask
+from mimic.tasks.depth.nyu import opened_nyu
+from mimic.tasks.depth.presets import FEW_SHOT_PEER
 
 SEEDS = 5
 STEPS = 2  # of each head: they are not what is measured
+
+
+NOWHERE = Shards(url=None, cache=Path("cache"), cache_gb=1.0)
 
 
 def measure(data: Path, shots: int) -> dict[str, Any]:
@@ -69,14 +73,14 @@ def _encoder() -> VisionTransformer:
 
 def _keep(task: FewShotDepthTask, encoder: VisionTransformer, folder: Path) -> None:
     with opened_nyu(task, Path()) as nyu:
-        frozen_depth.keep(task, depth.build(task, encoder), nyu, folder)
+        frozen.keep(task, finetune.build(task, encoder), nyu, folder)
 
 
 def _run(task: FewShotDepthTask, encoder: VisionTransformer, folder: Path) -> None:
-    subject = Subject(encoder, card={}, folder=folder, checkpoint="0" * 64)
+    subject = EvalModel(encoder, torch.device("cpu"), card={}, folder=folder, checkpoint="0" * 64)
     with tempfile.TemporaryDirectory() as progress:  # its heads are trained each time
-        folders = Folders(Path(), progress=Path(progress), features=folder)
-        frozen_depth.run_few(task, subject, folders)
+        folders = EvalPaths(Path(), progress=Path(progress), features=folder, shards=NOWHERE)
+        frozen.run_few(task, subject, folders)
 
 
 def _timed(work: Any) -> tuple[Any, float]:

@@ -1,7 +1,7 @@
 """The fast geometry against the plain rule, in turns, on the same views: CPU seconds of both, and whether all answers are the same.
 
 The plain side runs in a process of its own with the C library's defaults, as the published scripts do; ours keeps freed memory
-as a mining process does (mimic.infra.heap).
+as a mining process does (mimic.mining.malloc).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import cv2
 import numpy as np
 
 from benchmarks import reference_rule
-from mimic import config
 from mimic.geometry import features, homography, overlap, patches
-from mimic.infra import heap
+from mimic.mining import malloc
+from mimic.params import load_params
 
 T = TypeVar("T")
 Image = np.ndarray
@@ -64,7 +64,7 @@ class Race:
 @contextmanager
 def plain_side() -> Iterator[Run]:
     """Runs and times functions in a process with the C library's defaults; this process keeps what it frees from here on."""
-    heap.keep_freed()
+    malloc.keep_freed()
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         yield lambda work, *arguments: pool.submit(timed, work, *arguments).result()
 
@@ -209,7 +209,7 @@ def best(findings: Sequence[reference_rule.Finding]) -> int | None:
 
 def rule_of_params() -> overlap.Rule:
     """The default rule, with the numbers of params.yaml."""
-    mine = config.load(Path(__file__).parent.parent / "params.yaml").mine
+    mine = load_params(Path(__file__).parent.parent / "params.yaml").mine
     return overlap.Rule(**{name: getattr(mine, name) for name in overlap.Rule.__dataclass_fields__})
 
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mimic import config
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
+from mimic.params import Params, load_params
 from mimic.reporting import paper, results
 from mimic.reporting.results import Result
 
@@ -85,7 +85,7 @@ def main() -> None:
     action.add_argument("--check", action="store_true", help="compare README.md's numbers with the demo's")
     asked = parser.parse_args()
     try:
-        made = table(config.load(asked.root / "params.yaml"), asked.root)
+        made = table(load_params(asked.root / "params.yaml"), asked.root)
     except BadInput as problem:
         parser.error(str(problem))
     page = Path("README.md")
@@ -99,7 +99,7 @@ def main() -> None:
         print(made)
 
 
-def table(params: config.Params, root: Path) -> str:
+def table(params: Params, root: Path) -> str:
     """The Markdown table; BadInput where the demo has not run."""
     rows = [_row(params, root, row) for row in ROWS]
     label, columns, how = NOT_RUN
@@ -108,7 +108,7 @@ def table(params: config.Params, root: Path) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _row(params: config.Params, root: Path, row: Row) -> Sequence[str]:
+def _row(params: Params, root: Path, row: Row) -> Sequence[str]:
     before, after = (_result(root, run, row.task) for run in (BASE, RUN))
     section: Any = params.evaluate[row.task]
     said = {**after.raw, "steps": getattr(section, "steps", None), "size": getattr(section, "size_px", None)}

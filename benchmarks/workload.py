@@ -1,6 +1,6 @@
 """The mine stage itself on generated videos: how it scales with processes, and what memory it takes.
 
-Every measurement runs `sources.sharding` in fresh processes. Scaling gives each process the same work (weak scaling): with perfect
+Every measurement runs `mining.shard_job` in fresh processes. Scaling gives each process the same work (weak scaling): with perfect
 scaling two processes take as long as one. Memory is the peak of the worker (VmHWM), for little and for much to mine.
 """
 
@@ -19,8 +19,8 @@ import av
 import cv2
 import numpy as np
 
-from mimic import config
-from mimic.sources import sharding
+from mimic.mining import shard_job
+from mimic.params import load_params
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 FPS = 2
@@ -106,12 +106,12 @@ def mine_one(root: Path, number: int, name: str) -> Spent:
 
 def mine_clips(root: Path, clips: tuple[str, ...], name: str) -> float:
     """One shard; the process's peak memory in MB afterwards."""
-    params = config.load(PARAMS)
+    params = load_params(PARAMS)
     section = params.sources["phone"].model_copy(update={"root": root / "raw"})
     mine = params.mine.model_copy(update={"clips_per_shard": len(clips)})
-    (job,) = sharding.jobs("phone", section, mine, root, clips, root / "out" / name)
+    (job,) = shard_job.jobs("phone", section, mine, root, clips, root / "out" / name)
     job.tar.parent.mkdir(parents=True)
-    sharding.mine_shard(job)
+    shard_job.mine_shard(job)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

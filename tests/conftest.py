@@ -15,7 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores: threads of
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
-install_import_hook(["mimic.geometry", "mimic.models", "mimic.tasks.metrics", "mimic.tasks.iou"], "beartype.beartype")
+install_import_hook(["mimic.geometry", "mimic.models", "mimic.tasks.metrics"], "beartype.beartype")
 
 # Begun in the background (`&`, nohup), a process ignores these, and so would all that the tests start and interrupt.
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from mimic import config
+from mimic.params import Params
 
 SIDE_PX = 224
 
@@ -49,13 +50,13 @@ def folder(path: Path, images: list[np.ndarray], name: str = "frame{:06}.png", n
     return path
 
 
-def videos_section(params: config.Params, root: Path, **change: object) -> config.Videos:
+def videos_section(params: Params, root: Path, **change: object) -> config.Videos:
     section = params.sources["phone"]
     assert isinstance(section, config.Videos)
     return section.model_copy(update={"root": root, "tracked_by": root, **change})
 
 
-def images_section(params: config.Params, root: Path, **change: object) -> config.Images:
+def images_section(params: Params, root: Path, **change: object) -> config.Images:
     section = params.sources["frames"]
     assert isinstance(section, config.Images)
     return section.model_copy(update={"root": root, "tracked_by": root, **change})

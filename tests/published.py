@@ -10,10 +10,12 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from mimic import config
 from mimic.geometry.patches import invert_map, keep_most_voted, vote_all
-from mimic.infra import shards
 from mimic.infra.storage import Workspace, write_json
+from mimic.pairs.read import read_image, read_table
+from mimic.pairs.schema import MANIFEST, index_path
+from mimic.pairs.write import encode_image, shard_writer, write_table
+from mimic.params import Params
 
 SIZE_PX, PATCH_PX, MODEL_PX = 224, 16, 64
 
@@ -72,11 +74,11 @@ def publish_pairs(root: Path, source: str, clips: list[str], count: int) -> list
     workspace, rows = Workspace(root), []
     for number, clip in enumerate(clips):
         tar = workspace.pairs(source) / f"shard-{number:05d}.tar"
-        with shards.writing(tar) as writer:
+        with shard_writer(tar) as writer:
             for index in range(count):
                 a, b, b_from_a = views(1000 * number + index)
-                writer.add(pair_row(source, clip, index, b_from_a), shards.encode_image(a, 95), shards.encode_image(b, 95))
-        found = shards.read_table(shards.twin(tar)).to_pylist()
+                writer.add(pair_row(source, clip, index, b_from_a), encode_image(a, 95), encode_image(b, 95))
+        found = read_table(index_path(tar)).to_pylist()
         split = "validation" if number == 0 else "train"
         rows += [row | {"shard": tar.relative_to(root).as_posix(), "split": split} for row in found]
     outcomes = {"kept": len(rows), "too_similar": 40, "too_different": 25, "few_matches": 3, "degenerate": 2, "blurred": 1, "unreadable": 0}
@@ -95,7 +97,7 @@ def publish_pairs(root: Path, source: str, clips: list[str], count: int) -> list
     return rows
 
 
-def publish_model(params: config.Params, root: Path, run: str, rows: list[dict[str, Any]]) -> None:
+def publish_model(params: Params, root: Path, run: str, rows: list[dict[str, Any]]) -> None:
     planned, recipe = params.runs[run], params.pretrain[params.runs[run].recipe]
     folder = Workspace(root).model(run)
     card = {
@@ -121,9 +123,7 @@ def publish_model(params: config.Params, root: Path, run: str, rows: list[dict[s
     mask = cv2.resize(hidden.reshape(8, 8).astype(np.uint8), (MODEL_PX, MODEL_PX), interpolation=cv2.INTER_NEAREST)[..., None] > 0
     for row in rows[:3]:
         tar = root / row["shard"]
-        a, b = (
-            cv2.resize(shards.read_image(tar, row[f"offset_{v}"], row[f"size_{v}"]), (64, 64), interpolation=cv2.INTER_AREA) for v in "ab"
-        )
+        a, b = (cv2.resize(read_image(tar, row[f"offset_{v}"], row[f"size_{v}"]), (64, 64), interpolation=cv2.INTER_AREA) for v in "ab")
         blurred = cv2.GaussianBlur(a, (0, 0), 3)
         for name, image in zip(images, (a, np.where(mask, 128, a), np.where(mask, blurred, a), b), strict=True):
             images[name].append(image.astype(np.uint8))
@@ -132,7 +132,7 @@ def publish_model(params: config.Params, root: Path, run: str, rows: list[dict[s
     np.savez(folder / "reconstruction.npz", caption=np.array(caption), keys=keys, **{name: np.stack(part) for name, part in images.items()})
 
 
-def publish_result(params: config.Params, root: Path, run: str, task: str, value: float, **more: Any) -> None:
+def publish_result(params: Params, root: Path, run: str, task: str, value: float, **more: Any) -> None:
     """A metrics file and two sample pictures."""
     workspace, section = Workspace(root), params.evaluate[task]
     extra: dict[str, Any] = {}
@@ -167,13 +167,13 @@ def hash_of(text: str) -> int:
     return int.from_bytes(text.encode(), "big") % 2**200
 
 
-def publish_everything(params: config.Params, root: Path, clip: str = "room-0") -> None:
+def publish_everything(params: Params, root: Path, clip: str = "room-0") -> None:
     """What a finished pipeline leaves, except the runs directory."""
     rows = []
     for source in params.sources:
         rows += publish_pairs(root, source, [clip, "room-1"], 3)
     for name in params.datasets:
-        shards.write_table(pa.Table.from_pylist(rows, schema=shards.MANIFEST), Workspace(root).manifest(name))
+        write_table(pa.Table.from_pylist(rows, schema=MANIFEST), Workspace(root).manifest(name))
     for position, run in enumerate(params.table.runs):
         publish_model(params, root, run, rows)
         for task in params.table.tasks:

@@ -10,9 +10,13 @@ import pytest
 import yaml
 
 from mimic import assemble, config
-from mimic.datasets import choice
 from mimic.errors import BadInput
-from mimic.infra import shards, storage
+from mimic.infra import storage
+from mimic.pairs import select
+from mimic.pairs.read import iter_rows, open_table, read_row, read_table
+from mimic.pairs.schema import MANIFEST, PAIR, index_path
+from mimic.pairs.write import write_table
+from mimic.params import Params, load_params
 
 
 def _shard(
@@ -37,7 +41,7 @@ def _shard(
     tar = storage.Workspace(root).pairs(source) / f"shard-{number:05}.tar"
     tar.parent.mkdir(parents=True, exist_ok=True)
     tar.touch()
-    shards.write_table(pa.Table.from_pylist(rows, schema=shards.PAIR), shards.twin(tar))
+    write_table(pa.Table.from_pylist(rows, schema=PAIR), index_path(tar))
 
 
 NOTHING = config.TestPairs(sources={}, clips=0.0)
@@ -50,15 +54,15 @@ def _dataset(contains: str | None = None, seed: int = 0, validation: float = 0.2
 
 
 @pytest.fixture
-def params(repository) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository) -> Params:
+    return load_params(repository / "params.yaml")
 
 
-def _assemble(params: config.Params, root: Path, **datasets: config.Dataset) -> dict[str, pa.Table]:
+def _assemble(params: Params, root: Path, **datasets: config.Dataset) -> dict[str, pa.Table]:
     params = params.model_copy(update={"datasets": datasets})
     for name in datasets:
         assemble.main(params, root, name)
-    return {name: shards.read_table(storage.Workspace(root).manifest(name), schema=shards.MANIFEST) for name in datasets}
+    return {name: read_table(storage.Workspace(root).manifest(name), schema=MANIFEST) for name in datasets}
 
 
 @pytest.fixture
@@ -73,7 +77,7 @@ def test_rows_point_into_shards_and_lose_nothing(root, params):
     table = _assemble(params, root, all=_dataset(rooms=None, phone=None))["all"]
     assert len(table) == 94
     for row in table.to_pylist()[::13]:
-        original = [other for other in shards.rows(shards.twin(root / row["shard"])) if other["key"] == row["key"]]
+        original = [other for other in iter_rows(index_path(root / row["shard"])) if other["key"] == row["key"]]
         assert original == [{name: value for name, value in row.items() if name not in ("shard", "split")}]
     assert [*dict.fromkeys(zip(table["source"].to_pylist(), table["shard"].to_pylist(), strict=True))][:2] == [
         ("phone", "data/pairs/phone/shard-00000.tar"),
@@ -115,15 +119,15 @@ def test_a_clip_is_on_one_side_in_every_dataset(root, params):
 
 @pytest.mark.parametrize("clips", [2, 3, 10, 200])
 def test_some_clips_are_held_out_of_any_source_that_has_several(clips):
-    held = choice.held_out("rooms", [f"scene{number}" for number in range(clips)], 0.1)
+    held = select.held_out("rooms", [f"scene{number}" for number in range(clips)], 0.1)
     assert 1 <= held.sum() < clips
     assert clips < 200 or 0.05 < held.mean() < 0.17
 
 
 def test_one_clip_is_trained_on_and_a_share_of_zero_holds_nothing_out():
-    assert not choice.held_out("rooms", ["only"], 0.1).any()
-    assert not choice.held_out("rooms", ["one", "other"], 0.0).any()
-    assert choice.held_out("rooms", ["one", "other"], 1.0).all()
+    assert not select.held_out("rooms", ["only"], 0.1).any()
+    assert not select.held_out("rooms", ["one", "other"], 0.0).any()
+    assert select.held_out("rooms", ["one", "other"], 1.0).all()
 
 
 def test_exact_duplicates_are_left_out_in_either_order(root, params):
@@ -204,9 +208,9 @@ def test_a_random_row_is_read_without_the_table(root, params, monkeypatch):
     table = _assemble(params, root, x=_dataset(rooms=None))["x"]
     path = storage.Workspace(root).manifest("x")
     for index in (0, 7, 8, len(table) - 1):
-        assert shards.read_row(path, index) == table.slice(index, 1).to_pylist()[0]
+        assert read_row(path, index) == table.slice(index, 1).to_pylist()[0]
     with pytest.raises(IndexError, match="has 80 rows"):
-        shards.read_row(path, 80)
+        read_row(path, 80)
 
 
 def test_a_source_that_cannot_fill_its_count_says_by_how_much(root, params):
@@ -231,7 +235,7 @@ def test_rows_are_written_in_groups_of_one_size(tmp_path, params, monkeypatch):
     for number, pairs in enumerate((3, 0, 20, 1, 8)):
         _shard(tmp_path, "rooms", number, [f"room{number}"], pairs)
     _assemble(params, tmp_path, x=_dataset(rooms=None))
-    with shards.opening(storage.Workspace(tmp_path).manifest("x"), shards.MANIFEST) as file:
+    with open_table(storage.Workspace(tmp_path).manifest("x"), MANIFEST) as file:
         assert [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)] == [8, 8, 8, 8]
 
 
@@ -255,4 +259,4 @@ def test_recipes_that_cannot_nest_are_refused(repository, tmp_path, change, mess
     raw["datasets"] = {**dict.fromkeys(names, plain), **recipes}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     with pytest.raises(BadInput, match=message):
-        config.load(tmp_path / "params.yaml")
+        load_params(tmp_path / "params.yaml")

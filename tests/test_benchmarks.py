@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from benchmarks import mutations, workload
-from mimic import config, synthesize
+from mimic import synthesize
+from mimic.params import load_params
 
 MODULES = sorted(path.stem for path in Path(mutations.__file__).parent.glob("*.py") if path.stem != "__init__")
 
@@ -34,7 +35,7 @@ def printed(repository: Path, module: str, *arguments: str) -> dict:
 @pytest.fixture
 def made_nyu(repository: Path, tmp_path: Path) -> Path:
     """Six labelled views of flats in NYUv2's layout."""
-    params = config.load(repository / "params.yaml")
+    params = load_params(repository / "params.yaml")
     flat = params.synthesize.nyu.flat.model_copy(update={"texture_px": 64})
     few = params.synthesize.nyu.model_copy(update={"flat": flat, "scenes": 2, "train": 4, "test": 2})
     everything = params.synthesize.model_copy(update={"nyu": few})

@@ -12,6 +12,7 @@ import yaml
 
 from mimic import config
 from mimic.errors import BadInput
+from mimic.params import Params, load_params, pick
 
 
 @pytest.fixture
@@ -19,15 +20,15 @@ def raw(repository: Path) -> dict:
     return yaml.safe_load((repository / "params.yaml").read_text())
 
 
-def _load(tmp_path: Path, raw: object) -> config.Params:
+def _load(tmp_path: Path, raw: object) -> Params:
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(raw))
-    return config.load(path)
+    return load_params(path)
 
 
 def test_every_profile_is_valid(repository: Path) -> None:
     for path in [repository / "params.yaml", *(repository / "profiles").glob("*.yaml")]:
-        config.load(path)
+        load_params(path)
 
 
 def test_python_holds_no_defaults() -> None:
@@ -130,35 +131,35 @@ def test_further_missing_keys_are_named(tmp_path: Path, raw: dict) -> None:
 
 def test_missing_or_broken_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such file"):
-        config.load(tmp_path / "params.yaml")
+        load_params(tmp_path / "params.yaml")
     (tmp_path / "params.yaml").write_text("mine: [")
     with pytest.raises(BadInput, match="not valid YAML"):
-        config.load(tmp_path / "params.yaml")
+        load_params(tmp_path / "params.yaml")
     (tmp_path / "params.yaml").write_text("- 1")
     with pytest.raises(BadInput, match="found list"):
-        config.load(tmp_path / "params.yaml")
+        load_params(tmp_path / "params.yaml")
 
 
 def test_a_file_that_is_no_text_is_one_line_and_any_encoding_of_unicode_is_read(tmp_path: Path, repository: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(b"\xd2\x00\xff")
     with pytest.raises(BadInput, match=r"^[^\n]*not valid YAML[^\n]*$"):
-        config.load(path)
+        load_params(path)
     with pytest.raises(BadInput, match=r"^[^\n]*Is a directory; name a parameter file that you can read$"):
-        config.load(tmp_path)
+        load_params(tmp_path)
     text = (repository / "params.yaml").read_text()
     for encoding in ("utf-8-sig", "utf-16"):
         path.write_text(text, encoding=encoding)
-        assert config.load(path) == config.load(repository / "params.yaml")
+        assert load_params(path) == load_params(repository / "params.yaml")
 
 
 def test_pick_suggests_the_nearest_name() -> None:
     with pytest.raises(BadInput, match="did you mean 'phone'"):
-        config.pick({"phone": 1, "rooms": 2}, "phones", "source")
+        pick({"phone": 1, "rooms": 2}, "phones", "source")
 
 
 def test_the_paper_profile_has_the_published_counts(repository: Path) -> None:
-    datasets = config.load(repository / "profiles/paper.yaml").datasets
+    datasets = load_params(repository / "profiles/paper.yaml").datasets
     assert {name: sum(count or 0 for count in dataset.sources.values()) for name, dataset in datasets.items()} == {
         "mimic-1m": 1_316_202,  # the paper states 1,316,199
         "mimic-3m": 3_161_333,  # the paper states 3,163,333
@@ -171,7 +172,7 @@ def test_a_window_needs_views_stored_larger_than_the_model(repository: Path, tmp
     raw["pretrain"]["croco-v1"]["augment"]["crop"] = "window"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     with pytest.raises(BadInput, match=r"croco-v1\.augment\.crop: window needs .* 224 px, but mine\.size_px is 224; mine at"):
-        config.load(tmp_path / "params.yaml")
+        load_params(tmp_path / "params.yaml")
     raw["mine"]["size_px"] = 256
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
-    assert config.load(tmp_path / "params.yaml").mine.size_px == 256
+    assert load_params(tmp_path / "params.yaml").mine.size_px == 256

@@ -9,27 +9,29 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mimic import cli, config, doctor
+from mimic import cli, config
+from mimic.commands import doctor
+from mimic.params import Params, load_params
 
 STAND_IN = Path(__file__).parent / "worlds" / "stand_in"
 
 
 @pytest.fixture
-def params(repository: Path) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository: Path) -> Params:
+    return load_params(repository / "params.yaml")
 
 
-def _with_habitat(params: config.Params, command: tuple[str, ...], gpu_device_id: int = -1, engine: str = "habitat") -> config.Params:
+def _with_habitat(params: Params, command: tuple[str, ...], gpu_device_id: int = -1, engine: str = "habitat") -> Params:
     rooms = params.sources["rooms"].model_copy(update={"engine": engine})
     habitat = config.Habitat(command=command, gpu_device_id=gpu_device_id, timeout_s=60)
     return params.model_copy(update={"sources": {"rooms": rooms}, "habitat": habitat})
 
 
-def _found(params: config.Params, name: str) -> doctor.Finding:
+def _found(params: Params, name: str) -> doctor.Finding:
     return next(finding for finding in doctor.examine(params, Path()) if finding.name == name)
 
 
-def test_what_is_absent_fails_only_where_it_is_needed(params: config.Params) -> None:
+def test_what_is_absent_fails_only_where_it_is_needed(params: Params) -> None:
     absent = ("no-such-program",)
     needed = _found(_with_habitat(params, absent), "habitat-sim")
     assert needed.state == "missing" and "cannot start 'no-such-program'" in needed.found and needed.remedy
@@ -41,7 +43,7 @@ def test_what_is_absent_fails_only_where_it_is_needed(params: config.Params) -> 
     assert _found(params, "SLURM").state in ("ok", "note")
 
 
-def test_habitat_is_asked_for_what_it_can_do(params: config.Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_habitat_is_asked_for_what_it_can_do(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
     assert _found(_with_habitat(params, (sys.executable,)), "habitat-sim").state == "ok"
     dying = _found(_with_habitat(params, (sys.executable,), gpu_device_id=0), "habitat-sim")
@@ -52,7 +54,7 @@ def test_habitat_is_asked_for_what_it_can_do(params: config.Params, monkeypatch:
 
 def test_every_reader_of_scenes_is_asked_for_its_engine(repository: Path) -> None:
     """Pairs by co-visibility are rendered, too."""
-    paper = config.load(repository / "profiles/paper.yaml")
+    paper = load_params(repository / "profiles/paper.yaml")
     covisible = {name: section for name, section in paper.sources.items() if isinstance(section, config.Covisible)}
     assert covisible
     absent = config.Habitat(command=("no-such-program",), gpu_device_id=-1, timeout_s=60)
@@ -60,7 +62,7 @@ def test_every_reader_of_scenes_is_asked_for_its_engine(repository: Path) -> Non
     assert _found(paper.model_copy(update={"sources": asking, "habitat": absent}), "habitat-sim").state == "missing"
 
 
-def test_a_busy_machine_is_not_taken_for_a_wrong_device(params: config.Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_machine_is_not_taken_for_a_wrong_device(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
     monkeypatch.setenv("STAND_IN_LOADS_FOR_S", "60")
     section = _with_habitat(params, (sys.executable,)).habitat.model_copy(update={"timeout_s": 5.0})
@@ -69,14 +71,14 @@ def test_a_busy_machine_is_not_taken_for_a_wrong_device(params: config.Params, m
     assert "gpu_device_id" not in slow.remedy + slow.found
 
 
-def test_blurring_without_a_model_is_found(params: config.Params, tmp_path: Path) -> None:
+def test_blurring_without_a_model_is_found(params: Params, tmp_path: Path) -> None:
     privacy = params.mine.privacy.model_copy(update={"blur_faces": True, "face_model": tmp_path / "gone.onnx"})
     finding = _found(params.model_copy(update={"mine": params.mine.model_copy(update={"privacy": privacy})}), "faces")
     assert finding.state == "missing" and "gone.onnx" in finding.found
     assert _found(params, "faces").state == "note"
 
 
-def test_bad_versions_and_broken_checks_are_findings(params: config.Params, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_versions_and_broken_checks_are_findings(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     import cv2
 
     monkeypatch.setattr(cv2, "__version__", "4.12.0")

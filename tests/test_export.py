@@ -16,10 +16,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from mimic import cli, config, export, sources
+from mimic import cli, config, sources
+from mimic.commands import export
 from mimic.errors import BadInput
-from mimic.infra import shards, storage
-from mimic.sources import restricted_pickle
+from mimic.infra import storage
+from mimic.pairs.read import iter_rows, read_bytes, read_image
+from mimic.pairs.schema import MANIFEST
+from mimic.pairs.write import write_table
+from mimic.params import load_params
+from mimic.sources.precomputed import restricted_pickle
 
 PAIRS, HELD_OUT = 12, 4
 
@@ -30,13 +35,13 @@ def workspace(tmp_path_factory, repository) -> Path:
     root = tmp_path_factory.mktemp("workspace")
     (root / "params.yaml").write_text((repository / "params.yaml").read_text())
     rows = [row for source in ("phone", "rooms") for row in published.publish_pairs(root, source, ["a.mp4", "b.mp4", "c.mp4"], 2)]
-    shards.write_table(pa.Table.from_pylist(rows, schema=shards.MANIFEST), storage.Workspace(root).manifest("mimic-1m"))
+    write_table(pa.Table.from_pylist(rows, schema=MANIFEST), storage.Workspace(root).manifest("mimic-1m"))
     return root
 
 
 @pytest.fixture(scope="module")
 def rows(workspace) -> dict[str, dict]:
-    return {row["key"]: row for row in shards.rows(storage.Workspace(workspace).manifest("mimic-1m"), shards.MANIFEST)}
+    return {row["key"]: row for row in iter_rows(storage.Workspace(workspace).manifest("mimic-1m"), MANIFEST)}
 
 
 def _export(workspace: Path, form: str, out: Path) -> Path:
@@ -58,7 +63,7 @@ def _export(workspace: Path, form: str, out: Path) -> Path:
 
 
 def _images(workspace: Path, row: dict) -> list[bytes]:
-    return [shards.read_bytes(workspace / row["shard"], row[f"offset_{side}"], row[f"size_{side}"]) for side in "ab"]
+    return [read_bytes(workspace / row["shard"], row[f"offset_{side}"], row[f"size_{side}"]) for side in "ab"]
 
 
 def test_released_folders_are_read_back(workspace, rows, tmp_path):
@@ -132,7 +137,7 @@ def test_hugging_face_opens_it(workspace, rows, tmp_path, monkeypatch):
     first = loaded["train"][0]
     row = rows[first["key"]]
     shown = np.asarray(first["image_a"].convert("RGB"))
-    assert np.abs(shown.astype(int) - shards.read_image(workspace / row["shard"], row["offset_a"], row["size_a"])).mean() < 2
+    assert np.abs(shown.astype(int) - read_image(workspace / row["shard"], row["offset_a"], row["size_a"])).mean() < 2
     assert first["correspondences"] == row["correspondences"] and first["dhash_a"] == row["dhash_a"]
 
 
@@ -150,17 +155,17 @@ def test_the_card_says_what_it_is_and_under_which_terms(workspace, rows, tmp_pat
 def test_a_folder_that_holds_something_is_left_alone(workspace, tmp_path):
     (tmp_path / "precious").touch()
     with pytest.raises(BadInput, match="holds precious, which is no earlier result .*name another place"):
-        export.main(config.load(workspace / "params.yaml"), workspace, "mimic-1m", "webdataset", tmp_path, 10)
+        export.main(load_params(workspace / "params.yaml"), workspace, "mimic-1m", "webdataset", tmp_path, 10)
     assert [entry.name for entry in tmp_path.iterdir()] == ["precious"]
 
 
 def test_an_export_that_fails_leaves_nothing(workspace, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "read_bytes", lambda *where: (_ for _ in ()).throw(BadInput("damaged")))
     with pytest.raises(BadInput, match="damaged"):
-        export.main(config.load(workspace / "params.yaml"), workspace, "mimic-1m", "mimic", tmp_path / "out", 10)
+        export.main(load_params(workspace / "params.yaml"), workspace, "mimic-1m", "mimic", tmp_path / "out", 10)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_dataset_that_is_not_assembled_says_so(workspace, tmp_path):
     with pytest.raises(BadInput, match=r"mimic-3m.parquet: no such file; run the stage that makes it"):
-        export.main(config.load(workspace / "params.yaml"), workspace, "mimic-3m", "mimic", tmp_path / "out", 10)
+        export.main(load_params(workspace / "params.yaml"), workspace, "mimic-3m", "mimic", tmp_path / "out", 10)

@@ -19,11 +19,11 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 from typer.testing import CliRunner
 
 from mimic.cli import app
+from mimic.commands.weights import export_weights, import_weights, told
 from mimic.errors import BadInput
 from mimic.models.layers import sincos_table
 from mimic.training.checkpoint import load_encoder, load_model
-from mimic.training.told import constructor
-from mimic.weights import export_weights, import_weights, told
+from mimic.training.imported.told import constructor
 
 TIMM = foreign("timm")
 BARE = {key: value for key, value in TIMM.items() if not key.startswith("head.")}

@@ -25,17 +25,19 @@ from PIL import Image
 
 from mimic import config, ingest, mine
 from mimic.errors import BadInput
-from mimic.infra import shards, storage
-from mimic.sources import begun, sharding
-from mimic.worlds import export, procedural
+from mimic.infra import storage
+from mimic.mining import resume, shard_job
+from mimic.pairs.schema import index_path
+from mimic.params import Params, load_params
+from mimic.synthetic import apartments, glb_writer
 
 MIMIC = Path(sys.executable).with_name("mimic")
 FRAMES = 90
 
 
 @pytest.fixture(scope="module")
-def params(repository: Path) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository: Path) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 def _files(folder: Path) -> dict[str, str]:
@@ -58,7 +60,7 @@ def mined(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     footage.video(root / "data/raw/phone/0.mp4", footage.pan(0, 6, 80))
     views = [image for step_px in (40, 80, 60) for image in footage.pan(step_px, FRAMES // 3, step_px)]
     footage.video(root / "data/raw/phone/1.mp4", views)
-    loaded = config.load(root / "params.yaml")
+    loaded = load_params(root / "params.yaml")
     ingest.main(loaded, root, "phone")
     mine.main(loaded, root, "phone")
     return root
@@ -77,15 +79,15 @@ HURRY = """
 import os, sys
 from mimic.infra import progress
 progress.LINE_EVERY_S = 0.3
-from mimic.sources import begun, miner, sharding
-begun.SAVED_EVERY_S, begun.TOLD_EVERY_S, sharding.LOOKED_EVERY_S = 0.05, 0.05, 0.1
-whole = miner.walk_clip
+from mimic.mining import loop, resume, shard_job
+resume.SAVED_EVERY_S, resume.TOLD_EVERY_S, shard_job.LOOKED_EVERY_S = 0.05, 0.05, 0.1
+whole = loop.walk_clip
 def walk_clip(source, clip, *rest):
     for pair in whole(source, clip, *rest):
         with open("decided.txt", "a") as file:
             print(os.getpid(), clip, rest[-1].groups, file=file)
         yield pair
-miner.walk_clip = walk_clip
+loop.walk_clip = walk_clip
 """
 
 
@@ -165,18 +167,18 @@ def _sens(path: Path, images: list[np.ndarray]) -> None:
 
 
 def _room(root: Path) -> None:
-    (root / "room.glb").write_bytes(export.to_glb(procedural.build(0, 11.0, 8.0, 2.6, 256)))
-    stage = json.dumps(export.stage_config("room.glb"))
+    (root / "room.glb").write_bytes(glb_writer.to_glb(apartments.build(0, 11.0, 8.0, 2.6, 256)))
+    stage = json.dumps(glb_writer.stage_config("room.glb"))
     (root / "room.stage_config.json").write_text(stage)
 
 
-def _video(params: config.Params, root: Path) -> tuple[str, config.Source]:
+def _video(params: Params, root: Path) -> tuple[str, config.Source]:
     """Slow, so that retries are kept; their shift is half a patch, so that draws decide."""
     footage.video(root / "a.mp4", footage.pan(3, 30, 36))
     return "a.mp4", footage.videos_section(params, root, spacing_s=0.5, retry_spacing_s=1.0)
 
 
-def _damaged_video(params: config.Params, root: Path) -> tuple[str, config.Source]:
+def _damaged_video(params: Params, root: Path) -> tuple[str, config.Source]:
     path = footage.video(root / "a.mp4", footage.pan(3, 40, 60))
     data = bytearray(path.read_bytes())
     data[len(data) // 3 : len(data) // 3 + 60] = bytes(60)
@@ -184,26 +186,26 @@ def _damaged_video(params: config.Params, root: Path) -> tuple[str, config.Sourc
     return "a.mp4", footage.videos_section(params, root, spacing_s=0.5, retry_spacing_s=1.0)
 
 
-def _images(params: config.Params, root: Path) -> tuple[str, config.Source]:
+def _images(params: Params, root: Path) -> tuple[str, config.Source]:
     footage.folder(root / "walk", footage.pan(4, 24, 60))
     (root / "walk/frame000011.png").write_bytes(b"no picture")
     change = {"stride": 1, "retry_strides": (2,), "advance": 1}
     return "walk", footage.images_section(params, root, **change)
 
 
-def _stream(params: config.Params, root: Path) -> tuple[str, config.Source]:
+def _stream(params: Params, root: Path) -> tuple[str, config.Source]:
     _sens(root / "a.sens", footage.pan(5, 24, 30))
     base = {"licence": "x", "tracked_by": root, "sharpness_min": 0.0, "limit_clips": None}
     numbers = {"window": 4, "edge": 1, "second_edge": 3}
     return "a.sens", config.ScanNet(reader="scannet", root=root, **numbers, **base)
 
 
-def _scene(params: config.Params, root: Path) -> tuple[str, config.Source]:
+def _scene(params: Params, root: Path) -> tuple[str, config.Source]:
     _room(root)
     return "room.glb", params.sources["rooms"].model_copy(update={"root": root, "positions": 3, "headings": 4})
 
 
-def _covisible(params: config.Params, root: Path) -> tuple[str, config.Source]:
+def _covisible(params: Params, root: Path) -> tuple[str, config.Source]:
     _room(root)
     rooms = params.sources["rooms"].model_dump(exclude={"headings", "step_m", "turn_deg"})
     walk = {"hfov_deg": 60.0, "positions": 6, "tries": 100, "steps": 5, "step_sigma_m": 2.0, "jitter_deg": (3.0, 10.0, 5.0)}
@@ -212,44 +214,44 @@ def _covisible(params: config.Params, root: Path) -> tuple[str, config.Source]:
     return "room.glb", config.Covisible(**section)
 
 
-Made = Callable[[config.Params, Path], tuple[str, config.Source]]
+Made = Callable[[Params, Path], tuple[str, config.Source]]
 
 
-def _job(params: config.Params, folder: Path, make: Made, name: str, mode: str = "symmetric") -> sharding.Job:
+def _job(params: Params, folder: Path, make: Made, name: str, mode: str = "symmetric") -> shard_job.Job:
     """A shard of this name, of one clip; all names have the same clip."""
     (folder / "raw").mkdir(parents=True, exist_ok=True)
     clip, section = make(params, folder / "raw")
     numbers = params.mine.model_copy(update={"mode": mode})
-    (job,) = sharding.jobs("one", section, numbers, folder, [clip], folder / name)
+    (job,) = shard_job.jobs("one", section, numbers, folder, [clip], folder / name)
     job.tar.parent.mkdir()
     return job
 
 
 def _after(calls: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process ends when so many groups more are decided; all before the last one is saved."""
-    real = begun.Saved.between
+    real = resume.Saved.between
     counted = iter(range(calls))
 
-    def between(self: begun.Saved, state: begun.State) -> None:
+    def between(self: resume.Saved, state: resume.State) -> None:
         if next(counted, None) is None:
             raise error
         real(self, state)
 
-    monkeypatch.setattr(begun.Saved, "between", between)
+    monkeypatch.setattr(resume.Saved, "between", between)
 
 
-def _outcome(job: sharding.Job) -> dict[str, object]:
+def _outcome(job: shard_job.Job) -> dict[str, object]:
     """The bytes of a finished shard, and all that is said of it."""
-    files = (job.tar, shards.twin(job.tar))
-    result = sharding.read_result(job)
+    files = (job.tar, index_path(job.tar))
+    result = shard_job.read_result(job)
     del result["taken_over"]
     return {"files": [file.read_bytes() for file in files if file.exists()], "result": result}
 
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(begun, "SAVED_EVERY_S", 0.0)
-    monkeypatch.setattr(begun, "TOLD_EVERY_S", 0.0)
+    monkeypatch.setattr(resume, "SAVED_EVERY_S", 0.0)
+    monkeypatch.setattr(resume, "TOLD_EVERY_S", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -268,41 +270,41 @@ def test_any_kind_of_clip_goes_on_where_it_was(tmp_path, params, monkeypatch, ha
     """Ended every few groups until it is done; and without any end or save in between."""
     whole, job = (_job(params, tmp_path, make, name, mode) for name in ("whole", "ended"))
     with monkeypatch.context() as patient:
-        patient.setattr(begun, "SAVED_EVERY_S", 1e9)
-        sharding.mine_shard(whole)
+        patient.setattr(resume, "SAVED_EVERY_S", 1e9)
+        shard_job.mine_shard(whole)
     ends = 0
-    while not sharding._result(job).exists():
+    while not shard_job._result(job).exists():
         with monkeypatch.context() as ending:
             _after(every, Killed(), ending)
             try:
-                sharding.mine_shard(job)
+                shard_job.mine_shard(job)
             except Killed:
                 ends += 1
-                assert ends < 60 and begun.folder_of(job.tar).is_dir()
+                assert ends < 60 and resume.folder_of(job.tar).is_dir()
     assert ends >= 1
     expected = _outcome(whole)
     found = _outcome(job)
     assert found["files"] == expected["files"] and found["files"] != []
     assert found["result"] == expected["result"]
-    assert sharding.read_result(job)["taken_over"] > 0
-    assert not begun.folder_of(job.tar).exists()
+    assert shard_job.read_result(job)["taken_over"] > 0
+    assert not resume.folder_of(job.tar).exists()
 
 
 # ---------------------------------------------------------------------------- what may be wrong with what was saved
 
 
-def _ended(tmp_path: Path, params: config.Params, monkeypatch: pytest.MonkeyPatch, groups: int = 10) -> sharding.Job:
+def _ended(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch, groups: int = 10) -> shard_job.Job:
     """A shard of a video that was ended in its middle."""
     job = _job(params, tmp_path, _video, "ended")
     with monkeypatch.context() as ending, pytest.raises(Killed):
         _after(groups, Killed(), ending)
-        sharding.mine_shard(job)
+        shard_job.mine_shard(job)
     return job
 
 
-def _undisturbed(tmp_path: Path, params: config.Params) -> dict[str, object]:
+def _undisturbed(tmp_path: Path, params: Params) -> dict[str, object]:
     whole = _job(params, tmp_path, _video, "whole")
-    sharding.mine_shard(whole)
+    shard_job.mine_shard(whole)
     return _outcome(whole)
 
 
@@ -322,10 +324,10 @@ def test_damage_of_what_was_saved_costs_time_and_nothing_else(tmp_path, params, 
     if harm is _flipped and name == "state.json":
         harm = _halved
     job = _ended(tmp_path, params, monkeypatch)
-    harm(begun.folder_of(job.tar) / name)
-    sharding.mine_shard(job)
+    harm(resume.folder_of(job.tar) / name)
+    shard_job.mine_shard(job)
     assert _outcome(job) == _undisturbed(tmp_path, params)
-    assert sharding.read_result(job)["taken_over"] == 0
+    assert shard_job.read_result(job)["taken_over"] == 0
     said = capfd.readouterr().err
     assert ("shard-00000: mined from its start" in said) == (harm is not Path.unlink or name != "state.json")
     assert "Traceback" not in said
@@ -334,26 +336,26 @@ def test_damage_of_what_was_saved_costs_time_and_nothing_else(tmp_path, params, 
 def test_parts_behind_the_last_state_do_not_count(tmp_path, params, monkeypatch, hasty):
     """Killed between a part and the state that counts it."""
     job = _ended(tmp_path, params, monkeypatch)
-    folder = begun.folder_of(job.tar)
+    folder = resume.folder_of(job.tar)
     parts = sorted(folder.glob("part-*.parquet"))
     shutil.copy(parts[0], folder / f"part-{len(parts):05}.parquet")
-    sharding.mine_shard(job)
+    shard_job.mine_shard(job)
     assert _outcome(job) == _undisturbed(tmp_path, params)
-    assert sharding.read_result(job)["taken_over"] > 0
+    assert shard_job.read_result(job)["taken_over"] > 0
 
 
 def test_a_clip_to_be_skipped_takes_what_was_saved_with_it(tmp_path, params, monkeypatch, hasty):
     job = _ended(tmp_path, params, monkeypatch)
     skipping = dataclasses.replace(job, killers=job.clips)
-    sharding.mine_shard(skipping)
-    tally = sharding.read_result(skipping)["tally"]
+    shard_job.mine_shard(skipping)
+    tally = shard_job.read_result(skipping)["tally"]
     assert tally["kept"] == 0 and tally["candidates"] == 1 and list(tally["damaged"]) == ["a.mp4"]
     assert not job.tar.exists()
 
 
 def test_a_full_disk_while_saving_ends_the_shard_and_the_next_run_goes_on(tmp_path, params, monkeypatch, hasty):
     job = _job(params, tmp_path, _video, "ended")
-    real = begun.pq.write_table
+    real = resume.pq.write_table
     written = iter(range(4))
 
     def full(table, path, **options):
@@ -362,13 +364,13 @@ def test_a_full_disk_while_saving_ends_the_shard_and_the_next_run_goes_on(tmp_pa
         real(table, path, **options)
 
     with monkeypatch.context() as small:
-        small.setattr(begun.pq, "write_table", full)
+        small.setattr(resume.pq, "write_table", full)
         with pytest.raises(OSError, match="No space left"):
-            sharding.mine_shard(job)
+            shard_job.mine_shard(job)
     assert not list(tmp_path.rglob("*.part"))
-    sharding.mine_shard(job)
+    shard_job.mine_shard(job)
     assert _outcome(job) == _undisturbed(tmp_path, params)
-    assert sharding.read_result(job)["taken_over"] > 0
+    assert shard_job.read_result(job)["taken_over"] > 0
 
 
 def test_a_clip_without_pairs_behind_one_with_pairs_is_named_all_the_same(tmp_path, params, monkeypatch, hasty):
@@ -378,14 +380,14 @@ def test_a_clip_without_pairs_behind_one_with_pairs_is_named_all_the_same(tmp_pa
     numbers = params.mine.model_copy(update={"clips_per_shard": 2})
     found = []
     for name, groups in (("whole", 1000), ("ended", 12)):
-        (job,) = sharding.jobs("one", section, numbers, tmp_path, ["0.mp4", "1.mp4"], tmp_path / name)
+        (job,) = shard_job.jobs("one", section, numbers, tmp_path, ["0.mp4", "1.mp4"], tmp_path / name)
         job.tar.parent.mkdir()
         with monkeypatch.context() as ending, contextlib.suppress(Killed):
             _after(groups, Killed(), ending)
-            sharding.mine_shard(job)
+            shard_job.mine_shard(job)
         if name == "ended":
             assert json.loads((begun.folder_of(job.tar) / "state.json").read_text())["clips"] == 1
-            sharding.mine_shard(job)
+            shard_job.mine_shard(job)
         found.append(_outcome(job))
     assert found[0] == found[1]
     assert list(found[0]["result"]["tally"]["without_pairs"]) == ["1.mp4"]
@@ -394,22 +396,22 @@ def test_a_clip_without_pairs_behind_one_with_pairs_is_named_all_the_same(tmp_pa
 def test_short_clips_are_not_saved(tmp_path, params):
     job = _job(params, tmp_path, _video, "short")
     seen = []
-    real = begun.Saved.between
+    real = resume.Saved.between
 
     def between(self, state):
         real(self, state)
-        seen.append(begun.folder_of(job.tar).exists())
+        seen.append(resume.folder_of(job.tar).exists())
 
     with pytest.MonkeyPatch.context() as watching:
-        watching.setattr(begun, "TOLD_EVERY_S", 1e9)
-        watching.setattr(begun.Saved, "between", between)
-        sharding.mine_shard(job)
+        watching.setattr(resume, "TOLD_EVERY_S", 1e9)
+        watching.setattr(resume.Saved, "between", between)
+        shard_job.mine_shard(job)
     assert seen and not any(seen)
 
 
 def test_damage_is_named_with_its_file(tmp_path, params, monkeypatch, hasty):
     job = _ended(tmp_path, params, monkeypatch)
-    part = begun.folder_of(job.tar) / "part-00000.parquet"
+    part = resume.folder_of(job.tar) / "part-00000.parquet"
     _halved(part)
     with pytest.raises(BadInput, match="part-00000.parquet"):
-        begun._table(part)
+        resume._table(part)

@@ -18,9 +18,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from mimic import config, ingest, mine
+from mimic import ingest, mine
 from mimic.errors import BadInput
-from mimic.infra import shards, storage
+from mimic.infra import storage
+from mimic.pairs.read import iter_rows, read_image, read_table
+from mimic.pairs.schema import index_path, shards_in
+from mimic.params import load_params
 
 MIMIC = Path(sys.executable).with_name("mimic")
 STEPS_PX = (40, 60, 80, 100, 140)  # of the pan in each clip: too similar at first, three that fit, too different
@@ -52,7 +55,7 @@ def _run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
 def mined(tmp_path_factory, repository) -> Path:
     """A workspace in which ingest and mine ran undisturbed."""
     root = _workspace(tmp_path_factory.mktemp("mined"), repository)
-    params = config.load(root / "params.yaml")
+    params = load_params(root / "params.yaml")
     ingest.main(params, root, "phone")
     mine.main(params, root, "phone")
     return root
@@ -68,7 +71,7 @@ def copy(mined, tmp_path) -> Path:
 
 def test_every_candidate_has_one_outcome_and_every_pair_is_stored(mined):
     metrics = json.loads((mined / "metrics/mine/phone.json").read_text())
-    rows = [row for tar in shards.shards_in(mined / "data/pairs/phone") for row in shards.rows(shards.twin(tar))]
+    rows = [row for tar in shards_in(mined / "data/pairs/phone") for row in iter_rows(index_path(tar))]
     assert metrics["candidates"] == sum(metrics["outcomes"].values()) > metrics["kept"] == metrics["outcomes"]["kept"] == len(rows) > 5
     assert metrics["clips"] == CLIPS
     assert len({row["key"] for row in rows}) == len(rows)
@@ -81,13 +84,13 @@ def test_every_candidate_has_one_outcome_and_every_pair_is_stored(mined):
         assert len(row["correspondences"]) == 196 and max(matched.values()) == 1
         assert round(row["overlap"] * 196) == len(matched)
         assert set(json.loads(row["versions"])) >= {"opencv-python-headless", "mimic"}
-        image = shards.read_image(mined / "data/pairs/phone" / f"_images/shard-0000{row['clip'][0]}.tar", row["offset_a"], row["size_a"])
+        image = read_image(mined / "data/pairs/phone" / f"_images/shard-0000{row['clip'][0]}.tar", row["offset_a"], row["size_a"])
         assert image.shape == (224, 224, 3)
 
 
 def test_the_homography_maps_a_to_b(mined):
     """The camera pans 60 px a frame: a point of a lies so much further left in b."""
-    (row, *_) = shards.rows(mined / "data/pairs/phone/shard-00001.parquet")
+    (row, *_) = iter_rows(mined / "data/pairs/phone/shard-00001.parquet")
     step_px = 60 * round((float(row["frame_b"]) - float(row["frame_a"])) / 0.5)
     assert row["b_from_a"][2] == pytest.approx(-step_px, abs=1.5)
     assert row["b_from_a"][5] == pytest.approx(0, abs=1.5)
@@ -104,7 +107,7 @@ def test_progress_is_cleared_when_it_is_published_but_the_log_stays(mined):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_any_number_of_workers_writes_the_same_bytes(mined, copy, workers):
-    params = config.load(copy / "params.yaml")
+    params = load_params(copy / "params.yaml")
     params = params.model_copy(update={"cluster": params.cluster.model_copy(update={"workers": workers})})
     mine.main(params, copy, "phone")
     assert _files(copy / "data/pairs/phone") == _files(mined / "data/pairs/phone")
@@ -131,7 +134,7 @@ def test_killed_anywhere_and_run_again_gives_the_same_bytes(mined, copy, done):
     assert _files(copy / "data/pairs/phone") == _files(mined / "data/pairs/phone")
     assert _files(copy / "metrics/mine") == _files(mined / "metrics/mine")
     assert _files(copy / "samples/mine/phone") == _files(mined / "samples/mine/phone")
-    assert before <= {tar.stat().st_ino for tar in shards.shards_in(copy / "data/pairs/phone")}
+    assert before <= {tar.stat().st_ino for tar in shards_in(copy / "data/pairs/phone")}
     assert not list(copy.rglob("*.part"))
 
 
@@ -206,12 +209,12 @@ def test_damaged_files_are_counted_and_named_and_the_rest_is_mined(mined, copy):
 KILLER = """
 import os, sys
 if "--multiprocessing-fork" in sys.orig_argv:
-    from mimic.sources import miner
-    whole = miner.walk_clip
+    from mimic.mining import loop
+    whole = loop.walk_clip
     def walk_clip(source, clip, *rest):
         {what}
         yield from whole(source, clip, *rest)
-    miner.walk_clip = walk_clip
+    loop.walk_clip = walk_clip
 """
 
 
@@ -245,7 +248,7 @@ def test_a_clip_that_kills_its_worker_is_named_and_skipped_and_its_shard_is_mine
     assert list(metrics["damaged"]) == ["1.mp4"] and metrics["clips"] == CLIPS and metrics["outcomes"]["unreadable"] == 1
     keys = {}
     for root in (mined, copy):
-        rows = (row for tar in shards.shards_in(root / "data/pairs/phone") for row in shards.rows(shards.twin(tar)))
+        rows = (row for tar in shards_in(root / "data/pairs/phone") for row in iter_rows(index_path(tar)))
         keys[root] = [row["key"] for row in rows if row["clip"] != "1.mp4"]
     assert keys[copy] == keys[mined] != []
     assert not list(copy.glob("runs/**/*.trace"))
@@ -274,7 +277,7 @@ def test_a_clip_on_which_the_program_fails_is_named_and_the_rest_is_mined(mined,
     assert metrics["candidates"] == sum(metrics["outcomes"].values()) and metrics["clips"] == CLIPS
     keys = {}
     for root in (mined, copy):
-        rows = (row for tar in shards.shards_in(root / "data/pairs/phone") for row in shards.rows(shards.twin(tar)))
+        rows = (row for tar in shards_in(root / "data/pairs/phone") for row in iter_rows(index_path(tar)))
         keys[root] = [row["key"] for row in rows if row["clip"] != "1.mp4"]
     assert keys[copy] == keys[mined] != []
     (log,) = copy.glob("runs/mine/phone/*/log.jsonl")
@@ -313,7 +316,7 @@ def test_what_is_wrong_is_one_line(copy):
 
 
 def test_other_numbers_other_progress(mined, copy):
-    params = config.load(copy / "params.yaml")
+    params = load_params(copy / "params.yaml")
     narrow = params.model_copy(update={"mine": params.mine.model_copy(update={"overlap_max": 0.65})})
     mine.main(narrow, copy, "phone")
     assert {folder.name for folder in (copy / "runs/mine/phone").iterdir()} != {
@@ -327,15 +330,15 @@ def test_other_numbers_other_progress(mined, copy):
 def test_ingest_is_the_same_twice_and_obeys_the_limit(mined, tmp_path):
     inventory = mined / "data/inventory/phone.parquet"
     before = inventory.read_bytes()
-    params = config.load(mined / "params.yaml")
+    params = load_params(mined / "params.yaml")
     ingest.main(params, mined, "phone")
     assert inventory.read_bytes() == before
     limited = params.sources["phone"].model_copy(update={"limit_clips": 2, "root": mined / "data/raw/phone"})
     ingest.main(params.model_copy(update={"sources": {"phone": limited}}), tmp_path, "phone")
-    assert shards.read_table(tmp_path / "data/inventory/phone.parquet", schema=ingest.NOTED)["clip"].to_pylist() == ["0.mp4", "1.mp4"]
+    assert read_table(tmp_path / "data/inventory/phone.parquet", schema=ingest.NOTED)["clip"].to_pylist() == ["0.mp4", "1.mp4"]
 
 
 def test_mining_before_ingest_says_so(copy):
     (copy / "data/inventory/phone.parquet").unlink()
     with pytest.raises(BadInput, match="run the stage that makes it"):
-        mine.main(config.load(copy / "params.yaml"), copy, "phone")
+        mine.main(load_params(copy / "params.yaml"), copy, "phone")

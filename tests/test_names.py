@@ -13,9 +13,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimic import config
 from mimic.config.names import LAYOUT, wrong_with
 from mimic.errors import BadInput
+from mimic.params import load_params
 
 WRONG = ["", ".", "..", "...", "../evil", "a/b", "/tmp/x", ".hidden", "-rf", "a b", "it's", "a;echo HI", "a\nb", "ü", "a\\b", "a:b", "a@b",
          "n" * 101, "mine", "assemble", "Mine", "pretrain", "models", "data", "$(id)", "a,b", "{a}", "~"]  # fmt: skip
@@ -32,7 +32,7 @@ def raw(repository: Path) -> dict:
 def _refusal(tmp_path: Path, raw: dict) -> str:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     with pytest.raises(BadInput) as info:
-        config.load(tmp_path / "params.yaml")
+        load_params(tmp_path / "params.yaml")
     assert "\n" not in str(info.value) and len(str(info.value)) < 300 + len(str(tmp_path))
     return str(info.value)
 
@@ -61,7 +61,7 @@ def test_other_names_may_be(tmp_path: Path, raw: dict, name: str) -> None:
             raw[section].setdefault(name, raw[section][like])
     raw["imported"] = [name] if "." in name else []  # else it is a run
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
-    assert name in config.load(tmp_path / "params.yaml").datasets
+    assert name in load_params(tmp_path / "params.yaml").datasets
 
 
 @pytest.mark.parametrize("section", TRACKED)

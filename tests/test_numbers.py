@@ -12,8 +12,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from mimic import config
 from mimic.errors import BadInput
+from mimic.params import Params, load_params
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_no_number_is_infinite_or_none(profiles: dict[str, dict], value: Any) ->
                 continue
             seen.add(kind)
             with pytest.raises(ValidationError):
-                config.Params.model_validate(_changed(raw, path, value))
+                Params.model_validate(_changed(raw, path, value))
     assert len(seen) > 200
 
 
@@ -102,7 +102,7 @@ def test_no_number_is_infinite_or_none(profiles: dict[str, dict], value: Any) ->
 def test_a_number_that_cannot_be_is_named(profiles: dict[str, dict], tmp_path: Path, path: tuple[str, ...], value: Any) -> None:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(_changed(profiles["params.yaml"], path, value)))
     with pytest.raises(BadInput) as info:
-        config.load(tmp_path / "params.yaml")
+        load_params(tmp_path / "params.yaml")
     assert "\n" not in str(info.value)
     assert re.search(r"\.".join(map(re.escape, path)), str(info.value)), str(info.value)
 
@@ -111,4 +111,4 @@ def test_depths_that_leave_nothing_are_refused(profiles: dict[str, dict], tmp_pa
     raw = _changed(_changed(profiles["params.yaml"], ("evaluate", "depth", "depth_min_m"), 5), ("evaluate", "depth", "depth_max_m"), 2)
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     with pytest.raises(BadInput, match="depth_max_m 2 is not above depth_min_m 5"):
-        config.load(tmp_path / "params.yaml")
+        load_params(tmp_path / "params.yaml")

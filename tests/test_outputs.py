@@ -16,10 +16,12 @@ from safetensors.torch import save_file
 from test_weights import foreign
 from test_weights import publish as write_model
 
-from mimic import cli, config, own_pair, weights
+from mimic import cli
+from mimic.commands import own_pair, weights
 from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.infra.publishing import Work, marked, publish
+from mimic.params import load_params
 
 Refused = Callable[..., None]
 MIMIC = Path(sys.executable).with_name("mimic")
@@ -157,7 +159,7 @@ def test_a_new_file_replaces_nothing_that_came_while_it_was_written(tmp_path: Pa
 
 
 def test_a_plot_replaces_a_plot_and_no_link(tmp_path: Path, repository: Path) -> None:
-    params = config.load(repository / "params.yaml")
+    params = load_params(repository / "params.yaml")
     footage.folder(tmp_path, footage.pan(0, 2, 80), "{}.png")
     a, b = tmp_path / "0.png", tmp_path / "1.png"
 

@@ -19,19 +19,23 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from mimic import config, own_data
+from mimic.commands import own_data, own_options, own_sources
 from mimic.errors import BadInput
 from mimic.geometry import features, overlap
-from mimic.infra import shards, storage
-from mimic.sources import eyes, options, own, sharding, videos
-from mimic.worlds import export, procedural
+from mimic.infra import storage
+from mimic.mining import shard_job, view_cache
+from mimic.pairs.read import iter_rows, read_image
+from mimic.pairs.schema import index_path, shards_in
+from mimic.params import Params, load_params
+from mimic.sources import videos
+from mimic.synthetic import apartments, glb_writer
 
 MIMIC = Path(sys.executable).with_name("mimic")
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 def _run(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:
@@ -57,9 +61,9 @@ def test_pairs_from_any_folder_without_a_parameter_file(tmp_path):
         "shard-00000.parquet",
         "shard-00001.parquet",
     ]
-    for tar in shards.shards_in(tmp_path / "mined"):
-        for row in shards.rows(shards.twin(tar)):
-            assert shards.read_image(tar, row["offset_b"], row["size_b"]).shape == (224, 224, 3)
+    for tar in shards_in(tmp_path / "mined"):
+        for row in iter_rows(index_path(tar)):
+            assert read_image(tar, row["offset_b"], row["size_b"]).shape == (224, 224, 3)
 
 
 def test_others_read_the_result_with_no_code_of_ours(tmp_path, params):
@@ -77,8 +81,8 @@ def test_others_read_the_result_with_no_code_of_ours(tmp_path, params):
         assert tar.getnames() == [f"{key}.{view}.jpg" for key in keys for view in "ab"]
 
 
-def _mined(params: config.Params, out: Path, *paths: Path, **said: object) -> dict:
-    own_data.pairs(params, list(paths), out, options.Options(**said), as_json=False)
+def _mined(params: Params, out: Path, *paths: Path, **said: object) -> dict:
+    own_data.pairs(params, list(paths), out, own_options.Options(**said), as_json=False)
     return json.loads((out / "_pairs.json").read_text())
 
 
@@ -179,7 +183,7 @@ def test_killed_while_it_publishes_and_run_again(tmp_path, params, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         _mined(params, tmp_path / "out", tmp_path / "photos")
     monkeypatch.undo()
-    monkeypatch.setattr(sharding, "mine_shard", None)  # all shards are done
+    monkeypatch.setattr(shard_job, "mine_shard", None)  # all shards are done
     again = _mined(params, tmp_path / "out", tmp_path / "photos")
     assert again["kept"] == whole["kept"] + 1 == len(pd.read_parquet(tmp_path / "out"))
     assert not list((tmp_path / "out").glob(".work-*"))
@@ -288,7 +292,7 @@ def test_many_small_folders_share_shards_and_none_is_empty(tmp_path, params):
     assert (result["clips"], result["kept"]) == (200, 20)
     tables = [pq.read_metadata(path) for path in sorted((tmp_path / "out").glob("*.parquet"))]
     assert 1 < len(tables) <= 20 and all(table.num_rows for table in tables)
-    names = [tar.name for tar in shards.shards_in(tmp_path / "out")]
+    names = [tar.name for tar in shards_in(tmp_path / "out")]
     assert names == [f"shard-{number:05}.tar" for number in range(len(tables))]
 
 
@@ -413,8 +417,8 @@ def test_paths_that_are_none_are_one_line(tmp_path, words, said):
 
 def test_a_long_numbered_folder_is_a_sequence(tmp_path, params):
     footage.folder(tmp_path / "frames", footage.pan(1, 40, 12))  # neighbours overlap by 95 %, the 8th after by 57 %
-    own_data.pairs(params, [tmp_path / "frames"], tmp_path / "out", options.Options(), as_json=False)
-    rows = list(shards.rows(tmp_path / "out/shard-00000.parquet"))
+    own_data.pairs(params, [tmp_path / "frames"], tmp_path / "out", own_options.Options(), as_json=False)
+    rows = list(iter_rows(tmp_path / "out/shard-00000.parquet"))
     distances = {int(row["frame_b"][5:11]) - int(row["frame_a"][5:11]) for row in rows}
     assert len(rows) >= 6 and distances == {8}
 
@@ -423,8 +427,8 @@ def test_what_is_said_on_the_command_line_comes_before_the_parameter_file(tmp_pa
     footage.video(tmp_path / "walk.mp4", footage.pan(0, 8, 40), fps=2)
     footage.folder(tmp_path / "photos", footage.pan(0, 8, 40))
     for spacing_s, frames in ((0.5, 8), (1.0, 4)):
-        said = options.Options(spacing_s=spacing_s, crop_bottom=0.25, group_max=7)
-        video, photos = (part.section for part in own.look(params, [tmp_path], said, tmp_path / "out").parts)
+        said = own_options.Options(spacing_s=spacing_s, crop_bottom=0.25, group_max=7)
+        video, photos = (part.section for part in own_sources.look(params, [tmp_path], said, tmp_path / "out").parts)
         assert video.retry_spacing_s == 2 * video.spacing_s == 2 * spacing_s
         assert len(list(videos.sample(tmp_path / "walk.mp4", spacing_s))) == frames
         assert (video.crop_bottom, photos.group_max) == (0.25, 7)
@@ -454,8 +458,8 @@ def test_messages_name_flags(tmp_path, params):
     assert name == str(tmp_path / "photos") and "4 images make 6 pairs" in why and "raise --group-max" in why
     assert result["candidates"] == 3 and result["damaged"] == {}  # of each of 4 only the next, as many as 3 images have pairs
     said = "lower island_radius_min_m, not my_group_max or up there, up: z and spacing_s: 2"
-    assert options.flagged({"group_max/a.jpg": {"why": "raise group_max"}}) == {"group_max/a.jpg": {"why": "raise --group-max"}}
-    assert options.flagged(said) == "lower --island-radius-min-m, not my_group_max or up there, --up z and --spacing-s 2"
+    assert own_options.flagged({"group_max/a.jpg": {"why": "raise group_max"}}) == {"group_max/a.jpg": {"why": "raise --group-max"}}
+    assert own_options.flagged(said) == "lower --island-radius-min-m, not my_group_max or up there, --up z and --spacing-s 2"
 
 
 # ---------------------------------------------------------------- real data
@@ -468,9 +472,9 @@ def test_kitchen_video_pairs_agree_with_the_table(real_data, params):
         rows = list(csv.DictReader(file, delimiter="\t"))
     images = {round(time_s * 30): image for time_s, image in videos.sample(kitchen / "kitchen_000000-000299_30fps.mp4", 1 / 30)}
     assert sorted(images) == list(range(300))
-    rule = sharding.rule_of(params.mine)
+    rule = shard_job.rule_of(params.mine)
     numbers = {int(row[name]) for row in rows for name in ("frame_i", "frame_j")}
-    seen = {number: features.extract(eyes.squared(images[number], rule)) for number in numbers}
+    seen = {number: features.extract(view_cache.squared(images[number], rule)) for number in numbers}
     found = [overlap.compare(seen[int(row["frame_i"])], seen[int(row["frame_j"])], rule, None) for row in rows]
     second = [one for row, one in zip(rows, found, strict=True) if int(row["frame_j"]) - int(row["frame_i"]) == 30]
     assert len(second) == 14
@@ -486,16 +490,16 @@ def test_kitchen_video_as_a_user_mines_it(real_data, tmp_path, params):
         params,
         [real_data / "seven_scenes_kitchen/kitchen_000000-000299_30fps.mp4"],
         tmp_path / "out",
-        options.Options(spacing_s=1.0),
+        own_options.Options(spacing_s=1.0),
         as_json=False,
     )
     result = json.loads((tmp_path / "out/_pairs.json").read_text())
     assert abs(result["kept"] - 7) <= 2 and result["candidates"] == 9
-    assert next(shards.rows(tmp_path / "out/shard-00000.parquet"))["frame_b"] == "2.000"
+    assert next(iter_rows(tmp_path / "out/shard-00000.parquet"))["frame_b"] == "2.000"
 
 
 def test_all_real_videos_are_mined_or_counted(real_data, tmp_path, params):
-    own_data.pairs(params, [real_data / "videos"], tmp_path / "out", options.Options(spacing_s=1.0), as_json=False)
+    own_data.pairs(params, [real_data / "videos"], tmp_path / "out", own_options.Options(spacing_s=1.0), as_json=False)
     result = json.loads((tmp_path / "out/_pairs.json").read_text())
     assert result["clips"] == 6 and result["damaged"] == {}
     assert sum(result["outcomes"].values()) == result["candidates"] >= 6
@@ -504,14 +508,14 @@ def test_all_real_videos_are_mined_or_counted(real_data, tmp_path, params):
 def _room(path: Path) -> None:
     """A generated flat, y up, and nothing beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(export.to_glb(procedural.build(0, 11.0, 8.0, 2.6, 256)))
+    path.write_bytes(glb_writer.to_glb(apartments.build(0, 11.0, 8.0, 2.6, 256)))
 
 
 def test_a_scene_stands_upright_as_gltf_says_and_the_result_says_so(tmp_path, params, capfd):
     """The same pairs as where a stage_config.json says what glTF says already."""
     _room(tmp_path / "bare/room.glb")
     _room(tmp_path / "said/room.glb")
-    (tmp_path / "said/room.stage_config.json").write_text(json.dumps(export.stage_config("room.glb")))
+    (tmp_path / "said/room.stage_config.json").write_text(json.dumps(glb_writer.stage_config("room.glb")))
     sources = {name: section.model_copy(update={"positions": 1}) for name, section in params.sources.items() if name == "rooms"}
     few = params.model_copy(update={"sources": {**params.sources, **sources}})
     bare = _mined(few, tmp_path / "out-bare", tmp_path / "bare/room.glb")
@@ -531,9 +535,9 @@ def test_a_scene_stands_upright_as_gltf_says_and_the_result_says_so(tmp_path, pa
 def read_all(out: Path) -> list[bytes]:
     """The images of a result, in order."""
     images = []
-    for tar in shards.shards_in(out):
-        for row in shards.rows(shards.twin(tar)):
-            images += [shards.read_image(tar, row[f"offset_{view}"], row[f"size_{view}"]).tobytes() for view in "ab"]
+    for tar in shards_in(out):
+        for row in iter_rows(index_path(tar)):
+            images += [read_image(tar, row[f"offset_{view}"], row[f"size_{view}"]).tobytes() for view in "ab"]
     return images
 
 
@@ -544,5 +548,5 @@ def read_all(out: Path) -> list[bytes]:
 def test_a_file_of_another_format_is_told_what_to_do_with_it(params, tmp_path, name, remedy):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(BadInput, match=remedy) as raised:
-        own.look(params, [tmp_path / name], options.Options(), tmp_path / "out")
+        own_sources.look(params, [tmp_path / name], own_options.Options(), tmp_path / "out")
     assert str(raised.value).startswith(f"{tmp_path / name}: ")

@@ -12,15 +12,16 @@ import footage
 import numpy as np
 import pytest
 
-from mimic import config, own_pair
+from mimic.commands import own_pair
 from mimic.errors import BadInput
+from mimic.params import Params, load_params
 
 MIMIC = Path(sys.executable).with_name("mimic")
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 def _run(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mimic.tasks.presets import PRESETS
+from mimic.tasks import TASKS
 
 MIMIC, CROCO, MAE = "MIMIC's scripts", "CroCo's scripts", "MAE's scripts"
 STATED: dict[str, str] = {  # pattern of paths -> who states the number; evaluation's are in the presets
@@ -108,7 +108,7 @@ def in_preset(path: str, document: Any) -> bool:
     if section != "evaluate":
         return False
     task = document["evaluate"][name]
-    return field in PRESETS.get((task["task"], task.get("preset", "")), {})
+    return field in TASKS[task["task"]].presets.get(task.get("preset", ""), {})
 
 
 def test_every_number_has_a_source_or_says_that_it_has_none(text: str) -> None:

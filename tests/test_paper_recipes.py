@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mimic import config, models
+from mimic.params import load_params
 from mimic.training.optim import cosine_lr, param_groups, scaled_lr
 
 WIDE_DECODER = {"decoder_width": 768, "decoder_depth": 12, "decoder_heads": 12}
@@ -33,7 +34,7 @@ AUGMENT: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def recipes(repository: Path) -> dict[str, config.Recipe]:
-    return dict(config.load(repository / "profiles/paper.yaml").pretrain)
+    return dict(load_params(repository / "profiles/paper.yaml").pretrain)
 
 
 def build(recipe: config.Recipe, **numbers: Any) -> models.Pretraining:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from mimic import config, report
+from mimic import report
 from mimic.infra.storage import Workspace, write_json
+from mimic.params import Params, load_params
 from mimic.reporting import paper
 
 
 @pytest.fixture
-def params(repository: Path) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository: Path) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 def publish(root: Path, run: str, task: str, **said: object) -> None:
@@ -41,7 +42,7 @@ def cells(tables: list[paper.Table], name: str) -> dict[tuple[str, str, bool | N
     return {(row.objective, row.dataset, row.frozen): row.cells[0] for row in table.rows}
 
 
-def test_every_published_number_is_there(params: config.Params, tmp_path: Path) -> None:
+def test_every_published_number_is_there(params: Params, tmp_path: Path) -> None:
     tables = paper.tables(params, Workspace(tmp_path))
     assert [table.name for table in tables] == ["Table 1", "Table 2a", "Table 2b", "Table 3"]
     counts = [sum(cell.published is not None for row in table.rows for cell in row.cells) for table in tables]
@@ -87,7 +88,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_numbers_are_the_papers(name: str, params: config.Params, tmp_path: Path) -> None:
+def test_published_numbers_are_the_papers(name: str, params: Params, tmp_path: Path) -> None:
     (table,) = [table for table in paper.tables(params, Workspace(tmp_path)) if table.name == name]
     frozen = {None: "-", True: "yes", False: "no"}
     found = [
@@ -98,7 +99,7 @@ def test_published_numbers_are_the_papers(name: str, params: config.Params, tmp_
     assert found == [[*line[:3], *(cell if cell == "-" else float(cell) for cell in line[3:])] for line in wanted]
 
 
-def test_ours_stands_in_its_cell_only(params: config.Params, tmp_path: Path) -> None:
+def test_ours_stands_in_its_cell_only(params: Params, tmp_path: Path) -> None:
     publish(tmp_path, "croco-3m", "depth")
     publish(tmp_path, "croco-3m", "depth-frozen", metrics={"delta1": 0.4})
     publish(tmp_path, "mae-3m", "depth", objective="mae", preset="standard", overrides={"steps": 3, "batch": 1}, standard_error=0.01)
@@ -115,7 +116,7 @@ def test_ours_stands_in_its_cell_only(params: config.Params, tmp_path: Path) -> 
     assert first["croco", "mimic-3m", False].ours[0].error is None  # not stated, and no bound is made up
 
 
-def test_few_shots_are_curves(params: config.Params, tmp_path: Path) -> None:
+def test_few_shots_are_curves(params: Params, tmp_path: Path) -> None:
     by_k = {str(k): {"mean": k / 100, "std": 0.01, "values": [k / 100] * 5} for k in (80, 10, 20)}
     publish(tmp_path, "croco-3m", "depth-few-shot", metrics={"by_k": by_k})
     publish(tmp_path, "croco-3m", "knn", metrics={"by_k": {"5": 0.3}})  # neighbours, not images
@@ -125,7 +126,7 @@ def test_few_shots_are_curves(params: config.Params, tmp_path: Path) -> None:
     assert "Value of depth-few-shot by number of labelled images" in (tmp_path / "report/index.html").read_text()
 
 
-def test_in_the_terminal(params: config.Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_the_terminal(params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     publish(tmp_path, "croco-3m", "depth")
     publish(tmp_path, "mae-3m", "depth", objective="mae", preset="standard")
     report.compare_with_paper(params, tmp_path, as_json=False)

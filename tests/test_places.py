@@ -9,13 +9,14 @@ import pytest
 from test_assemble import _assemble, _dataset, _shard
 
 from mimic import config
-from mimic.datasets import choice
-from mimic.datasets.places import place_of
+from mimic.pairs import select
+from mimic.pairs.split_groups import place_of
+from mimic.params import Params, load_params
 
 
 @pytest.fixture(scope="module")
-def paper(repository: Path) -> config.Params:
-    return config.load(repository / "profiles/paper.yaml")
+def paper(repository: Path) -> Params:
+    return load_params(repository / "profiles/paper.yaml")
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,6 @@ def test_scans_of_a_room_are_on_one_side_and_tested_on_together(paper, tmp_path)
 @pytest.mark.parametrize("rooms", [2, 5])
 def test_where_chance_takes_no_place_one_whole_place_is_held_out(rooms):
     places = [f"room{number}" for number in range(rooms) for _ in range(3)]
-    held = choice.held_out("rooms", places, 1e-9)
+    held = select.held_out("rooms", places, 1e-9)
     assert held.sum() == 3 and len(set(np.array(places)[held])) == 1
-    assert not choice.held_out("rooms", ["room0"] * 3, 1e-9).any()  # one place: all of it is trained on
+    assert not select.held_out("rooms", ["room0"] * 3, 1e-9).any()  # one place: all of it is trained on

@@ -8,8 +8,9 @@ import published
 import pytest
 from typer.testing import CliRunner
 
-from mimic import cli, config
+from mimic import cli
 from mimic.infra import storage
+from mimic.params import load_params
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_a_plan_is_the_measured_rate_times_the_recipe(mined, tmp_path):
     rates.write_text(json.dumps({"videos": {"seconds_per_pair": 0.5, "bytes_per_pair": 1000, "clips_per_pair": 0.02}}))
     found = _plan(mined, "--rates", str(rates))
     rooms = found["sources"]["rooms"]
-    count = config.load(mined / "params.yaml").datasets["mimic-1m"].sources["rooms"]
+    count = load_params(mined / "params.yaml").datasets["mimic-1m"].sources["rooms"]
     assert (rooms["pairs"], rooms["rate_of"]) == (count, "rooms")
     assert rooms["core_days"] == pytest.approx(count * 1.0 / 86400)
     assert rooms["files"] == 2 * round(count * 0.25)

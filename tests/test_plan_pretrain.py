@@ -12,8 +12,9 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
-from mimic import cli, config, models
+from mimic import cli, models
 from mimic.models.cost import parameters, training_flops
+from mimic.params import load_params
 
 SIZES = {"size_px": (48, 32), "patch_px": 8, "width": 32, "depth": 3, "decoder_width": 16, "decoder_depth": 2}
 
@@ -63,7 +64,7 @@ def test_the_papers_recipes_from_stated_rates(workspace: Path) -> None:
     rates = {"device_gflops": 33000, "decode_ms_per_image": 0.4, "bytes_per_pair": 46000, "disk_mb_s": 100}
     (workspace / "rates.json").write_text(json.dumps(rates))
     found = plan(workspace, "--rates", str(workspace / "rates.json"))
-    params = config.load(workspace / "params.yaml")
+    params = load_params(workspace / "params.yaml")
     assert found["devices"] == 8 and set(found["runs"]) == {name for name, run in params.runs.items() if run.steps}
     name, line = next(
         (name, line) for name, line in found["runs"].items() if params.pretrain[params.runs[name].recipe].objective == "croco"

@@ -15,8 +15,9 @@ import toy_runs
 from safetensors.torch import load_file
 from toy_runs import TINY, VARIANTS, change, files, run
 
-from mimic import config, pretrain
+from mimic import pretrain
 from mimic.errors import BadInput
+from mimic.params import load_params
 from mimic.training import checkpoint, journal
 
 
@@ -61,7 +62,7 @@ def test_every_variant_trains_and_publishes(workspace: Path, name: str) -> None:
 def test_a_sweep_trains_and_leaves_publishing_to_each_run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alone = files(run(workspace, "croco"))
     shutil.rmtree(workspace / "models")
-    params = config.load(workspace / "params.yaml")
+    params = load_params(workspace / "params.yaml")
     assert pretrain.sweep(params, workspace, ["croco", "random", "mae"]) == ["croco", "mae"]
     assert pretrain.sweep(params, workspace, ["croco", "mae"]) == [] and not (workspace / "models").exists()
     with monkeypatch.context() as patch:

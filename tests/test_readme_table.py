@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import readme
-from mimic import config
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, write_json
+from mimic.params import Params, load_params
 
 METRICS = {
     "reconstruction": {"masking": {"visible": 6, "patches": 64}, "flat_loss": 0.99},
@@ -20,8 +20,8 @@ METRICS = {
 
 
 @pytest.fixture
-def params(repository: Path) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository: Path) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def demo(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_cells_come_from_results_and_from_the_papers(params: config.Params, demo: Path) -> None:
+def test_cells_come_from_results_and_from_the_papers(params: Params, demo: Path) -> None:
     lines = readme.table(params, demo).splitlines()
     assert len(lines) == 2 + len(readme.ROWS) + 1
     assert "| 0.292; 73.12 | not run | 1.500 → 0.750 ± 0.013; FID not run: weights | 32 held-out pairs, 6 of 64 patches" in lines[2]
@@ -44,7 +44,7 @@ def test_cells_come_from_results_and_from_the_papers(params: config.Params, demo
     assert "| 42.18; 72.8; 53.02 | not run | not run |" in lines[6].replace("42.18; 53.02; 72.8", "42.18; 72.8; 53.02")
 
 
-def test_a_number_that_the_demo_does_not_give_is_found(params: config.Params, demo: Path) -> None:
+def test_a_number_that_the_demo_does_not_give_is_found(params: Params, demo: Path) -> None:
     made = readme.table(params, demo)
     page = readme.written(f"# x\n{readme.BEGIN}\nold\n{readme.END}\nrest\n", made)
     assert page.startswith("# x\n") and page.endswith("\nrest\n") and "old" not in page
@@ -57,7 +57,7 @@ def test_a_number_that_the_demo_does_not_give_is_found(params: config.Params, de
         readme.written("# x\n", made)
 
 
-def test_without_a_demo_nothing_is_made_up(params: config.Params, tmp_path: Path) -> None:
+def test_without_a_demo_nothing_is_made_up(params: Params, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="run make demo first"):
         readme.table(params, tmp_path)
 

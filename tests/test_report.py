@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from published import publish_everything, publish_pairs, publish_result, texture
 
-from mimic import config, report
+from mimic import report
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
+from mimic.params import Params, load_params
 from mimic.reporting import charts, pictures
 from mimic.reporting.results import best, noise, read_result, read_table
 from mimic.reporting.verdict import conclude
@@ -69,12 +70,12 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def params(repository: Path) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository: Path) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 @pytest.fixture(scope="module")
-def full(params: config.Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def full(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("full")
     publish_everything(params, root, clip=ODD)
     report.main(params, root)
@@ -89,7 +90,7 @@ def html(full: Path) -> str:
 # ---------------------------------------------------------------------------- the page
 
 
-def test_every_section_is_there(params: config.Params, html: str) -> None:
+def test_every_section_is_there(params: Params, html: str) -> None:
     page = Page(html)
     assert {"results", "paper", "pairs", "pretraining", "samples", "runs"} <= set(page.ids)
     for name in [*params.table.runs, *params.table.tasks, *params.sources, *params.datasets]:
@@ -116,7 +117,7 @@ def test_it_asks_for_nothing_outside(html: str, full: Path) -> None:
     assert "url(" not in html and "@import" not in html and "//" not in page.text
 
 
-def test_equal_files_make_equal_bytes(params: config.Params, full: Path) -> None:
+def test_equal_files_make_equal_bytes(params: Params, full: Path) -> None:
     before = {path.name: path.read_bytes() for path in (full / "report").iterdir()}
     report.main(params, full)
     assert {path.name: path.read_bytes() for path in (full / "report").iterdir()} == before
@@ -125,7 +126,7 @@ def test_equal_files_make_equal_bytes(params: config.Params, full: Path) -> None
     assert str(full).encode() not in before["index.html"]
 
 
-def test_values_along_pretraining_are_drawn(params: config.Params, full: Path, tmp_path: Path) -> None:
+def test_values_along_pretraining_are_drawn(params: Params, full: Path, tmp_path: Path) -> None:
     root = tmp_path / "swept"
     shutil.copytree(full, root)
     sweep = [{"steps": step, "value": 0.1 + step / 1000, "standard_error": None} for step in (45, 90, 180)]
@@ -140,7 +141,7 @@ def test_a_clip_cannot_write_markup(html: str) -> None:
     assert "&lt;b&gt;odd &amp; &#34;quoted&#34;&lt;/b&gt;" in html
 
 
-def test_an_empty_workspace_is_a_page_full_of_not_run(params: config.Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_workspace_is_a_page_full_of_not_run(params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report.main(params, tmp_path)
     page = Page((tmp_path / "report" / "index.html").read_text())
     assert page.text.count(report.NOT_RUN) > len(params.table.runs) * len(params.table.tasks)
@@ -150,7 +151,7 @@ def test_an_empty_workspace_is_a_page_full_of_not_run(params: config.Params, tmp
 
 
 @pytest.mark.parametrize("gone", ["metrics", "models", "samples", "data/pairs", "data/manifests"])
-def test_any_part_may_be_missing(params: config.Params, full: Path, tmp_path: Path, gone: str) -> None:
+def test_any_part_may_be_missing(params: Params, full: Path, tmp_path: Path, gone: str) -> None:
     shutil.copytree(full, tmp_path / "workspace", copy_function=lambda source, target: Path(target).hardlink_to(source))
     shutil.rmtree(tmp_path / "workspace" / gone)
     report.main(params, tmp_path / "workspace")
@@ -158,7 +159,7 @@ def test_any_part_may_be_missing(params: config.Params, full: Path, tmp_path: Pa
     assert page.open == [] and report.NOT_RUN in page.text
 
 
-def test_a_single_missing_measurement_is_one_cell(params: config.Params, tmp_path: Path) -> None:
+def test_a_single_missing_measurement_is_one_cell(params: Params, tmp_path: Path) -> None:
     run, other, task = params.table.runs[0], params.table.runs[1], params.table.tasks[0]
     publish_result(params, tmp_path, run, task, 0.25)
     columns = report.table_columns(read_table(params, Workspace(tmp_path)))
@@ -168,7 +169,7 @@ def test_a_single_missing_measurement_is_one_cell(params: config.Params, tmp_pat
     assert [cell and cell.best for cell in columns[0].cells[:3]] == [False, True, None]
 
 
-def test_a_damaged_file_is_one_clear_line(params: config.Params, tmp_path: Path) -> None:
+def test_a_damaged_file_is_one_clear_line(params: Params, tmp_path: Path) -> None:
     path = Workspace(tmp_path).metrics(params.table.runs[0], params.table.tasks[0])
     path.parent.mkdir(parents=True)
     for text in ("{", "[]", "{}"):
@@ -177,7 +178,7 @@ def test_a_damaged_file_is_one_clear_line(params: config.Params, tmp_path: Path)
             report.main(params, tmp_path)
 
 
-def test_compare_prints_rows(params: config.Params, full: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_prints_rows(params: Params, full: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report.compare(params, full, as_json=True)
     rows = json.loads(capsys.readouterr().out)
     assert [row["run"] for row in rows] == list(params.table.runs)
@@ -194,28 +195,28 @@ def test_compare_prints_rows(params: config.Params, full: Path, tmp_path: Path, 
 # ---------------------------------------------------------------------------- what may be concluded
 
 
-def verdict_of(params: config.Params, root: Path, values: dict[str, float], **more: object) -> str:
+def verdict_of(params: Params, root: Path, values: dict[str, float], **more: object) -> str:
     task = params.table.tasks[0]
     for run, value in values.items():
         publish_result(params, root, run, task, value, **more)
     return " ".join(conclude(read_table(params, Workspace(root)), {}).tasks[task])
 
 
-def test_differences_within_noise_are_said_to_be_so(params: config.Params, tmp_path: Path) -> None:
+def test_differences_within_noise_are_said_to_be_so(params: Params, tmp_path: Path) -> None:
     random, *others = params.table.runs
     text = verdict_of(params, tmp_path, {random: 0.50, **dict.fromkeys(others, 0.55)}, test_size=32)
     assert "within the noise of 32 test items" in text and "no effect of pretraining is shown" in text
     assert "better" not in text
 
 
-def test_a_clear_difference_is_a_sign_not_a_proof(params: config.Params, tmp_path: Path) -> None:
+def test_a_clear_difference_is_a_sign_not_a_proof(params: Params, tmp_path: Path) -> None:
     random, first, second, *_ = params.table.runs
     text = verdict_of(params, tmp_path, {random: 0.5, first: 0.6, second: 0.4}, test_size=10_000)
     assert f"{first} better and {second} worse than random" in text
     assert "a sign, not a proof" in text
 
 
-def test_lower_may_be_better(params: config.Params, tmp_path: Path) -> None:
+def test_lower_may_be_better(params: Params, tmp_path: Path) -> None:
     random, first, *_ = params.table.runs
     text = verdict_of(params, tmp_path, {random: 0.5, first: 0.4}, higher_is_better=False, standard_error=0.001)
     assert f"{first} +0.100" in text and f"{first} better than random" in text
@@ -223,13 +224,13 @@ def test_lower_may_be_better(params: config.Params, tmp_path: Path) -> None:
     assert "no difference is claimed" in unknown
 
 
-def test_nothing_is_compared_with_nothing(params: config.Params, tmp_path: Path) -> None:
+def test_nothing_is_compared_with_nothing(params: Params, tmp_path: Path) -> None:
     random, first, *_ = params.table.runs
     assert "nothing to compare" in verdict_of(params, tmp_path / "a", {first: 0.5})
     assert "nothing to compare" in verdict_of(params, tmp_path / "b", {random: 0.5})
 
 
-def test_the_noise_bound_is_that_of_a_score_between_0_and_1(params: config.Params, tmp_path: Path) -> None:
+def test_the_noise_bound_is_that_of_a_score_between_0_and_1(params: Params, tmp_path: Path) -> None:
     run, task = params.table.runs[0], params.table.tasks[0]
     publish_result(params, tmp_path, run, task, 0.2, test_size=100)
     result = read_result(Workspace(tmp_path).metrics(run, task))
@@ -290,7 +291,7 @@ def test_photographs_shrink_and_stay_recognisable() -> None:
     assert np.abs(back.astype(int) - photograph).mean() < 5
 
 
-def test_the_figure_shows_four_panels_or_two(params: config.Params, full: Path, tmp_path: Path) -> None:
+def test_the_figure_shows_four_panels_or_two(params: Params, full: Path, tmp_path: Path) -> None:
     data = (full / "report" / "figure.png").read_bytes()
     four = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     assert four.shape[2] == 4 and len(data) < 400_000

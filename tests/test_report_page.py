@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from published import publish_everything
 
-from mimic import config, report
+from mimic import report
+from mimic.params import load_params
 
 FLAGS = [
     "--headless=new",
@@ -74,7 +75,7 @@ PROBE = """
 def page(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a full workspace, with the probe added."""
     root = tmp_path_factory.mktemp("page")
-    params = config.load(repository / "params.yaml")
+    params = load_params(repository / "params.yaml")
     publish_everything(params, root)
     report.main(params, root)
     probed = root / "probed.html"
@@ -93,7 +94,7 @@ def browse(chromium: str, page: Path, profile: Path, *flags: str) -> tuple[dict[
 
 @pytest.mark.parametrize("flags", [("--window-size=1280,1400",), ("--window-size=500,900", "--blink-settings=preferredColorScheme=0")])
 def test_a_reader_sees_everything(page: Path, repository: Path, require_program, tmp_path: Path, flags: tuple[str, ...]) -> None:
-    params = config.load(repository / "params.yaml")
+    params = load_params(repository / "params.yaml")
     found, console = browse(require_program("chromium"), page, tmp_path / "profile", *flags)
     assert console == ""
     assert found["pictures"] >= 2 * params.report.pairs * len(params.sources) and found["blank"] == 0

@@ -11,8 +11,9 @@ import pytest
 import yaml
 from test_report import Page
 
-from mimic import assemble, config, ingest, mine, report
+from mimic import assemble, ingest, mine, report
 from mimic.errors import BadInput
+from mimic.params import load_params
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def mined(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     for number, step_px in enumerate((20, 60, 90, 140)):
         footage.video(root / f"data/raw/phone/{number}.mp4", footage.pan(number, 8, step_px))
     (root / "data/raw/phone/<i>odd.mp4").write_text("no video")
-    params = config.load(root / "params.yaml")
+    params = load_params(root / "params.yaml")
     ingest.main(params, root, "phone")
     mine.main(params, root, "phone")
     for dataset in ("mimic-1m", "mimic-3m"):
@@ -47,7 +48,7 @@ def test_a_source_has_a_page_of_its_own(mined):
         assert (f"{outcome.replace('_', ' ')} {count:,} {100 * count / metrics['candidates']:.1f} %" in page.text) is (count > 0)
     for entry in listing:
         assert " ".join(entry["caption"].split()) in page.text
-    assert text.count('class="pair"') == min(config.load(mined / "params.yaml").report.pairs, metrics["kept"])
+    assert text.count('class="pair"') == min(load_params(mined / "params.yaml").report.pairs, metrics["kept"])
     assert "<i>odd.mp4 (Invalid data found" in page.text and "<i>odd" not in text  # escaped
     assert {reference for reference in page.references if not reference.startswith("data:")} == {"index.html#pairs"}
     assert path.name in Page((mined / "report/index.html").read_text()).references
@@ -63,7 +64,7 @@ def test_the_index_shows_what_datasets_are_made_of(mined):
 
 def test_the_same_files_make_the_same_pages(mined):
     before = {path.name: path.read_bytes() for path in (mined / "report").iterdir()}
-    report.main(config.load(mined / "params.yaml"), mined)
+    report.main(load_params(mined / "params.yaml"), mined)
     assert {path.name: path.read_bytes() for path in (mined / "report").iterdir()} == before
 
 
@@ -72,4 +73,4 @@ def test_a_listing_that_is_damaged_is_one_line(mined, tmp_path):
     shutil.copytree(mined, copy)
     (copy / "samples/mine/phone/samples.json").write_text('[{"file": "gone.jpg"}]')
     with pytest.raises(BadInput, match=r"samples\.json: not a list of pictures"):
-        report.main(config.load(copy / "params.yaml"), copy)
+        report.main(load_params(copy / "params.yaml"), copy)

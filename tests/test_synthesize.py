@@ -11,11 +11,12 @@ import pytest
 import scipy.io
 import yaml
 
-from mimic import config, synthesize
+from mimic import synthesize
 from mimic.errors import BadInput
 from mimic.infra import storage
-from mimic.worlds import footage, labelled
-from mimic.worlds.mesh import CLASSES
+from mimic.params import Params, load_params
+from mimic.scenes.mesh import CLASSES
+from mimic.synthetic import labelled, video_writer
 
 FLAT = {"width_m": 8.0, "depth_m": 7.0, "height_m": 2.5, "texture_px": 128}
 SMALL = {
@@ -36,13 +37,13 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def params(repository: Path) -> config.Params:
+def params(repository: Path) -> Params:
     raw = yaml.safe_load((repository / "params.yaml").read_text())
-    return config.Params.model_validate({**raw, "synthesize": SMALL, "cluster": {**raw["cluster"], "workers": 2}})
+    return Params.model_validate({**raw, "synthesize": SMALL, "cluster": {**raw["cluster"], "workers": 2}})
 
 
 @pytest.fixture(scope="module")
-def workspace(params: config.Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("workspace")
     for kind in SMALL:
         synthesize.main(params, root, kind)
@@ -54,7 +55,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["rooms", "nyu"])
-def test_the_same_parameters_give_the_same_files(params: config.Params, workspace: Path, tmp_path: Path, kind: str) -> None:
+def test_the_same_parameters_give_the_same_files(params: Params, workspace: Path, tmp_path: Path, kind: str) -> None:
     synthesize.main(params, tmp_path, kind)
     again, before = files(tmp_path / "data/raw" / kind), files(workspace / "data/raw" / kind)
     assert again == before and "LICENCE.txt" in before
@@ -90,7 +91,7 @@ def test_upright_means_upright(tmp_path: Path) -> None:
     frame = np.full((64, 48, 3), 200, np.uint8)
     frame[:20] = (250, 0, 0)
     frame[:, :12] //= 4
-    footage.write_sideways(tmp_path / "v.mp4", [frame] * 3, (48, 64), 5)
+    video_writer.write_sideways(tmp_path / "v.mp4", [frame] * 3, (48, 64), 5)
     _, seen = cv2.VideoCapture(str(tmp_path / "v.mp4")).read()
     assert np.abs(seen[..., ::-1].astype(int) - frame).mean() < 12
 
@@ -104,7 +105,7 @@ def test_equal_frames_are_equal_bytes_whatever_memory_held_before(tmp_path: Path
     digests = set()
     for turn in range(12):
         junk = [rng.bytes(100_000 * turn + 77_777 * part) for part in range(40)]
-        footage.write_sideways(tmp_path / "walk.mp4", frames, (360, 480), 30)
+        video_writer.write_sideways(tmp_path / "walk.mp4", frames, (360, 480), 30)
         digests.add(storage.file_digest(tmp_path / "walk.mp4"))
         del junk
     assert len(digests) == 1
@@ -112,7 +113,7 @@ def test_equal_frames_are_equal_bytes_whatever_memory_held_before(tmp_path: Path
 
 def test_an_odd_video_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="must be even"):
-        footage.write_sideways(tmp_path / "v.mp4", [], (47, 64), 5)
+        video_writer.write_sideways(tmp_path / "v.mp4", [], (47, 64), 5)
 
 
 def test_frames_are_numbered_with_gaps(workspace: Path) -> None:
@@ -127,7 +128,7 @@ def text(file: h5py.File, reference: h5py.Reference) -> str:
 
 
 def test_the_depth_set_opens_as_nyu_v2_does(workspace: Path) -> None:
-    """Keys, shapes, types and axes as in the real file; see worlds/labelled.py."""
+    """Keys, shapes, types and axes as in the real file; see synthetic/labelled.py."""
     folder = workspace / "data/raw/nyu"
     count, (width, height) = 7, (64, 48)
     start = (folder / "nyu_depth_v2_labeled.mat").read_bytes()[:520]
@@ -176,13 +177,13 @@ def test_splits_count_from_one() -> None:
 
 
 def test_no_scene_is_in_two_kinds(repository: Path) -> None:
-    section = config.load(repository / "params.yaml").synthesize
+    section = load_params(repository / "params.yaml").synthesize
     counts = {"rooms": section.rooms.scenes, "phone": section.phone.videos, "frames": section.frames.folders, "nyu": section.nyu.scenes}
     seeds = [getattr(section, kind).first_seed + k for kind, count in counts.items() for k in range(count)]
     assert len(set(seeds)) == len(seeds)
 
 
-def test_an_unknown_kind_leaves_nothing(params: config.Params, tmp_path: Path) -> None:
+def test_an_unknown_kind_leaves_nothing(params: Params, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="known: rooms, phone, frames, nyu, tasks"):
         synthesize.main(params, tmp_path, "houses")
     assert not (tmp_path / "data").exists()

@@ -10,13 +10,13 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from mimic import weights
+from mimic.commands import weights
+from mimic.commands.weights import Said
 from mimic.errors import BadInput
 from mimic.models.encoder import IMAGE_MEAN, IMAGE_STD, normalise
-from mimic.models.timm_vit import TimmEncoder
-from mimic.tasks.tuning import Tuned, parameter_groups
+from mimic.models.formats.timm_vit import TimmEncoder
+from mimic.tasks.engine.finetune import Tuned, parameter_groups
 from mimic.training.checkpoint import load_encoder
-from mimic.weights import Said
 
 NAMES = ["vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2", "vit_base_patch16_clip_224", "vit_small_patch16_dinov3"]
 

@@ -21,13 +21,14 @@ from published import publish_result
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from mimic import config, report
+from mimic import report
 from mimic.cli import app
+from mimic.commands.weights import Said, export_weights, import_weights
 from mimic.errors import BadInput
 from mimic.models import build, initialise
+from mimic.params import load_params
 from mimic.training.checkpoint import load_encoder, load_model, write_weights
-from mimic.training.foreign import HEADS
-from mimic.weights import Said, export_weights, import_weights
+from mimic.training.imported.foreign import HEADS
 
 WIDTH, DEPTH, PATCH, SIDE = 192, 2, 16, 64  # 3 heads of 64; decoder 512 wide, 16 heads, one block
 NOTHING = Said(None, None, None, None, None)
@@ -344,18 +345,18 @@ def test_an_imported_encoder_may_be_a_row(repository: Path, tmp_path: Path) -> N
     path = tmp_path / "params.yaml"
     path.write_text(text.replace("  runs: [random,", "  runs: [mae-in, random,"))
     with pytest.raises(BadInput, match="'mae-in' does not exist"):
-        config.load(path)
+        load_params(path)
     path.write_text(path.read_text().replace("imported: []", "imported: [mae-in]"))
-    assert config.load(path).imported == ("mae-in",)
+    assert load_params(path).imported == ("mae-in",)
     path.write_text(text.replace("imported: []", "imported: [random]"))
     with pytest.raises(BadInput, match="random is also the name of a run"):
-        config.load(path)
+        load_params(path)
 
 
 def test_the_report_shows_it_beside_our_runs(repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (repository / "params.yaml").read_text().replace("  runs: [random,", "  runs: [mae-in, random,")
     (tmp_path / "params.yaml").write_text(text.replace("imported: []", "imported: [mae-in]"))
-    params = config.load(tmp_path / "params.yaml")
+    params = load_params(tmp_path / "params.yaml")
     import_weights(saved(tmp_path, "mae"), tmp_path / "models/mae-in", Said(None, None, None, None, "imagenet-1k"))
     said = {"objective": "mae", "dataset": "imagenet-1k", "steps": None}
     publish_result(params, tmp_path, "mae-in", "depth", 0.4, metrics={"delta1": 0.4}, **said)

@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from mimic.infra import shards
+from mimic.pairs.read import read_table
+from mimic.pairs.schema import MANIFEST, index_path
+from mimic.pairs.write import encode_image, shard_writer, write_table
 
 
 def texture(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -23,18 +25,18 @@ def write_dataset(root: Path, name: str, *, pairs: int, size_px: int, seed: int,
     tables = []
     for shard, rows in enumerate(np.array_split(np.arange(pairs), 2)):
         tar = root / f"data/pairs/toy/shard-{shard:05d}.tar"
-        with shards.writing(tar) as writer:
+        with shard_writer(tar) as writer:
             for index in rows:
                 wide = texture(rng, size_px * 3 // 2)
                 shift = rng.integers(0, size_px // 2, 4)
                 a, b = (wide[y : y + size_px, x : x + size_px] for y, x in (shift[:2], shift[2:]))
-                writer.add(_row(int(index), size_px), shards.encode_image(a, 95), shards.encode_image(b, 95))
-        table = shards.read_table(shards.twin(tar))
+                writer.add(_row(int(index), size_px), encode_image(a, 95), encode_image(b, 95))
+        table = read_table(index_path(tar))
         split = ["validation" if index >= pairs - validation else "train" for index in rows]
         table = table.append_column("shard", pa.array([tar.relative_to(root).as_posix()] * len(rows)))
         tables.append(table.append_column("split", pa.array(split)))
     path = root / f"data/manifests/{name}.parquet"
-    shards.write_table(pa.concat_tables(tables).cast(shards.MANIFEST), path)
+    write_table(pa.concat_tables(tables).cast(MANIFEST), path)
     return path
 
 

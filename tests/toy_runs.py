@@ -8,7 +8,8 @@ from typing import Any
 import toy_pairs
 import yaml
 
-from mimic import config, pretrain
+from mimic import pretrain
+from mimic.params import load_params
 
 TINY = {
     "size_px": 32, "patch_px": 8, "width": 32, "depth": 2, "heads": 2, "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2,
@@ -52,7 +53,7 @@ def change(workspace: Path, section: str, name: str, **values: Any) -> None:
 
 
 def run(workspace: Path, name: str) -> Path:
-    pretrain.main(config.load(workspace / "params.yaml"), workspace, name)
+    pretrain.main(load_params(workspace / "params.yaml"), workspace, name)
     return workspace / "models" / name
 
 

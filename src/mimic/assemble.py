@@ -17,11 +17,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mimic import config
-from mimic.datasets import catalogue, choice
-from mimic.datasets.catalogue import Catalogue
-from mimic.datasets.choice import Fate
 from mimic.errors import BadInput
-from mimic.infra import progress, shards, storage
+from mimic.infra import progress, storage
+from mimic.pairs import index, select
+from mimic.pairs.index import Catalogue
+from mimic.pairs.read import read_table
+from mimic.pairs.schema import MANIFEST, clip_key, index_path
+from mimic.pairs.select import Fate
+from mimic.params import Params, pick
 
 ROW_GROUP = 16384  # rows read together; a random row costs reading its columns of one group, and each group makes opening slower
 HISTOGRAM_BINS = 20
@@ -32,22 +35,22 @@ REPEATED = [
 ]
 
 
-def main(params: config.Params, root: Path, name: str) -> None:
+def main(params: Params, root: Path, name: str) -> None:
     """Write a dataset's manifest.
 
     Raises:
         BadInput: a source has not been mined, or has fewer pairs than the recipe wants.
     """
-    dataset = config.pick(params.datasets, name, "dataset")
+    dataset = pick(params.datasets, name, "dataset")
     space = storage.Workspace(root)
-    rows = catalogue.read({source: params.sources[source] for source in dataset.sources}, space)
+    rows = index.read({source: params.sources[source] for source in dataset.sources}, space)
     _distinct(name, rows)
-    fates = choice.choose(params.datasets, name, rows, choice.compare(rows, dataset.near_duplicate_bits))
+    fates = select.choose(params.datasets, name, rows, select.compare(rows, dataset.near_duplicate_bits))
     overlaps: dict[str, np.ndarray] = {source: np.zeros(HISTOGRAM_BINS, np.int64) for source in rows.sources}
     licences: dict[str, set[str]] = {source: set() for source in rows.sources}
     layout: dict[str, Any] = {"compression": "zstd", "use_dictionary": REPEATED, "write_statistics": ["split"]}
-    with storage.replacing(space.manifest(name)) as scratch, pq.ParquetWriter(scratch, shards.MANIFEST, **layout) as writer:
-        for table in _in_groups(catalogue.ahead(_rows(rows, fates, root, overlaps, licences))):
+    with storage.replacing(space.manifest(name)) as scratch, pq.ParquetWriter(scratch, MANIFEST, **layout) as writer:
+        for table in _in_groups(index.ahead(_rows(rows, fates, root, overlaps, licences))):
             writer.write_table(table, row_group_size=ROW_GROUP)
     summary = _summary(dataset, rows, fates, overlaps, licences)
     storage.write_json(space.metrics("assemble", name), summary)
@@ -58,7 +61,7 @@ def _distinct(name: str, rows: Catalogue) -> None:
     """Keys of pairs begin with source and clip: of `a-b`, clip `c`, as of `a`, clip `b-c`."""
     seen: dict[str, tuple[str, str]] = {}
     for source, clip in rows.clips:
-        other = seen.setdefault(shards.key_of(source, clip), (source, clip))
+        other = seen.setdefault(clip_key(source, clip), (source, clip))
         if other != (source, clip):
             raise BadInput(
                 f"datasets.{name}: pairs of {source}, clip {clip}, are called as those of {other[0]}, clip"
@@ -72,18 +75,18 @@ def _rows(
     """Whole rows of the chosen pairs, shard by shard; adds up their overlaps and licences on the way."""
     for shard in rows.shards:
         mine = fates[shard.start : shard.stop]
-        chosen = mine < len(choice.SPLITS)
+        chosen = mine < len(select.SPLITS)
         if not chosen.any():
             continue
-        table = shards.read_table(shards.twin(shard.tar)).filter(pa.array(chosen))
+        table = read_table(index_path(shard.tar)).filter(pa.array(chosen))
         source = rows.sources[shard.source]
         bins = np.minimum(table["overlap"].to_numpy() * HISTOGRAM_BINS, HISTOGRAM_BINS - 1).astype(np.int64)
         overlaps[source] += np.bincount(bins, minlength=HISTOGRAM_BINS)
         licences[source] |= set(pc.unique(table["licence"]).to_pylist())
         path = pa.DictionaryArray.from_arrays(np.zeros(len(table), np.int8), [shard.tar.relative_to(root).as_posix()])
-        split = pa.DictionaryArray.from_arrays(mine[chosen], list(choice.SPLITS))
+        split = pa.DictionaryArray.from_arrays(mine[chosen], list(select.SPLITS))
         for field, column in (("shard", path), ("split", split)):
-            table = table.append_column(shards.MANIFEST.field(field), column.cast(pa.string()))
+            table = table.append_column(MANIFEST.field(field), column.cast(pa.string()))
         yield table
 
 
@@ -91,7 +94,7 @@ def _in_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """The same rows in tables of ROW_GROUP, the last one shorter."""
     waiting: list[pa.Table] = []
     for table in tables:
-        waiting.append(table.cast(shards.MANIFEST))
+        waiting.append(table.cast(MANIFEST))
         if sum(map(len, waiting)) >= ROW_GROUP:
             joined = pa.concat_tables(waiting)
             whole = len(joined) // ROW_GROUP * ROW_GROUP
@@ -106,8 +109,8 @@ def _summary(
     dataset: config.Dataset, rows: Catalogue, fates: np.ndarray, overlaps: dict[str, np.ndarray], licences: dict[str, set[str]]
 ) -> dict[str, Any]:
     """What became of the mined pairs of each source, and how much the chosen ones overlap: plain JSON."""
-    taken = fates < len(choice.SPLITS)
-    clips = Counter(rows.clips[clip][0] for clip in np.flatnonzero(catalogue.clip_rows(rows, taken)))
+    taken = fates < len(select.SPLITS)
+    clips = Counter(rows.clips[clip][0] for clip in np.flatnonzero(index.clip_rows(rows, taken)))
     sources: dict[str, Any] = {}
     for number, source in enumerate(rows.sources):
         counts = np.bincount(fates[rows.source == number], minlength=len(Fate))
@@ -123,7 +126,7 @@ def _summary(
             "licences": sorted(licences[source]),
             "overlap_histogram": {f"{number / HISTOGRAM_BINS:.2f}": int(count) for number, count in enumerate(overlaps[source])},
         }
-    splits = {split: int((fates == fate).sum()) for fate, split in enumerate(choice.SPLITS)}
+    splits = {split: int((fates == fate).sum()) for fate, split in enumerate(select.SPLITS)}
     return {"pairs": splits["train"] + splits["validation"], "splits": splits, "clips": clips.total(), "sources": sources}
 
 

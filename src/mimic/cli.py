@@ -12,9 +12,9 @@ from typing import Annotated, Literal, Optional, cast
 
 import typer
 
-from mimic import config
 from mimic.errors import BadInput
 from mimic.infra.storage import is_full
+from mimic.params import load_here_or_packaged, load_params
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 Form = Literal["mimic", "webdataset", "huggingface"]
@@ -32,7 +32,7 @@ def synthesize(
     """Generate embedded raw data: .glb rooms, phone-like videos, numbered frames, labelled sets."""
     from mimic import synthesize as stage
 
-    stage.main(config.load(params), params.parent, kind)
+    stage.main(load_params(params), params.parent, kind)
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -40,7 +40,7 @@ def ingest(source: str, params: ParamsFile = DEFAULT_PARAMS) -> None:
     """List what raw data a source holds: clips, bytes, frames, hashes."""
     from mimic import ingest as stage
 
-    stage.main(config.load(params), params.parent, source)
+    stage.main(load_params(params), params.parent, source)
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -48,7 +48,7 @@ def mine(source: str, params: ParamsFile = DEFAULT_PARAMS) -> None:
     """Mine pairs of overlapping views from a source into shards."""
     from mimic import mine as stage
 
-    stage.main(config.load(params), params.parent, source)
+    stage.main(load_params(params), params.parent, source)
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -56,7 +56,7 @@ def assemble(dataset: str, params: ParamsFile = DEFAULT_PARAMS) -> None:
     """Write a dataset's manifest: rows that point into shards, split by scene, nested, without duplicates."""
     from mimic import assemble as stage
 
-    stage.main(config.load(params), params.parent, dataset)
+    stage.main(load_params(params), params.parent, dataset)
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -64,7 +64,7 @@ def pretrain(run: str, params: ParamsFile = DEFAULT_PARAMS) -> None:
     """Pretrain an encoder; re-running resumes where it stopped."""
     from mimic import pretrain as stage
 
-    stage.main(config.load(params), params.parent, run)
+    stage.main(load_params(params), params.parent, run)
 
 
 @app.command(rich_help_panel="Models")
@@ -75,7 +75,7 @@ def sweep(
     """Train several runs at once, on SLURM as one array; `dvc repro` then finds them trained and publishes them."""
     from mimic import pretrain as stage
 
-    read = config.load(params)
+    read = load_params(params)
     trained = stage.sweep(read, params.parent, runs or [name for name in read.table.runs if name in read.runs])
     print(f"trained: {', '.join(trained) or 'none, all were'}; dvc repro publishes and measures them")
 
@@ -85,7 +85,7 @@ def prepare(task: str, params: ParamsFile = DEFAULT_PARAMS) -> None:
     """Check a task's data before anything is trained on them: counts, units, masks, labels."""
     from mimic import prepare as stage
 
-    stage.main(config.load(params), params.parent, task)
+    stage.main(load_params(params), params.parent, task)
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -93,7 +93,7 @@ def evaluate(run: str, task: str, params: ParamsFile = DEFAULT_PARAMS) -> None:
     """Measure an encoder on a task."""
     from mimic import evaluate as stage
 
-    stage.main(config.load(params), params.parent, run, task)
+    stage.main(load_params(params), params.parent, run, task)
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -101,7 +101,7 @@ def report(params: ParamsFile = DEFAULT_PARAMS) -> None:
     """Write report/index.html: pairs, reconstructions, depth maps, losses, results."""
     from mimic import report as stage
 
-    stage.main(config.load(params), params.parent)
+    stage.main(load_params(params), params.parent)
 
 
 @app.command(rich_help_panel="Your own data")
@@ -127,11 +127,10 @@ def pairs(
     What could not be read is named in OUT/_pairs.json and counted; the rest is mined. Exit status: 0 there are pairs, 1 there are
     none, 2 nothing was started.
     """
-    from mimic import own_data
-    from mimic.sources import options
+    from mimic.commands import own_data, own_options
 
-    said = options.Options(spacing_s, crop_bottom, up, group_max, island_radius_min_m, texture_max_px)
-    if not own_data.pairs(config.load_here_or_packaged(params), paths, out, said, as_json=as_json):
+    said = own_options.Options(spacing_s, crop_bottom, up, group_max, island_radius_min_m, texture_max_px)
+    if not own_data.pairs(load_here_or_packaged(params), paths, out, said, as_json=as_json):
         raise typer.Exit(1)
 
 
@@ -144,9 +143,9 @@ def pair(
     plot: Annotated[Optional[Path], typer.Option(help="Write a picture of the matched patches, .png or .jpg")] = None,
 ) -> None:
     """Explain one pair of images: matches, homography, overlap, and what would become of it."""
-    from mimic import own_pair
+    from mimic.commands import own_pair
 
-    own_pair.pair(config.load_here_or_packaged(params), a, b, as_json=as_json, plot=plot)
+    own_pair.pair(load_here_or_packaged(params), a, b, as_json=as_json, plot=plot)
 
 
 @app.command(rich_help_panel="Datasets")
@@ -158,9 +157,9 @@ def export(
     pairs_per_file: Annotated[int, typer.Option(help="Pairs in each tar or parquet file")] = 5000,
 ) -> None:
     """Write a dataset with its images and data card into a folder for others to read."""
-    from mimic import export as stage
+    from mimic.commands import export as stage
 
-    stage.main(config.load(params), params.parent, dataset, form, out, pairs_per_file)
+    stage.main(load_params(params), params.parent, dataset, form, out, pairs_per_file)
 
 
 @app.command(rich_help_panel="Datasets")
@@ -172,13 +171,13 @@ def plan(
 ) -> None:
     """Say what mining a dataset, or pretraining, will take, from measured rates: days, bytes, files, and what is in the way."""
     if what == "pretrain":
-        from mimic import plan_pretrain
+        from mimic.commands import plan_pretrain
 
-        plan_pretrain.main(config.load(params), params.parent, rates, as_json=as_json)
+        plan_pretrain.main(load_params(params), params.parent, rates, as_json=as_json)
         return
-    from mimic import plan as stage
+    from mimic.commands import plan as stage
 
-    stage.main(config.load(params), params.parent, what, rates, as_json=as_json)
+    stage.main(load_params(params), params.parent, what, rates, as_json=as_json)
 
 
 @app.command("import-weights", rich_help_panel="Models")
@@ -199,7 +198,7 @@ def import_weights(
     force: Annotated[bool, typer.Option("--force", help="Replace a run of this name that was trained here, too")] = False,
 ) -> None:
     """Bring in another project's encoder, to be measured beside our own."""
-    from mimic import weights
+    from mimic.commands import weights
 
     told = weights.Said(size_px, heads, decoder_heads, objective, dataset, key, prefix, rope_base, mask_ratio, norm_pix_loss)
     if timm is None and file is None:
@@ -220,7 +219,7 @@ def export_weights(
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
     """Write models/NAME as other projects read it."""
-    from mimic import weights
+    from mimic.commands import weights
 
     if Path(name).name != name or name in ("", ".."):
         raise BadInput(f"export-weights: {name!r} is no name of a folder in models/; name one that `ls models` shows")
@@ -240,7 +239,7 @@ def compare(
     from mimic import report as stage
 
     show = stage.compare_with_paper if with_paper else stage.compare
-    show(config.load(params), params.parent, as_json=as_json)
+    show(load_params(params), params.parent, as_json=as_json)
 
 
 @app.command(rich_help_panel="Results")
@@ -248,7 +247,7 @@ def track(params: ParamsFile = DEFAULT_PARAMS) -> None:
     """Mirror every published result into MLflow; results it already holds stay one run each."""
     from mimic.infra import tracking
 
-    summary = tracking.mirror_all(config.load(params).tracking, params.parent)
+    summary = tracking.mirror_all(load_params(params).tracking, params.parent)
     passed_over = f", {summary.passed_over} passed over" if summary.passed_over else ""
     print(f"{summary.new} new, {summary.known} known{passed_over}; {summary.where}")
 
@@ -258,9 +257,9 @@ def doctor(
     params: AnyParamsFile = None, as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON")] = False
 ) -> None:
     """Say what works on this machine, with a remedy for what does not; fails only where the parameter file needs it."""
-    from mimic import doctor as stage
+    from mimic.commands import doctor as stage
 
-    if not stage.main(config.load_here_or_packaged(params), params.parent if params else Path(), as_json=as_json):
+    if not stage.main(load_here_or_packaged(params), params.parent if params else Path(), as_json=as_json):
         raise typer.Exit(1)
 
 

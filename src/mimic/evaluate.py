@@ -10,38 +10,41 @@ import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cv2
 
-from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import earlier, tracking
 from mimic.infra.publishing import Work, place, publish
 from mimic.infra.storage import Workspace, file_digest, fingerprint, read_json, write_json
-from mimic.tasks import measure
-from mimic.tasks.base import Folders, Picture, Result, Subject
-from mimic.tasks.census import lines
+from mimic.params import Params, pick
+from mimic.tasks import run_task
+from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
+from mimic.tasks.checked_before import looked_through
 from mimic.tasks.checks import asked_by
-from mimic.tasks.presets import apart, overrides
-from mimic.tasks.remembered import looked_through
-from mimic.tasks.trained import any_in
+from mimic.tasks.engine.saved_weights import any_in
+from mimic.tasks.inspection import lines
+from mimic.tasks.protocols import apart, overrides
+from mimic.tasks.sections import TaskSection
 from mimic.training.checkpoint import load_encoder
+from mimic.training.fit import choose_device
 
 SWEPT = ("steps", "value", "standard_error")
 VERSIONS = ("mimic", "torch", "numpy", "opencv-python-headless")
 
 
-def main(params: config.Params, root: Path, run: str, task: str) -> None:
+def main(params: Params, root: Path, run: str, task: str) -> None:
     """Evaluate `run` on `task`.
 
     Raises:
         BadInput: no such run or task, the checkpoint is missing or does not fit, the task's data are missing or wrong.
     """
-    config.pick({**params.runs, **dict.fromkeys(params.imported)}, run, "run")
-    section = config.pick(params.evaluate, task, "task in evaluate")
+    pick({**params.runs, **dict.fromkeys(params.imported)}, run, "run")
+    section = pick(params.evaluate, task, "task in evaluate")
     workspace = Workspace(root)
     pictures, work = workspace.samples(run, task), Work("samples", f"{run}/{task}")
     place(pictures, work, recognise=earlier.samples)
@@ -53,9 +56,12 @@ def main(params: config.Params, root: Path, run: str, task: str) -> None:
     except BadInput as error:
         raise BadInput(f"{title}: {error}") from None
     snapshots = sorted((folder / "snapshots").glob("*")) if params.table.checkpoints == "all" else []
+    paths = EvalPaths(root, progress, workspace.features(subject.checkpoint), params.cluster.shards)
     with _keeping(title, progress, root):
-        sweep = [_point(section, _subject(snapshot), workspace, progress / snapshot.name) for snapshot in snapshots]
-        result = _measured(section, subject, workspace, progress)
+        sweep = [
+            _point(section, _subject(snapshot), replace(paths, progress=progress / snapshot.name), workspace) for snapshot in snapshots
+        ]
+        result = _measured(section, subject, paths)
         record = _record(result, section, subject, run=run, task=task)
     if sweep:
         record["sweep"] = [*sweep, {key: record[key] for key in SWEPT}]
@@ -66,7 +72,7 @@ def main(params: config.Params, root: Path, run: str, task: str) -> None:
     tracking.mirror_evaluation(params.tracking, root, run, task)
 
 
-def _begun(section: config.Task, subject: Subject, workspace: Workspace, *, run: str, task: str) -> Path:
+def _begun(section: TaskSection, subject: EvalModel, workspace: Workspace, *, run: str, task: str) -> Path:
     """The folder of this evaluation's unfinished work, once its data are known to do.
 
     They are looked through here unless `prepare` did so for these very numbers; in any case before
@@ -85,7 +91,7 @@ def _begun(section: config.Task, subject: Subject, workspace: Workspace, *, run:
     return folder(found)
 
 
-def _prepared(path: Path, section: config.Task) -> dict[str, Any] | None:
+def _prepared(path: Path, section: TaskSection) -> dict[str, Any] | None:
     """What `prepare` has said of a task; None if it said nothing of these numbers."""
     found = read_json(path) or {}
     return dict(found) if found.get("asked") == asked_by(section) else None
@@ -121,41 +127,44 @@ def _said(record: dict[str, Any]) -> str:
     )
 
 
-def _subject(folder: Path) -> Subject:
+def _subject(folder: Path) -> EvalModel:
     encoder, card = load_encoder(folder)
-    return Subject(encoder, card, folder, checkpoint=file_digest(folder / "encoder.safetensors"))
+    device = choose_device()
+    checkpoint = file_digest(folder / "encoder.safetensors")
+    return EvalModel(encoder.to(device), device, card, folder, checkpoint)
 
 
-def _measured(section: config.Task, subject: Subject, workspace: Workspace, progress: Path) -> Result:
+def _measured(section: TaskSection, subject: EvalModel, paths: EvalPaths) -> Result:
     """
     Raises:
         BadInput: there was nothing to measure, or whatever the task has against its input.
     """
-    features = workspace.features(subject.checkpoint)
-    result = measure(section, subject, Folders(workspace.root, progress, features))
+    result = run_task(section, subject, paths)
     if not math.isfinite(result.value):
         raise BadInput(f"{result.name} is {result.value}: there was nothing to measure; run mimic prepare again")
     return result
 
 
-def _point(section: config.Task, subject: Subject, workspace: Workspace, progress: Path) -> dict[str, Any]:
+def _point(section: TaskSection, subject: EvalModel, paths: EvalPaths, workspace: Workspace) -> dict[str, Any]:
     """The value at a snapshot; measured once, however often the sweep is interrupted."""
-    done = progress / "point.json"
+    done = paths.progress / "point.json"
     if not done.exists():
-        progress.mkdir(exist_ok=True)
-        result = _measured(section, subject, workspace, progress)
+        paths.progress.mkdir(exist_ok=True)
+        paths = replace(paths, features=workspace.features(subject.checkpoint))
+        result = _measured(section, subject, paths)
         point = {"steps": subject.card["steps"], "value": result.value, "standard_error": result.metrics.get("standard_error")}
         write_json(done, point)
     return read_json(done) or {}
 
 
-def _record(result: Result, section: config.Task, subject: Subject, *, run: str, task: str) -> dict[str, Any]:
+def _record(result: Result, section: TaskSection, subject: EvalModel, *, run: str, task: str) -> dict[str, Any]:
     card = subject.card
     metrics, missing = _finite(result.metrics)
     reasons = dict.fromkeys(missing, "nothing to measure")
     changed = overrides(section)
     return {
         "name": result.name,
+        "headline": result.headline,
         "value": result.value,
         "higher_is_better": result.higher_is_better,
         "metrics": metrics,
@@ -194,7 +203,7 @@ def _finite(value: Any, name: str = "") -> tuple[Any, list[str]]:
     return [part for part, _ in parts.values()], missing
 
 
-def _write_pictures(pictures: Sequence[Picture], out: Path) -> None:
+def _write_pictures(pictures: Sequence[Figure], out: Path) -> None:
     for picture in pictures:
         path = out / f"{picture.name}.png"
         if not cv2.imwrite(str(path), cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)):

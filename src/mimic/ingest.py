@@ -14,19 +14,21 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mimic import config, sources
-from mimic.infra import cluster, progress, shards, storage
-from mimic.sources import tally
+from mimic import sources
+from mimic.infra import cluster, progress, storage
+from mimic.mining import stats
+from mimic.pairs.write import write_table
+from mimic.params import Params, pick
 from mimic.sources.base import NOTED, describe
 
 
-def main(params: config.Params, root: Path, name: str) -> None:
+def main(params: Params, root: Path, name: str) -> None:
     """Write the inventory of a source.
 
     Raises:
         BadInput: the source's root is missing or holds nothing.
     """
-    section = config.pick(params.sources, name, "source")
+    section = pick(params.sources, name, "source")
     source = sources.open_source(name, section, root, params.mine.size_px, params.habitat)
     clips = source.clips()[: section.limit_clips]
     rows = []
@@ -40,8 +42,8 @@ def main(params: config.Params, root: Path, name: str) -> None:
             if note := found.get("note"):
                 notes[clip] = note
             track.advance(1)
-    for line in tally.remarks(notes):
+    for line in stats.remarks(notes):
         progress.say(f"ingest {name}: {line}")
-    for line in tally.first(source.skipped, None):
+    for line in stats.first(source.skipped, None):
         progress.say(f"ingest {name}: skipped: {line}")
-    shards.write_table(pa.Table.from_pylist(rows, schema=NOTED), storage.Workspace(root).inventory(name))
+    write_table(pa.Table.from_pylist(rows, schema=NOTED), storage.Workspace(root).inventory(name))

@@ -13,17 +13,20 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mimic import config, sources
-from mimic.infra import earlier, progress, publishing, shards, storage
-from mimic.sources import privacy, sharding
+from mimic import sources
+from mimic.infra import earlier, progress, publishing, storage
+from mimic.mining import privacy, shard_job
+from mimic.mining.stats import Tally, lost, remarks
+from mimic.pairs.read import read_table
+from mimic.pairs.write import lay_out_shards
+from mimic.params import Params, pick
 from mimic.sources.base import INVENTORY
-from mimic.sources.tally import Tally, lost, remarks
 
 LOST = "_lost.jsonl"  # readers of Parquet folders pass over such names
 NAMED_MAX = 1000  # of each kind, in the metrics
 
 
-def main(params: config.Params, root: Path, name: str) -> None:
+def main(params: Params, root: Path, name: str) -> None:
     """Mine a source that has been ingested.
 
     Raises:
@@ -31,9 +34,9 @@ def main(params: config.Params, root: Path, name: str) -> None:
     """
     space, work = storage.Workspace(root), publishing.Work("mine", name)
     publishing.place(space.pairs(name), work, recognise=earlier.pairs)
-    sharding.place_examples(space.samples("mine", name))
-    section = config.pick(params.sources, name, "source")
-    clips = shards.read_table(space.inventory(name), ["clip"], INVENTORY)["clip"].to_pylist()
+    shard_job.place_examples(space.samples("mine", name))
+    section = pick(params.sources, name, "source")
+    clips = read_table(space.inventory(name), ["clip"], INVENTORY)["clip"].to_pylist()
     source = sources.open_source(name, section, root, params.mine.size_px, params.habitat)
     source.clips()  # the inventory says what is mined; this, what is passed over
     fingerprint = storage.fingerprint(
@@ -41,34 +44,34 @@ def main(params: config.Params, root: Path, name: str) -> None:
         section.model_dump(),
         privacy.model_digest(params.mine.privacy, root),
         storage.file_digest(space.inventory(name)),
-        sharding.versions(),
-        sharding.code_digest(),
+        shard_job.versions(),
+        shard_job.code_digest(),
     )
     folder = space.progress("mine", name, fingerprint)
-    todo = sharding.jobs(name, section, params.mine, root, clips, folder, habitat=params.habitat)
-    tally = sharding.run(todo, params.cluster, f"mine {name}", folder / "log.jsonl")
+    todo = shard_job.jobs(name, section, params.mine, root, clips, folder, habitat=params.habitat)
+    tally = shard_job.run(todo, params.cluster, f"mine {name}", folder / "log.jsonl")
     tally.pass_over(source.skipped)
     lay_out = functools.partial(_lay_out, todo, tally)
     publishing.publish(lay_out, space.pairs(name), work, recognise=earlier.pairs)
     noted = _notes(space.inventory(name))
     first = dict(itertools.islice(noted.items(), NAMED_MAX))
     storage.write_json(space.metrics("mine", name), {**tally.summary(NAMED_MAX), "notes": first})
-    sharding.publish_examples(todo, space.samples("mine", name))
-    sharding.clear(todo)
+    shard_job.publish_examples(todo, space.samples("mine", name))
+    shard_job.clear(todo)
     for line in remarks(noted):
         progress.say(f"mine {name}: {line}")
-    sharding.report(f"mine {name}", tally.summary(), space.pairs(name) / LOST, folder / "log.jsonl")
+    shard_job.report(f"mine {name}", tally.summary(), space.pairs(name) / LOST, folder / "log.jsonl")
 
 
 def _notes(inventory: Path) -> dict[str, str]:
     """How clips are read, where that is not plain; inventories of earlier versions say nothing of it."""
-    rows = shards.read_table(inventory, None, INVENTORY).to_pylist()
+    rows = read_table(inventory, None, INVENTORY).to_pylist()
     return {row["clip"]: row["note"] for row in rows if row.get("note")}
 
 
-def _lay_out(done: Sequence[sharding.Job], tally: Tally, out: Path) -> None:
+def _lay_out(done: Sequence[shard_job.Job], tally: Tally, out: Path) -> None:
     """Shards, and beside them the whole lists of what gave nothing; the metrics hold the first of each kind."""
-    shards.lay_out(sharding.with_pairs(done), out)
+    lay_out_shards(shard_job.with_pairs(done), out)
     with (out / LOST).open("w", encoding="utf-8") as file:
         for entry in lost(tally.summary()):
             file.write(json.dumps(entry) + "\n")

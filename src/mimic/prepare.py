@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mimic import config
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, write_json
-from mimic.tasks.census import lines
-from mimic.tasks.remembered import looked_through
+from mimic.params import Params, pick
+from mimic.tasks.checked_before import looked_through
+from mimic.tasks.inspection import lines
 
 
-def main(params: config.Params, root: Path, task: str) -> None:
+def main(params: Params, root: Path, task: str) -> None:
     """Check the data of `task`.
 
     Raises:
         BadInput: no such task; files are missing, damaged, in another unit, or not what their names
             say; or a split has nothing to train on or to score.
     """
-    section = config.pick(params.evaluate, task, "task in evaluate")
+    section = pick(params.evaluate, task, "task in evaluate")
     try:
         found = looked_through(section, task, root)
     except BadInput as error:

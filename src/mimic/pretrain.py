@@ -41,9 +41,9 @@ from mimic.infra.cluster import run_training, run_trainings
 from mimic.infra.progress import say
 from mimic.infra.publishing import Work, place, publish
 from mimic.infra.storage import Workspace, file_digest, fingerprint, write_json
-from mimic.infra.store import open_store
+from mimic.pairs.images import read_manifest
+from mimic.params import Params, pick
 from mimic.training import checkpoint, journal, reconstruct
-from mimic.training.batches import read_manifest
 from mimic.training.fit import choose_device, choose_precision
 from mimic.training.pretraining import HOW_NOT_WHAT, SPEEDS, describe, initial_model, train
 
@@ -62,11 +62,11 @@ class _Plan:
     made_by: tuple[Any, ...]
     folder: Path  # of the work in progress
 
-    def description(self, params: config.Params, root: Path, name: str) -> dict[str, Any]:
+    def description(self, params: Params, root: Path, name: str) -> dict[str, Any]:
         return describe(root, self.recipe, self.run, self.manifest, name, params.cluster.shards)
 
 
-def main(params: config.Params, root: Path, name: str) -> None:
+def main(params: Params, root: Path, name: str) -> None:
     """Pretrain run `name` of params.yaml and publish models/<name>/.
 
     It trains where `cluster.pretrain` says: here, in several processes, or as a job; nothing of that changes what is trained.
@@ -92,7 +92,7 @@ def main(params: config.Params, root: Path, name: str) -> None:
         "pairs": plan.pairs,
     }
     model.to(choose_device())
-    pictures = reconstruct.held_out(plan.manifest, root, recipe, run, open_store(params.cluster.shards, root))(model)
+    pictures = reconstruct.held_out(plan.manifest, root, recipe, run, params.cluster.shards)(model)
     snapshot_every = recipe.keep_every and recipe.keep_every * recipe.save_every
     fill = functools.partial(_fill, model, card, pictures, folder, snapshot_every)
     publish(fill, Workspace(root).model(name), Work("pretrain", name), recognise=earlier.model)
@@ -101,7 +101,7 @@ def main(params: config.Params, root: Path, name: str) -> None:
     tracking.mirror_pretrain(params.tracking, root, name)
 
 
-def sweep(params: config.Params, root: Path, names: Sequence[str]) -> list[str]:
+def sweep(params: Params, root: Path, names: Sequence[str]) -> list[str]:
     """Train several runs at once, on a cluster as one array, and leave publishing them to `main`, which finds them trained.
 
     Returns:
@@ -118,8 +118,8 @@ def sweep(params: config.Params, root: Path, names: Sequence[str]) -> list[str]:
     return list(todo)
 
 
-def _plan(params: config.Params, root: Path, name: str) -> _Plan:
-    run = config.pick(params.runs, name, "run")
+def _plan(params: Params, root: Path, name: str) -> _Plan:
+    run = pick(params.runs, name, "run")
     place(Workspace(root).model(name), Work("pretrain", name), recognise=earlier.model)
     recipe, manifest = params.pretrain[run.recipe], Workspace(root).manifest(run.dataset)
     pairs = len(read_manifest(manifest, "train"))

@@ -17,11 +17,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Console
 from rich.table import Table
 
-from mimic import config
 from mimic.geometry.overlap import Outcome
-from mimic.infra import earlier, shards
+from mimic.infra import earlier
 from mimic.infra.publishing import Work, place, publish
 from mimic.infra.storage import Workspace
+from mimic.pairs.read import iter_rows, read_image
+from mimic.pairs.schema import MANIFEST
+from mimic.params import Params
 from mimic.reporting import charts, gallery, mining, paper, pictures
 from mimic.reporting.results import Result, Row, best, noise, read_table
 from mimic.reporting.verdict import conclude, number
@@ -53,7 +55,7 @@ class Column:
     cells: list[Cell | None]
 
 
-def main(params: config.Params, root: Path) -> None:
+def main(params: Params, root: Path) -> None:
     """Write report/index.html, a page for each source that was mined, and report/figure.png where there are pairs."""
     workspace = Workspace(root)
     place(workspace.report, WORK, recognise=earlier.report)
@@ -71,7 +73,7 @@ def main(params: config.Params, root: Path) -> None:
     )
 
 
-def compare(params: config.Params, root: Path, as_json: bool) -> None:
+def compare(params: Params, root: Path, as_json: bool) -> None:
     """Print the results table: as text, or as JSON, a list of rows with null where nothing was run."""
     rows = read_table(params, Workspace(root))
     if as_json:
@@ -102,7 +104,7 @@ def compare(params: config.Params, root: Path, as_json: bool) -> None:
             console.print(f"{column.task}: {protocol}", style="dim", markup=False)
 
 
-def compare_with_paper(params: config.Params, root: Path, as_json: bool) -> None:
+def compare_with_paper(params: Params, root: Path, as_json: bool) -> None:
     """Print the paper's tables with our values beside the published ones."""
     found = paper.tables(params, Workspace(root))
     if as_json:
@@ -168,7 +170,7 @@ def _heading(column: Column) -> str:
 # ---------------------------------------------------------------------------- the page
 
 
-def _pages(params: config.Params, workspace: Workspace) -> dict[str, str]:
+def _pages(params: Params, workspace: Workspace) -> dict[str, str]:
     """Every page by file name."""
     rows = read_table(params, workspace)
     mined = [gallery.mined(workspace, source, params.report.pairs) for source in params.sources]
@@ -255,7 +257,7 @@ def _losses(rows: Sequence[Row], logs: Mapping[str, list[dict[str, Any]]]) -> di
 # ---------------------------------------------------------------------------- the figure
 
 
-def _figure(params: config.Params, workspace: Workspace) -> bytes | None:
+def _figure(params: Params, workspace: Workspace) -> bytes | None:
     """Two views with matched patches and, once a cross-view model is trained, view a masked and completed; None without pairs."""
     tried = [_reconstructed(params, workspace, run) for run in params.table.runs]
     for found in filter(None, tried):
@@ -270,13 +272,13 @@ def _figure(params: config.Params, workspace: Workspace) -> bytes | None:
 
 
 def _matched(tar: Path, row: Mapping[str, Any]) -> list[tuple[str, np.ndarray]]:
-    a = shards.read_image(tar, row["offset_a"], row["size_a"])
-    b = shards.read_image(tar, row["offset_b"], row["size_b"])
+    a = read_image(tar, row["offset_a"], row["size_a"])
+    b = read_image(tar, row["offset_b"], row["size_b"])
     tinted = pictures.matched_patches(a, b, np.asarray(row["correspondences"]))
     return [("view a", tinted[0]), ("view b: matching patches, matching colours", tinted[1])]
 
 
-def _reconstructed(params: config.Params, workspace: Workspace, run: str) -> tuple[dict[str, Any], np.ndarray, np.ndarray, float] | None:
+def _reconstructed(params: Params, workspace: Workspace, run: str) -> tuple[dict[str, Any], np.ndarray, np.ndarray, float] | None:
     """Manifest row, masked view, reconstruction and masked share of a cross-view run's first held-out pair."""
     if run in params.imported:
         return None
@@ -286,7 +288,7 @@ def _reconstructed(params: config.Params, workspace: Workspace, run: str) -> tup
         return None
     with np.load(path) as saved:
         key, masked, reconstruction = str(saved["keys"][0]), saved["masked"][0], saved["reconstruction"][0]
-    row = next((row for row in shards.rows(manifest, shards.MANIFEST) if row["key"] == key), None)
+    row = next((row for row in iter_rows(manifest, MANIFEST) if row["key"] == key), None)
     if row is None or not (workspace.root / row["shard"]).exists():
         return None
     return row, masked, reconstruction, recipe.mask_ratio

@@ -18,11 +18,13 @@ import numpy as np
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import cluster, earlier, progress, publishing, storage
-from mimic.worlds import export, footage, labelled, miniatures, procedural, walker
-from mimic.worlds.embree import Embree
-from mimic.worlds.labelled import Labelled
-from mimic.worlds.mesh import Mesh
-from mimic.worlds.walker import Camera
+from mimic.params import Params
+from mimic.scenes import walker
+from mimic.scenes.embree import Embree
+from mimic.scenes.mesh import Mesh
+from mimic.scenes.walker import Camera
+from mimic.synthetic import apartments, glb_writer, labelled, toy_datasets, video_writer
+from mimic.synthetic.labelled import Labelled
 
 LOD_BIAS = -0.5  # sharper than correct: views keep enough SIFT keypoints (measured)
 AGENT_HEIGHT_M, CAMERA_HEIGHT_M = 1.8, 1.45
@@ -51,7 +53,7 @@ class Job:
         return np.random.default_rng([self.seed, 3])
 
 
-def main(params: config.Params, root: Path, kind: str) -> None:
+def main(params: Params, root: Path, kind: str) -> None:
     """Write data/raw/<kind>; an older one is replaced once the new one is whole.
 
     Raises:
@@ -77,7 +79,7 @@ def main(params: config.Params, root: Path, kind: str) -> None:
     publishing.publish(fill, out, publishing.Work("synthesize", kind), recognise=earlier.raw)
 
 
-def _each(params: config.Params, kind: str, section: Any, count: int, function: Callable[[Job], None]) -> Callable[[Path], None]:
+def _each(params: Params, kind: str, section: Any, count: int, function: Callable[[Job], None]) -> Callable[[Path], None]:
     """How to fill the output folder: one job each."""
 
     def fill(folder: Path) -> None:
@@ -88,7 +90,7 @@ def _each(params: config.Params, kind: str, section: Any, count: int, function: 
     return fill
 
 
-def _work(params: config.Params, kind: str, jobs: list[Job], function: Callable[[Job], Any]) -> Iterator[Any]:
+def _work(params: Params, kind: str, jobs: list[Job], function: Callable[[Job], Any]) -> Iterator[Any]:
     with progress.track(f"synthesize {kind}", len(jobs), "scenes", None) as track:
         for result in cluster.map_shards(function, jobs, params.cluster, lambda job: f"{kind} {job.index}"):
             track.advance(1)
@@ -97,7 +99,7 @@ def _work(params: config.Params, kind: str, jobs: list[Job], function: Callable[
 
 def _flat(section: Any, seed: int) -> Mesh:
     flat: config.Flat = section.flat
-    return procedural.build(seed, flat.width_m, flat.depth_m, flat.height_m, flat.texture_px)
+    return apartments.build(seed, flat.width_m, flat.depth_m, flat.height_m, flat.texture_px)
 
 
 def _engine(job: Job) -> Embree:
@@ -109,8 +111,8 @@ def _engine(job: Job) -> Embree:
 def _room(job: Job) -> None:
     """room-000.glb, and the stage_config.json that tells Habitat (and us) that y is up."""
     path = job.folder / f"room-{job.index:03d}.glb"
-    path.write_bytes(export.to_glb(_flat(job.section, job.seed)))
-    storage.write_json(path.with_suffix(".stage_config.json"), export.stage_config(path.name))
+    path.write_bytes(glb_writer.to_glb(_flat(job.section, job.seed)))
+    storage.write_json(path.with_suffix(".stage_config.json"), glb_writer.stage_config(path.name))
 
 
 def _video(job: Job) -> None:
@@ -121,7 +123,7 @@ def _video(job: Job) -> None:
     cameras = walker.stroll(engine, job.rng, frames, step_m, CAMERA_HEIGHT_M, ISLAND_RADIUS_MIN_M)
     size = (phone.width_px, phone.height_px)
     path = job.folder / f"walk-{job.index:03d}.{'mov' if job.index % 2 else 'mp4'}"
-    footage.write_sideways(path, _images(engine, cameras, size, PHONE_HFOV_DEG), size, phone.fps)
+    video_writer.write_sideways(path, _images(engine, cameras, size, PHONE_HFOV_DEG), size, phone.fps)
 
 
 def _frame_folder(job: Job) -> None:
@@ -143,7 +145,7 @@ def _images(engine: Embree, cameras: list[Camera], size_px: tuple[int, int], hfo
         yield engine.render(camera.position, camera.rotation, size_px, hfov_deg).rgb
 
 
-def _depth_set(params: config.Params, section: config.LabelledDepth) -> Callable[[Path], None]:
+def _depth_set(params: Params, section: config.LabelledDepth) -> Callable[[Path], None]:
     """The labelled set. Scenes are split between training and test; images of both alternate in the file, as in the real one."""
     count = section.train + section.test
     owner = _owners(section)
@@ -162,7 +164,7 @@ def _depth_set(params: config.Params, section: config.LabelledDepth) -> Callable
     return fill
 
 
-def _task_sets(params: config.Params, sets: config.TaskSets) -> Callable[[Path], None]:
+def _task_sets(params: Params, sets: config.TaskSets) -> Callable[[Path], None]:
     """One folder and one job a set."""
 
     def fill(folder: Path) -> None:
@@ -178,7 +180,7 @@ def _task_sets(params: config.Params, sets: config.TaskSets) -> Callable[[Path],
 def _task_set(job: tuple[config.Section, Path]) -> None:
     section, folder = job
     folder.mkdir()
-    miniatures.write(section, folder)
+    toy_datasets.write(section, folder)
 
 
 def _test_scenes(section: config.LabelledDepth) -> list[int]:

@@ -13,9 +13,9 @@ import pytest
 from views import PATCH_PX, SIDE, SIZE_PX, SYMMETRIC, read
 
 from benchmarks import reference_rule
-from mimic.config import load
 from mimic.geometry import covisibility, features, overlap, patches
 from mimic.geometry.overlap import Outcome
+from mimic.params import load_params
 
 REFERENCE = dataclasses.replace(SYMMETRIC, mode="reference")
 
@@ -61,7 +61,7 @@ def pairs(album) -> list[tuple[features.Features, features.Features]]:
 
 
 def test_these_numbers_are_the_ones_in_params(repository):
-    mine = load(repository / "params.yaml").mine
+    mine = load_params(repository / "params.yaml").mine
     for field in dataclasses.fields(SYMMETRIC):
         assert getattr(SYMMETRIC, field.name) == getattr(mine, field.name), field.name
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mimic import config
 from mimic.errors import BadInput
 from mimic.infra.cluster import ShardsFailed, Stop, Stopped, TrainingFailed
 from mimic.infra.cluster.failures import culprit, failure
 from mimic.infra.cluster.ranks import Rank
+from mimic.params import load_params
 
 REAL = 'Traceback (most recent call last):\n  File "a.py", line 1, in ProcessGroup\nValueError: the cause'
 ECHO = "Traceback (most recent call last):\nRuntimeError: [gloo/pair.cc:534] Connection closed by peer [127.0.0.1]:9"
@@ -119,4 +119,4 @@ def test_impossible_resources_are_refused(repository: Path, tmp_path: Path, kind
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(raw))
     with pytest.raises(BadInput, match=message):
-        config.load(path)
+        load_params(path)

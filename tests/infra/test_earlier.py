@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mimic.errors import BadInput
-from mimic.infra import earlier, shards
+from mimic.infra import earlier
 from mimic.infra.publishing import Recognise, Work, entries_of, marked, publish
+from mimic.pairs.schema import PAIR
 from mimic.report import WORK as REPORT
 from mimic.synthesize import LICENCE
 
@@ -27,7 +28,7 @@ PAGE = '<!doctype html><p class="eyebrow">Report</p>'
 
 def _table(*sources: str, less: tuple[str, ...] = ()) -> bytes:
     """Rows of pairs of these sources, of which only what is asked for holds anything."""
-    columns = [column for column in shards.PAIR if column.name not in less]
+    columns = [column for column in PAIR if column.name not in less]
     rows = [{column.name: source if column.name == "source" else None for column in columns} for source in sources]
     schema = pa.schema([pa.field(column.name, column.type) for column in columns])
     sink = pa.BufferOutputStream()

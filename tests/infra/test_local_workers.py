@@ -7,11 +7,12 @@ from worker_items import work
 
 from mimic import config
 from mimic.infra.cluster import ShardsFailed, map_shards
+from mimic.params import load_params
 
 
 @pytest.fixture(scope="module")
 def cluster(repository) -> config.Cluster:
-    return config.load(repository / "params.yaml").cluster.model_copy(update={"workers": 2, "executor": "local"})
+    return load_params(repository / "params.yaml").cluster.model_copy(update={"workers": 2, "executor": "local"})
 
 
 def _items(folder: Path, *behaviours: str) -> list[tuple[str, int, str]]:

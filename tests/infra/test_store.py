@@ -17,9 +17,9 @@ import pytest
 import toy_pairs
 
 from mimic.errors import BadInput
-from mimic.infra import store as module
-from mimic.infra.store import ShardStore
-from mimic.training.batches import PairImages, read_manifest
+from mimic.pairs import remote as module
+from mimic.pairs.images import PairImages, read_manifest
+from mimic.pairs.remote import ShardStore
 
 SIZE = 1000
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from mimic import config
+from mimic.params import load_params
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
@@ -106,7 +107,7 @@ def cluster(repository: Path) -> Callable[..., config.Cluster]:
     """params.yaml's cluster, with quick polls; keywords change what is common to all kinds of work."""
 
     def make(executor: str, **changes: Any) -> config.Cluster:
-        plain = config.load(repository / "params.yaml").cluster.model_dump()
+        plain = load_params(repository / "params.yaml").cluster.model_dump()
         small = {"mem_gb": 0.5, "cpus_per_task": 1, "timeout_min": 60, "signal_delay_s": 30, "retries": 1, **changes}
         kinds = {kind: plain[kind] | small for kind in ("pretrain", "evaluate")}
         kinds["mine"] = plain["mine"] | small | {"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0}

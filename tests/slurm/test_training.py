@@ -10,10 +10,11 @@ import cluster_work
 import pytest
 import toy_runs
 
-from mimic import config, pretrain
+from mimic import pretrain
 from mimic.errors import BadInput
 from mimic.infra.cluster import ShardsFailed, TrainingFailed, run_training, run_trainings
 from mimic.infra.storage import is_full
+from mimic.params import load_params
 from mimic.training import journal
 
 QUICK = {"steps": 20, "pause_s": 0.01, "save_every": 5}
@@ -115,7 +116,7 @@ def test_a_sweep_is_one_array_and_one_failure_leaves_the_others(slurm, cluster, 
 def test_the_pretrain_stage_sweeps_and_publishes(slurm, cluster, tmp_path, repository):
     """Two objectives as one array of two ranks on each of two nodes: the losses of one process here."""
     alone, workspace = (toy_runs.write_workspace(tmp_path / name, repository) for name in ("alone", "cluster"))
-    params = config.load(workspace / "params.yaml")
+    params = load_params(workspace / "params.yaml")
     params = params.model_copy(update={"cluster": cluster("slurm", nodes=2, tasks_per_node=2)})
     assert pretrain.sweep(params, workspace, ["croco", "mae"]) == ["croco", "mae"]
     for name in ("croco", "mae"):

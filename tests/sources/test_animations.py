@@ -13,19 +13,21 @@ import pytest
 from PIL import Image as pillow
 from typer.testing import CliRunner
 
-from mimic import config, sources
+from mimic import sources
 from mimic.cli import app
 from mimic.errors import BadInput
-from mimic.sources import animations, pictures
+from mimic.params import Params, load_params
 from mimic.sources.base import Unreadable
+from mimic.sources.photos import pictures
+from mimic.sources.video import animations
 
 RNG = np.random.default_rng(0)
 FRAMES = [np.ascontiguousarray(image[:96, :96]) for image in footage.pan(5, 8, 30)]
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 def _save(path: Path, images: list[np.ndarray], duration: int | list[int] = 250, **more: object) -> Path:

@@ -18,12 +18,16 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image as pillow
 
-from mimic import config, sources
+from mimic import sources
+from mimic.commands import own_options, own_sources
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Outcome
-from mimic.sources import base, folders, images, miner, options, own, sharding
-from mimic.sources.sequences import sequences
-from mimic.sources.tally import Tally
+from mimic.mining import loop, shard_job
+from mimic.mining.stats import Tally
+from mimic.params import Params, load_params
+from mimic.sources import base, images
+from mimic.sources.photos import folders
+from mimic.sources.photos.sequences import sequences
 
 NOBODY = 65534
 FORMATS = {
@@ -116,8 +120,8 @@ def _make(path: Path, kind: str, ending: str, target: Path, root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 @settings(
@@ -162,7 +166,7 @@ def test_your_own_data_may_be_any_folder(tmp_path, params):
         root = Path(tempfile.mkdtemp(dir=tmp_path))
         _build(root, entries)
         try:
-            found = own.look(params, [root / "raw"], options.Options(), root / "out")
+            found = own_sources.look(params, [root / "raw"], own_options.Options(), root / "out")
         except BadInput as nothing:
             assert "\n" not in str(nothing)
             return
@@ -187,12 +191,12 @@ def _entries(root: Path) -> Iterator[str]:
             yield Path(folder, name).relative_to(root).as_posix()
 
 
-def _mine(source: images.ImageSource, clips: list[str], params: config.Params) -> Tally:
+def _mine(source: images.ImageSource, clips: list[str], params: Params) -> Tally:
     """All clips; what is damaged is named, what gives nothing too, and the counts add up."""
     tally, pairs = Tally(), 0
     for clip in clips:
         assert base.describe(source, clip)["digest"]
-        found = list(miner.mine_clip(source, clip, sharding.rule_of(params.mine), 0.0, 0, tally))
+        found = list(loop.mine_clip(source, clip, shard_job.rule_of(params.mine), 0.0, 0, tally))
         pairs += len(found)
         assert bool(found) != (clip in tally.without_pairs)
     tally.check(pairs)
@@ -229,8 +233,8 @@ def test_what_may_not_be_opened_is_named_and_the_rest_is_mined(params):
             clips = source.clips()
             described = base.describe(source, ".")
             tally = Tally()
-            pairs = list(miner.mine_clip(source, ".", sharding.rule_of(params.mine), 0.0, 0, tally))
-            found = own.look(params, [root], options.Options(), root / "out")
+            pairs = list(loop.mine_clip(source, ".", shard_job.rule_of(params.mine), 0.0, 0, tally))
+            found = own_sources.look(params, [root], own_options.Options(), root / "out")
         os.chmod(root / "closed", 0o755)
     assert clips == ["."] and source.skipped == {"closed": "Permission denied"}
     assert described["error"] == "1 of 4 images cannot be opened, such as 4.png: Permission denied"
@@ -249,6 +253,6 @@ def test_a_file_that_vanishes_is_damage(params, tmp_path):
         first.views[1].read()
     shutil.rmtree(tmp_path / "a")
     tally = Tally()
-    assert list(miner.mine_clip(source, "a", sharding.rule_of(params.mine), 0.0, 0, tally)) == []
+    assert list(loop.mine_clip(source, "a", shard_job.rule_of(params.mine), 0.0, 0, tally)) == []
     assert tally.damaged == {"a": "No such file or directory"}
     assert base.describe(source, "a")["error"] == "No such file or directory"

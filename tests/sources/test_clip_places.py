@@ -12,18 +12,19 @@ import footage
 import numpy as np
 import pytest
 
-from mimic import config, sources
-from mimic.sources import sampling
+from mimic import sources
+from mimic.params import Params, load_params
 from mimic.sources.base import Group, SeekableSource, Unreadable
-from mimic.worlds import export, procedural
+from mimic.sources.video import sampling
+from mimic.synthetic import apartments, glb_writer
 
 SIZE_PX = 224
 SECONDS, FPS = 40, 10
 
 
 @pytest.fixture(scope="module")
-def params(repository: Path) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository: Path) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 def _h264(path: Path, images: list[np.ndarray], start: int = 0, **options: str) -> Path:
@@ -80,7 +81,7 @@ def _agree(source: SeekableSource, clip: str, every: int) -> int:
     return len(whole)
 
 
-def _videos(params: config.Params, root: Path) -> SeekableSource:
+def _videos(params: Params, root: Path) -> SeekableSource:
     section = footage.videos_section(params, root, spacing_s=0.5, retry_spacing_s=1.0)
     return sources.open_source("phone", section, Path(), SIZE_PX)
 
@@ -150,8 +151,8 @@ def test_a_bare_stream_without_times_goes_on(tmp_path, params, images):
 
 
 def test_scenes_go_on_at_the_next_position(tmp_path, params):
-    (tmp_path / "room.glb").write_bytes(export.to_glb(procedural.build(0, 11.0, 8.0, 2.6, 512)))
-    stage = json.dumps(export.stage_config("room.glb"))
+    (tmp_path / "room.glb").write_bytes(glb_writer.to_glb(apartments.build(0, 11.0, 8.0, 2.6, 512)))
+    stage = json.dumps(glb_writer.stage_config("room.glb"))
     (tmp_path / "room.stage_config.json").write_text(stage)
     change = {"root": tmp_path, "positions": 3, "headings": 4}
     section = params.sources["rooms"].model_copy(update=change)

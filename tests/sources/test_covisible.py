@@ -11,9 +11,11 @@ import pytest
 from mimic import config, sources
 from mimic.geometry import covisibility
 from mimic.geometry.overlap import Outcome
-from mimic.sources import miner, sharding
+from mimic.mining import loop, shard_job
+from mimic.params import load_params
+from mimic.scenes import walker
 from mimic.sources.covisible import CovisibleSource, aim
-from mimic.worlds import export, procedural, walker
+from mimic.synthetic import apartments, glb_writer
 
 SIZE_PX, POSITIONS = 224, 4
 
@@ -21,9 +23,9 @@ SIZE_PX, POSITIONS = 224, 4
 @pytest.fixture(scope="module")
 def section(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> config.Covisible:
     root = tmp_path_factory.mktemp("scenes")
-    (root / "room.glb").write_bytes(export.to_glb(procedural.build(0, 11.0, 8.0, 2.6, 512)))
-    (root / "room.stage_config.json").write_text(json.dumps(export.stage_config("room.glb")))
-    rooms = config.load(repository / "params.yaml").sources["rooms"].model_dump(exclude={"headings", "step_m", "turn_deg"})
+    (root / "room.glb").write_bytes(glb_writer.to_glb(apartments.build(0, 11.0, 8.0, 2.6, 512)))
+    (root / "room.stage_config.json").write_text(json.dumps(glb_writer.stage_config("room.glb")))
+    rooms = load_params(repository / "params.yaml").sources["rooms"].model_dump(exclude={"headings", "step_m", "turn_deg"})
     numbers = {"hfov_deg": 60.0, "positions": POSITIONS, "tries": 100, "steps": 5, "step_sigma_m": 2.0, "jitter_deg": (3.0, 10.0, 5.0)}
     measure = {"valid_depth_min": 0.7, "overlap_min": 0.5, "point_distance_m": 0.05, "patches": 14, "depth_tolerance": 0.05}
     return config.Covisible(**(rooms | numbers | measure | {"reader": "covisible", "layout": "scenes", "root": root}))
@@ -32,9 +34,9 @@ def section(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> confi
 def test_pairs_see_the_same_and_are_kept_without_a_homography(section: config.Covisible, repository: Path) -> None:
     source = sources.open_source("habitat", section, Path(), SIZE_PX, None)
     assert isinstance(source, CovisibleSource) and source.clips() == ["room.glb"]
-    mine = config.load(repository / "params.yaml").mine
-    tally = miner.Tally()
-    pairs = list(miner.mine_clip(source, "room.glb", sharding.rule_of(mine), 0.0, 0, tally))
+    mine = load_params(repository / "params.yaml").mine
+    tally = loop.Tally()
+    pairs = list(loop.mine_clip(source, "room.glb", shard_job.rule_of(mine), 0.0, 0, tally))
     assert 2 <= len(pairs) <= POSITIONS and tally.outcomes[Outcome.KEPT] == len(pairs) == tally.candidates
     for pair in pairs:
         found = pair.comparison
@@ -42,7 +44,7 @@ def test_pairs_see_the_same_and_are_kept_without_a_homography(section: config.Co
         assert found.overlap > 0.1
         matched = found.correspondences[found.correspondences >= 0]
         assert len(set(matched.tolist())) == len(matched)
-    again = list(miner.mine_clip(source, "room.glb", sharding.rule_of(mine), 0.0, 0, miner.Tally()))
+    again = list(loop.mine_clip(source, "room.glb", shard_job.rule_of(mine), 0.0, 0, loop.Tally()))
     assert all(np.array_equal(x.image_b, y.image_b) for x, y in zip(pairs, again, strict=True))
 
 

@@ -18,10 +18,10 @@ from truth import BASE
 
 from mimic import config, sources
 from mimic.errors import BadInput
-from mimic.sources import arkitscenes, mannequin
+from mimic.scenes import glb
 from mimic.sources.base import Unreadable
-from mimic.sources.restricted_pickle import NotAPatchMap, read_patch_map
-from mimic.worlds import glb
+from mimic.sources.precomputed.restricted_pickle import NotAPatchMap, read_patch_map
+from mimic.sources.published import arkitscenes, mannequin
 
 VIEWS_MAX = 40  # views read of a damaged clip: enough to reach every part of the small files here
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mimic.sources import folders
+from mimic.sources.photos import folders
 
 JPG = frozenset({".jpg"})
 

@@ -16,18 +16,19 @@ from mimic import config, ingest, sources
 from mimic import mine as stage
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Outcome
-from mimic.infra import shards
 from mimic.infra.storage import Workspace
-from mimic.sources import crops
+from mimic.pairs.read import iter_rows
+from mimic.params import Params, load_params
 from mimic.sources.base import Unreadable
+from mimic.sources.precomputed import crops
 
 RNG = np.random.default_rng(0)
 PATCH_MAP = {patch + 6: patch for patch in range(196) if patch % 14 < 8}  # b lies six patches to the right
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 def _pair(folder: Path, seed: int, correspondences: object = PATCH_MAP) -> None:
@@ -137,7 +138,7 @@ def test_released_pairs_go_through_the_pipeline_without_a_homography(release, pa
     ingest.main(params, tmp_path, "published")
     stage.main(params, tmp_path, "published")
     space = Workspace(tmp_path)
-    rows = [row for file in sorted(space.pairs("published").glob("*.parquet")) for row in shards.rows(file)]
+    rows = [row for file in sorted(space.pairs("published").glob("*.parquet")) for row in iter_rows(file)]
     assert len(rows) == 5 and sum(row["b_from_a"] is None for row in rows) == 4
     assert json.loads(space.metrics("mine", "published").read_text())["outcomes"]["kept"] == 5
 

@@ -13,7 +13,8 @@ from truth import BASE
 from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Outcome
-from mimic.sources import miner, sharding
+from mimic.mining import loop, shard_job
+from mimic.params import load_here_or_packaged, load_params
 from mimic.sources.base import Unreadable
 
 STAND_IN = Path(__file__).parents[1] / "worlds" / "stand_in"
@@ -25,7 +26,7 @@ def section(repository, real_data, tmp_path, monkeypatch) -> config.Scenes:
     scene = tmp_path / "scenes/room.glb"
     scene.parent.mkdir()
     shutil.copy(real_data / "scenes3d/simple_room.glb", scene)
-    walk = config.load(repository / "params.yaml").sources["rooms"].model_dump()
+    walk = load_params(repository / "params.yaml").sources["rooms"].model_dump()
     return config.Scenes.model_validate(
         {**walk, **BASE, "root": scene.parent, "engine": "habitat", "up": "z", "positions": 1, "island_radius_min_m": 1.0}
     )
@@ -57,13 +58,13 @@ def test_a_wrong_gpu_ends_the_mining_at_the_first_scene(section, tmp_path):
     """Six scenes, one line, and nobody waits for the other five to fail as well."""
     for number in range(5):
         shutil.copy(section.root / "room.glb", section.root / f"room-{number}.glb")
-    params = config.load_here_or_packaged(None)
+    params = load_here_or_packaged(None)
     habitat = config.Habitat(command=(sys.executable,), gpu_device_id=0, timeout_s=60)
     clips = _open(section).clips()
-    todo = sharding.jobs("rooms", section, params.mine, Path(), clips, tmp_path, habitat=habitat)
+    todo = shard_job.jobs("rooms", section, params.mine, Path(), clips, tmp_path, habitat=habitat)
     local = params.cluster.model_copy(update={"executor": "local"})
     with pytest.raises(BadInput, match="engine habitat: .*unable to find CUDA device 0 among 1 EGL devices"):
-        sharding.run(todo, local, "mine rooms", tmp_path / "log.jsonl")
+        shard_job.run(todo, local, "mine rooms", tmp_path / "log.jsonl")
     assert (tmp_path / "log.jsonl").read_text() == ""
 
 
@@ -71,9 +72,9 @@ def test_a_scene_that_kills_habitat_while_it_is_mined_is_named(section):
     """The worker dies at the first picture: all that depends on it is unreadable, with the reason, and nothing is a program's failure."""
     shutil.move(section.root / "room.glb", section.root / "crash-render.glb")
     source = _open(section)
-    mine = config.load_here_or_packaged(None).mine
-    tally = miner.Tally()
-    pairs = list(miner.mine_clip(source, "crash-render.glb", sharding.rule_of(mine), 0.0, 0, tally))
+    mine = load_here_or_packaged(None).mine
+    tally = loop.Tally()
+    pairs = list(loop.mine_clip(source, "crash-render.glb", shard_job.rule_of(mine), 0.0, 0, tally))
     tally.check(len(pairs))
     assert not pairs and tally.outcomes[Outcome.UNREADABLE] == tally.candidates > 0 and not tally.failed
 

@@ -15,17 +15,20 @@ import pytest
 from av.video.reformatter import ColorTrc
 from PIL import Image as pillow
 
-from mimic import config, ingest, mine, sources
-from mimic.sources import hdr, pictures, videos
+from mimic import ingest, mine, sources
+from mimic.params import Params, load_params
+from mimic.sources import videos
 from mimic.sources.base import Unreadable
+from mimic.sources.photos import pictures
+from mimic.sources.video import hdr
 
 PHOTO = cv2.GaussianBlur(footage.plane(3, 320), (0, 0), 8)  # colours survive 4:2:0
 PQ, HLG, SDR, BT2020 = 16, 18, 14, 9
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 def _light(photo: np.ndarray) -> np.ndarray:

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as pillow
 
-from mimic import config, sources
+from mimic import sources
 from mimic.errors import BadInput
+from mimic.params import Params, load_params
 from mimic.sources import images
 from mimic.sources.base import NoCandidates, Unreadable, numeric_order
 
@@ -19,8 +20,8 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 def _source(params, root: Path, **change: object):

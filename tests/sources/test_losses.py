@@ -11,16 +11,18 @@ import footage
 import numpy as np
 import pytest
 
-from mimic import config, ingest, mine, sources
+from mimic import ingest, mine, sources
 from mimic.geometry.overlap import Outcome
 from mimic.infra import storage
-from mimic.sources import base, miner, sharding, tally
+from mimic.mining import loop, shard_job, stats
+from mimic.params import Params, load_params
+from mimic.sources import base
 from mimic.sources.base import Group, NoCandidates, Unreadable, View
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 class Made:
@@ -47,10 +49,10 @@ def _view(key: str, found: np.ndarray | Exception) -> View:
     return View(key, read, None)
 
 
-def _mined(source: Made, params: config.Params) -> tuple[int, tally.Tally]:
-    found = tally.Tally()
-    rule = sharding.rule_of(params.mine)
-    pairs = list(miner.mine_clip(source, "clip", rule, 0.0, 0, found))  # type: ignore[arg-type]
+def _mined(source: Made, params: Params) -> tuple[int, stats.Tally]:
+    found = stats.Tally()
+    rule = shard_job.rule_of(params.mine)
+    pairs = list(loop.mine_clip(source, "clip", rule, 0.0, 0, found))  # type: ignore[arg-type]
     found.check(len(pairs))
     return len(pairs), found
 
@@ -96,7 +98,7 @@ def test_a_map_that_cannot_be_read_is_named_by_its_pair(params):
 def test_a_clip_without_pairs_is_named_with_the_reason(params, end, why, outcomes, damaged):
     kept, found = _mined(Made([], end), params)
     assert kept == 0 and found.damaged == damaged
-    assert found.without_pairs == {"clip": tally.WithoutPairs(why, outcomes)}
+    assert found.without_pairs == {"clip": stats.WithoutPairs(why, outcomes)}
 
 
 def test_a_clip_with_pairs_is_not_named(params):
@@ -124,14 +126,14 @@ def test_a_clip_that_cannot_be_described_is_named_and_ends_nothing():
 def test_a_summary_may_name_the_first_and_counts_all_in_any_order():
     parts = []
     for number in range(3000):
-        part = tally.Tally()
+        part = stats.Tally()
         part.enter()
         part.leave(f"{number:06}")
         part.lose_view(f"{number:06}", "a", "cut")
         parts.append(part)
     sums = []
     for order in (parts, parts[::-1]):
-        total = tally.Tally()
+        total = stats.Tally()
         for part in order:
             total.add(part)
         sums.append(total.summary(most=1000))
@@ -140,16 +142,16 @@ def test_a_summary_may_name_the_first_and_counts_all_in_any_order():
     assert list(sums[0]["without_pairs"])[-1] == "000999"
     assert sums[0]["totals"] == {"without_pairs": 3000, "unreadable_views": 3000, "skipped": 0}
     whole = total.summary()
-    assert len(list(tally.lost(whole))) == 6000
-    told = list(tally.told(whole, Path("all.json"), Path("log")))
-    assert len(told) == 2 * (tally.LINES + 1)
+    assert len(list(stats.lost(whole))) == 6000
+    told = list(stats.told(whole, Path("all.json"), Path("log")))
+    assert len(told) == 2 * (stats.LINES + 1)
     assert told[-1] == "no pairs: 2995 more, all named in all.json: 2995 no two views to compare"
 
 
 def test_a_summary_of_an_earlier_version_opens():
-    new = tally.Tally(1, 0).summary()
+    new = stats.Tally(1, 0).summary()
     old = {key: value for key, value in new.items() if key not in ("without_pairs", "unreadable_views", "skipped", "totals")}
-    assert tally.Tally.from_summary(old).summary() == new
+    assert stats.Tally.from_summary(old).summary() == new
 
 
 def test_metrics_and_the_list_beside_the_shards_name_everything(tmp_path: Path, params):
@@ -186,6 +188,6 @@ def test_metrics_and_the_list_beside_the_shards_name_everything(tmp_path: Path, 
 
 def test_a_rare_reason_is_among_the_lines(tmp_path):
     named = {f"{number:03}": "hidden" for number in range(90)} | {"photo.heic": "cannot be opened"}
-    lines = list(tally.first(named, tmp_path / "all.json"))
+    lines = list(stats.first(named, tmp_path / "all.json"))
     assert lines[0] == "photo.heic: cannot be opened"
     assert lines[-1] == f"86 more, all named in {tmp_path}/all.json: 86 hidden"

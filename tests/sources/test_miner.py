@@ -11,7 +11,8 @@ import pytest
 
 from mimic import config
 from mimic.geometry.overlap import Outcome
-from mimic.sources import eyes, miner, sharding
+from mimic.mining import loop, shard_job, view_cache
+from mimic.params import load_params
 from mimic.sources.base import Group, Unreadable, View
 
 
@@ -45,12 +46,12 @@ class Frames:
 
 @pytest.fixture(scope="module")
 def mine(repository) -> config.Mine:
-    return config.load(repository / "params.yaml").mine
+    return load_params(repository / "params.yaml").mine
 
 
-def _mined(source: Frames, mine: config.Mine, sharpness_min: float = 0.0) -> tuple[list[miner.Pair], miner.Tally]:
-    tally = miner.Tally()
-    pairs = list(miner.mine_clip(source, "clip", sharding.rule_of(mine), sharpness_min, 0, tally))
+def _mined(source: Frames, mine: config.Mine, sharpness_min: float = 0.0) -> tuple[list[loop.Pair], loop.Tally]:
+    tally = loop.Tally()
+    pairs = list(loop.mine_clip(source, "clip", shard_job.rule_of(mine), sharpness_min, 0, tally))
     tally.check(len(pairs))
     return pairs, tally
 
@@ -117,12 +118,12 @@ def test_sharpness_is_that_of_the_picture_as_the_published_scripts_shrink_it():
     fine = np.random.default_rng(0).integers(0, 255, (900, 900, 3), np.uint8)
     published = cv2.resize(fine, (224, 224), interpolation=cv2.INTER_LINEAR)
     expected = cv2.Laplacian(cv2.cvtColor(published, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var()
-    assert eyes.sharpness(fine, 224) == pytest.approx(expected)
+    assert view_cache.sharpness(fine, 224) == pytest.approx(expected)
 
 
 def test_memory_is_bounded_by_the_group_not_the_clip(mine):
     source = Frames(count=40)
-    looking = eyes.Eyes(sharding.rule_of(mine), 0.0)
+    looking = view_cache.Eyes(shard_job.rule_of(mine), 0.0)
     for number in range(39):
         group = Group((source.view(number), source.view(number + 1)), ((0, 1),))
         looking.attend(group)
@@ -133,7 +134,7 @@ def test_memory_is_bounded_by_the_group_not_the_clip(mine):
 
 
 def test_a_tally_survives_json_and_adds_up():
-    first, second = miner.Tally(1, 3), miner.Tally(2, 2)
+    first, second = loop.Tally(1, 3), loop.Tally(2, 2)
     first.outcomes.update({Outcome.KEPT: 1, Outcome.TOO_SIMILAR: 2})
     first.overlaps.update({12: 1, 19: 2})
     second.outcomes.update({Outcome.UNREADABLE: 2})
@@ -141,7 +142,7 @@ def test_a_tally_survives_json_and_adds_up():
     first.add(second)
     first.check(pairs=1)
     summary = first.summary()
-    assert miner.Tally.from_summary(summary).summary() == summary
+    assert loop.Tally.from_summary(summary).summary() == summary
     assert (summary["clips"], summary["candidates"], summary["kept"]) == (3, 5, 1)
     assert sum(summary["outcomes"].values()) == 5 and set(summary["outcomes"]) == {outcome.value for outcome in Outcome}
     with pytest.raises(AssertionError, match="1 kept but 2 pairs"):

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image as pillow
 
-from mimic.sources import pictures
 from mimic.sources.base import Unreadable
+from mimic.sources.photos import pictures
 
 PHOTO = footage.pan(3, 1, 80)[0]
 LOSSY = {".gif", ".dds", ".ftc", ".ftu", ".blp", ".ico", ".icns", ".msp", ".xbm", ".pcx"}  # palettes, one bit, or small sizes

@@ -16,9 +16,10 @@ from mimic import config, ingest, sources
 from mimic import mine as stage
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Outcome
-from mimic.infra import shards
 from mimic.infra.storage import Workspace
-from mimic.sources import miner, privacy, sharding
+from mimic.mining import loop, privacy, shard_job
+from mimic.pairs.read import iter_rows
+from mimic.params import Params, load_params
 
 JUDGE = """
 import struct, sys
@@ -32,8 +33,8 @@ while True:
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 class Detector:
@@ -60,7 +61,7 @@ def detector(monkeypatch, tmp_path) -> Path:
     return Path("face.onnx")
 
 
-def _privacy(params: config.Params, **change: object) -> config.Privacy:
+def _privacy(params: Params, **change: object) -> config.Privacy:
     return params.mine.privacy.model_copy(update=change)
 
 
@@ -92,7 +93,7 @@ def test_on_without_a_model_is_an_error(repository, params, tmp_path):
     raw["mine"]["privacy"]["blur_faces"] = True
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     with pytest.raises(BadInput, match=r"mine\.privacy: blur_faces is on, but face_model names no detector"):
-        config.load(tmp_path / "params.yaml")
+        load_params(tmp_path / "params.yaml")
     missing = _privacy(params, blur_faces=True, face_model=Path("gone.onnx"))
     for ask in (privacy.open_guard, privacy.model_digest):
         with pytest.raises(BadInput, match=r"no file .*gone\.onnx"):
@@ -103,14 +104,14 @@ def test_on_without_a_model_is_an_error(repository, params, tmp_path):
     assert privacy.open_guard(params.mine.privacy, tmp_path) is None
 
 
-def _pairs(params: config.Params, tmp_path: Path, change: dict) -> tuple[list[miner.Pair], miner.Tally]:
+def _pairs(params: Params, tmp_path: Path, change: dict) -> tuple[list[loop.Pair], loop.Tally]:
     if not (tmp_path / "raw").exists():
         footage.folder(tmp_path / "raw", footage.pan(3, 13, 16))
     section = footage.images_section(params, tmp_path / "raw", stride=6, advance=6)
     source = sources.open_source("frames", section, Path(), 224)
     guard = privacy.open_guard(_privacy(params, **change), tmp_path)
-    tally = miner.Tally()
-    pairs = list(miner.mine_clip(source, ".", sharding.rule_of(params.mine), 0.0, 0, tally, guard))
+    tally = loop.Tally()
+    pairs = list(loop.mine_clip(source, ".", shard_job.rule_of(params.mine), 0.0, 0, tally, guard))
     tally.check(len(pairs))
     return pairs, tally
 
@@ -152,5 +153,5 @@ def test_what_is_written_has_passed(params, tmp_path):
     params = params.model_copy(update={"mine": mine, "sources": {"frames": section}, "cluster": cluster})
     ingest.main(params, tmp_path, "frames")
     stage.main(params, tmp_path, "frames")
-    rows = [row for file in Workspace(tmp_path).pairs("frames").glob("*.parquet") for row in shards.rows(file)]
+    rows = [row for file in Workspace(tmp_path).pairs("frames").glob("*.parquet") for row in iter_rows(file)]
     assert [(row["frame_a"], row["frame_b"]) for row in rows] == [("frame000006.png", "frame000012.png")]

@@ -17,9 +17,11 @@ from truth import BASE
 from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Outcome
-from mimic.sources import arkitscenes, miner, sharding
+from mimic.mining import loop, shard_job
+from mimic.mining.stats import Tally
+from mimic.params import Params, load_params
 from mimic.sources.base import Unreadable
-from mimic.sources.tally import Tally
+from mimic.sources.published import arkitscenes
 
 RNG = np.random.default_rng(0)
 PHONE = {"spacing_s": 1.0, "retry_spacing_s": 2.0, "seconds_min": 3.0}
@@ -313,14 +315,14 @@ def test_mannequin_clips_are_cut_by_their_timestamps(tmp_path):
 # ---------------------------------------------------------------- 3-D scans
 
 
-def _scans(reader: str, root: Path, params: config.Params, engine: str = "embree") -> sources.Source:
+def _scans(reader: str, root: Path, params: Params, engine: str = "embree") -> sources.Source:
     walk = params.sources["rooms"].model_dump() | {"reader": reader, "root": root, "engine": engine}
     return sources.open_source("scans", config.Scans.model_validate(walk), Path(), 224, params.habitat)
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 def test_hm3d_counts_a_scene_once_and_never_its_semantics(tmp_path, params):
@@ -439,7 +441,7 @@ def test_a_frame_that_is_a_dead_link_or_cut_is_named(tmp_path, params):
     assert source.clips() == ["car/one"]
     assert source.describe("car/one")["error"] == "1 of 4 images cannot be opened, such as frame000003.jpg: No such file or directory"
     tally = Tally()
-    pairs = list(miner.mine_clip(source, "car/one", sharding.rule_of(params.mine), 0.0, 0, tally))
+    pairs = list(loop.mine_clip(source, "car/one", shard_job.rule_of(params.mine), 0.0, 0, tally))
     assert len(pairs) == 1 and tally.outcomes[Outcome.UNREADABLE] == 2
     named = tally.summary()["unreadable_views"]["car/one"]
     assert sorted(named) == ["frame000002.jpg", "frame000003.jpg"]

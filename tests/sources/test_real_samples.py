@@ -17,12 +17,13 @@ import truth
 
 from mimic import config, sources
 from mimic.geometry.overlap import Outcome
+from mimic.params import load_params
 from mimic.sources import images
 
 
 @pytest.fixture(scope="module")
 def mine(repository) -> config.Mine:
-    return config.load(repository / "params.yaml").mine
+    return load_params(repository / "params.yaml").mine
 
 
 def _open(section: config.Source) -> sources.Source:

@@ -13,14 +13,15 @@ import truth
 
 from mimic import config, sources
 from mimic.geometry.overlap import Outcome
-from mimic.sources import miner
+from mimic.mining import loop
+from mimic.params import load_params
 
 Map = Callable[[np.ndarray], np.ndarray]  # pixels of a [n, 2] to pixels of b, nan where the truth is silent
 
 
 @pytest.fixture(scope="module")
 def mine(repository) -> config.Mine:
-    return config.load(repository / "params.yaml").mine
+    return load_params(repository / "params.yaml").mine
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def _any(mine: config.Mine) -> config.Mine:
     return mine.model_copy(update={"overlap_min": 0.05, "overlap_max": 1.01})
 
 
-def _right(pair: miner.Pair, size_px: tuple[int, int], to_b: Map) -> float:
+def _right(pair: loop.Pair, size_px: tuple[int, int], to_b: Map) -> float:
     """Share of the matched patches, where the truth speaks, that lie within one patch of it."""
     in_a, in_b = truth.matched_pixels(pair, size_px)
     off = np.abs(to_b(in_a) - in_b) / (np.array(size_px) / truth.SIDE)

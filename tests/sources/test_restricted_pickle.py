@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimic.sources.restricted_pickle import NotAPatchMap, read_patch_map
+from mimic.sources.precomputed.restricted_pickle import NotAPatchMap, read_patch_map
 
 
 def _npy(value: object, protocol: int = 3) -> bytes:

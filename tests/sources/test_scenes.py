@@ -11,10 +11,11 @@ import pytest
 from mimic import config
 from mimic.errors import BadInput
 from mimic.geometry import covisibility, features, homography, overlap
+from mimic.params import load_params
+from mimic.scenes.base import Engine
 from mimic.sources.base import Group, Unreadable
 from mimic.sources.scenes import SceneSource, open_engine
-from mimic.worlds import export, procedural
-from mimic.worlds.base import Engine
+from mimic.synthetic import apartments, glb_writer
 
 SIZE_PX = 224
 POSITIONS = 3
@@ -22,7 +23,7 @@ POSITIONS = 3
 
 @pytest.fixture(scope="module")
 def section(repository: Path) -> config.Scenes:
-    section = config.load(repository / "params.yaml").sources["rooms"]
+    section = load_params(repository / "params.yaml").sources["rooms"]
     assert isinstance(section, config.Scenes)
     return section.model_copy(update={"positions": POSITIONS})
 
@@ -32,8 +33,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
     (folder / "a").mkdir()
     path = folder / "a" / "room-000.glb"
-    path.write_bytes(export.to_glb(procedural.build(0, 11.0, 8.0, 2.6, 1024)))
-    path.with_suffix(".stage_config.json").write_text(json.dumps(export.stage_config(path.name)))
+    path.write_bytes(glb_writer.to_glb(apartments.build(0, 11.0, 8.0, 2.6, 1024)))
+    path.with_suffix(".stage_config.json").write_text(json.dumps(glb_writer.stage_config(path.name)))
     (folder / "notes.txt").write_text("not a scene")
     return folder
 
@@ -85,7 +86,7 @@ def test_every_position_gives_a_pair_and_its_overlap_is_true(
     groups: list[Group], section: config.Scenes, root: Path, repository: Path
 ) -> None:
     """Against exact depth and pose: homographies are right to a few pixels, and overlap rises with true co-visibility."""
-    mine = config.load(repository / "params.yaml").mine
+    mine = load_params(repository / "params.yaml").mine
     rule = overlap.Rule(**{name: getattr(mine, name) for name in overlap.Rule.__dataclass_fields__})
     engine = open_engine(section)
     engine.load(root / "a/room-000.glb")
@@ -129,15 +130,15 @@ class Truth:
 
 
 def test_the_description_says_which_axis_is_up_and_changes_with_it(section: config.Scenes, tmp_path: Path) -> None:
-    (tmp_path / "room.glb").write_bytes(export.to_glb(procedural.build(0, 8.0, 6.5, 2.6, 64)))
+    (tmp_path / "room.glb").write_bytes(glb_writer.to_glb(apartments.build(0, 8.0, 6.5, 2.6, 64)))
     source = SceneSource("rooms", section, tmp_path, SIZE_PX)
     bare = source.describe("room.glb")
     assert bare["note"] == "y is up, as glTF 2.0 says (`up: z` says otherwise)"
     beside = tmp_path / "room.stage_config.json"
-    beside.write_text(json.dumps(export.stage_config("room.glb")))
+    beside.write_text(json.dumps(glb_writer.stage_config("room.glb")))
     said = source.describe("room.glb")
     assert said["note"] == "y is up, as its stage_config.json says"
-    beside.write_text(json.dumps({**export.stage_config("room.glb"), "units_to_meters": 0.5}))
+    beside.write_text(json.dumps({**glb_writer.stage_config("room.glb"), "units_to_meters": 0.5}))
     scaled = source.describe("room.glb")
     assert len({bare["digest"], said["digest"], scaled["digest"]}) == 3
     (tmp_path / "alone.stage_config.json").write_text("{}")
@@ -164,7 +165,7 @@ def test_the_description_says_which_axis_is_up_and_changes_with_it(section: conf
 def test_every_reader_hands_its_own_upward_axis_to_the_engine(
     repository: Path, kind: type[config.SceneBase], reader: str, layout: str | None, expected: str, engine: str
 ) -> None:
-    params = config.load(repository / "profiles/paper.yaml")
+    params = load_params(repository / "profiles/paper.yaml")
     template = next(section for section in params.sources.values() if isinstance(section, kind if layout else config.SceneWalk))
     change = {"reader": reader, "engine": engine} | ({"layout": layout} if layout else {})
     opened: Any = open_engine(kind.model_validate({**template.model_dump(), **change}), params.habitat)
@@ -173,11 +174,11 @@ def test_every_reader_hands_its_own_upward_axis_to_the_engine(
 
 @pytest.mark.parametrize(("name", "message"), [("empty.glb", "not a .glb"), ("ceiling.glb", "no walkable floor")])
 def test_a_scene_that_cannot_be_walked_is_a_named_reason(section: config.Scenes, tmp_path: Path, name: str, message: str) -> None:
-    from mimic.worlds.builder import Builder, Paint
+    from mimic.synthetic.builder import Builder, Paint
 
     builder = Builder(np.random.default_rng(0))
     builder.quad((0, 2, 0), (3, 0, 0), (0, 0, 3), Paint(0), builder.new("ceiling"))
-    content = b"" if name == "empty.glb" else export.to_glb(builder.mesh((np.zeros((2, 2, 3), np.uint8),), None))
+    content = b"" if name == "empty.glb" else glb_writer.to_glb(builder.mesh((np.zeros((2, 2, 3), np.uint8),), None))
     (tmp_path / name).write_bytes(content)
     source = SceneSource("rooms", section.model_copy(update={"up": "y"}), tmp_path, SIZE_PX)
     assert (source.describe(name)["error"] is None) == bool(content)

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimic import config, sources
-from mimic.sources.sequences import sequences
+from mimic import sources
+from mimic.params import load_params
+from mimic.sources.photos.sequences import sequences
 
 
 def _found(*names: str) -> list[list[str]]:
@@ -131,7 +132,7 @@ GROUPS = {
 
 @pytest.mark.parametrize("kind", GROUPS)
 def test_the_candidates_of_well_named_folders_are_what_they_were(repository, tmp_path, kind):
-    params = config.load(repository / "params.yaml")
+    params = load_params(repository / "params.yaml")
     names, digest = GROUPS[kind]
     (tmp_path / "raw/c").mkdir(parents=True)
     for name in names:

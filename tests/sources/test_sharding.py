@@ -9,30 +9,31 @@ from pathlib import Path
 import footage
 import pytest
 
-from mimic import config
-from mimic.infra import shards, storage
-from mimic.sources import sharding
+from mimic.infra import storage
+from mimic.mining import shard_job
+from mimic.pairs.schema import index_path
+from mimic.params import Params, load_params
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository) -> Params:
+    return load_params(repository / "params.yaml")
 
 
-def _job(params: config.Params, folder: Path, *steps_px: int) -> sharding.Job:
+def _job(params: Params, folder: Path, *steps_px: int) -> shard_job.Job:
     """A shard of clips, each a pan by so many pixels a frame."""
     for number, step_px in enumerate(steps_px):
         footage.video(folder / f"raw/{number}.mp4", footage.pan(number, 4, step_px))
     clips = [f"{number}.mp4" for number in range(len(steps_px))]
     mine = params.mine.model_copy(update={"clips_per_shard": len(clips)})
-    (job,) = sharding.jobs("phone", footage.videos_section(params, folder / "raw"), mine, folder, clips, folder / "work")
+    (job,) = shard_job.jobs("phone", footage.videos_section(params, folder / "raw"), mine, folder, clips, folder / "work")
     job.tar.parent.mkdir()
     return job
 
 
-def _mine(job: sharding.Job, params: config.Params) -> int:
+def _mine(job: shard_job.Job, params: Params) -> int:
     where = params.cluster.model_copy(update={"workers": 1, "executor": "local"})
-    return sharding.run([job], where, "mine", job.tar.parent / "log.jsonl").kept
+    return shard_job.run([job], where, "mine", job.tar.parent / "log.jsonl").kept
 
 
 def test_a_shard_is_done_when_its_summary_is_there_and_not_before(tmp_path, params, monkeypatch):
@@ -45,12 +46,12 @@ def test_a_shard_is_done_when_its_summary_is_there_and_not_before(tmp_path, para
 
     monkeypatch.setattr(storage, "write_json", killed)
     with pytest.raises(KeyboardInterrupt):
-        sharding.mine_shard(job)
+        shard_job.mine_shard(job)
     monkeypatch.setattr(storage, "write_json", real)
-    before = {path.name: path.read_bytes() for path in (job.tar, shards.twin(job.tar))}
+    before = {path.name: path.read_bytes() for path in (job.tar, index_path(job.tar))}
     assert not job.tar.with_suffix(".json").exists()
     assert _mine(job, params) > 0
-    assert {path.name: path.read_bytes() for path in (job.tar, shards.twin(job.tar))} == before
+    assert {path.name: path.read_bytes() for path in (job.tar, index_path(job.tar))} == before
     inode = job.tar.stat().st_ino
     assert _mine(job, params) > 0 and job.tar.stat().st_ino == inode  # done: not mined again
 
@@ -62,7 +63,7 @@ def test_a_shard_waits_for_the_disk_once_a_file(tmp_path, params, monkeypatch, s
     counted = []
     real = os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: counted.append(file) or real(file))
-    sharding.mine_shard(job)
+    shard_job.mine_shard(job)
     assert len(counted) == waits
     assert sorted(path.suffix for path in job.tar.parent.iterdir()) == sorted([".json", ".parquet", ".tar"][: 1 if waits == 1 else 3])
 
@@ -71,6 +72,6 @@ def test_clips_are_named_as_people_know_them(tmp_path, params):
     job = _job(params, tmp_path, 80)
     (tmp_path / "raw/0.mp4").write_text("no video")
     job = dataclasses.replace(job, shown=("my videos/0.mp4",))
-    sharding.mine_shard(job)
-    named = sharding.read_result(job)["tally"]["damaged"]
+    shard_job.mine_shard(job)
+    named = shard_job.read_result(job)["tally"]["damaged"]
     assert list(named) == ["my videos/0.mp4"]

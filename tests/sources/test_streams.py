@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from mimic import config, sources
-from mimic.sources import options, sampling, videos
+from mimic import sources
+from mimic.commands import own_options
+from mimic.params import Params, load_params
+from mimic.sources import videos
 from mimic.sources.base import NoCandidates, Unreadable
+from mimic.sources.video import sampling
 
 NO_TIMES = "its frames have no times"
 RNG = np.random.default_rng(0)
@@ -20,8 +23,8 @@ SMALL = [image[:64, :64].copy() for image in footage.pan(0, 60, 4)]
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 def _sampled(path: Path, spacing_s: float = 1.0) -> tuple[list[float], list[np.ndarray]]:
@@ -41,7 +44,7 @@ def _write(path: Path, codec: str, form: str | None = None, **more: str) -> Path
     return path
 
 
-def _note(params: config.Params, path: Path) -> str | None:
+def _note(params: Params, path: Path) -> str | None:
     source = sources.open_source("phone", footage.videos_section(params, path.parent), Path(), 224)
     assert path.name in source.clips()
     found = source.describe(path.name)
@@ -301,7 +304,7 @@ def test_a_clip_of_one_frame_says_what_to_do(tmp_path, params):
     with pytest.raises(NoCandidates) as found:
         list(source.groups("a.mp4", RNG))
     assert str(found.value) == "1 frame at a spacing of 1 s: nothing to pair; lower spacing_s if it has more"
-    assert options.flagged(str(found.value)).endswith("lower --spacing-s if it has more")
+    assert own_options.flagged(str(found.value)).endswith("lower --spacing-s if it has more")
 
 
 def test_frames_predicted_from_damaged_ones_are_left_out(tmp_path):

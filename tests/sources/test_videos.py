@@ -11,18 +11,21 @@ import footage
 import numpy as np
 import pytest
 
-from mimic import config, sources
+from mimic import sources
 from mimic.errors import BadInput
-from mimic.sources import pair_index, sampling, videos
+from mimic.params import Params, load_params
+from mimic.sources import videos
 from mimic.sources.base import Unreadable
-from mimic.sources.sampling import Sampled
+from mimic.sources.precomputed import pair_index
+from mimic.sources.video import sampling
+from mimic.sources.video.sampling import Sampled
 
 RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> config.Params:
-    return config.load(repository / "params.yaml")
+def params(repository) -> Params:
+    return load_params(repository / "params.yaml")
 
 
 def _times(path: Path, spacing_s: float) -> list[float]:

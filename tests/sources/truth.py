@@ -9,7 +9,7 @@ import numpy as np
 
 from mimic import config, sources
 from mimic.geometry import covisibility
-from mimic.sources import miner, sharding
+from mimic.mining import loop, shard_job
 
 SIZE_PX, PATCH_PX = 224, 16
 SIDE = SIZE_PX // PATCH_PX
@@ -17,14 +17,14 @@ SIDE = SIZE_PX // PATCH_PX
 BASE = {"tracked_by": Path("."), "licence": "test", "sharpness_min": 0.0, "limit_clips": None}
 
 
-def mined(source: sources.Source, clip: str, mine: config.Mine) -> tuple[list[miner.Pair], miner.Tally]:
-    tally = miner.Tally()
-    pairs = list(miner.mine_clip(source, clip, sharding.rule_of(mine), 0.0, mine.seed, tally))
+def mined(source: sources.Source, clip: str, mine: config.Mine) -> tuple[list[loop.Pair], loop.Tally]:
+    tally = loop.Tally()
+    pairs = list(loop.mine_clip(source, clip, shard_job.rule_of(mine), 0.0, mine.seed, tally))
     tally.check(len(pairs))
     return pairs, tally
 
 
-def matched_pixels(pair: miner.Pair, size_px: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def matched_pixels(pair: loop.Pair, size_px: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Centres of matched patches [n, 2] in both views, in pixels of images of size_px (width, height)."""
     number = np.arange(SIDE**2)
     centres = np.column_stack([number % SIDE, number // SIDE]) * PATCH_PX + PATCH_PX / 2
@@ -34,7 +34,7 @@ def matched_pixels(pair: miner.Pair, size_px: Sequence[int]) -> tuple[np.ndarray
 
 
 def close_by_depth(
-    pair: miner.Pair, depth_a: np.ndarray, depth_b: np.ndarray, intrinsics: np.ndarray, pose_a: np.ndarray, pose_b: np.ndarray
+    pair: loop.Pair, depth_a: np.ndarray, depth_b: np.ndarray, intrinsics: np.ndarray, pose_a: np.ndarray, pose_b: np.ndarray
 ) -> float:
     """Share of the matched patches, among those that depth and pose say are visible in b, that lie within one patch of the truth."""
     height, width = depth_a.shape
@@ -46,7 +46,7 @@ def close_by_depth(
 
 
 def patches_off_line(
-    pair: miner.Pair, size_px: Sequence[int], intrinsics_a: np.ndarray, intrinsics_b: np.ndarray, pose_a: np.ndarray, pose_b: np.ndarray
+    pair: loop.Pair, size_px: Sequence[int], intrinsics_a: np.ndarray, intrinsics_b: np.ndarray, pose_a: np.ndarray, pose_b: np.ndarray
 ) -> np.ndarray:
     """Distance of each matched patch of b from the epipolar line of its patch in a, in patches."""
     in_a, in_b = matched_pixels(pair, size_px)

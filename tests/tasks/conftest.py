@@ -9,24 +9,16 @@ import pytest
 import torch
 from miniatures import ADE20K, make_encoder, write_nyu
 
-from mimic.config import (
-    CorrespondenceTask,
-    DepthTask,
-    FewShotDepthTask,
-    FewShotSegmentationTask,
-    FlowTask,
-    KnnTask,
-    LinearDepthTask,
-    LinearProbeTask,
-    LinearSegmentationTask,
-    PoseTask,
-    RelativePoseTask,
-    SegmentationTask,
-    StereoTask,
-    TrainedTask,
-)
 from mimic.models.encoder import VisionTransformer
-from mimic.worlds import miniatures as worlds
+from mimic.synthetic import toy_datasets
+from mimic.tasks.correspondence.config import CorrespondenceTask
+from mimic.tasks.depth.config import DepthTask, FewShotDepthTask, LinearDepthTask
+from mimic.tasks.flow_stereo.config import FlowTask, StereoTask
+from mimic.tasks.imagenet.config import KnnTask, LinearProbeTask
+from mimic.tasks.keypoints.config import PoseTask
+from mimic.tasks.relative_pose.config import RelativePoseTask
+from mimic.tasks.sections import TrainedTask
+from mimic.tasks.segmentation.config import FewShotSegmentationTask, LinearSegmentationTask, SegmentationTask
 
 torch.set_num_threads(1)  # tiny models: a second thread only waits
 
@@ -124,7 +116,7 @@ def made_ade20k(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six training and four validation views of flats, 64 x 48 and narrower."""
     folder = tmp_path_factory.mktemp("workspace") / "ade20k"
     folder.mkdir()
-    worlds.write(ADE20K, folder)
+    toy_datasets.write(ADE20K, folder)
     return folder
 
 

@@ -15,16 +15,20 @@ import pyarrow.parquet as pq
 import scipy.io
 import torch
 
-from mimic.config import Ade20kSet, Flat
-from mimic.infra import shards
+from mimic.config import Ade20kSet, Flat, Shards
 from mimic.models.encoder import VisionTransformer
 from mimic.models.layers import initialise
-from mimic.tasks.base import Folders, Subject
+from mimic.pairs.schema import MANIFEST, index_path
+from mimic.pairs.write import shard_writer, write_table
+from mimic.tasks.api import EvalModel, EvalPaths
 
 SIZE, SHIFT = 64, 16  # stored pairs: view b is view a moved by one patch of the encoder's grid (32 px, 8 px)
 
 FLAT = Flat(width_m=8.0, depth_m=6.5, height_m=2.5, texture_px=128)
 ADE20K = Ade20kSet(first_seed=500, flat=FLAT, train=6, test=4, width_px=64, height_px=48)
+
+
+NOWHERE = Shards(url=None, cache=Path("cache"), cache_gb=1.0)
 
 
 def make_encoder(seed: int = 0, size_px: int = 32, width: int = 24, depth: int = 4, class_token: bool = False) -> VisionTransformer:
@@ -43,16 +47,16 @@ def make_encoder(seed: int = 0, size_px: int = 32, width: int = 24, depth: int =
     return encoder.eval()
 
 
-def as_subject(encoder: Any, folder: Path = Path("models/none")) -> Subject:
+def as_subject(encoder: Any, folder: Path = Path("models/none")) -> EvalModel:
     """What a task is given of an encoder that was never published."""
-    return Subject(encoder, card={}, folder=folder, checkpoint="0" * 64)
+    return EvalModel(encoder, torch.device("cpu"), card={}, folder=folder, checkpoint="0" * 64)
 
 
-def folders_in(root: Path) -> Folders:
+def folders_in(root: Path) -> EvalPaths:
     """Of an evaluation that was never begun."""
     (root / "runs").mkdir(parents=True, exist_ok=True)
     progress = Path(tempfile.mkdtemp(prefix="progress-", dir=root / "runs"))
-    return Folders(root, progress, features=root / "runs/features")
+    return EvalPaths(root, progress, features=root / "runs/features", shards=NOWHERE)
 
 
 def write_nyu(folder: Path, train: int = 8, test: int = 5, unit: float = 1.0, dtype: type = np.float32) -> None:
@@ -78,14 +82,14 @@ def write_dataset(root: Path, pairs: int, split: str = "validation") -> None:
     tar = root / "data/pairs/toy/shard-00000.tar"
     tar.parent.mkdir(parents=True, exist_ok=True)
     b_from_a = np.array([[1, 0, -SHIFT], [0, 1, 0], [0, 0, 1]], float)
-    with shards.writing(tar) as writer:
+    with shard_writer(tar) as writer:
         for index in range(pairs):
             views = (scene[:SIZE, :SIZE], scene[:SIZE, SHIFT : SHIFT + SIZE])
             jpegs = [cv2.imencode(".jpg", view[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes() for view in views]
             writer.add(_row(index, b_from_a), *jpegs)
-    rows = pq.read_table(shards.twin(tar)).to_pylist()
+    rows = pq.read_table(index_path(tar)).to_pylist()
     manifest = [{**row, "shard": "data/pairs/toy/shard-00000.tar", "split": split} for row in rows]
-    shards.write_table(pa.Table.from_pylist(manifest, schema=shards.MANIFEST), root / "data/manifests/toy.parquet")
+    write_table(pa.Table.from_pylist(manifest, schema=MANIFEST), root / "data/manifests/toy.parquet")
 
 
 def _row(index: int, b_from_a: np.ndarray) -> dict[str, object]:

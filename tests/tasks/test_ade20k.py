@@ -12,8 +12,8 @@ import pytest
 from miniatures import ADE20K
 
 from mimic.errors import BadInput
-from mimic.tasks.ade20k import IGNORED, Ade20k
-from mimic.worlds import miniatures as worlds
+from mimic.synthetic import toy_datasets
+from mimic.tasks.segmentation.ade20k import IGNORED, Ade20k
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_generated_set(made_ade20k: Path) -> None:
 
 
 def test_equal_sections_give_equal_files(made_ade20k: Path, tmp_path: Path) -> None:
-    worlds.write(ADE20K, tmp_path)
+    toy_datasets.write(ADE20K, tmp_path)
     assert Ade20k(made_ade20k, None).extent() == Ade20k(tmp_path, None).extent()
     for path in sorted(made_ade20k.rglob("*.*")):
         assert path.read_bytes() == (tmp_path / path.relative_to(made_ade20k)).read_bytes()

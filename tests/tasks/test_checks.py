@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import h5py
@@ -19,30 +19,28 @@ from miniatures import as_subject, folders_in, write_dataset, write_nyu
 from pydantic import ValidationError
 
 from mimic import config
-from mimic.config import (
-    CorrespondenceTask,
-    CrossAttentionTask,
-    DepthTask,
-    FewShotDepthTask,
-    FlowTask,
-    KnnTask,
-    LinearSegmentationTask,
-    PoseTask,
-    RelativePoseTask,
-    SegmentationTask,
-    TaskonomyTask,
-)
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
-from mimic.tasks import depth_frames, measure, segmentation
-from mimic.tasks.ade20k import Ade20k
-from mimic.tasks.census import Asked, Split, lines
-from mimic.tasks.checks import KINDS, check
-from mimic.tasks.files import read_photo
-from mimic.tasks.frames import Items
-from mimic.tasks.nyu import MAT, Nyu
-from mimic.tasks.segmentation_frames import scored
-from mimic.worlds import miniatures as sets
+from mimic.params import load_params
+from mimic.synthetic import toy_datasets as sets
+from mimic.tasks import TASKS, run_task
+from mimic.tasks.checks import check
+from mimic.tasks.correspondence.config import CorrespondenceTask, CrossAttentionTask
+from mimic.tasks.depth import frames
+from mimic.tasks.depth.config import DepthTask, FewShotDepthTask
+from mimic.tasks.depth.nyu import MAT, Nyu
+from mimic.tasks.engine.dense_transforms import Items
+from mimic.tasks.engine.image_io import read_photo
+from mimic.tasks.flow_stereo.config import FlowTask
+from mimic.tasks.imagenet.config import KnnTask
+from mimic.tasks.inspection import Needs, Split, lines
+from mimic.tasks.keypoints.config import PoseTask
+from mimic.tasks.relative_pose.config import RelativePoseTask
+from mimic.tasks.segmentation import finetune
+from mimic.tasks.segmentation.ade20k import Ade20k
+from mimic.tasks.segmentation.config import LinearSegmentationTask, SegmentationTask
+from mimic.tasks.segmentation.frames import scored
+from mimic.tasks.taskonomy.config import TaskonomyTask
 
 FLAT = {"width_m": 8.0, "depth_m": 6.5, "height_m": 2.6, "texture_px": 128}
 SIZE = {"width_px": 64, "height_px": 48}
@@ -132,15 +130,15 @@ def test_depth_outside_eigens_crop(depth_task: DepthTask) -> None:
     inside[45:471, 41:601] = True
     task = depth_task.model_copy(update={"score_region": "eigen"})
     image, depth_m = np.zeros((480, 640, 3), np.uint8), np.full((480, 640), 2.0, np.float32)
-    everywhere = depth_frames.Frame(image, depth_m, np.ones((480, 640), bool))
-    np.testing.assert_array_equal(depth_frames.scored(task, everywhere)[0], inside)
-    around = depth_frames.Frame(image, depth_m, ~inside)
-    assert not depth_frames.scored(task, around)[0].any()
+    everywhere = frames.Frame(image, depth_m, np.ones((480, 640), bool))
+    np.testing.assert_array_equal(frames.scored(task, everywhere)[0], inside)
+    around = frames.Frame(image, depth_m, ~inside)
+    assert not frames.scored(task, around)[0].any()
 
 
 def test_what_is_counted_is_what_is_scored(root: Path, depth_task: DepthTask, encoder: VisionTransformer) -> None:
     found = check(depth_task, root)["found"]["test"]
-    result = measure(depth_task, as_subject(encoder), folders_in(root))
+    result = run_task(depth_task, as_subject(encoder), folders_in(root))
     assert round(found["share"] * 5 * 64 * 48) == result.metrics["valid_pixels"]
     with Nyu(root / "nyu", None) as nyu:
         depths = np.concatenate([f.depth_m[f.valid] for f in map(nyu.read, range(8, 13))])
@@ -193,8 +191,8 @@ def test_labels_only_outside_the_square(root: Path, linear_segmentation_task: Li
 
 
 def test_what_is_scored_of_padded_frames_is_the_square(made_ade20k: Path, few_shot_segmentation_task: Any) -> None:
-    item = segmentation.read(Ade20k(made_ade20k, None), 7)
-    square = segmentation.prepared(few_shot_segmentation_task, Items((item,)))
+    item = finetune.read(Ade20k(made_ade20k, None), 7)
+    square = finetune.prepared(few_shot_segmentation_task, Items((item,)))
     shown = scored(few_shot_segmentation_task, item)
     np.testing.assert_array_equal(shown.valid, square.valid[0])
     np.testing.assert_array_equal(shown.target, square.target[0])
@@ -251,7 +249,7 @@ def normals(repository: Path) -> TaskonomyTask:
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_masks_that_erosion_leaves_nothing_of(root: Path, normals: TaskonomyTask, split: str) -> None:
     """Every fourth column is invalid: cells of 4 px are never whole."""
-    from mimic.tasks.opened import opened_taskonomy
+    from mimic.tasks.taskonomy.dataset import opened_taskonomy
 
     opened = opened_taskonomy(normals, root)
     for index in getattr(opened, split):
@@ -309,15 +307,16 @@ def test_bins_rise(repository: Path, correspondence_task: CorrespondenceTask, ed
 # ---------------------------------------------------------------------------- what is said
 
 
-def test_every_kind_of_task_is_asked(repository: Path) -> None:
-    """Once, and by one kind."""
-    tasks = config.load(repository / "params.yaml").evaluate.values()
-    for task in tasks:
-        assert sum(isinstance(task, kind.sections) for kind in KINDS) == 1, task.task
+def test_every_task_is_in_the_table_under_its_own_name(repository: Path) -> None:
+    for name, spec in TASKS.items():
+        assert spec.name == name
+        assert get_args(spec.section.model_fields["task"].annotation) == (name,)
+    used = {task.task for task in load_params(repository / "params.yaml").evaluate.values()}
+    assert used <= set(TASKS)
 
 
 def test_a_line_a_split() -> None:
-    split = Split("train", "train on", Asked("images", "pixels", "depth_m", ""))
+    split = Split("train", "train on", Needs("images", "pixels", "depth_m", ""))
     split.add_masked(np.array([[True, False]]), np.array([[1.5, 99.0]]))
     split.add(0, 2)
     assert lines({"train": split.facts()}) == ["train: 2 images, 25.0 % pixels (1 of them have none), depth_m 1.5 to 1.5"]

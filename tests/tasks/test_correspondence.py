@@ -9,11 +9,11 @@ import pytest
 import torch
 from miniatures import as_subject, folders_in, write_dataset
 
-from mimic.config import CorrespondenceTask
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer, denormalise
-from mimic.tasks import correspondence
-from mimic.tasks.correspondence import truth_on_grid
+from mimic.tasks.correspondence import patch_matching
+from mimic.tasks.correspondence.config import CorrespondenceTask
+from mimic.tasks.correspondence.patch_matching import truth_on_grid
 
 
 class Oracle(torch.nn.Module):
@@ -30,7 +30,7 @@ class Oracle(torch.nn.Module):
 
 def test_an_oracle_scores_one_and_a_constant_chance(tmp_path: Path, correspondence_task: CorrespondenceTask) -> None:
     write_dataset(tmp_path, 6)
-    result = correspondence.run(correspondence_task, as_subject(Oracle()), folders_in(tmp_path))
+    result = patch_matching.run(correspondence_task, as_subject(Oracle()), folders_in(tmp_path))
     assert result.value == 1.0 and result.metrics["median_error"] == 0 and result.selection.startswith("the last block")
     assert result.metrics["patches"] == 6 * 12  # the first of four columns leaves the frame
     assert result.metrics["blocks"][0]["exact"] == pytest.approx(1 / 12)  # a constant always answers patch 0, right for one patch
@@ -41,7 +41,7 @@ def test_an_oracle_scores_one_and_a_constant_chance(tmp_path: Path, corresponden
 
 
 def test_noise_scores_chance() -> None:
-    from mimic.tasks.metrics import chance, nearest, offsets, recall
+    from mimic.tasks.metrics.matching import chance, nearest, offsets, recall
 
     random = torch.Generator().manual_seed(0)
     truth = np.arange(64, dtype=np.int16)
@@ -63,9 +63,9 @@ def test_truth_moves_to_the_grid_of_the_encoder() -> None:
 
 def test_bad_input(tmp_path: Path, correspondence_task: CorrespondenceTask, encoder: VisionTransformer) -> None:
     with pytest.raises(BadInput, match=r"toy\.parquet: no such"):
-        correspondence.run(correspondence_task, as_subject(encoder), folders_in(tmp_path))
+        patch_matching.run(correspondence_task, as_subject(encoder), folders_in(tmp_path))
     write_dataset(tmp_path, 2, split="train")
     with pytest.raises(BadInput, match="validation"):
-        correspondence.run(correspondence_task, as_subject(encoder), folders_in(tmp_path))
+        patch_matching.run(correspondence_task, as_subject(encoder), folders_in(tmp_path))
     with pytest.raises(BadInput, match="block 9 of an encoder of 4"):
-        correspondence.run(correspondence_task.model_copy(update={"block": 9}), as_subject(encoder), folders_in(tmp_path))
+        patch_matching.run(correspondence_task.model_copy(update={"block": 9}), as_subject(encoder), folders_in(tmp_path))

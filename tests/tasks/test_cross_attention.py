@@ -12,12 +12,13 @@ from miniatures import SHIFT, as_subject, folders_in, write_dataset
 from safetensors.torch import save_file
 
 from mimic import models
-from mimic.config import CrossAttentionTask
 from mimic.errors import BadInput
 from mimic.models.binocular import TwoViews, hooks
 from mimic.models.layers import initialise
-from mimic.tasks import cross_attention, measure
-from mimic.tasks.cross_attention import dense_flow, true_flow
+from mimic.tasks import run_task
+from mimic.tasks.correspondence import cross_attention
+from mimic.tasks.correspondence.config import CrossAttentionTask
+from mimic.tasks.correspondence.cross_attention import dense_flow, true_flow
 
 SIZES = {"patch_px": 8, "width": 24, "depth": 4, "heads": 2, "decoder_width": 16, "decoder_depth": 2, "decoder_heads": 2, "norm_eps": 1e-6}
 MASKING = {"mask_ratio": 0.75, "visible_rounding": "down"}
@@ -110,17 +111,17 @@ def test_an_oracle_scores_one(tmp_path: Path, task: CrossAttentionTask, monkeypa
 def test_end_to_end(tmp_path: Path, task: CrossAttentionTask, size_px: tuple[int, int]) -> None:
     write_dataset(tmp_path, 6)
     subject = as_subject(None, publish_model(tmp_path / "models/croco", size_px=size_px))
-    result = measure(task, subject, folders_in(tmp_path))
+    result = run_task(task, subject, folders_in(tmp_path))
     assert 0 <= result.value <= 1 and result.test_size == 6 and len(result.pictures) == 2
-    assert result.metrics == measure(task, subject, folders_in(tmp_path)).metrics
+    assert result.metrics == run_task(task, subject, folders_in(tmp_path)).metrics
     assert {"EPE_px", "PCK1", "encoder", "chance", "standard_error"} <= result.metrics.keys()
 
 
 def test_bad_models(tmp_path: Path, task: CrossAttentionTask) -> None:
     write_dataset(tmp_path, 2)
     with pytest.raises(BadInput, match="never saw a second view"):
-        measure(task, as_subject(None, publish_model(tmp_path / "models/mae", "mae")), folders_in(tmp_path))
+        run_task(task, as_subject(None, publish_model(tmp_path / "models/mae", "mae")), folders_in(tmp_path))
     folder = publish_model(tmp_path / "models/croco")
     (folder / "model.safetensors").unlink()
     with pytest.raises(BadInput, match="holds an encoder only"):
-        measure(task, as_subject(None, folder), folders_in(tmp_path))
+        run_task(task, as_subject(None, folder), folders_in(tmp_path))

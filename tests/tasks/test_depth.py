@@ -10,13 +10,13 @@ import torch
 from miniatures import as_subject, folders_in
 from pydantic import ValidationError
 
-from mimic.config import DepthTask
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
-from mimic.tasks import depth
-from mimic.tasks.frames import Batch, centre, random_square, recoloured, resize_image
-from mimic.tasks.nyu import Nyu
-from mimic.tasks.presets.depth import PEER as DEPTH_PEER
+from mimic.tasks.depth import finetune
+from mimic.tasks.depth.config import DepthTask
+from mimic.tasks.depth.nyu import Nyu
+from mimic.tasks.depth.presets import PEER as DEPTH_PEER
+from mimic.tasks.engine.dense_transforms import Batch, centre, random_square, recoloured, resize_image
 
 SMALL = {"masks": None, "size_px": 32, "head_width": 16, "steps": 2, "batch": 4, "eval_batch": 2}
 
@@ -24,7 +24,7 @@ SMALL = {"masks": None, "size_px": 32, "head_width": 16, "steps": 2, "batch": 4,
 def test_peer_preset_end_to_end(nyu_folder: Path, depth_task: DepthTask, encoder: VisionTransformer, tmp_path: Path) -> None:
     """In the published units targets sit near +20; errors come out in metres all the same."""
     task = DepthTask.model_validate({**depth_task.model_dump(), **DEPTH_PEER, **SMALL, "preset": "peer"})
-    result = depth.run(task, as_subject(encoder), folders_in(nyu_folder.parent))
+    result = finetune.run(task, as_subject(encoder), folders_in(nyu_folder.parent))
     averages = result.metrics["averages"]
     assert result.value == averages["batch"]["delta1"] and averages["batch"]["rmse"] != averages["global"]["rmse"]
     assert 0 < averages["image"]["rmse"] < 6 and 10 < result.metrics["train_loss"] < 60
@@ -35,7 +35,7 @@ def test_eigen_region_needs_native_frames(nyu_folder: Path, depth_task: DepthTas
         DepthTask.model_validate({**depth_task.model_dump(), "score_region": "eigen", "score_at": "input"})
     task = depth_task.model_copy(update={"score_region": "eigen", "steps": 1})
     with pytest.raises(BadInput, match="640 x 480"):
-        depth.run(task, as_subject(encoder), folders_in(nyu_folder.parent))
+        finetune.run(task, as_subject(encoder), folders_in(nyu_folder.parent))
 
 
 def test_real_frames(real_data: Path, depth_task: DepthTask, encoder: VisionTransformer, tmp_path: Path) -> None:
@@ -45,19 +45,19 @@ def test_real_frames(real_data: Path, depth_task: DepthTask, encoder: VisionTran
         frame = nyu.read(int(nyu.test[0]))
     known = frame.valid & (frame.depth_m > 0.001) & (frame.depth_m < 10)
     inside = sum(known[row, column] for row in range(45, 471) for column in range(41, 601))
-    result = depth.run(depth_task.model_copy(update=update), as_subject(encoder), folders_in(tmp_path))
+    result = finetune.run(depth_task.model_copy(update=update), as_subject(encoder), folders_in(tmp_path))
     assert result.test_size == 1 and result.metrics["valid_pixels"] == inside > 0.5 * 426 * 560
 
 
 def test_flip_test_sees_a_mirror_image_mirrored(depth_task: DepthTask, encoder: VisionTransformer) -> None:
     """The mean over an image and its mirror image, turned back, turns with the image."""
-    model = depth.build(depth_task, encoder)
+    model = finetune.build(depth_task, encoder)
     images = np.random.default_rng(0).integers(0, 255, (2, 32, 48, 3), dtype=np.uint8)
     mirror = np.ascontiguousarray(images[:, :, ::-1])
     both = depth_task.model_copy(update={"flip_test": True})
-    seen, turned = depth.predict(both, model, images), depth.predict(both, model, mirror)
+    seen, turned = finetune.predict(both, model, images), finetune.predict(both, model, mirror)
     torch.testing.assert_close(turned, seen.flip(-1), rtol=1e-4, atol=1e-5)
-    once, other = (depth.predict(depth_task, model, views) for views in (images, mirror))
+    once, other = (finetune.predict(depth_task, model, views) for views in (images, mirror))
     torch.testing.assert_close(seen, (once + other.flip(-1)) / 2, rtol=1e-4, atol=1e-5)
     assert (once - other.flip(-1)).abs().max() > 100 * (turned - seen.flip(-1)).abs().max()
     assert (seen - seen.flip(-1)).abs().max() > 1e-3  # or nothing could be told apart
@@ -74,8 +74,8 @@ def test_the_head_is_trained_towards_standardised_depth_and_read_back_in_metres(
     depth_m = torch.tensor([[[2.0, 2.5], [1.0, 4.0]]])
     standardised = torch.tensor([[[0.0, 1.0], [-2.0, 4.0]]])
     batch = Batch(np.zeros((1, 2, 2, 3), np.uint8), depth_m.numpy(), np.ones((1, 2, 2), bool))
-    assert depth.loss(task, standardised[:, None], batch).item() == pytest.approx(0, abs=1e-5)
-    assert torch.allclose(depth.metres(task, standardised), depth_m)
+    assert finetune.loss(task, standardised[:, None], batch).item() == pytest.approx(0, abs=1e-5)
+    assert torch.allclose(finetune.metres(task, standardised), depth_m)
 
 
 def test_images_and_labels_move_together() -> None:
@@ -89,7 +89,7 @@ def test_images_and_labels_move_together() -> None:
 
 def test_recolouring_depends_on_the_draw_alone() -> None:
     images = np.random.default_rng(0).integers(0, 255, (16, 8, 8, 3), dtype=np.uint8)
-    first, again = (np.stack(recoloured(images, depth.COLOURS, np.random.default_rng(5))) for _ in range(2))
+    first, again = (np.stack(recoloured(images, finetune.COLOURS, np.random.default_rng(5))) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     grey = (first == first[..., :1]).all(axis=(1, 2, 3))
     assert 1 <= grey.sum() <= 10 and (first == images).all(axis=(1, 2, 3)).any()

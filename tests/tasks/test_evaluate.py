@@ -11,11 +11,15 @@ import yaml
 from miniatures import make_encoder, write_dataset, write_nyu
 from safetensors.torch import load_file, save_file
 
-from mimic import config, evaluate, prepare
-from mimic.config import CorrespondenceTask, DepthTask, FewShotDepthTask, Task
+from mimic import evaluate, prepare
 from mimic.errors import BadInput
-from mimic.tasks import checks, depth, remembered
-from mimic.tasks.presets import PRESETS, overrides
+from mimic.params import load_params
+from mimic.tasks import TASKS, checked_before, checks
+from mimic.tasks.correspondence.config import CorrespondenceTask
+from mimic.tasks.depth import finetune
+from mimic.tasks.depth.config import DepthTask, FewShotDepthTask
+from mimic.tasks.protocols import overrides
+from mimic.tasks.sections import TaskSection
 
 
 @pytest.fixture
@@ -58,7 +62,7 @@ def _publish(folder: Path, seed: int = 0, steps: int = 0, depth: int = 4) -> Non
 
 
 def _evaluate(root: Path, task: str) -> dict:
-    evaluate.main(config.load(root / "params.yaml"), root, "random", task)
+    evaluate.main(load_params(root / "params.yaml"), root, "random", task)
     return json.loads((root / f"metrics/random/{task}.json").read_text())
 
 
@@ -91,7 +95,7 @@ def test_end_to_end_and_again(workspace: Path, task: str) -> None:
 
 
 def test_the_data_are_checked_first(workspace: Path) -> None:
-    params = config.load(workspace / "params.yaml")
+    params = load_params(workspace / "params.yaml")
     for task, splits in (("depth", {"train": 8, "test": 5}), ("correspondence", {"validation": 6, "measured": 6})):
         prepare.main(params, workspace, task)
         text = (workspace / f"data/tasks/{task}.json").read_text()
@@ -141,19 +145,19 @@ def test_a_checkpoint_that_does_not_fit_is_refused(workspace: Path) -> None:
 
 
 def test_names_that_do_not_exist(workspace: Path) -> None:
-    params = config.load(workspace / "params.yaml")
+    params = load_params(workspace / "params.yaml")
     with pytest.raises(BadInput, match="did you mean 'depth'"):
         evaluate.main(params, workspace, "random", "dept")
     with pytest.raises(BadInput, match="no run named"):
         evaluate.main(params, workspace, "nobody", "depth")
 
 
-@pytest.mark.parametrize(("kind", "preset"), list(PRESETS))
+@pytest.mark.parametrize(("kind", "preset"), [(name, preset) for name, spec in TASKS.items() for preset in spec.presets])
 def test_a_preset_has_no_overrides_and_names_real_fields(kind: str, preset: str, repository: Path) -> None:
-    some = next(task for task in config.load(repository / "params.yaml").evaluate.values() if task.task == kind)
-    task = type(some).model_validate({**some.model_dump(), "preset": preset, **PRESETS[kind, preset]})
+    some = next(task for task in load_params(repository / "params.yaml").evaluate.values() if task.task == kind)
+    task = type(some).model_validate({**some.model_dump(), "preset": preset, **TASKS[kind].presets[preset]})
     assert overrides(task) == {}
-    field = next(iter(PRESETS[kind, preset]))
+    field = next(iter(TASKS[kind].presets[preset]))
     assert overrides(task.model_copy(update={field: "other"})) == {field: "other"}
 
 
@@ -168,7 +172,7 @@ def _params(workspace: Path, **changes: object) -> None:
 
 
 def test_what_was_found_and_the_number_are_printed(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    params = config.load(workspace / "params.yaml")
+    params = load_params(workspace / "params.yaml")
     prepare.main(params, workspace, "depth")
     said = capsys.readouterr().out.splitlines()
     facts = json.loads((workspace / "data/tasks/depth.json").read_text())["found"]
@@ -190,7 +194,7 @@ def test_data_are_looked_through_before_training_if_nobody_did(workspace: Path) 
     with pytest.raises(BadInput, match="evaluate random depth: .*train split has pixels of known"):
         _evaluate(workspace, "depth")
     _params(workspace, depth_max_m=10.0)
-    prepare.main(config.load(workspace / "params.yaml"), workspace, "depth")
+    prepare.main(load_params(workspace / "params.yaml"), workspace, "depth")
     _params(workspace, depth_max_m=0.5)
     with pytest.raises(BadInput, match="train split has pixels of known depth"):
         _evaluate(workspace, "depth")
@@ -202,19 +206,19 @@ def test_what_was_trained_outlives_a_failure_to_measure_it(
     workspace: Path, task: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = _evaluate(workspace, task)
-    score = depth.score
+    score = finetune.score
 
     def broken(*_: object) -> None:
         raise RuntimeError("something nobody foresaw")
 
-    monkeypatch.setattr(depth, "score", broken)
+    monkeypatch.setattr(finetune, "score", broken)
     (workspace / f"metrics/random/{task}.json").unlink()
     with pytest.raises(RuntimeError, match="nobody foresaw") as error:
         _evaluate(workspace, task)
     note = error.value.__notes__[0]
     assert f"evaluate random {task}: what was trained is kept in runs/evaluate/" in note
     assert not (workspace / f"metrics/random/{task}.json").exists()
-    monkeypatch.setattr(depth, "score", score)
+    monkeypatch.setattr(finetune, "score", score)
     capsys.readouterr()
     assert _evaluate(workspace, task) == whole
     assert "trained before, not trained again" in capsys.readouterr().err
@@ -224,10 +228,10 @@ def test_what_was_trained_outlives_a_failure_to_measure_it(
 def test_what_was_trained_on_other_data_is_not_taken(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    params = config.load(workspace / "params.yaml")
+    params = load_params(workspace / "params.yaml")
     prepare.main(params, workspace, "depth")
     with monkeypatch.context() as patch:
-        patch.setattr(depth, "score", lambda *_: 1 / 0)
+        patch.setattr(finetune, "score", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             _evaluate(workspace, "depth")
     write_nyu(workspace / "nyu", unit=1.5)
@@ -239,17 +243,17 @@ def test_what_was_trained_on_other_data_is_not_taken(
 
 def test_no_number_is_made_up(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A value that is none is refused; a detail that is none is null, with the reason."""
-    averaged = depth.averaged
+    averaged = finetune.averaged
 
     def without(name: str) -> object:
         nan = {name: float("nan"), "averages": {"image": [1.0, float("inf")]}}
         return lambda *arguments: {**averaged(*arguments), **nan}
 
-    monkeypatch.setattr(depth, "averaged", without("delta1"))
+    monkeypatch.setattr(finetune, "averaged", without("delta1"))
     with pytest.raises(BadInput, match="delta1 is nan: .*nothing to measure.*kept in runs/"):
         _evaluate(workspace, "depth")
     assert not (workspace / "metrics/random/depth.json").exists()
-    monkeypatch.setattr(depth, "averaged", without("rmse"))
+    monkeypatch.setattr(finetune, "averaged", without("rmse"))
     found = _evaluate(workspace, "depth")
     assert found["metrics"]["rmse"] is None
     assert found["metrics"]["averages"]["image"] == [1.0, None]
@@ -279,7 +283,7 @@ def test_sizes_that_patches_do_not_divide(workspace: Path) -> None:
 
 def test_other_data_than_the_published_are_an_override(repository: Path) -> None:
     """Annotated boxes, another list, fewer images, the sensor's own mask; but not another folder."""
-    tasks = config.load(repository / "profiles/paper.yaml").evaluate
+    tasks = load_params(repository / "profiles/paper.yaml").evaluate
     for name, changes in (
         ("pose", {"boxes": None}),
         ("normals", {"variant": "medium"}),
@@ -303,18 +307,18 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """One entry each time that data are looked through."""
     seen: list[str] = []
 
-    def counted(task: Task, root: Path) -> dict:
+    def counted(task: TaskSection, root: Path) -> dict:
         seen.append(task.task)
         return checks.check(task, root)
 
-    monkeypatch.setattr(remembered, "check", counted)
+    monkeypatch.setattr(checked_before, "check", counted)
     return seen
 
 
 def test_data_that_did_not_change_are_looked_through_once(workspace: Path, looks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def prepared() -> int:
         looks.clear()
-        prepare.main(config.load(workspace / "params.yaml"), workspace, "depth")
+        prepare.main(load_params(workspace / "params.yaml"), workspace, "depth")
         return len(looks)
 
     assert prepared() == 1
@@ -332,7 +336,7 @@ def test_data_that_did_not_change_are_looked_through_once(workspace: Path, looks
     assert prepared() == 0  # no file
     (workspace / "elsewhere/file").write_text("behind a link")
     assert prepared() == 1 and prepared() == 0
-    monkeypatch.setattr(remembered, "_code", lambda: "other code")
+    monkeypatch.setattr(checked_before, "_code", lambda: "other code")
     assert prepared() == 1
     (workspace / "nyu/splits.mat").unlink()
     with pytest.raises(BadInput, match="no such file"):
@@ -341,5 +345,5 @@ def test_data_that_did_not_change_are_looked_through_once(workspace: Path, looks
 
 def test_pairs_are_always_looked_at(workspace: Path, looks: list[str]) -> None:
     for _ in range(2):
-        prepare.main(config.load(workspace / "params.yaml"), workspace, "correspondence")
+        prepare.main(load_params(workspace / "params.yaml"), workspace, "correspondence")
     assert looks == ["correspondence"] * 2

@@ -12,8 +12,8 @@ import torch
 from miniatures import make_encoder
 
 from mimic.models.encoder import normalise
-from mimic.tasks import features as kept
-from mimic.tasks.features import ImageSet, features, maps, pooled
+from mimic.tasks.engine import feature_cache as kept
+from mimic.tasks.engine.feature_cache import ImageSet, features, maps, pooled
 
 LENGTH = 11
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.linalg import eigvals
 
 from mimic.errors import BadInput
-from mimic.tasks.frechet import frechet_distance, kernel_distance
+from mimic.tasks.metrics.frechet import frechet_distance, kernel_distance
 
 
 def _sets(n: int, m: int, width: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,14 +10,15 @@ import torch
 from miniatures import as_subject, folders_in
 from pydantic import ValidationError
 
-from mimic.config import DepthTask, FewShotDepthTask, LinearDepthTask
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
 from mimic.models.heads import BinsHead
-from mimic.tasks import depth, frozen_depth, measure
-from mimic.tasks.metrics import log_loss
-from mimic.tasks.nyu import Nyu
-from mimic.tasks.shots import by_shots, subset
+from mimic.tasks import run_task
+from mimic.tasks.depth import finetune, frozen
+from mimic.tasks.depth.config import DepthTask, FewShotDepthTask, LinearDepthTask
+from mimic.tasks.depth.nyu import Nyu
+from mimic.tasks.engine.few_shot import by_shots, subset
+from mimic.tasks.metrics.depth import log_loss
 
 
 def count_images(encoder: VisionTransformer, seen: list[int]) -> None:
@@ -30,7 +31,7 @@ def test_few_shot_end_to_end(few_shot_depth_task: FewShotDepthTask, nyu_folder: 
     seen: list[int] = []
     count_images(encoder, seen)
     folders = folders_in(nyu_folder.parent)
-    result = measure(few_shot_depth_task, as_subject(encoder), folders)
+    result = run_task(few_shot_depth_task, as_subject(encoder), folders)
     by_k = result.metrics["by_k"]
     assert result.name == "delta1" and result.value == by_k["5"]["mean"] and list(by_k) == ["2", "5"]
     assert len(by_k["2"]["values"]) == 3 and len(set(by_k["2"]["values"])) > 1
@@ -40,7 +41,7 @@ def test_few_shot_end_to_end(few_shot_depth_task: FewShotDepthTask, nyu_folder: 
     once = 2 * 8 + 5  # the training images and their mirror images, the test images
     assert sum(seen) == once
     more = few_shot_depth_task.model_copy(update={"seeds": 5})
-    again = measure(more, as_subject(encoder), folders_in(nyu_folder.parent))
+    again = run_task(more, as_subject(encoder), folders_in(nyu_folder.parent))
     assert sum(seen) == once and again.metrics["by_k"]["5"]["values"][:3] == by_k["5"]["values"]
 
 
@@ -49,10 +50,10 @@ def test_all_images_are_the_frozen_task(
 ) -> None:
     """With as many shots as there are images, kept features give what the depth task gives by encoding everything itself."""
     few = few_shot_depth_task.model_copy(update={"shots": (8,), "seeds": 2, "augment": "none", "batch": 8, "flip_test": True})
-    found = measure(few, as_subject(encoder), folders_in(nyu_folder.parent)).metrics["by_k"]["8"]["values"]
+    found = run_task(few, as_subject(encoder), folders_in(nyu_folder.parent)).metrics["by_k"]["8"]["values"]
     for seed, value in enumerate(found):
         plain = depth_task.model_copy(update={"freeze": "encoder", "augment": "none", "batch": 8, "flip_test": True, "seed": seed})
-        assert value == pytest.approx(measure(plain, as_subject(encoder), folders_in(nyu_folder.parent)).value, abs=1e-4)
+        assert value == pytest.approx(run_task(plain, as_subject(encoder), folders_in(nyu_folder.parent)).value, abs=1e-4)
 
 
 @pytest.mark.parametrize("flip_test", [False, True])
@@ -64,14 +65,14 @@ def test_kept_features_give_the_depth_that_images_give(
 ) -> None:
     """Of each test image all sums of errors, which a prediction turned the wrong way changes."""
     task = few_shot_depth_task.model_copy(update={"flip_test": flip_test})
-    model = depth.build(task, encoder)
+    model = finetune.build(task, encoder)
     with Nyu(nyu_folder, None) as nyu:
-        kept = frozen_depth.keep(task, model, nyu, nyu_folder / "features")
-        found, _ = frozen_depth._score(task, model, kept)
-        tests = depth.Tests(nyu, task.eval_batch)
-        plain, _ = depth.score(task, tests, 8, lambda _, seen: depth.predict(task, model, seen))
+        kept = frozen.keep(task, model, nyu, nyu_folder / "features")
+        found, _ = frozen._score(task, model, kept)
+        tests = finetune.Tests(nyu, task.eval_batch)
+        plain, _ = finetune.score(task, tests, 8, lambda _, seen: finetune.predict(task, model, seen))
         once = task.model_copy(update={"flip_test": not flip_test})
-        other, _ = depth.score(task, tests, 8, lambda _, seen: depth.predict(once, model, seen))
+        other, _ = finetune.score(task, tests, 8, lambda _, seen: finetune.predict(once, model, seen))
     np.testing.assert_allclose(found[:, 4:], plain[:, 4:], rtol=1e-5)
     assert np.abs(other[:, 4:] / plain[:, 4:] - 1).max() > 1e-3  # the flip does matter
 
@@ -86,8 +87,8 @@ def test_subsets_are_nested_and_differ_by_seed() -> None:
 
 def test_linear_probe_end_to_end(linear_depth_task: LinearDepthTask, nyu_folder: Path, encoder: VisionTransformer) -> None:
     """Brightness tells depth: a linear layer on a random encoder beats one constant depth."""
-    result = measure(linear_depth_task, as_subject(encoder), folders_in(nyu_folder.parent))
-    short = measure(linear_depth_task.model_copy(update={"steps": 1}), as_subject(encoder), folders_in(nyu_folder.parent))
+    result = run_task(linear_depth_task, as_subject(encoder), folders_in(nyu_folder.parent))
+    short = run_task(linear_depth_task.model_copy(update={"steps": 1}), as_subject(encoder), folders_in(nyu_folder.parent))
     assert result.metrics["averages"]["image"]["rmse"] < 0.9 * short.metrics["averages"]["image"]["rmse"]
     assert result.name == "delta1" and 0 < result.value <= 1 and "linear, 16 bins" in result.protocol and len(result.pictures) == 2
 
@@ -117,7 +118,7 @@ def test_log_loss_by_hand() -> None:
 
 def test_wrong_requests(few_shot_depth_task: FewShotDepthTask, nyu_folder: Path, encoder: VisionTransformer) -> None:
     with pytest.raises(BadInput, match="shots 100: there are 8 training images"):
-        measure(few_shot_depth_task.model_copy(update={"shots": (100,)}), as_subject(encoder), folders_in(nyu_folder.parent))
+        run_task(few_shot_depth_task.model_copy(update={"shots": (100,)}), as_subject(encoder), folders_in(nyu_folder.parent))
     for wrong in ({"freeze": "none"}, {"augment": "peer"}, {"seeds": 1}):
         with pytest.raises(ValidationError):
             FewShotDepthTask.model_validate({**few_shot_depth_task.model_dump(), **wrong})

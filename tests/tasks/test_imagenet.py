@@ -13,24 +13,26 @@ import torch
 from miniatures import as_subject, folders_in, make_encoder
 from pydantic import ValidationError
 
-from mimic.config import KnnTask, LinearProbeTask, ShapesSet
+from mimic.config import ShapesSet
 from mimic.errors import BadInput
 from mimic.models.heads import ClassifierHead, parameter_count
-from mimic.tasks import knn, linear_probe, measure, vectors
+from mimic.synthetic import toy_datasets
+from mimic.synthetic.toy_datasets.imagenet import WNIDS
+from mimic.tasks import run_task
 from mimic.tasks.checks import check
-from mimic.tasks.imagenet import DEVKIT, META, SOLUTION, TRUTH, ImageNet
-from mimic.tasks.presets.imagenet import PROBE_PEER
-from mimic.tasks.tuning import step_indices
+from mimic.tasks.engine.finetune import step_indices
+from mimic.tasks.imagenet import embeddings, knn, linear_probe
+from mimic.tasks.imagenet.config import KnnTask, LinearProbeTask
+from mimic.tasks.imagenet.dataset import DEVKIT, META, SOLUTION, TRUTH, ImageNet
+from mimic.tasks.imagenet.presets import PROBE_PEER
 from mimic.training.lars import Lars
-from mimic.worlds import miniatures
-from mimic.worlds.miniatures.imagenet import WNIDS
 
 
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes") / "imagenet"
     folder.mkdir()
-    miniatures.write(ShapesSet(first_seed=540, train_per_class=8, test_per_class=3, size_px=40), folder)
+    toy_datasets.write(ShapesSet(first_seed=540, train_per_class=8, test_per_class=3, size_px=40), folder)
     return folder
 
 
@@ -78,7 +80,7 @@ def test_generated_set(shapes: Path, tmp_path: Path) -> None:
     found = ImageNet(shapes, (8, 64, 24))
     assert tuple(found.wnids) == WNIDS and np.bincount(found.val[1]).tolist() == [3] * 8
     assert len({found.read(path).shape for path in found.train[0][:3]}) == 3  # sizes differ
-    miniatures.write(ShapesSet(first_seed=540, train_per_class=8, test_per_class=3, size_px=40), tmp_path)
+    toy_datasets.write(ShapesSet(first_seed=540, train_per_class=8, test_per_class=3, size_px=40), tmp_path)
     assert ImageNet(tmp_path, None).extent == found.extent
 
 
@@ -147,17 +149,17 @@ def test_centre_square_equals_torchvision() -> None:
     theirs = v2.Compose([v2.Resize(24, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(20)])
     for size in ((50, 70), (71, 33), (24, 24)):
         image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
-        np.testing.assert_array_equal(vectors.centre_square(image, 24, 20), np.asarray(theirs(Image.fromarray(image))))
+        np.testing.assert_array_equal(embeddings.centre_square(image, 24, 20), np.asarray(theirs(Image.fromarray(image))))
 
 
 def test_random_crops() -> None:
     """Brightness tells the place: boxes stay inside, cover what was asked for, and are mirrored half the time."""
     ramp = np.tile(np.linspace(0, 255, 80).astype(np.uint8)[None, :, None], (60, 1, 3))
-    crops = [vectors.random_crop(ramp, (0.2, 0.5), 16, np.random.default_rng(seed)).astype(int) for seed in range(200)]
+    crops = [embeddings.random_crop(ramp, (0.2, 0.5), 16, np.random.default_rng(seed)).astype(int) for seed in range(200)]
     widths = np.array([abs(crop[8, -1, 0] - crop[8, 0, 0]) / 255 for crop in crops])
     mirrored = np.mean([crop[8, -1, 0] < crop[8, 0, 0] for crop in crops])
     assert 0.4 < mirrored < 0.6 and widths.min() > 0.25 and widths.max() < 0.75
-    np.testing.assert_array_equal(crops[3], vectors.random_crop(ramp, (0.2, 0.5), 16, np.random.default_rng(3)))
+    np.testing.assert_array_equal(crops[3], embeddings.random_crop(ramp, (0.2, 0.5), 16, np.random.default_rng(3)))
 
 
 def test_a_random_crop_is_cut_before_it_is_resized() -> None:
@@ -179,7 +181,7 @@ def test_a_random_crop_is_cut_before_it_is_resized() -> None:
         cut = resized_crop(Image.fromarray(image), *box, [16, 16], InterpolationMode.BICUBIC)
         theirs = np.asarray(cut)
         theirs = theirs[:, ::-1] if draws.random() < 0.5 else theirs
-        ours = vectors.random_crop(image, (0.1, 0.5), 16, np.random.default_rng(seed))
+        ours = embeddings.random_crop(image, (0.1, 0.5), 16, np.random.default_rng(seed))
         np.testing.assert_array_equal(ours, theirs)
 
 
@@ -240,7 +242,7 @@ def test_published_schedule(linear_probe_task: LinearProbeTask) -> None:
 def test_linear_probe_end_to_end(root: Path, linear_probe_task: LinearProbeTask) -> None:
     """Colours pass a random encoder: better than chance. The second run finds its features."""
     folders, subject = folders_in(root), as_subject(make_encoder(class_token=True))
-    result = measure(linear_probe_task, subject, folders)
+    result = run_task(linear_probe_task, subject, folders)
     metrics = result.metrics
     assert result.name == "top1" and result.value == metrics["top1"] == metrics["top1_by_epoch"][-1]
     assert 1.3 * metrics["chance"] < metrics["top1"] <= metrics["top5"] <= 1 and len(metrics["top1_by_epoch"]) == linear_probe_task.epochs
@@ -248,11 +250,13 @@ def test_linear_probe_end_to_end(root: Path, linear_probe_task: LinearProbeTask)
     assert "class token" in result.protocol and len(result.pictures) == linear_probe_task.samples
     kept = {path: path.stat().st_mtime_ns for path in folders.features.rglob("*.npy")}
     assert len(kept) == 1 + linear_probe_task.views
-    assert measure(linear_probe_task, subject, folders).metrics == metrics
+    assert run_task(linear_probe_task, subject, folders).metrics == metrics
     assert kept == {path: path.stat().st_mtime_ns for path in folders.features.rglob("*.npy")}
-    best = measure(linear_probe_task.model_copy(update={"selection": "best"}), subject, folders)
+    best = run_task(linear_probe_task.model_copy(update={"selection": "best"}), subject, folders)
     assert best.value == max(metrics["top1_by_epoch"]) and "best epoch by validation accuracy" in best.selection
-    averaged = measure(linear_probe_task.model_copy(update={"pool": "mean", "views": 0, "epochs": 1, "warmup_epochs": 0}), subject, folders)
+    averaged = run_task(
+        linear_probe_task.model_copy(update={"pool": "mean", "views": 0, "epochs": 1, "warmup_epochs": 0}), subject, folders
+    )
     assert "mean of the patch tokens" in averaged.protocol and "centre crops" in averaged.protocol
 
 
@@ -304,11 +308,11 @@ def test_a_bank_in_blocks_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_knn_end_to_end(root: Path, knn_task: KnnTask) -> None:
-    result = measure(knn_task, as_subject(make_encoder()), folders_in(root))
+    result = run_task(knn_task, as_subject(make_encoder()), folders_in(root))
     assert result.name == "top1" and result.value == result.metrics["by_k"]["3"] and result.metrics["by_k"].keys() == {"1", "3"}
     assert result.value > result.metrics["chance"] and "mean of the patch tokens" in result.protocol
     with pytest.raises(BadInput, match="k 1000, but there are 64 training images"):
-        measure(knn_task.model_copy(update={"k": (1000,)}), as_subject(make_encoder()), folders_in(root))
+        run_task(knn_task.model_copy(update={"k": (1000,)}), as_subject(make_encoder()), folders_in(root))
 
 
 def test_wrong_requests(root: Path, knn_task: KnnTask) -> None:
@@ -317,9 +321,9 @@ def test_wrong_requests(root: Path, knn_task: KnnTask) -> None:
     with pytest.raises(ValidationError, match="cannot be cut from"):
         KnnTask.model_validate({**knn_task.model_dump(), "size_px": 999})
     with pytest.raises(BadInput, match="this encoder has no class token"):
-        measure(knn_task.model_copy(update={"pool": "class"}), as_subject(make_encoder()), folders_in(root))
+        run_task(knn_task.model_copy(update={"pool": "class"}), as_subject(make_encoder()), folders_in(root))
     with pytest.raises(BadInput, match="not a multiple of the encoder's patches of 8 px"):
-        measure(knn_task.model_copy(update={"size_px": 30}), as_subject(make_encoder()), folders_in(root))
+        run_task(knn_task.model_copy(update={"size_px": 30}), as_subject(make_encoder()), folders_in(root))
 
 
 def test_a_batch_of_one_has_no_deviation(linear_probe_task: LinearProbeTask) -> None:

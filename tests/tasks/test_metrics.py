@@ -9,19 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic.errors import BadInput
-from mimic.tasks.metrics import (
-    average,
-    berhu,
-    by_batch,
-    by_everything,
-    by_image,
-    chance,
-    delta1_error,
-    depth_sums,
-    nearest,
-    offsets,
-    recall,
-)
+from mimic.tasks.metrics.depth import average, berhu, by_batch, by_everything, by_image, delta1_error, depth_sums
+from mimic.tasks.metrics.matching import chance, nearest, offsets, recall
 
 
 def _depth(seed: int, n: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

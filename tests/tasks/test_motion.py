@@ -13,20 +13,22 @@ import torch
 from miniatures import as_subject, folders_in
 from test_cross_attention import publish_model
 
-from mimic.config import Flat, FlowTask, MotionSet, StereoTask
+from mimic.config import Flat, MotionSet
 from mimic.errors import BadInput
 from mimic.geometry.motion import error_sums, errors, pooled_error
 from mimic.models.binocular import laplace_flow, laplace_stereo, nearest_rotation
-from mimic.tasks import measure, motion
+from mimic.synthetic import toy_datasets
+from mimic.tasks import run_task
 from mimic.tasks.checks import check
-from mimic.tasks.loop import croco_rate
-from mimic.tasks.motion import coloured
-from mimic.tasks.motion_augment import cropped, resized
-from mimic.tasks.motion_files import Motion, MotionPair, read_kitti_flow
-from mimic.tasks.motion_files import read as read_pair
-from mimic.tasks.motion_sets import list_pairs
-from mimic.tasks.presets.motion import FLOW_PEER
-from mimic.worlds import miniatures
+from mimic.tasks.engine.train_loop import croco_rate
+from mimic.tasks.flow_stereo import finetune
+from mimic.tasks.flow_stereo.augment import cropped, resized
+from mimic.tasks.flow_stereo.config import FlowTask, StereoTask
+from mimic.tasks.flow_stereo.files import Motion, MotionPair, read_kitti_flow
+from mimic.tasks.flow_stereo.files import read as read_pair
+from mimic.tasks.flow_stereo.finetune import coloured
+from mimic.tasks.flow_stereo.presets import FLOW_PEER
+from mimic.tasks.flow_stereo.sets import list_pairs
 
 
 def read(pair: MotionPair) -> Motion:
@@ -42,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("motion")
     for kind in ("flow", "stereo"):
         (root / kind).mkdir()
-        miniatures.write(SET, root / kind)
+        toy_datasets.write(SET, root / kind)
     return root
 
 
@@ -196,18 +198,18 @@ def test_end_to_end(root: Path, model: Path, kind: str, request: pytest.FixtureR
     facts = check(task, root)
     assert facts["splits"] == {"train": 4, "test": 3} and len(facts["digest"]) == 64
     for changes in ({}, {"augment": "peer", "freeze": "encoder"}):
-        result = measure(task.model_copy(update=changes), as_subject(None, model), folders_in(root))
+        result = run_task(task.model_copy(update=changes), as_subject(None, model), folders_in(root))
         assert result.name == "EPE_px" and np.isfinite(result.value) and not result.higher_is_better and result.test_size == 3
         assert ("Fl_all" if kind == "flow" else "D1") in result.metrics and len(result.pictures) == 2
         assert result.metrics["standard_error"] > 0
-    again = measure(task.model_copy(update=changes), as_subject(None, model), folders_in(root))
+    again = run_task(task.model_copy(update=changes), as_subject(None, model), folders_in(root))
     assert again.metrics == result.metrics
 
 
 def test_training_brings_the_error_down(root: Path, model: Path, stereo_task: StereoTask) -> None:
     """To well below half of what an untrained head answers, zero."""
     task = stereo_task.model_copy(update={"test": stereo_task.train, "steps": 40, "lr": 1e-3, "augment": "none"})
-    result = measure(task, as_subject(None, model), folders_in(root))
+    result = run_task(task, as_subject(None, model), folders_in(root))
     items = [read(pair) for pair in list_pairs("stereo", "middlebury", root / "stereo/middlebury")]
     assert result.value < 0.5 * np.concatenate([item.motion[item.valid] for item in items]).mean()
 
@@ -215,22 +217,22 @@ def test_training_brings_the_error_down(root: Path, model: Path, stereo_task: St
 def test_tiles_are_fused_without_a_seam(model: Path, flow_task: FlowTask) -> None:
     """A model that answers the same everywhere is not changed by tiling; a small image is enlarged and its motion brought back."""
     task = flow_task
-    built = motion.build(task, as_subject(None, model))
+    built = finetune.build(task, as_subject(None, model))
     with torch.no_grad():
         for parameter in built.head.output[2].parameters():
             parameter.zero_()
         built.head.output[2].bias.copy_(torch.tensor([3.0, -2.0, 0.5]))
     image = np.random.default_rng(0).integers(0, 255, (71, 93, 3)).astype(np.uint8)
-    np.testing.assert_allclose(motion.predict(task, built, image, image), np.broadcast_to([3, -2], (71, 93, 2)), atol=1e-4)
-    small = motion.predict(task, built, image[:16, :24], image[:16, :24])
+    np.testing.assert_allclose(finetune.predict(task, built, image, image), np.broadcast_to([3, -2], (71, 93, 2)), atol=1e-4)
+    small = finetune.predict(task, built, image[:16, :24], image[:16, :24])
     np.testing.assert_allclose(small, np.broadcast_to([1.5, -1], (16, 24, 2)), atol=1e-4)
     assert coloured(small, 2.0).shape == (16, 24, 3)
 
 
 def test_frozen_means_frozen(model: Path, flow_task: FlowTask) -> None:
-    built = motion.build(flow_task.model_copy(update={"freeze": "encoder"}), as_subject(None, model))
+    built = finetune.build(flow_task.model_copy(update={"freeze": "encoder"}), as_subject(None, model))
     assert {name.split(".")[0] for name, parameter in built.named_parameters() if parameter.requires_grad} == {"head"}
-    built = motion.build(flow_task.model_copy(update={"freeze": "blocks"}), as_subject(None, model))
+    built = finetune.build(flow_task.model_copy(update={"freeze": "blocks"}), as_subject(None, model))
     names = [name for name, parameter in built.named_parameters() if parameter.requires_grad]
     assert "encoder.patch_embed.proj.weight" in names and not any(".blocks." in name for name in names)
 
@@ -266,4 +268,4 @@ def test_bad_data(root: Path, flow_task: FlowTask, stereo_task: StereoTask, mode
     with pytest.raises(BadInput, match="no scene is left"):
         check(flow_task.model_copy(update={"train": (flow_task.train[0].model_copy(update={"only": ("nowhere",)}),)}), root)
     with pytest.raises(BadInput, match="do not divide"):
-        motion.build(flow_task.model_copy(update={"width_px": 50}), as_subject(None, model))
+        finetune.build(flow_task.model_copy(update={"width_px": 50}), as_subject(None, model))

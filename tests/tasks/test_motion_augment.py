@@ -10,10 +10,10 @@ from PIL import Image
 from scipy.stats import ks_2samp
 from torchvision.transforms import ColorJitter
 
-from mimic.config import FlowTask, StereoTask
-from mimic.tasks import motion_augment
-from mimic.tasks.motion_augment import cropped
-from mimic.tasks.motion_files import Motion
+from mimic.tasks.flow_stereo import augment
+from mimic.tasks.flow_stereo.augment import cropped
+from mimic.tasks.flow_stereo.config import FlowTask, StereoTask
+from mimic.tasks.flow_stereo.files import Motion
 
 DRAWS = 600
 
@@ -55,7 +55,7 @@ def test_sparse_flow_falls_where_its_pixels_go() -> None:
     item = grey(20, 30, (2.0, -3.0))
     known = np.zeros((20, 30), bool)
     known[4, 10] = known[0, 3] = known[9, 0] = True  # the first row and column are lost, as published
-    found = motion_augment._scaled_flow(Motion(item.a, item.b, item.motion, known), 1.5, 2.0)
+    found = augment._scaled_flow(Motion(item.a, item.b, item.motion, known), 1.5, 2.0)
     assert np.argwhere(found.valid).tolist() == [[8, 15]]
     assert found.motion[8, 15].tolist() == [3.0, -6.0] and found.a.shape == (40, 45, 3)
 
@@ -63,7 +63,7 @@ def test_sparse_flow_falls_where_its_pixels_go() -> None:
 def test_flow_known_everywhere_is_interpolated() -> None:
     item = grey(8, 8, (1.0, 0.0))
     item.motion[:, 4:, 0] = 3
-    found = motion_augment._scaled_flow(item, 2.0, 1.0)
+    found = augment._scaled_flow(item, 2.0, 1.0)
     assert found.valid.all() and found.motion[4, :, 0].tolist() == [*[2.0] * 7, 3.0, 5.0, *[6.0] * 7]
 
 
@@ -74,7 +74,7 @@ def test_colours_of_flow_are_torchvisions(flow_task: FlowTask) -> None:
     theirs_jitter = ColorJitter(0.4, 0.4, 0.4, 0.5 / 3.14)
     torch.manual_seed(0)
     theirs = np.stack([np.asarray(theirs_jitter(Image.fromarray(picture))) for _ in range(DRAWS)])
-    ours = np.stack([motion_augment._jittered(picture, np.random.default_rng(i)) for i in range(DRAWS)])
+    ours = np.stack([augment._jittered(picture, np.random.default_rng(i)) for i in range(DRAWS)])
     for numbers in ((lambda x: x.mean(axis=(1, 2))[:, 0]), (lambda x: x.mean(axis=(1, 2))[:, 2]), (lambda x: x.std(axis=(1, 2, 3)))):
         assert ks_2samp(numbers(ours.astype(float)), numbers(theirs.astype(float))).pvalue > 0.01
     same = [np.array_equal(part.a, part.b) for part in drawn(flow_task, grey(40, 56, (1.0, 1.0)), 300)]
@@ -106,13 +106,13 @@ def test_the_right_view_is_moved_by_less_than_three_rows() -> None:
     ramp = np.repeat(np.arange(0, 200, 2, dtype=np.uint8)[:, None, None], 64, axis=1).repeat(3, axis=2)
     moves = []
     for seed in range(60):
-        shaken = motion_augment._shaken(ramp, np.random.default_rng(seed))[20:80].astype(float)
+        shaken = augment._shaken(ramp, np.random.default_rng(seed))[20:80].astype(float)
         moves.append((ramp[20:80] - shaken).mean() / 2)
     assert -2.2 < min(moves) < -1.2 and 1.2 < max(moves) < 2.2
 
 
 def test_stereo_upside_down_half_of_the_time(stereo_task: StereoTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(motion_augment, "_stereo_colours", lambda a, b, _: (a, b))
+    monkeypatch.setattr(augment, "_stereo_colours", lambda a, b, _: (a, b))
     picture = np.repeat(np.arange(0, 240, 4, dtype=np.uint8)[:, None, None], 80, axis=1).repeat(3, axis=2)
     item = Motion(picture, picture.copy(), grey(60, 80, (3.0,)).motion, np.ones((60, 80), bool))
     turned = [part.a[0, 0, 0] > part.a[-1, 0, 0] for part in drawn(stereo_task, item, 300)]
@@ -121,7 +121,7 @@ def test_stereo_upside_down_half_of_the_time(stereo_task: StereoTask, monkeypatc
 
 def test_crops_of_flow_keep_the_truth(flow_task: FlowTask, monkeypatch: pytest.MonkeyPatch) -> None:
     """View b is view a moved; fetched by the crop's motion it is the crop's view a again."""
-    monkeypatch.setattr(motion_augment, "_jittered", lambda view, _: view)
+    monkeypatch.setattr(augment, "_jittered", lambda view, _: view)
     world = np.random.default_rng(1).normal(size=(14, 18, 3))
     smooth = np.asarray(Image.fromarray(np.uint8(np.clip(world * 60 + 128, 0, 255))).resize((180, 140), Image.Resampling.BICUBIC))
     item = Motion(smooth[10:130, 10:170], smooth[7:127, 6:166], grey(120, 160, (4.0, 3.0)).motion, np.ones((120, 160), bool))
@@ -143,15 +143,15 @@ def numbered(height: int, width: int, motion: tuple[float, ...]) -> Motion:
 
 def test_stereo_leaves_the_rows_alone(stereo_task: StereoTask, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of a crop follow each other as in the image, whatever its columns were scaled by."""
-    monkeypatch.setattr(motion_augment, "_stereo_colours", lambda a, b, _: (a, b))
+    monkeypatch.setattr(augment, "_stereo_colours", lambda a, b, _: (a, b))
     for part in drawn(stereo_task, numbered(60, 80, (3.0,)), 60):
         assert np.abs(np.diff(part.a[:, 20, 0].astype(int))).tolist() == [2] * 31
 
 
 def test_the_last_place_is_a_place_of_stereo_alone(flow_task: FlowTask, stereo_task: StereoTask, monkeypatch: pytest.MonkeyPatch) -> None:
     """One row more than the crop: CroCo's flow never takes the lower place, its stereo does half of the time."""
-    monkeypatch.setattr(motion_augment, "_jittered", lambda view, _: view)
-    monkeypatch.setattr(motion_augment, "_stereo_colours", lambda a, b, _: (a, b))
+    monkeypatch.setattr(augment, "_jittered", lambda view, _: view)
+    monkeypatch.setattr(augment, "_stereo_colours", lambda a, b, _: (a, b))
     flows = drawn(flow_task, numbered(33, 49, (8.0, 4.0)), 300)
     as_it_was = [part for part in flows if part.motion[0, 0].tolist() == [8.0, 4.0]]
     assert len(as_it_was) > 10 and all(part.a[0, 0, :2].tolist() == [0, 0] for part in as_it_was)

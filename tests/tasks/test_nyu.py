@@ -12,8 +12,8 @@ import pytest
 import scipy.io
 
 from mimic.errors import BadInput
-from mimic.tasks.frames import frame_size
-from mimic.tasks.nyu import MAT, SPLITS, Nyu
+from mimic.tasks.depth.nyu import MAT, SPLITS, Nyu
+from mimic.tasks.engine.dense_transforms import frame_size
 
 
 def test_axes_and_splits(nyu_folder: Path) -> None:

@@ -16,16 +16,18 @@ import pytest
 import torch
 from miniatures import as_subject, folders_in, make_encoder
 
-from mimic.config import PeopleSet, PoseTask
+from mimic.config import PeopleSet
 from mimic.errors import BadInput
 from mimic.models.heads import JointHead
 from mimic.models.heatmaps import apply, crop_from_image, decode, encode
-from mimic.tasks import crops, measure, pose
+from mimic.synthetic import toy_datasets
+from mimic.synthetic.toy_datasets.coco import DETECTIONS, NAMES
+from mimic.tasks import run_task
 from mimic.tasks.checks import check
-from mimic.tasks.coco import FLIPPED, PERSON, Coco, Person
-from mimic.tasks.keypoints import SIGMAS, score, similarity, suppress
-from mimic.worlds import miniatures
-from mimic.worlds.miniatures.coco import DETECTIONS, NAMES
+from mimic.tasks.keypoints import crops, finetune
+from mimic.tasks.keypoints.coco import FLIPPED, PERSON, Coco, Person
+from mimic.tasks.keypoints.config import PoseTask
+from mimic.tasks.metrics.oks import SIGMAS, score, similarity, suppress
 
 SET = PeopleSet(first_seed=1, train=8, test=5, people=2, width_px=96, height_px=72)
 
@@ -34,7 +36,7 @@ SET = PeopleSet(first_seed=1, train=8, test=5, people=2, width_px=96, height_px=
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("people") / "coco"
     folder.mkdir()
-    miniatures.write(SET, folder)
+    toy_datasets.write(SET, folder)
     return folder
 
 
@@ -154,8 +156,8 @@ def test_a_double_is_as_large_as_its_crop() -> None:
     person = Person(0, np.array([10.0, 5.0, 8.0, 80.0]), np.zeros((17, 2)), np.ones(17, bool), 1.0)
     assert crops.cut_sides(person, 0.75).tolist() == [75.0, 100.0]
     moved = np.full((17, 2), 6.0)
-    first = pose.Found(person, moved, np.ones(17), 0.9)
-    second = pose.Found(person, moved + [1.5, 0], np.ones(17), 0.8)
+    first = finetune.Found(person, moved, np.ones(17), 0.9)
+    second = finetune.Found(person, moved + [1.5, 0], np.ones(17), 0.8)
 
     def alike(area: float) -> float:
         of_pairs = [0.25, 0.35, 0.79, 0.72, 0.62, 1.07, 0.87, 0.89]
@@ -163,7 +165,7 @@ def test_a_double_is_as_large_as_its_crop() -> None:
         return float(np.mean(np.exp(-(1.5**2) / (2 * area * (2 * sigmas) ** 2))))
 
     assert alike(8 * 80 * 1.25**2) < 0.9 < alike(75 * 100)
-    assert pose._without_doubles([first, second], 0.75) == [0]
+    assert finetune._without_doubles([first, second], 0.75) == [0]
 
 
 def test_half_a_body_lies_around_the_mean_of_its_joints() -> None:
@@ -192,14 +194,14 @@ def test_the_head_is_the_published_one() -> None:
 
 def test_learning_rate(pose_task: PoseTask) -> None:
     task = pose_task.model_copy(update={"steps": 1000, "warmup": 0.01, "lr": 5e-4, "drop_at": (0.8, 0.9)})
-    rates = [pose.learning_rate(step, task) for step in (0, 5, 10, 799, 800, 900)]
+    rates = [finetune.learning_rate(step, task) for step in (0, 5, 10, 799, 800, 900)]
     np.testing.assert_allclose(rates, [5e-7, 5e-4 * 0.5005, 5e-4, 5e-4, 5e-5, 5e-6], rtol=1e-9)
 
 
 def test_the_class_token_becomes_part_of_every_position(pose_task: PoseTask) -> None:
     encoder = make_encoder(class_token=True)
     before = encoder.pos_embed.detach().clone()  # type: ignore[union-attr]
-    model = pose.build(pose_task.model_copy(update={"size_px": 32, "width_px": 32, "patch_padding": 2}), encoder)
+    model = finetune.build(pose_task.model_copy(update={"size_px": 32, "width_px": 32, "patch_padding": 2}), encoder)
     assert torch.equal(encoder.pos_embed, before[:, 1:] + before[:, :1]) and encoder.pos_embed.requires_grad  # type: ignore[arg-type,union-attr]
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 17, 8, 8)
 
@@ -227,7 +229,7 @@ def test_targets_follow_the_crop(made: Path, pose_task: PoseTask, augment: str) 
     task = pose_task.model_copy(update={"augment": augment, "size_px": 128, "width_px": 96})
     coco = Coco(made, "train")
     for index, person in enumerate(coco.people):
-        crop, maps, weights = pose.example(task, person, coco, np.random.default_rng(index))
+        crop, maps, weights = finetune.example(task, person, coco, np.random.default_rng(index))
         assert crop.shape == (128, 96, 3) and maps.shape == (17, 32, 24) and set(weights.tolist()) <= {0.0, 1.0}
         assert (maps[weights == 0] == 0).all() and (weights[~person.visible[FLIPPED] & ~person.visible] == 0).all()
 
@@ -236,14 +238,14 @@ def test_perfect_maps_give_perfect_scores(made: Path, pose_task: PoseTask, monke
     """The whole way back: crops of the annotated boxes, maps as drawn, joints in the image, doubles, AP."""
     task = pose_task.model_copy(update={"size_px": 256, "width_px": 192, "augment": "none"})
     coco = Coco(made, "val")
-    drawn = iter([pose.example(task, person, coco, np.random.default_rng(0))[1] for person in coco.people])
-    monkeypatch.setattr(pose, "heat", lambda task, model, images: np.stack([next(drawn) for _ in images]))
-    found = list(pose.predicted(task, pose.build(task, make_encoder()), coco, coco.people))
+    drawn = iter([finetune.example(task, person, coco, np.random.default_rng(0))[1] for person in coco.people])
+    monkeypatch.setattr(finetune, "heat", lambda task, model, images: np.stack([next(drawn) for _ in images]))
+    found = list(finetune.predicted(task, finetune.build(task, make_encoder()), coco, coco.people))
     for one in found:
         inside = one.peaks > 0.8
         assert inside.sum() >= one.person.visible.sum() - 1
         np.testing.assert_allclose(one.joints[inside], one.person.joints[inside], atol=0.02)
-    assert score(coco.annotations, [pose._entry(one) for one in found], PERSON)["AP"] > 0.99
+    assert score(coco.annotations, [finetune._entry(one) for one in found], PERSON)["AP"] > 0.99
 
 
 def test_end_to_end(root: Path, pose_task: PoseTask) -> None:
@@ -251,27 +253,27 @@ def test_end_to_end(root: Path, pose_task: PoseTask) -> None:
         task = pose_task.model_copy(update={"boxes": boxes, "augment": augment})
         facts = check(task, root)
         assert facts["images"] == {"train": 8, "val": 5} and facts["splits"]["val"] >= 5 and len(facts["digest"]) == 64
-        result = measure(task, as_subject(make_encoder()), folders_in(root))
+        result = run_task(task, as_subject(make_encoder()), folders_in(root))
         assert result.name == "AP" and 0 <= result.value <= 1 and result.test_size == 5 and len(result.pictures) == 2
         assert result.metrics["boxes"] == facts["boxes"] and {"AP50", "AR", "AP_large"} <= result.metrics.keys()
-        again = measure(task, as_subject(make_encoder()), folders_in(root))
+        again = run_task(task, as_subject(make_encoder()), folders_in(root))
         assert again.metrics == result.metrics
 
 
 def test_training_learns_the_joints(root: Path, pose_task: PoseTask) -> None:
     """The loss falls well below that of empty maps."""
     task = pose_task.model_copy(update={"steps": 60, "batch": 8, "lr": 3e-3, "layer_decay": 1.0, "augment": "none"})
-    result = measure(task, as_subject(make_encoder()), folders_in(root))
+    result = run_task(task, as_subject(make_encoder()), folders_in(root))
     coco = Coco(root / "coco", "train")
-    empty = np.mean([(pose.example(task, person, coco, np.random.default_rng(0))[1] ** 2).mean() for person in coco.people])
+    empty = np.mean([(finetune.example(task, person, coco, np.random.default_rng(0))[1] ** 2).mean() for person in coco.people])
     assert result.metrics["train_loss"] < 0.8 * empty
 
 
 def test_frozen_means_frozen(root: Path, pose_task: PoseTask) -> None:
     encoder = make_encoder()
     before = {name: value.clone() for name, value in encoder.blocks.state_dict().items()}
-    model = pose.build(pose_task.model_copy(update={"freeze": "encoder"}), encoder)
-    pose.fitted(pose_task.model_copy(update={"freeze": "encoder"}), model, Coco(root / "coco", "train"), root / "runs")
+    model = finetune.build(pose_task.model_copy(update={"freeze": "encoder"}), encoder)
+    finetune.fitted(pose_task.model_copy(update={"freeze": "encoder"}), model, Coco(root / "coco", "train"), root / "runs")
     assert all(torch.equal(value, before[name]) for name, value in encoder.blocks.state_dict().items())
     assert not any(p.requires_grad for p in model.encoder.parameters())
 
@@ -296,7 +298,7 @@ def test_the_generated_set_is_the_same_again_and_different_from_others(made: Pat
     for seed, equal in ((1, True), (2, False)):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        miniatures.write(SET.model_copy(update={"first_seed": seed}), folder)
+        toy_datasets.write(SET.model_copy(update={"first_seed": seed}), folder)
         files = [path.relative_to(made) for path in sorted(made.rglob("*.*"))]
         assert all((folder / path).read_bytes() == (made / path).read_bytes() for path in files) is equal
     assert {0, 1, 2} >= set(np.reshape(Coco(made, "train").annotations["annotations"][0]["keypoints"], (17, 3))[:, 2].tolist())
@@ -332,7 +334,7 @@ def test_bad_data(root: Path, pose_task: PoseTask) -> None:
         check(pose_task, root)
     image.write_bytes(photo[:200])
     with pytest.raises(BadInput, match="damaged"):
-        measure(pose_task, as_subject(make_encoder()), folders_in(root))
+        run_task(pose_task, as_subject(make_encoder()), folders_in(root))
     image.unlink()
     with pytest.raises(BadInput, match="no such file"):
         check(pose_task, root)
@@ -350,4 +352,4 @@ def test_bad_boxes(root: Path, pose_task: PoseTask) -> None:
         with pytest.raises(BadInput, match=match):
             coco.detected(path)
     with pytest.raises(BadInput, match="do not divide"):
-        pose.build(pose_task.model_copy(update={"width_px": 20}), make_encoder())
+        finetune.build(pose_task.model_copy(update={"width_px": 20}), make_encoder())

@@ -14,19 +14,21 @@ import toy_pairs
 from miniatures import as_subject, folders_in
 from safetensors.torch import save_file
 
-from mimic import config, evaluate, models, report
-from mimic.config import ReconstructionTask
+from mimic import evaluate, models, report
 from mimic.errors import BadInput
 from mimic.infra.storage import file_digest
 from mimic.models.encoder import normalise
 from mimic.models.inception import FidInception
 from mimic.models.layers import initialise
-from mimic.tasks import measure, reconstruction
-from mimic.tasks.base import Result
+from mimic.pairs.images import PairImages, read_manifest
+from mimic.params import load_params
+from mimic.tasks import run_task
+from mimic.tasks.api import Result
 from mimic.tasks.checks import check
-from mimic.tasks.frechet import frechet_distance
-from mimic.tasks.reconstruction import NOT_RUN, hiding_noise
-from mimic.training.batches import PairImages, read_manifest
+from mimic.tasks.metrics.frechet import frechet_distance
+from mimic.tasks.reconstruction import measure
+from mimic.tasks.reconstruction.config import ReconstructionTask
+from mimic.tasks.reconstruction.measure import NOT_RUN, hiding_noise
 from mimic.training.checkpoint import load_encoder, load_model
 
 SIZES = {"patch_px": 8, "width": 24, "depth": 2, "heads": 2, "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2, "norm_eps": 1e-6}
@@ -68,7 +70,7 @@ def run(root: Path) -> Callable[..., Result]:
     def measured(task: ReconstructionTask, name: str, **how: Any) -> Result:
         folder = root / "models" / name
         folder = folder if folder.exists() else publish(folder, **how)
-        return measure(task, as_subject(None, folder), folders_in(root))
+        return run_task(task, as_subject(None, folder), folders_in(root))
 
     return measured
 
@@ -106,7 +108,7 @@ def by_hand(task: ReconstructionTask, root: Path, folder: Path) -> tuple[list[fl
 
 
 def chosen(task: ReconstructionTask, root: Path) -> list[str]:
-    return list(reconstruction._draw(task, root / "data/manifests/toy.parquet")["key"])
+    return list(measure._draw(task, root / "data/manifests/toy.parquet")["key"])
 
 
 def shown_to_extractors(task: ReconstructionTask, root: Path, folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -119,8 +121,8 @@ def shown_to_extractors(task: ReconstructionTask, root: Path, folder: Path) -> t
 
     model = load_model(folder)
     model.visible = 4
-    rows = reconstruction._draw(task, root / "data/manifests/toy.parquet")
-    reconstruction._look(task, model, rows, root, {"own": extract})
+    rows = measure._draw(task, root / "data/manifests/toy.parquet")
+    measure._look(task, model, rows, root, {"own": extract})
     return np.concatenate(shown[::2]), np.concatenate(shown[1::2])
 
 
@@ -193,7 +195,7 @@ def test_without_weights_every_file_and_table_says_so(
     root: Path, repository: Path, task: ReconstructionTask, capsys: pytest.CaptureFixture[str]
 ) -> None:
     publish(root / "models/croco-3m")
-    params = config.load(repository / "params.yaml")
+    params = load_params(repository / "params.yaml")
     tracking = params.tracking.model_copy(update={"uri": None})
     params = params.model_copy(update={"evaluate": {"reconstruction": task}, "tracking": tracking})
     evaluate.main(params, root, "croco-3m", "reconstruction")
@@ -222,20 +224,20 @@ def test_with_weights(root: Path, task: ReconstructionTask, run: Callable[..., R
     task = task.model_copy(update={"inception": Path("inception.pth"), "pairs": 3, "batch": 3})
     with pytest.raises(BadInput, match="the published weights have 6726825d"):
         run(task, "subject")
-    monkeypatch.setattr(reconstruction, "INCEPTION_SHA256", file_digest(root / "inception.pth"))
+    monkeypatch.setattr(measure, "INCEPTION_SHA256", file_digest(root / "inception.pth"))
     found = run(task, "subject")
     assert found.metrics["inception"] == check(task, root)["inception"] == file_digest(root / "inception.pth")
-    network = reconstruction.load_inception(root / "inception.pth")
+    network = measure.load_inception(root / "inception.pth")
     assert not network.training
     shown = shown_to_extractors(task, root, root / "models/subject")
     with torch.no_grad():
-        inputs = [reconstruction.as_input(torch.from_numpy(views)) for views in shown]
+        inputs = [measure.as_input(torch.from_numpy(views)) for views in shown]
         features = [network(views).double().numpy() for views in inputs]
     assert features[0].shape == (3, 2048)
     assert found.metrics["FID"] == pytest.approx(frechet_distance(*features), rel=1e-3)
     assert found.metrics["KID"] == pytest.approx(kernel_by_hand(*features), rel=1e-3, abs=1e-9)
     torch.save({key: value for key, value in state.items() if not key.startswith("fc.")}, root / "inception.pth")
-    monkeypatch.setattr(reconstruction, "INCEPTION_SHA256", file_digest(root / "inception.pth"))
+    monkeypatch.setattr(measure, "INCEPTION_SHA256", file_digest(root / "inception.pth"))
     with pytest.raises(BadInput, match="2 missing"):
         run(task, "subject")
 

@@ -16,16 +16,16 @@ from pydantic import ValidationError
 from torchvision.transforms.functional import gaussian_blur
 
 from mimic import config
-from mimic.config import TaskonomyTask
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
-from mimic.tasks import regression
+from mimic.synthetic import toy_datasets as sets
+from mimic.synthetic.toy_datasets import taskonomy as taskonomy_set
+from mimic.tasks import TASKS
 from mimic.tasks.checks import check
-from mimic.tasks.opened import opened_taskonomy
-from mimic.tasks.presets import PRESETS, overrides
-from mimic.tasks.taskonomy import TARGETS
-from mimic.worlds import miniatures as sets
-from mimic.worlds.miniatures import taskonomy as taskonomy_set
+from mimic.tasks.protocols import overrides
+from mimic.tasks.taskonomy import finetune
+from mimic.tasks.taskonomy.config import TaskonomyTask
+from mimic.tasks.taskonomy.dataset import TARGETS, opened_taskonomy
 
 SMALL = {
     "images": [6, 3, 5],
@@ -62,9 +62,9 @@ def changed(task: TaskonomyTask, **update: object) -> TaskonomyTask:
 
 @pytest.mark.parametrize("preset", ["peer", "standard"])
 def test_end_to_end(preset: str, task: TaskonomyTask, made: Path, encoder: VisionTransformer, tmp_path: Path) -> None:
-    task = changed(task, **{**PRESETS["taskonomy", preset], **SMALL, "preset": preset, "eval_batch": 2})
+    task = changed(task, **{**TASKS["taskonomy"].presets[preset], **SMALL, "preset": preset, "eval_batch": 2})
     assert check(task, tmp_path)["splits"] == {"train": 6, "validation": 3, "test": 5}
-    result = regression.run(task, as_subject(encoder), folders_in(tmp_path))
+    result = finetune.run(task, as_subject(encoder), folders_in(tmp_path))
     metrics = result.metrics
     assert result.value == metrics["averages"]["batch" if preset == "peer" else "image"]["L1"] and 0 < result.value < 1
     assert metrics["averages"]["batch"]["L1"] != metrics["averages"]["image"]["L1"]  # the last batch has one image and counts like two
@@ -75,7 +75,7 @@ def test_end_to_end(preset: str, task: TaskonomyTask, made: Path, encoder: Visio
 
 @pytest.mark.parametrize("target", get_args(TaskonomyTask.model_fields["target"].annotation))
 def test_every_target(target: str, task: TaskonomyTask, encoder: VisionTransformer, tmp_path: Path) -> None:
-    result = regression.run(changed(task, target=target, steps=2, samples=1), as_subject(encoder), folders_in(tmp_path))
+    result = finetune.run(changed(task, target=target, steps=2, samples=1), as_subject(encoder), folders_in(tmp_path))
     assert 0 <= result.value < 3 and ("angle_deg" in result.metrics) == (target == "normal")
     assert result.pictures[0].image.shape[2] == 3 and set(TARGETS) == set(get_args(TaskonomyTask.model_fields["target"].annotation))
 
@@ -94,12 +94,12 @@ def test_generated_normals_face_the_camera(made: Path, task: TaskonomyTask) -> N
 def test_loss_and_angle_by_hand() -> None:
     output = torch.tensor([0.5, 0.1]).reshape(1, 2, 1, 1).expand(1, 2, 2, 2)
     target, valid = np.zeros((1, 2, 2, 2), np.float32), np.array([[[True, False], [False, False]]])
-    batch = regression.Batch(np.zeros((1, 2, 2, 3), np.uint8), target, valid)
-    assert float(regression.loss(output, batch)) == pytest.approx(0.3)
+    batch = finetune.Batch(np.zeros((1, 2, 2, 3), np.uint8), target, valid)
+    assert float(finetune.loss(output, batch)) == pytest.approx(0.3)
     oracle = torch.nn.functional.l1_loss(output, torch.zeros_like(output))
-    assert float(regression.loss(output, regression.Batch(batch.images, target, np.ones_like(valid)))) == pytest.approx(float(oracle))
-    assert float(regression.loss(output, regression.Batch(batch.images, target, np.zeros_like(valid)))) == 0
-    turned = regression.angle_deg(np.array([[[0.5, 0.5, 1], [1, 0.5, 0.5], [0.5, 0.5, 0.5]]]), np.array([[[0.5, 0.5, 1.0]] * 3]))
+    assert float(finetune.loss(output, finetune.Batch(batch.images, target, np.ones_like(valid)))) == pytest.approx(float(oracle))
+    assert float(finetune.loss(output, finetune.Batch(batch.images, target, np.zeros_like(valid)))) == 0
+    turned = finetune.angle_deg(np.array([[[0.5, 0.5, 1], [1, 0.5, 0.5], [0.5, 0.5, 0.5]]]), np.array([[[0.5, 0.5, 1.0]] * 3]))
     np.testing.assert_allclose(turned, [[0, 90, 90]], atol=1e-5)
 
 
@@ -126,9 +126,9 @@ def test_inputs_are_what_pillow_makes_of_the_files(task: TaskonomyTask, target: 
         expected = blurred[0, ..., None].numpy()
     if target == "depth_zbuffer":
         expected = np.minimum(expected * 65535, 8000) / 8000
-    item = regression.Item(image, np.atleast_3d(stored), valid)
+    item = finetune.Item(image, np.atleast_3d(stored), valid)
     asked = changed(task, target=target, size_px=384)
-    found = regression.prepared(asked, regression.Items((item,)))
+    found = finetune.prepared(asked, finetune.Items((item,)))
     np.testing.assert_allclose(found.target[0], expected, atol=2e-6)
     smooth = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(found.images[0], np.asarray(smooth))
@@ -148,24 +148,24 @@ def test_the_best_is_tested_not_the_last(
     for name, images in (("train", "train"), ("val", "val"), ("test", "val")):
         (tmp_path / f"tiny_{name}.csv").write_text((task.splits / f"tiny_{images}.csv").read_text())
     looks: list[float] = []
-    value, ranks = regression._value, (3.0, 1.0, 4.0, 2.0)
-    monkeypatch.setattr(regression, "_value", lambda *given: looks.append(value(*given)) or ranks[len(looks) - 1])
+    value, ranks = finetune._value, (3.0, 1.0, 4.0, 2.0)
+    monkeypatch.setattr(finetune, "_value", lambda *given: looks.append(value(*given)) or ranks[len(looks) - 1])
     ranked = changed(task, splits=tmp_path, images=[6, 3, 3], steps=8)
-    tested = regression.run(ranked, as_subject(copy.deepcopy(encoder)), folders_in(tmp_path / "best"))
+    tested = finetune.run(ranked, as_subject(copy.deepcopy(encoder)), folders_in(tmp_path / "best"))
     assert len(set(looks)) == 4
     assert (tested.metrics["best_step"], tested.metrics["validation_L1"]) == (4, 1.0)
     assert tested.value == looks[1]
-    last = regression.run(changed(ranked, validate_every=None), as_subject(copy.deepcopy(encoder)), folders_in(tmp_path / "last"))
+    last = finetune.run(changed(ranked, validate_every=None), as_subject(copy.deepcopy(encoder)), folders_in(tmp_path / "last"))
     assert "best_step" not in last.metrics and last.value == looks[3]
 
 
 def test_what_was_best_is_not_forgotten(task: TaskonomyTask, tmp_path: Path) -> None:
     model, scores = torch.nn.Linear(1, 1), iter([0.5, 0.7])
-    best = regression.Best(1, lambda: next(scores), tmp_path)
+    best = finetune.Best(1, lambda: next(scores), tmp_path)
     best.look(model, 1)
     kept = model.weight.detach().clone()
     torch.nn.init.zeros_(model.weight)
-    again = regression.Best(1, lambda: next(scores), tmp_path)  # after a kill
+    again = finetune.Best(1, lambda: next(scores), tmp_path)  # after a kill
     again.look(model, 2)
     again.take(model)
     assert (again.step, again.value) == (1, 0.5) and torch.equal(model.weight, kept)
@@ -177,4 +177,4 @@ def test_bad_input(task: TaskonomyTask, encoder: VisionTransformer, tmp_path: Pa
     with pytest.raises(BadInput, match="6 points, 800 are asked for"):
         check(changed(task, images=[800, 3, 5]), tmp_path)
     with pytest.raises(BadInput, match="size_px 36"):
-        regression.run(changed(task, size_px=36), as_subject(encoder), folders_in(tmp_path))
+        finetune.run(changed(task, size_px=36), as_subject(encoder), folders_in(tmp_path))

@@ -17,17 +17,19 @@ from miniatures import FLAT, as_subject, folders_in
 from pydantic import ValidationError
 from test_cross_attention import make_model, publish_model
 
-from mimic import config, evaluate
-from mimic.config import RelativePoseTask, SevenScenesSet
+from mimic import evaluate
+from mimic.config import SevenScenesSet
 from mimic.errors import BadInput
 from mimic.geometry.covisibility import covisibility, intrinsics_from_fov
 from mimic.models.binocular import RelativePose, nearest_rotation
-from mimic.tasks import measure
+from mimic.params import Params
+from mimic.synthetic import toy_datasets
+from mimic.synthetic.toy_datasets.seven_scenes import HFOV_DEG
+from mimic.tasks import run_task
 from mimic.tasks.checks import check
-from mimic.tasks.retrieval import neighbours
-from mimic.tasks.seven_scenes import OFFICIAL, Scene, View, read_pose, read_scene
-from mimic.worlds import miniatures
-from mimic.worlds.miniatures.seven_scenes import HFOV_DEG
+from mimic.tasks.relative_pose.config import RelativePoseTask
+from mimic.tasks.relative_pose.retrieval import neighbours
+from mimic.tasks.relative_pose.seven_scenes import OFFICIAL, Scene, View, read_pose, read_scene
 
 SET = SevenScenesSet(first_seed=580, flat=FLAT, scenes=1, train=12, test=5, width_px=64, height_px=48)
 
@@ -36,7 +38,7 @@ SET = SevenScenesSet(first_seed=580, flat=FLAT, scenes=1, train=12, test=5, widt
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("relative")
     (root / "seven_scenes").mkdir()
-    miniatures.write(SET, root / "seven_scenes")
+    toy_datasets.write(SET, root / "seven_scenes")
     return root
 
 
@@ -187,7 +189,7 @@ def test_a_list_of_neighbours(root: Path, relative_pose_task: RelativePoseTask, 
     near = neighbours(task, scene, make_model().encoder, folders_in(root))
     assert near.test.tolist() == [[4, 5, 6]] * 5 and near.train[0].tolist() == [4, 5, 6] and near.train[4].tolist() == [5, 6, 7]
     assert check(task, root)["retrieval"]["frames"] == 17
-    assert "of pairs.txt" in measure(task, as_subject(None, model), folders_in(root)).protocol
+    assert "of pairs.txt" in run_task(task, as_subject(None, model), folders_in(root)).protocol
     for content, match in ((lines[:-4], "0 neighbours of flat-0/seq-03/frame-000004"), (["a"], "line 1 is not"), (None, "no such list")):
         (root / "pairs.txt").unlink() if content is None else (root / "pairs.txt").write_text("\n".join(content))
         with pytest.raises(BadInput, match=match):
@@ -203,7 +205,7 @@ def test_end_to_end(root: Path, model: Path, relative_pose_task: RelativePoseTas
     assert facts["splits"] == facts["scenes"]["flat-0"] == {"train": 12, "test": 5} and len(facts["digest"]) == 64
     for changes in ({"estimate": "nearest", "precision": "bf16"}, {"freeze": "encoder"}):
         task = relative_pose_task.model_copy(update=changes)
-        result = measure(task, as_subject(None, model), folders_in(root))
+        result = run_task(task, as_subject(None, model), folders_in(root))
         assert result.name == "median_error_m" and not result.higher_is_better and result.test_size == 5 and len(result.pictures) == 2
         assert (
             result.value
@@ -212,13 +214,13 @@ def test_end_to_end(root: Path, model: Path, relative_pose_task: RelativePoseTas
         )
         assert 0 <= result.metrics["within_5cm_5deg"] <= 1 and result.metrics["median_error_deg"] >= 0
         assert result.metrics["standard_error"] >= 0 and np.isfinite(result.metrics["train_loss"])
-    again = measure(task, as_subject(None, model), folders_in(root))
+    again = run_task(task, as_subject(None, model), folders_in(root))
     assert again.metrics == result.metrics
 
 
 def test_before_training_a_query_stands_where_its_neighbour_does(root: Path, model: Path, relative_pose_task: RelativePoseTask) -> None:
     task = relative_pose_task.model_copy(update={"lr": 0.0, "weight_decay": 0.0, "estimate": "nearest"})
-    metrics = measure(task, as_subject(None, model), folders_in(root)).metrics
+    metrics = run_task(task, as_subject(None, model), folders_in(root)).metrics
     assert metrics["nearest"] == pytest.approx(metrics["retrieval"], rel=1e-4)
     scene = read_scene(root / "seven_scenes", "flat-0", every=1)
     near = neighbours(task, scene, make_model().encoder, folders_in(root)).test[:, 0]
@@ -238,7 +240,7 @@ def test_training_finds_the_cameras(root: Path, model: Path, relative_pose_task:
             extra.unlink()
     lines = [f"{name} {other}" for name in [*names, *(name.replace("seq-01", "seq-03") for name in names[:6])] for other in names[6:]]
     (root / "pairs.txt").write_text("\n".join(lines))
-    metrics = measure(task.model_copy(update={"retrieval": Path("pairs.txt")}), as_subject(None, model), folders_in(root)).metrics
+    metrics = run_task(task.model_copy(update={"retrieval": Path("pairs.txt")}), as_subject(None, model), folders_in(root)).metrics
     assert metrics["median_error_m"] < 0.5 * metrics["retrieval"]["median_error_m"]
     assert metrics["median_error_deg"] < 0.5 * metrics["retrieval"]["median_error_deg"]
 
@@ -251,7 +253,7 @@ def test_the_stage(root: Path, repository: Path, model: Path, relative_pose_task
     raw["evaluate"] = {"relative-pose": json.loads(relative_pose_task.model_dump_json())}
     raw["table"] = {**raw["table"], "tasks": ["relative-pose"]}
     raw["tracking"]["uri"] = None
-    params = config.Params.model_validate(raw)
+    params = Params.model_validate(raw)
     shutil.copytree(model, root / "models/croco-1m")
     evaluate.main(params, root, "croco-1m", "relative-pose")
     found = json.loads((root / "metrics/croco-1m/relative-pose.json").read_text())
@@ -326,11 +328,11 @@ def test_bad_scenes(root: Path, relative_pose_task: RelativePoseTask, model: Pat
     refused(scene / "TrainSplit.txt", b"sequence9\n", "seq-09: no frames; unpack seq-09.zip")
     refused(scene / "TestSplit.txt", b"sequence1\n", "sequence1 is in TrainSplit.txt and in TestSplit.txt")
     odd = relative_pose_task.model_copy(update={"width_px": 50})
-    refused(image, image.read_bytes(), "do not divide", lambda: measure(odd, as_subject(None, model), folders_in(root)))
+    refused(image, image.read_bytes(), "do not divide", lambda: run_task(odd, as_subject(None, model), folders_in(root)))
 
 
 def test_pictures_show_where_the_cameras_are(root: Path, model: Path, relative_pose_task: RelativePoseTask) -> None:
-    result = measure(relative_pose_task, as_subject(None, model), folders_in(root))
+    result = run_task(relative_pose_task, as_subject(None, model), folders_in(root))
     for picture in result.pictures:
         assert picture.image.shape[0] == 192 and picture.image.dtype == np.uint8 and "off by" in picture.caption
         plan = picture.image[:, -192:]

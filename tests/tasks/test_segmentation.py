@@ -12,25 +12,25 @@ from miniatures import as_subject, folders_in
 from pydantic import ValidationError
 from test_ade20k import official
 
-from mimic.config import SegmentationTask
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
-from mimic.tasks import segmentation
-from mimic.tasks.ade20k import IGNORED, Ade20k
+from mimic.tasks import TASKS
 from mimic.tasks.checks import check
-from mimic.tasks.frames import Item, Items
-from mimic.tasks.iou import averages, class_counts, class_iou, miou_error
-from mimic.tasks.presets import PRESETS
+from mimic.tasks.engine.dense_transforms import Item, Items
+from mimic.tasks.metrics.iou import averages, class_counts, class_iou, miou_error
+from mimic.tasks.segmentation import finetune
+from mimic.tasks.segmentation.ade20k import IGNORED, Ade20k
+from mimic.tasks.segmentation.config import SegmentationTask
 
 SMALL = {"images": (6, 4), "size_px": 32, "head_width": 16, "head_blocks": 1, "steps": 2, "batch": 4, "stride_px": 16, "precision": "fp32"}
 
 
 @pytest.mark.parametrize("preset", ["peer", "standard"])
 def test_end_to_end(preset: str, made_ade20k: Path, segmentation_task: SegmentationTask, encoder: VisionTransformer) -> None:
-    update = {**PRESETS["segmentation", preset], **SMALL, "preset": preset}
+    update = {**TASKS["segmentation"].presets[preset], **SMALL, "preset": preset}
     task = SegmentationTask.model_validate({**segmentation_task.model_dump(), **update})
     assert check(task, made_ade20k.parent)["splits"] == {"train": 6, "test": 4}
-    result = segmentation.run(task, as_subject(encoder), folders_in(made_ade20k.parent))
+    result = finetune.run(task, as_subject(encoder), folders_in(made_ade20k.parent))
     both = result.metrics["averages"]
     assert result.value == both["global"]["mIoU"] != both["image"]["mIoU"] and 0 <= result.value <= 1
     assert result.metrics["standard_error"] > 0 and 1 < result.metrics["train_loss"] < 10 and result.test_size == 4
@@ -43,15 +43,15 @@ def test_training_learns_walls_and_floors(made_ade20k: Path, segmentation_task: 
     """Pixel accuracy on flats never seen rises well above the untrained head's."""
     update = {"steps": 40, "lr": 3e-3, "freeze": "none", "augment": "flip"}
     untrained = segmentation_task.model_copy(update={**update, "steps": 1, "lr": 0.0, "samples": 0})
-    before = segmentation.run(untrained, as_subject(encoder), folders_in(made_ade20k.parent)).metrics["pixel_accuracy"]
+    before = finetune.run(untrained, as_subject(encoder), folders_in(made_ade20k.parent)).metrics["pixel_accuracy"]
     trained = segmentation_task.model_copy(update={**update, "samples": 0})
-    after = segmentation.run(trained, as_subject(encoder), folders_in(made_ade20k.parent)).metrics["pixel_accuracy"]
+    after = finetune.run(trained, as_subject(encoder), folders_in(made_ade20k.parent)).metrics["pixel_accuracy"]
     assert after > max(0.3, before + 0.2)
 
 
 def test_real_images(real_data: Path, segmentation_task: SegmentationTask, encoder: VisionTransformer, tmp_path: Path) -> None:
     task = segmentation_task.model_copy(update={"data": official(real_data, tmp_path), "batch": 2, "steps": 1, "stride_px": 32})
-    result = segmentation.run(task, as_subject(encoder), folders_in(tmp_path))
+    result = finetune.run(task, as_subject(encoder), folders_in(tmp_path))
     labelled = sum(int((cv2.imread(str(path), -1) > 0).sum()) for path in (real_data / "ade20k/annotations").glob("*.png"))
     assert result.test_size == 2 and result.metrics["labelled_pixels"] == labelled
 
@@ -61,7 +61,7 @@ def test_a_set_that_is_not_whole_is_refused(made_ade20k: Path, segmentation_task
     with pytest.raises(BadInput, match="expected 20210 and 2000"):
         check(task, made_ade20k.parent)
     with pytest.raises(BadInput, match="size_px 36: .* 32 would do|size_px 36: .* 40 would do"):
-        segmentation.run(segmentation_task.model_copy(update={"size_px": 36}), as_subject(encoder), folders_in(made_ade20k.parent))
+        finetune.run(segmentation_task.model_copy(update={"size_px": 36}), as_subject(encoder), folders_in(made_ade20k.parent))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def _item(height: int, width: int) -> Item:
 def test_padded_frames(segmentation_task: SegmentationTask) -> None:
     """Larger side 32, grey and unlabelled below; the image itself is not moved."""
     task = segmentation_task.model_copy(update={"frame": "padded"})
-    batch = segmentation.prepared(task, Items((_item(24, 32), _item(32, 16))))
+    batch = finetune.prepared(task, Items((_item(24, 32), _item(32, 16))))
     assert batch.images.shape == (2, 32, 32, 3) and batch.valid.sum() == 24 * 32 + 32 * 16
     assert (batch.images[~batch.valid] == 128).all() and (batch.target[~batch.valid] == IGNORED).all()
     np.testing.assert_array_equal(batch.target[0, :24], _item(24, 32).target)
@@ -98,7 +98,7 @@ def test_random_squares_keep_labels_on_their_pixels(segmentation_task: Segmentat
     labels = np.where(image[..., 0] > 100, 2, 1).astype(np.uint8)
     items = Items((Item(image, labels, np.ones(labels.shape, bool)),) * 16)
     task = segmentation_task.model_copy(update={"frame": "padded", "scale": (0.1, 2.0)})
-    batch = segmentation.augmented(task, items, np.random.default_rng(0))
+    batch = finetune.augmented(task, items, np.random.default_rng(0))
     assert batch.images.shape == (16, 32, 32, 3)
     bright = batch.images.astype(int).sum(axis=-1)
     for image_sum, target, valid in zip(bright, batch.target, batch.valid, strict=True):
@@ -113,9 +113,9 @@ def test_random_sizes_are_truncated(segmentation_task: SegmentationTask) -> None
     labels = np.ones((48, 64), np.uint8)
     items = Items((Item(np.full((48, 64, 3), 90, np.uint8), labels, labels.astype(bool)),) * 40)
     task = segmentation_task.model_copy(update={"frame": "padded", "size_px": 64, "scale": (0.5, 1.0)})
-    batch = segmentation.augmented(task, items, np.random.default_rng(1))
+    batch = finetune.augmented(task, items, np.random.default_rng(1))
     rng, expected = np.random.default_rng(1), []
-    Items(items.items).recoloured(segmentation.COLOURS, rng)
+    Items(items.items).recoloured(finetune.COLOURS, rng)
     for _ in range(40):
         factor = rng.uniform(0.5, 1.0)
         expected.append((int(48 * factor), int(64 * factor)))
@@ -126,14 +126,13 @@ def test_random_sizes_are_truncated(segmentation_task: SegmentationTask) -> None
 
 def test_windows_cover_the_frame_and_average(segmentation_task: SegmentationTask, encoder: VisionTransformer) -> None:
     """One window equals one pass; with several, every pixel is the mean of the windows that hold it."""
-    model = segmentation.build(segmentation_task, encoder, 150).eval()
+    model = finetune.build(segmentation_task, encoder, 150).eval()
     square = _item(32, 32)
-    assert torch.equal(segmentation.slide(segmentation_task, model, square), segmentation.whole(segmentation_task, model, square))
+    assert torch.equal(finetune.slide(segmentation_task, model, square), finetune.whole(segmentation_task, model, square))
     wide = _item(32, 56)
-    found = segmentation.slide(segmentation_task, model, wide)
+    found = finetune.slide(segmentation_task, model, wide)
     parts = {
-        left: segmentation.whole(segmentation_task, model, Item(*(a[:, left : left + 32] for a in vars(wide).values())))
-        for left in (0, 16, 24)
+        left: finetune.whole(segmentation_task, model, Item(*(a[:, left : left + 32] for a in vars(wide).values()))) for left in (0, 16, 24)
     }
     torch.testing.assert_close(found[..., :16], parts[0][..., :16])
     torch.testing.assert_close(found[..., 24:32], (parts[0][..., 24:32] + parts[16][..., 8:16] + parts[24][..., :8]) / 3)

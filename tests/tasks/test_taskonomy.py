@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from mimic.errors import BadInput
-from mimic.tasks.taskonomy import TARGETS, Taskonomy, eroded, scaled
+from mimic.tasks.taskonomy.dataset import TARGETS, Taskonomy, eroded, scaled
 
 SHAPES = {"gso": (512, 512), "blendedmvs": (576, 768)}
 

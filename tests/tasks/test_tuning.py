@@ -12,15 +12,15 @@ import torch
 from miniatures import as_subject, folders_in
 from safetensors.torch import load_file
 
-from mimic.config import DepthTask
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
 from mimic.models.heads import ConvNextHead, DptHead, parameter_count
-from mimic.tasks import measure
-from mimic.tasks.depth import augmented, build, loss, prepared, protocol
-from mimic.tasks.features import maps
-from mimic.tasks.frames import Batch
-from mimic.tasks.tuning import Tuned, add_drop_path, layer_of, learning_rate, parameter_groups, read_blocks, step_indices, tune
+from mimic.tasks import run_task
+from mimic.tasks.depth.config import DepthTask
+from mimic.tasks.depth.finetune import augmented, build, loss, prepared, protocol
+from mimic.tasks.engine.dense_transforms import Batch
+from mimic.tasks.engine.feature_cache import maps
+from mimic.tasks.engine.finetune import Tuned, add_drop_path, layer_of, learning_rate, parameter_groups, read_blocks, step_indices, tune
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +213,7 @@ def test_kept_features_give_the_result_of_encoding_at_every_step(
 ) -> None:
     task = depth_task.model_copy(update={"freeze": "encoder"})
     kept = _train(task, make(), tmp_path / "kept")
-    monkeypatch.setattr("mimic.tasks.tuning.KEPT", ())
+    monkeypatch.setattr("mimic.tasks.engine.finetune.KEPT", ())
     encoded = _train(task, make(), tmp_path / "encoded")
     for a, b in zip(kept.head.parameters(), encoded.head.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
@@ -234,7 +234,7 @@ def test_a_long_run_resumes(depth_task: DepthTask, make: Callable[..., VisionTra
     whole = _train(task, make(), tmp_path / "whole")
     folder = tmp_path / "cut"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mimic.tasks.depth.berhu", _fails_after(3))
+        patch.setattr("mimic.tasks.depth.finetune.berhu", _fails_after(3))
         with pytest.raises(RuntimeError, match="killed"):
             _train(task, make(), folder)
     resumed = _train(task, make(), folder)
@@ -249,7 +249,7 @@ def test_what_was_trained_is_taken_again(
     task = depth_task.model_copy(update={"freeze": freeze, "steps": 3})
     first = _train(task, make(), tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mimic.tasks.tuning.fit", _fails_after(0))
+        patch.setattr("mimic.tasks.engine.finetune.fit", _fails_after(0))
         again = _train(task, make(), tmp_path)
     state = again.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in first.state_dict().items())
@@ -263,15 +263,15 @@ def test_a_run_that_was_killed_after_its_last_checkpoint(depth_task: DepthTask, 
     """Nothing is left to train: its loss is not known, and that is said, not made up."""
     task = depth_task.model_copy(update={"save_every": 2, "steps": 4})
     folders = folders_in(nyu_folder.parent)
-    whole = measure(task, as_subject(copy.deepcopy(encoder)), folders)
+    whole = run_task(task, as_subject(copy.deepcopy(encoder)), folders)
     (folders.progress / "trained.json").unlink()
-    resumed = measure(task, as_subject(encoder), folders)
+    resumed = run_task(task, as_subject(encoder), folders)
     assert resumed.metrics["train_loss"] is None and whole.metrics["train_loss"] > 0
     assert resumed.value == whole.value
 
 
 def _fails_after(calls: int) -> Callable[..., torch.Tensor]:
-    from mimic.tasks.metrics import berhu
+    from mimic.tasks.metrics.depth import berhu
 
     left = iter(range(calls))
 

@@ -12,8 +12,10 @@ import toy_pairs
 
 from benchmarks import loader
 from mimic.errors import BadInput
-from mimic.infra import shards
-from mimic.training.batches import PairImages, batch_indices, prefetch, read_manifest
+from mimic.pairs.images import PairImages, read_manifest
+from mimic.pairs.read import decode_image, decode_into
+from mimic.pairs.write import encode_image
+from mimic.training.batches import batch_indices, prefetch
 
 
 @pytest.mark.parametrize(("batch", "length"), [(4, 10), (7, 10), (10, 10), (25, 10), (1, 3)])
@@ -68,11 +70,11 @@ def test_both_decoders_give_the_same_bytes(real_data: Path) -> None:
     assert len(photographs) == 12
     for number, path in enumerate(photographs):
         image = cv2.resize(cv2.imread(str(path)), (224, 160))[..., ::-1]
-        data = shards.encode_image(np.ascontiguousarray(image), (60, 80, 95)[number % 3])
+        data = encode_image(np.ascontiguousarray(image), (60, 80, 95)[number % 3])
         out = np.empty((160, 224, 3), np.uint8)
-        assert shards.decode_into(data, out) and np.array_equal(out, shards.decode(data))
-        assert not shards.decode_into(data, np.empty((224, 224, 3), np.uint8))
-        assert not shards.decode_into(data[: len(data) // 2], out)
+        assert decode_into(data, out) and np.array_equal(out, decode_image(data))
+        assert not decode_into(data, np.empty((224, 224, 3), np.uint8))
+        assert not decode_into(data[: len(data) // 2], out)
 
 
 def test_the_benchmark_measures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mimic.worlds.builder import Builder, Paint
-from mimic.worlds.embree import Embree
-from mimic.worlds.mesh import Mesh
+from mimic.scenes.embree import Embree
+from mimic.scenes.mesh import Mesh
+from mimic.synthetic.builder import Builder, Paint
 
 BOX = (5.0, 3.0, 4.0)  # x, y, z: from the origin
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from boxes import built, engine_of, room
 
-from mimic.worlds import procedural
-from mimic.worlds.embree import Embree
-from mimic.worlds.mesh import Mesh
+from mimic.scenes.embree import Embree
+from mimic.scenes.mesh import Mesh
+from mimic.synthetic import apartments
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def box() -> Embree:
 
 @pytest.fixture(scope="session")
 def flat_mesh() -> Mesh:
-    return procedural.build(seed=7, width_m=9.0, depth_m=7.0, height_m=2.6, texture_px=512)
+    return apartments.build(seed=7, width_m=9.0, depth_m=7.0, height_m=2.6, texture_px=512)
 
 
 @pytest.fixture(scope="session")

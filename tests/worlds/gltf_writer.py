@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mimic.worlds import export
+from mimic.synthetic import glb_writer
 
 KINDS = {"f4": 5126, "u2": 5123, "i2": 5122, "u1": 5121, "i1": 5120, "u4": 5125}
 TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
@@ -51,5 +51,5 @@ def encoded(form: str, picture: np.ndarray) -> bytes:
 
 def save(path: Path, writer: Writer, tree: dict[str, Any]) -> Path:
     tree |= {"accessors": writer.accessors, "bufferViews": writer.views, "buffers": [{"byteLength": len(writer.data)}]}
-    path.write_bytes(export._container(json.dumps(tree).encode(), bytes(writer.data)))
+    path.write_bytes(glb_writer._container(json.dumps(tree).encode(), bytes(writer.data)))
     return path

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mimic.errors import BadInput
-from mimic.worlds import axes
-from mimic.worlds.axes import DefaultUp, Up
+from mimic.scenes import axes
+from mimic.scenes.axes import DefaultUp, Up
 
 Y_UP = {"up": [0, 1, 0], "front": [0, 0, -1]}
 Z_UP = {"up": [0, 0, 1], "front": [0, 1, 0]}

@@ -5,9 +5,9 @@ import pytest
 from boxes import BOX, engine_of
 
 from mimic.geometry import covisibility
-from mimic.worlds import base, walker
-from mimic.worlds.builder import Builder, Paint, Window
-from mimic.worlds.embree import Embree
+from mimic.scenes import base, walker
+from mimic.scenes.embree import Embree
+from mimic.synthetic.builder import Builder, Paint, Window
 
 SIZE = (96, 64)
 MIDDLE = np.array([2.0, 1.5, 3.0])

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from boxes import engine_of
 
-from mimic.worlds import walker
-from mimic.worlds.base import Unwalkable
-from mimic.worlds.builder import Builder, Paint
-from mimic.worlds.embree import Embree
-from mimic.worlds.mesh import Mesh
-from mimic.worlds.plan import CELLS_MAX, plan
+from mimic.scenes import walker
+from mimic.scenes.base import Unwalkable
+from mimic.scenes.embree import Embree
+from mimic.scenes.floor_plan import CELLS_MAX, plan
+from mimic.scenes.mesh import Mesh
+from mimic.synthetic.builder import Builder, Paint
 
 FLAT = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 0]], float)  # a level triangle
 UPRIGHT = np.array([[0, 0, 0], [0, 1, 0], [1, 0, 0]], float)

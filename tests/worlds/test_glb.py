@@ -9,16 +9,17 @@ import pytest
 from boxes import engine_of
 
 from mimic.errors import BadInput
-from mimic.worlds import base, export, glb, walker
-from mimic.worlds.embree import Embree
-from mimic.worlds.mesh import Mesh
+from mimic.scenes import base, glb, walker
+from mimic.scenes.embree import Embree
+from mimic.scenes.mesh import Mesh
+from mimic.synthetic import glb_writer
 
 
 @pytest.fixture(scope="module")
 def written(flat_mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("scene") / "flat.glb"
-    path.write_bytes(export.to_glb(flat_mesh))
-    path.with_suffix(".stage_config.json").write_text(json.dumps(export.stage_config(path.name)))
+    path.write_bytes(glb_writer.to_glb(flat_mesh))
+    path.with_suffix(".stage_config.json").write_text(json.dumps(glb_writer.stage_config(path.name)))
     return path
 
 
@@ -28,7 +29,7 @@ def rewritten(path: Path, to: Path, change) -> Path:  # type: ignore[no-untyped-
     length = struct.unpack("<I", data[12:16])[0]
     tree = json.loads(data[20 : 20 + length])
     change(tree)
-    to.write_bytes(export._container(json.dumps(tree).encode(), data[20 + length + 8 :]))
+    to.write_bytes(glb_writer._container(json.dumps(tree).encode(), data[20 + length + 8 :]))
     return to
 
 
@@ -46,7 +47,7 @@ def test_a_round_trip_keeps_geometry_labels_and_looks(written: Path, flat_mesh: 
 
 
 def test_the_same_mesh_gives_the_same_bytes(written: Path, flat_mesh: Mesh) -> None:
-    assert export.to_glb(flat_mesh) == written.read_bytes()
+    assert glb_writer.to_glb(flat_mesh) == written.read_bytes()
 
 
 def test_trimesh_reads_it_as_any_tool_would(written: Path) -> None:

@@ -21,7 +21,7 @@ from test_gltf_decoding import transformed, written
 from test_gltf_features import CORNERS, FACES, UV, document, plain
 
 from mimic.errors import BadInput
-from mimic.worlds import glb, primitives
+from mimic.scenes import glb, primitives
 
 Tree = dict[str, Any]
 FUZZ_BYTES_MAX = 3 << 30  # of address space, with numpy, Pillow and OpenBLAS loaded

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from gltf_writer import Writer, encoded, save
 
-from mimic.worlds import glb
-from mimic.worlds.mesh import Mesh
+from mimic.scenes import glb
+from mimic.scenes.mesh import Mesh
 
 Rng = np.random.Generator
 Vector = tuple[float, float, float]

@@ -11,8 +11,8 @@ from gltf_writer import Writer, encoded, save
 from PIL import Image
 
 from mimic.errors import BadInput
-from mimic.worlds import base, glb
-from mimic.worlds.embree import Embree
+from mimic.scenes import base, glb
+from mimic.scenes.embree import Embree
 
 CORNERS = np.array([[0, 0, 0], [4, 0, 0], [0, 3, 0], [4, 3, 0]], np.float32)  # a wall seen from +z
 UV = np.array([[0, 1], [1, 1], [0, 0], [1, 0]], np.float32)

@@ -16,11 +16,12 @@ import pytest
 import trimesh
 
 from mimic.errors import BadInput
-from mimic.worlds import export, habitat, procedural
-from mimic.worlds.axes import DefaultUp, Up
-from mimic.worlds.base import Unwalkable, heading
-from mimic.worlds.embree import Embree
-from mimic.worlds.habitat import Habitat, HabitatDied, HabitatFailed, Worker
+from mimic.scenes import habitat
+from mimic.scenes.axes import DefaultUp, Up
+from mimic.scenes.base import Unwalkable, heading
+from mimic.scenes.embree import Embree
+from mimic.scenes.habitat import Habitat, HabitatDied, HabitatFailed, Worker
+from mimic.synthetic import apartments, glb_writer
 
 STAND_IN = Path(__file__).parent / "stand_in"
 LIFT = np.array([0.0, 0.2, 0.0])  # a computed navigation mesh lies one cell above the floor
@@ -140,7 +141,7 @@ Z_UP = {"up": [0, 0, 1], "front": [0, 1, 0], "scale": [1, 1, 1]}
 def test_both_engines_take_the_same_axis_for_up(tmp_path: Path, up: Up, default_up: DefaultUp, said: dict | None) -> None:
     """habitat-sim takes a bare file for z-up; it is told otherwise where need be, and what lies beside the file is left alone."""
     scene = tmp_path / "flat.glb"
-    scene.write_bytes(export.to_glb(procedural.build(0, 8.0, 6.5, 2.6, 64)))
+    scene.write_bytes(glb_writer.to_glb(apartments.build(0, 8.0, 6.5, 2.6, 64)))
     if said is not None:
         habitat.config_of(scene).write_text(json.dumps(said))
     driven = _engine(up=up, default_up=default_up)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from boxes import BOX, built, room
 
-from mimic.worlds import walker
-from mimic.worlds.base import Unwalkable, heading
-from mimic.worlds.builder import Builder, Paint
-from mimic.worlds.embree import Embree
-from mimic.worlds.navigation import RADIUS_M
+from mimic.scenes import walker
+from mimic.scenes.base import Unwalkable, heading
+from mimic.scenes.embree import Embree
+from mimic.scenes.navigation import RADIUS_M
+from mimic.synthetic.builder import Builder, Paint
 
 PAINT = Paint(0)
 

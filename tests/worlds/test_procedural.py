@@ -4,13 +4,14 @@ import cv2
 import numpy as np
 import pytest
 
-from mimic.worlds import base, lighting, procedural, walker
-from mimic.worlds.embree import Embree
-from mimic.worlds.mesh import CLASSES, Mesh
+from mimic.scenes import base, walker
+from mimic.scenes.embree import Embree
+from mimic.scenes.mesh import CLASSES, Mesh
+from mimic.synthetic import apartments, lighting
 
 
 def test_the_seed_decides_everything(flat_mesh: Mesh) -> None:
-    again, other = (procedural.build(seed, 9.0, 7.0, 2.6, 512) for seed in (7, 8))
+    again, other = (apartments.build(seed, 9.0, 7.0, 2.6, 512) for seed in (7, 8))
     for name in ("vertices", "uv", "light", "faces", "texture", "class_id", "instance"):
         assert np.array_equal(getattr(flat_mesh, name), getattr(again, name)), name
     assert all(np.array_equal(a, b) for a, b in zip(flat_mesh.textures, again.textures, strict=True))
@@ -32,7 +33,7 @@ def test_a_flat_holds_what_a_flat_holds(flat_mesh: Mesh) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_all_rooms_are_connected_by_their_doorways(seed: int) -> None:
-    mesh = procedural.build(seed, 11.0, 8.0, 2.6, 128)
+    mesh = apartments.build(seed, 11.0, 8.0, 2.6, 128)
     engine = Embree("y", 128, 0.0, 1.8)
     engine.show(mesh)
     assert engine.floor.radius.max() > 4.5  # one room alone has about 4 m or less
@@ -51,7 +52,7 @@ def test_views_are_rich_enough_for_sift(flat: Embree) -> None:
 def test_no_texture_repeats() -> None:
     """A texture resembles none of its own shifted copies: tiles would."""
     for name in ("paper", "tiles", "carpet", "plaster"):
-        grey = cv2.cvtColor(procedural.DRAWINGS[name](np.random.default_rng(0), 256), cv2.COLOR_RGB2GRAY).astype(np.float32)
+        grey = cv2.cvtColor(apartments.DRAWINGS[name](np.random.default_rng(0), 256), cv2.COLOR_RGB2GRAY).astype(np.float32)
         grey = cv2.GaussianBlur(grey, (0, 0), 2) - cv2.GaussianBlur(grey, (0, 0), 12)
         spectrum = np.fft.fft2(grey)
         likeness = np.fft.ifft2(np.abs(spectrum) ** 2).real

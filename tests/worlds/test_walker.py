@@ -5,10 +5,10 @@ from itertools import chain, pairwise
 import numpy as np
 import pytest
 
-from mimic.worlds import walker
-from mimic.worlds.base import heading
-from mimic.worlds.embree import Embree
-from mimic.worlds.walker import Walk
+from mimic.scenes import walker
+from mimic.scenes.base import heading
+from mimic.scenes.embree import Embree
+from mimic.scenes.walker import Walk
 
 WALK = Walk(headings=8, turn_deg=60.0, step_m=(0.5, 1.0), island_radius_min_m=2.0)
 

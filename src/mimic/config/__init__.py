@@ -10,8 +10,6 @@ from mimic.config.base import Count, Fraction, Positive, Section
 from mimic.config.evaluation import Report, Table
 from mimic.config.machines import Cluster, Habitat, Resources, Shards, Tracking
 from mimic.config.mining import Dataset, Mine, Privacy, TestPairs
-from mimic.config.params import Params
-from mimic.config.reading import load, load_here_or_packaged, packaged, pick
 from mimic.config.sources import (
     CO3D,
     Covisible,
@@ -47,35 +45,5 @@ from mimic.config.synthesize import (
     Synthesize,
     TaskonomySet,
     TaskSets,
-)
-from mimic.config.tasks import (
-    ConvNextFields,
-    CorrespondenceTask,
-    CrossAttentionTask,
-    DepthFields,
-    DepthTask,
-    FewShotDepthTask,
-    FewShotSegmentationTask,
-    FlowPart,
-    FlowTask,
-    FrozenDepth,
-    ImageNetTask,
-    KnnTask,
-    LinearDepthTask,
-    LinearProbeTask,
-    LinearSegmentationTask,
-    MotionPart,
-    PairTask,
-    PoseTask,
-    ReconstructionTask,
-    RelativePoseTask,
-    SegmentationFields,
-    SegmentationTask,
-    StereoPart,
-    StereoTask,
-    Task,
-    TaskonomyTask,
-    TaskSection,
-    TrainedTask,
 )
 from mimic.config.training import Augment, Model, Recipe, Run

@@ -17,7 +17,7 @@ class Privacy(Section):
     face_model: Path | None  # OpenCV's YuNet detector, face_detection_yunet_*.onnx, relative to the workspace
     face_score_min: Fraction
     face_margin: Annotated[float, Field(ge=0)]  # blurred around a face, as a share of its size
-    nsfw_command: tuple[str, ...] | None  # a program that scores pictures (sources/privacy.py); null = off
+    nsfw_command: tuple[str, ...] | None  # a program that scores pictures (mining/privacy.py); null = off
     nsfw_score_max: Fraction  # pairs with a picture above are WITHHELD
 
     @model_validator(mode="after")

@@ -116,7 +116,7 @@ class SevenScenesSet(LabelledViews):
 
 
 class TaskSets(Section):
-    """Small labelled sets in official layouts, data/raw/tasks/<set>; one section a set (worlds/miniatures); null: not made."""
+    """Small labelled sets in official layouts, data/raw/tasks/<set>; one section a set (synthetic/toy_datasets); null: not made."""
 
     ade20k: Ade20kSet | None
     coco: PeopleSet | None

@@ -14,10 +14,11 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 
-from mimic import config
 from mimic.errors import BadInput
-from mimic.infra import shards
 from mimic.infra.storage import Workspace, read_json
+from mimic.pairs.read import read_bytes, read_table
+from mimic.pairs.schema import MANIFEST, index_path, shards_in
+from mimic.params import Params
 from mimic.reporting import charts
 from mimic.reporting.pictures import patch_colours, smaller
 
@@ -106,14 +107,14 @@ def select(folder: Path, count: int) -> list[tuple[Path, dict[str, Any]]]:
     """(tar, row) of at most `count` pairs, spread evenly over all of a folder's pairs; empty where there is no folder."""
     if not folder.is_dir() or not count:
         return []
-    tars = shards.shards_in(folder)
-    starts = np.cumsum([0, *(pq.read_metadata(shards.twin(tar)).num_rows for tar in tars)])
+    tars = shards_in(folder)
+    starts = np.cumsum([0, *(pq.read_metadata(index_path(tar)).num_rows for tar in tars)])
     total = int(starts[-1])
     chosen = sorted({int((index + 0.5) * total / count) for index in range(count)}) if total else []
     found = []
     for position in chosen:
         at = int(np.searchsorted(starts, position, side="right")) - 1
-        table = shards.read_table(shards.twin(tars[at]))
+        table = read_table(index_path(tars[at]))
         found.append((tars[at], table.slice(position - int(starts[at]), 1).to_pylist()[0]))
     return found
 
@@ -131,8 +132,8 @@ def _pair(tar: Path, row: dict[str, Any]) -> Pair:
     alone_b = set(range(side * side)) - {b for _, b in matches}
     return Pair(
         row=row,
-        image_a=data_uri("image/jpeg", shards.read_bytes(tar, row["offset_a"], row["size_a"])),
-        image_b=data_uri("image/jpeg", shards.read_bytes(tar, row["offset_b"], row["size_b"])),
+        image_a=data_uri("image/jpeg", read_bytes(tar, row["offset_a"], row["size_a"])),
+        image_b=data_uri("image/jpeg", read_bytes(tar, row["offset_b"], row["size_b"])),
         marks=[Mark(colours[a], corner(a, 0), corner(b, right)) for a, b in matches],
         rest=[corner(a, 0) for a in sorted(alone_a)] + [corner(b, right) for b in sorted(alone_b)],
     )
@@ -143,7 +144,7 @@ def dataset(workspace: Workspace, name: str) -> Dataset | None:
     path = workspace.manifest(name)
     if not path.exists():
         return None
-    table = shards.read_table(path, ["split", "source", "clip"], shards.MANIFEST)
+    table = read_table(path, ["split", "source", "clip"], MANIFEST)
     splits, sources = Counter(table["split"].to_pylist()), Counter(table["source"].to_pylist())
     clips = len(set(zip(table["source"].to_pylist(), table["clip"].to_pylist(), strict=True)))
     return Dataset(name, dict(sorted(splits.items())), dict(sorted(sources.items())), clips)
@@ -165,7 +166,7 @@ def reconstruction(workspace: Workspace, run: str) -> Reconstruction | None:
         raise BadInput(f"{path}: damaged ({error}); run mimic pretrain {run} again") from None
 
 
-def samples(params: config.Params, workspace: Workspace, task: str) -> dict[str, dict[str, Sample]]:
+def samples(params: Params, workspace: Workspace, task: str) -> dict[str, dict[str, Sample]]:
     """Pictures of a task: by name, then by run, so that one input can be compared across runs."""
     found: dict[str, dict[str, Sample]] = {}
     for run in params.table.runs:

@@ -10,10 +10,10 @@ from typing import Any
 
 from jinja2 import Environment
 
-from mimic import config
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Outcome
 from mimic.infra.storage import Workspace, read_json
+from mimic.params import Params
 from mimic.reporting import charts, gallery
 
 BAR_PX = 720  # width of a dataset's bar
@@ -77,7 +77,7 @@ class Composition:
     segments: list[Segment]
 
 
-def pages(params: config.Params, workspace: Workspace, mined: Sequence[gallery.Mined], environment: Environment) -> dict[str, str]:
+def pages(params: Params, workspace: Workspace, mined: Sequence[gallery.Mined], environment: Environment) -> dict[str, str]:
     """HTML of each source that was mined, by file name."""
     template = environment.get_template("source.html.j2")
     found = {}
@@ -140,7 +140,7 @@ def _examples(folder: Path) -> dict[str, list[Example]]:
     return found
 
 
-def compositions(params: config.Params, workspace: Workspace) -> list[Composition]:
+def compositions(params: Params, workspace: Workspace) -> list[Composition]:
     """What the assembled datasets are made of; bars to one scale, so that lengths compare. Colours: those of the sources, in order."""
     counted = {name: found for name in params.datasets if (found := read_json(workspace.metrics("assemble", name))) is not None}
     longest = max((found["pairs"] for found in counted.values()), default=0)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from mimic import config
 from mimic.infra.storage import Workspace
+from mimic.params import Params
 from mimic.reporting.results import Result, read_result
+from mimic.tasks.sections import TaskSection
 
 FROZEN = ("encoder", "blocks")
 
@@ -69,14 +70,14 @@ class Table:
         return not any(cell.ours for row in self.rows for cell in row.cells)
 
 
-def tables(params: config.Params, workspace: Workspace) -> list[Table]:
+def tables(params: Params, workspace: Workspace) -> list[Table]:
     """The paper's tables, whatever of ours exists filled in."""
     published = json.loads((files("mimic.reporting") / "published.json").read_text())
     results = list(_results(params, workspace))
     return [_table(table, published["columns"], results) for table in published["tables"]]
 
 
-def few_shot_curves(params: config.Params, workspace: Workspace) -> dict[str, dict[str, list[tuple[float, float]]]]:
+def few_shot_curves(params: Params, workspace: Workspace) -> dict[str, dict[str, list[tuple[float, float]]]]:
     """Figure 3b: by few-shot task and run of the table, the mean over seeds at each number of images."""
     curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for section, result in _results(params, workspace):
@@ -87,7 +88,7 @@ def few_shot_curves(params: config.Params, workspace: Workspace) -> dict[str, di
     return curves
 
 
-def _results(params: config.Params, workspace: Workspace) -> Iterable[tuple[config.Task, Result]]:
+def _results(params: Params, workspace: Workspace) -> Iterable[tuple[TaskSection, Result]]:
     """Every metrics file of a task that params still has, imported encoders' too."""
     for path in sorted((workspace.root / "metrics").glob("*/*.json")):
         section = params.evaluate.get(path.stem)
@@ -95,7 +96,7 @@ def _results(params: config.Params, workspace: Workspace) -> Iterable[tuple[conf
             yield section, result
 
 
-def _table(table: dict[str, Any], columns: dict[str, Any], results: Sequence[tuple[config.Task, Result]]) -> Table:
+def _table(table: dict[str, Any], columns: dict[str, Any], results: Sequence[tuple[TaskSection, Result]]) -> Table:
     chosen = [columns[name] for name in table["columns"]]
     rows = tuple(
         Row(
@@ -114,7 +115,7 @@ def _table(table: dict[str, Any], columns: dict[str, Any], results: Sequence[tup
     return Table(table["name"], table["title"], heads, rows)
 
 
-def _ours(row: dict[str, Any], column: dict[str, Any], results: Sequence[tuple[config.Task, Result]]) -> Iterable[Ours]:
+def _ours(row: dict[str, Any], column: dict[str, Any], results: Sequence[tuple[TaskSection, Result]]) -> Iterable[Ours]:
     for section, result in results:
         raw = result.raw
         same = raw.get("objective") == row["objective"] and raw.get("dataset") == row["dataset"] and raw.get("steps") != 0

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mimic import config
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, read_json
+from mimic.params import Params
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Result:
     def floors(self) -> dict[str, float]:
         """Scores that need no encoder (chance, same_place), where the task states them for its headline."""
         metrics = self.raw.get("metrics", {})
-        head = next((key for key, value in metrics.items() if value == self.value), None)
+        equal = (key for key, value in metrics.items() if value == self.value)  # files of earlier versions name no headline
+        head = self.raw.get("headline") or next(equal, None)
         named = {name: metrics[name] for name in ("chance", "same_place") if isinstance(metrics.get(name), dict)}
         return {name: entry[head] for name, entry in named.items() if head in entry}
 
@@ -88,12 +89,12 @@ class Row:
         }
 
 
-def read_table(params: config.Params, workspace: Workspace) -> list[Row]:
+def read_table(params: Params, workspace: Workspace) -> list[Row]:
     """Rows and columns that `table` of params asks for, whatever of it exists."""
     return [_row(params, workspace, run) for run in params.table.runs]
 
 
-def _row(params: config.Params, workspace: Workspace, run: str) -> Row:
+def _row(params: Params, workspace: Workspace, run: str) -> Row:
     if run in params.imported:
         return _imported(params, workspace, run)
     planned, recipe = params.runs[run], params.pretrain[params.runs[run].recipe]
@@ -113,7 +114,7 @@ def _row(params: config.Params, workspace: Workspace, run: str) -> Row:
     )
 
 
-def _imported(params: config.Params, workspace: Workspace, run: str) -> Row:
+def _imported(params: Params, workspace: Workspace, run: str) -> Row:
     """A row of somebody else's encoder: how long it was trained is not known."""
     card = read_json(workspace.model(run) / "card.json")
     said = card or {}

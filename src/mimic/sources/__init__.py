@@ -38,15 +38,15 @@ def open_source(name: str, section: config.Source, root: Path, size_px: int, hab
 
             return CovisibleSource(name, section, folder, size_px, habitat)
         case config.Scans(reader="hm3d"):
-            from mimic.sources.hm3d import HM3DSource
+            from mimic.sources.published.hm3d import HM3DSource
 
             return HM3DSource(name, section, folder, size_px, habitat)
         case config.Scans(reader="gibson"):
-            from mimic.sources.gibson import GibsonSource
+            from mimic.sources.published.gibson import GibsonSource
 
             return GibsonSource(name, section, folder, size_px, habitat)
         case config.Scans():
-            from mimic.sources.matterport import MatterportSource
+            from mimic.sources.published.matterport import MatterportSource
 
             return MatterportSource(name, section, folder, size_px, habitat)
         case _:
@@ -68,38 +68,38 @@ def _open_frames(
     """The published data sets of photographs and videos, and published pairs."""
     match section:
         case config.Demon():
-            from mimic.sources.demon import DemonSource
+            from mimic.sources.published.demon import DemonSource
 
             return DemonSource(name, section, folder)
         case config.ScanNet():
-            from mimic.sources.scannet import ScanNetSource
+            from mimic.sources.published.scannet import ScanNetSource
 
             return ScanNetSource(name, section, folder)
         case config.PhoneVideos(reader="arkitscenes"):
-            from mimic.sources.arkitscenes import ARKitScenesSource
+            from mimic.sources.published.arkitscenes import ARKitScenesSource
 
             return ARKitScenesSource(name, section, folder)
         case config.PhoneVideos():
-            from mimic.sources.objectron import ObjectronSource
+            from mimic.sources.published.objectron import ObjectronSource
 
             return ObjectronSource(name, section, folder)
         case config.Mannequin():
-            from mimic.sources.mannequin import MannequinSource
+            from mimic.sources.published.mannequin import MannequinSource
 
             return MannequinSource(name, section, folder)
         case config.CO3D():
-            from mimic.sources.co3d import CO3DSource
+            from mimic.sources.published.co3d import CO3DSource
 
             return CO3DSource(name, section, folder)
         case config.StreetView():
-            from mimic.sources.streetview import StreetViewSource
+            from mimic.sources.published.streetview import StreetViewSource
 
             return StreetViewSource(name, section, folder)
         case config.Released():
-            from mimic.sources.released import ReleasedSource
+            from mimic.sources.precomputed.released import ReleasedSource
 
             return ReleasedSource(name, section, folder)
         case config.Crops():
-            from mimic.sources.crops import CropsSource
+            from mimic.sources.precomputed.crops import CropsSource
 
             return CropsSource(name, section, folder)

@@ -18,9 +18,9 @@ import pyarrow as pa
 from jaxtyping import Float, Float64, Int16, UInt8
 
 from mimic.errors import BadInput
-from mimic.sources.folders import files_below as files_below
-from mimic.sources.folders import files_in as files_in
-from mimic.sources.folders import numeric_order as numeric_order
+from mimic.sources.photos.folders import files_below as files_below
+from mimic.sources.photos.folders import files_in as files_in
+from mimic.sources.photos.folders import numeric_order as numeric_order
 
 Image = UInt8[np.ndarray, "height width 3"]
 Correspondences = Int16[np.ndarray, " patches"]

@@ -16,14 +16,14 @@ import numpy as np
 
 from mimic import config
 from mimic.geometry import covisibility
+from mimic.scenes import base, walker
+from mimic.scenes.base import Engine, EngineFailed, Unwalkable
+from mimic.scenes.walker import Camera
 from mimic.sources.base import Correspondences, Group, Image, Place, Unreadable, View
-from mimic.sources.gibson import GibsonSource
-from mimic.sources.hm3d import HM3DSource
-from mimic.sources.matterport import MatterportSource
+from mimic.sources.published.gibson import GibsonSource
+from mimic.sources.published.hm3d import HM3DSource
+from mimic.sources.published.matterport import MatterportSource
 from mimic.sources.scenes import SceneSource, open_scene, placed, positions
-from mimic.worlds import base, walker
-from mimic.worlds.base import Engine, EngineFailed, Unwalkable
-from mimic.worlds.walker import Camera
 
 QUERY_STRIDE = 7  # every so manieth point of a cloud is looked up in the other: the share comes out the same
 LAYOUTS: dict[str, type[SceneSource]] = {"scenes": SceneSource, "hm3d": HM3DSource, "gibson": GibsonSource, "matterport": MatterportSource}

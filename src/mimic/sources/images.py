@@ -19,7 +19,6 @@ import numpy as np
 
 from mimic import config
 from mimic.errors import BadInput
-from mimic.sources import animations, pictures
 from mimic.sources.base import (
     SAMPLES,
     WHOLE_FILE_BYTES,
@@ -32,11 +31,13 @@ from mimic.sources.base import (
     is_below,
     require_folder,
 )
-from mimic.sources.folders import Listing, files_in, has_extension, numeric_order, passed_over, tree
-from mimic.sources.pictures import EXTENSIONS as EXTENSIONS
-from mimic.sources.pictures import read as read
-from mimic.sources.pictures import view as view
-from mimic.sources.sequences import Sequence, sequences
+from mimic.sources.photos import pictures
+from mimic.sources.photos.folders import Listing, files_in, has_extension, numeric_order, passed_over, tree
+from mimic.sources.photos.pictures import EXTENSIONS as EXTENSIONS
+from mimic.sources.photos.pictures import read as read
+from mimic.sources.photos.pictures import view as view
+from mimic.sources.photos.sequences import Sequence, sequences
+from mimic.sources.video import animations
 
 DEPTH = re.compile(r"(?:^|[^a-z])(?:depth|disp|disparity)(?:[^a-z]|$)", re.IGNORECASE)  # a word of a file's or folder's name
 

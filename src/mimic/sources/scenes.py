@@ -2,7 +2,7 @@
 
 Layout: any tree below the root; every .glb is a clip, named by its path below the root (hm3d.py, gibson.py and matterport.py know
 the layouts of those sets). A `<name>.stage_config.json` beside a scene says which axis is up; without one it is y, as glTF 2.0
-says, and z in the layouts of those sets (worlds/axes.py). HM3D's basis.glb and Matterport3D's current .glb hold Basis textures,
+says, and z in the layouts of those sets (scenes/axes.py). HM3D's basis.glb and Matterport3D's current .glb hold Basis textures,
 which the embedded engine refuses.
 The candidate rule is MIMIC's (section 3, appendix A): camera height once per scene, views all around, turn and step twice.
 """
@@ -20,6 +20,10 @@ import numpy as np
 
 from mimic import config
 from mimic.errors import BadInput
+from mimic.scenes import axes, base, glb
+from mimic.scenes.axes import DefaultUp
+from mimic.scenes.base import Engine, EngineFailed, Unwalkable
+from mimic.scenes.walker import Camera, Walk, three_rings
 from mimic.sources.base import (
     Description,
     Group,
@@ -32,11 +36,7 @@ from mimic.sources.base import (
     files_below,
     require_folder,
 )
-from mimic.sources.folders import passed_over, shown
-from mimic.worlds import axes, base, glb
-from mimic.worlds.axes import DefaultUp
-from mimic.worlds.base import Engine, EngineFailed, Unwalkable
-from mimic.worlds.walker import Camera, Walk, three_rings
+from mimic.sources.photos.folders import passed_over, shown
 
 EXTENSIONS = frozenset({".glb"})
 RINGS = "abc"
@@ -197,7 +197,7 @@ def open_engine(section: config.SceneBase, habitat: config.Habitat | None = None
     """The engine that a source asks for."""
     match section.engine:
         case "embree":
-            from mimic.worlds.embree import Embree
+            from mimic.scenes.embree import Embree
 
             return Embree(
                 section.up,
@@ -207,7 +207,7 @@ def open_engine(section: config.SceneBase, habitat: config.Habitat | None = None
                 default_up(section),
             )
         case "habitat":
-            from mimic.worlds.habitat import Habitat
+            from mimic.scenes.habitat import Habitat
 
             if habitat is None:
                 raise BadInput("engine: habitat needs the section `habitat` of params.yaml; see docs/scenes.md")

@@ -18,7 +18,6 @@ import numpy as np
 
 from mimic import config
 from mimic.errors import BadInput
-from mimic.sources import animations, hdr, streams, tracks
 from mimic.sources.base import (
     Description,
     Group,
@@ -32,8 +31,9 @@ from mimic.sources.base import (
     files_below,
     require_folder,
 )
-from mimic.sources.folders import has_extension, passed_over
-from mimic.sources.sampling import TOLERANCE_S, Sampled, announced_s, sampled
+from mimic.sources.photos.folders import has_extension, passed_over
+from mimic.sources.video import animations, hdr, streams, tracks
+from mimic.sources.video.sampling import TOLERANCE_S, Sampled, announced_s, sampled
 
 EXTENSIONS = frozenset(
     {

@@ -41,7 +41,7 @@ def load_encoder(folder: Path) -> tuple[VisionTransformer, dict[str, Any]]:
     path = folder / "encoder.safetensors"
     if "timm" in size:
         # Only here, for such a model: importing timm takes seconds.
-        from mimic.models.timm_vit import TimmEncoder
+        from mimic.models.formats.timm_vit import TimmEncoder
 
         return _loaded(TimmEncoder(size["timm"], (height, width), pretrained=False), path), card
     encoder = VisionTransformer(

@@ -25,10 +25,10 @@ from mimic.infra import progress
 from mimic.infra.cluster import Stop
 from mimic.infra.cluster.world import joined
 from mimic.infra.storage import replacing
-from mimic.infra.store import ShardStore, open_store
 from mimic.models.matching import place_matches
+from mimic.pairs.images import PIXELS, PairImages, open_pairs, read_manifest
 from mimic.training import augment, journal, reconstruct
-from mimic.training.batches import PIXELS, PairImages, batch_indices, read_manifest
+from mimic.training.batches import batch_indices
 from mimic.training.fit import Part, Place, Saving, choose_device, choose_precision, fit, own_parts
 from mimic.training.optim import adamw, cosine_lr, param_groups, scaled_lr
 from mimic.training.watch import Record
@@ -70,7 +70,7 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
     recipe, run = config.Recipe.model_validate(description["recipe"]), config.Run.model_validate(description["run"])
     columns = [*PIXELS, *MATCHES] if recipe.matching.weight else PIXELS
     rows = read_manifest(Path(description["manifest"]), "train", columns)
-    root, store = _where(description)
+    root, shards = _where(description)
     with joined() as world:
         device = choose_device()
         precision = choose_precision(recipe.precision, device)
@@ -86,7 +86,7 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
             fit(
                 model,
                 functools.partial(_loss, recipe, device),
-                _loader(model, rows, PairImages(rows, root, _decoded_at(recipe), store), recipe, run.seed, parts),
+                _loader(model, rows, open_pairs(rows, root, _decoded_at(recipe), shards), recipe, run.seed, parts),
                 adamw(param_groups(model, recipe.weight_decay), betas=recipe.betas),
                 functools.partial(
                     cosine_lr,
@@ -158,8 +158,8 @@ def _draws(
     if recipe.pictures_every is None:
         return None
     every = recipe.pictures_every * recipe.log_every
-    root, store = _where(description)
-    show = reconstruct.held_out(Path(description["manifest"]), root, recipe, run, store)
+    root, shards = _where(description)
+    show = reconstruct.held_out(Path(description["manifest"]), root, recipe, run, shards)
 
     def draw(step: int) -> None:
         if step % every == 0:
@@ -180,10 +180,10 @@ def _loss(recipe: config.Recipe, device: torch.device, model: nn.Module, loaded:
     return model(views, choices.noise, matches.to(device, non_blocking=True))[0]
 
 
-def _where(description: Mapping[str, Any]) -> tuple[Path, ShardStore | None]:
-    """The workspace, and the store of what it does not hold."""
+def _where(description: Mapping[str, Any]) -> tuple[Path, config.Shards]:
+    """The workspace, and where the shards are that it does not hold."""
     root = Path(description["root"])
-    return root, open_store(config.Shards.model_validate(description["shards"]), root)
+    return root, config.Shards.model_validate(description["shards"])
 
 
 def _decoded_at(recipe: config.Recipe) -> tuple[int, int] | None:

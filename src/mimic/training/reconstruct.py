@@ -11,12 +11,11 @@ from torch import Tensor
 
 from mimic import config
 from mimic.errors import BadInput
-from mimic.infra.store import ShardStore
 from mimic.models import Pretraining
 from mimic.models.encoder import denormalise, normalise
 from mimic.models.masking import paste
+from mimic.pairs.images import open_pairs, read_manifest
 from mimic.training.augment import generator
-from mimic.training.batches import PairImages, read_manifest
 
 COLUMNS = ("view_a", "masked", "reconstruction", "view_b")
 
@@ -42,7 +41,7 @@ def reconstruct(model: Pretraining, images: Tensor, noise: Tensor) -> dict[str, 
 
 
 def held_out(
-    manifest: Path, root: Path, recipe: config.Recipe, run: config.Run, store: ShardStore | None
+    manifest: Path, root: Path, recipe: config.Recipe, run: config.Run, shards: config.Shards
 ) -> Callable[[Pretraining], tuple[dict[str, np.ndarray], str]]:
     """What shows a model at work: pictures of a few held-out pairs, spread over the split, and their caption.
 
@@ -55,7 +54,7 @@ def held_out(
         split = "train"
         rows = read_manifest(manifest, split)
     chosen = np.unique(np.linspace(0, len(rows) - 1, recipe.samples).round().astype(np.int64))
-    images = PairImages(rows, root, recipe.model.height_width_px, store)
+    images = open_pairs(rows, root, recipe.model.height_width_px, shards)
     decoded = images.pairs(chosen)
 
     def show(model: Pretraining) -> tuple[dict[str, np.ndarray], str]:

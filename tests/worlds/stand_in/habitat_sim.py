@@ -19,8 +19,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from mimic.errors import BadInput
-from mimic.worlds.base import Unwalkable
-from mimic.worlds.embree import Embree
+from mimic.scenes.base import Unwalkable
+from mimic.scenes.embree import Embree
 
 __version__ = "0.3.3"
 CELL_M = 0.2  # a computed mesh lies this far above the floor

@@ -1,0 +1,1 @@
+"""What people call beside the pipeline: one file a command."""

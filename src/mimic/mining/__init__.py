@@ -1,0 +1,1 @@
+"""Judging candidate pairs: the loop over a clip, shards as units of work, privacy, samples of rejects."""

@@ -1,0 +1,296 @@
+"""The mining loop: candidate groups of a clip in, kept pairs and counted reasons out.
+
+Every candidate pair ends in exactly one outcome. Of a group, the pair that overlaps least within the band is KEPT; the others
+in the band are NOT_BEST. Retry pairs are candidates only when they are tried. A clip that cannot be read, or not to its end,
+is one candidate more, UNREADABLE, and is named; pairs found before the damage stand. The same goes for a clip on which the program
+fails (FAILED). Given pairs are KEPT unless they are UNREADABLE. A file that is gone, or may not be opened, is damage like any other.
+Every picture that could not be read, and every clip that gave no pair, is named in the tally with the reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from jaxtyping import UInt8
+
+from mimic.errors import BadInput
+from mimic.geometry import features, overlap
+from mimic.geometry.overlap import Comparison, Outcome
+from mimic.geometry.patches import patch_count
+from mimic.mining.reject_samples import Examples
+from mimic.mining.stats import HISTOGRAM_BINS, Tally
+from mimic.mining.view_cache import Eyes, read, squared
+from mimic.sources.base import (
+    Correspondences,
+    Group,
+    Image,
+    NoCandidates,
+    SeekableSource,
+    Source,
+    Unreadable,
+    View,
+    damage,
+)
+from mimic.sources.bookmark import Bookmark
+
+Guard = Callable[[np.ndarray], np.ndarray | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A kept pair."""
+
+    a: View
+    b: View
+    image_a: UInt8[np.ndarray, "size size 3"]
+    image_b: UInt8[np.ndarray, "size size 3"]
+    comparison: Comparison
+
+
+def mine_clip(
+    source: Source,
+    clip: str,
+    rule: overlap.Rule,
+    sharpness_min: float,
+    seed: int,
+    tally: Tally,
+    guard: Guard | None = None,
+    examples: Examples | None = None,
+) -> Iterator[Pair]:
+    """Kept pairs of a clip, in order; the tally is complete when the iterator is exhausted.
+
+    `guard` is given each picture of a kept pair, and returns the one to write, or None to withhold the pair. `examples` is offered
+    every candidate that was judged.
+
+    What is drawn depends on the seed and the clip's name alone, so order and number of workers cannot matter.
+    """
+    walk = walk_clip(source, clip, rule, sharpness_min, seed, tally, guard, examples, Bookmark())
+    return (pair for pair in walk if pair is not None)
+
+
+def walk_clip(
+    source: Source,
+    clip: str,
+    rule: overlap.Rule,
+    sharpness_min: float,
+    seed: int,
+    tally: Tally,
+    guard: Guard | None,
+    examples: Examples | None,
+    bookmark: Bookmark,
+) -> Iterator[Pair | None]:
+    """As `mine_clip`, with None for a group of which no pair is kept.
+
+    It goes on from the bookmark, which whoever ends it finds where it is, and `tally` must then be the one of that time.
+    """
+    identity = [seed, zlib.crc32(clip.encode())]
+    if bookmark.votes is None:
+        # Not the source's generator: the walk must not depend on the rule.
+        bookmark.votes = np.random.default_rng([*identity, 1])
+    votes = bookmark.votes
+    eyes = Eyes(rule, sharpness_min)
+    eyes.unreadable = bookmark.unreadable
+    why = None
+    if bookmark.groups == 0:
+        tally.enter()
+    try:
+        for group in _groups(source, clip, np.random.default_rng(identity), bookmark):
+            bookmark.turn(group)
+            if bookmark.skip:
+                bookmark.skip -= 1
+                continue
+            if group.given is not None:
+                pair, retried = _take(group, rule, votes, tally, eyes.unreadable), False
+            else:
+                eyes.attend(group)
+                pair, retried = _mine_group(group, eyes, rule, votes, tally, functools.partial(_show, examples, clip, group, eyes))
+            if pair is not None and guard is not None:
+                pair = _guarded(pair, guard, tally)
+            if pair is not None:
+                bookmark.skip = group.skip_after_retry if retried else 0
+                bookmark.pairs += 1
+            yield pair
+    except Unreadable as unreadable:
+        why = str(unreadable)
+        tally.lose(clip, why)
+    except NoCandidates as nothing:
+        why = str(nothing)
+    finally:  # a failure of the program ends the clip as well
+        for key, reason in eyes.unreadable.items():
+            tally.lose_view(clip, key, reason)
+    tally.leave(clip, why)
+
+
+class ClipFailed(Exception):
+    """The program failed while it read or judged a clip; no fault of what writes the shard."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def surviving(walk: Iterator[Pair | None]) -> Iterator[Pair | None]:
+    """What is walked; an exception on the way ends one clip, unless it is about the parameters or this machine's setup."""
+    while True:
+        try:
+            pair = next(walk)
+        except StopIteration:
+            return
+        except BadInput:
+            raise
+        except Exception as error:
+            raise ClipFailed(error) from error
+        yield pair
+
+
+def _groups(
+    source: Source,
+    clip: str,
+    rng: np.random.Generator,
+    bookmark: Bookmark,
+) -> Iterator[Group]:
+    """The source's groups behind the bookmark; a file that vanishes or may not be opened is damage of the clip."""
+    try:
+        if bookmark.place is not None:
+            yield from cast(SeekableSource, source).groups(clip, rng, bookmark.place())
+        else:
+            yield from itertools.islice(source.groups(clip, rng), bookmark.groups, None)
+    except OSError as error:
+        raise Unreadable(damage(error)) from None
+
+
+Show = Callable[[Sequence[tuple[int, int]], list[Comparison], list[Outcome]], None]
+
+
+def _show(
+    examples: Examples | None,
+    clip: str,
+    group: Group,
+    eyes: Eyes,
+    pairs: Sequence[tuple[int, int]],
+    found: list[Comparison],
+    outcomes: list[Outcome],
+) -> None:
+    """Offer candidates that were judged as examples of what became of them; their views are still at hand."""
+    for pair, comparison, outcome in zip(pairs, found, outcomes, strict=True):
+        a, b = (group.views[index] for index in pair)
+        if examples is not None:
+            examples.offer(outcome, clip, (a.key, b.key), (eyes.see(a).image, eyes.see(b).image), comparison)
+
+
+def _mine_group(
+    group: Group,
+    eyes: Eyes,
+    rule: overlap.Rule,
+    votes: np.random.Generator,
+    tally: Tally,
+    show: Show,
+) -> tuple[Pair | None, bool]:
+    """The group's kept pair, and whether it took the retry to find it."""
+    retried = False
+    pairs = group.pairs
+    found = [_judge(group, pair, eyes, rule, votes) for pair in pairs]
+    show(pairs, found, _count(found, tally))
+    if group.retry and overlap.all_too_similar(found, rule):
+        retried = True
+        pairs = group.retry
+        found = [_judge(group, pair, eyes, rule, votes) for pair in pairs]
+        show(pairs, found, _count(found, tally))
+    best = overlap.choose(found)
+    if best is None:
+        return None, retried
+    a, b = (group.views[index] for index in pairs[best])
+    image_a, image_b = eyes.see(a).image, eyes.see(b).image
+    assert image_a is not None and image_b is not None
+    return Pair(a, b, image_a, image_b, found[best]), retried
+
+
+def _guarded(pair: Pair, guard: Guard, tally: Tally) -> Pair | None:
+    image_a, image_b = guard(pair.image_a), guard(pair.image_b)
+    if image_a is None or image_b is None:
+        tally.outcomes[Outcome.KEPT] -= 1
+        tally.outcomes[Outcome.WITHHELD] += 1
+        return None
+    return dataclasses.replace(pair, image_a=image_a, image_b=image_b)
+
+
+def _take(
+    group: Group,
+    rule: overlap.Rule,
+    votes: np.random.Generator,
+    tally: Tally,
+    unreadable: dict[str, str],
+) -> Pair | None:
+    """A given pair, kept whatever the rule thinks of it."""
+    a, b = (group.views[index] for index in group.pairs[0])
+    image_a = read(a, unreadable)
+    image_b = read(b, unreadable)
+    try:
+        assert group.given is not None
+        known = group.given()
+    except (Unreadable, OSError) as error:
+        unreadable[f"{a.key} and {b.key}"] = damage(error)
+        image_a = None
+    if image_a is None or image_b is None:
+        _count([NOTHING], tally)
+        return None
+    image_a = squared(image_a, rule)
+    image_b = squared(image_b, rule)
+    found = _as_given(image_a, image_b, known, a.key, rule, votes)
+    _count([found], tally)
+    return Pair(a, b, image_a, image_b, found)
+
+
+def _as_given(
+    image_a: Image,
+    image_b: Image,
+    known: Correspondences | None,
+    key: str,
+    rule: overlap.Rule,
+    votes: np.random.Generator,
+) -> Comparison:
+    """What is known of a pair that others chose; what came without correspondences is measured."""
+    patches = patch_count(rule.size_px, rule.patch_px)
+    if known is None:
+        found = overlap.compare(features.extract(image_a), features.extract(image_b), rule, votes)
+        nothing = np.full(patches, -1, np.int16)
+        correspondences = nothing if found.b_from_a is None else found.correspondences
+        return dataclasses.replace(found, outcome=Outcome.KEPT, correspondences=correspondences)
+    if len(known) != patches:
+        raise BadInput(f"{key}: its correspondences are of {len(known)} patches, mine.size_px and mine.patch_px make {patches}")
+    share = np.count_nonzero(known >= 0) / patches  # one to one, so the same in both directions
+    return Comparison(Outcome.KEPT, share, share, share, 0, 0, None, known)
+
+
+def _judge(group: Group, pair: tuple[int, int], eyes: Eyes, rule: overlap.Rule, votes: np.random.Generator) -> Comparison:
+    a, b = (eyes.see(group.views[index]) for index in pair)
+    for rejected in (Outcome.UNREADABLE, Outcome.BLURRED):
+        if rejected in (a.rejected, b.rejected):
+            return dataclasses.replace(NOTHING, outcome=rejected)
+    assert a.features is not None and b.features is not None
+    return overlap.compare(a.features, b.features, rule, votes)
+
+
+def _count(found: list[Comparison], tally: Tally) -> list[Outcome]:
+    """Adds the candidates of a group to the tally; what became of each."""
+    best = overlap.choose(found)
+    outcomes = []
+    for index, comparison in enumerate(found):
+        lost = comparison.outcome is Outcome.KEPT and index != best
+        outcome = Outcome.NOT_BEST if lost else comparison.outcome
+        tally.candidates += 1
+        tally.outcomes[outcome] += 1
+        if comparison.b_from_a is not None:
+            tally.overlaps[min(int(comparison.overlap * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)] += 1
+        outcomes.append(outcome)
+    return outcomes
+
+
+NOTHING = Comparison(Outcome.UNREADABLE, 0.0, 0.0, 0.0, 0, 0, None, np.empty(0, np.int16))  # of views that were not compared

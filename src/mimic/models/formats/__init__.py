@@ -1,0 +1,1 @@
+"""How others write weights of the same models."""

@@ -1,0 +1,1 @@
+"""The product: shards of pairs and manifests of them: schema, writing, reading, selection, export."""

@@ -1,0 +1,105 @@
+"""The images of a manifest's pairs, decoded on demand, wherever their shards lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.pairs.read import decode_image, decode_into, read_bytes, read_table
+from mimic.pairs.remote import ShardStore, open_store
+from mimic.pairs.schema import MANIFEST
+
+PIXELS = ["key", "shard", "split", "size_px", "offset_a", "size_a", "offset_b", "size_b"]  # columns that locate the images of a pair
+
+
+def read_manifest(path: Path, split: str, columns: list[str] | None = PIXELS) -> pd.DataFrame:
+    """Rows of one split of a manifest, in its order.
+
+    Args:
+        split: "train", "validation" or "test".
+        columns: which columns to read (`split` among them), None = all.
+
+    Raises:
+        BadInput: the file is missing or damaged, or the split is empty.
+    """
+    rows = read_table(path, columns, MANIFEST).to_pandas()
+    rows = rows[rows["split"] == split].reset_index(drop=True)
+    if rows.empty:
+        share = "test" if split == "test" else "validation"
+        raise BadInput(f"{path}: no pair in its {split} split; mine more pairs, or change datasets.{path.stem}.{share}")
+    return rows
+
+
+def open_pairs(rows: pd.DataFrame, root: Path, size_px: tuple[int, int] | None, shards: config.Shards) -> PairImages:
+    """The images of a manifest's rows, from the workspace or from the store that `cluster.shards` names."""
+    return PairImages(rows, root, size_px, open_store(shards, root))
+
+
+class PairImages:
+    """The images of a manifest's rows, decoded on demand; safe to call from many threads.
+
+    Args:
+        rows: of `read_manifest`.
+        root: the workspace; shards are relative to it.
+        size_px: (height, width) of what is returned; None = as stored (of several stored sizes, the largest).
+        store: where shards are that the workspace does not hold; None = nowhere.
+    """
+
+    def __init__(self, rows: pd.DataFrame, root: Path, size_px: tuple[int, int] | None, store: ShardStore | None = None) -> None:
+        self.keys = rows["key"].to_numpy()
+        # A million rows name few shards: the path is looked up, not repeated.
+        codes, names = pd.factorize(rows["shard"])
+        self._shard, self._names, self._paths = codes, list(names), [root / name for name in names]
+        self._store, self._here = store, [store is None or path.exists() for path in self._paths]
+        self._offset = rows[["offset_a", "offset_b"]].to_numpy(np.int64)
+        self._bytes = rows[["size_a", "size_b"]].to_numpy(np.int64)
+        stored = int(rows["size_px"].max())
+        self.size_px = size_px or (stored, stored)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def pairs(self, indices: np.ndarray) -> Tensor:
+        """uint8 [b, 2, h, w, 3] RGB: views a and b of the given rows."""
+        return self._decode(indices.repeat(2), np.tile([0, 1], len(indices))).unflatten(0, (-1, 2))
+
+    def singles(self, indices: np.ndarray) -> Tensor:
+        """uint8 [b, 1, h, w, 3] RGB: every view as an image of its own, 2 * len(self) of them; 2 i is view a of row i, 2 i + 1 view b."""
+        return self._decode(indices // 2, indices % 2)[:, None]
+
+    def _decode(self, rows: np.ndarray, views: np.ndarray) -> Tensor:
+        height, width = self.size_px
+        images = np.empty((len(rows), height, width, 3), np.uint8)
+        for image, row, view in zip(images, rows, views, strict=True):
+            data = self._bytes_of(int(row), int(view))
+            if decode_into(data, image):
+                continue
+            decoded = self._decoded(data, int(row), int(view))
+            if decoded.shape != image.shape:
+                smaller = decoded.shape[0] >= height and decoded.shape[1] >= width
+                decoded = cv2.resize(decoded, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+            image[:] = decoded
+        return torch.from_numpy(images)
+
+    def read(self, row: int, view: int) -> np.ndarray:
+        """One view as stored: u8 [h, w, 3] RGB; view 0 is a, 1 is b."""
+        return self._decoded(self._bytes_of(row, view), row, view)
+
+    def _decoded(self, data: bytes, row: int, view: int) -> np.ndarray:
+        image = decode_image(data)
+        if image is None:
+            raise BadInput(f"{self._paths[self._shard[row]]}: damaged (no JPEG at {self._offset[row, view]}); delete it and run dvc repro")
+        return image
+
+    def _bytes_of(self, row: int, view: int) -> bytes:
+        shard, place = self._shard[row], (int(self._offset[row, view]), int(self._bytes[row, view]))
+        if self._store is not None and not self._here[shard]:
+            return self._store.read(self._names[shard], *place)
+        return read_bytes(self._paths[shard], *place)

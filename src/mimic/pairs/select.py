@@ -1,0 +1,186 @@
+"""Which rows a dataset takes, and why not the others: every row has one fate.
+
+- A dataset holds every row of the dataset it `contains`; beyond those, a source's count is filled in an order that depends on
+  the pairs' images and the seed alone.
+- A place, with all its clips (see places.py), is on the same side in every dataset. It is held out when the hash of source and
+  place falls below `validation`; where that takes none of a source that has several, the one with the lowest hash is. Places set
+  aside for the `test` split come from the other end of the hash: they are in no dataset's train or validation split.
+- Exact duplicates (the same two images, in either order) are left out, and near ones of other clips (see geometry.likeness). A test
+  row stays before a row of the contained dataset, that before any other, and the first of equals before the second. A row is only left
+  out for one that stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from jaxtyping import Bool, Int8, Int64, UInt64
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.geometry import likeness
+from mimic.pairs.index import Catalogue
+
+
+class Fate(IntEnum):
+    """What becomes of a mined pair in a dataset."""
+
+    TRAIN = 0
+    VALIDATION = 1
+    TEST = 2
+    DUPLICATE = 3
+    NEAR_DUPLICATE = 4
+    RESERVED = 5  # of a scene set aside for testing, beyond the test pairs wanted
+    SURPLUS = 6  # beyond the count of its source
+    ELSEWHERE = 7  # its source is not in the recipe
+
+
+SPLITS = ("train", "validation", "test")  # by fate
+SALT = 0x7E57  # test pairs are drawn the same way in every dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Likeness:
+    """Which rows show the same, found once for all datasets."""
+
+    twins: Int64[np.ndarray, " m"]  # rows whose two images another row has as well
+    family: Int64[np.ndarray, " m"]  # equal for those that have the same
+    links: Int64[np.ndarray, "l 2"]  # rows of different clips that look the same, each pair once
+
+
+def compare(catalogue: Catalogue, near_duplicate_bits: int | None) -> Likeness:
+    """Find duplicates among all rows; None = no near ones."""
+    mixed = _mixed(catalogue.images, 0)
+    order = np.argsort(mixed, kind="stable")
+    same = mixed[order[1:]] == mixed[order[:-1]]
+    family = np.cumsum(np.concatenate([[0], ~same])) if len(order) else np.empty(0, np.int64)
+    several = np.zeros(len(order), bool)
+    several[1:] |= same
+    several[:-1] |= same
+    links = np.empty((0, 2), np.int64)
+    if near_duplicate_bits is not None:
+        links = likeness.near(catalogue.looks, catalogue.clip.astype(np.int64), near_duplicate_bits)
+    return Likeness(order[several], family[several], links)
+
+
+def choose(datasets: Mapping[str, config.Dataset], name: str, catalogue: Catalogue, alike: Likeness) -> Int8[np.ndarray, " n"]:
+    """The fate of every row.
+
+    Args:
+        catalogue: holds the sources of the dataset, and may hold others.
+
+    Raises:
+        BadInput: a source has fewer pairs than the recipe wants, and the recipe does not allow it.
+    """
+    dataset = datasets[name]
+    fates = np.full(len(catalogue), Fate.ELSEWHERE, np.int8)
+    within = np.isin(catalogue.source, [catalogue.sources.index(source) for source in dataset.sources])
+    fates[within] = Fate.SURPLUS
+    reserved = within & reserved_clips(catalogue, dataset.test)[catalogue.clip]
+    fates[reserved] = Fate.RESERVED
+    _drop_duplicates(fates, reserved, np.zeros(len(fates), bool), alike)
+    for source, pairs in dataset.test.sources.items():
+        if source in dataset.sources:
+            free = np.flatnonzero((fates == Fate.RESERVED) & (catalogue.source == catalogue.sources.index(source)))
+            _fill(fates, free, pairs, Fate.TEST, catalogue, SALT, _Wish(f"datasets.{name}.test.sources.{source}", dataset.allow_short))
+    inner = np.zeros(len(fates), bool)
+    if dataset.contains is not None:
+        inner = np.isin(choose(datasets, dataset.contains, catalogue, alike), (Fate.TRAIN, Fate.VALIDATION))
+    test = fates == Fate.TEST
+    _drop_duplicates(fates, test | (fates == Fate.SURPLUS), inner, alike)
+    side = np.where(held_out_clips(catalogue, dataset.validation)[catalogue.clip], Fate.VALIDATION, Fate.TRAIN).astype(np.int8)
+    fates[inner] = side[inner]
+    for source, count in dataset.sources.items():
+        mine = catalogue.source == catalogue.sources.index(source)
+        free = np.flatnonzero((fates == Fate.SURPLUS) & mine)
+        already = int((inner & mine).sum())
+        wish = _Wish(f"datasets.{name}.sources.{source}", dataset.allow_short, already)
+        _fill(fates, free, None if count is None else count - already, side, catalogue, dataset.seed, wish)
+    return fates
+
+
+def held_out_clips(catalogue: Catalogue, validation: float) -> Bool[np.ndarray, " clips"]:
+    """Which clips are kept for validation, source by source."""
+    held = np.zeros(len(catalogue.clips), bool)
+    owners = np.array([source for source, _ in catalogue.clips])
+    for source in catalogue.sources:
+        mine = np.flatnonzero(owners == source)
+        held[mine] = held_out(source, [catalogue.places[clip][1] for clip in mine], validation)
+    return held
+
+
+def held_out(source: str, places: list[str], validation: float) -> Bool[np.ndarray, " clips"]:
+    """Which clips of a source, given by the place of each, are held out: at least one place of several, unless the share is 0."""
+    hashes = np.array([_hash(f"{source}\0{place}") for place in places], np.uint64)
+    held = hashes < int(validation * 2**64) if validation < 1 else np.ones(len(places), bool)
+    if validation > 0 and len(set(places)) > 1 and not held.any():
+        held = hashes == hashes.min()
+    return held
+
+
+def reserved_clips(catalogue: Catalogue, test: config.TestPairs) -> Bool[np.ndarray, " clips"]:
+    """Which clips are set aside for testing; at least one of several, where any are asked for."""
+    hashes = np.array([_hash(f"{source}\0{place}") for source, place in catalogue.places], np.uint64)
+    owners = np.array([source for source, _ in catalogue.clips])
+    reserved = np.zeros(len(hashes), bool)
+    for source in test.sources:
+        mine = np.flatnonzero(owners == source)
+        reserved[mine] = ~hashes[mine] < int(test.clips * 2**64)
+        if test.clips > 0 and len(np.unique(hashes[mine])) > 2 and not reserved[mine].any():
+            reserved[mine] = hashes[mine] == hashes[mine].max()
+    return reserved
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """Where in the parameters a count is written, for the message when it cannot be met."""
+
+    key: str
+    allow_short: bool
+    already: int = 0
+
+
+def _fill(fates: np.ndarray, free: np.ndarray, count: int | None, fate: int | np.ndarray, rows: Catalogue, seed: int, wish: _Wish) -> None:
+    """Give `count` of the free rows (None = all) their fate, the same ones every time."""
+    if count is not None and count < len(free):
+        free = free[np.argsort(_mixed(rows.images[free], seed), kind="stable")[:count]]
+    elif count is not None and count > len(free) and not wish.allow_short:
+        raise BadInput(
+            f"{wish.key}: wants {count + wish.already} pairs, but {len(free) + wish.already} distinct ones were mined,"
+            f" {count - len(free)} too few; mine more of it, lower the count (null takes all there are), or set allow_short"
+        )
+    fates[free] = fate[free] if isinstance(fate, np.ndarray) else fate
+
+
+def _drop_duplicates(fates: np.ndarray, among: np.ndarray, inner: np.ndarray, alike: Likeness) -> None:
+    """Mark rows of `among` that show what another of them shows; test rows stay first, then inner ones."""
+    rank = np.arange(len(fates)) + len(fates) * np.where(fates == Fate.TEST, 0, np.where(inner, 1, 2))
+    rows, family = (array[among[alike.twins]] for array in (alike.twins, alike.family))
+    order = np.lexsort((rank[rows], family))
+    rows, family = rows[order], family[order]
+    fates[rows[1:][family[1:] == family[:-1]]] = Fate.DUPLICATE
+    alive = among & (fates != Fate.DUPLICATE)
+    links = alike.links[alive[alike.links].all(axis=1)]
+    links = np.where((rank[links[:, :1]] < rank[links[:, 1:]]), links, links[:, ::-1])  # the one that stays first
+    for stays, goes in links[np.argsort(rank[links[:, 1]], kind="stable")].tolist():
+        if alive[stays]:  # decided already: it ranks before `goes`
+            alive[goes] = False
+            fates[goes] = Fate.NEAR_DUPLICATE
+
+
+def _hash(text: str) -> int:
+    """64 bits, the same on every machine."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+
+def _mixed(images: UInt64[np.ndarray, "n 2"], seed: int) -> UInt64[np.ndarray, " n"]:
+    """A number for each pair of images that looks random and depends on them and the seed alone (the finaliser of SplitMix64)."""
+    mixed = images[:, 0] ^ np.uint64(_hash(f"seed {seed}"))
+    for other in (images[:, 1], np.uint64(0)):
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9) + other
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

@@ -1,0 +1,204 @@
+"""Reading a textured binary glTF (.glb) into one mesh: your scenes, HM3D, Gibson and Matterport scans, and the rooms of `export`.
+
+What changes the shape or the colour is honoured, or refused by name: a reader that drops it in silence renders white walls.
+Drawn as they are at rest: skins and morph targets. Drawn opaque: masked and blended materials. Both sides of every triangle are
+drawn. Lights, cameras, points and lines are not.
+Which way is up, axes.py decides.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mimic.errors import BadInput
+from mimic.scenes import axes
+from mimic.scenes.axes import DefaultUp, Up
+from mimic.scenes.gltf import DAMAGE, Document, damage_named, header, shown
+from mimic.scenes.mesh import Mesh, Wrap
+from mimic.scenes.primitives import Part, parts
+
+__all__ = ["header", "read", "refuse_unreadable"]
+
+BASIS_EXTENSIONS = ("KHR_texture_basisu", "GOOGLE_texture_basis")
+BASIS_TYPES = ("image/x-basis", "image/ktx2")
+WEBP = "EXT_texture_webp"
+COMPRESSED = {"EXT_meshopt_compression": "meshopt", "KHR_draco_mesh_compression": "Draco"}
+HONOURED = {
+    "KHR_mesh_quantization",
+    "KHR_texture_transform",
+    "KHR_materials_pbrSpecularGlossiness",
+    "EXT_mesh_gpu_instancing",
+    WEBP,
+}
+# They change how light is reflected, or add lights: nothing that an unlit picture shows.
+WITHOUT_EFFECT = {"KHR_lights_punctual", "KHR_materials_unlit", "KHR_materials_variants", "KHR_xmp_json_ld"} | {
+    f"KHR_materials_{name}"
+    for name in ("anisotropy", "clearcoat", "dispersion", "emissive_strength", "ior", "iridescence", "sheen", "specular")
+}
+CORNERS_MAX = 60_000_000  # vertices, or triangles, of a scene: some 10 GB
+REACH_MAX = 1e9  # metres, or lengths of a texture: products of so many still fit a float32
+UNCOMPRESSED = "write it again without, for example with Blender (export without compression)"
+WRAPS: dict[int, Wrap] = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
+WHITE = np.full((1, 1, 3), 255, np.uint8)  # the texture of untextured parts; their colour is in `light`
+
+
+def read(path: Path, up: Up, texture_max_px: int, default_up: DefaultUp = "y") -> Mesh:
+    """Flatten a scene into one mesh.
+
+    Args:
+        path: the .glb file.
+        up, default_up: the file's upward axis; see axes.resolve.
+        texture_max_px: larger textures are scaled down to this side.
+
+    Raises:
+        BadInput: not a .glb, damaged, without triangles, or written in a way that nothing here reads.
+    """
+    refuse_unreadable(path, header(path))
+    world_from_file = axes.resolve(path, up, default_up).world_from_file
+    with damage_named(path):
+        document = Document(path)
+        found = _bounded(parts(document))
+        if not found:
+            raise BadInput(f"{path}: no triangles in this .glb; it is no scene")
+        return _join(found, world_from_file, _Textures(document, texture_max_px))
+
+
+def _bounded(parts: Iterable[Part]) -> list[Part]:
+    """All parts, of a number that memory holds: few bytes can place a mesh any number of times."""
+    found: list[Part] = []
+    corners = 0
+    for part in parts:
+        corners += max(len(part.vertices), len(part.faces))
+        if corners > CORNERS_MAX:
+            raise ValueError(f"more than {CORNERS_MAX} vertices or triangles")
+        found.append(part)
+    return found
+
+
+def refuse_unreadable(path: Path, tree: dict[str, Any]) -> None:
+    """BadInput for what would be drawn wrong. Names say nothing: look inside."""
+    with damage_named(path):
+        required, used = set(tree.get("extensionsRequired", [])), _used(tree)
+        basis = set(BASIS_EXTENSIONS)
+        if required & basis or _basis_alone(tree):
+            raise BadInput(
+                f"{path}: its textures are Basis-compressed, which the embedded engine cannot read; "
+                "either set `engine: habitat`, or use the plain .glb release of these scenes "
+                "(HM3D: hm3d_*_glb), or convert the textures to JPEG"
+            )
+        for extension, name in COMPRESSED.items():
+            if extension in used:
+                problem = f"its geometry is {name}-compressed, which is not read"
+                raise BadInput(f"{path}: {problem}; {UNCOMPRESSED}")
+        unknown = sorted(required - HONOURED - WITHOUT_EFFECT - basis)
+        if unknown:
+            names = shown(", ".join(unknown))
+            problem = f"requires {names}, which is not read here"
+            raise BadInput(f"{path}: {problem}; write it again without")
+
+
+def _used(tree: dict[str, Any]) -> set[str]:
+    """Extensions that a tree lists, and those at work in its geometry, listed or not."""
+    primitives = [part for mesh in tree.get("meshes", []) for part in mesh["primitives"]]
+    places = [*primitives, *tree.get("bufferViews", [])]
+    at_work = {name for place in places for name in place.get("extensions", {})}
+    return at_work | set(tree.get("extensionsUsed", [])) | set(tree.get("extensionsRequired", []))
+
+
+def _basis_alone(tree: dict[str, Any]) -> bool:
+    """Whether a texture, or an image, has no other form."""
+    basis = set(BASIS_EXTENSIONS)
+    textures, images = tree.get("textures", []), tree.get("images", [])
+    if any(image.get("mimeType") in BASIS_TYPES for image in images):
+        return True
+    alone = (texture for texture in textures if "source" not in texture)
+    return any(basis & set(texture.get("extensions", {})) for texture in alone)
+
+
+def refuse_damaged(path: Path) -> None:
+    """BadInput for what `read` would refuse that only the parts show: geometry and textures that are not whole."""
+    read(path, "auto", texture_max_px=64)
+
+
+class _Textures:
+    """The textures in use, each image and way to repeat once."""
+
+    def __init__(self, document: Document, max_px: int) -> None:
+        self.path = document.path
+        self._document = document
+        self._max_px = max_px
+        self._places: dict[Any, int] = {}
+        self.pictures: list[np.ndarray] = []
+        self.wraps: list[tuple[Wrap, Wrap]] = []
+
+    def place(self, texture: int | None) -> int:
+        """The number of a texture in `pictures`."""
+        if texture is None:
+            return self._add(None, ("repeat", "repeat"))
+        entry = self._document.item("textures", texture)
+        sampler = self._document.item("samplers", entry["sampler"]) if "sampler" in entry else {}
+        wrap = (WRAPS[sampler.get("wrapS", 10497)], WRAPS[sampler.get("wrapT", 10497)])
+        webp = entry.get("extensions", {}).get(WEBP, {})
+        return self._add(webp.get("source", entry.get("source", -1)), wrap)
+
+    def _add(self, image: int | None, wrap: tuple[Wrap, Wrap]) -> int:
+        if (image, wrap) not in self._places:
+            self._places[image, wrap] = len(self.pictures)
+            self.pictures.append(WHITE if image is None else picture(self._document, image, self._max_px))
+            self.wraps.append(wrap)
+        return self._places[image, wrap]
+
+
+def picture(document: Document, index: int, max_px: int) -> np.ndarray:
+    """An image as RGB, scaled down to fit; BadInput when it is damaged."""
+    from PIL import Image
+
+    entry = document.item("images", index)
+    data = document.fetch(entry["uri"]) if "uri" in entry else document.view(entry["bufferView"])[0]
+    try:
+        with Image.open(io.BytesIO(data)) as file:
+            file.load()
+            image: Image.Image = file
+            if image.mode.startswith("I"):  # 16 bits: Pillow would cut off what is above 255
+                image = Image.fromarray((np.asarray(image, np.float64) / 257 + 0.5).astype(np.uint8))
+            rgb = image.convert("RGB")
+    except (OSError, SyntaxError, Image.DecompressionBombError, *DAMAGE) as error:
+        problem = shown(error).partition(" <")[0] or type(error).__name__
+        raise BadInput(f"{document.path}: damaged .glb (texture image {index}: {problem}); fetch it again") from None
+    rgb.thumbnail((max_px, max_px))
+    return np.ascontiguousarray(np.asarray(rgb))
+
+
+def _join(found: list[Part], to_world: np.ndarray, textures: _Textures) -> Mesh:
+    counts = np.array([len(part.faces) for part in found])
+    first = np.concatenate([[0], np.cumsum([len(part.vertices) for part in found])[:-1]])
+    faces = np.concatenate([part.faces + start for part, start in zip(found, first, strict=True)])
+    if np.linalg.det(to_world) < 0:
+        faces = faces[:, ::-1]
+    numbered = [index + 1 if part.instance is None else part.instance for index, part in enumerate(found)]
+    texture = [textures.place(part.texture) for part in found]
+    vertices = np.concatenate([part.vertices for part in found]) @ to_world.T
+    uv = np.concatenate([part.uv for part in found])
+    if np.abs(uv).max() > REACH_MAX:
+        raise ValueError(f"texture coordinates beyond {REACH_MAX:g}")
+    far_m = float(np.abs(vertices).max())
+    if not far_m <= REACH_MAX:
+        raise BadInput(
+            f"{textures.path}: corners {far_m:.3g} m away, more than {REACH_MAX:g} m; is the file damaged, or its unit not the metre?"
+        )
+    return Mesh(
+        vertices=vertices.astype(np.float32),
+        uv=uv.astype(np.float32),
+        light=np.concatenate([part.light for part in found]).astype(np.float32),
+        faces=np.ascontiguousarray(faces, np.int32),
+        texture=np.repeat(np.array(texture, np.int32), counts),
+        class_id=np.repeat(np.array([part.class_id for part in found], np.int32), counts),
+        instance=np.repeat(np.array(numbered, np.int32), counts),
+        textures=tuple(textures.pictures),
+        wraps=tuple(textures.wraps),
+    )

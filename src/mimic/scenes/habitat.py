@@ -1,0 +1,333 @@
+"""habitat-sim behind the engine interface, in a process of its own under its own Python (habitat_worker.py runs there).
+
+One worker per scene: habitat-sim keeps every scene it ever loaded, and when no GPU matches it aborts the process, which here is a
+message and not the end of the miner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from mimic.errors import BadInput
+from mimic.scenes import axes
+from mimic.scenes.axes import DefaultUp, Up
+from mimic.scenes.axes import config_of as config_of
+from mimic.scenes.axes import stage_config as stage_config
+from mimic.scenes.base import EngineFailed, Point, Rendering, Rotation, Unwalkable
+
+WORKER = Path(__file__).with_name("habitat_worker.py")
+RANDOM_POINT_TRIES = 10
+NO_SCENE = "NONE"  # habitat-sim's name for an empty stage
+QUIET = {"MAGNUM_LOG": "quiet", "HABITAT_SIM_LOG": "error"}  # what it says last is then what went wrong
+NO_DEVICE = "no EGL device matches gpu_device_id? -1 takes the first one, Mesa's software renderer included"
+
+
+class HabitatFailed(EngineFailed):
+    """The worker answered with an error, did not answer, or died; the message says which and what habitat-sim printed last."""
+
+
+class HabitatDied(HabitatFailed):
+    """It did not answer, or died."""
+
+
+class HabitatSlow(HabitatDied):
+    """It did not answer in time, and was ended."""
+
+
+class Worker:
+    """A worker process and the pipe to it.
+
+    Args:
+        command: how to start habitat's Python, such as ["conda", "run", "--no-capture-output", "-n", "habitat", "python"].
+        timeout_s: the longest a call may take (loading a large scene, or computing its navigation mesh).
+    """
+
+    def __init__(self, command: Sequence[str], timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  lives as long as the worker
+        try:
+            self._process = subprocess.Popen(
+                [*command, str(WORKER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                start_new_session=True,
+                env={**QUIET, **os.environ},
+            )
+        except OSError as error:
+            raise BadInput(f"habitat.command: cannot start {' '.join(command)!r}: {error.strerror}; see docs/scenes.md") from None
+        self._buffer = b""
+
+    def call(self, name: str, **arguments: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Ask for one thing; the answer's fields and arrays.
+
+        Raises:
+            HabitatFailed: see the class.
+        """
+        request = json.dumps({"call": name, **arguments}).encode() + b"\n"
+        stdin: IO[bytes] = self._process.stdin  # type: ignore[assignment]
+        try:
+            stdin.write(request)
+            stdin.flush()
+        except BrokenPipeError:
+            raise HabitatDied(self._epitaph(name)) from None
+        deadline = time.monotonic() + self._timeout_s
+        fields = json.loads(self._read_line(name, deadline))
+        if "error" in fields:
+            raise HabitatFailed(f"habitat-sim: {name}: {fields['error']}")
+        arrays = {}
+        for array, dtype, shape in fields.pop("arrays"):
+            data = self._read(name, int(np.prod(shape)) * np.dtype(dtype).itemsize, deadline)
+            arrays[array] = np.frombuffer(data, dtype).reshape(shape)
+        return fields, arrays
+
+    def close(self) -> None:
+        """End the worker and everything it started (conda run is a parent of its own)."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):  # what a dead worker was last asked is still in the buffer
+                    pipe.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._log.close()
+
+    def _read_line(self, name: str, deadline: float) -> bytes:
+        while b"\n" not in self._buffer:
+            self._fill(name, deadline)
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return line
+
+    def _read(self, name: str, size: int, deadline: float) -> bytes:
+        while len(self._buffer) < size:
+            self._fill(name, deadline)
+        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        return data
+
+    def _fill(self, name: str, deadline: float) -> None:
+        stdout = self._process.stdout
+        assert stdout is not None
+        ready, _, _ = select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            raise HabitatSlow(f"habitat-sim: {name} took longer than {self._timeout_s:g} s; the worker was ended")
+        data = os.read(stdout.fileno(), 1 << 20)
+        if not data:
+            raise HabitatDied(self._epitaph(name))
+        self._buffer += data
+
+    def _epitaph(self, name: str) -> str:
+        """How the worker died, and the last it printed."""
+        try:
+            code = self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            code = None
+        self._log.seek(0)
+        lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in lines if "[Warning]" not in line]
+        how = f"died of {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with status {code}"
+        return f"habitat-sim: the worker {how} during {name}; it last said: {' | '.join(lines[-3:]) or 'nothing'}"
+
+
+class Habitat:
+    """Implements scenes.base.Engine.
+
+    Args:
+        command, timeout_s: see Worker.
+        gpu_device_id: CUDA ordinal to render on; -1 = the first EGL device, on a machine without a GPU the CPU.
+        dataset_config: a scene_dataset_config.json; only semantics need one.
+        size_px, hfov_deg: of every rendering: habitat-sim fixes them when a scene is loaded.
+        agent_height_m, agent_radius_m: of the navigation mesh, where the scene brings none.
+        up, default_up: the file's upward axis, the same as for the embedded engine; see axes.resolve.
+    """
+
+    name = "habitat"
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        timeout_s: float,
+        gpu_device_id: int,
+        dataset_config: Path | None,
+        size_px: tuple[int, int],
+        hfov_deg: float,
+        agent_height_m: float,
+        agent_radius_m: float,
+        up: Up,
+        default_up: DefaultUp = "y",
+    ) -> None:
+        self._command, self._timeout_s = tuple(command), timeout_s
+        self._gpu_device_id, self._dataset_config = gpu_device_id, dataset_config
+        self._size_px, self._hfov_deg = size_px, hfov_deg
+        self._agent = {"agent_height_m": agent_height_m, "agent_radius_m": agent_radius_m}
+        self._up: Up = up
+        self._default_up: DefaultUp = default_up
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._worker: Worker | None = None
+
+    def load(self, scene: Path) -> None:
+        """Start a worker and read a scene.
+
+        Raises:
+            BadInput: the scene is at fault, even where habitat-sim died of it.
+            HabitatFailed: habitat-sim is: it does not import, or no scene at all opens.
+        """
+        refuse_missing(scene)
+        self._start()
+        scene = Path(os.path.abspath(scene))  # not resolved: what lies beside a link to a scene counts
+        stage = self._turned(scene)
+        navmesh = scene.with_suffix(".navmesh") if stage == scene else None  # a mesh of the scene as habitat-sim reads it
+        try:
+            self._open(str(stage), navmesh if navmesh is not None and navmesh.is_file() else None)
+        except HabitatDied as died:
+            self.refuse_if_none_opens()
+            raise BadInput(f"{scene}: {died}") from None
+        except HabitatFailed as failed:
+            raise BadInput(f"{scene}: {failed}") from None
+
+    def _turned(self, scene: Path) -> Path:
+        """The scene, or a link to it beside a stage_config.json of ours where habitat-sim would take another axis for up."""
+        found = axes.resolve(scene, self._up, self._default_up)
+        if found.habitat_agrees:
+            return scene
+        self._folder = tempfile.TemporaryDirectory(prefix="mimic-stage-")
+        link = Path(self._folder.name) / scene.name
+        link.symlink_to(scene)
+        stated = {"render_asset": scene.name, "up": found.up, "front": found.front}
+        config = {**(stage_config(scene) or {}), **stated}
+        config_of(link).write_text(json.dumps(config))
+        return link
+
+    def _start(self) -> None:
+        self.close()
+        self._worker = Worker(self._command, self._timeout_s)
+        self._ask("probe")
+
+    def refuse_if_none_opens(self) -> None:
+        """Open the empty stage: where that kills habitat-sim too, no scene is to blame."""
+        self._start()
+        try:
+            self._open(NO_SCENE, None)
+        except HabitatSlow:
+            raise
+        except HabitatDied as died:
+            raise HabitatDied(f"{died}; {NO_DEVICE}") from None
+        except HabitatFailed:
+            pass  # an answer is a sign of life
+
+    def _open(self, scene: str, navmesh: Path | None) -> None:
+        width, height = self._size_px
+        self._ask(
+            "load",
+            scene=scene,
+            navmesh=None if navmesh is None else str(navmesh.resolve()),
+            dataset_config=None if self._dataset_config is None else str(self._dataset_config.resolve()),
+            resolution=[height, width],
+            hfov_deg=self._hfov_deg,
+            gpu_device_id=self._gpu_device_id,
+            **self._agent,
+        )
+
+    def random_point(self, rng: np.random.Generator) -> Point:
+        for _ in range(RANDOM_POINT_TRIES):  # a draw fails now and then; the walkable area is then not empty yet
+            point = self._ask("random_point", seed=int(rng.integers(2**31)))["point"]
+            if point is not None:
+                return np.asarray(point, np.float64)
+        raise Unwalkable("habitat-sim finds no navigable point: no navigation mesh, or an empty one")
+
+    def island_radius(self, point: Point) -> float:
+        return float(self._ask("island_radius", point=_listed(point))["radius_m"])
+
+    def try_step(self, start: Point, end: Point) -> Point:
+        reached = self._ask("try_step", start=_listed(start), end=_listed(end))["point"]
+        return start if reached is None else np.asarray(reached, np.float64)
+
+    def snap(self, point: Point) -> Point | None:
+        snapped = self._ask("snap", point=_listed(point))["point"]
+        return None if snapped is None else np.asarray(snapped, np.float64)
+
+    def render(self, position: Point, world_from_camera: Rotation, size_px: tuple[int, int], hfov_deg: float) -> Rendering:
+        if (size_px, hfov_deg) != (self._size_px, self._hfov_deg):
+            raise ValueError(f"this scene was loaded for {self._size_px} pixels and {self._hfov_deg} degrees")
+        assert self._worker is not None, "load a scene first"
+        _, arrays = self._worker.call("render", position=_listed(position), rotation=quaternion(world_from_camera).tolist())
+        return Rendering(rgb=arrays["rgb"], depth_m=arrays["depth"], normal=None, class_id=None, instance=None)
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def _ask(self, name: str, **arguments: Any) -> dict[str, Any]:
+        assert self._worker is not None, "load a scene first"
+        return self._worker.call(name, **arguments)[0]
+
+
+def refuse_missing(scene: Path) -> None:
+    """BadInput in few words, where habitat-sim speaks of attributes and templates."""
+    if not scene.is_file():
+        raise BadInput(f"{scene}: no such file")
+    stage_config(scene)
+
+
+def probe(command: Sequence[str], timeout_s: float) -> dict[str, str]:
+    """Versions found under habitat's Python: {"version", "python", "numpy"}; nothing is rendered.
+
+    Raises:
+        BadInput, HabitatFailed: the command does not start, or habitat_sim does not import.
+    """
+    worker = Worker(command, timeout_s)
+    try:
+        return worker.call("probe")[0]
+    finally:
+        worker.close()
+
+
+def open_nothing(command: Sequence[str], timeout_s: float, gpu_device_id: int) -> None:
+    """Open the empty stage, which needs all that rendering needs.
+
+    Raises:
+        BadInput, HabitatFailed: the command does not start, habitat_sim does not import, or it dies for want of a device.
+    """
+    engine = Habitat(command, timeout_s, gpu_device_id, None, (64, 64), 90.0, 1.5, 0.1, "auto")
+    try:
+        engine.refuse_if_none_opens()
+    finally:
+        engine.close()
+
+
+def quaternion(rotation: Rotation) -> Float64[np.ndarray, "4"]:
+    """[x, y, z, w] of a rotation matrix, w >= 0 (Shepperd's method: divide by the largest component)."""
+    m = rotation
+    w, x, y, z = 1 + np.trace(m), *(1 + 2 * m[i, i] - np.trace(m) for i in range(3))
+    candidates = (
+        (x, [x, m[0, 1] + m[1, 0], m[0, 2] + m[2, 0], m[2, 1] - m[1, 2]]),
+        (y, [m[0, 1] + m[1, 0], y, m[1, 2] + m[2, 1], m[0, 2] - m[2, 0]]),
+        (z, [m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], z, m[1, 0] - m[0, 1]]),
+        (w, [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], w]),
+    )
+    largest = np.array(max(candidates, key=lambda candidate: candidate[0])[1], np.float64)
+    largest /= np.linalg.norm(largest)
+    return -largest if largest[3] < 0 else largest
+
+
+def _listed(point: Point) -> list[float]:
+    return [float(x) for x in point]

@@ -1,0 +1,243 @@
+"""Picture files: which names may be pictures, and how their pixels are read.
+
+Which formats are read is what Pillow and PyAV (FFmpeg) say of themselves on this machine, and then what they manage to open.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import ExifTags, ImageFile, ImageOps
+from PIL import Image as pillow
+
+from mimic.sources.base import Image, Pose, Unreadable, View
+from mimic.sources.video import hdr, tracks
+
+PIXELS_MAX = 180_000_000  # decoded at once, 0.5 GB in RGB; JPEG and JPEG 2000 are decoded at a lower resolution above it
+FLOATS = "floating-point pixels are no photograph; export 8 or 16 bits"
+TILES = "in tiles, which nothing here puts together; convert it to JPEG"
+PREVIEW = 1  # bit of the TIFF tag NewSubfileType: a smaller copy of another picture in the file
+MASK = 4  # bit of the same tag: what is transparent in another picture
+START_BYTES = 8192
+BY_ITSELF = {"protocol_whitelist": "file", "pattern_type": "none"}  # `a%03d.jpg` is one file, no pattern
+NO_PICTURES = frozenset({"EPS", "MPEG"})  # a program, which Pillow would run; and a video, which it only recognises
+OTHERS = frozenset({".rs", ".y"})  # names in FFmpeg's table that are nearly always source code
+
+
+def _extensions() -> frozenset[str]:
+    """Endings of the names of picture files, by the tables of the libraries."""
+    pillow.init()
+    read = {name for name, (factory, _) in pillow.OPEN.items() if not _is_stub(factory)} | {"MPO"}
+    known = {ending for ending, name in pillow.registered_extensions().items() if name in read - NO_PICTURES}
+    known |= {f".{ending}" for ending in av.format.ContainerFormat("image2", "w").extensions}
+    known |= {f".{ending}" for ending in av.format.ContainerFormat("mov", "r").extensions if "hei" in ending}
+    return frozenset(known | {".hif"} - OTHERS) - OTHERS
+
+
+def _is_stub(factory: object) -> bool:
+    """Whether Pillow knows the format by its first bytes only."""
+    return isinstance(factory, type) and issubclass(factory, ImageFile.StubImageFile)
+
+
+EXTENSIONS = _extensions()
+pillow.MAX_IMAGE_PIXELS = None  # `read` has a bound of its own, and says so
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damage, which is named where it ends a picture
+
+
+def read(source: Path | io.BytesIO) -> Image:
+    """The upright RGB image of a file, or of one in memory; of several in a file, the first.
+
+    Palettes, grey, CMYK and 16 bits become 8-bit RGB. What is transparent lies on white; where all is equally transparent, the
+    colours are taken as they are.
+
+    Raises:
+        Unreadable: missing, truncated, too large, or no photograph.
+    """
+    try:
+        with pillow.open(source) as file:
+            bound(file)
+            if (frame := not_sdr(source, file)) is not None:
+                return _upright(frame)
+            file.load()
+            return rgb(file)
+    except Unreadable:
+        raise
+    except pillow.UnidentifiedImageError:
+        return _read_by_ffmpeg(source)
+    except Exception as error:  # damaged bytes surface as nearly any exception of a decoder
+        raise Unreadable(reason(error)) from None
+
+
+def view(file: Path, pose: Pose | None = None) -> View:
+    """An image file as a view of its folder."""
+    return View(key=file.name, read=lambda: read(file), pose=pose)
+
+
+def taken(file: Path) -> str | None:
+    """When a camera says that it took a picture, as text that sorts; None where nothing says so."""
+    try:
+        with pillow.open(file) as picture:
+            exif = picture.getexif()
+            detail = exif.get_ifd(ExifTags.IFD.Exif)
+            moment = detail.get(ExifTags.Base.DateTimeOriginal) or exif.get(ExifTags.Base.DateTime)
+            part = detail.get(ExifTags.Base.SubsecTimeOriginal) or ""
+    except Exception:  # a picture that cannot be read is named when it is read
+        return None
+    return f"{moment}.{part}" if moment else None
+
+
+def further(file: Path) -> str | None:
+    """Why a file of several pages is not read whole; None for one picture.
+
+    Smaller copies of a page, the second view of a stereo picture and layers are no pages.
+    """
+    if file.suffix.lower() not in (".tif", ".tiff"):
+        return None
+    try:
+        with pillow.open(file) as picture:
+            count = _pages(picture)
+    except Exception:  # a picture that cannot be read is named when it is read
+        return None
+    if count < 2:
+        return None
+    return f"only the first of its {count} pages is read; save each as a file of its own to mine them all"
+
+
+def _pages(picture: ImageFile.ImageFile) -> int:
+    whole = 0
+    for number in range(getattr(picture, "n_frames", 1)):
+        picture.seek(number)
+        kind = int(picture.tag_v2.get(254, 0))  # type: ignore[attr-defined]
+        whole += not kind & (PREVIEW | MASK)
+    return whole
+
+
+def start(file: Path) -> bytes:
+    """The start of a .png, which says before its pixels what they mean."""
+    with file.open("rb") as opened:
+        return opened.read(START_BYTES).partition(b"IDAT")[0]
+
+
+def is_single_channel(file: Path) -> bool:
+    """Whether a picture has one channel, as depth maps have; False where it cannot be opened."""
+    try:
+        with pillow.open(file) as picture:
+            return len(picture.getbands()) == 1 and picture.mode != "P"
+    except Exception:  # a picture that cannot be read is named when it is read
+        return False
+
+
+def bound(file: ImageFile.ImageFile) -> None:
+    """Make a huge picture decode at a lower resolution, or refuse it.
+
+    Raises:
+        Unreadable: it would need too much memory; or it is only a preview of a camera's raw file.
+    """
+    width, height = file.size
+    if file.format == "TIFF" and int(file.tag_v2.get(254, 0)) & PREVIEW:  # type: ignore[attr-defined]
+        raise Unreadable(f"raw data of a camera, with a preview of {width} x {height}; develop it to JPEG or PNG")
+    if width * height <= PIXELS_MAX:
+        return
+    if file.format == "JPEG":
+        file.draft("RGB", (width // 8, height // 8))
+    elif file.format == "JPEG2000":
+        file.reduce = 3  # type: ignore[method-assign, assignment]
+        width, height = width // 8, height // 8
+    if min(file.size[0] * file.size[1], width * height) > PIXELS_MAX:
+        most = f"{PIXELS_MAX / 1e6:.0f} megapixels"
+        raise Unreadable(f"{width} x {height} pixels are more than {most}; make it smaller, or cut it into pieces")
+
+
+def rgb(file: pillow.Image) -> Image:
+    """The upright 8-bit RGB image of a picture that is loaded; see `read`."""
+    if file.mode.startswith("I;16") or file.mode == "I":
+        deep = np.asarray(ImageOps.exif_transpose(file)).astype(np.int64)
+        return np.repeat(np.clip(deep >> 8, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    if file.mode == "F":
+        raise Unreadable(FLOATS)
+    upright = ImageOps.exif_transpose(file)
+    if not upright.has_transparency_data:
+        return np.asarray(upright.convert("RGB"))
+    layer = upright.convert("RGBA")
+    alpha = np.asarray(layer.getchannel("A"))
+    if alpha.min() == alpha.max() > 0:
+        return np.asarray(upright.convert("RGB"))
+    return np.asarray(pillow.alpha_composite(pillow.new("RGBA", layer.size, "white"), layer).convert("RGB"))
+
+
+def _read_by_ffmpeg(source: Path | io.BytesIO) -> Image:
+    """A picture in a format that Pillow does not know, such as HEIC."""
+    if isinstance(source, io.BytesIO):
+        raise Unreadable("not an image")
+    try:
+        if b"grid" in source.open("rb").read(1 << 16):
+            raise Unreadable(f"a HEIC picture {TILES}")
+        frame, is_film = _decoded(source)
+        if frame is None:
+            raise Unreadable("not an image that is read here")
+        if is_film:
+            raise Unreadable("a video, no image; name it as one to mine it")
+        if frame.width * frame.height > PIXELS_MAX:
+            raise Unreadable(f"{frame.width} x {frame.height} pixels are too many; make it smaller")
+        if "f32" in frame.format.name or "f16" in frame.format.name:
+            raise Unreadable(FLOATS)
+        return _upright(frame)
+    except Unreadable:
+        raise
+    except FileNotFoundError as error:
+        raise Unreadable(reason(error)) from None
+    except Exception:  # damaged bytes surface as nearly any exception of a decoder
+        raise Unreadable("not an image that is read here") from None
+
+
+def _decoded(path: Path) -> tuple[av.VideoFrame | None, bool]:
+    """The first picture of a file, as FFmpeg reads it, and whether a video follows.
+
+    Raises:
+        Unreadable: it lists other files.
+    """
+    with av.open(str(path), metadata_errors="ignore", options=BY_ITSELF) as container:
+        tracks.refuse_lists(container)
+        frames = container.decode(video=0)
+        first = next(frames, None)
+        return first, container.format.name != "image2" and next(frames, None) is not None
+
+
+def _upright(frame: av.VideoFrame) -> Image:
+    turns = round(frame.rotation / 90) % 4  # counter-clockwise
+    return np.ascontiguousarray(np.rot90(hdr.rgb(frame), turns))
+
+
+def not_sdr(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFrame | None:
+    """The picture with all its bits, where it says that its light is HLG or PQ or its colours are BT.2020.
+
+    Pillow does not say so, and gives 8 bits: AVIF says it in a `colr` property (ISO 23000-22) or in its stream, PNG in a
+    chunk named cICP (PNG, third edition). JPEG pictures with a gain map are SDR to whoever does not look for the map.
+
+    Raises:
+        Unreadable: it is, but consists of tiles.
+    """
+    if not isinstance(source, Path) or file.format not in ("AVIF", "PNG"):
+        return None
+    if file.format == "PNG" and b"cICP" not in start(source):
+        return None
+    try:
+        frame, _ = _decoded(source)
+    except (av.FFmpegError, ValueError):  # Pillow has the last word on damage
+        return None
+    if frame is None or hdr.is_standard(frame):
+        return None
+    if sorted((frame.width, frame.height)) != sorted(file.size):
+        raise Unreadable(f"an HDR picture {TILES}")
+    return frame
+
+
+def reason(error: Exception) -> str:
+    """Without the machine's path in it."""
+    if isinstance(error, MemoryError):
+        return "its pixels do not fit in memory"
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()

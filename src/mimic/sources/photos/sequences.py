@@ -1,0 +1,231 @@
+"""Sequences of pictures, told from the names of the files in one folder; every file is in exactly one of them, or in none.
+
+Files whose names differ in more than digits are different sequences (`frame-000005.color.jpg`, `frame-000005.depth.png`). The
+number of a frame is the run of digits that changes most; of several that differ for each file, the last that grows evenly, so
+that an index is taken and not a drawn number beside it (`00012_58213`). Where two files then have the same number, the other digits tell
+several sequences apart (`cam0_0001`, `cam1_0001`), or else the spelling of the number does (`img_1`, `img_001`). A date with a
+time of day is one moment, whatever is written behind it (`PXL_20240501_095002582.MP`): such files follow one another in time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+
+from mimic.sources.photos.folders import numeric_order
+
+NUMBER = re.compile(r"[0-9]+(?:\.[0-9]{1,9})?")
+IDENTITY = re.compile(r"(?:cam|camera|scene|seq|sequence|view|rig|sensor|take|clip|shot|video|lens|eye)[-_ ]?$", re.IGNORECASE)
+MOMENT = re.compile(
+    r"""
+    (?<![0-9])
+    (?P<date>(?:19|20)[0-9]{2}(?P<dash>[-_.]?)(?:0[1-9]|1[0-2])(?P=dash)(?:0[1-9]|[12][0-9]|3[01]))
+    (?:[-_T\s]|\s\w{1,3}\s|,\s)?
+    (?:
+      (?P<time>(?:[01][0-9]|2[0-3])[0-5][0-9][0-5][0-9])(?P<fraction>[0-9]{1,9})?
+    | (?P<spelled>[0-9]{1,2}(?P<colon>[-_.:])[0-5][0-9](?P=colon)[0-5][0-9])
+    )
+    (?![0-9])
+    (?:\s?(?P<half>[AaPp])\.?[Mm]\b)?
+    """,
+    re.VERBOSE,
+)
+
+
+Moment = tuple[str, Decimal]  # date, seconds since midnight
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Files that follow one another."""
+
+    files: tuple[Path, ...]
+    numbers: tuple[float, ...] | None  # of each file, growing, from 0; None: only their order is known
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def steps(self, unit: float | None) -> list[int]:
+        """How many frames each file comes after the first, gaps included; their places where numbers are no count of frames.
+
+        Args:
+            unit: how far apart the numbers of successive frames are; None = their usual distance (exports keep every n-th, or times).
+        """
+        places = list(range(len(self)))
+        if self.numbers is None or len(self) < 2:
+            return places
+        numbers = np.array(self.numbers)
+        apart = np.diff(numbers)
+        one = unit or np.median(apart)
+        steps = np.rint(numbers / one)
+        if (np.diff(steps) < 1).any():  # rounded times drift against their median: count from frame to frame
+            steps = np.concatenate([[0.0], np.cumsum(np.rint(apart / one))])
+        return places if (np.diff(steps) < 1).any() else [int(step) for step in steps]
+
+
+def sequences(files: Iterable[Path]) -> list[Sequence]:
+    """The sequences in a folder, each in order; files with no number in their names belong to none."""
+    found: list[Sequence] = []
+    moments: dict[Hashable, list[Path]] = defaultdict(list)
+    for members in _split([file for file in files if NUMBER.search(file.stem)], _kind):
+        if all(MOMENT.search(file.stem) for file in members):  # else it is a number that may look like a moment
+            for file in members:
+                moments[_before(file), file.suffix.lower()].append(file)
+        else:
+            found += _by_number(members)
+    for members in moments.values():
+        found += _in_time(members)
+    return found
+
+
+def _kind(file: Path) -> Hashable:
+    return _pattern(file.stem), file.suffix.lower()
+
+
+def _pattern(text: str) -> str:
+    return NUMBER.sub("#", text)
+
+
+# ---------------------------------------------------------------------------- moments
+
+
+def _in_time(members: list[Path]) -> list[Sequence]:
+    """One sequence; or one for each word behind the moment, where words share a moment (colour and depth of one frame)."""
+    parts = _split(members, _word_behind)
+    times = [{_moment(file) for file in part} for part in parts]
+    if sum(map(len, times)) == len(set().union(*times)):
+        parts = [members]
+    return [Sequence(tuple(sorted(part, key=_in_order)), None) for part in parts]
+
+
+def _word_behind(file: Path) -> str:
+    return re.sub(r"[\W\d_]+", "", _behind(file))
+
+
+def _in_order(file: Path) -> tuple[Moment, list[tuple[int, int | str]]]:
+    return _moment(file), numeric_order(_behind(file))
+
+
+def _moment(file: Path) -> Moment:
+    """The moment that a name states."""
+    found = MOMENT.search(file.stem)
+    assert found is not None
+    if found["time"]:
+        hour, minute, second = found["time"][:2], found["time"][2:4], found["time"][4:6]
+    else:
+        hour, minute, second = found["spelled"].split(found["colon"])
+    hours = int(hour)
+    if found["half"]:
+        hours = hours % 12 + (12 if found["half"] in "pP" else 0)
+    seconds = Decimal(3600 * hours + 60 * int(minute) + int(second)) + Decimal(f"0.{found['fraction'] or 0}")
+    return re.sub("[^0-9]", "", found["date"]), seconds
+
+
+def _before(file: Path) -> str:
+    """What is written before the moment in a name, digits aside."""
+    found = MOMENT.search(file.stem)
+    assert found is not None
+    return _pattern(file.stem[: found.start()])
+
+
+def _behind(file: Path) -> str:
+    """What is written behind it."""
+    found = MOMENT.search(file.stem)
+    assert found is not None
+    return file.stem[found.end() :]
+
+
+# ---------------------------------------------------------------------------- numbers
+
+
+def _by_number(members: list[Path]) -> list[Sequence]:
+    """Sequences of files whose names differ in digits alone."""
+    columns = list(zip(*(NUMBER.findall(file.stem) for file in members), strict=True))
+    telling = [column for column in range(len(columns)) if _differ(members, column)]
+    counting = [column for column in telling if _is_even(members, column)]
+    others = [column for column in range(len(columns)) if column not in telling]
+    if counting or (telling and not _tell_apart(members, others)):
+        return [_counted(members, (counting or telling)[-1])]
+    varying = [column for column in others if len(set(columns[column])) > 1]  # beside numbers that were drawn, if any
+    if not varying:  # names that differ in the case of their endings alone
+        counter = max(reversed(range(len(columns))), key=lambda column: len(set(columns[column])))
+        return [_counted(layer, counter) for layer in _layers(members, counter)]
+    counting = [column for column in varying if not _is_identity(members[0], column)] or varying
+    counter = max(reversed(counting), key=lambda column: len(set(columns[column])))
+    others = [column for column in varying if column != counter]
+    parts = _split(members, lambda file: tuple(NUMBER.findall(file.stem)[column] for column in others))
+    if len(parts) > len(members) // 2:  # most would be alone
+        return [Sequence(tuple(sorted(members, key=lambda file: numeric_order(file.name))), None)]
+    return [_counted(one, counter) for part in parts for one in _by_spelling(part, counter)]
+
+
+def _is_even(members: list[Path], column: int) -> bool:
+    """Whether most steps of a number are about alike, as a counter's or a clock's are; those of drawn numbers differ more."""
+    numbers = sorted(_number(file, column) for file in members)
+    apart = np.array([float(number - numbers[0]) for number in numbers[1:]])
+    apart = np.diff(apart, prepend=0.0)
+    usual = np.median(apart) if len(apart) else 0.0
+    return bool((np.abs(apart - usual) <= usual / 2).sum() * 2 >= len(apart))
+
+
+def _tell_apart(members: list[Path], columns: list[int]) -> bool:
+    return len({tuple(NUMBER.findall(file.stem)[column] for column in columns) for file in members}) == len(members)
+
+
+def _is_identity(file: Path, column: int) -> bool:
+    """Whether a run of digits is the number of a camera, a scene or a take, by the word before it."""
+    found = list(NUMBER.finditer(file.stem))[column]
+    return IDENTITY.search(file.stem[: found.start()]) is not None
+
+
+def _by_spelling(members: list[Path], counter: int) -> list[list[Path]]:
+    """Files with equal numbers in different parts: numbers padded with zeros to one width apart from others."""
+    if _differ(members, counter):
+        return [members]
+
+    def width(file: Path) -> int:
+        return len(NUMBER.findall(file.stem)[counter].partition(".")[0])
+
+    padded = {width(file) for file in members if NUMBER.findall(file.stem)[counter].startswith("0") and width(file) > 1}
+    parts = _split(members, lambda file: width(file) if width(file) in padded else 0)
+    return [layer for part in parts for layer in _layers(part, counter)]
+
+
+def _layers(members: list[Path], counter: int) -> list[list[Path]]:
+    """The first file of each number, the second of each, and so on."""
+    seen: dict[Decimal, int] = defaultdict(int)
+    layers: dict[int, list[Path]] = defaultdict(list)
+    for file in members:
+        number = _number(file, counter)
+        layers[seen[number]].append(file)
+        seen[number] += 1
+    return list(layers.values())
+
+
+def _counted(members: list[Path], counter: int) -> Sequence:
+    """A sequence of files whose numbers differ; numbers of any length keep all their digits until the first is subtracted."""
+    numbered = sorted(((_number(file, counter), file) for file in members), key=lambda item: item[0])
+    first = numbered[0][0]
+    return Sequence(tuple(file for _, file in numbered), tuple(float(number - first) for number, _ in numbered))
+
+
+def _differ(members: list[Path], counter: int) -> bool:
+    return len({_number(file, counter) for file in members}) == len(members)
+
+
+def _number(file: Path, counter: int) -> Decimal:
+    return Decimal(NUMBER.findall(file.stem)[counter])
+
+
+def _split(members: list[Path], key: Callable[[Path], Hashable]) -> list[list[Path]]:
+    """Parts with equal keys, in order of their first member."""
+    parts: dict[Hashable, list[Path]] = defaultdict(list)
+    for file in members:
+        parts[key(file)].append(file)
+    return list(parts.values())

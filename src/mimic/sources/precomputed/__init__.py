@@ -1,0 +1,1 @@
+"""Pairs that others chose: released lists and crops."""

@@ -1,0 +1,114 @@
+"""The released MIMIC-1M and MIMIC-3M: pairs that were mined already, taken as they are.
+
+Layout:
+
+    <root>/<dataset>/<video or scene>/<pair>/0000.jpg  0001.jpg      224 x 224
+                                            /corresponding.npy       a pickled dict {patch of 0000: patch of 0001}, 14 x 14 patches
+    <root>/<dataset>/<scene>/0000.jpg ...                            DeMoN: no pair level
+    <root>/<index>.csv                                               path1,path2[,correspondence], relative to <root>
+
+A clip is a video or scene. With an index, its rows are the pairs; it is read clip by clip (pair_index.py). Without one, every
+folder with a 0000.jpg and a 0001.jpg is a pair. There are no homographies. The pickled maps are read by restricted_pickle.py, which
+builds nothing but dicts of ints. Terms: those of every set that the pairs were mined from.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.sources import images
+from mimic.sources.base import Correspondences, Description, Group, Image, Unreadable, View, is_below, numeric_order, require_folder, stamp
+from mimic.sources.photos.folders import walk
+from mimic.sources.precomputed import pair_index
+from mimic.sources.precomputed.pair_index import PairIndex, Row, clip_of
+from mimic.sources.precomputed.restricted_pickle import MAX_BYTES, NotAPatchMap, read_patch_map
+
+PATCHES = 14 * 14
+FIRST, SECOND, MAP = "0000.jpg", "0001.jpg", "corresponding.npy"
+
+
+class ReleasedSource:
+    """See `config.Released`."""
+
+    def __init__(self, name: str, section: config.Released, root: Path) -> None:
+        self.name, self.root, self._index = name, root, section.index
+        self.skipped: dict[str, str] = {}
+
+    def clips(self) -> list[str]:
+        root = require_folder(self.name, self.root)
+        found = (
+            list(self._indexed.runs)
+            if self._index is not None
+            else {clip_of(f"{pair}/{FIRST}") for pair in _pair_folders(root, self.skipped)}
+        )
+        if not found:
+            raise BadInput(f"sources.{self.name}.root: no pair in {root} ({FIRST} and {SECOND} in one folder)")
+        return sorted(found, key=numeric_order)
+
+    def describe(self, clip: str) -> Description:
+        return images.describe_listed(self.root, {path for row in self._rows(clip) for path in row[:2]})
+
+    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (nothing is drawn)
+        for first, second, correspondence in self._rows(clip):
+            views = (self._view(first), self._view(second))
+            yield Group(views=views, pairs=((0, 1),), given=functools.partial(self._known, first, second, correspondence))
+
+    def _view(self, path: str) -> View:
+        return View(key=path, read=functools.partial(_read, self.root, path), pose=None)
+
+    def _known(self, first: str, second: str, correspondence: str) -> Correspondences | None:
+        """The map that the index names, or the one that lies beside the images, which is of the first to the second."""
+        beside = PurePosixPath(first).with_name(MAP).as_posix()
+        if not correspondence:
+            in_order = first.endswith(f"/{FIRST}") and PurePosixPath(first).with_name(SECOND) == PurePosixPath(second)
+            return self._map(beside) if in_order and (self.root / beside).exists() else None
+        return self._map(correspondence)
+
+    def _map(self, path: str) -> Correspondences:
+        if not is_below(path):
+            raise Unreadable(f"{path} leaves the root")
+        try:
+            with (self.root / path).open("rb") as stream:
+                targets = read_patch_map(stream.read(MAX_BYTES + 1), PATCHES)
+        except (OSError, NotAPatchMap) as error:
+            raise Unreadable(f"{path}: {error}") from None
+        found = np.full(PATCHES, -1, np.int16)
+        found[list(targets)] = list(targets.values())
+        return found
+
+    def _rows(self, clip: str) -> Iterable[Row]:
+        """First image, second image, map ("" = the one beside the first image, if any)."""
+        if self._index is not None:
+            return self._indexed.rows(clip)
+        pairs = [clip, *(f"{clip}/{name}" for name in os.listdir(self.root / clip) if name.isdecimal())]
+        there = [pair for pair in pairs if (self.root / pair / FIRST).exists() and clip_of(f"{pair}/{FIRST}") == clip]
+        return [(f"{pair}/{FIRST}", f"{pair}/{SECOND}", "") for pair in sorted(there, key=numeric_order)]
+
+    @property
+    def _indexed(self) -> PairIndex:
+        assert self._index is not None
+        path = self.root / self._index
+        return pair_index.read(path, stamp(path))
+
+
+def _pair_folders(root: Path, skipped: dict[str, str]) -> list[str]:
+    found = []
+    for folder, _, files in walk(root, skipped):
+        if FIRST in files and SECOND in files:
+            found.append(Path(folder).as_posix())
+        elif FIRST in files or SECOND in files:
+            skipped[Path(folder).as_posix()] = f"no pair: {FIRST if SECOND in files else SECOND} is missing"
+    return found
+
+
+def _read(root: Path, path: str) -> Image:
+    if not is_below(path):
+        raise Unreadable(f"{path} leaves the root")
+    return images.read(root / path)

@@ -1,0 +1,77 @@
+"""ARKitScenes (raw): hand-held tablet videos of rooms.
+
+Layout:
+
+    <root>/raw/{Training,Validation}/<video id>/<video id>.mov
+                                               /lowres_wide.traj        one pose a line: t rx ry rz tx ty tz, world to camera
+    <root>/raw/metadata.csv                    its sky_direction is wrong for a visible share of videos: not used
+
+Frames are stored as the sensor saw them, so a scene lies upright, on a side, or on its head. The poses say which: the world is z-up,
+and its up direction as seen by the camera is where the sky lies in the frame. Videos without a trajectory (24 ids lack one) fall
+back to the container's display matrix; never both. A clip is a video. Terms: Apple's licence in the data set's repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.sources import videos
+from mimic.sources.base import Description, Group, Place, numeric_order, read_numbers, require_folder
+from mimic.sources.photos.folders import walk
+from mimic.sources.video.sampling import sampled
+
+# Where the sky lies in a stored frame (camera x right, y down) -> quarter turns counter-clockwise that put it on top.
+SKY = np.array([[0, -1, 0], [-1, 0, 0], [0, 1, 0], [1, 0, 0]], np.float64)
+TURNS = (0, 3, 2, 1)
+
+
+class ARKitScenesSource:
+    """See `config.PhoneVideos` for the numbers."""
+
+    def __init__(self, name: str, section: config.PhoneVideos, root: Path) -> None:
+        self.name, self.root, self._section = name, root, section
+        self.skipped: dict[str, str] = {}
+        self._reach = videos.steps_to_retry(name, section.spacing_s, section.retry_spacing_s)
+
+    def clips(self) -> list[str]:
+        found = []
+        for folder, folders, files in walk(require_folder(self.name, self.root), self.skipped):
+            name = f"{(self.root / folder).name}.mov"
+            if name in files:
+                found.append(Path(folder, name).as_posix())
+                folders.clear()  # the other assets are tens of thousands of files a video
+        if not found:
+            raise BadInput(f"sources.{self.name}.root: no <video id>/<video id>.mov below {self.root}; download the mov asset")
+        return sorted(found, key=numeric_order)
+
+    def describe(self, clip: str) -> Description:
+        return videos.describe(self.root / clip, self._section.seconds_min)
+
+    def groups(
+        self,
+        clip: str,
+        rng: np.random.Generator,  # noqa: ARG002  (videos draw nothing)
+        place: Place | None = None,
+    ) -> Iterator[Group]:
+        path = self.root / clip
+        videos.refuse_short(path, self._section.seconds_min)
+        turns = quarter_turns(path.with_name("lowres_wide.traj"))
+        frames = sampled(path, self._section.spacing_s, quarter_turns=turns, place=place)
+        groups = videos.spaced(frames, self._section.spacing_s, self._reach, crop_bottom=0.0)
+        yield from videos.behind(place, groups)
+
+
+def quarter_turns(trajectory: Path) -> int | None:
+    """Counter-clockwise quarter turns that put the frames upright, by majority over the trajectory; None when there is none."""
+    rows = read_numbers(trajectory)
+    if rows is None or rows.shape[0] == 0 or rows.shape[1] != 7 or not np.isfinite(rows).all():
+        return None
+    up_in_camera = Rotation.from_rotvec(rows[:, 1:4]).as_matrix()[:, :, 2]  # world to camera, applied to the world's z
+    votes = np.bincount((up_in_camera @ SKY.T).argmax(axis=1), minlength=4)
+    return TURNS[int(votes.argmax())]

@@ -1,0 +1,129 @@
+"""ScanNet v2: hand-held RGB-D scans.
+
+Layouts, all accepted, at any depth below the root (scans/, scans_test/ or the root itself):
+
+    <scan>/<scan>.sens                   the raw stream (sens.py), read without extracting it
+    <scan>/color/<i>.jpg  pose/<i>.txt   SensReader/python's export: no zero padding, 4x4 camera to world
+    <scan>/frame-000000.color.jpg        SensReader/c++'s export, with frame-000000.pose.txt
+    <scan>/<i>.jpg                       a flattened export
+
+A clip is a scan: its .sens file, or the folder of its export (a folder that holds both is read from the .sens file). Frames are
+sorted by number; the published script reads them in the order of the directory, so that its windows hold random frames of the
+scan. Terms: ScanNet's terms of use, signed; no redistribution.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.sources import images
+from mimic.sources.base import (
+    Description,
+    Group,
+    Pose,
+    Unreadable,
+    View,
+    content_digest,
+    files_in,
+    numeric_order,
+    read_numbers,
+    require_folder,
+)
+from mimic.sources.photos.folders import walk
+from mimic.sources.published import sens
+
+COLOUR = frozenset({".jpg", ".jpeg", ".png"})
+FRAME = re.compile(r"(?:frame-)?(\d+)(?:\.color)?")
+
+
+class ScanNetSource:
+    """See `config.ScanNet` for the numbers."""
+
+    def __init__(self, name: str, section: config.ScanNet, root: Path) -> None:
+        self.name, self.root, self._section = name, root, section
+        self.skipped: dict[str, str] = {}
+
+    def clips(self) -> list[str]:
+        found = []
+        for folder, folders, files in walk(require_folder(self.name, self.root), self.skipped):
+            here = Path(folder)
+            if streams := [name for name in files if name.endswith(".sens")]:
+                found += [(here / name).as_posix() for name in streams]
+            elif "color" in folders or any(_frame(name) for name in files):
+                found.append(here.as_posix())
+            else:
+                continue
+            folders.clear()  # what is below are this scan's files, thousands of them
+        if not found:
+            raise BadInput(f"sources.{self.name}.root: no .sens file and no exported colour frames below {self.root}")
+        return sorted(found, key=numeric_order)
+
+    def describe(self, clip: str) -> Description:
+        stream = self.root / clip
+        if stream.suffix != ".sens":
+            files = [file for file, _ in self._frames(clip)]
+            return images.describe(files, None if files else "no colour frames")
+        frames, error = None, None
+        try:
+            frames = min(sens.read_header(stream).frames, stream.stat().st_size // sens.FRAME.size)  # at most what the header promises
+        except Unreadable as unreadable:
+            error = str(unreadable)
+        return Description(bytes=stream.stat().st_size, frames=frames, digest=content_digest(stream), error=error)
+
+    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (nothing is drawn)
+        """A group for each whole window: the first `edge` frames against `edge` frames from `second_edge` on."""
+        section = self._section
+        pairs = tuple(itertools.product(range(section.edge), range(section.edge, 2 * section.edge)))
+        window: list[View] = []
+        count = self._count(clip)
+        for number, view in enumerate(self._views(clip), 1):
+            window.append(view)
+            if len(window) == section.window:
+                second = window[section.second_edge : section.second_edge + section.edge]
+                share = (number - section.window) / max(count, number)
+                yield Group(views=(*window[: section.edge], *second), pairs=pairs, share=share)
+                window = []
+
+    def _count(self, clip: str) -> int:
+        """How many frames there are, or are announced."""
+        if clip.endswith(".sens"):
+            return sens.read_header(self.root / clip).frames
+        return len(self._frames(clip))
+
+    def _views(self, clip: str) -> Iterator[View]:
+        if clip.endswith(".sens"):
+            yield from sens.views(self.root / clip)
+            return
+        for file, pose in self._frames(clip):
+            yield images.view(file, _pose(pose))
+
+    def _frames(self, clip: str) -> list[tuple[Path, Path]]:
+        """(colour file, pose file) of an export, by frame number."""
+        folder = self.root / clip
+        colour = folder / "color" if (folder / "color").is_dir() else folder
+        found: list[tuple[int, Path, Path]] = []
+        for name in files_in(colour, COLOUR, dead=True):
+            if match := _frame(name):
+                stem = Path(name).stem.removesuffix(".color")
+                pose = folder / "pose" / f"{stem}.txt" if colour != folder else folder / f"{stem}.pose.txt"
+                found.append((int(match[1]), colour / name, pose))
+        return [(file, pose) for _, file, pose in sorted(found, key=lambda item: item[0])]
+
+
+def _frame(name: str) -> re.Match[str] | None:
+    """The match of a colour frame's name, with its number."""
+    path = PurePosixPath(name)
+    return FRAME.fullmatch(path.stem) if path.suffix.lower() in COLOUR else None
+
+
+def _pose(file: Path) -> Pose | None:
+    """4x4 camera to world; None where the export has none or tracking was lost (-inf)."""
+    pose = read_numbers(file)
+    return pose if pose is not None and pose.shape == (4, 4) and np.isfinite(pose).all() else None

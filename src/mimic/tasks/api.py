@@ -1,0 +1,101 @@
+"""What a task is, what it is given, and what it hands back.
+
+Torch is not imported here: tables of tasks are read by commands that need none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mimic.config import Shards
+from mimic.tasks.inspection import DataFound, Needs
+from mimic.tasks.sections import TaskSection
+
+if TYPE_CHECKING:
+    import torch
+
+    from mimic.models import Pretraining
+    from mimic.models.encoder import VisionTransformer
+
+
+@dataclass(frozen=True)
+class EvalModel:
+    """What is measured: an encoder on its device, what its card says, and models/<run>, where the rest of the pretrained model lies."""
+
+    encoder: VisionTransformer
+    device: torch.device
+    card: dict[str, Any]
+    folder: Path
+    checkpoint: str  # sha256 of encoder.safetensors
+
+    def model(self) -> Pretraining:
+        """The whole pretrained model, decoder included, on the same device, in eval mode.
+
+        Raises:
+            BadInput: only an encoder was published or imported.
+        """
+        from mimic.training.checkpoint import load_model
+
+        return load_model(self.folder).to(self.device)
+
+
+@dataclass(frozen=True)
+class EvalPaths:
+    """Where a task reads and writes."""
+
+    root: Path  # the workspace
+    progress: Path  # unfinished work of this evaluation; removed when it is done
+    features: Path  # features of this encoder, kept for the other tasks; may be removed at any time
+    shards: Shards  # where shards are that the workspace does not hold
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture for the report: file stem, image uint8[h, w, 3] RGB, caption in one line."""
+
+    name: str
+    image: np.ndarray
+    caption: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A task's numbers: `protocol` is one line that says how they were measured, `name` what the field calls the headline."""
+
+    name: str
+    headline: str  # its key in `metrics`
+    higher_is_better: bool
+    metrics: dict[str, Any]
+    protocol: str
+    selection: str  # which checkpoint, block or epoch the value belongs to, and who chose it
+    test_size: int
+    pictures: Sequence[Figure]
+
+    @property
+    def value(self) -> float:
+        return float(self.metrics[self.headline])
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One task: a line of the table `mimic.tasks.TASKS`.
+
+    name: what `task:` of its section says.
+    section: the fields of an entry of `evaluate`.
+    run: trains what the task trains, and measures.
+    needs: what it asks of its data, in words.
+    look: goes through the data before anything is trained on them.
+    presets: protocols by name; a protocol fixes what decides whether two numbers may be compared.
+    """
+
+    name: str
+    section: type[TaskSection]
+    run: Callable[[Any, EvalModel, EvalPaths], Result]
+    needs: Needs
+    look: Callable[[Any, Path, Needs], DataFound]
+    presets: Mapping[str, Mapping[str, Any]]

@@ -1,0 +1,80 @@
+"""What was found in a task's data, kept for as long as the data, the questions and the code stay.
+
+Looking through ImageNet takes hours, and a new learning rate asks nothing new of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mimic.infra.progress import say
+from mimic.infra.storage import Workspace, fingerprint, read_json, write_json
+from mimic.tasks.checks import asked_by, check
+from mimic.tasks.sections import TaskSection
+
+
+def looked_through(task: TaskSection, name: str, root: Path) -> dict[str, Any]:
+    """`check`, or what it said before.
+
+    Args:
+        name: of the task in params.yaml.
+        root: the workspace.
+    """
+    where = getattr(task, "data", None)
+    if where is None:  # pairs of ours: a manifest is read at once
+        return check(task, root)
+    path = Workspace(root).remembered(name)
+    key = fingerprint(asked_by(task), _state(task, root), _code())
+    said = read_json(path) or {}
+    if said.get("key") == key:
+        say(f"{name}: neither the data nor the questions changed since they were looked through")
+        return dict(said["found"])
+    found = check(task, root)
+    write_json(path, {"key": key, "found": found})
+    return found
+
+
+def _state(task: TaskSection, root: Path) -> str:
+    """Names, sizes and times of all files that the section names or that lie below its folders."""
+    digest = hashlib.sha256()
+    named = task.model_dump(exclude={"tracked_by"})
+    for field, value in sorted(named.items()):
+        if isinstance(value, Path):
+            digest.update(f"{field} {value}\n".encode())
+            for line in sorted(_files(Workspace(root).resolve(value), set())):
+                digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _files(path: Path, seen: set[str]) -> Iterator[str]:
+    """A line a file; linked folders are entered, each once."""
+    real = os.path.realpath(path)
+    if not os.path.isdir(real):
+        yield _line(path)
+        return
+    if real in seen:
+        return
+    seen.add(real)
+    with os.scandir(path) as entries:
+        for entry in entries:
+            yield from _files(path / entry.name, seen) if entry.is_dir() else [_line(path / entry.name)]
+
+
+def _line(path: Path) -> str:
+    try:
+        about = path.stat()
+    except OSError:
+        return f"{path} missing\n"
+    return f"{path} {about.st_size} {about.st_mtime_ns}\n"
+
+
+def _code() -> str:
+    """Changes with the code of the tasks."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""What several families of tasks share: training, features, transforms, pictures."""

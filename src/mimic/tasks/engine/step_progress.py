@@ -1,0 +1,47 @@
+"""The steps of a task's training: shown as they are made, saved as the task says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import Tensor
+
+from mimic.infra.progress import Track, track
+from mimic.tasks.sections import TrainedTask
+from mimic.training.fit import Saving
+from mimic.training.watch import Record
+
+
+class Steps:
+    """Counts steps and keeps the loss that was logged last; None if none was."""
+
+    def __init__(self, shown: Track) -> None:
+        self._shown = shown
+        self.loss: float | None = None
+
+    def counted(self, loss: Tensor) -> Tensor:
+        """The loss of a step, as it was."""
+        self._shown.advance(1)
+        return loss
+
+    def record(self, now: Record) -> None:
+        self.loss = now.loss
+        self._shown.note = f"loss {now.loss:.4g}"
+        made_before = now.step - self._shown.done
+        if made_before:  # a run was resumed
+            self._shown.advance(made_before)
+
+
+@contextmanager
+def stepping(title: str, steps: int) -> Iterator[Steps]:
+    with track(title, steps, "steps", None, brief=True) as shown:
+        yield Steps(shown)
+
+
+def saving(task: TrainedTask, folder: Path) -> Saving | None:
+    """Where and how often the task has its training saved; None = not."""
+    if task.save_every is None:
+        return None
+    return Saving(folder, task.save_every, keep=1, keep_every=None)

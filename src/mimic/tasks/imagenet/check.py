@@ -1,0 +1,22 @@
+"""Decodes every image of ImageNet's layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mimic.errors import BadInput
+from mimic.tasks.imagenet.config import ImageNetTask, KnnTask
+from mimic.tasks.imagenet.dataset import opened_imagenet
+from mimic.tasks.inspection import TEST, TRAIN, DataFound, Needs, Split, each
+
+
+def look(task: ImageNetTask, root: Path, needs: Needs) -> DataFound:
+    """Every image decoded."""
+    opened = opened_imagenet(task, root)
+    train, test = Split("train", TRAIN, needs), Split("test", TEST, needs)
+    for split, (paths, _) in ((train, opened.train), (test, opened.val)):
+        for _, shape in each(split, lambda path: opened.read(path).shape, paths):
+            split.add(1, 1, [min(shape[:2])])
+    if isinstance(task, KnnTask) and max(task.k) > len(train.used):
+        raise BadInput(f"k {max(task.k)}: there are {len(train.used)} training images; lower k")
+    return DataFound(opened.folder, [train, test], {"classes": len(opened.wnids), **opened.extent})

@@ -1,0 +1,141 @@
+"""ImageNet linear probe: batch normalisation and one linear layer on frozen vectors, LARS (MAE, appendix A.1).
+
+Vectors are computed once per view and image and kept. With as many views as epochs every epoch sees a fresh random crop, as published.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mimic.models.heads import ClassifierHead
+from mimic.tasks.api import EvalModel, EvalPaths, Result
+from mimic.tasks.engine.feature_cache import Features
+from mimic.tasks.engine.finetune import in_batches, seeded, step_indices
+from mimic.tasks.engine.step_progress import stepping
+from mimic.tasks.imagenet import embeddings
+from mimic.tasks.imagenet.config import LinearProbeTask
+from mimic.tasks.imagenet.dataset import opened_imagenet
+from mimic.training.fit import HERE, WHOLE, fit
+from mimic.training.lars import Lars
+from mimic.training.optim import cosine_lr, scaled_lr
+from mimic.training.watch import Record
+
+WEIGHT_STD = 0.01  # of the linear layer at the start
+SCORED = 4096  # vectors classified at once
+
+
+def run(task: LinearProbeTask, subject: EvalModel, folders: EvalPaths) -> Result:
+    """Train the probe on the training images, measure it on the validation images after every epoch."""
+    data = opened_imagenet(task, folders.root)
+    pool = embeddings.pooling(task, subject.encoder)
+    test, truth = embeddings.centred(task, data, "val", subject, folders), torch.from_numpy(data.val[1])
+
+    @lru_cache(maxsize=2)
+    def view(number: int) -> Features:
+        if not task.views:
+            return embeddings.centred(task, data, "train", subject, folders)
+        return embeddings.cropped(task, task.crop_area, number, data, subject, folders)
+
+    head = build(task, subject.encoder.width, len(data.wnids)).to(next(subject.encoder.parameters()).device)
+    updates = max(1, len(data.train[0]) // task.batch)  # of an epoch; the incomplete batch is dropped
+    curve: list[tuple[dict[str, float], np.ndarray]] = []
+
+    def draw(step: int) -> list[tuple[Tensor, Tensor]]:
+        index = step_indices(step, task.batch, len(data.train[0]), task.seed)
+        seen = view(step // updates % max(1, task.views))
+        return [(torch.from_numpy(seen[index]), torch.from_numpy(data.train[1][index]))]
+
+    def loss(model: nn.Module, drawn: tuple[Tensor, Tensor]) -> Tensor:
+        device = next(model.parameters()).device
+        return F.cross_entropy(model(drawn[0].to(device)), drawn[1].to(device))
+
+    def score(_: Record) -> None:
+        curve.append(accuracies(head, test, truth))
+        head.train()
+
+    with stepping("train the probe", task.epochs * updates) as shown:
+        fit(
+            head,
+            lambda model, drawn: shown.counted(loss(model, drawn)),
+            draw,
+            Lars(head.parameters(), momentum=task.momentum, trust=task.trust, weight_decay=task.weight_decay),
+            lambda step: learning_rate(task, step, updates),
+            parts=WHOLE,
+            steps=task.epochs * updates,
+            seed=task.seed,
+            precision="fp32",
+            workers=0,
+            clip_norm=None,
+            log_every=updates,
+            log=score,
+            saving=None,
+            place=HERE,
+        )
+    epoch = len(curve) - 1 if task.selection == "last" else int(np.argmax([point["top1"] for point, _ in curve]))
+    chosen, predicted = curve[epoch]
+    return Result(
+        name="top1",
+        headline="top1",
+        higher_is_better=True,
+        metrics={
+            **chosen,
+            "standard_error": embeddings.accuracy_error(chosen["top1"], len(test)),
+            "top1_by_epoch": [point["top1"] for point, _ in curve],
+            "classes": len(data.wnids),
+            "train_size": len(data.train[0]),
+            "chance": 1 / len(data.wnids),
+        },
+        protocol=_protocol(task, pool, len(data.train[0]), len(test)),
+        selection="last epoch" if task.selection == "last" else f"best epoch by validation accuracy ({epoch + 1} of {len(curve)})",
+        test_size=len(test),
+        pictures=embeddings.pictures(task, data, predicted),
+    )
+
+
+def build(task: LinearProbeTask, width: int, classes: int) -> ClassifierHead:
+    """Only the linear layer has weights to train: normal of deviation 0.01, bias 0."""
+
+    def head() -> ClassifierHead:
+        made = ClassifierHead(width, classes)
+        nn.init.trunc_normal_(made.output.weight, std=WEIGHT_STD)
+        nn.init.zeros_(made.output.bias)
+        return made
+
+    made = seeded(task.seed, head)
+    assert isinstance(made, ClassifierHead)
+    return made
+
+
+def learning_rate(task: LinearProbeTask, step: int, updates: int) -> float:
+    """base_lr * batch / 256 (6.4 at 16,384); linear from 0 over the warm-up, cosine to 0, at every update."""
+    peak = scaled_lr(task.base_lr, task.batch)
+    return cosine_lr(step, peak=peak, floor=0.0, warmup=task.warmup_epochs * updates, horizon=task.epochs * updates)
+
+
+def accuracies(head: nn.Module, test: Features, truth: Tensor) -> tuple[dict[str, float], np.ndarray]:
+    """top1 and top5 (of fewer classes, all), and the predicted classes int64[n]."""
+    head.eval()
+    device, hits, best = next(head.parameters()).device, torch.zeros(2), []
+    with torch.inference_mode():
+        for part in in_batches(len(test), SCORED):
+            logits = head(torch.from_numpy(test[np.arange(part.start, part.stop)]).to(device)).cpu()
+            ranked = logits.topk(min(5, logits.shape[1])).indices
+            right = ranked == truth[part, None]
+            hits += torch.tensor([right[:, 0].sum(), right.sum()])
+            best.append(ranked[:, 0])
+    top1, top5 = (hits.double() / len(test)).tolist()
+    return {"top1": top1, "top5": top5}, torch.cat(best).numpy()
+
+
+def _protocol(task: LinearProbeTask, pool: str, train_size: int, test_size: int) -> str:
+    seen = f"{task.views} random crops an image in turn" if task.views else "centre crops"
+    vector = "class token" if pool == "class" else "mean of the patch tokens"
+    return (
+        f"preset {task.preset}, encoder frozen, {train_size} train / {test_size} test, {vector} after the final norm at {task.size_px} px, "
+        f"{seen}, {task.epochs} epochs in batches of {task.batch}, LARS at {task.base_lr:g} per 256"
+    )

@@ -1,0 +1,118 @@
+"""Segmentation from kept features of a frozen encoder: the linear probe, and the ConvNeXt head trained on few images.
+
+Every training image passes the encoder once (its mirror image too, if the recipe mirrors), whatever the number of seeds, shots and steps;
+so does every test image of the few-shot task. The linear probe is measured once, on whatever windows its protocol asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mimic.errors import BadInput
+from mimic.models.heads import LinearHead
+from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
+from mimic.tasks.engine.dense_transforms import Item, Items, OnDisk
+from mimic.tasks.engine.feature_cache import Features, ImageSet, features, look_up, maps
+from mimic.tasks.engine.few_shot import by_shots, subset
+from mimic.tasks.engine.finetune import Tuned, read_blocks, require_patches, seeded, tune
+from mimic.tasks.segmentation import finetune
+from mimic.tasks.segmentation.ade20k import Ade20k, opened_ade20k
+from mimic.tasks.segmentation.config import FewShotSegmentationTask, LinearSegmentationTask
+
+Frozen = LinearSegmentationTask | FewShotSegmentationTask
+
+
+def run_linear(task: LinearSegmentationTask, subject: EvalModel, folders: EvalPaths) -> Result:
+    """Train the linear layer on the train split, measure the last step on the validation split."""
+    ade, encoder = opened_ade20k(task, folders.root), subject.encoder
+    require_patches(task.size_px, encoder.patch_px)
+    head = seeded(task.seed, partial(LinearHead, encoder.width, ade.n_classes, encoder.patch_px))
+    model = Tuned(encoder, head, read_blocks(task.blocks, encoder.depth, 1), task.freeze, task.drop_path, norm=True)
+    last_loss = _train(task, model, ade, np.arange(len(ade.train)), folders.features, folders.progress)
+    model.eval()
+    counts, pictures = finetune.score(task, ade, lambda _, items: finetune.predicted(task, model, items))
+    metrics = finetune.averaged(task, ade, counts)
+    return Result(
+        name="mIoU",
+        headline="mIoU",
+        higher_is_better=True,
+        metrics={**metrics, "train_size": len(ade.train), "train_loss": last_loss},
+        protocol=f"linear, {finetune.protocol(task, len(ade.train), len(counts))}",
+        selection="last step",
+        test_size=len(counts),
+        pictures=pictures,
+    )
+
+
+def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPaths) -> Result:
+    """For each seed a head on each of its nested subsets, the same number of updates for all, measured on the whole validation split."""
+    ade, encoder = opened_ade20k(task, folders.root), subject.encoder
+    require_patches(task.size_px, encoder.patch_px)
+    if max(task.shots) > len(ade.train):
+        raise BadInput(f"shots {max(task.shots)}: there are {len(ade.train)} training images; lower shots")
+    values: dict[int, list[float]] = {shots: [] for shots in task.shots}
+    pictures: list[Figure] = []
+    for seed in range(task.seed, task.seed + task.seeds):
+        drawn = task.model_copy(update={"seed": seed})
+        for shots in task.shots:
+            model = finetune.build(drawn, encoder, ade.n_classes)
+            chosen = subset(seed, shots, len(ade.train))
+            _train(drawn, model, ade, chosen, folders.features, folders.progress / f"{seed}-{shots}")
+            counts, shown = _score(drawn, model, ade, folders.features)
+            values[shots].append(finetune.averaged(drawn, ade, counts)["mIoU"])
+            pictures = shown if (seed, shots) == (task.seed, max(task.shots)) else pictures
+    found = by_shots(values)
+    most = found[str(max(task.shots))]
+    protocol = finetune.protocol(task, max(task.shots), len(ade.test))
+    return Result(
+        name="mIoU",
+        headline="mIoU",
+        higher_is_better=True,
+        metrics={"mIoU": most["mean"], "standard_error": most["std"] / task.seeds**0.5, "by_k": found},
+        protocol=f"few-shot, mean of {task.seeds} draws of {max(task.shots)} images, {protocol}",
+        selection="last step; the largest number of images",
+        test_size=len(ade.test),
+        pictures=pictures,
+    )
+
+
+def keep(task: Frozen, model: Tuned, ade: Ade20k, numbers: np.ndarray, mirrored: bool, folder: Path) -> Features:
+    """Features of the squares that this task shows the encoder of these images, made now if no task made them before."""
+
+    def read(place: int) -> np.ndarray:
+        item = finetune.read(ade, int(numbers[place]))
+        return finetune.prepared(task, Items((item.mirrored() if mirrored else item,))).images[0]
+
+    view = {"size_px": task.size_px, "frame": task.frame, "antialias": task.antialias, "mirrored": mirrored}
+    where = {"first": int(numbers[0]), "last": int(numbers[-1])}
+    images = ImageSet(str(ade.extent()["digest"]), {**view, **where}, len(numbers), read)
+    what = {"blocks": model.blocks, "norm": model.norm}
+    return features(folder, images, model.encoder, maps(model.encoder, model.blocks, model.norm), what, task.eval_batch, "float32")
+
+
+def _train(task: Frozen, model: Tuned, ade: Ade20k, chosen: np.ndarray, kept: Path, folder: Path) -> float | None:
+    """Train the head on the chosen training images; the mean loss of the last tenth of the steps."""
+    views = [keep(task, model, ade, ade.train, mirrored, kept) for mirrored in ((False, True) if task.augment == "flip" else (False,))]
+    examples = OnDisk(partial(finetune.read, ade), ade.train[chosen])
+    prepare = partial(finetune.prepared, task)
+    seen = look_up(views, chosen, model.device)
+    return tune(model, task, examples, prepare, lambda items, _: prepare(items), finetune.loss, folder, seen)
+
+
+def _score(task: FewShotSegmentationTask, model: Tuned, ade: Ade20k, kept: Path) -> tuple[np.ndarray, list[Figure]]:
+    """Counts of each test image, and pictures; the encoder is not run again."""
+    test = keep(task, model, ade, ade.test, False, kept)
+    model.eval()
+
+    def found(part: slice, items: list[Item]) -> Iterator[tuple[Item, np.ndarray]]:
+        levels = torch.from_numpy(test[np.arange(part.start, part.stop)]).to(model.device)
+        with torch.inference_mode():
+            logits = model.head(list(levels.unbind(dim=1))).float()
+        yield from finetune.squares(finetune.prepared(task, Items(tuple(items))), logits)
+
+    return finetune.score(task, ade, found)

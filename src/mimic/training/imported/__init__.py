@@ -1,0 +1,1 @@
+"""Weights of others: read safely, unwrapped, and what was assumed."""
