@@ -1,6 +1,8 @@
-"""Measurements of speed and of agreement, on real images; each module prints a table, or JSON with --json.
+"""Measurements of speed and of agreement, on real images; each module prints a table, or JSON with
+--json.
 
-Ratios are of CPU time on one core, so linear algebra is told to use one thread before numpy is loaded.
+Ratios are of CPU time on one core, so linear algebra is told to use one thread before numpy is
+loaded.
 """
 
 import os

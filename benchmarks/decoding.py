@@ -1,6 +1,8 @@
-"""Sampling a video in one pass, as the reader does, against seeking twice for each pair, as the published scripts do.
+"""Sampling a video in one pass, as the reader does, against seeking twice for each pair, as the
+published scripts do.
 
-The video is real (the kitchen, forward and backward again), encoded here as H.264 with a key frame every GOP frames.
+The video is real (the kitchen, forward and backward again), encoded here as H.264 with a key frame
+every GOP frames.
 """
 
 from __future__ import annotations
@@ -26,13 +28,17 @@ SOURCE = "seven_scenes_kitchen/kitchen_000000-000299_30fps.mp4"
 
 
 def measure() -> dict[str, Any]:
-    """`decode_speedup` by CPU time, all threads of both sides counted; frames must be the same up to rounding of colours."""
+    """`decode_speedup` by CPU time, all threads of both sides counted; frames must be the same up
+    to rounding of colours."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kitchen.mp4"
         encode(path, read_all(DATA / SOURCE))
         plain, plain_s = clocked(lambda: seek_twice(path))
         ours, ours_s = clocked(lambda: [frame for _, frame in videos.sample(path, SPACING_S)])
-    worst = max(float(np.abs(a.astype(np.int16) - b.astype(np.int16)).mean()) for a, b in zip(plain, ours, strict=True))
+    worst = max(
+        float(np.abs(a.astype(np.int16) - b.astype(np.int16)).mean())
+        for a, b in zip(plain, ours, strict=True)
+    )
     return {
         "decode_speedup": round(plain_s / ours_s, 1),
         "plain_s": round(plain_s, 2),
@@ -51,9 +57,18 @@ def read_all(path: Path) -> list[av.VideoFrame]:
 def encode(path: Path, frames: list[av.VideoFrame]) -> None:
     there_and_back = [*frames, *frames[-2:0:-1]]
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "sc_threshold": "0", "x264-params": "scenecut=0"})
+        stream = container.add_stream(
+            "libx264",
+            rate=FPS,
+            options={"preset": "veryfast", "sc_threshold": "0", "x264-params": "scenecut=0"},
+        )
         assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = frames[0].width, frames[0].height, "yuv420p", GOP
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = (
+            frames[0].width,
+            frames[0].height,
+            "yuv420p",
+            GOP,
+        )
         for number in range(SECONDS * FPS):
             frame = there_and_back[number % len(there_and_back)]
             again = av.VideoFrame.from_ndarray(frame.to_ndarray(format="yuv420p"), format="yuv420p")
@@ -62,7 +77,8 @@ def encode(path: Path, frames: list[av.VideoFrame]) -> None:
 
 
 def seek_twice(path: Path) -> list[np.ndarray]:
-    """The frames of every pair (i s, i + 1 s), each sought from the key frame before it; of each second the frame found last."""
+    """The frames of every pair (i s, i + 1 s), each sought from the key frame before it; of each
+    second the frame found last."""
     video = cv2.VideoCapture(str(path))
     found = {}
     for second in range(SECONDS - 1):

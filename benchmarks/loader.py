@@ -1,10 +1,14 @@
-"""What it costs to have an image of a pair ready, on one core: our shards against loose files read as the references read them.
+"""What it costs to have an image of a pair ready, on one core: our shards against loose files read
+as the references read them.
 
-Run `python -m benchmarks.loader [--json]`. Both read the same 224-px JPEGs (quality 95, from ../shared/data where it lies beside the
-checkout, else rendered) and are measured in turns in one process of one thread, in CPU time, so that a busy machine changes little.
+Run `python -m benchmarks.loader [--json]`. Both read the same 224-px JPEGs (quality 95, from
+../shared/data where it lies beside the checkout, else rendered) and are measured in turns in one
+process of one thread, in CPU time, so that a busy machine changes little.
 
-    ours        rows of a manifest, byte offsets in a tar, uint8 [b, 2, h, w, 3]; what is left is done in batch on the device
-    reference   PIL.Image.open, ToTensor, Normalize of one loose file after the other, float32 [b, 3, h, w]
+    ours        rows of a manifest, byte offsets in a tar, uint8 [b, 2, h, w, 3]; what is left is
+                done in batch on the device
+    reference   PIL.Image.open, ToTensor, Normalize of one loose file after the other, float32 [b,
+                3, h, w]
 """
 
 from __future__ import annotations
@@ -47,12 +51,16 @@ def main() -> None:
     else:
         for key, value in result.items():
             print(f"{key:28} {value}")
-    if result["loader_ms_per_image"] > TARGETS["loader_ms_per_image"] or result["loader_speedup"] < TARGETS["loader_speedup"]:
+    if (
+        result["loader_ms_per_image"] > TARGETS["loader_ms_per_image"]
+        or result["loader_speedup"] < TARGETS["loader_speedup"]
+    ):
         print(f"targets: {TARGETS}", file=sys.stderr)
 
 
 def measure() -> dict[str, Any]:
-    """Milliseconds an image and their ratio, medians over turns, with the stack they were measured on."""
+    """Milliseconds an image and their ratio, medians over turns, with the stack they were measured
+    on."""
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -79,12 +87,17 @@ def _measure(folder: Path) -> dict[str, Any]:
     return {
         "loader_ms_per_image": round(statistics.median(ours), 4),
         "reference_ms_per_image": round(statistics.median(theirs), 4),
-        "loader_speedup": round(statistics.median(b / a for a, b in zip(ours, theirs, strict=True)), 2),
+        "loader_speedup": round(
+            statistics.median(b / a for a, b in zip(ours, theirs, strict=True)), 2
+        ),
         "normalise_ms_per_image": round(statistics.median(device), 4),
-        "images": f"{len(pictures)} {kind} at {SIZE_PX} px, {sum(file.stat().st_size for file in files) / len(files) / 1000:.0f} kB each",
+        "images": f"{len(pictures)} {kind} at {SIZE_PX} px, "
+        f"{sum(file.stat().st_size for file in files) / len(files) / 1000:.0f} kB each",
         "time": "CPU, one thread, medians over turns",
         "load": os.getloadavg(),
-        "stack": f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, OpenCV {cv2.__version__}, "
+        "stack": f"{platform.processor() or platform.machine()}, "
+        f"Python {platform.python_version()}, "
+        f"OpenCV {cv2.__version__}, "
         f"torch {torch.__version__}, Pillow {Image.__version__}",
     }
 
@@ -97,14 +110,24 @@ def _cpu_ms(work: Callable[[], Any]) -> float:
 
 def images() -> tuple[str, list[np.ndarray]]:
     """What they are, and square images: real ones, or textures of as much detail."""
-    found = [image for path in sorted(SAMPLES.rglob("*.jpg"))[:IMAGES] if (image := cv2.imread(str(path))) is not None]
+    found = [
+        image
+        for path in sorted(SAMPLES.rglob("*.jpg"))[:IMAGES]
+        if (image := cv2.imread(str(path))) is not None
+    ]
     if found:
-        return "real images", [cv2.resize(image, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_AREA)[..., ::-1] for image in found]
+        return "real images", [
+            cv2.resize(image, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_AREA)[..., ::-1]
+            for image in found
+        ]
     rng = np.random.default_rng(0)
     layers = [(cells, 160 / cells**0.5) for cells in (4, 16, 64, 224)]
     drawn = [
         sum(
-            weight * cv2.resize(rng.random((cells, cells, 3)), (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_CUBIC)
+            weight
+            * cv2.resize(
+                rng.random((cells, cells, 3)), (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_CUBIC
+            )
             for cells, weight in layers
         )
         for _ in range(IMAGES)
@@ -123,7 +146,15 @@ def written(folder: Path, pictures: list[np.ndarray]) -> tuple[list[Path], pd.Da
     tar.write_bytes(b"".join(encoded))  # the reader goes by offset and never looks at tar headers
     for number in range(0, len(encoded) - 1, 2):
         sizes = [len(encoded[number]), len(encoded[number + 1])]
-        rows.append({"key": str(number), "shard": tar.name, "offset_a": offset, "size_a": sizes[0], "size_px": SIZE_PX})
+        rows.append(
+            {
+                "key": str(number),
+                "shard": tar.name,
+                "offset_a": offset,
+                "size_a": sizes[0],
+                "size_px": SIZE_PX,
+            }
+        )
         rows[-1] |= {"offset_b": offset + sizes[0], "size_b": sizes[1]}
         offset += sum(sizes)
     return files, pd.DataFrame(rows)
@@ -137,7 +168,9 @@ def _ours(rows: pd.DataFrame, folder: Path) -> Callable[[int], torch.Tensor]:
 def _theirs(files: list[Path]) -> Callable[[int], torch.Tensor]:
     from torchvision import transforms
 
-    prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))])
+    prepare = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+    )
 
     def opened(chosen: np.ndarray) -> Iterator[torch.Tensor]:
         for index in chosen:

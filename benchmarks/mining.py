@@ -1,8 +1,10 @@
-"""How fast mining is, against plain implementations of what was published; what it takes, and how it scales.
+"""How fast mining is, against plain implementations of what was published; what it takes, and how
+it scales.
 
-Run `python -m benchmarks.mining [--json]`. Images come from the folder MIMIC_TEST_DATA (default ../shared/data). Speed-ups compare CPU
-seconds of one thread, both sides timed in turns; reference mode must give the plain rule's answer every time. `scaling` and memory are
-of the mine stage's own shards; numerical libraries are held to one thread.
+Run `python -m benchmarks.mining [--json]`. Images come from the folder MIMIC_TEST_DATA (default
+../shared/data). Speed-ups compare CPU seconds of one thread, both sides timed in turns; reference
+mode must give the plain rule's answer every time. `scaling` and memory are of the mine stage's own
+shards; numerical libraries are held to one thread.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-os.environ.update(dict.fromkeys(THREADS, "1"))  # before numpy is imported, here and in every process started from here
+os.environ.update(
+    dict.fromkeys(THREADS, "1")
+)  # before numpy is imported, here and in every process started from here
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
@@ -37,7 +41,9 @@ TARGETS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     as_json = parser.parse_args().json
     if not races.DATA.is_dir():
@@ -51,13 +57,19 @@ def measure(rule: overlap.Rule) -> dict[str, Any]:
     used = workload.measure()  # first, before this process is large
     decoded = decoding.measure()
     raced = race(rule)
-    rings = {name: found.summary()["speedup"] for name, found in raced.items() if name.startswith("ring_")}
+    rings = {
+        name: found.summary()["speedup"]
+        for name, found in raced.items()
+        if name.startswith("ring_")
+    }
     return {
         "pair_stage_speedup": raced["pair_stage"].summary()["speedup"],
         "ring_speedup": rings["ring_dense"],
         "ring_speedup_lowest": min(rings.values()),
         "video_speedup": raced["video"].summary()["speedup"],
-        "sift_share": {name: found.summary()["sift_share"] for name, found in raced.items() if found.sift_s},
+        "sift_share": {
+            name: found.summary()["sift_share"] for name, found in raced.items() if found.sift_s
+        },
         "reference_identical": all(found.identical for found in raced.values()),
         "decode_speedup": decoded.pop("decode_speedup"),
         **used,
@@ -74,16 +86,30 @@ def race(rule: overlap.Rule) -> dict[str, races.Race]:
     with races.plain_side() as plain:
         return {
             "pair_stage": races.race_pair_stage(races.stage_pairs(rule.size_px), rule, plain),
-            "ring_dense": races.race_ring(kitchen[9 : 9 + RING_A], kitchen[17 : 17 + RING_B], rule, plain),
-            "ring_sparse": races.race_ring(kitchen[:RING_A], [*kitchen[10:12], *singles[: RING_B - 2]], rule, plain),
-            "ring_unrelated": races.race_ring(singles[:RING_A], singles[RING_A : RING_A + RING_B], rule, plain),
+            "ring_dense": races.race_ring(
+                kitchen[9 : 9 + RING_A], kitchen[17 : 17 + RING_B], rule, plain
+            ),
+            "ring_sparse": races.race_ring(
+                kitchen[:RING_A], [*kitchen[10:12], *singles[: RING_B - 2]], rule, plain
+            ),
+            "ring_unrelated": races.race_ring(
+                singles[:RING_A], singles[RING_A : RING_A + RING_B], rule, plain
+            ),
             "video": races.race_video(kitchen[:51], rule, plain),
         }
 
 
 def stack() -> dict[str, str]:
-    cpu = next((line.split(":")[1].strip() for line in cpu_lines() if line.startswith("model name")), platform.processor())
-    return {"python": platform.python_version(), "opencv": cv2.__version__, "numpy": np.__version__, "cpu": cpu}
+    cpu = next(
+        (line.split(":")[1].strip() for line in cpu_lines() if line.startswith("model name")),
+        platform.processor(),
+    )
+    return {
+        "python": platform.python_version(),
+        "opencv": cv2.__version__,
+        "numpy": np.__version__,
+        "cpu": cpu,
+    }
 
 
 def cpu_lines() -> list[str]:
@@ -94,7 +120,19 @@ def cpu_lines() -> list[str]:
 def show(result: dict[str, Any]) -> None:
     console = Console()
     table = Table(title="CPU ms a pair against the plain rule, one thread")
-    for column in ("", "pairs", "with H", "plain", "reference", "symmetric", "x", "x sym.", "x same heap", "SIFT", "same"):
+    for column in (
+        "",
+        "pairs",
+        "with H",
+        "plain",
+        "reference",
+        "symmetric",
+        "x",
+        "x sym.",
+        "x same heap",
+        "SIFT",
+        "same",
+    ):
         table.add_column(column, justify="left" if not column else "right")
     for name, found in result["races"].items():
         table.add_row(name, *(str(value) for value in found.values()))

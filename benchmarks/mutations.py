@@ -1,8 +1,9 @@
 """Do the tests notice? Deliberate faults, one at a time, each against the tests nearest to it.
 
-Run `python -m benchmarks.mutations [NAME...] [--json] [--jobs N]`. Every fault of `faults.yaml` replaces one passage of one file, in
-a copy of the tracked files; the fault is killed when its tests then fail. First the same tests must pass on an unchanged copy, or
-nothing is said of them. Exit status 1 when a fault survives, does not apply, or its tests do not run.
+Run `python -m benchmarks.mutations [NAME...] [--json] [--jobs N]`. Every fault of `faults.yaml`
+replaces one passage of one file, in a copy of the tracked files; the fault is killed when its tests
+then fail. First the same tests must pass on an unchanged copy, or nothing is said of them. Exit
+status 1 when a fault survives, does not apply, or its tests do not run.
 """
 
 from __future__ import annotations
@@ -28,13 +29,16 @@ from rich.table import Table
 REPOSITORY = Path(__file__).resolve().parent.parent
 FAULTS = Path(__file__).with_name("faults.yaml")
 LIMIT_S = 900  # for one run of tests
-Verdict = Literal["killed", "SURVIVED", "does not apply", "tests do not run", "tests fail without it"]
+Verdict = Literal[
+    "killed", "SURVIVED", "does not apply", "tests do not run", "tests fail without it"
+]
 PASSED, FAILED = 0, 1  # pytest's exit statuses
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One deliberate fault: in `file`, `old` (which occurs once) becomes `new`; `tests` are pytest's arguments."""
+    """One deliberate fault: in `file`, `old` (which occurs once) becomes `new`; `tests` are
+    pytest's arguments."""
 
     name: str
     file: str
@@ -53,7 +57,9 @@ class Outcome:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", help="faults to try; default: all")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--jobs", type=int, default=1, help="faults tried side by side")
@@ -70,19 +76,31 @@ def main() -> None:
 def read_faults(path: Path = FAULTS) -> list[Fault]:
     said = yaml.safe_load(path.read_text(encoding="utf-8"))
     return [
-        Fault(name, fault["file"], fault["old"].rstrip("\n"), fault["new"].rstrip("\n"), tuple(fault["tests"].split()))
+        Fault(
+            name,
+            fault["file"],
+            fault["old"].rstrip("\n"),
+            fault["new"].rstrip("\n"),
+            tuple(fault["tests"].split()),
+        )
         for name, fault in said.items()
     ]
 
 
 def try_all(repository: Path, faults: Sequence[Fault], jobs: int) -> list[Outcome]:
-    """Each fault in a copy of its own; the tests it names are first run without it, once for all faults that name them."""
+    """Each fault in a copy of its own; the tests it names are first run without it, once for all
+    faults that name them."""
     with tempfile.TemporaryDirectory(prefix="mimic-mutations-") as folder:
         clean = copy(repository, Path(folder) / "clean")
         sets = sorted({fault.tests for fault in faults})
         with ThreadPoolExecutor(jobs) as pool:
             passes = dict(zip(sets, pool.map(lambda tests: run(clean, tests), sets), strict=True))
-            return list(pool.map(lambda fault: try_one(repository, Path(folder), fault, passes[fault.tests]), faults))
+            return list(
+                pool.map(
+                    lambda fault: try_one(repository, Path(folder), fault, passes[fault.tests]),
+                    faults,
+                )
+            )
 
 
 def try_one(repository: Path, folder: Path, fault: Fault, without: int) -> Outcome:
@@ -112,12 +130,17 @@ def applies(repository: Path, fault: Fault) -> bool:
 
 def apply(tree: Path, fault: Fault) -> None:
     path = tree / fault.file
-    path.write_text(path.read_text(encoding="utf-8").replace(fault.old, fault.new), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace(fault.old, fault.new), encoding="utf-8"
+    )
 
 
 def copy(repository: Path, target: Path) -> Path:
-    """The files under version control, as they are now; `../shared` of the repository is found from there, too."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=repository, capture_output=True, check=True)
+    """The files under version control, as they are now; `../shared` of the repository is found from
+    there, too."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=repository, capture_output=True, check=True
+    )
     for name in listed.stdout.decode().split("\0"):
         source = repository / name
         if name and source.is_file():
@@ -132,14 +155,19 @@ def run(tree: Path, tests: Sequence[str]) -> int:
     environment = {**os.environ, "PYTHONPATH": str(tree / "src"), "MIMIC_TEST_DATA": data}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     try:
-        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, timeout=LIMIT_S, check=False)
+        done = subprocess.run(
+            command, cwd=tree, env=environment, capture_output=True, timeout=LIMIT_S, check=False
+        )
     except subprocess.TimeoutExpired:
         return FAILED  # what never ends does not pass
     return done.returncode
 
 
 def listed(found: Sequence[Outcome]) -> list[dict[str, object]]:
-    return [{"name": outcome.fault.name, "verdict": outcome.verdict, "seconds": outcome.seconds} for outcome in found]
+    return [
+        {"name": outcome.fault.name, "verdict": outcome.verdict, "seconds": outcome.seconds}
+        for outcome in found
+    ]
 
 
 def show(found: Sequence[Outcome]) -> None:

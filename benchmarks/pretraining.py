@@ -1,16 +1,21 @@
-"""How much faster a pretraining step is than with the references' settings, and how much of a GPU it uses.
+"""How much faster a pretraining step is than with the references' settings, and how much of a GPU
+it uses.
 
-Run `python -m benchmarks.pretraining [--json]`. The model is MIMIC's, ViT-B/16 with a class token at 224 px, random weights, random
-images. Both sides train the same model class from the same weights, in turns within one run; each ratio is of two neighbouring steps,
-and the median is reported, so that a busy machine disturbs both alike.
+Run `python -m benchmarks.pretraining [--json]`. The model is MIMIC's, ViT-B/16 with a class token
+at 224 px, random weights, random images. Both sides train the same model class from the same
+weights, in turns within one run; each ratio is of two neighbouring steps, and the median is
+reported, so that a busy machine disturbs both alike.
 
-    references   fp32, attention written out, one small kernel a parameter in AdamW, the norm of each gradient on its own, and the loss
+    references   fp32, attention written out, one small kernel a parameter in AdamW, the norm of
+                 each gradient on its own, and the loss
                  and norm read back at every step
-    ours         precision and attention as `auto` chooses them here, fused AdamW, one norm of all gradients, nothing read back
+    ours         precision and attention as `auto` chooses them here, fused AdamW, one norm of all
+                 gradients, nothing read back
 
-`mfu` is model FLOPs (forward and backward, counted by torch) a second over the GPU's peak in bf16: null without a GPU. There the stage's
-own loop is timed, as `pairs_per_second`, on pairs read from a shard; `pairs_per_second_without_loader` is the same step on one batch that
-lies on the device, so that the two tell whether loading holds it up.
+`mfu` is model FLOPs (forward and backward, counted by torch) a second over the GPU's peak in bf16:
+null without a GPU. There the stage's own loop is timed, as `pairs_per_second`, on pairs read from a
+shard; `pairs_per_second_without_loader` is the same step on one batch that lies on the device, so
+that the two tell whether loading holds it up.
 """
 
 from __future__ import annotations
@@ -45,18 +50,33 @@ from mimic.training.pretraining import describe, train
 
 PAPER = Path(__file__).parent.parent / "profiles/paper.yaml"
 TARGETS = {"step_speedup_with_amx": 2.8, "step_speedup_without": 1.15, "mfu": 0.40}
-PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # FLOP/s, dense, from the makers' data sheets
+PEAK_BF16 = {
+    "H100": 989e12,
+    "H200": 989e12,
+    "A100": 312e12,
+}  # FLOP/s, dense, from the makers' data sheets
 CPU_BATCHES = {2: 9, 8: 7}  # pairs a step: turns; the references' measured table has 8
 GPU_BATCH, GPU_STEPS = 256, 30
 Step = Callable[[], Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="print JSON only")
-    parser.add_argument("--batch", type=int, action="append", help="pairs a step on a CPU, may be repeated; the last one is the headline")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        action="append",
+        help="pairs a step on a CPU, may be repeated; the last one is the headline",
+    )
     options = parser.parse_args()
-    batches = {batch: CPU_BATCHES.get(batch, 3) for batch in options.batch} if options.batch else CPU_BATCHES
+    batches = (
+        {batch: CPU_BATCHES.get(batch, 3) for batch in options.batch}
+        if options.batch
+        else CPU_BATCHES
+    )
     print(json.dumps(measure(batches), indent=2))
 
 
@@ -64,7 +84,11 @@ def measure(batches: dict[int, int]) -> dict[str, Any]:
     recipe = load_params(PAPER).pretrain["mimic"]
     device = choose_device()
     amx = bool(torch.cpu._is_amx_tile_supported())
-    races = {} if device.type == "cuda" else {batch: race(recipe, batch, turns) for batch, turns in batches.items()}
+    races = (
+        {}
+        if device.type == "cuda"
+        else {batch: race(recipe, batch, turns) for batch, turns in batches.items()}
+    )
     target = TARGETS["step_speedup_with_amx" if amx else "step_speedup_without"]
     headline = list(races.values())[-1] if races else None
     result = {
@@ -83,20 +107,29 @@ def measure(batches: dict[int, int]) -> dict[str, Any]:
 def race(recipe: config.Recipe, batch: int, turns: int) -> dict[str, Any]:
     """Seconds of a step of both sides, in turns, after one of each that is not counted."""
     device = torch.device("cpu")
-    torch.set_num_threads(available_cores())  # as the stage does; the other benchmarks here are of one core
+    torch.set_num_threads(
+        available_cores()
+    )  # as the stage does; the other benchmarks here are of one core
     precision = choose_precision("auto", device)
-    sides = {"references": references(recipe, batch), "ours": ours(recipe, batch, device, precision)}
+    sides = {
+        "references": references(recipe, batch),
+        "ours": ours(recipe, batch, device, precision),
+    }
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(turns + 2):
         for name in sorted(sides, reverse=bool(turn % 2)):  # neither side is always the first
             spent = timed(sides[name])
             if turn >= 2:  # memory has been taken by then
                 seconds[name].append(spent)
-    ratios = [slow / fast for slow, fast in zip(seconds["references"], seconds["ours"], strict=True)]
+    ratios = [
+        slow / fast for slow, fast in zip(seconds["references"], seconds["ours"], strict=True)
+    ]
     floor = batch * flop_per_pair(recipe) / matrix_rate()
     return {
         "speedup": round(statistics.median(ratios), 3),
-        "speedup_if_all_but_matrix_products_were_free": round(statistics.median(seconds["references"]) / floor, 3),
+        "speedup_if_all_but_matrix_products_were_free": round(
+            statistics.median(seconds["references"]) / floor, 3
+        ),
         "speedup_of_fastest": round(min(seconds["references"]) / min(seconds["ours"]), 3),
         "precision": precision,
         "turns": turns,
@@ -123,7 +156,10 @@ def ours(recipe: config.Recipe, batch: int, device: torch.device, precision: str
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             loss = model(images, noise)[0]
         loss.backward()
-        nn.utils.get_total_norm([parameter.grad for parameter in model.parameters() if parameter.grad is not None], foreach=True)
+        nn.utils.get_total_norm(
+            [parameter.grad for parameter in model.parameters() if parameter.grad is not None],
+            foreach=True,
+        )
         optimizer.step()
 
     return step
@@ -132,7 +168,11 @@ def ours(recipe: config.Recipe, batch: int, device: torch.device, precision: str
 def references(recipe: config.Recipe, batch: int) -> Step:
     model, images, noise = prepared(recipe, batch, torch.device("cpu"), "manual")
     optimizer = torch.optim.AdamW(
-        param_groups(model, recipe.weight_decay), lr=recipe.base_lr, betas=recipe.betas, foreach=False, fused=False
+        param_groups(model, recipe.weight_decay),
+        lr=recipe.base_lr,
+        betas=recipe.betas,
+        foreach=False,
+        fused=False,
     )
     read: list[float] = []
 
@@ -140,7 +180,11 @@ def references(recipe: config.Recipe, batch: int) -> Step:
         loss = model(images, noise)[0]
         read.append(loss.item())
         loss.backward()
-        norms = [parameter.grad.detach().norm() for parameter in model.parameters() if parameter.grad is not None]
+        norms = [
+            parameter.grad.detach().norm()
+            for parameter in model.parameters()
+            if parameter.grad is not None
+        ]
         read.append(torch.stack(norms).norm().item())
         optimizer.step()
         optimizer.zero_grad()
@@ -148,11 +192,18 @@ def references(recipe: config.Recipe, batch: int) -> Step:
     return step
 
 
-def prepared(recipe: config.Recipe, batch: int, device: torch.device, attention: str) -> tuple[models.Pretraining, Tensor, Tensor]:
+def prepared(
+    recipe: config.Recipe, batch: int, device: torch.device, attention: str
+) -> tuple[models.Pretraining, Tensor, Tensor]:
     """The model, normalised images and masking noise, the same at every call."""
     sizes = recipe.model.model_dump() | {"size_px": recipe.model.height_width_px}
-    masking: dict[str, Any] = {"mask_ratio": recipe.mask_ratio, "visible_rounding": recipe.visible_rounding}
-    model = models.build(recipe.objective, **sizes, **masking, norm_pix=recipe.norm_pix_loss, attention=attention)
+    masking: dict[str, Any] = {
+        "mask_ratio": recipe.mask_ratio,
+        "visible_rounding": recipe.visible_rounding,
+    }
+    model = models.build(
+        recipe.objective, **sizes, **masking, norm_pix=recipe.norm_pix_loss, attention=attention
+    )
     random = torch.Generator().manual_seed(0)
     models.initialise(model, random)
     height, width = recipe.model.height_width_px
@@ -162,12 +213,23 @@ def prepared(recipe: config.Recipe, batch: int, device: torch.device, attention:
 
 
 def gpu(recipe: config.Recipe, device: torch.device) -> dict[str, Any]:
-    """Pairs a second and share of the peak on this GPU; nulls without one, and no share of a peak that is not known."""
+    """Pairs a second and share of the peak on this GPU; nulls without one, and no share of a peak
+    that is not known."""
     flop = flop_per_pair(recipe)
-    rates: dict[str, Any] = {"mfu": None, "pairs_per_second": None, "pairs_per_second_without_loader": None}
+    rates: dict[str, Any] = {
+        "mfu": None,
+        "pairs_per_second": None,
+        "pairs_per_second_without_loader": None,
+    }
     if device.type == "cuda":
-        peak = next((value for name, value in PEAK_BF16.items() if name in torch.cuda.get_device_name()), None)
-        alone, rate = unfed(recipe, device), fed(recipe.model_copy(update={"batch": GPU_BATCH}), GPU_STEPS)
+        peak = next(
+            (value for name, value in PEAK_BF16.items() if name in torch.cuda.get_device_name()),
+            None,
+        )
+        alone, rate = (
+            unfed(recipe, device),
+            fed(recipe.model_copy(update={"batch": GPU_BATCH}), GPU_STEPS),
+        )
         rates = {"mfu": peak and round(rate * flop / peak, 3), "pairs_per_second": round(rate, 1)}
         rates["pairs_per_second_without_loader"] = round(alone, 1)
     return rates | {"gflop_per_pair": round(flop / 1e9, 1)}
@@ -187,17 +249,30 @@ def unfed(recipe: config.Recipe, device: torch.device) -> float:
 
 
 def fed(recipe: config.Recipe, steps: int) -> float:
-    """Pairs a second of the stage's own training, from images of a shard; the median of the later log steps."""
+    """Pairs a second of the stage's own training, from images of a shard; the median of the later
+    log steps."""
     with tempfile.TemporaryDirectory(prefix="fed-") as name:
         root = Path(name)
         _, rows = loader.written(root, loader.images()[1])
-        write_manifest(pd.concat([rows] * math.ceil(recipe.batch / len(rows)), ignore_index=True), root / "pairs.parquet")
-        often = {"log_every": max(1, steps // 10), "save_every": steps, "keep_every": None, "pictures_every": None}
+        write_manifest(
+            pd.concat([rows] * math.ceil(recipe.batch / len(rows)), ignore_index=True),
+            root / "pairs.parquet",
+        )
+        often = {
+            "log_every": max(1, steps // 10),
+            "save_every": steps,
+            "keep_every": None,
+            "pictures_every": None,
+        }
         recipe = recipe.model_copy(update=often)
         run = config.Run(recipe="mimic", dataset="pairs", steps=steps, seed=0)
         here = config.Shards(url=None, cache=root, cache_gb=1.0)
         with Stop().listening() as stop:
-            train(describe(root, recipe, run, root / "pairs.parquet", "benchmark", here), root / "run", stop)
+            train(
+                describe(root, recipe, run, root / "pairs.parquet", "benchmark", here),
+                root / "run",
+                stop,
+            )
         rates = [line["pairs_per_second"] for line in journal.read(root / "run/log.jsonl")]
     return statistics.median(rates[len(rates) // 3 :])
 
@@ -205,7 +280,9 @@ def fed(recipe: config.Recipe, steps: int) -> float:
 def write_manifest(rows: pd.DataFrame, path: Path) -> None:
     """Where the images of pairs lie, and nothing else about the pairs."""
     known = {column: rows[column].tolist() for column in rows} | {"split": ["train"] * len(rows)}
-    columns = {field.name: known.get(field.name) or [_blank(field)] * len(rows) for field in MANIFEST}
+    columns = {
+        field.name: known.get(field.name) or [_blank(field)] * len(rows) for field in MANIFEST
+    }
     write_table(pa.table(columns, schema=MANIFEST), path)
 
 
@@ -232,9 +309,18 @@ def timed(step: Step) -> float:
 def stack(device: torch.device) -> dict[str, Any]:
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.is_file() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    cpu = next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
     gpu = torch.cuda.get_device_name() if device.type == "cuda" else None
-    return {"python": platform.python_version(), "torch": torch.__version__, "cpu": cpu, "threads": torch.get_num_threads(), "gpu": gpu}
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu": cpu,
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+    }
 
 
 if __name__ == "__main__":

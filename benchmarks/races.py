@@ -1,7 +1,8 @@
-"""The fast geometry against the plain rule, in turns, on the same views: CPU seconds of both, and whether all answers are the same.
+"""The fast geometry against the plain rule, in turns, on the same views: CPU seconds of both, and
+whether all answers are the same.
 
-The plain side runs in a process of its own with the C library's defaults, as the published scripts do; ours keeps freed memory
-as a mining process does (mimic.mining.malloc).
+The plain side runs in a process of its own with the C library's defaults, as the published scripts
+do; ours keeps freed memory as a mining process does (mimic.mining.malloc).
 """
 
 from __future__ import annotations
@@ -63,13 +64,18 @@ class Race:
 
 @contextmanager
 def plain_side() -> Iterator[Run]:
-    """Runs and times functions in a process with the C library's defaults; this process keeps what it frees from here on."""
+    """Runs and times functions in a process with the C library's defaults; this process keeps what
+    it frees from here on."""
     malloc.keep_freed()
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+    ) as pool:
         yield lambda work, *arguments: pool.submit(timed, work, *arguments).result()
 
 
-def race_pair_stage(pairs: Sequence[tuple[Image, Image]], rule: overlap.Rule, plain_run: Run) -> Race:
+def race_pair_stage(
+    pairs: Sequence[tuple[Image, Image]], rule: overlap.Rule, plain_run: Run
+) -> Race:
     """Match, homography and votes with features at hand, over the pairs that have a homography."""
     race = Race(0, 0, 0, 0, 0, True, 0, 0)
     published = replace(rule, mode="reference")
@@ -91,21 +97,32 @@ def race_pair_stage(pairs: Sequence[tuple[Image, Image]], rule: overlap.Rule, pl
     return race
 
 
-def judge_after_sift(a: Image, b: Image, rule: overlap.Rule, *identity: int) -> tuple[reference_rule.Finding, float]:
+def judge_after_sift(
+    a: Image, b: Image, rule: overlap.Rule, *identity: int
+) -> tuple[reference_rule.Finding, float]:
     """The plain answer and its CPU seconds, SIFT not counted."""
     return timed(judge_plainly, reference_rule.detect(a), reference_rule.detect(b), rule, *identity)
 
 
 def judge_plainly(a: Any, b: Any, rule: overlap.Rule, *identity: int) -> reference_rule.Finding:
-    return reference_rule.compare_features(a, b, rule.size_px, rule.patch_px, np.random.default_rng(identity))
+    return reference_rule.compare_features(
+        a, b, rule.size_px, rule.patch_px, np.random.default_rng(identity)
+    )
 
 
-def judge(a: features.Features, b: features.Features, rule: overlap.Rule, *identity: int) -> overlap.Comparison:
-    return overlap.compare(a, b, rule, np.random.default_rng(identity) if rule.mode == "reference" else None)
+def judge(
+    a: features.Features, b: features.Features, rule: overlap.Rule, *identity: int
+) -> overlap.Comparison:
+    return overlap.compare(
+        a, b, rule, np.random.default_rng(identity) if rule.mode == "reference" else None
+    )
 
 
-def race_ring(views_a: Sequence[Image], views_b: Sequence[Image], rule: overlap.Rule, plain_run: Run) -> Race:
-    """One try in a 3-D scene: every view at a position against every view at the next ones, SIFT included, best pair kept."""
+def race_ring(
+    views_a: Sequence[Image], views_b: Sequence[Image], rule: overlap.Rule, plain_run: Run
+) -> Race:
+    """One try in a 3-D scene: every view at a position against every view at the next ones, SIFT
+    included, best pair kept."""
     pairs = [(i, len(views_a) + j) for i in range(len(views_a)) for j in range(len(views_b))]
     return race_group([*views_a, *views_b], pairs, rule, plain_run)
 
@@ -115,7 +132,9 @@ def race_video(frames: Sequence[Image], rule: overlap.Rule, plain_run: Run) -> R
     return race_group(frames, [(i, i + 1) for i in range(len(frames) - 1)], rule, plain_run)
 
 
-def race_group(views: Sequence[Image], pairs: Sequence[tuple[int, int]], rule: overlap.Rule, plain_run: Run) -> Race:
+def race_group(
+    views: Sequence[Image], pairs: Sequence[tuple[int, int]], rule: overlap.Rule, plain_run: Run
+) -> Race:
     def extract() -> list[features.Features]:
         return [features.extract(view) for view in views]
 
@@ -124,7 +143,9 @@ def race_group(views: Sequence[Image], pairs: Sequence[tuple[int, int]], rule: o
 
     plain: list[reference_rule.Finding] = []
     seconds = np.zeros(5)
-    for turn in range(TURNS):  # the machine may be busy for a while: both sides get their share of that
+    for turn in range(
+        TURNS
+    ):  # the machine may be busy for a while: both sides get their share of that
         findings, plain_s = plain_run(mine_plainly, views, pairs[turn::TURNS], rule)
         _, plain_kept_s = timed(mine_plainly, views, pairs[turn::TURNS], rule)
         cached, sift_s = timed(extract)
@@ -133,21 +154,32 @@ def race_group(views: Sequence[Image], pairs: Sequence[tuple[int, int]], rule: o
         plain += findings
         seconds += plain_s, plain_kept_s, sift_s / TURNS, reference_s / TURNS, symmetric_s / TURNS
     plain_s, plain_kept_s, sift_s, reference_s, symmetric_s = (float(value) for value in seconds)
-    plain = [plain[index] for index in np.argsort(np.concatenate([np.arange(len(pairs))[turn::TURNS] for turn in range(TURNS)]))]
+    plain = [
+        plain[index]
+        for index in np.argsort(
+            np.concatenate([np.arange(len(pairs))[turn::TURNS] for turn in range(TURNS)])
+        )
+    ]
     return Race(
         plain_s=plain_s,
         plain_kept_s=plain_kept_s,
         reference_s=sift_s + reference_s,
         symmetric_s=sift_s + symmetric_s,
         sift_s=sift_s,
-        identical=all(same(left, right) for left, right in zip(plain, found, strict=True)) and best(plain) == overlap.choose(found),
+        identical=all(same(left, right) for left, right in zip(plain, found, strict=True))
+        and best(plain) == overlap.choose(found),
         pairs=len(pairs),
         with_homography=sum(finding.overlap is not None for finding in plain),
     )
 
 
-def mine_plainly(views: Sequence[Image], pairs: Sequence[tuple[int, int]], rule: overlap.Rule) -> list[reference_rule.Finding]:
-    return [judge_plainly(reference_rule.detect(views[i]), reference_rule.detect(views[j]), rule, i, j) for i, j in pairs]
+def mine_plainly(
+    views: Sequence[Image], pairs: Sequence[tuple[int, int]], rule: overlap.Rule
+) -> list[reference_rule.Finding]:
+    return [
+        judge_plainly(reference_rule.detect(views[i]), reference_rule.detect(views[j]), rule, i, j)
+        for i, j in pairs
+    ]
 
 
 def stages(pairs: Sequence[tuple[Image, Image]], rule: overlap.Rule) -> dict[str, float]:
@@ -167,15 +199,27 @@ def stages_of_pair(a: Image, b: Image, rule: overlap.Rule) -> dict[str, float] |
     (b_from_a, _), ransac = timed(homography.estimate_plain, *points, rule.ransac_px, repeats=5)
     if b_from_a is None:
         return None
-    _, usac = timed(homography.estimate, one.points[mutual_a], two.points[mutual_b], rule.ransac_px, repeats=5)
+    _, usac = timed(
+        homography.estimate, one.points[mutual_a], two.points[mutual_b], rule.ransac_px, repeats=5
+    )
     _, votes = timed(patches.count_votes, b_from_a, rule.size_px, rule.patch_px, repeats=5)
     _, drawn = timed(vote_drawn, b_from_a, rule, repeats=5)
-    names = ("sift_per_image", "match", "match_mutual", "ransac", "usac", "votes_all_both_ways", "votes_drawn_both_ways")
+    names = (
+        "sift_per_image",
+        "match",
+        "match_mutual",
+        "ransac",
+        "usac",
+        "votes_all_both_ways",
+        "votes_drawn_both_ways",
+    )
     return dict(zip(names, (sift, match, mutual, ransac, usac, 2 * votes, 2 * drawn), strict=True))
 
 
 def vote_drawn(b_from_a: np.ndarray, rule: overlap.Rule) -> np.ndarray:
-    pixels = patches.draw_pixels(rule.size_px, rule.patch_px, rule.votes_per_patch, np.random.default_rng(0))
+    pixels = patches.draw_pixels(
+        rule.size_px, rule.patch_px, rule.votes_per_patch, np.random.default_rng(0)
+    )
     return patches.vote_drawn(b_from_a, pixels, rule.size_px, rule.patch_px)
 
 
@@ -193,7 +237,8 @@ def same(plain: reference_rule.Finding, found: overlap.Comparison) -> bool:
     """Matches, inliers, overlap, patch map and decision, all equal."""
     correspondences = {a: b for a, b in enumerate(found.correspondences.tolist()) if b >= 0}
     return (
-        (plain.matches, plain.inliers, plain.overlap or 0.0) == (found.matches, found.inliers, found.overlap)
+        (plain.matches, plain.inliers, plain.overlap or 0.0)
+        == (found.matches, found.inliers, found.overlap)
         and plain.correspondences == correspondences
         and plain.accepted() == (found.outcome is overlap.Outcome.KEPT)
     )
@@ -222,20 +267,33 @@ def read(path: Path, size_px: int) -> Image:
 
 def kitchen_frames(size_px: int) -> list[Image]:
     """60 frames of ten seconds of handheld video."""
-    return [read(path, size_px) for path in sorted((DATA / "seven_scenes_kitchen/frames").glob("*.color.jpg"))]
+    return [
+        read(path, size_px)
+        for path in sorted((DATA / "seven_scenes_kitchen/frames").glob("*.color.jpg"))
+    ]
 
 
 def single_images(size_px: int) -> list[Image]:
     """Images that have nothing to do with one another."""
-    paths = [*sorted((DATA / "imagenet").glob("*/*")), *sorted((DATA / "coco").glob("*.jpg")), *sorted((DATA / "ade20k/images").glob("*"))]
+    paths = [
+        *sorted((DATA / "imagenet").glob("*/*")),
+        *sorted((DATA / "coco").glob("*.jpg")),
+        *sorted((DATA / "ade20k/images").glob("*")),
+    ]
     return [read(path, size_px) for path in paths]
 
 
 def stage_pairs(size_px: int) -> list[tuple[Image, Image]]:
-    """Viewpoint changes (Oxford), handheld video at 0.5 to 1.3 s, a walk outdoors, an object: about 50 pairs."""
+    """Viewpoint changes (Oxford), handheld video at 0.5 to 1.3 s, a walk outdoors, an object: about
+    50 pairs."""
     kitchen = kitchen_frames(size_px)
     pairs = [(kitchen[i], kitchen[i + step]) for step in (3, 6, 8) for i in range(0, 60 - step, 7)]
-    for folder, pattern in (("oxford_affine/graf", "img*"), ("oxford_affine/boat", "img*"), ("opensfm_lund", "*.jpg"), ("fox/images", "*")):
+    for folder, pattern in (
+        ("oxford_affine/graf", "img*"),
+        ("oxford_affine/boat", "img*"),
+        ("opensfm_lund", "*.jpg"),
+        ("fox/images", "*"),
+    ):
         images = [read(path, size_px) for path in sorted((DATA / folder).glob(pattern))]
         pairs += list(itertools.pairwise(images))
     return pairs

@@ -1,7 +1,8 @@
 """README's table of the demo, made from the demo's own results.
 
-Run `python -m benchmarks.readme` in a workspace where `make demo` has run: it prints the table; `--write` puts it into README.md, `--check`
-says whether README's numbers are those of this demo, within TOLERANCE (exit status 1 when they are not). Published numbers come from
+Run `python -m benchmarks.readme` in a workspace where `make demo` has run: it prints the table;
+`--write` puts it into README.md, `--check` says whether README's numbers are those of this demo,
+within TOLERANCE (exit status 1 when they are not). Published numbers come from
 reporting/published.json, all others from metrics/<run>/<task>.json.
 """
 
@@ -25,14 +26,22 @@ from mimic.reporting.results import Result
 BEGIN = "<!-- demo: python -m benchmarks.readme --write -->"
 END = "<!-- /demo -->"
 BASE, RUN = "random", "croco-3m"
-# Two processors round differently, and training carries that on; what the demo generates, mines and assembles is the same everywhere.
+# Two processors round differently, and training carries that on; what the demo generates, mines and
+# assembles is the same everywhere.
 TOLERANCE = 0.02
-HEADER = ("what", "paper (MIMIC-3M)", "at paper scale", f"laptop demo: {BASE} → {RUN}", "protocol of the demo")
+HEADER = (
+    "what",
+    "paper (MIMIC-3M)",
+    "at paper scale",
+    f"laptop demo: {BASE} → {RUN}",
+    "protocol of the demo",
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: which task, which published columns stand beside it, and what to say of the protocol."""
+    """A line of the table: which task, which published columns stand beside it, and what to say of
+    the protocol."""
 
     label: str
     task: str
@@ -49,7 +58,8 @@ ROWS = (
         ("loss", "fid"),
         None,
         "; FID not run: weights",
-        "{test_size} held-out pairs, {metrics[masking][visible]} of {metrics[masking][patches]} patches visible; "
+        "{test_size} held-out pairs, {metrics[masking][visible]} of {metrics[masking][patches]} "
+        "patches visible; "
         "each patch's mean would give {metrics[flat_loss]:.3f}",
     ),
     Row(
@@ -58,9 +68,12 @@ ROWS = (
         ("depth",),
         False,
         "",
-        "`{preset}`, {metrics[train_size]} train / {test_size} test images, {steps} steps at {size} px",
+        "`{preset}`, {metrics[train_size]} train / {test_size} test images, {steps} steps at "
+        "{size} px",
     ),
-    Row("NYUv2 depth, frozen, δ1", "depth-frozen", ("depth",), True, "", "the same, encoder frozen"),
+    Row(
+        "NYUv2 depth, frozen, δ1", "depth-frozen", ("depth",), True, "", "the same, encoder frozen"
+    ),
     Row(
         "patch-match recall",
         "correspondence",
@@ -78,11 +91,15 @@ NOT_RUN = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, default=Path(), help="the workspace")
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--write", action="store_true", help="put the table into README.md")
-    action.add_argument("--check", action="store_true", help="compare README.md's numbers with the demo's")
+    action.add_argument(
+        "--check", action="store_true", help="compare README.md's numbers with the demo's"
+    )
     asked = parser.parse_args()
     try:
         made = table(load_params(asked.root / "params.yaml"), asked.root)
@@ -111,11 +128,21 @@ def table(params: Params, root: Path) -> str:
 def _row(params: Params, root: Path, row: Row) -> Sequence[str]:
     before, after = (_result(root, run, row.task) for run in (BASE, RUN))
     section: Any = params.evaluate[row.task]
-    said = {**after.raw, "steps": getattr(section, "steps", None), "size": getattr(section, "size_px", None)}
+    said = {
+        **after.raw,
+        "steps": getattr(section, "steps", None),
+        "size": getattr(section, "size_px", None),
+    }
     noise = "" if after.error is None else f" ± {after.error:.3f}"
     numbers = f"{before.value:.3f} → {after.value:.3f}{noise}{row.also}"
     published = _published(row.published, row.frozen)
-    return row.label, published, "not run" if row.published else "–", numbers, row.protocol.format_map(said)
+    return (
+        row.label,
+        published,
+        "not run" if row.published else "–",
+        numbers,
+        row.protocol.format_map(said),
+    )
 
 
 def _result(root: Path, run: str, task: str) -> Result:
@@ -127,11 +154,17 @@ def _result(root: Path, run: str, task: str) -> Result:
 
 def _published(columns: Sequence[str], frozen: bool | None) -> str:
     """The papers' numbers for CroCo on MIMIC-3M, as they print them."""
-    tables = json.loads(Path(paper.__file__).with_name("published.json").read_text(encoding="utf-8"))["tables"]
+    tables = json.loads(
+        Path(paper.__file__).with_name("published.json").read_text(encoding="utf-8")
+    )["tables"]
     rows = [row for one in tables for row in one["rows"]]
     cells = []
     for column in columns:
-        matching = (row["values"] for row in rows if (row["objective"], row["dataset"], row["frozen"]) == ("croco", "mimic-3m", frozen))
+        matching = (
+            row["values"]
+            for row in rows
+            if (row["objective"], row["dataset"], row["frozen"]) == ("croco", "mimic-3m", frozen)
+        )
         cells.append(next(str(values[column]) for values in matching if column in values))
     return "; ".join(cells) or "–"
 
@@ -153,10 +186,16 @@ def differences(page: str, made: str) -> list[str]:
         if _words(ours) != _words(theirs):
             wrong.append(f"README says {theirs!r}, the demo {ours!r}")
             continue
-        far = [(a, b) for a, b in zip(_numbers(theirs), _numbers(ours), strict=True) if abs(a - b) > TOLERANCE]
+        far = [
+            (a, b)
+            for a, b in zip(_numbers(theirs), _numbers(ours), strict=True)
+            if abs(a - b) > TOLERANCE
+        ]
         wrong += [f"README says {a} where the demo gives {b}: {theirs}" for a, b in far]
     if len(made.splitlines()) != len(stands.splitlines()):
-        wrong.append("README's table has other lines than the demo's; python -m benchmarks.readme --write")
+        wrong.append(
+            "README's table has other lines than the demo's; python -m benchmarks.readme --write"
+        )
     return wrong
 
 

@@ -1,7 +1,8 @@
-"""The published mining rule, written plainly: one pair, one patch, one pixel at a time, nothing cached.
+"""The published mining rule, written plainly: one pair, one patch, one pixel at a time, nothing
+cached.
 
-It is what the fast geometry is timed against and must agree with. Pixels are drawn from a numpy generator, one patch after another,
-so that both can be given the same draws.
+It is what the fast geometry is timed against and must agree with. Pixels are drawn from a numpy
+generator, one patch after another, so that both can be given the same draws.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import cv2
 import numpy as np
 
 Point = tuple[int, int]
-Detection = tuple[Sequence[cv2.KeyPoint], Any]  # key points, descriptors (None where there are none)
+Detection = tuple[
+    Sequence[cv2.KeyPoint], Any
+]  # key points, descriptors (None where there are none)
 RATIO = 0.7
 MATCHES_MIN = 11  # the rule asks for more than 10
 RANSAC_PX = 5.0
@@ -24,7 +27,8 @@ OUTSIDE = "outside"
 
 @dataclass
 class Finding:
-    """Overlap as a share of the patches, {patch of a: patch of b}, and what led there; overlap None where no homography was found."""
+    """Overlap as a share of the patches, {patch of a: patch of b}, and what led there; overlap None
+    where no homography was found."""
 
     overlap: float | None
     correspondences: dict[int, int]
@@ -35,7 +39,9 @@ class Finding:
         return self.overlap is not None and 0.5 < self.overlap < 0.75
 
 
-def compare_images(a: np.ndarray, b: np.ndarray, patch_px: int, rng: np.random.Generator) -> Finding:
+def compare_images(
+    a: np.ndarray, b: np.ndarray, patch_px: int, rng: np.random.Generator
+) -> Finding:
     """Judge two square RGB images."""
     return compare_features(detect(a), detect(b), a.shape[0], patch_px, rng)
 
@@ -45,7 +51,9 @@ def detect(image: np.ndarray) -> Detection:
     return cv2.SIFT.create().detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
 
 
-def compare_features(a: Detection, b: Detection, size_px: int, patch_px: int, rng: np.random.Generator) -> Finding:
+def compare_features(
+    a: Detection, b: Detection, size_px: int, patch_px: int, rng: np.random.Generator
+) -> Finding:
     """Judge two views by their key points and descriptors."""
     (keypoints_a, descriptors_a), (keypoints_b, descriptors_b) = a, b
     if descriptors_a is None or descriptors_b is None or len(descriptors_b) < 2:
@@ -69,10 +77,14 @@ def compare_features(a: Detection, b: Detection, size_px: int, patch_px: int, rn
     a_of_b = match_patches(a_from_b, size_px, patch_px, rng)
     correspondences = b_of_a if len(b_of_a) < len(a_of_b) else {a: b for b, a in a_of_b.items()}
     patches = (size_px // patch_px) ** 2
-    return Finding(min(len(b_of_a), len(a_of_b)) / patches, correspondences, len(good), int(mask.sum()))
+    return Finding(
+        min(len(b_of_a), len(a_of_b)) / patches, correspondences, len(good), int(mask.sum())
+    )
 
 
-def match_patches(b_from_a: np.ndarray, size_px: int, patch_px: int, rng: np.random.Generator) -> dict[int, int]:
+def match_patches(
+    b_from_a: np.ndarray, size_px: int, patch_px: int, rng: np.random.Generator
+) -> dict[int, int]:
     """{patch of a: patch of b}; each target once, the first source patch keeps it."""
     side = size_px // patch_px
     found: dict[int, int] = {}
@@ -85,7 +97,11 @@ def match_patches(b_from_a: np.ndarray, size_px: int, patch_px: int, rng: np.ran
 
 def draw(patch: int, side: int, patch_px: int, rng: np.random.Generator) -> list[Point]:
     """Pixels of one patch, with replacement."""
-    pixels = [(patch % side * patch_px + x, patch // side * patch_px + y) for y in range(patch_px) for x in range(patch_px)]
+    pixels = [
+        (patch % side * patch_px + x, patch // side * patch_px + y)
+        for y in range(patch_px)
+        for x in range(patch_px)
+    ]
     return [pixels[i] for i in rng.integers(0, len(pixels), size=VOTES)]
 
 

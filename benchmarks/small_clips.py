@@ -1,7 +1,7 @@
 """What many small clips cost: `python -m benchmarks.small_clips [--folders N] [--json]`.
 
-Folders of two pictures that make no pair, mined by `mimic pairs`: seconds, CPU seconds of all its processes, how often it waited
-for the disk (fsync), and how many files it left.
+Folders of two pictures that make no pair, mined by `mimic pairs`: seconds, CPU seconds of all its
+processes, how often it waited for the disk (fsync), and how many files it left.
 """
 
 from __future__ import annotations
@@ -39,25 +39,45 @@ def measure(folders: int) -> dict[str, Any]:
         (root / "site/sitecustomize.py").write_text(COUNTER)
         counted = root / "counted"
         path = os.pathsep.join([str(root / "site"), os.environ.get("PYTHONPATH", "")])
-        command = [sys.executable, "-c", "from mimic.cli import main; main()", "pairs", "clips", "--out", "out"]
+        command = [
+            sys.executable,
+            "-c",
+            "from mimic.cli import main; main()",
+            "pairs",
+            "clips",
+            "--out",
+            "out",
+        ]
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        done = subprocess.run(command, cwd=root, env=os.environ | {"PYTHONPATH": path, "COUNTED": str(counted)}, capture_output=True)
+        done = subprocess.run(
+            command,
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": path, "COUNTED": str(counted)},
+            capture_output=True,
+        )
         seconds, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode not in (0, 1):  # 1: no pair, which is as it should be
             raise RuntimeError(done.stderr.decode())
         return {
             "folders": folders,
             "seconds": round(seconds, 1),
-            "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
+            "cpu_seconds": round(
+                after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1
+            ),
             "fsyncs": counted.stat().st_size,
-            "files": sum(file.is_file() and not file.name.startswith(".") for file in (root / "out").rglob("*")),
+            "files": sum(
+                file.is_file() and not file.name.startswith(".")
+                for file in (root / "out").rglob("*")
+            ),
         }
 
 
 def _write(root: Path, folders: int) -> None:
     """Two pictures of noise in each, smoothed so that they have features."""
     rng = np.random.default_rng(0)
-    noise = (cv2.GaussianBlur(rng.integers(0, 256, (224, 224, 3), np.uint8), (0, 0), 3) for _ in range(2))
+    noise = (
+        cv2.GaussianBlur(rng.integers(0, 256, (224, 224, 3), np.uint8), (0, 0), 3) for _ in range(2)
+    )
     pictures = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in noise]
     for number in range(folders):
         folder = root / f"{number // 100:03}" / f"{number:05}"
@@ -72,4 +92,8 @@ if __name__ == "__main__":
     parser.add_argument("--json", action="store_true", help="print JSON")
     wanted = parser.parse_args()
     found = measure(wanted.folders)
-    print(json.dumps(found) if wanted.json else "\n".join(f"{key}: {value}" for key, value in found.items()))
+    print(
+        json.dumps(found)
+        if wanted.json
+        else "\n".join(f"{key}: {value}" for key, value in found.items())
+    )

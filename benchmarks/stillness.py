@@ -1,8 +1,10 @@
 """What burned-in captions do to pairs of known truth: a table of docs/mining.md.
 
-Run `python -m benchmarks.stillness [--json]`. The 909 pairs of frames of the kitchen video (see `benchmarks.truth`), as they are
-and with two lines of text burned in, judged with and without setting aside what does not move. Columns as in `benchmarks.truth`, and
-static: pairs that are STATIC. ms: CPU time of a comparison, features at hand; the two rules take turns, the least of three rounds.
+Run `python -m benchmarks.stillness [--json]`. The 909 pairs of frames of the kitchen video (see
+`benchmarks.truth`), as they are and with two lines of text burned in, judged with and without
+setting aside what does not move. Columns as in `benchmarks.truth`, and
+static: pairs that are STATIC. ms: CPU time of a comparison, features at hand; the two rules take
+turns, the least of three rounds.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ Compared = dict[tuple[int, int], overlap.Comparison]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     as_json = parser.parse_args().json
     if not races.DATA.is_dir():
@@ -40,25 +44,42 @@ def main() -> None:
 
 
 def measure(data: Path, rule: overlap.Rule) -> list[dict[str, Any]]:
-    """A row of numbers for the bare and the captioned frames, each without and with the test for stillness."""
+    """A row of numbers for the bare and the captioned frames, each without and with the test for
+    stillness."""
     frames, intrinsics = truth.kitchen(data)
-    pairs = [pair for pair in itertools.combinations(range(len(frames)), 2) if pair[1] - pair[0] in truth.GAPS]
+    pairs = [
+        pair
+        for pair in itertools.combinations(range(len(frames)), 2)
+        if pair[1] - pair[0] in truth.GAPS
+    ]
     known = {pair: truth.covisible(frames, intrinsics, pair) for pair in pairs}
     rules = {"counted": dataclasses.replace(rule, still_px=0.0), "set aside": rule}
     rows = []
     for picture, draw in (("bare", np.copy), ("captioned", captioned)):
         views = [truth.seen(draw(frame.image), rule.size_px, "area") for frame in frames]
-        rounds = [{name: timed(views, pairs, one) for name, one in rules.items()} for _ in range(ROUNDS)]
+        rounds = [
+            {name: timed(views, pairs, one) for name, one in rules.items()} for _ in range(ROUNDS)
+        ]
         for name, one in rules.items():
             found = rounds[0][name][0]
             numbers = truth.summary(found, known, one, frames, intrinsics)
             static = sum(comparison.outcome is Outcome.STATIC for comparison in found.values())
             ms = 1000 * min(turn[name][1] for turn in rounds) / len(pairs)
-            rows.append({"frames": picture, "still matches": name, **numbers, "static": static, "ms": round(ms, 3)})
+            rows.append(
+                {
+                    "frames": picture,
+                    "still matches": name,
+                    **numbers,
+                    "static": static,
+                    "ms": round(ms, 3),
+                }
+            )
     return rows
 
 
-def timed(views: list[features.Features], pairs: list[tuple[int, int]], rule: overlap.Rule) -> tuple[Compared, float]:
+def timed(
+    views: list[features.Features], pairs: list[tuple[int, int]], rule: overlap.Rule
+) -> tuple[Compared, float]:
     """The comparisons, and the CPU seconds of this process for all of them."""
     started = time.process_time()
     found = {(i, j): overlap.compare(views[i], views[j], rule, None) for i, j in pairs}
@@ -74,7 +95,16 @@ def captioned(image: np.ndarray) -> np.ndarray:
     for number, words in enumerate(LINES):
         foot = height - strip + round((0.42 + 0.46 * number) * strip)
         size = strip / 60
-        cv2.putText(out, words, (strip // 8, foot), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 2, cv2.LINE_AA)
+        cv2.putText(
+            out,
+            words,
+            (strip // 8, foot),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            size,
+            (255, 255, 255),
+            2,
+            cv2.LINE_AA,
+        )
     return out
 
 

@@ -1,11 +1,14 @@
-"""How well pairs are judged, against what depth and pose say two views share: the tables of docs/mining.md.
+"""How well pairs are judged, against what depth and pose say two views share: the tables of
+docs/mining.md.
 
-Run `python -m benchmarks.truth [--json]`. Images come from the folder MIMIC_TEST_DATA (default ../shared/data): 60 frames of a
-kitchen video with depth and pose, and images that show different things. Columns:
+Run `python -m benchmarks.truth [--json]`. Images come from the folder MIMIC_TEST_DATA (default
+../shared/data): 60 frames of a kitchen video with depth and pose, and images that show different
+things. Columns:
 
-kept: pairs found in the band. recall: share kept of those whose true co-visibility lies in the band. corr: correlation of measured
-overlap and co-visibility, over pairs with a homography. precision: share of stored correspondences of kept pairs, where both views
-see the patch, that depth and pose put within one patch. false: homographies found between images that show different things.
+kept: pairs found in the band. recall: share kept of those whose true co-visibility lies in the
+band. corr: correlation of measured overlap and co-visibility, over pairs with a homography.
+precision: share of stored correspondences of kept pairs, where both views see the patch, that depth
+and pose put within one patch. false: homographies found between images that show different things.
 """
 
 from __future__ import annotations
@@ -43,7 +46,12 @@ UNRELATED = (
     f"{FOLDER}/frames/frame-000000.color.jpg",
 )
 # The same photographs shrunk either way: a walk outdoors, an object, a wall (Oxford), a building.
-PHOTOS = ("opensfm_lund/*.jpg", "fox/images/*", "oxford_affine/graf/img*.png", "real/sequences/southbuilding/*.jpg")
+PHOTOS = (
+    "opensfm_lund/*.jpg",
+    "fox/images/*",
+    "oxford_affine/graf/img*.png",
+    "real/sequences/southbuilding/*.jpg",
+)
 Match = Callable[[features.Features, features.Features, float], tuple[np.ndarray, np.ndarray]]
 
 
@@ -65,11 +73,15 @@ class Frame:
     pose: np.ndarray
 
 
-def one_way(a: features.Features, b: features.Features, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+def one_way(
+    a: features.Features, b: features.Features, ratio: float
+) -> tuple[np.ndarray, np.ndarray]:
     return features.match(a, b, ratio)
 
 
-def one_way_mutual(a: features.Features, b: features.Features, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+def one_way_mutual(
+    a: features.Features, b: features.Features, ratio: float
+) -> tuple[np.ndarray, np.ndarray]:
     """The ratio test from a to b, of pairs that are each other's nearest."""
     rows, columns = features.match(a, b, ratio)
     nearest = _nearest(b, a)
@@ -77,17 +89,23 @@ def one_way_mutual(a: features.Features, b: features.Features, ratio: float) -> 
     return rows[mutual], columns[mutual]
 
 
-def both_ways(a: features.Features, b: features.Features, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+def both_ways(
+    a: features.Features, b: features.Features, ratio: float
+) -> tuple[np.ndarray, np.ndarray]:
     """The ratio test passed in both directions."""
     there = set(zip(*(index.tolist() for index in features.match(a, b, ratio)), strict=True))
     back = {(row, column) for column, row in zip(*features.match(b, a, ratio), strict=True)}
     return _listed(sorted(there & back))
 
 
-def either_way(a: features.Features, b: features.Features, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+def either_way(
+    a: features.Features, b: features.Features, ratio: float
+) -> tuple[np.ndarray, np.ndarray]:
     """The ratio test passed in at least one direction, mutual or not."""
     there = set(zip(*(index.tolist() for index in features.match(a, b, ratio)), strict=True))
-    back = {(int(row), int(column)) for column, row in zip(*features.match(b, a, ratio), strict=True)}
+    back = {
+        (int(row), int(column)) for column, row in zip(*features.match(b, a, ratio), strict=True)
+    }
     return _listed(sorted(there | back))
 
 
@@ -125,7 +143,9 @@ VARIANTS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     as_json = parser.parse_args().json
     if not races.DATA.is_dir():
@@ -134,10 +154,14 @@ def main() -> None:
     print(json.dumps(found, indent=2)) if as_json else show(found)
 
 
-def measure(data: Path, rule: overlap.Rule, variants: Sequence[Variant], patterns: Sequence[str] = PHOTOS) -> dict[str, Any]:
+def measure(
+    data: Path, rule: overlap.Rule, variants: Sequence[Variant], patterns: Sequence[str] = PHOTOS
+) -> dict[str, Any]:
     """A row of numbers for each variant of the rule."""
     frames, intrinsics = kitchen(data)
-    pairs = [pair for pair in itertools.combinations(range(len(frames)), 2) if pair[1] - pair[0] in GAPS]
+    pairs = [
+        pair for pair in itertools.combinations(range(len(frames)), 2) if pair[1] - pair[0] in GAPS
+    ]
     truth = {pair: covisible(frames, intrinsics, pair) for pair in pairs}
     singles = unrelated(data)
     rows = []
@@ -146,7 +170,10 @@ def measure(data: Path, rule: overlap.Rule, variants: Sequence[Variant], pattern
             views = [seen(frame.image, rule.size_px, variant.shrink) for frame in frames]
             others = [seen(image, rule.size_px, variant.shrink) for image in singles]
             found = {(i, j): overlap.compare(views[i], views[j], rule, None) for i, j in pairs}
-            false = sum(overlap.compare(a, b, rule, None).b_from_a is not None for a, b in itertools.combinations(others, 2))
+            false = sum(
+                overlap.compare(a, b, rule, None).b_from_a is not None
+                for a, b in itertools.combinations(others, 2)
+            )
         numbers = summary(found, truth, rule, frames, intrinsics)
         rows.append({**dataclasses.asdict(variant), **numbers, "false": false})
     photographs = [photos(data, pattern, rule) for pattern in patterns]
@@ -155,7 +182,8 @@ def measure(data: Path, rule: overlap.Rule, variants: Sequence[Variant], pattern
 
 
 def photos(data: Path, pattern: str, rule: overlap.Rule) -> dict[str, Any]:
-    """All pairs of a folder's photographs under the default rule: kept, and good matches, for each way of shrinking."""
+    """All pairs of a folder's photographs under the default rule: kept, and good matches, for each
+    way of shrinking."""
     images = [read(path) for path in sorted(data.glob(pattern))]
     found: dict[str, Any] = {"photos": pattern, "size": "x".join(map(str, images[0].shape[1::-1]))}
     for shrink in ("bilinear", "area"):
@@ -209,7 +237,16 @@ def covisible(frames: Sequence[Frame], intrinsics: np.ndarray, pair: tuple[int, 
     for a, b in (pair, pair[::-1]):
         one, other = frames[a], frames[b]
         shares.append(
-            covisibility.covisibility(one.depth_m, other.depth_m, intrinsics, intrinsics, one.pose, other.pose, TOLERANCE, STEP_PX)
+            covisibility.covisibility(
+                one.depth_m,
+                other.depth_m,
+                intrinsics,
+                intrinsics,
+                one.pose,
+                other.pose,
+                TOLERANCE,
+                STEP_PX,
+            )
         )
     return min(shares)
 
@@ -245,7 +282,8 @@ def correct(
     comparison: overlap.Comparison,
     rule: overlap.Rule,
 ) -> tuple[int, int]:
-    """Stored correspondences that depth and pose put within one patch, and all that they can judge."""
+    """Stored correspondences that depth and pose put within one patch, and all that they can
+    judge."""
     a, b = (frames[index] for index in pair)
     side = rule.size_px // rule.patch_px
     scale = np.array(a.depth_m.shape[::-1]) / rule.size_px
@@ -254,7 +292,9 @@ def correct(
     centres = corners + (rule.patch_px - 1) / 2
     source = np.flatnonzero(comparison.correspondences >= 0)
     pixels = (centres[source] + 0.5) * scale - 0.5
-    look = covisibility.look(pixels, a.depth_m, b.depth_m, intrinsics, intrinsics, a.pose, b.pose, TOLERANCE)
+    look = covisibility.look(
+        pixels, a.depth_m, b.depth_m, intrinsics, intrinsics, a.pose, b.pose, TOLERANCE
+    )
     there = (look.points_b + 0.5) / scale - 0.5
     stored = centres[comparison.correspondences[source]]
     distance = np.abs(there - stored).max(axis=1)[look.visible]
@@ -262,7 +302,9 @@ def correct(
 
 
 def show(found: dict[str, Any]) -> None:
-    title = f"{found['pairs']} pairs of kitchen frames; {found['unrelated_pairs']} of unrelated images"
+    title = (
+        f"{found['pairs']} pairs of kitchen frames; {found['unrelated_pairs']} of unrelated images"
+    )
     for name, rows in ((title, found["rows"]), ("all pairs of some photographs", found["photos"])):
         table = Table(title=name)
         for column, value in rows[0].items():

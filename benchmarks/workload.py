@@ -1,7 +1,9 @@
-"""The mine stage itself on generated videos: how it scales with processes, and what memory it takes.
+"""The mine stage itself on generated videos: how it scales with processes, and what memory it
+takes.
 
-Every measurement runs `mining.shard_job` in fresh processes. Scaling gives each process the same work (weak scaling): with perfect
-scaling two processes take as long as one. Memory is the peak of the worker (VmHWM), for little and for much to mine.
+Every measurement runs `mining.shard_job` in fresh processes. Scaling gives each process the same
+work (weak scaling): with perfect scaling two processes take as long as one. Memory is the peak of
+the worker (VmHWM), for little and for much to mine.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ def measure() -> dict[str, Any]:
 
 
 def scaling(root: Path) -> dict[str, Any]:
-    """Rate per process with as many processes as there are cores, over that of one; and the same of a loop that shares nothing."""
+    """Rate per process with as many processes as there are cores, over that of one; and the same of
+    a loop that shares nothing."""
     cores = len(os.sched_getaffinity(0))
     if cores < 2:
         return {"scaling": None, "scaling_processes": 1}
@@ -53,16 +56,28 @@ def scaling(root: Path) -> dict[str, Any]:
             alone[name] += in_processes(work, root, 1, f"{turn}-alone")
             together[name].append(slowest(in_processes(work, root, cores, f"{turn}-together")))
 
-    def ratio(name: str, of: int) -> float:  # others on the machine only ever add: the least of the turns is nearest to the truth
-        return round(min(spent[of] for spent in alone[name]) / min(spent[of] for spent in together[name]), 3)
+    def ratio(
+        name: str, of: int
+    ) -> (
+        float
+    ):  # others on the machine only ever add: the least of the turns is nearest to the truth
+        return round(
+            min(spent[of] for spent in alone[name]) / min(spent[of] for spent in together[name]), 3
+        )
 
     return {
         "scaling": ratio("mine", 0),
         "scaling_of_a_spinning_loop": ratio("spin", 0),  # what the machine allows at the same time
         "scaling_by_cpu_time": ratio(
-            "mine", 1
-        ),  # waiting for a core that others use is not in it, waiting for memory and locks' spinning is
-        "scaling_wall_s": {"alone": [round(s, 2) for s, _ in alone["mine"]], "together": [round(s, 2) for s, _ in together["mine"]]},
+            "mine",
+            1,
+            # waiting for a core that others use is not in it, waiting for memory and locks'
+            # spinning is
+        ),
+        "scaling_wall_s": {
+            "alone": [round(s, 2) for s, _ in alone["mine"]],
+            "together": [round(s, 2) for s, _ in together["mine"]],
+        },
         "scaling_processes": cores,
         "load_average": {"before": before, "after": load()},
     }
@@ -74,9 +89,13 @@ def slowest(spent: list[Spent]) -> Spent:
 
 def in_processes(work: Any, root: Path, count: int, name: str) -> list[Spent]:
     """What each of `count` processes spends that start working at the same time."""
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=settle) as pool:
+    with ProcessPoolExecutor(
+        count, multiprocessing.get_context("spawn"), initializer=settle
+    ) as pool:
         list(pool.map(settled, range(4 * count)))
-        return list(pool.map(work, *zip(*((root, number, name) for number in range(count)), strict=True)))
+        return list(
+            pool.map(work, *zip(*((root, number, name) for number in range(count)), strict=True))
+        )
 
 
 def settle() -> None:
@@ -89,7 +108,7 @@ def settled(_: int) -> None:
     time.sleep(0.2)
 
 
-def spin(root: Path, number: int, name: str) -> Spent:  # noqa: ARG001  (the same shape as mine_one)
+def spin(root: Path, number: int, name: str) -> Spent:  # noqa: ARG001
     """A loop that needs nothing but a core."""
     wall_s, cpu_s, total = time.monotonic(), time.process_time(), 0
     for value in range(40_000_000):
@@ -124,7 +143,8 @@ def load() -> str:
 
 
 def memory(root: Path, seconds: int = 200, clips: int = 4, factor: int = 4) -> dict[str, Any]:
-    """Peak MB of a worker for a video and one `factor` times as long, and for some clips and `factor` times as many."""
+    """Peak MB of a worker for a video and one `factor` times as long, and for some clips and
+    `factor` times as many."""
     write_video(root / "raw/short.mp4", seconds, 0)
     write_video(root / "raw/long.mp4", seconds * factor, 0)
     for number in range(clips * factor):
@@ -137,7 +157,12 @@ def memory(root: Path, seconds: int = 200, clips: int = 4, factor: int = 4) -> d
         "many_clips": peak(root, names, "many"),
     }
     return {
-        "memory_growth_mb": round(max(peaks["long_video"] - peaks["short_video"], peaks["many_clips"] - peaks["few_clips"]), 1),
+        "memory_growth_mb": round(
+            max(
+                peaks["long_video"] - peaks["short_video"], peaks["many_clips"] - peaks["few_clips"]
+            ),
+            1,
+        ),
         "memory_growth_factor": factor,
         "memory_peaks_mb": {name: round(value, 1) for name, value in peaks.items()},
     }
@@ -149,14 +174,20 @@ def peak(root: Path, clips: tuple[str, ...], name: str) -> float:
 
 
 def write_video(path: Path, seconds: int, seed: int) -> None:
-    """A camera that pans to and fro over a textured wall: a pair for every second or so; written frame by frame."""
+    """A camera that pans to and fro over a textured wall: a pair for every second or so; written
+    frame by frame."""
     wide = wall(seed)
     span = wide.shape[1] - SIDE_PX
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=FPS)
         assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = SIDE_PX, SIDE_PX, "yuv420p", 2_000_000
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = (
+            SIDE_PX,
+            SIDE_PX,
+            "yuv420p",
+            2_000_000,
+        )
         for number in range(seconds * FPS):
             at = abs((number * STEP_PX + span) % (2 * span) - span)
             image = np.ascontiguousarray(wide[:, at : at + SIDE_PX])

@@ -1,1 +1,2 @@
-"""Prefect: when the pipeline runs, again, and who is told. What is stale, and in which order, DVC decides."""
+"""Prefect: when the pipeline runs, again, and who is told. What is stale, and in which order, DVC
+decides."""

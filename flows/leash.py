@@ -1,7 +1,8 @@
-"""A command that ends when whoever started it does, even if that was killed: `python leash.py SECONDS COMMAND...`
+"""A command that ends when whoever started it does, even if that was killed:
+`python leash.py SECONDS COMMAND...`
 
-The other end of standard input is the leash. When it is let go, the command and all its descendants are asked to stop (SIGINT) and, after
-SECONDS, killed. Nothing is imported that takes time.
+The other end of standard input is the leash. When it is let go, the command and all its descendants
+are asked to stop (SIGINT) and, after SECONDS, killed. Nothing is imported that takes time.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ def main(patience_s: float, command: list[str]) -> int:
     stopping = threading.Event()
 
     def tell(number: signal.Signals) -> None:
-        # The whole group: DVC alone ignores the signal while its command runs, and would leave the command behind if it died.
-        with suppress(ProcessLookupError, PermissionError):  # an empty group; macOS says "not permitted" of one that only holds zombies
+        # The whole group: DVC alone ignores the signal while its command runs, and would leave the
+        # command behind if it died.
+        with suppress(
+            ProcessLookupError, PermissionError
+        ):  # an empty group; macOS says "not permitted" of one that only holds zombies
             os.killpg(child.pid, number)
 
     def watch() -> None:
@@ -29,7 +33,8 @@ def main(patience_s: float, command: list[str]) -> int:
         tell(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             child.wait(patience_s)
-        # DVC ends after its command does, so whoever is left has lost its parent or ignored the signal.
+        # DVC ends after its command does, so whoever is left has lost its parent or ignored the
+        # signal.
         tell(signal.SIGKILL)
 
     watcher = threading.Thread(target=watch, daemon=True)

@@ -3,7 +3,8 @@
     python -m flows.pipeline                    # everything, no server needed
     python -m flows.pipeline mine pretrain      # these, and whatever they need
 
-What it finds up to date it shows as Cached. Deployments (prefect.yaml) are this flow with other targets.
+What it finds up to date it shows as Cached. Deployments (prefect.yaml) are this flow with other
+targets.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from pydantic import Field
 
 from flows.repro import environment, no_child_left_behind, repro
 
-# Stages that run at the same time. Two fill a laptop; a login node that hands its stages to a cluster can wait for many more.
+# Stages that run at the same time. Two fill a laptop; a login node that hands its stages to a
+# cluster can wait for many more.
 AT_ONCE = int(os.environ.get("MIMIC_STAGES_AT_ONCE", "2"))
 
 
@@ -36,8 +38,15 @@ def graph() -> dict[str, list[str]]:
     """Every stage of dvc.yaml with the stages it needs, those before it."""
     with Repo() as repository:
         found = repository.index.graph
-        needs = {stage.addressing: [other.addressing for other in found.successors(stage) if other.cmd] for stage in found if stage.cmd}
-    return {stage: sorted(needs[stage]) for stage in TopologicalSorter(dict(sorted(needs.items()))).static_order()}
+        needs = {
+            stage.addressing: [other.addressing for other in found.successors(stage) if other.cmd]
+            for stage in found
+            if stage.cmd
+        }
+    return {
+        stage: sorted(needs[stage])
+        for stage in TopologicalSorter(dict(sorted(needs.items()))).static_order()
+    }
 
 
 def kind(stage: str) -> str:
@@ -48,7 +57,9 @@ def kind(stage: str) -> str:
 Kind = Literal[*dict.fromkeys(map(kind, graph()))]  # type: ignore[valid-type]
 
 
-def select(needs: dict[str, list[str]], targets: list[str], names: list[str]) -> tuple[set[str], dict[str, list[str]]]:
+def select(
+    needs: dict[str, list[str]], targets: list[str], names: list[str]
+) -> tuple[set[str], dict[str, list[str]]]:
     """The stages asked for, and these together with everything they need, in order.
 
     Raises:
@@ -58,7 +69,9 @@ def select(needs: dict[str, list[str]], targets: list[str], names: list[str]) ->
     if names:
         known = {stage.partition("@")[2] for stage in wanted} - {""}
         if unknown := set(names) - known:
-            raise ValueError(f"no such name: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}")
+            raise ValueError(
+                f"no such name: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
+            )
         wanted = {stage for stage in wanted if stage.partition("@")[2] in names}
     needed = set(wanted)
     for stage in reversed(needs):
@@ -74,7 +87,8 @@ def pipeline(
     force: bool = False,
     retries: Annotated[int, Field(ge=0)] = 0,
 ) -> State[Any]:
-    """Bring the pipeline up to date: what is stale DVC decides, and a stage that is not shows as Cached.
+    """Bring the pipeline up to date: what is stale DVC decides, and a stage that is not shows as
+    Cached.
 
     Args:
         targets: Stages to bring up to date, with all they need. None chosen: all of them.
@@ -89,12 +103,20 @@ def pipeline(
         task = repro.with_options(retries=retries, retry_delay_seconds=30)
         futures = {}
         for stage, others in needs.items():
-            futures[stage] = task.submit(stage, force=force and stage in wanted, wait_for=[futures[other] for other in others])
+            futures[stage] = task.submit(
+                stage,
+                force=force and stage in wanted,
+                wait_for=[futures[other] for other in others],
+            )
         wait(list(futures.values()))
     if children.cancelled:
-        return Cancelled(message="cancelled; what was running has ended, and resumes where it stopped")
+        return Cancelled(
+            message="cancelled; what was running has ended, and resumes where it stopped"
+        )
     states = {stage: future.state for stage, future in futures.items()}
-    failed = [str(state.message) for state in states.values() if state.is_failed() or state.is_crashed()]
+    failed = [
+        str(state.message) for state in states.values() if state.is_failed() or state.is_crashed()
+    ]
     if failed:
         unreached = [stage for stage, state in states.items() if not state.is_final()]
         after = f"\nnot run, they need it: {', '.join(unreached)}" if unreached else ""
@@ -108,17 +130,34 @@ def publish_links() -> None:
     """The results table and the way to MLflow, in the run's Artifacts tab."""
     table = subprocess.run(["mimic", "compare"], capture_output=True, text=True, env=environment())
     if table.returncode == 0:
-        create_markdown_artifact(f"```\n{table.stdout}\n```", key="results", description="mimic compare")
+        create_markdown_artifact(
+            f"```\n{table.stdout}\n```", key="results", description="mimic compare"
+        )
     tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
     if tracking.startswith("http"):
         create_link_artifact(tracking, key="mlflow", link_text="MLflow")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m flows.pipeline", description="Bring the pipeline up to date.")
-    parser.add_argument("targets", nargs="*", metavar="stage", help=f"any of {', '.join(dict.fromkeys(map(kind, graph())))}; default: all")
-    parser.add_argument("--name", action="append", default=[], dest="names", help="only this of the targets: rooms, croco-3m, ...")
-    parser.add_argument("--force", action="store_true", help="run the targets even if nothing changed")
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.pipeline", description="Bring the pipeline up to date."
+    )
+    parser.add_argument(
+        "targets",
+        nargs="*",
+        metavar="stage",
+        help=f"any of {', '.join(dict.fromkeys(map(kind, graph())))}; default: all",
+    )
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        dest="names",
+        help="only this of the targets: rooms, croco-3m, ...",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="run the targets even if nothing changed"
+    )
     options = vars(parser.parse_args())
     # An orderly end, so that the server that Prefect started for this run ends as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

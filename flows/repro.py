@@ -1,4 +1,5 @@
-"""One Prefect task is one DVC stage: a child process in a group of its own, its output in the run's log line by line."""
+"""One Prefect task is one DVC stage: a child process in a group of its own, its output in the run's
+log line by line."""
 
 from __future__ import annotations
 
@@ -32,9 +33,14 @@ Child = subprocess.Popen[str]
 
 
 def environment() -> dict[str, str]:
-    """For children: our own programs come first, as a worker need not have the environment activated, and output is not held back."""
+    """For children: our own programs come first, as a worker need not have the environment
+    activated, and output is not held back."""
     programs = str(Path(sys.executable).parent)
-    return {**os.environ, "PATH": os.pathsep.join([programs, os.environ.get("PATH", os.defpath)]), "PYTHONUNBUFFERED": "1"}
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join([programs, os.environ.get("PATH", os.defpath)]),
+        "PYTHONUNBUFFERED": "1",
+    }
 
 
 class StageFailed(RuntimeError):
@@ -46,7 +52,8 @@ class StageFailed(RuntimeError):
 
 
 class Children:
-    """The commands that one flow run has started, each on a leash: a process group that ends when we let go, or are gone."""
+    """The commands that one flow run has started, each on a leash: a process group that ends when
+    we let go, or are gone."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -60,7 +67,8 @@ class Children:
 
     @contextmanager
     def run(self, command: list[str]) -> Iterator[Child]:
-        """A command, output and errors merged into one pipe; leaving the block early ends it and its descendants."""
+        """A command, output and errors merged into one pipe; leaving the block early ends it and
+        its descendants."""
         with self._lock:  # else a stage could start just behind the back of stop_all
             if self.stopping:
                 raise StageFailed("not started: the flow run is being stopped", again=False)
@@ -105,14 +113,18 @@ _children: ContextVar[Children] = ContextVar("children")
 
 @contextmanager
 def no_child_left_behind() -> Iterator[Children]:
-    """Around a flow's body: when it ends early (cancelled, interrupted, a bug), it waits for every stage it started to end.
+    """Around a flow's body: when it ends early (cancelled, interrupted, a bug), it waits for every
+    stage it started to end.
 
-    Only the main thread hears the worker's signal, and Prefect runs tasks in others, hence here and not in the task.
+    Only the main thread hears the worker's signal, and Prefect runs tasks in others, hence here and
+    not in the task.
     """
     children = Children()
     token = _children.set(children)
     over = threading.Event()
-    watcher = threading.Thread(target=copy_context().run, args=(_watch, runtime.flow_run.id, children, over), daemon=True)
+    watcher = threading.Thread(
+        target=copy_context().run, args=(_watch, runtime.flow_run.id, children, over), daemon=True
+    )
     watcher.start()
     try:
         yield children
@@ -127,13 +139,16 @@ def no_child_left_behind() -> Iterator[Children]:
 def _watch(run_id: str, children: Children, over: threading.Event) -> None:
     """Stop the stages once the run is Cancelling.
 
-    A worker is told by an event, which can be lost, and a run started by hand has no worker: then nobody else would act.
+    A worker is told by an event, which can be lost, and a run started by hand has no worker: then
+    nobody else would act.
     """
     while not over.wait(LOOK_S):
         try:
             with get_client(sync_client=True) as client:
                 state = client.read_flow_run(UUID(run_id)).state
-        except Exception:  # the server is busy or away for a moment; whatever it is, the next look may succeed
+        except (
+            Exception
+        ):  # the server is busy or away for a moment; whatever it is, the next look may succeed
             continue
         if state is not None and state.is_cancelling():
             children.cancelled = True
@@ -142,7 +157,8 @@ def _watch(run_id: str, children: Children, over: threading.Event) -> None:
 
 
 def worth_another_try(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Retry what died (memory, a lost node, a full disk): stages resume. Not bad input, not a run that is being stopped."""
+    """Retry what died (memory, a lost node, a full disk): stages resume. Not bad input, not a run
+    that is being stopped."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, StageFailed) and error.again
 
@@ -155,10 +171,22 @@ def repro(stage: str, force: bool) -> State[str]:
         StageFailed: DVC or the stage's command failed.
     """
     children = _children.get(None) or Children()
-    # --wait-for-lock must precede the sub-command; without it a lock held for over 3 seconds (hashing, NFS) is an error.
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage, *(["--force"] if force else [])]
+    # --wait-for-lock must precede the sub-command; without it a lock held for over 3 seconds
+    # (hashing, NFS) is an error.
+    command = [
+        sys.executable,
+        "-m",
+        "dvc",
+        "--wait-for-lock",
+        "repro",
+        "--single-item",
+        stage,
+        *(["--force"] if force else []),
+    ]
     status, lines, ran = _follow(children, command)
-    while status and BUSY in "\n".join(lines):  # another run's: DVC waits for its own lock, but not for these
+    while status and BUSY in "\n".join(
+        lines
+    ):  # another run's: DVC waits for its own lock, but not for these
         get_run_logger().info("waiting for the process that is at %s", stage)
         children.stopped.wait(LOOK_S)
         status, lines, ran = _follow(children, command)
@@ -173,7 +201,8 @@ def repro(stage: str, force: bool) -> State[str]:
 
 
 def _follow(children: Children, command: list[str]) -> tuple[int, deque[str], bool]:
-    """Run it, its output to the log; its exit status, the last lines, and whether DVC ran the stage."""
+    """Run it, its output to the log; its exit status, the last lines, and whether DVC ran the
+    stage."""
     log = get_run_logger()
     tail: deque[str] = deque(maxlen=LINES_KEPT)
     ran = False

@@ -11,18 +11,25 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # processes share the cores: threads of their own would only get in each other's way
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # processes share the cores: threads of their own would only get in each other's way
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
 install_import_hook(["mimic.geometry", "mimic.models", "mimic.tasks.metrics"], "beartype.beartype")
 
-# Begun in the background (`&`, nohup), a process ignores these, and so would all that the tests start and interrupt.
-for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+# Begun in the background (`&`, nohup), a process ignores these, and so would all that the tests
+# start and interrupt.
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
 
-# Generated cases are the same on every machine; look for new ones with --hypothesis-profile=default.
+# Generated cases are the same on every machine; look for new ones with
+# --hypothesis-profile=default.
 settings.register_profile("repeatable", derandomize=True, database=None)
 settings.load_profile("repeatable")
 
@@ -44,15 +51,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         folder = item.path.parent.name
         group = folder if folder in SHARED_SERVERS else item.path.relative_to(REPOSITORY).as_posix()
         item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: not (item.path.name in LONG or any(any(item.iter_markers(name)) for name in ("slurm", "server"))))
+    items.sort(
+        key=lambda item: (
+            not (
+                item.path.name in LONG
+                or any(any(item.iter_markers(name)) for name in ("slurm", "server"))
+            )
+        )
+    )
 
 
 def _refuse_silent_files(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where the whole suite is asked for, a file without a single test is a mistake."""
-    whole = config.args == config.getini("testpaths") and not config.getoption("keyword") and not config.getoption("markexpr")
+    whole = (
+        config.args == config.getini("testpaths")
+        and not config.getoption("keyword")
+        and not config.getoption("markexpr")
+    )
     silent = set(REPOSITORY.glob("tests/**/test_*.py")) - {item.path for item in items}
     if whole and silent:
-        raise AssertionError(f"no test was collected from {sorted(silent)[0]}")  # a process of pytest-xdist keeps a UsageError to itself
+        raise AssertionError(
+            f"no test was collected from {sorted(silent)[0]}"
+        )  # a process of pytest-xdist keeps a UsageError to itself
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -66,7 +86,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if IN_CI and reporter is not None and reporter.stats.get("skipped") and session.exitstatus == pytest.ExitCode.OK:
+    if (
+        IN_CI
+        and reporter is not None
+        and reporter.stats.get("skipped")
+        and session.exitstatus == pytest.ExitCode.OK
+    ):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

@@ -1,4 +1,5 @@
-"""Small raw data made on the spot: a camera that pans over a textured plane, as videos and as image folders."""
+"""Small raw data made on the spot: a camera that pans over a textured plane, as videos and as image
+folders."""
 
 from __future__ import annotations
 
@@ -25,9 +26,13 @@ def plane(seed: int, width_px: int = 1600) -> np.ndarray:
 
 
 def pan(seed: int, frames: int, step_px: int) -> list[np.ndarray]:
-    """Square views that move right by step_px each: the overlap of two is 1 - distance * step_px / SIDE_PX."""
+    """Square views that move right by step_px each: the overlap of two is 1 - distance * step_px /
+    SIDE_PX."""
     wide = plane(seed, SIDE_PX + frames * step_px)
-    return [np.ascontiguousarray(wide[:, step_px * number : step_px * number + SIDE_PX]) for number in range(frames)]
+    return [
+        np.ascontiguousarray(wide[:, step_px * number : step_px * number + SIDE_PX])
+        for number in range(frames)
+    ]
 
 
 def video(path: Path, images: list[np.ndarray], fps: int = 2) -> Path:
@@ -43,7 +48,12 @@ def video(path: Path, images: list[np.ndarray], fps: int = 2) -> Path:
     return path
 
 
-def folder(path: Path, images: list[np.ndarray], name: str = "frame{:06}.png", numbers: list[int] | None = None) -> Path:
+def folder(
+    path: Path,
+    images: list[np.ndarray],
+    name: str = "frame{:06}.png",
+    numbers: list[int] | None = None,
+) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     for number, image in zip(numbers or range(len(images)), images, strict=True):
         cv2.imwrite(str(path / name.format(number)), image[..., ::-1])

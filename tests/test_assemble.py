@@ -20,21 +20,58 @@ from mimic.params import Params, load_params
 
 
 def _shard(
-    root: Path, source: str, number: int, clips: list[str], pairs: int, images: list[str] | None = None, looks: list[int] | None = None
+    root: Path,
+    source: str,
+    number: int,
+    clips: list[str],
+    pairs: int,
+    images: list[str] | None = None,
+    looks: list[int] | None = None,
 ) -> None:
     """A shard whose tar is empty: assemble never opens it."""
     rows = []
     for clip in clips:
         for index in range(pairs):
             key = f"{source}-{clip}-{index:05}"
-            shas = [hashlib.sha256(f"{key}{side}".encode()).hexdigest() for side in "ab"] if images is None else images
+            shas = (
+                [hashlib.sha256(f"{key}{side}".encode()).hexdigest() for side in "ab"]
+                if images is None
+                else images
+            )
             rows.append(
                 {
-                    **{"key": key, "source": source, "clip": clip, "frame_a": "0", "frame_b": "1", "pose_a": None, "pose_b": None},
-                    **{"overlap": 0.6, "overlap_a_to_b": 0.6, "overlap_b_to_a": 0.7, "b_from_a": [1.0] * 9, "matches": 20, "inliers": 15},
+                    **{
+                        "key": key,
+                        "source": source,
+                        "clip": clip,
+                        "frame_a": "0",
+                        "frame_b": "1",
+                        "pose_a": None,
+                        "pose_b": None,
+                    },
+                    **{
+                        "overlap": 0.6,
+                        "overlap_a_to_b": 0.6,
+                        "overlap_b_to_a": 0.7,
+                        "b_from_a": [1.0] * 9,
+                        "matches": 20,
+                        "inliers": 15,
+                    },
                     **{"correspondences": list(range(196)), "sha_a": shas[0], "sha_b": shas[1]},
-                    **{f"dhash_{side}": int(shas[side == "b"][:16], 16) if looks is None else looks[side == "b"] for side in "ab"},
-                    **{"offset_a": 0, "size_a": 1, "offset_b": 2, "size_b": 3, "size_px": 224, "patch_px": 16},
+                    **{
+                        f"dhash_{side}": int(shas[side == "b"][:16], 16)
+                        if looks is None
+                        else looks[side == "b"]
+                        for side in "ab"
+                    },
+                    **{
+                        "offset_a": 0,
+                        "size_a": 1,
+                        "offset_b": 2,
+                        "size_b": 3,
+                        "size_px": 224,
+                        "patch_px": 16,
+                    },
                     **{"licence": f"licence of {source}", "params_digest": "0", "versions": "{}"},
                 }
             )
@@ -47,10 +84,14 @@ def _shard(
 NOTHING = config.TestPairs(sources={}, clips=0.0)
 
 
-def _dataset(contains: str | None = None, seed: int = 0, validation: float = 0.2, **sources: Any) -> config.Dataset:
+def _dataset(
+    contains: str | None = None, seed: int = 0, validation: float = 0.2, **sources: Any
+) -> config.Dataset:
     more = {"test": NOTHING, "near_duplicate_bits": 4, "allow_short": False}
     more |= {key: sources.pop(key) for key in tuple(more) if key in sources}
-    return config.Dataset(sources=sources, contains=contains, validation=validation, seed=seed, **more)
+    return config.Dataset(
+        sources=sources, contains=contains, validation=validation, seed=seed, **more
+    )
 
 
 @pytest.fixture
@@ -62,13 +103,18 @@ def _assemble(params: Params, root: Path, **datasets: config.Dataset) -> dict[st
     params = params.model_copy(update={"datasets": datasets})
     for name in datasets:
         assemble.main(params, root, name)
-    return {name: read_table(storage.Workspace(root).manifest(name), schema=MANIFEST) for name in datasets}
+    return {
+        name: read_table(storage.Workspace(root).manifest(name), schema=MANIFEST)
+        for name in datasets
+    }
 
 
 @pytest.fixture
 def root(tmp_path) -> Path:
     for number in range(4):
-        _shard(tmp_path, "rooms", number, [f"room{2 * number}.glb", f"room{2 * number + 1}.glb"], 10)
+        _shard(
+            tmp_path, "rooms", number, [f"room{2 * number}.glb", f"room{2 * number + 1}.glb"], 10
+        )
     _shard(tmp_path, "phone", 0, ["a.mp4", "b.mp4"], 7)
     return tmp_path
 
@@ -77,9 +123,17 @@ def test_rows_point_into_shards_and_lose_nothing(root, params):
     table = _assemble(params, root, all=_dataset(rooms=None, phone=None))["all"]
     assert len(table) == 94
     for row in table.to_pylist()[::13]:
-        original = [other for other in iter_rows(index_path(root / row["shard"])) if other["key"] == row["key"]]
-        assert original == [{name: value for name, value in row.items() if name not in ("shard", "split")}]
-    assert [*dict.fromkeys(zip(table["source"].to_pylist(), table["shard"].to_pylist(), strict=True))][:2] == [
+        original = [
+            other
+            for other in iter_rows(index_path(root / row["shard"]))
+            if other["key"] == row["key"]
+        ]
+        assert original == [
+            {name: value for name, value in row.items() if name not in ("shard", "split")}
+        ]
+    assert [
+        *dict.fromkeys(zip(table["source"].to_pylist(), table["shard"].to_pylist(), strict=True))
+    ][:2] == [
         ("phone", "data/pairs/phone/shard-00000.tar"),
         ("rooms", "data/pairs/rooms/shard-00000.tar"),
     ]
@@ -87,14 +141,23 @@ def test_rows_point_into_shards_and_lose_nothing(root, params):
 
 def test_a_larger_dataset_holds_every_row_of_the_smaller(root, params):
     inner, outer = _dataset(rooms=17), _dataset("inner", seed=5, rooms=40, phone=3)
-    tables = _assemble(params, root, inner=inner, outer=outer, bigger=_dataset("outer", seed=9, rooms=None, phone=None))
+    tables = _assemble(
+        params,
+        root,
+        inner=inner,
+        outer=outer,
+        bigger=_dataset("outer", seed=9, rooms=None, phone=None),
+    )
     keys = {name: set(table["key"].to_pylist()) for name, table in tables.items()}
     assert [len(keys[name]) for name in ("inner", "outer", "bigger")] == [17, 43, 94]
     assert keys["inner"] < keys["outer"] < keys["bigger"]
 
 
 def test_a_choice_depends_on_seed_and_names_alone(root, params):
-    chosen = [_assemble(params, root, some=_dataset(seed=seed, rooms=20))["some"]["key"].to_pylist() for seed in (0, 0, 1)]
+    chosen = [
+        _assemble(params, root, some=_dataset(seed=seed, rooms=20))["some"]["key"].to_pylist()
+        for seed in (0, 0, 1)
+    ]
     assert chosen[0] == chosen[1] != chosen[2]
     manifest = storage.Workspace(root).manifest("some")
     before = manifest.read_bytes()
@@ -103,18 +166,29 @@ def test_a_choice_depends_on_seed_and_names_alone(root, params):
 
 
 def test_a_clip_is_on_one_side_in_every_dataset(root, params):
-    apart = {"x": _dataset(rooms=30), "y": _dataset(rooms=None, phone=5), "z": _dataset(seed=3, phone=None)}
-    tables = _assemble(params, root, **apart, around=_dataset("x", rooms=None, phone=None))  # as MIMIC-3M holds MIMIC-1M
+    apart = {
+        "x": _dataset(rooms=30),
+        "y": _dataset(rooms=None, phone=5),
+        "z": _dataset(seed=3, phone=None),
+    }
+    tables = _assemble(
+        params, root, **apart, around=_dataset("x", rooms=None, phone=None)
+    )  # as MIMIC-3M holds MIMIC-1M
     sides: dict[tuple[str, str], set[str]] = {}
     for table in tables.values():
-        for source, clip, split in zip(*(table[name].to_pylist() for name in ("source", "clip", "split")), strict=True):
+        for source, clip, split in zip(
+            *(table[name].to_pylist() for name in ("source", "clip", "split")), strict=True
+        ):
             sides.setdefault((source, clip), set()).add(split)
     assert all(len(side) == 1 for side in sides.values())
     inner = {row["key"]: row["split"] for row in tables["x"].to_pylist()}
     outer = {row["key"]: row["split"] for row in tables["around"].to_pylist()}
     assert set(inner.values()) == {"train", "validation"}
     assert inner.items() <= outer.items()
-    assert {side for (source, _), (side,) in sides.items() if source == "phone"} == {"train", "validation"}
+    assert {side for (source, _), (side,) in sides.items() if source == "phone"} == {
+        "train",
+        "validation",
+    }
 
 
 @pytest.mark.parametrize("clips", [2, 3, 10, 200])
@@ -135,46 +209,73 @@ def test_exact_duplicates_are_left_out_in_either_order(root, params):
     _shard(root, "frames", 0, ["p"], 1, [x, y])
     _shard(root, "frames", 1, ["q"], 2, [y, x])
     tables = _assemble(params, root, all=_dataset(frames=None, phone=None))
-    assert [key for key in tables["all"]["key"].to_pylist() if key.startswith("frames")] == ["frames-p-00000"]
+    assert [key for key in tables["all"]["key"].to_pylist() if key.startswith("frames")] == [
+        "frames-p-00000"
+    ]
 
 
 def test_a_row_of_the_contained_dataset_is_not_given_up_for_its_duplicate(tmp_path, params):
     shas = [hashlib.sha256(name.encode()).hexdigest() for name in "xy"]
     _shard(tmp_path, "rooms", 0, ["r"], 1, shas)
     _shard(tmp_path, "frames", 0, ["f"], 1, shas)  # sorts before rooms
-    tables = _assemble(params, tmp_path, inner=_dataset(rooms=None), outer=_dataset("inner", rooms=None, frames=None))
+    tables = _assemble(
+        params,
+        tmp_path,
+        inner=_dataset(rooms=None),
+        outer=_dataset("inner", rooms=None, frames=None),
+    )
     assert tables["outer"]["key"].to_pylist() == ["rooms-r-00000"]
 
 
 def test_near_duplicates_of_other_clips_are_left_out_and_counted(root, params):
     looks = [0x0123456789ABCDEF, 0xFEDCBA9876543210]
     _shard(root, "frames", 0, ["p"], 2, looks=looks)  # of one clip: both stay
-    _shard(root, "frames", 1, ["q"], 1, looks=[looks[1] ^ 0b101, looks[0] ^ 0b10])  # turned round, three bits
+    _shard(
+        root, "frames", 1, ["q"], 1, looks=[looks[1] ^ 0b101, looks[0] ^ 0b10]
+    )  # turned round, three bits
     _shard(root, "frames", 2, ["r"], 1, looks=[looks[0] ^ 0b11, looks[1] ^ 0b111])  # five bits
     kept = {}
     for bits in (4, None):
-        tables = _assemble(params, root, all=_dataset(frames=None, phone=None, near_duplicate_bits=bits))
+        tables = _assemble(
+            params, root, all=_dataset(frames=None, phone=None, near_duplicate_bits=bits)
+        )
         kept[bits] = [key for key in tables["all"]["key"].to_pylist() if key.startswith("frames")]
-        fates = json.loads((root / "metrics/assemble/all.json").read_text())["sources"]["frames"]["fates"]
+        fates = json.loads((root / "metrics/assemble/all.json").read_text())["sources"]["frames"][
+            "fates"
+        ]
         assert fates["near_duplicate"] == 4 - len(kept[bits])
     assert kept[4] == ["frames-p-00000", "frames-p-00001", "frames-r-00000"]
     assert len(kept[None]) == 4
 
 
 def test_a_near_duplicate_goes_only_for_a_row_that_stays(tmp_path, params):
-    """p is near q, q is near r, p is not near r: q goes, p and r stay; with q in the contained dataset, q stays alone."""
+    """p is near q, q is near r, p is not near r: q goes, p and r stay; with q in the contained
+    dataset, q stays alone."""
     for number, (clip, look) in enumerate({"p": 0, "q": 0b1111, "r": 0b11111111}.items()):
         _shard(tmp_path, "frames", number, [clip], 1, looks=[look, 0])
-    (keys,) = (table["key"].to_pylist() for table in _assemble(params, tmp_path, x=_dataset(frames=None)).values())
+    (keys,) = (
+        table["key"].to_pylist()
+        for table in _assemble(params, tmp_path, x=_dataset(frames=None)).values()
+    )
     assert keys == ["frames-p-00000", "frames-r-00000"]
     _shard(tmp_path, "phone", 0, ["q"], 1, looks=[0b1111, 0])
-    tables = _assemble(params, tmp_path, inner=_dataset(phone=None), outer=_dataset("inner", frames=None, phone=None))
+    tables = _assemble(
+        params,
+        tmp_path,
+        inner=_dataset(phone=None),
+        outer=_dataset("inner", frames=None, phone=None),
+    )
     assert tables["outer"]["key"].to_pylist() == ["phone-q-00000"]
 
 
 def test_test_pairs_are_of_scenes_in_no_other_split_and_the_same_in_every_dataset(root, params):
     test = config.TestPairs(sources={"rooms": 7}, clips=0.3)
-    tables = _assemble(params, root, x=_dataset(rooms=20, test=test), y=_dataset("x", rooms=None, phone=None, test=test, seed=4))
+    tables = _assemble(
+        params,
+        root,
+        x=_dataset(rooms=20, test=test),
+        y=_dataset("x", rooms=None, phone=None, test=test, seed=4),
+    )
     tested = {}
     for name, table in tables.items():
         rows = table.select(["key", "clip", "split"]).to_pylist()
@@ -191,16 +292,24 @@ def test_every_mined_pair_has_a_counted_fate(root, params):
     counts = json.loads((root / "metrics/assemble/x.json").read_text())
     rooms = counts["sources"]["rooms"]
     assert sum(rooms["fates"].values()) == rooms["mined"] == 80
-    assert rooms["fates"]["surplus"] == 50 and rooms["pairs"] == 30 == sum(rooms["overlap_histogram"].values())
+    assert rooms["fates"]["surplus"] == 50 and rooms["pairs"] == 30 == sum(
+        rooms["overlap_histogram"].values()
+    )
     assert rooms["licences"] == ["licence of rooms"]
-    assert counts["splits"] == {"train": 44 - counts["splits"]["validation"], "validation": counts["splits"]["validation"], "test": 0}
+    assert counts["splits"] == {
+        "train": 44 - counts["splits"]["validation"],
+        "validation": counts["splits"]["validation"],
+        "test": 0,
+    }
 
 
 def test_a_short_source_is_taken_whole_if_that_is_allowed(root, params, capsys):
     tables = _assemble(params, root, x=_dataset(rooms=3, phone=20, allow_short=True))
     assert len(tables["x"]) == 17
     assert "phone has 14 of the 20 pairs wanted, 6 too few" in capsys.readouterr().err
-    assert json.loads((root / "metrics/assemble/x.json").read_text())["sources"]["phone"]["short"] == 6
+    assert (
+        json.loads((root / "metrics/assemble/x.json").read_text())["sources"]["phone"]["short"] == 6
+    )
 
 
 def test_a_random_row_is_read_without_the_table(root, params, monkeypatch):
@@ -214,7 +323,10 @@ def test_a_random_row_is_read_without_the_table(root, params, monkeypatch):
 
 
 def test_a_source_that_cannot_fill_its_count_says_by_how_much(root, params):
-    message = r"datasets.x.sources.phone: wants 20 pairs, but 14 distinct ones were mined, 6 too few; mine more of it"
+    message = (
+        r"datasets.x.sources.phone: wants 20 pairs, but 14 distinct ones were mined, 6 too few; "
+        r"mine more of it"
+    )
     with pytest.raises(BadInput, match=message):
         _assemble(params, root, x=_dataset(rooms=3, phone=20))
     assert not storage.Workspace(root).manifest("x").exists()
@@ -236,17 +348,31 @@ def test_rows_are_written_in_groups_of_one_size(tmp_path, params, monkeypatch):
         _shard(tmp_path, "rooms", number, [f"room{number}"], pairs)
     _assemble(params, tmp_path, x=_dataset(rooms=None))
     with open_table(storage.Workspace(tmp_path).manifest("x"), MANIFEST) as file:
-        assert [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)] == [8, 8, 8, 8]
+        assert [
+            file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)
+        ] == [8, 8, 8, 8]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"outer": {"sources": {"phone": None}}}, r"datasets.outer.sources lacks rooms, which inner takes from"),
-        ({"outer": {"sources": {"rooms": 3}}}, r"datasets.outer.sources.rooms must not be less than in inner"),
+        (
+            {"outer": {"sources": {"phone": None}}},
+            r"datasets.outer.sources lacks rooms, which inner takes from",
+        ),
+        (
+            {"outer": {"sources": {"rooms": 3}}},
+            r"datasets.outer.sources.rooms must not be less than in inner",
+        ),
         ({"outer": {"validation": 0.3}}, r"validation differs from that of"),
-        ({"outer": {"test": {"sources": {"rooms": 5}, "clips": 0.1}}}, r"test differs from that of"),
-        ({"outer": {"near_duplicate_bits": 3}}, r"near_duplicate_bits differs from that of inner, which it contains"),
+        (
+            {"outer": {"test": {"sources": {"rooms": 5}, "clips": 0.1}}},
+            r"test differs from that of",
+        ),
+        (
+            {"outer": {"near_duplicate_bits": 3}},
+            r"near_duplicate_bits differs from that of inner, which it contains",
+        ),
         ({"inner": {"contains": "outer"}}, r"goes round in a circle"),
         ({"outer": {"contains": "nothing"}}, r"'nothing' does not exist"),
     ],
@@ -255,7 +381,10 @@ def test_recipes_that_cannot_nest_are_refused(repository, tmp_path, change, mess
     raw = yaml.safe_load((repository / "params.yaml").read_text())
     names = list(raw["datasets"])
     plain = {**raw["datasets"][names[0]], "sources": {"rooms": 10}}
-    recipes = {"inner": plain | change.get("inner", {}), "outer": plain | {"contains": "inner"} | change.get("outer", {})}
+    recipes = {
+        "inner": plain | change.get("inner", {}),
+        "outer": plain | {"contains": "inner"} | change.get("outer", {}),
+    }
     raw["datasets"] = {**dict.fromkeys(names, plain), **recipes}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     with pytest.raises(BadInput, match=message):

@@ -1,4 +1,5 @@
-"""Every benchmark runs, on little: what docs and README quote can be printed again. How fast anything is, is measured by hand."""
+"""Every benchmark runs, on little: what docs and README quote can be printed again. How fast
+anything is, is measured by hand."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ from benchmarks import mutations, workload
 from mimic import synthesize
 from mimic.params import load_params
 
-MODULES = sorted(path.stem for path in Path(mutations.__file__).parent.glob("*.py") if path.stem != "__init__")
+MODULES = sorted(
+    path.stem for path in Path(mutations.__file__).parent.glob("*.py") if path.stem != "__init__"
+)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -37,7 +40,9 @@ def made_nyu(repository: Path, tmp_path: Path) -> Path:
     """Six labelled views of flats in NYUv2's layout."""
     params = load_params(repository / "params.yaml")
     flat = params.synthesize.nyu.flat.model_copy(update={"texture_px": 64})
-    few = params.synthesize.nyu.model_copy(update={"flat": flat, "scenes": 2, "train": 4, "test": 2})
+    few = params.synthesize.nyu.model_copy(
+        update={"flat": flat, "scenes": 2, "train": 4, "test": 2}
+    )
     everything = params.synthesize.model_copy(update={"nyu": few})
     synthesize.main(params.model_copy(update={"synthesize": everything}), tmp_path, "nyu")
     return tmp_path / "data/raw/nyu"
@@ -57,7 +62,12 @@ def test_features_of_seeds(repository: Path, made_nyu: Path) -> None:
 
 def test_scaling_and_memory_of_the_mine_stage(tmp_path: Path) -> None:
     memory = workload.memory(tmp_path / "memory", seconds=8, clips=1, factor=2)
-    assert set(memory["memory_peaks_mb"]) == {"short_video", "long_video", "few_clips", "many_clips"}
+    assert set(memory["memory_peaks_mb"]) == {
+        "short_video",
+        "long_video",
+        "few_clips",
+        "many_clips",
+    }
     assert min(memory["memory_peaks_mb"].values()) > 50
     workload.write_video(tmp_path / "raw/0.mp4", seconds=8, seed=0)
     spent = workload.in_processes(workload.mine_one, tmp_path, 1, "alone")
@@ -73,7 +83,14 @@ def test_small_clips_cost_little(repository: Path) -> None:
 def test_decoding_finds_the_same_frames(real_data: Path, repository: Path) -> None:
     code = "import json; from benchmarks import decoding; print(json.dumps(decoding.measure()))"
     environment = {**os.environ, "MIMIC_TEST_DATA": str(real_data)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=repository, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=repository,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["frames"] == 20 and found["largest_mean_difference"] < 3
@@ -86,7 +103,12 @@ def test_every_deliberate_fault_applies(repository: Path) -> None:
     faults = mutations.read_faults()
     assert len(faults) >= 58
     assert [fault.name for fault in faults if not mutations.applies(repository, fault)] == []
-    named = {path.partition("::")[0] for fault in faults for path in fault.tests if path.startswith("tests/")}
+    named = {
+        path.partition("::")[0]
+        for fault in faults
+        for path in fault.tests
+        if path.startswith("tests/")
+    }
     assert [path for path in sorted(named) if not (repository / path).exists()] == []
 
 
@@ -94,7 +116,9 @@ def test_a_fault_is_killed_survives_or_does_not_apply(tmp_path: Path) -> None:
     """On a repository of two files."""
     (tmp_path / "src").mkdir()
     (tmp_path / "src/one.py").write_text("def double(x):\n    return 2 * x\n\n\nUNUSED = 1\n")
-    (tmp_path / "test_one.py").write_text("from one import double\n\n\ndef test_double():\n    assert double(2) == 4\n")
+    (tmp_path / "test_one.py").write_text(
+        "from one import double\n\n\ndef test_double():\n    assert double(2) == 4\n"
+    )
     (tmp_path / "test_red.py").write_text("def test_red():\n    assert False\n")
     for command in (["init", "-q"], ["add", "."]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
@@ -106,9 +130,15 @@ def test_a_fault_is_killed_survives_or_does_not_apply(tmp_path: Path) -> None:
         "no tests": ("2 * x", "3 * x", "test_none.py"),
         "red": ("2 * x", "3 * x", "test_red.py"),
     }
-    faults = {name: {"file": "src/one.py", "old": old, "new": new, "tests": tests} for name, (old, new, tests) in said.items()}
+    faults = {
+        name: {"file": "src/one.py", "old": old, "new": new, "tests": tests}
+        for name, (old, new, tests) in said.items()
+    }
     (tmp_path / "faults.yaml").write_text(yaml.safe_dump(faults))
-    found = {one.fault.name: one.verdict for one in mutations.try_all(tmp_path, mutations.read_faults(tmp_path / "faults.yaml"), 1)}
+    found = {
+        one.fault.name: one.verdict
+        for one in mutations.try_all(tmp_path, mutations.read_faults(tmp_path / "faults.yaml"), 1)
+    }
     assert found == {
         "killed": "killed",
         "survives": "SURVIVED",

@@ -35,9 +35,17 @@ def test_python_holds_no_defaults() -> None:
     """A field with a default would be a second place where a number lives."""
 
     def fields(model: type) -> list[str]:
-        return [f"{model.__name__}.{name}" for name, field in model.model_fields.items() if not field.is_required()]
+        return [
+            f"{model.__name__}.{name}"
+            for name, field in model.model_fields.items()
+            if not field.is_required()
+        ]
 
-    models = [value for value in vars(config).values() if isinstance(value, type) and issubclass(value, config.Section)]
+    models = [
+        value
+        for value in vars(config).values()
+        if isinstance(value, type) and issubclass(value, config.Section)
+    ]
     assert len(models) > 10
     assert [name for model in models for name in fields(model)] == []
 
@@ -58,12 +66,18 @@ def test_every_key_may_not_be_dropped_or_misspelt(tmp_path: Path, raw: dict) -> 
         (("mine", "overlap_min"), 50, r"mine\.overlap_min: .*less than or equal to 1.*found 50"),
         (("mine", "patch_px"), 15, "patch_px 15 does not divide size_px"),
         (("mine", "mode"), "fast", r"mine\.mode: .*'symmetric' or 'reference'"),
-        (("runs", "mae-1m", "dataset"), "mimic-9m", r"runs\.mae-1m\.dataset: 'mimic-9m' does not exist; known: mimic-1m"),
+        (
+            ("runs", "mae-1m", "dataset"),
+            "mimic-9m",
+            r"runs\.mae-1m\.dataset: 'mimic-9m' does not exist; known: mimic-1m",
+        ),
         (("table", "runs"), ["mae-1m"], "random-initialised encoder is always evaluated"),
         (("sources", "phone", "reader"), "film", r"sources\.phone: .*'film'"),
     ],
 )
-def test_wrong_value_is_one_line(tmp_path: Path, raw: dict, path: tuple[str, ...], value: object, message: str) -> None:
+def test_wrong_value_is_one_line(
+    tmp_path: Path, raw: dict, path: tuple[str, ...], value: object, message: str
+) -> None:
     section = raw
     for key in path[:-1]:
         section = section[key]
@@ -84,7 +98,11 @@ def test_a_missing_key_says_what_to_add_and_where(tmp_path: Path, raw: dict, sha
     """Whatever key is left out, adding what the message says makes the file whole again."""
     named = {"sources", "datasets", "pretrain", "runs", "evaluate"}
     leaves = [path for path in _leaves(raw) if path[0] not in named or len(path) > 2]
-    leaves = [path for path in leaves if path[-1] not in ("reader", "task") and path[:2] != ("synthesize", "tasks")]
+    leaves = [
+        path
+        for path in leaves
+        if path[-1] not in ("reader", "task") and path[:2] != ("synthesize", "tasks")
+    ]
     chosen = random.Random(share).sample(leaves, 6)
     for path in chosen:
         less = json.loads(json.dumps(raw))  # what the file shares by an anchor is here twice
@@ -95,16 +113,25 @@ def test_a_missing_key_says_what_to_add_and_where(tmp_path: Path, raw: dict, sha
         with pytest.raises(BadInput) as info:
             _load(tmp_path, less)
         message = str(info.value)
-        assert "\n" not in message and f": {'.'.join(path)}: missing; add `{path[-1]}:" in message, path
+        assert (
+            "\n" not in message and f": {'.'.join(path)}: missing; add `{path[-1]}:" in message
+        ), path
         assert f"under {'.'.join(path[:-1])} (" in message or len(path) == 1
         section |= yaml.safe_load(message.split("`")[1])
         _load(tmp_path, less)
 
 
 def test_keys_that_came_later_are_given_what_was_done_before(tmp_path: Path, raw: dict) -> None:
-    """A parameter file of the first release: the messages, one after the other, lead to what it meant."""
-    before = {name: {"linear-depth": True}.get(task["task"], False) for name, task in raw["evaluate"].items() if "last_norm" in task}
-    later = [("last_norm", name) for name in before] + [("masks", name) for name in ("flow", "stereo")]
+    """A parameter file of the first release: the messages, one after the other, lead to what it
+    meant."""
+    before = {
+        name: {"linear-depth": True}.get(task["task"], False)
+        for name, task in raw["evaluate"].items()
+        if "last_norm" in task
+    }
+    later = [("last_norm", name) for name in before] + [
+        ("masks", name) for name in ("flow", "stereo")
+    ]
     raw["evaluate"]["ours"] = raw["evaluate"].pop("depth-linear")
     raw["table"]["tasks"] = ["depth"]
     later = [(key, "ours" if name == "depth-linear" else name) for key, name in later]
@@ -125,7 +152,9 @@ def test_keys_that_came_later_are_given_what_was_done_before(tmp_path: Path, raw
 
 def test_further_missing_keys_are_named(tmp_path: Path, raw: dict) -> None:
     del raw["mine"]["seed"], raw["habitat"], raw["tracking"]
-    with pytest.raises(BadInput, match=r"mine\.seed: missing; .* \(and 2 more; missing, too: habitat, tracking\)$"):
+    with pytest.raises(
+        BadInput, match=r"mine\.seed: missing; .* \(and 2 more; missing, too: habitat, tracking\)$"
+    ):
         _load(tmp_path, raw)
 
 
@@ -140,12 +169,16 @@ def test_missing_or_broken_file_is_one_line(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
-def test_a_file_that_is_no_text_is_one_line_and_any_encoding_of_unicode_is_read(tmp_path: Path, repository: Path) -> None:
+def test_a_file_that_is_no_text_is_one_line_and_any_encoding_of_unicode_is_read(
+    tmp_path: Path, repository: Path
+) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes(b"\xd2\x00\xff")
     with pytest.raises(BadInput, match=r"^[^\n]*not valid YAML[^\n]*$"):
         load_params(path)
-    with pytest.raises(BadInput, match=r"^[^\n]*Is a directory; name a parameter file that you can read$"):
+    with pytest.raises(
+        BadInput, match=r"^[^\n]*Is a directory; name a parameter file that you can read$"
+    ):
         load_params(tmp_path)
     text = (repository / "params.yaml").read_text()
     for encoding in ("utf-8-sig", "utf-16"):
@@ -160,18 +193,26 @@ def test_pick_suggests_the_nearest_name() -> None:
 
 def test_the_paper_profile_has_the_published_counts(repository: Path) -> None:
     datasets = load_params(repository / "profiles/paper.yaml").datasets
-    assert {name: sum(count or 0 for count in dataset.sources.values()) for name, dataset in datasets.items()} == {
+    assert {
+        name: sum(count or 0 for count in dataset.sources.values())
+        for name, dataset in datasets.items()
+    } == {
         "mimic-1m": 1_316_202,  # the paper states 1,316,199
         "mimic-3m": 3_161_333,  # the paper states 3,163,333
         "mv-habitat": 1_785_209,
     }
 
 
-def test_a_window_needs_views_stored_larger_than_the_model(repository: Path, tmp_path: Path) -> None:
+def test_a_window_needs_views_stored_larger_than_the_model(
+    repository: Path, tmp_path: Path
+) -> None:
     raw = yaml.safe_load((repository / "profiles/paper.yaml").read_text())
     raw["pretrain"]["croco-v1"]["augment"]["crop"] = "window"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
-    with pytest.raises(BadInput, match=r"croco-v1\.augment\.crop: window needs .* 224 px, but mine\.size_px is 224; mine at"):
+    with pytest.raises(
+        BadInput,
+        match=r"croco-v1\.augment\.crop: window needs .* 224 px, but mine\.size_px is 224; mine at",
+    ):
         load_params(tmp_path / "params.yaml")
     raw["mine"]["size_px"] = 256
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))

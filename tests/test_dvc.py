@@ -1,4 +1,5 @@
-"""dvc.yaml as a graph: the real file and the real DVC, with a stand-in for the `mimic` command that writes the outputs at once."""
+"""dvc.yaml as a graph: the real file and the real DVC, with a stand-in for the `mimic` command that
+writes the outputs at once."""
 
 from __future__ import annotations
 
@@ -25,15 +26,29 @@ from mimic import cli
 from mimic.infra.publishing import Work, publish
 from mimic.infra.storage import write_bytes
 
-UNTRACKED = {"cluster", "habitat", "tracking", "imported"}  # sections that decide how and where, not what; names only
+UNTRACKED = {
+    "cluster",
+    "habitat",
+    "tracking",
+    "imported",
+}  # sections that decide how and where, not what; names only
 
 # Code that decides how a stage runs, not what it writes; what it writes is decided by params, too.
 HOW = ("mimic.config", "mimic.errors", "mimic.infra", "mimic.params")
 
 # Modules that a stage imports and that have no say in what it writes.
 UNUSED: dict[str, tuple[str, ...]] = {
-    "synthesize": ("mimic.geometry.likeness", "mimic.pairs.schema", "mimic.pairs.tar"),  # JPEGs are made, no shards
-    "ingest": ("mimic.geometry", "mimic.scenes", "mimic.pairs.write", "mimic.pairs.tar"),  # clips are listed, not looked into
+    "synthesize": (
+        "mimic.geometry.likeness",
+        "mimic.pairs.schema",
+        "mimic.pairs.tar",
+    ),  # JPEGs are made, no shards
+    "ingest": (
+        "mimic.geometry",
+        "mimic.scenes",
+        "mimic.pairs.write",
+        "mimic.pairs.tar",
+    ),  # clips are listed, not looked into
     "mine": (),
     "assemble": (),
     "pretrain": (),
@@ -76,7 +91,11 @@ class Pipeline:
         log.unlink(missing_ok=True)
         path = os.pathsep.join([str(self.root / "bin"), os.environ["PATH"]])
         done = subprocess.run(
-            [sys.executable, "-m", "dvc", "repro"], cwd=self.root, env={**os.environ, "PATH": path}, capture_output=True, text=True
+            [sys.executable, "-m", "dvc", "repro"],
+            cwd=self.root,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return log.read_text().splitlines() if log.exists() else []
@@ -104,10 +123,19 @@ def stages(repository: Path) -> Iterator[list[Any]]:
 def fresh(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Pipeline:
     """A clone in which nothing was run."""
     root = tmp_path_factory.mktemp("clone")
-    for name in ("dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore"):
+    for name in (
+        "dvc.yaml",
+        "params.yaml",
+        ".dvcignore",
+        ".gitignore",
+        ".dvc/config",
+        ".dvc/.gitignore",
+    ):
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copy(repository / name, root / name)
-    shutil.copytree(repository / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copytree(
+        repository / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+    )
     (root / "bin").mkdir()
     (root / "bin" / "mimic").write_text(STAND_IN.format(python=sys.executable))
     (root / "bin" / "mimic").chmod(0o755)
@@ -118,11 +146,18 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Pipelin
     plan = {}
     for stage in stages:
         outs = [out.def_path for out in stage.outs]
-        plan[stage.cmd] = {"outs": outs, "parts": [path for path in wanted if any(path.startswith(f"{out}/") for out in outs)]}
+        plan[stage.cmd] = {
+            "outs": outs,
+            "parts": [path for path in wanted if any(path.startswith(f"{out}/") for out in outs)],
+        }
     (root / "stages.json").write_text(json.dumps(plan))
     (root / ".git/info/exclude").write_text("/bin\n/commands\n/stages.json\n")
     subprocess.run(["git", "add", "."], cwd=root, check=True)
-    subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "x"], cwd=root, check=True)
+    subprocess.run(
+        ["git", "-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "x"],
+        cwd=root,
+        check=True,
+    )
     return Pipeline(root)
 
 
@@ -146,9 +181,17 @@ def test_a_stage_is_a_command_is_a_section(repository: Path, stages: list[Any]) 
         assert "-".join(stage.cmd.split()[2:]) == names
 
 
-def test_every_parameter_exists_and_every_section_is_tracked(repository: Path, stages: list[Any]) -> None:
+def test_every_parameter_exists_and_every_section_is_tracked(
+    repository: Path, stages: list[Any]
+) -> None:
     params = yaml.safe_load((repository / "params.yaml").read_text())
-    listed = {name for stage in stages for dep in stage.deps if isinstance(dep, ParamsDependency) for name in dep.params}
+    listed = {
+        name
+        for stage in stages
+        for dep in stage.deps
+        if isinstance(dep, ParamsDependency)
+        for name in dep.params
+    }
     for name in listed:
         found = params
         for key in name.split("."):
@@ -159,7 +202,11 @@ def test_every_parameter_exists_and_every_section_is_tracked(repository: Path, s
 
 def _covers(dependency: str, module: str) -> bool:
     path = module.replace(".", "/")
-    return f"src/{path}.py" == dependency or f"src/{path}".startswith(dependency + "/") or f"src/{path}" == dependency
+    return (
+        f"src/{path}.py" == dependency
+        or f"src/{path}".startswith(dependency + "/")
+        or f"src/{path}" == dependency
+    )
 
 
 def _reached(graph: Any, stage: str) -> set[str]:
@@ -189,8 +236,14 @@ def test_a_stage_depends_on_the_code_it_imports(repository: Path, imports: Any, 
     listed = section.get("do", section)["deps"]
     code = [path for path in listed if path.startswith("src/")]
     reached = _reached(imports, stage)
-    unused = {module for module in reached if module.startswith(tuple(UNUSED[stage]))} if UNUSED[stage] else set()
-    missing = {module for module in reached - unused if not any(_covers(path, module) for path in code)}
+    unused = (
+        {module for module in reached if module.startswith(tuple(UNUSED[stage]))}
+        if UNUSED[stage]
+        else set()
+    )
+    missing = {
+        module for module in reached - unused if not any(_covers(path, module) for path in code)
+    }
     assert sorted(missing) == [], f"{stage}: dvc.yaml lists no dependency for these"
     for path in code:
         assert any(_covers(path, module) for module in reached), f"{stage} never imports {path}"
@@ -208,24 +261,38 @@ def test_dvc_reads_the_parameters_as_we_do(repository: Path) -> None:
         assert load_yaml(str(path)) == yaml.safe_load(path.read_text()), path
 
 
-def test_everything_leads_to_the_report_in_every_profile(fresh: Pipeline, repository: Path, tmp_path: Path) -> None:
+def test_everything_leads_to_the_report_in_every_profile(
+    fresh: Pipeline, repository: Path, tmp_path: Path
+) -> None:
     for profile in repository.glob("profiles/*.yaml"):
         root = tmp_path / profile.stem
-        shutil.copytree(fresh.root / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache"))
+        shutil.copytree(
+            fresh.root / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache")
+        )
         shutil.copy(fresh.root / "dvc.yaml", root)
         shutil.copy(profile, root / "params.yaml")
         subprocess.run(["git", "init", "-q", root], check=True)
         with Repo(str(root)) as repo:
             graph = repo.index.graph
-            unused = [stage.name for stage in graph if not graph.in_degree(stage) and stage.name != "report"]
-        waiting = ["synthesize@tasks"] if yaml.safe_load(profile.read_text())["synthesize"].get("tasks") == {} else []
+            unused = [
+                stage.name
+                for stage in graph
+                if not graph.in_degree(stage) and stage.name != "report"
+            ]
+        waiting = (
+            ["synthesize@tasks"]
+            if yaml.safe_load(profile.read_text())["synthesize"].get("tasks") == {}
+            else []
+        )
         assert unused == waiting, f"{profile}: nothing needs these"
 
 
 def test_a_second_repro_runs_nothing_and_git_sees_one_new_file(done: Pipeline) -> None:
     assert done.repro() == []
     assert done.status() == {}
-    listed = subprocess.run(["git", "status", "--porcelain"], cwd=done.root, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=done.root, capture_output=True, text=True, check=True
+    ).stdout
     assert listed.splitlines() == ["?? dvc.lock"]
 
 
@@ -251,7 +318,9 @@ def test_one_number_of_evaluate_re_runs_evaluation_and_the_report(done: Pipeline
     done.change(r"(correspondence: .*?pairs: )\d+", r"\g<1>123")
     ran = done.repro()
     assert len(ran) > 2 and ran[-1] == "mimic report"
-    assert ran[0] == "mimic prepare correspondence"  # asks the data again: fewer pairs may be too few
+    assert (
+        ran[0] == "mimic prepare correspondence"
+    )  # asks the data again: fewer pairs may be too few
     assert all(re.fullmatch(r"mimic evaluate \S+ correspondence", command) for command in ran[1:-1])
 
 
@@ -270,7 +339,9 @@ def test_other_data_masks_splits_or_images_are_looked_through(done: Pipeline) ->
     (done.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     stale = set(done.status())
     (done.root / "params.yaml").write_text(before)
-    assert {name for name in stale if name.startswith("prepare")} == {f"prepare@{task}" for task in changes}
+    assert {name for name in stale if name.startswith("prepare")} == {
+        f"prepare@{task}" for task in changes
+    }
     assert done.status() == {}
 
 
@@ -299,13 +370,16 @@ def test_one_number_of_a_recipe_re_runs_its_pretraining_and_what_follows(done: P
 
 
 def test_a_stage_may_replace_outputs_that_are_links_into_the_cache(done: Pipeline) -> None:
-    """Writing through a link would damage DVC's cache; replacing it does not, so the cache can give the old file back."""
+    """Writing through a link would damage DVC's cache; replacing it does not, so the cache can give
+    the old file back."""
     path = done.root / "metrics/random/depth.json"
     before = path.read_text()
     write_bytes(path, b"changed")
     samples = done.root / "samples/random/depth"
     work = Work("samples", "random/depth")
-    publish(lambda folder: (folder / "new").write_text("new"), samples, work, recognise=lambda *_: work)
+    publish(
+        lambda folder: (folder / "new").write_text("new"), samples, work, recognise=lambda *_: work
+    )
     assert set(done.status()) == {"evaluate@random-depth", "report"}
     with Repo(str(done.root)) as repo:
         repo.checkout(force=True)

@@ -1,4 +1,5 @@
-"""What the field writes around weights is read and said; what would compute something else is refused."""
+"""What the field writes around weights is read and said; what would compute something else is
+refused."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def prefixed(prefix: str) -> dict[str, torch.Tensor]:
     return {prefix + key: value for key, value in BARE.items()}
 
 
-def imported(folder: Path, content: Any, said: Any = NOTHING) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def imported(
+    folder: Path, content: Any, said: Any = NOTHING
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """The card and the weights of a file with this content."""
     torch.save(content, folder / "f.pth")
     card = import_weights(folder / "f.pth", folder / "models/theirs", said)
@@ -65,7 +68,10 @@ AROUND: list[tuple[Any, str | None]] = [
     ({"state_dict": prefixed("_orig_mod.module.")}, "state_dict"),
     ({"state_dict": prefixed("backbone.")}, "state_dict"),
     ({"state_dict": prefixed("model.encoder."), "pytorch-lightning_version": "2.1"}, "state_dict"),
-    ({"state_dict": prefixed("model.encoder.") | {"model.head.weight": torch.zeros(3, WIDTH)}}, "state_dict"),
+    (
+        {"state_dict": prefixed("model.encoder.") | {"model.head.weight": torch.zeros(3, WIDTH)}},
+        "state_dict",
+    ),
     ({"model": prefixed("encoder.")}, "model"),
     ({"model_state_dict": prefixed("")}, "model_state_dict"),
     ({"net": prefixed(""), "epoch": 3}, "net"),
@@ -74,18 +80,29 @@ AROUND: list[tuple[Any, str | None]] = [
 
 
 @pytest.mark.parametrize(("content", "taken"), AROUND)
-def test_what_stands_around_names_is_taken_off(tmp_path: Path, content: Any, taken: str | None) -> None:
+def test_what_stands_around_names_is_taken_off(
+    tmp_path: Path, content: Any, taken: str | None
+) -> None:
     card, weights = imported(tmp_path, content)
     assert card["imported"]["taken"] == taken
-    assert weights.keys() == BARE.keys() and all(torch.equal(weights[key], BARE[key]) for key in BARE)
+    assert weights.keys() == BARE.keys() and all(
+        torch.equal(weights[key], BARE[key]) for key in BARE
+    )
 
 
 def test_of_two_sets_of_weights_one_is_taken_and_said(tmp_path: Path) -> None:
     other = {f"module.backbone.{key}": value + 1 for key, value in BARE.items()}
-    content = {"student": other, "teacher": prefixed("backbone."), "optimizer": {"state": {}}, "epoch": 9}
+    content = {
+        "student": other,
+        "teacher": prefixed("backbone."),
+        "optimizer": {"state": {}},
+        "epoch": 9,
+    }
     card, weights = imported(tmp_path, content)
     lines = told(card["imported"])
-    assert torch.equal(weights["norm.weight"], BARE["norm.weight"]) and card["imported"]["epoch"] == 9
+    assert (
+        torch.equal(weights["norm.weight"], BARE["norm.weight"]) and card["imported"]["epoch"] == 9
+    )
     assert "taken: the weights under 'teacher'" in lines
     assert "not taken: the weights under 'student'; --key student takes them" in lines
     assert "left out, no weights of the model: optimizer" in lines
@@ -98,10 +115,14 @@ def test_of_two_sets_of_weights_one_is_taken_and_said(tmp_path: Path) -> None:
 
 def test_key_and_prefix_reach_the_rest(tmp_path: Path) -> None:
     content = {"run": {"nets": {**prefixed("image_tower."), "text_tower.weight": torch.zeros(2)}}}
-    assert "nothing under --key run.mets; its entries: run" in refusal(tmp_path, content, dataclasses.replace(NOTHING, key="run.mets"))
+    assert "nothing under --key run.mets; its entries: run" in refusal(
+        tmp_path, content, dataclasses.replace(NOTHING, key="run.mets")
+    )
     said = dataclasses.replace(NOTHING, key="run.nets")
     assert "say --key or --prefix" in refusal(tmp_path, content, said)
-    assert "no key begins with --prefix tower." in refusal(tmp_path, content, dataclasses.replace(said, prefix="tower."))
+    assert "no key begins with --prefix tower." in refusal(
+        tmp_path, content, dataclasses.replace(said, prefix="tower.")
+    )
     card, weights = imported(tmp_path, content, dataclasses.replace(said, prefix="image_tower."))
     assert weights.keys() == BARE.keys() and card["imported"]["left_out"] == ["text_tower.weight"]
     (tmp_path / "x").mkdir()
@@ -109,7 +130,10 @@ def test_key_and_prefix_reach_the_rest(tmp_path: Path) -> None:
 
 
 def test_buffers_of_a_head_are_left_out_and_said(tmp_path: Path) -> None:
-    head = {"head.0.running_mean": torch.zeros(WIDTH), "head.0.num_batches_tracked": torch.tensor(5)}
+    head = {
+        "head.0.running_mean": torch.zeros(WIDTH),
+        "head.0.num_batches_tracked": torch.tensor(5),
+    }
     card, _ = imported(tmp_path, {"model": BARE | head})
     assert card["imported"]["left_out"] == sorted(head)
 
@@ -139,10 +163,18 @@ def test_hugging_faces_mae(tmp_path: Path, older: bool, normalised: bool) -> Non
     """Tokens and loss are those of transformers' own model."""
     torch.manual_seed(1)
     config = ViTMAEConfig(
-        hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=192, image_size=SIDE,
-        decoder_hidden_size=32, decoder_num_hidden_layers=1, decoder_num_attention_heads=2,
-        decoder_intermediate_size=128, norm_pix_loss=normalised, mask_ratio=0.5,
-    )  # fmt: skip
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=192,
+        image_size=SIDE,
+        decoder_hidden_size=32,
+        decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=128,
+        norm_pix_loss=normalised,
+        mask_ratio=0.5,
+    )
     model = ViTMAEForPreTraining(config).eval()
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -150,11 +182,22 @@ def test_hugging_faces_mae(tmp_path: Path, older: bool, normalised: bool) -> Non
     model.save_pretrained(tmp_path / "hub")
     path = tmp_path / "hub/model.safetensors"
     if older:
-        weights = {key.replace("decoder_encoder.layer", "decoder_layers"): v for key, v in load_file(path).items()}
+        weights = {
+            key.replace("decoder_encoder.layer", "decoder_layers"): v
+            for key, v in load_file(path).items()
+        }
         save_file(weights, path)
     card = import_weights(tmp_path / "hub", tmp_path / "models/hf", NOTHING)
-    assert (card["imported"]["dialect"], card["objective"], card["model"]["heads"]) == ("vit_mae", "mae", 4)
-    assert (card["mask_ratio"], card["norm_pix_loss"], card["imported"]["assumed"]) == (0.5, normalised, [])
+    assert (card["imported"]["dialect"], card["objective"], card["model"]["heads"]) == (
+        "vit_mae",
+        "mae",
+        4,
+    )
+    assert (card["mask_ratio"], card["norm_pix_loss"], card["imported"]["assumed"]) == (
+        0.5,
+        normalised,
+        [],
+    )
     noise = torch.rand(2, 16, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         wanted = model(IMAGES, noise=noise)
@@ -173,7 +216,10 @@ def test_hugging_faces_mae(tmp_path: Path, older: bool, normalised: bool) -> Non
 
 def test_the_rope_base_of_the_file_is_kept(tmp_path: Path) -> None:
     kwargs = {"img_size": (SIDE, SIDE), "enc_num_heads": 3, "pos_embed": "RoPE50"}
-    strong = {key: 20 * value if "norm1" in key or "qkv" in key else value for key, value in foreign("croco-v2").items()}
+    strong = {
+        key: 20 * value if "norm1" in key or "qkv" in key else value
+        for key, value in foreign("croco-v2").items()
+    }
     card, _ = imported(tmp_path, {"model": strong, "croco_kwargs": kwargs})
     assert card["model"]["rope_base"] == 50
     encoder, _ = load_encoder(tmp_path / "models/theirs")
@@ -184,7 +230,10 @@ def test_the_rope_base_of_the_file_is_kept(tmp_path: Path) -> None:
     model = load_model(tmp_path / "models/theirs")
     assert (model.encoder.rope_base, model.decoder.rope_base) == (50, 50)
     export_weights(tmp_path / "models/theirs", "croco", tmp_path / "back.pth")
-    assert torch.load(tmp_path / "back.pth", weights_only=True)["croco_kwargs"]["pos_embed"] == "RoPE50"
+    assert (
+        torch.load(tmp_path / "back.pth", weights_only=True)["croco_kwargs"]["pos_embed"]
+        == "RoPE50"
+    )
 
 
 @pytest.mark.parametrize("pos_embed", ["cosine", "RoPE", "RoPE-3", "RoPEnan", "learned", 7])
@@ -194,14 +243,34 @@ def test_positions_that_cannot_be_are_refused(tmp_path: Path, pos_embed: Any) ->
 
 
 def test_arguments_in_the_call_are_read_and_never_run(tmp_path: Path) -> None:
-    call = f"CroCoNet(img_size=({SIDE}, {SIDE}), enc_num_heads=6, dec_num_heads=8, mask_ratio=0.8, pos_embed='RoPE100')"
-    content = {"model": foreign("croco-v2"), "args": argparse.Namespace(model=call, norm_pix_loss=0)}
+    call = (
+        f"CroCoNet(img_size=({SIDE}, {SIDE}), enc_num_heads=6, dec_num_heads=8, mask_ratio=0.8, "
+        "pos_embed='RoPE100')"
+    )
+    content = {
+        "model": foreign("croco-v2"),
+        "args": argparse.Namespace(model=call, norm_pix_loss=0),
+    }
     card, _ = imported(tmp_path, content)
     assert (card["model"]["heads"], card["model"]["decoder_heads"]) == (6, 8)
-    assert (card["mask_ratio"], card["norm_pix_loss"], card["imported"]["assumed"]) == (0.8, False, [])
-    assert constructor("CroCoNet(224, 16, mask_ratio=0.9, norm_layer=partial(nn.LayerNorm, eps=1e-6))")["patch_size"] == 16
+    assert (card["mask_ratio"], card["norm_pix_loss"], card["imported"]["assumed"]) == (
+        0.8,
+        False,
+        [],
+    )
+    assert (
+        constructor(
+            "CroCoNet(224, 16, mask_ratio=0.9, norm_layer=partial(nn.LayerNorm, eps=1e-6))"
+        )["patch_size"]
+        == 16
+    )
     marker = tmp_path / "ran"
-    for evil in (f"CroCoNet(img_size=open({str(marker)!r}, 'w'))", "CroCoNet(**x)", "CroCoNet(1)(2)", "CroCoNet("):
+    for evil in (
+        f"CroCoNet(img_size=open({str(marker)!r}, 'w'))",
+        "CroCoNet(**x)",
+        "CroCoNet(1)(2)",
+        "CroCoNet(",
+    ):
         with pytest.raises(ValueError, match="no plain call of CroCoNet"):
             constructor(evil)
     assert not marker.exists()
@@ -210,7 +279,11 @@ def test_arguments_in_the_call_are_read_and_never_run(tmp_path: Path) -> None:
 def test_silent_croco_kwargs_mean_the_official_defaults(tmp_path: Path) -> None:
     content = {"model": foreign("croco-v2"), "croco_kwargs": {"pos_embed": "RoPE100"}}
     card, _ = imported(tmp_path, content)
-    assert (card["model"]["size_px"], card["model"]["heads"], card["mask_ratio"]) == ([224, 224], 12, 0.9)
+    assert (card["model"]["size_px"], card["model"]["heads"], card["mask_ratio"]) == (
+        [224, 224],
+        12,
+        0.9,
+    )
 
 
 def test_what_the_file_says_of_its_training_is_kept(tmp_path: Path) -> None:
@@ -218,7 +291,9 @@ def test_what_the_file_says_of_its_training_is_kept(tmp_path: Path) -> None:
     card, _ = imported(tmp_path, {"model": foreign("mae"), "args": args})
     assert (card["mask_ratio"], card["norm_pix_loss"]) == (0.5, False)
     card, _ = imported(tmp_path, {"model": foreign("mae")})
-    assert card["norm_pix_loss"] is True and any("--norm-pix-loss" in line for line in card["imported"]["assumed"])
+    assert card["norm_pix_loss"] is True and any(
+        "--norm-pix-loss" in line for line in card["imported"]["assumed"]
+    )
     said = dataclasses.replace(NOTHING, norm_pix_loss=False, mask_ratio=0.25)
     card, _ = imported(tmp_path, {"model": foreign("mae")}, said)
     assert (card["mask_ratio"], card["norm_pix_loss"]) == (0.25, False)
@@ -228,7 +303,9 @@ def test_what_the_file_says_of_its_training_is_kept(tmp_path: Path) -> None:
 def test_heads_that_cannot_be_are_refused(tmp_path: Path, heads: int) -> None:
     why = f"--heads {heads} attention heads, which do not divide a width of {WIDTH}"
     assert why in refusal(tmp_path, BARE, dataclasses.replace(NOTHING, heads=heads))
-    assert "--decoder-heads" in refusal(tmp_path, foreign("mae"), dataclasses.replace(NOTHING, decoder_heads=heads))
+    assert "--decoder-heads" in refusal(
+        tmp_path, foreign("mae"), dataclasses.replace(NOTHING, decoder_heads=heads)
+    )
 
 
 def test_a_fixed_table_tells_its_grid(tmp_path: Path) -> None:
@@ -247,13 +324,21 @@ def test_a_fixed_table_tells_its_grid(tmp_path: Path) -> None:
 CHANGES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda w: w.update({"blocks.0.ls1.gamma": torch.ones(WIDTH)}), "say --timm NAME"),
     (lambda w: w.pop("blocks.0.attn.qkv.bias"), "say --timm NAME"),
-    (lambda w: w.update({"pos_embed": torch.zeros(1, 16, WIDTH)}), "class token has no position.*--timm NAME"),
-    (lambda w: w.update({f"fc_norm.{k}": w.pop(f"norm.{k}") for k in ("weight", "bias")}), "fine-tuned with global pooling"),
+    (
+        lambda w: w.update({"pos_embed": torch.zeros(1, 16, WIDTH)}),
+        "class token has no position.*--timm NAME",
+    ),
+    (
+        lambda w: w.update({f"fc_norm.{k}": w.pop(f"norm.{k}") for k in ("weight", "bias")}),
+        "fine-tuned with global pooling",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("change", "why"), CHANGES)
-def test_refusals_name_the_remedy(tmp_path: Path, change: Callable[[dict[str, Any]], Any], why: str) -> None:
+def test_refusals_name_the_remedy(
+    tmp_path: Path, change: Callable[[dict[str, Any]], Any], why: str
+) -> None:
     state = dict(BARE)
     change(state)
     torch.save(state, tmp_path / "f.pth")
@@ -268,7 +353,8 @@ def test_what_is_no_file_of_weights_is_called_by_its_name(tmp_path: Path) -> Non
         archive.add(inner)
     files = {
         "a web page": b"\n<!DOCTYPE html><html>Quota exceeded</html>",
-        "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 3\n",
+        "a Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\n"
+        b"oid sha256:abc\nsize 3\n",
         "a gzip archive": gzip.compress(b"weights"),
         "a tar archive": (tmp_path / "tar").read_bytes(),
         "an empty file": b"",
@@ -283,8 +369,17 @@ def test_what_is_no_file_of_weights_is_called_by_its_name(tmp_path: Path) -> Non
 
 
 def test_the_command_says_what_it_took(tmp_path: Path) -> None:
-    torch.save({"model": foreign("mae"), "optimizer": {"state": {}}, "model_ema": BARE}, tmp_path / "f.pth")
-    done = CliRunner().invoke(app, ["import-weights", str(tmp_path / "f.pth"), "--out", str(tmp_path / "models/m")])
+    torch.save(
+        {"model": foreign("mae"), "optimizer": {"state": {}}, "model_ema": BARE}, tmp_path / "f.pth"
+    )
+    done = CliRunner().invoke(
+        app, ["import-weights", str(tmp_path / "f.pth"), "--out", str(tmp_path / "models/m")]
+    )
     assert done.exit_code == 0, done.output
-    for line in ("taken: the weights under 'model'", "--key model_ema takes them", "optimizer", "mask ratio 0.75, as published"):
+    for line in (
+        "taken: the weights under 'model'",
+        "--key model_ema takes them",
+        "optimizer",
+        "mask ratio 0.75, as published",
+    ):
         assert line in done.output

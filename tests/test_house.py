@@ -23,12 +23,19 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs"]
 
 def _documents(repository: Path) -> list[Path]:
     paths = [repository / name for name in DOCUMENTS]
-    return [page for path in paths for page in (sorted(path.rglob("*.md")) if path.is_dir() else [path])]
+    return [
+        page for path in paths for page in (sorted(path.rglob("*.md")) if path.is_dir() else [path])
+    ]
 
 
 def test_no_two_files_of_tests_share_a_name(repository: Path) -> None:
-    """Python knows a module without a package by its name alone: of two, one would be imported and the other never run."""
-    names = Counter(path.name for path in repository.glob("tests/**/*.py") if path.name not in ("conftest.py", "__init__.py"))
+    """Python knows a module without a package by its name alone: of two, one would be imported and
+    the other never run."""
+    names = Counter(
+        path.name
+        for path in repository.glob("tests/**/*.py")
+        if path.name not in ("conftest.py", "__init__.py")
+    )
     assert [name for name, count in names.items() if count > 1] == []
 
 
@@ -40,12 +47,17 @@ def test_layers_hold(repository: Path) -> None:
 
 def test_no_source_file_is_too_long_to_hold_in_the_head(repository: Path) -> None:
     files = [*repository.glob("src/**/*.py"), *repository.glob("flows/*.py")]
-    long = {str(path.relative_to(repository)): n for path in files if (n := len(path.read_text().splitlines())) > 400}
+    long = {
+        str(path.relative_to(repository)): n
+        for path in files
+        if (n := len(path.read_text().splitlines())) > 400
+    }
     assert long == {}
 
 
 def test_no_dead_keys(repository: Path) -> None:
-    """Every key of params.yaml is read somewhere outside mimic.config: as an attribute, by its name as a string, or by dvc.yaml."""
+    """Every key of params.yaml is read somewhere outside mimic.config: as an attribute, by its name
+    as a string, or by dvc.yaml."""
     read = set(re.findall(r"item\.(\w+)", (repository / "dvc.yaml").read_text()))
     for path in repository.glob("src/mimic/**/*.py"):
         if path.parent.name != "config" and path.name != "config.py":
@@ -58,17 +70,25 @@ def test_no_dead_keys(repository: Path) -> None:
 
 
 def _sections(values: Iterable[object]) -> list[type[config.Section]]:
-    return [value for value in values if isinstance(value, type) and issubclass(value, config.Section)]
+    return [
+        value for value in values if isinstance(value, type) and issubclass(value, config.Section)
+    ]
 
 
 def _names_read(tree: ast.AST) -> set[str]:
     """Attributes that are read, and strings that are no docstring."""
-    documents = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
+    documents = {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
             found.add(node.attr)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documents:
+        elif (
+            isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documents
+        ):
             found.add(node.value)
     return found
 
@@ -81,7 +101,9 @@ def test_the_tree_in_the_readme_is_the_tree(repository: Path) -> None:
         names = re.split(r" {2,}|\t", line.strip(), maxsplit=1)[0].split()
         folders = folders[:depth]
         for name in names:
-            assert (repository / Path(*folders) / name).exists(), f"README's tree names {'/'.join([*folders, name])}"
+            assert (repository / Path(*folders) / name).exists(), (
+                f"README's tree names {'/'.join([*folders, name])}"
+            )
         folders.append(names[0])
 
 
@@ -102,7 +124,9 @@ def test_every_file_a_document_links_to_exists(repository: Path) -> None:
 
 def test_the_laptop_profile_is_what_params_yaml_holds(repository: Path) -> None:
     laptop = repository / "profiles" / "laptop.yaml"
-    assert yaml.safe_load(laptop.read_text()) == yaml.safe_load((repository / "params.yaml").read_text())
+    assert yaml.safe_load(laptop.read_text()) == yaml.safe_load(
+        (repository / "params.yaml").read_text()
+    )
 
 
 @pytest.mark.parametrize("command", sorted(typer.main.get_command(cli.app).commands))  # type: ignore[attr-defined]

@@ -1,4 +1,5 @@
-"""A clip that takes long: killed in its middle it goes on where it was, to the same bytes, and it shows how far it is."""
+"""A clip that takes long: killed in its middle it goes on where it was, to the same bytes, and it
+shows how far it is."""
 
 from __future__ import annotations
 
@@ -58,7 +59,9 @@ def mined(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     raw["cluster"] |= {"workers": 1, "executor": "local"}
     (root / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     footage.video(root / "data/raw/phone/0.mp4", footage.pan(0, 6, 80))
-    views = [image for step_px in (40, 80, 60) for image in footage.pan(step_px, FRAMES // 3, step_px)]
+    views = [
+        image for step_px in (40, 80, 60) for image in footage.pan(step_px, FRAMES // 3, step_px)
+    ]
     footage.video(root / "data/raw/phone/1.mp4", views)
     loaded = load_params(root / "params.yaml")
     ingest.main(loaded, root, "phone")
@@ -70,11 +73,14 @@ def mined(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
 def copy(mined: Path, tmp_path: Path) -> Path:
     """The same raw data and inventory, not mined yet."""
     root = tmp_path / "copy"
-    shutil.copytree(mined, root, ignore=shutil.ignore_patterns("pairs", "runs", "metrics", "samples"))
+    shutil.copytree(
+        mined, root, ignore=shutil.ignore_patterns("pairs", "runs", "metrics", "samples")
+    )
     return root
 
 
-# Python reads this first in every process: work is saved and told at once, and each group that is decided is written down.
+# Python reads this first in every process: work is saved and told at once, and each group that is
+# decided is written down.
 HURRY = """
 import os, sys
 from mimic.infra import progress
@@ -94,7 +100,9 @@ loop.walk_clip = walk_clip
 def _environment(copy: Path) -> dict[str, str]:
     (copy / "site").mkdir(exist_ok=True)
     (copy / "site/sitecustomize.py").write_text(HURRY)
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(copy / "site"), os.environ.get("PYTHONPATH", "")])}
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(copy / "site"), os.environ.get("PYTHONPATH", "")])
+    }
 
 
 def _state(copy: Path) -> dict[str, object]:
@@ -107,22 +115,42 @@ def _state(copy: Path) -> dict[str, object]:
 def _kill_at(copy: Path, groups: int) -> dict[str, object]:
     """kill -9 once so many groups of the long clip are saved; what is saved when all is quiet."""
     with (copy / "said.txt").open("a") as said:
-        process = subprocess.Popen([MIMIC, "mine", "phone"], cwd=copy, stderr=said, env=_environment(copy), start_new_session=True)
+        process = subprocess.Popen(
+            [MIMIC, "mine", "phone"],
+            cwd=copy,
+            stderr=said,
+            env=_environment(copy),
+            start_new_session=True,
+        )
     deadline = time.monotonic() + 120
     while (state := _state(copy))["clips"] < 1 or state["bookmark"]["groups"] < groups:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    while subprocess.run(["pgrep", "-s", str(process.pid), "-r", "RSD"], capture_output=True).returncode == 0:
+    while (
+        subprocess.run(
+            ["pgrep", "-s", str(process.pid), "-r", "RSD"], capture_output=True
+        ).returncode
+        == 0
+    ):
         assert time.monotonic() < deadline, "a worker outlived the run"
         time.sleep(0.02)
     return _state(copy)
 
 
-def test_killed_again_and_again_inside_a_clip_it_ends_with_the_same_bytes(mined: Path, copy: Path) -> None:
+def test_killed_again_and_again_inside_a_clip_it_ends_with_the_same_bytes(
+    mined: Path, copy: Path
+) -> None:
     saved = [_kill_at(copy, groups) for groups in (5, 35, 70)]
-    again = subprocess.run([MIMIC, "mine", "phone"], cwd=copy, capture_output=True, text=True, timeout=200, env=_environment(copy))
+    again = subprocess.run(
+        [MIMIC, "mine", "phone"],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=_environment(copy),
+    )
     assert again.returncode == 0, again.stderr
     for folder in ("data/pairs/phone", "metrics/mine", "samples/mine/phone"):
         assert _files(copy / folder) == _files(mined / folder)
@@ -135,7 +163,9 @@ def test_killed_again_and_again_inside_a_clip_it_ends_with_the_same_bytes(mined:
     assert len(first) == 4 and first[0] == 1
     for begin, state in zip(first[1:], saved, strict=True):
         before = state["bookmark"]["groups"] + state["bookmark"]["skip"]
-        assert begin == before + 1, "nothing that was saved is decided again, and nothing is left out"
+        assert begin == before + 1, (
+            "nothing that was saved is decided again, and nothing is left out"
+        )
     (log,) = copy.glob("runs/mine/phone/*/log.jsonl")
     (line,) = [json.loads(line) for line in log.read_text().splitlines()]
     assert line["taken_over"] == saved[-1]["tally"]["summary"]["candidates"] > 70
@@ -202,14 +232,29 @@ def _stream(params: Params, root: Path) -> tuple[str, config.Source]:
 
 def _scene(params: Params, root: Path) -> tuple[str, config.Source]:
     _room(root)
-    return "room.glb", params.sources["rooms"].model_copy(update={"root": root, "positions": 3, "headings": 4})
+    return "room.glb", params.sources["rooms"].model_copy(
+        update={"root": root, "positions": 3, "headings": 4}
+    )
 
 
 def _covisible(params: Params, root: Path) -> tuple[str, config.Source]:
     _room(root)
     rooms = params.sources["rooms"].model_dump(exclude={"headings", "step_m", "turn_deg"})
-    walk = {"hfov_deg": 60.0, "positions": 6, "tries": 100, "steps": 5, "step_sigma_m": 2.0, "jitter_deg": (3.0, 10.0, 5.0)}
-    measure = {"valid_depth_min": 0.7, "overlap_min": 0.5, "point_distance_m": 0.05, "patches": 14, "depth_tolerance": 0.05}
+    walk = {
+        "hfov_deg": 60.0,
+        "positions": 6,
+        "tries": 100,
+        "steps": 5,
+        "step_sigma_m": 2.0,
+        "jitter_deg": (3.0, 10.0, 5.0),
+    }
+    measure = {
+        "valid_depth_min": 0.7,
+        "overlap_min": 0.5,
+        "point_distance_m": 0.05,
+        "patches": 14,
+        "depth_tolerance": 0.05,
+    }
     section = rooms | walk | measure | {"reader": "covisible", "layout": "scenes", "root": root}
     return "room.glb", config.Covisible(**section)
 
@@ -217,7 +262,9 @@ def _covisible(params: Params, root: Path) -> tuple[str, config.Source]:
 Made = Callable[[Params, Path], tuple[str, config.Source]]
 
 
-def _job(params: Params, folder: Path, make: Made, name: str, mode: str = "symmetric") -> shard_job.Job:
+def _job(
+    params: Params, folder: Path, make: Made, name: str, mode: str = "symmetric"
+) -> shard_job.Job:
     """A shard of this name, of one clip; all names have the same clip."""
     (folder / "raw").mkdir(parents=True, exist_ok=True)
     clip, section = make(params, folder / "raw")
@@ -266,7 +313,9 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (_covisible, "symmetric", 2),
     ],
 )
-def test_any_kind_of_clip_goes_on_where_it_was(tmp_path, params, monkeypatch, hasty, make, mode, every):
+def test_any_kind_of_clip_goes_on_where_it_was(
+    tmp_path, params, monkeypatch, hasty, make, mode, every
+):
     """Ended every few groups until it is done; and without any end or save in between."""
     whole, job = (_job(params, tmp_path, make, name, mode) for name in ("whole", "ended"))
     with monkeypatch.context() as patient:
@@ -290,10 +339,13 @@ def test_any_kind_of_clip_goes_on_where_it_was(tmp_path, params, monkeypatch, ha
     assert not resume.folder_of(job.tar).exists()
 
 
-# ---------------------------------------------------------------------------- what may be wrong with what was saved
+# ---------------------------------------------------------------------------- what may be wrong
+# with what was saved
 
 
-def _ended(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch, groups: int = 10) -> shard_job.Job:
+def _ended(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch, groups: int = 10
+) -> shard_job.Job:
     """A shard of a video that was ended in its middle."""
     job = _job(params, tmp_path, _video, "ended")
     with monkeypatch.context() as ending, pytest.raises(Killed):
@@ -320,7 +372,9 @@ def _flipped(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["part-00001.parquet", "state.json"])
 @pytest.mark.parametrize("harm", [_halved, _flipped, Path.unlink])
-def test_damage_of_what_was_saved_costs_time_and_nothing_else(tmp_path, params, monkeypatch, hasty, capfd, name, harm):
+def test_damage_of_what_was_saved_costs_time_and_nothing_else(
+    tmp_path, params, monkeypatch, hasty, capfd, name, harm
+):
     if harm is _flipped and name == "state.json":
         harm = _halved
     job = _ended(tmp_path, params, monkeypatch)
@@ -329,7 +383,9 @@ def test_damage_of_what_was_saved_costs_time_and_nothing_else(tmp_path, params, 
     assert _outcome(job) == _undisturbed(tmp_path, params)
     assert shard_job.read_result(job)["taken_over"] == 0
     said = capfd.readouterr().err
-    assert ("shard-00000: mined from its start" in said) == (harm is not Path.unlink or name != "state.json")
+    assert ("shard-00000: mined from its start" in said) == (
+        harm is not Path.unlink or name != "state.json"
+    )
     assert "Traceback" not in said
 
 
@@ -353,7 +409,9 @@ def test_a_clip_to_be_skipped_takes_what_was_saved_with_it(tmp_path, params, mon
     assert not job.tar.exists()
 
 
-def test_a_full_disk_while_saving_ends_the_shard_and_the_next_run_goes_on(tmp_path, params, monkeypatch, hasty):
+def test_a_full_disk_while_saving_ends_the_shard_and_the_next_run_goes_on(
+    tmp_path, params, monkeypatch, hasty
+):
     job = _job(params, tmp_path, _video, "ended")
     real = resume.pq.write_table
     written = iter(range(4))
@@ -373,14 +431,18 @@ def test_a_full_disk_while_saving_ends_the_shard_and_the_next_run_goes_on(tmp_pa
     assert shard_job.read_result(job)["taken_over"] > 0
 
 
-def test_a_clip_without_pairs_behind_one_with_pairs_is_named_all_the_same(tmp_path, params, monkeypatch, hasty):
+def test_a_clip_without_pairs_behind_one_with_pairs_is_named_all_the_same(
+    tmp_path, params, monkeypatch, hasty
+):
     footage.video(tmp_path / "raw/0.mp4", footage.pan(3, 6, 80))
     footage.video(tmp_path / "raw/1.mp4", footage.pan(3, 12, 200))
     section = footage.videos_section(params, tmp_path / "raw", spacing_s=0.5, retry_spacing_s=1.0)
     numbers = params.mine.model_copy(update={"clips_per_shard": 2})
     found = []
     for name, groups in (("whole", 1000), ("ended", 12)):
-        (job,) = shard_job.jobs("one", section, numbers, tmp_path, ["0.mp4", "1.mp4"], tmp_path / name)
+        (job,) = shard_job.jobs(
+            "one", section, numbers, tmp_path, ["0.mp4", "1.mp4"], tmp_path / name
+        )
         job.tar.parent.mkdir()
         with monkeypatch.context() as ending, contextlib.suppress(Killed):
             _after(groups, Killed(), ending)

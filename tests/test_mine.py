@@ -1,4 +1,5 @@
-"""Ingest and mine as a user runs them: whole, killed, on a full disk, with damaged files among good ones."""
+"""Ingest and mine as a user runs them: whole, killed, on a full disk, with damaged files among good
+ones."""
 
 from __future__ import annotations
 
@@ -26,7 +27,13 @@ from mimic.pairs.schema import index_path, shards_in
 from mimic.params import load_params
 
 MIMIC = Path(sys.executable).with_name("mimic")
-STEPS_PX = (40, 60, 80, 100, 140)  # of the pan in each clip: too similar at first, three that fit, too different
+STEPS_PX = (
+    40,
+    60,
+    80,
+    100,
+    140,
+)  # of the pan in each clip: too similar at first, three that fit, too different
 CLIPS = len(STEPS_PX)
 
 
@@ -65,17 +72,30 @@ def mined(tmp_path_factory, repository) -> Path:
 def copy(mined, tmp_path) -> Path:
     """The same raw data and inventory, not mined yet."""
     root = tmp_path / "copy"
-    shutil.copytree(mined, root, ignore=shutil.ignore_patterns("pairs", "runs", "metrics", "samples"))
+    shutil.copytree(
+        mined, root, ignore=shutil.ignore_patterns("pairs", "runs", "metrics", "samples")
+    )
     return root
 
 
 def test_every_candidate_has_one_outcome_and_every_pair_is_stored(mined):
     metrics = json.loads((mined / "metrics/mine/phone.json").read_text())
-    rows = [row for tar in shards_in(mined / "data/pairs/phone") for row in iter_rows(index_path(tar))]
-    assert metrics["candidates"] == sum(metrics["outcomes"].values()) > metrics["kept"] == metrics["outcomes"]["kept"] == len(rows) > 5
+    rows = [
+        row for tar in shards_in(mined / "data/pairs/phone") for row in iter_rows(index_path(tar))
+    ]
+    assert (
+        metrics["candidates"]
+        == sum(metrics["outcomes"].values())
+        > metrics["kept"]
+        == metrics["outcomes"]["kept"]
+        == len(rows)
+        > 5
+    )
     assert metrics["clips"] == CLIPS
     assert len({row["key"] for row in rows}) == len(rows)
-    compared = sum(metrics["outcomes"][name] for name in ("kept", "not_best", "too_similar", "too_different"))
+    compared = sum(
+        metrics["outcomes"][name] for name in ("kept", "not_best", "too_similar", "too_different")
+    )
     assert sum(metrics["overlap_histogram"].values()) == compared
     for row in rows:
         assert 0.5 < row["overlap"] < 0.75
@@ -84,7 +104,11 @@ def test_every_candidate_has_one_outcome_and_every_pair_is_stored(mined):
         assert len(row["correspondences"]) == 196 and max(matched.values()) == 1
         assert round(row["overlap"] * 196) == len(matched)
         assert set(json.loads(row["versions"])) >= {"opencv-python-headless", "mimic"}
-        image = read_image(mined / "data/pairs/phone" / f"_images/shard-0000{row['clip'][0]}.tar", row["offset_a"], row["size_a"])
+        image = read_image(
+            mined / "data/pairs/phone" / f"_images/shard-0000{row['clip'][0]}.tar",
+            row["offset_a"],
+            row["size_a"],
+        )
         assert image.shape == (224, 224, 3)
 
 
@@ -108,7 +132,9 @@ def test_progress_is_cleared_when_it_is_published_but_the_log_stays(mined):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_any_number_of_workers_writes_the_same_bytes(mined, copy, workers):
     params = load_params(copy / "params.yaml")
-    params = params.model_copy(update={"cluster": params.cluster.model_copy(update={"workers": workers})})
+    params = params.model_copy(
+        update={"cluster": params.cluster.model_copy(update={"workers": workers})}
+    )
     mine.main(params, copy, "phone")
     assert _files(copy / "data/pairs/phone") == _files(mined / "data/pairs/phone")
     assert _files(copy / "metrics/mine") == _files(mined / "metrics/mine")
@@ -117,13 +143,20 @@ def test_any_number_of_workers_writes_the_same_bytes(mined, copy, workers):
 
 @pytest.mark.parametrize("done", [0, 2, 3])
 def test_killed_anywhere_and_run_again_gives_the_same_bytes(mined, copy, done):
-    """kill -9 when some shards are done: no worker stays, those shards are not mined again, and the end is the same."""
-    process = subprocess.Popen([MIMIC, "mine", "phone"], cwd=copy, stderr=subprocess.DEVNULL, start_new_session=True)
+    """kill -9 when some shards are done: no worker stays, those shards are not mined again, and the
+    end is the same."""
+    process = subprocess.Popen(
+        [MIMIC, "mine", "phone"], cwd=copy, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     deadline = time.monotonic() + 120
-    while len(before := list(copy.glob("runs/mine/phone/*/shard-*.json"))) < done or not list(copy.glob("runs/mine/phone/*/log.jsonl")):
+    while len(before := list(copy.glob("runs/mine/phone/*/shard-*.json"))) < done or not list(
+        copy.glob("runs/mine/phone/*/log.jsonl")
+    ):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.005)
-    before = {tar.stat().st_ino for tar in (file.with_suffix(".tar") for file in before) if tar.exists()}
+    before = {
+        tar.stat().st_ino for tar in (file.with_suffix(".tar") for file in before) if tar.exists()
+    }
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     while _in_session(process.pid):
@@ -153,7 +186,13 @@ def _in_session(session: int) -> list[int]:
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_interrupting_leaves_no_worker_and_no_noise(copy, signal_number):
-    process = subprocess.Popen([MIMIC, "mine", "phone"], cwd=copy, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        [MIMIC, "mine", "phone"],
+        cwd=copy,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     deadline = time.monotonic() + 120
     while not list(copy.glob("runs/mine/phone/*/shard-*.json")):
         assert time.monotonic() < deadline and process.poll() is None
@@ -161,7 +200,11 @@ def test_interrupting_leaves_no_worker_and_no_noise(copy, signal_number):
     process.send_signal(signal_number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal_number
-    assert [line for line in said.splitlines() if line and not line.startswith(("mine phone:", "Aborted"))] == []
+    assert [
+        line
+        for line in said.splitlines()
+        if line and not line.startswith(("mine phone:", "Aborted"))
+    ] == []
     while _in_session(process.pid):
         assert time.monotonic() < deadline, "a worker outlived the run"
         time.sleep(0.02)
@@ -179,11 +222,21 @@ def test_a_full_disk_is_one_line_and_loses_nothing(mined, copy, require_program)
         {MIMIC} mine phone; echo "second $?"
         find . -name '*.part'
     """
-    done = subprocess.run([require_program("unshare"), "-rm", "sh", "-c", script], cwd=copy, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        [require_program("unshare"), "-rm", "sh", "-c", script],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip(f"no private mounts on this machine: {done.stderr}")
     assert "first 1" in done.stdout and "second 0" in done.stdout, done.stdout + done.stderr
-    assert [line for line in done.stderr.splitlines() if line.startswith("mimic: disk full while writing")]
+    assert [
+        line
+        for line in done.stderr.splitlines()
+        if line.startswith("mimic: disk full while writing")
+    ]
     assert "Traceback" not in done.stderr
     assert "pairs" not in done.stdout.split("second")[0].split()
     assert ".part" not in done.stdout
@@ -198,14 +251,17 @@ def test_damaged_files_are_counted_and_named_and_the_rest_is_mined(mined, copy):
     first, second = _run(copy, "ingest", "phone"), _run(copy, "mine", "phone")
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     assert "ingest phone: 0a.mp4: Invalid data found" in first.stderr
-    assert "damaged: 0a.mp4: Invalid data found" in second.stderr and "damaged: 9.mp4" in second.stderr
+    assert (
+        "damaged: 0a.mp4: Invalid data found" in second.stderr and "damaged: 9.mp4" in second.stderr
+    )
     metrics = json.loads((copy / "metrics/mine/phone.json").read_text())
     assert metrics["outcomes"]["unreadable"] == 2
     assert sorted(metrics["damaged"]) == ["0a.mp4", "9.mp4"]
     assert metrics["kept"] == json.loads((mined / "metrics/mine/phone.json").read_text())["kept"]
 
 
-# Python reads this first in every worker process: clip 1 kills it, as a decoder with a bug or a hunger for memory would.
+# Python reads this first in every worker process: clip 1 kills it, as a decoder with a bug or a
+# hunger for memory would.
 KILLER = """
 import os, sys
 if "--multiprocessing-fork" in sys.orig_argv:
@@ -236,8 +292,12 @@ def _run_killed(copy: Path, what: str, how: str = KILLER) -> subprocess.Complete
     (copy / "site/sitecustomize.py").write_text(how.format(what=what))
     raw = (copy / "params.yaml").read_text()
     (copy / "params.yaml").write_text(raw.replace("clips_per_shard: 1", "clips_per_shard: 3"))
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(copy / "site"), os.environ.get("PYTHONPATH", "")])}
-    return subprocess.run([MIMIC, "mine", "phone"], cwd=copy, capture_output=True, text=True, timeout=200, env=env)
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(copy / "site"), os.environ.get("PYTHONPATH", "")])
+    }
+    return subprocess.run(
+        [MIMIC, "mine", "phone"], cwd=copy, capture_output=True, text=True, timeout=200, env=env
+    )
 
 
 def test_a_clip_that_kills_its_worker_is_named_and_skipped_and_its_shard_is_mined(mined, copy):
@@ -245,10 +305,18 @@ def test_a_clip_that_kills_its_worker_is_named_and_skipped_and_its_shard_is_mine
     assert done.returncode == 0, done.stderr
     assert "damaged: 1.mp4: skipped: worker processes died in it" in done.stderr
     metrics = json.loads((copy / "metrics/mine/phone.json").read_text())
-    assert list(metrics["damaged"]) == ["1.mp4"] and metrics["clips"] == CLIPS and metrics["outcomes"]["unreadable"] == 1
+    assert (
+        list(metrics["damaged"]) == ["1.mp4"]
+        and metrics["clips"] == CLIPS
+        and metrics["outcomes"]["unreadable"] == 1
+    )
     keys = {}
     for root in (mined, copy):
-        rows = (row for tar in shards_in(root / "data/pairs/phone") for row in iter_rows(index_path(tar)))
+        rows = (
+            row
+            for tar in shards_in(root / "data/pairs/phone")
+            for row in iter_rows(index_path(tar))
+        )
         keys[root] = [row["key"] for row in rows if row["clip"] != "1.mp4"]
     assert keys[copy] == keys[mined] != []
     assert not list(copy.glob("runs/**/*.trace"))
@@ -261,33 +329,52 @@ def test_rejected_candidates_can_be_looked_at(mined):
     shown = Counter(entry["outcome"] for entry in listing)
     assert shown["too_similar"] and "kept" not in shown
     assert all(0 < count <= min(4, outcomes[outcome]) for outcome, count in shown.items())
-    assert {file.name for file in folder.iterdir()} == {".mimic.json", "samples.json", *(entry["file"] for entry in listing)}
+    assert {file.name for file in folder.iterdir()} == {
+        ".mimic.json",
+        "samples.json",
+        *(entry["file"] for entry in listing),
+    }
     for entry in listing:
         assert cv2.imread(str(folder / entry["file"])).shape == (112, 228, 3)
         assert entry["outcome"] != "too_similar" or entry["overlap"] >= 0.75
 
 
 def test_a_clip_on_which_the_program_fails_is_named_and_the_rest_is_mined(mined, copy):
-    """An exception nobody thought of, in a reader: the shard and the stage go on, and the traceback is kept."""
+    """An exception nobody thought of, in a reader: the shard and the stage go on, and the traceback
+    is kept."""
     done = _run_killed(copy, "clip == '1.mp4' and [][1]", FAILER)
     assert done.returncode == 0, done.stderr
     assert "failed: 1.mp4: IndexError: list index out of range" in done.stderr
     metrics = json.loads((copy / "metrics/mine/phone.json").read_text())
-    assert metrics["failed"] == {"1.mp4": "IndexError: list index out of range"} and metrics["outcomes"]["failed"] == 1
+    assert (
+        metrics["failed"] == {"1.mp4": "IndexError: list index out of range"}
+        and metrics["outcomes"]["failed"] == 1
+    )
     assert metrics["candidates"] == sum(metrics["outcomes"].values()) and metrics["clips"] == CLIPS
     keys = {}
     for root in (mined, copy):
-        rows = (row for tar in shards_in(root / "data/pairs/phone") for row in iter_rows(index_path(tar)))
+        rows = (
+            row
+            for tar in shards_in(root / "data/pairs/phone")
+            for row in iter_rows(index_path(tar))
+        )
         keys[root] = [row["key"] for row in rows if row["clip"] != "1.mp4"]
     assert keys[copy] == keys[mined] != []
     (log,) = copy.glob("runs/mine/phone/*/log.jsonl")
-    (traceback,) = [text for line in map(json.loads, log.read_text().splitlines()) for text in line["tracebacks"].values()]
+    (traceback,) = [
+        text
+        for line in map(json.loads, log.read_text().splitlines())
+        for text in line["tracebacks"].values()
+    ]
     assert "sitecustomize.py" in traceback and "IndexError" in traceback
 
 
 def test_a_stage_in_which_every_clip_fails_fails_and_is_tried_again(copy):
     done = _run_killed(copy, "[][1]", FAILER)
-    assert done.returncode == 2 and "the program failed on every clip, first on 0.mp4: IndexError" in done.stderr
+    assert (
+        done.returncode == 2
+        and "the program failed on every clip, first on 0.mp4: IndexError" in done.stderr
+    )
     assert not (copy / "data/pairs").exists() and "Traceback" not in done.stderr
     shutil.rmtree(copy / "site")
     again = _run(copy, "mine", "phone")
@@ -296,15 +383,31 @@ def test_a_stage_in_which_every_clip_fails_fails_and_is_tried_again(copy):
 
 
 def test_workers_that_die_anywhere_end_the_stage_in_one_line(copy):
-    done = _run_killed(copy, "clip == f'{len(os.listdir()) % 3}.mp4' and (open(f'{os.getpid()}', 'w'), os.kill(os.getpid(), 9))")
-    assert done.returncode == 2 and "a worker process died twice on shard-00000" in done.stderr and "Traceback" not in done.stderr
+    done = _run_killed(
+        copy,
+        "clip == f'{len(os.listdir()) % 3}.mp4' and (open(f'{os.getpid()}', 'w'), "
+        "os.kill(os.getpid(), 9))",
+    )
+    assert (
+        done.returncode == 2
+        and "a worker process died twice on shard-00000" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_what_is_wrong_is_one_line(copy):
     for command, message in (
         (("mine", "phones"), "mimic: params.yaml: no source named 'phones'; did you mean 'phone'?"),
-        (("mine", "frames"), "mimic: data/inventory/frames.parquet: no such file; run the stage that makes it (dvc repro)"),
-        (("ingest", "frames"), "mimic: sources.frames.root: no folder data/raw/frames; put the raw data there, or correct the path"),
+        (
+            ("mine", "frames"),
+            "mimic: data/inventory/frames.parquet: no such file; run the stage that makes it (dvc "
+            "repro)",
+        ),
+        (
+            ("ingest", "frames"),
+            "mimic: sources.frames.root: no folder data/raw/frames; put the raw data there, or "
+            "correct the path",
+        ),
     ):
         done = _run(copy, *command)
         assert done.returncode == 2 and done.stdout == ""
@@ -312,12 +415,18 @@ def test_what_is_wrong_is_one_line(copy):
     raw = (copy / "params.yaml").read_text()
     (copy / "params.yaml").write_text(raw.replace("\nmine:\n", "\nmine:\n  ransac_pixels: 5\n"))
     done = _run(copy, "mine", "phone")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "mine.ransac_pixels: unknown key" in done.stderr
+    assert (
+        done.returncode == 2
+        and done.stderr.count("\n") == 1
+        and "mine.ransac_pixels: unknown key" in done.stderr
+    )
 
 
 def test_other_numbers_other_progress(mined, copy):
     params = load_params(copy / "params.yaml")
-    narrow = params.model_copy(update={"mine": params.mine.model_copy(update={"overlap_max": 0.65})})
+    narrow = params.model_copy(
+        update={"mine": params.mine.model_copy(update={"overlap_max": 0.65})}
+    )
     mine.main(narrow, copy, "phone")
     assert {folder.name for folder in (copy / "runs/mine/phone").iterdir()} != {
         folder.name for folder in (mined / "runs/mine/phone").iterdir()
@@ -333,9 +442,13 @@ def test_ingest_is_the_same_twice_and_obeys_the_limit(mined, tmp_path):
     params = load_params(mined / "params.yaml")
     ingest.main(params, mined, "phone")
     assert inventory.read_bytes() == before
-    limited = params.sources["phone"].model_copy(update={"limit_clips": 2, "root": mined / "data/raw/phone"})
+    limited = params.sources["phone"].model_copy(
+        update={"limit_clips": 2, "root": mined / "data/raw/phone"}
+    )
     ingest.main(params.model_copy(update={"sources": {"phone": limited}}), tmp_path, "phone")
-    assert read_table(tmp_path / "data/inventory/phone.parquet", schema=ingest.NOTED)["clip"].to_pylist() == ["0.mp4", "1.mp4"]
+    assert read_table(tmp_path / "data/inventory/phone.parquet", schema=ingest.NOTED)[
+        "clip"
+    ].to_pylist() == ["0.mp4", "1.mp4"]
 
 
 def test_mining_before_ingest_says_so(copy):

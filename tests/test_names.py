@@ -1,4 +1,5 @@
-"""Names of params and of the command line: one component of a path, checked before anything is done."""
+"""Names of params and of the command line: one component of a path, checked before anything is
+done."""
 
 from __future__ import annotations
 
@@ -17,10 +18,44 @@ from mimic.config.names import LAYOUT, wrong_with
 from mimic.errors import BadInput
 from mimic.params import load_params
 
-WRONG = ["", ".", "..", "...", "../evil", "a/b", "/tmp/x", ".hidden", "-rf", "a b", "it's", "a;echo HI", "a\nb", "ü", "a\\b", "a:b", "a@b",
-         "n" * 101, "mine", "assemble", "Mine", "pretrain", "models", "data", "$(id)", "a,b", "{a}", "~"]  # fmt: skip
+WRONG = [
+    "",
+    ".",
+    "..",
+    "...",
+    "../evil",
+    "a/b",
+    "/tmp/x",
+    ".hidden",
+    "-rf",
+    "a b",
+    "it's",
+    "a;echo HI",
+    "a\nb",
+    "ü",
+    "a\\b",
+    "a:b",
+    "a@b",
+    "n" * 101,
+    "mine",
+    "assemble",
+    "Mine",
+    "pretrain",
+    "models",
+    "data",
+    "$(id)",
+    "a,b",
+    "{a}",
+    "~",
+]
 RIGHT = ["a", "croco-3m", "mimic-1.5m", "A_b", "1", "_x", "n" * 100, "random", "depth", "miner"]
-SECTIONS = {"sources": "phone", "datasets": "mimic-3m", "pretrain": "mae", "runs": "croco-3m", "evaluate": "depth"}
+SECTIONS = {
+    "sources": "phone",
+    "datasets": "mimic-3m",
+    "pretrain": "mae",
+    "runs": "croco-3m",
+    "evaluate": "depth",
+}
 TRACKED = ("sources", "pretrain", "runs", "evaluate")  # entry by entry, as a parameter of DVC
 
 
@@ -39,7 +74,9 @@ def _refusal(tmp_path: Path, raw: dict) -> str:
 
 @pytest.mark.parametrize("section", SECTIONS)
 @pytest.mark.parametrize("name", [*WRONG, 123, True, 1.5, None, datetime.date(2024, 1, 2)])
-def test_a_key_that_cannot_be_a_name_is_one_line(tmp_path: Path, raw: dict, section: str, name: object) -> None:
+def test_a_key_that_cannot_be_a_name_is_one_line(
+    tmp_path: Path, raw: dict, section: str, name: object
+) -> None:
     raw = copy.deepcopy(raw)
     raw[section][name] = raw[section][SECTIONS[section]]
     message = _refusal(tmp_path, raw)
@@ -50,7 +87,10 @@ def test_a_key_that_cannot_be_a_name_is_one_line(tmp_path: Path, raw: dict, sect
 
 @pytest.mark.parametrize("name", WRONG)
 def test_an_import_is_named_alike(tmp_path: Path, raw: dict, name: str) -> None:
-    assert "imported.0: " in (message := _refusal(tmp_path, raw | {"imported": [name]})) and "cannot be a name" in message
+    assert (
+        "imported.0: " in (message := _refusal(tmp_path, raw | {"imported": [name]}))
+        and "cannot be a name" in message
+    )
 
 
 @pytest.mark.parametrize("name", RIGHT)
@@ -65,32 +105,65 @@ def test_other_names_may_be(tmp_path: Path, raw: dict, name: str) -> None:
 
 
 @pytest.mark.parametrize("section", TRACKED)
-def test_a_dot_is_refused_where_dvc_would_go_a_level_down(tmp_path: Path, raw: dict, section: str) -> None:
+def test_a_dot_is_refused_where_dvc_would_go_a_level_down(
+    tmp_path: Path, raw: dict, section: str
+) -> None:
     raw = copy.deepcopy(raw)
     raw[section]["a.b"] = raw[section][SECTIONS[section]]
-    assert f": {section}: 'a.b' cannot be a name here: DVC" in (message := _refusal(tmp_path, raw)) and "call it 'a-b'" in message
+    assert (
+        f": {section}: 'a.b' cannot be a name here: DVC" in (message := _refusal(tmp_path, raw))
+        and "call it 'a-b'" in message
+    )
 
 
 def test_dvc_yaml_tracks_those_sections_entry_by_entry(repository: Path) -> None:
     stages = yaml.safe_load((repository / "dvc.yaml").read_text())["stages"].values()
     listed = [name for stage in stages for name in stage.get("do", stage)["params"]]
-    by_entry = {name.partition(".")[0] for name in listed if "${" in name} - {"synthesize"}  # whose entries have fixed names
+    by_entry = {name.partition(".")[0] for name in listed if "${" in name} - {
+        "synthesize"
+    }  # whose entries have fixed names
     assert by_entry == set(TRACKED)
 
 
 def test_what_dvc_makes_of_a_dot(tmp_path: Path) -> None:
-    """Tracked by its name an entry with a dot is not found; in a section tracked whole, in a matrix and in a file's name it is."""
-    (tmp_path / "params.yaml").write_text("runs: {a: {x: 1}, b.c: {x: 2}}\ndatasets: {m-1.5: {x: 1}}\ntable: {runs: [i.1]}\n")
-    each = {"foreach": "${runs}", "do": {"cmd": "echo ${key} > ${key}.run", "params": ["runs.${key}"], "outs": ["${key}.run"]}}
-    whole = {"foreach": "${datasets}", "do": {"cmd": "echo ${key} > ${key}.set", "params": ["datasets"], "outs": ["${key}.set"]}}
-    table = {"matrix": {"run": "${table.runs}"}, "cmd": "echo > ${item.run}.row", "params": ["table"], "outs": ["${item.run}.row"]}
-    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"each": each, "whole": whole, "table": table}}))
+    """Tracked by its name an entry with a dot is not found; in a section tracked whole, in a matrix
+    and in a file's name it is."""
+    (tmp_path / "params.yaml").write_text(
+        "runs: {a: {x: 1}, b.c: {x: 2}}\ndatasets: {m-1.5: {x: 1}}\ntable: {runs: [i.1]}\n"
+    )
+    each = {
+        "foreach": "${runs}",
+        "do": {
+            "cmd": "echo ${key} > ${key}.run",
+            "params": ["runs.${key}"],
+            "outs": ["${key}.run"],
+        },
+    }
+    whole = {
+        "foreach": "${datasets}",
+        "do": {"cmd": "echo ${key} > ${key}.set", "params": ["datasets"], "outs": ["${key}.set"]},
+    }
+    table = {
+        "matrix": {"run": "${table.runs}"},
+        "cmd": "echo > ${item.run}.row",
+        "params": ["table"],
+        "outs": ["${item.run}.row"],
+    }
+    (tmp_path / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {"each": each, "whole": whole, "table": table}})
+    )
 
     def dvc(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "dvc", *words], cwd=tmp_path, capture_output=True, text=True)
+        return subprocess.run(
+            [sys.executable, "-m", "dvc", *words], cwd=tmp_path, capture_output=True, text=True
+        )
 
     assert dvc("init", "--no-scm", "-q").returncode == 0
-    assert [dvc("repro", name).returncode for name in ("each@a", "whole@m-1.5", "table@i.1")] == [0, 0, 0]
+    assert [dvc("repro", name).returncode for name in ("each@a", "whole@m-1.5", "table@i.1")] == [
+        0,
+        0,
+        0,
+    ]
     refused = dvc("repro", "each@b.c")
     assert refused.returncode != 0 and "'runs.b.c' are missing" in refused.stdout + refused.stderr
 
@@ -99,7 +172,11 @@ def test_what_dvc_makes_of_a_dot(tmp_path: Path) -> None:
 def test_a_right_name_is_a_component_and_a_plain_word(name: str) -> None:
     if wrong_with(name) is None:
         assert Path(name).name == name and name not in LAYOUT
-        assert name.isascii() and not set(name) & set(" /\\'\"`$&|;<>()*?[]{}!~#@:\n") and len(name) <= 100
+        assert (
+            name.isascii()
+            and not set(name) & set(" /\\'\"`$&|;<>()*?[]{}!~#@:\n")
+            and len(name) <= 100
+        )
 
 
 def test_evaluations_that_would_be_called_the_same_are_refused(tmp_path: Path, raw: dict) -> None:
@@ -113,7 +190,10 @@ def test_evaluations_that_would_be_called_the_same_are_refused(tmp_path: Path, r
 @pytest.mark.parametrize("name", ["..", "../c0", "a/b", "", "/etc"])
 def test_export_weights_asks_for_a_name(tmp_path: Path, name: str) -> None:
     done = subprocess.run(
-        [Path(sys.executable).with_name("mimic"), "export-weights", name, "--format", "timm"], cwd=tmp_path, capture_output=True, text=True
+        [Path(sys.executable).with_name("mimic"), "export-weights", name, "--format", "timm"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     why = "no name of a folder in models/" if name else "an argument is empty"
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and why in done.stderr

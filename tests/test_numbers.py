@@ -1,4 +1,5 @@
-"""Numbers that cannot be are refused when params are read, in one line, and not after the training."""
+"""Numbers that cannot be are refused when params are read, in one line, and not after the
+training."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ def test_no_number_is_infinite_or_none(profiles: dict[str, dict], value: Any) ->
     seen = set()
     for raw in profiles.values():
         for path in _numbers(raw):
-            kind = tuple("*" if isinstance(key, int) or place == 1 else key for place, key in enumerate(path))
+            kind = tuple(
+                "*" if isinstance(key, int) or place == 1 else key for place, key in enumerate(path)
+            )
             if kind in seen:
                 continue
             seen.add(kind)
@@ -99,8 +102,12 @@ def test_no_number_is_infinite_or_none(profiles: dict[str, dict], value: Any) ->
         (("synthesize", "phone", "seconds"), 0),
     ],
 )
-def test_a_number_that_cannot_be_is_named(profiles: dict[str, dict], tmp_path: Path, path: tuple[str, ...], value: Any) -> None:
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(_changed(profiles["params.yaml"], path, value)))
+def test_a_number_that_cannot_be_is_named(
+    profiles: dict[str, dict], tmp_path: Path, path: tuple[str, ...], value: Any
+) -> None:
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump(_changed(profiles["params.yaml"], path, value))
+    )
     with pytest.raises(BadInput) as info:
         load_params(tmp_path / "params.yaml")
     assert "\n" not in str(info.value)
@@ -108,7 +115,11 @@ def test_a_number_that_cannot_be_is_named(profiles: dict[str, dict], tmp_path: P
 
 
 def test_depths_that_leave_nothing_are_refused(profiles: dict[str, dict], tmp_path: Path) -> None:
-    raw = _changed(_changed(profiles["params.yaml"], ("evaluate", "depth", "depth_min_m"), 5), ("evaluate", "depth", "depth_max_m"), 2)
+    raw = _changed(
+        _changed(profiles["params.yaml"], ("evaluate", "depth", "depth_min_m"), 5),
+        ("evaluate", "depth", "depth_max_m"),
+        2,
+    )
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     with pytest.raises(BadInput, match="depth_max_m 2 is not above depth_min_m 5"):
         load_params(tmp_path / "params.yaml")

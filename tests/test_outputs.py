@@ -1,4 +1,5 @@
-"""The places that somebody names on the command line: whatever lies there and is not ours is as it was, and one line says so."""
+"""The places that somebody names on the command line: whatever lies there and is not ours is as it
+was, and one line says so."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ MIMIC = Path(sys.executable).with_name("mimic")
 
 
 def _run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([MIMIC, *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        [MIMIC, *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=300
+    )
 
 
 def _tree(folder: Path) -> dict[str, object]:
@@ -44,7 +47,8 @@ def _tree(folder: Path) -> dict[str, object]:
 
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """The command line, run here: it ends with status 2 and one line that says why, and nothing in the folder has changed."""
+    """The command line, run here: it ends with status 2 and one line that says why, and nothing in
+    the folder has changed."""
 
     def run(folder: Path, why: str, *words: str) -> None:
         before = _tree(folder)
@@ -93,12 +97,17 @@ def space(tmp_path: Path) -> Path:
         ("models/..", "cannot be the name of a model"),
         ("models/c1", "--out models/c1: holds pretrain other, which import c1 does not replace"),
         ("models/shared", "--out models/shared: holds "),
-        ("models/theirs", "--out models/theirs: holds weights, which is no earlier result of import theirs"),
+        (
+            "models/theirs",
+            "--out models/theirs: holds weights, which is no earlier result of import theirs",
+        ),
         ("models/file", "--out models/file: is a file"),
         ("models/gone", "is a link to nowhere"),
     ],
 )
-def test_import_weights_replaces_nothing_that_is_not_its_own(space: Path, out: str, why: str, force: list[str], refused: Refused) -> None:
+def test_import_weights_replaces_nothing_that_is_not_its_own(
+    space: Path, out: str, why: str, force: list[str], refused: Refused
+) -> None:
     refused(space, why, "import-weights", "vit.safetensors", "--out", out, *force)
 
 
@@ -107,11 +116,16 @@ def test_a_run_of_this_name_is_replaced_by_force_alone(space: Path, refused: Ref
     refused(space, "--out models/c0: holds pretrain c0, which import c0 does not replace", *words)
     done = _run(space, *words, "--force")
     assert done.returncode == 0, done.stderr
-    assert marked(space / "models/c0") == (Work("import", "c0"), ["card.json", "encoder.safetensors"])
+    assert marked(space / "models/c0") == (
+        Work("import", "c0"),
+        ["card.json", "encoder.safetensors"],
+    )
     again = _run(space, *words)
     assert again.returncode == 0, again.stderr
     assert json.loads((space / "models/c0/card.json").read_text())["run"] == "c0"
-    others = {name: content for name, content in _tree(space).items() if not name.startswith("models/c0")}
+    others = {
+        name: content for name, content in _tree(space).items() if not name.startswith("models/c0")
+    }
     assert others["models/shared/thesis.txt"] == b"mine" and others["data/film.mp4"] == b"mine"
     assert not any(".part" in name for name in others)
 
@@ -122,7 +136,9 @@ def test_force_is_an_option_of_no_other_command() -> None:
         for command in cli.app.registered_commands
         if command.callback and "force" in command.callback.__annotations__
     ]
-    assert with_force == ["import-weights"], "what another command replaces by force needs its test here"
+    assert with_force == ["import-weights"], (
+        "what another command replaces by force needs its test here"
+    )
 
 
 @pytest.mark.parametrize("there", ["file", "dangling", "link", "folder"])
@@ -143,13 +159,18 @@ def test_export_weights_replaces_nothing(tmp_path: Path, there: str) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_a_new_file_replaces_nothing_that_came_while_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+def test_a_new_file_replaces_nothing_that_came_while_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
     def no_links(source: object, target: object) -> None:
         raise PermissionError
 
     if not links:
         monkeypatch.setattr(os, "link", no_links)
-    with pytest.raises(BadInput, match="is there already"), storage.replacing(tmp_path / "out", new=True) as scratch:
+    with (
+        pytest.raises(BadInput, match="is there already"),
+        storage.replacing(tmp_path / "out", new=True) as scratch,
+    ):
         scratch.write_text("ours")
         (tmp_path / "out").write_text("mine")
     assert _tree(tmp_path) == {"out": b"mine"}
@@ -181,13 +202,17 @@ def test_a_plot_replaces_a_plot_and_no_link(tmp_path: Path, repository: Path) ->
 
 
 @pytest.mark.parametrize("out", ["models", "models/c0", "data", "models/file", "."])
-def test_pairs_are_put_into_no_folder_of_other_things(space: Path, out: str, refused: Refused) -> None:
+def test_pairs_are_put_into_no_folder_of_other_things(
+    space: Path, out: str, refused: Refused
+) -> None:
     footage.folder(space / "photos", footage.pan(1, 2, 80))
     refused(space, f"--out {out}: ", "pairs", "photos", "--out", out)
 
 
 @pytest.mark.parametrize("out", ["models", "models/c0", "data", "models/file", ".", "models/gone"])
-def test_an_export_is_put_into_no_folder_of_other_things(space: Path, repository: Path, out: str, refused: Refused) -> None:
+def test_an_export_is_put_into_no_folder_of_other_things(
+    space: Path, repository: Path, out: str, refused: Refused
+) -> None:
     (space / "params.yaml").write_text((repository / "params.yaml").read_text())
     for form in ("mimic", "webdataset"):
         refused(space, f"{out}: ", "export", "mimic-1m", "--format", form, "--out", out)

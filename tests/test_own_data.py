@@ -39,7 +39,9 @@ def params(repository) -> Params:
 
 
 def _run(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([MIMIC, *map(str, command)], cwd=folder, capture_output=True, text=True, timeout=200)
+    return subprocess.run(
+        [MIMIC, *map(str, command)], cwd=folder, capture_output=True, text=True, timeout=200
+    )
 
 
 def test_pairs_from_any_folder_without_a_parameter_file(tmp_path):
@@ -54,7 +56,11 @@ def test_pairs_from_any_folder_without_a_parameter_file(tmp_path):
     rows = pd.read_parquet(tmp_path / "mined")
     assert len(rows) == len(set(rows["key"])) == 8
     assert set(rows["clip"]) == {"walk.mp4", "."}
-    assert [path.name for path in sorted((tmp_path / "mined").iterdir()) if not path.name.startswith(".")] == [
+    assert [
+        path.name
+        for path in sorted((tmp_path / "mined").iterdir())
+        if not path.name.startswith(".")
+    ] == [
         "_images",
         "_log.jsonl",
         "_pairs.json",
@@ -73,11 +79,17 @@ def test_others_read_the_result_with_no_code_of_ours(tmp_path, params):
     _mined(params, out, tmp_path / "photos")
     keys = pd.read_parquet(out)["key"].tolist()
     assert len(keys) == 3
-    assert datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))["train"]["key"] == keys
+    assert (
+        datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))["train"]["key"] == keys
+    )
     tars = {"train": f"{out}/_images/shard-*.tar"}
-    images = datasets.load_dataset("webdataset", data_files=tars, cache_dir=str(tmp_path / "cache"))["train"]
+    images = datasets.load_dataset(
+        "webdataset", data_files=tars, cache_dir=str(tmp_path / "cache")
+    )["train"]
     assert images["__key__"] == keys and images[0]["a.jpg"].size == (224, 224)
-    with tarfile.open(out / "_images/shard-00000.tar") as tar:  # WebDataset groups neighbours by what comes before the first dot
+    with tarfile.open(
+        out / "_images/shard-00000.tar"
+    ) as tar:  # WebDataset groups neighbours by what comes before the first dot
         assert tar.getnames() == [f"{key}.{view}.jpg" for key in keys for view in "ab"]
 
 
@@ -124,7 +136,11 @@ def test_pairs_of_other_paths_are_never_replaced(tmp_path, params):
     out = tmp_path / "out"
     _mined(params, out, tmp_path / "a")
     before = _state(out)
-    with pytest.raises(BadInput, match=r"holds the pairs of other paths \(.*/a\); name a new folder, or delete this one first$"):
+    with pytest.raises(
+        BadInput,
+        match=r"holds the pairs of other paths \(.*/a\); "
+        r"name a new folder, or delete this one first$",
+    ):
         _mined(params, out, tmp_path / "b")
     with pytest.raises(BadInput, match="holds the pairs of other paths"):
         _mined(params, out, tmp_path / "a", tmp_path / "b")
@@ -152,7 +168,9 @@ def test_nothing_that_lies_there_is_touched(tmp_path, params, there, message):
     assert _state(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize("there", ["_images/mine.tar", "_images/shard-00007.tar", "shard-00007.parquet", "notes/a.txt"])
+@pytest.mark.parametrize(
+    "there", ["_images/mine.tar", "_images/shard-00007.tar", "shard-00007.parquet", "notes/a.txt"]
+)
 def test_what_you_put_beside_a_result_is_not_lost_with_it(tmp_path, params, there):
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
     _mined(params, tmp_path / "out", tmp_path / "photos")
@@ -167,7 +185,8 @@ def test_what_you_put_beside_a_result_is_not_lost_with_it(tmp_path, params, ther
 
 
 def test_killed_while_it_publishes_and_run_again(tmp_path, params, monkeypatch):
-    """The earlier result is taken away and the new one is half there: the same command mends it, without mining again."""
+    """The earlier result is taken away and the new one is half there: the same command mends it,
+    without mining again."""
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
     whole = _mined(params, tmp_path / "out", tmp_path / "photos")
     (tmp_path / "photos/frame000002.png").touch()
@@ -191,13 +210,21 @@ def test_killed_while_it_publishes_and_run_again(tmp_path, params, monkeypatch):
 
 def test_two_runs_at_once_are_one_and_a_line(tmp_path):
     footage.video(tmp_path / "walk.mp4", footage.pan(0, 40, 80), fps=2)
-    first = subprocess.Popen([MIMIC, "pairs", "walk.mp4", "--out", "out"], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(
+        [MIMIC, "pairs", "walk.mp4", "--out", "out"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while not list(tmp_path.glob("out/.work-*")):
         assert first.poll() is None
         time.sleep(0.01)
     second = _run(tmp_path, "pairs", "walk.mp4", "--out", "out")
     assert second.returncode == 2 and second.stdout == ""
-    assert second.stderr.splitlines()[-1] == ("mimic: --out out: another mimic pairs is writing there; wait for it, or name another folder")
+    assert second.stderr.splitlines()[-1] == (
+        "mimic: --out out: another mimic pairs is writing there; wait for it, or name another "
+        "folder"
+    )
     assert first.wait(timeout=100) == 0
     assert len(pd.read_parquet(tmp_path / "out")) > 5
 
@@ -217,21 +244,31 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path, out, message):
     (tmp_path / "dead").symlink_to("nowhere")
     done = _run(tmp_path, "pairs", "photos", "--out", out)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith(f"mimic: --out {out}: ") and message in done.stderr.splitlines()[-1]
+    assert (
+        done.stderr.splitlines()[-1].startswith(f"mimic: --out {out}: ")
+        and message in done.stderr.splitlines()[-1]
+    )
 
 
 # ---------------------------------------------------------------- each real file once
 
 
 def test_every_real_file_is_mined_once(tmp_path, params):
-    """The same path twice, a folder inside another, a link to a file, a link to a folder, a hard link, a loop."""
+    """The same path twice, a folder inside another, a link to a file, a link to a folder, a hard
+    link, a loop."""
     footage.video(tmp_path / "all/walk.mp4", footage.pan(0, 4, 80), fps=1)
     footage.folder(tmp_path / "all/photos", footage.pan(1, 3, 80))
     (tmp_path / "all/loop").symlink_to(".")
     (tmp_path / "all/again.mp4").symlink_to("walk.mp4")
     (tmp_path / "all/same").symlink_to("photos")
     (tmp_path / "hard.mp4").hardlink_to(tmp_path / "all/walk.mp4")
-    paths = [tmp_path / "all", tmp_path / "all", tmp_path / "all/photos", tmp_path / "all/walk.mp4", tmp_path / "hard.mp4"]
+    paths = [
+        tmp_path / "all",
+        tmp_path / "all",
+        tmp_path / "all/photos",
+        tmp_path / "all/walk.mp4",
+        tmp_path / "hard.mp4",
+    ]
     result = _mined(params, tmp_path / "out", *paths)
     assert (result["clips"], result["kept"]) == (2, 3 + 2)
     rows = pd.read_parquet(tmp_path / "out")
@@ -241,7 +278,8 @@ def test_every_real_file_is_mined_once(tmp_path, params):
 
 
 def test_a_folder_of_links_is_its_images_again(tmp_path, params):
-    """In another path of the command, links or hard links; before the folder that they lead to, or after."""
+    """In another path of the command, links or hard links; before the folder that they lead to, or
+    after."""
     footage.folder(tmp_path / "b/photos", footage.pan(1, 3, 80), "{}.png")
     for name in ("a", "c"):
         (tmp_path / name).mkdir()
@@ -263,13 +301,16 @@ def test_a_result_among_the_inputs_is_no_input(tmp_path, params, capsys):
 
 
 def test_outputs_can_be_put_together(tmp_path, params):
-    """Equal names, in equal folders, even equal files, and the same file mined in another way: no key occurs twice."""
+    """Equal names, in equal folders, even equal files, and the same file mined in another way: no
+    key occurs twice."""
     frames = footage.pan(0, 6, 60)
     footage.video(tmp_path / "a/walk.mp4", frames, fps=2)
     footage.video(tmp_path / "b/walk.mp4", frames, fps=2)
     footage.video(tmp_path / "c/walk.mp4", footage.pan(3, 6, 60), fps=2)
     keys = []
-    for number, (path, said) in enumerate((("a", {}), ("b", {}), ("c", {}), ("a", {"spacing_s": 0.501}))):
+    for number, (path, said) in enumerate(
+        (("a", {}), ("b", {}), ("c", {}), ("a", {"spacing_s": 0.501}))
+    ):
         _mined(params, tmp_path / f"out-{number}", tmp_path / path / "walk.mp4", **said)
         keys += pd.read_parquet(tmp_path / f"out-{number}")["key"].tolist()
     assert len(keys) == len(set(keys)) > 10
@@ -277,7 +318,10 @@ def test_outputs_can_be_put_together(tmp_path, params):
     _mined(params, tmp_path / "later", tmp_path / "a/walk.mp4")
     assert not set(keys) & set(pd.read_parquet(tmp_path / "later")["key"])
     _mined(params, tmp_path / "twin", tmp_path / "a/walk.mp4")  # the same pairs have the same keys
-    assert pd.read_parquet(tmp_path / "twin")["key"].tolist() == pd.read_parquet(tmp_path / "later")["key"].tolist()
+    assert (
+        pd.read_parquet(tmp_path / "twin")["key"].tolist()
+        == pd.read_parquet(tmp_path / "later")["key"].tolist()
+    )
 
 
 # ---------------------------------------------------------------- many small ones, and none at all
@@ -302,7 +346,9 @@ def test_a_folder_without_pairs_says_so(tmp_path):
     done = _run(tmp_path, "pairs", "photos", "--out", "out", "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["outcomes"]["too_similar"] == 1
-    assert not list((tmp_path / "out").rglob("*.parquet")) and not list((tmp_path / "out").rglob("*.tar"))
+    assert not list((tmp_path / "out").rglob("*.parquet")) and not list(
+        (tmp_path / "out").rglob("*.tar")
+    )
 
 
 # ---------------------------------------------------------------- what cannot be mined
@@ -316,11 +362,19 @@ def test_paths_of_which_some_cannot_be_mined(tmp_path):
     (tmp_path / "dead").symlink_to("nowhere")
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("x")
-    done = _run(tmp_path, "pairs", "dead", "empty", "notes.txt", "photos", "more", "--out", "out", "--json")
+    done = _run(
+        tmp_path, "pairs", "dead", "empty", "notes.txt", "photos", "more", "--out", "out", "--json"
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["kept"] == 3 + 2
-    assert set(result["skipped"]) == {"dead", "empty", "notes.txt", "more/gone.mp4", "more/gone.glb"}
+    assert set(result["skipped"]) == {
+        "dead",
+        "empty",
+        "notes.txt",
+        "more/gone.mp4",
+        "more/gone.glb",
+    }
     assert result["skipped"]["empty"].startswith("no video, image or .glb scene")
     assert "skipped: empty: no video" in done.stderr and "Traceback" not in done.stderr
     assert "_pairs.json" in done.stderr or len(result["skipped"]) <= 5
@@ -352,8 +406,16 @@ def test_what_may_not_be_read_is_named_and_the_rest_is_mined(tmp_path, require_p
     assert result["unreadable_views"] == {"photos": {"3.png": "Permission denied"}}
     for paths, out, said in (
         (["shut"], "new", "mimic: shut: Permission denied"),
-        (["photos"], "ro", "mimic: --out ro: Permission denied; name a folder that you can write to"),
-        (["photos"], "ro/new", "mimic: --out ro/new: Permission denied; name a folder that you can write to"),
+        (
+            ["photos"],
+            "ro",
+            "mimic: --out ro: Permission denied; name a folder that you can write to",
+        ),
+        (
+            ["photos"],
+            "ro/new",
+            "mimic: --out ro/new: Permission denied; name a folder that you can write to",
+        ),
     ):
         done = run(*paths, "--out", out)
         assert done.returncode == 2 and done.stderr.splitlines()[-1] == said
@@ -365,7 +427,16 @@ def test_names_that_cannot_be_written_down(tmp_path):
         path = os.path.join(os.fsencode(tmp_path), name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         shutil.copy(tmp_path / "walk.mp4", path)
-    command = [MIMIC, "pairs", b"bad\xff.mp4", b"two\nlines.mp4", b"folder\xff", "walk.mp4", "--json", "--out"]
+    command = [
+        MIMIC,
+        "pairs",
+        b"bad\xff.mp4",
+        b"two\nlines.mp4",
+        b"folder\xff",
+        "walk.mp4",
+        "--json",
+        "--out",
+    ]
     done = subprocess.run([*command, "out"], cwd=tmp_path, capture_output=True, timeout=200)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -374,7 +445,11 @@ def test_names_that_cannot_be_written_down(tmp_path):
     assert len(pd.read_parquet(tmp_path / "out")) == 6
     for out in (b"out\xff", b"out\n"):
         done = subprocess.run([*command, out], cwd=tmp_path, capture_output=True, timeout=200)
-        assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"name another folder" in done.stderr
+        assert (
+            done.returncode == 2
+            and done.stderr.count(b"\n") == 1
+            and b"name another folder" in done.stderr
+        )
 
 
 def test_equal_names_in_several_paths_are_told_apart(tmp_path, params):
@@ -402,7 +477,10 @@ def test_damage_among_good_files_is_counted(tmp_path):
     [
         (("",), "an argument is empty; was a variable of the shell not set?"),
         (("walk.mp4", ""), "an argument is empty; was a variable of the shell not set?"),
-        (("https://example.org/walk.mp4",), "https:/example.org/walk.mp4: no such file or folder; fetch it first"),
+        (
+            ("https://example.org/walk.mp4",),
+            "https:/example.org/walk.mp4: no such file or folder; fetch it first",
+        ),
         (("photo.jpg",), "photo.jpg: neither a video nor a .glb scene"),
     ],
 )
@@ -416,8 +494,12 @@ def test_paths_that_are_none_are_one_line(tmp_path, words, said):
 
 
 def test_a_long_numbered_folder_is_a_sequence(tmp_path, params):
-    footage.folder(tmp_path / "frames", footage.pan(1, 40, 12))  # neighbours overlap by 95 %, the 8th after by 57 %
-    own_data.pairs(params, [tmp_path / "frames"], tmp_path / "out", own_options.Options(), as_json=False)
+    footage.folder(
+        tmp_path / "frames", footage.pan(1, 40, 12)
+    )  # neighbours overlap by 95 %, the 8th after by 57 %
+    own_data.pairs(
+        params, [tmp_path / "frames"], tmp_path / "out", own_options.Options(), as_json=False
+    )
     rows = list(iter_rows(tmp_path / "out/shard-00000.parquet"))
     distances = {int(row["frame_b"][5:11]) - int(row["frame_a"][5:11]) for row in rows}
     assert len(rows) >= 6 and distances == {8}
@@ -428,7 +510,10 @@ def test_what_is_said_on_the_command_line_comes_before_the_parameter_file(tmp_pa
     footage.folder(tmp_path / "photos", footage.pan(0, 8, 40))
     for spacing_s, frames in ((0.5, 8), (1.0, 4)):
         said = own_options.Options(spacing_s=spacing_s, crop_bottom=0.25, group_max=7)
-        video, photos = (part.section for part in own_sources.look(params, [tmp_path], said, tmp_path / "out").parts)
+        video, photos = (
+            part.section
+            for part in own_sources.look(params, [tmp_path], said, tmp_path / "out").parts
+        )
         assert video.retry_spacing_s == 2 * video.spacing_s == 2 * spacing_s
         assert len(list(videos.sample(tmp_path / "walk.mp4", spacing_s))) == frames
         assert (video.crop_bottom, photos.group_max) == (0.25, 7)
@@ -437,7 +522,10 @@ def test_what_is_said_on_the_command_line_comes_before_the_parameter_file(tmp_pa
 @pytest.mark.parametrize(
     ("flag", "value", "message"),
     [
-        *(("--spacing-s", value, "must be seconds between 0.001 and 86400") for value in ("nan", "inf", "0", "-1", "1e-9")),
+        *(
+            ("--spacing-s", value, "must be seconds between 0.001 and 86400")
+            for value in ("nan", "inf", "0", "-1", "1e-9")
+        ),
         *(("--crop-bottom", value, "input should be") for value in ("nan", "1", "-0.1")),
         ("--group-max", "0", "input should be greater than or equal to 1"),
         *(("--island-radius-min-m", value, "input should be") for value in ("inf", "-1")),
@@ -455,37 +543,66 @@ def test_messages_name_flags(tmp_path, params):
     footage.folder(tmp_path / "photos", footage.pan(1, 4, 80))
     result = _mined(params, tmp_path / "out", tmp_path / "photos", group_max=3)
     ((name, why),) = result["skipped"].items()
-    assert name == str(tmp_path / "photos") and "4 images make 6 pairs" in why and "raise --group-max" in why
-    assert result["candidates"] == 3 and result["damaged"] == {}  # of each of 4 only the next, as many as 3 images have pairs
+    assert (
+        name == str(tmp_path / "photos")
+        and "4 images make 6 pairs" in why
+        and "raise --group-max" in why
+    )
+    assert (
+        result["candidates"] == 3 and result["damaged"] == {}
+    )  # of each of 4 only the next, as many as 3 images have pairs
     said = "lower island_radius_min_m, not my_group_max or up there, up: z and spacing_s: 2"
-    assert own_options.flagged({"group_max/a.jpg": {"why": "raise group_max"}}) == {"group_max/a.jpg": {"why": "raise --group-max"}}
-    assert own_options.flagged(said) == "lower --island-radius-min-m, not my_group_max or up there, --up z and --spacing-s 2"
+    assert own_options.flagged({"group_max/a.jpg": {"why": "raise group_max"}}) == {
+        "group_max/a.jpg": {"why": "raise --group-max"}
+    }
+    assert (
+        own_options.flagged(said)
+        == "lower --island-radius-min-m, not my_group_max or up there, --up z and --spacing-s 2"
+    )
 
 
 # ---------------------------------------------------------------- real data
 
 
 def test_kitchen_video_pairs_agree_with_the_table(real_data, params):
-    """The 14 pairs one second (30 frames) apart in the table beside the video: 9 are kept, and overlap follows true co-visibility."""
+    """The 14 pairs one second (30 frames) apart in the table beside the video: 9 are kept, and
+    overlap follows true co-visibility."""
     kitchen = real_data / "seven_scenes_kitchen"
     with (kitchen / "pairs_reference.tsv").open() as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
-    images = {round(time_s * 30): image for time_s, image in videos.sample(kitchen / "kitchen_000000-000299_30fps.mp4", 1 / 30)}
+    images = {
+        round(time_s * 30): image
+        for time_s, image in videos.sample(kitchen / "kitchen_000000-000299_30fps.mp4", 1 / 30)
+    }
     assert sorted(images) == list(range(300))
     rule = shard_job.rule_of(params.mine)
     numbers = {int(row[name]) for row in rows for name in ("frame_i", "frame_j")}
-    seen = {number: features.extract(view_cache.squared(images[number], rule)) for number in numbers}
-    found = [overlap.compare(seen[int(row["frame_i"])], seen[int(row["frame_j"])], rule, None) for row in rows]
-    second = [one for row, one in zip(rows, found, strict=True) if int(row["frame_j"]) - int(row["frame_i"]) == 30]
+    seen = {
+        number: features.extract(view_cache.squared(images[number], rule)) for number in numbers
+    }
+    found = [
+        overlap.compare(seen[int(row["frame_i"])], seen[int(row["frame_j"])], rule, None)
+        for row in rows
+    ]
+    second = [
+        one
+        for row, one in zip(rows, found, strict=True)
+        if int(row["frame_j"]) - int(row["frame_i"]) == 30
+    ]
     assert len(second) == 14
     assert abs(sum(one.outcome is overlap.Outcome.KEPT for one in second) - 9) <= 2
-    matched = [(float(row["covis_min"]), one.overlap) for row, one in zip(rows, found, strict=True) if one.b_from_a is not None]
+    matched = [
+        (float(row["covis_min"]), one.overlap)
+        for row, one in zip(rows, found, strict=True)
+        if one.b_from_a is not None
+    ]
     assert len(matched) > 60
     assert np.corrcoef(np.array(matched).T)[0, 1] >= 0.9
 
 
 def test_kitchen_video_as_a_user_mines_it(real_data, tmp_path, params):
-    """Ten frames, nine candidates: of the first second the view hardly changes, so frame 0 is paired with frame 2 instead."""
+    """Ten frames, nine candidates: of the first second the view hardly changes, so frame 0 is
+    paired with frame 2 instead."""
     own_data.pairs(
         params,
         [real_data / "seven_scenes_kitchen/kitchen_000000-000299_30fps.mp4"],
@@ -499,7 +616,13 @@ def test_kitchen_video_as_a_user_mines_it(real_data, tmp_path, params):
 
 
 def test_all_real_videos_are_mined_or_counted(real_data, tmp_path, params):
-    own_data.pairs(params, [real_data / "videos"], tmp_path / "out", own_options.Options(spacing_s=1.0), as_json=False)
+    own_data.pairs(
+        params,
+        [real_data / "videos"],
+        tmp_path / "out",
+        own_options.Options(spacing_s=1.0),
+        as_json=False,
+    )
     result = json.loads((tmp_path / "out/_pairs.json").read_text())
     assert result["clips"] == 6 and result["damaged"] == {}
     assert sum(result["outcomes"].values()) == result["candidates"] >= 6
@@ -515,8 +638,14 @@ def test_a_scene_stands_upright_as_gltf_says_and_the_result_says_so(tmp_path, pa
     """The same pairs as where a stage_config.json says what glTF says already."""
     _room(tmp_path / "bare/room.glb")
     _room(tmp_path / "said/room.glb")
-    (tmp_path / "said/room.stage_config.json").write_text(json.dumps(glb_writer.stage_config("room.glb")))
-    sources = {name: section.model_copy(update={"positions": 1}) for name, section in params.sources.items() if name == "rooms"}
+    (tmp_path / "said/room.stage_config.json").write_text(
+        json.dumps(glb_writer.stage_config("room.glb"))
+    )
+    sources = {
+        name: section.model_copy(update={"positions": 1})
+        for name, section in params.sources.items()
+        if name == "rooms"
+    }
     few = params.model_copy(update={"sources": {**params.sources, **sources}})
     bare = _mined(few, tmp_path / "out-bare", tmp_path / "bare/room.glb")
     said = _mined(few, tmp_path / "out-said", tmp_path / "said")
@@ -537,13 +666,20 @@ def read_all(out: Path) -> list[bytes]:
     images = []
     for tar in shards_in(out):
         for row in iter_rows(index_path(tar)):
-            images += [read_image(tar, row[f"offset_{view}"], row[f"size_{view}"]).tobytes() for view in "ab"]
+            images += [
+                read_image(tar, row[f"offset_{view}"], row[f"size_{view}"]).tobytes()
+                for view in "ab"
+            ]
     return images
 
 
 @pytest.mark.parametrize(
     ("name", "remedy"),
-    [("room.gltf", "convert it to .glb"), ("room.obj", "convert it to .glb"), ("a.nef", "develop it to JPEG")],
+    [
+        ("room.gltf", "convert it to .glb"),
+        ("room.obj", "convert it to .glb"),
+        ("a.nef", "develop it to JPEG"),
+    ],
 )
 def test_a_file_of_another_format_is_told_what_to_do_with_it(params, tmp_path, name, remedy):
     (tmp_path / name).write_bytes(b"x")

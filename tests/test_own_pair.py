@@ -25,7 +25,9 @@ def params(repository) -> Params:
 
 
 def _run(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([MIMIC, *map(str, command)], cwd=folder, capture_output=True, text=True, timeout=200)
+    return subprocess.run(
+        [MIMIC, *map(str, command)], cwd=folder, capture_output=True, text=True, timeout=200
+    )
 
 
 def test_one_pair_explained(tmp_path):
@@ -33,7 +35,15 @@ def test_one_pair_explained(tmp_path):
     done = _run(tmp_path, "pair", "0.png", "1.png", "--json", "--plot", "plot.png")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found) >= {"outcome", "overlap", "overlap_a_to_b", "overlap_b_to_a", "matches", "inliers", "b_from_a"}
+    assert set(found) >= {
+        "outcome",
+        "overlap",
+        "overlap_a_to_b",
+        "overlap_b_to_a",
+        "matches",
+        "inliers",
+        "b_from_a",
+    }
     assert found["decided_by"] == {"bound": "overlap_max", "is": 0.75, "found": found["overlap"]}
     assert found["outcome"] == "kept"
     assert found["overlap"] == pytest.approx(1 - 80 / 224, abs=0.05)
@@ -46,7 +56,9 @@ def test_one_pair_explained(tmp_path):
 def captioned(image: np.ndarray) -> np.ndarray:
     out = image.copy()
     cv2.rectangle(out, (0, 192), (224, 224), (0, 0, 0), -1)
-    cv2.putText(out, "GPS 48.137 N 11.575 E", (4, 213), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (255, 255, 255))
+    cv2.putText(
+        out, "GPS 48.137 N 11.575 E", (4, 213), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (255, 255, 255)
+    )
     return out
 
 
@@ -70,7 +82,9 @@ def test_what_is_burned_in_is_told_and_drawn(tmp_path, params, capsys):
 
 def test_a_pair_without_a_homography_says_which_test_failed(tmp_path, params, capsys):
     footage.folder(tmp_path, [footage.pan(0, 1, 8)[0], footage.pan(5, 1, 8)[0]], "{}.png")
-    own_pair.pair(params, tmp_path / "0.png", tmp_path / "1.png", as_json=True, plot=tmp_path / "p.jpg")
+    own_pair.pair(
+        params, tmp_path / "0.png", tmp_path / "1.png", as_json=True, plot=tmp_path / "p.jpg"
+    )
     found = json.loads(capsys.readouterr().out)
     assert found["b_from_a"] is None and found["overlap"] is None
     assert found["outcome"] == "few_matches"

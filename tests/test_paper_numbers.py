@@ -1,4 +1,5 @@
-"""Every number of profiles/paper.yaml has a source, or is said to be open or free there, with its reason."""
+"""Every number of profiles/paper.yaml has a source, or is said to be open or free there, with its
+reason."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ import yaml
 from mimic.tasks import TASKS
 
 MIMIC, CROCO, MAE = "MIMIC's scripts", "CroCo's scripts", "MAE's scripts"
-STATED: dict[str, str] = {  # pattern of paths -> who states the number; evaluation's are in the presets
+STATED: dict[
+    str, str
+] = {  # pattern of paths -> who states the number; evaluation's are in the presets
     "sources.*.sharpness_min": f"{MIMIC}: VARIANCE_THRESHOLD of rendered views, none elsewhere",
     "sources.hm3d.positions": f"{MIMIC}: 3000 tries a scene",
     "sources.gibson.positions": f"{MIMIC}: 3000 tries a scene",
@@ -93,7 +96,8 @@ def text(repository: Path) -> str:
 
 
 def said(text: str) -> dict[str, dict[str, str]]:
-    """Of "open" and "free" the patterns with their reasons, from the comments; continued lines are joined."""
+    """Of "open" and "free" the patterns with their reasons, from the comments; continued lines are
+    joined."""
     joined = re.sub(r"\n#   ", " ", text)
     found: dict[str, dict[str, str]] = {"open": {}, "free": {}}
     for line in joined.splitlines():
@@ -103,7 +107,8 @@ def said(text: str) -> dict[str, dict[str, str]]:
 
 
 def in_preset(path: str, document: Any) -> bool:
-    """Whether a number of `evaluate` is one that the task's preset fixes, hence one with a source there."""
+    """Whether a number of `evaluate` is one that the task's preset fixes, hence one with a source
+    there."""
     section, name, field, *_ = (*path.split("."), "", "")
     if section != "evaluate":
         return False
@@ -113,14 +118,22 @@ def in_preset(path: str, document: Any) -> bool:
 
 def test_every_number_has_a_source_or_says_that_it_has_none(text: str) -> None:
     document, comments = yaml.safe_load(text), said(text)
-    assert len(comments["open"]) > 20 and all(len(reason) > 3 for kind in comments.values() for reason in kind.values())
-    unused = {pattern: kind for kind in comments for pattern in comments[kind]} | dict.fromkeys(STATED, "stated")
+    assert len(comments["open"]) > 20 and all(
+        len(reason) > 3 for kind in comments.values() for reason in kind.values()
+    )
+    unused = {pattern: kind for kind in comments for pattern in comments[kind]} | dict.fromkeys(
+        STATED, "stated"
+    )
     for path in dict.fromkeys(numbers(document)):
         stated = [pattern for pattern in STATED if fnmatchcase(path, pattern)]
-        own = [pattern for kind in comments.values() for pattern in kind if fnmatchcase(path, pattern)]
+        own = [
+            pattern for kind in comments.values() for pattern in kind if fnmatchcase(path, pattern)
+        ]
         for pattern in (*stated, *own):
             unused.pop(pattern, None)
-        assert own or stated or in_preset(path, document), f"{path}: no source states it, and it is not marked open or free"
+        assert own or stated or in_preset(path, document), (
+            f"{path}: no source states it, and it is not marked open or free"
+        )
         assert not (own and stated), f"{path}: stated by {stated} and yet {own}"
         assert len(own) < 2, f"{path}: {own}"
     assert not unused, f"no number of the profile is called {list(unused)}"

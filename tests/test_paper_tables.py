@@ -1,4 +1,5 @@
-"""The paper's tables: our value in the right cell, in the paper's unit, and never passed off as comparable."""
+"""The paper's tables: our value in the right cell, in the paper's unit, and never passed off as
+comparable."""
 
 from __future__ import annotations
 
@@ -45,17 +46,24 @@ def cells(tables: list[paper.Table], name: str) -> dict[tuple[str, str, bool | N
 def test_every_published_number_is_there(params: Params, tmp_path: Path) -> None:
     tables = paper.tables(params, Workspace(tmp_path))
     assert [table.name for table in tables] == ["Table 1", "Table 2a", "Table 2b", "Table 3"]
-    counts = [sum(cell.published is not None for row in table.rows for cell in row.cells) for table in tables]
+    counts = [
+        sum(cell.published is not None for row in table.rows for cell in row.cells)
+        for table in tables
+    ]
     assert counts == [31, 12, 5, 4]
     assert all(table.empty for table in tables)
     first = cells(tables, "Table 1")
-    assert first["croco", "mimic-3m", False].published == 91.79 and first["mae", "mimic-3m", True].published == 80.65
+    assert (
+        first["croco", "mimic-3m", False].published == 91.79
+        and first["mae", "mimic-3m", True].published == 80.65
+    )
     for row in tables[1].rows:  # what two tables print is the same number
         again = first.get((row.objective, row.dataset, row.frozen))
         assert again is None or again.published == row.cells[0].published
 
 
-# A second transcription of the papers' tables: objective, frozen, dataset, then the numbers in the order of the columns (None: blank).
+# A second transcription of the papers' tables: objective, frozen, dataset, then the numbers in the
+# order of the columns (None: blank).
 PUBLISHED = {
     "Table 1": """
         mae   no  imagenet-1k  79.60 46.10 59.20 74.9  80.4
@@ -92,28 +100,49 @@ def test_published_numbers_are_the_papers(name: str, params: Params, tmp_path: P
     (table,) = [table for table in paper.tables(params, Workspace(tmp_path)) if table.name == name]
     frozen = {None: "-", True: "yes", False: "no"}
     found = [
-        [row.objective, frozen[row.frozen], row.dataset, *("-" if cell.published is None else cell.published for cell in row.cells)]
+        [
+            row.objective,
+            frozen[row.frozen],
+            row.dataset,
+            *("-" if cell.published is None else cell.published for cell in row.cells),
+        ]
         for row in table.rows
     ]
     wanted = [line.split() for line in PUBLISHED[name].strip().splitlines()]
-    assert found == [[*line[:3], *(cell if cell == "-" else float(cell) for cell in line[3:])] for line in wanted]
+    assert found == [
+        [*line[:3], *(cell if cell == "-" else float(cell) for cell in line[3:])] for line in wanted
+    ]
 
 
 def test_ours_stands_in_its_cell_only(params: Params, tmp_path: Path) -> None:
     publish(tmp_path, "croco-3m", "depth")
     publish(tmp_path, "croco-3m", "depth-frozen", metrics={"delta1": 0.4})
-    publish(tmp_path, "mae-3m", "depth", objective="mae", preset="standard", overrides={"steps": 3, "batch": 1}, standard_error=0.01)
+    publish(
+        tmp_path,
+        "mae-3m",
+        "depth",
+        objective="mae",
+        preset="standard",
+        overrides={"steps": 3, "batch": 1},
+        standard_error=0.01,
+    )
     publish(tmp_path, "random", "depth", steps=0)
     publish(tmp_path, "elsewhere", "depth", dataset="other")
     first = cells(paper.tables(params, Workspace(tmp_path)), "Table 1")
-    found = {place: [(ours.run, ours.value, ours.differs) for ours in cell.ours] for place, cell in first.items() if cell.ours}
+    found = {
+        place: [(ours.run, ours.value, ours.differs) for ours in cell.ours]
+        for place, cell in first.items()
+        if cell.ours
+    }
     assert found == {
         ("croco", "mimic-3m", False): [("croco-3m", 50.0, "")],
         ("croco", "mimic-3m", True): [("croco-3m", 40.0, "")],
         ("mae", "mimic-3m", False): [("mae-3m", 50.0, "preset standard, 2 settings changed")],
     }
     assert first["mae", "mimic-3m", False].ours[0].error == pytest.approx(1.0)
-    assert first["croco", "mimic-3m", False].ours[0].error is None  # not stated, and no bound is made up
+    assert (
+        first["croco", "mimic-3m", False].ours[0].error is None
+    )  # not stated, and no bound is made up
 
 
 def test_few_shots_are_curves(params: Params, tmp_path: Path) -> None:
@@ -123,14 +152,21 @@ def test_few_shots_are_curves(params: Params, tmp_path: Path) -> None:
     curves = paper.few_shot_curves(params, Workspace(tmp_path))
     assert curves == {"depth-few-shot": {"croco-3m": [(10, 0.1), (20, 0.2), (80, 0.8)]}}
     report.main(params, tmp_path)
-    assert "Value of depth-few-shot by number of labelled images" in (tmp_path / "report/index.html").read_text()
+    assert (
+        "Value of depth-few-shot by number of labelled images"
+        in (tmp_path / "report/index.html").read_text()
+    )
 
 
-def test_in_the_terminal(params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_the_terminal(
+    params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     publish(tmp_path, "croco-3m", "depth")
     publish(tmp_path, "mae-3m", "depth", objective="mae", preset="standard")
     report.compare_with_paper(params, tmp_path, as_json=False)
     printed = capsys.readouterr().out
     assert "91.79 / 50 " in printed and "85.32 / 50*" in printed and "73.12 / not run" in printed
     report.compare_with_paper(params, tmp_path, as_json=True)
-    assert json.loads(capsys.readouterr().out)[0]["rows"][-1]["cells"][0]["ours"][0]["value"] == 50.0
+    assert (
+        json.loads(capsys.readouterr().out)[0]["rows"][-1]["cells"][0]["ours"][0]["value"] == 50.0
+    )

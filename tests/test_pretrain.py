@@ -1,4 +1,5 @@
-"""The pretrain stage from manifest to published encoder: killed, repeated, loaded elsewhere, and given bad input."""
+"""The pretrain stage from manifest to published encoder: killed, repeated, loaded elsewhere, and
+given bad input."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ from mimic.training import checkpoint, journal
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
-    """Tiny models gain nothing from a second thread, and on a busy machine lose much by waiting for it."""
+    """Tiny models gain nothing from a second thread, and on a busy machine lose much by waiting for
+    it."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -39,8 +41,14 @@ def workspace(tmp_path: Path, repository: Path) -> Path:
 def test_every_variant_trains_and_publishes(workspace: Path, name: str) -> None:
     folder = run(workspace, name)
     assert sorted(path.name for path in folder.iterdir()) == [
-        ".mimic.json", "card.json", "encoder.safetensors", "log.jsonl", "model.safetensors", "reconstruction.npz", "reconstruction.png",
-    ]  # fmt: skip
+        ".mimic.json",
+        "card.json",
+        "encoder.safetensors",
+        "log.jsonl",
+        "model.safetensors",
+        "reconstruction.npz",
+        "reconstruction.png",
+    ]
     card = json.loads((folder / "card.json").read_text())
     assert (card["run"], card["dataset"], card["pairs"], card["seed"]) == (name, "toy", 20, 0)
     lines = journal.read(folder / "log.jsonl")
@@ -49,29 +57,46 @@ def test_every_variant_trains_and_publishes(workspace: Path, name: str) -> None:
     with np.load(folder / "reconstruction.npz") as pictures:
         height, width = card["model"]["size_px"]
         for column in ("view_a", "masked", "reconstruction", "view_b"):
-            assert pictures[column].shape == (2, height, width, 3) and pictures[column].dtype == np.uint8
+            assert (
+                pictures[column].shape == (2, height, width, 3)
+                and pictures[column].dtype == np.uint8
+            )
         assert pictures["keys"].tolist() == ["toy-000020", "toy-000023"]
-        assert "Held-out" in str(pictures["caption"]) and "true patch's are put back" in str(pictures["caption"])
-    whole, encoder = load_file(folder / "model.safetensors"), load_file(folder / "encoder.safetensors")
+        assert "Held-out" in str(pictures["caption"]) and "true patch's are put back" in str(
+            pictures["caption"]
+        )
+    whole, encoder = (
+        load_file(folder / "model.safetensors"),
+        load_file(folder / "encoder.safetensors"),
+    )
     assert all(torch.equal(whole[f"encoder.{key}"], tensor) for key, tensor in encoder.items())
     loaded, _ = checkpoint.load_encoder(folder)
     assert loaded.size_px == (height, width)
-    assert not list((workspace / "runs/pretrain" / name).glob("*/step-*"))  # published: nothing left to resume
+    assert not list(
+        (workspace / "runs/pretrain" / name).glob("*/step-*")
+    )  # published: nothing left to resume
 
 
-def test_a_sweep_trains_and_leaves_publishing_to_each_run(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_trains_and_leaves_publishing_to_each_run(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alone = files(run(workspace, "croco"))
     shutil.rmtree(workspace / "models")
     params = load_params(workspace / "params.yaml")
     assert pretrain.sweep(params, workspace, ["croco", "random", "mae"]) == ["croco", "mae"]
-    assert pretrain.sweep(params, workspace, ["croco", "mae"]) == [] and not (workspace / "models").exists()
+    assert (
+        pretrain.sweep(params, workspace, ["croco", "mae"]) == []
+        and not (workspace / "models").exists()
+    )
     with monkeypatch.context() as patch:
         patch.setattr(pretrain, "run_training", None)  # would be called
         assert files(run(workspace, "croco")) == alone
     assert files(run(workspace, "croco")) == alone  # published: trained again
 
 
-def test_a_longer_run_says_that_it_starts_anew(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_longer_run_says_that_it_starts_anew(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(workspace, "croco")
     assert "starts from step 0" not in capsys.readouterr().err
     change(workspace, "runs", "croco", steps=12)
@@ -90,10 +115,16 @@ def test_pictures_on_the_way_change_no_weight(workspace: Path) -> None:
 def test_checkpoints_on_the_way_become_snapshots(workspace: Path) -> None:
     change(workspace, "pretrain", "croco", save_every=2, keep_every=2)
     folder = run(workspace, "croco")
-    assert [path.name for path in sorted((folder / "snapshots").iterdir())] == ["000000004", "000000008"]
+    assert [path.name for path in sorted((folder / "snapshots").iterdir())] == [
+        "000000004",
+        "000000008",
+    ]
     encoder, card = checkpoint.load_encoder(folder / "snapshots/000000004")
     assert (card["steps"], card["steps_in_all"]) == (4, 10)
-    assert not torch.equal(encoder.blocks[0].attn.qkv.weight, checkpoint.load_encoder(folder)[0].blocks[0].attn.qkv.weight)
+    assert not torch.equal(
+        encoder.blocks[0].attn.qkv.weight,
+        checkpoint.load_encoder(folder)[0].blocks[0].attn.qkv.weight,
+    )
     first = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     run(workspace, "croco")
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == first
@@ -110,7 +141,9 @@ def test_three_lines_load_it_into_timm(workspace: Path, name: str) -> None:
     vit.load_state_dict(load_file(folder / "encoder.safetensors"))
 
     images = torch.randn(2, 3, 32, 32)
-    assert torch.allclose(vit.eval().forward_features(images), checkpoint.load_encoder(folder)[0](images), atol=1e-5)
+    assert torch.allclose(
+        vit.eval().forward_features(images), checkpoint.load_encoder(folder)[0](images), atol=1e-5
+    )
 
 
 def test_matched_patches_are_learned_from(workspace: Path) -> None:
@@ -131,8 +164,14 @@ def test_training_changes_every_weight_and_lowers_the_loss(workspace: Path) -> N
     folder = run(workspace, "croco")
     losses = [line["loss"] for line in journal.read(folder / "log.jsonl")]
     assert losses[-1] < 0.9 * losses[0]
-    start, end = load_file(run(workspace, "random") / "model.safetensors"), load_file(folder / "model.safetensors")
-    assert {key for key in start if torch.equal(start[key], end[key])} == {"encoder.pos_embed", "decoder.pos_embed"}
+    start, end = (
+        load_file(run(workspace, "random") / "model.safetensors"),
+        load_file(folder / "model.safetensors"),
+    )
+    assert {key for key in start if torch.equal(start[key], end[key])} == {
+        "encoder.pos_embed",
+        "decoder.pos_embed",
+    }
 
 
 def test_running_again_gives_the_same_files(workspace: Path) -> None:
@@ -144,7 +183,8 @@ def test_running_again_gives_the_same_files(workspace: Path) -> None:
 
 
 def test_a_checkpoint_of_other_numbers_is_not_resumed(workspace: Path) -> None:
-    """Progress is kept by what made it: a changed number starts afresh instead of loading weights that do not fit."""
+    """Progress is kept by what made it: a changed number starts afresh instead of loading weights
+    that do not fit."""
     run(workspace, "croco")
     change(workspace, "pretrain", "croco", model=TINY | {"width": 48, "heads": 3})
     folder = run(workspace, "croco")
@@ -155,13 +195,27 @@ def test_a_checkpoint_of_other_numbers_is_not_resumed(workspace: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "numbers", "message"),
     [
-        ("croco", {"mask_ratio": 0.01}, r"params.yaml: pretrain\.croco: mask_ratio 0.01 leaves 16 of 16 patches visible"),
-        ("wide", {"model": TINY | {"size_px": 64}}, r"stored at \(32, 32\) px, smaller than the model's \(64, 64\)"),
+        (
+            "croco",
+            {"mask_ratio": 0.01},
+            r"params.yaml: pretrain\.croco: mask_ratio 0.01 leaves 16 of 16 patches visible",
+        ),
+        (
+            "wide",
+            {"model": TINY | {"size_px": 64}},
+            r"stored at \(32, 32\) px, smaller than the model's \(64, 64\)",
+        ),
         ("croco", {"base_lr": 1e30}, "training stopped: .* not finite"),
-        ("mae", {"matching": {"weight": 1.0, "temperature": 0.1}}, "pretrain.mae: matching needs two views"),
+        (
+            "mae",
+            {"matching": {"weight": 1.0, "temperature": 0.1}},
+            "pretrain.mae: matching needs two views",
+        ),
     ],
 )
-def test_bad_numbers_are_one_line_and_nothing_is_published(workspace: Path, name: str, numbers: dict[str, Any], message: str) -> None:
+def test_bad_numbers_are_one_line_and_nothing_is_published(
+    workspace: Path, name: str, numbers: dict[str, Any], message: str
+) -> None:
     change(workspace, "pretrain", name, **numbers)
     with pytest.raises(BadInput, match=message) as info:
         run(workspace, name)

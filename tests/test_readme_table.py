@@ -29,8 +29,19 @@ def demo(tmp_path: Path) -> Path:
     """Forged results of the two runs that the table shows."""
     for run, value in (("random", 1.5), ("croco-3m", 0.75)):
         for task, metrics in METRICS.items():
-            said = {"value": value, "name": "x", "higher_is_better": task != "reconstruction", "preset": "standard"}
-            record = {**said, "metrics": metrics, "test_size": 32, "standard_error": 0.0125, "protocol": ""}
+            said = {
+                "value": value,
+                "name": "x",
+                "higher_is_better": task != "reconstruction",
+                "preset": "standard",
+            }
+            record = {
+                **said,
+                "metrics": metrics,
+                "test_size": 32,
+                "standard_error": 0.0125,
+                "protocol": "",
+            }
             write_json(Workspace(tmp_path).metrics(run, task), record)
     return tmp_path
 
@@ -38,10 +49,18 @@ def demo(tmp_path: Path) -> Path:
 def test_cells_come_from_results_and_from_the_papers(params: Params, demo: Path) -> None:
     lines = readme.table(params, demo).splitlines()
     assert len(lines) == 2 + len(readme.ROWS) + 1
-    assert "| 0.292; 73.12 | not run | 1.500 → 0.750 ± 0.013; FID not run: weights | 32 held-out pairs, 6 of 64 patches" in lines[2]
-    assert "| 91.79 | not run | 1.500 → 0.750 ± 0.013 | `standard`, 64 train / 32 test images, 30 steps at 48 px |" in lines[3]
+    assert (
+        "| 0.292; 73.12 | not run | 1.500 → 0.750 ± 0.013; FID not run: weights | 32 held-out "
+        "pairs, 6 of 64 patches" in lines[2]
+    )
+    assert (
+        "| 91.79 | not run | 1.500 → 0.750 ± 0.013 | `standard`, 64 train / 32 test images, 30 "
+        "steps at 48 px |" in lines[3]
+    )
     assert "| 85.81 |" in lines[4] and "| – | – |" in lines[5]
-    assert "| 42.18; 72.8; 53.02 | not run | not run |" in lines[6].replace("42.18; 53.02; 72.8", "42.18; 72.8; 53.02")
+    assert "| 42.18; 72.8; 53.02 | not run | not run |" in lines[6].replace(
+        "42.18; 53.02; 72.8", "42.18; 72.8; 53.02"
+    )
 
 
 def test_a_number_that_the_demo_does_not_give_is_found(params: Params, demo: Path) -> None:
@@ -49,10 +68,18 @@ def test_a_number_that_the_demo_does_not_give_is_found(params: Params, demo: Pat
     page = readme.written(f"# x\n{readme.BEGIN}\nold\n{readme.END}\nrest\n", made)
     assert page.startswith("# x\n") and page.endswith("\nrest\n") and "old" not in page
     assert readme.differences(page, made) == []
-    assert readme.differences(page.replace("0.750", "0.759"), made) == []  # rounding of another processor
-    assert "README says 0.715 where the demo gives 0.75" in readme.differences(page.replace("0.750", "0.715", 1), made)[0]
+    assert (
+        readme.differences(page.replace("0.750", "0.759"), made) == []
+    )  # rounding of another processor
+    assert (
+        "README says 0.715 where the demo gives 0.75"
+        in readme.differences(page.replace("0.750", "0.715", 1), made)[0]
+    )
     assert "README says" in readme.differences(page.replace("91.79", "91.97"), made)[0]
-    assert "other lines" in readme.differences(page.replace("| patch-match", "| a |\n| patch-match"), made)[-1]
+    assert (
+        "other lines"
+        in readme.differences(page.replace("| patch-match", "| a |\n| patch-match"), made)[-1]
+    )
     with pytest.raises(SystemExit, match="no lines"):
         readme.written("# x\n", made)
 

@@ -1,4 +1,5 @@
-"""The report: every section, self-contained, the same bytes twice, safe against odd names, honest about what is missing or too small."""
+"""The report: every section, self-contained, the same bytes twice, safe against odd names, honest
+about what is missing or too small."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
 class Page(HTMLParser):
-    """What the tests ask of a page: tags close in order, which ids and references there are, the text."""
+    """What the tests ask of a page: tags close in order, which ids and references there are, the
+    text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -61,7 +63,16 @@ class Page(HTMLParser):
         for name, value in attributes:
             if name == "id":
                 self.ids.append(value)
-            if name in {"src", "href", "srcset", "xlink:href", "data", "poster", "action", "background"}:
+            if name in {
+                "src",
+                "href",
+                "srcset",
+                "xlink:href",
+                "data",
+                "poster",
+                "action",
+                "background",
+            }:
                 self.references.append(value)
 
     @property
@@ -97,7 +108,9 @@ def test_every_section_is_there(params: Params, html: str) -> None:
         assert name in page.text
     assert page.text.count("overlap 0.") == params.report.pairs * len(params.sources)
     assert "What these numbers show, and what they cannot" in page.text
-    ours = re.sub(r"Beside the paper.*?cannot be compared\.", "", page.text)  # nobody runs all of the paper on a laptop
+    ours = re.sub(
+        r"Beside the paper.*?cannot be compared\.", "", page.text
+    )  # nobody runs all of the paper on a laptop
     assert ours != page.text and report.NOT_RUN not in ours
 
 
@@ -105,13 +118,19 @@ def test_it_is_well_formed(html: str) -> None:
     page = Page(html)
     assert page.open == []
     assert len(set(page.ids)) == len(page.ids)
-    assert {reference[1:] for reference in page.references if reference.startswith("#")} <= set(page.ids)
+    assert {reference[1:] for reference in page.references if reference.startswith("#")} <= set(
+        page.ids
+    )
 
 
 def test_it_asks_for_nothing_outside(html: str, full: Path) -> None:
     page = Page(html)
     beside = {path.name for path in (full / "report").iterdir()}
-    outside = [reference[:80] for reference in page.references if not reference.startswith(("#", "data:")) and reference not in beside]
+    outside = [
+        reference[:80]
+        for reference in page.references
+        if not reference.startswith(("#", "data:")) and reference not in beside
+    ]
     assert outside == []
     assert "script" not in page.tags and "iframe" not in page.tags
     assert "url(" not in html and "@import" not in html and "//" not in page.text
@@ -129,11 +148,17 @@ def test_equal_files_make_equal_bytes(params: Params, full: Path) -> None:
 def test_values_along_pretraining_are_drawn(params: Params, full: Path, tmp_path: Path) -> None:
     root = tmp_path / "swept"
     shutil.copytree(full, root)
-    sweep = [{"steps": step, "value": 0.1 + step / 1000, "standard_error": None} for step in (45, 90, 180)]
+    sweep = [
+        {"steps": step, "value": 0.1 + step / 1000, "standard_error": None}
+        for step in (45, 90, 180)
+    ]
     publish_result(params, root, "croco-3m", "depth", 0.28, sweep=sweep)
     report.main(params, root)
     page = (root / "report" / "index.html").read_text()
-    assert "Value of depth by pretraining step" in page and "Value of correspondence by pretraining step" not in page
+    assert (
+        "Value of depth by pretraining step" in page
+        and "Value of correspondence by pretraining step" not in page
+    )
 
 
 def test_a_clip_cannot_write_markup(html: str) -> None:
@@ -141,7 +166,9 @@ def test_a_clip_cannot_write_markup(html: str) -> None:
     assert "&lt;b&gt;odd &amp; &#34;quoted&#34;&lt;/b&gt;" in html
 
 
-def test_an_empty_workspace_is_a_page_full_of_not_run(params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_workspace_is_a_page_full_of_not_run(
+    params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     report.main(params, tmp_path)
     page = Page((tmp_path / "report" / "index.html").read_text())
     assert page.text.count(report.NOT_RUN) > len(params.table.runs) * len(params.table.tasks)
@@ -152,7 +179,11 @@ def test_an_empty_workspace_is_a_page_full_of_not_run(params: Params, tmp_path: 
 
 @pytest.mark.parametrize("gone", ["metrics", "models", "samples", "data/pairs", "data/manifests"])
 def test_any_part_may_be_missing(params: Params, full: Path, tmp_path: Path, gone: str) -> None:
-    shutil.copytree(full, tmp_path / "workspace", copy_function=lambda source, target: Path(target).hardlink_to(source))
+    shutil.copytree(
+        full,
+        tmp_path / "workspace",
+        copy_function=lambda source, target: Path(target).hardlink_to(source),
+    )
     shutil.rmtree(tmp_path / "workspace" / gone)
     report.main(params, tmp_path / "workspace")
     page = Page((tmp_path / "workspace" / "report" / "index.html").read_text())
@@ -163,7 +194,9 @@ def test_a_single_missing_measurement_is_one_cell(params: Params, tmp_path: Path
     run, other, task = params.table.runs[0], params.table.runs[1], params.table.tasks[0]
     publish_result(params, tmp_path, run, task, 0.25)
     columns = report.table_columns(read_table(params, Workspace(tmp_path)))
-    assert columns[0].cells[0] == report.Cell("0.250", best=False, level=False)  # nothing to be better than
+    assert columns[0].cells[0] == report.Cell(
+        "0.250", best=False, level=False
+    )  # nothing to be better than
     publish_result(params, tmp_path, other, task, 0.75)
     columns = report.table_columns(read_table(params, Workspace(tmp_path)))
     assert [cell and cell.best for cell in columns[0].cells[:3]] == [False, True, None]
@@ -178,14 +211,20 @@ def test_a_damaged_file_is_one_clear_line(params: Params, tmp_path: Path) -> Non
             report.main(params, tmp_path)
 
 
-def test_compare_prints_rows(params: Params, full: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_prints_rows(
+    params: Params, full: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     report.compare(params, full, as_json=True)
     rows = json.loads(capsys.readouterr().out)
     assert [row["run"] for row in rows] == list(params.table.runs)
     assert set(rows[0]) >= {"run", "dataset", "digest", "objective", "steps", "values"}
     assert all(isinstance(value, float) for row in rows for value in row["values"].values())
     report.compare(params, tmp_path, as_json=True)
-    assert all(value is None for row in json.loads(capsys.readouterr().out) for value in row["values"].values())
+    assert all(
+        value is None
+        for row in json.loads(capsys.readouterr().out)
+        for value in row["values"].values()
+    )
     report.compare(params, tmp_path, as_json=False)
     out = capsys.readouterr().out
     assert out.count(report.NOT_RUN) == len(params.table.runs) * len(params.table.tasks)
@@ -205,7 +244,9 @@ def verdict_of(params: Params, root: Path, values: dict[str, float], **more: obj
 def test_differences_within_noise_are_said_to_be_so(params: Params, tmp_path: Path) -> None:
     random, *others = params.table.runs
     text = verdict_of(params, tmp_path, {random: 0.50, **dict.fromkeys(others, 0.55)}, test_size=32)
-    assert "within the noise of 32 test items" in text and "no effect of pretraining is shown" in text
+    assert (
+        "within the noise of 32 test items" in text and "no effect of pretraining is shown" in text
+    )
     assert "better" not in text
 
 
@@ -218,7 +259,9 @@ def test_a_clear_difference_is_a_sign_not_a_proof(params: Params, tmp_path: Path
 
 def test_lower_may_be_better(params: Params, tmp_path: Path) -> None:
     random, first, *_ = params.table.runs
-    text = verdict_of(params, tmp_path, {random: 0.5, first: 0.4}, higher_is_better=False, standard_error=0.001)
+    text = verdict_of(
+        params, tmp_path, {random: 0.5, first: 0.4}, higher_is_better=False, standard_error=0.001
+    )
     assert f"{first} +0.100" in text and f"{first} better than random" in text
     unknown = verdict_of(params, tmp_path, {random: 0.5, first: 0.4}, higher_is_better=False)
     assert "no difference is claimed" in unknown
@@ -261,7 +304,9 @@ def test_labels_never_touch() -> None:
 
 
 def test_a_long_log_is_averaged_and_non_finite_values_left_out() -> None:
-    chart = charts.line_chart({"run": [(step, 1.0) for step in range(10_000)] + [(10_000, math.nan)], "short": [(0, 1.0)]})
+    chart = charts.line_chart(
+        {"run": [(step, 1.0) for step in range(10_000)] + [(10_000, math.nan)], "short": [(0, 1.0)]}
+    )
     assert chart is not None and [line.name for line in chart.lines] == ["run"]
     assert chart.lines[0].path.count("L") < charts.POINTS_MAX
     assert "nan" not in chart.lines[0].path

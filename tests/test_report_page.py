@@ -31,11 +31,16 @@ FLAGS = [
 PROBE = """
 <script>
 (async () => {
-  const drawn = [...document.querySelectorAll("img, svg image")].map(node => node.getAttribute("src") || node.getAttribute("href"));
+  const drawn = [...document.querySelectorAll("img, svg image")]
+    .map(node => node.getAttribute("src") || node.getAttribute("href"));
   let blank = 0;
   for (const source of drawn) {
     const image = new Image(), canvas = document.createElement("canvas");
-    const loaded = await new Promise(done => { image.onload = () => done(true); image.onerror = () => done(false); image.src = source; });
+    const loaded = await new Promise(done => {
+      image.onload = () => done(true);
+      image.onerror = () => done(false);
+      image.src = source;
+    });
     if (!loaded) { blank++; continue; }
     canvas.width = canvas.height = 16;
     const context = canvas.getContext("2d");
@@ -58,8 +63,10 @@ PROBE = """
     pictures: drawn.length, blank, paper,
     rows: document.querySelectorAll("table.results tbody tr").length,
     cells: document.querySelectorAll("table.results tbody td.number").length,
-    charts: [...document.querySelectorAll("svg.chart")].filter(node => node.getBoundingClientRect().height > 50).length,
-    contrast: Object.fromEntries(["p", ".note", "a", ".best", "svg text.tick", "svg text.end"].map(name => [name, contrast(name)])),
+    charts: [...document.querySelectorAll("svg.chart")]
+      .filter(node => node.getBoundingClientRect().height > 50).length,
+    contrast: Object.fromEntries(["p", ".note", "a", ".best", "svg text.tick", "svg text.end"]
+      .map(name => [name, contrast(name)])),
     overflow: document.documentElement.scrollWidth - window.innerWidth,
   };
   const out = document.createElement("pre");
@@ -79,7 +86,9 @@ def page(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     publish_everything(params, root)
     report.main(params, root)
     probed = root / "probed.html"
-    probed.write_text((root / "report" / "index.html").read_text().replace("</body>", PROBE + "</body>"))
+    probed.write_text(
+        (root / "report" / "index.html").read_text().replace("</body>", PROBE + "</body>")
+    )
     return probed
 
 
@@ -89,15 +98,27 @@ def browse(chromium: str, page: Path, profile: Path, *flags: str) -> tuple[dict[
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)
     assert found, f"the page did not come up: {done.stderr[-2000:]}"
-    return json.loads(html.unescape(found.group(1))), "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+    return json.loads(html.unescape(found.group(1))), "\n".join(
+        line for line in done.stderr.splitlines() if "CONSOLE" in line
+    )
 
 
-@pytest.mark.parametrize("flags", [("--window-size=1280,1400",), ("--window-size=500,900", "--blink-settings=preferredColorScheme=0")])
-def test_a_reader_sees_everything(page: Path, repository: Path, require_program, tmp_path: Path, flags: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--window-size=1280,1400",),
+        ("--window-size=500,900", "--blink-settings=preferredColorScheme=0"),
+    ],
+)
+def test_a_reader_sees_everything(
+    page: Path, repository: Path, require_program, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
     params = load_params(repository / "params.yaml")
     found, console = browse(require_program("chromium"), page, tmp_path / "profile", *flags)
     assert console == ""
-    assert found["pictures"] >= 2 * params.report.pairs * len(params.sources) and found["blank"] == 0
+    assert (
+        found["pictures"] >= 2 * params.report.pairs * len(params.sources) and found["blank"] == 0
+    )
     assert found["rows"] == len(params.table.runs)
     assert found["cells"] == len(params.table.runs) * len(params.table.tasks)
     assert found["charts"] >= 2 + len(params.table.tasks)

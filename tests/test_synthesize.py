@@ -21,17 +21,86 @@ from mimic.synthetic import labelled, video_writer
 FLAT = {"width_m": 8.0, "depth_m": 7.0, "height_m": 2.5, "texture_px": 128}
 SMALL = {
     "rooms": {"scenes": 2, "first_seed": 0, "flat": FLAT},
-    "phone": {"videos": 2, "first_seed": 100, "flat": FLAT, "seconds": 1.2, "fps": 5, "width_px": 48, "height_px": 64, "speed_m_s": 0.4},
-    "frames": {"folders": 1, "first_seed": 200, "flat": FLAT, "frames": 40, "width_px": 64, "height_px": 48, "step_m": 0.06},
-    "nyu": {"scenes": 3, "first_seed": 300, "flat": FLAT, "train": 4, "test": 3, "width_px": 64, "height_px": 48},
+    "phone": {
+        "videos": 2,
+        "first_seed": 100,
+        "flat": FLAT,
+        "seconds": 1.2,
+        "fps": 5,
+        "width_px": 48,
+        "height_px": 64,
+        "speed_m_s": 0.4,
+    },
+    "frames": {
+        "folders": 1,
+        "first_seed": 200,
+        "flat": FLAT,
+        "frames": 40,
+        "width_px": 64,
+        "height_px": 48,
+        "step_m": 0.06,
+    },
+    "nyu": {
+        "scenes": 3,
+        "first_seed": 300,
+        "flat": FLAT,
+        "train": 4,
+        "test": 3,
+        "width_px": 64,
+        "height_px": 48,
+    },
     "tasks": {
-        "ade20k": {"first_seed": 500, "flat": FLAT, "train": 2, "test": 1, "width_px": 64, "height_px": 48},
-        "flow": {"first_seed": 540, "flat": FLAT, "train": 2, "test": 1, "width_px": 64, "height_px": 48},
-        "stereo": {"first_seed": 560, "flat": FLAT, "train": 2, "test": 1, "width_px": 64, "height_px": 48},
-        "seven_scenes": {"first_seed": 580, "flat": FLAT, "scenes": 1, "train": 2, "test": 1, "width_px": 64, "height_px": 48},
-        "coco": {"first_seed": 520, "train": 2, "test": 2, "people": 2, "width_px": 64, "height_px": 48},
+        "ade20k": {
+            "first_seed": 500,
+            "flat": FLAT,
+            "train": 2,
+            "test": 1,
+            "width_px": 64,
+            "height_px": 48,
+        },
+        "flow": {
+            "first_seed": 540,
+            "flat": FLAT,
+            "train": 2,
+            "test": 1,
+            "width_px": 64,
+            "height_px": 48,
+        },
+        "stereo": {
+            "first_seed": 560,
+            "flat": FLAT,
+            "train": 2,
+            "test": 1,
+            "width_px": 64,
+            "height_px": 48,
+        },
+        "seven_scenes": {
+            "first_seed": 580,
+            "flat": FLAT,
+            "scenes": 1,
+            "train": 2,
+            "test": 1,
+            "width_px": 64,
+            "height_px": 48,
+        },
+        "coco": {
+            "first_seed": 520,
+            "train": 2,
+            "test": 2,
+            "people": 2,
+            "width_px": 64,
+            "height_px": 48,
+        },
         "imagenet": {"first_seed": 540, "train_per_class": 2, "test_per_class": 1, "size_px": 32},
-        "taskonomy": {"first_seed": 560, "flat": FLAT, "train": 2, "validation": 1, "test": 1, "width_px": 32, "height_px": 32},
+        "taskonomy": {
+            "first_seed": 560,
+            "flat": FLAT,
+            "train": 2,
+            "validation": 1,
+            "test": 1,
+            "width_px": 32,
+            "height_px": 32,
+        },
     },
 }
 
@@ -39,7 +108,9 @@ SMALL = {
 @pytest.fixture(scope="module")
 def params(repository: Path) -> Params:
     raw = yaml.safe_load((repository / "params.yaml").read_text())
-    return Params.model_validate({**raw, "synthesize": SMALL, "cluster": {**raw["cluster"], "workers": 2}})
+    return Params.model_validate(
+        {**raw, "synthesize": SMALL, "cluster": {**raw["cluster"], "workers": 2}}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +122,17 @@ def workspace(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("kind", ["rooms", "nyu"])
-def test_the_same_parameters_give_the_same_files(params: Params, workspace: Path, tmp_path: Path, kind: str) -> None:
+def test_the_same_parameters_give_the_same_files(
+    params: Params, workspace: Path, tmp_path: Path, kind: str
+) -> None:
     synthesize.main(params, tmp_path, kind)
     again, before = files(tmp_path / "data/raw" / kind), files(workspace / "data/raw" / kind)
     assert again == before and "LICENCE.txt" in before
@@ -81,7 +158,11 @@ def test_videos_are_stored_sideways_and_turn_upright(workspace: Path) -> None:
         assert read and upright.shape == (64, 48, 3)
         with av.open(str(path)) as container:
             frames = list(container.decode(video=0))
-        assert len(frames) == 6 and (frames[0].width, frames[0].height, frames[0].rotation) == (64, 48, -90)
+        assert len(frames) == 6 and (frames[0].width, frames[0].height, frames[0].rotation) == (
+            64,
+            48,
+            -90,
+        )
         turned = np.rot90(frames[0].to_ndarray(format="rgb24"), frames[0].rotation // 90)
         assert np.abs(turned.astype(int) - upright[..., ::-1]).mean() < 6
 
@@ -97,9 +178,12 @@ def test_upright_means_upright(tmp_path: Path) -> None:
 
 
 def test_equal_frames_are_equal_bytes_whatever_memory_held_before(tmp_path: Path) -> None:
-    """In sizes that are no multiple of a macroblock, too; junk of another size is left in memory before each run."""
+    """In sizes that are no multiple of a macroblock, too; junk of another size is left in memory
+    before each run."""
     rng = np.random.default_rng(0)
-    world = cv2.resize(rng.integers(0, 255, (225, 225, 3), np.uint8), (900, 900), interpolation=cv2.INTER_CUBIC)
+    world = cv2.resize(
+        rng.integers(0, 255, (225, 225, 3), np.uint8), (900, 900), interpolation=cv2.INTER_CUBIC
+    )
     turns = [cv2.getRotationMatrix2D((450, 450), 1.3 * step, 1 + step / 100) for step in range(60)]
     frames = [cv2.warpAffine(world, turn, (900, 900))[200:680, 250:610] for turn in turns]
     digests = set()
@@ -132,14 +216,23 @@ def test_the_depth_set_opens_as_nyu_v2_does(workspace: Path) -> None:
     folder = workspace / "data/raw/nyu"
     count, (width, height) = 7, (64, 48)
     start = (folder / "nyu_depth_v2_labeled.mat").read_bytes()[:520]
-    assert start.startswith(b"MATLAB 7.3 MAT-file") and start[124:128] == b"\x00\x02IM" and start[512:516] == b"\x89HDF"
+    assert (
+        start.startswith(b"MATLAB 7.3 MAT-file")
+        and start[124:128] == b"\x00\x02IM"
+        and start[512:516] == b"\x89HDF"
+    )
     with h5py.File(folder / "nyu_depth_v2_labeled.mat") as file:
         assert file.userblock_size == 512
         shapes = {"depths": "<f4", "rawDepths": "<f4", "labels": "<u2", "instances": "|u1"}
         assert {key: file[key].dtype.str for key in shapes} == shapes
         assert all(file[key].shape == (count, width, height) for key in shapes)
-        assert file["images"].shape == (count, 3, width, height) and file["images"].dtype == np.uint8
-        assert file["accelData"].shape == (4, count) and file["depths"].attrs["MATLAB_class"] == b"single"
+        assert (
+            file["images"].shape == (count, 3, width, height) and file["images"].dtype == np.uint8
+        )
+        assert (
+            file["accelData"].shape == (4, count)
+            and file["depths"].attrs["MATLAB_class"] == b"single"
+        )
         assert [text(file, reference) for reference in file["names"][0]] == list(CLASSES[1:])
         for key in ("scenes", "sceneTypes", "rawRgbFilenames", "rawDepthFilenames"):
             assert file[key].shape == (1, count)
@@ -178,8 +271,17 @@ def test_splits_count_from_one() -> None:
 
 def test_no_scene_is_in_two_kinds(repository: Path) -> None:
     section = load_params(repository / "params.yaml").synthesize
-    counts = {"rooms": section.rooms.scenes, "phone": section.phone.videos, "frames": section.frames.folders, "nyu": section.nyu.scenes}
-    seeds = [getattr(section, kind).first_seed + k for kind, count in counts.items() for k in range(count)]
+    counts = {
+        "rooms": section.rooms.scenes,
+        "phone": section.phone.videos,
+        "frames": section.frames.folders,
+        "nyu": section.nyu.scenes,
+    }
+    seeds = [
+        getattr(section, kind).first_seed + k
+        for kind, count in counts.items()
+        for k in range(count)
+    ]
     assert len(set(seeds)) == len(seeds)
 
 

@@ -1,4 +1,5 @@
-"""Models of timm by their name: the same features as timm's own, in every task that needs an encoder alone."""
+"""Models of timm by their name: the same features as timm's own, in every task that needs an
+encoder alone."""
 
 from __future__ import annotations
 
@@ -18,7 +19,12 @@ from mimic.models.formats.timm_vit import TimmEncoder
 from mimic.tasks.engine.finetune import Tuned, parameter_groups
 from mimic.training.checkpoint import load_encoder
 
-NAMES = ["vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2", "vit_base_patch16_clip_224", "vit_small_patch16_dinov3"]
+NAMES = [
+    "vit_tiny_patch16_224",
+    "vit_small_patch14_reg4_dinov2",
+    "vit_base_patch16_clip_224",
+    "vit_small_patch16_dinov3",
+]
 
 
 def said(size_px: tuple[int, int] | None = None) -> Said:
@@ -27,13 +33,18 @@ def said(size_px: tuple[int, int] | None = None) -> Said:
 
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
-    return torch.randint(0, 255, (2, 56, 112, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        0, 255, (2, 56, 112, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
 
 
 def shrunk(name: str, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
-    """timm's model with two blocks, under its own name: the structure is what differs between them, not the depth."""
+    """timm's model with two blocks, under its own name: the structure is what differs between them,
+    not the depth."""
     create = timm.create_model
-    monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: create(*args, depth=2, **kwargs))
+    monkeypatch.setattr(
+        timm, "create_model", lambda *args, **kwargs: create(*args, depth=2, **kwargs)
+    )
     torch.manual_seed(0)
     made = create(name, depth=2, num_classes=7, dynamic_img_size=True).eval()
     for parameter in made.parameters():
@@ -42,10 +53,14 @@ def shrunk(name: str, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("name", NAMES[:3])
-def test_features_are_those_of_timm(name: str, tmp_path: Path, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_those_of_timm(
+    name: str, tmp_path: Path, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = shrunk(name, monkeypatch)
     save_file(made.state_dict(), tmp_path / "file.safetensors")
-    card = weights.import_timm(name, tmp_path / "file.safetensors", tmp_path / "models/other", said())
+    card = weights.import_timm(
+        name, tmp_path / "file.safetensors", tmp_path / "models/other", said()
+    )
     assert card["model"]["timm"] == name and card["imported"]["file"] == "file.safetensors"
     encoder, _ = load_encoder(tmp_path / "models/other")
     pixels = images[:, :, :56] if encoder.patch_px == 14 else images[:, :48, :96]
@@ -69,15 +84,21 @@ def test_other_statistics_are_brought_to_the_models_own() -> None:
     mean, std = encoder._timm.pretrained_cfg["mean"], encoder._timm.pretrained_cfg["std"]
     assert mean != IMAGE_MEAN and std != IMAGE_STD
     black = normalise(torch.zeros(1, 16, 16, 3, dtype=torch.uint8))
-    torch.testing.assert_close(encoder._pixels(black)[0, :, 0, 0], -torch.tensor(mean) / torch.tensor(std))
+    torch.testing.assert_close(
+        encoder._pixels(black)[0, :, 0, 0], -torch.tensor(mean) / torch.tensor(std)
+    )
 
 
-def test_it_is_trained_frozen_and_copied_like_ours(monkeypatch: pytest.MonkeyPatch, images: torch.Tensor) -> None:
+def test_it_is_trained_frozen_and_copied_like_ours(
+    monkeypatch: pytest.MonkeyPatch, images: torch.Tensor
+) -> None:
     shrunk(NAMES[1], monkeypatch)
     encoder = TimmEncoder(NAMES[1], (56, 56), pretrained=False)
     model = Tuned(encoder, torch.nn.Identity(), (1,), "none", 0.1)
     scales = {group["lr_scale"] for group in parameter_groups(model, 0.05, 0.5)}
-    assert scales == {0.5**power for power in (1, 2, 3)}  # blocks 1 and 0, and the embedding; the head has no weights
+    assert scales == {
+        0.5**power for power in (1, 2, 3)
+    }  # blocks 1 and 0, and the embedding; the head has no weights
     twin = copy.deepcopy(model).eval()
     pixels = normalise(images[:, :, :56])
     with torch.no_grad():
@@ -86,12 +107,19 @@ def test_it_is_trained_frozen_and_copied_like_ours(monkeypatch: pytest.MonkeyPat
     assert not torch.equal(twin(pixels)[0], model.eval()(pixels)[0])
     twin(pixels)[0].sum().backward()
     frozen = Tuned(encoder, torch.nn.Linear(1, 1), (1,), "encoder", 0.1)
-    assert [name for name, parameter in frozen.named_parameters() if parameter.requires_grad] == ["head.weight", "head.bias"]
+    assert [name for name, parameter in frozen.named_parameters() if parameter.requires_grad] == [
+        "head.weight",
+        "head.bias",
+    ]
 
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("resnet18", "dynamic_img_size|ResNet"), ("vit_tiny_patch_of_mine", "timm cannot make"), (NAMES[3], "timm cannot make|Eva")],
+    [
+        ("resnet18", "dynamic_img_size|ResNet"),
+        ("vit_tiny_patch_of_mine", "timm cannot make"),
+        (NAMES[3], "timm cannot make|Eva"),
+    ],
 )
 def test_what_is_no_plain_grid_of_patches_is_refused(name: str, why: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=why) as info:
@@ -102,7 +130,9 @@ def test_what_is_no_plain_grid_of_patches_is_refused(name: str, why: str, tmp_pa
 def test_another_models_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_file(shrunk(NAMES[0], monkeypatch).state_dict(), tmp_path / "tiny.safetensors")
     with pytest.raises(BadInput, match="missing|shape|not a file"):
-        weights.import_timm(NAMES[1], tmp_path / "tiny.safetensors", tmp_path / "models/other", said())
+        weights.import_timm(
+            NAMES[1], tmp_path / "tiny.safetensors", tmp_path / "models/other", said()
+        )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(BadInput, match="cannot be fetched"):
         weights.import_timm(NAMES[0], None, tmp_path / "models/other", said())

@@ -1,4 +1,5 @@
-"""A toy dataset: pairs of shifted windows into smooth random textures, in true shards and a true manifest."""
+"""A toy dataset: pairs of shifted windows into smooth random textures, in true shards and a true
+manifest."""
 
 from __future__ import annotations
 
@@ -15,12 +16,20 @@ from mimic.pairs.write import encode_image, shard_writer, write_table
 
 def texture(rng: np.random.Generator, size: int) -> np.ndarray:
     """Smooth colour blobs at three scales."""
-    layers = [cv2.resize(rng.random((n, n, 3)), (size, size), interpolation=cv2.INTER_CUBIC) for n in (3, 6, 14)]
-    return (np.clip(0.5 * layers[0] + 0.3 * layers[1] + 0.2 * layers[2], 0, 1) * 255).astype(np.uint8)
+    layers = [
+        cv2.resize(rng.random((n, n, 3)), (size, size), interpolation=cv2.INTER_CUBIC)
+        for n in (3, 6, 14)
+    ]
+    return (np.clip(0.5 * layers[0] + 0.3 * layers[1] + 0.2 * layers[2], 0, 1) * 255).astype(
+        np.uint8
+    )
 
 
-def write_dataset(root: Path, name: str, *, pairs: int, size_px: int, seed: int, validation: int = 0) -> Path:
-    """data/pairs/toy/*.tar (two shards) and data/manifests/<name>.parquet; the last `validation` pairs are held out."""
+def write_dataset(
+    root: Path, name: str, *, pairs: int, size_px: int, seed: int, validation: int = 0
+) -> Path:
+    """data/pairs/toy/*.tar (two shards) and data/manifests/<name>.parquet; the last `validation`
+    pairs are held out."""
     rng = np.random.default_rng(seed)
     tables = []
     for shard, rows in enumerate(np.array_split(np.arange(pairs), 2)):
@@ -33,7 +42,9 @@ def write_dataset(root: Path, name: str, *, pairs: int, size_px: int, seed: int,
                 writer.add(_row(int(index), size_px), encode_image(a, 95), encode_image(b, 95))
         table = read_table(index_path(tar))
         split = ["validation" if index >= pairs - validation else "train" for index in rows]
-        table = table.append_column("shard", pa.array([tar.relative_to(root).as_posix()] * len(rows)))
+        table = table.append_column(
+            "shard", pa.array([tar.relative_to(root).as_posix()] * len(rows))
+        )
         tables.append(table.append_column("split", pa.array(split)))
     path = root / f"data/manifests/{name}.parquet"
     write_table(pa.concat_tables(tables).cast(MANIFEST), path)

@@ -1,1 +1,2 @@
-"""mimic: mine cross-view pretraining pairs, pretrain MAE and CroCo on them, measure the encoder, trace every number."""
+"""mimic: mine cross-view pretraining pairs, pretrain MAE and CroCo on them, measure the encoder,
+trace every number."""

@@ -1,7 +1,8 @@
 """Stage assemble: a dataset is a manifest, rows that point into shards; no image is stored twice.
 
-Two passes over the shards: hashes and clips of all pairs to choose (see datasets.choice), then whole rows of the chosen ones to copy.
-What became of every mined pair is counted in metrics/assemble/<dataset>.json.
+Two passes over the shards: hashes and clips of all pairs to choose (see datasets.choice), then
+whole rows of the chosen ones to copy. What became of every mined pair is counted in
+metrics/assemble/<dataset>.json.
 """
 
 from __future__ import annotations
@@ -26,11 +27,23 @@ from mimic.pairs.schema import MANIFEST, clip_key, index_path
 from mimic.pairs.select import Fate
 from mimic.params import Params, pick
 
-ROW_GROUP = 16384  # rows read together; a random row costs reading its columns of one group, and each group makes opening slower
+# rows read together; a random row costs reading its columns of one group, and each group makes
+# opening slower
+ROW_GROUP = 16384
 HISTOGRAM_BINS = 20
 # Columns that are worth a dictionary.
 REPEATED = [
-    *("source", "clip", "shard", "split", "licence", "params_digest", "versions", "size_px", "patch_px"),
+    *(
+        "source",
+        "clip",
+        "shard",
+        "split",
+        "licence",
+        "params_digest",
+        "versions",
+        "size_px",
+        "patch_px",
+    ),
     "correspondences.list.element",
 ]
 
@@ -45,11 +58,22 @@ def main(params: Params, root: Path, name: str) -> None:
     space = storage.Workspace(root)
     rows = index.read({source: params.sources[source] for source in dataset.sources}, space)
     _distinct(name, rows)
-    fates = select.choose(params.datasets, name, rows, select.compare(rows, dataset.near_duplicate_bits))
-    overlaps: dict[str, np.ndarray] = {source: np.zeros(HISTOGRAM_BINS, np.int64) for source in rows.sources}
+    fates = select.choose(
+        params.datasets, name, rows, select.compare(rows, dataset.near_duplicate_bits)
+    )
+    overlaps: dict[str, np.ndarray] = {
+        source: np.zeros(HISTOGRAM_BINS, np.int64) for source in rows.sources
+    }
     licences: dict[str, set[str]] = {source: set() for source in rows.sources}
-    layout: dict[str, Any] = {"compression": "zstd", "use_dictionary": REPEATED, "write_statistics": ["split"]}
-    with storage.replacing(space.manifest(name)) as scratch, pq.ParquetWriter(scratch, MANIFEST, **layout) as writer:
+    layout: dict[str, Any] = {
+        "compression": "zstd",
+        "use_dictionary": REPEATED,
+        "write_statistics": ["split"],
+    }
+    with (
+        storage.replacing(space.manifest(name)) as scratch,
+        pq.ParquetWriter(scratch, MANIFEST, **layout) as writer,
+    ):
         for table in _in_groups(index.ahead(_rows(rows, fates, root, overlaps, licences))):
             writer.write_table(table, row_group_size=ROW_GROUP)
     summary = _summary(dataset, rows, fates, overlaps, licences)
@@ -64,15 +88,21 @@ def _distinct(name: str, rows: Catalogue) -> None:
         other = seen.setdefault(clip_key(source, clip), (source, clip))
         if other != (source, clip):
             raise BadInput(
-                f"datasets.{name}: pairs of {source}, clip {clip}, are called as those of {other[0]}, clip"
+                f"datasets.{name}: pairs of {source}, clip {clip}, are called as those of "
+                f"{other[0]}, clip"
                 f" {other[1]}; rename one of the two sources, and mine it again"
             )
 
 
 def _rows(
-    rows: Catalogue, fates: np.ndarray, root: Path, overlaps: dict[str, np.ndarray], licences: dict[str, set[str]]
+    rows: Catalogue,
+    fates: np.ndarray,
+    root: Path,
+    overlaps: dict[str, np.ndarray],
+    licences: dict[str, set[str]],
 ) -> Iterator[pa.Table]:
-    """Whole rows of the chosen pairs, shard by shard; adds up their overlaps and licences on the way."""
+    """Whole rows of the chosen pairs, shard by shard; adds up their overlaps and licences on the
+    way."""
     for shard in rows.shards:
         mine = fates[shard.start : shard.stop]
         chosen = mine < len(select.SPLITS)
@@ -80,10 +110,14 @@ def _rows(
             continue
         table = read_table(index_path(shard.tar)).filter(pa.array(chosen))
         source = rows.sources[shard.source]
-        bins = np.minimum(table["overlap"].to_numpy() * HISTOGRAM_BINS, HISTOGRAM_BINS - 1).astype(np.int64)
+        bins = np.minimum(table["overlap"].to_numpy() * HISTOGRAM_BINS, HISTOGRAM_BINS - 1).astype(
+            np.int64
+        )
         overlaps[source] += np.bincount(bins, minlength=HISTOGRAM_BINS)
         licences[source] |= set(pc.unique(table["licence"]).to_pylist())
-        path = pa.DictionaryArray.from_arrays(np.zeros(len(table), np.int8), [shard.tar.relative_to(root).as_posix()])
+        path = pa.DictionaryArray.from_arrays(
+            np.zeros(len(table), np.int8), [shard.tar.relative_to(root).as_posix()]
+        )
         split = pa.DictionaryArray.from_arrays(mine[chosen], list(select.SPLITS))
         for field, column in (("shard", path), ("split", split)):
             table = table.append_column(MANIFEST.field(field), column.cast(pa.string()))
@@ -106,9 +140,14 @@ def _in_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 
 def _summary(
-    dataset: config.Dataset, rows: Catalogue, fates: np.ndarray, overlaps: dict[str, np.ndarray], licences: dict[str, set[str]]
+    dataset: config.Dataset,
+    rows: Catalogue,
+    fates: np.ndarray,
+    overlaps: dict[str, np.ndarray],
+    licences: dict[str, set[str]],
 ) -> dict[str, Any]:
-    """What became of the mined pairs of each source, and how much the chosen ones overlap: plain JSON."""
+    """What became of the mined pairs of each source, and how much the chosen ones overlap: plain
+    JSON."""
     taken = fates < len(select.SPLITS)
     clips = Counter(rows.clips[clip][0] for clip in np.flatnonzero(index.clip_rows(rows, taken)))
     sources: dict[str, Any] = {}
@@ -121,23 +160,41 @@ def _summary(
             "pairs": pairs,
             "short": 0 if wanted is None else wanted - pairs,
             "mined": int(counts.sum()),
-            "fates": {fate.name.lower(): int(counts[fate]) for fate in Fate if fate is not Fate.ELSEWHERE},
+            "fates": {
+                fate.name.lower(): int(counts[fate]) for fate in Fate if fate is not Fate.ELSEWHERE
+            },
             "clips": clips[source],
             "licences": sorted(licences[source]),
-            "overlap_histogram": {f"{number / HISTOGRAM_BINS:.2f}": int(count) for number, count in enumerate(overlaps[source])},
+            "overlap_histogram": {
+                f"{number / HISTOGRAM_BINS:.2f}": int(count)
+                for number, count in enumerate(overlaps[source])
+            },
         }
     splits = {split: int((fates == fate).sum()) for fate, split in enumerate(select.SPLITS)}
-    return {"pairs": splits["train"] + splits["validation"], "splits": splits, "clips": clips.total(), "sources": sources}
+    return {
+        "pairs": splits["train"] + splits["validation"],
+        "splits": splits,
+        "clips": clips.total(),
+        "sources": sources,
+    }
 
 
 def _report(name: str, summary: dict[str, Any]) -> None:
     splits = summary["splits"]
     tested = f", {splits['test']} to test on" if splits["test"] else ""
-    progress.say(f"assemble {name}: {splits['train']} pairs to train on, {splits['validation']} held out{tested}")
+    progress.say(
+        f"assemble {name}: {splits['train']} pairs to train on, {splits['validation']} held "
+        f"out{tested}"
+    )
     fates = [found["fates"] for found in summary["sources"].values()]
     if gone := sum(fate["duplicate"] + fate["near_duplicate"] for fate in fates):
         near = sum(fate["near_duplicate"] for fate in fates)
-        progress.say(f"assemble {name}: {gone} duplicates left out, {near} of them near ones of other clips")
+        progress.say(
+            f"assemble {name}: {gone} duplicates left out, {near} of them near ones of other clips"
+        )
     for source, found in summary["sources"].items():
         if found["short"]:
-            progress.say(f"assemble {name}: {source} has {found['pairs']} of the {found['wanted']} pairs wanted, {found['short']} too few")
+            progress.say(
+                f"assemble {name}: {source} has {found['pairs']} of the {found['wanted']} pairs "
+                f"wanted, {found['short']} too few"
+            )

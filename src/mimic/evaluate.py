@@ -1,7 +1,8 @@
 """Measure an encoder on a task: metrics/<run>/<task>.json, and pictures in samples/<run>/<task>/.
 
-The result says everything needed to judge the number: protocol, preset and what differs from it, checkpoint, seed, selection rule, test
-size, versions. It holds no times and no paths of this machine, so an equal evaluation is an equal file.
+The result says everything needed to judge the number: protocol, preset and what differs from it,
+checkpoint, seed, selection rule, test size, versions. It holds no times and no paths of this
+machine, so an equal evaluation is an equal file.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def main(params: Params, root: Path, run: str, task: str) -> None:
     """Evaluate `run` on `task`.
 
     Raises:
-        BadInput: no such run or task, the checkpoint is missing or does not fit, the task's data are missing or wrong.
+        BadInput: no such run or task, the checkpoint is missing or does not fit, the task's data
+            are missing or wrong.
     """
     pick({**params.runs, **dict.fromkeys(params.imported)}, run, "run")
     section = pick(params.evaluate, task, "task in evaluate")
@@ -55,24 +57,36 @@ def main(params: Params, root: Path, run: str, task: str) -> None:
         progress = _begun(section, subject, workspace, run=run, task=task)
     except BadInput as error:
         raise BadInput(f"{title}: {error}") from None
-    snapshots = sorted((folder / "snapshots").glob("*")) if params.table.checkpoints == "all" else []
+    snapshots = (
+        sorted((folder / "snapshots").glob("*")) if params.table.checkpoints == "all" else []
+    )
     paths = EvalPaths(root, progress, workspace.features(subject.checkpoint), params.cluster.shards)
     with _keeping(title, progress, root):
         sweep = [
-            _point(section, _subject(snapshot), replace(paths, progress=progress / snapshot.name), workspace) for snapshot in snapshots
+            _point(
+                section,
+                _subject(snapshot),
+                replace(paths, progress=progress / snapshot.name),
+                workspace,
+            )
+            for snapshot in snapshots
         ]
         result = _measured(section, subject, paths)
         record = _record(result, section, subject, run=run, task=task)
     if sweep:
         record["sweep"] = [*sweep, {key: record[key] for key in SWEPT}]
-    publish(lambda out: _write_pictures(result.pictures, out), pictures, work, recognise=earlier.samples)
+    publish(
+        lambda out: _write_pictures(result.pictures, out), pictures, work, recognise=earlier.samples
+    )
     write_json(workspace.metrics(run, task), record)
     shutil.rmtree(progress)
     print(_said(record))
     tracking.mirror_evaluation(params.tracking, root, run, task)
 
 
-def _begun(section: TaskSection, subject: EvalModel, workspace: Workspace, *, run: str, task: str) -> Path:
+def _begun(
+    section: TaskSection, subject: EvalModel, workspace: Workspace, *, run: str, task: str
+) -> Path:
     """The folder of this evaluation's unfinished work, once its data are known to do.
 
     They are looked through here unless `prepare` did so for these very numbers; in any case before
@@ -141,23 +155,34 @@ def _measured(section: TaskSection, subject: EvalModel, paths: EvalPaths) -> Res
     """
     result = run_task(section, subject, paths)
     if not math.isfinite(result.value):
-        raise BadInput(f"{result.name} is {result.value}: there was nothing to measure; run mimic prepare again")
+        raise BadInput(
+            f"{result.name} is {result.value}: there was nothing to measure; run mimic prepare "
+            "again"
+        )
     return result
 
 
-def _point(section: TaskSection, subject: EvalModel, paths: EvalPaths, workspace: Workspace) -> dict[str, Any]:
+def _point(
+    section: TaskSection, subject: EvalModel, paths: EvalPaths, workspace: Workspace
+) -> dict[str, Any]:
     """The value at a snapshot; measured once, however often the sweep is interrupted."""
     done = paths.progress / "point.json"
     if not done.exists():
         paths.progress.mkdir(exist_ok=True)
         paths = replace(paths, features=workspace.features(subject.checkpoint))
         result = _measured(section, subject, paths)
-        point = {"steps": subject.card["steps"], "value": result.value, "standard_error": result.metrics.get("standard_error")}
+        point = {
+            "steps": subject.card["steps"],
+            "value": result.value,
+            "standard_error": result.metrics.get("standard_error"),
+        }
         write_json(done, point)
     return read_json(done) or {}
 
 
-def _record(result: Result, section: TaskSection, subject: EvalModel, *, run: str, task: str) -> dict[str, Any]:
+def _record(
+    result: Result, section: TaskSection, subject: EvalModel, *, run: str, task: str
+) -> dict[str, Any]:
     card = subject.card
     metrics, missing = _finite(result.metrics)
     reasons = dict.fromkeys(missing, "nothing to measure")
@@ -169,7 +194,9 @@ def _record(result: Result, section: TaskSection, subject: EvalModel, *, run: st
         "higher_is_better": result.higher_is_better,
         "metrics": metrics,
         **({"not_measured": reasons} if reasons else {}),
-        "standard_error": metrics.get("standard_error"),  # of the value, over test items or seeds; null = the task states none
+        "standard_error": metrics.get(
+            "standard_error"
+        ),  # of the value, over test items or seeds; null = the task states none
         "protocol": result.protocol + apart(changed),
         "kind": section.task,
         "freeze": getattr(section, "freeze", None),
@@ -208,4 +235,7 @@ def _write_pictures(pictures: Sequence[Figure], out: Path) -> None:
         path = out / f"{picture.name}.png"
         if not cv2.imwrite(str(path), cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)):
             raise OSError(f"{path}: cannot be written")
-    write_json(out / "samples.json", [{"file": f"{picture.name}.png", "caption": picture.caption} for picture in pictures])
+    write_json(
+        out / "samples.json",
+        [{"file": f"{picture.name}.png", "caption": picture.caption} for picture in pictures],
+    )

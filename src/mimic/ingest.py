@@ -1,9 +1,9 @@
 """Stage ingest: list what raw data a source holds, so that DVC versions it without copying it.
 
-data/inventory/<source>.parquet, one row a clip, in the order they are mined: clip, bytes, frames (as announced; null: not
-known), digest of the contents, error (why it cannot be read; null: it can), note (how it is read, such
-as which axis of a scene is up). Digest: sha256 of everything up to 64 MiB a clip;
-above, of names, sizes and 16 samples spread over it.
+data/inventory/<source>.parquet, one row a clip, in the order they are mined: clip, bytes, frames
+(as announced; null: not known), digest of the contents, error (why it cannot be read; null: it
+can), note (how it is read, such as which axis of a scene is up). Digest: sha256 of everything up to
+64 MiB a clip; above, of names, sizes and 16 samples spread over it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,19 @@ def main(params: Params, root: Path, name: str) -> None:
     rows = []
     notes = {}
     # Hashing and decoding let go of Python's lock: threads are enough.
-    with ThreadPoolExecutor(cluster.available_cores()) as pool, progress.track(f"ingest {name}", len(clips), "clips", None) as track:
-        for clip, found in zip(clips, pool.map(functools.partial(describe, source), clips), strict=True):
+    with (
+        ThreadPoolExecutor(cluster.available_cores()) as pool,
+        progress.track(f"ingest {name}", len(clips), "clips", None) as track,
+    ):
+        for clip, found in zip(
+            clips, pool.map(functools.partial(describe, source), clips), strict=True
+        ):
             rows.append({"clip": clip, **found})
             if found["error"]:
-                progress.say(f"ingest {name}: {clip}: {found['error']}; it will be counted, the rest is mined")
+                progress.say(
+                    f"ingest {name}: {clip}: {found['error']}; it will be counted, the rest is "
+                    "mined"
+                )
             if note := found.get("note"):
                 notes[clip] = note
             track.advance(1)

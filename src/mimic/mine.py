@@ -1,8 +1,9 @@
 """Stage mine: pairs of overlapping views of a source, into shards.
 
-Progress lies in runs/mine/<source>/<fingerprint>/ and survives any kill; finished shards are published into data/pairs/<source>
-all at once, and pictures of some rejected candidates into samples/mine/<source>. The fingerprint covers the rule, the source's
-section, its inventory, and the code and versions that decide.
+Progress lies in runs/mine/<source>/<fingerprint>/ and survives any kill; finished shards are
+published into data/pairs/<source> all at once, and pictures of some rejected candidates into
+samples/mine/<source>. The fingerprint covers the rule, the source's section, its inventory, and the
+code and versions that decide.
 """
 
 from __future__ import annotations
@@ -60,17 +61,21 @@ def main(params: Params, root: Path, name: str) -> None:
     shard_job.clear(todo)
     for line in remarks(noted):
         progress.say(f"mine {name}: {line}")
-    shard_job.report(f"mine {name}", tally.summary(), space.pairs(name) / LOST, folder / "log.jsonl")
+    shard_job.report(
+        f"mine {name}", tally.summary(), space.pairs(name) / LOST, folder / "log.jsonl"
+    )
 
 
 def _notes(inventory: Path) -> dict[str, str]:
-    """How clips are read, where that is not plain; inventories of earlier versions say nothing of it."""
+    """How clips are read, where that is not plain; inventories of earlier versions say nothing of
+    it."""
     rows = read_table(inventory, None, INVENTORY).to_pylist()
     return {row["clip"]: row["note"] for row in rows if row.get("note")}
 
 
 def _lay_out(done: Sequence[shard_job.Job], tally: Tally, out: Path) -> None:
-    """Shards, and beside them the whole lists of what gave nothing; the metrics hold the first of each kind."""
+    """Shards, and beside them the whole lists of what gave nothing; the metrics hold the first of
+    each kind."""
     lay_out_shards(shard_job.with_pairs(done), out)
     with (out / LOST).open("w", encoding="utf-8") as file:
         for entry in lost(tally.summary()):

@@ -1,4 +1,5 @@
-"""params.yaml, whole: reading it, and every name that one section uses exists in the section it points to.
+"""params.yaml, whole: reading it, and every name that one section uses exists in the section it
+points to.
 
 What is wrong is one line that names the key.
 """
@@ -42,7 +43,9 @@ class Params(Section):
     datasets: dict[Name, Dataset]
     pretrain: dict[TrackedName, Recipe]
     runs: dict[TrackedName, Run]
-    imported: tuple[Name, ...]  # models/<name> that `mimic import-weights` has made; they may be rows of the table
+    imported: tuple[
+        Name, ...
+    ]  # models/<name> that `mimic import-weights` has made; they may be rows of the table
     evaluate: dict[TrackedName, Task]
     table: Table
     report: Report
@@ -66,7 +69,11 @@ class Params(Section):
             if isinstance(task, PairTask):
                 _known(f"evaluate.{name}.dataset", [task.dataset], self.datasets)
             if isinstance(task, ReconstructionTask):
-                _known(f"evaluate.{name}.features_of", [task.features_of], {**self.runs, **dict.fromkeys(self.imported)})
+                _known(
+                    f"evaluate.{name}.features_of",
+                    [task.features_of],
+                    {**self.runs, **dict.fromkeys(self.imported)},
+                )
         both = set(self.runs) & set(self.imported)
         if both:
             raise ValueError(f"imported: {', '.join(sorted(both))} is also the name of a run")
@@ -74,7 +81,10 @@ class Params(Section):
         _known("table.runs", self.table.runs, {**self.runs, **dict.fromkeys(self.imported)})
         _known("table.tasks", self.table.tasks, self.evaluate)
         if not any(name in self.runs and self.runs[name].steps == 0 for name in self.table.runs):
-            raise ValueError("table.runs: no run of 0 steps; a random-initialised encoder is always evaluated beside the others")
+            raise ValueError(
+                "table.runs: no run of 0 steps; a random-initialised encoder is always evaluated "
+                "beside the others"
+            )
         return self
 
 
@@ -83,45 +93,67 @@ def _room_to_cut(name: str, recipe: Recipe, stored_px: int) -> None:
     wanted_px = max(recipe.model.height_width_px)
     if recipe.augment.crop == "window" and stored_px <= wanted_px:
         raise ValueError(
-            f"pretrain.{name}.augment.crop: window needs views stored larger than the model's {wanted_px} px,"
-            f" but mine.size_px is {stored_px}; mine at a larger size (CroCo: 256 for 224), or use crop: none"
+            f"pretrain.{name}.augment.crop: window needs views stored larger than the model's "
+            f"{wanted_px} px,"
+            f" but mine.size_px is {stored_px}; mine at a larger size (CroCo: 256 for 224), or use "
+            "crop: none"
         )
 
 
 def _nested(name: str, outer: Dataset, datasets: dict[str, Dataset]) -> None:
-    """A dataset can hold all rows of the one it contains, and a clip is on the same side of the split in all of them."""
+    """A dataset can hold all rows of the one it contains, and a clip is on the same side of the
+    split in all of them."""
     for other, dataset in datasets.items():
         if dataset.validation != outer.validation:
             raise ValueError(
-                f"datasets.{name}.validation differs from that of {other}: a clip held out in one would be trained on in the other"
+                f"datasets.{name}.validation differs from that of {other}: a clip held out in one "
+                "would be trained on in the other"
             )
         if dataset.test != outer.test:
-            raise ValueError(f"datasets.{name}.test differs from that of {other}: what one is tested on, the other would be trained on")
-    if outer.contains in datasets and datasets[outer.contains].near_duplicate_bits != outer.near_duplicate_bits:
-        raise ValueError(f"datasets.{name}.near_duplicate_bits differs from that of {outer.contains}, which it contains")
+            raise ValueError(
+                f"datasets.{name}.test differs from that of {other}: what one is tested on, the "
+                "other would be trained on"
+            )
+    if (
+        outer.contains in datasets
+        and datasets[outer.contains].near_duplicate_bits != outer.near_duplicate_bits
+    ):
+        raise ValueError(
+            f"datasets.{name}.near_duplicate_bits differs from that of {outer.contains}, which it "
+            "contains"
+        )
     seen, inner = [name], outer.contains
     while inner is not None:
         if inner in seen:
-            raise ValueError(f"datasets.{name}.contains: {' > '.join([*seen, inner])} goes round in a circle")
+            raise ValueError(
+                f"datasets.{name}.contains: {' > '.join([*seen, inner])} goes round in a circle"
+            )
         seen.append(inner)
         inner = datasets[inner].contains if inner in datasets else None
     for source, count in datasets[outer.contains].sources.items() if outer.contains else ():
         if source not in outer.sources:
-            raise ValueError(f"datasets.{name}.sources lacks {source}, which {outer.contains} takes from")
+            raise ValueError(
+                f"datasets.{name}.sources lacks {source}, which {outer.contains} takes from"
+            )
         most = outer.sources[source]
         if most is not None and (count is None or count > most):
-            raise ValueError(f"datasets.{name}.sources.{source} must not be less than in {outer.contains}, which it contains")
+            raise ValueError(
+                f"datasets.{name}.sources.{source} must not be less than in {outer.contains}, "
+                "which it contains"
+            )
 
 
 def _told_apart(runs: Iterable[str], tasks: Iterable[str]) -> None:
-    """DVC calls an evaluation `evaluate@<run>-<task>`; of two that are called the same, it would run one."""
+    """DVC calls an evaluation `evaluate@<run>-<task>`; of two that are called the same, it would
+    run one."""
     seen: dict[str, tuple[str, str]] = {}
     for run in runs:
         for task in tasks:
             other = seen.setdefault(f"{run}-{task}", (run, task))
             if other != (run, task):
                 raise ValueError(
-                    f"evaluate.{task}: of run {run} it is called {run}-{task}, and so is {other[1]} of run {other[0]}; rename one of them"
+                    f"evaluate.{task}: of run {run} it is called {run}-{task}, and so is "
+                    f"{other[1]} of run {other[0]}; rename one of them"
                 )
 
 
@@ -138,18 +170,26 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check params.yaml.
 
     Raises:
-        BadInput: the file is missing, cannot be read, is not YAML, or a key or value is wrong; one line that names the key.
+        BadInput: the file is missing, cannot be read, is not YAML, or a key or value is wrong; one
+            line that names the key.
     """
     try:
         raw = yaml.safe_load(path.read_bytes())  # UTF-8 or UTF-16, as it says of itself
     except FileNotFoundError:
-        raise BadInput(f"{path}: no such file; run mimic in the folder that holds params.yaml, or pass --params") from None
+        raise BadInput(
+            f"{path}: no such file; run mimic in the folder that holds params.yaml, or pass "
+            "--params"
+        ) from None
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}; name a parameter file that you can read") from None
+        raise BadInput(
+            f"{path}: {error.strerror}; name a parameter file that you can read"
+        ) from None
     except yaml.YAMLError as error:
         raise BadInput(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
-        raise BadInput(f"{path}: expected sections such as 'mine:' and 'pretrain:', found {type(raw).__name__}")
+        raise BadInput(
+            f"{path}: expected sections such as 'mine:' and 'pretrain:', found {type(raw).__name__}"
+        )
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
@@ -157,7 +197,8 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
 
 
 def load_here_or_packaged(path: Path | None) -> Params:
-    """The file named; without one, params.yaml of the current folder; without that, the laptop profile that comes with the package."""
+    """The file named; without one, params.yaml of the current folder; without that, the laptop
+    profile that comes with the package."""
     if path is not None:
         return load_params(path)
     here = Path("params.yaml")
@@ -179,7 +220,8 @@ def pick(table: dict[str, T], name: str, what: str) -> T:
 
 
 def _one_line(error: ValidationError, raw: dict[str, Any]) -> str:
-    """The first problem, with its dotted key; further missing keys are named, other problems counted."""
+    """The first problem, with its dotted key; further missing keys are named, other problems
+    counted."""
     first, *rest = error.errors()
     path = _path(first)
     where = ".".join(map(str, path))
@@ -209,6 +251,8 @@ def _path(problem: ErrorDetails) -> list[str | int]:
 
 
 def _further(rest: list[ErrorDetails]) -> str:
-    missing = [".".join(map(str, _path(problem))) for problem in rest if problem["type"] == "missing"]
+    missing = [
+        ".".join(map(str, _path(problem))) for problem in rest if problem["type"] == "missing"
+    ]
     names = ", ".join(missing[:FURTHER]) + (", ..." if len(missing) > FURTHER else "")
     return f"and {len(rest)} more" + (f"; missing, too: {names}" if missing else "")

@@ -1,4 +1,5 @@
-"""Check a task's data before anything is trained on them: data/tasks/<task>.json says what was found, and so does stdout.
+"""Check a task's data before anything is trained on them: data/tasks/<task>.json says what was
+found, and so does stdout.
 
 The data themselves stay as downloaded and are read where they lie.
 """

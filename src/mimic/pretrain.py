@@ -5,18 +5,21 @@
         model.safetensors     everything, decoder included
         card.json             what made it, and how to build it
         log.jsonl             loss, learning rate, gradient norm
-        snapshots/<step>/     encoder.safetensors and card.json of checkpoints on the way (`keep_every`)
-        reconstruction.png    held-out pairs: view a, masked, reconstruction, view b (and .npz, the same as arrays)
+        snapshots/<step>/     encoder.safetensors and card.json of checkpoints on the way
+                              (`keep_every`)
+        reconstruction.png    held-out pairs: view a, masked, reconstruction, view b (and .npz, the
+                              same as arrays)
 
-The encoder needs nothing of this project (unless its positions are rotary, which plain timm cannot express):
+The encoder needs nothing of this project (unless its positions are rotary, which plain timm cannot
+express):
 
     card = json.load(open("models/croco-1m/card.json"))
     vit = timm.models.VisionTransformer(**card["timm"]["kwargs"])
     vit.load_state_dict(safetensors.torch.load_file("models/croco-1m/encoder.safetensors"))
 
-Work in progress lies in runs/pretrain/<run>/<fingerprint>/ and is resumed after any interruption; what is published is the same as if
-there had been none. Speeds and memory stay there, in its log.jsonl: they are the machine's, not the model's. So do pictures/<step>.png,
-drawn on the way.
+Work in progress lies in runs/pretrain/<run>/<fingerprint>/ and is resumed after any interruption;
+what is published is the same as if there had been none. Speeds and memory stay there, in its
+log.jsonl: they are the machine's, not the model's. So do pictures/<step>.png, drawn on the way.
 """
 
 from __future__ import annotations
@@ -69,7 +72,8 @@ class _Plan:
 def main(params: Params, root: Path, name: str) -> None:
     """Pretrain run `name` of params.yaml and publish models/<name>/.
 
-    It trains where `cluster.pretrain` says: here, in several processes, or as a job; nothing of that changes what is trained.
+    It trains where `cluster.pretrain` says: here, in several processes, or as a job; nothing of
+    that changes what is trained.
     """
     plan = _plan(params, root, name)
     run, recipe, folder = plan.run, plan.recipe, plan.folder
@@ -77,12 +81,18 @@ def main(params: Params, root: Path, name: str) -> None:
     precision = recipe.precision
     if run.steps:
         results = _by_a_sweep(folder) or run_training(
-            train, plan.description(params, root, name), folder, params.cluster.pretrain, params.cluster
+            train,
+            plan.description(params, root, name),
+            folder,
+            params.cluster.pretrain,
+            params.cluster,
         )
         precision = results[0]["precision"]
     if checkpoint.restore_newest_model(folder, model) != run.steps:
         (folder / TRAINED).unlink(missing_ok=True)
-        raise BadInput(f"{folder}: no whole checkpoint of step {run.steps}; run mimic pretrain {name} again")
+        raise BadInput(
+            f"{folder}: no whole checkpoint of step {run.steps}; run mimic pretrain {name} again"
+        )
     as_written = params.pretrain[run.recipe].model_dump(mode="json", exclude=HOW_NOT_WHAT)
     card = _card(name, recipe, run, model, precision) | {
         "manifest_digest": plan.digest,
@@ -102,18 +112,26 @@ def main(params: Params, root: Path, name: str) -> None:
 
 
 def sweep(params: Params, root: Path, names: Sequence[str]) -> list[str]:
-    """Train several runs at once, on a cluster as one array, and leave publishing them to `main`, which finds them trained.
+    """Train several runs at once, on a cluster as one array, and leave publishing them to `main`,
+    which finds them trained.
 
     Returns:
-        The runs that were trained; those without steps, and those that wait to be published, need none.
+        The runs that were trained; those without steps, and those that wait to be published, need
+        none.
 
     Raises:
         ShardsFailed: some failed; the others are done.
     """
     plans = {name: _plan(params, root, name) for name in names}
-    todo = {name: plan for name, plan in plans.items() if plan.run.steps and not (plan.folder / TRAINED).exists()}
+    todo = {
+        name: plan
+        for name, plan in plans.items()
+        if plan.run.steps and not (plan.folder / TRAINED).exists()
+    }
     trainings = {plan.folder: plan.description(params, root, name) for name, plan in todo.items()}
-    for folder, results in run_trainings(train, trainings, params.cluster.pretrain, params.cluster).items():
+    for folder, results in run_trainings(
+        train, trainings, params.cluster.pretrain, params.cluster
+    ).items():
         write_json(folder / TRAINED, results)
     return list(todo)
 
@@ -125,18 +143,33 @@ def _plan(params: Params, root: Path, name: str) -> _Plan:
     pairs = len(read_manifest(manifest, "train"))
     digest = file_digest(manifest)
     if params.cluster.executor == "local":  # a job finds out where it runs
-        recipe = recipe.model_copy(update={"precision": choose_precision(recipe.precision, choose_device())})
-    made_by = recipe.model_dump(mode="json", exclude=HOW_NOT_WHAT), run.model_dump(mode="json"), digest, version("mimic")
+        recipe = recipe.model_copy(
+            update={"precision": choose_precision(recipe.precision, choose_device())}
+        )
+    made_by = (
+        recipe.model_dump(mode="json", exclude=HOW_NOT_WHAT),
+        run.model_dump(mode="json"),
+        digest,
+        version("mimic"),
+    )
     folder = Workspace(root).progress("pretrain", name, fingerprint(*made_by))
     _say_anew(name, folder)
     return _Plan(run, recipe, manifest, digest, pairs, made_by, folder)
 
 
 def _say_anew(name: str, folder: Path) -> None:
-    """A changed number, other pairs or another version of mimic make another training: it never goes on from what came before."""
-    others = [other for other in folder.parent.iterdir() if other.is_dir() and other != folder and any(other.iterdir())]
+    """A changed number, other pairs or another version of mimic make another training: it never
+    goes on from what came before."""
+    others = [
+        other
+        for other in folder.parent.iterdir()
+        if other.is_dir() and other != folder and any(other.iterdir())
+    ]
     if others and not any(folder.iterdir()):
-        say(f"pretrain {name}: starts from step 0; other numbers, pairs or another version made what {folder.parent} keeps")
+        say(
+            f"pretrain {name}: starts from step 0; other numbers, pairs or another version made "
+            f"what {folder.parent} keeps"
+        )
 
 
 def _by_a_sweep(folder: Path) -> list[dict[str, Any]] | None:
@@ -155,7 +188,9 @@ def _fill(
     snapshot_every: int | None,
     folder: Path,
 ) -> None:
-    about = {key: value for key, value in card.items() if key != "git_commit"}  # equal weights are equal files at any commit
+    about = {
+        key: value for key, value in card.items() if key != "git_commit"
+    }  # equal weights are equal files at any commit
     checkpoint.write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", about)
     checkpoint.write_weights(model.state_dict(), folder / "model.safetensors", about)
     write_json(folder / "card.json", card)
@@ -167,8 +202,11 @@ def _fill(
     reconstruct.draw(arrays, caption, folder / "reconstruction.png")
 
 
-def _fill_snapshots(model: models.Pretraining, about: dict[str, Any], unfinished: Path, folder: Path, every: int) -> None:
-    """snapshots/<step>/, the encoder after so many steps with a card of its own, for each checkpoint on the way that was kept for good."""
+def _fill_snapshots(
+    model: models.Pretraining, about: dict[str, Any], unfinished: Path, folder: Path, every: int
+) -> None:
+    """snapshots/<step>/, the encoder after so many steps with a card of its own, for each
+    checkpoint on the way that was kept for good."""
     earlier = copy.deepcopy(model)
     for path in checkpoint.kept(unfinished):
         step = checkpoint.restore_model(path, earlier)
@@ -176,11 +214,15 @@ def _fill_snapshots(model: models.Pretraining, about: dict[str, Any], unfinished
             continue
         snapshot = folder / "snapshots" / f"{step:09d}"
         card = about | {"steps": step, "steps_in_all": about["steps"]}
-        checkpoint.write_weights(earlier.encoder.state_dict(), snapshot / "encoder.safetensors", card)
+        checkpoint.write_weights(
+            earlier.encoder.state_dict(), snapshot / "encoder.safetensors", card
+        )
         write_json(snapshot / "card.json", card)
 
 
-def _card(name: str, recipe: config.Recipe, run: config.Run, model: models.Pretraining, precision: str) -> dict[str, Any]:
+def _card(
+    name: str, recipe: config.Recipe, run: config.Run, model: models.Pretraining, precision: str
+) -> dict[str, Any]:
     size = recipe.model
     return {
         "run": name,
@@ -197,12 +239,18 @@ def _card(name: str, recipe: config.Recipe, run: config.Run, model: models.Pretr
         "norm_pix_loss": recipe.norm_pix_loss,
         "model": size.model_dump(mode="json") | {"size_px": list(size.height_width_px)},
         "timm": _timm(size),
-        "versions": {"mimic": version("mimic"), "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+        "versions": {
+            "mimic": version("mimic"),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
     }
 
 
 def _timm(size: config.Model) -> dict[str, Any] | None:
-    """How plain timm builds the encoder; None where it cannot (rotary positions, another norm epsilon)."""
+    """How plain timm builds the encoder; None where it cannot (rotary positions, another norm
+    epsilon)."""
     if size.positions != "sincos" or size.norm_eps != 1e-6:
         return None
     kwargs = {

@@ -34,10 +34,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    running = Server(make_project(tmp_path_factory.mktemp("served") / "project"), f"http://127.0.0.1:{port}/api")
+    running = Server(
+        make_project(tmp_path_factory.mktemp("served") / "project"), f"http://127.0.0.1:{port}/api"
+    )
     process = running.start("server", "start", "--host", "127.0.0.1", "--port", str(port))
     try:
-        wait_until(lambda: running.answers() or process.poll() is not None, 120, "the Prefect server")
+        wait_until(
+            lambda: running.answers() or process.poll() is not None, 120, "the Prefect server"
+        )
         assert process.poll() is None, (running.project.root / "log").read_text()
         yield running
     finally:

@@ -12,17 +12,33 @@ import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import State, TaskRun
-from toy_project import REPOSITORY, Project, Server, group_is_gone, is_running, kill_group, wait_until
+from toy_project import (
+    REPOSITORY,
+    Project,
+    Server,
+    group_is_gone,
+    is_running,
+    kill_group,
+    wait_until,
+)
 
 from flows import pipeline as module
 
-TOY = {"mine@a": [], "mine@b": [], "assemble": ["mine@a", "mine@b"], "pretrain": ["assemble"], "evaluate": ["pretrain"]}
+TOY = {
+    "mine@a": [],
+    "mine@b": [],
+    "assemble": ["mine@a", "mine@b"],
+    "pretrain": ["assemble"],
+    "evaluate": ["pretrain"],
+}
 
 
 def tasks_of(state: State) -> dict[str, TaskRun]:
     """Task runs of a flow run by name, as the server knows them."""
     with get_client(sync_client=True) as client:
-        runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id={"any_": [state.state_details.flow_run_id]}))
+        runs = client.read_task_runs(
+            flow_run_filter=FlowRunFilter(id={"any_": [state.state_details.flow_run_id]})
+        )
     return {run.name: run for run in runs}
 
 
@@ -41,14 +57,19 @@ def test_targets_bring_what_they_need_and_nothing_else() -> None:
 
 
 @pytest.mark.server
-def test_one_task_a_stage_and_the_second_run_is_cached(project: Project, here: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_task_a_stage_and_the_second_run_is_cached(
+    project: Project, here: Server, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO, "prefect.task_runs"):
         first = module.pipeline(return_state=True)
     assert (first.name, first.message) == ("Completed", "5 ran")
     assert {"starting a", "finished a"} <= {record.getMessage() for record in caplog.records}
     runs = tasks_of(first)
     ids = {str(run.id): name for name, run in runs.items()}
-    edges = {name: sorted(ids[str(up.id)] for up in run.task_inputs.get("wait_for", [])) for name, run in runs.items()}
+    edges = {
+        name: sorted(ids[str(up.id)] for up in run.task_inputs.get("wait_for", []))
+        for name, run in runs.items()
+    }
     assert edges == TOY
     assert (project.root / "score").exists()
 
@@ -80,13 +101,23 @@ def test_a_failed_stage_fails_the_flow_with_the_reason(project: Project, here: S
 
 @pytest.mark.server
 def test_without_a_server_and_interrupted(project: Project) -> None:
-    """`python -m flows.pipeline` with nothing configured, stopped half-way: neither a stage nor a server stays behind."""
+    """`python -m flows.pipeline` with nothing configured, stopped half-way: neither a stage nor a
+    server stays behind."""
     project.write("a", "hang")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")} | {"PYTHONPATH": str(REPOSITORY)}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")
+    } | {"PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-m", "flows.pipeline", "mine"]
     log = project.root / "log"
     with log.open("wb") as file:
-        flow = subprocess.Popen(command, cwd=project.root, env=environment, stdout=file, stderr=file, start_new_session=True)
+        flow = subprocess.Popen(
+            command,
+            cwd=project.root,
+            env=environment,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
     try:
         pids = project.children(120)
         assert all(map(is_running, pids))

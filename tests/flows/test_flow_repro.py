@@ -29,7 +29,9 @@ def test_a_stage_runs_and_then_is_cached(project: Project) -> None:
     assert module.repro.fn("mine@a", True).name == "Completed"
 
 
-def test_output_arrives_while_the_stage_runs(project: Project, caplog: pytest.LogCaptureFixture) -> None:
+def test_output_arrives_while_the_stage_runs(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
     project.write("a", "slow")
     with caplog.at_level(logging.INFO, "stage"):
         module.repro.fn("mine@a", False)
@@ -43,7 +45,9 @@ def test_a_stage_that_another_run_is_at_is_waited_for(
     monkeypatch.setattr(module, "LOOK_S", 0.5)
     project.write("a", "slow")
     (project.root / "data/a").unlink(missing_ok=True)
-    with subprocess.Popen([sys.executable, "-m", "dvc", "repro", "mine@a"], stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "mine@a"], stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout is not None
         next(line for line in other.stdout if "Running stage" in line)
         with caplog.at_level(logging.INFO, "stage"):
@@ -52,14 +56,20 @@ def test_a_stage_that_another_run_is_at_is_waited_for(
 
 
 @pytest.mark.parametrize(("what", "status", "again"), [("refuse", 2, False), ("die", 9, True)])
-def test_a_failure_says_why_and_whether_to_try_again(project: Project, what: str, status: int, again: bool) -> None:
+def test_a_failure_says_why_and_whether_to_try_again(
+    project: Project, what: str, status: int, again: bool
+) -> None:
     project.write("b", what)
-    with pytest.raises(StageFailed, match=f"(?s)mine@b failed.*starting b.*exited with {status}") as info:
+    with pytest.raises(
+        StageFailed, match=f"(?s)mine@b failed.*starting b.*exited with {status}"
+    ) as info:
         module.repro.fn("mine@b", False)
     assert worth_another_try(None, None, Failed(data=info.value)) is again
 
 
-def test_stopping_ends_the_stage_and_its_descendants(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopping_ends_the_stage_and_its_descendants(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "GRACE_S", 1.0)
     project.write("a", "hang")
     children, errors = Children(), []
@@ -86,10 +96,13 @@ def test_stopping_ends_the_stage_and_its_descendants(project: Project, monkeypat
         pass
 
 
-def test_a_stage_ends_with_the_process_that_started_it_even_if_that_was_killed(project: Project) -> None:
+def test_a_stage_ends_with_the_process_that_started_it_even_if_that_was_killed(
+    project: Project,
+) -> None:
     project.write("a", "hang")
     code = (
-        "import os, signal, sys, time; from pathlib import Path; from flows import repro; repro.GRACE_S = 1.0\n"
+        "import os, signal, sys, time; from pathlib import Path; from flows import repro; "
+        "repro.GRACE_S = 1.0\n"
         "with repro.Children().run([sys.executable, '-m', 'dvc', 'repro', 'mine@a']):\n"
         "    while not Path('pids').exists(): time.sleep(0.1)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)"

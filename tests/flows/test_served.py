@@ -1,4 +1,5 @@
-"""What a lab runs: server, worker, and the deployments of prefect.yaml; one of them on a schedule."""
+"""What a lab runs: server, worker, and the deployments of prefect.yaml; one of them on a
+schedule."""
 
 from __future__ import annotations
 
@@ -18,9 +19,12 @@ pytestmark = [pytest.mark.server, pytest.mark.timeout(240)]
 
 @pytest.fixture(scope="module")
 def deployed(server: Server) -> Iterator[Server]:
-    """The real flows and deployments on the small project, `mine` every few seconds, and a worker."""
+    """The real flows and deployments on the small project, `mine` every few seconds, and a
+    worker."""
     root = server.project.root
-    shutil.copytree(REPOSITORY / "flows", root / "flows", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        REPOSITORY / "flows", root / "flows", ignore=shutil.ignore_patterns("__pycache__")
+    )
     deployments = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
     mine = next(item for item in deployments["deployments"] if item["name"] == "mine")
     mine["schedules"] = [{"interval": 5, "slug": "often", "active": True}]
@@ -38,7 +42,9 @@ def deployed(server: Server) -> Iterator[Server]:
 
 def runs(server: Server, deployment: str, *states: str) -> list[dict[str, Any]]:
     state = {"state": {"name": {"any_": list(states)}}} if states else {}
-    return server.post("/flow_runs/filter", deployments={"name": {"any_": [deployment]}}, flow_runs=state)
+    return server.post(
+        "/flow_runs/filter", deployments={"name": {"any_": [deployment]}}, flow_runs=state
+    )
 
 
 def test_a_scheduled_run_completes(deployed: Server) -> None:
@@ -53,7 +59,10 @@ def test_a_scheduled_run_completes(deployed: Server) -> None:
     # The worker may still hold a run that it fetched before and has not yet reported as pending.
     quiet_since = time.monotonic()
     while time.monotonic() < quiet_since + 5:
-        if any(run["state_type"] not in {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"} for run in runs(deployed, "mine")):
+        if any(
+            run["state_type"] not in {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+            for run in runs(deployed, "mine")
+        ):
             quiet_since = time.monotonic()
         time.sleep(0.2)
 
@@ -61,8 +70,15 @@ def test_a_scheduled_run_completes(deployed: Server) -> None:
 def test_every_other_schedule_waits_to_be_switched_on(deployed: Server) -> None:
     found = {item["name"]: item for item in deployed.post("/deployments/filter")}
     assert set(found) == {"mine", "pretrain", "evaluate", "everything"}
-    assert [schedule["active"] for name, item in found.items() if name != "mine" for schedule in item["schedules"]] == [False] * 3
-    assert found["everything"]["parameter_openapi_schema"]["properties"]["targets"]["items"]["enum"] == [
+    assert [
+        schedule["active"]
+        for name, item in found.items()
+        if name != "mine"
+        for schedule in item["schedules"]
+    ] == [False] * 3
+    assert found["everything"]["parameter_openapi_schema"]["properties"]["targets"]["items"][
+        "enum"
+    ] == [
         "mine",
         "assemble",
         "pretrain",
@@ -88,10 +104,16 @@ def test_a_run_started_by_hand_can_be_cancelled_as_well(deployed: Server) -> Non
     root = deployed.project.root
     deployed.project.write("a", "hang")
     (root / "pids").unlink(missing_ok=True)
-    by_hand = subprocess.Popen([sys.executable, "-m", "flows.pipeline", "mine", "--force"], cwd=root, env=deployed.environment)
+    by_hand = subprocess.Popen(
+        [sys.executable, "-m", "flows.pipeline", "mine", "--force"],
+        cwd=root,
+        env=deployed.environment,
+    )
     try:
         pids = deployed.project.children(90)
-        running = [item for item in deployed.post("/flow_runs/filter") if item["state_type"] == "RUNNING"]
+        running = [
+            item for item in deployed.post("/flow_runs/filter") if item["state_type"] == "RUNNING"
+        ]
         (run,) = [item for item in running if item["deployment_id"] is None]
         deployed.post(f"/flow_runs/{run['id']}/set_state", state={"type": "CANCELLING"})
         wait_until(lambda: not any(map(is_running, pids)), 90, "the stage to end")
@@ -99,4 +121,7 @@ def test_a_run_started_by_hand_can_be_cancelled_as_well(deployed: Server) -> Non
     finally:
         by_hand.kill()
     (ended,) = deployed.post("/flow_runs/filter", flow_runs={"id": {"any_": [run["id"]]}})
-    assert ended["state_type"] == "CANCELLED" and "resumes where it stopped" in ended["state"]["message"]
+    assert (
+        ended["state_type"] == "CANCELLED"
+        and "resumes where it stopped" in ended["state"]["message"]
+    )

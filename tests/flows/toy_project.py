@@ -1,4 +1,5 @@
-"""A small project of five stages in git and DVC, a Prefect server beside it, and how to watch processes."""
+"""A small project of five stages in git and DVC, a Prefect server beside it, and how to watch
+processes."""
 
 from __future__ import annotations
 
@@ -57,7 +58,10 @@ MINE = """
     if what == "die":
         sys.exit(9)
     if what == "hang":   # with a descendant that ignores polite signals
-        stubborn = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+        stubborn = (
+            "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+            "print('deaf', flush=True); time.sleep(600)"
+        )
         child = subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE)
         child.stdout.readline()
         import os
@@ -140,8 +144,13 @@ def kill_group(process: subprocess.Popen[Any]) -> None:
 
 def group_is_gone(group: int) -> bool:
     """No process of the group runs any more."""
-    listed = subprocess.run(["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
-    return not any(int(pgid) == group and not stat.startswith("Z") for pgid, stat in map(str.split, listed.splitlines()))
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "pgid=,stat="], capture_output=True, text=True, check=True
+    ).stdout
+    return not any(
+        int(pgid) == group and not stat.startswith("Z")
+        for pgid, stat in map(str.split, listed.splitlines())
+    )
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,9 @@ class Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+        inherited = {
+            key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")
+        }
         return {**inherited, "PREFECT_API_URL": self.url, "MIMIC_ROOT": str(self.project.root)}
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
@@ -169,15 +180,24 @@ class Server:
 
     def run(self, *command: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "prefect", *command], cwd=self.project.root, env=self.environment, capture_output=True, text=True
+            [sys.executable, "-m", "prefect", *command],
+            cwd=self.project.root,
+            env=self.environment,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def post(self, path: str, **body: Any) -> Any:
-        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
         for _ in range(5):  # 503: its database was locked for a moment, try again
-            with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(request, timeout=30) as answer:
+            with (
+                contextlib.suppress(urllib.error.HTTPError),
+                urllib.request.urlopen(request, timeout=30) as answer,
+            ):
                 return json.load(answer)
             time.sleep(1)
         pytest.fail(f"{path}: the server keeps refusing")

@@ -1,4 +1,5 @@
-"""The speed benchmark on a few views: it runs, and both sides agree. Its ratios are measured by hand, not here."""
+"""The speed benchmark on a few views: it runs, and both sides agree. Its ratios are measured by
+hand, not here."""
 
 from __future__ import annotations
 
@@ -38,7 +39,12 @@ def test_pair_stage_agrees_and_is_timed(views, plain):
 
 
 def test_stages_are_all_timed(views):
-    assert set(races.stages([(views[0], views[1])], SYMMETRIC)) >= {"sift_per_image", "match", "usac", "votes_all_both_ways"}
+    assert set(races.stages([(views[0], views[1])], SYMMETRIC)) >= {
+        "sift_per_image",
+        "match",
+        "usac",
+        "votes_all_both_ways",
+    }
 
 
 def test_rule_comes_from_params():

@@ -12,7 +12,9 @@ from views import texture
 from mimic.geometry import features
 
 
-def opencv_matches(a: features.Features, b: features.Features, ratio: float) -> list[tuple[int, int]]:
+def opencv_matches(
+    a: features.Features, b: features.Features, ratio: float
+) -> list[tuple[int, int]]:
     pairs = cv2.BFMatcher().knnMatch(a.descriptors, b.descriptors, k=2)
     return [(p.queryIdx, p.trainIdx) for p, q in pairs if p.distance < ratio * q.distance]
 
@@ -24,7 +26,9 @@ def random_features(rng: np.random.Generator, count: int, high: int = 256) -> fe
 
 def test_extract_is_opencvs_sift():
     image = texture(0, 224)
-    keypoints, descriptors = cv2.SIFT_create().detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
+    keypoints, descriptors = cv2.SIFT_create().detectAndCompute(
+        cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None
+    )
     found = features.extract(image)
     assert np.array_equal(found.points, np.array([k.pt for k in keypoints], np.float32))
     assert np.array_equal(found.descriptors, descriptors)
@@ -49,7 +53,10 @@ def test_an_image_without_texture_has_no_features_and_no_matches():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_matches_equal_brute_force(seed):
-    a, b = features.extract(texture(seed, 224)), features.extract(np.roll(texture(seed, 224), 17, axis=1))
+    a, b = (
+        features.extract(texture(seed, 224)),
+        features.extract(np.roll(texture(seed, 224), 17, axis=1)),
+    )
     matched = list(zip(*(index.tolist() for index in features.match(a, b, 0.7)), strict=True))
     assert len(matched) > 50
     assert matched == opencv_matches(a, b, 0.7)
@@ -60,7 +67,9 @@ def test_matches_equal_brute_force_on_random_descriptors_and_ties(high):
     """The largest sums that can occur, and (few values, repeated rows) many equal distances."""
     rng = np.random.default_rng(high)
     a, b = random_features(rng, 60, high), random_features(rng, 70, high)
-    b = features.from_arrays(b.points, np.concatenate([b.descriptors[:40], a.descriptors[:20], a.descriptors[:10]]))
+    b = features.from_arrays(
+        b.points, np.concatenate([b.descriptors[:40], a.descriptors[:20], a.descriptors[:10]])
+    )
     for ratio in (0.7, 0.99, 1.0):
         matched = list(zip(*(index.tolist() for index in features.match(a, b, ratio)), strict=True))
         assert matched == opencv_matches(a, b, ratio)
@@ -68,15 +77,22 @@ def test_matches_equal_brute_force_on_random_descriptors_and_ties(high):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_mutual_matches_are_symmetric_one_to_one_and_each_others_nearest(seed):
-    a, b = features.extract(texture(seed, 224)), features.extract(np.roll(texture(seed, 224), 17, axis=0))
+    a, b = (
+        features.extract(texture(seed, 224)),
+        features.extract(np.roll(texture(seed, 224), 17, axis=0)),
+    )
     index_a, index_b = features.match_mutual(a, b, 0.7)
     back_b, back_a = features.match_mutual(b, a, 0.7)
     pairs = set(zip(index_a.tolist(), index_b.tolist(), strict=True))
     assert pairs == set(zip(back_a.tolist(), back_b.tolist(), strict=True))
     assert len(set(index_a.tolist())) == len(set(index_b.tolist())) == len(pairs) > 50
-    squared = ((a.descriptors[:, None].astype(np.int64) - b.descriptors[None].astype(np.int64)) ** 2).sum(axis=-1)
+    squared = (
+        (a.descriptors[:, None].astype(np.int64) - b.descriptors[None].astype(np.int64)) ** 2
+    ).sum(axis=-1)
     either_way = set(opencv_matches(a, b, 0.7)) | {(i, j) for j, i in opencv_matches(b, a, 0.7)}
-    assert pairs == {(i, j) for i, j in either_way if squared[i, j] == squared[i].min() == squared[:, j].min()}
+    assert pairs == {
+        (i, j) for i, j in either_way if squared[i, j] == squared[i].min() == squared[:, j].min()
+    }
 
 
 def test_order_of_contents_is_total():

@@ -15,7 +15,9 @@ AREA_RATIO_MAX = 16.0
 MILD = np.array([[1.1, 0.1, -12.0], [-0.05, 0.95, 7.0], [2e-4, -1e-4, 1.0]])
 
 
-def noisy_matches(b_from_a: np.ndarray, seed: int, count: int, outliers: int) -> tuple[np.ndarray, np.ndarray]:
+def noisy_matches(
+    b_from_a: np.ndarray, seed: int, count: int, outliers: int
+) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     points_a = rng.uniform(0, SIZE_PX, (count, 2)).astype(np.float32)
     points_b = homography.warp(points_a, b_from_a) + rng.normal(0, 0.3, (count, 2))
@@ -58,7 +60,9 @@ def test_warp_and_invert_agree():
 
 def test_warp_matches_opencv():
     points = np.random.default_rng(0).uniform(0, SIZE_PX, (50, 2))
-    assert np.allclose(homography.warp(points, MILD), cv2.perspectiveTransform(points[:, None], MILD)[:, 0])
+    assert np.allclose(
+        homography.warp(points, MILD), cv2.perspectiveTransform(points[:, None], MILD)[:, 0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +83,10 @@ def test_degenerate(name, matrix):
     assert homography.is_degenerate(matrix, SIZE_PX, AREA_RATIO_MAX), name
 
 
-@pytest.mark.parametrize("matrix", [np.eye(3), MILD, np.diag([3.9, 3.9, 1]), np.array([[0.0, -1, 223], [1, 0, 0], [0, 0, 1]])])
+@pytest.mark.parametrize(
+    "matrix",
+    [np.eye(3), MILD, np.diag([3.9, 3.9, 1]), np.array([[0.0, -1, 223], [1, 0, 0], [0, 0, 1]])],
+)
 def test_plausible(matrix):
     assert not homography.is_degenerate(matrix, SIZE_PX, AREA_RATIO_MAX)
 
@@ -87,11 +94,15 @@ def test_plausible(matrix):
 @given(st.lists(st.floats(-1.2, 1.2), min_size=8, max_size=8))
 @settings(max_examples=150, deadline=None)
 def test_degenerate_iff_the_corners_fold_and_same_for_the_inverse(shifts):
-    """Truth from the corners: a four-point map of the frame is plausible only if its quadrilateral is convex and keeps its sense."""
+    """Truth from the corners: a four-point map of the frame is plausible only if its quadrilateral
+    is convex and keeps its sense."""
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]]) * SIZE_PX - 0.5
     moved = corners + np.array(shifts).reshape(4, 2) * SIZE_PX / 2
     edges = np.roll(moved, -1, axis=0) - moved
-    turns = edges[:, 0] * np.roll(edges, -1, axis=0)[:, 1] - edges[:, 1] * np.roll(edges, -1, axis=0)[:, 0]
+    turns = (
+        edges[:, 0] * np.roll(edges, -1, axis=0)[:, 1]
+        - edges[:, 1] * np.roll(edges, -1, axis=0)[:, 0]
+    )
     if np.abs(turns).min() < 1:  # three corners in a line: no homography
         return
     b_from_a = cv2.getPerspectiveTransform(corners.astype(np.float32), moved.astype(np.float32))

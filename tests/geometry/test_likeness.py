@@ -7,7 +7,10 @@ import pytest
 
 from mimic.geometry import likeness
 
-PICTURES = [cv2.cvtColor(cv2.GaussianBlur(image, (0, 0), 3), cv2.COLOR_RGB2GRAY) for image in footage.pan(0, 4, 100)]
+PICTURES = [
+    cv2.cvtColor(cv2.GaussianBlur(image, (0, 0), 3), cv2.COLOR_RGB2GRAY)
+    for image in footage.pan(0, 4, 100)
+]
 
 
 def test_the_hash_says_where_it_gets_brighter():
@@ -21,10 +24,14 @@ def test_the_hash_says_where_it_gets_brighter():
 @pytest.mark.parametrize("picture", PICTURES)
 def test_another_quality_or_size_changes_few_bits_and_another_view_many(picture):
     code = likeness.dhash(picture)
-    worse = cv2.imdecode(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 40])[1], cv2.IMREAD_GRAYSCALE)
+    worse = cv2.imdecode(
+        cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 40])[1], cv2.IMREAD_GRAYSCALE
+    )
     smaller = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     assert max((code ^ likeness.dhash(other)).bit_count() for other in (worse, smaller)) <= 3
-    others = [(code ^ likeness.dhash(other)).bit_count() for other in PICTURES if other is not picture]
+    others = [
+        (code ^ likeness.dhash(other)).bit_count() for other in PICTURES if other is not picture
+    ]
     assert min(others) >= 8
 
 
@@ -32,7 +39,9 @@ def test_another_quality_or_size_changes_few_bits_and_another_view_many(picture)
 def test_all_near_rows_are_found_and_no_others(bits):
     rng = np.random.default_rng(bits)
     codes = rng.integers(0, 2**64, (300, 2), dtype=np.uint64)
-    for row in range(100, 300):  # another row's code with up to 8 bits changed, turned round every other time
+    for row in range(
+        100, 300
+    ):  # another row's code with up to 8 bits changed, turned round every other time
         code = codes[rng.integers(100)].copy()
         for bit in rng.integers(0, 128, rng.integers(0, 9)):
             code[bit // 64] ^= np.uint64(1) << np.uint64(bit % 64)
@@ -41,7 +50,9 @@ def test_all_near_rows_are_found_and_no_others(bits):
     expected = set()
     for i in range(300):
         for j in range(i + 1, 300):
-            apart = min(np.bitwise_count(codes[i] ^ other).sum() for other in (codes[j], codes[j][::-1]))
+            apart = min(
+                np.bitwise_count(codes[i] ^ other).sum() for other in (codes[j], codes[j][::-1])
+            )
             if apart <= bits and groups[i] != groups[j]:
                 expected.add((i, j))
     assert {tuple(link) for link in likeness.near(codes, groups, bits).tolist()} == expected

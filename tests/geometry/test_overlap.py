@@ -23,7 +23,9 @@ ORIGIN_PX = 208.0  # the frame of view a within the world picture
 def view(b_from_a: np.ndarray) -> np.ndarray:
     """The world as a camera sees it whose pixels are b_from_a times those of view a."""
     a_from_world = np.array([[1, 0, -ORIGIN_PX], [0, 1, -ORIGIN_PX], [0, 0, 1]])
-    return cv2.warpPerspective(WORLD, b_from_a @ a_from_world, (SIZE_PX, SIZE_PX), flags=cv2.INTER_AREA)
+    return cv2.warpPerspective(
+        WORLD, b_from_a @ a_from_world, (SIZE_PX, SIZE_PX), flags=cv2.INTER_AREA
+    )
 
 
 def seen(b_from_a: np.ndarray) -> features.Features:
@@ -32,13 +34,19 @@ def seen(b_from_a: np.ndarray) -> features.Features:
 
 def true_overlap(b_from_a: np.ndarray) -> float:
     counts = [
-        (patches.keep_first(patches.vote_all(matrix, SIZE_PX, PATCH_PX)) >= 0).sum() for matrix in (b_from_a, np.linalg.inv(b_from_a))
+        (patches.keep_first(patches.vote_all(matrix, SIZE_PX, PATCH_PX)) >= 0).sum()
+        for matrix in (b_from_a, np.linalg.inv(b_from_a))
     ]
     return min(counts) / SIDE**2
 
 
 def assert_transposed(ab: Comparison, ba: Comparison) -> None:
-    assert (ab.outcome, ab.overlap, ab.matches, ab.inliers) == (ba.outcome, ba.overlap, ba.matches, ba.inliers)
+    assert (ab.outcome, ab.overlap, ab.matches, ab.inliers) == (
+        ba.outcome,
+        ba.overlap,
+        ba.matches,
+        ba.inliers,
+    )
     assert (ab.overlap_a_to_b, ab.overlap_b_to_a) == (ba.overlap_b_to_a, ba.overlap_a_to_b)
     assert np.array_equal(ab.correspondences, patches.invert_map(ba.correspondences))
     if ab.b_from_a is None:
@@ -68,14 +76,21 @@ def test_sideways_shift_has_the_overlap_of_its_columns(rule, columns):
     assert found.outcome is expected[columns]
     assert_consistent(found)
     grid = found.correspondences.reshape(SIDE, SIDE)
-    assert (grid[:, columns:] == np.arange(SIDE**2).reshape(SIDE, SIDE)[:, : SIDE - columns]).mean() > 0.98
+    assert (
+        grid[:, columns:] == np.arange(SIDE**2).reshape(SIDE, SIDE)[:, : SIDE - columns]
+    ).mean() > 0.98
 
 
-@given(corners=st.lists(st.floats(-45, 45), min_size=8, max_size=8), shift=st.tuples(st.floats(-70, 70), st.floats(-70, 70)))
+@given(
+    corners=st.lists(st.floats(-45, 45), min_size=8, max_size=8),
+    shift=st.tuples(st.floats(-70, 70), st.floats(-70, 70)),
+)
 @settings(max_examples=25, deadline=None)
 def test_known_homographies(corners, shift):
     frame = np.float32([[0, 0], [1, 0], [1, 1], [0, 1]]) * SIZE_PX
-    truth = cv2.getPerspectiveTransform(frame, frame + np.float32(corners).reshape(4, 2) + np.float32(shift))
+    truth = cv2.getPerspectiveTransform(
+        frame, frame + np.float32(corners).reshape(4, 2) + np.float32(shift)
+    )
     if homography.is_degenerate(truth, SIZE_PX, 4.0):
         return
     a, b = seen(np.eye(3)), seen(truth)
@@ -83,8 +98,11 @@ def test_known_homographies(corners, shift):
     assert_consistent(found)
     assert_transposed(found, back)
     if true_overlap(truth) > 0.4:
-        # the estimate is good to a pixel, and near half a patch a pixel decides whole rows of patches
-        shifts = (np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]]) for x in (-1, 0, 1) for y in (-1, 0, 1))
+        # the estimate is good to a pixel, and near half a patch a pixel decides whole rows of
+        # patches
+        shifts = (
+            np.array([[1.0, 0, x], [0, 1, y], [0, 0, 1]]) for x in (-1, 0, 1) for y in (-1, 0, 1)
+        )
         nearby = [true_overlap(shift @ truth) for shift in shifts]
         assert min(nearby) - 0.02 <= found.overlap <= max(nearby) + 0.02
 
@@ -93,13 +111,19 @@ def test_known_homographies(corners, shift):
 def test_reference_mode_is_the_plain_rule(seed):
     rng = np.random.default_rng(seed)
     frame = np.float32([[0, 0], [1, 0], [1, 1], [0, 1]]) * SIZE_PX
-    b_from_a = cv2.getPerspectiveTransform(frame, (frame + rng.normal(0, 40, (4, 2))).astype(np.float32))
+    b_from_a = cv2.getPerspectiveTransform(
+        frame, (frame + rng.normal(0, 40, (4, 2))).astype(np.float32)
+    )
     a, b = view(np.eye(3)), view(b_from_a)
     plain = reference_rule.compare_images(a, b, PATCH_PX, np.random.default_rng(seed))
-    found = overlap.compare(features.extract(a), features.extract(b), REFERENCE, np.random.default_rng(seed))
+    found = overlap.compare(
+        features.extract(a), features.extract(b), REFERENCE, np.random.default_rng(seed)
+    )
     assert (found.matches, found.inliers) == (plain.matches, plain.inliers)
     assert found.overlap == (plain.overlap or 0.0)
-    assert {i: j for i, j in enumerate(found.correspondences.tolist()) if j >= 0} == plain.correspondences
+    assert {
+        i: j for i, j in enumerate(found.correspondences.tolist()) if j >= 0
+    } == plain.correspondences
     assert (found.outcome is Outcome.KEPT) == plain.accepted()
 
 
@@ -113,7 +137,11 @@ def test_reference_mode_needs_a_generator_and_repeats_with_its_seed():
 
 def placed(points: np.ndarray) -> features.Features:
     """Features that match one to one by their number, wherever they are put."""
-    descriptors = np.random.default_rng(0).integers(0, 256, (len(points), features.DESCRIPTOR_LENGTH)).astype(np.float32)
+    descriptors = (
+        np.random.default_rng(0)
+        .integers(0, 256, (len(points), features.DESCRIPTOR_LENGTH))
+        .astype(np.float32)
+    )
     return features.from_arrays(points.astype(np.float32), descriptors)
 
 
@@ -132,7 +160,9 @@ SCATTER = np.random.default_rng(1).uniform(0, SIZE_PX, (60, 2))
         ("shrunk two and a half times", SCATTER / 2.5, Outcome.TOO_DIFFERENT),
         (
             "a third agree",
-            np.concatenate([SCATTER[:20] + 9, np.random.default_rng(3).uniform(0, SIZE_PX, (40, 2))]),
+            np.concatenate(
+                [SCATTER[:20] + 9, np.random.default_rng(3).uniform(0, SIZE_PX, (40, 2))]
+            ),
             Outcome.DEGENERATE,
         ),
     ],
@@ -150,7 +180,13 @@ def test_outcomes_from_placed_features(name, points_b, outcome):
     ("change", "points_b", "test", "number", "words"),
     [
         ({"matches_min": 61}, SCATTER, "matches_min", 60, "60 matches, fewer than matches_min 61"),
-        ({}, SCATTER / 5, "area_ratio_max", 25, "changes the area 25.0 times, more than area_ratio_max 16"),
+        (
+            {},
+            SCATTER / 5,
+            "area_ratio_max",
+            25,
+            "changes the area 25.0 times, more than area_ratio_max 16",
+        ),
         ({}, np.full((60, 2), 50.0), "", 0, "no homography fits 60 matches"),
         (
             {"inliers_min": 61},
@@ -161,13 +197,27 @@ def test_outcomes_from_placed_features(name, points_b, outcome):
         ),
         (
             {},
-            np.concatenate([SCATTER[:20] + 9, np.random.default_rng(3).uniform(0, SIZE_PX, (40, 2))]),
+            np.concatenate(
+                [SCATTER[:20] + 9, np.random.default_rng(3).uniform(0, SIZE_PX, (40, 2))]
+            ),
             "inlier_share_min",
             1 / 3,
             "less than inlier_share_min 0.5",
         ),
-        ({}, SCATTER - [5 * PATCH_PX, 0], "overlap_max", 9 / 14, "in the band below overlap_max 0.75"),
-        ({}, SCATTER - [8 * PATCH_PX, 0], "overlap_min", 6 / 14, "overlap 0.429, not above overlap_min 0.5"),
+        (
+            {},
+            SCATTER - [5 * PATCH_PX, 0],
+            "overlap_max",
+            9 / 14,
+            "in the band below overlap_max 0.75",
+        ),
+        (
+            {},
+            SCATTER - [8 * PATCH_PX, 0],
+            "overlap_min",
+            6 / 14,
+            "overlap 0.429, not above overlap_min 0.5",
+        ),
         ({}, SCATTER, "overlap_max", 1, "overlap 1.000, not below overlap_max 0.75"),
     ],
 )
@@ -180,10 +230,15 @@ def test_the_test_that_decided_is_named_with_its_number(change, points_b, test, 
     assert words in overlap.explain(found)
 
 
-@pytest.mark.parametrize("points", [np.full((60, 2), 50.0), np.column_stack([SCATTER[:, 0], np.full(60, 80.0)]), SCATTER * [0, 1]])
+@pytest.mark.parametrize(
+    "points",
+    [np.full((60, 2), 50.0), np.column_stack([SCATTER[:, 0], np.full(60, 80.0)]), SCATTER * [0, 1]],
+)
 def test_reference_mode_survives_what_kills_the_published_scripts(points):
     for a, b in ((SCATTER, points), (points, SCATTER), (points, points)):
-        assert_consistent(overlap.compare(placed(a), placed(b), REFERENCE, np.random.default_rng(0)))
+        assert_consistent(
+            overlap.compare(placed(a), placed(b), REFERENCE, np.random.default_rng(0))
+        )
 
 
 @pytest.mark.parametrize("rule", [SYMMETRIC, REFERENCE], ids=["symmetric", "reference"])
@@ -200,7 +255,12 @@ def test_more_than_ten_matches_are_needed(rule):
 @pytest.mark.parametrize(("low", "high"), [(9 / 14, 0.75), (0.5, 9 / 14)])
 def test_the_band_is_open(low, high):
     points_b = SCATTER - [5 * PATCH_PX, 0]  # overlap is exactly 9/14
-    found = overlap.compare(placed(SCATTER), placed(points_b), dataclasses.replace(SYMMETRIC, overlap_min=low, overlap_max=high), None)
+    found = overlap.compare(
+        placed(SCATTER),
+        placed(points_b),
+        dataclasses.replace(SYMMETRIC, overlap_min=low, overlap_max=high),
+        None,
+    )
     assert found.overlap == 9 / 14
     assert found.outcome is (Outcome.TOO_DIFFERENT if low == 9 / 14 else Outcome.TOO_SIMILAR)
 
@@ -216,17 +276,22 @@ def test_the_band_is_open(low, high):
     ],
 )
 def test_when_a_wider_pair_is_tried(mode, overlaps, again):
-    """Exactly three quarters is too much to keep and, by the published scripts, not enough to try again."""
+    """Exactly three quarters is too much to keep and, by the published scripts, not enough to try
+    again."""
     rule = dataclasses.replace(SYMMETRIC, mode=mode)
     template = overlap.compare(placed(SCATTER), placed(SCATTER), SYMMETRIC, None)
     group = [
-        dataclasses.replace(template, overlap=share, outcome=Outcome.TOO_SIMILAR if share >= 0.75 else Outcome.KEPT) for share in overlaps
+        dataclasses.replace(
+            template, overlap=share, outcome=Outcome.TOO_SIMILAR if share >= 0.75 else Outcome.KEPT
+        )
+        for share in overlaps
     ]
     assert overlap.all_too_similar(group, rule) is again
 
 
 def test_of_equal_directions_the_second_gives_the_correspondences():
-    """Two maps with two targets each that disagree: what is stored is that from b to a, turned round."""
+    """Two maps with two targets each that disagree: what is stored is that from b to a, turned
+    round."""
     none = np.full(SIDE**2, patches.NONE, np.int16)
     b_of_a, a_of_b = none.copy(), none.copy()
     b_of_a[[0, 1]] = [5, 6]

@@ -28,7 +28,8 @@ def random_homography(rng: np.random.Generator, spread_px: float) -> np.ndarray:
 
 
 def plain_votes(b_from_a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All pixels, one by one: the candidate with most votes, the smaller number among equals, outside last."""
+    """All pixels, one by one: the candidate with most votes, the smaller number among equals,
+    outside last."""
     y, x = np.mgrid[0:SIZE_PX, 0:SIZE_PX]
     pixels = np.column_stack([x.ravel(), y.ravel()]).astype(float)
     denominator = pixels @ b_from_a[2, :2] + b_from_a[2, 2]
@@ -36,7 +37,9 @@ def plain_votes(b_from_a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     inside = (denominator > 0) & (cell >= 0).all(axis=1) & (cell < SIDE).all(axis=1)
     votes = np.zeros((PATCHES, PATCHES + 1), int)
     for (px, py), ok, (column, row) in zip(pixels.astype(int), inside, cell, strict=True):
-        votes[py // PATCH_PX * SIDE + px // PATCH_PX, int(row) * SIDE + int(column) if ok else PATCHES] += 1
+        votes[
+            py // PATCH_PX * SIDE + px // PATCH_PX, int(row) * SIDE + int(column) if ok else PATCHES
+        ] += 1
     winner = votes.argmax(axis=1)
     return np.where(winner == PATCHES, -1, winner), votes.max(axis=1)
 
@@ -49,7 +52,9 @@ def test_identity_maps_each_patch_to_itself():
 
 @pytest.mark.parametrize(("columns", "rows"), [(4, 0), (0, -3), (2, 5), (13, 13), (14, 0)])
 def test_shift_by_whole_patches(columns, rows):
-    target = patches.vote_all(shift(columns * PATCH_PX, rows * PATCH_PX), SIZE_PX, PATCH_PX).reshape(SIDE, SIDE)
+    target = patches.vote_all(
+        shift(columns * PATCH_PX, rows * PATCH_PX), SIZE_PX, PATCH_PX
+    ).reshape(SIDE, SIDE)
     assert (target >= 0).sum() == max(0, SIDE - abs(columns)) * max(0, SIDE - abs(rows))
     for row in range(SIDE):
         for column in range(SIDE):
@@ -60,9 +65,15 @@ def test_shift_by_whole_patches(columns, rows):
 def test_majority_decides_a_shift_by_part_of_a_patch():
     assert patches.vote_all(shift(7, 0), SIZE_PX, PATCH_PX)[0] == 0  # 9 of 16 columns stay
     assert patches.vote_all(shift(9, 0), SIZE_PX, PATCH_PX)[0] == 1
-    assert patches.vote_all(shift(9, 0), SIZE_PX, PATCH_PX)[SIDE - 1] == -1  # most of the last column leaves the frame
-    assert patches.vote_all(shift(8, 0), SIZE_PX, PATCH_PX)[0] == 0  # equal votes: the smaller number
-    assert patches.vote_all(shift(8, 0), SIZE_PX, PATCH_PX)[SIDE - 1] == SIDE - 1  # outside only wins outright
+    assert (
+        patches.vote_all(shift(9, 0), SIZE_PX, PATCH_PX)[SIDE - 1] == -1
+    )  # most of the last column leaves the frame
+    assert (
+        patches.vote_all(shift(8, 0), SIZE_PX, PATCH_PX)[0] == 0
+    )  # equal votes: the smaller number
+    assert (
+        patches.vote_all(shift(8, 0), SIZE_PX, PATCH_PX)[SIDE - 1] == SIDE - 1
+    )  # outside only wins outright
 
 
 @pytest.mark.parametrize("spread_px", [2, 20, 60, 150])
@@ -92,7 +103,9 @@ def test_drawn_pixels_lie_in_their_patches_and_follow_the_plain_order():
     pixels = patches.draw_pixels(SIZE_PX, PATCH_PX, 100, np.random.default_rng(3))
     rng = np.random.default_rng(3)
     for patch in range(PATCHES):
-        assert pixels[patch].tolist() == [list(point) for point in reference_rule.draw(patch, SIDE, PATCH_PX, rng)]
+        assert pixels[patch].tolist() == [
+            list(point) for point in reference_rule.draw(patch, SIDE, PATCH_PX, rng)
+        ]
     column, row = (pixels // PATCH_PX).transpose(2, 0, 1)
     assert np.array_equal(row * SIDE + column, np.repeat(np.arange(PATCHES)[:, None], 100, axis=1))
 
@@ -101,14 +114,17 @@ def test_drawn_pixels_lie_in_their_patches_and_follow_the_plain_order():
 @settings(max_examples=8, deadline=None)
 def test_drawn_votes_equal_the_plain_rule(seed, spread_px):
     b_from_a = random_homography(np.random.default_rng(seed), spread_px)
-    pixels = patches.draw_pixels(SIZE_PX, PATCH_PX, reference_rule.VOTES, np.random.default_rng(seed))
+    pixels = patches.draw_pixels(
+        SIZE_PX, PATCH_PX, reference_rule.VOTES, np.random.default_rng(seed)
+    )
     fast = patches.keep_first(patches.vote_drawn(b_from_a, pixels, SIZE_PX, PATCH_PX))
     plain = reference_rule.match_patches(b_from_a, SIZE_PX, PATCH_PX, np.random.default_rng(seed))
     assert {a: b for a, b in enumerate(fast.tolist()) if b >= 0} == plain
 
 
 def test_first_to_reach_the_maximum_wins():
-    """Two candidates with three votes each: 1, 0, 0, 1, 1, 0 over patches 0 and 1; patch 1 gets its third vote first."""
+    """Two candidates with three votes each: 1, 0, 0, 1, 1, 0 over patches 0 and 1; patch 1 gets its
+    third vote first."""
     x = np.array([20, 5, 5, 20, 20, 5], np.float32)
     pixels = np.zeros((PATCHES, 6, 2), np.float32)
     pixels[:, :, 0] = x
@@ -127,4 +143,9 @@ def test_invert_map():
     forward = np.array([2, -1, 0, -1], np.int16)
     assert patches.invert_map(forward).tolist() == [2, -1, 0, -1]
     assert patches.invert_map(np.array([3, 0, -1, -1], np.int16)).tolist() == [1, -1, -1, 0]
-    assert patches.invert_map(patches.invert_map(np.array([3, 0, -1, -1], np.int16))).tolist() == [3, 0, -1, -1]
+    assert patches.invert_map(patches.invert_map(np.array([3, 0, -1, -1], np.int16))).tolist() == [
+        3,
+        0,
+        -1,
+        -1,
+    ]

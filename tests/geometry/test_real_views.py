@@ -53,10 +53,19 @@ def album(real_data) -> Album:
 def pairs(album) -> list[tuple[features.Features, features.Features]]:
     """About 80 real pairs, easy and hard."""
     found = [
-        (album.kitchen(row["frame_i"]), album.kitchen(row["frame_j"])) for row in album.table("seven_scenes_kitchen/pairs_reference.tsv")
+        (album.kitchen(row["frame_i"]), album.kitchen(row["frame_j"]))
+        for row in album.table("seven_scenes_kitchen/pairs_reference.tsv")
     ]
-    found += [(album.oxford(scene, i), album.oxford(scene, j)) for scene in ("graf", "boat") for i in range(1, 5) for j in range(i + 1, 5)]
-    found += [(album(f"opensfm_lund/{i:02d}.jpg"), album(f"opensfm_lund/{i + 1:02d}.jpg")) for i in range(1, 10)]
+    found += [
+        (album.oxford(scene, i), album.oxford(scene, j))
+        for scene in ("graf", "boat")
+        for i in range(1, 5)
+        for j in range(i + 1, 5)
+    ]
+    found += [
+        (album(f"opensfm_lund/{i:02d}.jpg"), album(f"opensfm_lund/{i + 1:02d}.jpg"))
+        for i in range(1, 10)
+    ]
     return found
 
 
@@ -67,14 +76,26 @@ def test_these_numbers_are_the_ones_in_params(repository):
 
 
 def test_overlap_equals_that_of_the_true_homography(album):
-    rows = [row for row in album.table("oxford_affine/overlap_reference.tsv") if (album.root / "oxford_affine" / row["set"]).is_dir()]
+    rows = [
+        row
+        for row in album.table("oxford_affine/overlap_reference.tsv")
+        if (album.root / "oxford_affine" / row["set"]).is_dir()
+    ]
     assert len(rows) == 6
     for row in rows:
-        found = overlap.compare(album.oxford(row["set"], row["i"]), album.oxford(row["set"], row["j"]), SYMMETRIC, None)
+        found = overlap.compare(
+            album.oxford(row["set"], row["i"]), album.oxford(row["set"], row["j"]), SYMMETRIC, None
+        )
         assert found.b_from_a is not None
-        assert found.overlap == pytest.approx(float(row["gt_overlap_min_pct"]) / 100, abs=0.012), row
-        assert found.overlap_a_to_b == pytest.approx(float(row["gt_1to2_pct"]) / 100, abs=0.017), row
-        assert found.overlap_b_to_a == pytest.approx(float(row["gt_2to1_pct"]) / 100, abs=0.017), row
+        assert found.overlap == pytest.approx(float(row["gt_overlap_min_pct"]) / 100, abs=0.012), (
+            row
+        )
+        assert found.overlap_a_to_b == pytest.approx(float(row["gt_1to2_pct"]) / 100, abs=0.017), (
+            row
+        )
+        assert found.overlap_b_to_a == pytest.approx(float(row["gt_2to1_pct"]) / 100, abs=0.017), (
+            row
+        )
 
 
 @pytest.mark.parametrize("rule", [SYMMETRIC, REFERENCE], ids=["symmetric", "reference"])
@@ -82,7 +103,12 @@ def test_overlap_follows_true_covisibility(real_data, rule):
     album = Album(real_data, rule.mode)
     measured, truth = [], []
     for row in album.table("seven_scenes_kitchen/pairs_reference.tsv"):
-        found = overlap.compare(album.kitchen(row["frame_i"]), album.kitchen(row["frame_j"]), rule, np.random.default_rng(0))
+        found = overlap.compare(
+            album.kitchen(row["frame_i"]),
+            album.kitchen(row["frame_j"]),
+            rule,
+            np.random.default_rng(0),
+        )
         if found.b_from_a is not None:
             measured.append(found.overlap)
             truth.append(float(row["covis_min"]))
@@ -92,27 +118,36 @@ def test_overlap_follows_true_covisibility(real_data, rule):
 
 
 def test_correspondences_of_kept_pairs_are_where_depth_and_pose_put_them(album):
-    """Patch centres, carried to the other view by depth and pose, fall within one patch of the counterpart (parallax moves the rest)."""
+    """Patch centres, carried to the other view by depth and pose, fall within one patch of the
+    counterpart (parallax moves the rest)."""
     folder = album.root / "seven_scenes_kitchen"
     intrinsics = np.loadtxt(folder / "camera-intrinsics.txt")
     scale = np.array([640, 480]) / SIZE_PX
 
     def frame(number: str) -> tuple[np.ndarray, np.ndarray]:
-        depth = cv2.imread(str(folder / f"frames/frame-{int(number):06d}.depth.png"), cv2.IMREAD_UNCHANGED)
-        return np.where(depth < 65535, depth, 0) / 1000.0, np.loadtxt(folder / f"frames/frame-{int(number):06d}.pose.txt")
+        depth = cv2.imread(
+            str(folder / f"frames/frame-{int(number):06d}.depth.png"), cv2.IMREAD_UNCHANGED
+        )
+        return np.where(depth < 65535, depth, 0) / 1000.0, np.loadtxt(
+            folder / f"frames/frame-{int(number):06d}.pose.txt"
+        )
 
     number = np.arange(SIDE**2)
     centres = np.column_stack([number % SIDE, number // SIDE]) * PATCH_PX + (PATCH_PX - 1) / 2
     close, kept = [], 0
     for row in album.table("seven_scenes_kitchen/pairs_reference.tsv"):
-        found = overlap.compare(album.kitchen(row["frame_i"]), album.kitchen(row["frame_j"]), SYMMETRIC, None)
+        found = overlap.compare(
+            album.kitchen(row["frame_i"]), album.kitchen(row["frame_j"]), SYMMETRIC, None
+        )
         if found.outcome is not Outcome.KEPT:
             continue
         kept += 1
         source = np.flatnonzero(found.correspondences >= 0)
         (depth_a, pose_a), (depth_b, pose_b) = frame(row["frame_i"]), frame(row["frame_j"])
         pixels = (centres[source] + 0.5) * scale - 0.5
-        seen = covisibility.look(pixels, depth_a, depth_b, intrinsics, intrinsics, pose_a, pose_b, 0.05)
+        seen = covisibility.look(
+            pixels, depth_a, depth_b, intrinsics, intrinsics, pose_a, pose_b, 0.05
+        )
         truth = (seen.points_b + 0.5) / scale - 0.5
         distance = np.abs(truth - centres[found.correspondences[source]]).max(axis=1)
         close.append((distance[seen.visible] <= PATCH_PX).mean())
@@ -129,7 +164,9 @@ def test_stereo_pairs_are_too_similar(album, scene):
 
 
 def test_unrelated_images_are_never_kept(album):
-    names = sorted(str(path.relative_to(album.root)) for path in (album.root / "imagenet").glob("*/*"))
+    names = sorted(
+        str(path.relative_to(album.root)) for path in (album.root / "imagenet").glob("*/*")
+    )
     singles = [
         *names[:8],
         "oxford_affine/graf/img1.png",
@@ -139,19 +176,32 @@ def test_unrelated_images_are_never_kept(album):
     ]
     for i, first in enumerate(singles):
         for second in singles[i + 1 :]:
-            assert overlap.compare(album(first), album(second), SYMMETRIC, None).outcome is Outcome.FEW_MATCHES
+            assert (
+                overlap.compare(album(first), album(second), SYMMETRIC, None).outcome
+                is Outcome.FEW_MATCHES
+            )
 
 
 def test_swapped_views_give_the_transposed_result(pairs):
     found = 0
     for a, b in pairs:
         ab, ba = overlap.compare(a, b, SYMMETRIC, None), overlap.compare(b, a, SYMMETRIC, None)
-        assert (ab.outcome, ab.overlap, ab.matches, ab.inliers) == (ba.outcome, ba.overlap, ba.matches, ba.inliers)
+        assert (ab.outcome, ab.overlap, ab.matches, ab.inliers) == (
+            ba.outcome,
+            ba.overlap,
+            ba.matches,
+            ba.inliers,
+        )
         assert (ab.overlap_a_to_b, ab.overlap_b_to_a) == (ba.overlap_b_to_a, ba.overlap_a_to_b)
         assert np.array_equal(ab.correspondences, patches.invert_map(ba.correspondences))
         if ab.b_from_a is not None:
             found += 1
-            assert np.allclose(ab.b_from_a, np.linalg.inv(ba.b_from_a) / np.linalg.inv(ba.b_from_a)[2, 2], rtol=1e-6, atol=1e-6)
+            assert np.allclose(
+                ab.b_from_a,
+                np.linalg.inv(ba.b_from_a) / np.linalg.inv(ba.b_from_a)[2, 2],
+                rtol=1e-6,
+                atol=1e-6,
+            )
     assert found > 70
 
 
@@ -169,7 +219,10 @@ def test_the_published_rule_depends_on_the_seed(pairs):
     """The instability that the symmetric mode removes: docs/mining.md."""
     changed = 0
     for a, b in pairs[::3]:
-        decisions = {overlap.compare(a, b, REFERENCE, np.random.default_rng(seed)).outcome is Outcome.KEPT for seed in range(20)}
+        decisions = {
+            overlap.compare(a, b, REFERENCE, np.random.default_rng(seed)).outcome is Outcome.KEPT
+            for seed in range(20)
+        }
         changed += len(decisions) > 1
     assert 2 <= changed <= 12
 
@@ -178,6 +231,14 @@ def test_reference_mode_is_the_plain_rule_on_real_pairs(album):
     for scene, i, j in (("graf", 1, 3), ("boat", 1, 2), ("boat", 1, 4)):
         a, b = (read(album.root / f"oxford_affine/{scene}/img{k}.png") for k in (i, j))
         plain = reference_rule.compare_images(a, b, PATCH_PX, np.random.default_rng(i))
-        found = overlap.compare(features.extract(a), features.extract(b), REFERENCE, np.random.default_rng(i))
-        assert (found.matches, found.inliers, found.overlap) == (plain.matches, plain.inliers, plain.overlap)
-        assert {p: q for p, q in enumerate(found.correspondences.tolist()) if q >= 0} == plain.correspondences
+        found = overlap.compare(
+            features.extract(a), features.extract(b), REFERENCE, np.random.default_rng(i)
+        )
+        assert (found.matches, found.inliers, found.overlap) == (
+            plain.matches,
+            plain.inliers,
+            plain.overlap,
+        )
+        assert {
+            p: q for p, q in enumerate(found.correspondences.tolist()) if q >= 0
+        } == plain.correspondences

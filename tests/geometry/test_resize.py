@@ -11,7 +11,8 @@ from mimic.geometry import features, overlap, resize
 
 
 def test_a_fine_chequerboard_becomes_its_mean():
-    """Squares of one pixel, shrunk two and a half times: bilinear interpolation shows a pattern that is not there."""
+    """Squares of one pixel, shrunk two and a half times: bilinear interpolation shows a pattern
+    that is not there."""
     rows, columns = np.mgrid[0:560, 0:560]
     board = np.repeat((255 * ((rows + columns) % 2))[..., None], 3, axis=2).astype(np.uint8)
     averaged = resize.to_square(board, SIZE_PX, "symmetric")
@@ -32,23 +33,30 @@ def test_a_square_of_the_size_is_left_as_it_is(mode):
     np.testing.assert_array_equal(resize.to_square(image, SIZE_PX, mode), image)
 
 
-@pytest.mark.parametrize(("height", "width"), [(100, 100), (100, 448), (448, 100), (1, 1), (224, 900)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(100, 100), (100, 448), (448, 100), (1, 1), (224, 900)]
+)
 def test_a_side_that_grows_is_interpolated(height, width):
     """A ramp stays a ramp, in the middle of each pixel, whichever side shrinks or grows."""
     ramp = np.linspace(20, 220, width)[None, :, None] + np.linspace(0, 30, height)[:, None, None]
     image = np.repeat(ramp, 3, axis=2).astype(np.uint8)
     small = resize.to_square(image, SIZE_PX, "symmetric")
     assert small.shape == (SIZE_PX, SIZE_PX, 3)
-    wanted = cv2.resize(ramp.astype(np.float32)[..., 0], (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_LINEAR)
+    wanted = cv2.resize(
+        ramp.astype(np.float32)[..., 0], (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_LINEAR
+    )
     assert np.abs(small[..., 0].astype(float) - wanted).max() <= 4
 
 
 def test_a_large_view_keeps_more_matches():
-    """Two windows of a picture of 2400 pixels with noise, 30 % apart: averaging finds the motion with far more matches."""
+    """Two windows of a picture of 2400 pixels with noise, 30 % apart: averaging finds the motion
+    with far more matches."""
     rng = np.random.default_rng(0)
     world = cv2.resize(texture(3, 600), (2400, 2400), interpolation=cv2.INTER_CUBIC)
     windows = [world[:1680, left : left + 1680] for left in (0, 504)]
-    noisy = [np.clip(one + rng.normal(0, 25, one.shape), 0, 255).astype(np.uint8) for one in windows]
+    noisy = [
+        np.clip(one + rng.normal(0, 25, one.shape), 0, 255).astype(np.uint8) for one in windows
+    ]
     inliers = {}
     for mode in ("symmetric", "reference"):
         a, b = (features.extract(resize.to_square(view, SIZE_PX, mode)) for view in noisy)

@@ -1,4 +1,5 @@
-"""What is burned into the frame never decides a pair; a scene that stands still is too similar, whatever moves in it."""
+"""What is burned into the frame never decides a pair; a scene that stands still is too similar,
+whatever moves in it."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ SHIFTED = np.array([[1.0, 0, -SHIFT_PX], [0, 1, 0], [0, 0, 1]])
 OFF = dataclasses.replace(SYMMETRIC, still_px=0.0)
 
 
-def scene(x_px: float, y_px: float = 0.0, world: np.ndarray = WORLD, blur_px: float = 0.0) -> np.ndarray:
+def scene(
+    x_px: float, y_px: float = 0.0, world: np.ndarray = WORLD, blur_px: float = 0.0
+) -> np.ndarray:
     """The world from a camera that has moved sideways by so many pixels."""
     a_from_world = np.array([[1.0, 0, -208 - x_px], [0, 1, -208 - y_px]])
     seen = cv2.warpAffine(world, a_from_world, (SIZE_PX, SIZE_PX), flags=cv2.INTER_LINEAR)
@@ -31,7 +34,16 @@ def captioned(image: np.ndarray) -> np.ndarray:
     out = image.copy()
     cv2.rectangle(out, (0, 190), (SIZE_PX, SIZE_PX), (0, 0, 0), -1)
     for line, words in enumerate(("2026-11-28 10:53 GPS 48.137N", "SPEED 47 km/h  CAM-02 FRONT")):
-        cv2.putText(out, words, (4, 204 + 15 * line), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
+        cv2.putText(
+            out,
+            words,
+            (4, 204 + 15 * line),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.45,
+            (255, 255, 255),
+            1,
+            cv2.LINE_AA,
+        )
     return out
 
 
@@ -105,11 +117,14 @@ def test_where_only_a_caption_is_found_again_the_pair_is_static():
     name, value, bound = found.decision
     assert (name, bound) == ("still_spread_min", SYMMETRIC.still_spread_min) and value < bound
     still, every = len(found.aside), len(found.aside) + found.matches
-    assert f"{still} of {every} matches do not move; they reach {value:.3f}" in overlap.explain(found)
+    assert f"{still} of {every} matches do not move; they reach {value:.3f}" in overlap.explain(
+        found
+    )
 
 
 def test_a_caption_does_not_pin_the_homography_of_a_scene_with_few_matches():
-    """A smooth scene gives fewer matches than the caption: together they agree on a homography that no camera made."""
+    """A smooth scene gives fewer matches than the caption: together they agree on a homography that
+    no camera made."""
     smooth = cv2.GaussianBlur(WORLD, (0, 0), 6)
     a, b = (captioned(scene(x, world=smooth)) for x in (0, SHIFT_PX))
     found = compared(a, b)
@@ -151,7 +166,9 @@ def test_where_a_motion_comes_to_rest_nothing_is_set_aside(zoom):
     centre = (SIZE_PX - 1) / 2
     b_from_a = np.array([[zoom, 0, centre * (1 - zoom)], [0, zoom, centre * (1 - zoom)], [0, 0, 1]])
     a_from_world = np.array([[1.0, 0, -208], [0, 1, -208], [0, 0, 1]])
-    nearer = cv2.warpPerspective(WORLD, b_from_a @ a_from_world, (SIZE_PX, SIZE_PX), flags=cv2.INTER_LINEAR)
+    nearer = cv2.warpPerspective(
+        WORLD, b_from_a @ a_from_world, (SIZE_PX, SIZE_PX), flags=cv2.INTER_LINEAR
+    )
     found = compared(scene(0), nearer)
     assert not len(found.aside)
     assert_maps_alike(found, b_from_a)
@@ -161,7 +178,10 @@ def test_the_published_rule_knows_no_stillness():
     reference = dataclasses.replace(SYMMETRIC, mode="reference")
     a, b = (features.extract(captioned(scene(x))) for x in (0, SHIFT_PX))
     found, other = (
-        overlap.compare(a, b, dataclasses.replace(reference, still_px=still_px), np.random.default_rng(0)) for still_px in (0.0, 0.5)
+        overlap.compare(
+            a, b, dataclasses.replace(reference, still_px=still_px), np.random.default_rng(0)
+        )
+        for still_px in (0.0, 0.5)
     )
     assert not len(found.aside) and found.matches == other.matches
     assert np.array_equal(found.b_from_a, other.b_from_a)
@@ -169,12 +189,26 @@ def test_the_published_rule_knows_no_stillness():
 
 def test_too_few_moving_matches_are_few_matches():
     """Ten matches that move all over the frame, and five that stand still in one corner."""
-    points = np.concatenate([np.random.default_rng(4).uniform(20, 200, (10, 2)), np.full((5, 2), 8.0)]).astype(np.float32)
-    descriptors = np.random.default_rng(0).integers(0, 256, (15, features.DESCRIPTOR_LENGTH)).astype(np.float32)
+    points = np.concatenate(
+        [np.random.default_rng(4).uniform(20, 200, (10, 2)), np.full((5, 2), 8.0)]
+    ).astype(np.float32)
+    descriptors = (
+        np.random.default_rng(0)
+        .integers(0, 256, (15, features.DESCRIPTOR_LENGTH))
+        .astype(np.float32)
+    )
     moved = points + np.float32([9, 0]) * (np.arange(15) < 10)[:, None].astype(np.float32)
-    found = overlap.compare(features.from_arrays(points, descriptors), features.from_arrays(moved, descriptors), SYMMETRIC, None)
+    found = overlap.compare(
+        features.from_arrays(points, descriptors),
+        features.from_arrays(moved, descriptors),
+        SYMMETRIC,
+        None,
+    )
     assert found.outcome is Outcome.FEW_MATCHES and found.matches == 10
-    assert overlap.explain(found) == "10 moving matches, fewer than matches_min 11; 5 matches that do not move set aside"
+    assert (
+        overlap.explain(found)
+        == "10 moving matches, fewer than matches_min 11; 5 matches that do not move set aside"
+    )
 
 
 def placed(moved_px: list[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -188,7 +222,10 @@ def placed(moved_px: list[float]) -> tuple[np.ndarray, np.ndarray]:
         ([0.1] * 4 + [30] * 20, 4),
         ([0.1] * 3 + [30] * 20, 0),  # three points pin nothing
         ([0.1] * 6 + [0.7] * 5 + [30] * 20, 6),
-        ([0.1] * 6 + [0.7] * 6 + [30] * 20, 0),  # as many move a little more: the slow end of a motion
+        (
+            [0.1] * 6 + [0.7] * 6 + [30] * 20,
+            0,
+        ),  # as many move a little more: the slow end of a motion
         ([0.49] * 6 + [30] * 20, 6),
         ([0.51] * 6 + [30] * 20, 0),
         ([0.1] * 20, 20),

@@ -33,7 +33,8 @@ SYMMETRIC = Rule(
 
 
 def texture(seed: int, size_px: int) -> np.ndarray:
-    """A square RGB picture of overlapping coloured rectangles and discs: many distinct corners, no repetition."""
+    """A square RGB picture of overlapping coloured rectangles and discs: many distinct corners, no
+    repetition."""
     rng = np.random.default_rng(seed)
     picture = np.full((size_px, size_px, 3), 128, np.uint8)
     for _ in range(size_px * 2):

@@ -18,8 +18,14 @@ from mimic.infra.cluster.failures import culprit, failure
 from mimic.infra.cluster.ranks import Rank
 from mimic.params import load_params
 
-REAL = 'Traceback (most recent call last):\n  File "a.py", line 1, in ProcessGroup\nValueError: the cause'
-ECHO = "Traceback (most recent call last):\nRuntimeError: [gloo/pair.cc:534] Connection closed by peer [127.0.0.1]:9"
+REAL = (
+    'Traceback (most recent call last):\n  File "a.py", line 1, in ProcessGroup\nValueError: the '
+    "cause"
+)
+ECHO = (
+    "Traceback (most recent call last):\nRuntimeError: [gloo/pair.cc:534] Connection closed by "
+    "peer [127.0.0.1]:9"
+)
 
 
 def test_the_culprit_is_the_first_that_is_no_echo():
@@ -35,15 +41,29 @@ def test_bad_input_of_another_process_stays_one_line():
 
 def test_failed_items_are_counted_and_the_first_traceback_is_shown():
     message = str(ShardsFailed({"shard-1": REAL, "shard-2": ECHO}))
-    assert message.startswith("2 item(s) failed") and "- shard-1: ValueError: the cause" in message and message.endswith(REAL)
+    assert (
+        message.startswith("2 item(s) failed")
+        and "- shard-1: ValueError: the cause" in message
+        and message.endswith(REAL)
+    )
 
 
 @pytest.mark.parametrize(
-    ("listed", "world", "shares"), [("2,3", 2, ["2", "3"]), ("4,5,6,7", 2, ["4,5", "6,7"]), ("5", 1, ["5"]), ("", 2, ["", ""])]
+    ("listed", "world", "shares"),
+    [("2,3", 2, ["2", "3"]), ("4,5,6,7", 2, ["4,5", "6,7"]), ("5", 1, ["5"]), ("", 2, ["", ""])],
 )
-def test_a_rank_takes_its_share_of_the_gpus_that_the_job_was_given(monkeypatch, listed, world, shares):
+def test_a_rank_takes_its_share_of_the_gpus_that_the_job_was_given(
+    monkeypatch, listed, world, shares
+):
     for rank, share in enumerate(shares):
-        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        for name in (
+            "RANK",
+            "WORLD_SIZE",
+            "LOCAL_RANK",
+            "LOCAL_WORLD_SIZE",
+            "MASTER_ADDR",
+            "MASTER_PORT",
+        ):
             monkeypatch.setenv(name, "to be restored")
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", listed)
         Rank(rank, world, rank, world, "127.0.0.1", 1).export()
@@ -64,7 +84,8 @@ def test_a_signal_is_noted_and_handlers_are_given_back(number):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
 def test_a_signal_that_comes_while_ranks_agree_is_not_lost(monkeypatch, number):
-    """Most of the time of a step is spent waiting for the other ranks, who know nothing of it yet."""
+    """Most of the time of a step is spent waiting for the other ranks, who know nothing of it
+    yet."""
     with Stop().listening() as stop:
 
         def agree(wish: int) -> int:
@@ -106,9 +127,21 @@ def test_children_neither_hear_the_warning_nor_ignore_their_end():
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        ("pretrain", {"gpus_per_node": 2, "gres": "gpu:2"}, "gpus_per_node and gres must not be given together"),
-        ("pretrain", {"gpus_per_node": 3, "tasks_per_node": 2}, "tasks_per_node 2 does not divide gpus_per_node 3"),
-        ("evaluate", {"timeout_min": 1, "signal_delay_s": 60}, "signal_delay_s 60 is not below timeout_min 1"),
+        (
+            "pretrain",
+            {"gpus_per_node": 2, "gres": "gpu:2"},
+            "gpus_per_node and gres must not be given together",
+        ),
+        (
+            "pretrain",
+            {"gpus_per_node": 3, "tasks_per_node": 2},
+            "tasks_per_node 2 does not divide gpus_per_node 3",
+        ),
+        (
+            "evaluate",
+            {"timeout_min": 1, "signal_delay_s": 60},
+            "signal_delay_s 60 is not below timeout_min 1",
+        ),
         ("mine", {"tasks_per_node": 2}, "each element of the array is one process"),
         ("pretrain", {"nodes": 2}, "the local executor has one node"),
     ],

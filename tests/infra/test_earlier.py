@@ -1,4 +1,5 @@
-"""Folders from before there were marks: known by all that lies in them, and what only looks like them stays."""
+"""Folders from before there were marks: known by all that lies in them, and what only looks like
+them stays."""
 
 from __future__ import annotations
 
@@ -29,7 +30,10 @@ PAGE = '<!doctype html><p class="eyebrow">Report</p>'
 def _table(*sources: str, less: tuple[str, ...] = ()) -> bytes:
     """Rows of pairs of these sources, of which only what is asked for holds anything."""
     columns = [column for column in PAIR if column.name not in less]
-    rows = [{column.name: source if column.name == "source" else None for column in columns} for source in sources]
+    rows = [
+        {column.name: source if column.name == "source" else None for column in columns}
+        for source in sources
+    ]
     schema = pa.schema([pa.field(column.name, column.type) for column in columns])
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
@@ -52,35 +56,93 @@ KINDS = {
         "models/c0",
         Work("pretrain", "c0"),
         earlier.model,
-        dict.fromkeys(["encoder.safetensors", "model.safetensors", "log.jsonl", "reconstruction.npz", "reconstruction.png"], "x")
-        | {"card.json": CARD, "snapshots/000000003/encoder.safetensors": "x", "snapshots/000000003/card.json": CARD},
+        dict.fromkeys(
+            [
+                "encoder.safetensors",
+                "model.safetensors",
+                "log.jsonl",
+                "reconstruction.npz",
+                "reconstruction.png",
+            ],
+            "x",
+        )
+        | {
+            "card.json": CARD,
+            "snapshots/000000003/encoder.safetensors": "x",
+            "snapshots/000000003/card.json": CARD,
+        },
     ),
-    "import": Kind("models/c0", Work("import", "c0"), earlier.model, {"encoder.safetensors": "x", "card.json": IMPORTED}),
-    "pairs beside": Kind("data/pairs/phone", Work("mine", "phone"), earlier.pairs, {"shard-00000.tar": "x", "shard-00000.parquet": ONE}),
+    "import": Kind(
+        "models/c0",
+        Work("import", "c0"),
+        earlier.model,
+        {"encoder.safetensors": "x", "card.json": IMPORTED},
+    ),
+    "pairs beside": Kind(
+        "data/pairs/phone",
+        Work("mine", "phone"),
+        earlier.pairs,
+        {"shard-00000.tar": "x", "shard-00000.parquet": ONE},
+    ),
     "pairs": Kind(
         "data/pairs/phone",
         Work("mine", "phone"),
         earlier.pairs,
-        {"_images/shard-00000.tar": "x", "shard-00000.parquet": ONE, "_lost.jsonl": '{"kind": "damaged", "clip": "c", "why": "w"}\n'},
+        {
+            "_images/shard-00000.tar": "x",
+            "shard-00000.parquet": ONE,
+            "_lost.jsonl": '{"kind": "damaged", "clip": "c", "why": "w"}\n',
+        },
     ),
     "empty shards": Kind(
-        "data/pairs/phone", Work("mine", "phone"), earlier.pairs, {"shard-00000.tar": "", "shard-00000.parquet": _table()}
+        "data/pairs/phone",
+        Work("mine", "phone"),
+        earlier.pairs,
+        {"shard-00000.tar": "", "shard-00000.parquet": _table()},
     ),
     "no pairs": Kind("data/pairs/phone", Work("mine", "phone"), earlier.pairs, {"_lost.jsonl": ""}),
-    "samples": Kind("samples/c0/depth", Work("samples", "c0/depth"), earlier.samples, {"samples.json": LISTING, "blurred-0.jpg": "x"}),
-    "report": Kind("report", REPORT, earlier.report, {"index.html": PAGE, "source-0-phone.html": "x", "figure.png": "x"}),
+    "samples": Kind(
+        "samples/c0/depth",
+        Work("samples", "c0/depth"),
+        earlier.samples,
+        {"samples.json": LISTING, "blurred-0.jpg": "x"},
+    ),
+    "report": Kind(
+        "report",
+        REPORT,
+        earlier.report,
+        {"index.html": PAGE, "source-0-phone.html": "x", "figure.png": "x"},
+    ),
     "rooms": Kind(
         "data/raw/rooms",
         Work("synthesize", "rooms"),
         earlier.raw,
         {"LICENCE.txt": LICENCE, "room-000.glb": "x", "room-000.stage_config.json": "x"},
     ),
-    "phone": Kind("data/raw/phone", Work("synthesize", "phone"), earlier.raw, {"LICENCE.txt": LICENCE, "walk-000.mp4": "x"}),
-    "frames": Kind(
-        "data/raw/frames", Work("synthesize", "frames"), earlier.raw, {"LICENCE.txt": LICENCE, "scene-000/frame-000001.color.jpg": "x"}
+    "phone": Kind(
+        "data/raw/phone",
+        Work("synthesize", "phone"),
+        earlier.raw,
+        {"LICENCE.txt": LICENCE, "walk-000.mp4": "x"},
     ),
-    "nyu": Kind("data/raw/nyu", Work("synthesize", "nyu"), earlier.raw, {"LICENCE.txt": LICENCE, "splits.mat": "x"}),
-    "tasks": Kind("data/raw/tasks", Work("synthesize", "tasks"), earlier.raw, {"LICENCE.txt": LICENCE, "coco/val2017/1.jpg": "x"}),
+    "frames": Kind(
+        "data/raw/frames",
+        Work("synthesize", "frames"),
+        earlier.raw,
+        {"LICENCE.txt": LICENCE, "scene-000/frame-000001.color.jpg": "x"},
+    ),
+    "nyu": Kind(
+        "data/raw/nyu",
+        Work("synthesize", "nyu"),
+        earlier.raw,
+        {"LICENCE.txt": LICENCE, "splits.mat": "x"},
+    ),
+    "tasks": Kind(
+        "data/raw/tasks",
+        Work("synthesize", "tasks"),
+        earlier.raw,
+        {"LICENCE.txt": LICENCE, "coco/val2017/1.jpg": "x"},
+    ),
 }
 
 
@@ -104,7 +166,9 @@ def _tree(root: Path) -> dict[str, bytes | str | None]:
 
 
 def _publish(folder: Path, kind: Kind) -> None:
-    publish(lambda out: (out / "new").write_text("new"), folder, kind.work, recognise=kind.recognise)
+    publish(
+        lambda out: (out / "new").write_text("new"), folder, kind.work, recognise=kind.recognise
+    )
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -113,11 +177,23 @@ def test_a_result_without_a_mark_is_known_and_replaced(tmp_path: Path, name: str
     folder = _lay(tmp_path, kind)
     assert kind.recognise(folder, entries_of(folder)) == kind.work
     _publish(folder, kind)
-    assert marked(folder) == (kind.work, ["new"]) and set(os.listdir(folder.parent)) == {folder.name}
+    assert marked(folder) == (kind.work, ["new"]) and set(os.listdir(folder.parent)) == {
+        folder.name
+    }
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("foreign", ["thesis.txt", "deep/thesis.txt", ".hidden", "encoder.safetensors.bak", "shard-00000.csv", "room.glb"])
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        "thesis.txt",
+        "deep/thesis.txt",
+        ".hidden",
+        "encoder.safetensors.bak",
+        "shard-00000.csv",
+        "room.glb",
+    ],
+)
 def test_with_anything_else_in_it_stays(tmp_path: Path, name: str, foreign: str) -> None:
     kind = KINDS[name]
     folder = _lay(tmp_path, kind)

@@ -12,7 +12,9 @@ from mimic.params import load_params
 
 @pytest.fixture(scope="module")
 def cluster(repository) -> config.Cluster:
-    return load_params(repository / "params.yaml").cluster.model_copy(update={"workers": 2, "executor": "local"})
+    return load_params(repository / "params.yaml").cluster.model_copy(
+        update={"workers": 2, "executor": "local"}
+    )
 
 
 def _items(folder: Path, *behaviours: str) -> list[tuple[str, int, str]]:
@@ -23,7 +25,9 @@ def _describe(item: tuple[str, int, str]) -> str:
     return f"shard {item[1]}"
 
 
-def test_results_come_in_the_order_of_the_items_and_a_dead_worker_is_given_another_try(tmp_path, cluster):
+def test_results_come_in_the_order_of_the_items_and_a_dead_worker_is_given_another_try(
+    tmp_path, cluster
+):
     items = _items(tmp_path, "slow", "good", "dies once", "good", "slow", "good")
     assert list(map_shards(work, items, cluster, _describe)) == [(number, 1) for number in range(6)]
 
@@ -31,7 +35,10 @@ def test_results_come_in_the_order_of_the_items_and_a_dead_worker_is_given_anoth
 def test_a_worker_that_dies_twice_is_named_and_the_others_are_done(tmp_path, cluster):
     results = map_shards(work, _items(tmp_path, "good", "dies", "good", "slow"), cluster, _describe)
     done = []
-    with pytest.raises(ShardsFailed, match=r"a worker process died twice on shard 1: killed, most likely for want of memory") as caught:
+    with pytest.raises(
+        ShardsFailed,
+        match=r"a worker process died twice on shard 1: killed, most likely for want of memory",
+    ) as caught:
         for result in results:
             done.append(result)
     assert [number for number, _ in done] == [0, 2, 3]

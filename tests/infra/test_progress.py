@@ -29,7 +29,8 @@ def test_rate_and_time_left(monkeypatch):
 
 
 def test_what_is_begun_counts_but_not_for_the_rate_what_was_done_before(monkeypatch):
-    """Half of a clip was done by an earlier run; this one adds a quarter of a clip in half a minute."""
+    """Half of a clip was done by an earlier run; this one adds a quarter of a clip in half a
+    minute."""
     clock = iter([0.0, 30.0, 60.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     track = progress.Track("mine phone", 2, "clips")

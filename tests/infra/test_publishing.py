@@ -41,7 +41,10 @@ def _tree(folder: Path) -> dict[str, str]:
 def _refused(folder: Path, out: Path, match: str, work: Work = WORK, **how: object) -> None:
     before = _tree(folder)
     asked = []
-    for attempt in (lambda: place(out, work, **how), lambda: publish(asked.append, out, work, **how)):
+    for attempt in (
+        lambda: place(out, work, **how),
+        lambda: publish(asked.append, out, work, **how),
+    ):
         with pytest.raises(BadInput, match=match) as info:
             attempt()
         assert "\n" not in str(info.value)
@@ -82,8 +85,15 @@ def test_what_bears_no_mark_of_ours_stays(tmp_path: Path, foreign: dict[str, str
 
 def test_another_kind_or_name_stays(tmp_path: Path) -> None:
     publish(_write(a="1"), tmp_path / "c0", WORK)
-    _refused(tmp_path, tmp_path / "c0", "holds pretrain c0, which import c0 does not replace", Work("import", "c0"))
-    _refused(tmp_path, tmp_path / "c0", "holds pretrain c0, which pretrain c1", Work("pretrain", "c1"))
+    _refused(
+        tmp_path,
+        tmp_path / "c0",
+        "holds pretrain c0, which import c0 does not replace",
+        Work("import", "c0"),
+    )
+    _refused(
+        tmp_path, tmp_path / "c0", "holds pretrain c0, which pretrain c1", Work("pretrain", "c1")
+    )
     publish(_write(b="2"), tmp_path / "c0", Work("import", "c0"), over={"pretrain"})
     assert marked(tmp_path / "c0") == (Work("import", "c0"), ["b"])
 
@@ -131,7 +141,9 @@ def test_links_are_followed_or_refused_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "models/c1").symlink_to(tmp_path / "disk/big")
     for text in ("1", "2"):
         publish(_write(a=text), tmp_path / "models/c1", Work("pretrain", "c1"))
-        assert (tmp_path / "disk/big/a").read_text() == text and (tmp_path / "models/c1").is_symlink()
+        assert (tmp_path / "disk/big/a").read_text() == text and (
+            tmp_path / "models/c1"
+        ).is_symlink()
     for name, target in {"gone": "nowhere", "loop": "loop"}.items():
         (tmp_path / name).symlink_to(target)
         _refused(tmp_path, tmp_path / name, "link to")
@@ -155,23 +167,38 @@ def test_the_folder_one_is_in_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_left_overs_of_a_killed_run_go_and_look_alikes_stay(tmp_path: Path) -> None:
     ours = tmp_path / ".c0.123-0.part"
     ours.mkdir()
-    storage.write_json(ours / MARK, {"made_by": "mimic", "kind": "pretrain", "name": "c0", "files": None})
+    storage.write_json(
+        ours / MARK, {"made_by": "mimic", "kind": "pretrain", "name": "c0", "files": None}
+    )
     (ours / "half").write_text("x")
     for name in (".c0.notes.part", ".c0.7-0.part", ".c0.8-0.part"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine").write_text("x")
-    storage.write_json(tmp_path / ".c0.8-0.part" / MARK, {"made_by": "mimic", "kind": "pretrain", "name": "other", "files": None})
+    storage.write_json(
+        tmp_path / ".c0.8-0.part" / MARK,
+        {"made_by": "mimic", "kind": "pretrain", "name": "other", "files": None},
+    )
     (tmp_path / ".c0.9-0.part").write_text("a file")
     publish(_write(a="1"), tmp_path / "c0", WORK)
     assert not ours.exists()
-    assert {path.name for path in tmp_path.iterdir()} == {"c0", ".c0.notes.part", ".c0.7-0.part", ".c0.8-0.part", ".c0.9-0.part"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "c0",
+        ".c0.notes.part",
+        ".c0.7-0.part",
+        ".c0.8-0.part",
+        ".c0.9-0.part",
+    }
 
 
-def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_between_the_two_renames_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     publish(_write(a="1"), tmp_path / "c0", WORK)
     aside = tmp_path / ".c0.123-0.part"
     aside.mkdir()
-    storage.write_json(aside / MARK, {"made_by": "mimic", "kind": "pretrain", "name": "c0", "files": None})
+    storage.write_json(
+        aside / MARK, {"made_by": "mimic", "kind": "pretrain", "name": "c0", "files": None}
+    )
     os.replace(tmp_path / "c0", aside / exchange.EARLIER)
 
     def fails(folder: Path) -> None:

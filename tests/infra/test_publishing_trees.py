@@ -1,4 +1,5 @@
-"""Whatever lies around, whoever dies and whoever else publishes: what we did not make stays, and a result is whole."""
+"""Whatever lies around, whoever dies and whoever else publishes: what we did not make stays, and a
+result is whole."""
 
 from __future__ import annotations
 
@@ -26,13 +27,43 @@ from mimic.infra.publishing import marked, place, publish
 
 WORK = Work("pretrain", "c0")
 OTHERS = (Work("import", "c0"), Work("pretrain", "c1"), Work("pretrain", ""))
-NAMES = ("a", "card.json", "deep/b", "deep/er/c", ".hidden", "ü n\n", "\udcff", "shard-00000.parquet")
+NAMES = (
+    "a",
+    "card.json",
+    "deep/b",
+    "deep/er/c",
+    ".hidden",
+    "ü n\n",
+    "\udcff",
+    "shard-00000.parquet",
+)
 NEW = {"card.json": b"new", "deep/n": b"new, too"}
 PART = ".c0.1-0.part"
 
-MARKS = ("none", "ours", "other", "damaged", "deep", "too large", "link", "folder", "pipe", "unfinished", "others")
+MARKS = (
+    "none",
+    "ours",
+    "other",
+    "damaged",
+    "deep",
+    "too large",
+    "link",
+    "folder",
+    "pipe",
+    "unfinished",
+    "others",
+)
 LAID = ("nothing", "file", "dangling", "link", "empty", "folder", "folder", "folder", "folder")
-LEFT = ("nothing", "file", "unmarked", "other", "ours", "ours with earlier", "mixed earlier", "link")
+LEFT = (
+    "nothing",
+    "file",
+    "unmarked",
+    "other",
+    "ours",
+    "ours with earlier",
+    "mixed earlier",
+    "link",
+)
 
 
 @dataclass
@@ -65,7 +96,9 @@ def _lay_mark(laid: Laid, how: str, ours: list[str], work: Work) -> None:
         case "unfinished":
             laid.mark("c0", WORK, None)
         case "others":
-            path.write_text(json.dumps({"made_by": "you", "kind": "pretrain", "name": "c0", "files": ours}))
+            path.write_text(
+                json.dumps({"made_by": "you", "kind": "pretrain", "name": "c0", "files": ours})
+            )
         case "damaged":
             laid.write(f"c0/{MARK}")
         case "deep":
@@ -149,7 +182,9 @@ def _tree(root: Path) -> dict[str, object]:
         elif path.is_dir():
             found[name] = "folder"
         elif path.is_file():
-            found[name] = path.stat().st_size if path.stat().st_size > 1 << 20 else path.read_bytes()
+            found[name] = (
+                path.stat().st_size if path.stat().st_size > 1 << 20 else path.read_bytes()
+            )
         else:
             found[name] = "pipe"
     return found
@@ -160,7 +195,9 @@ def _nothing_of_theirs_is_lost(laid: Laid) -> None:
         kept = [laid.root / name]
         if name.startswith(f"{PART}/{EARLIER}/"):  # it may have got its place back
             kept.append(laid.root / "c0" / name.removeprefix(f"{PART}/{EARLIER}/"))
-        assert any(path.is_file() and path.read_bytes() == data for path in kept), f"{name!r} is lost"
+        assert any(path.is_file() and path.read_bytes() == data for path in kept), (
+            f"{name!r} is lost"
+        )
 
 
 def _fill(folder: Path) -> None:
@@ -216,7 +253,8 @@ def test_what_comes_while_the_work_is_done_stays(seed: int, name: str) -> None:
 
 
 def _dying(steps: int, out: Path) -> int:
-    """Publish in a process that is gone before its so many-th change of the disk; its exit status."""
+    """Publish in a process that is gone before its so many-th change of the disk; its exit
+    status."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -255,12 +293,22 @@ def test_a_kill_at_any_step_loses_nothing(tmp_path: Path, earlier: bool) -> None
             laid.mark("c0", WORK, ["a", "deep/b"])
         codes.append(_dying(steps, root / "c0"))
         out = root / "c0"
-        stood = [folder for folder in (out, *root.glob(f".*.part/{EARLIER}")) if (folder / "deep/b").exists()]
+        stood = [
+            folder
+            for folder in (out, *root.glob(f".*.part/{EARLIER}"))
+            if (folder / "deep/b").exists()
+        ]
         assert _whole(out) or not earlier or stood
         publish(_fill, out, WORK)
         assert _whole(out) and set(_tree(out)) == {MARK, "card.json", "deep", "deep/n"}
-        for left in set(os.listdir(root)) - {"c0", "c1"}:  # killed before its mark was written, or after it was removed
-            assert all(path.stat().st_size < 200 for path in (root / left).iterdir()) and marked(root / left) is None
+        for left in set(os.listdir(root)) - {
+            "c0",
+            "c1",
+        }:  # killed before its mark was written, or after it was removed
+            assert (
+                all(path.stat().st_size < 200 for path in (root / left).iterdir())
+                and marked(root / left) is None
+            )
             unmarked.append(steps)
         _nothing_of_theirs_is_lost(laid)
         if codes[-1] == 0:
@@ -280,7 +328,9 @@ def test_a_kill_among_random_trees_loses_nothing(seed: int, steps: int) -> None:
         _nothing_of_theirs_is_lost(laid)
 
 
-def test_something_put_into_a_folder_at_the_moment_of_the_exchange_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_something_put_into_a_folder_at_the_moment_of_the_exchange_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     publish(_fill, tmp_path / "c0", WORK)
     rename = os.replace
 
@@ -295,7 +345,9 @@ def test_something_put_into_a_folder_at_the_moment_of_the_exchange_stays(tmp_pat
     assert (tmp_path / "c0/mine").read_text() == "x" and os.listdir(tmp_path) == ["c0"]
 
 
-def test_a_left_over_with_something_of_yours_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_left_over_with_something_of_yours_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Killed after the exchange; somebody has put a file into the earlier result before."""
     laid = Laid(tmp_path)
     publish(_fill, tmp_path / "c0", WORK)
@@ -304,7 +356,15 @@ def test_a_left_over_with_something_of_yours_stays(tmp_path: Path, capsys: pytes
         publish(_fill, tmp_path / "c0", WORK)
         assert "look at them, and remove it" in capsys.readouterr().err
         assert _whole(tmp_path / "c0")
-        kept = {MARK, EARLIER, f"{EARLIER}/deep", f"{EARLIER}/deep/mine", "lock", RESULT, f"{RESULT}/half"}
+        kept = {
+            MARK,
+            EARLIER,
+            f"{EARLIER}/deep",
+            f"{EARLIER}/deep/mine",
+            "lock",
+            RESULT,
+            f"{RESULT}/half",
+        }
         assert set(_tree(tmp_path / PART)) == kept
         _nothing_of_theirs_is_lost(laid)
 
@@ -366,7 +426,9 @@ def test_a_mark_that_is_none_is_refused_at_once(tmp_path: Path, how: str) -> Non
     assert _tree(tmp_path) == before
 
 
-def test_a_mark_larger_than_any_of_ours_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mark_larger_than_any_of_ours_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     publish(_fill, tmp_path / "c0", WORK)
     assert marked(tmp_path / "c0") == (WORK, sorted(NEW))
     monkeypatch.setattr(marks, "LARGEST_BYTES", 10)

@@ -62,20 +62,28 @@ def test_any_image_is_one_read_at_its_offset(tmp_path):
             assert members[f"{row['key']}.{name}.jpg"].offset_data == row[f"offset_{name}"]
             assert hashlib.sha256(data).hexdigest() == row[f"sha_{name}"]
             image = read_image(tar, row[f"offset_{name}"], row[f"size_{name}"])
-            assert np.abs(image.astype(int) - IMAGES[2 * number + side]).mean() < 3  # RGB in, RGB out
+            assert (
+                np.abs(image.astype(int) - IMAGES[2 * number + side]).mean() < 3
+            )  # RGB in, RGB out
     assert row["pose_a"] is None and row["pose_b"][5] == 1.0
 
 
 def test_jpegs_are_subsampled_as_published(tmp_path):
     data = encode_image(IMAGES[0], 95)
     start = data.index(b"\xff\xc0")
-    assert [data[start + 11 + 3 * component] for component in range(3)] == [0x22, 0x11, 0x11]  # 4:2:0
+    assert [data[start + 11 + 3 * component] for component in range(3)] == [
+        0x22,
+        0x11,
+        0x11,
+    ]  # 4:2:0
 
 
 def test_names_are_what_webdataset_groups_by(tmp_path):
     names = tarfile.open(_write(tmp_path / "s.tar")).getnames()  # noqa: SIM115
     assert [name.split(".", 1)[1] for name in names] == ["a.jpg", "b.jpg"] * 3
-    assert [name.split(".", 1)[0] for name in names[::2]] == [name.split(".", 1)[0] for name in names[1::2]]
+    assert [name.split(".", 1)[0] for name in names[::2]] == [
+        name.split(".", 1)[0] for name in names[1::2]
+    ]
 
 
 def test_equal_pairs_are_equal_bytes(tmp_path):
@@ -124,7 +132,9 @@ def test_a_folder_of_shards_is_what_others_read(tmp_path):
     rows = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))["train"]
     assert rows["key"] == ["p-3", "p-7"]
     tars = {"train": f"{out}/_images/*.tar"}
-    images = datasets.load_dataset("webdataset", data_files=tars, cache_dir=str(tmp_path / "cache"))["train"]
+    images = datasets.load_dataset(
+        "webdataset", data_files=tars, cache_dir=str(tmp_path / "cache")
+    )["train"]
     assert [sample["__key__"] for sample in images] == ["p-3", "p-7"]
     assert images[0]["a.jpg"].size == images[1]["b.jpg"].size == (224, 224)
 
@@ -140,7 +150,8 @@ def test_shards_as_they_were_laid_out_before_are_read(tmp_path):
 
 
 def test_a_tar_that_gets_no_name_leaves_no_rows_behind(tmp_path, monkeypatch):
-    """The Parquet file vouches for the tar, so it comes after it, whatever ends the process in between."""
+    """The Parquet file vouches for the tar, so it comes after it, whatever ends the process in
+    between."""
     real = os.replace
 
     def stop(source, target):
@@ -158,7 +169,9 @@ def test_damage_is_one_clear_line(tmp_path):
     tar = _write(tmp_path / "shard-00000.tar")
     table = read_table(index_path(tar))
     pq.write_table(table.drop(["inliers"]), tmp_path / "other.parquet")
-    with pytest.raises(BadInput, match=r"other.parquet: damaged \(column inliers is missing, expected int32\)"):
+    with pytest.raises(
+        BadInput, match=r"other.parquet: damaged \(column inliers is missing, expected int32\)"
+    ):
         read_table(tmp_path / "other.parquet")
     whole = index_path(tar).read_bytes()
     (tmp_path / "half.parquet").write_bytes(whole[: len(whole) // 2])

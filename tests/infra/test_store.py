@@ -1,4 +1,5 @@
-"""Shards from a store: any number of processes, a bounded folder, nothing half-fetched ever read."""
+"""Shards from a store: any number of processes, a bounded folder, nothing half-fetched ever
+read."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def web(remote: Path) -> Iterator[str]:
     Handler.asked = []
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(remote)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=str(remote))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
@@ -72,7 +75,9 @@ def test_any_address_and_fetched_once(tmp_path: Path, remote: Path, web: str, ki
     assert copies(tmp_path / "cache") == ["shard-3.tar"]
     if kind == "http":
         assert Handler.asked.count("/rooms/shard-3.tar") == 1
-    with pytest.raises(BadInput, match=r"shard-9\.tar: (no such shard in the store|cannot be fetched)"):
+    with pytest.raises(
+        BadInput, match=r"shard-9\.tar: (no such shard in the store|cannot be fetched)"
+    ):
         shards.read("rooms/shard-9.tar", 0, 1)
 
 
@@ -85,12 +90,20 @@ def test_the_least_recently_used_make_room(tmp_path: Path, remote: Path) -> None
     shards.local("rooms/shard-5.tar")
     assert copies(tmp_path / "cache") == ["shard-0.tar", "shard-2.tar", "shard-5.tar"]
     tiny = ShardStore(f"file://{remote}", tmp_path / "cache", 1)
-    assert tiny.read("rooms/shard-6.tar", 0, SIZE) == content(6) and copies(tmp_path / "cache") == ["shard-6.tar"]
+    assert tiny.read("rooms/shard-6.tar", 0, SIZE) == content(6) and copies(tmp_path / "cache") == [
+        "shard-6.tar"
+    ]
 
 
-def test_what_others_keep_in_the_folder_is_neither_counted_nor_removed(tmp_path: Path, remote: Path) -> None:
-    """However old and large, and whatever its suffix: a cache may be pointed at a folder that holds other things."""
-    mine = [tmp_path / "cache" / name for name in ("thesis.tex", "rooms/shard-0.tar", "rooms/.x.part", "deep/er/photo.jpg")]
+def test_what_others_keep_in_the_folder_is_neither_counted_nor_removed(
+    tmp_path: Path, remote: Path
+) -> None:
+    """However old and large, and whatever its suffix: a cache may be pointed at a folder that holds
+    other things."""
+    mine = [
+        tmp_path / "cache" / name
+        for name in ("thesis.tex", "rooms/shard-0.tar", "rooms/.x.part", "deep/er/photo.jpg")
+    ]
     for path in mine:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"mine" * SIZE)
@@ -108,18 +121,26 @@ def test_what_a_killed_process_left_is_not_read_and_goes(tmp_path: Path, remote:
     left.write_bytes(content(1)[:100])
     left.with_name(".shard-1.tar.lock").touch()
     shards = ShardStore(f"file://{remote}", tmp_path / "cache", 10 * SIZE)
-    assert shards.read("rooms/shard-1.tar", 0, SIZE) == content(1) and left.exists()  # it may be somebody's still
+    assert (
+        shards.read("rooms/shard-1.tar", 0, SIZE) == content(1) and left.exists()
+    )  # it may be somebody's still
     os.utime(left, (0, 0))
     shards.local("rooms/shard-2.tar")
     assert not left.exists()
 
 
-def test_a_store_that_sends_less_than_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_sends_less_than_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "PAUSE_S", 0.0)
     memory = fsspec.filesystem("memory")
     memory.pipe("/cut/shard.tar", content(0))
-    monkeypatch.setattr(type(memory), "get_file", lambda self, remote, local, **_: Path(local).write_bytes(b"few"))
-    with pytest.raises(BadInput, match=r"memory://cut/shard\.tar: cannot be fetched \(3 bytes came of 1000\)"):
+    monkeypatch.setattr(
+        type(memory), "get_file", lambda self, remote, local, **_: Path(local).write_bytes(b"few")
+    )
+    with pytest.raises(
+        BadInput, match=r"memory://cut/shard\.tar: cannot be fetched \(3 bytes came of 1000\)"
+    ):
         ShardStore("memory://cut", tmp_path / "cache", SIZE).local("shard.tar")
     assert copies(tmp_path / "cache") == [] and not list((tmp_path / "cache").rglob("*.part"))
 
@@ -137,7 +158,10 @@ def _hammer(url: str, folder: str, seed: int) -> int:
     draw = random.Random(seed)
     for _ in range(60):
         number, offset = draw.randrange(8), draw.randrange(SIZE - 20)
-        assert shards.read(f"rooms/shard-{number}.tar", offset, 20) == content(number)[offset : offset + 20]
+        assert (
+            shards.read(f"rooms/shard-{number}.tar", offset, 20)
+            == content(number)[offset : offset + 20]
+        )
     return seed
 
 
@@ -155,6 +179,8 @@ def test_a_workspace_without_images_trains_from_the_store(tmp_path: Path) -> Non
     shards = ShardStore(f"file://{tmp_path / 'full'}", tmp_path / "bare/runs/shards", 10**9)
     found = PairImages(rows, tmp_path / "bare", None, shards).pairs(np.arange(len(rows)))
     assert np.array_equal(found, expected)
-    PairImages(rows, tmp_path / "full", None, ShardStore("nosuch://bucket", tmp_path / "none", 1)).pairs(np.arange(1))  # all is here
+    PairImages(
+        rows, tmp_path / "full", None, ShardStore("nosuch://bucket", tmp_path / "none", 1)
+    ).pairs(np.arange(1))  # all is here
     with pytest.raises(BadInput, match="no such shard"):
         PairImages(rows, tmp_path / "bare", None).pairs(np.arange(1))

@@ -1,4 +1,5 @@
-"""Published files in MLflow: the embedded store, a real server, two datasets and two objectives side by side."""
+"""Published files in MLflow: the embedded store, a real server, two datasets and two objectives
+side by side."""
 
 from __future__ import annotations
 
@@ -27,7 +28,11 @@ from mimic.infra.storage import write_bytes, write_json
 
 TRACKING = config.Tracking(uri="sqlite:///mlflow.db", experiment_prefix="mimic")
 DIGESTS = {"mimic-1m": "1a" * 32, "mimic-3m": "3b" * 32}
-RUNS = {"mae-1m": ("mae", "mimic-1m"), "croco-1m": ("croco", "mimic-1m"), "croco-3m": ("croco", "mimic-3m")}
+RUNS = {
+    "mae-1m": ("mae", "mimic-1m"),
+    "croco-1m": ("croco", "mimic-1m"),
+    "croco-3m": ("croco", "mimic-3m"),
+}
 
 
 def publish_pretraining(root: Path, run: str, seed: int = 0) -> None:
@@ -126,18 +131,32 @@ def check_side_by_side(client: Any) -> None:
         "model.width": "192",
         "model.size_px": "[64, 64]",
     }.items() <= run.data.params.items()
-    assert run.data.tags["mlflow.source.git.commit"] == "c0ffee" and run.data.tags["version.torch"] == "2.14.1"
-    assert [point.step for point in client.get_metric_history(run.info.run_id, "train/loss")] == list(range(1, 31))
+    assert (
+        run.data.tags["mlflow.source.git.commit"] == "c0ffee"
+        and run.data.tags["version.torch"] == "2.14.1"
+    )
+    assert [
+        point.step for point in client.get_metric_history(run.info.run_id, "train/loss")
+    ] == list(range(1, 31))
     (given,) = run.inputs.dataset_inputs
     assert (given.dataset.name, given.dataset.digest) == ("mimic-3m", DIGESTS["mimic-3m"][:36])
     images = [artifact.path for artifact in client.list_artifacts(run.info.run_id, "images")]
     assert any("reconstruction" in path and path.endswith(".png") for path in images)
 
-    assert set(search(client, "evaluate", f"dataset.digest = '{DIGESTS['mimic-1m'][:36]}'")) == {"mae-1m/depth", "croco-1m/depth"}
+    assert set(search(client, "evaluate", f"dataset.digest = '{DIGESTS['mimic-1m'][:36]}'")) == {
+        "mae-1m/depth",
+        "croco-1m/depth",
+    }
     assert set(search(client, "evaluate", "dataset.name = 'mimic-3m'")) == {"croco-3m/depth"}
-    assert set(search(client, "evaluate", "params.objective = 'croco' and metrics.`depth/delta1` > 0.55")) == {"croco-3m/depth"}
+    assert set(
+        search(client, "evaluate", "params.objective = 'croco' and metrics.`depth/delta1` > 0.55")
+    ) == {"croco-3m/depth"}
     measured = search(client, "evaluate")["mae-1m/depth"]
-    assert {"depth/delta1": 0.4, "depth/averages/image/delta1": 0.4, "depth/blocks/exact": 0.2}.items() <= measured.data.metrics.items()
+    assert {
+        "depth/delta1": 0.4,
+        "depth/averages/image/delta1": 0.4,
+        "depth/blocks/exact": 0.2,
+    }.items() <= measured.data.metrics.items()
     assert measured.data.tags["encoder"] == "mae-1m"
     assert len(client.get_metric_history(measured.info.run_id, "depth/blocks/exact")) == 2
 
@@ -157,7 +176,10 @@ def test_the_embedded_store_holds_everything_once(tracked: Path) -> None:
 
 def test_another_result_of_the_same_name_is_the_current_one(tracked: Path) -> None:
     def current() -> list[str]:
-        return [run.data.params["seed"] for run in search(client, "pretrain", "tags.current = 'true'").values()]
+        return [
+            run.data.params["seed"]
+            for run in search(client, "pretrain", "tags.current = 'true'").values()
+        ]
 
     module.mirror_pretrain(TRACKING, tracked, "croco-1m")
     client = client_of(f"sqlite:///{tracked}/mlflow.db")
@@ -171,15 +193,30 @@ def test_another_result_of_the_same_name_is_the_current_one(tracked: Path) -> No
     assert len(client.search_runs([experiment])) == 2
 
 
-def test_what_a_killed_writer_left_is_replaced(tracked: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_killed_writer_left_is_replaced(
+    tracked: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(module, "_fill", lambda *_: (_ for _ in ()).throw(RuntimeError("connection lost\nat line 3")))
+        broken.setattr(
+            module,
+            "_fill",
+            lambda *_: (_ for _ in ()).throw(RuntimeError("connection lost\nat line 3")),
+        )
         module.mirror_evaluation(TRACKING, tracked, "mae-1m", "depth")
-    (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert "evaluate mae-1m depth is finished, but not shown" in line and "connection lost" in line and "mimic track" in line
+    (line,) = [
+        record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING
+    ]
+    assert (
+        "evaluate mae-1m depth is finished, but not shown" in line
+        and "connection lost" in line
+        and "mimic track" in line
+    )
     assert "\n" not in line
     module.mirror_evaluation(TRACKING, tracked, "mae-1m", "depth")
-    assert [run.info.status for run in search(client_of(f"sqlite:///{tracked}/mlflow.db"), "evaluate").values()] == ["FINISHED"]
+    assert [
+        run.info.status
+        for run in search(client_of(f"sqlite:///{tracked}/mlflow.db"), "evaluate").values()
+    ] == ["FINISHED"]
 
 
 def test_off_means_off(workspace: Path) -> None:
@@ -206,15 +243,26 @@ def test_a_server_that_is_down_costs_seconds_and_one_line(
 
 def test_two_first_users_of_the_embedded_store(workspace: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from mimic import config; from mimic.infra import tracking\n"
-        "tracking.mirror_pretrain(config.Tracking(uri='sqlite:///mlflow.db', experiment_prefix='mimic'), Path('.'), sys.argv[1])"
+        "import sys; from pathlib import Path; from mimic import config; from mimic.infra import "
+        "tracking\n"
+        "tracking.mirror_pretrain(config.Tracking(uri='sqlite:///mlflow.db', "
+        "experiment_prefix='mimic'), Path('.'), sys.argv[1])"
     )
     both = [
-        subprocess.Popen([sys.executable, "-c", code, run], cwd=workspace, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", code, run],
+            cwd=workspace,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         for run in ("mae-1m", "croco-1m")
     ]
     assert [process.communicate()[0] for process in both] == ["", ""], "quiet, no migration noise"
-    assert set(search(client_of(f"sqlite:///{workspace}/mlflow.db"), "pretrain")) == {"mae-1m", "croco-1m"}
+    assert set(search(client_of(f"sqlite:///{workspace}/mlflow.db"), "pretrain")) == {
+        "mae-1m",
+        "croco-1m",
+    }
 
 
 def free_port() -> int:
@@ -226,10 +274,27 @@ def free_port() -> int:
 @pytest.fixture
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
-    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
+    store = [
+        "--backend-store-uri",
+        f"sqlite:///{folder}/mlflow.db",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *store],
+            [
+                sys.executable,
+                "-m",
+                "mlflow",
+                "server",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+                "--workers",
+                "1",
+                *store,
+            ],
             cwd=folder,
             stdout=log,
             stderr=log,
@@ -243,7 +308,9 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
                 break
             except OSError:
-                assert process.poll() is None and time.monotonic() < end, (folder / "log").read_text()
+                assert process.poll() is None and time.monotonic() < end, (
+                    folder / "log"
+                ).read_text()
                 time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -264,5 +331,7 @@ def test_a_real_server_shows_datasets_and_objectives_side_by_side(
     summary = module.mirror_all(TRACKING, workspace)
     assert (summary.new, summary.known) == (0, 6)
     check_side_by_side(client_of(mlflow_server))
-    assert summary.where.startswith(f"{mlflow_server}/#/experiments/") and summary.where.endswith("compareRunsMode=CHART")
+    assert summary.where.startswith(f"{mlflow_server}/#/experiments/") and summary.where.endswith(
+        "compareRunsMode=CHART"
+    )
     assert not (workspace / "mlflow.db").exists()

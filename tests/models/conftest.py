@@ -1,4 +1,5 @@
-"""Tiny models gain nothing from a second thread, and on a busy machine lose much by waiting for it."""
+"""Tiny models gain nothing from a second thread, and on a busy machine lose much by waiting for
+it."""
 
 from __future__ import annotations
 

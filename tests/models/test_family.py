@@ -1,4 +1,5 @@
-"""The family as a whole: the papers' sizes, timm's weights, and what the forward pass may and may not depend on."""
+"""The family as a whole: the papers' sizes, timm's weights, and what the forward pass may and may
+not depend on."""
 
 from __future__ import annotations
 
@@ -11,13 +12,32 @@ from mimic import models
 from mimic.models.encoder import denormalise, normalise
 
 BASE: dict[str, Any] = {
-    "size_px": (224, 224), "patch_px": 16, "width": 768, "depth": 12, "heads": 12, "decoder_width": 512, "decoder_depth": 8,
-    "decoder_heads": 16, "class_token": False, "positions": "sincos", "norm_eps": 1e-6, "attention": "auto", "mask_ratio": 0.9,
-    "visible_rounding": "up", "norm_pix": True,
-}  # fmt: skip
+    "size_px": (224, 224),
+    "patch_px": 16,
+    "width": 768,
+    "depth": 12,
+    "heads": 12,
+    "decoder_width": 512,
+    "decoder_depth": 8,
+    "decoder_heads": 16,
+    "class_token": False,
+    "positions": "sincos",
+    "norm_eps": 1e-6,
+    "attention": "auto",
+    "mask_ratio": 0.9,
+    "visible_rounding": "up",
+    "norm_pix": True,
+}
 TINY: dict[str, Any] = BASE | {
-    "size_px": (32, 48), "patch_px": 8, "width": 48, "depth": 3, "heads": 3, "decoder_width": 32, "decoder_depth": 2, "decoder_heads": 2,
-}  # fmt: skip
+    "size_px": (32, 48),
+    "patch_px": 8,
+    "width": 48,
+    "depth": 3,
+    "heads": 3,
+    "decoder_width": 32,
+    "decoder_depth": 2,
+    "decoder_heads": 2,
+}
 MIMIC = {"class_token": True, "visible_rounding": "down"}
 ROPE = {"positions": "rope", "decoder_width": 768, "decoder_depth": 12, "decoder_heads": 12}
 
@@ -31,18 +51,28 @@ def tiny(objective: str, **numbers: Any) -> models.Pretraining:
 @pytest.mark.parametrize(
     ("objective", "numbers", "total_m", "trainable_m", "visible"),
     [
-        ("mae", {"class_token": True, "mask_ratio": 0.75, "visible_rounding": "down"}, 111.91, 111.66, 49),
+        (
+            "mae",
+            {"class_token": True, "mask_ratio": 0.75, "visible_rounding": "down"},
+            111.91,
+            111.66,
+            49,
+        ),
         ("croco", {}, 120.33, 120.08, 20),  # CroCo's tables are buffers: 120.08 M parameters
         ("croco", MIMIC, 120.33, 120.08, 19),
         ("croco", ROPE, 200.27, 200.27, 20),
     ],
     ids=["mae", "croco-v1", "mimic", "croco-v2"],
 )
-def test_sizes_of_the_papers(objective: Any, numbers: dict[str, Any], total_m: float, trainable_m: float, visible: int) -> None:
+def test_sizes_of_the_papers(
+    objective: Any, numbers: dict[str, Any], total_m: float, trainable_m: float, visible: int
+) -> None:
     with torch.device("meta"):
         model = models.build(objective, **BASE | numbers)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(total_m, abs=0.005)
-    assert sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6 == pytest.approx(trainable_m, abs=0.005)
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6 == pytest.approx(
+        trainable_m, abs=0.005
+    )
     assert model.visible == visible
 
 
@@ -54,20 +84,33 @@ def test_vit_large_of_the_papers() -> None:
 
 @pytest.mark.parametrize("class_token", [True, False])
 @pytest.mark.parametrize("size_px", [(64, 64), (32, 48)])
-def test_timm_loads_the_encoder_and_gives_equal_features(class_token: bool, size_px: tuple[int, int]) -> None:
+def test_timm_loads_the_encoder_and_gives_equal_features(
+    class_token: bool, size_px: tuple[int, int]
+) -> None:
     import timm  # slow; only here
 
     encoder = tiny("mae", size_px=size_px, class_token=class_token).encoder
     vit = timm.models.VisionTransformer(
-        img_size=size_px, patch_size=8, embed_dim=48, depth=3, num_heads=3, num_classes=0, class_token=class_token,
-        global_pool="token" if class_token else "avg", fc_norm=False,
-    ).eval()  # fmt: skip
+        img_size=size_px,
+        patch_size=8,
+        embed_dim=48,
+        depth=3,
+        num_heads=3,
+        num_classes=0,
+        class_token=class_token,
+        global_pool="token" if class_token else "avg",
+        fc_norm=False,
+    ).eval()
     assert list(vit.state_dict()) == list(encoder.state_dict())
     vit.load_state_dict(encoder.state_dict(), strict=True)
     images = torch.randn(2, 3, *size_px)
     assert torch.allclose(encoder(images), vit.forward_features(images), atol=1e-5)
     blocks = [0, 2]
-    for ours, theirs in zip(encoder.intermediates(images, blocks), vit.get_intermediate_layers(images, blocks, reshape=True), strict=True):
+    for ours, theirs in zip(
+        encoder.intermediates(images, blocks),
+        vit.get_intermediate_layers(images, blocks, reshape=True),
+        strict=True,
+    ):
         assert torch.allclose(ours, theirs, atol=1e-5)
 
 
@@ -75,19 +118,29 @@ def test_timm_is_not_needed() -> None:
     import subprocess
     import sys
 
-    check = "import sys, mimic.models, mimic.pretrain; assert not {'timm', 'torchvision'} & set(sys.modules)"
+    check = (
+        "import sys, mimic.models, mimic.pretrain; assert not {'timm', 'torchvision'} & "
+        "set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
-@pytest.mark.parametrize("numbers", [{}, MIMIC, {"positions": "rope"}, {"positions": "rope", "class_token": True}], ids=str)
+@pytest.mark.parametrize(
+    "numbers",
+    [{}, MIMIC, {"positions": "rope"}, {"positions": "rope", "class_token": True}],
+    ids=str,
+)
 def test_encoding_a_part_in_any_order_is_encoding_those_patches(numbers: dict[str, Any]) -> None:
-    """With all patches kept, shuffled, tokens come out shuffled and otherwise equal: positions travel with their patches."""
+    """With all patches kept, shuffled, tokens come out shuffled and otherwise equal: positions
+    travel with their patches."""
     encoder = tiny("croco", **numbers).encoder
     images = torch.randn(2, 3, 32, 48)
     order = torch.stack([torch.randperm(24), torch.randperm(24)])
     first = int(encoder.class_token)
     whole, part = encoder(images), encoder(images, order)
-    assert torch.allclose(part[:, first:], whole[:, first:].gather(1, order[..., None].expand(-1, -1, 48)), atol=1e-5)
+    assert torch.allclose(
+        part[:, first:], whole[:, first:].gather(1, order[..., None].expand(-1, -1, 48)), atol=1e-5
+    )
     assert torch.allclose(part[:, :first], whole[:, :first], atol=1e-5)
 
 
@@ -137,7 +190,9 @@ def test_another_image_size_works(positions: str) -> None:
     assert isinstance(encoder, models.Encoder)
     classes, patches = encoder.tokens(torch.randn(2, 3, 64, 40))
     assert classes is not None and classes.shape == (2, 48) and patches.shape == (2, 40, 48)
-    assert [m.shape for m in encoder.intermediates(torch.randn(2, 3, 64, 40), [2, 0])] == [(2, 48, 8, 5)] * 2
+    assert [m.shape for m in encoder.intermediates(torch.randn(2, 3, 64, 40), [2, 0])] == [
+        (2, 48, 8, 5)
+    ] * 2
     with pytest.raises(ValueError, match="does not divide"):
         encoder(torch.randn(1, 3, 30, 40))
 
@@ -146,5 +201,7 @@ def test_normalise_is_imagenet_and_undone_exactly() -> None:
     images = torch.randint(0, 256, (2, 4, 5, 3), dtype=torch.uint8)
     result = normalise(images)
     assert result.shape == (2, 3, 4, 5)
-    assert result[1, 2, 3, 4].item() == pytest.approx((images[1, 3, 4, 2].item() / 255 - 0.406) / 0.225, abs=1e-5)
+    assert result[1, 2, 3, 4].item() == pytest.approx(
+        (images[1, 3, 4, 2].item() / 255 - 0.406) / 0.225, abs=1e-5
+    )
     assert torch.equal(denormalise(result), images)

@@ -6,7 +6,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mimic.models.heads import ClassifierHead, ConvNextBlock, ConvNextHead, DptHead, LinearHead, initialise, parameter_count
+from mimic.models.heads import (
+    ClassifierHead,
+    ConvNextBlock,
+    ConvNextHead,
+    DptHead,
+    LinearHead,
+    initialise,
+    parameter_count,
+)
 
 
 def test_published_parameter_counts() -> None:
@@ -16,7 +24,9 @@ def test_published_parameter_counts() -> None:
     assert parameter_count(ClassifierHead(768, 1000)) == 769_000
 
 
-@pytest.mark.parametrize(("patch_px", "grid"), [(16, (16, 16)), (16, (24, 24)), (8, (8, 11)), (14, (5, 7))])
+@pytest.mark.parametrize(
+    ("patch_px", "grid"), [(16, (16, 16)), (16, (24, 24)), (8, (8, 11)), (14, (5, 7))]
+)
 def test_outputs_have_the_pixels_of_the_image(patch_px: int, grid: tuple[int, int]) -> None:
     levels = [torch.randn(1, 32, *grid) for _ in range(4)]
     size = (grid[0] * patch_px, grid[1] * patch_px)
@@ -27,25 +37,35 @@ def test_outputs_have_the_pixels_of_the_image(patch_px: int, grid: tuple[int, in
 
 
 def _dpt_by_hand(weights: dict[str, torch.Tensor], levels: list[torch.Tensor]) -> torch.Tensor:
-    """The description of the head, written with functions only, for four even levels of 16-px patches."""
+    """The description of the head, written with functions only, for four even levels of 16-px
+    patches."""
 
     def conv(x: torch.Tensor, name: str, **options: int) -> torch.Tensor:
         return F.conv2d(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"), **options)
 
     def unit(x: torch.Tensor, name: str) -> torch.Tensor:
-        return conv(conv(x.relu(), f"{name}.first", padding=1).relu(), f"{name}.second", padding=1) + x
+        return (
+            conv(conv(x.relu(), f"{name}.first", padding=1).relu(), f"{name}.second", padding=1) + x
+        )
 
     def double(x: torch.Tensor) -> torch.Tensor:
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
 
     maps = [conv(level, f"levels.{i}.0") for i, level in enumerate(levels)]
-    maps[0] = F.conv_transpose2d(maps[0], weights["levels.0.1.weight"], weights["levels.0.1.bias"], stride=4)
-    maps[1] = F.conv_transpose2d(maps[1], weights["levels.1.1.weight"], weights["levels.1.1.bias"], stride=2)
+    maps[0] = F.conv_transpose2d(
+        maps[0], weights["levels.0.1.weight"], weights["levels.0.1.bias"], stride=4
+    )
+    maps[1] = F.conv_transpose2d(
+        maps[1], weights["levels.1.1.weight"], weights["levels.1.1.bias"], stride=2
+    )
     maps[3] = conv(maps[3], "levels.3.1", stride=2, padding=1)
     maps = [conv(level, f"projections.{i}", padding=1) for i, level in enumerate(maps)]
     x = conv(double(unit(maps[3], "fusions.3.refine")), "fusions.3.mix")
     for i in (2, 1, 0):
-        x = conv(double(unit(x + unit(maps[i], f"fusions.{i}.skip"), f"fusions.{i}.refine")), f"fusions.{i}.mix")
+        x = conv(
+            double(unit(x + unit(maps[i], f"fusions.{i}.skip"), f"fusions.{i}.refine")),
+            f"fusions.{i}.mix",
+        )
     x = conv(double(conv(x, "reduce", padding=1)), "output.0", padding=1)
     return conv(x.relu(), "output.2")
 
@@ -58,7 +78,8 @@ def test_dpt_equals_its_description() -> None:
 
 
 def test_dpt_equals_transformers() -> None:
-    """The library's neck and head with our weights; its last ReLU, which would clip standardised depth, is taken off."""
+    """The library's neck and head with our weights; its last ReLU, which would clip standardised
+    depth, is taken off."""
     from transformers import DPTConfig
     from transformers.models.dpt.modeling_dpt import DPTDepthEstimationHead, DPTNeck
 
@@ -77,10 +98,16 @@ def test_dpt_equals_transformers() -> None:
     neck, top = DPTNeck(config).eval(), DPTDepthEstimationHead(config).eval()
     top.head[-1] = torch.nn.Identity()
     head = DptHead(32, 256, 1, 16)
-    theirs = {**{f"neck.{k}": v for k, v in neck.state_dict().items()}, **{f"top.{k}": v for k, v in top.state_dict().items()}}
+    theirs = {
+        **{f"neck.{k}": v for k, v in neck.state_dict().items()},
+        **{f"top.{k}": v for k, v in top.state_dict().items()},
+    }
     head.load_state_dict({ours: theirs[name] for ours, name in _transformers_names(head).items()})
     levels = [torch.randn(2, 32, 8, 8) for _ in range(4)]
-    tokens = [torch.cat([torch.zeros(2, 1, 32), level.flatten(2).transpose(1, 2)], dim=1) for level in levels]
+    tokens = [
+        torch.cat([torch.zeros(2, 1, 32), level.flatten(2).transpose(1, 2)], dim=1)
+        for level in levels
+    ]
     fused = neck(tokens, 8, 8)
     torch.testing.assert_close(head(levels)[:, 0], top(fused).squeeze(1), rtol=0, atol=1e-6)
 
@@ -101,9 +128,11 @@ def _transformers_names(head: DptHead) -> dict[str, str]:
                 names[ours] = f"neck.fusion_stage.layers.{at}.projection.{kind}"
             else:
                 unit = {"skip": 1, "refine": 2}[rest[1]]
-                names[ours] = f"neck.fusion_stage.layers.{at}.residual_layer{unit}.convolution{1 if rest[2] == 'first' else 2}.{kind}"
+                layer = f"neck.fusion_stage.layers.{at}.residual_layer{unit}"
+                names[ours] = f"{layer}.convolution{1 if rest[2] == 'first' else 2}.{kind}"
         else:
-            names[ours] = f"top.head.{ {'reduce': 0, 'output.0': 2, 'output.2': 4}['.'.join([part, *rest[:-1]])] }.{kind}"
+            place = {"reduce": 0, "output.0": 2, "output.2": 4}[".".join([part, *rest[:-1]])]
+            names[ours] = f"top.head.{place}.{kind}"
     return names
 
 
@@ -115,7 +144,12 @@ def test_convnext_block_equals_timm() -> None:
     ours = ConvNextBlock(16)
     names = {"depthwise": "conv_dw", "norm": "norm", "expand": "mlp.fc1", "contract": "mlp.fc2"}
     weights = theirs.state_dict()
-    ours.load_state_dict({key: weights[f"{names[key.split('.')[0]]}.{key.split('.')[1]}"] for key in ours.state_dict()})
+    ours.load_state_dict(
+        {
+            key: weights[f"{names[key.split('.')[0]]}.{key.split('.')[1]}"]
+            for key in ours.state_dict()
+        }
+    )
     x = torch.randn(2, 16, 12, 10)
     torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=1e-6)
 

@@ -14,13 +14,16 @@ from mimic.models.inception import SIZE_PX, FidInception, as_input, complete
 
 @pytest.fixture(scope="module")
 def network() -> FidInception:
-    """Weights and statistics that keep numbers in range through all layers, and differ from channel to channel."""
+    """Weights and statistics that keep numbers in range through all layers, and differ from channel
+    to channel."""
     random = torch.Generator().manual_seed(0)
     made = FidInception().eval()
     for module in made.modules():
         if isinstance(module, nn.Conv2d):
             fan_in = module.weight[0].numel()
-            module.weight.data = torch.randn(module.weight.shape, generator=random) * (2 / fan_in) ** 0.5
+            module.weight.data = (
+                torch.randn(module.weight.shape, generator=random) * (2 / fan_in) ** 0.5
+            )
         elif isinstance(module, nn.BatchNorm2d):
             module.running_mean.copy_(0.3 * torch.randn(module.num_features, generator=random))  # type: ignore[union-attr]
             module.running_var.copy_(0.5 + torch.rand(module.num_features, generator=random))  # type: ignore[union-attr]
@@ -28,10 +31,17 @@ def network() -> FidInception:
 
 
 def test_features_equal_an_independent_network(network: FidInception, tmp_path: Path) -> None:
-    """At 299 px neither of the two resizes; what the other takes off, 128 of 256, is put into our input."""
+    """At 299 px neither of the two resizes; what the other takes off, 128 of 256, is put into our
+    input."""
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     other = FeatureExtractorInceptionV3("inception", ["2048"], str(tmp_path / "weights.pth"))
-    images = torch.randint(0, 256, (2, 3, SIZE_PX, SIZE_PX), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    images = torch.randint(
+        0,
+        256,
+        (2, 3, SIZE_PX, SIZE_PX),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(1),
+    )
     with torch.inference_mode():
         expected = other(images)[0]
         found = network((images.float() - 128) / 128)
@@ -53,10 +63,14 @@ def test_border_averages_and_the_last_maximum_matter(network: FidInception) -> N
 def test_the_file_has_torchvisions_names_and_1008_classes(network: FidInception) -> None:
     """Files of before torch counted batches lack the counters."""
     state = network.state_dict()
-    assert state["fc.weight"].shape == (1008, 2048) and state["Mixed_7c.branch3x3dbl_3b.conv.weight"].shape == (384, 384, 3, 1)
+    assert state["fc.weight"].shape == (1008, 2048) and state[
+        "Mixed_7c.branch3x3dbl_3b.conv.weight"
+    ].shape == (384, 384, 3, 1)
     assert not any(key.startswith("AuxLogits") for key in state)
     old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
-    assert len(old) == 94 * 5 + 2  # 94 convolutions, each with a weight and four vectors of its normalisation
+    assert (
+        len(old) == 94 * 5 + 2
+    )  # 94 convolutions, each with a weight and four vectors of its normalisation
     network.load_state_dict(complete(old, network), strict=True)
 
 

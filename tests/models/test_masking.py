@@ -33,7 +33,10 @@ def test_patches_hold_row_column_channel() -> None:
     images = torch.arange(2 * 3 * 8 * 12).float().reshape(2, 3, 8, 12)
     patches = masking.patchify(images, 4)
     for row, column, p, q, channel in ((0, 0, 0, 0, 0), (1, 2, 3, 1, 2), (0, 1, 2, 3, 1)):
-        assert (patches[:, row * 3 + column, (p * 4 + q) * 3 + channel] == images[:, channel, row * 4 + p, column * 4 + q]).all()
+        assert (
+            patches[:, row * 3 + column, (p * 4 + q) * 3 + channel]
+            == images[:, channel, row * 4 + p, column * 4 + q]
+        ).all()
     assert torch.equal(masking.unpatchify(patches, 4, (2, 3)), images)
 
 
@@ -47,12 +50,20 @@ def test_loss_is_a_plain_loop(norm_pix: bool) -> None:
             if not mask[b, n]:
                 continue
             row, column = divmod(n, 2)
-            target = [images[b, c, row * 4 + p, column * 4 + q].item() for p in range(4) for q in range(4) for c in range(3)]
+            target = [
+                images[b, c, row * 4 + p, column * 4 + q].item()
+                for p in range(4)
+                for q in range(4)
+                for c in range(3)
+            ]
             if norm_pix:
                 mean = sum(target) / 48
                 variance = sum((value - mean) ** 2 for value in target) / 47
                 target = [(value - mean) / (variance + 1e-6) ** 0.5 for value in target]
-            total += sum((a - t) ** 2 for a, t in zip(prediction[b, n].tolist(), target, strict=True)) / 48
+            total += (
+                sum((a - t) ** 2 for a, t in zip(prediction[b, n].tolist(), target, strict=True))
+                / 48
+            )
             count += 1
     loss = masking.masked_loss(prediction, images, mask, 4, norm_pix=norm_pix)
     assert loss.item() == pytest.approx(total / count, rel=1e-5)
@@ -67,4 +78,6 @@ def test_a_perfect_prediction_is_pasted_as_the_image(norm_pix: bool) -> None:
         perfect = (perfect - mean) / deviation
     blank, filled = masking.paste(perfect, images, mask, 4, norm_pix=norm_pix)
     assert torch.allclose(filled, images, atol=1e-5)
-    assert (blank[0, :, :4, :4] == 0).all() and torch.equal(blank[0, :, :4, 4:], images[0, :, :4, 4:])
+    assert (blank[0, :, :4, :4] == 0).all() and torch.equal(
+        blank[0, :, :4, 4:], images[0, :, :4, 4:]
+    )

@@ -17,7 +17,8 @@ from mimic.infra.cluster import Stop
 
 
 def mine(item: tuple[str, str, int]) -> dict[str, Any]:
-    """An item is (folder, behaviour, number). Every try leaves a line; a good one leaves the item's final file."""
+    """An item is (folder, behaviour, number). Every try leaves a line; a good one leaves the item's
+    final file."""
     folder, behaviour, number = Path(item[0]), item[1], item[2]
     with (folder / f"tries-{number}").open("a") as file:
         file.write(f"{os.environ.get('SLURM_JOB_ID', 'local')}\n")
@@ -38,7 +39,8 @@ def mine(item: tuple[str, str, int]) -> dict[str, Any]:
 
 
 def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str, Any]:
-    """A training whose result one can compute: every step adds the sum over ranks of rank + step, after a decay."""
+    """A training whose result one can compute: every step adds the sum over ranks of rank + step,
+    after a decay."""
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
         import torch.distributed as dist
@@ -46,7 +48,9 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
         dist.init_process_group("gloo")
     if description.get("children"):
         for _ in range(2):
-            multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,), daemon=True).start()
+            multiprocessing.get_context("fork").Process(
+                target=time.sleep, args=(600,), daemon=True
+            ).start()
     checkpoint = run_dir / "checkpoint.json"
     start, total = json.loads(checkpoint.read_text()) if checkpoint.exists() else (0, 0.0)
     note(run_dir, rank, f"start {start}")
@@ -56,7 +60,9 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
         if description.get("disk_full_at") == step and rank == 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(checkpoint))
         total = 0.9 * total + sum_over_ranks(rank + step, world)
-        time.sleep(0 if start else description["pause_s"])  # resumed: the test has seen what it came for
+        time.sleep(
+            0 if start else description["pause_s"]
+        )  # resumed: the test has seen what it came for
         wanted = stop.requested()
         if rank == 0 and (wanted or (step + 1) % description["save_every"] == 0):
             storage.write_json(checkpoint, (step + 1, total))
@@ -90,12 +96,16 @@ def note(run_dir: Path, rank: int, text: str) -> None:
         file.write(text + "\n")
 
 
-def drive(run_dir: str, description: dict[str, Any], resources: dict[str, Any], cluster: dict[str, Any]) -> None:
+def drive(
+    run_dir: str, description: dict[str, Any], resources: dict[str, Any], cluster: dict[str, Any]
+) -> None:
     """A driver in a process of its own, so that a test can kill it."""
     from mimic import config
     from mimic.infra.cluster import run_training
 
-    results = run_training(train, description, Path(run_dir), config.Resources(**resources), config.Cluster(**cluster))
+    results = run_training(
+        train, description, Path(run_dir), config.Resources(**resources), config.Cluster(**cluster)
+    )
     print("RESULTS", json.dumps(results))
 
 

@@ -1,4 +1,5 @@
-"""A real SLURM for the tests: docker/slurm/up in a sandbox of its own, ended after the last test."""
+"""A real SLURM for the tests: docker/slurm/up in a sandbox of its own, ended after the last
+test."""
 
 from __future__ import annotations
 
@@ -31,7 +32,11 @@ class Sandbox:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.limited: Driver | None = None  # a training that meets its time limit while other tests run: SLURM takes half a minute for it
+        self.limited: Driver | None = (
+            # a training that meets its time limit while other tests run: SLURM takes half a minute
+            # for it
+            None
+        )
 
     def up(self, **environment: str) -> None:
         done = subprocess.run(
@@ -48,7 +53,11 @@ class Sandbox:
             os.environ[name] = value
 
     def down(self) -> None:
-        subprocess.run([REPOSITORY / "docker/slurm/down", "--purge"], env=os.environ | {"SLURM_SANDBOX": str(self.folder)}, timeout=120)
+        subprocess.run(
+            [REPOSITORY / "docker/slurm/down", "--purge"],
+            env=os.environ | {"SLURM_SANDBOX": str(self.folder)},
+            timeout=120,
+        )
 
     def stop_controller(self) -> None:
         pid = int((self.folder / "run/slurmctld.pid").read_text())
@@ -59,16 +68,23 @@ class Sandbox:
             time.sleep(0.1)
 
     def __call__(self, *command: str) -> str:
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=60
+        ).stdout.strip()
 
     def state(self, job: str) -> str:
         """Of a job that is not over; else empty."""
-        known = dict(line.split("|") for line in self("squeue", "--noheader", "--array", "--format=%i|%T").splitlines())
+        known = dict(
+            line.split("|")
+            for line in self("squeue", "--noheader", "--array", "--format=%i|%T").splitlines()
+        )
         return known.get(job, "")
 
 
 @pytest.fixture(scope="session")
-def slurm(cluster: Callable[..., config.Cluster], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+def slurm(
+    cluster: Callable[..., config.Cluster], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Sandbox]:
     """Skips where SLURM is not installed (MIMIC_TEST_SLURM=1 installs it); fails in CI."""
     path = os.environ["PATH"] + ":/usr/sbin:/sbin"
     missing = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
@@ -77,14 +93,23 @@ def slurm(cluster: Callable[..., config.Cluster], tmp_path_factory: pytest.TempP
     if missing and IN_CI:
         pytest.fail(f"no SLURM here (missing: {', '.join(missing)}), and CI requires it")
     if missing and not os.environ.get("MIMIC_TEST_SLURM"):
-        pytest.skip(f"no SLURM here (missing: {', '.join(missing)}); MIMIC_TEST_SLURM=1 installs it, or use docker/slurm/Dockerfile")
+        pytest.skip(
+            f"no SLURM here (missing: {', '.join(missing)}); MIMIC_TEST_SLURM=1 installs it, or "
+            "use docker/slurm/Dockerfile"
+        )
     before = dict(os.environ)
     sandbox = Sandbox(Path(tempfile.mkdtemp(prefix="mimic-slurm-")))
     try:
         sandbox.up()
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), before.get("PYTHONPATH")]))  # jobs import cluster_work
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            filter(None, [str(HERE), before.get("PYTHONPATH")])
+        )  # jobs import cluster_work
         settings = cluster("slurm", timeout_min=1, signal_delay_s=55)
-        sandbox.limited = Driver(tmp_path_factory.mktemp("limited"), {"steps": 2000, "pause_s": 0.1, "save_every": 10_000}, settings)
+        sandbox.limited = Driver(
+            tmp_path_factory.mktemp("limited"),
+            {"steps": 2000, "pause_s": 0.1, "save_every": 10_000},
+            settings,
+        )
         yield sandbox
     finally:
         if sandbox.limited:
@@ -104,14 +129,26 @@ def executor(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def cluster(repository: Path) -> Callable[..., config.Cluster]:
-    """params.yaml's cluster, with quick polls; keywords change what is common to all kinds of work."""
+    """params.yaml's cluster, with quick polls; keywords change what is common to all kinds of
+    work."""
 
     def make(executor: str, **changes: Any) -> config.Cluster:
         plain = load_params(repository / "params.yaml").cluster.model_dump()
-        small = {"mem_gb": 0.5, "cpus_per_task": 1, "timeout_min": 60, "signal_delay_s": 30, "retries": 1, **changes}
+        small = {
+            "mem_gb": 0.5,
+            "cpus_per_task": 1,
+            "timeout_min": 60,
+            "signal_delay_s": 30,
+            "retries": 1,
+            **changes,
+        }
         kinds = {kind: plain[kind] | small for kind in ("pretrain", "evaluate")}
-        kinds["mine"] = plain["mine"] | small | {"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0}
-        return config.Cluster(**(plain | kinds | {"executor": executor, "workers": 2, "poll_s": 1.0}))
+        kinds["mine"] = (
+            plain["mine"] | small | {"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0}
+        )
+        return config.Cluster(
+            **(plain | kinds | {"executor": executor, "workers": 2, "poll_s": 1.0})
+        )
 
     return make
 
@@ -121,9 +158,19 @@ class Driver:
 
     def __init__(self, run_dir: Path, description: dict[str, Any], cluster: config.Cluster) -> None:
         self.run_dir = run_dir
-        arguments = json.dumps([str(run_dir), description, cluster.pretrain.model_dump(mode="json"), cluster.model_dump(mode="json")])
+        arguments = json.dumps(
+            [
+                str(run_dir),
+                description,
+                cluster.pretrain.model_dump(mode="json"),
+                cluster.model_dump(mode="json"),
+            ]
+        )
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "cluster_work.py"), arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [sys.executable, str(HERE / "cluster_work.py"), arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         self.output = ""
 
@@ -132,7 +179,10 @@ class Driver:
         while not condition():
             if self.process.poll() is not None or time.monotonic() > end:
                 self.process.kill()
-                pytest.fail(f"what the test waits for did not come; notes: {self.notes()}; the driver said: {self.finish()}")
+                pytest.fail(
+                    f"what the test waits for did not come; notes: {self.notes()}; the driver "
+                    f"said: {self.finish()}"
+                )
             time.sleep(0.1)
 
     def notes(self, rank: int = 0) -> list[str]:

@@ -27,30 +27,53 @@ def _tries(folder: Path, number: int) -> int:
 
 
 @pytest.mark.slurm
-def test_flaky_and_killed_items_are_tried_again_and_a_poisoned_one_is_named(slurm, cluster, tmp_path):
+def test_flaky_and_killed_items_are_tried_again_and_a_poisoned_one_is_named(
+    slurm, cluster, tmp_path
+):
     items = _items(tmp_path, "good", "flaky", "poisoned", "killed", "good", "good", "good")
     with pytest.raises(ShardsFailed, match=r"1 item\(s\) failed") as info:
-        list(map_shards(cluster_work.mine, items, cluster("slurm", items_per_job=3), _describe, tmp_path / "map"))
+        list(
+            map_shards(
+                cluster_work.mine,
+                items,
+                cluster("slurm", items_per_job=3),
+                _describe,
+                tmp_path / "map",
+            )
+        )
     assert list(info.value.failed) == ["item 2"]
     assert "KeyError: 'always bad 2'" in str(info.value) and "cluster_work.py" in str(info.value)
     assert [_tries(tmp_path, number) for number in range(7)] == [1, 2, 2, 2, 1, 1, 1]
     assert not (tmp_path / "item-2.json").exists()
     mended = [(str(tmp_path), "good", 2)]
-    assert [result["number"] for result in map_shards(cluster_work.mine, mended, cluster("slurm"), _describe, tmp_path / "map")] == [2]
+    assert [
+        result["number"]
+        for result in map_shards(
+            cluster_work.mine, mended, cluster("slurm"), _describe, tmp_path / "map"
+        )
+    ] == [2]
     assert not (tmp_path / "map").exists()
 
 
 @pytest.mark.slurm
 def test_a_retry_asks_for_more_memory(slurm, cluster, tmp_path):
     items = _items(tmp_path, "good", "flaky")
-    first, second = map_shards(cluster_work.mine, items, cluster("slurm", retry_mem_growth=2.0), _describe, tmp_path / "map")
+    first, second = map_shards(
+        cluster_work.mine,
+        items,
+        cluster("slurm", retry_mem_growth=2.0),
+        _describe,
+        tmp_path / "map",
+    )
     assert (first["memory_mb"], second["memory_mb"]) == (512, 1024)
 
 
 @pytest.mark.slurm
 def test_an_exception_of_the_driver_cancels_what_runs(slurm, cluster, tmp_path):
     items = _items(tmp_path, "good", "endless", "endless")
-    results = map_shards(cluster_work.mine, items, cluster("slurm", items_per_job=1), _describe, tmp_path / "map")
+    results = map_shards(
+        cluster_work.mine, items, cluster("slurm", items_per_job=1), _describe, tmp_path / "map"
+    )
     assert next(results)["number"] == 0
     with pytest.raises(RuntimeError, match="a bug of the stage"):
         results.throw(RuntimeError("a bug of the stage"))
@@ -62,19 +85,26 @@ def test_an_exception_of_the_driver_cancels_what_runs(slurm, cluster, tmp_path):
 
 
 def map_slowly(folder: Path, settings: config.Cluster) -> list[dict]:
-    return list(map_shards(cluster_work.mine, _items(folder, *["slow"] * 4), settings, _describe, folder / "map"))
+    return list(
+        map_shards(
+            cluster_work.mine, _items(folder, *["slow"] * 4), settings, _describe, folder / "map"
+        )
+    )
 
 
 _DRIVER = """
 import pathlib, sys, test_slurm_shards
-test_slurm_shards.map_slowly(pathlib.Path(sys.argv[1]), test_slurm_shards.config.Cluster.model_validate_json(sys.argv[2]))
+settings = test_slurm_shards.config.Cluster.model_validate_json(sys.argv[2])
+test_slurm_shards.map_slowly(pathlib.Path(sys.argv[1]), settings)
 """
 
 
 @pytest.mark.slurm
 def test_a_later_driver_takes_over_what_a_killed_one_left(slurm, cluster, tmp_path):
     settings = cluster("slurm", items_per_job=2)
-    driver = subprocess.Popen([sys.executable, "-c", _DRIVER, str(tmp_path), settings.model_dump_json()])
+    driver = subprocess.Popen(
+        [sys.executable, "-c", _DRIVER, str(tmp_path), settings.model_dump_json()]
+    )
     try:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("tries-*")) and time.monotonic() < deadline:

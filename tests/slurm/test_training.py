@@ -1,4 +1,5 @@
-"""A training on a cluster: it ends with the result of one that was never disturbed, or says why not."""
+"""A training on a cluster: it ends with the result of one that was never disturbed, or says why
+not."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def _check(driver, steps, world):
     """The results are those of an undisturbed training, and this one went on from a checkpoint."""
     results = driver.results()
     assert [result["rank"] for result in results] == list(range(world))
-    assert {round(result["total"], 6) for result in results} == {round(cluster_work.expected_total(steps, world), 6)}
+    assert {round(result["total"], 6) for result in results} == {
+        round(cluster_work.expected_total(steps, world), 6)
+    }
     starts = [int(line.split()[1]) for line in driver.notes() if line.startswith("start")]
     assert len(starts) == 2 and starts[0] == 0 and 0 < starts[1] < steps, driver.notes()
 
@@ -43,19 +46,25 @@ def _wait_until_gone(slurm, job):
 
 
 @pytest.mark.parametrize(
-    ("executor", "world"), [("local", 1), ("local", 2), pytest.param("slurm", 1, marks=pytest.mark.slurm)], indirect=["executor"]
+    ("executor", "world"),
+    [("local", 1), ("local", 2), pytest.param("slurm", 1, marks=pytest.mark.slurm)],
+    indirect=["executor"],
 )
 def test_ranks_add_up(executor, cluster, tmp_path, world):
     settings = cluster(executor, tasks_per_node=world)
     results = run_training(cluster_work.train, QUICK, tmp_path, settings.pretrain, settings)
     assert [result["rank"] for result in results] == list(range(world))
-    assert [result["total"] for result in results] == pytest.approx([cluster_work.expected_total(20, world)] * world)
+    assert [result["total"] for result in results] == pytest.approx(
+        [cluster_work.expected_total(20, world)] * world
+    )
 
 
 def test_the_rank_that_failed_is_named_not_the_ones_it_took_down(executor, cluster, tmp_path):
     settings = cluster(executor, tasks_per_node=2)
     with pytest.raises(TrainingFailed, match="this rank fails on purpose") as info:
-        run_training(cluster_work.train, LONG | {"fails_at": 3}, tmp_path, settings.pretrain, settings)
+        run_training(
+            cluster_work.train, LONG | {"fails_at": 3}, tmp_path, settings.pretrain, settings
+        )
     assert "rank 1" in str(info.value) and "cluster_work.py" in str(info.value)
 
 
@@ -63,11 +72,15 @@ def test_a_disk_that_a_rank_finds_full_is_no_traceback(cluster, tmp_path):
     """As from a training in this very process: the command line makes one line of it."""
     settings = cluster("local", tasks_per_node=2)
     with pytest.raises(OSError, match="No space left") as info:
-        run_training(cluster_work.train, QUICK | {"disk_full_at": 3}, tmp_path, settings.pretrain, settings)
+        run_training(
+            cluster_work.train, QUICK | {"disk_full_at": 3}, tmp_path, settings.pretrain, settings
+        )
     assert is_full(info.value) and info.value.filename.startswith(str(tmp_path))
 
 
-@pytest.mark.parametrize(("number", "world"), [(signal.SIGTERM, 1), (signal.SIGUSR2, 1), (signal.SIGTERM, 2)])
+@pytest.mark.parametrize(
+    ("number", "world"), [(signal.SIGTERM, 1), (signal.SIGUSR2, 1), (signal.SIGTERM, 2)]
+)
 def test_a_signal_saves_and_the_next_run_goes_on(cluster, drive, number, world):
     settings = cluster("local", tasks_per_node=world)
     description = ON_SIGNAL | {"pause_s": 0.05}
@@ -98,14 +111,20 @@ def test_local_ranks_die_with_their_driver(cluster, drive):
 def test_two_nodes_with_two_tasks_each_see_their_own_gpus(slurm, cluster, tmp_path):
     settings = cluster("slurm", **GPUS)
     results = run_training(cluster_work.train, QUICK, tmp_path, settings.pretrain, settings)
-    assert [result["total"] for result in results] == pytest.approx([cluster_work.expected_total(20, 4)] * 4)
+    assert [result["total"] for result in results] == pytest.approx(
+        [cluster_work.expected_total(20, 4)] * 4
+    )
     assert sorted(result["gpus"] for result in results) == ["0", "0", "1", "1"]
 
 
 @pytest.mark.slurm
 def test_a_sweep_is_one_array_and_one_failure_leaves_the_others(slurm, cluster, tmp_path):
     settings = cluster("slurm")
-    trainings = {tmp_path / "a": QUICK, tmp_path / "b": QUICK | {"fails_at": 2}, tmp_path / "c": QUICK | {"steps": 10}}
+    trainings = {
+        tmp_path / "a": QUICK,
+        tmp_path / "b": QUICK | {"fails_at": 2},
+        tmp_path / "c": QUICK | {"steps": 10},
+    }
     with pytest.raises(ShardsFailed, match="fails on purpose") as info:
         run_trainings(cluster_work.train, trainings, settings.pretrain, settings)
     assert list(info.value.failed) == [str(tmp_path / "b")]
@@ -114,8 +133,11 @@ def test_a_sweep_is_one_array_and_one_failure_leaves_the_others(slurm, cluster, 
 
 @pytest.mark.slurm
 def test_the_pretrain_stage_sweeps_and_publishes(slurm, cluster, tmp_path, repository):
-    """Two objectives as one array of two ranks on each of two nodes: the losses of one process here."""
-    alone, workspace = (toy_runs.write_workspace(tmp_path / name, repository) for name in ("alone", "cluster"))
+    """Two objectives as one array of two ranks on each of two nodes: the losses of one process
+    here."""
+    alone, workspace = (
+        toy_runs.write_workspace(tmp_path / name, repository) for name in ("alone", "cluster")
+    )
     params = load_params(workspace / "params.yaml")
     params = params.model_copy(update={"cluster": cluster("slurm", nodes=2, tasks_per_node=2)})
     assert pretrain.sweep(params, workspace, ["croco", "mae"]) == ["croco", "mae"]
@@ -123,26 +145,39 @@ def test_the_pretrain_stage_sweeps_and_publishes(slurm, cluster, tmp_path, repos
         pretrain.main(params, workspace, name)
         theirs = journal.read(workspace / "models" / name / "log.jsonl")
         ours = journal.read(toy_runs.run(alone, name) / "log.jsonl")
-        assert [line["loss"] for line in theirs] == pytest.approx([line["loss"] for line in ours], rel=1e-4)
-    (array,) = workspace.glob("runs/pretrain/*/*/slurm/mimic-*")  # one submission, and none for publishing
+        assert [line["loss"] for line in theirs] == pytest.approx(
+            [line["loss"] for line in ours], rel=1e-4
+        )
+    (array,) = workspace.glob(
+        "runs/pretrain/*/*/slurm/mimic-*"
+    )  # one submission, and none for publishing
     assert len(list(array.glob("*_log.out"))) == 2 * 4
 
 
 @pytest.mark.slurm
 def test_preempted_with_a_warning_signal_and_a_killed_driver(slurm, cluster, drive):
-    """The children that it forked neither requeue the job a second time nor hold its nodes at the end."""
-    description, settings = ON_SIGNAL | {"children": True}, cluster("slurm", **GPUS | {"tasks_per_node": 1, "partition": "scavenge"})
+    """The children that it forked neither requeue the job a second time nor hold its nodes at the
+    end."""
+    description, settings = (
+        ON_SIGNAL | {"children": True},
+        cluster("slurm", **GPUS | {"tasks_per_node": 1, "partition": "scavenge"}),
+    )
     first = drive(description, settings)
     first.wait_until("start")
     job = first.job
     first.process.kill()
     first.process.wait()
     time.sleep(1)
-    slurm("srun", "--partition=gpu", "--nodes=2", "--gpus-per-node=4", "--exclusive", "true")  # returns when it had its turn
+    slurm(
+        "srun", "--partition=gpu", "--nodes=2", "--gpus-per-node=4", "--exclusive", "true"
+    )  # returns when it had its turn
     second = drive(description, settings)
     _check(second, 80, 2)
     assert f"re-attached to job {job}" in second.output
-    log = next(second.run_dir.glob("slurm/*/*_0_log.out")).read_text() + next(second.run_dir.glob("slurm/*/*_0_log.err")).read_text()
+    log = (
+        next(second.run_dir.glob("slurm/*/*_0_log.out")).read_text()
+        + next(second.run_dir.glob("slurm/*/*_0_log.err")).read_text()
+    )
     assert log.count("Calling checkpoint method") == 1, log
     _wait_until_gone(slurm, job)
 
@@ -175,7 +210,8 @@ def test_a_node_goes_down(slurm, cluster, drive):
 
 @pytest.mark.slurm
 def test_the_controller_is_away_for_a_while(slurm, cluster, drive):
-    """Nothing is lost, and no second copy is submitted while SLURM cannot say whether the first is alive."""
+    """Nothing is lost, and no second copy is submitted while SLURM cannot say whether the first is
+    alive."""
     settings = cluster("slurm")
     description = LONG | {"steps": 120}
     first = drive(description, settings)

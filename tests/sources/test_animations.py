@@ -30,7 +30,9 @@ def params(repository) -> Params:
     return load_params(repository / "params.yaml")
 
 
-def _save(path: Path, images: list[np.ndarray], duration: int | list[int] = 250, **more: object) -> Path:
+def _save(
+    path: Path, images: list[np.ndarray], duration: int | list[int] = 250, **more: object
+) -> Path:
     """An animation of these frames, shown for so many milliseconds each."""
     frames = [pillow.fromarray(image) for image in images]
     if path.suffix == ".gif":
@@ -54,7 +56,12 @@ def _nearest(found: np.ndarray) -> int:
 def test_frames_are_taken_by_their_durations(tmp_path, params, name):
     path = _save(tmp_path / name, FRAMES)
     assert animations.is_animation(path)
-    source = sources.open_source("phone", footage.videos_section(params, tmp_path, spacing_s=0.5, retry_spacing_s=1.0), Path(), 224)
+    source = sources.open_source(
+        "phone",
+        footage.videos_section(params, tmp_path, spacing_s=0.5, retry_spacing_s=1.0),
+        Path(),
+        224,
+    )
     assert source.clips() == [name] and source.skipped == {}
     described = source.describe(name)
     assert (described["frames"], described["error"]) == (8, None)
@@ -65,7 +72,10 @@ def test_frames_are_taken_by_their_durations(tmp_path, params, name):
     assert keys[0] == ["0.000", "0.500", "1.000"] and len(keys) == 3
     place = next(source.groups(name, RNG)).place
     assert place is not None
-    rest = [[view.key for view in group.views] for group in source.groups(name, RNG, json.loads(json.dumps(place())))]
+    rest = [
+        [view.key for view in group.views]
+        for group in source.groups(name, RNG, json.loads(json.dumps(place())))
+    ]
     assert rest == keys[1:]
 
 
@@ -99,7 +109,9 @@ def test_one_frame_is_a_photograph(tmp_path, params):
         source.clips()
     footage.video(tmp_path / "c.mp4", FRAMES[:4])
     assert source.clips() == ["c.mp4"]
-    assert source.skipped == dict.fromkeys(("a.avif", "a.gif", "a.png", "a.webp", "b.gif"), "not a video")
+    assert source.skipped == dict.fromkeys(
+        ("a.avif", "a.gif", "a.png", "a.webp", "b.gif"), "not a video"
+    )
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png"])
@@ -141,5 +153,7 @@ def test_your_own_animations_are_mined_once_beside_photographs(tmp_path):
     pairs = pq.read_table(tmp_path / "out").to_pylist()
     assert {pair["clip"] for pair in pairs} == {"walk.gif", "run.webp", "."}
     assert not any("gif" in pair["frame_a"] for pair in pairs)
-    alone = CliRunner().invoke(app, ["pairs", str(raw / "walk.gif"), "--out", str(tmp_path / "alone")])
+    alone = CliRunner().invoke(
+        app, ["pairs", str(raw / "walk.gif"), "--out", str(tmp_path / "alone")]
+    )
     assert alone.exit_code == 0, alone.output

@@ -1,4 +1,5 @@
-"""Any folder at all: no traceback, and every file is either mined in one clip, once, or named with the reason."""
+"""Any folder at all: no traceback, and every file is either mined in one clip, once, or named with
+the reason."""
 
 from __future__ import annotations
 
@@ -63,10 +64,33 @@ STEMS = st.one_of(
     ),
 )
 KINDS = st.sampled_from(
-    ["picture"] * 6 + ["cut", "empty", "text", "folder", "link", "link", "dead", "loop", "up", "outside", "pipe", "copy", "hard"]
+    ["picture"] * 6
+    + [
+        "cut",
+        "empty",
+        "text",
+        "folder",
+        "link",
+        "link",
+        "dead",
+        "loop",
+        "up",
+        "outside",
+        "pipe",
+        "copy",
+        "hard",
+    ]
 )
 ENTRIES = st.lists(
-    st.tuples(STEMS, st.sampled_from([*FORMATS, *FORMATS, *OTHER]), KINDS, st.integers(0, 3), st.integers(0, 30)), min_size=1, max_size=14
+    st.tuples(
+        STEMS,
+        st.sampled_from([*FORMATS, *FORMATS, *OTHER]),
+        KINDS,
+        st.integers(0, 3),
+        st.integers(0, 30),
+    ),
+    min_size=1,
+    max_size=14,
 )
 BYTES: dict[str, bytes] = {}
 
@@ -115,7 +139,12 @@ def _make(path: Path, kind: str, ending: str, target: Path, root: Path) -> None:
         case "pipe":
             os.mkfifo(path)
         case _:
-            aims = {"dead": "gone", "loop": path.name, "up": "..", "outside": root / "store/photo.jpg"}
+            aims = {
+                "dead": "gone",
+                "loop": path.name,
+                "up": "..",
+                "outside": root / "store/photo.jpg",
+            }
             path.symlink_to(aims.get(kind, target))
 
 
@@ -134,7 +163,9 @@ def params(repository) -> Params:
 def test_every_file_of_any_folder_is_mined_once_or_named(tmp_path, params, entries, pairing):
     root = Path(tempfile.mkdtemp(dir=tmp_path))
     _build(root, entries)
-    section = footage.images_section(params, root / "raw", pairing=pairing, stride=1, advance=1, retry_strides=(2,), group_max=6)
+    section = footage.images_section(
+        params, root / "raw", pairing=pairing, stride=1, advance=1, retry_strides=(2,), group_max=6
+    )
     source = sources.open_source("any", section, Path(), 224)
     assert isinstance(source, images.ImageSource)
     try:
@@ -147,9 +178,15 @@ def test_every_file_of_any_folder_is_mined_once_or_named(tmp_path, params, entri
     named = {path for path in source.skipped if path not in clips}
     entries_found = list(_entries(root / "raw"))
     for path in entries_found:
-        if (root / "raw" / path).is_dir() and any(one.startswith(f"{path}/") for one in (*mined, *source.skipped)):
-            continue  # a link to a folder that is entered by no other way: what lies in it is accounted for
-        by_name = sum(folders.shown(path) == name or folders.shown(path).startswith(f"{name}/") for name in named)
+        if (root / "raw" / path).is_dir() and any(
+            one.startswith(f"{path}/") for one in (*mined, *source.skipped)
+        ):
+            # a link to a folder that is entered by no other way: what lies in it is accounted for
+            continue
+        by_name = sum(
+            folders.shown(path) == name or folders.shown(path).startswith(f"{name}/")
+            for name in named
+        )
         assert (path in mined) + by_name == 1, (path, path in mined, by_name, source.skipped)
     real = Counter(os.path.realpath(root / "raw" / path) for path in mined)
     assert max(real.values(), default=0) <= 1
@@ -179,7 +216,9 @@ def test_your_own_data_may_be_any_folder(tmp_path, params):
 def _in_sequences(source: images.ImageSource, clip: str, pairing: str) -> list[str]:
     files, _ = images._photographs(source._files(clip))
     if pairing == "neighbours":
-        files = [file for sequence in sequences(files) if len(sequence) > 1 for file in sequence.files]
+        files = [
+            file for sequence in sequences(files) if len(sequence) > 1 for file in sequence.files
+        ]
     return [file.relative_to(source.root).as_posix() for file in files]
 
 
@@ -228,7 +267,9 @@ def test_what_may_not_be_opened_is_named_and_the_rest_is_mined(params):
         os.chmod(root, 0o755)
         os.chmod(root / "4.png", 0o000)
         os.chmod(root / "closed", 0o000)
-        source = sources.open_source("any", footage.images_section(params, root, pairing="all"), Path(), 224)
+        source = sources.open_source(
+            "any", footage.images_section(params, root, pairing="all"), Path(), 224
+        )
         with _without_rights():
             clips = source.clips()
             described = base.describe(source, ".")
@@ -244,7 +285,9 @@ def test_what_may_not_be_opened_is_named_and_the_rest_is_mined(params):
 
 def test_a_file_that_vanishes_is_damage(params, tmp_path):
     footage.folder(tmp_path / "a", footage.pan(1, 4, 80))
-    source = sources.open_source("any", footage.images_section(params, tmp_path, pairing="all"), Path(), 224)
+    source = sources.open_source(
+        "any", footage.images_section(params, tmp_path, pairing="all"), Path(), 224
+    )
     source.clips()
     groups = source.groups("a", np.random.default_rng(0))
     first = next(groups)

@@ -1,4 +1,5 @@
-"""Places in a clip: what a source gives behind one is what it gives there when nothing ended it before."""
+"""Places in a clip: what a source gives behind one is what it gives there when nothing ended it
+before."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ def params(repository: Path) -> Params:
 def _h264(path: Path, images: list[np.ndarray], start: int = 0, **options: str) -> Path:
     """A video with B-frames and few key frames; its clock starts at so many frames."""
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"g": "50", "bf": "3", **options})
+        stream = container.add_stream(
+            "libx264", rate=FPS, options={"g": "50", "bf": "3", **options}
+        )
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         for number, image in enumerate(images):
@@ -74,7 +77,8 @@ def _all(source: SeekableSource, clip: str, place: object = None) -> tuple[list[
 
 
 def _agree(source: SeekableSource, clip: str, every: int) -> int:
-    """The rest behind every so manieth place is the rest of the whole; how many groups there are."""
+    """The rest behind every so manieth place is the rest of the whole; how many groups there
+    are."""
     whole, why = _all(source, clip)
     for number in range(0, len(whole), every):
         assert _all(source, clip, whole[number].place) == (whole[number + 1 :], why)
@@ -120,7 +124,8 @@ def test_key_frames_are_sought(tmp_path, params, images, decoded):
 
 
 def test_another_picture_than_before_is_not_taken(tmp_path, params, images, decoded):
-    """Where the key frame's pictures differ from those of the whole, all is decoded from the start, to the same end."""
+    """Where the key frame's pictures differ from those of the whole, all is decoded from the start,
+    to the same end."""
     _h264(tmp_path / "a.mp4", images)
     source = _videos(params, tmp_path)
     whole, _ = _all(source, "a.mp4")

@@ -25,19 +25,43 @@ def section(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> confi
     root = tmp_path_factory.mktemp("scenes")
     (root / "room.glb").write_bytes(glb_writer.to_glb(apartments.build(0, 11.0, 8.0, 2.6, 512)))
     (root / "room.stage_config.json").write_text(json.dumps(glb_writer.stage_config("room.glb")))
-    rooms = load_params(repository / "params.yaml").sources["rooms"].model_dump(exclude={"headings", "step_m", "turn_deg"})
-    numbers = {"hfov_deg": 60.0, "positions": POSITIONS, "tries": 100, "steps": 5, "step_sigma_m": 2.0, "jitter_deg": (3.0, 10.0, 5.0)}
-    measure = {"valid_depth_min": 0.7, "overlap_min": 0.5, "point_distance_m": 0.05, "patches": 14, "depth_tolerance": 0.05}
-    return config.Covisible(**(rooms | numbers | measure | {"reader": "covisible", "layout": "scenes", "root": root}))
+    rooms = (
+        load_params(repository / "params.yaml")
+        .sources["rooms"]
+        .model_dump(exclude={"headings", "step_m", "turn_deg"})
+    )
+    numbers = {
+        "hfov_deg": 60.0,
+        "positions": POSITIONS,
+        "tries": 100,
+        "steps": 5,
+        "step_sigma_m": 2.0,
+        "jitter_deg": (3.0, 10.0, 5.0),
+    }
+    measure = {
+        "valid_depth_min": 0.7,
+        "overlap_min": 0.5,
+        "point_distance_m": 0.05,
+        "patches": 14,
+        "depth_tolerance": 0.05,
+    }
+    return config.Covisible(
+        **(rooms | numbers | measure | {"reader": "covisible", "layout": "scenes", "root": root})
+    )
 
 
-def test_pairs_see_the_same_and_are_kept_without_a_homography(section: config.Covisible, repository: Path) -> None:
+def test_pairs_see_the_same_and_are_kept_without_a_homography(
+    section: config.Covisible, repository: Path
+) -> None:
     source = sources.open_source("habitat", section, Path(), SIZE_PX, None)
     assert isinstance(source, CovisibleSource) and source.clips() == ["room.glb"]
     mine = load_params(repository / "params.yaml").mine
     tally = loop.Tally()
     pairs = list(loop.mine_clip(source, "room.glb", shard_job.rule_of(mine), 0.0, 0, tally))
-    assert 2 <= len(pairs) <= POSITIONS and tally.outcomes[Outcome.KEPT] == len(pairs) == tally.candidates
+    assert (
+        2 <= len(pairs) <= POSITIONS
+        and tally.outcomes[Outcome.KEPT] == len(pairs) == tally.candidates
+    )
     for pair in pairs:
         found = pair.comparison
         assert found.b_from_a is None and len(found.correspondences) == 196

@@ -26,7 +26,16 @@ def _tree(root: Path) -> folders.Listing:
 
 
 def test_every_entry_is_either_listed_or_named_with_the_reason(tmp_path):
-    _touch(tmp_path, "10.jpg", "9.JPG", "notes.txt", ".hidden.jpg", ".git/1.jpg", "named.jpg/1.jpg", ".mimic.json")
+    _touch(
+        tmp_path,
+        "10.jpg",
+        "9.JPG",
+        "notes.txt",
+        ".hidden.jpg",
+        ".git/1.jpg",
+        "named.jpg/1.jpg",
+        ".mimic.json",
+    )
     (tmp_path / "dead.jpg").symlink_to("gone.jpg")
     (tmp_path / "round.jpg").symlink_to("round.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
@@ -48,7 +57,9 @@ def test_what_a_system_keeps_for_itself_is_named_and_not_entered(tmp_path):
     _touch(tmp_path, "a/1.jpg", *(f"a/{name}/1.jpg/thumbnail.jpg" for name in kept))
     found = _tree(tmp_path)
     assert found.files == ["a/1.jpg"]
-    assert found.skipped == dict.fromkeys([f"a/{name}" for name in sorted(kept)], "thumbnails or deleted files, kept by a system")
+    assert found.skipped == dict.fromkeys(
+        [f"a/{name}" for name in sorted(kept)], "thumbnails or deleted files, kept by a system"
+    )
 
 
 @pytest.mark.parametrize("target", [".", "..", "../..", "a/b"])
@@ -141,4 +152,6 @@ def test_raw_files_of_cameras_are_named_with_what_to_do(tmp_path):
     found = folders.tree(tmp_path, lambda name: name.endswith(".jpg"), "an image")
     said = "raw data of a camera; develop it to JPEG or PNG"
     assert found.skipped == {"IMG_1.DNG": said, "b.cr2": said, "c.txt": "not an image"}
-    assert folders.tree(tmp_path, lambda name: name.endswith(".jpg"), None).skipped == {}  # of the layout
+    assert (
+        folders.tree(tmp_path, lambda name: name.endswith(".jpg"), None).skipped == {}
+    )  # of the layout

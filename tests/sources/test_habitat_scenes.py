@@ -28,12 +28,24 @@ def section(repository, real_data, tmp_path, monkeypatch) -> config.Scenes:
     shutil.copy(real_data / "scenes3d/simple_room.glb", scene)
     walk = load_params(repository / "params.yaml").sources["rooms"].model_dump()
     return config.Scenes.model_validate(
-        {**walk, **BASE, "root": scene.parent, "engine": "habitat", "up": "z", "positions": 1, "island_radius_min_m": 1.0}
+        {
+            **walk,
+            **BASE,
+            "root": scene.parent,
+            "engine": "habitat",
+            "up": "z",
+            "positions": 1,
+            "island_radius_min_m": 1.0,
+        }
     )
 
 
-def _open(section: config.Scenes, gpu_device_id: int = -1, timeout_s: float = 60.0) -> sources.Source:
-    habitat = config.Habitat(command=(sys.executable,), gpu_device_id=gpu_device_id, timeout_s=timeout_s)
+def _open(
+    section: config.Scenes, gpu_device_id: int = -1, timeout_s: float = 60.0
+) -> sources.Source:
+    habitat = config.Habitat(
+        command=(sys.executable,), gpu_device_id=gpu_device_id, timeout_s=timeout_s
+    )
     return sources.open_source("rooms", section, Path(), 224, habitat)
 
 
@@ -50,7 +62,9 @@ def test_rings_are_rendered_over_the_pipe_with_poses(section):
 
 
 def test_a_machine_that_renders_nothing_stops_the_mining(section):
-    with pytest.raises(BadInput, match=r"engine habitat: .*status 1.*unable to find CUDA device 0.*mimic doctor"):
+    with pytest.raises(
+        BadInput, match=r"engine habitat: .*status 1.*unable to find CUDA device 0.*mimic doctor"
+    ):
         list(_open(section, gpu_device_id=0).groups("room.glb", np.random.default_rng(0)))
 
 
@@ -63,24 +77,33 @@ def test_a_wrong_gpu_ends_the_mining_at_the_first_scene(section, tmp_path):
     clips = _open(section).clips()
     todo = shard_job.jobs("rooms", section, params.mine, Path(), clips, tmp_path, habitat=habitat)
     local = params.cluster.model_copy(update={"executor": "local"})
-    with pytest.raises(BadInput, match="engine habitat: .*unable to find CUDA device 0 among 1 EGL devices"):
+    with pytest.raises(
+        BadInput, match="engine habitat: .*unable to find CUDA device 0 among 1 EGL devices"
+    ):
         shard_job.run(todo, local, "mine rooms", tmp_path / "log.jsonl")
     assert (tmp_path / "log.jsonl").read_text() == ""
 
 
 def test_a_scene_that_kills_habitat_while_it_is_mined_is_named(section):
-    """The worker dies at the first picture: all that depends on it is unreadable, with the reason, and nothing is a program's failure."""
+    """The worker dies at the first picture: all that depends on it is unreadable, with the reason,
+    and nothing is a program's failure."""
     shutil.move(section.root / "room.glb", section.root / "crash-render.glb")
     source = _open(section)
     mine = load_here_or_packaged(None).mine
     tally = loop.Tally()
     pairs = list(loop.mine_clip(source, "crash-render.glb", shard_job.rule_of(mine), 0.0, 0, tally))
     tally.check(len(pairs))
-    assert not pairs and tally.outcomes[Outcome.UNREADABLE] == tally.candidates > 0 and not tally.failed
+    assert (
+        not pairs
+        and tally.outcomes[Outcome.UNREADABLE] == tally.candidates > 0
+        and not tally.failed
+    )
 
 
 def test_a_scene_that_habitat_cannot_open_is_counted(section):
-    shutil.copy(section.root / "room.glb", section.root / "slow.glb")  # the stand-in hangs in scenes of this name
+    shutil.copy(
+        section.root / "room.glb", section.root / "slow.glb"
+    )  # the stand-in hangs in scenes of this name
     with pytest.raises(Unreadable, match=r"slow\.glb: .*took longer than 3 s"):
         list(_open(section, timeout_s=3.0).groups("slow.glb", np.random.default_rng(0)))
 

@@ -1,4 +1,5 @@
-"""High dynamic range and wide gamut: SDR pictures that were mapped into them come out as they went in."""
+"""High dynamic range and wide gamut: SDR pictures that were mapped into them come out as they went
+in."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def params(repository) -> Params:
 
 
 def _light(photo: np.ndarray) -> np.ndarray:
-    """Light in BT.2020 primaries, white = 1, of an SDR picture (BT.1886; ITU-R BT.2087, table 2)."""
+    """Light in BT.2020 primaries, white = 1, of an SDR picture (BT.1886; ITU-R BT.2087, table
+    2)."""
     matrix = [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]
     return (photo / 255) ** 2.4 @ np.array(matrix).T
 
@@ -70,16 +72,29 @@ def _frame(photo: np.ndarray, transfer: int, form: str) -> av.VideoFrame:
     return frame.reformat(format=form, dst_colorspace=BT2020 if "yuv" in form else None)
 
 
-def _film(path: Path, photos: list[np.ndarray], transfer: int, codec: str = "libx265", matrix: int = BT2020) -> Path:
+def _film(
+    path: Path,
+    photos: list[np.ndarray],
+    transfer: int,
+    codec: str = "libx265",
+    matrix: int = BT2020,
+) -> Path:
     """A film of 10 bits, 2 frames a second."""
     form = "gbrp10le" if codec == "ffv1" else "yuv420p10le"
     with av.open(str(path), "w") as container:
-        options = {"crf": "8", "x265-params": "log-level=none:bframes=0"} if codec == "libx265" else {}
+        options = (
+            {"crf": "8", "x265-params": "log-level=none:bframes=0"} if codec == "libx265" else {}
+        )
         stream = container.add_stream(codec, rate=2, options=options)
         stream.height, stream.width = photos[0].shape[:2]
         stream.pix_fmt = form
         told = stream.codec_context
-        told.color_trc, told.color_primaries, told.colorspace, told.color_range = transfer, BT2020, matrix, 1
+        told.color_trc, told.color_primaries, told.colorspace, told.color_range = (
+            transfer,
+            BT2020,
+            matrix,
+            1,
+        )
         for number, photo in enumerate(photos):
             frame = _frame(photo, transfer, form)
             frame.pts, frame.time_base = number, Fraction(1, 2)
@@ -95,7 +110,9 @@ def _error(found: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.abs(found.astype(int) - wanted).mean())
 
 
-@pytest.mark.parametrize(("codec", "name"), [("libx265", "a.mp4"), ("libx265", "a.mov"), ("ffv1", "a.mkv")])
+@pytest.mark.parametrize(
+    ("codec", "name"), [("libx265", "a.mp4"), ("libx265", "a.mov"), ("ffv1", "a.mkv")]
+)
 @pytest.mark.parametrize(("transfer", "raw_min"), [(PQ, 25), (HLG, 12), (SDR, 1.5)])
 def test_a_film_looks_as_on_a_standard_screen(tmp_path, transfer, raw_min, codec, name):
     path = _film(tmp_path / name, [PHOTO] * 4, transfer, codec)
@@ -117,20 +134,29 @@ def test_up_to_the_shoulder_nothing_is_bent_and_above_it_whites_stay_apart(trans
     assert (np.diff(found, axis=0) >= 0).all() and (found == found[:, :1]).all()
     assert 240 <= found[255, 0] < 250  # room for what is brighter than white
     light = np.array([203.0, 400, 700, 1000, 4000])
-    signal = _pq(light) if transfer == PQ else _hlg(np.minimum(light, 1000)[:, None].repeat(3, 1))[:, 0]
-    bright = hdr.to_sdr(np.round(65535 * signal).astype(np.uint16)[None, :, None].repeat(3, 2), transfer, hdr.BT2020)
+    signal = (
+        _pq(light) if transfer == PQ else _hlg(np.minimum(light, 1000)[:, None].repeat(3, 1))[:, 0]
+    )
+    bright = hdr.to_sdr(
+        np.round(65535 * signal).astype(np.uint16)[None, :, None].repeat(3, 2), transfer, hdr.BT2020
+    )
     levels = bright[0, :, 0].astype(int)
     assert (np.diff(levels[:4]) > 0).all() and levels[3] == levels[4] == 255
 
 
 def test_levels_of_the_recommendation():
-    """BT.2408, table 1: diffuse white is at 75 % of HLG and 58 % of PQ; BT.2100: the peak of HLG is 1000 cd/m2."""
+    """BT.2408, table 1: diffuse white is at 75 % of HLG and 58 % of PQ; BT.2100: the peak of HLG is
+    1000 cd/m2."""
     white = np.full((1, 3), round(0.75 * 65535), np.uint16)
     assert hdr.display_light(white, HLG) == pytest.approx(1, abs=0.005)
-    assert hdr.display_light(np.full((1, 3), 65535, np.uint16), HLG) * 203 == pytest.approx(1000, rel=1e-3)
+    assert hdr.display_light(np.full((1, 3), 65535, np.uint16), HLG) * 203 == pytest.approx(
+        1000, rel=1e-3
+    )
     assert hdr.pq_display_cd_m2(np.array([0.58, 1.0])) == pytest.approx([203, 10000], rel=0.01)
     matrix = [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]]
-    assert hdr.bt709_from(hdr.BT2020) == pytest.approx(np.array(matrix), abs=1e-4)  # ITU-R BT.2407, 2.2
+    assert hdr.bt709_from(hdr.BT2020) == pytest.approx(
+        np.array(matrix), abs=1e-4
+    )  # ITU-R BT.2407, 2.2
     assert hdr.bt709_from(hdr.BT709) == pytest.approx(np.eye(3))
 
 
@@ -138,7 +164,11 @@ def test_a_bright_colour_keeps_its_hue():
     lamp = np.array([[[4.0, 1.0, 0.5]]]) @ np.linalg.inv(hdr.bt709_from(hdr.BT2020)).T
     signal = np.round(65535 * _pq(203 * lamp)).astype(np.uint16)
     red, green, blue = (hdr.to_sdr(signal, PQ, hdr.BT2020)[0, 0] / 255) ** 2.4
-    assert red > 0.95 and red / green == pytest.approx(4, rel=0.03) and green / blue == pytest.approx(2, rel=0.05)
+    assert (
+        red > 0.95
+        and red / green == pytest.approx(4, rel=0.03)
+        and green / blue == pytest.approx(2, rel=0.05)
+    )
 
 
 def test_standard_frames_are_left_alone(tmp_path):
@@ -183,7 +213,12 @@ def _still(path: Path, transfer: int) -> Path:
     is_avif = path.suffix == ".avif"
     form, told_range = ("yuv420p10le", 1) if is_avif else ("rgb48be", 2)
     frame = _frame(PHOTO, transfer, form)
-    frame.pts, frame.color_trc, frame.color_primaries, frame.color_range = 0, transfer, BT2020, told_range
+    frame.pts, frame.color_trc, frame.color_primaries, frame.color_range = (
+        0,
+        transfer,
+        BT2020,
+        told_range,
+    )
     muxer, options = ("avif", {}) if is_avif else ("image2", {"update": "1"})
     with av.open(str(path), "w", format=muxer, options=options) as container:
         codec = "libsvtav1" if is_avif else "png"

@@ -25,7 +25,9 @@ def params(repository) -> Params:
 
 
 def _source(params, root: Path, **change: object):
-    return sources.open_source("frames", footage.images_section(params, root, **change), Path(), 224)
+    return sources.open_source(
+        "frames", footage.images_section(params, root, **change), Path(), 224
+    )
 
 
 def _candidates(source, clip: str) -> list[tuple[str, str]]:
@@ -70,10 +72,20 @@ def test_exports_of_every_fifth_frame_and_names_with_times(tmp_path, params):
 
 
 def test_colour_is_never_paired_with_depth(tmp_path, params):
-    _touch(tmp_path / "a", *(f"frame-{number:06}.{kind}" for number in range(3) for kind in ("color.jpg", "depth.png")))
+    _touch(
+        tmp_path / "a",
+        *(
+            f"frame-{number:06}.{kind}"
+            for number in range(3)
+            for kind in ("color.jpg", "depth.png")
+        ),
+    )
     found = _candidates(_source(params, tmp_path, stride=1, advance=1), "a")
     assert len(found) == 4 and all(a.split(".")[1] == b.split(".")[1] for a, b in found)
-    assert len(_candidates(_source(params, tmp_path, stride=1, advance=1, glob="*.color.jpg"), "a")) == 2
+    assert (
+        len(_candidates(_source(params, tmp_path, stride=1, advance=1, glob="*.color.jpg"), "a"))
+        == 2
+    )
 
 
 DEPTH_MAP = "a depth map, no photograph"
@@ -114,18 +126,25 @@ def test_a_depth_map_has_one_channel_and_the_word_in_its_name(tmp_path, params):
 
 def test_retries_are_offered_at_other_distances(tmp_path, params):
     _touch(tmp_path / "a", *(f"{number}.jpg" for number in range(6)))
-    group = next(_source(params, tmp_path, stride=1, advance=1, retry_strides=(2, 4, 8)).groups("a", RNG))
+    group = next(
+        _source(params, tmp_path, stride=1, advance=1, retry_strides=(2, 4, 8)).groups("a", RNG)
+    )
     assert [view.key for view in group.views] == ["0.jpg", "1.jpg", "2.jpg", "4.jpg"]
     assert group.retry == ((0, 2), (0, 3))
 
 
 def test_sets_try_all_pairs(tmp_path, params):
     _touch(tmp_path / "a", "x.jpg", "y.jpg", "z.png")
-    assert _candidates(_source(params, tmp_path, pairing="all"), "a") == [("x.jpg", "y.jpg"), ("x.jpg", "z.png"), ("y.jpg", "z.png")]
+    assert _candidates(_source(params, tmp_path, pairing="all"), "a") == [
+        ("x.jpg", "y.jpg"),
+        ("x.jpg", "z.png"),
+        ("y.jpg", "z.png"),
+    ]
 
 
 def test_a_large_set_tries_the_next_ones_in_time_and_says_so(tmp_path, params):
-    """As many pairs as a set of group_max images has; where cameras say when, in that order, else in order of names."""
+    """As many pairs as a set of group_max images has; where cameras say when, in that order, else
+    in order of names."""
     names = [f"{letter}.jpg" for letter in "abcdefghijkl"]
     hours = dict(zip(names, [7, 3, 11, 0, 5, 1, 9, 2, 10, 4, 8, 6], strict=True))
     for timed in (True, False):
@@ -137,17 +156,26 @@ def test_a_large_set_tries_the_next_ones_in_time_and_says_so(tmp_path, params):
                 exif.get_ifd(0x8769)[0x9003] = f"2024:05:01 {hours[name]:02}:00:00"
             pillow.new("RGB", (8, 8)).save(folder / name, exif=exif)
         order = sorted(names, key=lambda name: hours[name]) if timed else names
-        source = _source(params, tmp_path, pairing="all", group_max=8)  # 28 pairs: 2 of each of 12 images
+        source = _source(
+            params, tmp_path, pairing="all", group_max=8
+        )  # 28 pairs: 2 of each of 12 images
         found = _candidates_of(source, folder.name)
         assert found == [(order[a], order[b]) for a in range(12) for b in (a + 1, a + 2) if b < 12]
         assert source.describe(folder.name)["error"] is None
     source.clips()
     assert sorted(source.skipped) == ["named", "timed"]
-    assert all(word in source.skipped["named"] for word in ("12 images make 66 pairs", "only the 2 next", "raise group_max"))
+    assert all(
+        word in source.skipped["named"]
+        for word in ("12 images make 66 pairs", "only the 2 next", "raise group_max")
+    )
 
 
 def _candidates_of(source, clip: str) -> list[tuple[str, str]]:
-    return [(group.views[a].key, group.views[b].key) for group in source.groups(clip, RNG) for a, b in group.pairs]
+    return [
+        (group.views[a].key, group.views[b].key)
+        for group in source.groups(clip, RNG)
+        for a, b in group.pairs
+    ]
 
 
 def test_every_folder_with_images_is_a_clip(tmp_path, params):
@@ -184,7 +212,9 @@ def test_a_source_without_images_is_one_clear_line(tmp_path, params, content):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_turns_photos_upright(tmp_path, orientation):
-    upright = cv2.resize(np.arange(24, dtype=np.uint8).reshape(4, 6) * 10, (60, 40), interpolation=cv2.INTER_NEAREST)
+    upright = cv2.resize(
+        np.arange(24, dtype=np.uint8).reshape(4, 6) * 10, (60, 40), interpolation=cv2.INTER_NEAREST
+    )
     undo = {
         1: lambda x: x,
         2: np.fliplr,
@@ -197,7 +227,9 @@ def test_exif_turns_photos_upright(tmp_path, orientation):
     }[orientation]
     exif = pillow.Exif()
     exif[0x0112] = orientation
-    pillow.fromarray(np.ascontiguousarray(undo(upright))).save(tmp_path / "a.jpg", exif=exif, quality=100)
+    pillow.fromarray(np.ascontiguousarray(undo(upright))).save(
+        tmp_path / "a.jpg", exif=exif, quality=100
+    )
     assert np.abs(images.read(tmp_path / "a.jpg")[..., 0].astype(int) - upright).mean() < 2
 
 
@@ -234,7 +266,9 @@ def test_damaged_images_are_unreadable_with_a_reason(tmp_path):
             images.read(tmp_path / name)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.data())
 def test_random_damage_raises_nothing_but_unreadable(tmp_path, data):
     suffix = data.draw(st.sampled_from([".png", ".jpg", ".webp", ".tiff", ".gif", ".bmp"]))
@@ -256,7 +290,14 @@ def test_rgba_png_photos(real_data):
 
 
 def test_numeric_order():
-    assert sorted(["f10", "f9", "f", "e11", "10", "9"], key=numeric_order) == ["9", "10", "e11", "f", "f9", "f10"]
+    assert sorted(["f10", "f9", "f", "e11", "10", "9"], key=numeric_order) == [
+        "9",
+        "10",
+        "e11",
+        "f",
+        "f9",
+        "f10",
+    ]
 
 
 def test_an_animation_in_a_folder_is_no_photograph_and_named(tmp_path, params):

@@ -68,12 +68,20 @@ def test_a_picture_that_cannot_be_read_is_named_with_the_reason(params, given):
     pairs = ((0, 1), (0, 2), (1, 2))
     groups = [Group((good, cut, gone), (pair,), given=given) for pair in pairs]
     if given is not None:
-        groups = [Group((group.views[a], group.views[b]), ((0, 1),), given=given) for group in groups for a, b in group.pairs]
+        groups = [
+            Group((group.views[a], group.views[b]), ((0, 1),), given=given)
+            for group in groups
+            for a, b in group.pairs
+        ]
     kept, found = _mined(Made(groups), params)
     assert kept == 0 and found.outcomes == {Outcome.UNREADABLE: 3}
     summary = found.summary()
-    assert summary["unreadable_views"] == {"clip": {"cut": "image file is truncated", "gone": "No such file or directory"}}
-    assert summary["without_pairs"] == {"clip": {"why": "none of 3 candidates was kept", "outcomes": {"unreadable": 3}}}
+    assert summary["unreadable_views"] == {
+        "clip": {"cut": "image file is truncated", "gone": "No such file or directory"}
+    }
+    assert summary["without_pairs"] == {
+        "clip": {"why": "none of 3 candidates was kept", "outcomes": {"unreadable": 3}}
+    }
     assert summary["totals"] == {"without_pairs": 1, "unreadable_views": 2, "skipped": 0}
 
 
@@ -92,7 +100,12 @@ def test_a_map_that_cannot_be_read_is_named_by_its_pair(params):
         (None, "no two views to compare", {}, {}),
         (NoCandidates("one frame in 0.2 s"), "one frame in 0.2 s", {}, {}),
         (Unreadable("no video"), "no video", {"unreadable": 1}, {"clip": "no video"}),
-        (GONE, "No such file or directory", {"unreadable": 1}, {"clip": "No such file or directory"}),
+        (
+            GONE,
+            "No such file or directory",
+            {"unreadable": 1},
+            {"clip": "No such file or directory"},
+        ),
     ],
 )
 def test_a_clip_without_pairs_is_named_with_the_reason(params, end, why, outcomes, damaged):
@@ -150,7 +163,11 @@ def test_a_summary_may_name_the_first_and_counts_all_in_any_order():
 
 def test_a_summary_of_an_earlier_version_opens():
     new = stats.Tally(1, 0).summary()
-    old = {key: value for key, value in new.items() if key not in ("without_pairs", "unreadable_views", "skipped", "totals")}
+    old = {
+        key: value
+        for key, value in new.items()
+        if key not in ("without_pairs", "unreadable_views", "skipped", "totals")
+    }
     assert stats.Tally.from_summary(old).summary() == new
 
 
@@ -167,19 +184,31 @@ def test_metrics_and_the_list_beside_the_shards_name_everything(tmp_path: Path, 
     mine.main(made, tmp_path, "photos")
     space = storage.Workspace(tmp_path)
     metrics = json.loads(space.metrics("mine", "photos").read_text())
-    assert metrics["unreadable_views"] == {"good": {"frame000009.png": "not an image that is read here"}}
+    assert metrics["unreadable_views"] == {
+        "good": {"frame000009.png": "not an image that is read here"}
+    }
     assert list(metrics["without_pairs"]) == ["still"]
     assert metrics["without_pairs"]["still"]["outcomes"] == {"too_similar": 1}
     assert metrics["skipped"] == {
         "good/dead.png": "a dead link (No such file or directory)",
         "notes.txt": "not an image that is read here",
     }
-    listed = [json.loads(line) for line in (space.pairs("photos") / mine.LOST).read_text().splitlines()]
+    listed = [
+        json.loads(line) for line in (space.pairs("photos") / mine.LOST).read_text().splitlines()
+    ]
     assert sorted(listed, key=str) == sorted(
         [
             {"kind": "without_pairs", "clip": "still", **metrics["without_pairs"]["still"]},
-            {"kind": "unreadable_view", "clip": "good", "view": "frame000009.png", "why": "not an image that is read here"},
-            *({"kind": "skipped", "path": path, "why": why} for path, why in metrics["skipped"].items()),
+            {
+                "kind": "unreadable_view",
+                "clip": "good",
+                "view": "frame000009.png",
+                "why": "not an image that is read here",
+            },
+            *(
+                {"kind": "skipped", "path": path, "why": why}
+                for path, why in metrics["skipped"].items()
+            ),
         ],
         key=str,
     )

@@ -17,7 +17,18 @@ from mimic.sources.base import Unreadable
 from mimic.sources.photos import pictures
 
 PHOTO = footage.pan(3, 1, 80)[0]
-LOSSY = {".gif", ".dds", ".ftc", ".ftu", ".blp", ".ico", ".icns", ".msp", ".xbm", ".pcx"}  # palettes, one bit, or small sizes
+LOSSY = {
+    ".gif",
+    ".dds",
+    ".ftc",
+    ".ftu",
+    ".blp",
+    ".ico",
+    ".icns",
+    ".msp",
+    ".xbm",
+    ".pcx",
+}  # palettes, one bit, or small sizes
 
 
 def _close(found: np.ndarray, wanted: np.ndarray) -> bool:
@@ -28,23 +39,49 @@ def test_every_format_that_pillow_writes_and_opens_is_read(tmp_path):
     pillow.init()
     tried = []
     for ending, name in pillow.registered_extensions().items():
-        if ending not in pictures.EXTENSIONS or ending in LOSSY or name not in pillow.SAVE or ending in (".pfm", ".pgm", ".pbm"):
+        if (
+            ending not in pictures.EXTENSIONS
+            or ending in LOSSY
+            or name not in pillow.SAVE
+            or ending in (".pfm", ".pgm", ".pbm")
+        ):
             continue
         path = tmp_path / f"a{ending}"
         pillow.fromarray(PHOTO).save(path)
         assert _close(pictures.read(path), PHOTO), ending
         tried.append(ending)
-    assert {".jpg", ".jfif", ".jp2", ".avif", ".webp", ".png", ".tga", ".qoi", ".tif", ".mpo"} <= set(tried)
+    assert {
+        ".jpg",
+        ".jfif",
+        ".jp2",
+        ".avif",
+        ".webp",
+        ".png",
+        ".tga",
+        ".qoi",
+        ".tif",
+        ".mpo",
+    } <= set(tried)
 
 
-@pytest.mark.parametrize(("ending", "codec", "form"), [(".dpx", "dpx", "gbrp10le"), (".jls", "jpegls", "rgb24"), (".xwd", "xwd", "bgra")])
+@pytest.mark.parametrize(
+    ("ending", "codec", "form"),
+    [(".dpx", "dpx", "gbrp10le"), (".jls", "jpegls", "rgb24"), (".xwd", "xwd", "bgra")],
+)
 def test_a_format_that_only_ffmpeg_reads_is_read(tmp_path, ending, codec, form):
     path = tmp_path / f"a{ending}"
     frame = av.VideoFrame.from_ndarray(PHOTO, format="rgb24").reformat(format=form)
     encoder = av.CodecContext.create(codec, "w")
     assert isinstance(encoder, av.VideoCodecContext)
-    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = frame.width, frame.height, form, 1  # type: ignore[assignment]
-    path.write_bytes(b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)]))
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = (
+        frame.width,
+        frame.height,
+        form,
+        1,
+    )  # type: ignore[assignment]
+    path.write_bytes(
+        b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+    )
     assert ending in pictures.EXTENSIONS
     with pytest.raises(pillow.UnidentifiedImageError):
         pillow.open(path)
@@ -56,7 +93,9 @@ def test_pictures_that_hold_no_photograph_say_so(tmp_path):
     preview = pillow.fromarray(PHOTO)
     preview.save(tmp_path / "raw.tif", tiffinfo={254: 1})
     (tmp_path / "a.heic").write_bytes(b"\x00\x00\x00\x18ftypheic" + bytes(80))
-    (tmp_path / "tiles.heic").write_bytes(b"\x00\x00\x00\x18ftypheic" + bytes(8) + b"infe....grid" + bytes(80))
+    (tmp_path / "tiles.heic").write_bytes(
+        b"\x00\x00\x00\x18ftypheic" + bytes(8) + b"infe....grid" + bytes(80)
+    )
     for name, reason in (
         ("float.tiff", "floating-point"),
         ("raw.tif", "raw data of a camera"),
@@ -69,7 +108,8 @@ def test_pictures_that_hold_no_photograph_say_so(tmp_path):
 
 
 def test_only_the_file_itself_is_read_and_only_if_it_is_a_picture(tmp_path):
-    """FFmpeg would take a text for a list of pictures, a name for a pattern of names, and a video's first frame for a picture."""
+    """FFmpeg would take a text for a list of pictures, a name for a pattern of names, and a video's
+    first frame for a picture."""
     footage.video(tmp_path / "a.mp4", footage.pan(0, 4, 8), fps=1).rename(tmp_path / "video.jpg")
     pillow.fromarray(PHOTO).save(tmp_path / "photo1.jpg")
     (tmp_path / "photo%d.jpg").write_text("no picture")
@@ -91,7 +131,9 @@ def test_what_is_transparent_lies_on_white_and_hidden_colours_are_not_seen(tmp_p
     found = pictures.read(tmp_path / "cut.png")
     assert (found[:100] == 255).all() and (found[100:] == PHOTO[100:]).all()
     for value in (255, 7):  # nothing is cut out: colours as they are
-        pillow.fromarray(np.dstack([PHOTO, np.full_like(alpha, value)])).save(tmp_path / "whole.png")
+        pillow.fromarray(np.dstack([PHOTO, np.full_like(alpha, value)])).save(
+            tmp_path / "whole.png"
+        )
         assert (pictures.read(tmp_path / "whole.png") == PHOTO).all()
     pillow.fromarray(PHOTO).quantize(16).save(tmp_path / "palette.png", transparency=0)
     assert (pictures.read(tmp_path / "palette.png") == 255).all(axis=2).any()
@@ -115,11 +157,16 @@ def test_a_giant_picture_is_named_or_read_smaller_in_bounded_memory(tmp_path):
     code = (
         "import sys; from pathlib import Path; from mimic.sources import pictures\n"
         "print(pictures.read(Path(sys.argv[1])).shape)\n"
-        "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
+        "print([line.split()[1] for line in open('/proc/self/status') if "
+        "line.startswith('VmHWM')][0])"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "pano.jpg")], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "pano.jpg")], capture_output=True, text=True
+    )
     assert done.stdout.startswith("(1500, 2000, 3)"), done.stderr
-    assert int(done.stdout.split()[-1]) < 300_000 and done.stderr == ""  # kB, the libraries included; in full it is 192 MB more
+    assert (
+        int(done.stdout.split()[-1]) < 300_000 and done.stderr == ""
+    )  # kB, the libraries included; in full it is 192 MB more
 
 
 def test_names_of_other_files_are_no_pictures():

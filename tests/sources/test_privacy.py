@@ -1,4 +1,5 @@
-"""Faces are blurred and unwanted pictures withheld before anything is written; on without a model is an error, not a shrug."""
+"""Faces are blurred and unwanted pictures withheld before anything is written; on without a model
+is an error, not a shrug."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def params(repository) -> Params:
 
 
 class Detector:
-    """Stands for YuNet: one face where the picture is brightest red, in pixels of what it is shown."""
+    """Stands for YuNet: one face where the picture is brightest red, in pixels of what it is
+    shown."""
 
     shown: list[tuple[int, int]] = []
 
@@ -74,14 +76,23 @@ def test_a_face_leaves_a_few_cells_and_the_rest_is_untouched(params, detector, t
     seen = guard(image)
     assert seen is not None and Detector.shown[-1] == (448, 448)
     changed = (seen != image).any(axis=2)
-    assert changed[96:124, 47:69].any() and not changed[:95].any() and not changed[126:].any() and not changed[:, 70:].any()
+    assert (
+        changed[96:124, 47:69].any()
+        and not changed[:95].any()
+        and not changed[126:].any()
+        and not changed[:, 70:].any()
+    )
     np.testing.assert_array_equal(guard(seen * 0 + 90), seen * 0 + 90)  # no face, no change
 
 
 def test_blurring_is_irreversible_and_stays_within_the_picture():
-    first, second = (np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in (1, 2))
+    first, second = (
+        np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in (1, 2)
+    )
     second[:] = np.roll(first.reshape(-1, 3), 1, axis=0).reshape(first.shape)
-    boxes = np.array([[-20.0, -20.0, 200.0, 200.0], [500.0, 10.0, 5.0, 5.0], [10.0, 10.0, 0.0, 0.0]])
+    boxes = np.array(
+        [[-20.0, -20.0, 200.0, 200.0], [500.0, 10.0, 5.0, 5.0], [10.0, 10.0, 0.0, 0.0]]
+    )
     covered = privacy.blurred(first, boxes, 0.2)
     assert len(np.unique(covered.reshape(-1, 3), axis=0)) > 1
     assert np.abs(np.diff(covered.astype(int), axis=1)).max() < 30  # nothing sharp is left
@@ -92,7 +103,9 @@ def test_on_without_a_model_is_an_error(repository, params, tmp_path):
     raw = yaml.safe_load((repository / "params.yaml").read_text())
     raw["mine"]["privacy"]["blur_faces"] = True
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
-    with pytest.raises(BadInput, match=r"mine\.privacy: blur_faces is on, but face_model names no detector"):
+    with pytest.raises(
+        BadInput, match=r"mine\.privacy: blur_faces is on, but face_model names no detector"
+    ):
         load_params(tmp_path / "params.yaml")
     missing = _privacy(params, blur_faces=True, face_model=Path("gone.onnx"))
     for ask in (privacy.open_guard, privacy.model_digest):
@@ -100,7 +113,9 @@ def test_on_without_a_model_is_an_error(repository, params, tmp_path):
             ask(missing, tmp_path)
     (tmp_path / "wrong.onnx").write_bytes(b"not a model")
     with pytest.raises(BadInput, match=r"wrong\.onnx is no YuNet model"):
-        privacy.open_guard(_privacy(params, blur_faces=True, face_model=Path("wrong.onnx")), tmp_path)
+        privacy.open_guard(
+            _privacy(params, blur_faces=True, face_model=Path("wrong.onnx")), tmp_path
+        )
     assert privacy.open_guard(params.mine.privacy, tmp_path) is None
 
 
@@ -143,15 +158,30 @@ def test_a_program_that_fails_stops_the_mining(params, tmp_path, command, messag
 
 
 def test_what_is_written_has_passed(params, tmp_path):
-    """Through the stages: the shard holds pairs of the pictures that the program let through, and the counts say so."""
+    """Through the stages: the shard holds pairs of the pictures that the program let through, and
+    the counts say so."""
     footage.folder(tmp_path / "raw", footage.pan(3, 13, 16))
-    first_only = JUDGE.replace("{answer}", "0.9 if data == first else 0.1").replace("while True:", "first = None\nwhile True:", 1)
+    first_only = JUDGE.replace("{answer}", "0.9 if data == first else 0.1").replace(
+        "while True:", "first = None\nwhile True:", 1
+    )
     first_only = first_only.replace("    assert", "    first = first or data\n    assert")
-    mine = params.mine.model_copy(update={"privacy": _privacy(params, nsfw_command=(sys.executable, "-c", first_only))})
-    section = footage.images_section(params, tmp_path / "raw", stride=6, advance=6, **{"licence": BASE["licence"]})
+    mine = params.mine.model_copy(
+        update={"privacy": _privacy(params, nsfw_command=(sys.executable, "-c", first_only))}
+    )
+    section = footage.images_section(
+        params, tmp_path / "raw", stride=6, advance=6, **{"licence": BASE["licence"]}
+    )
     cluster = params.cluster.model_copy(update={"workers": 1})
-    params = params.model_copy(update={"mine": mine, "sources": {"frames": section}, "cluster": cluster})
+    params = params.model_copy(
+        update={"mine": mine, "sources": {"frames": section}, "cluster": cluster}
+    )
     ingest.main(params, tmp_path, "frames")
     stage.main(params, tmp_path, "frames")
-    rows = [row for file in Workspace(tmp_path).pairs("frames").glob("*.parquet") for row in iter_rows(file)]
-    assert [(row["frame_a"], row["frame_b"]) for row in rows] == [("frame000006.png", "frame000012.png")]
+    rows = [
+        row
+        for file in Workspace(tmp_path).pairs("frames").glob("*.parquet")
+        for row in iter_rows(file)
+    ]
+    assert [(row["frame_a"], row["frame_b"]) for row in rows] == [
+        ("frame000006.png", "frame000012.png")
+    ]

@@ -1,4 +1,5 @@
-"""Real image pairs with a dense truth (homography, disparity, flow), mined as a folder of images: matched patches go where it says."""
+"""Real image pairs with a dense truth (homography, disparity, flow), mined as a folder of images:
+matched patches go where it says."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ from mimic.geometry.overlap import Outcome
 from mimic.mining import loop
 from mimic.params import load_params
 
-Map = Callable[[np.ndarray], np.ndarray]  # pixels of a [n, 2] to pixels of b, nan where the truth is silent
+Map = Callable[
+    [np.ndarray], np.ndarray
+]  # pixels of a [n, 2] to pixels of b, nan where the truth is silent
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,9 @@ def folder(tmp_path) -> Callable[..., config.Images]:
         for number, file in enumerate(files):
             (tmp_path / f"{number}{file.suffix}").symlink_to(file)
         numbers = {"stride": 1, "retry_strides": (), "advance": 1, "group_max": 20}
-        section = config.Images(reader="images", root=tmp_path, pairing="all", glob="*", **numbers, **truth.BASE)
+        section = config.Images(
+            reader="images", root=tmp_path, pairing="all", glob="*", **numbers, **truth.BASE
+        )
         return sources.open_source("sample", section, Path(), truth.SIZE_PX)
 
     return make
@@ -90,7 +95,9 @@ def _homography(folder: Path, number: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("scene", "scale"), [("teddy", 4), ("tsukuba", 16)])
-def test_stereo_pairs_are_too_similar_and_follow_their_disparity(real_data, mine, folder, scene, scale):
+def test_stereo_pairs_are_too_similar_and_follow_their_disparity(
+    real_data, mine, folder, scene, scale
+):
     given = real_data / "middlebury_stereo" / scene
     files = (given / "im2.png", given / "im6.png")
     source = folder(*files)
@@ -110,15 +117,23 @@ def test_flow_pairs_follow_their_flow(real_data, mine, folder):
         width, height = np.frombuffer(file.read(8), np.int32)
         flow = np.frombuffer(file.read(), np.float32).reshape(height, width, 2).astype(np.float64)
     flow[np.abs(flow) > 1e9] = np.nan
-    (pair,) = truth.mined(folder(given / "RubberWhale1.png", given / "RubberWhale2.png"), ".", _any(mine))[0]
+    (pair,) = truth.mined(
+        folder(given / "RubberWhale1.png", given / "RubberWhale2.png"), ".", _any(mine)
+    )[0]
     assert _right(pair, (width, height), _moved(flow)) > 0.9
 
 
 def test_driving_pairs_follow_their_flow(real_data, mine, folder):
     given = real_data / "kitti_flow"
-    stored = cv2.imread(str(given / "kitti_occ_000010_10.png"), cv2.IMREAD_UNCHANGED).astype(np.float64)
-    flow = np.where(stored[..., :1] > 0, (stored[..., [2, 1]] - 2**15) / 64, np.nan)  # B is valid, G is v, R is u
+    stored = cv2.imread(str(given / "kitti_occ_000010_10.png"), cv2.IMREAD_UNCHANGED).astype(
+        np.float64
+    )
+    flow = np.where(
+        stored[..., :1] > 0, (stored[..., [2, 1]] - 2**15) / 64, np.nan
+    )  # B is valid, G is v, R is u
     files = [given / f"kitti_000010_{number}.png" for number in (10, 11)]
     pairs, tally = truth.mined(folder(*files), ".", _any(mine))
     assert tally.candidates == len(pairs) == 1
-    assert _right(pairs[0], flow.shape[1::-1], _moved(flow)) > 0.4  # one plane cannot follow a drive: parallax is large near the car
+    assert (
+        _right(pairs[0], flow.shape[1::-1], _moved(flow)) > 0.4
+    )  # one plane cannot follow a drive: parallax is large near the car

@@ -34,7 +34,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "a").mkdir()
     path = folder / "a" / "room-000.glb"
     path.write_bytes(glb_writer.to_glb(apartments.build(0, 11.0, 8.0, 2.6, 1024)))
-    path.with_suffix(".stage_config.json").write_text(json.dumps(glb_writer.stage_config(path.name)))
+    path.with_suffix(".stage_config.json").write_text(
+        json.dumps(glb_writer.stage_config(path.name))
+    )
     (folder / "notes.txt").write_text("not a scene")
     return folder
 
@@ -57,13 +59,18 @@ def groups(source: SceneSource) -> list[Group]:
 def test_clips_and_their_description(source: SceneSource, root: Path) -> None:
     assert source.clips() == ["a/room-000.glb"]
     description = source.describe("a/room-000.glb")
-    assert description["error"] is None and description["bytes"] == (root / "a/room-000.glb").stat().st_size
+    assert (
+        description["error"] is None
+        and description["bytes"] == (root / "a/room-000.glb").stat().st_size
+    )
 
 
 def test_a_group_is_a_ring_against_the_two_others(groups: list[Group]) -> None:
     assert len(groups) == POSITIONS
     for group in groups:
-        assert len(group.views) == 24 and set(group.pairs) == set(itertools.product(range(8), range(8, 24)))
+        assert len(group.views) == 24 and set(group.pairs) == set(
+            itertools.product(range(8), range(8, 24))
+        )
         assert not group.retry
     keys = [view.key for group in groups for view in group.views]
     assert len(set(keys)) == len(keys) and keys[:9] == [*(f"0000a{k}" for k in range(8)), "0000b0"]
@@ -71,21 +78,30 @@ def test_a_group_is_a_ring_against_the_two_others(groups: list[Group]) -> None:
 
 def test_views_are_the_centre_of_the_rendering_and_rendered_once(groups: list[Group]) -> None:
     image = groups[0].views[3].read()
-    assert image.shape == (SIZE_PX, SIZE_PX, 3) and image.dtype == np.uint8 and image is groups[0].views[3].read()
+    assert (
+        image.shape == (SIZE_PX, SIZE_PX, 3)
+        and image.dtype == np.uint8
+        and image is groups[0].views[3].read()
+    )
 
 
 def test_randomness_is_the_position_s_own(source: SceneSource, groups: list[Group]) -> None:
-    """What else is drawn from the clip's generator in between (votes, in reference mode) moves no camera."""
+    """What else is drawn from the clip's generator in between (votes, in reference mode) moves no
+    camera."""
     rng = np.random.default_rng(0)
     for group, other in zip(source.groups("a/room-000.glb", rng), groups, strict=True):
         rng.integers(0, 10, 1000)
-        assert all(np.array_equal(view.pose, again.pose) for view, again in zip(group.views, other.views, strict=True))
+        assert all(
+            np.array_equal(view.pose, again.pose)
+            for view, again in zip(group.views, other.views, strict=True)
+        )
 
 
 def test_every_position_gives_a_pair_and_its_overlap_is_true(
     groups: list[Group], section: config.Scenes, root: Path, repository: Path
 ) -> None:
-    """Against exact depth and pose: homographies are right to a few pixels, and overlap rises with true co-visibility."""
+    """Against exact depth and pose: homographies are right to a few pixels, and overlap rises with
+    true co-visibility."""
     mine = load_params(repository / "params.yaml").mine
     rule = overlap.Rule(**{name: getattr(mine, name) for name in overlap.Rule.__dataclass_fields__})
     engine = open_engine(section)
@@ -110,26 +126,42 @@ class Truth:
     """Exact depth and pose of a group's views."""
 
     def __init__(self, engine: Engine, group: Group, section: config.Scenes) -> None:
-        hfov = float(2 * np.degrees(np.arctan(np.tan(np.radians(section.hfov_deg) / 2) * SIZE_PX / section.render_px)))
+        hfov = float(
+            2
+            * np.degrees(
+                np.arctan(np.tan(np.radians(section.hfov_deg) / 2) * SIZE_PX / section.render_px)
+            )
+        )
         self.intrinsics = covisibility.intrinsics_from_fov(SIZE_PX, SIZE_PX, hfov)
         self.poses = [view.pose for view in group.views]
         from_opencv = np.diag([1.0, -1.0, -1.0])
-        self.depths = [engine.render(pose[:3, 3], pose[:3, :3] @ from_opencv, (SIZE_PX, SIZE_PX), hfov).depth_m for pose in self.poses]
+        self.depths = [
+            engine.render(pose[:3, 3], pose[:3, :3] @ from_opencv, (SIZE_PX, SIZE_PX), hfov).depth_m
+            for pose in self.poses
+        ]
         y, x = (axis.ravel().astype(float) for axis in np.mgrid[4:SIZE_PX:8, 4:SIZE_PX:8])
         self.points = np.column_stack([x, y])
 
     def seen(self, a: int, b: int) -> covisibility.Seen:
         k = self.intrinsics
-        return covisibility.look(self.points, self.depths[a], self.depths[b], k, k, self.poses[a], self.poses[b], 0.05)
+        return covisibility.look(
+            self.points, self.depths[a], self.depths[b], k, k, self.poses[a], self.poses[b], 0.05
+        )
 
     def error_px(self, a: int, b: int, b_from_a: np.ndarray) -> float:
         """Median distance between where the homography and the geometry put what both views see."""
         seen, there = self.seen(a, b), homography.warp(self.points, b_from_a)
         both = seen.visible & (there >= 0).all(axis=1) & (there < SIZE_PX).all(axis=1)
-        return float(np.median(np.linalg.norm(there - seen.points_b, axis=1)[both])) if both.sum() > 20 else float("nan")
+        return (
+            float(np.median(np.linalg.norm(there - seen.points_b, axis=1)[both]))
+            if both.sum() > 20
+            else float("nan")
+        )
 
 
-def test_the_description_says_which_axis_is_up_and_changes_with_it(section: config.Scenes, tmp_path: Path) -> None:
+def test_the_description_says_which_axis_is_up_and_changes_with_it(
+    section: config.Scenes, tmp_path: Path
+) -> None:
     (tmp_path / "room.glb").write_bytes(glb_writer.to_glb(apartments.build(0, 8.0, 6.5, 2.6, 64)))
     source = SceneSource("rooms", section, tmp_path, SIZE_PX)
     bare = source.describe("room.glb")
@@ -142,10 +174,14 @@ def test_the_description_says_which_axis_is_up_and_changes_with_it(section: conf
     scaled = source.describe("room.glb")
     assert len({bare["digest"], said["digest"], scaled["digest"]}) == 3
     (tmp_path / "alone.stage_config.json").write_text("{}")
-    assert source.clips() == ["room.glb"] and source.skipped == {"alone.stage_config.json": "not a .glb scene"}
+    assert source.clips() == ["room.glb"] and source.skipped == {
+        "alone.stage_config.json": "not a .glb scene"
+    }
     beside.write_text("{")
     damaged = source.describe("room.glb")
-    assert damaged["note"] is None and "room.stage_config.json: not readable as JSON" in str(damaged["error"])
+    assert damaged["note"] is None and "room.stage_config.json: not readable as JSON" in str(
+        damaged["error"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,22 +199,41 @@ def test_the_description_says_which_axis_is_up_and_changes_with_it(section: conf
 )
 @pytest.mark.parametrize("engine", ["embree", "habitat"])
 def test_every_reader_hands_its_own_upward_axis_to_the_engine(
-    repository: Path, kind: type[config.SceneBase], reader: str, layout: str | None, expected: str, engine: str
+    repository: Path,
+    kind: type[config.SceneBase],
+    reader: str,
+    layout: str | None,
+    expected: str,
+    engine: str,
 ) -> None:
     params = load_params(repository / "profiles/paper.yaml")
-    template = next(section for section in params.sources.values() if isinstance(section, kind if layout else config.SceneWalk))
+    template = next(
+        section
+        for section in params.sources.values()
+        if isinstance(section, kind if layout else config.SceneWalk)
+    )
     change = {"reader": reader, "engine": engine} | ({"layout": layout} if layout else {})
-    opened: Any = open_engine(kind.model_validate({**template.model_dump(), **change}), params.habitat)
+    opened: Any = open_engine(
+        kind.model_validate({**template.model_dump(), **change}), params.habitat
+    )
     assert getattr(opened, "default_up" if engine == "embree" else "_default_up") == expected
 
 
-@pytest.mark.parametrize(("name", "message"), [("empty.glb", "not a .glb"), ("ceiling.glb", "no walkable floor")])
-def test_a_scene_that_cannot_be_walked_is_a_named_reason(section: config.Scenes, tmp_path: Path, name: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"), [("empty.glb", "not a .glb"), ("ceiling.glb", "no walkable floor")]
+)
+def test_a_scene_that_cannot_be_walked_is_a_named_reason(
+    section: config.Scenes, tmp_path: Path, name: str, message: str
+) -> None:
     from mimic.synthetic.builder import Builder, Paint
 
     builder = Builder(np.random.default_rng(0))
     builder.quad((0, 2, 0), (3, 0, 0), (0, 0, 3), Paint(0), builder.new("ceiling"))
-    content = b"" if name == "empty.glb" else glb_writer.to_glb(builder.mesh((np.zeros((2, 2, 3), np.uint8),), None))
+    content = (
+        b""
+        if name == "empty.glb"
+        else glb_writer.to_glb(builder.mesh((np.zeros((2, 2, 3), np.uint8),), None))
+    )
     (tmp_path / name).write_bytes(content)
     source = SceneSource("rooms", section.model_copy(update={"up": "y"}), tmp_path, SIZE_PX)
     assert (source.describe(name)["error"] is None) == bool(content)
@@ -186,7 +241,9 @@ def test_a_scene_that_cannot_be_walked_is_a_named_reason(section: config.Scenes,
         next(source.groups(name, np.random.default_rng(0)))
 
 
-def test_bad_settings_and_folders_are_one_clear_line(section: config.Scenes, tmp_path: Path) -> None:
+def test_bad_settings_and_folders_are_one_clear_line(
+    section: config.Scenes, tmp_path: Path
+) -> None:
     with pytest.raises(BadInput, match="render_px: 256 is less than"):
         SceneSource("rooms", section, tmp_path, 300)
     (tmp_path / "readme.txt").write_text("")

@@ -26,7 +26,14 @@ def _job(params: Params, folder: Path, *steps_px: int) -> shard_job.Job:
         footage.video(folder / f"raw/{number}.mp4", footage.pan(number, 4, step_px))
     clips = [f"{number}.mp4" for number in range(len(steps_px))]
     mine = params.mine.model_copy(update={"clips_per_shard": len(clips)})
-    (job,) = shard_job.jobs("phone", footage.videos_section(params, folder / "raw"), mine, folder, clips, folder / "work")
+    (job,) = shard_job.jobs(
+        "phone",
+        footage.videos_section(params, folder / "raw"),
+        mine,
+        folder,
+        clips,
+        folder / "work",
+    )
     job.tar.parent.mkdir()
     return job
 
@@ -37,7 +44,8 @@ def _mine(job: shard_job.Job, params: Params) -> int:
 
 
 def test_a_shard_is_done_when_its_summary_is_there_and_not_before(tmp_path, params, monkeypatch):
-    """Killed between its Parquet file and its summary, it is mined again, and the same comes out."""
+    """Killed between its Parquet file and its summary, it is mined again, and the same comes
+    out."""
     job = _job(params, tmp_path, 80)
     real = storage.write_json
 
@@ -65,7 +73,9 @@ def test_a_shard_waits_for_the_disk_once_a_file(tmp_path, params, monkeypatch, s
     monkeypatch.setattr(os, "fsync", lambda file: counted.append(file) or real(file))
     shard_job.mine_shard(job)
     assert len(counted) == waits
-    assert sorted(path.suffix for path in job.tar.parent.iterdir()) == sorted([".json", ".parquet", ".tar"][: 1 if waits == 1 else 3])
+    assert sorted(path.suffix for path in job.tar.parent.iterdir()) == sorted(
+        [".json", ".parquet", ".tar"][: 1 if waits == 1 else 3]
+    )
 
 
 def test_clips_are_named_as_people_know_them(tmp_path, params):

@@ -147,8 +147,15 @@ def test_of_several_tracks_the_default_then_the_largest_is_mined(tmp_path, param
 @pytest.mark.parametrize(
     ("mode", "said"),
     [
-        ("left_right", "two views side by side in each frame, mined as one picture; cut one out to mine it"),
-        ("top_bottom", "two views one above the other in each frame, mined as one picture; cut one out to mine it"),
+        (
+            "left_right",
+            "two views side by side in each frame, mined as one picture; cut one out to mine it",
+        ),
+        (
+            "top_bottom",
+            "two views one above the other in each frame, mined as one picture; cut one out to "
+            "mine it",
+        ),
         ("mono", None),
     ],
 )
@@ -238,7 +245,9 @@ def test_a_frame_out_of_order_is_no_restart(tmp_path, slip_ms):
     path = _write(tmp_path / "a.mkv", "mpeg4")
     data = path.read_bytes()
     block = b"\x81%b\x00"  # of track 1, no key frame
-    late, early = (block % milliseconds.to_bytes(2, "big") for milliseconds in (2500, 2500 - slip_ms))
+    late, early = (
+        block % milliseconds.to_bytes(2, "big") for milliseconds in (2500, 2500 - slip_ms)
+    )
     assert data.count(late) == 1
     path.write_bytes(data.replace(late, early))
     assert _sampled(path)[0] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
@@ -303,7 +312,10 @@ def test_a_clip_of_one_frame_says_what_to_do(tmp_path, params):
     source = sources.open_source("phone", section, Path(), 224)
     with pytest.raises(NoCandidates) as found:
         list(source.groups("a.mp4", RNG))
-    assert str(found.value) == "1 frame at a spacing of 1 s: nothing to pair; lower spacing_s if it has more"
+    assert (
+        str(found.value)
+        == "1 frame at a spacing of 1 s: nothing to pair; lower spacing_s if it has more"
+    )
     assert own_options.flagged(str(found.value)).endswith("lower --spacing-s if it has more")
 
 

@@ -36,7 +36,17 @@ def test_frames_are_taken_by_the_clock(tmp_path):
     path = footage.video(tmp_path / "a.mp4", footage.pan(0, 11, 8), fps=4)
     assert _times(path, 1.0) == [0.0, 1.0, 2.0]
     assert _times(path, 0.5) == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
-    assert _times(path, 0.3) == [0.0, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.25, 2.5]  # the first frame at or after each, none twice
+    assert _times(path, 0.3) == [
+        0.0,
+        0.5,
+        0.75,
+        1.0,
+        1.25,
+        1.5,
+        2.0,
+        2.25,
+        2.5,
+    ]  # the first frame at or after each, none twice
 
 
 def test_groups_pair_each_frame_with_the_next_and_retry_with_the_one_after(tmp_path, params):
@@ -70,7 +80,9 @@ def test_few_frames_are_alive_at_a_time(tmp_path, params):
 
 def test_captions_are_cut_off_below(tmp_path, params):
     footage.video(tmp_path / "a.mp4", footage.pan(0, 4, 8), fps=1)
-    source = sources.open_source("phone", footage.videos_section(params, tmp_path, crop_bottom=0.2), Path(), 224)
+    source = sources.open_source(
+        "phone", footage.videos_section(params, tmp_path, crop_bottom=0.2), Path(), 224
+    )
     assert next(source.groups("a.mp4", RNG)).views[0].read().shape == (180, 224, 3)
 
 
@@ -83,14 +95,22 @@ def test_rows_cut_off_are_truncated(height, kept):
 
 def test_a_retry_between_frames_is_refused(tmp_path, params):
     with pytest.raises(BadInput, match=r"retry_spacing_s: 1.5 is no multiple"):
-        sources.open_source("phone", footage.videos_section(params, tmp_path, spacing_s=1.0, retry_spacing_s=1.5), Path(), 224)
+        sources.open_source(
+            "phone",
+            footage.videos_section(params, tmp_path, spacing_s=1.0, retry_spacing_s=1.5),
+            Path(),
+            224,
+        )
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("quarters", range(4))
 def test_display_matrix_is_applied_once(quarters, mirrored):
-    """Every turn and mirror image a phone can write, as ISO 14496-12 defines the matrix: (p, q) goes to (a p + c q, b p + d q)."""
-    turn = np.linalg.matrix_power(np.array([[0, 1], [-1, 0]]), quarters) @ np.diag([-1 if mirrored else 1, 1])
+    """Every turn and mirror image a phone can write, as ISO 14496-12 defines the matrix: (p, q)
+    goes to (a p + c q, b p + d q)."""
+    turn = np.linalg.matrix_power(np.array([[0, 1], [-1, 0]]), quarters) @ np.diag(
+        [-1 if mirrored else 1, 1]
+    )
     stored = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
     shown = sampling.turned(stored, turn[0, 0], turn[1, 0], turn[0, 1], turn[1, 1])
     corners = np.array(list(itertools.product(range(6), range(4)))) @ turn.T
@@ -102,7 +122,9 @@ def test_display_matrix_is_applied_once(quarters, mirrored):
 def test_real_clip_with_a_display_matrix_comes_out_upright(real_data):
     clip = real_data / "seven_scenes_kitchen/kitchen_dev_displaymatrix90.mp4"
     _, image = next(videos.sample(clip, 1.0))
-    original = cv2.imread(str(real_data / "seven_scenes_kitchen/frames/frame-000000.color.jpg"))[..., ::-1]
+    original = cv2.imread(str(real_data / "seven_scenes_kitchen/frames/frame-000000.color.jpg"))[
+        ..., ::-1
+    ]
     upright = cv2.rotate(original, cv2.ROTATE_90_COUNTERCLOCKWISE)
     assert image.shape == (640, 480, 3)
     assert np.abs(image.astype(int) - upright).mean() < 4
@@ -137,7 +159,9 @@ def test_damage_in_the_middle_keeps_the_rest_and_is_told(tmp_path, real_data):
 
 def test_truncated_files(tmp_path, real_data):
     whole = (real_data / "seven_scenes_kitchen/kitchen_000000-000299_30fps.mp4").read_bytes()
-    (tmp_path / "a.mp4").write_bytes(whole[: len(whole) // 2])  # without the index at its end, nothing can be read
+    (tmp_path / "a.mp4").write_bytes(
+        whole[: len(whole) // 2]
+    )  # without the index at its end, nothing can be read
     with pytest.raises(Unreadable):
         _times(tmp_path / "a.mp4", 1.0)
     whole = (real_data / "videos/sample_sorenson.avi").read_bytes()
@@ -151,7 +175,9 @@ def test_truncated_files(tmp_path, real_data):
 def test_sound_alone_is_no_video(tmp_path, params):
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+        )
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -198,17 +224,26 @@ def test_inventory_of_good_and_bad_files(tmp_path, params):
         ("a.Y4M", "yuv4mpegpipe", "wrapped_avframe", 10),
     ],
 )
-def test_containers_and_streams_are_found_by_their_names_and_read(tmp_path, params, name, form, codec, fps):
+def test_containers_and_streams_are_found_by_their_names_and_read(
+    tmp_path, params, name, form, codec, fps
+):
     with av.open(str(tmp_path / name), "w", format=form) as container:
         stream = container.add_stream(codec, rate=fps)
         stream.width = stream.height = 224
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for image in footage.pan(0, fps + 1, 8):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=stream.pix_fmt)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
+                format=stream.pix_fmt
+            )
             frame.pts = None
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    source = sources.open_source("phone", footage.videos_section(params, tmp_path, spacing_s=0.5, retry_spacing_s=None), Path(), 224)
+    source = sources.open_source(
+        "phone",
+        footage.videos_section(params, tmp_path, spacing_s=0.5, retry_spacing_s=None),
+        Path(),
+        224,
+    )
     assert source.clips() == [name]
     assert source.describe(name)["error"] is None
     assert len(list(source.groups(name, np.random.default_rng(0)))) >= 1
@@ -255,8 +290,13 @@ def _spy(function, calls, *arguments, **named):
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts", "a.mpg"])
 def test_a_clip_in_the_middle_is_decoded_from_the_key_frame_before_it(tmp_path, monkeypatch, name):
-    """The same frames as from the start, of every container; those that can be sought decode a part."""
-    path = footage.video(tmp_path / name, [image[:64, :64].copy() for image in footage.pan(0, 300, 1)], fps=10 if name != "a.mpg" else 25)
+    """The same frames as from the start, of every container; those that can be sought decode a
+    part."""
+    path = footage.video(
+        tmp_path / name,
+        [image[:64, :64].copy() for image in footage.pan(0, 300, 1)],
+        fps=10 if name != "a.mpg" else 25,
+    )
     end_s = 300 / (10 if name != "a.mpg" else 25)
     decoded: list[float] = []
     whole = videos.streams.decoded
@@ -279,16 +319,32 @@ def test_a_clip_in_the_middle_is_decoded_from_the_key_frame_before_it(tmp_path, 
 
 
 def test_an_index_is_read_clip_by_clip(tmp_path):
-    """Rows of a clip apart from one another, quoted, with other line ends; what is kept grows with runs of clips, not with rows."""
-    rows = [f"set/{clip}/{number}/0000.jpg,set/{clip}/{number}/0001.jpg" for clip in ("a", "b", "a") for number in range(1000)]
+    """Rows of a clip apart from one another, quoted, with other line ends; what is kept grows with
+    runs of clips, not with rows."""
+    rows = [
+        f"set/{clip}/{number}/0000.jpg,set/{clip}/{number}/0001.jpg"
+        for clip in ("a", "b", "a")
+        for number in range(1000)
+    ]
     path = tmp_path / "index.csv"
-    path.write_text("\ufeffpath1,path2\r\n" + "\r\n".join(rows) + '\n"set/c,d/7/0000.jpg",set/c/7/0001.jpg\n')
+    path.write_text(
+        "\ufeffpath1,path2\r\n" + "\r\n".join(rows) + '\n"set/c,d/7/0000.jpg",set/c/7/0001.jpg\n'
+    )
     index = pair_index.read(path, (0, 0))
-    assert {clip: len(places) for clip, places in index.runs.items()} == {"set/a": 4, "set/b": 2, "set/c,d": 2}
+    assert {clip: len(places) for clip, places in index.runs.items()} == {
+        "set/a": 4,
+        "set/b": 2,
+        "set/c,d": 2,
+    }
     assert [",".join(row[:2]) for row in index.rows("set/a")] == [*rows[:1000], *rows[2000:]]
     assert list(index.rows("set/c,d")) == [("set/c,d/7/0000.jpg", "set/c/7/0001.jpg", "")]
     assert list(index.rows("set/x")) == []
-    for text in ("path1,path2\na,b,c\n", "path1,path1,path2\n", 'path1,path2\n"a\nb",c\n', "path1,path2\n" + "x" * 70000):
+    for text in (
+        "path1,path2\na,b,c\n",
+        "path1,path1,path2\n",
+        'path1,path2\n"a\nb",c\n',
+        "path1,path2\n" + "x" * 70000,
+    ):
         path.write_text(text)
         with pytest.raises(BadInput, match="not a readable CSV"):
             pair_index.read(path, (1, len(text)))
@@ -296,11 +352,16 @@ def test_an_index_is_read_clip_by_clip(tmp_path):
 
 def test_no_frame_is_held_for_longer_than_it_is_used(tmp_path):
     """However long the video: frames must not wait for Python to look for cycles."""
-    path = footage.video(tmp_path / "a.mp4", [image[:64, :64].copy() for image in footage.pan(0, 60, 2)])
+    path = footage.video(
+        tmp_path / "a.mp4", [image[:64, :64].copy() for image in footage.pan(0, 60, 2)]
+    )
     gc.collect()
     gc.disable()
     try:
-        held = [sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) for _ in videos.sample(path, 0.5)]
+        held = [
+            sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+            for _ in videos.sample(path, 0.5)
+        ]
     finally:
         gc.enable()
     assert len(held) == 60 and max(held) <= 4

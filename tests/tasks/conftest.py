@@ -18,7 +18,11 @@ from mimic.tasks.imagenet.config import KnnTask, LinearProbeTask
 from mimic.tasks.keypoints.config import PoseTask
 from mimic.tasks.relative_pose.config import RelativePoseTask
 from mimic.tasks.sections import TrainedTask
-from mimic.tasks.segmentation.config import FewShotSegmentationTask, LinearSegmentationTask, SegmentationTask
+from mimic.tasks.segmentation.config import (
+    FewShotSegmentationTask,
+    LinearSegmentationTask,
+    SegmentationTask,
+)
 
 torch.set_num_threads(1)  # tiny models: a second thread only waits
 
@@ -82,7 +86,14 @@ def depth_task() -> DepthTask:
 def pose_task(depth_task: DepthTask) -> PoseTask:
     """Crops of 24 x 32."""
     shared = {name: getattr(depth_task, name) for name in TrainedTask.model_fields}
-    own = {"task": "pose", "data": Path("coco"), "tracked_by": Path("coco"), "boxes": None, "width_px": 24, "patch_padding": 0}
+    own = {
+        "task": "pose",
+        "data": Path("coco"),
+        "tracked_by": Path("coco"),
+        "boxes": None,
+        "width_px": 24,
+        "patch_padding": 0,
+    }
     rates = {"warmup_from": 0.001, "drop_at": (0.8, 0.95), "flip_test": True, "eval_batch": 8}
     return PoseTask.model_validate({**shared, **own, **rates})
 
@@ -137,8 +148,18 @@ def correspondence_task() -> CorrespondenceTask:
 
 @pytest.fixture
 def linear_depth_task(depth_task: DepthTask) -> LinearDepthTask:
-    metres = {"last_norm": True, "target_mean": 0.0, "target_std": 1.0, "bins": 16, "lr": 1e-2, "steps": 40, "layer_decay": 1.0}
-    return LinearDepthTask.model_validate({**depth_task.model_dump(), **metres, "task": "linear-depth", "freeze": "encoder"})
+    metres = {
+        "last_norm": True,
+        "target_mean": 0.0,
+        "target_std": 1.0,
+        "bins": 16,
+        "lr": 1e-2,
+        "steps": 40,
+        "layer_decay": 1.0,
+    }
+    return LinearDepthTask.model_validate(
+        {**depth_task.model_dump(), **metres, "task": "linear-depth", "freeze": "encoder"}
+    )
 
 
 @pytest.fixture
@@ -150,30 +171,77 @@ def few_shot_depth_task(depth_task: DepthTask) -> FewShotDepthTask:
 @pytest.fixture
 def linear_segmentation_task(segmentation_task: SegmentationTask) -> LinearSegmentationTask:
     shared = segmentation_task.model_dump(exclude={"cell_px", "head_blocks"})
-    own = {"task": "linear-segmentation", "freeze": "encoder", "steps": 60, "lr": 1e-2, "layer_decay": 1.0}
+    own = {
+        "task": "linear-segmentation",
+        "freeze": "encoder",
+        "steps": 60,
+        "lr": 1e-2,
+        "layer_decay": 1.0,
+    }
     return LinearSegmentationTask.model_validate({**shared, **own})
 
 
 @pytest.fixture
 def few_shot_segmentation_task(segmentation_task: SegmentationTask) -> FewShotSegmentationTask:
-    padded = {"preset": "peer", "frame": "padded", "inference": "whole", "stride_px": None, "score_at": "input", "antialias": False}
+    padded = {
+        "preset": "peer",
+        "frame": "padded",
+        "inference": "whole",
+        "stride_px": None,
+        "score_at": "input",
+        "antialias": False,
+    }
     few = {"task": "few-shot-segmentation", "freeze": "encoder", "shots": (2, 4), "seeds": 2}
-    return FewShotSegmentationTask.model_validate({**segmentation_task.model_dump(), **padded, **few})
+    return FewShotSegmentationTask.model_validate(
+        {**segmentation_task.model_dump(), **padded, **few}
+    )
 
 
-IMAGENET = {"data": Path("imagenet"), "tracked_by": Path("imagenet"), "images": None, "resize_px": 36, "size_px": 32, "pool": None}
+IMAGENET = {
+    "data": Path("imagenet"),
+    "tracked_by": Path("imagenet"),
+    "images": None,
+    "resize_px": 36,
+    "size_px": 32,
+    "pool": None,
+}
 
 
 @pytest.fixture
 def linear_probe_task() -> LinearProbeTask:
-    own = {"task": "linear-probe", "preset": "standard", "views": 2, "crop_area": (0.5, 1.0), "epochs": 40, "warmup_epochs": 2, "batch": 32}
-    lars = {"base_lr": 64.0, "momentum": 0.9, "trust": 0.001, "weight_decay": 0.0, "selection": "last"}
-    return LinearProbeTask.model_validate({**IMAGENET, **own, **lars, "eval_batch": 16, "seed": 0, "samples": 2})
+    own = {
+        "task": "linear-probe",
+        "preset": "standard",
+        "views": 2,
+        "crop_area": (0.5, 1.0),
+        "epochs": 40,
+        "warmup_epochs": 2,
+        "batch": 32,
+    }
+    lars = {
+        "base_lr": 64.0,
+        "momentum": 0.9,
+        "trust": 0.001,
+        "weight_decay": 0.0,
+        "selection": "last",
+    }
+    return LinearProbeTask.model_validate(
+        {**IMAGENET, **own, **lars, "eval_batch": 16, "seed": 0, "samples": 2}
+    )
 
 
 @pytest.fixture
 def knn_task() -> KnnTask:
-    own = {"task": "knn", "preset": "standard", "k": (1, 3), "value_k": 3, "temperature": 0.07, "eval_batch": 16, "seed": 0, "samples": 2}
+    own = {
+        "task": "knn",
+        "preset": "standard",
+        "k": (1, 3),
+        "value_k": 3,
+        "temperature": 0.07,
+        "eval_batch": 16,
+        "seed": 0,
+        "samples": 2,
+    }
     return KnnTask.model_validate({**IMAGENET, **own})
 
 
@@ -187,8 +255,18 @@ def nyu_folder(tmp_path: Path) -> Path:
 
 def _motion(depth_task: DepthTask, kind: str, layout: str) -> dict[str, object]:
     shared = {name: getattr(depth_task, name) for name in TrainedTask.model_fields}
-    train, test = ({"layout": one, "folder": one, "only": None, "without": [], "repeat": 1} for one in (layout, "kitti"))
-    own = {"task": kind, "data": Path(kind), "tracked_by": Path(kind), "width_px": 48, "overlap": 0.5, "betas": (0.9, 0.95)}
+    train, test = (
+        {"layout": one, "folder": one, "only": None, "without": [], "repeat": 1}
+        for one in (layout, "kitti")
+    )
+    own = {
+        "task": kind,
+        "data": Path(kind),
+        "tracked_by": Path(kind),
+        "width_px": 48,
+        "overlap": 0.5,
+        "betas": (0.9, 0.95),
+    }
     own["masks"] = True
     train["without"] = ["final"] if layout == "sintel" else []
     return {**shared, **own, "train": [train], "test": [test]}
@@ -209,6 +287,20 @@ def stereo_task(depth_task: DepthTask) -> StereoTask:
 def relative_pose_task(depth_task: DepthTask) -> RelativePoseTask:
     """Frames of 48 x 32."""
     shared = {name: getattr(depth_task, name) for name in TrainedTask.model_fields}
-    own = {"task": "relative-pose", "data": Path("seven_scenes"), "tracked_by": Path("seven_scenes"), "width_px": 48, "augment": "none"}
-    lists = {"scenes": ("flat-0",), "every": 1, "retrieval": None, "neighbours": 3, "gap": 2, "estimate": "consensus", "eval_batch": 8}
+    own = {
+        "task": "relative-pose",
+        "data": Path("seven_scenes"),
+        "tracked_by": Path("seven_scenes"),
+        "width_px": 48,
+        "augment": "none",
+    }
+    lists = {
+        "scenes": ("flat-0",),
+        "every": 1,
+        "retrieval": None,
+        "neighbours": 3,
+        "gap": 2,
+        "estimate": "consensus",
+        "eval_batch": 8,
+    }
     return RelativePoseTask.model_validate({**shared, **own, **lists})

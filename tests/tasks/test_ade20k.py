@@ -1,4 +1,5 @@
-"""The SceneParse150 layout: real samples, the generated set, and everything that can be wrong with a copy."""
+"""The SceneParse150 layout: real samples, the generated set, and everything that can be wrong with
+a copy."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def folder(made_ade20k: Path, tmp_path: Path) -> Path:
 
 
 def official(real_data: Path, tmp_path: Path) -> Path:
-    """The two real validation images, in the folders that the archive has; the training split is the same two."""
+    """The two real validation images, in the folders that the archive has; the training split is
+    the same two."""
     source, target = real_data / "ade20k", tmp_path / "ADEChallengeData2016"
     for split in ("training", "validation"):
         shutil.copytree(source / "images", target / "images" / split)
@@ -37,8 +39,14 @@ def test_real_samples(real_data: Path, tmp_path: Path) -> None:
     assert (ade.train.tolist(), ade.test.tolist()) == ([0, 1], [2, 3]) and len(ade.names) == 150
     assert ade.names[0] == "wall" and ade.names[4] == "tree" and ade.names[149] == "flag"
     frame = ade.read(2)
-    raw = cv2.imread(str(real_data / "ade20k/annotations/ADE_val_00000001.png"), cv2.IMREAD_UNCHANGED)
-    assert frame.image.shape == (512, 683, 3) and frame.labels.shape == (512, 683) and ade.stem(2) == "ADE_val_00000001"
+    raw = cv2.imread(
+        str(real_data / "ade20k/annotations/ADE_val_00000001.png"), cv2.IMREAD_UNCHANGED
+    )
+    assert (
+        frame.image.shape == (512, 683, 3)
+        and frame.labels.shape == (512, 683)
+        and ade.stem(2) == "ADE_val_00000001"
+    )
     np.testing.assert_array_equal(frame.labels == IGNORED, raw == 0)
     np.testing.assert_array_equal(frame.labels[raw > 0] + 1, raw[raw > 0])
     assert ade.read(3).image.shape == (364, 500, 3)
@@ -70,31 +78,63 @@ def _relabel(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
 
 
 BREAKS = {
-    "no folder": (lambda f: shutil.rmtree(f / "images/validation"), r"images/validation: no such folder; point `data` at"),
-    "no images": (lambda f: [p.unlink() for p in (f / "images/training").iterdir()], r"holds no \.jpg"),
+    "no folder": (
+        lambda f: shutil.rmtree(f / "images/validation"),
+        r"images/validation: no such folder; point `data` at",
+    ),
+    "no images": (
+        lambda f: [p.unlink() for p in (f / "images/training").iterdir()],
+        r"holds no \.jpg",
+    ),
     "no annotation": (
         lambda f: (f / "annotations/training/ADE_train_00000003.png").unlink(),
         r"training/ADE_train_00000003 has an image but no annotation \(1 such\)",
     ),
-    "no image": (lambda f: (f / "images/validation/ADE_val_00000002.jpg").unlink(), r"has an annotation but no image"),
-    "no names": (lambda f: (f / "objectInfo150.txt").unlink(), r"neither objectInfo150\.txt nor objectInfo150\.csv"),
-    "other names": (lambda f: (f / "objectInfo150.txt").write_text("a\tb\n"), r"first line is not Idx"),
-    "too few names": (lambda f: (f / "objectInfo150.txt").write_text("Idx\tName\n1\twall\n"), r"1 classes, expected 150"),
-    "truncated photo": (lambda f: _truncate(f / "images/training/ADE_train_00000001.jpg"), r"00000001\.jpg: damaged \(image file is trunc"),
-    "truncated labels": (lambda f: _truncate(f / "annotations/training/ADE_train_00000001.png"), r"00000001\.png: damaged"),
-    "text": (lambda f: (f / "images/training/ADE_train_00000001.jpg").write_text("<html>"), r"not an image; download it again"),
+    "no image": (
+        lambda f: (f / "images/validation/ADE_val_00000002.jpg").unlink(),
+        r"has an annotation but no image",
+    ),
+    "no names": (
+        lambda f: (f / "objectInfo150.txt").unlink(),
+        r"neither objectInfo150\.txt nor objectInfo150\.csv",
+    ),
+    "other names": (
+        lambda f: (f / "objectInfo150.txt").write_text("a\tb\n"),
+        r"first line is not Idx",
+    ),
+    "too few names": (
+        lambda f: (f / "objectInfo150.txt").write_text("Idx\tName\n1\twall\n"),
+        r"1 classes, expected 150",
+    ),
+    "truncated photo": (
+        lambda f: _truncate(f / "images/training/ADE_train_00000001.jpg"),
+        r"00000001\.jpg: damaged \(image file is trunc",
+    ),
+    "truncated labels": (
+        lambda f: _truncate(f / "annotations/training/ADE_train_00000001.png"),
+        r"00000001\.png: damaged",
+    ),
+    "text": (
+        lambda f: (f / "images/training/ADE_train_00000001.jpg").write_text("<html>"),
+        r"not an image; download it again",
+    ),
     "shifted labels": (
         lambda f: _relabel(
-            f / "annotations/training/ADE_train_00000001.png", lambda a: np.where(a == a.max(), 255, a - 1).astype(np.uint8)
+            f / "annotations/training/ADE_train_00000001.png",
+            lambda a: np.where(a == a.max(), 255, a - 1).astype(np.uint8),
         ),
         r"class 255, expected 0 \(unlabelled\) to 150",
     ),
     "16-bit labels": (
-        lambda f: _relabel(f / "annotations/training/ADE_train_00000001.png", lambda a: a.astype(np.uint16)),
+        lambda f: _relabel(
+            f / "annotations/training/ADE_train_00000001.png", lambda a: a.astype(np.uint16)
+        ),
         r"expected 8-bit class numbers",
     ),
     "colour masks": (
-        lambda f: _relabel(f / "annotations/training/ADE_train_00000001.png", lambda a: np.stack([a] * 3, axis=-1)),
+        lambda f: _relabel(
+            f / "annotations/training/ADE_train_00000001.png", lambda a: np.stack([a] * 3, axis=-1)
+        ),
         r"of one channel",
     ),
     "other size": (
@@ -116,5 +156,7 @@ def test_broken_copies_are_one_clear_line(folder: Path, case: str) -> None:
 
 
 def test_counts_are_those_of_the_set(made_ade20k: Path) -> None:
-    with pytest.raises(BadInput, match="6 training and 4 validation images, expected 20210 and 2000"):
+    with pytest.raises(
+        BadInput, match="6 training and 4 validation images, expected 20210 and 2000"
+    ):
         Ade20k(made_ade20k, (20210, 2000))

@@ -47,9 +47,15 @@ SIZE = {"width_px": 64, "height_px": 48}
 MADE = {
     "coco": config.PeopleSet(first_seed=520, train=6, test=4, people=2, **SIZE),
     "imagenet": config.ShapesSet(first_seed=540, train_per_class=3, test_per_class=2, size_px=40),
-    "taskonomy": config.TaskonomySet.model_validate({"first_seed": 560, "flat": FLAT, "train": 4, "validation": 2, "test": 3, **SIZE}),
-    "flow": config.MotionSet.model_validate({"first_seed": 540, "flat": FLAT, "train": 3, "test": 2, **SIZE}),
-    "seven_scenes": config.SevenScenesSet.model_validate({"first_seed": 580, "flat": FLAT, "scenes": 1, "train": 12, "test": 4, **SIZE}),
+    "taskonomy": config.TaskonomySet.model_validate(
+        {"first_seed": 560, "flat": FLAT, "train": 4, "validation": 2, "test": 3, **SIZE}
+    ),
+    "flow": config.MotionSet.model_validate(
+        {"first_seed": 540, "flat": FLAT, "train": 3, "test": 2, **SIZE}
+    ),
+    "seven_scenes": config.SevenScenesSet.model_validate(
+        {"first_seed": 580, "flat": FLAT, "scenes": 1, "train": 12, "test": 4, **SIZE}
+    ),
 }
 
 
@@ -98,7 +104,9 @@ def test_test_images_beyond_the_range(root: Path, depth_task: DepthTask) -> None
 
 
 @pytest.mark.parametrize(("places", "split"), [(slice(0, 8), "train"), (slice(8, 13), "test")])
-def test_a_split_that_was_never_measured(root: Path, depth_task: DepthTask, places: slice, split: str) -> None:
+def test_a_split_that_was_never_measured(
+    root: Path, depth_task: DepthTask, places: slice, split: str
+) -> None:
     def unmeasured(raw: Any, _: Any) -> None:
         raw[places] = 0.0
 
@@ -136,7 +144,9 @@ def test_depth_outside_eigens_crop(depth_task: DepthTask) -> None:
     assert not frames.scored(task, around)[0].any()
 
 
-def test_what_is_counted_is_what_is_scored(root: Path, depth_task: DepthTask, encoder: VisionTransformer) -> None:
+def test_what_is_counted_is_what_is_scored(
+    root: Path, depth_task: DepthTask, encoder: VisionTransformer
+) -> None:
     found = check(depth_task, root)["found"]["test"]
     result = run_task(depth_task, as_subject(encoder), folders_in(root))
     assert round(found["share"] * 5 * 64 * 48) == result.metrics["valid_pixels"]
@@ -163,7 +173,9 @@ def test_a_draw_without_a_label(root: Path, few_shot_depth_task: FewShotDepthTas
 
 @pytest.mark.parametrize("split", ["training", "validation"])
 @pytest.mark.parametrize("kind", ["segmentation", "linear_segmentation", "few_shot_segmentation"])
-def test_labels_that_are_all_ignored(root: Path, split: str, kind: str, request: pytest.FixtureRequest) -> None:
+def test_labels_that_are_all_ignored(
+    root: Path, split: str, kind: str, request: pytest.FixtureRequest
+) -> None:
     task = request.getfixturevalue(f"{kind}_task")
     assert check(task, root)["found"]["test"]["empty"] == 0
     for path in (root / "ade20k/annotations" / split).iterdir():
@@ -172,7 +184,9 @@ def test_labels_that_are_all_ignored(root: Path, split: str, kind: str, request:
     refused(task, root, f"of the {name} split has labelled pixels")
 
 
-def test_labels_only_outside_the_square(root: Path, linear_segmentation_task: LinearSegmentationTask) -> None:
+def test_labels_only_outside_the_square(
+    root: Path, linear_segmentation_task: LinearSegmentationTask
+) -> None:
     for path in (root / "ade20k/annotations/training").iterdir():
         labels = np.zeros_like(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
         if labels.shape[1] > labels.shape[0]:
@@ -190,7 +204,9 @@ def test_labels_only_outside_the_square(root: Path, linear_segmentation_task: Li
     assert check(peer, root)["found"]["train"]["empty"] == 0
 
 
-def test_what_is_scored_of_padded_frames_is_the_square(made_ade20k: Path, few_shot_segmentation_task: Any) -> None:
+def test_what_is_scored_of_padded_frames_is_the_square(
+    made_ade20k: Path, few_shot_segmentation_task: Any
+) -> None:
     item = finetune.read(Ade20k(made_ade20k, None), 7)
     square = finetune.prepared(few_shot_segmentation_task, Items((item,)))
     shown = scored(few_shot_segmentation_task, item)
@@ -219,7 +235,9 @@ def test_people_without_areas_or_without_people(root: Path, pose_task: PoseTask)
         refused(pose_task, root, f"the {split} split holds no people")
         if split == "val":
             boxes = root / "boxes.json"
-            image = json.loads((root / "coco/annotations/person_keypoints_val2017.json").read_text())["images"][0]
+            image = json.loads(
+                (root / "coco/annotations/person_keypoints_val2017.json").read_text()
+            )["images"][0]
             entry = {"image_id": image["id"], "category_id": 1, "bbox": [0, 0, 9, 9], "score": 1}
             boxes.write_text(json.dumps([entry]))  # a detector's boxes make nobody to score
             given = pose_task.model_copy(update={"boxes": Path("boxes.json")})
@@ -247,7 +265,9 @@ def normals(repository: Path) -> TaskonomyTask:
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_masks_that_erosion_leaves_nothing_of(root: Path, normals: TaskonomyTask, split: str) -> None:
+def test_masks_that_erosion_leaves_nothing_of(
+    root: Path, normals: TaskonomyTask, split: str
+) -> None:
     """Every fourth column is invalid: cells of 4 px are never whole."""
     from mimic.tasks.taskonomy.dataset import opened_taskonomy
 
@@ -294,7 +314,9 @@ def test_pairs_without_a_match(root: Path, correspondence_task: CorrespondenceTa
 
 
 @pytest.mark.parametrize("edges", [(0.7, 0.5), (0.5, 0.5, 0.7), (0.5, 0.7, 0.6)])
-def test_bins_rise(repository: Path, correspondence_task: CorrespondenceTask, edges: tuple[float, ...]) -> None:
+def test_bins_rise(
+    repository: Path, correspondence_task: CorrespondenceTask, edges: tuple[float, ...]
+) -> None:
     raw = yaml.safe_load((repository / "params.yaml").read_text())["evaluate"]["cross-attention"]
     for section, fields in (
         (CorrespondenceTask, correspondence_task.model_dump()),
@@ -319,4 +341,6 @@ def test_a_line_a_split() -> None:
     split = Split("train", "train on", Needs("images", "pixels", "depth_m", ""))
     split.add_masked(np.array([[True, False]]), np.array([[1.5, 99.0]]))
     split.add(0, 2)
-    assert lines({"train": split.facts()}) == ["train: 2 images, 25.0 % pixels (1 of them have none), depth_m 1.5 to 1.5"]
+    assert lines({"train": split.facts()}) == [
+        "train: 2 images, 25.0 % pixels (1 of them have none), depth_m 1.5 to 1.5"
+    ]

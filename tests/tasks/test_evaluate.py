@@ -1,4 +1,5 @@
-"""The evaluate stage: from a published encoder to a result that says everything, twice the same bytes."""
+"""The evaluate stage: from a published encoder to a result that says everything, twice the same
+bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +25,11 @@ from mimic.tasks.sections import TaskSection
 
 @pytest.fixture
 def workspace(
-    tmp_path: Path, repository: Path, depth_task: DepthTask, few_shot_depth_task: FewShotDepthTask, correspondence_task: CorrespondenceTask
+    tmp_path: Path,
+    repository: Path,
+    depth_task: DepthTask,
+    few_shot_depth_task: FewShotDepthTask,
+    correspondence_task: CorrespondenceTask,
 ) -> Path:
     """A published tiny random encoder, miniature data, and params with three tasks."""
     raw = yaml.safe_load((repository / "params.yaml").read_text())
@@ -49,7 +54,15 @@ def _publish(folder: Path, seed: int = 0, steps: int = 0, depth: int = 4) -> Non
     encoder = make_encoder(seed, depth=depth)
     folder.mkdir(parents=True)
     save_file(encoder.state_dict(), folder / "encoder.safetensors")
-    sizes = {"patch_px": 8, "width": 24, "depth": depth, "heads": 2, "class_token": False, "positions": "sincos", "norm_eps": 1e-6}
+    sizes = {
+        "patch_px": 8,
+        "width": 24,
+        "depth": depth,
+        "heads": 2,
+        "class_token": False,
+        "positions": "sincos",
+        "norm_eps": 1e-6,
+    }
     card = {
         "run": "random",
         "model": {**sizes, "size_px": [32, 32]},
@@ -81,12 +94,24 @@ def test_end_to_end_and_again(workspace: Path, task: str) -> None:
         "seed",
         "test_size",
     } <= found.keys()
-    assert {"checkpoint", "steps", "dataset", "manifest_digest", "versions", "task", "run"} <= found.keys()
-    assert 0 <= found["value"] <= 1 and len(found["checkpoint"]) == 64 and found["test_size"] in (5, 6)
+    assert {
+        "checkpoint",
+        "steps",
+        "dataset",
+        "manifest_digest",
+        "versions",
+        "task",
+        "run",
+    } <= found.keys()
+    assert (
+        0 <= found["value"] <= 1 and len(found["checkpoint"]) == 64 and found["test_size"] in (5, 6)
+    )
     assert str(workspace) not in json.dumps(found)
     pictures = workspace / f"samples/random/{task}"
     captions = json.loads((pictures / "samples.json").read_text())
-    assert len(captions) == 2 and all((pictures / entry["file"]).is_file() and entry["caption"] for entry in captions)
+    assert len(captions) == 2 and all(
+        (pictures / entry["file"]).is_file() and entry["caption"] for entry in captions
+    )
     files = [workspace / f"metrics/random/{task}.json", *sorted(pictures.iterdir())]
     before = [file.read_bytes() for file in files]
     _evaluate(workspace, task)
@@ -96,11 +121,19 @@ def test_end_to_end_and_again(workspace: Path, task: str) -> None:
 
 def test_the_data_are_checked_first(workspace: Path) -> None:
     params = load_params(workspace / "params.yaml")
-    for task, splits in (("depth", {"train": 8, "test": 5}), ("correspondence", {"validation": 6, "measured": 6})):
+    for task, splits in (
+        ("depth", {"train": 8, "test": 5}),
+        ("correspondence", {"validation": 6, "measured": 6}),
+    ):
         prepare.main(params, workspace, task)
         text = (workspace / f"data/tasks/{task}.json").read_text()
         found = json.loads(text)
-        assert found["splits"] == splits and found["bytes"] > 0 and len(found["digest"]) == 64 and str(workspace) not in text
+        assert (
+            found["splits"] == splits
+            and found["bytes"] > 0
+            and len(found["digest"]) == 64
+            and str(workspace) not in text
+        )
     (workspace / "nyu/splits.mat").write_bytes(b"")
     with pytest.raises(BadInput, match=r"prepare depth: .*splits\.mat: not a MATLAB 5 file"):
         prepare.main(params, workspace, "depth")
@@ -113,8 +146,14 @@ def test_depth_reports_three_averages_and_overrides(workspace: Path) -> None:
     found = _evaluate(workspace, "depth")
     assert found["metrics"]["averages"].keys() == {"batch", "image", "global"}
     assert found["value"] == found["metrics"]["averages"]["image"]["delta1"]
-    assert found["preset"] == "standard" and found["overrides"]["size_px"] == 32 and "frame" not in found["overrides"]
-    assert found["protocol"].endswith(f"; not as the preset: {', '.join(sorted(found['overrides']))}")
+    assert (
+        found["preset"] == "standard"
+        and found["overrides"]["size_px"] == 32
+        and "frame" not in found["overrides"]
+    )
+    assert found["protocol"].endswith(
+        f"; not as the preset: {', '.join(sorted(found['overrides']))}"
+    )
 
 
 def test_a_sweep_over_snapshots_is_one_parameter(workspace: Path) -> None:
@@ -126,7 +165,11 @@ def test_a_sweep_over_snapshots_is_one_parameter(workspace: Path) -> None:
     raw["table"]["checkpoints"] = "all"
     (workspace / "params.yaml").write_text(yaml.safe_dump(raw))
     found = _evaluate(workspace, "correspondence")
-    assert [point["steps"] for point in found["sweep"]] == [4, 8, 0]  # the run itself comes last; here it is a random encoder
+    assert [point["steps"] for point in found["sweep"]] == [
+        4,
+        8,
+        0,
+    ]  # the run itself comes last; here it is a random encoder
     assert found["sweep"][-1] == {key: found[key] for key in ("steps", "value", "standard_error")}
     assert len({point["value"] for point in found["sweep"]}) > 1
 
@@ -152,10 +195,20 @@ def test_names_that_do_not_exist(workspace: Path) -> None:
         evaluate.main(params, workspace, "nobody", "depth")
 
 
-@pytest.mark.parametrize(("kind", "preset"), [(name, preset) for name, spec in TASKS.items() for preset in spec.presets])
-def test_a_preset_has_no_overrides_and_names_real_fields(kind: str, preset: str, repository: Path) -> None:
-    some = next(task for task in load_params(repository / "params.yaml").evaluate.values() if task.task == kind)
-    task = type(some).model_validate({**some.model_dump(), "preset": preset, **TASKS[kind].presets[preset]})
+@pytest.mark.parametrize(
+    ("kind", "preset"), [(name, preset) for name, spec in TASKS.items() for preset in spec.presets]
+)
+def test_a_preset_has_no_overrides_and_names_real_fields(
+    kind: str, preset: str, repository: Path
+) -> None:
+    some = next(
+        task
+        for task in load_params(repository / "params.yaml").evaluate.values()
+        if task.task == kind
+    )
+    task = type(some).model_validate(
+        {**some.model_dump(), "preset": preset, **TASKS[kind].presets[preset]}
+    )
     assert overrides(task) == {}
     field = next(iter(TASKS[kind].presets[preset]))
     assert overrides(task.model_copy(update={field: "other"})) == {field: "other"}
@@ -171,7 +224,9 @@ def _params(workspace: Path, **changes: object) -> None:
     (workspace / "params.yaml").write_text(yaml.safe_dump(raw))
 
 
-def test_what_was_found_and_the_number_are_printed(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_found_and_the_number_are_printed(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     params = load_params(workspace / "params.yaml")
     prepare.main(params, workspace, "depth")
     said = capsys.readouterr().out.splitlines()
@@ -267,7 +322,9 @@ def test_no_number_is_made_up(workspace: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_an_encoder_of_two_blocks_is_one_line_before_training(workspace: Path, task: str) -> None:
     shutil.rmtree(workspace / "models/random")
     _publish(workspace / "models/random", depth=2)
-    with pytest.raises(BadInput, match=r"the head reads 4 blocks, the encoder has 2.*\[0, 0, 1, 1\]"):
+    with pytest.raises(
+        BadInput, match=r"the head reads 4 blocks, the encoder has 2.*\[0, 0, 1, 1\]"
+    ):
         _evaluate(workspace, task)
     assert not list((workspace / "runs/evaluate").rglob("*.safetensors"))
     _params(workspace, blocks=[0, 0, 1, 1])
@@ -282,7 +339,8 @@ def test_sizes_that_patches_do_not_divide(workspace: Path) -> None:
 
 
 def test_other_data_than_the_published_are_an_override(repository: Path) -> None:
-    """Annotated boxes, another list, fewer images, the sensor's own mask; but not another folder."""
+    """Annotated boxes, another list, fewer images, the sensor's own mask; but not another
+    folder."""
     tasks = load_params(repository / "profiles/paper.yaml").evaluate
     for name, changes in (
         ("pose", {"boxes": None}),
@@ -315,7 +373,9 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_data_that_did_not_change_are_looked_through_once(workspace: Path, looks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_did_not_change_are_looked_through_once(
+    workspace: Path, looks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def prepared() -> int:
         looks.clear()
         prepare.main(load_params(workspace / "params.yaml"), workspace, "depth")

@@ -28,7 +28,9 @@ def _set(**view: object) -> ImageSet:
 
 def _vectors(folder: Path, images: ImageSet, batch: int = 4) -> kept.Features:
     encoder = make_encoder()
-    return features(folder, images, encoder, pooled(encoder, "mean"), {"vector": "mean"}, batch, "float32")
+    return features(
+        folder, images, encoder, pooled(encoder, "mean"), {"vector": "mean"}, batch, "float32"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -48,9 +50,19 @@ def test_equal_to_the_encoder_in_any_order(tmp_path: Path) -> None:
     order = np.array([10, 0, 5, 5, 3])
     np.testing.assert_array_equal(found[order], found[np.arange(LENGTH)][order])
     np.testing.assert_array_equal(found[7], found[np.array([7])][0])
-    dense = features(tmp_path, _set(), encoder, maps(encoder, (1, 3), norm=False), {"blocks": [1, 3]}, 4, "float16")
+    dense = features(
+        tmp_path,
+        _set(),
+        encoder,
+        maps(encoder, (1, 3), norm=False),
+        {"blocks": [1, 3]},
+        4,
+        "float16",
+    )
     assert dense[order].shape == (5, 2, 24, 4, 4) and dense[0].dtype == np.float16
-    np.testing.assert_allclose(dense[np.arange(LENGTH)][:, 1], levels[1].numpy(), atol=5e-3, rtol=2e-3)
+    np.testing.assert_allclose(
+        dense[np.arange(LENGTH)][:, 1], levels[1].numpy(), atol=5e-3, rtol=2e-3
+    )
     normed = maps(encoder, (3,), norm=True)(inputs)[:, 0].flatten(2).transpose(1, 2)
     torch.testing.assert_close(normed, encoder.tokens(inputs)[1])
 
@@ -87,7 +99,9 @@ def test_a_killed_extraction_goes_on_and_leaves_nothing_half(tmp_path: Path) -> 
     seen.clear()
     found = _vectors(tmp_path, until(LENGTH))
     assert min(seen) == 4
-    np.testing.assert_array_equal(found[np.arange(LENGTH)], _vectors(tmp_path / "other", _set())[np.arange(LENGTH)])
+    np.testing.assert_array_equal(
+        found[np.arange(LENGTH)], _vectors(tmp_path / "other", _set())[np.arange(LENGTH)]
+    )
 
 
 def _compute(folder: Path, start: object) -> None:

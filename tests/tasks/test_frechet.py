@@ -12,7 +12,9 @@ from mimic.tasks.metrics.frechet import frechet_distance, kernel_distance
 
 def _sets(n: int, m: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(3)
-    return rng.normal(size=(n, width)), rng.normal(0.4, 1.5, size=(m, width)) @ rng.normal(size=(width, width)) / np.sqrt(width)
+    return rng.normal(size=(n, width)), rng.normal(0.4, 1.5, size=(m, width)) @ rng.normal(
+        size=(width, width)
+    ) / np.sqrt(width)
 
 
 @pytest.mark.parametrize(("n", "m", "width"), [(300, 200, 12), (40, 30, 64)])
@@ -20,7 +22,12 @@ def test_nuclear_norm_equals_eigenvalues(n: int, m: int, width: int) -> None:
     first, second = _sets(n, m, width)
     covariances = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
     roots = np.sqrt(np.clip(eigvals(covariances[0] @ covariances[1]).real, 0, None)).sum()
-    expected = np.sum((first.mean(0) - second.mean(0)) ** 2) + np.trace(covariances[0]) + np.trace(covariances[1]) - 2 * roots
+    expected = (
+        np.sum((first.mean(0) - second.mean(0)) ** 2)
+        + np.trace(covariances[0])
+        + np.trace(covariances[1])
+        - 2 * roots
+    )
     assert frechet_distance(first, second) == pytest.approx(expected, rel=1e-6)
 
 
@@ -36,7 +43,10 @@ def test_kernel_distance_equals_the_sums_over_pairs() -> None:
     def kernel(x: np.ndarray, y: np.ndarray) -> float:
         return float((x @ y / 5 + 1) ** 3)
 
-    within = [np.mean([kernel(x, y) for i, x in enumerate(part) for j, y in enumerate(part) if i != j]) for part in (first, second)]
+    within = [
+        np.mean([kernel(x, y) for i, x in enumerate(part) for j, y in enumerate(part) if i != j])
+        for part in (first, second)
+    ]
     across = np.mean([kernel(x, y) for x in first for y in second])
     assert kernel_distance(first, second) == pytest.approx(sum(within) - 2 * across, rel=1e-9)
 

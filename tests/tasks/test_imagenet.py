@@ -32,7 +32,9 @@ from mimic.training.lars import Lars
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes") / "imagenet"
     folder.mkdir()
-    toy_datasets.write(ShapesSet(first_seed=540, train_per_class=8, test_per_class=3, size_px=40), folder)
+    toy_datasets.write(
+        ShapesSet(first_seed=540, train_per_class=8, test_per_class=3, size_px=40), folder
+    )
     return folder
 
 
@@ -47,12 +49,16 @@ def root(shapes: Path, tmp_path: Path) -> Path:
 
 
 def test_real_samples(real_data: Path, tmp_path: Path) -> None:
-    """The real images as a set sorted into classes; a flat validation folder with the devkit's table says the same."""
+    """The real images as a set sorted into classes; a flat validation folder with the devkit's
+    table says the same."""
     source = real_data / "imagenet"
     for split in ("train", "val"):
         shutil.copytree(source, tmp_path / "sorted" / split)
     found = ImageNet(tmp_path / "sorted", (20, 20, 20))
-    assert found.wnids[0] == "n01630670" and found.train[1].tolist() == list(range(20)) == found.val[1].tolist()
+    assert (
+        found.wnids[0] == "n01630670"
+        and found.train[1].tolist() == list(range(20)) == found.val[1].tolist()
+    )
     for path in found.val[0]:
         image = found.read(path)
         assert image.dtype == np.uint8 and image.shape[2] == 3 and min(image.shape[:2]) > 50
@@ -66,10 +72,15 @@ def test_real_samples(real_data: Path, tmp_path: Path) -> None:
 
 
 def _write_devkit(folder: Path, wnids: list[str], classes: np.ndarray) -> None:
-    """meta.mat as the devkit has it: its numbers are not in the order of the ids, and classes that are no leaves follow."""
+    """meta.mat as the devkit has it: its numbers are not in the order of the ids, and classes that
+    are no leaves follow."""
     numbers = np.random.default_rng(1).permutation(len(wnids)) + 1
-    synsets = np.zeros(len(wnids) + 1, dtype=[("ILSVRC2012_ID", object), ("WNID", object), ("words", object)])
-    for place, (number, wnid) in enumerate([*zip(numbers, wnids, strict=True), (len(wnids) + 1, "n00001740")]):
+    synsets = np.zeros(
+        len(wnids) + 1, dtype=[("ILSVRC2012_ID", object), ("WNID", object), ("words", object)]
+    )
+    for place, (number, wnid) in enumerate(
+        [*zip(numbers, wnids, strict=True), (len(wnids) + 1, "n00001740")]
+    ):
         synsets[place] = (float(number), wnid, "thing")
     folder.mkdir(parents=True)
     scipy.io.savemat(folder / META, {"synsets": synsets[:, None]})
@@ -80,7 +91,9 @@ def test_generated_set(shapes: Path, tmp_path: Path) -> None:
     found = ImageNet(shapes, (8, 64, 24))
     assert tuple(found.wnids) == WNIDS and np.bincount(found.val[1]).tolist() == [3] * 8
     assert len({found.read(path).shape for path in found.train[0][:3]}) == 3  # sizes differ
-    toy_datasets.write(ShapesSet(first_seed=540, train_per_class=8, test_per_class=3, size_px=40), tmp_path)
+    toy_datasets.write(
+        ShapesSet(first_seed=540, train_per_class=8, test_per_class=3, size_px=40), tmp_path
+    )
     assert ImageNet(tmp_path, None).extent == found.extent
 
 
@@ -101,26 +114,50 @@ def _devkit_without(folder: Path, name: str) -> None:
 BREAKS = {
     "no train": (lambda f: shutil.rmtree(f / "train"), r"train: no such folder; point `data` at"),
     "no val": (lambda f: shutil.rmtree(f / "val"), r"val: no such folder"),
-    "strange class": (lambda f: (f / "train/tench").mkdir(), r"tench: not a WordNet id.*of your own: name their folders n00000001"),
+    "strange class": (
+        lambda f: (f / "train/tench").mkdir(),
+        r"tench: not a WordNet id.*of your own: name their folders n00000001",
+    ),
     "other suffix": (
         lambda f: [p.rename(p.with_suffix(".jpg")) for p in (f / f"train/{WNIDS[1]}").iterdir()],
         rf"{WNIDS[1]}: holds no \.JPEG file; its 8 \.jpg files are not read: name them \.JPEG",
     ),
-    "empty class": (lambda f: [p.unlink() for p in (f / f"train/{WNIDS[2]}").iterdir()], rf"{WNIDS[2]}: holds no \.JPEG"),
+    "empty class": (
+        lambda f: [p.unlink() for p in (f / f"train/{WNIDS[2]}").iterdir()],
+        rf"{WNIDS[2]}: holds no \.JPEG",
+    ),
     "classes in archives": (
-        lambda f: [shutil.rmtree(f / "train" / wnid) for wnid in WNIDS] and (f / f"train/{WNIDS[0]}.tar").touch(),
+        lambda f: (
+            [shutil.rmtree(f / "train" / wnid) for wnid in WNIDS]
+            and (f / f"train/{WNIDS[0]}.tar").touch()
+        ),
         r"0 classes; unpack the archive of each class",
     ),
-    "no list": (lambda f: (f / SOLUTION).unlink(), r"neither LOC_val_solution\.csv nor .*ground_truth\.txt says theirs"),
+    "no list": (
+        lambda f: (f / SOLUTION).unlink(),
+        r"neither LOC_val_solution\.csv nor .*ground_truth\.txt says theirs",
+    ),
     "short list": (
         lambda f: _replace(f / SOLUTION, "ILSVRC2012_val_00000007", "ILSVRC2012_val_00000099"),
         r"val_00000007\.JPEG: .*does not name it",
     ),
-    "other list": (lambda f: _replace(f / SOLUTION, WNIDS[1], "n99999999"), r"says n99999999, which has no training images"),
-    "no list at all": (lambda f: (f / SOLUTION).write_text("<html>\n<body>\n"), r"expected lines such as"),
+    "other list": (
+        lambda f: _replace(f / SOLUTION, WNIDS[1], "n99999999"),
+        r"says n99999999, which has no training images",
+    ),
+    "no list at all": (
+        lambda f: (f / SOLUTION).write_text("<html>\n<body>\n"),
+        r"expected lines such as",
+    ),
     "devkit without table": (lambda f: _devkit_without(f, META), r"meta\.mat: no such file"),
-    "half sorted": (lambda f: (f / f"val/{WNIDS[0]}").mkdir(), r"holds both class folders and ILSVRC"),
-    "truncated": (lambda f: _truncate(f / f"train/{WNIDS[0]}/{WNIDS[0]}_1.JPEG"), r"_1\.JPEG: damaged"),
+    "half sorted": (
+        lambda f: (f / f"val/{WNIDS[0]}").mkdir(),
+        r"holds both class folders and ILSVRC",
+    ),
+    "truncated": (
+        lambda f: _truncate(f / f"train/{WNIDS[0]}/{WNIDS[0]}_1.JPEG"),
+        r"_1\.JPEG: damaged",
+    ),
 }
 
 
@@ -135,7 +172,10 @@ def test_broken_copies_are_one_clear_line(root: Path, knn_task: KnnTask, case: s
 
 def test_counts_are_those_of_the_set(root: Path, knn_task: KnnTask) -> None:
     assert check(knn_task, root)["splits"] == {"train": 64, "test": 24}
-    with pytest.raises(BadInput, match="8 classes, 64 training images, 24 validation images, expected 1000, 1281167, 50000"):
+    with pytest.raises(
+        BadInput,
+        match="8 classes, 64 training images, 24 validation images, expected 1000, 1281167, 50000",
+    ):
         check(knn_task.model_copy(update={"images": (1000, 1281167, 50000)}), root)
 
 
@@ -146,20 +186,30 @@ def test_centre_square_equals_torchvision() -> None:
     from PIL import Image
     from torchvision.transforms import v2
 
-    theirs = v2.Compose([v2.Resize(24, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(20)])
+    theirs = v2.Compose(
+        [v2.Resize(24, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(20)]
+    )
     for size in ((50, 70), (71, 33), (24, 24)):
         image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
-        np.testing.assert_array_equal(embeddings.centre_square(image, 24, 20), np.asarray(theirs(Image.fromarray(image))))
+        np.testing.assert_array_equal(
+            embeddings.centre_square(image, 24, 20), np.asarray(theirs(Image.fromarray(image)))
+        )
 
 
 def test_random_crops() -> None:
-    """Brightness tells the place: boxes stay inside, cover what was asked for, and are mirrored half the time."""
+    """Brightness tells the place: boxes stay inside, cover what was asked for, and are mirrored
+    half the time."""
     ramp = np.tile(np.linspace(0, 255, 80).astype(np.uint8)[None, :, None], (60, 1, 3))
-    crops = [embeddings.random_crop(ramp, (0.2, 0.5), 16, np.random.default_rng(seed)).astype(int) for seed in range(200)]
+    crops = [
+        embeddings.random_crop(ramp, (0.2, 0.5), 16, np.random.default_rng(seed)).astype(int)
+        for seed in range(200)
+    ]
     widths = np.array([abs(crop[8, -1, 0] - crop[8, 0, 0]) / 255 for crop in crops])
     mirrored = np.mean([crop[8, -1, 0] < crop[8, 0, 0] for crop in crops])
     assert 0.4 < mirrored < 0.6 and widths.min() > 0.25 and widths.max() < 0.75
-    np.testing.assert_array_equal(crops[3], embeddings.random_crop(ramp, (0.2, 0.5), 16, np.random.default_rng(3)))
+    np.testing.assert_array_equal(
+        crops[3], embeddings.random_crop(ramp, (0.2, 0.5), 16, np.random.default_rng(3))
+    )
 
 
 def test_a_random_crop_is_cut_before_it_is_resized() -> None:
@@ -194,7 +244,9 @@ def test_lars_equals_timm() -> None:
     ours, theirs = torch.nn.Linear(12, 5), torch.nn.Linear(12, 5)
     theirs.load_state_dict(ours.state_dict())
     groups = [{"params": [theirs.weight], "always_adapt": True}, {"params": [theirs.bias]}]
-    reference = timm.optim.Lars(groups, lr=6.4, momentum=0.9, trust_coeff=0.001, weight_decay=0.0, eps=0.0)
+    reference = timm.optim.Lars(
+        groups, lr=6.4, momentum=0.9, trust_coeff=0.001, weight_decay=0.0, eps=0.0
+    )
     mine = Lars(ours.parameters(), momentum=0.9, trust=0.001, weight_decay=0.0)
     mine.param_groups[0]["lr"] = 6.4
     x, y = torch.randn(64, 12), torch.randint(0, 5, (64,))
@@ -207,8 +259,12 @@ def test_lars_equals_timm() -> None:
 
 
 def test_lars_by_hand() -> None:
-    """Weights of norm 5 and a gradient of norm 2: the step is lr * trust * 5 along the gradient, twice with momentum; decay comes first."""
-    weight, bias = torch.nn.Parameter(torch.tensor([[3.0, 4.0]])), torch.nn.Parameter(torch.tensor([1.0]))
+    """Weights of norm 5 and a gradient of norm 2: the step is lr * trust * 5 along the gradient,
+    twice with momentum; decay comes first."""
+    weight, bias = (
+        torch.nn.Parameter(torch.tensor([[3.0, 4.0]])),
+        torch.nn.Parameter(torch.tensor([1.0])),
+    )
     optimizer = Lars([weight, bias], momentum=0.5, trust=0.01, weight_decay=0.0)
     optimizer.param_groups[0]["lr"] = 2.0
     weight.grad, bias.grad = torch.tensor([[0.0, 2.0]]), torch.tensor([0.25])
@@ -228,15 +284,24 @@ def test_lars_by_hand() -> None:
 
 
 def test_published_schedule(linear_probe_task: LinearProbeTask) -> None:
-    """Rate 6.4 at a batch of 16,384; 1,281,167 images make 78 updates an epoch (312 batches of 512 on each of 8 GPUs, by fours)."""
-    peer = LinearProbeTask.model_validate({**linear_probe_task.model_dump(), **PROBE_PEER, "preset": "peer"})
+    """Rate 6.4 at a batch of 16,384; 1,281,167 images make 78 updates an epoch (312 batches of 512
+    on each of 8 GPUs, by fours)."""
+    peer = LinearProbeTask.model_validate(
+        {**linear_probe_task.model_dump(), **PROBE_PEER, "preset": "peer"}
+    )
     assert 1_281_167 // (512 * 8) == 312 and 312 // 4 == 1_281_167 // peer.batch == 78
     rates = [linear_probe.learning_rate(peer, step, 78) for step in range(90 * 78)]
-    assert max(rates) == rates[780] == pytest.approx(6.4, abs=1e-12) and rates[0] == 0 and rates[39] == pytest.approx(0.32)
+    assert (
+        max(rates) == rates[780] == pytest.approx(6.4, abs=1e-12)
+        and rates[0] == 0
+        and rates[39] == pytest.approx(0.32)
+    )
     assert rates[780 + 3120] == pytest.approx(3.2) and 0 < rates[-1] < 1e-6 * 6.4
     assert len({tuple(step_indices(step, 4, 13, 0)) for step in range(3)}) == 3
     assert parameter_count(ClassifierHead(768, 1000)) == 769_000
-    assert linear_probe.build(peer, 768, 1000).output.weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert linear_probe.build(peer, 768, 1000).output.weight.std().item() == pytest.approx(
+        0.01, rel=0.02
+    )
 
 
 def test_linear_probe_end_to_end(root: Path, linear_probe_task: LinearProbeTask) -> None:
@@ -245,17 +310,29 @@ def test_linear_probe_end_to_end(root: Path, linear_probe_task: LinearProbeTask)
     result = run_task(linear_probe_task, subject, folders)
     metrics = result.metrics
     assert result.name == "top1" and result.value == metrics["top1"] == metrics["top1_by_epoch"][-1]
-    assert 1.3 * metrics["chance"] < metrics["top1"] <= metrics["top5"] <= 1 and len(metrics["top1_by_epoch"]) == linear_probe_task.epochs
-    assert metrics["standard_error"] == pytest.approx((result.value * (1 - result.value) / 24) ** 0.5)
+    assert (
+        1.3 * metrics["chance"] < metrics["top1"] <= metrics["top5"] <= 1
+        and len(metrics["top1_by_epoch"]) == linear_probe_task.epochs
+    )
+    assert metrics["standard_error"] == pytest.approx(
+        (result.value * (1 - result.value) / 24) ** 0.5
+    )
     assert "class token" in result.protocol and len(result.pictures) == linear_probe_task.samples
     kept = {path: path.stat().st_mtime_ns for path in folders.features.rglob("*.npy")}
     assert len(kept) == 1 + linear_probe_task.views
     assert run_task(linear_probe_task, subject, folders).metrics == metrics
     assert kept == {path: path.stat().st_mtime_ns for path in folders.features.rglob("*.npy")}
     best = run_task(linear_probe_task.model_copy(update={"selection": "best"}), subject, folders)
-    assert best.value == max(metrics["top1_by_epoch"]) and "best epoch by validation accuracy" in best.selection
+    assert (
+        best.value == max(metrics["top1_by_epoch"])
+        and "best epoch by validation accuracy" in best.selection
+    )
     averaged = run_task(
-        linear_probe_task.model_copy(update={"pool": "mean", "views": 0, "epochs": 1, "warmup_epochs": 0}), subject, folders
+        linear_probe_task.model_copy(
+            update={"pool": "mean", "views": 0, "epochs": 1, "warmup_epochs": 0}
+        ),
+        subject,
+        folders,
     )
     assert "mean of the patch tokens" in averaged.protocol and "centre crops" in averaged.protocol
 
@@ -286,7 +363,14 @@ def test_accuracies_equal_torchmetrics() -> None:
 def test_votes_equal_a_plain_loop() -> None:
     rng = np.random.default_rng(0)
     bank, test, classes = rng.normal(size=(40, 5)), rng.normal(size=(13, 5)), rng.integers(0, 4, 40)
-    found = knn.classify(bank.astype(np.float32), torch.from_numpy(classes), test.astype(np.float32), (1, 3, 40), 0.07, torch.device("cpu"))
+    found = knn.classify(
+        bank.astype(np.float32),
+        torch.from_numpy(classes),
+        test.astype(np.float32),
+        (1, 3, 40),
+        0.07,
+        torch.device("cpu"),
+    )
     for k, predicted in found.items():
         for vector, answer in zip(test, predicted, strict=True):
             cosine = bank @ vector / np.linalg.norm(bank, axis=1) / np.linalg.norm(vector)
@@ -309,10 +393,16 @@ def test_a_bank_in_blocks_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_knn_end_to_end(root: Path, knn_task: KnnTask) -> None:
     result = run_task(knn_task, as_subject(make_encoder()), folders_in(root))
-    assert result.name == "top1" and result.value == result.metrics["by_k"]["3"] and result.metrics["by_k"].keys() == {"1", "3"}
+    assert (
+        result.name == "top1"
+        and result.value == result.metrics["by_k"]["3"]
+        and result.metrics["by_k"].keys() == {"1", "3"}
+    )
     assert result.value > result.metrics["chance"] and "mean of the patch tokens" in result.protocol
     with pytest.raises(BadInput, match="k 1000, but there are 64 training images"):
-        run_task(knn_task.model_copy(update={"k": (1000,)}), as_subject(make_encoder()), folders_in(root))
+        run_task(
+            knn_task.model_copy(update={"k": (1000,)}), as_subject(make_encoder()), folders_in(root)
+        )
 
 
 def test_wrong_requests(root: Path, knn_task: KnnTask) -> None:
@@ -321,9 +411,17 @@ def test_wrong_requests(root: Path, knn_task: KnnTask) -> None:
     with pytest.raises(ValidationError, match="cannot be cut from"):
         KnnTask.model_validate({**knn_task.model_dump(), "size_px": 999})
     with pytest.raises(BadInput, match="this encoder has no class token"):
-        run_task(knn_task.model_copy(update={"pool": "class"}), as_subject(make_encoder()), folders_in(root))
+        run_task(
+            knn_task.model_copy(update={"pool": "class"}),
+            as_subject(make_encoder()),
+            folders_in(root),
+        )
     with pytest.raises(BadInput, match="not a multiple of the encoder's patches of 8 px"):
-        run_task(knn_task.model_copy(update={"size_px": 30}), as_subject(make_encoder()), folders_in(root))
+        run_task(
+            knn_task.model_copy(update={"size_px": 30}),
+            as_subject(make_encoder()),
+            folders_in(root),
+        )
 
 
 def test_a_batch_of_one_has_no_deviation(linear_probe_task: LinearProbeTask) -> None:

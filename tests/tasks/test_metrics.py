@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic.errors import BadInput
-from mimic.tasks.metrics.depth import average, berhu, by_batch, by_everything, by_image, delta1_error, depth_sums
+from mimic.tasks.metrics.depth import (
+    average,
+    berhu,
+    by_batch,
+    by_everything,
+    by_image,
+    delta1_error,
+    depth_sums,
+)
 from mimic.tasks.metrics.matching import chance, nearest, offsets, recall
 
 
@@ -64,7 +72,9 @@ def test_rmse_equals_torchmetrics() -> None:
     p, t = prediction[valid].double(), truth[valid].double()
     assert found["rmse"] == pytest.approx(MeanSquaredError(squared=False)(p, t).item(), rel=1e-6)
     # torchmetrics takes log(1 + x): shift to compare
-    assert found["log_rmse"] ** 2 == pytest.approx(MeanSquaredLogError()(p - 1, t - 1).item(), rel=1e-6)
+    assert found["log_rmse"] ** 2 == pytest.approx(
+        MeanSquaredLogError()(p - 1, t - 1).item(), rel=1e-6
+    )
 
 
 def test_published_batches() -> None:
@@ -81,15 +91,21 @@ def test_invariants(seed: int) -> None:
     prediction, truth, valid = _depth(seed)
     one = average(depth_sums(prediction, truth, valid), by_everything(6))
     swapped = average(depth_sums(truth, prediction, valid), by_everything(6))
-    assert one["delta1"] == swapped["delta1"] and one["log_rmse"] == pytest.approx(swapped["log_rmse"])
+    assert one["delta1"] == swapped["delta1"] and one["log_rmse"] == pytest.approx(
+        swapped["log_rmse"]
+    )
     perfect = average(depth_sums(truth, truth, valid), by_image(6))
     assert perfect["delta1"] == 1 and perfect["rmse"] == 0
     changed = torch.where(valid, prediction, torch.full_like(prediction, float("nan")))
     assert average(depth_sums(changed, truth, valid), by_everything(6)) == one
     sums = depth_sums(prediction, truth, valid)
-    split = np.concatenate([depth_sums(prediction[i : i + 2], truth[i : i + 2], valid[i : i + 2]) for i in (0, 2, 4)])
+    split = np.concatenate(
+        [depth_sums(prediction[i : i + 2], truth[i : i + 2], valid[i : i + 2]) for i in (0, 2, 4)]
+    )
     np.testing.assert_allclose(sums, split)
-    assert average(sums, by_batch(6, 4, 1))["delta1"] != average(sums, by_batch(6, 3, 1))["delta1"] or one["delta1"] in (0, 1)
+    assert average(sums, by_batch(6, 4, 1))["delta1"] != average(sums, by_batch(6, 3, 1))[
+        "delta1"
+    ] or one["delta1"] in (0, 1)
 
 
 def test_images_without_valid_pixels_do_not_count() -> None:
@@ -102,7 +118,10 @@ def test_images_without_valid_pixels_do_not_count() -> None:
 
 
 def test_a_negative_prediction_is_wrong_but_finite() -> None:
-    found = average(depth_sums(torch.tensor([[[-1.0]]]), torch.tensor([[[2.0]]]), torch.tensor([[[True]]])), by_image(1))
+    found = average(
+        depth_sums(torch.tensor([[[-1.0]]]), torch.tensor([[[2.0]]]), torch.tensor([[[True]]])),
+        by_image(1),
+    )
     assert found["delta3"] == 0 and np.isfinite(found["log_rmse"])
 
 
@@ -112,7 +131,9 @@ def test_berhu_by_hand() -> None:
     c = 1.0  # a fifth of 5
     expected = ((1 + c**2) / (2 * c) + (25 + c**2) / (2 * c) + 0.5) / 3
     assert berhu(prediction, target, valid).item() == pytest.approx(expected)
-    assert berhu(7 * prediction, 7 * target, valid).item() == pytest.approx(7 * expected)  # homogeneous of degree 1
+    assert berhu(7 * prediction, 7 * target, valid).item() == pytest.approx(
+        7 * expected
+    )  # homogeneous of degree 1
 
 
 def test_berhu_without_valid_pixels_costs_nothing() -> None:
@@ -124,10 +145,16 @@ def test_berhu_without_valid_pixels_costs_nothing() -> None:
 
 def test_recall_by_hand() -> None:
     truth = np.array([0, 5, -1, 10], np.int16)  # on a 4 x 4 grid
-    found = np.array([0, 0, 3, 15])  # exact; one row and one column off; not counted; one and one off
+    found = np.array(
+        [0, 0, 3, 15]
+    )  # exact; one row and one column off; not counted; one and one off
     off = offsets(found, truth, 4)
     assert off.tolist() == [[0, 0], [-1, -1], [1, 1]]
-    assert recall(off) == {"exact": 1 / 3, "within1": 1.0, "median_error": pytest.approx(np.sqrt(2))}
+    assert recall(off) == {
+        "exact": 1 / 3,
+        "within1": 1.0,
+        "median_error": pytest.approx(np.sqrt(2)),
+    }
 
 
 def test_nearest_is_cosine_and_ties_go_first() -> None:
@@ -157,5 +184,7 @@ def test_the_error_of_delta1_is_what_fresh_images_show() -> None:
     sets = [draw() for _ in range(400)]
     for pooled, pools in ((False, by_image(60)), (True, by_everything(60))):
         spread = np.std([average(sums, pools)["delta1"] for sums in sets])
-        assert np.mean([delta1_error(sums, pooled) for sums in sets]) == pytest.approx(spread, rel=0.1)
+        assert np.mean([delta1_error(sums, pooled) for sums in sets]) == pytest.approx(
+            spread, rel=0.1
+        )
     assert delta1_error(draw()[:1], pooled=False) is None

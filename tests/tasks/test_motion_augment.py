@@ -1,4 +1,5 @@
-"""What CroCo v2 does to its training pairs: how often, how far, and that the truth follows the pixels."""
+"""What CroCo v2 does to its training pairs: how often, how far, and that the truth follows the
+pixels."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def grey(height: int, width: int, motion: tuple[float, ...]) -> Motion:
     """A plain pair whose motion is the same everywhere, so that a crop tells how it was scaled."""
     picture = np.full((height, width, 3), 100, np.uint8)
     truth = np.broadcast_to(np.array(motion, np.float32), (height, width, len(motion)))
-    return Motion(picture, picture.copy(), np.ascontiguousarray(truth), np.ones((height, width), bool))
+    return Motion(
+        picture, picture.copy(), np.ascontiguousarray(truth), np.ones((height, width), bool)
+    )
 
 
 def drawn(task: FlowTask | StereoTask, item: Motion, count: int = DRAWS) -> list[Motion]:
@@ -54,7 +57,9 @@ def test_a_small_image_is_never_scaled_below_the_crop(flow_task: FlowTask) -> No
 def test_sparse_flow_falls_where_its_pixels_go() -> None:
     item = grey(20, 30, (2.0, -3.0))
     known = np.zeros((20, 30), bool)
-    known[4, 10] = known[0, 3] = known[9, 0] = True  # the first row and column are lost, as published
+    known[4, 10] = known[0, 3] = known[9, 0] = (
+        True  # the first row and column are lost, as published
+    )
     found = augment._scaled_flow(Motion(item.a, item.b, item.motion, known), 1.5, 2.0)
     assert np.argwhere(found.valid).tolist() == [[8, 15]]
     assert found.motion[8, 15].tolist() == [3.0, -6.0] and found.a.shape == (40, 45, 3)
@@ -64,7 +69,12 @@ def test_flow_known_everywhere_is_interpolated() -> None:
     item = grey(8, 8, (1.0, 0.0))
     item.motion[:, 4:, 0] = 3
     found = augment._scaled_flow(item, 2.0, 1.0)
-    assert found.valid.all() and found.motion[4, :, 0].tolist() == [*[2.0] * 7, 3.0, 5.0, *[6.0] * 7]
+    assert found.valid.all() and found.motion[4, :, 0].tolist() == [
+        *[2.0] * 7,
+        3.0,
+        5.0,
+        *[6.0] * 7,
+    ]
 
 
 def test_colours_of_flow_are_torchvisions(flow_task: FlowTask) -> None:
@@ -75,21 +85,33 @@ def test_colours_of_flow_are_torchvisions(flow_task: FlowTask) -> None:
     torch.manual_seed(0)
     theirs = np.stack([np.asarray(theirs_jitter(Image.fromarray(picture))) for _ in range(DRAWS)])
     ours = np.stack([augment._jittered(picture, np.random.default_rng(i)) for i in range(DRAWS)])
-    for numbers in ((lambda x: x.mean(axis=(1, 2))[:, 0]), (lambda x: x.mean(axis=(1, 2))[:, 2]), (lambda x: x.std(axis=(1, 2, 3)))):
+    for numbers in (
+        (lambda x: x.mean(axis=(1, 2))[:, 0]),
+        (lambda x: x.mean(axis=(1, 2))[:, 2]),
+        (lambda x: x.std(axis=(1, 2, 3))),
+    ):
         assert ks_2samp(numbers(ours.astype(float)), numbers(theirs.astype(float))).pvalue > 0.01
-    same = [np.array_equal(part.a, part.b) for part in drawn(flow_task, grey(40, 56, (1.0, 1.0)), 300)]
+    same = [
+        np.array_equal(part.a, part.b) for part in drawn(flow_task, grey(40, 56, (1.0, 1.0)), 300)
+    ]
     assert 0.75 < np.mean(same) < 0.87  # one pair in five has colours of its own in each view
 
 
 @pytest.mark.parametrize(("height", "low", "high"), [(60, 0.0, 1.0), (810, -0.2, 0.4)])
-def test_stereo_is_scaled_in_x_alone(stereo_task: StereoTask, height: int, low: float, high: float) -> None:
+def test_stereo_is_scaled_in_x_alone(
+    stereo_task: StereoTask, height: int, low: float, high: float
+) -> None:
     """Small images are enlarged only; half of them are left as they are."""
     item = grey(height, 900 if height > 800 else 80, (10.0,))
     parts = drawn(stereo_task, item, 200 if height > 800 else DRAWS)
     scales = np.log2(np.array([part.motion[3, 3, 0] for part in parts]) / 10)
     scaled = ~np.isclose(scales, 0, atol=1e-6)
     assert 0.4 < scaled.mean() < 0.6
-    assert scales.min() > low - 1e-5 and scales.max() < high + 1e-5 and np.ptp(scales) > 0.8 * (high - low)
+    assert (
+        scales.min() > low - 1e-5
+        and scales.max() < high + 1e-5
+        and np.ptp(scales) > 0.8 * (high - low)
+    )
     assert all(part.valid.shape == (32, 48) and part.valid.all() for part in parts[:20])
 
 
@@ -103,7 +125,9 @@ def test_views_of_stereo_differ_as_often(stereo_task: StereoTask) -> None:
 
 
 def test_the_right_view_is_moved_by_less_than_three_rows() -> None:
-    ramp = np.repeat(np.arange(0, 200, 2, dtype=np.uint8)[:, None, None], 64, axis=1).repeat(3, axis=2)
+    ramp = np.repeat(np.arange(0, 200, 2, dtype=np.uint8)[:, None, None], 64, axis=1).repeat(
+        3, axis=2
+    )
     moves = []
     for seed in range(60):
         shaken = augment._shaken(ramp, np.random.default_rng(seed))[20:80].astype(float)
@@ -111,9 +135,13 @@ def test_the_right_view_is_moved_by_less_than_three_rows() -> None:
     assert -2.2 < min(moves) < -1.2 and 1.2 < max(moves) < 2.2
 
 
-def test_stereo_upside_down_half_of_the_time(stereo_task: StereoTask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stereo_upside_down_half_of_the_time(
+    stereo_task: StereoTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(augment, "_stereo_colours", lambda a, b, _: (a, b))
-    picture = np.repeat(np.arange(0, 240, 4, dtype=np.uint8)[:, None, None], 80, axis=1).repeat(3, axis=2)
+    picture = np.repeat(np.arange(0, 240, 4, dtype=np.uint8)[:, None, None], 80, axis=1).repeat(
+        3, axis=2
+    )
     item = Motion(picture, picture.copy(), grey(60, 80, (3.0,)).motion, np.ones((60, 80), bool))
     turned = [part.a[0, 0, 0] > part.a[-1, 0, 0] for part in drawn(stereo_task, item, 300)]
     assert 0.43 < np.mean(turned) < 0.57
@@ -123,8 +151,17 @@ def test_crops_of_flow_keep_the_truth(flow_task: FlowTask, monkeypatch: pytest.M
     """View b is view a moved; fetched by the crop's motion it is the crop's view a again."""
     monkeypatch.setattr(augment, "_jittered", lambda view, _: view)
     world = np.random.default_rng(1).normal(size=(14, 18, 3))
-    smooth = np.asarray(Image.fromarray(np.uint8(np.clip(world * 60 + 128, 0, 255))).resize((180, 140), Image.Resampling.BICUBIC))
-    item = Motion(smooth[10:130, 10:170], smooth[7:127, 6:166], grey(120, 160, (4.0, 3.0)).motion, np.ones((120, 160), bool))
+    smooth = np.asarray(
+        Image.fromarray(np.uint8(np.clip(world * 60 + 128, 0, 255))).resize(
+            (180, 140), Image.Resampling.BICUBIC
+        )
+    )
+    item = Motion(
+        smooth[10:130, 10:170],
+        smooth[7:127, 6:166],
+        grey(120, 160, (4.0, 3.0)).motion,
+        np.ones((120, 160), bool),
+    )
     for part in drawn(flow_task, item, 30):
         across, down = part.motion[16, 24]
         rows, columns = np.mgrid[8:24, 10:38].astype(np.float32)
@@ -141,15 +178,20 @@ def numbered(height: int, width: int, motion: tuple[float, ...]) -> Motion:
     return Motion(picture, picture.copy(), plain.motion, plain.valid)
 
 
-def test_stereo_leaves_the_rows_alone(stereo_task: StereoTask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stereo_leaves_the_rows_alone(
+    stereo_task: StereoTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rows of a crop follow each other as in the image, whatever its columns were scaled by."""
     monkeypatch.setattr(augment, "_stereo_colours", lambda a, b, _: (a, b))
     for part in drawn(stereo_task, numbered(60, 80, (3.0,)), 60):
         assert np.abs(np.diff(part.a[:, 20, 0].astype(int))).tolist() == [2] * 31
 
 
-def test_the_last_place_is_a_place_of_stereo_alone(flow_task: FlowTask, stereo_task: StereoTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One row more than the crop: CroCo's flow never takes the lower place, its stereo does half of the time."""
+def test_the_last_place_is_a_place_of_stereo_alone(
+    flow_task: FlowTask, stereo_task: StereoTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row more than the crop: CroCo's flow never takes the lower place, its stereo does half of
+    the time."""
     monkeypatch.setattr(augment, "_jittered", lambda view, _: view)
     monkeypatch.setattr(augment, "_stereo_colours", lambda a, b, _: (a, b))
     flows = drawn(flow_task, numbered(33, 49, (8.0, 4.0)), 300)

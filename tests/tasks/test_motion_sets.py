@@ -1,4 +1,5 @@
-"""Official layouts of flow and stereo, written small: which pairs are found, chosen and read, in which unit; the mixtures of CroCo v2."""
+"""Official layouts of flow and stereo, written small: which pairs are found, chosen and read, in
+which unit; the mixtures of CroCo v2."""
 
 from __future__ import annotations
 
@@ -90,25 +91,36 @@ def test_flying_things_in_both_passes_and_directions(tmp_path: Path) -> None:
         first, second = int(pair.a.stem), int(pair.b.stem)
         assert value == (first if second == first + 1 else -first) and abs(second - first) == 1
     assert {pair.b.stem for pair in pairs} == {"0006", "0007", "0008"}
-    one_way = presets.flow_part(1, "flying_things", "T", only=("TRAIN",), without=("final", "into_past"))
-    assert names(chosen_pairs("flow", one_way, tmp_path)) == ["clean-A-0000-0006-future", "clean-A-0000-0007-future"]
+    one_way = presets.flow_part(
+        1, "flying_things", "T", only=("TRAIN",), without=("final", "into_past")
+    )
+    assert names(chosen_pairs("flow", one_way, tmp_path)) == [
+        "clean-A-0000-0006-future",
+        "clean-A-0000-0007-future",
+    ]
 
 
 def test_what_is_not_on_disk_is_named(tmp_path: Path, flow_task: FlowTask) -> None:
     things(tmp_path / "flow/SceneFlow/FlyingThings")
     for path in (tmp_path / "flow/SceneFlow/FlyingThings/frames_finalpass").rglob("*.png"):
         path.unlink()
-    for path in sorted((tmp_path / "flow/SceneFlow/FlyingThings/frames_finalpass").rglob("*"), reverse=True):
+    for path in sorted(
+        (tmp_path / "flow/SceneFlow/FlyingThings/frames_finalpass").rglob("*"), reverse=True
+    ):
         path.rmdir()
     part = presets.FLOW_TRAIN[1]
-    with pytest.raises(BadInput, match=r"4 of 8 pairs lack their files, first frames_finalpass.*without.*'final'") as error:
+    with pytest.raises(
+        BadInput, match=r"4 of 8 pairs lack their files, first frames_finalpass.*without.*'final'"
+    ) as error:
         chosen_pairs("flow", part, tmp_path / "flow")
     assert "\n" not in str(error.value)
     with pytest.raises(BadInput) as error:
         check(flow_task.model_copy(update={"train": presets.FLOW_TRAIN}), tmp_path)
     said = str(error.value)
     assert said.startswith("4 of 4 sets of flow are not there")
-    assert all(folder in said for folder in ("MPI-Sintel", "FlyingThings", "FlyingChairs", "TartanAir"))
+    assert all(
+        folder in said for folder in ("MPI-Sintel", "FlyingThings", "FlyingChairs", "TartanAir")
+    )
 
 
 def test_tartanair(tmp_path: Path) -> None:
@@ -117,7 +129,10 @@ def test_tartanair(tmp_path: Path) -> None:
         image(sequence / f"image_left/{frame:06d}_left.png")
     for frame in range(2):
         npy(sequence / f"flow/{frame:06d}_{frame + 1:06d}_flow.npy", plane(frame + 2, 2))
-        npy(sequence / f"flow/{frame:06d}_{frame + 1:06d}_mask.npy", np.zeros((HEIGHT, WIDTH), np.uint8))
+        npy(
+            sequence / f"flow/{frame:06d}_{frame + 1:06d}_mask.npy",
+            np.zeros((HEIGHT, WIDTH), np.uint8),
+        )
     pairs = list_pairs("flow", "tartanair", tmp_path / "T")
     assert values_of(pairs) == [2, 3] and pairs[0].labels == ("office", "Easy")
     assert [(pair.a.name, pair.b.name) for pair in pairs] == [
@@ -126,7 +141,11 @@ def test_tartanair(tmp_path: Path) -> None:
     ]
     truth = sequence / "flow/000000_000001_flow.npy"
     whole = truth.read_bytes()
-    for content, match in ((whole[:200], "whole .npy"), (b"x" * 90, "whole .npy"), (whole[:0], "empty")):
+    for content, match in (
+        (whole[:200], "whole .npy"),
+        (b"x" * 90, "whole .npy"),
+        (whole[:0], "empty"),
+    ):
         truth.write_bytes(content)
         with pytest.raises(BadInput, match=match):
             read(pairs[0], masks=True)
@@ -160,7 +179,8 @@ def test_masks_of_sintel_are_a_choice(tmp_path: Path) -> None:
 
 
 def test_a_few_enormous_vectors_do_not_end_a_training(tmp_path: Path) -> None:
-    """Rendered sets have them; CroCo's loss leaves out what is beyond 10,000 px, and so does ours."""
+    """Rendered sets have them; CroCo's loss leaves out what is beyond 10,000 px, and so does
+    ours."""
     truth = plane(2, 2)
     truth[3, 4] = (4000, -9000)
     for frame in (1, 2):
@@ -220,7 +240,9 @@ def middlebury_2014(folder: Path) -> None:
 
 
 def middlebury_2021(folder: Path) -> None:
-    views(folder, "chess1/im0.png", "chess1/im1.png")  # is among the lights once more, and not counted
+    views(
+        folder, "chess1/im0.png", "chess1/im1.png"
+    )  # is among the lights once more, and not counted
     for light, names_of in (("F0", ("e0",)), ("L0", ("e0", "e1"))):
         for exposure in names_of:
             views(folder, *(f"chess1/ambient/{light}/im{view}{exposure}.png" for view in (0, 1)))
@@ -236,7 +258,10 @@ def eth3d(folder: Path) -> None:
 def booster(folder: Path) -> None:
     for scene in ("Bathroom", "Case", "Washer"):
         for light in ("im0", "im1"):
-            views(folder, *(f"train/balanced/{scene}/camera_{eye}/{light}.png" for eye in ("00", "02")))
+            views(
+                folder,
+                *(f"train/balanced/{scene}/camera_{eye}/{light}.png" for eye in ("00", "02")),
+            )
         npy(folder / f"train/balanced/{scene}/disp_00.npy", plane(7))
 
 
@@ -250,7 +275,9 @@ def crestereo(folder: Path) -> None:
     image(folder / "tree/00001_left.disp.png", np.full((HEIGHT, WIDTH), 96, np.uint16))
 
 
-STEREO: dict[str, tuple[Callable[[Path], None], int, float]] = {  # how many pairs, and their disparity
+STEREO: dict[
+    str, tuple[Callable[[Path], None], int, float]
+] = {  # how many pairs, and their disparity
     "driving": (driving, 2, 4),
     "monkaa": (monkaa, 2, 5),
     "sceneflow": (sceneflow, 4, 6),
@@ -287,7 +314,10 @@ def test_disparities_that_are_not_above_zero_are_unknown(tmp_path: Path) -> None
     views(tmp_path, "Shopvac/im0.png", "Shopvac/im1.png")
     pfm(tmp_path / "Shopvac/disp0.pfm", truth)
     item = read(list_pairs("stereo", "middlebury", tmp_path)[0], masks=True)
-    assert item.valid[0, :5].tolist() == [False] * 4 + [True] and item.valid.sum() == HEIGHT * WIDTH - 4
+    assert (
+        item.valid[0, :5].tolist() == [False] * 4 + [True]
+        and item.valid.sum() == HEIGHT * WIDTH - 4
+    )
     assert item.motion[0, :5, 0].tolist() == [0, 0, 0, 0, 5]
     pfm(tmp_path / "Shopvac/disp0.pfm", plane(-5))
     with pytest.raises(BadInput, match="of the right view"):
@@ -303,7 +333,10 @@ def shifted(width: int, shift: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     ("layout", "scene", "width", "grey"),
     [
-        *(("middlebury_2003", scene, 434, 8) for scene in ("venus", "poster", "sawtooth", "bull", "barn1", "barn2")),
+        *(
+            ("middlebury_2003", scene, 434, 8)
+            for scene in ("venus", "poster", "sawtooth", "bull", "barn1", "barn2")
+        ),
         ("middlebury_2003", "tsukuba", 384, 16),
         ("middlebury_2003", "teddy", 450, 4),
         ("middlebury_2003", "cones", 900, 2),
@@ -314,11 +347,19 @@ def shifted(width: int, shift: int) -> tuple[np.ndarray, np.ndarray]:
         ("middlebury_2005", "Art", 463, 3),
     ],
 )
-def test_the_scale_of_each_scene(tmp_path: Path, layout: str, scene: str, width: int, grey: int) -> None:
+def test_the_scale_of_each_scene(
+    tmp_path: Path, layout: str, scene: str, width: int, grey: int
+) -> None:
     """View b fetched by the truth that was read is view a, to the pixel."""
     a, b = shifted(width, 12)
-    truth, first, second = ("disp2", "im2", "im6") if layout == "middlebury_2003" else ("disp1", "view1", "view5")
-    lights = [""] if layout == "middlebury_2003" else [f"Illum{i}/Exp{j}/" for i in (1, 2, 3) for j in (0, 1, 2)]
+    truth, first, second = (
+        ("disp2", "im2", "im6") if layout == "middlebury_2003" else ("disp1", "view1", "view5")
+    )
+    lights = (
+        [""]
+        if layout == "middlebury_2003"
+        else [f"Illum{i}/Exp{j}/" for i in (1, 2, 3) for j in (0, 1, 2)]
+    )
     for light in lights:
         image(tmp_path / f"{scene}/{light}{first}.png", a)
         image(tmp_path / f"{scene}/{light}{second}.png", b)
@@ -341,7 +382,10 @@ def test_a_scene_of_unknown_scale_is_refused(tmp_path: Path) -> None:
 
 def test_the_mixture_of_croco_flow() -> None:
     """Shares of an epoch that follow from CroCo's command and the sets' sizes."""
-    sizes = {presets.described(part): part.repeat * presets.PAIRS[presets.described(part)] for part in presets.FLOW_TRAIN}
+    sizes = {
+        presets.described(part): part.repeat * presets.PAIRS[presets.described(part)]
+        for part in presets.FLOW_TRAIN
+    }
     assert sum(sizes.values()) == 793052
     shares = {name.split()[0]: round(100 * size / 793052) for name, size in sizes.items()}
     assert shares == {"sintel": 10, "flying_things": 41, "flying_chairs": 11, "tartanair": 39}
@@ -353,10 +397,14 @@ def test_the_mixture_of_croco_stereo() -> None:
     known = [part for part in presets.STEREO_TRAIN if part.layout != "booster"]
     pairs = sum(part.repeat * presets.PAIRS[presets.described(part)] for part in known)
     assert pairs == 200000 + 2 * 35454 + 30 * 24 + 50 * (45 + 171 + 132 + 335 + 14)
-    assert {presets.STEREO_PEER["steps"] / 32} == {(pairs + booster_pairs) // 6 for booster_pairs in range(212, 218)}
+    assert {presets.STEREO_PEER["steps"] / 32} == {
+        (pairs + booster_pairs) // 6 for booster_pairs in range(212, 218)
+    }
 
 
-def test_repeats_weigh_and_a_missing_set_is_an_override(tmp_path: Path, stereo_task: StereoTask) -> None:
+def test_repeats_weigh_and_a_missing_set_is_an_override(
+    tmp_path: Path, stereo_task: StereoTask
+) -> None:
     eth3d(tmp_path / "e")
     middlebury(tmp_path / "m")
     parts = (presets.stereo_part(3, "eth3d", "e"), presets.stereo_part(2, "middlebury", "m"))
@@ -364,8 +412,12 @@ def test_repeats_weigh_and_a_missing_set_is_an_override(tmp_path: Path, stereo_t
     assert [pair.name for pair in listed] == ["delivery_area_1l"] * 3 + ["Vintage"] * 2
     assert presets.mixture(parts, [1, 1]) == ["3 * eth3d (1 pairs)", "2 * middlebury (1 pairs)"]
     assert presets.mixture(presets.STEREO_TRAIN[:1], [5]) == ["1 * crestereo (5 of 200000 pairs)"]
-    task = stereo_task.model_copy(update={"preset": "peer", "train": presets.STEREO_TRAIN, "test": presets.STEREO_TEST})
-    elsewhere = tuple(part.model_copy(update={"folder": Path("other")}) for part in presets.STEREO_TRAIN)
+    task = stereo_task.model_copy(
+        update={"preset": "peer", "train": presets.STEREO_TRAIN, "test": presets.STEREO_TEST}
+    )
+    elsewhere = tuple(
+        part.model_copy(update={"folder": Path("other")}) for part in presets.STEREO_TRAIN
+    )
     assert "train" not in overrides(task.model_copy(update={"train": elsewhere}))
     fewer = overrides(task.model_copy(update={"train": presets.STEREO_TRAIN[1:]}))
     assert fewer["train"][0] == "1 * sceneflow only TRAIN" and len(fewer["train"]) == 10

@@ -29,8 +29,14 @@ def test_derived_layout(real_data: Path) -> None:
     """The true container, with real frames in it."""
     with Nyu(real_data / "derived_layouts/nyu", None) as nyu:
         frame = nyu.read(int(nyu.train[0]))
-    assert frame.image.shape == (480, 640, 3) and 0.5 < np.median(frame.depth_m) < 10 and 0.5 < frame.valid.mean() < 1
-    reference = cv2.cvtColor(cv2.imread(str(real_data / "nyu/rgb/rgb_00000.jpg")), cv2.COLOR_BGR2RGB)
+    assert (
+        frame.image.shape == (480, 640, 3)
+        and 0.5 < np.median(frame.depth_m) < 10
+        and 0.5 < frame.valid.mean() < 1
+    )
+    reference = cv2.cvtColor(
+        cv2.imread(str(real_data / "nyu/rgb/rgb_00000.jpg")), cv2.COLOR_BGR2RGB
+    )
     assert np.abs(frame.image.astype(int) - reference).mean() < 3
 
 
@@ -41,7 +47,10 @@ def test_official_splits_need_the_official_set(real_data: Path, nyu_folder: Path
 
 
 def _splits(folder: Path, train: list[int], test: list[int]) -> None:
-    scipy.io.savemat(folder / SPLITS, {"trainNdxs": np.array(train)[:, None], "testNdxs": np.array(test)[:, None]})
+    scipy.io.savemat(
+        folder / SPLITS,
+        {"trainNdxs": np.array(train)[:, None], "testNdxs": np.array(test)[:, None]},
+    )
 
 
 def _rewrite(folder: Path, change: Callable[[h5py.File], None]) -> None:
@@ -79,12 +88,16 @@ def _integers(file: h5py.File) -> None:
         (lambda f: _rewrite(f, _integers), "wrong unit"),
         (lambda f: _rewrite(f, lambda file: file.pop("rawDepths")), "masks"),
         (
-            lambda f: _rewrite(f, lambda file: file["rawDepths"].write_direct(np.zeros((13, 64, 48), np.float32))),
+            lambda f: _rewrite(
+                f, lambda file: file["rawDepths"].write_direct(np.zeros((13, 64, 48), np.float32))
+            ),
             "rawDepths are 0 everywhere",
         ),
     ],
 )
-def test_broken_sets_are_one_clear_line(nyu_folder: Path, breaks: Callable[[Path], object], message: str) -> None:
+def test_broken_sets_are_one_clear_line(
+    nyu_folder: Path, breaks: Callable[[Path], object], message: str
+) -> None:
     breaks(nyu_folder)
     with pytest.raises(BadInput, match=message) as error:
         Nyu(nyu_folder, None)

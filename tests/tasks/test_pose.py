@@ -1,4 +1,5 @@
-"""Joints of people: heat maps decode to where they were drawn, scores agree with pycocotools, the generated and the real set are read."""
+"""Joints of people: heat maps decode to where they were drawn, scores agree with pycocotools, the
+generated and the real set are read."""
 
 from __future__ import annotations
 
@@ -52,8 +53,13 @@ def official(real_data: Path, root: Path) -> Path:
     folder = root / "coco"
     (folder / "annotations").mkdir(parents=True)
     for split in ("train", "val"):
-        shutil.copytree(real_data / "coco", folder / f"{split}2017", ignore=shutil.ignore_patterns("*.json"))
-        shutil.copy(real_data / "coco/test_coco.json", folder / f"annotations/person_keypoints_{split}2017.json")
+        shutil.copytree(
+            real_data / "coco", folder / f"{split}2017", ignore=shutil.ignore_patterns("*.json")
+        )
+        shutil.copy(
+            real_data / "coco/test_coco.json",
+            folder / f"annotations/person_keypoints_{split}2017.json",
+        )
     shutil.copy(real_data / "coco/test_coco_det_AP_H_56.json", folder / "boxes.json")
     return folder
 
@@ -67,7 +73,9 @@ def test_heat_maps_decode_to_a_ten_thousandth_of_a_pixel() -> None:
     joints = rng.uniform([12, 12], [35, 51], (200, 2))
     cut, weights = encode(joints, np.ones(200, bool), (64, 48))
     ys, xs = np.mgrid[:64, :48]
-    whole = np.exp(-((xs - joints[:, 0, None, None]) ** 2 + (ys - joints[:, 1, None, None]) ** 2) / 8).astype(np.float32)
+    whole = np.exp(
+        -((xs - joints[:, 0, None, None]) ** 2 + (ys - joints[:, 1, None, None]) ** 2) / 8
+    ).astype(np.float32)
     assert weights.min() == 1 and (cut > 0).sum(axis=(1, 2)).max() == 169
     for maps in (whole, cut):
         found, peaks = decode(maps)
@@ -84,7 +92,9 @@ def test_what_is_outside_or_hidden_has_no_target() -> None:
 
 def test_the_crop_keeps_pixel_centres() -> None:
     affine = crop_from_image(np.array([50.0, 40.0]), np.array([30.0, 40.0]), 0.0, (256, 192))
-    np.testing.assert_allclose(apply(affine, np.array([[35.0, 20.0], [65.0, 60.0]])), [[0, 0], [191, 255]], atol=1e-9)
+    np.testing.assert_allclose(
+        apply(affine, np.array([[35.0, 20.0], [65.0, 60.0]])), [[0, 0], [191, 255]], atol=1e-9
+    )
     turned = crop_from_image(np.array([50.0, 40.0]), np.array([30.0, 40.0]), 90.0, (256, 192))
     np.testing.assert_allclose(apply(turned, np.array([[50.0, 40.0]])), [[95.5, 127.5]], atol=1e-9)
     np.testing.assert_allclose(np.linalg.det(turned[:, :2]), np.linalg.det(affine[:, :2]))
@@ -94,8 +104,18 @@ def test_the_crop_keeps_pixel_centres() -> None:
 
 
 def people_of(found: Coco) -> list[dict[str, Any]]:
-    triples = [(person, np.column_stack([person.joints, person.visible])) for person in found.people]
-    return [{"image_id": one.image, "category_id": 1, "keypoints": joints.ravel().tolist(), "score": 1.0} for one, joints in triples]
+    triples = [
+        (person, np.column_stack([person.joints, person.visible])) for person in found.people
+    ]
+    return [
+        {
+            "image_id": one.image,
+            "category_id": 1,
+            "keypoints": joints.ravel().tolist(),
+            "score": 1.0,
+        }
+        for one, joints in triples
+    ]
 
 
 def test_perfect_joints_score_one(made: Path) -> None:
@@ -109,7 +129,9 @@ def test_only_people_of_a_size_have_a_score_and_only_people_count(made: Path) ->
     """Without large people their score is none; animals with joints change no score."""
     coco = Coco(made, "val")
     people = [{**one, "area": min(one["area"], 50.0**2)} for one in coco.annotations["annotations"]]
-    animals = [{**one, "id": 10**6 + number, "category_id": 18} for number, one in enumerate(people)]
+    animals = [
+        {**one, "id": 10**6 + number, "category_id": 18} for number, one in enumerate(people)
+    ]
     found = {
         **coco.annotations,
         "annotations": [*people, *animals],
@@ -128,7 +150,9 @@ def test_similarity_is_analytic_and_pycocotools_agrees(made: Path) -> None:
 
     rng, coco = np.random.default_rng(0), Coco(made, "val")
     area, truth = 900.0, rng.uniform(0, 90, (17, 2))
-    moved = truth + np.column_stack([2 * SIGMAS * np.sqrt(area), np.zeros(17)])  # one deviation each
+    moved = truth + np.column_stack(
+        [2 * SIGMAS * np.sqrt(area), np.zeros(17)]
+    )  # one deviation each
     assert similarity(moved, truth, np.ones(17, bool), area) == pytest.approx(np.exp(-0.5))
     found = people_of(coco)
     for entry in found:
@@ -138,8 +162,17 @@ def test_similarity_is_analytic_and_pycocotools_agrees(made: Path) -> None:
         evaluation = COCOeval(official, official.loadRes(copy.deepcopy(found)), "keypoints")
         evaluation.evaluate()
     image = coco.people[0].image
-    entry = next(one for one in coco.annotations["annotations"] if one["image_id"] == image and not one["iscrowd"])
-    mine = similarity(np.reshape(found[0]["keypoints"], (17, 3))[:, :2], coco.people[0].joints, coco.people[0].visible, entry["area"])
+    entry = next(
+        one
+        for one in coco.annotations["annotations"]
+        if one["image_id"] == image and not one["iscrowd"]
+    )
+    mine = similarity(
+        np.reshape(found[0]["keypoints"], (17, 3))[:, :2],
+        coco.people[0].joints,
+        coco.people[0].visible,
+        entry["area"],
+    )
     assert np.isclose(np.asarray(evaluation.ious[image, 1]), mine).any()
 
 
@@ -152,7 +185,8 @@ def test_doubles_are_dropped() -> None:
 
 
 def test_a_double_is_as_large_as_its_crop() -> None:
-    """A thin box is widened before its area counts: 8 x 80 at 3 : 4 is 60 x 80, a quarter longer."""
+    """A thin box is widened before its area counts: 8 x 80 at 3 : 4 is 60 x 80, a quarter
+    longer."""
     person = Person(0, np.array([10.0, 5.0, 8.0, 80.0]), np.zeros((17, 2)), np.ones(17, bool), 1.0)
     assert crops.cut_sides(person, 0.75).tolist() == [75.0, 100.0]
     moved = np.full((17, 2), 6.0)
@@ -188,12 +222,17 @@ def test_half_a_body_lies_around_the_mean_of_its_joints() -> None:
 def test_the_head_is_the_published_one() -> None:
     head = JointHead(768, 256, 17, 16, 4)
     deconvolutions = 768 * 256 * 16 + 256 * 256 * 16
-    assert sum(p.numel() for p in head.parameters()) == 2 * 768 + deconvolutions + 4 * 256 + 256 * 17 + 17
+    assert (
+        sum(p.numel() for p in head.parameters())
+        == 2 * 768 + deconvolutions + 4 * 256 + 256 * 17 + 17
+    )
     assert head([torch.zeros(1, 768, 16, 12)]).shape == (1, 17, 64, 48)
 
 
 def test_learning_rate(pose_task: PoseTask) -> None:
-    task = pose_task.model_copy(update={"steps": 1000, "warmup": 0.01, "lr": 5e-4, "drop_at": (0.8, 0.9)})
+    task = pose_task.model_copy(
+        update={"steps": 1000, "warmup": 0.01, "lr": 5e-4, "drop_at": (0.8, 0.9)}
+    )
     rates = [finetune.learning_rate(step, task) for step in (0, 5, 10, 799, 800, 900)]
     np.testing.assert_allclose(rates, [5e-7, 5e-4 * 0.5005, 5e-4, 5e-4, 5e-5, 5e-6], rtol=1e-9)
 
@@ -201,14 +240,20 @@ def test_learning_rate(pose_task: PoseTask) -> None:
 def test_the_class_token_becomes_part_of_every_position(pose_task: PoseTask) -> None:
     encoder = make_encoder(class_token=True)
     before = encoder.pos_embed.detach().clone()  # type: ignore[union-attr]
-    model = finetune.build(pose_task.model_copy(update={"size_px": 32, "width_px": 32, "patch_padding": 2}), encoder)
-    assert torch.equal(encoder.pos_embed, before[:, 1:] + before[:, :1]) and encoder.pos_embed.requires_grad  # type: ignore[arg-type,union-attr]
+    model = finetune.build(
+        pose_task.model_copy(update={"size_px": 32, "width_px": 32, "patch_padding": 2}), encoder
+    )
+    assert (
+        torch.equal(encoder.pos_embed, before[:, 1:] + before[:, :1])
+        and encoder.pos_embed.requires_grad
+    )  # type: ignore[arg-type,union-attr]
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 17, 8, 8)
 
 
 def test_a_mirrored_person_keeps_its_sides() -> None:
     assert [NAMES[index] for index in FLIPPED] == [
-        name.translate({}).replace("left", "?").replace("right", "left").replace("?", "right") for name in NAMES
+        name.translate({}).replace("left", "?").replace("right", "left").replace("?", "right")
+        for name in NAMES
     ]
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (60, 80, 3)).astype(np.uint8)
@@ -220,7 +265,9 @@ def test_a_mirrored_person_keeps_its_sides() -> None:
     assert (turned.image[y, x] == image[int(joints[2, 1]), int(joints[2, 0])]).all()
     again = crops.mirrored(turned)
     np.testing.assert_array_equal(again.joints, joints)
-    np.testing.assert_allclose(crops.cut(again, (32, 24), None)[0], crops.cut(seen, (32, 24), None)[0])
+    np.testing.assert_allclose(
+        crops.cut(again, (32, 24), None)[0], crops.cut(seen, (32, 24), None)[0]
+    )
 
 
 @pytest.mark.parametrize("augment", ["flip", "peer"])
@@ -230,16 +277,32 @@ def test_targets_follow_the_crop(made: Path, pose_task: PoseTask, augment: str) 
     coco = Coco(made, "train")
     for index, person in enumerate(coco.people):
         crop, maps, weights = finetune.example(task, person, coco, np.random.default_rng(index))
-        assert crop.shape == (128, 96, 3) and maps.shape == (17, 32, 24) and set(weights.tolist()) <= {0.0, 1.0}
-        assert (maps[weights == 0] == 0).all() and (weights[~person.visible[FLIPPED] & ~person.visible] == 0).all()
+        assert (
+            crop.shape == (128, 96, 3)
+            and maps.shape == (17, 32, 24)
+            and set(weights.tolist()) <= {0.0, 1.0}
+        )
+        assert (maps[weights == 0] == 0).all() and (
+            weights[~person.visible[FLIPPED] & ~person.visible] == 0
+        ).all()
 
 
-def test_perfect_maps_give_perfect_scores(made: Path, pose_task: PoseTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole way back: crops of the annotated boxes, maps as drawn, joints in the image, doubles, AP."""
+def test_perfect_maps_give_perfect_scores(
+    made: Path, pose_task: PoseTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way back: crops of the annotated boxes, maps as drawn, joints in the image,
+    doubles, AP."""
     task = pose_task.model_copy(update={"size_px": 256, "width_px": 192, "augment": "none"})
     coco = Coco(made, "val")
-    drawn = iter([finetune.example(task, person, coco, np.random.default_rng(0))[1] for person in coco.people])
-    monkeypatch.setattr(finetune, "heat", lambda task, model, images: np.stack([next(drawn) for _ in images]))
+    drawn = iter(
+        [
+            finetune.example(task, person, coco, np.random.default_rng(0))[1]
+            for person in coco.people
+        ]
+    )
+    monkeypatch.setattr(
+        finetune, "heat", lambda task, model, images: np.stack([next(drawn) for _ in images])
+    )
     found = list(finetune.predicted(task, finetune.build(task, make_encoder()), coco, coco.people))
     for one in found:
         inside = one.peaks > 0.8
@@ -252,20 +315,39 @@ def test_end_to_end(root: Path, pose_task: PoseTask) -> None:
     for boxes, augment in ((None, "flip"), (Path("coco") / DETECTIONS, "peer")):
         task = pose_task.model_copy(update={"boxes": boxes, "augment": augment})
         facts = check(task, root)
-        assert facts["images"] == {"train": 8, "val": 5} and facts["splits"]["val"] >= 5 and len(facts["digest"]) == 64
+        assert (
+            facts["images"] == {"train": 8, "val": 5}
+            and facts["splits"]["val"] >= 5
+            and len(facts["digest"]) == 64
+        )
         result = run_task(task, as_subject(make_encoder()), folders_in(root))
-        assert result.name == "AP" and 0 <= result.value <= 1 and result.test_size == 5 and len(result.pictures) == 2
-        assert result.metrics["boxes"] == facts["boxes"] and {"AP50", "AR", "AP_large"} <= result.metrics.keys()
+        assert (
+            result.name == "AP"
+            and 0 <= result.value <= 1
+            and result.test_size == 5
+            and len(result.pictures) == 2
+        )
+        assert (
+            result.metrics["boxes"] == facts["boxes"]
+            and {"AP50", "AR", "AP_large"} <= result.metrics.keys()
+        )
         again = run_task(task, as_subject(make_encoder()), folders_in(root))
         assert again.metrics == result.metrics
 
 
 def test_training_learns_the_joints(root: Path, pose_task: PoseTask) -> None:
     """The loss falls well below that of empty maps."""
-    task = pose_task.model_copy(update={"steps": 60, "batch": 8, "lr": 3e-3, "layer_decay": 1.0, "augment": "none"})
+    task = pose_task.model_copy(
+        update={"steps": 60, "batch": 8, "lr": 3e-3, "layer_decay": 1.0, "augment": "none"}
+    )
     result = run_task(task, as_subject(make_encoder()), folders_in(root))
     coco = Coco(root / "coco", "train")
-    empty = np.mean([(finetune.example(task, person, coco, np.random.default_rng(0))[1] ** 2).mean() for person in coco.people])
+    empty = np.mean(
+        [
+            (finetune.example(task, person, coco, np.random.default_rng(0))[1] ** 2).mean()
+            for person in coco.people
+        ]
+    )
     assert result.metrics["train_loss"] < 0.8 * empty
 
 
@@ -273,8 +355,15 @@ def test_frozen_means_frozen(root: Path, pose_task: PoseTask) -> None:
     encoder = make_encoder()
     before = {name: value.clone() for name, value in encoder.blocks.state_dict().items()}
     model = finetune.build(pose_task.model_copy(update={"freeze": "encoder"}), encoder)
-    finetune.fitted(pose_task.model_copy(update={"freeze": "encoder"}), model, Coco(root / "coco", "train"), root / "runs")
-    assert all(torch.equal(value, before[name]) for name, value in encoder.blocks.state_dict().items())
+    finetune.fitted(
+        pose_task.model_copy(update={"freeze": "encoder"}),
+        model,
+        Coco(root / "coco", "train"),
+        root / "runs",
+    )
+    assert all(
+        torch.equal(value, before[name]) for name, value in encoder.blocks.state_dict().items()
+    )
     assert not any(p.requires_grad for p in model.encoder.parameters())
 
 
@@ -294,14 +383,23 @@ def test_real_samples(real_data: Path, tmp_path: Path, pose_task: PoseTask) -> N
     assert facts["boxes"] == 118 and facts["images"]["val"] == 4
 
 
-def test_the_generated_set_is_the_same_again_and_different_from_others(made: Path, tmp_path: Path) -> None:
+def test_the_generated_set_is_the_same_again_and_different_from_others(
+    made: Path, tmp_path: Path
+) -> None:
     for seed, equal in ((1, True), (2, False)):
         folder = tmp_path / str(seed)
         folder.mkdir()
         toy_datasets.write(SET.model_copy(update={"first_seed": seed}), folder)
         files = [path.relative_to(made) for path in sorted(made.rglob("*.*"))]
-        assert all((folder / path).read_bytes() == (made / path).read_bytes() for path in files) is equal
-    assert {0, 1, 2} >= set(np.reshape(Coco(made, "train").annotations["annotations"][0]["keypoints"], (17, 3))[:, 2].tolist())
+        assert (
+            all((folder / path).read_bytes() == (made / path).read_bytes() for path in files)
+            is equal
+        )
+    assert {0, 1, 2} >= set(
+        np.reshape(Coco(made, "train").annotations["annotations"][0]["keypoints"], (17, 3))[
+            :, 2
+        ].tolist()
+    )
 
 
 def test_bad_data(root: Path, pose_task: PoseTask) -> None:

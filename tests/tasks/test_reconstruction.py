@@ -1,4 +1,5 @@
-"""Reconstruction of held-out pairs: masks, losses and distances against a computation of their own, and FID only on the real weights."""
+"""Reconstruction of held-out pairs: masks, losses and distances against a computation of their own,
+and FID only on the real weights."""
 
 from __future__ import annotations
 
@@ -31,29 +32,67 @@ from mimic.tasks.reconstruction.config import ReconstructionTask
 from mimic.tasks.reconstruction.measure import NOT_RUN, hiding_noise
 from mimic.training.checkpoint import load_encoder, load_model
 
-SIZES = {"patch_px": 8, "width": 24, "depth": 2, "heads": 2, "decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2, "norm_eps": 1e-6}
+SIZES = {
+    "patch_px": 8,
+    "width": 24,
+    "depth": 2,
+    "heads": 2,
+    "decoder_width": 16,
+    "decoder_depth": 1,
+    "decoder_heads": 2,
+    "norm_eps": 1e-6,
+}
 GRID, PX = 4, 8
 
 
-def publish(folder: Path, objective: str = "croco", norm_pix: bool = True, class_token: bool = False, mask_ratio: float = 0.9) -> Path:
+def publish(
+    folder: Path,
+    objective: str = "croco",
+    norm_pix: bool = True,
+    class_token: bool = False,
+    mask_ratio: float = 0.9,
+) -> Path:
     """A model of random weights, its predictions spread enough to be seen."""
     shape = {**SIZES, "class_token": class_token, "positions": "sincos"}
     masking = {"mask_ratio": mask_ratio, "visible_rounding": "up"}
-    model = models.build(objective, **shape, **masking, size_px=(32, 32), norm_pix=norm_pix, attention="auto")  # type: ignore[arg-type]
+    model = models.build(
+        objective, **shape, **masking, size_px=(32, 32), norm_pix=norm_pix, attention="auto"
+    )  # type: ignore[arg-type]
     initialise(model, torch.Generator().manual_seed(len(folder.name)))
     folder.mkdir(parents=True)
     save_file(model.encoder.state_dict(), folder / "encoder.safetensors")
     save_file(model.state_dict(), folder / "model.safetensors")
-    card = {"model": {**shape, "size_px": [32, 32]}, "objective": objective, **masking, "norm_pix_loss": norm_pix, "dataset": "mimic-3m"}
-    (folder / "card.json").write_text(json.dumps({**card, "run": folder.name, "steps": 7, "versions": {}}))
+    card = {
+        "model": {**shape, "size_px": [32, 32]},
+        "objective": objective,
+        **masking,
+        "norm_pix_loss": norm_pix,
+        "dataset": "mimic-3m",
+    }
+    (folder / "card.json").write_text(
+        json.dumps({**card, "run": folder.name, "steps": 7, "versions": {}})
+    )
     return folder
 
 
 @pytest.fixture
 def task() -> ReconstructionTask:
-    shared = {"dataset": "toy", "tracked_by": Path("models/judge"), "samples": 3, "seed": 5, "preset": "standard", "split": "validation"}
+    shared = {
+        "dataset": "toy",
+        "tracked_by": Path("models/judge"),
+        "samples": 3,
+        "seed": 5,
+        "preset": "standard",
+        "split": "validation",
+    }
     masking = {"mask_ratio": 0.75, "visible_rounding": "down", "paste_visible": True}
-    own = {"task": "reconstruction", "pairs": 6, "batch": 4, "inception": None, "features_of": "judge"}
+    own = {
+        "task": "reconstruction",
+        "pairs": 6,
+        "batch": 4,
+        "inception": None,
+        "features_of": "judge",
+    }
     return ReconstructionTask.model_validate({**shared, **masking, **own})
 
 
@@ -75,8 +114,11 @@ def run(root: Path) -> Callable[..., Result]:
     return measured
 
 
-def by_hand(task: ReconstructionTask, root: Path, folder: Path) -> tuple[list[float], np.ndarray, np.ndarray]:
-    """Loss of each pair, true views and made views, patch by patch in numpy; only the prediction is the model's."""
+def by_hand(
+    task: ReconstructionTask, root: Path, folder: Path
+) -> tuple[list[float], np.ndarray, np.ndarray]:
+    """Loss of each pair, true views and made views, patch by patch in numpy; only the prediction is
+    the model's."""
     rows = read_manifest(root / "data/manifests/toy.parquet", "validation")
     model, made, losses = load_model(folder), [], []
     model.visible = 4
@@ -93,7 +135,10 @@ def by_hand(task: ReconstructionTask, root: Path, folder: Path) -> tuple[list[fl
         view = (pair[0, 0].numpy() / 255 - mean) / std
         canvas, errors = np.array(pair[0, 0].numpy(), dtype=np.float64) / 255, []
         for patch in range(GRID * GRID):
-            box = np.s_[patch // GRID * PX : patch // GRID * PX + PX, patch % GRID * PX : patch % GRID * PX + PX]
+            box = np.s_[
+                patch // GRID * PX : patch // GRID * PX + PX,
+                patch % GRID * PX : patch % GRID * PX + PX,
+            ]
             middle, spread = view[box].mean(), np.sqrt(view[box].var(ddof=1) + 1e-6)
             answer = prediction[0, patch].numpy().reshape(PX, PX, 3)
             pixels = answer * spread + middle if model.norm_pix else answer
@@ -111,7 +156,9 @@ def chosen(task: ReconstructionTask, root: Path) -> list[str]:
     return list(measure._draw(task, root / "data/manifests/toy.parquet")["key"])
 
 
-def shown_to_extractors(task: ReconstructionTask, root: Path, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def shown_to_extractors(
+    task: ReconstructionTask, root: Path, folder: Path
+) -> tuple[np.ndarray, np.ndarray]:
     """True and made views uint8[pairs, h, w, 3], as the distances are computed of."""
     shown: list[np.ndarray] = []
 
@@ -145,15 +192,31 @@ def kernel_by_hand(first: np.ndarray, second: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("paste", [True, False])
-@pytest.mark.parametrize("how", [{}, {"objective": "mae", "class_token": True}, {"norm_pix": False}], ids=str)
-def test_numbers_by_hand(task: ReconstructionTask, root: Path, run: Callable[..., Result], how: dict[str, Any], paste: bool) -> None:
+@pytest.mark.parametrize(
+    "how", [{}, {"objective": "mae", "class_token": True}, {"norm_pix": False}], ids=str
+)
+def test_numbers_by_hand(
+    task: ReconstructionTask,
+    root: Path,
+    run: Callable[..., Result],
+    how: dict[str, Any],
+    paste: bool,
+) -> None:
     task = task.model_copy(update={"paste_visible": paste})
     found = run(task, "subject", **how)
     losses, truth, made = by_hand(task, root, root / "models/subject")
-    assert found.test_size == len(losses) == 6 and found.value == found.metrics["loss"] and not found.higher_is_better
+    assert (
+        found.test_size == len(losses) == 6
+        and found.value == found.metrics["loss"]
+        and not found.higher_is_better
+    )
     assert found.value == pytest.approx(np.mean(losses), rel=1e-4)
-    assert found.metrics["standard_error"] == pytest.approx(np.std(losses, ddof=1) / np.sqrt(6), rel=1e-3)
-    assert found.metrics["flat_loss"] == pytest.approx(191 / 192, rel=1e-3)  # unbiased deviation of 192 numbers
+    assert found.metrics["standard_error"] == pytest.approx(
+        np.std(losses, ddof=1) / np.sqrt(6), rel=1e-3
+    )
+    assert found.metrics["flat_loss"] == pytest.approx(
+        191 / 192, rel=1e-3
+    )  # unbiased deviation of 192 numbers
 
     judge, _ = load_encoder(root / "models/judge")
     shown = shown_to_extractors(task, root, root / "models/subject")
@@ -161,27 +224,43 @@ def test_numbers_by_hand(task: ReconstructionTask, root: Path, run: Callable[...
     off = np.abs(shown[1].astype(int) - made)
     assert off.max() <= 1 and (off > 0).mean() < 0.01  # rounding in another order
     with torch.no_grad():
-        features = [judge.tokens(normalise(torch.from_numpy(views)))[1].mean(dim=1).double().numpy() for views in shown]
+        features = [
+            judge.tokens(normalise(torch.from_numpy(views)))[1].mean(dim=1).double().numpy()
+            for views in shown
+        ]
     assert found.metrics["frechet_own"] == pytest.approx(frechet_by_hand(*features), rel=1e-3)
     assert found.metrics["kernel_own"] == pytest.approx(kernel_by_hand(*features), rel=1e-3)
-    assert found.metrics["features"]["model"] == "judge" and found.metrics["masking"]["visible"] == 4
-    error = np.square((made.astype(float) - truth) / 255).mean(axis=(1, 2, 3)) * 16 / 12  # pasted patches are right
+    assert (
+        found.metrics["features"]["model"] == "judge" and found.metrics["masking"]["visible"] == 4
+    )
+    error = (
+        np.square((made.astype(float) - truth) / 255).mean(axis=(1, 2, 3)) * 16 / 12
+    )  # pasted patches are right
     if paste:
         assert found.metrics["pixel_mse"] == pytest.approx(error.mean(), rel=1e-2)
         assert found.metrics["PSNR_dB"] == pytest.approx(np.mean(-10 * np.log10(error)), rel=1e-2)
 
 
-def test_every_model_is_shown_the_same_patches(task: ReconstructionTask, run: Callable[..., Result]) -> None:
+def test_every_model_is_shown_the_same_patches(
+    task: ReconstructionTask, run: Callable[..., Result]
+) -> None:
     """Whatever was shown in training: 2 of 16 patches to one model, 8 to the other."""
-    one, other = run(task, "one"), run(task, "other", objective="mae", class_token=True, mask_ratio=0.5)
+    one, other = (
+        run(task, "one"),
+        run(task, "other", objective="mae", class_token=True, mask_ratio=0.5),
+    )
     for first, second in zip(one.pictures, other.pictures, strict=True):
         strips = [np.split(picture.image, 4, axis=1) for picture in (first, second)]
         for panel in (0, 1, 3):  # view a, what is shown, view b
             assert (strips[0][panel] == strips[1][panel]).all()
         assert (strips[0][2] != strips[1][2]).any()
     assert [result.metrics["masking"]["visible_in_training"] for result in (one, other)] == [2, 8]
-    assert one.metrics == run(task, "one").metrics and one.metrics == run(task.model_copy(update={"batch": 1}), "one").metrics | {
-        name: pytest.approx(value, rel=1e-4) for name, value in one.metrics.items() if isinstance(value, float)
+    assert one.metrics == run(task, "one").metrics and one.metrics == run(
+        task.model_copy(update={"batch": 1}), "one"
+    ).metrics | {
+        name: pytest.approx(value, rel=1e-4)
+        for name, value in one.metrics.items()
+        if isinstance(value, float)
     }
 
 
@@ -200,33 +279,58 @@ def test_without_weights_every_file_and_table_says_so(
     params = params.model_copy(update={"evaluate": {"reconstruction": task}, "tracking": tracking})
     evaluate.main(params, root, "croco-3m", "reconstruction")
     found = json.loads((root / "metrics/croco-3m/reconstruction.json").read_text())
-    assert found["metrics"]["FID"] == found["metrics"]["KID"] == NOT_RUN == "not run: weights" and NOT_RUN in found["protocol"]
-    assert found["metrics"]["frechet_own"] > 0 and found["standard_error"] > 0 and found["kind"] == "reconstruction"
+    assert (
+        found["metrics"]["FID"] == found["metrics"]["KID"] == NOT_RUN == "not run: weights"
+        and NOT_RUN in found["protocol"]
+    )
+    assert (
+        found["metrics"]["frechet_own"] > 0
+        and found["standard_error"] > 0
+        and found["kind"] == "reconstruction"
+    )
     assert found["overrides"] == {"mask_ratio": 0.75, "pairs": 6, "split": "validation"}
     assert len(list((root / "samples/croco-3m/reconstruction").glob("*.png"))) == 3
 
     report.compare_with_paper(params, root, as_json=False)
     assert "73.12 / not run: weights" in capsys.readouterr().out
     report.compare_with_paper(params, root, as_json=True)
-    (table,) = [table for table in json.loads(capsys.readouterr().out) if table["name"] == "Table 3"]
+    (table,) = [
+        table for table in json.loads(capsys.readouterr().out) if table["name"] == "Table 3"
+    ]
     values = [[ours["value"] for ours in cell["ours"]] for cell in table["rows"][1]["cells"]]
     assert values == [[found["value"]], [NOT_RUN]]
-    params = params.model_copy(update={"table": params.table.model_copy(update={"tasks": ("reconstruction",)})})
+    params = params.model_copy(
+        update={"table": params.table.model_copy(update={"tasks": ("reconstruction",)})}
+    )
     report.main(params, root)
     assert "not run: weights</small>" in (root / "report/index.html").read_text()
 
 
-def test_with_weights(root: Path, task: ReconstructionTask, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The published file is not here: random weights of its layout, without the counters that old files lack, take its place."""
+def test_with_weights(
+    root: Path,
+    task: ReconstructionTask,
+    run: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The published file is not here: random weights of its layout, without the counters that old
+    files lack, take its place."""
     torch.manual_seed(0)
-    state = {key: value for key, value in FidInception().state_dict().items() if not key.endswith("num_batches_tracked")}
+    state = {
+        key: value
+        for key, value in FidInception().state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
     torch.save(state, root / "inception.pth")
     task = task.model_copy(update={"inception": Path("inception.pth"), "pairs": 3, "batch": 3})
     with pytest.raises(BadInput, match="the published weights have 6726825d"):
         run(task, "subject")
     monkeypatch.setattr(measure, "INCEPTION_SHA256", file_digest(root / "inception.pth"))
     found = run(task, "subject")
-    assert found.metrics["inception"] == check(task, root)["inception"] == file_digest(root / "inception.pth")
+    assert (
+        found.metrics["inception"]
+        == check(task, root)["inception"]
+        == file_digest(root / "inception.pth")
+    )
     network = measure.load_inception(root / "inception.pth")
     assert not network.training
     shown = shown_to_extractors(task, root, root / "models/subject")
@@ -236,7 +340,10 @@ def test_with_weights(root: Path, task: ReconstructionTask, run: Callable[..., R
     assert features[0].shape == (3, 2048)
     assert found.metrics["FID"] == pytest.approx(frechet_distance(*features), rel=1e-3)
     assert found.metrics["KID"] == pytest.approx(kernel_by_hand(*features), rel=1e-3, abs=1e-9)
-    torch.save({key: value for key, value in state.items() if not key.startswith("fc.")}, root / "inception.pth")
+    torch.save(
+        {key: value for key, value in state.items() if not key.startswith("fc.")},
+        root / "inception.pth",
+    )
     monkeypatch.setattr(measure, "INCEPTION_SHA256", file_digest(root / "inception.pth"))
     with pytest.raises(BadInput, match="2 missing"):
         run(task, "subject")
@@ -244,21 +351,36 @@ def test_with_weights(root: Path, task: ReconstructionTask, run: Callable[..., R
 
 def test_the_data_are_checked_first(root: Path, task: ReconstructionTask) -> None:
     found = check(task, root)
-    assert found["splits"] == {"validation": 6} and found["inception"] is None and str(root) not in json.dumps(found)
-    assert found["features_of"] == {"model": "judge", "sha256": file_digest(root / "models/judge/encoder.safetensors")}
+    assert (
+        found["splits"] == {"validation": 6}
+        and found["inception"] is None
+        and str(root) not in json.dumps(found)
+    )
+    assert found["features_of"] == {
+        "model": "judge",
+        "sha256": file_digest(root / "models/judge/encoder.safetensors"),
+    }
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"pairs": 500}, "8 pairs in its validation split, 500 asked for: 492 short; lower pairs, or raise datasets.toy.validation"),
+        (
+            {"pairs": 500},
+            "8 pairs in its validation split, 500 asked for: 492 short; lower pairs, or raise "
+            "datasets.toy.validation",
+        ),
         ({"split": "test"}, "no pair in its test split"),
         ({"inception": Path("nowhere.pth")}, "nowhere.pth: no such file; get pt_inception"),
         ({"features_of": "nobody"}, "models/nobody"),
     ],
 )
 def test_what_is_missing_is_one_line(
-    root: Path, task: ReconstructionTask, run: Callable[..., Result], change: dict[str, Any], complaint: str
+    root: Path,
+    task: ReconstructionTask,
+    run: Callable[..., Result],
+    change: dict[str, Any],
+    complaint: str,
 ) -> None:
     task = task.model_copy(update=change)
     for go in (lambda: check(task, root), lambda: run(task, "subject")):
@@ -267,7 +389,9 @@ def test_what_is_missing_is_one_line(
         assert "\n" not in str(caught.value)
 
 
-def test_models_that_cannot_reconstruct(root: Path, task: ReconstructionTask, run: Callable[..., Result]) -> None:
+def test_models_that_cannot_reconstruct(
+    root: Path, task: ReconstructionTask, run: Callable[..., Result]
+) -> None:
     with pytest.raises(BadInput, match="leaves 0 of 16 patches visible"):
         run(task.model_copy(update={"mask_ratio": 0.99}), "subject")
     (root / "models/subject/model.safetensors").unlink()

@@ -1,4 +1,5 @@
-"""Taskonomy's targets end to end on a generated tree: both presets, all eight targets, the best of validation."""
+"""Taskonomy's targets end to end on a generated tree: both presets, all eight targets, the best of
+validation."""
 
 from __future__ import annotations
 
@@ -45,7 +46,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made") / "taskonomy"
     folder.mkdir()
     size = {"train": 6, "validation": 3, "test": 5, "width_px": 64, "height_px": 64}
-    sets.write(config.TaskonomySet.model_validate({"first_seed": 560, "flat": FLAT, **size}), folder)
+    sets.write(
+        config.TaskonomySet.model_validate({"first_seed": 560, "flat": FLAT, **size}), folder
+    )
     return folder
 
 
@@ -61,23 +64,46 @@ def changed(task: TaskonomyTask, **update: object) -> TaskonomyTask:
 
 
 @pytest.mark.parametrize("preset", ["peer", "standard"])
-def test_end_to_end(preset: str, task: TaskonomyTask, made: Path, encoder: VisionTransformer, tmp_path: Path) -> None:
-    task = changed(task, **{**TASKS["taskonomy"].presets[preset], **SMALL, "preset": preset, "eval_batch": 2})
+def test_end_to_end(
+    preset: str, task: TaskonomyTask, made: Path, encoder: VisionTransformer, tmp_path: Path
+) -> None:
+    task = changed(
+        task, **{**TASKS["taskonomy"].presets[preset], **SMALL, "preset": preset, "eval_batch": 2}
+    )
     assert check(task, tmp_path)["splits"] == {"train": 6, "validation": 3, "test": 5}
     result = finetune.run(task, as_subject(encoder), folders_in(tmp_path))
     metrics = result.metrics
-    assert result.value == metrics["averages"]["batch" if preset == "peer" else "image"]["L1"] and 0 < result.value < 1
-    assert metrics["averages"]["batch"]["L1"] != metrics["averages"]["image"]["L1"]  # the last batch has one image and counts like two
-    assert 0 < metrics["angle_deg"] < 180 and metrics["best_step"] in (2, 4) and metrics["standard_error"] > 0
-    assert result.test_size == 5 and "best of 3 validation images" in result.selection and len(result.pictures) == 2
+    assert (
+        result.value == metrics["averages"]["batch" if preset == "peer" else "image"]["L1"]
+        and 0 < result.value < 1
+    )
+    assert (
+        metrics["averages"]["batch"]["L1"] != metrics["averages"]["image"]["L1"]
+    )  # the last batch has one image and counts like two
+    assert (
+        0 < metrics["angle_deg"] < 180
+        and metrics["best_step"] in (2, 4)
+        and metrics["standard_error"] > 0
+    )
+    assert (
+        result.test_size == 5
+        and "best of 3 validation images" in result.selection
+        and len(result.pictures) == 2
+    )
     assert overrides(task)["steps"] == 4 and "lr" not in overrides(task)
 
 
 @pytest.mark.parametrize("target", get_args(TaskonomyTask.model_fields["target"].annotation))
-def test_every_target(target: str, task: TaskonomyTask, encoder: VisionTransformer, tmp_path: Path) -> None:
-    result = finetune.run(changed(task, target=target, steps=2, samples=1), as_subject(encoder), folders_in(tmp_path))
+def test_every_target(
+    target: str, task: TaskonomyTask, encoder: VisionTransformer, tmp_path: Path
+) -> None:
+    result = finetune.run(
+        changed(task, target=target, steps=2, samples=1), as_subject(encoder), folders_in(tmp_path)
+    )
     assert 0 <= result.value < 3 and ("angle_deg" in result.metrics) == (target == "normal")
-    assert result.pictures[0].image.shape[2] == 3 and set(TARGETS) == set(get_args(TaskonomyTask.model_fields["target"].annotation))
+    assert result.pictures[0].image.shape[2] == 3 and set(TARGETS) == set(
+        get_args(TaskonomyTask.model_fields["target"].annotation)
+    )
 
 
 def test_generated_normals_face_the_camera(made: Path, task: TaskonomyTask) -> None:
@@ -97,9 +123,17 @@ def test_loss_and_angle_by_hand() -> None:
     batch = finetune.Batch(np.zeros((1, 2, 2, 3), np.uint8), target, valid)
     assert float(finetune.loss(output, batch)) == pytest.approx(0.3)
     oracle = torch.nn.functional.l1_loss(output, torch.zeros_like(output))
-    assert float(finetune.loss(output, finetune.Batch(batch.images, target, np.ones_like(valid)))) == pytest.approx(float(oracle))
-    assert float(finetune.loss(output, finetune.Batch(batch.images, target, np.zeros_like(valid)))) == 0
-    turned = finetune.angle_deg(np.array([[[0.5, 0.5, 1], [1, 0.5, 0.5], [0.5, 0.5, 0.5]]]), np.array([[[0.5, 0.5, 1.0]] * 3]))
+    assert float(
+        finetune.loss(output, finetune.Batch(batch.images, target, np.ones_like(valid)))
+    ) == pytest.approx(float(oracle))
+    assert (
+        float(finetune.loss(output, finetune.Batch(batch.images, target, np.zeros_like(valid))))
+        == 0
+    )
+    turned = finetune.angle_deg(
+        np.array([[[0.5, 0.5, 1], [1, 0.5, 0.5], [0.5, 0.5, 0.5]]]),
+        np.array([[[0.5, 0.5, 1.0]] * 3]),
+    )
     np.testing.assert_allclose(turned, [[0, 90, 90]], atol=1e-5)
 
 
@@ -141,7 +175,8 @@ def test_inputs_are_what_pillow_makes_of_the_files(task: TaskonomyTask, target: 
 def test_the_best_is_tested_not_the_last(
     task: TaskonomyTask, encoder: VisionTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of four looks the one that is ranked first is tested: on the images it was ranked by, its model gives the look's value again.
+    """Of four looks the one that is ranked first is tested: on the images it was ranked by, its
+    model gives the look's value again.
 
     The ranks are given, for which look is truly best depends on the processor's rounding.
     """
@@ -149,13 +184,19 @@ def test_the_best_is_tested_not_the_last(
         (tmp_path / f"tiny_{name}.csv").write_text((task.splits / f"tiny_{images}.csv").read_text())
     looks: list[float] = []
     value, ranks = finetune._value, (3.0, 1.0, 4.0, 2.0)
-    monkeypatch.setattr(finetune, "_value", lambda *given: looks.append(value(*given)) or ranks[len(looks) - 1])
+    monkeypatch.setattr(
+        finetune, "_value", lambda *given: looks.append(value(*given)) or ranks[len(looks) - 1]
+    )
     ranked = changed(task, splits=tmp_path, images=[6, 3, 3], steps=8)
     tested = finetune.run(ranked, as_subject(copy.deepcopy(encoder)), folders_in(tmp_path / "best"))
     assert len(set(looks)) == 4
     assert (tested.metrics["best_step"], tested.metrics["validation_L1"]) == (4, 1.0)
     assert tested.value == looks[1]
-    last = finetune.run(changed(ranked, validate_every=None), as_subject(copy.deepcopy(encoder)), folders_in(tmp_path / "last"))
+    last = finetune.run(
+        changed(ranked, validate_every=None),
+        as_subject(copy.deepcopy(encoder)),
+        folders_in(tmp_path / "last"),
+    )
     assert "best_step" not in last.metrics and last.value == looks[3]
 
 

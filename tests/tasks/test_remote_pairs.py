@@ -1,4 +1,5 @@
-"""Tasks on pairs of ours read shards from a store as training does, where the workspace holds a manifest alone."""
+"""Tasks on pairs of ours read shards from a store as training does, where the workspace holds a
+manifest alone."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ from mimic.training.checkpoint import load_encoder
 
 
 @pytest.mark.parametrize("name", ["correspondence", "cross-attention", "reconstruction"])
-def test_a_workspace_without_images_is_measured_from_the_store(tmp_path: Path, repository: Path, name: str) -> None:
+def test_a_workspace_without_images_is_measured_from_the_store(
+    tmp_path: Path, repository: Path, name: str
+) -> None:
     full, bare = tmp_path / "full", tmp_path / "bare"
     write_dataset(full, pairs=6)
     shutil.copytree(full / "data/manifests", bare / "data/manifests")
@@ -30,7 +33,11 @@ def test_a_workspace_without_images_is_measured_from_the_store(tmp_path: Path, r
     key = next(key for key, entry in raw.items() if entry["task"] == name)
     section = load_params(repository / "params.yaml").evaluate[key]
     same = {"dataset": "toy", "features_of": "judge", "pairs": 6, "split": "validation"}
-    section = section.model_copy(update={field: value for field, value in same.items() if field in type(section).model_fields})
+    section = section.model_copy(
+        update={
+            field: value for field, value in same.items() if field in type(section).model_fields
+        }
+    )
     model = replace(as_subject(load_encoder(folder)[0]), folder=folder)
     expected = run_task(section, model, folders_in(full))
     store = Shards(url=f"file://{full}", cache=Path("cache"), cache_gb=1.0)

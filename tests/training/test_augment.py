@@ -1,4 +1,5 @@
-"""Crops, mirrors and jitter, against PIL and plain formulas; choices that depend on (seed, step) alone."""
+"""Crops, mirrors and jitter, against PIL and plain formulas; choices that depend on (seed, step)
+alone."""
 
 from __future__ import annotations
 
@@ -15,9 +16,17 @@ from mimic.models.encoder import IMAGE_MEAN, IMAGE_STD, normalise
 from mimic.training import augment
 
 OPTIONS: dict[str, Any] = {
-    "batch": 64, "views": 2, "patches": 16, "stored_px": (40, 48), "size_px": (32, 24), "swap": 0.5, "crop": "none",
-    "crop_area": (0.2, 1.0), "flip": 0.0, "jitter": 0.0,
-}  # fmt: skip
+    "batch": 64,
+    "views": 2,
+    "patches": 16,
+    "stored_px": (40, 48),
+    "size_px": (32, 24),
+    "swap": 0.5,
+    "crop": "none",
+    "crop_area": (0.2, 1.0),
+    "flip": 0.0,
+    "jitter": 0.0,
+}
 
 
 def choose(step: int = 0, seed: int = 0, **options: Any) -> augment.Choices:
@@ -31,7 +40,9 @@ def pixels(x: torch.Tensor) -> torch.Tensor:
 
 def test_choices_are_a_function_of_seed_and_step() -> None:
     first, again = choose(7, 3, crop="resized"), choose(7, 3, crop="resized")
-    assert all(np.array_equal(getattr(first, f.name), getattr(again, f.name)) for f in fields(first))
+    assert all(
+        np.array_equal(getattr(first, f.name), getattr(again, f.name)) for f in fields(first)
+    )
     assert not torch.equal(first.noise, choose(8, 3).noise)
     assert not torch.equal(first.noise, choose(7, 4).noise)
     assert torch.equal(first.noise, choose(7, 3, flip=0.5, jitter=0.4, crop="window").noise)
@@ -44,7 +55,12 @@ def test_shares_and_ranges() -> None:
     assert 0.6 <= choices.factor.min() < 0.65 and 1.35 < choices.factor.max() <= 1.4
     assert not choose(swap=0.0).swap.any() and choose(swap=1.0).swap.all()
     top, left, height, width = choices.box.unbind(-1)
-    assert (top >= 0).all() and (left >= 0).all() and (top + height <= 40).all() and (left + width <= 48).all()
+    assert (
+        (top >= 0).all()
+        and (left >= 0).all()
+        and (top + height <= 40).all()
+        and (left + width <= 48).all()
+    )
     area, aspect = (height * width) / (40 * 48), width / height
     assert 0.17 < area.min() < 0.25 and area.max() > 0.9
     assert aspect.min() > 0.70 and aspect.max() < 1.40
@@ -53,15 +69,21 @@ def test_shares_and_ranges() -> None:
 
 def test_resized_crop_is_pils() -> None:
     rng = np.random.default_rng(0)
-    images = torch.from_numpy(np.stack([toy_pairs.texture(rng, 48)[:40] for _ in range(6)])).unflatten(0, (3, 2))
+    images = torch.from_numpy(
+        np.stack([toy_pairs.texture(rng, 48)[:40] for _ in range(6)])
+    ).unflatten(0, (3, 2))
     choices = choose(batch=3, crop="resized", swap=0.0)
     result = pixels(augment.apply(images, choices, (32, 24), jitter=False)) * 255
     for sample in range(3):
         for view in range(2):
             top, left, height, width = choices.box[sample, view].tolist()
-            cut = Image.fromarray(images[sample, view].numpy()).crop((left, top, left + width, top + height))
+            cut = Image.fromarray(images[sample, view].numpy()).crop(
+                (left, top, left + width, top + height)
+            )
             expected = np.asarray(cut.resize((24, 32), Image.Resampling.BICUBIC), float)
-            assert np.abs(result[sample, view].numpy() - expected).max() < 2  # PIL rounds between its two passes
+            assert (
+                np.abs(result[sample, view].numpy() - expected).max() < 2
+            )  # PIL rounds between its two passes
 
 
 def test_window_is_an_exact_cut_and_flip_a_mirror() -> None:
@@ -73,7 +95,9 @@ def test_window_is_an_exact_cut_and_flip_a_mirror() -> None:
             top, left, _, _ = choices.box[sample, view].tolist()
             cut = images[sample, view, top : top + 32, left : left + 24]
             assert torch.allclose(plain[sample, view], normalise(cut), atol=1e-4)
-    mirrored = augment.apply(images, replace(choices, flip=torch.ones(5, dtype=torch.bool)), (32, 24), jitter=False)
+    mirrored = augment.apply(
+        images, replace(choices, flip=torch.ones(5, dtype=torch.bool)), (32, 24), jitter=False
+    )
     assert torch.allclose(mirrored, plain.flip(-1), atol=1e-4)
 
 
@@ -87,7 +111,9 @@ def test_without_augmentation_views_are_only_normalised_and_swapped() -> None:
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
-def test_jitter_is_brightness_contrast_saturation_in_the_given_order(order: tuple[int, int, int]) -> None:
+def test_jitter_is_brightness_contrast_saturation_in_the_given_order(
+    order: tuple[int, int, int],
+) -> None:
     images = torch.randint(0, 256, (1, 1, 8, 8, 3), dtype=torch.uint8)
     base = choose(batch=1, views=1, stored_px=(8, 8), size_px=(8, 8))
     choices = replace(base, factor=torch.tensor([[[0.7, 1.3, 0.6]]]), order=torch.tensor([[order]]))
@@ -97,4 +123,7 @@ def test_jitter_is_brightness_contrast_saturation_in_the_given_order(order: tupl
         factor = (0.7, 1.3, 0.6)[kind]
         towards = (0.0, grey.mean(), grey[..., None])[kind]
         x = np.clip(factor * x + (1 - factor) * towards, 0, 1)
-    assert np.abs(pixels(augment.apply(images, choices, (8, 8), jitter=True))[0, 0].numpy() - x).max() < 1e-5
+    assert (
+        np.abs(pixels(augment.apply(images, choices, (8, 8), jitter=True))[0, 0].numpy() - x).max()
+        < 1e-5
+    )

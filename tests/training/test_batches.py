@@ -20,7 +20,9 @@ from mimic.training.batches import batch_indices, prefetch
 
 @pytest.mark.parametrize(("batch", "length"), [(4, 10), (7, 10), (10, 10), (25, 10), (1, 3)])
 def test_every_epoch_is_a_fresh_permutation_and_no_sample_is_lost(batch: int, length: int) -> None:
-    stream = np.concatenate([batch_indices(step, batch, length, seed=3) for step in range(6 * length // batch + 1)])
+    stream = np.concatenate(
+        [batch_indices(step, batch, length, seed=3) for step in range(6 * length // batch + 1)]
+    )
     epochs = [stream[start : start + length] for start in range(0, 6 * length - length, length)]
     assert all(sorted(epoch) == list(range(length)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) > 1
@@ -48,13 +50,17 @@ def test_images_are_the_ones_of_the_shards(tmp_path: Path) -> None:
             tar = (tmp_path / rows["shard"][index]).read_bytes()
             start = rows[f"offset_{letter}"][index]
             jpeg = np.frombuffer(tar[start : start + rows[f"size_{letter}"][index]], np.uint8)
-            assert np.array_equal(sample[view].numpy(), cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1])
+            assert np.array_equal(
+                sample[view].numpy(), cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1]
+            )
     singles = images.singles(np.array([7, 0]))
     assert np.array_equal(singles[:, 0], np.stack([pairs[0, 1], pairs[1, 0]]))
 
 
 def test_images_are_resized_when_decoded(tmp_path: Path) -> None:
-    rows = read_manifest(toy_pairs.write_dataset(tmp_path, "toy", pairs=2, size_px=32, seed=0), "train")
+    rows = read_manifest(
+        toy_pairs.write_dataset(tmp_path, "toy", pairs=2, size_px=32, seed=0), "train"
+    )
     stored = PairImages(rows, tmp_path, None).pairs(np.arange(2)).numpy().astype(float)
     half = PairImages(rows, tmp_path, (16, 16)).pairs(np.arange(2)).numpy()
     assert np.abs(stored.reshape(2, 2, 16, 2, 16, 2, 3).mean((3, 5)) - half).max() <= 0.5
@@ -65,7 +71,8 @@ def test_images_are_resized_when_decoded(tmp_path: Path) -> None:
 
 
 def test_both_decoders_give_the_same_bytes(real_data: Path) -> None:
-    """The fast one and OpenCV, on real photographs at several qualities: machines and versions may take either."""
+    """The fast one and OpenCV, on real photographs at several qualities: machines and versions may
+    take either."""
     photographs = sorted(real_data.rglob("*.jpg"))[:12]
     assert len(photographs) == 12
     for number, path in enumerate(photographs):
@@ -102,7 +109,9 @@ def test_missing_data_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_prefetch_keeps_the_order_and_raises_at_its_step(workers: int) -> None:
-    assert list(prefetch(lambda step: step * step, 3, 9, workers)) == [(step, step * step) for step in range(3, 9)]
+    assert list(prefetch(lambda step: step * step, 3, 9, workers)) == [
+        (step, step * step) for step in range(3, 9)
+    ]
     assert list(prefetch(lambda step: step, 5, 5, workers)) == []
 
     def load(step: int) -> int:

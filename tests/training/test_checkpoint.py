@@ -48,7 +48,9 @@ def stepped(folder: Path, steps: list[int], keep: int) -> list[torch.Tensor]:
 
 def test_the_last_few_are_kept_and_the_newest_restored(tmp_path: Path) -> None:
     weights = stepped(tmp_path, [5, 10, 15, 20], keep=2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"step-0000000{n}.{kind}" for n in (15, 20) for kind in ("json", "pt")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"step-0000000{n}.{kind}" for n in (15, 20) for kind in ("json", "pt")
+    ]
     model, optimizer = trainee()
     assert checkpoint.restore(tmp_path, model, optimizer, ALONE) == 20
     assert torch.equal(model.weight, weights[-1])
@@ -62,7 +64,9 @@ def test_nothing_to_restore_is_step_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "unmarked", "mark torn"])
-def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_checkpoint_is_passed_over(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     weights = stepped(tmp_path, [5, 10], keep=2)
     newest = tmp_path / "step-000000010.pt"
     data = newest.read_bytes()
@@ -101,7 +105,9 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     torch.save({"step": 5, "model": Hostile(tmp_path / "ran"), "optimizer": {}}, path)
     from mimic.infra.storage import file_digest
 
-    path.with_suffix(".json").write_text(json.dumps({"step": 5, "bytes": path.stat().st_size, "sha256": file_digest(path)}))
+    path.with_suffix(".json").write_text(
+        json.dumps({"step": 5, "bytes": path.stat().st_size, "sha256": file_digest(path)})
+    )
     assert checkpoint.restore(tmp_path, *trainee(), ALONE) == 0
     assert not (tmp_path / "ran").exists()
 
@@ -111,7 +117,9 @@ def test_another_model_is_refused_in_one_line(tmp_path: Path) -> None:
     model, optimizer = trainee(width=7)
     before = model.weight.detach().clone()
     with pytest.raises(
-        BadInput, match=r"step-000000005\.pt: does not fit this model: 1 of another shape \(weight \[3, 4\] for \[3, 7\]\)"
+        BadInput,
+        match=r"step-000000005\.pt: does not fit this model: 1 of another shape \(weight \[3, 4\] "
+        r"for \[3, 7\]\)",
     ) as info:
         checkpoint.restore(tmp_path, model, optimizer, ALONE)
     assert "\n" not in str(info.value)
@@ -152,7 +160,9 @@ def test_a_published_encoder_loads_back(tmp_path: Path) -> None:
 def test_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
     encoder = published(tmp_path / "toy")
     for name in ("one", "two"):
-        checkpoint.write_weights(dict(reversed(encoder.state_dict().items())), tmp_path / name, {"b": 1, "a": 2})
+        checkpoint.write_weights(
+            dict(reversed(encoder.state_dict().items())), tmp_path / name, {"b": 1, "a": 2}
+        )
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
@@ -166,7 +176,11 @@ def test_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
         ("weights cut", "not a whole safetensors file"),
         ("weights pickled", "not a whole safetensors file"),
         ("deeper card", r"12 missing \(blocks.1.norm1.weight, blocks.1.norm1.bias, ...\)"),
-        ("card without class token", r"1 unexpected \(cls_token\); 1 of another shape \(pos_embed \[1, 7, 16\] for \[1, 6, 16\]\)"),
+        (
+            "card without class token",
+            r"1 unexpected \(cls_token\); 1 of another shape \(pos_embed \[1, 7, 16\] for \[1, 6, "
+            r"16\]\)",
+        ),
     ],
 )
 def test_a_model_that_does_not_fit_is_one_line(tmp_path: Path, damage: str, message: str) -> None:

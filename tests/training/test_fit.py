@@ -1,4 +1,5 @@
-"""The loop: equal to a loop written out, whatever interrupts it; and it stops where numbers stop being numbers."""
+"""The loop: equal to a loop written out, whatever interrupts it; and it stops where numbers stop
+being numbers."""
 
 from __future__ import annotations
 
@@ -78,7 +79,9 @@ def equal(a: nn.Module, b: nn.Module) -> bool:
 def test_it_is_the_plain_loop() -> None:
     """AdamW written out, with dropout drawn from the step's own random numbers."""
     model = make().train()
-    moments = {name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in model.named_parameters()}
+    moments = {
+        name: (torch.zeros_like(p), torch.zeros_like(p)) for name, p in model.named_parameters()
+    }
     losses, norms = [], []
     for step in range(STEPS):
         torch.manual_seed(generator(1, step).initial_seed())
@@ -94,7 +97,9 @@ def test_it_is_the_plain_loop() -> None:
                 first.mul_(0.9).add_(p.grad, alpha=0.1)
                 second.mul_(0.95).add_(p.grad.square(), alpha=0.05)
                 p.mul_(1 - schedule(step) * (0.1 if p.ndim > 1 else 0.0))
-                update = (first / (1 - 0.9 ** (step + 1))) / ((second / (1 - 0.95 ** (step + 1))).sqrt() + 1e-8)
+                update = (first / (1 - 0.9 ** (step + 1))) / (
+                    (second / (1 - 0.95 ** (step + 1))).sqrt() + 1e-8
+                )
                 p.sub_(schedule(step) * update)
     records: list[Record] = []
     trained = train(None, log=records.append)
@@ -143,7 +148,8 @@ def test_a_finished_run_is_not_trained_further(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_not_finite_is_named_and_not_saved(tmp_path: Path, value: float) -> None:
-    """A bad batch at step 7, between two log lines: the step is named, the last checkpoint is from before."""
+    """A bad batch at step 7, between two log lines: the step is named, the last checkpoint is from
+    before."""
 
     def load(step: int) -> Tensor:
         return batch(step) * (value if step == 7 else 1)
@@ -190,7 +196,12 @@ def test_a_resumed_journal_repeats_no_step(tmp_path: Path) -> None:
     resumed = Journal(path)
     resumed.append({"step": 15, "loss": 2.0})
     resumed.append({"step": 20, "loss": 3.0})
-    assert [(line["step"], line["loss"]) for line in read(path)] == [(5, 1.0), (10, 1.0), (15, 2.0), (20, 3.0)]
+    assert [(line["step"], line["loss"]) for line in read(path)] == [
+        (5, 1.0),
+        (10, 1.0),
+        (15, 2.0),
+        (20, 3.0),
+    ]
     copy(path, tmp_path / "published.jsonl", 15, without={"speed"})
     assert [line["step"] for line in read(tmp_path / "published.jsonl")] == [5, 10, 15]
     copy(tmp_path / "none.jsonl", tmp_path / "published.jsonl", 0, without=())
@@ -206,14 +217,20 @@ def plain() -> nn.Module:
 @pytest.mark.parametrize("largest", [1, 3, 5])
 def test_parts_add_up_to_the_whole_batch(largest: int) -> None:
     parts = own_parts(8, largest, ALONE)
-    assert len(parts) > 1 and all(part.samples.stop - part.samples.start <= largest for part in parts)
+    assert len(parts) > 1 and all(
+        part.samples.stop - part.samples.start <= largest for part in parts
+    )
     whole, summed = train(None, make=plain), train(None, make=plain, parts=parts)
     for p, q in zip(whole.parameters(), summed.parameters(), strict=True):
         assert torch.allclose(p, q, atol=1e-6)
 
 
-@pytest.mark.parametrize(("batch", "size", "largest"), [(8, 1, None), (8, 4, None), (7, 3, 2), (4096, 64, 24), (5, 5, 1)])
-def test_every_sample_belongs_to_one_part_of_one_rank(batch: int, size: int, largest: int | None) -> None:
+@pytest.mark.parametrize(
+    ("batch", "size", "largest"), [(8, 1, None), (8, 4, None), (7, 3, 2), (4096, 64, 24), (5, 5, 1)]
+)
+def test_every_sample_belongs_to_one_part_of_one_rank(
+    batch: int, size: int, largest: int | None
+) -> None:
     parts = [part for rank in range(size) for part in own_parts(batch, largest, World(rank, size))]
     assert [index for part in parts for index in range(batch)[part.samples]] == list(range(batch))
     assert sum(part.share for part in parts) == pytest.approx(1)
@@ -224,52 +241,104 @@ def test_every_sample_belongs_to_one_part_of_one_rank(batch: int, size: int, lar
 def test_every_so_many_th_checkpoint_is_kept_for_good(tmp_path: Path) -> None:
     train(tmp_path, every=2, keep_every=3)
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == [
-        "step-000000006.json", "step-000000006.pt", "step-000000012.json", "step-000000012.pt",
-    ]  # fmt: skip
+        "step-000000006.json",
+        "step-000000006.pt",
+        "step-000000012.json",
+        "step-000000012.pt",
+    ]
     checkpoint.remove_all(tmp_path)
     model = make()
-    assert [checkpoint.restore_model(path, model) for path in checkpoint.kept(tmp_path)] == [6, STEPS]
+    assert [checkpoint.restore_model(path, model) for path in checkpoint.kept(tmp_path)] == [
+        6,
+        STEPS,
+    ]
     assert equal(model, train(None))
 
 
 class Reads(TorchDispatchMode):
-    """Counts what makes the processor wait for a device: reading a number, or a size that depends on values."""
+    """Counts what makes the processor wait for a device: reading a number, or a size that depends
+    on values."""
 
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default, torch.ops.aten.equal.default)
+        self.count += func in (
+            torch.ops.aten._local_scalar_dense.default,
+            torch.ops.aten.nonzero.default,
+            torch.ops.aten.equal.default,
+        )
         return func(*args, **kwargs or {})
 
 
 @pytest.mark.parametrize("objective", ["mae", "croco"])
 def test_nothing_is_read_back_between_two_log_steps(objective: Literal["mae", "croco"]) -> None:
-    """With a true model, augmentation and matching. Reads in the loading thread are of its own, on the processor."""
+    """With a true model, augmentation and matching. Reads in the loading thread are of its own, on
+    the processor."""
     model = models.build(
-        objective, size_px=(16, 16), patch_px=4, width=16, depth=1, heads=2, decoder_width=8, decoder_depth=1, decoder_heads=2,
-        class_token=True, positions="rope", norm_eps=1e-6, attention="sdpa", mask_ratio=0.5, visible_rounding="down", norm_pix=True,
-        matching=0.5 if objective == "croco" else 0.0, temperature=0.1,
-    )  # fmt: skip
+        objective,
+        size_px=(16, 16),
+        patch_px=4,
+        width=16,
+        depth=1,
+        heads=2,
+        decoder_width=8,
+        decoder_depth=1,
+        decoder_heads=2,
+        class_token=True,
+        positions="rope",
+        norm_eps=1e-6,
+        attention="sdpa",
+        mask_ratio=0.5,
+        visible_rounding="down",
+        norm_pix=True,
+        matching=0.5 if objective == "croco" else 0.0,
+        temperature=0.1,
+    )
     models.initialise(model, torch.Generator().manual_seed(0))
     options = {"swap": 0.5, "crop": "resized", "crop_area": (0.2, 1.0), "flip": 0.5, "jitter": 0.4}
     images = torch.randint(0, 256, (4, model.views, 16, 16, 3), dtype=torch.uint8)
     matches = (torch.arange(16)[:, None].expand(4, 16, 2),) if objective == "croco" else ()
 
     def load(step: int) -> list[augment.Choices]:
-        return [augment.choose(step, 0, batch=4, views=model.views, patches=16, stored_px=(16, 16), size_px=(16, 16), **options)]  # type: ignore[arg-type]
+        return [
+            augment.choose(
+                step,
+                0,
+                batch=4,
+                views=model.views,
+                patches=16,
+                stored_px=(16, 16),
+                size_px=(16, 16),
+                **options,
+            )
+        ]  # type: ignore[arg-type]
 
     def loss(called: nn.Module, choices: augment.Choices) -> Tensor:
-        return called(augment.apply(images, choices, (16, 16), jitter=True), choices.noise, *matches)[0]
+        return called(
+            augment.apply(images, choices, (16, 16), jitter=True), choices.noise, *matches
+        )[0]
 
     reads, at_log = Reads(), []
     with reads:
         fit(
-            model, loss, load, adamw(param_groups(model, 0.1), betas=(0.9, 0.95)), schedule, parts=own_parts(4, None, ALONE), steps=30,
-            seed=0, precision="fp32", workers=1, clip_norm=1.0, log_every=10, log=lambda record: at_log.append(reads.count), saving=None,
+            model,
+            loss,
+            load,
+            adamw(param_groups(model, 0.1), betas=(0.9, 0.95)),
+            schedule,
+            parts=own_parts(4, None, ALONE),
+            steps=30,
+            seed=0,
+            precision="fp32",
+            workers=1,
+            clip_norm=1.0,
+            log_every=10,
+            log=lambda record: at_log.append(reads.count),
+            saving=None,
             place=HERE,
-        )  # fmt: skip
+        )
     once = at_log[0]
     assert once > 0 and at_log == [once, 2 * once, 3 * once]  # and no more than a log line needs:
     assert once <= 3

@@ -14,9 +14,18 @@ from mimic.params import load_params
 def recipe(repository: object) -> config.Recipe:
     """MIMIC's, with a model of toy size on images of full size."""
     paper = load_params(pretraining.PAPER).pretrain["mimic"]
-    tiny = {"width": 32, "depth": 1, "heads": 2, "decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
+    tiny = {
+        "width": 32,
+        "depth": 1,
+        "heads": 2,
+        "decoder_width": 32,
+        "decoder_depth": 1,
+        "decoder_heads": 2,
+    }
     model = paper.model.model_copy(update=tiny)
-    return paper.model_copy(update={"model": model, "batch": 4, "device_batch": None, "workers": 1, "precision": "fp32"})
+    return paper.model_copy(
+        update={"model": model, "batch": 4, "device_batch": None, "workers": 1, "precision": "fp32"}
+    )
 
 
 def test_fed_from_a_shard(recipe: config.Recipe) -> None:
@@ -30,7 +39,10 @@ def test_both_sides_take_the_same_step(recipe: config.Recipe) -> None:
         torch.set_num_threads(1)
         found = pretraining.race(recipe, 2, 2)
         assert found["speedup"] > 0 and len(found["ours_s"]) == len(found["references_s"]) == 2
-        (manual, images, noise), (auto, *_) = (pretraining.prepared(recipe, 2, torch.device("cpu"), kind) for kind in ("manual", "auto"))
+        (manual, images, noise), (auto, *_) = (
+            pretraining.prepared(recipe, 2, torch.device("cpu"), kind)
+            for kind in ("manual", "auto")
+        )
         torch.testing.assert_close(manual(images, noise)[0], auto(images, noise)[0])
     finally:
         torch.set_num_threads(threads)
@@ -38,4 +50,6 @@ def test_both_sides_take_the_same_step(recipe: config.Recipe) -> None:
 
 def test_without_a_gpu_its_share_is_not_made_up(recipe: config.Recipe) -> None:
     found = pretraining.gpu(recipe, torch.device("cpu"))
-    assert found["mfu"] is None and found["pairs_per_second"] is None and found["gflop_per_pair"] > 0
+    assert (
+        found["mfu"] is None and found["pairs_per_second"] is None and found["gflop_per_pair"] > 0
+    )

@@ -19,7 +19,12 @@ def room(builder: Builder, size: tuple[float, float, float] = BOX) -> None:
     paint = Paint(0)
     builder.quad((0, 0, z), (x, 0, 0), (0, 0, -z), paint, builder.new("floor"))
     builder.quad((0, y, 0), (x, 0, 0), (0, 0, z), paint, builder.new("ceiling"))
-    for corner, right in (((0, 0, 0), (x, 0, 0)), ((x, 0, 0), (0, 0, z)), ((x, 0, z), (-x, 0, 0)), ((0, 0, z), (0, 0, -z))):
+    for corner, right in (
+        ((0, 0, 0), (x, 0, 0)),
+        ((x, 0, 0), (0, 0, z)),
+        ((x, 0, z), (-x, 0, 0)),
+        ((0, 0, z), (0, 0, -z)),
+    ):
         builder.quad(corner, right, (0, y, 0), paint, builder.new("wall"))
 
 

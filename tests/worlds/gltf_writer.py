@@ -22,7 +22,9 @@ class Writer:
 
     def view(self, data: bytes, **extra: Any) -> int:
         self.data += b"\0" * (-len(self.data) % 4)
-        self.views.append({"buffer": 0, "byteOffset": len(self.data), "byteLength": len(data), **extra})
+        self.views.append(
+            {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(data), **extra}
+        )
         self.data += data
         return len(self.views) - 1
 
@@ -50,6 +52,10 @@ def encoded(form: str, picture: np.ndarray) -> bytes:
 
 
 def save(path: Path, writer: Writer, tree: dict[str, Any]) -> Path:
-    tree |= {"accessors": writer.accessors, "bufferViews": writer.views, "buffers": [{"byteLength": len(writer.data)}]}
+    tree |= {
+        "accessors": writer.accessors,
+        "bufferViews": writer.views,
+        "buffers": [{"byteLength": len(writer.data)}],
+    }
     path.write_bytes(glb_writer._container(json.dumps(tree).encode(), bytes(writer.data)))
     return path

@@ -30,16 +30,39 @@ def beside(folder: Path, said: dict | str | None) -> Path:
         ("auto", "z", Y_UP, "y is up, as its stage_config.json says", True),
         ("auto", "y", Z_UP, "z is up, as its stage_config.json says", True),
         ("auto", "y", {"up": [0, 0, 1]}, "z is up, as its stage_config.json says", False),
-        ("auto", "y", {"units_to_meters": 0.01}, "y is up, as glTF 2.0 says (`up: z` says otherwise)", False),
-        ("auto", "z", {"up": [-1, 0, 0], "front": [0, 0, 1]}, "-x is up, as its stage_config.json says", True),
-        ("auto", "z", {"up": [0.6, 0.8, 0], "front": [0, 0, 1]}, "[0.6, 0.8, 0] is up, as its stage_config.json says", True),
+        (
+            "auto",
+            "y",
+            {"units_to_meters": 0.01},
+            "y is up, as glTF 2.0 says (`up: z` says otherwise)",
+            False,
+        ),
+        (
+            "auto",
+            "z",
+            {"up": [-1, 0, 0], "front": [0, 0, 1]},
+            "-x is up, as its stage_config.json says",
+            True,
+        ),
+        (
+            "auto",
+            "z",
+            {"up": [0.6, 0.8, 0], "front": [0, 0, 1]},
+            "[0.6, 0.8, 0] is up, as its stage_config.json says",
+            True,
+        ),
         ("y", "z", None, "y is up, as `up: y` says", False),
         ("z", "y", None, "z is up, as `up: z` says", True),
         ("z", "y", Y_UP, "z is up, as `up: z` says", False),
     ],
 )
 def test_who_says_which_axis_is_up(
-    tmp_path: Path, up: Up, default_up: DefaultUp, said: dict | None, note: str, habitat_agrees: bool
+    tmp_path: Path,
+    up: Up,
+    default_up: DefaultUp,
+    said: dict | None,
+    note: str,
+    habitat_agrees: bool,
 ) -> None:
     found = axes.resolve(beside(tmp_path, said), up, default_up)
     assert found.note == note
@@ -66,7 +89,9 @@ def test_who_says_which_axis_is_up(
     ],
 )
 def test_axes_that_make_no_sense_are_one_line(tmp_path: Path, said: dict) -> None:
-    with pytest.raises(BadInput, match=r"^\S+room\.stage_config\.json: `up` and `front` must be .*none of them 0$"):
+    with pytest.raises(
+        BadInput, match=r"^\S+room\.stage_config\.json: `up` and `front` must be .*none of them 0$"
+    ):
         axes.resolve(beside(tmp_path, said), "auto", "y")
 
 

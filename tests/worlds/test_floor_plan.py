@@ -21,14 +21,22 @@ from mimic.synthetic.builder import Builder, Paint
 
 FLAT = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 0]], float)  # a level triangle
 UPRIGHT = np.array([[0, 0, 0], [0, 1, 0], [1, 0, 0]], float)
-SLIVER = np.array([[1, 1, 1], [1, 1.01, 1], [3000, 5, 2000]], float)  # a corner of the room, torn away
+SLIVER = np.array(
+    [[1, 1, 1], [1, 1.01, 1], [3000, 5, 2000]], float
+)  # a corner of the room, torn away
 
 
 def with_more(mesh: Mesh, corners: np.ndarray) -> Mesh:
     """The scene and one more triangle, that looks like its first."""
     faces = np.concatenate([mesh.faces, np.array([[0, 1, 2]], np.int32) + len(mesh.vertices)])
-    by_corner = {name: np.concatenate([getattr(mesh, name), getattr(mesh, name)[:3]]) for name in ("uv", "light")}
-    by_face = {name: np.concatenate([getattr(mesh, name), getattr(mesh, name)[:1]]) for name in ("texture", "class_id", "instance")}
+    by_corner = {
+        name: np.concatenate([getattr(mesh, name), getattr(mesh, name)[:3]])
+        for name in ("uv", "light")
+    }
+    by_face = {
+        name: np.concatenate([getattr(mesh, name), getattr(mesh, name)[:1]])
+        for name in ("texture", "class_id", "instance")
+    }
     vertices = np.concatenate([mesh.vertices, corners.astype(np.float32)])
     return replace(mesh, vertices=vertices, faces=faces, **by_corner, **by_face)
 
@@ -45,18 +53,26 @@ def with_more(mesh: Mesh, corners: np.ndarray) -> Mesh:
     ],
     ids=["level", "beside", "larger than the flat", "above", "below", "upright and very far"],
 )
-def test_a_scene_with_a_stray_triangle_is_walked_as_without_it(flat: Embree, stray: np.ndarray) -> None:
+def test_a_scene_with_a_stray_triangle_is_walked_as_without_it(
+    flat: Embree, stray: np.ndarray
+) -> None:
     engine = engine_of(with_more(flat.mesh, stray))
     np.testing.assert_array_equal(engine.floor.height, flat.floor.height)
     np.testing.assert_array_equal(engine.floor.island, flat.floor.island)
-    draws = [[walker.start(one, rng, 2.0) for _ in range(20)] for one, rng in ((one, np.random.default_rng(3)) for one in (engine, flat))]
+    draws = [
+        [walker.start(one, rng, 2.0) for _ in range(20)]
+        for one, rng in ((one, np.random.default_rng(3)) for one in (engine, flat))
+    ]
     np.testing.assert_array_equal(*draws)
 
 
 def test_a_torn_triangle_does_not_hide_the_floor(flat: Embree) -> None:
     """It joins the walls to what lies far away, but the floor lies where it lay."""
     engine = engine_of(with_more(flat.mesh, SLIVER))
-    assert engine.floor.height.shape[1] * engine.floor.height.shape[2] < 1.2 * flat.floor.height[0].size
+    assert (
+        engine.floor.height.shape[1] * engine.floor.height.shape[2]
+        < 1.2 * flat.floor.height[0].size
+    )
     assert len(engine.floor.cells) == pytest.approx(len(flat.floor.cells), rel=0.03)
     assert walker.start(engine, np.random.default_rng(0), 2.0) is not None
 
@@ -73,9 +89,18 @@ def test_furniture_in_centimetres_is_no_landscape() -> None:
 
 
 def test_of_two_houses_that_are_too_far_apart_none_is_left_out_unsaid(flat: Embree) -> None:
-    shifted = [replace(flat.mesh, vertices=flat.mesh.vertices + np.float32([shift, 0, 0])) for shift in (0, 20_000)]
-    arrays = {name: np.concatenate([getattr(one, name) for one in shifted]) for name in ("vertices", "uv", "light")}
-    arrays |= {name: np.concatenate([getattr(one, name) for one in shifted]) for name in ("texture", "class_id", "instance")}
+    shifted = [
+        replace(flat.mesh, vertices=flat.mesh.vertices + np.float32([shift, 0, 0]))
+        for shift in (0, 20_000)
+    ]
+    arrays = {
+        name: np.concatenate([getattr(one, name) for one in shifted])
+        for name in ("vertices", "uv", "light")
+    }
+    arrays |= {
+        name: np.concatenate([getattr(one, name) for one in shifted])
+        for name in ("texture", "class_id", "instance")
+    }
     faces = np.concatenate([flat.mesh.faces, flat.mesh.faces + len(flat.mesh.vertices)])
     with pytest.raises(Unwalkable, match="must be cut into several files"):
         plan(replace(flat.mesh, faces=faces, **arrays))
@@ -90,13 +115,21 @@ def test_an_ordinary_scene_is_looked_at_whole(flat: Embree) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda vertices: vertices * 30_000, r"^the scene measures 2\.7\d+e\+05 x .* m \(x, y up, z\).*units_to_meters"),
-        (lambda vertices: vertices * 100, r"^the scene measures 903\.2 x 260 x 700 m .*is its unit the metre\?"),
+        (
+            lambda vertices: vertices * 30_000,
+            r"^the scene measures 2\.7\d+e\+05 x .* m \(x, y up, z\).*units_to_meters",
+        ),
+        (
+            lambda vertices: vertices * 100,
+            r"^the scene measures 903\.2 x 260 x 700 m .*is its unit the metre\?",
+        ),
         (lambda vertices: np.where(vertices > 5, np.inf, vertices), "corners that are no numbers"),
     ],
     ids=["of the whole range of 16 bits", "in centimetres", "infinite"],
 )
-def test_a_scene_that_is_too_large_is_one_line_with_its_extents(flat: Embree, change, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_scene_that_is_too_large_is_one_line_with_its_extents(
+    flat: Embree, change, message: str
+) -> None:  # type: ignore[no-untyped-def]
     mesh = replace(flat.mesh, vertices=change(flat.mesh.vertices).astype(np.float32))
     with pytest.raises(Unwalkable, match=message):
         plan(mesh)
@@ -115,7 +148,8 @@ print(len(engine.floor.cells))
 
 
 def test_the_largest_floor_that_is_looked_at_takes_a_bounded_memory() -> None:
-    """In a process of its own, which has 1.5 GB of data (not of addresses: libraries reserve what they never use)."""
+    """In a process of its own, which has 1.5 GB of data (not of addresses: libraries reserve what
+    they never use)."""
     side = 0.9 * 0.1 * CELLS_MAX**0.5
     limit = 1_500_000_000
     done = subprocess.run(

@@ -1,4 +1,5 @@
-"""Damaged and hostile glTF: one line that names the file, in little time and memory; nothing drawn wrong."""
+"""Damaged and hostile glTF: one line that names the file, in little time and memory; nothing drawn
+wrong."""
 
 from __future__ import annotations
 
@@ -37,7 +38,12 @@ def container(tree: bytes, binary: bytes | None) -> bytes:
     tree += b" " * (-len(tree) % 4)
     chunk = b"" if binary is None else struct.pack("<I4s", len(binary), b"BIN\0") + binary
     total = 20 + len(tree) + len(chunk)
-    return struct.pack("<4sII", b"glTF", 2, total) + struct.pack("<I4s", len(tree), b"JSON") + tree + chunk
+    return (
+        struct.pack("<4sII", b"glTF", 2, total)
+        + struct.pack("<I4s", len(tree), b"JSON")
+        + tree
+        + chunk
+    )
 
 
 def changed(path: Path, change: Callable[[Tree], Any]) -> Path:
@@ -59,7 +65,18 @@ def refused(path: Path) -> str:
 @pytest.mark.parametrize("value", [None, "x", 3, [None], [3], {"a": 1}, [["x"]]])
 @pytest.mark.parametrize(
     "key",
-    ["textures", "images", "extensionsRequired", "meshes", "bufferViews", "nodes", "scenes", "accessors", "buffers", "materials"],
+    [
+        "textures",
+        "images",
+        "extensionsRequired",
+        "meshes",
+        "bufferViews",
+        "nodes",
+        "scenes",
+        "accessors",
+        "buffers",
+        "materials",
+    ],
 )
 def test_a_table_of_another_type_is_damage(tmp_path: Path, key: str, value: Any) -> None:
     path = changed(plain(tmp_path / "a.glb"), lambda tree: tree.update({key: value}))
@@ -108,7 +125,11 @@ def test_counts_that_the_file_does_not_hold(tmp_path: Path, count: Any) -> None:
 def test_sparse_counts_that_the_file_does_not_hold(tmp_path: Path, count: int) -> None:
     def sparse(tree: Tree) -> None:
         places = {"bufferView": 2, "componentType": 5123}
-        tree["accessors"][0]["sparse"] = {"count": count, "indices": places, "values": {"bufferView": 0}}
+        tree["accessors"][0]["sparse"] = {
+            "count": count,
+            "indices": places,
+            "values": {"bufferView": 0},
+        }
 
     refused(changed(plain(tmp_path / "a.glb"), sparse))
 
@@ -120,7 +141,11 @@ def test_sparse_places_are_unsigned_and_inside(tmp_path: Path) -> None:
         where = writer.view(np.array(places, "<i2").tobytes())
         what = writer.view(CORNERS[:1].tobytes())
         indices = {"bufferView": where, "componentType": kind}
-        writer.accessors[0]["sparse"] = {"count": 1, "indices": indices, "values": {"bufferView": what}}
+        writer.accessors[0]["sparse"] = {
+            "count": 1,
+            "indices": indices,
+            "values": {"bufferView": what},
+        }
         tree = document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {})
         refused(save(tmp_path / "a.glb", writer, tree))
 
@@ -137,42 +162,122 @@ def wall(path: Path, change: Callable[[Writer, Tree, Tree], None]) -> Path:
 
 
 DAMAGED: dict[str, tuple[Callable[[Writer, Tree, Tree], Any], str]] = {
-    "uv of another length": (lambda w, p, t: p["attributes"].update(TEXCOORD_0=w.add(UV[:3])), "not the shape"),
-    "one uv for all": (lambda w, p, t: p["attributes"].update(TEXCOORD_0=w.add(UV[:1])), "not the shape"),
-    "one colour for all": (lambda w, p, t: p["attributes"].update(COLOR_0=w.add(CORNERS[:1])), "not the shape"),
-    "colours of two numbers": (lambda w, p, t: p["attributes"].update(COLOR_0=w.add(UV)), "not the shape"),
-    "points of two numbers": (lambda w, p, t: p["attributes"].update(POSITION=w.add(UV)), "not the shape"),
-    "indices that are floats": (lambda w, p, t: p.update(indices=w.add(np.float32([0, 1, 2]))), "no indices"),
-    "indices that are negative": (lambda w, p, t: p.update(indices=w.add(np.array([0, 1, -1], "i2"))), "no indices"),
-    "indices beyond the vertices": (lambda w, p, t: p.update(indices=w.add(np.uint8([0, 1, 4]))), "beyond the vertices"),
+    "uv of another length": (
+        lambda w, p, t: p["attributes"].update(TEXCOORD_0=w.add(UV[:3])),
+        "not the shape",
+    ),
+    "one uv for all": (
+        lambda w, p, t: p["attributes"].update(TEXCOORD_0=w.add(UV[:1])),
+        "not the shape",
+    ),
+    "one colour for all": (
+        lambda w, p, t: p["attributes"].update(COLOR_0=w.add(CORNERS[:1])),
+        "not the shape",
+    ),
+    "colours of two numbers": (
+        lambda w, p, t: p["attributes"].update(COLOR_0=w.add(UV)),
+        "not the shape",
+    ),
+    "points of two numbers": (
+        lambda w, p, t: p["attributes"].update(POSITION=w.add(UV)),
+        "not the shape",
+    ),
+    "indices that are floats": (
+        lambda w, p, t: p.update(indices=w.add(np.float32([0, 1, 2]))),
+        "no indices",
+    ),
+    "indices that are negative": (
+        lambda w, p, t: p.update(indices=w.add(np.array([0, 1, -1], "i2"))),
+        "no indices",
+    ),
+    "indices beyond the vertices": (
+        lambda w, p, t: p.update(indices=w.add(np.uint8([0, 1, 4]))),
+        "beyond the vertices",
+    ),
     "an unknown mode": (lambda w, p, t: p.update(mode=7), "mode 7"),
     "a mode of words": (lambda w, p, t: p.update(mode="fan"), "mode 'fan'"),
-    "no numbers": (lambda w, p, t: p["attributes"].update(POSITION=w.add(CORNERS * np.float32(np.nan))), "no numbers"),
-    "endless uv": (lambda w, p, t: p["attributes"].update(TEXCOORD_0=w.add(np.full((4, 2), np.inf, np.float32))), "no numbers"),
-    "uv too far": (lambda w, p, t: p["attributes"].update(TEXCOORD_0=w.add(UV * np.float32(1e30))), "coordinates beyond 1e"),
-    "corners too far": (lambda w, p, t: t["nodes"][0].update(scale=[1e300, 1, 1]), "e.300 m away.*unit"),
-    "an endless transform": (lambda w, p, t: t["nodes"][0].update(scale=[1e308] * 3, translation=[1e308] * 3), "no numbers"),
+    "no numbers": (
+        lambda w, p, t: p["attributes"].update(POSITION=w.add(CORNERS * np.float32(np.nan))),
+        "no numbers",
+    ),
+    "endless uv": (
+        lambda w, p, t: p["attributes"].update(
+            TEXCOORD_0=w.add(np.full((4, 2), np.inf, np.float32))
+        ),
+        "no numbers",
+    ),
+    "uv too far": (
+        lambda w, p, t: p["attributes"].update(TEXCOORD_0=w.add(UV * np.float32(1e30))),
+        "coordinates beyond 1e",
+    ),
+    "corners too far": (
+        lambda w, p, t: t["nodes"][0].update(scale=[1e300, 1, 1]),
+        "e.300 m away.*unit",
+    ),
+    "an endless transform": (
+        lambda w, p, t: t["nodes"][0].update(scale=[1e308] * 3, translation=[1e308] * 3),
+        "no numbers",
+    ),
     "a node in itself": (lambda w, p, t: t["nodes"][0].update(children=[0]), "contain themselves"),
-    "nodes in each other": (lambda w, p, t: [t["nodes"][0].update(children=[1, 1]), t["nodes"][1].update(children=[0, 0])], "themselves"),
+    "nodes in each other": (
+        lambda w, p, t: [
+            t["nodes"][0].update(children=[1, 1]),
+            t["nodes"][1].update(children=[0, 0]),
+        ],
+        "themselves",
+    ),
     "no such scene": (lambda w, p, t: t.update(scene=1), r"scenes\[1\]"),
     "a negative mesh": (lambda w, p, t: t["nodes"][0].update(mesh=-1), "meshes -1"),
-    "draco unlisted": (lambda w, p, t: p.update(extensions={"KHR_draco_mesh_compression": {}}), "Draco-compressed.*Blender"),
-    "meshopt unlisted": (lambda w, p, t: w.views[0].update(extensions={"EXT_meshopt_compression": {}}), "meshopt-compressed"),
-    "an unknown way to repeat": (lambda w, p, t: [t.update(samplers=[{"wrapS": 1}]), t["textures"][0].update(sampler=0)], "KeyError: 1"),
+    "draco unlisted": (
+        lambda w, p, t: p.update(extensions={"KHR_draco_mesh_compression": {}}),
+        "Draco-compressed.*Blender",
+    ),
+    "meshopt unlisted": (
+        lambda w, p, t: w.views[0].update(extensions={"EXT_meshopt_compression": {}}),
+        "meshopt-compressed",
+    ),
+    "an unknown way to repeat": (
+        lambda w, p, t: [t.update(samplers=[{"wrapS": 1}]), t["textures"][0].update(sampler=0)],
+        "KeyError: 1",
+    ),
     "joints of negative numbers": (lambda w, p, t: negative_joints(w, p, t), "joints of negative"),
     "a joint that is not there": (lambda w, p, t: negative_joints(w, p, t, 1), "index 1"),
-    "a name of many lines": (lambda w, p, t: t.update(extensionsRequired=["a\nb\u0007" + "c" * 500]), "requires a b.*not read here"),
-    "a data URI that is none": (lambda w, p, t: t["images"][0].update(uri="data:;base64,*"), "does not decode"),
-    "no such file": (lambda w, p, t: t["images"][0].update(uri="gone.png"), "gone.png, no such file"),
+    "a name of many lines": (
+        lambda w, p, t: t.update(extensionsRequired=["a\nb\u0007" + "c" * 500]),
+        "requires a b.*not read here",
+    ),
+    "a data URI that is none": (
+        lambda w, p, t: t["images"][0].update(uri="data:;base64,*"),
+        "does not decode",
+    ),
+    "no such file": (
+        lambda w, p, t: t["images"][0].update(uri="gone.png"),
+        "gone.png, no such file",
+    ),
     "a folder": (lambda w, p, t: t["images"][0].update(uri="."), "no such file"),
     "a name too long": (lambda w, p, t: t["images"][0].update(uri="x" * 5000), "no such file"),
     "a pipe": (lambda w, p, t: t["images"][0].update(uri="pipe"), "no such file"),
     "a link to itself": (lambda w, p, t: t["images"][0].update(uri="circle"), "no such file"),
-    "outside": (lambda w, p, t: t["images"][0].update(uri="../outside.png"), "does not lie beside it"),
-    "outside, encoded": (lambda w, p, t: t["images"][0].update(uri="%2e%2e/outside.png"), "does not lie beside it"),
-    "outside, by a link": (lambda w, p, t: t["images"][0].update(uri="link.png"), "does not lie beside it"),
-    "an absolute path": (lambda w, p, t: t["images"][0].update(uri="/etc/passwd"), "does not lie beside it"),
-    "an address": (lambda w, p, t: t["images"][0].update(uri="https://example.org/a.png"), "does not lie beside it"),
+    "outside": (
+        lambda w, p, t: t["images"][0].update(uri="../outside.png"),
+        "does not lie beside it",
+    ),
+    "outside, encoded": (
+        lambda w, p, t: t["images"][0].update(uri="%2e%2e/outside.png"),
+        "does not lie beside it",
+    ),
+    "outside, by a link": (
+        lambda w, p, t: t["images"][0].update(uri="link.png"),
+        "does not lie beside it",
+    ),
+    "an absolute path": (
+        lambda w, p, t: t["images"][0].update(uri="/etc/passwd"),
+        "does not lie beside it",
+    ),
+    "an address": (
+        lambda w, p, t: t["images"][0].update(uri="https://example.org/a.png"),
+        "does not lie beside it",
+    ),
 }
 
 
@@ -198,7 +303,9 @@ def test_what_does_not_fit_is_named(tmp_path: Path, name: str) -> None:
     refused(path)
 
 
-def test_a_scene_that_grows_beyond_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scene_that_grows_beyond_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def many(writer: Writer, primitive: Tree, tree: Tree) -> None:
         tree["scenes"][0]["nodes"] = [0] * 100
 
@@ -254,7 +361,31 @@ def any_place(rng: np.random.Generator, tree: Any) -> tuple[Any, Any]:
         tree = tree[key]
 
 
-ODD = [None, True, -1, 0, 1, 7, 255, 2**31, 2**63, 10**40, 0.5, -1e300, 1e300, "", "x", "data:,", "SCALAR", "MAT4", [], {}, [[]], [0], 5126]
+ODD = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    7,
+    255,
+    2**31,
+    2**63,
+    10**40,
+    0.5,
+    -1e300,
+    1e300,
+    "",
+    "x",
+    "data:,",
+    "SCALAR",
+    "MAT4",
+    [],
+    {},
+    [[]],
+    [0],
+    5126,
+]
 
 
 def damaged_tree(rng: np.random.Generator, tree: Tree) -> Tree:
@@ -285,7 +416,8 @@ def damaged_bytes(rng: np.random.Generator, data: bytes) -> bytes:
 
 
 def fuzz(folder: Path, rounds: int) -> None:
-    """Runs in a process of its own: its address space is bounded, so that what is allocated for a lie fails here."""
+    """Runs in a process of its own: its address space is bounded, so that what is allocated for a
+    lie fails here."""
     resource.setrlimit(resource.RLIMIT_AS, (FUZZ_BYTES_MAX, FUZZ_BYTES_MAX))
     told: dict[str, int] = {}
     for seed in range(rounds):
@@ -313,7 +445,9 @@ def fuzz(folder: Path, rounds: int) -> None:
             (folder / f"traceback-{seed}.glb").write_bytes(bad)
             raise
         else:
-            assert all(np.isfinite(values).all() for values in (mesh.vertices, mesh.uv, mesh.light)), seed
+            assert all(
+                np.isfinite(values).all() for values in (mesh.vertices, mesh.uv, mesh.light)
+            ), seed
             assert mesh.faces.min() >= 0 and mesh.faces.max() < len(mesh.vertices), seed
             assert len(mesh.uv) == len(mesh.light) == len(mesh.vertices), seed
             told["read"] = told.get("read", 0) + 1
@@ -321,11 +455,23 @@ def fuzz(folder: Path, rounds: int) -> None:
 
 
 def test_random_damage_is_refused_or_read_and_nothing_else(tmp_path: Path) -> None:
-    program = "import sys; from pathlib import Path; from test_gltf_damage import fuzz; fuzz(Path(sys.argv[1]), int(sys.argv[2]))"
+    program = (
+        "import sys; from pathlib import Path; from test_gltf_damage import fuzz; "
+        "fuzz(Path(sys.argv[1]), int(sys.argv[2]))"
+    )
     here = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": str(here), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(here),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
     command = [sys.executable, "-W", "error::RuntimeWarning", "-c", program, str(tmp_path), "2000"]
-    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    ran = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     assert ran.returncode == 0, ran.stderr[-3000:]
     told = json.loads(ran.stdout)
-    assert told["refused"] > 500 and told["read"] > 200  # both kinds occur, so the damage is neither idle nor total
+    assert (
+        told["refused"] > 500 and told["read"] > 200
+    )  # both kinds occur, so the damage is neither idle nor total

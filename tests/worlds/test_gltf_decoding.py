@@ -1,6 +1,8 @@
-"""Random glTF documents, decoded here a vertex at a time as the specification says, and by the reader: the same triangles.
+"""Random glTF documents, decoded here a vertex at a time as the specification says, and by the
+reader: the same triangles.
 
-Nothing of the reader is used to find out what is right: corners, texture coordinates and colours go through scalar formulas.
+Nothing of the reader is used to find out what is right: corners, texture coordinates and colours go
+through scalar formulas.
 """
 
 from __future__ import annotations
@@ -35,8 +37,12 @@ class Scene:
     writer: Writer = field(default_factory=Writer)
     tree: dict[str, Any] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
-    corners: list[tuple[tuple[float, ...], ...]] = field(default_factory=list)  # a triangle: x y z u v r g b of 3 corners
-    pictures: list[int | None] = field(default_factory=list)  # of each triangle: the texture, None = white
+    corners: list[tuple[tuple[float, ...], ...]] = field(
+        default_factory=list
+    )  # a triangle: x y z u v r g b of 3 corners
+    pictures: list[int | None] = field(
+        default_factory=list
+    )  # of each triangle: the texture, None = white
 
     def one(self, *choices: str) -> str:
         self.said.append(str(self.rng.choice(choices)))
@@ -55,7 +61,11 @@ def rotated(quaternion: Any, point: Any) -> list[float]:
     x, y, z, w = (float(value) for value in quaternion)
     px, py, pz = (float(value) for value in point)
     tx, ty, tz = 2 * (y * pz - z * py), 2 * (z * px - x * pz), 2 * (x * py - y * px)
-    return [px + w * tx + y * tz - z * ty, py + w * ty + z * tx - x * tz, pz + w * tz + x * ty - y * tx]
+    return [
+        px + w * tx + y * tz - z * ty,
+        py + w * ty + z * tx - x * tz,
+        pz + w * tz + x * ty - y * tx,
+    ]
 
 
 def placed(node: dict[str, Any], point: Any) -> list[float]:
@@ -65,7 +75,9 @@ def placed(node: dict[str, Any], point: Any) -> list[float]:
         return [m[row] * x + m[row + 4] * y + m[row + 8] * z + m[row + 12] for row in range(3)]
     said = {**IDENTITY, **node}
     scaled = [a * b for a, b in zip(said["scale"], point, strict=True)]
-    return [a + b for a, b in zip(said["translation"], rotated(said["rotation"], scaled), strict=True)]
+    return [
+        a + b for a, b in zip(said["translation"], rotated(said["rotation"], scaled), strict=True)
+    ]
 
 
 def placed_by(chain: list[dict[str, Any]], point: Any) -> list[float]:
@@ -77,17 +89,22 @@ def placed_by(chain: list[dict[str, Any]], point: Any) -> list[float]:
 
 def mirrors(chain: list[dict[str, Any]]) -> bool:
     """Whether the axes, placed, are left-handed."""
-    origin, *axes = (np.array(placed_by(chain, point)) for point in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)))
+    origin, *axes = (
+        np.array(placed_by(chain, point)) for point in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
+    )
     x, y, z = (axis - origin for axis in axes)
     return float(np.dot(np.cross(x, y), z)) < 0
 
 
 def transformed(transform: dict[str, Any], uv: Any) -> list[float]:
-    """KHR_texture_transform: translation * rotation * scale as 3x3 matrices; v points down, positive angles turn u towards -v."""
+    """KHR_texture_transform: translation * rotation * scale as 3x3 matrices; v points down,
+    positive angles turn u towards -v."""
     angle = transform.get("rotation", 0.0)
     offset, scale = transform.get("offset", (0, 0)), transform.get("scale", (1, 1))
     move = np.array([[1, 0, offset[0]], [0, 1, offset[1]], [0, 0, 1]])
-    turn = np.array([[math.cos(angle), math.sin(angle), 0], [-math.sin(angle), math.cos(angle), 0], [0, 0, 1]])
+    turn = np.array(
+        [[math.cos(angle), math.sin(angle), 0], [-math.sin(angle), math.cos(angle), 0], [0, 0, 1]]
+    )
     return list((move @ turn @ np.diag([*scale, 1]) @ [*uv, 1])[:2])
 
 
@@ -96,7 +113,9 @@ def triangles(mode: int, order: list[int]) -> list[tuple[int, int, int]]:
     if mode == 4:
         return [(order[3 * i], order[3 * i + 1], order[3 * i + 2]) for i in range(len(order) // 3)]
     if mode == 5:
-        return [(order[i], order[i + 1 + i % 2], order[i + 2 - i % 2]) for i in range(len(order) - 2)]
+        return [
+            (order[i], order[i + 1 + i % 2], order[i + 2 - i % 2]) for i in range(len(order) - 2)
+        ]
     return [(order[i + 1], order[i + 2], order[0]) for i in range(len(order) - 2)]
 
 
@@ -119,7 +138,11 @@ def positions(scene: Scene) -> tuple[int, np.ndarray]:
         where = scene.writer.view(changed.tobytes())
         new = scene.rng.uniform(-1, 1, (4, 3)).astype(np.float32)
         indices = {"bufferView": where, "componentType": 5123}
-        entry["sparse"] = {"count": 4, "indices": indices, "values": {"bufferView": scene.writer.view(new.tobytes())}}
+        entry["sparse"] = {
+            "count": 4,
+            "indices": indices,
+            "values": {"bufferView": scene.writer.view(new.tobytes())},
+        }
         if form == "sparse of nothing":
             points = np.zeros_like(points)
             entry.pop("bufferView")
@@ -141,7 +164,8 @@ def shares(scene: Scene, width: int) -> tuple[int, np.ndarray]:
 
 
 def texture(scene: Scene) -> int:
-    """A texture of one colour that no other has, somewhere, with a way to repeat of its own along u and v."""
+    """A texture of one colour that no other has, somewhere, with a way to repeat of its own along u
+    and v."""
     number = len(scene.tree.setdefault("textures", []))
     data = encoded("PNG", np.full((2, 2, 3), (number, 255 - number, 7 * number), np.uint8))
     place = scene.one("inside", "data URI", "beside")
@@ -157,12 +181,16 @@ def texture(scene: Scene) -> int:
     return scene.new("textures", {"source": scene.new("images", image), "sampler": sampler})
 
 
-def material(scene: Scene, attributes: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray, np.ndarray, int | None]:
+def material(
+    scene: Scene, attributes: dict[str, Any]
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray, int | None]:
     """What a primitive says of it, and the truth: uv, factor, number of the texture."""
     if scene.one("material", "material", "no material") == "no material":
         return {}, np.zeros((COUNT, 2)), np.ones(3), None
     factor = scene.rng.uniform(0, 1, 4)
-    colour: dict[str, Any] = {"factor": factor.tolist()} if scene.one("factor", "no factor") == "factor" else {}
+    colour: dict[str, Any] = (
+        {"factor": factor.tolist()} if scene.one("factor", "no factor") == "factor" else {}
+    )
     uv, number = np.zeros((COUNT, 2)), None
     if scene.one("texture", "texture", "no texture") == "texture":
         number = texture(scene)
@@ -172,16 +200,26 @@ def material(scene: Scene, attributes: dict[str, Any]) -> tuple[dict[str, Any], 
         colour["texture"] = {**info, "index": number}
     if scene.one("metallic", "glossiness") == "metallic":
         names = {"factor": "baseColorFactor", "texture": "baseColorTexture"}
-        entry: dict[str, Any] = {"pbrMetallicRoughness": {names[key]: value for key, value in colour.items()}}
+        entry: dict[str, Any] = {
+            "pbrMetallicRoughness": {names[key]: value for key, value in colour.items()}
+        }
         if scene.one("lit", "unlit") == "unlit":
             entry["extensions"] = {"KHR_materials_unlit": {}}
     else:
         names = {"factor": "diffuseFactor", "texture": "diffuseTexture"}
         gloss = {names[key]: value for key, value in colour.items()}
         decoy = {"baseColorFactor": [0.1, 0.2, 0.3, 1]}
-        entry = {"pbrMetallicRoughness": decoy, "extensions": {"KHR_materials_pbrSpecularGlossiness": gloss}}
+        entry = {
+            "pbrMetallicRoughness": decoy,
+            "extensions": {"KHR_materials_pbrSpecularGlossiness": gloss},
+        }
     entry["alphaMode"] = scene.one("OPAQUE", "MASK", "BLEND")
-    return {"material": scene.new("materials", entry)}, uv, factor[:3] if "factor" in colour else np.ones(3), number
+    return (
+        {"material": scene.new("materials", entry)},
+        uv,
+        factor[:3] if "factor" in colour else np.ones(3),
+        number,
+    )
 
 
 def coordinates(scene: Scene, sets: list[np.ndarray]) -> tuple[dict[str, Any], np.ndarray]:
@@ -220,8 +258,11 @@ def transform(scene: Scene) -> dict[str, Any]:
     return {name: node[name] for name in scene.rng.permutation(list(node))[:kept].tolist()}
 
 
-def skin(scene: Scene, roots: list[int], attributes: dict[str, Any]) -> tuple[int, list[list[float]], Any]:
-    """Two joints, one below the other; the truth is the joints' places of a point, and the weights."""
+def skin(
+    scene: Scene, roots: list[int], attributes: dict[str, Any]
+) -> tuple[int, list[list[float]], Any]:
+    """Two joints, one below the other; the truth is the joints' places of a point, and the
+    weights."""
     outer, inner = transform(scene), transform(scene)
     child = scene.new("nodes", dict(inner))
     parent = scene.new("nodes", {**outer, "children": [child]})
@@ -231,7 +272,9 @@ def skin(scene: Scene, roots: list[int], attributes: dict[str, Any]) -> tuple[in
     weight = scene.rng.uniform(0, 1, COUNT).astype(np.float32)
     zeros = np.zeros(COUNT, np.float32)
     attributes["WEIGHTS_0"] = scene.writer.add(np.column_stack([weight, 1 - weight, zeros, zeros]))
-    attributes["JOINTS_0"] = scene.writer.add(np.tile(np.array([[0, 1, 0, 0]], np.uint8), (COUNT, 1)))
+    attributes["JOINTS_0"] = scene.writer.add(
+        np.tile(np.array([[0, 1, 0, 0]], np.uint8), (COUNT, 1))
+    )
     chains = [[binds[0], outer], [binds[1], inner, outer]]
     entry = {"joints": [parent, child], "inverseBindMatrices": inverse}
     return scene.new("skins", entry), chains, weight  # type: ignore[return-value]
@@ -243,8 +286,11 @@ def placement_matrix(node: dict[str, Any]) -> list[float]:
     return [*axes[0], 0.0, *axes[1], 0.0, *axes[2], 0.0, *origin, 1.0]
 
 
-def primitive(scene: Scene, weights: list[float], attributes: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-    """A primitive, and its truth before it is placed: points, the rest of each vertex, triangles, texture."""
+def primitive(
+    scene: Scene, weights: list[float], attributes: dict[str, Any]
+) -> tuple[dict[str, Any], Any]:
+    """A primitive, and its truth before it is placed: points, the rest of each vertex, triangles,
+    texture."""
     attributes["POSITION"], points = positions(scene)
     points = points.astype(float)
     entry: dict[str, Any] = {"attributes": attributes}
@@ -294,7 +340,9 @@ def instanced(scene: Scene) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     attributes = {NAMES[name]: scene.writer.add(rows[name].astype(np.float32)) for name in used}
     scene.tree["extensionsRequired"] = ["EXT_mesh_gpu_instancing"]
     extension = {"extensions": {"EXT_mesh_gpu_instancing": {"attributes": attributes}}}
-    return extension, [{name: rows[name][index].tolist() for name in used} for index in range(count)]
+    return extension, [
+        {name: rows[name][index].tolist() for name in used} for index in range(count)
+    ]
 
 
 def node(scene: Scene, roots: list[int]) -> int:
@@ -355,7 +403,9 @@ def decoded(mesh: Mesh) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(80))
-def test_a_random_document_gives_the_triangles_that_the_specification_says(tmp_path: Path, seed: int) -> None:
+def test_a_random_document_gives_the_triangles_that_the_specification_says(
+    tmp_path: Path, seed: int
+) -> None:
     path, scene = written(tmp_path, seed)
     mesh = glb.read(path, "auto", 64)
     got, said = decoded(mesh), ", ".join(filter(None, scene.said))

@@ -21,11 +21,15 @@ FACES = np.array([0, 1, 2, 1, 3, 2], np.uint16)
 
 def image() -> np.ndarray:
     return np.asarray(
-        Image.fromarray(np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8)).resize((64, 64), Image.Resampling.BICUBIC)
+        Image.fromarray(np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8)).resize(
+            (64, 64), Image.Resampling.BICUBIC
+        )
     )
 
 
-def document(writer: Writer, primitive: dict[str, Any], node: dict[str, Any], form: str = "PNG") -> dict[str, Any]:
+def document(
+    writer: Writer, primitive: dict[str, Any], node: dict[str, Any], form: str = "PNG"
+) -> dict[str, Any]:
     view = writer.view(encoded(form, image()))
     return {
         "asset": {"version": "2.0"},
@@ -48,13 +52,17 @@ def seen(path: Path) -> base.Rendering:
 def plain(path: Path) -> Path:
     writer = Writer()
     attributes = {"POSITION": writer.add(CORNERS), "TEXCOORD_0": writer.add(UV)}
-    return save(path, writer, document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {}))
+    return save(
+        path, writer, document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {})
+    )
 
 
 def positions(writer: Writer, form: str, gap: int) -> tuple[int, dict[str, Any]]:
     """The corners in a form, and what the node adds to make them the same."""
     if form == "short":
-        return writer.add(np.rint(CORNERS / 4 * 32767).astype("<i2"), gap or 4, normalized=True), {"scale": [4, 4, 4]}
+        return writer.add(np.rint(CORNERS / 4 * 32767).astype("<i2"), gap or 4, normalized=True), {
+            "scale": [4, 4, 4]
+        }
     if form == "mirrored":
         matrix = np.diag([-1, 1, 1, 1]).ravel().tolist()
         return writer.add(CORNERS * np.float32([-1, 1, 1]), gap), {"matrix": matrix}
@@ -62,9 +70,18 @@ def positions(writer: Writer, form: str, gap: int) -> tuple[int, dict[str, Any]]
         return writer.add(CORNERS / 2, gap), {"scale": [2, 2, 2]}
     if form == "float":
         return writer.add(CORNERS, gap), {}
-    position = writer.add(np.where([[True], [True], [False], [True]], CORNERS, 99).astype(np.float32), gap)
-    where, what = writer.view(np.array([2], np.uint8).tobytes()), writer.view(CORNERS[2:3].tobytes())
-    sparse = {"count": 1, "indices": {"bufferView": where, "componentType": 5121}, "values": {"bufferView": what}}
+    position = writer.add(
+        np.where([[True], [True], [False], [True]], CORNERS, 99).astype(np.float32), gap
+    )
+    where, what = (
+        writer.view(np.array([2], np.uint8).tobytes()),
+        writer.view(CORNERS[2:3].tobytes()),
+    )
+    sparse = {
+        "count": 1,
+        "indices": {"bufferView": where, "componentType": 5121},
+        "values": {"bufferView": what},
+    }
     writer.accessors[position]["sparse"] = sparse
     return position, {}
 
@@ -94,7 +111,9 @@ def any_form(path: Path, rng: np.random.Generator) -> tuple[Path, str]:
     moved = one("as is", "transformed", "turned")
     if moved == "transformed":
         coordinates = (UV - 0.25) / np.float32(0.5)
-        info["extensions"] = {"KHR_texture_transform": {"offset": [0.25, 0.25], "scale": [0.5, 0.5]}}
+        info["extensions"] = {
+            "KHR_texture_transform": {"offset": [0.25, 0.25], "scale": [0.5, 0.5]}
+        }
     elif moved == "turned":  # u' = v, v' = -u
         coordinates = np.column_stack([-UV[:, 1], UV[:, 0]]).astype(np.float32)
         info["extensions"] = {"KHR_texture_transform": {"rotation": np.pi / 2}}
@@ -105,11 +124,20 @@ def any_form(path: Path, rng: np.random.Generator) -> tuple[Path, str]:
     attributes = {"POSITION": position, f"TEXCOORD_{info['texCoord']}": texcoord}
     if info["texCoord"]:
         attributes["TEXCOORD_0"] = writer.add(np.zeros((4, 2), np.float32))
-    primitive = {"attributes": attributes, **triangles(writer, one("strip", "fan", "bytes", "ints", "strip without indices"))}
+    primitive = {
+        "attributes": attributes,
+        **triangles(writer, one("strip", "fan", "bytes", "ints", "strip without indices")),
+    }
     tree = document(writer, primitive, node, one("PNG", "WEBP"))
     if one("metallic", "glossiness") == "glossiness":
-        tree["materials"] = [{"extensions": {"KHR_materials_pbrSpecularGlossiness": {"diffuseTexture": info}}}]
-        tree["extensionsRequired"] = ["KHR_materials_pbrSpecularGlossiness", "KHR_texture_transform", "KHR_mesh_quantization"]
+        tree["materials"] = [
+            {"extensions": {"KHR_materials_pbrSpecularGlossiness": {"diffuseTexture": info}}}
+        ]
+        tree["extensionsRequired"] = [
+            "KHR_materials_pbrSpecularGlossiness",
+            "KHR_texture_transform",
+            "KHR_mesh_quantization",
+        ]
     else:
         tree["materials"] = [{"pbrMetallicRoughness": {"baseColorTexture": info}}]
     if tree["images"][0]["mimeType"] == "image/webp":
@@ -133,7 +161,10 @@ def test_every_form_looks_as_the_plain_one(tmp_path: Path, seed: int) -> None:
     assert np.abs(wanted.rgb[same].astype(int) - got.rgb[same]).mean() < 1.0, form
 
 
-@pytest.mark.parametrize("name", ["NOT_known", "KHR_texture_basisu", "EXT_meshopt_compression", "KHR_draco_mesh_compression"])
+@pytest.mark.parametrize(
+    "name",
+    ["NOT_known", "KHR_texture_basisu", "EXT_meshopt_compression", "KHR_draco_mesh_compression"],
+)
 def test_what_is_required_and_not_honoured_is_named(tmp_path: Path, name: str) -> None:
     path = plain(tmp_path / "plain.glb")
     tree = glb.header(path) | {"extensionsRequired": [name]}
@@ -141,7 +172,9 @@ def test_what_is_required_and_not_honoured_is_named(tmp_path: Path, name: str) -
         glb.refuse_unreadable(path, tree)
 
 
-@pytest.mark.parametrize("damage", [lambda data: bytes(len(data)), lambda data: data[:90] + bytes(len(data) - 90)])
+@pytest.mark.parametrize(
+    "damage", [lambda data: bytes(len(data)), lambda data: data[:90] + bytes(len(data) - 90)]
+)
 def test_a_damaged_texture_is_named(tmp_path: Path, damage: Any) -> None:
     path = plain(tmp_path / "plain.glb")
     data, png = path.read_bytes(), encoded("PNG", image())
@@ -151,14 +184,28 @@ def test_a_damaged_texture_is_named(tmp_path: Path, damage: Any) -> None:
         glb.refuse_damaged(path)
 
 
-@pytest.mark.parametrize(("mode", "column"), [(10497, [0.25, 0.25]), (33071, [1.0, 0.0]), (33648, [0.75, 0.25])])
-def test_beyond_its_edge_a_texture_goes_on_as_the_sampler_says(tmp_path: Path, mode: int, column: list[float]) -> None:
+@pytest.mark.parametrize(
+    ("mode", "column"), [(10497, [0.25, 0.25]), (33071, [1.0, 0.0]), (33648, [0.75, 0.25])]
+)
+def test_beyond_its_edge_a_texture_goes_on_as_the_sampler_says(
+    tmp_path: Path, mode: int, column: list[float]
+) -> None:
     writer = Writer()
-    attributes = {"POSITION": writer.add(CORNERS), "TEXCOORD_0": writer.add(np.tile(np.float32([1.25, 0.5]), (4, 1)))}
+    attributes = {
+        "POSITION": writer.add(CORNERS),
+        "TEXCOORD_0": writer.add(np.tile(np.float32([1.25, 0.5]), (4, 1))),
+    }
     tree = document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {})
-    tree |= {"samplers": [{"wrapS": mode, "wrapT": mode}], "textures": [{"source": 0, "sampler": 0}]}
+    tree |= {
+        "samplers": [{"wrapS": mode, "wrapT": mode}],
+        "textures": [{"source": 0, "sampler": 0}],
+    }
     centre = seen(save(tmp_path / "wrap.glb", writer, tree)).rgb[32, 32]
-    left = image()[31:33, min(max(int(column[0] * 64) - 1, 0), 62) :][:, :2].reshape(-1, 3).astype(float)
+    left = (
+        image()[31:33, min(max(int(column[0] * 64) - 1, 0), 62) :][:, :2]
+        .reshape(-1, 3)
+        .astype(float)
+    )
     if mode == 33071:
         left = image()[31:33, -1].astype(float)
     assert np.abs(centre - left.mean(axis=0)).max() < 12

@@ -1,6 +1,8 @@
-"""What works on this machine: one line each, with the remedy where something does not (`mimic doctor`).
+"""What works on this machine: one line each, with the remedy where something does not
+(`mimic doctor`).
 
-Nothing is changed and nothing is downloaded. The exit status is 1 only when something is missing that the parameter file needs.
+Nothing is changed and nothing is downloaded. The exit status is 1 only when something is missing
+that the parameter file needs.
 """
 
 from __future__ import annotations
@@ -24,8 +26,14 @@ from mimic.params import Params
 CODECS = ("h264", "hevc", "vp9", "av1", "mpeg4")
 VIDEO_READERS = frozenset({"videos", "arkitscenes", "objectron", "mannequin"})
 BAD_OPENCV = ("4.12.", "4.13.")  # their SIFT or homographies differ
-OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
-PROBE_S = 180.0  # a call of habitat-sim: loading takes 15 s of processor time without a GPU, and machines are busy
+OPENCVS = (
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
+# a call of habitat-sim: loading takes 15 s of processor time without a GPU, and machines are busy
+PROBE_S = 180.0
 DISK_GB = 20  # below this, mining and pretraining soon stop
 MARKS = {"ok": "ok     ", "note": "-      ", "warning": "warning", "missing": "MISSING"}
 
@@ -35,7 +43,9 @@ class Finding:
     """One line of the report."""
 
     name: str
-    state: Literal["ok", "note", "warning", "missing"]  # note: absent, and not needed; missing: absent, and needed
+    state: Literal[
+        "ok", "note", "warning", "missing"
+    ]  # note: absent, and not needed; missing: absent, and needed
     found: str
     remedy: str = ""
 
@@ -44,10 +54,15 @@ def main(params: Params, root: Path, as_json: bool) -> bool:
     """Print what works; whether all is there that the parameters need."""
     findings = list(examine(params, root))
     if as_json:
-        print(json.dumps({"ok": _healthy(findings), "findings": [asdict(finding) for finding in findings]}))
+        print(
+            json.dumps(
+                {"ok": _healthy(findings), "findings": [asdict(finding) for finding in findings]}
+            )
+        )
     else:
         for finding in findings:
-            print(f"{MARKS[finding.state]}  {finding.name:<12}{finding.found}{f'; {finding.remedy}' if finding.remedy else ''}")
+            remedy = f"; {finding.remedy}" if finding.remedy else ""
+            print(f"{MARKS[finding.state]}  {finding.name:<12}{finding.found}{remedy}")
     return _healthy(findings)
 
 
@@ -56,14 +71,27 @@ def _healthy(findings: list[Finding]) -> bool:
 
 
 def examine(params: Params, root: Path) -> Iterator[Finding]:
-    """Look at one thing after the other; a check that itself fails is a finding, never a traceback."""
-    engines = {section.engine for section in params.sources.values() if isinstance(section, config.SceneBase)}
+    """Look at one thing after the other; a check that itself fails is a finding, never a
+    traceback."""
+    engines = {
+        section.engine
+        for section in params.sources.values()
+        if isinstance(section, config.SceneBase)
+    }
     videos = any(section.reader in VIDEO_READERS for section in params.sources.values())
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("Python", _python),
         ("PyTorch", _torch),
         ("OpenCV", _opencv),
-        ("embreex", lambda: _package("embreex", "engine: embree", "embree" in engines, "no wheel for this processor? use engine: habitat")),
+        (
+            "embreex",
+            lambda: _package(
+                "embreex",
+                "engine: embree",
+                "embree" in engines,
+                "no wheel for this processor? use engine: habitat",
+            ),
+        ),
         ("PyAV", lambda: _av(videos)),
         ("habitat-sim", lambda: _habitat(params.habitat, "habitat" in engines)),
         ("faces", lambda: _faces(params.mine.privacy, root)),
@@ -77,11 +105,20 @@ def examine(params: Params, root: Path) -> Iterator[Finding]:
         try:
             yield check()
         except Exception as error:  # a broken installation can fail in any way
-            yield Finding(name, "warning", f"could not be examined ({type(error).__name__}: {' '.join(str(error).split())[:160]})")
+            yield Finding(
+                name,
+                "warning",
+                f"could not be examined ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:160]})",
+            )
 
 
 def _python() -> Finding:
-    found = f"{platform.python_version()}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+    found = (
+        f"{platform.python_version()}, "
+        f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} "
+        "cores"
+    )
     return Finding("Python", "ok", found)
 
 
@@ -89,11 +126,21 @@ def _torch() -> Finding:
     try:
         import torch
     except (ImportError, OSError) as error:  # OSError: a library of it does not load
-        return Finding("PyTorch", "missing", f"does not import ({error})", "pip install -e . brings it")
+        return Finding(
+            "PyTorch", "missing", f"does not import ({error})", "pip install -e . brings it"
+        )
     if not torch.cuda.is_available():
-        return Finding("PyTorch", "ok", f"{torch.__version__}, no GPU: the laptop profile's sizes are meant for this")
-    names = sorted({torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())})
-    return Finding("PyTorch", "ok", f"{torch.__version__}, {torch.cuda.device_count()} x {', '.join(names)}")
+        return Finding(
+            "PyTorch",
+            "ok",
+            f"{torch.__version__}, no GPU: the laptop profile's sizes are meant for this",
+        )
+    names = sorted(
+        {torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())}
+    )
+    return Finding(
+        "PyTorch", "ok", f"{torch.__version__}, {torch.cuda.device_count()} x {', '.join(names)}"
+    )
 
 
 def _opencv() -> Finding:
@@ -102,11 +149,17 @@ def _opencv() -> Finding:
     several = [name for name in OPENCVS if _version(name)]
     if cv2.__version__.startswith(BAD_OPENCV):
         return Finding(
-            "OpenCV", "warning", cv2.__version__, "4.12 and 4.13 find other pairs: pip install 'opencv-python-headless!=4.12.*,!=4.13.*'"
+            "OpenCV",
+            "warning",
+            cv2.__version__,
+            "4.12 and 4.13 find other pairs: pip install 'opencv-python-headless!=4.12.*,!=4.13.*'",
         )
     if len(several) > 1:
         return Finding(
-            "OpenCV", "warning", f"{cv2.__version__}, {' and '.join(several)}", "they overwrite each other: uninstall all but one"
+            "OpenCV",
+            "warning",
+            f"{cv2.__version__}, {' and '.join(several)}",
+            "they overwrite each other: uninstall all but one",
         )
     return Finding("OpenCV", "ok", cv2.__version__)
 
@@ -123,7 +176,9 @@ def _av(needed: bool) -> Finding:
         import av
         from av.codec import Codec
     except (ImportError, OSError) as error:
-        return Finding("PyAV", "missing" if needed else "note", f"does not import ({error})", "pip install av")
+        return Finding(
+            "PyAV", "missing" if needed else "note", f"does not import ({error})", "pip install av"
+        )
     lacking = []
     for name in CODECS:
         try:
@@ -131,7 +186,12 @@ def _av(needed: bool) -> Finding:
         except Exception:  # UnknownCodecError, whose place has moved
             lacking.append(name)
     if lacking:
-        return Finding("PyAV", "warning", f"{av.__version__} without {', '.join(lacking)}", "install the wheel from PyPI, it brings them")
+        return Finding(
+            "PyAV",
+            "warning",
+            f"{av.__version__} without {', '.join(lacking)}",
+            "install the wheel from PyPI, it brings them",
+        )
     return Finding("PyAV", "ok", f"{av.__version__}, decodes {', '.join(CODECS)}")
 
 
@@ -146,17 +206,32 @@ def _habitat(section: config.Habitat, needed: bool) -> Finding:
         found = habitat.probe(section.command, timeout_s)
     except (EngineFailed, BadInput) as error:
         problem = _short(error).removesuffix("; see docs/scenes.md")
-        return Finding("habitat-sim", absent, problem, "docs/scenes.md says how to install it; engine: embree needs none")
+        return Finding(
+            "habitat-sim",
+            absent,
+            problem,
+            "docs/scenes.md says how to install it; engine: embree needs none",
+        )
     versions = f"{found['version']} under Python {found['python']}"
     try:
         habitat.open_nothing(section.command, timeout_s, section.gpu_device_id)
     except habitat.HabitatSlow as error:
-        return Finding("habitat-sim", absent, f"{versions}, but {_short(error)}", "is the machine busy? try again")
+        return Finding(
+            "habitat-sim",
+            absent,
+            f"{versions}, but {_short(error)}",
+            "is the machine busy? try again",
+        )
     except EngineFailed as error:
         return Finding(
-            "habitat-sim", absent, f"{versions}, but it renders nothing: {_short(error)}", "try habitat.gpu_device_id: -1 (docs/scenes.md)"
+            "habitat-sim",
+            absent,
+            f"{versions}, but it renders nothing: {_short(error)}",
+            "try habitat.gpu_device_id: -1 (docs/scenes.md)",
         )
-    return Finding("habitat-sim", "ok", f"{versions}, renders with gpu_device_id {section.gpu_device_id}")
+    return Finding(
+        "habitat-sim", "ok", f"{versions}, renders with gpu_device_id {section.gpu_device_id}"
+    )
 
 
 def _faces(section: config.Privacy, root: Path) -> Finding:
@@ -172,17 +247,26 @@ def _faces(section: config.Privacy, root: Path) -> Finding:
 
 
 def _slurm(needed: bool) -> Finding:
-    lacking = [name for name in ("sbatch", "squeue", "scancel", "sacct") if shutil.which(name) is None]
+    lacking = [
+        name for name in ("sbatch", "squeue", "scancel", "sacct") if shutil.which(name) is None
+    ]
     if lacking:
         found = f"no {', '.join(lacking)} here"
         return Finding(
-            "SLURM", "missing" if needed else "note", found, "run on a login node, or set cluster.executor: local" if needed else ""
+            "SLURM",
+            "missing" if needed else "note",
+            found,
+            "run on a login node, or set cluster.executor: local" if needed else "",
         )
-    answer = subprocess.run(["squeue", "--noheader", "--me"], capture_output=True, text=True, timeout=20, check=False)
+    answer = subprocess.run(
+        ["squeue", "--noheader", "--me"], capture_output=True, text=True, timeout=20, check=False
+    )
     if answer.returncode:
         found = f"sbatch is here, but no cluster answers ({' '.join(answer.stderr.split())[:120]})"
         return Finding("SLURM", "missing" if needed else "note", found)
-    return Finding("SLURM", "ok", f"the cluster answers, {len(answer.stdout.splitlines())} jobs of yours")
+    return Finding(
+        "SLURM", "ok", f"the cluster answers, {len(answer.stdout.splitlines())} jobs of yours"
+    )
 
 
 def _mlflow(tracking: config.Tracking) -> Finding:
@@ -209,7 +293,11 @@ def _mlflow(tracking: config.Tracking) -> Finding:
 def _disk(root: Path) -> Finding:
     free_gb = shutil.disk_usage(root.resolve()).free / 1e9
     state: Literal["ok", "warning"] = "ok" if free_gb >= DISK_GB else "warning"
-    remedy = "" if state == "ok" else "free some, or move the workspace; nothing finished is lost when it runs full"
+    remedy = (
+        ""
+        if state == "ok"
+        else "free some, or move the workspace; nothing finished is lost when it runs full"
+    )
     return Finding("disk", state, f"{free_gb:.0f} GB free in the workspace", remedy)
 
 

@@ -1,4 +1,5 @@
-"""Export a dataset for others to read: released-MIMIC folders, WebDataset tars, or a Hugging Face folder (`mimic export`)."""
+"""Export a dataset for others to read: released-MIMIC folders, WebDataset tars, or a Hugging Face
+folder (`mimic export`)."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ from mimic.pairs.schema import MANIFEST
 from mimic.params import Params, pick
 
 
-def main(params: Params, root: Path, name: str, form: export_formats.Form, out: Path, pairs_per_file: int) -> None:
+def main(
+    params: Params, root: Path, name: str, form: export_formats.Form, out: Path, pairs_per_file: int
+) -> None:
     """Write all splits of a dataset into a new folder, which appears when it is whole.
 
     Raises:
@@ -33,7 +36,9 @@ def main(params: Params, root: Path, name: str, form: export_formats.Form, out: 
         def pairs() -> Iterator[export_formats.Pair]:
             for row in iter_rows(manifest, MANIFEST):
                 tar = root / row["shard"]
-                a, b = (read_bytes(tar, row[f"offset_{side}"], row[f"size_{side}"]) for side in "ab")
+                a, b = (
+                    read_bytes(tar, row[f"offset_{side}"], row[f"size_{side}"]) for side in "ab"
+                )
                 yield row, a, b
                 track.advance(1)
 

@@ -1,8 +1,10 @@
-"""`mimic pairs`: your own data, mined into a folder of pair shards (commands/own_sources.py says how each kind is read).
+"""`mimic pairs`: your own data, mined into a folder of pair shards (commands/own_sources.py says
+how each kind is read).
 
-The folder holds `shard-*.parquet`, `_images/shard-*.tar`, `_log.jsonl` (a line a shard, with tracebacks) and `_pairs.json`: the counts,
-and by name every clip that gave nothing, every file that was passed over and every damaged one, with the reason, and which axis of
-each scene was taken for up. It belongs to the inputs that it was made of.
+The folder holds `shard-*.parquet`, `_images/shard-*.tar`, `_log.jsonl` (a line a shard, with
+tracebacks) and `_pairs.json`: the counts, and by name every clip that gave nothing, every file that
+was passed over and every damaged one, with the reason, and which axis of each scene was taken for
+up. It belongs to the inputs that it was made of.
 """
 
 from __future__ import annotations
@@ -38,16 +40,21 @@ TITLE = "mimic pairs"
 ELSEWHERE = "name a new folder, or delete this one first"
 
 
-def pairs(params: Params, paths: Sequence[Path], out: Path, said: own_options.Options, as_json: bool) -> bool:
-    """Write shards of pairs, mined from the paths, into a folder; print what became of the candidates.
+def pairs(
+    params: Params, paths: Sequence[Path], out: Path, said: own_options.Options, as_json: bool
+) -> bool:
+    """Write shards of pairs, mined from the paths, into a folder; print what became of the
+    candidates.
 
-    Killed and run again with the same paths, it resumes. Run again when it is finished, it mines only if something has changed.
+    Killed and run again with the same paths, it resumes. Run again when it is finished, it mines
+    only if something has changed.
 
     Returns:
         Whether there is a pair.
 
     Raises:
-        BadInput: nothing to mine, or the folder holds something else already, is in use, or cannot be written to.
+        BadInput: nothing to mine, or the folder holds something else already, is in use, or cannot
+            be written to.
     """
     started = time.monotonic()
     inputs = own_sources.identity(paths)
@@ -88,12 +95,15 @@ def _mine(params: Params, found: own_sources.Found, work: Path) -> dict[str, Any
 
 
 def _publish(out: Path, inputs: str, fingerprint: str, summary: dict[str, Any]) -> dict[str, Any]:
-    """Put finished shards in the place of an earlier result of the same inputs; the summary, as it can be read from now on.
+    """Put finished shards in the place of an earlier result of the same inputs; the summary, as it
+    can be read from now on.
 
     Killed here, the next run does it again.
     """
     work = out / f"{WORK}{inputs}"
-    (out / SUMMARY).unlink(missing_ok=True)  # says that the result is whole, so it goes first and comes last
+    (out / SUMMARY).unlink(
+        missing_ok=True
+    )  # says that the result is whole, so it goes first and comes last
     for old in (*out.glob("shard-*.parquet"), *out.glob(f"{IMAGES}/shard-*.tar"), out / LOG):
         old.unlink(missing_ok=True)
     tars = sorted((work / fingerprint).glob("shard-*.tar"))
@@ -110,9 +120,15 @@ def _standing(out: Path, fingerprint: str) -> dict[str, Any] | None:
     summary = _summary(out)
     if summary is None or summary.get("fingerprint") != fingerprint:
         if summary is not None:
-            progress.say(f"{TITLE}: {out} holds pairs of the same paths, but files, numbers or mimic changed; they are mined again")
+            progress.say(
+                f"{TITLE}: {out} holds pairs of the same paths, but files, numbers or mimic "
+                "changed; they are mined again"
+            )
         return None
-    if len(list(out.glob("*.parquet"))) != summary["shards"] or len(list(out.glob(f"{IMAGES}/*.tar"))) != summary["shards"]:
+    if (
+        len(list(out.glob("*.parquet"))) != summary["shards"]
+        or len(list(out.glob(f"{IMAGES}/*.tar"))) != summary["shards"]
+    ):
         progress.say(f"{TITLE}: shards are missing in {out}; they are mined again")
         return None
     progress.say(f"{TITLE}: nothing has changed since {out} was mined; it stands as it is")
@@ -134,7 +150,9 @@ def _summary(out: Path) -> dict[str, Any] | None:
 def _refuse_others(out: Path, inputs: str) -> None:
     """Nothing is ever replaced but an earlier result, or unfinished work, of the same inputs."""
     if folders.UNWRITABLE.search(str(out)):
-        raise BadInput(f"--out {folders.shown(str(out))}: {folders.NOT_WRITABLE}; name another folder")
+        raise BadInput(
+            f"--out {folders.shown(str(out))}: {folders.NOT_WRITABLE}; name another folder"
+        )
     try:
         names = sorted(entry.name for entry in out.iterdir())
     except FileNotFoundError:
@@ -142,40 +160,66 @@ def _refuse_others(out: Path, inputs: str) -> None:
     except NotADirectoryError:
         raise BadInput(f"--out {out}: is a file, or lies below one; name a folder") from None
     except OSError as error:
-        raise BadInput(f"--out {out}: {error.strerror}; name a folder that you can read and write") from None
+        raise BadInput(
+            f"--out {out}: {error.strerror}; name a folder that you can read and write"
+        ) from None
     if [name for name in names if BEFORE.fullmatch(name)]:
-        raise BadInput(f"--out {out}: holds pairs of an earlier version, which does not say what they were made of; {ELSEWHERE}")
+        raise BadInput(
+            f"--out {out}: holds pairs of an earlier version, which does not say what they were "
+            f"made of; {ELSEWHERE}"
+        )
     summary = _summary(out)
     if foreign := _foreign(out, names, summary):
-        raise BadInput(f"--out {out}: holds {foreign}; name a new folder, so that nothing of yours is mixed up or lost")
-    if unfinished := [name for name in names if name.startswith(WORK) and name != f"{WORK}{inputs}"]:
-        raise BadInput(f"--out {out}: holds the unfinished work of other paths ({unfinished[0]}); {ELSEWHERE}")
+        raise BadInput(
+            f"--out {out}: holds {foreign}; name a new folder, so that nothing of yours is mixed "
+            "up or lost"
+        )
+    if unfinished := [
+        name for name in names if name.startswith(WORK) and name != f"{WORK}{inputs}"
+    ]:
+        raise BadInput(
+            f"--out {out}: holds the unfinished work of other paths ({unfinished[0]}); {ELSEWHERE}"
+        )
     if summary is not None and summary["inputs"] != inputs:
         made_of = ", ".join(summary["paths"][:3])
         raise BadInput(f"--out {out}: holds the pairs of other paths ({made_of}); {ELSEWHERE}")
     if summary is None and f"{WORK}{inputs}" not in names and set(names) - {LOCK}:
-        raise BadInput(f"--out {out}: holds shards without a {SUMMARY} that says what they were made of; {ELSEWHERE}")
+        raise BadInput(
+            f"--out {out}: holds shards without a {SUMMARY} that says what they were made of; "
+            f"{ELSEWHERE}"
+        )
 
 
 def _foreign(out: Path, names: list[str], summary: dict[str, Any] | None) -> str | None:
     """The first thing in the folder that this command did not put there.
 
     Args:
-        summary: of a whole result, which says how many shards there are; None where a run was killed while it published.
+        summary: of a whole result, which says how many shards there are; None where a run was
+            killed while it published.
     """
     images = out / IMAGES
     if images.is_symlink() or not images.is_dir():
         inside = [IMAGES] if IMAGES in names else []
     else:
-        inside = sorted(path.name for path in images.iterdir() if not _is_shard(path.name, "tar", summary))
+        inside = sorted(
+            path.name for path in images.iterdir() if not _is_shard(path.name, "tar", summary)
+        )
         inside = [f"{IMAGES}/{name}" for name in inside]
-    beside = [name for name in names if not OURS.fullmatch(name) and not _is_shard(name, "parquet", summary)]
+    beside = [
+        name
+        for name in names
+        if not OURS.fullmatch(name) and not _is_shard(name, "parquet", summary)
+    ]
     return next(iter([*beside, *inside]), None)
 
 
 def _is_shard(name: str, suffix: str, summary: dict[str, Any] | None) -> bool:
     found = SHARD.fullmatch(name)
-    return found is not None and found[2] == suffix and (summary is None or int(found[1]) < summary["shards"])
+    return (
+        found is not None
+        and found[2] == suffix
+        and (summary is None or int(found[1]) < summary["shards"])
+    )
 
 
 @contextlib.contextmanager
@@ -186,11 +230,16 @@ def _held(out: Path, inputs: str) -> Iterator[None]:
         lock = FileLock(out / LOCK, timeout=0)
         lock.acquire()
     except Timeout:
-        raise BadInput(f"--out {out}: another mimic pairs is writing there; wait for it, or name another folder") from None
+        raise BadInput(
+            f"--out {out}: another mimic pairs is writing there; wait for it, or name another "
+            "folder"
+        ) from None
     except OSError as error:
         if storage.is_full(error):
             raise
-        raise BadInput(f"--out {out}: {error.strerror}; name a folder that you can write to") from None
+        raise BadInput(
+            f"--out {out}: {error.strerror}; name a folder that you can write to"
+        ) from None
     try:
         _refuse_others(out, inputs)  # it may have been another's until now
         yield
@@ -200,7 +249,21 @@ def _held(out: Path, inputs: str) -> Iterator[None]:
 
 def _fingerprint(params: Params, found: own_sources.Found) -> str:
     """Changes with the rule, the code and what is to be mined."""
-    described = [[part.source, part.section.model_dump(), [(clip.name, clip.described) for clip in part.clips]] for part in found.parts]
+    described = [
+        [
+            part.source,
+            part.section.model_dump(),
+            [(clip.name, clip.described) for clip in part.clips],
+        ]
+        for part in found.parts
+    ]
     progress.say(f"{TITLE}: {sum(len(part.clips) for part in found.parts)} clips found")
     guard = privacy.model_digest(params.mine.privacy, Path())
-    return storage.fingerprint(params.mine.model_dump(), guard, described, found.skipped, shard_job.versions(), shard_job.code_digest())
+    return storage.fingerprint(
+        params.mine.model_dump(),
+        guard,
+        described,
+        found.skipped,
+        shard_job.versions(),
+        shard_job.code_digest(),
+    )

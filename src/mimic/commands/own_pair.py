@@ -25,8 +25,8 @@ DRAWN_BY = "mimic pair"  # written into every picture: only such a one is replac
 
 
 def pair(params: Params, a: Path, b: Path, as_json: bool, plot: Path | None) -> None:
-    """Print how two images compare under the mining rule; the picture shows which patch of `a` is which of `b`, and
-    by crosses which matches were set aside.
+    """Print how two images compare under the mining rule; the picture shows which patch of `a` is
+    which of `b`, and by crosses which matches were set aside.
 
     Raises:
         BadInput: an image cannot be read, or the picture cannot be written.
@@ -34,13 +34,21 @@ def pair(params: Params, a: Path, b: Path, as_json: bool, plot: Path | None) -> 
     _refuse_plot(plot)
     rule = shard_job.rule_of(params.mine)
     image_a, image_b = (_image(path, rule) for path in (a, b))
-    found = overlap.compare(features.extract(image_a), features.extract(image_b), rule, np.random.default_rng(params.mine.seed))
+    found = overlap.compare(
+        features.extract(image_a),
+        features.extract(image_b),
+        rule,
+        np.random.default_rng(params.mine.seed),
+    )
     if plot is not None:
         _write_plot(plot, draw(image_a, image_b, found, rule.patch_px))
     if as_json:
         print(json.dumps(_explained(found)))
         return
-    print(f"{found.outcome.value}: {overlap.explain(found)} (kept are overlaps between {rule.overlap_min:g} and {rule.overlap_max:g})")
+    print(
+        f"{found.outcome.value}: {overlap.explain(found)} (kept are overlaps between "
+        f"{rule.overlap_min:g} and {rule.overlap_max:g})"
+    )
     if found.b_from_a is None:
         print(f"no overlap was measured; {found.matches} matches, {found.inliers} inliers")
     else:
@@ -49,14 +57,17 @@ def pair(params: Params, a: Path, b: Path, as_json: bool, plot: Path | None) -> 
 
 
 def _explained(found: overlap.Comparison) -> dict[str, Any]:
-    """Plain JSON; overlaps are null where none was measured, so is the number of a homography that cameras do not make."""
+    """Plain JSON; overlaps are null where none was measured, so is the number of a homography that
+    cameras do not make."""
     measured = found.b_from_a is not None
     assert found.decision is not None
     name, value, bound = found.decision
     return {
         "outcome": found.outcome.value,
         "why": overlap.explain(found),
-        "decided_by": {"bound": name, "is": bound, "found": value if math.isfinite(value) else None} if name else None,
+        "decided_by": {"bound": name, "is": bound, "found": value if math.isfinite(value) else None}
+        if name
+        else None,
         "overlap": found.overlap if measured else None,
         "overlap_a_to_b": found.overlap_a_to_b if measured else None,
         "overlap_b_to_a": found.overlap_b_to_a if measured else None,
@@ -71,13 +82,20 @@ def _refuse_plot(plot: Path | None) -> None:
     if plot is None:
         return
     if plot.is_symlink() and not plot.exists():
-        raise BadInput(f"--plot {plot}: is a link that leads nowhere; name another file, or remove the link")
+        raise BadInput(
+            f"--plot {plot}: is a link that leads nowhere; name another file, or remove the link"
+        )
     if plot.is_dir():
         raise BadInput(f"--plot {plot}: is a folder; name a .png or .jpg file")
     if plot.suffix.lower() not in PLOTS:
-        raise BadInput(f"--plot {plot}: pictures are written as {', '.join(PLOTS)}; name such a file")
+        raise BadInput(
+            f"--plot {plot}: pictures are written as {', '.join(PLOTS)}; name such a file"
+        )
     if plot.exists() and not _is_ours(plot):
-        raise BadInput(f"--plot {plot}: is there already, and no picture of this command; name another file, or move it away")
+        raise BadInput(
+            f"--plot {plot}: is there already, and no picture of this command; name another file, "
+            "or move it away"
+        )
 
 
 def _is_ours(plot: Path) -> bool:
@@ -106,18 +124,26 @@ def _write_plot(plot: Path, picture: base.Image) -> None:
         raise BadInput(f"--plot {plot}: {str(error).removeprefix(f'{target}: ')}") from None
 
 
-def draw(image_a: base.Image, image_b: base.Image, found: overlap.Comparison, patch_px: int) -> base.Image:
+def draw(
+    image_a: base.Image, image_b: base.Image, found: overlap.Comparison, patch_px: int
+) -> base.Image:
     """Both views side by side, enlarged; matched patches share a colour, the others are dark.
 
     A white cross stands where a match does not move and was set aside.
     """
     scale, grid = 2, image_a.shape[1] // patch_px
-    views = [cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) for image in (image_a, image_b)]
+    views = [
+        cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        for image in (image_a, image_b)
+    ]
     shown = [(view * 0.35).astype(np.uint8) for view in views]
     side = patch_px * scale
     hues = np.arange(len(found.correspondences)) * 180 // max(len(found.correspondences), 1)
     colours = cv2.cvtColor(
-        np.stack([hues, np.full_like(hues, 200), np.full_like(hues, 255)], -1).astype(np.uint8)[None], cv2.COLOR_HSV2RGB
+        np.stack([hues, np.full_like(hues, 200), np.full_like(hues, 255)], -1).astype(np.uint8)[
+            None
+        ],
+        cv2.COLOR_HSV2RGB,
     )[0]
     for patch_a, patch_b in enumerate(found.correspondences):
         if patch_b < 0:
@@ -126,7 +152,13 @@ def draw(image_a: base.Image, image_b: base.Image, found: overlap.Comparison, pa
             row, column = (side * part for part in divmod(patch, grid))
             here = np.s_[row : row + side, column : column + side]
             picture[here] = view[here]
-            cv2.rectangle(picture, (column, row), (column + side - 1, row + side - 1), colours[patch_a].tolist(), 1)
+            cv2.rectangle(
+                picture,
+                (column, row),
+                (column + side - 1, row + side - 1),
+                colours[patch_a].tolist(),
+                1,
+            )
     for x, y in np.rint((found.aside + 0.5) * scale).astype(int).tolist():
         for picture in shown:
             cv2.drawMarker(picture, (x, y), (255, 255, 255), cv2.MARKER_TILTED_CROSS, 7, 1)

@@ -1,10 +1,11 @@
 """Your own data: what the paths of a command line hold, and which reader reads it.
 
-A folder is searched for videos, .glb scenes and folders of images. The numbers are those of the first source with the same
-reader in the parameter file, apart from what the command line says and from these rules for images: a folder of more than
-32 numbered frames is a sequence, and each frame is paired with the next or, where that overlaps too much, with the 2nd, 4th,
-... 32nd after it; any other folder is a set, and all its pairs are tried. Every real file is mined once, by whatever names and
-links it is reached; what is left out is named with the reason.
+A folder is searched for videos, .glb scenes and folders of images. The numbers are those of the
+first source with the same reader in the parameter file, apart from what the command line says and
+from these rules for images: a folder of more than 32 numbered frames is a sequence, and each frame
+is paired with the next or, where that overlaps too much, with the 2nd, 4th, ... 32nd after it; any
+other folder is a set, and all its pairs are tried. Every real file is mined once, by whatever names
+and links it is reached; what is left out is named with the reason.
 """
 
 from __future__ import annotations
@@ -35,8 +36,12 @@ KNOWN = videos.EXTENSIONS | images.EXTENSIONS | SCENE_EXTENSIONS
 ADDRESS = re.compile(r"[a-z][a-z0-9]+:/")  # of another machine: a path does not keep both slashes
 SET_MAX = 32  # images; a larger numbered folder is a sequence
 DISTANCES = (1, 2, 4, 8, 16, 32)
-SHARDS_AIMED_AT = 64  # small clips share shards, as long as there are about so many of them for workers to share
-FRAMES_PER_SHARD = 256  # at most, of small clips together: some seconds of work are lost when a run is killed
+SHARDS_AIMED_AT = (
+    64  # small clips share shards, as long as there are about so many of them for workers to share
+)
+FRAMES_PER_SHARD = (
+    256  # at most, of small clips together: some seconds of work are lost when a run is killed
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ class Found:
 
 
 def look(params: Params, paths: Sequence[Path], said: own_options.Options, out: Path) -> Found:
-    """What the paths hold, in their order; a path or clip that cannot be read is left out with the reason.
+    """What the paths hold, in their order; a path or clip that cannot be read is left out with the
+    reason.
 
     Raises:
         BadInput: a path is missing, an option is out of range, or no path holds anything to mine.
@@ -88,7 +94,10 @@ def look(params: Params, paths: Sequence[Path], said: own_options.Options, out: 
     held: list[Held] = []
     for path in paths:
         with _skipping(found.skipped, folders.shown(str(path))):
-            held += [Held(path, section, names) for section, names in _kinds(path, sections, found.skipped)]
+            held += [
+                Held(path, section, names)
+                for section, names in _kinds(path, sections, found.skipped)
+            ]
     owners = _owners(held, found.skipped)
     pictures: dict[Real, str] = {}
     for one in held:
@@ -128,12 +137,26 @@ def jobs(params: Params, found: Found, folder: Path) -> list[shard_job.Job]:
             tar = folder / f"shard-{len(todo):05}.tar"
             names = tuple(clip.name for clip in clips)
             shown = tuple(clip.shown for clip in clips)
-            todo.append(shard_job.Job(part.source, part.section, params.mine, Path(), names, tar, digest, params.habitat, keys, shown))
+            todo.append(
+                shard_job.Job(
+                    part.source,
+                    part.section,
+                    params.mine,
+                    Path(),
+                    names,
+                    tar,
+                    digest,
+                    params.habitat,
+                    keys,
+                    shown,
+                )
+            )
     return todo
 
 
 def _together(clips: Sequence[Clip], at_least: int, frames: int) -> Iterator[list[Clip]]:
-    """Runs of clips that make a shard: at least so many clips, and no fewer frames than given; one of unknown length ends its run."""
+    """Runs of clips that make a shard: at least so many clips, and no fewer frames than given; one
+    of unknown length ends its run."""
     run: list[Clip] = []
     weight = 0.0
     for clip in clips:
@@ -147,7 +170,8 @@ def _together(clips: Sequence[Clip], at_least: int, frames: int) -> Iterator[lis
 
 
 def _key(part: Part, clip: Clip, params_digest: str) -> str:
-    """Begins the keys of a clip's pairs: another file, other contents or other numbers give another key, in whatever outputs."""
+    """Begins the keys of a clip's pairs: another file, other contents or other numbers give another
+    key, in whatever outputs."""
     place = os.path.realpath(part.section.root / clip.name)
     made_of = storage.fingerprint(place, clip.described["digest"], params_digest)
     return f"{part.source}-{plain_name(clip.name)}-{made_of}"
@@ -184,7 +208,8 @@ class Owner:
 
 
 def _owners(held: Sequence[Held], skipped: dict[str, str]) -> dict[Real, Owner]:
-    """Under which of its names each clip is mined: the first that is no link, else the first. Names links to nothing."""
+    """Under which of its names each clip is mined: the first that is no link, else the first. Names
+    links to nothing."""
     owners: dict[Real, Owner] = {}
     for one in held:
         for name in one.names:
@@ -228,13 +253,20 @@ def _part(
                 clips.append(Clip(name, shown, base.describe(reader, name)))
                 if isinstance(reader, images.ImageSource):
                     left_out = reader.left_out(name)
-                    skipped.update({held.shown(file): why for file, why in left_out.items() if why != animations.NO_PHOTOGRAPH})
+                    skipped.update(
+                        {
+                            held.shown(file): why
+                            for file, why in left_out.items()
+                            if why != animations.NO_PHOTOGRAPH
+                        }
+                    )
     skipped.update({held.shown(name): why for name, why in reader.skipped.items()})
     return Part(source, section, tuple(clips)) if clips else None
 
 
 def _first_folder(place: Path, shown: str, pictures: dict[Real, str]) -> str | None:
-    """A folder that holds the images of this one already, if every one of them is known; else they are known from now on."""
+    """A folder that holds the images of this one already, if every one of them is known; else they
+    are known from now on."""
     if not place.is_dir():
         return None
     found = [_real(place / name) for name in base.files_in(place, images.EXTENSIONS)]
@@ -246,7 +278,11 @@ def _first_folder(place: Path, shown: str, pictures: dict[Real, str]) -> str | N
 
 
 def _twice(shown: str, owner: str) -> str:
-    return "named more than once; mined once" if shown == owner else f"the same as {owner}, which is mined"
+    return (
+        "named more than once; mined once"
+        if shown == owner
+        else f"the same as {owner}, which is mined"
+    )
 
 
 @contextmanager
@@ -279,8 +315,11 @@ def _nothing(path: Path) -> str:
     return f"neither a video nor a .glb scene, by the ending of its name; {single}"
 
 
-def _kinds(path: Path, sections: dict[type[Any], Any], skipped: dict[str, str]) -> Iterator[tuple[Any, list[str]]]:
-    """Videos, scenes and image folders at a path, each with the section that reads them; other files are named as skipped.
+def _kinds(
+    path: Path, sections: dict[type[Any], Any], skipped: dict[str, str]
+) -> Iterator[tuple[Any, list[str]]]:
+    """Videos, scenes and image folders at a path, each with the section that reads them; other
+    files are named as skipped.
 
     Raises:
         BadInput: there are none.
@@ -289,12 +328,18 @@ def _kinds(path: Path, sections: dict[type[Any], Any], skipped: dict[str, str]) 
     if not path.is_dir() and folders.UNWRITABLE.search(path.name):
         raise BadInput(folders.NOT_WRITABLE)
     if path.is_dir():
-        listing = folders.tree(path, lambda name: folders.has_extension(name, KNOWN), "a video, an image or a .glb scene")
+        listing = folders.tree(
+            path,
+            lambda name: folders.has_extension(name, KNOWN),
+            "a video, an image or a .glb scene",
+        )
         if "." in listing.skipped:
             raise BadInput(listing.skipped["."])
         glbs = [file for file in listing.files if folders.has_extension(file, SCENE_EXTENSIONS)]
         scenes.forget_configs(listing.skipped, glbs)
-        skipped.update({folders.shown(f"{path}/{name}"): why for name, why in listing.skipped.items()})
+        skipped.update(
+            {folders.shown(f"{path}/{name}"): why for name, why in listing.skipped.items()}
+        )
         files = listing.files
     found = _of_kinds(path, files, sections)
     if not found:
@@ -302,19 +347,27 @@ def _kinds(path: Path, sections: dict[type[Any], Any], skipped: dict[str, str]) 
     yield from found
 
 
-def _of_kinds(path: Path, files: list[str], sections: dict[type[Any], Any]) -> list[tuple[Any, list[str]]]:
+def _of_kinds(
+    path: Path, files: list[str], sections: dict[type[Any], Any]
+) -> list[tuple[Any, list[str]]]:
     """Videos, scenes and folders of the files that are neither."""
     root = path if path.is_dir() else path.parent
     films = [file for file in files if videos.is_video(root / file)]
     glbs = [file for file in files if folders.has_extension(file, SCENE_EXTENSIONS)]
-    found = [(sections[kind], clips) for kind, clips in ((config.Videos, films), (config.Scenes, glbs)) if clips]
+    found = [
+        (sections[kind], clips)
+        for kind, clips in ((config.Videos, films), (config.Scenes, glbs))
+        if clips
+    ]
     if path.is_dir():
         moving = set(films)
         found += _folders(path, [file for file in files if file not in moving], sections)
     return found
 
 
-def _folders(path: Path, files: list[str], sections: dict[type[Any], Any]) -> Iterator[tuple[Any, list[str]]]:
+def _folders(
+    path: Path, files: list[str], sections: dict[type[Any], Any]
+) -> Iterator[tuple[Any, list[str]]]:
     pictures = [file for file in files if folders.has_extension(file, images.EXTENSIONS)]
     names = list(dict.fromkeys(Path(file).parent.as_posix() for file in pictures))
     template = sections[config.Images].model_copy(update={"glob": "*"})

@@ -1,7 +1,8 @@
 """What a recipe will cost, from rates measured here: core-days, bytes and files (`mimic plan`).
 
-Rates come from the logs of this workspace's mining runs (runs/mine/<source>/*/log.jsonl) and the shards they published, or from a file
-of stated rates. A source that was never mined takes the rate of one with the same reader, and the plan says so.
+Rates come from the logs of this workspace's mining runs (runs/mine/<source>/*/log.jsonl) and the
+shards they published, or from a file of stated rates. A source that was never mined takes the rate
+of one with the same reader, and the plan says so.
 """
 
 from __future__ import annotations
@@ -45,13 +46,22 @@ def main(params: Params, root: Path, name: str, rates_file: Path | None, as_json
     dataset = pick(params.datasets, name, "dataset")
     rates = measured(params, storage.Workspace(root)) | (stated(rates_file) if rates_file else {})
     found = [_line(params, root, source, count, rates) for source, count in dataset.sources.items()]
-    total = {key: sum(line[key] for line in found if line[key] is not None) for key in ("pairs", "core_days", "bytes", "files")}
+    total = {
+        key: sum(line[key] for line in found if line[key] is not None)
+        for key in ("pairs", "core_days", "bytes", "files")
+    }
     cores = params.cluster.workers or cluster.available_cores()
     if params.cluster.executor == "slurm":
         cores = params.cluster.mine.array_parallelism
     total["days"] = total["core_days"] / cores
     used = {line["rate_of"]: rates[line["rate_of"]].model_dump() for line in found}
-    result = {"dataset": name, "cores": cores, "total": total, "sources": {line.pop("source"): line for line in found}, "rates": used}
+    result = {
+        "dataset": name,
+        "cores": cores,
+        "total": total,
+        "sources": {line.pop("source"): line for line in found},
+        "rates": used,
+    }
     print(json.dumps(result, indent=2)) if as_json else _show(result)
 
 
@@ -60,26 +70,34 @@ def measured(params: Params, space: storage.Workspace) -> dict[str, Rate]:
     rates = {}
     for source in params.sources:
         lines = _log(space.root / "runs/mine" / source)
-        kept, clips, seconds = (sum(line[key] for line in lines) for key in ("kept", "clips", "seconds"))
+        kept, clips, seconds = (
+            sum(line[key] for line in lines) for key in ("kept", "clips", "seconds")
+        )
         size = _bytes_per_pair(space.pairs(source))
         if kept and seconds and size:
-            rates[source] = Rate(seconds_per_pair=seconds / kept, bytes_per_pair=size, clips_per_pair=clips / kept)
+            rates[source] = Rate(
+                seconds_per_pair=seconds / kept, bytes_per_pair=size, clips_per_pair=clips / kept
+            )
     return rates
 
 
 def stated(path: Path) -> dict[str, Rate]:
-    """Rates from a JSON file: {source or reader: {seconds_per_pair, bytes_per_pair, clips_per_pair}}, or all that --json printed."""
+    """Rates from a JSON file: {source or reader: {seconds_per_pair, bytes_per_pair,
+    clips_per_pair}}, or all that --json printed."""
     try:
         raw = json.loads(path.read_text())
         return {name: Rate.model_validate(rate) for name, rate in raw.get("rates", raw).items()}
     except FileNotFoundError:
         raise BadInput(f"--rates {path}: no such file") from None
     except (ValidationError, ValueError, AttributeError) as error:
-        raise BadInput(f"--rates {path}: not a file of rates: {' '.join(str(error).split())[:200]}") from None
+        raise BadInput(
+            f"--rates {path}: not a file of rates: {' '.join(str(error).split())[:200]}"
+        ) from None
 
 
 def _log(folder: Path) -> list[dict[str, Any]]:
-    """The lines of the newest mining run of a source; a shard that was mined again counts once, by its last line."""
+    """The lines of the newest mining run of a source; a shard that was mined again counts once, by
+    its last line."""
     logs = sorted(folder.glob("*/log.jsonl"), key=lambda path: path.stat().st_mtime)
     lines: dict[str, dict[str, Any]] = {}
     for text in logs[-1].read_text().splitlines() if logs else ():
@@ -101,7 +119,9 @@ def _bytes_per_pair(folder: Path) -> float | None:
     return size / pairs if pairs else None
 
 
-def _line(params: Params, root: Path, source: str, count: int | None, rates: dict[str, Rate]) -> dict[str, Any]:
+def _line(
+    params: Params, root: Path, source: str, count: int | None, rates: dict[str, Rate]
+) -> dict[str, Any]:
     rate_of = _rate_of(params, source, rates)
     rate = rates[rate_of]
     if count is None:
@@ -113,20 +133,28 @@ def _line(params: Params, root: Path, source: str, count: int | None, rates: dic
         "pairs": count,
         "core_days": None if count is None else count * rate.seconds_per_pair / DAY_S,
         "bytes": None if count is None else round(count * rate.bytes_per_pair),
-        "files": None if clips is None else FILES_PER_SHARD * -(-clips // params.mine.clips_per_shard),
+        "files": None
+        if clips is None
+        else FILES_PER_SHARD * -(-clips // params.mine.clips_per_shard),
     }
 
 
 def _rate_of(params: Params, source: str, rates: dict[str, Rate]) -> str:
-    """Whose rate serves for a source: its own, that of its reader, or that of a source with the same reader."""
+    """Whose rate serves for a source: its own, that of its reader, or that of a source with the
+    same reader."""
     reader = params.sources[source].reader
-    alike = [other for other, section in params.sources.items() if section.reader == reader and other in rates]
+    alike = [
+        other
+        for other, section in params.sources.items()
+        if section.reader == reader and other in rates
+    ]
     for name in (source, reader, *alike):
         if name in rates:
             return name
     known = ", ".join(rates) or "none"
     raise BadInput(
-        f"no rate for {source} (reader {reader}); known: {known}. Mine some of it with limit_clips, or state one with --rates FILE"
+        f"no rate for {source} (reader {reader}); known: {known}. Mine some of it with "
+        "limit_clips, or state one with --rates FILE"
     )
 
 
@@ -161,4 +189,8 @@ def _cells(line: dict[str, Any]) -> Iterable[str]:
     shown = {"pairs": "{:,}", "core_days": "{:.3g}", "bytes": "{:.2f}", "files": "{:,}"}
     for key, form in shown.items():
         value = line[key]
-        yield "not known before ingest" if value is None else form.format(value / 1e9 if key == "bytes" else value)
+        yield (
+            "not known before ingest"
+            if value is None
+            else form.format(value / 1e9 if key == "bytes" else value)
+        )

@@ -1,7 +1,9 @@
-"""What pretraining will take, from throughput measured here: days, bytes, checkpoints, and what will be in the way.
+"""What pretraining will take, from throughput measured here: days, bytes, checkpoints, and what
+will be in the way.
 
-Throughput comes from the logs of this workspace's runs (runs/pretrain/<run>/*/log.jsonl), as arithmetic a second, which carries over to
-models of other sizes on the same devices; or from a file of stated rates. What is neither measured nor stated is not made up.
+Throughput comes from the logs of this workspace's runs (runs/pretrain/<run>/*/log.jsonl), as
+arithmetic a second, which carries over to models of other sizes on the same devices; or from a file
+of stated rates. What is neither measured nor stated is not made up.
 """
 
 from __future__ import annotations
@@ -38,10 +40,14 @@ class Rates(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    device_gflops: float | None = Field(default=None, gt=0)  # GFLOP a second that one process sustains while training
+    device_gflops: float | None = Field(
+        default=None, gt=0
+    )  # GFLOP a second that one process sustains while training
     decode_ms_per_image: float | None = Field(default=None, gt=0)  # of one core
     bytes_per_pair: float | None = Field(default=None, gt=0)  # both JPEGs
-    disk_mb_s: float | None = Field(default=None, gt=0)  # random reads of the store that holds the shards
+    disk_mb_s: float | None = Field(
+        default=None, gt=0
+    )  # random reads of the store that holds the shards
 
 
 def main(params: Params, root: Path, rates_file: Path | None, as_json: bool) -> None:
@@ -55,13 +61,23 @@ def main(params: Params, root: Path, rates_file: Path | None, as_json: bool) -> 
         rates = rates.model_copy(update=stated(rates_file).model_dump(exclude_none=True))
     if rates.device_gflops is None:
         raise BadInput(
-            "plan pretrain: no run was trained in this workspace yet; train one for some steps, or state "
+            "plan pretrain: no run was trained in this workspace yet; train one for some steps, or "
+            "state "
             '--rates with {"device_gflops": GFLOP a second of one device}'
         )
     job = params.cluster.pretrain
     devices = job.nodes * job.tasks_per_node
-    runs = {name: plan(params, root, run, rates, devices) for name, run in params.runs.items() if run.steps}
-    result = {"devices": devices, "cores_per_device": job.cpus_per_task, "rates": rates.model_dump(), "runs": runs}
+    runs = {
+        name: plan(params, root, run, rates, devices)
+        for name, run in params.runs.items()
+        if run.steps
+    }
+    result = {
+        "devices": devices,
+        "cores_per_device": job.cpus_per_task,
+        "rates": rates.model_dump(),
+        "runs": runs,
+    }
     print(json.dumps(result, indent=2)) if as_json else _show(result)
 
 
@@ -71,9 +87,13 @@ def plan(params: Params, root: Path, run: config.Run, rates: Rates, devices: int
     flops, views = _flops(recipe), 2 if recipe.objective == "croco" else 1
     samples = run.steps * recipe.batch
     pairs = samples * views / 2
-    pairs_per_second = rates.device_gflops * 1e9 / flops * views / 2 * devices if rates.device_gflops else None
+    pairs_per_second = (
+        rates.device_gflops * 1e9 / flops * views / 2 * devices if rates.device_gflops else None
+    )
     per_pair = _bytes_per_pair(root, run.dataset) or rates.bytes_per_pair
-    loads = _loads(rates, pairs_per_second, per_pair, params.cluster.pretrain.cpus_per_task * devices)
+    loads = _loads(
+        rates, pairs_per_second, per_pair, params.cluster.pretrain.cpus_per_task * devices
+    )
     slowest = max(loads, key=lambda what: loads[what])
     speed = pairs_per_second / max(1.0, loads[slowest]) if pairs_per_second else None
     return {
@@ -90,14 +110,26 @@ def plan(params: Params, root: Path, run: config.Run, rates: Rates, devices: int
 
 
 def measured(params: Params, root: Path) -> Rates:
-    """What this workspace tells: the median speed of its newest run that trained, and decoding from its first manifest, timed now."""
-    logs = sorted((root / "runs/pretrain").glob("*/*/log.jsonl"), key=lambda path: path.stat().st_mtime, reverse=True)
+    """What this workspace tells: the median speed of its newest run that trained, and decoding from
+    its first manifest, timed now."""
+    logs = sorted(
+        (root / "runs/pretrain").glob("*/*/log.jsonl"),
+        key=lambda path: path.stat().st_mtime,
+        reverse=True,
+    )
     gflops = next(filter(None, (_achieved(params, path) for path in logs)), None)
-    manifest = next((path for name in params.datasets if (path := Workspace(root).manifest(name)).exists()), None)
+    manifest = next(
+        (path for name in params.datasets if (path := Workspace(root).manifest(name)).exists()),
+        None,
+    )
     if manifest is None:
         return Rates(device_gflops=gflops)
     decode_ms = _decode_ms(manifest, root, params.cluster.shards)
-    return Rates(device_gflops=gflops, decode_ms_per_image=decode_ms, bytes_per_pair=_bytes_per_pair(root, manifest.stem))
+    return Rates(
+        device_gflops=gflops,
+        decode_ms_per_image=decode_ms,
+        bytes_per_pair=_bytes_per_pair(root, manifest.stem),
+    )
 
 
 def stated(path: Path) -> Rates:
@@ -108,13 +140,18 @@ def stated(path: Path) -> Rates:
     except FileNotFoundError:
         raise BadInput(f"--rates {path}: no such file") from None
     except (ValidationError, ValueError, AttributeError) as error:
-        raise BadInput(f"--rates {path}: not a file of rates: {' '.join(str(error).split())[:200]}") from None
+        raise BadInput(
+            f"--rates {path}: not a file of rates: {' '.join(str(error).split())[:200]}"
+        ) from None
 
 
 def _achieved(params: Params, log: Path) -> float | None:
-    """GFLOP a second of one process in a run's log; None for runs that params no longer has, or that left no speeds."""
+    """GFLOP a second of one process in a run's log; None for runs that params no longer has, or
+    that left no speeds."""
     run = params.runs.get(log.parent.parent.name)
-    speeds = [line["pairs_per_second"] for line in journal.read(log) if line.get("pairs_per_second")]
+    speeds = [
+        line["pairs_per_second"] for line in journal.read(log) if line.get("pairs_per_second")
+    ]
     if run is None or not speeds:
         return None
     recipe = params.pretrain[run.recipe]
@@ -141,7 +178,8 @@ def _flops(recipe: config.Recipe) -> float:
 
 
 def _checkpoint_bytes(recipe: config.Recipe, steps: int) -> int:
-    """Most that lies on disk at once: the last `keep`, every `keep_every`-th, one being written, and what is published."""
+    """Most that lies on disk at once: the last `keep`, every `keep_every`-th, one being written,
+    and what is published."""
     size = recipe.model
     count = parameters(
         recipe.objective,
@@ -153,11 +191,16 @@ def _checkpoint_bytes(recipe: config.Recipe, steps: int) -> int:
         class_token=size.class_token,
     )
     for_good = 0 if recipe.keep_every is None else steps // (recipe.save_every * recipe.keep_every)
-    return count * (TRAINED_BYTES * (min(recipe.keep, -(-steps // recipe.save_every)) + for_good + 1) + 2 * 4)
+    return count * (
+        TRAINED_BYTES * (min(recipe.keep, -(-steps // recipe.save_every)) + for_good + 1) + 2 * 4
+    )
 
 
-def _loads(rates: Rates, pairs_per_second: float | None, per_pair: float | None, cores: int) -> dict[str, float]:
-    """How much of each supply the devices ask for when they never wait; compute is 1 by definition."""
+def _loads(
+    rates: Rates, pairs_per_second: float | None, per_pair: float | None, cores: int
+) -> dict[str, float]:
+    """How much of each supply the devices ask for when they never wait; compute is 1 by
+    definition."""
     loads = {"compute": 1.0}
     if pairs_per_second and rates.decode_ms_per_image:
         loads["decode"] = pairs_per_second * 2 * rates.decode_ms_per_image / 1000 / cores
@@ -171,7 +214,11 @@ def _bytes_per_pair(root: Path, dataset: str) -> float | None:
     if not path.exists():
         return None
     sizes = pq.read_table(path, columns=["size_a", "size_b"])
-    return float(np.mean(sizes["size_a"].to_numpy() + sizes["size_b"].to_numpy())) if sizes.num_rows else None
+    return (
+        float(np.mean(sizes["size_a"].to_numpy() + sizes["size_b"].to_numpy()))
+        if sizes.num_rows
+        else None
+    )
 
 
 def _decode_ms(manifest: Path, root: Path, shards: config.Shards) -> float | None:
@@ -189,7 +236,17 @@ def _decode_ms(manifest: Path, root: Path, shards: config.Shards) -> float | Non
 
 def _show(result: dict[str, Any]) -> None:
     table = Table(header_style="bold", box=None, pad_edge=False)
-    for heading in ("run", "pairs seen", "GFLOP/sample", "pairs/s", "device-days", "days", "read", "checkpoints", "in the way"):
+    for heading in (
+        "run",
+        "pairs seen",
+        "GFLOP/sample",
+        "pairs/s",
+        "device-days",
+        "days",
+        "read",
+        "checkpoints",
+        "in the way",
+    ):
         table.add_column(heading, justify="left" if heading in ("run", "in the way") else "right")
     for name, line in result["runs"].items():
         read = NOT_MEASURED if line["bytes_read"] is None else f"{line['bytes_read'] / 1e9:,.1f} GB"
@@ -202,12 +259,20 @@ def _show(result: dict[str, Any]) -> None:
             f"{line['days']:,.3g}",
             read,
             f"{line['checkpoint_bytes'] / 1e9:,.2f} GB",
-            f"{line['bottleneck']} ({', '.join(f'{what} {load:.2f}' for what, load in line['load'].items())})",
+            f"{line['bottleneck']} "
+            f"({', '.join(f'{what} {load:.2f}' for what, load in line['load'].items())})",
         )
     console = Console(width=None if Console().is_terminal else 160)
     console.print(table)
-    said = {name: NOT_MEASURED if value is None else f"{value:,.3g}" for name, value in result["rates"].items()}
-    console.print(f"{result['devices']} devices, {result['cores_per_device']} cores each; {said}", style="dim")
+    said = {
+        name: NOT_MEASURED if value is None else f"{value:,.3g}"
+        for name, value in result["rates"].items()
+    }
     console.print(
-        "device-days assume that devices do not slow each other down; of decode and disk only what is listed was looked at", style="dim"
+        f"{result['devices']} devices, {result['cores_per_device']} cores each; {said}", style="dim"
+    )
+    console.print(
+        "device-days assume that devices do not slow each other down; of decode and disk only what "
+        "is listed was looked at",
+        style="dim",
     )

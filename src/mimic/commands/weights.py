@@ -40,8 +40,8 @@ def import_weights(path: Path, out: Path, said: Said, force: bool = False) -> di
         The card.
 
     Raises:
-        BadInput: something else lies at `out`, or the file is damaged, holds more than weights, is of no
-            known family, or does not fit whole; nothing is written.
+        BadInput: something else lies at `out`, or the file is damaged, holds more than weights, is
+            of no known family, or does not fit whole; nothing is written.
     """
     _free(out, force)
     foreign = read_checkpoint(path, said.key, said.prefix)
@@ -55,7 +55,15 @@ def import_weights(path: Path, out: Path, said: Said, force: bool = False) -> di
         raise BadInput(f"{path}: {error}") from None
     _refuse_partial(found, encoder, model, path)
     prefix = "encoder."
-    load_into(encoder, {key.removeprefix(prefix): value for key, value in found.weights.items() if key.startswith(prefix)}, path)
+    load_into(
+        encoder,
+        {
+            key.removeprefix(prefix): value
+            for key, value in found.weights.items()
+            if key.startswith(prefix)
+        },
+        path,
+    )
     if model is not None:
         load_into(model, found.weights, path)
     card = _card(path, out.name, found, foreign, numbers, said, model)
@@ -70,26 +78,37 @@ def import_weights(path: Path, out: Path, said: Said, force: bool = False) -> di
     return card
 
 
-def import_timm(name: str, path: Path | None, out: Path, said: Said, force: bool = False) -> dict[str, Any]:
-    """Write a model of timm, given by its name, as models/<name>; its weights from a file, or fetched by timm.
+def import_timm(
+    name: str, path: Path | None, out: Path, said: Said, force: bool = False
+) -> dict[str, Any]:
+    """Write a model of timm, given by its name, as models/<name>; its weights from a file, or
+    fetched by timm.
 
     Returns:
         The card.
 
     Raises:
-        BadInput: timm has no such vision transformer, its weights cannot be fetched, or the file does not fit whole; nothing is written.
+        BadInput: timm has no such vision transformer, its weights cannot be fetched, or the file
+            does not fit whole; nothing is written.
     """
     _free(out, force)
-    from mimic.models.formats.timm_vit import TimmEncoder  # importing timm takes seconds, and no other command here needs it
+    from mimic.models.formats.timm_vit import (
+        TimmEncoder,
+    )  # importing timm takes seconds, and no other command here needs it
 
     try:
         encoder = TimmEncoder(name, said.size_px, pretrained=path is None)
         foreign = None if path is None else read_checkpoint(path, said.key, said.prefix)
-        weights = dict(encoder.state_dict()) if foreign is None else encoder.fitting(foreign.weights)
+        weights = (
+            dict(encoder.state_dict()) if foreign is None else encoder.fitting(foreign.weights)
+        )
     except ValueError as error:
         raise BadInput(f"{path or name}: {error}") from None
     load_into(encoder, weights, path or out)
-    sizes = {key: getattr(encoder, key) for key in ("size_px", "patch_px", "width", "depth", "heads", "class_token")}
+    sizes = {
+        key: getattr(encoder, key)
+        for key in ("size_px", "patch_px", "width", "depth", "heads", "class_token")
+    }
     source = _source(path, "timm", foreign, [])
     card = {
         "run": out.name,
@@ -97,7 +116,11 @@ def import_timm(name: str, path: Path | None, out: Path, said: Said, force: bool
         "objective": said.objective,
         "dataset": said.dataset,
         "steps": None,
-        "versions": {"mimic": version("mimic"), "torch": torch.__version__, "timm": version("timm")},
+        "versions": {
+            "mimic": version("mimic"),
+            "torch": torch.__version__,
+            "timm": version("timm"),
+        },
         "model": sizes | {"timm": name, "size_px": list(encoder.size_px)},
     }
 
@@ -110,9 +133,12 @@ def import_timm(name: str, path: Path | None, out: Path, said: Said, force: bool
 
 
 def _free(out: Path, force: bool) -> None:
-    """Refuse a name that no entry of `imported` could have, and a place that holds anything but an earlier import of this name."""
+    """Refuse a name that no entry of `imported` could have, and a place that holds anything but an
+    earlier import of this name."""
     if why := wrong_with(out.name):
-        raise BadInput(f"--out {out}: {out.name!r} cannot be the name of a model: {why}; say models/NAME")
+        raise BadInput(
+            f"--out {out}: {out.name!r} cannot be the name of a model: {why}; say models/NAME"
+        )
     try:
         place(out, Work("import", out.name), over=_over(force), recognise=earlier.model)
     except BadInput as error:
@@ -124,7 +150,17 @@ def _over(force: bool) -> tuple[str, ...]:
     return ("pretrain",) if force else ()
 
 
-ENCODER_KEYS = ("size_px", "patch_px", "width", "depth", "heads", "class_token", "positions", "norm_eps", "rope_base")
+ENCODER_KEYS = (
+    "size_px",
+    "patch_px",
+    "width",
+    "depth",
+    "heads",
+    "class_token",
+    "positions",
+    "norm_eps",
+    "rope_base",
+)
 
 
 def _of_encoder(sizes: dict[str, Any]) -> dict[str, Any]:
@@ -139,16 +175,24 @@ def _whole(found: Translated, numbers: Numbers) -> Pretraining | None:
     return build(objective, **numbers.sizes, attention="auto", **numbers.masking)
 
 
-def _refuse_partial(found: Translated, encoder: VisionTransformer, model: Pretraining | None, path: Path) -> None:
+def _refuse_partial(
+    found: Translated, encoder: VisionTransformer, model: Pretraining | None, path: Path
+) -> None:
     """Every key has its place and every place its key; reported together, encoder and decoder."""
-    wanted = set(model.state_dict()) if model is not None else {f"encoder.{key}" for key in encoder.state_dict()}
+    wanted = (
+        set(model.state_dict())
+        if model is not None
+        else {f"encoder.{key}" for key in encoder.state_dict()}
+    )
     missing, unexpected = sorted(wanted - set(found.weights)), sorted(set(found.weights) - wanted)
     if not missing and not unexpected:
         return
     if "encoder.fc_norm.weight" in unexpected and "encoder.norm.weight" in missing:
         raise BadInput(
-            f"{path}: fine-tuned with global pooling: its fc_norm normalises the mean of all tokens, and it has no norm of the"
-            " tokens themselves, which features need; nothing was imported: take the weights from before that fine-tuning"
+            f"{path}: fine-tuned with global pooling: its fc_norm normalises the mean of all "
+            "tokens, and it has no norm of the"
+            " tokens themselves, which features need; nothing was imported: take the weights from "
+            "before that fine-tuning"
         )
     counts = [
         f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
@@ -156,12 +200,15 @@ def _refuse_partial(found: Translated, encoder: VisionTransformer, model: Pretra
         if keys
     ]
     raise BadInput(
-        f"{path}: read as {found.dialect}, but only a part fits: {'; '.join(counts)}; nothing was imported;"
+        f"{path}: read as {found.dialect}, but only a part fits: {'; '.join(counts)}; nothing was "
+        "imported;"
         " if timm has this model, say --timm NAME"
     )
 
 
-def _source(path: Path | None, dialect: str, foreign: Foreign | None, assumed: list[str]) -> dict[str, Any]:
+def _source(
+    path: Path | None, dialect: str, foreign: Foreign | None, assumed: list[str]
+) -> dict[str, Any]:
     """Where the weights come from: what was taken, what was left, and what nobody said."""
     files = [] if path is None else files_of(path)
     epoch = foreign.facts.get("epoch") if foreign else None
@@ -188,7 +235,9 @@ def _card(
     said: Said,
     model: Pretraining | None,
 ) -> dict[str, Any]:
-    default = {"mae": "mae", "vit_mae": "mae", "mimic": "croco", "croco": "croco"}.get(found.dialect)
+    default = {"mae": "mae", "vit_mae": "mae", "mimic": "croco", "croco": "croco"}.get(
+        found.dialect
+    )
     kept = numbers.sizes if model is not None else _of_encoder(numbers.sizes)
     card: dict[str, Any] = {
         "run": name,
@@ -238,21 +287,34 @@ def export_weights(folder: Path, form: Written, out: Path) -> list[str]:
     encoder, card = load_encoder(folder)
     state = {key: value.detach().contiguous() for key, value in encoder.state_dict().items()}
     whole = load_model(folder).state_dict() if (folder / "model.safetensors").exists() else {}
-    decoder = {key.removeprefix("decoder."): value.contiguous() for key, value in whole.items() if key.startswith("decoder.")} or None
+    decoder = {
+        key.removeprefix("decoder."): value.contiguous()
+        for key, value in whole.items()
+        if key.startswith("decoder.")
+    } or None
     try:
         written = _written(form, state, decoder, encoder.grid)
     except ValueError as error:
         raise BadInput(f"{folder}: --format {form}: {error}") from None
-    content: dict[str, Any] = {"model": written} | ({"croco_kwargs": _croco_kwargs(card)} if form == "croco" else {})
+    content: dict[str, Any] = {"model": written} | (
+        {"croco_kwargs": _croco_kwargs(card)} if form == "croco" else {}
+    )
     with replacing(out, new=True) as scratch:
         if form == "timm":
-            safetensors.torch.save_file(written, scratch, metadata={"mimic": json.dumps(card, sort_keys=True)})
+            safetensors.torch.save_file(
+                written, scratch, metadata={"mimic": json.dumps(card, sort_keys=True)}
+            )
         else:
             torch.save(content, scratch)
     return _told(form, written, decoder, card)
 
 
-def _written(form: Written, encoder: dict[str, Tensor], decoder: dict[str, Tensor] | None, grid: tuple[int, int]) -> dict[str, Tensor]:
+def _written(
+    form: Written,
+    encoder: dict[str, Tensor],
+    decoder: dict[str, Tensor] | None,
+    grid: tuple[int, int],
+) -> dict[str, Tensor]:
     ways: dict[str, Callable[[], dict[str, Tensor]]] = {
         "timm": lambda: dialects.to_timm(encoder),
         "mae": lambda: dialects.to_mae(encoder, decoder),
@@ -263,23 +325,36 @@ def _written(form: Written, encoder: dict[str, Tensor], decoder: dict[str, Tenso
     return {key: value.detach().clone() for key, value in ways[form]().items()}
 
 
-def _told(form: Written, written: Mapping[str, Tensor], decoder: Mapping[str, Tensor] | None, card: dict[str, Any]) -> list[str]:
+def _told(
+    form: Written,
+    written: Mapping[str, Tensor],
+    decoder: Mapping[str, Tensor] | None,
+    card: dict[str, Any],
+) -> list[str]:
     lines = []
     if form == "croco" and card["model"]["positions"] == "sincos":
-        lines.append("its positions are tables (pos_embed cosine): not for DUSt3R and MASt3R, which need RoPE (model.positions: rope)")
-    if decoder is not None and not any("decoder" in key or key.startswith("dec_") for key in written):
+        lines.append(
+            "its positions are tables (pos_embed cosine): not for DUSt3R and MASt3R, which need "
+            "RoPE (model.positions: rope)"
+        )
+    if decoder is not None and not any(
+        "decoder" in key or key.startswith("dec_") for key in written
+    ):
         lines.append("the decoder has no place in this format and was left out")
     if form == "multimae":
         lines.append("MultiMAE has no final norm: it was left out")
         if "global_tokens" not in written:
             lines.append("no class token: build MultiMAE with num_global_tokens=0")
     if form == "vitpose":
-        lines.append("the table of positions was resized to 16 x 12 patches; ViTPose ignores the class token")
+        lines.append(
+            "the table of positions was resized to 16 x 12 patches; ViTPose ignores the class token"
+        )
     return lines
 
 
 def _croco_kwargs(card: dict[str, Any]) -> dict[str, Any]:
-    """The arguments CroCoNet is built with; its released files carry them, and its reader needs them."""
+    """The arguments CroCoNet is built with; its released files carry them, and its reader needs
+    them."""
     size = card["model"]
     base = float(size.get("rope_base", ROPE_BASE))
     kwargs = {
@@ -288,9 +363,15 @@ def _croco_kwargs(card: dict[str, Any]) -> dict[str, Any]:
         "enc_embed_dim": size["width"],
         "enc_depth": size["depth"],
         "enc_num_heads": size["heads"],
-        "pos_embed": "cosine" if size["positions"] == "sincos" else f"RoPE{int(base) if base.is_integer() else base!r}",
+        "pos_embed": "cosine"
+        if size["positions"] == "sincos"
+        else f"RoPE{int(base) if base.is_integer() else base!r}",
     }
     if size.get("decoder_width") and card.get("objective") == "croco":
-        kwargs |= {"dec_embed_dim": size["decoder_width"], "dec_depth": size["decoder_depth"], "dec_num_heads": size["decoder_heads"]}
+        kwargs |= {
+            "dec_embed_dim": size["decoder_width"],
+            "dec_depth": size["decoder_depth"],
+            "dec_num_heads": size["decoder_heads"],
+        }
         kwargs |= {"mask_ratio": card["mask_ratio"]}
     return kwargs

@@ -42,6 +42,7 @@ Positive = Annotated[int, Field(ge=1), _NUMBER]
 
 
 class Section(BaseModel):
-    """Base of every section: immutable; a key that does not exist is an error, and so is a number that is none."""
+    """Base of every section: immutable; a key that does not exist is an error, and so is a number
+    that is none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

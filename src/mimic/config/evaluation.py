@@ -12,7 +12,9 @@ class Table(Section):
 
     runs: tuple[str, ...]
     tasks: tuple[str, ...]
-    checkpoints: Literal["last", "all"]  # all: also the snapshots that a run has left on its way, for curves over pretraining
+    checkpoints: Literal[
+        "last", "all"
+    ]  # all: also the snapshots that a run has left on its way, for curves over pretraining
 
 
 class Report(Section):

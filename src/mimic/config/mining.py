@@ -14,16 +14,23 @@ class Privacy(Section):
     """What is taken out of pictures before anything is written (docs/datasets.md)."""
 
     blur_faces: bool
-    face_model: Path | None  # OpenCV's YuNet detector, face_detection_yunet_*.onnx, relative to the workspace
+    face_model: (
+        Path | None
+    )  # OpenCV's YuNet detector, face_detection_yunet_*.onnx, relative to the workspace
     face_score_min: Fraction
     face_margin: Annotated[float, Field(ge=0)]  # blurred around a face, as a share of its size
-    nsfw_command: tuple[str, ...] | None  # a program that scores pictures (mining/privacy.py); null = off
+    nsfw_command: (
+        tuple[str, ...] | None
+    )  # a program that scores pictures (mining/privacy.py); null = off
     nsfw_score_max: Fraction  # pairs with a picture above are WITHHELD
 
     @model_validator(mode="after")
     def _model_is_named(self) -> Privacy:
         if self.blur_faces and self.face_model is None:
-            raise ValueError("blur_faces is on, but face_model names no detector; without one no face can be blurred")
+            raise ValueError(
+                "blur_faces is on, but face_model names no detector; without one no face can be "
+                "blurred"
+            )
         return self
 
 
@@ -37,14 +44,21 @@ class Mine(Section):
     ratio: Annotated[float, Field(gt=0, le=1)]  # Lowe's ratio test
     matches_min: Positive
     ransac_px: Annotated[float, Field(gt=0)]
-    votes_per_patch: Positive  # reference mode: pixels drawn per patch; symmetric mode uses all pixels
+    votes_per_patch: (
+        Positive  # reference mode: pixels drawn per patch; symmetric mode uses all pixels
+    )
     overlap_min: Fraction
     overlap_max: Fraction
     inliers_min: Count  # symmetric mode: fewer is DEGENERATE
     inlier_share_min: Fraction  # symmetric mode: inliers / matches
-    area_ratio_max: Annotated[float, Field(ge=1)]  # symmetric mode: largest change of area a homography may make
-    still_px: Annotated[float, Field(ge=0)]  # symmetric mode: less is no move, in pixels of the square; 0 = off
-    still_spread_min: Fraction  # symmetric mode: a still scene reaches so much of what the views show; less is STATIC
+    area_ratio_max: Annotated[
+        float, Field(ge=1)
+    ]  # symmetric mode: largest change of area a homography may make
+    still_px: Annotated[
+        float, Field(ge=0)
+    ]  # symmetric mode: less is no move, in pixels of the square; 0 = off
+    # symmetric mode: a still scene reaches so much of what the views show; less is STATIC
+    still_spread_min: Fraction
     clips_per_shard: Positive
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
     privacy: Privacy
@@ -61,7 +75,9 @@ class Mine(Section):
 class TestPairs(Section):
     """Pairs that are only measured on: of scenes in no train and no validation split."""
 
-    sources: dict[str, Count]  # test pairs of each source that has scenes set aside; a dataset without the source has none
+    sources: dict[
+        str, Count
+    ]  # test pairs of each source that has scenes set aside; a dataset without the source has none
     clips: Fraction  # share of the clips (scenes, videos) of these sources that is set aside
 
 
@@ -72,6 +88,10 @@ class Dataset(Section):
     contains: str | None  # a smaller dataset whose rows are all in this one
     validation: Fraction  # share of the clips (scenes, videos) held out; same rule in every dataset
     test: TestPairs  # the same in every dataset
-    near_duplicate_bits: Annotated[int, Field(ge=0, le=8)] | None  # of the 128 of both views' hashes; null = only exact duplicates go
-    allow_short: bool  # a source with fewer pairs than wanted gives what it has; false = that is an error
+    near_duplicate_bits: (
+        Annotated[int, Field(ge=0, le=8)] | None
+    )  # of the 128 of both views' hashes; null = only exact duplicates go
+    allow_short: (
+        bool  # a source with fewer pairs than wanted gives what it has; false = that is an error
+    )
     seed: Count

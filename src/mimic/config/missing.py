@@ -1,4 +1,5 @@
-"""What to write where a key is missing: the value that a profile of this package has for it, the laptop's first."""
+"""What to write where a key is missing: the value that a profile of this package has for it, the
+laptop's first."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ PROFILES = Path(__file__).parent.parent / "profiles"
 ASKED = ("laptop", "paper")
 NAMED = ("sources", "datasets", "pretrain", "runs", "evaluate")  # sections whose keys are yours
 KIND = {"sources": "reader", "evaluate": "task"}
-# Keys that came after the first release, by kind: what the laptop profile says is what was done before there was the key.
+# Keys that came after the first release, by kind: what the laptop profile says is what was done
+# before there was the key.
 NEWER = {
     **dict.fromkeys(("depth", "linear-depth", "few-shot-depth", "taskonomy"), ("last_norm",)),
     **dict.fromkeys(("flow", "stereo"), ("masks",)),
@@ -22,7 +24,8 @@ ABSENT = object()
 
 
 def advice(path: Sequence[str | int], raw: Any) -> str:
-    """In a few words, on one line, what to add for the missing key at `path` of a parameter file read as `raw`."""
+    """In a few words, on one line, what to add for the missing key at `path` of a parameter file
+    read as `raw`."""
     *above, key = path
     where = f"under {'.'.join(map(str, above))}" if above else "at the top"
     for profile in ASKED:
@@ -30,17 +33,27 @@ def advice(path: Sequence[str | int], raw: Any) -> str:
         for place in _likely(path, raw, content):
             value = _at(content, place)
             if value is not ABSENT:
-                before = ", and what was done before there was this key" if _is_newer(path, raw) else ""
-                return f"missing; add {_shown(key, value)} {where} (what profiles/{profile}.yaml says{before})"
+                before = (
+                    ", and what was done before there was this key" if _is_newer(path, raw) else ""
+                )
+                return (
+                    f"missing; add {_shown(key, value)} {where} (what profiles/{profile}.yaml "
+                    f"says{before})"
+                )
     return f"missing; add it {where}: every key is written out, see profiles/paper.yaml"
 
 
 def _is_newer(path: Sequence[str | int], raw: Any) -> bool:
-    return path[0] == "evaluate" and len(path) == 3 and path[2] in NEWER.get(_at(raw, [*path[:2], "task"]), ())
+    return (
+        path[0] == "evaluate"
+        and len(path) == 3
+        and path[2] in NEWER.get(_at(raw, [*path[:2], "task"]), ())
+    )
 
 
 def _likely(path: Sequence[str | int], raw: Any, content: Any) -> Iterator[list[str | int]]:
-    """Where a profile may hold the same key: in an entry of the same name and kind, then in others of that kind."""
+    """Where a profile may hold the same key: in an entry of the same name and kind, then in others
+    of that kind."""
     section, *rest = path
     if section not in NAMED or len(rest) < 2:
         yield list(path)
@@ -63,6 +76,8 @@ def _at(content: Any, path: Sequence[str | int]) -> Any:
 
 
 def _shown(key: str | int, value: Any) -> str:
-    text = yaml.safe_dump({key: value}, default_flow_style=True, sort_keys=False, width=10_000).strip()
+    text = yaml.safe_dump(
+        {key: value}, default_flow_style=True, sort_keys=False, width=10_000
+    ).strip()
     inside = text.removeprefix("{").removesuffix("}")
     return f"`{inside}`" if len(inside) <= LONGEST else f"`{key}:`"

@@ -1,4 +1,5 @@
-"""What may be a key of params.yaml: it becomes a path, a word of a command, a stage of DVC and a filter of MLflow."""
+"""What may be a key of params.yaml: it becomes a path, a word of a command, a stage of DVC and a
+filter of MLflow."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 LONGEST = 100  # characters: with what the layout adds, below the 255 bytes of a file's name
-# Folders of a workspace and its stages: metrics/mine/<source> beside metrics/<run>, `mimic plan pretrain`, data/raw.
+# Folders of a workspace and its stages: metrics/mine/<source> beside metrics/<run>, `mimic plan
+# pretrain`, data/raw.
 LAYOUT = frozenset(
     {"synthesize", "ingest", "mine", "assemble", "pretrain", "prepare", "evaluate", "report"}
     | {"data", "models", "runs", "metrics", "samples", "src"}
@@ -24,7 +26,9 @@ def wrong_with(name: Any) -> str | None:
     if len(name) > LONGEST:
         return f"it has {len(name)} characters, and at most {LONGEST} fit into the names of files"
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
-        return "only letters (a-z, A-Z), digits and . _ - may be in it, and neither . nor - begins it"
+        return (
+            "only letters (a-z, A-Z), digits and . _ - may be in it, and neither . nor - begins it"
+        )
     if name.lower() in LAYOUT:
         return "the layout of the workspace uses this word itself"
     return None
@@ -34,7 +38,9 @@ def _checked(name: Any) -> str:
     why = wrong_with(name)
     if why is not None:
         shown = ascii(name)
-        raise ValueError(f"{shown if len(shown) <= 60 else shown[:57] + '...'} cannot be a name: {why}")
+        raise ValueError(
+            f"{shown if len(shown) <= 60 else shown[:57] + '...'} cannot be a name: {why}"
+        )
     return str(name)
 
 
@@ -42,12 +48,14 @@ def _checked_for_dvc(name: Any) -> str:
     checked = _checked(name)
     if "." in checked:
         raise ValueError(
-            f"{checked!r} cannot be a name here: DVC tracks this entry by a path in which a dot leads one level down,"
+            f"{checked!r} cannot be a name here: DVC tracks this entry by a path in which a dot "
+            "leads one level down,"
             f" and would find no such parameter; call it {checked.replace('.', '-')!r}"
         )
     return checked
 
 
 Name = Annotated[str, BeforeValidator(_checked)]
-# Of entries that dvc.yaml tracks one by one, as `params: ["runs.${key}"]`: DVC can escape no dot there.
+# Of entries that dvc.yaml tracks one by one, as `params: ["runs.${key}"]`: DVC can escape no dot
+# there.
 TrackedName = Annotated[str, BeforeValidator(_checked_for_dvc)]

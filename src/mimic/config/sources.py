@@ -14,9 +14,12 @@ class SourceBase(Section):
     model_config = ConfigDict(allow_inf_nan=False)
 
     root: Path  # folder that holds the raw data; never written to
-    tracked_by: Path  # DVC ingests again when this changes: the root itself, or any small file beside terabytes
+    # DVC ingests again when this changes: the root itself, or any small file beside terabytes
+    tracked_by: Path
     licence: str  # carried into every manifest
-    sharpness_min: NotNegative  # variance of the Laplacian (8-bit grey); views below it are BLURRED; 0 = off
+    sharpness_min: (
+        NotNegative  # variance of the Laplacian (8-bit grey); views below it are BLURRED; 0 = off
+    )
     limit_clips: Count | None  # mine only the first clips, in order; null = all
 
 
@@ -36,9 +39,13 @@ class Images(SourceBase):
     pairing: Literal["neighbours", "all"]
     glob: str  # which files of a folder are views, such as *.color.jpg
     stride: Positive  # neighbours: distance between the two frames of a pair
-    retry_strides: tuple[Positive, ...]  # distances tried, all together, when the pair is TOO_SIMILAR
+    retry_strides: tuple[
+        Positive, ...
+    ]  # distances tried, all together, when the pair is TOO_SIMILAR
     advance: Positive  # neighbours: distance between the first frames of two pairs
-    group_max: Positive  # all: of a larger folder only so many pairs are tried as one of this size has, neighbours in time or name
+    # all: of a larger folder only so many pairs are tried as one of this size has, neighbours in
+    # time or name
+    group_max: Positive
 
 
 class Demon(SourceBase):
@@ -49,7 +56,8 @@ class Demon(SourceBase):
 
 
 class ScanNet(SourceBase):
-    """ScanNet v2: in every window of frames, the first ones against later ones, the least overlapping pair kept."""
+    """ScanNet v2: in every window of frames, the first ones against later ones, the least
+    overlapping pair kept."""
 
     reader: Literal["scannet"]
     window: Positive  # frames; windows do not overlap
@@ -59,7 +67,10 @@ class ScanNet(SourceBase):
     @model_validator(mode="after")
     def _consistent(self) -> ScanNet:
         if not self.edge <= self.second_edge <= self.window - self.edge:
-            raise ValueError(f"second_edge {self.second_edge} must lie in [edge, window - edge] = [{self.edge}, {self.window - self.edge}]")
+            raise ValueError(
+                f"second_edge {self.second_edge} must lie in [edge, window - edge] = [{self.edge}, "
+                f"{self.window - self.edge}]"
+            )
         return self
 
 
@@ -96,7 +107,11 @@ class StreetView(SourceBase):
     """3DStreetView: images of one target, all pairs."""
 
     reader: Literal["streetview"]
-    keep: Literal["lowest", "all"]  # per target: the least overlapping pair (paper), or every pair within the band (published script)
+    keep: Literal[
+        "lowest", "all"
+        # per target: the least overlapping pair (paper), or every pair within the band (published
+        # script)
+    ]
     views_max: Positive  # of a target with more images, the first so many are used
 
 
@@ -104,7 +119,11 @@ class Released(SourceBase):
     """The published MIMIC-1M and MIMIC-3M: pairs that were mined already, taken as they are."""
 
     reader: Literal["released"]
-    index: Path | None  # a CSV with the columns path1, path2 and perhaps correspondence; relative to root; null = every pair folder
+    index: (
+        Path | None
+        # a CSV with the columns path1, path2 and perhaps correspondence; relative to root; null =
+        # every pair folder
+    )
 
 
 class Crops(SourceBase):
@@ -112,26 +131,37 @@ class Crops(SourceBase):
 
     reader: Literal["crops"]
     list: Path  # relative to root
-    form: Literal["pairs", "stems", "crops"]  # two paths a line; a stem of <stem>_1.jpg and <stem>_2.jpg a line; crops of larger images
+    form: Literal[
+        "pairs", "stems", "crops"
+    ]  # two paths a line; a stem of <stem>_1.jpg and <stem>_2.jpg a line; crops of larger images
     images: Path  # what the paths in the list are relative to; itself relative to root
 
 
 class SceneBase(SourceBase):
     """Textured .glb scenes, and how they are rendered."""
 
-    engine: Literal["embree", "habitat"]  # embree: embedded, nothing to install; habitat: habitat-sim, started as `habitat.command`
-    up: Literal["y", "z", "auto"]  # auto: as a stage_config.json beside it says, else y (glTF 2.0), and z for hm3d, gibson, matterport
+    engine: Literal[
+        "embree", "habitat"
+    ]  # embree: embedded, nothing to install; habitat: habitat-sim, started as `habitat.command`
+    up: Literal[
+        "y", "z", "auto"
+        # auto: as a stage_config.json beside it says, else y (glTF 2.0), and z for hm3d, gibson,
+        # matterport
+    ]
     positions: Positive  # tries per scene
     render_px: Positive  # rendered square
     hfov_deg: Annotated[float, Field(gt=0, lt=180)]
     height_m: LengthRange  # camera height
-    island_radius_min_m: Annotated[float, Field(ge=0)]  # smaller walkable islands (table tops) are skipped
+    island_radius_min_m: Annotated[
+        float, Field(ge=0)
+    ]  # smaller walkable islands (table tops) are skipped
     texture_max_px: Positive  # embree
     lod_bias: float  # embree: mip level offset; negative is sharper
 
 
 class SceneWalk(SceneBase):
-    """Scenes that an agent walks through (MIMIC, section 3 and appendix A): height drawn once per scene, the centre of views is kept."""
+    """Scenes that an agent walks through (MIMIC, section 3 and appendix A): height drawn once per
+    scene, the centre of views is kept."""
 
     headings: Positive  # views per position, equally spaced over 360 degrees
     step_m: LengthRange  # length of each of the two steps
@@ -139,19 +169,26 @@ class SceneWalk(SceneBase):
 
 
 class Covisible(SceneBase):
-    """Multiview-Habitat: random views of a scene that see much the same (CroCo, section 3); height and jitter drawn for every view."""
+    """Multiview-Habitat: random views of a scene that see much the same (CroCo, section 3); height
+    and jitter drawn for every view."""
 
     reader: Literal["covisible"]
-    layout: Literal["scenes", "hm3d", "gibson", "matterport"]  # which files are scenes: as the reader of that name finds them
+    layout: Literal[
+        "scenes", "hm3d", "gibson", "matterport"
+    ]  # which files are scenes: as the reader of that name finds them
     tries: Positive  # second views tried per position
     steps: Positive  # of the random walk to the second view
     step_sigma_m: Annotated[float, Field(gt=0)]  # of each coordinate of a step
-    jitter_deg: tuple[NotNegative, NotNegative, NotNegative]  # pan, tilt, roll: at most so much to either side
+    jitter_deg: tuple[
+        NotNegative, NotNegative, NotNegative
+    ]  # pan, tilt, roll: at most so much to either side
     valid_depth_min: Fraction  # of the pixels of each view
     overlap_min: Fraction  # of the 3-D points of either view, those that the other has as well
     point_distance_m: Annotated[float, Field(gt=0)]  # points nearer than this are the same
     patches: Positive  # per side of a view, for correspondences: mine.size_px / mine.patch_px
-    depth_tolerance: Fraction  # a pixel is seen by the other view where the depths agree within this share
+    depth_tolerance: (
+        Fraction  # a pixel is seen by the other view where the depths agree within this share
+    )
 
 
 class Scenes(SceneWalk):
@@ -167,6 +204,18 @@ class Scans(SceneWalk):
 
 
 Source = Annotated[
-    Videos | Images | Demon | ScanNet | PhoneVideos | Mannequin | CO3D | StreetView | Released | Crops | Scenes | Scans | Covisible,
+    Videos
+    | Images
+    | Demon
+    | ScanNet
+    | PhoneVideos
+    | Mannequin
+    | CO3D
+    | StreetView
+    | Released
+    | Crops
+    | Scenes
+    | Scans
+    | Covisible,
     Field(discriminator="reader"),
 ]

@@ -27,7 +27,8 @@ class Rooms(Section):
 
 
 class Phone(Section):
-    """Phone-like videos: a hand-held camera carried through a room; portrait frames stored sideways with a display matrix."""
+    """Phone-like videos: a hand-held camera carried through a room; portrait frames stored sideways
+    with a display matrix."""
 
     videos: Positive
     first_seed: Count
@@ -109,14 +110,16 @@ class MotionSet(LabelledViews):
 
 
 class SevenScenesSet(LabelledViews):
-    """Walks through flats with poses, in the layout of 7-Scenes; train and test are frames of each flat."""
+    """Walks through flats with poses, in the layout of 7-Scenes; train and test are frames of each
+    flat."""
 
     train: Annotated[int, Field(ge=2)]  # in two sequences
     scenes: Positive
 
 
 class TaskSets(Section):
-    """Small labelled sets in official layouts, data/raw/tasks/<set>; one section a set (synthetic/toy_datasets); null: not made."""
+    """Small labelled sets in official layouts, data/raw/tasks/<set>; one section a set
+    (synthetic/toy_datasets); null: not made."""
 
     ade20k: Ade20kSet | None
     coco: PeopleSet | None

@@ -19,7 +19,8 @@ from mimic.config.base import (
 
 
 class Model(Section):
-    """Sizes of the encoder and of the decoder that only pretraining uses; tiny to ViT-L by numbers."""
+    """Sizes of the encoder and of the decoder that only pretraining uses; tiny to ViT-L by
+    numbers."""
 
     size_px: Positive | tuple[Positive, Positive]  # one number for a square, or [height, width]
     patch_px: Positive
@@ -45,7 +46,10 @@ class Model(Section):
             if width % heads:
                 raise ValueError(f"heads {heads} does not divide width {width}")
             if width % 4 or (self.positions == "rope" and width // heads % 4):
-                raise ValueError(f"{self.positions} positions need 4 to divide the width ({width}; rope: the width of a head, too)")
+                raise ValueError(
+                    f"{self.positions} positions need 4 to divide the width ({width}; rope: the "
+                    "width of a head, too)"
+                )
         return self
 
 
@@ -53,46 +57,65 @@ class Augment(Section):
     """What happens to the views on the device, drawn anew for every step from (seed, step)."""
 
     swap: Fraction  # share of pairs whose views change roles (MIMIC: 0.5)
-    crop: Literal["none", "window", "resized"]  # window: model-sized cut at stored scale (CroCo); resized: random area and aspect (MAE)
+    crop: Literal[
+        "none", "window", "resized"
+    ]  # window: model-sized cut at stored scale (CroCo); resized: random area and aspect (MAE)
     crop_area: AreaRange  # resized: share of the image's area
     flip: Fraction  # share mirrored; both views of a pair together
-    jitter: Fraction  # brightness, contrast and saturation change by factors within 1 +- this, each view on its own (CroCo: 0.4)
+    # brightness, contrast and saturation change by factors within 1 +- this, each view on its own
+    # (CroCo: 0.4)
+    jitter: Fraction
 
 
 class Matching(Section):
-    """A loss on the mined patch correspondences beside the pixels' (ours; in none of the papers). For objective croco."""
+    """A loss on the mined patch correspondences beside the pixels' (ours; in none of the papers).
+    For objective croco."""
 
     weight: Annotated[float, Field(ge=0)]  # 0 = only pixels count
     temperature: Annotated[float, Field(gt=0)]  # divides cosine similarities
 
 
 class Recipe(Section):
-    """How to pretrain: objective, model, optimiser (CroCo, appendix; MAE, appendix A; MIMIC, appendix)."""
+    """How to pretrain: objective, model, optimiser (CroCo, appendix; MAE, appendix A; MIMIC,
+    appendix)."""
 
     objective: Literal["mae", "croco"]  # mae: every view is an image of its own
     model: Model
     mask_ratio: Annotated[float, Field(gt=0, lt=1)]
-    visible_rounding: Literal["down", "up"]  # of 196 at 0.9: down 19 (MIMIC), up 20 (CroCo); MAE: down
+    visible_rounding: Literal[
+        "down", "up"
+    ]  # of 196 at 0.9: down 19 (MIMIC), up 20 (CroCo); MAE: down
     norm_pix_loss: bool
     batch: Positive  # croco: pairs, mae: images; of all processes together
-    device_batch: Positive | None  # most that a process holds at once; what is more is accumulated; null = no limit
+    device_batch: (
+        Positive | None
+    )  # most that a process holds at once; what is more is accumulated; null = no limit
     base_lr: AboveZero  # learning rate = base_lr * batch / 256
     min_lr: NotNegative
     warmup: Fraction  # share of the steps
-    horizon: Annotated[float, Field(ge=1)]  # length of the cosine over that of the run: 1 ends at min_lr, 2 stops half-way (CroCo)
+    horizon: Annotated[
+        float, Field(ge=1)
+    ]  # length of the cosine over that of the run: 1 ends at min_lr, 2 stops half-way (CroCo)
     weight_decay: NotNegative
     betas: Betas
     augment: Augment
     matching: Matching
-    precision: Literal["auto", "bf16", "fp32"]  # auto: bf16 where the processor multiplies it natively, else fp32
-    # auto: manual for bf16 on a CPU, else sdpa, where torch chooses the kernel; or one kernel by name, an error where it does not run
+    precision: Literal[
+        "auto", "bf16", "fp32"
+    ]  # auto: bf16 where the processor multiplies it natively, else fp32
+    # auto: manual for bf16 on a CPU, else sdpa, where torch chooses the kernel; or one kernel by
+    # name, an error where it does not run
     attention: Literal["auto", "sdpa", "flash", "efficient", "cudnn", "math", "manual"]
     compile: bool  # torch.compile: minutes at the start, faster steps on a GPU; on a CPU it hurts
     log_every: Positive
-    pictures_every: Positive | None  # of the log lines, every so many-th comes with reconstructions; null = at the end only
+    pictures_every: (
+        Positive | None
+    )  # of the log lines, every so many-th comes with reconstructions; null = at the end only
     save_every: Positive  # steps between checkpoints
     keep: Positive  # newest checkpoints kept while training
-    keep_every: Positive | None  # of the checkpoints, every so many-th is also kept for good; null = none
+    keep_every: (
+        Positive | None
+    )  # of the checkpoints, every so many-th is also kept for good; null = none
     workers: Count  # decoding threads; 0 = decode between steps
     samples: Positive  # held-out pairs in the reconstruction picture
 

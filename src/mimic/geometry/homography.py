@@ -1,6 +1,7 @@
 """Homographies between two images, and the test that tells a plausible one from a degenerate one.
 
-`b_from_a` maps homogeneous pixel coordinates of a to those of b: direction is in the name, read right to left.
+`b_from_a` maps homogeneous pixel coordinates of a to those of b: direction is in the name, read
+right to left.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from jaxtyping import Bool, Float, Float64
 def estimate(
     points_a: Float[np.ndarray, "m 2"], points_b: Float[np.ndarray, "m 2"], threshold_px: float
 ) -> tuple[Float64[np.ndarray, "3 3"] | None, Bool[np.ndarray, " m"]]:
-    """Homography by RANSAC with local optimisation (OpenCV's USAC_ACCURATE), and its inliers; (None, none) where there is none.
+    """Homography by RANSAC with local optimisation (OpenCV's USAC_ACCURATE), and its inliers;
+    (None, none) where there is none.
 
     OpenCV seeds this with a constant, so the answer depends on the points and on their order alone.
     """
@@ -28,26 +30,35 @@ def estimate_plain(
 
 
 def _find(
-    points_a: Float[np.ndarray, "m 2"], points_b: Float[np.ndarray, "m 2"], threshold_px: float, method: int
+    points_a: Float[np.ndarray, "m 2"],
+    points_b: Float[np.ndarray, "m 2"],
+    threshold_px: float,
+    method: int,
 ) -> tuple[Float64[np.ndarray, "3 3"] | None, Bool[np.ndarray, " m"]]:
     nothing = np.zeros(len(points_a), bool)
     if len(points_a) < 4:
         return None, nothing
-    b_from_a, mask = cv2.findHomography(points_a.reshape(-1, 1, 2), points_b.reshape(-1, 1, 2), method, threshold_px)
+    b_from_a, mask = cv2.findHomography(
+        points_a.reshape(-1, 1, 2), points_b.reshape(-1, 1, 2), method, threshold_px
+    )
     if b_from_a is None:
         return None, nothing
     return b_from_a, mask.ravel().astype(bool)
 
 
-def warp(points_a: Float[np.ndarray, "n 2"], b_from_a: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "n 2"]:
-    """Points of a, mapped to b; points on the line that the homography sends to infinity become inf or nan."""
+def warp(
+    points_a: Float[np.ndarray, "n 2"], b_from_a: Float64[np.ndarray, "3 3"]
+) -> Float64[np.ndarray, "n 2"]:
+    """Points of a, mapped to b; points on the line that the homography sends to infinity become inf
+    or nan."""
     mapped = points_a.astype(np.float64) @ b_from_a[:, :2].T + b_from_a[:, 2]
     with np.errstate(divide="ignore", invalid="ignore"):
         return mapped[:, :2] / mapped[:, 2:]
 
 
 def invert(b_from_a: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3 3"] | None:
-    """a_from_b, or None where the matrix is singular. The scale is kept, so denominators keep their sign."""
+    """a_from_b, or None where the matrix is singular. The scale is kept, so denominators keep their
+    sign."""
     try:
         a_from_b = np.linalg.inv(b_from_a)
     except np.linalg.LinAlgError:
@@ -56,11 +67,13 @@ def invert(b_from_a: Float64[np.ndarray, "3 3"]) -> Float64[np.ndarray, "3 3"] |
 
 
 def area_ratio(b_from_a: Float64[np.ndarray, "3 3"], size_px: int) -> float:
-    """How many times larger or smaller the image of a size_px square frame is than the frame, in the direction where it is more.
+    """How many times larger or smaller the image of a size_px square frame is than the frame, in
+    the direction where it is more.
 
-    Infinite where no pair of cameras makes such a map of one surface: it is singular, it mirrors the frame (negative determinant), or
-    the line at infinity crosses the frame (denominators change sign) in either direction. Once denominators are of one sign the
-    image of the frame is convex and unfolded, so these tests cover that too. Same answer for the inverse.
+    Infinite where no pair of cameras makes such a map of one surface: it is singular, it mirrors
+    the frame (negative determinant), or the line at infinity crosses the frame (denominators change
+    sign) in either direction. Once denominators are of one sign the image of the frame is convex
+    and unfolded, so these tests cover that too. Same answer for the inverse.
     """
     a_from_b = invert(b_from_a)
     if a_from_b is None:
@@ -74,20 +87,25 @@ def area_ratio(b_from_a: Float64[np.ndarray, "3 3"], size_px: int) -> float:
     return largest
 
 
-def is_degenerate(b_from_a: Float64[np.ndarray, "3 3"], size_px: int, area_ratio_max: float) -> bool:
-    """Whether this map between two size_px square frames is one that no pair of cameras makes of one surface, or changes the area
-    more than area_ratio_max times; see `area_ratio`.
+def is_degenerate(
+    b_from_a: Float64[np.ndarray, "3 3"], size_px: int, area_ratio_max: float
+) -> bool:
+    """Whether this map between two size_px square frames is one that no pair of cameras makes of
+    one surface, or changes the area more than area_ratio_max times; see `area_ratio`.
     """
     return not area_ratio(b_from_a, size_px) <= area_ratio_max
 
 
 def _image_area(b_from_a: Float64[np.ndarray, "3 3"], size_px: int) -> float | None:
-    """Area, in px^2, of the image of the frame; None where the frame is mirrored or crosses infinity."""
+    """Area, in px^2, of the image of the frame; None where the frame is mirrored or crosses
+    infinity."""
     low, high = -0.5, size_px - 0.5  # pixel centres lie at integers
     corners = np.array([[low, high, high, low], [low, low, high, high], [1.0, 1.0, 1.0, 1.0]])
     x, y, denominator = b_from_a @ corners
     if denominator.min() <= 0:
         return None
     x, y = x / denominator, y / denominator
-    area = 0.5 * float((x[2] - x[0]) * (y[3] - y[1]) - (x[3] - x[1]) * (y[2] - y[0]))  # from the diagonals
+    area = 0.5 * float(
+        (x[2] - x[0]) * (y[3] - y[1]) - (x[3] - x[1]) * (y[2] - y[0])
+    )  # from the diagonals
     return area if area > 0 else None

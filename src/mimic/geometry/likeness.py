@@ -1,7 +1,9 @@
-"""Which pictures look the same: 64-bit difference hashes, and all near pairs among millions of them.
+"""Which pictures look the same: 64-bit difference hashes, and all near pairs among millions of
+them.
 
-A difference hash (dHash) says for 8 x 8 places of a shrunken grey picture whether it gets brighter to the right. Another JPEG
-quality, size or exposure changes few of its bits; another view changes many.
+A difference hash (dHash) says for 8 x 8 places of a shrunken grey picture whether it gets brighter
+to the right. Another JPEG quality, size or exposure changes few of its bits; another view changes
+many.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import numpy as np
 from jaxtyping import Int64, UInt8, UInt64
 
 WORD_BITS = 64
-# Odd factors that spread the bits of two words over one; equal words stay equal, and what falls together by chance is checked.
+# Odd factors that spread the bits of two words over one; equal words stay equal, and what falls
+# together by chance is checked.
 _MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 
 
@@ -24,11 +27,15 @@ def dhash(grey: UInt8[np.ndarray, "height width"]) -> int:
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes())
 
 
-def near(codes: UInt64[np.ndarray, "n 2"], groups: Int64[np.ndarray, " n"], bits: int) -> Int64[np.ndarray, "m 2"]:
-    """Rows of different groups whose codes differ in at most `bits` bits, in either order of their two words: i < j, each once.
+def near(
+    codes: UInt64[np.ndarray, "n 2"], groups: Int64[np.ndarray, " n"], bits: int
+) -> Int64[np.ndarray, "m 2"]:
+    """Rows of different groups whose codes differ in at most `bits` bits, in either order of their
+    two words: i < j, each once.
 
-    Exact: of `bits + 2` disjoint sets of bits, two such codes agree in all bits of at least two. So rows are sorted by each two of the
-    sets in turn, (bits + 2)(bits + 1) / 2 times, and compared with those they agree with: by chance there are few.
+    Exact: of `bits + 2` disjoint sets of bits, two such codes agree in all bits of at least two. So
+    rows are sorted by each two of the sets in turn, (bits + 2)(bits + 1) / 2 times, and compared
+    with those they agree with: by chance there are few.
     """
     both = tuple(np.concatenate([codes[:, word], codes[:, 1 - word]]) for word in (0, 1))
     found = [np.empty((0, 2), np.int64)]
@@ -43,15 +50,27 @@ def near(codes: UInt64[np.ndarray, "n 2"], groups: Int64[np.ndarray, " n"], bits
     return np.unique(links, axis=0) if len(links) else links
 
 
-def _keys(words: tuple[UInt64[np.ndarray, " n"], ...], bands: tuple[int, ...], of: int) -> UInt64[np.ndarray, " n"]:
-    """One number for the bits of some bands; a band is every `of`-th bit, since neighbouring bits of a picture say much the same."""
-    masks = [sum(1 << bit for bit in range(WORD_BITS) if (bit + WORD_BITS * word) % of in bands) for word in (0, 1)]
-    a, b = ((values & np.uint64(mask)) * factor for values, mask, factor in zip(words, masks, _MIX, strict=True))
+def _keys(
+    words: tuple[UInt64[np.ndarray, " n"], ...], bands: tuple[int, ...], of: int
+) -> UInt64[np.ndarray, " n"]:
+    """One number for the bits of some bands; a band is every `of`-th bit, since neighbouring bits
+    of a picture say much the same."""
+    masks = [
+        sum(1 << bit for bit in range(WORD_BITS) if (bit + WORD_BITS * word) % of in bands)
+        for word in (0, 1)
+    ]
+    a, b = (
+        (values & np.uint64(mask)) * factor
+        for values, mask, factor in zip(words, masks, _MIX, strict=True)
+    )
     return a ^ (b >> np.uint64(29)) ^ (b << np.uint64(35))
 
 
-def _agreeing(keys: UInt64[np.ndarray, " n"]) -> Iterator[tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]]:
-    """All pairs of equal keys, as rows of the first and of the second, those at one distance in the sorted order at a time."""
+def _agreeing(
+    keys: UInt64[np.ndarray, " n"],
+) -> Iterator[tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]]:
+    """All pairs of equal keys, as rows of the first and of the second, those at one distance in the
+    sorted order at a time."""
     order = np.argsort(keys)
     keys = keys[order]
     at, shift = np.flatnonzero(keys[1:] == keys[:-1]), 1

@@ -1,5 +1,5 @@
-"""Motion of pixels between two views: where a known depth and pose put them, and how far a prediction is off. x to the right, y down;
-pixel centres lie at integers."""
+"""Motion of pixels between two views: where a known depth and pose put them, and how far a
+prediction is off. x to the right, y down; pixel centres lie at integers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from jaxtyping import Bool, Float, Float64
 BAD_PX = (0.5, 1.0, 2.0, 3.0, 5.0)
 SPEEDS_PX = (0.0, 10.0, 40.0, np.inf)
 OUTLIER_PX, OUTLIER_SHARE = 3.0, 0.05  # KITTI: wrong by more than both
-SUMS = ("pixels", "error", *(f"bad{limit:g}" for limit in BAD_PX), "outlier")  # then pixels and error of each speed
+SUMS = (
+    "pixels",
+    "error",
+    *(f"bad{limit:g}" for limit in BAD_PX),
+    "outlier",
+)  # then pixels and error of each speed
 
 
 def flow(
@@ -19,7 +24,8 @@ def flow(
     intrinsics: Float[np.ndarray, "3 3"],
     b_from_a: Float[np.ndarray, "4 4"],
 ) -> tuple[Float64[np.ndarray, "h w 2"], Bool[np.ndarray, "h w"]]:
-    """Displacement of each pixel of a in a still scene, and where it is defined (depth known, in front of b; it may leave the frame)."""
+    """Displacement of each pixel of a in a still scene, and where it is defined (depth known, in
+    front of b; it may leave the frame)."""
     height, width = depth_m.shape
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     rays = np.stack([x, y, np.ones_like(x)], axis=-1) @ np.linalg.inv(intrinsics).T
@@ -31,9 +37,12 @@ def flow(
 
 
 def error_sums(
-    prediction: Float[np.ndarray, "h w c"], truth: Float[np.ndarray, "h w c"], valid: Bool[np.ndarray, "h w"]
+    prediction: Float[np.ndarray, "h w c"],
+    truth: Float[np.ndarray, "h w c"],
+    valid: Bool[np.ndarray, "h w"],
 ) -> Float64[np.ndarray, " n"]:
-    """Of one image: SUMS, then pixels and summed error of each speed range. Flow has two channels, disparity one."""
+    """Of one image: SUMS, then pixels and summed error of each speed range. Flow has two channels,
+    disparity one."""
     error = np.linalg.norm(prediction - truth, axis=-1)[valid].astype(np.float64)
     speed = np.linalg.norm(truth, axis=-1)[valid]
     outlier = (error > OUTLIER_PX) & (error > OUTLIER_SHARE * speed)
@@ -45,7 +54,8 @@ def error_sums(
 
 
 def errors(sums: Float64[np.ndarray, "images n"], outlier: str) -> dict[str, float | None]:
-    """Over all valid pixels of all images: EPE_px, shares worse than BAD_PX, KITTI's outliers under the name given, EPE by true motion.
+    """Over all valid pixels of all images: EPE_px, shares worse than BAD_PX, KITTI's outliers under
+    the name given, EPE by true motion.
 
     Raises:
         ValueError: no valid pixel.
@@ -55,11 +65,16 @@ def errors(sums: Float64[np.ndarray, "images n"], outlier: str) -> dict[str, flo
         raise ValueError("no valid pixel")
     means = total[1 : len(SUMS)] / total[0]
     found: dict[str, float | None] = {"EPE_px": float(means[0])}
-    found |= {f"{name.replace('.', '')}": float(mean) for name, mean in zip(SUMS[2:-1], means[1:-1], strict=True)}
+    found |= {
+        f"{name.replace('.', '')}": float(mean)
+        for name, mean in zip(SUMS[2:-1], means[1:-1], strict=True)
+    }
     found[outlier] = float(means[-1])
     for index, (low, high) in enumerate(pairwise(SPEEDS_PX)):
         pixels, error = total[len(SUMS) + 2 * index : len(SUMS) + 2 * index + 2]
-        found[f"EPE_{low:g}_{high:g}_px".replace("_inf", "_up")] = float(error / pixels) if pixels else None
+        found[f"EPE_{low:g}_{high:g}_px".replace("_inf", "_up")] = (
+            float(error / pixels) if pixels else None
+        )
     return found
 
 

@@ -1,7 +1,8 @@
 """The mining rule: how much two views overlap, and whether they make a pair (docs/mining.md).
 
-Two modes. `reference` is the published rule, quirks included. `symmetric` decides by all pixels, gives the transposed answer
-for swapped views, refuses homographies that no camera makes, and lets nothing that is burned into the frame decide.
+Two modes. `reference` is the published rule, quirks included. `symmetric` decides by all pixels,
+gives the transposed answer for swapped views, refuses homographies that no camera makes, and lets
+nothing that is burned into the frame decide.
 """
 
 from __future__ import annotations
@@ -23,16 +24,22 @@ class Outcome(StrEnum):
     """What became of a candidate pair; every candidate has exactly one."""
 
     KEPT = "kept"
-    NOT_BEST = "not_best"  # in the band, but another pair of its group overlaps less; given by the miner, never by `compare`
+    # in the band, but another pair of its group overlaps less; given by the miner, never by
+    # `compare`
+    NOT_BEST = "not_best"
     BLURRED = "blurred"  # a view is below the sharpness gate
     FEW_MATCHES = "few_matches"
-    STATIC = "static"  # what was found again stands still, but is not the whole scene: a caption, a border
+    # what was found again stands still, but is not the whole scene: a caption, a border
+    STATIC = "static"
     DEGENERATE = "degenerate"  # no homography, or one that no camera makes
     TOO_DIFFERENT = "too_different"
     TOO_SIMILAR = "too_similar"
     UNREADABLE = "unreadable"
-    FAILED = "failed"  # the program failed on the clip: an error of the code or of this machine; given by the miner
-    WITHHELD = "withheld"  # would be kept, but a picture of it may not be written; given by the miner
+    # the program failed on the clip: an error of the code or of this machine; given by the miner
+    FAILED = "failed"
+    WITHHELD = (
+        "withheld"  # would be kept, but a picture of it may not be written; given by the miner
+    )
 
 
 @dataclass(frozen=True)
@@ -56,16 +63,22 @@ class Rule:
 
 
 class Decision(NamedTuple):
-    """The test that decided: what was measured, and the bound (of that name in the rule) that it was held against."""
+    """The test that decided: what was measured, and the bound (of that name in the rule) that it
+    was held against."""
 
-    bound_name: str  # a field of Rule; "" where there is no bound: no homography was found, or none that cameras make
-    value: float  # matches, inliers, a share, a ratio of areas (inf: singular, mirrored or through infinity), or the overlap
+    # a field of Rule; "" where there is no bound: no homography was found, or none that cameras
+    # make
+    bound_name: str
+    # matches, inliers, a share, a ratio of areas (inf: singular, mirrored or through infinity), or
+    # the overlap
+    value: float
     bound: float
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Everything known about two views. Without a (plausible) homography: overlaps 0, no correspondences, b_from_a None."""
+    """Everything known about two views. Without a (plausible) homography: overlaps 0, no
+    correspondences, b_from_a None."""
 
     outcome: Outcome
     overlap: float  # the smaller of the two directions
@@ -74,9 +87,12 @@ class Comparison:
     matches: int  # without those that were set aside
     inliers: int
     b_from_a: Float64[np.ndarray, "3 3"] | None
-    correspondences: Int16[np.ndarray, " n"]  # patch of b for each patch of a, one to one, -1 = none
+    correspondences: Int16[
+        np.ndarray, " n"
+    ]  # patch of b for each patch of a, one to one, -1 = none
     decision: Decision | None = None  # None: nothing was compared, or the pair was taken as it came
-    # x, y in either view of the matches that were set aside because they do not move while the rest does
+    # x, y in either view of the matches that were set aside because they do not move while the rest
+    # does
     aside: Float64[np.ndarray, "k 2"] = field(default_factory=lambda: np.empty((0, 2)))
 
     def swapped(self) -> Comparison:
@@ -102,13 +118,21 @@ def compare(a: Features, b: Features, rule: Rule, rng: np.random.Generator | Non
                 raise ValueError("reference mode draws pixels: it needs a random generator")
             return _compare_reference(a, b, rule, rng)
         case "symmetric":
-            # Matching and RANSAC have a direction, so work in an order that depends on the contents alone.
-            return _compare_symmetric(b, a, rule).swapped() if precedes(b, a) else _compare_symmetric(a, b, rule)
+            # Matching and RANSAC have a direction, so work in an order that depends on the contents
+            # alone.
+            return (
+                _compare_symmetric(b, a, rule).swapped()
+                if precedes(b, a)
+                else _compare_symmetric(a, b, rule)
+            )
 
 
 def choose(comparisons: Sequence[Comparison]) -> int | None:
-    """Index of the pair to keep of a group: the lowest overlap in the band, the first among equals; None where none is."""
-    kept = [index for index, comparison in enumerate(comparisons) if comparison.outcome is Outcome.KEPT]
+    """Index of the pair to keep of a group: the lowest overlap in the band, the first among equals;
+    None where none is."""
+    kept = [
+        index for index, comparison in enumerate(comparisons) if comparison.outcome is Outcome.KEPT
+    ]
     return min(kept, key=lambda index: comparisons[index].overlap, default=None)
 
 
@@ -125,7 +149,8 @@ def all_too_similar(comparisons: Sequence[Comparison], rule: Rule) -> bool:
 
 
 def explain(found: Comparison) -> str:
-    """The test that decided, in words with its numbers; for example `7 matches, fewer than matches_min 11`."""
+    """The test that decided, in words with its numbers; for example
+    `7 matches, fewer than matches_min 11`."""
     if found.decision is None:
         return "taken as it came" if found.outcome is Outcome.KEPT else "not compared"
     words = _decided(found, found.decision)
@@ -142,15 +167,30 @@ def _decided(found: Comparison, decision: Decision) -> str:
             return f"{value:.0f} {which}, fewer than matches_min {bound:g}"
         case "still_spread_min":
             still = f"{len(found.aside)} of {found.matches + len(found.aside)} matches do not move"
-            return f"{still}; they reach {value:.3f} of what the views show, less than still_spread_min {bound:g}"
+            return (
+                f"{still}; they reach {value:.3f} of what the views show, less than "
+                f"still_spread_min {bound:g}"
+            )
         case "inliers_min":
-            return f"{value:.0f} of {found.matches} matches agree on a homography, fewer than inliers_min {bound:g}"
+            return (
+                f"{value:.0f} of {found.matches} matches agree on a homography, fewer than "
+                f"inliers_min {bound:g}"
+            )
         case "inlier_share_min":
-            return f"{found.inliers} of {found.matches} matches agree, a share of {value:.3f}, less than inlier_share_min {bound:g}"
+            return (
+                f"{found.inliers} of {found.matches} matches agree, a share of {value:.3f}, less "
+                f"than inlier_share_min {bound:g}"
+            )
         case "area_ratio_max" if np.isfinite(value):
-            return f"the homography changes the area {value:.1f} times, more than area_ratio_max {bound:g}"
+            return (
+                f"the homography changes the area {value:.1f} times, more than area_ratio_max "
+                f"{bound:g}"
+            )
         case "area_ratio_max":
-            return "no pair of cameras makes this homography: it mirrors the frame or sends a part of it through infinity"
+            return (
+                "no pair of cameras makes this homography: it mirrors the frame or sends a part of "
+                "it through infinity"
+            )
         case "overlap_min":
             return f"overlap {value:.3f}, not above overlap_min {bound:g}"
         case "overlap_max" if found.outcome is Outcome.TOO_SIMILAR:
@@ -161,11 +201,21 @@ def _decided(found: Comparison, decision: Decision) -> str:
             return f"no homography fits {found.matches} matches"
 
 
-def _compare_reference(a: Features, b: Features, rule: Rule, rng: np.random.Generator) -> Comparison:
+def _compare_reference(
+    a: Features, b: Features, rule: Rule, rng: np.random.Generator
+) -> Comparison:
     index_a, index_b = match(a, b, rule.ratio)
     if len(index_a) < rule.matches_min:
-        return _rejected(Outcome.FEW_MATCHES, len(index_a), 0, rule, Decision("matches_min", len(index_a), rule.matches_min))
-    b_from_a, inlier = homography.estimate_plain(a.points[index_a], b.points[index_b], rule.ransac_px)
+        return _rejected(
+            Outcome.FEW_MATCHES,
+            len(index_a),
+            0,
+            rule,
+            Decision("matches_min", len(index_a), rule.matches_min),
+        )
+    b_from_a, inlier = homography.estimate_plain(
+        a.points[index_a], b.points[index_b], rule.ransac_px
+    )
     inliers = int(inlier.sum())
     a_from_b = None if b_from_a is None else homography.invert(b_from_a)
     if b_from_a is None or a_from_b is None:
@@ -180,14 +230,23 @@ def _compare_reference(a: Features, b: Features, rule: Rule, rng: np.random.Gene
 def _compare_symmetric(a: Features, b: Features, rule: Rule) -> Comparison:
     index_a, index_b = match_mutual(a, b, rule.ratio)
     if len(index_a) < rule.matches_min:
-        return _rejected(Outcome.FEW_MATCHES, len(index_a), 0, rule, Decision("matches_min", len(index_a), rule.matches_min))
+        return _rejected(
+            Outcome.FEW_MATCHES,
+            len(index_a),
+            0,
+            rule,
+            Decision("matches_min", len(index_a), rule.matches_min),
+        )
     points_a, points_b = a.points[index_a], b.points[index_b]
     still = stillness.still(points_a, points_b, rule.still_px)
     if not still.any():
         return _fitted(points_a, points_b, rule)
     aside = stillness.middle(points_a[still], points_b[still])
     side = rule.size_px // rule.patch_px
-    moving, standing = (stillness.spread(a, b, points_a[which], points_b[which], side, rule.patch_px) for which in (~still, still))
+    moving, standing = (
+        stillness.spread(a, b, points_a[which], points_b[which], side, rule.patch_px)
+        for which in (~still, still)
+    )
     if moving > standing:
         found = _moving(points_a[~still], points_b[~still], rule)
         return dataclasses.replace(found, aside=aside)
@@ -198,7 +257,9 @@ def _compare_symmetric(a: Features, b: Features, rule: Rule) -> Comparison:
     return dataclasses.replace(found, aside=aside)
 
 
-def _moving(points_a: Float32[np.ndarray, "m 2"], points_b: Float32[np.ndarray, "m 2"], rule: Rule) -> Comparison:
+def _moving(
+    points_a: Float32[np.ndarray, "m 2"], points_b: Float32[np.ndarray, "m 2"], rule: Rule
+) -> Comparison:
     """By the matches that move, where others were set aside."""
     if len(points_a) < rule.matches_min:
         decision = Decision("matches_min", len(points_a), rule.matches_min)
@@ -207,7 +268,8 @@ def _moving(points_a: Float32[np.ndarray, "m 2"], points_b: Float32[np.ndarray, 
 
 
 def _standing(matches: int, still: int, rule: Rule) -> Comparison:
-    """By the matches that do not move, where the scene stands still as a whole: what moves in it is of no account."""
+    """By the matches that do not move, where the scene stands still as a whole: what moves in it is
+    of no account."""
     if still < rule.inliers_min:
         decision = Decision("inliers_min", still, rule.inliers_min)
         return _rejected(Outcome.DEGENERATE, matches, still, rule, decision)
@@ -215,7 +277,9 @@ def _standing(matches: int, still: int, rule: Rule) -> Comparison:
     return _measured(same, same, matches, still, np.eye(3), rule)
 
 
-def _fitted(points_a: Float32[np.ndarray, "m 2"], points_b: Float32[np.ndarray, "m 2"], rule: Rule) -> Comparison:
+def _fitted(
+    points_a: Float32[np.ndarray, "m 2"], points_b: Float32[np.ndarray, "m 2"], rule: Rule
+) -> Comparison:
     """By the homography that most of the matches agree on."""
     b_from_a, inlier = homography.estimate(points_a, points_b, rule.ransac_px)
     inliers = int(inlier.sum())
@@ -223,13 +287,16 @@ def _fitted(points_a: Float32[np.ndarray, "m 2"], points_b: Float32[np.ndarray, 
     if b_from_a is None or fault is not None:
         return _rejected(Outcome.DEGENERATE, len(points_a), inliers, rule, fault)
     a_from_b = np.linalg.inv(b_from_a)
-    # Of several sources of one target the one that fills it best is its counterpart; the count, hence the overlap, is the rule's.
+    # Of several sources of one target the one that fills it best is its counterpart; the count,
+    # hence the overlap, is the rule's.
     b_of_a = patches.keep_most_voted(*patches.count_votes(b_from_a, rule.size_px, rule.patch_px))
     a_of_b = patches.keep_most_voted(*patches.count_votes(a_from_b, rule.size_px, rule.patch_px))
     return _measured(b_of_a, a_of_b, len(points_a), inliers, b_from_a, rule)
 
 
-def _fault(b_from_a: Float64[np.ndarray, "3 3"] | None, inliers: int, matches: int, rule: Rule) -> Decision | None:
+def _fault(
+    b_from_a: Float64[np.ndarray, "3 3"] | None, inliers: int, matches: int, rule: Rule
+) -> Decision | None:
     """The first test of symmetric mode that a homography fails; None where it passes all."""
     if b_from_a is None:
         return NO_HOMOGRAPHY
@@ -238,7 +305,11 @@ def _fault(b_from_a: Float64[np.ndarray, "3 3"] | None, inliers: int, matches: i
     if inliers < rule.inlier_share_min * matches:
         return Decision("inlier_share_min", inliers / matches, rule.inlier_share_min)
     ratio = homography.area_ratio(b_from_a, rule.size_px)
-    return None if ratio <= rule.area_ratio_max else Decision("area_ratio_max", ratio, rule.area_ratio_max)
+    return (
+        None
+        if ratio <= rule.area_ratio_max
+        else Decision("area_ratio_max", ratio, rule.area_ratio_max)
+    )
 
 
 def _measured(
@@ -249,7 +320,8 @@ def _measured(
     b_from_a: Float64[np.ndarray, "3 3"],
     rule: Rule,
 ) -> Comparison:
-    """Overlap and correspondences from the two maps, each with distinct targets: the smaller counts; of equals the second."""
+    """Overlap and correspondences from the two maps, each with distinct targets: the smaller
+    counts; of equals the second."""
     count_b, count_a = int((b_of_a != patches.NONE).sum()), int((a_of_b != patches.NONE).sum())
     overlap = min(count_b, count_a) / len(b_of_a)
     decision = Decision("overlap_max", overlap, rule.overlap_max)
@@ -273,7 +345,9 @@ def _measured(
     )
 
 
-def _rejected(outcome: Outcome, matches: int, inliers: int, rule: Rule, decision: Decision | None) -> Comparison:
+def _rejected(
+    outcome: Outcome, matches: int, inliers: int, rule: Rule, decision: Decision | None
+) -> Comparison:
     none = np.full(patches.patch_count(rule.size_px, rule.patch_px), patches.NONE, np.int16)
     return Comparison(outcome, 0.0, 0.0, 0.0, matches, inliers, None, none, decision)
 

@@ -16,9 +16,10 @@ def to_square(
 ) -> UInt8[np.ndarray, "size size channels"]:
     """The image, squashed to size_px x size_px.
 
-    `reference` interpolates between the four nearest pixels, as the published scripts do (MIMIC, section 3): most pixels of a
-    large image are never looked at, and what is left flickers. `symmetric` averages all pixels that a side shrinks over;
-    a side that grows is interpolated in both modes.
+    `reference` interpolates between the four nearest pixels, as the published scripts do (MIMIC,
+    section 3): most pixels of a large image are never looked at, and what is left flickers.
+    `symmetric` averages all pixels that a side shrinks over; a side that grows is interpolated in
+    both modes.
     """
     square = (size_px, size_px)
     if mode == "reference":

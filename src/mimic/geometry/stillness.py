@@ -1,8 +1,8 @@
-"""Matches that do not move between two views: a caption, a logo, a border or a dashboard that moves with
-the camera, or else a scene that stands still.
+"""Matches that do not move between two views: a caption, a logo, a border or a dashboard that moves
+with the camera, or else a scene that stands still.
 
-Such matches agree on a homography of their own, or pin that of the scene to the line on which they lie.
-Places are told apart by patch: a caption has many key points in few patches.
+Such matches agree on a homography of their own, or pin that of the scene to the line on which they
+lie. Places are told apart by patch: a caption has many key points in few patches.
 """
 
 from __future__ import annotations
@@ -15,11 +15,16 @@ from mimic.geometry.features import Features
 LEAST = 4  # fewer points hold no homography
 
 
-def still(points_a: Float[np.ndarray, "m 2"], points_b: Float[np.ndarray, "m 2"], still_px: float) -> Bool[np.ndarray, " m"]:
-    """Which matches stand still and are not merely the slowest of a motion; all False where there are none.
+def still(
+    points_a: Float[np.ndarray, "m 2"], points_b: Float[np.ndarray, "m 2"], still_px: float
+) -> Bool[np.ndarray, " m"]:
+    """Which matches stand still and are not merely the slowest of a motion; all False where there
+    are none.
 
-    Where a motion comes to rest, as ahead of a camera that goes straight on, speeds rise steadily from
-    zero: at least as many matches move by one to two `still_px` as by less. What is burned in has none.
+    Where a motion comes to rest, as ahead of a camera that goes straight on, speeds rise steadily
+    from
+    zero: at least as many matches move by one to two `still_px` as by less. What is burned in has
+    none.
     """
     moved_px = np.asarray(np.linalg.norm(points_b.astype(np.float64) - points_a, axis=1))
     found = moved_px < still_px
@@ -37,10 +42,11 @@ def spread(
     side: int,
     patch_px: int,
 ) -> float:
-    """Of the patches of both views that have key points, the share in or beside which a point of a match lies.
+    """Of the patches of both views that have key points, the share in or beside which a point of a
+    match lies.
 
-    Near 1 for the matches of the whole scene, whatever the noise; less for those of a part of it, however
-    many they are. The patches of both views count, so swapping the views changes nothing.
+    Near 1 for the matches of the whole scene, whatever the noise; less for those of a part of it,
+    however many they are. The patches of both views count, so swapping the views changes nothing.
     """
     shown = reached = 0
     for seen, points in ((a, points_a), (b, points_b)):
@@ -50,12 +56,16 @@ def spread(
     return float(reached / shown)
 
 
-def middle(points_a: Float[np.ndarray, "m 2"], points_b: Float[np.ndarray, "m 2"]) -> Float64[np.ndarray, "m 2"]:
+def middle(
+    points_a: Float[np.ndarray, "m 2"], points_b: Float[np.ndarray, "m 2"]
+) -> Float64[np.ndarray, "m 2"]:
     """Where matches lie that hardly move: the same for swapped views."""
     return (points_a.astype(np.float64) + points_b) / 2
 
 
-def _held(points: Float[np.ndarray, "m 2"], side: int, patch_px: int) -> Bool[np.ndarray, "side side"]:
+def _held(
+    points: Float[np.ndarray, "m 2"], side: int, patch_px: int
+) -> Bool[np.ndarray, "side side"]:
     """The patches in which points lie; the rim takes those that lie just outside."""
     column, row = np.clip(points // patch_px, 0, side - 1).astype(int).T
     held = np.zeros((side, side), bool)

@@ -7,7 +7,8 @@ A result is made in a folder beside its place, `.<name>.<pid>-<n>.part/`:
     result/        what is being made
     earlier/       the result that stood there before, for the moment of the exchange
 
-Every step is one rename. A process that dies leaves such a folder, and the next one of the same work settles it.
+Every step is one rename. A process that dies leaves such a folder, and the next one of the same
+work settles it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 
 @contextlib.contextmanager
 def workplace(real: Path, work: Work) -> Iterator[Path]:
-    """A new folder beside the place of a result, with an empty `result/`; settled at the end, however it ends."""
+    """A new folder beside the place of a result, with an empty `result/`; settled at the end,
+    however it ends."""
     _settle_left_overs(real, work)
     folder = _new_folder(real)
     lock = _held(folder)
@@ -57,7 +59,8 @@ def exchange(folder: Path, real: Path, check: Callable[[Path], None]) -> None:
     """Give `result/` of a workplace its place.
 
     Args:
-        check: refuses a folder that may not be replaced. It is asked once the folder has stepped aside, when nothing is added to it.
+        check: refuses a folder that may not be replaced. It is asked once the folder has stepped
+            aside, when nothing is added to it.
 
     Raises:
         BadInput: as `check`; or the folders may not be renamed. What lay there lies there again.
@@ -72,15 +75,21 @@ def exchange(folder: Path, real: Path, check: Callable[[Path], None]) -> None:
                 if error.errno not in TAKEN or not real.is_dir():
                     raise
             if (folder / EARLIER).is_dir():
-                _drop_earlier(folder)  # another process has published in between: its result is the one to look at now
+                _drop_earlier(
+                    folder
+                )  # another process has published in between: its result is the one to look at now
     except OSError as error:
         if is_full(error):
             raise
-        raise BadInput(f"{real}: the new result cannot take its place ({error.strerror}); the earlier one stays") from None
+        raise BadInput(
+            f"{real}: the new result cannot take its place ({error.strerror}); the earlier one "
+            "stays"
+        ) from None
 
 
 def settled(look: Callable[[], T]) -> T:
-    """What a look at a place finds, asked again for a moment where it refuses: another process may be exchanging just then."""
+    """What a look at a place finds, asked again for a moment where it refuses: another process may
+    be exchanging just then."""
     for _ in range(LOOKS - 1):
         with contextlib.suppress(BadInput, FileNotFoundError):
             return look()
@@ -123,11 +132,15 @@ def _beside(real: Path) -> list[Path]:
     try:
         return list(real.parent.iterdir())
     except OSError as error:
-        raise BadInput(f"{real.parent}: cannot be read ({error.strerror}); name another place, or ask for the right to") from None
+        raise BadInput(
+            f"{real.parent}: cannot be read ({error.strerror}); name another place, or ask for the "
+            "right to"
+        ) from None
 
 
 def _settle(folder: Path, real: Path) -> None:
-    """Remove a workplace. A result that had stepped aside gets its place back, or is removed if there is a newer one."""
+    """Remove a workplace. A result that had stepped aside gets its place back, or is removed if
+    there is a newer one."""
     earlier = folder / EARLIER
     if earlier.is_dir() and not os.path.lexists(real):
         os.replace(earlier, real)
@@ -135,7 +148,8 @@ def _settle(folder: Path, real: Path) -> None:
         _drop_earlier(folder)
     if earlier.is_dir():
         progress.say(
-            f"{earlier}: is left of what lay at {real}: files of no result, or that cannot be removed; look at them, and remove it"
+            f"{earlier}: is left of what lay at {real}: files of no result, or that cannot be "
+            "removed; look at them, and remove it"
         )
         return
     for path in folder.iterdir():
@@ -152,7 +166,8 @@ def _settle(folder: Path, real: Path) -> None:
 
 
 def _remove_remains(folder: Path) -> None:
-    """Remove a workplace that holds nothing but its lock. Another process may do the same, or hold a lock it has just made there."""
+    """Remove a workplace that holds nothing but its lock. Another process may do the same, or hold
+    a lock it has just made there."""
     (folder / LOCK).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
@@ -170,11 +185,14 @@ def _drop_earlier(folder: Path) -> None:
     try:
         remove(earlier, [entry for entry in entries if entry not in foreign])
     except OSError as error:
-        progress.say(f"{earlier}: an earlier result that cannot be removed ({error.strerror}); remove it")
+        progress.say(
+            f"{earlier}: an earlier result that cannot be removed ({error.strerror}); remove it"
+        )
 
 
 def _held(folder: Path) -> FileLock | None:
-    """The lock of a workplace; None where another process has it, or where the file system knows no locks."""
+    """The lock of a workplace; None where another process has it, or where the file system knows no
+    locks."""
     lock = FileLock(folder / LOCK, timeout=0)
     try:
         lock.acquire()
@@ -192,7 +210,10 @@ def _new_folder(real: Path) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise BadInput(f"{folder.parent}: nothing can be written there ({error.strerror}); name another place") from None
+            raise BadInput(
+                f"{folder.parent}: nothing can be written there ({error.strerror}); name another "
+                "place"
+            ) from None
         return folder
     raise AssertionError("unreachable")
 

@@ -1,6 +1,7 @@
 """The mark of a result: which command made this folder, under which name, and of which files it is.
 
-    .mimic.json: {"made_by": "mimic", "kind": "pretrain", "name": "croco-3m", "files": ["card.json", ...]}
+    .mimic.json: {"made_by": "mimic", "kind": "pretrain", "name": "croco-3m", "files": ["card.json",
+    ...]}
 
 `files` is null while the folder is still being written. What a mark does not name is not ours.
 """
@@ -87,14 +88,16 @@ def entries_of(folder: Path) -> list[str]:
 
 
 def foreign_of(entries: Iterable[str], files: Sequence[str]) -> list[str]:
-    """What lies there and is not named by the mark; a folder that has lost its files is not foreign."""
+    """What lies there and is not named by the mark; a folder that has lost its files is not
+    foreign."""
     ours = {MARK, *files}
     folders = {f"{parent.as_posix()}/" for file in files for parent in Path(file).parents}
     return [entry for entry in entries if entry not in ours and entry not in folders]
 
 
 def remove(folder: Path, entries: Collection[str]) -> None:
-    """Remove these entries of a folder, and the folders that are empty then; whatever else is there stays.
+    """Remove these entries of a folder, and the folders that are empty then; whatever else is there
+    stays.
 
     The mark goes last: killed on the way, it still says whose the rest is.
     """
@@ -128,4 +131,6 @@ def _are_names(files: object) -> bool:
 
 
 def _unreadable(error: OSError) -> None:
-    raise BadInput(f"{error.filename}: cannot be read ({error.strerror}); nothing was touched") from None
+    raise BadInput(
+        f"{error.filename}: cannot be read ({error.strerror}); nothing was touched"
+    ) from None

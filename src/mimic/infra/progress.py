@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 LINE_EVERY_S = 10.0  # where there is no terminal
@@ -57,7 +66,9 @@ class Track:
             left = f", {_clock((self.total - done) / rate)} left" if rate else ""
         count = f"{done:.2f}" if self.under_way else str(self.done)
         note = f", {self.note}" if self.note else ""
-        return f"{self.title}: {count}/{self.total} {self.unit}, {_rate(rate, self.unit)}{left}{note}"
+        return (
+            f"{self.title}: {count}/{self.total} {self.unit}, {_rate(rate, self.unit)}{left}{note}"
+        )
 
 
 class _Bar(Track):
@@ -111,7 +122,9 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def track(title: str, total: int, unit: str, log: Path | None, *, brief: bool = False) -> Iterator[Track]:
+def track(
+    title: str, total: int, unit: str, log: Path | None, *, brief: bool = False
+) -> Iterator[Track]:
     """Show progress on stderr while the block runs, and say where its log is.
 
     Args:
@@ -166,7 +179,9 @@ def repeating(look: Callable[[], None], every_s: float) -> Iterator[None]:
         thread.join()
 
 
-def counted(things: Iterable[T], title: str, total: int, unit: str, size: Callable[[T], int] | None = None) -> Iterator[T]:
+def counted(
+    things: Iterable[T], title: str, total: int, unit: str, size: Callable[[T], int] | None = None
+) -> Iterator[T]:
     """The things, with progress shown while they are gone through; nothing is said of short work.
 
     Inside other work that is shown, only that is: a terminal has room for one bar.

@@ -28,7 +28,8 @@ SCRATCH = re.compile(r"\..*\.\d+(-\d+)?\.part", re.DOTALL)
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder that holds params.yaml; every path of the pipeline is made here and nowhere else."""
+    """The folder that holds params.yaml; every path of the pipeline is made here and nowhere
+    else."""
 
     root: Path
 
@@ -53,11 +54,13 @@ class Workspace:
         return self.root / "data/tasks" / f"{task}.json"
 
     def remembered(self, task: str) -> Path:
-        """The same, kept while nothing of it changes; DVC never sees it, removing it costs only time."""
+        """The same, kept while nothing of it changes; DVC never sees it, removing it costs only
+        time."""
         return self.root / "runs/prepare" / f"{task}.json"
 
     def features(self, checkpoint: str) -> Path:
-        """Features of an encoder (sha256 of its file), shared by the tasks; DVC never sees them, removing them costs only time."""
+        """Features of an encoder (sha256 of its file), shared by the tasks; DVC never sees them,
+        removing them costs only time."""
         return self.root / "runs/features" / checkpoint[:16]
 
     def metrics(self, group: str, name: str) -> Path:
@@ -72,7 +75,8 @@ class Workspace:
         return self.root / "report"
 
     def progress(self, stage: str, name: str, fingerprint: str) -> Path:
-        """Unfinished work of a stage, kept across kills; published into its outs at the end. DVC never sees it."""
+        """Unfinished work of a stage, kept across kills; published into its outs at the end. DVC
+        never sees it."""
         return made_folder(self.root / "runs" / stage / name / fingerprint)
 
 
@@ -95,14 +99,17 @@ def file_digest(path: Path) -> str:
 def replacing(path: Path, *, new: bool = False) -> Iterator[Path]:
     """Yield a scratch path; when the block ends well, the file there gets its final name.
 
-    Its mode is what the umask gives, whatever the writer made of it. A link in its place is replaced, not what it leads to.
-    Files of the workspace's layout are ours; a path that somebody has chosen is `new`, or is looked at by the caller.
+    Its mode is what the umask gives, whatever the writer made of it. A link in its place is
+    replaced, not what it leads to. Files of the workspace's layout are ours; a path that somebody
+    has chosen is `new`, or is looked at by the caller.
 
     Args:
-        new: nothing may lie there, not even a link that leads nowhere, until the moment the file gets its name.
+        new: nothing may lie there, not even a link that leads nowhere, until the moment the file
+            gets its name.
 
     Raises:
-        BadInput: a folder has this name, or none can be made for it; before the block is entered. With `new`: something lies there.
+        BadInput: a folder has this name, or none can be made for it; before the block is entered.
+            With `new`: something lies there.
     """
     made_folder(path.parent)
     if new and os.path.lexists(path):
@@ -149,14 +156,18 @@ def _scratch_file(path: Path) -> tuple[Path, int]:
         except OSError as error:
             if is_full(error):
                 raise
-            raise BadInput(f"{path}: cannot be written ({error.strerror}); name another place, or ask for the right to") from None
+            raise BadInput(
+                f"{path}: cannot be written ({error.strerror}); name another place, or ask for the "
+                "right to"
+            ) from None
         scratch.unlink()
         return scratch, mode
     raise AssertionError("unreachable")
 
 
 def sweep(folder: Path) -> None:
-    """Remove scratch files that killed runs have left in a folder that no other process works in."""
+    """Remove scratch files that killed runs have left in a folder that no other process works
+    in."""
     for left in folder.glob(".*.part"):
         if SCRATCH.fullmatch(left.name) and not left.is_dir():
             left.unlink(missing_ok=True)
@@ -166,18 +177,28 @@ def followed(path: Path) -> Path:
     """The real place of a path, links followed.
 
     Raises:
-        BadInput: a link on the way leads nowhere, a file is where a folder has to be, or the path cannot be looked at.
+        BadInput: a link on the way leads nowhere, a file is where a folder has to be, or the path
+            cannot be looked at.
     """
     absolute = Path.cwd() / path
     try:
         for part in [*reversed(absolute.parents), absolute]:
             if part.is_symlink() and not part.exists():
-                raise BadInput(f"{path}: {part} is a link to {os.readlink(part)}, which is not there; mend the link, or remove it")
+                raise BadInput(
+                    f"{path}: {part} is a link to {os.readlink(part)}, which is not there; mend "
+                    "the link, or remove it"
+                )
             if part != absolute and part.exists() and not part.is_dir():
-                raise BadInput(f"{path}: {part} is a file where a folder has to be; name another place, or move it away")
+                raise BadInput(
+                    f"{path}: {part} is a file where a folder has to be; name another place, or "
+                    "move it away"
+                )
         return absolute.resolve()
     except (OSError, ValueError, RuntimeError) as error:
-        raise BadInput(f"{short(str(path))}: no path that can be used ({getattr(error, 'strerror', None) or error})") from None
+        raise BadInput(
+            f"{short(str(path))}: no path that can be used "
+            f"({getattr(error, 'strerror', None) or error})"
+        ) from None
 
 
 def makeable(path: Path) -> Path:
@@ -189,7 +210,9 @@ def makeable(path: Path) -> Path:
     real = followed(path)
     above = next(parent for parent in real.parents if parent.exists())
     if not os.access(above, os.W_OK | os.X_OK):
-        raise BadInput(f"{path}: {above} may not be written to; name another place, or ask for the right to")
+        raise BadInput(
+            f"{path}: {above} may not be written to; name another place, or ask for the right to"
+        )
     return real
 
 
@@ -205,7 +228,9 @@ def made_folder(path: Path) -> Path:
     except OSError as error:
         if is_full(error):
             raise
-        raise BadInput(f"{path}: this folder cannot be made ({error.strerror}); name another place") from None
+        raise BadInput(
+            f"{path}: this folder cannot be made ({error.strerror}); name another place"
+        ) from None
     return path
 
 
@@ -227,7 +252,9 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Sorted keys and a final newline, so that equal values are equal files."""
-    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+    write_bytes(
+        path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+    )
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -241,14 +268,17 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise BadInput(f"{path}: not valid JSON ({error}); remove it and run the stage that makes it again") from None
+        raise BadInput(
+            f"{path}: not valid JSON ({error}); remove it and run the stage that makes it again"
+        ) from None
     if not isinstance(value, dict):
         raise BadInput(f"{path}: expected a JSON object, found {type(value).__name__}")
     return value
 
 
 def link(source: Path, target: Path) -> None:
-    """Hard-link a file, or copy it where that cannot be: across file systems, or where there are no links."""
+    """Hard-link a file, or copy it where that cannot be: across file systems, or where there are no
+    links."""
     try:
         os.link(source, target)
     except OSError:

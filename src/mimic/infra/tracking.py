@@ -1,8 +1,10 @@
-"""MLflow, a view of the published files: each pretraining and each evaluation is mirrored into one MLflow run.
+"""MLflow, a view of the published files: each pretraining and each evaluation is mirrored into one
+MLflow run.
 
-The files are the truth. Whatever happens to the tracker, the stage that has just published them has succeeded; `mimic track` mirrors
-everything found, whenever it is called. Mirroring the same result again changes nothing; another result of the same name (other data,
-other parameters) is a run of its own, and the tag `current` tells the newest from its predecessors.
+The files are the truth. Whatever happens to the tracker, the stage that has just published them has
+succeeded; `mimic track` mirrors everything found, whenever it is called. Mirroring the same result
+again changes nothing; another result of the same name (other data, other parameters) is a run of
+its own, and the tag `current` tells the newest from its predecessors.
 
 Compute nodes need no tracker: this is called by the process that publishes.
 """
@@ -37,7 +39,8 @@ POINTS = 2000  # of a curve; longer ones are thinned, log.jsonl holds them whole
 DIGEST = 36  # characters of a dataset digest that MLflow keeps
 BATCH = 1000  # metrics a call takes
 
-# MLflow imports its settings: quiet, silent towards the outside, and quick to give up on a server that is down.
+# MLflow imports its settings: quiet, silent towards the outside, and quick to give up on a server
+# that is down.
 SETTINGS = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -54,8 +57,14 @@ def mirror_pretrain(tracking: config.Tracking, root: Path, run: str) -> None:
 
 
 def mirror_evaluation(tracking: config.Tracking, root: Path, run: str, task: str) -> None:
-    """Show metrics/<run>/<task>.json and its samples in MLflow; a tracker that fails is one line of warning."""
-    _mirror_one(tracking, root, f"evaluate {run} {task}", lambda: _evaluated(Workspace(root), run, task, commit(root)))
+    """Show metrics/<run>/<task>.json and its samples in MLflow; a tracker that fails is one line of
+    warning."""
+    _mirror_one(
+        tracking,
+        root,
+        f"evaluate {run} {task}",
+        lambda: _evaluated(Workspace(root), run, task, commit(root)),
+    )
 
 
 @dataclass(frozen=True)
@@ -80,19 +89,30 @@ def mirror_all(tracking: config.Tracking, root: Path) -> Summary:
     workspace = Workspace(root)
     records, strange = _records(workspace)
     for path in strange:
-        progress.say(f"track: {path}: passed over, this is not named as mimic names results; rename it")
+        progress.say(
+            f"track: {path}: passed over, this is not named as mimic names results; rename it"
+        )
     try:
         with _store(uri) as client:
-            new = sum(_mirror(client, uri, tracking.experiment_prefix, record) for record in records)
-            return Summary(new, len(records) - new, len(strange), _where(client, uri, tracking.experiment_prefix))
+            new = sum(
+                _mirror(client, uri, tracking.experiment_prefix, record) for record in records
+            )
+            return Summary(
+                new,
+                len(records) - new,
+                len(strange),
+                _where(client, uri, tracking.experiment_prefix),
+            )
     except Exception as error:
         raise BadInput(
-            f"MLflow at {_public(uri)}: {_reason(error)}; start the server, or check tracking.uri and MLFLOW_TRACKING_URI"
+            f"MLflow at {_public(uri)}: {_reason(error)}; start the server, or check tracking.uri "
+            "and MLFLOW_TRACKING_URI"
         ) from error
 
 
 def _records(workspace: Workspace) -> tuple[list[Record], list[str]]:
-    """Every published result, and what lies among them under a name that none of ours has: it would end the whole mirroring."""
+    """Every published result, and what lies among them under a name that none of ours has: it would
+    end the whole mirroring."""
     records, strange = [], []
     for card in sorted(workspace.root.glob("models/*/card.json")):
         run = card.parent.name
@@ -107,7 +127,8 @@ def _records(workspace: Workspace) -> tuple[list[Record], list[str]]:
         if wrong_with(run) or wrong_with(task):
             strange.append(ascii(f"metrics/{run}/{path.name}"))
         else:
-            # By now another commit may be checked out than the one that measured: say nothing rather than something wrong.
+            # By now another commit may be checked out than the one that measured: say nothing
+            # rather than something wrong.
             records.append(_evaluated(workspace, run, task, None))
     return records, strange
 
@@ -139,19 +160,36 @@ def _pretrained(workspace: Workspace, run: str) -> Record:
     checkpoint = file_digest(folder / "encoder.safetensors")
     apart = {"git_commit", "manifest_digest", "params_digest", "progress", "versions", "timm"}
     progress = workspace.root / "runs/pretrain" / run / str(card.get("progress"))
-    log = progress / "log.jsonl"  # has speed and memory, too; gone where the model was made elsewhere
-    steps = [json.loads(line) for line in (log if log.exists() else folder / "log.jsonl").read_text().splitlines()]
+    log = (
+        progress / "log.jsonl"
+    )  # has speed and memory, too; gone where the model was made elsewhere
+    steps = [
+        json.loads(line)
+        for line in (log if log.exists() else folder / "log.jsonl").read_text().splitlines()
+    ]
     kept = steps[:: -(-len(steps) // POINTS) or 1]
     picture = folder / "reconstruction.png"
     return Record(
         stage="pretrain",
         name=run,
         fingerprint=fingerprint(card, checkpoint),
-        tags={"checkpoint": checkpoint, "params_digest": str(card.get("params_digest")), **_provenance(card, card.get("git_commit"))},
+        tags={
+            "checkpoint": checkpoint,
+            "params_digest": str(card.get("params_digest")),
+            **_provenance(card, card.get("git_commit")),
+        },
         params=dict(_leaves({key: value for key, value in card.items() if key not in apart})),
-        curves={(f"train/{name}", line["step"]): float(value) for line in kept for name, value in line.items() if name != "step"},
+        curves={
+            (f"train/{name}", line["step"]): float(value)
+            for line in kept
+            for name, value in line.items()
+            if name != "step"
+        },
         dataset=_dataset(card),
-        images={("reconstruction", int(path.stem)): path for path in sorted(progress.glob("pictures/*.png"))}
+        images={
+            ("reconstruction", int(path.stem)): path
+            for path in sorted(progress.glob("pictures/*.png"))
+        }
         | ({("reconstruction", int(card["steps"])): picture} if picture.exists() else {}),
     )
 
@@ -164,13 +202,23 @@ def _evaluated(workspace: Workspace, run: str, task: str, commit: str | None) ->
         stage="evaluate",
         name=f"{run}/{task}",
         fingerprint=file_digest(path)[:16],
-        tags={"checkpoint": str(result.get("checkpoint")), "encoder": run, **_provenance(result, commit)},
+        tags={
+            "checkpoint": str(result.get("checkpoint")),
+            "encoder": run,
+            **_provenance(result, commit),
+        },
         params=dict(_leaves({key: value for key, value in result.items() if key not in apart})),
         curves=dict(_numbers(task, result["metrics"]))
         | {(f"{task}/{result['name']}", 0): float(result["value"])}
-        | {(f"{task}/{result['name']} by pretraining step", point["steps"]): float(point["value"]) for point in result.get("sweep", [])},
+        | {
+            (f"{task}/{result['name']} by pretraining step", point["steps"]): float(point["value"])
+            for point in result.get("sweep", [])
+        },
         dataset=_dataset(result),
-        images={(f"{task}/{picture.stem}", 0): picture for picture in sorted(workspace.samples(run, task).glob("*.png"))},
+        images={
+            (f"{task}/{picture.stem}", 0): picture
+            for picture in sorted(workspace.samples(run, task).glob("*.png"))
+        },
     )
 
 
@@ -194,7 +242,8 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _numbers(name: str, value: Any, step: int = 0) -> Iterator[tuple[tuple[str, int], float]]:
-    """depth/delta1 = 0.5, ...: nested mappings become paths, which MLflow groups; a list becomes a curve over its positions."""
+    """depth/delta1 = 0.5, ...: nested mappings become paths, which MLflow groups; a list becomes a
+    curve over its positions."""
     if isinstance(value, bool) or value is None:
         return
     if isinstance(value, dict):
@@ -213,13 +262,17 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file; run the stage that makes it (dvc repro)") from None
     except ValueError as error:
-        raise BadInput(f"{path}: not valid JSON ({error}); remove it and run the stage that makes it again") from None
+        raise BadInput(
+            f"{path}: not valid JSON ({error}); remove it and run the stage that makes it again"
+        ) from None
 
 
 def commit(root: Path) -> str | None:
     """The commit that is checked out; None outside a repository."""
     try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True)
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True
+        )
     except FileNotFoundError:
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None
@@ -235,8 +288,15 @@ def _mirror_one(tracking: config.Tracking, root: Path, what: str, read: Any) -> 
     try:
         with _store(uri) as client:
             _mirror(client, uri, tracking.experiment_prefix, read())
-    except Exception as error:  # the result is published and whole: nothing that a tracker does may fail it
-        log.warning("%s is finished, but not shown in MLflow at %s (%s); `mimic track` shows it later", what, _public(uri), _reason(error))
+    except (
+        Exception
+    ) as error:  # the result is published and whole: nothing that a tracker does may fail it
+        log.warning(
+            "%s is finished, but not shown in MLflow at %s (%s); `mimic track` shows it later",
+            what,
+            _public(uri),
+            _reason(error),
+        )
 
 
 def _mirror(client: MlflowClient, uri: str, prefix: str, record: Record) -> bool:
@@ -265,7 +325,10 @@ def _fill(client: MlflowClient, run: Run, record: Record) -> None:
     from PIL import Image
 
     key, start = run.info.run_id, run.info.start_time
-    tags = record.tags | {"mlflow.source.name": f"mimic {record.stage} {record.name.replace('/', ' ')}", "mlflow.source.type": "LOCAL"}
+    tags = record.tags | {
+        "mlflow.source.name": f"mimic {record.stage} {record.name.replace('/', ' ')}",
+        "mlflow.source.type": "LOCAL",
+    }
     client.log_batch(
         key,
         params=[Param(name, value) for name, value in record.params.items()],
@@ -278,7 +341,9 @@ def _fill(client: MlflowClient, run: Run, record: Record) -> None:
         name, digest = record.dataset
         source = json.dumps({"uri": f"data/manifests/{name}.parquet", "sha256": digest})
         dataset = Dataset(name, digest[:DIGEST], source_type="local", source=source)
-        client.log_inputs(key, [DatasetInput(dataset, [InputTag("mlflow.data.context", record.stage)])])
+        client.log_inputs(
+            key, [DatasetInput(dataset, [InputTag("mlflow.data.context", record.stage)])]
+        )
     for (name, step), path in record.images.items():
         with Image.open(path) as picture:
             client.log_image(key, picture, key=name, step=step, timestamp=start, synchronous=True)
@@ -287,8 +352,14 @@ def _fill(client: MlflowClient, run: Run, record: Record) -> None:
 def _experiment(client: MlflowClient, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
-        database = _sqlite_file(uri)  # a server decides for itself; without one, artifacts lie beside the database
-        return str(client.create_experiment(name, (database.parent / "mlruns" / name).as_uri() if database else None))
+        database = _sqlite_file(
+            uri
+        )  # a server decides for itself; without one, artifacts lie beside the database
+        return str(
+            client.create_experiment(
+                name, (database.parent / "mlruns" / name).as_uri() if database else None
+            )
+        )
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     return str(found.experiment_id)
@@ -296,7 +367,8 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str:
 
 @contextmanager
 def _store(uri: str) -> Iterator[MlflowClient]:
-    """A client; for an embedded database also its lock, as two processes that both create its tables break it."""
+    """A client; for an embedded database also its lock, as two processes that both create its
+    tables break it."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it tells of every retry
@@ -313,7 +385,8 @@ def _store(uri: str) -> Iterator[MlflowClient]:
 
 
 def _uri(tracking: config.Tracking, root: Path) -> str | None:
-    """MLFLOW_TRACKING_URI goes first; a relative database lies in the workspace, wherever the command is run from."""
+    """MLFLOW_TRACKING_URI goes first; a relative database lies in the workspace, wherever the
+    command is run from."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri
     relative = re.fullmatch(r"sqlite:///([^/].*)", uri or "")
     return f"sqlite:///{root.resolve() / relative[1]}" if relative else uri
@@ -340,4 +413,6 @@ def _reason(error: Exception) -> str:
     text = str(error).strip()
     if "Max retries exceeded" in text:
         return "no answer"
-    return _public(f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}")[:200]
+    return _public(f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}")[
+        :200
+    ]

@@ -1,1 +1,2 @@
-"""Judging candidate pairs: the loop over a clip, shards as units of work, privacy, samples of rejects."""
+"""Judging candidate pairs: the loop over a clip, shards as units of work, privacy, samples of
+rejects."""

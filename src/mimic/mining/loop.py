@@ -1,10 +1,12 @@
 """The mining loop: candidate groups of a clip in, kept pairs and counted reasons out.
 
-Every candidate pair ends in exactly one outcome. Of a group, the pair that overlaps least within the band is KEPT; the others
-in the band are NOT_BEST. Retry pairs are candidates only when they are tried. A clip that cannot be read, or not to its end,
-is one candidate more, UNREADABLE, and is named; pairs found before the damage stand. The same goes for a clip on which the program
-fails (FAILED). Given pairs are KEPT unless they are UNREADABLE. A file that is gone, or may not be opened, is damage like any other.
-Every picture that could not be read, and every clip that gave no pair, is named in the tally with the reason.
+Every candidate pair ends in exactly one outcome. Of a group, the pair that overlaps least within
+the band is KEPT; the others in the band are NOT_BEST. Retry pairs are candidates only when they are
+tried. A clip that cannot be read, or not to its end, is one candidate more, UNREADABLE, and is
+named; pairs found before the damage stand. The same goes for a clip on which the program fails
+(FAILED). Given pairs are KEPT unless they are UNREADABLE. A file that is gone, or may not be
+opened, is damage like any other. Every picture that could not be read, and every clip that gave no
+pair, is named in the tally with the reason.
 """
 
 from __future__ import annotations
@@ -66,10 +68,11 @@ def mine_clip(
 ) -> Iterator[Pair]:
     """Kept pairs of a clip, in order; the tally is complete when the iterator is exhausted.
 
-    `guard` is given each picture of a kept pair, and returns the one to write, or None to withhold the pair. `examples` is offered
-    every candidate that was judged.
+    `guard` is given each picture of a kept pair, and returns the one to write, or None to withhold
+    the pair. `examples` is offered every candidate that was judged.
 
-    What is drawn depends on the seed and the clip's name alone, so order and number of workers cannot matter.
+    What is drawn depends on the seed and the clip's name alone, so order and number of workers
+    cannot matter.
     """
     walk = walk_clip(source, clip, rule, sharpness_min, seed, tally, guard, examples, Bookmark())
     return (pair for pair in walk if pair is not None)
@@ -88,7 +91,8 @@ def walk_clip(
 ) -> Iterator[Pair | None]:
     """As `mine_clip`, with None for a group of which no pair is kept.
 
-    It goes on from the bookmark, which whoever ends it finds where it is, and `tally` must then be the one of that time.
+    It goes on from the bookmark, which whoever ends it finds where it is, and `tally` must then be
+    the one of that time.
     """
     identity = [seed, zlib.crc32(clip.encode())]
     if bookmark.votes is None:
@@ -110,7 +114,14 @@ def walk_clip(
                 pair, retried = _take(group, rule, votes, tally, eyes.unreadable), False
             else:
                 eyes.attend(group)
-                pair, retried = _mine_group(group, eyes, rule, votes, tally, functools.partial(_show, examples, clip, group, eyes))
+                pair, retried = _mine_group(
+                    group,
+                    eyes,
+                    rule,
+                    votes,
+                    tally,
+                    functools.partial(_show, examples, clip, group, eyes),
+                )
             if pair is not None and guard is not None:
                 pair = _guarded(pair, guard, tally)
             if pair is not None:
@@ -137,7 +148,8 @@ class ClipFailed(Exception):
 
 
 def surviving(walk: Iterator[Pair | None]) -> Iterator[Pair | None]:
-    """What is walked; an exception on the way ends one clip, unless it is about the parameters or this machine's setup."""
+    """What is walked; an exception on the way ends one clip, unless it is about the parameters or
+    this machine's setup."""
     while True:
         try:
             pair = next(walk)
@@ -156,7 +168,8 @@ def _groups(
     rng: np.random.Generator,
     bookmark: Bookmark,
 ) -> Iterator[Group]:
-    """The source's groups behind the bookmark; a file that vanishes or may not be opened is damage of the clip."""
+    """The source's groups behind the bookmark; a file that vanishes or may not be opened is damage
+    of the clip."""
     try:
         if bookmark.place is not None:
             yield from cast(SeekableSource, source).groups(clip, rng, bookmark.place())
@@ -178,11 +191,14 @@ def _show(
     found: list[Comparison],
     outcomes: list[Outcome],
 ) -> None:
-    """Offer candidates that were judged as examples of what became of them; their views are still at hand."""
+    """Offer candidates that were judged as examples of what became of them; their views are still
+    at hand."""
     for pair, comparison, outcome in zip(pairs, found, outcomes, strict=True):
         a, b = (group.views[index] for index in pair)
         if examples is not None:
-            examples.offer(outcome, clip, (a.key, b.key), (eyes.see(a).image, eyes.see(b).image), comparison)
+            examples.offer(
+                outcome, clip, (a.key, b.key), (eyes.see(a).image, eyes.see(b).image), comparison
+            )
 
 
 def _mine_group(
@@ -264,12 +280,17 @@ def _as_given(
         correspondences = nothing if found.b_from_a is None else found.correspondences
         return dataclasses.replace(found, outcome=Outcome.KEPT, correspondences=correspondences)
     if len(known) != patches:
-        raise BadInput(f"{key}: its correspondences are of {len(known)} patches, mine.size_px and mine.patch_px make {patches}")
+        raise BadInput(
+            f"{key}: its correspondences are of {len(known)} patches, mine.size_px and "
+            f"mine.patch_px make {patches}"
+        )
     share = np.count_nonzero(known >= 0) / patches  # one to one, so the same in both directions
     return Comparison(Outcome.KEPT, share, share, share, 0, 0, None, known)
 
 
-def _judge(group: Group, pair: tuple[int, int], eyes: Eyes, rule: overlap.Rule, votes: np.random.Generator) -> Comparison:
+def _judge(
+    group: Group, pair: tuple[int, int], eyes: Eyes, rule: overlap.Rule, votes: np.random.Generator
+) -> Comparison:
     a, b = (eyes.see(group.views[index]) for index in pair)
     for rejected in (Outcome.UNREADABLE, Outcome.BLURRED):
         if rejected in (a.rejected, b.rejected):
@@ -293,4 +314,6 @@ def _count(found: list[Comparison], tally: Tally) -> list[Outcome]:
     return outcomes
 
 
-NOTHING = Comparison(Outcome.UNREADABLE, 0.0, 0.0, 0.0, 0, 0, None, np.empty(0, np.int16))  # of views that were not compared
+NOTHING = Comparison(
+    Outcome.UNREADABLE, 0.0, 0.0, 0.0, 0, 0, None, np.empty(0, np.int16)
+)  # of views that were not compared

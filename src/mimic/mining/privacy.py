@@ -1,8 +1,9 @@
 """Responsible use: faces are blurred and unwanted pictures withheld before anything is written.
 
-Both work on the pictures that go into a shard, at mining size. Faces are found by OpenCV's YuNet (face_detection_yunet_*.onnx of its
-model zoo; small, but the user's to fetch). Whether a picture may be kept at all is asked of any program: it is started once, is sent
-pictures (a 4-byte little-endian length, then a JPEG) and answers each with a line, a score from 0 to 1.
+Both work on the pictures that go into a shard, at mining size. Faces are found by OpenCV's YuNet
+(face_detection_yunet_*.onnx of its model zoo; small, but the user's to fetch). Whether a picture
+may be kept at all is asked of any program: it is started once, is sent pictures (a 4-byte
+little-endian length, then a JPEG) and answers each with a line, a score from 0 to 1.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from mimic.infra import storage
 from mimic.pairs.write import encode_image
 
 Picture = UInt8[np.ndarray, "size size 3"]
-DETECT_AT = 2  # pictures are enlarged: the detector misses faces of ten pixels, which can still be recognised
+# pictures are enlarged: the detector misses faces of ten pixels, which can still be recognised
+DETECT_AT = 2
 NMS_THRESHOLD, TOP_K = 0.3, 1000  # YuNet's usual ones
 CELLS = 4  # what is left of a face: so many cells across it
 ANSWER_S = 60.0
@@ -41,9 +43,12 @@ class Judge(Protocol):
 
 
 class Guard:
-    """What a picture must pass before it is written: `guard(image)` is the picture to write, or None to withhold it."""
+    """What a picture must pass before it is written: `guard(image)` is the picture to write, or
+    None to withhold it."""
 
-    def __init__(self, section: config.Privacy, faces: FaceBlur | None, judge: Judge | None) -> None:
+    def __init__(
+        self, section: config.Privacy, faces: FaceBlur | None, judge: Judge | None
+    ) -> None:
         self._score_max, self._faces, self._judge = section.nsfw_score_max, faces, judge
 
     def __call__(self, image: Picture) -> Picture | None:
@@ -52,7 +57,9 @@ class Guard:
         return image if self._faces is None else self._faces(image)
 
 
-@functools.lru_cache(maxsize=1)  # a worker process asks for every shard; models take their time to load
+@functools.lru_cache(
+    maxsize=1
+)  # a worker process asks for every shard; models take their time to load
 def open_guard(section: config.Privacy, root: Path) -> Guard | None:
     """The guard that the parameters ask for; None where all of it is off.
 
@@ -86,23 +93,37 @@ class FaceBlur:
     def __init__(self, model: Path, score_min: float, margin: float) -> None:
         self._margin = margin
         try:
-            self._detector = cv2.FaceDetectorYN.create(str(_existing(model)), "", (64, 64), score_min, NMS_THRESHOLD, TOP_K)
+            self._detector = cv2.FaceDetectorYN.create(
+                str(_existing(model)), "", (64, 64), score_min, NMS_THRESHOLD, TOP_K
+            )
         except cv2.error as error:
-            raise BadInput(f"mine.privacy.face_model: {model} is no YuNet model ({str(error).strip().splitlines()[-1][:120]})") from None
+            raise BadInput(
+                f"mine.privacy.face_model: {model} is no YuNet model "
+                f"({str(error).strip().splitlines()[-1][:120]})"
+            ) from None
 
     def __call__(self, image: Picture) -> Picture:
         height, width = (DETECT_AT * side for side in image.shape[:2])
         self._detector.setInputSize((width, height))
-        _, faces = self._detector.detect(cv2.resize(image[..., ::-1], (width, height), interpolation=cv2.INTER_LINEAR))
+        _, faces = self._detector.detect(
+            cv2.resize(image[..., ::-1], (width, height), interpolation=cv2.INTER_LINEAR)
+        )
         return image if faces is None else blurred(image, faces[:, :4] / DETECT_AT, self._margin)
 
 
 def blurred(image: Picture, boxes: Float[np.ndarray, "n 4"], margin: float) -> Picture:
-    """The picture with the boxes (left, top, width, height) reduced to CELLS x CELLS cells each: nothing finer is left to restore."""
+    """The picture with the boxes (left, top, width, height) reduced to CELLS x CELLS cells each:
+    nothing finer is left to restore."""
     image = image.copy()
     for left, top, width, height in boxes:
-        x0, y0 = (max(0, int(np.floor(corner - margin * side))) for corner, side in ((left, width), (top, height)))
-        x1, y1 = (int(np.ceil(corner + (1 + margin) * side)) for corner, side in ((left, width), (top, height)))
+        x0, y0 = (
+            max(0, int(np.floor(corner - margin * side)))
+            for corner, side in ((left, width), (top, height))
+        )
+        x1, y1 = (
+            int(np.ceil(corner + (1 + margin) * side))
+            for corner, side in ((left, width), (top, height))
+        )
         face = image[y0 : max(y1, 0), x0 : max(x1, 0)]
         if face.size:
             cells = cv2.resize(face, (CELLS, CELLS), interpolation=cv2.INTER_AREA)
@@ -117,14 +138,17 @@ class CommandJudge:
         try:
             self._program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         except OSError as error:
-            raise BadInput(f"mine.privacy.nsfw_command: cannot start {' '.join(command)!r}: {error.strerror}") from None
+            raise BadInput(
+                f"mine.privacy.nsfw_command: cannot start {' '.join(command)!r}: {error.strerror}"
+            ) from None
         self._rest = b""
 
     def score(self, image: Picture) -> float:
         """The program's score.
 
         Raises:
-            BadInput: it ended, does not answer, or answers with something else. Nothing is written unasked.
+            BadInput: it ended, does not answer, or answers with something else. Nothing is written
+                unasked.
         """
         jpeg = encode_image(image, QUALITY)
         assert self._program.stdin is not None
@@ -139,18 +163,23 @@ class CommandJudge:
         except ValueError:
             score = float("nan")
         if not 0 <= score <= 1:
-            raise BadInput(f"mine.privacy.nsfw_command: answered {answer[:80]!r}, not a score from 0 to 1")
+            raise BadInput(
+                f"mine.privacy.nsfw_command: answered {answer[:80]!r}, not a score from 0 to 1"
+            )
         return score
 
     def _line(self) -> bytes:
         assert self._program.stdout is not None
         deadline = time.monotonic() + ANSWER_S
         while b"\n" not in self._rest:
-            ready, _, _ = select.select([self._program.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            ready, _, _ = select.select(
+                [self._program.stdout], [], [], max(0.0, deadline - time.monotonic())
+            )
             data = os.read(self._program.stdout.fileno(), 4096) if ready else b""
             if not data:
                 raise BadInput(
-                    f"mine.privacy.nsfw_command: the program {'has ended' if ready else f'did not answer within {ANSWER_S:g} s'}"
+                    "mine.privacy.nsfw_command: the program "
+                    f"{'has ended' if ready else f'did not answer within {ANSWER_S:g} s'}"
                 )
             self._rest += data
         line, self._rest = self._rest.split(b"\n", 1)
@@ -160,6 +189,7 @@ class CommandJudge:
 def _existing(model: Path) -> Path:
     if not model.is_file():
         raise BadInput(
-            f"mine.privacy.face_model: no file {model}; fetch face_detection_yunet_*.onnx from OpenCV's model zoo, or set blur_faces: false"
+            f"mine.privacy.face_model: no file {model}; fetch face_detection_yunet_*.onnx from "
+            "OpenCV's model zoo, or set blur_faces: false"
         )
     return model

@@ -1,6 +1,7 @@
 """A few pictures of every reason to reject a pair, for people to look at.
 
-Of each outcome the candidates with the lowest hash are shown: the same ones, however many workers mine, whatever was killed.
+Of each outcome the candidates with the lowest hash are shown: the same ones, however many workers
+mine, whatever was killed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ PER_OUTCOME = 4
 SIDE_PX = 112  # of each view
 GAP_PX = 4
 QUALITY = 85
-UNSEEN = frozenset({Outcome.KEPT, Outcome.UNREADABLE, Outcome.FAILED, Outcome.WITHHELD})  # in the shards; no picture; not to be seen
+UNSEEN = frozenset(
+    {Outcome.KEPT, Outcome.UNREADABLE, Outcome.FAILED, Outcome.WITHHELD}
+)  # in the shards; no picture; not to be seen
 
 Picture = UInt8[np.ndarray, "size size 3"]
 Entry = dict[str, Any]
@@ -49,7 +52,12 @@ class Examples:
             self._chosen.setdefault(Outcome(entry["outcome"]), []).append(entry)
 
     def offer(
-        self, outcome: Outcome, clip: str, frames: tuple[str, str], images: tuple[Picture | None, Picture | None], seen: Comparison
+        self,
+        outcome: Outcome,
+        clip: str,
+        frames: tuple[str, str],
+        images: tuple[Picture | None, Picture | None],
+        seen: Comparison,
     ) -> None:
         """Take the candidate if it is among those to show; costs next to nothing otherwise."""
         image_a, image_b = images
@@ -91,7 +99,8 @@ class Examples:
 
 
 def publish(found: Iterable[list[Entry]], folder: Path) -> None:
-    """The examples of some shards (see `Examples.entries`) as pictures `<outcome>-<n>.jpg` and a listing samples.json, all at once."""
+    """The examples of some shards (see `Examples.entries`) as pictures `<outcome>-<n>.jpg` and a
+    listing samples.json, all at once."""
     chosen: dict[str, list[Entry]] = {}
     for entries in found:
         for entry in entries:
@@ -103,7 +112,9 @@ def publish(found: Iterable[list[Entry]], folder: Path) -> None:
             for number, entry in enumerate(chosen[outcome]):
                 name = f"{outcome}-{number}.jpg"
                 (scratch / name).write_bytes(base64.b64decode(entry["picture"]))
-                kept = {key: value for key, value in entry.items() if key not in ("picture", "place")}
+                kept = {
+                    key: value for key, value in entry.items() if key not in ("picture", "place")
+                }
                 listing.append({"file": name, "caption": _caption(entry), **kept})
         storage.write_json(scratch / "samples.json", listing)
 

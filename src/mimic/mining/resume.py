@@ -1,12 +1,15 @@
-"""Shards that are begun: what is decided is saved now and then, so that a killed worker's successor goes on from there.
+"""Shards that are begun: what is decided is saved now and then, so that a killed worker's successor
+goes on from there.
 
 Beside the tar of a shard that takes long lies a folder `<shard>.begun`, until the shard is done:
 
     part-00042.parquet  pairs kept between two saves, with their JPEGs
-    state.json          how far the shard is mined, and how many parts belong to it: written after them
+    state.json          how far the shard is mined, and how many parts belong to it: written after
+                        them
     now.json            the same in short, more often, for whoever watches
 
-What is decided depends on the shard's job alone, so pairs read back and pairs found again are the same pairs.
+What is decided depends on the shard's job alone, so pairs read back and pairs found again are the
+same pairs.
 """
 
 from __future__ import annotations
@@ -93,7 +96,8 @@ class Saved:
         self._tell_at = time.monotonic() + TOLD_EVERY_S
 
     def restore(self, guard: Callable[[np.ndarray], np.ndarray | None] | None) -> State:
-        """The state of the last save, whose pairs are in the writer now; a fresh one where nothing can be used.
+        """The state of the last save, whose pairs are in the writer now; a fresh one where nothing
+        can be used.
 
         Args:
             guard: see `Examples`.
@@ -101,7 +105,10 @@ class Saved:
         try:
             found = self._read()
         except BadInput as damage:
-            progress.say(f"{self._folder.stem}: mined from its start, for what was saved of it is damaged: {damage}")
+            progress.say(
+                f"{self._folder.stem}: mined from its start, for what was saved of it is damaged: "
+                f"{damage}"
+            )
             found = None
         if found is None:
             return State(Examples(guard))
@@ -163,7 +170,9 @@ class Saved:
         self._folder.mkdir(exist_ok=True)
         scratch = self._folder / f".{NOW}"
         scratch.write_text(json.dumps(dataclasses.asdict(now)))
-        os.replace(scratch, self._folder / NOW)  # nothing is lost with it, so nobody waits for the disk
+        os.replace(
+            scratch, self._folder / NOW
+        )  # nothing is lost with it, so nobody waits for the disk
 
     def _read(self) -> dict[str, Any] | None:
         """What was saved, when all of it is there.
@@ -194,7 +203,8 @@ NOW = "now.json"
 class Now:
     """What a worker process is about."""
 
-    share: float  # clips of its shard that are done, with the share of the next one where that is known
+    # clips of its shard that are done, with the share of the next one where that is known
+    share: float
     earlier: float  # how much of it earlier processes did
     candidates: int
     kept: int
@@ -224,7 +234,9 @@ def watched(folder: Path) -> Iterator[Now]:
     for name in names:
         try:
             yield Now(**json.loads((folder / name / NOW).read_text()))
-        except OSError:  # nothing told yet, just done, or just replaced on another machine: it is only for the eye
+        except OSError:
+            # nothing told yet, just done, or just replaced on another machine: it is only for the
+            # eye
             continue
 
 

@@ -1,8 +1,9 @@
 """Shards of mined pairs: the unit of work, of resuming and of statistics.
 
-A shard is done when its `.json` exists (what became of the candidates, examples of the rejected ones): it is written last.
-Before it came the tar and then its Parquet file, where there were pairs; a shard without pairs has neither. What a shard
-holds depends on its job alone, so any number of workers, killed at any moment, leaves the same bytes in the end.
+A shard is done when its `.json` exists (what became of the candidates, examples of the rejected
+ones): it is written last. Before it came the tar and then its Parquet file, where there were pairs;
+a shard without pairs has neither. What a shard holds depends on its job alone, so any number of
+workers, killed at any moment, leaves the same bytes in the end.
 """
 
 from __future__ import annotations
@@ -77,29 +78,40 @@ def jobs(
 def run(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> loop.Tally:
     """Mine the jobs that are not done yet, and sum up all; one line a shard goes to the log.
 
-    A clip in which worker processes die again and again is named and skipped, once all other shards are done.
+    A clip in which worker processes die again and again is named and skipped, once all other shards
+    are done.
 
     Raises:
         BadInput: worker processes die, and no clip is to blame; or the program fails on every clip.
     """
     for job in todo:
-        _trace(job).unlink(missing_ok=True)  # of earlier runs, whose workers may have been killed by anybody
+        _trace(job).unlink(
+            missing_ok=True
+        )  # of earlier runs, whose workers may have been killed by anybody
         resume.forget_now(job.tar)
     while True:
         try:
             tally = _round(todo, where, title, log)
             break
         except cluster.ShardsFailed as failed:
-            todo = [_without_killers(job, failed) if _describe(job) in failed.failed else job for job in todo]
+            todo = [
+                _without_killers(job, failed) if _describe(job) in failed.failed else job
+                for job in todo
+            ]
     for folder in {job.tar.parent for job in todo}:
-        storage.sweep(folder)  # now that nobody writes there, not even jobs of a driver that was killed
+        storage.sweep(
+            folder
+        )  # now that nobody writes there, not even jobs of a driver that was killed
     for job in todo:
         resume.remove(job.tar)  # of workers that were killed when they were done
     if tally.failed and len(tally.failed) == tally.clips:
         for job in todo:  # nothing to keep: whatever was wrong, the next run tries again
             _result(job).unlink(missing_ok=True)
         clip, why = min(tally.failed.items())
-        raise BadInput(f"{title}: the program failed on every clip, first on {clip}: {why}; tracebacks are in {log}")
+        raise BadInput(
+            f"{title}: the program failed on every clip, first on {clip}: {why}; tracebacks are in "
+            f"{log}"
+        )
     return tally
 
 
@@ -110,7 +122,9 @@ def _round(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) ->
         if job.tar.name not in missing:
             tally.add(_summary(job))
     clips = sum(len(job.clips) for job in missing.values())
-    results = cluster.map_shards(mine_shard, list(missing.values()), where, _describe, log.parent / "slurm")
+    results = cluster.map_shards(
+        mine_shard, list(missing.values()), where, _describe, log.parent / "slurm"
+    )
     with (
         log.open("a") as lines,
         contextlib.closing(results),
@@ -121,8 +135,14 @@ def _round(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) ->
             job = missing[name]
             tally.add(_summary(job))
             result = read_result(job)
-            known = {**result["tally"], "tracebacks": result["tracebacks"], "taken_over": result["taken_over"]}
-            lines.write(json.dumps({"shard": job.tar.stem, "seconds": round(seconds, 3), **known}) + "\n")
+            known = {
+                **result["tally"],
+                "tracebacks": result["tracebacks"],
+                "taken_over": result["taken_over"],
+            }
+            lines.write(
+                json.dumps({"shard": job.tar.stem, "seconds": round(seconds, 3), **known}) + "\n"
+            )
             lines.flush()
             track.advance(len(job.clips), _counted(tally.kept, tally.candidates))
     return tally
@@ -207,11 +227,17 @@ def _mine_clip(
     clip, key, bookmark = job.clips[state.clips], job.keys[state.clips], state.bookmark
     rule, sharpness_min, seed = rule_of(job.mine), job.section.sharpness_min, job.mine.seed
     constant = _constant(job, clip)
-    walk = loop.walk_clip(source, clip, rule, sharpness_min, seed, state.tally, guard, state.looks, bookmark)
+    walk = loop.walk_clip(
+        source, clip, rule, sharpness_min, seed, state.tally, guard, state.looks, bookmark
+    )
     try:
         for pair in loop.surviving(walk):
             if pair is not None:
-                row = {"key": f"{key}-{bookmark.pairs - 1:05}", **pair_rows.of_pair(pair), **constant}
+                row = {
+                    "key": f"{key}-{bookmark.pairs - 1:05}",
+                    **pair_rows.of_pair(pair),
+                    **constant,
+                }
                 images = (pair.image_a, pair.image_b)
                 saved.add(row, *(encode_image(image, job.mine.jpeg_quality) for image in images))
             saved.between(state)
@@ -234,7 +260,8 @@ def _constant(job: Job, clip: str) -> dict[str, Any]:
 
 
 def report(title: str, summary: dict[str, Any], where: Path, log: Path) -> None:
-    """What became of the candidates, and the first of what was damaged or left out, for the reader of the log.
+    """What became of the candidates, and the first of what was damaged or left out, for the reader
+    of the log.
 
     Args:
         summary: as `Tally.summary` gives it.
@@ -243,7 +270,10 @@ def report(title: str, summary: dict[str, Any], where: Path, log: Path) -> None:
     """
     counts = Counter(summary["outcomes"])
     reasons = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common() if count)
-    progress.say(f"{title}: {summary['candidates']} candidates in {summary['clips']} clips: {reasons or 'none'}")
+    progress.say(
+        f"{title}: {summary['candidates']} candidates in {summary['clips']} clips: "
+        f"{reasons or 'none'}"
+    )
     for line in told(summary, where, log):
         progress.say(f"{title}: {line}")
 
@@ -268,7 +298,12 @@ def code_digest() -> str:
     written = [package / "pairs" / f"{name}.py" for name in ("schema", "write", "tar")]
     folders = (package / name for name in ("geometry", "mining", "scenes", "sources"))
     files = [*written, *(file for folder in folders for file in folder.rglob("*.py"))]
-    return storage.fingerprint([(file.relative_to(package).as_posix(), storage.file_digest(file)) for file in sorted(files)])
+    return storage.fingerprint(
+        [
+            (file.relative_to(package).as_posix(), storage.file_digest(file))
+            for file in sorted(files)
+        ]
+    )
 
 
 def _trace(job: Job) -> Path:
@@ -305,7 +340,8 @@ def publish_examples(done: Sequence[Job], folder: Path) -> None:
 
 
 def clear(done: Sequence[Job]) -> None:
-    """Remove what lies beside the log, once it is published; the file which says "done" goes first."""
+    """Remove what lies beside the log, once it is published; the file which says "done" goes
+    first."""
     for job in done:
         for path in (_result(job), index_path(job.tar), job.tar):
             path.unlink(missing_ok=True)

@@ -1,8 +1,10 @@
-"""What became of the candidates of some clips, and the name of everything that gave nothing, with the reason.
+"""What became of the candidates of some clips, and the name of everything that gave nothing, with
+the reason.
 
-Outcomes are counted and add up. Named beside them: clips that could not be read (to their end), clips on which the program failed,
-clips without a pair, pictures that could not be read, and files that a source passed over. The last three may be ordinary and many,
-so a summary may be asked to name the first of each only; it always says how many there are.
+Outcomes are counted and add up. Named beside them: clips that could not be read (to their end),
+clips on which the program failed, clips without a pair, pictures that could not be read, and files
+that a source passed over. The last three may be ordinary and many, so a summary may be asked to
+name the first of each only; it always says how many there are.
 """
 
 from __future__ import annotations
@@ -35,14 +37,24 @@ class Tally:
     clips: int = 0
     candidates: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
-    overlaps: Counter[int] = field(default_factory=Counter)  # of all candidates that have a homography, by bin
-    damaged: dict[str, str] = field(default_factory=dict)  # clip -> why it could not be read (to its end)
+    overlaps: Counter[int] = field(
+        default_factory=Counter
+    )  # of all candidates that have a homography, by bin
+    damaged: dict[str, str] = field(
+        default_factory=dict
+    )  # clip -> why it could not be read (to its end)
     failed: dict[str, str] = field(default_factory=dict)  # clip -> the exception that ended it
     without_pairs: dict[str, WithoutPairs] = field(default_factory=dict)  # by clip
-    unreadable_views: dict[tuple[str, str], str] = field(default_factory=dict)  # (clip, key of the view) -> why
-    skipped: dict[str, str] = field(default_factory=dict)  # file or folder below the root -> why the source passed it over
+    unreadable_views: dict[tuple[str, str], str] = field(
+        default_factory=dict
+    )  # (clip, key of the view) -> why
+    skipped: dict[str, str] = field(
+        default_factory=dict
+    )  # file or folder below the root -> why the source passed it over
 
-    _entered: Counter[Outcome] = field(default_factory=Counter)  # outcomes before the clip that is being mined
+    _entered: Counter[Outcome] = field(
+        default_factory=Counter
+    )  # outcomes before the clip that is being mined
 
     @property
     def kept(self) -> int:
@@ -65,8 +77,11 @@ class Tally:
         self._entered = self.outcomes.copy()
 
     def leave(self, clip: str, why: str | None = None) -> None:
-        """The clip ends; one that gave no pair is named, with `why` or, without, that no candidate was kept."""
-        found = {outcome: count - self._entered[outcome] for outcome, count in self.outcomes.items()}
+        """The clip ends; one that gave no pair is named, with `why` or, without, that no candidate
+        was kept."""
+        found = {
+            outcome: count - self._entered[outcome] for outcome, count in self.outcomes.items()
+        }
         if found.get(Outcome.KEPT, 0):
             return
         outcomes = {outcome.value: count for outcome, count in found.items() if count}
@@ -81,7 +96,8 @@ class Tally:
         self.damaged[clip] = why
 
     def fail(self, clip: str, error: Exception, pairs: int) -> None:
-        """Count and name a clip on which the program failed: one candidate, FAILED; `pairs` = those written so far, of all clips."""
+        """Count and name a clip on which the program failed: one candidate, FAILED; `pairs` = those
+        written so far, of all clips."""
         lost = self.kept - pairs  # counted as kept, but the failure came before it could be written
         self.outcomes[Outcome.KEPT] -= lost
         self.outcomes[Outcome.FAILED] += lost + 1
@@ -98,16 +114,21 @@ class Tally:
         self.skipped.update(skipped)
 
     def check(self, pairs: int) -> None:
-        """Counts must add up before anything is published; AssertionError names the sums otherwise."""
+        """Counts must add up before anything is published; AssertionError names the sums
+        otherwise."""
         total = sum(self.outcomes.values())
         if total != self.candidates or self.kept != pairs:
-            raise AssertionError(f"{self.candidates} candidates but {total} outcomes; {self.kept} kept but {pairs} pairs written")
+            raise AssertionError(
+                f"{self.candidates} candidates but {total} outcomes; {self.kept} kept but {pairs} "
+                "pairs written"
+            )
 
     def summary(self, most: int | None = None) -> dict[str, Any]:
         """Plain JSON; every outcome is listed, and every bin of the histogram, by its lower edge.
 
         Args:
-            most: so many clips without pairs, pictures and skipped files are named; None = all. `totals` counts all.
+            most: so many clips without pairs, pictures and skipped files are named; None = all.
+                `totals` counts all.
         """
         views: dict[str, dict[str, str]] = {}
         for (clip, key), why in sorted(self.unreadable_views.items())[:most]:
@@ -118,7 +139,10 @@ class Tally:
             "candidates": self.candidates,
             "kept": self.kept,
             "outcomes": {outcome.value: self.outcomes[outcome] for outcome in Outcome},
-            "overlap_histogram": {f"{number / HISTOGRAM_BINS:.2f}": self.overlaps[number] for number in range(HISTOGRAM_BINS)},
+            "overlap_histogram": {
+                f"{number / HISTOGRAM_BINS:.2f}": self.overlaps[number]
+                for number in range(HISTOGRAM_BINS)
+            },
             "damaged": dict(sorted(self.damaged.items())),
             "failed": dict(sorted(self.failed.items())),
             "without_pairs": _at_most(most, without),
@@ -151,11 +175,21 @@ class Tally:
             clips=summary["clips"],
             candidates=summary["candidates"],
             outcomes=Counter({Outcome(name): count for name, count in summary["outcomes"].items()}),
-            overlaps=Counter({round(float(edge) * HISTOGRAM_BINS): count for edge, count in summary["overlap_histogram"].items()}),
+            overlaps=Counter(
+                {
+                    round(float(edge) * HISTOGRAM_BINS): count
+                    for edge, count in summary["overlap_histogram"].items()
+                }
+            ),
             damaged=summary["damaged"],
             failed=summary["failed"],
-            without_pairs={clip: WithoutPairs(**found) for clip, found in summary.get("without_pairs", {}).items()},
-            unreadable_views={(clip, key): why for clip, found in views.items() for key, why in found.items()},
+            without_pairs={
+                clip: WithoutPairs(**found)
+                for clip, found in summary.get("without_pairs", {}).items()
+            },
+            unreadable_views={
+                (clip, key): why for clip, found in views.items() for key, why in found.items()
+            },
             skipped=dict(summary.get("skipped", {})),
         )
 
@@ -164,7 +198,8 @@ BY_CLIP = ("damaged", "failed", "without_pairs", "unreadable_views")  # what a s
 
 
 def renamed(summary: dict[str, Any], names: dict[str, str], root: Path) -> dict[str, Any]:
-    """A summary in which clips have the names that people know them by, and reasons do not repeat the name.
+    """A summary in which clips have the names that people know them by, and reasons do not repeat
+    the name.
 
     Args:
         names: of clips, by their names in the source.
@@ -199,7 +234,8 @@ def lost(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def told(summary: dict[str, Any], where: Path, log: Path) -> Iterator[str]:
-    """What a summary names, for the reader of a log: the first of each kind, and how many more there are.
+    """What a summary names, for the reader of a log: the first of each kind, and how many more
+    there are.
 
     Args:
         where: the file in which all are named.
@@ -210,9 +246,16 @@ def told(summary: dict[str, Any], where: Path, log: Path) -> Iterator[str]:
     without = summary.get("without_pairs", {})
     kinds: dict[str, dict[str, str]] = {
         "damaged": summary["damaged"],
-        "failed": {clip: f"{why} (traceback in {log}; please report it)" for clip, why in summary["failed"].items()},
-        "unreadable": {f"{clip}: {key}": why for clip, found in views.items() for key, why in found.items()},
-        "no pairs": {clip: _counted(found) for clip, found in without.items() if clip not in broken},
+        "failed": {
+            clip: f"{why} (traceback in {log}; please report it)"
+            for clip, why in summary["failed"].items()
+        },
+        "unreadable": {
+            f"{clip}: {key}": why for clip, found in views.items() for key, why in found.items()
+        },
+        "no pairs": {
+            clip: _counted(found) for clip, found in without.items() if clip not in broken
+        },
         "skipped": summary.get("skipped", {}),
     }
     for words, named in kinds.items():
@@ -220,7 +263,8 @@ def told(summary: dict[str, Any], where: Path, log: Path) -> Iterator[str]:
 
 
 def first(named: dict[str, str], where: Path | None) -> Iterator[str]:
-    """Lines `name: why`: a few, the rarest reasons first, then how many more of each reason there are, and where to find them."""
+    """Lines `name: why`: a few, the rarest reasons first, then how many more of each reason there
+    are, and where to find them."""
     often = Counter(named.values())
     entries = sorted(named.items(), key=lambda entry: (often[entry[1]], entry))
     yield from (f"{name}: {why}" for name, why in entries[:LINES])
@@ -228,11 +272,15 @@ def first(named: dict[str, str], where: Path | None) -> Iterator[str]:
     if more:
         reasons = ", ".join(f"{count} {why}" for why, count in more.most_common(LINES))
         others = sum(more.values()) - sum(count for _, count in more.most_common(LINES))
-        yield f"{more.total()} more{f', all named in {where}' if where else ''}: {reasons}{f', {others} others' if others else ''}"
+        yield (
+            f"{more.total()} more{f', all named in {where}' if where else ''}: "
+            f"{reasons}{f', {others} others' if others else ''}"
+        )
 
 
 def remarks(notes: dict[str, str]) -> Iterator[str]:
-    """Clips that are read in the same way share a line: the note, the first of them by name, and how many there are."""
+    """Clips that are read in the same way share a line: the note, the first of them by name, and
+    how many there are."""
     by_note: dict[str, list[str]] = {}
     for clip, note in notes.items():
         by_note.setdefault(note, []).append(clip)

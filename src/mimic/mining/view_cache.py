@@ -25,7 +25,8 @@ class Seen:
 
 
 class Eyes:
-    """Views of a clip as the rule sees them; remembers as many as the largest group of the clip so far has.
+    """Views of a clip as the rule sees them; remembers as many as the largest group of the clip so
+    far has.
 
     unreadable: keys of views that could not be read, and why; these are all remembered.
     """
@@ -59,7 +60,8 @@ class Eyes:
 
 
 def read(view: View, unreadable: dict[str, str]) -> Image | None:
-    """The view's image; None where it cannot be read, and the reason is noted under the view's key."""
+    """The view's image; None where it cannot be read, and the reason is noted under the view's
+    key."""
     try:
         return view.read()
     except (Unreadable, OSError) as error:
@@ -67,7 +69,9 @@ def read(view: View, unreadable: dict[str, str]) -> Image | None:
         return None
 
 
-def squared(image: UInt8[np.ndarray, "height width 3"], rule: overlap.Rule) -> UInt8[np.ndarray, "size size 3"]:
+def squared(
+    image: UInt8[np.ndarray, "height width 3"], rule: overlap.Rule
+) -> UInt8[np.ndarray, "size size 3"]:
     """The square that is mined, shrunk as the rule's mode shrinks."""
     return resize.to_square(image, rule.size_px, rule.mode)
 
@@ -75,7 +79,8 @@ def squared(image: UInt8[np.ndarray, "height width 3"], rule: overlap.Rule) -> U
 def sharpness(image: UInt8[np.ndarray, "height width 3"], size_px: int) -> float:
     """Variance of the Laplacian of the 8-bit grey square.
 
-    Always of the square as `reference` shrinks: the published thresholds were set on such pictures, and averaging lowers the variance.
+    Always of the square as `reference` shrinks: the published thresholds were set on such pictures,
+    and averaging lowers the variance.
     """
     square = resize.to_square(image, size_px, "reference")
     return float(cv2.Laplacian(cv2.cvtColor(square, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var())

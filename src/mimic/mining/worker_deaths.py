@@ -1,6 +1,8 @@
-"""Clips in which worker processes die, killed for want of memory or crashed in a decoder: known by the trace that each attempt leaves.
+"""Clips in which worker processes die, killed for want of memory or crashed in a decoder: known by
+the trace that each attempt leaves.
 
-A trace holds a line ATTEMPT for each process that worked on a shard, then a line of JSON for each clip that it entered.
+A trace holds a line ATTEMPT for each process that worked on a shard, then a line of JSON for each
+clip that it entered.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ ATTEMPT = "attempt\n"
 
 @contextmanager
 def tracing(path: Path) -> Iterator[Callable[[str], None]]:
-    """Call what is yielded with each clip that is entered; a process that lives to leave the block takes its trace away."""
+    """Call what is yielded with each clip that is entered; a process that lives to leave the block
+    takes its trace away."""
     with path.open("a") as trace:
 
         def enter(clip: str) -> None:

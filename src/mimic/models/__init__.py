@@ -1,4 +1,5 @@
-"""One family of models: a vision transformer encoder, and the two objectives that pretrain it. Arrays and numbers in, arrays out."""
+"""One family of models: a vision transformer encoder, and the two objectives that pretrain it.
+Arrays and numbers in, arrays out."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def build(
     """A model to pretrain, with torch's default weights until `initialise` or `load_state_dict`.
 
     Raises:
-        ValueError: sizes that do not divide, matching without a second view, or a mask ratio that hides all patches or none.
+        ValueError: sizes that do not divide, matching without a second view, or a mask ratio that
+            hides all patches or none.
     """
     encoder = VisionTransformer(
         size_px=size_px,
@@ -75,4 +77,11 @@ def build(
                 raise ValueError("matching needs two views; the objective mae has one")
             return MaskedAutoencoder(encoder, decoder, visible=visible, norm_pix=norm_pix)
         case "croco":
-            return CrossViewCompletion(encoder, decoder, visible=visible, norm_pix=norm_pix, matching=matching, temperature=temperature)
+            return CrossViewCompletion(
+                encoder,
+                decoder,
+                visible=visible,
+                norm_pix=norm_pix,
+                matching=matching,
+                temperature=temperature,
+            )

@@ -1,7 +1,8 @@
-"""Two views through a whole cross-view model, unmasked: dense maps of how view a moves to view b, one pose, or what attends to what.
+"""Two views through a whole cross-view model, unmasked: dense maps of how view a moves to view b,
+one pose, or what attends to what.
 
-The hooks are counted over the encoder's blocks and then the decoder's (CroCo v2 for flow and stereo): the last block of each is read after
-its norm, the others raw.
+The hooks are counted over the encoder's blocks and then the decoder's (CroCo v2 for flow and
+stereo): the last block of each is read after its norm, the others raw.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ LEVELS = 4
 SUM_MIN = 1e-3  # of two singular values; below, the nearest rotation is all but undefined
 
 
-def hooks(blocks: tuple[int, ...] | None, encoder_depth: int, decoder_depth: int) -> tuple[int, ...]:
-    """Blocks that the head reads: as given, or as published: from the last one back, a third of the decoder apart.
+def hooks(
+    blocks: tuple[int, ...] | None, encoder_depth: int, decoder_depth: int
+) -> tuple[int, ...]:
+    """Blocks that the head reads: as given, or as published: from the last one back, a third of the
+    decoder apart.
 
     12 + 12 blocks: 11, 15, 19, 23; 12 + 8 blocks: 10, 13, 16, 19.
 
@@ -33,7 +37,10 @@ def hooks(blocks: tuple[int, ...] | None, encoder_depth: int, decoder_depth: int
         step = -(-decoder_depth // (LEVELS - 1))
         blocks = tuple(max(0, total - 1 - step * index) for index in reversed(range(LEVELS)))
     if len(blocks) != LEVELS or not all(0 <= block < total for block in blocks):
-        raise ValueError(f"blocks {list(blocks)}: the head reads {LEVELS} of {encoder_depth} + {decoder_depth} blocks (counted from 0)")
+        raise ValueError(
+            f"blocks {list(blocks)}: the head reads {LEVELS} of {encoder_depth} + {decoder_depth} "
+            "blocks (counted from 0)"
+        )
     return blocks
 
 
@@ -68,8 +75,11 @@ class TwoViews(nn.Module):
             maps[depth + index] = tokens[:, first:].transpose(1, 2).unflatten(2, grid)
         return [maps[block] for block in blocks]
 
-    def attention(self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n n"]:
-        """How much each patch of a attends to each of b: the mean over heads and blocks of the decoder's cross-attention."""
+    def attention(
+        self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]
+    ) -> Float[Tensor, "b n n"]:
+        """How much each patch of a attends to each of b: the mean over heads and blocks of the
+        decoder's cross-attention."""
         grid, first = self.encoder.grid_of(*a.shape[-2:]), int(self.encoder.class_token)
         return self.decoder.attention(self.encoder(a), self.encoder(b), grid)[:, first:, first:]
 
@@ -77,18 +87,26 @@ class TwoViews(nn.Module):
 class DenseMotion(TwoViews):
     """With a DPT head: `channels` of motion and one of confidence for every pixel of view a."""
 
-    def __init__(self, model: CrossViewCompletion, head_width: int, channels: int, blocks: tuple[int, ...]) -> None:
+    def __init__(
+        self, model: CrossViewCompletion, head_width: int, channels: int, blocks: tuple[int, ...]
+    ) -> None:
         super().__init__(model)
         self.blocks = blocks
-        widths = [self.encoder.width if block < self.encoder.depth else self.decoder.width for block in blocks]
+        widths = [
+            self.encoder.width if block < self.encoder.depth else self.decoder.width
+            for block in blocks
+        ]
         self.head = DptHead(widths, head_width, channels + 1, self.encoder.patch_px)
 
-    def forward(self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(
+        self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]
+    ) -> Float[Tensor, "b c h w"]:
         return self.head(self.levels(a, b, self.blocks))
 
 
 class RelativePose(TwoViews):
-    """With a pooled head: the pose of camera a in the axes of camera b, rotation and translation in metres; untrained, no motion."""
+    """With a pooled head: the pose of camera a in the axes of camera b, rotation and translation in
+    metres; untrained, no motion."""
 
     def __init__(self, model: CrossViewCompletion, head_width: int) -> None:
         super().__init__(model)
@@ -98,22 +116,29 @@ class RelativePose(TwoViews):
             last.weight.zero_()
             last.bias.copy_(torch.cat([torch.eye(3).flatten(), torch.zeros(3)]))
 
-    def forward(self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 3"]]:
+    def forward(
+        self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 3"]]:
         tokens = self.levels(a, b, [self.encoder.depth + len(self.decoder.blocks) - 1])[0]
         numbers = self.head(tokens.mean(dim=(2, 3))).float()
         return nearest_rotation(numbers[:, :9].unflatten(1, (3, 3))), numbers[:, 9:]
 
 
 def nearest_rotation(matrix: Float[Tensor, "b 3 3"]) -> Float[Tensor, "b 3 3"]:
-    """The rotation closest to each matrix (special orthogonal Procrustes): singular values become 1, 1 and the determinant's sign."""
-    with torch.autocast(matrix.device.type, enabled=False):  # a rotation of 8 bits is off by a quarter of a degree
+    """The rotation closest to each matrix (special orthogonal Procrustes): singular values become
+    1, 1 and the determinant's sign."""
+    with torch.autocast(
+        matrix.device.type, enabled=False
+    ):  # a rotation of 8 bits is off by a quarter of a degree
         return _NearestRotation.apply(matrix)
 
 
 class _NearestRotation(torch.autograd.Function):
-    """With its derivative in closed form: the singular vectors' own is infinite where singular values are equal, as of any rotation.
+    """With its derivative in closed form: the singular vectors' own is infinite where singular
+    values are equal, as of any rotation.
 
-    With m = r h, h symmetric of eigenvalues s: in the axes of h, r' dr is (r' dm - dm' r) / (s_i + s_j).
+    With m = r h, h symmetric of eigenvalues s: in the axes of h, r' dr is (r' dm - dm' r) / (s_i +
+    s_j).
     """
 
     @staticmethod
@@ -133,13 +158,18 @@ class _NearestRotation(torch.autograd.Function):
         return u @ ((turn - turn.mT) / sums) @ vt
 
 
-def laplace_flow(output: Float[Tensor, "b 3 h w"], truth: Float[Tensor, "b 2 h w"], valid: Tensor) -> Float[Tensor, ""]:
-    """Negative log-likelihood of a Laplacian of bounded scale (CroCo v2): |error|_1 / s + log s, s = 0.25 + 3.75 sigmoid(c)."""
+def laplace_flow(
+    output: Float[Tensor, "b 3 h w"], truth: Float[Tensor, "b 2 h w"], valid: Tensor
+) -> Float[Tensor, ""]:
+    """Negative log-likelihood of a Laplacian of bounded scale (CroCo v2): |error|_1 / s + log s, s
+    = 0.25 + 3.75 sigmoid(c)."""
     scale = 0.25 + 3.75 * output[:, 2].sigmoid()
     return _mean((output[:, :2] - truth).abs().sum(dim=1) / scale + scale.log(), valid)
 
 
-def laplace_stereo(output: Float[Tensor, "b 2 h w"], truth: Float[Tensor, "b 1 h w"], valid: Tensor) -> Float[Tensor, ""]:
+def laplace_stereo(
+    output: Float[Tensor, "b 2 h w"], truth: Float[Tensor, "b 1 h w"], valid: Tensor
+) -> Float[Tensor, ""]:
     """The same for a disparity: d = 6 (sigmoid(c / 3) - 0.5), |error| / exp(d) + d."""
     log_scale = 6 * ((output[:, 1] / 3).sigmoid() - 0.5)
     return _mean((output[:, 0] - truth[:, 0]).abs() / log_scale.exp() + log_scale, valid)

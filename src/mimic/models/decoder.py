@@ -1,4 +1,5 @@
-"""The decoder that both objectives share: mask tokens, positions, blocks, a prediction of every patch's pixels."""
+"""The decoder that both objectives share: mask tokens, positions, blocks, a prediction of every
+patch's pixels."""
 
 from __future__ import annotations
 
@@ -7,7 +8,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mimic.models.encoder import Positions
-from mimic.models.layers import ROPE_BASE, Block, CrossBlock, gather, resample_positions, rope_table, sincos_table
+from mimic.models.layers import (
+    ROPE_BASE,
+    Block,
+    CrossBlock,
+    gather,
+    resample_positions,
+    rope_table,
+    sincos_table,
+)
 
 
 class Decoder(nn.Module):
@@ -18,7 +27,8 @@ class Decoder(nn.Module):
         patch_px: side of a patch.
         encoder_width: channels of the encoder's tokens.
         width, depth, heads: channels, blocks, attention heads of the decoder.
-        class_token: the encoder's tokens start with one; it stays in the query and in the memory (MIMIC).
+        class_token: the encoder's tokens start with one; it stays in the query and in the memory
+            (MIMIC).
         cross: with attention to a second view (CroCo), or without (MAE).
         positions, norm_eps, attention, rope_base: as in the encoder.
     """
@@ -40,11 +50,19 @@ class Decoder(nn.Module):
         rope_base: float = ROPE_BASE,
     ) -> None:
         super().__init__()
-        self.grid, self.width, self.head_width, self.class_token, self.cross = grid, width, width // heads, class_token, cross
+        self.grid, self.width, self.head_width, self.class_token, self.cross = (
+            grid,
+            width,
+            width // heads,
+            class_token,
+            cross,
+        )
         self.rope_base = rope_base
         self.embed = nn.Linear(encoder_width, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        table = sincos_table(grid, width, class_token=class_token) if positions == "sincos" else None
+        table = (
+            sincos_table(grid, width, class_token=class_token) if positions == "sincos" else None
+        )
         self.pos_embed = None if table is None else nn.Parameter(table, requires_grad=False)
         block = CrossBlock if cross else Block
         self.blocks = nn.ModuleList(block(width, heads, norm_eps, attention) for _ in range(depth))
@@ -52,7 +70,10 @@ class Decoder(nn.Module):
         self.pred = nn.Linear(width, patch_px * patch_px * 3)
 
     def forward(
-        self, visible: Float[Tensor, "b k c"], restore: Int[Tensor, "b n"], memory: Float[Tensor, "b s c"] | None
+        self,
+        visible: Float[Tensor, "b k c"],
+        restore: Int[Tensor, "b n"],
+        memory: Float[Tensor, "b s c"] | None,
     ) -> Float[Tensor, "b n d"]:
         """
         Args:
@@ -65,7 +86,15 @@ class Decoder(nn.Module):
         """
         first = int(self.class_token)
         x = self.embed(visible)
-        patches = torch.cat([x[:, first:], self.mask_token.to(x.dtype).expand(len(x), restore.shape[1] + first - x.shape[1], -1)], dim=1)
+        patches = torch.cat(
+            [
+                x[:, first:],
+                self.mask_token.to(x.dtype).expand(
+                    len(x), restore.shape[1] + first - x.shape[1], -1
+                ),
+            ],
+            dim=1,
+        )
         x = self._place(torch.cat([x[:, :first], gather(patches, restore)], dim=1))
         rope = None if self.pos_embed is not None else self._rope(self.grid, x)
         if self.cross:
@@ -78,8 +107,11 @@ class Decoder(nn.Module):
                 x = block(x, rope)
         return self.pred(self.norm(x[:, first:]))
 
-    def stages(self, tokens: Float[Tensor, "b t c"], memory: Float[Tensor, "b t c"], grid: tuple[int, int]) -> list[Float[Tensor, "b t d"]]:
-        """What each block makes of two whole views, nothing hidden, on any grid; the last after the norm. Needs `cross`."""
+    def stages(
+        self, tokens: Float[Tensor, "b t c"], memory: Float[Tensor, "b t c"], grid: tuple[int, int]
+    ) -> list[Float[Tensor, "b t d"]]:
+        """What each block makes of two whole views, nothing hidden, on any grid; the last after the
+        norm. Needs `cross`."""
         x, memory, rope = self._whole(tokens, memory, grid)
         found = []
         for block in self.blocks:
@@ -87,8 +119,11 @@ class Decoder(nn.Module):
             found.append(x)
         return [*found[:-1], self.norm(found[-1])]
 
-    def attention(self, tokens: Float[Tensor, "b t c"], memory: Float[Tensor, "b t c"], grid: tuple[int, int]) -> Float[Tensor, "b t t"]:
-        """From each token of the first view to each of the second: the mean over heads and blocks of the cross-attention. Needs `cross`."""
+    def attention(
+        self, tokens: Float[Tensor, "b t c"], memory: Float[Tensor, "b t c"], grid: tuple[int, int]
+    ) -> Float[Tensor, "b t t"]:
+        """From each token of the first view to each of the second: the mean over heads and blocks
+        of the cross-attention. Needs `cross`."""
         x, memory, rope = self._whole(tokens, memory, grid)
         weights = []
         for block in self.blocks:
@@ -97,7 +132,9 @@ class Decoder(nn.Module):
             x = block(x, memory, rope)
         return torch.stack(weights).mean(dim=0)
 
-    def _whole(self, tokens: Tensor, memory: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _whole(
+        self, tokens: Tensor, memory: Tensor, grid: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Both views embedded and placed on `grid`, and its rotary positions."""
         if not self.cross:
             raise ValueError("a decoder without cross-attention has not seen a second view")
@@ -105,11 +142,24 @@ class Decoder(nn.Module):
         if self.pos_embed is None:
             return x, memory, self._rope(grid, x)
         first = int(self.class_token)
-        table = torch.cat([self.pos_embed[:, :first], resample_positions(self.pos_embed[:, first:], self.grid, grid)], dim=1)
+        table = torch.cat(
+            [
+                self.pos_embed[:, :first],
+                resample_positions(self.pos_embed[:, first:], self.grid, grid),
+            ],
+            dim=1,
+        )
         return x + table, memory + table, None
 
     def _place(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "b t c"]:
         return x if self.pos_embed is None else x + self.pos_embed
 
     def _rope(self, grid: tuple[int, int], x: Tensor) -> Float[Tensor, "2 1 t d"]:
-        return rope_table(grid, self.head_width, x.device, class_token=self.class_token, base=self.rope_base, dtype=x.dtype)
+        return rope_table(
+            grid,
+            self.head_width,
+            x.device,
+            class_token=self.class_token,
+            base=self.rope_base,
+            dtype=x.dtype,
+        )

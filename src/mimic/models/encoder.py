@@ -3,7 +3,8 @@
     vit = timm.models.VisionTransformer(**card["timm"]["kwargs"])
     vit.load_state_dict(encoder.state_dict(), strict=True)
 
-gives equal `forward_features` (tested). timm itself is not needed here. With rotary positions (CroCo v2) there is no plain timm twin.
+gives equal `forward_features` (tested). timm itself is not needed here. With rotary positions
+(CroCo v2) there is no plain timm twin.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from mimic.models.layers import ROPE_BASE, Block, PatchEmbed, gather, resample_positions, rope_table, sincos_table
+from mimic.models.layers import (
+    ROPE_BASE,
+    Block,
+    PatchEmbed,
+    gather,
+    resample_positions,
+    rope_table,
+    sincos_table,
+)
 
 Positions = Literal["sincos", "rope"]
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, RGB, of values in 0..1
@@ -25,7 +34,8 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What a downstream task may rely on. Images are normalised (`normalise`), float, [b, 3, h, w], with sides that `patch_px` divides."""
+    """What a downstream task may rely on. Images are normalised (`normalise`), float, [b, 3, h, w],
+    with sides that `patch_px` divides."""
 
     patch_px: int
     width: int
@@ -35,17 +45,20 @@ class Encoder(Protocol):
     class_token: bool
 
     def intermediates(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
-        """Patch tokens as they leave the given blocks (0 = first), before the final norm, as [b, c, h / patch, w / patch]."""
+        """Patch tokens as they leave the given blocks (0 = first), before the final norm, as [b, c,
+        h / patch, w / patch]."""
         ...
 
     def tokens(self, images: Tensor) -> tuple[Tensor | None, Tensor]:
-        """The class token [b, c] (None without one) and the patch tokens [b, n, c] in row-major order, after the final norm."""
+        """The class token [b, c] (None without one) and the patch tokens [b, n, c] in row-major
+        order, after the final norm."""
         ...
 
 
 @lru_cache
 def on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Constants, sent to a device once: sending them at every step would make the processor wait for a GPU each time."""
+    """Constants, sent to a device once: sending them at every step would make the processor wait
+    for a GPU each time."""
     with torch.inference_mode(False):
         return torch.tensor(values, device=device)
 
@@ -56,7 +69,8 @@ def image_statistics(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def normalise(images: UInt8[Tensor, "... h w 3"]) -> Float[Tensor, "... 3 h w"]:
-    """RGB bytes, channels last, to the encoder's input: fp32, channels first, ImageNet mean and deviation."""
+    """RGB bytes, channels last, to the encoder's input: fp32, channels first, ImageNet mean and
+    deviation."""
     mean, std = (values * 255 for values in image_statistics(images.device))
     return ((images - mean) / std).movedim(-1, -3)
 
@@ -75,7 +89,8 @@ class VisionTransformer(nn.Module):
         patch_px: side of a square patch.
         width, depth, heads: channels, blocks, attention heads.
         class_token: with one (MAE, MIMIC) or without (CroCo).
-        positions: "sincos" adds a fixed table to the patches; "rope" turns queries and keys instead.
+        positions: "sincos" adds a fixed table to the patches; "rope" turns queries and keys
+            instead.
         norm_eps: epsilon of every layer norm.
         rope_base: of rotary positions, see `layers.rope_table`.
         attention: "auto", "sdpa" or "manual", see `layers.attend`.
@@ -98,13 +113,24 @@ class VisionTransformer(nn.Module):
         rope_base: float = ROPE_BASE,
     ) -> None:
         super().__init__()
-        self.size_px, self.patch_px, self.width, self.depth, self.heads = size_px, patch_px, width, depth, heads
+        self.size_px, self.patch_px, self.width, self.depth, self.heads = (
+            size_px,
+            patch_px,
+            width,
+            depth,
+            heads,
+        )
         self.class_token, self.positions = class_token, positions
         self.rope_base = rope_base
         self.grid = self.grid_of(*size_px)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
-        # A parameter without gradient: it is saved, resampled and, if a fine-tuning wants it, trained.
-        table = sincos_table(self.grid, width, class_token=class_token) if positions == "sincos" else None
+        # A parameter without gradient: it is saved, resampled and, if a fine-tuning wants it,
+        # trained.
+        table = (
+            sincos_table(self.grid, width, class_token=class_token)
+            if positions == "sincos"
+            else None
+        )
         self.pos_embed = None if table is None else nn.Parameter(table, requires_grad=False)
         self.patch_embed = PatchEmbed(patch_px, width)
         self.blocks = nn.ModuleList(Block(width, heads, norm_eps, attention) for _ in range(depth))
@@ -113,10 +139,15 @@ class VisionTransformer(nn.Module):
     def grid_of(self, height_px: int, width_px: int) -> tuple[int, int]:
         """Patches down and across an image."""
         if height_px % self.patch_px or width_px % self.patch_px:
-            raise ValueError(f"a patch of {self.patch_px} px does not divide an image of {height_px} x {width_px} px")
+            raise ValueError(
+                f"a patch of {self.patch_px} px does not divide an image of {height_px} x "
+                f"{width_px} px"
+            )
         return height_px // self.patch_px, width_px // self.patch_px
 
-    def forward(self, images: Float[Tensor, "b 3 h w"], keep: Int[Tensor, "b k"] | None = None) -> Float[Tensor, "b t c"]:
+    def forward(
+        self, images: Float[Tensor, "b 3 h w"], keep: Int[Tensor, "b k"] | None = None
+    ) -> Float[Tensor, "b t c"]:
         """All tokens after the final norm, the class token first if there is one.
 
         Args:
@@ -127,12 +158,16 @@ class VisionTransformer(nn.Module):
             x = block(x, rope)
         return self.norm(x)
 
-    def tokens(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b c"] | None, Float[Tensor, "b n c"]]:
+    def tokens(
+        self, images: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b c"] | None, Float[Tensor, "b n c"]]:
         """See `Encoder.tokens`."""
         x = self(images)
         return (x[:, 0], x[:, 1:]) if self.class_token else (None, x)
 
-    def intermediates(self, images: Float[Tensor, "b 3 h w"], blocks: Sequence[int]) -> list[Float[Tensor, "b c rows columns"]]:
+    def intermediates(
+        self, images: Float[Tensor, "b 3 h w"], blocks: Sequence[int]
+    ) -> list[Float[Tensor, "b c rows columns"]]:
         """See `Encoder.intermediates`; blocks after the last one asked for are not run."""
         x, rope = self._embed(images, None)
         grid = self.grid_of(*images.shape[-2:])
@@ -154,12 +189,16 @@ class VisionTransformer(nn.Module):
             x = x + resample_positions(self.pos_embed[:, int(self.class_token) :], self.grid, grid)
         else:
             head = self.width // self.heads
-            rope = rope_table(grid, head, x.device, class_token=False, base=self.rope_base, dtype=x.dtype)
+            rope = rope_table(
+                grid, head, x.device, class_token=False, base=self.rope_base, dtype=x.dtype
+            )
         if keep is not None:
             x = gather(x, keep)
             rope = None if rope is None else gather(rope, keep)
         if self.cls_token is not None:
-            first = self.cls_token if self.pos_embed is None else self.cls_token + self.pos_embed[:, :1]
+            first = (
+                self.cls_token if self.pos_embed is None else self.cls_token + self.pos_embed[:, :1]
+            )
             x = torch.cat([first.expand(len(x), -1, -1), x], dim=1)
             rope = None if rope is None else _unturned_first(rope)
         return x, rope

@@ -1,8 +1,8 @@
 """Heads that turn patch tokens into dense maps or classes.
 
-`DptHead` is the dense prediction transformer's (Ranftl et al. 2021) as the multi-modal MAE line fine-tunes it; `ConvNextHead` its
-segmentation adapter; the linear heads are probes. Inputs are maps of patch tokens `[batch, width, rows, columns]`; outputs have the
-pixels of the image.
+`DptHead` is the dense prediction transformer's (Ranftl et al. 2021) as the multi-modal MAE line
+fine-tunes it; `ConvNextHead` its segmentation adapter; the linear heads are probes. Inputs are maps
+of patch tokens `[batch, width, rows, columns]`; outputs have the pixels of the image.
 """
 
 from __future__ import annotations
@@ -15,14 +15,23 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-FINEST_PX = 4  # the levels' cells are 4, 8, 16 and 32 px wide (as near as powers of two come): 4, 2, 1, 1/2 cells a patch of 16 px
-LEVEL_SHARES = (0.375, 0.75, 1.5, 3.0)  # width of the four levels per head width: 96, 192, 384, 768 at 256
+# the levels' cells are 4, 8, 16 and 32 px wide (as near as powers of two come): 4, 2, 1, 1/2 cells
+# a patch of 16 px
+FINEST_PX = 4
+LEVEL_SHARES = (
+    0.375,
+    0.75,
+    1.5,
+    3.0,
+)  # width of the four levels per head width: 96, 192, 384, 768 at 256
 
 
 class DptHead(nn.Module):
-    """Four levels of tokens, fused from deep to shallow, to a map of `channels` at the image's resolution.
+    """Four levels of tokens, fused from deep to shallow, to a map of `channels` at the image's
+    resolution.
 
-    Every width is a share of `head_width`: the published head is `head_width=256`, 20,065,921 parameters for one channel of ViT-B/16.
+    Every width is a share of `head_width`: the published head is `head_width=256`, 20,065,921
+    parameters for one channel of ViT-B/16.
 
     Args:
         width: channels of the tokens; a list where levels differ.
@@ -31,17 +40,24 @@ class DptHead(nn.Module):
         patch_px: side of a patch; the output of an h x w token map is h * patch_px by w * patch_px.
     """
 
-    def __init__(self, width: int | list[int], head_width: int, channels: int, patch_px: int) -> None:
+    def __init__(
+        self, width: int | list[int], head_width: int, channels: int, patch_px: int
+    ) -> None:
         super().__init__()
         self.patch_px = patch_px
         widths = [width] * len(LEVEL_SHARES) if isinstance(width, int) else width
         level_widths = [int(share * head_width) for share in LEVEL_SHARES]
         finest = 2.0 ** round(math.log2(patch_px / FINEST_PX))
         self.levels = nn.ModuleList(
-            _level(tokens, level, finest / 2**index) for index, (tokens, level) in enumerate(zip(widths, level_widths, strict=True))
+            _level(tokens, level, finest / 2**index)
+            for index, (tokens, level) in enumerate(zip(widths, level_widths, strict=True))
         )
-        self.projections = nn.ModuleList(nn.Conv2d(level_width, head_width, 3, padding=1, bias=False) for level_width in level_widths)
-        # The deepest block has nothing to fuse with; its `skip` stays unused, as published, so that parameter counts agree.
+        self.projections = nn.ModuleList(
+            nn.Conv2d(level_width, head_width, 3, padding=1, bias=False)
+            for level_width in level_widths
+        )
+        # The deepest block has nothing to fuse with; its `skip` stays unused, as published, so that
+        # parameter counts agree.
         self.fusions = nn.ModuleList(Fusion(head_width) for _ in level_widths)
         self.reduce = nn.Conv2d(head_width, head_width // 2, 3, padding=1)
         self.output = nn.Sequential(
@@ -50,12 +66,21 @@ class DptHead(nn.Module):
             nn.Conv2d(head_width // 8, channels, 1),
         )
 
-    def forward(self, levels: Sequence[Float[Tensor, "batch _ rows columns"]]) -> Float[Tensor, "batch channels height image_width"]:
+    def forward(
+        self, levels: Sequence[Float[Tensor, "batch _ rows columns"]]
+    ) -> Float[Tensor, "batch channels height image_width"]:
         rows, columns = levels[0].shape[-2:]
-        maps = [project(scale(tokens)) for project, scale, tokens in zip(self.projections, self.levels, levels, strict=True)]
+        maps = [
+            project(scale(tokens))
+            for project, scale, tokens in zip(self.projections, self.levels, levels, strict=True)
+        ]
         fused: Tensor | None = None
         for index in reversed(range(len(maps))):
-            finer = maps[index - 1].shape[-2:] if index else tuple(2 * side for side in maps[0].shape[-2:])
+            finer = (
+                maps[index - 1].shape[-2:]
+                if index
+                else tuple(2 * side for side in maps[0].shape[-2:])
+            )
             fused = self.fusions[index](maps[index], fused, finer)
         assert fused is not None
         # The fusion path ends at twice the finest level, half the image: the rest is bilinear.
@@ -90,7 +115,9 @@ class ResidualUnit(nn.Module):
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "batch width rows columns"]) -> Float[Tensor, "batch width rows columns"]:
+    def forward(
+        self, x: Float[Tensor, "batch width rows columns"]
+    ) -> Float[Tensor, "batch width rows columns"]:
         return x + self.second(F.relu(self.first(F.relu(x))))
 
 
@@ -98,9 +125,13 @@ def _level(width: int, level_width: int, scale: float) -> nn.Sequential:
     """Tokens to a level of `scale` cells a patch and direction; a power of two."""
     project = nn.Conv2d(width, level_width, 1)
     if scale > 1:
-        return nn.Sequential(project, nn.ConvTranspose2d(level_width, level_width, int(scale), stride=int(scale)))
+        return nn.Sequential(
+            project, nn.ConvTranspose2d(level_width, level_width, int(scale), stride=int(scale))
+        )
     if scale < 1:
-        return nn.Sequential(project, nn.Conv2d(level_width, level_width, 3, stride=round(1 / scale), padding=1))
+        return nn.Sequential(
+            project, nn.Conv2d(level_width, level_width, 3, stride=round(1 / scale), padding=1)
+        )
     return nn.Sequential(project)
 
 
@@ -109,31 +140,45 @@ def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class ConvNextHead(nn.Module):
-    """Each token becomes a square of finer cells, refined by ConvNeXt blocks; one 1x1 convolution makes the classes.
+    """Each token becomes a square of finer cells, refined by ConvNeXt blocks; one 1x1 convolution
+    makes the classes.
 
-    Published: ViT-B/16, `head_width=384`, `cell_px=4`, `blocks=4`, 150 classes: 9,588,630 parameters. No layer scale, no drop path.
+    Published: ViT-B/16, `head_width=384`, `cell_px=4`, `blocks=4`, 150 classes: 9,588,630
+    parameters. No layer scale, no drop path.
     """
 
-    def __init__(self, width: int, head_width: int, channels: int, patch_px: int, cell_px: int, blocks: int) -> None:
+    def __init__(
+        self, width: int, head_width: int, channels: int, patch_px: int, cell_px: int, blocks: int
+    ) -> None:
         super().__init__()
         self.patch_px, self.head_width, self.cells = patch_px, head_width, patch_px // cell_px
         self.split = nn.Linear(width, head_width * self.cells**2)
         self.blocks = nn.Sequential(*(ConvNextBlock(head_width) for _ in range(blocks)))
         self.output = nn.Conv2d(head_width, channels, 1)
 
-    def forward(self, levels: Sequence[Float[Tensor, "batch width rows columns"]]) -> Float[Tensor, "batch channels height image_width"]:
+    def forward(
+        self, levels: Sequence[Float[Tensor, "batch width rows columns"]]
+    ) -> Float[Tensor, "batch channels height image_width"]:
         """Reads the last level only."""
         tokens = levels[-1].permute(0, 2, 3, 1)
         batch, rows, columns, _ = tokens.shape
-        cells = self.split(tokens).reshape(batch, rows, columns, self.cells, self.cells, self.head_width)
-        fine = cells.permute(0, 5, 1, 3, 2, 4).reshape(batch, self.head_width, rows * self.cells, columns * self.cells)
+        cells = self.split(tokens).reshape(
+            batch, rows, columns, self.cells, self.cells, self.head_width
+        )
+        fine = cells.permute(0, 5, 1, 3, 2, 4).reshape(
+            batch, self.head_width, rows * self.cells, columns * self.cells
+        )
         return F.interpolate(
-            self.output(self.blocks(fine)), size=(rows * self.patch_px, columns * self.patch_px), mode="bilinear", align_corners=False
+            self.output(self.blocks(fine)),
+            size=(rows * self.patch_px, columns * self.patch_px),
+            mode="bilinear",
+            align_corners=False,
         )
 
 
 class ConvNextBlock(nn.Module):
-    """Depth-wise 7x7, LayerNorm over channels, MLP of four times the width, plus the input (Liu et al. 2022)."""
+    """Depth-wise 7x7, LayerNorm over channels, MLP of four times the width, plus the input (Liu et
+    al. 2022)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -142,13 +187,16 @@ class ConvNextBlock(nn.Module):
         self.expand = nn.Linear(width, 4 * width)
         self.contract = nn.Linear(4 * width, width)
 
-    def forward(self, x: Float[Tensor, "batch width rows columns"]) -> Float[Tensor, "batch width rows columns"]:
+    def forward(
+        self, x: Float[Tensor, "batch width rows columns"]
+    ) -> Float[Tensor, "batch width rows columns"]:
         y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
         return x + self.contract(F.gelu(self.expand(y))).permute(0, 3, 1, 2)
 
 
 class LinearHead(nn.Module):
-    """Dense linear probe: batch normalisation and one 1x1 convolution on the last level, enlarged to the image."""
+    """Dense linear probe: batch normalisation and one 1x1 convolution on the last level, enlarged
+    to the image."""
 
     def __init__(self, width: int, channels: int, patch_px: int) -> None:
         super().__init__()
@@ -156,16 +204,22 @@ class LinearHead(nn.Module):
         self.norm = nn.BatchNorm2d(width)
         self.output = nn.Conv2d(width, channels, 1)
 
-    def forward(self, levels: Sequence[Float[Tensor, "batch width rows columns"]]) -> Float[Tensor, "batch channels height image_width"]:
+    def forward(
+        self, levels: Sequence[Float[Tensor, "batch width rows columns"]]
+    ) -> Float[Tensor, "batch channels height image_width"]:
         rows, columns = levels[-1].shape[-2:]
         size = (rows * self.patch_px, columns * self.patch_px)
-        return F.interpolate(self.output(self.norm(levels[-1])), size=size, mode="bilinear", align_corners=False)
+        return F.interpolate(
+            self.output(self.norm(levels[-1])), size=size, mode="bilinear", align_corners=False
+        )
 
 
 class BinsHead(nn.Module):
-    """Linear probe of depth: batch normalisation and one 1x1 convolution to weights of bins (relu + 0.1); depth is their mean, enlarged.
+    """Linear probe of depth: batch normalisation and one 1x1 convolution to weights of bins (relu +
+    0.1); depth is their mean, enlarged.
 
-    As the self-distillation line probes depth (DINOv2, DINOv3), after AdaBins with bins of equal width.
+    As the self-distillation line probes depth (DINOv2, DINOv3), after AdaBins with bins of equal
+    width.
     """
 
     centres: Tensor
@@ -178,16 +232,26 @@ class BinsHead(nn.Module):
         edges = torch.linspace(low_m, high_m, bins + 1)
         self.register_buffer("centres", (edges[:-1] + edges[1:]) / 2)
 
-    def forward(self, levels: Sequence[Float[Tensor, "batch width rows columns"]]) -> Float[Tensor, "batch 1 height image_width"]:
+    def forward(
+        self, levels: Sequence[Float[Tensor, "batch width rows columns"]]
+    ) -> Float[Tensor, "batch 1 height image_width"]:
         """Reads the last level only. Metres."""
         rows, columns = levels[-1].shape[-2:]
         weights = F.relu(self.output(self.norm(levels[-1]))) + 0.1
-        depth = torch.einsum("bnrc,n->brc", weights / weights.sum(dim=1, keepdim=True), self.centres)[:, None]
-        return F.interpolate(depth, size=(rows * self.patch_px, columns * self.patch_px), mode="bilinear", align_corners=False)
+        depth = torch.einsum(
+            "bnrc,n->brc", weights / weights.sum(dim=1, keepdim=True), self.centres
+        )[:, None]
+        return F.interpolate(
+            depth,
+            size=(rows * self.patch_px, columns * self.patch_px),
+            mode="bilinear",
+            align_corners=False,
+        )
 
 
 class ClassifierHead(nn.Module):
-    """Linear probe of one feature vector per image: batch normalisation without parameters, then a linear layer (MAE, appendix)."""
+    """Linear probe of one feature vector per image: batch normalisation without parameters, then a
+    linear layer (MAE, appendix)."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
@@ -199,18 +263,25 @@ class ClassifierHead(nn.Module):
 
 
 class JointHead(nn.Module):
-    """The classic decoder of top-down pose (Xiao et al. 2018, ViTPose): a norm, deconvolutions that double, one 1x1 convolution a joint.
+    """The classic decoder of top-down pose (Xiao et al. 2018, ViTPose): a norm, deconvolutions that
+    double, one 1x1 convolution a joint.
 
     Published: `head_width=256`, 16 px patches and 4 px cells, hence two deconvolutions.
     """
 
-    def __init__(self, width: int, head_width: int, joints: int, patch_px: int, cell_px: int) -> None:
+    def __init__(
+        self, width: int, head_width: int, joints: int, patch_px: int, cell_px: int
+    ) -> None:
         super().__init__()
         self.patch_px, self.cell_px = patch_px, cell_px
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.enlarge = nn.Sequential()
         for index in range(max(0, round(math.log2(patch_px / cell_px)))):
-            self.enlarge.append(nn.ConvTranspose2d(head_width if index else width, head_width, 4, stride=2, padding=1, bias=False))
+            self.enlarge.append(
+                nn.ConvTranspose2d(
+                    head_width if index else width, head_width, 4, stride=2, padding=1, bias=False
+                )
+            )
             self.enlarge.append(nn.BatchNorm2d(head_width))
             self.enlarge.append(nn.ReLU())
         self.output = nn.Conv2d(head_width if len(self.enlarge) else width, joints, 1)
@@ -220,16 +291,26 @@ class JointHead(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, levels: Sequence[Float[Tensor, "batch width rows columns"]]) -> Float[Tensor, "batch joints map_rows map_columns"]:
+    def forward(
+        self, levels: Sequence[Float[Tensor, "batch width rows columns"]]
+    ) -> Float[Tensor, "batch joints map_rows map_columns"]:
         """Reads the last level only."""
         rows, columns = levels[-1].shape[-2:]
         maps = self.output(self.enlarge(self.norm(levels[-1].movedim(1, -1)).movedim(-1, 1)))
-        size = (rows * self.patch_px // self.cell_px, columns * self.patch_px // self.cell_px)  # other patches than 4, 8, 16 px
-        return maps if maps.shape[-2:] == size else F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+        size = (
+            rows * self.patch_px // self.cell_px,
+            columns * self.patch_px // self.cell_px,
+        )  # other patches than 4, 8, 16 px
+        return (
+            maps
+            if maps.shape[-2:] == size
+            else F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+        )
 
 
 def initialise(head: nn.Module) -> None:
-    """The initialisation the published heads effectively get: linear layers Xavier-uniform with zero bias, convolutions torch's own."""
+    """The initialisation the published heads effectively get: linear layers Xavier-uniform with
+    zero bias, convolutions torch's own."""
     for module in head.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)

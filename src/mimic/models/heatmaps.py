@@ -1,5 +1,6 @@
-"""Joints as heat maps and back: unbiased encoding, distribution-aware decoding, the affine crop of a person (Huang et al. 2020, UDP; Zhang
-et al. 2020, DARK). Pixel centres lie at integers throughout, so a frame of w pixels is w - 1 long.
+"""Joints as heat maps and back: unbiased encoding, distribution-aware decoding, the affine crop of
+a person (Huang et al. 2020, UDP; Zhang et al. 2020, DARK). Pixel centres lie at integers
+throughout, so a frame of w pixels is w - 1 long.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ BLUR_PX = 11  # of the decoder; OpenCV's deviation for it is 2
 LOG_RANGE = (0.001, 50.0)
 
 
-def encode(joints: Float64[np.ndarray, "joints 2"], visible: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def encode(
+    joints: Float64[np.ndarray, "joints 2"], visible: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Targets of one person.
 
     Args:
@@ -23,28 +26,41 @@ def encode(joints: Float64[np.ndarray, "joints 2"], visible: np.ndarray, size: t
         size: height and width of the maps.
 
     Returns:
-        float32[joints, h, w], Gaussians of peak 1 with sub-pixel centres, and float32[joints] weights: 0 where not visible or where the
-        support lies wholly outside.
+        float32[joints, h, w], Gaussians of peak 1 with sub-pixel centres, and float32[joints]
+        weights: 0 where not visible or where the support lies wholly outside.
     """
     height, width = size
-    maps, weights = np.zeros((len(joints), height, width), np.float32), np.zeros(len(joints), np.float32)
+    maps, weights = (
+        np.zeros((len(joints), height, width), np.float32),
+        np.zeros(len(joints), np.float32),
+    )
     ys, xs = np.arange(height), np.arange(width)
     for index, (x, y) in enumerate(joints):
         column, row = int(x + 0.5), int(y + 0.5)
-        outside = column - REACH >= width or row - REACH >= height or column + REACH < 0 or row + REACH < 0
+        outside = (
+            column - REACH >= width
+            or row - REACH >= height
+            or column + REACH < 0
+            or row + REACH < 0
+        )
         if not visible[index] or outside:
             continue
         weights[index] = 1
         down = np.where(np.abs(ys - row) <= REACH, np.exp(-((ys - y) ** 2) / (2 * SIGMA**2)), 0)
-        across = np.where(np.abs(xs - column) <= REACH, np.exp(-((xs - x) ** 2) / (2 * SIGMA**2)), 0)
+        across = np.where(
+            np.abs(xs - column) <= REACH, np.exp(-((xs - x) ** 2) / (2 * SIGMA**2)), 0
+        )
         maps[index] = np.outer(down, across)
     return maps, weights
 
 
-def decode(maps: Float32[np.ndarray, "joints h w"]) -> tuple[Float64[np.ndarray, "joints 2"], Float64[np.ndarray, " joints"]]:
+def decode(
+    maps: Float32[np.ndarray, "joints h w"],
+) -> tuple[Float64[np.ndarray, "joints 2"], Float64[np.ndarray, " joints"]]:
     """Where each map has its peak, x, y to a fraction of a pixel, and how high it is.
 
-    The highest pixel, then one Newton step on the logarithm of the blurred map, which for a Gaussian is exact.
+    The highest pixel, then one Newton step on the logarithm of the blurred map, which for a
+    Gaussian is exact.
     """
     joints, _, width = maps.shape
     flat = maps.reshape(joints, -1)
@@ -52,24 +68,35 @@ def decode(maps: Float32[np.ndarray, "joints h w"]) -> tuple[Float64[np.ndarray,
     peaks = np.stack([best % width, best // width], axis=1).astype(np.float64)
     for index, (heat, place) in enumerate(zip(maps, best.tolist(), strict=True)):
         blurred = cv2.GaussianBlur(heat.astype(np.float64), (BLUR_PX, BLUR_PX), 0)
-        peaks[index] += _newton(np.pad(np.log(np.clip(blurred, *LOG_RANGE)), 1, mode="edge"), place // width, place % width)
+        peaks[index] += _newton(
+            np.pad(np.log(np.clip(blurred, *LOG_RANGE)), 1, mode="edge"),
+            place // width,
+            place % width,
+        )
     return peaks, flat.max(axis=1).astype(np.float64)
 
 
 def _newton(logs: np.ndarray, row: int, column: int) -> np.ndarray:
-    """The step to the maximum of a quadratic through the 3 x 3 values around a pixel; `logs` is padded by one."""
+    """The step to the maximum of a quadratic through the 3 x 3 values around a pixel; `logs` is
+    padded by one."""
     v = logs[row : row + 3, column : column + 3]
     gradient = np.array([v[1, 2] - v[1, 0], v[2, 1] - v[0, 1]]) / 2
     xx, yy = v[1, 2] - 2 * v[1, 1] + v[1, 0], v[2, 1] - 2 * v[1, 1] + v[0, 1]
     xy = (v[2, 2] - v[1, 2] - v[2, 1] + 2 * v[1, 1] - v[1, 0] - v[0, 1] + v[0, 0]) / 2
     hessian = np.array([[xx, xy], [xy, yy]]) + np.finfo(np.float32).eps * np.eye(2)
-    return -np.linalg.solve(hessian, gradient) if abs(np.linalg.det(hessian)) > 1e-12 else np.zeros(2)
+    return (
+        -np.linalg.solve(hessian, gradient) if abs(np.linalg.det(hessian)) > 1e-12 else np.zeros(2)
+    )
 
 
 def crop_from_image(
-    centre: Float[np.ndarray, "2"], box: Float[np.ndarray, "2"], turn_deg: float, size: tuple[int, int]
+    centre: Float[np.ndarray, "2"],
+    box: Float[np.ndarray, "2"],
+    turn_deg: float,
+    size: tuple[int, int],
 ) -> Float64[np.ndarray, "2 3"]:
-    """The affine map from an image to a crop of size (height, width): a box of the given width and height around `centre`, turned."""
+    """The affine map from an image to a crop of size (height, width): a box of the given width and
+    height around `centre`, turned."""
     height, width = size
     scale = np.array([width - 1, height - 1]) / box
     cos, sin = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
@@ -77,5 +104,7 @@ def crop_from_image(
     return np.column_stack([linear, np.array([width - 1, height - 1]) / 2 - linear @ centre])
 
 
-def apply(affine: Float64[np.ndarray, "2 3"], points: Float[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 2"]:
+def apply(
+    affine: Float64[np.ndarray, "2 3"], points: Float[np.ndarray, "n 2"]
+) -> Float64[np.ndarray, "n 2"]:
     return points @ affine[:, :2].T + affine[:, 2]

@@ -1,7 +1,9 @@
-"""The network behind FID: Inception-v3 as ported from TensorFlow's graph of 2015-12-05, up to its third pool.
+"""The network behind FID: Inception-v3 as ported from TensorFlow's graph of 2015-12-05, up to its
+third pool.
 
-The weights carry torchvision's names, with 1008 classes. Three things differ from torchvision's network: averages
-at the border leave the padding out, the last block pools by maximum, and images come as -1..1 at 299 px.
+The weights carry torchvision's names, with 1008 classes. Three things differ from torchvision's
+network: averages at the border leave the padding out, the last block pools by maximum, and images
+come as -1..1 at 299 px.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ class _E(inception.InceptionE):
         once, twice = self.branch3x3_1(x), self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         wide, high = self.branch3x3_2a(once), self.branch3x3_2b(once)
         wider, higher = self.branch3x3dbl_3a(twice), self.branch3x3dbl_3b(twice)
-        return torch.cat([self.branch1x1(x), wide, high, wider, higher, self.branch_pool(self.pooled(x))], dim=1)
+        return torch.cat(
+            [self.branch1x1(x), wide, high, wider, higher, self.branch_pool(self.pooled(x))], dim=1
+        )
 
     def pooled(self, x: Tensor) -> Tensor:
         return _average(x)
@@ -53,11 +57,26 @@ def _average(x: Tensor) -> Tensor:
 
 
 class FidInception(inception.Inception3):
-    """Images to 2048 features each. Its weights are a file; until one is loaded they are random, and no distance on them is an FID."""
+    """Images to 2048 features each. Its weights are a file; until one is loaded they are random,
+    and no distance on them is an FID."""
 
     def __init__(self) -> None:
-        blocks = [inception.BasicConv2d, _A, inception.InceptionB, _C, inception.InceptionD, _E, inception.InceptionAux]
-        super().__init__(CLASSES, aux_logits=False, transform_input=False, inception_blocks=blocks, init_weights=False)
+        blocks = [
+            inception.BasicConv2d,
+            _A,
+            inception.InceptionB,
+            _C,
+            inception.InceptionD,
+            _E,
+            inception.InceptionAux,
+        ]
+        super().__init__(
+            CLASSES,
+            aux_logits=False,
+            transform_input=False,
+            inception_blocks=blocks,
+            init_weights=False,
+        )
         self.Mixed_7c = _LastE(WIDTH)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2048"]:
@@ -79,6 +98,11 @@ def as_input(images: UInt8[Tensor, "b h w 3"]) -> Float[Tensor, "b 3 299 299"]:
 
 
 def complete(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Old files lack the counters of batch normalisation, which nothing here reads: they are added."""
-    counters = {key: value for key, value in network.state_dict().items() if key.endswith("num_batches_tracked")}
+    """Old files lack the counters of batch normalisation, which nothing here reads: they are
+    added."""
+    counters = {
+        key: value
+        for key, value in network.state_dict().items()
+        if key.endswith("num_batches_tracked")
+    }
     return {**counters, **weights}

@@ -1,4 +1,5 @@
-"""Transformer layers of the MAE and CroCo family: positions, attention, blocks. Names follow timm's, so weights do too."""
+"""Transformer layers of the MAE and CroCo family: positions, attention, blocks. Names follow
+timm's, so weights do too."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ BACKENDS = ("auto", "sdpa", "manual", *KERNELS)
 
 
 def sincos_table(grid: tuple[int, int], width: int, *, class_token: bool) -> Float[Tensor, "1 t c"]:
-    """Fixed 2-D sine-cosine positions (MAE): the first half of the channels encodes the column, the second the row.
+    """Fixed 2-D sine-cosine positions (MAE): the first half of the channels encodes the column, the
+    second the row.
 
     Args:
         grid: patches per column and per row, (h, w).
@@ -32,15 +34,20 @@ def sincos_table(grid: tuple[int, int], width: int, *, class_token: bool) -> Flo
         raise ValueError(f"sine-cosine positions need a width that 4 divides, not {width}")
     frequency = 1.0 / 10000.0 ** (np.arange(width // 4) / (width / 4))
     row, column = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
-    parts = [wave(place[:, None] * frequency) for place in (column, row) for wave in (np.sin, np.cos)]
+    parts = [
+        wave(place[:, None] * frequency) for place in (column, row) for wave in (np.sin, np.cos)
+    ]
     table = np.concatenate(parts, axis=1).astype(np.float32)
     if class_token:
         table = np.concatenate([np.zeros((1, width), np.float32), table])
     return torch.tensor(table)[None]
 
 
-def resample_positions(positions: Float[Tensor, "1 n c"], grid: tuple[int, int], target: tuple[int, int]) -> Float[Tensor, "1 m c"]:
-    """Patch positions of one grid (h, w) interpolated to another: bicubic, no antialiasing, in fp32."""
+def resample_positions(
+    positions: Float[Tensor, "1 n c"], grid: tuple[int, int], target: tuple[int, int]
+) -> Float[Tensor, "1 m c"]:
+    """Patch positions of one grid (h, w) interpolated to another: bicubic, no antialiasing, in
+    fp32."""
     if grid == target:
         return positions
     image = positions.float().reshape(1, *grid, -1).permute(0, 3, 1, 2)
@@ -59,9 +66,9 @@ def rope_table(
 ) -> Float[Tensor, "2 1 t d"]:
     """Cosines and sines of the 2-D rotary positions of CroCo v2.
 
-    The first half of a head turns with the row, the second with the column. Within a half of d channels,
-    channels k and k + d/2 form a plane that turns by place * base ** (-2k / d). The class token, if there is
-    one, is not turned.
+    The first half of a head turns with the row, the second with the column. Within a half of d
+    channels, channels k and k + d/2 form a plane that turns by place * base ** (-2k / d). The class
+    token, if there is one, is not turned.
 
     Args:
         dtype: of the tokens; the table is never coarser than fp32.
@@ -72,14 +79,18 @@ def rope_table(
     fine = torch.promote_types(dtype, torch.float32)
     frequency = base ** (-torch.arange(0, half, 2, device=device, dtype=fine) / half)
     index = torch.arange(grid[0] * grid[1], device=device)
-    turns = [torch.outer(place.to(fine), frequency) for place in (index // grid[1], index % grid[1])]
+    turns = [
+        torch.outer(place.to(fine), frequency) for place in (index // grid[1], index % grid[1])
+    ]
     angle = torch.cat([turns[0], turns[0], turns[1], turns[1]], dim=1)
     if class_token:
         angle = F.pad(angle, (0, 0, 1, 0))
     return torch.stack([angle.cos(), angle.sin()])[:, None]
 
 
-def rotate(x: Float[Tensor, "b heads t d"], rope: Float[Tensor, "2 b1 t d"]) -> Float[Tensor, "b heads t d"]:
+def rotate(
+    x: Float[Tensor, "b heads t d"], rope: Float[Tensor, "2 b1 t d"]
+) -> Float[Tensor, "b heads t d"]:
     """Turn queries or keys by their rotary positions."""
     cosine, sine = rope[:, :, None]
     row_1, row_2, column_1, column_2 = x.chunk(4, dim=-1)
@@ -94,16 +105,22 @@ def gather(tokens: Float[Tensor, "... n c"], index: Int[Tensor, "b k"]) -> Float
 
 
 def attend(
-    q: Float[Tensor, "b heads t d"], k: Float[Tensor, "b heads s d"], v: Float[Tensor, "b heads s d"], backend: str
+    q: Float[Tensor, "b heads t d"],
+    k: Float[Tensor, "b heads s d"],
+    v: Float[Tensor, "b heads s d"],
+    backend: str,
 ) -> Float[Tensor, "b heads t d"]:
     """Scaled dot-product attention.
 
     Args:
-        backend: "sdpa" is torch's fused kernel, "manual" two matrix products and a softmax. "auto" takes manual for bf16 on a CPU, whose
-            fused backward makes a whole training step 6 to 28 % slower (measured with AMX), and sdpa everywhere else. A name of KERNELS
-            is that kernel of sdpa and no other; torch raises RuntimeError where it cannot run.
+        backend: "sdpa" is torch's fused kernel, "manual" two matrix products and a softmax. "auto"
+            takes manual for bf16 on a CPU, whose fused backward makes a whole training step 6 to 28
+            % slower (measured with AMX), and sdpa everywhere else. A name of KERNELS is that kernel
+            of sdpa and no other; torch raises RuntimeError where it cannot run.
     """
-    if backend == "manual" or (backend == "auto" and q.device.type == "cpu" and q.dtype == torch.bfloat16):
+    if backend == "manual" or (
+        backend == "auto" and q.device.type == "cpu" and q.dtype == torch.bfloat16
+    ):
         weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
         return weights.softmax(dim=-1).to(v.dtype) @ v
     if backend in KERNELS:
@@ -122,7 +139,9 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "b t c"], rope: Float[Tensor, "2 b1 t d"] | None) -> Float[Tensor, "b t c"]:
+    def forward(
+        self, x: Float[Tensor, "b t c"], rope: Float[Tensor, "2 b1 t d"] | None
+    ) -> Float[Tensor, "b t c"]:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if rope is not None:
             q, k = rotate(q, rope), rotate(k, rope)
@@ -130,7 +149,8 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention from one sequence to another; three projections with bias, as in CroCo."""
+    """Multi-head attention from one sequence to another; three projections with bias, as in
+    CroCo."""
 
     def __init__(self, width: int, heads: int, backend: str) -> None:
         super().__init__()
@@ -163,10 +183,13 @@ class CrossAttention(nn.Module):
         q, k = self._asked(x, memory, rope, memory_rope)
         return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).softmax(dim=-1)
 
-    def _asked(self, x: Tensor, memory: Tensor, rope: Tensor | None, memory_rope: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _asked(
+        self, x: Tensor, memory: Tensor, rope: Tensor | None, memory_rope: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Queries and keys, turned."""
         q, k = (
-            project(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project, tokens in ((self.projq, x), (self.projk, memory))
+            project(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for project, tokens in ((self.projq, x), (self.projk, memory))
         )
         if rope is not None and memory_rope is not None:
             q, k = rotate(q, rope), rotate(k, memory_rope)
@@ -193,13 +216,16 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = Mlp(width)
 
-    def forward(self, x: Float[Tensor, "b t c"], rope: Float[Tensor, "2 b1 t d"] | None) -> Float[Tensor, "b t c"]:
+    def forward(
+        self, x: Float[Tensor, "b t c"], rope: Float[Tensor, "2 b1 t d"] | None
+    ) -> Float[Tensor, "b t c"]:
         x = x + self.attn(self.norm1(x), rope)
         return x + self.mlp(self.norm2(x))
 
 
 class CrossBlock(nn.Module):
-    """Decoder block of CroCo: self-attention, attention to the other view, MLP. The memory is normalised here and never updated."""
+    """Decoder block of CroCo: self-attention, attention to the other view, MLP. The memory is
+    normalised here and never updated."""
 
     def __init__(self, width: int, heads: int, norm_eps: float, backend: str) -> None:
         super().__init__()
@@ -212,7 +238,10 @@ class CrossBlock(nn.Module):
         self.mlp = Mlp(width)
 
     def forward(
-        self, x: Float[Tensor, "b t c"], memory: Float[Tensor, "b s c"], rope: Float[Tensor, "2 1 t d"] | None
+        self,
+        x: Float[Tensor, "b t c"],
+        memory: Float[Tensor, "b s c"],
+        rope: Float[Tensor, "2 1 t d"] | None,
     ) -> Float[Tensor, "b t c"]:
         """Both views lie on the same grid, so `rope` serves the queries and the memory."""
         x = x + self.attn(self.norm1(x), rope)
@@ -220,7 +249,10 @@ class CrossBlock(nn.Module):
         return x + self.mlp(self.norm3(x))
 
     def cross_weights(
-        self, x: Float[Tensor, "b t c"], memory: Float[Tensor, "b s c"], rope: Float[Tensor, "2 1 t d"] | None
+        self,
+        x: Float[Tensor, "b t c"],
+        memory: Float[Tensor, "b s c"],
+        rope: Float[Tensor, "2 1 t d"] | None,
     ) -> Float[Tensor, "b heads t s"]:
         """How much each token of the first view attends to each of the other inside this block."""
         x = x + self.attn(self.norm1(x), rope)
@@ -228,7 +260,8 @@ class CrossBlock(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Linear embedding of non-overlapping patches; the weight has the shape of timm's convolution."""
+    """Linear embedding of non-overlapping patches; the weight has the shape of timm's
+    convolution."""
 
     def __init__(self, patch_px: int, width: int) -> None:
         super().__init__()
@@ -239,11 +272,12 @@ class PatchEmbed(nn.Module):
 
 
 def initialise(model: nn.Module, generator: torch.Generator) -> None:
-    """Random initial weights of MAE and CroCo: Xavier-uniform matrices, N(0, 0.02) tokens, zero biases, unit norms.
+    """Random initial weights of MAE and CroCo: Xavier-uniform matrices, N(0, 0.02) tokens, zero
+    biases, unit norms.
 
-    The bias of the patch projection is uniform within 1 / sqrt(inputs): the official code sets those of linear
-    layers only, and leaves this one as torch makes it. Fixed positions are left alone. The result depends only
-    on the generator and the order of the modules.
+    The bias of the patch projection is uniform within 1 / sqrt(inputs): the official code sets
+    those of linear layers only, and leaves this one as torch makes it. Fixed positions are left
+    alone. The result depends only on the generator and the order of the modules.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):

@@ -13,14 +13,17 @@ from mimic.models.masking import masked_loss, split
 class MaskedAutoencoder(nn.Module):
     """
     Args:
-        encoder, decoder: built with the same grid, patch and class token; the decoder without `cross`.
+        encoder, decoder: built with the same grid, patch and class token; the decoder without
+        `cross`.
         visible: patches left visible, see `masking.visible_count`.
         norm_pix: predict pixels normalised within their patch.
     """
 
     views = 1
 
-    def __init__(self, encoder: VisionTransformer, decoder: Decoder, *, visible: int, norm_pix: bool) -> None:
+    def __init__(
+        self, encoder: VisionTransformer, decoder: Decoder, *, visible: int, norm_pix: bool
+    ) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         self.visible, self.norm_pix = visible, norm_pix
@@ -39,4 +42,8 @@ class MaskedAutoencoder(nn.Module):
         image = images[:, 0]
         keep, restore, mask = split(noise, self.visible)
         prediction = self.decoder(self.encoder(image, keep), restore, None)
-        return masked_loss(prediction, image, mask, self.encoder.patch_px, norm_pix=self.norm_pix), prediction, mask
+        return (
+            masked_loss(prediction, image, mask, self.encoder.patch_px, norm_pix=self.norm_pix),
+            prediction,
+            mask,
+        )

@@ -1,4 +1,5 @@
-"""Hiding patches and measuring how well they were predicted. The noise is an argument, so nothing here is random."""
+"""Hiding patches and measuring how well they were predicted. The noise is an argument, so nothing
+here is random."""
 
 from __future__ import annotations
 
@@ -14,21 +15,29 @@ Rounding = Literal["down", "up"]
 def visible_count(patches: int, mask_ratio: float, rounding: Rounding) -> int:
     """Patches left visible, in the references' own arithmetic.
 
-    "down": int(n * (1 - ratio)): MAE 49 and MIMIC 19 of 196. "up": n - int(ratio * n): CroCo 20 of 196.
+    "down": int(n * (1 - ratio)): MAE 49 and MIMIC 19 of 196. "up": n - int(ratio * n): CroCo 20 of
+    196.
     """
-    count = int(patches * (1 - mask_ratio)) if rounding == "down" else patches - int(mask_ratio * patches)
+    count = (
+        int(patches * (1 - mask_ratio))
+        if rounding == "down"
+        else patches - int(mask_ratio * patches)
+    )
     if not 1 <= count < patches:
         shown = f"mask_ratio {mask_ratio} leaves {count} of {patches} patches visible"
         raise ValueError(f"{shown}; it must show at least one and hide at least one")
     return count
 
 
-def split(noise: Float[Tensor, "b n"], visible: int) -> tuple[Int[Tensor, "b visible"], Int[Tensor, "b n"], Float[Tensor, "b n"]]:
+def split(
+    noise: Float[Tensor, "b n"], visible: int
+) -> tuple[Int[Tensor, "b visible"], Int[Tensor, "b n"], Float[Tensor, "b n"]]:
     """Show the patches of lowest noise.
 
     Returns:
         keep: indices of the visible patches.
-        restore: place of each patch in the sequence (visible ones in the order of `keep`, then hidden ones).
+        restore: place of each patch in the sequence (visible ones in the order of `keep`, then
+            hidden ones).
         mask: 1 where a patch is hidden, 0 where it is visible.
     """
     order = noise.argsort(dim=1, stable=True)
@@ -43,19 +52,33 @@ def patchify(images: Float[Tensor, "b 3 h w"], patch_px: int) -> Float[Tensor, "
     return x.permute(0, 2, 4, 3, 5, 1).reshape(b, -1, patch_px * patch_px * 3)
 
 
-def unpatchify(patches: Float[Tensor, "b n d"], patch_px: int, grid: tuple[int, int]) -> Float[Tensor, "b 3 h w"]:
+def unpatchify(
+    patches: Float[Tensor, "b n d"], patch_px: int, grid: tuple[int, int]
+) -> Float[Tensor, "b 3 h w"]:
     """The inverse of `patchify`; `grid` is patches down and across."""
     x = patches.reshape(len(patches), *grid, patch_px, patch_px, 3)
-    return x.permute(0, 5, 1, 3, 2, 4).reshape(len(patches), 3, grid[0] * patch_px, grid[1] * patch_px)
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(
+        len(patches), 3, grid[0] * patch_px, grid[1] * patch_px
+    )
 
 
-def patch_statistics(patches: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 1"]]:
-    """Mean and deviation of each patch, over pixels and channels, with the unbiased variance + 1e-6."""
-    return patches.mean(-1, keepdim=True), (patches.var(-1, keepdim=True, unbiased=True) + 1e-6).sqrt()
+def patch_statistics(
+    patches: Float[Tensor, "b n d"],
+) -> tuple[Float[Tensor, "b n 1"], Float[Tensor, "b n 1"]]:
+    """Mean and deviation of each patch, over pixels and channels, with the unbiased variance +
+    1e-6."""
+    return patches.mean(-1, keepdim=True), (
+        patches.var(-1, keepdim=True, unbiased=True) + 1e-6
+    ).sqrt()
 
 
 def masked_loss(
-    prediction: Float[Tensor, "b n d"], images: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b n"], patch_px: int, *, norm_pix: bool
+    prediction: Float[Tensor, "b n d"],
+    images: Float[Tensor, "b 3 h w"],
+    mask: Float[Tensor, "b n"],
+    patch_px: int,
+    *,
+    norm_pix: bool,
 ) -> Float[Tensor, ""]:
     """Mean squared error over the pixels of the hidden patches, in fp32.
 
@@ -71,11 +94,18 @@ def masked_loss(
 
 
 def paste(
-    prediction: Float[Tensor, "b n d"], images: Float[Tensor, "b 3 h w"], mask: Float[Tensor, "b n"], patch_px: int, *, norm_pix: bool
+    prediction: Float[Tensor, "b n d"],
+    images: Float[Tensor, "b 3 h w"],
+    mask: Float[Tensor, "b n"],
+    patch_px: int,
+    *,
+    norm_pix: bool,
 ) -> tuple[Float[Tensor, "b 3 h w"], Float[Tensor, "b 3 h w"]]:
-    """For display: the image with its hidden patches blank (0, mid grey), and with the prediction pasted into them.
+    """For display: the image with its hidden patches blank (0, mid grey), and with the prediction
+    pasted into them.
 
-    Normalised predictions have lost each patch's mean and deviation: the true patch's are given back to them.
+    Normalised predictions have lost each patch's mean and deviation: the true patch's are given
+    back to them.
     """
     grid = (images.shape[-2] // patch_px, images.shape[-1] // patch_px)
     target = patchify(images.float(), patch_px)

@@ -1,7 +1,9 @@
-"""A loss beside the pixels': a patch of view a that the encoder sees should resemble the patch of view b that shows the same spot.
+"""A loss beside the pixels': a patch of view a that the encoder sees should resemble the patch of
+view b that shows the same spot.
 
-InfoNCE within a pair (as in dense contrastive learning, Wang et al., 2021), on the encoder's tokens, which completion has at hand anyway:
-for each visible patch of view a with a known partner, the negatives are all other patches of view b.
+InfoNCE within a pair (as in dense contrastive learning, Wang et al., 2021), on the encoder's
+tokens, which completion has at hand anyway: for each visible patch of view a with a known partner,
+the negatives are all other patches of view b.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ def matching_loss(
     matches: Int[Tensor, "b m 2"],
     temperature: float,
 ) -> Float[Tensor, ""]:
-    """Mean over pairs of the mean cross-entropy over a pair's matches, in fp32; a pair without any adds nothing.
+    """Mean over pairs of the mean cross-entropy over a pair's matches, in fp32; a pair without any
+    adds nothing.
 
     Args:
         visible: the encoder's tokens of view a's visible patches, in the order of `masking.split`.
@@ -34,8 +37,12 @@ def matching_loss(
     place = restore.gather(1, a_patch)
     counts = (matches >= 0).all(-1) & (place < visible.shape[1])
     a_token = gather(visible, place.clamp(max=visible.shape[1] - 1))
-    similarity = F.normalize(a_token.float(), dim=-1) @ F.normalize(b.float(), dim=-1).mT / temperature
-    loss = F.cross_entropy(similarity.flatten(0, 1), b_patch.flatten(), reduction="none").unflatten(0, b_patch.shape)
+    similarity = (
+        F.normalize(a_token.float(), dim=-1) @ F.normalize(b.float(), dim=-1).mT / temperature
+    )
+    loss = F.cross_entropy(similarity.flatten(0, 1), b_patch.flatten(), reduction="none").unflatten(
+        0, b_patch.shape
+    )
     return ((loss * counts).sum(1) / counts.sum(1).clamp(min=1)).mean()
 
 
@@ -49,13 +56,15 @@ def place_matches(
     flip: Bool[Tensor, "b"],
     box: Int[Tensor, "b 2 4"],
 ) -> Int[Tensor, "b p 2"]:
-    """Mined correspondences as the model sees them: views exchanged, cropped and mirrored, on the model's own grid.
+    """Mined correspondences as the model sees them: views exchanged, cropped and mirrored, on the
+    model's own grid.
 
-    Each match is a pair of points, the centres of its patches, and is lost when one of them is cropped away.
+    Each match is a pair of points, the centres of its patches, and is lost when one of them is
+    cropped away.
 
     Args:
-        correspondences: for each patch of the mined view a the patch of view b, -1 = none, row by row.
-        mined_grid, grid: patches down and across when it was mined, and of the model.
+        correspondences: for each patch of the mined view a the patch of view b, -1 = none, row by
+        row. mined_grid, grid: patches down and across when it was mined, and of the model.
         stored_px: height and width of the stored images that `box` cuts from.
         swap, flip, box: the step's choices; boxes belong to the views after the exchange.
 
@@ -65,7 +74,9 @@ def place_matches(
     a = torch.arange(correspondences.shape[1]).expand_as(correspondences)
     b = correspondences.long()
     known = b >= 0
-    pair = torch.stack([torch.where(swap[:, None], b, a), torch.where(swap[:, None], a, b)], dim=-1).clamp(min=0)
+    pair = torch.stack(
+        [torch.where(swap[:, None], b, a), torch.where(swap[:, None], a, b)], dim=-1
+    ).clamp(min=0)
     index = torch.zeros_like(pair)
     for axis in (0, 1):
         place = pair // mined_grid[1] if axis == 0 else pair % mined_grid[1]

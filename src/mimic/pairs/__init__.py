@@ -1,1 +1,2 @@
-"""The product: shards of pairs and manifests of them: schema, writing, reading, selection, export."""
+"""The product: shards of pairs and manifests of them: schema, writing, reading, selection,
+export."""

@@ -9,7 +9,13 @@ from typing import Any
 
 import yaml
 
-SIZES = {"n<1K": 10**3, "1K<n<10K": 10**4, "10K<n<100K": 10**5, "100K<n<1M": 10**6, "1M<n<10M": 10**7}
+SIZES = {
+    "n<1K": 10**3,
+    "1K<n<10K": 10**4,
+    "10K<n<100K": 10**5,
+    "100K<n<1M": 10**6,
+    "1M<n<10M": 10**7,
+}
 
 
 @dataclass
@@ -51,7 +57,10 @@ def write(contents: Contents, layout: str, front_matter: Mapping[str, Any]) -> s
         **front_matter,
     }
     grid = contents.size_px // max(contents.patch_px, 1)
-    sources = "\n".join(f"| {source} | {count} | {licence} |" for (source, licence), count in sorted(contents.sources.items()))
+    sources = "\n".join(
+        f"| {source} | {count} | {licence} |"
+        for (source, licence), count in sorted(contents.sources.items())
+    )
     splits = ", ".join(f"{count} {split}" for split, count in sorted(contents.splits.items()))
     return f"""---
 {yaml.safe_dump(head, sort_keys=False).strip()}
@@ -59,13 +68,14 @@ def write(contents: Contents, layout: str, front_matter: Mapping[str, Any]) -> s
 
 # {contents.dataset}
 
-{pairs} pairs of views of one place ({splits}), {contents.size_px} x {contents.size_px} pixels, for cross-view pretraining. Each pair knows
-which of its {grid} x {grid} patches show the same. Made with `mimic`.
+{pairs} pairs of views of one place ({splits}), {contents.size_px} x {contents.size_px} pixels,
+for cross-view pretraining. Each pair knows which of its {grid} x {grid} patches show the same.
+Made with `mimic`.
 
 ## Sources and terms
 
-The pictures belong to their publishers. A set of mined pairs is, to most of them, a modified version of their data: before you pass
-this folder on, read the terms of every source below.
+The pictures belong to their publishers. A set of mined pairs is, to most of them, a modified
+version of their data: before you pass this folder on, read the terms of every source below.
 
 | source | pairs | terms |
 |---|---|---|

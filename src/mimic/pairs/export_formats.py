@@ -1,4 +1,5 @@
-"""The forms in which a dataset leaves the house: released-MIMIC folders, WebDataset tars, Hugging Face parquet.
+"""The forms in which a dataset leaves the house: released-MIMIC folders, WebDataset tars, Hugging
+Face parquet.
 
 Image files are copied byte for byte. Every form gets a README.md, its data card.
 """
@@ -25,23 +26,33 @@ from mimic.pairs.tar import Tar
 Form = Literal["mimic", "webdataset", "huggingface"]
 Row = Mapping[str, Any]  # of a manifest
 Pair = tuple[Row, bytes, bytes]  # and the JPEGs of its views
-LOCATION = ("shard", "offset_a", "size_a", "offset_b", "size_b")  # columns that mean nothing outside the workspace
+LOCATION = (
+    "shard",
+    "offset_a",
+    "size_a",
+    "offset_b",
+    "size_b",
+)  # columns that mean nothing outside the workspace
 ROWS_AT_ONCE = 256
 # What each data card says of its files.
 RELEASED = """\
-`<source>/<clip>/<pair>/` holds the views `0000.jpg` and `0001.jpg`, and `corresponding.npy`, a pickled dict from patches of the first view
-to patches of the second, numbered row by row. `<split>.csv` lists the pairs, with paths relative to this folder. Unpickling runs code: read
-files that you did not make yourself with a restricted reader."""
+`<source>/<clip>/<pair>/` holds the views `0000.jpg` and `0001.jpg`, and `corresponding.npy`, a
+pickled dict from patches of the first view to patches of the second, numbered row by row.
+`<split>.csv` lists the pairs, with paths relative to this folder. Unpickling runs code: read files
+that you did not make yourself with a restricted reader."""
 WEBDATASET = """\
-WebDataset tars, `<split>-00000.tar` and on: `{key}.a.jpg`, `{key}.b.jpg`, and `{key}.json` with all that is known of the pair
-(`correspondences`: the patch of b for each patch of a, -1 = none)."""
+WebDataset tars, `<split>-00000.tar` and on: `{key}.a.jpg`, `{key}.b.jpg`, and `{key}.json` with
+all that is known of the pair (`correspondences`: the patch of b for each patch of a, -1 = none)."""
 HUGGINGFACE = """\
-Parquet, one row a pair: `image_a` and `image_b` are the JPEG files, the other columns all that is known of the pair
-(`correspondences`: the patch of b for each patch of a, -1 = none). `datasets.load_dataset("<this folder>")` opens it."""
+Parquet, one row a pair: `image_a` and `image_b` are the JPEG files, the other columns all that
+is known of the pair (`correspondences`: the patch of b for each patch of a, -1 = none).
+`datasets.load_dataset("<this folder>")` opens it."""
 File = TypeVar("File")
 
 
-def write_form(form: Form, pairs: Iterable[Pair], folder: Path, contents: Contents, pairs_per_file: int) -> None:
+def write_form(
+    form: Form, pairs: Iterable[Pair], folder: Path, contents: Contents, pairs_per_file: int
+) -> None:
     """Fill an empty folder; `contents` is counted on the way."""
     match form:
         case "mimic":
@@ -63,18 +74,27 @@ def _write_released(pairs: Iterable[Pair], folder: Path, contents: Contents) -> 
             contents.add(row)
             here = released_folder(row)
             (folder / here).mkdir(parents=True)
-            for name, data in (("0000.jpg", a), ("0001.jpg", b), ("corresponding.npy", patch_map(row["correspondences"]))):
+            for name, data in (
+                ("0000.jpg", a),
+                ("0001.jpg", b),
+                ("corresponding.npy", patch_map(row["correspondences"])),
+            ):
                 (folder / here / name).write_bytes(data)
             if row["split"] not in indices:
-                file = open_files.enter_context((folder / f"{row['split']}.csv").open("w", newline=""))
+                file = open_files.enter_context(
+                    (folder / f"{row['split']}.csv").open("w", newline="")
+                )
                 indices[row["split"]] = csv.writer(file, lineterminator="\n")
                 indices[row["split"]].writerow(["path1", "path2", "correspondence"])
-            indices[row["split"]].writerow([(here / name).as_posix() for name in ("0000.jpg", "0001.jpg", "corresponding.npy")])
+            indices[row["split"]].writerow(
+                [(here / name).as_posix() for name in ("0000.jpg", "0001.jpg", "corresponding.npy")]
+            )
     (folder / "README.md").write_text(write(contents, RELEASED, {}))
 
 
 def released_folder(row: Row) -> PurePosixPath:
-    """Where a pair lies; the clip's name is the one in the pair's key, which is fit for a file system."""
+    """Where a pair lies; the clip's name is the one in the pair's key, which is fit for a file
+    system."""
     clip, _, number = row["key"].rpartition("-")
     return PurePosixPath(row["source"], clip.removeprefix(f"{row['source']}-"), str(int(number)))
 
@@ -90,8 +110,11 @@ def patch_map(correspondences: list[int]) -> bytes:
 # ---------------------------------------------------------------------------- WebDataset
 
 
-def _write_webdataset(pairs: Iterable[Pair], folder: Path, contents: Contents, pairs_per_file: int) -> None:
-    """<split>-00000.tar with {key}.a.jpg, {key}.b.jpg, {key}.json; its samples are in the manifest's order."""
+def _write_webdataset(
+    pairs: Iterable[Pair], folder: Path, contents: Contents, pairs_per_file: int
+) -> None:
+    """<split>-00000.tar with {key}.a.jpg, {key}.b.jpg, {key}.json; its samples are in the
+    manifest's order."""
     with _numbered(folder, ".tar", _open_tar, pairs_per_file) as file_of:
         for row, a, b in pairs:
             tar = file_of(row["split"], contents.splits[row["split"]])
@@ -110,7 +133,9 @@ def described(row: Row) -> dict[str, Any]:
 # ---------------------------------------------------------------------------- Hugging Face
 
 
-def _write_huggingface(pairs: Iterable[Pair], folder: Path, contents: Contents, pairs_per_file: int) -> None:
+def _write_huggingface(
+    pairs: Iterable[Pair], folder: Path, contents: Contents, pairs_per_file: int
+) -> None:
     """data/<split>-00000.parquet, which `datasets.load_dataset` opens with images decoded."""
     (folder / "data").mkdir()
     waiting: dict[str, list[dict[str, Any]]] = {}
@@ -119,7 +144,9 @@ def _write_huggingface(pairs: Iterable[Pair], folder: Path, contents: Contents, 
 
         def flush(split: str) -> None:
             rows = waiting.pop(split)
-            file_of(split, written[split]).write_table(pa.Table.from_pylist(rows, schema=huggingface_schema()))
+            file_of(split, written[split]).write_table(
+                pa.Table.from_pylist(rows, schema=huggingface_schema())
+            )
             written[split] += len(rows)
 
         for row, a, b in pairs:
@@ -130,7 +157,9 @@ def _write_huggingface(pairs: Iterable[Pair], folder: Path, contents: Contents, 
         for split in list(waiting):
             flush(split)
     files = [{"split": split, "path": f"data/{split}-*"} for split in sorted(contents.splits)]
-    (folder / "README.md").write_text(write(contents, HUGGINGFACE, {"configs": [{"config_name": "default", "data_files": files}]}))
+    (folder / "README.md").write_text(
+        write(contents, HUGGINGFACE, {"configs": [{"config_name": "default", "data_files": files}]})
+    )
 
 
 def huggingface_schema() -> pa.Schema:
@@ -138,7 +167,9 @@ def huggingface_schema() -> pa.Schema:
     image = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
     fields = [pa.field("image_a", image), pa.field("image_b", image)]
     fields += [field for field in MANIFEST if field.name not in (*LOCATION, "split")]
-    features = {field.name: _feature(field.type) for field in fields} | {name: {"_type": "Image"} for name in ("image_a", "image_b")}
+    features = {field.name: _feature(field.type) for field in fields} | {
+        name: {"_type": "Image"} for name in ("image_a", "image_b")
+    }
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 
@@ -146,22 +177,33 @@ def _feature(kind: pa.DataType) -> dict[str, Any]:
     """A column's type as `datasets` writes it down."""
     if pa.types.is_list(kind):
         return {"feature": _feature(kind.value_type), "_type": "List"}
-    return {"dtype": {"float": "float32", "double": "float64"}.get(str(kind), str(kind)), "_type": "Value"}
+    return {
+        "dtype": {"float": "float32", "double": "float64"}.get(str(kind), str(kind)),
+        "_type": "Value",
+    }
 
 
 def _with_images(row: Row, a: bytes, b: bytes) -> dict[str, Any]:
-    named = {f"image_{side}": {"bytes": data, "path": f"{row['key']}.{side}.jpg"} for side, data in (("a", a), ("b", b))}
+    named = {
+        f"image_{side}": {"bytes": data, "path": f"{row['key']}.{side}.jpg"}
+        for side, data in (("a", a), ("b", b))
+    }
     return {**named, **described(row)}
 
 
-# ---------------------------------------------------------------------------- files of a bounded number of pairs
+# ---------------------------------------------------------------------------- files of a bounded
+# number of pairs
 
 
 @contextmanager
 def _numbered(
-    folder: Path, suffix: str, opened: Callable[[Path], AbstractContextManager[File]], pairs_per_file: int
+    folder: Path,
+    suffix: str,
+    opened: Callable[[Path], AbstractContextManager[File]],
+    pairs_per_file: int,
 ) -> Iterator[Callable[[str, int], File]]:
-    """A function (split, pairs of it written so far) -> the file to write to: <split>-00000<suffix> and on, one open per split."""
+    """A function (split, pairs of it written so far) -> the file to write to: <split>-00000<suffix>
+    and on, one open per split."""
     with ExitStack() as all_splits:
         stacks: dict[str, ExitStack] = {}
         current: dict[str, tuple[int, File]] = {}
@@ -172,7 +214,10 @@ def _numbered(
                 if split not in stacks:
                     stacks[split] = all_splits.enter_context(ExitStack())
                 stacks[split].close()
-                current[split] = number, stacks[split].enter_context(opened(folder / f"{split}-{number:05}{suffix}"))
+                current[split] = (
+                    number,
+                    stacks[split].enter_context(opened(folder / f"{split}-{number:05}{suffix}")),
+                )
             return current[split][1]
 
         yield file_of
@@ -185,4 +230,9 @@ def _open_tar(path: Path) -> Iterator[Tar]:
 
 
 def _open_parquet(path: Path) -> pq.ParquetWriter:
-    return pq.ParquetWriter(path, huggingface_schema(), compression="zstd", use_dictionary=["source", "clip", "licence", "versions"])
+    return pq.ParquetWriter(
+        path,
+        huggingface_schema(),
+        compression="zstd",
+        use_dictionary=["source", "clip", "licence", "versions"],
+    )

@@ -16,7 +16,16 @@ from mimic.pairs.read import decode_image, decode_into, read_bytes, read_table
 from mimic.pairs.remote import ShardStore, open_store
 from mimic.pairs.schema import MANIFEST
 
-PIXELS = ["key", "shard", "split", "size_px", "offset_a", "size_a", "offset_b", "size_b"]  # columns that locate the images of a pair
+PIXELS = [
+    "key",
+    "shard",
+    "split",
+    "size_px",
+    "offset_a",
+    "size_a",
+    "offset_b",
+    "size_b",
+]  # columns that locate the images of a pair
 
 
 def read_manifest(path: Path, split: str, columns: list[str] | None = PIXELS) -> pd.DataFrame:
@@ -33,12 +42,18 @@ def read_manifest(path: Path, split: str, columns: list[str] | None = PIXELS) ->
     rows = rows[rows["split"] == split].reset_index(drop=True)
     if rows.empty:
         share = "test" if split == "test" else "validation"
-        raise BadInput(f"{path}: no pair in its {split} split; mine more pairs, or change datasets.{path.stem}.{share}")
+        raise BadInput(
+            f"{path}: no pair in its {split} split; mine more pairs, or change "
+            f"datasets.{path.stem}.{share}"
+        )
     return rows
 
 
-def open_pairs(rows: pd.DataFrame, root: Path, size_px: tuple[int, int] | None, shards: config.Shards) -> PairImages:
-    """The images of a manifest's rows, from the workspace or from the store that `cluster.shards` names."""
+def open_pairs(
+    rows: pd.DataFrame, root: Path, size_px: tuple[int, int] | None, shards: config.Shards
+) -> PairImages:
+    """The images of a manifest's rows, from the workspace or from the store that `cluster.shards`
+    names."""
     return PairImages(rows, root, size_px, open_store(shards, root))
 
 
@@ -48,11 +63,18 @@ class PairImages:
     Args:
         rows: of `read_manifest`.
         root: the workspace; shards are relative to it.
-        size_px: (height, width) of what is returned; None = as stored (of several stored sizes, the largest).
+        size_px: (height, width) of what is returned; None = as stored (of several stored sizes, the
+            largest).
         store: where shards are that the workspace does not hold; None = nowhere.
     """
 
-    def __init__(self, rows: pd.DataFrame, root: Path, size_px: tuple[int, int] | None, store: ShardStore | None = None) -> None:
+    def __init__(
+        self,
+        rows: pd.DataFrame,
+        root: Path,
+        size_px: tuple[int, int] | None,
+        store: ShardStore | None = None,
+    ) -> None:
         self.keys = rows["key"].to_numpy()
         # A million rows name few shards: the path is looked up, not repeated.
         codes, names = pd.factorize(rows["shard"])
@@ -71,7 +93,8 @@ class PairImages:
         return self._decode(indices.repeat(2), np.tile([0, 1], len(indices))).unflatten(0, (-1, 2))
 
     def singles(self, indices: np.ndarray) -> Tensor:
-        """uint8 [b, 1, h, w, 3] RGB: every view as an image of its own, 2 * len(self) of them; 2 i is view a of row i, 2 i + 1 view b."""
+        """uint8 [b, 1, h, w, 3] RGB: every view as an image of its own, 2 * len(self) of them; 2 i
+        is view a of row i, 2 i + 1 view b."""
         return self._decode(indices // 2, indices % 2)[:, None]
 
     def _decode(self, rows: np.ndarray, views: np.ndarray) -> Tensor:
@@ -84,7 +107,11 @@ class PairImages:
             decoded = self._decoded(data, int(row), int(view))
             if decoded.shape != image.shape:
                 smaller = decoded.shape[0] >= height and decoded.shape[1] >= width
-                decoded = cv2.resize(decoded, (width, height), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC)
+                decoded = cv2.resize(
+                    decoded,
+                    (width, height),
+                    interpolation=cv2.INTER_AREA if smaller else cv2.INTER_CUBIC,
+                )
             image[:] = decoded
         return torch.from_numpy(images)
 
@@ -95,7 +122,10 @@ class PairImages:
     def _decoded(self, data: bytes, row: int, view: int) -> np.ndarray:
         image = decode_image(data)
         if image is None:
-            raise BadInput(f"{self._paths[self._shard[row]]}: damaged (no JPEG at {self._offset[row, view]}); delete it and run dvc repro")
+            raise BadInput(
+                f"{self._paths[self._shard[row]]}: damaged (no JPEG at {self._offset[row, view]}); "
+                "delete it and run dvc repro"
+            )
         return image
 
     def _bytes_of(self, row: int, view: int) -> bytes:

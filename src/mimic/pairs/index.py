@@ -1,4 +1,5 @@
-"""The mined pairs of some sources as light columns: all that choosing needs, some 50 bytes a pair."""
+"""The mined pairs of some sources as light columns: all that choosing needs, some 50 bytes a
+pair."""
 
 from __future__ import annotations
 
@@ -41,7 +42,9 @@ class Catalogue:
 
     sources: list[str]
     clips: list[tuple[str, str]]  # (source, clip)
-    places: list[tuple[str, str]]  # (source, place) of each clip: clips of one place are on one side of a split
+    places: list[
+        tuple[str, str]
+    ]  # (source, place) of each clip: clips of one place are on one side of a split
     shards: list[Shard]
     source: Int16[np.ndarray, " n"]  # index into sources
     clip: Int32[np.ndarray, " n"]  # index into clips
@@ -59,22 +62,51 @@ def read(sources: Mapping[str, config.Source], space: storage.Workspace) -> Cata
         BadInput: a source has not been mined, or a shard is damaged.
     """
     names = sorted(sources)
-    files = [(number, tar) for number, name in enumerate(names) for tar in shards_in(space.pairs(name))]
+    files = [
+        (number, tar) for number, name in enumerate(names) for tar in shards_in(space.pairs(name))
+    ]
     columns = ["clip", "sha_a", "sha_b", "dhash_a", "dhash_b"]
     codes: dict[tuple[str, str], int] = {}
     found: list[Shard] = []
-    clips, images, looks, start = [np.empty(0, np.int32)], [np.empty((0, 2), np.uint64)], [np.empty((0, 2), np.uint64)], 0
-    for (number, tar), table in zip(files, ahead(read_table(index_path(tar), columns) for _, tar in files), strict=True):
+    clips, images, looks, start = (
+        [np.empty(0, np.int32)],
+        [np.empty((0, 2), np.uint64)],
+        [np.empty((0, 2), np.uint64)],
+        0,
+    )
+    for (number, tar), table in zip(
+        files, ahead(read_table(index_path(tar), columns) for _, tar in files), strict=True
+    ):
         clip = table["clip"].combine_chunks().dictionary_encode()
-        here = [codes.setdefault((names[number], name), len(codes)) for name in clip.dictionary.to_pylist()]
+        here = [
+            codes.setdefault((names[number], name), len(codes))
+            for name in clip.dictionary.to_pylist()
+        ]
         clips.append(np.array(here, np.int32)[clip.indices.to_numpy()])
-        images.append(np.sort(np.stack([_first_bytes(tar, table[name]) for name in ("sha_a", "sha_b")], axis=1), axis=1))
+        images.append(
+            np.sort(
+                np.stack([_first_bytes(tar, table[name]) for name in ("sha_a", "sha_b")], axis=1),
+                axis=1,
+            )
+        )
         looks.append(np.stack([table[name].to_numpy() for name in ("dhash_a", "dhash_b")], axis=1))
         found.append(Shard(number, tar, start, start + len(table)))
         start += len(table)
-    source = np.repeat(np.array([shard.source for shard in found], np.int16), [shard.stop - shard.start for shard in found])
+    source = np.repeat(
+        np.array([shard.source for shard in found], np.int16),
+        [shard.stop - shard.start for shard in found],
+    )
     places = [(source, place_of(sources[source], clip)) for source, clip in codes]
-    return Catalogue(names, list(codes), places, found, source, np.concatenate(clips), np.concatenate(images), np.concatenate(looks))
+    return Catalogue(
+        names,
+        list(codes),
+        places,
+        found,
+        source,
+        np.concatenate(clips),
+        np.concatenate(images),
+        np.concatenate(looks),
+    )
 
 
 def ahead(items: Iterable[T]) -> Iterator[T]:
@@ -94,7 +126,8 @@ def clip_rows(catalogue: Catalogue, chosen: np.ndarray) -> Int64[np.ndarray, " c
 
 
 def _first_bytes(tar: Path, digests: pa.ChunkedArray) -> UInt64[np.ndarray, " n"]:
-    """The first 8 bytes of hexadecimal sha256 digests, read where Arrow keeps them: a Python string each would take minutes."""
+    """The first 8 bytes of hexadecimal sha256 digests, read where Arrow keeps them: a Python string
+    each would take minutes."""
     column = digests.combine_chunks()
     text, count = column.buffers()[2], len(column)
     if count == 0:

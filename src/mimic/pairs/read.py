@@ -33,7 +33,8 @@ def read_table(path: Path, columns: list[str] | None = None, schema: pa.Schema =
 
 @contextmanager
 def open_table(path: Path, schema: pa.Schema = PAIR) -> Iterator[pq.ParquetFile]:
-    """An open Parquet file whose columns have been checked against the schema; same errors as `read_table`."""
+    """An open Parquet file whose columns have been checked against the schema; same errors as
+    `read_table`."""
     try:
         file = pq.ParquetFile(path, memory_map=True)
     except FileNotFoundError:
@@ -44,7 +45,11 @@ def open_table(path: Path, schema: pa.Schema = PAIR) -> Iterator[pq.ParquetFile]
         found = {field.name: field.type for field in file.schema_arrow}
         for field in schema:
             if found.get(field.name) != field.type:
-                raise damaged(path, f"column {field.name} is {found.get(field.name, 'missing')}, expected {field.type}")
+                raise damaged(
+                    path,
+                    f"column {field.name} is {found.get(field.name, 'missing')}, expected "
+                    f"{field.type}",
+                )
         yield file
 
 
@@ -55,8 +60,11 @@ def iter_rows(path: Path, schema: pa.Schema = PAIR, batch: int = 1024) -> Iterat
             yield from part.to_pylist()
 
 
-def read_row(path: Path, index: int, columns: list[str] | None = None, schema: pa.Schema = MANIFEST) -> dict[str, Any]:
-    """One row of a manifest as plain Python values; only the part of the file that holds it is read.
+def read_row(
+    path: Path, index: int, columns: list[str] | None = None, schema: pa.Schema = MANIFEST
+) -> dict[str, Any]:
+    """One row of a manifest as plain Python values; only the part of the file that holds it is
+    read.
 
     Raises:
         BadInput: as `read_table`; IndexError: there is no such row.
@@ -71,7 +79,11 @@ def read_row(path: Path, index: int, columns: list[str] | None = None, schema: p
                 break
             first += here
         try:
-            return file.read_row_group(number, columns=columns, use_threads=False).slice(index - first, 1).to_pylist()[0]
+            return (
+                file.read_row_group(number, columns=columns, use_threads=False)
+                .slice(index - first, 1)
+                .to_pylist()[0]
+            )
         except (pa.ArrowException, OSError) as error:
             raise damaged(path, str(error)) from None
 
@@ -85,7 +97,9 @@ def read_bytes(tar: Path, offset: int, size: int) -> bytes:
     try:
         descriptor = os.open(tar, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     except FileNotFoundError:
-        raise BadInput(f"{tar}: no such shard; the manifest is older than data/pairs: run dvc repro") from None
+        raise BadInput(
+            f"{tar}: no such shard; the manifest is older than data/pairs: run dvc repro"
+        ) from None
     try:
         data = os.pread(descriptor, size, offset)
     finally:
@@ -109,9 +123,11 @@ def decode_image(data: bytes) -> np.ndarray | None:
 
 
 def decode_into(data: bytes, out: np.ndarray) -> bool:
-    """Decode a JPEG straight into uint8 [height, width, 3], RGB; False where it has another size or is damaged, and `out` is spoilt.
+    """Decode a JPEG straight into uint8 [height, width, 3], RGB; False where it has another size or
+    is damaged, and `out` is spoilt.
 
-    The pixels are those of `decode`: both are libjpeg-turbo (tested). This one saves a tenth of the time and a copy.
+    The pixels are those of `decode`: both are libjpeg-turbo (tested). This one saves a tenth of the
+    time and a copy.
     """
     try:
         image = simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=out)
@@ -121,4 +137,7 @@ def decode_into(data: bytes, out: np.ndarray) -> bool:
 
 
 def damaged(path: Path, what: str) -> BadInput:
-    return BadInput(f"{path}: damaged ({' '.join(what.split())[:200]}); delete its folder and run its stage again (dvc repro)")
+    return BadInput(
+        f"{path}: damaged ({' '.join(what.split())[:200]}); delete its folder and run its stage "
+        "again (dvc repro)"
+    )

@@ -1,8 +1,11 @@
-"""Shards that lie in an object store or on a web server: fetched whole when first needed, kept in a folder of bounded size.
+"""Shards that lie in an object store or on a web server: fetched whole when first needed, kept in a
+folder of bounded size.
 
-Any address that fsspec understands: s3://bucket/pairs, gs://..., https://host/pairs, file:///mnt/pairs. Several processes may share a
-folder. A shard gets its name there when it is whole, so a half-fetched one is never read; the least recently used make room. A copy is
-known by the lock file that was made to fetch it: whatever else lies in the folder is neither counted nor removed.
+Any address that fsspec understands: s3://bucket/pairs, gs://..., https://host/pairs,
+file:///mnt/pairs. Several processes may share a folder. A shard gets its name there when it is
+whole, so a half-fetched one is never read; the least recently used make room. A copy is known by
+the lock file that was made to fetch it: whatever else lies in the folder is neither counted nor
+removed.
 """
 
 from __future__ import annotations
@@ -45,7 +48,8 @@ class ShardStore:
         self._files: Any = None
 
     def local(self, name: str) -> Path:
-        """The local copy of a shard, fetched if need be. It may go again when others need room: open it soon, or ask again.
+        """The local copy of a shard, fetched if need be. It may go again when others need room:
+        open it soon, or ask again.
 
         Raises:
             BadInput: the store has no such shard, or cannot be reached.
@@ -59,7 +63,8 @@ class ShardStore:
         return path
 
     def read(self, name: str, offset: int, size: int) -> bytes:
-        """Bytes of a shard; it is fetched again if another process made room just before it was opened."""
+        """Bytes of a shard; it is fetched again if another process made room just before it was
+        opened."""
         for attempt in range(TRIES):
             path = self.local(name)
             try:
@@ -89,7 +94,10 @@ class ShardStore:
                         raise OSError(f"{scratch.stat().st_size} bytes came of {size}")
                 return
             except FileNotFoundError:
-                raise BadInput(f"{self.url}/{name}: no such shard in the store; is the manifest of other pairs?") from None
+                raise BadInput(
+                    f"{self.url}/{name}: no such shard in the store; is the manifest of other "
+                    "pairs?"
+                ) from None
             except ImportError as error:
                 raise BadInput(f"{self.url}: {error}") from None
             except Exception as error:  # every store has errors of its own
@@ -100,7 +108,10 @@ class ShardStore:
     def _unreachable(self, name: str, error: Exception) -> Exception:
         if storage.is_full(error):
             return error
-        return BadInput(f"{self.url}/{name}: cannot be fetched ({' '.join(str(error).split())[:160] or type(error).__name__})")
+        return BadInput(
+            f"{self.url}/{name}: cannot be fetched "
+            f"({' '.join(str(error).split())[:160] or type(error).__name__})"
+        )
 
     def _opened(self, name: str) -> tuple[Any, str]:
         if self._files is None:
@@ -108,7 +119,8 @@ class ShardStore:
         return self._files, self._files._strip_protocol(f"{self.url}/{name}")
 
     def _make_room(self, needed: int, wanted: Path) -> None:
-        """Remove the least recently used until `needed` bytes fit, and what killed processes have left."""
+        """Remove the least recently used until `needed` bytes fit, and what killed processes have
+        left."""
         with FileLock(self.folder / ".room.lock"):
             copies = []
             for lock in self.folder.rglob(".*.lock"):

@@ -1,13 +1,14 @@
 """Which rows a dataset takes, and why not the others: every row has one fate.
 
-- A dataset holds every row of the dataset it `contains`; beyond those, a source's count is filled in an order that depends on
-  the pairs' images and the seed alone.
-- A place, with all its clips (see places.py), is on the same side in every dataset. It is held out when the hash of source and
-  place falls below `validation`; where that takes none of a source that has several, the one with the lowest hash is. Places set
-  aside for the `test` split come from the other end of the hash: they are in no dataset's train or validation split.
-- Exact duplicates (the same two images, in either order) are left out, and near ones of other clips (see geometry.likeness). A test
-  row stays before a row of the contained dataset, that before any other, and the first of equals before the second. A row is only left
-  out for one that stays.
+- A dataset holds every row of the dataset it `contains`; beyond those, a source's count is filled
+  in an order that depends on the pairs' images and the seed alone.
+- A place, with all its clips (see places.py), is on the same side in every dataset. It is held out
+  when the hash of source and place falls below `validation`; where that takes none of a source that
+  has several, the one with the lowest hash is. Places set aside for the `test` split come from the
+  other end of the hash: they are in no dataset's train or validation split.
+- Exact duplicates (the same two images, in either order) are left out, and near ones of other clips
+  (see geometry.likeness). A test row stays before a row of the contained dataset, that before any
+  other, and the first of equals before the second. A row is only left out for one that stays.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ def compare(catalogue: Catalogue, near_duplicate_bits: int | None) -> Likeness:
     return Likeness(order[several], family[several], links)
 
 
-def choose(datasets: Mapping[str, config.Dataset], name: str, catalogue: Catalogue, alike: Likeness) -> Int8[np.ndarray, " n"]:
+def choose(
+    datasets: Mapping[str, config.Dataset], name: str, catalogue: Catalogue, alike: Likeness
+) -> Int8[np.ndarray, " n"]:
     """The fate of every row.
 
     Args:
@@ -78,28 +81,52 @@ def choose(datasets: Mapping[str, config.Dataset], name: str, catalogue: Catalog
     """
     dataset = datasets[name]
     fates = np.full(len(catalogue), Fate.ELSEWHERE, np.int8)
-    within = np.isin(catalogue.source, [catalogue.sources.index(source) for source in dataset.sources])
+    within = np.isin(
+        catalogue.source, [catalogue.sources.index(source) for source in dataset.sources]
+    )
     fates[within] = Fate.SURPLUS
     reserved = within & reserved_clips(catalogue, dataset.test)[catalogue.clip]
     fates[reserved] = Fate.RESERVED
     _drop_duplicates(fates, reserved, np.zeros(len(fates), bool), alike)
     for source, pairs in dataset.test.sources.items():
         if source in dataset.sources:
-            free = np.flatnonzero((fates == Fate.RESERVED) & (catalogue.source == catalogue.sources.index(source)))
-            _fill(fates, free, pairs, Fate.TEST, catalogue, SALT, _Wish(f"datasets.{name}.test.sources.{source}", dataset.allow_short))
+            free = np.flatnonzero(
+                (fates == Fate.RESERVED) & (catalogue.source == catalogue.sources.index(source))
+            )
+            _fill(
+                fates,
+                free,
+                pairs,
+                Fate.TEST,
+                catalogue,
+                SALT,
+                _Wish(f"datasets.{name}.test.sources.{source}", dataset.allow_short),
+            )
     inner = np.zeros(len(fates), bool)
     if dataset.contains is not None:
-        inner = np.isin(choose(datasets, dataset.contains, catalogue, alike), (Fate.TRAIN, Fate.VALIDATION))
+        inner = np.isin(
+            choose(datasets, dataset.contains, catalogue, alike), (Fate.TRAIN, Fate.VALIDATION)
+        )
     test = fates == Fate.TEST
     _drop_duplicates(fates, test | (fates == Fate.SURPLUS), inner, alike)
-    side = np.where(held_out_clips(catalogue, dataset.validation)[catalogue.clip], Fate.VALIDATION, Fate.TRAIN).astype(np.int8)
+    side = np.where(
+        held_out_clips(catalogue, dataset.validation)[catalogue.clip], Fate.VALIDATION, Fate.TRAIN
+    ).astype(np.int8)
     fates[inner] = side[inner]
     for source, count in dataset.sources.items():
         mine = catalogue.source == catalogue.sources.index(source)
         free = np.flatnonzero((fates == Fate.SURPLUS) & mine)
         already = int((inner & mine).sum())
         wish = _Wish(f"datasets.{name}.sources.{source}", dataset.allow_short, already)
-        _fill(fates, free, None if count is None else count - already, side, catalogue, dataset.seed, wish)
+        _fill(
+            fates,
+            free,
+            None if count is None else count - already,
+            side,
+            catalogue,
+            dataset.seed,
+            wish,
+        )
     return fates
 
 
@@ -114,7 +141,8 @@ def held_out_clips(catalogue: Catalogue, validation: float) -> Bool[np.ndarray, 
 
 
 def held_out(source: str, places: list[str], validation: float) -> Bool[np.ndarray, " clips"]:
-    """Which clips of a source, given by the place of each, are held out: at least one place of several, unless the share is 0."""
+    """Which clips of a source, given by the place of each, are held out: at least one place of
+    several, unless the share is 0."""
     hashes = np.array([_hash(f"{source}\0{place}") for place in places], np.uint64)
     held = hashes < int(validation * 2**64) if validation < 1 else np.ones(len(places), bool)
     if validation > 0 and len(set(places)) > 1 and not held.any():
@@ -124,7 +152,9 @@ def held_out(source: str, places: list[str], validation: float) -> Bool[np.ndarr
 
 def reserved_clips(catalogue: Catalogue, test: config.TestPairs) -> Bool[np.ndarray, " clips"]:
     """Which clips are set aside for testing; at least one of several, where any are asked for."""
-    hashes = np.array([_hash(f"{source}\0{place}") for source, place in catalogue.places], np.uint64)
+    hashes = np.array(
+        [_hash(f"{source}\0{place}") for source, place in catalogue.places], np.uint64
+    )
     owners = np.array([source for source, _ in catalogue.clips])
     reserved = np.zeros(len(hashes), bool)
     for source in test.sources:
@@ -144,28 +174,45 @@ class _Wish:
     already: int = 0
 
 
-def _fill(fates: np.ndarray, free: np.ndarray, count: int | None, fate: int | np.ndarray, rows: Catalogue, seed: int, wish: _Wish) -> None:
+def _fill(
+    fates: np.ndarray,
+    free: np.ndarray,
+    count: int | None,
+    fate: int | np.ndarray,
+    rows: Catalogue,
+    seed: int,
+    wish: _Wish,
+) -> None:
     """Give `count` of the free rows (None = all) their fate, the same ones every time."""
     if count is not None and count < len(free):
         free = free[np.argsort(_mixed(rows.images[free], seed), kind="stable")[:count]]
     elif count is not None and count > len(free) and not wish.allow_short:
         raise BadInput(
-            f"{wish.key}: wants {count + wish.already} pairs, but {len(free) + wish.already} distinct ones were mined,"
-            f" {count - len(free)} too few; mine more of it, lower the count (null takes all there are), or set allow_short"
+            f"{wish.key}: wants {count + wish.already} pairs, but {len(free) + wish.already} "
+            "distinct ones were mined,"
+            f" {count - len(free)} too few; mine more of it, lower the count (null takes all there "
+            "are), or set allow_short"
         )
     fates[free] = fate[free] if isinstance(fate, np.ndarray) else fate
 
 
-def _drop_duplicates(fates: np.ndarray, among: np.ndarray, inner: np.ndarray, alike: Likeness) -> None:
-    """Mark rows of `among` that show what another of them shows; test rows stay first, then inner ones."""
-    rank = np.arange(len(fates)) + len(fates) * np.where(fates == Fate.TEST, 0, np.where(inner, 1, 2))
+def _drop_duplicates(
+    fates: np.ndarray, among: np.ndarray, inner: np.ndarray, alike: Likeness
+) -> None:
+    """Mark rows of `among` that show what another of them shows; test rows stay first, then inner
+    ones."""
+    rank = np.arange(len(fates)) + len(fates) * np.where(
+        fates == Fate.TEST, 0, np.where(inner, 1, 2)
+    )
     rows, family = (array[among[alike.twins]] for array in (alike.twins, alike.family))
     order = np.lexsort((rank[rows], family))
     rows, family = rows[order], family[order]
     fates[rows[1:][family[1:] == family[:-1]]] = Fate.DUPLICATE
     alive = among & (fates != Fate.DUPLICATE)
     links = alike.links[alive[alike.links].all(axis=1)]
-    links = np.where((rank[links[:, :1]] < rank[links[:, 1:]]), links, links[:, ::-1])  # the one that stays first
+    links = np.where(
+        (rank[links[:, :1]] < rank[links[:, 1:]]), links, links[:, ::-1]
+    )  # the one that stays first
     for stays, goes in links[np.argsort(rank[links[:, 1]], kind="stable")].tolist():
         if alive[stays]:  # decided already: it ranks before `goes`
             alive[goes] = False
@@ -178,7 +225,8 @@ def _hash(text: str) -> int:
 
 
 def _mixed(images: UInt64[np.ndarray, "n 2"], seed: int) -> UInt64[np.ndarray, " n"]:
-    """A number for each pair of images that looks random and depends on them and the seed alone (the finaliser of SplitMix64)."""
+    """A number for each pair of images that looks random and depends on them and the seed alone
+    (the finaliser of SplitMix64)."""
     mixed = images[:, 0] ^ np.uint64(_hash(f"seed {seed}"))
     for other in (images[:, 1], np.uint64(0)):
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9) + other

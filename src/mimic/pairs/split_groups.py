@@ -1,8 +1,9 @@
 """Which clips show one place, told from their names: those are on one side of every split.
 
-A source's clips are its own unit (a scan, a folder, a scene of an .h5 file); several of them may show the same room. What a name
-does not tell is not told here: converted DeMoN folders have lost the sequence they came from, ARKitScenes' visits stand in its
-metadata alone, and MannequinChallenge's clips of one video in their files.
+A source's clips are its own unit (a scan, a folder, a scene of an .h5 file); several of them may
+show the same room. What a name does not tell is not told here: converted DeMoN folders have lost
+the sequence they came from, ARKitScenes' visits stand in its metadata alone, and
+MannequinChallenge's clips of one video in their files.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ def place_of(section: config.Source, clip: str) -> str:
             return _scan(clip)
         case config.Demon():
             return _sequence(clip)
-        case config.StreetView():  # dataset_aligned/0002 and dataset_unaligned/0002: one region of a city
+        case config.StreetView():
+            # dataset_aligned/0002 and dataset_unaligned/0002: one region of a city
             return clip.rpartition("/")[2]
-        case config.Mannequin() if "/trims/" in f"/{clip}":  # <folder>/trims/<file>: clips cut from one video
+        case config.Mannequin() if (
+            "/trims/" in f"/{clip}"
+        ):  # <folder>/trims/<file>: clips cut from one video
             return clip.rpartition("trims/")[0] or clip
         case config.Released() | config.Covisible():  # ScanNet's scans below other folders
             return _scan(clip)
@@ -39,6 +43,7 @@ def _scan(clip: str) -> str:
 
 
 def _sequence(clip: str) -> str:
-    """`<file>.h5/<sequence>-<frame numbers>`: one sequence is cut into many scenes, and into files by their baselines."""
+    """`<file>.h5/<sequence>-<frame numbers>`: one sequence is cut into many scenes, and into files
+    by their baselines."""
     _, separator, scene = clip.rpartition(".h5/")
     return COUNTED.sub("", scene) or clip if separator else clip

@@ -1,4 +1,5 @@
-"""Writing pair shards: a tar and its Parquet index, both under their names only when they are whole."""
+"""Writing pair shards: a tar and its Parquet index, both under their names only when they are
+whole."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ from mimic.pairs.schema import IMAGES, PAIR, index_path
 from mimic.pairs.tar import Tar
 
 ROWS_AT_ONCE = 256  # rows held, some 5 kB each, while a shard is written; and of a row group
-COMPUTED_COLUMNS = frozenset({"sha_a", "sha_b", "dhash_a", "dhash_b", "offset_a", "size_a", "offset_b", "size_b"})
+COMPUTED_COLUMNS = frozenset(
+    {"sha_a", "sha_b", "dhash_a", "dhash_b", "offset_a", "size_a", "offset_b", "size_b"}
+)
 
 Files = tuple[Tar, pq.ParquetWriter]
 
@@ -78,17 +81,22 @@ class ShardWriter:
 
 @contextmanager
 def shard_writer(tar: Path) -> Iterator[ShardWriter]:
-    """A writer for `tar` and its Parquet twin; both get their names when the block ends well, the Parquet file last.
+    """A writer for `tar` and its Parquet twin; both get their names when the block ends well, the
+    Parquet file last.
 
     Without a pair neither is written.
     """
-    index_path(tar).unlink(missing_ok=True)  # it vouches for the tar, so it goes before the tar is replaced
+    index_path(tar).unlink(
+        missing_ok=True
+    )  # it vouches for the tar, so it goes before the tar is replaced
     tar.unlink(missing_ok=True)
     with ExitStack() as files:
 
         def opened() -> Files:
             rows = files.enter_context(storage.replacing(index_path(tar)))
-            images = files.enter_context(storage.replacing(tar))  # left before the one above: the tar gets its name first
+            images = files.enter_context(
+                storage.replacing(tar)
+            )  # left before the one above: the tar gets its name first
             table = files.enter_context(pq.ParquetWriter(rows, PAIR, compression="zstd"))
             return Tar(files.enter_context(images.open("wb"))), table
 
@@ -98,7 +106,8 @@ def shard_writer(tar: Path) -> Iterator[ShardWriter]:
 
 
 def lay_out_shards(tars: Sequence[Path], out: Path) -> None:
-    """Link (or copy, across file systems) shards into a folder of finished shards, numbered from 0; tars first.
+    """Link (or copy, across file systems) shards into a folder of finished shards, numbered from 0;
+    tars first.
 
     Args:
         tars: of shards with pairs, in order, their Parquet files beside them.
@@ -119,7 +128,9 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 def encode_image(image: np.ndarray, quality: int) -> bytes:
     """JPEG (4:2:0) of an RGB uint8 image."""
-    good, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    good, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
     if not good:
         raise ValueError(f"cannot encode an image of shape {image.shape}")
     return data.tobytes()

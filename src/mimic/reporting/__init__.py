@@ -1,1 +1,2 @@
-"""Parts of the report: published files read back, the plain conclusion, pictures, charts, the page."""
+"""Parts of the report: published files read back, the plain conclusion, pictures, charts, the
+page."""

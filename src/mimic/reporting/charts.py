@@ -1,4 +1,5 @@
-"""Geometry of charts: numbers in, coordinates out. The page draws them as inline SVG, so text stays text and colours follow the theme."""
+"""Geometry of charts: numbers in, coordinates out. The page draws them as inline SVG, so text stays
+text and colours follow the theme."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """A curve: SVG path data, and where its label stands (its end, moved where labels would touch)."""
+    """A curve: SVG path data, and where its label stands (its end, moved where labels would
+    touch)."""
 
     name: str
     path: str
@@ -84,18 +86,31 @@ class DotChart:
     x_ticks: list[Tick]
 
 
-def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], width: int = 460, height: int = 260) -> LineChart | None:
-    """Curves over a common pair of axes; the y axis covers the data, not zero. None where no curve has two points."""
-    curves = {name: _thin([point for point in points if all(map(math.isfinite, point))]) for name, points in series.items()}
+def line_chart(
+    series: Mapping[str, Sequence[tuple[float, float]]], width: int = 460, height: int = 260
+) -> LineChart | None:
+    """Curves over a common pair of axes; the y axis covers the data, not zero. None where no curve
+    has two points."""
+    curves = {
+        name: _thin([point for point in points if all(map(math.isfinite, point))])
+        for name, points in series.items()
+    }
     curves = {name: points for name, points in curves.items() if len(points) > 1}
     if not curves:
         return None
     left, right, top, bottom = 46, width - 112, 14, height - 34
     everything = [point for points in curves.values() for point in points]
-    longest, low, high = max(x for x, _ in everything), min(y for _, y in everything), max(y for _, y in everything)
+    longest, low, high = (
+        max(x for x, _ in everything),
+        min(y for _, y in everything),
+        max(y for _, y in everything),
+    )
     pad = 0.06 * (high - low) or 0.01 * (abs(high) or 1)
     to_x, to_y = _scale(0, longest, left, right), _scale(low - pad, high + pad, bottom, top)
-    placed = {name: [(round(to_x(x), 1), round(to_y(y), 1)) for x, y in points] for name, points in curves.items()}
+    placed = {
+        name: [(round(to_x(x), 1), round(to_y(y), 1)) for x, y in points]
+        for name, points in curves.items()
+    }
     labels = spread({name: points[-1][1] for name, points in placed.items()}, 15, top, bottom)
     return LineChart(
         width=width,
@@ -106,13 +121,21 @@ def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], width: int =
         x_ticks=[Tick(round(to_x(x), 1), f"{x:,g}") for x in ticks(0, longest, 5)],
         y_ticks=[Tick(round(to_y(y), 1), f"{y:g}") for y in ticks(low - pad, high + pad, 4)],
         lines=[
-            Line(name, "M" + "L".join(f"{x:g} {y:g}" for x, y in points), points[-1], labels[name], f"{name} {curves[name][-1][1]:.3f}")
+            Line(
+                name,
+                "M" + "L".join(f"{x:g} {y:g}" for x, y in points),
+                points[-1],
+                labels[name],
+                f"{name} {curves[name][-1][1]:.3f}",
+            )
             for name, points in placed.items()
         ],
     )
 
 
-def histogram(edges: Sequence[float], counts: Sequence[int], width: int = 300, height: int = 120) -> Histogram | None:
+def histogram(
+    edges: Sequence[float], counts: Sequence[int], width: int = 300, height: int = 120
+) -> Histogram | None:
     """Bars over bins [edges[i], edges[i + 1]); None where nothing was counted."""
     if not counts or not any(counts):
         return None
@@ -123,17 +146,38 @@ def histogram(edges: Sequence[float], counts: Sequence[int], width: int = 300, h
     for (low, high), count in zip(pairwise(edges), counts, strict=True):
         tall = (bottom - top) * count / tallest
         bars.append(
-            Bar(round(to_x(low) + 0.5, 1), round(bottom - tall, 1), round(to_x(high) - to_x(low) - 1, 1), round(tall, 1), low, high, count)
+            Bar(
+                round(to_x(low) + 0.5, 1),
+                round(bottom - tall, 1),
+                round(to_x(high) - to_x(low) - 1, 1),
+                round(tall, 1),
+                low,
+                high,
+                count,
+            )
         )
-    return Histogram(width, height, bottom, bars, [Tick(round(to_x(x), 1), f"{x:g}") for x in ticks(edges[0], edges[-1], 4)], tallest)
+    return Histogram(
+        width,
+        height,
+        bottom,
+        bars,
+        [Tick(round(to_x(x), 1), f"{x:g}") for x in ticks(edges[0], edges[-1], 4)],
+        tallest,
+    )
 
 
-def dot_chart(values: Sequence[tuple[str, float, float | None]], floors: Mapping[str, float], width: int = 360) -> DotChart | None:
-    """Values (name, value, standard error) on one axis, each with two standard errors to both sides; None without values."""
+def dot_chart(
+    values: Sequence[tuple[str, float, float | None]], floors: Mapping[str, float], width: int = 360
+) -> DotChart | None:
+    """Values (name, value, standard error) on one axis, each with two standard errors to both
+    sides; None without values."""
     if not values:
         return None
     reach = [(value - 2 * (error or 0), value + 2 * (error or 0)) for _, value, error in values]
-    low, high = min([start for start, _ in reach] + list(floors.values())), max([end for _, end in reach] + list(floors.values()))
+    low, high = (
+        min([start for start, _ in reach] + list(floors.values())),
+        max([end for _, end in reach] + list(floors.values())),
+    )
     pad = 0.04 * (high - low) or 0.01
     left, right, top, step = 92, width - 14, 18 if floors else 6, 24
     bottom = top + step * len(values)
@@ -147,7 +191,10 @@ def dot_chart(values: Sequence[tuple[str, float, float | None]], floors: Mapping
         )
         for index, ((name, value, error), ends) in enumerate(zip(values, reach, strict=True))
     ]
-    marks = [Tick(round(to_x(value), 1), name) for name, value in sorted(floors.items(), key=lambda floor: floor[1])]
+    marks = [
+        Tick(round(to_x(value), 1), name)
+        for name, value in sorted(floors.items(), key=lambda floor: floor[1])
+    ]
     return DotChart(
         width,
         bottom + 24,
@@ -162,7 +209,8 @@ def dot_chart(values: Sequence[tuple[str, float, float | None]], floors: Mapping
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers inside [low, high], about that many: steps of 1, 2 or 5 times a power of ten."""
+    """Round numbers inside [low, high], about that many: steps of 1, 2 or 5 times a power of
+    ten."""
     if not high > low:
         return [low]
     rough = (high - low) / about
@@ -173,7 +221,8 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def spread(wanted: Mapping[str, float], gap: float, low: float, high: float) -> dict[str, float]:
-    """Label heights at least `gap` apart, near where they are wanted, inside [low, high] as far as they fit."""
+    """Label heights at least `gap` apart, near where they are wanted, inside [low, high] as far as
+    they fit."""
     placed: dict[str, float] = {}
     edge = -math.inf
     for name in sorted(wanted, key=lambda name: wanted[name]):

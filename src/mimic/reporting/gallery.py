@@ -1,4 +1,5 @@
-"""What there is to look at: mined pairs, mining counts, reconstructions and samples, as the page needs them."""
+"""What there is to look at: mined pairs, mining counts, reconstructions and samples, as the page
+needs them."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ BETWEEN_PX = 12  # gap between the two views of a pair
 
 @dataclass(frozen=True)
 class Mark:
-    """A matched patch: its corner in a, its corner in b (as drawn, b to the right), one colour for both."""
+    """A matched patch: its corner in a, its corner in b (as drawn, b to the right), one colour for
+    both."""
 
     colour: str
     a: tuple[int, int]
@@ -54,7 +56,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class Mined:
-    """One source: what became of its candidates, and some of its pairs. `counts` is None where mining has not run."""
+    """One source: what became of its candidates, and some of its pairs. `counts` is None where
+    mining has not run."""
 
     source: str
     counts: dict[str, Any] | None
@@ -78,7 +81,8 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Held-out pairs of a run: of each its view a, what was shown of it, the answer, view b (COLUMNS), as data URIs."""
+    """Held-out pairs of a run: of each its view a, what was shown of it, the answer, view b
+    (COLUMNS), as data URIs."""
 
     run: str
     caption: str
@@ -98,13 +102,25 @@ class Sample:
 def mined(workspace: Workspace, source: str, count: int) -> Mined:
     """Counts and an evenly spaced selection of at most `count` pairs of a source."""
     counts = read_json(workspace.metrics("mine", source))
-    bins = dict(sorted((counts or {}).get("overlap_histogram", {}).items(), key=lambda bin: float(bin[0])))  # count by lower edge
-    histogram = charts.histogram([*(float(edge) for edge in bins), 1.0], list(bins.values())) if bins else None
-    return Mined(source, counts, histogram, [_pair(tar, row) for tar, row in select(workspace.pairs(source), count)])
+    bins = dict(
+        sorted((counts or {}).get("overlap_histogram", {}).items(), key=lambda bin: float(bin[0]))
+    )  # count by lower edge
+    histogram = (
+        charts.histogram([*(float(edge) for edge in bins), 1.0], list(bins.values()))
+        if bins
+        else None
+    )
+    return Mined(
+        source,
+        counts,
+        histogram,
+        [_pair(tar, row) for tar, row in select(workspace.pairs(source), count)],
+    )
 
 
 def select(folder: Path, count: int) -> list[tuple[Path, dict[str, Any]]]:
-    """(tar, row) of at most `count` pairs, spread evenly over all of a folder's pairs; empty where there is no folder."""
+    """(tar, row) of at most `count` pairs, spread evenly over all of a folder's pairs; empty where
+    there is no folder."""
     if not folder.is_dir() or not count:
         return []
     tars = shards_in(folder)
@@ -160,7 +176,10 @@ def reconstruction(workspace: Workspace, run: str) -> Reconstruction | None:
         return None
     try:
         with np.load(path) as saved:
-            shown = [[_png(saved[name][index]) for name in COLUMNS] for index in range(len(saved[COLUMNS[0]]))]
+            shown = [
+                [_png(saved[name][index]) for name in COLUMNS]
+                for index in range(len(saved[COLUMNS[0]]))
+            ]
             return Reconstruction(run, str(saved["caption"]), shown)
     except (ValueError, KeyError, EOFError, BadZipFile) as error:
         raise BadInput(f"{path}: damaged ({error}); run mimic pretrain {run} again") from None
@@ -179,9 +198,15 @@ def _captioned(folder: Path) -> list[tuple[Path, str]]:
     """A folder's pictures and the captions that samples.json gives them."""
     listing = folder / "samples.json"
     try:
-        captions = {entry["file"]: entry["caption"] for entry in json.loads(listing.read_text())} if listing.exists() else {}
+        captions = (
+            {entry["file"]: entry["caption"] for entry in json.loads(listing.read_text())}
+            if listing.exists()
+            else {}
+        )
     except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{listing}: not a list of files and captions ({error!r}); evaluate again") from None
+        raise BadInput(
+            f"{listing}: not a list of files and captions ({error!r}); evaluate again"
+        ) from None
     return [(path, captions.get(path.name, path.stem)) for path in sorted(folder.glob("*.png"))]
 
 
@@ -195,7 +220,9 @@ def picture(path: Path) -> str:
     try:
         return data_uri(*smaller(path.read_bytes(), PICTURE_QUALITY))
     except ValueError:
-        raise BadInput(f"{path}: not a picture; remove it and run the stage that makes it again") from None
+        raise BadInput(
+            f"{path}: not a picture; remove it and run the stage that makes it again"
+        ) from None
 
 
 def data_uri(kind: str, data: bytes) -> str:

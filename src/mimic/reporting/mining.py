@@ -1,4 +1,5 @@
-"""A page for each source: what became of its candidates, kept pairs, and rejected ones by reason; and what datasets are made of."""
+"""A page for each source: what became of its candidates, kept pairs, and rejected ones by reason;
+and what datasets are made of."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ MEANING = {
     Outcome.NOT_BEST: "in the band, but another pair of the same group overlaps less",
     Outcome.BLURRED: "a view is less sharp than the source demands",
     Outcome.FEW_MATCHES: "too few features of one view were found again in the other",
-    Outcome.STATIC: "only what stands still was found again, and it is not the whole scene: a caption, a border, a dashboard",
+    Outcome.STATIC: "only what stands still was found again, and it is not the whole scene: a "
+    "caption, a border, a dashboard",
     Outcome.DEGENERATE: "no homography, or one that no two cameras make",
     Outcome.TOO_DIFFERENT: "too little of one view is seen in the other",
     Outcome.TOO_SIMILAR: "nearly all of one view is seen in the other",
@@ -77,7 +79,9 @@ class Composition:
     segments: list[Segment]
 
 
-def pages(params: Params, workspace: Workspace, mined: Sequence[gallery.Mined], environment: Environment) -> dict[str, str]:
+def pages(
+    params: Params, workspace: Workspace, mined: Sequence[gallery.Mined], environment: Environment
+) -> dict[str, str]:
     """HTML of each source that was mined, by file name."""
     template = environment.get_template("source.html.j2")
     found = {}
@@ -97,7 +101,10 @@ def pages(params: Params, workspace: Workspace, mined: Sequence[gallery.Mined], 
 
 def page_name(number: int, source: str) -> str:
     """A file name for a source, whatever its name is made of."""
-    plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "_" for letter in source)
+    plain = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "_"
+        for letter in source
+    )
     return f"source-{number}-{plain}.html"
 
 
@@ -107,21 +114,31 @@ def reasons(workspace: Workspace, source: gallery.Mined) -> list[Reason]:
     shown = _examples(workspace.samples("mine", source.source))
     total = source.counts["candidates"]
     return [
-        Reason(outcome.value, MEANING[outcome], count, count / total if total else 0.0, shown.get(outcome.value, []))
+        Reason(
+            outcome.value,
+            MEANING[outcome],
+            count,
+            count / total if total else 0.0,
+            shown.get(outcome.value, []),
+        )
         for outcome in Outcome
         if (count := source.counts["outcomes"].get(outcome.value, 0))
     ]
 
 
 def named(counts: dict[str, Any]) -> list[tuple[str, dict[str, str]]]:
-    """What the metrics of a source name, with the reason, by kind; metrics of earlier versions name less."""
+    """What the metrics of a source name, with the reason, by kind; metrics of earlier versions name
+    less."""
     views = counts.get("unreadable_views", {})
     without = counts.get("without_pairs", {})
     return [
         ("damaged", counts.get("damaged", {})),
         ("failed", counts.get("failed", {})),
         ("without a pair", {clip: found["why"] for clip, found in without.items()}),
-        ("pictures unreadable", {f"{clip}: {key}": why for clip, found in views.items() for key, why in found.items()}),
+        (
+            "pictures unreadable",
+            {f"{clip}: {key}": why for clip, found in views.items() for key, why in found.items()},
+        ),
         ("skipped", counts.get("skipped", {})),
     ]
 
@@ -136,19 +153,32 @@ def _examples(folder: Path) -> dict[str, list[Example]]:
             image = gallery.data_uri("image/jpeg", (folder / entry["file"]).read_bytes())
             found.setdefault(entry["outcome"], []).append(Example(entry["caption"], image))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{listing}: not a list of pictures that are there ({error!r}); mine again") from None
+        raise BadInput(
+            f"{listing}: not a list of pictures that are there ({error!r}); mine again"
+        ) from None
     return found
 
 
 def compositions(params: Params, workspace: Workspace) -> list[Composition]:
-    """What the assembled datasets are made of; bars to one scale, so that lengths compare. Colours: those of the sources, in order."""
-    counted = {name: found for name in params.datasets if (found := read_json(workspace.metrics("assemble", name))) is not None}
+    """What the assembled datasets are made of; bars to one scale, so that lengths compare. Colours:
+    those of the sources, in order."""
+    counted = {
+        name: found
+        for name in params.datasets
+        if (found := read_json(workspace.metrics("assemble", name))) is not None
+    }
     longest = max((found["pairs"] for found in counted.values()), default=0)
     hues = {source: f"s{number % HUES + 1}" for number, source in enumerate(params.sources)}
-    return [_composition(name, found, longest, hues) for name, found in counted.items() if found["pairs"]]
+    return [
+        _composition(name, found, longest, hues)
+        for name, found in counted.items()
+        if found["pairs"]
+    ]
 
 
-def _composition(name: str, found: dict[str, Any], longest: int, hues: dict[str, str]) -> Composition:
+def _composition(
+    name: str, found: dict[str, Any], longest: int, hues: dict[str, str]
+) -> Composition:
     segments, x = [], 0.0
     for source, part in found["sources"].items():
         width = BAR_PX * part["pairs"] / longest
@@ -162,8 +192,16 @@ def _composition(name: str, found: dict[str, Any], longest: int, hues: dict[str,
                 pairs=part["pairs"],
                 share=part["pairs"] / found["pairs"],
                 short=part["short"],
-                left_out={fate.replace("_", " "): count for fate, count in part["fates"].items() if count and fate not in SPLITS},
-                histogram=charts.histogram([*(float(edge) for edge in bins), 1.0], list(bins.values())) if bins else None,
+                left_out={
+                    fate.replace("_", " "): count
+                    for fate, count in part["fates"].items()
+                    if count and fate not in SPLITS
+                },
+                histogram=charts.histogram(
+                    [*(float(edge) for edge in bins), 1.0], list(bins.values())
+                )
+                if bins
+                else None,
             )
         )
         x += width

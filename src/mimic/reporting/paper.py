@@ -1,8 +1,9 @@
 """Tables 1, 2a, 2b, 3 of the MIMIC paper, our value beside each published one.
 
-The published numbers lie in published.json, as printed: each is a single run, some were copied from other papers measured differently.
-Ours are found among the metrics files by objective, dataset, task and what was frozen. A cell says whether protocols agree: a value
-measured otherwise stands beside the published one, but says nothing about it.
+The published numbers lie in published.json, as printed: each is a single run, some were copied from
+other papers measured differently. Ours are found among the metrics files by objective, dataset,
+task and what was frozen. A cell says whether protocols agree: a value measured otherwise stands
+beside the published one, but says nothing about it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ FROZEN = ("encoder", "blocks")
 
 @dataclass(frozen=True)
 class Ours:
-    """A value of ours in the paper's unit, and how its protocol differs from the published one; empty = not at all.
+    """A value of ours in the paper's unit, and how its protocol differs from the published one;
+    empty = not at all.
 
     A value that a task did not measure is text that says why: "not run: weights".
     """
@@ -77,11 +79,18 @@ def tables(params: Params, workspace: Workspace) -> list[Table]:
     return [_table(table, published["columns"], results) for table in published["tables"]]
 
 
-def few_shot_curves(params: Params, workspace: Workspace) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """Figure 3b: by few-shot task and run of the table, the mean over seeds at each number of images."""
+def few_shot_curves(
+    params: Params, workspace: Workspace
+) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Figure 3b: by few-shot task and run of the table, the mean over seeds at each number of
+    images."""
     curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for section, result in _results(params, workspace):
-        by_k = result.raw.get("metrics", {}).get("by_k", {}) if section.task.startswith("few-shot") else {}
+        by_k = (
+            result.raw.get("metrics", {}).get("by_k", {})
+            if section.task.startswith("few-shot")
+            else {}
+        )
         if by_k and result.raw["run"] in params.table.runs:
             points = sorted((float(k), float(entry["mean"])) for k, entry in by_k.items())
             curves.setdefault(str(result.raw["task"]), {})[str(result.raw["run"])] = points
@@ -92,11 +101,17 @@ def _results(params: Params, workspace: Workspace) -> Iterable[tuple[TaskSection
     """Every metrics file of a task that params still has, imported encoders' too."""
     for path in sorted((workspace.root / "metrics").glob("*/*.json")):
         section = params.evaluate.get(path.stem)
-        if section is not None and path.parent.name not in ("mine", "assemble") and (result := read_result(path)) is not None:
+        if (
+            section is not None
+            and path.parent.name not in ("mine", "assemble")
+            and (result := read_result(path)) is not None
+        ):
             yield section, result
 
 
-def _table(table: dict[str, Any], columns: dict[str, Any], results: Sequence[tuple[TaskSection, Result]]) -> Table:
+def _table(
+    table: dict[str, Any], columns: dict[str, Any], results: Sequence[tuple[TaskSection, Result]]
+) -> Table:
     chosen = [columns[name] for name in table["columns"]]
     rows = tuple(
         Row(
@@ -111,23 +126,37 @@ def _table(table: dict[str, Any], columns: dict[str, Any], results: Sequence[tup
         )
         for row in table["rows"]
     )
-    heads = tuple(Column(column["label"], column["measure"], column["higher_is_better"]) for column in chosen)
+    heads = tuple(
+        Column(column["label"], column["measure"], column["higher_is_better"]) for column in chosen
+    )
     return Table(table["name"], table["title"], heads, rows)
 
 
-def _ours(row: dict[str, Any], column: dict[str, Any], results: Sequence[tuple[TaskSection, Result]]) -> Iterable[Ours]:
+def _ours(
+    row: dict[str, Any], column: dict[str, Any], results: Sequence[tuple[TaskSection, Result]]
+) -> Iterable[Ours]:
     for section, result in results:
         raw = result.raw
-        same = raw.get("objective") == row["objective"] and raw.get("dataset") == row["dataset"] and raw.get("steps") != 0
+        same = (
+            raw.get("objective") == row["objective"]
+            and raw.get("dataset") == row["dataset"]
+            and raw.get("steps") != 0
+        )
         frozen = getattr(section, "freeze", None)
         if (
             not same
             or section.task != column["kind"]
             or getattr(section, "target", None) != column.get("target")
-            or (row["frozen"] is not None and frozen is not None and (frozen in FROZEN) != row["frozen"])
+            or (
+                row["frozen"] is not None
+                and frozen is not None
+                and (frozen in FROZEN) != row["frozen"]
+            )
         ):
             continue
-        value = raw.get("metrics", {}).get(column["metric"], result.value if result.name == column["metric"] else None)
+        value = raw.get("metrics", {}).get(
+            column["metric"], result.value if result.name == column["metric"] else None
+        )
         if value is None:
             continue
         if isinstance(value, str):
@@ -135,7 +164,13 @@ def _ours(row: dict[str, Any], column: dict[str, Any], results: Sequence[tuple[T
             continue
         error = result.error if result.states_error and result.name == column["metric"] else None
         scale = column["scale"]
-        yield Ours(str(raw["run"]), str(raw["task"]), scale * value, None if error is None else scale * error, _differs(raw))
+        yield Ours(
+            str(raw["run"]),
+            str(raw["task"]),
+            scale * value,
+            None if error is None else scale * error,
+            _differs(raw),
+        )
 
 
 def _differs(raw: dict[str, Any]) -> str:

@@ -1,6 +1,8 @@
-"""Pictures as arrays: matched patches in matching colours, and the figure that introduces the project.
+"""Pictures as arrays: matched patches in matching colours, and the figure that introduces the
+project.
 
-Patches are numbered in raster order; a correspondence map gives the patch of b for each patch of a, -1 = none.
+Patches are numbered in raster order; a correspondence map gives the patch of b for each patch of a,
+-1 = none.
 """
 
 from __future__ import annotations
@@ -20,13 +22,18 @@ PANEL_PX, GAP_PX, LABEL_PX = 280, 12, 30
 
 
 def patch_colours(side: int) -> np.ndarray:
-    """A colour for each patch of a grid, uint8 [side * side, 3] RGB: hue runs from left to right, lightness from top to bottom."""
+    """A colour for each patch of a grid, uint8 [side * side, 3] RGB: hue runs from left to right,
+    lightness from top to bottom."""
     share = np.linspace(0, 1, side)
-    table = [colorsys.hls_to_rgb(0.02 + 0.82 * x, 0.68 - 0.26 * y, 0.8) for y in share for x in share]
+    table = [
+        colorsys.hls_to_rgb(0.02 + 0.82 * x, 0.68 - 0.26 * y, 0.8) for y in share for x in share
+    ]
     return np.round(255 * np.array(table)).astype(np.uint8)
 
 
-def matched_patches(a: np.ndarray, b: np.ndarray, correspondences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def matched_patches(
+    a: np.ndarray, b: np.ndarray, correspondences: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Both views with each pair of matched patches tinted in one colour, everything else dimmed.
 
     Args:
@@ -36,7 +43,9 @@ def matched_patches(a: np.ndarray, b: np.ndarray, correspondences: np.ndarray) -
     side = round(len(correspondences) ** 0.5)
     colours = patch_colours(side)
     matched = np.flatnonzero(correspondences >= 0)
-    return _tinted(a, matched, colours[matched], side), _tinted(b, correspondences[matched], colours[matched], side)
+    return _tinted(a, matched, colours[matched], side), _tinted(
+        b, correspondences[matched], colours[matched], side
+    )
 
 
 def _tinted(image: np.ndarray, patches: np.ndarray, colours: np.ndarray, side: int) -> np.ndarray:
@@ -54,7 +63,8 @@ def _tinted(image: np.ndarray, patches: np.ndarray, colours: np.ndarray, side: i
 
 
 def figure(panels: Sequence[tuple[str, np.ndarray]]) -> bytes:
-    """Labelled pictures in a row, as a PNG without background, so that it sits well on light and dark pages.
+    """Labelled pictures in a row, as a PNG without background, so that it sits well on light and
+    dark pages.
 
     Args:
         panels: label and square uint8 [size, size, 3] RGB, any size.
@@ -68,24 +78,38 @@ def figure(panels: Sequence[tuple[str, np.ndarray]]) -> bytes:
     drawing.patch.set_alpha(0)
     for index, (label, image) in enumerate(panels):
         left = index * (PANEL_PX + GAP_PX)
-        axes = drawing.add_axes((left / width, LABEL_PX / height, PANEL_PX / width, PANEL_PX / height))
+        axes = drawing.add_axes(
+            (left / width, LABEL_PX / height, PANEL_PX / width, PANEL_PX / height)
+        )
         axes.imshow(_enlarged(image), interpolation="none", aspect="auto")
         axes.set_axis_off()
-        drawing.text((left + PANEL_PX / 2) / width, 0.3 * LABEL_PX / height, label, color=LABEL, fontsize=9.5, ha="center", va="baseline")
+        drawing.text(
+            (left + PANEL_PX / 2) / width,
+            0.3 * LABEL_PX / height,
+            label,
+            color=LABEL,
+            fontsize=9.5,
+            ha="center",
+            va="baseline",
+        )
     out = io.BytesIO()
-    metadata: dict[str, Any] = {"Software": None}  # no version in the file: equal pictures are equal bytes
+    metadata: dict[str, Any] = {
+        "Software": None
+    }  # no version in the file: equal pictures are equal bytes
     drawing.savefig(out, format="png", transparent=True, metadata=metadata)
     return out.getvalue()
 
 
 def _enlarged(image: np.ndarray) -> np.ndarray:
-    """The picture at panel size; small ones keep their edges (their pixels are what the model sees)."""
+    """The picture at panel size; small ones keep their edges (their pixels are what the model
+    sees)."""
     method = cv2.INTER_AREA if image.shape[0] > PANEL_PX else cv2.INTER_CUBIC
     return cv2.resize(image, (PANEL_PX, PANEL_PX), interpolation=method)
 
 
 def smaller(data: bytes, quality: int) -> tuple[str, bytes]:
-    """MIME type and bytes of a PNG: itself, or as a JPEG where that is smaller; photographs shrink five-fold, flat drawings stay."""
+    """MIME type and bytes of a PNG: itself, or as a JPEG where that is smaller; photographs shrink
+    five-fold, flat drawings stay."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise ValueError("not a picture")

@@ -1,4 +1,5 @@
-"""The results table, read back from published files: one row a run, one column a task, None where nothing was run."""
+"""The results table, read back from published files: one row a run, one column a task, None where
+nothing was run."""
 
 from __future__ import annotations
 
@@ -30,9 +31,11 @@ class Result:
 
     @property
     def error(self) -> float | None:
-        """Standard error of `value` over the test items: the file's own, else the largest one possible, else None.
+        """Standard error of `value` over the test items: the file's own, else the largest one
+        possible, else None.
 
-        A score between 0 and 1 with mean m has a variance of at most m (1 - m) (Bhatia and Davis, 2000), hence the bound.
+        A score between 0 and 1 with mean m has a variance of at most m (1 - m) (Bhatia and Davis,
+        2000), hence the bound.
         """
         if self.states_error:
             return float(self.raw["standard_error"])
@@ -42,11 +45,18 @@ class Result:
 
     @property
     def floors(self) -> dict[str, float]:
-        """Scores that need no encoder (chance, same_place), where the task states them for its headline."""
+        """Scores that need no encoder (chance, same_place), where the task states them for its
+        headline."""
         metrics = self.raw.get("metrics", {})
-        equal = (key for key, value in metrics.items() if value == self.value)  # files of earlier versions name no headline
+        equal = (
+            key for key, value in metrics.items() if value == self.value
+        )  # files of earlier versions name no headline
         head = self.raw.get("headline") or next(equal, None)
-        named = {name: metrics[name] for name in ("chance", "same_place") if isinstance(metrics.get(name), dict)}
+        named = {
+            name: metrics[name]
+            for name in ("chance", "same_place")
+            if isinstance(metrics.get(name), dict)
+        }
         return {name: entry[head] for name, entry in named.items() if head in entry}
 
 
@@ -67,7 +77,10 @@ class Row:
     @property
     def checkpoint(self) -> str | None:
         """sha256 of the encoder that was measured."""
-        return next((result.checkpoint for result in self.results.values() if result and result.checkpoint), None)
+        return next(
+            (result.checkpoint for result in self.results.values() if result and result.checkpoint),
+            None,
+        )
 
     @property
     def commit(self) -> str | None:
@@ -147,17 +160,30 @@ def read_result(path: Path) -> Result | None:
             raw=raw,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path}: not a metrics file ({error!r}); run mimic evaluate {path.parent.name} {path.stem} again") from None
+        raise BadInput(
+            f"{path}: not a metrics file ({error!r}); run mimic evaluate {path.parent.name} "
+            f"{path.stem} again"
+        ) from None
 
 
 def best(results: list[Result | None]) -> set[int]:
-    """Positions of the best value of a column, ties included; empty where there is nothing to compare."""
-    values = {index: result.value if result.higher_is_better else -result.value for index, result in enumerate(results) if result}
-    return {index for index, value in values.items() if value == max(values.values())} if len(values) > 1 else set()
+    """Positions of the best value of a column, ties included; empty where there is nothing to
+    compare."""
+    values = {
+        index: result.value if result.higher_is_better else -result.value
+        for index, result in enumerate(results)
+        if result
+    }
+    return (
+        {index for index, value in values.items() if value == max(values.values())}
+        if len(values) > 1
+        else set()
+    )
 
 
 def noise(one: Result, other: Result) -> float | None:
-    """The difference between two results that chance alone may make: two standard errors of a difference, or None if unknown."""
+    """The difference between two results that chance alone may make: two standard errors of a
+    difference, or None if unknown."""
     if one.error is None or other.error is None:
         return None
     return 2 * math.hypot(one.error, other.error)

@@ -1,6 +1,7 @@
 """The plain conclusion, computed from the numbers: what these runs show, and what they cannot show.
 
-A difference counts only if it is larger than the noise of the test items allows; otherwise the text says that it does not.
+A difference counts only if it is larger than the noise of the test items allows; otherwise the text
+says that it does not.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Verdict:
 
 
 def conclude(rows: Sequence[Row], logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Verdict:
-    """The conclusion from the results table and the training logs by run; works with anything missing."""
+    """The conclusion from the results table and the training logs by run; works with anything
+    missing."""
     trained = [row for row in rows if row.steps and row.card]
     tasks = list(rows[0].results) if rows else []
     return Verdict(
@@ -43,12 +45,22 @@ def _done(trained: Sequence[Row], logs: Mapping[str, Sequence[Mapping[str, Any]]
         return
     most = max(trained, key=_seen)
     yield (
-        f"{_count(len(trained), 'encoder')} pretrained, each for at most {most.steps:,} steps of {most.batch:,} pairs. "
-        f"That is {_seen(most):,} pairs, {_percent(_seen(most) / PAPER_PAIRS)} of what 200 epochs of MIMIC-3M show the paper's encoder."
+        f"{_count(len(trained), 'encoder')} pretrained, each for at most {most.steps:,} steps of "
+        f"{most.batch:,} pairs. "
+        f"That is {_seen(most):,} pairs, {_percent(_seen(most) / PAPER_PAIRS)} of what 200 epochs "
+        "of MIMIC-3M show the paper's encoder."
     )
     ends = {row.run: _ends(logs.get(row.run, [])) for row in trained}
-    falls = [f"{run} {pair[0]:.3f} → {pair[1]:.3f}" for run, pair in ends.items() if pair and pair[1] < pair[0]]
-    stays = [f"{run} {pair[0]:.3f} → {pair[1]:.3f}" for run, pair in ends.items() if pair and pair[1] >= pair[0]]
+    falls = [
+        f"{run} {pair[0]:.3f} → {pair[1]:.3f}"
+        for run, pair in ends.items()
+        if pair and pair[1] < pair[0]
+    ]
+    stays = [
+        f"{run} {pair[0]:.3f} → {pair[1]:.3f}"
+        for run, pair in ends.items()
+        if pair and pair[1] >= pair[0]
+    ]
     if falls:
         yield f"The pretraining loss falls ({', '.join(falls)}): the objective is being learned."
     if stays:
@@ -60,7 +72,8 @@ def _seen(row: Row) -> int:
 
 
 def _ends(log: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
-    """First and last loss, each the mean of a tenth of the log, so that one lucky batch decides nothing."""
+    """First and last loss, each the mean of a tenth of the log, so that one lucky batch decides
+    nothing."""
     losses = [float(line["loss"]) for line in log if line.get("loss") is not None]
     if len(losses) < 2:
         return None
@@ -79,34 +92,57 @@ def _task(rows: Sequence[Row], task: str) -> Iterable[str]:
     baseline = next((row.run for row in rows if row.steps == 0 and row.run in measured), None)
     others = {run: result for run, result in measured.items() if run != baseline}
     if baseline is None:
-        yield "The random-initialised encoder has not been measured, so there is nothing to compare with."
+        yield (
+            "The random-initialised encoder has not been measured, so there is nothing to compare "
+            "with."
+        )
     elif not others:
-        yield "Only the random-initialised encoder has been measured, so there is nothing to compare with it."
+        yield (
+            "Only the random-initialised encoder has been measured, so there is nothing to compare "
+            "with it."
+        )
     else:
         yield from _compare(measured[baseline], others)
     yield from _floors(measured)
 
 
 def _compare(base: Result, others: Mapping[str, Result]) -> Iterable[str]:
-    gains = {run: (result.value - base.value) * (1 if base.higher_is_better else -1) for run, result in others.items()}
+    gains = {
+        run: (result.value - base.value) * (1 if base.higher_is_better else -1)
+        for run, result in others.items()
+    }
     allowed = {run: noise(base, result) for run, result in others.items()}
     against = _listing(f"{run} {_gain(gain)}" for run, gain in gains.items())
     yield f"Random initialisation scores {number(base.value)}; against it, {against}."
     unknown = [run for run, limit in allowed.items() if limit is None]
     if unknown:
-        yield f"How far chance alone can move {_listing(unknown)} is not known, so no difference is claimed."
+        yield (
+            f"How far chance alone can move {_listing(unknown)} is not known, so no difference is "
+            "claimed."
+        )
         return
     limit = max(value for value in allowed.values() if value is not None)
     items = f"{base.test_size} test items" if base.test_size else "this test set"
     clear = {run: gain for run, gain in gains.items() if abs(gain) > (allowed[run] or 0)}
     if not clear:
-        yield f"Every difference lies within the noise of {items} (±{number(limit)}): no effect of pretraining is shown, for or against."
+        yield (
+            f"Every difference lies within the noise of {items} (±{number(limit)}): no effect of "
+            "pretraining is shown, for or against."
+        )
         return
-    better, worse = [run for run, gain in clear.items() if gain > 0], [run for run, gain in clear.items() if gain < 0]
-    parts = [f"{_listing(runs)} {word}" for runs, word in ((better, "better"), (worse, "worse")) if runs]
+    better, worse = (
+        [run for run, gain in clear.items() if gain > 0],
+        [run for run, gain in clear.items() if gain < 0],
+    )
+    parts = [
+        f"{_listing(runs)} {word}" for runs, word in ((better, "better"), (worse, "worse")) if runs
+    ]
     rest = [run for run in gains if run not in clear]
     remaining = f"; {_listing(rest)} not" if rest else ""
-    yield f"{_listing(parts)} than random by more than the noise of {items} (±{number(limit)}){remaining}."
+    yield (
+        f"{_listing(parts)} than random by more than the noise of {items} "
+        f"(±{number(limit)}){remaining}."
+    )
     yield "One seed each: a sign, not a proof."
 
 
@@ -115,7 +151,8 @@ def _floors(measured: Mapping[str, Result]) -> Iterable[str]:
     floors = next((result.floors for result in measured.values() if result.floors), {})
     words = {"chance": "a blind guess", "same_place": "always answering the same position"}
     if floors:
-        yield f"For comparison: {_listing(f'{words[name]} scores {number(value)}' for name, value in floors.items())}."
+        scores = _listing(f"{words[name]} scores {number(value)}" for name, value in floors.items())
+        yield f"For comparison: {scores}."
     if "same_place" in floors:
         below = [run for run, result in measured.items() if result.value <= floors["same_place"]]
         if below:
@@ -125,22 +162,43 @@ def _floors(measured: Mapping[str, Result]) -> Iterable[str]:
 def _limits(trained: Sequence[Row], rows: Sequence[Row]) -> Iterable[str]:
     if not trained:
         return
-    sizes = {task: result.test_size for row in rows for task, result in row.results.items() if result and result.test_size}
+    sizes = {
+        task: result.test_size
+        for row in rows
+        for task, result in row.results.items()
+        if result and result.test_size
+    }
     if len(set(sizes.values())) == 1:
-        yield f"{'Each' if len(sizes) > 1 else 'The'} test set holds {next(iter(sizes.values())):,} items."
+        yield (
+            f"{'Each' if len(sizes) > 1 else 'The'} test set holds {next(iter(sizes.values())):,} "
+            "items."
+        )
     elif sizes:
-        yield f"The test sets hold {_listing(f'{size:,} items ({task})' for task, size in sizes.items())}."
-    measured = [result for row in rows for result in row.results.values() if result and result.error is not None]
+        yield (
+            "The test sets hold "
+            f"{_listing(f'{size:,} items ({task})' for task, size in sizes.items())}."
+        )
+    measured = [
+        result
+        for row in rows
+        for result in row.results.values()
+        if result and result.error is not None
+    ]
     if any(not result.states_error for result in measured):
         yield (
-            "Where a task states no standard error of its own, the noise above is the largest that so many test items allow; "
+            "Where a task states no standard error of its own, the noise above is the largest that "
+            "so many test items allow; "
             "comparing runs item by item would be sharper."
         )
     if len({(row.objective, row.dataset) for row in trained}) == len(trained):
-        yield "Every setting was trained once: what another seed would change has not been measured and is not part of the noise above."
+        yield (
+            "Every setting was trained once: what another seed would change has not been measured "
+            "and is not part of the noise above."
+        )
     if _seen(max(trained, key=_seen)) < PAPER_PAIRS / 100:
         yield (
-            "A training this short can show that every stage works, that the loss falls and that each number can be traced; "
+            "A training this short can show that every stage works, that the loss falls and that "
+            "each number can be traced; "
             "it cannot show whether pretraining helps, nor which dataset or objective is better."
         )
 
@@ -149,7 +207,8 @@ def _limits(trained: Sequence[Row], rows: Sequence[Row]) -> Iterable[str]:
 
 
 def number(value: float) -> str:
-    """Three decimals, or three significant places where that says more: 0.507, 0.016, 12.3, 0.00416."""
+    """Three decimals, or three significant places where that says more: 0.507, 0.016, 12.3,
+    0.00416."""
     return f"{value:.3f}" if 0.01 <= abs(value) < 10 or value == 0 else f"{value:.3g}"
 
 

@@ -1,8 +1,9 @@
 """Which way is up in a .glb file: one answer, whichever engine reads it.
 
-In this order: what the parameter `up` (or `--up`) says, what `<name>.stage_config.json` beside the file says (`up`, `front`; `scale`
-and `units_to_meters` count in any case), and the reader's default: y, as glTF 2.0 (section 3.4) says, or z for the scans of HM3D,
-Gibson and Matterport3D, which are z-up as habitat-sim takes any bare .glb.
+In this order: what the parameter `up` (or `--up`) says, what `<name>.stage_config.json` beside the
+file says (`up`, `front`; `scale` and `units_to_meters` count in any case), and the reader's
+default: y, as glTF 2.0 (section 3.4) says, or z for the scans of HM3D, Gibson and Matterport3D,
+which are z-up as habitat-sim takes any bare .glb.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def resolve(path: Path, up: Up, default_up: DefaultUp) -> Axes:
 
     Args:
         path: the .glb file.
-        up: the parameter; auto = the stage_config.json beside the file, and `default_up` without one.
+        up: the parameter; auto = the stage_config.json beside the file, and `default_up` without
+            one.
         default_up: of files of this kind.
 
     Raises:
@@ -65,11 +67,18 @@ def resolve(path: Path, up: Up, default_up: DefaultUp) -> Axes:
         axes, why = AXES[up], f"as `up: {up}` says"
     elif "up" in config or "front" in config:
         upward = config.get("up", AXES[default_up]["up"])
-        axes, why = {"up": upward, "front": config.get("front", _front(upward, default_up))}, "as its stage_config.json says"
+        axes, why = (
+            {"up": upward, "front": config.get("front", _front(upward, default_up))},
+            "as its stage_config.json says",
+        )
     else:
-        axes, why = AXES[default_up], f"{BY_DEFAULT[default_up]} (`up: {_other(default_up)}` says otherwise)"
+        axes, why = (
+            AXES[default_up],
+            f"{BY_DEFAULT[default_up]} (`up: {_other(default_up)}` says otherwise)",
+        )
     matrix = _world_from_file(axes, config, config_of(path))
-    # habitat-sim takes a bare .glb for z-up; what it makes of a configuration without axes is its version's matter.
+    # habitat-sim takes a bare .glb for z-up; what it makes of a configuration without axes is its
+    # version's matter.
     left_alone = AXES["z"] if said is None else said
     agrees = all(left_alone.get(name) == axes[name] for name in ("up", "front"))
     vectors = {name: tuple(float(value) for value in axes[name]) for name in ("up", "front")}
@@ -95,7 +104,9 @@ def stage_config(scene: Path) -> dict[str, Any] | None:
     return said
 
 
-def _world_from_file(axes: dict[str, Any], config: dict[str, Any], where: Path) -> Float64[np.ndarray, "3 3"]:
+def _world_from_file(
+    axes: dict[str, Any], config: dict[str, Any], where: Path
+) -> Float64[np.ndarray, "3 3"]:
     """The matrix of `Axes`; BadInput names the file that makes no sense."""
     try:
         upward, front = (np.asarray(axes[name], np.float64) for name in ("up", "front"))
@@ -110,7 +121,8 @@ def _world_from_file(axes: dict[str, Any], config: dict[str, Any], where: Path) 
             raise ValueError
     except (TypeError, ValueError, ArithmeticError):
         raise BadInput(
-            f"{where}: `up` and `front` must be perpendicular unit vectors, `scale` three numbers and `units_to_meters` one, none of them 0"
+            f"{where}: `up` and `front` must be perpendicular unit vectors, `scale` three numbers "
+            "and `units_to_meters` one, none of them 0"
         ) from None
     return basis * scale
 

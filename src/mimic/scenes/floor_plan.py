@@ -1,7 +1,9 @@
-"""How much of a scene the search for a walkable floor looks at: bounded, whatever lies kilometres away.
+"""How much of a scene the search for a walkable floor looks at: bounded, whatever lies kilometres
+away.
 
-A scene that is too large as a whole falls into parts, between which there is empty space; an agent walks in one of them. Where
-something that is no floor joins what lies apart (a sliver that ends in an outlier, a sky), the level triangles alone are parted.
+A scene that is too large as a whole falls into parts, between which there is empty space; an agent
+walks in one of them. Where something that is no floor joins what lies apart (a sliver that ends in
+an outlier, a sky), the level triangles alone are parted.
 """
 
 from __future__ import annotations
@@ -13,10 +15,15 @@ from mimic.scenes.base import Unwalkable
 from mimic.scenes.mesh import Mesh, face_normals
 from mimic.scenes.navigation import CELL_M, SLOPE_DEG
 
-CELLS_MAX = 2_000_000  # of the floor plan, about 140 x 140 m; the arrays of the search then stay below a gigabyte
+# of the floor plan, about 140 x 140 m; the arrays of the search then stay below a gigabyte
+CELLS_MAX = 2_000_000
 HEIGHT_MAX_M = 1000.0  # rays from higher up would meet the floor less exactly
-GAP_M = 20.0  # wider empty space parts a scene; what stands in a room does not fall apart even in a file of centimetres
-TRIANGLE_MAX_M2 = 25.0  # a single triangle counts as no larger: a stray one is not the largest floor of a scene
+# wider empty space parts a scene; what stands in a room does not fall apart even in a file of
+# centimetres
+GAP_M = 20.0
+TRIANGLE_MAX_M2 = (
+    25.0  # a single triangle counts as no larger: a stray one is not the largest floor of a scene
+)
 MAIN_SHARE = 0.6  # of the level area lies in the part that is taken: what is left out is stray
 ROUNDS_MAX = 16
 
@@ -25,10 +32,12 @@ Boxes = Float64[np.ndarray, "triangles 3"]
 
 
 def plan(mesh: Mesh) -> Bounds:
-    """Lowest and highest corner of the scene, in metres; of its part with most level area where the whole is too large.
+    """Lowest and highest corner of the scene, in metres; of its part with most level area where the
+    whole is too large.
 
     Raises:
-        Unwalkable: that part is too large as well, no part is most of the scene, or it has corners that are no numbers.
+        Unwalkable: that part is too large as well, no part is most of the scene, or it has corners
+            that are no numbers.
     """
     low, high = (np.asarray(corner, np.float64) for corner in mesh.bounds())
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
@@ -46,8 +55,10 @@ def plan(mesh: Mesh) -> Bounds:
                 return near, far
     extents = " x ".join(f"{extent:.4g}" for extent in high - low)
     raise Unwalkable(
-        f"the scene measures {extents} m (x, y up, z), too much to search for a floor; is its unit the metre? "
-        "units_to_meters in a <name>.stage_config.json beside it scales it; a scene that is so large must be cut into several files"
+        f"the scene measures {extents} m (x, y up, z), too much to search for a floor; is its unit "
+        "the metre? "
+        "units_to_meters in a <name>.stage_config.json beside it scales it; a scene that is so "
+        "large must be cut into several files"
     )
 
 
@@ -64,7 +75,8 @@ def _level_area(mesh: Mesh) -> Float64[np.ndarray, " triangles"]:
 
 
 def _largest_part(start: Boxes, end: Boxes, level: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Which boxes belong to the part with the largest level area: parted along one axis after the other until nothing parts it."""
+    """Which boxes belong to the part with the largest level area: parted along one axis after the
+    other until nothing parts it."""
     part = np.arange(len(start))
     for _ in range(ROUNDS_MAX):
         before = len(part)
@@ -76,7 +88,8 @@ def _largest_part(start: Boxes, end: Boxes, level: np.ndarray, axes: tuple[int, 
 
 
 def _largest_group(start: np.ndarray, end: np.ndarray, level: np.ndarray) -> Bool[np.ndarray, " n"]:
-    """Which intervals belong to the group, parted from others by empty space, with the largest area."""
+    """Which intervals belong to the group, parted from others by empty space, with the largest
+    area."""
     if not len(start):
         return np.zeros(0, bool)
     order = np.argsort(start, kind="stable")

@@ -1,9 +1,10 @@
-"""Reading a textured binary glTF (.glb) into one mesh: your scenes, HM3D, Gibson and Matterport scans, and the rooms of `export`.
+"""Reading a textured binary glTF (.glb) into one mesh: your scenes, HM3D, Gibson and Matterport
+scans, and the rooms of `export`.
 
-What changes the shape or the colour is honoured, or refused by name: a reader that drops it in silence renders white walls.
-Drawn as they are at rest: skins and morph targets. Drawn opaque: masked and blended materials. Both sides of every triangle are
-drawn. Lights, cameras, points and lines are not.
-Which way is up, axes.py decides.
+What changes the shape or the colour is honoured, or refused by name: a reader that drops it in
+silence renders white walls. Drawn as they are at rest: skins and morph targets. Drawn opaque:
+masked and blended materials. Both sides of every triangle are drawn. Lights, cameras, points and
+lines are not. Which way is up, axes.py decides.
 """
 
 from __future__ import annotations
@@ -36,15 +37,31 @@ HONOURED = {
     WEBP,
 }
 # They change how light is reflected, or add lights: nothing that an unlit picture shows.
-WITHOUT_EFFECT = {"KHR_lights_punctual", "KHR_materials_unlit", "KHR_materials_variants", "KHR_xmp_json_ld"} | {
+WITHOUT_EFFECT = {
+    "KHR_lights_punctual",
+    "KHR_materials_unlit",
+    "KHR_materials_variants",
+    "KHR_xmp_json_ld",
+} | {
     f"KHR_materials_{name}"
-    for name in ("anisotropy", "clearcoat", "dispersion", "emissive_strength", "ior", "iridescence", "sheen", "specular")
+    for name in (
+        "anisotropy",
+        "clearcoat",
+        "dispersion",
+        "emissive_strength",
+        "ior",
+        "iridescence",
+        "sheen",
+        "specular",
+    )
 }
 CORNERS_MAX = 60_000_000  # vertices, or triangles, of a scene: some 10 GB
 REACH_MAX = 1e9  # metres, or lengths of a texture: products of so many still fit a float32
 UNCOMPRESSED = "write it again without, for example with Blender (export without compression)"
 WRAPS: dict[int, Wrap] = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
-WHITE = np.full((1, 1, 3), 255, np.uint8)  # the texture of untextured parts; their colour is in `light`
+WHITE = np.full(
+    (1, 1, 3), 255, np.uint8
+)  # the texture of untextured parts; their colour is in `light`
 
 
 def read(path: Path, up: Up, texture_max_px: int, default_up: DefaultUp = "y") -> Mesh:
@@ -56,7 +73,8 @@ def read(path: Path, up: Up, texture_max_px: int, default_up: DefaultUp = "y") -
         texture_max_px: larger textures are scaled down to this side.
 
     Raises:
-        BadInput: not a .glb, damaged, without triangles, or written in a way that nothing here reads.
+        BadInput: not a .glb, damaged, without triangles, or written in a way that nothing here
+            reads.
     """
     refuse_unreadable(path, header(path))
     world_from_file = axes.resolve(path, up, default_up).world_from_file
@@ -87,7 +105,8 @@ def refuse_unreadable(path: Path, tree: dict[str, Any]) -> None:
         basis = set(BASIS_EXTENSIONS)
         if required & basis or _basis_alone(tree):
             raise BadInput(
-                f"{path}: its textures are Basis-compressed, which the embedded engine cannot read; "
+                f"{path}: its textures are Basis-compressed, which the embedded engine cannot "
+                "read; "
                 "either set `engine: habitat`, or use the plain .glb release of these scenes "
                 "(HM3D: hm3d_*_glb), or convert the textures to JPEG"
             )
@@ -121,7 +140,8 @@ def _basis_alone(tree: dict[str, Any]) -> bool:
 
 
 def refuse_damaged(path: Path) -> None:
-    """BadInput for what `read` would refuse that only the parts show: geometry and textures that are not whole."""
+    """BadInput for what `read` would refuse that only the parts show: geometry and textures that
+    are not whole."""
     read(path, "auto", texture_max_px=64)
 
 
@@ -149,7 +169,9 @@ class _Textures:
     def _add(self, image: int | None, wrap: tuple[Wrap, Wrap]) -> int:
         if (image, wrap) not in self._places:
             self._places[image, wrap] = len(self.pictures)
-            self.pictures.append(WHITE if image is None else picture(self._document, image, self._max_px))
+            self.pictures.append(
+                WHITE if image is None else picture(self._document, image, self._max_px)
+            )
             self.wraps.append(wrap)
         return self._places[image, wrap]
 
@@ -165,11 +187,15 @@ def picture(document: Document, index: int, max_px: int) -> np.ndarray:
             file.load()
             image: Image.Image = file
             if image.mode.startswith("I"):  # 16 bits: Pillow would cut off what is above 255
-                image = Image.fromarray((np.asarray(image, np.float64) / 257 + 0.5).astype(np.uint8))
+                image = Image.fromarray(
+                    (np.asarray(image, np.float64) / 257 + 0.5).astype(np.uint8)
+                )
             rgb = image.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError, *DAMAGE) as error:
         problem = shown(error).partition(" <")[0] or type(error).__name__
-        raise BadInput(f"{document.path}: damaged .glb (texture image {index}: {problem}); fetch it again") from None
+        raise BadInput(
+            f"{document.path}: damaged .glb (texture image {index}: {problem}); fetch it again"
+        ) from None
     rgb.thumbnail((max_px, max_px))
     return np.ascontiguousarray(np.asarray(rgb))
 
@@ -180,7 +206,9 @@ def _join(found: list[Part], to_world: np.ndarray, textures: _Textures) -> Mesh:
     faces = np.concatenate([part.faces + start for part, start in zip(found, first, strict=True)])
     if np.linalg.det(to_world) < 0:
         faces = faces[:, ::-1]
-    numbered = [index + 1 if part.instance is None else part.instance for index, part in enumerate(found)]
+    numbered = [
+        index + 1 if part.instance is None else part.instance for index, part in enumerate(found)
+    ]
     texture = [textures.place(part.texture) for part in found]
     vertices = np.concatenate([part.vertices for part in found]) @ to_world.T
     uv = np.concatenate([part.uv for part in found])
@@ -189,7 +217,8 @@ def _join(found: list[Part], to_world: np.ndarray, textures: _Textures) -> Mesh:
     far_m = float(np.abs(vertices).max())
     if not far_m <= REACH_MAX:
         raise BadInput(
-            f"{textures.path}: corners {far_m:.3g} m away, more than {REACH_MAX:g} m; is the file damaged, or its unit not the metre?"
+            f"{textures.path}: corners {far_m:.3g} m away, more than {REACH_MAX:g} m; is the file "
+            "damaged, or its unit not the metre?"
         )
     return Mesh(
         vertices=vertices.astype(np.float32),

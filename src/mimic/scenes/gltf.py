@@ -1,6 +1,7 @@
 """A binary glTF 2.0 document: its tree, its numbers, its nodes.
 
-Read here and not by a library, because libraries drop in silence what they do not know. Source: the glTF 2.0 specification.
+Read here and not by a library, because libraries drop in silence what they do not know. Source: the
+glTF 2.0 specification.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def header(path: Path) -> dict[str, Any]:
         try:
             tree = json.loads(file.read(min(length, size)))
         except (ValueError, RecursionError):
-            raise BadInput(f"{path}: damaged .glb (its JSON part does not parse); fetch it again") from None
+            raise BadInput(
+                f"{path}: damaged .glb (its JSON part does not parse); fetch it again"
+            ) from None
     if not isinstance(tree, dict):
         raise BadInput(f"{path}: damaged .glb (its JSON part is no object); fetch it again")
     return tree
@@ -160,7 +163,8 @@ class Document:
         return data[start : start + length], view.get("byteStride", 0)
 
     def accessor(self, index: int) -> np.ndarray:
-        """[count, width]; normalised integers as f64 shares, others as they are stored. Sparse values are in place."""
+        """[count, width]; normalised integers as f64 shares, others as they are stored. Sparse
+        values are in place."""
         accessor = self.item("accessors", index)
         kind, count = accessor["componentType"], accessor["count"]
         width = WIDTHS[accessor["type"]]
@@ -197,7 +201,11 @@ class Document:
         dtype = np.dtype(DTYPES[kind])
         row = dtype.itemsize * shape[1]
         step = stride or row
-        if offset < 0 or step < row or (shape[0] and offset + step * (shape[0] - 1) + row > len(data)):
+        if (
+            offset < 0
+            or step < row
+            or (shape[0] and offset + step * (shape[0] - 1) + row > len(data))
+        ):
             raise ValueError(f"an accessor ends beyond buffer view {view}")
         return np.ndarray(shape, dtype, data, offset, (step, dtype.itemsize)).copy()
 
@@ -205,15 +213,20 @@ class Document:
         count, where, what = sparse["count"], sparse["indices"], sparse["values"]
         if where["componentType"] not in UNSIGNED:
             raise ValueError("sparse values at places that are no indices")
-        places = self._array(where["bufferView"], where.get("byteOffset", 0), where["componentType"], (count, 1))[:, 0]
-        new = self._array(what["bufferView"], what.get("byteOffset", 0), kind, (count, values.shape[1]))
+        places = self._array(
+            where["bufferView"], where.get("byteOffset", 0), where["componentType"], (count, 1)
+        )[:, 0]
+        new = self._array(
+            what["bufferView"], what.get("byteOffset", 0), kind, (count, values.shape[1])
+        )
         values[places] = new
         return values
 
     def placed(self) -> Iterator[tuple[int, np.ndarray]]:
         """The nodes of the scene with their 4x4 world transforms, in the order of the file.
 
-        The scene is the one that `scene` names, or the first, or (in a file without scenes) all roots.
+        The scene is the one that `scene` names, or the first, or (in a file without scenes) all
+        roots.
         """
         stack = [(node, np.eye(4), 1) for node in reversed(self._roots())]
         deepest = len(self.tree.get("nodes", []))

@@ -1,7 +1,8 @@
-"""habitat-sim behind the engine interface, in a process of its own under its own Python (habitat_worker.py runs there).
+"""habitat-sim behind the engine interface, in a process of its own under its own Python
+(habitat_worker.py runs there).
 
-One worker per scene: habitat-sim keeps every scene it ever loaded, and when no GPU matches it aborts the process, which here is a
-message and not the end of the miner.
+One worker per scene: habitat-sim keeps every scene it ever loaded, and when no GPU matches it
+aborts the process, which here is a message and not the end of the miner.
 """
 
 from __future__ import annotations
@@ -31,12 +32,18 @@ from mimic.scenes.base import EngineFailed, Point, Rendering, Rotation, Unwalkab
 WORKER = Path(__file__).with_name("habitat_worker.py")
 RANDOM_POINT_TRIES = 10
 NO_SCENE = "NONE"  # habitat-sim's name for an empty stage
-QUIET = {"MAGNUM_LOG": "quiet", "HABITAT_SIM_LOG": "error"}  # what it says last is then what went wrong
-NO_DEVICE = "no EGL device matches gpu_device_id? -1 takes the first one, Mesa's software renderer included"
+QUIET = {
+    "MAGNUM_LOG": "quiet",
+    "HABITAT_SIM_LOG": "error",
+}  # what it says last is then what went wrong
+NO_DEVICE = (
+    "no EGL device matches gpu_device_id? -1 takes the first one, Mesa's software renderer included"
+)
 
 
 class HabitatFailed(EngineFailed):
-    """The worker answered with an error, did not answer, or died; the message says which and what habitat-sim printed last."""
+    """The worker answered with an error, did not answer, or died; the message says which and what
+    habitat-sim printed last."""
 
 
 class HabitatDied(HabitatFailed):
@@ -51,8 +58,10 @@ class Worker:
     """A worker process and the pipe to it.
 
     Args:
-        command: how to start habitat's Python, such as ["conda", "run", "--no-capture-output", "-n", "habitat", "python"].
-        timeout_s: the longest a call may take (loading a large scene, or computing its navigation mesh).
+        command: how to start habitat's Python, such as ["conda", "run", "--no-capture-output",
+            "-n", "habitat", "python"].
+        timeout_s: the longest a call may take (loading a large scene, or computing its navigation
+            mesh).
     """
 
     def __init__(self, command: Sequence[str], timeout_s: float) -> None:
@@ -68,7 +77,10 @@ class Worker:
                 env={**QUIET, **os.environ},
             )
         except OSError as error:
-            raise BadInput(f"habitat.command: cannot start {' '.join(command)!r}: {error.strerror}; see docs/scenes.md") from None
+            raise BadInput(
+                f"habitat.command: cannot start {' '.join(command)!r}: {error.strerror}; see "
+                "docs/scenes.md"
+            ) from None
         self._buffer = b""
 
     def call(self, name: str, **arguments: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -98,7 +110,9 @@ class Worker:
         """End the worker and everything it started (conda run is a parent of its own)."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):  # what a dead worker was last asked is still in the buffer
+                with contextlib.suppress(
+                    BrokenPipeError
+                ):  # what a dead worker was last asked is still in the buffer
                     pipe.close()
         try:
             self._process.wait(5)
@@ -125,7 +139,9 @@ class Worker:
         ready, _, _ = select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))
         if not ready:
             os.killpg(self._process.pid, signal.SIGKILL)
-            raise HabitatSlow(f"habitat-sim: {name} took longer than {self._timeout_s:g} s; the worker was ended")
+            raise HabitatSlow(
+                f"habitat-sim: {name} took longer than {self._timeout_s:g} s; the worker was ended"
+            )
         data = os.read(stdout.fileno(), 1 << 20)
         if not data:
             raise HabitatDied(self._epitaph(name))
@@ -138,10 +154,21 @@ class Worker:
         except subprocess.TimeoutExpired:
             code = None
         self._log.seek(0)
-        lines = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
+        lines = [
+            line.strip()
+            for line in self._log.read().decode(errors="replace").splitlines()
+            if line.strip()
+        ]
         lines = [line for line in lines if "[Warning]" not in line]
-        how = f"died of {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with status {code}"
-        return f"habitat-sim: the worker {how} during {name}; it last said: {' | '.join(lines[-3:]) or 'nothing'}"
+        how = (
+            f"died of {signal.Signals(-code).name}"
+            if code is not None and code < 0
+            else f"ended with status {code}"
+        )
+        return (
+            f"habitat-sim: the worker {how} during {name}; it last said: "
+            f"{' | '.join(lines[-3:]) or 'nothing'}"
+        )
 
 
 class Habitat:
@@ -149,11 +176,13 @@ class Habitat:
 
     Args:
         command, timeout_s: see Worker.
-        gpu_device_id: CUDA ordinal to render on; -1 = the first EGL device, on a machine without a GPU the CPU.
+        gpu_device_id: CUDA ordinal to render on; -1 = the first EGL device, on a machine without a
+            GPU the CPU.
         dataset_config: a scene_dataset_config.json; only semantics need one.
         size_px, hfov_deg: of every rendering: habitat-sim fixes them when a scene is loaded.
         agent_height_m, agent_radius_m: of the navigation mesh, where the scene brings none.
-        up, default_up: the file's upward axis, the same as for the embedded engine; see axes.resolve.
+        up, default_up: the file's upward axis, the same as for the embedded engine; see
+        axes.resolve.
     """
 
     name = "habitat"
@@ -189,9 +218,13 @@ class Habitat:
         """
         refuse_missing(scene)
         self._start()
-        scene = Path(os.path.abspath(scene))  # not resolved: what lies beside a link to a scene counts
+        scene = Path(
+            os.path.abspath(scene)
+        )  # not resolved: what lies beside a link to a scene counts
         stage = self._turned(scene)
-        navmesh = scene.with_suffix(".navmesh") if stage == scene else None  # a mesh of the scene as habitat-sim reads it
+        navmesh = (
+            scene.with_suffix(".navmesh") if stage == scene else None
+        )  # a mesh of the scene as habitat-sim reads it
         try:
             self._open(str(stage), navmesh if navmesh is not None and navmesh.is_file() else None)
         except HabitatDied as died:
@@ -201,7 +234,8 @@ class Habitat:
             raise BadInput(f"{scene}: {failed}") from None
 
     def _turned(self, scene: Path) -> Path:
-        """The scene, or a link to it beside a stage_config.json of ours where habitat-sim would take another axis for up."""
+        """The scene, or a link to it beside a stage_config.json of ours where habitat-sim would
+        take another axis for up."""
         found = axes.resolve(scene, self._up, self._default_up)
         if found.habitat_agrees:
             return scene
@@ -236,7 +270,9 @@ class Habitat:
             "load",
             scene=scene,
             navmesh=None if navmesh is None else str(navmesh.resolve()),
-            dataset_config=None if self._dataset_config is None else str(self._dataset_config.resolve()),
+            dataset_config=None
+            if self._dataset_config is None
+            else str(self._dataset_config.resolve()),
             resolution=[height, width],
             hfov_deg=self._hfov_deg,
             gpu_device_id=self._gpu_device_id,
@@ -244,11 +280,15 @@ class Habitat:
         )
 
     def random_point(self, rng: np.random.Generator) -> Point:
-        for _ in range(RANDOM_POINT_TRIES):  # a draw fails now and then; the walkable area is then not empty yet
+        for _ in range(
+            RANDOM_POINT_TRIES
+        ):  # a draw fails now and then; the walkable area is then not empty yet
             point = self._ask("random_point", seed=int(rng.integers(2**31)))["point"]
             if point is not None:
                 return np.asarray(point, np.float64)
-        raise Unwalkable("habitat-sim finds no navigable point: no navigation mesh, or an empty one")
+        raise Unwalkable(
+            "habitat-sim finds no navigable point: no navigation mesh, or an empty one"
+        )
 
     def island_radius(self, point: Point) -> float:
         return float(self._ask("island_radius", point=_listed(point))["radius_m"])
@@ -261,12 +301,24 @@ class Habitat:
         snapped = self._ask("snap", point=_listed(point))["point"]
         return None if snapped is None else np.asarray(snapped, np.float64)
 
-    def render(self, position: Point, world_from_camera: Rotation, size_px: tuple[int, int], hfov_deg: float) -> Rendering:
+    def render(
+        self,
+        position: Point,
+        world_from_camera: Rotation,
+        size_px: tuple[int, int],
+        hfov_deg: float,
+    ) -> Rendering:
         if (size_px, hfov_deg) != (self._size_px, self._hfov_deg):
-            raise ValueError(f"this scene was loaded for {self._size_px} pixels and {self._hfov_deg} degrees")
+            raise ValueError(
+                f"this scene was loaded for {self._size_px} pixels and {self._hfov_deg} degrees"
+            )
         assert self._worker is not None, "load a scene first"
-        _, arrays = self._worker.call("render", position=_listed(position), rotation=quaternion(world_from_camera).tolist())
-        return Rendering(rgb=arrays["rgb"], depth_m=arrays["depth"], normal=None, class_id=None, instance=None)
+        _, arrays = self._worker.call(
+            "render", position=_listed(position), rotation=quaternion(world_from_camera).tolist()
+        )
+        return Rendering(
+            rgb=arrays["rgb"], depth_m=arrays["depth"], normal=None, class_id=None, instance=None
+        )
 
     def close(self) -> None:
         if self._worker is not None:
@@ -305,7 +357,8 @@ def open_nothing(command: Sequence[str], timeout_s: float, gpu_device_id: int) -
     """Open the empty stage, which needs all that rendering needs.
 
     Raises:
-        BadInput, HabitatFailed: the command does not start, habitat_sim does not import, or it dies for want of a device.
+        BadInput, HabitatFailed: the command does not start, habitat_sim does not import, or it dies
+        for want of a device.
     """
     engine = Habitat(command, timeout_s, gpu_device_id, None, (64, 64), 90.0, 1.5, 0.1, "auto")
     try:
@@ -315,7 +368,8 @@ def open_nothing(command: Sequence[str], timeout_s: float, gpu_device_id: int) -
 
 
 def quaternion(rotation: Rotation) -> Float64[np.ndarray, "4"]:
-    """[x, y, z, w] of a rotation matrix, w >= 0 (Shepperd's method: divide by the largest component)."""
+    """[x, y, z, w] of a rotation matrix, w >= 0 (Shepperd's method: divide by the largest
+    component)."""
     m = rotation
     w, x, y, z = 1 + np.trace(m), *(1 + 2 * m[i, i] - np.trace(m) for i in range(3))
     candidates = (

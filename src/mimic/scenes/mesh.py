@@ -36,11 +36,14 @@ Wrap = Literal["repeat", "clamp", "mirror"]  # what lies beyond a texture's edge
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """Triangles with textures; y up, metres. uv has its origin at a texture's top left, v downwards (glTF)."""
+    """Triangles with textures; y up, metres. uv has its origin at a texture's top left, v downwards
+    (glTF)."""
 
     vertices: Float32[np.ndarray, "vertices 3"]
     uv: Float32[np.ndarray, "vertices 2"]
-    light: Float32[np.ndarray, "vertices 3"]  # linear factor 0..1 on the texture: baked light, or a material's colour
+    light: Float32[
+        np.ndarray, "vertices 3"
+    ]  # linear factor 0..1 on the texture: baked light, or a material's colour
     faces: Int32[np.ndarray, "faces 3"]  # counter-clockwise seen from the front
     texture: Int32[np.ndarray, " faces"]  # index into textures
     class_id: Int32[np.ndarray, " faces"]
@@ -53,7 +56,9 @@ class Mesh:
         return self.vertices.min(axis=0), self.vertices.max(axis=0)
 
 
-def face_normals(vertices: Float32[np.ndarray, "vertices 3"], faces: Int32[np.ndarray, "faces 3"]) -> Float32[np.ndarray, "faces 3"]:
+def face_normals(
+    vertices: Float32[np.ndarray, "vertices 3"], faces: Int32[np.ndarray, "faces 3"]
+) -> Float32[np.ndarray, "faces 3"]:
     """Normals as long as twice the triangles' areas."""
     a, b, c = (vertices[faces[:, corner]] for corner in range(3))
     return np.cross(b - a, c - a).astype(np.float32)

@@ -18,7 +18,11 @@ MODES: dict[Wrap, int] = {"repeat": REPEAT, "clamp": 1, "mirror": MIRROR}
 class Mipmaps:
     """Sampler over several textures of any size."""
 
-    def __init__(self, textures: tuple[UInt8[np.ndarray, "height width 3"], ...], wraps: tuple[tuple[Wrap, Wrap], ...] = ()) -> None:
+    def __init__(
+        self,
+        textures: tuple[UInt8[np.ndarray, "height width 3"], ...],
+        wraps: tuple[tuple[Wrap, Wrap], ...] = (),
+    ) -> None:
         wraps = wraps or (("repeat", "repeat"),) * len(textures)
         self._modes = np.array([[MODES[wrap] for wrap in pair] for pair in wraps])  # [texture, u v]
         self.levels = max(max(texture.shape[:2]) for texture in textures).bit_length()
@@ -29,8 +33,11 @@ class Mipmaps:
         for index, (picture, (y, x)) in enumerate(zip(pictures, corners, strict=True)):
             padded = _padded(picture, self._modes[index // self.levels])
             self.picture[y : y + padded.shape[0], x : x + padded.shape[1]] = padded
-        # Per texture and level: where texel (0, 0)'s outer corner lies, and the level's size; -0.5 because texel centres are integers.
-        self.places = np.column_stack([corners[:, ::-1] + BORDER_PX - 0.5, sizes[:, ::-1]]).astype(np.float32)
+        # Per texture and level: where texel (0, 0)'s outer corner lies, and the level's size; -0.5
+        # because texel centres are integers.
+        self.places = np.column_stack([corners[:, ::-1] + BORDER_PX - 0.5, sizes[:, ::-1]]).astype(
+            np.float32
+        )
 
     def sample(
         self,
@@ -56,22 +63,31 @@ class Mipmaps:
             return repeated
         mode = self._modes[texture, axis]
         mirrored = 1 - np.abs(values - 2 * np.floor(values / 2) - 1)
-        return np.select([mode == REPEAT, mode == MIRROR], [repeated, mirrored], np.clip(values, 0, 1)).astype(np.float32)
+        return np.select(
+            [mode == REPEAT, mode == MIRROR], [repeated, mirrored], np.clip(values, 0, 1)
+        ).astype(np.float32)
 
     def _bilinear(self, index: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         place = np.take(self.places, index, axis=0)
-        return cv2.remap(self.picture, place[..., 0] + u * place[..., 2], place[..., 1] + v * place[..., 3], cv2.INTER_LINEAR)
+        return cv2.remap(
+            self.picture,
+            place[..., 0] + u * place[..., 2],
+            place[..., 1] + v * place[..., 3],
+            cv2.INTER_LINEAR,
+        )
 
 
 def _padded(picture: np.ndarray, modes: np.ndarray) -> np.ndarray:
-    """With a border: the opposite edge where the texture repeats, the same edge where it does not."""
+    """With a border: the opposite edge where the texture repeats, the same edge where it does
+    not."""
     borders = [cv2.BORDER_WRAP if mode == REPEAT else cv2.BORDER_REPLICATE for mode in modes]
     wide = cv2.copyMakeBorder(picture, 0, 0, BORDER_PX, BORDER_PX, borders[0])
     return cv2.copyMakeBorder(wide, BORDER_PX, BORDER_PX, 0, 0, borders[1])
 
 
 def _pyramid(texture: np.ndarray, levels: int) -> list[np.ndarray]:
-    """Box-filtered halvings; a small texture repeats its last level so that all have the same number."""
+    """Box-filtered halvings; a small texture repeats its last level so that all have the same
+    number."""
     pyramid = [texture]
     while len(pyramid) < levels:
         height, width = (max(1, side // 2) for side in pyramid[-1].shape[:2])
@@ -80,8 +96,11 @@ def _pyramid(texture: np.ndarray, levels: int) -> list[np.ndarray]:
 
 
 def _pack(sizes: np.ndarray) -> tuple[np.ndarray, int, int]:
-    """Shelves, tallest first: corners (y, x) of every rectangle, and the width and height of the whole."""
-    width = int(min(PICTURE_MAX_PX, max(sizes[:, 1].max(), np.sqrt(sizes.prod(axis=1).sum()) * 1.1)))
+    """Shelves, tallest first: corners (y, x) of every rectangle, and the width and height of the
+    whole."""
+    width = int(
+        min(PICTURE_MAX_PX, max(sizes[:, 1].max(), np.sqrt(sizes.prod(axis=1).sum()) * 1.1))
+    )
     corners = np.zeros_like(sizes)
     y = x = shelf = 0
     for index in np.lexsort((-sizes[:, 1], -sizes[:, 0])):
@@ -91,5 +110,8 @@ def _pack(sizes: np.ndarray) -> tuple[np.ndarray, int, int]:
         corners[index] = y, x
         x, shelf = x + columns, max(shelf, rows)
     if y + shelf > PICTURE_MAX_PX:
-        raise BadInput(f"the scene's textures fill {width} x {y + shelf} px, more than can be sampled; lower texture_max_px")
+        raise BadInput(
+            f"the scene's textures fill {width} x {y + shelf} px, more than can be sampled; lower "
+            "texture_max_px"
+        )
     return corners, width, int(y + shelf)

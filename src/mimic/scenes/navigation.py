@@ -1,8 +1,10 @@
-"""Where an agent can stand, found by casting rays; the rules and numbers are those of Habitat's NavMeshSettings.
+"""Where an agent can stand, found by casting rays; the rules and numbers are those of Habitat's
+NavMeshSettings.
 
-The floor plan is cut into square cells, and each column of cells may hold several floors above each other. A cell is walkable when
-something faces up under it, gently sloped, with room for the agent above; its four neighbours can be reached without a climb and
-without crossing anything; and nothing is nearer than the agent's radius. Connected cells are an island.
+The floor plan is cut into square cells, and each column of cells may hold several floors above each
+other. A cell is walkable when something faces up under it, gently sloped, with room for the agent
+above; its four neighbours can be reached without a climb and without crossing anything; and nothing
+is nearer than the agent's radius. Connected cells are an island.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ SLOPE_DEG = 45.0
 FLOORS_MAX = 6  # above each other in one column
 SURFACES_MAX = 64
 RAY_SPACING_M = 0.15  # heights at which steps are checked: a table edge must not fit between two
-GUARD_M = 0.02  # where the guard fires, the walk still ends short of the obstacle by the radius and this
+GUARD_M = (
+    0.02  # where the guard fires, the walk still ends short of the obstacle by the radius and this
+)
 
 Cast = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 Bounds = tuple[np.ndarray, np.ndarray]
@@ -47,7 +51,9 @@ class Floor:
         self._shape = tuple(np.maximum(np.ceil((high - low)[[0, 2]] / CELL_M), 1).astype(int))
         self._centres_x = low[0] + (np.arange(self._shape[0]) + 0.5) * CELL_M
         self._centres_z = low[2] + (np.arange(self._shape[1]) + 0.5) * CELL_M
-        self.height = self._find_floors(high[1] + 1.0, agent_height_m)  # [floor, x, z], nan where there is none
+        self.height = self._find_floors(
+            high[1] + 1.0, agent_height_m
+        )  # [floor, x, z], nan where there is none
         edges, blocked = self._find_edges()
         self.island = self._find_islands(edges, blocked)  # [floor, x, z], -1 where nobody can stand
         self.cells = np.argwhere(self.island >= 0)
@@ -56,7 +62,10 @@ class Floor:
     def random_point(self, rng: np.random.Generator) -> Point:
         """Uniform over the walkable area; Unwalkable when there is none."""
         if not len(self.cells):
-            raise Unwalkable("no walkable floor: nothing level faces up with enough room above it (is the right axis up?)")
+            raise Unwalkable(
+                "no walkable floor: nothing level faces up with enough room above it (is the right "
+                "axis up?)"
+            )
         cell = self.cells[rng.integers(len(self.cells))]
         jitter = rng.uniform(-0.5, 0.5, 2) * CELL_M
         point = self._centre(cell[None])[0]
@@ -68,7 +77,8 @@ class Floor:
         return 0.0 if cell is None else float(self.radius[self.island[cell]])
 
     def snap(self, point: Point) -> Point | None:
-        """The nearest cell's middle, or the point itself dropped to the floor where that is walkable."""
+        """The nearest cell's middle, or the point itself dropped to the floor where that is
+        walkable."""
         point = np.asarray(point, np.float64)
         if not len(self.cells):
             return None
@@ -79,7 +89,8 @@ class Floor:
         return centres[np.argmin(np.linalg.norm(centres - point, axis=1))]
 
     def try_step(self, start: Point, end: Point) -> Point:
-        """Walk straight; where that ends early, slide along x and then along z for what is left of the way."""
+        """Walk straight; where that ends early, slide along x and then along z for what is left of
+        the way."""
         start, end = np.asarray(start, np.float64), np.asarray(end, np.float64)
         reached = self._walk(start, end)
         for axis in (0, 2):
@@ -109,7 +120,8 @@ class Floor:
         return reached
 
     def _guard(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Shorten the way so that it stays the agent's radius short of whatever a ray along it meets."""
+        """Shorten the way so that it stays the agent's radius short of whatever a ray along it
+        meets."""
         way = end - start
         way[1] = 0.0
         length = np.hypot(way[0], way[2])
@@ -134,16 +146,24 @@ class Floor:
         floor, i, k = cells.T
         return np.column_stack([self._centres_x[i], self.height[floor, i, k], self._centres_z[k]])
 
-    def _find_floors(self, above: float, agent_height_m: float) -> Float64[np.ndarray, "floors x z"]:
-        """Down through all surfaces of every column; a floor faces up (signed: a roof seen from below does not) and has room above."""
-        x, z = (axis.ravel() for axis in np.meshgrid(self._centres_x, self._centres_z, indexing="ij"))
+    def _find_floors(
+        self, above: float, agent_height_m: float
+    ) -> Float64[np.ndarray, "floors x z"]:
+        """Down through all surfaces of every column; a floor faces up (signed: a roof seen from
+        below does not) and has room above."""
+        x, z = (
+            axis.ravel() for axis in np.meshgrid(self._centres_x, self._centres_z, indexing="ij")
+        )
         floors = np.full((FLOORS_MAX, len(x)), np.nan)
         count = np.zeros(len(x), int)
         column = np.arange(len(x))
         top = np.full(len(x), above)  # where the next ray starts
         ceiling = np.full(len(x), np.inf)  # the last surface met
         for _ in range(SURFACES_MAX):
-            hits = self._cast(np.column_stack([x[column], top, z[column]]), np.tile([0.0, -1.0, 0.0], (len(column), 1)))
+            hits = self._cast(
+                np.column_stack([x[column], top, z[column]]),
+                np.tile([0.0, -1.0, 0.0], (len(column), 1)),
+            )
             met = hits["primID"] >= 0
             column, y, normal = column[met], top[met] - hits["tfar"][met], hits["Ng"][met]
             if not len(column):
@@ -153,11 +173,14 @@ class Floor:
             floors[count[column[good]], column[good]] = y[good]
             count[column[good]] += 1
             ceiling, top = y, y - 1e-3
-        most = max(int(count.max()), 1)  # above each other: what is empty in every column costs memory below
+        most = max(
+            int(count.max()), 1
+        )  # above each other: what is empty in every column costs memory below
         return floors[:most].reshape(most, *self._shape)
 
     def _find_edges(self) -> tuple[np.ndarray, Bool[np.ndarray, "floors x z"]]:
-        """Pairs of neighbouring cells one can walk between, and the cells beside something that is in the way."""
+        """Pairs of neighbouring cells one can walk between, and the cells beside something that is
+        in the way."""
         number = np.arange(self.height.size).reshape(self.height.shape)
         blocked = np.zeros(self.height.size, bool)
         edges = []
@@ -165,7 +188,9 @@ class Floor:
             near = tuple(slice(None, -1) if k == axis else slice(None) for k in range(3))
             far = tuple(slice(1, None) if k == axis else slice(None) for k in range(3))
             here, there = [], []
-            for floor, other in np.ndindex(len(self.height), len(self.height)):  # all at once would be too large
+            for floor, other in np.ndindex(
+                len(self.height), len(self.height)
+            ):  # all at once would be too large
                 within = np.abs(self.height[near][floor] - self.height[far][other]) <= CLIMB_M
                 here.append(number[near][floor][within])
                 there.append(number[far][other][within])
@@ -176,8 +201,12 @@ class Floor:
         return np.concatenate(edges), blocked.reshape(self.height.shape)
 
     def _crossed(self, a: np.ndarray, b: np.ndarray) -> Bool[np.ndarray, " n"]:
-        """Whether anything stands between the middles of two cells, at any height of the agent. Vertical rays miss thin walls."""
-        start, end = (self._centre(np.column_stack(np.unravel_index(cells, self.height.shape))) for cells in (a, b))
+        """Whether anything stands between the middles of two cells, at any height of the agent.
+        Vertical rays miss thin walls."""
+        start, end = (
+            self._centre(np.column_stack(np.unravel_index(cells, self.height.shape)))
+            for cells in (a, b)
+        )
         start[:, 1] = end[:, 1] = np.maximum(start[:, 1], end[:, 1])
         hit = np.zeros(len(a), bool)
         for height in self._heights:
@@ -187,14 +216,22 @@ class Floor:
         return hit
 
     def _find_islands(self, edges: np.ndarray, blocked: np.ndarray) -> np.ndarray:
-        """Number the connected parts of what is left after keeping the agent's radius from every border."""
+        """Number the connected parts of what is left after keeping the agent's radius from every
+        border."""
         degree = np.bincount(edges.ravel(), minlength=self.height.size).reshape(self.height.shape)
         open_cells = ~np.isnan(self.height) & (degree >= 4) & ~blocked
         padded = np.pad(open_cells, ((0, 0), (1, 1), (1, 1)))
-        clear = np.stack([ndimage.distance_transform_edt(floor)[1:-1, 1:-1] * CELL_M >= RADIUS_M for floor in padded]).ravel()
+        clear = np.stack(
+            [
+                ndimage.distance_transform_edt(floor)[1:-1, 1:-1] * CELL_M >= RADIUS_M
+                for floor in padded
+            ]
+        ).ravel()
         inner = edges[clear[edges].all(axis=1)]
         size = self.height.size
-        graph = coo_matrix((np.ones(len(inner), bool), (inner[:, 0], inner[:, 1])), shape=(size, size))
+        graph = coo_matrix(
+            (np.ones(len(inner), bool), (inner[:, 0], inner[:, 1])), shape=(size, size)
+        )
         labels = connected_components(graph, directed=False)[1]
         island = np.full(size, -1)
         island[clear] = np.unique(labels[clear], return_inverse=True)[1]

@@ -30,7 +30,8 @@ class Part:
 
 
 def parts(document: Document) -> Iterator[Part]:
-    """All parts that have triangles, in the order of their meshes' names; points and lines are none."""
+    """All parts that have triangles, in the order of their meshes' names; points and lines are
+    none."""
     nodes = list(document.placed())
     worlds = dict(nodes)
     nodes.sort(key=lambda item: _name(document, item[0]))
@@ -67,7 +68,9 @@ def _transforms(document: Document, node: dict[str, Any], world: np.ndarray) -> 
         return [world]
     default = {"TRANSLATION": (0, 0, 0), "ROTATION": (0, 0, 0, 1), "SCALE": (1, 1, 1)}
     said = default.keys() & attributes.keys()
-    columns = {name: document.attribute(attributes[name], None, (len(default[name]),)) for name in said}
+    columns = {
+        name: document.attribute(attributes[name], None, (len(default[name]),)) for name in said
+    }
     count = max((len(values) for values in columns.values()), default=0)
     rows = [columns.get(name, np.tile(value, (count, 1))) for name, value in default.items()]
     return [world @ placement(*row) for row in zip(*rows, strict=True)]
@@ -109,7 +112,8 @@ def _part(
 
 
 def _labels(mesh: dict[str, Any]) -> tuple[int, int | None]:
-    """Class and instance, as `export` writes them; instances are numbered later where none is said."""
+    """Class and instance, as `export` writes them; instances are numbered later where none is
+    said."""
     said = mesh.get("extras")
     extras = said if isinstance(said, dict) else {}
     label = str(extras.get("class", str(mesh.get("name", "")).split(".")[0]))

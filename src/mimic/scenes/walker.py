@@ -1,4 +1,5 @@
-"""How an agent moves and where it looks, whatever the engine: rings of views for mining, and a stroll for videos."""
+"""How an agent moves and where it looks, whatever the engine: rings of views for mining, and a
+stroll for videos."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class Walk:
 
 
 def start(engine: Engine, rng: np.random.Generator, island_radius_min_m: float) -> Point:
-    """A random place on floor that is large enough (not a table top); Unwalkable when none is found."""
+    """A random place on floor that is large enough (not a table top); Unwalkable when none is
+    found."""
     largest = 0.0
     for _ in range(POINT_TRIES):
         point = engine.random_point(rng)
@@ -41,14 +43,19 @@ def start(engine: Engine, rng: np.random.Generator, island_radius_min_m: float) 
             return point
         largest = max(largest, radius)
     raise Unwalkable(
-        f"no walkable floor of radius {island_radius_min_m} m or more (largest found: {largest:.1f} m); lower island_radius_min_m"
+        f"no walkable floor of radius {island_radius_min_m} m or more (largest found: "
+        f"{largest:.1f} m); lower island_radius_min_m"
     )
 
 
-def three_rings(engine: Engine, rng: np.random.Generator, walk: Walk, height_m: float) -> list[list[Camera]]:
-    """Rings of views at three places: a first, then turn and step, then turn (or not) and step again (MIMIC, appendix A).
+def three_rings(
+    engine: Engine, rng: np.random.Generator, walk: Walk, height_m: float
+) -> list[list[Camera]]:
+    """Rings of views at three places: a first, then turn and step, then turn (or not) and step
+    again (MIMIC, appendix A).
 
-    The first turn never looks straight on or back, the second never back, so that views differ and still overlap.
+    The first turn never looks straight on or back, the second never back, so that views differ and
+    still overlap.
     """
     place = start(engine, rng, walk.island_radius_min_m)
     yaw_deg = 0.0
@@ -61,9 +68,15 @@ def three_rings(engine: Engine, rng: np.random.Generator, walk: Walk, height_m: 
 
 
 def stroll(
-    engine: Engine, rng: np.random.Generator, frames: int, step_m: float, height_m: float, island_radius_min_m: float
+    engine: Engine,
+    rng: np.random.Generator,
+    frames: int,
+    step_m: float,
+    height_m: float,
+    island_radius_min_m: float,
 ) -> list[Camera]:
-    """A hand-held camera carried around: one view every step_m on the way, turning smoothly, never into a wall."""
+    """A hand-held camera carried around: one view every step_m on the way, turning smoothly, never
+    into a wall."""
     place = start(engine, rng, island_radius_min_m)
     yaw_deg = _most_open(engine, place)
     sway = _smooth(rng, (frames, 5), window=7)
@@ -82,14 +95,23 @@ def stroll(
             place = engine.try_step(place, place + step_m * forward)
         shake = sway[frame]
         position = place + [0.008 * shake[0], height_m + 0.012 * shake[1], 0.008 * shake[2]]
-        cameras.append(Camera(position, heading(yaw_deg + 0.5 * shake[3]) @ _tilt(-6.0 + 1.6 * shake[3], 0.9 * shake[4])))
+        cameras.append(
+            Camera(
+                position,
+                heading(yaw_deg + 0.5 * shake[3]) @ _tilt(-6.0 + 1.6 * shake[3], 0.9 * shake[4]),
+            )
+        )
     return cameras
 
 
 def open_heading(engine: Engine, rng: np.random.Generator, place: Point) -> float:
-    """Degrees to turn left so as to look into the room, not at a wall: the clearest of three random directions."""
+    """Degrees to turn left so as to look into the room, not at a wall: the clearest of three random
+    directions."""
     yaws = rng.uniform(0, 360, 3)
-    clear = [np.linalg.norm(engine.try_step(place, place - LOOK_AHEAD_M * heading(yaw)[:, 2]) - place) for yaw in yaws]
+    clear = [
+        np.linalg.norm(engine.try_step(place, place - LOOK_AHEAD_M * heading(yaw)[:, 2]) - place)
+        for yaw in yaws
+    ]
     return float(yaws[int(np.argmax(clear))])
 
 
@@ -99,24 +121,35 @@ def look(position: Point, yaw_deg: float, pitch_deg: float) -> Camera:
 
 
 def _ring(place: Point, yaw_deg: float, headings: int, height_m: float) -> list[Camera]:
-    return [Camera(place + [0.0, height_m, 0.0], heading(yaw_deg - 360.0 / headings * k)) for k in range(headings)]
+    return [
+        Camera(place + [0.0, height_m, 0.0], heading(yaw_deg - 360.0 / headings * k))
+        for k in range(headings)
+    ]
 
 
 def _turns(turn_deg: float, first: bool) -> list[int]:
-    """Multiples of the turn within a circle, without looking back; the first also not straight on."""
+    """Multiples of the turn within a circle, without looking back; the first also not straight
+    on."""
     circle = max(1, round(360.0 / turn_deg))
     return [k for k in range(circle) if 2 * k != circle and not (first and k == 0)] or [0]
 
 
 def _most_open(engine: Engine, place: Point) -> float:
-    reach = [np.linalg.norm(engine.try_step(place, place - 3.0 * heading(yaw)[:, 2]) - place) for yaw in range(0, 360, 30)]
+    reach = [
+        np.linalg.norm(engine.try_step(place, place - 3.0 * heading(yaw)[:, 2]) - place)
+        for yaw in range(0, 360, 30)
+    ]
     return 30.0 * int(np.argmax(reach))
 
 
 def _tilt(pitch_deg: float, roll_deg: float) -> Rotation:
     pitch, roll = np.radians([pitch_deg, roll_deg])
-    about_x = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
-    about_z = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
+    about_x = np.array(
+        [[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]]
+    )
+    about_z = np.array(
+        [[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]]
+    )
     return about_x @ about_z
 
 

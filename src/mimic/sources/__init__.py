@@ -10,7 +10,13 @@ from mimic.sources.base import Description, Group, Source, Unreadable, View
 __all__ = ["Description", "Group", "Source", "Unreadable", "View", "open_source"]
 
 
-def open_source(name: str, section: config.Source, root: Path, size_px: int, habitat: config.Habitat | None = None) -> Source:
+def open_source(
+    name: str,
+    section: config.Source,
+    root: Path,
+    size_px: int,
+    habitat: config.Habitat | None = None,
+) -> Source:
     """The source that a section of params.yaml describes.
 
     Args:

@@ -1,6 +1,8 @@
-"""What a source is: it proposes candidate pairs of views, lazily; it never judges, writes or retries.
+"""What a source is: it proposes candidate pairs of views, lazily; it never judges, writes or
+retries.
 
-A clip is the unit that cannot be split between training and validation: one video, one image folder, one 3-D scene.
+A clip is the unit that cannot be split between training and validation: one video, one image
+folder, one 3-D scene.
 """
 
 from __future__ import annotations
@@ -38,26 +40,32 @@ class Unreadable(Exception):
 
 
 class NoCandidates(Exception):
-    """A clip that is whole, but has no two views to compare, with the reason; it is named among the clips without pairs."""
+    """A clip that is whole, but has no two views to compare, with the reason; it is named among the
+    clips without pairs."""
 
 
 def damage(error: Unreadable | OSError) -> str:
     """Why a file could not be read, in one line and without the machine's path.
 
     Raises:
-        OSError: the error itself, where it is no fault of the file: this machine lacks memory, disk or descriptors.
+        OSError: the error itself, where it is no fault of the file: this machine lacks memory, disk
+            or descriptors.
     """
     if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
         raise error
-    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+    return " ".join(
+        (getattr(error, "strerror", None) or str(error) or type(error).__name__).split()
+    )
 
 
 @dataclass(frozen=True)
 class View:
     """One view of a clip.
 
-    key: name of the view within its clip (frame number, time, pose number); equal keys are equal images.
-    read: the upright RGB image; raises Unreadable. The miner keeps what it needs by key, so it is called about once.
+    key: name of the view within its clip (frame number, time, pose number); equal keys are equal
+    images.
+    read: the upright RGB image; raises Unreadable. The miner keeps what it needs by key, so it is
+    called about once.
     pose: camera to world, where the source knows it.
     """
 
@@ -71,11 +79,13 @@ class Group:
     """Candidate pairs of which at most one is kept: the one that overlaps least within the band.
 
     pairs: indices into `views`. retry: tried instead when every one of `pairs` is TOO_SIMILAR.
-    skip_after_retry: so many following groups of the clip are passed over when a retry pair is kept, for it covers their time.
-    given: set when the group's only pair was chosen by others and is taken as it comes, not judged. Called for its correspondences
-        (patch of b for each patch of a, one to one, -1 = none), or None where none came with it; raises Unreadable.
-    place: what `SeekableSource.groups` needs to begin behind this group; asked now and then. None: the groups before are cheap to
-        go through again.
+    skip_after_retry: so many following groups of the clip are passed over when a retry pair is
+    kept, for it covers their time.
+    given: set when the group's only pair was chosen by others and is taken as it comes, not judged.
+        Called for its correspondences (patch of b for each patch of a, one to one, -1 = none), or
+        None where none came with it; raises Unreadable.
+    place: what `SeekableSource.groups` needs to begin behind this group; asked now and then. None:
+        the groups before are cheap to go through again.
     share: of the clip that lies before this group, 0 to 1, where it is known.
     """
 
@@ -95,7 +105,9 @@ class Description(TypedDict):
     frames: int | None  # None: not known without decoding everything
     digest: str  # of the contents
     error: str | None  # why it cannot be read; None: it can
-    note: NotRequired[str | None]  # how it is read, where that is not plain, such as which axis is up
+    note: NotRequired[
+        str | None
+    ]  # how it is read, where that is not plain, such as which axis is up
 
 
 INVENTORY = pa.schema(
@@ -117,9 +129,11 @@ class Source(Protocol):
     skipped: dict[str, str]  # files and folders below the root that `clips` passed over -> why
 
     def clips(self) -> list[str]:
-        """Names of all clips, sorted as the source counts them (paths below the root, posix); BadInput when there are none.
+        """Names of all clips, sorted as the source counts them (paths below the root, posix);
+        BadInput when there are none.
 
-        What it passes over, it names in `skipped`: all but files that the layout says hold something else than views.
+        What it passes over, it names in `skipped`: all but files that the layout says hold
+        something else than views.
         """
 
     def describe(self, clip: str) -> Description:
@@ -143,11 +157,13 @@ class SeekableSource(Source, Protocol):
         rng: np.random.Generator,
         place: Place | None = None,
     ) -> Iterator[Group]:
-        """As `Source.groups`, or what it gives behind the group of this place: the very same groups."""
+        """As `Source.groups`, or what it gives behind the group of this place: the very same
+        groups."""
 
 
 def describe(source: Source, clip: str) -> Description:
-    """What the source says of a clip; one that cannot be opened, or on which the program fails, is named like a damaged one."""
+    """What the source says of a clip; one that cannot be opened, or on which the program fails, is
+    named like a damaged one."""
     try:
         return source.describe(clip)
     except BadInput:
@@ -170,7 +186,8 @@ def camera_to_world(camera_from_world: Float[np.ndarray, "3 4"]) -> Pose | None:
 
 
 def read_numbers(path: Path) -> Float64[np.ndarray, "rows columns"] | None:
-    """A table of numbers in a text file; None when there is no such file, or it is something else."""
+    """A table of numbers in a text file; None when there is no such file, or it is something
+    else."""
     try:
         rows = [line.split() for line in read_text(path).splitlines() if line.strip()]
         return np.array(rows, np.float64, ndmin=2)
@@ -179,27 +196,34 @@ def read_numbers(path: Path) -> Float64[np.ndarray, "rows columns"] | None:
 
 
 def read_text(path: Path) -> str:
-    """A text file, as any system writes it: UTF-8, with or without a byte order mark, or UTF-16 with one.
+    """A text file, as any system writes it: UTF-8, with or without a byte order mark, or UTF-16
+    with one.
 
     Raises:
         OSError: it cannot be opened.
         UnicodeDecodeError: it is something else.
     """
     data = path.read_bytes()
-    return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
+    return data.decode(
+        "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    )
 
 
 def require_folder(name: str, root: Path) -> Path:
     """The source's root, or one line that says it is missing or empty."""
     if not root.is_dir():
-        raise BadInput(f"sources.{name}.root: no folder {root}; put the raw data there, or correct the path in params.yaml")
+        raise BadInput(
+            f"sources.{name}.root: no folder {root}; put the raw data there, or correct the path "
+            "in params.yaml"
+        )
     if next(root.iterdir(), None) is None:
         raise BadInput(f"sources.{name}.root: {root} is empty; put the raw data there")
     return root
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """Size and time of the last change: part of the key where what was read from a file is remembered. BadInput: no such file."""
+    """Size and time of the last change: part of the key where what was read from a file is
+    remembered. BadInput: no such file."""
     try:
         found = path.stat()
     except OSError as error:
@@ -208,15 +232,18 @@ def stamp(path: Path) -> tuple[int, int]:
 
 
 def is_below(path: str) -> bool:
-    """Whether a path found in data stays below the root that it is relative to; data must not reach for other files of the machine."""
+    """Whether a path found in data stays below the root that it is relative to; data must not reach
+    for other files of the machine."""
     pure = PurePosixPath(path)
     return not pure.is_absolute() and ".." not in pure.parts and "\0" not in path
 
 
 def content_digest(path: Path) -> str:
-    """A digest that changes when the file does: sha256 of all bytes up to 64 MiB, of the size and 16 spread MiB above.
+    """A digest that changes when the file does: sha256 of all bytes up to 64 MiB, of the size and
+    16 spread MiB above.
 
-    An in-place edit of a huge file outside the samples, at equal size, goes unseen: ingest stays fast on terabytes.
+    An in-place edit of a huge file outside the samples, at equal size, goes unseen: ingest stays
+    fast on terabytes.
     """
     size = path.stat().st_size
     with path.open("rb") as file:

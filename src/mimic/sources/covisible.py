@@ -1,9 +1,12 @@
-"""Multiview-Habitat, the baseline of MIMIC: pairs of views of a 3-D scene that see much the same, by depth and pose (CroCo, section 3).
+"""Multiview-Habitat, the baseline of MIMIC: pairs of views of a 3-D scene that see much the same,
+by depth and pose (CroCo, section 3).
 
-Layout: that of the scene readers (`layout` names one). A first view looks anywhere from a random place; a second one, a short random
-walk away, looks at the middle of what the first one sees. The pair is given to the miner (no homography judges it) when both views see
-enough surface and their point clouds overlap enough; otherwise another second view is tried, `tries` times, then the next position.
-So this source does judge: the published set is drawn that way. Correspondences come from the depths.
+Layout: that of the scene readers (`layout` names one). A first view looks anywhere from a random
+place; a second one, a short random walk away, looks at the middle of what the first one sees. The
+pair is given to the miner (no homography judges it) when both views see enough surface and their
+point clouds overlap enough; otherwise another second view is tried, `tries` times, then the next
+position. So this source does judge: the published set is drawn that way. Correspondences come from
+the depths.
 """
 
 from __future__ import annotations
@@ -25,8 +28,15 @@ from mimic.sources.published.hm3d import HM3DSource
 from mimic.sources.published.matterport import MatterportSource
 from mimic.sources.scenes import SceneSource, open_scene, placed, positions
 
-QUERY_STRIDE = 7  # every so manieth point of a cloud is looked up in the other: the share comes out the same
-LAYOUTS: dict[str, type[SceneSource]] = {"scenes": SceneSource, "hm3d": HM3DSource, "gibson": GibsonSource, "matterport": MatterportSource}
+QUERY_STRIDE = (
+    7  # every so manieth point of a cloud is looked up in the other: the share comes out the same
+)
+LAYOUTS: dict[str, type[SceneSource]] = {
+    "scenes": SceneSource,
+    "hm3d": HM3DSource,
+    "gibson": GibsonSource,
+    "matterport": MatterportSource,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +56,24 @@ class Shot:
 class CovisibleSource(SceneSource):
     """See `config.Covisible` for the numbers."""
 
-    def __init__(self, name: str, section: config.Covisible, root: Path, size_px: int, habitat: config.Habitat | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        section: config.Covisible,
+        root: Path,
+        size_px: int,
+        habitat: config.Habitat | None = None,
+    ) -> None:
         super().__init__(name, section, root, size_px, habitat)
         self._rule = section
-        self._k = covisibility.intrinsics_from_fov(section.render_px, section.render_px, section.hfov_deg)
+        self._k = covisibility.intrinsics_from_fov(
+            section.render_px, section.render_px, section.hfov_deg
+        )
 
     def scenes(self, files: list[str]) -> list[str]:
-        return LAYOUTS[self._rule.layout](self.name, self._rule, self.root, self._size_px).scenes(files)
+        return LAYOUTS[self._rule.layout](self.name, self._rule, self.root, self._size_px).scenes(
+            files
+        )
 
     def groups(
         self,
@@ -90,21 +111,32 @@ class CovisibleSource(SceneSource):
             b = self._shoot(engine, rng, there, middle)
             if not self._sees_enough(b):
                 continue
-            if covisibility.cloud_overlap(a.points, b.points, rule.point_distance_m, QUERY_STRIDE) >= rule.overlap_min:
+            if (
+                covisibility.cloud_overlap(a.points, b.points, rule.point_distance_m, QUERY_STRIDE)
+                >= rule.overlap_min
+            ):
                 return a, b
         return None
 
-    def _shoot(self, engine: Engine, rng: np.random.Generator, place: np.ndarray, target: np.ndarray | None) -> Shot:
+    def _shoot(
+        self, engine: Engine, rng: np.random.Generator, place: np.ndarray, target: np.ndarray | None
+    ) -> Shot:
         """A view from above a place on the floor, at a target or anywhere, jittered."""
         rule = self._rule
         position = place + [0.0, rng.uniform(*rule.height_m), 0.0]
-        yaw_deg, pitch_deg = (rng.uniform(0.0, 360.0), 0.0) if target is None else aim(position, target)
+        yaw_deg, pitch_deg = (
+            (rng.uniform(0.0, 360.0), 0.0) if target is None else aim(position, target)
+        )
         pan, tilt, roll = rng.uniform(-1.0, 1.0, 3) * rule.jitter_deg
         level = walker.look(position, yaw_deg + pan, float(np.clip(pitch_deg + tilt, -90.0, 90.0)))
         camera = Camera(position, level.rotation @ _roll(roll))
-        seen = engine.render(camera.position, camera.rotation, (rule.render_px, rule.render_px), rule.hfov_deg)
+        seen = engine.render(
+            camera.position, camera.rotation, (rule.render_px, rule.render_px), rule.hfov_deg
+        )
         pose = base.pose(camera.position, camera.rotation)
-        return Shot(camera, pose, seen.rgb, seen.depth_m, covisibility.cloud(seen.depth_m, self._k, pose))
+        return Shot(
+            camera, pose, seen.rgb, seen.depth_m, covisibility.cloud(seen.depth_m, self._k, pose)
+        )
 
     def _sees_enough(self, shot: Shot) -> bool:
         return float((shot.depth_m > 0).mean()) >= self._rule.valid_depth_min
@@ -112,9 +144,14 @@ class CovisibleSource(SceneSource):
     def _given(self, position: int, a: Shot, b: Shot) -> Group:
         def given() -> Correspondences:
             rule = self._rule
-            return covisibility.patch_map(a.depth_m, b.depth_m, self._k, a.pose, b.pose, rule.patches, rule.depth_tolerance)
+            return covisibility.patch_map(
+                a.depth_m, b.depth_m, self._k, a.pose, b.pose, rule.patches, rule.depth_tolerance
+            )
 
-        views = tuple(View(f"{position:04d}{side}", shot.image, shot.pose) for side, shot in (("a", a), ("b", b)))
+        views = tuple(
+            View(f"{position:04d}{side}", shot.image, shot.pose)
+            for side, shot in (("a", a), ("b", b))
+        )
         return Group(views=views, pairs=((0, 1),), given=given)
 
 
@@ -126,4 +163,6 @@ def aim(position: np.ndarray, target: np.ndarray) -> tuple[float, float]:
 
 def _roll(roll_deg: float) -> np.ndarray:
     angle = np.radians(roll_deg)
-    return np.array([[np.cos(angle), -np.sin(angle), 0.0], [np.sin(angle), np.cos(angle), 0.0], [0.0, 0.0, 1.0]])
+    return np.array(
+        [[np.cos(angle), -np.sin(angle), 0.0], [np.sin(angle), np.cos(angle), 0.0], [0.0, 0.0, 1.0]]
+    )

@@ -1,10 +1,12 @@
-"""Folders of images: numbered frames, each paired with a later one, or an unordered set, all pairs of it.
+"""Folders of images: numbered frames, each paired with a later one, or an unordered set, all pairs
+of it.
 
-Layout: any tree below the root; every folder that holds images itself is a clip, named by its path below the root ("." is
-the root). Numbered frames: a folder may hold several sequences (sequences.py); only images of one sequence are paired. A set of
-more than `group_max` images is not tried whole: of each image, only so many of the next ones in order of the time when they were
-taken (or else of their names) that there are no more pairs than a set of `group_max` has. Depth maps beside photographs are left
-out, and so are animations, which are videos.
+Layout: any tree below the root; every folder that holds images itself is a clip, named by its path
+below the root ("." is the root). Numbered frames: a folder may hold several sequences
+(sequences.py); only images of one sequence are paired. A set of more than `group_max` images is not
+tried whole: of each image, only so many of the next ones in order of the time when they were taken
+(or else of their names) that there are no more pairs than a set of `group_max` has. Depth maps
+beside photographs are left out, and so are animations, which are videos.
 """
 
 from __future__ import annotations
@@ -32,14 +34,23 @@ from mimic.sources.base import (
     require_folder,
 )
 from mimic.sources.photos import pictures
-from mimic.sources.photos.folders import Listing, files_in, has_extension, numeric_order, passed_over, tree
+from mimic.sources.photos.folders import (
+    Listing,
+    files_in,
+    has_extension,
+    numeric_order,
+    passed_over,
+    tree,
+)
 from mimic.sources.photos.pictures import EXTENSIONS as EXTENSIONS
 from mimic.sources.photos.pictures import read as read
 from mimic.sources.photos.pictures import view as view
 from mimic.sources.photos.sequences import Sequence, sequences
 from mimic.sources.video import animations
 
-DEPTH = re.compile(r"(?:^|[^a-z])(?:depth|disp|disparity)(?:[^a-z]|$)", re.IGNORECASE)  # a word of a file's or folder's name
+DEPTH = re.compile(
+    r"(?:^|[^a-z])(?:depth|disp|disparity)(?:[^a-z]|$)", re.IGNORECASE
+)  # a word of a file's or folder's name
 
 
 class ImageSource:
@@ -53,10 +64,15 @@ class ImageSource:
 
     def clips(self) -> list[str]:
         require_folder(self.name, self.root)
-        found = list(dict.fromkeys(PurePosixPath(file).parent.as_posix() for file in self._listing.files))
+        found = list(
+            dict.fromkeys(PurePosixPath(file).parent.as_posix() for file in self._listing.files)
+        )
         if not found:
             instead = passed_over(self._listing.skipped)
-            raise BadInput(f"sources.{self.name}.root: no image that matches {self._section.glob!r} in {self.root}{instead}")
+            raise BadInput(
+                f"sources.{self.name}.root: no image that matches {self._section.glob!r} in "
+                f"{self.root}{instead}"
+            )
         self.skipped = dict(self._listing.skipped)
         for clip in found:
             self.skipped.update(self.left_out(clip))
@@ -75,7 +91,9 @@ class ImageSource:
         if self._section.pairing == "neighbours":
             for sequence in _sequences(files, found):
                 if len(sequence) == 1:
-                    found[sequence.files[0]] = "in no sequence: no other image has a name of the same form"
+                    found[sequence.files[0]] = (
+                        "in no sequence: no other image has a name of the same form"
+                    )
         for file in files:
             if file not in found and (why := pictures.further(file)) is not None:
                 found[file] = why
@@ -83,13 +101,15 @@ class ImageSource:
         reach = self._reach(len(files))
         if self._section.pairing == "all" and reach < len(files) - 1:
             named[clip] = (
-                f"{len(files)} images make {len(files) * (len(files) - 1) // 2} pairs: of each image only the {reach} next in order of"
+                f"{len(files)} images make {len(files) * (len(files) - 1) // 2} pairs: of each "
+                f"image only the {reach} next in order of"
                 " time or name are tried; raise group_max for more"
             )
         return named
 
-    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (images draw nothing)
-        """Neighbours: a group for every first frame. All: a group for every pair, so that each is judged on its own."""
+    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002
+        """Neighbours: a group for every first frame. All: a group for every pair, so that each is
+        judged on its own."""
         files, left_out = _photographs(self._files(clip))
         if left_out and not files:
             raise NoCandidates("no photographs")
@@ -97,12 +117,15 @@ class ImageSource:
             case "neighbours":
                 section = self._section
                 for sequence in _sequences(files, left_out):
-                    yield from neighbours(sequence, section.stride, section.retry_strides, section.advance)
+                    yield from neighbours(
+                        sequence, section.stride, section.retry_strides, section.advance
+                    )
             case "all":
                 yield from _all(files, self._reach(len(files)))
 
     def _reach(self, count: int) -> int:
-        """With how many following ones an image of a set is compared: all, or as many as a set of `group_max` has pairs for."""
+        """With how many following ones an image of a set is compared: all, or as many as a set of
+        `group_max` has pairs for."""
         most = self._section.group_max
         return count - 1 if count <= most else max(1, most * (most - 1) // 2 // count)
 
@@ -110,7 +133,9 @@ class ImageSource:
         """The clip's images, in numeric order."""
         folder = self.root / clip
         names = [name for name in files_in(folder, EXTENSIONS) if self._is_wanted(name)]
-        if any((folder / name).is_symlink() for name in names):  # the same file may be linked from other folders, too
+        if any(
+            (folder / name).is_symlink() for name in names
+        ):  # the same file may be linked from other folders, too
             listed = set(self._listing.files)
             names = [name for name in names if PurePosixPath(clip, name).as_posix() in listed]
         return [folder / name for name in names]
@@ -124,7 +149,8 @@ class ImageSource:
 
 
 def describe(files: list[Path], error: str | None) -> Description:
-    """What the inventory says of a clip that is some files of images; those that cannot be opened are named in `error`."""
+    """What the inventory says of a clip that is some files of images; those that cannot be opened
+    are named in `error`."""
     there, gone = [], []
     sizes = []
     for file in files:
@@ -136,12 +162,17 @@ def describe(files: list[Path], error: str | None) -> Description:
             gone.append(f"{file.name}: {damage(problem)}")
     if gone and error is None:
         error = f"{len(gone)} of {len(files)} images cannot be opened, such as {gone[0]}"
-    digest = digest_of_digests([(_digest(there, sizes), "\n".join(gone))]) if gone else _digest(there, sizes)
+    digest = (
+        digest_of_digests([(_digest(there, sizes), "\n".join(gone))])
+        if gone
+        else _digest(there, sizes)
+    )
     return Description(bytes=sum(sizes), frames=len(there), digest=digest, error=error)
 
 
 def describe_listed(root: Path, paths: Set[str]) -> Description:
-    """What the inventory says of images that a list names: how many are missing, or lie where the list must not reach."""
+    """What the inventory says of images that a list names: how many are missing, or lie where the
+    list must not reach."""
     below = sorted(path for path in paths if is_below(path))
     gone = {path for path in below if not (root / path).is_file()}
     problems = []
@@ -149,13 +180,23 @@ def describe_listed(root: Path, paths: Set[str]) -> Description:
         problems.append(f"{len(gone)} images are missing, such as {min(gone)}")
     if outside := sorted(set(paths) - set(below)):
         problems.append(f"{len(outside)} images lie outside the root, such as {outside[0]}")
-    return describe([root / path for path in below if path not in gone], "; ".join(problems) or None)
+    return describe(
+        [root / path for path in below if path not in gone], "; ".join(problems) or None
+    )
 
 
-def neighbours(sequence: Sequence, stride: int, retry_strides: tuple[int, ...], advance: int, unit: float | None = None) -> Iterator[Group]:
-    """A group for every first frame: with the one `stride` later, else with those at the retry distances.
+def neighbours(
+    sequence: Sequence,
+    stride: int,
+    retry_strides: tuple[int, ...],
+    advance: int,
+    unit: float | None = None,
+) -> Iterator[Group]:
+    """A group for every first frame: with the one `stride` later, else with those at the retry
+    distances.
 
-    Distances count frames of the sequence, gaps included: a pair whose second frame is missing is no candidate.
+    Distances count frames of the sequence, gaps included: a pair whose second frame is missing is
+    no candidate.
 
     Args:
         unit: see `Sequence.steps`.
@@ -167,9 +208,13 @@ def neighbours(sequence: Sequence, stride: int, retry_strides: tuple[int, ...], 
     for first in position:
         if first % advance or first + stride not in position:
             continue
-        later = [position[first + further] for further in retry_strides if first + further in position]
+        later = [
+            position[first + further] for further in retry_strides if first + further in position
+        ]
         yield Group(
-            views=tuple(views[index] for index in (position[first], position[first + stride], *later)),
+            views=tuple(
+                views[index] for index in (position[first], position[first + stride], *later)
+            ),
             pairs=((0, 1),),
             retry=tuple((0, 2 + index) for index in range(len(later))),
         )
@@ -183,7 +228,10 @@ def _all(files: list[Path], reach: int) -> Iterator[Group]:
             yield Group(views=views, pairs=(pair,))
         return
     times = {file: pictures.taken(file) for file in files}
-    views = tuple(view(file) for file in sorted(files, key=lambda file: (times[file] or "", numeric_order(file.name))))
+    views = tuple(
+        view(file)
+        for file in sorted(files, key=lambda file: (times[file] or "", numeric_order(file.name)))
+    )
     for first in range(len(views)):
         window = views[first : first + reach + 1]
         for second in range(1, len(window)):
@@ -194,7 +242,9 @@ def _sequences(files: list[Path], left_out: dict[Path, str]) -> list[Sequence]:
     """The sequences of a folder; files that are in none are left out."""
     found = sequences(files)
     of_one = {file for sequence in found for file in sequence.files}
-    left_out.update({file: "in no sequence: no number in its name" for file in files if file not in of_one})
+    left_out.update(
+        {file: "in no sequence: no number in its name" for file in files if file not in of_one}
+    )
     return found
 
 
@@ -208,16 +258,24 @@ def _photographs(files: list[Path]) -> tuple[list[Path], dict[Path, str]]:
     for one in {re.sub("[0-9]+", "#", file.name): file for file in reversed(depth)}.values():
         if pictures.is_single_channel(one):
             alike = re.sub("[0-9]+", "#", one.name)
-            found |= {file: "a depth map, no photograph" for file in depth if re.sub("[0-9]+", "#", file.name) == alike}
+            found |= {
+                file: "a depth map, no photograph"
+                for file in depth
+                if re.sub("[0-9]+", "#", file.name) == alike
+            }
     return [file for file in files if file not in found], found
 
 
 def _digest(files: list[Path], sizes: list[int]) -> str:
-    """As for one big file: up to 64 MiB everything counts; above, all names and sizes, and the contents of 16 spread files."""
+    """As for one big file: up to 64 MiB everything counts; above, all names and sizes, and the
+    contents of 16 spread files."""
     if sum(sizes) <= WHOLE_FILE_BYTES or len(files) <= SAMPLES:
         return digest_of_digests([(file.name, content_digest(file)) for file in files])
     sampled = {(len(files) - 1) * sample // (SAMPLES - 1) for sample in range(SAMPLES)}
     contents = [
-        content_digest(file) if index in sampled else str(size) for index, (file, size) in enumerate(zip(files, sizes, strict=True))
+        content_digest(file) if index in sampled else str(size)
+        for index, (file, size) in enumerate(zip(files, sizes, strict=True))
     ]
-    return digest_of_digests([(file.name, content) for file, content in zip(files, contents, strict=True)])
+    return digest_of_digests(
+        [(file.name, content) for file, content in zip(files, contents, strict=True)]
+    )

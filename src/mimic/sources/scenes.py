@@ -1,10 +1,12 @@
-"""3-D scenes (.glb), walked by an agent: at each position three rings of views, the first compared with the two others.
+"""3-D scenes (.glb), walked by an agent: at each position three rings of views, the first compared
+with the two others.
 
-Layout: any tree below the root; every .glb is a clip, named by its path below the root (hm3d.py, gibson.py and matterport.py know
-the layouts of those sets). A `<name>.stage_config.json` beside a scene says which axis is up; without one it is y, as glTF 2.0
-says, and z in the layouts of those sets (scenes/axes.py). HM3D's basis.glb and Matterport3D's current .glb hold Basis textures,
-which the embedded engine refuses.
-The candidate rule is MIMIC's (section 3, appendix A): camera height once per scene, views all around, turn and step twice.
+Layout: any tree below the root; every .glb is a clip, named by its path below the root (hm3d.py,
+gibson.py and matterport.py know the layouts of those sets). A `<name>.stage_config.json` beside a
+scene says which axis is up; without one it is y, as glTF 2.0 says, and z in the layouts of those
+sets (scenes/axes.py). HM3D's basis.glb and Matterport3D's current .glb hold Basis textures, which
+the embedded engine refuses. The candidate rule is MIMIC's (section 3, appendix A): camera height
+once per scene, views all around, turn and step twice.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ from mimic.sources.photos.folders import passed_over, shown
 
 EXTENSIONS = frozenset({".glb"})
 RINGS = "abc"
-# Habitat's own, as in the published navigation meshes; taller agents find doorways closed, whose height its cells round down.
+# Habitat's own, as in the published navigation meshes; taller agents find doorways closed, whose
+# height its cells round down.
 HABITAT_AGENT_HEIGHT_M, HABITAT_AGENT_RADIUS_M = 1.5, 0.1
 
 
@@ -58,9 +61,19 @@ class SceneSource:
         habitat: how habitat-sim is started; needed by sections that ask for it.
     """
 
-    def __init__(self, name: str, section: config.SceneBase, root: Path, size_px: int, habitat: config.Habitat | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        section: config.SceneBase,
+        root: Path,
+        size_px: int,
+        habitat: config.Habitat | None = None,
+    ) -> None:
         if size_px > section.render_px:
-            raise BadInput(f"sources.{name}.render_px: {section.render_px} is less than mine.size_px {size_px}, which is cut out of it")
+            raise BadInput(
+                f"sources.{name}.render_px: {section.render_px} is less than mine.size_px "
+                f"{size_px}, which is cut out of it"
+            )
         self.name = name
         self.root = root
         self._section = section
@@ -69,12 +82,21 @@ class SceneSource:
         self._habitat = habitat
 
     def clips(self) -> list[str]:
-        files = files_below(require_folder(self.name, self.root), EXTENSIONS, self.skipped, "a .glb scene")
+        files = files_below(
+            require_folder(self.name, self.root), EXTENSIONS, self.skipped, "a .glb scene"
+        )
         found = self.scenes(files)
-        self.skipped.update(dict.fromkeys(set(files) - set(found), "no scene in this layout, or another form of one that is mined"))
+        self.skipped.update(
+            dict.fromkeys(
+                set(files) - set(found),
+                "no scene in this layout, or another form of one that is mined",
+            )
+        )
         forget_configs(self.skipped, found)
         if not found:
-            raise BadInput(f"sources.{self.name}.root: no .glb scene in {self.root}{passed_over(self.skipped)}")
+            raise BadInput(
+                f"sources.{self.name}.root: no .glb scene in {self.root}{passed_over(self.skipped)}"
+            )
         return found
 
     def scenes(self, files: list[str]) -> list[str]:
@@ -107,7 +129,8 @@ class SceneSource:
         rng: np.random.Generator,
         place: Place | None = None,
     ) -> Iterator[Group]:
-        """One group a position; each position's randomness is its own, so that nothing else drawn from rng moves it.
+        """One group a position; each position's randomness is its own, so that nothing else drawn
+        from rng moves it.
 
         Raises:
             Unreadable: the scene cannot be read, or has no walkable floor that is large enough.
@@ -128,12 +151,18 @@ class SceneSource:
 
     def _group(self, engine: Engine, position: int, rings: list[list[Camera]]) -> Group:
         views = [
-            View(f"{position:04d}{RINGS[ring]}{number}", self._reader(engine, camera), base.pose(camera.position, camera.rotation))
+            View(
+                f"{position:04d}{RINGS[ring]}{number}",
+                self._reader(engine, camera),
+                base.pose(camera.position, camera.rotation),
+            )
             for ring, cameras in enumerate(rings)
             for number, camera in enumerate(cameras)
         ]
         first = len(rings[0])
-        return Group(views=tuple(views), pairs=tuple(product(range(first), range(first, len(views)))))
+        return Group(
+            views=tuple(views), pairs=tuple(product(range(first), range(first, len(views))))
+        )
 
     def _reader(self, engine: Engine, camera: Camera) -> Callable[[], Image]:
         side, hfov_deg = self._section.render_px, self._section.hfov_deg
@@ -145,7 +174,9 @@ class SceneSource:
                 rgb = engine.render(camera.position, camera.rotation, (side, side), hfov_deg).rgb
             except EngineFailed as problem:
                 raise Unreadable(str(problem)) from None
-            return np.ascontiguousarray(rgb[inset : inset + self._size_px, inset : inset + self._size_px])
+            return np.ascontiguousarray(
+                rgb[inset : inset + self._size_px, inset : inset + self._size_px]
+            )
 
         return read
 
@@ -173,7 +204,9 @@ def _digest(path: Path) -> str:
 
 
 @contextmanager
-def open_scene(section: config.SceneBase, habitat: config.Habitat | None, scene: Path) -> Iterator[Engine]:
+def open_scene(
+    section: config.SceneBase, habitat: config.Habitat | None, scene: Path
+) -> Iterator[Engine]:
     """The engine that a source asks for, with a scene; Unreadable when it cannot be read.
 
     Raises:
@@ -187,7 +220,9 @@ def open_scene(section: config.SceneBase, habitat: config.Habitat | None, scene:
         except BadInput as problem:
             raise Unreadable(str(problem)) from None
         except EngineFailed as problem:
-            raise BadInput(f"engine {section.engine}: {problem}; `mimic doctor` looks closer") from None
+            raise BadInput(
+                f"engine {section.engine}: {problem}; `mimic doctor` looks closer"
+            ) from None
         yield engine
     finally:
         engine.close()
@@ -210,8 +245,11 @@ def open_engine(section: config.SceneBase, habitat: config.Habitat | None = None
             from mimic.scenes.habitat import Habitat
 
             if habitat is None:
-                raise BadInput("engine: habitat needs the section `habitat` of params.yaml; see docs/scenes.md")
-            # No dataset configuration: only semantics need one, and the mesh is all that is rendered.
+                raise BadInput(
+                    "engine: habitat needs the section `habitat` of params.yaml; see docs/scenes.md"
+                )
+            # No dataset configuration: only semantics need one, and the mesh is all that is
+            # rendered.
             return Habitat(
                 habitat.command,
                 habitat.timeout_s,
@@ -227,7 +265,8 @@ def open_engine(section: config.SceneBase, habitat: config.Habitat | None = None
 
 
 def default_up(section: config.SceneBase) -> DefaultUp:
-    """Which axis is up in files of a layout that say nothing: those of HM3D, Gibson and Matterport3D are z-up."""
+    """Which axis is up in files of a layout that say nothing: those of HM3D, Gibson and
+    Matterport3D are z-up."""
     assert isinstance(section, config.Scenes | config.Scans | config.Covisible)
     layout = section.layout if isinstance(section, config.Covisible) else section.reader
     return "y" if layout == "scenes" else "z"

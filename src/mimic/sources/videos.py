@@ -1,7 +1,8 @@
-"""Video files: frames at 0, s, 2s, ... seconds, each paired with the next; with the one after where they overlap too much.
+"""Video files: frames at 0, s, 2s, ... seconds, each paired with the next; with the one after where
+they overlap too much.
 
-Layout: any tree below the root; every file with a video extension is a clip, named by its path below the root, and so is every
-picture that moves (animations.py).
+Layout: any tree below the root; every file with a video extension is a clip, named by its path
+below the root, and so is every picture that moves (animations.py).
 """
 
 from __future__ import annotations
@@ -64,7 +65,9 @@ class VideoSource:
         found = [file for file in files if is_video(root / file)]
         self.skipped.update(dict.fromkeys(set(files) - set(found), "not a video"))
         if not found:
-            raise BadInput(f"sources.{self.name}.root: no video in {self.root}{passed_over(self.skipped)}")
+            raise BadInput(
+                f"sources.{self.name}.root: no video in {self.root}{passed_over(self.skipped)}"
+            )
         return found
 
     def describe(self, clip: str) -> Description:
@@ -74,13 +77,15 @@ class VideoSource:
     def groups(
         self,
         clip: str,
-        rng: np.random.Generator,  # noqa: ARG002  (videos draw nothing)
+        rng: np.random.Generator,  # noqa: ARG002
         place: Place | None = None,
     ) -> Iterator[Group]:
-        """One group for each sampled frame but the last: with the next frame, else with the one at the retry distance.
+        """One group for each sampled frame but the last: with the next frame, else with the one at
+        the retry distance.
 
         Raises:
-            Unreadable: the file does not open, or its last frames could not be decoded; what was yielded before stands.
+            Unreadable: the file does not open, or its last frames could not be decoded; what was
+                yielded before stands.
             NoCandidates: it is too short for two frames.
         """
         section = self._section
@@ -107,7 +112,8 @@ def steps_to_retry(name: str, spacing_s: float, retry_spacing_s: float | None) -
     steps = round(retry_spacing_s / spacing_s)
     if steps < 2 or abs(steps * spacing_s - retry_spacing_s) > TOLERANCE_S:
         raise BadInput(
-            f"sources.{name}.retry_spacing_s: {retry_spacing_s} is no multiple (2 or more) of spacing_s {spacing_s};"
+            f"sources.{name}.retry_spacing_s: {retry_spacing_s} is no multiple (2 or more) of "
+            f"spacing_s {spacing_s};"
             " use one, or null for no retry"
         )
     return steps
@@ -116,8 +122,8 @@ def steps_to_retry(name: str, spacing_s: float, retry_spacing_s: float | None) -
 def describe(path: Path, seconds_min: float) -> Description:
     """What a video file says of itself, once its first frame has been decoded.
 
-    The note says what was chosen for a file that does not say it (the track, the rate of its frames), and what is
-    done to its colours.
+    The note says what was chosen for a file that does not say it (the track, the rate of its
+    frames), and what is done to its colours.
     """
     frames, error, note = None, None, None
     try:
@@ -133,11 +139,14 @@ def describe(path: Path, seconds_min: float) -> Description:
     except StopIteration:
         error = "no frame decodes"
     digest = content_digest(path)
-    return Description(bytes=path.stat().st_size, frames=frames, digest=digest, error=error, note=note)
+    return Description(
+        bytes=path.stat().st_size, frames=frames, digest=digest, error=error, note=note
+    )
 
 
 def refuse_short(path: Path, seconds_min: float) -> None:
-    """Unreadable when the container announces less than `seconds_min`; one that announces nothing passes."""
+    """Unreadable when the container announces less than `seconds_min`; one that announces nothing
+    passes."""
     if seconds_min <= 0:
         return
     with tracks.opened(path) as container:
@@ -162,7 +171,8 @@ def spaced(
     crop_bottom: float,
     pose_at: Callable[[float], Pose | None] | None = None,
 ) -> Iterator[Group]:
-    """One group for each sampled frame but the last: with the next one, else with the one `reach` frames ahead.
+    """One group for each sampled frame but the last: with the next one, else with the one `reach`
+    frames ahead.
 
     Args:
         spacing_s: of the frames, for the reason why there is no group.
@@ -185,7 +195,10 @@ def spaced(
             yield _first_of(window, reach)
             window.popleft()
     if count == 1:
-        raise NoCandidates(f"1 frame at a spacing of {spacing_s:g} s: nothing to pair; lower spacing_s if it has more")
+        raise NoCandidates(
+            f"1 frame at a spacing of {spacing_s:g} s: nothing to pair; lower spacing_s if it has "
+            "more"
+        )
     while len(window) > 1:
         yield _first_of(window, reach)
         window.popleft()
@@ -210,7 +223,11 @@ def behind(place: Place | None, groups: Iterator[Group]) -> Iterator[Group]:
 
 
 def sample(
-    path: Path, spacing_s: float, start_s: float = 0.0, end_s: float = math.inf, quarter_turns: int | None = None
+    path: Path,
+    spacing_s: float,
+    start_s: float = 0.0,
+    end_s: float = math.inf,
+    quarter_turns: int | None = None,
 ) -> Iterator[tuple[float, Image]]:
     """Times since the first frame and upright RGB frames; see `sampling.sampled`."""
     for found in sampled(path, spacing_s, start_s, end_s, quarter_turns):

@@ -1,1 +1,2 @@
-"""Generated data, in the layouts of the official sets, so that everything runs without a download."""
+"""Generated data, in the layouts of the official sets, so that everything runs without a
+download."""

@@ -1,7 +1,9 @@
-"""Furnished flats from a seed: three rooms with doorways, each with its own floor, walls, furniture and pictures.
+"""Furnished flats from a seed: three rooms with doorways, each with its own floor, walls, furniture
+and pictures.
 
-Lessons built in (measured): textures must not repeat within a view, details must be large and of high contrast, or a view has too few
-SIFT keypoints to be matched. The same seed gives the same flat.
+Lessons built in (measured): textures must not repeat within a view, details must be large and of
+high contrast, or a view has too few SIFT keypoints to be matched. The same seed gives the same
+flat.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class Room:
     x1: float
     z0: float
     z1: float
-    doors: list[list[float]] = field(default_factory=lambda: [[], [], [], []])  # per wall: left edges of doorways, along s
+    doors: list[list[float]] = field(
+        default_factory=lambda: [[], [], [], []]
+    )  # per wall: left edges of doorways, along s
     placed: list[Rectangle] = field(default_factory=list)
 
     def walls(self) -> list[Wall]:
@@ -61,7 +65,10 @@ class Room:
 
     def free(self, spot: Rectangle, margin: float) -> bool:
         x0, x1, z0, z1 = spot
-        return all(x1 + margin < a or x0 - margin > b or z1 + margin < c or z0 - margin > d for a, b, c, d in self.placed)
+        return all(
+            x1 + margin < a or x0 - margin > b or z1 + margin < c or z0 - margin > d
+            for a, b, c, d in self.placed
+        )
 
 
 def build(seed: int, width_m: float, depth_m: float, height_m: float, texture_px: int) -> Mesh:
@@ -73,7 +80,10 @@ def build(seed: int, width_m: float, depth_m: float, height_m: float, texture_px
         texture_px: side of each texture; it spans 8 m.
     """
     rng = np.random.default_rng([seed, 1])
-    pictures = tuple(draw(np.random.default_rng([seed, 2, number]), texture_px) for number, draw in enumerate(DRAWINGS.values()))
+    pictures = tuple(
+        draw(np.random.default_rng([seed, 2, number]), texture_px)
+        for number, draw in enumerate(DRAWINGS.values())
+    )
     kit = Kit(Builder(rng), rng, {name: number for number, name in enumerate(DRAWINGS)})
     lights: list[lighting.Light] = []
     for number, room in enumerate(_plan(rng, width_m, depth_m)):
@@ -92,7 +102,11 @@ def _plan(rng: np.random.Generator, width: float, depth: float) -> list[Room]:
     """Two rooms on one side, one over the full depth on the other; every two share a doorway."""
     half = WALL_M / 2
     x, z = rng.uniform(0.44, 0.56) * width, rng.uniform(0.44, 0.56) * depth
-    rooms = [Room(0, x - half, 0, z - half), Room(0, x - half, z + half, depth), Room(x + half, width, 0, depth)]
+    rooms = [
+        Room(0, x - half, 0, z - half),
+        Room(0, x - half, z + half, depth),
+        Room(x + half, width, 0, depth),
+    ]
 
     def between(low: float, high: float) -> float:
         return float(rng.uniform(low + 0.6, high - 0.6 - DOOR_M))
@@ -117,20 +131,48 @@ def _shell(kit: Kit, room: Room, walls: list[Wall], height: float) -> None:
     builder, rng = kit.builder, kit.rng
     width, depth = room.x1 - room.x0, room.z1 - room.z0
     ground = str(rng.choice(["planks", "planks", "tiles", "carpet"]))
-    builder.quad((room.x0, 0, room.z1), (width, 0, 0), (0, 0, -depth), kit.paint(ground), builder.new("floor"))
-    builder.quad((room.x0, height, room.z0), (width, 0, 0), (0, 0, depth), kit.paint("plaster"), builder.new("ceiling"))
+    builder.quad(
+        (room.x0, 0, room.z1),
+        (width, 0, 0),
+        (0, 0, -depth),
+        kit.paint(ground),
+        builder.new("floor"),
+    )
+    builder.quad(
+        (room.x0, height, room.z0),
+        (width, 0, 0),
+        (0, 0, depth),
+        kit.paint("plaster"),
+        builder.new("ceiling"),
+    )
     x, z = rng.uniform(0.42, 0.6) * width, rng.uniform(0.42, 0.6) * depth
     corner = (room.x0 + (width - x) / 2, 0.008, room.z0 + (depth + z) / 2)
-    builder.quad(corner, (x, 0, 0), (0, 0, -z), kit.picture("rugs", int(rng.integers(4)), texture_atlas.RUGS), builder.new("rug"))
+    builder.quad(
+        corner,
+        (x, 0, 0),
+        (0, 0, -z),
+        kit.picture("rugs", int(rng.integers(4)), texture_atlas.RUGS),
+        builder.new("rug"),
+    )
     paper = str(rng.choice(["paper", "paper2"]))
     for number, wall in enumerate(walls):
         material = "brick" if rng.random() < 0.22 else paper
         label = builder.new("wall")
-        edges = [0.0, *(edge for s in sorted(room.doors[number]) for edge in (s, s + DOOR_M)), wall.length]
+        edges = [
+            0.0,
+            *(edge for s in sorted(room.doors[number]) for edge in (s, s + DOOR_M)),
+            wall.length,
+        ]
         for piece, (low, high) in enumerate(pairwise(edges)):
             solid = piece % 2 == 0
             bottom = 0.0 if solid else DOOR_HEIGHT_M
-            builder.quad(wall.at(low, bottom, 0), wall.along(high - low), (0, height - bottom, 0), kit.paint(material), label)
+            builder.quad(
+                wall.at(low, bottom, 0),
+                wall.along(high - low),
+                (0, height - bottom, 0),
+                kit.paint(material),
+                label,
+            )
             if solid:
                 wall.box(builder, (low, 0, 0), (high, 0.09, 0.015), kit.paint("wood", 3.0), label)
             wall.taken.append((low - 0.05, high + 0.05, height) if not solid else (-9.0, -9.0, 0.0))
@@ -149,33 +191,69 @@ def _doorways(kit: Kit, room: Room, walls: list[Wall]) -> None:
             up = (0.0, DOOR_HEIGHT_M, 0.0)
             kit.builder.quad(wall.at(s, 0, 0), outwards, up, wood, label)
             kit.builder.quad(wall.at(s + DOOR_M, 0, back), inwards, up, wood, label)
-            kit.builder.quad(wall.at(s, DOOR_HEIGHT_M, back), wall.along(DOOR_M), inwards, wood, label)
-            kit.builder.quad(wall.at(s, 0, 0), wall.along(DOOR_M), outwards, wood, label)  # the threshold
+            kit.builder.quad(
+                wall.at(s, DOOR_HEIGHT_M, back), wall.along(DOOR_M), inwards, wood, label
+            )
+            kit.builder.quad(
+                wall.at(s, 0, 0), wall.along(DOOR_M), outwards, wood, label
+            )  # the threshold
             for low, high in ((s - 0.08, s), (s + DOOR_M, s + DOOR_M + 0.08)):
                 wall.box(kit.builder, (low, 0, 0), (high, DOOR_HEIGHT_M + 0.08, 0.02), wood, label)
-            wall.box(kit.builder, (s, DOOR_HEIGHT_M, 0), (s + DOOR_M, DOOR_HEIGHT_M + 0.08, 0.02), wood, label)
+            wall.box(
+                kit.builder,
+                (s, DOOR_HEIGHT_M, 0),
+                (s + DOOR_M, DOOR_HEIGHT_M + 0.08, 0.02),
+                wood,
+                label,
+            )
 
 
-def _openings(kit: Kit, room: Room, walls: list[Wall], number: int, outer: tuple[float, float]) -> list[lighting.Light]:
+def _openings(
+    kit: Kit, room: Room, walls: list[Wall], number: int, outer: tuple[float, float]
+) -> list[lighting.Light]:
     """Windows, and a closed door, in walls that face outside; windows shine."""
     lights = []
     for wall in walls:
-        if any(0 < wall.at(0, 0, 0)[axis] == wall.at(1, 0, 0)[axis] < size for axis, size in ((0, outer[0]), (2, outer[1]))):
+        if any(
+            0 < wall.at(0, 0, 0)[axis] == wall.at(1, 0, 0)[axis] < size
+            for axis, size in ((0, outer[0]), (2, outer[1]))
+        ):
             continue  # an inner wall
         if wall.length > 3 and kit.rng.random() < 0.85:
             width, bottom, height = kit.rng.uniform([1.1, 0.85, 1.1], [1.9, 1.0, 1.35])
             s = float(kit.rng.uniform(0.4, wall.length - width - 0.4))
             label = kit.builder.new("window")
             paint = kit.picture("views", int(kit.rng.integers(6)), texture_atlas.VIEWS, glows=True)
-            kit.builder.quad(wall.at(s, bottom, 0.012), wall.along(width), (0, height, 0), paint, label)
-            wall.box(kit.builder, (s - 0.06, bottom - 0.05, 0), (s + width + 0.06, bottom, 0.12), kit.paint("plaster", 3.0), label)
+            kit.builder.quad(
+                wall.at(s, bottom, 0.012), wall.along(width), (0, height, 0), paint, label
+            )
+            wall.box(
+                kit.builder,
+                (s - 0.06, bottom - 0.05, 0),
+                (s + width + 0.06, bottom, 0.12),
+                kit.paint("plaster", 3.0),
+                label,
+            )
             wall.taken.append((s - 0.1, s + width + 0.1, 9.0))
-            samples = np.array([wall.at(s + a * width, bottom + b * height, 0.1) for a in (0.25, 0.75) for b in (0.3, 0.8)])
+            samples = np.array(
+                [
+                    wall.at(s + a * width, bottom + b * height, 0.1)
+                    for a in (0.25, 0.75)
+                    for b in (0.3, 0.8)
+                ]
+            )
             lights.append(lighting.Light(samples, (0.92, 1.0, 1.1), 2.6))
         elif number == 2 and wall.length > 3:
             s = float(kit.rng.uniform(0.4, wall.length - 1.4))
             paint = kit.picture("joinery", int(kit.rng.integers(4)), texture_atlas.JOINERY)
-            wall.box(kit.builder, (s, 0, 0), (s + 0.95, 2.05, 0.03), kit.paint("wood", 3.0), kit.builder.new("door"), paint)
+            wall.box(
+                kit.builder,
+                (s, 0, 0),
+                (s + 0.95, 2.05, 0.03),
+                kit.paint("wood", 3.0),
+                kit.builder.new("door"),
+                paint,
+            )
             wall.taken.append((s, s + 0.95, 9.0))
             room.placed.append(wall.rectangle(s - 0.1, s + 1.05, 1.0))
     return lights
@@ -184,8 +262,15 @@ def _openings(kit: Kit, room: Room, walls: list[Wall], number: int, outer: tuple
 def _ceiling_lamp(kit: Kit, room: Room, height: float) -> lighting.Light:
     x, z = (room.x0 + room.x1) / 2, (room.z0 + room.z1) / 2
     label = kit.builder.new("lamp")
-    kit.builder.prism((x, height - 0.16, z), (0.28, 0.05), 0.16, 14, kit.paint("plaster", 3.0, glows=True), label)
-    samples = np.array([[x + dx, height - 0.34, z + dz] for dx, dz in ((0.25, 0), (-0.25, 0), (0, 0.25), (0, -0.25))])
+    kit.builder.prism(
+        (x, height - 0.16, z), (0.28, 0.05), 0.16, 14, kit.paint("plaster", 3.0, glows=True), label
+    )
+    samples = np.array(
+        [
+            [x + dx, height - 0.34, z + dz]
+            for dx, dz in ((0.25, 0), (-0.25, 0), (0, 0.25), (0, -0.25))
+        ]
+    )
     return lighting.Light(samples, (1.25, 1.16, 1.0), 2.4)
 
 
@@ -223,7 +308,10 @@ def _in_the_middle(kit: Kit, room: Room) -> None:
             width, depth = rng.uniform([1.1, 0.75], [1.6, 0.95]) if size is None else (size, size)
             if room.x1 - room.x0 < width + 0.5 or room.z1 - room.z0 < depth + 0.5:
                 continue
-            x, z = float(rng.uniform(room.x0 + 0.05, room.x1 - width - 0.05)), float(rng.uniform(room.z0 + 0.05, room.z1 - depth - 0.05))
+            x, z = (
+                float(rng.uniform(room.x0 + 0.05, room.x1 - width - 0.05)),
+                float(rng.uniform(room.z0 + 0.05, room.z1 - depth - 0.05)),
+            )
             if size is not None:  # into a corner or to a wall, out of the way
                 x = room.x0 + 0.08 if rng.random() < 0.5 else room.x1 - width - 0.08
             spot = (x, x + width, z, z + depth)
@@ -256,5 +344,12 @@ def _pictures(kit: Kit, walls: list[Wall], number: int, height: float) -> None:
             continue
         label = kit.builder.new("picture")
         paint = kit.picture("paintings", int(index), texture_atlas.PAINTINGS)
-        wall.box(kit.builder, (s, bottom, 0), (s + width, bottom + tall, 0.025), kit.paint("wood", 3.0), label, paint)
+        wall.box(
+            kit.builder,
+            (s, bottom, 0),
+            (s + width, bottom + tall, 0.025),
+            kit.paint("wood", 3.0),
+            label,
+            paint,
+        )
         wall.taken.append((s, s + width, 9.0))

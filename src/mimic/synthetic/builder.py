@@ -1,4 +1,5 @@
-"""Putting a mesh together from rectangles and boxes, cut fine enough for light to be baked into the corners."""
+"""Putting a mesh together from rectangles and boxes, cut fine enough for light to be baked into the
+corners."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class Window:
 
 @dataclass(frozen=True)
 class Paint:
-    """What a surface looks like: a texture spread over `span_m` metres at a random place (or a window of it stretched to fit)."""
+    """What a surface looks like: a texture spread over `span_m` metres at a random place (or a
+    window of it stretched to fit)."""
 
     texture: int
     span_m: float = 8.0
@@ -36,7 +38,8 @@ class Paint:
 
 
 class Builder:
-    """Collects rectangles; `mesh` joins them. Every object has a class and, through `new`, an instance number."""
+    """Collects rectangles; `mesh` joins them. Every object has a class and, through `new`, an
+    instance number."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -48,22 +51,38 @@ class Builder:
         self._instance += 1
         return CLASSES.index(name), self._instance
 
-    def quad(self, corner: Vector, right: Vector, up: Vector, paint: Paint, label: tuple[int, int]) -> None:
-        """A rectangle seen from the side where `right` x `up` points; the texture's left bottom is at `corner`."""
+    def quad(
+        self, corner: Vector, right: Vector, up: Vector, paint: Paint, label: tuple[int, int]
+    ) -> None:
+        """A rectangle seen from the side where `right` x `up` points; the texture's left bottom is
+        at `corner`."""
         origin, along, upward = (np.asarray(vector, float) for vector in (corner, right, up))
         width, height = np.linalg.norm(along), np.linalg.norm(upward)
         columns, rows = (max(1, int(np.ceil(side / TILE_M))) for side in (width, height))
-        s, t = (axis.ravel() for axis in np.meshgrid(np.linspace(0, 1, columns + 1), np.linspace(0, 1, rows + 1)))
+        s, t = (
+            axis.ravel()
+            for axis in np.meshgrid(np.linspace(0, 1, columns + 1), np.linspace(0, 1, rows + 1))
+        )
         vertices = origin + s[:, None] * along + t[:, None] * upward
         if paint.window is None:
             size = np.array([width, height]) / paint.span_m
-            left, top = self._rng.uniform(0, 1, 2) * np.maximum(1 - size, 0)  # inside the texture, if it fits: no seam
+            left, top = self._rng.uniform(0, 1, 2) * np.maximum(
+                1 - size, 0
+            )  # inside the texture, if it fits: no seam
             window = Window(left, top, left + size[0], top + size[1])
         else:
             window = paint.window
-        uv = np.column_stack([window.left + s * (window.right - window.left), window.bottom - t * (window.bottom - window.top)])
+        uv = np.column_stack(
+            [
+                window.left + s * (window.right - window.left),
+                window.bottom - t * (window.bottom - window.top),
+            ]
+        )
         number = np.arange((columns + 1) * (rows + 1)).reshape(rows + 1, columns + 1)
-        a, b, c, d = (part.ravel() for part in (number[:-1, :-1], number[:-1, 1:], number[1:, 1:], number[1:, :-1]))
+        a, b, c, d = (
+            part.ravel()
+            for part in (number[:-1, :-1], number[:-1, 1:], number[1:, 1:], number[1:, :-1])
+        )
         faces = np.concatenate([np.column_stack([a, b, c]), np.column_stack([a, c, d])])
         self._parts.append((vertices, uv, faces, paint, label))
 
@@ -76,7 +95,8 @@ class Builder:
         faces: dict[str, Paint] | None = None,
         without: tuple[str, ...] = (),
     ) -> None:
-        """An upright box; `faces` paints single sides (-x +x -y +y -z +z) otherwise, `without` leaves sides out."""
+        """An upright box; `faces` paints single sides (-x +x -y +y -z +z) otherwise, `without`
+        leaves sides out."""
         (x0, y0, z0), (x1, y1, z1) = low, high
         x, y, z = x1 - x0, y1 - y0, z1 - z0
         sides: dict[str, tuple[Vector, Vector, Vector]] = {
@@ -91,7 +111,15 @@ class Builder:
             if side not in without:
                 self.quad(corner, right, up, (faces or {}).get(side, paint), label)
 
-    def prism(self, centre: Vector, radii: tuple[float, float], height: float, sides: int, paint: Paint, label: tuple[int, int]) -> None:
+    def prism(
+        self,
+        centre: Vector,
+        radii: tuple[float, float],
+        height: float,
+        sides: int,
+        paint: Paint,
+        label: tuple[int, int],
+    ) -> None:
         """An upright round thing, closed above: `centre` of its foot, radius below and above."""
         angles = np.linspace(0, -2 * np.pi, sides + 1)
         circle = np.column_stack([np.cos(angles), np.zeros(sides + 1), np.sin(angles)])
@@ -103,12 +131,18 @@ class Builder:
             ring = np.array([foot[near], foot[far], top[far], top[near]])
             u = u0 + np.array([k, k + 1, k + 1, k]) * (2 * np.pi * radii[0] / sides / span)
             v = v0 + np.array([height, height, 0, 0]) / span
-            self._parts.append((ring, np.column_stack([u, v]), np.array([[0, 1, 2], [0, 2, 3]]), paint, label))
+            self._parts.append(
+                (ring, np.column_stack([u, v]), np.array([[0, 1, 2], [0, 2, 3]]), paint, label)
+            )
         lid = np.vstack([top[:-1], top[:-1].mean(axis=0)])
         fan = np.array([[k, (k + 1) % sides, sides] for k in range(sides)])
         self._parts.append((lid, u0 + (lid[:, [0, 2]] - lid[-1, [0, 2]]) / span, fan, paint, label))
 
-    def mesh(self, textures: tuple[UInt8[np.ndarray, "height width 3"], ...], light: Float32[np.ndarray, "vertices 3"] | None) -> Mesh:
+    def mesh(
+        self,
+        textures: tuple[UInt8[np.ndarray, "height width 3"], ...],
+        light: Float32[np.ndarray, "vertices 3"] | None,
+    ) -> Mesh:
         """Everything so far; light None is full light."""
         corners = np.array([len(part[0]) for part in self._parts])
         first = np.concatenate([[0], np.cumsum(corners)[:-1]])
@@ -120,8 +154,12 @@ class Builder:
         return Mesh(
             vertices=vertices,
             uv=np.concatenate([part[1] for part in self._parts]).astype(np.float32),
-            light=np.ones_like(vertices) if light is None else np.where(glows[:, None], np.float32(1), light),
-            faces=np.concatenate([part[2] + start for part, start in zip(self._parts, first, strict=True)]).astype(np.int32),
+            light=np.ones_like(vertices)
+            if light is None
+            else np.where(glows[:, None], np.float32(1), light),
+            faces=np.concatenate(
+                [part[2] + start for part, start in zip(self._parts, first, strict=True)]
+            ).astype(np.int32),
             texture=texture,
             class_id=class_id,
             instance=instance,

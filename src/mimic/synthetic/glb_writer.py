@@ -1,6 +1,8 @@
-"""Writing a mesh as a binary glTF (.glb) with JPEG textures inside: the same mesh gives the same bytes.
+"""Writing a mesh as a binary glTF (.glb) with JPEG textures inside: the same mesh gives the same
+bytes.
 
-One node and one mesh an object; its class is in the node's name (`sofa.17`) and in the mesh's `extras`, so labels survive.
+One node and one mesh an object; its class is in the node's name (`sofa.17`) and in the mesh's
+`extras`, so labels survive.
 """
 
 from __future__ import annotations
@@ -36,14 +38,25 @@ class _Buffer:
         self.views.append(view)
         return len(self.views) - 1
 
-    def accessor(self, array: np.ndarray, component: int, kind: str, target: int, **extra: Any) -> int:
+    def accessor(
+        self, array: np.ndarray, component: int, kind: str, target: int, **extra: Any
+    ) -> int:
         view = self.view(np.ascontiguousarray(array).tobytes(), target)
-        self.accessors.append({"bufferView": view, "componentType": component, "count": len(array), "type": kind, **extra})
+        self.accessors.append(
+            {
+                "bufferView": view,
+                "componentType": component,
+                "count": len(array),
+                "type": kind,
+                **extra,
+            }
+        )
         return len(self.accessors) - 1
 
 
 def to_glb(mesh: Mesh) -> bytes:
-    """The file's bytes; y up. Habitat takes a bare .glb for z up: write `stage_config` beside it."""
+    """The file's bytes; y up. Habitat takes a bare .glb for z up: write `stage_config` beside
+    it."""
     buffer = _Buffer()
     images = [_image(buffer, texture) for texture in mesh.textures]
     nodes: list[dict[str, Any]] = []
@@ -56,7 +69,13 @@ def to_glb(mesh: Mesh) -> bytes:
             for texture in np.unique(mesh.texture[mine])
         ]
         nodes.append({"name": f"{name}.{instance}", "mesh": len(meshes)})
-        meshes.append({"name": f"{name}.{instance}", "primitives": primitives, "extras": {"class": name, "instance": int(instance)}})
+        meshes.append(
+            {
+                "name": f"{name}.{instance}",
+                "primitives": primitives,
+                "extras": {"class": name, "instance": int(instance)},
+            }
+        )
     tree = {
         "asset": {"version": "2.0", "generator": "mimic"},
         "extensionsUsed": ["KHR_materials_unlit"],
@@ -65,7 +84,10 @@ def to_glb(mesh: Mesh) -> bytes:
         "nodes": nodes,
         "meshes": meshes,
         "materials": [
-            {"pbrMetallicRoughness": {"baseColorTexture": {"index": k}, "metallicFactor": 0.0}, "extensions": {"KHR_materials_unlit": {}}}
+            {
+                "pbrMetallicRoughness": {"baseColorTexture": {"index": k}, "metallicFactor": 0.0},
+                "extensions": {"KHR_materials_unlit": {}},
+            }
             for k in range(len(images))
         ],
         "textures": [{"source": k, "sampler": 0} for k in range(len(images))],
@@ -80,7 +102,13 @@ def to_glb(mesh: Mesh) -> bytes:
 
 def stage_config(asset: str) -> dict[str, Any]:
     """What Habitat reads beside `asset`, a file of `to_glb`: y is up, no lights but the baked."""
-    return {"render_asset": asset, "up": [0, 1, 0], "front": [0, 0, -1], "shader_type": "flat", "units_to_meters": 1.0}
+    return {
+        "render_asset": asset,
+        "up": [0, 1, 0],
+        "front": [0, 0, -1],
+        "shader_type": "flat",
+        "units_to_meters": 1.0,
+    }
 
 
 def _image(buffer: _Buffer, texture: np.ndarray) -> dict[str, Any]:
@@ -91,15 +119,23 @@ def _image(buffer: _Buffer, texture: np.ndarray) -> dict[str, Any]:
 def _primitive(buffer: _Buffer, mesh: Mesh, faces: np.ndarray, texture: int) -> dict[str, Any]:
     used, indices = np.unique(mesh.faces[faces], return_inverse=True)
     positions = mesh.vertices[used]
-    low, high = (bound.astype(float).tolist() for bound in (positions.min(axis=0), positions.max(axis=0)))
-    light = np.column_stack([np.rint(mesh.light[used] * 65535), np.full(len(used), 65535)]).astype(np.uint16)
+    low, high = (
+        bound.astype(float).tolist() for bound in (positions.min(axis=0), positions.max(axis=0))
+    )
+    light = np.column_stack([np.rint(mesh.light[used] * 65535), np.full(len(used), 65535)]).astype(
+        np.uint16
+    )
     return {
         "attributes": {
             "POSITION": buffer.accessor(positions, FLOAT, "VEC3", ARRAY_BUFFER, min=low, max=high),
             "TEXCOORD_0": buffer.accessor(mesh.uv[used], FLOAT, "VEC2", ARRAY_BUFFER),
-            "COLOR_0": buffer.accessor(light, UNSIGNED_SHORT, "VEC4", ARRAY_BUFFER, normalized=True),
+            "COLOR_0": buffer.accessor(
+                light, UNSIGNED_SHORT, "VEC4", ARRAY_BUFFER, normalized=True
+            ),
         },
-        "indices": buffer.accessor(indices.reshape(-1).astype(np.uint32), UNSIGNED_INT, "SCALAR", ELEMENT_BUFFER),
+        "indices": buffer.accessor(
+            indices.reshape(-1).astype(np.uint32), UNSIGNED_INT, "SCALAR", ELEMENT_BUFFER
+        ),
         "material": texture,
     }
 

@@ -1,4 +1,5 @@
-"""Textures that are sheets of many single things: paintings, rugs, windows, doors, and a wall of books."""
+"""Textures that are sheets of many single things: paintings, rugs, windows, doors, and a wall of
+books."""
 
 from __future__ import annotations
 
@@ -9,7 +10,17 @@ import cv2
 import numpy as np
 
 from mimic.synthetic.builder import Window
-from mimic.synthetic.textures import LETTERS, Colour, Picture, ground, palette, places, shapes, sprigs, wood
+from mimic.synthetic.textures import (
+    LETTERS,
+    Colour,
+    Picture,
+    ground,
+    palette,
+    places,
+    shapes,
+    sprigs,
+    wood,
+)
 
 PAINTINGS = (6, 5)  # columns, rows of each sheet
 RUGS = (2, 2)
@@ -24,7 +35,12 @@ def cell(index: int, layout: tuple[int, int]) -> Window:
     columns, rows = layout
     column, row = index % columns, index // columns % rows
     inset = 0.002  # keeps the neighbour out of the coarser mip levels
-    return Window(column / columns + inset, row / rows + inset, (column + 1) / columns - inset, (row + 1) / rows - inset)
+    return Window(
+        column / columns + inset,
+        row / rows + inset,
+        (column + 1) / columns - inset,
+        (row + 1) / rows - inset,
+    )
 
 
 def paintings(rng: np.random.Generator, side_px: int) -> Picture:
@@ -71,13 +87,18 @@ def books(rng: np.random.Generator, side_px: int) -> Picture:
         for k in np.flatnonzero(~gap & (right - widths < side_px)).tolist():
             left, end = int(right[k] - widths[k]) + 1, int(right[k])
             picture[foot - heights[k] : foot, left:end] = colours[k][0]
-            picture[foot - bands[k] : foot - bands[k] + max(1, int(heights[k]) // 7), left:end] = colours[k][1]
+            picture[foot - bands[k] : foot - bands[k] + max(1, int(heights[k]) // 7), left:end] = (
+                colours[k][1]
+            )
         picture[foot:bottom] = (120, 86, 54)
     return picture
 
 
 def _sheet(
-    rng: np.random.Generator, side_px: int, layout: tuple[int, int], draw: Callable[[np.random.Generator, Picture], None]
+    rng: np.random.Generator,
+    side_px: int,
+    layout: tuple[int, int],
+    draw: Callable[[np.random.Generator, Picture], None],
 ) -> Picture:
     sheet = np.zeros((side_px, side_px, 3), np.uint8)
     columns, rows = layout
@@ -133,14 +154,29 @@ def _landscape(rng: np.random.Generator, inner: Picture) -> None:
     """Sky, sun, three ranges of hills, trees or houses."""
     height, width = inner.shape[:2]
     sky = np.linspace(0, 1, height)[:, None, None]
-    inner[:] = ((1 - sky) * np.array([70, 120, 190]) + sky * np.array([235, 215, 190]) + rng.normal(0, 14, 3)).clip(0, 255).astype(np.uint8)
+    inner[:] = (
+        (
+            (1 - sky) * np.array([70, 120, 190])
+            + sky * np.array([235, 215, 190])
+            + rng.normal(0, 14, 3)
+        )
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
     cv2.circle(
-        inner, (int(rng.uniform(0.1, 0.9) * width), int(rng.uniform(0.1, 0.35) * height)), width // 14, (250, 240, 205), -1, cv2.LINE_AA
+        inner,
+        (int(rng.uniform(0.1, 0.9) * width), int(rng.uniform(0.1, 0.35) * height)),
+        width // 14,
+        (250, 240, 205),
+        -1,
+        cv2.LINE_AA,
     )
     for depth in range(3):
         line = height * (0.42 + 0.17 * depth) + height * 0.1 * np.cumsum(rng.normal(0, 0.35, 13))
         outline = np.column_stack([np.linspace(0, width, 13), line])
-        hill = np.array([[120, 140, 160], [86, 128, 88], [64, 92, 48]][depth]) + rng.normal(0, 16, 3)
+        hill = np.array([[120, 140, 160], [86, 128, 88], [64, 92, 48]][depth]) + rng.normal(
+            0, 16, 3
+        )
         polygon = np.vstack([outline, [width, height], [0, height]]).astype(np.int32)
         cv2.fillPoly(inner, [polygon], tuple(int(c) for c in hill.clip(0, 255)), cv2.LINE_AA)
         for _ in range(5 + 3 * depth):
@@ -150,12 +186,25 @@ def _landscape(rng: np.random.Generator, inner: Picture) -> None:
             dark = tuple(int(c) for c in (hill * rng.uniform(0.35, 0.7)).clip(0, 255))
             if rng.random() < 0.6:
                 cv2.fillPoly(
-                    inner, [np.array([[x - tree * 0.4, y], [x + tree * 0.4, y], [x, y - tree]]).astype(np.int32)], dark, cv2.LINE_AA
+                    inner,
+                    [
+                        np.array([[x - tree * 0.4, y], [x + tree * 0.4, y], [x, y - tree]]).astype(
+                            np.int32
+                        )
+                    ],
+                    dark,
+                    cv2.LINE_AA,
                 )
             else:
                 wall = palette(rng, 1, (0.1, 0.5), (0.6, 0.95))[0]
                 cv2.rectangle(inner, (x, int(y - tree * 0.5)), (int(x + tree * 0.6), y), wall, -1)
-                roof = np.array([[x, y - tree * 0.5], [x + tree * 0.6, y - tree * 0.5], [x + tree * 0.3, y - tree * 0.8]]).astype(np.int32)
+                roof = np.array(
+                    [
+                        [x, y - tree * 0.5],
+                        [x + tree * 0.6, y - tree * 0.5],
+                        [x + tree * 0.3, y - tree * 0.8],
+                    ]
+                ).astype(np.int32)
                 cv2.fillPoly(inner, [roof], (150, 66, 48), cv2.LINE_AA)
 
 
@@ -179,11 +228,19 @@ def _rug(rng: np.random.Generator, part: Picture) -> None:
     shapes(rng, part, places(rng, part, 230), (side * 0.008, side * 0.03), colours[1:])
     for depth, colour in ((0.0, colours[1]), (0.05, colours[2]), (0.13, colours[3])):
         inset = int(depth * side)
-        cv2.rectangle(part, (inset, inset), (side - 1 - inset, side - 1 - inset), colour, max(2, int(side * 0.025)))
+        cv2.rectangle(
+            part,
+            (inset, inset),
+            (side - 1 - inset, side - 1 - inset),
+            colour,
+            max(2, int(side * 0.025)),
+        )
     for radius in np.linspace(0.27, 0.06, 5):
         corners = max(4, int(rng.integers(4, 13)))
         angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
-        star = side / 2 + radius * side * np.column_stack([np.cos(angles), np.sin(angles)]) * rng.uniform(0.75, 1.1, (corners, 1))
+        star = side / 2 + radius * side * np.column_stack(
+            [np.cos(angles), np.sin(angles)]
+        ) * rng.uniform(0.75, 1.1, (corners, 1))
         cv2.fillPoly(part, [star.astype(np.int32)], colours[int(rng.integers(6))], cv2.LINE_AA)
 
 
@@ -194,7 +251,14 @@ def _door(part: Picture) -> None:
         for left, right in ((0.12, 0.46), (0.54, 0.88)):
             box = (int(left * width), int(top * height)), (int(right * width), int(bottom * height))
             cv2.rectangle(part, *box, (70, 54, 40), max(1, width // 40))
-    cv2.circle(part, (int(0.9 * width), int(0.5 * height)), max(2, width // 22), (214, 184, 96), -1, cv2.LINE_AA)
+    cv2.circle(
+        part,
+        (int(0.9 * width), int(0.5 * height)),
+        max(2, width // 22),
+        (214, 184, 96),
+        -1,
+        cv2.LINE_AA,
+    )
 
 
 def _front(rng: np.random.Generator, part: Picture) -> None:
@@ -205,5 +269,8 @@ def _front(rng: np.random.Generator, part: Picture) -> None:
             low = int(x * width / columns) + 2, int(y * height / rows) + 2
             high = int((x + 1) * width / columns) - 3, int((y + 1) * height / rows) - 3
             cv2.rectangle(part, low, high, (66, 50, 36), max(1, width // 60))
-            knob = int((low[0] + high[0]) / 2), int(low[1] + (high[1] - low[1]) * rng.uniform(0.25, 0.5))
+            knob = (
+                int((low[0] + high[0]) / 2),
+                int(low[1] + (high[1] - low[1]) * rng.uniform(0.25, 0.5)),
+            )
             cv2.circle(part, knob, max(2, width // 26), (220, 210, 190), -1, cv2.LINE_AA)

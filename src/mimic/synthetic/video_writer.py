@@ -1,4 +1,5 @@
-"""Writing what a phone records: video stored sideways, with a display matrix that turns it upright."""
+"""Writing what a phone records: video stored sideways, with a display matrix that turns it
+upright."""
 
 from __future__ import annotations
 
@@ -12,22 +13,37 @@ from jaxtyping import UInt8
 from mimic.errors import BadInput
 
 CODECS = ("libx264", "libopenh264", "mpeg4")  # best first; what a build of FFmpeg holds differs
-# x264's macroblock tree reads memory that it never wrote: the same frames give other bytes, and other pixels, now and then.
+# x264's macroblock tree reads memory that it never wrote: the same frames give other bytes, and
+# other pixels, now and then.
 REPEATABLE_X264 = {"crf": "20", "preset": "veryfast", "x264-params": "no-mbtree=1"}
-UPRIGHT_DEG = -90  # counter-clockwise, as FFmpeg counts: a player turns the stored picture right by 90 degrees
+UPRIGHT_DEG = (
+    -90
+)  # counter-clockwise, as FFmpeg counts: a player turns the stored picture right by 90 degrees
 
 
-def write_sideways(path: Path, frames: Iterable[UInt8[np.ndarray, "height width 3"]], size_px: tuple[int, int], fps: int) -> None:
-    """Encode upright RGB frames of size_px (width, height; even numbers) as a phone held upright stores them.
+def write_sideways(
+    path: Path,
+    frames: Iterable[UInt8[np.ndarray, "height width 3"]],
+    size_px: tuple[int, int],
+    fps: int,
+) -> None:
+    """Encode upright RGB frames of size_px (width, height; even numbers) as a phone held upright
+    stores them.
 
     The suffix of `path` chooses the container (.mp4, .mov).
     """
     width, height = size_px
     if width % 2 or height % 2:
-        raise BadInput(f"synthesize.phone: {width} x {height} px cannot be encoded; width_px and height_px must be even")
+        raise BadInput(
+            f"synthesize.phone: {width} x {height} px cannot be encoded; width_px and height_px "
+            "must be even"
+        )
     codec = next((name for name in CODECS if name in av.codecs_available), None)
     if codec is None:
-        raise BadInput(f"this build of FFmpeg encodes none of {', '.join(CODECS)}; install PyAV's wheel: pip install av")
+        raise BadInput(
+            f"this build of FFmpeg encodes none of {', '.join(CODECS)}; install PyAV's wheel: pip "
+            "install av"
+        )
     options = REPEATABLE_X264 if codec == "libx264" else {"b": "2500k"}
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps, options=options)

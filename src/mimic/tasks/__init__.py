@@ -1,4 +1,5 @@
-"""Downstream tasks, one folder a family. A new task is a folder, a line of `TASKS` and its entry in params.yaml.
+"""Downstream tasks, one folder a family. A new task is a folder, a line of `TASKS` and its entry in
+params.yaml.
 
 Torch and the readers of data are imported when a task is run: listing tasks needs none of them.
 """
@@ -44,7 +45,9 @@ TASKS: dict[str, TaskSpec] = {
 if TYPE_CHECKING:
     Task = TaskSection
 else:  # an entry of `evaluate`, told apart by its `task`
-    Task = Annotated[reduce(or_, (spec.section for spec in TASKS.values())), Field(discriminator="task")]
+    Task = Annotated[
+        reduce(or_, (spec.section for spec in TASKS.values())), Field(discriminator="task")
+    ]
 
 
 def spec_of(section: TaskSection) -> TaskSpec:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvalModel:
-    """What is measured: an encoder on its device, what its card says, and models/<run>, where the rest of the pretrained model lies."""
+    """What is measured: an encoder on its device, what its card says, and models/<run>, where the
+    rest of the pretrained model lies."""
 
     encoder: VisionTransformer
     device: torch.device
@@ -65,7 +66,8 @@ class Figure:
 
 @dataclass(frozen=True)
 class Result:
-    """A task's numbers: `protocol` is one line that says how they were measured, `name` what the field calls the headline."""
+    """A task's numbers: `protocol` is one line that says how they were measured, `name` what the
+    field calls the headline."""
 
     name: str
     headline: str  # its key in `metrics`

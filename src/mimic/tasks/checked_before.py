@@ -61,7 +61,9 @@ def _files(path: Path, seen: set[str]) -> Iterator[str]:
     seen.add(real)
     with os.scandir(path) as entries:
         for entry in entries:
-            yield from _files(path / entry.name, seen) if entry.is_dir() else [_line(path / entry.name)]
+            yield from (
+                _files(path / entry.name, seen) if entry.is_dir() else [_line(path / entry.name)]
+            )
 
 
 def _line(path: Path) -> str:

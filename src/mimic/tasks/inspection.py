@@ -1,4 +1,5 @@
-"""A task's data before anything is trained on them: what each split holds that can be trained on or scored, counted item by item."""
+"""A task's data before anything is trained on them: what each split holds that can be trained on or
+scored, counted item by item."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ class Split:
     high: float = -math.inf
 
     def add(self, used: int, whole: int, values: Sequence[float] | np.ndarray = ()) -> None:
-        """One item: so many of its parts can be used; the values that say in which unit they are."""
+        """One item: so many of its parts can be used; the values that say in which unit they
+        are."""
         self.used.append(used)
         self.whole += whole
         if len(values):
@@ -72,7 +74,9 @@ class Split:
         """
         needs = self.needs
         if not self.used:
-            raise BadInput(f"{where}: the {self.name} split holds no {needs.items}: nothing to {self.use}")
+            raise BadInput(
+                f"{where}: the {self.name} split holds no {needs.items}: nothing to {self.use}"
+            )
         if self.empty == len(self.used):
             raise BadInput(
                 f"{where}: none of the {len(self.used)} {needs.items} of the {self.name} split "
@@ -80,7 +84,8 @@ class Split:
             )
 
     def facts(self) -> dict[str, Any]:
-        """JSON-able; `share` is of all parts, `smallest` and `largest` are null where none is known."""
+        """JSON-able; `share` is of all parts, `smallest` and `largest` are null where none is
+        known."""
         known = math.isfinite(self.low) and math.isfinite(self.high)
         return {
             "items": len(self.used),
@@ -101,7 +106,9 @@ class DataFound:
     facts: dict[str, Any]
 
 
-def each(split: Split, look: Callable[[Item], Seen], items: Sequence[Item]) -> Iterator[tuple[Item, Seen]]:
+def each(
+    split: Split, look: Callable[[Item], Seen], items: Sequence[Item]
+) -> Iterator[tuple[Item, Seen]]:
     """Items with what was seen of them, in order, several at a time; an exception ends it."""
     title = f"look through the {split.name} split"
     yield from counted(_ahead(look, items), title, len(items), split.needs.items)

@@ -1,8 +1,10 @@
-"""The protocols that results are compared under: what `preset: peer` and `preset: standard` promise.
+"""The protocols that results are compared under: what `preset: peer` and `preset: standard`
+promise.
 
-These are no defaults: params.yaml is complete, and whatever differs from its preset is listed in the result. `peer` is the published
-procedure, warts included; `standard` is what the field would defend today. A preset fixes what decides whether
-two numbers may be compared; fields that depend on the encoder or on taste (seed, samples, head width of a small model) are not in it.
+These are no defaults: params.yaml is complete, and whatever differs from its preset is listed in
+the result. `peer` is the published procedure, warts included; `standard` is what the field would
+defend today. A preset fixes what decides whether two numbers may be compared; fields that depend on
+the encoder or on taste (seed, samples, head width of a small model) are not in it.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ from mimic.tasks.sections import GIVEN, TaskSection
 
 
 def overrides(task: TaskSection) -> dict[str, Any]:
-    """The fields of a task that differ from its preset, with the task's values; empty for a task without presets.
+    """The fields of a task that differ from its preset, with the task's values; empty for a task
+    without presets.
 
-    Where data lie is no difference: of a path only whether there is one, of the parts of a mixture all but their folders.
+    Where data lie is no difference: of a path only whether there is one, of the parts of a mixture
+    all but their folders.
     """
     preset = spec_of(task).presets.get(getattr(task, "preset", ""), {})
     own = {name: _comparable(getattr(task, name)) for name in sorted(preset)}

@@ -1,1 +1,2 @@
-"""Training: batches by position, one loop for pretraining, fine-tuning and probes, checkpoints that survive a kill."""
+"""Training: batches by position, one loop for pretraining, fine-tuning and probes, checkpoints that
+survive a kill."""

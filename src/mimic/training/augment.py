@@ -1,6 +1,8 @@
-"""Random choices of a step, and views cropped, mirrored, jittered and normalised on the device, a whole batch at once.
+"""Random choices of a step, and views cropped, mirrored, jittered and normalised on the device, a
+whole batch at once.
 
-Every choice is a function of (seed, step): resuming or another number of loading threads changes nothing.
+Every choice is a function of (seed, step): resuming or another number of loading threads changes
+nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class Choices:
     untouched: bool  # nothing of the whole batch is cropped, resized or mirrored
 
     def part(self, samples: slice) -> Choices:
-        """Of some samples only; `untouched` stays the batch's, as rounding must not depend on who else is in a part."""
+        """Of some samples only; `untouched` stays the batch's, as rounding must not depend on who
+        else is in a part."""
         return self._each(lambda tensor: tensor[samples])
 
     def pinned(self) -> Choices:
@@ -44,7 +47,9 @@ class Choices:
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Choices:
-        noise, swap, flip, box, factor, order = map(change, (self.noise, self.swap, self.flip, self.box, self.factor, self.order))
+        noise, swap, flip, box, factor, order = map(
+            change, (self.noise, self.swap, self.flip, self.box, self.factor, self.order)
+        )
         return Choices(noise, swap, flip, box, factor, order, self.untouched)
 
 
@@ -69,7 +74,8 @@ def choose(
     flip: float,
     jitter: float,
 ) -> Choices:
-    """Draw a step's choices; everything is drawn whether used or not, so options do not shift each other's numbers."""
+    """Draw a step's choices; everything is drawn whether used or not, so options do not shift each
+    other's numbers."""
     random = generator(seed, step)
     noise = torch.rand(batch, patches, generator=random)
     coins = torch.rand(2, batch, generator=random)
@@ -88,16 +94,33 @@ def choose(
     room = torch.tensor(stored_px) - extent
     place = (corner.movedim(0, -1) * (room + 1)).floor().long().minimum(room)
     mirrored = coins[1] < flip
-    untouched = stored_px == size_px and bool((extent == torch.tensor(size_px)).all()) and not bool(mirrored.any())
-    return Choices(noise, coins[0] < swap, mirrored, torch.cat([place, extent], dim=-1), factor, order, untouched)
+    untouched = (
+        stored_px == size_px
+        and bool((extent == torch.tensor(size_px)).all())
+        and not bool(mirrored.any())
+    )
+    return Choices(
+        noise,
+        coins[0] < swap,
+        mirrored,
+        torch.cat([place, extent], dim=-1),
+        factor,
+        order,
+        untouched,
+    )
 
 
-def _extent(area: Tensor, aspect: Tensor, crop_area: tuple[float, float], stored_px: tuple[int, int]) -> Tensor:
-    """Height and width of random resized crops: the first of the tries that fits into the image, else the whole image."""
+def _extent(
+    area: Tensor, aspect: Tensor, crop_area: tuple[float, float], stored_px: tuple[int, int]
+) -> Tensor:
+    """Height and width of random resized crops: the first of the tries that fits into the image,
+    else the whole image."""
     height, width = stored_px
     pixels = (crop_area[0] + (crop_area[1] - crop_area[0]) * area) * height * width
     ratio = torch.exp(math.log(ASPECT[0]) + (math.log(ASPECT[1]) - math.log(ASPECT[0])) * aspect)
-    extents = torch.stack([(pixels / ratio).sqrt().round(), (pixels * ratio).sqrt().round()], dim=-1).long()
+    extents = torch.stack(
+        [(pixels / ratio).sqrt().round(), (pixels * ratio).sqrt().round()], dim=-1
+    ).long()
     whole = torch.tensor(stored_px).expand_as(extents[..., :1, :])
     extents = torch.cat([extents, whole], dim=-2)
     fits = ((extents >= 1) & (extents <= torch.tensor(stored_px))).all(-1)
@@ -134,9 +157,11 @@ def apply(images: Tensor, choices: Choices, size_px: tuple[int, int], *, jitter:
 
 
 def resample_matrix(start: Tensor, length: Tensor, inputs: int, outputs: int) -> Tensor:
-    """Weights [..., outputs, inputs] that cut pixels start .. start + length from a row and resize them: bicubic, antialiased, as PIL does.
+    """Weights [..., outputs, inputs] that cut pixels start .. start + length from a row and resize
+    them: bicubic, antialiased, as PIL does.
 
-    Cropping and resizing any box is then two matrix products; a box of `outputs` pixels is copied exactly.
+    Cropping and resizing any box is then two matrix products; a box of `outputs` pixels is copied
+    exactly.
     """
     device = start.device
     scale = (length / outputs)[..., None, None]
@@ -157,7 +182,8 @@ def _cubic(x: Tensor) -> Tensor:
 
 
 def _jitter(x: Tensor, factor: Tensor, order: Tensor) -> Tensor:
-    """Brightness (0), contrast (1) and saturation (2), each a blend with black, the mean grey, the grey image, in each view's own order."""
+    """Brightness (0), contrast (1) and saturation (2), each a blend with black, the mean grey, the
+    grey image, in each view's own order."""
     weights = on_device(GREY, x.device)[:, None, None]
     for place in range(3):
         kind = order[..., place]

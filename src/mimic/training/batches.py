@@ -1,4 +1,5 @@
-"""Batches by position: which rows step 1000 sees is a pure function, so resuming is calling with a later step, at any world size."""
+"""Batches by position: which rows step 1000 sees is a pure function, so resuming is calling with a
+later step, at any world size."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ T = TypeVar("T")
 def batch_indices(step: int, batch: int, length: int, seed: int) -> np.ndarray:
     """Samples of one step: i64 [batch], each in 0..length-1.
 
-    The stream of samples is a fresh permutation for every epoch, cut into batches that run on across epochs: no sample is lost. A rank
-    of a larger world takes its slice of the same batch.
+    The stream of samples is a fresh permutation for every epoch, cut into batches that run on
+    across epochs: no sample is lost. A rank of a larger world takes its slice of the same batch.
     """
     position = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)
     epochs, places = np.divmod(position, length)
@@ -33,8 +34,11 @@ def _permutation(epoch: int, length: int, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(length)
 
 
-def prefetch(load: Callable[[int], T], start: int, stop: int, workers: int) -> Iterator[tuple[int, T]]:
-    """(step, load(step)) for steps start .. stop - 1, in order, loaded ahead of time by `workers` threads (0 = none).
+def prefetch(
+    load: Callable[[int], T], start: int, stop: int, workers: int
+) -> Iterator[tuple[int, T]]:
+    """(step, load(step)) for steps start .. stop - 1, in order, loaded ahead of time by `workers`
+    threads (0 = none).
 
     An exception of `load` is raised at its own step.
     """

@@ -23,7 +23,12 @@ from mimic.models import ROPE_BASE, Pretraining, VisionTransformer
 
 log = logging.getLogger(__name__)
 
-DECODER_KEYS = ("objective", "mask_ratio", "visible_rounding", "norm_pix_loss")  # of a card, without which no whole model is built
+DECODER_KEYS = (
+    "objective",
+    "mask_ratio",
+    "visible_rounding",
+    "norm_pix_loss",
+)  # of a card, without which no whole model is built
 
 
 def load_encoder(folder: Path) -> tuple[VisionTransformer, dict[str, Any]]:
@@ -54,7 +59,9 @@ def load_encoder(folder: Path) -> tuple[VisionTransformer, dict[str, Any]]:
         positions=size["positions"],
         norm_eps=size["norm_eps"],
         attention="auto",
-        rope_base=size.get("rope_base", ROPE_BASE),  # cards of earlier versions do not tell: there was one
+        rope_base=size.get(
+            "rope_base", ROPE_BASE
+        ),  # cards of earlier versions do not tell: there was one
     )
     return _loaded(encoder, path), card
 
@@ -68,13 +75,20 @@ def load_model(folder: Path) -> Pretraining:
     """The whole model of a published run, decoder included, on the CPU, in eval mode.
 
     Raises:
-        BadInput: a file is missing or damaged, the weights do not fit the card, or the folder holds an encoder only.
+        BadInput: a file is missing or damaged, the weights do not fit the card, or the folder holds
+            an encoder only.
     """
     card, path = read_card(folder), folder / "model.safetensors"
     if not path.exists() or any(key not in card for key in DECODER_KEYS):
-        raise BadInput(f"{folder}: holds an encoder only; this task needs the decoder it was pretrained with")
+        raise BadInput(
+            f"{folder}: holds an encoder only; this task needs the decoder it was pretrained with"
+        )
     sizes = card["model"] | {"size_px": tuple(card["model"]["size_px"])}
-    masking = {"mask_ratio": card["mask_ratio"], "visible_rounding": card["visible_rounding"], "norm_pix": card["norm_pix_loss"]}
+    masking = {
+        "mask_ratio": card["mask_ratio"],
+        "visible_rounding": card["visible_rounding"],
+        "norm_pix": card["norm_pix_loss"],
+    }
     model = models.build(card["objective"], **sizes, **masking, attention="auto")
     load_into(model, read_weights(path), path)
     return model.eval()
@@ -86,7 +100,9 @@ def read_card(folder: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text())
     except FileNotFoundError:
-        raise BadInput(f"{folder}: no card.json, so no published model; run mimic pretrain {folder.name}") from None
+        raise BadInput(
+            f"{folder}: no card.json, so no published model; run mimic pretrain {folder.name}"
+        ) from None
     except ValueError:
         raise BadInput(f"{path}: not valid JSON; run mimic pretrain {folder.name} again") from None
     if not isinstance(card, dict) or not isinstance(card.get("model"), dict):
@@ -105,16 +121,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def write_weights(weights: Mapping[str, Tensor], path: Path, about: dict[str, Any]) -> None:
-    """A .safetensors file with `about` as JSON under the metadata key "mimic"; equal input gives equal bytes."""
+    """A .safetensors file with `about` as JSON under the metadata key "mimic"; equal input gives
+    equal bytes."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
-    write_bytes(path, safetensors.torch.save(tensors, metadata={"mimic": json.dumps(about, sort_keys=True)}))
+    write_bytes(
+        path, safetensors.torch.save(tensors, metadata={"mimic": json.dumps(about, sort_keys=True)})
+    )
 
 
 def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Load weights that must fit exactly.
 
     Raises:
-        BadInput: keys are missing, unexpected or of another shape; the first few are named and nothing is loaded.
+        BadInput: keys are missing, unexpected or of another shape; the first few are named and
+            nothing is loaded.
     """
     wanted = model.state_dict()
     problems = {
@@ -126,7 +146,11 @@ def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> No
             if key in weights and weights[key].shape != wanted[key].shape
         ],
     }
-    found = [f"{len(keys)} {what} ({', '.join(keys[:2])}{', ...' if len(keys) > 2 else ''})" for what, keys in problems.items() if keys]
+    found = [
+        f"{len(keys)} {what} ({', '.join(keys[:2])}{', ...' if len(keys) > 2 else ''})"
+        for what, keys in problems.items()
+        if keys
+    ]
     if found:
         raise BadInput(f"{path}: does not fit this model: {'; '.join(found)}")
     model.load_state_dict(weights, strict=True)
@@ -135,13 +159,24 @@ def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> No
 # ---------------------------------------------------------------------------- a run in progress
 
 
-def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, world: World, keep: int) -> None:
-    """Write step-<step>.pt, then its .json with size and digest, which makes it count; keep the last `keep`."""
+def save(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    world: World,
+    keep: int,
+) -> None:
+    """Write step-<step>.pt, then its .json with size and digest, which makes it count; keep the
+    last `keep`."""
     path = folder / f"step-{step:09d}.pt"
     state = {"step": step, "threads": torch.get_num_threads(), "ranks": world.size}
     with replacing(path) as scratch, scratch.open("wb") as file:
         torch.save(state | {"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
-    write_json(path.with_suffix(".json"), {"step": step, "bytes": path.stat().st_size, "sha256": file_digest(path)})
+    write_json(
+        path.with_suffix(".json"),
+        {"step": step, "bytes": path.stat().st_size, "sha256": file_digest(path)},
+    )
     for old in _marks(folder)[keep:]:
         remove(old)
 
@@ -156,12 +191,15 @@ def keep_for_good(folder: Path, step: int) -> None:
 
 
 def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> int:
-    """Load the newest whole checkpoint of a folder, the same one on every rank, and return its step; 0 when there is none.
+    """Load the newest whole checkpoint of a folder, the same one on every rank, and return its
+    step; 0 when there is none.
 
-    Left-overs of a killed save are removed. A damaged checkpoint is reported and the one before it taken.
+    Left-overs of a killed save are removed. A damaged checkpoint is reported and the one before it
+    taken.
 
     Raises:
-        BadInput: a checkpoint belongs to another model, or this rank cannot read what the first one can.
+        BadInput: a checkpoint belongs to another model, or this rank cannot read what the first one
+            can.
     """
     device = next(model.parameters()).device
     state = None
@@ -174,19 +212,27 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, wo
     path = folder / f"step-{step:09d}.pt"
     state = state or _read(path, device)
     if state is None:
-        raise BadInput(f"{path}: rank {world.rank} cannot read it whole, though rank 0 can; is the file system the same on all nodes?")
+        raise BadInput(
+            f"{path}: rank {world.rank} cannot read it whole, though rank 0 can; is the file "
+            "system the same on all nodes?"
+        )
     load_into(model, state["model"], path)
     try:
         optimizer.load_state_dict(state["optimizer"])
     except ValueError as error:
-        raise BadInput(f"{path}: its optimizer state does not fit: {error}; remove {folder} to start again") from None
+        raise BadInput(
+            f"{path}: its optimizer state does not fit: {error}; remove {folder} to start again"
+        ) from None
     if state["ranks"] == world.size:
-        torch.set_num_threads(state["threads"])  # a sum over another number of threads ends in other last bits
+        torch.set_num_threads(
+            state["threads"]
+        )  # a sum over another number of threads ends in other last bits
     return step
 
 
 def restore_newest_model(folder: Path, model: nn.Module) -> int:
-    """Load only the weights of the newest whole checkpoint, and return its step; 0 when there is none."""
+    """Load only the weights of the newest whole checkpoint, and return its step; 0 when there is
+    none."""
     state = _newest(folder, next(model.parameters()).device)
     return _load_model(state, model, folder) if state else 0
 
@@ -239,12 +285,18 @@ def _newest(folder: Path, device: torch.device) -> dict[str, Any] | None:
 
 
 def _read(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """A checkpoint's content, or None when it is not what its mark says. Only tensors and plain values are unpickled."""
+    """A checkpoint's content, or None when it is not what its mark says. Only tensors and plain
+    values are unpickled."""
     try:
         wanted = json.loads(path.with_suffix(".json").read_text())
         if path.stat().st_size != wanted["bytes"] or file_digest(path) != wanted["sha256"]:
             return None
         state = torch.load(path, map_location=device, weights_only=True)
-        return state if state["step"] == wanted["step"] and {"threads", "ranks", "model", "optimizer"} <= set(state) else None
+        return (
+            state
+            if state["step"] == wanted["step"]
+            and {"threads", "ranks", "model", "optimizer"} <= set(state)
+            else None
+        )
     except (OSError, ValueError, KeyError, BadInput, RuntimeError, pickle.UnpicklingError):
         return None

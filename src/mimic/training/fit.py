@@ -1,6 +1,8 @@
-"""The training loop: step, log, save. Pretraining, fine-tuning and probes share it, on one process or many.
+"""The training loop: step, log, save. Pretraining, fine-tuning and probes share it, on one process
+or many.
 
-Nothing is read back from the device between two log steps, and nothing that is not finite is ever saved.
+Nothing is read back from the device between two log steps, and nothing that is not finite is ever
+saved.
 """
 
 from __future__ import annotations
@@ -61,17 +63,23 @@ WHOLE = (Part(slice(None), 1.0),)
 
 
 def own_parts(batch: int, largest: int | None, world: World) -> tuple[Part, ...]:
-    """This rank's slice of a batch, cut evenly into parts of at most `largest` samples (None = one part).
+    """This rank's slice of a batch, cut evenly into parts of at most `largest` samples (None = one
+    part).
 
     Raises:
         BadInput: there are more ranks than samples.
     """
     if batch < world.size:
-        raise BadInput(f"a batch of {batch} is too small for {world.size} processes; raise batch, or lower cluster.pretrain.tasks_per_node")
+        raise BadInput(
+            f"a batch of {batch} is too small for {world.size} processes; raise batch, or lower "
+            "cluster.pretrain.tasks_per_node"
+        )
     first, last = (rank * batch // world.size for rank in (world.rank, world.rank + 1))
     count = -(-(last - first) // (largest or last - first))
     edges = [first + index * (last - first) // count for index in range(count + 1)]
-    return tuple(Part(slice(start, stop), (stop - start) / batch) for start, stop in pairwise(edges))
+    return tuple(
+        Part(slice(start, stop), (stop - start) / batch) for start, stop in pairwise(edges)
+    )
 
 
 def fit(
@@ -94,14 +102,17 @@ def fit(
 ) -> None:
     """Train `model` in place up to `steps` optimizer steps.
 
-    A run that is killed at any moment and called again ends with the weights of one that never stopped: the batch, the learning rate and
-    the random numbers (also torch's global ones, for dropout) of a step depend on its number alone. At another world size, or cut into
-    other parts, the same sums are added in another order: equal to floating-point tolerance.
+    A run that is killed at any moment and called again ends with the weights of one that never
+    stopped: the batch, the learning rate and the random numbers (also torch's global ones, for
+    dropout) of a step depend on its number alone. At another world size, or cut into other parts,
+    the same sums are added in another order: equal to floating-point tolerance.
 
     Args:
-        loss: mean loss over the samples of a part; it is given the model to call (the same one, gradients shared), moves the part to the
-            device, and must be a mean over samples, each weighing the same.
-        batch: of a step (0 = first), what each of `parts` holds; pure, and called ahead of time in `workers` threads (0 = in this one).
+        loss: mean loss over the samples of a part; it is given the model to call (the same one,
+            gradients shared), moves the part to the device, and must be a mean over samples, each
+            weighing the same.
+        batch: of a step (0 = first), what each of `parts` holds; pure, and called ahead of time in
+            `workers` threads (0 = in this one).
         schedule: learning rate of a step.
         parts: of this rank, see `own_parts`; gradients add up over them and are exchanged once.
         precision: "fp32", or "bf16" for autocast (weights stay fp32).
@@ -110,7 +121,8 @@ def fit(
         saving: None = nothing is saved, nothing resumed.
 
     Raises:
-        BadInput: the loss or a gradient is not finite (names the step), or a checkpoint does not fit the model.
+        BadInput: the loss or a gradient is not finite (names the step), or a checkpoint does not
+            fit the model.
         Stopped: `place.stop` was asked to; the step that was under way is saved.
     """
     device, world, stop = next(model.parameters()).device, place.world, place.stop
@@ -120,8 +132,9 @@ def fit(
     model.train()
     for step, data in prefetch(batch, first, steps, workers):
         if step == first and world.size > 1:
-            # A discarded pass: DDP re-orders its buckets after the first one, and a sum over ranks depends, in its last bits, on the
-            # place in a bucket. A resumed run starts where the uninterrupted one has long been.
+            # A discarded pass: DDP re-orders its buckets after the first one, and a sum over ranks
+            # depends, in its last bits, on the place in a bucket. A resumed run starts where the
+            # uninterrupted one has long been.
             _backward(shared, loss, data[:1], [1.0], precision, world)
         torch.manual_seed(generator(seed, step).initial_seed())
         lr = schedule(step)
@@ -148,13 +161,21 @@ def fit(
 
 
 def _backward(
-    model: nn.Module, loss: Callable[[nn.Module, T], Tensor], data: Sequence[T], shares: Sequence[float], precision: str, world: World
+    model: nn.Module,
+    loss: Callable[[nn.Module, T], Tensor],
+    data: Sequence[T],
+    shares: Sequence[float],
+    precision: str,
+    world: World,
 ) -> Tensor:
-    """Gradients of the mean loss over the whole batch, exchanged with the last part; returns this rank's share of the loss."""
+    """Gradients of the mean loss over the whole batch, exchanged with the last part; returns this
+    rank's share of the loss."""
     total: Tensor | None = None
     for index, (part, share) in enumerate(zip(data, shares, strict=True)):
         with nullcontext() if index + 1 == len(shares) else world.gradients_kept_apart(model):
-            with torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=precision == "bf16"):
+            with torch.autocast(
+                next(model.parameters()).device.type, torch.bfloat16, enabled=precision == "bf16"
+            ):
                 value = loss(model, part)
             (value * (share * world.size)).backward()  # ranks are averaged, not summed
         portion = value.detach() * share
@@ -164,7 +185,8 @@ def _backward(
 
 
 def choose_precision(choice: str, device: torch.device) -> str:
-    """Resolve "auto": bf16 where the processor multiplies it natively (recent GPUs; AMX or AVX512-BF16), else fp32.
+    """Resolve "auto": bf16 where the processor multiplies it natively (recent GPUs; AMX or
+    AVX512-BF16), else fp32.
 
     Emulated bf16 is far slower: 14 against 113 GFLOP/s on two AVX2 cores.
     """
@@ -188,7 +210,9 @@ def choose_device() -> torch.device:
 
 def _grad_norm(model: nn.Module, clip_norm: float | None) -> Tensor:
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None], foreach=True)
+    norm = nn.utils.get_total_norm(
+        [parameter.grad for parameter in parameters if parameter.grad is not None], foreach=True
+    )
     if clip_norm is not None:
         nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm, foreach=True)
     return norm

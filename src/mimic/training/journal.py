@@ -11,7 +11,8 @@ from mimic.infra.storage import write_bytes
 
 
 class Journal:
-    """Appends lines. A resumed run repeats steps that were already logged: its first line drops those, and any torn line of the kill."""
+    """Appends lines. A resumed run repeats steps that were already logged: its first line drops
+    those, and any torn line of the kill."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -40,9 +41,12 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def copy(path: Path, to: Path, steps: int, without: Collection[str]) -> None:
-    """Write the whole lines up to `steps`, less some of their keys; an empty file when there are none."""
+    """Write the whole lines up to `steps`, less some of their keys; an empty file when there are
+    none."""
     kept = [line for line in read(path) if line["step"] <= steps]
-    _rewrite(to, [{key: value for key, value in line.items() if key not in without} for line in kept])
+    _rewrite(
+        to, [{key: value for key, value in line.items() if key not in without} for line in kept]
+    )
 
 
 def _rewrite(path: Path, lines: list[dict[str, Any]]) -> None:

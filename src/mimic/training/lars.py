@@ -1,4 +1,5 @@
-"""LARS (You et al. 2017): momentum SGD whose steps are scaled, tensor by tensor, to the size of the weights they change."""
+"""LARS (You et al. 2017): momentum SGD whose steps are scaled, tensor by tensor, to the size of the
+weights they change."""
 
 from __future__ import annotations
 
@@ -10,17 +11,22 @@ from torch import Tensor
 
 
 class Lars(torch.optim.Optimizer):
-    """As linear probes are trained (MAE, MoCo v3): only tensors of more than one axis decay and adapt; biases get plain momentum.
+    """As linear probes are trained (MAE, MoCo v3): only tensors of more than one axis decay and
+    adapt; biases get plain momentum.
 
     Args:
         trust: a step's norm as a share of the weights' norm, before the learning rate.
     """
 
-    def __init__(self, params: Iterable[Any], *, momentum: float, trust: float, weight_decay: float) -> None:
-        super().__init__(params, {"lr": 0.0, "momentum": momentum, "trust": trust, "weight_decay": weight_decay})
+    def __init__(
+        self, params: Iterable[Any], *, momentum: float, trust: float, weight_decay: float
+    ) -> None:
+        super().__init__(
+            params, {"lr": 0.0, "momentum": momentum, "trust": trust, "weight_decay": weight_decay}
+        )
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]  # without a closure: a step is one backward pass
+    def step(self) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:

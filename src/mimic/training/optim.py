@@ -18,11 +18,12 @@ def scaled_lr(base_lr: float, batch: int) -> float:
 
 
 def cosine_lr(step: int, *, peak: float, floor: float, warmup: int, horizon: int) -> float:
-    """Learning rate of step `step` (0 = first): linear from 0 to `peak` over `warmup` steps, then half a cosine down to `floor`.
+    """Learning rate of step `step` (0 = first): linear from 0 to `peak` over `warmup` steps, then
+    half a cosine down to `floor`.
 
     Args:
-        horizon: step at which `floor` is reached. One beyond the end of the run stops on the way down, as CroCo v1 does
-            (cosine over 800 epochs, stopped at 400).
+        horizon: step at which `floor` is reached. One beyond the end of the run stops on the way
+            down, as CroCo v1 does (cosine over 800 epochs, stopped at 400).
     """
     if step < warmup:
         return peak * step / warmup
@@ -31,20 +32,33 @@ def cosine_lr(step: int, *, peak: float, floor: float, warmup: int, horizon: int
 
 
 def param_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: matrices and tokens decay, vectors (biases, norms) do not."""
+    """Trainable parameters in two groups: matrices and tokens decay, vectors (biases, norms) do
+    not."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [
-        {"params": [parameter for parameter in trainable if parameter.ndim > 1], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trainable if parameter.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [parameter for parameter in trainable if parameter.ndim > 1],
+            "weight_decay": weight_decay,
+        },
+        {
+            "params": [parameter for parameter in trainable if parameter.ndim <= 1],
+            "weight_decay": 0.0,
+        },
     ]
 
 
 def adamw(groups: Iterable[dict[str, Any]], *, betas: tuple[float, float]) -> torch.optim.AdamW:
-    """Fused AdamW (four times faster than the per-parameter loop on a CPU); `set_lr` gives it its rate at every step.
+    """Fused AdamW (four times faster than the per-parameter loop on a CPU); `set_lr` gives it its
+    rate at every step.
 
     A group may carry `lr_scale`, its share of the scheduled rate (layer-wise decay).
     """
-    return torch.optim.AdamW([{"lr_scale": 1.0, **group} for group in groups if group["params"]], lr=0.0, betas=betas, fused=True)
+    return torch.optim.AdamW(
+        [{"lr_scale": 1.0, **group} for group in groups if group["params"]],
+        lr=0.0,
+        betas=betas,
+        fused=True,
+    )
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

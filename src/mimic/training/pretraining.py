@@ -1,8 +1,10 @@
 """One rank of a pretraining: from a recipe and a manifest to checkpoints in the run's folder.
 
-    train(description, run_dir, stop)      run_dir/step-*.pt, run_dir/log.jsonl, run_dir/pictures/<step>.png
+    train(description, run_dir, stop)      run_dir/step-*.pt, run_dir/log.jsonl,
+                                           run_dir/pictures/<step>.png
 
-Everything is named by the description, so the same call runs here, in several processes, and in a job on a cluster.
+Everything is named by the description, so the same call runs here, in several processes, and in a
+job on a cluster.
 """
 
 from __future__ import annotations
@@ -48,7 +50,14 @@ MATCHES = ["correspondences", "patch_px"]  # columns that say which patches of a
 Loaded = tuple[Tensor, augment.Choices, Tensor | None]
 
 
-def describe(root: Path, recipe: config.Recipe, run: config.Run, manifest: Path, name: str, shards: config.Shards) -> dict[str, Any]:
+def describe(
+    root: Path,
+    recipe: config.Recipe,
+    run: config.Run,
+    manifest: Path,
+    name: str,
+    shards: config.Shards,
+) -> dict[str, Any]:
     """What `train` is told."""
     return {
         "name": name,
@@ -67,7 +76,10 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
         The precision it trained in, "bf16" or "fp32".
     """
     cv2.setNumThreads(1)  # the decoding threads are many enough
-    recipe, run = config.Recipe.model_validate(description["recipe"]), config.Run.model_validate(description["run"])
+    recipe, run = (
+        config.Recipe.model_validate(description["recipe"]),
+        config.Run.model_validate(description["run"]),
+    )
     columns = [*PIXELS, *MATCHES] if recipe.matching.weight else PIXELS
     rows = read_manifest(Path(description["manifest"]), "train", columns)
     root, shards = _where(description)
@@ -80,13 +92,26 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
             model.compile()
         pairs_a_step = recipe.batch * model.views / 2
         ranks = f", {world.size} processes" if world.size > 1 else ""
-        title = f"pretrain {description['name']} ({len(rows)} pairs, {device.type} {precision}{ranks})"
-        shown = progress.track(title, run.steps, "steps", run_dir / "log.jsonl") if world.rank == 0 else nullcontext()
+        title = (
+            f"pretrain {description['name']} ({len(rows)} pairs, {device.type} {precision}{ranks})"
+        )
+        shown = (
+            progress.track(title, run.steps, "steps", run_dir / "log.jsonl")
+            if world.rank == 0
+            else nullcontext()
+        )
         with shown as bar:
             fit(
                 model,
                 functools.partial(_loss, recipe, device),
-                _loader(model, rows, open_pairs(rows, root, _decoded_at(recipe), shards), recipe, run.seed, parts),
+                _loader(
+                    model,
+                    rows,
+                    open_pairs(rows, root, _decoded_at(recipe), shards),
+                    recipe,
+                    run.seed,
+                    parts,
+                ),
                 adamw(param_groups(model, recipe.weight_decay), betas=recipe.betas),
                 functools.partial(
                     cosine_lr,
@@ -102,8 +127,15 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
                 workers=recipe.workers,
                 clip_norm=None,
                 log_every=recipe.log_every,
-                log=_recorder(run_dir, bar, pairs_a_step, _draws(description, recipe, run, model, run_dir) if world.rank == 0 else None),
-                saving=Saving(run_dir, every=recipe.save_every, keep=recipe.keep, keep_every=recipe.keep_every),
+                log=_recorder(
+                    run_dir,
+                    bar,
+                    pairs_a_step,
+                    _draws(description, recipe, run, model, run_dir) if world.rank == 0 else None,
+                ),
+                saving=Saving(
+                    run_dir, every=recipe.save_every, keep=recipe.keep, keep_every=recipe.keep_every
+                ),
                 place=Place(world, stop),
             )
     return {"precision": precision}
@@ -134,7 +166,10 @@ def initial_model(recipe: config.Recipe, run: config.Run) -> models.Pretraining:
 
 
 def _recorder(
-    run_dir: Path, bar: progress.Track | None, pairs_a_step: float, draw: Callable[[int], None] | None
+    run_dir: Path,
+    bar: progress.Track | None,
+    pairs_a_step: float,
+    draw: Callable[[int], None] | None,
 ) -> Callable[[Record], None]:
     """Writes log.jsonl and moves the bar; on ranks that show no bar, does nothing."""
     log = journal.Journal(run_dir / "log.jsonl")
@@ -142,17 +177,28 @@ def _recorder(
     def record(now: Record) -> None:
         if bar is None:
             return
-        speeds = {"pairs_per_second": now.steps_per_second * pairs_a_step, "memory_gb": now.memory_gb}
-        log.append({"step": now.step, "loss": now.loss, "lr": now.lr, "grad_norm": now.grad_norm, **speeds})
+        speeds = {
+            "pairs_per_second": now.steps_per_second * pairs_a_step,
+            "memory_gb": now.memory_gb,
+        }
+        log.append(
+            {"step": now.step, "loss": now.loss, "lr": now.lr, "grad_norm": now.grad_norm, **speeds}
+        )
         if draw is not None:
             draw(now.step)
-        bar.advance(now.step - bar.done, f"loss {now.loss:.4f}, {speeds['pairs_per_second']:.0f} pairs/s")
+        bar.advance(
+            now.step - bar.done, f"loss {now.loss:.4f}, {speeds['pairs_per_second']:.0f} pairs/s"
+        )
 
     return record
 
 
 def _draws(
-    description: Mapping[str, Any], recipe: config.Recipe, run: config.Run, model: models.Pretraining, run_dir: Path
+    description: Mapping[str, Any],
+    recipe: config.Recipe,
+    run: config.Run,
+    model: models.Pretraining,
+    run_dir: Path,
 ) -> Callable[[int], None] | None:
     """Draws run_dir/pictures/<step>.png, if this step is one for it."""
     if recipe.pictures_every is None:
@@ -174,7 +220,12 @@ def _loss(recipe: config.Recipe, device: torch.device, model: nn.Module, loaded:
     choices = choices.to(device)
     with torch.autocast(device.type, enabled=False):
         jitter = recipe.augment.jitter > 0
-        views = augment.apply(images.to(device, non_blocking=True), choices, recipe.model.height_width_px, jitter=jitter)
+        views = augment.apply(
+            images.to(device, non_blocking=True),
+            choices,
+            recipe.model.height_width_px,
+            jitter=jitter,
+        )
     if matches is None:
         return model(views, choices.noise)[0]
     return model(views, choices.noise, matches.to(device, non_blocking=True))[0]
@@ -192,17 +243,31 @@ def _decoded_at(recipe: config.Recipe) -> tuple[int, int] | None:
 
 
 def _loader(
-    model: models.Pretraining, rows: pd.DataFrame, images: PairImages, recipe: config.Recipe, seed: int, parts: tuple[Part, ...]
+    model: models.Pretraining,
+    rows: pd.DataFrame,
+    images: PairImages,
+    recipe: config.Recipe,
+    seed: int,
+    parts: tuple[Part, ...],
 ) -> Callable[[int], list[Loaded]]:
-    """What this rank trains on at a step: images as stored if they are to be cropped, else at the model's size; and their random choices.
+    """What this rank trains on at a step: images as stored if they are to be cropped, else at the
+    model's size; and their random choices.
 
-    Choices are drawn for the whole batch, whoever trains on it, so they are the same for any number of ranks.
+    Choices are drawn for the whole batch, whoever trains on it, so they are the same for any number
+    of ranks.
     """
     size_px, crop = recipe.model.height_width_px, recipe.augment.crop
-    if crop == "window" and any(stored < wanted for stored, wanted in zip(images.size_px, size_px, strict=True)):
-        raise BadInput(f"augment.crop window: images are stored at {images.size_px} px, smaller than the model's {size_px}")
+    if crop == "window" and any(
+        stored < wanted for stored, wanted in zip(images.size_px, size_px, strict=True)
+    ):
+        raise BadInput(
+            f"augment.crop window: images are stored at {images.size_px} px, smaller than the "
+            f"model's {size_px}"
+        )
     views, grid, gpu = model.views, model.encoder.grid, next(model.parameters()).is_cuda
-    decode, samples = (images.pairs, len(images)) if views == 2 else (images.singles, 2 * len(images))
+    decode, samples = (
+        (images.pairs, len(images)) if views == 2 else (images.singles, 2 * len(images))
+    )
     mined = mined_matches(rows) if recipe.matching.weight else None
 
     def load(step: int) -> list[Loaded]:
@@ -225,22 +290,36 @@ def _loader(
             correspondences, mined_grid = torch.from_numpy(mined[0][indices]), mined[1]
             stored = images.size_px
             matches = place_matches(
-                correspondences, mined_grid=mined_grid, grid=grid, stored_px=stored, swap=drawn.swap, flip=drawn.flip, box=drawn.box
+                correspondences,
+                mined_grid=mined_grid,
+                grid=grid,
+                stored_px=stored,
+                swap=drawn.swap,
+                flip=drawn.flip,
+                box=drawn.box,
             )
         pixels = decode(indices)
-        return (pixels.pin_memory(), drawn.pinned(), None if matches is None else matches.pin_memory()) if gpu else (pixels, drawn, matches)
+        return (
+            (pixels.pin_memory(), drawn.pinned(), None if matches is None else matches.pin_memory())
+            if gpu
+            else (pixels, drawn, matches)
+        )
 
     return load
 
 
 def mined_matches(rows: pd.DataFrame) -> tuple[np.ndarray, tuple[int, int]]:
-    """The mined correspondences, i16 [pairs, patches], and their grid; 400 bytes a pair at 14 x 14 patches.
+    """The mined correspondences, i16 [pairs, patches], and their grid; 400 bytes a pair at 14 x 14
+    patches.
 
     Raises:
         BadInput: the pairs were mined on different grids.
     """
     grids = set((rows["size_px"] // rows["patch_px"]).unique().tolist())
     if len(grids) != 1:
-        raise BadInput(f"matching: pairs were mined on different grids ({sorted(grids)} patches a side); mine them alike, or set weight: 0")
+        raise BadInput(
+            f"matching: pairs were mined on different grids ({sorted(grids)} patches a side); mine "
+            "them alike, or set weight: 0"
+        )
     side = grids.pop()
     return np.stack(rows["correspondences"].to_list()).astype(np.int16), (side, side)

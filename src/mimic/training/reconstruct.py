@@ -1,4 +1,5 @@
-"""What a pretrained model makes of views it never saw: view a, what it was shown of it, what it answered, view b."""
+"""What a pretrained model makes of views it never saw: view a, what it was shown of it, what it
+answered, view b."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def reconstruct(model: Pretraining, images: Tensor, noise: Tensor) -> dict[str, 
 def held_out(
     manifest: Path, root: Path, recipe: config.Recipe, run: config.Run, shards: config.Shards
 ) -> Callable[[Pretraining], tuple[dict[str, np.ndarray], str]]:
-    """What shows a model at work: pictures of a few held-out pairs, spread over the split, and their caption.
+    """What shows a model at work: pictures of a few held-out pairs, spread over the split, and
+    their caption.
 
     The noise is the same whenever it is called, and for every run of a seed.
     """
@@ -58,8 +60,14 @@ def held_out(
     decoded = images.pairs(chosen)
 
     def show(model: Pretraining) -> tuple[dict[str, np.ndarray], str]:
-        noise = torch.rand(len(chosen), model.encoder.grid[0] * model.encoder.grid[1], generator=generator(run.seed, 0))
-        return reconstruct(model, decoded, noise) | {"keys": images.keys[chosen].astype(str)}, caption(model, split)
+        noise = torch.rand(
+            len(chosen),
+            model.encoder.grid[0] * model.encoder.grid[1],
+            generator=generator(run.seed, 0),
+        )
+        return reconstruct(model, decoded, noise) | {
+            "keys": images.keys[chosen].astype(str)
+        }, caption(model, split)
 
     return show
 
@@ -69,17 +77,20 @@ def caption(model: Pretraining, split: str) -> str:
     patches = model.encoder.grid[0] * model.encoder.grid[1]
     seen = "and all of view b" if model.views == 2 else "and nothing of view b"
     colours = (
-        "It predicts each patch normalised by the patch's own mean and deviation; for display the true patch's are put back, "
+        "It predicts each patch normalised by the patch's own mean and deviation; for display the "
+        "true patch's are put back, "
         "so the overall brightness is given and only the structure within a patch is the model's."
         if model.norm_pix
         else ""
     )
     whose = "Held-out pairs" if split == "validation" else "Training pairs (none are held out)"
-    return f"{whose}. The model sees {model.visible} of {patches} patches of view a {seen}. {colours}".strip()
+    shown = f"The model sees {model.visible} of {patches} patches of view a {seen}."
+    return f"{whose}. {shown} {colours}".strip()
 
 
 def draw(pictures: dict[str, np.ndarray], caption: str, path: Path) -> None:
-    """Write the pictures as one PNG: a row a pair, a titled column for each of COLUMNS, the caption below."""
+    """Write the pictures as one PNG: a row a pair, a titled column for each of COLUMNS, the caption
+    below."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,5 @@
-"""What a loop knows of itself: loss, gradient norm, speed and memory, summed on the device and read back only when asked for."""
+"""What a loop knows of itself: loss, gradient norm, speed and memory, summed on the device and read
+back only when asked for."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ class Watch:
         self._since, self._timed = time.perf_counter(), 0
 
     def add(self, step: int, loss: Tensor, norm: Tensor) -> None:
-        """Note a step: this rank's share of the loss, and the norm of the gradient that all ranks have."""
+        """Note a step: this rank's share of the loss, and the norm of the gradient that all ranks
+        have."""
         self._loss += loss
         self._norm += norm
         self._count += 1
@@ -56,11 +58,20 @@ class Watch:
 
     def record(self, done: int, lr: float) -> Record:
         """The log line of the steps since the last one; raises BadInput as `check` does."""
-        loss, norm = torch.stack([self._world.total(self._loss), self._norm]).div(self._count).tolist()
+        loss, norm = (
+            torch.stack([self._world.total(self._loss), self._norm]).div(self._count).tolist()
+        )
         self._refuse()
         speed = self._timed / (time.perf_counter() - self._since) if self._timed else 0.0
         self._reset()
-        return Record(step=done, loss=loss, lr=lr, grad_norm=norm, steps_per_second=speed, memory_gb=_memory_gb(self._device))
+        return Record(
+            step=done,
+            loss=loss,
+            lr=lr,
+            grad_norm=norm,
+            steps_per_second=speed,
+            memory_gb=_memory_gb(self._device),
+        )
 
     def check(self, model: nn.Module) -> None:
         """Refuse to go on when a loss, a gradient or a weight is not finite.
@@ -71,14 +82,22 @@ class Watch:
         self._refuse()
         finite = torch.stack([parameter.isfinite().all() for parameter in model.parameters()])
         if not bool(finite.all()):
-            name = next(name for (name, _), good in zip(model.named_parameters(), finite.tolist(), strict=True) if not good)
-            raise BadInput(f"training stopped: weight {name} is not finite, nothing was saved; lower base_lr, or use precision fp32")
+            name = next(
+                name
+                for (name, _), good in zip(model.named_parameters(), finite.tolist(), strict=True)
+                if not good
+            )
+            raise BadInput(
+                f"training stopped: weight {name} is not finite, nothing was saved; lower base_lr, "
+                "or use precision fp32"
+            )
 
     def _refuse(self) -> None:
         step = int(self._world.least(self._bad))
         if step != NEVER:
             raise BadInput(
-                f"training stopped: the loss or a gradient is not finite at step {step}; nothing was saved from there on; "
+                f"training stopped: the loss or a gradient is not finite at step {step}; nothing "
+                "was saved from there on; "
                 "lower base_lr, or use precision fp32"
             )
 

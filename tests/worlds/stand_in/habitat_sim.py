@@ -1,9 +1,12 @@
-"""A stand-in for habitat_sim 0.3.x with the surface that the worker may use, and nothing more, drawn by the embedded engine.
+"""A stand-in for habitat_sim 0.3.x with the surface that the worker may use, and nothing more,
+drawn by the embedded engine.
 
-Unknown attributes are errors, positions and rotations follow habitat-sim's conventions (camera along -z, y up, quaternions xyzw when
-given as a list, RGBA images, planar depth), and it misbehaves as the real one was seen to (0.3.3, Mesa): it writes to stdout, ends the
-process when a GPU is asked for that is not there, and is killed by calls on a pathfinder without a mesh and by scenes it cannot read.
-What makes a scene deadly is its name: `crash-load` and `crash-render`, as damaged textures do; `slow` never ends to load.
+Unknown attributes are errors, positions and rotations follow habitat-sim's conventions (camera
+along -z, y up, quaternions xyzw when given as a list, RGBA images, planar depth), and it misbehaves
+as the real one was seen to (0.3.3, Mesa): it writes to stdout, ends the process when a GPU is asked
+for that is not there, and is killed by calls on a pathfinder without a mesh and by scenes it cannot
+read. What makes a scene deadly is its name: `crash-load` and `crash-render`, as damaged textures
+do; `slow` never ends to load.
 """
 
 from __future__ import annotations
@@ -50,10 +53,21 @@ class _Strict:
 
 class SimulatorConfiguration(_Strict):
     _fields = {
-        "scene_id": "", "scene_dataset_config_file": "default", "random_seed": 0, "gpu_device_id": 0, "default_agent_id": 0,
-        "allow_sliding": True, "create_renderer": True, "requires_textures": True, "load_semantic_mesh": True, "enable_physics": False,
-        "frustum_culling": True, "override_scene_light_defaults": False, "scene_light_setup": "no_lights", "navmesh_settings": None,
-    }  # fmt: skip
+        "scene_id": "",
+        "scene_dataset_config_file": "default",
+        "random_seed": 0,
+        "gpu_device_id": 0,
+        "default_agent_id": 0,
+        "allow_sliding": True,
+        "create_renderer": True,
+        "requires_textures": True,
+        "load_semantic_mesh": True,
+        "enable_physics": False,
+        "frustum_culling": True,
+        "override_scene_light_defaults": False,
+        "scene_light_setup": "no_lights",
+        "navmesh_settings": None,
+    }
 
 
 class SensorType(Enum):
@@ -64,26 +78,44 @@ class SensorType(Enum):
 
 class CameraSensorSpec(_Strict):
     _fields = {
-        "uuid": "", "sensor_type": None, "sensor_subtype": None, "resolution": [128, 128], "position": [0, 1.5, 0],
+        "uuid": "",
+        "sensor_type": None,
+        "sensor_subtype": None,
+        "resolution": [128, 128],
+        "position": [0, 1.5, 0],
         "orientation": [0, 0, 0],
-        "hfov": 90.0, "near": 0.01, "far": 1000.0, "clear_color": None, "channels": 4, "noise_model": "None",
-    }  # fmt: skip
+        "hfov": 90.0,
+        "near": 0.01,
+        "far": 1000.0,
+        "clear_color": None,
+        "channels": 4,
+        "noise_model": "None",
+    }
 
 
 class NavMeshSettings(_Strict):
-    _fields = {"agent_height": 0.0, "agent_radius": 0.0, "cell_size": 0.0, "include_static_objects": False}
+    _fields = {
+        "agent_height": 0.0,
+        "agent_radius": 0.0,
+        "cell_size": 0.0,
+        "include_static_objects": False,
+    }
 
     def set_defaults(self) -> None:
         self.agent_height, self.agent_radius, self.cell_size = 1.5, 0.1, 0.05
 
 
 class _AgentConfiguration:
-    def __init__(self, height=1.5, radius=0.1, sensor_specifications=None, action_space=None) -> None:
+    def __init__(
+        self, height=1.5, radius=0.1, sensor_specifications=None, action_space=None
+    ) -> None:
         self.sensor_specifications = sensor_specifications or []
 
 
 class _AgentState:
-    def __init__(self, position=(0.0, 0.0, 0.0), rotation=(0.0, 0.0, 0.0, 1.0), sensor_states=None) -> None:
+    def __init__(
+        self, position=(0.0, 0.0, 0.0), rotation=(0.0, 0.0, 0.0, 1.0), sensor_states=None
+    ) -> None:
         if not np.isfinite(position).all():
             raise ValueError("position must be finite")
         self.position, self.rotation = np.asarray(position), list(rotation)
@@ -93,7 +125,9 @@ agent = SimpleNamespace(AgentConfiguration=_AgentConfiguration, AgentState=_Agen
 
 
 class Configuration:
-    def __init__(self, sim_cfg, agents, metadata_mediator=None, enable_batch_renderer=False) -> None:
+    def __init__(
+        self, sim_cfg, agents, metadata_mediator=None, enable_batch_renderer=False
+    ) -> None:
         self.sim_cfg, self.agents = sim_cfg, agents
 
 
@@ -129,7 +163,9 @@ class _PathFinder:
         return self._mesh().snap(np.asarray(pt, float) - LIFT) is not None
 
     def try_step(self, start, end):
-        reached = self._mesh().try_step(np.asarray(start, float) - LIFT, np.asarray(end, float) - LIFT)
+        reached = self._mesh().try_step(
+            np.asarray(start, float) - LIFT, np.asarray(end, float) - LIFT
+        )
         return np.asarray(reached + LIFT, np.float32)
 
     def snap_point(self, pt):
@@ -143,21 +179,33 @@ class _Agent:
     def __init__(self) -> None:
         self.state = _AgentState()
 
-    def set_state(self, state, reset_sensors=True, infer_sensor_states=True, is_initial=False) -> None:
+    def set_state(
+        self, state, reset_sensors=True, infer_sensor_states=True, is_initial=False
+    ) -> None:
         self.state = state
 
 
 class Simulator:
     def __init__(self, config: Configuration) -> None:
-        os.write(1, b"[Metadata] AttributesManagersBase.h(283) : a line on stdout, as the C++ side prints\n")
+        os.write(
+            1,
+            b"[Metadata] AttributesManagersBase.h(283) : a line on stdout, "
+            b"as the C++ side prints\n",
+        )
         backend = config.sim_cfg
         if backend.gpu_device_id >= 0:
             os.write(
-                2, b"Platform::WindowlessEglApplication::tryCreateContext(): unable to find CUDA device 0 among 1 EGL devices in total\n"
+                2,
+                b"Platform::WindowlessEglApplication::tryCreateContext(): "
+                b"unable to find CUDA device 0 among 1 EGL devices in total\n",
             )
             os.write(2, b"WindowlessContext: Unable to create windowless context\n")
             os._exit(1)
-        os.write(2, b"[12:00:00:0]:[Warning]:[Scene] SemanticScene.h(1)::no annotations: not the cause of anything\n")
+        os.write(
+            2,
+            b"[12:00:00:0]:[Warning]:[Scene] SemanticScene.h(1)::no annotations: "
+            b"not the cause of anything\n",
+        )
         time.sleep(float(os.environ.get("STAND_IN_LOADS_FOR_S", "0")))
         if "slow" in backend.scene_id:
             time.sleep(60)
@@ -197,7 +245,11 @@ class Simulator:
             centre = self._agent.state.position + rotation @ np.asarray(sensor.position, float)
             seen = self._engine.render(centre.astype(float), rotation, (width, height), sensor.hfov)
             opaque = np.full((height, width, 1), 255, np.uint8)
-            observations[sensor.uuid] = np.concatenate([seen.rgb, opaque], -1) if sensor.sensor_type is SensorType.COLOR else seen.depth_m
+            observations[sensor.uuid] = (
+                np.concatenate([seen.rgb, opaque], -1)
+                if sensor.sensor_type is SensorType.COLOR
+                else seen.depth_m
+            )
         return observations
 
     def close(self, destroy: bool = True) -> None:
@@ -212,10 +264,15 @@ def _stage_config(scene: Path) -> Path:
 def _loaded(scene: Path) -> Embree:
     """z is up where no stage_config.json says otherwise."""
     if not scene.exists():
-        raise AssertionError(f"ESP_CHECK failed: No Stage Attributes exists for requested scene '{scene}'. Likely cause is the dataset.")
+        raise AssertionError(
+            f"ESP_CHECK failed: No Stage Attributes exists for requested scene '{scene}'. Likely "
+            "cause is the dataset."
+        )
     engine = Embree("auto", texture_max_px=1024, lod_bias=-0.5, agent_height_m=1.5, default_up="z")
     try:
         engine.load(scene)
     except BadInput:
-        raise AssertionError(f"ESP_CHECK failed: Error loading general mesh data from file '{scene}'") from None
+        raise AssertionError(
+            f"ESP_CHECK failed: Error loading general mesh data from file '{scene}'"
+        ) from None
     return engine

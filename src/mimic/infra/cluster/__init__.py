@@ -1,6 +1,8 @@
-"""On which machine work runs: `local` or `slurm` by params; a stage never knows. The only place for process groups and submitit.
+"""On which machine work runs: `local` or `slurm` by params; a stage never knows. The only place for
+process groups and submitit.
 
-Nothing heavy is imported here: a worker process reads this first, and must set its thread limits before numpy loads.
+Nothing heavy is imported here: a worker process reads this first, and must set its thread limits
+before numpy loads.
 """
 
 from mimic.infra.cluster.failures import ShardsFailed, TrainingFailed
@@ -9,4 +11,13 @@ from mimic.infra.cluster.shards import map_shards
 from mimic.infra.cluster.stop import Stop, Stopped
 from mimic.infra.cluster.training import run_training, run_trainings
 
-__all__ = ["ShardsFailed", "Stop", "Stopped", "TrainingFailed", "available_cores", "map_shards", "run_training", "run_trainings"]
+__all__ = [
+    "ShardsFailed",
+    "Stop",
+    "Stopped",
+    "TrainingFailed",
+    "available_cores",
+    "map_shards",
+    "run_training",
+    "run_trainings",
+]

@@ -1,4 +1,5 @@
-"""Items mapped over a SLURM array: the driver may die, an element may be killed, an item may be poisoned."""
+"""Items mapped over a SLURM array: the driver may die, an element may be killed, an item may be
+poisoned."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class _Chunk:
-    """The items of one array element, one after the other; each leaves its outcome in a file, so a restart skips it."""
+    """The items of one array element, one after the other; each leaves its outcome in a file, so a
+    restart skips it."""
 
     function: Callable[[Any], Any]
     items: Mapping[str, Any]  # by key
@@ -49,7 +51,8 @@ class _Chunk:
             return cloudpickle.dumps(("success", self.function(item)))
         except Exception:
             if stop.requested():
-                raise  # it fell with its helpers, which were told to stop as well: no verdict on the item
+                # it fell with its helpers, which were told to stop as well: no verdict on the item
+                raise
             return cloudpickle.dumps(("error", traceback.format_exc()))
 
 
@@ -86,9 +89,16 @@ def map_array(
         taken = {key for element in elements for key in element.keys}
         fresh = {key: item for key, item in todo.items() if key not in taken}
         if fresh:
-            chunk = resources.items_per_job if attempt == 0 else 1  # a poisoned item shall not take others down again
-            grown = resources.model_copy(update={"mem_gb": resources.mem_gb * resources.retry_mem_growth**attempt})
-            elements = [*elements, *_submit(function, fresh, chunk, grown, cluster, folder, elements)]
+            chunk = (
+                resources.items_per_job if attempt == 0 else 1
+            )  # a poisoned item shall not take others down again
+            grown = resources.model_copy(
+                update={"mem_gb": resources.mem_gb * resources.retry_mem_growth**attempt}
+            )
+            elements = [
+                *elements,
+                *_submit(function, fresh, chunk, grown, cluster, folder, elements),
+            ]
         with closing(_outcomes(elements, cluster)) as outcomes:
             for key, (kind, value) in outcomes:
                 (results if kind == "success" else errors)[key] = value
@@ -100,7 +110,12 @@ def map_array(
         elements = []
         if not todo:
             break
-        log.warning("%d item(s) failed in attempt %d: %s", len(todo), attempt + 1, ", ".join(names[key] for key in list(todo)[:5]))
+        log.warning(
+            "%d item(s) failed in attempt %d: %s",
+            len(todo),
+            attempt + 1,
+            ", ".join(names[key] for key in list(todo)[:5]),
+        )
     if todo:
         raise ShardsFailed({names[key]: errors[key] for key in todo})
     shutil.rmtree(folder)
@@ -122,19 +137,33 @@ def _submit(
     keys = list(items)
     size = max(chunk, math.ceil(len(keys) / slurm.array_limit()))
     chunks = [tuple(keys[start : start + size]) for start in range(0, len(keys), size)]
-    tasks = [task.Task(_Chunk(function, {key: items[key] for key in part}, outcomes).run) for part in chunks]
-    _write_note(folder, others, name)  # before: a driver that dies in the next second leaves a name to cancel by
+    tasks = [
+        task.Task(_Chunk(function, {key: items[key] for key in part}, outcomes).run)
+        for part in chunks
+    ]
+    _write_note(
+        folder, others, name
+    )  # before: a driver that dies in the next second leaves a name to cancel by
     jobs = slurm.submit(tasks, resources, cluster, folder / name, name)
     elements = [_Element(job, str(outcomes), part) for job, part in zip(jobs, chunks, strict=True)]
     _write_note(folder, [*others, *elements], None)
-    log.info("%d items in %d jobs (%s); logs: %s", len(keys), len(jobs), jobs[0].id.split("_")[0], folder / name)
+    log.info(
+        "%d items in %d jobs (%s); logs: %s",
+        len(keys),
+        len(jobs),
+        jobs[0].id.split("_")[0],
+        folder / name,
+    )
     return elements
 
 
-def _outcomes(elements: Sequence[_Element], cluster: config.Cluster) -> Generator[tuple[str, tuple[str, Any]], None, None]:
+def _outcomes(
+    elements: Sequence[_Element], cluster: config.Cluster
+) -> Generator[tuple[str, tuple[str, Any]], None, None]:
     """(key, ("success", result) or ("error", traceback)) of every item, as they come.
 
-    Whatever ends this generator early - Ctrl-C, an exception of the caller - cancels the jobs; SIGKILL leaves them to the next driver.
+    Whatever ends this generator early - Ctrl-C, an exception of the caller - cancels the jobs;
+    SIGKILL leaves them to the next driver.
     """
     watch = slurm.Watch([element.job for element in elements], cluster)
     waiting = {element.job.id: (element, set(element.keys)) for element in elements}
@@ -160,15 +189,19 @@ def _files(folder: str) -> set[str]:
     return {entry.name for entry in Path(folder).iterdir()}
 
 
-# ---------------------------------------------------------------------------- array.json: what a later driver must know
+# ---------------------------------------------------------------------------- array.json: what a
+# later driver must know
 
 
 def _write_note(folder: Path, elements: Iterable[_Element], name: str | None) -> None:
-    storage.write_json(folder / "array.json", {"name": name, "elements": [asdict(element) for element in elements]})
+    storage.write_json(
+        folder / "array.json", {"name": name, "elements": [asdict(element) for element in elements]}
+    )
 
 
 def _living(folder: Path, todo: Mapping[str, Any]) -> list[_Element]:
-    """Elements that an earlier driver submitted and that still run, with those of their items that are still to do."""
+    """Elements that an earlier driver submitted and that still run, with those of their items that
+    are still to do."""
     path = folder / "array.json"
     if not path.exists():
         return []
@@ -177,12 +210,17 @@ def _living(folder: Path, todo: Mapping[str, Any]) -> list[_Element]:
         slurm.cancel_named(note["name"])  # whether it was submitted is not known; its ids are lost
     alive = slurm.queue()
     if alive is None:
-        raise BadInput(f"SLURM does not answer, and jobs of {folder} may be alive: none is submitted twice; try again later")
+        raise BadInput(
+            f"SLURM does not answer, and jobs of {folder} may be alive: none is submitted twice; "
+            "try again later"
+        )
     found = []
     for row in note["elements"]:
         job = slurm.Job(**row["job"])
         if job.id in alive:
-            keys = tuple(key for key in row["keys"] if key in todo and key not in _files(row["folder"]))
+            keys = tuple(
+                key for key in row["keys"] if key in todo and key not in _files(row["folder"])
+            )
             found.append(_Element(job, row["folder"], keys))
     if found:
         log.info("re-attached to %d jobs of %s", len(found), folder)

@@ -1,4 +1,5 @@
-"""Trainings as SLURM jobs that outlive their driver: submitted once, waited for, found again through job.json."""
+"""Trainings as SLURM jobs that outlive their driver: submitted once, waited for, found again
+through job.json."""
 
 from __future__ import annotations
 
@@ -18,10 +19,16 @@ from mimic.infra.cluster.failures import ShardsFailed, failure
 from mimic.infra.cluster.training import Call
 
 log = logging.getLogger(__name__)
-_LOST = {"PREEMPTED", "NODE_FAIL", "BOOT_FAIL"}  # not the training's fault: when SLURM does not requeue it, it is submitted again
+_LOST = {
+    "PREEMPTED",
+    "NODE_FAIL",
+    "BOOT_FAIL",
+}  # not the training's fault: when SLURM does not requeue it, it is submitted again
 
 
-def run_jobs(calls: Mapping[Path, Call], resources: config.Resources, cluster: config.Cluster) -> dict[Path, list[Any]]:
+def run_jobs(
+    calls: Mapping[Path, Call], resources: config.Resources, cluster: config.Cluster
+) -> dict[Path, list[Any]]:
     """The results of all ranks of each training, keyed by run_dir; see `run_trainings`."""
     results: dict[Path, list[Any]] = {}
     failed: dict[str, str] = {}
@@ -48,12 +55,18 @@ def run_jobs(calls: Mapping[Path, Call], resources: config.Resources, cluster: c
     return {run_dir: results[run_dir] for run_dir in calls}
 
 
-def _submit(calls: Mapping[Path, Call], resources: config.Resources, cluster: config.Cluster) -> dict[Path, slurm.Job]:
+def _submit(
+    calls: Mapping[Path, Call], resources: config.Resources, cluster: config.Cluster
+) -> dict[Path, slurm.Job]:
     name = slurm.new_name("train")
     for call in calls.values():
-        _write_note(call, job=None, name=name)  # before: a driver that dies in the next second leaves a name to cancel by
+        _write_note(
+            call, job=None, name=name
+        )  # before: a driver that dies in the next second leaves a name to cancel by
     folder = next(iter(calls.values())).run_dir / "slurm" / name
-    submitted = slurm.submit([task.Task(call.run) for call in calls.values()], resources, cluster, folder, name)
+    submitted = slurm.submit(
+        [task.Task(call.run) for call in calls.values()], resources, cluster, folder, name
+    )
     jobs = dict(zip(calls, submitted, strict=True))
     for run_dir, job in jobs.items():
         _write_note(calls[run_dir], job=job)
@@ -61,8 +74,11 @@ def _submit(calls: Mapping[Path, Call], resources: config.Resources, cluster: co
     return jobs
 
 
-def _endings(jobs: Mapping[Path, slurm.Job], cluster: config.Cluster) -> Iterator[tuple[Path, slurm.Ending]]:
-    """Each job's run_dir and ending, as they end. Ctrl-C cancels all; a driver that is killed leaves them running."""
+def _endings(
+    jobs: Mapping[Path, slurm.Job], cluster: config.Cluster
+) -> Iterator[tuple[Path, slurm.Ending]]:
+    """Each job's run_dir and ending, as they end. Ctrl-C cancels all; a driver that is killed
+    leaves them running."""
     watch = slurm.Watch(jobs.values(), cluster)
     where = {job: run_dir for run_dir, job in jobs.items()}
     try:
@@ -76,7 +92,8 @@ def _endings(jobs: Mapping[Path, slurm.Job], cluster: config.Cluster) -> Iterato
         raise
 
 
-# ---------------------------------------------------------------------------- job.json: what a later driver must know
+# ---------------------------------------------------------------------------- job.json: what a
+# later driver must know
 
 
 def _write_note(call: Call, job: slurm.Job | None, name: str | None = None) -> None:
@@ -85,7 +102,8 @@ def _write_note(call: Call, job: slurm.Job | None, name: str | None = None) -> N
 
 
 def _living(call: Call) -> slurm.Job | None:
-    """The job that an earlier driver submitted for this run_dir, if it is alive or its results were never collected."""
+    """The job that an earlier driver submitted for this run_dir, if it is alive or its results were
+    never collected."""
     path = call.run_dir / "job.json"
     note = json.loads(path.read_text()) if path.exists() else {"name": None, "job": None}
     if note["name"]:
@@ -96,11 +114,15 @@ def _living(call: Call) -> slurm.Job | None:
     alive = slurm.queue()
     if alive is None:
         raise BadInput(
-            f"SLURM does not answer, and job {job.id} of {call.run_dir} may be alive: no second copy is submitted; try again later"
+            f"SLURM does not answer, and job {job.id} of {call.run_dir} may be alive: no second "
+            "copy is submitted; try again later"
         )
     same = note["description"] == call.fingerprint()
     if job.id in alive and not same:
-        raise BadInput(f"job {job.id} is training in {call.run_dir} with another description; wait for it, or scancel {job.id}")
+        raise BadInput(
+            f"job {job.id} is training in {call.run_dir} with another description; wait for it, or "
+            f"scancel {job.id}"
+        )
     ending = slurm.read(job)
     if same and (job.id in alive or (ending and ending.results is not None)):
         log.info("%s: re-attached to job %s", call.run_dir, job.id)

@@ -1,6 +1,7 @@
 """Items mapped over worker processes of this machine.
 
-Nothing heavy is imported here: a worker process reads this module first, and must set its thread limits before numpy loads.
+Nothing heavy is imported here: a worker process reads this module first, and must set its thread
+limits before numpy loads.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ TRIES = 2  # a worker that dies (out of memory, a crash in a codec) may have bee
 
 
 def map_local(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int | None, describe: Callable[[Item], str]
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int | None,
+    describe: Callable[[Item], str],
 ) -> Generator[Result, None, None]:
-    """`map_shards` on this machine. An exception in the function ends the whole map; however it ends (also by Ctrl-C, and also
-    when this process is killed), no worker stays behind.
+    """`map_shards` on this machine. An exception in the function ends the whole map; however it
+    ends (also by Ctrl-C, and also when this process is killed), no worker stays behind.
 
     Raises:
         ShardsFailed: a worker died twice on the same item; all others are done.
@@ -73,7 +77,9 @@ def _mapped(
                     yield finished.pop(emitted)
                 emitted += 1
         if failed:
-            raise ShardsFailed({describe(items[index]): why for index, why in sorted(failed.items())})
+            raise ShardsFailed(
+                {describe(items[index]): why for index, why in sorted(failed.items())}
+            )
     finally:
         for worker in team:
             worker.kill()
@@ -85,13 +91,16 @@ def available_cores() -> int:
 
 
 class _Worker:
-    """One process: a pool of one, so that it is known which item it died of, and which process to kill."""
+    """One process: a pool of one, so that it is known which item it died of, and which process to
+    kill."""
 
     def __init__(self) -> None:
         self._start()
 
     def _start(self) -> None:
-        self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_settle)
+        self._pool = ProcessPoolExecutor(
+            1, mp_context=multiprocessing.get_context("spawn"), initializer=_settle
+        )
         self._process = self._pool.submit(os.getpid)
 
     def run(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
@@ -105,12 +114,14 @@ class _Worker:
         """Whatever it is doing; its scratch files are swept by the next run."""
         with contextlib.suppress(BrokenProcessPool, ProcessLookupError, TimeoutError):
             os.kill(self._process.result(timeout=STARTING_S), signal.SIGKILL)
-        # The pool's own thread notices the death at once. Left running, it would trip over its closed pipes at the end of this process.
+        # The pool's own thread notices the death at once. Left running, it would trip over its
+        # closed pipes at the end of this process.
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _settle() -> None:
-    """What a worker does first: one thread for each numerical library, Ctrl-C left to the parent, and death when it dies."""
+    """What a worker does first: one thread for each numerical library, Ctrl-C left to the parent,
+    and death when it dies."""
     for library in ("OMP", "OPENBLAS", "MKL", "VECLIB"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -129,9 +140,11 @@ def _die_with_parent() -> None:
 
 @contextlib.contextmanager
 def _ending_in_order() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise SystemExit in this block, so that workers are ended and semaphores given back.
+    """SIGTERM and SIGHUP raise SystemExit in this block, so that workers are ended and semaphores
+    given back.
 
-    Left alone where somebody else listens already, and outside the main thread, which alone may listen.
+    Left alone where somebody else listens already, and outside the main thread, which alone may
+    listen.
     """
     ours = []
     if threading.current_thread() is threading.main_thread():
@@ -158,6 +171,7 @@ def _take(queue: Iterator[Item], count: int) -> Iterator[Item]:
 
 def _died(what: str) -> str:
     return (
-        f"a worker process died twice on {what}: killed, most likely for want of memory, or crashed in a decoder;"
+        f"a worker process died twice on {what}: killed, most likely for want of memory, or "
+        "crashed in a decoder;"
         " lower cluster.workers, and run again (what is finished is kept)"
     )

@@ -22,7 +22,8 @@ _EXIT_S = 5.0  # a rank that is done, or was told to end, is killed after this
 
 @dataclass(frozen=True)
 class Rank:
-    """A process's place in a run; `export` tells torch.distributed (`init_process_group()` needs no arguments then)."""
+    """A process's place in a run; `export` tells torch.distributed (`init_process_group()` needs no
+    arguments then)."""
 
     rank: int
     world: int
@@ -32,10 +33,11 @@ class Rank:
     port: int
 
     def export(self) -> None:
-        """Set what torchrun sets, and leave this process its share of the GPUs that the node's job was given.
+        """Set what torchrun sets, and leave this process its share of the GPUs that the node's job
+        was given.
 
-        The share is taken from CUDA_VISIBLE_DEVICES as SLURM wrote it: on a shared node, GPU 0 is another job's.
-        A process finds its GPUs numbered from 0.
+        The share is taken from CUDA_VISIBLE_DEVICES as SLURM wrote it: on a shared node, GPU 0 is
+        another job's. A process finds its GPUs numbered from 0.
         """
         os.environ |= {
             "RANK": str(self.rank),
@@ -48,11 +50,14 @@ class Rank:
         gpus = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
         share = len(gpus) // self.local_world
         if share and self.local_world > 1:
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[share * self.local_rank : share * (self.local_rank + 1)])
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(
+                gpus[share * self.local_rank : share * (self.local_rank + 1)]
+            )
 
 
 def run_local(function: Callable[[Stop], Any], world: int) -> list[Any]:
-    """Run the function in `world` processes of this machine (in this very process when one is enough).
+    """Run the function in `world` processes of this machine (in this very process when one is
+    enough).
 
     Returns:
         The result of every rank.
@@ -81,24 +86,34 @@ class _Group:
         self._pipes: list[Connection] = []
         for rank in range(world):
             receiver, sender = spawn.Pipe(duplex=False)
-            process = spawn.Process(target=_run_rank, args=(function, Rank(rank, world, rank, world, "127.0.0.1", port), sender))
+            process = spawn.Process(
+                target=_run_rank,
+                args=(function, Rank(rank, world, rank, world, "127.0.0.1", port), sender),
+            )
             process.start()
             sender.close()
             self._processes.append(process)
             self._pipes.append(receiver)
 
     def collect(self, stop: Stop) -> list[Any]:
-        """Wait for all ranks. A signal is passed on; when one rank fails, the others are not waited for."""
+        """Wait for all ranks. A signal is passed on; when one rank fails, the others are not waited
+        for."""
         results: dict[int, tuple[str, Any]] = {}
         errors: list[tuple[float, str]] = []
         told = False
-        while len(results) < len(self._pipes) and not (errors and time.time() - errors[0][0] > _ECHO_S):
+        while len(results) < len(self._pipes) and not (
+            errors and time.time() - errors[0][0] > _ECHO_S
+        ):
             if stop.requested() and not told:
                 told = True
                 for process in self._processes:
                     process.terminate()
-            wait([pipe for rank, pipe in enumerate(self._pipes) if rank not in results], timeout=0.2)
-            for rank in [rank for rank, pipe in enumerate(self._pipes) if rank not in results and pipe.poll()]:
+            wait(
+                [pipe for rank, pipe in enumerate(self._pipes) if rank not in results], timeout=0.2
+            )
+            for rank in [
+                rank for rank, pipe in enumerate(self._pipes) if rank not in results and pipe.poll()
+            ]:
                 kind, value = results[rank] = self._receive(rank)
                 if kind == "error":
                     errors.append((time.time(), f"rank {rank}:\n{value}"))
@@ -116,7 +131,11 @@ class _Group:
             return kind, value
         except EOFError:
             self._processes[rank].join(_EXIT_S)
-            return "error", f"it died without a word, exit code {self._processes[rank].exitcode} (-9 is often a lack of memory)"
+            return (
+                "error",
+                f"it died without a word, exit code {self._processes[rank].exitcode} (-9 is often "
+                "a lack of memory)",
+            )
 
     def end(self) -> None:
         """Nothing is left running, whatever happened."""
@@ -130,7 +149,8 @@ class _Group:
 
 
 def _run_rank(function: Callable[[Stop], Any], place: Rank, pipe: Connection) -> None:
-    """What a spawned process runs. It ends when its parent is gone: a second copy may be started then."""
+    """What a spawned process runs. It ends when its parent is gone: a second copy may be started
+    then."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     place.export()
     with Stop().listening() as stop:
@@ -151,7 +171,8 @@ def _end_with_parent() -> None:
 
 
 def end_children() -> None:
-    """A child that stays (a data worker, daemon or not) would keep its parent, and the job's allocation, at exit."""
+    """A child that stays (a data worker, daemon or not) would keep its parent, and the job's
+    allocation, at exit."""
     for child in multiprocessing.active_children():
         child.terminate()
 

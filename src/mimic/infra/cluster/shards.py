@@ -22,21 +22,25 @@ def map_shards(
 ) -> Generator[Result, None, None]:
     """`map(function, items)`; results come in the order of the items.
 
-    Function and items are pickled: a function of an installed module, plain data. An item is done when the function has written its
-    own final file; the caller passes the items that are not. Closing the generator, or an exception, ends all workers and jobs.
+    Function and items are pickled: a function of an installed module, plain data. An item is done
+    when the function has written its own final file; the caller passes the items that are not.
+    Closing the generator, or an exception, ends all workers and jobs.
 
-    On SLURM `cluster.items_per_job` items make an element of an array (resources: `cluster.mine`). Failed items are tried again, each
-    alone and with more memory. When this process is killed the array goes on; the next call with this folder takes it over.
+    On SLURM `cluster.items_per_job` items make an element of an array (resources: `cluster.mine`).
+    Failed items are tried again, each alone and with more memory. When this process is killed the
+    array goes on; the next call with this folder takes it over.
 
     Args:
-        describe: names an item in messages; on SLURM also to a later driver, so no two items may share a name.
-        folder: for the job's files and logs, where all nodes see it; removed at the end, kept after a failure. None = run here, whatever
-            the executor.
+        describe: names an item in messages; on SLURM also to a later driver, so no two items may
+            share a name.
+        folder: for the job's files and logs, where all nodes see it; removed at the end, kept after
+            a failure. None = run here, whatever the executor.
 
     Raises:
         BadInput: sbatch refuses, or SLURM does not answer while jobs may be alive.
-        ShardsFailed: items failed for good and all others are done; each is named, with its traceback. Locally these are items on which
-            a worker process died twice; an exception in the function is raised at once.
+        ShardsFailed: items failed for good and all others are done; each is named, with its
+            traceback. Locally these are items on which a worker process died twice; an exception in
+            the function is raised at once.
     """
     if cluster.executor == "local" or folder is None:
         return map_local(function, items, cluster.workers, describe)

@@ -1,7 +1,8 @@
 """SLURM, through submitit: submit, ask, wait, cancel. No other file knows either of them.
 
-submitit writes the batch script and pickles calls and results; waiting is done here, because submitit asks sacct once
-per job and more and more rarely, and never sees the end of some states (docs/slurm.md).
+submitit writes the batch script and pickles calls and results; waiting is done here, because
+submitit asks sacct once per job and more and more rarely, and never sees the end of some states
+(docs/slurm.md).
 """
 
 from __future__ import annotations
@@ -31,19 +32,28 @@ from mimic.infra.cluster.failures import culprit
 log = logging.getLogger(__name__)
 _environment = threading.Lock()  # submitting edits os.environ, which all threads of a flow share
 
-# Reasons for which a pending job will never start. A job that a person holds, or a partition under maintenance, may.
+# Reasons for which a pending job will never start. A job that a person holds, or a partition under
+# maintenance, may.
 _HOPELESS = re.compile(
-    r"launch failed requeued held|JobHoldMaxRequeue|DependencyNeverSatisfied|BadConstraints|PartitionNodeLimit|PartitionTimeLimit|"
+    r"launch failed requeued "
+    r"held|JobHoldMaxRequeue|DependencyNeverSatisfied|BadConstraints|PartitionNodeLimit|PartitionTimeLimit|"
     r"InvalidAccount|InvalidQOS|PartitionInactive|(Assoc|QOS)\w*Max\w+PerJob|QOSMax\w+PerJob",
     re.IGNORECASE,
 )
-_BUSY = re.compile(r"Socket timed out|Unable to contact|Connection (refused|timed out)|temporarily un(able|available)", re.IGNORECASE)
-_HELD_OPEN_S = 60.0  # a job whose results are all there but whose processes do not end is cancelled after this
+_BUSY = re.compile(
+    r"Socket timed out|Unable to contact|Connection (refused|timed out)|temporarily "
+    r"un(able|available)",
+    re.IGNORECASE,
+)
+_HELD_OPEN_S = (
+    60.0  # a job whose results are all there but whose processes do not end is cancelled after this
+)
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job of SLURM, or an element of an array (`123_4`). All there is to know, so any process can wait for it."""
+    """A job of SLURM, or an element of an array (`123_4`). All there is to know, so any process can
+    wait for it."""
 
     id: str
     folder: str  # pickles and logs; on a file system that all nodes see
@@ -55,7 +65,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a job ended: `results` of all ranks, or else `error`, the traceback of the rank that failed first (or a log)."""
+    """How a job ended: `results` of all ranks, or else `error`, the traceback of the rank that
+    failed first (or a log)."""
 
     state: str
     results: list[Any] | None
@@ -70,7 +81,13 @@ def new_name(kind: str) -> str:
     return f"mimic-{kind}-{uuid.uuid4().hex[:8]}"
 
 
-def submit(calls: Sequence[Callable[[], Any]], resources: config.Resources, cluster: config.Cluster, folder: Path, name: str) -> list[Job]:
+def submit(
+    calls: Sequence[Callable[[], Any]],
+    resources: config.Resources,
+    cluster: config.Cluster,
+    folder: Path,
+    name: str,
+) -> list[Job]:
     """Submit one job, or one array of jobs, and return at once.
 
     Args:
@@ -81,8 +98,13 @@ def submit(calls: Sequence[Callable[[], Any]], resources: config.Resources, clus
         BadInput: sbatch refuses; the line says why.
     """
     if shutil.which("sbatch") is None:
-        raise BadInput("cluster.executor is slurm, but there is no sbatch here; run on a login node, or set it to local")
-    executor = submitit.SlurmExecutor(folder=folder.resolve(), max_num_timeout=resources.max_timeouts)
+        raise BadInput(
+            "cluster.executor is slurm, but there is no sbatch here; run on a login node, or set "
+            "it to local"
+        )
+    executor = submitit.SlurmExecutor(
+        folder=folder.resolve(), max_num_timeout=resources.max_timeouts
+    )
     executor.update_parameters(job_name=name, **_parameters(resources, cluster))
     for attempt in range(4):
         try:
@@ -93,7 +115,9 @@ def submit(calls: Sequence[Callable[[], Any]], resources: config.Resources, clus
             text = " ".join(str(error).split()) or repr(error)
             cancel_named(name)  # sbatch may have timed out after the job was accepted
             if attempt == 3 or not _BUSY.search(text):
-                raise BadInput(f"SLURM refused the job: {text}; see `cluster` in params.yaml") from error
+                raise BadInput(
+                    f"SLURM refused the job: {text}; see `cluster` in params.yaml"
+                ) from error
             time.sleep(2.0**attempt * 5)
     raise AssertionError
 
@@ -103,7 +127,18 @@ def _parameters(resources: config.Resources, cluster: config.Cluster) -> dict[st
     setup = ["export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$SLURM_CPUS_PER_TASK}"]
     if cluster.export_cpus_per_task:
         setup.append("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK")
-    same = ("partition", "account", "qos", "constraint", "exclude", "gres", "nodes", "cpus_per_task", "array_parallelism", "signal_delay_s")
+    same = (
+        "partition",
+        "account",
+        "qos",
+        "constraint",
+        "exclude",
+        "gres",
+        "nodes",
+        "cpus_per_task",
+        "array_parallelism",
+        "signal_delay_s",
+    )
     return {
         **{name: getattr(resources, name) for name in same if getattr(resources, name) is not None},
         **({"gpus_per_node": resources.gpus_per_node} if resources.gpus_per_node else {}),
@@ -112,14 +147,19 @@ def _parameters(resources: config.Resources, cluster: config.Cluster) -> dict[st
         "time": resources.timeout_min,
         "setup": [*setup, *resources.setup],
         "srun_args": ["--kill-on-bad-exit=1", *resources.srun_args],
-        "additional_parameters": {"requeue": True, **{name: value for name, value in resources.sbatch.items() if value is not False}},
+        "additional_parameters": {
+            "requeue": True,
+            **{name: value for name, value in resources.sbatch.items() if value is not False},
+        },
     }
 
 
 @contextmanager
 def _outside_any_job() -> Iterator[None]:
     """Without the SLURM_* variables of an enclosing job, but with those that say where SLURM is."""
-    where = {name: os.environ[name] for name in ("SLURM_CONF", "SLURM_CLUSTERS") if name in os.environ}
+    where = {
+        name: os.environ[name] for name in ("SLURM_CONF", "SLURM_CLUSTERS") if name in os.environ
+    }
     with submitit.helpers.clean_env():
         os.environ.update(where)
         yield
@@ -131,16 +171,22 @@ def _outside_any_job() -> Iterator[None]:
 def _ask(*command: str) -> str | None:
     """What a SLURM program prints; None when it fails, because the daemons may be busy or away."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("%s: %s", command[0], " ".join(str(getattr(error, "stderr", "") or error).split()))
+        log.warning(
+            "%s: %s", command[0], " ".join(str(getattr(error, "stderr", "") or error).split())
+        )
         return None
 
 
 def queue() -> dict[str, tuple[str, str]] | None:
-    """Every job of this user that is not over: id -> (state, reason). None when SLURM does not answer: no news at all.
+    """Every job of this user that is not over: id -> (state, reason). None when SLURM does not
+    answer: no news at all.
 
-    The queue decides: after a requeue sacct says PREEMPTED or NODE_FAIL while the job is pending again.
+    The queue decides: after a requeue sacct says PREEMPTED or NODE_FAIL while the job is pending
+    again.
     """
     text = _ask("squeue", "--noheader", "--array", "--me", "--format=%i|%T|%r")
     if text is None:
@@ -151,7 +197,14 @@ def queue() -> dict[str, tuple[str, str]] | None:
 
 def _final_states(ids: Iterable[str]) -> dict[str, str]:
     """What accounting says of jobs that left the queue; empty without accounting."""
-    text = _ask("sacct", "-X", "--noheader", "--parsable2", "--format=JobID,State", f"--jobs={','.join(sorted(ids))}")
+    text = _ask(
+        "sacct",
+        "-X",
+        "--noheader",
+        "--parsable2",
+        "--format=JobID,State",
+        f"--jobs={','.join(sorted(ids))}",
+    )
     rows = (line.split("|") for line in (text or "").splitlines())
     return {job: state.split()[0] for job, state in rows}
 
@@ -173,8 +226,11 @@ def array_limit() -> int:
 
 
 def preempted() -> bool:
-    """Inside a job: was SIGTERM sent because another job wants the nodes (it will be put back in the queue, not cancelled)?"""
-    when = _ask("squeue", "--noheader", f"--jobs={os.environ['SLURM_JOB_ID']}", "--Format=PreemptTime")
+    """Inside a job: was SIGTERM sent because another job wants the nodes (it will be put back in
+    the queue, not cancelled)?"""
+    when = _ask(
+        "squeue", "--noheader", f"--jobs={os.environ['SLURM_JOB_ID']}", "--Format=PreemptTime"
+    )
     return when is not None and when.strip()[:2].isdigit()
 
 
@@ -207,7 +263,8 @@ def _log_tail(job: Job) -> str:
 
 
 class Watch:
-    """Jobs that are being waited for. Each `look` costs a directory listing, and every `poll_s` one squeue for all of them."""
+    """Jobs that are being waited for. Each `look` costs a directory listing, and every `poll_s` one
+    squeue for all of them."""
 
     def __init__(self, jobs: Iterable[Job], cluster: config.Cluster) -> None:
         self.jobs = {job.id: job for job in jobs}
@@ -221,9 +278,15 @@ class Watch:
         """The jobs that ended since the last look; they are not watched any more."""
         found = {job.id: ending for job in self.jobs.values() if (ending := read(job)) is not None}
         ended = {id: ending for id, ending in found.items() if ending.results is not None}
-        hurry = 1.0 if len(found) > len(ended) else self._cluster.poll_s  # an error counts once SLURM does not run the job again
-        if time.monotonic() - self._asked >= min(hurry, self._cluster.poll_s) and len(ended) < len(self.jobs):
-            ended |= self._consult({id: job for id, job in self.jobs.items() if id not in ended}, found)
+        hurry = (
+            1.0 if len(found) > len(ended) else self._cluster.poll_s
+        )  # an error counts once SLURM does not run the job again
+        if time.monotonic() - self._asked >= min(hurry, self._cluster.poll_s) and len(ended) < len(
+            self.jobs
+        ):
+            ended |= self._consult(
+                {id: job for id, job in self.jobs.items() if id not in ended}, found
+            )
             self._asked = time.monotonic()
         return [(self.jobs.pop(id), ending) for id, ending in ended.items()]
 
@@ -237,12 +300,20 @@ class Watch:
             self._missed[id] = 0 if id in alive else self._missed.get(id, 0) + 1
             if id in alive and (why := self._hopeless(id, *alive[id], id in found)):
                 cancel([jobs[id]])
-                ended[id] = found.get(id, Ending("CANCELLED", None, f"job {id} was cancelled: {why}"))
-        gone = [id for id in jobs if self._missed[id] >= (1 if id in found else 2)]  # files may arrive after the news
+                ended[id] = found.get(
+                    id, Ending("CANCELLED", None, f"job {id} was cancelled: {why}")
+                )
+        gone = [
+            id for id in jobs if self._missed[id] >= (1 if id in found else 2)
+        ]  # files may arrive after the news
         states = _final_states({id.split("_")[0] for id in gone}) if gone else {}
         for id in gone:
             state = states.get(id, "UNKNOWN")
-            ending = read(jobs[id]) or Ending(state, None, f"job {id} ended without a result, state {state}; {_log_tail(jobs[id])}")
+            ending = read(jobs[id]) or Ending(
+                state,
+                None,
+                f"job {id} ended without a result, state {state}; {_log_tail(jobs[id])}",
+            )
             ended[id] = replace(ending, state=state)
         return ended
 

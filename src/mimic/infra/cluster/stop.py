@@ -1,7 +1,8 @@
 """Signals that ask a training to stop, turned into a flag that all ranks read together.
 
-A signal handler cannot save: other ranks may be in the middle of a collective. It can only note the wish; the loop
-asks `requested()` between two steps, where every rank gives the same answer and a checkpoint is consistent.
+A signal handler cannot save: other ranks may be in the middle of a collective. It can only note the
+wish; the loop asks `requested()` between two steps, where every rank gives the same answer and a
+checkpoint is consistent.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ class Wish(IntEnum):
     """What was asked for; the largest of all ranks counts."""
 
     NOTHING = 0
-    LEAVE = 1  # SIGINT (Ctrl-C), or SIGTERM: scancel, or preemption on a cluster that sends no warning signal
+    # SIGINT (Ctrl-C), or SIGTERM: scancel, or preemption on a cluster that sends no warning signal
+    LEAVE = 1
     REQUEUE = 2  # SIGUSR2: the time limit or a preemption is near
 
 
 class Stopped(SystemExit):
-    """Raised by `Stop.leave` after the checkpoint is on disk. No Exception, so `except Exception` does not swallow it."""
+    """Raised by `Stop.leave` after the checkpoint is on disk. No Exception, so `except Exception`
+    does not swallow it."""
 
 
 class Stop:
@@ -36,7 +39,9 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self._heard = Wish.NOTHING  # written by the signal handler alone: what it notes while ranks agree must not be overwritten
+        # written by the signal handler alone: what it notes while ranks agree must not be
+        # overwritten
+        self._heard = Wish.NOTHING
         self._agreed = Wish.NOTHING
         self._group: Any = None
 
@@ -48,16 +53,20 @@ class Stop:
     def requested(self) -> bool:
         """Whether to save and leave now: the same answer on every rank.
 
-        With `torch.distributed` initialised this is a collective (one number over gloo, so the device is not
-        synchronised): every rank must call it equally often.
+        With `torch.distributed` initialised this is a collective (one number over gloo, so the
+        device is not synchronised): every rank must call it equally often.
         """
         heard = Wish.REQUEUE if signal.SIGUSR2 in signal.sigpending() else self._heard
         self._agreed = Wish(self._largest(heard))
         return self._agreed > Wish.NOTHING
 
     def leave(self) -> NoReturn:
-        """End the function; call it when the checkpoint is on disk. What happens next is the executor's business."""
-        raise Stopped(f"stopped by a signal ({self.wish.name.lower()}); the work is saved, run it again to go on")
+        """End the function; call it when the checkpoint is on disk. What happens next is the
+        executor's business."""
+        raise Stopped(
+            f"stopped by a signal ({self.wish.name.lower()}); the work is saved, run it again to "
+            "go on"
+        )
 
     def _largest(self, wish: int) -> int:
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
@@ -80,24 +89,31 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[Stop]:
-        """Take SIGINT, SIGTERM and SIGUSR2 over from whoever had them, and give them back at the end.
+        """Take SIGINT, SIGTERM and SIGUSR2 over from whoever had them, and give them back at the
+        end.
 
         Ctrl-C saves as SIGTERM does; a second one ends the process at once.
 
-        SIGUSR2 is blocked instead of handled where possible: SLURM sends it to every process of a job step, and a
-        blocked signal is inherited by children, where an unhandled one would end them (data workers, decoders).
-        Handlers can only be set in the main thread; elsewhere nothing is heard, and nothing else changes.
+        SIGUSR2 is blocked instead of handled where possible: SLURM sends it to every process of a
+        job step, and a blocked signal is inherited by children, where an unhandled one would end
+        them (data workers, decoders). Handlers can only be set in the main thread; elsewhere
+        nothing is heard, and nothing else changes.
         """
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
         _children_forget()
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)}
+        before = {
+            number: signal.signal(number, self._note)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+        }
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
         try:
             yield self
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)  # a late SIGUSR2 reaches _note, not what ends the process
+            signal.pthread_sigmask(
+                signal.SIG_SETMASK, mask
+            )  # a late SIGUSR2 reaches _note, not what ends the process
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -106,7 +122,8 @@ _forgotten = False
 
 
 def _children_forget() -> None:
-    """Forked children inherit Python's handlers: each would requeue the job, and none could be ended with SIGTERM."""
+    """Forked children inherit Python's handlers: each would requeue the job, and none could be
+    ended with SIGTERM."""
     global _forgotten
     if not _forgotten:
         _forgotten = True

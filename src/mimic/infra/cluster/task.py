@@ -23,7 +23,8 @@ from mimic.infra.cluster.stop import Stop, Stopped, Wish
 class Task:
     """What SLURM runs: an immutable description whose progress is all on disk.
 
-    submitit calls `checkpoint` in a signal handler, on rank 0 only; so it does nothing but name the same task again.
+    submitit calls `checkpoint` in a signal handler, on rank 0 only; so it does nothing but name the
+    same task again.
     """
 
     run: Callable[[Stop], Any]
@@ -38,14 +39,24 @@ class Task:
 
 
 def _inside(function: Callable[[Stop], Any]) -> Any:
-    """Run the function in a task of a SLURM job: listen for signals, and when it leaves early, requeue if that is wanted."""
+    """Run the function in a task of a SLURM job: listen for signals, and when it leaves early,
+    requeue if that is wanted."""
     job = submitit.JobEnvironment()
     submitits = signal.getsignal(signal.SIGUSR2)  # writes the same call again and requeues the job
     for stale in (job.paths.result_pickle, job.paths.result_pickle.with_suffix(".pkl.save_tmp")):
         stale.unlink(missing_ok=True)  # of the time before a requeue: an old error must not count
     restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-    port = random.Random(f"{job.job_id} {restarts}").randint(20_000, 32_000)  # below the ports that programs get at random
-    Rank(job.global_rank, job.num_tasks, job.local_rank, job.num_tasks // job.num_nodes, job.hostnames[0], port).export()
+    port = random.Random(f"{job.job_id} {restarts}").randint(
+        20_000, 32_000
+    )  # below the ports that programs get at random
+    Rank(
+        job.global_rank,
+        job.num_tasks,
+        job.local_rank,
+        job.num_tasks // job.num_nodes,
+        job.hostnames[0],
+        port,
+    ).export()
     try:
         with Stop().listening() as stop:
             try:
@@ -53,7 +64,8 @@ def _inside(function: Callable[[Stop], Any]) -> Any:
             except Exception:
                 if not stop.wish:
                     raise
-                traceback.print_exc()  # its helpers were told to stop as well; that they did is no failure
+                # its helpers were told to stop as well; that they did is no failure
+                traceback.print_exc()
             except Stopped as stopped:
                 print(stopped, flush=True)
             _leave(stop.wish, job.global_rank, submitits)

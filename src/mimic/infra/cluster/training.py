@@ -1,7 +1,7 @@
 """One training, on as many nodes as it asks for; the driver may die and come back.
 
-The description is immutable and the progress is on disk, in `run_dir`: starting again, on any machine and at any
-world size, is calling the same function with the same description.
+The description is immutable and the progress is on disk, in `run_dir`: starting again, on any
+machine and at any world size, is calling the same function with the same description.
 """
 
 from __future__ import annotations
@@ -32,44 +32,62 @@ class Call:
         return self.function(self.description, self.run_dir, stop)
 
     def fingerprint(self) -> str:
-        return storage.fingerprint(self.function.__module__, self.function.__qualname__, self.description)
+        return storage.fingerprint(
+            self.function.__module__, self.function.__qualname__, self.description
+        )
 
 
 def run_training(
-    function: Training, description: Description, run_dir: Path, resources: config.Resources, cluster: config.Cluster
+    function: Training,
+    description: Description,
+    run_dir: Path,
+    resources: config.Resources,
+    cluster: config.Cluster,
 ) -> list[Any]:
-    """Run `function(description, run_dir, stop)` in every rank, here or as one SLURM job, and wait for it.
+    """Run `function(description, run_dir, stop)` in every rank, here or as one SLURM job, and wait
+    for it.
 
-    Under `executor: slurm` the job outlives this process; calling again re-attaches to it. It is requeued when it is
-    preempted, when its time is up or when a node is lost. Ctrl-C cancels it.
+    Under `executor: slurm` the job outlives this process; calling again re-attaches to it. It is
+    requeued when it is preempted, when its time is up or when a node is lost. Ctrl-C cancels it.
 
     Args:
-        function: importable from an installed module. It resumes from what lies in `run_dir`, and asks `stop` between steps.
-        description: JSON-able and complete: whatever changes the result, so that a job of another description is not taken for this one.
-        run_dir: on a file system that all nodes see. `job.json` and the logs (`slurm/`) are kept here.
+        function: importable from an installed module. It resumes from what lies in `run_dir`, and
+            asks `stop` between steps.
+        description: JSON-able and complete: whatever changes the result, so that a job of another
+            description is not taken for this one.
+        run_dir: on a file system that all nodes see. `job.json` and the logs (`slurm/`) are kept
+            here.
 
     Returns:
         The result of every rank.
 
     Raises:
         TrainingFailed: with the traceback of the rank that failed first.
-        BadInput: the function raised it, sbatch refuses, or SLURM does not answer while a job may still be alive.
+        BadInput: the function raised it, sbatch refuses, or SLURM does not answer while a job may
+            still be alive.
         Stopped: a signal asked this process to stop, and everything is saved (local executor).
     """
     return run_trainings(function, {run_dir: description}, resources, cluster)[run_dir]
 
 
 def run_trainings(
-    function: Training, trainings: Mapping[Path, Description], resources: config.Resources, cluster: config.Cluster
+    function: Training,
+    trainings: Mapping[Path, Description],
+    resources: config.Resources,
+    cluster: config.Cluster,
 ) -> dict[Path, list[Any]]:
-    """Several trainings, keyed by their run_dir: a sweep. One SLURM array; one after the other on this machine.
+    """Several trainings, keyed by their run_dir: a sweep. One SLURM array; one after the other on
+    this machine.
 
     Raises:
         ShardsFailed: some of several failed; the others are done.
     """
     for run_dir in trainings:
         run_dir.mkdir(parents=True, exist_ok=True)
-    calls = {run_dir: Call(function, dict(description), run_dir.resolve()) for run_dir, description in trainings.items()}
+    calls = {
+        run_dir: Call(function, dict(description), run_dir.resolve())
+        for run_dir, description in trainings.items()
+    }
     match cluster.executor:
         case "local":
             world = resources.nodes * resources.tasks_per_node

@@ -1,4 +1,5 @@
-"""The ranks of one training as seen from inside: who I am, what all agree on, and a model that shares its gradients.
+"""The ranks of one training as seen from inside: who I am, what all agree on, and a model that
+shares its gradients.
 
 With one process nothing here talks to anybody. Not imported by the package itself: it needs torch.
 """
@@ -20,17 +21,26 @@ from mimic.infra.cluster.local import available_cores
 
 @dataclass(frozen=True)
 class World:
-    """This process among those of its training. Every method is a collective: all ranks call it equally often."""
+    """This process among those of its training. Every method is a collective: all ranks call it
+    equally often."""
 
     rank: int
     size: int
 
     def share_gradients(self, model: nn.Module) -> nn.Module:
-        """The model as it is to be called in training: its gradients become the mean over ranks in each backward pass."""
-        return model if self.size == 1 else DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+        """The model as it is to be called in training: its gradients become the mean over ranks in
+        each backward pass."""
+        return (
+            model
+            if self.size == 1
+            else DistributedDataParallel(
+                model, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+        )
 
     def gradients_kept_apart(self, model: nn.Module) -> AbstractContextManager[None]:
-        """Backward passes in this block add to each rank's own gradients; the next one outside exchanges the sums, once."""
+        """Backward passes in this block add to each rank's own gradients; the next one outside
+        exchanges the sums, once."""
         return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
     def total(self, value: Tensor) -> Tensor:
@@ -58,7 +68,8 @@ ALONE = World(0, 1)
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """Meet the other ranks, as many as the environment says (`ranks.Rank.export`), and part from them at the end.
+    """Meet the other ranks, as many as the environment says (`ranks.Rank.export`), and part from
+    them at the end.
 
     Each rank gets a GPU of its own, or its share of this machine's cores.
     """

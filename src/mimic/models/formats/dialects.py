@@ -1,14 +1,19 @@
-"""How the field names the weights of these models, and the way from each name to ours and back. Dictionaries in, dictionaries out.
+"""How the field names the weights of these models, and the way from each name to ours and back.
+Dictionaries in, dictionaries out.
 
-    timm      cls_token pos_embed patch_embed.* blocks.N.* norm.*                   our encoder's own names
-    mae       the same, and mask_token decoder_embed.* decoder_pos_embed decoder_blocks.N.* decoder_norm.* decoder_pred.*
+    timm      cls_token pos_embed patch_embed.* blocks.N.* norm.*
+            our encoder's own names
+    mae       the same, and mask_token decoder_embed.* decoder_pos_embed decoder_blocks.N.*
+              decoder_norm.* decoder_pred.*
     mimic     as mae, but decoder_blocks_croco.N.* with cross-attention
     vit, vit_mae   Hugging Face's, see `hugging_face`
-    croco     enc_blocks.N.* enc_norm.* dec_blocks.N.* dec_norm.* prediction_head.*; tables enc_pos_embed, dec_pos_embed without a batch
+    croco     enc_blocks.N.* enc_norm.* dec_blocks.N.* dec_norm.* prediction_head.*; tables
+              enc_pos_embed, dec_pos_embed without a batch
               axis; v2 has neither table, its positions are rotary
 
-In all of them attention, its projections, the MLP and the order of pixels inside a patch agree, so that a way is a renaming.
-Two more are written only: multimae (encoder.N.*, input_adapters.rgb.*) and vitpose (a table for 256 x 192 images).
+In all of them attention, its projections, the MLP and the order of pixels inside a patch agree, so
+that a way is a renaming. Two more are written only: multimae (encoder.N.*, input_adapters.rgb.*)
+and vitpose (a table for 256 x 192 images).
 """
 
 from __future__ import annotations
@@ -50,9 +55,19 @@ TO_OURS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 FROM_OURS = {
-    "mae": {"mask_token": "mask_token", "pos_embed": "decoder_pos_embed", "embed": "decoder_embed", "norm": "decoder_norm"}
+    "mae": {
+        "mask_token": "mask_token",
+        "pos_embed": "decoder_pos_embed",
+        "embed": "decoder_embed",
+        "norm": "decoder_norm",
+    }
     | {"pred": "decoder_pred"},
-    "croco": {"mask_token": "mask_token", "pos_embed": "dec_pos_embed", "embed": "decoder_embed", "norm": "dec_norm"}
+    "croco": {
+        "mask_token": "mask_token",
+        "pos_embed": "dec_pos_embed",
+        "embed": "decoder_embed",
+        "norm": "dec_norm",
+    }
     | {"pred": "prediction_head", "blocks": "dec_blocks"},
 }
 POSE_GRID = (16, 12)  # patches of a 256 x 192 image
@@ -94,8 +109,10 @@ def _dialect(weights: Weights) -> Read:
         return "vit_mae" if "decoder.mask_token" in weights else "vit"
     if "blocks.0.norm1.weight" not in weights or "patch_embed.proj.weight" not in weights:
         raise ValueError(
-            f"no vision transformer in the names of MAE, CroCo, MIMIC, timm or Hugging Face; its first keys: {few(weights)};"
-            " say --key or --prefix if its weights lie deeper, or --timm NAME if timm has this model"
+            "no vision transformer in the names of MAE, CroCo, MIMIC, timm or Hugging Face; its "
+            f"first keys: {few(weights)};"
+            " say --key or --prefix if its weights lie deeper, or --timm NAME if timm has this "
+            "model"
         )
     if "decoder_blocks_croco.0.norm1.weight" in weights:
         return "mimic"
@@ -129,20 +146,27 @@ def to_mae(encoder: Weights, decoder: Weights | None) -> dict[str, Tensor]:
     """
     if "cls_token" not in encoder or "pos_embed" not in encoder:
         what = "class token" if "cls_token" not in encoder else "table of positions"
-        raise ValueError(f"models in this format have a {what} and this encoder has none: features would change; use --format croco")
+        raise ValueError(
+            f"models in this format have a {what} and this encoder has none: features would "
+            "change; use --format croco"
+        )
     cross = decoder is not None and "blocks.0.norm_y.weight" in decoder
     names = FROM_OURS["mae"] | {"blocks": "decoder_blocks_croco" if cross else "decoder_blocks"}
     return dict(encoder) | _named(decoder, names)
 
 
 def to_croco(encoder: Weights, decoder: Weights | None) -> dict[str, Tensor]:
-    """CroCo's names, v1 with tables of positions or v2 without; a decoder only with cross-attention.
+    """CroCo's names, v1 with tables of positions or v2 without; a decoder only with
+    cross-attention.
 
     Raises:
         ValueError: a class token, which models in this format do not have.
     """
     if "cls_token" in encoder:
-        raise ValueError("models in this format have no class token and this encoder has one: features would change; use --format mae")
+        raise ValueError(
+            "models in this format have no class token and this encoder has one: features would "
+            "change; use --format mae"
+        )
     renames = {"pos_embed": "enc_pos_embed", "blocks": "enc_blocks", "norm": "enc_norm"}
     found = _named(encoder, renames | {"patch_embed": "patch_embed"})
     if decoder is not None and "blocks.0.norm_y.weight" in decoder:
@@ -159,16 +183,28 @@ def _named(weights: Weights | None, names: Mapping[str, str]) -> dict[str, Tenso
 
 
 def to_multimae(encoder: Weights, grid: tuple[int, int]) -> dict[str, Tensor]:
-    """MultiMAE's names. It has no final norm, which is left out; without a class token, build it with num_global_tokens=0.
+    """MultiMAE's names. It has no final norm, which is left out; without a class token, build it
+    with num_global_tokens=0.
 
     Raises:
         ValueError: rotary positions.
     """
     if "pos_embed" not in encoder:
-        raise ValueError("models in this format add a table of positions and this encoder has rotary ones; use --format croco")
+        raise ValueError(
+            "models in this format add a table of positions and this encoder has rotary ones; use "
+            "--format croco"
+        )
     first = int("cls_token" in encoder)
-    found = {f"input_adapters.rgb.{key.removeprefix('patch_embed.')}": encoder[key] for key in encoder if key.startswith("patch_embed.")}
-    found |= {f"encoder.{key.removeprefix('blocks.')}": encoder[key] for key in encoder if key.startswith("blocks.")}
+    found = {
+        f"input_adapters.rgb.{key.removeprefix('patch_embed.')}": encoder[key]
+        for key in encoder
+        if key.startswith("patch_embed.")
+    }
+    found |= {
+        f"encoder.{key.removeprefix('blocks.')}": encoder[key]
+        for key in encoder
+        if key.startswith("blocks.")
+    }
     positions = encoder["pos_embed"][:, first:]
     found["input_adapters.rgb.pos_emb"] = positions.transpose(1, 2).unflatten(2, grid).contiguous()
     if first:
@@ -177,18 +213,32 @@ def to_multimae(encoder: Weights, grid: tuple[int, int]) -> dict[str, Tensor]:
 
 
 def to_vitpose(encoder: Weights, grid: tuple[int, int]) -> dict[str, Tensor]:
-    """ViTPose's backbone: no class token in the forward pass, its position added to all patches, a table of 16 x 12 patches.
+    """ViTPose's backbone: no class token in the forward pass, its position added to all patches, a
+    table of 16 x 12 patches.
 
     Raises:
         ValueError: rotary positions.
     """
     if "pos_embed" not in encoder:
-        raise ValueError("models in this format add a table of positions and this encoder has rotary ones; use --format croco")
+        raise ValueError(
+            "models in this format add a table of positions and this encoder has rotary ones; use "
+            "--format croco"
+        )
     first = int("cls_token" in encoder)
     table = encoder["pos_embed"]
     patches = table[:, first:].transpose(1, 2).unflatten(2, grid).float()
-    resized = torch.nn.functional.interpolate(patches, POSE_GRID, mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
+    resized = (
+        torch.nn.functional.interpolate(patches, POSE_GRID, mode="bicubic", align_corners=False)
+        .flatten(2)
+        .transpose(1, 2)
+    )
     head = table[:, :1] if first else torch.zeros_like(table[:, :1])
-    found = {key: value for key, value in encoder.items() if key.startswith(("patch_embed.", "blocks."))}
-    norm = {f"last_norm.{key.removeprefix('norm.')}": value for key, value in encoder.items() if key.startswith("norm.")}
+    found = {
+        key: value for key, value in encoder.items() if key.startswith(("patch_embed.", "blocks."))
+    }
+    norm = {
+        f"last_norm.{key.removeprefix('norm.')}": value
+        for key, value in encoder.items()
+        if key.startswith("norm.")
+    }
     return found | norm | {"pos_embed": torch.cat([head.float(), resized], dim=1)}

@@ -1,6 +1,8 @@
-"""Hugging Face's names of ViT and ViT-MAE, and the way to ours. Queries, keys and values lie apart there.
+"""Hugging Face's names of ViT and ViT-MAE, and the way to ours. Queries, keys and values lie apart
+there.
 
-vit.embeddings.*  vit.encoder.layer.N.*  vit.layernorm.*        the first word only where a head is beside
+vit.embeddings.*  vit.encoder.layer.N.*  vit.layernorm.*
+        the first word only where a head is beside
 decoder.decoder_layers.N.* or decoder.decoder_encoder.layer.N.*  decoder.decoder_{embed,norm,pred}.*
 """
 

@@ -1,7 +1,8 @@
 """What others put around the names of a vision transformer's weights. Names in, names out.
 
-torch.compile, data parallelism, Lightning, DINO and detection code each prepend a word; a classifier or its
-statistics lie beside the encoder. One loop takes off whatever word covers all that is no head.
+torch.compile, data parallelism, Lightning, DINO and detection code each prepend a word; a
+classifier or its statistics lie beside the encoder. One loop takes off whatever word covers all
+that is no head.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def without(names: Collection[str], prefix: str | None) -> dict[str, str]:
     """The bare name of each weight.
 
     Args:
-        prefix: take this one off and leave out all that lies outside of it; None = the words of the field.
+        prefix: take this one off and leave out all that lies outside of it; None = the words of the
+            field.
 
     Returns:
         Name in the file to bare name; what is not part of the encoder is not in it.

@@ -1,6 +1,8 @@
-"""Any vision transformer of timm, by its name, as an encoder: DINOv2 and v3-style registers, layer scale, other pixel statistics.
+"""Any vision transformer of timm, by its name, as an encoder: DINOv2 and v3-style registers, layer
+scale, other pixel statistics.
 
-A plain one needs none of this: its weights are our own encoder's, key by key (`dialects`). This is for all the others.
+A plain one needs none of this: its weights are our own encoder's, key by key (`dialects`). This is
+for all the others.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from mimic.models.encoder import IMAGE_MEAN, IMAGE_STD, VisionTransformer
 class TimmEncoder(VisionTransformer):
     """timm's model under timm's own keys; satisfies `Encoder`.
 
-    Images arrive normalised as everywhere here (ImageNet's statistics) and are brought to those the model was trained with. Positions of
-    another grid are resampled by timm, image by image size.
+    Images arrive normalised as everywhere here (ImageNet's statistics) and are brought to those the
+    model was trained with. Positions of another grid are resampled by timm, image by image size.
 
     Args:
         name: of a timm model, such as "vit_small_patch14_reg4_dinov2".
@@ -29,7 +31,8 @@ class TimmEncoder(VisionTransformer):
         pretrained: fetch timm's weights.
 
     Raises:
-        ValueError: timm knows no such model, or it is none whose patches keep one grid through numbered blocks.
+        ValueError: timm knows no such model, or it is none whose patches keep one grid through
+            numbered blocks.
     """
 
     plain = False
@@ -41,10 +44,19 @@ class TimmEncoder(VisionTransformer):
         nn.Module.__init__(self)
         made = _created(name, size_px, pretrained)
         patch, grid = made.patch_embed.patch_size, made.patch_embed.grid_size
-        self.patch_px, self.width, self.depth, self.heads = patch[0], made.embed_dim, len(made.blocks), made.blocks[0].attn.num_heads
+        self.patch_px, self.width, self.depth, self.heads = (
+            patch[0],
+            made.embed_dim,
+            len(made.blocks),
+            made.blocks[0].attn.num_heads,
+        )
         self.size_px, self.grid = (grid[0] * patch[0], grid[1] * patch[1]), (grid[0], grid[1])
-        self.class_token, self.positions = made.has_class_token, "sincos" if made.pos_embed is not None else "rope"
-        # The parts are ours, so that weights, layers and what is frozen go by timm's names; timm's own object only computes with them.
+        self.class_token, self.positions = (
+            made.has_class_token,
+            "sincos" if made.pos_embed is not None else "rope",
+        )
+        # The parts are ours, so that weights, layers and what is frozen go by timm's names; timm's
+        # own object only computes with them.
         for key, child in made.named_children():
             self.add_module(key, child)
         for key, parameter in made.named_parameters(recurse=False):
@@ -55,21 +67,29 @@ class TimmEncoder(VisionTransformer):
         self.register_buffer("_scale", (ours[1] / std)[:, None, None], persistent=False)
         self.register_buffer("_shift", ((ours[0] - mean) / std)[:, None, None], persistent=False)
 
-    def tokens(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b c"] | None, Float[Tensor, "b n c"]]:
+    def tokens(
+        self, images: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b c"] | None, Float[Tensor, "b n c"]]:
         """See `Encoder.tokens`; registers are left out."""
         found = self(images)
         return found[:, 0] if self.class_token else None, found[:, self._timm.num_prefix_tokens :]
 
-    def forward(self, images: Float[Tensor, "b 3 h w"], keep: Tensor | None = None) -> Float[Tensor, "b t c"]:
+    def forward(
+        self, images: Float[Tensor, "b 3 h w"], keep: Tensor | None = None
+    ) -> Float[Tensor, "b t c"]:
         """All tokens after the final norm, as timm orders them."""
         if keep is not None:
             raise ValueError("a timm model sees whole images")
         return self._timm.forward_features(self._pixels(images))
 
-    def intermediates(self, images: Float[Tensor, "b 3 h w"], blocks: Sequence[int]) -> list[Float[Tensor, "b c rows columns"]]:
+    def intermediates(
+        self, images: Float[Tensor, "b 3 h w"], blocks: Sequence[int]
+    ) -> list[Float[Tensor, "b c rows columns"]]:
         """See `Encoder.intermediates`; blocks after the last one asked for are not run."""
         order = sorted(set(blocks))
-        found = self._timm.forward_intermediates(self._pixels(images), order, norm=False, stop_early=True, intermediates_only=True)
+        found = self._timm.forward_intermediates(
+            self._pixels(images), order, norm=False, stop_early=True, intermediates_only=True
+        )
         maps = dict(zip(order, cast(list[Tensor], found), strict=True))
         return [maps[block] for block in blocks]
 
@@ -84,7 +104,11 @@ class TimmEncoder(VisionTransformer):
             ValueError: it is none of them.
         """
         try:
-            return {key: value for key, value in checkpoint_filter_fn(dict(weights), self._timm).items() if not key.startswith("head.")}
+            return {
+                key: value
+                for key, value in checkpoint_filter_fn(dict(weights), self._timm).items()
+                if not key.startswith("head.")
+            }
         except Exception as error:  # whatever a strange file provokes there
             raise ValueError(f"not a file of this model ({error})") from None
 
@@ -92,16 +116,30 @@ class TimmEncoder(VisionTransformer):
 def _created(name: str, size_px: tuple[int, int] | None, pretrained: bool) -> Any:
     sizes: dict[str, Any] = {} if size_px is None else {"img_size": size_px}
     try:
-        made = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True, **sizes)
-    except Exception as error:  # each family of models answers a name or an argument it does not know in its own way
-        raise ValueError(f"timm cannot make {name!r} ({' '.join(str(error).split())[:160]})") from None
+        made = timm.create_model(
+            name, pretrained=False, num_classes=0, dynamic_img_size=True, **sizes
+        )
+    except Exception as error:
+        # each family of models answers a name or an argument it does not know in its own way
+        raise ValueError(
+            f"timm cannot make {name!r} ({' '.join(str(error).split())[:160]})"
+        ) from None
     blocks = getattr(made, "blocks", [])
-    if not isinstance(made, timm.models.VisionTransformer) or not all(hasattr(block, "attn") and hasattr(block, "mlp") for block in blocks):
-        raise ValueError(f"{name!r} is a {type(made).__name__}; dense tasks read timm's VisionTransformer models")
+    if not isinstance(made, timm.models.VisionTransformer) or not all(
+        hasattr(block, "attn") and hasattr(block, "mlp") for block in blocks
+    ):
+        raise ValueError(
+            f"{name!r} is a {type(made).__name__}; dense tasks read timm's VisionTransformer models"
+        )
     if not pretrained:
         return made
     try:
-        return timm.create_model(name, pretrained=True, num_classes=0, dynamic_img_size=True, **sizes)
+        return timm.create_model(
+            name, pretrained=True, num_classes=0, dynamic_img_size=True, **sizes
+        )
     except Exception as error:  # of the network, of the hub, of a cache
         why = " ".join(str(error).split())[:160]
-        raise ValueError(f"the weights of {name!r} cannot be fetched ({why}); download the file elsewhere and name it") from None
+        raise ValueError(
+            f"the weights of {name!r} cannot be fetched ({why}); download the file elsewhere and "
+            "name it"
+        ) from None

@@ -1,8 +1,10 @@
-"""What lies in a folder: files by name, in numeric order; and what is passed over, each with the reason.
+"""What lies in a folder: files by name, in numeric order; and what is passed over, each with the
+reason.
 
-Symbolic links are followed, but each real folder is entered once and each real file is listed once: under its own name where
-that lies below the root, else under the first link's. Hidden entries, folders in which a system keeps thumbnails or deleted
-files, and names that cannot be written down, are passed over.
+Symbolic links are followed, but each real folder is entered once and each real file is listed once:
+under its own name where that lies below the root, else under the first link's. Hidden entries,
+folders in which a system keeps thumbnails or deleted files, and names that cannot be written down,
+are passed over.
 """
 
 from __future__ import annotations
@@ -30,10 +32,13 @@ SCENES = frozenset(
     }
 )
 SCENE_OF_ANOTHER_FORMAT = (
-    "a 3-D format that is not read; convert it to .glb, for example with Blender (File > Export > glTF 2.0, format glTF Binary)"
+    "a 3-D format that is not read; convert it to .glb, for example with Blender (File > Export > "
+    "glTF 2.0, format glTF Binary)"
 )
 DIGITS = frozenset("0123456789")
-UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and bytes that are not UTF-8
+UNWRITABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
+)  # control characters, and bytes that are not UTF-8
 # Of Synology, QNAP and Windows; in lower case.
 OF_SYSTEMS = frozenset({"@eadir", "@recycle", "#recycle", "$recycle.bin"})
 NOT_WRITABLE = "a name that cannot be written down: control characters, or bytes that are not UTF-8"
@@ -46,7 +51,9 @@ class Listing:
     """Paths below a root, posix."""
 
     files: list[str] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)  # file or folder -> why; names are escaped
+    skipped: dict[str, str] = field(
+        default_factory=dict
+    )  # file or folder -> why; names are escaped
 
 
 @dataclass
@@ -70,12 +77,14 @@ def tree(root: Path, wanted: Wanted, kind: str | None) -> Listing:
 
     Args:
         wanted: of a file's name.
-        kind: what is wanted, for the reason why another file is not, such as "an image". None: other files belong to the layout,
-            and are not named.
+        kind: what is wanted, for the reason why another file is not, such as "an image". None:
+            other files belong to the layout, and are not named.
     """
     state = _Walk(os.fspath(root), wanted, kind)
     _enter(state, "", os.path.realpath(root))
-    while state.linked_folders:  # after all that lie there themselves: a folder goes by its own name before a link's
+    while (
+        state.linked_folders
+    ):  # after all that lie there themselves: a folder goes by its own name before a link's
         path = state.linked_folders.pop(0)
         real = os.path.realpath(os.path.join(state.root, path))
         if not _is_again(state, path, real):
@@ -85,8 +94,11 @@ def tree(root: Path, wanted: Wanted, kind: str | None) -> Listing:
     return state.listing
 
 
-def files_below(root: Path, extensions: Set[str], skipped: dict[str, str] | None = None, kind: str | None = None) -> list[str]:
-    """The files of a whole tree with one of the extensions (in any case): paths below root, posix, in numeric order.
+def files_below(
+    root: Path, extensions: Set[str], skipped: dict[str, str] | None = None, kind: str | None = None
+) -> list[str]:
+    """The files of a whole tree with one of the extensions (in any case): paths below root, posix,
+    in numeric order.
 
     Args:
         skipped: is told what else lies there, and why it is passed over.
@@ -99,7 +111,8 @@ def files_below(root: Path, extensions: Set[str], skipped: dict[str, str] | None
 
 
 def walk(root: Path, skipped: dict[str, str]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As `os.walk` from the top, links followed, each real folder once: (path below root, names of folders, names of files).
+    """As `os.walk` from the top, links followed, each real folder once: (path below root, names of
+    folders, names of files).
 
     A caller that removes names of folders is not led there.
 
@@ -122,12 +135,17 @@ def walk(root: Path, skipped: dict[str, str]) -> Iterator[tuple[str, list[str], 
         files = [path.removeprefix(prefix) for path in (*state.listing.files, *state.links)]
         state.listing.files, state.links = [], []
         yield folder, names, sorted(files)
-        waiting += [(_join(folder, name), os.path.join(real, name)) for name in reversed(below) if name in names]
+        waiting += [
+            (_join(folder, name), os.path.join(real, name))
+            for name in reversed(below)
+            if name in names
+        ]
         state.linked_folders += [_join(folder, name) for name in linked if name in names]
 
 
 def _look(state: _Walk, folder: str, real: str) -> tuple[list[str], list[str]]:
-    """Names of the folders in a folder, and of the links to folders, whose files have been sorted in."""
+    """Names of the folders in a folder, and of the links to folders, whose files have been sorted
+    in."""
     if real in state.folders:  # below the target of a link, and a target itself
         state.skip(folder, f"the same folder as {state.folders[real] or '.'}")
         return [], []
@@ -146,7 +164,8 @@ def _look(state: _Walk, folder: str, real: str) -> tuple[list[str], list[str]]:
 
 
 def files_in(folder: Path, extensions: Set[str], dead: bool = False) -> list[str]:
-    """Names of the files of a folder with one of the extensions, in numeric order; as `files_below` sees the folder alone.
+    """Names of the files of a folder with one of the extensions, in numeric order; as `files_below`
+    sees the folder alone.
 
     Args:
         dead: links to nothing count as files, for a reader that names what it cannot open.
@@ -162,7 +181,9 @@ def files_in(folder: Path, extensions: Set[str], dead: bool = False) -> list[str
     _add_links(state)
     if dead:
         skipped = state.listing.skipped.items()
-        state.listing.files += [name for name, why in skipped if why.startswith(DEAD_LINK) and state.wanted(name)]
+        state.listing.files += [
+            name for name, why in skipped if why.startswith(DEAD_LINK) and state.wanted(name)
+        ]
     return sorted(state.listing.files, key=numeric_order)
 
 
@@ -172,11 +193,16 @@ def has_extension(name: str, extensions: Set[str]) -> bool:
 
 def numeric_order(name: str) -> list[tuple[int, int | str]]:
     """Sort key under which `9.jpg` comes before `10.jpg`."""
-    return [(0, int(part)) if part[0] in DIGITS else (1, part) for part in re.split(r"([0-9]+)", name) if part]
+    return [
+        (0, int(part)) if part[0] in DIGITS else (1, part)
+        for part in re.split(r"([0-9]+)", name)
+        if part
+    ]
 
 
 def shown(name: str) -> str:
-    """A name that can be written down in one line, whatever bytes it is made of: what cannot is escaped, as in Python."""
+    """A name that can be written down in one line, whatever bytes it is made of: what cannot is
+    escaped, as in Python."""
     return UNWRITABLE.sub(lambda letter: letter[0].encode("unicode_escape").decode(), name)
 
 
@@ -200,7 +226,8 @@ def _enter(state: _Walk, top: str, real_top: str) -> None:
 
 
 def _sort_in(state: _Walk, folder: str, entry: os.DirEntry[str]) -> bool:
-    """Put an entry where it belongs: among the files, the links, or what is passed over; whether it is a folder to enter."""
+    """Put an entry where it belongs: among the files, the links, or what is passed over; whether it
+    is a folder to enter."""
     path = _join(folder, entry.name)
     if entry.name == MARK:  # ours, in generated data
         return False
@@ -240,7 +267,8 @@ def remedy(name: str) -> str | None:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """What a directory's entry is; anything but files, folders and links to these is the reason why it is passed over."""
+    """What a directory's entry is; anything but files, folders and links to these is the reason why
+    it is passed over."""
     link = "link to a " if entry.is_symlink() else ""
     try:
         if entry.is_dir():
@@ -256,7 +284,9 @@ def _kind(entry: os.DirEntry[str]) -> str:
 def _is_again(state: _Walk, path: str, real: str) -> bool:
     """Whether the target of a link has been listed, or holds the root; it is named then."""
     if real in state.folders:
-        state.skip(path, f"a link to the folder {state.folders[real] or '.'}, which is mined itself")
+        state.skip(
+            path, f"a link to the folder {state.folders[real] or '.'}, which is mined itself"
+        )
         return True
     if os.path.commonpath([real, os.path.realpath(state.root)]) == real:
         state.skip(path, "a link to a folder that holds this one")
@@ -281,7 +311,12 @@ def _add_links(state: _Walk) -> None:
 def _listed(state: _Walk, real: str) -> str | None:
     """The path under which a real file is listed, if it is."""
     folder, name = os.path.split(real)
-    if folder not in state.folders or name.startswith(".") or UNWRITABLE.search(name) or not state.wanted(name):
+    if (
+        folder not in state.folders
+        or name.startswith(".")
+        or UNWRITABLE.search(name)
+        or not state.wanted(name)
+    ):
         return None
     return _join(state.folders[folder], name)
 

@@ -1,6 +1,7 @@
 """Picture files: which names may be pictures, and how their pixels are read.
 
-Which formats are read is what Pillow and PyAV (FFmpeg) say of themselves on this machine, and then what they manage to open.
+Which formats are read is what Pillow and PyAV (FFmpeg) say of themselves on this machine, and then
+what they manage to open.
 """
 
 from __future__ import annotations
@@ -17,14 +18,20 @@ from PIL import Image as pillow
 from mimic.sources.base import Image, Pose, Unreadable, View
 from mimic.sources.video import hdr, tracks
 
-PIXELS_MAX = 180_000_000  # decoded at once, 0.5 GB in RGB; JPEG and JPEG 2000 are decoded at a lower resolution above it
+# decoded at once, 0.5 GB in RGB; JPEG and JPEG 2000 are decoded at a lower resolution above it
+PIXELS_MAX = 180_000_000
 FLOATS = "floating-point pixels are no photograph; export 8 or 16 bits"
 TILES = "in tiles, which nothing here puts together; convert it to JPEG"
 PREVIEW = 1  # bit of the TIFF tag NewSubfileType: a smaller copy of another picture in the file
 MASK = 4  # bit of the same tag: what is transparent in another picture
 START_BYTES = 8192
-BY_ITSELF = {"protocol_whitelist": "file", "pattern_type": "none"}  # `a%03d.jpg` is one file, no pattern
-NO_PICTURES = frozenset({"EPS", "MPEG"})  # a program, which Pillow would run; and a video, which it only recognises
+BY_ITSELF = {
+    "protocol_whitelist": "file",
+    "pattern_type": "none",
+}  # `a%03d.jpg` is one file, no pattern
+NO_PICTURES = frozenset(
+    {"EPS", "MPEG"}
+)  # a program, which Pillow would run; and a video, which it only recognises
 OTHERS = frozenset({".rs", ".y"})  # names in FFmpeg's table that are nearly always source code
 
 
@@ -32,9 +39,17 @@ def _extensions() -> frozenset[str]:
     """Endings of the names of picture files, by the tables of the libraries."""
     pillow.init()
     read = {name for name, (factory, _) in pillow.OPEN.items() if not _is_stub(factory)} | {"MPO"}
-    known = {ending for ending, name in pillow.registered_extensions().items() if name in read - NO_PICTURES}
+    known = {
+        ending
+        for ending, name in pillow.registered_extensions().items()
+        if name in read - NO_PICTURES
+    }
     known |= {f".{ending}" for ending in av.format.ContainerFormat("image2", "w").extensions}
-    known |= {f".{ending}" for ending in av.format.ContainerFormat("mov", "r").extensions if "hei" in ending}
+    known |= {
+        f".{ending}"
+        for ending in av.format.ContainerFormat("mov", "r").extensions
+        if "hei" in ending
+    }
     return frozenset(known | {".hif"} - OTHERS) - OTHERS
 
 
@@ -45,14 +60,16 @@ def _is_stub(factory: object) -> bool:
 
 EXTENSIONS = _extensions()
 pillow.MAX_IMAGE_PIXELS = None  # `read` has a bound of its own, and says so
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damage, which is named where it ends a picture
+warnings.filterwarnings(
+    "ignore", category=UserWarning, module=r"PIL\."
+)  # of damage, which is named where it ends a picture
 
 
 def read(source: Path | io.BytesIO) -> Image:
     """The upright RGB image of a file, or of one in memory; of several in a file, the first.
 
-    Palettes, grey, CMYK and 16 bits become 8-bit RGB. What is transparent lies on white; where all is equally transparent, the
-    colours are taken as they are.
+    Palettes, grey, CMYK and 16 bits become 8-bit RGB. What is transparent lies on white; where all
+    is equally transparent, the colours are taken as they are.
 
     Raises:
         Unreadable: missing, truncated, too large, or no photograph.
@@ -104,7 +121,10 @@ def further(file: Path) -> str | None:
         return None
     if count < 2:
         return None
-    return f"only the first of its {count} pages is read; save each as a file of its own to mine them all"
+    return (
+        f"only the first of its {count} pages is read; save each as a file of its own to mine them "
+        "all"
+    )
 
 
 def _pages(picture: ImageFile.ImageFile) -> int:
@@ -139,7 +159,9 @@ def bound(file: ImageFile.ImageFile) -> None:
     """
     width, height = file.size
     if file.format == "TIFF" and int(file.tag_v2.get(254, 0)) & PREVIEW:  # type: ignore[attr-defined]
-        raise Unreadable(f"raw data of a camera, with a preview of {width} x {height}; develop it to JPEG or PNG")
+        raise Unreadable(
+            f"raw data of a camera, with a preview of {width} x {height}; develop it to JPEG or PNG"
+        )
     if width * height <= PIXELS_MAX:
         return
     if file.format == "JPEG":
@@ -149,7 +171,10 @@ def bound(file: ImageFile.ImageFile) -> None:
         width, height = width // 8, height // 8
     if min(file.size[0] * file.size[1], width * height) > PIXELS_MAX:
         most = f"{PIXELS_MAX / 1e6:.0f} megapixels"
-        raise Unreadable(f"{width} x {height} pixels are more than {most}; make it smaller, or cut it into pieces")
+        raise Unreadable(
+            f"{width} x {height} pixels are more than {most}; make it smaller, or cut it into "
+            "pieces"
+        )
 
 
 def rgb(file: pillow.Image) -> Image:
@@ -166,7 +191,9 @@ def rgb(file: pillow.Image) -> Image:
     alpha = np.asarray(layer.getchannel("A"))
     if alpha.min() == alpha.max() > 0:
         return np.asarray(upright.convert("RGB"))
-    return np.asarray(pillow.alpha_composite(pillow.new("RGBA", layer.size, "white"), layer).convert("RGB"))
+    return np.asarray(
+        pillow.alpha_composite(pillow.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    )
 
 
 def _read_by_ffmpeg(source: Path | io.BytesIO) -> Image:
@@ -213,10 +240,12 @@ def _upright(frame: av.VideoFrame) -> Image:
 
 
 def not_sdr(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFrame | None:
-    """The picture with all its bits, where it says that its light is HLG or PQ or its colours are BT.2020.
+    """The picture with all its bits, where it says that its light is HLG or PQ or its colours are
+    BT.2020.
 
-    Pillow does not say so, and gives 8 bits: AVIF says it in a `colr` property (ISO 23000-22) or in its stream, PNG in a
-    chunk named cICP (PNG, third edition). JPEG pictures with a gain map are SDR to whoever does not look for the map.
+    Pillow does not say so, and gives 8 bits: AVIF says it in a `colr` property (ISO 23000-22) or in
+    its stream, PNG in a chunk named cICP (PNG, third edition). JPEG pictures with a gain map are
+    SDR to whoever does not look for the map.
 
     Raises:
         Unreadable: it is, but consists of tiles.

@@ -1,10 +1,13 @@
-"""Sequences of pictures, told from the names of the files in one folder; every file is in exactly one of them, or in none.
+"""Sequences of pictures, told from the names of the files in one folder; every file is in exactly
+one of them, or in none.
 
-Files whose names differ in more than digits are different sequences (`frame-000005.color.jpg`, `frame-000005.depth.png`). The
-number of a frame is the run of digits that changes most; of several that differ for each file, the last that grows evenly, so
-that an index is taken and not a drawn number beside it (`00012_58213`). Where two files then have the same number, the other digits tell
-several sequences apart (`cam0_0001`, `cam1_0001`), or else the spelling of the number does (`img_1`, `img_001`). A date with a
-time of day is one moment, whatever is written behind it (`PXL_20240501_095002582.MP`): such files follow one another in time.
+Files whose names differ in more than digits are different sequences (`frame-000005.color.jpg`,
+`frame-000005.depth.png`). The number of a frame is the run of digits that changes most; of several
+that differ for each file, the last that grows evenly, so that an index is taken and not a drawn
+number beside it (`00012_58213`). Where two files then have the same number, the other digits tell
+several sequences apart (`cam0_0001`, `cam1_0001`), or else the spelling of the number does
+(`img_1`, `img_001`). A date with a time of day is one moment, whatever is written behind it
+(`PXL_20240501_095002582.MP`): such files follow one another in time.
 """
 
 from __future__ import annotations
@@ -21,7 +24,10 @@ import numpy as np
 from mimic.sources.photos.folders import numeric_order
 
 NUMBER = re.compile(r"[0-9]+(?:\.[0-9]{1,9})?")
-IDENTITY = re.compile(r"(?:cam|camera|scene|seq|sequence|view|rig|sensor|take|clip|shot|video|lens|eye)[-_ ]?$", re.IGNORECASE)
+IDENTITY = re.compile(
+    r"(?:cam|camera|scene|seq|sequence|view|rig|sensor|take|clip|shot|video|lens|eye)[-_ ]?$",
+    re.IGNORECASE,
+)
 MOMENT = re.compile(
     r"""
     (?<![0-9])
@@ -46,16 +52,20 @@ class Sequence:
     """Files that follow one another."""
 
     files: tuple[Path, ...]
-    numbers: tuple[float, ...] | None  # of each file, growing, from 0; None: only their order is known
+    numbers: (
+        tuple[float, ...] | None
+    )  # of each file, growing, from 0; None: only their order is known
 
     def __len__(self) -> int:
         return len(self.files)
 
     def steps(self, unit: float | None) -> list[int]:
-        """How many frames each file comes after the first, gaps included; their places where numbers are no count of frames.
+        """How many frames each file comes after the first, gaps included; their places where
+        numbers are no count of frames.
 
         Args:
-            unit: how far apart the numbers of successive frames are; None = their usual distance (exports keep every n-th, or times).
+            unit: how far apart the numbers of successive frames are; None = their usual distance
+                (exports keep every n-th, or times).
         """
         places = list(range(len(self)))
         if self.numbers is None or len(self) < 2:
@@ -64,17 +74,22 @@ class Sequence:
         apart = np.diff(numbers)
         one = unit or np.median(apart)
         steps = np.rint(numbers / one)
-        if (np.diff(steps) < 1).any():  # rounded times drift against their median: count from frame to frame
+        if (
+            np.diff(steps) < 1
+        ).any():  # rounded times drift against their median: count from frame to frame
             steps = np.concatenate([[0.0], np.cumsum(np.rint(apart / one))])
         return places if (np.diff(steps) < 1).any() else [int(step) for step in steps]
 
 
 def sequences(files: Iterable[Path]) -> list[Sequence]:
-    """The sequences in a folder, each in order; files with no number in their names belong to none."""
+    """The sequences in a folder, each in order; files with no number in their names belong to
+    none."""
     found: list[Sequence] = []
     moments: dict[Hashable, list[Path]] = defaultdict(list)
     for members in _split([file for file in files if NUMBER.search(file.stem)], _kind):
-        if all(MOMENT.search(file.stem) for file in members):  # else it is a number that may look like a moment
+        if all(
+            MOMENT.search(file.stem) for file in members
+        ):  # else it is a number that may look like a moment
             for file in members:
                 moments[_before(file), file.suffix.lower()].append(file)
         else:
@@ -96,7 +111,8 @@ def _pattern(text: str) -> str:
 
 
 def _in_time(members: list[Path]) -> list[Sequence]:
-    """One sequence; or one for each word behind the moment, where words share a moment (colour and depth of one frame)."""
+    """One sequence; or one for each word behind the moment, where words share a moment (colour and
+    depth of one frame)."""
     parts = _split(members, _word_behind)
     times = [{_moment(file) for file in part} for part in parts]
     if sum(map(len, times)) == len(set().union(*times)):
@@ -123,7 +139,9 @@ def _moment(file: Path) -> Moment:
     hours = int(hour)
     if found["half"]:
         hours = hours % 12 + (12 if found["half"] in "pP" else 0)
-    seconds = Decimal(3600 * hours + 60 * int(minute) + int(second)) + Decimal(f"0.{found['fraction'] or 0}")
+    seconds = Decimal(3600 * hours + 60 * int(minute) + int(second)) + Decimal(
+        f"0.{found['fraction'] or 0}"
+    )
     return re.sub("[^0-9]", "", found["date"]), seconds
 
 
@@ -152,21 +170,26 @@ def _by_number(members: list[Path]) -> list[Sequence]:
     others = [column for column in range(len(columns)) if column not in telling]
     if counting or (telling and not _tell_apart(members, others)):
         return [_counted(members, (counting or telling)[-1])]
-    varying = [column for column in others if len(set(columns[column])) > 1]  # beside numbers that were drawn, if any
+    varying = [
+        column for column in others if len(set(columns[column])) > 1
+    ]  # beside numbers that were drawn, if any
     if not varying:  # names that differ in the case of their endings alone
         counter = max(reversed(range(len(columns))), key=lambda column: len(set(columns[column])))
         return [_counted(layer, counter) for layer in _layers(members, counter)]
     counting = [column for column in varying if not _is_identity(members[0], column)] or varying
     counter = max(reversed(counting), key=lambda column: len(set(columns[column])))
     others = [column for column in varying if column != counter]
-    parts = _split(members, lambda file: tuple(NUMBER.findall(file.stem)[column] for column in others))
+    parts = _split(
+        members, lambda file: tuple(NUMBER.findall(file.stem)[column] for column in others)
+    )
     if len(parts) > len(members) // 2:  # most would be alone
         return [Sequence(tuple(sorted(members, key=lambda file: numeric_order(file.name))), None)]
     return [_counted(one, counter) for part in parts for one in _by_spelling(part, counter)]
 
 
 def _is_even(members: list[Path], column: int) -> bool:
-    """Whether most steps of a number are about alike, as a counter's or a clock's are; those of drawn numbers differ more."""
+    """Whether most steps of a number are about alike, as a counter's or a clock's are; those of
+    drawn numbers differ more."""
     numbers = sorted(_number(file, column) for file in members)
     apart = np.array([float(number - numbers[0]) for number in numbers[1:]])
     apart = np.diff(apart, prepend=0.0)
@@ -175,24 +198,32 @@ def _is_even(members: list[Path], column: int) -> bool:
 
 
 def _tell_apart(members: list[Path], columns: list[int]) -> bool:
-    return len({tuple(NUMBER.findall(file.stem)[column] for column in columns) for file in members}) == len(members)
+    return len(
+        {tuple(NUMBER.findall(file.stem)[column] for column in columns) for file in members}
+    ) == len(members)
 
 
 def _is_identity(file: Path, column: int) -> bool:
-    """Whether a run of digits is the number of a camera, a scene or a take, by the word before it."""
+    """Whether a run of digits is the number of a camera, a scene or a take, by the word before
+    it."""
     found = list(NUMBER.finditer(file.stem))[column]
     return IDENTITY.search(file.stem[: found.start()]) is not None
 
 
 def _by_spelling(members: list[Path], counter: int) -> list[list[Path]]:
-    """Files with equal numbers in different parts: numbers padded with zeros to one width apart from others."""
+    """Files with equal numbers in different parts: numbers padded with zeros to one width apart
+    from others."""
     if _differ(members, counter):
         return [members]
 
     def width(file: Path) -> int:
         return len(NUMBER.findall(file.stem)[counter].partition(".")[0])
 
-    padded = {width(file) for file in members if NUMBER.findall(file.stem)[counter].startswith("0") and width(file) > 1}
+    padded = {
+        width(file)
+        for file in members
+        if NUMBER.findall(file.stem)[counter].startswith("0") and width(file) > 1
+    }
     parts = _split(members, lambda file: width(file) if width(file) in padded else 0)
     return [layer for part in parts for layer in _layers(part, counter)]
 
@@ -209,10 +240,15 @@ def _layers(members: list[Path], counter: int) -> list[list[Path]]:
 
 
 def _counted(members: list[Path], counter: int) -> Sequence:
-    """A sequence of files whose numbers differ; numbers of any length keep all their digits until the first is subtracted."""
-    numbered = sorted(((_number(file, counter), file) for file in members), key=lambda item: item[0])
+    """A sequence of files whose numbers differ; numbers of any length keep all their digits until
+    the first is subtracted."""
+    numbered = sorted(
+        ((_number(file, counter), file) for file in members), key=lambda item: item[0]
+    )
     first = numbered[0][0]
-    return Sequence(tuple(file for _, file in numbered), tuple(float(number - first) for number, _ in numbered))
+    return Sequence(
+        tuple(file for _, file in numbered), tuple(float(number - first) for number, _ in numbered)
+    )
 
 
 def _differ(members: list[Path], counter: int) -> bool:

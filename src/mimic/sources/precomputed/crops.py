@@ -1,14 +1,20 @@
-"""CroCo's published pair lists: pairs that were chosen already, taken as they are; their overlap is measured.
+"""CroCo's published pair lists: pairs that were chosen already, taken as they are; their overlap is
+measured.
 
 Layouts (`form`):
 
-    pairs    habitat_release/pairs.txt         `img1 img2` a line; paths that hold "val" are left out, as in CroCo's training
-    stems    <Dataset>_crops/listing.txt       "# pair_path", then a stem a line: <stem>_1.jpg and <stem>_2.jpg
-    crops    crops_release.txt                 `img1, img2, rotation`, then a line of 8 integers for each crop of the two:
-                                               l1, r1, t1, b1, l2, r2, t2, b2; the images are the user's
+    pairs    habitat_release/pairs.txt         `img1 img2` a line; paths that hold "val" are left
+                                               out, as in CroCo's training
+    stems    <Dataset>_crops/listing.txt       "# pair_path", then a stem a line: <stem>_1.jpg and
+                                               <stem>_2.jpg
+    crops    crops_release.txt                 `img1, img2, rotation`, then a line of 8 integers for
+                                               each crop of the two:
+                                               l1, r1, t1, b1, l2, r2, t2, b2; the images are the
+                                               user's
 
-Rotation: degrees of the second image; up to 60 either way it is taken for none, beyond it is rounded to quarter turns
-(counter-clockwise), by which the second crop is turned. A clip is the folder of the first image. Paths that leave `images` are refused.
+Rotation: degrees of the second image; up to 60 either way it is taken for none, beyond it is
+rounded to quarter turns (counter-clockwise), by which the second crop is turned. A clip is the
+folder of the first image. Paths that leave `images` are refused.
 """
 
 from __future__ import annotations
@@ -25,7 +31,18 @@ import numpy as np
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources import images
-from mimic.sources.base import Description, Group, Image, Unreadable, View, is_below, numeric_order, read_text, require_folder, stamp
+from mimic.sources.base import (
+    Description,
+    Group,
+    Image,
+    Unreadable,
+    View,
+    is_below,
+    numeric_order,
+    read_text,
+    require_folder,
+    stamp,
+)
 
 Box = tuple[int, int, int, int]  # left, right, top, bottom, right and bottom excluded
 NO_ROTATION_DEG = 60
@@ -41,7 +58,11 @@ class Place:
 
     @property
     def key(self) -> str:
-        return self.path if self.box is None else f"{self.path}[{','.join(map(str, self.box))}]@{self.quarter_turns}"
+        return (
+            self.path
+            if self.box is None
+            else f"{self.path}[{','.join(map(str, self.box))}]@{self.quarter_turns}"
+        )
 
 
 class CropsSource:
@@ -55,15 +76,22 @@ class CropsSource:
     def clips(self) -> list[str]:
         require_folder(self.name, self.root)
         if not self._pairs:
-            raise BadInput(f"sources.{self.name}.list: {self._section.list} holds no pair of the form {self._section.form!r}")
+            raise BadInput(
+                f"sources.{self.name}.list: {self._section.list} holds no pair of the form "
+                f"{self._section.form!r}"
+            )
         return sorted(self._pairs, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
-        return images.describe_listed(self._images, {place.path for pair in self._pairs[clip] for place in pair})
+        return images.describe_listed(
+            self._images, {place.path for pair in self._pairs[clip] for place in pair}
+        )
 
-    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (nothing is drawn)
+    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002
         for pair in self._pairs.get(clip, ()):
-            views = tuple(View(place.key, functools.partial(self._read, place), None) for place in pair)
+            views = tuple(
+                View(place.key, functools.partial(self._read, place), None) for place in pair
+            )
             yield Group(views=views, pairs=((0, 1),), given=_none_known)
 
     def _read(self, place: Place) -> Image:
@@ -74,7 +102,9 @@ class CropsSource:
             left, right, top, bottom = place.box
             height, width = image.shape[:2]
             if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-                raise Unreadable(f"{place.path}: the crop {place.box} is not within {width} x {height}")
+                raise Unreadable(
+                    f"{place.path}: the crop {place.box} is not within {width} x {height}"
+                )
             image = image[top:bottom, left:right]
         return np.ascontiguousarray(np.rot90(image, place.quarter_turns))
 
@@ -85,7 +115,11 @@ class CropsSource:
 
 
 @functools.lru_cache(maxsize=1)  # a worker process opens the source anew for every shard
-def _read_list(path: Path, stamped: tuple[int, int], form: str) -> dict[str, list[tuple[Place, Place]]]:  # noqa: ARG001
+def _read_list(
+    path: Path,
+    stamped: tuple[int, int],  # noqa: ARG001
+    form: str,
+) -> dict[str, list[tuple[Place, Place]]]:
     """Clip -> its pairs, in the order of the file; `stamped` only tells versions of the file apart.
 
     Raises:
@@ -95,7 +129,11 @@ def _read_list(path: Path, stamped: tuple[int, int], form: str) -> dict[str, lis
         lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: not a readable list ({error})") from None
-    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
+    numbered = [
+        (number, line.strip())
+        for number, line in enumerate(lines, 1)
+        if line.strip() and not line.startswith("#")
+    ]
     found: dict[str, list[tuple[Place, Place]]] = defaultdict(list)
     for pair in {"pairs": _pairs, "stems": _stems, "crops": _crops}[form](path, numbered):
         found[PurePosixPath(pair[0].path).parent.as_posix()].append(pair)
@@ -116,7 +154,7 @@ def _pairs(path: Path, lines: Lines) -> Iterator[tuple[Place, Place]]:
                 raise BadInput(f"{path}: line {number} is not two paths: {line[:80]!r}")
 
 
-def _stems(path: Path, lines: Lines) -> Iterator[tuple[Place, Place]]:  # noqa: ARG001  (any line is a stem)
+def _stems(path: Path, lines: Lines) -> Iterator[tuple[Place, Place]]:  # noqa: ARG001
     for _, stem in lines:
         yield Place(f"{stem}_1.jpg"), Place(f"{stem}_2.jpg")
 
@@ -132,7 +170,10 @@ def _crops(path: Path, lines: Lines) -> Iterator[tuple[Place, Place]]:
         elif len(fields) == 3 and re.fullmatch(r"-?[0-9]{1,9}", fields[2]):
             images = (fields[0], fields[1], quarter_turns(int(fields[2])))
         else:
-            raise BadInput(f"{path}: line {number} is neither 'img1, img2, rotation' nor eight integers below one: {line[:80]!r}")
+            raise BadInput(
+                f"{path}: line {number} is neither 'img1, img2, rotation' nor eight integers below "
+                f"one: {line[:80]!r}"
+            )
 
 
 def quarter_turns(rotation_deg: int) -> int:

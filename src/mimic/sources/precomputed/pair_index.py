@@ -1,7 +1,9 @@
-"""A CSV of pairs read by clip without holding it: what is kept are runs of lines of one clip, and where each begins in the file.
+"""A CSV of pairs read by clip without holding it: what is kept are runs of lines of one clip, and
+where each begins in the file.
 
-Columns path1, path2 and perhaps correspondence, in any order among others. Rows of a clip usually follow one another, so memory grows
-with the clips, not the rows; at worst (shuffled rows) it is 24 bytes a row.
+Columns path1, path2 and perhaps correspondence, in any order among others. Rows of a clip usually
+follow one another, so memory grows with the clips, not the rows; at worst (shuffled rows) it is 24
+bytes a row.
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ def read(path: Path, stamped: tuple[int, int]) -> PairIndex:  # noqa: ARG001
 
 
 def clip_of(first: str) -> str:
-    """The video or scene of a pair: the folder of the image, or, where that is a pair number, the one above."""
+    """The video or scene of a pair: the folder of the image, or, where that is a pair number, the
+    one above."""
     folder = PurePosixPath(first).parent
     return (folder.parent if folder.name.isdecimal() and folder.parent.name else folder).as_posix()
 
@@ -88,7 +91,10 @@ def _header(path: Path, line: bytes) -> tuple[tuple[int, int, int | None], int]:
 def _line(file: BinaryIO, path: Path) -> bytes:
     line = file.readline(LINE_BYTES)
     if len(line) == LINE_BYTES:
-        raise BadInput(f"{path}: not a readable CSV (a line of {LINE_BYTES} bytes or more at byte {file.tell() - LINE_BYTES})")
+        raise BadInput(
+            f"{path}: not a readable CSV (a line of {LINE_BYTES} bytes or more at byte "
+            f"{file.tell() - LINE_BYTES})"
+        )
     return line
 
 
@@ -97,7 +103,10 @@ def _row(index: PairIndex, line: bytes) -> Row | None:
     if not cells:
         return None
     if len(cells) != index.width:
-        raise BadInput(f"{index.path}: not a readable CSV (a row of {len(cells)} columns, not {index.width}: {line[:80]!r})")
+        raise BadInput(
+            f"{index.path}: not a readable CSV (a row of {len(cells)} columns, not {index.width}: "
+            f"{line[:80]!r})"
+        )
     first, second, third = index.columns
     return cells[first], cells[second], "" if third is None else cells[third]
 
@@ -105,6 +114,15 @@ def _row(index: PairIndex, line: bytes) -> Row | None:
 def _cells(path: Path, line: bytes) -> list[str]:
     try:
         text = line.decode().rstrip("\r\n")
-        return next(csv.reader([text], strict=True), []) if '"' in text else text.split(",") if text else []
-    except (UnicodeDecodeError, csv.Error) as error:  # bytes of something else, or a field that goes over several lines
+        return (
+            next(csv.reader([text], strict=True), [])
+            if '"' in text
+            else text.split(",")
+            if text
+            else []
+        )
+    except (
+        UnicodeDecodeError,
+        csv.Error,
+    ) as error:  # bytes of something else, or a field that goes over several lines
         raise BadInput(f"{path}: not a readable CSV ({error})") from None

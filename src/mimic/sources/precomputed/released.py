@@ -3,13 +3,17 @@
 Layout:
 
     <root>/<dataset>/<video or scene>/<pair>/0000.jpg  0001.jpg      224 x 224
-                                            /corresponding.npy       a pickled dict {patch of 0000: patch of 0001}, 14 x 14 patches
+                                            /corresponding.npy
+                                                    a pickled dict {patch of 0000: patch of 0001},
+                                                    14 x 14 patches
     <root>/<dataset>/<scene>/0000.jpg ...                            DeMoN: no pair level
-    <root>/<index>.csv                                               path1,path2[,correspondence], relative to <root>
+    <root>/<index>.csv
+            path1,path2[,correspondence], relative to <root>
 
-A clip is a video or scene. With an index, its rows are the pairs; it is read clip by clip (pair_index.py). Without one, every
-folder with a 0000.jpg and a 0001.jpg is a pair. There are no homographies. The pickled maps are read by restricted_pickle.py, which
-builds nothing but dicts of ints. Terms: those of every set that the pairs were mined from.
+A clip is a video or scene. With an index, its rows are the pairs; it is read clip by clip
+(pair_index.py). Without one, every folder with a 0000.jpg and a 0001.jpg is a pair. There are no
+homographies. The pickled maps are read by restricted_pickle.py, which builds nothing but dicts of
+ints. Terms: those of every set that the pairs were mined from.
 """
 
 from __future__ import annotations
@@ -24,7 +28,18 @@ import numpy as np
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources import images
-from mimic.sources.base import Correspondences, Description, Group, Image, Unreadable, View, is_below, numeric_order, require_folder, stamp
+from mimic.sources.base import (
+    Correspondences,
+    Description,
+    Group,
+    Image,
+    Unreadable,
+    View,
+    is_below,
+    numeric_order,
+    require_folder,
+    stamp,
+)
 from mimic.sources.photos.folders import walk
 from mimic.sources.precomputed import pair_index
 from mimic.sources.precomputed.pair_index import PairIndex, Row, clip_of
@@ -49,25 +64,36 @@ class ReleasedSource:
             else {clip_of(f"{pair}/{FIRST}") for pair in _pair_folders(root, self.skipped)}
         )
         if not found:
-            raise BadInput(f"sources.{self.name}.root: no pair in {root} ({FIRST} and {SECOND} in one folder)")
+            raise BadInput(
+                f"sources.{self.name}.root: no pair in {root} ({FIRST} and {SECOND} in one folder)"
+            )
         return sorted(found, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
-        return images.describe_listed(self.root, {path for row in self._rows(clip) for path in row[:2]})
+        return images.describe_listed(
+            self.root, {path for row in self._rows(clip) for path in row[:2]}
+        )
 
-    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (nothing is drawn)
+    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002
         for first, second, correspondence in self._rows(clip):
             views = (self._view(first), self._view(second))
-            yield Group(views=views, pairs=((0, 1),), given=functools.partial(self._known, first, second, correspondence))
+            yield Group(
+                views=views,
+                pairs=((0, 1),),
+                given=functools.partial(self._known, first, second, correspondence),
+            )
 
     def _view(self, path: str) -> View:
         return View(key=path, read=functools.partial(_read, self.root, path), pose=None)
 
     def _known(self, first: str, second: str, correspondence: str) -> Correspondences | None:
-        """The map that the index names, or the one that lies beside the images, which is of the first to the second."""
+        """The map that the index names, or the one that lies beside the images, which is of the
+        first to the second."""
         beside = PurePosixPath(first).with_name(MAP).as_posix()
         if not correspondence:
-            in_order = first.endswith(f"/{FIRST}") and PurePosixPath(first).with_name(SECOND) == PurePosixPath(second)
+            in_order = first.endswith(f"/{FIRST}") and PurePosixPath(first).with_name(
+                SECOND
+            ) == PurePosixPath(second)
             return self._map(beside) if in_order and (self.root / beside).exists() else None
         return self._map(correspondence)
 
@@ -87,9 +113,18 @@ class ReleasedSource:
         """First image, second image, map ("" = the one beside the first image, if any)."""
         if self._index is not None:
             return self._indexed.rows(clip)
-        pairs = [clip, *(f"{clip}/{name}" for name in os.listdir(self.root / clip) if name.isdecimal())]
-        there = [pair for pair in pairs if (self.root / pair / FIRST).exists() and clip_of(f"{pair}/{FIRST}") == clip]
-        return [(f"{pair}/{FIRST}", f"{pair}/{SECOND}", "") for pair in sorted(there, key=numeric_order)]
+        pairs = [
+            clip,
+            *(f"{clip}/{name}" for name in os.listdir(self.root / clip) if name.isdecimal()),
+        ]
+        there = [
+            pair
+            for pair in pairs
+            if (self.root / pair / FIRST).exists() and clip_of(f"{pair}/{FIRST}") == clip
+        ]
+        return [
+            (f"{pair}/{FIRST}", f"{pair}/{SECOND}", "") for pair in sorted(there, key=numeric_order)
+        ]
 
     @property
     def _indexed(self) -> PairIndex:
@@ -104,7 +139,9 @@ def _pair_folders(root: Path, skipped: dict[str, str]) -> list[str]:
         if FIRST in files and SECOND in files:
             found.append(Path(folder).as_posix())
         elif FIRST in files or SECOND in files:
-            skipped[Path(folder).as_posix()] = f"no pair: {FIRST if SECOND in files else SECOND} is missing"
+            skipped[Path(folder).as_posix()] = (
+                f"no pair: {FIRST if SECOND in files else SECOND} is missing"
+            )
     return found
 
 

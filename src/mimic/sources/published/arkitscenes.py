@@ -3,12 +3,16 @@
 Layout:
 
     <root>/raw/{Training,Validation}/<video id>/<video id>.mov
-                                               /lowres_wide.traj        one pose a line: t rx ry rz tx ty tz, world to camera
-    <root>/raw/metadata.csv                    its sky_direction is wrong for a visible share of videos: not used
+                                               /lowres_wide.traj
+                                                       one pose a line: t rx ry rz tx ty tz, world
+                                                       to camera
+    <root>/raw/metadata.csv                    its sky_direction is wrong for a visible share of
+                                               videos: not used
 
-Frames are stored as the sensor saw them, so a scene lies upright, on a side, or on its head. The poses say which: the world is z-up,
-and its up direction as seen by the camera is where the sky lies in the frame. Videos without a trajectory (24 ids lack one) fall
-back to the container's display matrix; never both. A clip is a video. Terms: Apple's licence in the data set's repository.
+Frames are stored as the sensor saw them, so a scene lies upright, on a side, or on its head. The
+poses say which: the world is z-up, and its up direction as seen by the camera is where the sky lies
+in the frame. Videos without a trajectory (24 ids lack one) fall back to the container's display
+matrix; never both. A clip is a video. Terms: Apple's licence in the data set's repository.
 """
 
 from __future__ import annotations
@@ -22,11 +26,19 @@ from scipy.spatial.transform import Rotation
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources import videos
-from mimic.sources.base import Description, Group, Place, numeric_order, read_numbers, require_folder
+from mimic.sources.base import (
+    Description,
+    Group,
+    Place,
+    numeric_order,
+    read_numbers,
+    require_folder,
+)
 from mimic.sources.photos.folders import walk
 from mimic.sources.video.sampling import sampled
 
-# Where the sky lies in a stored frame (camera x right, y down) -> quarter turns counter-clockwise that put it on top.
+# Where the sky lies in a stored frame (camera x right, y down) -> quarter turns counter-clockwise
+# that put it on top.
 SKY = np.array([[0, -1, 0], [-1, 0, 0], [0, 1, 0], [1, 0, 0]], np.float64)
 TURNS = (0, 3, 2, 1)
 
@@ -47,7 +59,10 @@ class ARKitScenesSource:
                 found.append(Path(folder, name).as_posix())
                 folders.clear()  # the other assets are tens of thousands of files a video
         if not found:
-            raise BadInput(f"sources.{self.name}.root: no <video id>/<video id>.mov below {self.root}; download the mov asset")
+            raise BadInput(
+                f"sources.{self.name}.root: no <video id>/<video id>.mov below {self.root}; "
+                "download the mov asset"
+            )
         return sorted(found, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
@@ -56,7 +71,7 @@ class ARKitScenesSource:
     def groups(
         self,
         clip: str,
-        rng: np.random.Generator,  # noqa: ARG002  (videos draw nothing)
+        rng: np.random.Generator,  # noqa: ARG002
         place: Place | None = None,
     ) -> Iterator[Group]:
         path = self.root / clip
@@ -68,10 +83,13 @@ class ARKitScenesSource:
 
 
 def quarter_turns(trajectory: Path) -> int | None:
-    """Counter-clockwise quarter turns that put the frames upright, by majority over the trajectory; None when there is none."""
+    """Counter-clockwise quarter turns that put the frames upright, by majority over the trajectory;
+    None when there is none."""
     rows = read_numbers(trajectory)
     if rows is None or rows.shape[0] == 0 or rows.shape[1] != 7 or not np.isfinite(rows).all():
         return None
-    up_in_camera = Rotation.from_rotvec(rows[:, 1:4]).as_matrix()[:, :, 2]  # world to camera, applied to the world's z
+    up_in_camera = Rotation.from_rotvec(rows[:, 1:4]).as_matrix()[
+        :, :, 2
+    ]  # world to camera, applied to the world's z
     votes = np.bincount((up_in_camera @ SKY.T).argmax(axis=1), minlength=4)
     return TURNS[int(votes.argmax())]

@@ -2,14 +2,18 @@
 
 Layout:
 
-    <root>/<category>/<sequence>/images/frame000001.jpg ...     numbers may start later and have gaps
+    <root>/<category>/<sequence>/images/frame000001.jpg ...
+            numbers may start later and have gaps
                                 /masks/ depth_masks/ depths/    not read
-    <root>/<category>/{set_lists,eval_batches}/                 siblings of the sequences: a sequence is what has images/
+    <root>/<category>/{set_lists,eval_batches}/
+            siblings of the sequences: a sequence is what has images/
     <root>/<category>/frame_annotations.jgz                     poses; not needed to mine
-    <root>/_in_progress/                                        left-overs of the downloader: skipped
+    <root>/_in_progress/
+            left-overs of the downloader: skipped
 
-A clip is a sequence. The published script pairs frames by their position in the sorted list (i, i + 5), i += 10, and stops one
-pair early; here the last pair counts, and a distance counts frame numbers, so that a gap is not taken for a small step.
+A clip is a sequence. The published script pairs frames by their position in the sorted list (i, i +
+5), i += 10, and stops one pair early; here the last pair counts, and a distance counts frame
+numbers, so that a gap is not taken for a small step.
 """
 
 from __future__ import annotations
@@ -46,17 +50,22 @@ class CO3DSource:
                 found += [folder] if "images" in folders else []
                 folders.clear()  # what is below are its frames, and masks and depth maps of them
         if not found:
-            raise BadInput(f"sources.{self.name}.root: no <category>/<sequence>/images below {self.root}; it must hold CO3D's categories")
+            raise BadInput(
+                f"sources.{self.name}.root: no <category>/<sequence>/images below {self.root}; it "
+                "must hold CO3D's categories"
+            )
         return sorted(found, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
         files = self._files(clip)
         return describe(files, None if files else "no frames")
 
-    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (nothing is drawn)
+    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002
         section = self._section
         for sequence in sequences(self._files(clip)):
-            yield from neighbours(sequence, section.stride, section.retry_strides, section.advance, unit=1.0)
+            yield from neighbours(
+                sequence, section.stride, section.retry_strides, section.advance, unit=1.0
+            )
 
     def _files(self, clip: str) -> list[Path]:
         folder = self.root / clip / "images"

@@ -3,11 +3,14 @@
 Layouts, both accepted below one root:
 
     <file>.h5      /<scene>/frames/t0/v<i>/image     int8 bytes of a WebP file (attr format=b"webp")
-                   /<scene>/frames/t0/v<i>/camera    float64[17] = fx fy skew cx cy, R column-major (9), t (3); X_camera = R X + t
+                   /<scene>/frames/t0/v<i>/camera    float64[17] = fx fy skew cx cy, R column-major
+                                                     (9), t (3); X_camera = R X + t
                    top-level names that start with "." (/.config) are reserved
-    <scene>/0000.jpg 0001.jpg ...  poses.txt         the usual converter: 12 numbers a view, [R|t] world to camera
+    <scene>/0000.jpg 0001.jpg ...  poses.txt         the usual converter: 12 numbers a view, [R|t]
+                                                     world to camera
 
-A clip is a scene ("<file>.h5/<scene>", or the folder); its one group holds every pair of views. Terms: research only.
+A clip is a scene ("<file>.h5/<scene>", or the folder); its one group holds every pair of views.
+Terms: research only.
 """
 
 from __future__ import annotations
@@ -46,7 +49,8 @@ from mimic.sources.base import (
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 CAMERA_NUMBERS = 17
 IMAGE_BYTES_MAX = 64 << 20  # a damaged file may announce any size
-DAMAGED = "(damaged)"  # the scene that a file which does not open stands for, so that its error is counted
+# the scene that a file which does not open stands for, so that its error is counted
+DAMAGED = "(damaged)"
 
 
 class DemonSource:
@@ -59,10 +63,19 @@ class DemonSource:
 
     def clips(self) -> list[str]:
         root = require_folder(self.name, self.root)
-        found = [f"{file}/{scene}" for file in files_below(root, frozenset({".h5"}), self.skipped) for scene in _scenes(root / file)]
-        found += dict.fromkeys(Path(image).parent.as_posix() for image in files_below(root, EXTENSIONS, self.skipped))
+        found = [
+            f"{file}/{scene}"
+            for file in files_below(root, frozenset({".h5"}), self.skipped)
+            for scene in _scenes(root / file)
+        ]
+        found += dict.fromkeys(
+            Path(image).parent.as_posix() for image in files_below(root, EXTENSIONS, self.skipped)
+        )
         if not found:
-            raise BadInput(f"sources.{self.name}.root: neither .h5 files nor scene folders with images in {root}")
+            raise BadInput(
+                f"sources.{self.name}.root: neither .h5 files nor scene folders with images in "
+                f"{root}"
+            )
         return sorted(found, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
@@ -75,11 +88,17 @@ class DemonSource:
             views, size = _stored_views(file, scene)
         except Unreadable as unreadable:
             return Description(bytes=0, frames=None, digest=digest, error=str(unreadable))
-        return Description(bytes=size, frames=len(views), digest=digest, error=self._too_many(len(views)))
+        return Description(
+            bytes=size, frames=len(views), digest=digest, error=self._too_many(len(views))
+        )
 
-    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (nothing is drawn)
+    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002
         file, scene = self._container(clip)
-        views = _folder_views(self.root / clip, self._files(clip)) if file is None else _stored_views(file, scene)[0]
+        views = (
+            _folder_views(self.root / clip, self._files(clip))
+            if file is None
+            else _stored_views(file, scene)[0]
+        )
         if error := self._too_many(len(views)):
             raise Unreadable(error)
         if pairs := tuple(itertools.combinations(range(len(views)), 2)):
@@ -96,7 +115,9 @@ class DemonSource:
         return (self.root / f"{head}.h5", scene) if separator else (None, clip)
 
     def _files(self, clip: str) -> list[Path]:
-        return [self.root / clip / name for name in files_in(self.root / clip, EXTENSIONS, dead=True)]
+        return [
+            self.root / clip / name for name in files_in(self.root / clip, EXTENSIONS, dead=True)
+        ]
 
 
 @contextlib.contextmanager
@@ -124,9 +145,19 @@ def _stored_views(file: Path, scene: str) -> tuple[list[View], int]:
     """A scene's views v0, v1, ... in numeric order, and the bytes of their images."""
     with _opened(file) as store:
         frames = store[f"{scene}/frames/t0"]
-        names = sorted((name for name in frames if name[:1] == "v" and name[1:].isdecimal()), key=lambda name: int(name[1:]))
+        names = sorted(
+            (name for name in frames if name[:1] == "v" and name[1:].isdecimal()),
+            key=lambda name: int(name[1:]),
+        )
         place = f"{scene}/frames/t0"
-        views = [View(name, functools.partial(_stored_image, file, f"{place}/{name}"), _stored_pose(frames[name])) for name in names]
+        views = [
+            View(
+                name,
+                functools.partial(_stored_image, file, f"{place}/{name}"),
+                _stored_pose(frames[name]),
+            )
+            for name in names
+        ]
         return views, sum(int(frames[name]["image"].nbytes) for name in names)
 
 

@@ -3,10 +3,13 @@
 Layouts, both accepted at any depth below the root:
 
     <root>/<Scene>.glb  <Scene>.navmesh             Habitat's archives: one flat folder
-    <root>/<Scene>/<Scene>.glb                      a folder a scene, as the published script expects (it takes any .glb in it)
-    <root>/<Scene>/mesh.obj ...                     the original Gibson environment: not read, it is not textured .glb
+    <root>/<Scene>/<Scene>.glb                      a folder a scene, as the published script
+                                                    expects (it takes any .glb in it)
+    <root>/<Scene>/mesh.obj ...                     the original Gibson environment: not read, it is
+                                                    not textured .glb
 
-A clip is a scene; one that lies there in both layouts is mined once. Terms: Gibson's agreement; no redistribution.
+A clip is a scene; one that lies there in both layouts is mined once. Terms: Gibson's agreement; no
+redistribution.
 """
 
 from __future__ import annotations

@@ -2,14 +2,17 @@
 
 Layout:
 
-    <root>/{minival,train,val,example}/00800-TEEsavR23oF/TEEsavR23oF.basis.glb      Basis textures: habitat-sim only
+    <root>/{minival,train,val,example}/00800-TEEsavR23oF/TEEsavR23oF.basis.glb
+            Basis textures: habitat-sim only
                                                         /TEEsavR23oF.basis.navmesh
-                                                        /TEEsavR23oF.glb            the `glb` archives: JPEG textures
+                                                        /TEEsavR23oF.glb
+                                                                the `glb` archives: JPEG textures
                                                         /TEEsavR23oF.semantic.glb   not a scene
 
-A clip is a scene. Where both forms of a scene lie there, habitat-sim is given `.basis.glb` (its navigation mesh goes with it) and the
-embedded engine, which cannot read that, `.glb`. minival is a part of val: a scene that several splits hold is mined once, from
-the first in numeric order. Terms: Matterport's academic agreement; no redistribution.
+A clip is a scene. Where both forms of a scene lie there, habitat-sim is given `.basis.glb` (its
+navigation mesh goes with it) and the embedded engine, which cannot read that, `.glb`. minival is a
+part of val: a scene that several splits hold is mined once, from the first in numeric order. Terms:
+Matterport's academic agreement; no redistribution.
 """
 
 from __future__ import annotations
@@ -29,6 +32,11 @@ class HM3DSource(SceneSource):
         for file in files:
             name = PurePosixPath(file).name
             if not name.endswith(SEMANTIC):
-                by_scene.setdefault(name.removesuffix(".glb").removesuffix(".basis"), []).append(file)
+                by_scene.setdefault(name.removesuffix(".glb").removesuffix(".basis"), []).append(
+                    file
+                )
         wanted = self._section.engine == "habitat"
-        return [next((file for file in forms if file.endswith(BASIS) is wanted), forms[0]) for forms in by_scene.values()]
+        return [
+            next((file for file in forms if file.endswith(BASIS) is wanted), forms[0])
+            for forms in by_scene.values()
+        ]

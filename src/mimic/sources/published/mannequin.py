@@ -1,14 +1,18 @@
-"""MannequinChallenge: videos of people who hold still, published as camera tracks; the videos are the user's to obtain.
+"""MannequinChallenge: videos of people who hold still, published as camera tracks; the videos are
+the user's to obtain.
 
 Layouts, both accepted below one root:
 
-    {train,validation,test}/<clip>.txt     line 1: the video's URL; then `timestamp_us fx fy cx cy k1 k2 r11 ... t3` (19 columns)
-    <videos>/<youtube id>.<extension>      the folder that `videos` names; one video may feed several clips
+    {train,validation,test}/<clip>.txt     line 1: the video's URL; then `timestamp_us fx fy cx cy
+                                           k1 k2 r11 ... t3` (19 columns)
+    <videos>/<youtube id>.<extension>      the folder that `videos` names; one video may feed
+                                           several clips
     <folder>/trims/<video file>            clips already cut, as the published script expects them
 
-A clip is a .txt file, cut from its video at the first and last timestamp, or a trimmed file. Videos that are gone (many are) are
-counted as unreadable. Poses are [R|t], world to camera, and go with the frames whose timestamp matches. The bottom of the frame
-carries captions and is cut off. Terms: the tracks are CC BY 4.0, the videos belong to their authors.
+A clip is a .txt file, cut from its video at the first and last timestamp, or a trimmed file. Videos
+that are gone (many are) are counted as unreadable. Poses are [R|t], world to camera, and go with
+the frames whose timestamp matches. The bottom of the frame carries captions and is cut off. Terms:
+the tracks are CC BY 4.0, the videos belong to their authors.
 """
 
 from __future__ import annotations
@@ -61,7 +65,11 @@ class Track:
     def pose_at(self, time_s: float) -> Pose | None:
         """Camera to world, where the track has the frame of this time."""
         nearest = int(np.abs(self.times_s - time_s).argmin())
-        return camera_to_world(self.poses[nearest]) if abs(self.times_s[nearest] - time_s) <= SAME_FRAME_S else None
+        return (
+            camera_to_world(self.poses[nearest])
+            if abs(self.times_s[nearest] - time_s) <= SAME_FRAME_S
+            else None
+        )
 
 
 class MannequinSource:
@@ -74,10 +82,21 @@ class MannequinSource:
 
     def clips(self) -> list[str]:
         root = require_folder(self.name, self.root)
-        tracks = [file for file in files_below(root, frozenset({".txt"}), self.skipped) if Path(file).parent.name in SPLITS]
-        trims = [file for file in files_below(root, videos.EXTENSIONS, self.skipped) if Path(file).parent.name == "trims"]
+        tracks = [
+            file
+            for file in files_below(root, frozenset({".txt"}), self.skipped)
+            if Path(file).parent.name in SPLITS
+        ]
+        trims = [
+            file
+            for file in files_below(root, videos.EXTENSIONS, self.skipped)
+            if Path(file).parent.name == "trims"
+        ]
         if not tracks and not trims:
-            raise BadInput(f"sources.{self.name}.root: neither <split>/<clip>.txt nor <folder>/trims/<video> below {root}")
+            raise BadInput(
+                f"sources.{self.name}.root: neither <split>/<clip>.txt nor <folder>/trims/<video> "
+                f"below {root}"
+            )
         return sorted(tracks + trims, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
@@ -89,7 +108,9 @@ class MannequinSource:
             track = self._track(path)
             video = self._video(track)
         except Unreadable as unreadable:
-            return Description(bytes=path.stat().st_size, frames=None, digest=digest, error=str(unreadable))
+            return Description(
+                bytes=path.stat().st_size, frames=None, digest=digest, error=str(unreadable)
+            )
         found = videos.describe(video, 0.0)
         digest = digest_of_digests([(clip, digest), (video.name, found["digest"])])
         return Description(
@@ -103,7 +124,7 @@ class MannequinSource:
     def groups(
         self,
         clip: str,
-        rng: np.random.Generator,  # noqa: ARG002  (videos draw nothing)
+        rng: np.random.Generator,  # noqa: ARG002
         place: Place | None = None,
     ) -> Iterator[Group]:
         path, section = self.root / clip, self._section
@@ -123,7 +144,9 @@ class MannequinSource:
     def _track(self, path: Path) -> Track:
         track = read_track(path)
         if track.seconds < self._section.seconds_min:
-            raise Unreadable(f"{track.seconds:.1f} s are less than seconds_min {self._section.seconds_min:g}")
+            raise Unreadable(
+                f"{track.seconds:.1f} s are less than seconds_min {self._section.seconds_min:g}"
+            )
         return track
 
     def _video(self, track: Track) -> Path:
@@ -146,7 +169,12 @@ def read_track(path: Path) -> Track:
     except (OSError, ValueError) as error:
         raise Unreadable(f"not a camera track: {error}") from None
     found = YOUTUBE_ID.search(url)
-    if found is None or rows.ndim != 2 or rows.shape[1] != COLUMNS or not np.isfinite(rows[:, 0]).all():
+    if (
+        found is None
+        or rows.ndim != 2
+        or rows.shape[1] != COLUMNS
+        or not np.isfinite(rows[:, 0]).all()
+    ):
         raise Unreadable(f"not a camera track: no video, or lines that have not {COLUMNS} numbers")
     rows = rows[rows[:, 0].argsort(kind="stable")]
     return Track(found[1], rows[:, 0] / 1e6, rows[:, 7:].reshape(-1, 3, 4))

@@ -2,11 +2,12 @@
 
 Layout:
 
-    <root>/videos/<class>/batch-<i>/<j>/video.MOV          classes bike book bottle camera cereal_box chair cup laptop shoe
+    <root>/videos/<class>/batch-<i>/<j>/video.MOV          classes bike book bottle camera
+                                                           cereal_box chair cup laptop shoe
     <root>/videos/<class>/batch-<i>/<j>/geometry.pbdata    cameras; not needed to mine
 
-A clip is a video, named `<class>/batch-<i>/<j>/video.MOV` below `videos/`. MIMIC mined it but published no script: frames are
-sampled as for the other videos. Terms: C-UDA-1.0.
+A clip is a video, named `<class>/batch-<i>/<j>/video.MOV` below `videos/`. MIMIC mined it but
+published no script: frames are sampled as for the other videos. Terms: C-UDA-1.0.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class ObjectronSource:
         found = [file for file in files if VIDEO.search(file)]
         self.skipped.update(dict.fromkeys(set(files) - set(found), "not batch-<i>/<j>/video.MOV"))
         if not found:
-            raise BadInput(f"sources.{self.name}.root: no <class>/batch-<i>/<j>/video.MOV below {self.root}")
+            raise BadInput(
+                f"sources.{self.name}.root: no <class>/batch-<i>/<j>/video.MOV below {self.root}"
+            )
         return found
 
     def describe(self, clip: str) -> Description:
@@ -49,7 +52,7 @@ class ObjectronSource:
     def groups(
         self,
         clip: str,
-        rng: np.random.Generator,  # noqa: ARG002  (videos draw nothing)
+        rng: np.random.Generator,  # noqa: ARG002
         place: Place | None = None,
     ) -> Iterator[Group]:
         path = self.root / clip

@@ -3,13 +3,15 @@
 Layouts, all accepted, at any depth below the root (scans/, scans_test/ or the root itself):
 
     <scan>/<scan>.sens                   the raw stream (sens.py), read without extracting it
-    <scan>/color/<i>.jpg  pose/<i>.txt   SensReader/python's export: no zero padding, 4x4 camera to world
+    <scan>/color/<i>.jpg  pose/<i>.txt   SensReader/python's export: no zero padding, 4x4 camera to
+                                         world
     <scan>/frame-000000.color.jpg        SensReader/c++'s export, with frame-000000.pose.txt
     <scan>/<i>.jpg                       a flattened export
 
-A clip is a scan: its .sens file, or the folder of its export (a folder that holds both is read from the .sens file). Frames are
-sorted by number; the published script reads them in the order of the directory, so that its windows hold random frames of the
-scan. Terms: ScanNet's terms of use, signed; no redistribution.
+A clip is a scan: its .sens file, or the folder of its export (a folder that holds both is read from
+the .sens file). Frames are sorted by number; the published script reads them in the order of the
+directory, so that its windows hold random frames of the scan. Terms: ScanNet's terms of use,
+signed; no redistribution.
 """
 
 from __future__ import annotations
@@ -62,7 +64,10 @@ class ScanNetSource:
                 continue
             folders.clear()  # what is below are this scan's files, thousands of them
         if not found:
-            raise BadInput(f"sources.{self.name}.root: no .sens file and no exported colour frames below {self.root}")
+            raise BadInput(
+                f"sources.{self.name}.root: no .sens file and no exported colour frames below "
+                f"{self.root}"
+            )
         return sorted(found, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
@@ -72,13 +77,18 @@ class ScanNetSource:
             return images.describe(files, None if files else "no colour frames")
         frames, error = None, None
         try:
-            frames = min(sens.read_header(stream).frames, stream.stat().st_size // sens.FRAME.size)  # at most what the header promises
+            frames = min(
+                sens.read_header(stream).frames, stream.stat().st_size // sens.FRAME.size
+            )  # at most what the header promises
         except Unreadable as unreadable:
             error = str(unreadable)
-        return Description(bytes=stream.stat().st_size, frames=frames, digest=content_digest(stream), error=error)
+        return Description(
+            bytes=stream.stat().st_size, frames=frames, digest=content_digest(stream), error=error
+        )
 
-    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (nothing is drawn)
-        """A group for each whole window: the first `edge` frames against `edge` frames from `second_edge` on."""
+    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002
+        """A group for each whole window: the first `edge` frames against `edge` frames from
+        `second_edge` on."""
         section = self._section
         pairs = tuple(itertools.product(range(section.edge), range(section.edge, 2 * section.edge)))
         window: list[View] = []
@@ -112,7 +122,11 @@ class ScanNetSource:
         for name in files_in(colour, COLOUR, dead=True):
             if match := _frame(name):
                 stem = Path(name).stem.removesuffix(".color")
-                pose = folder / "pose" / f"{stem}.txt" if colour != folder else folder / f"{stem}.pose.txt"
+                pose = (
+                    folder / "pose" / f"{stem}.txt"
+                    if colour != folder
+                    else folder / f"{stem}.pose.txt"
+                )
                 found.append((int(match[1]), colour / name, pose))
         return [(file, pose) for _, file, pose in sorted(found, key=lambda item: item[0])]
 

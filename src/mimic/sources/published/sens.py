@@ -1,8 +1,10 @@
-"""ScanNet's .sens stream, version 4, little endian, read by seeking: a file of gigabytes costs its frame headers.
+"""ScanNet's .sens stream, version 4, little endian, read by seeking: a file of gigabytes costs its
+frame headers.
 
-u32 version | u64 n, n bytes sensor name | 4 x float32[16] intrinsics and extrinsics | i32 colour, i32 depth compression
-u32 colour width, height, depth width, height | f32 depth shift | u64 frames
-frame: float32[16] camera to world | u64 colour time, depth time, colour bytes, depth bytes | colour blob | depth blob
+u32 version | u64 n, n bytes sensor name | 4 x float32[16] intrinsics and extrinsics | i32 colour,
+i32 depth compression u32 colour width, height, depth width, height | f32 depth shift | u64 frames
+frame: float32[16] camera to world | u64 colour time, depth time, colour bytes, depth bytes | colour
+blob | depth blob
 """
 
 from __future__ import annotations
@@ -56,10 +58,12 @@ def read_header(path: Path) -> Header:
 
 
 def views(path: Path) -> Iterator[View]:
-    """Frames in order; the image is read when it is asked for. Lost tracking (-inf in the pose) leaves the pose out.
+    """Frames in order; the image is read when it is asked for. Lost tracking (-inf in the pose)
+    leaves the pose out.
 
     Raises:
-        Unreadable: a damaged header, or, after the frames before it, the place where the file breaks off.
+        Unreadable: a damaged header, or, after the frames before it, the place where the file
+            breaks off.
     """
     header = read_header(path)
     size = path.stat().st_size

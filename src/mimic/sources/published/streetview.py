@@ -2,11 +2,13 @@
 
 Layout, as unpacked from the official archives:
 
-    <root>/dataset_aligned/<DDDD>/<dataset>_<image>_<view>_<target>.jpg     640 x 640, with a .txt of the same stem (not read)
+    <root>/dataset_aligned/<DDDD>/<dataset>_<image>_<view>_<target>.jpg
+            640 x 640, with a .txt of the same stem (not read)
     <root>/dataset_unaligned/<DDDD>/...
 
-Images of one folder whose fourth field is equal show the same point in the centre; target numbers are unique only within a folder.
-A clip is a folder (a region of a city), a group is a target. Terms: non-commercial, no redistribution, mined pairs included.
+Images of one folder whose fourth field is equal show the same point in the centre; target numbers
+are unique only within a folder. A clip is a folder (a region of a city), a group is a target.
+Terms: non-commercial, no redistribution, mined pairs included.
 """
 
 from __future__ import annotations
@@ -37,20 +39,26 @@ class StreetViewSource:
 
     def clips(self) -> list[str]:
         files = files_below(require_folder(self.name, self.root), EXTENSIONS, self.skipped)
-        found = list(dict.fromkeys(Path(file).parent.as_posix() for file in files if NAME.fullmatch(Path(file).stem)))
+        found = list(
+            dict.fromkeys(
+                Path(file).parent.as_posix() for file in files if NAME.fullmatch(Path(file).stem)
+            )
+        )
         unnamed = [file for file in files if not NAME.fullmatch(Path(file).stem)]
         self.skipped.update(dict.fromkeys(unnamed, "not named <dataset>_<image>_<view>_<target>"))
         if not found:
             raise BadInput(
-                f"sources.{self.name}.root: no <dataset>_<image>_<view>_<target>.jpg below {self.root}; unpack the archives there"
+                f"sources.{self.name}.root: no <dataset>_<image>_<view>_<target>.jpg below "
+                f"{self.root}; unpack the archives there"
             )
         return found
 
     def describe(self, clip: str) -> Description:
         return describe([file for target in self._targets(clip).values() for file in target], None)
 
-    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002  (nothing is drawn)
-        """A group for each target, or for each pair of it when all are kept. Targets with one image make none."""
+    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002
+        """A group for each target, or for each pair of it when all are kept. Targets with one image
+        make none."""
         for files in self._targets(clip).values():
             views = tuple(view(file) for file in files[: self._section.views_max])
             pairs = tuple(itertools.combinations(range(len(views)), 2))

@@ -1,4 +1,5 @@
-"""Animated pictures (GIF, APNG, WebP, AVIF, FLC): short videos, whose frames say for how long they are shown.
+"""Animated pictures (GIF, APNG, WebP, AVIF, FLC): short videos, whose frames say for how long they
+are shown.
 
 A file with one of the extensions and a single frame is a photograph, and no matter of this module.
 """
@@ -17,7 +18,10 @@ from mimic.sources.photos import pictures
 from mimic.sources.video.sampling import Sampled, slot
 
 EXTENSIONS = frozenset({".gif", ".png", ".apng", ".webp", ".avif", ".avifs", ".fli", ".flc"})
-HURRIED_S, UNHURRIED_S = 0.010, 0.1  # whoever writes up to the first means no time; browsers take the second
+HURRIED_S, UNHURRIED_S = (
+    0.010,
+    0.1,
+)  # whoever writes up to the first means no time; browsers take the second
 NO_PHOTOGRAPH = "an animation, which is mined as a video, not among photographs"
 
 
@@ -27,7 +31,9 @@ def is_animation(file: Path) -> bool:
     if ending not in EXTENSIONS or not file.is_file():
         return False
     try:
-        if ending == ".png" and b"acTL" not in pictures.start(file):  # of many files, without decoding one
+        if ending == ".png" and b"acTL" not in pictures.start(
+            file
+        ):  # of many files, without decoding one
             return False
         with pillow.open(file) as picture:
             return bool(getattr(picture, "is_animated", False))
@@ -53,10 +59,12 @@ def sampled(path: Path, spacing_s: float, place: Place | None = None) -> Iterato
     """RGB frames at 0, s, 2s, ... seconds since the first, as a video's are taken.
 
     Args:
-        place: of the first frame that is given, see `Sampled.place`; those before are decoded again.
+        place: of the first frame that is given, see `Sampled.place`; those before are decoded
+            again.
 
     Raises:
-        Unreadable: the file does not open, or a frame is damaged or missing (after the frames before it).
+        Unreadable: the file does not open, or a frame is damaged or missing (after the frames
+            before it).
     """
     wanted_s = 0.0 if place is None else place["time_s"]
     last = -1

@@ -1,12 +1,14 @@
-"""Colours of video frames as a standard screen shows them: high dynamic range and wide gamut become 8-bit RGB of BT.709.
+"""Colours of video frames as a standard screen shows them: high dynamic range and wide gamut become
+8-bit RGB of BT.709.
 
 HLG and PQ, the signals of phones and of HDR10, are brought to standard dynamic range (SDR) in four
-steps: the light that the reference display emits (ITU-R BT.2100-2, tables 4 and 5); BT.709 primaries
-in place of the frame's (BT.2020 in nearly all, or P3); a shoulder that bends what is brighter than
-most of diffuse white into the rest of the range; the signal that an SDR display turns into that light
-(ITU-R BT.1886: gamma 2.4). Diffuse white is at 203 cd/m2 in HDR (ITU-R BT.2408, 2.1) and at the top of SDR, so
-SDR pictures that were mapped into HDR (BT.2408, 5.1) come out as they went in, but for the shoulder.
-SDR frames with BT.2020 primaries lack the shoulder alone; all others are left as FFmpeg converts them.
+steps: the light that the reference display emits (ITU-R BT.2100-2, tables 4 and 5); BT.709
+primaries in place of the frame's (BT.2020 in nearly all, or P3); a shoulder that bends what is
+brighter than most of diffuse white into the rest of the range; the signal that an SDR display turns
+into that light (ITU-R BT.1886: gamma 2.4). Diffuse white is at 203 cd/m2 in HDR (ITU-R BT.2408,
+2.1) and at the top of SDR, so SDR pictures that were mapped into HDR (BT.2408, 5.1) come out as
+they went in, but for the shoulder. SDR frames with BT.2020 primaries lack the shoulder alone; all
+others are left as FFmpeg converts them.
 """
 
 from __future__ import annotations
@@ -73,7 +75,9 @@ def primaries_of(frame: av.VideoFrame) -> Primaries:
         raise Unreadable(f"its colours are {name}, which nothing here converts; {ADVICE}")
     if (primaries := PRIMARIES.get(frame.color_primaries)) is None:
         number = int(frame.color_primaries)
-        raise Unreadable(f"HDR with primaries {number} (ITU-T H.273), which nothing here converts; {ADVICE}")
+        raise Unreadable(
+            f"HDR with primaries {number} (ITU-T H.273), which nothing here converts; {ADVICE}"
+        )
     return primaries
 
 
@@ -147,7 +151,9 @@ def shoulder_gain(brightest: Float32[np.ndarray, "*shape"]) -> Float32[np.ndarra
     b = (start**2 - 2 * start * peak + peak) / (peak - 1)
     scale = (b + start) ** 2 / (b + a)
     above = np.clip(brightest, start, peak)
-    return np.where(brightest > start, scale * (above - a) / (above + b), above) / np.maximum(brightest, start)
+    return np.where(brightest > start, scale * (above - a) / (above + b), above) / np.maximum(
+        brightest, start
+    )
 
 
 @functools.cache
@@ -167,7 +173,8 @@ def _xyz(x: float, y: float) -> Float64[np.ndarray, "3"]:
 
 @functools.cache
 def _lights(transfer: int) -> Float32[np.ndarray, "levels"]:
-    """Light of each level of one channel: of the display, diffuse white = 1; for HLG, of the scene, peak = 1."""
+    """Light of each level of one channel: of the display, diffuse white = 1; for HLG, of the scene,
+    peak = 1."""
     signal = np.linspace(0, 1, LEVELS)
     match transfer:
         case ColorTrc.SMPTE2084:
@@ -197,7 +204,8 @@ def hlg_scene_light(signal: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray
 
 @functools.cache
 def _sdr_signals() -> UInt8[np.ndarray, "levels"]:
-    """The SDR signal of light, by the level of its square root, which is fine enough in the dark."""
+    """The SDR signal of light, by the level of its square root, which is fine enough in the
+    dark."""
     light = np.linspace(0, 1, LEVELS) ** 2
     return np.round(255 * light ** (1 / SDR_GAMMA)).astype(np.uint8)
 

@@ -1,4 +1,5 @@
-"""Frames of a video at equal spacing, upright; from its start, from some time on, or from a place where sampling ended before."""
+"""Frames of a video at equal spacing, upright; from its start, from some time on, or from a place
+where sampling ended before."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Sampled(NamedTuple):
 
     time_s: since the first frame of the video.
     whole: decoding may begin here: nothing before was lost.
-    share: of the part to be sampled that lies before, 0 to 1; None: it is not known how long that is.
+    share: of the part to be sampled that lies before, 0 to 1; None: it is not known how long that
+    is.
     """
 
     time_s: float
@@ -43,7 +45,8 @@ class Sampled(NamedTuple):
 
 
 def slot(time_s: float, spacing_s: float) -> int:
-    """To which of 0, s, 2s, ... seconds a frame belongs: the frame of a time is the first one at or after it."""
+    """To which of 0, s, 2s, ... seconds a frame belongs: the frame of a time is the first one at or
+    after it."""
     return math.floor((time_s + TOLERANCE_S) / spacing_s)
 
 
@@ -60,19 +63,23 @@ def sampled(
     quarter_turns: int | None = None,
     place: Place | None = None,
 ) -> Iterator[Sampled]:
-    """Upright RGB frames at start, start + s, ... seconds up to the end, in one pass from the key frame before the start.
+    """Upright RGB frames at start, start + s, ... seconds up to the end, in one pass from the key
+    frame before the start.
 
-    The frame of time t is the first one at or after t. In between, frames are decoded but not converted. A frame serves
+    The frame of time t is the first one at or after t. In between, frames are decoded but not
+    converted. A frame serves
     once: where the clock jumps over several times (dropped frames), one frame is all there is.
 
     Args:
-        quarter_turns: counter-clockwise, instead of the container's display matrix; None = as the container says.
-        place: of the first frame that is given, see `Sampled.place`; the frames are those that follow without it. The key frame
-            before is sought, and the picture compared; where it is another, all is decoded from the start.
+        quarter_turns: counter-clockwise, instead of the container's display matrix; None = as the
+            container says.
+        place: of the first frame that is given, see `Sampled.place`; the frames are those that
+            follow without it. The key frame before is sought, and the picture compared; where it is
+            another, all is decoded from the start.
 
     Raises:
-        Unreadable: the file does not open, no frame decodes, it ends before start_s, or the end is damaged (after the
-            frames before it).
+        Unreadable: the file does not open, no frame decodes, it ends before start_s, or the end is
+            damaged (after the frames before it).
     """
     span_s = (start_s, end_s)
     if place is None:
@@ -99,7 +106,8 @@ def _sampled(
     wanted_s: float,
     begin_s: float,
 ) -> Iterator[Sampled]:
-    """As `sampled`, from the frame of `wanted_s` on, decoded from the key frame before `begin_s`."""
+    """As `sampled`, from the frame of `wanted_s` on, decoded from the key frame before
+    `begin_s`."""
     start_s, end_s = span_s
     with tracks.opened(path) as container:
         frames = streams.decoded(container)
@@ -142,10 +150,11 @@ def _from(
     time_s: float,
     first_s: float,
 ) -> Iterator[Timed]:
-    """Frames from some time before time_s (of the container's clock): from the key frame there, or else from the start.
+    """Frames from some time before time_s (of the container's clock): from the key frame there, or
+    else from the start.
 
-    A clip far into a long video costs no more than one at its start. Containers that cannot be sought, or that land too late,
-    are decoded from the start.
+    A clip far into a long video costs no more than one at its start. Containers that cannot be
+    sought, or that land too late, are decoded from the start.
 
     Args:
         first_s: of the video's first frame, on the container's clock.
@@ -170,14 +179,19 @@ def _as_stored(image: Image) -> Image:
 
 
 def _turn(first: av.VideoFrame, quarter_turns: int | None) -> Callable[[Image], Image]:
-    """What makes frames upright: the turns asked for, or else the container's display matrix (which the decoder has not applied).
+    """What makes frames upright: the turns asked for, or else the container's display matrix (which
+    the decoder has not applied).
 
-    The matrix is asked of the first frame alone: a frame that was asked holds itself, and its pixels, in memory until Python looks
-    for cycles, which with large frames is gigabytes later.
+    The matrix is asked of the first frame alone: a frame that was asked holds itself, and its
+    pixels, in memory until Python looks for cycles, which with large frames is gigabytes later.
     """
     if quarter_turns is not None:
         return lambda image: np.ascontiguousarray(np.rot90(image, quarter_turns))
-    matrices = [data for data in iter(first.side_data) if isinstance(data, SideData) and data.type is SideDataType.DISPLAYMATRIX]
+    matrices = [
+        data
+        for data in iter(first.side_data)
+        if isinstance(data, SideData) and data.type is SideDataType.DISPLAYMATRIX
+    ]
     if not matrices:
         return _as_stored
     a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrices[0]), np.int32, 5))
@@ -185,8 +199,8 @@ def _turn(first: av.VideoFrame, quarter_turns: int | None) -> Callable[[Image], 
 
 
 def turned(image: Image, a: int, b: int, c: int, d: int) -> Image:
-    """The picture after sending its column p, row q to column a p + c q, row b p + d q: quarter turns and mirrors, to which
-    anything else is rounded."""
+    """The picture after sending its column p, row q to column a p + c q, row b p + d q: quarter
+    turns and mirrors, to which anything else is rounded."""
     if abs(a) + abs(d) < abs(b) + abs(c):
         image = image.transpose(1, 0, 2)
         a, d = c, b

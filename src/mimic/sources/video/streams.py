@@ -28,7 +28,9 @@ class Timed(NamedTuple):
 
     time_s: float
     frame: av.VideoFrame
-    whole: bool  # nothing was lost so far, and the clock is the container's: decoding may begin here
+    whole: (
+        bool  # nothing was lost so far, and the clock is the container's: decoding may begin here
+    )
 
 
 def decoded(

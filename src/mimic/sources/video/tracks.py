@@ -82,7 +82,8 @@ def _prominence(stream: av.VideoStream) -> tuple[bool, bool, bool, int]:
 
 
 def remarks(container: av.container.InputContainer, first: av.VideoFrame) -> Iterator[str]:
-    """What was chosen for a file that does not say it (the track, the rate of its frames), and what its frames are not."""
+    """What was chosen for a file that does not say it (the track, the rate of its frames), and what
+    its frames are not."""
     chosen = moving(container)
     others = [stream for stream in container.streams.video if stream is not chosen]
     pictures = [stream.index for stream in others if stream.disposition & NO_TRACKS]
@@ -101,12 +102,16 @@ def remarks(container: av.container.InputContainer, first: av.VideoFrame) -> Ite
 
 
 def _not_flat(frame: av.VideoFrame) -> Iterator[str]:
-    """Says so of frames that a player would not show as they are: pairs are mined of the whole picture."""
+    """Says so of frames that a player would not show as they are: pairs are mined of the whole
+    picture."""
     kinds = {data.type: data for data in iter(frame.side_data) if isinstance(data, SideData)}
     if stereo := kinds.get(SideDataType.STEREO3D):
         packing = int.from_bytes(bytes(stereo)[:4], sys.byteorder)
         if packing in PACKED:
-            yield f"two views {PACKED[packing]} in each frame, mined as one picture; cut one out to mine it"
+            yield (
+                f"two views {PACKED[packing]} in each frame, mined as one picture; cut one out to "
+                "mine it"
+            )
     if SideDataType.SPHERICAL in kinds:
         yield "a sphere (360 degrees), mined as a flat picture; project it first"
 

@@ -1,14 +1,24 @@
-"""Small labelled sets in the layouts of the official downloads, one file each: generated, so that every task runs with no download."""
+"""Small labelled sets in the layouts of the official downloads, one file each: generated, so that
+every task runs with no download."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mimic.config import Ade20kSet, MotionSet, PeopleSet, Section, SevenScenesSet, ShapesSet, TaskonomySet
+from mimic.config import (
+    Ade20kSet,
+    MotionSet,
+    PeopleSet,
+    Section,
+    SevenScenesSet,
+    ShapesSet,
+    TaskonomySet,
+)
 
 
 def write(section: Section, folder: Path) -> None:
-    """Write the set that `section` (of synthesize.tasks) describes into an empty folder; equal sections give equal files."""
+    """Write the set that `section` (of synthesize.tasks) describes into an empty folder; equal
+    sections give equal files."""
     match section:
         case Ade20kSet():
             from mimic.synthetic.toy_datasets import ade20k

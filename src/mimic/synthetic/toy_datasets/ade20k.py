@@ -1,4 +1,5 @@
-"""Views of generated flats in the layout of ADEChallengeData2016 (SceneParse150): true class numbers, sizes that differ.
+"""Views of generated flats in the layout of ADEChallengeData2016 (SceneParse150): true class
+numbers, sizes that differ.
 
 The file of class names is complete in its rows; only the classes that flats have carry their name.
 """
@@ -15,7 +16,8 @@ from mimic.pairs.write import encode_image
 from mimic.scenes.mesh import CLASSES
 from mimic.synthetic.toy_datasets import views
 
-# Number in SceneParse150, counted from 1, of each class of mesh.CLASSES; what is not here is unlabelled (0).
+# Number in SceneParse150, counted from 1, of each class of mesh.CLASSES; what is not here is
+# unlabelled (0).
 NUMBERS = {
     "wall": 1,
     "floor": 4,
@@ -45,7 +47,9 @@ def write(section: Ade20kSet, folder: Path) -> None:
     numbers = np.array([NUMBERS.get(name, 0) for name in CLASSES], np.uint8)
     seen = np.zeros((2, CLASS_COUNT + 1), np.int64)
     pixels = np.zeros(CLASS_COUNT + 1, np.int64)
-    for scene, (split, short, count) in enumerate((("training", "train", section.train), ("validation", "val", section.test))):
+    for scene, (split, short, count) in enumerate(
+        (("training", "train", section.train), ("validation", "val", section.test))
+    ):
         for kind in ("images", "annotations"):
             (folder / kind / split).mkdir(parents=True)
         for index, (_, rendering) in enumerate(views.render(section, scene, count, HFOV_DEG)):
@@ -53,7 +57,9 @@ def write(section: Ade20kSet, folder: Path) -> None:
             width = round(section.width_px * NARROWER[index % len(NARROWER)])
             labels = numbers[rendering.class_id[:, :width]]
             stem = f"ADE_{short}_{index + 1:08d}"
-            (folder / f"images/{split}/{stem}.jpg").write_bytes(encode_image(rendering.rgb[:, :width], JPEG_QUALITY))
+            (folder / f"images/{split}/{stem}.jpg").write_bytes(
+                encode_image(rendering.rgb[:, :width], JPEG_QUALITY)
+            )
             cv2.imwrite(str(folder / f"annotations/{split}/{stem}.png"), labels)
             here = np.bincount(labels.ravel(), minlength=CLASS_COUNT + 1)
             seen[scene] += here > 0
@@ -68,5 +74,7 @@ def _info(pixels: np.ndarray, seen: np.ndarray) -> str:
     for number in range(1, CLASS_COUNT + 1):
         stuff = int(names.get(number) in ("wall", "floor", "ceiling"))
         name = names.get(number, f"class {number}")
-        rows.append(f"{number}\t{share[number]:.4f}\t{seen[0, number]}\t{seen[1, number]}\t{stuff}\t{name}")
+        rows.append(
+            f"{number}\t{share[number]:.4f}\t{seen[0, number]}\t{seen[1, number]}\t{stuff}\t{name}"
+        )
     return "\n".join(rows) + "\n"

@@ -1,7 +1,9 @@
-"""Drawn people in the layout of COCO's keypoints: images, annotations of both splits, and a detector's boxes for the second.
+"""Drawn people in the layout of COCO's keypoints: images, annotations of both splits, and a
+detector's boxes for the second.
 
-Left limbs are warm, right ones cold, so that a small model can tell them apart. Some joints are hidden by a bar (v = 1), those outside the
-image are not labelled (v = 0), and every fourth image has a crowd box that nobody may be trained or scored on.
+Left limbs are warm, right ones cold, so that a small model can tell them apart. Some joints are
+hidden by a bar (v = 1), those outside the image are not labelled (v = 0), and every fourth image
+has a crowd box that nobody may be trained or scored on.
 """
 
 from __future__ import annotations
@@ -19,14 +21,19 @@ from mimic.pairs.write import encode_image
 JPEG_QUALITY = 92
 NAMES = [
     "nose",
-    *(f"{side}_{part}" for part in ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")),
+    *(
+        f"{side}_{part}"
+        for part in ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+        for side in ("left", "right")
+    ),
 ]
 SKELETON = [
     *([16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8], [7, 9]),
     *([8, 10], [9, 11], [2, 3], [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7]),
 ]
 LEFT, RIGHT, TRUNK = (235, 130, 40), (50, 120, 235), (120, 200, 110)
-# Standing, facing us: x and y in heights, the head's top at 0, the ankles at 0.95; the left side is on the image's right.
+# Standing, facing us: x and y in heights, the head's top at 0, the ankles at 0.95; the left side is
+# on the image's right.
 HEAD = np.array([[0, 0.09], [0.025, 0.07], [-0.025, 0.07], [0.05, 0.08], [-0.05, 0.08]])
 SHOULDER, HIP, ARM, LEG = (0.11, 0.2), (0.07, 0.52), 0.16, 0.215
 DETECTIONS = "person_detection_results/COCO_val2017_detections_AP_H_56_person.json"
@@ -43,26 +50,58 @@ def write(section: PeopleSet, folder: Path) -> None:
             photo, people = _scene(section, rng)
             name = f"{identity:012d}.jpg"
             (folder / f"{split}2017" / name).write_bytes(encode_image(photo, JPEG_QUALITY))
-            images.append({"id": identity, "file_name": name, "height": section.height_px, "width": section.width_px, "license": 1})
+            images.append(
+                {
+                    "id": identity,
+                    "file_name": name,
+                    "height": section.height_px,
+                    "width": section.width_px,
+                    "license": 1,
+                }
+            )
             for joints in people:
-                annotations.append(_annotation(joints, identity, 1 + len(annotations) + 100000 * number))
+                annotations.append(
+                    _annotation(joints, identity, 1 + len(annotations) + 100000 * number)
+                )
             if index % 4 == 3:
-                annotations.append(_crowd(section, identity, 1 + len(annotations) + 100000 * number))
-        category = {"supercategory": "person", "id": 1, "name": "person", "keypoints": NAMES, "skeleton": SKELETON}
+                annotations.append(
+                    _crowd(section, identity, 1 + len(annotations) + 100000 * number)
+                )
+        category = {
+            "supercategory": "person",
+            "id": 1,
+            "name": "person",
+            "keypoints": NAMES,
+            "skeleton": SKELETON,
+        }
         about = {"description": "drawn", "year": 2017}
         path = folder / f"annotations/person_keypoints_{split}2017.json"
         path.parent.mkdir(exist_ok=True)
-        write_json(path, {"info": about, "licenses": [], "images": images, "annotations": annotations, "categories": [category]})
+        write_json(
+            path,
+            {
+                "info": about,
+                "licenses": [],
+                "images": images,
+                "annotations": annotations,
+                "categories": [category],
+            },
+        )
         if split == "val":
             rng = np.random.default_rng([section.first_seed, 2])
             (folder / DETECTIONS).parent.mkdir()
-            write_json(folder / DETECTIONS, [found for entry in annotations for found in _detections(entry, rng)])
+            write_json(
+                folder / DETECTIONS,
+                [found for entry in annotations for found in _detections(entry, rng)],
+            )
 
 
 def _scene(section: PeopleSet, rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
     """An image and the joints [17, 3] of its people."""
     size = (section.width_px, section.height_px)
-    photo = cv2.resize(rng.integers(60, 130, (4, 5, 3)).astype(np.uint8), size, interpolation=cv2.INTER_CUBIC)
+    photo = cv2.resize(
+        rng.integers(60, 130, (4, 5, 3)).astype(np.uint8), size, interpolation=cv2.INTER_CUBIC
+    )
     people = []
     count = int(rng.integers(1, section.people + 1))
     for place in range(count):
@@ -92,7 +131,9 @@ def _posed(rng: np.random.Generator) -> np.ndarray:
             joints[start + side] = joint
             angle = rng.uniform(-0.2, 1.0) * swing
             for bone in (1, 2):
-                joint = joint + length * np.array([sign * np.sin(np.radians(angle)), np.cos(np.radians(angle))])
+                joint = joint + length * np.array(
+                    [sign * np.sin(np.radians(angle)), np.cos(np.radians(angle))]
+                )
                 joints[start + side + 2 * bone] = joint
                 angle += rng.uniform(-0.4, 0.4) * swing
     return joints
@@ -103,11 +144,25 @@ def _draw(photo: np.ndarray, joints: np.ndarray, height: float) -> None:
     trunk = np.array([points[index] for index in (5, 6, 12, 11)])
     cv2.fillPoly(photo, [trunk], TRUNK, cv2.LINE_AA)
     for start in (5, 6, 7, 8, 11, 12, 13, 14):
-        cv2.line(photo, points[start], points[start + 2], LEFT if start % 2 else RIGHT, thick, cv2.LINE_AA)
+        cv2.line(
+            photo,
+            points[start],
+            points[start + 2],
+            LEFT if start % 2 else RIGHT,
+            thick,
+            cv2.LINE_AA,
+        )
     centre, radius = points[0], max(3, round(0.075 * height))
     cv2.circle(photo, centre, radius, (225, 190, 165), -1, cv2.LINE_AA)
     for index in (1, 2, 3, 4):
-        cv2.circle(photo, points[index], max(1, round(0.012 * height)), LEFT if index % 2 else RIGHT, -1, cv2.LINE_AA)
+        cv2.circle(
+            photo,
+            points[index],
+            max(1, round(0.012 * height)),
+            LEFT if index % 2 else RIGHT,
+            -1,
+            cv2.LINE_AA,
+        )
     cv2.circle(photo, centre, max(1, round(0.012 * height)), (160, 40, 60), -1)
 
 
@@ -150,5 +205,12 @@ def _detections(entry: dict[str, Any], rng: np.random.Generator) -> list[dict[st
     for score in (rng.uniform(0.7, 1), rng.uniform(0.05, 0.4))[: 1 + int(rng.random() < 0.4)]:
         x, y, width, height = np.array(entry["bbox"]) + rng.normal(0, 0.02, 4) * entry["bbox"][3]
         box = [max(0.0, x), max(0.0, y), max(4.0, width), max(4.0, height)]
-        found.append({"image_id": entry["image_id"], "category_id": 1, "bbox": [float(side) for side in box], "score": float(score)})
+        found.append(
+            {
+                "image_id": entry["image_id"],
+                "category_id": 1,
+                "bbox": [float(side) for side in box],
+                "score": float(score),
+            }
+        )
     return found

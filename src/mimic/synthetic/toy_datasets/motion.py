@@ -1,6 +1,7 @@
 """Flow and stereo of generated flats, exact from depth and pose, in official layouts.
 
-flow: sintel/ to train on, kitti/ to test; stereo: middlebury/ to train on, kitti/ to test. KITTI's truth is sparse, as a laser's is.
+flow: sintel/ to train on, kitti/ to test; stereo: middlebury/ to train on, kitti/ to test. KITTI's
+truth is sparse, as a laser's is.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def write_flow(section: MotionSet, folder: Path) -> None:
         _png(base / f"clean/{scene}/frame_0002.png", b)
         header = np.float32(202021.25).tobytes() + np.array(valid.shape[::-1], "<i4").tobytes()
         (base / f"flow/{scene}/frame_0001.flo").write_bytes(header + motion.astype("<f4").tobytes())
-        cv2.imwrite(str(base / f"invalid/{scene}/frame_0001.png"), np.where(valid, 0, 255).astype(np.uint8))
+        cv2.imwrite(
+            str(base / f"invalid/{scene}/frame_0001.png"), np.where(valid, 0, 255).astype(np.uint8)
+        )
     base = folder / "kitti/training"
     for kind in ("image_2", "flow_occ"):
         (base / kind).mkdir(parents=True)
@@ -42,7 +45,10 @@ def write_flow(section: MotionSet, folder: Path) -> None:
         _png(base / f"image_2/{index:06d}_11.png", b)
         seen = valid & (rng.random(valid.shape) < MEASURED) & (np.abs(motion).max(axis=-1) < 500)
         values = np.where(seen[..., None], np.round(motion * 64 + 2**15), 0).astype(np.uint16)
-        cv2.imwrite(str(base / f"flow_occ/{index:06d}_10.png"), np.dstack([seen.astype(np.uint16), values[..., 1], values[..., 0]]))
+        cv2.imwrite(
+            str(base / f"flow_occ/{index:06d}_10.png"),
+            np.dstack([seen.astype(np.uint16), values[..., 1], values[..., 0]]),
+        )
 
 
 def write_stereo(section: MotionSet, folder: Path) -> None:
@@ -52,7 +58,9 @@ def write_stereo(section: MotionSet, folder: Path) -> None:
         _png(scene / "im0.png", a)
         _png(scene / "im1.png", b)
         disparity = np.where(valid, -motion[..., 0], np.inf).astype("<f4")
-        (scene / "disp0.pfm").write_bytes(b"Pf\n%d %d\n-1.0\n" % disparity.shape[::-1] + disparity[::-1].tobytes())
+        (scene / "disp0.pfm").write_bytes(
+            b"Pf\n%d %d\n-1.0\n" % disparity.shape[::-1] + disparity[::-1].tobytes()
+        )
     base = folder / "kitti/training"
     for kind in ("image_2", "image_3", "disp_occ_0"):
         (base / kind).mkdir(parents=True)
@@ -65,9 +73,14 @@ def write_stereo(section: MotionSet, folder: Path) -> None:
         cv2.imwrite(str(base / f"disp_occ_0/{index:06d}_10.png"), values)
 
 
-def _pairs(section: MotionSet, scene: int, count: int, stereo: bool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+def _pairs(
+    section: MotionSet, scene: int, count: int, stereo: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """Views a and b, motion float64[h, w, 2] and where it is known."""
-    rng, size = np.random.default_rng([section.first_seed + scene, 8]), (section.width_px, section.height_px)
+    rng, size = (
+        np.random.default_rng([section.first_seed + scene, 8]),
+        (section.width_px, section.height_px),
+    )
     matrix, world = intrinsics(*size, HFOV_DEG), engine(section, scene)
     for camera, a in render(section, scene, count, HFOV_DEG):
         move = np.array([BASELINE_M, 0, 0]) if stereo else rng.uniform(-STEP_M, STEP_M, 3)

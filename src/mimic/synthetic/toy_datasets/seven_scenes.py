@@ -1,4 +1,5 @@
-"""Sequences of a camera carried about a spot in generated flats, poses and depth exact, in the layout of 7-Scenes."""
+"""Sequences of a camera carried about a spot in generated flats, poses and depth exact, in the
+layout of 7-Scenes."""
 
 from __future__ import annotations
 
@@ -24,7 +25,10 @@ def write(section: SevenScenesSet, folder: Path) -> None:
     """<folder>/flat-0/seq-01, seq-02 to train, seq-03 to test, and so on for each flat."""
     train = (section.train - section.train // 2, section.train // 2)
     for scene in range(section.scenes):
-        base, rng = folder / f"flat-{scene}", np.random.default_rng([section.first_seed + scene, 11])
+        base, rng = (
+            folder / f"flat-{scene}",
+            np.random.default_rng([section.first_seed + scene, 11]),
+        )
         base.mkdir()
         (base / "TrainSplit.txt").write_text("".join(f"sequence{number}\n" for number in (1, 2)))
         (base / "TestSplit.txt").write_text("sequence3\n")
@@ -36,8 +40,17 @@ def write(section: SevenScenesSet, folder: Path) -> None:
             sequence.mkdir()
             for frame, (x, z, rise, turn, tilt) in enumerate(_wander(rng, frames)):
                 place = world.try_step(spot, spot + np.array([x, 0.0, z]) * REACH_M)
-                camera = walker.look(place + [0.0, 1.4 + rise * RISE_M, 0.0], yaw_deg + turn * TURN_DEG, -8 + tilt * TILT_DEG)
-                seen = world.render(camera.position, camera.rotation, (section.width_px, section.height_px), HFOV_DEG)
+                camera = walker.look(
+                    place + [0.0, 1.4 + rise * RISE_M, 0.0],
+                    yaw_deg + turn * TURN_DEG,
+                    -8 + tilt * TILT_DEG,
+                )
+                seen = world.render(
+                    camera.position,
+                    camera.rotation,
+                    (section.width_px, section.height_px),
+                    HFOV_DEG,
+                )
                 _write_frame(sequence, frame, seen, camera)
 
 
@@ -51,7 +64,12 @@ def _wander(rng: np.random.Generator, frames: int) -> np.ndarray:
 def _write_frame(sequence: Path, frame: int, seen: Rendering, camera: Camera) -> None:
     stem = f"frame-{frame:06d}"
     cv2.imwrite(str(sequence / f"{stem}.color.png"), np.ascontiguousarray(seen.rgb[:, :, ::-1]))
-    depth_mm = np.where(seen.depth_m > 0, np.minimum(np.round(seen.depth_m * 1000), UNKNOWN), UNKNOWN).astype(np.uint16)
+    depth_mm = np.where(
+        seen.depth_m > 0, np.minimum(np.round(seen.depth_m * 1000), UNKNOWN), UNKNOWN
+    ).astype(np.uint16)
     cv2.imwrite(str(sequence / f"{stem}.depth.png"), depth_mm)
-    lines = ["\t ".join(f"{value:.7e}" for value in row) + "\t \n" for row in pose(camera.position, camera.rotation)]
+    lines = [
+        "\t ".join(f"{value:.7e}" for value in row) + "\t \n"
+        for row in pose(camera.position, camera.rotation)
+    ]
     (sequence / f"{stem}.pose.txt").write_text("".join(lines))

@@ -23,7 +23,11 @@ def engine(section: LabelledViews, scene: int) -> Embree:
     """Flat number `scene`, ready to be seen."""
     flat = section.flat
     world = Embree("y", flat.texture_px, LOD_BIAS, AGENT_HEIGHT_M)
-    world.show(apartments.build(section.first_seed + scene, flat.width_m, flat.depth_m, flat.height_m, flat.texture_px))
+    world.show(
+        apartments.build(
+            section.first_seed + scene, flat.width_m, flat.depth_m, flat.height_m, flat.texture_px
+        )
+    )
     return world
 
 
@@ -33,14 +37,21 @@ def intrinsics(width: int, height: int, hfov_deg: float) -> np.ndarray:
     return np.array([[focal_px, 0, (width - 1) / 2], [0, focal_px, (height - 1) / 2], [0, 0, 1]])
 
 
-def render(section: LabelledViews, scene: int, count: int, hfov_deg: float) -> Iterator[tuple[Camera, Rendering]]:
-    """`count` views of flat number `scene`, from places all over it, looking a little down into the room."""
+def render(
+    section: LabelledViews, scene: int, count: int, hfov_deg: float
+) -> Iterator[tuple[Camera, Rendering]]:
+    """`count` views of flat number `scene`, from places all over it, looking a little down into the
+    room."""
     world, rng = engine(section, scene), np.random.default_rng([section.first_seed + scene, 5])
     while count:
         place = walker.start(world, rng, ISLAND_RADIUS_MIN_M)
         position = place + [0.0, rng.uniform(1.2, 1.6), 0.0]
-        camera = walker.look(position, walker.open_heading(world, rng, place), float(rng.normal(-8, 5)))
-        rendering = world.render(camera.position, camera.rotation, (section.width_px, section.height_px), hfov_deg)
+        camera = walker.look(
+            position, walker.open_heading(world, rng, place), float(rng.normal(-8, 5))
+        )
+        rendering = world.render(
+            camera.position, camera.rotation, (section.width_px, section.height_px), hfov_deg
+        )
         if np.median(rendering.depth_m) > NEAREST_M:
             count -= 1
             yield camera, rendering

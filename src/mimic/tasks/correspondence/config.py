@@ -21,12 +21,17 @@ Edges = Annotated[tuple[float, ...], AfterValidator(_rising)]
 
 
 class CorrespondenceTask(PairTask):
-    """Patch-match recall between the two views of held-out pairs; needs no training (after Probe3D)."""
+    """Patch-match recall between the two views of held-out pairs; needs no training (after
+    Probe3D)."""
 
     task: Literal["correspondence"]
     pairs: Positive
     batch: Positive
-    block: int | None  # the block whose recall is the value, fixed beforehand; null = the last; all blocks are reported
+    block: (
+        int | None
+        # the block whose recall is the value, fixed beforehand; null = the last; all blocks are
+        # reported
+    )
     overlap_bins: Edges
 
 

@@ -1,8 +1,10 @@
-"""Correspondence read off a cross-view decoder: where each patch of view a looks in view b (An et al., ZeroCo). Nothing is trained.
+"""Correspondence read off a cross-view decoder: where each patch of view a looks in view b (An et
+al., ZeroCo). Nothing is trained.
 
-Both views go through whole; the cross-attention is averaged over heads and blocks; the first token, which gathers attention that has
-nowhere to go, is set to the smallest value; the map from b to a, transposed, is averaged in. A sharp soft-argmax gives places between
-patches, enlarged to pixels. The truth is the pair's homography.
+Both views go through whole; the cross-attention is averaged over heads and blocks; the first token,
+which gathers attention that has nowhere to go, is set to the smallest value; the map from b to a,
+transposed, is averaged in. A sharp soft-argmax gives places between patches, enlarged to pixels.
+The truth is the pair's homography.
 """
 
 from __future__ import annotations
@@ -26,7 +28,15 @@ from mimic.models.encoder import normalise
 from mimic.pairs.images import open_pairs, read_manifest
 from mimic.tasks.api import EvalModel, EvalPaths, Result
 from mimic.tasks.correspondence.config import CrossAttentionTask
-from mimic.tasks.correspondence.patch_matching import Match, bins, draw, picture, resized_homography, square_side, truth_on_grid
+from mimic.tasks.correspondence.patch_matching import (
+    Match,
+    bins,
+    draw,
+    picture,
+    resized_homography,
+    square_side,
+    truth_on_grid,
+)
 from mimic.tasks.metrics.matching import chance, nearest, offsets, recall
 
 PCK_PX = (1, 3, 5)
@@ -35,7 +45,8 @@ ATTENTION, ENCODER = 0, 1  # rows of Match.found
 
 @dataclass(frozen=True)
 class Seen:
-    """One pair: matches of the attention and of the encoder's features, mean end-point error in pixels, shares below PCK_PX."""
+    """One pair: matches of the attention and of the encoder's features, mean end-point error in
+    pixels, shares below PCK_PX."""
 
     match: Match
     error_px: float
@@ -46,13 +57,24 @@ def run(task: CrossAttentionTask, subject: EvalModel, folders: EvalPaths) -> Res
     """Measure a cross-view model on the validation pairs of a dataset.
 
     Raises:
-        BadInput: the run has no decoder with cross-attention, or no validation pair has a homography.
+        BadInput: the run has no decoder with cross-attention, or no validation pair has a
+            homography.
     """
     model = subject.model()
     if not isinstance(model, CrossViewCompletion):
-        raise BadInput("cross_attention: this model never saw a second view (objective mae); only a croco run has cross-attention")
-    rows = draw(read_manifest(Workspace(folders.root).manifest(task.dataset), "validation", columns=None), task)
-    seen = list(counted(_seen(task, TwoViews(model).eval(), rows, folders), "match patches", len(rows), "pairs"))
+        raise BadInput(
+            "cross_attention: this model never saw a second view (objective mae); only a croco run "
+            "has cross-attention"
+        )
+    rows = draw(
+        read_manifest(Workspace(folders.root).manifest(task.dataset), "validation", columns=None),
+        task,
+    )
+    seen = list(
+        counted(
+            _seen(task, TwoViews(model).eval(), rows, folders), "match patches", len(rows), "pairs"
+        )
+    )
     side = square_side(model.encoder) // model.encoder.patch_px
     metrics = _metrics(seen, side, task.overlap_bins)
     return Result(
@@ -61,13 +83,18 @@ def run(task: CrossAttentionTask, subject: EvalModel, folders: EvalPaths) -> Res
         higher_is_better=True,
         metrics=metrics,
         protocol=(
-            f"{len(seen)} held-out pairs of {task.dataset}, homography truth on a {side} x {side} grid, cross-attention averaged over "
-            f"heads and blocks{', both ways' if task.reciprocal else ''}, soft-argmax at {task.temperature:g}; "
+            f"{len(seen)} held-out pairs of {task.dataset}, homography truth on a {side} x {side} "
+            "grid, cross-attention averaged over "
+            f"heads and blocks{', both ways' if task.reciprocal else ''}, soft-argmax at "
+            f"{task.temperature:g}; "
             f"chance {metrics['chance']['exact']:.3f}"
         ),
         selection="all blocks and heads averaged, fixed beforehand",
         test_size=len(seen),
-        pictures=[picture(one.match, side, ATTENTION, index) for index, one in enumerate(seen[: task.samples])],
+        pictures=[
+            picture(one.match, side, ATTENTION, index)
+            for index, one in enumerate(seen[: task.samples])
+        ],
     )
 
 
@@ -76,7 +103,9 @@ def costs(model: TwoViews, a: Tensor, b: Tensor, reciprocal: bool) -> Tensor:
 
     def one_way(x: Tensor, y: Tensor) -> Tensor:
         weights = model.attention(x, y)
-        if not model.encoder.class_token:  # with a class token, that is the first token, and it is gone already
+        if (
+            not model.encoder.class_token
+        ):  # with a class token, that is the first token, and it is gone already
             weights[:, :, 0] = weights.flatten(1).min(dim=1).values[:, None]
         return weights
 
@@ -85,7 +114,8 @@ def costs(model: TwoViews, a: Tensor, b: Tensor, reciprocal: bool) -> Tensor:
 
 
 def dense_flow(weights: Tensor, side: int, patch_px: int, temperature: float) -> Tensor:
-    """Displacement in pixels, x and y, [pairs, 2, h, w]: the expected place of each patch, enlarged bilinearly."""
+    """Displacement in pixels, x and y, [pairs, 2, h, w]: the expected place of each patch, enlarged
+    bilinearly."""
     rows, columns = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     places = (torch.stack([columns, rows], dim=-1).flatten(0, 1).to(weights) + 0.5) * patch_px - 0.5
     expected = (weights / temperature).softmax(dim=-1) @ places
@@ -94,7 +124,8 @@ def dense_flow(weights: Tensor, side: int, patch_px: int, temperature: float) ->
 
 
 def true_flow(b_from_a: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Displacement float64[size, size, 2] of each pixel by a homography, and which pixels stay in the frame."""
+    """Displacement float64[size, size, 2] of each pixel by a homography, and which pixels stay in
+    the frame."""
     x, y = np.meshgrid(np.arange(size_px), np.arange(size_px))
     moved = np.stack([x, y, np.ones_like(x)], axis=-1) @ b_from_a.T
     front = moved[..., 2] > 1e-9
@@ -103,9 +134,14 @@ def true_flow(b_from_a: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarra
     return place - np.stack([x, y], axis=-1), inside
 
 
-def _seen(task: CrossAttentionTask, model: TwoViews, rows: pd.DataFrame, paths: EvalPaths) -> Iterator[Seen]:
+def _seen(
+    task: CrossAttentionTask, model: TwoViews, rows: pd.DataFrame, paths: EvalPaths
+) -> Iterator[Seen]:
     patch_px, size_px = model.encoder.patch_px, square_side(model.encoder)
-    side, images = size_px // patch_px, open_pairs(rows, paths.root, (size_px, size_px), paths.shards)
+    side, images = (
+        size_px // patch_px,
+        open_pairs(rows, paths.root, (size_px, size_px), paths.shards),
+    )
     for start in range(0, len(rows), task.batch):
         index = np.arange(start, min(start + task.batch, len(rows)))
         views = images.pairs(index)
@@ -118,25 +154,39 @@ def _seen(task: CrossAttentionTask, model: TwoViews, rows: pd.DataFrame, paths: 
         for item, row in enumerate(rows.iloc[index].to_dict("records")):
             b_from_a = np.reshape(row["b_from_a"], (3, 3)).astype(np.float64)
             truth = truth_on_grid(b_from_a, row["size_px"], size_px, patch_px)
-            found = np.stack([weights[item].argmax(dim=1).numpy(), nearest(tokens[0][item], tokens[1][item])])
-            motion, inside = true_flow(resized_homography(b_from_a, row["size_px"], size_px), size_px)
+            found = np.stack(
+                [weights[item].argmax(dim=1).numpy(), nearest(tokens[0][item], tokens[1][item])]
+            )
+            motion, inside = true_flow(
+                resized_homography(b_from_a, row["size_px"], size_px), size_px
+            )
             off = np.linalg.norm(flows[item].permute(1, 2, 0).numpy() - motion, axis=-1)[inside]
             below = tuple(float((off < limit).mean()) if len(off) else np.nan for limit in PCK_PX)
             error_px = float(off.mean()) if len(off) else np.nan
-            yield Seen(Match(float(row["overlap"]), views[item].numpy(), truth, found), error_px, below)
+            yield Seen(
+                Match(float(row["overlap"]), views[item].numpy(), truth, found), error_px, below
+            )
 
 
 def _metrics(seen: list[Seen], side: int, edges: tuple[float, ...]) -> dict[str, Any]:
     matches = [one.match for one in seen]
     truth = np.concatenate([match.truth for match in matches])
     if not (truth >= 0).any():
-        raise BadInput("cross_attention: no patch of any pair has a true match; is the homography that of the resized images?")
+        raise BadInput(
+            "cross_attention: no patch of any pair has a true match; is the homography that of the "
+            "resized images?"
+        )
 
     def score(chosen: list[Seen], row: int) -> dict[str, float]:
-        return recall(np.concatenate([offsets(one.match.found[row], one.match.truth, side) for one in chosen]))
+        return recall(
+            np.concatenate([offsets(one.match.found[row], one.match.truth, side) for one in chosen])
+        )
 
     def in_pixels(chosen: list[Seen]) -> dict[str, float]:
-        shares = {f"PCK{limit}": float(np.nanmean([one.below[index] for one in chosen])) for index, limit in enumerate(PCK_PX)}
+        shares = {
+            f"PCK{limit}": float(np.nanmean([one.below[index] for one in chosen]))
+            for index, limit in enumerate(PCK_PX)
+        }
         return {"EPE_px": float(np.nanmean([one.error_px for one in chosen])), **shares}
 
     per_pair = [score([one], ATTENTION)["exact"] for one in seen if (one.match.truth >= 0).any()]
@@ -144,11 +194,16 @@ def _metrics(seen: list[Seen], side: int, edges: tuple[float, ...]) -> dict[str,
     return {
         **score(seen, ATTENTION),
         **in_pixels(seen),
-        "standard_error": float(np.std(per_pair, ddof=1) / np.sqrt(len(per_pair))) if len(per_pair) > 1 else None,
+        "standard_error": float(np.std(per_pair, ddof=1) / np.sqrt(len(per_pair)))
+        if len(per_pair) > 1
+        else None,
         "encoder": score(seen, ENCODER),
         "by_overlap": {
             name: score(part, ATTENTION) | in_pixels(part) | {"pairs": len(part)}
-            for name, part in ((name, [of_match[id(match)] for match in chosen]) for name, chosen in bins(matches, edges))
+            for name, part in (
+                (name, [of_match[id(match)] for match in chosen])
+                for name, chosen in bins(matches, edges)
+            )
         },
         "chance": chance(truth, side),
         "same_place": recall(offsets(np.tile(np.arange(side * side), len(seen)), truth, side)),

@@ -1,8 +1,11 @@
-"""Patch-match recall between the two views of held-out pairs: does an encoder describe the same place alike from two viewpoints?
+"""Patch-match recall between the two views of held-out pairs: does an encoder describe the same
+place alike from two viewpoints?
 
-For every block, each patch of view a looks for its nearest neighbour (cosine) among the patches of view b. The truth is the pair's stored
-homography, moved to the encoder's own grid, all pixels of a patch voting. Nothing is trained. Two lines tell what the numbers are worth:
-`chance`, a uniform guess, and `same_place`, which answers with the patch at the same position, as an encoder of positions alone would.
+For every block, each patch of view a looks for its nearest neighbour (cosine) among the patches of
+view b. The truth is the pair's stored homography, moved to the encoder's own grid, all pixels of a
+patch voting. Nothing is trained. Two lines tell what the numbers are worth: `chance`, a uniform
+guess, and `same_place`, which answers with the patch at the same position, as an encoder of
+positions alone would.
 """
 
 from __future__ import annotations
@@ -37,7 +40,8 @@ DRAWN = 24  # matches drawn in a picture
 
 @dataclass(frozen=True)
 class Match:
-    """One pair: overlap, images uint8[2, h, w, 3], truth int16[n] (-1 = none), and per block the patches found, int64[blocks, n]."""
+    """One pair: overlap, images uint8[2, h, w, 3], truth int16[n] (-1 = none), and per block the
+    patches found, int64[blocks, n]."""
 
     overlap: float
     images: np.ndarray
@@ -71,29 +75,46 @@ def run(task: CorrespondenceTask, subject: EvalModel, folders: EvalPaths) -> Res
     encoder, root = subject.encoder, folders.root
     block = encoder.depth - 1 if task.block is None else task.block
     if not -encoder.depth <= block < encoder.depth:
-        raise BadInput(f"correspondence: block {block} of an encoder of {encoder.depth} blocks (counted from 0)")
-    rows = draw(read_manifest(Workspace(root).manifest(task.dataset), "validation", columns=None), task)
-    matches = list(counted(_match(subject, rows, folders, task.batch), "match patches", len(rows), "pairs"))
+        raise BadInput(
+            f"correspondence: block {block} of an encoder of {encoder.depth} blocks (counted from "
+            "0)"
+        )
+    rows = draw(
+        read_manifest(Workspace(root).manifest(task.dataset), "validation", columns=None), task
+    )
+    matches = list(
+        counted(_match(subject, rows, folders, task.batch), "match patches", len(rows), "pairs")
+    )
     side = square_side(encoder) // encoder.patch_px
     metrics = _metrics(matches, side, block % encoder.depth, task.overlap_bins)
-    rule = "the last block, fixed beforehand" if task.block is None else f"block {block}, fixed in params"
+    rule = (
+        "the last block, fixed beforehand"
+        if task.block is None
+        else f"block {block}, fixed in params"
+    )
     return Result(
         name="recall",
         headline="exact",
         higher_is_better=True,
         metrics=metrics,
         protocol=(
-            f"{len(matches)} held-out pairs of {task.dataset}, homography truth on a {side} x {side} grid, "
-            f"cosine nearest neighbour, patches pooled over pairs, {rule}; chance {metrics['chance']['exact']:.3f}"
+            f"{len(matches)} held-out pairs of {task.dataset}, homography truth on a {side} x "
+            f"{side} grid, "
+            f"cosine nearest neighbour, patches pooled over pairs, {rule}; chance "
+            f"{metrics['chance']['exact']:.3f}"
         ),
         selection=rule,
         test_size=len(matches),
-        pictures=[picture(match, side, block, index) for index, match in enumerate(matches[: task.samples])],
+        pictures=[
+            picture(match, side, block, index)
+            for index, match in enumerate(matches[: task.samples])
+        ],
     )
 
 
 def truth_on_grid(b_from_a: np.ndarray, from_px: int, size_px: int, patch_px: int) -> np.ndarray:
-    """Target patch in b of each patch of a, int16[n], for images resized from `from_px` to `size_px` (pixel centres at integers)."""
+    """Target patch in b of each patch of a, int16[n], for images resized from `from_px` to
+    `size_px` (pixel centres at integers)."""
     return vote_all(resized_homography(b_from_a, from_px, size_px), size_px, patch_px)
 
 
@@ -105,15 +126,20 @@ def resized_homography(b_from_a: np.ndarray, from_px: int, size_px: int) -> np.n
 
 
 def square_side(encoder: Encoder) -> int:
-    """Side in pixels at which square pairs are shown: the encoder's own, or the smaller of an encoder of oblong images."""
+    """Side in pixels at which square pairs are shown: the encoder's own, or the smaller of an
+    encoder of oblong images."""
     return min(encoder.size_px)
 
 
 def draw(rows: pd.DataFrame, task: CorrespondenceTask | CrossAttentionTask) -> pd.DataFrame:
-    """The pairs to measure: those with a homography, a fixed draw where there are more than asked for."""
+    """The pairs to measure: those with a homography, a fixed draw where there are more than asked
+    for."""
     rows = rows[rows["b_from_a"].notna()]
     if rows.empty:
-        raise BadInput(f"correspondence: no validation pair of {task.dataset!r} has a homography; raise datasets.{task.dataset}.validation")
+        raise BadInput(
+            f"correspondence: no validation pair of {task.dataset!r} has a homography; raise "
+            f"datasets.{task.dataset}.validation"
+        )
     rows = rows.sort_values("key", kind="stable").reset_index(drop=True)
     rng = np.random.default_rng([task.seed, zlib.crc32(task.dataset.encode())])
     return rows.iloc[np.sort(rng.permutation(len(rows))[: task.pairs])].reset_index(drop=True)
@@ -127,33 +153,59 @@ def _match(subject: EvalModel, rows: pd.DataFrame, paths: EvalPaths, batch: int)
         index = np.arange(start, min(start + batch, len(rows)))
         views = images.pairs(index)
         with torch.inference_mode():
-            maps_a, maps_b = (encoder.intermediates(normalise(views[:, view].to(subject.device)), blocks) for view in (0, 1))
+            maps_a, maps_b = (
+                encoder.intermediates(normalise(views[:, view].to(subject.device)), blocks)
+                for view in (0, 1)
+            )
         for item, row in enumerate(rows.iloc[index].to_dict("records")):
-            truth = truth_on_grid(np.reshape(row["b_from_a"], (3, 3)).astype(np.float64), row["size_px"], size_px, encoder.patch_px)
-            found = [nearest(a[item].flatten(1).T, b[item].flatten(1).T) for a, b in zip(maps_a, maps_b, strict=True)]
+            truth = truth_on_grid(
+                np.reshape(row["b_from_a"], (3, 3)).astype(np.float64),
+                row["size_px"],
+                size_px,
+                encoder.patch_px,
+            )
+            found = [
+                nearest(a[item].flatten(1).T, b[item].flatten(1).T)
+                for a, b in zip(maps_a, maps_b, strict=True)
+            ]
             yield Match(float(row["overlap"]), views[item].numpy(), truth, np.stack(found))
 
 
-def _metrics(matches: list[Match], side: int, block: int, edges: tuple[float, ...]) -> dict[str, Any]:
-    """Recall pooled over patches, for the chosen block and all blocks, by overlap; and the two lines to compare with."""
+def _metrics(
+    matches: list[Match], side: int, block: int, edges: tuple[float, ...]
+) -> dict[str, Any]:
+    """Recall pooled over patches, for the chosen block and all blocks, by overlap; and the two
+    lines to compare with."""
     truth = np.concatenate([match.truth for match in matches])
     if not (truth >= 0).any():
-        raise BadInput("correspondence: no patch of any pair has a true match; is the homography that of the resized images?")
+        raise BadInput(
+            "correspondence: no patch of any pair has a true match; is the homography that of the "
+            "resized images?"
+        )
     same_place = np.tile(np.arange(side * side), len(matches))
 
     def score(chosen: list[Match], at: int) -> dict[str, float]:
-        return recall(np.concatenate([offsets(match.found[at], match.truth, side) for match in chosen]))
+        return recall(
+            np.concatenate([offsets(match.found[at], match.truth, side) for match in chosen])
+        )
 
     per_block = [score(matches, at) for at in range(len(matches[0].found))]
     per_pair = [score([match], block)["exact"] for match in matches if (match.truth >= 0).any()]
     return {
         **per_block[block],
         "exact_per_pair": float(np.mean(per_pair)),
-        "standard_error": float(np.std(per_pair, ddof=1) / np.sqrt(len(per_pair))) if len(per_pair) > 1 else None,
+        "standard_error": float(np.std(per_pair, ddof=1) / np.sqrt(len(per_pair)))
+        if len(per_pair) > 1
+        else None,
         "block": block,
         "blocks": per_block,
-        "best_block": int(np.argmax([entry["exact"] for entry in per_block])),  # told, never used as the value
-        "by_overlap": {name: score(chosen, block) | {"pairs": len(chosen)} for name, chosen in bins(matches, edges)},
+        "best_block": int(
+            np.argmax([entry["exact"] for entry in per_block])
+        ),  # told, never used as the value
+        "by_overlap": {
+            name: score(chosen, block) | {"pairs": len(chosen)}
+            for name, chosen in bins(matches, edges)
+        },
         "chance": chance(truth, side),
         "same_place": recall(offsets(same_place, truth, side)),
         "patches": int((truth >= 0).sum()),
@@ -164,14 +216,22 @@ def bins(matches: list[Match], edges: tuple[float, ...]) -> Iterator[tuple[str, 
     """Overlap bins [low, high), the last one closed; bins without a scorable pair are left out."""
     for low, high in pairwise(edges):
         last = high == edges[-1]
-        chosen = [match for match in matches if low <= match.overlap and (match.overlap <= high if last else match.overlap < high)]
+        chosen = [
+            match
+            for match in matches
+            if low <= match.overlap and (match.overlap <= high if last else match.overlap < high)
+        ]
         if any((match.truth >= 0).any() for match in chosen):
             yield f"{low:g}-{high:g}", chosen
 
 
 def picture(match: Match, side: int, block: int, index: int) -> Figure:
-    """Both views side by side; matched patches joined, green where the match is exact or one patch off, red elsewhere."""
-    views = [cv2.resize(view, (PICTURE_PX, PICTURE_PX), interpolation=cv2.INTER_CUBIC) for view in match.images]
+    """Both views side by side; matched patches joined, green where the match is exact or one patch
+    off, red elsewhere."""
+    views = [
+        cv2.resize(view, (PICTURE_PX, PICTURE_PX), interpolation=cv2.INTER_CUBIC)
+        for view in match.images
+    ]
     canvas = np.concatenate(views, axis=1)
     found = match.found[block]
     scorable = np.flatnonzero(match.truth >= 0)
@@ -188,7 +248,8 @@ def picture(match: Match, side: int, block: int, index: int) -> Figure:
         for point in (start, end):
             cv2.circle(canvas, point, 3, colour, -1, cv2.LINE_AA)
     caption = (
-        f"overlap {match.overlap:.2f}, {len(scorable)} patches with a truth: {(off == 0).all(axis=1).sum()} found exactly, "
+        f"overlap {match.overlap:.2f}, {len(scorable)} patches with a truth: "
+        f"{(off == 0).all(axis=1).sum()} found exactly, "
         f"{right.sum()} within one patch (green), {(~right).sum()} wrong (red); block {block}"
     )
     return Figure(f"pair-{index:02d}", canvas, caption)

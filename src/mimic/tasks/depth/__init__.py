@@ -46,9 +46,28 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
 
 
 SPECS = (
-    TaskSpec("depth", DepthTask, _finetune, NEEDS, _look, {"peer": presets.PEER, "standard": presets.STANDARD}),
-    TaskSpec("linear-depth", LinearDepthTask, _linear, NEEDS, _look, {"standard": presets.LINEAR_STANDARD}),
     TaskSpec(
-        "few-shot-depth", FewShotDepthTask, _few_shot, NEEDS, _look, {"peer": presets.FEW_SHOT_PEER, "standard": presets.FEW_SHOT_STANDARD}
+        "depth",
+        DepthTask,
+        _finetune,
+        NEEDS,
+        _look,
+        {"peer": presets.PEER, "standard": presets.STANDARD},
+    ),
+    TaskSpec(
+        "linear-depth",
+        LinearDepthTask,
+        _linear,
+        NEEDS,
+        _look,
+        {"standard": presets.LINEAR_STANDARD},
+    ),
+    TaskSpec(
+        "few-shot-depth",
+        FewShotDepthTask,
+        _few_shot,
+        NEEDS,
+        _look,
+        {"peer": presets.FEW_SHOT_PEER, "standard": presets.FEW_SHOT_STANDARD},
     ),
 )

@@ -1,7 +1,9 @@
-"""Depth of single images on the NYU Depth v2 layout: a DPT head on four blocks, reversed Huber loss (MultiMAE's protocol).
+"""Depth of single images on the NYU Depth v2 layout: a DPT head on four blocks, reversed Huber loss
+(MultiMAE's protocol).
 
-The target is standardised: (depth_m * units_per_m - target_mean) / target_std. Errors are in metres. All three averages are reported:
-over batches as the peers pool them, over images, over all pixels.
+The target is standardised: (depth_m * units_per_m - target_mean) / target_std. Errors are in
+metres. All three averages are reported: over batches as the peers pool them, over images, over all
+pixels.
 """
 
 from __future__ import annotations
@@ -24,22 +26,51 @@ from mimic.tasks.depth.config import DepthFields, DepthTask
 from mimic.tasks.depth.frames import load, natively_scored, prepared, stacked
 from mimic.tasks.depth.nyu import Frame, Nyu, opened_nyu
 from mimic.tasks.engine.dense_transforms import Batch, Colours, random_square, recoloured
-from mimic.tasks.engine.finetune import Tuned, read_as, read_blocks, require_patches, seeded, shown_batches, tune
-from mimic.tasks.metrics.depth import average, berhu, by_batch, by_everything, by_image, delta1_error, depth_sums
+from mimic.tasks.engine.finetune import (
+    Tuned,
+    read_as,
+    read_blocks,
+    require_patches,
+    seeded,
+    shown_batches,
+    tune,
+)
+from mimic.tasks.metrics.depth import (
+    average,
+    berhu,
+    by_batch,
+    by_everything,
+    by_image,
+    delta1_error,
+    depth_sums,
+)
 
 LEVELS = 4
-COLOURS = Colours(brightness=0.1255, contrast=0.4, saturation=0.5, hue=0.2, share=0.5, grey_share=0.3)  # the peers'
+COLOURS = Colours(
+    brightness=0.1255, contrast=0.4, saturation=0.5, hue=0.2, share=0.5, grey_share=0.3
+)  # the peers'
 PICTURE_PX = 192  # height of the pictures
 
 
 def run(task: DepthTask, subject: EvalModel, folders: EvalPaths) -> Result:
-    """Train the head (and what `freeze` leaves) on the train split, measure the last step on the test split."""
+    """Train the head (and what `freeze` leaves) on the train split, measure the last step on the
+    test split."""
     with opened_nyu(task, folders.root) as nyu:
         model = build(task, subject.encoder)
         train = load(nyu, nyu.train, task, subject.encoder.patch_px)
-        last_loss = tune(model, task, train, partial(prepared, task), partial(augmented, task), partial(loss, task), folders.progress)
+        last_loss = tune(
+            model,
+            task,
+            train,
+            partial(prepared, task),
+            partial(augmented, task),
+            partial(loss, task),
+            folders.progress,
+        )
         frames = Tests(nyu, task.eval_batch)
-        sums, pictures = score(task, frames, model.encoder.patch_px, lambda _, images: predict(task, model, images))
+        sums, pictures = score(
+            task, frames, model.encoder.patch_px, lambda _, images: predict(task, model, images)
+        )
     metrics = averaged(task, sums)
     return Result(
         name="delta1",
@@ -78,19 +109,28 @@ def build(task: DepthFields, encoder: VisionTransformer) -> Tuned:
         return made
 
     blocks = read_blocks(task.blocks, encoder.depth, LEVELS)
-    return Tuned(encoder, seeded(task.seed, head), blocks, task.freeze, task.drop_path, norm=task.last_norm)
+    return Tuned(
+        encoder, seeded(task.seed, head), blocks, task.freeze, task.drop_path, norm=task.last_norm
+    )
 
 
 def augmented(task: DepthFields, batch: Batch, rng: np.random.Generator) -> Batch:
-    """What the model sees of a train batch under the peers' augmentation (mirroring is done already)."""
+    """What the model sees of a train batch under the peers' augmentation (mirroring is done
+    already)."""
     batch = Batch(np.stack(recoloured(list(batch.images), COLOURS, rng)), batch.target, batch.valid)
     return random_square(batch, task.size_px, rng) if task.frame == "crop" else batch
 
 
 def loss(task: DepthFields, output: Tensor, batch: Batch) -> Tensor:
     """Reversed Huber in standardised units; invalid pixels do not count."""
-    target = (torch.from_numpy(batch.target) * task.units_per_m - task.target_mean) / task.target_std
-    return berhu(output[:, 0].float(), target.to(output.device), torch.from_numpy(batch.valid).to(output.device))
+    target = (
+        torch.from_numpy(batch.target) * task.units_per_m - task.target_mean
+    ) / task.target_std
+    return berhu(
+        output[:, 0].float(),
+        target.to(output.device),
+        torch.from_numpy(batch.valid).to(output.device),
+    )
 
 
 # ---------------------------------------------------------------------------- measuring
@@ -117,30 +157,54 @@ def score(
     """Sums of errors of each test image, and pictures of a few of them, evenly spaced.
 
     Args:
-        predicted: of the places of a batch and what the model sees of it, uint8[n, h, w, 3]: depth in metres, float32[n, h, w].
+        predicted: of the places of a batch and what the model sees of it, uint8[n, h, w, 3]: depth
+            in metres, float32[n, h, w].
     """
     last = len(tests) - 1
-    drawn = set(np.linspace(0, last, min(task.samples, len(tests))).astype(int).tolist()) if task.samples else set()
+    drawn = (
+        set(np.linspace(0, last, min(task.samples, len(tests))).astype(int).tolist())
+        if task.samples
+        else set()
+    )
     sums, pictures = [], []
     for part, frames in tests:
         batch = prepared(task, stacked(frames, task, patch_px))
         scored = _scored(task, frames, batch, predicted(part, batch.images))
-        for place, (image, prediction, truth, valid) in zip(range(part.start, part.stop), scored, strict=True):
-            sums.append(depth_sums(prediction[None], torch.from_numpy(truth)[None], torch.from_numpy(valid)[None]))
+        for place, (image, prediction, truth, valid) in zip(
+            range(part.start, part.stop), scored, strict=True
+        ):
+            sums.append(
+                depth_sums(
+                    prediction[None], torch.from_numpy(truth)[None], torch.from_numpy(valid)[None]
+                )
+            )
             if place in drawn:
-                pictures.append(_picture(int(tests.nyu.test[place]), image, truth, prediction.numpy(), valid))
+                pictures.append(
+                    _picture(int(tests.nyu.test[place]), image, truth, prediction.numpy(), valid)
+                )
     return np.concatenate(sums), pictures
 
 
 def _scored(
     task: DepthFields, frames: list[Frame], batch: Batch, predicted: Tensor
 ) -> Iterator[tuple[np.ndarray, Tensor, np.ndarray, np.ndarray]]:
-    """Of each test image: what is scored at which resolution: image, predicted depth in metres, truth, valid."""
+    """Of each test image: what is scored at which resolution: image, predicted depth in metres,
+    truth, valid."""
     for index, frame in enumerate(frames):
         if task.score_at == "input":
-            yield batch.images[index], _clamped(predicted[index], task), batch.target[index], batch.valid[index]
+            yield (
+                batch.images[index],
+                _clamped(predicted[index], task),
+                batch.target[index],
+                batch.valid[index],
+            )
         else:
-            native = F.interpolate(predicted[index][None, None], size=frame.depth_m.shape, mode="bilinear", align_corners=False)[0, 0]
+            native = F.interpolate(
+                predicted[index][None, None],
+                size=frame.depth_m.shape,
+                mode="bilinear",
+                align_corners=False,
+            )[0, 0]
             yield frame.image, _clamped(native, task), frame.depth_m, natively_scored(task, frame)
 
 
@@ -161,38 +225,58 @@ def metres(task: DepthFields, output: Tensor) -> Tensor:
 
 
 def _clamped(depth_m: Tensor, task: DepthFields) -> Tensor:
-    return depth_m if task.depth_min_m is None and task.depth_max_m is None else depth_m.clamp(task.depth_min_m, task.depth_max_m)
+    return (
+        depth_m
+        if task.depth_min_m is None and task.depth_max_m is None
+        else depth_m.clamp(task.depth_min_m, task.depth_max_m)
+    )
 
 
-# ---------------------------------------------------------------------------- what the result says of itself
+# ---------------------------------------------------------------------------- what the result says
+# of itself
 
 
 def protocol(task: DepthFields, train_size: int, test_size: int) -> str:
     """One line: how it was measured."""
-    trained = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}[task.freeze]
+    trained = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}[
+        task.freeze
+    ]
     masks = "measured depth" if task.masks is None else f"masks {task.masks.name}"
-    limits = f"{task.depth_min_m or 0:g}-{'inf' if task.depth_max_m is None else f'{task.depth_max_m:g}'} m"
+    farthest = "inf" if task.depth_max_m is None else f"{task.depth_max_m:g}"
+    limits = f"{task.depth_min_m or 0:g}-{farthest} m"
     return (
-        f"preset {task.preset}, {trained}, {train_size} train / {test_size} test, {task.frame} frame at {task.size_px} px, "
+        f"preset {task.preset}, {trained}, {train_size} train / {test_size} test, {task.frame} "
+        f"frame at {task.size_px} px, "
         f"{read_as(task.last_norm)}{task.steps} steps of {task.batch}, "
         f"scored at {task.score_at} resolution, region {task.score_region}, {limits}, {masks}, "
         f"averaged by {task.averaging}"
     )
 
 
-def _picture(number: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, valid: np.ndarray) -> Figure:
-    """Image, truth, prediction side by side; both depths in one colour scale, what is not scored black in the truth."""
+def _picture(
+    number: int, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, valid: np.ndarray
+) -> Figure:
+    """Image, truth, prediction side by side; both depths in one colour scale, what is not scored
+    black in the truth."""
     scored = truth[valid] if valid.any() else truth.ravel()
     low, high = float(np.percentile(scored, 2)), float(np.percentile(scored, 98))
 
     def coloured(depth_m: np.ndarray) -> np.ndarray:
         share = np.clip((depth_m - low) / max(high - low, 1e-6), 0, 1)
-        return cv2.applyColorMap(np.round(255 * (1 - share)).astype(np.uint8), cv2.COLORMAP_TURBO)[:, :, ::-1]
+        return cv2.applyColorMap(np.round(255 * (1 - share)).astype(np.uint8), cv2.COLORMAP_TURBO)[
+            :, :, ::-1
+        ]
 
     shown = coloured(truth).copy()
     shown[~valid] = 0
     width = round(PICTURE_PX * image.shape[1] / image.shape[0])
-    strip = [cv2.resize(part, (width, PICTURE_PX), interpolation=cv2.INTER_AREA) for part in (image, shown, coloured(prediction))]
+    strip = [
+        cv2.resize(part, (width, PICTURE_PX), interpolation=cv2.INTER_AREA)
+        for part in (image, shown, coloured(prediction))
+    ]
     error = f"{np.abs(prediction - truth)[valid].mean():.2f} m" if valid.any() else "not known"
-    caption = f"test image {number + 1}: image, truth, prediction; red {low:.1f} m to blue {high:.1f} m; mean error {error}"
+    caption = (
+        f"test image {number + 1}: image, truth, prediction; red {low:.1f} m to blue {high:.1f} m; "
+        f"mean error {error}"
+    )
     return Figure(f"image-{number + 1:04d}", np.concatenate(strip, axis=1), caption)

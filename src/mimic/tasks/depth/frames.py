@@ -1,4 +1,5 @@
-"""What the depth tasks train on and score of an image: its resized frame or a square of it, and the pixels that count."""
+"""What the depth tasks train on and score of an image: its resized frame or a square of it, and the
+pixels that count."""
 
 from __future__ import annotations
 
@@ -7,26 +8,44 @@ import numpy as np
 from mimic.errors import BadInput
 from mimic.tasks.depth.config import DepthFields
 from mimic.tasks.depth.nyu import Frame, Nyu
-from mimic.tasks.engine.dense_transforms import Batch, centre, frame_size, resize_image, resize_labels
+from mimic.tasks.engine.dense_transforms import (
+    Batch,
+    centre,
+    frame_size,
+    resize_image,
+    resize_labels,
+)
 
 EIGEN = (slice(45, 471), slice(41, 601))  # of 480 x 640
 NATIVE = (480, 640)
 
 
 def load(nyu: Nyu, index: np.ndarray, task: DepthFields, patch_px: int) -> Batch:
-    """Images, depth in metres and masks, at the size the encoder reads (frame whole) or the size squares are cut from (frame crop)."""
+    """Images, depth in metres and masks, at the size the encoder reads (frame whole) or the size
+    squares are cut from (frame crop)."""
     return stacked([nyu.read(int(item)) for item in index], task, patch_px)
 
 
 def stacked(frames: list[Frame], task: DepthFields, patch_px: int) -> Batch:
-    return Batch(*(np.stack(parts) for parts in zip(*(_resized(frame, task, patch_px) for frame in frames), strict=True)))
+    return Batch(
+        *(
+            np.stack(parts)
+            for parts in zip(*(_resized(frame, task, patch_px) for frame in frames), strict=True)
+        )
+    )
 
 
-def _resized(frame: Frame, task: DepthFields, patch_px: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _resized(
+    frame: Frame, task: DepthFields, patch_px: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     height, width = frame.depth_m.shape
     size = frame_size(height, width, task.size_px, 1 if task.frame == "crop" else patch_px)
     valid = resize_labels(frame.valid & in_range(frame.depth_m, task), size).astype(bool)
-    return resize_image(frame.image, size, task.antialias), resize_labels(frame.depth_m, size), valid
+    return (
+        resize_image(frame.image, size, task.antialias),
+        resize_labels(frame.depth_m, size),
+        valid,
+    )
 
 
 def prepared(task: DepthFields, batch: Batch) -> Batch:
@@ -46,7 +65,8 @@ def region(task: DepthFields, frame: Frame) -> np.ndarray:
     if task.score_region == "eigen":
         if frame.valid.shape != NATIVE:
             raise BadInput(
-                f"depth: score_region eigen is defined on images of 640 x 480, these are {frame.valid.shape[1]} x {frame.valid.shape[0]}"
+                "depth: score_region eigen is defined on images of 640 x 480, these are "
+                f"{frame.valid.shape[1]} x {frame.valid.shape[0]}"
             )
         region[:] = False
         region[EIGEN] = True

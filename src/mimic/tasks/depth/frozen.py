@@ -1,6 +1,8 @@
-"""Depth from kept features of a frozen encoder: the linear probe, and the DPT head trained on few images.
+"""Depth from kept features of a frozen encoder: the linear probe, and the DPT head trained on few
+images.
 
-Every image passes the encoder once (its mirror image too, if the recipe mirrors), whatever the number of seeds, shots and tasks.
+Every image passes the encoder once (its mirror image too, if the recipe mirrors), whatever the
+number of seeds, shots and tasks.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ from mimic.tasks.metrics.depth import log_loss
 
 @dataclass(frozen=True)
 class Kept:
-    """A set as the heads read it: labels of the training images in memory, features of both splits on disk.
+    """A set as the heads read it: labels of the training images in memory, features of both splits
+    on disk.
 
-    `train` and `test` hold features [images, levels, width, rows, columns] of the images, then, if asked for, of their mirror images.
+    `train` and `test` hold features [images, levels, width, rows, columns] of the images, then, if
+    asked for, of their mirror images.
     """
 
     labels: Batch
@@ -45,8 +49,20 @@ def run_linear(task: LinearDepthTask, subject: EvalModel, folders: EvalPaths) ->
     encoder = subject.encoder
     require_patches(task.size_px, encoder.patch_px)
     assert task.depth_min_m is not None and task.depth_max_m is not None
-    head = seeded(task.seed, partial(BinsHead, encoder.width, task.bins, task.depth_min_m, task.depth_max_m, encoder.patch_px))
-    model = Tuned(encoder, head, read_blocks(task.blocks, encoder.depth, 1), task.freeze, task.drop_path, norm=True)
+    head = seeded(
+        task.seed,
+        partial(
+            BinsHead, encoder.width, task.bins, task.depth_min_m, task.depth_max_m, encoder.patch_px
+        ),
+    )
+    model = Tuned(
+        encoder,
+        head,
+        read_blocks(task.blocks, encoder.depth, 1),
+        task.freeze,
+        task.drop_path,
+        norm=True,
+    )
     with opened_nyu(task, folders.root) as nyu:
         kept = keep(task, model, nyu, folders.features)
         last_loss = _train(task, model, kept, np.arange(len(kept.labels)), folders.progress)
@@ -57,7 +73,8 @@ def run_linear(task: LinearDepthTask, subject: EvalModel, folders: EvalPaths) ->
         headline="delta1",
         higher_is_better=True,
         metrics={**metrics, "train_size": len(kept.labels), "train_loss": last_loss},
-        protocol=f"linear, {task.bins} bins, {finetune.protocol(task, len(kept.labels), len(sums))}",
+        protocol=f"linear, {task.bins} bins, "
+        + finetune.protocol(task, len(kept.labels), len(sums)),
         selection="last step",
         test_size=len(sums),
         pictures=pictures,
@@ -65,11 +82,14 @@ def run_linear(task: LinearDepthTask, subject: EvalModel, folders: EvalPaths) ->
 
 
 def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> Result:
-    """For each seed a head on each of its nested subsets, the same number of updates for all, measured on the whole test split."""
+    """For each seed a head on each of its nested subsets, the same number of updates for all,
+    measured on the whole test split."""
     encoder = subject.encoder
     with opened_nyu(task, folders.root) as nyu:
         if max(task.shots) > len(nyu.train):
-            raise BadInput(f"shots {max(task.shots)}: there are {len(nyu.train)} training images; lower shots")
+            raise BadInput(
+                f"shots {max(task.shots)}: there are {len(nyu.train)} training images; lower shots"
+            )
         kept = keep(task, finetune.build(task, encoder), nyu, folders.features)
         values: dict[int, list[float]] = {shots: [] for shots in task.shots}
         pictures: list[Figure] = []
@@ -77,7 +97,13 @@ def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> R
             drawn = task.model_copy(update={"seed": seed})
             for shots in task.shots:
                 model = finetune.build(drawn, encoder)
-                _train(drawn, model, kept, subset(seed, shots, len(nyu.train)), folders.progress / f"{seed}-{shots}")
+                _train(
+                    drawn,
+                    model,
+                    kept,
+                    subset(seed, shots, len(nyu.train)),
+                    folders.progress / f"{seed}-{shots}",
+                )
                 sums, shown = _score(drawn, model, kept)
                 values[shots].append(finetune.averaged(drawn, sums)["delta1"])
                 pictures = shown if (seed, shots) == (task.seed, max(task.shots)) else pictures
@@ -87,8 +113,13 @@ def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> R
         name="delta1",
         headline="delta1",
         higher_is_better=True,
-        metrics={"delta1": most["mean"], "standard_error": most["std"] / task.seeds**0.5, "by_k": by_shots(values)},
-        protocol=f"few-shot, mean of {task.seeds} draws of {max(task.shots)} images, {finetune.protocol(task, max(task.shots), tested)}",
+        metrics={
+            "delta1": most["mean"],
+            "standard_error": most["std"] / task.seeds**0.5,
+            "by_k": by_shots(values),
+        },
+        protocol=f"few-shot, mean of {task.seeds} draws of {max(task.shots)} images, "
+        f"{finetune.protocol(task, max(task.shots), tested)}",
         selection="last step; the largest number of images",
         test_size=tested,
         pictures=pictures,
@@ -96,7 +127,8 @@ def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> R
 
 
 def keep(task: FrozenDepth, model: Tuned, nyu: Nyu, folder: Path) -> Kept:
-    """Features of the images as this task shows them to the encoder, made now if no task made them before."""
+    """Features of the images as this task shows them to the encoder, made now if no task made them
+    before."""
     digest, patch_px = file_digest(nyu.path), model.encoder.patch_px
     view = {"size_px": task.size_px, "frame": task.frame, "antialias": task.antialias}
     what = {"blocks": model.blocks, "norm": model.norm}
@@ -105,31 +137,53 @@ def keep(task: FrozenDepth, model: Tuned, nyu: Nyu, folder: Path) -> Kept:
         numbers = nyu.train if split == "train" else nyu.test
 
         def read(place: int) -> np.ndarray:
-            image = finetune.prepared(task, finetune.load(nyu, numbers[[place]], task, patch_px)).images[0]
+            image = finetune.prepared(
+                task, finetune.load(nyu, numbers[[place]], task, patch_px)
+            ).images[0]
             return np.ascontiguousarray(image[:, ::-1]) if mirrored else image
 
-        images = ImageSet(digest, {**view, "numbers": numbers.tolist(), "mirrored": mirrored}, len(numbers), read)
+        images = ImageSet(
+            digest, {**view, "numbers": numbers.tolist(), "mirrored": mirrored}, len(numbers), read
+        )
         encode = maps(model.encoder, model.blocks, model.norm)
         return features(folder, images, model.encoder, encode, what, task.eval_batch, "float32")
 
     return Kept(
         finetune.prepared(task, finetune.load(nyu, nyu.train, task, patch_px)),
-        tuple(of("train", mirrored) for mirrored in ((False, True) if task.augment == "flip" else (False,))),
+        tuple(
+            of("train", mirrored)
+            for mirrored in ((False, True) if task.augment == "flip" else (False,))
+        ),
         tuple(of("test", mirrored) for mirrored in ((False, True) if task.flip_test else (False,))),
         finetune.Tests(nyu, task.eval_batch),
     )
 
 
-def _train(task: FrozenDepth, model: Tuned, kept: Kept, chosen: np.ndarray, folder: Path) -> float | None:
+def _train(
+    task: FrozenDepth, model: Tuned, kept: Kept, chosen: np.ndarray, folder: Path
+) -> float | None:
     """Train the head on the chosen images; the mean loss of the last tenth of the steps."""
     seen = look_up(kept.train, chosen, model.device)
     cost = _log_loss if isinstance(task, LinearDepthTask) else partial(finetune.loss, task)
-    return tune(model, task, kept.labels.take(chosen), lambda batch: batch, lambda batch, _: batch, cost, folder, seen)
+    return tune(
+        model,
+        task,
+        kept.labels.take(chosen),
+        lambda batch: batch,
+        lambda batch, _: batch,
+        cost,
+        folder,
+        seen,
+    )
 
 
 def _log_loss(output: Tensor, batch: Batch) -> Tensor:
     device = output.device
-    return log_loss(output[:, 0].float(), torch.from_numpy(batch.target).to(device), torch.from_numpy(batch.valid).to(device))
+    return log_loss(
+        output[:, 0].float(),
+        torch.from_numpy(batch.target).to(device),
+        torch.from_numpy(batch.valid).to(device),
+    )
 
 
 def _score(task: FrozenDepth, model: Tuned, kept: Kept) -> tuple[np.ndarray, list[Figure]]:
@@ -140,8 +194,13 @@ def _score(task: FrozenDepth, model: Tuned, kept: Kept) -> tuple[np.ndarray, lis
         places = np.arange(part.start, part.stop)
         with torch.inference_mode():
             outputs = [
-                model.head(list(torch.from_numpy(found[places]).to(model.device).unbind(dim=1)))[:, 0].float() for found in kept.test
+                model.head(list(torch.from_numpy(found[places]).to(model.device).unbind(dim=1)))[
+                    :, 0
+                ].float()
+                for found in kept.test
             ]
-        return finetune.metres(task, outputs[0] if len(outputs) == 1 else (outputs[0] + outputs[1].flip(-1)) / 2)
+        return finetune.metres(
+            task, outputs[0] if len(outputs) == 1 else (outputs[0] + outputs[1].flip(-1)) / 2
+        )
 
     return finetune.score(task, kept.tests, model.encoder.patch_px, predicted)

@@ -1,13 +1,15 @@
 """NYU Depth v2, labelled set, as distributed; read image by image.
 
-    <folder>/nyu_depth_v2_labeled.mat   MATLAB 7.3 = HDF5 behind a 512-byte user block; axes are reversed:
+    <folder>/nyu_depth_v2_labeled.mat   MATLAB 7.3 = HDF5 behind a 512-byte user block; axes are
+                                        reversed:
         images     (n, 3, 640, 480) uint8      -> 480 x 640 x 3, RGB
         depths     (n, 640, 480)    float32    -> metres, in-painted
         rawDepths  (n, 640, 480)    float32    -> metres as measured, 0 = missing
     <folder>/splits.mat                 MATLAB 5: trainNdxs, testNdxs, counted from 1
 
-The official set has 1449 images, 795 to train and 654 to test. Valid pixels are those the sensor measured (rawDepths > 0), or those that
-are 255 in a folder of masks named by the image's number counted from 0 (`0000.png`), such as the ones made from Eigen's normals_gt.
+The official set has 1449 images, 795 to train and 654 to test. Valid pixels are those the sensor
+measured (rawDepths > 0), or those that are 255 in a folder of masks named by the image's number
+counted from 0 (`0000.png`), such as the ones made from Eigen's normals_gt.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ class Nyu:
     """An opened set: `train` and `test` hold image numbers counted from 0; `read` gives one image.
 
     Raises:
-        BadInput: a file is missing, truncated or not what its name says; a split is wrong; depth is not in metres; masks are missing.
+        BadInput: a file is missing, truncated or not what its name says; a split is wrong; depth is
+            not in metres; masks are missing.
     """
 
     def __init__(self, folder: Path, masks: Path | None) -> None:
@@ -62,7 +65,12 @@ class Nyu:
     def __enter__(self) -> Nyu:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._file.close()
 
     def read(self, index: int) -> Frame:
@@ -70,60 +78,101 @@ class Nyu:
         try:
             image = np.ascontiguousarray(self._fields["images"][index].transpose(2, 1, 0))
             depth_m = np.ascontiguousarray(self._fields["depths"][index].T)
-            valid = self._fields["rawDepths"][index].T > 0 if self.masks is None else self._read_mask(self.masks, index, depth_m.shape)
+            valid = (
+                self._fields["rawDepths"][index].T > 0
+                if self.masks is None
+                else self._read_mask(self.masks, index, depth_m.shape)
+            )
         except OSError as error:
-            raise BadInput(f"{self.path}: image {index} cannot be read ({_line(error)}); the file is damaged, fetch it again") from None
+            raise BadInput(
+                f"{self.path}: image {index} cannot be read ({_line(error)}); the file is damaged, "
+                "fetch it again"
+            ) from None
         # A value that is not a distance is no label, whatever the mask says.
-        return Frame(image, depth_m, np.ascontiguousarray(valid) & np.isfinite(depth_m) & (depth_m > 0))
+        return Frame(
+            image, depth_m, np.ascontiguousarray(valid) & np.isfinite(depth_m) & (depth_m > 0)
+        )
 
     def _read_mask(self, folder: Path, index: int, shape: tuple[int, ...]) -> np.ndarray:
         path = folder / f"{index:04d}.png"
         mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         if mask is None:
-            raise BadInput(f"{path}: no such mask, or not a PNG; every image needs one (255 = valid), or set masks: null to use rawDepths")
+            raise BadInput(
+                f"{path}: no such mask, or not a PNG; every image needs one (255 = valid), or set "
+                "masks: null to use rawDepths"
+            )
         if mask.shape != shape:
-            raise BadInput(f"{path}: a mask of {mask.shape[1]} x {mask.shape[0]} for an image of {shape[1]} x {shape[0]}")
+            raise BadInput(
+                f"{path}: a mask of {mask.shape[1]} x {mask.shape[0]} for an image of {shape[1]} x "
+                f"{shape[0]}"
+            )
         return mask == 255
 
     def _check_samples(self) -> None:
         """Metres and masks, on a few images spread over both splits."""
         everything = np.concatenate([self.train, self.test])
-        looked_at = [self.read(int(index)) for index in everything[:: -(-len(everything) // LOOKED_AT)]]
+        looked_at = [
+            self.read(int(index)) for index in everything[:: -(-len(everything) // LOOKED_AT)]
+        ]
         measured = [frame.depth_m[frame.valid] for frame in looked_at]
         if not any(map(len, measured)):
-            where = "rawDepths are 0 everywhere" if self.masks is None else f"the masks in {self.masks} are 255 nowhere"
+            where = (
+                "rawDepths are 0 everywhere"
+                if self.masks is None
+                else f"the masks in {self.masks} are 255 nowhere"
+            )
             raise BadInput(f"{self.path}: no valid pixel in {len(looked_at)} images: {where}")
         median = float(np.median(np.concatenate(measured)))
         if not DEPTH_M[0] <= median <= DEPTH_M[1]:
-            guess = "millimetres" if 100 < median < 6000 else "units of 1/6553.6 m" if median >= 6000 else "not metres"
+            guess = (
+                "millimetres"
+                if 100 < median < 6000
+                else "units of 1/6553.6 m"
+                if median >= 6000
+                else "not metres"
+            )
             raise BadInput(
-                f"{self.path}: median depth {median:g}, which looks like {guess}; `depths` holds metres (float32) in the official file"
+                f"{self.path}: median depth {median:g}, which looks like {guess}; `depths` holds "
+                "metres (float32) in the official file"
             )
 
 
 def _open(path: Path) -> Any:
     if not path.is_file():
-        raise BadInput(f"{path}: no such file; point `data` at the folder that holds {MAT} and {SPLITS}")
+        raise BadInput(
+            f"{path}: no such file; point `data` at the folder that holds {MAT} and {SPLITS}"
+        )
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        what = "truncated: copy it again" if "truncated" in str(error) else "not a MATLAB 7.3 (HDF5) file"
+        what = (
+            "truncated: copy it again"
+            if "truncated" in str(error)
+            else "not a MATLAB 7.3 (HDF5) file"
+        )
         raise BadInput(f"{path}: {what} ({_line(error)})") from None
 
 
 def _fields(file: Any, path: Path, with_raw: bool) -> dict[str, Any]:
     """The datasets, once their shapes and types are right."""
     fields = {}
-    expected = {"images": (4, np.uint8), "depths": (3, np.float32)} | ({"rawDepths": (3, np.float32)} if with_raw else {})
+    expected = {"images": (4, np.uint8), "depths": (3, np.float32)} | (
+        {"rawDepths": (3, np.float32)} if with_raw else {}
+    )
     for name, (axes, dtype) in expected.items():
         if name not in file:
-            remedy = "; without it set `masks` to a folder of valid masks" if name == "rawDepths" else ""
-            raise BadInput(f"{path}: no dataset {name!r}; found {', '.join(sorted(file)) or 'none'}{remedy}")
+            remedy = (
+                "; without it set `masks` to a folder of valid masks" if name == "rawDepths" else ""
+            )
+            raise BadInput(
+                f"{path}: no dataset {name!r}; found {', '.join(sorted(file)) or 'none'}{remedy}"
+            )
         fields[name] = file[name]
         if fields[name].ndim != axes or fields[name].dtype != dtype:
             found = f"{fields[name].dtype} {fields[name].shape}"
             raise BadInput(
-                f"{path}: {name} is {found}, expected {np.dtype(dtype)} with {axes} axes (image first, then reversed); wrong unit or file?"
+                f"{path}: {name} is {found}, expected {np.dtype(dtype)} with {axes} axes (image "
+                "first, then reversed); wrong unit or file?"
             )
     images = fields["images"].shape
     if images[1] != 3:
@@ -145,17 +194,26 @@ def _read_splits(path: Path, length: int) -> tuple[np.ndarray, np.ndarray]:
     splits = []
     for name in ("trainNdxs", "testNdxs"):
         if name not in raw:
-            raise BadInput(f"{path}: no variable {name!r}; found {', '.join(key for key in raw if not key.startswith('__'))}")
+            raise BadInput(
+                f"{path}: no variable {name!r}; found "
+                f"{', '.join(key for key in raw if not key.startswith('__'))}"
+            )
         numbers = np.asarray(raw[name]).ravel().astype(np.int64)
         if not len(numbers):
             raise BadInput(f"{path}: {name} is empty")
         if numbers.min() < 1 or numbers.max() > length:
             found = f"{numbers.min()}..{numbers.max()}"
-            raise BadInput(f"{path}: {name} holds {found}, expected 1..{length} (counted from 1); does it belong to this {MAT}?")
+            raise BadInput(
+                f"{path}: {name} holds {found}, expected 1..{length} (counted from 1); does it "
+                f"belong to this {MAT}?"
+            )
         splits.append(numbers - 1)
     shared = np.intersect1d(splits[0], splits[1])
     if len(shared):
-        raise BadInput(f"{path}: {len(shared)} images are in both trainNdxs and testNdxs, the first is {shared[0] + 1}")
+        raise BadInput(
+            f"{path}: {len(shared)} images are in both trainNdxs and testNdxs, the first is "
+            f"{shared[0] + 1}"
+        )
     return splits[0], splits[1]
 
 
@@ -165,4 +223,6 @@ def _line(error: BaseException) -> str:
 
 def opened_nyu(task: DepthFields, root: Path) -> Nyu:
     workspace = Workspace(root)
-    return Nyu(workspace.resolve(task.data), None if task.masks is None else workspace.resolve(task.masks))
+    return Nyu(
+        workspace.resolve(task.data), None if task.masks is None else workspace.resolve(task.masks)
+    )

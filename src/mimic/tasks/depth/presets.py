@@ -9,12 +9,15 @@ from mimic.tasks.sections import GIVEN
 PEER: dict[str, Any] = {
     "size_px": 256,
     "masks": GIVEN,  # made from Eigen's normals_gt; without, what the sensor measured is valid
-    "last_norm": False,  # MultiMAE's, as in MIMIC's tables; CroCo's own head normalises its last block
+    # MultiMAE's, as in MIMIC's tables; CroCo's own head normalises its last block
+    "last_norm": False,
     "frame": "crop",
     "antialias": False,
     "augment": "peer",
     "head_width": 256,
-    "units_per_m": 6553.6,  # uint16(depth_m * 2**16 / 10), standardised with the statistics of millimetres: targets sit around +20
+    # uint16(depth_m * 2**16 / 10), standardised with the statistics of millimetres: targets sit
+    # around +20
+    "units_per_m": 6553.6,
     "target_mean": 2070.7764,
     "target_std": 777.5723,
     "steps": 12000,
@@ -64,7 +67,9 @@ STANDARD: dict[str, Any] = {
     "flip_test": False,
     "averaging": "image",
 }
-LINEAR_STANDARD: dict[str, Any] = {  # DINOv3's, on whole images instead of random crops, so that features can be kept
+LINEAR_STANDARD: dict[
+    str, Any
+] = {  # DINOv3's, on whole images instead of random crops, so that features can be kept
     **{name: value for name, value in STANDARD.items() if name != "head_width"},
     "last_norm": True,
     "target_mean": 0.0,
@@ -77,7 +82,8 @@ LINEAR_STANDARD: dict[str, Any] = {  # DINOv3's, on whole images instead of rand
     "layer_decay": 1.0,
     "flip_test": True,
 }
-# The papers give neither the numbers of images nor the recipe. Mirroring, without random colours and crops, lets features be kept.
+# The papers give neither the numbers of images nor the recipe. Mirroring, without random colours
+# and crops, lets features be kept.
 FEW_SHOT: dict[str, Any] = {"augment": "flip", "shots": (10, 20, 40, 80, 160, 320, 795), "seeds": 5}
 FEW_SHOT_PEER: dict[str, Any] = {**PEER, **FEW_SHOT}
 FEW_SHOT_STANDARD: dict[str, Any] = {**STANDARD, **FEW_SHOT}

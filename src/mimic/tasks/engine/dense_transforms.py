@@ -1,7 +1,9 @@
-"""Images with dense labels, resized for an encoder and augmented together. Arrays and numbers in, arrays out.
+"""Images with dense labels, resized for an encoder and augmented together. Arrays and numbers in,
+arrays out.
 
 Resizing follows the library of the peers' preparation. Most use OpenCV: bilinear without
-antialiasing for images (`antialias` averages areas instead), nearest for labels. Taskonomy's use Pillow.
+antialiasing for images (`antialias` averages areas instead), nearest for labels. Taskonomy's use
+Pillow.
 """
 
 from __future__ import annotations
@@ -40,14 +42,20 @@ class Examples(Protocol[T_co]):
 
 @dataclass(frozen=True)
 class Item:
-    """One image with dense labels: image uint8[h, w, 3], target [h, w] or [h, w, channels], valid bool[h, w]."""
+    """One image with dense labels: image uint8[h, w, 3], target [h, w] or [h, w, channels], valid
+    bool[h, w]."""
 
     image: np.ndarray
     target: np.ndarray
     valid: np.ndarray
 
     def mirrored(self) -> Item:
-        return Item(*(np.ascontiguousarray(array[:, ::-1]) for array in (self.image, self.target, self.valid)))
+        return Item(
+            *(
+                np.ascontiguousarray(array[:, ::-1])
+                for array in (self.image, self.target, self.valid)
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -60,15 +68,29 @@ class Items:
         return len(self.items)
 
     def mirrored(self, chosen: np.ndarray) -> Items:
-        return Items(tuple(item.mirrored() if turn else item for item, turn in zip(self.items, chosen, strict=True)))
+        return Items(
+            tuple(
+                item.mirrored() if turn else item
+                for item, turn in zip(self.items, chosen, strict=True)
+            )
+        )
 
     def recoloured(self, recipe: Colours, rng: np.random.Generator) -> Items:
         images = recoloured([item.image for item in self.items], recipe, rng)
-        return Items(tuple(replace(item, image=image) for item, image in zip(self.items, images, strict=True)))
+        return Items(
+            tuple(
+                replace(item, image=image) for item, image in zip(self.items, images, strict=True)
+            )
+        )
 
     def batch(self) -> Batch:
         """Of items of one size."""
-        return Batch(*(np.stack([getattr(item, name) for item in self.items]) for name in ("image", "target", "valid")))
+        return Batch(
+            *(
+                np.stack([getattr(item, name) for item in self.items])
+                for name in ("image", "target", "valid")
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -82,7 +104,9 @@ class OnDisk:
         return len(self.numbers)
 
     def take(self, index: np.ndarray) -> Items:
-        with ThreadPoolExecutor(min(READERS, max(1, len(index)))) as pool:  # decoders release the interpreter
+        with ThreadPoolExecutor(
+            min(READERS, max(1, len(index)))
+        ) as pool:  # decoders release the interpreter
             return Items(tuple(pool.map(self.read, self.numbers[index].tolist())))
 
 
@@ -103,7 +127,12 @@ class Batch:
     def window(self, top: np.ndarray, left: np.ndarray, size_px: int) -> Batch:
         """A square of each item."""
         parts = (
-            np.stack([array[i, y : y + size_px, x : x + size_px] for i, (y, x) in enumerate(zip(top, left, strict=True))])
+            np.stack(
+                [
+                    array[i, y : y + size_px, x : x + size_px]
+                    for i, (y, x) in enumerate(zip(top, left, strict=True))
+                ]
+            )
             for array in (self.images, self.target, self.valid)
         )
         return Batch(*parts)
@@ -119,18 +148,27 @@ class Batch:
 
 
 def frame_size(height: int, width: int, size_px: int, multiple: int) -> tuple[int, int]:
-    """Height and width when the smaller side becomes size_px and the larger follows, rounded to a multiple (1: truncated)."""
+    """Height and width when the smaller side becomes size_px and the larger follows, rounded to a
+    multiple (1: truncated)."""
     scale = size_px / min(height, width)
 
     def side(length: int) -> int:
-        return int(length * scale + 1e-9) if multiple == 1 else max(multiple, round(length * scale / multiple) * multiple)
+        return (
+            int(length * scale + 1e-9)
+            if multiple == 1
+            else max(multiple, round(length * scale / multiple) * multiple)
+        )
 
     return (size_px, side(width)) if height <= width else (side(height), size_px)
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int], antialias: bool) -> np.ndarray:
     shrinks = size[0] < image.shape[0] or size[1] < image.shape[1]
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if antialias and shrinks else cv2.INTER_LINEAR)
+    return cv2.resize(
+        image,
+        size[::-1],
+        interpolation=cv2.INTER_AREA if antialias and shrinks else cv2.INTER_LINEAR,
+    )
 
 
 def pillow_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -172,7 +210,8 @@ def fitted(height: int, width: int, size_px: int) -> tuple[int, int]:
 
 
 def padded(item: Item, size_px: int, grey: int, label: int) -> Item:
-    """At least size_px high and wide: `grey` and `label`, not valid, at the right and the bottom."""
+    """At least size_px high and wide: `grey` and `label`, not valid, at the right and the
+    bottom."""
     height, width = item.valid.shape
     more = ((0, max(0, size_px - height)), (0, max(0, size_px - width)))
     return Item(
@@ -192,7 +231,9 @@ def centre(batch: Batch, size_px: int) -> Batch:
     """The central square of each item."""
     height, width = batch.valid.shape[1:]
     n = len(batch)
-    return batch.window(np.full(n, (height - size_px) // 2), np.full(n, (width - size_px) // 2), size_px)
+    return batch.window(
+        np.full(n, (height - size_px) // 2), np.full(n, (width - size_px) // 2), size_px
+    )
 
 
 def random_square(batch: Batch, size_px: int, rng: np.random.Generator) -> Batch:
@@ -205,7 +246,8 @@ def random_square(batch: Batch, size_px: int, rng: np.random.Generator) -> Batch
 
 @dataclass(frozen=True)
 class Colours:
-    """Colour jitter as torchvision has it (brightness, contrast, saturation, hue in random order), then grey: of what share of images."""
+    """Colour jitter as torchvision has it (brightness, contrast, saturation, hue in random order),
+    then grey: of what share of images."""
 
     brightness: float
     contrast: float
@@ -215,7 +257,9 @@ class Colours:
     grey_share: float
 
 
-def recoloured(images: Sequence[np.ndarray], recipe: Colours, rng: np.random.Generator) -> list[np.ndarray]:
+def recoloured(
+    images: Sequence[np.ndarray], recipe: Colours, rng: np.random.Generator
+) -> list[np.ndarray]:
     """Images uint8[h, w, 3], each with colours of its own; what happens depends on `rng` alone."""
     import torch  # slow to import, and only training needs them
     from torchvision.transforms import v2

@@ -1,9 +1,11 @@
-"""Features of a frozen encoder, computed once for an image set and kept on disk for every task, seed and number of shots.
+"""Features of a frozen encoder, computed once for an image set and kept on disk for every task,
+seed and number of shots.
 
     <folder>/<key>/00000.npy, 00001.npy, ...    features of PART images each, in the set's order
 
-A part has its name only when it is whole. Processes that work on the same key at once each compute what they find missing; whoever
-finishes last replaces equal bytes, so that none needs to wait for, or to trust, another. A killed extraction goes on where it stopped.
+A part has its name only when it is whole. Processes that work on the same key at once each compute
+what they find missing; whoever finishes last replaces equal bytes, so that none needs to wait for,
+or to trust, another. A killed extraction goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ class ImageSet:
 
     Args:
         digest: of the files they come from.
-        view: everything that decides what the encoder sees of them: split, size, crop, mirroring; JSON-able.
+        view: everything that decides what the encoder sees of them: split, size, crop, mirroring;
+            JSON-able.
         read: image of a place counted from 0, uint8[h, w, 3] RGB; pure, called from threads.
     """
 
@@ -66,13 +69,20 @@ class Features(Sequence[np.ndarray]):
 
 
 def features(
-    folder: Path, images: ImageSet, encoder: Encoder, encode: Callable[[Tensor], Tensor], what: dict[str, Any], batch: int, dtype: str
+    folder: Path,
+    images: ImageSet,
+    encoder: Encoder,
+    encode: Callable[[Tensor], Tensor],
+    what: dict[str, Any],
+    batch: int,
+    dtype: str,
 ) -> Features:
     """What `encode` makes of every image, from disk if it was made before.
 
     Args:
         folder: of this encoder's features; another checkpoint has another folder.
-        encode: normalised images [b, 3, h, w] to features [b, ...]; run in eval mode without gradient.
+        encode: normalised images [b, 3, h, w] to features [b, ...]; run in eval mode without
+            gradient.
         what: names what `encode` does (blocks, pooling); JSON-able.
         batch: images encoded at once.
         dtype: "float32" or "float16".
@@ -82,29 +92,51 @@ def features(
     paths = [folder / key / f"{number:05d}.npy" for number in range(len(starts))]
     for start, path in zip(starts, paths, strict=True):
         if not path.exists():
-            made = _encoded(images, start, min(start + PART, images.length), encoder, encode, batch, np.dtype(dtype))
+            made = _encoded(
+                images,
+                start,
+                min(start + PART, images.length),
+                encoder,
+                encode,
+                batch,
+                np.dtype(dtype),
+            )
             with replacing(path) as scratch, scratch.open("wb") as file:
                 np.save(file, made)
     return Features([np.load(path, mmap_mode="r") for path in paths])
 
 
-def look_up(views: Sequence[Features], chosen: np.ndarray, device: torch.device) -> Callable[[np.ndarray, np.ndarray], list[Tensor]]:
+def look_up(
+    views: Sequence[Features], chosen: np.ndarray, device: torch.device
+) -> Callable[[np.ndarray, np.ndarray], list[Tensor]]:
     """Features of training examples as `tuning.tune` asks for them, read from disk at every step.
 
     Args:
-        views: [images, levels, ...] of the images, then, if they can be drawn, of their mirror images.
+        views: [images, levels, ...] of the images, then, if they can be drawn, of their mirror
+            images.
         chosen: the places in the set of the examples trained on.
     """
 
     def read(index: np.ndarray, mirrored: np.ndarray) -> list[Tensor]:
-        found = np.stack([views[int(turned)][int(place)] for place, turned in zip(chosen[index], mirrored, strict=True)])
+        found = np.stack(
+            [
+                views[int(turned)][int(place)]
+                for place, turned in zip(chosen[index], mirrored, strict=True)
+            ]
+        )
         return list(torch.from_numpy(found).to(device).unbind(dim=1))
 
     return read
 
 
 def _encoded(
-    images: ImageSet, first: int, last: int, encoder: Encoder, encode: Callable[[Tensor], Tensor], batch: int, dtype: np.dtype[Any]
+    images: ImageSet,
+    first: int,
+    last: int,
+    encoder: Encoder,
+    encode: Callable[[Tensor], Tensor],
+    batch: int,
+    dtype: np.dtype[Any],
 ) -> np.ndarray:
     """Features of images first .. last - 1."""
     assert isinstance(encoder, torch.nn.Module)
@@ -121,7 +153,9 @@ def _encoded(
     return out
 
 
-def _batched(images: ImageSet, first: int, last: int, batch: int) -> Iterator[tuple[int, np.ndarray]]:
+def _batched(
+    images: ImageSet, first: int, last: int, batch: int
+) -> Iterator[tuple[int, np.ndarray]]:
     """(number of the first, uint8[b, h, w, 3]), read ahead."""
     waiting: list[np.ndarray] = []
     for place, image in prefetch(images.read, first, last, READERS):
@@ -132,7 +166,8 @@ def _batched(images: ImageSet, first: int, last: int, batch: int) -> Iterator[tu
 
 
 def pooled(encoder: VisionTransformer, pool: str) -> Callable[[Tensor], Tensor]:
-    """One vector per image after the final norm: the class token, or the mean of the patch tokens."""
+    """One vector per image after the final norm: the class token, or the mean of the patch
+    tokens."""
 
     def encode(images: Tensor) -> Tensor:
         first, patches = encoder.tokens(images)
@@ -141,8 +176,11 @@ def pooled(encoder: VisionTransformer, pool: str) -> Callable[[Tensor], Tensor]:
     return encode
 
 
-def maps(encoder: VisionTransformer, blocks: Sequence[int], norm: bool) -> Callable[[Tensor], Tensor]:
-    """[b, levels, width, rows, columns]: patch tokens as they leave the blocks; with `norm` the last passes the encoder's final norm."""
+def maps(
+    encoder: VisionTransformer, blocks: Sequence[int], norm: bool
+) -> Callable[[Tensor], Tensor]:
+    """[b, levels, width, rows, columns]: patch tokens as they leave the blocks; with `norm` the
+    last passes the encoder's final norm."""
 
     def encode(images: Tensor) -> Tensor:
         return torch.stack(normed(encoder, encoder.intermediates(images, blocks), norm), dim=1)

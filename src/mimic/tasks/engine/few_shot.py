@@ -1,4 +1,5 @@
-"""Few-shot protocol (MIMIC, figure 3b): which images a draw trains on, and what is said of many draws."""
+"""Few-shot protocol (MIMIC, figure 3b): which images a draw trains on, and what is said of many
+draws."""
 
 from __future__ import annotations
 
@@ -19,13 +20,17 @@ def subset(seed: int, shots: int, length: int) -> np.ndarray:
 
 def by_shots(values: dict[int, list[float]]) -> dict[str, dict[str, Any]]:
     """Per number of images: mean, sample deviation (n - 1), and the value of each seed."""
-    return {str(k): {"mean": float(np.mean(v)), "std": float(np.std(v, ddof=1)), "values": v} for k, v in values.items()}
+    return {
+        str(k): {"mean": float(np.mean(v)), "std": float(np.std(v, ddof=1)), "values": v}
+        for k, v in values.items()
+    }
 
 
 def require_labels(train: Split, where: Path, shots: Sequence[int], seeds: range) -> None:
     """
     Raises:
-        BadInput: there are fewer images than the largest number of shots, or a draw holds no label to train on.
+        BadInput: there are fewer images than the largest number of shots, or a draw holds no label
+            to train on.
     """
     train.require(where)
     length = len(train.used)

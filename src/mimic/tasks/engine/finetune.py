@@ -1,7 +1,9 @@
-"""Training a head on an encoder, and perhaps the encoder with it: what is frozen, layer-wise learning rates, their schedule.
+"""Training a head on an encoder, and perhaps the encoder with it: what is frozen, layer-wise
+learning rates, their schedule.
 
-The recipe of the multi-modal MAE line (spec: common machinery): no final norm, positions not trained, the class token dropped before the
-head, learning rates that fall by `layer_decay` a layer towards the input, linear warm-up from zero, cosine to zero.
+The recipe of the multi-modal MAE line (spec: common machinery): no final norm, positions not
+trained, the class token dropped before the head, learning rates that fall by `layer_decay` a layer
+towards the input, linear warm-up from zero, cosine to zero.
 """
 
 from __future__ import annotations
@@ -29,27 +31,43 @@ from mimic.training.fit import HERE, WHOLE, choose_device, fit
 from mimic.training.optim import adamw
 from mimic.training.watch import Record
 
-POSITIONS, FINAL_NORM = "pos_embed", "norm."  # of the encoder: never trained; trained only where it is read
+POSITIONS, FINAL_NORM = (
+    "pos_embed",
+    "norm.",
+)  # of the encoder: never trained; trained only where it is read
 
 
 class Tuned(nn.Module):
     """An encoder with a head on the outputs of some of its blocks.
 
     Args:
-        freeze: "none"; "blocks" trains the patch projection and class token beside the head (what the peers' flag does, stochastic depth
-            stays on); "encoder" trains the head alone, on features made in eval mode without gradient.
-        norm: the head reads the last of its blocks through the encoder's final norm, as linear probes and CroCo's own DPT do.
+        freeze: "none"; "blocks" trains the patch projection and class token beside the head (what
+            the peers' flag does, stochastic depth stays on); "encoder" trains the head alone, on
+            features made in eval mode without gradient.
+        norm: the head reads the last of its blocks through the encoder's final norm, as linear
+            probes and CroCo's own DPT do.
     """
 
     def __init__(
-        self, encoder: VisionTransformer, head: nn.Module, blocks: Sequence[int], freeze: str, drop_path: float, *, norm: bool = False
+        self,
+        encoder: VisionTransformer,
+        head: nn.Module,
+        blocks: Sequence[int],
+        freeze: str,
+        drop_path: float,
+        *,
+        norm: bool = False,
     ) -> None:
         super().__init__()
         self.norm = norm
         self.encoder, self.head, self.blocks, self.freeze = encoder, head, tuple(blocks), freeze
         unread = (POSITIONS,) if norm else (POSITIONS, FINAL_NORM)
         for name, parameter in encoder.named_parameters():
-            fixed = name.startswith(unread) or freeze == "encoder" or (freeze == "blocks" and name.startswith("blocks."))
+            fixed = (
+                name.startswith(unread)
+                or freeze == "encoder"
+                or (freeze == "blocks" and name.startswith("blocks."))
+            )
             parameter.requires_grad_(not fixed)
         if drop_path and freeze != "encoder":
             add_drop_path(encoder, drop_path)
@@ -73,8 +91,11 @@ class Tuned(nn.Module):
 
 
 def normed(encoder: VisionTransformer, levels: list[Tensor], norm: bool) -> list[Tensor]:
-    """Maps [b, width, rows, columns] of the blocks a head reads, with `norm` the last of them after the final norm."""
-    return [*levels[:-1], encoder.norm(levels[-1].movedim(1, -1)).movedim(-1, 1)] if norm else levels
+    """Maps [b, width, rows, columns] of the blocks a head reads, with `norm` the last of them after
+    the final norm."""
+    return (
+        [*levels[:-1], encoder.norm(levels[-1].movedim(1, -1)).movedim(-1, 1)] if norm else levels
+    )
 
 
 def read_as(last_norm: bool) -> str:
@@ -83,7 +104,8 @@ def read_as(last_norm: bool) -> str:
 
 
 def read_blocks(blocks: tuple[int, ...] | None, depth: int, levels: int) -> tuple[int, ...]:
-    """The encoder blocks a head of `levels` levels reads: as given, or evenly spaced and ending with the last (2, 5, 8, 11 of 12).
+    """The encoder blocks a head of `levels` levels reads: as given, or evenly spaced and ending
+    with the last (2, 5, 8, 11 of 12).
 
     Raises:
         BadInput: the encoder has no such block, or the head reads another number of blocks.
@@ -98,7 +120,8 @@ def read_blocks(blocks: tuple[int, ...] | None, depth: int, levels: int) -> tupl
         return tuple((index + 1) * depth // levels - 1 for index in range(levels))
     if len(blocks) != levels or not all(0 <= block < depth for block in blocks):
         raise BadInput(
-            f"blocks {list(blocks)}: the head reads {levels} blocks of an encoder of {depth} (counted from 0); null = evenly spaced"
+            f"blocks {list(blocks)}: the head reads {levels} blocks of an encoder of {depth} "
+            "(counted from 0); null = evenly spaced"
         )
     return blocks
 
@@ -107,12 +130,18 @@ def require_patches(size_px: int, patch_px: int) -> None:
     """Raises BadInput if a square of size_px is not whole patches."""
     if size_px % patch_px:
         nearest = max(1, round(size_px / patch_px)) * patch_px
-        raise BadInput(f"size_px {size_px}: the encoder's patches of {patch_px} px do not divide it; {nearest} would do")
+        raise BadInput(
+            f"size_px {size_px}: the encoder's patches of {patch_px} px do not divide it; "
+            f"{nearest} would do"
+        )
 
 
 def add_drop_path(encoder: VisionTransformer, rate: float) -> None:
-    """Stochastic depth on both branches of each block while training: linear from 0 at the first block to `rate` at the last."""
-    for block, share in zip(encoder.blocks, torch.linspace(0, rate, len(encoder.blocks)).tolist(), strict=True):
+    """Stochastic depth on both branches of each block while training: linear from 0 at the first
+    block to `rate` at the last."""
+    for block, share in zip(
+        encoder.blocks, torch.linspace(0, rate, len(encoder.blocks)).tolist(), strict=True
+    ):
         for branch in (block.get_submodule("attn"), block.get_submodule("mlp")):
             branch.register_forward_hook(_drop(share))
 
@@ -127,19 +156,28 @@ def _drop(rate: float) -> Callable[[nn.Module, Any, Tensor], Tensor]:
     return hook
 
 
-# ---------------------------------------------------------------------------- optimiser groups and schedule
+# ---------------------------------------------------------------------------- optimiser groups and
+# schedule
 
 
 def layer_of(name: str, depth: int) -> int:
-    """0: patch projection, class token, positions; i + 1: block i; depth + 1: everything else. `name` as in `Tuned.named_parameters`."""
+    """0: patch projection, class token, positions; i + 1: block i; depth + 1: everything else.
+    `name` as in `Tuned.named_parameters`."""
     if name.startswith("encoder.blocks."):
         return int(name.split(".")[2]) + 1
-    first = ("encoder.patch_embed.", "encoder.cls_token", "encoder.reg_token", "encoder.pos_embed", "encoder.norm_pre.")
+    first = (
+        "encoder.patch_embed.",
+        "encoder.cls_token",
+        "encoder.reg_token",
+        "encoder.pos_embed",
+        "encoder.norm_pre.",
+    )
     return 0 if name.startswith(first) else depth + 1
 
 
 def parameter_groups(model: Tuned, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters by layer and by whether they decay; `lr_scale` = layer_decay ** (layers above).
+    """Trainable parameters by layer and by whether they decay; `lr_scale` = layer_decay ** (layers
+    above).
 
     No decay for vectors, biases and the class token.
     """
@@ -148,21 +186,30 @@ def parameter_groups(model: Tuned, weight_decay: float, layer_decay: float) -> l
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        layer, decays = layer_of(name, depth), parameter.ndim > 1 and not name.endswith(("cls_token", "reg_token", "pos_embed"))
-        group = {"params": [], "weight_decay": weight_decay if decays else 0.0, "lr_scale": layer_decay ** (depth + 1 - layer)}
+        layer, decays = (
+            layer_of(name, depth),
+            parameter.ndim > 1 and not name.endswith(("cls_token", "reg_token", "pos_embed")),
+        )
+        group = {
+            "params": [],
+            "weight_decay": weight_decay if decays else 0.0,
+            "lr_scale": layer_decay ** (depth + 1 - layer),
+        }
         groups.setdefault((layer, decays), group)["params"].append(parameter)
     return list(groups.values())
 
 
 def learning_rate(step: int, steps: int, warmup_steps: int, base: float) -> float:
-    """Linear from 0 to `base`, both included, over the warm-up; then half a cosine that would reach 0 one step after the last."""
+    """Linear from 0 to `base`, both included, over the warm-up; then half a cosine that would reach
+    0 one step after the last."""
     if step < warmup_steps:
         return float(np.linspace(0.0, base, warmup_steps)[step])
     return base * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (steps - warmup_steps)))
 
 
 def seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:
-    """A module whose random initial weights depend on `seed` alone; the caller's random state is left as it was."""
+    """A module whose random initial weights depend on `seed` alone; the caller's random state is
+    left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()
@@ -184,14 +231,20 @@ def shown_batches(length: int, batch: int, title: str, unit: str) -> Iterable[sl
 # ---------------------------------------------------------------------------- training
 
 T = TypeVar("T", bound=Mirrored)
-Levels = Callable[[np.ndarray, np.ndarray], list[Tensor]]  # of examples and which of them are mirrored: [b, width, rows, columns] a level
+Levels = Callable[
+    [np.ndarray, np.ndarray], list[Tensor]
+]  # of examples and which of them are mirrored: [b, width, rows, columns] a level
 FEATURE_BATCH = 64  # images encoded at once when features are kept
-KEPT = ("none", "flip")  # augmentations that show a frozen encoder few enough different images to keep their features
+KEPT = (
+    "none",
+    "flip",
+)  # augmentations that show a frozen encoder few enough different images to keep their features
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One step's examples: numbers in the train set, what the model sees of them, and which of them are mirrored."""
+    """One step's examples: numbers in the train set, what the model sees of them, and which of them
+    are mirrored."""
 
     index: np.ndarray
     batch: Batch
@@ -209,19 +262,25 @@ def tune(
     kept: Levels | None = None,
     best: Best | None = None,
 ) -> float | None:
-    """Train what is not frozen, in place; the mean loss of the last tenth of the steps (None: not known).
+    """Train what is not frozen, in place; the mean loss of the last tenth of the steps (None: not
+    known).
 
-    With the encoder frozen and no augmentation but mirroring, each image is encoded once (its mirror image too) and only the head runs at
-    each step: the same draws, so the same result as encoding at every step.
+    With the encoder frozen and no augmentation but mirroring, each image is encoded once (its
+    mirror image too) and only the head runs at each step: the same draws, so the same result as
+    encoding at every step.
 
     Args:
         train: a Batch in memory, or images on disk that are read as they are drawn.
-        prepare: what the model sees of examples without chance (a centre crop, say): images of one size.
-        augment: the same by chance, after mirroring; called for recipes other than "none" and "flip".
+        prepare: what the model sees of examples without chance (a centre crop, say): images of one
+            size.
+        augment: the same by chance, after mirroring; called for recipes other than "none" and
+            "flip".
         loss: of the model's output for what it saw.
         folder: where a long run keeps its checkpoints; calling again resumes it.
-        kept: features of examples of `train`, and of their mirror images if these can be drawn; None = made here where they can be kept.
-        best: afterwards the model is the one that did best on validation images; None = as it is after the last step.
+        kept: features of examples of `train`, and of their mirror images if these can be drawn;
+            None = made here where they can be kept.
+        best: afterwards the model is the one that did best on validation images; None = as it is
+            after the last step.
     """
     model.to(choose_device())
 
@@ -254,11 +313,20 @@ def _tuned(
         if task.augment != "none":
             mirrored = rng.random(len(index)) < FLIP_SHARE
             examples = examples.mirrored(mirrored)
-        return [Drawn(index, prepare(examples) if task.augment in ("none", "flip") else augment(examples, rng), mirrored)]
+        return [
+            Drawn(
+                index,
+                prepare(examples) if task.augment in ("none", "flip") else augment(examples, rng),
+                mirrored,
+            )
+        ]
 
     def step_loss(called: nn.Module, drawn: Drawn) -> Tensor:
         if kept is None:
-            return loss(called(normalise(torch.from_numpy(drawn.batch.images).to(model.device))), drawn.batch)
+            return loss(
+                called(normalise(torch.from_numpy(drawn.batch.images).to(model.device))),
+                drawn.batch,
+            )
         return loss(model.head(kept(drawn.index, drawn.mirrored)), drawn.batch)
 
     warmup_steps = round(task.warmup * task.steps)
@@ -292,7 +360,8 @@ def _tuned(
 
 
 def step_indices(step: int, batch: int, length: int, seed: int) -> np.ndarray:
-    """Examples of a step: a fresh permutation every epoch, its incomplete last batch dropped (795 in batches of 128: 6 steps an epoch).
+    """Examples of a step: a fresh permutation every epoch, its incomplete last batch dropped (795
+    in batches of 128: 6 steps an epoch).
 
     Fewer examples than a batch holds (few-shot): epochs run on inside a batch.
     """
@@ -310,8 +379,11 @@ def _epoch_order(length: int, seed: int, epoch: int) -> np.ndarray:
     return order
 
 
-def _levels(model: Tuned, train: Examples[T], prepare: Callable[[T], Batch], mirrored: bool) -> Levels:
-    """Features of all examples, and of their mirror images if these can be drawn, held in memory."""
+def _levels(
+    model: Tuned, train: Examples[T], prepare: Callable[[T], Batch], mirrored: bool
+) -> Levels:
+    """Features of all examples, and of their mirror images if these can be drawn, held in
+    memory."""
     parts = []
     model.eval()
     with torch.no_grad():
@@ -319,7 +391,9 @@ def _levels(model: Tuned, train: Examples[T], prepare: Callable[[T], Batch], mir
             for part in in_batches(len(train), FEATURE_BATCH):
                 index = np.arange(part.start, part.stop)
                 seen = prepare(train.take(index).mirrored(np.full(len(index), turn)))
-                parts.append(model.features(normalise(torch.from_numpy(seen.images).to(model.device))))
+                parts.append(
+                    model.features(normalise(torch.from_numpy(seen.images).to(model.device)))
+                )
     levels = [torch.cat(level) for level in zip(*parts, strict=True)]
 
     def look_up(index: np.ndarray, turned: np.ndarray) -> list[Tensor]:

@@ -1,4 +1,5 @@
-"""Image files of labelled sets: read whole or refused in one clear line, and what is said of many of them."""
+"""Image files of labelled sets: read whole or refused in one clear line, and what is said of many
+of them."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ REMEDY = "download it again"
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """uint8[h, w, 3] RGB, as stored: labels follow the stored pixels, so that a rotation noted beside them is not applied.
+    """uint8[h, w, 3] RGB, as stored: labels follow the stored pixels, so that a rotation noted
+    beside them is not applied.
 
     Raises:
         BadInput: missing, truncated, or no image.
@@ -24,7 +26,8 @@ def read_photo(path: Path) -> np.ndarray:
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """Pixel values of a PNG as they are: uint8 or uint16, [h, w] or [h, w, channels]; of a palette image the indices.
+    """Pixel values of a PNG as they are: uint8 or uint16, [h, w] or [h, w, channels]; of a palette
+    image the indices.
 
     Raises:
         BadInput: missing, truncated, or no image.

@@ -41,7 +41,8 @@ def any_in(folder: Path) -> bool:
 
 
 class Best:
-    """The weights that did best so far on validation images, kept on disk: a run that is killed and resumed forgets none.
+    """The weights that did best so far on validation images, kept on disk: a run that is killed and
+    resumed forgets none.
 
     Args:
         every: steps between two looks; the last step is looked at as well.
@@ -50,7 +51,12 @@ class Best:
     """
 
     def __init__(self, every: int, score: Callable[[], float], folder: Path) -> None:
-        self.every, self._score, self._weights, self._said = every, score, folder / "best.safetensors", folder / "best.json"
+        self.every, self._score, self._weights, self._said = (
+            every,
+            score,
+            folder / "best.safetensors",
+            folder / "best.json",
+        )
         said = json.loads(self._said.read_text()) if self._said.exists() else {}
         self.step, self.value = said.get("step"), said.get("value", math.inf)
 

@@ -1,4 +1,5 @@
-"""Training a task's model on examples that are drawn and read as they are needed, for tasks whose input is more than one labelled image."""
+"""Training a task's model on examples that are drawn and read as they are needed, for tasks whose
+input is more than one labelled image."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ READERS = 2  # threads that prepare the next steps
 
 
 def croco_rate(step: int, task: TrainedTask) -> float:
-    """Learning rate of CroCo's fine-tuning: step / warm-up, reaching the peak after it; then half a cosine to 0."""
+    """Learning rate of CroCo's fine-tuning: step / warm-up, reaching the peak after it; then half a
+    cosine to 0."""
     warmup = round(task.warmup * task.steps)
     return cosine_lr(step, peak=task.lr, floor=0.0, warmup=warmup, horizon=task.steps)
 
@@ -34,7 +36,8 @@ def train(
     folder: Path,
     schedule: Callable[[int], float] | None = None,
 ) -> float | None:
-    """Train in place by a task's numbers; the mean loss of the last tenth of the steps (None: not known).
+    """Train in place by a task's numbers; the mean loss of the last tenth of the steps (None: not
+    known).
 
     Args:
         draw: a step's examples; pure, called from threads.

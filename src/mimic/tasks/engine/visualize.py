@@ -1,4 +1,5 @@
-"""Pictures of dense labels for the report: masks over the image with a legend, maps side by side."""
+"""Pictures of dense labels for the report: masks over the image with a legend, maps side by
+side."""
 
 from __future__ import annotations
 
@@ -20,7 +21,10 @@ GOLDEN = 0.618034  # turns of hue between neighbouring classes: no two of a few 
 def palette(classes: int) -> np.ndarray:
     """uint8[classes, 3] RGB; a class has the same colour in every picture."""
     colours = [
-        colorsys.hsv_to_rgb(index * GOLDEN % 1, 0.55 + 0.45 * (index % 3) / 2, 0.65 + 0.35 * (index // 3 % 2)) for index in range(classes)
+        colorsys.hsv_to_rgb(
+            index * GOLDEN % 1, 0.55 + 0.45 * (index % 3) / 2, 0.65 + 0.35 * (index // 3 % 2)
+        )
+        for index in range(classes)
     ]
     return np.round(np.array(colours) * 255).astype(np.uint8)
 
@@ -33,22 +37,42 @@ def overlay(image: np.ndarray, labels: np.ndarray, shown: np.ndarray, classes: i
 
 
 def labelled_picture(
-    name: str, image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, valid: np.ndarray, names: Sequence[str]
+    name: str,
+    image: np.ndarray,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    valid: np.ndarray,
+    names: Sequence[str],
 ) -> Figure:
     """Image, truth, prediction and a legend of the classes that cover most of the two."""
-    parts = [image, overlay(image, truth, valid, len(names)), overlay(image, prediction, np.ones_like(valid), len(names))]
-    pixels = np.bincount(truth[valid], minlength=len(names)) + np.bincount(prediction[valid], minlength=len(names))
-    common = [int(number) for number in np.argsort(-pixels, kind="stable")[:LEGEND_ROWS] if pixels[number]]
+    parts = [
+        image,
+        overlay(image, truth, valid, len(names)),
+        overlay(image, prediction, np.ones_like(valid), len(names)),
+    ]
+    pixels = np.bincount(truth[valid], minlength=len(names)) + np.bincount(
+        prediction[valid], minlength=len(names)
+    )
+    common = [
+        int(number) for number in np.argsort(-pixels, kind="stable")[:LEGEND_ROWS] if pixels[number]
+    ]
     right = f"{(truth[valid] == prediction[valid]).mean():.0%}" if valid.any() else "none"
     strip = np.concatenate([*(scaled(part) for part in parts), _legend(common, names)], axis=1)
-    return Figure(name, strip, f"{name}: image, truth, prediction; {right} of the labelled pixels right; unlabelled is dark")
+    return Figure(
+        name,
+        strip,
+        f"{name}: image, truth, prediction; {right} of the labelled pixels right; unlabelled is "
+        "dark",
+    )
 
 
 def scaled(image: np.ndarray) -> np.ndarray:
     """At the pictures' height."""
     width = round(HEIGHT_PX * image.shape[1] / image.shape[0])
     shrinks = image.shape[0] > HEIGHT_PX
-    return cv2.resize(image, (width, HEIGHT_PX), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
+    return cv2.resize(
+        image, (width, HEIGHT_PX), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST
+    )
 
 
 def _legend(numbers: Sequence[int], names: Sequence[str]) -> np.ndarray:
@@ -57,12 +81,22 @@ def _legend(numbers: Sequence[int], names: Sequence[str]) -> np.ndarray:
     for row, number in enumerate(numbers):
         y = row * ROW_PX
         board[y + 3 : y + 13, 6:20] = colours[number]
-        cv2.putText(board, names[number][:18], (26, y + 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (30, 30, 30), 1, cv2.LINE_AA)
+        cv2.putText(
+            board,
+            names[number][:18],
+            (26, y + 12),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.36,
+            (30, 30, 30),
+            1,
+            cv2.LINE_AA,
+        )
     return board
 
 
 def cameras(known: np.ndarray, true: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """uint8[h, h, 3]: cameras (poses [n, 4, 4], camera to world) in the plane they spread in most; dots with a stroke where they look.
+    """uint8[h, h, 3]: cameras (poses [n, 4, 4], camera to world) in the plane they spread in most;
+    dots with a stroke where they look.
 
     Args:
         known: drawn in grey.
@@ -77,7 +111,10 @@ def cameras(known: np.ndarray, true: np.ndarray, found: np.ndarray) -> np.ndarra
     def dot(pose: np.ndarray, colour: tuple[int, int, int], radius: int) -> None:
         place = np.clip((pose[:3, 3] - centre) @ axes.T / reach, -1, 1)
         towards = place + 0.12 * (axes @ pose[:3, 2])
-        start, end = (np.round((np.array(point) + 1) / 2 * (HEIGHT_PX - 1)).astype(int).tolist() for point in (place, towards))
+        start, end = (
+            np.round((np.array(point) + 1) / 2 * (HEIGHT_PX - 1)).astype(int).tolist()
+            for point in (place, towards)
+        )
         cv2.line(board, start, end, colour, 1, cv2.LINE_AA)
         cv2.circle(board, start, radius, colour, -1, cv2.LINE_AA)
 

@@ -29,6 +29,20 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
 
 
 SPECS = (
-    TaskSpec("flow", FlowTask, _finetune, NEEDS, _look, {"peer": presets.FLOW_PEER, "standard": presets.FLOW_STANDARD}),
-    TaskSpec("stereo", StereoTask, _finetune, NEEDS, _look, {"peer": presets.STEREO_PEER, "standard": presets.STEREO_STANDARD}),
+    TaskSpec(
+        "flow",
+        FlowTask,
+        _finetune,
+        NEEDS,
+        _look,
+        {"peer": presets.FLOW_PEER, "standard": presets.FLOW_STANDARD},
+    ),
+    TaskSpec(
+        "stereo",
+        StereoTask,
+        _finetune,
+        NEEDS,
+        _look,
+        {"peer": presets.STEREO_PEER, "standard": presets.STEREO_STANDARD},
+    ),
 )

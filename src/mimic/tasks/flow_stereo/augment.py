@@ -1,7 +1,8 @@
-"""What training sees of a pair of views with true motion: a crop of the input's size, augmented as the task says.
+"""What training sees of a pair of views with true motion: a crop of the input's size, augmented as
+the task says.
 
-`flip` mirrors. `peer` is CroCo v2's, which differs between flow and stereo; its odd corners are kept
-and said where they stand. Every number below is theirs.
+`flip` mirrors. `peer` is CroCo v2's, which differs between flow and stereo; its odd corners are
+kept and said where they stand. Every number below is theirs.
 """
 
 from __future__ import annotations
@@ -28,16 +29,25 @@ FLOW_STRETCHED, FLOW_STRETCH = 0.8, (-0.2, 0.2)  # share of the scaled ones; eac
 FLOW_ASYMMETRIC = 0.2
 FLOW_HUE = 0.5 / 3.14
 
-STEREO_SCALED, STEREO_LOW_PX = 0.5, 800  # below so many pixels (smaller side) an image is only enlarged
+STEREO_SCALED, STEREO_LOW_PX = (
+    0.5,
+    800,
+)  # below so many pixels (smaller side) an image is only enlarged
 STEREO_SCALE_LOW, STEREO_SCALE_HIGH = (0.0, 1.0), (-0.2, 0.4)
 STEREO_SHAKEN, SHAKE_DEG, SHAKE_PX = 0.5, 0.1, 2.0
 STEREO_SINGLE, STEREO_SHARE, STEREO_ASYMMETRIC = 0.5, 0.5, 0.5
-STEREO_COLOURS: tuple[tuple[Callable[..., Image.Image], tuple[float, float], tuple[float, float]], ...] = (
+STEREO_COLOURS: tuple[
+    tuple[Callable[..., Image.Image], tuple[float, float], tuple[float, float]], ...
+] = (
     (pil.adjust_contrast, (0.8, 1.2), (0.8, 1.2)),
     (pil.adjust_gamma, (0.7, 1.5), (0.7, 1.5)),
     (pil.adjust_brightness, (0.5, 2.0), (0.5, 2.0)),
     (pil.adjust_hue, (-0.1, 0.1), (-0.1, 0.1)),
-    (pil.adjust_saturation, (0.8, 1.2), (-0.8, 1.2)),  # the right view's own: negative, as published
+    (
+        pil.adjust_saturation,
+        (0.8, 1.2),
+        (-0.8, 1.2),
+    ),  # the right view's own: negative, as published
 )
 
 
@@ -96,7 +106,9 @@ def _enlarged(task: Task, item: Motion) -> Motion:
 def resized(item: Motion, size: tuple[int, int]) -> Motion:
     """To (height, width); motion in the new pixels, nearest, so that unknown pixels stay apart."""
     height, width = item.valid.shape
-    a, b = (cv2.resize(view, size[::-1], interpolation=cv2.INTER_LINEAR) for view in (item.a, item.b))
+    a, b = (
+        cv2.resize(view, size[::-1], interpolation=cv2.INTER_LINEAR) for view in (item.a, item.b)
+    )
     scale = np.array([size[1] / width, size[0] / height], np.float32)[: item.motion.shape[2]]
     nearest = cv2.resize(item.motion, size[::-1], interpolation=cv2.INTER_NEAREST)
     valid = cv2.resize(item.valid.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST)
@@ -112,7 +124,8 @@ def _stretched(item: Motion, across: float, down: float) -> Motion:
 
 
 def _scaled_flow(item: Motion, across: float, down: float) -> Motion:
-    """Flow known everywhere is interpolated; of sparse flow each known pixel goes where it falls."""
+    """Flow known everywhere is interpolated; of sparse flow each known pixel goes where it
+    falls."""
     a, b = (_by(view, across, down, cv2.INTER_LINEAR) for view in (item.a, item.b))
     scale = np.array([across, down], np.float32)
     if item.valid.all():
@@ -120,7 +133,9 @@ def _scaled_flow(item: Motion, across: float, down: float) -> Motion:
         return Motion(a, b, motion, np.ones(motion.shape[:2], bool))
     rows, columns = np.nonzero(item.valid)
     ys, xs = np.round(rows * down).astype(int), np.round(columns * across).astype(int)
-    inside = (xs > 0) & (xs < a.shape[1]) & (ys > 0) & (ys < a.shape[0])  # not the first row, column
+    inside = (
+        (xs > 0) & (xs < a.shape[1]) & (ys > 0) & (ys < a.shape[0])
+    )  # not the first row, column
     motion, valid = np.zeros((*a.shape[:2], 2), np.float32), np.zeros(a.shape[:2], bool)
     motion[ys[inside], xs[inside]] = item.motion[rows[inside], columns[inside]] * scale
     valid[ys[inside], xs[inside]] = True
@@ -153,7 +168,8 @@ def _mirrored(item: Motion, task: str, rng: Rng) -> Motion:
 
 
 def _shaken(view: np.ndarray, rng: Rng) -> np.ndarray:
-    """Turned by up to a tenth of a degree, moved up or down by up to two pixels: a bad rectification.
+    """Turned by up to a tenth of a degree, moved up or down by up to two pixels: a bad
+    rectification.
 
     The centre's x is drawn from the height and its y from the width, as published.
     """

@@ -29,7 +29,8 @@ StereoLayout = Literal[
 
 
 class MotionPart(Section):
-    """A set, or some of it. Pairs are chosen by their labels: scene, split, pass, direction (tasks/flow_stereo/sets)."""
+    """A set, or some of it. Pairs are chosen by their labels: scene, split, pass, direction
+    (tasks/flow_stereo/sets)."""
 
     layout: FlowLayout | StereoLayout
     folder: Path  # below `data`
@@ -47,10 +48,13 @@ class StereoPart(MotionPart):
 
 
 class MotionTask(TrainedTask):
-    """Dense motion from view a to view b, DPT head on encoder and decoder (CroCo v2). size_px is the crop's height."""
+    """Dense motion from view a to view b, DPT head on encoder and decoder (CroCo v2). size_px is
+    the crop's height."""
 
     width_px: Positive  # of the crop
-    masks: bool  # leave out, in training and in the error, what a set's own masks exclude (Sintel's invalid, Middlebury's occluded)
+    # leave out, in training and in the error, what a set's own masks exclude (Sintel's invalid,
+    # Middlebury's occluded)
+    masks: bool
     overlap: Share  # of neighbouring tiles at test time
 
     @model_validator(mode="after")

@@ -1,4 +1,5 @@
-"""Files of true motion: flow is x, y in pixels; a disparity is how far left a point moves in view b."""
+"""Files of true motion: flow is x, y in pixels; a disparity is how far left a point moves in view
+b."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ Truth = tuple[np.ndarray, np.ndarray]  # motion float32[h, w, c], valid bool[h, 
 class MotionPair:
     """Two images and the truth: `reader` says how the file is read.
 
-    `labels` are what parts of a set are chosen by: scene, split, pass, direction. `mask` is what the
-    set says of its own truth: pixels of another value than `mask_valid` are not to be scored.
+    `labels` are what parts of a set are chosen by: scene, split, pass, direction. `mask` is what
+    the set says of its own truth: pixels of another value than `mask_valid` are not to be scored.
     """
 
     labels: tuple[str, ...]
@@ -66,7 +67,8 @@ def read(pair: MotionPair, *, masks: bool) -> Motion:
             raise BadInput(f"{path}: {size}; they are not of one pair")
     if masks and pair.mask is not None:
         valid = valid & _scored(pair.mask, pair.mask_valid, valid.shape)
-    # A few vectors of any length are no fault: they are not trained on, and must not end a training.
+    # A few vectors of any length are no fault: they are not trained on, and must not end a
+    # training.
     if valid.any() and (typical := float(np.median(np.abs(motion[valid])))) > LARGEST * a.shape[1]:
         size = f"of {typical:.0f} and more in an image {a.shape[1]} wide"
         raise BadInput(f"{pair.truth}: half of the motion is {size}; is it in pixels?")
@@ -85,13 +87,17 @@ def _scored(path: Path, value: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def read_flo(path: Path) -> Truth:
-    """Middlebury's .flo: a float that spells PIEH, width, height, then x and y row by row; beyond 1e9 unknown."""
+    """Middlebury's .flo: a float that spells PIEH, width, height, then x and y row by row; beyond
+    1e9 unknown."""
     data = _bytes(path)
     if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != np.float32(FLO_MAGIC):
         raise BadInput(f"{path}: not a .flo file; {REMEDY}")
     width, height = (int(side) for side in np.frombuffer(data, "<i4", 2, 4))
     if not (0 < width < 1 << 16 and 0 < height < 1 << 16) or len(data) < 12 + 8 * width * height:
-        raise BadInput(f"{path}: {len(data)} bytes do not hold {width} x {height} vectors; the file is truncated, {REMEDY}")
+        raise BadInput(
+            f"{path}: {len(data)} bytes do not hold {width} x {height} vectors; the file is "
+            f"truncated, {REMEDY}"
+        )
     motion = np.frombuffer(data, "<f4", 2 * width * height, 12).reshape(height, width, 2)
     valid = np.isfinite(motion).all(axis=-1) & (np.abs(motion) < FLO_UNKNOWN).all(axis=-1)
     return np.where(valid[..., None], motion, 0), valid
@@ -105,8 +111,13 @@ def read_pfm(path: Path) -> np.ndarray:
         raise BadInput(f"{path}: not a .pfm file; {REMEDY}")
     width, height, channels = int(head[2]), int(head[3]), 3 if head[1] == b"PF" else 1
     if len(data) - head.end() < 4 * width * height * channels:
-        raise BadInput(f"{path}: {len(data)} bytes do not hold {width} x {height} pixels; the file is truncated, {REMEDY}")
-    values = np.frombuffer(data, "<f4" if float(head[4]) < 0 else ">f4", width * height * channels, head.end())
+        raise BadInput(
+            f"{path}: {len(data)} bytes do not hold {width} x {height} pixels; the file is "
+            f"truncated, {REMEDY}"
+        )
+    values = np.frombuffer(
+        data, "<f4" if float(head[4]) < 0 else ">f4", width * height * channels, head.end()
+    )
     image = values.reshape(height, width, channels)[::-1].astype(np.float32)
     return image[..., 0] if channels == 1 else image
 
@@ -159,21 +170,34 @@ def read_kitti_flow(path: Path) -> Truth:
     """16-bit PNG: (x, y, valid), motion = (value - 2^15) / 64."""
     values = _png(path)
     if values.ndim != 3 or values.dtype != np.uint16:
-        raise BadInput(f"{path}: {values.dtype} {list(values.shape)}, KITTI's flow has three channels of 16 bits; is it a picture of flow?")
-    x, y, valid = values[..., 2], values[..., 1], values[..., 0] > 0  # OpenCV turns the channels around
+        raise BadInput(
+            f"{path}: {values.dtype} {list(values.shape)}, KITTI's flow has three channels of 16 "
+            "bits; is it a picture of flow?"
+        )
+    x, y, valid = (
+        values[..., 2],
+        values[..., 1],
+        values[..., 0] > 0,
+    )  # OpenCV turns the channels around
     motion = (np.stack([x, y], axis=-1).astype(np.float32) - 2**15) / 64
     return np.where(valid[..., None], motion, 0), valid
 
 
-def read_png_disparity(divisor: float | Callable[[int], float], dtype: type) -> Callable[[Path], Truth]:
-    """A reader of PNG disparities: value / divisor, 0 = unknown; `divisor` may depend on the width."""
+def read_png_disparity(
+    divisor: float | Callable[[int], float], dtype: type
+) -> Callable[[Path], Truth]:
+    """A reader of PNG disparities: value / divisor, 0 = unknown; `divisor` may depend on the
+    width."""
 
     def reader(path: Path) -> Truth:
         values = _png(path)
         values = values[..., 0] if values.ndim == 3 and dtype == np.uint8 else values
         if values.ndim != 2 or values.dtype != dtype:
             wanted = f"one channel of {8 * np.dtype(dtype).itemsize} bits"
-            raise BadInput(f"{path}: {values.dtype} {list(values.shape)}, expected {wanted}; is it the disparity?")
+            raise BadInput(
+                f"{path}: {values.dtype} {list(values.shape)}, expected {wanted}; is it the "
+                "disparity?"
+            )
         scale = divisor(values.shape[1]) if callable(divisor) else divisor
         return (values / scale).astype(np.float32)[..., None], values > 0
 

@@ -1,6 +1,8 @@
-"""Optical flow and stereo: a whole cross-view model, fine-tuned with a DPT head on four of its blocks (CroCo v2).
+"""Optical flow and stereo: a whole cross-view model, fine-tuned with a DPT head on four of its
+blocks (CroCo v2).
 
-Trained on crops, measured on overlapping tiles of the crop's size, fused by the model's own confidence.
+Trained on crops, measured on overlapping tiles of the crop's size, fused by the model's own
+confidence.
 """
 
 from __future__ import annotations
@@ -41,7 +43,10 @@ FREEZE = {
 }
 CHANNELS = {"flow": 2, "stereo": 1}
 OUTLIER = {"flow": "Fl_all", "stereo": "D1"}
-FUSION = {"flow": (10.0, 5.0), "stereo": (15.0, 3.0)}  # tile weight exp(-k 2 (sigmoid(c / s) - 0.5))
+FUSION = {
+    "flow": (10.0, 5.0),
+    "stereo": (15.0, 3.0),
+}  # tile weight exp(-k 2 (sigmoid(c / s) - 0.5))
 LARGEST_PX = 1e4  # motion beyond is not trained on
 TILES = 8  # shown to the model at once
 PICTURE_PX = 160  # height of the pictures
@@ -79,7 +84,9 @@ def run(task: Task, subject: EvalModel, folders: EvalPaths) -> Result:
             "train_loss": last_loss,
             "valid_pixels": int(sum(part[0] for part in sums)),
         },
-        protocol=_protocol(task, mixture(task.train, [*map(len, parts)]), mixture(task.test, [*map(len, tests)])),
+        protocol=_protocol(
+            task, mixture(task.train, [*map(len, parts)]), mixture(task.test, [*map(len, tests)])
+        ),
         selection="last step",
         test_size=len(test),
         pictures=pictures,
@@ -94,7 +101,10 @@ def cross_view(subject: EvalModel, task: str) -> CrossViewCompletion:
     """
     model = subject.model()
     if not isinstance(model, CrossViewCompletion):
-        raise BadInput(f"{task}: this model never saw a second view (objective mae); the task needs a croco run")
+        raise BadInput(
+            f"{task}: this model never saw a second view (objective mae); the task needs a croco "
+            "run"
+        )
     return model
 
 
@@ -103,7 +113,10 @@ def build(task: Task, subject: EvalModel) -> DenseMotion:
     pretrained = cross_view(subject, task.task)
     encoder = pretrained.encoder
     if task.size_px % encoder.patch_px or task.width_px % encoder.patch_px:
-        raise BadInput(f"{task.task}: crops of {task.width_px} x {task.size_px} do not divide into patches of {encoder.patch_px} px")
+        raise BadInput(
+            f"{task.task}: crops of {task.width_px} x {task.size_px} do not divide into patches of "
+            f"{encoder.patch_px} px"
+        )
     try:
         blocks = hooks(task.blocks, encoder.depth, len(pretrained.decoder.blocks))
     except ValueError as error:
@@ -124,14 +137,20 @@ def build(task: Task, subject: EvalModel) -> DenseMotion:
 
 
 def freeze(model: nn.Module, what: str) -> None:
-    """Of encoder and decoder: "blocks" their blocks, "encoder" everything; the head always trains. Fixed positions never do."""
+    """Of encoder and decoder: "blocks" their blocks, "encoder" everything; the head always trains.
+    Fixed positions never do."""
     for name, parameter in model.named_parameters():
-        if not name.startswith("head.") and (what == "encoder" or (what == "blocks" and ".blocks." in name)):
+        if not name.startswith("head.") and (
+            what == "encoder" or (what == "blocks" and ".blocks." in name)
+        ):
             parameter.requires_grad_(False)
 
 
-def groups(model: nn.Module, encoder_depth: int, decoder_depth: int, task: TrainedTask) -> list[dict[str, Any]]:
-    """Trainable parameters by layer: patches 0, encoder blocks, decoder blocks, head; vectors and tokens do not decay."""
+def groups(
+    model: nn.Module, encoder_depth: int, decoder_depth: int, task: TrainedTask
+) -> list[dict[str, Any]]:
+    """Trainable parameters by layer: patches 0, encoder blocks, decoder blocks, head; vectors and
+    tokens do not decay."""
     last = encoder_depth + decoder_depth + 1
 
     def layer(name: str) -> int:
@@ -140,12 +159,18 @@ def groups(model: nn.Module, encoder_depth: int, decoder_depth: int, task: Train
             return 1 + int(parts[2]) + (encoder_depth if parts[0] == "decoder" else 0)
         if parts[0] == "head":
             return last
-        return 0 if parts[0] == "encoder" and parts[1] != "norm" else encoder_depth + (decoder_depth if parts[1] == "norm" else 0)
+        return (
+            0
+            if parts[0] == "encoder" and parts[1] != "norm"
+            else encoder_depth + (decoder_depth if parts[1] == "norm" else 0)
+        )
 
     return [
         {
             "params": [parameter],
-            "weight_decay": task.weight_decay if parameter.ndim > 1 and not name.endswith(("token", "pos_embed")) else 0.0,
+            "weight_decay": task.weight_decay
+            if parameter.ndim > 1 and not name.endswith(("token", "pos_embed"))
+            else 0.0,
             "lr_scale": task.layer_decay ** (last - layer(name)),
         }
         for name, parameter in model.named_parameters()
@@ -162,16 +187,25 @@ def fitted(task: Task, model: DenseMotion, pairs: list[MotionPair], folder: Path
         for place, one in enumerate(index):
             item = read(pairs[one], masks=task.masks)
             items.append(cropped(task, item, np.random.default_rng([task.seed, step, place])))
-        return Motion(*(np.stack([getattr(item, name) for item in items]) for name in ("a", "b", "motion", "valid")))
+        return Motion(
+            *(
+                np.stack([getattr(item, name) for item in items])
+                for name in ("a", "b", "motion", "valid")
+            )
+        )
 
     def loss(batch: Motion) -> Tensor:
         a, b = (normalise(torch.from_numpy(view).to(model.device)) for view in (batch.a, batch.b))
         truth = torch.from_numpy(batch.motion).movedim(-1, 1).to(model.device)
         valid = torch.from_numpy(batch.valid).to(model.device) & (truth.norm(dim=1) < LARGEST_PX)
-        return (laplace_flow if task.task == "flow" else laplace_stereo)(model(a, b).float(), truth, valid)
+        return (laplace_flow if task.task == "flow" else laplace_stereo)(
+            model(a, b).float(), truth, valid
+        )
 
     def optimizer() -> torch.optim.Optimizer:
-        return adamw(groups(model, model.encoder.depth, len(model.decoder.blocks), task), betas=task.betas)
+        return adamw(
+            groups(model, model.encoder.depth, len(model.decoder.blocks), task), betas=task.betas
+        )
 
     return train(model, task, draw, loss, optimizer, folder)
 
@@ -183,27 +217,53 @@ def predict(task: Task, model: DenseMotion, a: np.ndarray, b: np.ndarray) -> np.
     """Motion float32[h, w, c] of whole images, from overlapping tiles."""
     height, width = a.shape[:2]
     scale = max(1.0, task.size_px / height, task.width_px / width)
-    size = (max(task.size_px, round(height * scale)), max(task.width_px, round(width * scale))) if scale > 1 else (height, width)
-    views = [cv2.resize(view, size[::-1], interpolation=cv2.INTER_LINEAR) if size != (height, width) else view for view in (a, b)]
+    size = (
+        (max(task.size_px, round(height * scale)), max(task.width_px, round(width * scale)))
+        if scale > 1
+        else (height, width)
+    )
+    views = [
+        cv2.resize(view, size[::-1], interpolation=cv2.INTER_LINEAR)
+        if size != (height, width)
+        else view
+        for view in (a, b)
+    ]
     places = list(_places(size, (task.size_px, task.width_px), task.overlap))
     total, weights = np.zeros((*size, CHANNELS[task.task])), np.zeros((*size, 1))
     sharpness, softness = FUSION[task.task]
     for part in in_batches(len(places), TILES):
         tiles = [np.stack([view[window] for window in places[part]]) for view in views]
         with torch.inference_mode():
-            output = model(*(normalise(torch.from_numpy(tile).to(model.device)) for tile in tiles)).float().movedim(1, -1)
-            weight = torch.exp(-sharpness * 2 * ((output[..., -1:] / softness).sigmoid() - 0.5)).cpu().numpy()
-        for window, values, share in zip(places[part], output[..., :-1].cpu().numpy(), weight, strict=True):
+            output = (
+                model(*(normalise(torch.from_numpy(tile).to(model.device)) for tile in tiles))
+                .float()
+                .movedim(1, -1)
+            )
+            weight = (
+                torch.exp(-sharpness * 2 * ((output[..., -1:] / softness).sigmoid() - 0.5))
+                .cpu()
+                .numpy()
+            )
+        for window, values, share in zip(
+            places[part], output[..., :-1].cpu().numpy(), weight, strict=True
+        ):
             total[window] += values * share
             weights[window] += share
     fused = (total / weights).astype(np.float32)
     if size == (height, width):
         return fused
     back = np.array([width / size[1], height / size[0]], np.float32)[: fused.shape[2]]
-    return cv2.resize(fused, (width, height), interpolation=cv2.INTER_LINEAR).reshape(height, width, -1) * back
+    return (
+        cv2.resize(fused, (width, height), interpolation=cv2.INTER_LINEAR).reshape(
+            height, width, -1
+        )
+        * back
+    )
 
 
-def _places(size: tuple[int, int], tile: tuple[int, int], overlap: float) -> Iterator[tuple[slice, slice]]:
+def _places(
+    size: tuple[int, int], tile: tuple[int, int], overlap: float
+) -> Iterator[tuple[slice, slice]]:
     """Tiles that cover an image, neighbours sharing at least `overlap` of a side."""
 
     def starts(length: int, side: int) -> list[int]:
@@ -215,7 +275,8 @@ def _places(size: tuple[int, int], tile: tuple[int, int], overlap: float) -> Ite
             yield slice(top, top + tile[0]), slice(left, left + tile[1])
 
 
-# ---------------------------------------------------------------------------- what the result says of itself
+# ---------------------------------------------------------------------------- what the result says
+# of itself
 
 
 def _protocol(task: Task, train: list[str], test: list[str]) -> str:
@@ -223,7 +284,8 @@ def _protocol(task: Task, train: list[str], test: list[str]) -> str:
     known = "every pixel of known motion, occluded ones too"
     scored = "pixels that the sets' own masks let count" if task.masks else known
     return (
-        f"preset {task.preset}, {trained}, trained on {' + '.join(train)}, tested on {' + '.join(test)}, "
+        f"preset {task.preset}, {trained}, trained on {' + '.join(train)}, tested on "
+        f"{' + '.join(test)}, "
         f"crops {task.width_px} x {task.size_px}, {task.steps} steps of {task.batch}, "
         f"tiles overlapping by {task.overlap:g}, {scored}"
     )
@@ -236,17 +298,31 @@ def coloured(motion: np.ndarray, largest: float) -> np.ndarray:
         return cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[:, :, ::-1]
     hue = (np.arctan2(motion[..., 1], motion[..., 0]) / np.pi + 1) * 90
     length = np.clip(np.linalg.norm(motion, axis=-1) / largest * 255, 0, 255)
-    return cv2.cvtColor(np.stack([hue, length, np.full_like(hue, 255)], axis=-1).astype(np.uint8), cv2.COLOR_HSV2RGB)
+    return cv2.cvtColor(
+        np.stack([hue, length, np.full_like(hue, 255)], axis=-1).astype(np.uint8), cv2.COLOR_HSV2RGB
+    )
 
 
 def _picture(pair: MotionPair, item: Motion, found: np.ndarray) -> Figure:
     """Both views, truth (black where unknown) and prediction in one colour scale."""
-    largest = float(np.percentile(np.linalg.norm(item.motion[item.valid], axis=-1), 98)) if item.valid.any() else 1.0
-    truth = np.where(item.valid[..., None], coloured(item.motion, max(largest, 1e-3)), 0).astype(np.uint8)
+    largest = (
+        float(np.percentile(np.linalg.norm(item.motion[item.valid], axis=-1), 98))
+        if item.valid.any()
+        else 1.0
+    )
+    truth = np.where(item.valid[..., None], coloured(item.motion, max(largest, 1e-3)), 0).astype(
+        np.uint8
+    )
     width = round(PICTURE_PX * item.valid.shape[1] / item.valid.shape[0])
     parts = (item.a, item.b, truth, coloured(found, max(largest, 1e-3)))
-    strip = np.concatenate([cv2.resize(part, (width, PICTURE_PX), interpolation=cv2.INTER_AREA) for part in parts], axis=1)
+    strip = np.concatenate(
+        [cv2.resize(part, (width, PICTURE_PX), interpolation=cv2.INTER_AREA) for part in parts],
+        axis=1,
+    )
     off = np.linalg.norm(found - item.motion, axis=-1)[item.valid]
     error = f"{off.mean():.1f} px" if len(off) else "not known"
-    caption = f"{pair.name}: view a, view b, truth, prediction; full colour {largest:.1f} px; error {error}"
+    caption = (
+        f"{pair.name}: view a, view b, truth, prediction; full colour {largest:.1f} px; error "
+        f"{error}"
+    )
     return Figure(f"pair-{pair.name}", strip, caption)

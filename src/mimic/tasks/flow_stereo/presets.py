@@ -1,8 +1,8 @@
 """Presets of flow and stereo: CroCo v2's runs, and the same in bf16 and scored where the sets say.
 
-The stereo run is the one on `subtrain`, whose held-out scenes are measured; the model that was sent to
-the benchmarks has seen these scenes, too. Folders are where CroCo's readme puts the sets: another
-place is no deviation.
+The stereo run is the one on `subtrain`, whose held-out scenes are measured; the model that was sent
+to the benchmarks has seen these scenes, too. Folders are where CroCo's readme puts the sets:
+another place is no deviation.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from typing import Any
 from mimic.tasks.flow_stereo.config import FlowPart, MotionPart, StereoPart
 
 
-def flow_part(repeat: int, layout: str, folder: str, *, only: Any = None, without: Any = ()) -> FlowPart:
+def flow_part(
+    repeat: int, layout: str, folder: str, *, only: Any = None, without: Any = ()
+) -> FlowPart:
     fields = {"layout": layout, "folder": Path(folder), "only": only, "without": without}
     return FlowPart.model_validate({**fields, "repeat": repeat})
 
 
-def stereo_part(repeat: int, layout: str, folder: str, *, only: Any = None, without: Any = ()) -> StereoPart:
+def stereo_part(
+    repeat: int, layout: str, folder: str, *, only: Any = None, without: Any = ()
+) -> StereoPart:
     fields = {"layout": layout, "folder": Path(folder), "only": only, "without": without}
     return StereoPart.model_validate({**fields, "repeat": repeat})
 
@@ -41,7 +45,9 @@ STEREO_TRAIN = (
     stereo_part(30, "eth3d", "eth3d_lowres", without=ETH3D_VAL),
     stereo_part(50, "middlebury_2005", "middlebury/2005/train", without=("Reindeer",)),
     stereo_part(50, "middlebury_2006", "middlebury/2006", without=("Rocks1", "Wood2")),
-    stereo_part(50, "middlebury_2014", "middlebury/2014", without=("Umbrella-imperfect", "Vintage-perfect")),
+    stereo_part(
+        50, "middlebury_2014", "middlebury/2014", without=("Umbrella-imperfect", "Vintage-perfect")
+    ),
     stereo_part(50, "middlebury_2021", "middlebury/2021/data", without=("traproom1", "traproom2")),
     stereo_part(50, "middlebury", "middlebury/MiddEval3_F/train", without=("Vintage",)),
     stereo_part(1, "booster", "booster_gt", without=("subval",)),
@@ -51,7 +57,8 @@ STEREO_TEST = (
     stereo_part(1, "eth3d", "eth3d_lowres", only=ETH3D_VAL),
     stereo_part(1, "sceneflow", "SceneFlow/FlyingThings", only=("TEST",)),
 )
-# Pairs of each part, once: what CroCo v2's own listing insists on. Of Booster's subtrain it does not say.
+# Pairs of each part, once: what CroCo v2's own listing insists on. Of Booster's subtrain it does
+# not say.
 PAIRS: dict[str, int] = {
     "sintel without temple_2, temple_3": 2 * 943,
     "sintel only temple_2, temple_3": 2 * 98,
@@ -115,7 +122,8 @@ def described(part: MotionPart) -> str:
 
 
 def mixture(parts: Sequence[MotionPart], counts: Sequence[int]) -> list[str]:
-    """Each part with its weight and its pairs, and how many the published set has where it has more or fewer."""
+    """Each part with its weight and its pairs, and how many the published set has where it has more
+    or fewer."""
     said = []
     for part, count in zip(parts, counts, strict=True):
         published = PAIRS.get(described(part), count)

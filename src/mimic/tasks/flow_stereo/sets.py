@@ -1,7 +1,8 @@
 """Where the official sets of true motion keep their files, and which part of a set is meant.
 
 A pair carries labels; `only` and `without` choose by them. Layouts of flow, below the set's folder:
-    sintel          training/{clean,final}/<scene>/frame_0001.png, training/flow/<scene>/frame_0001.flo,
+    sintel          training/{clean,final}/<scene>/frame_0001.png,
+                    training/flow/<scene>/frame_0001.flo,
                     training/invalid (255: unknown); labels: scene, pass (clean, final)
     flying_chairs   data/00001_{img1.ppm,img2.ppm,flow.flo}; FlyingChairs_train_val.txt (also called
                     chairs_split.txt; 1 and 2) gives the labels train and val
@@ -25,7 +26,13 @@ from mimic.errors import BadInput
 from mimic.tasks.engine.image_io import REMEDY
 from mimic.tasks.flow_stereo import stereo_sets
 from mimic.tasks.flow_stereo.config import FlowTask, MotionPart, StereoTask
-from mimic.tasks.flow_stereo.files import MotionPair, read_flo, read_kitti_flow, read_npy_flow, read_pfm_flow
+from mimic.tasks.flow_stereo.files import (
+    MotionPair,
+    read_flo,
+    read_kitti_flow,
+    read_npy_flow,
+    read_pfm_flow,
+)
 
 PASSES = ("clean", "final")
 SPLIT_FILES = ("FlyingChairs_train_val.txt", "chairs_split.txt")
@@ -59,7 +66,9 @@ def chosen_pairs(task: str, part: MotionPart, data: Path) -> list[MotionPair]:
     if not chosen:
         there = sorted({label for pair in found for label in pair.labels})[:SHOWN]
         raise BadInput(f"{folder}: no scene is left by only and without; there are {there}")
-    gone = sorted(path for path in {one for p in chosen for one in p.folders()} if not path.is_dir())
+    gone = sorted(
+        path for path in {one for p in chosen for one in p.folders()} if not path.is_dir()
+    )
     if gone:
         few = [pair for pair in chosen if pair.folders() & set(gone)]
         labels = sorted(set.intersection(*(set(pair.labels) for pair in few)))
@@ -78,7 +87,11 @@ def _wanted(pair: MotionPair, part: MotionPart) -> bool:
 
 
 def _sintel(folder: Path) -> list[MotionPair]:
-    return [_sintel_pair(folder, truth, kind) for truth in sorted(folder.glob("training/flow/*/frame_*.flo")) for kind in PASSES]
+    return [
+        _sintel_pair(folder, truth, kind)
+        for truth in sorted(folder.glob("training/flow/*/frame_*.flo"))
+        for kind in PASSES
+    ]
 
 
 def _sintel_pair(folder: Path, truth: Path, kind: str) -> MotionPair:
@@ -124,7 +137,10 @@ def _things_pairs(folder: Path, scene: Path, number: int) -> Iterator[MotionPair
     split, letter, place = scene.relative_to(folder / "optical_flow").parts
     for kind in PASSES:
         images = folder / f"frames_{kind}pass" / split / letter / place / "left"
-        for direction, first, second in (("future", number, number + 1), ("past", number + 1, number)):
+        for direction, first, second in (
+            ("future", number, number + 1),
+            ("past", number + 1, number),
+        ):
             file = f"OpticalFlowInto{direction.capitalize()}_{first:04d}_L.pfm"
             truth = scene / f"into_{direction}/left/{file}"
             a, b = (images / f"{frame:04d}.png" for frame in (first, second))
@@ -180,7 +196,9 @@ LAYOUTS: dict[tuple[str, str], Callable[[Path], list[MotionPair]]] = {
 }
 
 
-def listed_parts(task: FlowTask | StereoTask, parts: tuple[MotionPart, ...], data: Path) -> list[list[MotionPair]]:
+def listed_parts(
+    task: FlowTask | StereoTask, parts: tuple[MotionPart, ...], data: Path
+) -> list[list[MotionPair]]:
     """The pairs of each part, each once.
 
     Raises:
@@ -206,6 +224,8 @@ def mixed(parts: tuple[MotionPart, ...], pairs: list[list[MotionPair]]) -> list[
     return [pair for part, found in zip(parts, pairs, strict=True) for pair in found * part.repeat]
 
 
-def listed_pairs(task: FlowTask | StereoTask, parts: tuple[MotionPart, ...], data: Path) -> list[MotionPair]:
+def listed_pairs(
+    task: FlowTask | StereoTask, parts: tuple[MotionPart, ...], data: Path
+) -> list[MotionPair]:
     """The pairs of all parts, each as often as its part says; raises as `listed_parts` does."""
     return mixed(parts, listed_parts(task, parts, data))

@@ -1,4 +1,5 @@
-"""Where the official stereo sets keep their files, below the set's folder. The first label of a pair is its scene or split.
+"""Where the official stereo sets keep their files, below the set's folder. The first label of a
+pair is its scene or split.
 
 middlebury      <scene>/im{0,1}.png, disp0.pfm or disp0GT.pfm, mask0nocc.png (255: scored)
 middlebury_2003 <scene>/im{2,6}.png, disp2.png (or .ppm, .pgm), scaled as `scale_of_2003` says
@@ -29,7 +30,12 @@ from pathlib import Path
 import numpy as np
 
 from mimic.errors import BadInput
-from mimic.tasks.flow_stereo.files import MotionPair, read_npy_disparity, read_pfm_disparity, read_png_disparity
+from mimic.tasks.flow_stereo.files import (
+    MotionPair,
+    read_npy_disparity,
+    read_pfm_disparity,
+    read_png_disparity,
+)
 
 PASSES = ("clean", "final")
 LIGHTS_2006 = [f"Illum{light}/Exp{exposure}" for light in (1, 2, 3) for exposure in (0, 1, 2)]

@@ -36,7 +36,12 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
 
 SPECS = (
     TaskSpec(
-        "linear-probe", LinearProbeTask, _linear_probe, NEEDS, _look, {"peer": presets.PROBE_PEER, "standard": presets.PROBE_STANDARD}
+        "linear-probe",
+        LinearProbeTask,
+        _linear_probe,
+        NEEDS,
+        _look,
+        {"peer": presets.PROBE_PEER, "standard": presets.PROBE_STANDARD},
     ),
     TaskSpec("knn", KnnTask, _knn, NEEDS, _look, {"standard": presets.KNN_STANDARD}),
 )

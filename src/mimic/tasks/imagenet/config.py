@@ -16,18 +16,24 @@ class ImageNetTask(TaskSection):
 
     preset: Literal["peer", "standard"]
     data: Path
-    images: tuple[Positive, Positive, Positive] | None  # classes, training and validation images there must be; null = what is there
+    images: (
+        tuple[Positive, Positive, Positive] | None
+    )  # classes, training and validation images there must be; null = what is there
     resize_px: Positive  # the smaller side becomes this, bicubic, before the centre square is cut
     size_px: Positive  # of the square
     pool: (
         Literal["class", "mean"] | None
-    )  # class token or mean of the patch tokens, after the final norm; null = class token if there is one
+        # class token or mean of the patch tokens, after the final norm; null = class token if there
+        # is one
+    )
     eval_batch: Positive  # images encoded at once
 
     @model_validator(mode="after")
     def _cut(self) -> ImageNetTask:
         if self.size_px > self.resize_px:
-            raise ValueError(f"size_px {self.size_px} cannot be cut from images resized to {self.resize_px} px")
+            raise ValueError(
+                f"size_px {self.size_px} cannot be cut from images resized to {self.resize_px} px"
+            )
         return self
 
 
@@ -35,16 +41,24 @@ class LinearProbeTask(ImageNetTask):
     """Batch normalisation and one linear layer, LARS (MAE, appendix A.1)."""
 
     task: Literal["linear-probe"]
-    views: Count  # random crops an image has features of, taken in turn by epochs; as many as epochs = a fresh one each; 0 = the centre
+    # random crops an image has features of, taken in turn by epochs; as many as epochs = a fresh
+    # one each; 0 = the centre
+    views: Count
     crop_area: AreaRange  # of the image
     epochs: Positive
     warmup_epochs: Count
-    batch: Annotated[int, Field(ge=2)]  # the deviation of one image is none: batch normalisation needs two
+    batch: Annotated[
+        int, Field(ge=2)
+    ]  # the deviation of one image is none: batch normalisation needs two
     base_lr: AboveZero  # for 256 images
     momentum: Share
     trust: AboveZero
     weight_decay: NotNegative
-    selection: Literal["last", "best"]  # epoch whose accuracy is the value; best, by validation accuracy, is what the peers published
+    selection: Literal[
+        "last", "best"
+        # epoch whose accuracy is the value; best, by validation accuracy, is what the peers
+        # published
+    ]
 
 
 class KnnTask(ImageNetTask):

@@ -2,11 +2,15 @@
 
     <folder>/train/<wnid>/*.JPEG
     <folder>/val/<wnid>/*.JPEG                       sorted into classes, or
-    <folder>/val/ILSVRC2012_val_00000001.JPEG, ...   flat, as in the archive; the classes then come from one of
-    <folder>/LOC_val_solution.csv                    lines "ILSVRC2012_val_00000001,n01751748 111 108 262 ..."
-    <folder>/ILSVRC2012_devkit_t12/data/             ILSVRC2012_validation_ground_truth.txt (a number a line) and meta.mat (its WordNet id)
+    <folder>/val/ILSVRC2012_val_00000001.JPEG, ...   flat, as in the archive; the classes then come
+                                                     from one of
+    <folder>/LOC_val_solution.csv                    lines "ILSVRC2012_val_00000001,n01751748 111
+                                                     108 262 ..."
+    <folder>/ILSVRC2012_devkit_t12/data/             ILSVRC2012_validation_ground_truth.txt (a
+                                                     number a line) and meta.mat (its WordNet id)
 
-The official set has 1000 classes, 1,281,167 training and 50,000 validation images. Classes are numbered by sorted WordNet id.
+The official set has 1000 classes, 1,281,167 training and 50,000 validation images. Classes are
+numbered by sorted WordNet id.
 """
 
 from __future__ import annotations
@@ -41,7 +45,8 @@ class ImageNet:
         counts: classes, training and validation images there must be; None = whatever is there.
 
     Raises:
-        BadInput: a folder or file is missing, a validation image has no class or one without training images, the counts are wrong.
+        BadInput: a folder or file is missing, a validation image has no class or one without
+            training images, the counts are wrong.
     """
 
     def __init__(self, folder: Path, counts: tuple[int, int, int] | None) -> None:
@@ -52,11 +57,20 @@ class ImageNet:
         self.val = _validation(folder, numbers)
         found = (len(self.wnids), len(self.train[0]), len(self.val[0]))
         if counts is not None and found != counts:
-            parts = ", ".join(f"{n} {what}" for n, what in zip(found, ("classes", "training images", "validation images"), strict=True))
-            raise BadInput(f"{folder}: {parts}, expected {', '.join(map(str, counts))}; unpack the archives again")
+            parts = ", ".join(
+                f"{n} {what}"
+                for n, what in zip(
+                    found, ("classes", "training images", "validation images"), strict=True
+                )
+            )
+            raise BadInput(
+                f"{folder}: {parts}, expected {', '.join(map(str, counts))}; unpack the archives "
+                "again"
+            )
 
     def read(self, path: Path) -> np.ndarray:
-        """uint8[h, w, 3] RGB; the set has a few CMYK and PNG files under this name, which are converted."""
+        """uint8[h, w, 3] RGB; the set has a few CMYK and PNG files under this name, which are
+        converted."""
         return read_photo(path)
 
     @cached_property
@@ -67,7 +81,10 @@ class ImageNet:
 
 def _classes(train: Path) -> list[str]:
     if not train.is_dir():
-        raise BadInput(f"{train}: no such folder; point `data` at the folder that holds train/ and val/ of ImageNet-1K")
+        raise BadInput(
+            f"{train}: no such folder; point `data` at the folder that holds train/ and val/ of "
+            "ImageNet-1K"
+        )
     names = sorted(entry.name for entry in os.scandir(train) if entry.is_dir())
     strange = [name for name in names if not WNID.fullmatch(name)]
     if strange:
@@ -78,7 +95,11 @@ def _classes(train: Path) -> list[str]:
         )
     if len(names) < 2:
         tars = any(entry.name.endswith(".tar") for entry in os.scandir(train))
-        remedy = "unpack the archive of each class into a folder of its name" if tars else "unpack the training archive again"
+        remedy = (
+            "unpack the archive of each class into a folder of its name"
+            if tars
+            else "unpack the training archive again"
+        )
         raise BadInput(f"{train}: {len(names)} classes; {remedy}")
     return names
 
@@ -97,7 +118,9 @@ def _remedy(folder: Path) -> str:
     return f"its {n} {suffix} files are not read: name them {SUFFIX}, as ImageNet's are"
 
 
-def _sorted_into(folder: Path, wnids: list[str], numbers: dict[str, int]) -> tuple[list[Path], np.ndarray]:
+def _sorted_into(
+    folder: Path, wnids: list[str], numbers: dict[str, int]
+) -> tuple[list[Path], np.ndarray]:
     paths: list[Path] = []
     classes: list[int] = []
     for wnid in wnids:
@@ -116,11 +139,16 @@ def _validation(folder: Path, numbers: dict[str, int]) -> tuple[list[Path], np.n
     wnids = sorted(entry.name for entry in os.scandir(val) if entry.is_dir())
     flat = _images(val)
     if wnids and flat:
-        raise BadInput(f"{val}: holds both class folders and {flat[0].name}; either sort all images into classes or none")
+        raise BadInput(
+            f"{val}: holds both class folders and {flat[0].name}; either sort all images into "
+            "classes or none"
+        )
     if wnids:
         for wnid in wnids:
             if wnid not in numbers:
-                raise BadInput(f"{val / wnid}: no training images of this class in {folder / 'train'}")
+                raise BadInput(
+                    f"{val / wnid}: no training images of this class in {folder / 'train'}"
+                )
         return _sorted_into(val, wnids, numbers)
     if not flat:
         raise BadInput(f"{val}: holds no {SUFFIX} file; {_remedy(val)}")
@@ -142,7 +170,10 @@ def _mapping(folder: Path) -> tuple[Path, dict[str, str]]:
         with solution.open(newline="") as file:
             rows = list(csv.reader(file))[1:]
         if not rows or any(len(row) != 2 or not WNID.match(row[1]) for row in rows):
-            raise BadInput(f"{solution}: expected lines such as ILSVRC2012_val_00000001,n01751748 111 108 262 170; download it again")
+            raise BadInput(
+                f"{solution}: expected lines such as ILSVRC2012_val_00000001,n01751748 111 108 262 "
+                "170; download it again"
+            )
         return solution, {row[0]: row[1].split()[0] for row in rows}
     truth = devkit / TRUTH
     if truth.is_file():
@@ -150,9 +181,17 @@ def _mapping(folder: Path) -> tuple[Path, dict[str, str]]:
         lines = truth.read_text().split()
         unknown = next((line for line in lines if line not in wnids), None)
         if unknown is not None:
-            raise BadInput(f"{truth}: {unknown!r} is no class number of {META}; download the development kit again")
-        return truth, {f"ILSVRC2012_val_{number:08d}": wnids[line] for number, line in enumerate(lines, 1)}
-    raise BadInput(f"{folder / 'val'}: images are not sorted into classes, and neither {solution.name} nor {DEVKIT}/{TRUTH} says theirs")
+            raise BadInput(
+                f"{truth}: {unknown!r} is no class number of {META}; download the development kit "
+                "again"
+            )
+        return truth, {
+            f"ILSVRC2012_val_{number:08d}": wnids[line] for number, line in enumerate(lines, 1)
+        }
+    raise BadInput(
+        f"{folder / 'val'}: images are not sorted into classes, and neither {solution.name} nor "
+        f"{DEVKIT}/{TRUTH} says theirs"
+    )
 
 
 def _devkit_wnids(path: Path) -> dict[str, str]:
@@ -161,10 +200,15 @@ def _devkit_wnids(path: Path) -> dict[str, str]:
         raise BadInput(f"{path}: no such file; unpack the development kit again")
     try:
         synsets = scipy.io.loadmat(path, squeeze_me=True)["synsets"]
-        return {str(int(number)): str(wnid) for number, wnid in zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)}
+        return {
+            str(int(number)): str(wnid)
+            for number, wnid in zip(synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True)
+        }
     except Exception as error:  # damaged files surface as nearly any exception of the parser
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise BadInput(f"{path}: not the development kit's table of classes ({reason}); unpack it again") from None
+        raise BadInput(
+            f"{path}: not the development kit's table of classes ({reason}); unpack it again"
+        ) from None
 
 
 def opened_imagenet(task: ImageNetTask, root: Path) -> ImageNet:

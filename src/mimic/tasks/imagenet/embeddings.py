@@ -26,13 +26,18 @@ def pooling(task: ImageNetTask, encoder: VisionTransformer) -> str:
         BadInput: the class token of an encoder that has none, or patches do not divide the image.
     """
     if task.size_px % encoder.patch_px:
-        raise BadInput(f"size_px {task.size_px} is not a multiple of the encoder's patches of {encoder.patch_px} px")
+        raise BadInput(
+            f"size_px {task.size_px} is not a multiple of the encoder's patches of "
+            f"{encoder.patch_px} px"
+        )
     if task.pool == "class" and not encoder.class_token:
         raise BadInput("pool class: this encoder has no class token; set pool: mean, or null")
     return task.pool or ("class" if encoder.class_token else "mean")
 
 
-def centred(task: ImageNetTask, data: ImageNet, split: str, subject: EvalModel, folders: EvalPaths) -> Features:
+def centred(
+    task: ImageNetTask, data: ImageNet, split: str, subject: EvalModel, folders: EvalPaths
+) -> Features:
     """Vectors [images, width] of the centre squares of a split ("train" or "val")."""
     paths = (data.train if split == "train" else data.val)[0]
     view = {"split": split, "view": "centre", "resize_px": task.resize_px, "size_px": task.size_px}
@@ -40,28 +45,63 @@ def centred(task: ImageNetTask, data: ImageNet, split: str, subject: EvalModel, 
     def read(place: int) -> np.ndarray:
         return centre_square(data.read(paths[place]), task.resize_px, task.size_px)
 
-    return _vectors(task, ImageSet(str(data.extent["digest"]), view, len(paths), read), subject, folders)
+    return _vectors(
+        task, ImageSet(str(data.extent["digest"]), view, len(paths), read), subject, folders
+    )
 
 
-def cropped(task: ImageNetTask, area: tuple[float, float], number: int, data: ImageNet, subject: EvalModel, folders: EvalPaths) -> Features:
-    """Vectors of random crop `number` of every training image, mirrored by chance; they depend on the task's seed."""
+def cropped(
+    task: ImageNetTask,
+    area: tuple[float, float],
+    number: int,
+    data: ImageNet,
+    subject: EvalModel,
+    folders: EvalPaths,
+) -> Features:
+    """Vectors of random crop `number` of every training image, mirrored by chance; they depend on
+    the task's seed."""
     paths = data.train[0]
-    view = {"split": "train", "view": "crop", "area": area, "number": number, "size_px": task.size_px, "seed": task.seed}
+    view = {
+        "split": "train",
+        "view": "crop",
+        "area": area,
+        "number": number,
+        "size_px": task.size_px,
+        "seed": task.seed,
+    }
 
     def read(place: int) -> np.ndarray:
-        return random_crop(data.read(paths[place]), area, task.size_px, np.random.default_rng([task.seed, number, place]))
+        return random_crop(
+            data.read(paths[place]),
+            area,
+            task.size_px,
+            np.random.default_rng([task.seed, number, place]),
+        )
 
-    return _vectors(task, ImageSet(str(data.extent["digest"]), view, len(paths), read), subject, folders)
+    return _vectors(
+        task, ImageSet(str(data.extent["digest"]), view, len(paths), read), subject, folders
+    )
 
 
-def _vectors(task: ImageNetTask, images: ImageSet, subject: EvalModel, folders: EvalPaths) -> Features:
+def _vectors(
+    task: ImageNetTask, images: ImageSet, subject: EvalModel, folders: EvalPaths
+) -> Features:
     pool = pooling(task, subject.encoder)
     what = {"vector": pool, "norm": True}
-    return features(folders.features, images, subject.encoder, pooled(subject.encoder, pool), what, task.eval_batch, "float32")
+    return features(
+        folders.features,
+        images,
+        subject.encoder,
+        pooled(subject.encoder, pool),
+        what,
+        task.eval_batch,
+        "float32",
+    )
 
 
 def centre_square(image: np.ndarray, resize_px: int, size_px: int) -> np.ndarray:
-    """The smaller side becomes resize_px (the larger is truncated), bicubic with antialiasing; then the middle size_px square."""
+    """The smaller side becomes resize_px (the larger is truncated), bicubic with antialiasing; then
+    the middle size_px square."""
     height, width = image.shape[:2]
     scale = resize_px / min(height, width)
     size = (resize_px, int(height * scale)) if width <= height else (int(width * scale), resize_px)
@@ -70,13 +110,22 @@ def centre_square(image: np.ndarray, resize_px: int, size_px: int) -> np.ndarray
     return resized[top : top + size_px, left : left + size_px]
 
 
-def random_crop(image: np.ndarray, area: tuple[float, float], size_px: int, rng: np.random.Generator) -> np.ndarray:
-    """A box of uniform area and log-uniform aspect ratio, clipped to the image rather than drawn again, resized; mirrored half the time."""
+def random_crop(
+    image: np.ndarray, area: tuple[float, float], size_px: int, rng: np.random.Generator
+) -> np.ndarray:
+    """A box of uniform area and log-uniform aspect ratio, clipped to the image rather than drawn
+    again, resized; mirrored half the time."""
     height, width = image.shape[:2]
     target = height * width * rng.uniform(*area)
     ratio = math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
-    crop_width, crop_height = min(width, round(math.sqrt(target * ratio))), min(height, round(math.sqrt(target / ratio)))
-    left, top = int(rng.integers(0, width - crop_width + 1)), int(rng.integers(0, height - crop_height + 1))
+    crop_width, crop_height = (
+        min(width, round(math.sqrt(target * ratio))),
+        min(height, round(math.sqrt(target / ratio))),
+    )
+    left, top = (
+        int(rng.integers(0, width - crop_width + 1)),
+        int(rng.integers(0, height - crop_height + 1)),
+    )
     # Cut first: Pillow's own `box` would let pixels outside of it into the border.
     inside = image[top : top + max(1, crop_height), left : left + max(1, crop_width)]
     out = np.asarray(Image.fromarray(inside).resize((size_px, size_px), Image.Resampling.BICUBIC))
@@ -92,10 +141,16 @@ def pictures(task: ImageNetTask, data: ImageNet, predicted: np.ndarray) -> list[
     """Evenly spaced validation images with their class and the predicted one."""
     paths, classes = data.val
     out = []
-    for place in np.unique(np.linspace(0, len(paths) - 1, min(task.samples, len(paths))).astype(int)) if task.samples else []:
+    for place in (
+        np.unique(np.linspace(0, len(paths) - 1, min(task.samples, len(paths))).astype(int))
+        if task.samples
+        else []
+    ):
         image = centre_square(data.read(paths[place]), task.resize_px, task.size_px)
         truth, found = data.wnids[classes[place]], data.wnids[predicted[place]]
-        caption = f"{paths[place].stem}: {truth}, " + ("found" if truth == found else f"taken for {found}")
+        caption = f"{paths[place].stem}: {truth}, " + (
+            "found" if truth == found else f"taken for {found}"
+        )
         enlarged = cv2.resize(image, (PICTURE_PX, PICTURE_PX), interpolation=cv2.INTER_AREA)
         out.append(Figure(f"image-{place + 1:05d}", enlarged, caption))
     return out

@@ -1,4 +1,5 @@
-"""ImageNet k nearest neighbours on frozen vectors: cosine, votes weighted by exp(cosine / temperature) (DINO)."""
+"""ImageNet k nearest neighbours on frozen vectors: cosine, votes weighted by exp(cosine /
+temperature) (DINO)."""
 
 from __future__ import annotations
 
@@ -22,11 +23,17 @@ def run(task: KnnTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """Classify the validation images by the training images; nothing is trained."""
     data = opened_imagenet(task, folders.root)
     if max(task.k) > len(data.train[0]):
-        raise BadInput(f"knn: k {max(task.k)}, but there are {len(data.train[0])} training images; lower k")
+        raise BadInput(
+            f"knn: k {max(task.k)}, but there are {len(data.train[0])} training images; lower k"
+        )
     pool = embeddings.pooling(task, subject.encoder)
-    bank, test = (embeddings.centred(task, data, split, subject, folders) for split in ("train", "val"))
+    bank, test = (
+        embeddings.centred(task, data, split, subject, folders) for split in ("train", "val")
+    )
     device = next(subject.encoder.parameters()).device
-    predicted = classify(bank, torch.from_numpy(data.train[1]), test, task.k, task.temperature, device)
+    predicted = classify(
+        bank, torch.from_numpy(data.train[1]), test, task.k, task.temperature, device
+    )
     top1 = {str(k): float((found == data.val[1]).mean()) for k, found in predicted.items()}
     value = top1[str(task.value_k)]
     vector = "class token" if pool == "class" else "mean of the patch tokens"
@@ -54,27 +61,41 @@ def run(task: KnnTask, subject: EvalModel, folders: EvalPaths) -> Result:
 
 
 def classify(
-    bank: Features, classes: Tensor, test: Features, ks: tuple[int, ...], temperature: float, device: torch.device
+    bank: Features,
+    classes: Tensor,
+    test: Features,
+    ks: tuple[int, ...],
+    temperature: float,
+    device: torch.device,
 ) -> dict[int, np.ndarray]:
     """Predicted classes int64[tests] for each k; a tie goes to the smaller class number."""
     count = int(classes.max()) + 1
     out: dict[int, list[Tensor]] = {k: [] for k in ks}
     for part in shown_batches(len(test), ASKED, "find neighbours", "images"):
         asked = _unit(test, part, device)
-        cosine, near = torch.zeros(len(asked), 0, device=device), torch.zeros(len(asked), 0, dtype=torch.int64, device=device)
+        cosine, near = (
+            torch.zeros(len(asked), 0, device=device),
+            torch.zeros(len(asked), 0, dtype=torch.int64, device=device),
+        )
         for block in in_batches(len(bank), SEARCHED):
             found = asked @ _unit(bank, block, device).T
             numbers = torch.arange(block.start, block.stop, device=device).expand(len(asked), -1)
             cosine, near = torch.cat([cosine, found], dim=1), torch.cat([near, numbers], dim=1)
             cosine, order = cosine.topk(min(max(ks), cosine.shape[1]))
             near = near.gather(1, order)
-        votes = ((cosine - cosine[:, :1]) / temperature).exp()  # the nearest counts 1: nothing overflows, no ratio changes
+        votes = (
+            (cosine - cosine[:, :1]) / temperature
+        ).exp()  # the nearest counts 1: nothing overflows, no ratio changes
         named = classes.to(device)[near]
         for k in ks:
-            tally = torch.zeros(len(asked), count, device=device).scatter_add_(1, named[:, :k], votes[:, :k])
+            tally = torch.zeros(len(asked), count, device=device).scatter_add_(
+                1, named[:, :k], votes[:, :k]
+            )
             out[k].append(tally.argmax(dim=1).cpu())
     return {k: torch.cat(parts).numpy() for k, parts in out.items()}
 
 
 def _unit(vectors_: Features, part: slice, device: torch.device) -> Tensor:
-    return F.normalize(torch.from_numpy(vectors_[np.arange(part.start, part.stop)]).to(device), dim=1)
+    return F.normalize(
+        torch.from_numpy(vectors_[np.arange(part.start, part.stop)]).to(device), dim=1
+    )

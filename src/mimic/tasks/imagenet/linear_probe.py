@@ -1,6 +1,8 @@
-"""ImageNet linear probe: batch normalisation and one linear layer on frozen vectors, LARS (MAE, appendix A.1).
+"""ImageNet linear probe: batch normalisation and one linear layer on frozen vectors, LARS (MAE,
+appendix A.1).
 
-Vectors are computed once per view and image and kept. With as many views as epochs every epoch sees a fresh random crop, as published.
+Vectors are computed once per view and image and kept. With as many views as epochs every epoch sees
+a fresh random crop, as published.
 """
 
 from __future__ import annotations
@@ -30,10 +32,14 @@ SCORED = 4096  # vectors classified at once
 
 
 def run(task: LinearProbeTask, subject: EvalModel, folders: EvalPaths) -> Result:
-    """Train the probe on the training images, measure it on the validation images after every epoch."""
+    """Train the probe on the training images, measure it on the validation images after every
+    epoch."""
     data = opened_imagenet(task, folders.root)
     pool = embeddings.pooling(task, subject.encoder)
-    test, truth = embeddings.centred(task, data, "val", subject, folders), torch.from_numpy(data.val[1])
+    test, truth = (
+        embeddings.centred(task, data, "val", subject, folders),
+        torch.from_numpy(data.val[1]),
+    )
 
     @lru_cache(maxsize=2)
     def view(number: int) -> Features:
@@ -41,8 +47,12 @@ def run(task: LinearProbeTask, subject: EvalModel, folders: EvalPaths) -> Result
             return embeddings.centred(task, data, "train", subject, folders)
         return embeddings.cropped(task, task.crop_area, number, data, subject, folders)
 
-    head = build(task, subject.encoder.width, len(data.wnids)).to(next(subject.encoder.parameters()).device)
-    updates = max(1, len(data.train[0]) // task.batch)  # of an epoch; the incomplete batch is dropped
+    head = build(task, subject.encoder.width, len(data.wnids)).to(
+        next(subject.encoder.parameters()).device
+    )
+    updates = max(
+        1, len(data.train[0]) // task.batch
+    )  # of an epoch; the incomplete batch is dropped
     curve: list[tuple[dict[str, float], np.ndarray]] = []
 
     def draw(step: int) -> list[tuple[Tensor, Tensor]]:
@@ -63,7 +73,12 @@ def run(task: LinearProbeTask, subject: EvalModel, folders: EvalPaths) -> Result
             head,
             lambda model, drawn: shown.counted(loss(model, drawn)),
             draw,
-            Lars(head.parameters(), momentum=task.momentum, trust=task.trust, weight_decay=task.weight_decay),
+            Lars(
+                head.parameters(),
+                momentum=task.momentum,
+                trust=task.trust,
+                weight_decay=task.weight_decay,
+            ),
             lambda step: learning_rate(task, step, updates),
             parts=WHOLE,
             steps=task.epochs * updates,
@@ -76,7 +91,11 @@ def run(task: LinearProbeTask, subject: EvalModel, folders: EvalPaths) -> Result
             saving=None,
             place=HERE,
         )
-    epoch = len(curve) - 1 if task.selection == "last" else int(np.argmax([point["top1"] for point, _ in curve]))
+    epoch = (
+        len(curve) - 1
+        if task.selection == "last"
+        else int(np.argmax([point["top1"] for point, _ in curve]))
+    )
     chosen, predicted = curve[epoch]
     return Result(
         name="top1",
@@ -91,7 +110,9 @@ def run(task: LinearProbeTask, subject: EvalModel, folders: EvalPaths) -> Result
             "chance": 1 / len(data.wnids),
         },
         protocol=_protocol(task, pool, len(data.train[0]), len(test)),
-        selection="last epoch" if task.selection == "last" else f"best epoch by validation accuracy ({epoch + 1} of {len(curve)})",
+        selection="last epoch"
+        if task.selection == "last"
+        else f"best epoch by validation accuracy ({epoch + 1} of {len(curve)})",
         test_size=len(test),
         pictures=embeddings.pictures(task, data, predicted),
     )
@@ -112,12 +133,21 @@ def build(task: LinearProbeTask, width: int, classes: int) -> ClassifierHead:
 
 
 def learning_rate(task: LinearProbeTask, step: int, updates: int) -> float:
-    """base_lr * batch / 256 (6.4 at 16,384); linear from 0 over the warm-up, cosine to 0, at every update."""
+    """base_lr * batch / 256 (6.4 at 16,384); linear from 0 over the warm-up, cosine to 0, at every
+    update."""
     peak = scaled_lr(task.base_lr, task.batch)
-    return cosine_lr(step, peak=peak, floor=0.0, warmup=task.warmup_epochs * updates, horizon=task.epochs * updates)
+    return cosine_lr(
+        step,
+        peak=peak,
+        floor=0.0,
+        warmup=task.warmup_epochs * updates,
+        horizon=task.epochs * updates,
+    )
 
 
-def accuracies(head: nn.Module, test: Features, truth: Tensor) -> tuple[dict[str, float], np.ndarray]:
+def accuracies(
+    head: nn.Module, test: Features, truth: Tensor
+) -> tuple[dict[str, float], np.ndarray]:
     """top1 and top5 (of fewer classes, all), and the predicted classes int64[n]."""
     head.eval()
     device, hits, best = next(head.parameters()).device, torch.zeros(2), []
@@ -136,6 +166,7 @@ def _protocol(task: LinearProbeTask, pool: str, train_size: int, test_size: int)
     seen = f"{task.views} random crops an image in turn" if task.views else "centre crops"
     vector = "class token" if pool == "class" else "mean of the patch tokens"
     return (
-        f"preset {task.preset}, encoder frozen, {train_size} train / {test_size} test, {vector} after the final norm at {task.size_px} px, "
+        f"preset {task.preset}, encoder frozen, {train_size} train / {test_size} test, {vector} "
+        f"after the final norm at {task.size_px} px, "
         f"{seen}, {task.epochs} epochs in batches of {task.batch}, LARS at {task.base_lr:g} per 256"
     )

@@ -18,7 +18,8 @@ PROBE_PEER: dict[str, Any] = {
     "momentum": 0.9,
     "trust": 0.001,
     "weight_decay": 0.0,
-    "selection": "best",  # the published value is the best epoch's, chosen on the images it is measured on
+    # the published value is the best epoch's, chosen on the images it is measured on
+    "selection": "best",
 }
 PROBE_STANDARD: dict[str, Any] = {**PROBE_PEER, "selection": "last"}
 KNN_STANDARD: dict[str, Any] = {

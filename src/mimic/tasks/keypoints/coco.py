@@ -2,10 +2,12 @@
 
     <folder>/annotations/person_keypoints_{train,val}2017.json    images, annotations, categories
     <folder>/{train,val}2017/000000000785.jpg
-    <boxes>.json                                                  a list of {image_id, category_id, bbox, score}: a detector's people
+    <boxes>.json
+            a list of {image_id, category_id, bbox, score}: a detector's people
 
-Boxes are x, y, width, height in pixels; 17 joints as x, y, v: v = 0 not labelled, 1 labelled but hidden, 2 visible. The official set has
-118,287 and 5,000 images, about 149.8 thousand people to train on, and 104,125 detected boxes in the validation images.
+Boxes are x, y, width, height in pixels; 17 joints as x, y, v: v = 0 not labelled, 1 labelled but
+hidden, 2 visible. The official set has 118,287 and 5,000 images, about 149.8 thousand people to
+train on, and 104,125 detected boxes in the validation images.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from mimic.tasks.keypoints.config import PoseTask
 
 JOINTS = 17
 PERSON = 1  # the category
-FLIPPED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])  # the joint that each becomes in a mirror image
+FLIPPED = np.array(
+    [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
+)  # the joint that each becomes in a mirror image
 BONES = (
     (15, 13),
     (13, 11),
@@ -47,7 +51,8 @@ BONES = (
 
 @dataclass(frozen=True)
 class Person:
-    """A box in an image: x, y, width, height; joints float64[17, 2] and visible bool[17] where known; score of the box."""
+    """A box in an image: x, y, width, height; joints float64[17, 2] and visible bool[17] where
+    known; score of the box."""
 
     image: int
     box: np.ndarray
@@ -67,20 +72,36 @@ class Coco:
         self.folder, self.split = folder, split
         self.path = folder / f"annotations/person_keypoints_{split}2017.json"
         self.annotations = _parsed(self.path)
-        if not isinstance(self.annotations, dict) or not {"images", "annotations", "categories"} <= self.annotations.keys():
-            raise BadInput(f"{self.path}: holds no images, annotations and categories; is it COCO's person_keypoints file?")
+        if (
+            not isinstance(self.annotations, dict)
+            or not {"images", "annotations", "categories"} <= self.annotations.keys()
+        ):
+            raise BadInput(
+                f"{self.path}: holds no images, annotations and categories; is it COCO's "
+                "person_keypoints file?"
+            )
         try:
             self.images = {int(image["id"]): image for image in self.annotations["images"]}
-            self.sizes = {number: (int(image["height"]), int(image["width"])) for number, image in self.images.items()}
+            self.sizes = {
+                number: (int(image["height"]), int(image["width"]))
+                for number, image in self.images.items()
+            }
         except (KeyError, TypeError, ValueError):
-            raise BadInput(f"{self.path}: an image without id, height and width; {REMEDY}") from None
-        self.people = [person for entry in self.annotations["annotations"] if (person := self._person(entry)) is not None]
+            raise BadInput(
+                f"{self.path}: an image without id, height and width; {REMEDY}"
+            ) from None
+        self.people = [
+            person
+            for entry in self.annotations["annotations"]
+            if (person := self._person(entry)) is not None
+        ]
 
     def path_of(self, image: int) -> Path:
         return self.folder / f"{self.split}2017" / str(self.images[image]["file_name"])
 
     def detected(self, path: Path) -> list[Person]:
-        """A detector's people in the images of this split; other categories are left out, all scores kept.
+        """A detector's people in the images of this split; other categories are left out, all
+        scores kept.
 
         Raises:
             BadInput: not a list of boxes, or a box is of an image that the split has not.
@@ -91,12 +112,23 @@ class Coco:
         people, unknown = [], (np.zeros((JOINTS, 2)), np.zeros(JOINTS, bool))
         for number, entry in enumerate(entries):
             try:
-                image, category, box, score = int(entry["image_id"]), int(entry["category_id"]), entry["bbox"], float(entry["score"])
+                image, category, box, score = (
+                    int(entry["image_id"]),
+                    int(entry["category_id"]),
+                    entry["bbox"],
+                    float(entry["score"]),
+                )
                 box = np.array(box, np.float64).reshape(4)
             except (KeyError, TypeError, ValueError):
-                raise BadInput(f"{path}: detection {number} lacks image_id, category_id, bbox or score; is it a detection file?") from None
+                raise BadInput(
+                    f"{path}: detection {number} lacks image_id, category_id, bbox or score; is it "
+                    "a detection file?"
+                ) from None
             if image not in self.images:
-                raise BadInput(f"{path}: detection {number} is of image {image}, which {self.path.name} has not; wrong split?")
+                raise BadInput(
+                    f"{path}: detection {number} is of image {image}, which {self.path.name} has "
+                    "not; wrong split?"
+                )
             if category == PERSON and box[2] > 0 and box[3] > 0:
                 people.append(Person(image, box, *unknown, score))
         if not people:
@@ -131,7 +163,10 @@ class Coco:
             except OSError:
                 raise BadInput(f"{path}: not an image; {REMEDY}") from None
             if size != self.sizes[number]:
-                raise BadInput(f"{path}: {size[1]} x {size[0]}, the annotations say {self.sizes[number][1]} x {self.sizes[number][0]}")
+                raise BadInput(
+                    f"{path}: {size[1]} x {size[0]}, the annotations say {self.sizes[number][1]} x "
+                    f"{self.sizes[number][0]}"
+                )
         return {
             "images": len(self.images),
             "people": len(self.people),
@@ -144,23 +179,43 @@ class Coco:
         try:
             if entry["category_id"] != PERSON or entry["iscrowd"] or not entry["num_keypoints"]:
                 return None
-            image, (x, y, width, height) = int(entry["image_id"]), (float(side) for side in entry["bbox"])
+            image, (x, y, width, height) = (
+                int(entry["image_id"]),
+                (float(side) for side in entry["bbox"]),
+            )
             joints = np.array(entry["keypoints"], np.float64).reshape(JOINTS, 3)
         except (KeyError, TypeError, ValueError):
-            raise BadInput(f"{where}: no box and {JOINTS} joints; is it COCO's person_keypoints file?") from None
+            raise BadInput(
+                f"{where}: no box and {JOINTS} joints; is it COCO's person_keypoints file?"
+            ) from None
         if image not in self.images:
             raise BadInput(f"{where}: is of image {image}, which is not in the file")
         if not np.isin(joints[:, 2], (0, 1, 2)).all():
-            raise BadInput(f"{where}: a joint's visibility is not 0, 1 or 2; joints are x, y, visibility in pixels")
+            raise BadInput(
+                f"{where}: a joint's visibility is not 0, 1 or 2; joints are x, y, visibility in "
+                "pixels"
+            )
         rows, columns = self.sizes[image]
         labelled = joints[joints[:, 2] > 0, :2]
         if (labelled < -1).any() or (labelled > [columns + 1, rows + 1]).any():
-            raise BadInput(f"{where}: a joint lies outside the image of {columns} x {rows}; joints are in pixels")
+            raise BadInput(
+                f"{where}: a joint lies outside the image of {columns} x {rows}; joints are in "
+                "pixels"
+            )
         left, top = max(0.0, x), max(0.0, y)
-        right, bottom = min(columns - 1.0, left + max(0.0, width - 1)), min(rows - 1.0, top + max(0.0, height - 1))
+        right, bottom = (
+            min(columns - 1.0, left + max(0.0, width - 1)),
+            min(rows - 1.0, top + max(0.0, height - 1)),
+        )
         if right <= left or bottom <= top:
             return None
-        return Person(image, np.array([left, top, right - left, bottom - top]), joints[:, :2], joints[:, 2] > 0, 1.0)
+        return Person(
+            image,
+            np.array([left, top, right - left, bottom - top]),
+            joints[:, :2],
+            joints[:, 2] > 0,
+            1.0,
+        )
 
 
 def _parsed(path: Path) -> Any:
@@ -173,7 +228,9 @@ def _parsed(path: Path) -> Any:
 
 
 def boxes_of(task: PoseTask, coco: Coco, root: Path) -> list[Person]:
-    boxes = coco.people if task.boxes is None else coco.detected(Workspace(root).resolve(task.boxes))
+    boxes = (
+        coco.people if task.boxes is None else coco.detected(Workspace(root).resolve(task.boxes))
+    )
     if not boxes:
         raise BadInput(f"{coco.path}: nobody has a labelled joint")
     return boxes

@@ -10,7 +10,8 @@ from mimic.tasks.sections import TrainedTask
 
 
 class PoseTask(TrainedTask):
-    """COCO keypoints, top-down, two deconvolutions on the last block (ViTPose). size_px is the crop's height."""
+    """COCO keypoints, top-down, two deconvolutions on the last block (ViTPose). size_px is the
+    crop's height."""
 
     task: Literal["pose"]
     width_px: Positive  # of the crop

@@ -1,6 +1,8 @@
-"""A person cut out of an image: which box, and by what chance it is mirrored, shortened to half a body, scaled and turned while training.
+"""A person cut out of an image: which box, and by what chance it is mirrored, shortened to half a
+body, scaled and turned while training.
 
-The recipe is ViTPose's: crops keep the aspect of the input, the box is a quarter larger than the person.
+The recipe is ViTPose's: crops keep the aspect of the input, the box is a quarter larger than the
+person.
 """
 
 from __future__ import annotations
@@ -39,12 +41,14 @@ def view(person: Person, image: np.ndarray, aspect: float) -> View:
 
 
 def cut_sides(person: Person, aspect: float) -> np.ndarray:
-    """Width and height in pixels of what is cut out: the box at the input's aspect, a quarter larger."""
+    """Width and height in pixels of what is cut out: the box at the input's aspect, a quarter
+    larger."""
     return PADDING * _widened(person.box[2:], aspect)
 
 
 def shifted(person: Person, rng: np.random.Generator) -> Person:
-    """The box of three people in ten moved by up to a fifth of its sides: drawn once for a set, not at every step."""
+    """The box of three people in ten moved by up to a fifth of its sides: drawn once for a set, not
+    at every step."""
     if rng.random() >= SHIFT_SHARE:
         return person
     move = rng.uniform(-SHIFT, SHIFT, 2) * person.box[2:]
@@ -70,7 +74,9 @@ def half_body(seen: View, aspect: float, rng: np.random.Generator) -> View:
     if seen.visible.sum() <= HALF_VISIBLE or rng.random() >= HALF_SHARE:
         return seen
     upper, lower = seen.visible & UPPER, seen.visible & ~UPPER
-    chosen = upper if (rng.normal() < UPPER_BELOW and upper.sum() > 2) or lower.sum() <= 2 else lower
+    chosen = (
+        upper if (rng.normal() < UPPER_BELOW and upper.sum() > 2) or lower.sum() <= 2 else lower
+    )
     if chosen.sum() < 2:
         return seen
     joints = seen.joints[chosen]
@@ -78,12 +84,19 @@ def half_body(seen: View, aspect: float, rng: np.random.Generator) -> View:
     return replace(seen, centre=joints.mean(axis=0), box=HALF_PADDING * _widened(sides, aspect))
 
 
-def cut(seen: View, size: tuple[int, int], rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray]:
-    """The crop uint8[h, w, 3], zero outside the image, and the affine map that made it; with `rng` scaled and turned by chance."""
+def cut(
+    seen: View, size: tuple[int, int], rng: np.random.Generator | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The crop uint8[h, w, 3], zero outside the image, and the affine map that made it; with `rng`
+    scaled and turned by chance."""
     scale, turn_deg = 1.0, 0.0
     if rng is not None:
         scale = float(np.clip(1 + SCALE * rng.normal(), *SCALE_RANGE))
-        turn_deg = float(np.clip(TURN_DEG * rng.normal(), -TURN_RANGE_DEG, TURN_RANGE_DEG)) if rng.random() < TURN_SHARE else 0.0
+        turn_deg = (
+            float(np.clip(TURN_DEG * rng.normal(), -TURN_RANGE_DEG, TURN_RANGE_DEG))
+            if rng.random() < TURN_SHARE
+            else 0.0
+        )
     affine = crop_from_image(seen.centre, seen.box * scale, turn_deg, size)
     return cv2.warpAffine(seen.image, affine, size[::-1], flags=cv2.INTER_LINEAR), affine
 

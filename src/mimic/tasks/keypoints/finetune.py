@@ -1,6 +1,8 @@
-"""Joints of people in COCO's layout, top-down: a crop of each person, two deconvolutions on the last block, AP (ViTPose).
+"""Joints of people in COCO's layout, top-down: a crop of each person, two deconvolutions on the
+last block, AP (ViTPose).
 
-As the published classic decoder: no class token, its position added to every patch; positions trained; a fresh final norm.
+As the published classic decoder: no class token, its position added to every patch; positions
+trained; a fresh final norm.
 """
 
 from __future__ import annotations
@@ -24,7 +26,14 @@ from mimic.models.heatmaps import apply, decode, encode
 from mimic.models.layers import resample_positions
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.engine.dense_transforms import FLIP_SHARE
-from mimic.tasks.engine.finetune import Tuned, parameter_groups, read_blocks, seeded, shown_batches, step_indices
+from mimic.tasks.engine.finetune import (
+    Tuned,
+    parameter_groups,
+    read_blocks,
+    seeded,
+    shown_batches,
+    step_indices,
+)
 from mimic.tasks.engine.image_io import read_photo
 from mimic.tasks.engine.train_loop import train
 from mimic.tasks.keypoints import crops
@@ -50,7 +59,8 @@ class Found:
 
 
 def run(task: PoseTask, subject: EvalModel, folders: EvalPaths) -> Result:
-    """Train on every labelled person of the train split, find the joints in the boxes of the validation split."""
+    """Train on every labelled person of the train split, find the joints in the boxes of the
+    validation split."""
     folder = Workspace(folders.root).resolve(task.data)
     people, coco = Coco(folder, "train"), Coco(folder, "val")
     boxes = boxes_of(task, coco, folders.root)
@@ -82,28 +92,40 @@ def run(task: PoseTask, subject: EvalModel, folders: EvalPaths) -> Result:
 
 
 def build(task: PoseTask, encoder: VisionTransformer) -> Tuned:
-    """The encoder as the classic decoder wants it, with the head, initialised from the task's seed."""
+    """The encoder as the classic decoder wants it, with the head, initialised from the task's
+    seed."""
     size = (task.size_px, task.width_px)
     if any(side % encoder.patch_px for side in size):
-        raise BadInput(f"pose: crops of {size[1]} x {size[0]} do not divide into the encoder's patches of {encoder.patch_px} px")
+        raise BadInput(
+            f"pose: crops of {size[1]} x {size[0]} do not divide into the encoder's patches of "
+            f"{encoder.patch_px} px"
+        )
     _without_class_token(encoder, size)
     encoder.patch_embed.proj.padding = (task.patch_padding, task.patch_padding)
-    head = seeded(task.seed, lambda: JointHead(encoder.width, task.head_width, JOINTS, encoder.patch_px, MAP_PX))
-    model = Tuned(encoder, head, read_blocks(task.blocks, encoder.depth, 1), task.freeze, task.drop_path)
+    head = seeded(
+        task.seed,
+        lambda: JointHead(encoder.width, task.head_width, JOINTS, encoder.patch_px, MAP_PX),
+    )
+    model = Tuned(
+        encoder, head, read_blocks(task.blocks, encoder.depth, 1), task.freeze, task.drop_path
+    )
     if encoder.pos_embed is not None:
         encoder.pos_embed.requires_grad_(task.freeze != "encoder")
     return model
 
 
 def _without_class_token(encoder: VisionTransformer, size: tuple[int, int]) -> None:
-    """Positions at the crop's grid, that of the class token added to all; then no class token. A timm model stays as it is."""
+    """Positions at the crop's grid, that of the class token added to all; then no class token. A
+    timm model stays as it is."""
     if not encoder.plain:
         return
     grid = encoder.grid_of(*size)
     if encoder.pos_embed is not None:
         first = int(encoder.class_token)
         table = resample_positions(encoder.pos_embed[:, first:].detach(), encoder.grid, grid)
-        encoder.pos_embed = nn.Parameter(table + encoder.pos_embed[:, :first].detach().sum(dim=1, keepdim=True))
+        encoder.pos_embed = nn.Parameter(
+            table + encoder.pos_embed[:, :first].detach().sum(dim=1, keepdim=True)
+        )
     encoder.grid, encoder.size_px, encoder.class_token, encoder.cls_token = grid, size, False, None
 
 
@@ -113,13 +135,18 @@ def _without_class_token(encoder: VisionTransformer, size: tuple[int, int]) -> N
 def fitted(task: PoseTask, model: Tuned, coco: Coco, folder: Path) -> float | None:
     """Train in place; the mean loss of the last tenth of the steps."""
     rng = np.random.default_rng([task.seed, JOINTS])
-    people = [crops.shifted(person, rng) if task.augment == "peer" else person for person in coco.people]
+    people = [
+        crops.shifted(person, rng) if task.augment == "peer" else person for person in coco.people
+    ]
     if not people:
         raise BadInput(f"{coco.path}: nobody has a labelled joint")
 
     def draw(step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         index = step_indices(step, task.batch, len(people), task.seed)
-        items = [example(task, people[one], coco, np.random.default_rng([task.seed, step, place])) for place, one in enumerate(index)]
+        items = [
+            example(task, people[one], coco, np.random.default_rng([task.seed, step, place]))
+            for place, one in enumerate(index)
+        ]
         images, maps, weights = (np.stack(part) for part in zip(*items, strict=True))
         return images, maps, weights
 
@@ -134,19 +161,27 @@ def fitted(task: PoseTask, model: Tuned, coco: Coco, folder: Path) -> float | No
 
 
 def learning_rate(step: int, task: PoseTask) -> float:
-    """Linear from warmup_from * lr over the warm-up, then lr, a tenth of it after each of drop_at."""
+    """Linear from warmup_from * lr over the warm-up, then lr, a tenth of it after each of
+    drop_at."""
     warmup = round(task.warmup * task.steps)
     rate = task.lr * 0.1 ** sum(step >= share * task.steps for share in task.drop_at)
-    return rate * (task.warmup_from + (1 - task.warmup_from) * step / warmup) if step < warmup else rate
+    return (
+        rate * (task.warmup_from + (1 - task.warmup_from) * step / warmup)
+        if step < warmup
+        else rate
+    )
 
 
 def joint_loss(prediction: Tensor, maps: Tensor, weights: Tensor) -> Tensor:
-    """Mean over joints of each one's mean squared error over batch and pixels; joints of weight 0 cost nothing."""
+    """Mean over joints of each one's mean squared error over batch and pixels; joints of weight 0
+    cost nothing."""
     weights = weights[:, :, None, None]
     return ((prediction * weights - maps * weights) ** 2).mean()
 
 
-def example(task: PoseTask, person: Person, coco: Coco, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def example(
+    task: PoseTask, person: Person, coco: Coco, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Crop, target maps and weights of one person."""
     aspect, size = task.width_px / task.size_px, (task.size_px, task.width_px)
     seen = crops.view(person, read_photo(coco.path_of(person.image)), aspect)
@@ -156,7 +191,10 @@ def example(task: PoseTask, person: Person, coco: Coco, rng: np.random.Generator
         seen = crops.half_body(seen, aspect, rng)
     crop, affine = crops.cut(seen, size, rng if task.augment == "peer" else None)
     rows, columns = size[0] // MAP_PX, size[1] // MAP_PX
-    joints = crops.joints_in_crop(seen, affine) * [(columns - 1) / (size[1] - 1), (rows - 1) / (size[0] - 1)]
+    joints = crops.joints_in_crop(seen, affine) * [
+        (columns - 1) / (size[1] - 1),
+        (rows - 1) / (size[0] - 1),
+    ]
     return crop, *encode(joints, seen.visible, (rows, columns))
 
 
@@ -168,34 +206,51 @@ def predicted(task: PoseTask, model: Tuned, coco: Coco, boxes: list[Person]) -> 
     size = (task.size_px, task.width_px)
     model.eval()
     for part in shown_batches(len(boxes), task.eval_batch, "find joints", "people"):
-        views = [crops.view(person, read_photo(coco.path_of(person.image)), size[1] / size[0]) for person in boxes[part]]
+        views = [
+            crops.view(person, read_photo(coco.path_of(person.image)), size[1] / size[0])
+            for person in boxes[part]
+        ]
         cuts, affines = zip(*(crops.cut(seen, size, None) for seen in views), strict=True)
-        for person, maps, affine in zip(boxes[part], heat(task, model, np.stack(cuts)), affines, strict=True):
+        for person, maps, affine in zip(
+            boxes[part], heat(task, model, np.stack(cuts)), affines, strict=True
+        ):
             joints, peaks = decode(maps)
             scale = [(size[1] - 1) / (maps.shape[2] - 1), (size[0] - 1) / (maps.shape[1] - 1)]
             sure = peaks[peaks > CONFIDENT]
             where = apply(cv2.invertAffineTransform(affine), joints * scale)
-            yield Found(person, where, peaks, person.score * float(sure.mean()) if len(sure) else 0.0)
+            yield Found(
+                person, where, peaks, person.score * float(sure.mean()) if len(sure) else 0.0
+            )
 
 
 def heat(task: PoseTask, model: Tuned, images: np.ndarray) -> np.ndarray:
-    """Maps float32[n, 17, h, w] of crops uint8[n, h, w, 3]; averaged with those of the mirror images, not moved by a pixel."""
+    """Maps float32[n, 17, h, w] of crops uint8[n, h, w, 3]; averaged with those of the mirror
+    images, not moved by a pixel."""
     with torch.inference_mode():
         inputs = normalise(torch.from_numpy(images).to(model.device))
         maps = model(inputs).float()
         if task.flip_test:
-            maps = (maps + model(inputs.flip(-1)).float().flip(-1)[:, torch.from_numpy(FLIPPED).to(maps.device)]) / 2
+            maps = (
+                maps
+                + model(inputs.flip(-1))
+                .float()
+                .flip(-1)[:, torch.from_numpy(FLIPPED).to(maps.device)]
+            ) / 2
     return maps.cpu().numpy()
 
 
 def _without_doubles(found: list[Found], aspect: float) -> list[int]:
-    """Indices of the people that stay, image by image; a person is as large as its crop (ViTPose)."""
+    """Indices of the people that stay, image by image; a person is as large as its crop
+    (ViTPose)."""
     of_image: dict[int, list[int]] = {}
     for index, one in enumerate(found):
         of_image.setdefault(one.person.image, []).append(index)
     kept: list[int] = []
     for indices in of_image.values():
-        joints, scores = np.stack([found[index].joints for index in indices]), np.array([found[index].score for index in indices])
+        joints, scores = (
+            np.stack([found[index].joints for index in indices]),
+            np.array([found[index].score for index in indices]),
+        )
         areas = np.array([crops.cut_sides(found[index].person, aspect).prod() for index in indices])
         kept += [indices[stays] for stays in suppress(joints, scores, areas, DOUBLE)]
     return kept
@@ -203,40 +258,59 @@ def _without_doubles(found: list[Found], aspect: float) -> list[int]:
 
 def _entry(one: Found) -> dict[str, Any]:
     keypoints = np.column_stack([one.joints, one.peaks]).ravel().tolist()
-    return {"image_id": one.person.image, "category_id": PERSON, "keypoints": keypoints, "score": one.score}
+    return {
+        "image_id": one.person.image,
+        "category_id": PERSON,
+        "keypoints": keypoints,
+        "score": one.score,
+    }
 
 
-# ---------------------------------------------------------------------------- what the result says of itself
+# ---------------------------------------------------------------------------- what the result says
+# of itself
 
 
 def _protocol(task: PoseTask, people: int, images: int, boxes: int) -> str:
-    trained = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}[task.freeze]
+    trained = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}[
+        task.freeze
+    ]
     origin = "annotated" if task.boxes is None else f"detected ({task.boxes.name})"
     return (
-        f"preset {task.preset}, {trained}, {people} people to train on, {boxes} {origin} boxes in {images} images, crops of "
-        f"{task.width_px} x {task.size_px}, {task.steps} steps of {task.batch}, {'flip test' if task.flip_test else 'single pass'}, OKS AP"
+        f"preset {task.preset}, {trained}, {people} people to train on, {boxes} {origin} boxes in "
+        f"{images} images, crops of "
+        f"{task.width_px} x {task.size_px}, {task.steps} steps of {task.batch}, "
+        f"{'flip test' if task.flip_test else 'single pass'}, OKS AP"
     )
 
 
 def _pictures(task: PoseTask, coco: Coco, kept: list[Found]) -> list[Figure]:
-    """Annotated joints (left) and found ones of a few images, evenly spaced among those with people."""
+    """Annotated joints (left) and found ones of a few images, evenly spaced among those with
+    people."""
     images = sorted({person.image for person in coco.people})
-    chosen = np.linspace(0, max(0, len(images) - 1), min(task.samples, len(images))).astype(int).tolist()
+    chosen = (
+        np.linspace(0, max(0, len(images) - 1), min(task.samples, len(images))).astype(int).tolist()
+    )
     pictures = []
     for image in (images[index] for index in chosen):
         photo = read_photo(coco.path_of(image))
         truth = [(person.joints, person.visible) for person in coco.people if person.image == image]
         found = [(one.joints, one.peaks > CONFIDENT) for one in kept if one.person.image == image]
         strip = np.concatenate([drawn(photo, truth), drawn(photo, found)], axis=1)
-        caption = f"image {image}: annotated, found; {len(truth)} people with labelled joints, {len(found)} found"
+        caption = (
+            f"image {image}: annotated, found; {len(truth)} people with labelled joints, "
+            f"{len(found)} found"
+        )
         pictures.append(Figure(f"image-{image:012d}", strip, caption))
     return pictures
 
 
 def drawn(photo: np.ndarray, people: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The photo at the pictures' height with skeletons: joints [17, 2] and which of them to draw; left limbs warm, right ones cold."""
+    """The photo at the pictures' height with skeletons: joints [17, 2] and which of them to draw;
+    left limbs warm, right ones cold."""
     scale = PICTURE_PX / photo.shape[0]
-    canvas = cv2.resize(photo, (math.ceil(photo.shape[1] * scale), PICTURE_PX), interpolation=cv2.INTER_AREA)
+    canvas = cv2.resize(
+        photo, (math.ceil(photo.shape[1] * scale), PICTURE_PX), interpolation=cv2.INTER_AREA
+    )
     for joints, shown in people:
         points = np.round((joints + 0.5) * scale - 0.5).astype(int)
         for a, b in BONES:

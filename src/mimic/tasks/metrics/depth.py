@@ -1,4 +1,5 @@
-"""Depth errors as sums per image, from which every average follows: pooled in batches (the peers'), per image, over all pixels.
+"""Depth errors as sums per image, from which every average follows: pooled in batches (the peers'),
+per image, over all pixels.
 
 Fractions, not percent.
 """
@@ -25,9 +26,11 @@ def depth_sums(
     truth: Float[Tensor, "images height width"],
     valid: Bool[Tensor, "images height width"],
 ) -> Float64[np.ndarray, "images 8"]:
-    """Per image: the number of valid pixels, then the sum over them of each of DEPTH_METRICS (squares where a root follows).
+    """Per image: the number of valid pixels, then the sum over them of each of DEPTH_METRICS
+    (squares where a root follows).
 
-    delta_k counts max(p / max(t, 1e-6), t / max(p, 1e-6)) < 1.25**k; rel is |p - t| / t; log_rmse uses natural logarithms.
+    delta_k counts max(p / max(t, 1e-6), t / max(p, 1e-6)) < 1.25**k; rel is |p - t| / t; log_rmse
+    uses natural logarithms.
     """
     p, t = prediction.double(), truth.double()
     above_p, above_t = p.clamp(min=SMALLEST), t.clamp(min=SMALLEST)
@@ -44,8 +47,11 @@ def depth_sums(
     return torch.stack([part.double().sum(dim=(1, 2)) for part in sums], dim=1).cpu().numpy()
 
 
-def average(sums: Float64[np.ndarray, "images 8"], pools: Sequence[Int64[np.ndarray, " _"]]) -> dict[str, float]:
-    """Metrics of pools of images: pixels are pooled inside a pool, pools count equally, pools without a valid pixel are left out.
+def average(
+    sums: Float64[np.ndarray, "images 8"], pools: Sequence[Int64[np.ndarray, " _"]]
+) -> dict[str, float]:
+    """Metrics of pools of images: pixels are pooled inside a pool, pools count equally, pools
+    without a valid pixel are left out.
 
     Raises:
         BadInput: no pool has a valid pixel.
@@ -61,20 +67,27 @@ def average(sums: Float64[np.ndarray, "images 8"], pools: Sequence[Int64[np.ndar
 
 
 def delta1_error(sums: Float64[np.ndarray, "images 8"], pooled: bool) -> float | None:
-    """Standard error of delta1 over images: of the mean of shares, or of the pooled share (ratio estimator); None for a single image.
+    """Standard error of delta1 over images: of the mean of shares, or of the pooled share (ratio
+    estimator); None for a single image.
 
-    Pixels of one image are far from independent, images nearly are; pools of images count as one pool.
+    Pixels of one image are far from independent, images nearly are; pools of images count as one
+    pool.
     """
     sums = sums[sums[:, 0] > 0]
     if len(sums) < 2:
         return None
     pixels, hits = sums[:, 0], sums[:, 1 + DEPTH_METRICS.index("delta1")]
-    values = (hits - hits.sum() / pixels.sum() * pixels) / pixels.mean() if pooled else hits / pixels
+    values = (
+        (hits - hits.sum() / pixels.sum() * pixels) / pixels.mean() if pooled else hits / pixels
+    )
     return float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def pooled_mean(sums: Float64[np.ndarray, "images 2"], pools: Sequence[Int64[np.ndarray, " _"]]) -> float:
-    """Of counts and sums per image: pixels are pooled inside a pool, pools count equally, empty ones are left out."""
+def pooled_mean(
+    sums: Float64[np.ndarray, "images 2"], pools: Sequence[Int64[np.ndarray, " _"]]
+) -> float:
+    """Of counts and sums per image: pixels are pooled inside a pool, pools count equally, empty
+    ones are left out."""
     pooled = np.stack([sums[pool].sum(axis=0) for pool in pools])
     pooled = pooled[pooled[:, 0] > 0]
     if not len(pooled):
@@ -93,15 +106,24 @@ def by_everything(length: int) -> list[Int64[np.ndarray, " _"]]:
 
 
 def by_batch(length: int, batch: int, ranks: int) -> list[Int64[np.ndarray, " _"]]:
-    """The peers' pools: rank r reads items r, r + ranks, ... in batches; the last may be short (654, 96, 2: twice 96, 96, 96, 39)."""
+    """The peers' pools: rank r reads items r, r + ranks, ... in batches; the last may be short
+    (654, 96, 2: twice 96, 96, 96, 39)."""
     shares = (np.arange(rank, length, ranks) for rank in range(ranks))
-    return [share[start : start + batch] for share in shares for start in range(0, len(share), batch)]
+    return [
+        share[start : start + batch] for share in shares for start in range(0, len(share), batch)
+    ]
 
 
-def berhu(prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"], valid: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
-    """Reversed Huber loss over the valid pixels of a batch: |e| below c, (e^2 + c^2) / 2c above, c a fifth of the largest error.
+def berhu(
+    prediction: Float[Tensor, "*shape"],
+    target: Float[Tensor, "*shape"],
+    valid: Bool[Tensor, "*shape"],
+) -> Float[Tensor, ""]:
+    """Reversed Huber loss over the valid pixels of a batch: |e| below c, (e^2 + c^2) / 2c above, c
+    a fifth of the largest error.
 
-    Homogeneous of degree 1: scaling both arguments scales the loss. A batch without valid pixel costs 0.
+    Homogeneous of degree 1: scaling both arguments scales the loss. A batch without valid pixel
+    costs 0.
     """
     error = torch.where(valid, (prediction - target).abs(), 0.0)
     c = (0.2 * error.detach().max()).clamp(min=1e-5)
@@ -109,8 +131,13 @@ def berhu(prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"], 
     return torch.where(valid, cost, 0.0).sum() / valid.sum().clamp(min=1)
 
 
-def log_loss(prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"], valid: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
-    """Scale-invariant error of logarithms over the valid pixels of a batch: sqrt(var(g) + 0.15 mean(g)^2), g = log p - log t (SigLoss).
+def log_loss(
+    prediction: Float[Tensor, "*shape"],
+    target: Float[Tensor, "*shape"],
+    valid: Bool[Tensor, "*shape"],
+) -> Float[Tensor, ""]:
+    """Scale-invariant error of logarithms over the valid pixels of a batch: sqrt(var(g) + 0.15
+    mean(g)^2), g = log p - log t (SigLoss).
 
     Eigen et al. 2014, eq. 4, as AdaBins weighs it. Fewer than two valid pixels cost 0.
     """

@@ -1,4 +1,5 @@
-"""Distances between two sets of features (MIMIC, table 3). Named FID and KID only on the real Inception features."""
+"""Distances between two sets of features (MIMIC, table 3). Named FID and KID only on the real
+Inception features."""
 
 from __future__ import annotations
 
@@ -8,10 +9,12 @@ from mimic.errors import BadInput
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Squared Frechet distance between the Gaussians fitted to two sets of features, with unbiased covariances (Heusel et al. 2017, eq. 6).
+    """Squared Frechet distance between the Gaussians fitted to two sets of features, with unbiased
+    covariances (Heusel et al. 2017, eq. 6).
 
-    tr((S1 S2)^1/2) is the nuclear norm of A B^T, where A and B are the centred features over sqrt(n - 1): one n x m decomposition,
-    exact where the covariances have no full rank (500 images, 2048 features).
+    tr((S1 S2)^1/2) is the nuclear norm of A B^T, where A and B are the centred features over sqrt(n
+    - 1): one n x m decomposition, exact where the covariances have no full rank (500 images, 2048
+      features).
 
     Args:
         first: [n, d].
@@ -28,7 +31,8 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Unbiased squared maximum mean discrepancy under (x.y / d + 1)^3 of whole sets (Binkowski et al. 2018, section 4); may be negative.
+    """Unbiased squared maximum mean discrepancy under (x.y / d + 1)^3 of whole sets (Binkowski et
+    al. 2018, section 4); may be negative.
 
     Args and errors as of `frechet_distance`.
     """
@@ -45,11 +49,19 @@ def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _checked(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or min(len(first), len(second)) < 2:
+    if (
+        first.ndim != 2
+        or second.ndim != 2
+        or first.shape[1] != second.shape[1]
+        or min(len(first), len(second)) < 2
+    ):
         raise BadInput(
-            f"distance of features: two sets [n, d] of at least two and one width are needed, these are {first.shape} and {second.shape}"
+            "distance of features: two sets [n, d] of at least two and one width are needed, "
+            f"these are {first.shape} and {second.shape}"
         )
     first, second = first.astype(np.float64), second.astype(np.float64)
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
-        raise BadInput("distance of features: some are not finite; was the encoder or the image damaged?")
+        raise BadInput(
+            "distance of features: some are not finite; was the encoder or the image damaged?"
+        )
     return first, second

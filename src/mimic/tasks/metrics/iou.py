@@ -31,15 +31,20 @@ def class_iou(counts: Int64[np.ndarray, "... 3 classes"]) -> Float64[np.ndarray,
 
 
 def scores(counts: Int64[np.ndarray, "... 3 classes"]) -> Float64[np.ndarray, "... 4"]:
-    """METRICS: means over the classes that are there (IoU: predicted or true; accuracy: true), share of pixels, IoU weighted by pixels."""
+    """METRICS: means over the classes that are there (IoU: predicted or true; accuracy: true),
+    share of pixels, IoU weighted by pixels."""
     both, _, true = np.moveaxis(counts, -2, 0)
     iou, pixels = class_iou(counts), true.sum(axis=-1)
     weighted = _ratio(np.nansum(np.nan_to_num(iou) * true, axis=-1), pixels)
-    return np.stack([_mean(iou), _ratio(both.sum(axis=-1), pixels), _mean(_ratio(both, true)), weighted], axis=-1)
+    return np.stack(
+        [_mean(iou), _ratio(both.sum(axis=-1), pixels), _mean(_ratio(both, true)), weighted],
+        axis=-1,
+    )
 
 
 def averages(counts: Int64[np.ndarray, "images 3 classes"]) -> dict[str, dict[str, float]]:
-    """global: pixels of all images counted together; image: mean over images of what each scores by itself."""
+    """global: pixels of all images counted together; image: mean over images of what each scores by
+    itself."""
     each = scores(counts)
     each = each[~np.isnan(each).all(axis=-1)]  # without a labelled pixel
     return {
@@ -49,7 +54,8 @@ def averages(counts: Int64[np.ndarray, "images 3 classes"]) -> dict[str, dict[st
 
 
 def miou_error(counts: Int64[np.ndarray, "images 3 classes"], pooled: bool) -> float | None:
-    """Standard error of mIoU over images: the jackknife's when pixels are pooled; None for a single image."""
+    """Standard error of mIoU over images: the jackknife's when pixels are pooled; None for a single
+    image."""
     n = len(counts)
     if n < 2:
         return None

@@ -10,21 +10,33 @@ from torch import Tensor
 from mimic.errors import BadInput
 
 
-def nearest(a: Float[Tensor, "patches_a channels"], b: Float[Tensor, "patches_b channels"]) -> Int64[np.ndarray, " patches_a"]:
-    """For each descriptor of a the most similar one of b by cosine; ties go to the smaller number."""
-    similarity = torch.nn.functional.normalize(a.double(), dim=1) @ torch.nn.functional.normalize(b.double(), dim=1).T
+def nearest(
+    a: Float[Tensor, "patches_a channels"], b: Float[Tensor, "patches_b channels"]
+) -> Int64[np.ndarray, " patches_a"]:
+    """For each descriptor of a the most similar one of b by cosine; ties go to the smaller
+    number."""
+    similarity = (
+        torch.nn.functional.normalize(a.double(), dim=1)
+        @ torch.nn.functional.normalize(b.double(), dim=1).T
+    )
     return similarity.cpu().numpy().argmax(axis=1)
 
 
-def offsets(found: Int64[np.ndarray, " n"], truth: Int16[np.ndarray, " n"], side: int) -> Int64[np.ndarray, "m 2"]:
-    """Rows and columns between the found patch and the true one, for the patches that have a true one (truth -1 = none)."""
+def offsets(
+    found: Int64[np.ndarray, " n"], truth: Int16[np.ndarray, " n"], side: int
+) -> Int64[np.ndarray, "m 2"]:
+    """Rows and columns between the found patch and the true one, for the patches that have a true
+    one (truth -1 = none)."""
     matched = truth >= 0
     found, truth_index = found[matched], truth[matched].astype(np.int64)
-    return np.stack([found // side - truth_index // side, found % side - truth_index % side], axis=1)
+    return np.stack(
+        [found // side - truth_index // side, found % side - truth_index % side], axis=1
+    )
 
 
 def recall(offset: Int64[np.ndarray, "m 2"]) -> dict[str, float]:
-    """exact: share of patches found; within1: at most one patch off in each direction (Chebyshev); median_error: Euclidean, patches.
+    """exact: share of patches found; within1: at most one patch off in each direction (Chebyshev);
+    median_error: Euclidean, patches.
 
     Raises:
         BadInput: there is no match to score.
@@ -40,7 +52,8 @@ def recall(offset: Int64[np.ndarray, "m 2"]) -> dict[str, float]:
 
 
 def chance(truth: Int16[np.ndarray, " n"], side: int) -> dict[str, float]:
-    """What a guess drawn uniformly over the patches scores on these true matches, exactly: every guess is scored once."""
+    """What a guess drawn uniformly over the patches scores on these true matches, exactly: every
+    guess is scored once."""
     patches = side * side
     true = truth[truth >= 0]
     guesses = np.tile(np.arange(patches), len(true))

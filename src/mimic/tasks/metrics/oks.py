@@ -1,4 +1,5 @@
-"""Scoring joints as COCO does: object keypoint similarity, its suppression of doubles, AP and AR by pycocotools."""
+"""Scoring joints as COCO does: object keypoint similarity, its suppression of doubles, AP and AR by
+pycocotools."""
 
 from __future__ import annotations
 
@@ -8,10 +9,22 @@ from typing import Any
 
 import numpy as np
 
-# One deviation a joint, as a share of the square root of a person's area (COCO's published constants).
+# One deviation a joint, as a share of the square root of a person's area (COCO's published
+# constants).
 SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
 MEDIUM, LARGE = 32**2, 96**2  # areas in square pixels that begin a size
-STATISTICS = ("AP", "AP50", "AP75", "AP_medium", "AP_large", "AR", "AR50", "AR75", "AR_medium", "AR_large")
+STATISTICS = (
+    "AP",
+    "AP50",
+    "AP75",
+    "AP_medium",
+    "AP_large",
+    "AR",
+    "AR50",
+    "AR75",
+    "AR_medium",
+    "AR_large",
+)
 
 
 def similarity(joints: np.ndarray, truth: np.ndarray, visible: np.ndarray, area: float) -> float:
@@ -25,11 +38,16 @@ def similarity(joints: np.ndarray, truth: np.ndarray, visible: np.ndarray, area:
     if not visible.any():
         return 0.0
     squared = ((joints - truth) ** 2).sum(axis=1)
-    return float(np.exp(-squared / (2 * (area + np.spacing(1)) * (2 * SIGMAS) ** 2))[visible].mean())
+    return float(
+        np.exp(-squared / (2 * (area + np.spacing(1)) * (2 * SIGMAS) ** 2))[visible].mean()
+    )
 
 
-def suppress(joints: np.ndarray, scores: np.ndarray, areas: np.ndarray, threshold: float) -> np.ndarray:
-    """Indices that stay, best first: each person drops the lower-scored ones whose OKS with it exceeds the threshold.
+def suppress(
+    joints: np.ndarray, scores: np.ndarray, areas: np.ndarray, threshold: float
+) -> np.ndarray:
+    """Indices that stay, best first: each person drops the lower-scored ones whose OKS with it
+    exceeds the threshold.
 
     Args:
         joints: [people, 17, 2] of one image.
@@ -43,12 +61,17 @@ def suppress(joints: np.ndarray, scores: np.ndarray, areas: np.ndarray, threshol
         order = [
             other
             for other in order
-            if similarity(joints[other], joints[best], everything, float(areas[best] + areas[other]) / 2) <= threshold
+            if similarity(
+                joints[other], joints[best], everything, float(areas[best] + areas[other]) / 2
+            )
+            <= threshold
         ]
     return np.array(kept, np.int64)
 
 
-def score(annotations: dict[str, Any], found: list[dict[str, Any]], category: int) -> dict[str, float | None]:
+def score(
+    annotations: dict[str, Any], found: list[dict[str, Any]], category: int
+) -> dict[str, float | None]:
     """COCO's ten numbers, fractions; None where no person is of that size.
 
     Args:
@@ -82,4 +105,6 @@ def _nobody_found(people: list[dict[str, Any]]) -> dict[str, float | None]:
         "medium": any(MEDIUM <= area <= LARGE for area in areas),
         "large": any(area >= LARGE for area in areas),
     }
-    return {name: 0.0 if there.get(name.partition("_")[2], bool(areas)) else None for name in STATISTICS}
+    return {
+        name: 0.0 if there.get(name.partition("_")[2], bool(areas)) else None for name in STATISTICS
+    }

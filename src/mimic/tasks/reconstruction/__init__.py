@@ -28,4 +28,13 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
     return measure.look(section, root, needs)
 
 
-SPECS = (TaskSpec("reconstruction", ReconstructionTask, _measure, NEEDS, _look, {"peer": presets.PEER, "standard": presets.STANDARD}),)
+SPECS = (
+    TaskSpec(
+        "reconstruction",
+        ReconstructionTask,
+        _measure,
+        NEEDS,
+        _look,
+        {"peer": presets.PEER, "standard": presets.STANDARD},
+    ),
+)

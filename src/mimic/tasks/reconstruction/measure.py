@@ -1,8 +1,9 @@
-"""Reconstruction of held-out pairs (MIMIC, table 3): how well a pretrained model completes view a, and how unlike the true views the
-completed ones are as a set. Nothing is trained.
+"""Reconstruction of held-out pairs (MIMIC, table 3): how well a pretrained model completes view a,
+and how unlike the true views the completed ones are as a set. Nothing is trained.
 
-Which patches of a pair are hidden follows from the seed and the pair's key alone: the same from every model of the same grid. FID and KID
-are on the published Inception weights or not run at all; the distances on features of an encoder of ours have names of their own.
+Which patches of a pair are hidden follows from the seed and the pair's key alone: the same from
+every model of the same grid. FID and KID are on the published Inception weights or not run at all;
+the distances on features of an encoder of ours have names of their own.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ from mimic.tasks.reconstruction.config import ReconstructionTask
 from mimic.training.checkpoint import load_encoder, load_into
 
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-REMEDY = "get pt_inception-2015-12-05-6726825d.pth (release fid_weights of mseitzer/pytorch-fid), or set inception: null"
+REMEDY = (
+    "get pt_inception-2015-12-05-6726825d.pth (release fid_weights of mseitzer/pytorch-fid), or "
+    "set inception: null"
+)
 NOT_RUN = "not run: weights"
 OWN, FID = "own", "FID"
 
@@ -46,7 +50,8 @@ Extract = Callable[[Tensor], Tensor]  # uint8[b, h, w, 3] to features [b, d]
 
 @dataclass
 class Seen:
-    """Per pair: loss, the loss of a flat patch, squared error of pixels in 0..1; per extractor features of true and made views."""
+    """Per pair: loss, the loss of a flat patch, squared error of pixels in 0..1; per extractor
+    features of true and made views."""
 
     loss: list[float] = field(default_factory=list)
     flat: list[float] = field(default_factory=list)
@@ -56,18 +61,24 @@ class Seen:
 
 
 def look(task: ReconstructionTask, root: Path, needs: Needs) -> DataFound:
-    """Whether there are enough held-out pairs, which encoder judges them, and whether the Inception weights are the published ones."""
+    """Whether there are enough held-out pairs, which encoder judges them, and whether the Inception
+    weights are the published ones."""
     path = Workspace(root).manifest(task.dataset)
     rows = _draw(task, path)
     judge = Workspace(root).model(task.features_of) / "encoder.safetensors"
     if not judge.exists():
-        raise BadInput(f"{judge}: no such file; run mimic pretrain {task.features_of}, or name another model in features_of")
+        raise BadInput(
+            f"{judge}: no such file; run mimic pretrain {task.features_of}, or name another model "
+            "in features_of"
+        )
     split = Split(task.split, "score", needs)
     for overlap in rows["overlap"]:
         split.add(1, 1, [overlap])
     facts = {
         "features_of": {"model": task.features_of, "sha256": file_digest(judge)},
-        "inception": None if task.inception is None else _checked(Workspace(root).resolve(task.inception)),
+        "inception": None
+        if task.inception is None
+        else _checked(Workspace(root).resolve(task.inception)),
         "bytes": path.stat().st_size,
         "digest": file_digest(path),
     }
@@ -90,11 +101,22 @@ def run(task: ReconstructionTask, subject: EvalModel, folders: EvalPaths) -> Res
     judge, own = _own_features(task, folders.root, device)
     extractors = {OWN: own}
     if task.inception is not None:
-        extractors[FID] = _inception_features(Workspace(folders.root).resolve(task.inception), device)
+        extractors[FID] = _inception_features(
+            Workspace(folders.root).resolve(task.inception), device
+        )
     seen = _look(task, model, rows, folders, extractors)
     grid = f"{model.encoder.grid[0]} x {model.encoder.grid[1]}"
-    masking = {"grid": grid, "visible": model.visible, "patches": patches, "visible_in_training": trained}
-    metrics = _metrics(seen) | {"features": judge, "inception": INCEPTION_SHA256 if task.inception else None, "masking": masking}
+    masking = {
+        "grid": grid,
+        "visible": model.visible,
+        "patches": patches,
+        "visible_in_training": trained,
+    }
+    metrics = _metrics(seen) | {
+        "features": judge,
+        "inception": INCEPTION_SHA256 if task.inception else None,
+        "masking": masking,
+    }
     shown = "visible patches pasted in" if task.paste_visible else "predicted patches everywhere"
     published = "at 299 px, plain bilinear" if task.inception else NOT_RUN
     return Result(
@@ -103,9 +125,12 @@ def run(task: ReconstructionTask, subject: EvalModel, folders: EvalPaths) -> Res
         higher_is_better=False,
         metrics=metrics,
         protocol=(
-            f"preset {task.preset}, {len(rows)} {task.split} pairs of {task.dataset}, {model.visible} of {patches} patches visible, the "
-            f"same ones for every model of a {grid} grid, squared error of pixels normalised within their patch, mean over pairs; "
-            f"distances of {len(rows)} true and {len(rows)} made views with {shown}: own on features of {task.features_of} "
+            f"preset {task.preset}, {len(rows)} {task.split} pairs of {task.dataset}, "
+            f"{model.visible} of {patches} patches visible, the "
+            f"same ones for every model of a {grid} grid, squared error of pixels normalised "
+            "within their patch, mean over pairs; "
+            f"distances of {len(rows)} true and {len(rows)} made views with {shown}: own on "
+            f"features of {task.features_of} "
             f"({judge['sha256'][:8]}), FID and KID {published}"
         ),
         selection="nothing is chosen",
@@ -115,8 +140,12 @@ def run(task: ReconstructionTask, subject: EvalModel, folders: EvalPaths) -> Res
 
 
 def hiding_noise(keys: list[str], patches: int, seed: int) -> Tensor:
-    """float32[pairs, patches]; the lowest stay visible. Each row follows from the seed and its pair's key alone."""
-    rows = [np.random.default_rng([seed, zlib.crc32(key.encode())]).random(patches, dtype=np.float32) for key in keys]
+    """float32[pairs, patches]; the lowest stay visible. Each row follows from the seed and its
+    pair's key alone."""
+    rows = [
+        np.random.default_rng([seed, zlib.crc32(key.encode())]).random(patches, dtype=np.float32)
+        for key in keys
+    ]
     return torch.from_numpy(np.stack(rows))
 
 
@@ -124,7 +153,8 @@ def load_inception(path: Path) -> FidInception:
     """The network behind FID with the published weights, in eval mode.
 
     Raises:
-        BadInput: the file is missing, or is not the published one: a distance on other weights is not FID.
+        BadInput: the file is missing, or is not the published one: a distance on other weights is
+            not FID.
     """
     _checked(path)
     network = FidInception()
@@ -142,21 +172,35 @@ def _checked(path: Path) -> str:
         raise BadInput(f"{path}: no such file; {REMEDY}")
     found = file_digest(path)
     if found != INCEPTION_SHA256:
-        raise BadInput(f"{path}: sha256 {found[:8]}, the published weights have {INCEPTION_SHA256[:8]}; {REMEDY}")
+        raise BadInput(
+            f"{path}: sha256 {found[:8]}, the published weights have {INCEPTION_SHA256[:8]}; "
+            f"{REMEDY}"
+        )
     return found
 
 
 def _draw(task: ReconstructionTask, manifest: Path) -> pd.DataFrame:
     """The pairs to reconstruct: a fixed draw of as many as asked for."""
-    rows = read_manifest(manifest, task.split, [*PIXELS, "overlap"]).sort_values("key", kind="stable").reset_index(drop=True)
+    rows = (
+        read_manifest(manifest, task.split, [*PIXELS, "overlap"])
+        .sort_values("key", kind="stable")
+        .reset_index(drop=True)
+    )
     if len(rows) < task.pairs:
-        asked = f"{len(rows)} pairs in its {task.split} split, {task.pairs} asked for: {task.pairs - len(rows)} short"
-        raise BadInput(f"{manifest}: {asked}; lower pairs, or raise datasets.{task.dataset}.{task.split}")
+        asked = (
+            f"{len(rows)} pairs in its {task.split} split, {task.pairs} asked for: "
+            f"{task.pairs - len(rows)} short"
+        )
+        raise BadInput(
+            f"{manifest}: {asked}; lower pairs, or raise datasets.{task.dataset}.{task.split}"
+        )
     rng = np.random.default_rng([task.seed, zlib.crc32(task.dataset.encode())])
     return rows.iloc[np.sort(rng.permutation(len(rows))[: task.pairs])].reset_index(drop=True)
 
 
-def _own_features(task: ReconstructionTask, root: Path, device: torch.device) -> tuple[dict[str, Any], Extract]:
+def _own_features(
+    task: ReconstructionTask, root: Path, device: torch.device
+) -> tuple[dict[str, Any], Extract]:
     """Which encoder judges, and its mean patch token."""
     folder = Workspace(root).model(task.features_of)
     encoder, _ = load_encoder(folder)
@@ -166,10 +210,17 @@ def _own_features(task: ReconstructionTask, root: Path, device: torch.device) ->
     def extract(images: Tensor) -> Tensor:
         x = normalise(images)
         if x.shape[-2:] != (height, width):
-            x = F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
+            x = F.interpolate(
+                x, size=(height, width), mode="bilinear", align_corners=False, antialias=True
+            )
         return tokens(x)
 
-    about = {"model": task.features_of, "sha256": file_digest(folder / "encoder.safetensors"), "pool": "mean", "width": encoder.width}
+    about = {
+        "model": task.features_of,
+        "sha256": file_digest(folder / "encoder.safetensors"),
+        "pool": "mean",
+        "width": encoder.width,
+    }
     return about, extract
 
 
@@ -179,13 +230,27 @@ def _inception_features(path: Path, device: torch.device) -> Extract:
 
 
 @torch.inference_mode()
-def _look(task: ReconstructionTask, model: Pretraining, rows: pd.DataFrame, paths: EvalPaths, extractors: dict[str, Extract]) -> Seen:
+def _look(
+    task: ReconstructionTask,
+    model: Pretraining,
+    rows: pd.DataFrame,
+    paths: EvalPaths,
+    extractors: dict[str, Extract],
+) -> Seen:
     device, patch_px = next(model.parameters()).device, model.encoder.patch_px
-    images, seen = open_pairs(rows, paths.root, model.encoder.size_px, paths.shards), Seen(features={name: [] for name in extractors})
+    images, seen = (
+        open_pairs(rows, paths.root, model.encoder.size_px, paths.shards),
+        Seen(features={name: [] for name in extractors}),
+    )
     for part in shown_batches(len(rows), task.batch, "complete views", "pairs"):
         start, index = part.start, np.arange(part.start, part.stop)
         pairs = images.pairs(index).to(device)
-        views, noise = normalise(pairs), hiding_noise(list(images.keys[index]), model.encoder.grid[0] * model.encoder.grid[1], task.seed)
+        views, noise = (
+            normalise(pairs),
+            hiding_noise(
+                list(images.keys[index]), model.encoder.grid[0] * model.encoder.grid[1], task.seed
+            ),
+        )
         _, prediction, mask = model(views[:, : model.views], noise.to(device))
         a = views[:, 0]
         prediction = prediction.float() if model.norm_pix else _normalised(prediction, a, patch_px)
@@ -197,8 +262,13 @@ def _look(task: ReconstructionTask, model: Pretraining, rows: pd.DataFrame, path
         seen.pixel_mse += off.tolist()
         for item in range(len(index)):
             one = slice(item, item + 1)
-            for answer, losses in ((prediction, seen.loss), (torch.zeros_like(prediction), seen.flat)):
-                losses.append(float(masked_loss(answer[one], a[one], mask[one], patch_px, norm_pix=True)))
+            for answer, losses in (
+                (prediction, seen.loss),
+                (torch.zeros_like(prediction), seen.flat),
+            ):
+                losses.append(
+                    float(masked_loss(answer[one], a[one], mask[one], patch_px, norm_pix=True))
+                )
             if start + item < task.samples:
                 parts = (pairs[item, 0], masked[item], made[item], pairs[item, 1])
                 seen.pictures.append(_picture(parts, start + item, model, seen.loss[-1]))
@@ -208,14 +278,18 @@ def _look(task: ReconstructionTask, model: Pretraining, rows: pd.DataFrame, path
 
 
 def _normalised(prediction: Tensor, a: Tensor, patch_px: int) -> Tensor:
-    """Pixels as a model without `norm_pix` predicts them, in the space where all models are compared."""
+    """Pixels as a model without `norm_pix` predicts them, in the space where all models are
+    compared."""
     mean, deviation = patch_statistics(patchify(a, patch_px))
     return (prediction.float() - mean) / deviation
 
 
 def _metrics(seen: Seen) -> dict[str, Any]:
     loss, mse = np.array(seen.loss), np.array(seen.pixel_mse)
-    sets = {name: [torch.cat(part).numpy() for part in zip(*parts, strict=True)] for name, parts in seen.features.items()}
+    sets = {
+        name: [torch.cat(part).numpy() for part in zip(*parts, strict=True)]
+        for name, parts in seen.features.items()
+    }
     return {
         "loss": float(loss.mean()),
         "standard_error": float(loss.std(ddof=1) / np.sqrt(len(loss))),
@@ -233,5 +307,8 @@ def _picture(parts: tuple[Tensor, ...], number: int, model: Pretraining, loss: f
     strip = np.concatenate([scaled(part.cpu().numpy()) for part in parts], axis=1)
     helped = "view b" if model.views == 2 else "view b, which the model never sees"
     patches = model.encoder.grid[0] * model.encoder.grid[1]
-    caption = f"view a; the {model.visible} of its {patches} patches shown; reconstruction, loss {loss:.3f}; {helped}"
+    caption = (
+        f"view a; the {model.visible} of its {patches} patches shown; reconstruction, loss "
+        f"{loss:.3f}; {helped}"
+    )
     return Figure(f"pair-{number:02d}", strip, caption)

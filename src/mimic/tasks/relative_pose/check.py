@@ -26,10 +26,15 @@ def look(task: RelativePoseTask, root: Path, needs: Needs) -> DataFound:
         for view, shape in each(split, lambda view: read_photo(view.image).shape, views):
             shapes.add(shape)
             if len(shapes) > 1:
-                raise BadInput(f"{view.image}: {shape[1]} x {shape[0]}, others are of another size; frames come from one camera")
+                raise BadInput(
+                    f"{view.image}: {shape[1]} x {shape[0]}, others are of another size; frames "
+                    "come from one camera"
+                )
             split.add(1, 1, [float(np.linalg.norm(view.pose[:3, 3]))])
     everything = [path for of in scenes for view in (*of.train, *of.test) for path in view.files]
-    facts: dict[str, Any] = {"scenes": {of.name: {"train": len(of.train), "test": len(of.test)} for of in scenes}}
+    facts: dict[str, Any] = {
+        "scenes": {of.name: {"train": len(of.train), "test": len(of.test)} for of in scenes}
+    }
     if task.every != 1:
         scenes = [read_scene(folder, name, task.every) for name in task.scenes]
     facts |= _neighbours(task, scenes, root)

@@ -1,7 +1,9 @@
-"""Relative camera pose on 7-Scenes: a cross-view model, fine-tuned to tell where one camera stands in the axes of another.
+"""Relative camera pose on 7-Scenes: a cross-view model, fine-tuned to tell where one camera stands
+in the axes of another.
 
-A query is placed by train frames that are like it (`retrieval`): by the nearest with the metric translation, or by all together
-(geometry/relative.py). Trained on the same: a train frame and one of its neighbours.
+A query is placed by train frames that are like it (`retrieval`): by the nearest with the metric
+translation, or by all together (geometry/relative.py). Trained on the same: a train frame and one
+of its neighbours.
 """
 
 from __future__ import annotations
@@ -32,7 +34,11 @@ from mimic.tasks.relative_pose.seven_scenes import Scene, read_scene
 from mimic.training.batches import prefetch
 from mimic.training.optim import adamw
 
-WAYS = ("nearest", "consensus", "retrieval")  # retrieval: the nearest neighbour's own pose, what is known before any model looks
+WAYS = (
+    "nearest",
+    "consensus",
+    "retrieval",
+)  # retrieval: the nearest neighbour's own pose, what is known before any model looks
 NUMBERS = ("median_error_m", "median_error_deg", "within_5cm_5deg")
 
 
@@ -43,7 +49,10 @@ def run(task: RelativePoseTask, subject: EvalModel, folders: EvalPaths) -> Resul
     pretrained = cross_view(subject, task.task)
     patch_px = pretrained.encoder.patch_px
     if task.size_px % patch_px or task.width_px % patch_px:
-        raise BadInput(f"{task.task}: images of {task.width_px} x {task.size_px} do not divide into patches of {patch_px} px")
+        raise BadInput(
+            f"{task.task}: images of {task.width_px} x {task.size_px} do not divide into patches "
+            f"of {patch_px} px"
+        )
     near = [neighbours(task, scene, pretrained.encoder, folders) for scene in scenes]
     model = seeded(task.seed, lambda: RelativePose(pretrained, task.head_width))
     assert isinstance(model, RelativePose)
@@ -56,7 +65,11 @@ def run(task: RelativePoseTask, subject: EvalModel, folders: EvalPaths) -> Resul
         name="median_error_m",
         headline="median_error_m",
         higher_is_better=False,
-        metrics={**metrics, "train_size": sum(len(scene.train) for scene in scenes), "train_loss": last_loss},
+        metrics={
+            **metrics,
+            "train_size": sum(len(scene.train) for scene in scenes),
+            "train_loss": last_loss,
+        },
         protocol=_protocol(task),
         selection="last step",
         test_size=sum(len(scene.test) for scene in scenes),
@@ -67,12 +80,18 @@ def run(task: RelativePoseTask, subject: EvalModel, folders: EvalPaths) -> Resul
 # ---------------------------------------------------------------------------- training
 
 
-def fitted(task: RelativePoseTask, model: RelativePose, scenes: list[Scene], near: list[Near], folder: Path) -> float | None:
+def fitted(
+    task: RelativePoseTask, model: RelativePose, scenes: list[Scene], near: list[Near], folder: Path
+) -> float | None:
     """Train in place on frames and their neighbours; the mean loss of the last tenth of the steps.
 
     Loss: Frobenius distance of the rotations plus metres between the translations, unweighted.
     """
-    pairs = [(scene, lists, place) for scene, lists in zip(scenes, near, strict=True) for place in range(len(scene.train))]
+    pairs = [
+        (scene, lists, place)
+        for scene, lists in zip(scenes, near, strict=True)
+        for place in range(len(scene.train))
+    ]
 
     def draw(step: int) -> tuple[np.ndarray, np.ndarray]:
         images, moves = [], []
@@ -87,10 +106,15 @@ def fitted(task: RelativePoseTask, model: RelativePose, scenes: list[Scene], nea
     def loss(batch: tuple[np.ndarray, np.ndarray]) -> Tensor:
         images, moves = (torch.from_numpy(part).to(model.device) for part in batch)
         rotation, translation = model(normalise(images[:, 0]), normalise(images[:, 1]))
-        return ((rotation - moves[:, :3, :3]).flatten(1).norm(dim=1) + (translation - moves[:, :3, 3]).norm(dim=1)).mean()
+        return (
+            (rotation - moves[:, :3, :3]).flatten(1).norm(dim=1)
+            + (translation - moves[:, :3, 3]).norm(dim=1)
+        ).mean()
 
     def optimizer() -> torch.optim.Optimizer:
-        return adamw(groups(model, model.encoder.depth, len(model.decoder.blocks), task), betas=task.betas)
+        return adamw(
+            groups(model, model.encoder.depth, len(model.decoder.blocks), task), betas=task.betas
+        )
 
     return train(model, task, draw, loss, optimizer, folder)
 
@@ -98,68 +122,117 @@ def fitted(task: RelativePoseTask, model: RelativePose, scenes: list[Scene], nea
 # ---------------------------------------------------------------------------- measuring
 
 
-def locate(task: RelativePoseTask, model: RelativePose, scene: Scene, near: Near) -> dict[str, np.ndarray]:
+def locate(
+    task: RelativePoseTask, model: RelativePose, scene: Scene, near: Near
+) -> dict[str, np.ndarray]:
     """Poses float64[queries, 4, 4] of the test frames, by each of WAYS."""
 
     def load(place: int) -> tuple[np.ndarray, np.ndarray]:
-        return read_image(task, scene.test[place]), np.stack([read_image(task, scene.train[index]) for index in near.test[place]])
+        return read_image(task, scene.test[place]), np.stack(
+            [read_image(task, scene.train[index]) for index in near.test[place]]
+        )
 
     found: dict[str, list[np.ndarray]] = {way: [] for way in WAYS}
     asked = prefetch(load, 0, len(scene.test), READERS)
     title = f"find the cameras of {scene.name}"
     for place, (query, others) in counted(asked, title, len(scene.test), "frames"):
-        a, b = (normalise(torch.from_numpy(images).to(model.device)) for images in (np.stack([query] * len(others)), others))
+        a, b = (
+            normalise(torch.from_numpy(images).to(model.device))
+            for images in (np.stack([query] * len(others)), others)
+        )
         with torch.inference_mode():
             rotations, translations = (part.double().cpu().numpy() for part in model(a, b))
         known = np.stack([scene.train[index].pose for index in near.test[place]])
-        for way, pose in zip(WAYS, (*placed(rotations, translations, known), known[0]), strict=True):
+        for way, pose in zip(
+            WAYS, (*placed(rotations, translations, known), known[0]), strict=True
+        ):
             found[way].append(pose)
     return {way: np.stack(poses) for way, poses in found.items()}
 
 
-def _metrics(task: RelativePoseTask, scenes: list[Scene], found: list[dict[str, np.ndarray]]) -> dict[str, Any]:
+def _metrics(
+    task: RelativePoseTask, scenes: list[Scene], found: list[dict[str, np.ndarray]]
+) -> dict[str, Any]:
     """Medians of each scene, and their means over scenes, as the field reports them."""
     by_scene: dict[str, Any] = {}
     spread = []
     for scene, poses in zip(scenes, found, strict=True):
         truth = np.stack([view.pose for view in scene.test])
         errors = {way: pose_errors(poses[way], truth) for way in WAYS}
-        by_scene[scene.name] = {**{way: summary(errors[way]) for way in WAYS}, "queries": len(truth)}
+        by_scene[scene.name] = {
+            **{way: summary(errors[way]) for way in WAYS},
+            "queries": len(truth),
+        }
         spread.append(median_standard_error(errors[task.estimate][:, 0]))
-    means = {way: {name: float(np.mean([by_scene[scene][way][name] for scene in by_scene])) for name in NUMBERS} for way in WAYS}
-    # Of the mean over scenes; frames of a sequence resemble each other, so that the true one is larger.
+    means = {
+        way: {
+            name: float(np.mean([by_scene[scene][way][name] for scene in by_scene]))
+            for name in NUMBERS
+        }
+        for way in WAYS
+    }
+    # Of the mean over scenes; frames of a sequence resemble each other, so that the true one is
+    # larger.
     error = float(np.sqrt(np.sum(np.square(spread))) / len(spread))
     return {**means[task.estimate], **means, "scenes": by_scene, "standard_error": error}
 
 
-# ---------------------------------------------------------------------------- what the result says of itself
+# ---------------------------------------------------------------------------- what the result says
+# of itself
 
 
 def _protocol(task: RelativePoseTask) -> str:
-    trained = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder and decoder frozen"}[task.freeze]
-    listed = "by the pretrained encoder's mean patch" if task.retrieval is None else f"of {task.retrieval.name}"
+    trained = {
+        "none": "fine-tuned",
+        "blocks": "blocks frozen",
+        "encoder": "encoder and decoder frozen",
+    }[task.freeze]
+    listed = (
+        "by the pretrained encoder's mean patch"
+        if task.retrieval is None
+        else f"of {task.retrieval.name}"
+    )
     placed_by = "the nearest alone" if task.estimate == "nearest" else "all together"
     frames = "" if task.every == 1 else f", every {task.every}. frame"
     return (
-        f"preset {task.preset}, {trained}, medians averaged over {len(task.scenes)} scenes{frames}, {task.neighbours} neighbours {listed}, "
-        f"placed by {placed_by}, whole frames at {task.width_px} x {task.size_px}, {task.steps} steps of {task.batch} pairs"
+        f"preset {task.preset}, {trained}, medians averaged over {len(task.scenes)} "
+        f"scenes{frames}, {task.neighbours} neighbours {listed}, "
+        f"placed by {placed_by}, whole frames at {task.width_px} x {task.size_px}, {task.steps} "
+        f"steps of {task.batch} pairs"
     )
 
 
-def _pictures(task: RelativePoseTask, scenes: list[Scene], near: list[Near], found: list[dict[str, np.ndarray]]) -> list[Figure]:
-    """Query, first neighbour, and the room from above: train cameras, the query's true place and where it was put."""
-    queries = [(number, place) for number, scene in enumerate(scenes) for place in range(len(scene.test))]
+def _pictures(
+    task: RelativePoseTask,
+    scenes: list[Scene],
+    near: list[Near],
+    found: list[dict[str, np.ndarray]],
+) -> list[Figure]:
+    """Query, first neighbour, and the room from above: train cameras, the query's true place and
+    where it was put."""
+    queries = [
+        (number, place) for number, scene in enumerate(scenes) for place in range(len(scene.test))
+    ]
     pictures = []
-    for index in np.unique(np.linspace(0, len(queries) - 1, min(task.samples, len(queries))).astype(int)) if task.samples else []:
+    for index in (
+        np.unique(np.linspace(0, len(queries) - 1, min(task.samples, len(queries))).astype(int))
+        if task.samples
+        else []
+    ):
         number, place = queries[index]
         scene, pose = scenes[number], found[number][task.estimate][place]
         view, other = scene.test[place], scene.train[near[number].test[place, 0]]
         plan = cameras(np.stack([camera.pose for camera in scene.train]), view.pose, pose)
-        strip = np.concatenate([*(scaled(read_photo(shown.image)) for shown in (view, other)), plan], axis=1)
+        strip = np.concatenate(
+            [*(scaled(read_photo(shown.image)) for shown in (view, other)), plan], axis=1
+        )
         ((away, turned),) = pose_errors(pose[None], view.pose[None])
         caption = (
-            f"{view.name}: query, first neighbour ({other.name}), cameras in their main plane: train grey, true green, found red; "
+            f"{view.name}: query, first neighbour ({other.name}), cameras in their main plane: "
+            "train grey, true green, found red; "
             f"off by {away:.2f} m, {turned:.1f} degrees"
         )
-        pictures.append(Figure(f"{scene.name}-{view.sequence:02d}-{view.frame:06d}", strip, caption))
+        pictures.append(
+            Figure(f"{scene.name}-{view.sequence:02d}-{view.frame:06d}", strip, caption)
+        )
     return pictures

@@ -1,7 +1,8 @@
 """Presets of relative pose on 7-Scenes (CroCo).
 
-Published are the split, the metric and the two ways to place a query; no training recipe of CroCo's could be read, so that its numbers
-here follow CroCo v2's other fine-tuning: AdamW without layer decay, an epoch of warm-up.
+Published are the split, the metric and the two ways to place a query; no training recipe of CroCo's
+could be read, so that its numbers here follow CroCo v2's other fine-tuning: AdamW without layer
+decay, an epoch of warm-up.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Neighbours of the frames of a room among its train frames: from a list, or those most like it to the encoder as pretrained."""
+"""Neighbours of the frames of a room among its train frames: from a list, or those most like it to
+the encoder as pretrained."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ class Near:
     test: np.ndarray
 
 
-def neighbours(task: RelativePoseTask, scene: Scene, encoder: VisionTransformer, folders: EvalPaths) -> Near:
+def neighbours(
+    task: RelativePoseTask, scene: Scene, encoder: VisionTransformer, folders: EvalPaths
+) -> Near:
     """Of every frame of a scene; train frames have none in their own sequence nearer than `gap`.
 
     Raises:
@@ -44,29 +47,37 @@ def neighbours(task: RelativePoseTask, scene: Scene, encoder: VisionTransformer,
         return listed(task, lists, scene)
     require_neighbours(task, scene)
     train, test = (
-        _descriptors(task, part, scene.name, split, encoder, folders) for split, part in (("train", scene.train), ("test", scene.test))
+        _descriptors(task, part, scene.name, split, encoder, folders)
+        for split, part in (("train", scene.train), ("test", scene.test))
     )
     middle = train.mean(dim=0)  # what all frames of the room have in common tells none apart
     train, test = (F.normalize(part - middle, dim=1) for part in (train, test))
     barred = too_near(scene.train, task.gap)
-    return Near(_most_alike(task, train, train, barred), _most_alike(task, test, train, np.zeros((len(test), 2), np.int64)))
+    return Near(
+        _most_alike(task, train, train, barred),
+        _most_alike(task, test, train, np.zeros((len(test), 2), np.int64)),
+    )
 
 
 def read_image(task: RelativePoseTask, view: View) -> np.ndarray:
     """uint8[size_px, width_px, 3]: the whole frame at the input's size."""
-    return cv2.resize(read_photo(view.image), (task.width_px, task.size_px), interpolation=cv2.INTER_AREA)
+    return cv2.resize(
+        read_photo(view.image), (task.width_px, task.size_px), interpolation=cv2.INTER_AREA
+    )
 
 
 def read_lists(path: Path) -> Lists:
     """Names of neighbours by name of frame, both such as chess/seq-01/frame-000000.color.png.
 
-    A line is "frame neighbour", more columns (scores) are ignored, commas are blanks, and lines that begin with # are skipped: the lists
-    of hloc and of kapture.
+    A line is "frame neighbour", more columns (scores) are ignored, commas are blanks, and lines
+    that begin with # are skipped: the lists of hloc and of kapture.
     """
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError):
-        raise BadInput(f"{path}: no such list of neighbours; write one, or set retrieval: null") from None
+        raise BadInput(
+            f"{path}: no such list of neighbours; write one, or set retrieval: null"
+        ) from None
     lists: Lists = {}
     for number, line in enumerate(lines, 1):
         words = line.replace(",", " ").split()
@@ -88,14 +99,21 @@ def listed(task: RelativePoseTask, lists: Lists, scene: Scene) -> Near:
     return Near(*parts)
 
 
-def _listed(task: RelativePoseTask, lists: Lists, views: list[View], database: list[View]) -> np.ndarray:
+def _listed(
+    task: RelativePoseTask, lists: Lists, views: list[View], database: list[View]
+) -> np.ndarray:
     places = {view.name: place for place, view in enumerate(database)}
     rows = []
     for view in views:
-        found = [places[name] for name in lists.get(view.name, []) if name in places and name != view.name][: task.neighbours]
+        found = [
+            places[name]
+            for name in lists.get(view.name, [])
+            if name in places and name != view.name
+        ][: task.neighbours]
         if len(found) < task.neighbours:
             raise BadInput(
-                f"{task.retrieval}: {len(found)} neighbours of {view.name} among the train frames in use, {task.neighbours} are asked for "
+                f"{task.retrieval}: {len(found)} neighbours of {view.name} among the train frames "
+                f"in use, {task.neighbours} are asked for "
                 "(train frames need them too); complete the list or lower `neighbours`"
             )
         rows.append(found)
@@ -103,19 +121,39 @@ def _listed(task: RelativePoseTask, lists: Lists, views: list[View], database: l
 
 
 def _descriptors(
-    task: RelativePoseTask, views: list[View], scene: str, split: str, encoder: VisionTransformer, folders: EvalPaths
+    task: RelativePoseTask,
+    views: list[View],
+    scene: str,
+    split: str,
+    encoder: VisionTransformer,
+    folders: EvalPaths,
 ) -> Tensor:
     """Mean patch of each frame, [frames, width]; kept on disk."""
-    of = {"set": "7-scenes", "scene": scene, "split": split, "every": task.every, "width_px": task.width_px, "size_px": task.size_px}
+    of = {
+        "set": "7-scenes",
+        "scene": scene,
+        "split": split,
+        "every": task.every,
+        "width_px": task.width_px,
+        "size_px": task.size_px,
+    }
     digest = str(extent([view.image for view in views], views[0].image.parents[2])["digest"])
     images = ImageSet(digest, of, len(views), lambda place: read_image(task, views[place]))
     found = features(
-        folders.features, images, encoder, pooled(encoder, "mean"), {"vector": "mean", "norm": True}, task.eval_batch, "float32"
+        folders.features,
+        images,
+        encoder,
+        pooled(encoder, "mean"),
+        {"vector": "mean", "norm": True},
+        task.eval_batch,
+        "float32",
     )
     return torch.from_numpy(found[np.arange(len(views))])
 
 
-def _most_alike(task: RelativePoseTask, of: Tensor, among: Tensor, barred: np.ndarray) -> np.ndarray:
+def _most_alike(
+    task: RelativePoseTask, of: Tensor, among: Tensor, barred: np.ndarray
+) -> np.ndarray:
     rows = []
     for part in in_batches(len(of), ROWS):
         likeness = of[part] @ among.T

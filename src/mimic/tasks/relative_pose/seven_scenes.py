@@ -1,11 +1,14 @@
-"""7-Scenes as downloaded: RGB-D sequences of a hand-held camera with its poses; train and test sequences show the same room.
+"""7-Scenes as downloaded: RGB-D sequences of a hand-held camera with its poses; train and test
+sequences show the same room.
 
     <folder>/<scene>/{TrainSplit,TestSplit}.txt            a line a sequence: sequence1
     <folder>/<scene>/seq-01/frame-000000.color.png         640 x 480 (.jpg in some copies)
-    <folder>/<scene>/seq-01/frame-000000.pose.txt          4 x 4, camera to world, metres, x right, y down, z forward
+    <folder>/<scene>/seq-01/frame-000000.pose.txt          4 x 4, camera to world, metres, x right,
+                                                           y down, z forward
     <folder>/<scene>/seq-01/frame-000000.depth.png         not used here
 
-A scene of one of the seven names is the official one and must be whole; any other name is a scene of one's own.
+A scene of one of the seven names is the official one and must be whole; any other name is a scene
+of one's own.
 """
 
 from __future__ import annotations
@@ -68,29 +71,46 @@ def read_scene(folder: Path, name: str, every: int) -> Scene:
     """Every so many-th frame of a scene's sequences, with its pose, by sequence and time.
 
     Raises:
-        BadInput: a list, sequence, image or pose is missing or wrong, or an official scene is not whole.
+        BadInput: a list, sequence, image or pose is missing or wrong, or an official scene is not
+            whole.
     """
     listed = {split: _sequences(folder / name / file) for split, file in LISTS.items()}
     both = set(listed["train"]) & set(listed["test"])
     if both:
-        raise BadInput(f"{folder / name}: sequence{min(both)} is in {LISTS['train']} and in {LISTS['test']}; {REMEDY}")
+        raise BadInput(
+            f"{folder / name}: sequence{min(both)} is in {LISTS['train']} and in {LISTS['test']}; "
+            f"{REMEDY}"
+        )
     train, test, frames = OFFICIAL.get(name, (None, None, None))
     for split, expected in (("train", train), ("test", test)):
         if expected is not None and sorted(listed[split]) != sorted(expected):
             raise BadInput(
-                f"{folder / name / LISTS[split]}: sequences {sorted(listed[split])}, the official {name} has {list(expected)}; "
+                f"{folder / name / LISTS[split]}: sequences {sorted(listed[split])}, the official "
+                f"{name} has {list(expected)}; "
                 f"{REMEDY}, or give a part of it another name"
             )
     views = {
-        split: [view for number in sorted(listed[split]) for view in _frames(folder, name, number, frames)[::every]] for split in LISTS
+        split: [
+            view
+            for number in sorted(listed[split])
+            for view in _frames(folder, name, number, frames)[::every]
+        ]
+        for split in LISTS
     }
     return Scene(name, views["train"], views["test"])
 
 
 def too_near(views: list[View], gap: int) -> np.ndarray:
-    """Of each frame, the range [first, last) of places around its own that are less than `gap` frames away in its sequence."""
+    """Of each frame, the range [first, last) of places around its own that are less than `gap`
+    frames away in its sequence."""
     when = np.array([view.sequence * 10**7 + view.frame for view in views])
-    return np.stack([np.searchsorted(when, when - gap, side="right"), np.searchsorted(when, when + gap, side="left")], axis=1)
+    return np.stack(
+        [
+            np.searchsorted(when, when - gap, side="right"),
+            np.searchsorted(when, when + gap, side="left"),
+        ],
+        axis=1,
+    )
 
 
 def require_neighbours(task: RelativePoseTask, scene: Scene) -> None:
@@ -124,36 +144,59 @@ def read_pose(path: Path) -> np.ndarray:
         raise BadInput(f"{path}: {pose.size} numbers, a pose has 16; {REMEDY}")
     pose = pose.reshape(4, 4)
     if not np.isfinite(pose).all():
-        raise BadInput(f"{path}: not finite, this frame was not tracked; leave it out (all its files) or {REMEDY}")
+        raise BadInput(
+            f"{path}: not finite, this frame was not tracked; leave it out (all its files) or "
+            f"{REMEDY}"
+        )
     if np.abs(pose[3] - [0, 0, 0, 1]).max() > 1e-6:
         raise BadInput(f"{path}: its last row is not 0 0 0 1; is the matrix transposed?")
-    if np.abs(pose[:3, :3] @ pose[:3, :3].T - np.eye(3)).max() > SKEW or np.linalg.det(pose[:3, :3]) < 0:
-        raise BadInput(f"{path}: its 3 x 3 part is no rotation; a rigid camera-to-world matrix is needed")
+    if (
+        np.abs(pose[:3, :3] @ pose[:3, :3].T - np.eye(3)).max() > SKEW
+        or np.linalg.det(pose[:3, :3]) < 0
+    ):
+        raise BadInput(
+            f"{path}: its 3 x 3 part is no rotation; a rigid camera-to-world matrix is needed"
+        )
     far = np.abs(pose[:3, 3]).max()
     if far > FAR_M:
-        raise BadInput(f"{path}: {far:.0f} m from the origin; positions are in metres, are these millimetres?")
+        raise BadInput(
+            f"{path}: {far:.0f} m from the origin; positions are in metres, are these millimetres?"
+        )
     return pose
 
 
 def _frames(folder: Path, scene: str, number: int, expected: int | None) -> list[View]:
     """All frames of a sequence in order."""
     sequence = folder / scene / f"seq-{number:02d}"
-    images = {int(match[1]): path for path in sequence.glob("frame-*.color.*") if (match := _named(path, r"color\.(?:png|jpg)"))}
-    poses = {int(match[1]): path for path in sequence.glob("frame-*.pose.txt") if (match := _named(path, r"pose\.txt"))}
+    images = {
+        int(match[1]): path
+        for path in sequence.glob("frame-*.color.*")
+        if (match := _named(path, r"color\.(?:png|jpg)"))
+    }
+    poses = {
+        int(match[1]): path
+        for path in sequence.glob("frame-*.pose.txt")
+        if (match := _named(path, r"pose\.txt"))
+    }
     if not images:
         raise BadInput(f"{sequence}: no frames; unpack {sequence.name}.zip there")
     lonely = sorted(images.keys() ^ poses.keys())
     if lonely:
         has, lacks = ("image", "pose") if lonely[0] in images else ("pose", "image")
         raise BadInput(
-            f"{sequence}: frame-{lonely[0]:06d} has its {has} but no {lacks} ({len(lonely)} such); unpack {sequence.name}.zip again"
+            f"{sequence}: frame-{lonely[0]:06d} has its {has} but no {lacks} ({len(lonely)} such); "
+            f"unpack {sequence.name}.zip again"
         )
     if expected is not None and len(images) != expected:
         raise BadInput(
-            f"{sequence}: {len(images)} frames, the official {scene} has {expected} in each sequence; unpack {sequence.name}.zip again, "
+            f"{sequence}: {len(images)} frames, the official {scene} has {expected} in each "
+            f"sequence; unpack {sequence.name}.zip again, "
             "or give a part of the scene another name"
         )
-    return [View(scene, number, frame, images[frame], read_pose(poses[frame])) for frame in sorted(images)]
+    return [
+        View(scene, number, frame, images[frame], read_pose(poses[frame]))
+        for frame in sorted(images)
+    ]
 
 
 def _named(path: Path, ending: str) -> re.Match[str] | None:
@@ -165,7 +208,9 @@ def _sequences(path: Path) -> list[int]:
     try:
         lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
     except (FileNotFoundError, NotADirectoryError):
-        raise BadInput(f"{path}: no such list; point `data` at the folder that holds the scenes, or {REMEDY}") from None
+        raise BadInput(
+            f"{path}: no such list; point `data` at the folder that holds the scenes, or {REMEDY}"
+        ) from None
     except UnicodeDecodeError:
         raise BadInput(f"{path}: not text; {REMEDY}") from None
     numbers = [int(match[1]) for line in lines if (match := re.fullmatch(r"sequence(\d+)", line))]

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 from mimic.tasks.api import EvalModel, EvalPaths, TaskSpec
 from mimic.tasks.inspection import DataFound, Needs
 from mimic.tasks.segmentation import presets
-from mimic.tasks.segmentation.config import FewShotSegmentationTask, LinearSegmentationTask, SegmentationTask
+from mimic.tasks.segmentation.config import (
+    FewShotSegmentationTask,
+    LinearSegmentationTask,
+    SegmentationTask,
+)
 
 if TYPE_CHECKING:
     from mimic.tasks.api import Result
@@ -41,7 +45,28 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
 
 
 SPECS = (
-    TaskSpec("segmentation", SegmentationTask, _finetune, NEEDS, _look, {"peer": presets.PEER, "standard": presets.STANDARD}),
-    TaskSpec("linear-segmentation", LinearSegmentationTask, _linear, NEEDS, _look, {"standard": presets.LINEAR_STANDARD}),
-    TaskSpec("few-shot-segmentation", FewShotSegmentationTask, _few_shot, NEEDS, _look, {"peer": presets.FEW_SHOT_PEER}),
+    TaskSpec(
+        "segmentation",
+        SegmentationTask,
+        _finetune,
+        NEEDS,
+        _look,
+        {"peer": presets.PEER, "standard": presets.STANDARD},
+    ),
+    TaskSpec(
+        "linear-segmentation",
+        LinearSegmentationTask,
+        _linear,
+        NEEDS,
+        _look,
+        {"standard": presets.LINEAR_STANDARD},
+    ),
+    TaskSpec(
+        "few-shot-segmentation",
+        FewShotSegmentationTask,
+        _few_shot,
+        NEEDS,
+        _look,
+        {"peer": presets.FEW_SHOT_PEER},
+    ),
 )

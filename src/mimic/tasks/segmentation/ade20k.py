@@ -1,10 +1,13 @@
 """ADE20K as the SceneParsing benchmark distributes it (ADEChallengeData2016), read image by image.
 
     <folder>/images/{training,validation}/<stem>.jpg         RGB of any size
-    <folder>/annotations/{training,validation}/<stem>.png    8 bits, same size: 0 = unlabelled, else the number of a class, from 1
-    <folder>/objectInfo150.txt (or .csv)                     a row a class: Idx, Ratio, Train, Val, Stuff, Name
+    <folder>/annotations/{training,validation}/<stem>.png    8 bits, same size: 0 = unlabelled, else
+                                                             the number of a class, from 1
+    <folder>/objectInfo150.txt (or .csv)                     a row a class: Idx, Ratio, Train, Val,
+                                                             Stuff, Name
 
-The official set has 20,210 training and 2,000 validation images and 150 classes. Labels here count from 0; unlabelled is IGNORED.
+The official set has 20,210 training and 2,000 validation images and 150 classes. Labels here count
+from 0; unlabelled is IGNORED.
 """
 
 from __future__ import annotations
@@ -35,13 +38,15 @@ class Frame:
 
 
 class Ade20k:
-    """A listed set: `train` and `test` (the validation split) hold image numbers counted from 0; `read` gives one image.
+    """A listed set: `train` and `test` (the validation split) hold image numbers counted from 0;
+    `read` gives one image.
 
     Args:
         counts: how many images the two splits must have; None = whatever is there.
 
     Raises:
-        BadInput: a folder or file is missing, an image has no annotation, the counts or classes are not the expected ones.
+        BadInput: a folder or file is missing, an image has no annotation, the counts or classes are
+            not the expected ones.
     """
 
     n_classes = CLASSES
@@ -53,7 +58,8 @@ class Ade20k:
         found = (len(self._pairs[0]), len(self._pairs[1]))
         if counts is not None and found != counts:
             raise BadInput(
-                f"{folder}: {found[0]} training and {found[1]} validation images, expected {counts[0]} and {counts[1]}; "
+                f"{folder}: {found[0]} training and {found[1]} validation images, expected "
+                f"{counts[0]} and {counts[1]}; "
                 "unpack the archive again"
             )
         self.train = np.arange(found[0])
@@ -72,19 +78,26 @@ class Ade20k:
         image, raw = read_photo(image_path), read_labels(label_path)
         if raw.ndim != 2 or raw.dtype != np.uint8:
             raise BadInput(
-                f"{label_path}: {raw.dtype} {raw.shape}, expected 8-bit class numbers of one channel (not the full ADE20K's masks)"
+                f"{label_path}: {raw.dtype} {raw.shape}, expected 8-bit class numbers of one "
+                "channel (not the full ADE20K's masks)"
             )
         if raw.shape != image.shape[:2]:
-            raise BadInput(f"{label_path}: {raw.shape[1]} x {raw.shape[0]} but its image is {image.shape[1]} x {image.shape[0]}")
+            raise BadInput(
+                f"{label_path}: {raw.shape[1]} x {raw.shape[0]} but its image is {image.shape[1]} "
+                f"x {image.shape[0]}"
+            )
         if raw.max(initial=0) > CLASSES:
             raise BadInput(
-                f"{label_path}: class {raw.max()}, expected 0 (unlabelled) to {CLASSES}; are these labels shifted, or of another set?"
+                f"{label_path}: class {raw.max()}, expected 0 (unlabelled) to {CLASSES}; are these "
+                "labels shifted, or of another set?"
             )
         return Frame(image, raw - np.uint8(1))  # 0 wraps to IGNORED
 
     def extent(self) -> dict[str, int | str]:
         """Bytes and digest of all files."""
-        return extent((path for pairs in self._pairs for pair in pairs for path in pair), self.folder)
+        return extent(
+            (path for pairs in self._pairs for pair in pairs for path in pair), self.folder
+        )
 
     def _pair(self, index: int) -> tuple[Path, Path]:
         first = self._pairs[0]
@@ -97,7 +110,9 @@ def _pairs(folder: Path, split: str) -> list[tuple[Path, Path]]:
     for kind, suffix in (("images", ".jpg"), ("annotations", ".png")):
         place = folder / kind / split
         if not place.is_dir():
-            raise BadInput(f"{place}: no such folder; point `data` at the unpacked ADEChallengeData2016")
+            raise BadInput(
+                f"{place}: no such folder; point `data` at the unpacked ADEChallengeData2016"
+            )
         found.append({path.stem: path for path in place.glob(f"*{suffix}")})
     images, annotations = found
     if not images:
@@ -105,7 +120,10 @@ def _pairs(folder: Path, split: str) -> list[tuple[Path, Path]]:
     lonely = sorted(images.keys() ^ annotations.keys())
     if lonely:
         has, lacks = ("image", "annotation") if lonely[0] in images else ("annotation", "image")
-        raise BadInput(f"{folder}: {split}/{lonely[0]} has an {has} but no {lacks} ({len(lonely)} such); unpack the archive again")
+        raise BadInput(
+            f"{folder}: {split}/{lonely[0]} has an {has} but no {lacks} ({len(lonely)} such); "
+            "unpack the archive again"
+        )
     return [(images[stem], annotations[stem]) for stem in sorted(images)]
 
 
@@ -115,13 +133,22 @@ def _names(folder: Path) -> tuple[str, ...]:
     if path is None:
         raise BadInput(f"{folder}: neither {' nor '.join(INFO)}; unpack the archive again")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    rows = [row for row in csv.reader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",") if row]
+    rows = [
+        row
+        for row in csv.reader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
+        if row
+    ]
     header = [cell.strip() for cell in rows[0]] if rows else []
     if header[:1] != ["Idx"] or header[-1:] != ["Name"]:
-        raise BadInput(f"{path}: its first line is not Idx, Ratio, Train, Val, Stuff, Name; {path.name} of the archive is needed")
+        raise BadInput(
+            f"{path}: its first line is not Idx, Ratio, Train, Val, Stuff, Name; {path.name} of "
+            "the archive is needed"
+        )
     numbers = [row[0].strip() for row in rows[1:]]
     if numbers != [str(number) for number in range(1, CLASSES + 1)]:
-        raise BadInput(f"{path}: {len(numbers)} classes, expected {CLASSES} numbered from 1 in order")
+        raise BadInput(
+            f"{path}: {len(numbers)} classes, expected {CLASSES} numbered from 1 in order"
+        )
     return tuple(row[-1].split(";")[0].split(",")[0].strip() for row in rows[1:])
 
 

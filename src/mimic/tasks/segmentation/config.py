@@ -15,16 +15,24 @@ Factor = Annotated[float, Field(gt=0)]
 class SegmentationFields(TrainedTask):
     """What all segmentation tasks on the ADE20K layout share."""
 
-    images: tuple[Positive, Positive] | None  # how many training and validation images the set must have; null = what is there
+    images: (
+        tuple[Positive, Positive] | None
+    )  # how many training and validation images the set must have; null = what is there
     frame: Literal[
         "padded", "whole"
-    ]  # padded: the larger side becomes size_px, the rest of the square is grey; whole: the smaller side becomes size_px
+        # padded: the larger side becomes size_px, the rest of the square is grey; whole: the
+        # smaller side becomes size_px
+    ]
     antialias: bool  # when images are made smaller
-    scale: tuple[Factor, Factor]  # augment peer: the frame is resized by a random factor in this range, then a square is cut
+    scale: tuple[
+        Factor, Factor
+    ]  # augment peer: the frame is resized by a random factor in this range, then a square is cut
     inference: Literal["whole", "slide"]  # slide: mean of the logits of overlapping squares
     stride_px: Positive | None  # between those squares
     score_at: Literal["input", "native"]  # resolution at which prediction meets truth
-    averaging: Literal["global", "image"]  # global: one count of pixels over all images; both are reported
+    averaging: Literal[
+        "global", "image"
+    ]  # global: one count of pixels over all images; both are reported
     eval_batch: Positive
 
     @model_validator(mode="after")
@@ -52,7 +60,8 @@ class SegmentationTask(ConvNextFields):
 
 
 class LinearSegmentationTask(SegmentationFields):
-    """A linear layer on the last block, from features of the training images that are computed once (as DINOv2 does)."""
+    """A linear layer on the last block, from features of the training images that are computed once
+    (as DINOv2 does)."""
 
     task: Literal["linear-segmentation"]
     preset: Literal["standard"]  # neither paper has it
@@ -61,7 +70,8 @@ class LinearSegmentationTask(SegmentationFields):
 
 
 class FewShotSegmentationTask(ConvNextFields):
-    """The ConvNeXt head trained on few images, several times, from features that are computed once (MIMIC, figure 3b)."""
+    """The ConvNeXt head trained on few images, several times, from features that are computed once
+    (MIMIC, figure 3b)."""
 
     task: Literal["few-shot-segmentation"]
     preset: Literal["peer"]
@@ -69,4 +79,6 @@ class FewShotSegmentationTask(ConvNextFields):
     augment: Literal["none", "flip"]
     frame: Literal["padded"]  # test images of one size too
     shots: tuple[Positive, ...]  # training images; the value is that of the largest number
-    seeds: Annotated[int, Field(ge=2)]  # draws of each, seed, seed + 1, ...; a draw's subsets are nested
+    seeds: Annotated[
+        int, Field(ge=2)
+    ]  # draws of each, seed, seed + 1, ...; a draw's subsets are nested

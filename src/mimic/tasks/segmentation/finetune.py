@@ -1,6 +1,8 @@
-"""Semantic segmentation on the ADE20K layout: a ConvNeXt head on the last block, cross-entropy (MultiMAE's protocol).
+"""Semantic segmentation on the ADE20K layout: a ConvNeXt head on the last block, cross-entropy
+(MultiMAE's protocol).
 
-mIoU over one count of all images' pixels, classes that are neither predicted nor true left out. Unlabelled pixels are not scored.
+mIoU over one count of all images' pixels, classes that are neither predicted nor true left out.
+Unlabelled pixels are not scored.
 """
 
 from __future__ import annotations
@@ -17,25 +19,54 @@ from torch import Tensor
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import ConvNextHead, initialise
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
-from mimic.tasks.engine.dense_transforms import Batch, Colours, Item, Items, OnDisk, cut, frame_size, padded, resize_item
-from mimic.tasks.engine.finetune import Tuned, in_batches, read_blocks, require_patches, seeded, shown_batches, tune
+from mimic.tasks.engine.dense_transforms import (
+    Batch,
+    Colours,
+    Item,
+    Items,
+    OnDisk,
+    cut,
+    frame_size,
+    padded,
+    resize_item,
+)
+from mimic.tasks.engine.finetune import (
+    Tuned,
+    in_batches,
+    read_blocks,
+    require_patches,
+    seeded,
+    shown_batches,
+    tune,
+)
 from mimic.tasks.engine.visualize import labelled_picture
 from mimic.tasks.metrics.iou import averages, class_counts, class_iou, miou_error
 from mimic.tasks.segmentation.ade20k import IGNORED, Ade20k, opened_ade20k
 from mimic.tasks.segmentation.config import ConvNextFields, SegmentationFields, SegmentationTask
 from mimic.tasks.segmentation.frames import PAD, framed, framed_size, prepared, read
 
-COLOURS = Colours(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, share=0.5, grey_share=0.0)  # the peers'
+COLOURS = Colours(
+    brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, share=0.5, grey_share=0.0
+)  # the peers'
 FREEZE = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}
 
 
 def run(task: SegmentationTask, subject: EvalModel, folders: EvalPaths) -> Result:
-    """Train the head (and what `freeze` leaves) on the train split, measure the last step on the validation split."""
+    """Train the head (and what `freeze` leaves) on the train split, measure the last step on the
+    validation split."""
     ade = opened_ade20k(task, folders.root)
     require_patches(task.size_px, subject.encoder.patch_px)
     model = build(task, subject.encoder, ade.n_classes)
     train = OnDisk(partial(read, ade), ade.train)
-    last_loss = tune(model, task, train, partial(prepared, task), partial(augmented, task), loss, folders.progress)
+    last_loss = tune(
+        model,
+        task,
+        train,
+        partial(prepared, task),
+        partial(augmented, task),
+        loss,
+        folders.progress,
+    )
     model.eval()
     counts, pictures = score(task, ade, lambda _, items: predicted(task, model, items))
     metrics = averaged(task, ade, counts)
@@ -59,7 +90,11 @@ def averaged(task: SegmentationFields, ade: Ade20k, counts: np.ndarray) -> dict[
         **both[task.averaging],
         "standard_error": miou_error(counts, pooled=task.averaging == "global"),
         "averages": both,
-        "classes": {name: float(value) for name, value in zip(ade.names, iou, strict=True) if not np.isnan(value)},
+        "classes": {
+            name: float(value)
+            for name, value in zip(ade.names, iou, strict=True)
+            if not np.isnan(value)
+        },
         "labelled_pixels": int(counts[:, 2].sum()),
     }
 
@@ -68,11 +103,24 @@ def build(task: ConvNextFields, encoder: VisionTransformer, classes: int) -> Tun
     """The encoder with a ConvNeXt head, initialised from the task's seed."""
 
     def head() -> ConvNextHead:
-        made = ConvNextHead(encoder.width, task.head_width, classes, encoder.patch_px, task.cell_px, task.head_blocks)
+        made = ConvNextHead(
+            encoder.width,
+            task.head_width,
+            classes,
+            encoder.patch_px,
+            task.cell_px,
+            task.head_blocks,
+        )
         initialise(made)
         return made
 
-    return Tuned(encoder, seeded(task.seed, head), read_blocks(task.blocks, encoder.depth, 1), task.freeze, task.drop_path)
+    return Tuned(
+        encoder,
+        seeded(task.seed, head),
+        read_blocks(task.blocks, encoder.depth, 1),
+        task.freeze,
+        task.drop_path,
+    )
 
 
 def augmented(task: SegmentationFields, examples: Items, rng: np.random.Generator) -> Batch:
@@ -82,7 +130,9 @@ def augmented(task: SegmentationFields, examples: Items, rng: np.random.Generato
         factor = rng.uniform(*task.scale)
         # Truncated, as the peers' library does.
         height, width = (max(1, int(side * factor)) for side in item.valid.shape)
-        item = padded(resize_item(item, (height, width), task.antialias), task.size_px, PAD, IGNORED)
+        item = padded(
+            resize_item(item, (height, width), task.antialias), task.size_px, PAD, IGNORED
+        )
         top, left = (int(rng.integers(0, side - task.size_px + 1)) for side in item.valid.shape)
         out.append(cut(item, top, left, task.size_px))
     return Items(tuple(out)).batch()
@@ -99,28 +149,46 @@ def loss(output: Tensor, batch: Batch) -> Tensor:
 
 
 def score(
-    task: SegmentationFields, ade: Ade20k, found: Callable[[slice, list[Item]], Iterable[tuple[Item, np.ndarray]]]
+    task: SegmentationFields,
+    ade: Ade20k,
+    found: Callable[[slice, list[Item]], Iterable[tuple[Item, np.ndarray]]],
 ) -> tuple[np.ndarray, list[Figure]]:
     """int64[images, 3, classes], and pictures of a few images, evenly spaced.
 
     Args:
-        found: of the places of some test images and these images: what is scored of each, and the predicted classes.
+        found: of the places of some test images and these images: what is scored of each, and the
+            predicted classes.
     """
     drawn = (
-        set(ade.test[np.linspace(0, len(ade.test) - 1, min(task.samples, len(ade.test))).astype(int)].tolist()) if task.samples else set()
+        set(
+            ade.test[
+                np.linspace(0, len(ade.test) - 1, min(task.samples, len(ade.test))).astype(int)
+            ].tolist()
+        )
+        if task.samples
+        else set()
     )
     counts, pictures = [], []
     for part in shown_batches(len(ade.test), task.eval_batch, "score", "images"):
         numbers = ade.test[part].tolist()
-        for number, (item, prediction) in zip(numbers, found(part, [read(ade, number) for number in numbers]), strict=True):
+        for number, (item, prediction) in zip(
+            numbers, found(part, [read(ade, number) for number in numbers]), strict=True
+        ):
             counts.append(class_counts(prediction, item.target, item.valid, ade.n_classes))
             if number in drawn:
-                pictures.append(labelled_picture(ade.stem(number), item.image, item.target, prediction, item.valid, ade.names))
+                pictures.append(
+                    labelled_picture(
+                        ade.stem(number), item.image, item.target, prediction, item.valid, ade.names
+                    )
+                )
     return np.stack(counts), pictures
 
 
-def predicted(task: SegmentationFields, model: Tuned, items: list[Item]) -> Iterator[tuple[Item, np.ndarray]]:
-    """Of each test image what is scored: image and truth, predicted classes uint8[h, w] of the same size."""
+def predicted(
+    task: SegmentationFields, model: Tuned, items: list[Item]
+) -> Iterator[tuple[Item, np.ndarray]]:
+    """Of each test image what is scored: image and truth, predicted classes uint8[h, w] of the same
+    size."""
     if task.score_at == "input":
         batch = prepared(task, Items(tuple(items)))
         yield from squares(batch, _logits(model, batch.images))
@@ -145,15 +213,29 @@ def whole(task: SegmentationFields, model: Tuned, item: Item) -> Tensor:
 
 
 def slide(task: SegmentationFields, model: Tuned, item: Item) -> Tensor:
-    """Logits [1, classes, h, w] of the frame: the mean over overlapping squares, the last of a row or column ending with the frame."""
+    """Logits [1, classes, h, w] of the frame: the mean over overlapping squares, the last of a row
+    or column ending with the frame."""
     assert task.stride_px is not None
     image = resize_item(item, framed_size(task, item), task.antialias).image
-    places = [(top, left) for top in _starts(image.shape[0], task) for left in _starts(image.shape[1], task)]
+    places = [
+        (top, left)
+        for top in _starts(image.shape[0], task)
+        for left in _starts(image.shape[1], task)
+    ]
     total, times = None, torch.zeros(image.shape[:2], device=model.device)
     for part in in_batches(len(places), task.eval_batch):
-        squares = np.stack([image[top : top + task.size_px, left : left + task.size_px] for top, left in places[part]])
+        squares = np.stack(
+            [
+                image[top : top + task.size_px, left : left + task.size_px]
+                for top, left in places[part]
+            ]
+        )
         for (top, left), logits in zip(places[part], _logits(model, squares), strict=True):
-            total = torch.zeros((1, len(logits), *image.shape[:2]), device=model.device) if total is None else total
+            total = (
+                torch.zeros((1, len(logits), *image.shape[:2]), device=model.device)
+                if total is None
+                else total
+            )
             rows, columns = slice(top, top + task.size_px), slice(left, left + task.size_px)
             total[0, :, rows, columns] += logits
             times[rows, columns] += 1
@@ -177,6 +259,8 @@ def protocol(task: SegmentationFields, train_size: int, test_size: int) -> str:
     """One line: how it was measured."""
     windows = f"squares every {task.stride_px} px" if task.inference == "slide" else "one pass"
     return (
-        f"preset {task.preset}, {FREEZE[task.freeze]}, {train_size} train / {test_size} test, {task.frame} frame at {task.size_px} px, "
-        f"{task.steps} steps of {task.batch}, {windows}, scored at {task.score_at} resolution, averaged by {task.averaging}"
+        f"preset {task.preset}, {FREEZE[task.freeze]}, {train_size} train / {test_size} test, "
+        f"{task.frame} frame at {task.size_px} px, "
+        f"{task.steps} steps of {task.batch}, {windows}, scored at {task.score_at} resolution, "
+        f"averaged by {task.averaging}"
     )

@@ -1,8 +1,18 @@
-"""What the segmentation tasks train on and score of an image: a square of it, or its whole frame."""
+"""What the segmentation tasks train on and score of an image: a square of it, or its whole
+frame."""
 
 from __future__ import annotations
 
-from mimic.tasks.engine.dense_transforms import Batch, Item, Items, cut, fitted, frame_size, padded, resize_item
+from mimic.tasks.engine.dense_transforms import (
+    Batch,
+    Item,
+    Items,
+    cut,
+    fitted,
+    frame_size,
+    padded,
+    resize_item,
+)
 from mimic.tasks.segmentation.ade20k import IGNORED, Ade20k
 from mimic.tasks.segmentation.config import SegmentationFields
 
@@ -19,7 +29,9 @@ def prepared(task: SegmentationFields, examples: Items) -> Batch:
     """Squares without chance: the padded frame, or the middle of the whole one."""
     frames = framed(task, examples)
     if task.frame == "padded":
-        return Items(tuple(padded(item, task.size_px, PAD, IGNORED) for item in frames.items)).batch()
+        return Items(
+            tuple(padded(item, task.size_px, PAD, IGNORED) for item in frames.items)
+        ).batch()
     return Items(tuple(_middle(item, task.size_px) for item in frames.items)).batch()
 
 
@@ -30,12 +42,18 @@ def _middle(item: Item, size_px: int) -> Item:
 
 def framed(task: SegmentationFields, examples: Items) -> Items:
     """Resized so that the larger (padded) or smaller (whole) side is size_px."""
-    return Items(tuple(resize_item(item, framed_size(task, item), task.antialias) for item in examples.items))
+    return Items(
+        tuple(resize_item(item, framed_size(task, item), task.antialias) for item in examples.items)
+    )
 
 
 def framed_size(task: SegmentationFields, item: Item) -> tuple[int, int]:
     height, width = item.valid.shape
-    return fitted(height, width, task.size_px) if task.frame == "padded" else frame_size(height, width, task.size_px, 1)
+    return (
+        fitted(height, width, task.size_px)
+        if task.frame == "padded"
+        else frame_size(height, width, task.size_px, 1)
+    )
 
 
 def trained_on(task: SegmentationFields, item: Item) -> Item:

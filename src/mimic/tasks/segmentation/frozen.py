@@ -1,7 +1,9 @@
-"""Segmentation from kept features of a frozen encoder: the linear probe, and the ConvNeXt head trained on few images.
+"""Segmentation from kept features of a frozen encoder: the linear probe, and the ConvNeXt head
+trained on few images.
 
-Every training image passes the encoder once (its mirror image too, if the recipe mirrors), whatever the number of seeds, shots and steps;
-so does every test image of the few-shot task. The linear probe is measured once, on whatever windows its protocol asks for.
+Every training image passes the encoder once (its mirror image too, if the recipe mirrors), whatever
+the number of seeds, shots and steps; so does every test image of the few-shot task. The linear
+probe is measured once, on whatever windows its protocol asks for.
 """
 
 from __future__ import annotations
@@ -32,10 +34,21 @@ def run_linear(task: LinearSegmentationTask, subject: EvalModel, folders: EvalPa
     ade, encoder = opened_ade20k(task, folders.root), subject.encoder
     require_patches(task.size_px, encoder.patch_px)
     head = seeded(task.seed, partial(LinearHead, encoder.width, ade.n_classes, encoder.patch_px))
-    model = Tuned(encoder, head, read_blocks(task.blocks, encoder.depth, 1), task.freeze, task.drop_path, norm=True)
-    last_loss = _train(task, model, ade, np.arange(len(ade.train)), folders.features, folders.progress)
+    model = Tuned(
+        encoder,
+        head,
+        read_blocks(task.blocks, encoder.depth, 1),
+        task.freeze,
+        task.drop_path,
+        norm=True,
+    )
+    last_loss = _train(
+        task, model, ade, np.arange(len(ade.train)), folders.features, folders.progress
+    )
     model.eval()
-    counts, pictures = finetune.score(task, ade, lambda _, items: finetune.predicted(task, model, items))
+    counts, pictures = finetune.score(
+        task, ade, lambda _, items: finetune.predicted(task, model, items)
+    )
     metrics = finetune.averaged(task, ade, counts)
     return Result(
         name="mIoU",
@@ -50,11 +63,14 @@ def run_linear(task: LinearSegmentationTask, subject: EvalModel, folders: EvalPa
 
 
 def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPaths) -> Result:
-    """For each seed a head on each of its nested subsets, the same number of updates for all, measured on the whole validation split."""
+    """For each seed a head on each of its nested subsets, the same number of updates for all,
+    measured on the whole validation split."""
     ade, encoder = opened_ade20k(task, folders.root), subject.encoder
     require_patches(task.size_px, encoder.patch_px)
     if max(task.shots) > len(ade.train):
-        raise BadInput(f"shots {max(task.shots)}: there are {len(ade.train)} training images; lower shots")
+        raise BadInput(
+            f"shots {max(task.shots)}: there are {len(ade.train)} training images; lower shots"
+        )
     values: dict[int, list[float]] = {shots: [] for shots in task.shots}
     pictures: list[Figure] = []
     for seed in range(task.seed, task.seed + task.seeds):
@@ -62,7 +78,9 @@ def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPath
         for shots in task.shots:
             model = finetune.build(drawn, encoder, ade.n_classes)
             chosen = subset(seed, shots, len(ade.train))
-            _train(drawn, model, ade, chosen, folders.features, folders.progress / f"{seed}-{shots}")
+            _train(
+                drawn, model, ade, chosen, folders.features, folders.progress / f"{seed}-{shots}"
+            )
             counts, shown = _score(drawn, model, ade, folders.features)
             values[shots].append(finetune.averaged(drawn, ade, counts)["mIoU"])
             pictures = shown if (seed, shots) == (task.seed, max(task.shots)) else pictures
@@ -73,7 +91,11 @@ def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPath
         name="mIoU",
         headline="mIoU",
         higher_is_better=True,
-        metrics={"mIoU": most["mean"], "standard_error": most["std"] / task.seeds**0.5, "by_k": found},
+        metrics={
+            "mIoU": most["mean"],
+            "standard_error": most["std"] / task.seeds**0.5,
+            "by_k": found,
+        },
         protocol=f"few-shot, mean of {task.seeds} draws of {max(task.shots)} images, {protocol}",
         selection="last step; the largest number of images",
         test_size=len(ade.test),
@@ -81,30 +103,56 @@ def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPath
     )
 
 
-def keep(task: Frozen, model: Tuned, ade: Ade20k, numbers: np.ndarray, mirrored: bool, folder: Path) -> Features:
-    """Features of the squares that this task shows the encoder of these images, made now if no task made them before."""
+def keep(
+    task: Frozen, model: Tuned, ade: Ade20k, numbers: np.ndarray, mirrored: bool, folder: Path
+) -> Features:
+    """Features of the squares that this task shows the encoder of these images, made now if no task
+    made them before."""
 
     def read(place: int) -> np.ndarray:
         item = finetune.read(ade, int(numbers[place]))
         return finetune.prepared(task, Items((item.mirrored() if mirrored else item,))).images[0]
 
-    view = {"size_px": task.size_px, "frame": task.frame, "antialias": task.antialias, "mirrored": mirrored}
+    view = {
+        "size_px": task.size_px,
+        "frame": task.frame,
+        "antialias": task.antialias,
+        "mirrored": mirrored,
+    }
     where = {"first": int(numbers[0]), "last": int(numbers[-1])}
     images = ImageSet(str(ade.extent()["digest"]), {**view, **where}, len(numbers), read)
     what = {"blocks": model.blocks, "norm": model.norm}
-    return features(folder, images, model.encoder, maps(model.encoder, model.blocks, model.norm), what, task.eval_batch, "float32")
+    return features(
+        folder,
+        images,
+        model.encoder,
+        maps(model.encoder, model.blocks, model.norm),
+        what,
+        task.eval_batch,
+        "float32",
+    )
 
 
-def _train(task: Frozen, model: Tuned, ade: Ade20k, chosen: np.ndarray, kept: Path, folder: Path) -> float | None:
-    """Train the head on the chosen training images; the mean loss of the last tenth of the steps."""
-    views = [keep(task, model, ade, ade.train, mirrored, kept) for mirrored in ((False, True) if task.augment == "flip" else (False,))]
+def _train(
+    task: Frozen, model: Tuned, ade: Ade20k, chosen: np.ndarray, kept: Path, folder: Path
+) -> float | None:
+    """Train the head on the chosen training images; the mean loss of the last tenth of the
+    steps."""
+    views = [
+        keep(task, model, ade, ade.train, mirrored, kept)
+        for mirrored in ((False, True) if task.augment == "flip" else (False,))
+    ]
     examples = OnDisk(partial(finetune.read, ade), ade.train[chosen])
     prepare = partial(finetune.prepared, task)
     seen = look_up(views, chosen, model.device)
-    return tune(model, task, examples, prepare, lambda items, _: prepare(items), finetune.loss, folder, seen)
+    return tune(
+        model, task, examples, prepare, lambda items, _: prepare(items), finetune.loss, folder, seen
+    )
 
 
-def _score(task: FewShotSegmentationTask, model: Tuned, ade: Ade20k, kept: Path) -> tuple[np.ndarray, list[Figure]]:
+def _score(
+    task: FewShotSegmentationTask, model: Tuned, ade: Ade20k, kept: Path
+) -> tuple[np.ndarray, list[Figure]]:
     """Counts of each test image, and pictures; the encoder is not run again."""
     test = keep(task, model, ade, ade.test, False, kept)
     model.eval()

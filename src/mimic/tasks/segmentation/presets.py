@@ -26,9 +26,11 @@ PEER: dict[str, Any] = {
     "steps": 20160,  # 64 epochs of 315
     "batch": 64,  # 16 on each of four GPUs
     "lr": 5e-4,
-    "warmup": 0.015625,  # 1 of 64 epochs, from 0: the "warm-up learning rate" of the paper is never applied
+    # 1 of 64 epochs, from 0: the "warm-up learning rate" of the paper is never applied
+    "warmup": 0.015625,
     "inference": "whole",
-    "score_at": "input",  # truth too is shrunk to 512 px, so small things count less than at the images' own size
+    # truth too is shrunk to 512 px, so small things count less than at the images' own size
+    "score_at": "input",
     "averaging": "global",
 }
 STANDARD: dict[str, Any] = {
@@ -45,13 +47,25 @@ STANDARD: dict[str, Any] = {
     "score_at": "native",
     "averaging": "global",
 }
-LINEAR_STANDARD: dict[str, Any] = {  # DINOv3's, on the frames' middles instead of random crops, so that features can be kept
-    **{name: value for name, value in STANDARD.items() if name not in ("head_width", "cell_px", "head_blocks")},
+LINEAR_STANDARD: dict[
+    str, Any
+] = {  # DINOv3's, on the frames' middles instead of random crops, so that features can be kept
+    **{
+        name: value
+        for name, value in STANDARD.items()
+        if name not in ("head_width", "cell_px", "head_blocks")
+    },
     "augment": "flip",
     "lr": 1e-3,
     "weight_decay": 1e-3,
     "layer_decay": 1.0,
     "drop_path": 0.0,
 }
-# The papers give neither the numbers of images nor the recipe. Mirroring, without random colours and sizes, lets features be kept.
-FEW_SHOT_PEER: dict[str, Any] = {**PEER, "augment": "flip", "shots": (100, 200, 400, 800, 1600, 3200, 6400, 20210), "seeds": 5}
+# The papers give neither the numbers of images nor the recipe. Mirroring, without random colours
+# and sizes, lets features be kept.
+FEW_SHOT_PEER: dict[str, Any] = {
+    **PEER,
+    "augment": "flip",
+    "shots": (100, 200, 400, 800, 1600, 3200, 6400, 20210),
+    "seeds": 5,
+}

@@ -28,4 +28,13 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
     return check.look(section, root, needs)
 
 
-SPECS = (TaskSpec("taskonomy", TaskonomyTask, _finetune, NEEDS, _look, {"peer": presets.PEER, "standard": presets.STANDARD}),)
+SPECS = (
+    TaskSpec(
+        "taskonomy",
+        TaskonomyTask,
+        _finetune,
+        NEEDS,
+        _look,
+        {"peer": presets.PEER, "standard": presets.STANDARD},
+    ),
+)

@@ -19,7 +19,9 @@ def look(task: TaskonomyTask, root: Path, needs: Needs) -> DataFound:
 
     def look(index: int) -> tuple[np.ndarray, np.ndarray, float]:
         frame = opened.read(index)
-        target, valid = labels_seen(frame.target, frame.valid, opened.kind, task.size_px, task.erode_px)
+        target, valid = labels_seen(
+            frame.target, frame.valid, opened.kind, task.size_px, task.erode_px
+        )
         return valid, target, float(frame.valid.mean())
 
     stored = []

@@ -1,7 +1,8 @@
 """Taskonomy's dense targets, surface normals first: a DPT head, masked L1 (MultiMAE's protocol).
 
-Targets are in [0, 1] as the peers regress them; normals stay (n + 1) / 2 and are not normalised. The published selection looks at 200
-validation images every 5 epochs and tests the best of them once.
+Targets are in [0, 1] as the peers regress them; normals stay (n + 1) / 2 and are not normalised.
+The published selection looks at 200 validation images every 5 epochs and tests the best of them
+once.
 """
 
 from __future__ import annotations
@@ -18,8 +19,23 @@ from torch import Tensor
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import DptHead, initialise
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
-from mimic.tasks.engine.dense_transforms import Batch, Item, Items, OnDisk, pillow_bilinear, resize_image
-from mimic.tasks.engine.finetune import Tuned, read_as, read_blocks, require_patches, seeded, shown_batches, tune
+from mimic.tasks.engine.dense_transforms import (
+    Batch,
+    Item,
+    Items,
+    OnDisk,
+    pillow_bilinear,
+    resize_image,
+)
+from mimic.tasks.engine.finetune import (
+    Tuned,
+    read_as,
+    read_blocks,
+    require_patches,
+    seeded,
+    shown_batches,
+    tune,
+)
 from mimic.tasks.engine.saved_weights import Best
 from mimic.tasks.engine.visualize import scaled as to_picture
 from mimic.tasks.metrics.depth import by_batch, by_everything, by_image, pooled_mean
@@ -31,16 +47,28 @@ FREEZE = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder f
 
 
 def run(task: TaskonomyTask, subject: EvalModel, folders: EvalPaths) -> Result:
-    """Train the head (and what `freeze` leaves), measure the best or the last step on the test list."""
+    """Train the head (and what `freeze` leaves), measure the best or the last step on the test
+    list."""
     taskonomy = opened_taskonomy(task, folders.root)
     require_patches(task.size_px, subject.encoder.patch_px)
     model = build(task, subject.encoder)
     best = None
     if task.validate_every is not None:
-        best = Best(task.validate_every, lambda: _value(task, _sums(task, model, taskonomy, taskonomy.validation)), folders.progress)
+        best = Best(
+            task.validate_every,
+            lambda: _value(task, _sums(task, model, taskonomy, taskonomy.validation)),
+            folders.progress,
+        )
     train = OnDisk(partial(read, taskonomy), taskonomy.train)
     last_loss = tune(
-        model, task, train, partial(prepared, task), lambda examples, _: prepared(task, examples), loss, folders.progress, best=best
+        model,
+        task,
+        train,
+        partial(prepared, task),
+        lambda examples, _: prepared(task, examples),
+        loss,
+        folders.progress,
+        best=best,
     )
     sums = _sums(task, model, taskonomy, taskonomy.test)
     averages = _averages(task, sums)
@@ -64,7 +92,8 @@ def run(task: TaskonomyTask, subject: EvalModel, folders: EvalPaths) -> Result:
         protocol=_protocol(task, len(train), len(sums)),
         selection="last step"
         if best is None
-        else f"best of {len(taskonomy.validation)} validation images, every {task.validate_every} steps",
+        else f"best of {len(taskonomy.validation)} validation images, every {task.validate_every} "
+        "steps",
         test_size=len(sums),
         pictures=list(_pictures(task, model, taskonomy)),
     )
@@ -74,12 +103,16 @@ def build(task: TaskonomyTask, encoder: VisionTransformer) -> Tuned:
     """The encoder with a DPT head of the target's channels, initialised from the task's seed."""
 
     def head() -> DptHead:
-        made = DptHead(encoder.width, task.head_width, TARGETS[task.target].channels, encoder.patch_px)
+        made = DptHead(
+            encoder.width, task.head_width, TARGETS[task.target].channels, encoder.patch_px
+        )
         initialise(made)
         return made
 
     blocks = read_blocks(task.blocks, encoder.depth, LEVELS)
-    return Tuned(encoder, seeded(task.seed, head), blocks, task.freeze, task.drop_path, norm=task.last_norm)
+    return Tuned(
+        encoder, seeded(task.seed, head), blocks, task.freeze, task.drop_path, norm=task.last_norm
+    )
 
 
 def read(taskonomy: Taskonomy, index: int) -> Item:
@@ -89,14 +122,17 @@ def read(taskonomy: Taskonomy, index: int) -> Item:
 
 
 def prepared(task: TaskonomyTask, examples: Items) -> Batch:
-    """Squares of size_px: images interpolated, targets (then in [0, 1]) and masks (then eroded) nearest."""
+    """Squares of size_px: images interpolated, targets (then in [0, 1]) and masks (then eroded)
+    nearest."""
     return Items(tuple(_resized(item, task) for item in examples.items)).batch()
 
 
 def _resized(item: Item, task: TaskonomyTask) -> Item:
     size = (task.size_px, task.size_px)
     resize = pillow_bilinear if task.antialias else partial(resize_image, antialias=False)
-    target, valid = labels_seen(item.target, item.valid, TARGETS[task.target], task.size_px, task.erode_px)
+    target, valid = labels_seen(
+        item.target, item.valid, TARGETS[task.target], task.size_px, task.erode_px
+    )
     return Item(resize(item.image, size), target, valid)
 
 
@@ -111,38 +147,63 @@ def loss(output: Tensor, batch: Batch) -> Tensor:
 # ---------------------------------------------------------------------------- measuring
 
 
-def _sums(task: TaskonomyTask, model: Tuned, taskonomy: Taskonomy, numbers: np.ndarray) -> np.ndarray:
-    """float64[images, 3]: valid pixels; the sum over them of the absolute error, mean over channels; and of the angle in degrees."""
+def _sums(
+    task: TaskonomyTask, model: Tuned, taskonomy: Taskonomy, numbers: np.ndarray
+) -> np.ndarray:
+    """float64[images, 3]: valid pixels; the sum over them of the absolute error, mean over
+    channels; and of the angle in degrees."""
     found = []
     for part in shown_batches(len(numbers), task.eval_batch, "score", "images"):
-        batch = prepared(task, OnDisk(partial(read, taskonomy), numbers).take(np.arange(part.start, part.stop)))
-        for predicted, target, valid in zip(predict(model, batch.images), batch.target, batch.valid, strict=True):
+        batch = prepared(
+            task, OnDisk(partial(read, taskonomy), numbers).take(np.arange(part.start, part.stop))
+        )
+        for predicted, target, valid in zip(
+            predict(model, batch.images), batch.target, batch.valid, strict=True
+        ):
             error = np.abs(predicted - target).mean(axis=2)[valid].sum(dtype=np.float64)
-            turned = angle_deg(predicted, target)[valid].sum(dtype=np.float64) if task.target == "normal" else 0.0
+            turned = (
+                angle_deg(predicted, target)[valid].sum(dtype=np.float64)
+                if task.target == "normal"
+                else 0.0
+            )
             found.append((valid.sum(), error, turned))
     return np.array(found, np.float64)
 
 
 def predict(model: Tuned, images: np.ndarray) -> np.ndarray:
-    """float32[n, h, w, channels] of images uint8[n, h, w, 3]; the model's mode is left as it was."""
+    """float32[n, h, w, channels] of images uint8[n, h, w, 3]; the model's mode is left as it
+    was."""
     training = model.training
     model.eval()
     with torch.inference_mode():
-        output = model(normalise(torch.from_numpy(images).to(model.device))).float().movedim(1, -1).cpu().numpy()
+        output = (
+            model(normalise(torch.from_numpy(images).to(model.device)))
+            .float()
+            .movedim(1, -1)
+            .cpu()
+            .numpy()
+        )
     model.train(training)
     return np.asarray(output)
 
 
 def angle_deg(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Degrees between normals stored as (n + 1) / 2, [h, w]; a prediction of no direction is 90 degrees off."""
+    """Degrees between normals stored as (n + 1) / 2, [h, w]; a prediction of no direction is 90
+    degrees off."""
     a, b = 2 * predicted - 1, 2 * target - 1
     lengths = np.linalg.norm(a, axis=2) * np.linalg.norm(b, axis=2)
-    cosine = np.divide((a * b).sum(axis=2), lengths, out=np.zeros_like(lengths), where=lengths > 1e-6)
+    cosine = np.divide(
+        (a * b).sum(axis=2), lengths, out=np.zeros_like(lengths), where=lengths > 1e-6
+    )
     return np.asarray(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 def _averages(task: TaskonomyTask, sums: np.ndarray) -> dict[str, float]:
-    pools = {"batch": by_batch(len(sums), task.eval_batch, 1), "image": by_image(len(sums)), "global": by_everything(len(sums))}
+    pools = {
+        "batch": by_batch(len(sums), task.eval_batch, 1),
+        "image": by_image(len(sums)),
+        "global": by_everything(len(sums)),
+    }
     return {name: pooled_mean(sums[:, :2], pool) for name, pool in pools.items()}
 
 
@@ -157,30 +218,48 @@ def _error(sums: np.ndarray) -> float | None:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
 
 
-# ---------------------------------------------------------------------------- what the result says of itself
+# ---------------------------------------------------------------------------- what the result says
+# of itself
 
 
 def _protocol(task: TaskonomyTask, train_size: int, test_size: int) -> str:
     return (
-        f"preset {task.preset}, {task.target}, {FREEZE[task.freeze]}, {train_size} train / {test_size} test, {task.size_px} px, "
-        f"{read_as(task.last_norm)}{task.steps} steps of {task.batch}, L1 in [0, 1] over valid pixels, "
+        f"preset {task.preset}, {task.target}, {FREEZE[task.freeze]}, {train_size} train / "
+        f"{test_size} test, {task.size_px} px, "
+        f"{read_as(task.last_norm)}{task.steps} steps of {task.batch}, L1 in [0, 1] over valid "
+        "pixels, "
         f"masks eroded by {task.erode_px} px, averaged by {task.averaging}"
     )
 
 
 def _pictures(task: TaskonomyTask, model: Tuned, taskonomy: Taskonomy) -> Iterator[Figure]:
     """Image, truth, prediction; what is not scored is black in the truth."""
-    numbers = taskonomy.test[np.unique(np.linspace(0, len(taskonomy.test) - 1, task.samples).round().astype(int))] if task.samples else []
+    numbers = (
+        taskonomy.test[
+            np.unique(np.linspace(0, len(taskonomy.test) - 1, task.samples).round().astype(int))
+        ]
+        if task.samples
+        else []
+    )
     for number in map(int, numbers):
         batch = prepared(task, Items((read(taskonomy, number),)))
         predicted, target, valid = predict(model, batch.images)[0], batch.target[0], batch.valid[0]
-        error = float(np.abs(predicted - target).mean(axis=2)[valid].mean()) if valid.any() else float("nan")
+        error = (
+            float(np.abs(predicted - target).mean(axis=2)[valid].mean())
+            if valid.any()
+            else float("nan")
+        )
         shown = _shown(target)
         shown[~valid] = 0
-        strip = np.concatenate([to_picture(part) for part in (batch.images[0], shown, _shown(predicted))], axis=1)
+        strip = np.concatenate(
+            [to_picture(part) for part in (batch.images[0], shown, _shown(predicted))], axis=1
+        )
         stem = taskonomy.stem(number)
         yield Figure(
-            stem, strip, f"{stem}: image, {task.target}, prediction; mean error {1000 * error:.0f} thousandths; not scored is black"
+            stem,
+            strip,
+            f"{stem}: image, {task.target}, prediction; mean error {1000 * error:.0f} thousandths; "
+            "not scored is black",
         )
 
 
@@ -189,4 +268,6 @@ def _shown(values: np.ndarray) -> np.ndarray:
     levels = np.round(255 * np.clip(values, 0, 1)).astype(np.uint8)
     if levels.shape[2] == 1:
         return cv2.cvtColor(levels[..., 0], cv2.COLOR_GRAY2RGB)
-    return np.ascontiguousarray(np.pad(levels, ((0, 0), (0, 0), (0, 3 - levels.shape[2])), constant_values=128))
+    return np.ascontiguousarray(
+        np.pad(levels, ((0, 0), (0, 0), (0, 3 - levels.shape[2])), constant_values=128)
+    )

@@ -8,7 +8,8 @@ PEER: dict[str, Any] = {
     "variant": "tiny",
     "images": (800, 200, None),
     "size_px": 384,
-    "last_norm": False,  # MultiMAE's, as in MIMIC's tables; CroCo's own head normalises its last block
+    # MultiMAE's, as in MIMIC's tables; CroCo's own head normalises its last block
+    "last_norm": False,
     "antialias": True,
     "augment": "none",
     "head_width": 256,

@@ -1,7 +1,8 @@
-"""How a foreign model is built: from shapes, from what the file says of itself, and from what the user says.
+"""How a foreign model is built: from shapes, from what the file says of itself, and from what the
+user says.
 
-The user comes first, then the file, then the official code's defaults, then the published recipes. Whatever only the
-last two tell is listed in `Numbers.assumed`.
+The user comes first, then the file, then the official code's defaults, then the published recipes.
+Whatever only the last two tell is listed in `Numbers.assumed`.
 """
 
 from __future__ import annotations
@@ -19,14 +20,23 @@ from mimic.models.formats.dialects import Translated
 from mimic.models.layers import sincos_table
 from mimic.training.imported.told import told_by
 
-HEADS = {192: 3, 384: 6, 512: 16, 768: 12, 1024: 16, 1280: 16}  # of the field's usual widths; no file of weights tells
+HEADS = {
+    192: 3,
+    384: 6,
+    512: 16,
+    768: 12,
+    1024: 16,
+    1280: 16,
+}  # of the field's usual widths; no file of weights tells
 MASKING = {  # as published
     "mae": (0.75, "down"),
     "vit_mae": (0.75, "down"),
     "mimic": (0.9, "down"),
     "croco": (0.9, "up"),
 }
-TABLE_TOLERANCE = 1e-3  # of a table that went through half precision; two grids differ by more than 0.1
+TABLE_TOLERANCE = (
+    1e-3  # of a table that went through half precision; two grids differ by more than 0.1
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,8 @@ def numbers_of(found: Translated, facts: Mapping[str, Any], said: Said) -> Numbe
     """All numbers of a model.
 
     Raises:
-        ValueError: shapes that are no vision transformer's, numbers that cannot be, or one that nobody tells.
+        ValueError: shapes that are no vision transformer's, numbers that cannot be, or one that
+            nobody tells.
     """
     told = told_by(facts)
     assumed: list[str] = []
@@ -83,7 +94,9 @@ def numbers_of(found: Translated, facts: Mapping[str, Any], said: Said) -> Numbe
     if "decoder.embed.weight" in weights:
         wide = int(weights["decoder.embed.weight"].shape[0])
         sizes["decoder_width"] = wide
-        sizes["decoder_heads"] = _heads(wide, said.decoder_heads, told.get("dec_num_heads"), "--decoder-heads", assumed)
+        sizes["decoder_heads"] = _heads(
+            wide, said.decoder_heads, told.get("dec_num_heads"), "--decoder-heads", assumed
+        )
     if positions is None or said.rope_base is not None or "pos_embed" in told:
         base = _rope_base(positions, told.get("pos_embed"), said.rope_base, assumed)
         sizes |= {} if base is None else {"rope_base": base}
@@ -97,40 +110,64 @@ def numbers_of(found: Translated, facts: Mapping[str, Any], said: Said) -> Numbe
 def _patches(weights: Mapping[str, Tensor]) -> tuple[int, int]:
     """Width and side of a patch."""
     projection = weights["encoder.patch_embed.proj.weight"]
-    if projection.ndim != 4 or projection.shape[1] != 3 or projection.shape[2] != projection.shape[3]:
-        raise ValueError(f"patches are read by weights of shape {list(projection.shape)}; expected [width, 3, patch, patch]")
+    if (
+        projection.ndim != 4
+        or projection.shape[1] != 3
+        or projection.shape[2] != projection.shape[3]
+    ):
+        raise ValueError(
+            f"patches are read by weights of shape {list(projection.shape)}; expected [width, 3, "
+            "patch, patch]"
+        )
     return int(projection.shape[0]), int(projection.shape[2])
 
 
-def _size(weights: Mapping[str, Tensor], patch_px: int, told: Any, said: tuple[int, int] | None) -> tuple[int, int]:
-    """Height and width: said, told, or what the table of positions shows; they must fit together."""
+def _size(
+    weights: Mapping[str, Tensor], patch_px: int, told: Any, said: tuple[int, int] | None
+) -> tuple[int, int]:
+    """Height and width: said, told, or what the table of positions shows; they must fit
+    together."""
     size_px = said or (None if told is None else _pair(told))
     positions = weights.get("encoder.pos_embed")
     if positions is None:
         if size_px is None:
-            raise ValueError("rotary positions do not tell the image size; say --size-px HEIGHT WIDTH")
+            raise ValueError(
+                "rotary positions do not tell the image size; say --size-px HEIGHT WIDTH"
+            )
         return size_px
     count = positions.shape[1] - int("encoder.cls_token" in weights)
     if "encoder.cls_token" in weights and math.isqrt(positions.shape[1]) ** 2 == positions.shape[1]:
-        raise ValueError("its class token has no position, which plain models here have; import it with --timm NAME")
+        raise ValueError(
+            "its class token has no position, which plain models here have; import it with --timm "
+            "NAME"
+        )
     shown = _grid_of_table(positions, count)
     side = math.isqrt(count)
     if size_px is None:
         if shown is None and side * side != count:
-            raise ValueError(f"{count} positions are no square of patches; say --size-px HEIGHT WIDTH")
+            raise ValueError(
+                f"{count} positions are no square of patches; say --size-px HEIGHT WIDTH"
+            )
         rows, columns = shown or (side, side)
         return rows * patch_px, columns * patch_px
     grid = size_px[0] / patch_px, size_px[1] / patch_px
     if shown is not None and grid != shown:
         fits = f"{shown[0] * patch_px} {shown[1] * patch_px}"
-        raise ValueError(f"its table of positions is that of --size-px {fits}, not of {size_px[0]} x {size_px[1]} px")
+        raise ValueError(
+            f"its table of positions is that of --size-px {fits}, not of {size_px[0]} x "
+            f"{size_px[1]} px"
+        )
     if grid[0] * grid[1] != count:
-        raise ValueError(f"{size_px[0]} x {size_px[1]} px are not the {count} patches of {patch_px} px that it has positions for")
+        raise ValueError(
+            f"{size_px[0]} x {size_px[1]} px are not the {count} patches of {patch_px} px that it "
+            "has positions for"
+        )
     return size_px
 
 
 def _grid_of_table(positions: Tensor, count: int) -> tuple[int, int] | None:
-    """The grid whose sine-cosine table this is; None for a learned table, which no formula tells."""
+    """The grid whose sine-cosine table this is; None for a learned table, which no formula
+    tells."""
     width = int(positions.shape[2])
     table = positions[0, positions.shape[1] - count :]
     if width % 4:
@@ -146,13 +183,20 @@ def _grid_of_table(positions: Tensor, count: int) -> tuple[int, int] | None:
 
 def _pair(size: Any) -> tuple[int, int]:
     sides = (size, size) if isinstance(size, int) else size
-    if not isinstance(sides, list | tuple) or len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise ValueError(f"the file says an image size of {str(size)[:40]}; expected two numbers of pixels")
+    if (
+        not isinstance(sides, list | tuple)
+        or len(sides) != 2
+        or not all(isinstance(side, int) and side > 0 for side in sides)
+    ):
+        raise ValueError(
+            f"the file says an image size of {str(size)[:40]}; expected two numbers of pixels"
+        )
     return sides[0], sides[1]
 
 
 def _depth(weights: Mapping[str, Tensor], part: str) -> int:
-    """Blocks of a part, counted without gaps; a missing one is found when the weights are compared."""
+    """Blocks of a part, counted without gaps; a missing one is found when the weights are
+    compared."""
     prefix = f"{part}.blocks."
     numbers = {key.removeprefix(prefix).split(".")[0] for key in weights if key.startswith(prefix)}
     if not all(number.isdigit() and len(number) < 4 for number in numbers):
@@ -164,21 +208,29 @@ def _heads(width: int, said: int | None, told: Any, option: str, assumed: list[s
     heads = told if said is None else said
     if heads is None:
         if width not in HEADS:
-            raise ValueError(f"weights of width {width} do not tell the number of attention heads; say {option}")
+            raise ValueError(
+                f"weights of width {width} do not tell the number of attention heads; say {option}"
+            )
         heads = HEADS[width]
         assumed.append(f"{heads} attention heads, usual at a width of {width} ({option})")
     if not isinstance(heads, int) or heads < 1 or width % heads:
         source = "the file says" if said is None else option
-        raise ValueError(f"{source} {str(heads)[:20]} attention heads, which do not divide a width of {width}")
+        raise ValueError(
+            f"{source} {str(heads)[:20]} attention heads, which do not divide a width of {width}"
+        )
     return heads
 
 
-def _rope_base(positions: Tensor | None, told: Any, said: float | None, assumed: list[str]) -> float | None:
+def _rope_base(
+    positions: Tensor | None, told: Any, said: float | None, assumed: list[str]
+) -> float | None:
     """The base that rotary positions turn with; None for a table of positions."""
     if positions is not None:
         if said is not None or told != "cosine":
             what = f"--rope-base {said:g}" if said is not None else f"pos_embed {str(told)[:20]!r}"
-            raise ValueError(f"{what} speaks of rotary positions, but the file holds a table of positions")
+            raise ValueError(
+                f"{what} speaks of rotary positions, but the file holds a table of positions"
+            )
         return None
     if said is not None:
         base = said
@@ -188,7 +240,9 @@ def _rope_base(positions: Tensor | None, told: Any, said: float | None, assumed:
     else:
         base = _written_base(told)
     if not (math.isfinite(base) and base > 1):
-        raise ValueError(f"rotary positions of base {base:g}; expected a number above 1, as in RoPE100")
+        raise ValueError(
+            f"rotary positions of base {base:g}; expected a number above 1, as in RoPE100"
+        )
     return base
 
 
@@ -199,11 +253,17 @@ def _written_base(told: Any) -> float:
             return float(told.removeprefix("RoPE"))
     except ValueError:
         pass
-    raise ValueError(f"pos_embed is {str(told)[:20]!r}, but the file holds no table of positions; say --rope-base, such as 100")
+    raise ValueError(
+        f"pos_embed is {str(told)[:20]!r}, but the file holds no table of positions; say "
+        "--rope-base, such as 100"
+    )
 
 
-def _masking(found: Translated, told: Mapping[str, Any], said: Said, assumed: list[str]) -> dict[str, Any]:
-    """How it was trained to complete images: recorded, and what the reconstruction task does with it."""
+def _masking(
+    found: Translated, told: Mapping[str, Any], said: Said, assumed: list[str]
+) -> dict[str, Any]:
+    """How it was trained to complete images: recorded, and what the reconstruction task does with
+    it."""
     if found.dialect not in MASKING:
         raise ValueError("it holds a decoder, and its names do not tell whose")
     ratio, rounding = MASKING[found.dialect]
@@ -214,11 +274,16 @@ def _masking(found: Translated, told: Mapping[str, Any], said: Said, assumed: li
     else:
         assumed.append(f"mask ratio {ratio:g}, as published (--mask-ratio)")
     if not isinstance(ratio, int | float) or not 0 < ratio < 1:
-        raise ValueError(f"a mask ratio of {str(ratio)[:20]} hides all patches or none; say --mask-ratio")
+        raise ValueError(
+            f"a mask ratio of {str(ratio)[:20]} hides all patches or none; say --mask-ratio"
+        )
     normalised = said.norm_pix_loss if said.norm_pix_loss is not None else told.get("norm_pix_loss")
     if normalised is None:
         normalised = True
         assumed.append("pixels normalised within their patch, as published (--norm-pix-loss)")
     if normalised not in (0, 1):
-        raise ValueError(f"norm_pix_loss is {str(normalised)[:20]!r}; expected true or false; say --norm-pix-loss")
+        raise ValueError(
+            f"norm_pix_loss is {str(normalised)[:20]!r}; expected true or false; say "
+            "--norm-pix-loss"
+        )
     return {"mask_ratio": float(ratio), "visible_rounding": rounding, "norm_pix": bool(normalised)}

@@ -1,4 +1,5 @@
-"""What lies in or beside a file of weights and says how its model is built: croco_kwargs, args, config.json."""
+"""What lies in or beside a file of weights and says how its model is built: croco_kwargs, args,
+config.json."""
 
 from __future__ import annotations
 
@@ -47,13 +48,18 @@ def beside(path: Path) -> dict[str, Any]:
     if config.get("model_type") not in ("vit", "vit_mae"):
         return {}
     if config.get("hidden_act", "gelu") != "gelu":
-        raise ValueError(f"config.json says hidden_act {config['hidden_act']}; only gelu is computed here")
+        raise ValueError(
+            f"config.json says hidden_act {config['hidden_act']}; only gelu is computed here"
+        )
     pixels = _json(folder / "preprocessor_config.json")
     for name, ours in (("image_mean", IMAGE_MEAN), ("image_std", IMAGE_STD)):
         theirs = pixels.get(name, list(ours))
-        if not isinstance(theirs, list) or [round(float(value), 3) for value in theirs] != [round(v, 3) for v in ours]:
+        if not isinstance(theirs, list) or [round(float(value), 3) for value in theirs] != [
+            round(v, 3) for v in ours
+        ]:
             raise ValueError(
-                f"preprocessor_config.json says {name} {theirs}, and plain models here get {list(ours)};"
+                f"preprocessor_config.json says {name} {theirs}, and plain models here get "
+                f"{list(ours)};"
                 " import timm's twin of it with --timm NAME"
             )
     return {ours: config[theirs] for ours, theirs in NAMES_SAID.items() if theirs in config}
@@ -65,7 +71,9 @@ def _json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError):
-        raise ValueError(f"{path.name} beside it cannot be read as JSON; mend or remove it") from None
+        raise ValueError(
+            f"{path.name} beside it cannot be read as JSON; mend or remove it"
+        ) from None
     return found if isinstance(found, dict) else {}
 
 
@@ -83,7 +91,10 @@ def told_by(facts: Mapping[str, Any]) -> dict[str, Any]:
     elif isinstance(called, str) and called.strip().startswith(f"{NAMED}("):
         told |= CROCO | constructor(called)
     if not told.get("norm_im2_in_dec", True):
-        raise ValueError("its decoder does not normalise the second view (norm_im2_in_dec=False), which ours does")
+        raise ValueError(
+            "its decoder does not normalise the second view (norm_im2_in_dec=False), which ours "
+            "does"
+        )
     return told | dict(facts.get("config", {}))
 
 
@@ -98,11 +109,17 @@ def constructor(text: str) -> dict[str, Any]:
         call = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         raise ValueError(wrong) from None
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.func.id != NAMED:
+    if (
+        not isinstance(call, ast.Call)
+        or not isinstance(call.func, ast.Name)
+        or call.func.id != NAMED
+    ):
         raise ValueError(wrong)
     if len(call.args) > len(CROCO) or any(keyword.arg is None for keyword in call.keywords):
         raise ValueError(wrong)
-    given = dict(zip(CROCO, call.args, strict=False)) | {str(word.arg): word.value for word in call.keywords}
+    given = dict(zip(CROCO, call.args, strict=False)) | {
+        str(word.arg): word.value for word in call.keywords
+    }
     try:
         return {key: ast.literal_eval(value) for key, value in given.items() if key != "norm_layer"}
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):

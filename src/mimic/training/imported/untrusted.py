@@ -1,8 +1,9 @@
 """Files of weights that others have made, hostile until shown otherwise.
 
-Nothing in them is executed: torch's weights-only reader builds tensors and plain containers, and argparse.Namespace, a bag of names that
-MAE and CroCo leave in their files. Archives are looked through before they are opened, and their checksums are compared, which torch
-does not do. The older torch format and .safetensors hold no checksums: of those only the extents can be checked.
+Nothing in them is executed: torch's weights-only reader builds tensors and plain containers, and
+argparse.Namespace, a bag of names that MAE and CroCo leave in their files. Archives are looked
+through before they are opened, and their checksums are compared, which torch does not do. The older
+torch format and .safetensors hold no checksums: of those only the extents can be checked.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ TAR_SIGN = slice(257, 262)
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files that hold the weights: the file itself, or the shards that a folder or its index names, the index first.
+    """The files that hold the weights: the file itself, or the shards that a folder or its index
+    names, the index first.
 
     Raises:
-        BadInput: a folder without weights, or an index that is damaged or names files outside of its folder.
+        BadInput: a folder without weights, or an index that is damaged or names files outside of
+            its folder.
     """
     if path.is_dir():
         path = _main_file(path)
@@ -62,7 +65,9 @@ def read_file(path: Path) -> Any:
         content = _raw(shard)
         wanted = {key for key, name in where.items() if name == shard.name}
         if not isinstance(content, dict) or set(content) != wanted:
-            raise BadInput(f"{shard}: holds other weights than {first.name} names; download both again")
+            raise BadInput(
+                f"{shard}: holds other weights than {first.name} names; download both again"
+            )
         whole |= content
     return whole
 
@@ -77,8 +82,14 @@ def _main_file(folder: Path) -> Path:
         if len(found) == 1:
             return folder / found[0]
         if found:
-            raise BadInput(f"{folder}: holds {len(found)} files {ending} ({', '.join(found[:2])}, ...); name one")
-    raise BadInput(f"{folder}: cannot be read as weights, a folder without any; give a .pth, .pt or .safetensors file")
+            raise BadInput(
+                f"{folder}: holds {len(found)} files {ending} ({', '.join(found[:2])}, ...); name "
+                "one"
+            )
+    raise BadInput(
+        f"{folder}: cannot be read as weights, a folder without any; give a .pth, .pt or "
+        ".safetensors file"
+    )
 
 
 def _index(path: Path) -> dict[str, str]:
@@ -89,10 +100,16 @@ def _index(path: Path) -> dict[str, str]:
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise BadInput(f"{path}: no whole index of shards; expected {{'weight_map': {{key: file}}}}") from None
+        raise BadInput(
+            f"{path}: no whole index of shards; expected {{'weight_map': {{key: file}}}}"
+        ) from None
     outside = [name for name in where.values() if Path(name).name != name or name in ("", "..")]
     if outside or not where:
-        what = f"names {outside[0][:60]!r}, a file outside of its folder" if outside else "names no weights"
+        what = (
+            f"names {outside[0][:60]!r}, a file outside of its folder"
+            if outside
+            else "names no weights"
+        )
         raise BadInput(f"{path}: {what}; refused")
     return where
 
@@ -103,7 +120,9 @@ def _raw(path: Path) -> Any:
         with path.open("rb") as file:
             start = file.read(512)
     except OSError as error:
-        raise BadInput(f"{path}: cannot be read ({error.strerror}); give a .pth, .pt or .safetensors file") from None
+        raise BadInput(
+            f"{path}: cannot be read ({error.strerror}); give a .pth, .pt or .safetensors file"
+        ) from None
     _refuse_by_name(path, start)
     try:
         if start[:2] == b"PK":
@@ -116,13 +135,22 @@ def _raw(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except BadInput:
         raise
-    except Exception as error:  # whatever a damaged or hostile file provokes, it is the file's fault
+    except (
+        Exception
+    ) as error:  # whatever a damaged or hostile file provokes, it is the file's fault
         line = " ".join(str(error).split())
-        if "Unsupported global" in line or "WeightsUnpickler error" in line or "Weights only load failed" in line:
+        if (
+            "Unsupported global" in line
+            or "WeightsUnpickler error" in line
+            or "Weights only load failed" in line
+        ):
             raise BadInput(
-                f"{path}: holds more than weights and was refused; nothing in it was executed ({_culprit(line)}); {ALONE}"
+                f"{path}: holds more than weights and was refused; nothing in it was executed "
+                f"({_culprit(line)}); {ALONE}"
             ) from None
-        raise BadInput(f"{path}: not a whole checkpoint ({line[:120] or type(error).__name__})") from None
+        raise BadInput(
+            f"{path}: not a whole checkpoint ({line[:120] or type(error).__name__})"
+        ) from None
 
 
 def _refuse_by_name(path: Path, start: bytes) -> None:
@@ -144,7 +172,8 @@ def _culprit(line: str) -> str:
 
 
 def _look_through(path: Path) -> None:
-    """A torch archive stores its members uncompressed, inside one folder; anything else is no torch archive."""
+    """A torch archive stores its members uncompressed, inside one folder; anything else is no torch
+    archive."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     if not any(Path(member.filename).name == "data.pkl" for member in members):
@@ -152,11 +181,18 @@ def _look_through(path: Path) -> None:
     inside = sum(member.file_size for member in members)
     for member in members:
         if member.filename.startswith(("/", "\\")) or ".." in Path(member.filename).parts:
-            raise BadInput(f"{path}: an archive with a member outside of it, {member.filename[:60]!r}; refused")
+            raise BadInput(
+                f"{path}: an archive with a member outside of it, {member.filename[:60]!r}; refused"
+            )
         if member.compress_type != zipfile.ZIP_STORED:
-            raise BadInput(f"{path}: an archive with compressed members, which torch does not write; refused")
+            raise BadInput(
+                f"{path}: an archive with compressed members, which torch does not write; refused"
+            )
     if inside > path.stat().st_size + SMALL:
-        raise BadInput(f"{path}: an archive that claims {inside} bytes in a file of {path.stat().st_size}; refused")
+        raise BadInput(
+            f"{path}: an archive that claims {inside} bytes in a file of {path.stat().st_size}; "
+            "refused"
+        )
     _compare_checksums(path)
 
 
@@ -164,4 +200,7 @@ def _compare_checksums(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:
-        raise BadInput(f"{path}: damaged: the checksum of {damaged[:60]} does not fit; download or copy it again")
+        raise BadInput(
+            f"{path}: damaged: the checksum of {damaged[:60]} does not fit; download or copy it "
+            "again"
+        )

@@ -1,4 +1,5 @@
-"""The one set of weights in a checkpoint that holds more: which is taken, what lies beside it, how its keys are wrapped.
+"""The one set of weights in a checkpoint that holds more: which is taken, what lies beside it, how
+its keys are wrapped.
 
 Nothing is chosen silently: every other set of weights is named with the option that takes it.
 """
@@ -18,7 +19,8 @@ from mimic.errors import BadInput
 from mimic.models.formats.prefixes import without
 from mimic.training.imported.untrusted import read_file
 
-# Where the field keeps weights, the first that is there is taken; averages (EMA) only where nothing else is.
+# Where the field keeps weights, the first that is there is taken; averages (EMA) only where nothing
+# else is.
 PLACES = (
     "model",
     "state_dict",
@@ -61,15 +63,21 @@ def read_checkpoint(path: Path, key: str | None = None, prefix: str | None = Non
     """Weights of a .pth, .pt or .safetensors file, of a folder of shards or of its index.
 
     Args:
-        key: the entry that holds the weights, dots between nested ones; None = where the field keeps them.
-        prefix: what stands before the names, and nothing outside of it; None = the words of the field.
+        key: the entry that holds the weights, dots between nested ones; None = where the field
+            keeps them.
+        prefix: what stands before the names, and nothing outside of it; None = the words of the
+            field.
 
     Raises:
-        BadInput: not a whole file of weights, or one that holds more than weights; nothing in it was executed.
+        BadInput: not a whole file of weights, or one that holds more than weights; nothing in it
+            was executed.
     """
     content = read_file(path)
     if not isinstance(content, Mapping) or not content:
-        raise BadInput(f"{path}: holds {type(content).__name__}, not named weights; expected a state_dict, or one under 'model'")
+        raise BadInput(
+            f"{path}: holds {type(content).__name__}, not named weights; expected a state_dict, or "
+            "one under 'model'"
+        )
     taken = key or next((place for place in PLACES if _is_weights(content.get(place))), None)
     found = _at(content, taken, path)
     _refuse_more(found, taken, path)
@@ -78,11 +86,23 @@ def read_checkpoint(path: Path, key: str | None = None, prefix: str | None = Non
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from None
     weights = _plain(found, bare, path)
-    others = [] if taken is None else [str(name) for name in content if name != taken and _is_weights(content[name])]
-    beside = [] if taken is None else [str(name) for name in content if name not in (taken, *others, *FACTS)]
+    others = (
+        []
+        if taken is None
+        else [str(name) for name in content if name != taken and _is_weights(content[name])]
+    )
+    beside = (
+        []
+        if taken is None
+        else [str(name) for name in content if name not in (taken, *others, *FACTS)]
+    )
     return Foreign(
         weights,
-        {name: _plain_fact(content[name]) for name in FACTS if taken is not None and name in content},
+        {
+            name: _plain_fact(content[name])
+            for name in FACTS
+            if taken is not None and name in content
+        },
         taken,
         sorted(others),
         sorted(beside),
@@ -91,7 +111,11 @@ def read_checkpoint(path: Path, key: str | None = None, prefix: str | None = Non
 
 
 def _is_weights(value: Any) -> bool:
-    return isinstance(value, Mapping) and bool(value) and any(isinstance(item, Tensor) for item in value.values())
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and any(isinstance(item, Tensor) for item in value.values())
+    )
 
 
 def _at(content: Mapping[Any, Any], key: str | None, path: Path) -> Mapping[Any, Any]:
@@ -115,14 +139,20 @@ def _refuse_more(found: Mapping[Any, Any], taken: str | None, path: Path) -> Non
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             deeper = _deeper(found)
-            inside = "" if deeper is None else f"; say --key {'.'.join([taken, deeper] if taken else [deeper])}"
+            inside = (
+                ""
+                if deeper is None
+                else f"; say --key {'.'.join([taken, deeper] if taken else [deeper])}"
+            )
             raise BadInput(
-                f"{path}: {str(name)[:60]!r} is {type(value).__name__}, not a tensor; expected a state_dict, or one under 'model'{inside}"
+                f"{path}: {str(name)[:60]!r} is {type(value).__name__}, not a tensor; expected a "
+                f"state_dict, or one under 'model'{inside}"
             )
 
 
 def _deeper(found: Mapping[Any, Any], levels: int = 4) -> str | None:
-    """Where the first set of weights below lies, if there is one; not every nesting is worth following."""
+    """Where the first set of weights below lies, if there is one; not every nesting is worth
+    following."""
     for name, value in found.items():
         if _is_weights(value):
             return str(name)[:60]
@@ -138,9 +168,15 @@ def _plain(found: Mapping[str, Tensor], bare: Mapping[str, str], path: Path) -> 
     for name, short in bare.items():
         value = found[name]
         if value.layout != torch.strided or not value.is_floating_point():
-            raise BadInput(f"{path}: {name} is {value.dtype} ({value.layout}), not plain floating-point weights")
+            raise BadInput(
+                f"{path}: {name} is {value.dtype} ({value.layout}), not plain floating-point "
+                "weights"
+            )
         if not torch.isfinite(value).all():
-            raise BadInput(f"{path}: {name} holds values that are not finite; the checkpoint is of a run that diverged")
+            raise BadInput(
+                f"{path}: {name} holds values that are not finite; the checkpoint is of a run that "
+                "diverged"
+            )
         weights[short] = value.detach().float().contiguous()
     return weights
 
