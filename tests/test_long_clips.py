@@ -448,7 +448,7 @@ def test_a_clip_without_pairs_behind_one_with_pairs_is_named_all_the_same(
             _after(groups, Killed(), ending)
             shard_job.mine_shard(job)
         if name == "ended":
-            assert json.loads((begun.folder_of(job.tar) / "state.json").read_text())["clips"] == 1
+            assert json.loads((resume.folder_of(job.tar) / "state.json").read_text())["clips"] == 1
             shard_job.mine_shard(job)
         found.append(_outcome(job))
     assert found[0] == found[1]

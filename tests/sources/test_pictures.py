@@ -155,7 +155,7 @@ def test_a_giant_picture_is_named_or_read_smaller_in_bounded_memory(tmp_path):
         pictures.read(tmp_path / "pano.png")
     pillow.new("L", (16000, 12000), 90).save(tmp_path / "pano.jpg")
     code = (
-        "import sys; from pathlib import Path; from mimic.sources import pictures\n"
+        "import sys; from pathlib import Path; from mimic.sources.photos import pictures\n"
         "print(pictures.read(Path(sys.argv[1])).shape)\n"
         "print([line.split()[1] for line in open('/proc/self/status') if "
         "line.startswith('VmHWM')][0])"

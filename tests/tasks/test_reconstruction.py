@@ -169,7 +169,7 @@ def shown_to_extractors(
     model = load_model(folder)
     model.visible = 4
     rows = measure._draw(task, root / "data/manifests/toy.parquet")
-    measure._look(task, model, rows, root, {"own": extract})
+    measure._look(task, model, rows, folders_in(root), {"own": extract})
     return np.concatenate(shown[::2]), np.concatenate(shown[1::2])
 
 
