@@ -20,7 +20,6 @@ from mimic import cli, config, sources
 from mimic.commands import export
 from mimic.errors import BadInput
 from mimic.infra import storage
-from mimic.pairs import remote
 from mimic.pairs.read import iter_rows, read_bytes, read_image
 from mimic.pairs.schema import MANIFEST
 from mimic.pairs.write import write_table
@@ -208,7 +207,7 @@ def test_a_folder_that_holds_something_is_left_alone(workspace, tmp_path):
 
 def test_an_export_that_fails_leaves_nothing(workspace, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        remote, "read_bytes", lambda *where: (_ for _ in ()).throw(BadInput("damaged"))
+        export, "read_bytes", lambda *where: (_ for _ in ()).throw(BadInput("damaged"))
     )
     with pytest.raises(BadInput, match="damaged"):
         export.main(
