@@ -232,6 +232,6 @@ def test_track_passes_over_what_is_not_named_as_ours(tmp_path: Path, repository:
     before = _tree(tmp_path)
     done = _run(tmp_path, "track")
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
-    assert "0 new, 0 known, 11 passed over" in done.stdout
-    assert "'models/my models': passed over" in done.stderr and r"models/new\nline" in done.stderr
+    assert "0 new, 0 known, 11 skipped" in done.stdout
+    assert "'models/my models': skipped" in done.stderr and r"models/new\nline" in done.stderr
     assert before.items() <= _tree(tmp_path).items()

@@ -370,8 +370,8 @@ def track(params: ParamsFile = DEFAULT_PARAMS) -> None:
     from mimic.infra import tracking
 
     summary = tracking.mirror_all(load_params(params).tracking, params.parent)
-    passed_over = f", {summary.passed_over} passed over" if summary.passed_over else ""
-    print(f"{summary.new} new, {summary.known} known{passed_over}; {summary.where}")
+    skipped_text = f", {summary.skipped} skipped" if summary.skipped else ""
+    print(f"{summary.new} new, {summary.known} known{skipped_text}; {summary.where}")
 
 
 @app.command(rich_help_panel="Help")

@@ -42,6 +42,7 @@ from mimic.errors import BadInput
 from mimic.infra import earlier, tracking
 from mimic.infra.cluster import run_training, run_trainings
 from mimic.infra.progress import say
+from mimic.infra.provenance import git_commit
 from mimic.infra.publishing import Work, place, publish
 from mimic.infra.storage import Workspace, file_digest, fingerprint, write_json
 from mimic.pairs.images import read_manifest
@@ -98,7 +99,7 @@ def main(params: Params, root: Path, name: str) -> None:
         "manifest_digest": plan.digest,
         "params_digest": fingerprint(as_written, plan.made_by[1]),
         "progress": folder.name,
-        "git_commit": tracking.commit(root),
+        "git_commit": git_commit(root),
         "pairs": plan.pairs,
     }
     model.to(choose_device())

@@ -16,18 +16,18 @@ import json
 import logging
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimic import config
-from mimic.config.names import wrong_with
 from mimic.errors import BadInput
 from mimic.infra import progress
-from mimic.infra.storage import Workspace, file_digest, fingerprint
+from mimic.infra.provenance import git_commit
+from mimic.infra.storage import Workspace
+from mimic.infra.tracked_runs import TrackedRun, evaluated_run, pretrained_run, published_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-POINTS = 2000  # of a curve; longer ones are thinned, log.jsonl holds them whole
 DIGEST = 36  # characters of a dataset digest that MLflow keeps
 BATCH = 1000  # metrics a call takes
 
@@ -53,7 +52,7 @@ SETTINGS = {
 
 def mirror_pretrain(tracking: config.Tracking, root: Path, run: str) -> None:
     """Show models/<run>/ in MLflow; a tracker that fails is one line of warning."""
-    _mirror_one(tracking, root, f"pretrain {run}", lambda: _pretrained(Workspace(root), run))
+    _mirror_one(tracking, root, f"pretrain {run}", lambda: pretrained_run(Workspace(root), run))
 
 
 def mirror_evaluation(tracking: config.Tracking, root: Path, run: str, task: str) -> None:
@@ -63,7 +62,7 @@ def mirror_evaluation(tracking: config.Tracking, root: Path, run: str, task: str
         tracking,
         root,
         f"evaluate {run} {task}",
-        lambda: _evaluated(Workspace(root), run, task, commit(root)),
+        lambda: evaluated_run(Workspace(root), run, task, git_commit(root)),
     )
 
 
@@ -73,7 +72,7 @@ class Summary:
 
     new: int
     known: int
-    passed_over: int  # folders and files of other names than ours
+    skipped: int  # folders and files whose names are not those of results
     where: str  # how to look at it: a link, or a command
 
 
@@ -87,20 +86,16 @@ def mirror_all(tracking: config.Tracking, root: Path) -> Summary:
     if uri is None:
         raise BadInput("tracking is off: set tracking.uri in params.yaml, or MLFLOW_TRACKING_URI")
     workspace = Workspace(root)
-    records, strange = _records(workspace)
-    for path in strange:
-        progress.say(
-            f"track: {path}: passed over, this is not named as mimic names results; rename it"
-        )
+    runs, misnamed = published_runs(workspace)
+    for path in misnamed:
+        progress.say(f"track: {path}: skipped, mimic gives no result this name; rename it")
     try:
         with _store(uri) as client:
-            new = sum(
-                _mirror(client, uri, tracking.experiment_prefix, record) for record in records
-            )
+            new = sum(_mirror(client, uri, tracking.experiment_prefix, run) for run in runs)
             return Summary(
                 new,
-                len(records) - new,
-                len(strange),
+                len(runs) - new,
+                len(misnamed),
                 _where(client, uri, tracking.experiment_prefix),
             )
     except Exception as error:
@@ -110,175 +105,7 @@ def mirror_all(tracking: config.Tracking, root: Path) -> Summary:
         ) from error
 
 
-def _records(workspace: Workspace) -> tuple[list[Record], list[str]]:
-    """Every published result, and what lies among them under a name that none of ours has: it would
-    end the whole mirroring."""
-    records, strange = [], []
-    for card in sorted(workspace.root.glob("models/*/card.json")):
-        run = card.parent.name
-        if wrong_with(run):
-            strange.append(ascii(f"models/{run}"))
-        else:
-            records.append(_pretrained(workspace, run))
-    for path in sorted(workspace.root.glob("metrics/*/*.json")):
-        run, task = path.parent.name, path.stem
-        if run in ("mine", "assemble"):
-            continue
-        if wrong_with(run) or wrong_with(task):
-            strange.append(ascii(f"metrics/{run}/{path.name}"))
-        else:
-            # By now another commit may be checked out than the one that measured: say nothing
-            # rather than something wrong.
-            records.append(_evaluated(workspace, run, task, None))
-    return records, strange
-
-
-# ---------------------------------------------------------------------------- what the files say
-
-
-@dataclass
-class Record:
-    """One MLflow run to be."""
-
-    stage: str
-    name: str
-    fingerprint: str  # of the result: equal results are one run
-    tags: dict[str, str]
-    params: dict[str, str]
-    curves: dict[tuple[str, int], float]  # by name and step; a single number is at step 0
-    dataset: tuple[str, str] | None  # name, sha256 of the manifest
-    images: dict[tuple[str, int], Path] = field(default_factory=dict)  # by name and step
-
-    @property
-    def key(self) -> str:
-        return f"{self.stage}/{self.name}"
-
-
-def _pretrained(workspace: Workspace, run: str) -> Record:
-    folder = workspace.model(run)
-    card = _read_json(folder / "card.json")
-    checkpoint = file_digest(folder / "encoder.safetensors")
-    apart = {"git_commit", "manifest_digest", "params_digest", "progress", "versions", "timm"}
-    progress = workspace.root / "runs/pretrain" / run / str(card.get("progress"))
-    log = (
-        progress / "log.jsonl"
-    )  # has speed and memory, too; gone where the model was made elsewhere
-    steps = [
-        json.loads(line)
-        for line in (log if log.exists() else folder / "log.jsonl").read_text().splitlines()
-    ]
-    kept = steps[:: -(-len(steps) // POINTS) or 1]
-    picture = folder / "reconstruction.png"
-    return Record(
-        stage="pretrain",
-        name=run,
-        fingerprint=fingerprint(card, checkpoint),
-        tags={
-            "checkpoint": checkpoint,
-            "params_digest": str(card.get("params_digest")),
-            **_provenance(card, card.get("git_commit")),
-        },
-        params=dict(_leaves({key: value for key, value in card.items() if key not in apart})),
-        curves={
-            (f"train/{name}", line["step"]): float(value)
-            for line in kept
-            for name, value in line.items()
-            if name != "step"
-        },
-        dataset=_dataset(card),
-        images={
-            ("reconstruction", int(path.stem)): path
-            for path in sorted(progress.glob("pictures/*.png"))
-        }
-        | ({("reconstruction", int(card["steps"])): picture} if picture.exists() else {}),
-    )
-
-
-def _evaluated(workspace: Workspace, run: str, task: str, commit: str | None) -> Record:
-    path = workspace.metrics(run, task)
-    result = _read_json(path)
-    apart = {"metrics", "value", "checkpoint", "manifest_digest", "versions", "higher_is_better"}
-    return Record(
-        stage="evaluate",
-        name=f"{run}/{task}",
-        fingerprint=file_digest(path)[:16],
-        tags={
-            "checkpoint": str(result.get("checkpoint")),
-            "encoder": run,
-            **_provenance(result, commit),
-        },
-        params=dict(_leaves({key: value for key, value in result.items() if key not in apart})),
-        curves=dict(_numbers(task, result["metrics"]))
-        | {(f"{task}/{result['name']}", 0): float(result["value"])}
-        | {
-            (f"{task}/{result['name']} by pretraining step", point["steps"]): float(point["value"])
-            for point in result.get("sweep", [])
-        },
-        dataset=_dataset(result),
-        images={
-            (f"{task}/{picture.stem}", 0): picture
-            for picture in sorted(workspace.samples(run, task).glob("*.png"))
-        },
-    )
-
-
-def _provenance(source: dict[str, Any], commit: str | None) -> dict[str, str]:
-    tags = {f"version.{name}": str(version) for name, version in source.get("versions", {}).items()}
-    return tags | ({"mlflow.source.git.commit": commit, "git_commit": commit} if commit else {})
-
-
-def _dataset(source: dict[str, Any]) -> tuple[str, str] | None:
-    digest = source.get("manifest_digest")
-    return (str(source["dataset"]), str(digest)) if digest else None
-
-
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """model.width = 192, ...: nested mappings become dotted names; lists stay whole."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{name}.{key}" if name else key)
-    else:
-        yield name, str(value)
-
-
-def _numbers(name: str, value: Any, step: int = 0) -> Iterator[tuple[tuple[str, int], float]]:
-    """depth/delta1 = 0.5, ...: nested mappings become paths, which MLflow groups; a list becomes a
-    curve over its positions."""
-    if isinstance(value, bool) or value is None:
-        return
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _numbers(f"{name}/{key}", inner, step)
-    elif isinstance(value, list):
-        for position, inner in enumerate(value):
-            yield from _numbers(name, inner, position)
-    elif isinstance(value, int | float):
-        yield (re.sub(r"[^\w\-. :/]", "_", name), step), float(value)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such file; run the stage that makes it (dvc repro)") from None
-    except ValueError as error:
-        raise BadInput(
-            f"{path}: not valid JSON ({error}); remove it and run the stage that makes it again"
-        ) from None
-
-
-def commit(root: Path) -> str | None:
-    """The commit that is checked out; None outside a repository."""
-    try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True
-        )
-    except FileNotFoundError:
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
-
-
-# ---------------------------------------------------------------------------- what MLflow is told
+# ---------------------------------------------------------------------------- the MLflow side
 
 
 def _mirror_one(tracking: config.Tracking, root: Path, what: str, read: Any) -> None:
@@ -299,7 +126,7 @@ def _mirror_one(tracking: config.Tracking, root: Path, what: str, read: Any) -> 
         )
 
 
-def _mirror(client: MlflowClient, uri: str, prefix: str, record: Record) -> bool:
+def _mirror(client: MlflowClient, uri: str, prefix: str, record: TrackedRun) -> bool:
     """Make the run of a record; False if it was there already."""
     experiment = _experiment(client, uri, f"{prefix}-{record.stage}")
     run = None
@@ -320,7 +147,7 @@ def _mirror(client: MlflowClient, uri: str, prefix: str, record: Record) -> bool
     return True
 
 
-def _fill(client: MlflowClient, run: Run, record: Record) -> None:
+def _fill(client: MlflowClient, run: Run, record: TrackedRun) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
     from PIL import Image
 
