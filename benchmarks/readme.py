@@ -21,7 +21,7 @@ from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
 from mimic.params import Params, load_params
 from mimic.reporting import paper, results
-from mimic.reporting.results import Result
+from mimic.reporting.results import SavedResult
 
 BEGIN = "<!-- demo: python -m benchmarks.readme --write -->"
 END = "<!-- /demo -->"
@@ -145,7 +145,7 @@ def _row(params: Params, root: Path, row: Row) -> Sequence[str]:
     )
 
 
-def _result(root: Path, run: str, task: str) -> Result:
+def _result(root: Path, run: str, task: str) -> SavedResult:
     found = results.read_result(Workspace(root).metrics(run, task))
     if found is None:
         raise BadInput(f"{Workspace(root).metrics(run, task)}: not there; run make demo first")

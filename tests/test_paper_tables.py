@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mimic import report
+from mimic.commands import compare
 from mimic.infra.storage import Workspace, write_json
 from mimic.params import Params, load_params
 from mimic.reporting import paper
@@ -163,10 +164,10 @@ def test_in_the_terminal(
 ) -> None:
     publish(tmp_path, "croco-3m", "depth")
     publish(tmp_path, "mae-3m", "depth", objective="mae", preset="standard")
-    report.compare_with_paper(params, tmp_path, as_json=False)
+    compare.print_paper_tables(params, tmp_path, as_json=False)
     printed = capsys.readouterr().out
     assert "91.79 / 50 " in printed and "85.32 / 50*" in printed and "73.12 / not run" in printed
-    report.compare_with_paper(params, tmp_path, as_json=True)
+    compare.print_paper_tables(params, tmp_path, as_json=True)
     assert (
         json.loads(capsys.readouterr().out)[0]["rows"][-1]["cells"][0]["ours"][0]["value"] == 50.0
     )

@@ -18,10 +18,12 @@ import pytest
 from published import publish_everything, publish_pairs, publish_result, texture
 
 from mimic import report
+from mimic.commands import compare
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
 from mimic.params import Params, load_params
 from mimic.reporting import charts, pictures
+from mimic.reporting.columns import NOT_RUN, ResultCell, table_columns
 from mimic.reporting.results import best, noise, read_result, read_table
 from mimic.reporting.verdict import conclude
 
@@ -111,7 +113,7 @@ def test_every_section_is_there(params: Params, html: str) -> None:
     ours = re.sub(
         r"Beside the paper.*?cannot be compared\.", "", page.text
     )  # nobody runs all of the paper on a laptop
-    assert ours != page.text and report.NOT_RUN not in ours
+    assert ours != page.text and NOT_RUN not in ours
 
 
 def test_it_is_well_formed(html: str) -> None:
@@ -171,7 +173,7 @@ def test_an_empty_workspace_is_a_page_full_of_not_run(
 ) -> None:
     report.main(params, tmp_path)
     page = Page((tmp_path / "report" / "index.html").read_text())
-    assert page.text.count(report.NOT_RUN) > len(params.table.runs) * len(params.table.tasks)
+    assert page.text.count(NOT_RUN) > len(params.table.runs) * len(params.table.tasks)
     assert "No encoder has been pretrained yet" in page.text
     assert page.open == []
     assert not (tmp_path / "report" / "figure.png").exists()
@@ -187,19 +189,19 @@ def test_any_part_may_be_missing(params: Params, full: Path, tmp_path: Path, gon
     shutil.rmtree(tmp_path / "workspace" / gone)
     report.main(params, tmp_path / "workspace")
     page = Page((tmp_path / "workspace" / "report" / "index.html").read_text())
-    assert page.open == [] and report.NOT_RUN in page.text
+    assert page.open == [] and NOT_RUN in page.text
 
 
 def test_a_single_missing_measurement_is_one_cell(params: Params, tmp_path: Path) -> None:
     run, other, task = params.table.runs[0], params.table.runs[1], params.table.tasks[0]
     publish_result(params, tmp_path, run, task, 0.25)
-    columns = report.table_columns(read_table(params, Workspace(tmp_path)))
-    assert columns[0].cells[0] == report.Cell(
+    table = table_columns(read_table(params, Workspace(tmp_path)))
+    assert table[0].cells[0] == ResultCell(
         "0.250", best=False, level=False
     )  # nothing to be better than
     publish_result(params, tmp_path, other, task, 0.75)
-    columns = report.table_columns(read_table(params, Workspace(tmp_path)))
-    assert [cell and cell.best for cell in columns[0].cells[:3]] == [False, True, None]
+    table = table_columns(read_table(params, Workspace(tmp_path)))
+    assert [cell and cell.best for cell in table[0].cells[:3]] == [False, True, None]
 
 
 def test_a_damaged_file_is_one_clear_line(params: Params, tmp_path: Path) -> None:
@@ -214,20 +216,20 @@ def test_a_damaged_file_is_one_clear_line(params: Params, tmp_path: Path) -> Non
 def test_compare_prints_rows(
     params: Params, full: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report.compare(params, full, as_json=True)
+    compare.print_results(params, full, as_json=True)
     rows = json.loads(capsys.readouterr().out)
     assert [row["run"] for row in rows] == list(params.table.runs)
     assert set(rows[0]) >= {"run", "dataset", "digest", "objective", "steps", "values"}
     assert all(isinstance(value, float) for row in rows for value in row["values"].values())
-    report.compare(params, tmp_path, as_json=True)
+    compare.print_results(params, tmp_path, as_json=True)
     assert all(
         value is None
         for row in json.loads(capsys.readouterr().out)
         for value in row["values"].values()
     )
-    report.compare(params, tmp_path, as_json=False)
+    compare.print_results(params, tmp_path, as_json=False)
     out = capsys.readouterr().out
-    assert out.count(report.NOT_RUN) == len(params.table.runs) * len(params.table.tasks)
+    assert out.count(NOT_RUN) == len(params.table.runs) * len(params.table.tasks)
     assert all(run in out for run in params.table.runs)
 
 

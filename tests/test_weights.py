@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from mimic import report
 from mimic.cli import app
+from mimic.commands import compare
 from mimic.commands.weights import Said, export_weights, import_weights
 from mimic.errors import BadInput
 from mimic.models import build, initialise
@@ -538,7 +539,7 @@ def test_the_report_shows_it_beside_our_runs(
     report.main(params, tmp_path)
     page = (tmp_path / "report/index.html").read_text()
     assert "imported from mae.pth (mae, sha256" in page and "imagenet-1k" in page
-    report.compare(params, tmp_path, as_json=True)
+    compare.print_results(params, tmp_path, as_json=True)
     row = json.loads(capsys.readouterr().out)[0]
     assert (row["run"], row["objective"], row["steps"], row["values"]["depth"]) == (
         "mae-in",
@@ -546,7 +547,7 @@ def test_the_report_shows_it_beside_our_runs(
         None,
         0.4,
     )
-    report.compare_with_paper(params, tmp_path, as_json=False)
+    compare.print_paper_tables(params, tmp_path, as_json=False)
     assert "79.6 / 40" in capsys.readouterr().out
 
 

@@ -358,9 +358,9 @@ def compare(
     ] = False,
 ) -> None:
     """Print the results table: runs by tasks, with dataset and digest."""
-    from mimic import report as stage
+    from mimic.commands import compare as command
 
-    show = stage.compare_with_paper if with_paper else stage.compare
+    show = command.print_paper_tables if with_paper else command.print_results
     show(load_params(params), params.parent, as_json=as_json)
 
 

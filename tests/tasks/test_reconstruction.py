@@ -16,6 +16,7 @@ from miniatures import as_subject, folders_in
 from safetensors.torch import save_file
 
 from mimic import evaluate, models, report
+from mimic.commands import compare
 from mimic.errors import BadInput
 from mimic.infra.storage import file_digest
 from mimic.models.encoder import normalise
@@ -291,9 +292,9 @@ def test_without_weights_every_file_and_table_says_so(
     assert found["overrides"] == {"mask_ratio": 0.75, "pairs": 6, "split": "validation"}
     assert len(list((root / "samples/croco-3m/reconstruction").glob("*.png"))) == 3
 
-    report.compare_with_paper(params, root, as_json=False)
+    compare.print_paper_tables(params, root, as_json=False)
     assert "73.12 / not run: weights" in capsys.readouterr().out
-    report.compare_with_paper(params, root, as_json=True)
+    compare.print_paper_tables(params, root, as_json=True)
     (table,) = [
         table for table in json.loads(capsys.readouterr().out) if table["name"] == "Table 3"
     ]

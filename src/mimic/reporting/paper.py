@@ -16,14 +16,14 @@ from typing import Any
 
 from mimic.infra.storage import Workspace
 from mimic.params import Params
-from mimic.reporting.results import Result, read_result
+from mimic.reporting.results import SavedResult, read_result
 from mimic.tasks.sections import TaskSection
 
 FROZEN = ("encoder", "blocks")
 
 
 @dataclass(frozen=True)
-class Ours:
+class OwnValue:
     """A value of ours in the paper's unit, and how its protocol differs from the published one;
     empty = not at all.
 
@@ -38,33 +38,33 @@ class Ours:
 
 
 @dataclass(frozen=True)
-class Cell:
+class PaperCell:
     published: float | None  # None: the paper has no such number
-    ours: tuple[Ours, ...]  # several: seeds, presets; empty: not run
+    ours: tuple[OwnValue, ...]  # several: seeds, presets; empty: not run
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     objective: str
     dataset: str
     frozen: bool | None
     origin: str  # of the published numbers
-    cells: tuple[Cell, ...]
+    cells: tuple[PaperCell, ...]
 
 
 @dataclass(frozen=True)
-class Column:
+class PaperColumn:
     label: str
     measure: str
     higher_is_better: bool
 
 
 @dataclass(frozen=True)
-class Table:
+class PaperTable:
     name: str
     title: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    columns: tuple[PaperColumn, ...]
+    rows: tuple[PaperRow, ...]
 
     @property
     def empty(self) -> bool:
@@ -72,7 +72,7 @@ class Table:
         return not any(cell.ours for row in self.rows for cell in row.cells)
 
 
-def tables(params: Params, workspace: Workspace) -> list[Table]:
+def tables(params: Params, workspace: Workspace) -> list[PaperTable]:
     """The paper's tables, whatever of ours exists filled in."""
     published = json.loads((files("mimic.reporting") / "published.json").read_text())
     results = list(_results(params, workspace))
@@ -97,7 +97,7 @@ def few_shot_curves(
     return curves
 
 
-def _results(params: Params, workspace: Workspace) -> Iterable[tuple[TaskSection, Result]]:
+def _results(params: Params, workspace: Workspace) -> Iterable[tuple[TaskSection, SavedResult]]:
     """Every metrics file of a task that params still has, imported encoders' too."""
     for path in sorted((workspace.root / "metrics").glob("*/*.json")):
         section = params.evaluate.get(path.stem)
@@ -110,31 +110,34 @@ def _results(params: Params, workspace: Workspace) -> Iterable[tuple[TaskSection
 
 
 def _table(
-    table: dict[str, Any], columns: dict[str, Any], results: Sequence[tuple[TaskSection, Result]]
-) -> Table:
+    table: dict[str, Any],
+    columns: dict[str, Any],
+    results: Sequence[tuple[TaskSection, SavedResult]],
+) -> PaperTable:
     chosen = [columns[name] for name in table["columns"]]
     rows = tuple(
-        Row(
+        PaperRow(
             objective=row["objective"],
             dataset=row["dataset"],
             frozen=row["frozen"],
             origin=row["origin"],
             cells=tuple(
-                Cell(row["values"].get(name), tuple(_ours(row, column, results)))
+                PaperCell(row["values"].get(name), tuple(_ours(row, column, results)))
                 for name, column in zip(table["columns"], chosen, strict=True)
             ),
         )
         for row in table["rows"]
     )
     heads = tuple(
-        Column(column["label"], column["measure"], column["higher_is_better"]) for column in chosen
+        PaperColumn(column["label"], column["measure"], column["higher_is_better"])
+        for column in chosen
     )
-    return Table(table["name"], table["title"], heads, rows)
+    return PaperTable(table["name"], table["title"], heads, rows)
 
 
 def _ours(
-    row: dict[str, Any], column: dict[str, Any], results: Sequence[tuple[TaskSection, Result]]
-) -> Iterable[Ours]:
+    row: dict[str, Any], column: dict[str, Any], results: Sequence[tuple[TaskSection, SavedResult]]
+) -> Iterable[OwnValue]:
     for section, result in results:
         raw = result.raw
         same = (
@@ -160,11 +163,11 @@ def _ours(
         if value is None:
             continue
         if isinstance(value, str):
-            yield Ours(str(raw["run"]), str(raw["task"]), value, None, "")
+            yield OwnValue(str(raw["run"]), str(raw["task"]), value, None, "")
             continue
         error = result.error if result.states_error and result.name == column["metric"] else None
         scale = column["scale"]
-        yield Ours(
+        yield OwnValue(
             str(raw["run"]),
             str(raw["task"]),
             scale * value,

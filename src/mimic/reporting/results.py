@@ -14,7 +14,7 @@ from mimic.params import Params
 
 
 @dataclass(frozen=True)
-class Result:
+class SavedResult:
     """One metrics file, metrics/<run>/<task>.json; `raw` is all of it."""
 
     value: float
@@ -61,7 +61,7 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Row:
+class RunRow:
     """A run and its results; what the card does not say (not trained yet) comes from params."""
 
     run: str
@@ -72,7 +72,7 @@ class Row:
     batch: int
     seed: int
     card: dict[str, Any] | None
-    results: dict[str, Result | None]
+    results: dict[str, SavedResult | None]
 
     @property
     def checkpoint(self) -> str | None:
@@ -102,19 +102,19 @@ class Row:
         }
 
 
-def read_table(params: Params, workspace: Workspace) -> list[Row]:
+def read_table(params: Params, workspace: Workspace) -> list[RunRow]:
     """Rows and columns that `table` of params asks for, whatever of it exists."""
     return [_row(params, workspace, run) for run in params.table.runs]
 
 
-def _row(params: Params, workspace: Workspace, run: str) -> Row:
+def _row(params: Params, workspace: Workspace, run: str) -> RunRow:
     if run in params.imported:
         return _imported(params, workspace, run)
     planned, recipe = params.runs[run], params.pretrain[params.runs[run].recipe]
     card = read_json(workspace.model(run) / "card.json")
     said = card or {}
     steps = int(said.get("steps", planned.steps))
-    return Row(
+    return RunRow(
         run=run,
         dataset=said.get("dataset", planned.dataset),
         digest=said.get("manifest_digest"),
@@ -127,11 +127,11 @@ def _row(params: Params, workspace: Workspace, run: str) -> Row:
     )
 
 
-def _imported(params: Params, workspace: Workspace, run: str) -> Row:
+def _imported(params: Params, workspace: Workspace, run: str) -> RunRow:
     """A row of somebody else's encoder: how long it was trained is not known."""
     card = read_json(workspace.model(run) / "card.json")
     said = card or {}
-    return Row(
+    return RunRow(
         run=run,
         dataset=said.get("dataset") or "unknown",
         digest=None,
@@ -144,13 +144,13 @@ def _imported(params: Params, workspace: Workspace, run: str) -> Row:
     )
 
 
-def read_result(path: Path) -> Result | None:
+def read_result(path: Path) -> SavedResult | None:
     """A metrics file, or None where there is none."""
     raw = read_json(path)
     if raw is None:
         return None
     try:
-        return Result(
+        return SavedResult(
             value=float(raw["value"]),
             name=str(raw["name"]),
             higher_is_better=bool(raw["higher_is_better"]),
@@ -166,7 +166,7 @@ def read_result(path: Path) -> Result | None:
         ) from None
 
 
-def best(results: list[Result | None]) -> set[int]:
+def best(results: list[SavedResult | None]) -> set[int]:
     """Positions of the best value of a column, ties included; empty where there is nothing to
     compare."""
     values = {
@@ -181,7 +181,7 @@ def best(results: list[Result | None]) -> set[int]:
     )
 
 
-def noise(one: Result, other: Result) -> float | None:
+def noise(one: SavedResult, other: SavedResult) -> float | None:
     """The difference between two results that chance alone may make: two standard errors of a
     difference, or None if unknown."""
     if one.error is None or other.error is None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mimic.reporting.results import Result, Row, noise
+from mimic.reporting.results import RunRow, SavedResult, noise
 
 PAPER_PAIRS = 200 * 3_163_333  # MIMIC, section 4: 200 epochs of MIMIC-3M
 
@@ -24,7 +24,7 @@ class Verdict:
     limits: list[str]
 
 
-def conclude(rows: Sequence[Row], logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Verdict:
+def conclude(rows: Sequence[RunRow], logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Verdict:
     """The conclusion from the results table and the training logs by run; works with anything
     missing."""
     trained = [row for row in rows if row.steps and row.card]
@@ -39,7 +39,9 @@ def conclude(rows: Sequence[Row], logs: Mapping[str, Sequence[Mapping[str, Any]]
 # ---------------------------------------------------------------------------- what was run
 
 
-def _done(trained: Sequence[Row], logs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterable[str]:
+def _done(
+    trained: Sequence[RunRow], logs: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> Iterable[str]:
     if not trained:
         yield "No encoder has been pretrained yet, so there is nothing to conclude."
         return
@@ -67,7 +69,7 @@ def _done(trained: Sequence[Row], logs: Mapping[str, Sequence[Mapping[str, Any]]
         yield f"The pretraining loss does not fall ({', '.join(stays)})."
 
 
-def _seen(row: Row) -> int:
+def _seen(row: RunRow) -> int:
     return (row.steps or 0) * row.batch
 
 
@@ -84,7 +86,7 @@ def _ends(log: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
 # ---------------------------------------------------------------------------- what the numbers say
 
 
-def _task(rows: Sequence[Row], task: str) -> Iterable[str]:
+def _task(rows: Sequence[RunRow], task: str) -> Iterable[str]:
     measured = {row.run: result for row in rows if (result := row.results[task]) is not None}
     if not measured:
         yield "Not run."
@@ -106,7 +108,7 @@ def _task(rows: Sequence[Row], task: str) -> Iterable[str]:
     yield from _floors(measured)
 
 
-def _compare(base: Result, others: Mapping[str, Result]) -> Iterable[str]:
+def _compare(base: SavedResult, others: Mapping[str, SavedResult]) -> Iterable[str]:
     gains = {
         run: (result.value - base.value) * (1 if base.higher_is_better else -1)
         for run, result in others.items()
@@ -146,7 +148,7 @@ def _compare(base: Result, others: Mapping[str, Result]) -> Iterable[str]:
     yield "One seed each: a sign, not a proof."
 
 
-def _floors(measured: Mapping[str, Result]) -> Iterable[str]:
+def _floors(measured: Mapping[str, SavedResult]) -> Iterable[str]:
     """Answers that need no encoder, and who fails to beat them."""
     floors = next((result.floors for result in measured.values() if result.floors), {})
     words = {"chance": "a blind guess", "same_place": "always answering the same position"}
@@ -159,7 +161,7 @@ def _floors(measured: Mapping[str, Result]) -> Iterable[str]:
             yield f"{_listing(below)} {'does' if len(below) == 1 else 'do'} not beat the latter."
 
 
-def _limits(trained: Sequence[Row], rows: Sequence[Row]) -> Iterable[str]:
+def _limits(trained: Sequence[RunRow], rows: Sequence[RunRow]) -> Iterable[str]:
     if not trained:
         return
     sizes = {
