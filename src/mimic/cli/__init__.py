@@ -1,0 +1,54 @@
+"""The command line: one command a stage, and a few for people; a module for each group of `--help`.
+
+What does the work is imported when it is called, so that `mimic --help` costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from mimic.cli import datasets, installation, models, own_data, pipeline, results
+from mimic.errors import BadInput
+from mimic.infra.storage import is_full
+
+GROUPS = (pipeline, own_data, datasets, models, results, installation)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Mine pairs of overlapping views from videos, images and 3-D scenes, pretrain encoders on "
+    "them, and evaluate the encoders.",
+)
+for group in GROUPS:
+    for command in group.COMMANDS:
+        name = command.__name__.replace("_", "-")
+        app.command(name, rich_help_panel=group.PANEL)(command)
+
+
+def main() -> None:
+    """Entry point: bad input and a full disk are one line and a non-zero exit; a bug keeps its
+    traceback."""
+    # Threads that spin while they wait for each other make training ten times slower on busy cores
+    # (measured); read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        if "" in sys.argv[1:]:  # a path of no letters would be the current folder
+            raise BadInput("an argument is empty; was a variable of the shell not set?")
+        app()
+    except BadInput as error:
+        print(f"mimic: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        where = error.filename or "the workspace"
+        print(
+            f"mimic: disk full while writing {where}; nothing finished is lost: free space and run "
+            "the same command again",
+            file=sys.stderr,
+        )
+        sys.exit(1)

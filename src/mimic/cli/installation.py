@@ -1,0 +1,31 @@
+"""Commands that answer questions about an installation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mimic.cli.options import AnyParamsFile
+from mimic.params import load_here_or_packaged
+
+PANEL = "Help"
+
+
+def doctor(
+    params: AnyParamsFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON")] = False,
+) -> None:
+    """Check what works on this machine, and say how to fix what does not.
+
+    Exit status 1 if anything that the parameter file needs does not work.
+    """
+    from mimic.commands import doctor as command
+
+    workspace = params.parent if params else Path()
+    if not command.main(load_here_or_packaged(params), workspace, as_json=as_json):
+        raise typer.Exit(1)
+
+
+COMMANDS = (doctor,)

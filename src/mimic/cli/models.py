@@ -1,0 +1,158 @@
+"""Commands that train several encoders, and bring encoders in and out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Optional, cast
+
+import typer
+
+from mimic.cli.options import DEFAULT_PARAMS, ParamsFile
+from mimic.errors import BadInput
+from mimic.params import load_params
+
+PANEL = "Models"
+
+
+def sweep(
+    runs: Annotated[
+        Optional[list[str]],
+        typer.Argument(help="Names under `runs` in params.yaml; default: those of table.runs"),
+    ] = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+) -> None:
+    """Train several runs in parallel, on SLURM as one job array.
+
+    `dvc repro` then publishes and evaluates them without training again.
+    """
+    from mimic import pretrain as stage
+
+    settings = load_params(params)
+    names = runs or [name for name in settings.table.runs if name in settings.runs]
+    trained = stage.sweep(settings, params.parent, names)
+    print(
+        f"trained: {', '.join(trained) or 'none, all were trained before'}; run `dvc repro` to "
+        "publish and evaluate them"
+    )
+
+
+def import_weights(
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            help="models/NAME; add NAME to `imported` and table.runs in params.yaml to evaluate it",
+        ),
+    ],
+    file: Annotated[
+        Optional[Path],
+        typer.Argument(
+            help="A .pth, .pt or .safetensors file, a folder of shards or its .index.json"
+        ),
+    ] = None,
+    timm: Annotated[
+        Optional[str],
+        typer.Option(help="Name of a timm model; without FILE timm downloads its weights"),
+    ] = None,
+    size_px: Annotated[
+        Optional[tuple[int, int]],
+        typer.Option(help="Image height and width, if the file does not state them"),
+    ] = None,
+    heads: Annotated[
+        Optional[int], typer.Option(help="Attention heads, if the width does not imply them")
+    ] = None,
+    decoder_heads: Annotated[
+        Optional[int],
+        typer.Option(help="Attention heads of the decoder, if its width does not imply them"),
+    ] = None,
+    objective: Annotated[
+        Optional[str], typer.Option(help="Pretraining objective, such as mae; shown in the tables")
+    ] = None,
+    dataset: Annotated[
+        Optional[str],
+        typer.Option(help="Pretraining dataset, such as imagenet-1k; shown in the tables"),
+    ] = None,
+    key: Annotated[
+        Optional[str],
+        typer.Option(help="Key of the file that holds the weights, such as student or model_ema"),
+    ] = None,
+    prefix: Annotated[
+        Optional[str],
+        typer.Option(help="Prefix of the encoder's parameter names; other parameters are ignored"),
+    ] = None,
+    rope_base: Annotated[
+        Optional[float],
+        typer.Option(help="Base of the rotary position embedding, if the file does not state it"),
+    ] = None,
+    mask_ratio: Annotated[
+        Optional[float], typer.Option(help="Fraction of patches masked in its pretraining")
+    ] = None,
+    norm_pix_loss: Annotated[
+        Optional[bool], typer.Option(help="Whether its loss normalised the pixels of each patch")
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Also replace a run of this name that was trained in this workspace"
+        ),
+    ] = False,
+) -> None:
+    """Import an encoder of another project, to evaluate it beside yours."""
+    from mimic.commands import weights
+
+    told = weights.Said(
+        size_px,
+        heads,
+        decoder_heads,
+        objective,
+        dataset,
+        key,
+        prefix,
+        rope_base,
+        mask_ratio,
+        norm_pix_loss,
+    )
+    if timm is None and file is None:
+        raise BadInput("import-weights: name a FILE, or a timm model with --timm")
+    card = (
+        weights.import_timm(timm, file, out, told, force)
+        if timm
+        else weights.import_weights(cast(Path, file), out, told, force)
+    )
+    said, size = card["imported"], card["model"]
+    part = "encoder and decoder" if "decoder_depth" in size else "encoder"
+    print(
+        f"{out}: {part} of a {said['dialect']} file, {size['depth']} blocks of {size['width']}, "
+        f"{'x'.join(map(str, size['size_px']))} px"
+    )
+    for line in weights.told(said):
+        print(line)
+
+
+def export_weights(
+    name: Annotated[str, typer.Argument(help="A folder in models/")],
+    form: Annotated[
+        Literal["timm", "mae", "croco", "multimae", "vitpose"],
+        typer.Option("--format", help="The library that will read it"),
+    ],
+    out: Annotated[
+        Optional[Path],
+        typer.Option("--out", help="The file to write; default: NAME-FORMAT in the current folder"),
+    ] = None,
+    params: ParamsFile = DEFAULT_PARAMS,
+) -> None:
+    """Write models/NAME in a format that another library reads."""
+    from mimic.commands import weights
+
+    if Path(name).name != name or name in ("", ".."):
+        raise BadInput(
+            f"export-weights: {name!r} is not the name of a folder in models/; `ls models` lists "
+            "them"
+        )
+    path = out or Path(f"{name}-{form}.{'safetensors' if form == 'timm' else 'pth'}")
+    for line in weights.export_weights(params.parent / "models" / name, form, path):
+        print(line)
+    print(path)
+
+
+COMMANDS = (sweep, import_weights, export_weights)

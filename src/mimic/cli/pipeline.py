@@ -1,0 +1,107 @@
+"""One command a stage of the pipeline, in its order."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mimic.cli.options import DEFAULT_PARAMS, ParamsFile
+from mimic.params import load_params
+
+PANEL = "Pipeline"
+
+
+def synthesize(
+    kind: Annotated[str, typer.Argument(help="rooms, phone, frames, nyu or tasks")],
+    params: ParamsFile = DEFAULT_PARAMS,
+) -> None:
+    """Generate synthetic raw data in the layouts of real datasets.
+
+    rooms: .glb scenes; phone: hand-held videos; frames: folders of numbered frames; nyu: labelled
+    depth; tasks: a small labelled set for every other task.
+    """
+    from mimic import synthesize as stage
+
+    stage.main(load_params(params), params.parent, kind)
+
+
+def ingest(
+    source: Annotated[str, typer.Argument(help="A name under `sources` in params.yaml")],
+    params: ParamsFile = DEFAULT_PARAMS,
+) -> None:
+    """List a source's raw data: clips, bytes, frames, hashes."""
+    from mimic import ingest as stage
+
+    stage.main(load_params(params), params.parent, source)
+
+
+def mine(
+    source: Annotated[str, typer.Argument(help="A name under `sources` in params.yaml")],
+    params: ParamsFile = DEFAULT_PARAMS,
+) -> None:
+    """Mine pairs of overlapping views from a source into shards."""
+    from mimic import mine as stage
+
+    stage.main(load_params(params), params.parent, source)
+
+
+def assemble(
+    dataset: Annotated[str, typer.Argument(help="A name under `datasets` in params.yaml")],
+    params: ParamsFile = DEFAULT_PARAMS,
+) -> None:
+    """Select the pairs of a dataset and write its manifest.
+
+    Near-duplicates are removed, the split is by scene, and a smaller dataset is a subset of the
+    larger ones.
+    """
+    from mimic import assemble as stage
+
+    stage.main(load_params(params), params.parent, dataset)
+
+
+def pretrain(
+    run: Annotated[str, typer.Argument(help="A name under `runs` in params.yaml")],
+    params: ParamsFile = DEFAULT_PARAMS,
+) -> None:
+    """Pretrain an encoder.
+
+    Run the same command again to resume an interrupted training.
+    """
+    from mimic import pretrain as stage
+
+    stage.main(load_params(params), params.parent, run)
+
+
+def prepare(
+    task: Annotated[str, typer.Argument(help="A name under `evaluate` in params.yaml")],
+    params: ParamsFile = DEFAULT_PARAMS,
+) -> None:
+    """Validate a task's data before training on them.
+
+    Checks counts, units, masks and labels.
+    """
+    from mimic import prepare as stage
+
+    stage.main(load_params(params), params.parent, task)
+
+
+def evaluate(
+    run: Annotated[str, typer.Argument(help="A name under `runs` or `imported` in params.yaml")],
+    task: Annotated[str, typer.Argument(help="A name under `evaluate` in params.yaml")],
+    params: ParamsFile = DEFAULT_PARAMS,
+) -> None:
+    """Evaluate an encoder on a task."""
+    from mimic import evaluate as stage
+
+    stage.main(load_params(params), params.parent, run, task)
+
+
+def report(params: ParamsFile = DEFAULT_PARAMS) -> None:
+    """Write report/index.html: pairs, losses, predictions, results."""
+    from mimic import report as stage
+
+    stage.main(load_params(params), params.parent)
+
+
+COMMANDS = (synthesize, ingest, mine, assemble, pretrain, prepare, evaluate, report)

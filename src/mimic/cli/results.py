@@ -1,0 +1,44 @@
+"""Commands that show results."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mimic.cli.options import DEFAULT_PARAMS, ParamsFile
+from mimic.params import load_params
+
+PANEL = "Results"
+
+
+def compare(
+    params: ParamsFile = DEFAULT_PARAMS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON")] = False,
+    with_paper: Annotated[
+        bool,
+        typer.Option(
+            "--paper", help="Print the paper's tables, with our values beside the published ones"
+        ),
+    ] = False,
+) -> None:
+    """Print the results table: one row a run, one column a task."""
+    from mimic.commands import compare as command
+
+    show = command.print_paper_tables if with_paper else command.print_results
+    show(load_params(params), params.parent, as_json=as_json)
+
+
+def track(params: ParamsFile = DEFAULT_PARAMS) -> None:
+    """Copy every published result to MLflow.
+
+    Results that it already holds are not added twice.
+    """
+    from mimic.infra import tracking
+
+    summary = tracking.mirror_all(load_params(params).tracking, params.parent)
+    skipped_text = f", {summary.skipped} skipped" if summary.skipped else ""
+    print(f"{summary.new} new, {summary.known} known{skipped_text}; {summary.where}")
+
+
+COMMANDS = (compare, track)
