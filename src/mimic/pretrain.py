@@ -121,7 +121,7 @@ def sweep(params: Params, root: Path, names: Sequence[str]) -> list[str]:
         none.
 
     Raises:
-        ShardsFailed: some failed; the others are done.
+        ItemsFailed: some failed; the others are done.
     """
     plans = {name: _plan(params, root, name) for name in names}
     todo = {

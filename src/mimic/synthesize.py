@@ -107,8 +107,8 @@ def _work(
     params: Params, kind: str, jobs: list[Job], function: Callable[[Job], Any]
 ) -> Iterator[Any]:
     with progress.track(f"synthesize {kind}", len(jobs), "scenes", None) as track:
-        for result in cluster.map_shards(
-            function, jobs, params.cluster, lambda job: f"{kind} {job.index}"
+        for result in cluster.map_items(
+            function, jobs, params.cluster.mine, params.cluster, lambda job: f"{kind} {job.index}"
         ):
             track.advance(1)
             yield result
@@ -200,8 +200,8 @@ def _task_sets(params: Params, sets: config.TaskSets) -> Callable[[Path], None]:
             if (section := getattr(sets, name)) is not None
         ]
         with progress.track("synthesize tasks", len(folders), "sets", None) as track:
-            for _ in cluster.map_shards(
-                _task_set, folders, params.cluster, lambda job: job[1].name
+            for _ in cluster.map_items(
+                _task_set, folders, params.cluster.mine, params.cluster, lambda job: job[1].name
             ):
                 track.advance(1)
         (folder / "LICENCE.txt").write_text(LICENCE)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from mimic.errors import BadInput
-from mimic.infra.cluster import ShardsFailed, Stop, Stopped, TrainingFailed
+from mimic.infra.cluster import ItemsFailed, Stop, Stopped, TrainingFailed
 from mimic.infra.cluster.failures import culprit, failure
 from mimic.infra.cluster.ranks import Rank
 from mimic.params import load_params
@@ -40,7 +40,7 @@ def test_bad_input_of_another_process_stays_one_line():
 
 
 def test_failed_items_are_counted_and_the_first_traceback_is_shown():
-    message = str(ShardsFailed({"shard-1": REAL, "shard-2": ECHO}))
+    message = str(ItemsFailed({"shard-1": REAL, "shard-2": ECHO}))
     assert (
         message.startswith("2 item(s) failed")
         and "- shard-1: ValueError: the cause" in message
@@ -78,7 +78,7 @@ def test_a_signal_is_noted_and_handlers_are_given_back(number):
         os.kill(os.getpid(), number)
         assert stop.requested()
         with pytest.raises(Stopped):
-            stop.leave()
+            stop.exit()
     assert signal.getsignal(number) is before
 
 

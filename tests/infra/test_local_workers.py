@@ -6,7 +6,7 @@ import pytest
 from worker_items import work
 
 from mimic import config
-from mimic.infra.cluster import ShardsFailed, map_shards
+from mimic.infra.cluster import ItemsFailed, map_items
 from mimic.params import load_params
 
 
@@ -29,14 +29,18 @@ def test_results_come_in_the_order_of_the_items_and_a_dead_worker_is_given_anoth
     tmp_path, cluster
 ):
     items = _items(tmp_path, "slow", "good", "dies once", "good", "slow", "good")
-    assert list(map_shards(work, items, cluster, _describe)) == [(number, 1) for number in range(6)]
+    assert list(map_items(work, items, cluster.mine, cluster, _describe)) == [
+        (number, 1) for number in range(6)
+    ]
 
 
 def test_a_worker_that_dies_twice_is_named_and_the_others_are_done(tmp_path, cluster):
-    results = map_shards(work, _items(tmp_path, "good", "dies", "good", "slow"), cluster, _describe)
+    results = map_items(
+        work, _items(tmp_path, "good", "dies", "good", "slow"), cluster.mine, cluster, _describe
+    )
     done = []
     with pytest.raises(
-        ShardsFailed,
+        ItemsFailed,
         match=r"a worker process died twice on shard 1: killed, most likely for want of memory",
     ) as caught:
         for result in results:
@@ -47,9 +51,11 @@ def test_a_worker_that_dies_twice_is_named_and_the_others_are_done(tmp_path, clu
 
 def test_an_error_in_a_worker_arrives_as_it_was(tmp_path, cluster):
     with pytest.raises(OSError, match="No space left") as caught:
-        list(map_shards(work, _items(tmp_path, "full disk", "good"), cluster, _describe))
+        list(
+            map_items(work, _items(tmp_path, "full disk", "good"), cluster.mine, cluster, _describe)
+        )
     assert (caught.value.errno, caught.value.filename) == (28, "shard")
 
 
 def test_nothing_to_do_starts_nothing(cluster):
-    assert list(map_shards(work, [], cluster, _describe)) == []
+    assert list(map_items(work, [], cluster.mine, cluster, _describe)) == []

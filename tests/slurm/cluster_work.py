@@ -68,7 +68,7 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
             storage.write_json(checkpoint, (step + 1, total))
             note(run_dir, rank, f"saved {step + 1}")
         if wanted:
-            stop.leave()
+            stop.exit()
     return {"rank": rank, "total": total, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}
 
 

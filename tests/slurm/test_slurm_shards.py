@@ -5,17 +5,25 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import cluster_work
 import pytest
 
 from mimic import config
-from mimic.infra.cluster import ShardsFailed, map_shards
+from mimic.infra.cluster import ItemsFailed, map_items
 
 
 def _items(folder: Path, *behaviours: str) -> list[tuple[str, str, int]]:
     return [(str(folder), behaviour, number) for number, behaviour in enumerate(behaviours)]
+
+
+def _mapped(
+    function: Callable[[Any], Any], items: list[Any], settings: config.Cluster, folder: Path
+) -> Generator[Any, None, None]:
+    return map_items(function, items, settings.mine, settings, _describe, folder)
 
 
 def _describe(item: tuple[str, str, int]) -> str:
@@ -31,13 +39,12 @@ def test_flaky_and_killed_items_are_tried_again_and_a_poisoned_one_is_named(
     slurm, cluster, tmp_path
 ):
     items = _items(tmp_path, "good", "flaky", "poisoned", "killed", "good", "good", "good")
-    with pytest.raises(ShardsFailed, match=r"1 item\(s\) failed") as info:
+    with pytest.raises(ItemsFailed, match=r"1 item\(s\) failed") as info:
         list(
-            map_shards(
+            _mapped(
                 cluster_work.mine,
                 items,
                 cluster("slurm", items_per_job=3),
-                _describe,
                 tmp_path / "map",
             )
         )
@@ -48,9 +55,7 @@ def test_flaky_and_killed_items_are_tried_again_and_a_poisoned_one_is_named(
     mended = [(str(tmp_path), "good", 2)]
     assert [
         result["number"]
-        for result in map_shards(
-            cluster_work.mine, mended, cluster("slurm"), _describe, tmp_path / "map"
-        )
+        for result in _mapped(cluster_work.mine, mended, cluster("slurm"), tmp_path / "map")
     ] == [2]
     assert not (tmp_path / "map").exists()
 
@@ -58,11 +63,10 @@ def test_flaky_and_killed_items_are_tried_again_and_a_poisoned_one_is_named(
 @pytest.mark.slurm
 def test_a_retry_asks_for_more_memory(slurm, cluster, tmp_path):
     items = _items(tmp_path, "good", "flaky")
-    first, second = map_shards(
+    first, second = _mapped(
         cluster_work.mine,
         items,
         cluster("slurm", retry_mem_growth=2.0),
-        _describe,
         tmp_path / "map",
     )
     assert (first["memory_mb"], second["memory_mb"]) == (512, 1024)
@@ -71,9 +75,7 @@ def test_a_retry_asks_for_more_memory(slurm, cluster, tmp_path):
 @pytest.mark.slurm
 def test_an_exception_of_the_driver_cancels_what_runs(slurm, cluster, tmp_path):
     items = _items(tmp_path, "good", "endless", "endless")
-    results = map_shards(
-        cluster_work.mine, items, cluster("slurm", items_per_job=1), _describe, tmp_path / "map"
-    )
+    results = _mapped(cluster_work.mine, items, cluster("slurm", items_per_job=1), tmp_path / "map")
     assert next(results)["number"] == 0
     with pytest.raises(RuntimeError, match="a bug of the stage"):
         results.throw(RuntimeError("a bug of the stage"))
@@ -85,11 +87,7 @@ def test_an_exception_of_the_driver_cancels_what_runs(slurm, cluster, tmp_path):
 
 
 def map_slowly(folder: Path, settings: config.Cluster) -> list[dict]:
-    return list(
-        map_shards(
-            cluster_work.mine, _items(folder, *["slow"] * 4), settings, _describe, folder / "map"
-        )
-    )
+    return list(_mapped(cluster_work.mine, _items(folder, *["slow"] * 4), settings, folder / "map"))
 
 
 _DRIVER = """

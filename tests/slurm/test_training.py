@@ -13,7 +13,7 @@ import toy_runs
 
 from mimic import pretrain
 from mimic.errors import BadInput
-from mimic.infra.cluster import ShardsFailed, TrainingFailed, run_training, run_trainings
+from mimic.infra.cluster import ItemsFailed, TrainingFailed, run_training, run_trainings
 from mimic.infra.storage import is_full
 from mimic.params import load_params
 from mimic.training import journal
@@ -125,7 +125,7 @@ def test_a_sweep_is_one_array_and_one_failure_leaves_the_others(slurm, cluster, 
         tmp_path / "b": QUICK | {"fails_at": 2},
         tmp_path / "c": QUICK | {"steps": 10},
     }
-    with pytest.raises(ShardsFailed, match="fails on purpose") as info:
+    with pytest.raises(ItemsFailed, match="fails on purpose") as info:
         run_trainings(cluster_work.train, trainings, settings.pretrain, settings)
     assert list(info.value.failed) == [str(tmp_path / "b")]
     assert (tmp_path / "c" / "notes-0.txt").read_text().splitlines()[-1] == "saved 10"

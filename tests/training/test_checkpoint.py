@@ -12,7 +12,7 @@ from torch import nn
 
 from mimic import models
 from mimic.errors import BadInput
-from mimic.infra.cluster.world import ALONE
+from mimic.infra.cluster.world import SINGLE_PROCESS
 from mimic.training import checkpoint
 from mimic.training.optim import adamw, param_groups
 
@@ -41,7 +41,7 @@ def stepped(folder: Path, steps: list[int], keep: int) -> list[torch.Tensor]:
         model(torch.ones(1, 4)).sum().backward()
         optimizer.param_groups[0]["lr"] = 0.1
         optimizer.step()
-        checkpoint.save(folder, step, model, optimizer, ALONE, keep)
+        checkpoint.save(folder, step, model, optimizer, SINGLE_PROCESS, keep)
         weights.append(model.weight.detach().clone())
     return weights
 
@@ -52,7 +52,7 @@ def test_the_last_few_are_kept_and_the_newest_restored(tmp_path: Path) -> None:
         f"step-0000000{n}.{kind}" for n in (15, 20) for kind in ("json", "pt")
     ]
     model, optimizer = trainee()
-    assert checkpoint.restore(tmp_path, model, optimizer, ALONE) == 20
+    assert checkpoint.restore(tmp_path, model, optimizer, SINGLE_PROCESS) == 20
     assert torch.equal(model.weight, weights[-1])
     assert len(optimizer.state) == 2
     checkpoint.remove_all(tmp_path)
@@ -60,7 +60,7 @@ def test_the_last_few_are_kept_and_the_newest_restored(tmp_path: Path) -> None:
 
 
 def test_nothing_to_restore_is_step_zero(tmp_path: Path) -> None:
-    assert checkpoint.restore(tmp_path / "none", *trainee(), ALONE) == 0
+    assert checkpoint.restore(tmp_path / "none", *trainee(), SINGLE_PROCESS) == 0
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "unmarked", "mark torn"])
@@ -83,7 +83,7 @@ def test_a_damaged_checkpoint_is_passed_over(
             newest.with_suffix(".json").write_text('{"step"')
     (tmp_path / ".step-000000015.pt.1234.part").write_bytes(b"killed while saving")
     model, optimizer = trainee()
-    assert checkpoint.restore(tmp_path, model, optimizer, ALONE) == 5
+    assert checkpoint.restore(tmp_path, model, optimizer, SINGLE_PROCESS) == 5
     assert torch.equal(model.weight, weights[0])
     assert not list(tmp_path.glob(".*.part"))
     assert damage == "unmarked" or "step-000000010.pt is damaged" in caplog.text
@@ -108,7 +108,7 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     path.with_suffix(".json").write_text(
         json.dumps({"step": 5, "bytes": path.stat().st_size, "sha256": file_digest(path)})
     )
-    assert checkpoint.restore(tmp_path, *trainee(), ALONE) == 0
+    assert checkpoint.restore(tmp_path, *trainee(), SINGLE_PROCESS) == 0
     assert not (tmp_path / "ran").exists()
 
 
@@ -121,7 +121,7 @@ def test_another_model_is_refused_in_one_line(tmp_path: Path) -> None:
         match=r"step-000000005\.pt: does not fit this model: 1 of another shape \(weight \[3, 4\] "
         r"for \[3, 7\]\)",
     ) as info:
-        checkpoint.restore(tmp_path, model, optimizer, ALONE)
+        checkpoint.restore(tmp_path, model, optimizer, SINGLE_PROCESS)
     assert "\n" not in str(info.value)
     assert torch.equal(model.weight, before)
 
@@ -137,7 +137,7 @@ def test_a_full_disk_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(OSError, match="No space"):
         stepped(tmp_path, [10], keep=2)
     monkeypatch.undo()
-    assert checkpoint.restore(tmp_path, *trainee(), ALONE) == 5
+    assert checkpoint.restore(tmp_path, *trainee(), SINGLE_PROCESS) == 5
 
 
 def published(folder: Path) -> models.VisionTransformer:

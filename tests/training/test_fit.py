@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mimic import models
 from mimic.errors import BadInput
-from mimic.infra.cluster.world import ALONE, World
+from mimic.infra.cluster.world import SINGLE_PROCESS, World
 from mimic.training import augment, checkpoint
 from mimic.training.augment import generator
 from mimic.training.fit import HERE, Part, Saving, choose_precision, fit, own_parts
@@ -48,7 +48,7 @@ def train(
     clip_norm: float | None = None,
     every: int = 1,
     keep_every: int | None = None,
-    parts: tuple[Part, ...] = own_parts(8, None, ALONE),
+    parts: tuple[Part, ...] = own_parts(8, None, SINGLE_PROCESS),
     make: Callable[[], nn.Module] = make,
 ) -> nn.Module:
     model = make()
@@ -216,7 +216,7 @@ def plain() -> nn.Module:
 
 @pytest.mark.parametrize("largest", [1, 3, 5])
 def test_parts_add_up_to_the_whole_batch(largest: int) -> None:
-    parts = own_parts(8, largest, ALONE)
+    parts = own_parts(8, largest, SINGLE_PROCESS)
     assert len(parts) > 1 and all(
         part.samples.stop - part.samples.start <= largest for part in parts
     )
@@ -328,7 +328,7 @@ def test_nothing_is_read_back_between_two_log_steps(objective: Literal["mae", "c
             load,
             adamw(param_groups(model, 0.1), betas=(0.9, 0.95)),
             schedule,
-            parts=own_parts(4, None, ALONE),
+            parts=own_parts(4, None, SINGLE_PROCESS),
             steps=30,
             seed=0,
             precision="fp32",

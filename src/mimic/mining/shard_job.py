@@ -93,7 +93,7 @@ def run(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> lo
         try:
             tally = _round(todo, where, title, log)
             break
-        except cluster.ShardsFailed as failed:
+        except cluster.ItemsFailed as failed:
             todo = [
                 _without_killers(job, failed) if _describe(job) in failed.failed else job
                 for job in todo
@@ -122,8 +122,8 @@ def _round(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) ->
         if job.tar.name not in missing:
             tally.add(_summary(job))
     clips = sum(len(job.clips) for job in missing.values())
-    results = cluster.map_shards(
-        mine_shard, list(missing.values()), where, _describe, log.parent / "slurm"
+    results = cluster.map_items(
+        mine_shard, list(missing.values()), where.mine, where, _describe, log.parent / "slurm"
     )
     with (
         log.open("a") as lines,
@@ -164,7 +164,7 @@ def _counted(kept: int, candidates: int) -> str:
     return f"{kept} pairs of {candidates} candidates"
 
 
-def _without_killers(job: Job, failed: cluster.ShardsFailed) -> Job:
+def _without_killers(job: Job, failed: cluster.ItemsFailed) -> Job:
     """The job without the clips in which a worker process died twice."""
     if not _trace(job).exists():  # it was an exception, and those are no accidents
         raise failed

@@ -206,7 +206,7 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, wo
     if world.rank == 0:
         sweep(folder)
         state = _newest(folder, device)
-    step = int(world.told_by_first(torch.tensor(state["step"] if state else 0, device=device)))
+    step = int(world.broadcast(torch.tensor(state["step"] if state else 0, device=device)))
     if step == 0:
         return 0
     path = folder / f"step-{step:09d}.pt"

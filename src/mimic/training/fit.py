@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mimic.errors import BadInput
 from mimic.infra.cluster import Stop
-from mimic.infra.cluster.world import ALONE, World
+from mimic.infra.cluster.world import SINGLE_PROCESS, World
 from mimic.training import checkpoint
 from mimic.training.augment import generator
 from mimic.training.batches import prefetch
@@ -48,7 +48,7 @@ class Place:
     stop: Stop | None
 
 
-HERE = Place(ALONE, None)  # this process alone, until it is done
+HERE = Place(SINGLE_PROCESS, None)  # this process alone, until it is done
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def fit(
     """
     device, world, stop = next(model.parameters()).device, place.world, place.stop
     first = checkpoint.restore(saving.folder, model, optimizer, world) if saving else 0
-    shared = world.share_gradients(model)
+    shared = world.data_parallel(model)
     watch = Watch(device, world)
     model.train()
     for step, data in prefetch(batch, first, steps, workers):
@@ -156,7 +156,7 @@ def fit(
                     checkpoint.keep_for_good(saving.folder, done)
             watch.restart_clock()
         if leaving and stop is not None:
-            stop.leave()
+            stop.exit()
     watch.check(model)
 
 
@@ -172,7 +172,7 @@ def _backward(
     rank's share of the loss."""
     total: Tensor | None = None
     for index, (part, share) in enumerate(zip(data, shares, strict=True)):
-        with nullcontext() if index + 1 == len(shares) else world.gradients_kept_apart(model):
+        with nullcontext() if index + 1 == len(shares) else world.no_sync(model):
             with torch.autocast(
                 next(model.parameters()).device.type, torch.bfloat16, enabled=precision == "bf16"
             ):

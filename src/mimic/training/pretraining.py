@@ -25,7 +25,7 @@ from mimic import config, models
 from mimic.errors import BadInput
 from mimic.infra import progress
 from mimic.infra.cluster import Stop
-from mimic.infra.cluster.world import joined
+from mimic.infra.cluster.world import process_group
 from mimic.infra.storage import replacing
 from mimic.models.matching import place_matches
 from mimic.pairs.images import PIXELS, PairImages, open_pairs, read_manifest
@@ -83,7 +83,7 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
     columns = [*PIXELS, *MATCHES] if recipe.matching.weight else PIXELS
     rows = read_manifest(Path(description["manifest"]), "train", columns)
     root, shards = _where(description)
-    with joined() as world:
+    with process_group() as world:
         device = choose_device()
         precision = choose_precision(recipe.precision, device)
         parts = own_parts(recipe.batch, recipe.device_batch, world)

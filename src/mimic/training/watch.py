@@ -59,7 +59,9 @@ class Watch:
     def record(self, done: int, lr: float) -> Record:
         """The log line of the steps since the last one; raises BadInput as `check` does."""
         loss, norm = (
-            torch.stack([self._world.total(self._loss), self._norm]).div(self._count).tolist()
+            torch.stack([self._world.all_reduce_sum(self._loss), self._norm])
+            .div(self._count)
+            .tolist()
         )
         self._refuse()
         speed = self._timed / (time.perf_counter() - self._since) if self._timed else 0.0
@@ -93,7 +95,7 @@ class Watch:
             )
 
     def _refuse(self) -> None:
-        step = int(self._world.least(self._bad))
+        step = int(self._world.all_reduce_min(self._bad))
         if step != NEVER:
             raise BadInput(
                 f"training stopped: the loss or a gradient is not finite at step {step}; nothing "

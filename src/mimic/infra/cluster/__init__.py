@@ -5,19 +5,19 @@ Nothing heavy is imported here: a worker process reads this first, and must set 
 before numpy loads.
 """
 
-from mimic.infra.cluster.failures import ShardsFailed, TrainingFailed
+from mimic.infra.cluster.failures import ItemsFailed, TrainingFailed
+from mimic.infra.cluster.items import map_items
 from mimic.infra.cluster.local import available_cores
-from mimic.infra.cluster.shards import map_shards
 from mimic.infra.cluster.stop import Stop, Stopped
 from mimic.infra.cluster.training import run_training, run_trainings
 
 __all__ = [
-    "ShardsFailed",
+    "ItemsFailed",
     "Stop",
     "Stopped",
     "TrainingFailed",
     "available_cores",
-    "map_shards",
+    "map_items",
     "run_training",
     "run_trainings",
 ]

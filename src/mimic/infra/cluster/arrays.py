@@ -22,7 +22,7 @@ from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.infra.cluster import slurm, task
-from mimic.infra.cluster.failures import ShardsFailed
+from mimic.infra.cluster.failures import ItemsFailed
 from mimic.infra.cluster.stop import Stop
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class _Chunk:
             if not (self.folder / key).exists():
                 storage.write_bytes(self.folder / key, self._outcome(item, stop))
             if stop.requested():
-                stop.leave()
+                stop.exit()
 
     def _outcome(self, item: Any, stop: Stop) -> bytes:
         try:
@@ -73,7 +73,7 @@ def map_array(
     cluster: config.Cluster,
     folder: Path,
 ) -> Generator[R, None, None]:
-    """`map_shards` on SLURM."""
+    """`map_items` on SLURM."""
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     names = {storage.fingerprint(describe(item)): describe(item) for item in items}
@@ -117,7 +117,7 @@ def map_array(
             ", ".join(names[key] for key in list(todo)[:5]),
         )
     if todo:
-        raise ShardsFailed({names[key]: errors[key] for key in todo})
+        raise ItemsFailed({names[key]: errors[key] for key in todo})
     shutil.rmtree(folder)
 
 

@@ -44,7 +44,7 @@ class TrainingFailed(RuntimeError):
     failed first."""
 
 
-class ShardsFailed(RuntimeError):
+class ItemsFailed(RuntimeError):
     """Some items failed for good; all others are done. `failed` maps each item's description to its
     traceback."""
 
@@ -63,8 +63,8 @@ class ShardsFailed(RuntimeError):
             )
         )
 
-    def __reduce__(self) -> tuple[type[ShardsFailed], tuple[dict[str, str]]]:
-        return ShardsFailed, (self.failed,)
+    def __reduce__(self) -> tuple[type[ItemsFailed], tuple[dict[str, str]]]:
+        return ItemsFailed, (self.failed,)
 
 
 def failure(text: str) -> Exception:

@@ -15,7 +15,7 @@ from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.infra.cluster import slurm, task
-from mimic.infra.cluster.failures import ShardsFailed, failure
+from mimic.infra.cluster.failures import ItemsFailed, failure
 from mimic.infra.cluster.training import Call
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def run_jobs(
             break
     failed |= {str(run_dir): f"lost {resources.max_timeouts + 1} times" for run_dir in todo}
     if failed:
-        raise ShardsFailed(failed) if len(calls) > 1 else failure(*failed.values())
+        raise ItemsFailed(failed) if len(calls) > 1 else failure(*failed.values())
     return {run_dir: results[run_dir] for run_dir in calls}
 
 

@@ -18,7 +18,7 @@ from multiprocessing import connection
 from types import FrameType
 from typing import TypeVar
 
-from mimic.infra.cluster.failures import ShardsFailed
+from mimic.infra.cluster.failures import ItemsFailed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,11 +32,11 @@ def map_local(
     workers: int | None,
     describe: Callable[[Item], str],
 ) -> Generator[Result, None, None]:
-    """`map_shards` on this machine. An exception in the function ends the whole map; however it
+    """`map_items` on this machine. An exception in the function ends the whole map; however it
     ends (also by Ctrl-C, and also when this process is killed), no worker stays behind.
 
     Raises:
-        ShardsFailed: a worker died twice on the same item; all others are done.
+        ItemsFailed: a worker died twice on the same item; all others are done.
     """
     with _ending_in_order():
         yield from _mapped(function, items, workers, describe)
@@ -77,7 +77,7 @@ def _mapped(
                     yield finished.pop(emitted)
                 emitted += 1
         if failed:
-            raise ShardsFailed(
+            raise ItemsFailed(
                 {describe(items[index]): why for index, why in sorted(failed.items())}
             )
     finally:

@@ -120,7 +120,7 @@ class _Group:
         if errors:
             raise failure(culprit(errors))
         if any(kind == "stopped" for kind, _ in results.values()):
-            stop.leave()
+            stop.exit()
         for process in self._processes:
             process.join(_EXIT_S)
         return [results[rank][1] for rank in range(len(self._pipes))]

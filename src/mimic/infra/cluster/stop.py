@@ -1,7 +1,7 @@
 """Signals that ask a training to stop, turned into a flag that all ranks read together.
 
 A signal handler cannot save: other ranks may be in the middle of a collective. It can only note the
-wish; the loop asks `requested()` between two steps, where every rank gives the same answer and a
+request; the loop asks `requested()` between two steps, where every rank gives the same answer and a
 checkpoint is consistent.
 """
 
@@ -16,17 +16,17 @@ from enum import IntEnum
 from typing import Any, NoReturn
 
 
-class Wish(IntEnum):
+class StopRequest(IntEnum):
     """What was asked for; the largest of all ranks counts."""
 
-    NOTHING = 0
+    NONE = 0
     # SIGINT (Ctrl-C), or SIGTERM: scancel, or preemption on a cluster that sends no warning signal
-    LEAVE = 1
+    EXIT = 1
     REQUEUE = 2  # SIGUSR2: the time limit or a preemption is near
 
 
 class Stopped(SystemExit):
-    """Raised by `Stop.leave` after the checkpoint is on disk. No Exception, so `except Exception`
+    """Raised by `Stop.exit` after the checkpoint is on disk. No Exception, so `except Exception`
     does not swallow it."""
 
 
@@ -35,57 +35,60 @@ class Stop:
 
     if stop.requested():
         save(step)
-        stop.leave()
+        stop.exit()
     """
 
     def __init__(self) -> None:
         # written by the signal handler alone: what it notes while ranks agree must not be
         # overwritten
-        self._heard = Wish.NOTHING
-        self._agreed = Wish.NOTHING
+        self._received = StopRequest.NONE
+        self._agreed = StopRequest.NONE
         self._group: Any = None
 
     @property
-    def wish(self) -> Wish:
-        """What was heard here, or agreed on by all ranks."""
-        return max(self._heard, self._agreed)
+    def request(self) -> StopRequest:
+        """What this process received, or all ranks agreed on."""
+        return max(self._received, self._agreed)
 
     def requested(self) -> bool:
-        """Whether to save and leave now: the same answer on every rank.
+        """Whether to save and exit now: the same answer on every rank.
 
         With `torch.distributed` initialised this is a collective (one number over gloo, so the
         device is not synchronised): every rank must call it equally often.
         """
-        heard = Wish.REQUEUE if signal.SIGUSR2 in signal.sigpending() else self._heard
-        self._agreed = Wish(self._largest(heard))
-        return self._agreed > Wish.NOTHING
+        received = StopRequest.REQUEUE if signal.SIGUSR2 in signal.sigpending() else self._received
+        self._agreed = StopRequest(self._largest(received))
+        return self._agreed > StopRequest.NONE
 
-    def leave(self) -> NoReturn:
+    def exit(self) -> NoReturn:
         """End the function; call it when the checkpoint is on disk. What happens next is the
         executor's business."""
+        reason = self.request.name.lower()
         raise Stopped(
-            f"stopped by a signal ({self.wish.name.lower()}); the work is saved, run it again to "
-            "go on"
+            f"stopped by a signal ({reason}); the work is saved: run the same command "
+            "again to resume"
         )
 
-    def _largest(self, wish: int) -> int:
+    def _largest(self, request: int) -> int:
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            return wish
+            return request
         import torch
         import torch.distributed as dist
 
         if not dist.is_initialized():
-            return wish
+            return request
         if self._group is None:
             self._group = dist.new_group(backend="gloo")
-        flag = torch.tensor(wish)
+        flag = torch.tensor(request)
         dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=self._group)
         return int(flag)
 
     def _note(self, signum: int, frame: Any) -> None:
-        if signum == signal.SIGINT and self.wish > Wish.NOTHING:
+        if signum == signal.SIGINT and self.request > StopRequest.NONE:
             signal.default_int_handler(signum, frame)  # asked twice: now, without saving
-        self._heard = max(self._heard, Wish.REQUEUE if signum == signal.SIGUSR2 else Wish.LEAVE)
+        self._received = max(
+            self._received, StopRequest.REQUEUE if signum == signal.SIGUSR2 else StopRequest.EXIT
+        )
 
     @contextmanager
     def listening(self) -> Iterator[Stop]:
@@ -97,12 +100,12 @@ class Stop:
         SIGUSR2 is blocked instead of handled where possible: SLURM sends it to every process of a
         job step, and a blocked signal is inherited by children, where an unhandled one would end
         them (data workers, decoders). Handlers can only be set in the main thread; elsewhere
-        nothing is heard, and nothing else changes.
+        nothing is received, and nothing else changes.
         """
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        _children_forget()
+        _reset_in_children()
         before = {
             number: signal.signal(number, self._note)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
@@ -118,15 +121,15 @@ class Stop:
                 signal.signal(number, handler)
 
 
-_forgotten = False
+_registered = False
 
 
-def _children_forget() -> None:
+def _reset_in_children() -> None:
     """Forked children inherit Python's handlers: each would requeue the job, and none could be
     ended with SIGTERM."""
-    global _forgotten
-    if not _forgotten:
-        _forgotten = True
+    global _registered
+    if not _registered:
+        _registered = True
         os.register_at_fork(after_in_child=_reset)
 
 

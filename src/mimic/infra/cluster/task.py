@@ -16,7 +16,7 @@ from submitit.core.utils import DelayedSubmission
 
 from mimic.infra.cluster import slurm
 from mimic.infra.cluster.ranks import Rank, end_children
-from mimic.infra.cluster.stop import Stop, Stopped, Wish
+from mimic.infra.cluster.stop import Stop, Stopped, StopRequest
 
 
 @dataclass(frozen=True)
@@ -62,22 +62,22 @@ def _inside(function: Callable[[Stop], Any]) -> Any:
             try:
                 return function(stop)
             except Exception:
-                if not stop.wish:
+                if not stop.request:
                     raise
                 # its helpers were told to stop as well; that they did is no failure
                 traceback.print_exc()
             except Stopped as stopped:
                 print(stopped, flush=True)
-            _leave(stop.wish, job.global_rank, submitits)
+            _leave(stop.request, job.global_rank, submitits)
     finally:
         end_children()
 
 
-def _leave(wish: Wish, rank: int, submitits: Any) -> None:
+def _leave(request: StopRequest, rank: int, submitits: Any) -> None:
     """End this task for good, or for now."""
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # a second warning must not requeue a second time
     if rank > 0:
         time.sleep(600)  # rank 0 decides; ending first would end it too (srun --kill-on-bad-exit)
-    if wish is Wish.REQUEUE or slurm.preempted():
+    if request is StopRequest.REQUEUE or slurm.preempted():
         submitits(signal.SIGUSR2, None)  # does not return
     raise SystemExit(128 + signal.SIGTERM)

@@ -80,7 +80,7 @@ def run_trainings(
     this machine.
 
     Raises:
-        ShardsFailed: some of several failed; the others are done.
+        ItemsFailed: some of several failed; the others are done.
     """
     for run_dir in trainings:
         run_dir.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ class World:
     rank: int
     size: int
 
-    def share_gradients(self, model: nn.Module) -> nn.Module:
+    def data_parallel(self, model: nn.Module) -> nn.Module:
         """The model as it is to be called in training: its gradients become the mean over ranks in
         each backward pass."""
         return (
@@ -38,20 +38,20 @@ class World:
             )
         )
 
-    def gradients_kept_apart(self, model: nn.Module) -> AbstractContextManager[None]:
+    def no_sync(self, model: nn.Module) -> AbstractContextManager[None]:
         """Backward passes in this block add to each rank's own gradients; the next one outside
         exchanges the sums, once."""
         return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
-    def total(self, value: Tensor) -> Tensor:
+    def all_reduce_sum(self, value: Tensor) -> Tensor:
         """Sum over ranks, in place."""
         return self._reduce(value, dist.ReduceOp.SUM)
 
-    def least(self, value: Tensor) -> Tensor:
+    def all_reduce_min(self, value: Tensor) -> Tensor:
         """Minimum over ranks, in place."""
         return self._reduce(value, dist.ReduceOp.MIN)
 
-    def told_by_first(self, value: Tensor) -> Tensor:
+    def broadcast(self, value: Tensor) -> Tensor:
         """Rank 0's value, in place."""
         if self.size > 1:
             dist.broadcast(value, 0)
@@ -63,11 +63,11 @@ class World:
         return value
 
 
-ALONE = World(0, 1)
+SINGLE_PROCESS = World(0, 1)
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def process_group() -> Iterator[World]:
     """Meet the other ranks, as many as the environment says (`ranks.Rank.export`), and part from
     them at the end.
 
@@ -75,7 +75,7 @@ def joined() -> Iterator[World]:
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     gpus = torch.cuda.device_count()
     if gpus:

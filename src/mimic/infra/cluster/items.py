@@ -13,9 +13,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_shards(
+def map_items(
     function: Callable[[Item], Result],
     items: Sequence[Item],
+    resources: config.Resources,
     cluster: config.Cluster,
     describe: Callable[[Item], str],
     folder: Path | None = None,
@@ -26,11 +27,12 @@ def map_shards(
     when the function has written its own final file; the caller passes the items that are not.
     Closing the generator, or an exception, ends all workers and jobs.
 
-    On SLURM `cluster.items_per_job` items make an element of an array (resources: `cluster.mine`).
+    On SLURM `resources.items_per_job` items make an element of an array.
     Failed items are tried again, each alone and with more memory. When this process is killed the
     array goes on; the next call with this folder takes it over.
 
     Args:
+        resources: what an element of the array asks of SLURM.
         describe: names an item in messages; on SLURM also to a later driver, so no two items may
             share a name.
         folder: for the job's files and logs, where all nodes see it; removed at the end, kept after
@@ -38,7 +40,7 @@ def map_shards(
 
     Raises:
         BadInput: sbatch refuses, or SLURM does not answer while jobs may be alive.
-        ShardsFailed: items failed for good and all others are done; each is named, with its
+        ItemsFailed: items failed for good and all others are done; each is named, with its
             traceback. Locally these are items on which a worker process died twice; an exception in
             the function is raised at once.
     """
@@ -46,4 +48,4 @@ def map_shards(
         return map_local(function, items, cluster.workers, describe)
     from mimic.infra.cluster.arrays import map_array  # submitit is not for worker processes
 
-    return map_array(function, items, describe, cluster.mine, cluster, folder)
+    return map_array(function, items, describe, resources, cluster, folder)
