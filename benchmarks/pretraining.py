@@ -38,8 +38,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import loader
-from mimic import config, models
+from mimic import config
 from mimic.infra.cluster import Stop, available_cores
+from mimic.models import build
+from mimic.models.layers import initialise
+from mimic.models.objectives.base import Pretraining
 from mimic.pairs.schema import MANIFEST
 from mimic.pairs.write import write_table
 from mimic.params import load_params
@@ -194,18 +197,11 @@ def references(recipe: config.Recipe, batch: int) -> Step:
 
 def prepared(
     recipe: config.Recipe, batch: int, device: torch.device, attention: str
-) -> tuple[models.Pretraining, Tensor, Tensor]:
+) -> tuple[Pretraining, Tensor, Tensor]:
     """The model, normalised images and masking noise, the same at every call."""
-    sizes = recipe.model.model_dump() | {"size_px": recipe.model.height_width_px}
-    masking: dict[str, Any] = {
-        "mask_ratio": recipe.mask_ratio,
-        "visible_rounding": recipe.visible_rounding,
-    }
-    model = models.build(
-        recipe.objective, **sizes, **masking, norm_pix=recipe.norm_pix_loss, attention=attention
-    )
+    model = build(recipe.objective, recipe.model.size(), recipe.masking(), attention=attention)
     random = torch.Generator().manual_seed(0)
-    models.initialise(model, random)
+    initialise(model, random)
     height, width = recipe.model.height_width_px
     images = torch.randn(batch, model.views, 3, height, width, generator=random)
     noise = torch.rand(batch, model.encoder.grid[0] * model.encoder.grid[1], generator=random)

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from mimic.config import Shards
+from mimic.models import ViTSize
 from mimic.models.encoder import VisionTransformer
 from mimic.models.layers import initialise
 from mimic.tasks.api import EvalModel, EvalPaths
@@ -90,10 +91,17 @@ def _task(data: Path, shots: int) -> FewShotDepthTask:
 
 
 def _encoder() -> VisionTransformer:
-    sizes = {"size_px": (224, 224), "patch_px": 16, "width": 384, "depth": 12, "heads": 6}
-    encoder = VisionTransformer(
-        **sizes, class_token=True, positions="sincos", norm_eps=1e-6, attention="auto"
-    )  # type: ignore[arg-type]
+    size = ViTSize(
+        size_px=(224, 224),
+        patch_px=16,
+        width=384,
+        depth=12,
+        heads=6,
+        class_token=True,
+        positions="sincos",
+        norm_eps=1e-6,
+    )
+    encoder = VisionTransformer(size, attention="auto")
     initialise(encoder, torch.Generator().manual_seed(0))
     return encoder.eval()
 

@@ -3,6 +3,7 @@ their code."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from mimic import config, models
+from mimic.models.objectives.base import Pretraining
 from mimic.params import load_params
 from mimic.training.optim import cosine_lr, param_groups, scaled_lr
 
@@ -47,16 +49,11 @@ def recipes(repository: Path) -> dict[str, config.Recipe]:
     return dict(load_params(repository / "profiles/paper.yaml").pretrain)
 
 
-def build(recipe: config.Recipe, **numbers: Any) -> models.Pretraining:
-    sizes = recipe.model.model_dump() | {"size_px": recipe.model.height_width_px}
-    masking = {
-        "mask_ratio": recipe.mask_ratio,
-        "visible_rounding": recipe.visible_rounding,
-        "norm_pix": recipe.norm_pix_loss,
-    }
-    return models.build(
-        recipe.objective, **sizes | masking | {"attention": recipe.attention} | numbers
-    )
+def build(recipe: config.Recipe, **sizes: Any) -> Pretraining:
+    mask_ratio = sizes.pop("mask_ratio", recipe.mask_ratio)
+    masking = replace(recipe.masking(), mask_ratio=mask_ratio)
+    size = replace(recipe.model.size(), **sizes)
+    return models.build(recipe.objective, size, masking, attention=recipe.attention)
 
 
 @pytest.mark.parametrize("name", list(PUBLISHED))

@@ -27,7 +27,8 @@ from mimic.cli import app
 from mimic.commands import compare
 from mimic.commands.weights import Said, export_weights, import_weights
 from mimic.errors import BadInput
-from mimic.models import build, initialise
+from mimic.models import Masking, ViTSize, build
+from mimic.models.layers import initialise
 from mimic.params import load_params
 from mimic.training.checkpoint import load_encoder, load_model, write_weights
 from mimic.training.imported.foreign import HEADS
@@ -210,7 +211,7 @@ def publish(folder: Path, objective: str, class_token: bool, positions: str) -> 
         "size_px": (SIDE, SIDE),
     }
     masking = {"mask_ratio": 0.9, "visible_rounding": "up"}
-    model = build(objective, **sizes, attention="auto", **masking, norm_pix=True)  # type: ignore[arg-type]
+    model = build(objective, ViTSize(**sizes), Masking(**masking, norm_pix=True))  # type: ignore[arg-type]
     initialise(model, torch.Generator().manual_seed(3))
     folder.mkdir(parents=True)
     write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", {})

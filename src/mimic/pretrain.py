@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mimic import config, models
+from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import earlier, tracking
 from mimic.infra.cluster import run_training, run_trainings
@@ -45,6 +45,7 @@ from mimic.infra.progress import say
 from mimic.infra.provenance import git_commit
 from mimic.infra.publishing import Work, place, publish
 from mimic.infra.storage import Workspace, file_digest, fingerprint, write_json
+from mimic.models.objectives.base import Pretraining
 from mimic.pairs.images import read_manifest
 from mimic.params import Params, pick
 from mimic.training import checkpoint, journal, reconstruct
@@ -182,7 +183,7 @@ def _by_a_sweep(folder: Path) -> list[dict[str, Any]] | None:
 
 
 def _fill(
-    model: models.Pretraining,
+    model: Pretraining,
     card: dict[str, Any],
     pictures: tuple[dict[str, np.ndarray], str],
     unfinished: Path,
@@ -204,7 +205,7 @@ def _fill(
 
 
 def _fill_snapshots(
-    model: models.Pretraining, about: dict[str, Any], unfinished: Path, folder: Path, every: int
+    model: Pretraining, about: dict[str, Any], unfinished: Path, folder: Path, every: int
 ) -> None:
     """snapshots/<step>/, the encoder after so many steps with a card of its own, for each
     checkpoint on the way that was kept for good."""
@@ -222,7 +223,7 @@ def _fill_snapshots(
 
 
 def _card(
-    name: str, recipe: config.Recipe, run: config.Run, model: models.Pretraining, precision: str
+    name: str, recipe: config.Recipe, run: config.Run, model: Pretraining, precision: str
 ) -> dict[str, Any]:
     size = recipe.model
     return {

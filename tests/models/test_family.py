@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from mimic import models
-from mimic.models.encoder import denormalise, normalise
+from mimic.models import OBJECTIVES, Masking, ViTSize, build
+from mimic.models.encoder import Encoder, denormalise, normalise
+from mimic.models.layers import initialise
+from mimic.models.objectives.base import Pretraining
 
 BASE: dict[str, Any] = {
     "size_px": (224, 224),
@@ -42,9 +44,16 @@ MIMIC = {"class_token": True, "visible_rounding": "down"}
 ROPE = {"positions": "rope", "decoder_width": 768, "decoder_depth": 12, "decoder_heads": 12}
 
 
-def tiny(objective: str, **numbers: Any) -> models.Pretraining:
-    model = models.build(objective, **TINY | {"mask_ratio": 0.75} | numbers)  # type: ignore[arg-type]
-    models.initialise(model, torch.Generator().manual_seed(0))
+def build_model(objective: str, numbers: dict[str, Any]) -> Pretraining:
+    """A model from sizes and masking in one table."""
+    sizes = {name: numbers[name] for name in numbers if name in ViTSize.__dataclass_fields__}
+    masking = {name: numbers[name] for name in numbers if name in Masking.__dataclass_fields__}
+    return build(objective, ViTSize(**sizes), Masking(**masking), attention=numbers["attention"])
+
+
+def tiny(objective: str, **numbers: Any) -> Pretraining:
+    model = build_model(objective, TINY | {"mask_ratio": 0.75} | numbers)
+    initialise(model, torch.Generator().manual_seed(0))
     return model
 
 
@@ -68,7 +77,7 @@ def test_sizes_of_the_papers(
     objective: Any, numbers: dict[str, Any], total_m: float, trainable_m: float, visible: int
 ) -> None:
     with torch.device("meta"):
-        model = models.build(objective, **BASE | numbers)
+        model = build_model(objective, BASE | numbers)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(total_m, abs=0.005)
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6 == pytest.approx(
         trainable_m, abs=0.005
@@ -76,9 +85,55 @@ def test_sizes_of_the_papers(
     assert model.visible == visible
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_table_says_what_the_model_is(objective: str) -> None:
+    numbers = TINY | {"mask_ratio": 0.75}
+    model = build_model(objective, numbers)
+    assert OBJECTIVES[objective].name == objective
+    assert OBJECTIVES[objective].views == model.views
+    assert model.decoder.cross == (model.views == 2)
+    loss, prediction, mask = model(torch.randn(2, model.views, 3, 32, 48), torch.rand(2, 24))
+    assert torch.isfinite(loss)
+    assert prediction.shape == (2, 24, 3 * 8 * 8)
+    assert mask.sum(1).tolist() == [24 - model.visible] * 2
+
+
+def test_an_unknown_objective_is_one_line() -> None:
+    with pytest.raises(ValueError, match=r"objective 'simclr' is none of mae, croco"):
+        build_model("simclr", TINY)
+
+
+def test_listing_objectives_needs_no_torch() -> None:
+    import subprocess
+    import sys
+
+    check = "import sys, mimic.models, mimic.config; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_sizes_go_through_a_card_unchanged() -> None:
+    rope = ViTSize(
+        size_px=(32, 48),
+        patch_px=8,
+        width=48,
+        depth=3,
+        heads=3,
+        class_token=False,
+        positions="rope",
+        norm_eps=1e-6,
+        rope_base=50.0,
+    )
+    assert ViTSize.of_card(rope.as_card()) == rope
+    assert "decoder_width" not in rope.as_card()
+    whole = build_model("croco", TINY).encoder
+    assert (rope.grid, rope.patches) == (whole.grid, 24)
+    with pytest.raises(ValueError, match="'model' lacks patch_px, heads"):
+        ViTSize.of_card({k: v for k, v in rope.as_card().items() if k not in ("patch_px", "heads")})
+
+
 def test_vit_large_of_the_papers() -> None:
     with torch.device("meta"):
-        model = models.build("croco", **BASE | ROPE | {"width": 1024, "depth": 24, "heads": 16})
+        model = build_model("croco", BASE | ROPE | {"width": 1024, "depth": 24, "heads": 16})
     assert sum(p.numel() for p in model.encoder.parameters()) / 1e6 == pytest.approx(303.1, abs=0.1)
 
 
@@ -187,7 +242,7 @@ def test_same_noise_same_loss_and_precisions_agree() -> None:
 @pytest.mark.parametrize("positions", ["sincos", "rope"])
 def test_another_image_size_works(positions: str) -> None:
     encoder = tiny("croco", positions=positions, class_token=True).encoder
-    assert isinstance(encoder, models.Encoder)
+    assert isinstance(encoder, Encoder)
     classes, patches = encoder.tokens(torch.randn(2, 3, 64, 40))
     assert classes is not None and classes.shape == (2, 48) and patches.shape == (2, 40, 48)
     assert [m.shape for m in encoder.intermediates(torch.randn(2, 3, 64, 40), [2, 0])] == [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mimic.models import masking
+from mimic.models.objectives import masking
 
 
 def test_counts_of_the_papers() -> None:

@@ -7,11 +7,25 @@ import numpy as np
 import pytest
 import torch
 
-from mimic import models
-from mimic.models.masking import split
-from mimic.models.matching import matching_loss, place_matches
+from mimic.models import Masking, ViTSize, build
+from mimic.models.layers import initialise
+from mimic.models.objectives.masking import split
+from mimic.models.objectives.matching import matching_loss, place_matches
 
 GRID = (4, 6)
+SIZE = ViTSize(
+    size_px=(16, 16),
+    patch_px=4,
+    width=16,
+    depth=1,
+    heads=2,
+    decoder_width=8,
+    decoder_depth=1,
+    decoder_heads=2,
+    class_token=True,
+    positions="sincos",
+    norm_eps=1e-6,
+)
 
 
 def test_it_is_the_mean_cross_entropy_over_visible_matches() -> None:
@@ -80,28 +94,17 @@ def test_matches_follow_the_views() -> None:
 def test_it_teaches_the_encoder_to_find_the_partner() -> None:
     """View b holds view a's patches in an order of its own, with their pixels scrambled: which is
     which can only be learned."""
-    sizes = {
-        "size_px": (16, 16),
-        "patch_px": 4,
-        "width": 16,
-        "depth": 1,
-        "heads": 2,
-        "decoder_width": 8,
-        "decoder_depth": 1,
-        "decoder_heads": 2,
-        "class_token": True,
-        "positions": "sincos",
-        "norm_eps": 1e-6,
-        "attention": "manual",
-        "mask_ratio": 0.5,
-        "visible_rounding": "down",
-        "norm_pix": True,
-        "temperature": 0.1,
-    }
 
     def accuracy(weight: float) -> float:
-        model = models.build("croco", matching=weight, **sizes)  # type: ignore[arg-type]
-        models.initialise(model, torch.Generator().manual_seed(0))
+        masking = Masking(
+            mask_ratio=0.5,
+            visible_rounding="down",
+            norm_pix=True,
+            matching=weight,
+            temperature=0.1,
+        )
+        model = build("croco", SIZE, masking, attention="manual")
+        initialise(model, torch.Generator().manual_seed(0))
         optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
         random = torch.Generator().manual_seed(1)
         scrambled = torch.randperm(48, generator=random)
@@ -139,22 +142,8 @@ def test_it_teaches_the_encoder_to_find_the_partner() -> None:
 
 def test_one_view_has_nothing_to_match() -> None:
     with pytest.raises(ValueError, match="matching needs two views"):
-        models.build(
+        build(
             "mae",
-            size_px=(16, 16),
-            patch_px=4,
-            width=16,
-            depth=1,
-            heads=2,
-            decoder_width=8,
-            decoder_depth=1,
-            decoder_heads=2,
-            class_token=True,
-            positions="sincos",
-            norm_eps=1e-6,
-            attention="auto",
-            mask_ratio=0.5,
-            visible_rounding="down",
-            norm_pix=True,
-            matching=0.5,
+            SIZE,
+            Masking(mask_ratio=0.5, visible_rounding="down", norm_pix=True, matching=0.5),
         )

@@ -16,6 +16,7 @@ import scipy.io
 import torch
 
 from mimic.config import Ade20kSet, Flat, Shards
+from mimic.models import ViTSize
 from mimic.models.encoder import VisionTransformer
 from mimic.models.layers import initialise
 from mimic.pairs.schema import MANIFEST, index_path
@@ -37,7 +38,7 @@ NOWHERE = Shards(url=None, cache=Path("cache"), cache_gb=1.0)
 def make_encoder(
     seed: int = 0, size_px: int = 32, width: int = 24, depth: int = 4, class_token: bool = False
 ) -> VisionTransformer:
-    encoder = VisionTransformer(
+    size = ViTSize(
         size_px=(size_px, size_px),
         patch_px=8,
         width=width,
@@ -46,8 +47,8 @@ def make_encoder(
         class_token=class_token,
         positions="sincos",
         norm_eps=1e-6,
-        attention="auto",
     )
+    encoder = VisionTransformer(size, attention="auto")
     initialise(encoder, torch.Generator().manual_seed(seed))
     return encoder.eval()
 

@@ -12,8 +12,8 @@ import torch
 from miniatures import SHIFT, as_subject, folders_in, write_dataset
 from safetensors.torch import save_file
 
-from mimic import models
 from mimic.errors import BadInput
+from mimic.models import Masking, ViTSize, build
 from mimic.models.binocular import TwoViews, hooks
 from mimic.models.layers import initialise
 from mimic.tasks import run_task
@@ -41,7 +41,7 @@ def make_model(
     size_px: tuple[int, int] = (32, 32),
 ):
     shape = {"positions": positions, "class_token": class_token, "size_px": size_px}
-    model = models.build(objective, **SIZES, **shape, **MASKING, norm_pix=True, attention="auto")  # type: ignore[arg-type]
+    model = build(objective, ViTSize(**SIZES, **shape), Masking(**MASKING, norm_pix=True))  # type: ignore[arg-type]
     initialise(model, torch.Generator().manual_seed(0))
     return model.eval()
 

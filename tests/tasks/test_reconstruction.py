@@ -15,10 +15,11 @@ import toy_pairs
 from miniatures import as_subject, folders_in
 from safetensors.torch import save_file
 
-from mimic import evaluate, models, report
+from mimic import evaluate, report
 from mimic.commands import compare
 from mimic.errors import BadInput
 from mimic.infra.storage import file_digest
+from mimic.models import Masking, ViTSize, build
 from mimic.models.encoder import normalise
 from mimic.models.inception import FidInception
 from mimic.models.layers import initialise
@@ -56,8 +57,8 @@ def publish(
     """A model of random weights, its predictions spread enough to be seen."""
     shape = {**SIZES, "class_token": class_token, "positions": "sincos"}
     masking = {"mask_ratio": mask_ratio, "visible_rounding": "up"}
-    model = models.build(
-        objective, **shape, **masking, size_px=(32, 32), norm_pix=norm_pix, attention="auto"
+    model = build(
+        objective, ViTSize(**shape, size_px=(32, 32)), Masking(**masking, norm_pix=norm_pix)
     )  # type: ignore[arg-type]
     initialise(model, torch.Generator().manual_seed(len(folder.name)))
     folder.mkdir(parents=True)

@@ -14,6 +14,7 @@ from miniatures import as_subject, folders_in
 from safetensors.torch import load_file
 
 from mimic.errors import BadInput
+from mimic.models import ViTSize
 from mimic.models.encoder import VisionTransformer
 from mimic.models.heads import ConvNextHead, DptHead, parameter_count
 from mimic.tasks import run_task
@@ -36,18 +37,18 @@ from mimic.tasks.engine.finetune import (
 @pytest.fixture(scope="module")
 def base() -> VisionTransformer:
     """ViT-B/16 with a class token, without memory for its weights."""
+    size = ViTSize(
+        size_px=(224, 224),
+        patch_px=16,
+        width=768,
+        depth=12,
+        heads=12,
+        class_token=True,
+        positions="sincos",
+        norm_eps=1e-6,
+    )
     with torch.device("meta"):
-        return VisionTransformer(
-            size_px=(224, 224),
-            patch_px=16,
-            width=768,
-            depth=12,
-            heads=12,
-            class_token=True,
-            positions="sincos",
-            norm_eps=1e-6,
-            attention="auto",
-        )
+        return VisionTransformer(size, attention="auto")
 
 
 def _tuned(base: VisionTransformer, head: str, freeze: str) -> Tuned:

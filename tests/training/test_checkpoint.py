@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from mimic import models
 from mimic.errors import BadInput
 from mimic.infra.cluster.world import SINGLE_PROCESS
+from mimic.models import ViTSize
+from mimic.models.encoder import VisionTransformer
+from mimic.models.layers import initialise
 from mimic.training import checkpoint
 from mimic.training.optim import adamw, param_groups
 
@@ -140,9 +142,9 @@ def test_a_full_disk_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.Mo
     assert checkpoint.restore(tmp_path, *trainee(), SINGLE_PROCESS) == 5
 
 
-def published(folder: Path) -> models.VisionTransformer:
-    encoder = models.VisionTransformer(**SIZE | {"size_px": (16, 24)}, attention="auto")  # type: ignore[arg-type]
-    models.initialise(encoder, torch.Generator().manual_seed(0))
+def published(folder: Path) -> VisionTransformer:
+    encoder = VisionTransformer(ViTSize.of_card(SIZE), attention="auto")
+    initialise(encoder, torch.Generator().manual_seed(0))
     folder.mkdir()
     checkpoint.write_weights(encoder.state_dict(), folder / "encoder.safetensors", {"run": "toy"})
     (folder / "card.json").write_text(json.dumps({"run": "toy", "model": SIZE}))

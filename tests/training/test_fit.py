@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mimic import models
 from mimic.errors import BadInput
 from mimic.infra.cluster.world import SINGLE_PROCESS, World
+from mimic.models import Masking, ViTSize, build
+from mimic.models.layers import initialise
 from mimic.training import augment, checkpoint
 from mimic.training.augment import generator
 from mimic.training.fit import HERE, Part, Saving, choose_precision, fit, own_parts
@@ -276,8 +277,7 @@ class Reads(TorchDispatchMode):
 def test_nothing_is_read_back_between_two_log_steps(objective: Literal["mae", "croco"]) -> None:
     """With a true model, augmentation and matching. Reads in the loading thread are of its own, on
     the processor."""
-    model = models.build(
-        objective,
+    size = ViTSize(
         size_px=(16, 16),
         patch_px=4,
         width=16,
@@ -289,14 +289,16 @@ def test_nothing_is_read_back_between_two_log_steps(objective: Literal["mae", "c
         class_token=True,
         positions="rope",
         norm_eps=1e-6,
-        attention="sdpa",
+    )
+    masking = Masking(
         mask_ratio=0.5,
         visible_rounding="down",
         norm_pix=True,
         matching=0.5 if objective == "croco" else 0.0,
         temperature=0.1,
     )
-    models.initialise(model, torch.Generator().manual_seed(0))
+    model = build(objective, size, masking, attention="sdpa")
+    initialise(model, torch.Generator().manual_seed(0))
     options = {"swap": 0.5, "crop": "resized", "crop_area": (0.2, 1.0), "flip": 0.5, "jitter": 0.4}
     images = torch.randint(0, 256, (4, model.views, 16, 16, 3), dtype=torch.uint8)
     matches = (torch.arange(16)[:, None].expand(4, 16, 2),) if objective == "croco" else ()

@@ -23,8 +23,9 @@ from rich.table import Table
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
-from mimic.models.cost import parameters, training_flops
-from mimic.models.masking import visible_count
+from mimic.models import OBJECTIVES
+from mimic.models.cost import training_flops
+from mimic.models.objectives.masking import visible_count
 from mimic.pairs.images import open_pairs, read_manifest
 from mimic.params import Params
 from mimic.training import journal
@@ -84,7 +85,8 @@ def main(params: Params, root: Path, rates_file: Path | None, as_json: bool) -> 
 def plan(params: Params, root: Path, run: config.Run, rates: Rates, devices: int) -> dict[str, Any]:
     """One run's numbers; None where a rate is missing."""
     recipe = params.pretrain[run.recipe]
-    flops, views = _flops(recipe), 2 if recipe.objective == "croco" else 1
+    flops = _flops(recipe)
+    views = OBJECTIVES[recipe.objective].views
     samples = run.steps * recipe.batch
     pairs = samples * views / 2
     pairs_per_second = (
@@ -155,41 +157,21 @@ def _achieved(params: Params, log: Path) -> float | None:
     if run is None or not speeds:
         return None
     recipe = params.pretrain[run.recipe]
-    samples = statistics.median(speeds) * (1 if recipe.objective == "croco" else 2)
+    samples = statistics.median(speeds) * 2 / OBJECTIVES[recipe.objective].views
     job = params.cluster.pretrain
     return samples * _flops(recipe) / 1e9 / (job.nodes * job.tasks_per_node)
 
 
 def _flops(recipe: config.Recipe) -> float:
-    size = recipe.model
-    height, width = size.height_width_px
-    patches = (height // size.patch_px) * (width // size.patch_px)
-    return training_flops(
-        recipe.objective,
-        size_px=size.height_width_px,
-        patch_px=size.patch_px,
-        width=size.width,
-        depth=size.depth,
-        decoder_width=size.decoder_width,
-        decoder_depth=size.decoder_depth,
-        class_token=size.class_token,
-        visible=visible_count(patches, recipe.mask_ratio, recipe.visible_rounding),
-    )
+    size = recipe.model.size()
+    visible = visible_count(size.patches, recipe.mask_ratio, recipe.visible_rounding)
+    return training_flops(OBJECTIVES[recipe.objective].forward_flops(size, visible))
 
 
 def _checkpoint_bytes(recipe: config.Recipe, steps: int) -> int:
     """Most that lies on disk at once: the last `keep`, every `keep_every`-th, one being written,
     and what is published."""
-    size = recipe.model
-    count = parameters(
-        recipe.objective,
-        patch_px=size.patch_px,
-        width=size.width,
-        depth=size.depth,
-        decoder_width=size.decoder_width,
-        decoder_depth=size.decoder_depth,
-        class_token=size.class_token,
-    )
+    count = OBJECTIVES[recipe.objective].parameters(recipe.model.size())
     for_good = 0 if recipe.keep_every is None else steps // (recipe.save_every * recipe.keep_every)
     return count * (
         TRAINED_BYTES * (min(recipe.keep, -(-steps // recipe.save_every)) + for_good + 1) + 2 * 4

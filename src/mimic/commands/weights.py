@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from mimic.errors import BadInput
 from mimic.infra import earlier
 from mimic.infra.publishing import Work, place, publish
 from mimic.infra.storage import THERE, file_digest, replacing, write_json
-from mimic.models import ROPE_BASE, Objective, Pretraining, VisionTransformer, build
+from mimic.models import ROPE_BASE, build
+from mimic.models.encoder import VisionTransformer
 from mimic.models.formats import dialects
 from mimic.models.formats.dialects import Translated, Written
+from mimic.models.objectives.base import Pretraining
 from mimic.training.checkpoint import load_encoder, load_into, load_model, write_weights
 from mimic.training.imported.foreign import Numbers, Said, numbers_of
 from mimic.training.imported.told import beside
@@ -49,7 +52,7 @@ def import_weights(path: Path, out: Path, said: Said, force: bool = False) -> di
         found = dialects.translate(foreign.weights)
         config = beside(path) if found.dialect in ("vit", "vit_mae") else {}
         numbers = numbers_of(found, foreign.facts | {"config": config}, said)
-        encoder = VisionTransformer(**_of_encoder(numbers.sizes), attention="auto")
+        encoder = VisionTransformer(numbers.size, attention="auto")
         model = _whole(found, numbers)
     except (ValueError, KeyError, RuntimeError, OverflowError) as error:
         raise BadInput(f"{path}: {error}") from None
@@ -150,29 +153,14 @@ def _over(force: bool) -> tuple[str, ...]:
     return ("pretrain",) if force else ()
 
 
-ENCODER_KEYS = (
-    "size_px",
-    "patch_px",
-    "width",
-    "depth",
-    "heads",
-    "class_token",
-    "positions",
-    "norm_eps",
-    "rope_base",
-)
-
-
-def _of_encoder(sizes: dict[str, Any]) -> dict[str, Any]:
-    return {key: sizes[key] for key in ENCODER_KEYS if key in sizes}
+OBJECTIVE_OF = {"mae": "mae", "vit_mae": "mae", "mimic": "croco", "croco": "croco"}  # of a dialect
 
 
 def _whole(found: Translated, numbers: Numbers) -> Pretraining | None:
     """The model with its decoder, if the file has one."""
-    if not found.has_decoder or numbers.sizes["decoder_width"] is None:
+    if not found.has_decoder or numbers.masking is None:
         return None
-    objective: Objective = "mae" if found.dialect in ("mae", "vit_mae") else "croco"
-    return build(objective, **numbers.sizes, attention="auto", **numbers.masking)
+    return build(OBJECTIVE_OF[found.dialect], numbers.size, numbers.masking)
 
 
 def _refuse_partial(
@@ -235,23 +223,23 @@ def _card(
     said: Said,
     model: Pretraining | None,
 ) -> dict[str, Any]:
-    default = {"mae": "mae", "vit_mae": "mae", "mimic": "croco", "croco": "croco"}.get(
-        found.dialect
-    )
-    kept = numbers.sizes if model is not None else _of_encoder(numbers.sizes)
+    size = numbers.size if model is not None else replace(numbers.size, decoder_width=0)
     card: dict[str, Any] = {
         "run": name,
         "imported": _source(path, found.dialect, foreign, numbers.assumed),
-        "objective": said.objective or default,
+        "objective": said.objective or OBJECTIVE_OF.get(found.dialect),
         "dataset": said.dataset,
         "steps": None,
         "versions": {"mimic": version("mimic"), "torch": torch.__version__},
-        "model": kept | {"size_px": list(numbers.sizes["size_px"])},
+        "model": size.as_card(),
     }
-    if model is not None:
-        masking = numbers.masking
-        card |= {key: masking[key] for key in ("mask_ratio", "visible_rounding")}
-        card |= {"visible_patches": model.visible, "norm_pix_loss": masking["norm_pix"]}
+    if model is not None and numbers.masking is not None:
+        card |= {
+            "mask_ratio": numbers.masking.mask_ratio,
+            "visible_rounding": numbers.masking.visible_rounding,
+            "visible_patches": model.visible,
+            "norm_pix_loss": numbers.masking.norm_pix,
+        }
     return card
 
 

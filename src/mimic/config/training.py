@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mimic.config.base import (
     AboveZero,
@@ -16,6 +16,7 @@ from mimic.config.base import (
     Positive,
     Section,
 )
+from mimic.models import OBJECTIVES, Masking, ViTSize
 
 
 class Model(Section):
@@ -37,6 +38,10 @@ class Model(Section):
     @property
     def height_width_px(self) -> tuple[int, int]:
         return self.size_px if isinstance(self.size_px, tuple) else (self.size_px, self.size_px)
+
+    def size(self) -> ViTSize:
+        """The same as the models take it."""
+        return ViTSize(**self.model_dump() | {"size_px": self.height_width_px})
 
     @model_validator(mode="after")
     def _consistent(self) -> Model:
@@ -79,7 +84,7 @@ class Recipe(Section):
     """How to pretrain: objective, model, optimiser (CroCo, appendix; MAE, appendix A; MIMIC,
     appendix)."""
 
-    objective: Literal["mae", "croco"]  # mae: every view is an image of its own
+    objective: str  # see `mimic.models.OBJECTIVES`; mae: every view is an image of its own
     model: Model
     mask_ratio: Annotated[float, Field(gt=0, lt=1)]
     visible_rounding: Literal[
@@ -118,6 +123,23 @@ class Recipe(Section):
     )  # of the checkpoints, every so many-th is also kept for good; null = none
     workers: Count  # decoding threads; 0 = decode between steps
     samples: Positive  # held-out pairs in the reconstruction picture
+
+    @field_validator("objective")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in OBJECTIVES:
+            raise ValueError(f"{name!r} is none of {', '.join(OBJECTIVES)}")
+        return name
+
+    def masking(self) -> Masking:
+        """What the objective hides and how it measures, as the models take it."""
+        return Masking(
+            mask_ratio=self.mask_ratio,
+            visible_rounding=self.visible_rounding,
+            norm_pix=self.norm_pix_loss,
+            matching=self.matching.weight,
+            temperature=self.matching.temperature,
+        )
 
 
 class Run(Section):

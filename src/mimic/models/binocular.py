@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mimic.models.croco import CrossViewCompletion
 from mimic.models.heads import DptHead
+from mimic.models.objectives.base import Pretraining
 
 LEVELS = 4
 SUM_MIN = 1e-3  # of two singular values; below, the nearest rotation is all but undefined
@@ -51,7 +51,7 @@ class TwoViews(nn.Module):
         model: its encoder and decoder are used, not copied.
     """
 
-    def __init__(self, model: CrossViewCompletion) -> None:
+    def __init__(self, model: Pretraining) -> None:
         super().__init__()
         self.encoder, self.decoder = model.encoder, model.decoder
         for unused in (self.decoder.mask_token, *self.decoder.pred.parameters()):
@@ -88,7 +88,7 @@ class DenseMotion(TwoViews):
     """With a DPT head: `channels` of motion and one of confidence for every pixel of view a."""
 
     def __init__(
-        self, model: CrossViewCompletion, head_width: int, channels: int, blocks: tuple[int, ...]
+        self, model: Pretraining, head_width: int, channels: int, blocks: tuple[int, ...]
     ) -> None:
         super().__init__(model)
         self.blocks = blocks
@@ -108,7 +108,7 @@ class RelativePose(TwoViews):
     """With a pooled head: the pose of camera a in the axes of camera b, rotation and translation in
     metres; untrained, no motion."""
 
-    def __init__(self, model: CrossViewCompletion, head_width: int) -> None:
+    def __init__(self, model: Pretraining, head_width: int) -> None:
         super().__init__(model)
         last = nn.Linear(head_width, 12)
         self.head = nn.Sequential(nn.Linear(self.decoder.width, head_width), nn.ReLU(), last)

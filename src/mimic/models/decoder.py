@@ -7,67 +7,46 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mimic.models.encoder import Positions
 from mimic.models.layers import (
-    ROPE_BASE,
     Block,
     CrossBlock,
+    fixed_positions,
     gather,
     resample_positions,
     rope_table,
-    sincos_table,
 )
+from mimic.models.spec import ViTSize
 
 
 class Decoder(nn.Module):
     """Predicts the pixels of all patches from the visible ones and, if `cross`, from a second view.
 
     Args:
-        grid: patches down and across.
-        patch_px: side of a patch.
-        encoder_width: channels of the encoder's tokens.
-        width, depth, heads: channels, blocks, attention heads of the decoder.
-        class_token: the encoder's tokens start with one; it stays in the query and in the memory
-            (MIMIC).
+        size: of the whole model. The encoder's class token, if it has one, stays in the query and
+            in the memory (MIMIC).
         cross: with attention to a second view (CroCo), or without (MAE).
-        positions, norm_eps, attention, rope_base: as in the encoder.
+        attention: as in the encoder.
     """
 
-    def __init__(
-        self,
-        *,
-        grid: tuple[int, int],
-        patch_px: int,
-        encoder_width: int,
-        width: int,
-        depth: int,
-        heads: int,
-        class_token: bool,
-        cross: bool,
-        positions: Positions,
-        norm_eps: float,
-        attention: str,
-        rope_base: float = ROPE_BASE,
-    ) -> None:
+    def __init__(self, size: ViTSize, *, cross: bool, attention: str) -> None:
         super().__init__()
-        self.grid, self.width, self.head_width, self.class_token, self.cross = (
-            grid,
-            width,
-            width // heads,
-            class_token,
-            cross,
-        )
-        self.rope_base = rope_base
-        self.embed = nn.Linear(encoder_width, width)
+        width = size.decoder_width
+        self.grid = size.grid
+        self.width = width
+        self.head_width = width // size.decoder_heads
+        self.class_token = size.class_token
+        self.cross = cross
+        self.rope_base = size.rope_base
+        self.embed = nn.Linear(size.width, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        table = (
-            sincos_table(grid, width, class_token=class_token) if positions == "sincos" else None
-        )
-        self.pos_embed = None if table is None else nn.Parameter(table, requires_grad=False)
+        self.pos_embed = fixed_positions(size, width)
         block = CrossBlock if cross else Block
-        self.blocks = nn.ModuleList(block(width, heads, norm_eps, attention) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, eps=norm_eps)
-        self.pred = nn.Linear(width, patch_px * patch_px * 3)
+        self.blocks = nn.ModuleList(
+            block(width, size.decoder_heads, size.norm_eps, attention)
+            for _ in range(size.decoder_depth)
+        )
+        self.norm = nn.LayerNorm(width, eps=size.norm_eps)
+        self.pred = nn.Linear(width, size.patch_px * size.patch_px * 3)
 
     def forward(
         self,

@@ -11,23 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from mimic.models.layers import (
-    ROPE_BASE,
     Block,
     PatchEmbed,
+    fixed_positions,
     gather,
     resample_positions,
     rope_table,
-    sincos_table,
 )
+from mimic.models.spec import ViTSize, patch_grid
 
-Positions = Literal["sincos", "rope"]
 IMAGE_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, RGB, of values in 0..1
 IMAGE_STD = (0.229, 0.224, 0.225)
 
@@ -85,65 +84,35 @@ class VisionTransformer(nn.Module):
     """ViT encoder, tiny to ViT-L by numbers; satisfies `Encoder`.
 
     Args:
-        size_px: height and width of the images it is trained at; patch_px divides both.
-        patch_px: side of a square patch.
-        width, depth, heads: channels, blocks, attention heads.
-        class_token: with one (MAE, MIMIC) or without (CroCo).
-        positions: "sincos" adds a fixed table to the patches; "rope" turns queries and keys
-            instead.
-        norm_eps: epsilon of every layer norm.
-        rope_base: of rotary positions, see `layers.rope_table`.
+        size: its numbers; those of the decoder are ignored.
         attention: "auto", "sdpa" or "manual", see `layers.attend`.
     """
 
     plain = True  # nothing in it but what is declared here, so that a task may change its parts
 
-    def __init__(
-        self,
-        *,
-        size_px: tuple[int, int],
-        patch_px: int,
-        width: int,
-        depth: int,
-        heads: int,
-        class_token: bool,
-        positions: Positions,
-        norm_eps: float,
-        attention: str,
-        rope_base: float = ROPE_BASE,
-    ) -> None:
+    def __init__(self, size: ViTSize, *, attention: str) -> None:
         super().__init__()
-        self.size_px, self.patch_px, self.width, self.depth, self.heads = (
-            size_px,
-            patch_px,
-            width,
-            depth,
-            heads,
+        width = size.width
+        self.size_px = size.size_px
+        self.patch_px = size.patch_px
+        self.width = width
+        self.depth = size.depth
+        self.heads = size.heads
+        self.class_token = size.class_token
+        self.positions = size.positions
+        self.rope_base = size.rope_base
+        self.grid = size.grid
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if size.class_token else None
+        self.pos_embed = fixed_positions(size, width)
+        self.patch_embed = PatchEmbed(size.patch_px, width)
+        self.blocks = nn.ModuleList(
+            Block(width, size.heads, size.norm_eps, attention) for _ in range(size.depth)
         )
-        self.class_token, self.positions = class_token, positions
-        self.rope_base = rope_base
-        self.grid = self.grid_of(*size_px)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, width)) if class_token else None
-        # A parameter without gradient: it is saved, resampled and, if a fine-tuning wants it,
-        # trained.
-        table = (
-            sincos_table(self.grid, width, class_token=class_token)
-            if positions == "sincos"
-            else None
-        )
-        self.pos_embed = None if table is None else nn.Parameter(table, requires_grad=False)
-        self.patch_embed = PatchEmbed(patch_px, width)
-        self.blocks = nn.ModuleList(Block(width, heads, norm_eps, attention) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, eps=norm_eps)
+        self.norm = nn.LayerNorm(width, eps=size.norm_eps)
 
     def grid_of(self, height_px: int, width_px: int) -> tuple[int, int]:
         """Patches down and across an image."""
-        if height_px % self.patch_px or width_px % self.patch_px:
-            raise ValueError(
-                f"a patch of {self.patch_px} px does not divide an image of {height_px} x "
-                f"{width_px} px"
-            )
-        return height_px // self.patch_px, width_px // self.patch_px
+        return patch_grid((height_px, width_px), self.patch_px)
 
     def forward(
         self, images: Float[Tensor, "b 3 h w"], keep: Int[Tensor, "b k"] | None = None

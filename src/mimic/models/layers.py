@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from mimic.models.spec import ROPE_BASE, ViTSize
+
 MLP_RATIO = 4  # of every model of the family, tiny to ViT-L
-ROPE_BASE = 100.0  # CroCo v2
 KERNELS = {
     "flash": SDPBackend.FLASH_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
@@ -41,6 +42,17 @@ def sincos_table(grid: tuple[int, int], width: int, *, class_token: bool) -> Flo
     if class_token:
         table = np.concatenate([np.zeros((1, width), np.float32), table])
     return torch.tensor(table)[None]
+
+
+def fixed_positions(size: ViTSize, width: int) -> nn.Parameter | None:
+    """The table that tokens of `width` channels start with; None for rotary positions.
+
+    A parameter without gradient: it is saved, resampled and, if a fine-tuning wants it, trained.
+    """
+    if size.positions != "sincos":
+        return None
+    table = sincos_table(size.grid, width, class_token=size.class_token)
+    return nn.Parameter(table, requires_grad=False)
 
 
 def resample_positions(

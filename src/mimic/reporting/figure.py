@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mimic.infra.storage import Workspace
+from mimic.models import OBJECTIVES
 from mimic.pairs.read import iter_rows, read_image
 from mimic.pairs.schema import MANIFEST
 from mimic.params import Params
@@ -66,7 +67,7 @@ def _completion(params: Params, workspace: Workspace, run: str) -> Completion | 
     recipe = params.pretrain[planned.recipe]
     saved_pairs = workspace.model(run) / "reconstruction.npz"
     manifest = workspace.manifest(planned.dataset)
-    if recipe.objective != "croco" or planned.steps == 0:
+    if OBJECTIVES[recipe.objective].views == 1 or planned.steps == 0:
         return None
     if not saved_pairs.exists() or not manifest.exists():
         return None

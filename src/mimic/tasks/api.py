@@ -19,8 +19,8 @@ from mimic.tasks.sections import TaskSection
 if TYPE_CHECKING:
     import torch
 
-    from mimic.models import Pretraining
     from mimic.models.encoder import VisionTransformer
+    from mimic.models.objectives.base import Pretraining
 
 
 @dataclass(frozen=True)

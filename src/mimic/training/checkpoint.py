@@ -15,11 +15,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from mimic import models
 from mimic.errors import BadInput
 from mimic.infra.cluster.world import World
 from mimic.infra.storage import file_digest, replacing, sweep, write_bytes, write_json
-from mimic.models import ROPE_BASE, Pretraining, VisionTransformer
+from mimic.models import Masking, ViTSize, build
+from mimic.models.encoder import VisionTransformer
+from mimic.models.objectives.base import Pretraining
 
 log = logging.getLogger(__name__)
 
@@ -41,29 +42,15 @@ def load_encoder(folder: Path) -> tuple[VisionTransformer, dict[str, Any]]:
         BadInput: a file is missing or damaged, or the weights do not fit the card.
     """
     card = read_card(folder)
-    size = card["model"]
-    height, width = size["size_px"]
     path = folder / "encoder.safetensors"
-    if "timm" in size:
+    if "timm" in card["model"]:
         # Only here, for such a model: importing timm takes seconds.
         from mimic.models.formats.timm_vit import TimmEncoder
 
-        return _loaded(TimmEncoder(size["timm"], (height, width), pretrained=False), path), card
-    encoder = VisionTransformer(
-        size_px=(height, width),
-        patch_px=size["patch_px"],
-        width=size["width"],
-        depth=size["depth"],
-        heads=size["heads"],
-        class_token=size["class_token"],
-        positions=size["positions"],
-        norm_eps=size["norm_eps"],
-        attention="auto",
-        rope_base=size.get(
-            "rope_base", ROPE_BASE
-        ),  # cards of earlier versions do not tell: there was one
-    )
-    return _loaded(encoder, path), card
+        height, width = card["model"]["size_px"]
+        encoder = TimmEncoder(card["model"]["timm"], (height, width), pretrained=False)
+        return _loaded(encoder, path), card
+    return _loaded(VisionTransformer(_size(card, folder), attention="auto"), path), card
 
 
 def _loaded(encoder: VisionTransformer, path: Path) -> VisionTransformer:
@@ -83,15 +70,24 @@ def load_model(folder: Path) -> Pretraining:
         raise BadInput(
             f"{folder}: holds an encoder only; this task needs the decoder it was pretrained with"
         )
-    sizes = card["model"] | {"size_px": tuple(card["model"]["size_px"])}
-    masking = {
-        "mask_ratio": card["mask_ratio"],
-        "visible_rounding": card["visible_rounding"],
-        "norm_pix": card["norm_pix_loss"],
-    }
-    model = models.build(card["objective"], **sizes, **masking, attention="auto")
+    masking = Masking(
+        mask_ratio=card["mask_ratio"],
+        visible_rounding=card["visible_rounding"],
+        norm_pix=card["norm_pix_loss"],
+    )
+    try:
+        model = build(card["objective"], _size(card, folder), masking)
+    except ValueError as error:
+        raise BadInput(f"{folder / 'card.json'}: {error}") from None
     load_into(model, read_weights(path), path)
     return model.eval()
+
+
+def _size(card: dict[str, Any], folder: Path) -> ViTSize:
+    try:
+        return ViTSize.of_card(card["model"])
+    except ValueError as error:
+        raise BadInput(f"{folder / 'card.json'}: {error}") from None
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -21,13 +21,16 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from mimic import config, models
+from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import progress
 from mimic.infra.cluster import Stop
 from mimic.infra.cluster.world import process_group
 from mimic.infra.storage import replacing
-from mimic.models.matching import place_matches
+from mimic.models import build
+from mimic.models.layers import initialise
+from mimic.models.objectives.base import Pretraining
+from mimic.models.objectives.matching import place_matches
 from mimic.pairs.images import PIXELS, PairImages, open_pairs, read_manifest
 from mimic.training import augment, journal, reconstruct
 from mimic.training.batches import batch_indices
@@ -141,27 +144,19 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
     return {"precision": precision}
 
 
-def initial_model(recipe: config.Recipe, run: config.Run) -> models.Pretraining:
+def initial_model(recipe: config.Recipe, run: config.Run) -> Pretraining:
     """The model of a recipe with the initial weights of a run's seed, on the CPU.
 
     Raises:
         BadInput: numbers that do not go together.
     """
-    sizes = recipe.model.model_dump() | {"size_px": recipe.model.height_width_px}
     try:
-        model = models.build(
-            recipe.objective,
-            **sizes,
-            attention=recipe.attention,
-            mask_ratio=recipe.mask_ratio,
-            visible_rounding=recipe.visible_rounding,
-            norm_pix=recipe.norm_pix_loss,
-            matching=recipe.matching.weight,
-            temperature=recipe.matching.temperature,
+        model = build(
+            recipe.objective, recipe.model.size(), recipe.masking(), attention=recipe.attention
         )
     except ValueError as error:
         raise BadInput(f"params.yaml: pretrain.{run.recipe}: {error}") from None
-    models.initialise(model, torch.Generator().manual_seed(run.seed))
+    initialise(model, torch.Generator().manual_seed(run.seed))
     return model
 
 
@@ -197,7 +192,7 @@ def _draws(
     description: Mapping[str, Any],
     recipe: config.Recipe,
     run: config.Run,
-    model: models.Pretraining,
+    model: Pretraining,
     run_dir: Path,
 ) -> Callable[[int], None] | None:
     """Draws run_dir/pictures/<step>.png, if this step is one for it."""
@@ -243,7 +238,7 @@ def _decoded_at(recipe: config.Recipe) -> tuple[int, int] | None:
 
 
 def _loader(
-    model: models.Pretraining,
+    model: Pretraining,
     rows: pd.DataFrame,
     images: PairImages,
     recipe: config.Recipe,

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from mimic import config
 from mimic.errors import BadInput
-from mimic.models import Pretraining
+from mimic.models import OBJECTIVES
 from mimic.models.encoder import denormalise, normalise
-from mimic.models.masking import paste
+from mimic.models.objectives.base import Pretraining
+from mimic.models.objectives.masking import paste
 from mimic.pairs.images import open_pairs, read_manifest
 from mimic.training.augment import generator
 
@@ -67,15 +68,14 @@ def held_out(
         )
         return reconstruct(model, decoded, noise) | {
             "keys": images.keys[chosen].astype(str)
-        }, caption(model, split)
+        }, caption(model, recipe.objective, split)
 
     return show
 
 
-def caption(model: Pretraining, split: str) -> str:
+def caption(model: Pretraining, objective: str, split: str) -> str:
     """What the pictures show, said honestly."""
     patches = model.encoder.grid[0] * model.encoder.grid[1]
-    seen = "and all of view b" if model.views == 2 else "and nothing of view b"
     colours = (
         "It predicts each patch normalised by the patch's own mean and deviation; for display the "
         "true patch's are put back, "
@@ -84,7 +84,10 @@ def caption(model: Pretraining, split: str) -> str:
         else ""
     )
     whose = "Held-out pairs" if split == "validation" else "Training pairs (none are held out)"
-    shown = f"The model sees {model.visible} of {patches} patches of view a {seen}."
+    shown = (
+        f"The model sees {model.visible} of {patches} patches of view a and "
+        f"{OBJECTIVES[objective].reference}."
+    )
     return f"{whose}. {shown} {colours}".strip()
 
 

@@ -22,7 +22,6 @@ from torch import Tensor
 from mimic.errors import BadInput
 from mimic.infra.progress import counted
 from mimic.infra.storage import Workspace
-from mimic.models import CrossViewCompletion
 from mimic.models.binocular import TwoViews
 from mimic.models.encoder import normalise
 from mimic.pairs.images import open_pairs, read_manifest
@@ -61,10 +60,11 @@ def run(task: CrossAttentionTask, subject: EvalModel, folders: EvalPaths) -> Res
             homography.
     """
     model = subject.model()
-    if not isinstance(model, CrossViewCompletion):
+    if not model.decoder.cross:
         raise BadInput(
-            "cross_attention: this model never saw a second view (objective mae); only a croco run "
-            "has cross-attention"
+            "cross_attention: this model never saw a second view "
+            f"(objective {subject.card.get('objective')}); the task needs a run with cross-attention, "
+            "such as croco"
         )
     rows = draw(
         read_manifest(Workspace(folders.root).manifest(task.dataset), "validation", columns=None),

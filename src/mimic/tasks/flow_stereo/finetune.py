@@ -20,10 +20,10 @@ from mimic.errors import BadInput
 from mimic.geometry.motion import error_sums, errors, pooled_error
 from mimic.infra.progress import counted
 from mimic.infra.storage import Workspace
-from mimic.models import CrossViewCompletion
 from mimic.models.binocular import DenseMotion, hooks, laplace_flow, laplace_stereo
 from mimic.models.encoder import normalise
 from mimic.models.heads import initialise
+from mimic.models.objectives.base import Pretraining
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.engine.finetune import in_batches, seeded, step_indices
 from mimic.tasks.engine.train_loop import train
@@ -93,17 +93,17 @@ def run(task: Task, subject: EvalModel, folders: EvalPaths) -> Result:
     )
 
 
-def cross_view(subject: EvalModel, task: str) -> CrossViewCompletion:
+def cross_view(subject: EvalModel, task: str) -> Pretraining:
     """The pretrained model with its decoder.
 
     Raises:
         BadInput: it has no cross-attention, or only an encoder was published.
     """
     model = subject.model()
-    if not isinstance(model, CrossViewCompletion):
+    if not model.decoder.cross:
         raise BadInput(
-            f"{task}: this model never saw a second view (objective mae); the task needs a croco "
-            "run"
+            f"{task}: this model never saw a second view (objective {subject.card.get('objective')}); "
+            "the task needs a run with cross-attention, such as croco"
         )
     return model
 

@@ -23,10 +23,16 @@ from torch import Tensor
 
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, file_digest
-from mimic.models import Pretraining
 from mimic.models.encoder import denormalise, normalise
 from mimic.models.inception import FidInception, as_input, complete
-from mimic.models.masking import masked_loss, paste, patch_statistics, patchify, visible_count
+from mimic.models.objectives.base import Pretraining
+from mimic.models.objectives.masking import (
+    masked_loss,
+    paste,
+    patch_statistics,
+    patchify,
+    visible_count,
+)
 from mimic.pairs.images import PIXELS, open_pairs, read_manifest
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.engine.feature_cache import pooled

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mimic.models import ROPE_BASE
+from mimic.models import ROPE_BASE, Masking, ViTSize
 from mimic.models.formats.dialects import Translated
 from mimic.models.layers import sincos_table
+from mimic.models.spec import Rounding
 from mimic.training.imported.told import told_by
 
 HEADS = {
@@ -28,7 +29,7 @@ HEADS = {
     1024: 16,
     1280: 16,
 }  # of the field's usual widths; no file of weights tells
-MASKING = {  # as published
+MASKING: dict[str, tuple[float, Rounding]] = {  # as published
     "mae": (0.75, "down"),
     "vit_mae": (0.75, "down"),
     "mimic": (0.9, "down"),
@@ -59,8 +60,8 @@ class Said:
 class Numbers:
     """What the model is built with, and which of it nobody said."""
 
-    sizes: dict[str, Any]
-    masking: dict[str, Any]
+    size: ViTSize
+    masking: Masking | None  # None: the file holds no decoder
     assumed: list[str]
 
 
@@ -87,21 +88,21 @@ def numbers_of(found: Translated, facts: Mapping[str, Any], said: Said) -> Numbe
         "class_token": "encoder.cls_token" in weights,
         "positions": "rope" if positions is None else "sincos",
         "norm_eps": float(told.get("norm_eps", 1e-6)),
-        "decoder_width": None,
-        "decoder_depth": _depth(weights, "decoder"),
-        "decoder_heads": None,
     }
-    if "decoder.embed.weight" in weights:
-        wide = int(weights["decoder.embed.weight"].shape[0])
-        sizes["decoder_width"] = wide
+    decoder_depth = _depth(weights, "decoder")
+    has_decoder = "decoder.embed.weight" in weights
+    if has_decoder:
+        decoder_width = int(weights["decoder.embed.weight"].shape[0])
+        sizes["decoder_width"] = decoder_width
+        sizes["decoder_depth"] = decoder_depth
         sizes["decoder_heads"] = _heads(
-            wide, said.decoder_heads, told.get("dec_num_heads"), "--decoder-heads", assumed
+            decoder_width, said.decoder_heads, told.get("dec_num_heads"), "--decoder-heads", assumed
         )
     if positions is None or said.rope_base is not None or "pos_embed" in told:
         base = _rope_base(positions, told.get("pos_embed"), said.rope_base, assumed)
         sizes |= {} if base is None else {"rope_base": base}
-    masking = _masking(found, told, said, assumed) if sizes["decoder_width"] else {}
-    return Numbers(sizes, masking, assumed)
+    masking = _masking(found, told, said, assumed) if has_decoder else None
+    return Numbers(ViTSize(**sizes), masking, assumed)
 
 
 # ---------------------------------------------------------------------------- each number
@@ -259,9 +260,7 @@ def _written_base(told: Any) -> float:
     )
 
 
-def _masking(
-    found: Translated, told: Mapping[str, Any], said: Said, assumed: list[str]
-) -> dict[str, Any]:
+def _masking(found: Translated, told: Mapping[str, Any], said: Said, assumed: list[str]) -> Masking:
     """How it was trained to complete images: recorded, and what the reconstruction task does with
     it."""
     if found.dialect not in MASKING:
@@ -286,4 +285,4 @@ def _masking(
             f"norm_pix_loss is {str(normalised)[:20]!r}; expected true or false; say "
             "--norm-pix-loss"
         )
-    return {"mask_ratio": float(ratio), "visible_rounding": rounding, "norm_pix": bool(normalised)}
+    return Masking(mask_ratio=float(ratio), visible_rounding=rounding, norm_pix=bool(normalised))

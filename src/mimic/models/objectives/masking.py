@@ -3,13 +3,11 @@ here is random."""
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Rounding = Literal["down", "up"]
+from mimic.models.spec import Rounding
 
 
 def visible_count(patches: int, mask_ratio: float, rounding: Rounding) -> int:

@@ -1,0 +1,89 @@
+"""The pretraining objectives. A new one is a module in this folder, a line of `OBJECTIVES`, and its
+version in `mimic.versions`.
+
+Torch is imported when a model is built: listing objectives needs none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mimic.models import cost
+from mimic.models.spec import Masking, ViTSize
+
+if TYPE_CHECKING:
+    from mimic.models.objectives.base import Pretraining
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One objective: a line of the table `OBJECTIVES`.
+
+    name: what `objective` of a recipe and of a card says.
+    views: images of a sample: 1 = each view of a pair is a sample of its own, 2 = a pair is one.
+    build: the model to pretrain, from sizes, masking and the kind of attention.
+    forward_flops: of one sample, from sizes and the number of visible patches of view a.
+    parameters: trained numbers; tables of positions are not trained.
+    reference: what the model is shown beside the visible patches of view a, for captions.
+    """
+
+    name: str
+    views: int
+    build: Callable[[ViTSize, Masking, str], Pretraining]
+    forward_flops: Callable[[ViTSize, int], float]
+    parameters: Callable[[ViTSize], int]
+    reference: str
+
+
+def _mae(size: ViTSize, masking: Masking, attention: str) -> Pretraining:
+    from mimic.models.objectives.mae import MaskedAutoencoder
+
+    return MaskedAutoencoder(size, masking, attention)
+
+
+def _croco(size: ViTSize, masking: Masking, attention: str) -> Pretraining:
+    from mimic.models.objectives.croco import CrossViewCompletion
+
+    return CrossViewCompletion(size, masking, attention)
+
+
+OBJECTIVES = {
+    objective.name: objective
+    for objective in (
+        Objective(
+            "mae",
+            views=1,
+            build=_mae,
+            forward_flops=cost.one_view_flops,
+            parameters=cost.one_view_parameters,
+            reference="nothing of view b",
+        ),
+        Objective(
+            "croco",
+            views=2,
+            build=_croco,
+            forward_flops=cost.two_view_flops,
+            parameters=cost.two_view_parameters,
+            reference="all of view b",
+        ),
+    )
+}
+
+
+def build(
+    objective: str, size: ViTSize, masking: Masking, *, attention: str = "auto"
+) -> Pretraining:
+    """A model to pretrain, with torch's default weights until `initialise` or `load_state_dict`.
+
+    Raises:
+        ValueError: no such objective, sizes that do not divide, matching without a second view, or
+            a mask ratio that hides all patches or none.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective {objective!r} is none of {', '.join(OBJECTIVES)}")
+    spec = OBJECTIVES[objective]
+    if masking.matching and spec.views == 1:
+        raise ValueError(f"matching needs two views; the objective {objective} has one")
+    return spec.build(size, masking, attention)
