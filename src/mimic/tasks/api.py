@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mimic.config import Shards
+from mimic.errors import BadInput
 from mimic.tasks.inspection import DataFound, Needs
 from mimic.tasks.sections import TaskSection
 
@@ -43,6 +44,21 @@ class EvalModel:
         from mimic.training.checkpoint import load_model
 
         return load_model(self.folder).to(self.device)
+
+    def two_view_model(self, task: str) -> Pretraining:
+        """The same of an objective whose decoder attends to a second view.
+
+        Raises:
+            BadInput: it has no cross-attention, or only an encoder was published or imported.
+        """
+        model = self.model()
+        if not model.decoder.cross:
+            raise BadInput(
+                f"{task}: this model never saw a second view (objective "
+                f"{self.card.get('objective')}); the task needs a run with cross-attention, such "
+                "as croco"
+            )
+        return model
 
 
 @dataclass(frozen=True)

@@ -59,13 +59,7 @@ def run(task: CrossAttentionTask, subject: EvalModel, folders: EvalPaths) -> Res
         BadInput: the run has no decoder with cross-attention, or no validation pair has a
             homography.
     """
-    model = subject.model()
-    if not model.decoder.cross:
-        raise BadInput(
-            "cross_attention: this model never saw a second view "
-            f"(objective {subject.card.get('objective')}); the task needs a run with cross-attention, "
-            "such as croco"
-        )
+    model = subject.two_view_model("cross_attention")
     rows = draw(
         read_manifest(Workspace(folders.root).manifest(task.dataset), "validation", columns=None),
         task,

@@ -23,7 +23,6 @@ from mimic.infra.storage import Workspace
 from mimic.models.binocular import DenseMotion, hooks, laplace_flow, laplace_stereo
 from mimic.models.encoder import normalise
 from mimic.models.heads import initialise
-from mimic.models.objectives.base import Pretraining
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.engine.finetune import in_batches, seeded, step_indices
 from mimic.tasks.engine.train_loop import train
@@ -93,24 +92,9 @@ def run(task: Task, subject: EvalModel, folders: EvalPaths) -> Result:
     )
 
 
-def cross_view(subject: EvalModel, task: str) -> Pretraining:
-    """The pretrained model with its decoder.
-
-    Raises:
-        BadInput: it has no cross-attention, or only an encoder was published.
-    """
-    model = subject.model()
-    if not model.decoder.cross:
-        raise BadInput(
-            f"{task}: this model never saw a second view (objective {subject.card.get('objective')}); "
-            "the task needs a run with cross-attention, such as croco"
-        )
-    return model
-
-
 def build(task: Task, subject: EvalModel) -> DenseMotion:
     """The model with its head, initialised from the task's seed."""
-    pretrained = cross_view(subject, task.task)
+    pretrained = subject.two_view_model(task.task)
     encoder = pretrained.encoder
     if task.size_px % encoder.patch_px or task.width_px % encoder.patch_px:
         raise BadInput(

@@ -27,7 +27,7 @@ from mimic.tasks.engine.finetune import seeded, step_indices
 from mimic.tasks.engine.image_io import read_photo
 from mimic.tasks.engine.train_loop import train
 from mimic.tasks.engine.visualize import cameras, scaled
-from mimic.tasks.flow_stereo.finetune import cross_view, freeze, groups
+from mimic.tasks.flow_stereo.finetune import freeze, groups
 from mimic.tasks.relative_pose.config import RelativePoseTask
 from mimic.tasks.relative_pose.retrieval import Near, neighbours, read_image
 from mimic.tasks.relative_pose.seven_scenes import Scene, read_scene
@@ -46,7 +46,7 @@ def run(task: RelativePoseTask, subject: EvalModel, folders: EvalPaths) -> Resul
     """Train on pairs of train frames, find the pose of every test frame."""
     folder = Workspace(folders.root).resolve(task.data)
     scenes = [read_scene(folder, name, task.every) for name in task.scenes]
-    pretrained = cross_view(subject, task.task)
+    pretrained = subject.two_view_model(task.task)
     patch_px = pretrained.encoder.patch_px
     if task.size_px % patch_px or task.width_px % patch_px:
         raise BadInput(
