@@ -3,6 +3,7 @@ writes the outputs at once."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -10,11 +11,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import grimp
 import pytest
 import typer
 import yaml
@@ -22,9 +23,13 @@ from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml
 
-from mimic import cli
+from mimic import cli, config, recipe, synthesize
 from mimic.infra.publishing import Work, publish
 from mimic.infra.storage import write_bytes
+from mimic.models.objectives import OBJECTIVE_VERSIONS, OBJECTIVES
+from mimic.sources import READER_VERSIONS
+from mimic.synthetic import GENERATOR_VERSIONS
+from mimic.tasks import TASK_VERSIONS, TASKS
 
 UNTRACKED = {
     "cluster",
@@ -33,51 +38,53 @@ UNTRACKED = {
     "imported",
 }  # sections that decide how and where, not what; names only
 
-# Code that decides how a stage runs, not what it writes; what it writes is decided by params, too.
-HOW = ("mimic.config", "mimic.errors", "mimic.infra", "mimic.params")
-
-# Modules that a stage imports and that have no say in what it writes.
-UNUSED: dict[str, tuple[str, ...]] = {
-    "synthesize": (
-        "mimic.geometry.likeness",
-        "mimic.pairs.schema",
-        "mimic.pairs.tar",
-    ),  # JPEGs are made, no shards
-    "ingest": (
-        "mimic.geometry",
-        "mimic.scenes",
-        "mimic.pairs.write",
-        "mimic.pairs.tar",
-    ),  # clips are listed, not looked into
-    "mine": (),
-    "assemble": (),
-    "pretrain": (),
-    "prepare": (  # nothing is trained, no model runs
-        "mimic.geometry.motion",
-        "mimic.geometry.relative",
-        "mimic.models",
-        "mimic.training.augment",
-        "mimic.training.checkpoint",
-        "mimic.training.fit",
-        "mimic.training.lars",
-        "mimic.training.optim",
-        "mimic.training.watch",
-    ),
-    "evaluate": (),
-    "report": ("mimic.tasks",),  # what its tables are called
-}
-
-# Writes what the stage's outputs are, with contents that change whenever its parameters do.
+# Writes what the stage's outputs are, with contents that change with its parameters, its inputs and
+# the versions that it uses.
 STAND_IN = """#!{python}
-import json, pathlib, sys
+import ast, hashlib, json, pathlib, sys
+import yaml
+
+def value(file, key):
+    text = pathlib.Path(file).read_text()
+    if file.endswith(".py"):
+        assigned = [node for node in ast.parse(text).body if isinstance(node, ast.Assign)]
+        whole = dict()
+        for node in assigned:
+            if node.targets[0].id.endswith(("_VERSION", "_VERSIONS")):
+                whole[node.targets[0].id] = ast.literal_eval(node.value)
+    else:
+        whole = yaml.load(text, yaml.CSafeLoader)
+    for name in key.split("."):
+        whole = whole[name]
+    return whole
+
+def used(name, versions):
+    # as `mimic ingest` and `mimic recipe` do: of all versions in a file, that of the one they use
+    if command.startswith("mimic ingest"):
+        engine = value("params.yaml", "sources." + sys.argv[2]).get("engine")
+        return [versions["reader"], versions.get(engine)]
+    if command.startswith("mimic recipe"):
+        return versions[value("params.yaml", "pretrain." + sys.argv[2])["objective"]]
+    return versions
+
 command = " ".join(["mimic", *sys.argv[1:]])
 with open("commands", "a") as log:
     print(command, file=log)
 stage = json.loads(pathlib.Path("stages.json").read_text())[command]
+said = hashlib.sha256(command.encode())
+for file, keys in stage["params"].items():
+    for key in keys:
+        found = used(key, value(file, key)) if file.endswith(".py") else value(file, key)
+        if command.startswith("mimic recipe") and file == "params.yaml":
+            found = {{name: one for name, one in found.items() if name not in {how}}}
+        said.update(json.dumps(found).encode())
+for dep in map(pathlib.Path, stage["deps"]):
+    for path in sorted(dep.rglob("*")) if dep.is_dir() else [dep]:
+        said.update(path.read_bytes() if path.is_file() else b"")
 for out in map(pathlib.Path, stage["outs"] + stage["parts"]):
     path = out if out.suffix else out / "file"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(command + pathlib.Path("params.yaml").read_text())
+    path.write_text(said.hexdigest())
 """
 
 
@@ -137,7 +144,9 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Pipelin
         repository / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
     )
     (root / "bin").mkdir()
-    (root / "bin" / "mimic").write_text(STAND_IN.format(python=sys.executable))
+    (root / "bin" / "mimic").write_text(
+        STAND_IN.format(python=sys.executable, how=sorted(recipe.HOW))
+    )
     (root / "bin" / "mimic").chmod(0o755)
     subprocess.run(["git", "init", "-q", root], check=True)
     with Repo(str(root)) as repo:
@@ -146,9 +155,12 @@ def fresh(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Pipelin
     plan = {}
     for stage in stages:
         outs = [out.def_path for out in stage.outs]
+        listed = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
         plan[stage.cmd] = {
             "outs": outs,
             "parts": [path for path in wanted if any(path.startswith(f"{out}/") for out in outs)],
+            "params": {dep.def_path: dep.params for dep in listed},
+            "deps": [dep.def_path for dep in stage.deps if dep not in listed],
         }
     (root / "stages.json").write_text(json.dumps(plan))
     (root / ".git/info/exclude").write_text("/bin\n/commands\n/stages.json\n")
@@ -189,7 +201,7 @@ def test_every_parameter_exists_and_every_section_is_tracked(
         name
         for stage in stages
         for dep in stage.deps
-        if isinstance(dep, ParamsDependency)
+        if isinstance(dep, ParamsDependency) and dep.def_path == "params.yaml"
         for name in dep.params
     }
     for name in listed:
@@ -198,61 +210,6 @@ def test_every_parameter_exists_and_every_section_is_tracked(
             assert key in found, f"dvc.yaml lists {name}, params.yaml has no such key"
             found = found[key]
     assert {name.partition(".")[0] for name in listed} == set(params) - UNTRACKED
-
-
-def _covers(dependency: str, module: str) -> bool:
-    path = module.replace(".", "/")
-    return (
-        f"src/{path}.py" == dependency
-        or f"src/{path}".startswith(dependency + "/")
-        or f"src/{path}" == dependency
-    )
-
-
-def _reached(graph: Any, stage: str) -> set[str]:
-    """Modules that the stage's file imports, directly or not, at once or when called."""
-    found: set[str] = set()
-    waiting = [f"mimic.{stage}"]
-    while waiting:
-        module = waiting.pop()
-        if module in found or module == "mimic":
-            continue
-        if module.startswith(HOW):
-            continue
-        found.add(module)
-        waiting += graph.find_modules_directly_imported_by(module)
-    return found
-
-
-@pytest.fixture(scope="module")
-def imports() -> Any:
-    return grimp.build_graph("mimic", exclude_type_checking_imports=True)
-
-
-@pytest.mark.parametrize("stage", sorted(UNUSED))
-def test_a_stage_depends_on_the_code_it_imports(repository: Path, imports: Any, stage: str) -> None:
-    """And on no other: every module is reached by imports, but for those that have no say."""
-    section = yaml.safe_load((repository / "dvc.yaml").read_text())["stages"][stage]
-    listed = section.get("do", section)["deps"]
-    code = [path for path in listed if path.startswith("src/")]
-    reached = _reached(imports, stage)
-    unused = (
-        {module for module in reached if module.startswith(tuple(UNUSED[stage]))}
-        if UNUSED[stage]
-        else set()
-    )
-    missing = {
-        module for module in reached - unused if not any(_covers(path, module) for path in code)
-    }
-    assert sorted(missing) == [], f"{stage}: dvc.yaml lists no dependency for these"
-    for path in code:
-        assert any(_covers(path, module) for module in reached), f"{stage} never imports {path}"
-    for module in UNUSED[stage]:
-        assert any(one.startswith(module) for one in unused), f"{stage} never imports {module}"
-
-
-def test_every_stage_has_its_code_compared(repository: Path) -> None:
-    assert set(yaml.safe_load((repository / "dvc.yaml").read_text())["stages"]) == set(UNUSED)
 
 
 def test_dvc_reads_the_parameters_as_we_do(repository: Path) -> None:
@@ -307,13 +264,6 @@ def test_how_and_where_re_run_nothing(done: Pipeline) -> None:
     (done.root / "params.yaml").write_text(before)
 
 
-def test_running_the_code_changes_no_dependency(done: Pipeline) -> None:
-    cache = done.root / "src/mimic/geometry/__pycache__"
-    cache.mkdir()
-    (cache / "patches.cpython-311.pyc").write_bytes(b"bytecode")
-    assert done.status() == {}
-
-
 def test_one_number_of_evaluate_re_runs_evaluation_and_the_report(done: Pipeline) -> None:
     done.change(r"(correspondence: .*?pairs: )\d+", r"\g<1>123")
     ran = done.repro()
@@ -345,20 +295,6 @@ def test_other_data_masks_splits_or_images_are_looked_through(done: Pipeline) ->
     assert done.status() == {}
 
 
-def test_code_that_changes_makes_its_stages_stale(done: Pipeline) -> None:
-    """What a task is tuned by and what a shard is read by, for example."""
-    for path, kinds in (
-        ("training/fit.py", {"pretrain", "evaluate"}),
-        ("geometry/motion.py", {"synthesize", "mine", "evaluate", "report"}),
-        ("tasks/depth/check.py", {"prepare", "evaluate"}),
-    ):
-        file = done.root / "src/mimic" / path
-        before = file.read_bytes()
-        file.write_bytes(before + b"# changed\n")
-        assert {name.partition("@")[0] for name in done.status()} == kinds, path
-        file.write_bytes(before)
-
-
 def test_one_number_of_a_recipe_re_runs_its_pretraining_and_what_follows(done: Pipeline) -> None:
     runs = yaml.safe_load((done.root / "params.yaml").read_text())["runs"]
     using = {name for name, run in runs.items() if run["recipe"] == "mae"}
@@ -366,7 +302,7 @@ def test_one_number_of_a_recipe_re_runs_its_pretraining_and_what_follows(done: P
     ran = done.repro()
     assert {command.split()[2] for command in ran if command.startswith("mimic pretrain")} == using
     assert {command.split()[2] for command in ran if command.startswith("mimic evaluate")} == using
-    assert {command.split()[1] for command in ran} == {"pretrain", "evaluate", "report"}
+    assert {command.split()[1] for command in ran} == {"recipe", "pretrain", "evaluate", "report"}
 
 
 def test_a_stage_may_replace_outputs_that_are_links_into_the_cache(done: Pipeline) -> None:
@@ -385,3 +321,191 @@ def test_a_stage_may_replace_outputs_that_are_links_into_the_cache(done: Pipelin
         repo.checkout(force=True)
     assert path.read_text() == before and sorted(os.listdir(samples)) == ["file"]
     assert done.status() == {}
+
+
+# Every version of ours, and what DVC makes again first when it is raised. What follows from that is
+# another matter: the same bytes end it.
+READERS_OF_NO_SOURCE = {
+    *("demon", "scannet", "arkitscenes", "objectron", "mannequin", "co3d", "streetview"),
+    *("released", "crops", "covisible", "hm3d", "gibson", "matterport"),
+}
+MINED = {"mine@rooms", "mine@phone", "mine@frames"}
+RECIPES = {"recipe@mae", "recipe@croco"}
+STALE: dict[str, set[str]] = {
+    "synthetic: GENERATOR_VERSIONS.rooms": {"synthesize@rooms"},
+    "synthetic: GENERATOR_VERSIONS.phone": {"synthesize@phone"},
+    "synthetic: GENERATOR_VERSIONS.frames": {"synthesize@frames"},
+    "synthetic: GENERATOR_VERSIONS.nyu": {"synthesize@nyu"},
+    "synthetic: GENERATOR_VERSIONS.tasks": {"synthesize@tasks"},
+    "sources: READER_VERSIONS.videos.reader": {"ingest@phone"},
+    "sources: READER_VERSIONS.images.reader": {"ingest@frames"},
+    "sources: READER_VERSIONS.scenes.reader": {"ingest@rooms"},
+    "sources: READER_VERSIONS.scenes.embree": {"ingest@rooms"},
+    "sources: READER_VERSIONS.scenes.habitat": {"ingest@rooms"},
+    "mining: RULE_VERSION": MINED,
+    "pairs: WRITER_VERSION": MINED,
+    "pairs: SELECTION_VERSION": {"assemble@mimic-1m", "assemble@mimic-3m"},
+    "models.objectives: OBJECTIVE_VERSIONS.mae": RECIPES,
+    "models.objectives: OBJECTIVE_VERSIONS.croco": RECIPES,
+    "training: LOOP_VERSION": {
+        *("pretrain@random", "pretrain@mae-1m", "pretrain@croco-1m", "pretrain@croco-3m")
+    },
+    "tasks: TASK_VERSIONS.depth": {"prepare@depth", "prepare@depth-frozen"},
+    "tasks: TASK_VERSIONS.linear-depth": {"prepare@depth-linear"},
+    "tasks: TASK_VERSIONS.few-shot-depth": {"prepare@depth-few-shot"},
+    "tasks: TASK_VERSIONS.segmentation": {"prepare@segmentation"},
+    "tasks: TASK_VERSIONS.linear-segmentation": {"prepare@segmentation-linear"},
+    "tasks: TASK_VERSIONS.few-shot-segmentation": {"prepare@segmentation-few-shot"},
+    "tasks: TASK_VERSIONS.taskonomy": {"prepare@normals"},
+    "tasks: TASK_VERSIONS.correspondence": {"prepare@correspondence"},
+    "tasks: TASK_VERSIONS.cross-attention": {"prepare@cross-attention"},
+    "tasks: TASK_VERSIONS.reconstruction": {"prepare@reconstruction"},
+    "tasks: TASK_VERSIONS.pose": {"prepare@pose"},
+    "tasks: TASK_VERSIONS.linear-probe": {"prepare@imagenet"},
+    "tasks: TASK_VERSIONS.knn": {"prepare@knn"},
+    "tasks: TASK_VERSIONS.flow": {"prepare@flow"},
+    "tasks: TASK_VERSIONS.stereo": {"prepare@stereo"},
+    "tasks: TASK_VERSIONS.relative-pose": {"prepare@relative-pose"},
+    "reporting: REPORT_VERSION": {"report"},
+}
+
+
+def _numbers(node: ast.expr, name: str) -> dict[str, ast.Constant]:
+    """The numbers of an assignment, by dotted name."""
+    if isinstance(node, ast.Dict):
+        found = {}
+        for key, value in zip(node.keys, node.values, strict=True):
+            found |= _numbers(value, f"{name}.{ast.literal_eval(key)}")
+        return found
+    assert isinstance(node, ast.Constant), f"{name}: DVC reads plain numbers and tables of them"
+    return {name: node}
+
+
+def _versions(package: Path) -> dict[str, tuple[Path, ast.Constant]]:
+    """Every version that a room of the package states: its file, and the number in it."""
+    found = {}
+    for file in sorted(package.rglob("__init__.py")):
+        room = ".".join(file.parent.relative_to(package).parts)
+        body = ast.parse(file.read_text()).body
+        for node in [node for node in body if isinstance(node, ast.Assign)]:
+            name = ast.unparse(node.targets[0])
+            if name.endswith(("_VERSION", "_VERSIONS")):
+                for full, number in _numbers(node.value, name).items():
+                    found[f"{room}: {full}"] = (file, number)
+    return found
+
+
+@contextmanager
+def _raised(root: Path, *names: str) -> Iterator[None]:
+    """Versions one higher than they are."""
+    before = {}
+    for name in names:
+        file, number = _versions(root / "src/mimic")[name]
+        before.setdefault(file, file.read_text())
+        lines = file.read_text().splitlines(keepends=True)
+        line = lines[number.lineno - 1]
+        new = str(number.value + 1)
+        lines[number.lineno - 1] = line[: number.col_offset] + new + line[number.end_col_offset :]
+        file.write_text("".join(lines))
+    yield
+    for file, text in before.items():
+        file.write_text(text)
+
+
+def test_a_raised_version_makes_its_stages_stale_and_no_other(done: Pipeline) -> None:
+    for name, stages in STALE.items():
+        with _raised(done.root, name):
+            assert set(done.status()) == stages, name
+    assert done.status() == {}
+
+
+def test_the_table_knows_every_version_and_so_does_dvc_yaml(done: Pipeline) -> None:
+    others = {
+        name
+        for name in _versions(done.root / "src/mimic")
+        if name.removeprefix("sources: READER_VERSIONS.").split(".")[0] in READERS_OF_NO_SOURCE
+    }
+    assert set(_versions(done.root / "src/mimic")) == set(STALE) | others
+    with _raised(done.root, *others):  # of readers that no source here has
+        assert done.status() == {}
+
+
+def test_every_reader_objective_task_and_kind_has_a_version() -> None:
+    assert set(READER_VERSIONS) == _choices(config.sources.SourceBase, "reader")
+    assert set(OBJECTIVE_VERSIONS) == set(OBJECTIVES)
+    assert set(TASK_VERSIONS) == set(TASKS)
+    assert set(GENERATOR_VERSIONS) == set(synthesize.KINDS)
+    for reader in READER_VERSIONS:
+        walks = "embree" in READER_VERSIONS[reader]
+        assert walks == (reader in {"scenes", "covisible", "hm3d", "gibson", "matterport"})
+
+
+def _choices(section: type[config.Section], field: str) -> set[str]:
+    """What a field may say in a section and in those that extend it."""
+    found = set()
+    if field in section.model_fields:
+        found |= set(get_args(section.model_fields[field].annotation))
+    for more in section.__subclasses__():
+        found |= _choices(more, field)
+    return found
+
+
+def test_what_is_said_beside_the_code_re_runs_nothing(done: Pipeline) -> None:
+    """A comment in every file of the package, other words in every docstring at its top, and what
+    running leaves behind."""
+    files = [path for path in (done.root / "src").rglob("*") if path.suffix in (".py", ".yaml")]
+    assert len(files) > 200
+    before = {path: path.read_text() for path in [*files, done.root / "dvc.yaml"]}
+    for path, text in before.items():
+        documented = path.suffix == ".py" and text.startswith('"""')
+        path.write_text(
+            ("Other words.".join(['"""', text[3:]]) if documented else text) + "# said\n"
+        )
+        if path.suffix == ".py":
+            ast.parse(path.read_text())
+    cache = done.root / "src/mimic/geometry/__pycache__"
+    cache.mkdir()
+    (cache / "patches.cpython-311.pyc").write_bytes(b"bytecode")
+    assert done.status() == {}
+    assert done.repro() == []
+    for path, text in before.items():
+        path.write_text(text)
+
+
+def test_an_engine_that_renders_otherwise_has_its_own_scenes_mined_again(done: Pipeline) -> None:
+    """The inventory says which engine its source uses: raising another one ends there."""
+    with _raised(done.root, "sources: READER_VERSIONS.scenes.habitat"):
+        assert done.repro() == ["mimic ingest rooms"]
+    with _raised(done.root, "sources: READER_VERSIONS.scenes.embree"):
+        ran = done.repro()
+        assert ran[:2] == ["mimic ingest rooms", "mimic mine rooms"]
+        assert not {"mimic mine phone", "mimic mine frames"} & set(ran)
+    done.repro()
+
+
+def test_an_objective_trains_its_own_runs_again_and_a_task_measures_again(done: Pipeline) -> None:
+    with _raised(done.root, "models.objectives: OBJECTIVE_VERSIONS.mae"):
+        ran = done.repro()
+        assert {"mimic recipe mae", "mimic recipe croco", "mimic pretrain mae-1m"} < set(ran)
+        trained = [command for command in ran if command.startswith("mimic pretrain")]
+        measured = [command for command in ran if command.startswith("mimic evaluate")]
+        assert trained == ["mimic pretrain mae-1m"]
+        assert {command.split()[2] for command in measured} == {"mae-1m"}
+    done.repro()
+    runs = yaml.safe_load((done.root / "params.yaml").read_text())["table"]["runs"]
+    with _raised(done.root, "tasks: TASK_VERSIONS.correspondence"):
+        measured = {f"mimic evaluate {run} correspondence" for run in runs}
+        assert set(done.repro()) == {"mimic prepare correspondence", *measured, "mimic report"}
+    done.repro()
+
+
+def test_how_a_run_is_trained_re_runs_no_training(done: Pipeline) -> None:
+    """Threads that decode, checkpoints that are kept, pictures on the way: equal weights."""
+    before = (done.root / "params.yaml").read_text()
+    params = yaml.safe_load(before)
+    params["pretrain"]["croco"] |= {"workers": 7, "keep": 5, "pictures_every": 3}
+    (done.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    assert set(done.status()) == {"recipe@croco"}
+    assert done.repro() == ["mimic recipe croco"]
+    (done.root / "params.yaml").write_text(before)
+    done.repro()

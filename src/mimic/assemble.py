@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import progress, storage
-from mimic.pairs import index, select
+from mimic.pairs import SELECTION_VERSION, index, select
 from mimic.pairs.index import Catalogue
 from mimic.pairs.read import read_table
 from mimic.pairs.schema import MANIFEST, clip_key, index_path
@@ -172,6 +172,7 @@ def _summary(
         }
     splits = {split: int((fates == fate).sum()) for fate, split in enumerate(select.SPLITS)}
     return {
+        "parts": {"selection": SELECTION_VERSION},
         "pairs": splits["train"] + splits["validation"],
         "splits": splits,
         "clips": clips.total(),

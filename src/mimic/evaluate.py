@@ -26,7 +26,7 @@ from mimic.params import Params, pick
 from mimic.tasks import run_task
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.checked_before import looked_through
-from mimic.tasks.checks import asked_by
+from mimic.tasks.checks import asked_by, parts
 from mimic.tasks.engine.saved_weights import any_in
 from mimic.tasks.inspection import lines
 from mimic.tasks.protocols import apart, overrides
@@ -34,6 +34,7 @@ from mimic.tasks.sections import TaskSection
 from mimic.training.checkpoint import load_encoder
 from mimic.training.fit import choose_device
 
+FIRST = {"task": 1}  # what files from before parts bore versions stand for
 SWEPT = ("steps", "value", "standard_error")
 VERSIONS = ("mimic", "torch", "numpy", "opencv-python-headless")
 
@@ -108,7 +109,9 @@ def _begun(
 def _prepared(path: Path, section: TaskSection) -> dict[str, Any] | None:
     """What `prepare` has said of a task; None if it said nothing of these numbers."""
     found = read_json(path) or {}
-    return dict(found) if found.get("asked") == asked_by(section) else None
+    same = found.get("asked") == asked_by(section)
+    of_now = found.get("parts", FIRST) == parts(section)
+    return dict(found) if same and of_now else None
 
 
 @contextmanager
@@ -212,6 +215,7 @@ def _record(
         "objective": card.get("objective"),
         "dataset": card.get("dataset"),
         "manifest_digest": card.get("manifest_digest"),
+        "parts": parts(section),
         "versions": {name: version(name) for name in VERSIONS},
     }
 

@@ -3,7 +3,8 @@
 data/inventory/<source>.parquet, one row a clip, in the order they are mined: clip, bytes, frames
 (as announced; null: not known), digest of the contents, error (why it cannot be read; null: it
 can), note (how it is read, such as which axis of a scene is up). Digest: sha256 of everything up to
-64 MiB a clip; above, of names, sizes and 16 samples spread over it.
+64 MiB a clip; above, of names, sizes and 16 samples spread over it. Its metadata say the versions
+of the reader and of its engine, so that a raised one makes another file, and DVC mines again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pyarrow as pa
 from mimic import sources
 from mimic.infra import cluster, progress, storage
 from mimic.mining import stats
-from mimic.pairs.write import write_table
+from mimic.pairs.write import parts_metadata, write_table
 from mimic.params import Params, pick
 from mimic.sources.base import NOTED, describe
 
@@ -54,4 +55,5 @@ def main(params: Params, root: Path, name: str) -> None:
         progress.say(f"ingest {name}: {line}")
     for line in stats.first(source.skipped, None):
         progress.say(f"ingest {name}: skipped: {line}")
-    write_table(pa.Table.from_pylist(rows, schema=NOTED), storage.Workspace(root).inventory(name))
+    schema = NOTED.with_metadata(parts_metadata(sources.parts(section)))
+    write_table(pa.Table.from_pylist(rows, schema=schema), storage.Workspace(root).inventory(name))

@@ -3,7 +3,7 @@
 Progress lies in runs/mine/<source>/<fingerprint>/ and survives any kill; finished shards are
 published into data/pairs/<source> all at once, and pictures of some rejected candidates into
 samples/mine/<source>. The fingerprint covers the rule, the source's section, its inventory, and the
-code and versions that decide.
+versions of the libraries and of our parts that decide.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def main(params: Params, root: Path, name: str) -> None:
         section.model_dump(),
         privacy.model_digest(params.mine.privacy, root),
         storage.file_digest(space.inventory(name)),
-        shard_job.versions(),
-        shard_job.code_digest(),
+        shard_job.libraries(),
+        shard_job.parts(section),
     )
     folder = space.progress("mine", name, fingerprint)
     todo = shard_job.jobs(name, section, params.mine, root, clips, folder, habitat=params.habitat)
@@ -56,7 +56,8 @@ def main(params: Params, root: Path, name: str) -> None:
     publishing.publish(lay_out, space.pairs(name), work, recognise=earlier.pairs)
     noted = _notes(space.inventory(name))
     first = dict(itertools.islice(noted.items(), NAMED_MAX))
-    storage.write_json(space.metrics("mine", name), {**tally.summary(NAMED_MAX), "notes": first})
+    summary = {**tally.summary(NAMED_MAX), "notes": first, "parts": shard_job.parts(section)}
+    storage.write_json(space.metrics("mine", name), summary)
     shard_job.publish_examples(todo, space.samples("mine", name))
     shard_job.clear(todo)
     for line in remarks(noted):

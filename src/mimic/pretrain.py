@@ -45,10 +45,11 @@ from mimic.infra.progress import say
 from mimic.infra.provenance import git_commit
 from mimic.infra.publishing import Work, place, publish
 from mimic.infra.storage import Workspace, file_digest, fingerprint, write_json
+from mimic.models.objectives import OBJECTIVE_VERSIONS
 from mimic.models.objectives.base import Pretraining
 from mimic.pairs.images import read_manifest
 from mimic.params import Params, pick
-from mimic.training import checkpoint, journal, reconstruct
+from mimic.training import LOOP_VERSION, checkpoint, journal, reconstruct
 from mimic.training.fit import choose_device, choose_precision
 from mimic.training.pretraining import HOW_NOT_WHAT, SPEEDS, describe, initial_model, train
 
@@ -100,6 +101,7 @@ def main(params: Params, root: Path, name: str) -> None:
         "manifest_digest": plan.digest,
         "params_digest": fingerprint(as_written, plan.made_by[1]),
         "progress": folder.name,
+        "parts": _parts(recipe),
         "git_commit": git_commit(root),
         "pairs": plan.pairs,
     }
@@ -153,10 +155,21 @@ def _plan(params: Params, root: Path, name: str) -> _Plan:
         run.model_dump(mode="json"),
         digest,
         version("mimic"),
+        *_raised(_parts(recipe)),
     )
     folder = Workspace(root).progress("pretrain", name, fingerprint(*made_by))
     _say_anew(name, folder)
     return _Plan(run, recipe, manifest, digest, pairs, made_by, folder)
+
+
+def _parts(recipe: config.Recipe) -> dict[str, int]:
+    """Versions of our code that decides the weights."""
+    return {"objective": OBJECTIVE_VERSIONS[recipe.objective], "loop": LOOP_VERSION}
+
+
+def _raised(parts: dict[str, int]) -> list[dict[str, int]]:
+    """Nothing while all are first versions: what was begun before there were any goes on."""
+    return [] if set(parts.values()) == {1} else [parts]
 
 
 def _say_anew(name: str, folder: Path) -> None:
@@ -190,9 +203,8 @@ def _fill(
     snapshot_every: int | None,
     folder: Path,
 ) -> None:
-    about = {
-        key: value for key, value in card.items() if key != "git_commit"
-    }  # equal weights are equal files at any commit
+    # equal weights are equal files at any commit, by whichever version of our code
+    about = {key: value for key, value in card.items() if key not in ("git_commit", "parts")}
     checkpoint.write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", about)
     checkpoint.write_weights(model.state_dict(), folder / "model.safetensors", about)
     write_json(folder / "card.json", card)

@@ -60,6 +60,19 @@ def assemble(
     stage.main(load_params(params), params.parent, dataset)
 
 
+def recipe(
+    recipe: Annotated[str, typer.Argument(help="A name under `pretrain` in params.yaml")],
+    params: ParamsFile = DEFAULT_PARAMS,
+) -> None:
+    """Write what decides the weights of a recipe's runs.
+
+    Runs are trained again when that file changes.
+    """
+    from mimic import recipe as stage
+
+    stage.main(load_params(params), params.parent, recipe)
+
+
 def pretrain(
     run: Annotated[str, typer.Argument(help="A name under `runs` in params.yaml")],
     params: ParamsFile = DEFAULT_PARAMS,
@@ -104,4 +117,4 @@ def report(params: ParamsFile = DEFAULT_PARAMS) -> None:
     stage.main(load_params(params), params.parent)
 
 
-COMMANDS = (synthesize, ingest, mine, assemble, pretrain, prepare, evaluate, report)
+COMMANDS = (synthesize, ingest, mine, assemble, recipe, pretrain, prepare, evaluate, report)

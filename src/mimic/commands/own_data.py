@@ -248,7 +248,7 @@ def _held(out: Path, inputs: str) -> Iterator[None]:
 
 
 def _fingerprint(params: Params, found: own_sources.Found) -> str:
-    """Changes with the rule, the code and what is to be mined."""
+    """Changes with the rule, the versions of what decides, and what is to be mined."""
     described = [
         [
             part.source,
@@ -264,6 +264,6 @@ def _fingerprint(params: Params, found: own_sources.Found) -> str:
         guard,
         described,
         found.skipped,
-        shard_job.versions(),
-        shard_job.code_digest(),
+        shard_job.libraries(),
+        [shard_job.parts(part.section) for part in found.parts],
     )

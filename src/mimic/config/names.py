@@ -13,7 +13,7 @@ LONGEST = 100  # characters: with what the layout adds, below the 255 bytes of a
 # pretrain`, data/raw.
 LAYOUT = frozenset(
     {"synthesize", "ingest", "mine", "assemble", "pretrain", "prepare", "evaluate", "report"}
-    | {"data", "models", "runs", "metrics", "samples", "src"}
+    | {"recipe", "data", "models", "runs", "metrics", "samples", "src"}
 )
 
 

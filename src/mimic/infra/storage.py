@@ -46,6 +46,10 @@ class Workspace:
     def manifest(self, dataset: str) -> Path:
         return self.root / "data/manifests" / f"{dataset}.parquet"
 
+    def recipe(self, recipe: str) -> Path:
+        """What decides the weights of runs with a recipe."""
+        return self.root / "data/recipes" / f"{recipe}.json"
+
     def model(self, run: str) -> Path:
         return self.root / "models" / run
 

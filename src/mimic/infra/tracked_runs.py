@@ -21,6 +21,7 @@ CARD_KEYS_NOT_PARAMS = {
     "git_commit",
     "manifest_digest",
     "params_digest",
+    "parts",
     "progress",
     "versions",
     "timm",
@@ -30,6 +31,7 @@ RESULT_KEYS_NOT_PARAMS = {
     "value",
     "checkpoint",
     "manifest_digest",
+    "parts",
     "versions",
     "higher_is_better",
 }
@@ -161,7 +163,8 @@ def _metric_curves(task: str, result: dict[str, Any]) -> Curves:
 
 
 def _provenance(source: dict[str, Any], commit: str | None) -> dict[str, str]:
-    tags = {f"version.{name}": str(version) for name, version in source.get("versions", {}).items()}
+    versions = {**source.get("versions", {}), **source.get("parts", {})}
+    tags = {f"version.{name}": str(version) for name, version in versions.items()}
     return tags | ({"mlflow.source.git.commit": commit, "git_commit": commit} if commit else {})
 
 

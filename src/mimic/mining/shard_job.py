@@ -21,8 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import mimic
-from mimic import config, sources
+from mimic import config, mining, pairs, sources
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Rule
 from mimic.infra import cluster, progress, storage
@@ -33,7 +32,7 @@ from mimic.pairs.write import ShardWriter, encode_image, shard_writer
 from mimic.sources import base
 
 # What decides the outcome: images decoded by these, features and homographies found by these.
-DECIDING = ("opencv-python-headless", "numpy", "av", "pillow", "mimic")
+DECIDING = ("opencv-python-headless", "numpy", "av", "pillow")
 LOOKED_EVERY_S = 5.0  # at what workers say of themselves
 
 
@@ -188,7 +187,10 @@ def mine_shard(job: Job) -> tuple[str, float]:
     malloc.keep_freed()
     source = sources.open_source(job.source, job.section, job.root, job.mine.size_px, job.habitat)
     guard = privacy.open_guard(job.mine.privacy, job.root)
-    with shard_writer(job.tar) as writer, worker_deaths.tracing(_trace(job)) as enter:
+    with (
+        shard_writer(job.tar, parts(job.section)) as writer,
+        worker_deaths.tracing(_trace(job)) as enter,
+    ):
         saved = resume.Saved(resume.folder_of(job.tar), writer, job.killers, job.shown)
         state = saved.restore(guard)
         tally, taken_over = state.tally, state.tally.candidates
@@ -282,28 +284,20 @@ def rule_of(mine: config.Mine) -> Rule:
     return Rule(**{name: getattr(mine, name) for name in Rule.__dataclass_fields__})
 
 
-def versions() -> dict[str, str]:
-    """Versions of what decides the outcome."""
+def libraries() -> dict[str, str]:
+    """Versions of the libraries that decide the outcome."""
     return {name: version(name) for name in DECIDING}
 
 
 @functools.cache
 def _versions_written() -> str:
-    return json.dumps(versions(), sort_keys=True)
+    return json.dumps(libraries() | {"mimic": version("mimic")}, sort_keys=True)
 
 
-def code_digest() -> str:
-    """Of the code that decides the outcome: progress made by other code is not resumed."""
-    package = Path(mimic.__file__).parent
-    written = [package / "pairs" / f"{name}.py" for name in ("schema", "write", "tar")]
-    folders = (package / name for name in ("geometry", "mining", "scenes", "sources"))
-    files = [*written, *(file for folder in folders for file in folder.rglob("*.py"))]
-    return storage.fingerprint(
-        [
-            (file.relative_to(package).as_posix(), storage.file_digest(file))
-            for file in sorted(files)
-        ]
-    )
+def parts(section: config.Source) -> dict[str, int]:
+    """Versions of our code that decides the outcome: progress made by other ones is not resumed."""
+    judged = {"rule": mining.RULE_VERSION, "writer": pairs.WRITER_VERSION}
+    return sources.parts(section) | judged
 
 
 def _trace(job: Job) -> Path:

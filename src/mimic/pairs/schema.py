@@ -70,6 +70,7 @@ MANIFEST = pa.schema(
         pa.field("split", pa.string(), nullable=False),  # train, validation or test
     ]
 )
+PARTS = b"mimic.parts"  # in a file's metadata: versions of our code that made it, as JSON
 IMAGES = "_images"  # the folder of the tars among finished shards
 
 

@@ -4,7 +4,8 @@ whole."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 
 from mimic.geometry import likeness
 from mimic.infra import storage
-from mimic.pairs.schema import IMAGES, PAIR, index_path
+from mimic.pairs.schema import IMAGES, PAIR, PARTS, index_path
 from mimic.pairs.tar import Tar
 
 ROWS_AT_ONCE = 256  # rows held, some 5 kB each, while a shard is written; and of a row group
@@ -80,12 +81,16 @@ class ShardWriter:
 
 
 @contextmanager
-def shard_writer(tar: Path) -> Iterator[ShardWriter]:
+def shard_writer(tar: Path, parts: Mapping[str, int] | None = None) -> Iterator[ShardWriter]:
     """A writer for `tar` and its Parquet twin; both get their names when the block ends well, the
     Parquet file last.
 
     Without a pair neither is written.
+
+    Args:
+        parts: versions of our code that made the pairs; the Parquet file's metadata say them.
     """
+    schema = PAIR.with_metadata(parts_metadata(parts)) if parts else PAIR
     index_path(tar).unlink(
         missing_ok=True
     )  # it vouches for the tar, so it goes before the tar is replaced
@@ -97,7 +102,7 @@ def shard_writer(tar: Path) -> Iterator[ShardWriter]:
             images = files.enter_context(
                 storage.replacing(tar)
             )  # left before the one above: the tar gets its name first
-            table = files.enter_context(pq.ParquetWriter(rows, PAIR, compression="zstd"))
+            table = files.enter_context(pq.ParquetWriter(rows, schema, compression="zstd"))
             return Tar(files.enter_context(images.open("wb"))), table
 
         writer = ShardWriter(opened)
@@ -119,6 +124,11 @@ def lay_out_shards(tars: Sequence[Path], out: Path) -> None:
         storage.link(tar, out / IMAGES / f"{name}.tar")
     for tar, name in zip(tars, names, strict=True):
         storage.link(index_path(tar), out / f"{name}.parquet")
+
+
+def parts_metadata(parts: Mapping[str, int]) -> dict[bytes, bytes]:
+    """Of a Parquet file: the versions of our code that made it, as JSON."""
+    return {PARTS: json.dumps(parts, sort_keys=True).encode()}
 
 
 def write_table(table: pa.Table, path: Path) -> None:

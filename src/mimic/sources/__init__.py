@@ -1,4 +1,9 @@
-"""Sources of candidate pairs: one file per kind of raw data, chosen in one place."""
+"""Sources of candidate pairs: one file per kind of raw data, chosen in one place.
+
+`READER_VERSIONS` decides, with the parameters, whether an inventory and the pairs mined from it
+are stale: DVC reads it. Raise `reader` when a reader lists other clips or hands out other views,
+and `embree` or `habitat` in every row when that engine renders or walks otherwise.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,34 @@ from pathlib import Path
 from mimic import config
 from mimic.sources.base import Description, Group, Source, Unreadable, View
 
-__all__ = ["Description", "Group", "Source", "Unreadable", "View", "open_source"]
+__all__ = ["Description", "Group", "Source", "Unreadable", "View", "open_source", "parts"]
+
+READER_VERSIONS = {
+    "videos": {"reader": 1},
+    "images": {"reader": 1},
+    "scenes": {"reader": 1, "embree": 1, "habitat": 1},
+    "covisible": {"reader": 1, "embree": 1, "habitat": 1},
+    "hm3d": {"reader": 1, "embree": 1, "habitat": 1},
+    "gibson": {"reader": 1, "embree": 1, "habitat": 1},
+    "matterport": {"reader": 1, "embree": 1, "habitat": 1},
+    "demon": {"reader": 1},
+    "scannet": {"reader": 1},
+    "arkitscenes": {"reader": 1},
+    "objectron": {"reader": 1},
+    "mannequin": {"reader": 1},
+    "co3d": {"reader": 1},
+    "streetview": {"reader": 1},
+    "released": {"reader": 1},
+    "crops": {"reader": 1},
+}
+
+
+def parts(section: config.Source) -> dict[str, int]:
+    """Versions of what reads a source: its reader, and the engine that its scenes are rendered
+    by."""
+    named = ("reader", getattr(section, "engine", None))
+    versions = READER_VERSIONS[section.reader]
+    return {part: version for part, version in versions.items() if part in named}
 
 
 def open_source(

@@ -42,6 +42,27 @@ TASKS: dict[str, TaskSpec] = {
     for spec in family.SPECS
 }
 
+# Raise one when the task measures the same encoder as another number, or asks something else of its
+# data. DVC reads them: the task's data are looked through again, and its evaluations run again.
+TASK_VERSIONS = {
+    "depth": 1,
+    "linear-depth": 1,
+    "few-shot-depth": 1,
+    "segmentation": 1,
+    "linear-segmentation": 1,
+    "few-shot-segmentation": 1,
+    "taskonomy": 1,
+    "pose": 1,
+    "linear-probe": 1,
+    "knn": 1,
+    "flow": 1,
+    "stereo": 1,
+    "relative-pose": 1,
+    "correspondence": 1,
+    "cross-attention": 1,
+    "reconstruction": 1,
+}
+
 if TYPE_CHECKING:
     Task = TaskSection
 else:  # an entry of `evaluate`, told apart by its `task`

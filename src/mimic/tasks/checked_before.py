@@ -1,4 +1,5 @@
-"""What was found in a task's data, kept for as long as the data, the questions and the code stay.
+"""What was found in a task's data, kept for as long as the data, the questions and the task's
+version stay.
 
 Looking through ImageNet takes hours, and a new learning rate asks nothing new of it.
 """
@@ -13,7 +14,7 @@ from typing import Any
 
 from mimic.infra.progress import say
 from mimic.infra.storage import Workspace, fingerprint, read_json, write_json
-from mimic.tasks.checks import asked_by, check
+from mimic.tasks.checks import asked_by, check, parts
 from mimic.tasks.sections import TaskSection
 
 
@@ -28,7 +29,7 @@ def looked_through(task: TaskSection, name: str, root: Path) -> dict[str, Any]:
     if where is None:  # pairs of ours: a manifest is read at once
         return check(task, root)
     path = Workspace(root).remembered(name)
-    key = fingerprint(asked_by(task), _state(task, root), _code())
+    key = fingerprint(asked_by(task), _state(task, root), parts(task))
     said = read_json(path) or {}
     if said.get("key") == key:
         say(f"{name}: neither the data nor the questions changed since they were looked through")
@@ -72,11 +73,3 @@ def _line(path: Path) -> str:
     except OSError:
         return f"{path} missing\n"
     return f"{path} {about.st_size} {about.st_mtime_ns}\n"
-
-
-def _code() -> str:
-    """Changes with the code of the tasks."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic.infra.storage import fingerprint
-from mimic.tasks import spec_of
+from mimic.tasks import TASK_VERSIONS, spec_of
 from mimic.tasks.sections import TaskSection
 
 IDLE = {  # fields that change nothing of what is asked of the data
@@ -27,7 +27,8 @@ def check(task: TaskSection, root: Path) -> dict[str, Any]:
 
     Returns:
         What was found, JSON-able, without machine paths: "splits" with a count each, "found" with
-        what each holds (`Split.facts`), "bytes", "digest", "asked", and what the task adds.
+        what each holds (`Split.facts`), "bytes", "digest", "asked", "parts" (the task's version,
+        for which DVC evaluates again), and what the task adds.
 
     Raises:
         BadInput: files are missing, damaged, in another unit, or not what their names say; or a
@@ -41,8 +42,14 @@ def check(task: TaskSection, root: Path) -> dict[str, Any]:
         "splits": {split.name: len(split.used) for split in found.splits},
         "found": {split.name: split.facts() for split in found.splits},
         "asked": asked_by(task),
+        "parts": parts(task),
         **found.facts,
     }
+
+
+def parts(task: TaskSection) -> dict[str, int]:
+    """The version of the code that measures a task."""
+    return {"task": TASK_VERSIONS[task.task]}
 
 
 def asked_by(task: TaskSection) -> str:

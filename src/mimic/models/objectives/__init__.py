@@ -1,5 +1,5 @@
 """The pretraining objectives. A new one is a module in this folder, a line of `OBJECTIVES`, and its
-version in `mimic.versions`.
+version.
 
 Torch is imported when a model is built: listing objectives needs none of it.
 """
@@ -70,6 +70,10 @@ OBJECTIVES = {
         ),
     )
 }
+
+# Raise one when its model starts from other weights, or has another loss or gradient. DVC reads
+# them, and trains the runs of that objective again.
+OBJECTIVE_VERSIONS = {"mae": 1, "croco": 1}
 
 
 def build(

@@ -1,0 +1,28 @@
+"""Stage recipe: what decides the weights of runs with a recipe of `pretrain`, in one small file.
+
+data/recipes/<recipe>.json holds the recipe whole and the version of its objective's code. DVC
+trains a run again when this file changes, and so not for a field that only says how to train, nor
+for the code of another objective.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mimic.infra.storage import Workspace, write_json
+from mimic.models.objectives import OBJECTIVE_VERSIONS
+from mimic.params import Params, pick
+
+HOW = {"workers", "keep", "pictures_every"}  # change no byte of what is published
+
+
+def main(params: Params, root: Path, name: str) -> None:
+    """Write data/recipes/<name>.json.
+
+    Raises:
+        BadInput: no such recipe.
+    """
+    recipe = pick(params.pretrain, name, "recipe in pretrain")
+    parts = {"objective": OBJECTIVE_VERSIONS[recipe.objective]}
+    whole = recipe.model_dump(mode="json", exclude=HOW)
+    write_json(Workspace(root).recipe(name), {"parts": parts, "recipe": whole})
