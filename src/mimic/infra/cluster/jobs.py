@@ -15,8 +15,8 @@ from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.infra.cluster import slurm, task
+from mimic.infra.cluster.call import Call
 from mimic.infra.cluster.failures import ItemsFailed, failure
-from mimic.infra.cluster.training import Call
 
 log = logging.getLogger(__name__)
 _LOST = {

@@ -6,35 +6,13 @@ machine and at any world size, is calling the same function with the same descri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mimic import config
-from mimic.infra import storage
 from mimic.infra.cluster import ranks
-from mimic.infra.cluster.stop import Stop
-
-Description = Mapping[str, Any]
-Training = Callable[[Description, Path, Stop], Any]
-
-
-@dataclass(frozen=True)
-class Call:
-    """One training, as it is pickled for a job and for a local rank."""
-
-    function: Training
-    description: Description
-    run_dir: Path
-
-    def run(self, stop: Stop) -> Any:
-        return self.function(self.description, self.run_dir, stop)
-
-    def fingerprint(self) -> str:
-        return storage.fingerprint(
-            self.function.__module__, self.function.__qualname__, self.description
-        )
+from mimic.infra.cluster.call import Call, Description, Training
 
 
 def run_training(
