@@ -1,0 +1,270 @@
+"""The Python interface: mine pairs, pretrain an encoder on them, read its features.
+
+    import mimic
+
+    mined = mimic.mine_pairs(["walk.mp4", "photos/"], out="my_pairs")
+    run = mimic.pretrain_encoder(mined.folder, out="my_work", steps=200)
+    features = mimic.extract_features(mimic.load_encoder(run), ["a.jpg", "b.jpg"])
+
+These functions call what the commands call: `mimic pairs`, and the stages assemble and pretrain.
+Bad input raises `mimic.BadInput`, one line that says what is wrong, where, and what to do.
+
+Mining and training may start worker processes, which import the script that called them. A script
+therefore calls these functions below `if __name__ == "__main__":`; a notebook needs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mimic.errors import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mimic.infra.storage import Workspace
+    from mimic.models.encoder import VisionTransformer
+    from mimic.params import Params
+
+PathLike = str | os.PathLike[str]
+DATASET = "own"  # the one dataset of the workspace that `pretrain_encoder` makes
+
+
+@dataclass(frozen=True)
+class MinedPairs:
+    """What `mine_pairs` wrote, and what became of every candidate."""
+
+    folder: Path  # pair shards; pandas.read_parquet reads it
+    candidates: int  # pairs of views that were compared
+    kept: int  # pairs that were stored
+    outcomes: dict[str, int]  # how many candidates ended how; the numbers add up to `candidates`
+    skipped: dict[str, str]  # path -> why it was not mined
+
+
+def mine_pairs(
+    paths: PathLike | Iterable[PathLike],
+    out: PathLike,
+    *,
+    params: PathLike | None = None,
+    **options: Any,
+) -> MinedPairs:
+    """Mine pairs of overlapping views from videos, image folders and .glb scenes: `mimic pairs`.
+
+    Interrupted and called again with the same paths, it resumes; called again when it is finished,
+    it returns the finished result.
+
+    Args:
+        paths: files and folders, in any mixture; one path may be given as it is.
+        out: a new folder for the shards, or one that holds pairs of the same paths.
+        params: the parameter file; None = params.yaml of the current folder, else the laptop
+            profile that comes with mimic.
+        options: stand for the parameter of the same name: `spacing_s`, `crop_bottom` (videos),
+            `up`, `island_radius_min_m`, `texture_max_px` (scenes), `group_max` (image folders).
+
+    Raises:
+        BadInput: nothing can be mined, an option is unknown or out of range, or `out` holds
+            something else.
+    """
+    from mimic.commands import own_data
+    from mimic.commands.own_options import Options
+
+    unknown = sorted(set(options) - set(Options.__dataclass_fields__))
+    if unknown:
+        known = ", ".join(Options.__dataclass_fields__)
+        raise BadInput(f"mine_pairs: no option named {unknown[0]!r}; known: {known}")
+    folder = Path(out)
+    own_data.pairs(_params(params), _paths(paths), folder, Options(**options), as_json=False)
+    summary = json.loads((folder / own_data.SUMMARY).read_text())
+    return MinedPairs(
+        folder, summary["candidates"], summary["kept"], summary["outcomes"], summary["skipped"]
+    )
+
+
+def pretrain_encoder(
+    pairs: PathLike | Iterable[PathLike],
+    out: PathLike,
+    *,
+    recipe: str = "croco",
+    steps: int,
+    seed: int = 0,
+    params: PathLike | None = None,
+) -> Path:
+    """Pretrain an encoder on folders of pair shards: the stages assemble and pretrain.
+
+    The workspace `out` holds the manifest, the work in progress and the published model.
+    Interrupted and called again, it resumes.
+
+    Args:
+        pairs: folders that `mine_pairs` or `mimic pairs` wrote; one may be given as it is.
+        out: the workspace, a folder of its own.
+        recipe: an entry under `pretrain` in the parameter file, such as "croco" or "mae".
+        steps: optimiser steps; 0 publishes the randomly initialised encoder.
+        seed: decides weights, order, masks and augmentation.
+        params: as in `mine_pairs`.
+
+    Returns:
+        The folder of the published model, out/models/<recipe>: encoder.safetensors, card.json,
+        log.jsonl. Nothing is sent to MLflow.
+
+    Raises:
+        BadInput: no such recipe, a folder without pairs, or too few pairs to train on.
+    """
+    from mimic import assemble, pretrain
+    from mimic.infra.storage import Workspace
+    from mimic.params import pick
+
+    given = _params(params)
+    pick(given.pretrain, recipe, "recipe in pretrain")
+    space = Workspace(Path(out))
+    sources = _link_sources(_paths(pairs), space)
+    own = _own_params(given, sources, recipe, steps, seed)
+    assemble.main(own, space.root, DATASET)
+    pretrain.main(own, space.root, recipe)
+    return space.model(recipe)
+
+
+def load_encoder(model: PathLike) -> VisionTransformer:
+    """A published encoder (a torch module) on the CPU, in eval mode.
+
+    Args:
+        model: the folder of a model: what `pretrain_encoder` returned, models/<run> of a workspace,
+            or what `mimic import-weights` wrote.
+
+    Raises:
+        BadInput: a file is missing or damaged, or the weights do not fit the card.
+    """
+    from mimic.training import checkpoint
+
+    encoder, _ = checkpoint.load_encoder(Path(model))
+    return encoder
+
+
+def extract_features(
+    encoder: VisionTransformer, images: Sequence[PathLike | np.ndarray], *, batch: int = 32
+) -> np.ndarray:
+    """Patch tokens after the encoder's final norm: float32 [images, patches, width].
+
+    Patches are in row-major order. Images are resized to the size that the encoder was trained at;
+    their aspect ratio is not kept, as in mining.
+
+    Args:
+        encoder: of `load_encoder`, on any device.
+        images: files, or RGB arrays uint8 [height, width, 3], of any sizes.
+        batch: images that are encoded at once.
+
+    Raises:
+        BadInput: a file that cannot be read, or an array of another shape or type.
+    """
+    import numpy as np
+    import torch
+
+    from mimic.models.encoder import normalise
+
+    device = next(encoder.parameters()).device
+    height, width = encoder.size_px
+    rows, columns = encoder.grid_of(height, width)
+    features = np.empty((len(images), rows * columns, encoder.width), np.float32)
+    for start in range(0, len(images), batch):
+        part = slice(start, start + batch)
+        pixels = np.stack([_resized(image, encoder.size_px) for image in images[part]])
+        with torch.inference_mode():
+            _, patches = encoder.tokens(normalise(torch.from_numpy(pixels).to(device)))
+        features[part] = patches.float().cpu().numpy()
+    return features
+
+
+# ---------------------------------------------------------------------------- what they are made of
+
+
+def _params(path: PathLike | None) -> Params:
+    from mimic.params import load_here_or_packaged
+
+    return load_here_or_packaged(None if path is None else Path(path))
+
+
+def _paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
+    alone = isinstance(paths, str | os.PathLike)
+    return [Path(paths)] if alone else [Path(path) for path in paths]  # type: ignore[arg-type, union-attr]
+
+
+def _link_sources(folders: Sequence[Path], space: Workspace) -> list[str]:
+    """Link folders of pair shards into the workspace, each as a source; the names of the sources.
+
+    Raises:
+        BadInput: no folder is given, or one holds no pair shards.
+    """
+    from mimic.infra import storage
+    from mimic.pairs.schema import plain_name, shards_in
+
+    names = []
+    for folder in folders:
+        real = folder.resolve()
+        if not shards_in(real):
+            raise BadInput(f"{folder}: holds no pair shards; mine_pairs writes them")
+        name = f"own-{plain_name(real.name)}-{storage.fingerprint(str(real))[:8]}"
+        place = space.pairs(name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.is_symlink():
+            place.symlink_to(real)
+        names.append(name)
+    if not names:
+        raise BadInput("pretrain_encoder: no folder of pairs is given")
+    return names
+
+
+def _own_params(
+    params: Params, sources: Sequence[str], recipe: str, steps: int, seed: int
+) -> Params:
+    """The same parameters with one dataset, of all pairs of these sources, and one run."""
+    from mimic import config
+    from mimic.params import packaged
+
+    profile = packaged()
+    source = next(iter({**params.sources, **profile.sources}.values()))
+    dataset = next(iter({**params.datasets, **profile.datasets}.values())).model_copy(
+        update={
+            "sources": dict.fromkeys(sources),
+            "contains": None,
+            "test": config.TestPairs(sources={}, clips=0),
+        }
+    )
+    run = config.Run(recipe=recipe, dataset=DATASET, steps=steps, seed=seed)
+    return params.model_copy(
+        update={
+            "sources": dict.fromkeys(sources, source),
+            "datasets": {DATASET: dataset},
+            "runs": {recipe: run},
+            "tracking": params.tracking.model_copy(update={"uri": None}),
+        }
+    )
+
+
+def _resized(image: PathLike | np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
+    """RGB, uint8 [height, width, 3], of a file or an array."""
+    import cv2
+    import numpy as np
+
+    from mimic.sources import base, images
+
+    if isinstance(image, np.ndarray):
+        pixels = image
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            shape = "x".join(map(str, pixels.shape))
+            raise BadInput(
+                f"extract_features: an array is {pixels.dtype} {shape}; give uint8 RGB, "
+                "[height, width, 3]"
+            )
+    else:
+        try:
+            pixels = images.read(Path(image))
+        except base.Unreadable as error:
+            raise BadInput(f"{image}: {error}") from None
+    height, width = size_px
+    smaller = pixels.shape[0] >= height and pixels.shape[1] >= width
+    interpolation = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    return cv2.resize(pixels, (width, height), interpolation=interpolation)
