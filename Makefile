@@ -1,5 +1,6 @@
 # make demo   from nothing to a trained, measured, tracked encoder (laptop profile)
 # make test   everything the tests need, then the tests
+# make docs   the documentation as a site, in site/
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -9,14 +10,14 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: setup demo test lint ui clean
+.PHONY: setup demo test lint docs clean
 
 setup: .venv/.complete
 
 .venv/.complete: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mimic needs Python 3.11 or newer; call make PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
 	touch $@
 
 demo: setup
@@ -32,5 +33,8 @@ lint: setup
 	mypy
 	lint-imports
 
+docs: setup
+	zensical build --clean --strict
+
 clean:
-	rm -rf data models samples metrics report runs
+	rm -rf site data models samples metrics report runs

@@ -12,14 +12,11 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
-from mimic.params import Params, load_params
 from mimic.reporting import paper, results
 from mimic.reporting.results import SavedResult
 
@@ -29,64 +26,52 @@ BASE, RUN = "random", "croco-3m"
 # Two processors round differently, and training carries that on; what the demo generates, mines and
 # assembles is the same everywhere.
 TOLERANCE = 0.02
-HEADER = (
-    "what",
-    "paper (MIMIC-3M)",
-    "at paper scale",
-    f"laptop demo: {BASE} → {RUN}",
-    "protocol of the demo",
-)
+DEPTH = "{metrics[train_size]} train, {test_size} test images"
+HEADER = ("task", "paper", BASE, RUN, "demo's data")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: which task, which published columns stand beside it, and what to say of
-    the protocol."""
+    """A line of the table: which task, and which published column stands beside it."""
 
     label: str
     task: str
-    published: tuple[str, ...]
-    frozen: bool | None
-    also: str  # measured besides, but not by the demo
-    protocol: str  # filled with the result's JSON
+    published: str | None  # a column of published.json
+    frozen: bool | None  # of the published row
+    data: str  # filled with the result's JSON
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A line for a task that the demo does not measure."""
+
+    label: str
+    published: str
+    task: str
 
 
 ROWS = (
     Row(
-        "completing hidden patches, loss ↓; FID",
+        "view completion, loss ↓",
         "reconstruction",
-        ("loss", "fid"),
+        "loss",
         None,
-        "; FID not run: weights",
-        "{test_size} held-out pairs, {metrics[masking][visible]} of {metrics[masking][patches]} "
-        "patches visible; "
-        "each patch's mean would give {metrics[flat_loss]:.3f}",
+        "{test_size} pairs; patch means {metrics[flat_loss]:.3f}",
     ),
+    Row("NYUv2 depth, δ1 ↑", "depth", "depth", False, DEPTH),
+    Row("the same, frozen encoder", "depth-frozen", "depth", True, DEPTH),
     Row(
-        "NYUv2 depth, fine-tuned, δ1",
-        "depth",
-        ("depth",),
-        False,
-        "",
-        "`{preset}`, {metrics[train_size]} train / {test_size} test images, {steps} steps at "
-        "{size} px",
-    ),
-    Row(
-        "NYUv2 depth, frozen, δ1", "depth-frozen", ("depth",), True, "", "the same, encoder frozen"
-    ),
-    Row(
-        "patch-match recall",
+        "patch matching, recall ↑",
         "correspondence",
-        (),
         None,
-        "",
-        "{test_size} held-out pairs, last block; no training; chance {metrics[chance][exact]:.3f}",
+        None,
+        "{test_size} pairs; chance {metrics[chance][exact]:.3f}",
     ),
 )
 NOT_RUN = (
-    "ADE20K mIoU, COCO pose AP, Taskonomy normals L1",
-    ("segmentation", "pose_ap", "normals"),
-    "`mimic evaluate RUN segmentation`, ...",
+    NotRun("ADE20K, mIoU ↑", "segmentation", "segmentation"),
+    NotRun("COCO keypoints, AP ↑", "pose_ap", "pose"),
+    NotRun("Taskonomy normals, L1 ↓", "normals", "taskonomy"),
 )
 
 
@@ -102,7 +87,7 @@ def main() -> None:
     )
     asked = parser.parse_args()
     try:
-        made = table(load_params(asked.root / "params.yaml"), asked.root)
+        made = table(asked.root)
     except BadInput as problem:
         parser.error(str(problem))
     page = Path("README.md")
@@ -116,32 +101,27 @@ def main() -> None:
         print(made)
 
 
-def table(params: Params, root: Path) -> str:
+def table(root: Path) -> str:
     """The Markdown table; BadInput where the demo has not run."""
-    rows = [_row(params, root, row) for row in ROWS]
-    label, columns, how = NOT_RUN
-    rows.append((label, _published(columns, False), "not run", "not run", how))
+    rows = [_row(root, row) for row in ROWS]
+    rows += [
+        (row.label, _published(row.published, False), "not run", "not run", f"`{row.task}`")
+        for row in NOT_RUN
+    ]
     lines = [HEADER, ("---",) * len(HEADER), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _row(params: Params, root: Path, row: Row) -> Sequence[str]:
+def _row(root: Path, row: Row) -> tuple[str, ...]:
     before, after = (_result(root, run, row.task) for run in (BASE, RUN))
-    section: Any = params.evaluate[row.task]
-    said = {
-        **after.raw,
-        "steps": getattr(section, "steps", None),
-        "size": getattr(section, "size_px", None),
-    }
     noise = "" if after.error is None else f" ± {after.error:.3f}"
-    numbers = f"{before.value:.3f} → {after.value:.3f}{noise}{row.also}"
-    published = _published(row.published, row.frozen)
+    published = "–" if row.published is None else _published(row.published, row.frozen)
     return (
         row.label,
         published,
-        "not run" if row.published else "–",
-        numbers,
-        row.protocol.format_map(said),
+        f"{before.value:.3f}",
+        f"{after.value:.3f}{noise}",
+        row.data.format_map(after.raw),
     )
 
 
@@ -152,21 +132,15 @@ def _result(root: Path, run: str, task: str) -> SavedResult:
     return found
 
 
-def _published(columns: Sequence[str], frozen: bool | None) -> str:
-    """The papers' numbers for CroCo on MIMIC-3M, as they print them."""
-    tables = json.loads(
-        Path(paper.__file__).with_name("published.json").read_text(encoding="utf-8")
-    )["tables"]
-    rows = [row for one in tables for row in one["rows"]]
-    cells = []
-    for column in columns:
-        matching = (
-            row["values"]
-            for row in rows
-            if (row["objective"], row["dataset"], row["frozen"]) == ("croco", "mimic-3m", frozen)
-        )
-        cells.append(next(str(values[column]) for values in matching if column in values))
-    return "; ".join(cells) or "–"
+def _published(column: str, frozen: bool | None) -> str:
+    """The paper's number for CroCo on MIMIC-3M, as it is printed there."""
+    path = Path(paper.__file__).with_name("published.json")
+    tables = json.loads(path.read_text(encoding="utf-8"))["tables"]
+    wanted = ("croco", "mimic-3m", frozen)
+    for row in (row for one in tables for row in one["rows"]):
+        if (row["objective"], row["dataset"], row["frozen"]) == wanted and column in row["values"]:
+            return str(row["values"][column])
+    raise KeyError(column)
 
 
 def written(page: str, made: str) -> str:

@@ -1,4 +1,4 @@
-"""What burned-in captions do to pairs of known truth: a table of docs/mining.md.
+"""What burned-in captions do to pairs of known truth: a table of docs/experiments/mining-rule.md.
 
 Run `python -m benchmarks.stillness [--json]`. The 909 pairs of frames of the kitchen video (see
 `benchmarks.truth`), as they are and with two lines of text burned in, judged with and without

@@ -1,5 +1,5 @@
 """How well pairs are judged, against what depth and pose say two views share: the tables of
-docs/mining.md.
+docs/experiments/mining-rule.md.
 
 Run `python -m benchmarks.truth [--json]`. Images come from the folder MIMIC_TEST_DATA (default
 ../shared/data): 60 frames of a kitchen video with depth and pose, and images that show different

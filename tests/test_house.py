@@ -94,7 +94,9 @@ def _names_read(tree: ast.AST) -> set[str]:
 
 
 def test_the_tree_in_the_readme_is_the_tree(repository: Path) -> None:
-    listing = (repository / "README.md").read_text().split("## The house", 1)[1].split("```")[1]
+    listing = (
+        (repository / "README.md").read_text().split("## Repository layout", 1)[1].split("```")[1]
+    )
     folders: list[str] = []
     for line in filter(None, listing.splitlines()):
         depth = (len(line) - len(line.lstrip())) // 2

@@ -216,7 +216,7 @@ def test_no_decision_depends_on_the_seed(pairs):
 
 
 def test_the_published_rule_depends_on_the_seed(pairs):
-    """The instability that the symmetric mode removes: docs/mining.md."""
+    """The instability that the symmetric mode removes: docs/experiments/mining-rule.md."""
     changed = 0
     for a, b in pairs[::3]:
         decisions = {

@@ -1,5 +1,5 @@
-"""The benchmark behind docs/mining.md: its variants differ as they say, and its numbers are those
-of the rule."""
+"""The benchmark behind docs/experiments/mining-rule.md: its variants differ as they say, and its
+numbers are those of the rule."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_documented_row_is_what_the_benchmark_prints(real_data, repository):
     assert (walk["kept, bilinear"], walk["kept, area"]) == (10, 16)
     line = next(
         line
-        for line in (repository / "docs/mining.md").read_text().splitlines()
+        for line in (repository / "docs/experiments/mining-rule.md").read_text().splitlines()
         if "**USAC_ACCURATE**" in line
     )
     cells = [cell.strip(" *") for cell in line.strip("|").split("|")]

@@ -1,0 +1,141 @@
+"""The Python interface, on footage made on the spot: mined, pretrained, and its features read."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import footage
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+import mimic
+from mimic.training.checkpoint import read_card
+
+
+@pytest.fixture(scope="module")
+def mined(tmp_path_factory: pytest.TempPathFactory) -> mimic.MinedPairs:
+    """Pairs of a video and of a folder of photos: overlaps of 1 - 80 / 224, and of less."""
+    folder = tmp_path_factory.mktemp("own")
+    footage.video(folder / "walk.mp4", footage.pan(0, 6, 80), fps=1)
+    footage.folder(folder / "photos", footage.pan(1, 4, 80), "IMG_{}.jpg")
+    return mimic.mine_pairs([folder / "walk.mp4", folder / "photos"], out=folder / "pairs")
+
+
+@pytest.fixture(scope="module")
+def model(mined: mimic.MinedPairs) -> Path:
+    return mimic.pretrain_encoder(mined.folder, out=mined.folder.parent / "work", steps=2)
+
+
+def test_mined_pairs_are_counted(mined: mimic.MinedPairs) -> None:
+    assert (mined.candidates, mined.kept, mined.skipped) == (5 + 6, 5 + 3, {})
+    assert sum(mined.outcomes.values()) == mined.candidates
+    assert mined.outcomes["kept"] == mined.kept
+    again = mimic.mine_pairs([mined.folder.parent / "walk.mp4"], out=mined.folder.parent / "one")
+    assert again.kept == 5
+
+
+def test_options_are_those_of_the_command(mined: mimic.MinedPairs, tmp_path: Path) -> None:
+    video = mined.folder.parent / "walk.mp4"
+    assert mimic.mine_pairs(video, out=tmp_path / "far", spacing_s=2.0).candidates < 5
+    with pytest.raises(mimic.BadInput, match="no option named 'spacing'; known: spacing_s"):
+        mimic.mine_pairs(video, out=tmp_path / "x", spacing=2.0)
+    with pytest.raises(mimic.BadInput, match="no such file or folder"):
+        mimic.mine_pairs(tmp_path / "nothing.mp4", out=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_pretrained_encoder_gives_the_features_that_timm_gives(
+    model: Path, tmp_path: Path
+) -> None:
+    card = read_card(model)
+    assert (card["recipe"], card["steps"], card["dataset"]) == ("croco", 2, "own")
+    size = card["model"]["size_px"][0]
+    picture = footage.plane(7)[:, :size][:size]
+    assert cv2.imwrite(str(tmp_path / "a.png"), picture[..., ::-1])
+    encoder = mimic.load_encoder(model)
+    features = mimic.extract_features(encoder, [tmp_path / "a.png", picture, footage.plane(8)])
+    assert features.dtype == np.float32
+    assert features.shape == (3, (size // card["model"]["patch_px"]) ** 2, card["model"]["width"])
+    np.testing.assert_array_equal(features[0], features[1])
+
+    vit = timm.models.VisionTransformer(**card["timm"]["kwargs"])
+    vit.load_state_dict(load_file(model / "encoder.safetensors"), strict=True)
+    mean, std = (np.array(values) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    images = torch.from_numpy(((picture / 255 - mean) / std).transpose(2, 0, 1)[None]).float()
+    with torch.inference_mode():
+        theirs = vit.eval().forward_features(images)[0].numpy()
+    np.testing.assert_allclose(features[1], theirs, atol=2e-4)
+
+
+def test_features_do_not_depend_on_the_batch(model: Path) -> None:
+    encoder = mimic.load_encoder(model)
+    images = [footage.plane(seed)[:, :300] for seed in range(5)]
+    at_once = mimic.extract_features(encoder, images)
+    in_parts = mimic.extract_features(encoder, images, batch=2)
+    np.testing.assert_allclose(at_once, in_parts, atol=1e-5)
+    with pytest.raises(mimic.BadInput, match="an array is float64 300x400x3; give uint8 RGB"):
+        mimic.extract_features(encoder, [np.zeros((300, 400, 3))])
+
+
+def test_a_finished_training_is_not_trained_again(mined: mimic.MinedPairs, model: Path) -> None:
+    """The same call gives the same bytes, whether it trains again or not."""
+    before = (model / "encoder.safetensors").read_bytes()
+    again = mimic.pretrain_encoder([mined.folder], out=mined.folder.parent / "work", steps=2)
+    assert again == model
+    assert (model / "encoder.safetensors").read_bytes() == before
+    assert not (mined.folder.parent / "work" / "mlflow.db").exists()
+
+
+def test_wrong_input_is_one_clear_line(mined: mimic.MinedPairs, tmp_path: Path) -> None:
+    with pytest.raises(mimic.BadInput, match="no recipe in pretrain named 'crocoo'; did you mean"):
+        mimic.pretrain_encoder(mined.folder, out=tmp_path, recipe="crocoo", steps=1)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(mimic.BadInput, match="holds no pair shards"):
+        mimic.pretrain_encoder(tmp_path / "empty", out=tmp_path / "work", steps=1)
+
+
+def test_importing_mimic_loads_nothing() -> None:
+    code = "import sys, mimic; dir(mimic); print({'numpy', 'torch', 'pydantic'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        mimic.nothing  # noqa: B018
+
+
+def test_the_example_in_the_readme_runs(repository: Path, tmp_path: Path) -> None:
+    """As it stands there, in a folder that holds what it names."""
+    blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.S)
+    example = next(block for block in blocks if "mine_pairs" in block)
+    assert len(example.splitlines()) <= 15
+    footage.video(tmp_path / "walk.mp4", footage.pan(0, 6, 80), fps=1)
+    photos = footage.folder(tmp_path / "photos", footage.pan(1, 4, 80), "IMG_{}.jpg")
+    (tmp_path / "example.py").write_text(example.replace("steps=2000", "steps=1"))
+    done = subprocess.run(
+        [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert "8 of 11" in done.stdout
+    assert "(4, 64, 128)" in done.stdout
+    assert len(list(photos.glob("*.jpg"))) == 4
+
+
+def test_the_quickstart_script_runs(repository: Path, tmp_path: Path) -> None:
+    footage.folder(tmp_path / "photos", footage.pan(1, 4, 80), "IMG_{}.jpg")
+    script = (repository / "examples/quickstart.py").read_text()
+    (tmp_path / "quickstart.py").write_text(script.replace("STEPS = 200", "STEPS = 1"))
+    done = subprocess.run(
+        [sys.executable, "quickstart.py", "photos"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "features (2, 64, 128)" in done.stdout

@@ -1,0 +1,168 @@
+"""What the documents name exists: modules, files, keys, pages; and the site builds."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mimic.params import Params, load_params
+
+TOP = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", ".github"]
+CODE = re.compile(r"```.*?```|`[^`\n]+`", re.S)
+DOTTED = re.compile(r"(?<![\w./-])([a-z_]+(?:\.\w+)+)(?![\w/*<-])")
+FILE = re.compile(r"(?<![\w./<>*{-])((?:[\w.-]+/)*[\w-]+\.(?:py|yaml|toml|sql))(?![\w*<])")
+FOLDER = re.compile(r"(?<![\w./<>-])(?:src|tests|benchmarks|flows|docker|examples)/[\w./-]+")
+AT_THE_TOP = {"params.yaml", "dvc.yaml", "prefect.yaml", "prefect.toml", "pyproject.toml"}
+
+
+def documents(repository: Path) -> list[Path]:
+    """All documents but the changelog, which names what is gone."""
+    pages = [repository / name for name in TOP]
+    found = [page for path in pages for page in (path.rglob("*.md") if path.is_dir() else [path])]
+    return [*found, *sorted((repository / "docs").rglob("*.md"))]
+
+
+def code_of(page: Path) -> str:
+    return "\n".join(CODE.findall(page.read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="module")
+def params(repository: Path) -> Params:
+    return load_params(repository / "params.yaml")
+
+
+def test_every_python_name_exists(repository: Path, params: Params) -> None:
+    """`mimic.a.b`, and `a.b` where `a` is a package of mimic: a module, or a name in one."""
+    packages = {path.parent.name for path in repository.glob("src/mimic/*/__init__.py")}
+    missing = [
+        f"{page.relative_to(repository)}: {name}"
+        for page in documents(repository)
+        for name in DOTTED.findall(code_of(page) + _directives(page))
+        if name.split(".")[0] in packages | {"mimic"}
+        and not _exists("mimic." + name.removeprefix("mimic."))
+        and not _is_file(name)
+        and name.split(".")[0] not in type(params).model_fields
+    ]
+    assert missing == []
+
+
+def test_a_name_that_is_gone_is_found() -> None:
+    assert _exists("mimic.geometry.overlap.compare")
+    assert _exists("mimic.mine_pairs")
+    assert not _exists("mimic.geometry.overlap.compared")
+    assert not _exists("mimic.worlds")
+    assert DOTTED.findall("`infra.gone.name` and `docs/x.y` `.mimic.json`") == ["infra.gone.name"]
+    assert FILE.findall("`pairs/gone.py` `data/<source>/x.py` `params.yaml`") == [
+        "pairs/gone.py",
+        "params.yaml",
+    ]
+
+
+def _directives(page: Path) -> str:
+    return " ".join(re.findall(r"^::: (\S+)", page.read_text(encoding="utf-8"), re.M))
+
+
+def _is_file(name: str) -> bool:
+    return name.rpartition(".")[2] in {"py", "yaml", "json", "toml", "md", "lock", "db"}
+
+
+def _exists(name: str) -> bool:
+    """The longest part of the name that is a module is imported, and asked for the rest."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found = import_module(".".join(parts[:count]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[count:]:
+            found = getattr(found, part, None)
+        return found is not None
+    return False
+
+
+def test_every_file_exists(repository: Path) -> None:
+    """Of the repository, or of the package; a name alone is that of some file."""
+    names = set(_tracked_names(repository)) | AT_THE_TOP
+    missing = []
+    for page in documents(repository):
+        for name in [*FILE.findall(code_of(page)), *FOLDER.findall(code_of(page))]:
+            homes = (repository, repository / "src/mimic", page.parent)
+            here = any((home / name).exists() for home in homes)
+            if not here and ("/" in name or name not in names):
+                missing.append(f"{page.relative_to(repository)}: {name}")
+    assert missing == []
+
+
+def _tracked_names(repository: Path) -> Iterator[str]:
+    for folder in ("src", "tests", "benchmarks", "flows", "docker", "profiles", "examples"):
+        yield from (path.name for path in (repository / folder).rglob("*") if path.is_file())
+
+
+def test_every_page_is_in_the_navigation(repository: Path) -> None:
+    site = yaml.safe_load((repository / "mkdocs.yml").read_text())
+    listed = list(_pages(site["nav"]))
+    pages = [str(path.relative_to(repository / "docs")) for path in _site_pages(repository)]
+    assert sorted(listed) == sorted(pages)
+
+
+def _site_pages(repository: Path) -> list[Path]:
+    return list((repository / "docs").rglob("*.md"))
+
+
+def _pages(nav: object) -> Iterator[str]:
+    match nav:
+        case str():
+            yield nav
+        case list():
+            for entry in nav:
+                yield from _pages(entry)
+        case dict():
+            for entry in nav.values():
+                yield from _pages(entry)
+
+
+def test_the_site_builds_and_a_broken_link_fails(
+    repository: Path, tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
+    zensical = require_program("zensical")
+    for name in ("docs", "src"):
+        shutil.copytree(repository / name, tmp_path / name)
+    shutil.copy(repository / "mkdocs.yml", tmp_path)
+
+    def build() -> subprocess.CompletedProcess[str]:
+        command = [zensical, "build", "--strict", "--clean"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+
+    done = build()
+    assert done.returncode == 0, done.stdout + done.stderr
+    reference = (tmp_path / "site/reference/index.html").read_text()
+    for name in ("api.mine_pairs", "api.extract_features", "models.encoder.VisionTransformer"):
+        assert f'id="mimic.{name}"' in reference
+    with (tmp_path / "docs/index.md").open("a") as page:
+        page.write("\n[gone](gone.md)\n")
+    assert build().returncode != 0
+
+
+def test_the_citation_names_this_version(repository: Path) -> None:
+    cited = yaml.safe_load((repository / "CITATION.cff").read_text())
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    assert [paper["year"] for paper in cited["references"]] == [2023, 2022]
+
+
+def test_workflows_and_forms_are_yaml_and_ci_runs_the_one_script(repository: Path) -> None:
+    forms = [*repository.glob(".github/**/*.yml")]
+    assert len(forms) == 4
+    loaded = {path.name: yaml.safe_load(path.read_text()) for path in forms}
+    steps = loaded["ci.yml"]["jobs"]["all"]["steps"]
+    assert [step["run"] for step in steps if ".ci/run" in step.get("run", "")] == ["bash .ci/run"]
+    for name in ("bug.yml", "feature.yml"):
+        assert {"name", "description", "body"} <= loaded[name].keys()
