@@ -26,7 +26,7 @@ def _with_habitat(
     params: Params, command: tuple[str, ...], gpu_device_id: int = -1, engine: str = "habitat"
 ) -> Params:
     rooms = params.sources["rooms"].model_copy(update={"engine": engine})
-    habitat = config.Habitat(command=command, gpu_device_id=gpu_device_id, timeout_s=60)
+    habitat = config.HabitatRuntime(command=command, gpu_device_id=gpu_device_id, timeout_s=60)
     return params.model_copy(update={"sources": {"rooms": rooms}, "habitat": habitat})
 
 
@@ -79,7 +79,7 @@ def test_every_reader_of_scenes_is_asked_for_its_engine(repository: Path) -> Non
         if isinstance(section, config.Covisible)
     }
     assert covisible
-    absent = config.Habitat(command=("no-such-program",), gpu_device_id=-1, timeout_s=60)
+    absent = config.HabitatRuntime(command=("no-such-program",), gpu_device_id=-1, timeout_s=60)
     asking = {
         name: section.model_copy(update={"engine": "habitat"})
         for name, section in covisible.items()

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from mimic.config.base import Section
 from mimic.config.evaluation import Report, Table
-from mimic.config.machines import Cluster, Habitat, Tracking
+from mimic.config.machines import Cluster, HabitatRuntime, Tracking
 from mimic.config.mining import Dataset, Mine
 from mimic.config.missing import PROFILES, advice
 from mimic.config.names import Name, TrackedName
@@ -50,7 +50,7 @@ class Params(Section):
     table: Table
     report: Report
     cluster: Cluster
-    habitat: Habitat
+    habitat: HabitatRuntime
     tracking: Tracking
 
     @model_validator(mode="after")

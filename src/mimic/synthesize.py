@@ -43,7 +43,7 @@ LICENCE = (
 
 
 @dataclass(frozen=True)
-class Job:
+class SyntheticItem:
     """One scene, video or folder: what a worker process is told."""
 
     section: Any  # of params.synthesize
@@ -89,13 +89,16 @@ def main(params: Params, root: Path, kind: str) -> None:
 
 
 def _each(
-    params: Params, kind: str, section: Any, count: int, function: Callable[[Job], None]
+    params: Params, kind: str, section: Any, count: int, function: Callable[[SyntheticItem], None]
 ) -> Callable[[Path], None]:
     """How to fill the output folder: one job each."""
 
     def fill(folder: Path) -> None:
         for _ in _work(
-            params, kind, [Job(section, index, folder) for index in range(count)], function
+            params,
+            kind,
+            [SyntheticItem(section, index, folder) for index in range(count)],
+            function,
         ):
             pass
         (folder / "LICENCE.txt").write_text(LICENCE)
@@ -104,7 +107,7 @@ def _each(
 
 
 def _work(
-    params: Params, kind: str, jobs: list[Job], function: Callable[[Job], Any]
+    params: Params, kind: str, jobs: list[SyntheticItem], function: Callable[[SyntheticItem], Any]
 ) -> Iterator[Any]:
     with progress.track(f"synthesize {kind}", len(jobs), "scenes", None) as track:
         for result in cluster.map_items(
@@ -119,20 +122,20 @@ def _flat(section: Any, seed: int) -> Mesh:
     return apartments.build(seed, flat.width_m, flat.depth_m, flat.height_m, flat.texture_px)
 
 
-def _engine(job: Job) -> Embree:
+def _engine(job: SyntheticItem) -> Embree:
     engine = Embree("y", job.section.flat.texture_px, LOD_BIAS, AGENT_HEIGHT_M)
     engine.show(_flat(job.section, job.seed))
     return engine
 
 
-def _room(job: Job) -> None:
+def _room(job: SyntheticItem) -> None:
     """room-000.glb, and the stage_config.json that tells Habitat (and us) that y is up."""
     path = job.folder / f"room-{job.index:03d}.glb"
     path.write_bytes(glb_writer.to_glb(_flat(job.section, job.seed)))
     storage.write_json(path.with_suffix(".stage_config.json"), glb_writer.stage_config(path.name))
 
 
-def _video(job: Job) -> None:
+def _video(job: SyntheticItem) -> None:
     """A walk through a flat with a phone held upright; .mp4 and .mov in turn."""
     phone: config.Phone = job.section
     engine, frames = _engine(job), round(phone.seconds * phone.fps)
@@ -145,7 +148,7 @@ def _video(job: Job) -> None:
     )
 
 
-def _frame_folder(job: Job) -> None:
+def _frame_folder(job: SyntheticItem) -> None:
     """scene-000/frame-000000.color.jpg and so on; some numbers are missing."""
     section: config.Frames = job.section
     engine, rng = _engine(job), job.rng
@@ -175,7 +178,7 @@ def _depth_set(params: Params, section: config.LabelledDepth) -> Callable[[Path]
     owner = _owners(section)
 
     def fill(folder: Path) -> None:
-        jobs = [Job(section, index, folder) for index in range(section.scenes)]
+        jobs = [SyntheticItem(section, index, folder) for index in range(section.scenes)]
         images = list(_work(params, "nyu", jobs, _labelled_images))
         taken = [iter(part) for part in images]
         labelled.write(
@@ -232,7 +235,7 @@ def _owners(section: config.LabelledDepth) -> list[int]:
     return [owner[k] for k in np.random.default_rng(section.first_seed).permutation(len(owner))]
 
 
-def _labelled_images(job: Job) -> list[Labelled]:
+def _labelled_images(job: SyntheticItem) -> list[Labelled]:
     """One scene's images, from places all over it, looking a little down."""
     section: config.LabelledDepth = job.section
     engine, rng = _engine(job), job.rng

@@ -23,7 +23,7 @@ def test_a_log_gets_plain_lines_and_says_where_the_details_are(capsys, monkeypat
 def test_rate_and_time_left(monkeypatch):
     clock = iter([0.0, 30.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    track = progress.Track("mine phone", 200, "clips")
+    track = progress.ProgressTracker("mine phone", 200, "clips")
     track.advance(60)
     assert track.line() == "mine phone: 60/200 clips, 2.0 clips/s, 1:10 left"
 
@@ -33,7 +33,7 @@ def test_what_is_begun_counts_but_not_for_the_rate_what_was_done_before(monkeypa
     minute."""
     clock = iter([0.0, 30.0, 60.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    track = progress.Track("mine phone", 2, "clips")
+    track = progress.ProgressTracker("mine phone", 2, "clips")
     track.show(0.75, 0.5, "walk.mp4 at 754.500")
     assert track.line() == "mine phone: 0.75/2 clips, 0.5 clips/min, 2:30 left, walk.mp4 at 754.500"
     track.advance(1)

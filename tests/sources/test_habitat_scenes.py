@@ -43,7 +43,7 @@ def section(repository, real_data, tmp_path, monkeypatch) -> config.Scenes:
 def _open(
     section: config.Scenes, gpu_device_id: int = -1, timeout_s: float = 60.0
 ) -> sources.Source:
-    habitat = config.Habitat(
+    habitat = config.HabitatRuntime(
         command=(sys.executable,), gpu_device_id=gpu_device_id, timeout_s=timeout_s
     )
     return sources.open_source("rooms", section, Path(), 224, habitat)
@@ -73,7 +73,7 @@ def test_a_wrong_gpu_ends_the_mining_at_the_first_scene(section, tmp_path):
     for number in range(5):
         shutil.copy(section.root / "room.glb", section.root / f"room-{number}.glb")
     params = load_here_or_packaged(None)
-    habitat = config.Habitat(command=(sys.executable,), gpu_device_id=0, timeout_s=60)
+    habitat = config.HabitatRuntime(command=(sys.executable,), gpu_device_id=0, timeout_s=60)
     clips = _open(section).clips()
     todo = shard_job.jobs("rooms", section, params.mine, Path(), clips, tmp_path, habitat=habitat)
     local = params.cluster.model_copy(update={"executor": "local"})

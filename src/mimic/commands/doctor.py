@@ -195,7 +195,7 @@ def _av(needed: bool) -> Finding:
     return Finding("PyAV", "ok", f"{av.__version__}, decodes {', '.join(CODECS)}")
 
 
-def _habitat(section: config.Habitat, needed: bool) -> Finding:
+def _habitat(section: config.HabitatRuntime, needed: bool) -> Finding:
     """In a process of its own: habitat-sim aborts where no GPU matches."""
     from mimic.scenes import habitat
     from mimic.scenes.base import EngineFailed

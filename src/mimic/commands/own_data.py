@@ -84,7 +84,7 @@ def pairs(
     return bool(summary["kept"])
 
 
-def _mine(params: Params, found: own_sources.Found, work: Path) -> dict[str, Any]:
+def _mine(params: Params, found: own_sources.MediaFound, work: Path) -> dict[str, Any]:
     """Shards in the folder of the work, and what is known of all of them."""
     work.mkdir(parents=True, exist_ok=True)
     todo = own_sources.jobs(params, found, work)
@@ -247,7 +247,7 @@ def _held(out: Path, inputs: str) -> Iterator[None]:
         lock.release()
 
 
-def _fingerprint(params: Params, found: own_sources.Found) -> str:
+def _fingerprint(params: Params, found: own_sources.MediaFound) -> str:
     """Changes with the rule, the versions of what decides, and what is to be mined."""
     described = [
         [

@@ -54,7 +54,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Part:
+class MediaPart:
     """What one source reads of one path."""
 
     source: str
@@ -63,10 +63,10 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Found:
+class MediaFound:
     """All that the paths hold."""
 
-    parts: list[Part] = field(default_factory=list)
+    parts: list[MediaPart] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)  # path -> why it is not mined
 
     def notes(self) -> dict[str, str]:
@@ -75,7 +75,7 @@ class Found:
         return {clip.shown: note for clip in clips if (note := clip.described.get("note"))}
 
 
-def look(params: Params, paths: Sequence[Path], said: own_options.Options, out: Path) -> Found:
+def look(params: Params, paths: Sequence[Path], said: own_options.Options, out: Path) -> MediaFound:
     """What the paths hold, in their order; a path or clip that cannot be read is left out with the
     reason.
 
@@ -90,7 +90,7 @@ def look(params: Params, paths: Sequence[Path], said: own_options.Options, out: 
         if not os.path.lexists(path):
             remote = "; fetch it first" if ADDRESS.match(str(path)) else ""
             raise BadInput(f"{folders.shown(str(path))}: no such file or folder{remote}")
-    found = Found()
+    found = MediaFound()
     held: list[Held] = []
     for path in paths:
         with _skipping(found.skipped, folders.shown(str(path))):
@@ -125,7 +125,7 @@ def identity(paths: Sequence[Path]) -> str:
     return storage.fingerprint(sorted({os.path.realpath(path) for path in paths}))
 
 
-def jobs(params: Params, found: Found, folder: Path) -> list[shard_job.Job]:
+def jobs(params: Params, found: MediaFound, folder: Path) -> list[shard_job.Job]:
     """Shards of all parts, numbered through."""
     total = sum(clip.described["frames"] or 0 for part in found.parts for clip in part.clips)
     share = min(FRAMES_PER_SHARD, max(1, total // SHARDS_AIMED_AT))
@@ -169,7 +169,7 @@ def _together(clips: Sequence[Clip], at_least: int, frames: int) -> Iterator[lis
         yield run
 
 
-def _key(part: Part, clip: Clip, params_digest: str) -> str:
+def _key(part: MediaPart, clip: Clip, params_digest: str) -> str:
     """Begins the keys of a clip's pairs: another file, other contents or other numbers give another
     key, in whatever outputs."""
     place = os.path.realpath(part.section.root / clip.name)
@@ -228,7 +228,7 @@ def _part(
     owners: dict[Real, Owner],
     pictures: dict[Real, str],
     skipped: dict[str, str],
-) -> Part | None:
+) -> MediaPart | None:
     """The clips of one kind at a path that are mined under these names; None where there is none.
 
     Args:
@@ -261,7 +261,7 @@ def _part(
                         }
                     )
     skipped.update({held.shown(name): why for name, why in reader.skipped.items()})
-    return Part(source, section, tuple(clips)) if clips else None
+    return MediaPart(source, section, tuple(clips)) if clips else None
 
 
 def _first_folder(place: Path, shown: str, pictures: dict[Real, str]) -> str | None:

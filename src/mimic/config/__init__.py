@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mimic.config.base import Count, Fraction, Positive, Section
 from mimic.config.evaluation import Report, Table
-from mimic.config.machines import Cluster, Habitat, Resources, Shards, Tracking
+from mimic.config.machines import Cluster, HabitatRuntime, Resources, Shards, Tracking
 from mimic.config.mining import Dataset, Mine, Privacy, TestPairs
 from mimic.config.sources import (
     CO3D,

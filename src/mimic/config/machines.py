@@ -98,7 +98,7 @@ class Cluster(Section):
         return self
 
 
-class Habitat(Section):
+class HabitatRuntime(Section):
     """How habitat-sim is reached: it lives under a Python of its own (docs/scenes.md)."""
 
     command: tuple[
@@ -112,7 +112,7 @@ class Habitat(Section):
     ]  # longest a call may take, loading a large scene included
 
     @model_validator(mode="after")
-    def _something_to_start(self) -> Habitat:
+    def _something_to_start(self) -> HabitatRuntime:
         if not self.command:
             raise ValueError("command is empty; name a Python that has habitat-sim")
         return self

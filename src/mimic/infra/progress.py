@@ -28,7 +28,7 @@ T = TypeVar("T")
 _showing: list[str] = []  # titles of the work that is shown now, the outermost first
 
 
-class Track:
+class ProgressTracker:
     """Counts work done; see `track`."""
 
     def __init__(self, title: str, total: int, unit: str) -> None:
@@ -71,7 +71,7 @@ class Track:
         )
 
 
-class _Bar(Track):
+class _Bar(ProgressTracker):
     """On a terminal."""
 
     def __init__(self, title: str, total: int, unit: str, bar: Progress) -> None:
@@ -92,7 +92,7 @@ class _Bar(Track):
         self._bar.update(self._task, completed=done, note=self.note)
 
 
-class _Lines(Track):
+class _Lines(ProgressTracker):
     """In a log: at most a line every ten seconds, and the last; `brief`: none for shorter work."""
 
     def __init__(self, title: str, total: int, unit: str, brief: bool) -> None:
@@ -124,7 +124,7 @@ class _Rate(ProgressColumn):
 @contextmanager
 def track(
     title: str, total: int, unit: str, log: Path | None, *, brief: bool = False
-) -> Iterator[Track]:
+) -> Iterator[ProgressTracker]:
     """Show progress on stderr while the block runs, and say where its log is.
 
     Args:
@@ -141,7 +141,9 @@ def track(
 
 
 @contextmanager
-def _shown(title: str, total: int, unit: str, log: Path | None, brief: bool) -> Iterator[Track]:
+def _shown(
+    title: str, total: int, unit: str, log: Path | None, brief: bool
+) -> Iterator[ProgressTracker]:
     if log is not None:
         say(f"{title}: {total} {unit}; log: {log}")
     if not sys.stderr.isatty():

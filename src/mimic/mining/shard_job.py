@@ -47,7 +47,7 @@ class Job:
     clips: tuple[str, ...]
     tar: Path
     params_digest: str
-    habitat: config.Habitat | None  # of this machine: no part of the digest
+    habitat: config.HabitatRuntime | None  # of this machine: no part of the digest
     keys: tuple[str, ...]  # of each clip: what its pairs' keys start with
     shown: tuple[str, ...]  # of each clip: its name in counts and messages
     killers: tuple[str, ...] = ()  # clips to skip, because worker processes died in them
@@ -60,7 +60,7 @@ def jobs(
     root: Path,
     clips: Sequence[str],
     folder: Path,
-    habitat: config.Habitat | None = None,
+    habitat: config.HabitatRuntime | None = None,
 ) -> list[Job]:
     """Shards of `mine.clips_per_shard` clips each, in the order given."""
     size = mine.clips_per_shard
@@ -147,7 +147,7 @@ def _round(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) ->
     return tally
 
 
-def _watch(folder: Path, tally: loop.Tally, track: progress.Track) -> None:
+def _watch(folder: Path, tally: loop.Tally, track: progress.ProgressTracker) -> None:
     """Show what worker processes say of the shards that they are in the middle of."""
     seen = list(resume.watched(folder))
     if not seen:

@@ -29,7 +29,7 @@ BETWEEN_PX = 12  # gap between the two views of a pair
 
 
 @dataclass(frozen=True)
-class Mark:
+class PatchMatch:
     """A matched patch: its corner in a, its corner in b (as drawn, b to the right), one colour for
     both."""
 
@@ -39,13 +39,13 @@ class Mark:
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairPicture:
     """A mined pair, drawn as SVG over its own JPEGs."""
 
     row: dict[str, Any]
     image_a: str
     image_b: str
-    marks: list[Mark]
+    marks: list[PatchMatch]
     rest: list[tuple[int, int]]  # corners of the patches without a match, in both views
 
     @property
@@ -55,18 +55,18 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Mined:
+class MinedSource:
     """One source: what became of its candidates, and some of its pairs. `counts` is None where
     mining has not run."""
 
     source: str
     counts: dict[str, Any] | None
     histogram: charts.Histogram | None
-    pairs: list[Pair]
+    pairs: list[PairPicture]
 
 
 @dataclass(frozen=True)
-class Dataset:
+class DatasetCounts:
     """A manifest, counted."""
 
     name: str
@@ -99,7 +99,7 @@ class Sample:
 # ---------------------------------------------------------------------------- pairs
 
 
-def mined(workspace: Workspace, source: str, count: int) -> Mined:
+def mined(workspace: Workspace, source: str, count: int) -> MinedSource:
     """Counts and an evenly spaced selection of at most `count` pairs of a source."""
     counts = read_json(workspace.metrics("mine", source))
     bins = dict(
@@ -110,7 +110,7 @@ def mined(workspace: Workspace, source: str, count: int) -> Mined:
         if bins
         else None
     )
-    return Mined(
+    return MinedSource(
         source,
         counts,
         histogram,
@@ -135,7 +135,7 @@ def select(folder: Path, count: int) -> list[tuple[Path, dict[str, Any]]]:
     return found
 
 
-def _pair(tar: Path, row: dict[str, Any]) -> Pair:
+def _pair(tar: Path, row: dict[str, Any]) -> PairPicture:
     patch, right = row["patch_px"], row["size_px"] + BETWEEN_PX
     side = row["size_px"] // patch
     colours = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in patch_colours(side).tolist()]
@@ -146,16 +146,16 @@ def _pair(tar: Path, row: dict[str, Any]) -> Pair:
     matches = [(a, b) for a, b in enumerate(row["correspondences"]) if b >= 0]
     alone_a = set(range(side * side)) - {a for a, _ in matches}
     alone_b = set(range(side * side)) - {b for _, b in matches}
-    return Pair(
+    return PairPicture(
         row=row,
         image_a=data_uri("image/jpeg", read_bytes(tar, row["offset_a"], row["size_a"])),
         image_b=data_uri("image/jpeg", read_bytes(tar, row["offset_b"], row["size_b"])),
-        marks=[Mark(colours[a], corner(a, 0), corner(b, right)) for a, b in matches],
+        marks=[PatchMatch(colours[a], corner(a, 0), corner(b, right)) for a, b in matches],
         rest=[corner(a, 0) for a in sorted(alone_a)] + [corner(b, right) for b in sorted(alone_b)],
     )
 
 
-def dataset(workspace: Workspace, name: str) -> Dataset | None:
+def dataset(workspace: Workspace, name: str) -> DatasetCounts | None:
     """A manifest counted by split and source; None where it has not been assembled."""
     path = workspace.manifest(name)
     if not path.exists():
@@ -163,7 +163,7 @@ def dataset(workspace: Workspace, name: str) -> Dataset | None:
     table = read_table(path, ["split", "source", "clip"], MANIFEST)
     splits, sources = Counter(table["split"].to_pylist()), Counter(table["source"].to_pylist())
     clips = len(set(zip(table["source"].to_pylist(), table["clip"].to_pylist(), strict=True)))
-    return Dataset(name, dict(sorted(splits.items())), dict(sorted(sources.items())), clips)
+    return DatasetCounts(name, dict(sorted(splits.items())), dict(sorted(sources.items())), clips)
 
 
 # ---------------------------------------------------------------------------- pictures of runs

@@ -84,8 +84,8 @@ def _colours(rows: Sequence[RunRow]) -> dict[str, str]:
 
 def _facts(
     rows: Sequence[RunRow],
-    mined: Sequence[gallery.Mined],
-    datasets: Mapping[str, gallery.Dataset | None],
+    mined: Sequence[gallery.MinedSource],
+    datasets: Mapping[str, gallery.DatasetCounts | None],
 ) -> list[tuple[str, str]]:
     """Four numbers at the top of the page, and what each counts."""
     counted = [source.counts for source in mined if source.counts]
@@ -103,7 +103,7 @@ def _facts(
     ]
 
 
-def _outcomes(mined: Sequence[gallery.Mined]) -> list[str]:
+def _outcomes(mined: Sequence[gallery.MinedSource]) -> list[str]:
     """The outcomes that occur, in the order of the rule."""
     occurring = {
         outcome

@@ -80,7 +80,10 @@ class Composition:
 
 
 def pages(
-    params: Params, workspace: Workspace, mined: Sequence[gallery.Mined], environment: Environment
+    params: Params,
+    workspace: Workspace,
+    mined: Sequence[gallery.MinedSource],
+    environment: Environment,
 ) -> dict[str, str]:
     """HTML of each source that was mined, by file name."""
     template = environment.get_template("source.html.j2")
@@ -108,7 +111,7 @@ def page_name(number: int, source: str) -> str:
     return f"source-{number}-{plain}.html"
 
 
-def reasons(workspace: Workspace, source: gallery.Mined) -> list[Reason]:
+def reasons(workspace: Workspace, source: gallery.MinedSource) -> list[Reason]:
     """The outcomes that occurred, in the order of the rule, with their examples."""
     assert source.counts is not None
     shown = _examples(workspace.samples("mine", source.source))

@@ -47,7 +47,7 @@ def open_source(
     section: config.Source,
     root: Path,
     size_px: int,
-    habitat: config.Habitat | None = None,
+    habitat: config.HabitatRuntime | None = None,
 ) -> Source:
     """The source that a section of params.yaml describes.
 

@@ -62,7 +62,7 @@ class CovisibleSource(SceneSource):
         section: config.Covisible,
         root: Path,
         size_px: int,
-        habitat: config.Habitat | None = None,
+        habitat: config.HabitatRuntime | None = None,
     ) -> None:
         super().__init__(name, section, root, size_px, habitat)
         self._rule = section

@@ -67,7 +67,7 @@ class SceneSource:
         section: config.SceneBase,
         root: Path,
         size_px: int,
-        habitat: config.Habitat | None = None,
+        habitat: config.HabitatRuntime | None = None,
     ) -> None:
         if size_px > section.render_px:
             raise BadInput(
@@ -205,7 +205,7 @@ def _digest(path: Path) -> str:
 
 @contextmanager
 def open_scene(
-    section: config.SceneBase, habitat: config.Habitat | None, scene: Path
+    section: config.SceneBase, habitat: config.HabitatRuntime | None, scene: Path
 ) -> Iterator[Engine]:
     """The engine that a source asks for, with a scene; Unreadable when it cannot be read.
 
@@ -228,7 +228,7 @@ def open_scene(
         engine.close()
 
 
-def open_engine(section: config.SceneBase, habitat: config.Habitat | None = None) -> Engine:
+def open_engine(section: config.SceneBase, habitat: config.HabitatRuntime | None = None) -> Engine:
     """The engine that a source asks for."""
     match section.engine:
         case "embree":

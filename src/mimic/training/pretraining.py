@@ -162,7 +162,7 @@ def initial_model(recipe: config.Recipe, run: config.Run) -> Pretraining:
 
 def _recorder(
     run_dir: Path,
-    bar: progress.Track | None,
+    bar: progress.ProgressTracker | None,
     pairs_a_step: float,
     draw: Callable[[int], None] | None,
 ) -> Callable[[Record], None]:

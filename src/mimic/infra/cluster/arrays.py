@@ -60,7 +60,7 @@ class _Chunk:
 class _Element:
     """A submitted chunk, as `array.json` describes it to a later driver."""
 
-    job: slurm.Job
+    job: slurm.SlurmJob
     folder: str  # of the outcomes
     keys: tuple[str, ...]
 
@@ -165,11 +165,11 @@ def _outcomes(
     Whatever ends this generator early - Ctrl-C, an exception of the caller - cancels the jobs;
     SIGKILL leaves them to the next driver.
     """
-    watch = slurm.Watch([element.job for element in elements], cluster)
+    monitor = slurm.JobMonitor([element.job for element in elements], cluster)
     waiting = {element.job.id: (element, set(element.keys)) for element in elements}
     try:
-        while watch.jobs:
-            ended = {job.id: ending for job, ending in watch.look()}
+        while monitor.jobs:
+            ended = {job.id: ending for job, ending in monitor.look()}
             for id, (element, keys) in list(waiting.items()):
                 for key in sorted(keys & _files(element.folder)):
                     keys.discard(key)
@@ -178,10 +178,10 @@ def _outcomes(
                     for key in sorted(keys):
                         yield key, ("error", str(ended[id].error))
                     del waiting[id]
-            if watch.jobs:
+            if monitor.jobs:
                 time.sleep(min(1.0, cluster.poll_s))
     except BaseException:
-        slurm.cancel(watch.jobs.values())
+        slurm.cancel(monitor.jobs.values())
         raise
 
 
@@ -216,7 +216,7 @@ def _living(folder: Path, todo: Mapping[str, Any]) -> list[_Element]:
         )
     found = []
     for row in note["elements"]:
-        job = slurm.Job(**row["job"])
+        job = slurm.SlurmJob(**row["job"])
         if job.id in alive:
             keys = tuple(
                 key for key in row["keys"] if key in todo and key not in _files(row["folder"])

@@ -57,7 +57,7 @@ def run_jobs(
 
 def _submit(
     calls: Mapping[Path, Call], resources: config.Resources, cluster: config.Cluster
-) -> dict[Path, slurm.Job]:
+) -> dict[Path, slurm.SlurmJob]:
     name = slurm.new_name("train")
     for call in calls.values():
         _write_note(
@@ -75,20 +75,20 @@ def _submit(
 
 
 def _endings(
-    jobs: Mapping[Path, slurm.Job], cluster: config.Cluster
+    jobs: Mapping[Path, slurm.SlurmJob], cluster: config.Cluster
 ) -> Iterator[tuple[Path, slurm.Ending]]:
     """Each job's run_dir and ending, as they end. Ctrl-C cancels all; a driver that is killed
     leaves them running."""
-    watch = slurm.Watch(jobs.values(), cluster)
+    monitor = slurm.JobMonitor(jobs.values(), cluster)
     where = {job: run_dir for run_dir, job in jobs.items()}
     try:
-        while watch.jobs:
-            for job, ending in watch.look():
+        while monitor.jobs:
+            for job, ending in monitor.look():
                 yield where[job], ending
-            if watch.jobs:
+            if monitor.jobs:
                 time.sleep(min(1.0, cluster.poll_s))
     except BaseException:
-        slurm.cancel(watch.jobs.values())
+        slurm.cancel(monitor.jobs.values())
         raise
 
 
@@ -96,12 +96,12 @@ def _endings(
 # later driver must know
 
 
-def _write_note(call: Call, job: slurm.Job | None, name: str | None = None) -> None:
+def _write_note(call: Call, job: slurm.SlurmJob | None, name: str | None = None) -> None:
     note = {"description": call.fingerprint(), "name": name, "job": asdict(job) if job else None}
     storage.write_json(call.run_dir / "job.json", note)
 
 
-def _living(call: Call) -> slurm.Job | None:
+def _living(call: Call) -> slurm.SlurmJob | None:
     """The job that an earlier driver submitted for this run_dir, if it is alive or its results were
     never collected."""
     path = call.run_dir / "job.json"
@@ -110,7 +110,7 @@ def _living(call: Call) -> slurm.Job | None:
         slurm.cancel_named(note["name"])  # whether it was submitted is not known; its id is lost
     if not note["job"]:
         return None
-    job = slurm.Job(**note["job"])
+    job = slurm.SlurmJob(**note["job"])
     alive = slurm.queue()
     if alive is None:
         raise BadInput(

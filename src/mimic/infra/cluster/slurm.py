@@ -51,7 +51,7 @@ _HELD_OPEN_S = (
 
 
 @dataclass(frozen=True)
-class Job:
+class SlurmJob:
     """A job of SLURM, or an element of an array (`123_4`). All there is to know, so any process can
     wait for it."""
 
@@ -87,7 +87,7 @@ def submit(
     cluster: config.Cluster,
     folder: Path,
     name: str,
-) -> list[Job]:
+) -> list[SlurmJob]:
     """Submit one job, or one array of jobs, and return at once.
 
     Args:
@@ -110,7 +110,7 @@ def submit(
         try:
             with _environment, _outside_any_job():
                 jobs = executor.submit_array(calls)
-            return [Job(job.job_id, str(folder.resolve()), job.num_tasks) for job in jobs]
+            return [SlurmJob(job.job_id, str(folder.resolve()), job.num_tasks) for job in jobs]
         except (FailedJobError, subprocess.CalledProcessError, OSError, RuntimeError) as error:
             text = " ".join(str(error).split()) or repr(error)
             cancel_named(name)  # sbatch may have timed out after the job was accepted
@@ -209,7 +209,7 @@ def _final_states(ids: Iterable[str]) -> dict[str, str]:
     return {job: state.split()[0] for job, state in rows}
 
 
-def cancel(jobs: Iterable[Job]) -> None:
+def cancel(jobs: Iterable[SlurmJob]) -> None:
     ids = sorted({job.id for job in jobs})
     for start in range(0, len(ids), 500):
         _ask("scancel", *ids[start : start + 500])
@@ -234,7 +234,7 @@ def preempted() -> bool:
     return when is not None and when.strip()[:2].isdigit()
 
 
-def read(job: Job) -> Ending | None:
+def read(job: SlurmJob) -> Ending | None:
     """Results or errors from the job's files, without waiting; None when there are neither."""
     os.scandir(job.folder).close()  # NFS looks again
     results, errors = [], []
@@ -251,7 +251,7 @@ def read(job: Job) -> Ending | None:
     return Ending("COMPLETED", results, None) if len(results) == job.tasks else None
 
 
-def _log_tail(job: Job) -> str:
+def _log_tail(job: SlurmJob) -> str:
     """The end of what the job printed, for a job that died without a result."""
     for path in (job.paths(0).stderr, job.paths(0).stdout):
         if path.exists() and (text := path.read_text(errors="replace").strip()):
@@ -262,11 +262,11 @@ def _log_tail(job: Job) -> str:
 # ---------------------------------------------------------------------------- waiting
 
 
-class Watch:
+class JobMonitor:
     """Jobs that are being waited for. Each `look` costs a directory listing, and every `poll_s` one
     squeue for all of them."""
 
-    def __init__(self, jobs: Iterable[Job], cluster: config.Cluster) -> None:
+    def __init__(self, jobs: Iterable[SlurmJob], cluster: config.Cluster) -> None:
         self.jobs = {job.id: job for job in jobs}
         self._cluster = cluster
         self._asked = 0.0
@@ -274,7 +274,7 @@ class Watch:
         self._pending_since: dict[str, float] = {}
         self._held_since: dict[str, float] = {}
 
-    def look(self) -> list[tuple[Job, Ending]]:
+    def look(self) -> list[tuple[SlurmJob, Ending]]:
         """The jobs that ended since the last look; they are not watched any more."""
         found = {job.id: ending for job in self.jobs.values() if (ending := read(job)) is not None}
         ended = {id: ending for id, ending in found.items() if ending.results is not None}
@@ -290,7 +290,7 @@ class Watch:
             self._asked = time.monotonic()
         return [(self.jobs.pop(id), ending) for id, ending in ended.items()]
 
-    def _consult(self, jobs: dict[str, Job], found: dict[str, Ending]) -> dict[str, Ending]:
+    def _consult(self, jobs: dict[str, SlurmJob], found: dict[str, Ending]) -> dict[str, Ending]:
         """The jobs that SLURM runs no more, or never will."""
         alive = queue()
         if alive is None:

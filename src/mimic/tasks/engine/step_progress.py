@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mimic.infra.progress import Track, track
+from mimic.infra.progress import ProgressTracker, track
 from mimic.tasks.sections import TrainedTask
 from mimic.training.fit import Saving
 from mimic.training.watch import Record
@@ -17,7 +17,7 @@ from mimic.training.watch import Record
 class Steps:
     """Counts steps and keeps the loss that was logged last; None if none was."""
 
-    def __init__(self, shown: Track) -> None:
+    def __init__(self, shown: ProgressTracker) -> None:
         self._shown = shown
         self.loss: float | None = None
 
