@@ -19,7 +19,7 @@ TOP = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", ".gi
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.S)
 DOTTED = re.compile(r"(?<![\w./-])([a-z_]+(?:\.\w+)+)(?![\w/*<-])")
 FILE = re.compile(r"(?<![\w./<>*{-])((?:[\w.-]+/)*[\w-]+\.(?:py|yaml|toml|sql))(?![\w*<])")
-FOLDER = re.compile(r"(?<![\w./<>-])(?:src|tests|benchmarks|flows|docker|examples)/[\w./-]+")
+FOLDER = re.compile(r"(?<![\w./<>-])(?:src|tests|benchmarks|flows|docker|examples)/[\w./-]+(?![\w./<-])")
 AT_THE_TOP = {"params.yaml", "dvc.yaml", "prefect.yaml", "prefect.toml", "pyproject.toml"}
 
 
@@ -104,6 +104,20 @@ def test_every_file_exists(repository: Path) -> None:
 def _tracked_names(repository: Path) -> Iterator[str]:
     for folder in ("src", "tests", "benchmarks", "flows", "docker", "profiles", "examples"):
         yield from (path.name for path in (repository / folder).rglob("*") if path.is_file())
+
+
+def test_the_documented_layers_are_those_of_the_contract(repository: Path) -> None:
+    project = tomllib.loads((repository / "pyproject.toml").read_text())
+    contract = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    layers = [sorted(re.findall(r"(?:mimic\.)?(\w+)(?: \||$)", layer)) for layer in contract]
+    page = (repository / "docs/architecture.md").read_text()
+    rows = re.findall(r"^\| \d+ \| (.*) \|$", page, re.M)
+    assert [sorted(re.findall(r"`(\w+)`", row)) for row in rows] == layers
+    text = (repository / "CONTRIBUTING.md").read_text()
+    line = text.split("    flows > ", 1)[1].split("\n\n", 1)[0]
+    told = [sorted(re.findall(r"\w+", part)) for part in f"flows > {line}".split(">")]
+    stages = next(layer for layer in layers if "ingest" in layer)
+    assert told == [["stages"] if layer == stages else layer for layer in layers]
 
 
 def test_every_page_is_in_the_navigation(repository: Path) -> None:
