@@ -19,7 +19,9 @@ TOP = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", ".gi
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.S)
 DOTTED = re.compile(r"(?<![\w./-])([a-z_]+(?:\.\w+)+)(?![\w/*<-])")
 FILE = re.compile(r"(?<![\w./<>*{-])((?:[\w.-]+/)*[\w-]+\.(?:py|yaml|toml|sql))(?![\w*<])")
-FOLDER = re.compile(r"(?<![\w./<>-])(?:src|tests|benchmarks|flows|docker|examples)/[\w./-]+(?![\w./<-])")
+FOLDER = re.compile(
+    r"(?<![\w./<>-])(?:src|tests|benchmarks|flows|docker|examples)/[\w./-]+(?![\w./<-])"
+)
 AT_THE_TOP = {"params.yaml", "dvc.yaml", "prefect.yaml", "prefect.toml", "pyproject.toml"}
 
 
