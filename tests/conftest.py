@@ -6,10 +6,17 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
+
+from tests.support import REPOSITORY
+
+if TYPE_CHECKING:
+    from mimic.scenes.embree import Embree
+    from mimic.scenes.mesh import Mesh
 
 if (
     "PYTEST_XDIST_WORKER" in os.environ
@@ -33,7 +40,6 @@ for number, handler in (
 settings.register_profile("repeatable", derandomize=True, database=None)
 settings.load_profile("repeatable")
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("MIMIC_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
@@ -126,3 +132,18 @@ def require_program():
         return str(path)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def flat_mesh() -> Mesh:
+    """A furnished flat."""
+    from mimic.synthetic import apartments
+
+    return apartments.build(seed=7, width_m=9.0, depth_m=7.0, height_m=2.6, texture_px=512)
+
+
+@pytest.fixture(scope="session")
+def flat(flat_mesh: Mesh) -> Embree:
+    from tests.support.boxes import engine_of
+
+    return engine_of(flat_mesh)

@@ -14,7 +14,6 @@ from collections import Counter
 from pathlib import Path
 
 import cv2
-import footage
 import pandas as pd
 import pytest
 import yaml
@@ -25,6 +24,7 @@ from mimic.infra import storage
 from mimic.pairs.read import iter_rows, read_image, read_table
 from mimic.pairs.schema import index_path, shards_in
 from mimic.params import load_params
+from tests.support import footage
 
 MIMIC = Path(sys.executable).with_name("mimic")
 STEPS_PX = (

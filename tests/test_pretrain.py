@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import toy_runs
 from safetensors.torch import load_file
-from toy_runs import TINY, VARIANTS, change, files, run
 
 from mimic import pretrain
 from mimic.errors import BadInput
 from mimic.params import load_params
 from mimic.training import checkpoint, journal
+from tests.support import toy_runs
+from tests.support.toy_runs import TINY, VARIANTS, change, files, run
 
 
 @pytest.fixture(autouse=True, scope="module")

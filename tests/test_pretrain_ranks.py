@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import toy_runs
 from safetensors.torch import load_file
-from toy_runs import change, files
+
+from tests.support import toy_runs
+from tests.support.toy_runs import change, files
 
 STEPS = 96  # four interruptions of a few steps each, and enough left to finish
 pytestmark = pytest.mark.timeout(900)  # four processes that import torch, time and again

@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from toy_project import REPOSITORY, Project, Server, end, make_project, wait_until
+
+from tests.support import REPOSITORY
+from tests.support.toy_project import Project, Server, end, make_project, wait_until
 
 # Prefect reads its settings when it is imported.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="mimic-prefect-")
 os.environ["DO_NOT_TRACK"] = "true"
 os.environ.pop("PREFECT_API_URL", None)
-sys.path.insert(0, str(REPOSITORY))
 with contextlib.chdir(REPOSITORY):
     import flows.pipeline  # noqa: F401  (it reads the graph of the folder it is imported in)
 from prefect.settings import PREFECT_API_URL, temporary_settings

@@ -12,8 +12,10 @@ import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import State, TaskRun
-from toy_project import (
-    REPOSITORY,
+
+from flows import pipeline as module
+from tests.support import REPOSITORY
+from tests.support.toy_project import (
     Project,
     Server,
     group_is_gone,
@@ -21,8 +23,6 @@ from toy_project import (
     kill_group,
     wait_until,
 )
-
-from flows import pipeline as module
 
 TOY = {
     "mine@a": [],

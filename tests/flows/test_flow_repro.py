@@ -11,10 +11,11 @@ import time
 
 import pytest
 from prefect.states import Failed
-from toy_project import REPOSITORY, Project, is_running, wait_until
 
 from flows import repro as module
 from flows.repro import Children, StageFailed, worth_another_try
+from tests.support import REPOSITORY
+from tests.support.toy_project import Project, is_running, wait_until
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
-from toy_project import REPOSITORY, Server, end, is_running, wait_until
+
+from tests.support import REPOSITORY
+from tests.support.toy_project import Server, end, is_running, wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(240)]
 

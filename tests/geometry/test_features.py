@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 import pytest
-from views import texture
 
 from mimic.geometry import features
+from tests.support.views import texture
 
 
 def opencv_matches(

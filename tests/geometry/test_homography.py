@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from views import SIZE_PX
 
 from mimic.geometry import homography
+from tests.support.views import SIZE_PX
 
 AREA_RATIO_MAX = 16.0
 MILD = np.array([[1.1, 0.1, -12.0], [-0.05, 0.95, 7.0], [2e-4, -1e-4, 1.0]])

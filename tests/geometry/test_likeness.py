@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import cv2
-import footage
 import numpy as np
 import pytest
 
 from mimic.geometry import likeness
+from tests.support import footage
 
 PICTURES = [
     cv2.cvtColor(cv2.GaussianBlur(image, (0, 0), 3), cv2.COLOR_RGB2GRAY)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from views import PATCH_PX, SIDE, SIZE_PX, SYMMETRIC, texture
 
 from benchmarks import reference_rule
 from mimic.geometry import features, homography, overlap, patches
 from mimic.geometry.overlap import Comparison, Outcome
+from tests.support.views import PATCH_PX, SIDE, SIZE_PX, SYMMETRIC, texture
 
 REFERENCE = dataclasses.replace(SYMMETRIC, mode="reference")
 WORLD = texture(11, 640)

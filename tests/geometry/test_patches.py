@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from views import PATCH_PX, SIDE, SIZE_PX
 
 from benchmarks import reference_rule
 from mimic.geometry import homography, patches
+from tests.support.views import PATCH_PX, SIDE, SIZE_PX
 
 PATCHES = SIDE * SIDE
 

@@ -10,12 +10,12 @@ from typing import Literal
 import cv2
 import numpy as np
 import pytest
-from views import PATCH_PX, SIDE, SIZE_PX, SYMMETRIC, read
 
 from benchmarks import reference_rule
 from mimic.geometry import covisibility, features, overlap, patches
 from mimic.geometry.overlap import Outcome
 from mimic.params import load_params
+from tests.support.views import PATCH_PX, SIDE, SIZE_PX, SYMMETRIC, read
 
 REFERENCE = dataclasses.replace(SYMMETRIC, mode="reference")
 

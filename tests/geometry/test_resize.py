@@ -5,9 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from views import SIZE_PX, SYMMETRIC, texture
 
 from mimic.geometry import features, overlap, resize
+from tests.support.views import SIZE_PX, SYMMETRIC, texture
 
 
 def test_a_fine_chequerboard_becomes_its_mean():

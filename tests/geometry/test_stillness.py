@@ -8,11 +8,11 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
-from test_overlap import assert_transposed
-from views import PATCH_PX, SIDE, SIZE_PX, SYMMETRIC, texture
 
 from mimic.geometry import features, homography, overlap, stillness
 from mimic.geometry.overlap import Comparison, Outcome
+from tests.geometry.test_overlap import assert_transposed
+from tests.support.views import PATCH_PX, SIDE, SIZE_PX, SYMMETRIC, texture
 
 WORLD = texture(21, 640)
 SHIFT_PX = 5 * PATCH_PX  # an overlap of 9/14

@@ -20,9 +20,8 @@ import pytest
 
 from mimic import config
 from mimic.params import load_params
+from tests.support import REPOSITORY
 
-HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parent.parent
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 PROGRAMS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "sbatch")
 
@@ -102,8 +101,8 @@ def slurm(
     try:
         sandbox.up()
         os.environ["PYTHONPATH"] = os.pathsep.join(
-            filter(None, [str(HERE), before.get("PYTHONPATH")])
-        )  # jobs import cluster_work
+            filter(None, [str(REPOSITORY), before.get("PYTHONPATH")])
+        )  # jobs import tests.support.cluster_work
         settings = cluster("slurm", timeout_min=1, signal_delay_s=55)
         sandbox.limited = Driver(
             tmp_path_factory.mktemp("limited"),
@@ -167,7 +166,8 @@ class Driver:
             ]
         )
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "cluster_work.py"), arguments],
+            [sys.executable, "-m", "tests.support.cluster_work", arguments],
+            cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -9,11 +9,11 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
-import cluster_work
 import pytest
 
 from mimic import config
 from mimic.infra.cluster import ItemsFailed, map_items
+from tests.support import cluster_work
 
 
 def _items(folder: Path, *behaviours: str) -> list[tuple[str, str, int]]:

@@ -7,9 +7,7 @@ import json
 import signal
 import time
 
-import cluster_work
 import pytest
-import toy_runs
 
 from mimic import pretrain
 from mimic.errors import BadInput
@@ -17,6 +15,7 @@ from mimic.infra.cluster import ItemsFailed, TrainingFailed, run_training, run_t
 from mimic.infra.storage import is_full
 from mimic.params import load_params
 from mimic.training import journal
+from tests.support import cluster_work, toy_runs
 
 QUICK = {"steps": 20, "pause_s": 0.01, "save_every": 5}
 LONG = {"steps": 80, "pause_s": 0.1, "save_every": 10}

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import footage
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -29,6 +28,7 @@ from mimic.params import Params, load_params
 from mimic.sources import base, images
 from mimic.sources.photos import folders
 from mimic.sources.photos.sequences import sequences
+from tests.support import footage
 
 NOBODY = 65534
 FORMATS = {

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
-import footage
 import numpy as np
 import pytest
 
@@ -18,6 +17,7 @@ from mimic.params import Params, load_params
 from mimic.sources.base import Group, SeekableSource, Unreadable
 from mimic.sources.video import sampling
 from mimic.synthetic import apartments, glb_writer
+from tests.support import footage
 
 SIZE_PX = 224
 SECONDS, FPS = 40, 10

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from truth import BASE
 
 from mimic import config, sources
 from mimic.errors import BadInput
@@ -16,13 +15,13 @@ from mimic.geometry.overlap import Outcome
 from mimic.mining import loop, shard_job
 from mimic.params import load_here_or_packaged, load_params
 from mimic.sources.base import Unreadable
-
-STAND_IN = Path(__file__).parents[1] / "worlds" / "stand_in"
+from tests.support import HABITAT_STAND_IN
+from tests.support.truth import BASE
 
 
 @pytest.fixture
 def section(repository, real_data, tmp_path, monkeypatch) -> config.Scenes:
-    monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
+    monkeypatch.setenv("PYTHONPATH", str(HABITAT_STAND_IN))
     scene = tmp_path / "scenes/room.glb"
     scene.parent.mkdir()
     shutil.copy(real_data / "scenes3d/simple_room.glb", scene)

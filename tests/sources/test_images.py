@@ -3,7 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import cv2
-import footage
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +14,7 @@ from mimic.errors import BadInput
 from mimic.params import Params, load_params
 from mimic.sources import images
 from mimic.sources.base import NoCandidates, Unreadable, numeric_order
+from tests.support import footage
 
 RNG = np.random.default_rng(0)
 

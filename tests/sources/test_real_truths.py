@@ -10,12 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import truth
 
 from mimic import config, sources
 from mimic.geometry.overlap import Outcome
 from mimic.mining import loop
 from mimic.params import load_params
+from tests.support import truth
 
 Map = Callable[
     [np.ndarray], np.ndarray

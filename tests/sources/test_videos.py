@@ -7,7 +7,6 @@ from pathlib import Path
 
 import av
 import cv2
-import footage
 import numpy as np
 import pytest
 
@@ -19,6 +18,7 @@ from mimic.sources.base import Unreadable
 from mimic.sources.precomputed import pair_index
 from mimic.sources.video import sampling
 from mimic.sources.video.sampling import Sampled
+from tests.support import footage
 
 RNG = np.random.default_rng(0)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from miniatures import ADE20K, make_encoder, write_nyu
 
 from mimic.models.encoder import VisionTransformer
 from mimic.synthetic import toy_datasets
@@ -23,6 +22,7 @@ from mimic.tasks.segmentation.config import (
     LinearSegmentationTask,
     SegmentationTask,
 )
+from tests.support.miniatures import ADE20K, make_encoder, write_nyu
 
 torch.set_num_threads(1)  # tiny models: a second thread only waits
 

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from miniatures import as_subject, folders_in, write_dataset, write_nyu
 from pydantic import ValidationError
 
 from mimic import config
@@ -41,6 +40,7 @@ from mimic.tasks.segmentation.ade20k import Ade20k
 from mimic.tasks.segmentation.config import LinearSegmentationTask, SegmentationTask
 from mimic.tasks.segmentation.frames import scored
 from mimic.tasks.taskonomy.config import TaskonomyTask
+from tests.support.miniatures import as_subject, folders_in, write_dataset, write_nyu
 
 FLAT = {"width_m": 8.0, "depth_m": 6.5, "height_m": 2.6, "texture_px": 128}
 SIZE = {"width_px": 64, "height_px": 48}

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from miniatures import make_encoder, write_dataset, write_nyu
 from safetensors.torch import load_file, save_file
 
 from mimic import evaluate, prepare
@@ -21,6 +20,7 @@ from mimic.tasks.depth import finetune
 from mimic.tasks.depth.config import DepthTask, FewShotDepthTask
 from mimic.tasks.protocols import overrides
 from mimic.tasks.sections import TaskSection
+from tests.support.miniatures import make_encoder, write_dataset, write_nyu
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from miniatures import as_subject, folders_in, write_dataset
-from test_cross_attention import publish_model
 
 from mimic.config import Shards
 from mimic.errors import BadInput
 from mimic.params import load_params
 from mimic.tasks import run_task
 from mimic.training.checkpoint import load_encoder
+from tests.support.miniatures import as_subject, folders_in, write_dataset
+from tests.tasks.correspondence.test_cross_attention import publish_model
 
 
 @pytest.mark.parametrize("name", ["correspondence", "cross-attention", "reconstruction"])

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import toy_pairs
 from PIL import Image
 
 from mimic.models.encoder import IMAGE_MEAN, IMAGE_STD, normalise
 from mimic.training import augment
+from tests.support import toy_pairs
 
 OPTIONS: dict[str, Any] = {
     "batch": 64,

@@ -8,7 +8,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import toy_pairs
 
 from benchmarks import loader
 from mimic.errors import BadInput
@@ -16,6 +15,7 @@ from mimic.pairs.images import PairImages, read_manifest
 from mimic.pairs.read import decode_image, decode_into
 from mimic.pairs.write import encode_image
 from mimic.training.batches import batch_indices, prefetch
+from tests.support import toy_pairs
 
 
 @pytest.mark.parametrize(("batch", "length"), [(4, 10), (7, 10), (10, 10), (25, 10), (1, 3)])

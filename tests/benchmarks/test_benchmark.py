@@ -1,0 +1,51 @@
+"""The speed benchmark on a few views: it runs, and both sides agree. Its ratios are measured by
+hand, not here."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks import races
+from tests.support.views import SYMMETRIC, texture
+
+
+@pytest.fixture(scope="module")
+def views() -> list:
+    world = texture(5, 420)
+    return [world[y : y + 224, x : x + 224].copy() for y, x in ((0, 0), (40, 60), (150, 190))]
+
+
+@pytest.fixture(scope="module")
+def plain():
+    with races.plain_side() as run:
+        yield run
+
+
+def test_groups_agree_with_the_plain_rule(views, plain):
+    race = races.race_ring(views[:1], views[1:], SYMMETRIC, plain)
+    assert race.identical
+    assert race.pairs == 2
+    assert race.with_homography >= 1
+    summary = json.loads(json.dumps(race.summary()))
+    assert summary["speedup"] > 0
+
+
+def test_pair_stage_agrees_and_is_timed(views, plain):
+    race = races.race_pair_stage([(views[0], views[1])], SYMMETRIC, plain)
+    assert race.identical
+    assert race.summary()["speedup"] > 0
+
+
+def test_stages_are_all_timed(views):
+    assert set(races.stages([(views[0], views[1])], SYMMETRIC)) >= {
+        "sift_per_image",
+        "match",
+        "usac",
+        "votes_all_both_ways",
+    }
+
+
+def test_rule_comes_from_params():
+    assert races.rule_of_params() == SYMMETRIC

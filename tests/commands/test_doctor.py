@@ -1,0 +1,135 @@
+"""mimic doctor: one line a thing, a remedy, and failure only where the parameters need what is
+missing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mimic import cli, config
+from mimic.commands import doctor
+from mimic.params import Params, load_params
+from tests.support import HABITAT_STAND_IN
+
+
+@pytest.fixture
+def params(repository: Path) -> Params:
+    return load_params(repository / "params.yaml")
+
+
+def _with_habitat(
+    params: Params, command: tuple[str, ...], gpu_device_id: int = -1, engine: str = "habitat"
+) -> Params:
+    rooms = params.sources["rooms"].model_copy(update={"engine": engine})
+    habitat = config.HabitatRuntime(command=command, gpu_device_id=gpu_device_id, timeout_s=60)
+    return params.model_copy(update={"sources": {"rooms": rooms}, "habitat": habitat})
+
+
+def _found(params: Params, name: str) -> doctor.Finding:
+    return next(finding for finding in doctor.examine(params, Path()) if finding.name == name)
+
+
+def test_what_is_absent_fails_only_where_it_is_needed(params: Params) -> None:
+    absent = ("no-such-program",)
+    needed = _found(_with_habitat(params, absent), "habitat-sim")
+    assert (
+        needed.state == "missing"
+        and "cannot start 'no-such-program'" in needed.found
+        and needed.remedy
+    )
+    assert f"{needed.found} {needed.remedy}".count("docs/scenes.md") == 1
+    assert _found(_with_habitat(params, absent, engine="embree"), "habitat-sim").state == "note"
+    assert doctor.main(_with_habitat(params, absent), Path(), as_json=True) is False
+    slurm = params.model_copy(
+        update={"cluster": params.cluster.model_copy(update={"executor": "slurm"})}
+    )
+    assert _found(slurm, "SLURM").state in ("ok", "missing")
+    assert _found(params, "SLURM").state in ("ok", "note")
+
+
+def test_habitat_is_asked_for_what_it_can_do(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HABITAT_STAND_IN))
+    assert _found(_with_habitat(params, (sys.executable,)), "habitat-sim").state == "ok"
+    dying = _found(_with_habitat(params, (sys.executable,), gpu_device_id=0), "habitat-sim")
+    assert (
+        dying.state == "missing"
+        and "unable to find CUDA device 0" in dying.found
+        and "gpu_device_id: -1" in dying.remedy
+    )
+    monkeypatch.delenv("PYTHONPATH")
+    assert (
+        "No module named 'habitat_sim'"
+        in _found(_with_habitat(params, (sys.executable,)), "habitat-sim").found
+    )
+
+
+def test_every_reader_of_scenes_is_asked_for_its_engine(repository: Path) -> None:
+    """Pairs by co-visibility are rendered, too."""
+    paper = load_params(repository / "profiles/paper.yaml")
+    covisible = {
+        name: section
+        for name, section in paper.sources.items()
+        if isinstance(section, config.Covisible)
+    }
+    assert covisible
+    absent = config.HabitatRuntime(command=("no-such-program",), gpu_device_id=-1, timeout_s=60)
+    asking = {
+        name: section.model_copy(update={"engine": "habitat"})
+        for name, section in covisible.items()
+    }
+    assert (
+        _found(paper.model_copy(update={"sources": asking, "habitat": absent}), "habitat-sim").state
+        == "missing"
+    )
+
+
+def test_a_busy_machine_is_not_taken_for_a_wrong_device(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HABITAT_STAND_IN))
+    monkeypatch.setenv("STAND_IN_LOADS_FOR_S", "60")
+    section = _with_habitat(params, (sys.executable,)).habitat.model_copy(update={"timeout_s": 5.0})
+    slow = doctor._habitat(section, needed=True)
+    assert slow.state == "missing" and "load took longer than 5 s" in slow.found
+    assert "gpu_device_id" not in slow.remedy + slow.found
+
+
+def test_blurring_without_a_model_is_found(params: Params, tmp_path: Path) -> None:
+    privacy = params.mine.privacy.model_copy(
+        update={"blur_faces": True, "face_model": tmp_path / "gone.onnx"}
+    )
+    finding = _found(
+        params.model_copy(update={"mine": params.mine.model_copy(update={"privacy": privacy})}),
+        "faces",
+    )
+    assert finding.state == "missing" and "gone.onnx" in finding.found
+    assert _found(params, "faces").state == "note"
+
+
+def test_bad_versions_and_broken_checks_are_findings(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cv2
+
+    monkeypatch.setattr(cv2, "__version__", "4.12.0")
+    assert _found(params, "OpenCV").state == "warning"
+    monkeypatch.setattr(doctor, "_disk", lambda root: 1 / 0)
+    assert "ZeroDivisionError" in _found(params, "disk").found
+    tracking = config.Tracking(uri="http://127.0.0.1:9", experiment_prefix="x")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert _found(params.model_copy(update={"tracking": tracking}), "MLflow").state == "warning"
+
+
+def test_the_command_prints_one_line_each(repository: Path) -> None:
+    command = ["doctor", "--params", str(repository / "params.yaml")]
+    plain, as_json = (CliRunner().invoke(cli.app, [*command, *more]) for more in ([], ["--json"]))
+    findings = json.loads(as_json.stdout)["findings"]
+    assert as_json.exit_code == plain.exit_code == 0
+    assert len(plain.stdout.splitlines()) == len(findings) >= 11
+    assert {"name", "state", "found", "remedy"} == set(findings[0])

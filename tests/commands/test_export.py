@@ -1,0 +1,235 @@
+"""Every form is read back with other code than wrote it, and compared with the manifest."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from mimic import cli, config, sources
+from mimic.commands import export
+from mimic.errors import BadInput
+from mimic.infra import storage
+from mimic.pairs.read import iter_rows, read_bytes, read_image
+from mimic.pairs.schema import MANIFEST
+from mimic.pairs.write import write_table
+from mimic.params import load_params
+from mimic.sources.precomputed import restricted_pickle
+from tests.support import published
+
+PAIRS, HELD_OUT = 12, 4
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, repository) -> Path:
+    """A workspace whose dataset mimic-1m has a few pairs."""
+    root = tmp_path_factory.mktemp("workspace")
+    (root / "params.yaml").write_text((repository / "params.yaml").read_text())
+    rows = [
+        row
+        for source in ("phone", "rooms")
+        for row in published.publish_pairs(root, source, ["a.mp4", "b.mp4", "c.mp4"], 2)
+    ]
+    write_table(
+        pa.Table.from_pylist(rows, schema=MANIFEST), storage.Workspace(root).manifest("mimic-1m")
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def rows(workspace) -> dict[str, dict]:
+    return {
+        row["key"]: row
+        for row in iter_rows(storage.Workspace(workspace).manifest("mimic-1m"), MANIFEST)
+    }
+
+
+def _export(workspace: Path, form: str, out: Path) -> Path:
+    command = [
+        "export",
+        "mimic-1m",
+        "--format",
+        form,
+        "--out",
+        str(out),
+        "--params",
+        str(workspace / "params.yaml"),
+        "--pairs-per-file",
+        "3",
+    ]
+    done = CliRunner().invoke(cli.app, command)
+    assert done.exit_code == 0, done.output
+    return out
+
+
+def _images(workspace: Path, row: dict) -> list[bytes]:
+    return [
+        read_bytes(workspace / row["shard"], row[f"offset_{side}"], row[f"size_{side}"])
+        for side in "ab"
+    ]
+
+
+def test_released_folders_are_read_back(workspace, rows, tmp_path):
+    out = _export(workspace, "mimic", tmp_path / "out")
+    listed = {}
+    for split, count in (("train", PAIRS - HELD_OUT), ("validation", HELD_OUT)):
+        with (out / f"{split}.csv").open(newline="") as file:
+            listed[split] = list(csv.DictReader(file))
+        assert len(listed[split]) == count
+    for split, row in [(row["split"], row) for row in rows.values()]:
+        entry = listed[split].pop(0)
+        assert [(out / entry[name]).read_bytes() for name in ("path1", "path2")] == _images(
+            workspace, row
+        )
+        expected = {
+            patch: target for patch, target in enumerate(row["correspondences"]) if target >= 0
+        }
+        data = (out / entry["correspondence"]).read_bytes()
+        assert restricted_pickle.read_patch_map(data, len(row["correspondences"])) == expected
+        assert np.load(io.BytesIO(data), allow_pickle=True).item() == expected
+
+
+def test_released_folders_are_a_source_again(workspace, rows, tmp_path):
+    out = _export(workspace, "mimic", tmp_path / "out")
+    place = {
+        "root": out,
+        "tracked_by": out,
+        "licence": "x",
+        "sharpness_min": 0,
+        "limit_clips": None,
+    }
+    section = config.Released(reader="released", index="train.csv", **place)
+    source = sources.open_source("again", section, Path(), 224)
+    found = [
+        group for clip in source.clips() for group in source.groups(clip, np.random.default_rng(0))
+    ]
+    train = [row for row in rows.values() if row["split"] == "train"]
+    assert len(found) == len(train)
+    assert [group.views[0].key.split("/")[0] for group in found] == [row["source"] for row in train]
+
+
+def test_webdataset_tars_are_read_back(workspace, rows, tmp_path):
+    out = _export(workspace, "webdataset", tmp_path / "out")
+    assert sorted(path.name for path in out.glob("*.tar")) == [
+        *(f"train-0000{n}.tar" for n in range(3)),
+        "validation-00000.tar",
+        "validation-00001.tar",
+    ]
+    found: dict[str, dict[str, bytes]] = {}
+    for path in sorted(out.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                key, _, extension = member.name.partition(".")  # WebDataset's rule
+                found.setdefault(key, {})[extension] = tar.extractfile(member).read()
+    assert list(found) == sorted(rows, key=lambda key: (rows[key]["split"], list(rows).index(key)))
+    for key, sample in found.items():
+        assert [sample["a.jpg"], sample["b.jpg"]] == _images(workspace, rows[key])
+        known = json.loads(sample["json"])
+        assert known == {
+            name: value
+            for name, value in rows[key].items()
+            if name not in ("shard", "offset_a", "size_a", "offset_b", "size_b")
+        }
+
+
+def test_hugging_face_parquet_is_read_back(workspace, rows, tmp_path):
+    out = _export(workspace, "huggingface", tmp_path / "out")
+    files = sorted(out.glob("data/*.parquet"))
+    assert [pq.read_metadata(file).num_rows for file in files] == [3, 3, 2, 3, 1]
+    for file in files:
+        for found in pq.read_table(file).to_pylist():
+            row = rows[found["key"]]
+            assert [found[f"image_{side}"]["bytes"] for side in "ab"] == _images(workspace, row)
+            assert (
+                found["correspondences"] == row["correspondences"]
+                and found["licence"] == row["licence"]
+            )
+            assert file.name.startswith(row["split"])
+
+
+def test_hugging_face_opens_it(workspace, rows, tmp_path, monkeypatch):
+    import datasets
+
+    out = _export(workspace, "huggingface", tmp_path / "out")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    loaded = datasets.load_dataset(str(out), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(part) for split, part in loaded.items()} == {
+        "train": PAIRS - HELD_OUT,
+        "validation": HELD_OUT,
+    }
+    first = loaded["train"][0]
+    row = rows[first["key"]]
+    shown = np.asarray(first["image_a"].convert("RGB"))
+    assert (
+        np.abs(
+            shown.astype(int) - read_image(workspace / row["shard"], row["offset_a"], row["size_a"])
+        ).mean()
+        < 2
+    )
+    assert first["correspondences"] == row["correspondences"] and first["dhash_a"] == row["dhash_a"]
+
+
+@pytest.mark.parametrize("form", ["mimic", "webdataset", "huggingface"])
+def test_the_card_says_what_it_is_and_under_which_terms(workspace, rows, tmp_path, form):
+    text = (_export(workspace, form, tmp_path / "out") / "README.md").read_text()
+    head = yaml.safe_load(text.split("---")[1])
+    assert head["license"] == "other" and head["size_categories"] == ["n<1K"]
+    assert storage.file_digest(storage.Workspace(workspace).manifest("mimic-1m")) in text
+    assert f"{PAIRS} pairs" in text
+    for row in rows.values():
+        assert f"| {row['source']} |" in text and f"| {row['licence']} |" in text
+
+
+def test_a_folder_that_holds_something_is_left_alone(workspace, tmp_path):
+    (tmp_path / "precious").touch()
+    with pytest.raises(
+        BadInput, match="holds precious, which is no earlier result .*name another place"
+    ):
+        export.main(
+            load_params(workspace / "params.yaml"),
+            workspace,
+            "mimic-1m",
+            "webdataset",
+            tmp_path,
+            10,
+        )
+    assert [entry.name for entry in tmp_path.iterdir()] == ["precious"]
+
+
+def test_an_export_that_fails_leaves_nothing(workspace, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        export, "read_bytes", lambda *where: (_ for _ in ()).throw(BadInput("damaged"))
+    )
+    with pytest.raises(BadInput, match="damaged"):
+        export.main(
+            load_params(workspace / "params.yaml"),
+            workspace,
+            "mimic-1m",
+            "mimic",
+            tmp_path / "out",
+            10,
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dataset_that_is_not_assembled_says_so(workspace, tmp_path):
+    with pytest.raises(
+        BadInput, match=r"mimic-3m.parquet: no such file; run the stage that makes it"
+    ):
+        export.main(
+            load_params(workspace / "params.yaml"),
+            workspace,
+            "mimic-3m",
+            "mimic",
+            tmp_path / "out",
+            10,
+        )

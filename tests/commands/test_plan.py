@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mimic import cli
+from mimic.infra import storage
+from mimic.params import load_params
+from tests.support import published
+
+
+@pytest.fixture(scope="module")
+def mined(tmp_path_factory, repository) -> Path:
+    """rooms has been mined: 8 pairs of 2 clips, 4 seconds each; one line of the log is a shard done
+    twice, one was cut off."""
+    root = tmp_path_factory.mktemp("workspace")
+    shutil.copy(repository / "params.yaml", root)
+    published.publish_pairs(root, "rooms", ["a.glb", "b.glb"], 4)
+    lines = [
+        {"shard": f"shard-{n:05}", "seconds": seconds, "clips": 1, "kept": 4}
+        for n, seconds in ((0, 99.0), (0, 4.0), (1, 4.0))
+    ]
+    log = root / "runs/mine/rooms/0123/log.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"shard": "shard-0')
+    return root
+
+
+def _plan(root: Path, *more: str) -> dict:
+    done = CliRunner().invoke(
+        cli.app, ["plan", "mimic-1m", "--params", str(root / "params.yaml"), "--json", *more]
+    )
+    assert done.exit_code == 0, done.exception
+    return json.loads(done.stdout)
+
+
+def test_a_plan_is_the_measured_rate_times_the_recipe(mined, tmp_path):
+    rates = tmp_path / "rates.json"
+    rates.write_text(
+        json.dumps(
+            {"videos": {"seconds_per_pair": 0.5, "bytes_per_pair": 1000, "clips_per_pair": 0.02}}
+        )
+    )
+    found = _plan(mined, "--rates", str(rates))
+    rooms = found["sources"]["rooms"]
+    count = load_params(mined / "params.yaml").datasets["mimic-1m"].sources["rooms"]
+    assert (rooms["pairs"], rooms["rate_of"]) == (count, "rooms")
+    assert rooms["core_days"] == pytest.approx(count * 1.0 / 86400)
+    assert rooms["files"] == 2 * round(count * 0.25)
+    folder = storage.Workspace(mined).pairs("rooms")
+    assert rooms["bytes"] == pytest.approx(
+        count / 8 * sum(file.stat().st_size for file in folder.iterdir()), rel=1e-3
+    )
+    assert found["sources"]["phone"] == {
+        "rate_of": "videos",
+        "pairs": None,
+        "core_days": None,
+        "bytes": None,
+        "files": None,
+    }
+    assert found["total"]["pairs"] == count
+    rates.write_text(json.dumps(found))
+    assert _plan(mined, "--rates", str(rates))["total"] == found["total"]
+
+
+def test_the_table_names_what_was_not_measured(mined, tmp_path):
+    rates = tmp_path / "rates.json"
+    rates.write_text(
+        json.dumps(
+            {"videos": {"seconds_per_pair": 0.5, "bytes_per_pair": 1000, "clips_per_pair": 0.02}}
+        )
+    )
+    done = CliRunner().invoke(
+        cli.app, ["plan", "mimic-1m", "--params", str(mined / "params.yaml"), "--rates", str(rates)]
+    )
+    assert "phone: not measured; the rate is that of videos" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        (None, r"no rate for phone \(reader videos\); known: rooms"),
+        ("not json", "not a file of rates"),
+        ('{"videos": {"seconds_per_pair": 0}}', "not a file of rates"),
+        ("[1]", "not a file of rates"),
+    ],
+)
+def test_what_is_wrong_is_named(mined, tmp_path, rates, message):
+    more = []
+    if rates is not None:
+        (tmp_path / "rates.json").write_text(rates)
+        more = ["--rates", str(tmp_path / "rates.json")]
+    done = CliRunner().invoke(
+        cli.app, ["plan", "mimic-1m", "--params", str(mined / "params.yaml"), *more]
+    )
+    with pytest.raises(type(done.exception), match=message):
+        raise done.exception

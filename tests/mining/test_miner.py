@@ -1,0 +1,182 @@
+"""The mining loop on a source that is made of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+
+from mimic import config
+from mimic.geometry.overlap import Outcome
+from mimic.mining import loop, shard_job, view_cache
+from mimic.params import load_params
+from mimic.sources.base import Group, Unreadable, View
+from tests.support import footage
+
+
+class Frames:
+    """Views of a pan, read by number; 16 px a step: neighbours overlap too much, eight frames apart
+    too little."""
+
+    name = "frames"
+
+    def __init__(self, groups: list[Group] | None = None, count: int = 12) -> None:
+        self.images = footage.pan(3, count, 16)
+        self.reads: list[int] = []
+        self.given = groups
+        self.breaks = False
+
+    def view(self, number: int) -> View:
+        def read() -> np.ndarray:
+            self.reads.append(number)
+            if number == 99:
+                raise Unreadable("no such frame")
+            if number == 50:
+                return np.full((224, 224, 3), 128, np.uint8)
+            return self.images[number]
+
+        return View(str(number), read, None)
+
+    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:
+        yield from self.given or ()
+        if self.breaks:
+            raise Unreadable("the rest is gone")
+
+
+@pytest.fixture(scope="module")
+def mine(repository) -> config.Mine:
+    return load_params(repository / "params.yaml").mine
+
+
+def _mined(
+    source: Frames, mine: config.Mine, sharpness_min: float = 0.0
+) -> tuple[list[loop.Pair], loop.Tally]:
+    tally = loop.Tally()
+    pairs = list(loop.mine_clip(source, "clip", shard_job.rule_of(mine), sharpness_min, 0, tally))
+    tally.check(len(pairs))
+    return pairs, tally
+
+
+def test_the_least_overlap_in_the_band_is_kept_and_the_others_are_counted(mine):
+    source = Frames()
+    group = Group(tuple(map(source.view, (0, 1, 4, 6, 11))), ((0, 1), (0, 2), (0, 3), (0, 4)))
+    source.given = [group]
+    pairs, tally = _mined(source, mine)
+    assert [(pair.a.key, pair.b.key) for pair in pairs] == [("0", "6")]
+    assert abs(pairs[0].comparison.overlap - (1 - 6 * 16 / 224)) < 0.08
+    assert tally.candidates == 4
+    assert (
+        tally.outcomes[Outcome.KEPT]
+        == tally.outcomes[Outcome.NOT_BEST]
+        == tally.outcomes[Outcome.TOO_SIMILAR]
+        == 1
+    )
+    assert (pairs[0].image_b == source.images[6]).all()
+
+
+def test_each_view_is_read_and_its_features_are_found_once(mine):
+    source = Frames()
+    ring = tuple(map(source.view, range(8)))
+    source.given = [
+        Group(ring, tuple((a, b) for a in range(4) for b in range(4, 8))),
+        Group(ring, ((0, 5), (1, 6))),
+    ]
+    _mined(source, mine)
+    assert sorted(source.reads) == list(range(8))
+
+
+def test_a_retry_is_tried_only_when_all_overlap_too_much_and_then_skips(mine):
+    source = Frames()
+    close, wide = (0, 1), (0, 2)
+    views = [
+        tuple(map(source.view, numbers)) for numbers in ((0, 1, 5), (1, 2, 6), (2, 3, 7), (3, 8, 9))
+    ]
+    source.given = [Group(part, (close,), (wide,), 1) for part in views]
+    pairs, tally = _mined(source, mine)
+    # the first takes its retry and skips the second; the third the same, and skips the fourth
+    assert [(pair.a.key, pair.b.key) for pair in pairs] == [("0", "5"), ("2", "7")]
+    assert tally.candidates == 4
+    assert tally.outcomes[Outcome.TOO_SIMILAR] == 2
+
+
+def test_a_retry_that_fails_skips_nothing(mine):
+    source = Frames()
+    source.given = [
+        Group(tuple(map(source.view, numbers)), ((0, 1),), ((0, 2),), 1)
+        for numbers in ((0, 1, 11), (1, 6, 7))
+    ]
+    pairs, _ = _mined(source, mine)
+    assert [(pair.a.key, pair.b.key) for pair in pairs] == [("1", "6")]
+
+
+def test_unreadable_and_blurred_views_are_counted_per_candidate(mine):
+    source = Frames()
+    source.given = [
+        Group(tuple(map(source.view, (0, 99, 50, 6))), ((0, 1), (1, 2), (0, 2), (0, 3)))
+    ]
+    pairs, tally = _mined(source, mine, sharpness_min=5.0)
+    assert len(pairs) == 1
+    assert tally.outcomes == {Outcome.UNREADABLE: 2, Outcome.BLURRED: 1, Outcome.KEPT: 1}
+
+
+def test_a_clip_that_breaks_off_keeps_what_came_before_and_is_named(mine):
+    source = Frames()
+    source.given, source.breaks = [Group((source.view(0), source.view(5)), ((0, 1),))], True
+    pairs, tally = _mined(source, mine)
+    assert len(pairs) == 1
+    assert tally.candidates == 2
+    assert tally.outcomes[Outcome.UNREADABLE] == 1
+    assert tally.damaged == {"clip": "the rest is gone"}
+
+
+def test_sharpness_is_that_of_the_picture_as_the_published_scripts_shrink_it():
+    """A threshold that was set on such pictures rejects the same views, whichever way the mined
+    square is shrunk."""
+    fine = np.random.default_rng(0).integers(0, 255, (900, 900, 3), np.uint8)
+    published = cv2.resize(fine, (224, 224), interpolation=cv2.INTER_LINEAR)
+    expected = cv2.Laplacian(cv2.cvtColor(published, cv2.COLOR_RGB2GRAY), cv2.CV_64F).var()
+    assert view_cache.sharpness(fine, 224) == pytest.approx(expected)
+
+
+def test_memory_is_bounded_by_the_group_not_the_clip(mine):
+    source = Frames(count=40)
+    looking = view_cache.Eyes(shard_job.rule_of(mine), 0.0)
+    for number in range(39):
+        group = Group((source.view(number), source.view(number + 1)), ((0, 1),))
+        looking.attend(group)
+        for view in group.views:
+            looking.see(view)
+        assert len(looking._seen) <= 2
+    assert source.reads == list(range(40))
+
+
+def test_a_tally_survives_json_and_adds_up():
+    first, second = loop.Tally(1, 3), loop.Tally(2, 2)
+    first.outcomes.update({Outcome.KEPT: 1, Outcome.TOO_SIMILAR: 2})
+    first.overlaps.update({12: 1, 19: 2})
+    second.outcomes.update({Outcome.UNREADABLE: 2})
+    second.damaged["x"] = "gone"
+    first.add(second)
+    first.check(pairs=1)
+    summary = first.summary()
+    assert loop.Tally.from_summary(summary).summary() == summary
+    assert (summary["clips"], summary["candidates"], summary["kept"]) == (3, 5, 1)
+    assert sum(summary["outcomes"].values()) == 5 and set(summary["outcomes"]) == {
+        outcome.value for outcome in Outcome
+    }
+    with pytest.raises(AssertionError, match="1 kept but 2 pairs"):
+        first.check(pairs=2)
+
+
+def test_reference_mode_draws_the_same_for_the_same_clip(mine):
+    reference = mine.model_copy(update={"mode": "reference"})
+    group = lambda source: [Group((source.view(0), source.view(5)), ((0, 1),))]  # noqa: E731
+    found = []
+    for _ in range(2):
+        source = Frames()
+        source.given = group(source)
+        pairs, _ = _mined(source, reference)
+        found.append(pairs[0].comparison.correspondences)
+    assert (found[0] == found[1]).all()

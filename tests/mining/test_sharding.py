@@ -1,0 +1,87 @@
+"""One shard: when it is done, what it leaves, and how often it waits for the disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import pytest
+
+from mimic.infra import storage
+from mimic.mining import shard_job
+from mimic.pairs.schema import index_path
+from mimic.params import Params, load_params
+from tests.support import footage
+
+
+@pytest.fixture(scope="module")
+def params(repository) -> Params:
+    return load_params(repository / "params.yaml")
+
+
+def _job(params: Params, folder: Path, *steps_px: int) -> shard_job.Job:
+    """A shard of clips, each a pan by so many pixels a frame."""
+    for number, step_px in enumerate(steps_px):
+        footage.video(folder / f"raw/{number}.mp4", footage.pan(number, 4, step_px))
+    clips = [f"{number}.mp4" for number in range(len(steps_px))]
+    mine = params.mine.model_copy(update={"clips_per_shard": len(clips)})
+    (job,) = shard_job.jobs(
+        "phone",
+        footage.videos_section(params, folder / "raw"),
+        mine,
+        folder,
+        clips,
+        folder / "work",
+    )
+    job.tar.parent.mkdir()
+    return job
+
+
+def _mine(job: shard_job.Job, params: Params) -> int:
+    where = params.cluster.model_copy(update={"workers": 1, "executor": "local"})
+    return shard_job.run([job], where, "mine", job.tar.parent / "log.jsonl").kept
+
+
+def test_a_shard_is_done_when_its_summary_is_there_and_not_before(tmp_path, params, monkeypatch):
+    """Killed between its Parquet file and its summary, it is mined again, and the same comes
+    out."""
+    job = _job(params, tmp_path, 80)
+    real = storage.write_json
+
+    def killed(path, value):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        shard_job.mine_shard(job)
+    monkeypatch.setattr(storage, "write_json", real)
+    before = {path.name: path.read_bytes() for path in (job.tar, index_path(job.tar))}
+    assert not job.tar.with_suffix(".json").exists()
+    assert _mine(job, params) > 0
+    assert {path.name: path.read_bytes() for path in (job.tar, index_path(job.tar))} == before
+    inode = job.tar.stat().st_ino
+    assert _mine(job, params) > 0 and job.tar.stat().st_ino == inode  # done: not mined again
+
+
+@pytest.mark.parametrize(("step_px", "waits"), [(80, 3), (200, 1)])
+def test_a_shard_waits_for_the_disk_once_a_file(tmp_path, params, monkeypatch, step_px, waits):
+    """Tar, Parquet and summary; a shard without pairs has a summary only."""
+    job = _job(params, tmp_path, step_px)
+    counted = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: counted.append(file) or real(file))
+    shard_job.mine_shard(job)
+    assert len(counted) == waits
+    assert sorted(path.suffix for path in job.tar.parent.iterdir()) == sorted(
+        [".json", ".parquet", ".tar"][: 1 if waits == 1 else 3]
+    )
+
+
+def test_clips_are_named_as_people_know_them(tmp_path, params):
+    job = _job(params, tmp_path, 80)
+    (tmp_path / "raw/0.mp4").write_text("no video")
+    job = dataclasses.replace(job, shown=("my videos/0.mp4",))
+    shard_job.mine_shard(job)
+    named = shard_job.read_result(job)["tally"]["damaged"]
+    assert list(named) == ["my videos/0.mp4"]

@@ -1,0 +1,348 @@
+"""The report: every section, self-contained, the same bytes twice, safe against odd names, honest
+about what is missing or too small."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mimic import report
+from mimic.commands import compare
+from mimic.errors import BadInput
+from mimic.infra.storage import Workspace
+from mimic.params import Params, load_params
+from mimic.reporting import charts, pictures
+from mimic.reporting.columns import NOT_RUN, ResultCell, table_columns
+from mimic.reporting.results import best, noise, read_result, read_table
+from mimic.reporting.verdict import conclude
+from tests.support.published import publish_everything, publish_pairs, publish_result, texture
+
+ODD = '<b>odd & "quoted"</b>\'s clip'
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """What the tests ask of a page: tags close in order, which ids and references there are, the
+    text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.references: list[str] = []
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in VOID:
+            self.open.append(tag)
+        self._note(tag, attributes)
+
+    def handle_startendtag(self, tag, attributes):
+        self._note(tag, attributes)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.words.append(data)
+
+    def _note(self, tag, attributes):
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value)
+            if name in {
+                "src",
+                "href",
+                "srcset",
+                "xlink:href",
+                "data",
+                "poster",
+                "action",
+                "background",
+            }:
+                self.references.append(value)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def params(repository: Path) -> Params:
+    return load_params(repository / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def full(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("full")
+    publish_everything(params, root, clip=ODD)
+    report.main(params, root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def html(full: Path) -> str:
+    return (full / "report" / "index.html").read_text()
+
+
+# ---------------------------------------------------------------------------- the page
+
+
+def test_every_section_is_there(params: Params, html: str) -> None:
+    page = Page(html)
+    assert {"results", "paper", "pairs", "pretraining", "samples", "runs"} <= set(page.ids)
+    for name in [*params.table.runs, *params.table.tasks, *params.sources, *params.datasets]:
+        assert name in page.text
+    assert page.text.count("overlap 0.") == params.report.pairs * len(params.sources)
+    assert "What these numbers show, and what they cannot" in page.text
+    ours = re.sub(
+        r"Beside the paper.*?cannot be compared\.", "", page.text
+    )  # nobody runs all of the paper on a laptop
+    assert ours != page.text and NOT_RUN not in ours
+
+
+def test_it_is_well_formed(html: str) -> None:
+    page = Page(html)
+    assert page.open == []
+    assert len(set(page.ids)) == len(page.ids)
+    assert {reference[1:] for reference in page.references if reference.startswith("#")} <= set(
+        page.ids
+    )
+
+
+def test_it_asks_for_nothing_outside(html: str, full: Path) -> None:
+    page = Page(html)
+    beside = {path.name for path in (full / "report").iterdir()}
+    outside = [
+        reference[:80]
+        for reference in page.references
+        if not reference.startswith(("#", "data:")) and reference not in beside
+    ]
+    assert outside == []
+    assert "script" not in page.tags and "iframe" not in page.tags
+    assert "url(" not in html and "@import" not in html and "//" not in page.text
+
+
+def test_equal_files_make_equal_bytes(params: Params, full: Path) -> None:
+    before = {path.name: path.read_bytes() for path in (full / "report").iterdir()}
+    report.main(params, full)
+    assert {path.name: path.read_bytes() for path in (full / "report").iterdir()} == before
+    pages = (f"source-{number}-{name}.html" for number, name in enumerate(params.sources))
+    assert set(before) == {".mimic.json", "index.html", "figure.png", *pages}
+    assert str(full).encode() not in before["index.html"]
+
+
+def test_values_along_pretraining_are_drawn(params: Params, full: Path, tmp_path: Path) -> None:
+    root = tmp_path / "swept"
+    shutil.copytree(full, root)
+    sweep = [
+        {"steps": step, "value": 0.1 + step / 1000, "standard_error": None}
+        for step in (45, 90, 180)
+    ]
+    publish_result(params, root, "croco-3m", "depth", 0.28, sweep=sweep)
+    report.main(params, root)
+    page = (root / "report" / "index.html").read_text()
+    assert (
+        "Value of depth by pretraining step" in page
+        and "Value of correspondence by pretraining step" not in page
+    )
+
+
+def test_a_clip_cannot_write_markup(html: str) -> None:
+    assert "<b>odd" not in html
+    assert "&lt;b&gt;odd &amp; &#34;quoted&#34;&lt;/b&gt;" in html
+
+
+def test_an_empty_workspace_is_a_page_full_of_not_run(
+    params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report.main(params, tmp_path)
+    page = Page((tmp_path / "report" / "index.html").read_text())
+    assert page.text.count(NOT_RUN) > len(params.table.runs) * len(params.table.tasks)
+    assert "No encoder has been pretrained yet" in page.text
+    assert page.open == []
+    assert not (tmp_path / "report" / "figure.png").exists()
+
+
+@pytest.mark.parametrize("gone", ["metrics", "models", "samples", "data/pairs", "data/manifests"])
+def test_any_part_may_be_missing(params: Params, full: Path, tmp_path: Path, gone: str) -> None:
+    shutil.copytree(
+        full,
+        tmp_path / "workspace",
+        copy_function=lambda source, target: Path(target).hardlink_to(source),
+    )
+    shutil.rmtree(tmp_path / "workspace" / gone)
+    report.main(params, tmp_path / "workspace")
+    page = Page((tmp_path / "workspace" / "report" / "index.html").read_text())
+    assert page.open == [] and NOT_RUN in page.text
+
+
+def test_a_single_missing_measurement_is_one_cell(params: Params, tmp_path: Path) -> None:
+    run, other, task = params.table.runs[0], params.table.runs[1], params.table.tasks[0]
+    publish_result(params, tmp_path, run, task, 0.25)
+    table = table_columns(read_table(params, Workspace(tmp_path)))
+    assert table[0].cells[0] == ResultCell(
+        "0.250", best=False, level=False
+    )  # nothing to be better than
+    publish_result(params, tmp_path, other, task, 0.75)
+    table = table_columns(read_table(params, Workspace(tmp_path)))
+    assert [cell and cell.best for cell in table[0].cells[:3]] == [False, True, None]
+
+
+def test_a_damaged_file_is_one_clear_line(params: Params, tmp_path: Path) -> None:
+    path = Workspace(tmp_path).metrics(params.table.runs[0], params.table.tasks[0])
+    path.parent.mkdir(parents=True)
+    for text in ("{", "[]", "{}"):
+        path.write_text(text)
+        with pytest.raises(BadInput, match=path.name):
+            report.main(params, tmp_path)
+
+
+def test_compare_prints_rows(
+    params: Params, full: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare.print_results(params, full, as_json=True)
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["run"] for row in rows] == list(params.table.runs)
+    assert set(rows[0]) >= {"run", "dataset", "digest", "objective", "steps", "values"}
+    assert all(isinstance(value, float) for row in rows for value in row["values"].values())
+    compare.print_results(params, tmp_path, as_json=True)
+    assert all(
+        value is None
+        for row in json.loads(capsys.readouterr().out)
+        for value in row["values"].values()
+    )
+    compare.print_results(params, tmp_path, as_json=False)
+    out = capsys.readouterr().out
+    assert out.count(NOT_RUN) == len(params.table.runs) * len(params.table.tasks)
+    assert all(run in out for run in params.table.runs)
+
+
+# ---------------------------------------------------------------------------- what may be concluded
+
+
+def verdict_of(params: Params, root: Path, values: dict[str, float], **more: object) -> str:
+    task = params.table.tasks[0]
+    for run, value in values.items():
+        publish_result(params, root, run, task, value, **more)
+    return " ".join(conclude(read_table(params, Workspace(root)), {}).tasks[task])
+
+
+def test_differences_within_noise_are_said_to_be_so(params: Params, tmp_path: Path) -> None:
+    random, *others = params.table.runs
+    text = verdict_of(params, tmp_path, {random: 0.50, **dict.fromkeys(others, 0.55)}, test_size=32)
+    assert (
+        "within the noise of 32 test items" in text and "no effect of pretraining is shown" in text
+    )
+    assert "better" not in text
+
+
+def test_a_clear_difference_is_a_sign_not_a_proof(params: Params, tmp_path: Path) -> None:
+    random, first, second, *_ = params.table.runs
+    text = verdict_of(params, tmp_path, {random: 0.5, first: 0.6, second: 0.4}, test_size=10_000)
+    assert f"{first} better and {second} worse than random" in text
+    assert "a sign, not a proof" in text
+
+
+def test_lower_may_be_better(params: Params, tmp_path: Path) -> None:
+    random, first, *_ = params.table.runs
+    text = verdict_of(
+        params, tmp_path, {random: 0.5, first: 0.4}, higher_is_better=False, standard_error=0.001
+    )
+    assert f"{first} +0.100" in text and f"{first} better than random" in text
+    unknown = verdict_of(params, tmp_path, {random: 0.5, first: 0.4}, higher_is_better=False)
+    assert "no difference is claimed" in unknown
+
+
+def test_nothing_is_compared_with_nothing(params: Params, tmp_path: Path) -> None:
+    random, first, *_ = params.table.runs
+    assert "nothing to compare" in verdict_of(params, tmp_path / "a", {first: 0.5})
+    assert "nothing to compare" in verdict_of(params, tmp_path / "b", {random: 0.5})
+
+
+def test_the_noise_bound_is_that_of_a_score_between_0_and_1(params: Params, tmp_path: Path) -> None:
+    run, task = params.table.runs[0], params.table.tasks[0]
+    publish_result(params, tmp_path, run, task, 0.2, test_size=100)
+    result = read_result(Workspace(tmp_path).metrics(run, task))
+    assert result is not None and result.error == pytest.approx(math.sqrt(0.2 * 0.8 / 100))
+    # No sample of scores in [0, 1] spreads more than the bound, and zeros and ones reach it.
+    scores = np.repeat([0.0, 1.0], [80, 20])
+    assert result.error == pytest.approx(scores.std() / 10)
+    assert noise(result, result) == pytest.approx(2 * math.sqrt(2) * result.error)
+    stated = dataclasses.replace(result, raw={"standard_error": 0.01})
+    assert stated.error == 0.01
+    assert best([result, None, stated]) == {0, 2}
+
+
+# ---------------------------------------------------------------------------- drawings
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert charts.ticks(0, 80, 5) == [0, 20, 40, 60, 80]
+    assert charts.ticks(0.83, 0.99, 4) == pytest.approx([0.85, 0.9, 0.95])
+    assert charts.ticks(1, 1, 4) == [1]
+
+
+def test_labels_never_touch() -> None:
+    placed = charts.spread({"a": 50, "b": 51, "c": 99, "d": 99}, 15, 0, 100)
+    heights = sorted(placed.values())
+    assert all(after - before >= 15 for before, after in itertools.pairwise(heights))
+    assert heights[-1] <= 100
+
+
+def test_a_long_log_is_averaged_and_non_finite_values_left_out() -> None:
+    chart = charts.line_chart(
+        {"run": [(step, 1.0) for step in range(10_000)] + [(10_000, math.nan)], "short": [(0, 1.0)]}
+    )
+    assert chart is not None and [line.name for line in chart.lines] == ["run"]
+    assert chart.lines[0].path.count("L") < charts.POINTS_MAX
+    assert "nan" not in chart.lines[0].path
+    assert charts.line_chart({"short": [(0, 1.0)]}) is None
+
+
+def test_histogram_bars_are_as_tall_as_their_counts() -> None:
+    drawn = charts.histogram([0, 0.25, 0.5, 1], [1, 4, 2])
+    assert drawn is not None
+    assert [round(bar.height / drawn.bars[1].height, 2) for bar in drawn.bars] == [0.25, 1, 0.5]
+    assert charts.histogram([0, 1], [0]) is None
+
+
+def test_matched_patches_share_a_colour_and_the_rest_is_dark() -> None:
+    grey = np.full((32, 32, 3), 100, np.uint8)
+    a, b = pictures.matched_patches(grey, grey, np.array([3, -1, -1, -1]))
+    assert (a[4, 4] == b[20, 20]).all() and a[4, 4].std() > 5
+    assert (a[20, 20] == 35).all() and (b[4, 4] == 35).all()
+    assert len({tuple(colour) for colour in pictures.patch_colours(14).tolist()}) == 196
+
+
+def test_photographs_shrink_and_stay_recognisable() -> None:
+    photograph = texture(0, 256)
+    kind, data = pictures.smaller(cv2.imencode(".png", photograph)[1].tobytes(), 88)
+    assert kind == "image/jpeg"
+    back = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert np.abs(back.astype(int) - photograph).mean() < 5
+
+
+def test_the_figure_shows_four_panels_or_two(params: Params, full: Path, tmp_path: Path) -> None:
+    data = (full / "report" / "figure.png").read_bytes()
+    four = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert four.shape[2] == 4 and len(data) < 400_000
+    publish_pairs(tmp_path, next(iter(params.sources)), ["only"], 2)
+    report.main(params, tmp_path)
+    two = cv2.imread(str(tmp_path / "report" / "figure.png"))
+    assert two.shape[1] == pytest.approx(four.shape[1] / 2, abs=pictures.GAP_PX)

@@ -1,0 +1,221 @@
+"""Any form that glTF gives a scene looks as the same scene in plain float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mimic.errors import BadInput
+from mimic.scenes import base, glb
+from mimic.scenes.embree import Embree
+from tests.support.gltf_writer import Writer, encoded, save
+
+CORNERS = np.array([[0, 0, 0], [4, 0, 0], [0, 3, 0], [4, 3, 0]], np.float32)  # a wall seen from +z
+UV = np.array([[0, 1], [1, 1], [0, 0], [1, 0]], np.float32)
+FACES = np.array([0, 1, 2, 1, 3, 2], np.uint16)
+
+
+def image() -> np.ndarray:
+    return np.asarray(
+        Image.fromarray(np.random.default_rng(1).integers(0, 256, (8, 8, 3), np.uint8)).resize(
+            (64, 64), Image.Resampling.BICUBIC
+        )
+    )
+
+
+def document(
+    writer: Writer, primitive: dict[str, Any], node: dict[str, Any], form: str = "PNG"
+) -> dict[str, Any]:
+    view = writer.view(encoded(form, image()))
+    return {
+        "asset": {"version": "2.0"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0, **node}],
+        "meshes": [{"primitives": [{"material": 0, **primitive}]}],
+        "materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}],
+        "textures": [{"source": 0}],
+        "images": [{"bufferView": view, "mimeType": f"image/{form.lower()}"}],
+    }
+
+
+def seen(path: Path) -> base.Rendering:
+    engine = Embree("auto", 256, 0.0, 1.5)
+    engine.load(path)
+    return engine.render(np.array([2.1, 1.4, 2.5]), base.heading(0), (64, 64), 80.0)
+
+
+def plain(path: Path) -> Path:
+    writer = Writer()
+    attributes = {"POSITION": writer.add(CORNERS), "TEXCOORD_0": writer.add(UV)}
+    return save(
+        path, writer, document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {})
+    )
+
+
+def positions(writer: Writer, form: str, gap: int) -> tuple[int, dict[str, Any]]:
+    """The corners in a form, and what the node adds to make them the same."""
+    if form == "short":
+        return writer.add(np.rint(CORNERS / 4 * 32767).astype("<i2"), gap or 4, normalized=True), {
+            "scale": [4, 4, 4]
+        }
+    if form == "mirrored":
+        matrix = np.diag([-1, 1, 1, 1]).ravel().tolist()
+        return writer.add(CORNERS * np.float32([-1, 1, 1]), gap), {"matrix": matrix}
+    if form == "scaled":
+        return writer.add(CORNERS / 2, gap), {"scale": [2, 2, 2]}
+    if form == "float":
+        return writer.add(CORNERS, gap), {}
+    position = writer.add(
+        np.where([[True], [True], [False], [True]], CORNERS, 99).astype(np.float32), gap
+    )
+    where, what = (
+        writer.view(np.array([2], np.uint8).tobytes()),
+        writer.view(CORNERS[2:3].tobytes()),
+    )
+    sparse = {
+        "count": 1,
+        "indices": {"bufferView": where, "componentType": 5121},
+        "values": {"bufferView": what},
+    }
+    writer.accessors[position]["sparse"] = sparse
+    return position, {}
+
+
+def triangles(writer: Writer, mode: str) -> dict[str, Any]:
+    if mode == "fan":
+        return {"mode": 6, "indices": writer.add(np.array([1, 3, 2, 0], np.uint16))}
+    if mode == "strip":
+        return {"mode": 5, "indices": writer.add(np.arange(4, dtype=np.uint8))}
+    if mode == "strip without indices":
+        return {"mode": 5}
+    return {"indices": writer.add(FACES.astype(np.uint8 if mode == "bytes" else np.uint32))}
+
+
+def any_form(path: Path, rng: np.random.Generator) -> tuple[Path, str]:
+    """The same wall, written in a way drawn at random."""
+    writer, said = Writer(), []
+
+    def one(*choices: str) -> str:
+        said.append(str(rng.choice(choices)))
+        return said[-1]
+
+    gap = 4 * int(rng.integers(3))
+    position, node = positions(writer, one("float", "short", "sparse", "scaled", "mirrored"), gap)
+    coordinates = UV
+    info: dict[str, Any] = {"index": 0, "texCoord": int(rng.integers(2))}
+    moved = one("as is", "transformed", "turned")
+    if moved == "transformed":
+        coordinates = (UV - 0.25) / np.float32(0.5)
+        info["extensions"] = {
+            "KHR_texture_transform": {"offset": [0.25, 0.25], "scale": [0.5, 0.5]}
+        }
+    elif moved == "turned":  # u' = v, v' = -u
+        coordinates = np.column_stack([-UV[:, 1], UV[:, 0]]).astype(np.float32)
+        info["extensions"] = {"KHR_texture_transform": {"rotation": np.pi / 2}}
+    if moved == "as is" and one("float uv", "byte uv") == "byte uv":
+        texcoord = writer.add((UV * 255).astype(np.uint8), 4, normalized=True)
+    else:
+        texcoord = writer.add(coordinates.astype(np.float32), gap)
+    attributes = {"POSITION": position, f"TEXCOORD_{info['texCoord']}": texcoord}
+    if info["texCoord"]:
+        attributes["TEXCOORD_0"] = writer.add(np.zeros((4, 2), np.float32))
+    primitive = {
+        "attributes": attributes,
+        **triangles(writer, one("strip", "fan", "bytes", "ints", "strip without indices")),
+    }
+    tree = document(writer, primitive, node, one("PNG", "WEBP"))
+    if one("metallic", "glossiness") == "glossiness":
+        tree["materials"] = [
+            {"extensions": {"KHR_materials_pbrSpecularGlossiness": {"diffuseTexture": info}}}
+        ]
+        tree["extensionsRequired"] = [
+            "KHR_materials_pbrSpecularGlossiness",
+            "KHR_texture_transform",
+            "KHR_mesh_quantization",
+        ]
+    else:
+        tree["materials"] = [{"pbrMetallicRoughness": {"baseColorTexture": info}}]
+    if tree["images"][0]["mimeType"] == "image/webp":
+        tree["textures"] = [{"extensions": {"EXT_texture_webp": {"source": 0}}}]
+    if one("scene", "no scene", "no scenes") != "scene":
+        tree.pop("scene")
+        if said[-1] == "no scenes":
+            tree.pop("scenes")
+    return save(path, writer, tree), ", ".join(said)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_every_form_looks_as_the_plain_one(tmp_path: Path, seed: int) -> None:
+    wanted = seen(plain(tmp_path / "plain.glb"))
+    path, form = any_form(tmp_path / "form.glb", np.random.default_rng(seed))
+    got = seen(path)
+    assert (wanted.depth_m > 0).mean() > 0.3 and wanted.rgb.std() > 20
+    same = (wanted.depth_m > 0) == (got.depth_m > 0)
+    assert same.mean() > 0.99, form  # the rim, which quantised corners move
+    assert np.allclose(wanted.depth_m[same], got.depth_m[same], atol=1e-3), form
+    assert np.abs(wanted.rgb[same].astype(int) - got.rgb[same]).mean() < 1.0, form
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["NOT_known", "KHR_texture_basisu", "EXT_meshopt_compression", "KHR_draco_mesh_compression"],
+)
+def test_what_is_required_and_not_honoured_is_named(tmp_path: Path, name: str) -> None:
+    path = plain(tmp_path / "plain.glb")
+    tree = glb.header(path) | {"extensionsRequired": [name]}
+    with pytest.raises(BadInput, match="NOT_known" if name == "NOT_known" else "compressed"):
+        glb.refuse_unreadable(path, tree)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: bytes(len(data)), lambda data: data[:90] + bytes(len(data) - 90)]
+)
+def test_a_damaged_texture_is_named(tmp_path: Path, damage: Any) -> None:
+    path = plain(tmp_path / "plain.glb")
+    data, png = path.read_bytes(), encoded("PNG", image())
+    assert png in data
+    path.write_bytes(data.replace(png, damage(png)))
+    with pytest.raises(BadInput, match="damaged .glb .texture image 0"):
+        glb.refuse_damaged(path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "column"), [(10497, [0.25, 0.25]), (33071, [1.0, 0.0]), (33648, [0.75, 0.25])]
+)
+def test_beyond_its_edge_a_texture_goes_on_as_the_sampler_says(
+    tmp_path: Path, mode: int, column: list[float]
+) -> None:
+    writer = Writer()
+    attributes = {
+        "POSITION": writer.add(CORNERS),
+        "TEXCOORD_0": writer.add(np.tile(np.float32([1.25, 0.5]), (4, 1))),
+    }
+    tree = document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {})
+    tree |= {
+        "samplers": [{"wrapS": mode, "wrapT": mode}],
+        "textures": [{"source": 0, "sampler": 0}],
+    }
+    centre = seen(save(tmp_path / "wrap.glb", writer, tree)).rgb[32, 32]
+    left = (
+        image()[31:33, min(max(int(column[0] * 64) - 1, 0), 62) :][:, :2]
+        .reshape(-1, 3)
+        .astype(float)
+    )
+    if mode == 33071:
+        left = image()[31:33, -1].astype(float)
+    assert np.abs(centre - left.mean(axis=0)).max() < 12
+
+
+def test_colours_are_linear_factors(tmp_path: Path) -> None:
+    writer = Writer()
+    colour = writer.add(np.full((4, 4), 65535 // 2, np.uint16), normalized=True)
+    attributes = {"POSITION": writer.add(CORNERS), "COLOR_0": colour}
+    tree = document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {})
+    tree["materials"] = [{"pbrMetallicRoughness": {"baseColorFactor": [0.5, 1, 1, 1]}}]
+    centre = seen(save(tmp_path / "colour.glb", writer, tree)).rgb[32, 32]
+    assert centre == pytest.approx(255 * np.array([0.25, 0.5, 0.5]) ** (1 / 2.2), abs=1)

@@ -1,0 +1,193 @@
+"""Pixels of picture files: every format that is read here, and the reason why another is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image as pillow
+
+from mimic.sources.base import Unreadable
+from mimic.sources.photos import pictures
+from tests.support import footage
+
+PHOTO = footage.pan(3, 1, 80)[0]
+LOSSY = {
+    ".gif",
+    ".dds",
+    ".ftc",
+    ".ftu",
+    ".blp",
+    ".ico",
+    ".icns",
+    ".msp",
+    ".xbm",
+    ".pcx",
+}  # palettes, one bit, or small sizes
+
+
+def _close(found: np.ndarray, wanted: np.ndarray) -> bool:
+    return found.shape == wanted.shape and float(np.abs(found.astype(int) - wanted).mean()) < 12
+
+
+def test_every_format_that_pillow_writes_and_opens_is_read(tmp_path):
+    pillow.init()
+    tried = []
+    for ending, name in pillow.registered_extensions().items():
+        if (
+            ending not in pictures.EXTENSIONS
+            or ending in LOSSY
+            or name not in pillow.SAVE
+            or ending in (".pfm", ".pgm", ".pbm")
+        ):
+            continue
+        path = tmp_path / f"a{ending}"
+        pillow.fromarray(PHOTO).save(path)
+        assert _close(pictures.read(path), PHOTO), ending
+        tried.append(ending)
+    assert {
+        ".jpg",
+        ".jfif",
+        ".jp2",
+        ".avif",
+        ".webp",
+        ".png",
+        ".tga",
+        ".qoi",
+        ".tif",
+        ".mpo",
+    } <= set(tried)
+
+
+@pytest.mark.parametrize(
+    ("ending", "codec", "form"),
+    [(".dpx", "dpx", "gbrp10le"), (".jls", "jpegls", "rgb24"), (".xwd", "xwd", "bgra")],
+)
+def test_a_format_that_only_ffmpeg_reads_is_read(tmp_path, ending, codec, form):
+    path = tmp_path / f"a{ending}"
+    frame = av.VideoFrame.from_ndarray(PHOTO, format="rgb24").reformat(format=form)
+    encoder = av.CodecContext.create(codec, "w")
+    assert isinstance(encoder, av.VideoCodecContext)
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = (
+        frame.width,
+        frame.height,
+        form,
+        1,
+    )  # type: ignore[assignment]
+    path.write_bytes(
+        b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+    )
+    assert ending in pictures.EXTENSIONS
+    with pytest.raises(pillow.UnidentifiedImageError):
+        pillow.open(path)
+    assert _close(pictures.read(path), PHOTO)
+
+
+def test_pictures_that_hold_no_photograph_say_so(tmp_path):
+    pillow.fromarray(PHOTO[..., 0].astype(np.float32)).save(tmp_path / "float.tiff")
+    preview = pillow.fromarray(PHOTO)
+    preview.save(tmp_path / "raw.tif", tiffinfo={254: 1})
+    (tmp_path / "a.heic").write_bytes(b"\x00\x00\x00\x18ftypheic" + bytes(80))
+    (tmp_path / "tiles.heic").write_bytes(
+        b"\x00\x00\x00\x18ftypheic" + bytes(8) + b"infe....grid" + bytes(80)
+    )
+    for name, reason in (
+        ("float.tiff", "floating-point"),
+        ("raw.tif", "raw data of a camera"),
+        ("a.heic", "not an image that is read here"),
+        ("tiles.heic", "in tiles"),
+        ("gone.heic", "No such file"),
+    ):
+        with pytest.raises(Unreadable, match=reason):
+            pictures.read(tmp_path / name)
+
+
+def test_only_the_file_itself_is_read_and_only_if_it_is_a_picture(tmp_path):
+    """FFmpeg would take a text for a list of pictures, a name for a pattern of names, and a video's
+    first frame for a picture."""
+    footage.video(tmp_path / "a.mp4", footage.pan(0, 4, 8), fps=1).rename(tmp_path / "video.jpg")
+    pillow.fromarray(PHOTO).save(tmp_path / "photo1.jpg")
+    (tmp_path / "photo%d.jpg").write_text("no picture")
+    (tmp_path / "list.jpg").write_text("ffconcat version 1.0\nfile 'photo1.jpg'\n")
+    for name, reason in (
+        ("video.jpg", "a video, no image; name it as one to mine it"),
+        ("photo%d.jpg", "not an image that is read here"),
+        ("list.jpg", "a list of other files; give the files themselves"),
+    ):
+        with pytest.raises(Unreadable) as found:
+            pictures.read(tmp_path / name)
+        assert str(found.value) == reason
+
+
+def test_what_is_transparent_lies_on_white_and_hidden_colours_are_not_seen(tmp_path):
+    alpha = np.full(PHOTO.shape[:2], 255, np.uint8)
+    alpha[:100] = 0
+    pillow.fromarray(np.dstack([PHOTO, alpha])).save(tmp_path / "cut.png")
+    found = pictures.read(tmp_path / "cut.png")
+    assert (found[:100] == 255).all() and (found[100:] == PHOTO[100:]).all()
+    for value in (255, 7):  # nothing is cut out: colours as they are
+        pillow.fromarray(np.dstack([PHOTO, np.full_like(alpha, value)])).save(
+            tmp_path / "whole.png"
+        )
+        assert (pictures.read(tmp_path / "whole.png") == PHOTO).all()
+    pillow.fromarray(PHOTO).quantize(16).save(tmp_path / "palette.png", transparency=0)
+    assert (pictures.read(tmp_path / "palette.png") == 255).all(axis=2).any()
+
+
+def _giant_png(path: Path, width: int, height: int) -> None:
+    """A header alone: what follows is never decoded."""
+    pillow.new("1", (8, 8)).save(path)
+    data = bytearray(path.read_bytes())
+    data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    path.write_bytes(bytes(data))
+
+
+def test_a_giant_picture_is_named_or_read_smaller_in_bounded_memory(tmp_path):
+    _giant_png(tmp_path / "pano.png", 20000, 10000)
+    with pytest.raises(Unreadable, match="20000 x 10000 pixels are more than 180 megapixels"):
+        pictures.read(tmp_path / "pano.png")
+    pillow.new("L", (16000, 12000), 90).save(tmp_path / "pano.jpg")
+    code = (
+        "import sys; from pathlib import Path; from mimic.sources.photos import pictures\n"
+        "print(pictures.read(Path(sys.argv[1])).shape)\n"
+        "print([line.split()[1] for line in open('/proc/self/status') if "
+        "line.startswith('VmHWM')][0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "pano.jpg")], capture_output=True, text=True
+    )
+    assert done.stdout.startswith("(1500, 2000, 3)"), done.stderr
+    assert (
+        int(done.stdout.split()[-1]) < 300_000 and done.stderr == ""
+    )  # kB, the libraries included; in full it is 192 MB more
+
+
+def test_names_of_other_files_are_no_pictures():
+    assert not {".eps", ".ps", ".pdf", ".h5", ".mpg", ".rs", ".y", ".txt"} & pictures.EXTENSIONS
+
+
+def _several(path: Path, count: int, **more: object) -> Path:
+    frames = [pillow.new("RGB", (16, 16), (40 * number, 90, 20)) for number in range(count)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], **more)
+    return path
+
+
+def test_of_several_pages_the_first_is_read_and_that_is_said(tmp_path):
+    said = "only the first of its 3 pages is read; save each as a file of its own to mine them all"
+    assert pictures.further(_several(tmp_path / "a.tif", 3)) == said
+    smaller = pillow.new("RGB", (8, 8))
+    smaller.encoderinfo = {"tiffinfo": {254: pictures.PREVIEW}}
+    page = pillow.new("RGB", (16, 16))
+    page.save(tmp_path / "b.tif", save_all=True, append_images=[smaller])
+    with pillow.open(tmp_path / "b.tif") as file:
+        assert file.n_frames == 2
+    assert pictures.further(tmp_path / "b.tif") is None
+    (tmp_path / "c.tif").write_bytes(b"II*\0 and no more")
+    assert pictures.further(tmp_path / "c.tif") is None  # it is named when it is read
