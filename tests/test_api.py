@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import cv2
-import footage
 import numpy as np
 import pytest
 import timm
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 
 import mimic
 from mimic.training.checkpoint import read_card
+from tests.support import footage
 
 
 @pytest.fixture(scope="module")
