@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import footage
-import golden_values
 import h5py
 import numpy as np
 import pytest
@@ -24,11 +22,11 @@ from PIL import Image as pillow
 from mimic import config, sources
 from mimic.sources.base import content_digest, digest_of_digests
 from mimic.synthetic import apartments, glb_writer
+from tests.support import HABITAT_STAND_IN, footage, golden_values
 
 BASE = {"tracked_by": Path("."), "licence": "test", "sharpness_min": 0.0, "limit_clips": None}
 PHONE = {"spacing_s": 1.0, "retry_spacing_s": 2.0, "seconds_min": 3.0}
 GROUPS = 3  # of each clip; a walk through a scene has many
-STAND_IN = Path(__file__).parents[1] / "worlds" / "stand_in"
 
 
 def _jpeg(seed: int, size: int = 48, kind: str = "JPEG") -> bytes:
@@ -255,7 +253,7 @@ def test_an_engine_renders_what_its_version_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
     """habitat-sim itself is another's: behind our side of it a stand-in renders with our rays."""
-    monkeypatch.setenv("PYTHONPATH", str(STAND_IN))
+    monkeypatch.setenv("PYTHONPATH", str(HABITAT_STAND_IN))
     habitat = config.Habitat(command=(sys.executable,), gpu_device_id=-1, timeout_s=120)
     source = sources.open_source("tiny", _scenes(tmp_path, engine), Path(), 64, habitat)
     rows = {row[engine] for row in sources.READER_VERSIONS.values() if engine in row}
