@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from mimic import cli
@@ -99,3 +100,20 @@ def test_what_is_wrong_is_named(mined, tmp_path, rates, message):
     )
     with pytest.raises(type(done.exception), match=message):
         raise done.exception
+
+
+def test_a_dataset_may_be_called_pretrain(mined):
+    path = mined / "params.yaml"
+    raw = yaml.safe_load(path.read_text())
+    raw["datasets"]["pretrain"] = raw["datasets"]["mimic-1m"]
+    raw["datasets"]["pretrain"]["sources"] = {"rooms": 8}
+    path.write_text(yaml.safe_dump(raw))
+    done = CliRunner().invoke(cli.app, ["plan", "pretrain", "--params", str(path), "--json"])
+    assert json.loads(done.stdout)["dataset"] == "pretrain"
+    done = CliRunner().invoke(cli.app, ["plan", "--pretrain", "--params", str(path)])
+    assert "no run was trained in this workspace yet" in str(done.exception)
+
+
+def test_a_plan_of_nothing_is_refused(mined):
+    done = CliRunner().invoke(cli.app, ["plan", "--params", str(mined / "params.yaml")])
+    assert "name a dataset" in str(done.exception)

@@ -1,4 +1,4 @@
-"""`mimic plan pretrain`: arithmetic against torch's own counter and by hand, nothing made up."""
+"""`mimic plan --pretrain`: arithmetic against torch's own counter and by hand, nothing made up."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_published_sizes() -> None:
 
 def plan(root: Path, *more: str) -> dict:
     done = CliRunner().invoke(
-        cli.app, ["plan", "pretrain", "--params", str(root / "params.yaml"), "--json", *more]
+        cli.app, ["plan", "--pretrain", "--params", str(root / "params.yaml"), "--json", *more]
     )
     assert done.exit_code == 0, done.exception
     return json.loads(done.stdout)
@@ -136,6 +136,8 @@ def test_what_was_measured_here(workspace: Path, repository: Path) -> None:
         line["pairs_per_second"] == pytest.approx(50) and found["rates"]["decode_ms_per_image"] > 0
     )
     assert found["rates"]["disk_mb_s"] is None and "disk" not in line["load"]
+    alone = plan(workspace, "croco-1m")["runs"]
+    assert set(alone) == {"croco-1m"}
     mae = found["runs"]["mae-1m"]  # images, two a pair
     assert mae["pairs_per_second"] == pytest.approx(
         50 * line["gflops_per_sample"] / mae["gflops_per_sample"] / 2

@@ -40,7 +40,6 @@ WRONG = [
     "mine",
     "assemble",
     "Mine",
-    "pretrain",
     "models",
     "data",
     "$(id)",
@@ -48,7 +47,19 @@ WRONG = [
     "{a}",
     "~",
 ]
-RIGHT = ["a", "croco-3m", "mimic-1.5m", "A_b", "1", "_x", "n" * 100, "random", "depth", "miner"]
+RIGHT = [
+    "a",
+    "croco-3m",
+    "mimic-1.5m",
+    "A_b",
+    "1",
+    "_x",
+    "n" * 100,
+    "random",
+    "depth",
+    "miner",
+    "pretrain",
+]
 SECTIONS = {
     "sources": "phone",
     "datasets": "mimic-3m",
@@ -196,6 +207,6 @@ def test_export_weights_asks_for_a_name(tmp_path: Path, name: str) -> None:
         capture_output=True,
         text=True,
     )
-    why = "no name of a folder in models/" if name else "an argument is empty"
+    why = "not the name of a folder in models/" if name else "an argument is empty"
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and why in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -346,3 +346,22 @@ def test_the_figure_shows_four_panels_or_two(params: Params, full: Path, tmp_pat
     report.main(params, tmp_path)
     two = cv2.imread(str(tmp_path / "report" / "figure.png"))
     assert two.shape[1] == pytest.approx(four.shape[1] / 2, abs=pictures.GAP_PX)
+
+
+@pytest.mark.parametrize("stated", [{"headline": "exact"}, {}])
+def test_a_floor_is_of_the_headline_whatever_other_metric_is_equal(
+    tmp_path: Path, stated: dict[str, str]
+) -> None:
+    """Files from before the headline was stated are read by what they call their value."""
+    metrics = {
+        "within_1": 0.5,
+        "exact": 0.5,
+        "chance": {"within_1": 0.04, "exact": 0.005},
+        "same_place": {"within_1": 0.2, "exact": 0.1},
+    }
+    result = {"value": 0.5, "name": "recall", "higher_is_better": True, "metrics": metrics}
+    path = tmp_path / "correspondence.json"
+    path.write_text(json.dumps(result | stated))
+    found = read_result(path)
+    assert found is not None
+    assert found.floors == {"chance": 0.005, "same_place": 0.1}

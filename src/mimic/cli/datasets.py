@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from mimic.cli.options import DEFAULT_PARAMS, ParamsFile
+from mimic.errors import BadInput
 from mimic.params import load_params
 
 PANEL = "Datasets"
@@ -35,31 +36,38 @@ def export(
 
 
 def plan(
-    what: Annotated[
-        str,
-        typer.Argument(help="A dataset to mine, or `pretrain` for every run of the parameter file"),
-    ],
+    name: Annotated[
+        Optional[str],
+        typer.Argument(help="A dataset to mine; with --pretrain a run, default: every run"),
+    ] = None,
+    pretrain: Annotated[
+        bool, typer.Option("--pretrain", help="Estimate pretraining instead of mining")
+    ] = False,
     params: ParamsFile = DEFAULT_PARAMS,
     rates: Annotated[
         Optional[Path],
-        typer.Option(help="JSON file of stated rates, such as what --json printed elsewhere"),
+        typer.Option(help="JSON file of stated rates, such as the output of --json elsewhere"),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the plan, and the rates it rests on, as JSON")
+        bool, typer.Option("--json", help="Print the estimate and the rates it uses as JSON")
     ] = False,
 ) -> None:
     """Estimate time, storage and bottlenecks of mining or pretraining.
 
-    The estimate rests on rates measured in this workspace, or stated with --rates.
+    The rates are those measured in this workspace, or stated with --rates.
     """
-    if what == "pretrain":
-        from mimic.commands import plan_pretrain
+    from mimic.commands import plan_mining, plan_pretraining
 
-        plan_pretrain.main(load_params(params), params.parent, rates, as_json=as_json)
+    settings = load_params(params)
+    if name == "pretrain" and name not in settings.datasets:  # how --pretrain was called once
+        pretrain = True
+        name = None
+    if pretrain:
+        plan_pretraining.main(settings, params.parent, name, rates, as_json=as_json)
         return
-    from mimic.commands import plan as command
-
-    command.main(load_params(params), params.parent, what, rates, as_json=as_json)
+    if name is None:
+        raise BadInput("plan: name a dataset of params.yaml, or give --pretrain")
+    plan_mining.main(settings, params.parent, name, rates, as_json=as_json)
 
 
 COMMANDS = (export, plan)

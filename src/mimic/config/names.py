@@ -9,10 +9,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 LONGEST = 100  # characters: with what the layout adds, below the 255 bytes of a file's name
-# Folders of a workspace and its stages: metrics/mine/<source> beside metrics/<run>, `mimic plan
-# pretrain`, data/raw.
+# Folders of a workspace and its stages: metrics/mine/<source> lies beside metrics/<run>.
 LAYOUT = frozenset(
-    {"synthesize", "ingest", "mine", "assemble", "pretrain", "prepare", "evaluate", "report"}
+    {"synthesize", "ingest", "mine", "assemble", "prepare", "evaluate", "report"}
     | {"recipe", "data", "models", "runs", "metrics", "samples", "src"}
 )
 

@@ -21,6 +21,8 @@ from typing import Any
 
 from mimic.errors import BadInput
 
+# Folders of metrics/ that hold counts of a stage; all others are runs.
+STAGE_METRICS = frozenset({"mine", "assemble"})
 SCRATCH_STEM = 100  # bytes of a name that a scratch name repeats: both have to fit a file system
 THERE = "is there already; name a new file, or move it away"
 SCRATCH = re.compile(r"\..*\.\d+(-\d+)?\.part", re.DOTALL)

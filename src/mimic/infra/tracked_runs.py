@@ -14,7 +14,7 @@ from typing import Any
 
 from mimic.config.names import wrong_with
 from mimic.errors import BadInput
-from mimic.infra.storage import Workspace, file_digest, fingerprint
+from mimic.infra.storage import STAGE_METRICS, Workspace, file_digest, fingerprint
 
 POINTS = 2000  # of a curve; longer ones are thinned, log.jsonl holds every step
 CARD_KEYS_NOT_PARAMS = {
@@ -54,7 +54,7 @@ def published_runs(workspace: Workspace) -> tuple[list[TrackedRun], list[str]]:
     for path in sorted(workspace.root.glob("metrics/*/*.json")):
         run = path.parent.name
         task = path.stem
-        if run in ("mine", "assemble"):
+        if run in STAGE_METRICS:
             continue
         if wrong_with(run) or wrong_with(task):
             misnamed.append(ascii(f"metrics/{run}/{path.name}"))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from mimic.infra.storage import Workspace
+from mimic.infra.storage import STAGE_METRICS, Workspace
 from mimic.params import Params
 from mimic.reporting.results import SavedResult, read_result
 from mimic.tasks.sections import TaskSection
@@ -103,7 +103,7 @@ def _results(params: Params, workspace: Workspace) -> Iterable[tuple[TaskSection
         section = params.evaluate.get(path.stem)
         if (
             section is not None
-            and path.parent.name not in ("mine", "assemble")
+            and path.parent.name not in STAGE_METRICS
             and (result := read_result(path)) is not None
         ):
             yield section, result

@@ -12,6 +12,9 @@ from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, read_json
 from mimic.params import Params
 
+# Key of the headline metric by the name of the value, in files from before they stated it.
+EARLIER_HEADLINES = {"recall": "exact"}
+
 
 @dataclass(frozen=True)
 class SavedResult:
@@ -48,16 +51,13 @@ class SavedResult:
         """Scores that need no encoder (chance, same_place), where the task states them for its
         headline."""
         metrics = self.raw.get("metrics", {})
-        equal = (
-            key for key, value in metrics.items() if value == self.value
-        )  # files of earlier versions name no headline
-        head = self.raw.get("headline") or next(equal, None)
-        named = {
-            name: metrics[name]
-            for name in ("chance", "same_place")
-            if isinstance(metrics.get(name), dict)
+        headline = self.raw.get("headline", EARLIER_HEADLINES.get(self.name, self.name))
+        floors = {name: metrics.get(name) for name in ("chance", "same_place")}
+        return {
+            name: values[headline]
+            for name, values in floors.items()
+            if isinstance(values, dict) and headline in values
         }
-        return {name: entry[head] for name, entry in named.items() if head in entry}
 
 
 @dataclass(frozen=True)

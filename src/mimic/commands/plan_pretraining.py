@@ -1,5 +1,5 @@
-"""What pretraining will take, from throughput measured here: days, bytes, checkpoints, and what
-will be in the way.
+"""`mimic plan --pretrain`: days, bytes, checkpoints and the bottleneck of pretraining, from
+measured throughput.
 
 Throughput comes from the logs of this workspace's runs (runs/pretrain/<run>/*/log.jsonl), as
 arithmetic a second, which carries over to models of other sizes on the same devices; or from a file
@@ -16,24 +16,37 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.table import Table
 
 from mimic import config
+from mimic.commands.stated_rates import read_rates
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
 from mimic.models import OBJECTIVES
 from mimic.models.cost import training_flops
 from mimic.models.objectives.masking import visible_count
 from mimic.pairs.images import open_pairs, read_manifest
-from mimic.params import Params
+from mimic.params import Params, pick
 from mimic.training import journal
 
 DAY_S = 86400
 TRAINED_BYTES = 12  # of a number in a checkpoint: fp32, and AdamW's two moments
 DECODED = 64  # pairs read to measure decoding
 NOT_MEASURED = "not measured"
+PIPED_WIDTH = 160  # characters: whole lines where the output is no terminal
+COLUMNS = (
+    "run",
+    "pairs seen",
+    "GFLOP/sample",
+    "pairs/s",
+    "device-days",
+    "days",
+    "read",
+    "checkpoints",
+    "bottleneck",
+)
 
 
 class Rates(BaseModel):
@@ -41,69 +54,77 @@ class Rates(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    device_gflops: float | None = Field(
-        default=None, gt=0
-    )  # GFLOP a second that one process sustains while training
+    # GFLOP a second that one process sustains while training
+    device_gflops: float | None = Field(default=None, gt=0)
     decode_ms_per_image: float | None = Field(default=None, gt=0)  # of one core
     bytes_per_pair: float | None = Field(default=None, gt=0)  # both JPEGs
-    disk_mb_s: float | None = Field(
-        default=None, gt=0
-    )  # random reads of the store that holds the shards
+    # random reads of the store that holds the shards
+    disk_mb_s: float | None = Field(default=None, gt=0)
 
 
-def main(params: Params, root: Path, rates_file: Path | None, as_json: bool) -> None:
-    """Print what every run of params takes.
+def main(
+    params: Params, root: Path, name: str | None, rates_file: Path | None, as_json: bool
+) -> None:
+    """Print what every run of params takes, or the one of this name.
 
     Raises:
         BadInput: nothing was trained here yet and no rate is stated; or the file of rates is wrong.
     """
-    rates = measured(params, root)
+    planned = params.runs if name is None else {name: pick(params.runs, name, "run")}
+    rates = measured_rates(params, root)
     if rates_file is not None:
-        rates = rates.model_copy(update=stated(rates_file).model_dump(exclude_none=True))
+        stated = read_rates(rates_file, Rates.model_validate)
+        rates = rates.model_copy(update=stated.model_dump(exclude_none=True))
     if rates.device_gflops is None:
         raise BadInput(
-            "plan pretrain: no run was trained in this workspace yet; train one for some steps, or "
-            "state "
-            '--rates with {"device_gflops": GFLOP a second of one device}'
+            "plan --pretrain: no run was trained in this workspace yet; train one for some steps, "
+            'or state --rates with {"device_gflops": GFLOP a second of one device}'
         )
     job = params.cluster.pretrain
     devices = job.nodes * job.tasks_per_node
-    runs = {
-        name: plan(params, root, run, rates, devices)
-        for name, run in params.runs.items()
-        if run.steps
-    }
     result = {
         "devices": devices,
         "cores_per_device": job.cpus_per_task,
         "rates": rates.model_dump(),
-        "runs": runs,
+        "runs": {
+            run: estimate(params, root, section, rates, devices)
+            for run, section in planned.items()
+            if section.steps
+        },
     }
-    print(json.dumps(result, indent=2)) if as_json else _show(result)
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        _show(result)
 
 
-def plan(params: Params, root: Path, run: config.Run, rates: Rates, devices: int) -> dict[str, Any]:
+def estimate(
+    params: Params, root: Path, run: config.Run, rates: Rates, devices: int
+) -> dict[str, Any]:
     """One run's numbers; None where a rate is missing."""
     recipe = params.pretrain[run.recipe]
     flops = _flops(recipe)
     views = OBJECTIVES[recipe.objective].views
     samples = run.steps * recipe.batch
     pairs = samples * views / 2
-    pairs_per_second = (
-        rates.device_gflops * 1e9 / flops * views / 2 * devices if rates.device_gflops else None
-    )
+    demand = None  # pairs a second that the devices ask for when they never wait
+    if rates.device_gflops:
+        demand = rates.device_gflops * 1e9 / flops * views / 2 * devices
     per_pair = _bytes_per_pair(root, run.dataset) or rates.bytes_per_pair
-    loads = _loads(
-        rates, pairs_per_second, per_pair, params.cluster.pretrain.cpus_per_task * devices
-    )
+    cores = params.cluster.pretrain.cpus_per_task * devices
+    loads = _loads(rates, demand, per_pair, cores)
     slowest = max(loads, key=lambda what: loads[what])
-    speed = pairs_per_second / max(1.0, loads[slowest]) if pairs_per_second else None
+    speed = None
+    days = None
+    if demand is not None:
+        speed = demand / max(1.0, loads[slowest])
+        days = pairs / speed / DAY_S
     return {
         "pairs_seen": round(pairs),
         "gflops_per_sample": flops / 1e9,
         "pairs_per_second": speed,
-        "device_days": None if speed is None else pairs / speed / DAY_S * devices,
-        "days": None if speed is None else pairs / speed / DAY_S,
+        "device_days": None if days is None else days * devices,
+        "days": days,
         "bytes_read": None if per_pair is None else round(pairs * per_pair),
         "checkpoint_bytes": _checkpoint_bytes(recipe, run.steps),
         "bottleneck": slowest,
@@ -111,9 +132,9 @@ def plan(params: Params, root: Path, run: config.Run, rates: Rates, devices: int
     }
 
 
-def measured(params: Params, root: Path) -> Rates:
-    """What this workspace tells: the median speed of its newest run that trained, and decoding from
-    its first manifest, timed now."""
+def measured_rates(params: Params, root: Path) -> Rates:
+    """What this workspace measured: the median speed of its newest run that trained, and decoding
+    from its first manifest, timed now."""
     logs = sorted(
         (root / "runs/pretrain").glob("*/*/log.jsonl"),
         key=lambda path: path.stat().st_mtime,
@@ -132,19 +153,6 @@ def measured(params: Params, root: Path) -> Rates:
         decode_ms_per_image=decode_ms,
         bytes_per_pair=_bytes_per_pair(root, manifest.stem),
     )
-
-
-def stated(path: Path) -> Rates:
-    """Rates from a JSON file, or all that --json printed."""
-    try:
-        raw = json.loads(path.read_text())
-        return Rates.model_validate(raw.get("rates", raw))
-    except FileNotFoundError:
-        raise BadInput(f"--rates {path}: no such file") from None
-    except (ValidationError, ValueError, AttributeError) as error:
-        raise BadInput(
-            f"--rates {path}: not a file of rates: {' '.join(str(error).split())[:200]}"
-        ) from None
 
 
 def _achieved(params: Params, log: Path) -> float | None:
@@ -172,10 +180,13 @@ def _checkpoint_bytes(recipe: config.Recipe, steps: int) -> int:
     """Most that lies on disk at once: the last `keep`, every `keep_every`-th, one being written,
     and what is published."""
     count = OBJECTIVES[recipe.objective].parameters(recipe.model.size())
-    for_good = 0 if recipe.keep_every is None else steps // (recipe.save_every * recipe.keep_every)
-    return count * (
-        TRAINED_BYTES * (min(recipe.keep, -(-steps // recipe.save_every)) + for_good + 1) + 2 * 4
-    )
+    permanent = 0
+    if recipe.keep_every is not None:
+        permanent = steps // (recipe.save_every * recipe.keep_every)
+    latest = min(recipe.keep, -(-steps // recipe.save_every))
+    checkpoints = latest + permanent + 1  # one is being written
+    published = 2  # copies, fp32
+    return count * (TRAINED_BYTES * checkpoints + 4 * published)
 
 
 def _loads(
@@ -196,11 +207,9 @@ def _bytes_per_pair(root: Path, dataset: str) -> float | None:
     if not path.exists():
         return None
     sizes = pq.read_table(path, columns=["size_a", "size_b"])
-    return (
-        float(np.mean(sizes["size_a"].to_numpy() + sizes["size_b"].to_numpy()))
-        if sizes.num_rows
-        else None
-    )
+    if not sizes.num_rows:
+        return None
+    return float(np.mean(sizes["size_a"].to_numpy() + sizes["size_b"].to_numpy()))
 
 
 def _decode_ms(manifest: Path, root: Path, shards: config.Shards) -> float | None:
@@ -218,43 +227,39 @@ def _decode_ms(manifest: Path, root: Path, shards: config.Shards) -> float | Non
 
 def _show(result: dict[str, Any]) -> None:
     table = Table(header_style="bold", box=None, pad_edge=False)
-    for heading in (
-        "run",
-        "pairs seen",
-        "GFLOP/sample",
-        "pairs/s",
-        "device-days",
-        "days",
-        "read",
-        "checkpoints",
-        "in the way",
-    ):
-        table.add_column(heading, justify="left" if heading in ("run", "in the way") else "right")
+    for heading in COLUMNS:
+        left = heading in ("run", "bottleneck")
+        table.add_column(heading, justify="left" if left else "right")
     for name, line in result["runs"].items():
-        read = NOT_MEASURED if line["bytes_read"] is None else f"{line['bytes_read'] / 1e9:,.1f} GB"
-        table.add_row(
-            name,
-            f"{line['pairs_seen']:,}",
-            f"{line['gflops_per_sample']:.3g}",
-            f"{line['pairs_per_second']:,.0f}",
-            f"{line['device_days']:,.3g}",
-            f"{line['days']:,.3g}",
-            read,
-            f"{line['checkpoint_bytes'] / 1e9:,.2f} GB",
-            f"{line['bottleneck']} "
-            f"({', '.join(f'{what} {load:.2f}' for what, load in line['load'].items())})",
-        )
-    console = Console(width=None if Console().is_terminal else 160)
+        table.add_row(name, *_cells(line))
+    console = Console(width=None if Console().is_terminal else PIPED_WIDTH)
     console.print(table)
-    said = {
-        name: NOT_MEASURED if value is None else f"{value:,.3g}"
-        for name, value in result["rates"].items()
-    }
+    rates = {name: _number(value) for name, value in result["rates"].items()}
     console.print(
-        f"{result['devices']} devices, {result['cores_per_device']} cores each; {said}", style="dim"
-    )
-    console.print(
-        "device-days assume that devices do not slow each other down; of decode and disk only what "
-        "is listed was looked at",
+        f"{result['devices']} devices, {result['cores_per_device']} cores each; {rates}",
         style="dim",
     )
+    console.print(
+        "device-days assume that devices do not slow each other down; decoding and disk are "
+        "estimated only where a load is listed",
+        style="dim",
+    )
+
+
+def _cells(line: dict[str, Any]) -> list[str]:
+    read = line["bytes_read"]
+    loads = ", ".join(f"{resource} {load:.2f}" for resource, load in line["load"].items())
+    return [
+        f"{line['pairs_seen']:,}",
+        f"{line['gflops_per_sample']:.3g}",
+        f"{line['pairs_per_second']:,.0f}",
+        f"{line['device_days']:,.3g}",
+        f"{line['days']:,.3g}",
+        NOT_MEASURED if read is None else f"{read / 1e9:,.1f} GB",
+        f"{line['checkpoint_bytes'] / 1e9:,.2f} GB",
+        f"{line['bottleneck']} ({loads})",
+    ]
+
+
+def _number(value: float | None) -> str:
+    return NOT_MEASURED if value is None else f"{value:,.3g}"

@@ -1,4 +1,5 @@
-"""What a recipe will cost, from rates measured here: core-days, bytes and files (`mimic plan`).
+"""`mimic plan DATASET`: core-days, bytes and files that mining a dataset takes, from measured
+rates.
 
 Rates come from the logs of this workspace's mining runs (runs/mine/<source>/*/log.jsonl) and the
 shards they published, or from a file of stated rates. A source that was never mined takes the rate
@@ -13,10 +14,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.table import Table
 
+from mimic.commands.stated_rates import read_rates
 from mimic.errors import BadInput
 from mimic.infra import cluster, storage
 from mimic.pairs.read import open_table, read_table
@@ -38,61 +40,68 @@ class Rate(BaseModel):
 
 
 def main(params: Params, root: Path, name: str, rates_file: Path | None, as_json: bool) -> None:
-    """Print what mining a dataset's pairs will take.
+    """Print time and storage that mining a dataset's pairs will take.
 
     Raises:
         BadInput: nothing was mined yet and no rates are stated; or the file of rates is wrong.
     """
     dataset = pick(params.datasets, name, "dataset")
-    rates = measured(params, storage.Workspace(root)) | (stated(rates_file) if rates_file else {})
-    found = [_line(params, root, source, count, rates) for source, count in dataset.sources.items()]
-    total = {
-        key: sum(line[key] for line in found if line[key] is not None)
-        for key in ("pairs", "core_days", "bytes", "files")
+    rates = measured_rates(params, storage.Workspace(root))
+    if rates_file is not None:
+        rates |= read_rates(rates_file, _parse)
+    lines = {
+        source: _estimate(params, root, source, count, rates)
+        for source, count in dataset.sources.items()
     }
-    cores = params.cluster.workers or cluster.available_cores()
-    if params.cluster.executor == "slurm":
-        cores = params.cluster.mine.array_parallelism
+    cores = _cores(params)
+    total = _total(lines.values())
     total["days"] = total["core_days"] / cores
-    used = {line["rate_of"]: rates[line["rate_of"]].model_dump() for line in found}
+    used = {line["rate_of"] for line in lines.values()}
     result = {
         "dataset": name,
         "cores": cores,
         "total": total,
-        "sources": {line.pop("source"): line for line in found},
-        "rates": used,
+        "sources": lines,
+        "rates": {source: rate.model_dump() for source, rate in rates.items() if source in used},
     }
-    print(json.dumps(result, indent=2)) if as_json else _show(result)
+    if as_json:
+        print(json.dumps(result, indent=2))
+    else:
+        _show(result)
 
 
-def measured(params: Params, space: storage.Workspace) -> dict[str, Rate]:
+def _cores(params: Params) -> int:
+    """How many cores mine at a time."""
+    if params.cluster.executor == "slurm":
+        return params.cluster.mine.array_parallelism
+    return params.cluster.workers or cluster.available_cores()
+
+
+def _total(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Sums over the sources whose numbers are known."""
+    keys = ("pairs", "core_days", "bytes", "files")
+    return {key: sum(line[key] for line in lines if line[key] is not None) for key in keys}
+
+
+def measured_rates(params: Params, space: storage.Workspace) -> dict[str, Rate]:
     """Rates of the sources that were mined in this workspace, by source."""
     rates = {}
     for source in params.sources:
         lines = _log(space.root / "runs/mine" / source)
-        kept, clips, seconds = (
-            sum(line[key] for line in lines) for key in ("kept", "clips", "seconds")
-        )
+        pairs = sum(line["kept"] for line in lines)
+        seconds = sum(line["seconds"] for line in lines)
+        clips = sum(line["clips"] for line in lines)
         size = _bytes_per_pair(space.pairs(source))
-        if kept and seconds and size:
+        if pairs and seconds and size:
             rates[source] = Rate(
-                seconds_per_pair=seconds / kept, bytes_per_pair=size, clips_per_pair=clips / kept
+                seconds_per_pair=seconds / pairs, bytes_per_pair=size, clips_per_pair=clips / pairs
             )
     return rates
 
 
-def stated(path: Path) -> dict[str, Rate]:
-    """Rates from a JSON file: {source or reader: {seconds_per_pair, bytes_per_pair,
-    clips_per_pair}}, or all that --json printed."""
-    try:
-        raw = json.loads(path.read_text())
-        return {name: Rate.model_validate(rate) for name, rate in raw.get("rates", raw).items()}
-    except FileNotFoundError:
-        raise BadInput(f"--rates {path}: no such file") from None
-    except (ValidationError, ValueError, AttributeError) as error:
-        raise BadInput(
-            f"--rates {path}: not a file of rates: {' '.join(str(error).split())[:200]}"
-        ) from None
+def _parse(raw: Any) -> dict[str, Rate]:
+    """{source or reader: {seconds_per_pair, bytes_per_pair, clips_per_pair}}"""
+    return {name: Rate.model_validate(rate) for name, rate in raw.items()}
 
 
 def _log(folder: Path) -> list[dict[str, Any]]:
@@ -119,23 +128,25 @@ def _bytes_per_pair(folder: Path) -> float | None:
     return size / pairs if pairs else None
 
 
-def _line(
+def _estimate(
     params: Params, root: Path, source: str, count: int | None, rates: dict[str, Rate]
 ) -> dict[str, Any]:
+    """What mining `count` pairs of a source takes; None = all there are."""
     rate_of = _rate_of(params, source, rates)
     rate = rates[rate_of]
     if count is None:
-        count = _all_of(storage.Workspace(root).inventory(source), rate)
-    clips = None if count is None else max(1, round(count * rate.clips_per_pair))
+        count = _all_pairs(storage.Workspace(root).inventory(source), rate)
+    if count is None:
+        unknown = dict.fromkeys(("pairs", "core_days", "bytes", "files"))
+        return {"rate_of": rate_of, **unknown}
+    clips = max(1, round(count * rate.clips_per_pair))
+    shards = -(-clips // params.mine.clips_per_shard)
     return {
-        "source": source,
         "rate_of": rate_of,
         "pairs": count,
-        "core_days": None if count is None else count * rate.seconds_per_pair / DAY_S,
-        "bytes": None if count is None else round(count * rate.bytes_per_pair),
-        "files": None
-        if clips is None
-        else FILES_PER_SHARD * -(-clips // params.mine.clips_per_shard),
+        "core_days": count * rate.seconds_per_pair / DAY_S,
+        "bytes": round(count * rate.bytes_per_pair),
+        "files": FILES_PER_SHARD * shards,
     }
 
 
@@ -158,7 +169,7 @@ def _rate_of(params: Params, source: str, rates: dict[str, Rate]) -> str:
     )
 
 
-def _all_of(inventory: Path, rate: Rate) -> int | None:
+def _all_pairs(inventory: Path, rate: Rate) -> int | None:
     """Pairs to expect where a recipe takes all there are; None before ingest."""
     if not inventory.exists():
         return None
@@ -168,9 +179,9 @@ def _all_of(inventory: Path, rate: Rate) -> int | None:
 
 
 def _show(result: dict[str, Any]) -> None:
-    table = Table(title=f"{result['dataset']}: what mining it takes")
-    for column in ("source", "rate of", "pairs", "core-days", "GB", "files"):
-        table.add_column(column, justify="left" if column in ("source", "rate of") else "right")
+    table = Table(title=f"{result['dataset']}: estimated cost of mining")
+    for column in ("source", "rate from", "pairs", "core-days", "GB", "files"):
+        table.add_column(column, justify="left" if column in ("source", "rate from") else "right")
     by_reader: dict[str, list[str]] = defaultdict(list)
     for source, line in result["sources"].items():
         table.add_row(source, line["rate_of"], *_cells(line))
@@ -185,12 +196,9 @@ def _show(result: dict[str, Any]) -> None:
             console.print(f"{', '.join(others)}: not measured; the rate is that of {rate_of}")
 
 
-def _cells(line: dict[str, Any]) -> Iterable[str]:
-    shown = {"pairs": "{:,}", "core_days": "{:.3g}", "bytes": "{:.2f}", "files": "{:,}"}
-    for key, form in shown.items():
-        value = line[key]
-        yield (
-            "not known before ingest"
-            if value is None
-            else form.format(value / 1e9 if key == "bytes" else value)
-        )
+def _cells(line: dict[str, Any]) -> list[str]:
+    shown = {"pairs": "{:,}", "core_days": "{:.3g}", "gigabytes": "{:.2f}", "files": "{:,}"}
+    if line["pairs"] is None:
+        return ["unknown before ingest"] * len(shown)
+    values = line | {"gigabytes": line["bytes"] / 1e9}
+    return [form.format(values[key]) for key, form in shown.items()]
