@@ -32,7 +32,8 @@ from mimic.pairs.schema import MANIFEST, PAIR, index_path
 from mimic.pairs.write import encode_image, shard_writer, write_table
 from mimic.params import load_params, packaged
 
-SHARE_1M, SHARE_3M = 1_316_202, 3_161_333
+SHARE_1M = 1_316_202
+SHARE_3M = 3_161_333
 # Pairs in MIMIC-1M and in MIMIC-3M; scenes or clips they come from.
 SOURCES = {
     "hm3d": (761_751, 1_461_073, 900),
@@ -111,7 +112,8 @@ def _reads(root: Path) -> dict[str, Any]:
     path = storage.Workspace(root).manifest("mimic-3m")
     with open_table(path, MANIFEST) as file:
         rows = file.metadata.num_rows
-    times, rng = [], np.random.default_rng(0)
+    times = []
+    rng = np.random.default_rng(0)
     for row in rng.integers(0, rows, READS):
         started = time.perf_counter()
         pair = read_row(path, int(row), ["shard", "offset_a", "size_a", "offset_b", "size_b"])
@@ -135,7 +137,8 @@ def _write_workspace(root: Path, rows: int) -> int:
     images = _images(root / "images.tar", rng)
     base = _recipes(rows)
     (root / "params.yaml").write_text(json.dumps(base))
-    made, earlier = 0, rng.integers(0, 2**64, (1000, 2), dtype=np.uint64)
+    made = 0
+    earlier = rng.integers(0, 2**64, (1000, 2), dtype=np.uint64)
     for source, (_, pairs, clips) in SOURCES.items():
         count = round(pairs * rows / SHARE_3M * 1.03) + 60
         for number, start in enumerate(range(0, count, ROWS_PER_SHARD)):
@@ -148,7 +151,8 @@ def _write_workspace(root: Path, rows: int) -> int:
             tar.parent.mkdir(parents=True, exist_ok=True)
             os.link(root / "images.tar", tar)
             write_table(table, index_path(tar))
-            earlier, made = looks[:1000] if here >= 1000 else earlier, made + here
+            earlier = looks[:1000] if here >= 1000 else earlier
+            made += here
     return made
 
 
@@ -271,7 +275,8 @@ def _table(
 
 def _patch_maps(count: int, rng: np.random.Generator) -> np.ndarray:
     """What a zoom and a shift do to 14 x 14 patches, i16 [count, 196]; -1 outside."""
-    zoom, shift = rng.uniform(0.8, 1.25, (count, 1, 1)), rng.uniform(-5, 5, (count, 2, 1))
+    zoom = rng.uniform(0.8, 1.25, (count, 1, 1))
+    shift = rng.uniform(-5, 5, (count, 2, 1))
     places = np.floor(zoom * np.arange(14) + shift).astype(np.int16)  # [count, 2, 14]
     inside = (places >= 0) & (places < 14)
     maps = places[:, 0, :, None] * 14 + places[:, 1, None, :]

@@ -63,12 +63,10 @@ def encode(path: Path, frames: list[av.VideoFrame]) -> None:
             options={"preset": "veryfast", "sc_threshold": "0", "x264-params": "scenecut=0"},
         )
         assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt, stream.gop_size = (
-            frames[0].width,
-            frames[0].height,
-            "yuv420p",
-            GOP,
-        )
+        stream.width = frames[0].width
+        stream.height = frames[0].height
+        stream.pix_fmt = "yuv420p"
+        stream.gop_size = GOP
         for number in range(SECONDS * FPS):
             frame = there_and_back[number % len(there_and_back)]
             again = av.VideoFrame.from_ndarray(frame.to_ndarray(format="yuv420p"), format="yuv420p")

@@ -36,7 +36,11 @@ from mimic.pairs.images import PairImages
 from mimic.pairs.write import encode_image
 from mimic.training.batches import batch_indices
 
-SIZE_PX, IMAGES, BATCH, TURNS, QUALITY = 224, 128, 32, 15, 95
+SIZE_PX = 224
+IMAGES = 128
+BATCH = 32
+TURNS = 15
+QUALITY = 95
 TARGETS = {"loader_ms_per_image": 0.4, "loader_speedup": 3.5}
 SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -75,8 +79,11 @@ def measure() -> dict[str, Any]:
 def _measure(folder: Path) -> dict[str, Any]:
     kind, pictures = images()
     files, rows = written(folder, pictures)
-    load_ours, load_theirs = _ours(rows, folder), _theirs(files)
-    ours, theirs, device = [], [], []
+    load_ours = _ours(rows, folder)
+    load_theirs = _theirs(files)
+    ours = []
+    theirs = []
+    device = []
     for turn in range(TURNS + 1):
         times = [_cpu_ms(lambda: load_ours(turn)), _cpu_ms(lambda: load_theirs(turn))]  # noqa: B023
         batch = load_ours(turn)
@@ -142,7 +149,9 @@ def written(folder: Path, pictures: list[np.ndarray]) -> tuple[list[Path], pd.Da
     for number, data in enumerate(encoded):
         files.append(folder / f"{number:04d}.jpg")
         files[-1].write_bytes(data)
-    tar, offset, rows = folder / "shard.tar", 0, []
+    tar = folder / "shard.tar"
+    offset = 0
+    rows = []
     tar.write_bytes(b"".join(encoded))  # the reader goes by offset and never looks at tar headers
     for number in range(0, len(encoded) - 1, 2):
         sizes = [len(encoded[number]), len(encoded[number + 1])]

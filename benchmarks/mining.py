@@ -82,7 +82,8 @@ def measure(rule: overlap.Rule) -> dict[str, Any]:
 
 
 def race(rule: overlap.Rule) -> dict[str, races.Race]:
-    kitchen, singles = races.kitchen_frames(rule.size_px), races.single_images(rule.size_px)
+    kitchen = races.kitchen_frames(rule.size_px)
+    singles = races.single_images(rule.size_px)
     with races.plain_side() as plain:
         return {
             "pair_stage": races.race_pair_stage(races.stage_pairs(rule.size_px), rule, plain),

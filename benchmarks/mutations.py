@@ -32,7 +32,9 @@ LIMIT_S = 900  # for one run of tests
 Verdict = Literal[
     "killed", "SURVIVED", "does not apply", "tests do not run", "tests fail without it"
 ]
-PASSED, FAILED = 0, 1  # pytest's exit statuses
+# pytest's exit statuses
+PASSED = 0
+FAILED = 1
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ PEAK_BF16 = {
     "A100": 312e12,
 }  # FLOP/s, dense, from the makers' data sheets
 CPU_BATCHES = {2: 9, 8: 7}  # pairs a step: turns; the references' measured table has 8
-GPU_BATCH, GPU_STEPS = 256, 30
+GPU_BATCH = 256
+GPU_STEPS = 30
 Step = Callable[[], Any]
 
 
@@ -222,10 +223,8 @@ def gpu(recipe: config.Recipe, device: torch.device) -> dict[str, Any]:
             (value for name, value in PEAK_BF16.items() if name in torch.cuda.get_device_name()),
             None,
         )
-        alone, rate = (
-            unfed(recipe, device),
-            fed(recipe.model_copy(update={"batch": GPU_BATCH}), GPU_STEPS),
-        )
+        alone = unfed(recipe, device)
+        rate = fed(recipe.model_copy(update={"batch": GPU_BATCH}), GPU_STEPS)
         rates = {"mfu": peak and round(rate * flop / peak, 3), "pairs_per_second": round(rate, 1)}
         rates["pairs_per_second_without_loader"] = round(alone, 1)
     return rates | {"gflop_per_pair": round(flop / 1e9, 1)}

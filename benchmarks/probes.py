@@ -40,17 +40,20 @@ NOWHERE = Shards(url=None, cache=Path("cache"), cache_gb=1.0)
 def measure(data: Path, shots: int) -> dict[str, Any]:
     """`five_seeds_over_feature_pass`: all that five seeds spend on features / one pass of the
     encoder over the images."""
-    task, encoder = _task(data, shots), _encoder()
+    task = _task(data, shots)
+    encoder = _encoder()
     seen = [0]
     encoder.patch_embed.register_forward_hook(
         lambda _, inputs, __: seen.__setitem__(0, seen[0] + len(inputs[0]))
     )
     with tempfile.TemporaryDirectory() as scratch:
         _, pass_s = _timed(lambda: _keep(task, encoder, Path(scratch) / "pass"))
-        images, seen[0] = seen[0], 0
+        images = seen[0]
+        seen[0] = 0
         _, look_up_s = _timed(lambda: _keep(task, encoder, Path(scratch) / "pass"))
         _, cold_s = _timed(lambda: _run(task, encoder, Path(scratch) / "seeds"))
-        five_images, seen[0] = seen[0], 0
+        five_images = seen[0]
+        seen[0] = 0
         _, warm_s = _timed(lambda: _run(task, encoder, Path(scratch) / "seeds"))
     return {
         "five_seeds_over_feature_pass": round((cold_s - warm_s + look_up_s) / pass_s, 3),

@@ -31,7 +31,9 @@ Image = np.ndarray
 Run = Callable[..., Any]
 DATA = Path(os.environ.get("MIMIC_TEST_DATA", "../shared/data"))
 TURNS = 4  # alternations between the two sides
-RING_A, RING_B = 8, 16  # views per position (A), and at the two next positions together (B)
+# views per position (A), and at the two next positions together (B)
+RING_A = 8
+RING_B = 16
 
 
 @dataclass
@@ -190,7 +192,8 @@ def stages(pairs: Sequence[tuple[Image, Image]], rule: overlap.Rule) -> dict[str
 
 def stages_of_pair(a: Image, b: Image, rule: overlap.Rule) -> dict[str, float] | None:
     """Seconds of each stage; None without a homography."""
-    (one, sift), two = timed(features.extract, a), features.extract(b)
+    one, sift = timed(features.extract, a)
+    two = features.extract(b)
     (from_a, from_b), match = timed(features.match, one, two, rule.ratio, repeats=5)
     (mutual_a, mutual_b), mutual = timed(features.match_mutual, one, two, rule.ratio, repeats=5)
     if min(len(from_a), len(mutual_a)) < rule.matches_min:

@@ -22,7 +22,8 @@ from mimic.reporting.results import SavedResult
 
 BEGIN = "<!-- demo: python -m benchmarks.readme --write -->"
 END = "<!-- /demo -->"
-BASE, RUN = "random", "croco-3m"
+BASE = "random"
+RUN = "croco-3m"
 # Two processors round differently, and training carries that on; what the demo generates, mines and
 # assembles is the same everywhere.
 TOLERANCE = 0.02

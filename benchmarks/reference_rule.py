@@ -55,7 +55,8 @@ def compare_features(
     a: Detection, b: Detection, size_px: int, patch_px: int, rng: np.random.Generator
 ) -> Finding:
     """Judge two views by their key points and descriptors."""
-    (keypoints_a, descriptors_a), (keypoints_b, descriptors_b) = a, b
+    keypoints_a, descriptors_a = a
+    keypoints_b, descriptors_b = b
     if descriptors_a is None or descriptors_b is None or len(descriptors_b) < 2:
         return Finding(None, {}, 0, 0)
     good = []
@@ -114,7 +115,8 @@ def elect(pixels: list[Point], b_from_a: np.ndarray, size_px: int, patch_px: int
         candidate = locate(pixel, b_from_a, size_px, patch_px)
         votes[candidate] = votes.get(candidate, 0) + 1
         if votes[candidate] > most:
-            winner, most = candidate, votes[candidate]
+            winner = candidate
+            most = votes[candidate]
     return winner
 
 

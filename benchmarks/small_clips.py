@@ -48,14 +48,16 @@ def measure(folders: int) -> dict[str, Any]:
             "--out",
             "out",
         ]
-        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        started = time.monotonic()
         done = subprocess.run(
             command,
             cwd=root,
             env=os.environ | {"PYTHONPATH": path, "COUNTED": str(counted)},
             capture_output=True,
         )
-        seconds, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = time.monotonic() - started
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode not in (0, 1):  # 1: no pair, which is as it should be
             raise RuntimeError(done.stderr.decode())
         return {

@@ -235,7 +235,8 @@ def covisible(frames: Sequence[Frame], intrinsics: np.ndarray, pair: tuple[int, 
     """The smaller of the two directions."""
     shares = []
     for a, b in (pair, pair[::-1]):
-        one, other = frames[a], frames[b]
+        one = frames[a]
+        other = frames[b]
         shares.append(
             covisibility.covisibility(
                 one.depth_m,
@@ -264,7 +265,8 @@ def summary(
     right = total = 0
     for pair in kept:
         close, judged = correct(frames, intrinsics, pair, found[pair], rule)
-        right, total = right + close, total + judged
+        right += close
+        total += judged
     measured = [found[pair].overlap for pair in known]
     return {
         "homographies": len(known),

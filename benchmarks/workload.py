@@ -26,7 +26,8 @@ from mimic.params import load_params
 
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 FPS = 2
-SIDE_PX, STEP_PX = 224, 60
+SIDE_PX = 224
+STEP_PX = 60
 TURNS = 3
 Spent = tuple[float, float]  # wall and CPU seconds
 
@@ -110,7 +111,9 @@ def settled(_: int) -> None:
 
 def spin(root: Path, number: int, name: str) -> Spent:  # noqa: ARG001
     """A loop that needs nothing but a core."""
-    wall_s, cpu_s, total = time.monotonic(), time.process_time(), 0
+    wall_s = time.monotonic()
+    cpu_s = time.process_time()
+    total = 0
     for value in range(40_000_000):
         total ^= value
     return time.monotonic() - wall_s, time.process_time() - cpu_s
@@ -118,7 +121,8 @@ def spin(root: Path, number: int, name: str) -> Spent:  # noqa: ARG001
 
 def mine_one(root: Path, number: int, name: str) -> Spent:
     """One shard of one clip."""
-    wall_s, cpu_s = time.monotonic(), time.process_time()
+    wall_s = time.monotonic()
+    cpu_s = time.process_time()
     mine_clips(root, (f"{number}.mp4",), f"{name}-{number}")
     return time.monotonic() - wall_s, time.process_time() - cpu_s
 
@@ -182,12 +186,10 @@ def write_video(path: Path, seconds: int, seed: int) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=FPS)
         assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = (
-            SIDE_PX,
-            SIDE_PX,
-            "yuv420p",
-            2_000_000,
-        )
+        stream.width = SIDE_PX
+        stream.height = SIDE_PX
+        stream.pix_fmt = "yuv420p"
+        stream.bit_rate = 2_000_000
         for number in range(seconds * FPS):
             at = abs((number * STEP_PX + span) % (2 * span) - span)
             image = np.ascontiguousarray(wide[:, at : at + SIDE_PX])

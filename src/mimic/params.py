@@ -122,7 +122,8 @@ def _nested(name: str, outer: Dataset, datasets: dict[str, Dataset]) -> None:
             f"datasets.{name}.near_duplicate_bits differs from that of {outer.contains}, which it "
             "contains"
         )
-    seen, inner = [name], outer.contains
+    seen = [name]
+    inner = outer.contains
     while inner is not None:
         if inner in seen:
             raise ValueError(

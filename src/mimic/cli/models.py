@@ -119,7 +119,8 @@ def import_weights(
         if timm
         else weights.import_weights(cast(Path, file), out, told, force)
     )
-    said, size = card["imported"], card["model"]
+    said = card["imported"]
+    size = card["model"]
     part = "encoder and decoder" if "decoder_depth" in size else "encoder"
     print(
         f"{out}: {part} of a {said['dialect']} file, {size['depth']} blocks of {size['width']}, "

@@ -131,7 +131,8 @@ def draw(
 
     A white cross stands where a match does not move and was set aside.
     """
-    scale, grid = 2, image_a.shape[1] // patch_px
+    scale = 2
+    grid = image_a.shape[1] // patch_px
     views = [
         cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         for image in (image_a, image_b)

@@ -164,7 +164,8 @@ def _together(clips: Sequence[Clip], at_least: int, frames: int) -> Iterator[lis
         weight += math.inf if clip.described["frames"] is None else clip.described["frames"]
         if len(run) >= at_least and weight >= frames:
             yield run
-            run, weight = [], 0.0
+            run = []
+            weight = 0.0
     if run:
         yield run
 

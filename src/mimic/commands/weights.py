@@ -172,7 +172,8 @@ def _refuse_partial(
         if model is not None
         else {f"encoder.{key}" for key in encoder.state_dict()}
     )
-    missing, unexpected = sorted(wanted - set(found.weights)), sorted(set(found.weights) - wanted)
+    missing = sorted(wanted - set(found.weights))
+    unexpected = sorted(set(found.weights) - wanted)
     if not missing and not unexpected:
         return
     if "encoder.fc_norm.weight" in unexpected and "encoder.norm.weight" in missing:

@@ -31,7 +31,9 @@ from mimic.infra import progress
 from mimic.infra.marks import MARK, Work, entries_of, foreign_of, mark_unfinished, marked, remove
 from mimic.infra.storage import SCRATCH_STEM, is_full
 
-RESULT, EARLIER, LOCK = "result", "earlier", "lock"
+RESULT = "result"
+EARLIER = "earlier"
+LOCK = "lock"
 LOOKS = 5
 LOOK_AGAIN_S = 0.02
 T = TypeVar("T")

@@ -59,7 +59,9 @@ def marked(folder: Path) -> tuple[Work, list[str] | None] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["made_by"] != MAKER:
             return None
-        kind, name, files = found["kind"], found["name"], found["files"]
+        kind = found["kind"]
+        name = found["name"]
+        files = found["files"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if not isinstance(kind, str) or not isinstance(name, str):

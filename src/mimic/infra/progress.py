@@ -32,7 +32,9 @@ class ProgressTracker:
     """Counts work done; see `track`."""
 
     def __init__(self, title: str, total: int, unit: str) -> None:
-        self.title, self.total, self.unit = title, total, unit
+        self.title = title
+        self.total = total
+        self.unit = unit
         self.done = 0
         self.under_way = 0.0  # of what is begun and not done
         self.note = ""

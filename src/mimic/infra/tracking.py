@@ -151,7 +151,8 @@ def _fill(client: MlflowClient, run: Run, record: TrackedRun) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
     from PIL import Image
 
-    key, start = run.info.run_id, run.info.start_time
+    key = run.info.run_id
+    start = run.info.start_time
     tags = record.tags | {
         "mlflow.source.name": f"mimic {record.stage} {record.name.replace('/', ' ')}",
         "mlflow.source.type": "LOCAL",

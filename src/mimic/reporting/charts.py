@@ -98,15 +98,17 @@ def line_chart(
     curves = {name: points for name, points in curves.items() if len(points) > 1}
     if not curves:
         return None
-    left, right, top, bottom = 46, width - 112, 14, height - 34
+    left = 46
+    right = width - 112
+    top = 14
+    bottom = height - 34
     everything = [point for points in curves.values() for point in points]
-    longest, low, high = (
-        max(x for x, _ in everything),
-        min(y for _, y in everything),
-        max(y for _, y in everything),
-    )
+    longest = max(x for x, _ in everything)
+    low = min(y for _, y in everything)
+    high = max(y for _, y in everything)
     pad = 0.06 * (high - low) or 0.01 * (abs(high) or 1)
-    to_x, to_y = _scale(0, longest, left, right), _scale(low - pad, high + pad, bottom, top)
+    to_x = _scale(0, longest, left, right)
+    to_y = _scale(low - pad, high + pad, bottom, top)
     placed = {
         name: [(round(to_x(x), 1), round(to_y(y), 1)) for x, y in points]
         for name, points in curves.items()
@@ -139,7 +141,8 @@ def histogram(
     """Bars over bins [edges[i], edges[i + 1]); None where nothing was counted."""
     if not counts or not any(counts):
         return None
-    bottom, top = height - 24, 16
+    bottom = height - 24
+    top = 16
     to_x = _scale(edges[0], edges[-1], 4, width - 4)
     tallest = max(counts)
     bars = []
@@ -174,12 +177,13 @@ def dot_chart(
     if not values:
         return None
     reach = [(value - 2 * (error or 0), value + 2 * (error or 0)) for _, value, error in values]
-    low, high = (
-        min([start for start, _ in reach] + list(floors.values())),
-        max([end for _, end in reach] + list(floors.values())),
-    )
+    low = min([start for start, _ in reach] + list(floors.values()))
+    high = max([end for _, end in reach] + list(floors.values()))
     pad = 0.04 * (high - low) or 0.01
-    left, right, top, step = 92, width - 14, 18 if floors else 6, 24
+    left = 92
+    right = width - 14
+    top = 18 if floors else 6
+    step = 24
     bottom = top + step * len(values)
     to_x = _scale(low - pad, high + pad, left, right)
     dots = [

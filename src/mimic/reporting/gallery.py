@@ -136,7 +136,8 @@ def select(folder: Path, count: int) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def _pair(tar: Path, row: dict[str, Any]) -> PairPicture:
-    patch, right = row["patch_px"], row["size_px"] + BETWEEN_PX
+    patch = row["patch_px"]
+    right = row["size_px"] + BETWEEN_PX
     side = row["size_px"] // patch
     colours = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in patch_colours(side).tolist()]
 
@@ -161,7 +162,8 @@ def dataset(workspace: Workspace, name: str) -> DatasetCounts | None:
     if not path.exists():
         return None
     table = read_table(path, ["split", "source", "clip"], MANIFEST)
-    splits, sources = Counter(table["split"].to_pylist()), Counter(table["source"].to_pylist())
+    splits = Counter(table["split"].to_pylist())
+    sources = Counter(table["source"].to_pylist())
     clips = len(set(zip(table["source"].to_pylist(), table["clip"].to_pylist(), strict=True)))
     return DatasetCounts(name, dict(sorted(splits.items())), dict(sorted(sources.items())), clips)
 

@@ -182,7 +182,8 @@ def compositions(params: Params, workspace: Workspace) -> list[Composition]:
 def _composition(
     name: str, found: dict[str, Any], longest: int, hues: dict[str, str]
 ) -> Composition:
-    segments, x = [], 0.0
+    segments = []
+    x = 0.0
     for source, part in found["sources"].items():
         width = BAR_PX * part["pairs"] / longest
         bins = dict(sorted(part["overlap_histogram"].items(), key=lambda bin: float(bin[0])))

@@ -18,7 +18,9 @@ import numpy as np
 DIMMED = 0.35  # brightness left to patches without a match
 TINT = 0.38
 LABEL = "#808791"  # readable on white and on black
-PANEL_PX, GAP_PX, LABEL_PX = 280, 12, 30
+PANEL_PX = 280
+GAP_PX = 12
+LABEL_PX = 30
 
 
 def patch_colours(side: int) -> np.ndarray:
@@ -49,10 +51,12 @@ def matched_patches(
 
 
 def _tinted(image: np.ndarray, patches: np.ndarray, colours: np.ndarray, side: int) -> np.ndarray:
-    size, patch = image.shape[0], image.shape[0] / side
+    size = image.shape[0]
+    patch = image.shape[0] / side
     canvas = image * DIMMED
     for index, colour in zip(patches, colours, strict=True):
-        top, left = index // side * patch, index % side * patch
+        top = index // side * patch
+        left = index % side * patch
         area = np.s_[round(top) : round(top + patch), round(left) : round(left + patch)]
         canvas[area] = (1 - TINT) * image[area] + TINT * colour
     for line in range(1, side):  # a hairline between patches, so that single ones can be told apart
@@ -72,7 +76,8 @@ def figure(panels: Sequence[tuple[str, np.ndarray]]) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    width, height = len(panels) * (PANEL_PX + GAP_PX) - GAP_PX, PANEL_PX + LABEL_PX
+    width = len(panels) * (PANEL_PX + GAP_PX) - GAP_PX
+    height = PANEL_PX + LABEL_PX
     drawing = Figure(figsize=(width / 100, height / 100), dpi=100)
     FigureCanvasAgg(drawing)
     drawing.patch.set_alpha(0)

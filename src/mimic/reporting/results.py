@@ -110,7 +110,8 @@ def read_table(params: Params, workspace: Workspace) -> list[RunRow]:
 def _row(params: Params, workspace: Workspace, run: str) -> RunRow:
     if run in params.imported:
         return _imported(params, workspace, run)
-    planned, recipe = params.runs[run], params.pretrain[params.runs[run].recipe]
+    planned = params.runs[run]
+    recipe = params.pretrain[params.runs[run].recipe]
     card = read_json(workspace.model(run) / "card.json")
     said = card or {}
     steps = int(said.get("steps", planned.steps))

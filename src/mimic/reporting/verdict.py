@@ -132,10 +132,8 @@ def _compare(base: SavedResult, others: Mapping[str, SavedResult]) -> Iterable[s
             "pretraining is shown, for or against."
         )
         return
-    better, worse = (
-        [run for run, gain in clear.items() if gain > 0],
-        [run for run, gain in clear.items() if gain < 0],
-    )
+    better = [run for run, gain in clear.items() if gain > 0]
+    worse = [run for run, gain in clear.items() if gain < 0]
     parts = [
         f"{_listing(runs)} {word}" for runs, word in ((better, "better"), (worse, "worse")) if runs
     ]

@@ -237,7 +237,8 @@ def preempted() -> bool:
 def read(job: SlurmJob) -> Ending | None:
     """Results or errors from the job's files, without waiting; None when there are neither."""
     os.scandir(job.folder).close()  # NFS looks again
-    results, errors = [], []
+    results = []
+    errors = []
     for rank in range(job.tasks):
         path = job.paths(rank).result_pickle
         if path.exists():
