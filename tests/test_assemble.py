@@ -281,10 +281,13 @@ def test_test_pairs_are_of_scenes_in_no_other_split_and_the_same_in_every_datase
         rows = table.select(["key", "clip", "split"]).to_pylist()
         tested[name] = {row["key"] for row in rows if row["split"] == "test"}
         scenes = {row["clip"] for row in rows if row["split"] == "test"}
-        assert scenes and not scenes & {row["clip"] for row in rows if row["split"] != "test"}
-    assert tested["x"] == tested["y"] and len(tested["x"]) == 7
+        assert scenes
+        assert not scenes & {row["clip"] for row in rows if row["split"] != "test"}
+    assert tested["x"] == tested["y"]
+    assert len(tested["x"]) == 7
     counts = json.loads((root / "metrics/assemble/x.json").read_text())
-    assert counts["splits"]["test"] == 7 and counts["pairs"] == 20
+    assert counts["splits"]["test"] == 7
+    assert counts["pairs"] == 20
 
 
 def test_every_mined_pair_has_a_counted_fate(root, params):
@@ -292,9 +295,8 @@ def test_every_mined_pair_has_a_counted_fate(root, params):
     counts = json.loads((root / "metrics/assemble/x.json").read_text())
     rooms = counts["sources"]["rooms"]
     assert sum(rooms["fates"].values()) == rooms["mined"] == 80
-    assert rooms["fates"]["surplus"] == 50 and rooms["pairs"] == 30 == sum(
-        rooms["overlap_histogram"].values()
-    )
+    assert rooms["fates"]["surplus"] == 50
+    assert rooms["pairs"] == 30 == sum(rooms["overlap_histogram"].values())
     assert rooms["licences"] == ["licence of rooms"]
     assert counts["splits"] == {
         "train": 44 - counts["splits"]["validation"],

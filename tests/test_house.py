@@ -134,4 +134,5 @@ def test_the_laptop_profile_is_what_params_yaml_holds(repository: Path) -> None:
 @pytest.mark.parametrize("command", sorted(typer.main.get_command(cli.app).commands))  # type: ignore[attr-defined]
 def test_every_command_explains_itself(command: str) -> None:
     found = typer.main.get_command(cli.app).commands[command]  # type: ignore[attr-defined]
-    assert found.help and len(found.help) > 20
+    assert found.help
+    assert len(found.help) > 20

@@ -101,7 +101,8 @@ def test_every_candidate_has_one_outcome_and_every_pair_is_stored(mined):
         assert 0.5 < row["overlap"] < 0.75
         assert row["overlap"] == min(row["overlap_a_to_b"], row["overlap_b_to_a"])
         matched = Counter(patch for patch in row["correspondences"] if patch >= 0)
-        assert len(row["correspondences"]) == 196 and max(matched.values()) == 1
+        assert len(row["correspondences"]) == 196
+        assert max(matched.values()) == 1
         assert round(row["overlap"] * 196) == len(matched)
         assert set(json.loads(row["versions"])) >= {"opencv-python-headless", "mimic"}
         image = read_image(
@@ -152,7 +153,8 @@ def test_killed_anywhere_and_run_again_gives_the_same_bytes(mined, copy, done):
     while len(before := list(copy.glob("runs/mine/phone/*/shard-*.json"))) < done or not list(
         copy.glob("runs/mine/phone/*/log.jsonl")
     ):
-        assert time.monotonic() < deadline and process.poll() is None
+        assert time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.005)
     before = {
         tar.stat().st_ino for tar in (file.with_suffix(".tar") for file in before) if tar.exists()
@@ -195,7 +197,8 @@ def test_interrupting_leaves_no_worker_and_no_noise(copy, signal_number):
     )
     deadline = time.monotonic() + 120
     while not list(copy.glob("runs/mine/phone/*/shard-*.json")):
-        assert time.monotonic() < deadline and process.poll() is None
+        assert time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal_number)
     _, said = process.communicate(timeout=60)
@@ -209,7 +212,8 @@ def test_interrupting_leaves_no_worker_and_no_noise(copy, signal_number):
         assert time.monotonic() < deadline, "a worker outlived the run"
         time.sleep(0.02)
     again = _run(copy, "mine", "phone")
-    assert again.returncode == 0 and not list(copy.rglob("*.part"))
+    assert again.returncode == 0
+    assert not list(copy.rglob("*.part"))
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(mined, copy, require_program):
@@ -231,7 +235,8 @@ def test_a_full_disk_is_one_line_and_loses_nothing(mined, copy, require_program)
     )
     if done.returncode == 77 or "unshare" in done.stderr:
         pytest.skip(f"no private mounts on this machine: {done.stderr}")
-    assert "first 1" in done.stdout and "second 0" in done.stdout, done.stdout + done.stderr
+    assert "first 1" in done.stdout, done.stdout + done.stderr
+    assert "second 0" in done.stdout, done.stdout + done.stderr
     assert [
         line
         for line in done.stderr.splitlines()
@@ -251,9 +256,8 @@ def test_damaged_files_are_counted_and_named_and_the_rest_is_mined(mined, copy):
     first, second = _run(copy, "ingest", "phone"), _run(copy, "mine", "phone")
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     assert "ingest phone: 0a.mp4: Invalid data found" in first.stderr
-    assert (
-        "damaged: 0a.mp4: Invalid data found" in second.stderr and "damaged: 9.mp4" in second.stderr
-    )
+    assert "damaged: 0a.mp4: Invalid data found" in second.stderr
+    assert "damaged: 9.mp4" in second.stderr
     metrics = json.loads((copy / "metrics/mine/phone.json").read_text())
     assert metrics["outcomes"]["unreadable"] == 2
     assert sorted(metrics["damaged"]) == ["0a.mp4", "9.mp4"]
@@ -305,11 +309,9 @@ def test_a_clip_that_kills_its_worker_is_named_and_skipped_and_its_shard_is_mine
     assert done.returncode == 0, done.stderr
     assert "damaged: 1.mp4: skipped: worker processes died in it" in done.stderr
     metrics = json.loads((copy / "metrics/mine/phone.json").read_text())
-    assert (
-        list(metrics["damaged"]) == ["1.mp4"]
-        and metrics["clips"] == CLIPS
-        and metrics["outcomes"]["unreadable"] == 1
-    )
+    assert list(metrics["damaged"]) == ["1.mp4"]
+    assert metrics["clips"] == CLIPS
+    assert metrics["outcomes"]["unreadable"] == 1
     keys = {}
     for root in (mined, copy):
         rows = (
@@ -327,7 +329,8 @@ def test_rejected_candidates_can_be_looked_at(mined):
     listing = json.loads((folder / "samples.json").read_text())
     outcomes = json.loads((mined / "metrics/mine/phone.json").read_text())["outcomes"]
     shown = Counter(entry["outcome"] for entry in listing)
-    assert shown["too_similar"] and "kept" not in shown
+    assert shown["too_similar"]
+    assert "kept" not in shown
     assert all(0 < count <= min(4, outcomes[outcome]) for outcome, count in shown.items())
     assert {file.name for file in folder.iterdir()} == {
         ".mimic.json",
@@ -346,11 +349,10 @@ def test_a_clip_on_which_the_program_fails_is_named_and_the_rest_is_mined(mined,
     assert done.returncode == 0, done.stderr
     assert "failed: 1.mp4: IndexError: list index out of range" in done.stderr
     metrics = json.loads((copy / "metrics/mine/phone.json").read_text())
-    assert (
-        metrics["failed"] == {"1.mp4": "IndexError: list index out of range"}
-        and metrics["outcomes"]["failed"] == 1
-    )
-    assert metrics["candidates"] == sum(metrics["outcomes"].values()) and metrics["clips"] == CLIPS
+    assert metrics["failed"] == {"1.mp4": "IndexError: list index out of range"}
+    assert metrics["outcomes"]["failed"] == 1
+    assert metrics["candidates"] == sum(metrics["outcomes"].values())
+    assert metrics["clips"] == CLIPS
     keys = {}
     for root in (mined, copy):
         rows = (
@@ -366,16 +368,16 @@ def test_a_clip_on_which_the_program_fails_is_named_and_the_rest_is_mined(mined,
         for line in map(json.loads, log.read_text().splitlines())
         for text in line["tracebacks"].values()
     ]
-    assert "sitecustomize.py" in traceback and "IndexError" in traceback
+    assert "sitecustomize.py" in traceback
+    assert "IndexError" in traceback
 
 
 def test_a_stage_in_which_every_clip_fails_fails_and_is_tried_again(copy):
     done = _run_killed(copy, "[][1]", FAILER)
-    assert (
-        done.returncode == 2
-        and "the program failed on every clip, first on 0.mp4: IndexError" in done.stderr
-    )
-    assert not (copy / "data/pairs").exists() and "Traceback" not in done.stderr
+    assert done.returncode == 2
+    assert "the program failed on every clip, first on 0.mp4: IndexError" in done.stderr
+    assert not (copy / "data/pairs").exists()
+    assert "Traceback" not in done.stderr
     shutil.rmtree(copy / "site")
     again = _run(copy, "mine", "phone")
     assert again.returncode == 0, again.stderr
@@ -388,11 +390,9 @@ def test_workers_that_die_anywhere_end_the_stage_in_one_line(copy):
         "clip == f'{len(os.listdir()) % 3}.mp4' and (open(f'{os.getpid()}', 'w'), "
         "os.kill(os.getpid(), 9))",
     )
-    assert (
-        done.returncode == 2
-        and "a worker process died twice on shard-00000" in done.stderr
-        and "Traceback" not in done.stderr
-    )
+    assert done.returncode == 2
+    assert "a worker process died twice on shard-00000" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_what_is_wrong_is_one_line(copy):
@@ -410,16 +410,16 @@ def test_what_is_wrong_is_one_line(copy):
         ),
     ):
         done = _run(copy, *command)
-        assert done.returncode == 2 and done.stdout == ""
-        assert done.stderr.count("\n") == 1 and done.stderr.startswith(message)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1
+        assert done.stderr.startswith(message)
     raw = (copy / "params.yaml").read_text()
     (copy / "params.yaml").write_text(raw.replace("\nmine:\n", "\nmine:\n  ransac_pixels: 5\n"))
     done = _run(copy, "mine", "phone")
-    assert (
-        done.returncode == 2
-        and done.stderr.count("\n") == 1
-        and "mine.ransac_pixels: unknown key" in done.stderr
-    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "mine.ransac_pixels: unknown key" in done.stderr
 
 
 def test_other_numbers_other_progress(mined, copy):

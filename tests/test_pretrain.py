@@ -57,14 +57,11 @@ def test_every_variant_trains_and_publishes(workspace: Path, name: str) -> None:
     with np.load(folder / "reconstruction.npz") as pictures:
         height, width = card["model"]["size_px"]
         for column in ("view_a", "masked", "reconstruction", "view_b"):
-            assert (
-                pictures[column].shape == (2, height, width, 3)
-                and pictures[column].dtype == np.uint8
-            )
+            assert pictures[column].shape == (2, height, width, 3)
+            assert pictures[column].dtype == np.uint8
         assert pictures["keys"].tolist() == ["toy-000020", "toy-000023"]
-        assert "Held-out" in str(pictures["caption"]) and "true patch's are put back" in str(
-            pictures["caption"]
-        )
+        assert "Held-out" in str(pictures["caption"])
+        assert "true patch's are put back" in str(pictures["caption"])
     whole, encoder = (
         load_file(folder / "model.safetensors"),
         load_file(folder / "encoder.safetensors"),
@@ -84,10 +81,8 @@ def test_a_sweep_trains_and_leaves_publishing_to_each_run(
     shutil.rmtree(workspace / "models")
     params = load_params(workspace / "params.yaml")
     assert pretrain.sweep(params, workspace, ["croco", "random", "mae"]) == ["croco", "mae"]
-    assert (
-        pretrain.sweep(params, workspace, ["croco", "mae"]) == []
-        and not (workspace / "models").exists()
-    )
+    assert pretrain.sweep(params, workspace, ["croco", "mae"]) == []
+    assert not (workspace / "models").exists()
     with monkeypatch.context() as patch:
         patch.setattr(pretrain, "run_training", None)  # would be called
         assert files(run(workspace, "croco")) == alone

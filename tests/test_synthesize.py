@@ -135,7 +135,8 @@ def test_the_same_parameters_give_the_same_files(
 ) -> None:
     synthesize.main(params, tmp_path, kind)
     again, before = files(tmp_path / "data/raw" / kind), files(workspace / "data/raw" / kind)
-    assert again == before and "LICENCE.txt" in before
+    assert again == before
+    assert "LICENCE.txt" in before
 
 
 def test_rooms_are_scenes_with_their_axes_beside_them(workspace: Path) -> None:
@@ -155,10 +156,12 @@ def test_videos_are_stored_sideways_and_turn_upright(workspace: Path) -> None:
         path = workspace / "data/raw/phone" / name
         capture = cv2.VideoCapture(str(path))
         read, upright = capture.read()
-        assert read and upright.shape == (64, 48, 3)
+        assert read
+        assert upright.shape == (64, 48, 3)
         with av.open(str(path)) as container:
             frames = list(container.decode(video=0))
-        assert len(frames) == 6 and (frames[0].width, frames[0].height, frames[0].rotation) == (
+        assert len(frames) == 6
+        assert (frames[0].width, frames[0].height, frames[0].rotation) == (
             64,
             48,
             -90,
@@ -203,7 +206,9 @@ def test_an_odd_video_size_is_refused(tmp_path: Path) -> None:
 def test_frames_are_numbered_with_gaps(workspace: Path) -> None:
     names = [path.name for path in sorted((workspace / "data/raw/frames/scene-000").iterdir())]
     numbers = [int(re.fullmatch(r"frame-(\d{6})\.color\.jpg", name)[1]) for name in names]  # type: ignore[index]
-    assert len(numbers) == 40 and numbers[0] in (0, 1) and {1, 2} == set(np.diff(numbers))
+    assert len(numbers) == 40
+    assert numbers[0] in (0, 1)
+    assert {1, 2} == set(np.diff(numbers))
     assert cv2.imread(str(workspace / "data/raw/frames/scene-000" / names[0])).shape == (48, 64, 3)
 
 
@@ -216,29 +221,27 @@ def test_the_depth_set_opens_as_nyu_v2_does(workspace: Path) -> None:
     folder = workspace / "data/raw/nyu"
     count, (width, height) = 7, (64, 48)
     start = (folder / "nyu_depth_v2_labeled.mat").read_bytes()[:520]
-    assert (
-        start.startswith(b"MATLAB 7.3 MAT-file")
-        and start[124:128] == b"\x00\x02IM"
-        and start[512:516] == b"\x89HDF"
-    )
+    assert start.startswith(b"MATLAB 7.3 MAT-file")
+    assert start[124:128] == b"\x00\x02IM"
+    assert start[512:516] == b"\x89HDF"
     with h5py.File(folder / "nyu_depth_v2_labeled.mat") as file:
         assert file.userblock_size == 512
         shapes = {"depths": "<f4", "rawDepths": "<f4", "labels": "<u2", "instances": "|u1"}
         assert {key: file[key].dtype.str for key in shapes} == shapes
         assert all(file[key].shape == (count, width, height) for key in shapes)
-        assert (
-            file["images"].shape == (count, 3, width, height) and file["images"].dtype == np.uint8
-        )
-        assert (
-            file["accelData"].shape == (4, count)
-            and file["depths"].attrs["MATLAB_class"] == b"single"
-        )
+        assert file["images"].shape == (count, 3, width, height)
+        assert file["images"].dtype == np.uint8
+        assert file["accelData"].shape == (4, count)
+        assert file["depths"].attrs["MATLAB_class"] == b"single"
         assert [text(file, reference) for reference in file["names"][0]] == list(CLASSES[1:])
         for key in ("scenes", "sceneTypes", "rawRgbFilenames", "rawDepthFilenames"):
             assert file[key].shape == (1, count)
         depth, raw, labels = (file[key][:] for key in ("depths", "rawDepths", "labels"))
-        assert depth.min() > 0 and depth.max() < 10 and labels.max() < len(CLASSES)
-        assert 0.02 < (raw == 0).mean() < 0.6 and np.array_equal(raw[raw > 0], depth[raw > 0])
+        assert depth.min() > 0
+        assert depth.max() < 10
+        assert labels.max() < len(CLASSES)
+        assert 0.02 < (raw == 0).mean() < 0.6
+        assert np.array_equal(raw[raw > 0], depth[raw > 0])
         assert all(image.std() > 5 for image in file["images"][:])
         scene = [text(file, reference) for reference in file["scenes"][0]]
         # Upright: the floor is below.
@@ -246,7 +249,9 @@ def test_the_depth_set_opens_as_nyu_v2_does(workspace: Path) -> None:
         assert (below == CLASSES.index("floor")).mean() > (above == CLASSES.index("floor")).mean()
     splits = scipy.io.loadmat(folder / "splits.mat")
     train, test = (splits[key] for key in ("trainNdxs", "testNdxs"))
-    assert train.shape == (4, 1) and test.shape == (3, 1) and train.dtype == np.uint16
+    assert train.shape == (4, 1)
+    assert test.shape == (3, 1)
+    assert train.dtype == np.uint16
     assert sorted([*train.ravel(), *test.ravel()]) == list(range(1, count + 1))
     assert not {scene[k - 1] for k in train.ravel()} & {scene[k - 1] for k in test.ravel()}
 
@@ -266,7 +271,8 @@ def test_splits_count_from_one() -> None:
     import io
 
     splits = scipy.io.loadmat(io.BytesIO(labelled.splits([0, 2], [1])))
-    assert splits["trainNdxs"].tolist() == [[1], [3]] and splits["testNdxs"].tolist() == [[2]]
+    assert splits["trainNdxs"].tolist() == [[1], [3]]
+    assert splits["testNdxs"].tolist() == [[2]]
 
 
 def test_no_scene_is_in_two_kinds(repository: Path) -> None:

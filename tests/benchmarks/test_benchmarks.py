@@ -50,7 +50,9 @@ def made_nyu(repository: Path, tmp_path: Path) -> Path:
 
 def test_millions_of_rows_rehearsed_with_thousands(repository: Path) -> None:
     found = printed(repository, "assemble", "--rows", "4000")
-    assert found["seconds"] > 0 and found["peak_mb"] > 0 and found["open_and_read_ms"] > 0
+    assert found["seconds"] > 0
+    assert found["peak_mb"] > 0
+    assert found["open_and_read_ms"] > 0
 
 
 def test_features_of_seeds(repository: Path, made_nyu: Path) -> None:
@@ -77,7 +79,8 @@ def test_scaling_and_memory_of_the_mine_stage(tmp_path: Path) -> None:
 def test_small_clips_cost_little(repository: Path) -> None:
     """Clips without pairs leave no file of their own, and do not wait for the disk one by one."""
     found = printed(repository, "small_clips", "--folders", "130")
-    assert found["files"] == 2 and found["fsyncs"] < 70
+    assert found["files"] == 2
+    assert found["fsyncs"] < 70
 
 
 def test_decoding_finds_the_same_frames(real_data: Path, repository: Path) -> None:
@@ -93,7 +96,8 @@ def test_decoding_finds_the_same_frames(real_data: Path, repository: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["frames"] == 20 and found["largest_mean_difference"] < 3
+    assert found["frames"] == 20
+    assert found["largest_mean_difference"] < 3
 
 
 # ---------------------------------------------------------------- deliberate faults

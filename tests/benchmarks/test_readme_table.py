@@ -57,7 +57,9 @@ def test_cells_come_from_results_and_from_the_papers(demo: Path) -> None:
 def test_a_number_that_the_demo_does_not_give_is_found(demo: Path) -> None:
     made = readme.table(demo)
     page = readme.written(f"# x\n{readme.BEGIN}\nold\n{readme.END}\nrest\n", made)
-    assert page.startswith("# x\n") and page.endswith("\nrest\n") and "old" not in page
+    assert page.startswith("# x\n")
+    assert page.endswith("\nrest\n")
+    assert "old" not in page
     assert readme.differences(page, made) == []
     assert (
         readme.differences(page.replace("0.750", "0.759"), made) == []

@@ -36,11 +36,9 @@ def _found(params: Params, name: str) -> doctor.Finding:
 def test_what_is_absent_fails_only_where_it_is_needed(params: Params) -> None:
     absent = ("no-such-program",)
     needed = _found(_with_habitat(params, absent), "habitat-sim")
-    assert (
-        needed.state == "missing"
-        and "cannot start 'no-such-program'" in needed.found
-        and needed.remedy
-    )
+    assert needed.state == "missing"
+    assert "cannot start 'no-such-program'" in needed.found
+    assert needed.remedy
     assert f"{needed.found} {needed.remedy}".count("docs/scenes.md") == 1
     assert _found(_with_habitat(params, absent, engine="embree"), "habitat-sim").state == "note"
     assert doctor.main(_with_habitat(params, absent), Path(), as_json=True) is False
@@ -57,11 +55,9 @@ def test_habitat_is_asked_for_what_it_can_do(
     monkeypatch.setenv("PYTHONPATH", str(HABITAT_STAND_IN))
     assert _found(_with_habitat(params, (sys.executable,)), "habitat-sim").state == "ok"
     dying = _found(_with_habitat(params, (sys.executable,), gpu_device_id=0), "habitat-sim")
-    assert (
-        dying.state == "missing"
-        and "unable to find CUDA device 0" in dying.found
-        and "gpu_device_id: -1" in dying.remedy
-    )
+    assert dying.state == "missing"
+    assert "unable to find CUDA device 0" in dying.found
+    assert "gpu_device_id: -1" in dying.remedy
     monkeypatch.delenv("PYTHONPATH")
     assert (
         "No module named 'habitat_sim'"
@@ -96,7 +92,8 @@ def test_a_busy_machine_is_not_taken_for_a_wrong_device(
     monkeypatch.setenv("STAND_IN_LOADS_FOR_S", "60")
     section = _with_habitat(params, (sys.executable,)).habitat.model_copy(update={"timeout_s": 5.0})
     slow = doctor._habitat(section, needed=True)
-    assert slow.state == "missing" and "load took longer than 5 s" in slow.found
+    assert slow.state == "missing"
+    assert "load took longer than 5 s" in slow.found
     assert "gpu_device_id" not in slow.remedy + slow.found
 
 
@@ -108,7 +105,8 @@ def test_blurring_without_a_model_is_found(params: Params, tmp_path: Path) -> No
         params.model_copy(update={"mine": params.mine.model_copy(update={"privacy": privacy})}),
         "faces",
     )
-    assert finding.state == "missing" and "gone.onnx" in finding.found
+    assert finding.state == "missing"
+    assert "gone.onnx" in finding.found
     assert _found(params, "faces").state == "note"
 
 

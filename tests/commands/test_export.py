@@ -149,10 +149,8 @@ def test_hugging_face_parquet_is_read_back(workspace, rows, tmp_path):
         for found in pq.read_table(file).to_pylist():
             row = rows[found["key"]]
             assert [found[f"image_{side}"]["bytes"] for side in "ab"] == _images(workspace, row)
-            assert (
-                found["correspondences"] == row["correspondences"]
-                and found["licence"] == row["licence"]
-            )
+            assert found["correspondences"] == row["correspondences"]
+            assert found["licence"] == row["licence"]
             assert file.name.startswith(row["split"])
 
 
@@ -175,18 +173,21 @@ def test_hugging_face_opens_it(workspace, rows, tmp_path, monkeypatch):
         ).mean()
         < 2
     )
-    assert first["correspondences"] == row["correspondences"] and first["dhash_a"] == row["dhash_a"]
+    assert first["correspondences"] == row["correspondences"]
+    assert first["dhash_a"] == row["dhash_a"]
 
 
 @pytest.mark.parametrize("form", ["mimic", "webdataset", "huggingface"])
 def test_the_card_says_what_it_is_and_under_which_terms(workspace, rows, tmp_path, form):
     text = (_export(workspace, form, tmp_path / "out") / "README.md").read_text()
     head = yaml.safe_load(text.split("---")[1])
-    assert head["license"] == "other" and head["size_categories"] == ["n<1K"]
+    assert head["license"] == "other"
+    assert head["size_categories"] == ["n<1K"]
     assert storage.file_digest(storage.Workspace(workspace).manifest("mimic-1m")) in text
     assert f"{PAIRS} pairs" in text
     for row in rows.values():
-        assert f"| {row['source']} |" in text and f"| {row['licence']} |" in text
+        assert f"| {row['source']} |" in text
+        assert f"| {row['licence']} |" in text
 
 
 def test_a_folder_that_holds_something_is_left_alone(workspace, tmp_path):

@@ -57,8 +57,10 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         with pytest.raises(SystemExit) as ended:
             cli.main()
         said = capsys.readouterr()
-        assert ended.value.code == 2 and why in said.err, said.err
-        assert said.err.count("\n") == 1 and said.out == ""
+        assert ended.value.code == 2, said.err
+        assert why in said.err, said.err
+        assert said.err.count("\n") == 1
+        assert said.out == ""
         assert _tree(folder) == before
 
     return run
@@ -126,7 +128,8 @@ def test_a_run_of_this_name_is_replaced_by_force_alone(space: Path, refused: Ref
     others = {
         name: content for name, content in _tree(space).items() if not name.startswith("models/c0")
     }
-    assert others["models/shared/thesis.txt"] == b"mine" and others["data/film.mp4"] == b"mine"
+    assert others["models/shared/thesis.txt"] == b"mine"
+    assert others["data/film.mp4"] == b"mine"
     assert not any(".part" in name for name in others)
 
 
@@ -167,12 +170,14 @@ def test_a_new_file_replaces_nothing_that_came_while_it_was_written(
 
     if not links:
         monkeypatch.setattr(os, "link", no_links)
-    with (
-        pytest.raises(BadInput, match="is there already"),
-        storage.replacing(tmp_path / "out", new=True) as scratch,
-    ):
-        scratch.write_text("ours")
-        (tmp_path / "out").write_text("mine")
+
+    def write_late() -> None:
+        with storage.replacing(tmp_path / "out", new=True) as scratch:
+            scratch.write_text("ours")
+            (tmp_path / "out").write_text("mine")
+
+    with pytest.raises(BadInput, match="is there already"):
+        write_late()
     assert _tree(tmp_path) == {"out": b"mine"}
     with storage.replacing(tmp_path / "new", new=True) as scratch:
         scratch.write_text("ours")
@@ -231,7 +236,9 @@ def test_track_passes_over_what_is_not_named_as_ours(tmp_path: Path, repository:
     (tmp_path / "mlflow.db.lock").write_text("mine")
     before = _tree(tmp_path)
     done = _run(tmp_path, "track")
-    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     assert "0 new, 0 known, 11 skipped" in done.stdout
-    assert "'models/my models': skipped" in done.stderr and r"models/new\nline" in done.stderr
+    assert "'models/my models': skipped" in done.stderr
+    assert r"models/new\nline" in done.stderr
     assert before.items() <= _tree(tmp_path).items()

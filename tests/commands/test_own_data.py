@@ -51,7 +51,8 @@ def test_pairs_from_any_folder_without_a_parameter_file(tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["candidates"], result["kept"], result["clips"]) == (5 + 6, 5 + 3, 2)
-    assert sum(result["outcomes"].values()) == 11 and result["seconds"] > 0
+    assert sum(result["outcomes"].values()) == 11
+    assert result["seconds"] > 0
     assert json.loads((tmp_path / "mined/_pairs.json").read_text()) == result
     rows = pd.read_parquet(tmp_path / "mined")
     assert len(rows) == len(set(rows["key"])) == 8
@@ -86,7 +87,8 @@ def test_others_read_the_result_with_no_code_of_ours(tmp_path, params):
     images = datasets.load_dataset(
         "webdataset", data_files=tars, cache_dir=str(tmp_path / "cache")
     )["train"]
-    assert images["__key__"] == keys and images[0]["a.jpg"].size == (224, 224)
+    assert images["__key__"] == keys
+    assert images[0]["a.jpg"].size == (224, 224)
     with tarfile.open(
         out / "_images/shard-00000.tar"
     ) as tar:  # WebDataset groups neighbours by what comes before the first dot
@@ -112,7 +114,8 @@ def test_the_same_command_again_changes_nothing_and_says_so(tmp_path):
     first = _run(tmp_path, "pairs", "photos", "--out", "out", "--json")
     before = _state(tmp_path / "out")
     again = _run(tmp_path, "pairs", "photos", "--out", "out", "--json")
-    assert again.returncode == 0 and again.stdout == first.stdout
+    assert again.returncode == 0
+    assert again.stdout == first.stdout
     assert "nothing has changed since out was mined" in again.stderr
     assert _state(tmp_path / "out") == before
 
@@ -220,7 +223,8 @@ def test_two_runs_at_once_are_one_and_a_line(tmp_path):
         assert first.poll() is None
         time.sleep(0.01)
     second = _run(tmp_path, "pairs", "walk.mp4", "--out", "out")
-    assert second.returncode == 2 and second.stdout == ""
+    assert second.returncode == 2
+    assert second.stdout == ""
     assert second.stderr.splitlines()[-1] == (
         "mimic: --out out: another mimic pairs is writing there; wait for it, or name another "
         "folder"
@@ -243,11 +247,10 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path, out, message):
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
     (tmp_path / "dead").symlink_to("nowhere")
     done = _run(tmp_path, "pairs", "photos", "--out", out)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert (
-        done.stderr.splitlines()[-1].startswith(f"mimic: --out {out}: ")
-        and message in done.stderr.splitlines()[-1]
-    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"mimic: --out {out}: ")
+    assert message in done.stderr.splitlines()[-1]
 
 
 # ---------------------------------------------------------------- each real file once
@@ -335,7 +338,8 @@ def test_many_small_folders_share_shards_and_none_is_empty(tmp_path, params):
     result = _mined(params, tmp_path / "out", tmp_path / "all")
     assert (result["clips"], result["kept"]) == (200, 20)
     tables = [pq.read_metadata(path) for path in sorted((tmp_path / "out").glob("*.parquet"))]
-    assert 1 < len(tables) <= 20 and all(table.num_rows for table in tables)
+    assert 1 < len(tables) <= 20
+    assert all(table.num_rows for table in tables)
     names = [tar.name for tar in shards_in(tmp_path / "out")]
     assert names == [f"shard-{number:05}.tar" for number in range(len(tables))]
 
@@ -346,9 +350,8 @@ def test_a_folder_without_pairs_says_so(tmp_path):
     done = _run(tmp_path, "pairs", "photos", "--out", "out", "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["outcomes"]["too_similar"] == 1
-    assert not list((tmp_path / "out").rglob("*.parquet")) and not list(
-        (tmp_path / "out").rglob("*.tar")
-    )
+    assert not list((tmp_path / "out").rglob("*.parquet"))
+    assert not list((tmp_path / "out").rglob("*.tar"))
 
 
 # ---------------------------------------------------------------- what cannot be mined
@@ -376,7 +379,8 @@ def test_paths_of_which_some_cannot_be_mined(tmp_path):
         "more/gone.glb",
     }
     assert result["skipped"]["empty"].startswith("no video, image or .glb scene")
-    assert "skipped: empty: no video" in done.stderr and "Traceback" not in done.stderr
+    assert "skipped: empty: no video" in done.stderr
+    assert "Traceback" not in done.stderr
     assert "_pairs.json" in done.stderr or len(result["skipped"]) <= 5
 
 
@@ -398,7 +402,8 @@ def test_what_may_not_be_read_is_named_and_the_rest_is_mined(tmp_path, require_p
         return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=200)
 
     done = run("photos", "secret.mp4", "shut", "--out", "out", "--json")
-    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
     result = json.loads(done.stdout)
     assert result["kept"] == 2
     assert result["skipped"] == {"photos/closed": "Permission denied", "shut": "Permission denied"}
@@ -418,7 +423,8 @@ def test_what_may_not_be_read_is_named_and_the_rest_is_mined(tmp_path, require_p
         ),
     ):
         done = run(*paths, "--out", out)
-        assert done.returncode == 2 and done.stderr.splitlines()[-1] == said
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1] == said
 
 
 def test_names_that_cannot_be_written_down(tmp_path):
@@ -445,11 +451,9 @@ def test_names_that_cannot_be_written_down(tmp_path):
     assert len(pd.read_parquet(tmp_path / "out")) == 6
     for out in (b"out\xff", b"out\n"):
         done = subprocess.run([*command, out], cwd=tmp_path, capture_output=True, timeout=200)
-        assert (
-            done.returncode == 2
-            and done.stderr.count(b"\n") == 1
-            and b"name another folder" in done.stderr
-        )
+        assert done.returncode == 2
+        assert done.stderr.count(b"\n") == 1
+        assert b"name another folder" in done.stderr
 
 
 def test_equal_names_in_several_paths_are_told_apart(tmp_path, params):
@@ -489,7 +493,9 @@ def test_paths_that_are_none_are_one_line(tmp_path, words, said):
     footage.video(tmp_path / "walk.mp4", footage.pan(0, 6, 80), fps=1)
     (tmp_path / "photo.jpg").write_bytes(b"x")
     done = _run(tmp_path, "pairs", *words, "--out", "out")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert said in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -502,7 +508,8 @@ def test_a_long_numbered_folder_is_a_sequence(tmp_path, params):
     )
     rows = list(iter_rows(tmp_path / "out/shard-00000.parquet"))
     distances = {int(row["frame_b"][5:11]) - int(row["frame_a"][5:11]) for row in rows}
-    assert len(rows) >= 6 and distances == {8}
+    assert len(rows) >= 6
+    assert distances == {8}
 
 
 def test_what_is_said_on_the_command_line_comes_before_the_parameter_file(tmp_path, params):
@@ -534,8 +541,10 @@ def test_what_is_said_on_the_command_line_comes_before_the_parameter_file(tmp_pa
 def test_numbers_out_of_range_are_one_line(tmp_path, flag, value, message):
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
     done = _run(tmp_path, "pairs", "photos", "--out", "out", flag, value)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith(f"mimic: {flag} ") and message in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"mimic: {flag} ")
+    assert message in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -543,14 +552,11 @@ def test_messages_name_flags(tmp_path, params):
     footage.folder(tmp_path / "photos", footage.pan(1, 4, 80))
     result = _mined(params, tmp_path / "out", tmp_path / "photos", group_max=3)
     ((name, why),) = result["skipped"].items()
-    assert (
-        name == str(tmp_path / "photos")
-        and "4 images make 6 pairs" in why
-        and "raise --group-max" in why
-    )
-    assert (
-        result["candidates"] == 3 and result["damaged"] == {}
-    )  # of each of 4 only the next, as many as 3 images have pairs
+    assert name == str(tmp_path / "photos")
+    assert "4 images make 6 pairs" in why
+    assert "raise --group-max" in why
+    assert result["candidates"] == 3  # of each of 4 only the next, as many as 3 images have pairs
+    assert result["damaged"] == {}
     said = "lower island_radius_min_m, not my_group_max or up there, up: z and spacing_s: 2"
     assert own_options.flagged({"group_max/a.jpg": {"why": "raise group_max"}}) == {
         "group_max/a.jpg": {"why": "raise --group-max"}
@@ -611,7 +617,8 @@ def test_kitchen_video_as_a_user_mines_it(real_data, tmp_path, params):
         as_json=False,
     )
     result = json.loads((tmp_path / "out/_pairs.json").read_text())
-    assert abs(result["kept"] - 7) <= 2 and result["candidates"] == 9
+    assert abs(result["kept"] - 7) <= 2
+    assert result["candidates"] == 9
     assert next(iter_rows(tmp_path / "out/shard-00000.parquet"))["frame_b"] == "2.000"
 
 
@@ -624,7 +631,8 @@ def test_all_real_videos_are_mined_or_counted(real_data, tmp_path, params):
         as_json=False,
     )
     result = json.loads((tmp_path / "out/_pairs.json").read_text())
-    assert result["clips"] == 6 and result["damaged"] == {}
+    assert result["clips"] == 6
+    assert result["damaged"] == {}
     assert sum(result["outcomes"].values()) == result["candidates"] >= 6
 
 
@@ -650,7 +658,8 @@ def test_a_scene_stands_upright_as_gltf_says_and_the_result_says_so(tmp_path, pa
     bare = _mined(few, tmp_path / "out-bare", tmp_path / "bare/room.glb")
     said = _mined(few, tmp_path / "out-said", tmp_path / "said")
     assert said["skipped"] == {}  # what is read with the scene is not passed over
-    assert bare["kept"] == 1 and bare["outcomes"] == said["outcomes"]
+    assert bare["kept"] == 1
+    assert bare["outcomes"] == said["outcomes"]
     pictures = [read_all(tmp_path / out) for out in ("out-bare", "out-said")]
     assert pictures[0] == pictures[1]
     shown = str(tmp_path / "bare/room.glb")

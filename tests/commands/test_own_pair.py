@@ -69,7 +69,8 @@ def test_what_is_burned_in_is_told_and_drawn(tmp_path, params, capsys):
     plot = tmp_path / "plot.png"
     own_pair.pair(params, tmp_path / "0.png", tmp_path / "1.png", as_json=True, plot=plot)
     found = json.loads(capsys.readouterr().out)
-    assert found["outcome"] == "kept" and found["set_aside"] >= 4
+    assert found["outcome"] == "kept"
+    assert found["set_aside"] >= 4
     assert found["why"].endswith(f"; {found['set_aside']} matches that do not move set aside")
     drawn = cv2.imread(str(plot))
     for left in (0, 448 + 8):  # white crosses on the dark strip, in both views
@@ -77,7 +78,8 @@ def test_what_is_burned_in_is_told_and_drawn(tmp_path, params, capsys):
         assert (strip.min(axis=2) == 255).sum() >= found["set_aside"]
     own_pair.pair(params, tmp_path / "0.png", tmp_path / "2.png", as_json=False, plot=None)
     said = capsys.readouterr().out
-    assert said.startswith("static: ") and "matches do not move; they reach" in said
+    assert said.startswith("static: ")
+    assert "matches do not move; they reach" in said
 
 
 def test_a_pair_without_a_homography_says_which_test_failed(tmp_path, params, capsys):
@@ -86,13 +88,15 @@ def test_a_pair_without_a_homography_says_which_test_failed(tmp_path, params, ca
         params, tmp_path / "0.png", tmp_path / "1.png", as_json=True, plot=tmp_path / "p.jpg"
     )
     found = json.loads(capsys.readouterr().out)
-    assert found["b_from_a"] is None and found["overlap"] is None
+    assert found["b_from_a"] is None
+    assert found["overlap"] is None
     assert found["outcome"] == "few_matches"
     assert found["decided_by"] == {"bound": "matches_min", "is": 11, "found": found["matches"]}
     own_pair.pair(params, tmp_path / "0.png", tmp_path / "1.png", as_json=False, plot=None)
     said = capsys.readouterr().out
     assert f"{found['matches']} matches, fewer than matches_min 11" in said
-    assert "no overlap was measured" in said and "0.000" not in said
+    assert "no overlap was measured" in said
+    assert "0.000" not in said
     (tmp_path / "bad.png").write_text("x")
     with pytest.raises(BadInput, match=r"bad.png: not an image"):
         own_pair.pair(params, tmp_path / "0.png", tmp_path / "bad.png", as_json=True, plot=None)
@@ -127,6 +131,9 @@ def test_a_picture_that_cannot_be_written_is_one_line(tmp_path, plot, message):
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.iterdir())
     done = _run(tmp_path, "pair", "0.png", "1.png", "--plot", plot)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and done.stdout == ""
-    assert done.stderr.startswith(f"mimic: --plot {plot}: ") and message in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"mimic: --plot {plot}: ")
+    assert message in done.stderr
     assert sorted(tmp_path.iterdir()) == before

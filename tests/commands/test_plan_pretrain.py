@@ -95,9 +95,8 @@ def test_the_papers_recipes_from_stated_rates(workspace: Path) -> None:
     (workspace / "rates.json").write_text(json.dumps(rates))
     found = plan(workspace, "--rates", str(workspace / "rates.json"))
     params = load_params(workspace / "params.yaml")
-    assert found["devices"] == 8 and set(found["runs"]) == {
-        name for name, run in params.runs.items() if run.steps
-    }
+    assert found["devices"] == 8
+    assert set(found["runs"]) == {name for name, run in params.runs.items() if run.steps}
     name, line = next(
         (name, line)
         for name, line in found["runs"].items()
@@ -106,17 +105,18 @@ def test_the_papers_recipes_from_stated_rates(workspace: Path) -> None:
     run = params.runs[name]
     pairs = run.steps * params.pretrain[run.recipe].batch
     speed = 8 * 33000 / line["gflops_per_sample"]
-    assert line["pairs_seen"] == pairs and line["bytes_read"] == pairs * 46000
-    assert line["load"]["decode"] == pytest.approx(speed * 2 * 0.4e-3 / 48) and line["load"][
-        "disk"
-    ] == pytest.approx(speed * 46000 / 1e8)
-    assert line["bottleneck"] == "compute" and line["pairs_per_second"] == pytest.approx(speed)
-    assert line["days"] == pytest.approx(pairs / speed / 86400) and line[
-        "device_days"
-    ] == pytest.approx(8 * line["days"])
+    assert line["pairs_seen"] == pairs
+    assert line["bytes_read"] == pairs * 46000
+    assert line["load"]["decode"] == pytest.approx(speed * 2 * 0.4e-3 / 48)
+    assert line["load"]["disk"] == pytest.approx(speed * 46000 / 1e8)
+    assert line["bottleneck"] == "compute"
+    assert line["pairs_per_second"] == pytest.approx(speed)
+    assert line["days"] == pytest.approx(pairs / speed / 86400)
+    assert line["device_days"] == pytest.approx(8 * line["days"])
     (workspace / "rates.json").write_text(json.dumps(rates | {"disk_mb_s": 1}))
     slow = plan(workspace, "--rates", str(workspace / "rates.json"))["runs"][name]
-    assert slow["bottleneck"] == "disk" and slow["pairs_per_second"] == pytest.approx(1e6 / 46000)
+    assert slow["bottleneck"] == "disk"
+    assert slow["pairs_per_second"] == pytest.approx(1e6 / 46000)
 
 
 def test_what_was_measured_here(workspace: Path, repository: Path) -> None:
@@ -132,10 +132,10 @@ def test_what_was_measured_here(workspace: Path, repository: Path) -> None:
     )
     found = plan(workspace)
     line = found["runs"]["croco-1m"]
-    assert (
-        line["pairs_per_second"] == pytest.approx(50) and found["rates"]["decode_ms_per_image"] > 0
-    )
-    assert found["rates"]["disk_mb_s"] is None and "disk" not in line["load"]
+    assert line["pairs_per_second"] == pytest.approx(50)
+    assert found["rates"]["decode_ms_per_image"] > 0
+    assert found["rates"]["disk_mb_s"] is None
+    assert "disk" not in line["load"]
     alone = plan(workspace, "croco-1m")["runs"]
     assert set(alone) == {"croco-1m"}
     mae = found["runs"]["mae-1m"]  # images, two a pair
@@ -145,14 +145,16 @@ def test_what_was_measured_here(workspace: Path, repository: Path) -> None:
     shown = CliRunner().invoke(
         cli.app, ["plan", "pretrain", "--params", str(workspace / "params.yaml")]
     )
-    assert "croco-1m" in shown.stdout and "not measured" in shown.stdout
+    assert "croco-1m" in shown.stdout
+    assert "not measured" in shown.stdout
 
 
 def test_nothing_is_made_up(workspace: Path) -> None:
     done = CliRunner().invoke(
         cli.app, ["plan", "pretrain", "--params", str(workspace / "params.yaml")]
     )
-    assert done.exit_code and "no run was trained in this workspace yet" in str(done.exception)
+    assert done.exit_code
+    assert "no run was trained in this workspace yet" in str(done.exception)
     (workspace / "rates.json").write_text('{"device_gflops": -1}')
     done = CliRunner().invoke(
         cli.app,

@@ -150,10 +150,8 @@ IMAGES = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(7
 def test_features_are_those_of_timm(tmp_path: Path, dialect: str) -> None:
     card = import_weights(saved(tmp_path, dialect), tmp_path / "models/theirs", NOTHING)
     encoder, read = load_encoder(tmp_path / "models/theirs")
-    assert (
-        read == json.loads(json.dumps(card))
-        and card["imported"]["dialect"] == dialect.partition("-")[0]
-    )
+    assert read == json.loads(json.dumps(card))
+    assert card["imported"]["dialect"] == dialect.partition("-")[0]
     state = foreign(dialect)
     kept = {
         key: value
@@ -181,7 +179,8 @@ def test_the_decoder_comes_along(tmp_path: Path, dialect: str, visible: int) -> 
     """Every number of the file is in the model that computes with it."""
     import_weights(saved(tmp_path, dialect), tmp_path / "theirs", NOTHING)
     model = load_model(tmp_path / "theirs")
-    assert model.visible == visible and type(model).__name__ == (
+    assert model.visible == visible
+    assert type(model).__name__ == (
         "MaskedAutoencoder" if dialect == "mae" else "CrossViewCompletion"
     )
     sums = sorted(float(value.sum()) for value in foreign(dialect).values())
@@ -190,7 +189,8 @@ def test_the_decoder_comes_along(tmp_path: Path, dialect: str, visible: int) -> 
     )
     images = IMAGES[:, None] if dialect == "mae" else torch.stack([IMAGES, IMAGES.flip(0)], dim=1)
     loss, prediction, _ = model(images, torch.rand(2, 16))
-    assert torch.isfinite(loss) and prediction.shape == (2, 16, 3 * PATCH**2)
+    assert torch.isfinite(loss)
+    assert prediction.shape == (2, 16, 3 * PATCH**2)
 
 
 def publish(folder: Path, objective: str, class_token: bool, positions: str) -> None:
@@ -248,9 +248,8 @@ def test_there_and_back(
     import_weights(tmp_path / "file.pth", tmp_path / "back", NOTHING)
     for name in ("encoder.safetensors", "model.safetensors"):
         before, after = load_file(tmp_path / "ours" / name), load_file(tmp_path / "back" / name)
-        assert before.keys() == after.keys() and all(
-            torch.equal(before[key], after[key]) for key in before
-        )
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before)
     assert load_encoder(tmp_path / "back")[1]["objective"] == objective
     if objective == "croco" and not class_token:
         assert (
@@ -287,17 +286,18 @@ def test_multimae_and_vitpose(tmp_path: Path) -> None:
         WIDTH,
         4,
         4,
-    ) and "final norm" in " ".join(lines)
+    )
+    assert "final norm" in " ".join(lines)
     assert torch.equal(
         model["input_adapters.rgb.pos_emb"][0, :, 1, 2], ours["pos_embed"][0, 1 + 1 * 4 + 2]
     )
     assert torch.equal(model["global_tokens"], ours["cls_token"] + ours["pos_embed"][:, :1])
-    assert torch.equal(model["encoder.1.mlp.fc2.bias"], ours["blocks.1.mlp.fc2.bias"]) and not any(
-        "norm." in k[:5] for k in model
-    )
+    assert torch.equal(model["encoder.1.mlp.fc2.bias"], ours["blocks.1.mlp.fc2.bias"])
+    assert not any("norm." in k[:5] for k in model)
     export_weights(tmp_path / "ours", "vitpose", tmp_path / "v.pth")
     pose = torch.load(tmp_path / "v.pth", weights_only=True)["model"]
-    assert pose["pos_embed"].shape == (1, 1 + 16 * 12, WIDTH) and "cls_token" not in pose
+    assert pose["pos_embed"].shape == (1, 1 + 16 * 12, WIDTH)
+    assert "cls_token" not in pose
     assert torch.equal(pose["last_norm.weight"], ours["norm.weight"])
 
 
@@ -367,11 +367,9 @@ def test_what_a_file_does_not_tell_is_asked_for(tmp_path: Path) -> None:
     card = import_weights(
         tmp_path / "bare.pth", tmp_path / "out", Said((SIDE, SIDE), 6, None, "croco-v2", "theirs")
     )
-    assert (
-        card["model"]["heads"] == 6
-        and card["objective"] == "croco-v2"
-        and card["dataset"] == "theirs"
-    )
+    assert card["model"]["heads"] == 6
+    assert card["objective"] == "croco-v2"
+    assert card["dataset"] == "theirs"
     narrow = {
         key: value[..., :1] if value.ndim > 1 else value for key, value in foreign("timm").items()
     }
@@ -432,9 +430,12 @@ def test_hostile_files_are_refused_and_nothing_runs(tmp_path: Path) -> None:
         with pytest.raises(BadInput) as refused:
             import_weights(path, tmp_path / "out", NOTHING)
         line = str(refused.value)
-        assert str(path) in line and "\n" not in line and len(line) < 400, name
+        assert str(path) in line, name
+        assert "\n" not in line, name
+        assert len(line) < 400, name
         assert ("nothing in it was executed" in line) == name.startswith("pickle"), (name, line)
-        assert not marker.exists() and not (tmp_path / "out").exists(), name
+        assert not marker.exists(), name
+        assert not (tmp_path / "out").exists(), name
     for path in (tmp_path, tmp_path / "missing.pth"):
         with pytest.raises(BadInput, match="cannot be read"):
             import_weights(path, tmp_path / "out", NOTHING)
@@ -482,10 +483,8 @@ def test_commands(tmp_path: Path, repository: Path) -> None:
             "imagenet-1k",
         ],
     )
-    assert (
-        done.exit_code == 0
-        and "encoder and decoder of a mae file, 2 blocks of 192, 64x64 px" in done.output
-    )
+    assert done.exit_code == 0
+    assert "encoder and decoder of a mae file, 2 blocks of 192, 64x64 px" in done.output
     (tmp_path / "params.yaml").write_text((repository / "params.yaml").read_text())
     out = tmp_path / "out.pth"
     done = run(
@@ -501,10 +500,8 @@ def test_commands(tmp_path: Path, repository: Path) -> None:
             str(tmp_path / "params.yaml"),
         ],
     )
-    assert (
-        done.exit_code == 0
-        and torch.load(out, weights_only=True)["model"].keys() == foreign("mae").keys()
-    )
+    assert done.exit_code == 0
+    assert torch.load(out, weights_only=True)["model"].keys() == foreign("mae").keys()
 
 
 def test_an_imported_encoder_may_be_a_row(repository: Path, tmp_path: Path) -> None:
@@ -539,7 +536,8 @@ def test_the_report_shows_it_beside_our_runs(
     publish_result(params, tmp_path, "mae-in", "depth", 0.4, metrics={"delta1": 0.4}, **said)
     report.main(params, tmp_path)
     page = (tmp_path / "report/index.html").read_text()
-    assert "imported from mae.pth (mae, sha256" in page and "imagenet-1k" in page
+    assert "imported from mae.pth (mae, sha256" in page
+    assert "imagenet-1k" in page
     compare.print_results(params, tmp_path, as_json=True)
     row = json.loads(capsys.readouterr().out)[0]
     assert (row["run"], row["objective"], row["steps"], row["values"]["depth"]) == (

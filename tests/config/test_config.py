@@ -113,9 +113,8 @@ def test_a_missing_key_says_what_to_add_and_where(tmp_path: Path, raw: dict, sha
         with pytest.raises(BadInput) as info:
             _load(tmp_path, less)
         message = str(info.value)
-        assert (
-            "\n" not in message and f": {'.'.join(path)}: missing; add `{path[-1]}:" in message
-        ), path
+        assert "\n" not in message, path
+        assert f": {'.'.join(path)}: missing; add `{path[-1]}:" in message, path
         assert f"under {'.'.join(path[:-1])} (" in message or len(path) == 1
         section |= yaml.safe_load(message.split("`")[1])
         _load(tmp_path, less)
@@ -147,7 +146,8 @@ def test_keys_that_came_later_are_given_what_was_done_before(tmp_path: Path, raw
         key: value for key, value in before.items() if key != "depth-linear"
     }
     assert raw["evaluate"]["ours"]["last_norm"] is True
-    assert raw["evaluate"]["flow"]["masks"] is True and raw["evaluate"]["stereo"]["masks"] is True
+    assert raw["evaluate"]["flow"]["masks"] is True
+    assert raw["evaluate"]["stereo"]["masks"] is True
 
 
 def test_further_missing_keys_are_named(tmp_path: Path, raw: dict) -> None:

@@ -79,7 +79,8 @@ def _refusal(tmp_path: Path, raw: dict) -> str:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     with pytest.raises(BadInput) as info:
         load_params(tmp_path / "params.yaml")
-    assert "\n" not in str(info.value) and len(str(info.value)) < 300 + len(str(tmp_path))
+    assert "\n" not in str(info.value)
+    assert len(str(info.value)) < 300 + len(str(tmp_path))
     return str(info.value)
 
 
@@ -91,17 +92,17 @@ def test_a_key_that_cannot_be_a_name_is_one_line(
     raw = copy.deepcopy(raw)
     raw[section][name] = raw[section][SECTIONS[section]]
     message = _refusal(tmp_path, raw)
-    assert f": {section}: " in message and "cannot be a name: " in message
+    assert f": {section}: " in message
+    assert "cannot be a name: " in message
     if not isinstance(name, str):
-        assert "put it in quotes" in message and type(name).__name__ in message
+        assert "put it in quotes" in message
+        assert type(name).__name__ in message
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_an_import_is_named_alike(tmp_path: Path, raw: dict, name: str) -> None:
-    assert (
-        "imported.0: " in (message := _refusal(tmp_path, raw | {"imported": [name]}))
-        and "cannot be a name" in message
-    )
+    assert "imported.0: " in (message := _refusal(tmp_path, raw | {"imported": [name]}))
+    assert "cannot be a name" in message
 
 
 @pytest.mark.parametrize("name", RIGHT)
@@ -121,10 +122,8 @@ def test_a_dot_is_refused_where_dvc_would_go_a_level_down(
 ) -> None:
     raw = copy.deepcopy(raw)
     raw[section]["a.b"] = raw[section][SECTIONS[section]]
-    assert (
-        f": {section}: 'a.b' cannot be a name here: DVC" in (message := _refusal(tmp_path, raw))
-        and "call it 'a-b'" in message
-    )
+    assert f": {section}: 'a.b' cannot be a name here: DVC" in (message := _refusal(tmp_path, raw))
+    assert "call it 'a-b'" in message
 
 
 def test_dvc_yaml_tracks_those_sections_entry_by_entry(repository: Path) -> None:
@@ -177,18 +176,18 @@ def test_what_dvc_makes_of_a_dot(tmp_path: Path) -> None:
         0,
     ]
     refused = dvc("repro", "each@b.c")
-    assert refused.returncode != 0 and "'runs.b.c' are missing" in refused.stdout + refused.stderr
+    assert refused.returncode != 0
+    assert "'runs.b.c' are missing" in refused.stdout + refused.stderr
 
 
 @given(st.text(max_size=120))
 def test_a_right_name_is_a_component_and_a_plain_word(name: str) -> None:
     if wrong_with(name) is None:
-        assert Path(name).name == name and name not in LAYOUT
-        assert (
-            name.isascii()
-            and not set(name) & set(" /\\'\"`$&|;<>()*?[]{}!~#@:\n")
-            and len(name) <= 100
-        )
+        assert Path(name).name == name
+        assert name not in LAYOUT
+        assert name.isascii()
+        assert not set(name) & set(" /\\'\"`$&|;<>()*?[]{}!~#@:\n")
+        assert len(name) <= 100
 
 
 def test_evaluations_that_would_be_called_the_same_are_refused(tmp_path: Path, raw: dict) -> None:
@@ -208,5 +207,7 @@ def test_export_weights_asks_for_a_name(tmp_path: Path, name: str) -> None:
         text=True,
     )
     why = "not the name of a folder in models/" if name else "an argument is empty"
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and why in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert why in done.stderr
     assert list(tmp_path.iterdir()) == []

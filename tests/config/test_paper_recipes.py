@@ -99,10 +99,10 @@ def test_a_recipe_is_as_published(recipes: dict[str, config.Recipe], name: str) 
         model = build(recipe)
     assert (model.views, model.visible) == (views, visible)
     decaying, free = param_groups(model, recipe.weight_decay)
-    assert decaying["weight_decay"] == 0.05 and all(
-        parameter.ndim > 1 for parameter in decaying["params"]
-    )
-    assert free["weight_decay"] == 0.0 and all(parameter.ndim == 1 for parameter in free["params"])
+    assert decaying["weight_decay"] == 0.05
+    assert all(parameter.ndim > 1 for parameter in decaying["params"])
+    assert free["weight_decay"] == 0.0
+    assert all(parameter.ndim == 1 for parameter in free["params"])
 
 
 @pytest.mark.parametrize("size_px", [(32, 48), (64, 16)])
@@ -125,8 +125,6 @@ def test_any_size_that_the_patch_divides(
             torch.randn(2, model.views, 3, *size_px), torch.rand(2, patches)
         )
         loss.backward()
-        assert (
-            loss.isfinite()
-            and prediction.shape == (2, patches, 768)
-            and mask.sum() == 2 * (patches - model.visible)
-        )
+        assert loss.isfinite()
+        assert prediction.shape == (2, patches, 768)
+        assert mask.sum() == 2 * (patches - model.visible)

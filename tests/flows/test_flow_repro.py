@@ -53,7 +53,8 @@ def test_a_stage_that_another_run_is_at_is_waited_for(
         next(line for line in other.stdout if "Running stage" in line)
         with caplog.at_level(logging.INFO, "stage"):
             state = module.repro.fn("mine@a", False)
-    assert "waiting for the process that is at mine@a" in caplog.messages and state.name == "Cached"
+    assert "waiting for the process that is at mine@a" in caplog.messages
+    assert state.name == "Cached"
 
 
 @pytest.mark.parametrize(("what", "status", "again"), [("refuse", 2, False), ("die", 9, True)])

@@ -52,7 +52,8 @@ def runs(server: Server, deployment: str, *states: str) -> list[dict[str, Any]]:
 def test_a_scheduled_run_completes(deployed: Server) -> None:
     wait_until(lambda: runs(deployed, "mine", "Completed"), 120, "a scheduled run to complete")
     done = runs(deployed, "mine", "Completed")[0]
-    assert done["auto_scheduled"] and done["parameters"] == {"targets": ["assemble"], "retries": 1}
+    assert done["auto_scheduled"]
+    assert done["parameters"] == {"targets": ["assemble"], "retries": 1}
     assert (deployed.project.root / "all").read_text() == "plainplain"
     logs = deployed.post("/logs/filter", logs={"flow_run_id": {"any_": [done["id"]]}})
     assert "finished a" in {line["message"] for line in logs}
@@ -123,7 +124,5 @@ def test_a_run_started_by_hand_can_be_cancelled_as_well(deployed: Server) -> Non
     finally:
         by_hand.kill()
     (ended,) = deployed.post("/flow_runs/filter", flow_runs={"id": {"any_": [run["id"]]}})
-    assert (
-        ended["state_type"] == "CANCELLED"
-        and "resumes where it stopped" in ended["state"]["message"]
-    )
+    assert ended["state_type"] == "CANCELLED"
+    assert "resumes where it stopped" in ended["state"]["message"]

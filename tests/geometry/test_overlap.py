@@ -224,7 +224,8 @@ def test_outcomes_from_placed_features(name, points_b, outcome):
 def test_the_test_that_decided_is_named_with_its_number(change, points_b, test, number, words):
     rule = dataclasses.replace(SYMMETRIC, **change)
     found = overlap.compare(placed(SCATTER), placed(points_b), rule, None)
-    assert found.decision is not None and found.decision.bound_name == test
+    assert found.decision is not None
+    assert found.decision.bound_name == test
     assert found.decision.value == pytest.approx(number, abs=0.02, rel=0.01)
     assert found.decision.bound == (getattr(rule, test) if test else 0)
     assert words in overlap.explain(found)

@@ -27,9 +27,8 @@ def poses(count: int, seed: int) -> np.ndarray:
 
 def test_angles() -> None:
     turn = Rotation.from_rotvec(np.radians([0, 0, 30])).as_matrix()
-    assert rotation_error_deg(np.eye(3), turn) == pytest.approx(30) and rotation_error_deg(
-        turn, turn
-    ) == pytest.approx(0, abs=1e-6)
+    assert rotation_error_deg(np.eye(3), turn) == pytest.approx(30)
+    assert rotation_error_deg(turn, turn) == pytest.approx(0, abs=1e-6)
     assert rotation_error_deg(np.eye(3), np.diag([-1.0, -1.0, 1.0])) == pytest.approx(180)
 
 
@@ -68,18 +67,15 @@ def test_lines_meet() -> None:
         away = where - origins
         return float((away**2).sum() - ((away * unit).sum(axis=1) ** 2).sum())
 
-    assert found is not None and all(
-        cost(found) < cost(found + 0.01 * step) for step in (*np.eye(3), *-np.eye(3))
-    )
+    assert found is not None
+    assert all(cost(found) < cost(found + 0.01 * step) for step in (*np.eye(3), *-np.eye(3)))
 
 
 def test_lines_that_do_not_meet() -> None:
     origins = np.random.default_rng(0).normal(size=(6, 3))
     assert meeting_point(origins, np.tile([0.0, 0.0, 1.0], (6, 1))) is None
-    assert (
-        meeting_point(origins[:1], np.ones((1, 3))) is None
-        and meeting_point(origins[:2], np.zeros((2, 3))) is None
-    )
+    assert meeting_point(origins[:1], np.ones((1, 3))) is None
+    assert meeting_point(origins[:2], np.zeros((2, 3))) is None
 
 
 def test_true_relative_poses_place_a_query_exactly() -> None:

@@ -96,7 +96,8 @@ def test_a_moving_scene_is_judged_without_what_is_burned_in(burn):
     assert_maps_alike(found, SHIFTED)
     assert len(found.aside) >= 4
     without = compared(noisy(burn(scene(0)), 1), noisy(burn(scene(SHIFT_PX)), 2), OFF)
-    assert found.matches + len(found.aside) == without.matches and not len(without.aside)
+    assert found.matches + len(found.aside) == without.matches
+    assert not len(without.aside)
     assert f"{len(found.aside)} matches that do not move set aside" in overlap.explain(found)
 
 
@@ -104,7 +105,8 @@ def test_a_moving_scene_is_judged_without_what_is_burned_in(burn):
 def test_two_scenes_have_nothing_in_common_but_what_is_burned_in(burn):
     a, b = noisy(burn(scene(0)), 1), noisy(burn(scene(0, world=texture(22, 640))), 2)
     found = compared(a, b)
-    assert found.b_from_a is None and found.outcome is not Outcome.TOO_SIMILAR
+    assert found.b_from_a is None
+    assert found.outcome is not Outcome.TOO_SIMILAR
     assert compared(a, b, OFF).b_from_a is not None
 
 
@@ -113,9 +115,12 @@ def test_where_only_a_caption_is_found_again_the_pair_is_static():
     fog = np.full_like(WORLD, 150)
     a, b = captioned(scene(0)), captioned(scene(0, world=fog))
     found = compared(a, b)
-    assert found.outcome is Outcome.STATIC and found.b_from_a is None and found.inliers == 0
+    assert found.outcome is Outcome.STATIC
+    assert found.b_from_a is None
+    assert found.inliers == 0
     name, value, bound = found.decision
-    assert (name, bound) == ("still_spread_min", SYMMETRIC.still_spread_min) and value < bound
+    assert (name, bound) == ("still_spread_min", SYMMETRIC.still_spread_min)
+    assert value < bound
     still, every = len(found.aside), len(found.aside) + found.matches
     assert f"{still} of {every} matches do not move; they reach {value:.3f}" in overlap.explain(
         found
@@ -137,7 +142,8 @@ def test_a_caption_does_not_pin_the_homography_of_a_scene_with_few_matches():
 def test_a_still_camera_is_too_similar(deviation):
     a, b = (noisy(scene(0), seed, deviation) for seed in (1, 2))
     found = compared(a, b)
-    assert found.outcome is Outcome.TOO_SIMILAR and found.overlap == 1
+    assert found.outcome is Outcome.TOO_SIMILAR
+    assert found.overlap == 1
     assert np.array_equal(found.correspondences, np.arange(SIDE**2))
 
 
@@ -150,14 +156,16 @@ def test_what_moves_before_a_still_camera_is_of_no_account():
         view[120 + step_px : 170 + step_px, 130:180] = texture(8, 50)
         views.append(noisy(view, seed, 2))
     found = compared(*views)
-    assert found.outcome is Outcome.TOO_SIMILAR and found.inliers < found.matches
+    assert found.outcome is Outcome.TOO_SIMILAR
+    assert found.inliers < found.matches
     assert np.array_equal(found.b_from_a, np.eye(3))
 
 
 @pytest.mark.parametrize("step_px", [0.1, 0.3, 0.45, 0.6, 0.9, 1.5])
 def test_slow_motion_is_too_similar(step_px):
     found = compared(scene(0), scene(step_px, step_px / 2))
-    assert found.outcome is Outcome.TOO_SIMILAR and found.overlap > 0.9
+    assert found.outcome is Outcome.TOO_SIMILAR
+    assert found.overlap > 0.9
 
 
 @pytest.mark.parametrize("zoom", [1.15, 1.4])
@@ -183,7 +191,8 @@ def test_the_published_rule_knows_no_stillness():
         )
         for still_px in (0.0, 0.5)
     )
-    assert not len(found.aside) and found.matches == other.matches
+    assert not len(found.aside)
+    assert found.matches == other.matches
     assert np.array_equal(found.b_from_a, other.b_from_a)
 
 
@@ -204,7 +213,8 @@ def test_too_few_moving_matches_are_few_matches():
         SYMMETRIC,
         None,
     )
-    assert found.outcome is Outcome.FEW_MATCHES and found.matches == 10
+    assert found.outcome is Outcome.FEW_MATCHES
+    assert found.matches == 10
     assert (
         overlap.explain(found)
         == "10 moving matches, fewer than matches_min 11; 5 matches that do not move set aside"
@@ -233,7 +243,8 @@ def placed(moved_px: list[float]) -> tuple[np.ndarray, np.ndarray]:
 )
 def test_still_matches_stand_out_from_slow_ones(moved_px, still):
     found = stillness.still(*placed(moved_px), 0.5)
-    assert found.sum() == still and found[:still].all()
+    assert found.sum() == still
+    assert found[:still].all()
 
 
 def test_spread_is_the_share_of_patches_in_or_beside_which_something_stands_still():

@@ -177,9 +177,8 @@ def test_a_result_without_a_mark_is_known_and_replaced(tmp_path: Path, name: str
     folder = _lay(tmp_path, kind)
     assert kind.recognise(folder, entries_of(folder)) == kind.work
     _publish(folder, kind)
-    assert marked(folder) == (kind.work, ["new"]) and set(os.listdir(folder.parent)) == {
-        folder.name
-    }
+    assert marked(folder) == (kind.work, ["new"])
+    assert set(os.listdir(folder.parent)) == {folder.name}
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -213,7 +212,8 @@ def _stays(root: Path, folder: Path, kind: Kind) -> None:
     before = _tree(root)
     with pytest.raises(BadInput, match="nothing was touched") as info:
         _publish(folder, kind)
-    assert "\n" not in str(info.value) and _tree(root) == before
+    assert "\n" not in str(info.value)
+    assert _tree(root) == before
 
 
 def _without(*names: str) -> Change:

@@ -17,7 +17,8 @@ def test_a_log_gets_plain_lines_and_says_where_the_details_are(capsys, monkeypat
             track.advance(1, "7 pairs")
     first, last = capsys.readouterr().err.splitlines()
     assert first == "mine phone: 3 clips; log: runs/x/log.jsonl"
-    assert last.startswith("mine phone: 3/3 clips, ") and last.endswith(" in all, 7 pairs")
+    assert last.startswith("mine phone: 3/3 clips, ")
+    assert last.endswith(" in all, 7 pairs")
 
 
 def test_rate_and_time_left(monkeypatch):
@@ -75,7 +76,8 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     with progress.track("mine phone", 2, "clips", None) as track:
         track.advance(2, "9 pairs")
-    assert "2/2" in terminal.getvalue() and "9 pairs" in terminal.getvalue()
+    assert "2/2" in terminal.getvalue()
+    assert "9 pairs" in terminal.getvalue()
 
 
 def test_work_that_is_done_at_once_is_not_spoken_of(capsys, monkeypatch):
@@ -84,7 +86,8 @@ def test_work_that_is_done_at_once_is_not_spoken_of(capsys, monkeypatch):
     monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)  # as if each took so long
     list(progress.counted([2, 1], "score", 3, "images", size=int))
     first, last = capsys.readouterr().err.splitlines()
-    assert first.startswith("score: 2/3 images, ") and last.startswith("score: 3/3 images, ")
+    assert first.startswith("score: 2/3 images, ")
+    assert last.startswith("score: 3/3 images, ")
 
 
 def test_long_work_ends_with_a_line_even_if_brief(capsys, monkeypatch):
@@ -109,6 +112,7 @@ def test_inside_work_that_is_shown_only_that_is_shown(capsys, monkeypatch):
     with progress.track("train", 1, "steps", None) as outer:
         assert list(progress.counted("ab", "score", 2, "images")) == ["a", "b"]
         outer.advance(1)
-    assert "train" in terminal.getvalue() and "score" not in terminal.getvalue()
+    assert "train" in terminal.getvalue()
+    assert "score" not in terminal.getvalue()
     assert list(progress.counted("ab", "look", 2, "images")) == ["a", "b"]
     assert "look" in terminal.getvalue()

@@ -228,7 +228,8 @@ def test_what_we_did_not_make_stays(seed: int) -> None:
         try:
             publish(_fill, laid.root / "c0", WORK)
         except BadInput as error:
-            assert "\n" not in str(error)
+            message = str(error)
+            assert "\n" not in message
             if not (laid.root / PART / EARLIER).exists() and f"{PART}/{EARLIER}" not in before:
                 assert _tree(laid.root) == before
         else:
@@ -300,21 +301,22 @@ def test_a_kill_at_any_step_loses_nothing(tmp_path: Path, earlier: bool) -> None
         ]
         assert _whole(out) or not earlier or stood
         publish(_fill, out, WORK)
-        assert _whole(out) and set(_tree(out)) == {MARK, "card.json", "deep", "deep/n"}
+        assert _whole(out)
+        assert set(_tree(out)) == {MARK, "card.json", "deep", "deep/n"}
         for left in set(os.listdir(root)) - {
             "c0",
             "c1",
         }:  # killed before its mark was written, or after it was removed
-            assert (
-                all(path.stat().st_size < 200 for path in (root / left).iterdir())
-                and marked(root / left) is None
-            )
+            assert all(path.stat().st_size < 200 for path in (root / left).iterdir())
+            assert marked(root / left) is None
             unmarked.append(steps)
         _nothing_of_theirs_is_lost(laid)
         if codes[-1] == 0:
             break
     assert len(unmarked) <= 6, "steps before the mark is written, and after it is removed"
-    assert set(codes[:-1]) == {9} and codes[-1] == 0 and len(codes) > 8
+    assert set(codes[:-1]) == {9}
+    assert codes[-1] == 0
+    assert len(codes) > 8
 
 
 @settings(deadline=None, max_examples=60)
@@ -342,7 +344,8 @@ def test_something_put_into_a_folder_at_the_moment_of_the_exchange_stays(
     monkeypatch.setattr(os, "replace", late)
     with pytest.raises(BadInput, match="holds mine beside the result of pretrain c0"):
         publish(_fill, tmp_path / "c0", WORK)
-    assert (tmp_path / "c0/mine").read_text() == "x" and os.listdir(tmp_path) == ["c0"]
+    assert (tmp_path / "c0/mine").read_text() == "x"
+    assert os.listdir(tmp_path) == ["c0"]
 
 
 def test_a_left_over_with_something_of_yours_stays(
@@ -405,7 +408,9 @@ def test_two_processes_that_publish_one_place_mix_nothing(tmp_path: Path, before
         start.touch()
         assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
         contents = {(out / name).read_text() for name in (marked(out) or (WORK, []))[1] or []}
-        assert len(contents) == 1 and len(os.listdir(out)) == 21 and os.listdir(root) == ["c0"]
+        assert len(contents) == 1
+        assert len(os.listdir(out)) == 21
+        assert os.listdir(root) == ["c0"]
         won |= contents
         shutil.rmtree(root)
     assert won <= {"1", "2"}

@@ -131,10 +131,8 @@ def check_side_by_side(client: Any) -> None:
         "model.width": "192",
         "model.size_px": "[64, 64]",
     }.items() <= run.data.params.items()
-    assert (
-        run.data.tags["mlflow.source.git.commit"] == "c0ffee"
-        and run.data.tags["version.torch"] == "2.14.1"
-    )
+    assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
+    assert run.data.tags["version.torch"] == "2.14.1"
     assert [
         point.step for point in client.get_metric_history(run.info.run_id, "train/loss")
     ] == list(range(1, 31))
@@ -206,11 +204,9 @@ def test_what_a_killed_writer_left_is_replaced(
     (line,) = [
         record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING
     ]
-    assert (
-        "evaluate mae-1m depth is finished, but not shown" in line
-        and "connection lost" in line
-        and "mimic track" in line
-    )
+    assert "evaluate mae-1m depth is finished, but not shown" in line
+    assert "connection lost" in line
+    assert "mimic track" in line
     assert "\n" not in line
     module.mirror_evaluation(TRACKING, tracked, "mae-1m", "depth")
     assert [
@@ -235,10 +231,13 @@ def test_a_server_that_is_down_costs_seconds_and_one_line(
     module.mirror_pretrain(TRACKING, workspace, "croco-1m")
     assert time.monotonic() - started < 15
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert len(lines) == 1 and "is finished, but not shown" in lines[0] and "secret" not in lines[0]
+    assert len(lines) == 1
+    assert "is finished, but not shown" in lines[0]
+    assert "secret" not in lines[0]
     with pytest.raises(BadInput, match="MLflow at http://127") as info:
         module.mirror_all(TRACKING, workspace)
-    assert "\n" not in str(info.value) and "secret" not in str(info.value)
+    assert "\n" not in str(info.value)
+    assert "secret" not in str(info.value)
 
 
 def test_two_first_users_of_the_embedded_store(workspace: Path) -> None:
@@ -308,9 +307,8 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
                 break
             except OSError:
-                assert process.poll() is None and time.monotonic() < end, (
-                    folder / "log"
-                ).read_text()
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < end, (folder / "log").read_text()
                 time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -331,7 +329,6 @@ def test_a_real_server_shows_datasets_and_objectives_side_by_side(
     summary = module.mirror_all(TRACKING, workspace)
     assert (summary.new, summary.known) == (0, 6)
     check_side_by_side(client_of(mlflow_server))
-    assert summary.where.startswith(f"{mlflow_server}/#/experiments/") and summary.where.endswith(
-        "compareRunsMode=CHART"
-    )
+    assert summary.where.startswith(f"{mlflow_server}/#/experiments/")
+    assert summary.where.endswith("compareRunsMode=CHART")
     assert not (workspace / "mlflow.db").exists()

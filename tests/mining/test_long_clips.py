@@ -124,7 +124,8 @@ def _kill_at(copy: Path, groups: int) -> dict[str, object]:
         )
     deadline = time.monotonic() + 120
     while (state := _state(copy))["clips"] < 1 or state["bookmark"]["groups"] < groups:
-        assert time.monotonic() < deadline and process.poll() is None
+        assert time.monotonic() < deadline
+        assert process.poll() is None
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -160,7 +161,8 @@ def test_killed_again_and_again_inside_a_clip_it_ends_with_the_same_bytes(
         if clip == "1.mp4":
             decided.setdefault(process, []).append(int(groups))
     first = [groups[0] for groups in decided.values()]
-    assert len(first) == 4 and first[0] == 1
+    assert len(first) == 4
+    assert first[0] == 1
     for begin, state in zip(first[1:], saved, strict=True):
         before = state["bookmark"]["groups"] + state["bookmark"]["skip"]
         assert begin == before + 1, (
@@ -173,7 +175,8 @@ def test_killed_again_and_again_inside_a_clip_it_ends_with_the_same_bytes(
     said = (copy / "said.txt").read_text() + again.stderr
     told = [line for line in said.splitlines() if ", in 1.mp4 at " in line]
     counts = [line.split("/2 clips")[0].split()[-1] for line in told]
-    assert len(set(counts)) > 2 and all(1 <= float(count) < 2 for count in counts), said
+    assert len(set(counts)) > 2, said
+    assert all(1 <= float(count) < 2 for count in counts), said
 
 
 # ---------------------------------------------------------------------------- every kind of source
@@ -329,11 +332,13 @@ def test_any_kind_of_clip_goes_on_where_it_was(
                 shard_job.mine_shard(job)
             except Killed:
                 ends += 1
-                assert ends < 60 and resume.folder_of(job.tar).is_dir()
+                assert ends < 60
+                assert resume.folder_of(job.tar).is_dir()
     assert ends >= 1
     expected = _outcome(whole)
     found = _outcome(job)
-    assert found["files"] == expected["files"] and found["files"] != []
+    assert found["files"] == expected["files"]
+    assert found["files"] != []
     assert found["result"] == expected["result"]
     assert shard_job.read_result(job)["taken_over"] > 0
     assert not resume.folder_of(job.tar).exists()
@@ -348,9 +353,10 @@ def _ended(
 ) -> shard_job.Job:
     """A shard of a video that was ended in its middle."""
     job = _job(params, tmp_path, _video, "ended")
-    with monkeypatch.context() as ending, pytest.raises(Killed):
+    with monkeypatch.context() as ending:
         _after(groups, Killed(), ending)
-        shard_job.mine_shard(job)
+        with pytest.raises(Killed):
+            shard_job.mine_shard(job)
     return job
 
 
@@ -405,7 +411,9 @@ def test_a_clip_to_be_skipped_takes_what_was_saved_with_it(tmp_path, params, mon
     skipping = dataclasses.replace(job, killers=job.clips)
     shard_job.mine_shard(skipping)
     tally = shard_job.read_result(skipping)["tally"]
-    assert tally["kept"] == 0 and tally["candidates"] == 1 and list(tally["damaged"]) == ["a.mp4"]
+    assert tally["kept"] == 0
+    assert tally["candidates"] == 1
+    assert list(tally["damaged"]) == ["a.mp4"]
     assert not job.tar.exists()
 
 
@@ -468,7 +476,8 @@ def test_short_clips_are_not_saved(tmp_path, params):
         watching.setattr(resume, "TOLD_EVERY_S", 1e9)
         watching.setattr(resume.Saved, "between", between)
         shard_job.mine_shard(job)
-    assert seen and not any(seen)
+    assert seen
+    assert not any(seen)
 
 
 def test_damage_is_named_with_its_file(tmp_path, params, monkeypatch, hasty):

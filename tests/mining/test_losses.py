@@ -74,7 +74,8 @@ def test_a_picture_that_cannot_be_read_is_named_with_the_reason(params, given):
             for a, b in group.pairs
         ]
     kept, found = _mined(Made(groups), params)
-    assert kept == 0 and found.outcomes == {Outcome.UNREADABLE: 3}
+    assert kept == 0
+    assert found.outcomes == {Outcome.UNREADABLE: 3}
     summary = found.summary()
     assert summary["unreadable_views"] == {
         "clip": {"cut": "image file is truncated", "gone": "No such file or directory"}
@@ -110,14 +111,17 @@ def test_a_map_that_cannot_be_read_is_named_by_its_pair(params):
 )
 def test_a_clip_without_pairs_is_named_with_the_reason(params, end, why, outcomes, damaged):
     kept, found = _mined(Made([], end), params)
-    assert kept == 0 and found.damaged == damaged
+    assert kept == 0
+    assert found.damaged == damaged
     assert found.without_pairs == {"clip": stats.WithoutPairs(why, outcomes)}
 
 
 def test_a_clip_with_pairs_is_not_named(params):
     group = Group((_view("a", FRAMES[0]), _view("b", FRAMES[1])), ((0, 1),))
     kept, found = _mined(Made([group], Unreadable("breaks off")), params)
-    assert kept == 1 and found.without_pairs == {} and found.damaged == {"clip": "breaks off"}
+    assert kept == 1
+    assert found.without_pairs == {}
+    assert found.damaged == {"clip": "breaks off"}
 
 
 def test_a_full_disk_or_too_many_open_files_are_no_damage(params):

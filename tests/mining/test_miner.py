@@ -163,9 +163,8 @@ def test_a_tally_survives_json_and_adds_up():
     summary = first.summary()
     assert loop.Tally.from_summary(summary).summary() == summary
     assert (summary["clips"], summary["candidates"], summary["kept"]) == (3, 5, 1)
-    assert sum(summary["outcomes"].values()) == 5 and set(summary["outcomes"]) == {
-        outcome.value for outcome in Outcome
-    }
+    assert sum(summary["outcomes"].values()) == 5
+    assert set(summary["outcomes"]) == {outcome.value for outcome in Outcome}
     with pytest.raises(AssertionError, match="1 kept but 2 pairs"):
         first.check(pairs=2)
 

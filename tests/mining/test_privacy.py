@@ -74,14 +74,13 @@ def test_a_face_leaves_a_few_cells_and_the_rest_is_untouched(params, detector, t
     image[100:120, 50:66] = (255, 0, 0)
     image[104:116:2, 54:62] = (255, 20, 10)  # features of the face
     seen = guard(image)
-    assert seen is not None and Detector.shown[-1] == (448, 448)
+    assert seen is not None
+    assert Detector.shown[-1] == (448, 448)
     changed = (seen != image).any(axis=2)
-    assert (
-        changed[96:124, 47:69].any()
-        and not changed[:95].any()
-        and not changed[126:].any()
-        and not changed[:, 70:].any()
-    )
+    assert changed[96:124, 47:69].any()
+    assert not changed[:95].any()
+    assert not changed[126:].any()
+    assert not changed[:, 70:].any()
     np.testing.assert_array_equal(guard(seen * 0 + 90), seen * 0 + 90)  # no face, no change
 
 
@@ -139,8 +138,11 @@ def test_pictures_that_a_program_scores_high_are_withheld_and_counted(params, tm
     free, _ = _pairs(params, tmp_path, {})
     passed, _ = _pairs(params, tmp_path, {"nsfw_command": _command("0.2")})
     none, tally = _pairs(params, tmp_path, {"nsfw_command": _command("0.9")})
-    assert len(free) == len(passed) == 2 and (free[0].image_a == passed[0].image_a).all()
-    assert not none and tally.outcomes[Outcome.WITHHELD] == 2 and tally.kept == 0
+    assert len(free) == len(passed) == 2
+    assert (free[0].image_a == passed[0].image_a).all()
+    assert not none
+    assert tally.outcomes[Outcome.WITHHELD] == 2
+    assert tally.kept == 0
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,9 @@ def test_another_image_size_works(positions: str) -> None:
     encoder = tiny("croco", positions=positions, class_token=True).encoder
     assert isinstance(encoder, Encoder)
     classes, patches = encoder.tokens(torch.randn(2, 3, 64, 40))
-    assert classes is not None and classes.shape == (2, 48) and patches.shape == (2, 40, 48)
+    assert classes is not None
+    assert classes.shape == (2, 48)
+    assert patches.shape == (2, 40, 48)
     assert [m.shape for m in encoder.intermediates(torch.randn(2, 3, 64, 40), [2, 0])] == [
         (2, 48, 8, 5)
     ] * 2

@@ -162,8 +162,10 @@ def test_convnext_cells_lie_inside_their_patch() -> None:
     tokens[0, :, 1, 2] = 1
     changed = (head([tokens]) - before).abs()[0, 0]
     rows, columns = torch.nonzero(changed > 1e-7, as_tuple=True)
-    assert int(rows.min()) >= 16 - 4 and int(rows.max()) < 32 + 4
-    assert int(columns.min()) >= 32 - 4 and int(columns.max()) < 48
+    assert int(rows.min()) >= 16 - 4
+    assert int(rows.max()) < 32 + 4
+    assert int(columns.min()) >= 32 - 4
+    assert int(columns.max()) < 48
 
 
 def test_initialise_is_xavier_for_linear_layers() -> None:
@@ -172,5 +174,7 @@ def test_initialise_is_xavier_for_linear_layers() -> None:
     convolution = head.output.weight.clone()
     initialise(head)
     bound = (6 / (96 + 512)) ** 0.5
-    assert head.split.weight.abs().max() <= bound and head.split.weight.abs().max() > 0.99 * bound
-    assert not head.split.bias.any() and torch.equal(head.output.weight, convolution)
+    assert head.split.weight.abs().max() <= bound
+    assert head.split.weight.abs().max() > 0.99 * bound
+    assert not head.split.bias.any()
+    assert torch.equal(head.output.weight, convolution)

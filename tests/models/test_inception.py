@@ -45,7 +45,8 @@ def test_features_equal_an_independent_network(network: FidInception, tmp_path: 
     with torch.inference_mode():
         expected = other(images)[0]
         found = network((images.float() - 128) / 128)
-    assert found.shape == (2, 2048) and expected.std() > 0.01
+    assert found.shape == (2, 2048)
+    assert expected.std() > 0.01
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
@@ -63,9 +64,8 @@ def test_border_averages_and_the_last_maximum_matter(network: FidInception) -> N
 def test_the_file_has_torchvisions_names_and_1008_classes(network: FidInception) -> None:
     """Files of before torch counted batches lack the counters."""
     state = network.state_dict()
-    assert state["fc.weight"].shape == (1008, 2048) and state[
-        "Mixed_7c.branch3x3dbl_3b.conv.weight"
-    ].shape == (384, 384, 3, 1)
+    assert state["fc.weight"].shape == (1008, 2048)
+    assert state["Mixed_7c.branch3x3dbl_3b.conv.weight"].shape == (384, 384, 3, 1)
     assert not any(key.startswith("AuxLogits") for key in state)
     old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     assert (
@@ -78,6 +78,7 @@ def test_input_is_enlarged_plainly_and_goes_from_minus_one_to_one() -> None:
     images = torch.zeros(1, 4, 4, 3, dtype=torch.uint8)
     images[:, :, 2:] = 255
     x = as_input(images)
-    assert x.shape == (1, 3, SIZE_PX, SIZE_PX) and (x.min(), x.max()) == pytest.approx((-1, 1))
+    assert x.shape == (1, 3, SIZE_PX, SIZE_PX)
+    assert (x.min(), x.max()) == pytest.approx((-1, 1))
     column = (torch.arange(SIZE_PX) + 0.5) * 4 / SIZE_PX - 0.5  # pixel centres at halves
     torch.testing.assert_close(x[0, 0, 100], 2 * (column - 1).clamp(0, 1) - 1, atol=1e-5, rtol=0)

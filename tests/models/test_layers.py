@@ -195,5 +195,6 @@ def test_the_patch_projections_bias_starts_as_the_official_code_leaves_it() -> N
     model = torch.nn.Sequential(layers.PatchEmbed(16, 4096), torch.nn.Linear(4, 4))
     layers.initialise(model, torch.Generator().manual_seed(0))
     bias = model[0].proj.bias
-    assert bias.abs().max() <= 768**-0.5 and bias.std().item() == pytest.approx(0.0208, abs=5e-4)
+    assert bias.abs().max() <= 768**-0.5
+    assert bias.std().item() == pytest.approx(0.0208, abs=5e-4)
     assert not model[1].bias.any()

@@ -78,6 +78,5 @@ def test_a_perfect_prediction_is_pasted_as_the_image(norm_pix: bool) -> None:
         perfect = (perfect - mean) / deviation
     blank, filled = masking.paste(perfect, images, mask, 4, norm_pix=norm_pix)
     assert torch.allclose(filled, images, atol=1e-5)
-    assert (blank[0, :, :4, :4] == 0).all() and torch.equal(
-        blank[0, :, :4, 4:], images[0, :, :4, 4:]
-    )
+    assert (blank[0, :, :4, :4] == 0).all()
+    assert torch.equal(blank[0, :, :4, 4:], images[0, :, :4, 4:])

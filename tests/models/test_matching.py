@@ -52,7 +52,8 @@ def test_it_is_the_mean_cross_entropy_over_visible_matches() -> None:
                 ]
                 losses.append(np.log(np.exp(cosines).sum()) - cosines[partner])
         expected.append(np.mean(losses) if losses else 0.0)
-    assert expected[0] > 0 and expected[2] == 0
+    assert expected[0] > 0
+    assert expected[2] == 0
     assert float(matching_loss(visible, tokens_b, restore, matches, 0.2)) == pytest.approx(
         np.mean(expected), rel=1e-5
     )

@@ -61,7 +61,8 @@ def test_features_are_those_of_timm(
     card = weights.import_timm(
         name, tmp_path / "file.safetensors", tmp_path / "models/other", said()
     )
-    assert card["model"]["timm"] == name and card["imported"]["file"] == "file.safetensors"
+    assert card["model"]["timm"] == name
+    assert card["imported"]["file"] == "file.safetensors"
     encoder, _ = load_encoder(tmp_path / "models/other")
     pixels = images[:, :, :56] if encoder.patch_px == 14 else images[:, :48, :96]
     config = made.pretrained_cfg
@@ -82,7 +83,8 @@ def test_features_are_those_of_timm(
 def test_other_statistics_are_brought_to_the_models_own() -> None:
     encoder = TimmEncoder("vit_tiny_patch16_224", None, pretrained=False)
     mean, std = encoder._timm.pretrained_cfg["mean"], encoder._timm.pretrained_cfg["std"]
-    assert mean != IMAGE_MEAN and std != IMAGE_STD
+    assert mean != IMAGE_MEAN
+    assert std != IMAGE_STD
     black = normalise(torch.zeros(1, 16, 16, 3, dtype=torch.uint8))
     torch.testing.assert_close(
         encoder._pixels(black)[0, :, 0, 0], -torch.tensor(mean) / torch.tensor(std)
@@ -124,7 +126,8 @@ def test_it_is_trained_frozen_and_copied_like_ours(
 def test_what_is_no_plain_grid_of_patches_is_refused(name: str, why: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=why) as info:
         weights.import_timm(name, tmp_path / "nothing.pth", tmp_path / "models/other", said())
-    assert "\n" not in str(info.value) and not (tmp_path / "models").exists()
+    assert "\n" not in str(info.value)
+    assert not (tmp_path / "models").exists()
 
 
 def test_another_models_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,8 @@ def paper(repository: Path) -> Params:
 def test_names_tell_the_place(paper, source, clips, apart):
     section = paper.sources[source]
     (place,) = {place_of(section, clip) for clip in clips}
-    assert place and place != place_of(section, apart)
+    assert place
+    assert place != place_of(section, apart)
 
 
 def test_scans_of_a_room_are_on_one_side_and_tested_on_together(paper, tmp_path):
@@ -83,7 +84,8 @@ def test_scans_of_a_room_are_on_one_side_and_tested_on_together(paper, tmp_path)
 def test_where_chance_takes_no_place_one_whole_place_is_held_out(rooms):
     places = [f"room{number}" for number in range(rooms) for _ in range(3)]
     held = select.held_out("rooms", places, 1e-9)
-    assert held.sum() == 3 and len(set(np.array(places)[held])) == 1
+    assert held.sum() == 3
+    assert len(set(np.array(places)[held])) == 1
     assert not select.held_out(
         "rooms", ["room0"] * 3, 1e-9
     ).any()  # one place: all of it is trained on

@@ -90,9 +90,8 @@ def test_the_least_recently_used_make_room(tmp_path: Path, remote: Path) -> None
     shards.local("rooms/shard-5.tar")
     assert copies(tmp_path / "cache") == ["shard-0.tar", "shard-2.tar", "shard-5.tar"]
     tiny = ShardStore(f"file://{remote}", tmp_path / "cache", 1)
-    assert tiny.read("rooms/shard-6.tar", 0, SIZE) == content(6) and copies(tmp_path / "cache") == [
-        "shard-6.tar"
-    ]
+    assert tiny.read("rooms/shard-6.tar", 0, SIZE) == content(6)
+    assert copies(tmp_path / "cache") == ["shard-6.tar"]
 
 
 def test_what_others_keep_in_the_folder_is_neither_counted_nor_removed(
@@ -121,9 +120,8 @@ def test_what_a_killed_process_left_is_not_read_and_goes(tmp_path: Path, remote:
     left.write_bytes(content(1)[:100])
     left.with_name(".shard-1.tar.lock").touch()
     shards = ShardStore(f"file://{remote}", tmp_path / "cache", 10 * SIZE)
-    assert (
-        shards.read("rooms/shard-1.tar", 0, SIZE) == content(1) and left.exists()
-    )  # it may be somebody's still
+    assert shards.read("rooms/shard-1.tar", 0, SIZE) == content(1)
+    assert left.exists()  # it may be somebody's still
     os.utime(left, (0, 0))
     shards.local("rooms/shard-2.tar")
     assert not left.exists()
@@ -142,7 +140,8 @@ def test_a_store_that_sends_less_than_it_says(
         BadInput, match=r"memory://cut/shard\.tar: cannot be fetched \(3 bytes came of 1000\)"
     ):
         ShardStore("memory://cut", tmp_path / "cache", SIZE).local("shard.tar")
-    assert copies(tmp_path / "cache") == [] and not list((tmp_path / "cache").rglob("*.part"))
+    assert copies(tmp_path / "cache") == []
+    assert not list((tmp_path / "cache").rglob("*.part"))
 
 
 def test_a_store_nobody_answers_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +149,8 @@ def test_a_store_nobody_answers_for(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for url in ("http://127.0.0.1:9", "nosuch://bucket"):
         with pytest.raises(BadInput) as refused:
             ShardStore(url, tmp_path / "cache", SIZE).local("shard.tar")
-        assert url.split(":")[0] in str(refused.value) and "\n" not in str(refused.value)
+        assert url.split(":")[0] in str(refused.value)
+        assert "\n" not in str(refused.value)
 
 
 def _hammer(url: str, folder: str, seed: int) -> int:

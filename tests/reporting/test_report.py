@@ -54,7 +54,8 @@ class Page(HTMLParser):
         self._note(tag, attributes)
 
     def handle_endtag(self, tag):
-        assert self.open and self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
+        assert self.open, f"</{tag}> at {self.getpos()}"
+        assert self.open.pop() == tag, f"</{tag}> at {self.getpos()}"
 
     def handle_data(self, data):
         if not {"style", "script"} & set(self.open):
@@ -113,7 +114,8 @@ def test_every_section_is_there(params: Params, html: str) -> None:
     ours = re.sub(
         r"Beside the paper.*?cannot be compared\.", "", page.text
     )  # nobody runs all of the paper on a laptop
-    assert ours != page.text and NOT_RUN not in ours
+    assert ours != page.text
+    assert NOT_RUN not in ours
 
 
 def test_it_is_well_formed(html: str) -> None:
@@ -134,8 +136,11 @@ def test_it_asks_for_nothing_outside(html: str, full: Path) -> None:
         if not reference.startswith(("#", "data:")) and reference not in beside
     ]
     assert outside == []
-    assert "script" not in page.tags and "iframe" not in page.tags
-    assert "url(" not in html and "@import" not in html and "//" not in page.text
+    assert "script" not in page.tags
+    assert "iframe" not in page.tags
+    assert "url(" not in html
+    assert "@import" not in html
+    assert "//" not in page.text
 
 
 def test_equal_files_make_equal_bytes(params: Params, full: Path) -> None:
@@ -157,10 +162,8 @@ def test_values_along_pretraining_are_drawn(params: Params, full: Path, tmp_path
     publish_result(params, root, "croco-3m", "depth", 0.28, sweep=sweep)
     report.main(params, root)
     page = (root / "report" / "index.html").read_text()
-    assert (
-        "Value of depth by pretraining step" in page
-        and "Value of correspondence by pretraining step" not in page
-    )
+    assert "Value of depth by pretraining step" in page
+    assert "Value of correspondence by pretraining step" not in page
 
 
 def test_a_clip_cannot_write_markup(html: str) -> None:
@@ -189,7 +192,8 @@ def test_any_part_may_be_missing(params: Params, full: Path, tmp_path: Path, gon
     shutil.rmtree(tmp_path / "workspace" / gone)
     report.main(params, tmp_path / "workspace")
     page = Page((tmp_path / "workspace" / "report" / "index.html").read_text())
-    assert page.open == [] and NOT_RUN in page.text
+    assert page.open == []
+    assert NOT_RUN in page.text
 
 
 def test_a_single_missing_measurement_is_one_cell(params: Params, tmp_path: Path) -> None:
@@ -246,9 +250,8 @@ def verdict_of(params: Params, root: Path, values: dict[str, float], **more: obj
 def test_differences_within_noise_are_said_to_be_so(params: Params, tmp_path: Path) -> None:
     random, *others = params.table.runs
     text = verdict_of(params, tmp_path, {random: 0.50, **dict.fromkeys(others, 0.55)}, test_size=32)
-    assert (
-        "within the noise of 32 test items" in text and "no effect of pretraining is shown" in text
-    )
+    assert "within the noise of 32 test items" in text
+    assert "no effect of pretraining is shown" in text
     assert "better" not in text
 
 
@@ -264,7 +267,8 @@ def test_lower_may_be_better(params: Params, tmp_path: Path) -> None:
     text = verdict_of(
         params, tmp_path, {random: 0.5, first: 0.4}, higher_is_better=False, standard_error=0.001
     )
-    assert f"{first} +0.100" in text and f"{first} better than random" in text
+    assert f"{first} +0.100" in text
+    assert f"{first} better than random" in text
     unknown = verdict_of(params, tmp_path, {random: 0.5, first: 0.4}, higher_is_better=False)
     assert "no difference is claimed" in unknown
 
@@ -279,7 +283,8 @@ def test_the_noise_bound_is_that_of_a_score_between_0_and_1(params: Params, tmp_
     run, task = params.table.runs[0], params.table.tasks[0]
     publish_result(params, tmp_path, run, task, 0.2, test_size=100)
     result = read_result(Workspace(tmp_path).metrics(run, task))
-    assert result is not None and result.error == pytest.approx(math.sqrt(0.2 * 0.8 / 100))
+    assert result is not None
+    assert result.error == pytest.approx(math.sqrt(0.2 * 0.8 / 100))
     # No sample of scores in [0, 1] spreads more than the bound, and zeros and ones reach it.
     scores = np.repeat([0.0, 1.0], [80, 20])
     assert result.error == pytest.approx(scores.std() / 10)
@@ -309,7 +314,8 @@ def test_a_long_log_is_averaged_and_non_finite_values_left_out() -> None:
     chart = charts.line_chart(
         {"run": [(step, 1.0) for step in range(10_000)] + [(10_000, math.nan)], "short": [(0, 1.0)]}
     )
-    assert chart is not None and [line.name for line in chart.lines] == ["run"]
+    assert chart is not None
+    assert [line.name for line in chart.lines] == ["run"]
     assert chart.lines[0].path.count("L") < charts.POINTS_MAX
     assert "nan" not in chart.lines[0].path
     assert charts.line_chart({"short": [(0, 1.0)]}) is None
@@ -325,8 +331,10 @@ def test_histogram_bars_are_as_tall_as_their_counts() -> None:
 def test_matched_patches_share_a_colour_and_the_rest_is_dark() -> None:
     grey = np.full((32, 32, 3), 100, np.uint8)
     a, b = pictures.matched_patches(grey, grey, np.array([3, -1, -1, -1]))
-    assert (a[4, 4] == b[20, 20]).all() and a[4, 4].std() > 5
-    assert (a[20, 20] == 35).all() and (b[4, 4] == 35).all()
+    assert (a[4, 4] == b[20, 20]).all()
+    assert a[4, 4].std() > 5
+    assert (a[20, 20] == 35).all()
+    assert (b[4, 4] == 35).all()
     assert len({tuple(colour) for colour in pictures.patch_colours(14).tolist()}) == 196
 
 
@@ -341,7 +349,8 @@ def test_photographs_shrink_and_stay_recognisable() -> None:
 def test_the_figure_shows_four_panels_or_two(params: Params, full: Path, tmp_path: Path) -> None:
     data = (full / "report" / "figure.png").read_bytes()
     four = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert four.shape[2] == 4 and len(data) < 400_000
+    assert four.shape[2] == 4
+    assert len(data) < 400_000
     publish_pairs(tmp_path, next(iter(params.sources)), ["only"], 2)
     report.main(params, tmp_path)
     two = cv2.imread(str(tmp_path / "report" / "figure.png"))

@@ -48,7 +48,8 @@ def test_a_source_has_a_page_of_its_own(mined):
     page = Page(text)
     metrics = json.loads((mined / "metrics/mine/phone.json").read_text())
     listing = json.loads((mined / "samples/mine/phone/samples.json").read_text())
-    assert page.open == [] and page.tags.count("img") == len(listing) > 3
+    assert page.open == []
+    assert page.tags.count("img") == len(listing) > 3
     for outcome, count in metrics["outcomes"].items():
         assert (
             f"{outcome.replace('_', ' ')} {count:,} {100 * count / metrics['candidates']:.1f} %"
@@ -59,7 +60,8 @@ def test_a_source_has_a_page_of_its_own(mined):
     assert text.count('class="pair"') == min(
         load_params(mined / "params.yaml").report.pairs, metrics["kept"]
     )
-    assert "<i>odd.mp4 (Invalid data found" in page.text and "<i>odd" not in text  # escaped
+    assert "<i>odd.mp4 (Invalid data found" in page.text
+    assert "<i>odd" not in text  # escaped
     assert {reference for reference in page.references if not reference.startswith("data:")} == {
         "index.html#pairs"
     }

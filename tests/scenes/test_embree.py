@@ -21,16 +21,17 @@ def test_a_wall_has_one_planar_depth_and_one_normal(box: Embree, yaw_deg: int) -
     normal, distance = WALLS[yaw_deg]
     seen = box.render(MIDDLE, base.heading(yaw_deg), SIZE, 30.0)
     assert np.allclose(seen.depth_m, distance, atol=1e-4)
-    assert seen.normal is not None and np.allclose(seen.normal, normal, atol=1e-6)
+    assert seen.normal is not None
+    assert np.allclose(seen.normal, normal, atol=1e-6)
     assert len(np.unique(seen.instance)) == 1
 
 
 def test_floor_and_ceiling_face_the_camera(box: Embree) -> None:
     seen = box.render(MIDDLE, base.heading(0), (64, 64), 90.0)
-    assert seen.normal is not None and seen.class_id is not None
-    assert np.allclose(seen.normal[-1, 32], [0, 1, 0]) and np.allclose(
-        seen.normal[0, 32], [0, -1, 0]
-    )
+    assert seen.normal is not None
+    assert seen.class_id is not None
+    assert np.allclose(seen.normal[-1, 32], [0, 1, 0])
+    assert np.allclose(seen.normal[0, 32], [0, -1, 0])
     assert (seen.class_id[-1, 32], seen.class_id[0, 32], seen.class_id[32, 32]) == (2, 3, 1)
 
 
@@ -69,12 +70,14 @@ def test_two_views_agree_where_both_see(flat: Embree) -> None:
         *poses,
         0.02,
     )
-    assert seen.known.all() and seen.visible[seen.inside].mean() > 0.88
+    assert seen.known.all()
+    assert seen.visible[seen.inside].mean() > 0.88
     u, v = np.rint(seen.points_b[seen.visible]).astype(int).T
     here, there = a.rgb[y, x][seen.visible].astype(int), b.rgb[v, u].astype(int)
     shuffled = np.random.default_rng(0).permutation(there)
     assert np.abs(here - there).mean() < 0.4 * np.abs(here - shuffled).mean()
-    assert a.instance is not None and b.instance is not None
+    assert a.instance is not None
+    assert b.instance is not None
     assert (a.instance[y, x][seen.visible] == b.instance[v, u]).mean() > 0.97
 
 
@@ -85,7 +88,8 @@ def test_same_scene_same_bits(flat: Embree, flat_mesh) -> None:
         for engine in (flat, flat, engine_of(flat_mesh))
     )
     for other in (second, rebuilt):
-        assert np.array_equal(first.rgb, other.rgb) and np.array_equal(first.depth_m, other.depth_m)
+        assert np.array_equal(first.rgb, other.rgb)
+        assert np.array_equal(first.depth_m, other.depth_m)
 
 
 def test_a_texture_stands_upright_and_unmirrored() -> None:
@@ -102,8 +106,10 @@ def test_a_texture_stands_upright_and_unmirrored() -> None:
     seen = engine_of(builder.mesh((texture,), None)).render(
         np.array([0.0, 1.0, 0.0]), base.heading(0), (64, 64), 90.0
     )
-    assert tuple(seen.rgb[20, 20]) == (255, 0, 0) and tuple(seen.rgb[20, 43]) == (0, 255, 0)
-    assert tuple(seen.rgb[43, 20]) == (0, 0, 255) and tuple(seen.rgb[43, 43]) == (255, 255, 255)
+    assert tuple(seen.rgb[20, 20]) == (255, 0, 0)
+    assert tuple(seen.rgb[20, 43]) == (0, 255, 0)
+    assert tuple(seen.rgb[43, 20]) == (0, 0, 255)
+    assert tuple(seen.rgb[43, 43]) == (255, 255, 255)
 
 
 def test_beyond_the_scene_is_black_without_depth_or_label() -> None:
@@ -111,8 +117,11 @@ def test_beyond_the_scene_is_black_without_depth_or_label() -> None:
     builder.quad((-1, 0, -2), (2, 0, 0), (0, 2, 0), Paint(0), builder.new("wall"))
     engine = engine_of(builder.mesh((np.full((4, 4, 3), 200, np.uint8),), None))
     seen = engine.render(np.array([0.0, 1.0, 0.0]), base.heading(180), SIZE, 90.0)
-    assert not seen.rgb.any() and not seen.depth_m.any()
-    assert not seen.class_id.any() and not seen.instance.any() and not seen.normal.any()
+    assert not seen.rgb.any()
+    assert not seen.depth_m.any()
+    assert not seen.class_id.any()
+    assert not seen.instance.any()
+    assert not seen.normal.any()
 
 
 def test_far_away_a_texture_becomes_its_mean() -> None:

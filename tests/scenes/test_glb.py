@@ -52,9 +52,8 @@ def test_a_round_trip_keeps_geometry_labels_and_looks(
         for engine in (flat, engine_of(again))
     )
     assert np.allclose(before.depth_m, after.depth_m, atol=1e-4)
-    assert np.array_equal(before.class_id, after.class_id) and np.array_equal(
-        before.instance, after.instance
-    )
+    assert np.array_equal(before.class_id, after.class_id)
+    assert np.array_equal(before.instance, after.instance)
     assert np.abs(before.rgb.astype(int) - after.rgb).mean() < 4  # JPEG
 
 
@@ -68,7 +67,8 @@ def test_trimesh_reads_it_as_any_tool_would(written: Path) -> None:
     scene = trimesh.load_scene(written)
     assert scene.bounds[1][1] == pytest.approx(2.6, abs=0.01)
     sofa = next(geometry for name, geometry in scene.geometry.items() if name.startswith("shelf."))
-    assert sofa.metadata["class"] == "shelf" and sofa.visual.material.baseColorTexture.size == (
+    assert sofa.metadata["class"] == "shelf"
+    assert sofa.visual.material.baseColorTexture.size == (
         512,
         512,
     )
@@ -82,9 +82,8 @@ def test_a_bare_file_is_taken_for_y_up_unless_scans_of_its_kind_are_z_up(
     turned = glb.read(bare, "auto", 64, default_up="z")
     low, high = flat_mesh.bounds()
     assert np.allclose(glb.read(bare, "auto", 64).bounds(), (low, high))
-    assert turned.bounds()[1][1] == pytest.approx(high[2]) and turned.bounds()[0][
-        2
-    ] == pytest.approx(-high[1])  # y = z, z = -y
+    assert turned.bounds()[1][1] == pytest.approx(high[2])  # y = z, z = -y
+    assert turned.bounds()[0][2] == pytest.approx(-high[1])
     assert np.allclose(glb.read(bare, "z", 64).vertices, turned.vertices)
     assert np.allclose(glb.read(bare, "y", 64).bounds(), (low, high))
     assert max(max(texture.shape) for texture in turned.textures) <= 64
@@ -160,8 +159,10 @@ def test_a_real_untextured_room_stands_upright_and_can_be_walked(real_data: Path
         place + [0, 1.4, 0], walker.open_heading(engine, np.random.default_rng(0), place), -30.0
     )
     seen = engine.render(camera.position, camera.rotation, (64, 64), 60.0)
-    assert seen.depth_m[56:].all() and seen.rgb.std() > 1  # it has no ceiling
-    assert seen.normal is not None and np.allclose(seen.normal[-1, 32], [0, 1, 0], atol=0.01)
+    assert seen.depth_m[56:].all()
+    assert seen.rgb.std() > 1  # it has no ceiling
+    assert seen.normal is not None
+    assert np.allclose(seen.normal[-1, 32], [0, 1, 0], atol=0.01)
 
 
 def test_real_files_load_as_their_configs_say(real_data: Path) -> None:

@@ -58,7 +58,9 @@ def refused(path: Path) -> str:
     with pytest.raises(BadInput) as raised:
         glb.refuse_damaged(path)
     message = str(raised.value)
-    assert message.startswith(f"{path}: ") and "\n" not in message and len(message) < 400
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert len(message) < 400
     return message
 
 
@@ -344,7 +346,8 @@ def test_the_example_of_the_extension_shows_the_lower_left_quarter() -> None:
     said = {"offset": [0, 1], "rotation": math.pi / 2, "scale": [0.5, 0.5]}
     uv = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], float)
     moved = primitives._moved(uv, {"extensions": {"KHR_texture_transform": said}})
-    assert np.allclose(moved.min(axis=0), [0, 0.5]) and np.allclose(moved.max(axis=0), [0.5, 1])
+    assert np.allclose(moved.min(axis=0), [0, 0.5])
+    assert np.allclose(moved.max(axis=0), [0.5, 1])
     assert np.allclose(moved, [transformed(said, point) for point in uv])
 
 
@@ -439,7 +442,8 @@ def fuzz(folder: Path, rounds: int) -> None:
             mesh = glb.read(path, "auto", 64)
         except BadInput as error:
             message = str(error)
-            assert message.startswith(f"{path}: ") and "\n" not in message, message
+            assert message.startswith(f"{path}: "), message
+            assert "\n" not in message, message
             told["refused"] = told.get("refused", 0) + 1
         except BaseException:
             (folder / f"traceback-{seed}.glb").write_bytes(bad)
@@ -448,7 +452,8 @@ def fuzz(folder: Path, rounds: int) -> None:
             assert all(
                 np.isfinite(values).all() for values in (mesh.vertices, mesh.uv, mesh.light)
             ), seed
-            assert mesh.faces.min() >= 0 and mesh.faces.max() < len(mesh.vertices), seed
+            assert mesh.faces.min() >= 0, seed
+            assert mesh.faces.max() < len(mesh.vertices), seed
             assert len(mesh.uv) == len(mesh.light) == len(mesh.vertices), seed
             told["read"] = told.get("read", 0) + 1
     print(json.dumps(told))
@@ -473,6 +478,6 @@ def test_random_damage_is_refused_or_read_and_nothing_else(
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     told = json.loads(ran.stdout)
-    assert (
-        told["refused"] > 500 and told["read"] > 200
-    )  # both kinds occur, so the damage is neither idle nor total
+    # Both kinds occur, so the damage is neither idle nor total.
+    assert told["refused"] > 500
+    assert told["read"] > 200

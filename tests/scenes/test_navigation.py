@@ -77,7 +77,8 @@ def test_the_guard_keeps_the_radius_from_what_the_grid_missed() -> None:
 def test_a_step_against_a_wall_slides_along_it(box: Embree) -> None:
     start = np.array([4.6, 0.0, 2.0])
     end = box.try_step(start, start + [0.7, 0.0, -0.7])
-    assert end[2] == pytest.approx(1.3, abs=0.05) and end[0] < BOX[0] - RADIUS_M + 0.05
+    assert end[2] == pytest.approx(1.3, abs=0.05)
+    assert end[0] < BOX[0] - RADIUS_M + 0.05
 
 
 def test_points_are_on_the_floor_and_the_seed_decides(box: Embree) -> None:
@@ -87,19 +88,19 @@ def test_points_are_on_the_floor_and_the_seed_decides(box: Embree) -> None:
     ]
     assert np.array_equal(*draws)
     points = np.array(draws[0])
-    assert (
-        np.allclose(points[:, 1], 0, atol=1e-5)
-        and (points > 0.1).all(axis=0)[[0, 2]].all()
-        and (points < BOX).all()
-    )
+    assert np.allclose(points[:, 1], 0, atol=1e-5)
+    assert (points > 0.1).all(axis=0)[[0, 2]].all()
+    assert (points < BOX).all()
     assert all(box.island_radius(point) > 2 for point in points)
 
 
 def test_snap_finds_the_nearest_floor(box: Embree) -> None:
     snapped = box.snap(np.array([-1.0, 0.5, 2.0]))
-    assert snapped is not None and snapped == pytest.approx([0.25, 0.0, 2.0], abs=0.11)
+    assert snapped is not None
+    assert snapped == pytest.approx([0.25, 0.0, 2.0], abs=0.11)
     inside = box.snap(np.array([2.0, 0.1, 2.0]))
-    assert inside is not None and inside == pytest.approx([2.0, 0.0, 2.0], abs=1e-5)
+    assert inside is not None
+    assert inside == pytest.approx([2.0, 0.0, 2.0], abs=1e-5)
 
 
 def test_nowhere_to_stand_is_said() -> None:

@@ -49,7 +49,8 @@ def test_flaky_and_killed_items_are_tried_again_and_a_poisoned_one_is_named(
             )
         )
     assert list(info.value.failed) == ["item 2"]
-    assert "KeyError: 'always bad 2'" in str(info.value) and "cluster_work.py" in str(info.value)
+    assert "KeyError: 'always bad 2'" in str(info.value)
+    assert "cluster_work.py" in str(info.value)
     assert [_tries(tmp_path, number) for number in range(7)] == [1, 2, 2, 2, 1, 1, 1]
     assert not (tmp_path / "item-2.json").exists()
     mended = [(str(tmp_path), "good", 2)]

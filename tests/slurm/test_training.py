@@ -31,7 +31,9 @@ def _check(driver, steps, world):
         round(cluster_work.expected_total(steps, world), 6)
     }
     starts = [int(line.split()[1]) for line in driver.notes() if line.startswith("start")]
-    assert len(starts) == 2 and starts[0] == 0 and 0 < starts[1] < steps, driver.notes()
+    assert len(starts) == 2, driver.notes()
+    assert starts[0] == 0, driver.notes()
+    assert 0 < starts[1] < steps, driver.notes()
 
 
 def _wait_until_gone(slurm, job):
@@ -64,7 +66,8 @@ def test_the_rank_that_failed_is_named_not_the_ones_it_took_down(executor, clust
         run_training(
             cluster_work.train, LONG | {"fails_at": 3}, tmp_path, settings.pretrain, settings
         )
-    assert "rank 1" in str(info.value) and "cluster_work.py" in str(info.value)
+    assert "rank 1" in str(info.value)
+    assert "cluster_work.py" in str(info.value)
 
 
 def test_a_disk_that_a_rank_finds_full_is_no_traceback(cluster, tmp_path):
@@ -74,7 +77,8 @@ def test_a_disk_that_a_rank_finds_full_is_no_traceback(cluster, tmp_path):
         run_training(
             cluster_work.train, QUICK | {"disk_full_at": 3}, tmp_path, settings.pretrain, settings
         )
-    assert is_full(info.value) and info.value.filename.startswith(str(tmp_path))
+    assert is_full(info.value)
+    assert info.value.filename.startswith(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +104,8 @@ def test_local_ranks_die_with_their_driver(cluster, drive):
     time.sleep(1)
     saved = driver.notes()
     time.sleep(2)
-    assert driver.notes() == saved and saved[-1] != "saved 80"
+    assert driver.notes() == saved
+    assert saved[-1] != "saved 80"
 
 
 # ---------------------------------------------------------------------------- only on SLURM

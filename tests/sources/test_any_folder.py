@@ -171,7 +171,8 @@ def test_every_file_of_any_folder_is_mined_once_or_named(tmp_path, params, entri
     try:
         clips = source.clips()
     except BadInput as nothing:
-        assert "\n" not in str(nothing)
+        message = str(nothing)
+        assert "\n" not in message
         return
     mined = [path for clip in clips for path in _in_sequences(source, clip, pairing)]
     assert max(Counter(mined).values(), default=0) <= 1
@@ -205,7 +206,8 @@ def test_your_own_data_may_be_any_folder(tmp_path, params):
         try:
             found = own_sources.look(params, [root / "raw"], own_options.Options(), root / "out")
         except BadInput as nothing:
-            assert "\n" not in str(nothing)
+            message = str(nothing)
+            assert "\n" not in message
             return
         clips = [clip.shown for part in found.parts for clip in part.clips]
         assert len(clips) == len(set(clips))
@@ -240,7 +242,8 @@ def _mine(source: images.ImageSource, clips: list[str], params: Params) -> Tally
         assert bool(found) != (clip in tally.without_pairs)
     tally.check(pairs)
     assert bool(tally.outcomes[Outcome.UNREADABLE]) == bool(tally.unreadable_views)
-    assert not tally.damaged and tally.clips == len(clips)
+    assert not tally.damaged
+    assert tally.clips == len(clips)
     return tally
 
 
@@ -277,9 +280,11 @@ def test_what_may_not_be_opened_is_named_and_the_rest_is_mined(params):
             pairs = list(loop.mine_clip(source, ".", shard_job.rule_of(params.mine), 0.0, 0, tally))
             found = own_sources.look(params, [root], own_options.Options(), root / "out")
         os.chmod(root / "closed", 0o755)
-    assert clips == ["."] and source.skipped == {"closed": "Permission denied"}
+    assert clips == ["."]
+    assert source.skipped == {"closed": "Permission denied"}
     assert described["error"] == "1 of 4 images cannot be opened, such as 4.png: Permission denied"
-    assert len(pairs) == 2 and tally.unreadable_views == {(".", "4.png"): "Permission denied"}
+    assert len(pairs) == 2
+    assert tally.unreadable_views == {(".", "4.png"): "Permission denied"}
     assert found.skipped[f"{root}/closed"] == "Permission denied"
 
 

@@ -54,17 +54,17 @@ def test_pairs_see_the_same_and_are_kept_without_a_homography(
     section: config.Covisible, repository: Path
 ) -> None:
     source = sources.open_source("habitat", section, Path(), SIZE_PX, None)
-    assert isinstance(source, CovisibleSource) and source.clips() == ["room.glb"]
+    assert isinstance(source, CovisibleSource)
+    assert source.clips() == ["room.glb"]
     mine = load_params(repository / "params.yaml").mine
     tally = loop.Tally()
     pairs = list(loop.mine_clip(source, "room.glb", shard_job.rule_of(mine), 0.0, 0, tally))
-    assert (
-        2 <= len(pairs) <= POSITIONS
-        and tally.outcomes[Outcome.KEPT] == len(pairs) == tally.candidates
-    )
+    assert 2 <= len(pairs) <= POSITIONS
+    assert tally.outcomes[Outcome.KEPT] == len(pairs) == tally.candidates
     for pair in pairs:
         found = pair.comparison
-        assert found.b_from_a is None and len(found.correspondences) == 196
+        assert found.b_from_a is None
+        assert len(found.correspondences) == 196
         assert found.overlap > 0.1
         matched = found.correspondences[found.correspondences >= 0]
         assert len(set(matched.tolist())) == len(matched)
@@ -105,9 +105,11 @@ def test_what_another_surface_hides_is_not_matched() -> None:
     near = WALL.copy()
     near[:, :112] = 0.5  # b has something before its left half
     found = covisibility.patch_map(WALL, near, K, np.eye(4), np.eye(4), 14, 0.05).reshape(14, 14)
-    assert (found[:, :7] == -1).all() and (found[:, 7:] >= 0).all()
+    assert (found[:, :7] == -1).all()
+    assert (found[:, 7:] >= 0).all()
 
 
 def test_nothing_seen_is_no_overlap() -> None:
     nothing = covisibility.cloud(np.zeros((8, 8)), K, np.eye(4))
-    assert nothing.shape == (0, 3) and covisibility.cloud_overlap(nothing, nothing, 1.0, 1) == 0.0
+    assert nothing.shape == (0, 3)
+    assert covisibility.cloud_overlap(nothing, nothing, 1.0, 1) == 0.0

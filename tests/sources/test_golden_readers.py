@@ -254,7 +254,7 @@ def test_an_engine_renders_what_its_version_did(
 ) -> None:
     """habitat-sim itself is another's: behind our side of it a stand-in renders with our rays."""
     monkeypatch.setenv("PYTHONPATH", str(HABITAT_STAND_IN))
-    habitat = config.Habitat(command=(sys.executable,), gpu_device_id=-1, timeout_s=120)
+    habitat = config.HabitatRuntime(command=(sys.executable,), gpu_device_id=-1, timeout_s=120)
     source = sources.open_source("tiny", _scenes(tmp_path, engine), Path(), 64, habitat)
     rows = {row[engine] for row in sources.READER_VERSIONS.values() if engine in row}
     said_in = f"`{engine}` in every row of sources/__init__.py"

@@ -51,10 +51,13 @@ def _open(
 def test_rings_are_rendered_over_the_pipe_with_poses(section):
     source = _open(section)
     for group in source.groups("room.glb", np.random.default_rng(0)):
-        assert len(group.views) == 24 and len(group.pairs) == 8 * 16
+        assert len(group.views) == 24
+        assert len(group.pairs) == 8 * 16
         image = group.views[0].read()
-        assert image.shape == (224, 224, 3) and image.std() > 0
-        assert group.views[0].pose is not None and group.views[0].pose.shape == (4, 4)
+        assert image.shape == (224, 224, 3)
+        assert image.std() > 0
+        assert group.views[0].pose is not None
+        assert group.views[0].pose.shape == (4, 4)
         break
     else:
         pytest.fail("no group")
@@ -92,11 +95,9 @@ def test_a_scene_that_kills_habitat_while_it_is_mined_is_named(section):
     tally = loop.Tally()
     pairs = list(loop.mine_clip(source, "crash-render.glb", shard_job.rule_of(mine), 0.0, 0, tally))
     tally.check(len(pairs))
-    assert (
-        not pairs
-        and tally.outcomes[Outcome.UNREADABLE] == tally.candidates > 0
-        and not tally.failed
-    )
+    assert not pairs
+    assert tally.outcomes[Outcome.UNREADABLE] == tally.candidates > 0
+    assert not tally.failed
 
 
 def test_a_scene_that_habitat_cannot_open_is_counted(section):

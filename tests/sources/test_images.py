@@ -81,7 +81,8 @@ def test_colour_is_never_paired_with_depth(tmp_path, params):
         ),
     )
     found = _candidates(_source(params, tmp_path, stride=1, advance=1), "a")
-    assert len(found) == 4 and all(a.split(".")[1] == b.split(".")[1] for a, b in found)
+    assert len(found) == 4
+    assert all(a.split(".")[1] == b.split(".")[1] for a, b in found)
     assert (
         len(_candidates(_source(params, tmp_path, stride=1, advance=1, glob="*.color.jpg"), "a"))
         == 2
@@ -244,7 +245,8 @@ def test_every_kind_of_pixel_becomes_rgb(tmp_path):
     cv2.imwrite(str(tmp_path / "deep_colour.png"), colour[..., ::-1].astype(np.uint16) * 256)
     for name in ("rgba.png", "palette.png", "cmyk.jpg", "deep_colour.png"):
         image = images.read(tmp_path / name)
-        assert image.shape == (8, 8, 3) and image.dtype == np.uint8
+        assert image.shape == (8, 8, 3)
+        assert image.dtype == np.uint8
         assert np.abs(image.astype(int) - colour).max() <= 3, name
     for name in ("grey.png", "deep.png"):
         assert (images.read(tmp_path / name) == 128).all(), name
@@ -282,7 +284,9 @@ def test_random_damage_raises_nothing_but_unreadable(tmp_path, data):
         image = images.read(path)
     except Unreadable:
         return
-    assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+    assert image.ndim == 3
+    assert image.shape[2] == 3
+    assert image.dtype == np.uint8
 
 
 def test_rgba_png_photos(real_data):

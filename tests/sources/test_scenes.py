@@ -59,30 +59,26 @@ def groups(source: SceneSource) -> list[Group]:
 def test_clips_and_their_description(source: SceneSource, root: Path) -> None:
     assert source.clips() == ["a/room-000.glb"]
     description = source.describe("a/room-000.glb")
-    assert (
-        description["error"] is None
-        and description["bytes"] == (root / "a/room-000.glb").stat().st_size
-    )
+    assert description["error"] is None
+    assert description["bytes"] == (root / "a/room-000.glb").stat().st_size
 
 
 def test_a_group_is_a_ring_against_the_two_others(groups: list[Group]) -> None:
     assert len(groups) == POSITIONS
     for group in groups:
-        assert len(group.views) == 24 and set(group.pairs) == set(
-            itertools.product(range(8), range(8, 24))
-        )
+        assert len(group.views) == 24
+        assert set(group.pairs) == set(itertools.product(range(8), range(8, 24)))
         assert not group.retry
     keys = [view.key for group in groups for view in group.views]
-    assert len(set(keys)) == len(keys) and keys[:9] == [*(f"0000a{k}" for k in range(8)), "0000b0"]
+    assert len(set(keys)) == len(keys)
+    assert keys[:9] == [*(f"0000a{k}" for k in range(8)), "0000b0"]
 
 
 def test_views_are_the_centre_of_the_rendering_and_rendered_once(groups: list[Group]) -> None:
     image = groups[0].views[3].read()
-    assert (
-        image.shape == (SIZE_PX, SIZE_PX, 3)
-        and image.dtype == np.uint8
-        and image is groups[0].views[3].read()
-    )
+    assert image.shape == (SIZE_PX, SIZE_PX, 3)
+    assert image.dtype == np.uint8
+    assert image is groups[0].views[3].read()
 
 
 def test_randomness_is_the_position_s_own(source: SceneSource, groups: list[Group]) -> None:
@@ -174,14 +170,12 @@ def test_the_description_says_which_axis_is_up_and_changes_with_it(
     scaled = source.describe("room.glb")
     assert len({bare["digest"], said["digest"], scaled["digest"]}) == 3
     (tmp_path / "alone.stage_config.json").write_text("{}")
-    assert source.clips() == ["room.glb"] and source.skipped == {
-        "alone.stage_config.json": "not a .glb scene"
-    }
+    assert source.clips() == ["room.glb"]
+    assert source.skipped == {"alone.stage_config.json": "not a .glb scene"}
     beside.write_text("{")
     damaged = source.describe("room.glb")
-    assert damaged["note"] is None and "room.stage_config.json: not readable as JSON" in str(
-        damaged["error"]
-    )
+    assert damaged["note"] is None
+    assert "room.stage_config.json: not readable as JSON" in str(damaged["error"])
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,10 @@ def test_a_flat_holds_what_a_flat_holds(flat_mesh: Mesh) -> None:
         "lamp",
     } <= present
     low, high = flat_mesh.bounds()
-    assert np.all(low > -0.3) and np.all(high < [9.3, 2.7, 7.3])
-    assert flat_mesh.light.min() >= 0 and flat_mesh.light.max() <= 1
+    assert np.all(low > -0.3)
+    assert np.all(high < [9.3, 2.7, 7.3])
+    assert flat_mesh.light.min() >= 0
+    assert flat_mesh.light.max() <= 1
     instance_classes = {
         int(instance): np.unique(flat_mesh.class_id[flat_mesh.instance == instance])
         for instance in np.unique(flat_mesh.instance)
@@ -61,7 +63,8 @@ def test_views_are_rich_enough_for_sift(flat: Embree) -> None:
             place + [0, 1.5, 0], base.heading(45.0 * rng.integers(8)), (256, 256), 90.0
         )
         found.append(len(sift.detect(cv2.cvtColor(seen.rgb, cv2.COLOR_RGB2GRAY))))
-    assert np.median(found) > 300 and np.mean(np.array(found) > 100) > 0.9
+    assert np.median(found) > 300
+    assert np.mean(np.array(found) > 100) > 0.9
 
 
 def test_no_texture_repeats() -> None:
@@ -83,7 +86,8 @@ def test_light_falls_and_shadows_stay_dark(flat_mesh: Mesh) -> None:
         lighting.bake(flat_mesh, lights)
         for lights in ([lighting.Light(sample, (1.0, 1.0, 1.0), 2.0)], [])
     )
-    assert (bright >= dark - 1e-6).all() and (bright > dark + 0.05).any()
+    assert (bright >= dark - 1e-6).all()
+    assert (bright > dark + 0.05).any()
     facing_away = (
         flat_mesh.vertices[:, 1] > 2.5
     )  # the ceiling is above the lamp; what it lights there, it lights from below

@@ -288,7 +288,8 @@ def test_more_neighbours_than_there_are(root: Path, knn_task: KnnTask) -> None:
     found = check(knn_task, root)
     images = found["splits"]["train"]
     sides = [min(read_photo(path).shape[:2]) for path in (root / "imagenet/train").rglob("*.JPEG")]
-    assert len(sides) == images and found["found"]["train"]["smallest"] == min(sides)
+    assert len(sides) == images
+    assert found["found"]["train"]["smallest"] == min(sides)
     refused(knn_task.model_copy(update={"k": (images + 1,)}), root, f"there are {images} training")
 
 

@@ -103,15 +103,14 @@ def test_end_to_end_and_again(workspace: Path, task: str) -> None:
         "task",
         "run",
     } <= found.keys()
-    assert (
-        0 <= found["value"] <= 1 and len(found["checkpoint"]) == 64 and found["test_size"] in (5, 6)
-    )
+    assert 0 <= found["value"] <= 1
+    assert len(found["checkpoint"]) == 64
+    assert found["test_size"] in (5, 6)
     assert str(workspace) not in json.dumps(found)
     pictures = workspace / f"samples/random/{task}"
     captions = json.loads((pictures / "samples.json").read_text())
-    assert len(captions) == 2 and all(
-        (pictures / entry["file"]).is_file() and entry["caption"] for entry in captions
-    )
+    assert len(captions) == 2
+    assert all((pictures / entry["file"]).is_file() and entry["caption"] for entry in captions)
     files = [workspace / f"metrics/random/{task}.json", *sorted(pictures.iterdir())]
     before = [file.read_bytes() for file in files]
     _evaluate(workspace, task)
@@ -128,12 +127,10 @@ def test_the_data_are_checked_first(workspace: Path) -> None:
         prepare.main(params, workspace, task)
         text = (workspace / f"data/tasks/{task}.json").read_text()
         found = json.loads(text)
-        assert (
-            found["splits"] == splits
-            and found["bytes"] > 0
-            and len(found["digest"]) == 64
-            and str(workspace) not in text
-        )
+        assert found["splits"] == splits
+        assert found["bytes"] > 0
+        assert len(found["digest"]) == 64
+        assert str(workspace) not in text
     (workspace / "nyu/splits.mat").write_bytes(b"")
     with pytest.raises(BadInput, match=r"prepare depth: .*splits\.mat: not a MATLAB 5 file"):
         prepare.main(params, workspace, "depth")
@@ -146,11 +143,9 @@ def test_depth_reports_three_averages_and_overrides(workspace: Path) -> None:
     found = _evaluate(workspace, "depth")
     assert found["metrics"]["averages"].keys() == {"batch", "image", "global"}
     assert found["value"] == found["metrics"]["averages"]["image"]["delta1"]
-    assert (
-        found["preset"] == "standard"
-        and found["overrides"]["size_px"] == 32
-        and "frame" not in found["overrides"]
-    )
+    assert found["preset"] == "standard"
+    assert found["overrides"]["size_px"] == 32
+    assert "frame" not in found["overrides"]
     assert found["protocol"].endswith(
         f"; not as the preset: {', '.join(sorted(found['overrides']))}"
     )
@@ -235,7 +230,8 @@ def test_what_was_found_and_the_number_are_printed(
     share = f"{100 * train['share']:.1f} % pixels of known depth"
     values = f"depth_m {train['smallest']:.4g} to {train['largest']:.4g}"
     assert said[0] == f"depth: train: 8 images, {share}, {values}"
-    assert len(said) == 2 and said[1].startswith("depth: test: 5 images, ")
+    assert len(said) == 2
+    assert said[1].startswith("depth: test: 5 images, ")
     found = _evaluate(workspace, "depth")
     *again, last = capsys.readouterr().out.splitlines()
     assert again == said
@@ -384,18 +380,22 @@ def test_data_that_did_not_change_are_looked_through_once(
     assert prepared() == 1
     first = (workspace / "data/tasks/depth.json").read_bytes()
     _params(workspace, lr=0.5, steps=9)
-    assert prepared() == 0 and (workspace / "data/tasks/depth.json").read_bytes() == first
+    assert prepared() == 0
+    assert (workspace / "data/tasks/depth.json").read_bytes() == first
     _params(workspace, depth_max_m=9.0)
-    assert prepared() == 1 and prepared() == 0
+    assert prepared() == 1
+    assert prepared() == 0
     mat = workspace / "nyu/nyu_depth_v2_labeled.mat"
     mat.write_bytes(mat.read_bytes())  # the same size, at another time
-    assert prepared() == 1 and prepared() == 0
+    assert prepared() == 1
+    assert prepared() == 0
     (workspace / "elsewhere").mkdir()
     (workspace / "nyu/more").symlink_to(workspace / "elsewhere")
     (workspace / "elsewhere/again").symlink_to(workspace / "nyu")
     assert prepared() == 0  # no file
     (workspace / "elsewhere/file").write_text("behind a link")
-    assert prepared() == 1 and prepared() == 0
+    assert prepared() == 1
+    assert prepared() == 0
     monkeypatch.setattr(checked_before, "_code", lambda: "other code")
     assert prepared() == 1
     (workspace / "nyu/splits.mat").unlink()

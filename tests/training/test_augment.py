@@ -52,18 +52,20 @@ def test_shares_and_ranges() -> None:
     choices = choose(batch=2000, crop="resized", flip=0.25, jitter=0.4)
     assert choices.swap.float().mean() == pytest.approx(0.5, abs=0.05)
     assert choices.flip.float().mean() == pytest.approx(0.25, abs=0.05)
-    assert 0.6 <= choices.factor.min() < 0.65 and 1.35 < choices.factor.max() <= 1.4
-    assert not choose(swap=0.0).swap.any() and choose(swap=1.0).swap.all()
+    assert 0.6 <= choices.factor.min() < 0.65
+    assert 1.35 < choices.factor.max() <= 1.4
+    assert not choose(swap=0.0).swap.any()
+    assert choose(swap=1.0).swap.all()
     top, left, height, width = choices.box.unbind(-1)
-    assert (
-        (top >= 0).all()
-        and (left >= 0).all()
-        and (top + height <= 40).all()
-        and (left + width <= 48).all()
-    )
+    assert (top >= 0).all()
+    assert (left >= 0).all()
+    assert (top + height <= 40).all()
+    assert (left + width <= 48).all()
     area, aspect = (height * width) / (40 * 48), width / height
-    assert 0.17 < area.min() < 0.25 and area.max() > 0.9
-    assert aspect.min() > 0.70 and aspect.max() < 1.40
+    assert 0.17 < area.min() < 0.25
+    assert area.max() > 0.9
+    assert aspect.min() > 0.70
+    assert aspect.max() < 1.40
     assert not torch.equal(choices.box[:, 0], choices.box[:, 1])  # each view is cropped on its own
 
 

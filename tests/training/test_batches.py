@@ -40,7 +40,8 @@ def test_position_and_seed_are_all_that_matters() -> None:
 def test_images_are_the_ones_of_the_shards(tmp_path: Path) -> None:
     path = toy_pairs.write_dataset(tmp_path, "toy", pairs=6, size_px=32, seed=0, validation=2)
     rows = read_manifest(path, "train")
-    assert len(rows) == 4 and len(read_manifest(path, "validation")) == 2
+    assert len(rows) == 4
+    assert len(read_manifest(path, "validation")) == 2
     images = PairImages(rows, tmp_path, None)
     indices = np.array([3, 0, 3])
     pairs = images.pairs(indices)
@@ -79,7 +80,8 @@ def test_both_decoders_give_the_same_bytes(real_data: Path) -> None:
         image = cv2.resize(cv2.imread(str(path)), (224, 160))[..., ::-1]
         data = encode_image(np.ascontiguousarray(image), (60, 80, 95)[number % 3])
         out = np.empty((160, 224, 3), np.uint8)
-        assert decode_into(data, out) and np.array_equal(out, decode_image(data))
+        assert decode_into(data, out)
+        assert np.array_equal(out, decode_image(data))
         assert not decode_into(data, np.empty((224, 224, 3), np.uint8))
         assert not decode_into(data[: len(data) // 2], out)
 
@@ -91,7 +93,8 @@ def test_the_benchmark_measures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     for samples in (loader.SAMPLES, tmp_path):
         monkeypatch.setattr(loader, "SAMPLES", samples)
         found = loader.measure()
-        assert found["loader_ms_per_image"] > 0 and found["loader_speedup"] > 0
+        assert found["loader_ms_per_image"] > 0
+        assert found["loader_speedup"] > 0
     assert found["images"].startswith("8 generated textures at 224 px")
 
 
@@ -120,9 +123,13 @@ def test_prefetch_keeps_the_order_and_raises_at_its_step(workers: int) -> None:
         return step
 
     seen = []
-    with pytest.raises(BadInput, match="step two"):
+
+    def take_all() -> None:
         for step, _ in prefetch(load, 0, 5, workers):
             seen.append(step)
+
+    with pytest.raises(BadInput, match="step two"):
+        take_all()
     assert seen == [0, 1]
 
 

@@ -154,7 +154,9 @@ def published(folder: Path) -> VisionTransformer:
 def test_a_published_encoder_loads_back(tmp_path: Path) -> None:
     encoder = published(tmp_path / "toy")
     loaded, card = checkpoint.load_encoder(tmp_path / "toy")
-    assert card["run"] == "toy" and loaded.size_px == (16, 24) and not loaded.training
+    assert card["run"] == "toy"
+    assert loaded.size_px == (16, 24)
+    assert not loaded.training
     images = torch.randn(1, 3, 16, 24)
     assert torch.equal(loaded(images), encoder(images))
 

@@ -111,7 +111,8 @@ def test_it_is_the_plain_loop() -> None:
         [sum(part) / len(part) for part in (losses[:5], losses[5:10], losses[10:])], rel=1e-4
     )
     assert records[0].grad_norm == pytest.approx(sum(norms[:5]) / 5, rel=1e-4)
-    assert records[0].lr == schedule(4) and records[0].steps_per_second > 0
+    assert records[0].lr == schedule(4)
+    assert records[0].steps_per_second > 0
 
 
 class Stopped(Exception):
@@ -218,9 +219,8 @@ def plain() -> nn.Module:
 @pytest.mark.parametrize("largest", [1, 3, 5])
 def test_parts_add_up_to_the_whole_batch(largest: int) -> None:
     parts = own_parts(8, largest, SINGLE_PROCESS)
-    assert len(parts) > 1 and all(
-        part.samples.stop - part.samples.start <= largest for part in parts
-    )
+    assert len(parts) > 1
+    assert all(part.samples.stop - part.samples.start <= largest for part in parts)
     whole, summed = train(None, make=plain), train(None, make=plain, parts=parts)
     for p, q in zip(whole.parameters(), summed.parameters(), strict=True):
         assert torch.allclose(p, q, atol=1e-6)
@@ -342,5 +342,6 @@ def test_nothing_is_read_back_between_two_log_steps(objective: Literal["mae", "c
             place=HERE,
         )
     once = at_log[0]
-    assert once > 0 and at_log == [once, 2 * once, 3 * once]  # and no more than a log line needs:
+    assert once > 0
+    assert at_log == [once, 2 * once, 3 * once]  # and no more than a log line needs:
     assert once <= 3

@@ -224,7 +224,8 @@ def _mine_group(
         return None, retried
     a, b = (group.views[index] for index in pairs[best])
     image_a, image_b = eyes.see(a).image, eyes.see(b).image
-    assert image_a is not None and image_b is not None
+    assert image_a is not None
+    assert image_b is not None
     return Pair(a, b, image_a, image_b, found[best]), retried
 
 
@@ -295,7 +296,8 @@ def _judge(
     for rejected in (Outcome.UNREADABLE, Outcome.BLURRED):
         if rejected in (a.rejected, b.rejected):
             return dataclasses.replace(NOTHING, outcome=rejected)
-    assert a.features is not None and b.features is not None
+    assert a.features is not None
+    assert b.features is not None
     return overlap.compare(a.features, b.features, rule, votes)
 
 

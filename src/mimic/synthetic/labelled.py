@@ -49,7 +49,8 @@ class Labelled:
 def label(rendering: Rendering, scene: str, rng: np.random.Generator) -> Labelled:
     """A rendering as the set would hold it: depth to the millimetre, raw depth with a sensor's
     holes, instances counted per class."""
-    assert rendering.class_id is not None and rendering.instance is not None
+    assert rendering.class_id is not None
+    assert rendering.instance is not None
     depth = np.minimum(np.round(rendering.depth_m, 3), DEPTH_MAX_M).astype(np.float32)
     instances = np.zeros(depth.shape, np.uint8)
     for number in np.unique(rendering.class_id):

@@ -35,17 +35,16 @@ def test_the_culprit_is_the_first_that_is_no_echo():
 
 def test_bad_input_of_another_process_stays_one_line():
     mendable = failure(REAL.replace("ValueError", "mimic.errors.BadInput"))
-    assert isinstance(mendable, BadInput) and str(mendable) == "the cause"
+    assert isinstance(mendable, BadInput)
+    assert str(mendable) == "the cause"
     assert isinstance(failure(REAL), TrainingFailed)
 
 
 def test_failed_items_are_counted_and_the_first_traceback_is_shown():
     message = str(ItemsFailed({"shard-1": REAL, "shard-2": ECHO}))
-    assert (
-        message.startswith("2 item(s) failed")
-        and "- shard-1: ValueError: the cause" in message
-        and message.endswith(REAL)
-    )
+    assert message.startswith("2 item(s) failed")
+    assert "- shard-1: ValueError: the cause" in message
+    assert message.endswith(REAL)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +116,8 @@ def test_children_neither_hear_the_warning_nor_ignore_their_end():
         for pid in (spawned.pid, forked):
             os.kill(pid, signal.SIGUSR2)
         time.sleep(0.5)
-        assert spawned.poll() is None and os.waitpid(forked, os.WNOHANG) == (0, 0)
+        assert spawned.poll() is None
+        assert os.waitpid(forked, os.WNOHANG) == (0, 0)
         for pid in (spawned.pid, forked):
             os.kill(pid, signal.SIGTERM)
         assert spawned.wait(10) == -signal.SIGTERM

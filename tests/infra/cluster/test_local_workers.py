@@ -39,12 +39,16 @@ def test_a_worker_that_dies_twice_is_named_and_the_others_are_done(tmp_path, clu
         work, _items(tmp_path, "good", "dies", "good", "slow"), cluster.mine, cluster, _describe
     )
     done = []
+
+    def take_all() -> None:
+        for result in results:
+            done.append(result)
+
     with pytest.raises(
         ItemsFailed,
         match=r"a worker process died twice on shard 1: killed, most likely for want of memory",
     ) as caught:
-        for result in results:
-            done.append(result)
+        take_all()
     assert [number for number, _ in done] == [0, 2, 3]
     assert list(caught.value.failed) == ["shard 1"]
 

@@ -44,7 +44,8 @@ def test_an_index_counts_and_not_a_number_drawn_beside_it():
     index_last = [Path(f"{other}_{number:05}.jpg") for number, other in enumerate(drawn)]
     for files in (index_first, index_last):
         (found,) = sequences(sorted(files))
-        assert list(found.files) == files and found.steps(None) == list(range(40))
+        assert list(found.files) == files
+        assert found.steps(None) == list(range(40))
     cameras = [
         Path(f"cam{number % 2}_{number // 2:03}_{other}.jpg") for number, other in enumerate(drawn)
     ]
@@ -111,7 +112,8 @@ def test_frames_of_one_moment_are_not_mixed_with_their_depth():
 def test_a_date_with_a_counter_stays_numbered():
     names = [f"20240501_{number:06}.jpg" for number in range(0, 300, 2)]  # most are no time of day
     (sequence,) = sequences(map(Path, names))
-    assert sequence.steps(None) == list(range(150)) and sequence.numbers is not None
+    assert sequence.steps(None) == list(range(150))
+    assert sequence.numbers is not None
     whatsapp = [f"IMG-2024050{day}-WA000{number}.jpg" for day in (1, 2) for number in range(3)]
     assert sorted(map(len, _found(*whatsapp))) == [3, 3]
 
@@ -159,7 +161,8 @@ def test_every_file_with_a_number_is_in_exactly_one_sequence(names):
     } == set(found)
     for sequence in sequences(map(Path, names)):
         steps = sequence.steps(None)
-        assert steps[0] == 0 and steps == sorted(set(steps))
+        assert steps[0] == 0
+        assert steps == sorted(set(steps))
 
 
 # What was mined of folders like these stays what it is: the candidates of three sections, as they

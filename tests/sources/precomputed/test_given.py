@@ -70,17 +70,20 @@ def test_released_folders_are_pairs_grouped_by_scene(release, params):
     ]
     assert tally.outcomes == {Outcome.KEPT: 3}
     found = pairs[0].comparison
-    assert found.b_from_a is None and found.overlap == len(PATCH_MAP) / 196
+    assert found.b_from_a is None
+    assert found.overlap == len(PATCH_MAP) / 196
     assert {a: int(b) for a, b in enumerate(found.correspondences) if b >= 0} == PATCH_MAP
 
 
 def test_given_pairs_are_kept_whatever_the_rule_thinks(release, params):
     pairs, tally = mined(_released(release), "DeMoN/sun3d_00001", params.mine)
-    assert len(pairs) == tally.kept == 1 and pairs[0].comparison.overlap == 2 / 196
+    assert len(pairs) == tally.kept == 1
+    assert pairs[0].comparison.overlap == 2 / 196
     (pair,), _ = mined(
         _released(release), "CO3D/110_13051_23361", params.mine
     )  # measured, for nothing else is known
-    assert pair.comparison.b_from_a is not None and abs(pair.comparison.overlap - 8 / 14) < 0.08
+    assert pair.comparison.b_from_a is not None
+    assert abs(pair.comparison.overlap - 8 / 14) < 0.08
 
 
 def test_an_index_names_the_pairs_and_reaches_nowhere_else(release, params):
@@ -147,7 +150,8 @@ def test_a_map_that_is_none_rejects_its_pair_and_runs_nothing(tmp_path, params, 
             protocol=4,
         )
     pairs, tally = mined(_released(tmp_path), "a/b", params.mine)
-    assert not pairs and tally.outcomes == {Outcome.UNREADABLE: 1}
+    assert not pairs
+    assert tally.outcomes == {Outcome.UNREADABLE: 1}
     assert not Path("/tmp/mimic-must-not-exist").exists()
 
 
@@ -170,7 +174,8 @@ def test_released_pairs_go_through_the_pipeline_without_a_homography(release, pa
         for file in sorted(space.pairs("published").glob("*.parquet"))
         for row in iter_rows(file)
     ]
-    assert len(rows) == 5 and sum(row["b_from_a"] is None for row in rows) == 4
+    assert len(rows) == 5
+    assert sum(row["b_from_a"] is None for row in rows) == 4
     assert json.loads(space.metrics("mine", "published").read_text())["outcomes"]["kept"] == 5
 
 
@@ -213,9 +218,11 @@ def album(tmp_path) -> list[np.ndarray]:
 def test_listed_pairs_are_kept_and_measured(tmp_path, album, params, form, text, encoding):
     (tmp_path / "list.txt").write_text(text, encoding=encoding)
     source = _crops(tmp_path, "list.txt", form)
-    assert source.clips() == ["scene"] and source.describe("scene")["error"] is None
+    assert source.clips() == ["scene"]
+    assert source.describe("scene")["error"] is None
     (pair,), tally = mined(source, "scene", params.mine)
-    assert tally.outcomes == {Outcome.KEPT: 1} and abs(pair.comparison.overlap - 8 / 14) < 0.08
+    assert tally.outcomes == {Outcome.KEPT: 1}
+    assert abs(pair.comparison.overlap - 8 / 14) < 0.08
     assert np.abs(pair.image_b.astype(int) - album[1]).mean() < 6
 
 

@@ -99,10 +99,14 @@ def test_a_truncated_sens_gives_its_whole_windows_and_is_named(tmp_path):
     source = _scannet(tmp_path)
     truncated, old = source.clips()
     pairs = []
-    with pytest.raises(Unreadable, match=r"breaks off at frame \d of 10"):
+
+    def read_all() -> None:
         for group in source.groups(truncated, RNG):
             pairs.append([view.key for view in group.views])
             assert group.views[0].read().shape == (48, 48, 3)
+
+    with pytest.raises(Unreadable, match=r"breaks off at frame \d of 10"):
+        read_all()
     assert pairs == [["0", "3"]]
     assert "not a version 4" in str(source.describe(old)["error"])
 
@@ -155,7 +159,8 @@ def test_both_official_exports_sort_by_number_and_lost_tracking_has_no_pose(tmp_
     for clip in ("scans/scene0001_00", "scans/scene0002_00"):
         assert source.describe(clip)["frames"] == 12
         first = next(iter(source.groups(clip, RNG)))
-        assert first.views[0].pose is not None and first.views[1].pose is None
+        assert first.views[0].pose is not None
+        assert first.views[1].pose is None
 
 
 def test_a_window_that_does_not_fit_is_one_line():
@@ -191,9 +196,8 @@ def test_demon_views_count_by_number_and_cameras_are_column_major(tmp_path):
     source = _demon(tmp_path)
     assert source.clips() == ["traindata/a.h5/scene"]
     (group,) = source.groups("traindata/a.h5/scene", RNG)
-    assert [view.key for view in group.views] == [f"v{number}" for number in range(11)] and len(
-        group.pairs
-    ) == 55
+    assert [view.key for view in group.views] == [f"v{number}" for number in range(11)]
+    assert len(group.pairs) == 55
     world = np.array([0.3, -0.2, 5.0])
     in_camera = rotation @ world + [1.0, 2.0, 3.0]
     np.testing.assert_allclose((group.views[0].pose @ [*in_camera, 1])[:3], world, atol=1e-12)
@@ -271,9 +275,8 @@ def test_street_views_are_grouped_by_target_within_a_folder(tmp_path):
     assert source.clips() == ["dataset_aligned/0002", "dataset_aligned/0010"]
     assert source.describe("dataset_aligned/0002")["frames"] == 4
     (group,) = source.groups("dataset_aligned/0002", RNG)
-    assert {view.key.rpartition("_")[2] for view in group.views} == {"0000001.jpg"} and len(
-        group.pairs
-    ) == 3
+    assert {view.key.rpartition("_")[2] for view in group.views} == {"0000001.jpg"}
+    assert len(group.pairs) == 3
     every = _open(
         config.StreetView(reader="streetview", root=tmp_path, keep="all", views_max=2, **BASE)
     )
@@ -339,12 +342,11 @@ def test_arkit_layout(tmp_path):
         "raw/Validation/41000000/41000000.mov",
     ]
     groups = list(source.groups(source.clips()[0], RNG))
-    assert len(groups) == 5 and groups[0].retry == ((0, 2),)
+    assert len(groups) == 5
+    assert groups[0].retry == ((0, 2),)
     shown = groups[0].views[0].read()
-    assert (
-        shown.shape == (224, 160, 3)
-        and np.abs(shown.astype(int) - np.rot90(images[0][:160])).mean() < 12
-    )
+    assert shown.shape == (224, 160, 3)
+    assert np.abs(shown.astype(int) - np.rot90(images[0][:160])).mean() < 12
     assert source.describe(source.clips()[1])["error"] == "2.0 s are less than seconds_min 3"
     with pytest.raises(Unreadable, match="less than seconds_min"):
         list(source.groups(source.clips()[1], RNG))
@@ -427,7 +429,8 @@ def test_mannequin_clips_are_cut_by_their_timestamps(tmp_path):
     assert first.read().shape == (180, 224, 3)  # int(0.2 x 224) rows are cut off, as published
     np.testing.assert_allclose(first.pose[:3, 3], [-2.0, 0, 0])  # world to camera in the file
     errors = {clip: source.describe(clip)["error"] for clip in source.clips()}
-    assert errors["train/b.txt"] is None and errors["someone/trims/x.mp4"] is None
+    assert errors["train/b.txt"] is None
+    assert errors["someone/trims/x.mp4"] is None
     assert errors["train/a.txt"] == "1.0 s are less than seconds_min 3"
     assert errors["validation/c.txt"] == "video -gone-_Video is not in videos"
     assert "19 numbers" in errors["test/broken.txt"]
@@ -519,7 +522,8 @@ def test_basis_textures_are_refused_with_the_remedies_and_left_to_habitat(tmp_pa
     source = _scans("matterport", tmp_path, params)
     (clip,) = source.clips()
     error = str(source.describe(clip)["error"])
-    assert "engine: habitat" in error and "plain .glb release" in error
+    assert "engine: habitat" in error
+    assert "plain .glb release" in error
     with pytest.raises(Unreadable, match="Basis-compressed"):
         list(source.groups(clip, RNG))
     assert _scans("matterport", tmp_path, params, "habitat").describe(clip)["error"] is None
@@ -588,7 +592,8 @@ def test_a_long_message_of_hdf5_is_whole(tmp_path):
     _touch(tmp_path, "cut.h5", data=b"\x89HDF\r\n\x1a\n" + bytes(600))
     source = _open(config.Demon(reader="demon", root=tmp_path, views_max=4, **BASE))
     error = str(source.describe("cut.h5/(damaged)")["error"])
-    assert "\n" not in error and error.count("(") == error.count(")")
+    assert "\n" not in error
+    assert error.count("(") == error.count(")")
 
 
 def test_a_frame_that_is_a_dead_link_or_cut_is_named(tmp_path, params):
@@ -607,10 +612,9 @@ def test_a_frame_that_is_a_dead_link_or_cut_is_named(tmp_path, params):
     )
     tally = Tally()
     pairs = list(loop.mine_clip(source, "car/one", shard_job.rule_of(params.mine), 0.0, 0, tally))
-    assert len(pairs) == 1 and tally.outcomes[Outcome.UNREADABLE] == 2
+    assert len(pairs) == 1
+    assert tally.outcomes[Outcome.UNREADABLE] == 2
     named = tally.summary()["unreadable_views"]["car/one"]
     assert sorted(named) == ["frame000002.jpg", "frame000003.jpg"]
-    assert (
-        "truncated" in named["frame000002.jpg"].lower()
-        and named["frame000003.jpg"] == "No such file or directory"
-    )
+    assert "truncated" in named["frame000002.jpg"].lower()
+    assert named["frame000003.jpg"] == "No such file or directory"

@@ -70,7 +70,8 @@ def test_demon_pairs_are_where_their_depths_put_them(real_data, mine):
     assert source.clips() == [clip.replace("scene_b", "scene_a"), clip]  # /.config is reserved
     assert source.describe(clip)["frames"] == 4
     pairs, tally = truth.mined(source, clip, mine)
-    assert tally.candidates == 6 and len(pairs) == 1
+    assert tally.candidates == 6
+    assert len(pairs) == 1
     with h5py.File(root / clip.rpartition("/")[0]) as store:
 
         def view(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +102,8 @@ def test_demon_folders_hold_the_same_views_as_the_file(real_data, mine):
         assert np.abs(a.read().astype(int) - b.read()).mean() < 4
         np.testing.assert_allclose(a.pose, b.pose, atol=1e-5)
     pairs, tally = truth.mined(folder, clip, mine)
-    assert not pairs and tally.outcomes[Outcome.TOO_SIMILAR] == 1
+    assert not pairs
+    assert tally.outcomes[Outcome.TOO_SIMILAR] == 1
     # by depth and pose, too, the two views see the same: the verdict is true
     root = real_data / "demon_sun3d" / clip
     depth_a, depth_b = (np.load(root / f"000{number}.npy").astype(np.float64) for number in (0, 1))
@@ -149,9 +151,11 @@ def test_a_sens_file_gives_pairs_that_its_own_depth_confirms(real_data, mine):
         config.ScanNet(reader="scannet", root=root, window=60, edge=3, second_edge=49, **truth.BASE)
     )
     clip = "scans/scene0000_00/scene0000_00.sens"
-    assert source.clips() == [clip] and source.describe(clip)["frames"] == 125
+    assert source.clips() == [clip]
+    assert source.describe(clip)["frames"] == 125
     pairs, tally = truth.mined(source, clip, mine)
-    assert tally.candidates == 2 * 9 and len(pairs) == 2
+    assert tally.candidates == 2 * 9
+    assert len(pairs) == 2
     for pair in pairs:
         (depth_a, intrinsics), (depth_b, _) = (
             _sens_depth(root / clip, int(view.key)) for view in (pair.a, pair.b)
@@ -174,7 +178,8 @@ def test_windows_of_a_scan_are_the_papers(real_data):
     ]
     assert all(len(group.pairs) == 100 for group in groups)
     views = {view.key: view for group in groups for view in group.views}
-    assert views["7"].pose is None and views["6"].pose is not None  # tracking was lost: -inf
+    assert views["7"].pose is None  # tracking was lost: -inf
+    assert views["6"].pose is not None
     assert views["7"].read().shape == (240, 320, 3)
 
 
@@ -202,7 +207,8 @@ def test_co3d_pairs_lie_on_the_epipolar_lines_of_their_annotation(real_data, min
     )
     assert source.clips() == ["toybus/110_13051_23361"]  # not set_lists, not eval_batches
     pairs, tally = truth.mined(source, source.clips()[0], mine)
-    assert tally.candidates == 6 and len(pairs) >= 3
+    assert tally.candidates == 6
+    assert len(pairs) >= 3
     with gzip.open(root / "toybus/frame_annotations.jgz") as file:
         annotations = {Path(record["image"]["path"]).name: record for record in json.load(file)}
     for pair in pairs:
@@ -252,10 +258,8 @@ def test_kitchen_frames_as_a_scannet_export(real_data, mine, tmp_path):
     )
     assert source.clips() == ["scans/scene0000_00"]
     pairs, tally = truth.mined(source, source.clips()[0], mine)
-    assert (
-        tally.candidates == 4 * (len(list((given / "frames").glob("*.color.*"))) // 12)
-        and len(pairs) >= 2
-    )
+    assert tally.candidates == 4 * (len(list((given / "frames").glob("*.color.*"))) // 12)
+    assert len(pairs) >= 2
     intrinsics = np.loadtxt(given / "camera-intrinsics.txt")
     for pair in pairs:
         depths = []

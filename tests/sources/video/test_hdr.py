@@ -106,7 +106,8 @@ def _film(
 
 def _error(found: np.ndarray, wanted: np.ndarray) -> float:
     """Mean, in grey levels."""
-    assert found.shape == wanted.shape and found.dtype == np.uint8
+    assert found.shape == wanted.shape
+    assert found.dtype == np.uint8
     return float(np.abs(found.astype(int) - wanted).mean())
 
 
@@ -131,7 +132,8 @@ def test_up_to_the_shoulder_nothing_is_bent_and_above_it_whites_stay_apart(trans
     found = hdr.to_sdr(_signal(grey, transfer), transfer, hdr.BT2020)[0].astype(int)
     start = int(255 * hdr.SHOULDER ** (1 / 2.4))
     assert (np.abs(found - grey[0])[:start] <= 1).all()
-    assert (np.diff(found, axis=0) >= 0).all() and (found == found[:, :1]).all()
+    assert (np.diff(found, axis=0) >= 0).all()
+    assert (found == found[:, :1]).all()
     assert 240 <= found[255, 0] < 250  # room for what is brighter than white
     light = np.array([203.0, 400, 700, 1000, 4000])
     signal = (
@@ -141,7 +143,8 @@ def test_up_to_the_shoulder_nothing_is_bent_and_above_it_whites_stay_apart(trans
         np.round(65535 * signal).astype(np.uint16)[None, :, None].repeat(3, 2), transfer, hdr.BT2020
     )
     levels = bright[0, :, 0].astype(int)
-    assert (np.diff(levels[:4]) > 0).all() and levels[3] == levels[4] == 255
+    assert (np.diff(levels[:4]) > 0).all()
+    assert levels[3] == levels[4] == 255
 
 
 def test_levels_of_the_recommendation():
@@ -164,11 +167,9 @@ def test_a_bright_colour_keeps_its_hue():
     lamp = np.array([[[4.0, 1.0, 0.5]]]) @ np.linalg.inv(hdr.bt709_from(hdr.BT2020)).T
     signal = np.round(65535 * _pq(203 * lamp)).astype(np.uint16)
     red, green, blue = (hdr.to_sdr(signal, PQ, hdr.BT2020)[0, 0] / 255) ** 2.4
-    assert (
-        red > 0.95
-        and red / green == pytest.approx(4, rel=0.03)
-        and green / blue == pytest.approx(2, rel=0.05)
-    )
+    assert red > 0.95
+    assert red / green == pytest.approx(4, rel=0.03)
+    assert green / blue == pytest.approx(2, rel=0.05)
 
 
 def test_standard_frames_are_left_alone(tmp_path):
@@ -196,7 +197,8 @@ def test_what_is_done_to_colours_is_said_in_inventory_and_metrics(tmp_path, para
     rows = pq.read_table(tmp_path / "data/inventory/phone.parquet").to_pylist()
     assert {row["clip"]: row["note"] for row in rows} == {**notes, "c.mp4": None}
     counts = json.loads((tmp_path / "metrics/mine/phone.json").read_text())
-    assert counts["notes"] == notes and counts["skipped"] == {}
+    assert counts["notes"] == notes
+    assert counts["skipped"] == {}
 
 
 def test_colours_that_cannot_be_converted_are_named(tmp_path, params):

@@ -37,11 +37,9 @@ def test_an_oracle_scores_one_and_a_constant_chance(
 ) -> None:
     write_dataset(tmp_path, 6)
     result = patch_matching.run(correspondence_task, as_subject(Oracle()), folders_in(tmp_path))
-    assert (
-        result.value == 1.0
-        and result.metrics["median_error"] == 0
-        and result.selection.startswith("the last block")
-    )
+    assert result.value == 1.0
+    assert result.metrics["median_error"] == 0
+    assert result.selection.startswith("the last block")
     assert result.metrics["patches"] == 6 * 12  # the first of four columns leaves the frame
     assert result.metrics["blocks"][0]["exact"] == pytest.approx(
         1 / 12
@@ -52,7 +50,8 @@ def test_an_oracle_scores_one_and_a_constant_chance(
         "0-0.7": 5,
         "0.7-1": 1,
     }
-    assert len(result.pictures) == 2 and result.pictures[0].image.shape == (224, 448, 3)
+    assert len(result.pictures) == 2
+    assert result.pictures[0].image.shape == (224, 448, 3)
 
 
 def test_noise_scores_chance() -> None:
@@ -69,9 +68,8 @@ def test_noise_scores_chance() -> None:
         for _ in range(40)
     ]
     found, expected = recall(np.concatenate(off)), chance(truth, 8)
-    assert found["exact"] == pytest.approx(expected["exact"], abs=0.01) and found[
-        "within1"
-    ] == pytest.approx(expected["within1"], abs=0.03)
+    assert found["exact"] == pytest.approx(expected["exact"], abs=0.01)
+    assert found["within1"] == pytest.approx(expected["within1"], abs=0.03)
 
 
 def test_truth_moves_to_the_grid_of_the_encoder() -> None:

@@ -115,11 +115,9 @@ def test_the_maps_are_the_ones_the_decoder_uses(positions: str, class_token: boo
 
 
 def test_hooks_are_the_published_ones() -> None:
-    assert (
-        hooks(None, 12, 12) == (11, 15, 19, 23)
-        and hooks(None, 24, 12) == (23, 27, 31, 35)
-        and hooks(None, 12, 8) == (10, 13, 16, 19)
-    )
+    assert hooks(None, 12, 12) == (11, 15, 19, 23)
+    assert hooks(None, 24, 12) == (23, 27, 31, 35)
+    assert hooks(None, 12, 8) == (10, 13, 16, 19)
     with pytest.raises(ValueError, match="of 4 \\+ 2 blocks"):
         hooks((0, 1, 2, 9), 4, 2)
 
@@ -134,7 +132,9 @@ def test_a_known_map_gives_a_known_motion() -> None:
     torch.testing.assert_close(flow[0, 0, :, 12:], torch.full((32, 20), -8.0))
     assert flow[0, 1].abs().max() < 1e-4
     motion, inside = true_flow(np.array([[1, 0, -8], [0, 1, 0], [0, 0, 1]], float), 32)
-    assert (motion == [-8, 0]).all() and inside[:, 8:].all() and not inside[:, :8].any()
+    assert (motion == [-8, 0]).all()
+    assert inside[:, 8:].all()
+    assert not inside[:, :8].any()
 
 
 def test_an_oracle_scores_one(
@@ -151,14 +151,11 @@ def test_an_oracle_scores_one(
 
     monkeypatch.setattr(cross_attention, "costs", left)
     metrics = cross_attention.run(task, as_subject(None, folder), folders_in(tmp_path)).metrics
-    assert (
-        metrics["exact"] == 1
-        and metrics["patches"] == 72
-        and metrics["by_overlap"]["0-0.7"]["pairs"] == 5
-    )
-    assert (
-        metrics["EPE_px"] < 1 and metrics["PCK5"] > 0.8
-    )  # between columns 0 and 1 the enlarged motion changes
+    assert metrics["exact"] == 1
+    assert metrics["patches"] == 72
+    assert metrics["by_overlap"]["0-0.7"]["pairs"] == 5
+    assert metrics["EPE_px"] < 1  # between columns 0 and 1 the enlarged motion changes
+    assert metrics["PCK5"] > 0.8
 
 
 @pytest.mark.parametrize("size_px", [(32, 32), (32, 48)])
@@ -166,7 +163,9 @@ def test_end_to_end(tmp_path: Path, task: CrossAttentionTask, size_px: tuple[int
     write_dataset(tmp_path, 6)
     subject = as_subject(None, publish_model(tmp_path / "models/croco", size_px=size_px))
     result = run_task(task, subject, folders_in(tmp_path))
-    assert 0 <= result.value <= 1 and result.test_size == 6 and len(result.pictures) == 2
+    assert 0 <= result.value <= 1
+    assert result.test_size == 6
+    assert len(result.pictures) == 2
     assert result.metrics == run_task(task, subject, folders_in(tmp_path)).metrics
     assert {"EPE_px", "PCK1", "encoder", "chance", "standard_error"} <= result.metrics.keys()
 

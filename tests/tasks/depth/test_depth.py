@@ -36,11 +36,10 @@ def test_peer_preset_end_to_end(
     )
     result = finetune.run(task, as_subject(encoder), folders_in(nyu_folder.parent))
     averages = result.metrics["averages"]
-    assert (
-        result.value == averages["batch"]["delta1"]
-        and averages["batch"]["rmse"] != averages["global"]["rmse"]
-    )
-    assert 0 < averages["image"]["rmse"] < 6 and 10 < result.metrics["train_loss"] < 60
+    assert result.value == averages["batch"]["delta1"]
+    assert averages["batch"]["rmse"] != averages["global"]["rmse"]
+    assert 0 < averages["image"]["rmse"] < 6
+    assert 10 < result.metrics["train_loss"] < 60
 
 
 def test_eigen_region_needs_native_frames(
@@ -72,7 +71,8 @@ def test_real_frames(
     result = finetune.run(
         depth_task.model_copy(update=update), as_subject(encoder), folders_in(tmp_path)
     )
-    assert result.test_size == 1 and result.metrics["valid_pixels"] == inside > 0.5 * 426 * 560
+    assert result.test_size == 1
+    assert result.metrics["valid_pixels"] == inside > 0.5 * 426 * 560
 
 
 def test_flip_test_sees_a_mirror_image_mirrored(
@@ -130,7 +130,8 @@ def test_recolouring_depends_on_the_draw_alone() -> None:
     )
     np.testing.assert_array_equal(first, again)
     grey = (first == first[..., :1]).all(axis=(1, 2, 3))
-    assert 1 <= grey.sum() <= 10 and (first == images).all(axis=(1, 2, 3)).any()
+    assert 1 <= grey.sum() <= 10
+    assert (first == images).all(axis=(1, 2, 3)).any()
 
 
 def test_resizing_equals_torch_without_antialiasing() -> None:

@@ -36,24 +36,24 @@ def test_few_shot_end_to_end(
     folders = folders_in(nyu_folder.parent)
     result = run_task(few_shot_depth_task, as_subject(encoder), folders)
     by_k = result.metrics["by_k"]
-    assert (
-        result.name == "delta1" and result.value == by_k["5"]["mean"] and list(by_k) == ["2", "5"]
-    )
-    assert len(by_k["2"]["values"]) == 3 and len(set(by_k["2"]["values"])) > 1
+    assert result.name == "delta1"
+    assert result.value == by_k["5"]["mean"]
+    assert list(by_k) == ["2", "5"]
+    assert len(by_k["2"]["values"]) == 3
+    assert len(set(by_k["2"]["values"])) > 1
     assert by_k["2"]["mean"] == pytest.approx(np.mean(by_k["2"]["values"]))
     assert result.metrics["standard_error"] == pytest.approx(
         np.std(by_k["5"]["values"], ddof=1) / 3**0.5
     )
-    assert (
-        result.test_size == 5
-        and len(result.pictures) == 2
-        and "mean of 3 draws of 5 images" in result.protocol
-    )
+    assert result.test_size == 5
+    assert len(result.pictures) == 2
+    assert "mean of 3 draws of 5 images" in result.protocol
     once = 2 * 8 + 5  # the training images and their mirror images, the test images
     assert sum(seen) == once
     more = few_shot_depth_task.model_copy(update={"seeds": 5})
     again = run_task(more, as_subject(encoder), folders_in(nyu_folder.parent))
-    assert sum(seen) == once and again.metrics["by_k"]["5"]["values"][:3] == by_k["5"]["values"]
+    assert sum(seen) == once
+    assert again.metrics["by_k"]["5"]["values"][:3] == by_k["5"]["values"]
 
 
 def test_all_images_are_the_frozen_task(
@@ -113,11 +113,9 @@ def test_kept_features_give_the_depth_that_images_give(
 def test_subsets_are_nested_and_differ_by_seed() -> None:
     for seed in range(5):
         small, large = subset(seed, 10, 795), subset(seed, 80, 795)
-        assert (
-            small.tolist() == large[:10].tolist()
-            and len(set(large.tolist())) == 80
-            and large.max() < 795
-        )
+        assert small.tolist() == large[:10].tolist()
+        assert len(set(large.tolist())) == 80
+        assert large.max() < 795
     assert len({tuple(sorted(subset(seed, 10, 795))) for seed in range(5)}) == 5
     assert by_shots({3: [1.0, 2.0, 4.0]})["3"] == {
         "mean": pytest.approx(7 / 3),
@@ -140,12 +138,10 @@ def test_linear_probe_end_to_end(
         result.metrics["averages"]["image"]["rmse"]
         < 0.9 * short.metrics["averages"]["image"]["rmse"]
     )
-    assert (
-        result.name == "delta1"
-        and 0 < result.value <= 1
-        and "linear, 16 bins" in result.protocol
-        and len(result.pictures) == 2
-    )
+    assert result.name == "delta1"
+    assert 0 < result.value <= 1
+    assert "linear, 16 bins" in result.protocol
+    assert len(result.pictures) == 2
 
 
 def test_bins_by_hand() -> None:

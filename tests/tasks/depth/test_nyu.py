@@ -18,9 +18,11 @@ from mimic.tasks.engine.dense_transforms import frame_size
 
 def test_axes_and_splits(nyu_folder: Path) -> None:
     with Nyu(nyu_folder, None) as nyu:
-        assert nyu.train.tolist() == list(range(8)) and nyu.test.tolist() == list(range(8, 13))
+        assert nyu.train.tolist() == list(range(8))
+        assert nyu.test.tolist() == list(range(8, 13))
         frame = nyu.read(3)
-    assert frame.image.shape == (48, 64, 3) and frame.depth_m.shape == (48, 64)
+    assert frame.image.shape == (48, 64, 3)
+    assert frame.depth_m.shape == (48, 64)
     assert (np.diff(frame.depth_m, axis=1) > 0).all()  # depth grows to the right, not downwards
     assert 0.7 < frame.valid.mean() < 0.9
 
@@ -29,11 +31,9 @@ def test_derived_layout(real_data: Path) -> None:
     """The true container, with real frames in it."""
     with Nyu(real_data / "derived_layouts/nyu", None) as nyu:
         frame = nyu.read(int(nyu.train[0]))
-    assert (
-        frame.image.shape == (480, 640, 3)
-        and 0.5 < np.median(frame.depth_m) < 10
-        and 0.5 < frame.valid.mean() < 1
-    )
+    assert frame.image.shape == (480, 640, 3)
+    assert 0.5 < np.median(frame.depth_m) < 10
+    assert 0.5 < frame.valid.mean() < 1
     reference = cv2.cvtColor(
         cv2.imread(str(real_data / "nyu/rgb/rgb_00000.jpg")), cv2.COLOR_BGR2RGB
     )
@@ -101,7 +101,8 @@ def test_broken_sets_are_one_clear_line(
     breaks(nyu_folder)
     with pytest.raises(BadInput, match=message) as error:
         Nyu(nyu_folder, None)
-    assert "\n" not in str(error.value) and str(nyu_folder) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert str(nyu_folder) in str(error.value)
 
 
 def test_mask_folder(nyu_folder: Path) -> None:
@@ -119,4 +120,5 @@ def test_mask_folder(nyu_folder: Path) -> None:
 
 def test_sizes() -> None:
     assert frame_size(480, 640, 256, 1) == (256, 341)  # as published: truncated
-    assert frame_size(480, 640, 48, 8) == (48, 64) and frame_size(640, 480, 64, 8) == (88, 64)
+    assert frame_size(480, 640, 48, 8) == (48, 64)
+    assert frame_size(640, 480, 64, 8) == (88, 64)

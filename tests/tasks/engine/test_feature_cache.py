@@ -45,7 +45,9 @@ def test_equal_to_the_encoder_in_any_order(tmp_path: Path) -> None:
     with torch.inference_mode():
         truth = encoder.tokens(inputs)[1].mean(dim=1).numpy()
         levels = encoder.intermediates(inputs, (1, 3))
-    assert len(found) == LENGTH and len(found.parts) == 3 and isinstance(found.parts[0], np.memmap)
+    assert len(found) == LENGTH
+    assert len(found.parts) == 3
+    assert isinstance(found.parts[0], np.memmap)
     np.testing.assert_allclose(found[np.arange(LENGTH)], truth, atol=1e-5)
     order = np.array([10, 0, 5, 5, 3])
     np.testing.assert_array_equal(found[order], found[np.arange(LENGTH)][order])
@@ -59,7 +61,8 @@ def test_equal_to_the_encoder_in_any_order(tmp_path: Path) -> None:
         4,
         "float16",
     )
-    assert dense[order].shape == (5, 2, 24, 4, 4) and dense[0].dtype == np.float16
+    assert dense[order].shape == (5, 2, 24, 4, 4)
+    assert dense[0].dtype == np.float16
     np.testing.assert_allclose(
         dense[np.arange(LENGTH)][:, 1], levels[1].numpy(), atol=5e-3, rtol=2e-3
     )

@@ -90,7 +90,9 @@ def test_layer_decay_groups(base: VisionTransformer) -> None:
     model = _tuned(base, "depth", "none")
     groups = parameter_groups(model, 3e-4, 0.75)
     scales = {group["lr_scale"] for group in groups}
-    assert min(scales) == 0.023757264018058777 and max(scales) == 1.0 and len(scales) == 14
+    assert min(scales) == 0.023757264018058777
+    assert max(scales) == 1.0
+    assert len(scales) == 14
     assert (
         sum(parameter.numel() for group in groups for parameter in group["params"]) == 105_711_745
     )
@@ -99,10 +101,8 @@ def test_layer_decay_groups(base: VisionTransformer) -> None:
     ]
     assert all(parameter.ndim == 1 or parameter is model.encoder.cls_token for parameter in free)
     assert any(parameter is model.encoder.cls_token for parameter in free)
-    assert (
-        layer_of("encoder.patch_embed.proj.weight", 12) == 0
-        and layer_of("encoder.blocks.11.mlp.fc1.weight", 12) == 12
-    )
+    assert layer_of("encoder.patch_embed.proj.weight", 12) == 0
+    assert layer_of("encoder.blocks.11.mlp.fc1.weight", 12) == 12
     assert layer_of("head.output.0.weight", 12) == 13
 
 
@@ -195,11 +195,9 @@ def test_the_last_block_is_read_raw_or_after_the_final_norm(
 
 
 def test_read_blocks() -> None:
-    assert (
-        read_blocks(None, 12, 4) == (2, 5, 8, 11)
-        and read_blocks(None, 8, 4) == (1, 3, 5, 7)
-        and read_blocks(None, 12, 1) == (11,)
-    )
+    assert read_blocks(None, 12, 4) == (2, 5, 8, 11)
+    assert read_blocks(None, 8, 4) == (1, 3, 5, 7)
+    assert read_blocks(None, 12, 1) == (11,)
     with pytest.raises(BadInput, match="reads 4"):
         read_blocks((0, 1, 2, 12), 12, 4)
 
@@ -260,7 +258,8 @@ def test_what_is_frozen_stays_bit_identical(
     stem = {"cls_token", "patch_embed.proj.weight", "patch_embed.proj.bias"}
     match freeze:
         case "none":
-            assert stem < changed and any(name.startswith("blocks.3.") for name in changed)
+            assert stem < changed
+            assert any(name.startswith("blocks.3.") for name in changed)
             assert not {"pos_embed", "norm.weight", "norm.bias"} & changed
         case "blocks":
             assert changed == stem
@@ -345,7 +344,8 @@ def test_a_run_that_was_killed_after_its_last_checkpoint(
     whole = run_task(task, as_subject(copy.deepcopy(encoder)), folders)
     (folders.progress / "trained.json").unlink()
     resumed = run_task(task, as_subject(encoder), folders)
-    assert resumed.metrics["train_loss"] is None and whole.metrics["train_loss"] > 0
+    assert resumed.metrics["train_loss"] is None
+    assert whole.metrics["train_loss"] > 0
     assert resumed.value == whole.value
 
 

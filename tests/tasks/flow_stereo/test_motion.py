@@ -118,17 +118,17 @@ def official_middlebury(real_data: Path, folder: Path) -> Path:
 
 def test_real_samples(real_data: Path, tmp_path: Path) -> None:
     kitti = read(list_pairs("flow", "kitti", official_kitti(real_data, tmp_path / "kitti"))[0])
-    assert kitti.motion.shape == (*kitti.a.shape[:2], 2) and 0.1 < kitti.valid.mean() < 0.6
+    assert kitti.motion.shape == (*kitti.a.shape[:2], 2)
+    assert 0.1 < kitti.valid.mean() < 0.6
     truth, valid = read_kitti_flow(real_data / "kitti_flow/kitti_noc_000010_10.png")
-    assert valid.sum() < kitti.valid.sum() and (kitti.motion[valid] == truth[valid]).all()
+    assert valid.sum() < kitti.valid.sum()
+    assert (kitti.motion[valid] == truth[valid]).all()
     whale = read(
         list_pairs("flow", "middlebury", official_middlebury(real_data, tmp_path / "middlebury"))[0]
     )
-    assert (
-        whale.motion.shape == (388, 584, 2)
-        and whale.valid.mean() > 0.95
-        and np.abs(whale.motion[whale.valid]).max() < 10
-    )
+    assert whale.motion.shape == (388, 584, 2)
+    assert whale.valid.mean() > 0.95
+    assert np.abs(whale.motion[whale.valid]).max() < 10
     for scene, largest in (("teddy", 64), ("tsukuba", 16)):
         pairs = list_pairs("stereo", "middlebury_2003", real_data / "middlebury_stereo")
         item = read(next(pair for pair in pairs if scene in pair.labels))
@@ -144,7 +144,8 @@ def test_kitti_units(tmp_path: Path) -> None:
     values[1, 2] = (1, 2**15 - 64, 2**15 + 128)  # BGR: valid, y, x
     cv2.imwrite(str(tmp_path / "x.png"), values)
     truth, valid = read_kitti_flow(tmp_path / "x.png")
-    assert valid.sum() == 1 and truth[1, 2].tolist() == [2.0, -1.0]
+    assert valid.sum() == 1
+    assert truth[1, 2].tolist() == [2.0, -1.0]
 
 
 # ---------------------------------------------------------------------------- numbers
@@ -157,19 +158,16 @@ def test_errors_by_hand() -> None:
     found[0, :, 1] = (4, 2, 4, 6, 99)  # wrong by 4; 2; 4 of 100 (within 5 %); 6 of 100; not valid
     sums = error_sums(found, truth, np.array([[True, True, True, True, False]]))
     metrics = errors(sums[None], "Fl_all")
-    assert (
-        metrics["EPE_px"] == 4
-        and metrics["Fl_all"] == 0.5
-        and metrics["bad1"] == 1
-        and metrics["bad3"] == 0.75
-        and metrics["bad5"] == 0.25
-    )
-    assert (
-        metrics["EPE_0_10_px"] == 4
-        and metrics["EPE_10_40_px"] == 2
-        and metrics["EPE_40_up_px"] == 5
-    )
-    assert pooled_error(sums[None]) is None and pooled_error(np.stack([sums, sums])) == 0
+    assert metrics["EPE_px"] == 4
+    assert metrics["Fl_all"] == 0.5
+    assert metrics["bad1"] == 1
+    assert metrics["bad3"] == 0.75
+    assert metrics["bad5"] == 0.25
+    assert metrics["EPE_0_10_px"] == 4
+    assert metrics["EPE_10_40_px"] == 2
+    assert metrics["EPE_40_up_px"] == 5
+    assert pooled_error(sums[None]) is None
+    assert pooled_error(np.stack([sums, sums])) == 0
 
 
 def test_losses_by_hand() -> None:
@@ -224,9 +222,8 @@ def test_crops_keep_the_truth(made: Path, flow_task: FlowTask, stereo_task: Ster
                 np.sign(np.diff(part.a[0, :, 0].astype(int)))[0],
                 np.sign(np.diff(part.a[:, 0, 1].astype(int)))[0],
             )
-            assert (np.sign(part.motion[..., 0]) * right >= 0).all() and (
-                np.sign(part.motion[..., 1]) * down <= 0
-            ).all()
+            assert (np.sign(part.motion[..., 0]) * right >= 0).all()
+            assert (np.sign(part.motion[..., 1]) * down <= 0).all()
     half = resized(item, (24, 32))
     np.testing.assert_allclose(half.motion[3, 5], item.motion[6, 10] / 2)
     assert cropped(
@@ -245,20 +242,18 @@ def read_any(made: Path) -> Motion:
 def test_end_to_end(root: Path, model: Path, kind: str, request: pytest.FixtureRequest) -> None:
     task = request.getfixturevalue(f"{kind}_task")
     facts = check(task, root)
-    assert facts["splits"] == {"train": 4, "test": 3} and len(facts["digest"]) == 64
+    assert facts["splits"] == {"train": 4, "test": 3}
+    assert len(facts["digest"]) == 64
     for changes in ({}, {"augment": "peer", "freeze": "encoder"}):
         result = run_task(
             task.model_copy(update=changes), as_subject(None, model), folders_in(root)
         )
-        assert (
-            result.name == "EPE_px"
-            and np.isfinite(result.value)
-            and not result.higher_is_better
-            and result.test_size == 3
-        )
-        assert ("Fl_all" if kind == "flow" else "D1") in result.metrics and len(
-            result.pictures
-        ) == 2
+        assert result.name == "EPE_px"
+        assert np.isfinite(result.value)
+        assert not result.higher_is_better
+        assert result.test_size == 3
+        assert ("Fl_all" if kind == "flow" else "D1") in result.metrics
+        assert len(result.pictures) == 2
         assert result.metrics["standard_error"] > 0
     again = run_task(task.model_copy(update=changes), as_subject(None, model), folders_in(root))
     assert again.metrics == result.metrics
@@ -307,9 +302,8 @@ def test_frozen_means_frozen(model: Path, flow_task: FlowTask) -> None:
         flow_task.model_copy(update={"freeze": "blocks"}), as_subject(None, model)
     )
     names = [name for name, parameter in built.named_parameters() if parameter.requires_grad]
-    assert "encoder.patch_embed.proj.weight" in names and not any(
-        ".blocks." in name for name in names
-    )
+    assert "encoder.patch_embed.proj.weight" in names
+    assert not any(".blocks." in name for name in names)
 
 
 # ---------------------------------------------------------------------------- bad data

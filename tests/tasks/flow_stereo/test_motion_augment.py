@@ -38,18 +38,24 @@ def test_flow_is_scaled_stretched_and_mirrored_as_often(flow_task: FlowTask) -> 
     across, down = np.abs(motions[:, 0]) / 8, np.abs(motions[:, 1]) / 4
     scaled = ~(np.isclose(across, 1) & np.isclose(down, 1))
     stretched = ~np.isclose(across, down)
-    assert 0.75 < scaled.mean() < 0.85 and 0.58 < stretched.mean() < 0.70  # 0.8, and 0.8 of these
+    assert 0.75 < scaled.mean() < 0.85  # 0.8
+    assert 0.58 < stretched.mean() < 0.70  # 0.8 of these
     plain = np.log2(across[scaled & ~stretched])
-    assert plain.min() > -0.2 - 1e-5 and plain.max() < 0.5 + 1e-5 and np.ptp(plain) > 0.6
+    assert plain.min() > -0.2 - 1e-5
+    assert plain.max() < 0.5 + 1e-5
+    assert np.ptp(plain) > 0.6
     ratio = np.log2(across[stretched] / down[stretched])
-    assert np.abs(ratio).max() < 0.4 and np.abs(ratio).max() > 0.3
-    assert 0.45 < (motions[:, 0] < 0).mean() < 0.55 and 0.07 < (motions[:, 1] < 0).mean() < 0.13
+    assert np.abs(ratio).max() < 0.4
+    assert np.abs(ratio).max() > 0.3
+    assert 0.45 < (motions[:, 0] < 0).mean() < 0.55
+    assert 0.07 < (motions[:, 1] < 0).mean() < 0.13
 
 
 def test_a_small_image_is_never_scaled_below_the_crop(flow_task: FlowTask) -> None:
     """A margin of 8 px stays: 40 of 40 rows, 56 of 56 columns."""
     for part in drawn(flow_task, grey(40, 56, (1.0, 1.0)), 100):
-        assert part.a.shape == (32, 48, 3) and np.abs(part.motion).min() >= 1 - 1e-6
+        assert part.a.shape == (32, 48, 3)
+        assert np.abs(part.motion).min() >= 1 - 1e-6
     for part in drawn(flow_task, grey(20, 30, (1.0, 1.0)), 30):
         assert part.valid.shape == (32, 48)
 
@@ -62,14 +68,16 @@ def test_sparse_flow_falls_where_its_pixels_go() -> None:
     )
     found = augment._scaled_flow(Motion(item.a, item.b, item.motion, known), 1.5, 2.0)
     assert np.argwhere(found.valid).tolist() == [[8, 15]]
-    assert found.motion[8, 15].tolist() == [3.0, -6.0] and found.a.shape == (40, 45, 3)
+    assert found.motion[8, 15].tolist() == [3.0, -6.0]
+    assert found.a.shape == (40, 45, 3)
 
 
 def test_flow_known_everywhere_is_interpolated() -> None:
     item = grey(8, 8, (1.0, 0.0))
     item.motion[:, 4:, 0] = 3
     found = augment._scaled_flow(item, 2.0, 1.0)
-    assert found.valid.all() and found.motion[4, :, 0].tolist() == [
+    assert found.valid.all()
+    assert found.motion[4, :, 0].tolist() == [
         *[2.0] * 7,
         3.0,
         5.0,
@@ -107,11 +115,9 @@ def test_stereo_is_scaled_in_x_alone(
     scales = np.log2(np.array([part.motion[3, 3, 0] for part in parts]) / 10)
     scaled = ~np.isclose(scales, 0, atol=1e-6)
     assert 0.4 < scaled.mean() < 0.6
-    assert (
-        scales.min() > low - 1e-5
-        and scales.max() < high + 1e-5
-        and np.ptp(scales) > 0.8 * (high - low)
-    )
+    assert scales.min() > low - 1e-5
+    assert scales.max() < high + 1e-5
+    assert np.ptp(scales) > 0.8 * (high - low)
     assert all(part.valid.shape == (32, 48) and part.valid.all() for part in parts[:20])
 
 
@@ -132,7 +138,8 @@ def test_the_right_view_is_moved_by_less_than_three_rows() -> None:
     for seed in range(60):
         shaken = augment._shaken(ramp, np.random.default_rng(seed))[20:80].astype(float)
         moves.append((ramp[20:80] - shaken).mean() / 2)
-    assert -2.2 < min(moves) < -1.2 and 1.2 < max(moves) < 2.2
+    assert -2.2 < min(moves) < -1.2
+    assert 1.2 < max(moves) < 2.2
 
 
 def test_stereo_upside_down_half_of_the_time(
@@ -196,6 +203,7 @@ def test_the_last_place_is_a_place_of_stereo_alone(
     monkeypatch.setattr(augment, "_stereo_colours", lambda a, b, _: (a, b))
     flows = drawn(flow_task, numbered(33, 49, (8.0, 4.0)), 300)
     as_it_was = [part for part in flows if part.motion[0, 0].tolist() == [8.0, 4.0]]
-    assert len(as_it_was) > 10 and all(part.a[0, 0, :2].tolist() == [0, 0] for part in as_it_was)
+    assert len(as_it_was) > 10
+    assert all(part.a[0, 0, :2].tolist() == [0, 0] for part in as_it_was)
     tops = {int(part.a[..., 0].min()) for part in drawn(stereo_task, numbered(33, 80, (3.0,)), 40)}
     assert tops == {0, 2}

@@ -89,7 +89,8 @@ def test_flying_things_in_both_passes_and_directions(tmp_path: Path) -> None:
     assert len(pairs) == 2 * 2 * 2  # steps, directions, passes
     for pair, value in zip(pairs, values_of(pairs), strict=True):
         first, second = int(pair.a.stem), int(pair.b.stem)
-        assert value == (first if second == first + 1 else -first) and abs(second - first) == 1
+        assert value == (first if second == first + 1 else -first)
+        assert abs(second - first) == 1
     assert {pair.b.stem for pair in pairs} == {"0006", "0007", "0008"}
     one_way = presets.flow_part(
         1, "flying_things", "T", only=("TRAIN",), without=("final", "into_past")
@@ -134,7 +135,8 @@ def test_tartanair(tmp_path: Path) -> None:
             np.zeros((HEIGHT, WIDTH), np.uint8),
         )
     pairs = list_pairs("flow", "tartanair", tmp_path / "T")
-    assert values_of(pairs) == [2, 3] and pairs[0].labels == ("office", "Easy")
+    assert values_of(pairs) == [2, 3]
+    assert pairs[0].labels == ("office", "Easy")
     assert [(pair.a.name, pair.b.name) for pair in pairs] == [
         ("000000_left.png", "000001_left.png"),
         ("000001_left.png", "000002_left.png"),
@@ -298,7 +300,8 @@ def test_stereo_layouts(tmp_path: Path, layout: str) -> None:
     make(tmp_path)
     pairs = list_pairs("stereo", layout, tmp_path)
     assert values_of(pairs) == [disparity] * count
-    assert len(set(names(pairs))) == count and len({(pair.a, pair.b) for pair in pairs}) == count
+    assert len(set(names(pairs))) == count
+    assert len({(pair.a, pair.b) for pair in pairs}) == count
     assert all(pair.a != pair.b for pair in pairs)
 
 
@@ -314,10 +317,8 @@ def test_disparities_that_are_not_above_zero_are_unknown(tmp_path: Path) -> None
     views(tmp_path, "Shopvac/im0.png", "Shopvac/im1.png")
     pfm(tmp_path / "Shopvac/disp0.pfm", truth)
     item = read(list_pairs("stereo", "middlebury", tmp_path)[0], masks=True)
-    assert (
-        item.valid[0, :5].tolist() == [False] * 4 + [True]
-        and item.valid.sum() == HEIGHT * WIDTH - 4
-    )
+    assert item.valid[0, :5].tolist() == [False] * 4 + [True]
+    assert item.valid.sum() == HEIGHT * WIDTH - 4
     assert item.motion[0, :5, 0].tolist() == [0, 0, 0, 0, 5]
     pfm(tmp_path / "Shopvac/disp0.pfm", plane(-5))
     with pytest.raises(BadInput, match="of the right view"):
@@ -420,4 +421,5 @@ def test_repeats_weigh_and_a_missing_set_is_an_override(
     )
     assert "train" not in overrides(task.model_copy(update={"train": elsewhere}))
     fewer = overrides(task.model_copy(update={"train": presets.STEREO_TRAIN[1:]}))
-    assert fewer["train"][0] == "1 * sceneflow only TRAIN" and len(fewer["train"]) == 10
+    assert fewer["train"][0] == "1 * sceneflow only TRAIN"
+    assert len(fewer["train"]) == 10

@@ -55,13 +55,13 @@ def test_real_samples(real_data: Path, tmp_path: Path) -> None:
     for split in ("train", "val"):
         shutil.copytree(source, tmp_path / "sorted" / split)
     found = ImageNet(tmp_path / "sorted", (20, 20, 20))
-    assert (
-        found.wnids[0] == "n01630670"
-        and found.train[1].tolist() == list(range(20)) == found.val[1].tolist()
-    )
+    assert found.wnids[0] == "n01630670"
+    assert found.train[1].tolist() == list(range(20)) == found.val[1].tolist()
     for path in found.val[0]:
         image = found.read(path)
-        assert image.dtype == np.uint8 and image.shape[2] == 3 and min(image.shape[:2]) > 50
+        assert image.dtype == np.uint8
+        assert image.shape[2] == 3
+        assert min(image.shape[:2]) > 50
     shutil.copytree(source, tmp_path / "flat/train")
     (tmp_path / "flat/val").mkdir()
     order = np.random.default_rng(0).permutation(20)
@@ -89,7 +89,8 @@ def _write_devkit(folder: Path, wnids: list[str], classes: np.ndarray) -> None:
 
 def test_generated_set(shapes: Path, tmp_path: Path) -> None:
     found = ImageNet(shapes, (8, 64, 24))
-    assert tuple(found.wnids) == WNIDS and np.bincount(found.val[1]).tolist() == [3] * 8
+    assert tuple(found.wnids) == WNIDS
+    assert np.bincount(found.val[1]).tolist() == [3] * 8
     assert len({found.read(path).shape for path in found.train[0][:3]}) == 3  # sizes differ
     toy_datasets.write(
         ShapesSet(first_seed=540, train_per_class=8, test_per_class=3, size_px=40), tmp_path
@@ -206,7 +207,9 @@ def test_random_crops() -> None:
     ]
     widths = np.array([abs(crop[8, -1, 0] - crop[8, 0, 0]) / 255 for crop in crops])
     mirrored = np.mean([crop[8, -1, 0] < crop[8, 0, 0] for crop in crops])
-    assert 0.4 < mirrored < 0.6 and widths.min() > 0.25 and widths.max() < 0.75
+    assert 0.4 < mirrored < 0.6
+    assert widths.min() > 0.25
+    assert widths.max() < 0.75
     np.testing.assert_array_equal(
         crops[3], embeddings.random_crop(ramp, (0.2, 0.5), 16, np.random.default_rng(3))
     )
@@ -255,7 +258,8 @@ def test_lars_equals_timm() -> None:
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(model(x), y).backward()
             optimizer.step()
-    assert torch.equal(ours.weight, theirs.weight) and torch.equal(ours.bias, theirs.bias)
+    assert torch.equal(ours.weight, theirs.weight)
+    assert torch.equal(ours.bias, theirs.bias)
 
 
 def test_lars_by_hand() -> None:
@@ -289,14 +293,14 @@ def test_published_schedule(linear_probe_task: LinearProbeTask) -> None:
     peer = LinearProbeTask.model_validate(
         {**linear_probe_task.model_dump(), **PROBE_PEER, "preset": "peer"}
     )
-    assert 1_281_167 // (512 * 8) == 312 and 312 // 4 == 1_281_167 // peer.batch == 78
+    assert 1_281_167 // (512 * 8) == 312
+    assert 312 // 4 == 1_281_167 // peer.batch == 78
     rates = [linear_probe.learning_rate(peer, step, 78) for step in range(90 * 78)]
-    assert (
-        max(rates) == rates[780] == pytest.approx(6.4, abs=1e-12)
-        and rates[0] == 0
-        and rates[39] == pytest.approx(0.32)
-    )
-    assert rates[780 + 3120] == pytest.approx(3.2) and 0 < rates[-1] < 1e-6 * 6.4
+    assert max(rates) == rates[780] == pytest.approx(6.4, abs=1e-12)
+    assert rates[0] == 0
+    assert rates[39] == pytest.approx(0.32)
+    assert rates[780 + 3120] == pytest.approx(3.2)
+    assert 0 < rates[-1] < 1e-6 * 6.4
     assert len({tuple(step_indices(step, 4, 13, 0)) for step in range(3)}) == 3
     assert parameter_count(ClassifierHead(768, 1000)) == 769_000
     assert linear_probe.build(peer, 768, 1000).output.weight.std().item() == pytest.approx(
@@ -309,24 +313,22 @@ def test_linear_probe_end_to_end(root: Path, linear_probe_task: LinearProbeTask)
     folders, subject = folders_in(root), as_subject(make_encoder(class_token=True))
     result = run_task(linear_probe_task, subject, folders)
     metrics = result.metrics
-    assert result.name == "top1" and result.value == metrics["top1"] == metrics["top1_by_epoch"][-1]
-    assert (
-        1.3 * metrics["chance"] < metrics["top1"] <= metrics["top5"] <= 1
-        and len(metrics["top1_by_epoch"]) == linear_probe_task.epochs
-    )
+    assert result.name == "top1"
+    assert result.value == metrics["top1"] == metrics["top1_by_epoch"][-1]
+    assert 1.3 * metrics["chance"] < metrics["top1"] <= metrics["top5"] <= 1
+    assert len(metrics["top1_by_epoch"]) == linear_probe_task.epochs
     assert metrics["standard_error"] == pytest.approx(
         (result.value * (1 - result.value) / 24) ** 0.5
     )
-    assert "class token" in result.protocol and len(result.pictures) == linear_probe_task.samples
+    assert "class token" in result.protocol
+    assert len(result.pictures) == linear_probe_task.samples
     kept = {path: path.stat().st_mtime_ns for path in folders.features.rglob("*.npy")}
     assert len(kept) == 1 + linear_probe_task.views
     assert run_task(linear_probe_task, subject, folders).metrics == metrics
     assert kept == {path: path.stat().st_mtime_ns for path in folders.features.rglob("*.npy")}
     best = run_task(linear_probe_task.model_copy(update={"selection": "best"}), subject, folders)
-    assert (
-        best.value == max(metrics["top1_by_epoch"])
-        and "best epoch by validation accuracy" in best.selection
-    )
+    assert best.value == max(metrics["top1_by_epoch"])
+    assert "best epoch by validation accuracy" in best.selection
     averaged = run_task(
         linear_probe_task.model_copy(
             update={"pool": "mean", "views": 0, "epochs": 1, "warmup_epochs": 0}
@@ -334,13 +336,15 @@ def test_linear_probe_end_to_end(root: Path, linear_probe_task: LinearProbeTask)
         subject,
         folders,
     )
-    assert "mean of the patch tokens" in averaged.protocol and "centre crops" in averaged.protocol
+    assert "mean of the patch tokens" in averaged.protocol
+    assert "centre crops" in averaged.protocol
 
 
 def test_the_linear_layer_starts_without_bias(linear_probe_task: LinearProbeTask) -> None:
     """Weights normal of deviation 0.01, bias 0 (MAE)."""
     made = linear_probe.build(linear_probe_task, 768, 1000).output
-    assert made.bias.abs().max() == 0 and abs(made.weight.std().item() - 0.01) < 1e-4
+    assert made.bias.abs().max() == 0
+    assert abs(made.weight.std().item() - 0.01) < 1e-4
 
 
 def test_accuracies_equal_torchmetrics() -> None:
@@ -393,12 +397,11 @@ def test_a_bank_in_blocks_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_knn_end_to_end(root: Path, knn_task: KnnTask) -> None:
     result = run_task(knn_task, as_subject(make_encoder()), folders_in(root))
-    assert (
-        result.name == "top1"
-        and result.value == result.metrics["by_k"]["3"]
-        and result.metrics["by_k"].keys() == {"1", "3"}
-    )
-    assert result.value > result.metrics["chance"] and "mean of the patch tokens" in result.protocol
+    assert result.name == "top1"
+    assert result.value == result.metrics["by_k"]["3"]
+    assert result.metrics["by_k"].keys() == {"1", "3"}
+    assert result.value > result.metrics["chance"]
+    assert "mean of the patch tokens" in result.protocol
     with pytest.raises(BadInput, match="k 1000, but there are 64 training images"):
         run_task(
             knn_task.model_copy(update={"k": (1000,)}), as_subject(make_encoder()), folders_in(root)

@@ -76,18 +76,22 @@ def test_heat_maps_decode_to_a_ten_thousandth_of_a_pixel() -> None:
     whole = np.exp(
         -((xs - joints[:, 0, None, None]) ** 2 + (ys - joints[:, 1, None, None]) ** 2) / 8
     ).astype(np.float32)
-    assert weights.min() == 1 and (cut > 0).sum(axis=(1, 2)).max() == 169
+    assert weights.min() == 1
+    assert (cut > 0).sum(axis=(1, 2)).max() == 169
     for maps in (whole, cut):
         found, peaks = decode(maps)
-        assert np.abs(found - joints).max() < 1e-4 and (peaks > 0.8).all()
+        assert np.abs(found - joints).max() < 1e-4
+        assert (peaks > 0.8).all()
 
 
 def test_what_is_outside_or_hidden_has_no_target() -> None:
     joints = np.array([[5.0, 5.0], [-20.0, 5.0], [5.0, 80.0], [5.0, 5.0]])
     maps, weights = encode(joints, np.array([True, True, True, False]), (64, 48))
-    assert weights.tolist() == [1, 0, 0, 0] and maps[1:].max() == 0
+    assert weights.tolist() == [1, 0, 0, 0]
+    assert maps[1:].max() == 0
     found, peaks = decode(maps)
-    assert np.isfinite(found).all() and peaks[1:].max() == 0
+    assert np.isfinite(found).all()
+    assert peaks[1:].max() == 0
 
 
 def test_the_crop_keeps_pixel_centres() -> None:
@@ -138,9 +142,12 @@ def test_only_people_of_a_size_have_a_score_and_only_people_count(made: Path) ->
         "categories": [*coco.annotations["categories"], {"id": 18, "name": "dog"}],
     }
     metrics = score(found, people_of(coco), PERSON)
-    assert metrics["AP"] == 1.0 and metrics["AP_large"] is None and metrics["AR_large"] is None
+    assert metrics["AP"] == 1.0
+    assert metrics["AP_large"] is None
+    assert metrics["AR_large"] is None
     nobody = score(found, [], PERSON)
-    assert nobody["AP"] == 0 and nobody["AP_large"] is None
+    assert nobody["AP"] == 0
+    assert nobody["AP_large"] is None
     assert (nobody["AP_medium"] is None) == (metrics["AP_medium"] is None)
 
 
@@ -243,10 +250,8 @@ def test_the_class_token_becomes_part_of_every_position(pose_task: PoseTask) -> 
     model = finetune.build(
         pose_task.model_copy(update={"size_px": 32, "width_px": 32, "patch_padding": 2}), encoder
     )
-    assert (
-        torch.equal(encoder.pos_embed, before[:, 1:] + before[:, :1])
-        and encoder.pos_embed.requires_grad
-    )  # type: ignore[arg-type,union-attr]
+    assert torch.equal(encoder.pos_embed, before[:, 1:] + before[:, :1])
+    assert encoder.pos_embed.requires_grad  # type: ignore[union-attr]
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 17, 8, 8)
 
 
@@ -277,14 +282,11 @@ def test_targets_follow_the_crop(made: Path, pose_task: PoseTask, augment: str) 
     coco = Coco(made, "train")
     for index, person in enumerate(coco.people):
         crop, maps, weights = finetune.example(task, person, coco, np.random.default_rng(index))
-        assert (
-            crop.shape == (128, 96, 3)
-            and maps.shape == (17, 32, 24)
-            and set(weights.tolist()) <= {0.0, 1.0}
-        )
-        assert (maps[weights == 0] == 0).all() and (
-            weights[~person.visible[FLIPPED] & ~person.visible] == 0
-        ).all()
+        assert crop.shape == (128, 96, 3)
+        assert maps.shape == (17, 32, 24)
+        assert set(weights.tolist()) <= {0.0, 1.0}
+        assert (maps[weights == 0] == 0).all()
+        assert (weights[~person.visible[FLIPPED] & ~person.visible] == 0).all()
 
 
 def test_perfect_maps_give_perfect_scores(
@@ -315,22 +317,16 @@ def test_end_to_end(root: Path, pose_task: PoseTask) -> None:
     for boxes, augment in ((None, "flip"), (Path("coco") / DETECTIONS, "peer")):
         task = pose_task.model_copy(update={"boxes": boxes, "augment": augment})
         facts = check(task, root)
-        assert (
-            facts["images"] == {"train": 8, "val": 5}
-            and facts["splits"]["val"] >= 5
-            and len(facts["digest"]) == 64
-        )
+        assert facts["images"] == {"train": 8, "val": 5}
+        assert facts["splits"]["val"] >= 5
+        assert len(facts["digest"]) == 64
         result = run_task(task, as_subject(make_encoder()), folders_in(root))
-        assert (
-            result.name == "AP"
-            and 0 <= result.value <= 1
-            and result.test_size == 5
-            and len(result.pictures) == 2
-        )
-        assert (
-            result.metrics["boxes"] == facts["boxes"]
-            and {"AP50", "AR", "AP_large"} <= result.metrics.keys()
-        )
+        assert result.name == "AP"
+        assert 0 <= result.value <= 1
+        assert result.test_size == 5
+        assert len(result.pictures) == 2
+        assert result.metrics["boxes"] == facts["boxes"]
+        assert {"AP50", "AR", "AP_large"} <= result.metrics.keys()
         again = run_task(task, as_subject(make_encoder()), folders_in(root))
         assert again.metrics == result.metrics
 
@@ -373,14 +369,17 @@ def test_frozen_means_frozen(root: Path, pose_task: PoseTask) -> None:
 def test_real_samples(real_data: Path, tmp_path: Path, pose_task: PoseTask) -> None:
     folder = official(real_data, tmp_path)
     coco = Coco(folder, "val")
-    assert len(coco.images) == 4 and len(coco.annotations["annotations"]) == 14
+    assert len(coco.images) == 4
+    assert len(coco.annotations["annotations"]) == 14
     assert coco.sizes[785] == (425, 640)
     skier = next(person for person in coco.people if person.image == 785)
     np.testing.assert_allclose(skier.box, [280.79, 44.73, 217.7, 345.68])
-    assert skier.joints[0].tolist() == [367, 81] and skier.visible.all()
+    assert skier.joints[0].tolist() == [367, 81]
+    assert skier.visible.all()
     assert len(coco.detected(folder / "boxes.json")) == 118
     facts = check(pose_task.model_copy(update={"boxes": Path("coco/boxes.json")}), tmp_path)
-    assert facts["boxes"] == 118 and facts["images"]["val"] == 4
+    assert facts["boxes"] == 118
+    assert facts["images"]["val"] == 4
 
 
 def test_the_generated_set_is_the_same_again_and_different_from_others(

@@ -82,7 +82,8 @@ def test_published_batches() -> None:
     pools = by_batch(654, 96, 2)
     assert [len(pool) for pool in pools] == [96, 96, 96, 39] * 2
     assert sorted(np.concatenate(pools).tolist()) == list(range(654))
-    assert pools[0][:3].tolist() == [0, 2, 4] and pools[4][:3].tolist() == [1, 3, 5]
+    assert pools[0][:3].tolist() == [0, 2, 4]
+    assert pools[4][:3].tolist() == [1, 3, 5]
 
 
 @given(st.integers(0, 10_000))
@@ -91,11 +92,11 @@ def test_invariants(seed: int) -> None:
     prediction, truth, valid = _depth(seed)
     one = average(depth_sums(prediction, truth, valid), by_everything(6))
     swapped = average(depth_sums(truth, prediction, valid), by_everything(6))
-    assert one["delta1"] == swapped["delta1"] and one["log_rmse"] == pytest.approx(
-        swapped["log_rmse"]
-    )
+    assert one["delta1"] == swapped["delta1"]
+    assert one["log_rmse"] == pytest.approx(swapped["log_rmse"])
     perfect = average(depth_sums(truth, truth, valid), by_image(6))
-    assert perfect["delta1"] == 1 and perfect["rmse"] == 0
+    assert perfect["delta1"] == 1
+    assert perfect["rmse"] == 0
     changed = torch.where(valid, prediction, torch.full_like(prediction, float("nan")))
     assert average(depth_sums(changed, truth, valid), by_everything(6)) == one
     sums = depth_sums(prediction, truth, valid)
@@ -122,7 +123,8 @@ def test_a_negative_prediction_is_wrong_but_finite() -> None:
         depth_sums(torch.tensor([[[-1.0]]]), torch.tensor([[[2.0]]]), torch.tensor([[[True]]])),
         by_image(1),
     )
-    assert found["delta3"] == 0 and np.isfinite(found["log_rmse"])
+    assert found["delta3"] == 0
+    assert np.isfinite(found["log_rmse"])
 
 
 def test_berhu_by_hand() -> None:
@@ -140,7 +142,8 @@ def test_berhu_without_valid_pixels_costs_nothing() -> None:
     prediction = torch.ones(3, requires_grad=True)
     cost = berhu(prediction, torch.zeros(3), torch.zeros(3, dtype=torch.bool))
     cost.backward()
-    assert cost.item() == 0 and not prediction.grad.any()
+    assert cost.item() == 0
+    assert not prediction.grad.any()
 
 
 def test_recall_by_hand() -> None:

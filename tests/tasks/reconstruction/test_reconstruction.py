@@ -207,11 +207,9 @@ def test_numbers_by_hand(
     task = task.model_copy(update={"paste_visible": paste})
     found = run(task, "subject", **how)
     losses, truth, made = by_hand(task, root, root / "models/subject")
-    assert (
-        found.test_size == len(losses) == 6
-        and found.value == found.metrics["loss"]
-        and not found.higher_is_better
-    )
+    assert found.test_size == len(losses) == 6
+    assert found.value == found.metrics["loss"]
+    assert not found.higher_is_better
     assert found.value == pytest.approx(np.mean(losses), rel=1e-4)
     assert found.metrics["standard_error"] == pytest.approx(
         np.std(losses, ddof=1) / np.sqrt(6), rel=1e-3
@@ -224,7 +222,8 @@ def test_numbers_by_hand(
     shown = shown_to_extractors(task, root, root / "models/subject")
     np.testing.assert_array_equal(shown[0], truth)
     off = np.abs(shown[1].astype(int) - made)
-    assert off.max() <= 1 and (off > 0).mean() < 0.01  # rounding in another order
+    assert off.max() <= 1
+    assert (off > 0).mean() < 0.01  # rounding in another order
     with torch.no_grad():
         features = [
             judge.tokens(normalise(torch.from_numpy(views)))[1].mean(dim=1).double().numpy()
@@ -232,9 +231,8 @@ def test_numbers_by_hand(
         ]
     assert found.metrics["frechet_own"] == pytest.approx(frechet_by_hand(*features), rel=1e-3)
     assert found.metrics["kernel_own"] == pytest.approx(kernel_by_hand(*features), rel=1e-3)
-    assert (
-        found.metrics["features"]["model"] == "judge" and found.metrics["masking"]["visible"] == 4
-    )
+    assert found.metrics["features"]["model"] == "judge"
+    assert found.metrics["masking"]["visible"] == 4
     error = (
         np.square((made.astype(float) - truth) / 255).mean(axis=(1, 2, 3)) * 16 / 12
     )  # pasted patches are right
@@ -257,9 +255,8 @@ def test_every_model_is_shown_the_same_patches(
             assert (strips[0][panel] == strips[1][panel]).all()
         assert (strips[0][2] != strips[1][2]).any()
     assert [result.metrics["masking"]["visible_in_training"] for result in (one, other)] == [2, 8]
-    assert one.metrics == run(task, "one").metrics and one.metrics == run(
-        task.model_copy(update={"batch": 1}), "one"
-    ).metrics | {
+    assert one.metrics == run(task, "one").metrics
+    assert one.metrics == run(task.model_copy(update={"batch": 1}), "one").metrics | {
         name: pytest.approx(value, rel=1e-4)
         for name, value in one.metrics.items()
         if isinstance(value, float)
@@ -269,7 +266,8 @@ def test_every_model_is_shown_the_same_patches(
 def test_a_mask_follows_from_seed_and_key_alone() -> None:
     both = hiding_noise(["a", "b"], 16, 0)
     assert (hiding_noise(["b"], 16, 0)[0] == both[1]).all()
-    assert (both[0] != both[1]).any() and (hiding_noise(["a"], 16, 1)[0] != both[0]).any()
+    assert (both[0] != both[1]).any()
+    assert (hiding_noise(["a"], 16, 1)[0] != both[0]).any()
 
 
 def test_without_weights_every_file_and_table_says_so(
@@ -281,15 +279,11 @@ def test_without_weights_every_file_and_table_says_so(
     params = params.model_copy(update={"evaluate": {"reconstruction": task}, "tracking": tracking})
     evaluate.main(params, root, "croco-3m", "reconstruction")
     found = json.loads((root / "metrics/croco-3m/reconstruction.json").read_text())
-    assert (
-        found["metrics"]["FID"] == found["metrics"]["KID"] == NOT_RUN == "not run: weights"
-        and NOT_RUN in found["protocol"]
-    )
-    assert (
-        found["metrics"]["frechet_own"] > 0
-        and found["standard_error"] > 0
-        and found["kind"] == "reconstruction"
-    )
+    assert found["metrics"]["FID"] == found["metrics"]["KID"] == NOT_RUN == "not run: weights"
+    assert NOT_RUN in found["protocol"]
+    assert found["metrics"]["frechet_own"] > 0
+    assert found["standard_error"] > 0
+    assert found["kind"] == "reconstruction"
     assert found["overrides"] == {"mask_ratio": 0.75, "pairs": 6, "split": "validation"}
     assert len(list((root / "samples/croco-3m/reconstruction").glob("*.png"))) == 3
 
@@ -353,11 +347,9 @@ def test_with_weights(
 
 def test_the_data_are_checked_first(root: Path, task: ReconstructionTask) -> None:
     found = check(task, root)
-    assert (
-        found["splits"] == {"validation": 6}
-        and found["inception"] is None
-        and str(root) not in json.dumps(found)
-    )
+    assert found["splits"] == {"validation": 6}
+    assert found["inception"] is None
+    assert str(root) not in json.dumps(found)
     assert found["features_of"] == {
         "model": "judge",
         "sha256": file_digest(root / "models/judge/encoder.safetensors"),

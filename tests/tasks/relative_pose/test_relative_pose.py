@@ -74,11 +74,9 @@ def test_the_generated_poses_explain_the_depths(made: Path) -> None:
     """Neighbours in time see the same room where depth and pose say so; with the motion undone they
     agree less."""
     scene = read_scene(made / "seven_scenes", "flat-0", every=1)
-    assert (
-        len(scene.train) == 12
-        and len(scene.test) == 5
-        and {view.sequence for view in scene.train} == {1, 2}
-    )
+    assert len(scene.train) == 12
+    assert len(scene.test) == 5
+    assert {view.sequence for view in scene.train} == {1, 2}
     intrinsics = intrinsics_from_fov(64, 48, HFOV_DEG)
     for a, b in ((scene.train[0], scene.train[1]), (scene.test[2], scene.test[1])):
         assert shared(a, b, intrinsics) > 0.5
@@ -110,7 +108,8 @@ def test_the_real_sample(
     """Depth and the poses as read give the shares of common view that were measured otherwise."""
     folder = official_kitchen(real_data, tmp_path / "seven_scenes")
     facts = check(relative_pose_task.model_copy(update={"scenes": ("kitchen",)}), tmp_path)
-    assert sum(facts["splits"].values()) == 60 and facts["bytes"] > 10**6
+    assert sum(facts["splits"].values()) == 60
+    assert facts["bytes"] > 10**6
     scene = read_scene(folder, "kitchen", every=1)
     by_frame = {view.frame: view for view in (*scene.train, *scene.test)}
     assert list(by_frame) == list(range(0, 300, 5))
@@ -126,9 +125,8 @@ def test_the_real_sample(
         right.append(shared(a, b, intrinsics, step_px=8) - float(row["covis_i_in_j"]))
         a, b = (replace(view, pose=np.linalg.inv(view.pose)) for view in (a, b))
         inverted.append(shared(a, b, intrinsics, step_px=8) - float(row["covis_i_in_j"]))
-    assert (
-        np.abs(right).max() < 0.05 and np.abs(right).mean() < 0.01 < 0.03 < np.abs(inverted).mean()
-    )
+    assert np.abs(right).max() < 0.05
+    assert np.abs(right).mean() < 0.01 < 0.03 < np.abs(inverted).mean()
 
 
 def test_an_official_scene_must_be_whole(tmp_path: Path) -> None:
@@ -177,20 +175,23 @@ def test_the_gradient_of_the_nearest_rotation() -> None:
         dtype=torch.float64,
         requires_grad=True,
     )
-    assert (torch.det(matrix) < 0).any() and (torch.det(matrix) > 0).any()
+    assert (torch.det(matrix) < 0).any()
+    assert (torch.det(matrix) > 0).any()
     assert torch.autograd.gradcheck(nearest_rotation, (matrix,), atol=1e-5)
     same = torch.eye(3, dtype=torch.float64)[None].requires_grad_()
     assert torch.autograd.gradcheck(nearest_rotation, (same,))
     flat = torch.zeros(1, 3, 3, requires_grad=True)
     nearest_rotation(flat).sum().backward()
-    assert flat.grad is not None and flat.grad.isfinite().all()
+    assert flat.grad is not None
+    assert flat.grad.isfinite().all()
 
 
 def test_rotations_are_exact_in_mixed_precision() -> None:
     matrix = torch.randn(8, 3, 3, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
         found = nearest_rotation(matrix)
-    assert found.dtype == torch.float32 and torch.equal(found, nearest_rotation(matrix))
+    assert found.dtype == torch.float32
+    assert torch.equal(found, nearest_rotation(matrix))
 
 
 def test_an_untrained_head_says_no_motion() -> None:
@@ -214,7 +215,8 @@ def test_neighbours_are_alike_and_not_of_the_same_moment(
     scene = read_scene(root / "seven_scenes", "flat-0", every=1)
     task = relative_pose_task.model_copy(update={"gap": 3})
     near = neighbours(task, scene, make_model().encoder, folders_in(root))
-    assert near.train.shape == (12, 3) and near.test.shape == (5, 3)
+    assert near.train.shape == (12, 3)
+    assert near.test.shape == (5, 3)
     for place, row in enumerate(near.train):
         a = scene.train[place]
         for b in (scene.train[index] for index in row):
@@ -249,11 +251,9 @@ def test_a_list_of_neighbours(
     (root / "pairs.txt").write_text("\n".join(["# query_image, map_image, score", *lines]))
     task = relative_pose_task.model_copy(update={"retrieval": Path("pairs.txt")})
     near = neighbours(task, scene, make_model().encoder, folders_in(root))
-    assert (
-        near.test.tolist() == [[4, 5, 6]] * 5
-        and near.train[0].tolist() == [4, 5, 6]
-        and near.train[4].tolist() == [5, 6, 7]
-    )
+    assert near.test.tolist() == [[4, 5, 6]] * 5
+    assert near.train[0].tolist() == [4, 5, 6]
+    assert near.train[4].tolist() == [5, 6, 7]
     assert check(task, root)["retrieval"]["frames"] == 17
     assert "of pairs.txt" in run_task(task, as_subject(None, model), folders_in(root)).protocol
     for content, match in (
@@ -278,28 +278,24 @@ def test_end_to_end(root: Path, model: Path, relative_pose_task: RelativePoseTas
         for kind in ("color.png", "pose.txt")
         for path in root.rglob(f"*.{kind}")
     )
-    assert (
-        facts["splits"] == facts["scenes"]["flat-0"] == {"train": 12, "test": 5}
-        and len(facts["digest"]) == 64
-    )
+    assert facts["splits"] == facts["scenes"]["flat-0"] == {"train": 12, "test": 5}
+    assert len(facts["digest"]) == 64
     for changes in ({"estimate": "nearest", "precision": "bf16"}, {"freeze": "encoder"}):
         task = relative_pose_task.model_copy(update=changes)
         result = run_task(task, as_subject(None, model), folders_in(root))
-        assert (
-            result.name == "median_error_m"
-            and not result.higher_is_better
-            and result.test_size == 5
-            and len(result.pictures) == 2
-        )
+        assert result.name == "median_error_m"
+        assert not result.higher_is_better
+        assert result.test_size == 5
+        assert len(result.pictures) == 2
         assert (
             result.value
             == result.metrics[task.estimate]["median_error_m"]
             == result.metrics["scenes"]["flat-0"][task.estimate]["median_error_m"]
         )
-        assert (
-            0 <= result.metrics["within_5cm_5deg"] <= 1 and result.metrics["median_error_deg"] >= 0
-        )
-        assert result.metrics["standard_error"] >= 0 and np.isfinite(result.metrics["train_loss"])
+        assert 0 <= result.metrics["within_5cm_5deg"] <= 1
+        assert result.metrics["median_error_deg"] >= 0
+        assert result.metrics["standard_error"] >= 0
+        assert np.isfinite(result.metrics["train_loss"])
     again = run_task(task, as_subject(None, model), folders_in(root))
     assert again.metrics == result.metrics
 
@@ -366,11 +362,9 @@ def test_the_stage(
     shutil.copytree(model, root / "models/croco-1m")
     evaluate.main(params, root, "croco-1m", "relative-pose")
     found = json.loads((root / "metrics/croco-1m/relative-pose.json").read_text())
-    assert (
-        found["name"] == "median_error_m"
-        and found["kind"] == "relative-pose"
-        and found["overrides"]["steps"] == 6
-    )
+    assert found["name"] == "median_error_m"
+    assert found["kind"] == "relative-pose"
+    assert found["overrides"]["steps"] == 6
     assert len(json.loads((root / "samples/croco-1m/relative-pose/samples.json").read_text())) == 2
     publish_model(root / "models/mae-1m", "mae")
     with pytest.raises(BadInput, match="never saw a second view"):
@@ -408,7 +402,8 @@ def test_bad_poses(tmp_path: Path) -> None:
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
         with pytest.raises(BadInput, match=match) as error:
             read_pose(path)
-        assert "\n" not in str(error.value) and path.name in str(error.value)
+        assert "\n" not in str(error.value)
+        assert path.name in str(error.value)
 
     def text(matrix: np.ndarray) -> str:
         return "\n".join(" ".join(map(str, row)) for row in matrix)
@@ -477,12 +472,9 @@ def test_pictures_show_where_the_cameras_are(
 ) -> None:
     result = run_task(relative_pose_task, as_subject(None, model), folders_in(root))
     for picture in result.pictures:
-        assert (
-            picture.image.shape[0] == 192
-            and picture.image.dtype == np.uint8
-            and "off by" in picture.caption
-        )
+        assert picture.image.shape[0] == 192
+        assert picture.image.dtype == np.uint8
+        assert "off by" in picture.caption
         plan = picture.image[:, -192:]
-        assert ((plan == (0, 150, 0)).all(axis=-1)).any() and (
-            (plan == (210, 0, 0)).all(axis=-1)
-        ).any()
+        assert ((plan == (0, 150, 0)).all(axis=-1)).any()
+        assert ((plan == (210, 0, 0)).all(axis=-1)).any()

@@ -40,14 +40,14 @@ def test_few_shot_end_to_end(
     seen = count_images(encoder)
     result = run_task(few_shot_segmentation_task, as_subject(encoder), folders_in(root))
     by_k = result.metrics["by_k"]
-    assert result.name == "mIoU" and result.value == by_k["4"]["mean"] and list(by_k) == ["2", "4"]
+    assert result.name == "mIoU"
+    assert result.value == by_k["4"]["mean"]
+    assert list(by_k) == ["2", "4"]
     assert by_k["4"]["std"] == pytest.approx(np.std(by_k["4"]["values"], ddof=1))
     assert result.metrics["standard_error"] == pytest.approx(by_k["4"]["std"] / 2**0.5)
-    assert (
-        result.test_size == 4
-        and len(result.pictures) == 2
-        and "mean of 2 draws of 4 images" in result.protocol
-    )
+    assert result.test_size == 4
+    assert len(result.pictures) == 2
+    assert "mean of 2 draws of 4 images" in result.protocol
     assert (
         sum(seen) == 2 * 6 + 4
     )  # the training images and their mirror images, the test images, for both seeds together
@@ -97,12 +97,10 @@ def test_linear_probe_end_to_end(
     )  # the training images and their mirror images are not encoded again
     assert result.metrics["pixel_accuracy"] > 0.1 + untrained.metrics["pixel_accuracy"]
     assert result.metrics["train_loss"] < untrained.metrics["train_loss"] / 2
-    assert (
-        result.name == "mIoU"
-        and 0 < result.value < 1
-        and "linear, " in result.protocol
-        and len(result.pictures) == 2
-    )
+    assert result.name == "mIoU"
+    assert 0 < result.value < 1
+    assert "linear, " in result.protocol
+    assert len(result.pictures) == 2
 
 
 def test_wrong_requests(few_shot_segmentation_task: FewShotSegmentationTask) -> None:

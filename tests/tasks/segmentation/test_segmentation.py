@@ -44,19 +44,16 @@ def test_end_to_end(
     assert check(task, made_ade20k.parent)["splits"] == {"train": 6, "test": 4}
     result = finetune.run(task, as_subject(encoder), folders_in(made_ade20k.parent))
     both = result.metrics["averages"]
-    assert (
-        result.value == both["global"]["mIoU"] != both["image"]["mIoU"] and 0 <= result.value <= 1
-    )
-    assert (
-        result.metrics["standard_error"] > 0
-        and 1 < result.metrics["train_loss"] < 10
-        and result.test_size == 4
-    )
+    assert result.value == both["global"]["mIoU"] != both["image"]["mIoU"]
+    assert 0 <= result.value <= 1
+    assert result.metrics["standard_error"] > 0
+    assert 1 < result.metrics["train_loss"] < 10
+    assert result.test_size == 4
     mean = np.mean(list(result.metrics["classes"].values()))
-    assert mean == pytest.approx(result.value) and set(result.metrics["classes"]) <= set(
-        Ade20k(made_ade20k, None).names
-    )
-    assert len(result.pictures) == 2 and "labelled pixels right" in result.pictures[0].caption
+    assert mean == pytest.approx(result.value)
+    assert set(result.metrics["classes"]) <= set(Ade20k(made_ade20k, None).names)
+    assert len(result.pictures) == 2
+    assert "labelled pixels right" in result.pictures[0].caption
 
 
 def test_training_learns_walls_and_floors(
@@ -86,7 +83,8 @@ def test_real_images(
         int((cv2.imread(str(path), -1) > 0).sum())
         for path in (real_data / "ade20k/annotations").glob("*.png")
     )
-    assert result.test_size == 2 and result.metrics["labelled_pixels"] == labelled
+    assert result.test_size == 2
+    assert result.metrics["labelled_pixels"] == labelled
 
 
 def test_a_set_that_is_not_whole_is_refused(
@@ -127,10 +125,10 @@ def test_padded_frames(segmentation_task: SegmentationTask) -> None:
     """Larger side 32, grey and unlabelled below; the image itself is not moved."""
     task = segmentation_task.model_copy(update={"frame": "padded"})
     batch = finetune.prepared(task, Items((_item(24, 32), _item(32, 16))))
-    assert batch.images.shape == (2, 32, 32, 3) and batch.valid.sum() == 24 * 32 + 32 * 16
-    assert (batch.images[~batch.valid] == 128).all() and (
-        batch.target[~batch.valid] == IGNORED
-    ).all()
+    assert batch.images.shape == (2, 32, 32, 3)
+    assert batch.valid.sum() == 24 * 32 + 32 * 16
+    assert (batch.images[~batch.valid] == 128).all()
+    assert (batch.target[~batch.valid] == IGNORED).all()
     np.testing.assert_array_equal(batch.target[0, :24], _item(24, 32).target)
 
 
@@ -149,9 +147,8 @@ def test_random_squares_keep_labels_on_their_pixels(segmentation_task: Segmentat
         sides = [image_sum[valid & (target == number)] for number in (1, 2)]
         if len(sides[0]) and len(sides[1]):
             assert np.median(sides[0]) < np.median(sides[1])
-    assert (batch.valid.mean(axis=(1, 2)) < 1).any() and len(
-        {int(value) for value in batch.valid.sum(axis=(1, 2))}
-    ) > 4
+    assert (batch.valid.mean(axis=(1, 2)) < 1).any()
+    assert len({int(value) for value in batch.valid.sum(axis=(1, 2))}) > 4
 
 
 def test_random_sizes_are_truncated(segmentation_task: SegmentationTask) -> None:
@@ -169,7 +166,8 @@ def test_random_sizes_are_truncated(segmentation_task: SegmentationTask) -> None
         expected.append((int(48 * factor), int(64 * factor)))
         rng.integers(0, 1, 2)
     found = [(int(valid.any(axis=1).sum()), int(valid.any(axis=0).sum())) for valid in batch.valid]
-    assert found == expected and any(round(48 * size[1] / 64) != size[0] for size in expected)
+    assert found == expected
+    assert any(round(48 * size[1] / 64) != size[0] for size in expected)
 
 
 def test_windows_cover_the_frame_and_average(

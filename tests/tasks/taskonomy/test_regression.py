@@ -73,24 +73,19 @@ def test_end_to_end(
     assert check(task, tmp_path)["splits"] == {"train": 6, "validation": 3, "test": 5}
     result = finetune.run(task, as_subject(encoder), folders_in(tmp_path))
     metrics = result.metrics
-    assert (
-        result.value == metrics["averages"]["batch" if preset == "peer" else "image"]["L1"]
-        and 0 < result.value < 1
-    )
+    assert result.value == metrics["averages"]["batch" if preset == "peer" else "image"]["L1"]
+    assert 0 < result.value < 1
     assert (
         metrics["averages"]["batch"]["L1"] != metrics["averages"]["image"]["L1"]
     )  # the last batch has one image and counts like two
-    assert (
-        0 < metrics["angle_deg"] < 180
-        and metrics["best_step"] in (2, 4)
-        and metrics["standard_error"] > 0
-    )
-    assert (
-        result.test_size == 5
-        and "best of 3 validation images" in result.selection
-        and len(result.pictures) == 2
-    )
-    assert overrides(task)["steps"] == 4 and "lr" not in overrides(task)
+    assert 0 < metrics["angle_deg"] < 180
+    assert metrics["best_step"] in (2, 4)
+    assert metrics["standard_error"] > 0
+    assert result.test_size == 5
+    assert "best of 3 validation images" in result.selection
+    assert len(result.pictures) == 2
+    assert overrides(task)["steps"] == 4
+    assert "lr" not in overrides(task)
 
 
 @pytest.mark.parametrize("target", get_args(TaskonomyTask.model_fields["target"].annotation))
@@ -100,10 +95,10 @@ def test_every_target(
     result = finetune.run(
         changed(task, target=target, steps=2, samples=1), as_subject(encoder), folders_in(tmp_path)
     )
-    assert 0 <= result.value < 3 and ("angle_deg" in result.metrics) == (target == "normal")
-    assert result.pictures[0].image.shape[2] == 3 and set(TARGETS) == set(
-        get_args(TaskonomyTask.model_fields["target"].annotation)
-    )
+    assert 0 <= result.value < 3
+    assert ("angle_deg" in result.metrics) == (target == "normal")
+    assert result.pictures[0].image.shape[2] == 3
+    assert set(TARGETS) == set(get_args(TaskonomyTask.model_fields["target"].annotation))
 
 
 def test_generated_normals_face_the_camera(made: Path, task: TaskonomyTask) -> None:
@@ -197,7 +192,8 @@ def test_the_best_is_tested_not_the_last(
         as_subject(copy.deepcopy(encoder)),
         folders_in(tmp_path / "last"),
     )
-    assert "best_step" not in last.metrics and last.value == looks[3]
+    assert "best_step" not in last.metrics
+    assert last.value == looks[3]
 
 
 def test_what_was_best_is_not_forgotten(task: TaskonomyTask, tmp_path: Path) -> None:
@@ -209,7 +205,8 @@ def test_what_was_best_is_not_forgotten(task: TaskonomyTask, tmp_path: Path) -> 
     again = finetune.Best(1, lambda: next(scores), tmp_path)  # after a kill
     again.look(model, 2)
     again.take(model)
-    assert (again.step, again.value) == (1, 0.5) and torch.equal(model.weight, kept)
+    assert (again.step, again.value) == (1, 0.5)
+    assert torch.equal(model.weight, kept)
 
 
 def test_bad_input(task: TaskonomyTask, encoder: VisionTransformer, tmp_path: Path) -> None:

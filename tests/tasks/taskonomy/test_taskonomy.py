@@ -59,10 +59,10 @@ def test_real_normals_are_unit_vectors(folder: Path) -> None:
         1,
     ]
     frame = taskonomy.read(2)
-    assert (
-        frame.image.shape == frame.target.shape == (512, 512, 3) and frame.target.dtype == np.uint8
-    )
-    assert taskonomy.stem(2) == "gso-point_21_view_5" and 0 < frame.valid.mean() < 1
+    assert frame.image.shape == frame.target.shape == (512, 512, 3)
+    assert frame.target.dtype == np.uint8
+    assert taskonomy.stem(2) == "gso-point_21_view_5"
+    assert 0 < frame.valid.mean() < 1
     vectors = 2 * scaled(frame.target, TARGETS["normal"])[eroded(frame.valid, 4)] - 1
     assert np.median(np.linalg.norm(vectors, axis=1)) == pytest.approx(1, abs=0.02)
 
@@ -72,10 +72,12 @@ def test_real_depth(folder: Path, building: str, point: int, view: int) -> None:
     """16 bits; what is not valid is stored as the largest value."""
     write_splits(folder / "splits", *[f"{building},{point},{view}"] * 3)
     frame = opened(folder, "depth_zbuffer").read(0)
-    assert frame.target.shape == (*SHAPES[building], 1) and frame.target.dtype == np.uint16
+    assert frame.target.shape == (*SHAPES[building], 1)
+    assert frame.target.dtype == np.uint16
     assert (frame.target[~frame.valid] == 65535).mean() > 0.95
     values = scaled(frame.target, TARGETS["depth_zbuffer"])
-    assert values.min() >= 0 and values.max() == 1.0
+    assert values.min() >= 0
+    assert values.max() == 1.0
 
 
 def test_encodings() -> None:

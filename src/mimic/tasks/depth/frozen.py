@@ -48,7 +48,8 @@ def run_linear(task: LinearDepthTask, subject: EvalModel, folders: EvalPaths) ->
     """Train the linear layer on the train split, measure the last step on the test split."""
     encoder = subject.encoder
     require_patches(task.size_px, encoder.patch_px)
-    assert task.depth_min_m is not None and task.depth_max_m is not None
+    assert task.depth_min_m is not None
+    assert task.depth_max_m is not None
     head = seeded(
         task.seed,
         partial(
