@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from mimic import evaluate, prepare
 from mimic.errors import BadInput
 from mimic.params import load_params
-from mimic.tasks import TASKS, checked_before, checks
+from mimic.tasks import TASK_VERSIONS, TASKS, checked_before, checks
 from mimic.tasks.correspondence.config import CorrespondenceTask
 from mimic.tasks.depth import finetune
 from mimic.tasks.depth.config import DepthTask, FewShotDepthTask
@@ -396,7 +396,7 @@ def test_data_that_did_not_change_are_looked_through_once(
     (workspace / "elsewhere/file").write_text("behind a link")
     assert prepared() == 1
     assert prepared() == 0
-    monkeypatch.setattr(checked_before, "_code", lambda: "other code")
+    monkeypatch.setitem(TASK_VERSIONS, "depth", TASK_VERSIONS["depth"] + 1)
     assert prepared() == 1
     (workspace / "nyu/splits.mat").unlink()
     with pytest.raises(BadInput, match="no such file"):
