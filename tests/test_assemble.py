@@ -95,7 +95,7 @@ def _dataset(
 
 
 @pytest.fixture
-def params(repository) -> Params:
+def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
@@ -110,7 +110,7 @@ def _assemble(params: Params, root: Path, **datasets: config.Dataset) -> dict[st
 
 
 @pytest.fixture
-def root(tmp_path) -> Path:
+def root(tmp_path: Path) -> Path:
     for number in range(4):
         _shard(
             tmp_path, "rooms", number, [f"room{2 * number}.glb", f"room{2 * number + 1}.glb"], 10
@@ -119,7 +119,7 @@ def root(tmp_path) -> Path:
     return tmp_path
 
 
-def test_rows_point_into_shards_and_lose_nothing(root, params):
+def test_rows_point_into_shards_and_lose_nothing(root: Path, params: Params) -> None:
     table = _assemble(params, root, all=_dataset(rooms=None, phone=None))["all"]
     assert len(table) == 94
     for row in table.to_pylist()[::13]:
@@ -139,7 +139,7 @@ def test_rows_point_into_shards_and_lose_nothing(root, params):
     ]
 
 
-def test_a_larger_dataset_holds_every_row_of_the_smaller(root, params):
+def test_a_larger_dataset_holds_every_row_of_the_smaller(root: Path, params: Params) -> None:
     inner, outer = _dataset(rooms=17), _dataset("inner", seed=5, rooms=40, phone=3)
     tables = _assemble(
         params,
@@ -153,7 +153,7 @@ def test_a_larger_dataset_holds_every_row_of_the_smaller(root, params):
     assert keys["inner"] < keys["outer"] < keys["bigger"]
 
 
-def test_a_choice_depends_on_seed_and_names_alone(root, params):
+def test_a_choice_depends_on_seed_and_names_alone(root: Path, params: Params) -> None:
     chosen = [
         _assemble(params, root, some=_dataset(seed=seed, rooms=20))["some"]["key"].to_pylist()
         for seed in (0, 0, 1)
@@ -165,7 +165,7 @@ def test_a_choice_depends_on_seed_and_names_alone(root, params):
     assert manifest.read_bytes() == before
 
 
-def test_a_clip_is_on_one_side_in_every_dataset(root, params):
+def test_a_clip_is_on_one_side_in_every_dataset(root: Path, params: Params) -> None:
     apart = {
         "x": _dataset(rooms=30),
         "y": _dataset(rooms=None, phone=5),
@@ -192,19 +192,19 @@ def test_a_clip_is_on_one_side_in_every_dataset(root, params):
 
 
 @pytest.mark.parametrize("clips", [2, 3, 10, 200])
-def test_some_clips_are_held_out_of_any_source_that_has_several(clips):
+def test_some_clips_are_held_out_of_any_source_that_has_several(clips: int) -> None:
     held = select.held_out("rooms", [f"scene{number}" for number in range(clips)], 0.1)
     assert 1 <= held.sum() < clips
     assert clips < 200 or 0.05 < held.mean() < 0.17
 
 
-def test_one_clip_is_trained_on_and_a_share_of_zero_holds_nothing_out():
+def test_one_clip_is_trained_on_and_a_share_of_zero_holds_nothing_out() -> None:
     assert not select.held_out("rooms", ["only"], 0.1).any()
     assert not select.held_out("rooms", ["one", "other"], 0.0).any()
     assert select.held_out("rooms", ["one", "other"], 1.0).all()
 
 
-def test_exact_duplicates_are_left_out_in_either_order(root, params):
+def test_exact_duplicates_are_left_out_in_either_order(root: Path, params: Params) -> None:
     x, y = (hashlib.sha256(name.encode()).hexdigest() for name in "xy")
     _shard(root, "frames", 0, ["p"], 1, [x, y])
     _shard(root, "frames", 1, ["q"], 2, [y, x])
@@ -214,7 +214,9 @@ def test_exact_duplicates_are_left_out_in_either_order(root, params):
     ]
 
 
-def test_a_row_of_the_contained_dataset_is_not_given_up_for_its_duplicate(tmp_path, params):
+def test_a_row_of_the_contained_dataset_is_not_given_up_for_its_duplicate(
+    tmp_path: Path, params: Params
+) -> None:
     shas = [hashlib.sha256(name.encode()).hexdigest() for name in "xy"]
     _shard(tmp_path, "rooms", 0, ["r"], 1, shas)
     _shard(tmp_path, "frames", 0, ["f"], 1, shas)  # sorts before rooms
@@ -227,7 +229,9 @@ def test_a_row_of_the_contained_dataset_is_not_given_up_for_its_duplicate(tmp_pa
     assert tables["outer"]["key"].to_pylist() == ["rooms-r-00000"]
 
 
-def test_near_duplicates_of_other_clips_are_left_out_and_counted(root, params):
+def test_near_duplicates_of_other_clips_are_left_out_and_counted(
+    root: Path, params: Params
+) -> None:
     looks = [0x0123456789ABCDEF, 0xFEDCBA9876543210]
     _shard(root, "frames", 0, ["p"], 2, looks=looks)  # of one clip: both stay
     _shard(
@@ -248,7 +252,7 @@ def test_near_duplicates_of_other_clips_are_left_out_and_counted(root, params):
     assert len(kept[None]) == 4
 
 
-def test_a_near_duplicate_goes_only_for_a_row_that_stays(tmp_path, params):
+def test_a_near_duplicate_goes_only_for_a_row_that_stays(tmp_path: Path, params: Params) -> None:
     """p is near q, q is near r, p is not near r: q goes, p and r stay; with q in the contained
     dataset, q stays alone."""
     for number, (clip, look) in enumerate({"p": 0, "q": 0b1111, "r": 0b11111111}.items()):
@@ -268,7 +272,9 @@ def test_a_near_duplicate_goes_only_for_a_row_that_stays(tmp_path, params):
     assert tables["outer"]["key"].to_pylist() == ["phone-q-00000"]
 
 
-def test_test_pairs_are_of_scenes_in_no_other_split_and_the_same_in_every_dataset(root, params):
+def test_test_pairs_are_of_scenes_in_no_other_split_and_the_same_in_every_dataset(
+    root: Path, params: Params
+) -> None:
     test = config.TestPairs(sources={"rooms": 7}, clips=0.3)
     tables = _assemble(
         params,
@@ -290,7 +296,7 @@ def test_test_pairs_are_of_scenes_in_no_other_split_and_the_same_in_every_datase
     assert counts["pairs"] == 20
 
 
-def test_every_mined_pair_has_a_counted_fate(root, params):
+def test_every_mined_pair_has_a_counted_fate(root: Path, params: Params) -> None:
     _assemble(params, root, x=_dataset(rooms=30, phone=None))
     counts = json.loads((root / "metrics/assemble/x.json").read_text())
     rooms = counts["sources"]["rooms"]
@@ -305,7 +311,9 @@ def test_every_mined_pair_has_a_counted_fate(root, params):
     }
 
 
-def test_a_short_source_is_taken_whole_if_that_is_allowed(root, params, capsys):
+def test_a_short_source_is_taken_whole_if_that_is_allowed(
+    root: Path, params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
     tables = _assemble(params, root, x=_dataset(rooms=3, phone=20, allow_short=True))
     assert len(tables["x"]) == 17
     assert "phone has 14 of the 20 pairs wanted, 6 too few" in capsys.readouterr().err
@@ -314,7 +322,9 @@ def test_a_short_source_is_taken_whole_if_that_is_allowed(root, params, capsys):
     )
 
 
-def test_a_random_row_is_read_without_the_table(root, params, monkeypatch):
+def test_a_random_row_is_read_without_the_table(
+    root: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(assemble, "ROW_GROUP", 8)
     table = _assemble(params, root, x=_dataset(rooms=None))["x"]
     path = storage.Workspace(root).manifest("x")
@@ -324,7 +334,7 @@ def test_a_random_row_is_read_without_the_table(root, params, monkeypatch):
         read_row(path, 80)
 
 
-def test_a_source_that_cannot_fill_its_count_says_by_how_much(root, params):
+def test_a_source_that_cannot_fill_its_count_says_by_how_much(root: Path, params: Params) -> None:
     message = (
         r"datasets.x.sources.phone: wants 20 pairs, but 14 distinct ones were mined, 6 too few; "
         r"mine more of it"
@@ -334,17 +344,19 @@ def test_a_source_that_cannot_fill_its_count_says_by_how_much(root, params):
     assert not storage.Workspace(root).manifest("x").exists()
 
 
-def test_a_source_that_was_not_mined_says_so(root, params):
+def test_a_source_that_was_not_mined_says_so(root: Path, params: Params) -> None:
     with pytest.raises(BadInput, match=r"data/pairs/frames: no such folder; mine the source first"):
         _assemble(params, root, x=_dataset(frames=None))
 
 
-def test_a_dataset_without_pairs_is_an_empty_manifest(tmp_path, params):
+def test_a_dataset_without_pairs_is_an_empty_manifest(tmp_path: Path, params: Params) -> None:
     _shard(tmp_path, "rooms", 0, [], 0)
     assert len(_assemble(params, tmp_path, x=_dataset(rooms=None))["x"]) == 0
 
 
-def test_rows_are_written_in_groups_of_one_size(tmp_path, params, monkeypatch):
+def test_rows_are_written_in_groups_of_one_size(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(assemble, "ROW_GROUP", 8)
     for number, pairs in enumerate((3, 0, 20, 1, 8)):
         _shard(tmp_path, "rooms", number, [f"room{number}"], pairs)
@@ -379,7 +391,9 @@ def test_rows_are_written_in_groups_of_one_size(tmp_path, params, monkeypatch):
         ({"outer": {"contains": "nothing"}}, r"'nothing' does not exist"),
     ],
 )
-def test_recipes_that_cannot_nest_are_refused(repository, tmp_path, change, message):
+def test_recipes_that_cannot_nest_are_refused(
+    repository: Path, tmp_path: Path, change: Any, message: str
+) -> None:
     raw = yaml.safe_load((repository / "params.yaml").read_text())
     names = list(raw["datasets"])
     plain = {**raw["datasets"][names[0]], "sources": {"rooms": 10}}

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from signal import Signals
 
 import cv2
 import pandas as pd
@@ -59,7 +61,7 @@ def _run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def mined(tmp_path_factory, repository) -> Path:
+def mined(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     """A workspace in which ingest and mine ran undisturbed."""
     root = _workspace(tmp_path_factory.mktemp("mined"), repository)
     params = load_params(root / "params.yaml")
@@ -69,7 +71,7 @@ def mined(tmp_path_factory, repository) -> Path:
 
 
 @pytest.fixture
-def copy(mined, tmp_path) -> Path:
+def copy(mined: Path, tmp_path: Path) -> Path:
     """The same raw data and inventory, not mined yet."""
     root = tmp_path / "copy"
     shutil.copytree(
@@ -78,7 +80,7 @@ def copy(mined, tmp_path) -> Path:
     return root
 
 
-def test_every_candidate_has_one_outcome_and_every_pair_is_stored(mined):
+def test_every_candidate_has_one_outcome_and_every_pair_is_stored(mined: Path) -> None:
     metrics = json.loads((mined / "metrics/mine/phone.json").read_text())
     rows = [
         row for tar in shards_in(mined / "data/pairs/phone") for row in iter_rows(index_path(tar))
@@ -113,7 +115,7 @@ def test_every_candidate_has_one_outcome_and_every_pair_is_stored(mined):
         assert image.shape == (224, 224, 3)
 
 
-def test_the_homography_maps_a_to_b(mined):
+def test_the_homography_maps_a_to_b(mined: Path) -> None:
     """The camera pans 60 px a frame: a point of a lies so much further left in b."""
     (row, *_) = iter_rows(mined / "data/pairs/phone/shard-00001.parquet")
     step_px = 60 * round((float(row["frame_b"]) - float(row["frame_a"])) / 0.5)
@@ -121,7 +123,7 @@ def test_the_homography_maps_a_to_b(mined):
     assert row["b_from_a"][5] == pytest.approx(0, abs=1.5)
 
 
-def test_progress_is_cleared_when_it_is_published_but_the_log_stays(mined):
+def test_progress_is_cleared_when_it_is_published_but_the_log_stays(mined: Path) -> None:
     (folder,) = (mined / "runs/mine/phone").iterdir()
     assert [file.name for file in folder.iterdir()] == ["log.jsonl"]
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -131,7 +133,7 @@ def test_progress_is_cleared_when_it_is_published_but_the_log_stays(mined):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_any_number_of_workers_writes_the_same_bytes(mined, copy, workers):
+def test_any_number_of_workers_writes_the_same_bytes(mined: Path, copy: Path, workers: int) -> None:
     params = load_params(copy / "params.yaml")
     params = params.model_copy(
         update={"cluster": params.cluster.model_copy(update={"workers": workers})}
@@ -143,7 +145,9 @@ def test_any_number_of_workers_writes_the_same_bytes(mined, copy, workers):
 
 
 @pytest.mark.parametrize("done", [0, 2, 3])
-def test_killed_anywhere_and_run_again_gives_the_same_bytes(mined, copy, done):
+def test_killed_anywhere_and_run_again_gives_the_same_bytes(
+    mined: Path, copy: Path, done: int
+) -> None:
     """kill -9 when some shards are done: no worker stays, those shards are not mined again, and the
     end is the same."""
     process = subprocess.Popen(
@@ -187,7 +191,7 @@ def _in_session(session: int) -> list[int]:
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_interrupting_leaves_no_worker_and_no_noise(copy, signal_number):
+def test_interrupting_leaves_no_worker_and_no_noise(copy: Path, signal_number: Signals) -> None:
     process = subprocess.Popen(
         [MIMIC, "mine", "phone"],
         cwd=copy,
@@ -216,7 +220,9 @@ def test_interrupting_leaves_no_worker_and_no_noise(copy, signal_number):
     assert not list(copy.rglob("*.part"))
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(mined, copy, require_program):
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    mined: Path, copy: Path, require_program: Callable[[str], str]
+) -> None:
     """A real one: runs/ on a file system of 250 kB, then of enough."""
     (copy / "runs").mkdir()
     script = f"""
@@ -248,7 +254,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(mined, copy, require_program)
     assert _files(copy / "data/pairs/phone") == _files(mined / "data/pairs/phone")
 
 
-def test_damaged_files_are_counted_and_named_and_the_rest_is_mined(mined, copy):
+def test_damaged_files_are_counted_and_named_and_the_rest_is_mined(mined: Path, copy: Path) -> None:
     raw = copy / "data/raw/phone"
     (raw / "0a.mp4").write_text("no video")
     whole = (raw / "1.mp4").read_bytes()
@@ -304,7 +310,9 @@ def _run_killed(copy: Path, what: str, how: str = KILLER) -> subprocess.Complete
     )
 
 
-def test_a_clip_that_kills_its_worker_is_named_and_skipped_and_its_shard_is_mined(mined, copy):
+def test_a_clip_that_kills_its_worker_is_named_and_skipped_and_its_shard_is_mined(
+    mined: Path, copy: Path
+) -> None:
     done = _run_killed(copy, 'clip == "1.mp4" and os.kill(os.getpid(), 9)')
     assert done.returncode == 0, done.stderr
     assert "damaged: 1.mp4: skipped: worker processes died in it" in done.stderr
@@ -324,7 +332,7 @@ def test_a_clip_that_kills_its_worker_is_named_and_skipped_and_its_shard_is_mine
     assert not list(copy.glob("runs/**/*.trace"))
 
 
-def test_rejected_candidates_can_be_looked_at(mined):
+def test_rejected_candidates_can_be_looked_at(mined: Path) -> None:
     folder = mined / "samples/mine/phone"
     listing = json.loads((folder / "samples.json").read_text())
     outcomes = json.loads((mined / "metrics/mine/phone.json").read_text())["outcomes"]
@@ -342,7 +350,9 @@ def test_rejected_candidates_can_be_looked_at(mined):
         assert entry["outcome"] != "too_similar" or entry["overlap"] >= 0.75
 
 
-def test_a_clip_on_which_the_program_fails_is_named_and_the_rest_is_mined(mined, copy):
+def test_a_clip_on_which_the_program_fails_is_named_and_the_rest_is_mined(
+    mined: Path, copy: Path
+) -> None:
     """An exception nobody thought of, in a reader: the shard and the stage go on, and the traceback
     is kept."""
     done = _run_killed(copy, "clip == '1.mp4' and [][1]", FAILER)
@@ -372,7 +382,7 @@ def test_a_clip_on_which_the_program_fails_is_named_and_the_rest_is_mined(mined,
     assert "IndexError" in traceback
 
 
-def test_a_stage_in_which_every_clip_fails_fails_and_is_tried_again(copy):
+def test_a_stage_in_which_every_clip_fails_fails_and_is_tried_again(copy: Path) -> None:
     done = _run_killed(copy, "[][1]", FAILER)
     assert done.returncode == 2
     assert "the program failed on every clip, first on 0.mp4: IndexError" in done.stderr
@@ -384,7 +394,7 @@ def test_a_stage_in_which_every_clip_fails_fails_and_is_tried_again(copy):
     assert json.loads((copy / "metrics/mine/phone.json").read_text())["kept"] > 5
 
 
-def test_workers_that_die_anywhere_end_the_stage_in_one_line(copy):
+def test_workers_that_die_anywhere_end_the_stage_in_one_line(copy: Path) -> None:
     done = _run_killed(
         copy,
         "clip == f'{len(os.listdir()) % 3}.mp4' and (open(f'{os.getpid()}', 'w'), "
@@ -395,7 +405,7 @@ def test_workers_that_die_anywhere_end_the_stage_in_one_line(copy):
     assert "Traceback" not in done.stderr
 
 
-def test_what_is_wrong_is_one_line(copy):
+def test_what_is_wrong_is_one_line(copy: Path) -> None:
     for command, message in (
         (("mine", "phones"), "mimic: params.yaml: no source named 'phones'; did you mean 'phone'?"),
         (
@@ -422,7 +432,7 @@ def test_what_is_wrong_is_one_line(copy):
     assert "mine.ransac_pixels: unknown key" in done.stderr
 
 
-def test_other_numbers_other_progress(mined, copy):
+def test_other_numbers_other_progress(mined: Path, copy: Path) -> None:
     params = load_params(copy / "params.yaml")
     narrow = params.model_copy(
         update={"mine": params.mine.model_copy(update={"overlap_max": 0.65})}
@@ -436,7 +446,7 @@ def test_other_numbers_other_progress(mined, copy):
     assert digest != before
 
 
-def test_ingest_is_the_same_twice_and_obeys_the_limit(mined, tmp_path):
+def test_ingest_is_the_same_twice_and_obeys_the_limit(mined: Path, tmp_path: Path) -> None:
     inventory = mined / "data/inventory/phone.parquet"
     before = inventory.read_bytes()
     params = load_params(mined / "params.yaml")
@@ -451,7 +461,7 @@ def test_ingest_is_the_same_twice_and_obeys_the_limit(mined, tmp_path):
     ].to_pylist() == ["0.mp4", "1.mp4"]
 
 
-def test_mining_before_ingest_says_so(copy):
+def test_mining_before_ingest_says_so(copy: Path) -> None:
     (copy / "data/inventory/phone.parquet").unlink()
     with pytest.raises(BadInput, match="run the stage that makes it"):
         mine.main(load_params(copy / "params.yaml"), copy, "phone")

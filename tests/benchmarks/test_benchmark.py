@@ -23,7 +23,7 @@ def plain():
         yield run
 
 
-def test_groups_agree_with_the_plain_rule(views, plain):
+def test_groups_agree_with_the_plain_rule(views: list, plain) -> None:
     race = races.race_ring(views[:1], views[1:], SYMMETRIC, plain)
     assert race.identical
     assert race.pairs == 2
@@ -32,13 +32,13 @@ def test_groups_agree_with_the_plain_rule(views, plain):
     assert summary["speedup"] > 0
 
 
-def test_pair_stage_agrees_and_is_timed(views, plain):
+def test_pair_stage_agrees_and_is_timed(views: list, plain) -> None:
     race = races.race_pair_stage([(views[0], views[1])], SYMMETRIC, plain)
     assert race.identical
     assert race.summary()["speedup"] > 0
 
 
-def test_stages_are_all_timed(views):
+def test_stages_are_all_timed(views: list) -> None:
     assert set(races.stages([(views[0], views[1])], SYMMETRIC)) >= {
         "sift_per_image",
         "match",
@@ -47,5 +47,5 @@ def test_stages_are_all_timed(views):
     }
 
 
-def test_rule_comes_from_params():
+def test_rule_comes_from_params() -> None:
     assert races.rule_of_params() == SYMMETRIC

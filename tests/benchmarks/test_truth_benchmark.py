@@ -3,6 +3,8 @@ numbers are those of the rule."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks import truth
@@ -19,7 +21,7 @@ def pair() -> list[features.Features]:
     ]
 
 
-def test_the_default_is_one_of_the_variants(pair):
+def test_the_default_is_one_of_the_variants(pair: list[features.Features]) -> None:
     default = truth.Variant(truth.BEST, "USAC_ACCURATE", "area")
     assert default in truth.VARIANTS
     with truth.rule_of(default):
@@ -32,7 +34,7 @@ def test_the_default_is_one_of_the_variants(pair):
     )
 
 
-def test_matches_are_subsets_of_one_another(pair):
+def test_matches_are_subsets_of_one_another(pair: list[features.Features]) -> None:
     found = {
         name: set(zip(*map(tuple, match(*pair, 0.7)), strict=True))
         for name, match in truth.MATCHES.items()
@@ -47,7 +49,7 @@ def test_matches_are_subsets_of_one_another(pair):
     assert len(found["ratio both ways"]) > 50
 
 
-def test_the_documented_row_is_what_the_benchmark_prints(real_data, repository):
+def test_the_documented_row_is_what_the_benchmark_prints(real_data: Path, repository: Path) -> None:
     """The chosen rule's row, run again; a processor's rounding may move a pair."""
     default = truth.Variant(truth.BEST, "USAC_ACCURATE", "area")
     found = truth.measure(real_data, SYMMETRIC, [default], truth.PHOTOS[:1])

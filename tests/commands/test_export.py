@@ -30,7 +30,7 @@ PAIRS, HELD_OUT = 12, 4
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory, repository) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     """A workspace whose dataset mimic-1m has a few pairs."""
     root = tmp_path_factory.mktemp("workspace")
     (root / "params.yaml").write_text((repository / "params.yaml").read_text())
@@ -46,7 +46,7 @@ def workspace(tmp_path_factory, repository) -> Path:
 
 
 @pytest.fixture(scope="module")
-def rows(workspace) -> dict[str, dict]:
+def rows(workspace: Path) -> dict[str, dict]:
     return {
         row["key"]: row
         for row in iter_rows(storage.Workspace(workspace).manifest("mimic-1m"), MANIFEST)
@@ -78,7 +78,9 @@ def _images(workspace: Path, row: dict) -> list[bytes]:
     ]
 
 
-def test_released_folders_are_read_back(workspace, rows, tmp_path):
+def test_released_folders_are_read_back(
+    workspace: Path, rows: dict[str, dict], tmp_path: Path
+) -> None:
     out = _export(workspace, "mimic", tmp_path / "out")
     listed = {}
     for split, count in (("train", PAIRS - HELD_OUT), ("validation", HELD_OUT)):
@@ -98,7 +100,9 @@ def test_released_folders_are_read_back(workspace, rows, tmp_path):
         assert np.load(io.BytesIO(data), allow_pickle=True).item() == expected
 
 
-def test_released_folders_are_a_source_again(workspace, rows, tmp_path):
+def test_released_folders_are_a_source_again(
+    workspace: Path, rows: dict[str, dict], tmp_path: Path
+) -> None:
     out = _export(workspace, "mimic", tmp_path / "out")
     place = {
         "root": out,
@@ -117,7 +121,9 @@ def test_released_folders_are_a_source_again(workspace, rows, tmp_path):
     assert [group.views[0].key.split("/")[0] for group in found] == [row["source"] for row in train]
 
 
-def test_webdataset_tars_are_read_back(workspace, rows, tmp_path):
+def test_webdataset_tars_are_read_back(
+    workspace: Path, rows: dict[str, dict], tmp_path: Path
+) -> None:
     out = _export(workspace, "webdataset", tmp_path / "out")
     assert sorted(path.name for path in out.glob("*.tar")) == [
         *(f"train-0000{n}.tar" for n in range(3)),
@@ -141,7 +147,9 @@ def test_webdataset_tars_are_read_back(workspace, rows, tmp_path):
         }
 
 
-def test_hugging_face_parquet_is_read_back(workspace, rows, tmp_path):
+def test_hugging_face_parquet_is_read_back(
+    workspace: Path, rows: dict[str, dict], tmp_path: Path
+) -> None:
     out = _export(workspace, "huggingface", tmp_path / "out")
     files = sorted(out.glob("data/*.parquet"))
     assert [pq.read_metadata(file).num_rows for file in files] == [3, 3, 2, 3, 1]
@@ -154,7 +162,9 @@ def test_hugging_face_parquet_is_read_back(workspace, rows, tmp_path):
             assert file.name.startswith(row["split"])
 
 
-def test_hugging_face_opens_it(workspace, rows, tmp_path, monkeypatch):
+def test_hugging_face_opens_it(
+    workspace: Path, rows: dict[str, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import datasets
 
     out = _export(workspace, "huggingface", tmp_path / "out")
@@ -178,7 +188,9 @@ def test_hugging_face_opens_it(workspace, rows, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("form", ["mimic", "webdataset", "huggingface"])
-def test_the_card_says_what_it_is_and_under_which_terms(workspace, rows, tmp_path, form):
+def test_the_card_says_what_it_is_and_under_which_terms(
+    workspace: Path, rows: dict[str, dict], tmp_path: Path, form: str
+) -> None:
     text = (_export(workspace, form, tmp_path / "out") / "README.md").read_text()
     head = yaml.safe_load(text.split("---")[1])
     assert head["license"] == "other"
@@ -190,7 +202,7 @@ def test_the_card_says_what_it_is_and_under_which_terms(workspace, rows, tmp_pat
         assert f"| {row['licence']} |" in text
 
 
-def test_a_folder_that_holds_something_is_left_alone(workspace, tmp_path):
+def test_a_folder_that_holds_something_is_left_alone(workspace: Path, tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
     with pytest.raises(
         BadInput, match="holds precious, which is no earlier result .*name another place"
@@ -206,7 +218,9 @@ def test_a_folder_that_holds_something_is_left_alone(workspace, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["precious"]
 
 
-def test_an_export_that_fails_leaves_nothing(workspace, tmp_path, monkeypatch):
+def test_an_export_that_fails_leaves_nothing(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(
         export, "read_bytes", lambda *where: (_ for _ in ()).throw(BadInput("damaged"))
     )
@@ -222,7 +236,7 @@ def test_an_export_that_fails_leaves_nothing(workspace, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dataset_that_is_not_assembled_says_so(workspace, tmp_path):
+def test_a_dataset_that_is_not_assembled_says_so(workspace: Path, tmp_path: Path) -> None:
     with pytest.raises(
         BadInput, match=r"mimic-3m.parquet: no such file; run the stage that makes it"
     ):

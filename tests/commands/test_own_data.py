@@ -10,7 +10,9 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -34,7 +36,7 @@ MIMIC = Path(sys.executable).with_name("mimic")
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> Params:
+def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
@@ -44,7 +46,7 @@ def _run(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_pairs_from_any_folder_without_a_parameter_file(tmp_path):
+def test_pairs_from_any_folder_without_a_parameter_file(tmp_path: Path) -> None:
     footage.video(tmp_path / "walk.mp4", footage.pan(0, 6, 80), fps=1)
     footage.folder(tmp_path / "photos", footage.pan(1, 4, 80), "IMG_{}.jpg")
     done = _run(tmp_path, "pairs", "walk.mp4", "photos", "--out", "mined", "--json")
@@ -73,7 +75,7 @@ def test_pairs_from_any_folder_without_a_parameter_file(tmp_path):
             assert read_image(tar, row["offset_b"], row["size_b"]).shape == (224, 224, 3)
 
 
-def test_others_read_the_result_with_no_code_of_ours(tmp_path, params):
+def test_others_read_the_result_with_no_code_of_ours(tmp_path: Path, params: Params) -> None:
     """The smallest result, of one shard: as many files of ours beside it as there can be."""
     footage.folder(tmp_path / "photos", footage.pan(1, 4, 80))
     out = tmp_path / "out"
@@ -109,7 +111,7 @@ def _state(folder: Path) -> dict[str, tuple[int, bytes]]:
 # ---------------------------------------------------------------- whose folder it is
 
 
-def test_the_same_command_again_changes_nothing_and_says_so(tmp_path):
+def test_the_same_command_again_changes_nothing_and_says_so(tmp_path: Path) -> None:
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
     first = _run(tmp_path, "pairs", "photos", "--out", "out", "--json")
     before = _state(tmp_path / "out")
@@ -120,7 +122,9 @@ def test_the_same_command_again_changes_nothing_and_says_so(tmp_path):
     assert _state(tmp_path / "out") == before
 
 
-def test_the_same_paths_are_mined_again_when_something_changed(tmp_path, params, capsys):
+def test_the_same_paths_are_mined_again_when_something_changed(
+    tmp_path: Path, params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
     one = _mined(params, tmp_path / "out", tmp_path / "photos")
     footage.folder(tmp_path / "photos", footage.pan(1, 4, 80))
@@ -133,7 +137,7 @@ def test_the_same_paths_are_mined_again_when_something_changed(tmp_path, params,
     assert len(pd.read_parquet(tmp_path / "out")) == 3
 
 
-def test_pairs_of_other_paths_are_never_replaced(tmp_path, params):
+def test_pairs_of_other_paths_are_never_replaced(tmp_path: Path, params: Params) -> None:
     for name in ("a", "b"):
         footage.folder(tmp_path / name, footage.pan(1, 3, 80))
     out = tmp_path / "out"
@@ -160,7 +164,9 @@ def test_pairs_of_other_paths_are_never_replaced(tmp_path, params):
         (".work-0123456789abcdef/log.jsonl", "holds the unfinished work of other paths"),
     ],
 )
-def test_nothing_that_lies_there_is_touched(tmp_path, params, there, message):
+def test_nothing_that_lies_there_is_touched(
+    tmp_path: Path, params: Params, there: str, message: str
+) -> None:
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
     file = tmp_path / "out" / there
     file.parent.mkdir(parents=True)
@@ -174,7 +180,9 @@ def test_nothing_that_lies_there_is_touched(tmp_path, params, there, message):
 @pytest.mark.parametrize(
     "there", ["_images/mine.tar", "_images/shard-00007.tar", "shard-00007.parquet", "notes/a.txt"]
 )
-def test_what_you_put_beside_a_result_is_not_lost_with_it(tmp_path, params, there):
+def test_what_you_put_beside_a_result_is_not_lost_with_it(
+    tmp_path: Path, params: Params, there: str
+) -> None:
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
     _mined(params, tmp_path / "out", tmp_path / "photos")
     file = tmp_path / "out" / there
@@ -187,7 +195,9 @@ def test_what_you_put_beside_a_result_is_not_lost_with_it(tmp_path, params, ther
     assert _state(tmp_path / "out") == before
 
 
-def test_killed_while_it_publishes_and_run_again(tmp_path, params, monkeypatch):
+def test_killed_while_it_publishes_and_run_again(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The earlier result is taken away and the new one is half there: the same command mends it,
     without mining again."""
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
@@ -195,7 +205,7 @@ def test_killed_while_it_publishes_and_run_again(tmp_path, params, monkeypatch):
     (tmp_path / "photos/frame000002.png").touch()
     real = storage.write_json
 
-    def killed(path, value):
+    def killed(path: Path, value: Any) -> None:
         if path.name == "_pairs.json":
             raise KeyboardInterrupt
         real(path, value)
@@ -211,7 +221,7 @@ def test_killed_while_it_publishes_and_run_again(tmp_path, params, monkeypatch):
     assert not list((tmp_path / "out").glob(".work-*"))
 
 
-def test_two_runs_at_once_are_one_and_a_line(tmp_path):
+def test_two_runs_at_once_are_one_and_a_line(tmp_path: Path) -> None:
     footage.video(tmp_path / "walk.mp4", footage.pan(0, 40, 80), fps=2)
     first = subprocess.Popen(
         [MIMIC, "pairs", "walk.mp4", "--out", "out"],
@@ -243,7 +253,9 @@ def test_two_runs_at_once_are_one_and_a_line(tmp_path):
         ("/proc/out", "name a folder that you can write to"),
     ],
 )
-def test_an_output_that_cannot_be_written_is_one_line(tmp_path, out, message):
+def test_an_output_that_cannot_be_written_is_one_line(
+    tmp_path: Path, out: str, message: str
+) -> None:
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
     (tmp_path / "dead").symlink_to("nowhere")
     done = _run(tmp_path, "pairs", "photos", "--out", out)
@@ -256,7 +268,7 @@ def test_an_output_that_cannot_be_written_is_one_line(tmp_path, out, message):
 # ---------------------------------------------------------------- each real file once
 
 
-def test_every_real_file_is_mined_once(tmp_path, params):
+def test_every_real_file_is_mined_once(tmp_path: Path, params: Params) -> None:
     """The same path twice, a folder inside another, a link to a file, a link to a folder, a hard
     link, a loop."""
     footage.video(tmp_path / "all/walk.mp4", footage.pan(0, 4, 80), fps=1)
@@ -280,7 +292,7 @@ def test_every_real_file_is_mined_once(tmp_path, params):
     assert f"{tmp_path}/hard.mp4" in result["skipped"]
 
 
-def test_a_folder_of_links_is_its_images_again(tmp_path, params):
+def test_a_folder_of_links_is_its_images_again(tmp_path: Path, params: Params) -> None:
     """In another path of the command, links or hard links; before the folder that they lead to, or
     after."""
     footage.folder(tmp_path / "b/photos", footage.pan(1, 3, 80), "{}.png")
@@ -295,7 +307,9 @@ def test_a_folder_of_links_is_its_images_again(tmp_path, params):
     assert result["skipped"] == {f"{tmp_path}/b/photos": why, f"{tmp_path}/c": why}
 
 
-def test_a_result_among_the_inputs_is_no_input(tmp_path, params, capsys):
+def test_a_result_among_the_inputs_is_no_input(
+    tmp_path: Path, params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
     for _ in range(2):
         result = _mined(params, tmp_path / "photos/out", tmp_path / "photos")
@@ -303,7 +317,7 @@ def test_a_result_among_the_inputs_is_no_input(tmp_path, params, capsys):
     assert "nothing has changed" in capsys.readouterr().err
 
 
-def test_outputs_can_be_put_together(tmp_path, params):
+def test_outputs_can_be_put_together(tmp_path: Path, params: Params) -> None:
     """Equal names, in equal folders, even equal files, and the same file mined in another way: no
     key occurs twice."""
     frames = footage.pan(0, 6, 60)
@@ -330,7 +344,7 @@ def test_outputs_can_be_put_together(tmp_path, params):
 # ---------------------------------------------------------------- many small ones, and none at all
 
 
-def test_many_small_folders_share_shards_and_none_is_empty(tmp_path, params):
+def test_many_small_folders_share_shards_and_none_is_empty(tmp_path: Path, params: Params) -> None:
     still = footage.pan(9, 1, 80)[0]
     for number in range(200):  # every tenth has a pair, the others show the same twice
         frames = footage.pan(number, 2, 80) if number % 10 == 0 else [still, still]
@@ -344,7 +358,7 @@ def test_many_small_folders_share_shards_and_none_is_empty(tmp_path, params):
     assert names == [f"shard-{number:05}.tar" for number in range(len(tables))]
 
 
-def test_a_folder_without_pairs_says_so(tmp_path):
+def test_a_folder_without_pairs_says_so(tmp_path: Path) -> None:
     still = footage.pan(9, 1, 80)[0]
     footage.folder(tmp_path / "photos", [still, still])
     done = _run(tmp_path, "pairs", "photos", "--out", "out", "--json")
@@ -357,7 +371,7 @@ def test_a_folder_without_pairs_says_so(tmp_path):
 # ---------------------------------------------------------------- what cannot be mined
 
 
-def test_paths_of_which_some_cannot_be_mined(tmp_path):
+def test_paths_of_which_some_cannot_be_mined(tmp_path: Path) -> None:
     footage.folder(tmp_path / "photos", footage.pan(1, 4, 80))
     footage.folder(tmp_path / "more/photos", footage.pan(2, 3, 80))
     (tmp_path / "more/gone.mp4").symlink_to("nowhere.mp4")
@@ -384,7 +398,9 @@ def test_paths_of_which_some_cannot_be_mined(tmp_path):
     assert "_pairs.json" in done.stderr or len(result["skipped"]) <= 5
 
 
-def test_what_may_not_be_read_is_named_and_the_rest_is_mined(tmp_path, require_program):
+def test_what_may_not_be_read_is_named_and_the_rest_is_mined(
+    tmp_path: Path, require_program: Callable[[str], str]
+) -> None:
     footage.folder(tmp_path / "photos", footage.pan(1, 4, 80), "{}.png")
     footage.folder(tmp_path / "photos/closed", footage.pan(2, 3, 80))
     footage.folder(tmp_path / "shut", footage.pan(3, 3, 80))
@@ -427,7 +443,7 @@ def test_what_may_not_be_read_is_named_and_the_rest_is_mined(tmp_path, require_p
         assert done.stderr.splitlines()[-1] == said
 
 
-def test_names_that_cannot_be_written_down(tmp_path):
+def test_names_that_cannot_be_written_down(tmp_path: Path) -> None:
     footage.video(tmp_path / "walk.mp4", footage.pan(0, 4, 80), fps=1)
     for name in (b"bad\xff.mp4", b"two\nlines.mp4", b"folder\xff/walk.mp4"):
         path = os.path.join(os.fsencode(tmp_path), name)
@@ -456,7 +472,7 @@ def test_names_that_cannot_be_written_down(tmp_path):
         assert b"name another folder" in done.stderr
 
 
-def test_equal_names_in_several_paths_are_told_apart(tmp_path, params):
+def test_equal_names_in_several_paths_are_told_apart(tmp_path: Path, params: Params) -> None:
     for name in ("a", "b"):
         footage.folder(tmp_path / f"{name}/photos", footage.pan(1, 3, 80))
         (tmp_path / name / "bad.mp4").write_text("no video")
@@ -464,7 +480,7 @@ def test_equal_names_in_several_paths_are_told_apart(tmp_path, params):
     assert sorted(result["damaged"]) == [f"{tmp_path}/{name}/bad.mp4" for name in ("a", "b")]
 
 
-def test_damage_among_good_files_is_counted(tmp_path):
+def test_damage_among_good_files_is_counted(tmp_path: Path) -> None:
     footage.folder(tmp_path / "photos", footage.pan(1, 4, 80), "IMG_{}.jpg")
     (tmp_path / "photos/IMG_9.jpg").write_text("no picture")
     footage.video(tmp_path / "good.mp4", footage.pan(0, 6, 80), fps=1)
@@ -488,7 +504,9 @@ def test_damage_among_good_files_is_counted(tmp_path):
         (("photo.jpg",), "photo.jpg: neither a video nor a .glb scene"),
     ],
 )
-def test_paths_that_are_none_are_one_line(tmp_path, words, said):
+def test_paths_that_are_none_are_one_line(
+    tmp_path: Path, words: tuple[str, str] | tuple[str], said: str
+) -> None:
     """An empty path would be the current folder: all that lies there would be mined."""
     footage.video(tmp_path / "walk.mp4", footage.pan(0, 6, 80), fps=1)
     (tmp_path / "photo.jpg").write_bytes(b"x")
@@ -499,7 +517,7 @@ def test_paths_that_are_none_are_one_line(tmp_path, words, said):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_long_numbered_folder_is_a_sequence(tmp_path, params):
+def test_a_long_numbered_folder_is_a_sequence(tmp_path: Path, params: Params) -> None:
     footage.folder(
         tmp_path / "frames", footage.pan(1, 40, 12)
     )  # neighbours overlap by 95 %, the 8th after by 57 %
@@ -512,7 +530,9 @@ def test_a_long_numbered_folder_is_a_sequence(tmp_path, params):
     assert distances == {8}
 
 
-def test_what_is_said_on_the_command_line_comes_before_the_parameter_file(tmp_path, params):
+def test_what_is_said_on_the_command_line_comes_before_the_parameter_file(
+    tmp_path: Path, params: Params
+) -> None:
     footage.video(tmp_path / "walk.mp4", footage.pan(0, 8, 40), fps=2)
     footage.folder(tmp_path / "photos", footage.pan(0, 8, 40))
     for spacing_s, frames in ((0.5, 8), (1.0, 4)):
@@ -538,7 +558,9 @@ def test_what_is_said_on_the_command_line_comes_before_the_parameter_file(tmp_pa
         *(("--island-radius-min-m", value, "input should be") for value in ("inf", "-1")),
     ],
 )
-def test_numbers_out_of_range_are_one_line(tmp_path, flag, value, message):
+def test_numbers_out_of_range_are_one_line(
+    tmp_path: Path, flag: str, value: str, message: str
+) -> None:
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
     done = _run(tmp_path, "pairs", "photos", "--out", "out", flag, value)
     assert done.returncode == 2
@@ -548,7 +570,7 @@ def test_numbers_out_of_range_are_one_line(tmp_path, flag, value, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_messages_name_flags(tmp_path, params):
+def test_messages_name_flags(tmp_path: Path, params: Params) -> None:
     footage.folder(tmp_path / "photos", footage.pan(1, 4, 80))
     result = _mined(params, tmp_path / "out", tmp_path / "photos", group_max=3)
     ((name, why),) = result["skipped"].items()
@@ -570,7 +592,7 @@ def test_messages_name_flags(tmp_path, params):
 # ---------------------------------------------------------------- real data
 
 
-def test_kitchen_video_pairs_agree_with_the_table(real_data, params):
+def test_kitchen_video_pairs_agree_with_the_table(real_data: Path, params: Params) -> None:
     """The 14 pairs one second (30 frames) apart in the table beside the video: 9 are kept, and
     overlap follows true co-visibility."""
     kitchen = real_data / "seven_scenes_kitchen"
@@ -606,7 +628,7 @@ def test_kitchen_video_pairs_agree_with_the_table(real_data, params):
     assert np.corrcoef(np.array(matched).T)[0, 1] >= 0.9
 
 
-def test_kitchen_video_as_a_user_mines_it(real_data, tmp_path, params):
+def test_kitchen_video_as_a_user_mines_it(real_data: Path, tmp_path: Path, params: Params) -> None:
     """Ten frames, nine candidates: of the first second the view hardly changes, so frame 0 is
     paired with frame 2 instead."""
     own_data.pairs(
@@ -622,7 +644,9 @@ def test_kitchen_video_as_a_user_mines_it(real_data, tmp_path, params):
     assert next(iter_rows(tmp_path / "out/shard-00000.parquet"))["frame_b"] == "2.000"
 
 
-def test_all_real_videos_are_mined_or_counted(real_data, tmp_path, params):
+def test_all_real_videos_are_mined_or_counted(
+    real_data: Path, tmp_path: Path, params: Params
+) -> None:
     own_data.pairs(
         params,
         [real_data / "videos"],
@@ -642,7 +666,9 @@ def _room(path: Path) -> None:
     path.write_bytes(glb_writer.to_glb(apartments.build(0, 11.0, 8.0, 2.6, 256)))
 
 
-def test_a_scene_stands_upright_as_gltf_says_and_the_result_says_so(tmp_path, params, capfd):
+def test_a_scene_stands_upright_as_gltf_says_and_the_result_says_so(
+    tmp_path: Path, params: Params, capfd: pytest.CaptureFixture[str]
+) -> None:
     """The same pairs as where a stage_config.json says what glTF says already."""
     _room(tmp_path / "bare/room.glb")
     _room(tmp_path / "said/room.glb")
@@ -690,7 +716,9 @@ def read_all(out: Path) -> list[bytes]:
         ("a.nef", "develop it to JPEG"),
     ],
 )
-def test_a_file_of_another_format_is_told_what_to_do_with_it(params, tmp_path, name, remedy):
+def test_a_file_of_another_format_is_told_what_to_do_with_it(
+    params: Params, tmp_path: Path, name: str, remedy: str
+) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(BadInput, match=remedy) as raised:
         own_sources.look(params, [tmp_path / name], own_options.Options(), tmp_path / "out")

@@ -20,7 +20,7 @@ MIMIC = Path(sys.executable).with_name("mimic")
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> Params:
+def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
@@ -30,7 +30,7 @@ def _run(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_one_pair_explained(tmp_path):
+def test_one_pair_explained(tmp_path: Path) -> None:
     footage.folder(tmp_path, footage.pan(0, 3, 80), "{}.png")
     done = _run(tmp_path, "pair", "0.png", "1.png", "--json", "--plot", "plot.png")
     assert done.returncode == 0, done.stderr
@@ -62,7 +62,9 @@ def captioned(image: np.ndarray) -> np.ndarray:
     return out
 
 
-def test_what_is_burned_in_is_told_and_drawn(tmp_path, params, capsys):
+def test_what_is_burned_in_is_told_and_drawn(
+    tmp_path: Path, params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
     fog = np.full((224, 224, 3), 150, np.uint8)
     views = [captioned(view) for view in (*footage.pan(0, 2, 80), fog)]
     footage.folder(tmp_path, views, "{}.png")
@@ -82,7 +84,9 @@ def test_what_is_burned_in_is_told_and_drawn(tmp_path, params, capsys):
     assert "matches do not move; they reach" in said
 
 
-def test_a_pair_without_a_homography_says_which_test_failed(tmp_path, params, capsys):
+def test_a_pair_without_a_homography_says_which_test_failed(
+    tmp_path: Path, params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
     footage.folder(tmp_path, [footage.pan(0, 1, 8)[0], footage.pan(5, 1, 8)[0]], "{}.png")
     own_pair.pair(
         params, tmp_path / "0.png", tmp_path / "1.png", as_json=True, plot=tmp_path / "p.jpg"
@@ -103,7 +107,9 @@ def test_a_pair_without_a_homography_says_which_test_failed(tmp_path, params, ca
 
 
 @pytest.mark.parametrize("name", ["plot.png", "plot.jpg"])
-def test_only_a_picture_of_this_command_is_replaced(tmp_path, params, name):
+def test_only_a_picture_of_this_command_is_replaced(
+    tmp_path: Path, params: Params, name: str
+) -> None:
     footage.folder(tmp_path, footage.pan(0, 3, 80), "{}.png")
     plot = tmp_path / name
     for other in ("1.png", "2.png"):
@@ -126,7 +132,9 @@ def test_only_a_picture_of_this_command_is_replaced(tmp_path, params, name):
         ("0.png/x.png", "name another place"),
     ],
 )
-def test_a_picture_that_cannot_be_written_is_one_line(tmp_path, plot, message):
+def test_a_picture_that_cannot_be_written_is_one_line(
+    tmp_path: Path, plot: str, message: str
+) -> None:
     footage.folder(tmp_path, footage.pan(0, 2, 80), "{}.png")
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from tests.support import published
 
 
 @pytest.fixture(scope="module")
-def mined(tmp_path_factory, repository) -> Path:
+def mined(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     """rooms has been mined: 8 pairs of 2 clips, 4 seconds each; one line of the log is a shard done
     twice, one was cut off."""
     root = tmp_path_factory.mktemp("workspace")
@@ -39,7 +39,7 @@ def _plan(root: Path, *more: str) -> dict:
     return json.loads(done.stdout)
 
 
-def test_a_plan_is_the_measured_rate_times_the_recipe(mined, tmp_path):
+def test_a_plan_is_the_measured_rate_times_the_recipe(mined: Path, tmp_path: Path) -> None:
     rates = tmp_path / "rates.json"
     rates.write_text(
         json.dumps(
@@ -68,7 +68,7 @@ def test_a_plan_is_the_measured_rate_times_the_recipe(mined, tmp_path):
     assert _plan(mined, "--rates", str(rates))["total"] == found["total"]
 
 
-def test_the_table_names_what_was_not_measured(mined, tmp_path):
+def test_the_table_names_what_was_not_measured(mined: Path, tmp_path: Path) -> None:
     rates = tmp_path / "rates.json"
     rates.write_text(
         json.dumps(
@@ -90,7 +90,9 @@ def test_the_table_names_what_was_not_measured(mined, tmp_path):
         ("[1]", "not a file of rates"),
     ],
 )
-def test_what_is_wrong_is_named(mined, tmp_path, rates, message):
+def test_what_is_wrong_is_named(
+    mined: Path, tmp_path: Path, rates: str | None, message: str
+) -> None:
     more = []
     if rates is not None:
         (tmp_path / "rates.json").write_text(rates)
@@ -102,7 +104,7 @@ def test_what_is_wrong_is_named(mined, tmp_path, rates, message):
         raise done.exception
 
 
-def test_a_dataset_may_be_called_pretrain(mined):
+def test_a_dataset_may_be_called_pretrain(mined: Path) -> None:
     path = mined / "params.yaml"
     raw = yaml.safe_load(path.read_text())
     raw["datasets"]["pretrain"] = raw["datasets"]["mimic-1m"]
@@ -114,6 +116,6 @@ def test_a_dataset_may_be_called_pretrain(mined):
     assert "no run was trained in this workspace yet" in str(done.exception)
 
 
-def test_a_plan_of_nothing_is_refused(mined):
+def test_a_plan_of_nothing_is_refused(mined: Path) -> None:
     done = CliRunner().invoke(cli.app, ["plan", "--params", str(mined / "params.yaml")])
     assert "name a dataset" in str(done.exception)

@@ -4,6 +4,7 @@ elsewhere."""
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -32,12 +33,12 @@ def seen(depth_b: np.ndarray, world_from_b: np.ndarray) -> float:
     )
 
 
-def test_same_camera_sees_everything():
+def test_same_camera_sees_everything() -> None:
     assert seen(wall(), np.eye(4)) == 1.0
 
 
 @pytest.mark.parametrize("columns", [10, 40, 100, 159, 400])
-def test_sideways_step_before_a_wall(columns):
+def test_sideways_step_before_a_wall(columns: int) -> None:
     """A camera that moves right by as much wall as `columns` pixels cover loses those columns of
     the image."""
     metres_per_pixel = WALL_M / INTRINSICS[0, 0]
@@ -47,7 +48,7 @@ def test_sideways_step_before_a_wall(columns):
     )
 
 
-def test_step_back_sees_all_and_is_seen_in_part():
+def test_step_back_sees_all_and_is_seen_in_part() -> None:
     back = moved(0, 0, -WALL_M)
     far = wall() * 2
     assert seen(far, back) == 1.0
@@ -57,13 +58,13 @@ def test_step_back_sees_all_and_is_seen_in_part():
     assert other_way == pytest.approx(0.25, abs=0.02)
 
 
-def test_an_occluder_and_a_view_from_behind_see_nothing():
+def test_an_occluder_and_a_view_from_behind_see_nothing() -> None:
     assert seen(wall() / 2, np.eye(4)) == 0.0
     behind = np.diag([-1.0, 1, -1, 1])  # turned about y by 180 degrees
     assert seen(wall(), behind) == 0.0
 
 
-def test_unknown_depth_counts_neither_way():
+def test_unknown_depth_counts_neither_way() -> None:
     depth = wall()
     depth[:, : WIDTH // 2] = 0
     depth[0, 0] = np.nan
@@ -86,7 +87,7 @@ def test_unknown_depth_counts_neither_way():
     assert np.isnan(depth_b).all()
 
 
-def test_warp_of_a_plane_is_its_homography():
+def test_warp_of_a_plane_is_its_homography() -> None:
     """A plane z = d in a, any motion: H = K (R + t n'/d) K^-1 (Hartley and Zisserman, 13.1)."""
     rotation, _ = cv2.Rodrigues(np.array([0.05, -0.2, 0.1]))
     translation = np.array([0.3, -0.1, 0.2])
@@ -105,20 +106,20 @@ def test_warp_of_a_plane_is_its_homography():
     assert (depth_b > 0).all()
 
 
-def test_opengl_axes():
+def test_opengl_axes() -> None:
     converted = covisibility.from_opengl(np.eye(4))
     forward, down = converted[:3, 2], converted[:3, 1]
     assert forward.tolist() == [0, 0, -1]
     assert down.tolist() == [0, -1, 0]
 
 
-def test_resized_intrinsics_keep_the_borders():
+def test_resized_intrinsics_keep_the_borders() -> None:
     half = covisibility.resize_intrinsics(INTRINSICS, 0.5, 0.5)
     border = np.array([-0.5, -0.5, 1.0])
     assert np.allclose((np.linalg.inv(half) @ border), np.linalg.inv(INTRINSICS) @ border)
 
 
-def test_kitchen_matches_the_table(real_data):
+def test_kitchen_matches_the_table(real_data: Path) -> None:
     """Depth in mm, camera-to-world poses, K as the data set's README gives it (principal point 320,
     240)."""
     folder = real_data / "seven_scenes_kitchen"

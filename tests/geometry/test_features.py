@@ -24,7 +24,7 @@ def random_features(rng: np.random.Generator, count: int, high: int = 256) -> fe
     return features.from_arrays(rng.uniform(0, 224, (count, 2)).astype(np.float32), descriptors)
 
 
-def test_extract_is_opencvs_sift():
+def test_extract_is_opencvs_sift() -> None:
     image = texture(0, 224)
     keypoints, descriptors = cv2.SIFT_create().detectAndCompute(
         cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None
@@ -35,14 +35,14 @@ def test_extract_is_opencvs_sift():
     assert np.array_equal(found.norms, (descriptors.astype(np.int64) ** 2).sum(axis=1))
 
 
-def test_descriptors_are_integers_so_the_product_is_exact():
+def test_descriptors_are_integers_so_the_product_is_exact() -> None:
     descriptors = features.extract(texture(1, 224)).descriptors
     assert np.array_equal(descriptors, np.rint(descriptors))
     assert descriptors.min() >= 0
     assert descriptors.max() <= 255
 
 
-def test_an_image_without_texture_has_no_features_and_no_matches():
+def test_an_image_without_texture_has_no_features_and_no_matches() -> None:
     flat = features.extract(np.full((224, 224, 3), 90, np.uint8))
     other = features.extract(texture(0, 224))
     assert len(flat) == 0
@@ -52,7 +52,7 @@ def test_an_image_without_texture_has_no_features_and_no_matches():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_matches_equal_brute_force(seed):
+def test_matches_equal_brute_force(seed: int) -> None:
     a, b = (
         features.extract(texture(seed, 224)),
         features.extract(np.roll(texture(seed, 224), 17, axis=1)),
@@ -63,7 +63,7 @@ def test_matches_equal_brute_force(seed):
 
 
 @pytest.mark.parametrize("high", [256, 3, 2])
-def test_matches_equal_brute_force_on_random_descriptors_and_ties(high):
+def test_matches_equal_brute_force_on_random_descriptors_and_ties(high: int) -> None:
     """The largest sums that can occur, and (few values, repeated rows) many equal distances."""
     rng = np.random.default_rng(high)
     a, b = random_features(rng, 60, high), random_features(rng, 70, high)
@@ -76,7 +76,7 @@ def test_matches_equal_brute_force_on_random_descriptors_and_ties(high):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_mutual_matches_are_symmetric_one_to_one_and_each_others_nearest(seed):
+def test_mutual_matches_are_symmetric_one_to_one_and_each_others_nearest(seed: int) -> None:
     a, b = (
         features.extract(texture(seed, 224)),
         features.extract(np.roll(texture(seed, 224), 17, axis=0)),
@@ -95,7 +95,7 @@ def test_mutual_matches_are_symmetric_one_to_one_and_each_others_nearest(seed):
     }
 
 
-def test_order_of_contents_is_total():
+def test_order_of_contents_is_total() -> None:
     rng = np.random.default_rng(0)
     a, b = random_features(rng, 5), random_features(rng, 5)
     same_points = features.from_arrays(a.points, b.descriptors)
@@ -104,7 +104,7 @@ def test_order_of_contents_is_total():
     assert not features.precedes(a, features.from_arrays(a.points.copy(), a.descriptors.copy()))
 
 
-def test_threads_get_equal_features():
+def test_threads_get_equal_features() -> None:
     images = [texture(seed, 160) for seed in range(4)]
     alone = [features.extract(image) for image in images]
     with ThreadPoolExecutor(4) as pool:

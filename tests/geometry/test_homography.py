@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -27,7 +30,9 @@ def noisy_matches(
 
 @pytest.mark.parametrize("estimator", [homography.estimate, homography.estimate_plain])
 @pytest.mark.parametrize("outliers", [0, 40])
-def test_estimators_recover_a_known_homography_and_repeat_exactly(estimator, outliers):
+def test_estimators_recover_a_known_homography_and_repeat_exactly(
+    estimator: Callable[..., Any], outliers: int
+) -> None:
     points_a, points_b = noisy_matches(MILD, 0, 120, outliers)
     found, inlier = estimator(points_a, points_b, 5.0)
     corners = np.array([[0.0, 0], [223, 0], [223, 223], [0, 223]])
@@ -42,7 +47,7 @@ def test_estimators_recover_a_known_homography_and_repeat_exactly(estimator, out
 
 
 @pytest.mark.parametrize("estimator", [homography.estimate, homography.estimate_plain])
-def test_too_few_or_collinear_points_are_no_crash(estimator):
+def test_too_few_or_collinear_points_are_no_crash(estimator: Callable[..., Any]) -> None:
     few = np.zeros((3, 2), np.float32)
     assert estimator(few, few, 5.0)[0] is None
     line = np.column_stack([np.arange(20.0), np.arange(20.0)]).astype(np.float32)
@@ -51,14 +56,14 @@ def test_too_few_or_collinear_points_are_no_crash(estimator):
     assert matrix is None or matrix.shape == (3, 3)
 
 
-def test_warp_and_invert_agree():
+def test_warp_and_invert_agree() -> None:
     points = np.random.default_rng(0).uniform(0, SIZE_PX, (50, 2))
     back = homography.warp(homography.warp(points, MILD), homography.invert(MILD))
     assert np.allclose(back, points)
     assert homography.invert(np.zeros((3, 3))) is None
 
 
-def test_warp_matches_opencv():
+def test_warp_matches_opencv() -> None:
     points = np.random.default_rng(0).uniform(0, SIZE_PX, (50, 2))
     assert np.allclose(
         homography.warp(points, MILD), cv2.perspectiveTransform(points[:, None], MILD)[:, 0]
@@ -79,7 +84,7 @@ def test_warp_matches_opencv():
         ("everything behind", np.diag([1.0, 1, -1])),
     ],
 )
-def test_degenerate(name, matrix):
+def test_degenerate(name: str, matrix: np.ndarray) -> None:
     assert homography.is_degenerate(matrix, SIZE_PX, AREA_RATIO_MAX), name
 
 
@@ -87,13 +92,13 @@ def test_degenerate(name, matrix):
     "matrix",
     [np.eye(3), MILD, np.diag([3.9, 3.9, 1]), np.array([[0.0, -1, 223], [1, 0, 0], [0, 0, 1]])],
 )
-def test_plausible(matrix):
+def test_plausible(matrix: np.ndarray) -> None:
     assert not homography.is_degenerate(matrix, SIZE_PX, AREA_RATIO_MAX)
 
 
 @given(st.lists(st.floats(-1.2, 1.2), min_size=8, max_size=8))
 @settings(max_examples=150, deadline=None)
-def test_degenerate_iff_the_corners_fold_and_same_for_the_inverse(shifts):
+def test_degenerate_iff_the_corners_fold_and_same_for_the_inverse(shifts) -> None:
     """Truth from the corners: a four-point map of the frame is plausible only if its quadrilateral
     is convex and keeps its sense."""
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]]) * SIZE_PX - 0.5
@@ -114,7 +119,7 @@ def test_degenerate_iff_the_corners_fold_and_same_for_the_inverse(shifts):
         assert homography.is_degenerate(a_from_b, SIZE_PX, AREA_RATIO_MAX) == degenerate
 
 
-def test_the_ratio_of_areas_is_of_the_direction_in_which_it_is_more():
+def test_the_ratio_of_areas_is_of_the_direction_in_which_it_is_more() -> None:
     mirror = np.array([[-1.0, 0, 223], [0, 1, 0], [0, 0, 1]])
     through_infinity = np.array([[1.0, 0, 0], [0, 1, 0], [-0.01, 0, 1]])
     for matrix, ratio in (

@@ -13,7 +13,7 @@ PICTURES = [
 ]
 
 
-def test_the_hash_says_where_it_gets_brighter():
+def test_the_hash_says_where_it_gets_brighter() -> None:
     ramp = np.tile(np.arange(0, 252, 28, dtype=np.uint8), (8, 1))
     assert likeness.dhash(ramp) == 2**64 - 1
     assert likeness.dhash(ramp[:, ::-1].copy()) == 0
@@ -22,7 +22,9 @@ def test_the_hash_says_where_it_gets_brighter():
 
 
 @pytest.mark.parametrize("picture", PICTURES)
-def test_another_quality_or_size_changes_few_bits_and_another_view_many(picture):
+def test_another_quality_or_size_changes_few_bits_and_another_view_many(
+    picture: np.ndarray,
+) -> None:
     code = likeness.dhash(picture)
     worse = cv2.imdecode(
         cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 40])[1], cv2.IMREAD_GRAYSCALE
@@ -36,7 +38,7 @@ def test_another_quality_or_size_changes_few_bits_and_another_view_many(picture)
 
 
 @pytest.mark.parametrize("bits", [0, 1, 4, 6])
-def test_all_near_rows_are_found_and_no_others(bits):
+def test_all_near_rows_are_found_and_no_others(bits: int) -> None:
     rng = np.random.default_rng(bits)
     codes = rng.integers(0, 2**64, (300, 2), dtype=np.uint64)
     for row in range(
@@ -59,10 +61,10 @@ def test_all_near_rows_are_found_and_no_others(bits):
     assert len(expected) > 10
 
 
-def test_nothing_is_near_nothing():
+def test_nothing_is_near_nothing() -> None:
     assert likeness.near(np.empty((0, 2), np.uint64), np.empty(0, np.int64), 4).shape == (0, 2)
 
 
-def test_many_equal_rows_are_all_found():
+def test_many_equal_rows_are_all_found() -> None:
     codes = np.zeros((40, 2), np.uint64)
     assert len(likeness.near(codes, np.arange(40), 3)) == 40 * 39 // 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks import reference_rule
 from mimic.geometry import features, homography, overlap, patches
-from mimic.geometry.overlap import Comparison, Outcome
+from mimic.geometry.overlap import Comparison, Outcome, Rule
 from tests.support.views import PATCH_PX, SIDE, SIZE_PX, SYMMETRIC, texture
 
 REFERENCE = dataclasses.replace(SYMMETRIC, mode="reference")
@@ -67,7 +68,7 @@ def assert_consistent(found: Comparison) -> None:
 
 @pytest.mark.parametrize("rule", [SYMMETRIC, REFERENCE], ids=["symmetric", "reference"])
 @pytest.mark.parametrize("columns", [1, 4, 5, 8])
-def test_sideways_shift_has_the_overlap_of_its_columns(rule, columns):
+def test_sideways_shift_has_the_overlap_of_its_columns(rule: Rule, columns: int) -> None:
     b_from_a = np.array([[1.0, 0, -columns * PATCH_PX], [0, 1, 0], [0, 0, 1]])
     found = overlap.compare(seen(np.eye(3)), seen(b_from_a), rule, np.random.default_rng(0))
     assert found.overlap == pytest.approx((SIDE - columns) / SIDE, abs=0.011)
@@ -86,7 +87,7 @@ def test_sideways_shift_has_the_overlap_of_its_columns(rule, columns):
     shift=st.tuples(st.floats(-70, 70), st.floats(-70, 70)),
 )
 @settings(max_examples=25, deadline=None)
-def test_known_homographies(corners, shift):
+def test_known_homographies(corners, shift) -> None:
     frame = np.float32([[0, 0], [1, 0], [1, 1], [0, 1]]) * SIZE_PX
     truth = cv2.getPerspectiveTransform(
         frame, frame + np.float32(corners).reshape(4, 2) + np.float32(shift)
@@ -108,7 +109,7 @@ def test_known_homographies(corners, shift):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_reference_mode_is_the_plain_rule(seed):
+def test_reference_mode_is_the_plain_rule(seed: int) -> None:
     rng = np.random.default_rng(seed)
     frame = np.float32([[0, 0], [1, 0], [1, 1], [0, 1]]) * SIZE_PX
     b_from_a = cv2.getPerspectiveTransform(
@@ -127,7 +128,7 @@ def test_reference_mode_is_the_plain_rule(seed):
     assert (found.outcome is Outcome.KEPT) == plain.accepted()
 
 
-def test_reference_mode_needs_a_generator_and_repeats_with_its_seed():
+def test_reference_mode_needs_a_generator_and_repeats_with_its_seed() -> None:
     a, b = seen(np.eye(3)), seen(np.array([[1.1, 0.1, -60], [0, 1, 20.0], [0, 0, 1]]))
     with pytest.raises(ValueError, match="random generator"):
         overlap.compare(a, b, REFERENCE, None)
@@ -167,7 +168,7 @@ SCATTER = np.random.default_rng(1).uniform(0, SIZE_PX, (60, 2))
         ),
     ],
 )
-def test_outcomes_from_placed_features(name, points_b, outcome):
+def test_outcomes_from_placed_features(name: str, points_b: np.ndarray, outcome: Outcome) -> None:
     a, b = placed(SCATTER), placed(points_b)
     found, back = overlap.compare(a, b, SYMMETRIC, None), overlap.compare(b, a, SYMMETRIC, None)
     assert found.outcome is outcome, name
@@ -221,7 +222,13 @@ def test_outcomes_from_placed_features(name, points_b, outcome):
         ({}, SCATTER, "overlap_max", 1, "overlap 1.000, not below overlap_max 0.75"),
     ],
 )
-def test_the_test_that_decided_is_named_with_its_number(change, points_b, test, number, words):
+def test_the_test_that_decided_is_named_with_its_number(
+    change: dict[str, Any] | dict[str, int],
+    points_b: np.ndarray,
+    test: str,
+    number: float,
+    words: str,
+) -> None:
     rule = dataclasses.replace(SYMMETRIC, **change)
     found = overlap.compare(placed(SCATTER), placed(points_b), rule, None)
     assert found.decision is not None
@@ -235,7 +242,7 @@ def test_the_test_that_decided_is_named_with_its_number(change, points_b, test, 
     "points",
     [np.full((60, 2), 50.0), np.column_stack([SCATTER[:, 0], np.full(60, 80.0)]), SCATTER * [0, 1]],
 )
-def test_reference_mode_survives_what_kills_the_published_scripts(points):
+def test_reference_mode_survives_what_kills_the_published_scripts(points: np.ndarray) -> None:
     for a, b in ((SCATTER, points), (points, SCATTER), (points, points)):
         assert_consistent(
             overlap.compare(placed(a), placed(b), REFERENCE, np.random.default_rng(0))
@@ -243,7 +250,7 @@ def test_reference_mode_survives_what_kills_the_published_scripts(points):
 
 
 @pytest.mark.parametrize("rule", [SYMMETRIC, REFERENCE], ids=["symmetric", "reference"])
-def test_more_than_ten_matches_are_needed(rule):
+def test_more_than_ten_matches_are_needed(rule: Rule) -> None:
     for count, few in ((10, True), (11, False)):
         points = SCATTER[:count]
         found = overlap.compare(placed(points), placed(points), rule, np.random.default_rng(0))
@@ -254,7 +261,7 @@ def test_more_than_ten_matches_are_needed(rule):
 
 
 @pytest.mark.parametrize(("low", "high"), [(9 / 14, 0.75), (0.5, 9 / 14)])
-def test_the_band_is_open(low, high):
+def test_the_band_is_open(low: float, high: float) -> None:
     points_b = SCATTER - [5 * PATCH_PX, 0]  # overlap is exactly 9/14
     found = overlap.compare(
         placed(SCATTER),
@@ -276,7 +283,9 @@ def test_the_band_is_open(low, high):
         ("symmetric", (148 / 196, 0.7), False),
     ],
 )
-def test_when_a_wider_pair_is_tried(mode, overlaps, again):
+def test_when_a_wider_pair_is_tried(
+    mode: str, overlaps: tuple[float, float] | tuple[float], again: bool
+) -> None:
     """Exactly three quarters is too much to keep and, by the published scripts, not enough to try
     again."""
     rule = dataclasses.replace(SYMMETRIC, mode=mode)
@@ -290,7 +299,7 @@ def test_when_a_wider_pair_is_tried(mode, overlaps, again):
     assert overlap.all_too_similar(group, rule) is again
 
 
-def test_of_equal_directions_the_second_gives_the_correspondences():
+def test_of_equal_directions_the_second_gives_the_correspondences() -> None:
     """Two maps with two targets each that disagree: what is stored is that from b to a, turned
     round."""
     none = np.full(SIDE**2, patches.NONE, np.int16)
@@ -303,7 +312,7 @@ def test_of_equal_directions_the_second_gives_the_correspondences():
     assert stored == {2: 7, 3: 8}
 
 
-def test_choose_takes_the_lowest_overlap_in_the_band():
+def test_choose_takes_the_lowest_overlap_in_the_band() -> None:
     template = overlap.compare(placed(SCATTER), placed(SCATTER - [80, 0]), SYMMETRIC, None)
 
     def with_(outcome: Outcome, share: float) -> Comparison:

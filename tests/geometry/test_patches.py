@@ -44,14 +44,14 @@ def plain_votes(b_from_a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(winner == PATCHES, -1, winner), votes.max(axis=1)
 
 
-def test_identity_maps_each_patch_to_itself():
+def test_identity_maps_each_patch_to_itself() -> None:
     target, votes = patches.count_votes(np.eye(3), SIZE_PX, PATCH_PX)
     assert target.tolist() == list(range(PATCHES))
     assert (votes == PATCH_PX**2).all()
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(4, 0), (0, -3), (2, 5), (13, 13), (14, 0)])
-def test_shift_by_whole_patches(columns, rows):
+def test_shift_by_whole_patches(columns: int, rows: int) -> None:
     target = patches.vote_all(
         shift(columns * PATCH_PX, rows * PATCH_PX), SIZE_PX, PATCH_PX
     ).reshape(SIDE, SIDE)
@@ -62,7 +62,7 @@ def test_shift_by_whole_patches(columns, rows):
             assert target[row, column] == (v * SIDE + u if 0 <= u < SIDE and 0 <= v < SIDE else -1)
 
 
-def test_majority_decides_a_shift_by_part_of_a_patch():
+def test_majority_decides_a_shift_by_part_of_a_patch() -> None:
     assert patches.vote_all(shift(7, 0), SIZE_PX, PATCH_PX)[0] == 0  # 9 of 16 columns stay
     assert patches.vote_all(shift(9, 0), SIZE_PX, PATCH_PX)[0] == 1
     assert (
@@ -77,7 +77,7 @@ def test_majority_decides_a_shift_by_part_of_a_patch():
 
 
 @pytest.mark.parametrize("spread_px", [2, 20, 60, 150])
-def test_votes_equal_plain_loops(spread_px):
+def test_votes_equal_plain_loops(spread_px: int) -> None:
     rng = np.random.default_rng(spread_px)
     for _ in range(3):
         b_from_a = random_homography(rng, spread_px)
@@ -87,19 +87,19 @@ def test_votes_equal_plain_loops(spread_px):
         assert np.array_equal(votes, plain_count)
 
 
-def test_pixels_beyond_the_horizon_are_outside():
+def test_pixels_beyond_the_horizon_are_outside() -> None:
     b_from_a = np.array([[1.0, 0, 0], [0, 1, 0], [-1 / 100, 0, 1]])  # x = 100 goes to infinity
     target = patches.vote_all(b_from_a, SIZE_PX, PATCH_PX).reshape(SIDE, SIDE)
     assert (target[:, 7:] == -1).all()
 
 
 @pytest.mark.parametrize("patch_px", [8, 14, 16, 28, 32])
-def test_other_patch_sizes(patch_px):
+def test_other_patch_sizes(patch_px: int) -> None:
     count = patches.patch_count(SIZE_PX, patch_px)
     assert patches.vote_all(np.eye(3), SIZE_PX, patch_px).tolist() == list(range(count))
 
 
-def test_drawn_pixels_lie_in_their_patches_and_follow_the_plain_order():
+def test_drawn_pixels_lie_in_their_patches_and_follow_the_plain_order() -> None:
     pixels = patches.draw_pixels(SIZE_PX, PATCH_PX, 100, np.random.default_rng(3))
     rng = np.random.default_rng(3)
     for patch in range(PATCHES):
@@ -112,7 +112,7 @@ def test_drawn_pixels_lie_in_their_patches_and_follow_the_plain_order():
 
 @given(seed=st.integers(0, 2**32 - 1), spread_px=st.sampled_from([1, 10, 40, 100, 300]))
 @settings(max_examples=8, deadline=None)
-def test_drawn_votes_equal_the_plain_rule(seed, spread_px):
+def test_drawn_votes_equal_the_plain_rule(seed: int, spread_px) -> None:
     b_from_a = random_homography(np.random.default_rng(seed), spread_px)
     pixels = patches.draw_pixels(
         SIZE_PX, PATCH_PX, reference_rule.VOTES, np.random.default_rng(seed)
@@ -122,7 +122,7 @@ def test_drawn_votes_equal_the_plain_rule(seed, spread_px):
     assert {a: b for a, b in enumerate(fast.tolist()) if b >= 0} == plain
 
 
-def test_first_to_reach_the_maximum_wins():
+def test_first_to_reach_the_maximum_wins() -> None:
     """Two candidates with three votes each: 1, 0, 0, 1, 1, 0 over patches 0 and 1; patch 1 gets its
     third vote first."""
     x = np.array([20, 5, 5, 20, 20, 5], np.float32)
@@ -132,14 +132,14 @@ def test_first_to_reach_the_maximum_wins():
     assert patches.vote_drawn(np.eye(3), pixels[:, ::-1], SIZE_PX, PATCH_PX)[0] == 0
 
 
-def test_distinct_targets():
+def test_distinct_targets() -> None:
     targets = np.array([3, -1, 3, 5, 5, 0], np.int16)
     assert patches.keep_first(targets).tolist() == [3, -1, -1, 5, -1, 0]
     votes = np.array([10, 99, 20, 7, 7, 1])
     assert patches.keep_most_voted(targets, votes).tolist() == [-1, -1, 3, 5, -1, 0]
 
 
-def test_invert_map():
+def test_invert_map() -> None:
     forward = np.array([2, -1, 0, -1], np.int16)
     assert patches.invert_map(forward).tolist() == [2, -1, 0, -1]
     assert patches.invert_map(np.array([3, 0, -1, -1], np.int16)).tolist() == [1, -1, -1, 0]

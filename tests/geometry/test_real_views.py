@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import reference_rule
 from mimic.geometry import covisibility, features, overlap, patches
-from mimic.geometry.overlap import Outcome
+from mimic.geometry.overlap import Outcome, Rule
 from mimic.params import load_params
 from tests.support.views import PATCH_PX, SIDE, SIZE_PX, SYMMETRIC, read
 
@@ -45,12 +45,12 @@ class Album:
 
 
 @pytest.fixture(scope="module")
-def album(real_data) -> Album:
+def album(real_data: Path) -> Album:
     return Album(real_data)
 
 
 @pytest.fixture(scope="module")
-def pairs(album) -> list[tuple[features.Features, features.Features]]:
+def pairs(album: Album) -> list[tuple[features.Features, features.Features]]:
     """About 80 real pairs, easy and hard."""
     found = [
         (album.kitchen(row["frame_i"]), album.kitchen(row["frame_j"]))
@@ -69,13 +69,13 @@ def pairs(album) -> list[tuple[features.Features, features.Features]]:
     return found
 
 
-def test_these_numbers_are_the_ones_in_params(repository):
+def test_these_numbers_are_the_ones_in_params(repository: Path) -> None:
     mine = load_params(repository / "params.yaml").mine
     for field in dataclasses.fields(SYMMETRIC):
         assert getattr(SYMMETRIC, field.name) == getattr(mine, field.name), field.name
 
 
-def test_overlap_equals_that_of_the_true_homography(album):
+def test_overlap_equals_that_of_the_true_homography(album: Album) -> None:
     rows = [
         row
         for row in album.table("oxford_affine/overlap_reference.tsv")
@@ -99,7 +99,7 @@ def test_overlap_equals_that_of_the_true_homography(album):
 
 
 @pytest.mark.parametrize("rule", [SYMMETRIC, REFERENCE], ids=["symmetric", "reference"])
-def test_overlap_follows_true_covisibility(real_data, rule):
+def test_overlap_follows_true_covisibility(real_data: Path, rule: Rule) -> None:
     album = Album(real_data, rule.mode)
     measured, truth = [], []
     for row in album.table("seven_scenes_kitchen/pairs_reference.tsv"):
@@ -117,7 +117,7 @@ def test_overlap_follows_true_covisibility(real_data, rule):
     assert np.corrcoef(measured, truth)[0, 1] == pytest.approx(documented, abs=0.01)
 
 
-def test_correspondences_of_kept_pairs_are_where_depth_and_pose_put_them(album):
+def test_correspondences_of_kept_pairs_are_where_depth_and_pose_put_them(album: Album) -> None:
     """Patch centres, carried to the other view by depth and pose, fall within one patch of the
     counterpart (parallax moves the rest)."""
     folder = album.root / "seven_scenes_kitchen"
@@ -156,14 +156,14 @@ def test_correspondences_of_kept_pairs_are_where_depth_and_pose_put_them(album):
 
 
 @pytest.mark.parametrize("scene", ["teddy", "tsukuba"])
-def test_stereo_pairs_are_too_similar(album, scene):
+def test_stereo_pairs_are_too_similar(album: Album, scene: str) -> None:
     a, b = (album(f"middlebury_stereo/{scene}/im{i}.png") for i in (2, 6))
     found = overlap.compare(a, b, SYMMETRIC, None)
     assert found.outcome is Outcome.TOO_SIMILAR
     assert found.overlap > 0.9
 
 
-def test_unrelated_images_are_never_kept(album):
+def test_unrelated_images_are_never_kept(album: Album) -> None:
     names = sorted(
         str(path.relative_to(album.root)) for path in (album.root / "imagenet").glob("*/*")
     )
@@ -182,7 +182,9 @@ def test_unrelated_images_are_never_kept(album):
             )
 
 
-def test_swapped_views_give_the_transposed_result(pairs):
+def test_swapped_views_give_the_transposed_result(
+    pairs: list[tuple[features.Features, features.Features]],
+) -> None:
     found = 0
     for a, b in pairs:
         ab, ba = overlap.compare(a, b, SYMMETRIC, None), overlap.compare(b, a, SYMMETRIC, None)
@@ -205,7 +207,9 @@ def test_swapped_views_give_the_transposed_result(pairs):
     assert found > 70
 
 
-def test_no_decision_depends_on_the_seed(pairs):
+def test_no_decision_depends_on_the_seed(
+    pairs: list[tuple[features.Features, features.Features]],
+) -> None:
     for a, b in pairs[::6]:
         first = overlap.compare(a, b, SYMMETRIC, None)
         for seed in range(20):
@@ -215,7 +219,9 @@ def test_no_decision_depends_on_the_seed(pairs):
             assert np.array_equal(again.correspondences, first.correspondences)
 
 
-def test_the_published_rule_depends_on_the_seed(pairs):
+def test_the_published_rule_depends_on_the_seed(
+    pairs: list[tuple[features.Features, features.Features]],
+) -> None:
     """The instability that the symmetric mode removes: docs/experiments/mining-rule.md."""
     changed = 0
     for a, b in pairs[::3]:
@@ -227,7 +233,7 @@ def test_the_published_rule_depends_on_the_seed(pairs):
     assert 2 <= changed <= 12
 
 
-def test_reference_mode_is_the_plain_rule_on_real_pairs(album):
+def test_reference_mode_is_the_plain_rule_on_real_pairs(album: Album) -> None:
     for scene, i, j in (("graf", 1, 3), ("boat", 1, 2), ("boat", 1, 4)):
         a, b = (read(album.root / f"oxford_affine/{scene}/img{k}.png") for k in (i, j))
         plain = reference_rule.compare_images(a, b, PATCH_PX, np.random.default_rng(i))

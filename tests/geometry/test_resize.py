@@ -10,7 +10,7 @@ from mimic.geometry import features, overlap, resize
 from tests.support.views import SIZE_PX, SYMMETRIC, texture
 
 
-def test_a_fine_chequerboard_becomes_its_mean():
+def test_a_fine_chequerboard_becomes_its_mean() -> None:
     """Squares of one pixel, shrunk two and a half times: bilinear interpolation shows a pattern
     that is not there."""
     rows, columns = np.mgrid[0:560, 0:560]
@@ -21,14 +21,14 @@ def test_a_fine_chequerboard_becomes_its_mean():
     assert resize.to_square(board, SIZE_PX, "reference").std() > 5 * averaged.std()
 
 
-def test_the_published_mode_is_four_neighbours():
+def test_the_published_mode_is_four_neighbours() -> None:
     image = texture(1, 500)[:, :400]
     published = cv2.resize(image, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_LINEAR)
     np.testing.assert_array_equal(resize.to_square(image, SIZE_PX, "reference"), published)
 
 
 @pytest.mark.parametrize("mode", ["symmetric", "reference"])
-def test_a_square_of_the_size_is_left_as_it_is(mode):
+def test_a_square_of_the_size_is_left_as_it_is(mode: str) -> None:
     image = texture(2, SIZE_PX)
     np.testing.assert_array_equal(resize.to_square(image, SIZE_PX, mode), image)
 
@@ -36,7 +36,7 @@ def test_a_square_of_the_size_is_left_as_it_is(mode):
 @pytest.mark.parametrize(
     ("height", "width"), [(100, 100), (100, 448), (448, 100), (1, 1), (224, 900)]
 )
-def test_a_side_that_grows_is_interpolated(height, width):
+def test_a_side_that_grows_is_interpolated(height: int, width: int) -> None:
     """A ramp stays a ramp, in the middle of each pixel, whichever side shrinks or grows."""
     ramp = np.linspace(20, 220, width)[None, :, None] + np.linspace(0, 30, height)[:, None, None]
     image = np.repeat(ramp, 3, axis=2).astype(np.uint8)
@@ -48,7 +48,7 @@ def test_a_side_that_grows_is_interpolated(height, width):
     assert np.abs(small[..., 0].astype(float) - wanted).max() <= 4
 
 
-def test_a_large_view_keeps_more_matches():
+def test_a_large_view_keeps_more_matches() -> None:
     """Two windows of a picture of 2400 pixels with noise, 30 % apart: averaging finds the motion
     with far more matches."""
     rng = np.random.default_rng(0)

@@ -4,6 +4,8 @@ whatever moves in it."""
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -89,7 +91,7 @@ def compared(a: np.ndarray, b: np.ndarray, rule: overlap.Rule = SYMMETRIC) -> Co
 
 
 @pytest.mark.parametrize("burn", [captioned, framed, driven])
-def test_a_moving_scene_is_judged_without_what_is_burned_in(burn):
+def test_a_moving_scene_is_judged_without_what_is_burned_in(burn: Callable[..., Any]) -> None:
     found = compared(noisy(burn(scene(0)), 1), noisy(burn(scene(SHIFT_PX)), 2))
     assert found.outcome is Outcome.KEPT
     assert found.overlap == pytest.approx(9 / 14, abs=0.02)
@@ -102,7 +104,7 @@ def test_a_moving_scene_is_judged_without_what_is_burned_in(burn):
 
 
 @pytest.mark.parametrize("burn", [captioned, driven])
-def test_two_scenes_have_nothing_in_common_but_what_is_burned_in(burn):
+def test_two_scenes_have_nothing_in_common_but_what_is_burned_in(burn: Callable[..., Any]) -> None:
     a, b = noisy(burn(scene(0)), 1), noisy(burn(scene(0, world=texture(22, 640))), 2)
     found = compared(a, b)
     assert found.b_from_a is None
@@ -110,7 +112,7 @@ def test_two_scenes_have_nothing_in_common_but_what_is_burned_in(burn):
     assert compared(a, b, OFF).b_from_a is not None
 
 
-def test_where_only_a_caption_is_found_again_the_pair_is_static():
+def test_where_only_a_caption_is_found_again_the_pair_is_static() -> None:
     """A view into the fog."""
     fog = np.full_like(WORLD, 150)
     a, b = captioned(scene(0)), captioned(scene(0, world=fog))
@@ -127,7 +129,7 @@ def test_where_only_a_caption_is_found_again_the_pair_is_static():
     )
 
 
-def test_a_caption_does_not_pin_the_homography_of_a_scene_with_few_matches():
+def test_a_caption_does_not_pin_the_homography_of_a_scene_with_few_matches() -> None:
     """A smooth scene gives fewer matches than the caption: together they agree on a homography that
     no camera made."""
     smooth = cv2.GaussianBlur(WORLD, (0, 0), 6)
@@ -139,7 +141,7 @@ def test_a_caption_does_not_pin_the_homography_of_a_scene_with_few_matches():
 
 
 @pytest.mark.parametrize("deviation", [0, 6, 15])
-def test_a_still_camera_is_too_similar(deviation):
+def test_a_still_camera_is_too_similar(deviation: int) -> None:
     a, b = (noisy(scene(0), seed, deviation) for seed in (1, 2))
     found = compared(a, b)
     assert found.outcome is Outcome.TOO_SIMILAR
@@ -147,7 +149,7 @@ def test_a_still_camera_is_too_similar(deviation):
     assert np.array_equal(found.correspondences, np.arange(SIDE**2))
 
 
-def test_what_moves_before_a_still_camera_is_of_no_account():
+def test_what_moves_before_a_still_camera_is_of_no_account() -> None:
     """Two objects, each moving its own way."""
     views = []
     for seed, step_px in ((1, 0), (2, 24)):
@@ -162,14 +164,14 @@ def test_what_moves_before_a_still_camera_is_of_no_account():
 
 
 @pytest.mark.parametrize("step_px", [0.1, 0.3, 0.45, 0.6, 0.9, 1.5])
-def test_slow_motion_is_too_similar(step_px):
+def test_slow_motion_is_too_similar(step_px: float) -> None:
     found = compared(scene(0), scene(step_px, step_px / 2))
     assert found.outcome is Outcome.TOO_SIMILAR
     assert found.overlap > 0.9
 
 
 @pytest.mark.parametrize("zoom", [1.15, 1.4])
-def test_where_a_motion_comes_to_rest_nothing_is_set_aside(zoom):
+def test_where_a_motion_comes_to_rest_nothing_is_set_aside(zoom: float) -> None:
     """Straight ahead the middle of the frame stands still, and belongs to the scene."""
     centre = (SIZE_PX - 1) / 2
     b_from_a = np.array([[zoom, 0, centre * (1 - zoom)], [0, zoom, centre * (1 - zoom)], [0, 0, 1]])
@@ -182,7 +184,7 @@ def test_where_a_motion_comes_to_rest_nothing_is_set_aside(zoom):
     assert_maps_alike(found, b_from_a)
 
 
-def test_the_published_rule_knows_no_stillness():
+def test_the_published_rule_knows_no_stillness() -> None:
     reference = dataclasses.replace(SYMMETRIC, mode="reference")
     a, b = (features.extract(captioned(scene(x))) for x in (0, SHIFT_PX))
     found, other = (
@@ -196,7 +198,7 @@ def test_the_published_rule_knows_no_stillness():
     assert np.array_equal(found.b_from_a, other.b_from_a)
 
 
-def test_too_few_moving_matches_are_few_matches():
+def test_too_few_moving_matches_are_few_matches() -> None:
     """Ten matches that move all over the frame, and five that stand still in one corner."""
     points = np.concatenate(
         [np.random.default_rng(4).uniform(20, 200, (10, 2)), np.full((5, 2), 8.0)]
@@ -241,13 +243,13 @@ def placed(moved_px: list[float]) -> tuple[np.ndarray, np.ndarray]:
         ([0.1] * 20, 20),
     ],
 )
-def test_still_matches_stand_out_from_slow_ones(moved_px, still):
+def test_still_matches_stand_out_from_slow_ones(moved_px: list[float], still: int) -> None:
     found = stillness.still(*placed(moved_px), 0.5)
     assert found.sum() == still
     assert found[:still].all()
 
 
-def test_spread_is_the_share_of_patches_in_or_beside_which_something_stands_still():
+def test_spread_is_the_share_of_patches_in_or_beside_which_something_stands_still() -> None:
     points = np.float32([[8, 8], [24, 24], [40, 40], [200, 200]])
     seen = features.from_arrays(points, np.zeros((4, features.DESCRIPTOR_LENGTH), np.float32))
     assert stillness.spread(seen, seen, points[:1], points[:1], SIDE, PATCH_PX) == 0.5

@@ -10,7 +10,9 @@ import pytest
 from mimic.infra import progress
 
 
-def test_a_log_gets_plain_lines_and_says_where_the_details_are(capsys, monkeypatch):
+def test_a_log_gets_plain_lines_and_says_where_the_details_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(progress, "LINE_EVERY_S", 3600.0)
     with progress.track("mine phone", 3, "clips", Path("runs/x/log.jsonl")) as track:
         for _ in range(3):
@@ -21,7 +23,7 @@ def test_a_log_gets_plain_lines_and_says_where_the_details_are(capsys, monkeypat
     assert last.endswith(" in all, 7 pairs")
 
 
-def test_rate_and_time_left(monkeypatch):
+def test_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 30.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     track = progress.ProgressTracker("mine phone", 200, "clips")
@@ -29,7 +31,9 @@ def test_rate_and_time_left(monkeypatch):
     assert track.line() == "mine phone: 60/200 clips, 2.0 clips/s, 1:10 left"
 
 
-def test_what_is_begun_counts_but_not_for_the_rate_what_was_done_before(monkeypatch):
+def test_what_is_begun_counts_but_not_for_the_rate_what_was_done_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Half of a clip was done by an earlier run; this one adds a quarter of a clip in half a
     minute."""
     clock = iter([0.0, 30.0, 60.0])
@@ -42,7 +46,7 @@ def test_what_is_begun_counts_but_not_for_the_rate_what_was_done_before(monkeypa
     assert track.line().startswith("mine phone: 1/2 clips, ")
 
 
-def test_a_bar_moves_within_a_unit(monkeypatch):
+def test_a_bar_moves_within_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
     with progress.track("mine phone", 2, "clips", None) as track:
         track.show(0.25, 0.0, "walk.mp4")
@@ -50,7 +54,7 @@ def test_a_bar_moves_within_a_unit(monkeypatch):
         assert (task.completed, task.fields["note"]) == (0.25, "walk.mp4")
 
 
-def test_looking_again_and_again_ends_with_the_block():
+def test_looking_again_and_again_ends_with_the_block() -> None:
     looked = []
     with progress.repeating(lambda: looked.append(1), 0.01):
         deadline = time.monotonic() + 20
@@ -63,11 +67,11 @@ def test_looking_again_and_again_ends_with_the_block():
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(5.4, "0:05"), (119.6, "2:00"), (3725, "1:02:05")])
-def test_clock(seconds, shown):
+def test_clock(seconds: float, shown: str) -> None:
     assert progress._clock(seconds) == shown
 
 
-def test_a_terminal_gets_a_bar(monkeypatch):
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -80,7 +84,9 @@ def test_a_terminal_gets_a_bar(monkeypatch):
     assert "9 pairs" in terminal.getvalue()
 
 
-def test_work_that_is_done_at_once_is_not_spoken_of(capsys, monkeypatch):
+def test_work_that_is_done_at_once_is_not_spoken_of(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert list(progress.counted("abc", "score", 3, "images")) == ["a", "b", "c"]
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)  # as if each took so long
@@ -90,7 +96,9 @@ def test_work_that_is_done_at_once_is_not_spoken_of(capsys, monkeypatch):
     assert last.startswith("score: 3/3 images, ")
 
 
-def test_long_work_ends_with_a_line_even_if_brief(capsys, monkeypatch):
+def test_long_work_ends_with_a_line_even_if_brief(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = iter([0.0, 0.0, 11.0, 11.0, 11.0, 12.0, 12.0, 12.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     list(progress.counted("ab", "score", 2, "images"))
@@ -100,7 +108,9 @@ def test_long_work_ends_with_a_line_even_if_brief(capsys, monkeypatch):
     ]
 
 
-def test_inside_work_that_is_shown_only_that_is_shown(capsys, monkeypatch):
+def test_inside_work_that_is_shown_only_that_is_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two bars on one terminal would be an error."""
 
     class Terminal(io.StringIO):

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -317,8 +318,14 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_any_kind_of_clip_goes_on_where_it_was(
-    tmp_path, params, monkeypatch, hasty, make, mode, every
-):
+    tmp_path: Path,
+    params: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    hasty: None,
+    make: Callable[..., Any],
+    mode: str,
+    every: int,
+) -> None:
     """Ended every few groups until it is done; and without any end or save in between."""
     whole, job = (_job(params, tmp_path, make, name, mode) for name in ("whole", "ended"))
     with monkeypatch.context() as patient:
@@ -379,8 +386,14 @@ def _flipped(path: Path) -> None:
 @pytest.mark.parametrize("name", ["part-00001.parquet", "state.json"])
 @pytest.mark.parametrize("harm", [_halved, _flipped, Path.unlink])
 def test_damage_of_what_was_saved_costs_time_and_nothing_else(
-    tmp_path, params, monkeypatch, hasty, capfd, name, harm
-):
+    tmp_path: Path,
+    params: Params,
+    monkeypatch: pytest.MonkeyPatch,
+    hasty: None,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    harm: Callable[..., Any],
+) -> None:
     if harm is _flipped and name == "state.json":
         harm = _halved
     job = _ended(tmp_path, params, monkeypatch)
@@ -395,7 +408,9 @@ def test_damage_of_what_was_saved_costs_time_and_nothing_else(
     assert "Traceback" not in said
 
 
-def test_parts_behind_the_last_state_do_not_count(tmp_path, params, monkeypatch, hasty):
+def test_parts_behind_the_last_state_do_not_count(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch, hasty: None
+) -> None:
     """Killed between a part and the state that counts it."""
     job = _ended(tmp_path, params, monkeypatch)
     folder = resume.folder_of(job.tar)
@@ -406,7 +421,9 @@ def test_parts_behind_the_last_state_do_not_count(tmp_path, params, monkeypatch,
     assert shard_job.read_result(job)["taken_over"] > 0
 
 
-def test_a_clip_to_be_skipped_takes_what_was_saved_with_it(tmp_path, params, monkeypatch, hasty):
+def test_a_clip_to_be_skipped_takes_what_was_saved_with_it(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch, hasty: None
+) -> None:
     job = _ended(tmp_path, params, monkeypatch)
     skipping = dataclasses.replace(job, killers=job.clips)
     shard_job.mine_shard(skipping)
@@ -418,13 +435,13 @@ def test_a_clip_to_be_skipped_takes_what_was_saved_with_it(tmp_path, params, mon
 
 
 def test_a_full_disk_while_saving_ends_the_shard_and_the_next_run_goes_on(
-    tmp_path, params, monkeypatch, hasty
-):
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch, hasty: None
+) -> None:
     job = _job(params, tmp_path, _video, "ended")
     real = resume.pq.write_table
     written = iter(range(4))
 
-    def full(table, path, **options):
+    def full(table: Any, path: Path, **options: Any) -> None:
         if next(written, None) is None:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         real(table, path, **options)
@@ -440,8 +457,8 @@ def test_a_full_disk_while_saving_ends_the_shard_and_the_next_run_goes_on(
 
 
 def test_a_clip_without_pairs_behind_one_with_pairs_is_named_all_the_same(
-    tmp_path, params, monkeypatch, hasty
-):
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch, hasty: None
+) -> None:
     footage.video(tmp_path / "raw/0.mp4", footage.pan(3, 6, 80))
     footage.video(tmp_path / "raw/1.mp4", footage.pan(3, 12, 200))
     section = footage.videos_section(params, tmp_path / "raw", spacing_s=0.5, retry_spacing_s=1.0)
@@ -463,12 +480,12 @@ def test_a_clip_without_pairs_behind_one_with_pairs_is_named_all_the_same(
     assert list(found[0]["result"]["tally"]["without_pairs"]) == ["1.mp4"]
 
 
-def test_short_clips_are_not_saved(tmp_path, params):
+def test_short_clips_are_not_saved(tmp_path: Path, params: Params) -> None:
     job = _job(params, tmp_path, _video, "short")
     seen = []
     real = resume.Saved.between
 
-    def between(self, state):
+    def between(self, state: Any) -> None:
         real(self, state)
         seen.append(resume.folder_of(job.tar).exists())
 
@@ -480,7 +497,9 @@ def test_short_clips_are_not_saved(tmp_path, params):
     assert not any(seen)
 
 
-def test_damage_is_named_with_its_file(tmp_path, params, monkeypatch, hasty):
+def test_damage_is_named_with_its_file(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch, hasty: None
+) -> None:
     job = _ended(tmp_path, params, monkeypatch)
     part = resume.folder_of(job.tar) / "part-00000.parquet"
     _halved(part)

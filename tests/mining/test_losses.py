@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from tests.support import footage
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> Params:
+def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
@@ -62,7 +63,9 @@ GONE = OSError(errno.ENOENT, "No such file or directory", "/secret/b.jpg")
 
 
 @pytest.mark.parametrize("given", [None, lambda: None], ids=["judged", "given"])
-def test_a_picture_that_cannot_be_read_is_named_with_the_reason(params, given):
+def test_a_picture_that_cannot_be_read_is_named_with_the_reason(
+    params: Params, given: Callable[..., Any] | None
+) -> None:
     good, cut = _view("good", FRAMES[0]), _view("cut", Unreadable("image file is truncated"))
     gone = _view("gone", GONE)
     pairs = ((0, 1), (0, 2), (1, 2))
@@ -86,7 +89,7 @@ def test_a_picture_that_cannot_be_read_is_named_with_the_reason(params, given):
     assert summary["totals"] == {"without_pairs": 1, "unreadable_views": 2, "skipped": 0}
 
 
-def test_a_map_that_cannot_be_read_is_named_by_its_pair(params):
+def test_a_map_that_cannot_be_read_is_named_by_its_pair(params: Params) -> None:
     def given() -> None:
         raise Unreadable("corresponding.npy: damaged pickle")
 
@@ -109,14 +112,20 @@ def test_a_map_that_cannot_be_read_is_named_by_its_pair(params):
         ),
     ],
 )
-def test_a_clip_without_pairs_is_named_with_the_reason(params, end, why, outcomes, damaged):
+def test_a_clip_without_pairs_is_named_with_the_reason(
+    params: Params,
+    end: Any,
+    why: str,
+    outcomes: dict[str, Any] | dict[str, int],
+    damaged: dict[str, Any] | dict[str, str],
+) -> None:
     kept, found = _mined(Made([], end), params)
     assert kept == 0
     assert found.damaged == damaged
     assert found.without_pairs == {"clip": stats.WithoutPairs(why, outcomes)}
 
 
-def test_a_clip_with_pairs_is_not_named(params):
+def test_a_clip_with_pairs_is_not_named(params: Params) -> None:
     group = Group((_view("a", FRAMES[0]), _view("b", FRAMES[1])), ((0, 1),))
     kept, found = _mined(Made([group], Unreadable("breaks off")), params)
     assert kept == 1
@@ -124,12 +133,12 @@ def test_a_clip_with_pairs_is_not_named(params):
     assert found.damaged == {"clip": "breaks off"}
 
 
-def test_a_full_disk_or_too_many_open_files_are_no_damage(params):
+def test_a_full_disk_or_too_many_open_files_are_no_damage(params: Params) -> None:
     with pytest.raises(OSError, match="Too many"):
         _mined(Made([], OSError(errno.EMFILE, "Too many open files")), params)
 
 
-def test_a_clip_that_cannot_be_described_is_named_and_ends_nothing():
+def test_a_clip_that_cannot_be_described_is_named_and_ends_nothing() -> None:
     class Odd:
         def describe(self, clip: str) -> base.Description:
             raise {"gone": GONE, "odd": ValueError("what\nis this")}[clip]
@@ -140,7 +149,7 @@ def test_a_clip_that_cannot_be_described_is_named_and_ends_nothing():
     assert found["gone"]["digest"] != found["odd"]["digest"]
 
 
-def test_a_summary_may_name_the_first_and_counts_all_in_any_order():
+def test_a_summary_may_name_the_first_and_counts_all_in_any_order() -> None:
     parts = []
     for number in range(3000):
         part = stats.Tally()
@@ -165,7 +174,7 @@ def test_a_summary_may_name_the_first_and_counts_all_in_any_order():
     assert told[-1] == "no pairs: 2995 more, all named in all.json: 2995 no two views to compare"
 
 
-def test_a_summary_of_an_earlier_version_opens():
+def test_a_summary_of_an_earlier_version_opens() -> None:
     new = stats.Tally(1, 0).summary()
     old = {
         key: value
@@ -175,7 +184,9 @@ def test_a_summary_of_an_earlier_version_opens():
     assert stats.Tally.from_summary(old).summary() == new
 
 
-def test_metrics_and_the_list_beside_the_shards_name_everything(tmp_path: Path, params):
+def test_metrics_and_the_list_beside_the_shards_name_everything(
+    tmp_path: Path, params: Params
+) -> None:
     root = tmp_path / "raw"
     footage.folder(root / "good", footage.pan(1, 3, 80))
     footage.folder(root / "still", np.repeat(footage.pan(2, 1, 80), 2, axis=0))
@@ -219,7 +230,7 @@ def test_metrics_and_the_list_beside_the_shards_name_everything(tmp_path: Path, 
     assert sources.open_source("photos", section, tmp_path, 224).describe("good")["frames"] == 4
 
 
-def test_a_rare_reason_is_among_the_lines(tmp_path):
+def test_a_rare_reason_is_among_the_lines(tmp_path: Path) -> None:
     named = {f"{number:03}": "hidden" for number in range(90)} | {"photo.heic": "cannot be opened"}
     lines = list(stats.first(named, tmp_path / "all.json"))
     assert lines[0] == "photo.heic: cannot be opened"

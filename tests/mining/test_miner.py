@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -46,7 +47,7 @@ class Frames:
 
 
 @pytest.fixture(scope="module")
-def mine(repository) -> config.Mine:
+def mine(repository: Path) -> config.Mine:
     return load_params(repository / "params.yaml").mine
 
 
@@ -59,7 +60,9 @@ def _mined(
     return pairs, tally
 
 
-def test_the_least_overlap_in_the_band_is_kept_and_the_others_are_counted(mine):
+def test_the_least_overlap_in_the_band_is_kept_and_the_others_are_counted(
+    mine: config.Mine,
+) -> None:
     source = Frames()
     group = Group(tuple(map(source.view, (0, 1, 4, 6, 11))), ((0, 1), (0, 2), (0, 3), (0, 4)))
     source.given = [group]
@@ -76,7 +79,7 @@ def test_the_least_overlap_in_the_band_is_kept_and_the_others_are_counted(mine):
     assert (pairs[0].image_b == source.images[6]).all()
 
 
-def test_each_view_is_read_and_its_features_are_found_once(mine):
+def test_each_view_is_read_and_its_features_are_found_once(mine: config.Mine) -> None:
     source = Frames()
     ring = tuple(map(source.view, range(8)))
     source.given = [
@@ -87,7 +90,7 @@ def test_each_view_is_read_and_its_features_are_found_once(mine):
     assert sorted(source.reads) == list(range(8))
 
 
-def test_a_retry_is_tried_only_when_all_overlap_too_much_and_then_skips(mine):
+def test_a_retry_is_tried_only_when_all_overlap_too_much_and_then_skips(mine: config.Mine) -> None:
     source = Frames()
     close, wide = (0, 1), (0, 2)
     views = [
@@ -101,7 +104,7 @@ def test_a_retry_is_tried_only_when_all_overlap_too_much_and_then_skips(mine):
     assert tally.outcomes[Outcome.TOO_SIMILAR] == 2
 
 
-def test_a_retry_that_fails_skips_nothing(mine):
+def test_a_retry_that_fails_skips_nothing(mine: config.Mine) -> None:
     source = Frames()
     source.given = [
         Group(tuple(map(source.view, numbers)), ((0, 1),), ((0, 2),), 1)
@@ -111,7 +114,7 @@ def test_a_retry_that_fails_skips_nothing(mine):
     assert [(pair.a.key, pair.b.key) for pair in pairs] == [("1", "6")]
 
 
-def test_unreadable_and_blurred_views_are_counted_per_candidate(mine):
+def test_unreadable_and_blurred_views_are_counted_per_candidate(mine: config.Mine) -> None:
     source = Frames()
     source.given = [
         Group(tuple(map(source.view, (0, 99, 50, 6))), ((0, 1), (1, 2), (0, 2), (0, 3)))
@@ -121,7 +124,7 @@ def test_unreadable_and_blurred_views_are_counted_per_candidate(mine):
     assert tally.outcomes == {Outcome.UNREADABLE: 2, Outcome.BLURRED: 1, Outcome.KEPT: 1}
 
 
-def test_a_clip_that_breaks_off_keeps_what_came_before_and_is_named(mine):
+def test_a_clip_that_breaks_off_keeps_what_came_before_and_is_named(mine: config.Mine) -> None:
     source = Frames()
     source.given, source.breaks = [Group((source.view(0), source.view(5)), ((0, 1),))], True
     pairs, tally = _mined(source, mine)
@@ -131,7 +134,7 @@ def test_a_clip_that_breaks_off_keeps_what_came_before_and_is_named(mine):
     assert tally.damaged == {"clip": "the rest is gone"}
 
 
-def test_sharpness_is_that_of_the_picture_as_the_published_scripts_shrink_it():
+def test_sharpness_is_that_of_the_picture_as_the_published_scripts_shrink_it() -> None:
     """A threshold that was set on such pictures rejects the same views, whichever way the mined
     square is shrunk."""
     fine = np.random.default_rng(0).integers(0, 255, (900, 900, 3), np.uint8)
@@ -140,7 +143,7 @@ def test_sharpness_is_that_of_the_picture_as_the_published_scripts_shrink_it():
     assert view_cache.sharpness(fine, 224) == pytest.approx(expected)
 
 
-def test_memory_is_bounded_by_the_group_not_the_clip(mine):
+def test_memory_is_bounded_by_the_group_not_the_clip(mine: config.Mine) -> None:
     source = Frames(count=40)
     looking = view_cache.Eyes(shard_job.rule_of(mine), 0.0)
     for number in range(39):
@@ -152,7 +155,7 @@ def test_memory_is_bounded_by_the_group_not_the_clip(mine):
     assert source.reads == list(range(40))
 
 
-def test_a_tally_survives_json_and_adds_up():
+def test_a_tally_survives_json_and_adds_up() -> None:
     first, second = loop.Tally(1, 3), loop.Tally(2, 2)
     first.outcomes.update({Outcome.KEPT: 1, Outcome.TOO_SIMILAR: 2})
     first.overlaps.update({12: 1, 19: 2})
@@ -169,7 +172,7 @@ def test_a_tally_survives_json_and_adds_up():
         first.check(pairs=2)
 
 
-def test_reference_mode_draws_the_same_for_the_same_clip(mine):
+def test_reference_mode_draws_the_same_for_the_same_clip(mine: config.Mine) -> None:
     reference = mine.model_copy(update={"mode": "reference"})
     group = lambda source: [Group((source.view(0), source.view(5)), ((0, 1),))]  # noqa: E731
     found = []

@@ -34,7 +34,7 @@ while True:
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> Params:
+def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
@@ -57,7 +57,7 @@ class Detector:
 
 
 @pytest.fixture
-def detector(monkeypatch, tmp_path) -> Path:
+def detector(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *arguments: Detector())
     (tmp_path / "face.onnx").write_bytes(b"model")
     return Path("face.onnx")
@@ -67,7 +67,9 @@ def _privacy(params: Params, **change: object) -> config.Privacy:
     return params.mine.privacy.model_copy(update=change)
 
 
-def test_a_face_leaves_a_few_cells_and_the_rest_is_untouched(params, detector, tmp_path):
+def test_a_face_leaves_a_few_cells_and_the_rest_is_untouched(
+    params: Params, detector: Path, tmp_path: Path
+) -> None:
     guard = privacy.open_guard(_privacy(params, blur_faces=True, face_model=detector), tmp_path)
     assert guard is not None
     image = np.random.default_rng(0).integers(40, 200, (224, 224, 3), np.uint8)
@@ -84,7 +86,7 @@ def test_a_face_leaves_a_few_cells_and_the_rest_is_untouched(params, detector, t
     np.testing.assert_array_equal(guard(seen * 0 + 90), seen * 0 + 90)  # no face, no change
 
 
-def test_blurring_is_irreversible_and_stays_within_the_picture():
+def test_blurring_is_irreversible_and_stays_within_the_picture() -> None:
     first, second = (
         np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in (1, 2)
     )
@@ -98,7 +100,7 @@ def test_blurring_is_irreversible_and_stays_within_the_picture():
     assert (privacy.blurred(first, np.empty((0, 4)), 0.2) == first).all()
 
 
-def test_on_without_a_model_is_an_error(repository, params, tmp_path):
+def test_on_without_a_model_is_an_error(repository: Path, params: Params, tmp_path: Path) -> None:
     raw = yaml.safe_load((repository / "params.yaml").read_text())
     raw["mine"]["privacy"]["blur_faces"] = True
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
@@ -134,7 +136,9 @@ def _command(answer: str) -> tuple[str, ...]:
     return (sys.executable, "-c", JUDGE.replace("{answer}", answer))
 
 
-def test_pictures_that_a_program_scores_high_are_withheld_and_counted(params, tmp_path):
+def test_pictures_that_a_program_scores_high_are_withheld_and_counted(
+    params: Params, tmp_path: Path
+) -> None:
     free, _ = _pairs(params, tmp_path, {})
     passed, _ = _pairs(params, tmp_path, {"nsfw_command": _command("0.2")})
     none, tally = _pairs(params, tmp_path, {"nsfw_command": _command("0.9")})
@@ -154,12 +158,14 @@ def test_pictures_that_a_program_scores_high_are_withheld_and_counted(params, tm
         ((sys.executable, "-c", ""), "the program has ended"),
     ],
 )
-def test_a_program_that_fails_stops_the_mining(params, tmp_path, command, message):
+def test_a_program_that_fails_stops_the_mining(
+    params: Params, tmp_path: Path, command: tuple[str, str, str] | tuple[str], message: str
+) -> None:
     with pytest.raises(BadInput, match=message):
         _pairs(params, tmp_path, {"nsfw_command": command})
 
 
-def test_what_is_written_has_passed(params, tmp_path):
+def test_what_is_written_has_passed(params: Params, tmp_path: Path) -> None:
     """Through the stages: the shard holds pairs of the pictures that the program let through, and
     the counts say so."""
     footage.folder(tmp_path / "raw", footage.pan(3, 13, 16))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.support import footage
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> Params:
+def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
@@ -43,13 +44,15 @@ def _mine(job: shard_job.Job, params: Params) -> int:
     return shard_job.run([job], where, "mine", job.tar.parent / "log.jsonl").kept
 
 
-def test_a_shard_is_done_when_its_summary_is_there_and_not_before(tmp_path, params, monkeypatch):
+def test_a_shard_is_done_when_its_summary_is_there_and_not_before(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed between its Parquet file and its summary, it is mined again, and the same comes
     out."""
     job = _job(params, tmp_path, 80)
     real = storage.write_json
 
-    def killed(path, value):
+    def killed(path: Path, value: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(storage, "write_json", killed)
@@ -66,7 +69,9 @@ def test_a_shard_is_done_when_its_summary_is_there_and_not_before(tmp_path, para
 
 
 @pytest.mark.parametrize(("step_px", "waits"), [(80, 3), (200, 1)])
-def test_a_shard_waits_for_the_disk_once_a_file(tmp_path, params, monkeypatch, step_px, waits):
+def test_a_shard_waits_for_the_disk_once_a_file(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch, step_px: int, waits: int
+) -> None:
     """Tar, Parquet and summary; a shard without pairs has a summary only."""
     job = _job(params, tmp_path, step_px)
     counted = []
@@ -79,7 +84,7 @@ def test_a_shard_waits_for_the_disk_once_a_file(tmp_path, params, monkeypatch, s
     )
 
 
-def test_clips_are_named_as_people_know_them(tmp_path, params):
+def test_clips_are_named_as_people_know_them(tmp_path: Path, params: Params) -> None:
     job = _job(params, tmp_path, 80)
     (tmp_path / "raw/0.mp4").write_text("no video")
     job = dataclasses.replace(job, shown=("my videos/0.mp4",))

@@ -56,14 +56,16 @@ def paper(repository: Path) -> Params:
         ),
     ],
 )
-def test_names_tell_the_place(paper, source, clips, apart):
+def test_names_tell_the_place(paper: Params, source: str, clips: list[str], apart: str) -> None:
     section = paper.sources[source]
     (place,) = {place_of(section, clip) for clip in clips}
     assert place
     assert place != place_of(section, apart)
 
 
-def test_scans_of_a_room_are_on_one_side_and_tested_on_together(paper, tmp_path):
+def test_scans_of_a_room_are_on_one_side_and_tested_on_together(
+    paper: Params, tmp_path: Path
+) -> None:
     scans = [f"scans/scene{room:04}_{scan:02}" for room in range(40) for scan in range(3)]
     for number, scan in enumerate(scans):
         _shard(tmp_path, "scannet", number, [scan], 2)
@@ -81,7 +83,7 @@ def test_scans_of_a_room_are_on_one_side_and_tested_on_together(paper, tmp_path)
 
 
 @pytest.mark.parametrize("rooms", [2, 5])
-def test_where_chance_takes_no_place_one_whole_place_is_held_out(rooms):
+def test_where_chance_takes_no_place_one_whole_place_is_held_out(rooms: int) -> None:
     places = [f"room{number}" for number in range(rooms) for _ in range(3)]
     held = select.held_out("rooms", places, 1e-9)
     assert held.sum() == 3

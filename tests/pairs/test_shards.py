@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from mimic import sources
 from mimic.errors import BadInput
 from mimic.pairs.read import iter_rows, read_bytes, read_image, read_table
 from mimic.pairs.schema import PAIR, index_path, shards_in
@@ -53,7 +54,7 @@ def _write(tar: Path, keys: tuple[str, ...] = ("p-0", "p-" + 120 * "x", "p-2")) 
     return tar
 
 
-def test_any_image_is_one_read_at_its_offset(tmp_path):
+def test_any_image_is_one_read_at_its_offset(tmp_path: Path) -> None:
     tar = _write(tmp_path / "shard-00000.tar")
     members = {member.name: member for member in tarfile.open(tar)}  # noqa: SIM115
     for number, row in enumerate(iter_rows(index_path(tar))):
@@ -69,7 +70,7 @@ def test_any_image_is_one_read_at_its_offset(tmp_path):
     assert row["pose_b"][5] == 1.0
 
 
-def test_jpegs_are_subsampled_as_published(tmp_path):
+def test_jpegs_are_subsampled_as_published(tmp_path: Path) -> None:
     data = encode_image(IMAGES[0], 95)
     start = data.index(b"\xff\xc0")
     assert [data[start + 11 + 3 * component] for component in range(3)] == [
@@ -79,7 +80,7 @@ def test_jpegs_are_subsampled_as_published(tmp_path):
     ]  # 4:2:0
 
 
-def test_names_are_what_webdataset_groups_by(tmp_path):
+def test_names_are_what_webdataset_groups_by(tmp_path: Path) -> None:
     names = tarfile.open(_write(tmp_path / "s.tar")).getnames()  # noqa: SIM115
     assert [name.split(".", 1)[1] for name in names] == ["a.jpg", "b.jpg"] * 3
     assert [name.split(".", 1)[0] for name in names[::2]] == [
@@ -87,14 +88,14 @@ def test_names_are_what_webdataset_groups_by(tmp_path):
     ]
 
 
-def test_equal_pairs_are_equal_bytes(tmp_path):
+def test_equal_pairs_are_equal_bytes(tmp_path: Path) -> None:
     for folder in ("x", "y"):
         _write(tmp_path / folder / "shard-00000.tar")
     for name in ("shard-00000.tar", "shard-00000.parquet"):
         assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "y" / name).read_bytes()
 
 
-def test_the_parquet_file_comes_last_and_only_when_all_went_well(tmp_path):
+def test_the_parquet_file_comes_last_and_only_when_all_went_well(tmp_path: Path) -> None:
     tar = tmp_path / "shard-00000.tar"
 
     def write_half() -> None:
@@ -111,14 +112,14 @@ def test_the_parquet_file_comes_last_and_only_when_all_went_well(tmp_path):
         write_half()
 
 
-def test_a_shard_without_pairs_is_no_file(tmp_path):
+def test_a_shard_without_pairs_is_no_file(tmp_path: Path) -> None:
     tar = _write(tmp_path / "s.tar")
     _write(tar, ())  # nor does an earlier one stay
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("pairs", [1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1])
-def test_no_row_group_is_empty(tmp_path, pairs):
+def test_no_row_group_is_empty(tmp_path: Path, pairs: int) -> None:
     with shard_writer(tmp_path / "s.tar") as writer:
         for number in range(pairs):
             writer.add(_row(f"p-{number}"), b"a", b"b")
@@ -128,7 +129,7 @@ def test_no_row_group_is_empty(tmp_path, pairs):
     assert min(sizes) > 0
 
 
-def test_a_folder_of_shards_is_what_others_read(tmp_path):
+def test_a_folder_of_shards_is_what_others_read(tmp_path: Path) -> None:
     """pandas, datasets and the WebDataset convention, on the folder itself."""
     work = [_write(tmp_path / f"work/shard-{number:05}.tar", (f"p-{number}",)) for number in (3, 7)]
     out = tmp_path / "pairs"
@@ -146,7 +147,7 @@ def test_a_folder_of_shards_is_what_others_read(tmp_path):
     assert images[0]["a.jpg"].size == images[1]["b.jpg"].size == (224, 224)
 
 
-def test_shards_as_they_were_laid_out_before_are_read(tmp_path):
+def test_shards_as_they_were_laid_out_before_are_read(tmp_path: Path) -> None:
     """Tars beside the Parquet files, an empty one among them."""
     tar = _write(tmp_path / "shard-00001.tar")
     pq.write_table(PAIR.empty_table(), tmp_path / "shard-00000.parquet")
@@ -156,12 +157,14 @@ def test_shards_as_they_were_laid_out_before_are_read(tmp_path):
     assert [read_table(index_path(one)).num_rows for one in found] == [0, 3]
 
 
-def test_a_tar_that_gets_no_name_leaves_no_rows_behind(tmp_path, monkeypatch):
+def test_a_tar_that_gets_no_name_leaves_no_rows_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The Parquet file vouches for the tar, so it comes after it, whatever ends the process in
     between."""
     real = os.replace
 
-    def stop(source, target):
+    def stop(source: sources.Source, target: Path) -> None:
         if str(target).endswith(".tar"):
             raise KeyboardInterrupt
         real(source, target)
@@ -172,7 +175,7 @@ def test_a_tar_that_gets_no_name_leaves_no_rows_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damage_is_one_clear_line(tmp_path):
+def test_damage_is_one_clear_line(tmp_path: Path) -> None:
     tar = _write(tmp_path / "shard-00000.tar")
     table = read_table(index_path(tar))
     pq.write_table(table.drop(["inliers"]), tmp_path / "other.parquet")
@@ -194,7 +197,7 @@ def test_damage_is_one_clear_line(tmp_path):
         read_bytes(tmp_path / "none.tar", 0, 1)
 
 
-def test_a_tar_without_its_rows_is_told(tmp_path):
+def test_a_tar_without_its_rows_is_told(tmp_path: Path) -> None:
     _write(tmp_path / "shard-00000.tar")
     (tmp_path / "shard-00001.tar").write_bytes(io.BytesIO().getvalue())
     with pytest.raises(BadInput, match="shard-00001 has a tar or a Parquet file but not both"):

@@ -6,6 +6,7 @@ import html
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,11 @@ def browse(chromium: str, page: Path, profile: Path, *flags: str) -> tuple[dict[
     ],
 )
 def test_a_reader_sees_everything(
-    page: Path, repository: Path, require_program, tmp_path: Path, flags: tuple[str, ...]
+    page: Path,
+    repository: Path,
+    require_program: Callable[[str], str],
+    tmp_path: Path,
+    flags: tuple[str, ...],
 ) -> None:
     params = load_params(repository / "params.yaml")
     found, console = browse(require_program("chromium"), page, tmp_path / "profile", *flags)

@@ -42,7 +42,7 @@ def mined(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     return root
 
 
-def test_a_source_has_a_page_of_its_own(mined):
+def test_a_source_has_a_page_of_its_own(mined: Path) -> None:
     (path,) = (mined / "report").glob("source-*.html")
     text = path.read_text()
     page = Page(text)
@@ -68,7 +68,7 @@ def test_a_source_has_a_page_of_its_own(mined):
     assert path.name in Page((mined / "report/index.html").read_text()).references
 
 
-def test_the_index_shows_what_datasets_are_made_of(mined):
+def test_the_index_shows_what_datasets_are_made_of(mined: Path) -> None:
     text = Page((mined / "report/index.html").read_text()).text
     counted = {
         name: json.loads((mined / f"metrics/assemble/{name}.json").read_text())
@@ -79,13 +79,13 @@ def test_the_index_shows_what_datasets_are_made_of(mined):
     assert f"{400 - counted['mimic-3m']['pairs']:,} too few" in text
 
 
-def test_the_same_files_make_the_same_pages(mined):
+def test_the_same_files_make_the_same_pages(mined: Path) -> None:
     before = {path.name: path.read_bytes() for path in (mined / "report").iterdir()}
     report.main(load_params(mined / "params.yaml"), mined)
     assert {path.name: path.read_bytes() for path in (mined / "report").iterdir()} == before
 
 
-def test_a_listing_that_is_damaged_is_one_line(mined, tmp_path):
+def test_a_listing_that_is_damaged_is_one_line(mined: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(mined, copy)
     (copy / "samples/mine/phone/samples.json").write_text('[{"file": "gone.jpg"}]')

@@ -6,6 +6,7 @@ import pytest
 from mimic.geometry import covisibility
 from mimic.scenes import base, walker
 from mimic.scenes.embree import Embree
+from mimic.scenes.mesh import Mesh
 from mimic.synthetic.builder import Builder, Paint, Window
 from tests.support.boxes import BOX, engine_of
 
@@ -81,7 +82,7 @@ def test_two_views_agree_where_both_see(flat: Embree) -> None:
     assert (a.instance[y, x][seen.visible] == b.instance[v, u]).mean() > 0.97
 
 
-def test_same_scene_same_bits(flat: Embree, flat_mesh) -> None:
+def test_same_scene_same_bits(flat: Embree, flat_mesh: Mesh) -> None:
     place = walker.start(flat, np.random.default_rng(1), 2.0) + [0, 1.5, 0]
     first, second, rebuilt = (
         engine.render(place, base.heading(20), SIZE, 80.0)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,7 +130,7 @@ def test_an_ordinary_scene_is_looked_at_whole(flat: Embree) -> None:
     ids=["of the whole range of 16 bits", "in centimetres", "infinite"],
 )
 def test_a_scene_that_is_too_large_is_one_line_with_its_extents(
-    flat: Embree, change, message: str
+    flat: Embree, change: Callable[..., Any], message: str
 ) -> None:  # type: ignore[no-untyped-def]
     mesh = replace(flat.mesh, vertices=change(flat.mesh.vertices).astype(np.float32))
     with pytest.raises(Unwalkable, match=message):

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,7 +117,7 @@ def basis_by_type(tree: dict) -> None:
 
 @pytest.mark.parametrize("change", [basis_by_extension, basis_by_type])
 def test_basis_textures_are_refused_with_the_remedies(
-    written: Path, tmp_path: Path, change
+    written: Path, tmp_path: Path, change: Callable[..., Any]
 ) -> None:  # type: ignore[no-untyped-def]
     scene = rewritten(written, tmp_path / "innocent.glb", change)
     with pytest.raises(
@@ -141,7 +143,9 @@ def test_basis_textures_are_refused_with_the_remedies(
         ),
     ],
 )
-def test_damage_is_one_clear_line(written: Path, tmp_path: Path, damage, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_damage_is_one_clear_line(
+    written: Path, tmp_path: Path, damage: Callable[..., Any], message: str
+) -> None:  # type: ignore[no-untyped-def]
     scene = tmp_path / "damaged.glb"
     scene.write_bytes(damage(written.read_bytes()))
     with pytest.raises(BadInput, match=message) as raised:

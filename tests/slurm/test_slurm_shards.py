@@ -13,6 +13,7 @@ import pytest
 
 from mimic import config
 from mimic.infra.cluster import ItemsFailed, map_items
+from tests.slurm.conftest import Sandbox
 from tests.support import cluster_work
 
 
@@ -36,8 +37,8 @@ def _tries(folder: Path, number: int) -> int:
 
 @pytest.mark.slurm
 def test_flaky_and_killed_items_are_tried_again_and_a_poisoned_one_is_named(
-    slurm, cluster, tmp_path
-):
+    slurm: Sandbox, cluster: Callable[..., config.Cluster], tmp_path: Path
+) -> None:
     items = _items(tmp_path, "good", "flaky", "poisoned", "killed", "good", "good", "good")
     with pytest.raises(ItemsFailed, match=r"1 item\(s\) failed") as info:
         list(
@@ -62,7 +63,9 @@ def test_flaky_and_killed_items_are_tried_again_and_a_poisoned_one_is_named(
 
 
 @pytest.mark.slurm
-def test_a_retry_asks_for_more_memory(slurm, cluster, tmp_path):
+def test_a_retry_asks_for_more_memory(
+    slurm: Sandbox, cluster: Callable[..., config.Cluster], tmp_path: Path
+) -> None:
     items = _items(tmp_path, "good", "flaky")
     first, second = _mapped(
         cluster_work.mine,
@@ -74,7 +77,9 @@ def test_a_retry_asks_for_more_memory(slurm, cluster, tmp_path):
 
 
 @pytest.mark.slurm
-def test_an_exception_of_the_driver_cancels_what_runs(slurm, cluster, tmp_path):
+def test_an_exception_of_the_driver_cancels_what_runs(
+    slurm: Sandbox, cluster: Callable[..., config.Cluster], tmp_path: Path
+) -> None:
     items = _items(tmp_path, "good", "endless", "endless")
     results = _mapped(cluster_work.mine, items, cluster("slurm", items_per_job=1), tmp_path / "map")
     assert next(results)["number"] == 0
@@ -99,7 +104,9 @@ test_slurm_shards.map_slowly(pathlib.Path(sys.argv[1]), settings)
 
 
 @pytest.mark.slurm
-def test_a_later_driver_takes_over_what_a_killed_one_left(slurm, cluster, tmp_path):
+def test_a_later_driver_takes_over_what_a_killed_one_left(
+    slurm: Sandbox, cluster: Callable[..., config.Cluster], tmp_path: Path
+) -> None:
     settings = cluster("slurm", items_per_job=2)
     driver = subprocess.Popen(
         [sys.executable, "-c", _DRIVER, str(tmp_path), settings.model_dump_json()]

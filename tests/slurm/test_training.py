@@ -6,15 +6,20 @@ from __future__ import annotations
 import json
 import signal
 import time
+from collections.abc import Callable
+from pathlib import Path
+from signal import Signals
+from typing import Any
 
 import pytest
 
-from mimic import pretrain
+from mimic import config, pretrain
 from mimic.errors import BadInput
 from mimic.infra.cluster import ItemsFailed, TrainingFailed, run_training, run_trainings
 from mimic.infra.storage import is_full
 from mimic.params import load_params
 from mimic.training import journal
+from tests.slurm.conftest import Driver, Sandbox
 from tests.support import cluster_work, toy_runs
 
 QUICK = {"steps": 20, "pause_s": 0.01, "save_every": 5}
@@ -23,7 +28,7 @@ ON_SIGNAL = LONG | {"save_every": 1000}  # nothing is saved but when a signal as
 GPUS = {"nodes": 2, "tasks_per_node": 2, "gpus_per_node": 2, "partition": "gpu"}
 
 
-def _check(driver, steps, world):
+def _check(driver: Any, steps: int, world: int) -> None:
     """The results are those of an undisturbed training, and this one went on from a checkpoint."""
     results = driver.results()
     assert [result["rank"] for result in results] == list(range(world))
@@ -36,7 +41,7 @@ def _check(driver, steps, world):
     assert 0 < starts[1] < steps, driver.notes()
 
 
-def _wait_until_gone(slurm, job):
+def _wait_until_gone(slurm: Sandbox, job: Any) -> None:
     deadline = time.monotonic() + 15
     while slurm.state(job):
         assert time.monotonic() < deadline, f"job {job} still holds its nodes: {slurm.state(job)}"
@@ -51,7 +56,9 @@ def _wait_until_gone(slurm, job):
     [("local", 1), ("local", 2), pytest.param("slurm", 1, marks=pytest.mark.slurm)],
     indirect=["executor"],
 )
-def test_ranks_add_up(executor, cluster, tmp_path, world):
+def test_ranks_add_up(
+    executor: str, cluster: Callable[..., config.Cluster], tmp_path: Path, world: int
+) -> None:
     settings = cluster(executor, tasks_per_node=world)
     results = run_training(cluster_work.train, QUICK, tmp_path, settings.pretrain, settings)
     assert [result["rank"] for result in results] == list(range(world))
@@ -60,7 +67,9 @@ def test_ranks_add_up(executor, cluster, tmp_path, world):
     )
 
 
-def test_the_rank_that_failed_is_named_not_the_ones_it_took_down(executor, cluster, tmp_path):
+def test_the_rank_that_failed_is_named_not_the_ones_it_took_down(
+    executor: str, cluster: Callable[..., config.Cluster], tmp_path: Path
+) -> None:
     settings = cluster(executor, tasks_per_node=2)
     with pytest.raises(TrainingFailed, match="this rank fails on purpose") as info:
         run_training(
@@ -70,7 +79,9 @@ def test_the_rank_that_failed_is_named_not_the_ones_it_took_down(executor, clust
     assert "cluster_work.py" in str(info.value)
 
 
-def test_a_disk_that_a_rank_finds_full_is_no_traceback(cluster, tmp_path):
+def test_a_disk_that_a_rank_finds_full_is_no_traceback(
+    cluster: Callable[..., config.Cluster], tmp_path: Path
+) -> None:
     """As from a training in this very process: the command line makes one line of it."""
     settings = cluster("local", tasks_per_node=2)
     with pytest.raises(OSError, match="No space left") as info:
@@ -84,7 +95,12 @@ def test_a_disk_that_a_rank_finds_full_is_no_traceback(cluster, tmp_path):
 @pytest.mark.parametrize(
     ("number", "world"), [(signal.SIGTERM, 1), (signal.SIGUSR2, 1), (signal.SIGTERM, 2)]
 )
-def test_a_signal_saves_and_the_next_run_goes_on(cluster, drive, number, world):
+def test_a_signal_saves_and_the_next_run_goes_on(
+    cluster: Callable[..., config.Cluster],
+    drive: Callable[..., Driver],
+    number: Signals,
+    world: int,
+) -> None:
     settings = cluster("local", tasks_per_node=world)
     description = ON_SIGNAL | {"pause_s": 0.05}
     first = drive(description, settings)
@@ -96,7 +112,9 @@ def test_a_signal_saves_and_the_next_run_goes_on(cluster, drive, number, world):
     _check(drive(description, settings), 80, world)
 
 
-def test_local_ranks_die_with_their_driver(cluster, drive):
+def test_local_ranks_die_with_their_driver(
+    cluster: Callable[..., config.Cluster], drive: Callable[..., Driver]
+) -> None:
     driver = drive(LONG, cluster("local", tasks_per_node=2))
     driver.wait_until("saved")
     driver.process.kill()
@@ -112,7 +130,9 @@ def test_local_ranks_die_with_their_driver(cluster, drive):
 
 
 @pytest.mark.slurm
-def test_two_nodes_with_two_tasks_each_see_their_own_gpus(slurm, cluster, tmp_path):
+def test_two_nodes_with_two_tasks_each_see_their_own_gpus(
+    slurm: Sandbox, cluster: Callable[..., config.Cluster], tmp_path: Path
+) -> None:
     settings = cluster("slurm", **GPUS)
     results = run_training(cluster_work.train, QUICK, tmp_path, settings.pretrain, settings)
     assert [result["total"] for result in results] == pytest.approx(
@@ -122,7 +142,9 @@ def test_two_nodes_with_two_tasks_each_see_their_own_gpus(slurm, cluster, tmp_pa
 
 
 @pytest.mark.slurm
-def test_a_sweep_is_one_array_and_one_failure_leaves_the_others(slurm, cluster, tmp_path):
+def test_a_sweep_is_one_array_and_one_failure_leaves_the_others(
+    slurm: Sandbox, cluster: Callable[..., config.Cluster], tmp_path: Path
+) -> None:
     settings = cluster("slurm")
     trainings = {
         tmp_path / "a": QUICK,
@@ -136,7 +158,9 @@ def test_a_sweep_is_one_array_and_one_failure_leaves_the_others(slurm, cluster, 
 
 
 @pytest.mark.slurm
-def test_the_pretrain_stage_sweeps_and_publishes(slurm, cluster, tmp_path, repository):
+def test_the_pretrain_stage_sweeps_and_publishes(
+    slurm: Sandbox, cluster: Callable[..., config.Cluster], tmp_path: Path, repository: Path
+) -> None:
     """Two objectives as one array of two ranks on each of two nodes: the losses of one process
     here."""
     alone, workspace = (
@@ -159,7 +183,9 @@ def test_the_pretrain_stage_sweeps_and_publishes(slurm, cluster, tmp_path, repos
 
 
 @pytest.mark.slurm
-def test_preempted_with_a_warning_signal_and_a_killed_driver(slurm, cluster, drive):
+def test_preempted_with_a_warning_signal_and_a_killed_driver(
+    slurm: Sandbox, cluster: Callable[..., config.Cluster], drive: Callable[..., Driver]
+) -> None:
     """The children that it forked neither requeue the job a second time nor hold its nodes at the
     end."""
     description, settings = (
@@ -187,7 +213,9 @@ def test_preempted_with_a_warning_signal_and_a_killed_driver(slurm, cluster, dri
 
 
 @pytest.mark.slurm
-def test_preempted_without_a_warning_signal(slurm, cluster, drive):
+def test_preempted_without_a_warning_signal(
+    slurm: Sandbox, cluster: Callable[..., config.Cluster], drive: Callable[..., Driver]
+) -> None:
     slurm.up(SLURM_PREEMPT_SIGNAL="0")
     try:
         driver = drive(ON_SIGNAL, cluster("slurm", gpus_per_node=1, partition="scavenge"))
@@ -200,7 +228,9 @@ def test_preempted_without_a_warning_signal(slurm, cluster, drive):
 
 
 @pytest.mark.slurm
-def test_a_node_goes_down(slurm, cluster, drive):
+def test_a_node_goes_down(
+    slurm: Sandbox, cluster: Callable[..., config.Cluster], drive: Callable[..., Driver]
+) -> None:
     driver = drive(LONG, cluster("slurm", partition="gpu"))
     driver.wait_until("saved")
     job = driver.job
@@ -213,7 +243,9 @@ def test_a_node_goes_down(slurm, cluster, drive):
 
 
 @pytest.mark.slurm
-def test_the_controller_is_away_for_a_while(slurm, cluster, drive):
+def test_the_controller_is_away_for_a_while(
+    slurm: Sandbox, cluster: Callable[..., config.Cluster], drive: Callable[..., Driver]
+) -> None:
     """Nothing is lost, and no second copy is submitted while SLURM cannot say whether the first is
     alive."""
     settings = cluster("slurm")
@@ -238,7 +270,9 @@ def test_the_controller_is_away_for_a_while(slurm, cluster, drive):
 
 
 @pytest.mark.slurm
-def test_cancelled_by_somebody_else(slurm, cluster, drive):
+def test_cancelled_by_somebody_else(
+    slurm: Sandbox, cluster: Callable[..., config.Cluster], drive: Callable[..., Driver]
+) -> None:
     driver = drive(LONG | {"steps": 10_000}, cluster("slurm"))
     driver.wait_until("saved")
     job = driver.job
@@ -252,7 +286,9 @@ def test_cancelled_by_somebody_else(slurm, cluster, drive):
 
 
 @pytest.mark.slurm
-def test_ctrl_c_cancels_the_job(slurm, cluster, drive):
+def test_ctrl_c_cancels_the_job(
+    slurm: Sandbox, cluster: Callable[..., config.Cluster], drive: Callable[..., Driver]
+) -> None:
     driver = drive(LONG | {"steps": 10_000}, cluster("slurm"))
     driver.wait_until("saved")
     job = driver.job
@@ -262,12 +298,14 @@ def test_ctrl_c_cancels_the_job(slurm, cluster, drive):
 
 
 @pytest.mark.slurm
-def test_a_refused_job_is_one_clear_line(slurm, cluster, tmp_path):
+def test_a_refused_job_is_one_clear_line(
+    slurm: Sandbox, cluster: Callable[..., config.Cluster], tmp_path: Path
+) -> None:
     settings = cluster("slurm", partition="no-such-partition")
     with pytest.raises(BadInput, match="SLURM refused the job: .*invalid partition"):
         run_training(cluster_work.train, QUICK, tmp_path, settings.pretrain, settings)
 
 
 @pytest.mark.slurm
-def test_the_time_limit(slurm):
+def test_the_time_limit(slurm: Sandbox) -> None:
     _check(slurm.limited, 2000, 1)

@@ -149,7 +149,7 @@ def _make(path: Path, kind: str, ending: str, target: Path, root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> Params:
+def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
@@ -160,7 +160,9 @@ def params(repository) -> Params:
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(ENTRIES, st.sampled_from(["all", "neighbours"]))
-def test_every_file_of_any_folder_is_mined_once_or_named(tmp_path, params, entries, pairing):
+def test_every_file_of_any_folder_is_mined_once_or_named(
+    tmp_path: Path, params: Params, entries, pairing
+) -> None:
     root = Path(tempfile.mkdtemp(dir=tmp_path))
     _build(root, entries)
     section = footage.images_section(
@@ -195,7 +197,7 @@ def test_every_file_of_any_folder_is_mined_once_or_named(tmp_path, params, entri
     shutil.rmtree(root)
 
 
-def test_your_own_data_may_be_any_folder(tmp_path, params):
+def test_your_own_data_may_be_any_folder(tmp_path: Path, params: Params) -> None:
     """Nothing but a result or one line; a folder a time, for it looks into every file."""
 
     @settings(max_examples=40, deadline=None, phases=[Phase.reuse, Phase.generate])
@@ -260,7 +262,7 @@ def _without_rights() -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_what_may_not_be_opened_is_named_and_the_rest_is_mined(params):
+def test_what_may_not_be_opened_is_named_and_the_rest_is_mined(params: Params) -> None:
     with tempfile.TemporaryDirectory() as made:
         root = Path(made)
         for name, image in zip(("1", "2", "3", "4"), footage.pan(1, 4, 80), strict=True):
@@ -288,7 +290,7 @@ def test_what_may_not_be_opened_is_named_and_the_rest_is_mined(params):
     assert found.skipped[f"{root}/closed"] == "Permission denied"
 
 
-def test_a_file_that_vanishes_is_damage(params, tmp_path):
+def test_a_file_that_vanishes_is_damage(params: Params, tmp_path: Path) -> None:
     footage.folder(tmp_path / "a", footage.pan(1, 4, 80))
     source = sources.open_source(
         "any", footage.images_section(params, tmp_path, pairing="all"), Path(), 224

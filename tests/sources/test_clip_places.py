@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -92,18 +92,20 @@ def _videos(params: Params, root: Path) -> SeekableSource:
 
 @pytest.mark.parametrize("start", [0, 25])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
-def test_a_video_goes_on_from_any_place(tmp_path, params, images, name, start):
+def test_a_video_goes_on_from_any_place(
+    tmp_path: Path, params: Params, images: list[np.ndarray], name: str, start: int
+) -> None:
     _h264(tmp_path / name, images, start)
     assert _agree(_videos(params, tmp_path), name, 9) == 2 * SECONDS - 1
 
 
 @pytest.fixture
-def decoded(monkeypatch) -> list[float]:
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Times of all frames that are decoded."""
     times = []
     real = sampling.streams.decoded
 
-    def counted(*args, **kwargs):
+    def counted(*args: Any, **kwargs: Any):
         for timed in real(*args, **kwargs):
             times.append(timed.time_s)
             yield timed
@@ -112,7 +114,9 @@ def decoded(monkeypatch) -> list[float]:
     return times
 
 
-def test_key_frames_are_sought(tmp_path, params, images, decoded):
+def test_key_frames_are_sought(
+    tmp_path: Path, params: Params, images: list[np.ndarray], decoded: list[float]
+) -> None:
     """Behind a place late in the video, few frames are decoded."""
     _h264(tmp_path / "a.mp4", images)
     source = _videos(params, tmp_path)
@@ -124,7 +128,9 @@ def test_key_frames_are_sought(tmp_path, params, images, decoded):
     assert min(decoded[1:]) > 25
 
 
-def test_another_picture_than_before_is_not_taken(tmp_path, params, images, decoded):
+def test_another_picture_than_before_is_not_taken(
+    tmp_path: Path, params: Params, images: list[np.ndarray], decoded: list[float]
+) -> None:
     """Where the key frame's pictures differ from those of the whole, all is decoded from the start,
     to the same end."""
     _h264(tmp_path / "a.mp4", images)
@@ -137,7 +143,9 @@ def test_another_picture_than_before_is_not_taken(tmp_path, params, images, deco
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi", "a.h264"])
-def test_a_damaged_video_ends_with_the_same_words(tmp_path, params, images, name):
+def test_a_damaged_video_ends_with_the_same_words(
+    tmp_path: Path, params: Params, images: list[np.ndarray], name: str
+) -> None:
     """Damaged before the place and behind it: what was lost is counted whole."""
     if name == "a.avi":
         footage.video(tmp_path / name, images, FPS)
@@ -151,12 +159,14 @@ def test_a_damaged_video_ends_with_the_same_words(tmp_path, params, images, name
     assert _agree(_videos(params, tmp_path), name, 11) > 20
 
 
-def test_a_bare_stream_without_times_goes_on(tmp_path, params, images):
+def test_a_bare_stream_without_times_goes_on(
+    tmp_path: Path, params: Params, images: list[np.ndarray]
+) -> None:
     _h264(tmp_path / "a.h264", images)
     assert _agree(_videos(params, tmp_path), "a.h264", 23) > 60
 
 
-def test_scenes_go_on_at_the_next_position(tmp_path, params):
+def test_scenes_go_on_at_the_next_position(tmp_path: Path, params: Params) -> None:
     (tmp_path / "room.glb").write_bytes(glb_writer.to_glb(apartments.build(0, 11.0, 8.0, 2.6, 512)))
     stage = json.dumps(glb_writer.stage_config("room.glb"))
     (tmp_path / "room.stage_config.json").write_text(stage)

@@ -20,7 +20,9 @@ from tests.support.truth import BASE
 
 
 @pytest.fixture
-def section(repository, real_data, tmp_path, monkeypatch) -> config.Scenes:
+def section(
+    repository: Path, real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> config.Scenes:
     monkeypatch.setenv("PYTHONPATH", str(HABITAT_STAND_IN))
     scene = tmp_path / "scenes/room.glb"
     scene.parent.mkdir()
@@ -48,7 +50,7 @@ def _open(
     return sources.open_source("rooms", section, Path(), 224, habitat)
 
 
-def test_rings_are_rendered_over_the_pipe_with_poses(section):
+def test_rings_are_rendered_over_the_pipe_with_poses(section: config.Scenes) -> None:
     source = _open(section)
     for group in source.groups("room.glb", np.random.default_rng(0)):
         assert len(group.views) == 24
@@ -63,14 +65,16 @@ def test_rings_are_rendered_over_the_pipe_with_poses(section):
         pytest.fail("no group")
 
 
-def test_a_machine_that_renders_nothing_stops_the_mining(section):
+def test_a_machine_that_renders_nothing_stops_the_mining(section: config.Scenes) -> None:
     with pytest.raises(
         BadInput, match=r"engine habitat: .*status 1.*unable to find CUDA device 0.*mimic doctor"
     ):
         list(_open(section, gpu_device_id=0).groups("room.glb", np.random.default_rng(0)))
 
 
-def test_a_wrong_gpu_ends_the_mining_at_the_first_scene(section, tmp_path):
+def test_a_wrong_gpu_ends_the_mining_at_the_first_scene(
+    section: config.Scenes, tmp_path: Path
+) -> None:
     """Six scenes, one line, and nobody waits for the other five to fail as well."""
     for number in range(5):
         shutil.copy(section.root / "room.glb", section.root / f"room-{number}.glb")
@@ -86,7 +90,7 @@ def test_a_wrong_gpu_ends_the_mining_at_the_first_scene(section, tmp_path):
     assert (tmp_path / "log.jsonl").read_text() == ""
 
 
-def test_a_scene_that_kills_habitat_while_it_is_mined_is_named(section):
+def test_a_scene_that_kills_habitat_while_it_is_mined_is_named(section: config.Scenes) -> None:
     """The worker dies at the first picture: all that depends on it is unreadable, with the reason,
     and nothing is a program's failure."""
     shutil.move(section.root / "room.glb", section.root / "crash-render.glb")
@@ -100,7 +104,7 @@ def test_a_scene_that_kills_habitat_while_it_is_mined_is_named(section):
     assert not tally.failed
 
 
-def test_a_scene_that_habitat_cannot_open_is_counted(section):
+def test_a_scene_that_habitat_cannot_open_is_counted(section: config.Scenes) -> None:
     shutil.copy(
         section.root / "room.glb", section.root / "slow.glb"
     )  # the stand-in hangs in scenes of this name
@@ -108,7 +112,7 @@ def test_a_scene_that_habitat_cannot_open_is_counted(section):
         list(_open(section, timeout_s=3.0).groups("slow.glb", np.random.default_rng(0)))
 
 
-def test_without_the_section_it_is_one_line(section):
+def test_without_the_section_it_is_one_line(section: config.Scenes) -> None:
     source = sources.open_source("rooms", section, Path(), 224, None)
     with pytest.raises(BadInput, match="needs the section `habitat`"):
         list(source.groups("room.glb", np.random.default_rng(0)))

@@ -20,17 +20,17 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> Params:
+def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
-def _source(params, root: Path, **change: object):
+def _source(params: Params, root: Path, **change: object):
     return sources.open_source(
         "frames", footage.images_section(params, root, **change), Path(), 224
     )
 
 
-def _candidates(source, clip: str) -> list[tuple[str, str]]:
+def _candidates(source: sources.Source, clip: str) -> list[tuple[str, str]]:
     found = []
     for group in source.groups(clip, RNG):
         assert len(group.pairs) == 1
@@ -45,13 +45,13 @@ def _touch(folder: Path, *names: str) -> None:
         (folder / name).write_bytes(b"x")
 
 
-def test_frames_count_by_number_not_by_name(tmp_path, params):
+def test_frames_count_by_number_not_by_name(tmp_path: Path, params: Params) -> None:
     _touch(tmp_path / "a", *(f"{number}.jpg" for number in range(1, 13)))
     source = _source(params, tmp_path, stride=5, advance=5)
     assert _candidates(source, "a") == [("1.jpg", "6.jpg"), ("6.jpg", "11.jpg")]
 
 
-def test_a_gap_makes_no_pair_of_distant_frames(tmp_path, params):
+def test_a_gap_makes_no_pair_of_distant_frames(tmp_path: Path, params: Params) -> None:
     _touch(tmp_path / "a", *(f"frame{number:06}.jpg" for number in [3, 4, 5, 8, 9]))
     assert _candidates(_source(params, tmp_path, stride=1, advance=1), "a") == [
         ("frame000003.jpg", "frame000004.jpg"),
@@ -60,7 +60,7 @@ def test_a_gap_makes_no_pair_of_distant_frames(tmp_path, params):
     ]
 
 
-def test_exports_of_every_fifth_frame_and_names_with_times(tmp_path, params):
+def test_exports_of_every_fifth_frame_and_names_with_times(tmp_path: Path, params: Params) -> None:
     _touch(tmp_path / "fifth", *(f"frame-{5 * number:06}.color.jpg" for number in range(4)))
     _touch(tmp_path / "times", *(f"40753679_{6845.7 + number / 60:.3f}.png" for number in range(4)))
     source = _source(params, tmp_path, stride=2, advance=1)
@@ -71,7 +71,7 @@ def test_exports_of_every_fifth_frame_and_names_with_times(tmp_path, params):
     ]
 
 
-def test_colour_is_never_paired_with_depth(tmp_path, params):
+def test_colour_is_never_paired_with_depth(tmp_path: Path, params: Params) -> None:
     _touch(
         tmp_path / "a",
         *(
@@ -100,7 +100,9 @@ def _save(path: Path, *modes: str) -> None:
 
 
 @pytest.mark.parametrize("pairing", ["all", "neighbours"])
-def test_depth_maps_beside_photographs_are_left_out_and_named(tmp_path, params, pairing):
+def test_depth_maps_beside_photographs_are_left_out_and_named(
+    tmp_path: Path, params: Params, pairing: str
+) -> None:
     _save(tmp_path / "#.png", "RGB", "RGB", "RGB")
     _save(tmp_path / "#_depth.png", "I;16", "I;16")
     _save(tmp_path / "disp-#.png", "L", "L")
@@ -113,7 +115,9 @@ def test_depth_maps_beside_photographs_are_left_out_and_named(tmp_path, params, 
     assert set(_candidates(source, ".")) == {("0.png", "1.png"), ("1.png", "2.png")} | further
 
 
-def test_a_depth_map_has_one_channel_and_the_word_in_its_name(tmp_path, params):
+def test_a_depth_map_has_one_channel_and_the_word_in_its_name(
+    tmp_path: Path, params: Params
+) -> None:
     _save(tmp_path / "rgb/deep_#.png", "L", "L")  # grey photographs
     _save(tmp_path / "rgb/depth_of_field_#.png", "RGB", "RGB")  # a photograph of that name
     _save(tmp_path / "depth/#.png", "I;16", "I;16")
@@ -125,7 +129,7 @@ def test_a_depth_map_has_one_channel_and_the_word_in_its_name(tmp_path, params):
         _candidates(source, "depth")
 
 
-def test_retries_are_offered_at_other_distances(tmp_path, params):
+def test_retries_are_offered_at_other_distances(tmp_path: Path, params: Params) -> None:
     _touch(tmp_path / "a", *(f"{number}.jpg" for number in range(6)))
     group = next(
         _source(params, tmp_path, stride=1, advance=1, retry_strides=(2, 4, 8)).groups("a", RNG)
@@ -134,7 +138,7 @@ def test_retries_are_offered_at_other_distances(tmp_path, params):
     assert group.retry == ((0, 2), (0, 3))
 
 
-def test_sets_try_all_pairs(tmp_path, params):
+def test_sets_try_all_pairs(tmp_path: Path, params: Params) -> None:
     _touch(tmp_path / "a", "x.jpg", "y.jpg", "z.png")
     assert _candidates(_source(params, tmp_path, pairing="all"), "a") == [
         ("x.jpg", "y.jpg"),
@@ -143,7 +147,9 @@ def test_sets_try_all_pairs(tmp_path, params):
     ]
 
 
-def test_a_large_set_tries_the_next_ones_in_time_and_says_so(tmp_path, params):
+def test_a_large_set_tries_the_next_ones_in_time_and_says_so(
+    tmp_path: Path, params: Params
+) -> None:
     """As many pairs as a set of group_max images has; where cameras say when, in that order, else
     in order of names."""
     names = [f"{letter}.jpg" for letter in "abcdefghijkl"]
@@ -171,7 +177,7 @@ def test_a_large_set_tries_the_next_ones_in_time_and_says_so(tmp_path, params):
     )
 
 
-def _candidates_of(source, clip: str) -> list[tuple[str, str]]:
+def _candidates_of(source: sources.Source, clip: str) -> list[tuple[str, str]]:
     return [
         (group.views[a].key, group.views[b].key)
         for group in source.groups(clip, RNG)
@@ -179,7 +185,7 @@ def _candidates_of(source, clip: str) -> list[tuple[str, str]]:
     ]
 
 
-def test_every_folder_with_images_is_a_clip(tmp_path, params):
+def test_every_folder_with_images_is_a_clip(tmp_path: Path, params: Params) -> None:
     for folder in ("scene/10", "scene/9", "other", ".hidden"):
         _touch(tmp_path / folder, "0.jpg", "1.JPG", "notes.txt", "._0.jpg")
     _touch(tmp_path / "empty")
@@ -188,7 +194,7 @@ def test_every_folder_with_images_is_a_clip(tmp_path, params):
     assert source.describe("other")["frames"] == 2
 
 
-def test_a_digest_sees_contents_and_names(tmp_path, params):
+def test_a_digest_sees_contents_and_names(tmp_path: Path, params: Params) -> None:
     footage.folder(tmp_path / "a", footage.pan(0, 3, 8))
     source = _source(params, tmp_path)
     before = source.describe("a")["digest"]
@@ -201,7 +207,9 @@ def test_a_digest_sees_contents_and_names(tmp_path, params):
 
 
 @pytest.mark.parametrize("content", ["missing", "empty", "nothing of the kind"])
-def test_a_source_without_images_is_one_clear_line(tmp_path, params, content):
+def test_a_source_without_images_is_one_clear_line(
+    tmp_path: Path, params: Params, content: str
+) -> None:
     root = tmp_path / "raw"
     if content != "missing":
         root.mkdir()
@@ -212,7 +220,7 @@ def test_a_source_without_images_is_one_clear_line(tmp_path, params, content):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_photos_upright(tmp_path, orientation):
+def test_exif_turns_photos_upright(tmp_path: Path, orientation: int) -> None:
     upright = cv2.resize(
         np.arange(24, dtype=np.uint8).reshape(4, 6) * 10, (60, 40), interpolation=cv2.INTER_NEAREST
     )
@@ -234,7 +242,7 @@ def test_exif_turns_photos_upright(tmp_path, orientation):
     assert np.abs(images.read(tmp_path / "a.jpg")[..., 0].astype(int) - upright).mean() < 2
 
 
-def test_every_kind_of_pixel_becomes_rgb(tmp_path):
+def test_every_kind_of_pixel_becomes_rgb(tmp_path: Path) -> None:
     colour = np.full((8, 8, 3), (200, 100, 50), np.uint8)
     grey = np.full((8, 8), 128, np.uint8)
     pillow.fromarray(np.dstack([colour, np.full((8, 8), 7, np.uint8)])).save(tmp_path / "rgba.png")
@@ -252,7 +260,7 @@ def test_every_kind_of_pixel_becomes_rgb(tmp_path):
         assert (images.read(tmp_path / name) == 128).all(), name
 
 
-def test_damaged_images_are_unreadable_with_a_reason(tmp_path):
+def test_damaged_images_are_unreadable_with_a_reason(tmp_path: Path) -> None:
     pillow.fromarray(footage.pan(0, 1, 8)[0]).save(tmp_path / "whole.jpg")
     whole = (tmp_path / "whole.jpg").read_bytes()
     (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
@@ -272,7 +280,7 @@ def test_damaged_images_are_unreadable_with_a_reason(tmp_path):
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
-def test_random_damage_raises_nothing_but_unreadable(tmp_path, data):
+def test_random_damage_raises_nothing_but_unreadable(tmp_path: Path, data: str) -> None:
     suffix = data.draw(st.sampled_from([".png", ".jpg", ".webp", ".tiff", ".gif", ".bmp"]))
     path = tmp_path / f"a{suffix}"
     pillow.fromarray(footage.pan(0, 1, 8)[0][:16, :16]).save(path)
@@ -289,11 +297,11 @@ def test_random_damage_raises_nothing_but_unreadable(tmp_path, data):
     assert image.dtype == np.uint8
 
 
-def test_rgba_png_photos(real_data):
+def test_rgba_png_photos(real_data: Path) -> None:
     assert images.read(real_data / "croco_chateau/Chateau1.png").shape[2] == 3
 
 
-def test_numeric_order():
+def test_numeric_order() -> None:
     assert sorted(["f10", "f9", "f", "e11", "10", "9"], key=numeric_order) == [
         "9",
         "10",
@@ -304,7 +312,9 @@ def test_numeric_order():
     ]
 
 
-def test_an_animation_in_a_folder_is_no_photograph_and_named(tmp_path, params):
+def test_an_animation_in_a_folder_is_no_photograph_and_named(
+    tmp_path: Path, params: Params
+) -> None:
     for number in range(2):
         pillow.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
     frames = [pillow.new("RGB", (8, 8), (0, 90 * number, 0)) for number in range(3)]

@@ -23,12 +23,12 @@ Map = Callable[
 
 
 @pytest.fixture(scope="module")
-def mine(repository) -> config.Mine:
+def mine(repository: Path) -> config.Mine:
     return load_params(repository / "params.yaml").mine
 
 
 @pytest.fixture
-def folder(tmp_path) -> Callable[..., config.Images]:
+def folder(tmp_path: Path) -> Callable[..., config.Images]:
     """A folder of some images, all pairs of it, as a source's section."""
 
     def make(*files: Path) -> sources.Source:
@@ -68,7 +68,9 @@ def _moved(by: np.ndarray) -> Map:
 
 
 @pytest.mark.parametrize("scene", ["graf", "boat"])
-def test_planes_seen_from_four_sides_follow_their_homographies(real_data, mine, folder, scene):
+def test_planes_seen_from_four_sides_follow_their_homographies(
+    real_data: Path, mine: config.Mine, folder: Callable[..., config.Images], scene: str
+) -> None:
     given = real_data / "oxford_affine" / scene
     files = [given / f"img{number}.png" for number in range(1, 5)]
     pairs, tally = truth.mined(folder(*files), ".", _any(mine))
@@ -97,8 +99,8 @@ def _homography(folder: Path, number: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("scene", "scale"), [("teddy", 4), ("tsukuba", 16)])
 def test_stereo_pairs_are_too_similar_and_follow_their_disparity(
-    real_data, mine, folder, scene, scale
-):
+    real_data: Path, mine: config.Mine, folder: Callable[..., config.Images], scene: str, scale: int
+) -> None:
     given = real_data / "middlebury_stereo" / scene
     files = (given / "im2.png", given / "im6.png")
     source = folder(*files)
@@ -111,7 +113,9 @@ def test_stereo_pairs_are_too_similar_and_follow_their_disparity(
     assert _right(pair, disparity.shape[::-1], _moved(np.dstack([shift, 0 * shift]))) > 0.8
 
 
-def test_flow_pairs_follow_their_flow(real_data, mine, folder):
+def test_flow_pairs_follow_their_flow(
+    real_data: Path, mine: config.Mine, folder: Callable[..., config.Images]
+) -> None:
     given = real_data / "middlebury_flow"
     with (given / "RubberWhale.flo").open("rb") as file:
         assert np.frombuffer(file.read(4), np.float32) == 202021.25
@@ -124,7 +128,9 @@ def test_flow_pairs_follow_their_flow(real_data, mine, folder):
     assert _right(pair, (width, height), _moved(flow)) > 0.9
 
 
-def test_driving_pairs_follow_their_flow(real_data, mine, folder):
+def test_driving_pairs_follow_their_flow(
+    real_data: Path, mine: config.Mine, folder: Callable[..., config.Images]
+) -> None:
     given = real_data / "kitti_flow"
     stored = cv2.imread(str(given / "kitti_occ_000010_10.png"), cv2.IMREAD_UNCHANGED).astype(
         np.float64

@@ -3,7 +3,9 @@ from __future__ import annotations
 import functools
 import gc
 import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -24,7 +26,7 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> Params:
+def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
@@ -32,7 +34,7 @@ def _times(path: Path, spacing_s: float) -> list[float]:
     return [round(time_s, 3) for time_s, _ in videos.sample(path, spacing_s)]
 
 
-def test_frames_are_taken_by_the_clock(tmp_path):
+def test_frames_are_taken_by_the_clock(tmp_path: Path) -> None:
     path = footage.video(tmp_path / "a.mp4", footage.pan(0, 11, 8), fps=4)
     assert _times(path, 1.0) == [0.0, 1.0, 2.0]
     assert _times(path, 0.5) == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
@@ -49,7 +51,9 @@ def test_frames_are_taken_by_the_clock(tmp_path):
     ]  # the first frame at or after each, none twice
 
 
-def test_groups_pair_each_frame_with_the_next_and_retry_with_the_one_after(tmp_path, params):
+def test_groups_pair_each_frame_with_the_next_and_retry_with_the_one_after(
+    tmp_path: Path, params: Params
+) -> None:
     footage.video(tmp_path / "a.mp4", footage.pan(0, 8, 8), fps=2)
     section = footage.videos_section(params, tmp_path, spacing_s=1.0, retry_spacing_s=2.0)
     source = sources.open_source("phone", section, Path(), 224)
@@ -66,7 +70,7 @@ def test_groups_pair_each_frame_with_the_next_and_retry_with_the_one_after(tmp_p
     ]
 
 
-def test_few_frames_are_alive_at_a_time(tmp_path, params):
+def test_few_frames_are_alive_at_a_time(tmp_path: Path, params: Params) -> None:
     """Memory must not grow with the length of a video."""
     import weakref
 
@@ -78,7 +82,7 @@ def test_few_frames_are_alive_at_a_time(tmp_path, params):
         assert len({id(reference()) for reference in alive if reference() is not None}) <= 4
 
 
-def test_captions_are_cut_off_below(tmp_path, params):
+def test_captions_are_cut_off_below(tmp_path: Path, params: Params) -> None:
     footage.video(tmp_path / "a.mp4", footage.pan(0, 4, 8), fps=1)
     source = sources.open_source(
         "phone", footage.videos_section(params, tmp_path, crop_bottom=0.2), Path(), 224
@@ -87,13 +91,13 @@ def test_captions_are_cut_off_below(tmp_path, params):
 
 
 @pytest.mark.parametrize(("height", "kept"), [(288, 231), (240, 192), (1080, 864), (1, 1)])
-def test_rows_cut_off_are_truncated(height, kept):
+def test_rows_cut_off_are_truncated(height: int, kept: int) -> None:
     """The published script keeps image[:-int(0.2 * height)]."""
     frames = [Sampled(float(second), np.zeros((height, 8, 3), np.uint8)) for second in range(2)]
     assert next(iter(videos.spaced(frames, 1.0, 1, 0.2))).views[0].read().shape[0] == kept
 
 
-def test_a_retry_between_frames_is_refused(tmp_path, params):
+def test_a_retry_between_frames_is_refused(tmp_path: Path, params: Params) -> None:
     with pytest.raises(BadInput, match=r"retry_spacing_s: 1.5 is no multiple"):
         sources.open_source(
             "phone",
@@ -105,7 +109,7 @@ def test_a_retry_between_frames_is_refused(tmp_path, params):
 
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("quarters", range(4))
-def test_display_matrix_is_applied_once(quarters, mirrored):
+def test_display_matrix_is_applied_once(quarters: int, mirrored: bool) -> None:
     """Every turn and mirror image a phone can write, as ISO 14496-12 defines the matrix: (p, q)
     goes to (a p + c q, b p + d q)."""
     turn = np.linalg.matrix_power(np.array([[0, 1], [-1, 0]]), quarters) @ np.diag(
@@ -119,7 +123,7 @@ def test_display_matrix_is_applied_once(quarters, mirrored):
         assert (shown[row, column] == stored[q, p]).all()
 
 
-def test_real_clip_with_a_display_matrix_comes_out_upright(real_data):
+def test_real_clip_with_a_display_matrix_comes_out_upright(real_data: Path) -> None:
     clip = real_data / "seven_scenes_kitchen/kitchen_dev_displaymatrix90.mp4"
     _, image = next(videos.sample(clip, 1.0))
     original = cv2.imread(str(real_data / "seven_scenes_kitchen/frames/frame-000000.color.jpg"))[
@@ -143,11 +147,11 @@ def test_real_clip_with_a_display_matrix_comes_out_upright(real_data):
         ("realshort.mp4", 2),
     ],
 )
-def test_real_containers(real_data, name, frames):
+def test_real_containers(real_data: Path, name: str, frames: int) -> None:
     assert len(_times(real_data / "videos" / name, 1.0)) == frames
 
 
-def test_damage_in_the_middle_keeps_the_rest_and_is_told(tmp_path, real_data):
+def test_damage_in_the_middle_keeps_the_rest_and_is_told(tmp_path: Path, real_data: Path) -> None:
     whole = (real_data / "seven_scenes_kitchen/kitchen_000000-000299_30fps.mp4").read_bytes()
     half, most = len(whole) // 2, len(whole) * 3 // 4
     (tmp_path / "a.mp4").write_bytes(whole[:half] + bytes(most - half) + whole[most:])
@@ -157,7 +161,7 @@ def test_damage_in_the_middle_keeps_the_rest_and_is_told(tmp_path, real_data):
     assert len(times) == 7  # of those between the damage and the next key frame, none
 
 
-def test_truncated_files(tmp_path, real_data):
+def test_truncated_files(tmp_path: Path, real_data: Path) -> None:
     whole = (real_data / "seven_scenes_kitchen/kitchen_000000-000299_30fps.mp4").read_bytes()
     (tmp_path / "a.mp4").write_bytes(
         whole[: len(whole) // 2]
@@ -172,7 +176,7 @@ def test_truncated_files(tmp_path, real_data):
     assert len(found) == 3
 
 
-def test_sound_alone_is_no_video(tmp_path, params):
+def test_sound_alone_is_no_video(tmp_path: Path, params: Params) -> None:
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=8000)
         frame = av.AudioFrame.from_ndarray(
@@ -185,7 +189,7 @@ def test_sound_alone_is_no_video(tmp_path, params):
     assert source.describe("a.mp4")["error"] == "no video stream"
 
 
-def test_inventory_of_good_and_bad_files(tmp_path, params):
+def test_inventory_of_good_and_bad_files(tmp_path: Path, params: Params) -> None:
     footage.video(tmp_path / "b/10.MP4", footage.pan(0, 4, 8), fps=1)
     footage.video(tmp_path / "b/9.mp4", footage.pan(1, 4, 8), fps=1)
     (tmp_path / "text.mov").write_text("no video at all")
@@ -225,8 +229,8 @@ def test_inventory_of_good_and_bad_files(tmp_path, params):
     ],
 )
 def test_containers_and_streams_are_found_by_their_names_and_read(
-    tmp_path, params, name, form, codec, fps
-):
+    tmp_path: Path, params: Params, name: str, form: str | None, codec: str, fps: int
+) -> None:
     with av.open(str(tmp_path / name), "w", format=form) as container:
         stream = container.add_stream(codec, rate=fps)
         stream.width = stream.height = 224
@@ -249,7 +253,9 @@ def test_containers_and_streams_are_found_by_their_names_and_read(
     assert len(list(source.groups(name, np.random.default_rng(0)))) >= 1
 
 
-def test_a_list_of_other_files_is_no_video_and_none_of_them_is_read(tmp_path, params):
+def test_a_list_of_other_files_is_no_video_and_none_of_them_is_read(
+    tmp_path: Path, params: Params
+) -> None:
     footage.video(tmp_path / "a.mp4", footage.pan(0, 4, 8), fps=1)
     (tmp_path / "b.mp4").write_text("ffconcat version 1.0\nfile 'a.mp4'\n")
     source = sources.open_source("phone", footage.videos_section(params, tmp_path), Path(), 224)
@@ -260,7 +266,9 @@ def test_a_list_of_other_files_is_no_video_and_none_of_them_is_read(tmp_path, pa
 
 
 @pytest.mark.parametrize("content", ["missing", "empty", "nothing of the kind"])
-def test_a_source_without_videos_is_one_clear_line(tmp_path, params, content):
+def test_a_source_without_videos_is_one_clear_line(
+    tmp_path: Path, params: Params, content: str
+) -> None:
     root = tmp_path / "raw"
     if content != "missing":
         root.mkdir()
@@ -274,7 +282,7 @@ def test_a_source_without_videos_is_one_clear_line(tmp_path, params, content):
         assert str(found.value).endswith("; passed over: readme.txt (not a video), and 1 more")
 
 
-def test_reading_is_sequential(tmp_path, monkeypatch):
+def test_reading_is_sequential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One pass, no seeking."""
     path = footage.video(tmp_path / "a.mp4", footage.pan(0, 12, 8), fps=4)
     opened = []
@@ -283,13 +291,15 @@ def test_reading_is_sequential(tmp_path, monkeypatch):
     assert len(opened) == 1
 
 
-def _spy(function, calls, *arguments, **named):
+def _spy(function: Callable[..., Any], calls: list[Any], *arguments: Any, **named: Any):
     calls.append(arguments)
     return function(*arguments, **named)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts", "a.mpg"])
-def test_a_clip_in_the_middle_is_decoded_from_the_key_frame_before_it(tmp_path, monkeypatch, name):
+def test_a_clip_in_the_middle_is_decoded_from_the_key_frame_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """The same frames as from the start, of every container; those that can be sought decode a
     part."""
     path = footage.video(
@@ -301,7 +311,7 @@ def test_a_clip_in_the_middle_is_decoded_from_the_key_frame_before_it(tmp_path, 
     decoded: list[float] = []
     whole = videos.streams.decoded
 
-    def counting(*arguments, **more):
+    def counting(*arguments: Any, **more: Any):
         for frame in whole(*arguments, **more):
             decoded.append(frame.time_s)
             yield frame
@@ -319,7 +329,7 @@ def test_a_clip_in_the_middle_is_decoded_from_the_key_frame_before_it(tmp_path, 
         assert sought < 60
 
 
-def test_an_index_is_read_clip_by_clip(tmp_path):
+def test_an_index_is_read_clip_by_clip(tmp_path: Path) -> None:
     """Rows of a clip apart from one another, quoted, with other line ends; what is kept grows with
     runs of clips, not with rows."""
     rows = [
@@ -351,7 +361,7 @@ def test_an_index_is_read_clip_by_clip(tmp_path):
             pair_index.read(path, (1, len(text)))
 
 
-def test_no_frame_is_held_for_longer_than_it_is_used(tmp_path):
+def test_no_frame_is_held_for_longer_than_it_is_used(tmp_path: Path) -> None:
     """However long the video: frames must not wait for Python to look for cycles."""
     path = footage.video(
         tmp_path / "a.mp4", [image[:64, :64].copy() for image in footage.pan(0, 60, 2)]

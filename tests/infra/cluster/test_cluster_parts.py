@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from signal import Signals
+from typing import Any
 
 import pytest
 import yaml
@@ -28,19 +30,19 @@ ECHO = (
 )
 
 
-def test_the_culprit_is_the_first_that_is_no_echo():
+def test_the_culprit_is_the_first_that_is_no_echo() -> None:
     assert culprit([(1.0, ECHO), (3.0, "late " + REAL), (2.0, REAL)]) == REAL
     assert culprit([(2.0, ECHO), (1.0, "early " + ECHO)]) == "early " + ECHO
 
 
-def test_bad_input_of_another_process_stays_one_line():
+def test_bad_input_of_another_process_stays_one_line() -> None:
     mendable = failure(REAL.replace("ValueError", "mimic.errors.BadInput"))
     assert isinstance(mendable, BadInput)
     assert str(mendable) == "the cause"
     assert isinstance(failure(REAL), TrainingFailed)
 
 
-def test_failed_items_are_counted_and_the_first_traceback_is_shown():
+def test_failed_items_are_counted_and_the_first_traceback_is_shown() -> None:
     message = str(ItemsFailed({"shard-1": REAL, "shard-2": ECHO}))
     assert message.startswith("2 item(s) failed")
     assert "- shard-1: ValueError: the cause" in message
@@ -52,8 +54,8 @@ def test_failed_items_are_counted_and_the_first_traceback_is_shown():
     [("2,3", 2, ["2", "3"]), ("4,5,6,7", 2, ["4,5", "6,7"]), ("5", 1, ["5"]), ("", 2, ["", ""])],
 )
 def test_a_rank_takes_its_share_of_the_gpus_that_the_job_was_given(
-    monkeypatch, listed, world, shares
-):
+    monkeypatch: pytest.MonkeyPatch, listed: str, world: int, shares: list[str]
+) -> None:
     for rank, share in enumerate(shares):
         for name in (
             "RANK",
@@ -70,7 +72,7 @@ def test_a_rank_takes_its_share_of_the_gpus_that_the_job_was_given(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
-def test_a_signal_is_noted_and_handlers_are_given_back(number):
+def test_a_signal_is_noted_and_handlers_are_given_back(number: Signals) -> None:
     before = signal.getsignal(number)
     with Stop().listening() as stop:
         assert not stop.requested()
@@ -82,7 +84,9 @@ def test_a_signal_is_noted_and_handlers_are_given_back(number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
-def test_a_signal_that_comes_while_ranks_agree_is_not_lost(monkeypatch, number):
+def test_a_signal_that_comes_while_ranks_agree_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, number: Signals
+) -> None:
     """Most of the time of a step is spent waiting for the other ranks, who know nothing of it
     yet."""
     with Stop().listening() as stop:
@@ -97,7 +101,7 @@ def test_a_signal_that_comes_while_ranks_agree_is_not_lost(monkeypatch, number):
         assert stop.requested()
 
 
-def test_a_second_interrupt_does_not_wait():
+def test_a_second_interrupt_does_not_wait() -> None:
     with Stop().listening() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.requested()
@@ -105,7 +109,7 @@ def test_a_second_interrupt_does_not_wait():
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_children_neither_hear_the_warning_nor_ignore_their_end():
+def test_children_neither_hear_the_warning_nor_ignore_their_end() -> None:
     """A spawned child lives through SIGUSR2, a forked one through SIGUSR2 and ends on SIGTERM."""
     with Stop().listening():
         spawned = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -146,7 +150,13 @@ def test_children_neither_hear_the_warning_nor_ignore_their_end():
         ("pretrain", {"nodes": 2}, "the local executor has one node"),
     ],
 )
-def test_impossible_resources_are_refused(repository: Path, tmp_path: Path, kind, changes, message):
+def test_impossible_resources_are_refused(
+    repository: Path,
+    tmp_path: Path,
+    kind: str,
+    changes: dict[str, Any] | dict[str, int],
+    message: str,
+) -> None:
     raw = yaml.safe_load((repository / "params.yaml").read_text())
     raw["cluster"][kind] |= changes
     path = tmp_path / "params.yaml"

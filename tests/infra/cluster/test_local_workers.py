@@ -11,7 +11,7 @@ from tests.support.worker_items import work
 
 
 @pytest.fixture(scope="module")
-def cluster(repository) -> config.Cluster:
+def cluster(repository: Path) -> config.Cluster:
     return load_params(repository / "params.yaml").cluster.model_copy(
         update={"workers": 2, "executor": "local"}
     )
@@ -26,15 +26,17 @@ def _describe(item: tuple[str, int, str]) -> str:
 
 
 def test_results_come_in_the_order_of_the_items_and_a_dead_worker_is_given_another_try(
-    tmp_path, cluster
-):
+    tmp_path: Path, cluster: config.Cluster
+) -> None:
     items = _items(tmp_path, "slow", "good", "dies once", "good", "slow", "good")
     assert list(map_items(work, items, cluster.mine, cluster, _describe)) == [
         (number, 1) for number in range(6)
     ]
 
 
-def test_a_worker_that_dies_twice_is_named_and_the_others_are_done(tmp_path, cluster):
+def test_a_worker_that_dies_twice_is_named_and_the_others_are_done(
+    tmp_path: Path, cluster: config.Cluster
+) -> None:
     results = map_items(
         work, _items(tmp_path, "good", "dies", "good", "slow"), cluster.mine, cluster, _describe
     )
@@ -53,7 +55,7 @@ def test_a_worker_that_dies_twice_is_named_and_the_others_are_done(tmp_path, clu
     assert list(caught.value.failed) == ["shard 1"]
 
 
-def test_an_error_in_a_worker_arrives_as_it_was(tmp_path, cluster):
+def test_an_error_in_a_worker_arrives_as_it_was(tmp_path: Path, cluster: config.Cluster) -> None:
     with pytest.raises(OSError, match="No space left") as caught:
         list(
             map_items(work, _items(tmp_path, "full disk", "good"), cluster.mine, cluster, _describe)
@@ -61,5 +63,5 @@ def test_an_error_in_a_worker_arrives_as_it_was(tmp_path, cluster):
     assert (caught.value.errno, caught.value.filename) == (28, "shard")
 
 
-def test_nothing_to_do_starts_nothing(cluster):
+def test_nothing_to_do_starts_nothing(cluster: config.Cluster) -> None:
     assert list(map_items(work, [], cluster.mine, cluster, _describe)) == []

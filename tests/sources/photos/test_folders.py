@@ -25,7 +25,7 @@ def _tree(root: Path) -> folders.Listing:
     return folders.tree(root, lambda name: folders.has_extension(name, JPG), "an image")
 
 
-def test_every_entry_is_either_listed_or_named_with_the_reason(tmp_path):
+def test_every_entry_is_either_listed_or_named_with_the_reason(tmp_path: Path) -> None:
     _touch(
         tmp_path,
         "10.jpg",
@@ -52,7 +52,7 @@ def test_every_entry_is_either_listed_or_named_with_the_reason(tmp_path):
     assert folders.files_in(tmp_path, JPG) == ["9.JPG", "10.jpg"]
 
 
-def test_what_a_system_keeps_for_itself_is_named_and_not_entered(tmp_path):
+def test_what_a_system_keeps_for_itself_is_named_and_not_entered(tmp_path: Path) -> None:
     kept = ("@eaDir", "#recycle", "$RECYCLE.BIN", "@Recycle")
     _touch(tmp_path, "a/1.jpg", *(f"a/{name}/1.jpg/thumbnail.jpg" for name in kept))
     found = _tree(tmp_path)
@@ -63,7 +63,7 @@ def test_what_a_system_keeps_for_itself_is_named_and_not_entered(tmp_path):
 
 
 @pytest.mark.parametrize("target", [".", "..", "../..", "a/b"])
-def test_a_folder_is_entered_once_however_it_is_linked(tmp_path, target):
+def test_a_folder_is_entered_once_however_it_is_linked(tmp_path: Path, target: str) -> None:
     root = tmp_path / "x/root"
     _touch(root, "a/b/1.jpg", "a/2.jpg")
     (root / "a/loop").symlink_to(target if target != "a/b" else "b")
@@ -73,7 +73,7 @@ def test_a_folder_is_entered_once_however_it_is_linked(tmp_path, target):
     assert "a link to" in found.skipped["a/loop"]
 
 
-def test_folders_elsewhere_are_read_through_their_first_link(tmp_path):
+def test_folders_elsewhere_are_read_through_their_first_link(tmp_path: Path) -> None:
     _touch(tmp_path, "store/scene/1.jpg", "root/2.jpg")
     (tmp_path / "root/a").symlink_to(tmp_path / "store/scene")
     (tmp_path / "root/b").symlink_to(tmp_path / "store")
@@ -82,7 +82,7 @@ def test_folders_elsewhere_are_read_through_their_first_link(tmp_path):
     assert found.skipped == {"b/scene": "the same folder as a"}
 
 
-def test_a_file_is_listed_once_however_it_is_linked(tmp_path):
+def test_a_file_is_listed_once_however_it_is_linked(tmp_path: Path) -> None:
     _touch(tmp_path, "root/1.jpg", "store/2.jpg", "store/blob", "root/.store/3.jpg")
     for name, target in (
         ("0.jpg", "1.jpg"),
@@ -102,7 +102,9 @@ def test_a_file_is_listed_once_however_it_is_linked(tmp_path):
     assert folders.files_in(tmp_path / "root", JPG) == found.files
 
 
-def test_names_of_any_alphabet_are_listed_and_only_what_cannot_be_written_is_not(tmp_path):
+def test_names_of_any_alphabet_are_listed_and_only_what_cannot_be_written_is_not(
+    tmp_path: Path,
+) -> None:
     names = [
         "Screenshot 3.04.05\u202fPM.jpg",
         "a\u00a0b.jpg",
@@ -120,14 +122,14 @@ def test_names_of_any_alphabet_are_listed_and_only_what_cannot_be_written_is_not
     assert all("cannot be written down" in why for why in found.skipped.values())
 
 
-def test_a_socket_is_no_picture(tmp_path, monkeypatch):
+def test_a_socket_is_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # the path of a socket is short
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("s.jpg")
         assert _tree(tmp_path).skipped == {"s.jpg": "neither a file nor a folder"}
 
 
-def test_a_tree_may_be_deeper_than_python_recurses(tmp_path):
+def test_a_tree_may_be_deeper_than_python_recurses(tmp_path: Path) -> None:
     deep = "/".join(["d"] * 200)
     _touch(tmp_path, f"{deep}/1.jpg")
     before = sys.getrecursionlimit()
@@ -138,7 +140,7 @@ def test_a_tree_may_be_deeper_than_python_recurses(tmp_path):
         sys.setrecursionlimit(before)
 
 
-def test_scenes_of_other_formats_are_named_with_what_to_do(tmp_path):
+def test_scenes_of_other_formats_are_named_with_what_to_do(tmp_path: Path) -> None:
     for name in ("a.glb", "b.OBJ", "c.gltf", "d.mtl"):
         (tmp_path / name).write_bytes(b"x")
     found = folders.tree(tmp_path, lambda name: name.endswith(".glb"), "a .glb scene")
@@ -148,7 +150,7 @@ def test_scenes_of_other_formats_are_named_with_what_to_do(tmp_path):
     assert found.files == ["a.glb"]
 
 
-def test_raw_files_of_cameras_are_named_with_what_to_do(tmp_path):
+def test_raw_files_of_cameras_are_named_with_what_to_do(tmp_path: Path) -> None:
     for name in ("a.jpg", "IMG_1.DNG", "b.cr2", "c.txt"):
         (tmp_path / name).write_bytes(b"x")
     found = folders.tree(tmp_path, lambda name: name.endswith(".jpg"), "an image")

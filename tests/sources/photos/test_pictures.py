@@ -35,7 +35,7 @@ def _close(found: np.ndarray, wanted: np.ndarray) -> bool:
     return found.shape == wanted.shape and float(np.abs(found.astype(int) - wanted).mean()) < 12
 
 
-def test_every_format_that_pillow_writes_and_opens_is_read(tmp_path):
+def test_every_format_that_pillow_writes_and_opens_is_read(tmp_path: Path) -> None:
     pillow.init()
     tried = []
     for ending, name in pillow.registered_extensions().items():
@@ -68,7 +68,9 @@ def test_every_format_that_pillow_writes_and_opens_is_read(tmp_path):
     ("ending", "codec", "form"),
     [(".dpx", "dpx", "gbrp10le"), (".jls", "jpegls", "rgb24"), (".xwd", "xwd", "bgra")],
 )
-def test_a_format_that_only_ffmpeg_reads_is_read(tmp_path, ending, codec, form):
+def test_a_format_that_only_ffmpeg_reads_is_read(
+    tmp_path: Path, ending: str, codec: str, form: str
+) -> None:
     path = tmp_path / f"a{ending}"
     frame = av.VideoFrame.from_ndarray(PHOTO, format="rgb24").reformat(format=form)
     encoder = av.CodecContext.create(codec, "w")
@@ -88,7 +90,7 @@ def test_a_format_that_only_ffmpeg_reads_is_read(tmp_path, ending, codec, form):
     assert _close(pictures.read(path), PHOTO)
 
 
-def test_pictures_that_hold_no_photograph_say_so(tmp_path):
+def test_pictures_that_hold_no_photograph_say_so(tmp_path: Path) -> None:
     pillow.fromarray(PHOTO[..., 0].astype(np.float32)).save(tmp_path / "float.tiff")
     preview = pillow.fromarray(PHOTO)
     preview.save(tmp_path / "raw.tif", tiffinfo={254: 1})
@@ -107,7 +109,7 @@ def test_pictures_that_hold_no_photograph_say_so(tmp_path):
             pictures.read(tmp_path / name)
 
 
-def test_only_the_file_itself_is_read_and_only_if_it_is_a_picture(tmp_path):
+def test_only_the_file_itself_is_read_and_only_if_it_is_a_picture(tmp_path: Path) -> None:
     """FFmpeg would take a text for a list of pictures, a name for a pattern of names, and a video's
     first frame for a picture."""
     footage.video(tmp_path / "a.mp4", footage.pan(0, 4, 8), fps=1).rename(tmp_path / "video.jpg")
@@ -124,7 +126,7 @@ def test_only_the_file_itself_is_read_and_only_if_it_is_a_picture(tmp_path):
         assert str(found.value) == reason
 
 
-def test_what_is_transparent_lies_on_white_and_hidden_colours_are_not_seen(tmp_path):
+def test_what_is_transparent_lies_on_white_and_hidden_colours_are_not_seen(tmp_path: Path) -> None:
     alpha = np.full(PHOTO.shape[:2], 255, np.uint8)
     alpha[:100] = 0
     pillow.fromarray(np.dstack([PHOTO, alpha])).save(tmp_path / "cut.png")
@@ -150,7 +152,7 @@ def _giant_png(path: Path, width: int, height: int) -> None:
     path.write_bytes(bytes(data))
 
 
-def test_a_giant_picture_is_named_or_read_smaller_in_bounded_memory(tmp_path):
+def test_a_giant_picture_is_named_or_read_smaller_in_bounded_memory(tmp_path: Path) -> None:
     _giant_png(tmp_path / "pano.png", 20000, 10000)
     with pytest.raises(Unreadable, match="20000 x 10000 pixels are more than 180 megapixels"):
         pictures.read(tmp_path / "pano.png")
@@ -170,7 +172,7 @@ def test_a_giant_picture_is_named_or_read_smaller_in_bounded_memory(tmp_path):
     assert done.stderr == ""
 
 
-def test_names_of_other_files_are_no_pictures():
+def test_names_of_other_files_are_no_pictures() -> None:
     assert not {".eps", ".ps", ".pdf", ".h5", ".mpg", ".rs", ".y", ".txt"} & pictures.EXTENSIONS
 
 
@@ -180,7 +182,7 @@ def _several(path: Path, count: int, **more: object) -> Path:
     return path
 
 
-def test_of_several_pages_the_first_is_read_and_that_is_said(tmp_path):
+def test_of_several_pages_the_first_is_read_and_that_is_said(tmp_path: Path) -> None:
     said = "only the first of its 3 pages is read; save each as a file of its own to mine them all"
     assert pictures.further(_several(tmp_path / "a.tif", 3)) == said
     smaller = pillow.new("RGB", (8, 8))

@@ -23,7 +23,7 @@ def _found(*names: str) -> list[list[str]]:
     return [[file.name for file in sequence.files] for sequence in sequences(map(Path, names))]
 
 
-def test_cameras_of_a_rig_in_one_folder_are_sequences_of_their_own():
+def test_cameras_of_a_rig_in_one_folder_are_sequences_of_their_own() -> None:
     rig = [f"cam{camera}_{frame:04}.jpg" for frame in range(5) for camera in range(2)]
     assert _found(*rig) == [
         [f"cam{camera}_{frame:04}.jpg" for frame in range(5)] for camera in range(2)
@@ -38,7 +38,7 @@ def test_cameras_of_a_rig_in_one_folder_are_sequences_of_their_own():
     assert sorted(map(len, _found(*scenes))) == [4] * 20
 
 
-def test_an_index_counts_and_not_a_number_drawn_beside_it():
+def test_an_index_counts_and_not_a_number_drawn_beside_it() -> None:
     drawn = np.random.default_rng(0).permutation(90_000)[:40] + 10_000
     index_first = [Path(f"{number:05}_{other}.jpg") for number, other in enumerate(drawn)]
     index_last = [Path(f"{other}_{number:05}.jpg") for number, other in enumerate(drawn)]
@@ -58,7 +58,7 @@ def test_an_index_counts_and_not_a_number_drawn_beside_it():
     assert list(found.files) == sorted(alone, key=lambda file: int(file.stem))
 
 
-def test_numbers_spelled_in_two_ways_are_two_sequences():
+def test_numbers_spelled_in_two_ways_are_two_sequences() -> None:
     both = [f"img_{number}.jpg" for number in range(12)] + [
         f"img_{number:03}.jpg" for number in range(12)
     ]
@@ -96,20 +96,20 @@ def test_numbers_spelled_in_two_ways_are_two_sequences():
         ],
     ],
 )
-def test_names_with_the_time_follow_one_another_in_time(names):
+def test_names_with_the_time_follow_one_another_in_time(names: list[str]) -> None:
     shuffled = random.Random(0).sample(names, len(names))
     assert _found(*shuffled) == [names]
     assert sequences(map(Path, names))[0].steps(None) == list(range(len(names)))
 
 
-def test_frames_of_one_moment_are_not_mixed_with_their_depth():
+def test_frames_of_one_moment_are_not_mixed_with_their_depth() -> None:
     names = [
         f"20240501_0950{second:02}_{kind}.png" for second in range(4) for kind in ("color", "depth")
     ]
     assert _found(*names) == [names[0::2], names[1::2]]
 
 
-def test_a_date_with_a_counter_stays_numbered():
+def test_a_date_with_a_counter_stays_numbered() -> None:
     names = [f"20240501_{number:06}.jpg" for number in range(0, 300, 2)]  # most are no time of day
     (sequence,) = sequences(map(Path, names))
     assert sequence.steps(None) == list(range(150))
@@ -118,7 +118,7 @@ def test_a_date_with_a_counter_stays_numbered():
     assert sorted(map(len, _found(*whatsapp))) == [3, 3]
 
 
-def test_distances_count_frames_where_the_numbers_do_and_places_where_not():
+def test_distances_count_frames_where_the_numbers_do_and_places_where_not() -> None:
     (jittered,) = sequences(
         Path(f"{1.7 + number / 60:.3f}.png") for number in range(200)
     )  # 0.016 and 0.017 apart
@@ -153,7 +153,7 @@ NAMES = st.lists(
 
 
 @given(NAMES)
-def test_every_file_with_a_number_is_in_exactly_one_sequence(names):
+def test_every_file_with_a_number_is_in_exactly_one_sequence(names) -> None:
     found = [file.name for sequence in sequences(map(Path, names)) for file in sequence.files]
     assert len(found) == len(set(found))
     assert {
@@ -199,7 +199,9 @@ GROUPS = {
 
 
 @pytest.mark.parametrize("kind", GROUPS)
-def test_the_candidates_of_well_named_folders_are_what_they_were(repository, tmp_path, kind):
+def test_the_candidates_of_well_named_folders_are_what_they_were(
+    repository: Path, tmp_path: Path, kind: str
+) -> None:
     params = load_params(repository / "params.yaml")
     names, digest = GROUPS[kind]
     (tmp_path / "raw/c").mkdir(parents=True)

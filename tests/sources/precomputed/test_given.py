@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ PATCH_MAP = {
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> Params:
+def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
@@ -43,7 +44,7 @@ def _pair(folder: Path, seed: int, correspondences: object = PATCH_MAP) -> None:
 
 
 @pytest.fixture
-def release(tmp_path) -> Path:
+def release(tmp_path: Path) -> Path:
     root = tmp_path / "raw"
     _pair(root / "ScanNet/scene0000_00/0", 0)
     _pair(root / "ScanNet/scene0000_00/10", 1)
@@ -60,7 +61,7 @@ def _released(root: Path, index: str | None = None) -> sources.Source:
     return sources.open_source("released", section, Path(), 224)
 
 
-def test_released_folders_are_pairs_grouped_by_scene(release, params):
+def test_released_folders_are_pairs_grouped_by_scene(release: Path, params: Params) -> None:
     source = _released(release)
     assert source.clips() == ["CO3D/110_13051_23361", "DeMoN/sun3d_00001", "ScanNet/scene0000_00"]
     assert source.describe("ScanNet/scene0000_00")["frames"] == 6
@@ -75,7 +76,7 @@ def test_released_folders_are_pairs_grouped_by_scene(release, params):
     assert {a: int(b) for a, b in enumerate(found.correspondences) if b >= 0} == PATCH_MAP
 
 
-def test_given_pairs_are_kept_whatever_the_rule_thinks(release, params):
+def test_given_pairs_are_kept_whatever_the_rule_thinks(release: Path, params: Params) -> None:
     pairs, tally = mined(_released(release), "DeMoN/sun3d_00001", params.mine)
     assert len(pairs) == tally.kept == 1
     assert pairs[0].comparison.overlap == 2 / 196
@@ -86,7 +87,7 @@ def test_given_pairs_are_kept_whatever_the_rule_thinks(release, params):
     assert abs(pair.comparison.overlap - 8 / 14) < 0.08
 
 
-def test_an_index_names_the_pairs_and_reaches_nowhere_else(release, params):
+def test_an_index_names_the_pairs_and_reaches_nowhere_else(release: Path, params: Params) -> None:
     outside = release.parent / "secret.jpg"
     pillow.fromarray(footage.pan(9, 1, 1)[0]).save(outside)
     scene = "ScanNet/scene0000_00"
@@ -117,7 +118,7 @@ def test_an_index_names_the_pairs_and_reaches_nowhere_else(release, params):
         _released(release, "missing.csv").clips()
 
 
-def test_pairs_that_all_lie_elsewhere_are_said_to(release, params):
+def test_pairs_that_all_lie_elsewhere_are_said_to(release: Path, params: Params) -> None:
     (release / "index.csv").write_text(
         "path1,path2\n/data/scene/0/0000.jpg,/data/scene/0/0001.jpg\n"
     )
@@ -138,7 +139,9 @@ class Bomb:
     [Bomb(), {0: 196}, {0: 1, 1: 1}, [1, 2], {"0": 1}],
     ids=["code", "range", "twice", "list", "text"],
 )
-def test_a_map_that_is_none_rejects_its_pair_and_runs_nothing(tmp_path, params, hostile):
+def test_a_map_that_is_none_rejects_its_pair_and_runs_nothing(
+    tmp_path: Path, params: Params, hostile: Any
+) -> None:
     _pair(tmp_path / "a/b/0", 0, None)
     with (tmp_path / "a/b/0/corresponding.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(
@@ -155,14 +158,16 @@ def test_a_map_that_is_none_rejects_its_pair_and_runs_nothing(tmp_path, params, 
     assert not Path("/tmp/mimic-must-not-exist").exists()
 
 
-def test_another_grid_of_patches_is_one_line(release, params):
+def test_another_grid_of_patches_is_one_line(release: Path, params: Params) -> None:
     with pytest.raises(BadInput, match=r"of 196 patches, mine\.size_px and mine\.patch_px make 49"):
         mined(
             _released(release), "DeMoN/sun3d_00001", params.mine.model_copy(update={"patch_px": 32})
         )
 
 
-def test_released_pairs_go_through_the_pipeline_without_a_homography(release, params, tmp_path):
+def test_released_pairs_go_through_the_pipeline_without_a_homography(
+    release: Path, params: Params, tmp_path: Path
+) -> None:
     section = config.Released(reader="released", root=release, index=None, **BASE)
     params = params.model_copy(update={"sources": {"published": section}})
     params = params.model_copy(update={"cluster": params.cluster.model_copy(update={"workers": 1})})
@@ -190,7 +195,7 @@ def _crops(root: Path, file: str, form: str) -> sources.Source:
 
 
 @pytest.fixture
-def album(tmp_path) -> list[np.ndarray]:
+def album(tmp_path: Path) -> list[np.ndarray]:
     views = footage.pan(5, 7, 16)
     for name, image in (
         ("scene/a_1.jpg", views[0]),
@@ -215,7 +220,9 @@ def album(tmp_path) -> list[np.ndarray]:
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_listed_pairs_are_kept_and_measured(tmp_path, album, params, form, text, encoding):
+def test_listed_pairs_are_kept_and_measured(
+    tmp_path: Path, album: list[np.ndarray], params: Params, form: str, text: str, encoding: str
+) -> None:
     (tmp_path / "list.txt").write_text(text, encoding=encoding)
     source = _crops(tmp_path, "list.txt", form)
     assert source.clips() == ["scene"]
@@ -226,7 +233,7 @@ def test_listed_pairs_are_kept_and_measured(tmp_path, album, params, form, text,
     assert np.abs(pair.image_b.astype(int) - album[1]).mean() < 6
 
 
-def test_crops_are_cut_and_the_second_is_turned(tmp_path, album):
+def test_crops_are_cut_and_the_second_is_turned(tmp_path: Path, album: list[np.ndarray]) -> None:
     lines = [
         "scene/a_1.jpg, scene/a_2.jpg, -100",
         "10, 110, 20, 120, 50, 150, 60, 200",
@@ -243,7 +250,7 @@ def test_crops_are_cut_and_the_second_is_turned(tmp_path, album):
         second.views[0].read()
 
 
-def test_rotations_up_to_sixty_degrees_are_none():
+def test_rotations_up_to_sixty_degrees_are_none() -> None:
     assert [
         crops.quarter_turns(degrees) for degrees in (-60, 0, 60, 61, 100, -61, 180, -170, 270)
     ] == [0, 0, 0, 1, 1, 3, 2, 2, 3]
@@ -258,13 +265,17 @@ def test_rotations_up_to_sixty_degrees_are_none():
         ("crops", "a, b"),
     ],
 )
-def test_a_line_of_another_form_is_named(tmp_path, album, form, line):
+def test_a_line_of_another_form_is_named(
+    tmp_path: Path, album: list[np.ndarray], form: str, line: str
+) -> None:
     (tmp_path / "list.txt").write_text(f"\n{line}\n")
     with pytest.raises(BadInput, match=r"list\.txt: line 2 is "):
         _crops(tmp_path, "list.txt", form).clips()
 
 
-def test_a_list_reaches_nowhere_else(tmp_path, album, params):
+def test_a_list_reaches_nowhere_else(
+    tmp_path: Path, album: list[np.ndarray], params: Params
+) -> None:
     (tmp_path / "list.txt").write_text(
         "../images/scene/a_1.jpg scene/a_2.jpg\n/etc/hostname scene/a_2.jpg\n"
     )

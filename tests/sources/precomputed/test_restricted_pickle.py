@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +50,7 @@ class _Runs:
 
 
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {0: x}, lambda x: {x: 0}, lambda x: [x]])
-def test_hostile_pickles_run_nothing(wrap, tmp_path: Path) -> None:
+def test_hostile_pickles_run_nothing(wrap: Callable[..., Any], tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     with pytest.raises(NotAPatchMap, match="refused|damaged|unhashable"):
         read_patch_map(_npy(wrap(_Runs(marker))), 196)

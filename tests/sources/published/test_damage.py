@@ -91,7 +91,7 @@ def _jpeg(seed: int) -> bytes:
 
 @BOUNDED
 @given(damage())
-def test_sens(tmp_path, harm):
+def test_sens(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
     (tmp_path / "a").mkdir(exist_ok=True)
     (tmp_path / "a/a.sens").write_bytes(
         harm(sens([(np.eye(4), _jpeg(index)) for index in range(5)]))
@@ -103,14 +103,14 @@ def test_sens(tmp_path, harm):
 
 @BOUNDED
 @given(damage())
-def test_h5(tmp_path, harm):
+def test_h5(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
     _h5(tmp_path / "whole.bin", ["v0", "v1"], np.arange(17.0))
     (tmp_path / "a.h5").write_bytes(harm((tmp_path / "whole.bin").read_bytes()))
     _exhaust(config.Demon(reader="demon", root=tmp_path, views_max=20, **BASE))
 
 
 @pytest.mark.parametrize("kind", ["text", "float", "group", "empty", "huge", "missing"])
-def test_h5_of_another_shape(tmp_path, kind):
+def test_h5_of_another_shape(tmp_path: Path, kind: str) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as store:
         view = store.create_group("scene/frames/t0/v0")
         match kind:
@@ -130,7 +130,7 @@ def test_h5_of_another_shape(tmp_path, kind):
 
 @settings(BOUNDED, max_examples=15)
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)), damage())
-def test_text_files(tmp_path, noise, harm):
+def test_text_files(tmp_path: Path, noise, harm: Callable[[bytes], bytes]) -> None:
     """Camera tracks, trajectories, poses, lists and indices."""
     _track(tmp_path / "train/a.txt", "https://youtu.be/dQw4w9WgXcQ", [0.0, 1.0, 2.0])
     _trajectory(tmp_path / "whole.traj", np.eye(3))
@@ -176,7 +176,7 @@ def test_text_files(tmp_path, noise, harm):
 
 @BOUNDED
 @given(damage(), st.sampled_from(["mpeg4.mp4", "mpeg4.avi", "mpeg4.mkv"]))
-def test_videos(tmp_path, harm, name):
+def test_videos(tmp_path: Path, harm: Callable[[bytes], bytes], name: str) -> None:
     whole = tmp_path / name
     if not whole.exists():
         footage.video(
@@ -199,7 +199,7 @@ def test_videos(tmp_path, harm, name):
 
 @BOUNDED
 @given(damage())
-def test_patch_maps(harm):
+def test_patch_maps(harm: Callable[[bytes], bytes]) -> None:
     file = io.BytesIO()
     np.save(file, np.array({patch: 195 - patch for patch in range(196)}, object))
     try:
@@ -216,7 +216,7 @@ def test_patch_maps(harm):
 
 @settings(BOUNDED, max_examples=25)
 @given(harm=damage())
-def test_scenes(tmp_path, real_data, harm):
+def test_scenes(tmp_path: Path, real_data: Path, harm: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "a.glb"
     path.write_bytes(harm((real_data / "scenes3d/simple_room.glb").read_bytes()[: 1 << 20]))
     try:
@@ -229,7 +229,9 @@ def test_scenes(tmp_path, real_data, harm):
 
 @settings(BOUNDED, max_examples=12)
 @given(damage(), damage())
-def test_videos_of_other_layouts(tmp_path, harm, harm_track):
+def test_videos_of_other_layouts(
+    tmp_path: Path, harm: Callable[[bytes], bytes], harm_track: Callable[[bytes], bytes]
+) -> None:
     """Plain videos, Objectron, MannequinChallenge with a damaged video, and with a damaged track of
     a good one."""
     whole = tmp_path / "whole.bin.mp4"
@@ -271,7 +273,9 @@ def test_videos_of_other_layouts(tmp_path, harm, harm_track):
 
 @settings(BOUNDED, max_examples=20)
 @given(damage(), st.text("0123456789_.-", min_size=1, max_size=24))
-def test_folders_of_other_layouts(tmp_path, harm, name):
+def test_folders_of_other_layouts(
+    tmp_path: Path, harm: Callable[[bytes], bytes], name: str
+) -> None:
     """CO3D and 3DStreetView: damaged pictures, and names of numbers gone wrong."""
     for folder, stem in (
         ("c/toybus/1_2_3/images", "frame0000"),
@@ -294,7 +298,7 @@ def test_folders_of_other_layouts(tmp_path, harm, name):
 
 @BOUNDED
 @given(damage())
-def test_an_index_of_pairs(tmp_path, harm):
+def test_an_index_of_pairs(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
     (tmp_path / "set/a/0").mkdir(parents=True, exist_ok=True)
     for name in ("0000.jpg", "0001.jpg"):
         (tmp_path / "set/a/0" / name).write_bytes(_jpeg(0))

@@ -88,7 +88,7 @@ def _scannet(root: Path, **change: int) -> sources.Source:
     )
 
 
-def test_a_truncated_sens_gives_its_whole_windows_and_is_named(tmp_path):
+def test_a_truncated_sens_gives_its_whole_windows_and_is_named(tmp_path: Path) -> None:
     frames = [
         (np.eye(4) if index != 2 else np.full((4, 4), -np.inf), _picture(index))
         for index in range(10)
@@ -111,7 +111,7 @@ def test_a_truncated_sens_gives_its_whole_windows_and_is_named(tmp_path):
     assert "not a version 4" in str(source.describe(old)["error"])
 
 
-def test_a_sens_file_may_announce_nonsense(tmp_path):
+def test_a_sens_file_may_announce_nonsense(tmp_path: Path) -> None:
     _touch(tmp_path, "a/a.sens", data=sens([(np.eye(4), _picture(0))], announced=2**63 + 5))
     source = _scannet(tmp_path)
     assert source.describe("a/a.sens")["frames"] < 100
@@ -119,7 +119,7 @@ def test_a_sens_file_may_announce_nonsense(tmp_path):
         list(source.groups("a/a.sens", RNG))
 
 
-def test_raw_colour_is_read_and_its_size_is_checked(tmp_path):
+def test_raw_colour_is_read_and_its_size_is_checked(tmp_path: Path) -> None:
     picture = footage.plane(0, 256)[:48, :48]
     frames = [(np.eye(4), picture.tobytes()), (np.eye(4), picture.tobytes()[:-1])]
     _touch(tmp_path, "a/a.sens", data=sens(frames, colour=0))
@@ -129,7 +129,7 @@ def test_raw_colour_is_read_and_its_size_is_checked(tmp_path):
         group.views[1].read()
 
 
-def test_both_official_exports_sort_by_number_and_lost_tracking_has_no_pose(tmp_path):
+def test_both_official_exports_sort_by_number_and_lost_tracking_has_no_pose(tmp_path: Path) -> None:
     python, cpp = tmp_path / "scans/scene0001_00", tmp_path / "scans/scene0002_00"
     for number in range(12):
         _touch(python, f"color/{number}.jpg", f"depth/{number}.png")
@@ -163,7 +163,7 @@ def test_both_official_exports_sort_by_number_and_lost_tracking_has_no_pose(tmp_
         assert first.views[1].pose is None
 
 
-def test_a_window_that_does_not_fit_is_one_line():
+def test_a_window_that_does_not_fit_is_one_line() -> None:
     with pytest.raises(
         ValueError, match=r"second_edge 50 must lie in \[edge, window - edge\] = \[11, 49\]"
     ):
@@ -189,7 +189,7 @@ def _demon(root: Path, views_max: int = 20) -> sources.Source:
     return _open(config.Demon(reader="demon", root=root, views_max=views_max, **BASE))
 
 
-def test_demon_views_count_by_number_and_cameras_are_column_major(tmp_path):
+def test_demon_views_count_by_number_and_cameras_are_column_major(tmp_path: Path) -> None:
     rotation = Rotation.from_euler("xyz", [10, 20, 30], degrees=True).as_matrix()
     camera = np.concatenate([[300, 300, 0, 24, 24], rotation.ravel(order="F"), [1.0, 2.0, 3.0]])
     _h5(tmp_path / "traindata/a.h5", [f"v{number}" for number in range(11)], camera)
@@ -204,7 +204,7 @@ def test_demon_views_count_by_number_and_cameras_are_column_major(tmp_path):
     assert np.abs(group.views[3].read().astype(int) - footage.plane(3, 256)[:48, :48]).mean() < 12
 
 
-def test_demon_scenes_of_too_many_views_and_damaged_files_are_named(tmp_path):
+def test_demon_scenes_of_too_many_views_and_damaged_files_are_named(tmp_path: Path) -> None:
     _h5(tmp_path / "many.h5", [f"v{number}" for number in range(6)])
     _h5(tmp_path / "cut.h5", ["v0", "v1"])
     data = (tmp_path / "cut.h5").read_bytes()
@@ -227,7 +227,7 @@ def test_demon_scenes_of_too_many_views_and_damaged_files_are_named(tmp_path):
 # ---------------------------------------------------------------- CO3D
 
 
-def test_co3d_gaps_are_not_small_steps(tmp_path):
+def test_co3d_gaps_are_not_small_steps(tmp_path: Path) -> None:
     sequence = "apple/110_13051_23361"
     _touch(
         tmp_path,
@@ -255,7 +255,7 @@ def test_co3d_gaps_are_not_small_steps(tmp_path):
 # ---------------------------------------------------------------- 3DStreetView
 
 
-def test_street_views_are_grouped_by_target_within_a_folder(tmp_path):
+def test_street_views_are_grouped_by_target_within_a_folder(tmp_path: Path) -> None:
     a, b = tmp_path / "dataset_aligned/0002", tmp_path / "dataset_aligned/0010"
     _touch(
         a,
@@ -299,7 +299,7 @@ def _trajectory(path: Path, camera_from_world: np.ndarray, count: int = 5) -> No
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_arkit_videos_are_turned_upright_by_their_poses(tmp_path, turns):
+def test_arkit_videos_are_turned_upright_by_their_poses(tmp_path: Path, turns: int) -> None:
     """A level camera (x right, y down, z forward; the world's z is up) whose sensor was turned: the
     sky is where the poses say."""
     level = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # world x right, z up -> camera
@@ -320,7 +320,7 @@ def test_arkit_videos_are_turned_upright_by_their_poses(tmp_path, turns):
     assert (edge == 255).all()
 
 
-def test_arkit_layout(tmp_path):
+def test_arkit_layout(tmp_path: Path) -> None:
     root = tmp_path / "raw/Training/40753679"
     images = footage.pan(0, 12, 8)
     footage.video(
@@ -353,13 +353,13 @@ def test_arkit_layout(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "1 2 3\n", "a b c d e f g\n", "1 nan 0 0 0 0 0\n"])
-def test_a_damaged_trajectory_leaves_the_containers_own_matrix(tmp_path, text):
+def test_a_damaged_trajectory_leaves_the_containers_own_matrix(tmp_path: Path, text: str) -> None:
     (tmp_path / "lowres_wide.traj").write_text(text)
     assert arkitscenes.quarter_turns(tmp_path / "lowres_wide.traj") is None
     assert arkitscenes.quarter_turns(tmp_path / "missing.traj") is None
 
 
-def test_objectron_layout(tmp_path):
+def test_objectron_layout(tmp_path: Path) -> None:
     footage.video(tmp_path / "videos/chair/batch-10/9/video.MOV", footage.pan(0, 8, 8), fps=2)
     _touch(
         tmp_path,
@@ -386,7 +386,7 @@ def _track(path: Path, url: str, times_s: list[float]) -> None:
     path.write_text("\n".join([url, *lines]) + "\n")
 
 
-def test_mannequin_clips_are_cut_by_their_timestamps(tmp_path):
+def test_mannequin_clips_are_cut_by_their_timestamps(tmp_path: Path) -> None:
     footage.video(tmp_path / "videos/dQw4w9WgXcQ.mp4", footage.pan(0, 24, 8), fps=2)  # 12 s
     _track(
         tmp_path / "train/b.txt",
@@ -455,11 +455,11 @@ def _scans(reader: str, root: Path, params: Params, engine: str = "embree") -> s
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> Params:
+def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
-def test_hm3d_counts_a_scene_once_and_never_its_semantics(tmp_path, params):
+def test_hm3d_counts_a_scene_once_and_never_its_semantics(tmp_path: Path, params: Params) -> None:
     train, minival, val = (
         "train/00006-HkseAnWCgqk",
         "minival/00800-TEEsavR23oF",
@@ -483,7 +483,7 @@ def test_hm3d_counts_a_scene_once_and_never_its_semantics(tmp_path, params):
     assert found == [f"{minival}/TEEsavR23oF.basis.glb", f"{train}/HkseAnWCgqk.basis.glb"]
 
 
-def test_gibson_flat_and_nested(tmp_path, params):
+def test_gibson_flat_and_nested(tmp_path: Path, params: Params) -> None:
     _touch(
         tmp_path,
         "gibson/Adrian.glb",
@@ -498,7 +498,7 @@ def test_gibson_flat_and_nested(tmp_path, params):
     ]
 
 
-def test_matterport_scans_are_named_like_their_folder(tmp_path, params):
+def test_matterport_scans_are_named_like_their_folder(tmp_path: Path, params: Params) -> None:
     scan = "mp3d/17DRP5sb8fy"
     _touch(
         tmp_path,
@@ -511,7 +511,9 @@ def test_matterport_scans_are_named_like_their_folder(tmp_path, params):
     assert _scans("matterport", tmp_path, params).clips() == [f"{scan}/17DRP5sb8fy.glb"]
 
 
-def test_basis_textures_are_refused_with_the_remedies_and_left_to_habitat(tmp_path, params):
+def test_basis_textures_are_refused_with_the_remedies_and_left_to_habitat(
+    tmp_path: Path, params: Params
+) -> None:
     tree = b'{"asset":{"version":"2.0"},"extensionsUsed":["GOOGLE_texture_basis"],'
     tree += b'"extensionsRequired":["GOOGLE_texture_basis"]}'
     tree += b" " * (-len(tree) % 4)
@@ -529,7 +531,9 @@ def test_basis_textures_are_refused_with_the_remedies_and_left_to_habitat(tmp_pa
     assert _scans("matterport", tmp_path, params, "habitat").describe(clip)["error"] is None
 
 
-def test_every_source_says_in_one_line_that_there_is_nothing(tmp_path, params):
+def test_every_source_says_in_one_line_that_there_is_nothing(
+    tmp_path: Path, params: Params
+) -> None:
     walk = params.sources["rooms"].model_dump() | {"root": tmp_path}
     sections = [
         config.Demon(reader="demon", root=tmp_path, views_max=2, **BASE),
@@ -559,7 +563,7 @@ def test_every_source_says_in_one_line_that_there_is_nothing(tmp_path, params):
 
 
 @pytest.mark.parametrize("reader", ["scannet", "arkitscenes", "co3d", "released"])
-def test_layouts_are_walked_once_however_folders_are_linked(tmp_path, reader):
+def test_layouts_are_walked_once_however_folders_are_linked(tmp_path: Path, reader: str) -> None:
     clips = {
         "scannet": ("scans/a", "color/0.jpg"),
         "arkitscenes": ("raw/1", "1.mov"),
@@ -588,7 +592,7 @@ def test_layouts_are_walked_once_however_folders_are_linked(tmp_path, reader):
     assert all("a link to" in why for why in source.skipped.values())
 
 
-def test_a_long_message_of_hdf5_is_whole(tmp_path):
+def test_a_long_message_of_hdf5_is_whole(tmp_path: Path) -> None:
     _touch(tmp_path, "cut.h5", data=b"\x89HDF\r\n\x1a\n" + bytes(600))
     source = _open(config.Demon(reader="demon", root=tmp_path, views_max=4, **BASE))
     error = str(source.describe("cut.h5/(damaged)")["error"])
@@ -596,7 +600,7 @@ def test_a_long_message_of_hdf5_is_whole(tmp_path):
     assert error.count("(") == error.count(")")
 
 
-def test_a_frame_that_is_a_dead_link_or_cut_is_named(tmp_path, params):
+def test_a_frame_that_is_a_dead_link_or_cut_is_named(tmp_path: Path, params: Params) -> None:
     """As annexed data sets are, whose contents were not fetched."""
     frames = tmp_path / "car/one/images"
     footage.folder(frames, footage.pan(1, 3, 80), "frame{:06}.jpg")

@@ -23,7 +23,7 @@ from tests.support import truth
 
 
 @pytest.fixture(scope="module")
-def mine(repository) -> config.Mine:
+def mine(repository: Path) -> config.Mine:
     return load_params(repository / "params.yaml").mine
 
 
@@ -63,7 +63,7 @@ def lz4_block(data: bytes) -> bytes:
     return bytes(out)
 
 
-def test_demon_pairs_are_where_their_depths_put_them(real_data, mine):
+def test_demon_pairs_are_where_their_depths_put_them(real_data: Path, mine: config.Mine) -> None:
     root = real_data / "derived_layouts/demon"
     source = _demon(root)
     clip = "traindata/sun3d_train_0.1m_to_0.2m.h5/scene_b"
@@ -92,7 +92,7 @@ def test_demon_pairs_are_where_their_depths_put_them(real_data, mine):
     )
 
 
-def test_demon_folders_hold_the_same_views_as_the_file(real_data, mine):
+def test_demon_folders_hold_the_same_views_as_the_file(real_data: Path, mine: config.Mine) -> None:
     """Both layouts, their poses included; a baseline of 0.1 to 0.2 m is too similar."""
     folder, stored = _demon(real_data / "demon_sun3d"), _demon(real_data / "derived_layouts/demon")
     (clip,) = folder.clips()
@@ -120,7 +120,9 @@ def test_demon_folders_hold_the_same_views_as_the_file(real_data, mine):
     assert seen > 0.85
 
 
-def test_demon_sculpture_in_the_converters_layout(real_data, mine, tmp_path):
+def test_demon_sculpture_in_the_converters_layout(
+    real_data: Path, mine: config.Mine, tmp_path: Path
+) -> None:
     given = real_data / "demon_sculpture"
     scene = tmp_path / "mvs_00000"
     scene.mkdir()
@@ -145,7 +147,9 @@ def test_demon_sculpture_in_the_converters_layout(real_data, mine, tmp_path):
         assert truth.close_by_depth(pair, *depths, intrinsics, pair.a.pose, pair.b.pose) > 0.6
 
 
-def test_a_sens_file_gives_pairs_that_its_own_depth_confirms(real_data, mine):
+def test_a_sens_file_gives_pairs_that_its_own_depth_confirms(
+    real_data: Path, mine: config.Mine
+) -> None:
     root = real_data / "derived_layouts/scannet"
     source = _open(
         config.ScanNet(reader="scannet", root=root, window=60, edge=3, second_edge=49, **truth.BASE)
@@ -165,7 +169,7 @@ def test_a_sens_file_gives_pairs_that_its_own_depth_confirms(real_data, mine):
         )
 
 
-def test_windows_of_a_scan_are_the_papers(real_data):
+def test_windows_of_a_scan_are_the_papers(real_data: Path) -> None:
     root = real_data / "derived_layouts/scannet"
     source = _open(
         config.ScanNet(
@@ -200,7 +204,9 @@ def _sens_depth(path: Path, index: int) -> tuple[np.ndarray, np.ndarray]:
     return np.where(values < 65535, values, 0) / shift, matrices[2, :3, :3].astype(np.float64)
 
 
-def test_co3d_pairs_lie_on_the_epipolar_lines_of_their_annotation(real_data, mine):
+def test_co3d_pairs_lie_on_the_epipolar_lines_of_their_annotation(
+    real_data: Path, mine: config.Mine
+) -> None:
     root = real_data / "derived_layouts/co3dv2"
     source = _open(
         config.CO3D(reader="co3d", root=root, stride=5, retry_strides=(), advance=1, **truth.BASE)
@@ -243,7 +249,9 @@ def _co3d_camera(record: dict) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]
     return np.linalg.inv(camera_from_world), intrinsics, (width, height)
 
 
-def test_kitchen_frames_as_a_scannet_export(real_data, mine, tmp_path):
+def test_kitchen_frames_as_a_scannet_export(
+    real_data: Path, mine: config.Mine, tmp_path: Path
+) -> None:
     """The C++ export's names: the frames lie there, every fifth, with depth and pose; the reader
     takes numbers as they come."""
     given = real_data / "seven_scenes_kitchen"
@@ -272,7 +280,7 @@ def test_kitchen_frames_as_a_scannet_export(real_data, mine, tmp_path):
         assert truth.close_by_depth(pair, *depths, intrinsics, pair.a.pose, pair.b.pose) > 0.6
 
 
-def test_fox_photos_are_rejected_as_too_similar_truly(real_data, mine):
+def test_fox_photos_are_rejected_as_too_similar_truly(real_data: Path, mine: config.Mine) -> None:
     """Eight photos of an object, a small step apart: matched patches lie on the epipolar lines of
     the poses, and overlap too much."""
     source = _open(_images(real_data / "fox/images", "neighbours"))
@@ -300,7 +308,9 @@ def test_fox_photos_are_rejected_as_too_similar_truly(real_data, mine):
         )
 
 
-def test_wide_walks_and_mixed_photos_make_counted_outcomes(real_data, mine):
+def test_wide_walks_and_mixed_photos_make_counted_outcomes(
+    real_data: Path, mine: config.Mine
+) -> None:
     """No truth comes with these: every candidate must end in one outcome, and RGBA files and mixed
     sizes must be read."""
     for folder, pairing, candidates in (

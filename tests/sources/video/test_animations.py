@@ -26,7 +26,7 @@ FRAMES = [np.ascontiguousarray(image[:96, :96]) for image in footage.pan(5, 8, 3
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> Params:
+def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
@@ -53,7 +53,7 @@ def _nearest(found: np.ndarray) -> int:
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.apng", "a.webp", "a.avif"])
-def test_frames_are_taken_by_their_durations(tmp_path, params, name):
+def test_frames_are_taken_by_their_durations(tmp_path: Path, params: Params, name: str) -> None:
     path = _save(tmp_path / name, FRAMES)
     assert animations.is_animation(path)
     source = sources.open_source(
@@ -82,24 +82,24 @@ def test_frames_are_taken_by_their_durations(tmp_path, params, name):
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp"])
-def test_each_frame_has_its_own_time(tmp_path, name):
+def test_each_frame_has_its_own_time(tmp_path: Path, name: str) -> None:
     path = _save(tmp_path / name, FRAMES[:4], [1000, 300, 700, 500])
     assert [round(time_s, 3) for time_s, _ in _sampled(path, 0.25)] == [0, 1.0, 1.3, 2.0]
 
 
-def test_no_duration_is_a_tenth_of_a_second_as_in_browsers(tmp_path):
+def test_no_duration_is_a_tenth_of_a_second_as_in_browsers(tmp_path: Path) -> None:
     path = _save(tmp_path / "a.gif", FRAMES[:4], 0)
     assert [round(time_s, 3) for time_s, _ in _sampled(path, 0.1)] == [0, 0.1, 0.2, 0.3]
 
 
-def test_the_picture_for_those_who_cannot_show_an_animation_is_no_frame(tmp_path):
+def test_the_picture_for_those_who_cannot_show_an_animation_is_no_frame(tmp_path: Path) -> None:
     path = _save(tmp_path / "a.png", FRAMES[:4], default_image=True)
     found = list(_sampled(path, 0.25))
     assert len(found) == 3 == animations.describe(path)["frames"]
     assert (found[0][1] == FRAMES[1]).all()
 
 
-def test_one_frame_is_a_photograph(tmp_path, params):
+def test_one_frame_is_a_photograph(tmp_path: Path, params: Params) -> None:
     for ending in (".gif", ".png", ".webp", ".avif"):
         path = tmp_path / f"a{ending}"
         pillow.fromarray(FRAMES[0]).save(path)
@@ -117,7 +117,7 @@ def test_one_frame_is_a_photograph(tmp_path, params):
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.png"])
-def test_damage_leaves_the_frames_before_it_and_is_told(tmp_path, name):
+def test_damage_leaves_the_frames_before_it_and_is_told(tmp_path: Path, name: str) -> None:
     path = _save(tmp_path / name, FRAMES)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 5 // 8])
@@ -129,7 +129,7 @@ def test_damage_leaves_the_frames_before_it_and_is_told(tmp_path, name):
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_a_webp_that_was_cut_off_does_not_open_and_is_a_damaged_picture(tmp_path):
+def test_a_webp_that_was_cut_off_does_not_open_and_is_a_damaged_picture(tmp_path: Path) -> None:
     path = _save(tmp_path / "a.webp", FRAMES)
     path.write_bytes(path.read_bytes()[:-5000])
     assert not animations.is_animation(path)
@@ -137,7 +137,7 @@ def test_a_webp_that_was_cut_off_does_not_open_and_is_a_damaged_picture(tmp_path
         pictures.read(path)
 
 
-def test_your_own_animations_are_mined_once_beside_photographs(tmp_path):
+def test_your_own_animations_are_mined_once_beside_photographs(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     views = footage.pan(6, 8, 30)

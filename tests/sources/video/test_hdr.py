@@ -28,7 +28,7 @@ PQ, HLG, SDR, BT2020 = 16, 18, 14, 9
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> Params:
+def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
@@ -115,7 +115,9 @@ def _error(found: np.ndarray, wanted: np.ndarray) -> float:
     ("codec", "name"), [("libx265", "a.mp4"), ("libx265", "a.mov"), ("ffv1", "a.mkv")]
 )
 @pytest.mark.parametrize(("transfer", "raw_min"), [(PQ, 25), (HLG, 12), (SDR, 1.5)])
-def test_a_film_looks_as_on_a_standard_screen(tmp_path, transfer, raw_min, codec, name):
+def test_a_film_looks_as_on_a_standard_screen(
+    tmp_path: Path, transfer: int, raw_min: float, codec: str, name: str
+) -> None:
     path = _film(tmp_path / name, [PHOTO] * 4, transfer, codec)
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
@@ -127,7 +129,7 @@ def test_a_film_looks_as_on_a_standard_screen(tmp_path, transfer, raw_min, codec
 
 
 @pytest.mark.parametrize("transfer", [PQ, HLG])
-def test_up_to_the_shoulder_nothing_is_bent_and_above_it_whites_stay_apart(transfer):
+def test_up_to_the_shoulder_nothing_is_bent_and_above_it_whites_stay_apart(transfer: int) -> None:
     grey = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
     found = hdr.to_sdr(_signal(grey, transfer), transfer, hdr.BT2020)[0].astype(int)
     start = int(255 * hdr.SHOULDER ** (1 / 2.4))
@@ -147,7 +149,7 @@ def test_up_to_the_shoulder_nothing_is_bent_and_above_it_whites_stay_apart(trans
     assert levels[3] == levels[4] == 255
 
 
-def test_levels_of_the_recommendation():
+def test_levels_of_the_recommendation() -> None:
     """BT.2408, table 1: diffuse white is at 75 % of HLG and 58 % of PQ; BT.2100: the peak of HLG is
     1000 cd/m2."""
     white = np.full((1, 3), round(0.75 * 65535), np.uint16)
@@ -163,7 +165,7 @@ def test_levels_of_the_recommendation():
     assert hdr.bt709_from(hdr.BT709) == pytest.approx(np.eye(3))
 
 
-def test_a_bright_colour_keeps_its_hue():
+def test_a_bright_colour_keeps_its_hue() -> None:
     lamp = np.array([[[4.0, 1.0, 0.5]]]) @ np.linalg.inv(hdr.bt709_from(hdr.BT2020)).T
     signal = np.round(65535 * _pq(203 * lamp)).astype(np.uint16)
     red, green, blue = (hdr.to_sdr(signal, PQ, hdr.BT2020)[0, 0] / 255) ** 2.4
@@ -172,7 +174,7 @@ def test_a_bright_colour_keeps_its_hue():
     assert green / blue == pytest.approx(2, rel=0.05)
 
 
-def test_standard_frames_are_left_alone(tmp_path):
+def test_standard_frames_are_left_alone(tmp_path: Path) -> None:
     path = footage.video(tmp_path / "a.mp4", footage.pan(0, 4, 8))
     with av.open(str(path)) as container:
         wanted = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
@@ -180,7 +182,9 @@ def test_standard_frames_are_left_alone(tmp_path):
     assert all((a == b).all() for a, b in zip(found, wanted, strict=True))
 
 
-def test_what_is_done_to_colours_is_said_in_inventory_and_metrics(tmp_path, params):
+def test_what_is_done_to_colours_is_said_in_inventory_and_metrics(
+    tmp_path: Path, params: Params
+) -> None:
     raw = tmp_path / "raw"
     raw.mkdir()
     _film(raw / "a.mp4", footage.pan(0, 4, 40), HLG)
@@ -201,7 +205,7 @@ def test_what_is_done_to_colours_is_said_in_inventory_and_metrics(tmp_path, para
     assert counts["skipped"] == {}
 
 
-def test_colours_that_cannot_be_converted_are_named(tmp_path, params):
+def test_colours_that_cannot_be_converted_are_named(tmp_path: Path, params: Params) -> None:
     _film(tmp_path / "a.mkv", [PHOTO] * 2, PQ, matrix=14)
     reason = "its colours are ICtCp, which nothing here converts"
     source = sources.open_source("phone", footage.videos_section(params, tmp_path), Path(), 224)
@@ -237,14 +241,16 @@ def _still(path: Path, transfer: int) -> Path:
 
 @pytest.mark.parametrize("ending", [".avif", ".png"])
 @pytest.mark.parametrize("transfer", [PQ, HLG, SDR])
-def test_a_picture_looks_as_on_a_standard_screen(tmp_path, transfer, ending):
+def test_a_picture_looks_as_on_a_standard_screen(
+    tmp_path: Path, transfer: int, ending: str
+) -> None:
     path = _still(tmp_path / f"a{ending}", transfer)
     with pillow.open(path) as file:
         assert _error(np.asarray(file.convert("RGB")), PHOTO) > 12
     assert _error(pictures.read(path), PHOTO) < 3
 
 
-def test_a_standard_avif_is_read_as_before(tmp_path):
+def test_a_standard_avif_is_read_as_before(tmp_path: Path) -> None:
     pillow.fromarray(PHOTO).save(tmp_path / "a.avif")
     with pillow.open(tmp_path / "a.avif") as file:
         assert (pictures.read(tmp_path / "a.avif") == np.asarray(file)).all()

@@ -23,7 +23,7 @@ SMALL = [image[:64, :64].copy() for image in footage.pan(0, 60, 4)]
 
 
 @pytest.fixture(scope="module")
-def params(repository) -> Params:
+def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
@@ -102,7 +102,7 @@ def _with_cover(path: Path, first: bool) -> Path:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_cover_is_not_the_video(tmp_path, params, first):
+def test_a_cover_is_not_the_video(tmp_path: Path, params: Params, first: bool) -> None:
     path = _with_cover(tmp_path / "a.mp4", first)
     with av.open(str(path)) as container:
         cover = [stream.disposition == Disposition.attached_pic for stream in container.streams]
@@ -115,7 +115,7 @@ def test_a_cover_is_not_the_video(tmp_path, params, first):
     assert _note(params, path) == said
 
 
-def test_a_cover_alone_is_no_video(tmp_path, params):
+def test_a_cover_alone_is_no_video(tmp_path: Path, params: Params) -> None:
     """A song."""
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         sound = container.add_stream("aac", rate=8000)
@@ -135,7 +135,9 @@ def test_a_cover_alone_is_no_video(tmp_path, params):
         ({128: Disposition.captions, 64: Disposition.default}, 64),
     ],
 )
-def test_of_several_tracks_the_default_then_the_largest_is_mined(tmp_path, params, sides, mined):
+def test_of_several_tracks_the_default_then_the_largest_is_mined(
+    tmp_path: Path, params: Params, sides: dict[int, Disposition] | dict[int, None], mined: int
+) -> None:
     path = _tracks(tmp_path / "a.mkv", sides)
     _, images = _sampled(path)
     assert images[0].shape == (mined, mined, 3)
@@ -159,7 +161,9 @@ def test_of_several_tracks_the_default_then_the_largest_is_mined(tmp_path, param
         ("mono", None),
     ],
 )
-def test_two_views_in_one_frame_are_told(tmp_path, params, mode, said):
+def test_two_views_in_one_frame_are_told(
+    tmp_path: Path, params: Params, mode: str, said: str | None
+) -> None:
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
@@ -171,7 +175,7 @@ def test_two_views_in_one_frame_are_told(tmp_path, params, mode, said):
     assert _note(params, path) == said
 
 
-def test_a_track_of_one_frame_is_not_the_video(tmp_path):
+def test_a_track_of_one_frame_is_not_the_video(tmp_path: Path) -> None:
     """A container without marks for attached pictures."""
     path = tmp_path / "a.avi"
     with av.open(str(path), "w") as container:
@@ -188,7 +192,9 @@ def test_a_track_of_one_frame_is_not_the_video(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["dvr.mp4", "dvr.h264"])
-def test_frames_without_times_come_at_the_rate_of_their_codec(tmp_path, params, name):
+def test_frames_without_times_come_at_the_rate_of_their_codec(
+    tmp_path: Path, params: Params, name: str
+) -> None:
     path = _write(tmp_path / name, "libx264", "h264")
     times, images = _sampled(path)
     assert times == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
@@ -202,21 +208,23 @@ def test_frames_without_times_come_at_the_rate_of_their_codec(tmp_path, params, 
     assert late == [4.0, 5.0]
 
 
-def test_without_any_rate_25_frames_a_second_are_taken(tmp_path, params):
+def test_without_any_rate_25_frames_a_second_are_taken(tmp_path: Path, params: Params) -> None:
     quiet = {"x265-params": "log-level=none:vui-timing-info=0"}
     path = _write(tmp_path / "a.mp4", "libx265", "hevc", **quiet)
     assert _sampled(path)[0] == [0.0, 1.0, 2.0]  # 60 frames
     assert _note(params, path) == f"{NO_TIMES}: taken as 25 a second, for want of any rate in it"
 
 
-def test_frames_without_times_are_not_sought(tmp_path, monkeypatch):
+def test_frames_without_times_are_not_sought(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = _write(tmp_path / "a.mp4", "libx264", "h264")
     monkeypatch.setattr(sampling, "SOUGHT_FROM_S", 1.0)
     assert [round(time_s, 3) for time_s, _ in videos.sample(path, 1.0, 3.0)] == [3.0, 4.0, 5.0]
 
 
 @pytest.mark.parametrize("name", ["a.ts", "a.mpg"])
-def test_recordings_joined_end_to_end_are_one_sequence(tmp_path, name):
+def test_recordings_joined_end_to_end_are_one_sequence(tmp_path: Path, name: str) -> None:
     codec = "mpeg2video" if name == "a.mpg" else "mpeg4"
     parts = []
     for seed in range(2):
@@ -240,7 +248,7 @@ def test_recordings_joined_end_to_end_are_one_sequence(tmp_path, name):
 
 
 @pytest.mark.parametrize("slip_ms", [250, 2400])
-def test_a_frame_out_of_order_is_no_restart(tmp_path, slip_ms):
+def test_a_frame_out_of_order_is_no_restart(tmp_path: Path, slip_ms: int) -> None:
     """After a single frame with a time that was, the clock goes on as before."""
     path = _write(tmp_path / "a.mkv", "mpeg4")
     data = path.read_bytes()
@@ -253,7 +261,7 @@ def test_a_frame_out_of_order_is_no_restart(tmp_path, slip_ms):
     assert _sampled(path)[0] == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
 
 
-def test_empty_packets_are_no_damage(tmp_path):
+def test_empty_packets_are_no_damage(tmp_path: Path) -> None:
     """They say that the frame before is shown for longer."""
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w", format="nut") as container:
@@ -275,7 +283,7 @@ def test_empty_packets_are_no_damage(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.webm", "a.mkv"])
-def test_an_end_that_never_comes_is_named(tmp_path, name):
+def test_an_end_that_never_comes_is_named(tmp_path: Path, name: str) -> None:
     codec = "libvpx" if name == "a.webm" else "mpeg4"
     whole = _write(tmp_path / name, codec).read_bytes()
     assert len(_sampled(tmp_path / name)[0]) == 6
@@ -288,7 +296,7 @@ def test_an_end_that_never_comes_is_named(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
-def test_longer_sound_is_no_damage(tmp_path, name):
+def test_longer_sound_is_no_damage(tmp_path: Path, name: str) -> None:
     with av.open(str(tmp_path / name), "w") as container:
         video = container.add_stream("mpeg4", rate=10)
         video.width = video.height = 64
@@ -306,7 +314,7 @@ def test_longer_sound_is_no_damage(tmp_path, name):
     assert _sampled(tmp_path / name)[0] == [0.0, 1.0, 2.0]
 
 
-def test_a_clip_of_one_frame_says_what_to_do(tmp_path, params):
+def test_a_clip_of_one_frame_says_what_to_do(tmp_path: Path, params: Params) -> None:
     footage.video(tmp_path / "a.mp4", footage.pan(0, 5, 8), fps=30)
     section = footage.videos_section(params, tmp_path, spacing_s=1.0, retry_spacing_s=None)
     source = sources.open_source("phone", section, Path(), 224)
@@ -319,7 +327,7 @@ def test_a_clip_of_one_frame_says_what_to_do(tmp_path, params):
     assert own_options.flagged(str(found.value)).endswith("lower --spacing-s if it has more")
 
 
-def test_frames_predicted_from_damaged_ones_are_left_out(tmp_path):
+def test_frames_predicted_from_damaged_ones_are_left_out(tmp_path: Path) -> None:
     """Whatever is yielded of a damaged file is, to the last pixel, a frame of the whole one."""
     path = _write(tmp_path / "a.mp4", "libx264", g="20", bf="2", preset="ultrafast")
     whole = {round(time_s, 3): image for time_s, image in videos.sample(path, 0.1)}

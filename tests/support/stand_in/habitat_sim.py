@@ -17,6 +17,7 @@ import time
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -180,7 +181,7 @@ class _Agent:
         self.state = _AgentState()
 
     def set_state(
-        self, state, reset_sensors=True, infer_sensor_states=True, is_initial=False
+        self, state: Any, reset_sensors=True, infer_sensor_states=True, is_initial=False
     ) -> None:
         self.state = state
 
