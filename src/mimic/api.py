@@ -3,8 +3,8 @@
     import mimic
 
     mined = mimic.mine_pairs(["walk.mp4", "photos/"], out="my_pairs")
-    run = mimic.pretrain_encoder(mined.folder, out="my_work", steps=200)
-    features = mimic.extract_features(mimic.load_encoder(run), ["a.jpg", "b.jpg"])
+    model = mimic.pretrain_encoder(mined.folder, out="my_work", recipe="croco", steps=200)
+    features = mimic.extract_features(mimic.load_encoder(model), ["a.jpg", "b.jpg"])
 
 These functions call what the commands call: `mimic pairs`, and the stages assemble and pretrain.
 Bad input raises `mimic.BadInput`, one line that says what is wrong, where, and what to do.
@@ -29,21 +29,30 @@ if TYPE_CHECKING:
 
     from mimic.infra.storage import Workspace
     from mimic.models.encoder import VisionTransformer
-    from mimic.params import Params
 
 PathLike = str | os.PathLike[str]
-DATASET = "own"  # the one dataset of the workspace that `pretrain_encoder` makes
+# Of the workspace that `pretrain_encoder` makes:
+DATASET = "own"
+WRITTEN = "# Written by mimic.pretrain_encoder, which replaces it."
 
 
 @dataclass(frozen=True)
 class MinedPairs:
-    """What `mine_pairs` wrote, and what became of every candidate."""
+    """What `mine_pairs` wrote, and what became of every candidate.
 
-    folder: Path  # pair shards; pandas.read_parquet reads it
-    candidates: int  # pairs of views that were compared
-    kept: int  # pairs that were stored
-    outcomes: dict[str, int]  # how many candidates ended how; the numbers add up to `candidates`
-    skipped: dict[str, str]  # path -> why it was not mined
+    Attributes:
+        folder: of pair shards; pandas.read_parquet reads it.
+        candidates: pairs of views that were compared.
+        kept: pairs that were stored.
+        outcomes: how many candidates ended how; the numbers add up to `candidates`.
+        skipped: path -> why it was not mined.
+    """
+
+    folder: Path
+    candidates: int
+    kept: int
+    outcomes: dict[str, int]
+    skipped: dict[str, str]
 
 
 def mine_pairs(
@@ -72,13 +81,15 @@ def mine_pairs(
     """
     from mimic.commands import own_data
     from mimic.commands.own_options import Options
+    from mimic.params import load_params
 
     unknown = sorted(set(options) - set(Options.__dataclass_fields__))
     if unknown:
         known = ", ".join(Options.__dataclass_fields__)
         raise BadInput(f"mine_pairs: no option named {unknown[0]!r}; known: {known}")
     folder = Path(out)
-    own_data.pairs(_params(params), _paths(paths), folder, Options(**options), as_json=False)
+    read = load_params(_params_file(params))
+    own_data.pairs(read, _paths(paths), folder, Options(**options), as_json=False)
     summary = json.loads((folder / own_data.SUMMARY).read_text())
     return MinedPairs(
         folder, summary["candidates"], summary["kept"], summary["outcomes"], summary["skipped"]
@@ -89,40 +100,44 @@ def pretrain_encoder(
     pairs: PathLike | Iterable[PathLike],
     out: PathLike,
     *,
-    recipe: str = "croco",
+    recipe: str,
     steps: int,
     seed: int = 0,
     params: PathLike | None = None,
 ) -> Path:
     """Pretrain an encoder on folders of pair shards: the stages assemble and pretrain.
 
-    The workspace `out` holds the manifest, the work in progress and the published model.
-    Interrupted and called again, it resumes.
+    `out` becomes a workspace like any other: params.yaml, the manifest, work in progress in runs/,
+    the published model. Interrupted and called again, it resumes.
 
     Args:
         pairs: folders that `mine_pairs` or `mimic pairs` wrote; one may be given as it is.
-        out: the workspace, a folder of its own.
-        recipe: an entry under `pretrain` in the parameter file, such as "croco" or "mae".
+        out: a new folder, or one that this function made before.
+        recipe: how to train: a name that may stand under `runs` as `recipe`, such as "croco".
         steps: optimiser steps; 0 publishes the randomly initialised encoder.
         seed: decides weights, order, masks and augmentation.
-        params: as in `mine_pairs`.
+        params: the parameter file, as in `mine_pairs`.
 
     Returns:
         The folder of the published model, out/models/<recipe>: encoder.safetensors, card.json,
         log.jsonl. Nothing is sent to MLflow.
 
     Raises:
-        BadInput: no such recipe, a folder without pairs, or too few pairs to train on.
+        BadInput: no such recipe, a folder without pairs, too few pairs to train on, or `out` is a
+            workspace of yours.
     """
     from mimic import assemble, pretrain
     from mimic.infra.storage import Workspace
-    from mimic.params import pick
+    from mimic.params import load_params
 
-    given = _params(params)
-    pick(given.pretrain, recipe, "recipe in pretrain")
     space = Workspace(Path(out))
+    file = space.root / "params.yaml"
+    if file.exists() and not file.read_text(encoding="utf-8").startswith(WRITTEN):
+        raise BadInput(f"{space.root}: is a workspace of yours; name a new folder")
     sources = _link_sources(_paths(pairs), space)
-    own = _own_params(given, sources, recipe, steps, seed)
+    run = {"recipe": recipe, "dataset": DATASET, "steps": steps, "seed": seed}
+    _write_params(file, _params_file(params), sources, run)
+    own = load_params(file)
     assemble.main(own, space.root, DATASET)
     pretrain.main(own, space.root, recipe)
     return space.model(recipe)
@@ -181,10 +196,14 @@ def extract_features(
 # ---------------------------------------------------------------------------- what they are made of
 
 
-def _params(path: PathLike | None) -> Params:
-    from mimic.params import load_here_or_packaged
+def _params_file(path: PathLike | None) -> Path:
+    """The file that is named; without one, params.yaml of the current folder, else the laptop
+    profile that comes with mimic."""
+    from mimic.config.missing import PROFILES
 
-    return load_here_or_packaged(None if path is None else Path(path))
+    here = Path("params.yaml")
+    default = here if here.exists() else PROFILES / "laptop.yaml"
+    return default if path is None else Path(path)
 
 
 def _paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
@@ -217,31 +236,32 @@ def _link_sources(folders: Sequence[Path], space: Workspace) -> list[str]:
     return names
 
 
-def _own_params(
-    params: Params, sources: Sequence[str], recipe: str, steps: int, seed: int
-) -> Params:
-    """The same parameters with one dataset, of all pairs of these sources, and one run."""
-    from mimic import config
-    from mimic.params import packaged
+def _write_params(path: Path, template: Path, sources: Sequence[str], run: dict[str, Any]) -> None:
+    """A parameter file with one dataset, of all pairs of these sources, and one run beside the
+    random encoder; what else decides a training is the template's."""
+    import yaml
 
-    profile = packaged()
-    source = next(iter({**params.sources, **profile.sources}.values()))
-    dataset = next(iter({**params.datasets, **profile.datasets}.values())).model_copy(
-        update={
-            "sources": dict.fromkeys(sources),
-            "contains": None,
-            "test": config.TestPairs(sources={}, clips=0),
-        }
-    )
-    run = config.Run(recipe=recipe, dataset=DATASET, steps=steps, seed=seed)
-    return params.model_copy(
-        update={
-            "sources": dict.fromkeys(sources, source),
-            "datasets": {DATASET: dataset},
-            "runs": {recipe: run},
-            "tracking": params.tracking.model_copy(update={"uri": None}),
-        }
-    )
+    from mimic.infra.storage import write_bytes
+    from mimic.params import load_params
+
+    load_params(template)  # so that errors name the file where they are
+    given = yaml.safe_load(template.read_bytes())
+    source = {**next(iter(given["sources"].values())), "tracked_by": "params.yaml"}
+    dataset = next(iter(given["datasets"].values()))
+    recipe = run["recipe"]
+    random = {**run, "steps": 0}
+    given |= {
+        "sources": {name: {**source, "root": f"data/pairs/{name}"} for name in sources},
+        "datasets": {DATASET: {**dataset, "sources": dict.fromkeys(sources), "contains": None}},
+        "runs": {recipe: run, "random": random},
+        "imported": [],
+        "evaluate": {},
+        "table": {**given["table"], "runs": ["random", recipe], "tasks": []},
+        "tracking": {**given["tracking"], "uri": None},
+    }
+    given["datasets"][DATASET]["test"] = {"sources": {}, "clips": 0}
+    text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+    write_bytes(path, f"{WRITTEN}\n{text}".encode())
 
 
 def _resized(image: PathLike | np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
