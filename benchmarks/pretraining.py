@@ -48,7 +48,7 @@ from mimic.pairs.write import write_table
 from mimic.params import load_params
 from mimic.training import journal
 from mimic.training.fit import choose_device, choose_precision
-from mimic.training.optim import adamw, param_groups
+from mimic.training.optim import adamw, parameter_groups
 from mimic.training.pretraining import describe, train
 
 PAPER = Path(__file__).parent.parent / "profiles/paper.yaml"
@@ -151,7 +151,7 @@ def matrix_rate() -> float:
 
 def ours(recipe: config.Recipe, batch: int, device: torch.device, precision: str) -> Step:
     model, images, noise = prepared(recipe, batch, device, "auto")
-    optimizer = adamw(param_groups(model, recipe.weight_decay), betas=recipe.betas)
+    optimizer = adamw(parameter_groups(model, recipe.weight_decay), betas=recipe.betas)
     for group in optimizer.param_groups:
         group["lr"] = recipe.base_lr
 
@@ -172,7 +172,7 @@ def ours(recipe: config.Recipe, batch: int, device: torch.device, precision: str
 def references(recipe: config.Recipe, batch: int) -> Step:
     model, images, noise = prepared(recipe, batch, torch.device("cpu"), "manual")
     optimizer = torch.optim.AdamW(
-        param_groups(model, recipe.weight_decay),
+        parameter_groups(model, recipe.weight_decay),
         lr=recipe.base_lr,
         betas=recipe.betas,
         foreach=False,

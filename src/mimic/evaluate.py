@@ -27,7 +27,7 @@ from mimic.tasks import run_task
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.checked_before import looked_through
 from mimic.tasks.checks import asked_by, parts
-from mimic.tasks.engine.saved_weights import any_in
+from mimic.tasks.engine.saved_weights import has_trained
 from mimic.tasks.inspection import lines
 from mimic.tasks.protocols import apart, overrides
 from mimic.tasks.sections import TaskSection
@@ -121,7 +121,7 @@ def _keeping(title: str, progress: Path, root: Path) -> Iterator[None]:
     def kept() -> str:
         where = progress.relative_to(root)
         what = f"what was trained is kept in {where}: the same command measures it again"
-        return what if any_in(progress) else ""
+        return what if has_trained(progress) else ""
 
     try:
         yield

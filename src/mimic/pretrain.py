@@ -51,7 +51,13 @@ from mimic.pairs.images import read_manifest
 from mimic.params import Params, pick
 from mimic.training import LOOP_VERSION, checkpoint, journal, reconstruct
 from mimic.training.fit import choose_device, choose_precision
-from mimic.training.pretraining import HOW_NOT_WHAT, SPEEDS, describe, initial_model, train
+from mimic.training.pretraining import (
+    EXECUTION_ONLY_KEYS,
+    THROUGHPUT_KEYS,
+    describe,
+    initial_model,
+    train,
+)
 
 TRAINED = "trained.json"  # of a run that a sweep has trained and nobody has published
 
@@ -96,7 +102,7 @@ def main(params: Params, root: Path, name: str) -> None:
         raise BadInput(
             f"{folder}: no whole checkpoint of step {run.steps}; run mimic pretrain {name} again"
         )
-    as_written = params.pretrain[run.recipe].model_dump(mode="json", exclude=HOW_NOT_WHAT)
+    as_written = params.pretrain[run.recipe].model_dump(mode="json", exclude=EXECUTION_ONLY_KEYS)
     card = _card(name, recipe, run, model, precision) | {
         "manifest_digest": plan.digest,
         "params_digest": fingerprint(as_written, plan.made_by[1]),
@@ -151,7 +157,7 @@ def _plan(params: Params, root: Path, name: str) -> _Plan:
             update={"precision": choose_precision(recipe.precision, choose_device())}
         )
     made_by = (
-        recipe.model_dump(mode="json", exclude=HOW_NOT_WHAT),
+        recipe.model_dump(mode="json", exclude=EXECUTION_ONLY_KEYS),
         run.model_dump(mode="json"),
         digest,
         version("mimic"),
@@ -208,7 +214,9 @@ def _fill(
     checkpoint.write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", about)
     checkpoint.write_weights(model.state_dict(), folder / "model.safetensors", about)
     write_json(folder / "card.json", card)
-    journal.copy(unfinished / "log.jsonl", folder / "log.jsonl", card["steps"], without=SPEEDS)
+    journal.copy(
+        unfinished / "log.jsonl", folder / "log.jsonl", card["steps"], without=THROUGHPUT_KEYS
+    )
     if snapshot_every:
         _fill_snapshots(model, about, unfinished, folder, snapshot_every)
     arrays, caption = pictures

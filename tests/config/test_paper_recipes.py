@@ -14,7 +14,7 @@ import torch
 from mimic import config, models
 from mimic.models.objectives.base import Pretraining
 from mimic.params import load_params
-from mimic.training.optim import cosine_lr, param_groups, scaled_lr
+from mimic.training.optim import cosine_lr, parameter_groups, scaled_lr
 
 WIDE_DECODER = {"decoder_width": 768, "decoder_depth": 12, "decoder_heads": 12}
 EIGHT_BLOCKS = {"decoder_width": 512, "decoder_depth": 8, "decoder_heads": 16}
@@ -98,7 +98,7 @@ def test_a_recipe_is_as_published(recipes: dict[str, config.Recipe], name: str) 
     with torch.device("meta"):
         model = build(recipe)
     assert (model.views, model.visible) == (views, visible)
-    decaying, free = param_groups(model, recipe.weight_decay)
+    decaying, free = parameter_groups(model, recipe.weight_decay)
     assert decaying["weight_decay"] == 0.05
     assert all(parameter.ndim > 1 for parameter in decaying["params"])
     assert free["weight_decay"] == 0.0

@@ -16,8 +16,9 @@ from mimic.commands.weights import Said
 from mimic.errors import BadInput
 from mimic.models.encoder import IMAGE_MEAN, IMAGE_STD, normalise
 from mimic.models.formats.timm_vit import TimmEncoder
-from mimic.tasks.engine.finetune import Tuned, parameter_groups
+from mimic.tasks.engine.encoder_with_head import EncoderWithHead
 from mimic.training.checkpoint import load_encoder
+from mimic.training.optim import layer_decay_groups
 
 NAMES = [
     "vit_tiny_patch16_224",
@@ -96,8 +97,8 @@ def test_it_is_trained_frozen_and_copied_like_ours(
 ) -> None:
     shrunk(NAMES[1], monkeypatch)
     encoder = TimmEncoder(NAMES[1], (56, 56), pretrained=False)
-    model = Tuned(encoder, torch.nn.Identity(), (1,), "none", 0.1)
-    scales = {group["lr_scale"] for group in parameter_groups(model, 0.05, 0.5)}
+    model = EncoderWithHead(encoder, torch.nn.Identity(), (1,), "none", 0.1)
+    scales = {group["lr_scale"] for group in layer_decay_groups(model, 0.05, 0.5)}
     assert scales == {
         0.5**power for power in (1, 2, 3)
     }  # blocks 1 and 0, and the embedding; the head has no weights
@@ -108,7 +109,7 @@ def test_it_is_trained_frozen_and_copied_like_ours(
             parameter.add_(1.0)
     assert not torch.equal(twin(pixels)[0], model.eval()(pixels)[0])
     twin(pixels)[0].sum().backward()
-    frozen = Tuned(encoder, torch.nn.Linear(1, 1), (1,), "encoder", 0.1)
+    frozen = EncoderWithHead(encoder, torch.nn.Linear(1, 1), (1,), "encoder", 0.1)
     assert [name for name, parameter in frozen.named_parameters() if parameter.requires_grad] == [
         "head.weight",
         "head.bias",

@@ -16,7 +16,7 @@ from mimic.models import ViTSize
 from mimic.models.encoder import VisionTransformer
 from mimic.models.layers import initialise
 from mimic.training import checkpoint
-from mimic.training.optim import adamw, param_groups
+from mimic.training.optim import adamw, parameter_groups
 
 SIZE = {
     "size_px": [16, 24],
@@ -32,7 +32,7 @@ SIZE = {
 
 def trainee(width: int = 4) -> tuple[nn.Module, torch.optim.Optimizer]:
     model = nn.Linear(width, 3)
-    return model, adamw(param_groups(model, 0.1), betas=(0.9, 0.95))
+    return model, adamw(parameter_groups(model, 0.1), betas=(0.9, 0.95))
 
 
 def stepped(folder: Path, steps: list[int], keep: int) -> list[torch.Tensor]:

@@ -18,10 +18,18 @@ from mimic.models import Masking, ViTSize, build
 from mimic.models.layers import initialise
 from mimic.training import augment, checkpoint
 from mimic.training.augment import generator
-from mimic.training.fit import HERE, Part, Saving, choose_precision, fit, own_parts
-from mimic.training.journal import Journal, copy, read
-from mimic.training.optim import adamw, param_groups
-from mimic.training.watch import Record
+from mimic.training.fit import (
+    MicroBatch,
+    Optim,
+    RunSpec,
+    Saving,
+    choose_precision,
+    fit,
+    micro_batches,
+)
+from mimic.training.journal import JsonlLogger, copy, read
+from mimic.training.optim import adamw, parameter_groups
+from mimic.training.training_stats import LogRecord
 
 STEPS = 12
 
@@ -44,12 +52,12 @@ def train(
     *,
     load: Callable[[int], Tensor] = batch,
     spoil: Callable[[Tensor], Tensor] = lambda loss: loss,
-    log: Callable[[Record], None] = lambda record: None,
+    log: Callable[[LogRecord], None] = lambda record: None,
     workers: int = 0,
     clip_norm: float | None = None,
     every: int = 1,
     keep_every: int | None = None,
-    parts: tuple[Part, ...] = own_parts(8, None, SINGLE_PROCESS),
+    parts: tuple[MicroBatch, ...] = micro_batches(8, None, SINGLE_PROCESS),
     make: Callable[[], nn.Module] = make,
 ) -> nn.Module:
     model = make()
@@ -57,18 +65,11 @@ def train(
         model,
         lambda called, data: spoil((called(data) - data.sum(1, keepdim=True)).square().mean()),
         lambda step: [load(step)[part.samples] for part in parts],
-        adamw(param_groups(model, 0.1), betas=(0.9, 0.95)),
-        schedule,
-        parts=parts,
-        steps=STEPS,
-        seed=1,
-        precision="fp32",
-        workers=workers,
-        clip_norm=clip_norm,
-        log_every=5,
+        Optim(adamw(parameter_groups(model, 0.1), betas=(0.9, 0.95)), schedule, clip_norm),
+        RunSpec(steps=STEPS, seed=1, precision="fp32", workers=workers, log_every=5),
         log=log,
         saving=Saving(folder, every=every, keep=2, keep_every=keep_every) if folder else None,
-        place=HERE,
+        parts=parts,
     )
     return model
 
@@ -102,7 +103,7 @@ def test_it_is_the_plain_loop() -> None:
                     (second / (1 - 0.95 ** (step + 1))).sqrt() + 1e-8
                 )
                 p.sub_(schedule(step) * update)
-    records: list[Record] = []
+    records: list[LogRecord] = []
     trained = train(None, log=records.append)
     for p, q in zip(trained.parameters(), model.parameters(), strict=True):
         assert torch.allclose(p, q, atol=1e-5)
@@ -174,7 +175,7 @@ def test_a_gradient_that_is_not_finite_is_seen_although_the_loss_is(tmp_path: Pa
 
 
 def test_gradients_are_clipped_to_the_norm() -> None:
-    records: list[Record] = []
+    records: list[LogRecord] = []
     assert not equal(train(None, clip_norm=1e-3, log=records.append), train(None))
     assert records[0].grad_norm > 1e-3  # the norm before clipping is logged
 
@@ -190,12 +191,12 @@ def test_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_resumed_journal_repeats_no_step(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    first = Journal(path)
+    first = JsonlLogger(path)
     for step in (5, 10, 15):
         first.append({"step": step, "loss": 1.0})
     with path.open("a") as file:
         file.write('{"step": 20, "lo')  # killed while writing
-    resumed = Journal(path)
+    resumed = JsonlLogger(path)
     resumed.append({"step": 15, "loss": 2.0})
     resumed.append({"step": 20, "loss": 3.0})
     assert [(line["step"], line["loss"]) for line in read(path)] == [
@@ -218,7 +219,7 @@ def plain() -> nn.Module:
 
 @pytest.mark.parametrize("largest", [1, 3, 5])
 def test_parts_add_up_to_the_whole_batch(largest: int) -> None:
-    parts = own_parts(8, largest, SINGLE_PROCESS)
+    parts = micro_batches(8, largest, SINGLE_PROCESS)
     assert len(parts) > 1
     assert all(part.samples.stop - part.samples.start <= largest for part in parts)
     whole, summed = train(None, make=plain), train(None, make=plain, parts=parts)
@@ -232,11 +233,13 @@ def test_parts_add_up_to_the_whole_batch(largest: int) -> None:
 def test_every_sample_belongs_to_one_part_of_one_rank(
     batch: int, size: int, largest: int | None
 ) -> None:
-    parts = [part for rank in range(size) for part in own_parts(batch, largest, World(rank, size))]
+    parts = [
+        part for rank in range(size) for part in micro_batches(batch, largest, World(rank, size))
+    ]
     assert [index for part in parts for index in range(batch)[part.samples]] == list(range(batch))
     assert sum(part.share for part in parts) == pytest.approx(1)
     with pytest.raises(BadInput, match=f"batch of {batch} is too small for {batch + 1} processes"):
-        own_parts(batch, largest, World(0, batch + 1))
+        micro_batches(batch, largest, World(0, batch + 1))
 
 
 def test_every_so_many_th_checkpoint_is_kept_for_good(tmp_path: Path) -> None:
@@ -328,18 +331,9 @@ def test_nothing_is_read_back_between_two_log_steps(objective: Literal["mae", "c
             model,
             loss,
             load,
-            adamw(param_groups(model, 0.1), betas=(0.9, 0.95)),
-            schedule,
-            parts=own_parts(4, None, SINGLE_PROCESS),
-            steps=30,
-            seed=0,
-            precision="fp32",
-            workers=1,
-            clip_norm=1.0,
-            log_every=10,
+            Optim(adamw(parameter_groups(model, 0.1), betas=(0.9, 0.95)), schedule, clip_norm=1.0),
+            RunSpec(steps=30, seed=0, precision="fp32", workers=1, log_every=10),
             log=lambda record: at_log.append(reads.count),
-            saving=None,
-            place=HERE,
         )
     once = at_log[0]
     assert once > 0

@@ -38,7 +38,7 @@ def test_cosine_over_800_stopped_at_400_ends_high() -> None:
 def test_vectors_do_not_decay_and_fixed_parameters_are_left_out() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
     model.table = nn.Parameter(torch.zeros(2, 2), requires_grad=False)
-    matrices, vectors = optim.param_groups(model, 0.05)
+    matrices, vectors = optim.parameter_groups(model, 0.05)
     assert matrices["params"] == [model[0].weight]
     assert matrices["weight_decay"] == 0.05
     assert len(vectors["params"]) == 3

@@ -53,13 +53,35 @@ class TwoViews(nn.Module):
 
     def __init__(self, model: Pretraining) -> None:
         super().__init__()
-        self.encoder, self.decoder = model.encoder, model.decoder
+        self.encoder = model.encoder
+        self.decoder = model.decoder
+        self.last_layer = self.encoder.depth + len(self.decoder.blocks) + 1
         for unused in (self.decoder.mask_token, *self.decoder.pred.parameters()):
             unused.requires_grad_(False)
 
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    def freeze(self, what: str) -> None:
+        """Of encoder and decoder: "blocks" their blocks, "encoder" everything; the head always
+        trains. Fixed positions never do."""
+        for name, parameter in self.named_parameters():
+            pretrained = not name.startswith("head.")
+            if pretrained and (what == "encoder" or (what == "blocks" and ".blocks." in name)):
+                parameter.requires_grad_(False)
+
+    def layer_of(self, name: str) -> int:
+        """Patches 0, then the blocks of the encoder, those of the decoder, and the head."""
+        part, kind = name.split(".")[:2]
+        if part == "head":
+            return self.last_layer
+        if kind == "blocks":
+            before = self.encoder.depth if part == "decoder" else 0
+            return 1 + before + int(name.split(".")[2])
+        if kind == "norm":
+            return self.last_layer - 1
+        return 0 if part == "encoder" else self.encoder.depth
 
     def levels(
         self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], blocks: Sequence[int]

@@ -25,7 +25,7 @@ from mimic.training import checkpoint
 from mimic.training.augment import generator
 from mimic.training.batches import prefetch
 from mimic.training.optim import set_lr
-from mimic.training.watch import Record, Watch
+from mimic.training.training_stats import LogRecord, TrainingStats
 
 T = TypeVar("T")
 
@@ -41,30 +41,59 @@ class Saving:
 
 
 @dataclass(frozen=True)
-class Place:
+class Runtime:
     """Where a loop runs: one of how many ranks, and who may ask it to stop."""
 
     world: World
     stop: Stop | None
 
 
-HERE = Place(SINGLE_PROCESS, None)  # this process alone, until it is done
+THIS_PROCESS = Runtime(SINGLE_PROCESS, None)  # until it is done
 
 
 @dataclass(frozen=True)
-class Part:
+class MicroBatch:
     """Some samples of a step's batch: what one rank does in one forward and backward pass."""
 
     samples: slice
-    share: float  # of the whole batch; those of all parts of all ranks sum to 1
+    share: float  # of the whole batch; those of all ranks' micro-batches sum to 1
 
 
-WHOLE = (Part(slice(None), 1.0),)
+FULL_BATCH = (MicroBatch(slice(None), 1.0),)
 
 
-def own_parts(batch: int, largest: int | None, world: World) -> tuple[Part, ...]:
-    """This rank's slice of a batch, cut evenly into parts of at most `largest` samples (None = one
-    part).
+@dataclass(frozen=True)
+class Optim:
+    """How weights move: `schedule` is the learning rate of a step, `clip_norm` the largest gradient
+    norm (None = not clipped)."""
+
+    optimizer: torch.optim.Optimizer
+    schedule: Callable[[int], float]
+    clip_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """How far and how a loop runs.
+
+    Args:
+        steps: optimizer steps in all.
+        seed: of the random numbers of each step.
+        precision: "fp32", or "bf16" for autocast (weights stay fp32).
+        workers: threads that load batches ahead of time; 0 = this one.
+        log_every: steps between two log lines; the last step has one as well.
+    """
+
+    steps: int
+    seed: int
+    precision: str
+    workers: int
+    log_every: int
+
+
+def micro_batches(batch: int, largest: int | None, world: World) -> tuple[MicroBatch, ...]:
+    """This rank's slice of a batch, cut evenly into micro-batches of at most `largest` samples
+    (None = one).
 
     Raises:
         BadInput: there are more ranks than samples.
@@ -78,7 +107,7 @@ def own_parts(batch: int, largest: int | None, world: World) -> tuple[Part, ...]
     count = -(-(last - first) // (largest or last - first))
     edges = [first + index * (last - first) // count for index in range(count + 1)]
     return tuple(
-        Part(slice(start, stop), (stop - start) / batch) for start, stop in pairwise(edges)
+        MicroBatch(slice(start, stop), (stop - start) / batch) for start, stop in pairwise(edges)
     )
 
 
@@ -86,78 +115,80 @@ def fit(
     model: nn.Module,
     loss: Callable[[nn.Module, T], Tensor],
     batch: Callable[[int], Sequence[T]],
-    optimizer: torch.optim.Optimizer,
-    schedule: Callable[[int], float],
+    optim: Optim,
+    run: RunSpec,
     *,
-    parts: Sequence[Part],
-    steps: int,
-    seed: int,
-    precision: str,
-    workers: int,
-    clip_norm: float | None,
-    log_every: int,
-    log: Callable[[Record], None],
-    saving: Saving | None,
-    place: Place,
+    log: Callable[[LogRecord], None],
+    saving: Saving | None = None,
+    parts: Sequence[MicroBatch] = FULL_BATCH,
+    runtime: Runtime = THIS_PROCESS,
 ) -> None:
-    """Train `model` in place up to `steps` optimizer steps.
+    """Train `model` in place up to `run.steps` optimizer steps.
 
     A run that is killed at any moment and called again ends with the weights of one that never
     stopped: the batch, the learning rate and the random numbers (also torch's global ones, for
-    dropout) of a step depend on its number alone. At another world size, or cut into other parts,
-    the same sums are added in another order: equal to floating-point tolerance.
+    dropout) of a step depend on its number alone. At another world size, or cut into other
+    micro-batches, the same sums are added in another order: equal to floating-point tolerance.
 
     Args:
-        loss: mean loss over the samples of a part; it is given the model to call (the same one,
-            gradients shared), moves the part to the device, and must be a mean over samples, each
-            weighing the same.
+        loss: mean loss over the samples of a micro-batch; it is given the model to call (the same
+            one, gradients shared), moves the micro-batch to the device, and must be a mean over
+            samples, each weighing the same.
         batch: of a step (0 = first), what each of `parts` holds; pure, and called ahead of time in
-            `workers` threads (0 = in this one).
-        schedule: learning rate of a step.
-        parts: of this rank, see `own_parts`; gradients add up over them and are exchanged once.
-        precision: "fp32", or "bf16" for autocast (weights stay fp32).
-        clip_norm: largest gradient norm; None = not clipped.
-        log: called every `log_every` steps and after the last.
+            threads.
+        log: called every `run.log_every` steps and after the last.
         saving: None = nothing is saved, nothing resumed.
+        parts: of this rank, see `micro_batches`; gradients add up over them and are exchanged once.
 
     Raises:
         BadInput: the loss or a gradient is not finite (names the step), or a checkpoint does not
             fit the model.
-        Stopped: `place.stop` was asked to; the step that was under way is saved.
+        Stopped: `runtime.stop` was asked to; the step that was under way is saved.
     """
-    device, world, stop = next(model.parameters()).device, place.world, place.stop
+    device = next(model.parameters()).device
+    world = runtime.world
+    stop = runtime.stop
+    optimizer = optim.optimizer
     first = checkpoint.restore(saving.folder, model, optimizer, world) if saving else 0
     shared = world.data_parallel(model)
-    watch = Watch(device, world)
+    stats = TrainingStats(device, world)
+    shares = [part.share for part in parts]
     model.train()
-    for step, data in prefetch(batch, first, steps, workers):
+    for step, data in prefetch(batch, first, run.steps, run.workers):
         if step == first and world.size > 1:
             # A discarded pass: DDP re-orders its buckets after the first one, and a sum over ranks
             # depends, in its last bits, on the place in a bucket. A resumed run starts where the
             # uninterrupted one has long been.
-            _backward(shared, loss, data[:1], [1.0], precision, world)
-        torch.manual_seed(generator(seed, step).initial_seed())
-        lr = schedule(step)
+            _backward(shared, loss, data[:1], [1.0], run.precision, world)
+        torch.manual_seed(generator(run.seed, step).initial_seed())
+        lr = optim.schedule(step)
         set_lr(optimizer, lr)
         optimizer.zero_grad(set_to_none=True)
-        value = _backward(shared, loss, data, [part.share for part in parts], precision, world)
-        watch.add(step, value, _grad_norm(model, clip_norm))
+        value = _backward(shared, loss, data, shares, run.precision, world)
+        stats.add(step, value, _grad_norm(model, optim.clip_norm))
         optimizer.step()
         done = step + 1
-        last = done == steps
-        if done % log_every == 0 or last:
-            log(watch.record(done, lr))
+        last = done == run.steps
+        if done % run.log_every == 0 or last:
+            log(stats.record(done, lr))
         leaving = stop is not None and stop.requested() and not last
         if saving and (done % saving.every == 0 or last or leaving):
-            watch.check(model)
-            if world.rank == 0:
-                checkpoint.save(saving.folder, done, model, optimizer, world, keep=saving.keep)
-                if saving.keep_every and done % (saving.every * saving.keep_every) == 0:
-                    checkpoint.keep_for_good(saving.folder, done)
-            watch.restart_clock()
+            stats.check(model)
+            _save(saving, done, model, optimizer, world)
+            stats.restart_clock()
         if leaving and stop is not None:
             stop.exit()
-    watch.check(model)
+    stats.check(model)
+
+
+def _save(
+    saving: Saving, done: int, model: nn.Module, optimizer: torch.optim.Optimizer, world: World
+) -> None:
+    if world.rank != 0:
+        return
+    checkpoint.save(saving.folder, done, model, optimizer, world, keep=saving.keep)
+    if saving.keep_every and done % (saving.every * saving.keep_every) == 0:
+        checkpoint.keep_for_good(saving.folder, done)
 
 
 def _backward(

@@ -10,7 +10,7 @@ from typing import Any
 from mimic.infra.storage import write_bytes
 
 
-class Journal:
+class JsonlLogger:
     """Appends lines. A resumed run repeats steps that were already logged: its first line drops
     those, and any torn line of the kill."""
 

@@ -19,18 +19,12 @@ from mimic.models.heads import ConvNextHead, DptHead, parameter_count
 from mimic.tasks import run_task
 from mimic.tasks.depth.config import DepthTask
 from mimic.tasks.depth.finetune import augmented, build, loss, prepared, protocol
+from mimic.tasks.engine.batches import step_indices
 from mimic.tasks.engine.dense_transforms import Batch
+from mimic.tasks.engine.encoder_with_head import EncoderWithHead, add_drop_path, read_blocks
 from mimic.tasks.engine.feature_cache import maps
-from mimic.tasks.engine.finetune import (
-    Tuned,
-    add_drop_path,
-    layer_of,
-    learning_rate,
-    parameter_groups,
-    read_blocks,
-    step_indices,
-    tune,
-)
+from mimic.tasks.engine.finetune import finetune_model
+from mimic.training.optim import cosine_lr, layer_decay_groups
 from tests.support.miniatures import as_subject, folders_in
 
 
@@ -51,14 +45,14 @@ def base() -> VisionTransformer:
         return VisionTransformer(size, attention="auto")
 
 
-def _tuned(base: VisionTransformer, head: str, freeze: str) -> Tuned:
+def _tuned(base: VisionTransformer, head: str, freeze: str) -> EncoderWithHead:
     with torch.device("meta"):
         made = {
             "depth": DptHead(768, 256, 1, 16),
             "normals": DptHead(768, 256, 3, 16),
             "segmentation": ConvNextHead(768, 384, 150, 16, 4, 4),
         }
-    return Tuned(base, made[head], (2, 5, 8, 11), freeze, 0.0)
+    return EncoderWithHead(base, made[head], (2, 5, 8, 11), freeze, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +82,7 @@ def test_published_encoder_parameters(base: VisionTransformer) -> None:
 
 def test_layer_decay_groups(base: VisionTransformer) -> None:
     model = _tuned(base, "depth", "none")
-    groups = parameter_groups(model, 3e-4, 0.75)
+    groups = layer_decay_groups(model, 3e-4, 0.75)
     scales = {group["lr_scale"] for group in groups}
     assert min(scales) == 0.023757264018058777
     assert max(scales) == 1.0
@@ -101,9 +95,9 @@ def test_layer_decay_groups(base: VisionTransformer) -> None:
     ]
     assert all(parameter.ndim == 1 or parameter is model.encoder.cls_token for parameter in free)
     assert any(parameter is model.encoder.cls_token for parameter in free)
-    assert layer_of("encoder.patch_embed.proj.weight", 12) == 0
-    assert layer_of("encoder.blocks.11.mlp.fc1.weight", 12) == 12
-    assert layer_of("head.output.0.weight", 12) == 13
+    assert model.layer_of("encoder.patch_embed.proj.weight") == 0
+    assert model.layer_of("encoder.blocks.11.mlp.fc1.weight") == 12
+    assert model.layer_of("head.output.0.weight") == 13
 
 
 @pytest.mark.parametrize(
@@ -152,7 +146,14 @@ def test_published_learning_rates(
     n = steps_per_epoch
     for epoch, mean in means.items():
         rates = [
-            learning_rate(step, n * epochs, n * warmup, base_lr)
+            cosine_lr(
+                step,
+                peak=base_lr,
+                floor=0.0,
+                warmup=n * warmup,
+                horizon=n * epochs,
+                peak_in_warmup=True,
+            )
             for step in range(epoch * n, (epoch + 1) * n)
         ]
         assert sum(rates) / n == mean
@@ -223,9 +224,9 @@ def _examples(n: int = 8) -> Batch:
     return Batch(images, images[..., 0].astype(np.float32) / 50 + 1, np.ones((n, 32, 40), bool))
 
 
-def _train(task: DepthTask, encoder: VisionTransformer, folder: Path) -> Tuned:
+def _train(task: DepthTask, encoder: VisionTransformer, folder: Path) -> EncoderWithHead:
     model = build(task, encoder)
-    tune(
+    finetune_model(
         model,
         task,
         _examples(),
@@ -275,7 +276,7 @@ def test_kept_features_give_the_result_of_encoding_at_every_step(
 ) -> None:
     task = depth_task.model_copy(update={"freeze": "encoder"})
     kept = _train(task, make(), tmp_path / "kept")
-    monkeypatch.setattr("mimic.tasks.engine.finetune.KEPT", ())
+    monkeypatch.setattr("mimic.tasks.engine.finetune.CACHED_AUGMENTS", ())
     encoded = _train(task, make(), tmp_path / "encoded")
     for a, b in zip(kept.head.parameters(), encoded.head.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
@@ -322,7 +323,7 @@ def test_what_was_trained_is_taken_again(
     task = depth_task.model_copy(update={"freeze": freeze, "steps": 3})
     first = _train(task, make(), tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mimic.tasks.engine.finetune.fit", _fails_after(0))
+        patch.setattr("mimic.tasks.engine.train_loop.fit", _fails_after(0))
         again = _train(task, make(), tmp_path)
     state = again.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in first.state_dict().items())

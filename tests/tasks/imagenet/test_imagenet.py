@@ -19,7 +19,7 @@ from mimic.synthetic import toy_datasets
 from mimic.synthetic.toy_datasets.imagenet import WNIDS
 from mimic.tasks import run_task
 from mimic.tasks.checks import check
-from mimic.tasks.engine.finetune import step_indices
+from mimic.tasks.engine.batches import step_indices
 from mimic.tasks.imagenet import embeddings, knn, linear_probe
 from mimic.tasks.imagenet.config import KnnTask, LinearProbeTask
 from mimic.tasks.imagenet.dataset import DEVKIT, META, SOLUTION, TRUTH, ImageNet

@@ -198,13 +198,13 @@ def test_the_best_is_tested_not_the_last(
 
 def test_what_was_best_is_not_forgotten(task: TaskonomyTask, tmp_path: Path) -> None:
     model, scores = torch.nn.Linear(1, 1), iter([0.5, 0.7])
-    best = finetune.Best(1, lambda: next(scores), tmp_path)
-    best.look(model, 1)
+    best = finetune.BestCheckpoint(1, lambda: next(scores), tmp_path)
+    best.update(model, 1)
     kept = model.weight.detach().clone()
     torch.nn.init.zeros_(model.weight)
-    again = finetune.Best(1, lambda: next(scores), tmp_path)  # after a kill
-    again.look(model, 2)
-    again.take(model)
+    again = finetune.BestCheckpoint(1, lambda: next(scores), tmp_path)  # after a kill
+    again.update(model, 2)
+    again.restore(model)
     assert (again.step, again.value) == (1, 0.5)
     assert torch.equal(model.weight, kept)
 

@@ -25,16 +25,17 @@ from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.depth.config import DepthFields, DepthTask
 from mimic.tasks.depth.frames import load, natively_scored, prepared, stacked
 from mimic.tasks.depth.nyu import Frame, Nyu, opened_nyu
+from mimic.tasks.engine.batches import shown_batches
 from mimic.tasks.engine.dense_transforms import Batch, Colours, random_square, recoloured
-from mimic.tasks.engine.finetune import (
-    Tuned,
-    read_as,
+from mimic.tasks.engine.encoder_with_head import (
+    EncoderWithHead,
+    freeze_in_words,
+    norm_in_words,
     read_blocks,
     require_patches,
     seeded,
-    shown_batches,
-    tune,
 )
+from mimic.tasks.engine.finetune import finetune_model
 from mimic.tasks.metrics.depth import (
     average,
     berhu,
@@ -58,7 +59,7 @@ def run(task: DepthTask, subject: EvalModel, folders: EvalPaths) -> Result:
     with opened_nyu(task, folders.root) as nyu:
         model = build(task, subject.encoder)
         train = load(nyu, nyu.train, task, subject.encoder.patch_px)
-        last_loss = tune(
+        last_loss = finetune_model(
             model,
             task,
             train,
@@ -99,7 +100,7 @@ def averaged(task: DepthFields, sums: np.ndarray) -> dict[str, Any]:
     }
 
 
-def build(task: DepthFields, encoder: VisionTransformer) -> Tuned:
+def build(task: DepthFields, encoder: VisionTransformer) -> EncoderWithHead:
     """The encoder with a DPT head of one channel, initialised from the task's seed."""
     require_patches(task.size_px, encoder.patch_px)
 
@@ -109,7 +110,7 @@ def build(task: DepthFields, encoder: VisionTransformer) -> Tuned:
         return made
 
     blocks = read_blocks(task.blocks, encoder.depth, LEVELS)
-    return Tuned(
+    return EncoderWithHead(
         encoder, seeded(task.seed, head), blocks, task.freeze, task.drop_path, norm=task.last_norm
     )
 
@@ -208,7 +209,7 @@ def _scored(
             yield frame.image, _clamped(native, task), frame.depth_m, natively_scored(task, frame)
 
 
-def predict(task: DepthFields, model: Tuned, images: np.ndarray) -> Tensor:
+def predict(task: DepthFields, model: EncoderWithHead, images: np.ndarray) -> Tensor:
     """Depth in metres, float32[n, h, w], of images uint8[n, h, w, 3]."""
     model.eval()
     with torch.inference_mode():
@@ -238,16 +239,14 @@ def _clamped(depth_m: Tensor, task: DepthFields) -> Tensor:
 
 def protocol(task: DepthFields, train_size: int, test_size: int) -> str:
     """One line: how it was measured."""
-    trained = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}[
-        task.freeze
-    ]
+    trained = freeze_in_words(task.freeze)
     masks = "measured depth" if task.masks is None else f"masks {task.masks.name}"
     farthest = "inf" if task.depth_max_m is None else f"{task.depth_max_m:g}"
     limits = f"{task.depth_min_m or 0:g}-{farthest} m"
     return (
         f"preset {task.preset}, {trained}, {train_size} train / {test_size} test, {task.frame} "
         f"frame at {task.size_px} px, "
-        f"{read_as(task.last_norm)}{task.steps} steps of {task.batch}, "
+        f"{norm_in_words(task.last_norm)}{task.steps} steps of {task.batch}, "
         f"scored at {task.score_at} resolution, region {task.score_region}, {limits}, {masks}, "
         f"averaged by {task.averaging}"
     )

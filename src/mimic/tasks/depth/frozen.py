@@ -23,9 +23,15 @@ from mimic.tasks.depth import finetune
 from mimic.tasks.depth.config import FewShotDepthTask, FrozenDepth, LinearDepthTask
 from mimic.tasks.depth.nyu import Nyu, opened_nyu
 from mimic.tasks.engine.dense_transforms import Batch
+from mimic.tasks.engine.encoder_with_head import (
+    EncoderWithHead,
+    read_blocks,
+    require_patches,
+    seeded,
+)
 from mimic.tasks.engine.feature_cache import Features, ImageSet, features, look_up, maps
 from mimic.tasks.engine.few_shot import by_shots, subset
-from mimic.tasks.engine.finetune import Tuned, read_blocks, require_patches, seeded, tune
+from mimic.tasks.engine.finetune import finetune_model
 from mimic.tasks.metrics.depth import log_loss
 
 
@@ -56,7 +62,7 @@ def run_linear(task: LinearDepthTask, subject: EvalModel, folders: EvalPaths) ->
             BinsHead, encoder.width, task.bins, task.depth_min_m, task.depth_max_m, encoder.patch_px
         ),
     )
-    model = Tuned(
+    model = EncoderWithHead(
         encoder,
         head,
         read_blocks(task.blocks, encoder.depth, 1),
@@ -127,7 +133,7 @@ def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> R
     )
 
 
-def keep(task: FrozenDepth, model: Tuned, nyu: Nyu, folder: Path) -> Kept:
+def keep(task: FrozenDepth, model: EncoderWithHead, nyu: Nyu, folder: Path) -> Kept:
     """Features of the images as this task shows them to the encoder, made now if no task made them
     before."""
     digest, patch_px = file_digest(nyu.path), model.encoder.patch_px
@@ -161,12 +167,12 @@ def keep(task: FrozenDepth, model: Tuned, nyu: Nyu, folder: Path) -> Kept:
 
 
 def _train(
-    task: FrozenDepth, model: Tuned, kept: Kept, chosen: np.ndarray, folder: Path
+    task: FrozenDepth, model: EncoderWithHead, kept: Kept, chosen: np.ndarray, folder: Path
 ) -> float | None:
     """Train the head on the chosen images; the mean loss of the last tenth of the steps."""
     seen = look_up(kept.train, chosen, model.device)
     cost = _log_loss if isinstance(task, LinearDepthTask) else partial(finetune.loss, task)
-    return tune(
+    return finetune_model(
         model,
         task,
         kept.labels.take(chosen),
@@ -187,7 +193,9 @@ def _log_loss(output: Tensor, batch: Batch) -> Tensor:
     )
 
 
-def _score(task: FrozenDepth, model: Tuned, kept: Kept) -> tuple[np.ndarray, list[Figure]]:
+def _score(
+    task: FrozenDepth, model: EncoderWithHead, kept: Kept
+) -> tuple[np.ndarray, list[Figure]]:
     """Sums of errors of each test image, and pictures."""
     model.eval()
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from mimic.infra.progress import counted
 from mimic.infra.storage import fingerprint, replacing
 from mimic.models.encoder import Encoder, VisionTransformer, normalise
-from mimic.tasks.engine.finetune import normed
+from mimic.tasks.engine.encoder_with_head import with_final_norm
 from mimic.training.batches import prefetch
 
 VERSION = 1  # of what is kept; raise it when equal keys would no longer mean equal features
@@ -183,6 +183,8 @@ def maps(
     last passes the encoder's final norm."""
 
     def encode(images: Tensor) -> Tensor:
-        return torch.stack(normed(encoder, encoder.intermediates(images, blocks), norm), dim=1)
+        return torch.stack(
+            with_final_norm(encoder, encoder.intermediates(images, blocks), norm), dim=1
+        )
 
     return encode

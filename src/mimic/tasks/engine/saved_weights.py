@@ -17,12 +17,12 @@ from mimic.training.checkpoint import read_weights, write_weights
 WEIGHTS, SAID = "trained.safetensors", "trained.json"
 
 
-def once(model: nn.Module, folder: Path, train: Callable[[], float | None]) -> float | None:
+def train_once(model: nn.Module, folder: Path, train: Callable[[], float | None]) -> float | None:
     """Train a model in place, or take the weights that it was given in this folder before.
 
     Args:
         folder: of one model of one evaluation: same numbers, encoder and data.
-        train: its answer, the loss, is what `once` answers.
+        train: its answer, the loss, is what `train_once` answers.
     """
     weights, said = folder / WEIGHTS, folder / SAID
     if said.exists():
@@ -35,12 +35,12 @@ def once(model: nn.Module, folder: Path, train: Callable[[], float | None]) -> f
     return loss
 
 
-def any_in(folder: Path) -> bool:
+def has_trained(folder: Path) -> bool:
     """Whether an evaluation that keeps its work in this folder has trained a model."""
     return any(folder.rglob(SAID))
 
 
-class Best:
+class BestCheckpoint:
     """The weights that did best so far on validation images, kept on disk: a run that is killed and
     resumed forgets none.
 
@@ -51,23 +51,21 @@ class Best:
     """
 
     def __init__(self, every: int, score: Callable[[], float], folder: Path) -> None:
-        self.every, self._score, self._weights, self._said = (
-            every,
-            score,
-            folder / "best.safetensors",
-            folder / "best.json",
-        )
+        self.every = every
+        self._score = score
+        self._weights = folder / "best.safetensors"
+        self._said = folder / "best.json"
         said = json.loads(self._said.read_text()) if self._said.exists() else {}
         self.step, self.value = said.get("step"), said.get("value", math.inf)
 
-    def look(self, model: nn.Module, step: int) -> None:
+    def update(self, model: nn.Module, step: int) -> None:
         value = self._score()
         if value < self.value:
             write_weights(model.state_dict(), self._weights, {})
             write_json(self._said, {"step": step, "value": value})
             self.step, self.value = step, value
 
-    def take(self, model: nn.Module) -> None:
+    def restore(self, model: nn.Module) -> None:
         if self._weights.exists():
             model.load_state_dict(read_weights(self._weights))
 

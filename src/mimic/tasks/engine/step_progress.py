@@ -11,10 +11,10 @@ from torch import Tensor
 from mimic.infra.progress import ProgressTracker, track
 from mimic.tasks.sections import TrainedTask
 from mimic.training.fit import Saving
-from mimic.training.watch import Record
+from mimic.training.training_stats import LogRecord
 
 
-class Steps:
+class StepProgress:
     """Counts steps and keeps the loss that was logged last; None if none was."""
 
     def __init__(self, shown: ProgressTracker) -> None:
@@ -26,7 +26,7 @@ class Steps:
         self._shown.advance(1)
         return loss
 
-    def record(self, now: Record) -> None:
+    def record(self, now: LogRecord) -> None:
         self.loss = now.loss
         self._shown.note = f"loss {now.loss:.4g}"
         made_before = now.step - self._shown.done
@@ -35,12 +35,12 @@ class Steps:
 
 
 @contextmanager
-def stepping(title: str, steps: int) -> Iterator[Steps]:
+def show_steps(title: str, steps: int) -> Iterator[StepProgress]:
     with track(title, steps, "steps", None, brief=True) as shown:
-        yield Steps(shown)
+        yield StepProgress(shown)
 
 
-def saving(task: TrainedTask, folder: Path) -> Saving | None:
+def saving_of(task: TrainedTask, folder: Path) -> Saving | None:
     """Where and how often the task has its training saved; None = not."""
     if task.save_every is None:
         return None

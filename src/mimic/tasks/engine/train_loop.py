@@ -1,5 +1,8 @@
-"""Training a task's model on examples that are drawn and read as they are needed, for tasks whose
-input is more than one labelled image."""
+"""Training a task's model: the one place where tasks call the loop.
+
+`train` samples and reads examples as they are needed; `finetune.finetune` is for images with dense
+labels, and adds features that are computed once.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from mimic.tasks.engine.saved_weights import once
-from mimic.tasks.engine.step_progress import saving, stepping
+from mimic.tasks.engine.saved_weights import BestCheckpoint, train_once
+from mimic.tasks.engine.step_progress import saving_of, show_steps
 from mimic.tasks.sections import TrainedTask
-from mimic.training.fit import HERE, WHOLE, choose_device, fit
-from mimic.training.optim import cosine_lr
+from mimic.training.fit import Optim, RunSpec, choose_device, fit
+from mimic.training.optim import Layered, adamw, cosine_lr, layer_decay_groups
+from mimic.training.training_stats import LogRecord
 
 T = TypeVar("T")
 READERS = 2  # threads that prepare the next steps
@@ -27,10 +31,16 @@ def croco_rate(step: int, task: TrainedTask) -> float:
     return cosine_lr(step, peak=task.lr, floor=0.0, warmup=warmup, horizon=task.steps)
 
 
+def layer_decayed(model: Layered, task: TrainedTask) -> torch.optim.Optimizer:
+    """AdamW with the layer-wise rates of a task."""
+    groups = layer_decay_groups(model, task.weight_decay, task.layer_decay)
+    return adamw(groups, betas=task.betas)
+
+
 def train(
     model: nn.Module,
     task: TrainedTask,
-    draw: Callable[[int], T],
+    sample: Callable[[int], T],
     loss: Callable[[T], Tensor],
     optimizer: Callable[[], torch.optim.Optimizer],
     folder: Path,
@@ -40,7 +50,7 @@ def train(
     known).
 
     Args:
-        draw: a step's examples; pure, called from threads.
+        sample: a step's examples; pure, called from threads.
         optimizer: made once the model is on its device.
         folder: where a long run keeps its checkpoints; calling again resumes it.
         schedule: learning rate of a step; None = `croco_rate`.
@@ -48,24 +58,56 @@ def train(
     model.to(choose_device())
 
     def trained() -> float | None:
-        with stepping("train", task.steps) as shown:
-            fit(
-                model,
-                lambda _, drawn: shown.counted(loss(drawn)),
-                lambda step: [draw(step)],
-                optimizer(),
-                schedule or (lambda step: croco_rate(step, task)),
-                parts=WHOLE,
-                steps=task.steps,
-                seed=task.seed,
-                precision=task.precision,
-                workers=READERS,
-                clip_norm=task.clip_grad,
-                log_every=max(1, task.steps // 10),
-                log=shown.record,
-                saving=saving(task, folder),
-                place=HERE,
-            )
-        return shown.loss
+        optim = Optim(
+            optimizer(), schedule or (lambda step: croco_rate(step, task)), task.clip_grad
+        )
+        return train_steps(model, task, sample, lambda _, batch: loss(batch), optim, folder)
 
-    return once(model, folder, trained)
+    return train_once(model, folder, trained)
+
+
+def train_steps(
+    model: nn.Module,
+    task: TrainedTask,
+    sample: Callable[[int], T],
+    loss: Callable[[nn.Module, T], Tensor],
+    optim: Optim,
+    folder: Path,
+    *,
+    title: str = "train",
+    workers: int = READERS,
+    best: BestCheckpoint | None = None,
+) -> float | None:
+    """All steps of a task's training, shown and saved; the loss that was logged last.
+
+    Args:
+        loss: of the model it is given (the same one, gradients shared) on a step's examples.
+        workers: threads that call `sample` ahead of time; 0 = none.
+        best: looked at on the way; afterwards the model is the best one.
+    """
+    with show_steps(title, task.steps) as shown:
+
+        def record(now: LogRecord) -> None:
+            shown.record(now)
+            if best is not None:
+                best.update(model, now.step)
+
+        run = RunSpec(
+            steps=task.steps,
+            seed=task.seed,
+            precision=task.precision,
+            workers=workers,
+            log_every=max(1, task.steps // 10) if best is None else best.every,
+        )
+        fit(
+            model,
+            lambda called, batch: shown.counted(loss(called, batch)),
+            lambda step: [sample(step)],
+            optim,
+            run,
+            log=record,
+            saving=saving_of(task, folder),
+        )
+    if best is not None:
+        best.restore(model)
+    return shown.loss

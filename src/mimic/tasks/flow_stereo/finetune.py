@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -24,22 +23,16 @@ from mimic.models.binocular import DenseMotion, hooks, laplace_flow, laplace_ste
 from mimic.models.encoder import normalise
 from mimic.models.heads import initialise
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
-from mimic.tasks.engine.finetune import in_batches, seeded, step_indices
-from mimic.tasks.engine.train_loop import train
+from mimic.tasks.engine.batches import in_batches, step_indices
+from mimic.tasks.engine.encoder_with_head import freeze_in_words, seeded
+from mimic.tasks.engine.train_loop import layer_decayed, train
 from mimic.tasks.flow_stereo.augment import cropped
 from mimic.tasks.flow_stereo.config import FlowTask, StereoTask
 from mimic.tasks.flow_stereo.files import Motion, MotionPair, read
 from mimic.tasks.flow_stereo.presets import mixture
 from mimic.tasks.flow_stereo.sets import listed_parts, mixed
-from mimic.tasks.sections import TrainedTask
-from mimic.training.optim import adamw
 
 Task = FlowTask | StereoTask
-FREEZE = {
-    "none": "fine-tuned",
-    "blocks": "blocks frozen",
-    "encoder": "encoder and decoder frozen",
-}
 CHANNELS = {"flow": 2, "stereo": 1}
 OUTLIER = {"flow": "Fl_all", "stereo": "D1"}
 FUSION = {
@@ -113,53 +106,11 @@ def build(task: Task, subject: EvalModel) -> DenseMotion:
 
     model = seeded(task.seed, make)
     assert isinstance(model, DenseMotion)
-    freeze(model, task.freeze)
+    model.freeze(task.freeze)
     return model
 
 
 # ---------------------------------------------------------------------------- training
-
-
-def freeze(model: nn.Module, what: str) -> None:
-    """Of encoder and decoder: "blocks" their blocks, "encoder" everything; the head always trains.
-    Fixed positions never do."""
-    for name, parameter in model.named_parameters():
-        if not name.startswith("head.") and (
-            what == "encoder" or (what == "blocks" and ".blocks." in name)
-        ):
-            parameter.requires_grad_(False)
-
-
-def groups(
-    model: nn.Module, encoder_depth: int, decoder_depth: int, task: TrainedTask
-) -> list[dict[str, Any]]:
-    """Trainable parameters by layer: patches 0, encoder blocks, decoder blocks, head; vectors and
-    tokens do not decay."""
-    last = encoder_depth + decoder_depth + 1
-
-    def layer(name: str) -> int:
-        parts = name.split(".")
-        if parts[1] == "blocks":
-            return 1 + int(parts[2]) + (encoder_depth if parts[0] == "decoder" else 0)
-        if parts[0] == "head":
-            return last
-        return (
-            0
-            if parts[0] == "encoder" and parts[1] != "norm"
-            else encoder_depth + (decoder_depth if parts[1] == "norm" else 0)
-        )
-
-    return [
-        {
-            "params": [parameter],
-            "weight_decay": task.weight_decay
-            if parameter.ndim > 1 and not name.endswith(("token", "pos_embed"))
-            else 0.0,
-            "lr_scale": task.layer_decay ** (last - layer(name)),
-        }
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    ]
 
 
 def fitted(task: Task, model: DenseMotion, pairs: list[MotionPair], folder: Path) -> float | None:
@@ -186,12 +137,7 @@ def fitted(task: Task, model: DenseMotion, pairs: list[MotionPair], folder: Path
             model(a, b).float(), truth, valid
         )
 
-    def optimizer() -> torch.optim.Optimizer:
-        return adamw(
-            groups(model, model.encoder.depth, len(model.decoder.blocks), task), betas=task.betas
-        )
-
-    return train(model, task, draw, loss, optimizer, folder)
+    return train(model, task, draw, loss, lambda: layer_decayed(model, task), folder)
 
 
 # ---------------------------------------------------------------------------- measuring
@@ -264,7 +210,7 @@ def _places(
 
 
 def _protocol(task: Task, train: list[str], test: list[str]) -> str:
-    trained = FREEZE[task.freeze]
+    trained = freeze_in_words(task.freeze, "encoder and decoder")
     known = "every pixel of known motion, occluded ones too"
     scored = "pixels that the sets' own masks let count" if task.masks else known
     return (

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mimic.errors import BadInput
 from mimic.tasks.api import EvalModel, EvalPaths, Result
+from mimic.tasks.engine.batches import in_batches, shown_batches
 from mimic.tasks.engine.feature_cache import Features
-from mimic.tasks.engine.finetune import in_batches, shown_batches
 from mimic.tasks.imagenet import embeddings
 from mimic.tasks.imagenet.config import KnnTask
 from mimic.tasks.imagenet.dataset import opened_imagenet

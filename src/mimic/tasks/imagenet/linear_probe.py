@@ -16,16 +16,17 @@ from torch import Tensor, nn
 
 from mimic.models.heads import ClassifierHead
 from mimic.tasks.api import EvalModel, EvalPaths, Result
+from mimic.tasks.engine.batches import in_batches, step_indices
+from mimic.tasks.engine.encoder_with_head import seeded
 from mimic.tasks.engine.feature_cache import Features
-from mimic.tasks.engine.finetune import in_batches, seeded, step_indices
-from mimic.tasks.engine.step_progress import stepping
+from mimic.tasks.engine.step_progress import show_steps
 from mimic.tasks.imagenet import embeddings
 from mimic.tasks.imagenet.config import LinearProbeTask
 from mimic.tasks.imagenet.dataset import opened_imagenet
-from mimic.training.fit import HERE, WHOLE, fit
+from mimic.training.fit import Optim, RunSpec, fit
 from mimic.training.lars import Lars
 from mimic.training.optim import cosine_lr, scaled_lr
-from mimic.training.watch import Record
+from mimic.training.training_stats import LogRecord
 
 WEIGHT_STD = 0.01  # of the linear layer at the start
 SCORED = 4096  # vectors classified at once
@@ -64,32 +65,31 @@ def run(task: LinearProbeTask, subject: EvalModel, folders: EvalPaths) -> Result
         device = next(model.parameters()).device
         return F.cross_entropy(model(drawn[0].to(device)), drawn[1].to(device))
 
-    def score(_: Record) -> None:
+    def score(_: LogRecord) -> None:
         curve.append(accuracies(head, test, truth))
         head.train()
 
-    with stepping("train the probe", task.epochs * updates) as shown:
+    optimizer = Lars(
+        head.parameters(),
+        momentum=task.momentum,
+        trust=task.trust,
+        weight_decay=task.weight_decay,
+    )
+    run = RunSpec(
+        steps=task.epochs * updates,
+        seed=task.seed,
+        precision="fp32",
+        workers=0,
+        log_every=updates,
+    )
+    with show_steps("train the probe", task.epochs * updates) as shown:
         fit(
             head,
             lambda model, drawn: shown.counted(loss(model, drawn)),
             draw,
-            Lars(
-                head.parameters(),
-                momentum=task.momentum,
-                trust=task.trust,
-                weight_decay=task.weight_decay,
-            ),
-            lambda step: learning_rate(task, step, updates),
-            parts=WHOLE,
-            steps=task.epochs * updates,
-            seed=task.seed,
-            precision="fp32",
-            workers=0,
-            clip_norm=None,
-            log_every=updates,
+            Optim(optimizer, lambda step: learning_rate(task, step, updates)),
+            run,
             log=score,
-            saving=None,
-            place=HERE,
         )
     epoch = (
         len(curve) - 1

@@ -25,22 +25,21 @@ from mimic.models.heads import JointHead
 from mimic.models.heatmaps import apply, decode, encode
 from mimic.models.layers import resample_positions
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
+from mimic.tasks.engine.batches import shown_batches, step_indices
 from mimic.tasks.engine.dense_transforms import FLIP_SHARE
-from mimic.tasks.engine.finetune import (
-    Tuned,
-    parameter_groups,
+from mimic.tasks.engine.encoder_with_head import (
+    EncoderWithHead,
+    freeze_in_words,
     read_blocks,
     seeded,
-    shown_batches,
-    step_indices,
 )
 from mimic.tasks.engine.image_io import read_photo
-from mimic.tasks.engine.train_loop import train
+from mimic.tasks.engine.train_loop import layer_decayed, train
 from mimic.tasks.keypoints import crops
 from mimic.tasks.keypoints.coco import BONES, FLIPPED, JOINTS, PERSON, Coco, Person, boxes_of
 from mimic.tasks.keypoints.config import PoseTask
 from mimic.tasks.metrics.oks import score, suppress
-from mimic.training.optim import adamw
+from mimic.training.optim import multistep_lr
 
 MAP_PX = 4  # pixels of the crop per pixel of a map
 CONFIDENT = 0.2  # joints above it count in a person's score
@@ -91,7 +90,7 @@ def run(task: PoseTask, subject: EvalModel, folders: EvalPaths) -> Result:
     )
 
 
-def build(task: PoseTask, encoder: VisionTransformer) -> Tuned:
+def build(task: PoseTask, encoder: VisionTransformer) -> EncoderWithHead:
     """The encoder as the classic decoder wants it, with the head, initialised from the task's
     seed."""
     size = (task.size_px, task.width_px)
@@ -106,7 +105,7 @@ def build(task: PoseTask, encoder: VisionTransformer) -> Tuned:
         task.seed,
         lambda: JointHead(encoder.width, task.head_width, JOINTS, encoder.patch_px, MAP_PX),
     )
-    model = Tuned(
+    model = EncoderWithHead(
         encoder, head, read_blocks(task.blocks, encoder.depth, 1), task.freeze, task.drop_path
     )
     if encoder.pos_embed is not None:
@@ -132,7 +131,7 @@ def _without_class_token(encoder: VisionTransformer, size: tuple[int, int]) -> N
 # ---------------------------------------------------------------------------- training
 
 
-def fitted(task: PoseTask, model: Tuned, coco: Coco, folder: Path) -> float | None:
+def fitted(task: PoseTask, model: EncoderWithHead, coco: Coco, folder: Path) -> float | None:
     """Train in place; the mean loss of the last tenth of the steps."""
     rng = np.random.default_rng([task.seed, JOINTS])
     people = [
@@ -154,21 +153,26 @@ def fitted(task: PoseTask, model: Tuned, coco: Coco, folder: Path) -> float | No
         images, maps, weights = (torch.from_numpy(part).to(model.device) for part in batch)
         return joint_loss(model(normalise(images)).float(), maps, weights)
 
-    def optimizer() -> torch.optim.Optimizer:
-        return adamw(parameter_groups(model, task.weight_decay, task.layer_decay), betas=task.betas)
-
-    return train(model, task, draw, loss, optimizer, folder, lambda step: learning_rate(step, task))
+    return train(
+        model,
+        task,
+        draw,
+        loss,
+        lambda: layer_decayed(model, task),
+        folder,
+        lambda step: learning_rate(step, task),
+    )
 
 
 def learning_rate(step: int, task: PoseTask) -> float:
     """Linear from warmup_from * lr over the warm-up, then lr, a tenth of it after each of
     drop_at."""
-    warmup = round(task.warmup * task.steps)
-    rate = task.lr * 0.1 ** sum(step >= share * task.steps for share in task.drop_at)
-    return (
-        rate * (task.warmup_from + (1 - task.warmup_from) * step / warmup)
-        if step < warmup
-        else rate
+    return multistep_lr(
+        step,
+        peak=task.lr,
+        warmup=round(task.warmup * task.steps),
+        warmup_from=task.warmup_from,
+        drops=[share * task.steps for share in task.drop_at],
     )
 
 
@@ -201,7 +205,9 @@ def example(
 # ---------------------------------------------------------------------------- measuring
 
 
-def predicted(task: PoseTask, model: Tuned, coco: Coco, boxes: list[Person]) -> Iterator[Found]:
+def predicted(
+    task: PoseTask, model: EncoderWithHead, coco: Coco, boxes: list[Person]
+) -> Iterator[Found]:
     """Joints in each box, in pixels of its image."""
     size = (task.size_px, task.width_px)
     model.eval()
@@ -223,7 +229,7 @@ def predicted(task: PoseTask, model: Tuned, coco: Coco, boxes: list[Person]) -> 
             )
 
 
-def heat(task: PoseTask, model: Tuned, images: np.ndarray) -> np.ndarray:
+def heat(task: PoseTask, model: EncoderWithHead, images: np.ndarray) -> np.ndarray:
     """Maps float32[n, 17, h, w] of crops uint8[n, h, w, 3]; averaged with those of the mirror
     images, not moved by a pixel."""
     with torch.inference_mode():
@@ -271,9 +277,7 @@ def _entry(one: Found) -> dict[str, Any]:
 
 
 def _protocol(task: PoseTask, people: int, images: int, boxes: int) -> str:
-    trained = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}[
-        task.freeze
-    ]
+    trained = freeze_in_words(task.freeze)
     origin = "annotated" if task.boxes is None else f"detected ({task.boxes.name})"
     return (
         f"preset {task.preset}, {trained}, {people} people to train on, {boxes} {origin} boxes in "

@@ -35,8 +35,8 @@ from mimic.models.objectives.masking import (
 )
 from mimic.pairs.images import PIXELS, open_pairs, read_manifest
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
+from mimic.tasks.engine.batches import shown_batches
 from mimic.tasks.engine.feature_cache import pooled
-from mimic.tasks.engine.finetune import shown_batches
 from mimic.tasks.engine.visualize import scaled
 from mimic.tasks.inspection import DataFound, Needs, Split
 from mimic.tasks.metrics.frechet import frechet_distance, kernel_distance

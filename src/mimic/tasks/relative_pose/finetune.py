@@ -22,17 +22,16 @@ from mimic.infra.storage import Workspace
 from mimic.models.binocular import RelativePose
 from mimic.models.encoder import normalise
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
+from mimic.tasks.engine.batches import step_indices
+from mimic.tasks.engine.encoder_with_head import freeze_in_words, seeded
 from mimic.tasks.engine.feature_cache import READERS
-from mimic.tasks.engine.finetune import seeded, step_indices
 from mimic.tasks.engine.image_io import read_photo
-from mimic.tasks.engine.train_loop import train
+from mimic.tasks.engine.train_loop import layer_decayed, train
 from mimic.tasks.engine.visualize import cameras, scaled
-from mimic.tasks.flow_stereo.finetune import freeze, groups
 from mimic.tasks.relative_pose.config import RelativePoseTask
 from mimic.tasks.relative_pose.retrieval import Near, neighbours, read_image
 from mimic.tasks.relative_pose.seven_scenes import Scene, read_scene
 from mimic.training.batches import prefetch
-from mimic.training.optim import adamw
 
 WAYS = (
     "nearest",
@@ -56,7 +55,7 @@ def run(task: RelativePoseTask, subject: EvalModel, folders: EvalPaths) -> Resul
     near = [neighbours(task, scene, pretrained.encoder, folders) for scene in scenes]
     model = seeded(task.seed, lambda: RelativePose(pretrained, task.head_width))
     assert isinstance(model, RelativePose)
-    freeze(model, task.freeze)
+    model.freeze(task.freeze)
     last_loss = fitted(task, model, scenes, near, folders.progress)
     model.eval()
     found = [locate(task, model, scene, lists) for scene, lists in zip(scenes, near, strict=True)]
@@ -111,12 +110,7 @@ def fitted(
             + (translation - moves[:, :3, 3]).norm(dim=1)
         ).mean()
 
-    def optimizer() -> torch.optim.Optimizer:
-        return adamw(
-            groups(model, model.encoder.depth, len(model.decoder.blocks), task), betas=task.betas
-        )
-
-    return train(model, task, draw, loss, optimizer, folder)
+    return train(model, task, draw, loss, lambda: layer_decayed(model, task), folder)
 
 
 # ---------------------------------------------------------------------------- measuring
@@ -182,11 +176,7 @@ def _metrics(
 
 
 def _protocol(task: RelativePoseTask) -> str:
-    trained = {
-        "none": "fine-tuned",
-        "blocks": "blocks frozen",
-        "encoder": "encoder and decoder frozen",
-    }[task.freeze]
+    trained = freeze_in_words(task.freeze, "encoder and decoder")
     listed = (
         "by the pretrained encoder's mean patch"
         if task.retrieval is None

@@ -16,8 +16,8 @@ from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
 from mimic.models.encoder import VisionTransformer
 from mimic.tasks.api import EvalPaths
+from mimic.tasks.engine.batches import in_batches
 from mimic.tasks.engine.feature_cache import ImageSet, features, pooled
-from mimic.tasks.engine.finetune import in_batches
 from mimic.tasks.engine.image_io import extent, read_photo
 from mimic.tasks.relative_pose.config import RelativePoseTask
 from mimic.tasks.relative_pose.seven_scenes import Scene, View, require_neighbours, too_near

@@ -19,6 +19,7 @@ from torch import Tensor
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import ConvNextHead, initialise
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
+from mimic.tasks.engine.batches import in_batches, shown_batches
 from mimic.tasks.engine.dense_transforms import (
     Batch,
     Colours,
@@ -30,15 +31,14 @@ from mimic.tasks.engine.dense_transforms import (
     padded,
     resize_item,
 )
-from mimic.tasks.engine.finetune import (
-    Tuned,
-    in_batches,
+from mimic.tasks.engine.encoder_with_head import (
+    EncoderWithHead,
+    freeze_in_words,
     read_blocks,
     require_patches,
     seeded,
-    shown_batches,
-    tune,
 )
+from mimic.tasks.engine.finetune import finetune_model
 from mimic.tasks.engine.visualize import labelled_picture
 from mimic.tasks.metrics.iou import averages, class_counts, class_iou, miou_error
 from mimic.tasks.segmentation.ade20k import IGNORED, Ade20k, opened_ade20k
@@ -48,7 +48,6 @@ from mimic.tasks.segmentation.frames import PAD, framed, framed_size, prepared, 
 COLOURS = Colours(
     brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, share=0.5, grey_share=0.0
 )  # the peers'
-FREEZE = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}
 
 
 def run(task: SegmentationTask, subject: EvalModel, folders: EvalPaths) -> Result:
@@ -58,7 +57,7 @@ def run(task: SegmentationTask, subject: EvalModel, folders: EvalPaths) -> Resul
     require_patches(task.size_px, subject.encoder.patch_px)
     model = build(task, subject.encoder, ade.n_classes)
     train = OnDisk(partial(read, ade), ade.train)
-    last_loss = tune(
+    last_loss = finetune_model(
         model,
         task,
         train,
@@ -99,7 +98,7 @@ def averaged(task: SegmentationFields, ade: Ade20k, counts: np.ndarray) -> dict[
     }
 
 
-def build(task: ConvNextFields, encoder: VisionTransformer, classes: int) -> Tuned:
+def build(task: ConvNextFields, encoder: VisionTransformer, classes: int) -> EncoderWithHead:
     """The encoder with a ConvNeXt head, initialised from the task's seed."""
 
     def head() -> ConvNextHead:
@@ -114,7 +113,7 @@ def build(task: ConvNextFields, encoder: VisionTransformer, classes: int) -> Tun
         initialise(made)
         return made
 
-    return Tuned(
+    return EncoderWithHead(
         encoder,
         seeded(task.seed, head),
         read_blocks(task.blocks, encoder.depth, 1),
@@ -185,7 +184,7 @@ def score(
 
 
 def predicted(
-    task: SegmentationFields, model: Tuned, items: list[Item]
+    task: SegmentationFields, model: EncoderWithHead, items: list[Item]
 ) -> Iterator[tuple[Item, np.ndarray]]:
     """Of each test image what is scored: image and truth, predicted classes uint8[h, w] of the same
     size."""
@@ -205,14 +204,14 @@ def squares(batch: Batch, logits: Tensor) -> Iterator[tuple[Item, np.ndarray]]:
         yield Item(batch.images[index], batch.target[index], batch.valid[index]), found
 
 
-def whole(task: SegmentationFields, model: Tuned, item: Item) -> Tensor:
+def whole(task: SegmentationFields, model: EncoderWithHead, item: Item) -> Tensor:
     """Logits [1, classes, h, w] of the frame in one pass, its sides rounded to patches."""
     height, width = item.valid.shape
     size = frame_size(height, width, task.size_px, model.encoder.patch_px)
     return _logits(model, resize_item(item, size, task.antialias).image[None])
 
 
-def slide(task: SegmentationFields, model: Tuned, item: Item) -> Tensor:
+def slide(task: SegmentationFields, model: EncoderWithHead, item: Item) -> Tensor:
     """Logits [1, classes, h, w] of the frame: the mean over overlapping squares, the last of a row
     or column ending with the frame."""
     assert task.stride_px is not None
@@ -249,7 +248,7 @@ def _starts(side: int, task: SegmentationFields) -> list[int]:
     return [*range(0, last, task.stride_px), last]
 
 
-def _logits(model: Tuned, images: np.ndarray) -> Tensor:
+def _logits(model: EncoderWithHead, images: np.ndarray) -> Tensor:
     """float32[n, classes, h, w] of images uint8[n, h, w, 3]."""
     with torch.inference_mode():
         return model(normalise(torch.from_numpy(images).to(model.device))).float()
@@ -259,8 +258,8 @@ def protocol(task: SegmentationFields, train_size: int, test_size: int) -> str:
     """One line: how it was measured."""
     windows = f"squares every {task.stride_px} px" if task.inference == "slide" else "one pass"
     return (
-        f"preset {task.preset}, {FREEZE[task.freeze]}, {train_size} train / {test_size} test, "
-        f"{task.frame} frame at {task.size_px} px, "
+        f"preset {task.preset}, {freeze_in_words(task.freeze)}, {train_size} train / "
+        f"{test_size} test, {task.frame} frame at {task.size_px} px, "
         f"{task.steps} steps of {task.batch}, {windows}, scored at {task.score_at} resolution, "
         f"averaged by {task.averaging}"
     )

@@ -19,9 +19,15 @@ from mimic.errors import BadInput
 from mimic.models.heads import LinearHead
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.engine.dense_transforms import Item, Items, OnDisk
+from mimic.tasks.engine.encoder_with_head import (
+    EncoderWithHead,
+    read_blocks,
+    require_patches,
+    seeded,
+)
 from mimic.tasks.engine.feature_cache import Features, ImageSet, features, look_up, maps
 from mimic.tasks.engine.few_shot import by_shots, subset
-from mimic.tasks.engine.finetune import Tuned, read_blocks, require_patches, seeded, tune
+from mimic.tasks.engine.finetune import finetune_model
 from mimic.tasks.segmentation import finetune
 from mimic.tasks.segmentation.ade20k import Ade20k, opened_ade20k
 from mimic.tasks.segmentation.config import FewShotSegmentationTask, LinearSegmentationTask
@@ -34,7 +40,7 @@ def run_linear(task: LinearSegmentationTask, subject: EvalModel, folders: EvalPa
     ade, encoder = opened_ade20k(task, folders.root), subject.encoder
     require_patches(task.size_px, encoder.patch_px)
     head = seeded(task.seed, partial(LinearHead, encoder.width, ade.n_classes, encoder.patch_px))
-    model = Tuned(
+    model = EncoderWithHead(
         encoder,
         head,
         read_blocks(task.blocks, encoder.depth, 1),
@@ -104,7 +110,12 @@ def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPath
 
 
 def keep(
-    task: Frozen, model: Tuned, ade: Ade20k, numbers: np.ndarray, mirrored: bool, folder: Path
+    task: Frozen,
+    model: EncoderWithHead,
+    ade: Ade20k,
+    numbers: np.ndarray,
+    mirrored: bool,
+    folder: Path,
 ) -> Features:
     """Features of the squares that this task shows the encoder of these images, made now if no task
     made them before."""
@@ -134,7 +145,7 @@ def keep(
 
 
 def _train(
-    task: Frozen, model: Tuned, ade: Ade20k, chosen: np.ndarray, kept: Path, folder: Path
+    task: Frozen, model: EncoderWithHead, ade: Ade20k, chosen: np.ndarray, kept: Path, folder: Path
 ) -> float | None:
     """Train the head on the chosen training images; the mean loss of the last tenth of the
     steps."""
@@ -145,13 +156,13 @@ def _train(
     examples = OnDisk(partial(finetune.read, ade), ade.train[chosen])
     prepare = partial(finetune.prepared, task)
     seen = look_up(views, chosen, model.device)
-    return tune(
+    return finetune_model(
         model, task, examples, prepare, lambda items, _: prepare(items), finetune.loss, folder, seen
     )
 
 
 def _score(
-    task: FewShotSegmentationTask, model: Tuned, ade: Ade20k, kept: Path
+    task: FewShotSegmentationTask, model: EncoderWithHead, ade: Ade20k, kept: Path
 ) -> tuple[np.ndarray, list[Figure]]:
     """Counts of each test image, and pictures; the encoder is not run again."""
     test = keep(task, model, ade, ade.test, False, kept)

@@ -19,6 +19,7 @@ from torch import Tensor
 from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import DptHead, initialise
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
+from mimic.tasks.engine.batches import shown_batches
 from mimic.tasks.engine.dense_transforms import (
     Batch,
     Item,
@@ -27,23 +28,22 @@ from mimic.tasks.engine.dense_transforms import (
     pillow_bilinear,
     resize_image,
 )
-from mimic.tasks.engine.finetune import (
-    Tuned,
-    read_as,
+from mimic.tasks.engine.encoder_with_head import (
+    EncoderWithHead,
+    freeze_in_words,
+    norm_in_words,
     read_blocks,
     require_patches,
     seeded,
-    shown_batches,
-    tune,
 )
-from mimic.tasks.engine.saved_weights import Best
+from mimic.tasks.engine.finetune import finetune_model
+from mimic.tasks.engine.saved_weights import BestCheckpoint
 from mimic.tasks.engine.visualize import scaled as to_picture
 from mimic.tasks.metrics.depth import by_batch, by_everything, by_image, pooled_mean
 from mimic.tasks.taskonomy.config import TaskonomyTask
 from mimic.tasks.taskonomy.dataset import TARGETS, Taskonomy, labels_seen, opened_taskonomy
 
 LEVELS = 4
-FREEZE = {"none": "fine-tuned", "blocks": "blocks frozen", "encoder": "encoder frozen"}
 
 
 def run(task: TaskonomyTask, subject: EvalModel, folders: EvalPaths) -> Result:
@@ -54,13 +54,13 @@ def run(task: TaskonomyTask, subject: EvalModel, folders: EvalPaths) -> Result:
     model = build(task, subject.encoder)
     best = None
     if task.validate_every is not None:
-        best = Best(
+        best = BestCheckpoint(
             task.validate_every,
             lambda: _value(task, _sums(task, model, taskonomy, taskonomy.validation)),
             folders.progress,
         )
     train = OnDisk(partial(read, taskonomy), taskonomy.train)
-    last_loss = tune(
+    last_loss = finetune_model(
         model,
         task,
         train,
@@ -99,7 +99,7 @@ def run(task: TaskonomyTask, subject: EvalModel, folders: EvalPaths) -> Result:
     )
 
 
-def build(task: TaskonomyTask, encoder: VisionTransformer) -> Tuned:
+def build(task: TaskonomyTask, encoder: VisionTransformer) -> EncoderWithHead:
     """The encoder with a DPT head of the target's channels, initialised from the task's seed."""
 
     def head() -> DptHead:
@@ -110,7 +110,7 @@ def build(task: TaskonomyTask, encoder: VisionTransformer) -> Tuned:
         return made
 
     blocks = read_blocks(task.blocks, encoder.depth, LEVELS)
-    return Tuned(
+    return EncoderWithHead(
         encoder, seeded(task.seed, head), blocks, task.freeze, task.drop_path, norm=task.last_norm
     )
 
@@ -148,7 +148,7 @@ def loss(output: Tensor, batch: Batch) -> Tensor:
 
 
 def _sums(
-    task: TaskonomyTask, model: Tuned, taskonomy: Taskonomy, numbers: np.ndarray
+    task: TaskonomyTask, model: EncoderWithHead, taskonomy: Taskonomy, numbers: np.ndarray
 ) -> np.ndarray:
     """float64[images, 3]: valid pixels; the sum over them of the absolute error, mean over
     channels; and of the angle in degrees."""
@@ -170,7 +170,7 @@ def _sums(
     return np.array(found, np.float64)
 
 
-def predict(model: Tuned, images: np.ndarray) -> np.ndarray:
+def predict(model: EncoderWithHead, images: np.ndarray) -> np.ndarray:
     """float32[n, h, w, channels] of images uint8[n, h, w, 3]; the model's mode is left as it
     was."""
     training = model.training
@@ -224,15 +224,17 @@ def _error(sums: np.ndarray) -> float | None:
 
 def _protocol(task: TaskonomyTask, train_size: int, test_size: int) -> str:
     return (
-        f"preset {task.preset}, {task.target}, {FREEZE[task.freeze]}, {train_size} train / "
-        f"{test_size} test, {task.size_px} px, "
-        f"{read_as(task.last_norm)}{task.steps} steps of {task.batch}, L1 in [0, 1] over valid "
-        "pixels, "
+        f"preset {task.preset}, {task.target}, {freeze_in_words(task.freeze)}, "
+        f"{train_size} train / {test_size} test, {task.size_px} px, "
+        f"{norm_in_words(task.last_norm)}{task.steps} steps of {task.batch}, "
+        "L1 in [0, 1] over valid pixels, "
         f"masks eroded by {task.erode_px} px, averaged by {task.averaging}"
     )
 
 
-def _pictures(task: TaskonomyTask, model: Tuned, taskonomy: Taskonomy) -> Iterator[Figure]:
+def _pictures(
+    task: TaskonomyTask, model: EncoderWithHead, taskonomy: Taskonomy
+) -> Iterator[Figure]:
     """Image, truth, prediction; what is not scored is black in the truth."""
     numbers = (
         taskonomy.test[

@@ -17,7 +17,7 @@ NEVER = 2**62
 
 
 @dataclass(frozen=True)
-class Record:
+class LogRecord:
     """One log line; averages over the steps since the last one, and over all ranks."""
 
     step: int  # optimizer steps made so far
@@ -28,7 +28,7 @@ class Record:
     memory_gb: float  # most that this rank has held so far, on its GPU if it has one
 
 
-class Watch:
+class TrainingStats:
     """Sums on the device. Reading them is a collective."""
 
     def __init__(self, device: torch.device, world: World) -> None:
@@ -56,7 +56,7 @@ class Watch:
         finite = torch.isfinite(loss) & torch.isfinite(norm)
         self._bad = torch.where(finite, self._bad, self._bad.clamp(max=step))
 
-    def record(self, done: int, lr: float) -> Record:
+    def record(self, done: int, lr: float) -> LogRecord:
         """The log line of the steps since the last one; raises BadInput as `check` does."""
         loss, norm = (
             torch.stack([self._world.all_reduce_sum(self._loss), self._norm])
@@ -66,7 +66,7 @@ class Watch:
         self._refuse()
         speed = self._timed / (time.perf_counter() - self._since) if self._timed else 0.0
         self._reset()
-        return Record(
+        return LogRecord(
             step=done,
             loss=loss,
             lr=lr,
