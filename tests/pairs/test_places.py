@@ -9,7 +9,6 @@ import pytest
 
 from mimic import config
 from mimic.pairs import select
-from mimic.pairs.split_groups import place_of
 from mimic.params import Params, load_params
 from tests.test_assemble import _assemble, _dataset, _shard
 
@@ -58,9 +57,9 @@ def paper(repository: Path) -> Params:
 )
 def test_names_tell_the_place(paper: Params, source: str, clips: list[str], apart: str) -> None:
     section = paper.sources[source]
-    (place,) = {place_of(section, clip) for clip in clips}
+    (place,) = {section.scene_group(clip) for clip in clips}
     assert place
-    assert place != place_of(section, apart)
+    assert place != section.scene_group(apart)
 
 
 def test_scans_of_a_room_are_on_one_side_and_tested_on_together(

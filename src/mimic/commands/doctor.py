@@ -24,7 +24,6 @@ from mimic.errors import BadInput
 from mimic.params import Params
 
 CODECS = ("h264", "hevc", "vp9", "av1", "mpeg4")
-VIDEO_READERS = frozenset({"videos", "arkitscenes", "objectron", "mannequin"})
 BAD_OPENCV = ("4.12.", "4.13.")  # their SIFT or homographies differ
 OPENCVS = (
     "opencv-python",
@@ -78,7 +77,7 @@ def examine(params: Params, root: Path) -> Iterator[Finding]:
         for section in params.sources.values()
         if isinstance(section, config.SceneBase)
     }
-    videos = any(section.reader in VIDEO_READERS for section in params.sources.values())
+    videos = any(section.decodes_video for section in params.sources.values())
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("Python", _python),
         ("PyTorch", _torch),

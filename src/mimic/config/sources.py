@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
 from mimic.config.base import Count, Fraction, LengthRange, NotNegative, Positive, Section
 
+SCANNET = re.compile(r"(scene\d{4})_\d{2}")  # building and room, then the number of the scan
+COUNTED = re.compile(r"(?:[-_.~:]+\d+)+$")  # frame numbers at the end of a sequence's name
+
 
 class SourceBase(Section):
     model_config = ConfigDict(allow_inf_nan=False)
+    decodes_video: ClassVar[bool] = False  # needs PyAV
 
     root: Path  # folder that holds the raw data; never written to
     # DVC ingests again when this changes: the root itself, or any small file beside terabytes
@@ -22,10 +27,22 @@ class SourceBase(Section):
     )
     limit_clips: Count | None  # mine only the first clips, in order; null = all
 
+    def scene_group(self, clip: str) -> str:
+        """What a clip shows, told from its name: clips of one group lie on one side of a split.
+
+        A clip is the reader's own unit (a scan, a folder, a scene of an .h5 file), and several may
+        show one room. Without a rule of the reader each clip is a group of its own. What a name
+        does not tell is not told here: converted DeMoN folders have lost the sequence they came
+        from, ARKitScenes' visits stand in its metadata alone, and MannequinChallenge's clips of
+        one video in their files.
+        """
+        return clip
+
 
 class Videos(SourceBase):
     """Video files: frames at a fixed spacing, each paired with the next (MIMIC, appendix A)."""
 
+    decodes_video: ClassVar[bool] = True
     reader: Literal["videos"]
     spacing_s: Annotated[float, Field(gt=0)]
     retry_spacing_s: Annotated[float, Field(gt=0)] | None  # tried when the pair is TOO_SIMILAR
@@ -54,6 +71,14 @@ class Demon(SourceBase):
     reader: Literal["demon"]
     views_max: Positive  # a scene with more views is refused, its pairs would be too many
 
+    def scene_group(self, clip: str) -> str:
+        """`<file>.h5/<sequence>-<frame numbers>`: one sequence is cut into many scenes, and into
+        files by their baselines."""
+        _, separator, scene = clip.rpartition(".h5/")
+        if not separator:
+            return clip
+        return COUNTED.sub("", scene) or clip
+
 
 class ScanNet(SourceBase):
     """ScanNet v2: in every window of frames, the first ones against later ones, the least
@@ -73,10 +98,15 @@ class ScanNet(SourceBase):
             )
         return self
 
+    def scene_group(self, clip: str) -> str:
+        """Scans of one room."""
+        return _scanned_room(clip)
+
 
 class PhoneVideos(SourceBase):
     """ARKitScenes and Objectron: phone videos, sampled as `videos` are."""
 
+    decodes_video: ClassVar[bool] = True
     reader: Literal["arkitscenes", "objectron"]
     spacing_s: Annotated[float, Field(gt=0)]
     retry_spacing_s: Annotated[float, Field(gt=0)] | None
@@ -86,12 +116,19 @@ class PhoneVideos(SourceBase):
 class Mannequin(SourceBase):
     """MannequinChallenge: clips of videos, cut by timestamps."""
 
+    decodes_video: ClassVar[bool] = True
     reader: Literal["mannequin"]
     videos: Path  # folder of downloaded videos, <youtube id>.<extension>; relative to root
     spacing_s: Annotated[float, Field(gt=0)]
     retry_spacing_s: Annotated[float, Field(gt=0)] | None
     seconds_min: Annotated[float, Field(ge=0)]
     crop_bottom: Annotated[float, Field(ge=0, lt=1)]
+
+    def scene_group(self, clip: str) -> str:
+        """`<folder>/trims/<file>`: clips cut from one video."""
+        if "/trims/" not in f"/{clip}":
+            return clip
+        return clip.rpartition("trims/")[0] or clip
 
 
 class CO3D(SourceBase):
@@ -114,6 +151,10 @@ class StreetView(SourceBase):
     ]
     views_max: Positive  # of a target with more images, the first so many are used
 
+    def scene_group(self, clip: str) -> str:
+        """dataset_aligned/0002 and dataset_unaligned/0002 are one region of a city."""
+        return clip.rpartition("/")[2]
+
 
 class Released(SourceBase):
     """The published MIMIC-1M and MIMIC-3M: pairs that were mined already, taken as they are."""
@@ -124,6 +165,10 @@ class Released(SourceBase):
         # a CSV with the columns path1, path2 and perhaps correspondence; relative to root; null =
         # every pair folder
     )
+
+    def scene_group(self, clip: str) -> str:
+        """Scans of one room."""
+        return _scanned_room(clip)
 
 
 class Crops(SourceBase):
@@ -190,6 +235,10 @@ class Covisible(SceneBase):
         Fraction  # a pixel is seen by the other view where the depths agree within this share
     )
 
+    def scene_group(self, clip: str) -> str:
+        """Scans of one room."""
+        return _scanned_room(clip)
+
 
 class Scenes(SceneWalk):
     """Any .glb files."""
@@ -219,3 +268,9 @@ Source = Annotated[
     | Covisible,
     Field(discriminator="reader"),
 ]
+
+
+def _scanned_room(clip: str) -> str:
+    """`.../scene0000_00/...` and `_01` are scans of one room."""
+    match = SCANNET.search(clip)
+    return match[1] if match else clip

@@ -18,7 +18,6 @@ from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.pairs.read import read_table
 from mimic.pairs.schema import index_path, shards_in
-from mimic.pairs.split_groups import place_of
 
 T = TypeVar("T")
 HEX_DIGITS = 16  # of a hash; 8 bytes tell pictures apart
@@ -96,7 +95,7 @@ def read(sources: Mapping[str, config.Source], space: storage.Workspace) -> Cata
         np.array([shard.source for shard in found], np.int16),
         [shard.stop - shard.start for shard in found],
     )
-    places = [(source, place_of(sources[source], clip)) for source, clip in codes]
+    places = [(source, sources[source].scene_group(clip)) for source, clip in codes]
     return Catalogue(
         names,
         list(codes),

@@ -7,13 +7,34 @@ and `embree` or `habitat` in every row when that engine renders or walks otherwi
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import cast
 
 from mimic import config
 from mimic.sources.base import Description, Group, Source, Unreadable, View
 
 __all__ = ["Description", "Group", "Source", "Unreadable", "View", "open_source", "parts"]
 
+# Where each reader is. It is imported when it is used: none should cost the others its libraries.
+READERS = {
+    "videos": "videos.VideoSource",
+    "images": "images.ImageSource",
+    "scenes": "scenes.SceneSource",
+    "covisible": "covisible.CovisibleSource",
+    "hm3d": "published.hm3d.HM3DSource",
+    "gibson": "published.gibson.GibsonSource",
+    "matterport": "published.matterport.MatterportSource",
+    "demon": "published.demon.DemonSource",
+    "scannet": "published.scannet.ScanNetSource",
+    "arkitscenes": "published.arkitscenes.ARKitScenesSource",
+    "objectron": "published.objectron.ObjectronSource",
+    "mannequin": "published.mannequin.MannequinSource",
+    "co3d": "published.co3d.CO3DSource",
+    "streetview": "published.streetview.StreetViewSource",
+    "released": "precomputed.released.ReleasedSource",
+    "crops": "precomputed.crops.CropsSource",
+}
 READER_VERSIONS = {
     "videos": {"reader": 1},
     "images": {"reader": 1},
@@ -56,88 +77,9 @@ def open_source(
         size_px: side of the square that views are mined at; renderers crop to it.
         habitat: how habitat-sim is started; needed where a section asks for that engine.
     """
+    module, class_name = READERS[section.reader].rsplit(".", 1)
+    reader = getattr(importlib.import_module(f"mimic.sources.{module}"), class_name)
     folder = root / section.root
-    # A reader is imported when it is used: none should cost the others its libraries.
-    match section:
-        case config.Videos():
-            from mimic.sources.videos import VideoSource
-
-            return VideoSource(name, section, folder)
-        case config.Images():
-            from mimic.sources.images import ImageSource
-
-            return ImageSource(name, section, folder)
-        case config.Scenes():
-            from mimic.sources.scenes import SceneSource
-
-            return SceneSource(name, section, folder, size_px, habitat)
-        case config.Covisible():
-            from mimic.sources.covisible import CovisibleSource
-
-            return CovisibleSource(name, section, folder, size_px, habitat)
-        case config.Scans(reader="hm3d"):
-            from mimic.sources.published.hm3d import HM3DSource
-
-            return HM3DSource(name, section, folder, size_px, habitat)
-        case config.Scans(reader="gibson"):
-            from mimic.sources.published.gibson import GibsonSource
-
-            return GibsonSource(name, section, folder, size_px, habitat)
-        case config.Scans():
-            from mimic.sources.published.matterport import MatterportSource
-
-            return MatterportSource(name, section, folder, size_px, habitat)
-        case _:
-            return _open_frames(name, section, folder)
-
-
-def _open_frames(
-    name: str,
-    section: config.Demon
-    | config.ScanNet
-    | config.PhoneVideos
-    | config.Mannequin
-    | config.CO3D
-    | config.StreetView
-    | config.Released
-    | config.Crops,
-    folder: Path,
-) -> Source:
-    """The published data sets of photographs and videos, and published pairs."""
-    match section:
-        case config.Demon():
-            from mimic.sources.published.demon import DemonSource
-
-            return DemonSource(name, section, folder)
-        case config.ScanNet():
-            from mimic.sources.published.scannet import ScanNetSource
-
-            return ScanNetSource(name, section, folder)
-        case config.PhoneVideos(reader="arkitscenes"):
-            from mimic.sources.published.arkitscenes import ARKitScenesSource
-
-            return ARKitScenesSource(name, section, folder)
-        case config.PhoneVideos():
-            from mimic.sources.published.objectron import ObjectronSource
-
-            return ObjectronSource(name, section, folder)
-        case config.Mannequin():
-            from mimic.sources.published.mannequin import MannequinSource
-
-            return MannequinSource(name, section, folder)
-        case config.CO3D():
-            from mimic.sources.published.co3d import CO3DSource
-
-            return CO3DSource(name, section, folder)
-        case config.StreetView():
-            from mimic.sources.published.streetview import StreetViewSource
-
-            return StreetViewSource(name, section, folder)
-        case config.Released():
-            from mimic.sources.precomputed.released import ReleasedSource
-
-            return ReleasedSource(name, section, folder)
-        case config.Crops():
-            from mimic.sources.precomputed.crops import CropsSource
-
-            return CropsSource(name, section, folder)
+    if isinstance(section, config.SceneBase):
+        return cast(Source, reader(name, section, folder, size_px, habitat))
+    return cast(Source, reader(name, section, folder))
