@@ -81,9 +81,9 @@ def _measure(folder: Path) -> dict[str, Any]:
     files, rows = written(folder, pictures)
     load_ours = _ours(rows, folder)
     load_theirs = _theirs(files)
-    ours = []
-    theirs = []
-    device = []
+    ours: list[Any] = []
+    theirs: list[Any] = []
+    device: list[Any] = []
     for turn in range(TURNS + 1):
         times = [_cpu_ms(lambda: load_ours(turn)), _cpu_ms(lambda: load_theirs(turn))]  # noqa: B023
         batch = load_ours(turn)

@@ -87,7 +87,7 @@ NOTHING = config.TestPairs(sources={}, clips=0.0)
 def _dataset(
     contains: str | None = None, seed: int = 0, validation: float = 0.2, **sources: Any
 ) -> config.Dataset:
-    more = {"test": NOTHING, "near_duplicate_bits": 4, "allow_short": False}
+    more: dict[str, Any] = {"test": NOTHING, "near_duplicate_bits": 4, "allow_short": False}
     more |= {key: sources.pop(key) for key in tuple(more) if key in sources}
     return config.Dataset(
         sources=sources, contains=contains, validation=validation, seed=seed, **more

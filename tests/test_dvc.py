@@ -375,7 +375,7 @@ STALE: dict[str, set[str]] = {
 def _numbers(node: ast.expr, name: str) -> dict[str, ast.Constant]:
     """The numbers of an assignment, by dotted name."""
     if isinstance(node, ast.Dict):
-        found = {}
+        found: dict[Any, Any] = {}
         for key, value in zip(node.keys, node.values, strict=True):
             found |= _numbers(value, f"{name}.{ast.literal_eval(key)}")
         return found
@@ -400,7 +400,7 @@ def _versions(package: Path) -> dict[str, tuple[Path, ast.Constant]]:
 @contextmanager
 def _raised(root: Path, *names: str) -> Iterator[None]:
     """Versions one higher than they are."""
-    before = {}
+    before: dict[Any, Any] = {}
     for name in names:
         file, number = _versions(root / "src/mimic")[name]
         before.setdefault(file, file.read_text())

@@ -247,7 +247,7 @@ def test_the_loop_trains_as_its_version_did(tmp_path: Path, repository: Path, va
 # ---------------------------------------------------------------- generated data
 
 FLAT = {"width_m": 8.0, "depth_m": 7.0, "height_m": 2.5, "texture_px": 128}
-VIEWS = {"flat": FLAT, "train": 2, "test": 1, "width_px": 64, "height_px": 48}
+VIEWS: dict[str, Any] = {"flat": FLAT, "train": 2, "test": 1, "width_px": 64, "height_px": 48}
 TINY: dict[str, Any] = {
     "rooms": {"scenes": 1, "first_seed": 0, "flat": FLAT},
     "phone": {

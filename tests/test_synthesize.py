@@ -205,7 +205,7 @@ def test_an_odd_video_size_is_refused(tmp_path: Path) -> None:
 
 def test_frames_are_numbered_with_gaps(workspace: Path) -> None:
     names = [path.name for path in sorted((workspace / "data/raw/frames/scene-000").iterdir())]
-    numbers = [int(re.fullmatch(r"frame-(\d{6})\.color\.jpg", name)[1]) for name in names]  # type: ignore[index]
+    numbers = [int(re.fullmatch(r"frame-(\d{6})\.color\.jpg", name)[1]) for name in names]
     assert len(numbers) == 40
     assert numbers[0] in (0, 1)
     assert {1, 2} == set(np.diff(numbers))

@@ -1,4 +1,5 @@
 """Results say which versions of our parts made them, work in progress is bound to them, and files
+from typing import Any
 from before there were versions open."""
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def test_a_recipe_is_what_decides_its_weights(
 ) -> None:
     params = load_params(repository / "params.yaml")
 
-    def written(**change: object) -> bytes:
+    def written(**change: Any) -> bytes:
         changed = params.pretrain["croco"].model_copy(update=change)
         recipes = params.pretrain | {"croco": changed}
         recipe.main(params.model_copy(update={"pretrain": recipes}), tmp_path, "croco")

@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -104,7 +105,7 @@ def test_released_folders_are_a_source_again(
     workspace: Path, rows: dict[str, dict], tmp_path: Path
 ) -> None:
     out = _export(workspace, "mimic", tmp_path / "out")
-    place = {
+    place: dict[str, Any] = {
         "root": out,
         "tracked_by": out,
         "licence": "x",

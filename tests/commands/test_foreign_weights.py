@@ -27,7 +27,7 @@ from mimic.training.imported.told import constructor
 from tests.commands.test_weights import IMAGES, NOTHING, SIDE, WIDTH, foreign
 
 TIMM = foreign("timm")
-BARE = {key: value for key, value in TIMM.items() if not key.startswith("head.")}
+BARE: dict[str, Any] = {key: value for key, value in TIMM.items() if not key.startswith("head.")}
 
 
 def prefixed(prefix: str) -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -34,8 +35,8 @@ def _run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _tree(folder: Path) -> dict[str, object]:
-    found: dict[str, object] = {}
+def _tree(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():

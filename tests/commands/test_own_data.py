@@ -97,7 +97,7 @@ def test_others_read_the_result_with_no_code_of_ours(tmp_path: Path, params: Par
         assert tar.getnames() == [f"{key}.{view}.jpg" for key in keys for view in "ab"]
 
 
-def _mined(params: Params, out: Path, *paths: Path, **said: object) -> dict:
+def _mined(params: Params, out: Path, *paths: Path, **said: Any) -> dict:
     own_data.pairs(params, list(paths), out, own_options.Options(**said), as_json=False)
     return json.loads((out / "_pairs.json").read_text())
 

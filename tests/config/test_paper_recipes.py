@@ -85,9 +85,15 @@ def test_a_recipe_is_as_published(recipes: dict[str, config.Recipe], name: str) 
     assert (recipe.weight_decay, recipe.betas, recipe.matching.weight) == (0.05, (0.9, 0.95), 0.0)
 
     steps = 1000 * end  # of 1000 steps an epoch
-    rates = {"peak": scaled_lr(recipe.base_lr, recipe.batch), "floor": recipe.min_lr}
+    rates: dict[str, Any] = {
+        "peak": scaled_lr(recipe.base_lr, recipe.batch),
+        "floor": recipe.min_lr,
+    }
     assert rates == {"peak": pytest.approx(peak), "floor": 0.0}
-    turns = {"warmup": round(recipe.warmup * steps), "horizon": round(recipe.horizon * steps)}
+    turns: dict[str, Any] = {
+        "warmup": round(recipe.warmup * steps),
+        "horizon": round(recipe.horizon * steps),
+    }
     assert turns == {"warmup": 1000 * warmup, "horizon": 1000 * cosine}
     assert cosine_lr(500 * warmup, **rates, **turns) == pytest.approx(peak / 2)
     half_way = (end - warmup) / (cosine - warmup)

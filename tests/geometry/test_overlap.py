@@ -88,7 +88,7 @@ def test_sideways_shift_has_the_overlap_of_its_columns(rule: Rule, columns: int)
 )
 @settings(max_examples=25, deadline=None)
 def test_known_homographies(corners, shift) -> None:
-    frame = np.float32([[0, 0], [1, 0], [1, 1], [0, 1]]) * SIZE_PX
+    frame = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * SIZE_PX
     truth = cv2.getPerspectiveTransform(
         frame, frame + np.float32(corners).reshape(4, 2) + np.float32(shift)
     )
@@ -111,7 +111,7 @@ def test_known_homographies(corners, shift) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_reference_mode_is_the_plain_rule(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    frame = np.float32([[0, 0], [1, 0], [1, 1], [0, 1]]) * SIZE_PX
+    frame = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * SIZE_PX
     b_from_a = cv2.getPerspectiveTransform(
         frame, (frame + rng.normal(0, 40, (4, 2))).astype(np.float32)
     )

@@ -75,7 +75,7 @@ def noisy(image: np.ndarray, seed: int, deviation: float = 6.0) -> np.ndarray:
 def assert_maps_alike(found: Comparison, b_from_a: np.ndarray) -> None:
     """Within three pixels where both views show the scene."""
     assert found.b_from_a is not None
-    points = np.float32([[SHIFT_PX, 30], [200, 30], [SHIFT_PX, 180], [200, 180]])
+    points = np.array([[SHIFT_PX, 30], [200, 30], [SHIFT_PX, 180], [200, 180]], np.float32)
     moved_px = homography.warp(points, found.b_from_a) - homography.warp(points, b_from_a)
     assert np.abs(moved_px).max() < 3
 
@@ -208,7 +208,7 @@ def test_too_few_moving_matches_are_few_matches() -> None:
         .integers(0, 256, (15, features.DESCRIPTOR_LENGTH))
         .astype(np.float32)
     )
-    moved = points + np.float32([9, 0]) * (np.arange(15) < 10)[:, None].astype(np.float32)
+    moved = points + np.array([9, 0], np.float32) * (np.arange(15) < 10)[:, None].astype(np.float32)
     found = overlap.compare(
         features.from_arrays(points, descriptors),
         features.from_arrays(moved, descriptors),
@@ -225,7 +225,9 @@ def test_too_few_moving_matches_are_few_matches() -> None:
 
 def placed(moved_px: list[float]) -> tuple[np.ndarray, np.ndarray]:
     points = np.random.default_rng(3).uniform(20, 200, (len(moved_px), 2)).astype(np.float32)
-    return points, points + np.array(moved_px, np.float32)[:, None] * np.float32([0.6, 0.8])
+    return points, points + np.array(moved_px, np.float32)[:, None] * np.array(
+        [0.6, 0.8], np.float32
+    )
 
 
 @pytest.mark.parametrize(
@@ -250,7 +252,7 @@ def test_still_matches_stand_out_from_slow_ones(moved_px: list[float], still: in
 
 
 def test_spread_is_the_share_of_patches_in_or_beside_which_something_stands_still() -> None:
-    points = np.float32([[8, 8], [24, 24], [40, 40], [200, 200]])
+    points = np.array([[8, 8], [24, 24], [40, 40], [200, 200]], np.float32)
     seen = features.from_arrays(points, np.zeros((4, features.DESCRIPTOR_LENGTH), np.float32))
     assert stillness.spread(seen, seen, points[:1], points[:1], SIDE, PATCH_PX) == 0.5
     assert stillness.spread(seen, seen, points, points, SIDE, PATCH_PX) == 1

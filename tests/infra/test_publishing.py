@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,9 +39,9 @@ def _tree(folder: Path) -> dict[str, str]:
     return found
 
 
-def _refused(folder: Path, out: Path, match: str, work: Work = WORK, **how: object) -> None:
+def _refused(folder: Path, out: Path, match: str, work: Work = WORK, **how: Any) -> None:
     before = _tree(folder)
-    asked = []
+    asked: list[Any] = []
     for attempt in (
         lambda: place(out, work, **how),
         lambda: publish(asked.append, out, work, **how),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -172,9 +173,9 @@ def _lay_folder(laid: Laid, draw: random.Random, work: Work) -> None:
         (laid.root / "c0").chmod(0o555)
 
 
-def _tree(root: Path) -> dict[str, object]:
+def _tree(root: Path) -> dict[str, Any]:
     """Every entry and what it is; names as the file system has them."""
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         if path.is_symlink():
@@ -264,7 +265,7 @@ def _dying(steps: int, out: Path) -> int:
         for name in ("replace", "mkdir", "unlink", "rmdir"):
             step: Callable[..., None] = getattr(os, name)
 
-            def counted(*args: object, _step: Callable[..., None] = step, **how: object) -> None:
+            def counted(*args: object, _step: Callable[..., None] = step, **how: Any) -> None:
                 nonlocal left
                 left -= 1
                 if left < 0:

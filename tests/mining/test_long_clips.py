@@ -106,14 +106,14 @@ def _environment(copy: Path) -> dict[str, str]:
     }
 
 
-def _state(copy: Path) -> dict[str, object]:
+def _state(copy: Path) -> dict[str, Any]:
     """What is saved of the shard of both clips; empty where nothing is."""
     for file in copy.glob("runs/mine/phone/*/shard-00000.begun/state.json"):
         return json.loads(file.read_text())
     return {"clips": 0, "bookmark": {"groups": 0}, "tally": {"summary": {"candidates": 0}}}
 
 
-def _kill_at(copy: Path, groups: int) -> dict[str, object]:
+def _kill_at(copy: Path, groups: int) -> dict[str, Any]:
     """kill -9 once so many groups of the long clip are saved; what is saved when all is quiet."""
     with (copy / "said.txt").open("a") as said:
         process = subprocess.Popen(
@@ -229,8 +229,13 @@ def _images(params: Params, root: Path) -> tuple[str, config.Source]:
 
 def _stream(params: Params, root: Path) -> tuple[str, config.Source]:
     _sens(root / "a.sens", footage.pan(5, 24, 30))
-    base = {"licence": "x", "tracked_by": root, "sharpness_min": 0.0, "limit_clips": None}
-    numbers = {"window": 4, "edge": 1, "second_edge": 3}
+    base: dict[str, Any] = {
+        "licence": "x",
+        "tracked_by": root,
+        "sharpness_min": 0.0,
+        "limit_clips": None,
+    }
+    numbers: dict[str, Any] = {"window": 4, "edge": 1, "second_edge": 3}
     return "a.sens", config.ScanNet(reader="scannet", root=root, **numbers, **base)
 
 
@@ -291,7 +296,7 @@ def _after(calls: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(resume.Saved, "between", between)
 
 
-def _outcome(job: shard_job.Job) -> dict[str, object]:
+def _outcome(job: shard_job.Job) -> dict[str, Any]:
     """The bytes of a finished shard, and all that is said of it."""
     files = (job.tar, index_path(job.tar))
     result = shard_job.read_result(job)
@@ -367,7 +372,7 @@ def _ended(
     return job
 
 
-def _undisturbed(tmp_path: Path, params: Params) -> dict[str, object]:
+def _undisturbed(tmp_path: Path, params: Params) -> dict[str, Any]:
     whole = _job(params, tmp_path, _video, "whole")
     shard_job.mine_shard(whole)
     return _outcome(whole)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -63,7 +64,7 @@ def detector(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return Path("face.onnx")
 
 
-def _privacy(params: Params, **change: object) -> config.Privacy:
+def _privacy(params: Params, **change: Any) -> config.Privacy:
     return params.mine.privacy.model_copy(update=change)
 
 

@@ -41,7 +41,12 @@ TINY: dict[str, Any] = BASE | {
     "decoder_heads": 2,
 }
 MIMIC = {"class_token": True, "visible_rounding": "down"}
-ROPE = {"positions": "rope", "decoder_width": 768, "decoder_depth": 12, "decoder_heads": 12}
+ROPE: dict[str, Any] = {
+    "positions": "rope",
+    "decoder_width": 768,
+    "decoder_depth": 12,
+    "decoder_heads": 12,
+}
 
 
 def build_model(objective: str, numbers: dict[str, Any]) -> Pretraining:

@@ -25,8 +25,8 @@ def network() -> FidInception:
                 torch.randn(module.weight.shape, generator=random) * (2 / fan_in) ** 0.5
             )
         elif isinstance(module, nn.BatchNorm2d):
-            module.running_mean.copy_(0.3 * torch.randn(module.num_features, generator=random))  # type: ignore[union-attr]
-            module.running_var.copy_(0.5 + torch.rand(module.num_features, generator=random))  # type: ignore[union-attr]
+            module.running_mean.copy_(0.3 * torch.randn(module.num_features, generator=random))
+            module.running_var.copy_(0.5 + torch.rand(module.num_features, generator=random))
     return made
 
 

@@ -3,6 +3,8 @@ teaches what it says."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -59,9 +61,9 @@ def test_it_is_the_mean_cross_entropy_over_visible_matches() -> None:
     )
 
 
-def place(correspondences: torch.Tensor, **choices: object) -> list[list[int]]:
+def place(correspondences: torch.Tensor, **choices: Any) -> list[list[int]]:
     whole = torch.tensor([0, 0, 40, 60]).expand(1, 2, 4)
-    same = {
+    same: dict[str, Any] = {
         "swap": torch.tensor([False]),
         "flip": torch.tensor([False]),
         "box": whole,
@@ -69,7 +71,7 @@ def place(correspondences: torch.Tensor, **choices: object) -> list[list[int]]:
     }
     placed = place_matches(
         correspondences[None], mined_grid=GRID, stored_px=(40, 60), **same | choices
-    )  # type: ignore[arg-type]
+    )
     return [pair for pair in placed[0].tolist() if pair != [-1, -1]]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
-def publish(root: Path, run: str, task: str, **said: object) -> None:
+def publish(root: Path, run: str, task: str, **said: Any) -> None:
     record = {
         "value": 0.5,
         "name": "delta1",

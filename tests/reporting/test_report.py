@@ -11,6 +11,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -240,7 +241,7 @@ def test_compare_prints_rows(
 # ---------------------------------------------------------------------------- what may be concluded
 
 
-def verdict_of(params: Params, root: Path, values: dict[str, float], **more: object) -> str:
+def verdict_of(params: Params, root: Path, values: dict[str, float], **more: Any) -> str:
     task = params.table.tasks[0]
     for run, value in values.items():
         publish_result(params, root, run, task, value, **more)

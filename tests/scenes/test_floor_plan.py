@@ -31,11 +31,11 @@ SLIVER = np.array(
 def with_more(mesh: Mesh, corners: np.ndarray) -> Mesh:
     """The scene and one more triangle, that looks like its first."""
     faces = np.concatenate([mesh.faces, np.array([[0, 1, 2]], np.int32) + len(mesh.vertices)])
-    by_corner = {
+    by_corner: dict[str, Any] = {
         name: np.concatenate([getattr(mesh, name), getattr(mesh, name)[:3]])
         for name in ("uv", "light")
     }
-    by_face = {
+    by_face: dict[str, Any] = {
         name: np.concatenate([getattr(mesh, name), getattr(mesh, name)[:1]])
         for name in ("texture", "class_id", "instance")
     }
@@ -92,10 +92,10 @@ def test_furniture_in_centimetres_is_no_landscape() -> None:
 
 def test_of_two_houses_that_are_too_far_apart_none_is_left_out_unsaid(flat: Embree) -> None:
     shifted = [
-        replace(flat.mesh, vertices=flat.mesh.vertices + np.float32([shift, 0, 0]))
+        replace(flat.mesh, vertices=flat.mesh.vertices + np.array([shift, 0, 0], np.float32))
         for shift in (0, 20_000)
     ]
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.concatenate([getattr(one, name) for one in shifted])
         for name in ("vertices", "uv", "light")
     }
@@ -131,7 +131,7 @@ def test_an_ordinary_scene_is_looked_at_whole(flat: Embree) -> None:
 )
 def test_a_scene_that_is_too_large_is_one_line_with_its_extents(
     flat: Embree, change: Callable[..., Any], message: str
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     mesh = replace(flat.mesh, vertices=change(flat.mesh.vertices).astype(np.float32))
     with pytest.raises(Unwalkable, match=message):
         plan(mesh)

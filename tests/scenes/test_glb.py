@@ -118,7 +118,7 @@ def basis_by_type(tree: dict) -> None:
 @pytest.mark.parametrize("change", [basis_by_extension, basis_by_type])
 def test_basis_textures_are_refused_with_the_remedies(
     written: Path, tmp_path: Path, change: Callable[..., Any]
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     scene = rewritten(written, tmp_path / "innocent.glb", change)
     with pytest.raises(
         BadInput, match=r"Basis-compressed.*engine: habitat.*convert the textures to JPEG"
@@ -145,7 +145,7 @@ def test_basis_textures_are_refused_with_the_remedies(
 )
 def test_damage_is_one_clear_line(
     written: Path, tmp_path: Path, damage: Callable[..., Any], message: str
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     scene = tmp_path / "damaged.glb"
     scene.write_bytes(damage(written.read_bytes()))
     with pytest.raises(BadInput, match=message) as raised:

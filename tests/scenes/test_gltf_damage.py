@@ -185,7 +185,7 @@ DAMAGED: dict[str, tuple[Callable[[Writer, Tree, Tree], Any], str]] = {
         "not the shape",
     ),
     "indices that are floats": (
-        lambda w, p, t: p.update(indices=w.add(np.float32([0, 1, 2]))),
+        lambda w, p, t: p.update(indices=w.add(np.array([0, 1, 2], np.float32))),
         "no indices",
     ),
     "indices that are negative": (
@@ -193,7 +193,7 @@ DAMAGED: dict[str, tuple[Callable[[Writer, Tree, Tree], Any], str]] = {
         "no indices",
     ),
     "indices beyond the vertices": (
-        lambda w, p, t: p.update(indices=w.add(np.uint8([0, 1, 4]))),
+        lambda w, p, t: p.update(indices=w.add(np.array([0, 1, 4], np.uint8))),
         "beyond the vertices",
     ),
     "an unknown mode": (lambda w, p, t: p.update(mode=7), "mode 7"),
@@ -328,7 +328,9 @@ def test_primitives_without_positions_are_passed_over(tmp_path: Path) -> None:
 
 def test_colours_are_clamped(tmp_path: Path) -> None:
     def bright(writer: Writer, primitive: Tree, tree: Tree) -> None:
-        primitive["attributes"]["COLOR_0"] = writer.add(np.tile(np.float32([-3, 0.5, 4]), (4, 1)))
+        primitive["attributes"]["COLOR_0"] = writer.add(
+            np.tile(np.array([-3, 0.5, 4], np.float32), (4, 1))
+        )
         tree["materials"][0]["pbrMetallicRoughness"]["baseColorFactor"] = [1, 1, 0.25, 1]
 
     assert np.allclose(glb.read(wall(tmp_path / "a.glb", bright), "auto", 64).light, [0, 0.5, 0.25])

@@ -24,7 +24,7 @@ Rng = np.random.Generator
 Vector = tuple[float, float, float]
 WRAPS = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
 COUNT = 6  # vertices a primitive
-IDENTITY = {"translation": (0, 0, 0), "rotation": (0, 0, 0, 1), "scale": (1, 1, 1)}
+IDENTITY: dict[str, Any] = {"translation": (0, 0, 0), "rotation": (0, 0, 0, 1), "scale": (1, 1, 1)}
 NAMES = {"translation": "TRANSLATION", "rotation": "ROTATION", "scale": "SCALE"}
 
 

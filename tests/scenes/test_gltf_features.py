@@ -65,7 +65,7 @@ def positions(writer: Writer, form: str, gap: int) -> tuple[int, dict[str, Any]]
         }
     if form == "mirrored":
         matrix = np.diag([-1, 1, 1, 1]).ravel().tolist()
-        return writer.add(CORNERS * np.float32([-1, 1, 1]), gap), {"matrix": matrix}
+        return writer.add(CORNERS * np.array([-1, 1, 1], np.float32), gap), {"matrix": matrix}
     if form == "scaled":
         return writer.add(CORNERS / 2, gap), {"scale": [2, 2, 2]}
     if form == "float":
@@ -194,7 +194,7 @@ def test_beyond_its_edge_a_texture_goes_on_as_the_sampler_says(
     writer = Writer()
     attributes = {
         "POSITION": writer.add(CORNERS),
-        "TEXCOORD_0": writer.add(np.tile(np.float32([1.25, 0.5]), (4, 1))),
+        "TEXCOORD_0": writer.add(np.tile(np.array([1.25, 0.5], np.float32), (4, 1))),
     }
     tree = document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {})
     tree |= {

@@ -22,10 +22,10 @@ from mimic.training import journal
 from tests.slurm.conftest import Driver, Sandbox
 from tests.support import cluster_work, toy_runs
 
-QUICK = {"steps": 20, "pause_s": 0.01, "save_every": 5}
-LONG = {"steps": 80, "pause_s": 0.1, "save_every": 10}
+QUICK: dict[str, Any] = {"steps": 20, "pause_s": 0.01, "save_every": 5}
+LONG: dict[str, Any] = {"steps": 80, "pause_s": 0.1, "save_every": 10}
 ON_SIGNAL = LONG | {"save_every": 1000}  # nothing is saved but when a signal asks for it
-GPUS = {"nodes": 2, "tasks_per_node": 2, "gpus_per_node": 2, "partition": "gpu"}
+GPUS: dict[str, Any] = {"nodes": 2, "tasks_per_node": 2, "gpus_per_node": 2, "partition": "gpu"}
 
 
 def _check(driver: Any, steps: int, world: int) -> None:

@@ -24,8 +24,13 @@ from mimic.sources.base import content_digest, digest_of_digests
 from mimic.synthetic import apartments, glb_writer
 from tests.support import HABITAT_STAND_IN, footage, golden_values
 
-BASE = {"tracked_by": Path("."), "licence": "test", "sharpness_min": 0.0, "limit_clips": None}
-PHONE = {"spacing_s": 1.0, "retry_spacing_s": 2.0, "seconds_min": 3.0}
+BASE: dict[str, Any] = {
+    "tracked_by": Path("."),
+    "licence": "test",
+    "sharpness_min": 0.0,
+    "limit_clips": None,
+}
+PHONE: dict[str, Any] = {"spacing_s": 1.0, "retry_spacing_s": 2.0, "seconds_min": 3.0}
 GROUPS = 3  # of each clip; a walk through a scene has many
 
 
@@ -44,14 +49,20 @@ def _write(root: Path, files: dict[str, bytes]) -> None:
 def _videos(root: Path) -> config.Source:
     footage.video(root / "walk.mp4", footage.pan(0, 8, 12))
     _write(root, {"broken.mp4": b"no video", "notes.txt": b"x"})
-    own = {"spacing_s": 0.5, "retry_spacing_s": 1.0, "crop_bottom": 0.1}
+    own: dict[str, Any] = {"spacing_s": 0.5, "retry_spacing_s": 1.0, "crop_bottom": 0.1}
     return config.Videos(reader="videos", root=root, **own, **BASE)
 
 
 def _images(root: Path) -> config.Source:
     _write(root, {f"a/frame-{n:03}.jpg": _jpeg(n) for n in (1, 2, 3, 5, 6, 7, 9)})
     _write(root, {"b/1.jpg": b"no picture", "b/2.jpg": _jpeg(2), "b/10.jpg": _jpeg(3)})
-    own = {"pairing": "neighbours", "glob": "*", "stride": 1, "retry_strides": (2,), "advance": 1}
+    own: dict[str, Any] = {
+        "pairing": "neighbours",
+        "glob": "*",
+        "stride": 1,
+        "retry_strides": (2,),
+        "advance": 1,
+    }
     return config.Images(reader="images", root=root, group_max=10, **own, **BASE)
 
 
@@ -96,14 +107,14 @@ def _mannequin(root: Path) -> config.Source:
     rows = [f"{round(1e6 * t)} 0.9 1.6 0.5 0.5 0 0 1 0 0 {t} 0 1 0 0 0 0 1 0" for t in times]
     track = "\n".join(["https://www.youtube.com/watch?v=dQw4w9WgXcQ", *rows]) + "\n"
     _write(root, {"train/b.txt": track.encode(), "test/broken.txt": b"1 2 3\n"})
-    own = {"videos": Path("videos"), "crop_bottom": 0.2}
+    own: dict[str, Any] = {"videos": Path("videos"), "crop_bottom": 0.2}
     return config.Mannequin(reader="mannequin", root=root, **own, **PHONE, **BASE)
 
 
 def _co3d(root: Path) -> config.Source:
     numbers = (4, 5, 6, 9, 14, 19, 20)
     _write(root, {f"apple/110_1_2/images/frame{n:06}.jpg": _jpeg(n) for n in numbers})
-    own = {"stride": 5, "retry_strides": (10,), "advance": 5}
+    own: dict[str, Any] = {"stride": 5, "retry_strides": (10,), "advance": 5}
     return config.CO3D(reader="co3d", root=root, **own, **BASE)
 
 
@@ -126,7 +137,7 @@ def _crops(root: Path) -> config.Source:
     _write(root, {f"images/scene/a_{view}.jpg": _jpeg(view, 96) for view in (1, 2)})
     line = "scene/a_1.jpg, scene/a_2.jpg, 90\n0, 64, 0, 64, 16, 80, 16, 80\n"
     (root / "list.txt").write_text(f"# img1, img2, rotation\n{line}")
-    own = {"list": Path("list.txt"), "form": "crops", "images": Path("images")}
+    own: dict[str, Any] = {"list": Path("list.txt"), "form": "crops", "images": Path("images")}
     return config.Crops(reader="crops", root=root, **own, **BASE)
 
 
@@ -137,9 +148,14 @@ def _room(path: Path) -> None:
     path.with_suffix(".stage_config.json").write_text(stage)
 
 
-WALK = {"up": "y", "positions": 2, "height_m": (1.2, 1.8), "island_radius_min_m": 1.0}
+WALK: dict[str, Any] = {
+    "up": "y",
+    "positions": 2,
+    "height_m": (1.2, 1.8),
+    "island_radius_min_m": 1.0,
+}
 WALK |= {"render_px": 96, "hfov_deg": 90.0, "texture_max_px": 256, "lod_bias": -0.5}
-RING = {"headings": 4, "step_m": (0.5, 1.0), "turn_deg": 60.0}
+RING: dict[str, Any] = {"headings": 4, "step_m": (0.5, 1.0), "turn_deg": 60.0}
 
 
 def _scenes(root: Path, engine: str = "embree") -> config.Source:
@@ -166,9 +182,19 @@ def _matterport(root: Path, engine: str = "embree") -> config.Source:
 
 def _covisible(root: Path, engine: str = "embree") -> config.Source:
     _room(root / "room.glb")
-    walk = {"tries": 40, "steps": 3, "step_sigma_m": 2.0, "jitter_deg": (3.0, 10.0, 5.0)}
-    measure = {"valid_depth_min": 0.7, "overlap_min": 0.4, "point_distance_m": 0.05}
-    more = {"patches": 14, "depth_tolerance": 0.05, "layout": "scenes", "engine": engine}
+    walk: dict[str, Any] = {
+        "tries": 40,
+        "steps": 3,
+        "step_sigma_m": 2.0,
+        "jitter_deg": (3.0, 10.0, 5.0),
+    }
+    measure: dict[str, Any] = {"valid_depth_min": 0.7, "overlap_min": 0.4, "point_distance_m": 0.05}
+    more: dict[str, Any] = {
+        "patches": 14,
+        "depth_tolerance": 0.05,
+        "layout": "scenes",
+        "engine": engine,
+    }
     return config.Covisible(
         reader="covisible", root=root, **WALK, **walk, **measure, **more, **BASE
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
-def _source(params: Params, root: Path, **change: object):
+def _source(params: Params, root: Path, **change: Any):
     return sources.open_source(
         "frames", footage.images_section(params, root, **change), Path(), 224
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -34,7 +35,7 @@ def folder(tmp_path: Path) -> Callable[..., config.Images]:
     def make(*files: Path) -> sources.Source:
         for number, file in enumerate(files):
             (tmp_path / f"{number}{file.suffix}").symlink_to(file)
-        numbers = {"stride": 1, "retry_strides": (), "advance": 1, "group_max": 20}
+        numbers: dict[str, Any] = {"stride": 1, "retry_strides": (), "advance": 1, "group_max": 20}
         section = config.Images(
             reader="images", root=tmp_path, pairing="all", glob="*", **numbers, **truth.BASE
         )

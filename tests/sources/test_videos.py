@@ -155,7 +155,7 @@ def test_damage_in_the_middle_keeps_the_rest_and_is_told(tmp_path: Path, real_da
     whole = (real_data / "seven_scenes_kitchen/kitchen_000000-000299_30fps.mp4").read_bytes()
     half, most = len(whole) // 2, len(whole) * 3 // 4
     (tmp_path / "a.mp4").write_bytes(whole[:half] + bytes(most - half) + whole[most:])
-    times = []
+    times: list[Any] = []
     with pytest.raises(Unreadable, match="damaged packets or frames"):
         times.extend(time_s for time_s, _ in videos.sample(tmp_path / "a.mp4", 1.0))
     assert len(times) == 7  # of those between the damage and the next key frame, none
@@ -170,7 +170,7 @@ def test_truncated_files(tmp_path: Path, real_data: Path) -> None:
         _times(tmp_path / "a.mp4", 1.0)
     whole = (real_data / "videos/sample_sorenson.avi").read_bytes()
     (tmp_path / "a.avi").write_bytes(whole[: len(whole) // 2])
-    found = []
+    found: list[Any] = []
     with pytest.raises(Unreadable, match="1 damaged"):
         found.extend(time_s for time_s, _ in videos.sample(tmp_path / "a.avi", 1.0))
     assert len(found) == 3
@@ -285,7 +285,7 @@ def test_a_source_without_videos_is_one_clear_line(
 def test_reading_is_sequential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One pass, no seeking."""
     path = footage.video(tmp_path / "a.mp4", footage.pan(0, 12, 8), fps=4)
-    opened = []
+    opened: list[Any] = []
     monkeypatch.setattr(av, "open", functools.partial(_spy, av.open, opened))
     assert len(_times(path, 1.0)) == 3
     assert len(opened) == 1

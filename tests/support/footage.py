@@ -4,6 +4,7 @@ folders."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -60,13 +61,13 @@ def folder(
     return path
 
 
-def videos_section(params: Params, root: Path, **change: object) -> config.Videos:
+def videos_section(params: Params, root: Path, **change: Any) -> config.Videos:
     section = params.sources["phone"]
     assert isinstance(section, config.Videos)
     return section.model_copy(update={"root": root, "tracked_by": root, **change})
 
 
-def images_section(params: Params, root: Path, **change: object) -> config.Images:
+def images_section(params: Params, root: Path, **change: Any) -> config.Images:
     section = params.sources["frames"]
     assert isinstance(section, config.Images)
     return section.model_copy(update={"root": root, "tracked_by": root, **change})

@@ -117,7 +117,7 @@ def write_dataset(root: Path, pairs: int, split: str = "validation") -> None:
     )
 
 
-def _row(index: int, b_from_a: np.ndarray) -> dict[str, object]:
+def _row(index: int, b_from_a: np.ndarray) -> dict[str, Any]:
     text = dict.fromkeys(
         ("source", "clip", "frame_a", "frame_b", "licence", "params_digest"), "toy"
     )

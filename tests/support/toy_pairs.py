@@ -4,6 +4,7 @@ manifest."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -51,7 +52,7 @@ def write_dataset(
     return path
 
 
-def _row(index: int, size_px: int) -> dict[str, object]:
+def _row(index: int, size_px: int) -> dict[str, Any]:
     return {
         "key": f"toy-{index:06d}",
         "source": "toy",

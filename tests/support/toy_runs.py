@@ -12,7 +12,7 @@ from mimic import pretrain
 from mimic.params import load_params
 from tests.support import toy_pairs
 
-TINY = {
+TINY: dict[str, Any] = {
     "size_px": 32,
     "patch_px": 8,
     "width": 32,
@@ -25,7 +25,7 @@ TINY = {
     "positions": "sincos",
     "norm_eps": 1.0e-6,
 }
-SMALL = {
+SMALL: dict[str, Any] = {
     "model": TINY,
     "batch": 8,
     "log_every": 2,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,12 @@ from mimic.mining import loop, shard_job
 SIZE_PX, PATCH_PX = 224, 16
 SIDE = SIZE_PX // PATCH_PX
 
-BASE = {"tracked_by": Path("."), "licence": "test", "sharpness_min": 0.0, "limit_clips": None}
+BASE: dict[str, Any] = {
+    "tracked_by": Path("."),
+    "licence": "test",
+    "sharpness_min": 0.0,
+    "limit_clips": None,
+}
 
 
 def mined(

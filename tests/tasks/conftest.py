@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -197,7 +198,7 @@ def few_shot_segmentation_task(segmentation_task: SegmentationTask) -> FewShotSe
     )
 
 
-IMAGENET = {
+IMAGENET: dict[str, Any] = {
     "data": Path("imagenet"),
     "tracked_by": Path("imagenet"),
     "images": None,
@@ -253,7 +254,7 @@ def nyu_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def _motion(depth_task: DepthTask, kind: str, layout: str) -> dict[str, object]:
+def _motion(depth_task: DepthTask, kind: str, layout: str) -> dict[str, Any]:
     shared = {name: getattr(depth_task, name) for name in TrainedTask.model_fields}
     train, test = (
         {"layout": one, "folder": one, "only": None, "without": [], "repeat": 1}

@@ -43,7 +43,7 @@ from mimic.tasks.taskonomy.config import TaskonomyTask
 from tests.support.miniatures import as_subject, folders_in, write_dataset, write_nyu
 
 FLAT = {"width_m": 8.0, "depth_m": 6.5, "height_m": 2.6, "texture_px": 128}
-SIZE = {"width_px": 64, "height_px": 48}
+SIZE: dict[str, Any] = {"width_px": 64, "height_px": 48}
 MADE = {
     "coco": config.PeopleSet(first_seed=520, train=6, test=4, people=2, **SIZE),
     "imagenet": config.ShapesSet(first_seed=540, train_per_class=3, test_per_class=2, size_px=40),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -212,7 +213,7 @@ def test_a_preset_has_no_overrides_and_names_real_fields(
 # ---------------------------------------------------------------------------- nothing is lost
 
 
-def _params(workspace: Path, **changes: object) -> None:
+def _params(workspace: Path, **changes: Any) -> None:
     """Change fields of the task `depth`."""
     raw = yaml.safe_load((workspace / "params.yaml").read_text())
     raw["evaluate"]["depth"] |= changes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from mimic.models.layers import initialise
 from mimic.training import checkpoint
 from mimic.training.optim import adamw, parameter_groups
 
-SIZE = {
+SIZE: dict[str, Any] = {
     "size_px": [16, 24],
     "patch_px": 8,
     "width": 16,

@@ -302,7 +302,13 @@ def test_nothing_is_read_back_between_two_log_steps(objective: Literal["mae", "c
     )
     model = build(objective, size, masking, attention="sdpa")
     initialise(model, torch.Generator().manual_seed(0))
-    options = {"swap": 0.5, "crop": "resized", "crop_area": (0.2, 1.0), "flip": 0.5, "jitter": 0.4}
+    options: dict[str, Any] = {
+        "swap": 0.5,
+        "crop": "resized",
+        "crop_area": (0.2, 1.0),
+        "flip": 0.5,
+        "jitter": 0.4,
+    }
     images = torch.randint(0, 256, (4, model.views, 16, 16, 3), dtype=torch.uint8)
     matches = (torch.arange(16)[:, None].expand(4, 16, 2),) if objective == "croco" else ()
 
@@ -318,7 +324,7 @@ def test_nothing_is_read_back_between_two_log_steps(objective: Literal["mae", "c
                 size_px=(16, 16),
                 **options,
             )
-        ]  # type: ignore[arg-type]
+        ]
 
     def loss(called: nn.Module, choices: augment.Choices) -> Tensor:
         return called(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -80,7 +81,7 @@ def test_a_format_that_only_ffmpeg_reads_is_read(
         frame.height,
         form,
         1,
-    )  # type: ignore[assignment]
+    )
     path.write_bytes(
         b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
     )
@@ -176,7 +177,7 @@ def test_names_of_other_files_are_no_pictures() -> None:
     assert not {".eps", ".ps", ".pdf", ".h5", ".mpg", ".rs", ".y", ".txt"} & pictures.EXTENSIONS
 
 
-def _several(path: Path, count: int, **more: object) -> Path:
+def _several(path: Path, count: int, **more: Any) -> Path:
     frames = [pillow.new("RGB", (16, 16), (40 * number, 90, 20)) for number in range(count)]
     frames[0].save(path, save_all=True, append_images=frames[1:], **more)
     return path

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -251,7 +252,7 @@ def test_videos_of_other_layouts(
     _track(tmp_path / "m/train/a.txt", "https://youtu.be/dQw4w9WgXcQ", [0.0, 1.0, 2.0])
     damaged = tmp_path / "m/train/b.txt"
     damaged.write_bytes(harm_track((tmp_path / "m/train/a.txt").read_bytes()))
-    times = {"spacing_s": 0.5, "retry_spacing_s": 1.0}
+    times: dict[str, Any] = {"spacing_s": 0.5, "retry_spacing_s": 1.0}
     _exhaust(config.Videos(reader="videos", root=tmp_path / "v", crop_bottom=0.2, **times, **BASE))
     _exhaust(
         config.PhoneVideos(

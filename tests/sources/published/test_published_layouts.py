@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -25,7 +26,7 @@ from tests.support import footage
 from tests.support.truth import BASE
 
 RNG = np.random.default_rng(0)
-PHONE = {"spacing_s": 1.0, "retry_spacing_s": 2.0, "seconds_min": 3.0}
+PHONE: dict[str, Any] = {"spacing_s": 1.0, "retry_spacing_s": 2.0, "seconds_min": 3.0}
 
 
 def _open(section: config.Source) -> sources.Source:

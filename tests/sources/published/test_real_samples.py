@@ -9,6 +9,7 @@ import shutil
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import cv2
 import h5py
@@ -329,7 +330,7 @@ def test_wide_walks_and_mixed_photos_make_counted_outcomes(
 
 
 def _images(root: Path, pairing: str) -> config.Images:
-    numbers = {"stride": 1, "retry_strides": (), "advance": 1, "group_max": 20}
+    numbers: dict[str, Any] = {"stride": 1, "retry_strides": (), "advance": 1, "group_max": 20}
     return config.Images(
         reader="images", root=root, pairing=pairing, glob="*", **numbers, **truth.BASE
     )

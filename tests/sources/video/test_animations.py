@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -31,7 +32,7 @@ def params(repository: Path) -> Params:
 
 
 def _save(
-    path: Path, images: list[np.ndarray], duration: int | list[int] = 250, **more: object
+    path: Path, images: list[np.ndarray], duration: int | list[int] = 250, **more: Any
 ) -> Path:
     """An animation of these frames, shown for so many milliseconds each."""
     frames = [pillow.fromarray(image) for image in images]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -288,7 +289,7 @@ def test_an_end_that_never_comes_is_named(tmp_path: Path, name: str) -> None:
     whole = _write(tmp_path / name, codec).read_bytes()
     assert len(_sampled(tmp_path / name)[0]) == 6
     (tmp_path / name).write_bytes(whole[: len(whole) * 6 // 10])
-    times = []
+    times: list[Any] = []
     announced = r"ends after \d\.\d s of the 6\.0 s that the file announces"
     with pytest.raises(Unreadable, match=announced):
         times.extend(time_s for time_s, _ in videos.sample(tmp_path / name, 1.0))
@@ -338,7 +339,7 @@ def test_frames_predicted_from_damaged_ones_are_left_out(tmp_path: Path) -> None
         at = packet.pos + packet.size // 2
         data[at : packet.pos + packet.size] = bytes(packet.pos + packet.size - at)
     path.write_bytes(data)
-    found = {}
+    found: dict[Any, Any] = {}
     left_out = r"damaged packets or frames, \d+ more predicted from them"
     with pytest.raises(Unreadable, match=left_out):
         found.update((round(time_s, 3), image) for time_s, image in videos.sample(path, 0.1))

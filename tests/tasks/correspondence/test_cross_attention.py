@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from mimic.tasks.correspondence.config import CrossAttentionTask
 from mimic.tasks.correspondence.cross_attention import dense_flow, true_flow
 from tests.support.miniatures import SHIFT, as_subject, folders_in, write_dataset
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "patch_px": 8,
     "width": 24,
     "depth": 4,
@@ -31,7 +32,7 @@ SIZES = {
     "decoder_heads": 2,
     "norm_eps": 1e-6,
 }
-MASKING = {"mask_ratio": 0.75, "visible_rounding": "down"}
+MASKING: dict[str, Any] = {"mask_ratio": 0.75, "visible_rounding": "down"}
 
 
 def make_model(
@@ -46,8 +47,8 @@ def make_model(
     return model.eval()
 
 
-def publish_model(folder: Path, objective: str = "croco", **shape: object) -> Path:
-    model = make_model(objective, **shape)  # type: ignore[arg-type]
+def publish_model(folder: Path, objective: str = "croco", **shape: Any) -> Path:
+    model = make_model(objective, **shape)
     folder.mkdir(parents=True)
     save_file(model.encoder.state_dict(), folder / "encoder.safetensors")
     save_file(model.state_dict(), folder / "model.safetensors")
@@ -66,7 +67,7 @@ def publish_model(folder: Path, objective: str = "croco", **shape: object) -> Pa
 
 @pytest.fixture
 def task() -> CrossAttentionTask:
-    shared = {
+    shared: dict[str, Any] = {
         "dataset": "toy",
         "tracked_by": Path("x"),
         "samples": 2,
@@ -75,7 +76,7 @@ def task() -> CrossAttentionTask:
     }
     return CrossAttentionTask(
         task="cross-attention", pairs=6, batch=4, temperature=1e-4, reciprocal=True, **shared
-    )  # type: ignore[arg-type]
+    )
 
 
 @pytest.mark.parametrize("positions", ["sincos", "rope"])

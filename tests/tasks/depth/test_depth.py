@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,14 @@ from mimic.tasks.engine.dense_transforms import (
 )
 from tests.support.miniatures import as_subject, folders_in
 
-SMALL = {"masks": None, "size_px": 32, "head_width": 16, "steps": 2, "batch": 4, "eval_batch": 2}
+SMALL: dict[str, Any] = {
+    "masks": None,
+    "size_px": 32,
+    "head_width": 16,
+    "steps": 2,
+    "batch": 4,
+    "eval_batch": 2,
+}
 
 
 def test_peer_preset_end_to_end(

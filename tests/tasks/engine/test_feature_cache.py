@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def read(place: int) -> np.ndarray:
     return np.random.default_rng(place).integers(0, 255, (32, 32, 3), dtype=np.uint8)
 
 
-def _set(**view: object) -> ImageSet:
+def _set(**view: Any) -> ImageSet:
     return ImageSet("digest", {"size_px": 32, **view}, LENGTH, read)
 
 

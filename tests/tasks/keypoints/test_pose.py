@@ -246,12 +246,12 @@ def test_learning_rate(pose_task: PoseTask) -> None:
 
 def test_the_class_token_becomes_part_of_every_position(pose_task: PoseTask) -> None:
     encoder = make_encoder(class_token=True)
-    before = encoder.pos_embed.detach().clone()  # type: ignore[union-attr]
+    before = encoder.pos_embed.detach().clone()
     model = finetune.build(
         pose_task.model_copy(update={"size_px": 32, "width_px": 32, "patch_padding": 2}), encoder
     )
     assert torch.equal(encoder.pos_embed, before[:, 1:] + before[:, :1])
-    assert encoder.pos_embed.requires_grad  # type: ignore[union-attr]
+    assert encoder.pos_embed.requires_grad
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 17, 8, 8)
 
 

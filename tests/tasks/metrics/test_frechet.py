@@ -55,7 +55,7 @@ def test_kernel_distance_equals_the_sums_over_pairs() -> None:
 
 
 @pytest.mark.parametrize("measure", [frechet_distance, kernel_distance])
-def test_unusable_features_are_refused(measure: Callable[..., Any]) -> None:  # type: ignore[no-untyped-def]
+def test_unusable_features_are_refused(measure: Callable[..., Any]) -> None:
     first, second = _sets(5, 5, 4)
     with pytest.raises(BadInput, match="one width"):
         measure(first, second[:, :3])

@@ -34,7 +34,7 @@ from mimic.training.checkpoint import load_encoder, load_model
 from tests.support import toy_pairs
 from tests.support.miniatures import as_subject, folders_in
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "patch_px": 8,
     "width": 24,
     "depth": 2,
@@ -55,11 +55,11 @@ def publish(
     mask_ratio: float = 0.9,
 ) -> Path:
     """A model of random weights, its predictions spread enough to be seen."""
-    shape = {**SIZES, "class_token": class_token, "positions": "sincos"}
-    masking = {"mask_ratio": mask_ratio, "visible_rounding": "up"}
+    shape: dict[str, Any] = {**SIZES, "class_token": class_token, "positions": "sincos"}
+    masking: dict[str, Any] = {"mask_ratio": mask_ratio, "visible_rounding": "up"}
     model = build(
         objective, ViTSize(**shape, size_px=(32, 32)), Masking(**masking, norm_pix=norm_pix)
-    )  # type: ignore[arg-type]
+    )
     initialise(model, torch.Generator().manual_seed(len(folder.name)))
     folder.mkdir(parents=True)
     save_file(model.encoder.state_dict(), folder / "encoder.safetensors")
@@ -87,7 +87,11 @@ def task() -> ReconstructionTask:
         "preset": "standard",
         "split": "validation",
     }
-    masking = {"mask_ratio": 0.75, "visible_rounding": "down", "paste_visible": True}
+    masking: dict[str, Any] = {
+        "mask_ratio": 0.75,
+        "visible_rounding": "down",
+        "paste_visible": True,
+    }
     own = {
         "task": "reconstruction",
         "pairs": 6,

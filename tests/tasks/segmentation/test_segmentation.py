@@ -4,6 +4,7 @@ torchmetrics."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +24,7 @@ from mimic.tasks.segmentation.config import SegmentationTask
 from tests.support.miniatures import as_subject, folders_in
 from tests.tasks.segmentation.test_ade20k import official
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "images": (6, 4),
     "size_px": 32,
     "head_width": 16,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ from mimic.tasks.taskonomy.config import TaskonomyTask
 from mimic.tasks.taskonomy.dataset import TARGETS, opened_taskonomy
 from tests.support.miniatures import as_subject, folders_in
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "images": [6, 3, 5],
     "size_px": 32,
     "head_width": 16,
@@ -59,7 +59,7 @@ def task(repository: Path, made: Path) -> TaskonomyTask:
     return TaskonomyTask.model_validate({**raw, **where, **SMALL})
 
 
-def changed(task: TaskonomyTask, **update: object) -> TaskonomyTask:
+def changed(task: TaskonomyTask, **update: Any) -> TaskonomyTask:
     return TaskonomyTask.model_validate({**task.model_dump(), **update})
 
 

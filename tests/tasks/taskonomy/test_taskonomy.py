@@ -93,7 +93,7 @@ def test_encodings() -> None:
         scaled(quarter, TARGETS["edge_texture"])[0, :, 0], [0.5, 1, 1], atol=1e-4
     )
     np.testing.assert_allclose(
-        scaled(np.uint8([[[0, 51, 255]]]), TARGETS["normal"]), [[[0, 0.2, 1]]], rtol=1e-6
+        scaled(np.array([[[0, 51, 255]]], np.uint8), TARGETS["normal"]), [[[0, 0.2, 1]]], rtol=1e-6
     )
 
 
