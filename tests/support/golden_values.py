@@ -18,14 +18,20 @@ PIN = "MIMIC_PIN"
 
 
 def check(
-    part: str, said_in: str, version: int | list[int], value: Any, within: float = 1e-3
+    part: str,
+    said_in: str,
+    version: int | list[int],
+    value: Any,
+    within: float = 1e-3,
+    floor: float = 1.0,
 ) -> None:
     """Compare with what is pinned for this version.
 
     Args:
         part: the name of the file in tests/golden.
         said_in: where the version stands, for the message.
-        value: of JSON; a number with a fraction may differ by `within`, times its size above 1.
+        value: of JSON; a number with a fraction may differ by `within` times its size, or times
+            `floor` where that is more.
     """
     path = FOLDER / f"{part}.json"
     value = json.loads(json.dumps(value))
@@ -40,7 +46,7 @@ def check(
         f"{said_in} says {version}, and what is pinned is of version {pinned['version']}; run this "
         f"test once with {PIN}=1 and commit {path.name}"
     )
-    differing = differences(pinned["value"], value, within)
+    differing = differences(pinned["value"], value, (within, floor))
     assert not differing, (
         f"{part} makes something else of the same input, and its version is the same. Is that "
         f"meant? Then raise {said_in} and run this test once with {PIN}=1; results of the old "
@@ -48,14 +54,21 @@ def check(
     )
 
 
-def differences(pinned: Any, found: Any, within: float, where: str = "value") -> list[str]:
-    """Where two values of JSON differ, in words."""
+def differences(
+    pinned: Any, found: Any, within: tuple[float, float], where: str = "value"
+) -> list[str]:
+    """Where two values of JSON differ, in words.
+
+    Args:
+        within: see `check`: the share, and the smallest size that it is taken of.
+    """
+    share, floor = within
     if isinstance(pinned, dict) and isinstance(found, dict) and pinned.keys() == found.keys():
         parts = [(f"{where}.{key}", pinned[key], found[key]) for key in pinned]
     elif isinstance(pinned, list) and isinstance(found, list) and len(pinned) == len(found):
         parts = [(f"{where}[{i}]", *two) for i, two in enumerate(zip(pinned, found, strict=True))]
     elif isinstance(pinned, float) and isinstance(found, int | float):
-        near = abs(pinned - found) <= within * max(1.0, abs(pinned))
+        near = abs(pinned - found) <= share * max(floor, abs(pinned))
         return [] if near else [f"{where}: {pinned:.6g}, {found:.6g}"]
     else:
         same = type(pinned) is type(found) and pinned == found
