@@ -27,7 +27,7 @@ from mimic.models.layers import initialise
 from mimic.tasks.api import EvalModel, EvalPaths
 from mimic.tasks.depth import finetune, frozen
 from mimic.tasks.depth.config import FewShotDepthTask
-from mimic.tasks.depth.nyu import opened_nyu
+from mimic.tasks.depth.nyu import open_nyu
 from mimic.tasks.depth.presets import FEW_SHOT_PEER
 
 SEEDS = 5
@@ -110,8 +110,8 @@ def _encoder() -> VisionTransformer:
 
 
 def _keep(task: FewShotDepthTask, encoder: VisionTransformer, folder: Path) -> None:
-    with opened_nyu(task, Path()) as nyu:
-        frozen.keep(task, finetune.build(task, encoder), nyu, folder)
+    with open_nyu(task, Path()) as nyu:
+        frozen.cache_features(task, finetune.build(task, encoder), nyu, folder)
 
 
 def _run(task: FewShotDepthTask, encoder: VisionTransformer, folder: Path) -> None:

@@ -230,7 +230,7 @@ def _fill_snapshots(
     """snapshots/<step>/, the encoder after so many steps with a card of its own, for each
     checkpoint on the way that was kept for good."""
     earlier = copy.deepcopy(model)
-    for path in checkpoint.kept(unfinished):
+    for path in checkpoint.kept_checkpoints(unfinished):
         step = checkpoint.restore_model(path, earlier)
         if step % every or step >= about["steps"]:
             continue

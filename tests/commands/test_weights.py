@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from mimic import report
 from mimic.cli import app
 from mimic.commands import compare
-from mimic.commands.weights import Said, export_weights, import_weights
+from mimic.commands.weights import ImportOverrides, export_weights, import_weights
 from mimic.errors import BadInput
 from mimic.models import Masking, ViTSize, build
 from mimic.models.layers import initialise
@@ -34,7 +34,7 @@ from mimic.training.imported.foreign import HEADS
 from tests.support.published import publish_result
 
 WIDTH, DEPTH, PATCH, SIDE = 192, 2, 16, 64  # 3 heads of 64; decoder 512 wide, 16 heads, one block
-NOTHING = Said(None, None, None, None, None)
+NOTHING = ImportOverrides(None, None, None, None, None)
 
 
 def block(name: str, width: int, cross: bool = False) -> dict[str, torch.Tensor]:
@@ -365,7 +365,9 @@ def test_what_a_file_does_not_tell_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="say --size-px"):
         import_weights(tmp_path / "bare.pth", tmp_path / "out", NOTHING)
     card = import_weights(
-        tmp_path / "bare.pth", tmp_path / "out", Said((SIDE, SIDE), 6, None, "croco-v2", "theirs")
+        tmp_path / "bare.pth",
+        tmp_path / "out",
+        ImportOverrides((SIDE, SIDE), 6, None, "croco-v2", "theirs"),
     )
     assert card["model"]["heads"] == 6
     assert card["objective"] == "croco-v2"
@@ -530,7 +532,7 @@ def test_the_report_shows_it_beside_our_runs(
     import_weights(
         saved(tmp_path, "mae"),
         tmp_path / "models/mae-in",
-        Said(None, None, None, None, "imagenet-1k"),
+        ImportOverrides(None, None, None, None, "imagenet-1k"),
     )
     said = {"objective": "mae", "dataset": "imagenet-1k", "steps": None}
     publish_result(params, tmp_path, "mae-in", "depth", 0.4, metrics={"delta1": 0.4}, **said)

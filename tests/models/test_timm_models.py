@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from mimic.commands import weights
-from mimic.commands.weights import Said
+from mimic.commands.weights import ImportOverrides
 from mimic.errors import BadInput
 from mimic.models.encoder import IMAGE_MEAN, IMAGE_STD, normalise
 from mimic.models.formats.timm_vit import TimmEncoder
@@ -28,8 +28,8 @@ NAMES = [
 ]
 
 
-def said(size_px: tuple[int, int] | None = None) -> Said:
-    return Said(size_px, None, None, None, "some-images")
+def said(size_px: tuple[int, int] | None = None) -> ImportOverrides:
+    return ImportOverrides(size_px, None, None, None, "some-images")
 
 
 @pytest.fixture(scope="module")

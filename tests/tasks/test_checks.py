@@ -138,9 +138,9 @@ def test_depth_outside_eigens_crop(depth_task: DepthTask) -> None:
     inside[45:471, 41:601] = True
     task = depth_task.model_copy(update={"score_region": "eigen"})
     image, depth_m = np.zeros((480, 640, 3), np.uint8), np.full((480, 640), 2.0, np.float32)
-    everywhere = frames.Frame(image, depth_m, np.ones((480, 640), bool))
+    everywhere = frames.NyuFrame(image, depth_m, np.ones((480, 640), bool))
     np.testing.assert_array_equal(frames.scored(task, everywhere)[0], inside)
-    around = frames.Frame(image, depth_m, ~inside)
+    around = frames.NyuFrame(image, depth_m, ~inside)
     assert not frames.scored(task, around)[0].any()
 
 
@@ -208,7 +208,7 @@ def test_what_is_scored_of_padded_frames_is_the_square(
     made_ade20k: Path, few_shot_segmentation_task: Any
 ) -> None:
     item = finetune.read(Ade20k(made_ade20k, None), 7)
-    square = finetune.prepared(few_shot_segmentation_task, Items((item,)))
+    square = finetune.preprocess(few_shot_segmentation_task, Items((item,)))
     shown = scored(few_shot_segmentation_task, item)
     np.testing.assert_array_equal(shown.valid, square.valid[0])
     np.testing.assert_array_equal(shown.target, square.target[0])
@@ -269,9 +269,9 @@ def test_masks_that_erosion_leaves_nothing_of(
     root: Path, normals: TaskonomyTask, split: str
 ) -> None:
     """Every fourth column is invalid: cells of 4 px are never whole."""
-    from mimic.tasks.taskonomy.dataset import opened_taskonomy
+    from mimic.tasks.taskonomy.dataset import open_taskonomy
 
-    opened = opened_taskonomy(normals, root)
+    opened = open_taskonomy(normals, root)
     for index in getattr(opened, split):
         path = opened.files(int(index))[2]
         mask = np.full(cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape[:2], 255, np.uint8)

@@ -295,17 +295,17 @@ def test_what_was_trained_on_other_data_is_not_taken(
 
 def test_no_number_is_made_up(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A value that is none is refused; a detail that is none is null, with the reason."""
-    averaged = finetune.averaged
+    averaged = finetune.average_metrics
 
     def without(name: str) -> object:
         nan = {name: float("nan"), "averages": {"image": [1.0, float("inf")]}}
         return lambda *arguments: {**averaged(*arguments), **nan}
 
-    monkeypatch.setattr(finetune, "averaged", without("delta1"))
+    monkeypatch.setattr(finetune, "average_metrics", without("delta1"))
     with pytest.raises(BadInput, match="delta1 is nan: .*nothing to measure.*kept in runs/"):
         _evaluate(workspace, "depth")
     assert not (workspace / "metrics/random/depth.json").exists()
-    monkeypatch.setattr(finetune, "averaged", without("rmse"))
+    monkeypatch.setattr(finetune, "average_metrics", without("rmse"))
     found = _evaluate(workspace, "depth")
     assert found["metrics"]["rmse"] is None
     assert found["metrics"]["averages"]["image"] == [1.0, None]

@@ -252,7 +252,9 @@ def test_every_so_many_th_checkpoint_is_kept_for_good(tmp_path: Path) -> None:
     ]
     checkpoint.remove_all(tmp_path)
     model = make()
-    assert [checkpoint.restore_model(path, model) for path in checkpoint.kept(tmp_path)] == [
+    assert [
+        checkpoint.restore_model(path, model) for path in checkpoint.kept_checkpoints(tmp_path)
+    ] == [
         6,
         STEPS,
     ]

@@ -100,7 +100,7 @@ def import_weights(
     """Import an encoder of another project, to evaluate it beside yours."""
     from mimic.commands import weights
 
-    told = weights.Said(
+    told = weights.ImportOverrides(
         size_px,
         heads,
         decoder_heads,

@@ -28,7 +28,7 @@ from mimic.models.formats import dialects
 from mimic.models.formats.dialects import Translated, Written
 from mimic.models.objectives.base import Pretraining
 from mimic.training.checkpoint import load_encoder, load_into, load_model, write_weights
-from mimic.training.imported.foreign import Numbers, Said, numbers_of
+from mimic.training.imported.foreign import ImportOverrides, Numbers, numbers_of
 from mimic.training.imported.told import beside
 from mimic.training.imported.untrusted import files_of
 from mimic.training.imported.wrapped import Foreign, read_checkpoint
@@ -36,7 +36,9 @@ from mimic.training.imported.wrapped import Foreign, read_checkpoint
 # ---------------------------------------------------------------------------- in
 
 
-def import_weights(path: Path, out: Path, said: Said, force: bool = False) -> dict[str, Any]:
+def import_weights(
+    path: Path, out: Path, said: ImportOverrides, force: bool = False
+) -> dict[str, Any]:
     """Write a foreign checkpoint as models/<name>, which `evaluate` measures like a run of ours.
 
     Returns:
@@ -82,7 +84,7 @@ def import_weights(path: Path, out: Path, said: Said, force: bool = False) -> di
 
 
 def import_timm(
-    name: str, path: Path | None, out: Path, said: Said, force: bool = False
+    name: str, path: Path | None, out: Path, said: ImportOverrides, force: bool = False
 ) -> dict[str, Any]:
     """Write a model of timm, given by its name, as models/<name>; its weights from a file, or
     fetched by timm.
@@ -221,7 +223,7 @@ def _card(
     found: Translated,
     foreign: Foreign,
     numbers: Numbers,
-    said: Said,
+    said: ImportOverrides,
     model: Pretraining | None,
 ) -> dict[str, Any]:
     size = numbers.size if model is not None else replace(numbers.size, decoder_width=0)

@@ -179,10 +179,10 @@ def save(
 
 def keep_for_good(folder: Path, step: int) -> None:
     """Link a checkpoint into kept/, which nothing here removes and no run resumes from."""
-    kept = folder / "kept"
-    kept.mkdir(exist_ok=True)
+    kept_checkpoints = folder / "kept"
+    kept_checkpoints.mkdir(exist_ok=True)
     for name in (f"step-{step:09d}.pt", f"step-{step:09d}.json"):
-        with replacing(kept / name) as scratch:
+        with replacing(kept_checkpoints / name) as scratch:
             os.link(folder / name, scratch)
 
 
@@ -233,7 +233,7 @@ def restore_newest_model(folder: Path, model: nn.Module) -> int:
     return _load_model(state, model, folder) if state else 0
 
 
-def kept(folder: Path) -> list[Path]:
+def kept_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints kept for good, the earliest first."""
     return [mark.with_suffix(".pt") for mark in reversed(_marks(folder / "kept"))]
 

@@ -18,9 +18,9 @@ from mimic.tasks.depth.nyu import Nyu
 from mimic.tasks.depth.presets import PEER as DEPTH_PEER
 from mimic.tasks.engine.dense_transforms import (
     Batch,
-    centre,
-    random_square,
-    recoloured,
+    center_crop,
+    color_jitter,
+    random_crop,
     resize_image,
 )
 from tests.support.miniatures import as_subject, folders_in
@@ -121,20 +121,20 @@ def test_the_head_is_trained_towards_standardised_depth_and_read_back_in_metres(
 def test_images_and_labels_move_together() -> None:
     rng = np.random.default_rng(0)
     for moved in (
-        _batch().mirrored(np.array([True, False, True])),
-        random_square(_batch(), 4, rng),
-        centre(_batch(), 4),
+        _batch().hflip(np.array([True, False, True])),
+        random_crop(_batch(), 4, rng),
+        center_crop(_batch(), 4),
     ):
         np.testing.assert_array_equal(moved.images[..., 0], moved.target)
         np.testing.assert_array_equal(moved.valid, moved.target % 2 == 0)
-    assert centre(_batch(), 4).target[0, 0, 0] == 8 + 2
-    assert _batch().mirrored(np.array([True, False, False])).target[0, 0, 0] == 7
+    assert center_crop(_batch(), 4).target[0, 0, 0] == 8 + 2
+    assert _batch().hflip(np.array([True, False, False])).target[0, 0, 0] == 7
 
 
 def test_recolouring_depends_on_the_draw_alone() -> None:
     images = np.random.default_rng(0).integers(0, 255, (16, 8, 8, 3), dtype=np.uint8)
     first, again = (
-        np.stack(recoloured(images, finetune.COLOURS, np.random.default_rng(5))) for _ in range(2)
+        np.stack(color_jitter(images, finetune.COLOURS, np.random.default_rng(5))) for _ in range(2)
     )
     np.testing.assert_array_equal(first, again)
     grey = (first == first[..., :1]).all(axis=(1, 2, 3))

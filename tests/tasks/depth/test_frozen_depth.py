@@ -96,7 +96,7 @@ def test_kept_features_give_the_depth_that_images_give(
     task = few_shot_depth_task.model_copy(update={"flip_test": flip_test})
     model = finetune.build(task, encoder)
     with Nyu(nyu_folder, None) as nyu:
-        kept = frozen.keep(task, model, nyu, nyu_folder / "features")
+        kept = frozen.cache_features(task, model, nyu, nyu_folder / "features")
         found, _ = frozen._score(task, model, kept)
         tests = finetune.Tests(nyu, task.eval_batch)
         plain, _ = finetune.score(

@@ -27,7 +27,7 @@ def _set(**view: Any) -> ImageSet:
     return ImageSet("digest", {"size_px": 32, **view}, LENGTH, read)
 
 
-def _vectors(folder: Path, images: ImageSet, batch: int = 4) -> kept.Features:
+def _vectors(folder: Path, images: ImageSet, batch: int = 4) -> kept.FeatureArray:
     encoder = make_encoder()
     return features(
         folder, images, encoder, pooled(encoder, "mean"), {"vector": "mean"}, batch, "float32"

@@ -18,7 +18,7 @@ from mimic.models.encoder import VisionTransformer
 from mimic.models.heads import ConvNextHead, DptHead, parameter_count
 from mimic.tasks import run_task
 from mimic.tasks.depth.config import DepthTask
-from mimic.tasks.depth.finetune import augmented, build, loss, prepared, protocol
+from mimic.tasks.depth.finetune import augment, build, loss, preprocess, protocol
 from mimic.tasks.engine.batches import step_indices
 from mimic.tasks.engine.dense_transforms import Batch
 from mimic.tasks.engine.encoder_with_head import EncoderWithHead, add_drop_path, read_blocks
@@ -230,8 +230,8 @@ def _train(task: DepthTask, encoder: VisionTransformer, folder: Path) -> Encoder
         model,
         task,
         _examples(),
-        lambda batch: prepared(task, batch),
-        lambda b, rng: augmented(task, b, rng),
+        lambda batch: preprocess(task, batch),
+        lambda b, rng: augment(task, b, rng),
         lambda o, b: loss(task, o, b),
         folder,
     )

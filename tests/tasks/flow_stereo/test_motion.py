@@ -21,11 +21,11 @@ from mimic.tasks import run_task
 from mimic.tasks.checks import check
 from mimic.tasks.engine.train_loop import croco_rate
 from mimic.tasks.flow_stereo import finetune
-from mimic.tasks.flow_stereo.augment import cropped, resized
+from mimic.tasks.flow_stereo.augment import random_crop, resized
 from mimic.tasks.flow_stereo.config import FlowTask, StereoTask
 from mimic.tasks.flow_stereo.files import Motion, MotionPair, read_kitti_flow
 from mimic.tasks.flow_stereo.files import read as read_pair
-from mimic.tasks.flow_stereo.finetune import coloured
+from mimic.tasks.flow_stereo.finetune import colorize
 from mimic.tasks.flow_stereo.presets import FLOW_PEER
 from mimic.tasks.flow_stereo.sets import list_pairs
 from tests.support.miniatures import as_subject, folders_in
@@ -213,7 +213,7 @@ def test_crops_keep_the_truth(made: Path, flow_task: FlowTask, stereo_task: Ster
     item = Motion(a, a, np.stack([xs / 8, -ys / 8], axis=-1), np.ones((48, 64), bool))
     for seed in range(20):
         for augment in ("none", "flip"):
-            part = cropped(
+            part = random_crop(
                 flow_task.model_copy(update={"augment": augment}), item, np.random.default_rng(seed)
             )
             assert part.a.shape == (32, 48, 3)
@@ -226,7 +226,7 @@ def test_crops_keep_the_truth(made: Path, flow_task: FlowTask, stereo_task: Ster
             assert (np.sign(part.motion[..., 1]) * down <= 0).all()
     half = resized(item, (24, 32))
     np.testing.assert_allclose(half.motion[3, 5], item.motion[6, 10] / 2)
-    assert cropped(
+    assert random_crop(
         stereo_task.model_copy(update={"augment": "peer"}), read_any(made), np.random.default_rng(0)
     ).motion.shape == (32, 48, 1)
 
@@ -286,7 +286,7 @@ def test_tiles_are_fused_without_a_seam(model: Path, flow_task: FlowTask) -> Non
     )
     small = finetune.predict(task, built, image[:16, :24], image[:16, :24])
     np.testing.assert_allclose(small, np.broadcast_to([1.5, -1], (16, 24, 2)), atol=1e-4)
-    assert coloured(small, 2.0).shape == (16, 24, 3)
+    assert colorize(small, 2.0).shape == (16, 24, 3)
 
 
 def test_frozen_means_frozen(model: Path, flow_task: FlowTask) -> None:

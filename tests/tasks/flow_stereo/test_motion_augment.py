@@ -12,7 +12,7 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import ColorJitter
 
 from mimic.tasks.flow_stereo import augment
-from mimic.tasks.flow_stereo.augment import cropped
+from mimic.tasks.flow_stereo.augment import random_crop
 from mimic.tasks.flow_stereo.config import FlowTask, StereoTask
 from mimic.tasks.flow_stereo.files import Motion
 
@@ -30,7 +30,7 @@ def grey(height: int, width: int, motion: tuple[float, ...]) -> Motion:
 
 def drawn(task: FlowTask | StereoTask, item: Motion, count: int = DRAWS) -> list[Motion]:
     peer = task.model_copy(update={"augment": "peer"})
-    return [cropped(peer, item, np.random.default_rng([7, seed])) for seed in range(count)]
+    return [random_crop(peer, item, np.random.default_rng([7, seed])) for seed in range(count)]
 
 
 def test_flow_is_scaled_stretched_and_mirrored_as_often(flow_task: FlowTask) -> None:

@@ -197,8 +197,8 @@ def test_a_double_is_as_large_as_its_crop() -> None:
     person = Person(0, np.array([10.0, 5.0, 8.0, 80.0]), np.zeros((17, 2)), np.ones(17, bool), 1.0)
     assert crops.cut_sides(person, 0.75).tolist() == [75.0, 100.0]
     moved = np.full((17, 2), 6.0)
-    first = finetune.Found(person, moved, np.ones(17), 0.9)
-    second = finetune.Found(person, moved + [1.5, 0], np.ones(17), 0.8)
+    first = finetune.DetectedPose(person, moved, np.ones(17), 0.9)
+    second = finetune.DetectedPose(person, moved + [1.5, 0], np.ones(17), 0.8)
 
     def alike(area: float) -> float:
         of_pairs = [0.25, 0.35, 0.79, 0.72, 0.62, 1.07, 0.87, 0.89]
@@ -214,7 +214,9 @@ def test_half_a_body_lies_around_the_mean_of_its_joints() -> None:
     joints = np.zeros((17, 2))
     joints[:11] = np.column_stack([np.r_[np.full(10, 100.0), 200.0], np.linspace(50, 150, 11)])
     visible = np.arange(17) < 11
-    seen = crops.View(np.zeros((300, 300, 3), np.uint8), np.zeros(2), np.ones(2), joints, visible)
+    seen = crops.PersonCrop(
+        np.zeros((300, 300, 3), np.uint8), np.zeros(2), np.ones(2), joints, visible
+    )
     drawn = [crops.half_body(seen, 0.75, np.random.default_rng(seed)) for seed in range(40)]
     cut = [half for half in drawn if half is not seen]
     assert 4 <= len(cut) <= 22
@@ -265,13 +267,13 @@ def test_a_mirrored_person_keeps_its_sides() -> None:
     joints = rng.integers(0, 60, (17, 2)).astype(float)
     person = Person(0, np.array([10.0, 5.0, 40.0, 50.0]), joints, np.ones(17, bool), 1.0)
     seen = crops.view(person, image, 0.75)
-    turned = crops.mirrored(seen)
+    turned = crops.hflip(seen)
     x, y = turned.joints[1].astype(int)
     assert (turned.image[y, x] == image[int(joints[2, 1]), int(joints[2, 0])]).all()
-    again = crops.mirrored(turned)
+    again = crops.hflip(turned)
     np.testing.assert_array_equal(again.joints, joints)
     np.testing.assert_allclose(
-        crops.cut(again, (32, 24), None)[0], crops.cut(seen, (32, 24), None)[0]
+        crops.crop_affine(again, (32, 24), None)[0], crops.crop_affine(seen, (32, 24), None)[0]
     )
 
 
@@ -305,7 +307,7 @@ def test_perfect_maps_give_perfect_scores(
     monkeypatch.setattr(
         finetune, "heat", lambda task, model, images: np.stack([next(drawn) for _ in images])
     )
-    found = list(finetune.predicted(task, finetune.build(task, make_encoder()), coco, coco.people))
+    found = list(finetune.predict(task, finetune.build(task, make_encoder()), coco, coco.people))
     for one in found:
         inside = one.peaks > 0.8
         assert inside.sum() >= one.person.visible.sum() - 1
@@ -351,7 +353,7 @@ def test_frozen_means_frozen(root: Path, pose_task: PoseTask) -> None:
     encoder = make_encoder()
     before = {name: value.clone() for name, value in encoder.blocks.state_dict().items()}
     model = finetune.build(pose_task.model_copy(update={"freeze": "encoder"}), encoder)
-    finetune.fitted(
+    finetune.train_model(
         pose_task.model_copy(update={"freeze": "encoder"}),
         model,
         Coco(root / "coco", "train"),

@@ -159,7 +159,7 @@ def by_hand(
 
 
 def chosen(task: ReconstructionTask, root: Path) -> list[str]:
-    return list(measure._draw(task, root / "data/manifests/toy.parquet")["key"])
+    return list(measure._sample_pairs(task, root / "data/manifests/toy.parquet")["key"])
 
 
 def shown_to_extractors(
@@ -174,7 +174,7 @@ def shown_to_extractors(
 
     model = load_model(folder)
     model.visible = 4
-    rows = measure._draw(task, root / "data/manifests/toy.parquet")
+    rows = measure._sample_pairs(task, root / "data/manifests/toy.parquet")
     measure._look(task, model, rows, folders_in(root), {"own": extract})
     return np.concatenate(shown[::2]), np.concatenate(shown[1::2])
 

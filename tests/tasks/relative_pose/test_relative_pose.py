@@ -28,7 +28,13 @@ from mimic.tasks import run_task
 from mimic.tasks.checks import check
 from mimic.tasks.relative_pose.config import RelativePoseTask
 from mimic.tasks.relative_pose.retrieval import neighbours
-from mimic.tasks.relative_pose.seven_scenes import OFFICIAL, Scene, View, read_pose, read_scene
+from mimic.tasks.relative_pose.seven_scenes import (
+    OFFICIAL,
+    PosedImage,
+    SevenScenesScene,
+    read_pose,
+    read_scene,
+)
 from tests.support.miniatures import FLAT, as_subject, folders_in
 from tests.tasks.correspondence.test_cross_attention import make_model, publish_model
 
@@ -55,13 +61,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return publish_model(tmp_path_factory.mktemp("models") / "croco")
 
 
-def depth_m(view: View) -> np.ndarray:
+def depth_m(view: PosedImage) -> np.ndarray:
     path = next(view.image.parent.glob(f"frame-{view.frame:06d}.depth.png"))
     values = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     return np.where((values == 0) | (values == 65535), 0, values / 1000)
 
 
-def shared(a: View, b: View, intrinsics: np.ndarray, step_px: int = 2) -> float:
+def shared(a: PosedImage, b: PosedImage, intrinsics: np.ndarray, step_px: int = 2) -> float:
     return covisibility(
         depth_m(a), depth_m(b), intrinsics, intrinsics, a.pose, b.pose, 0.05, step_px
     )
@@ -221,7 +227,7 @@ def test_neighbours_are_alike_and_not_of_the_same_moment(
         a = scene.train[place]
         for b in (scene.train[index] for index in row):
             assert b.sequence != a.sequence or abs(b.frame - a.frame) >= 3
-    twins = Scene(
+    twins = SevenScenesScene(
         "flat-0", scene.train, scene.train[3:6]
     )  # a query that is a train frame finds itself
     assert neighbours(task, twins, make_model().encoder, folders_in(root)).test[:, 0].tolist() == [

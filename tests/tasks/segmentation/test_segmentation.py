@@ -125,7 +125,7 @@ def _item(height: int, width: int) -> Item:
 def test_padded_frames(segmentation_task: SegmentationTask) -> None:
     """Larger side 32, grey and unlabelled below; the image itself is not moved."""
     task = segmentation_task.model_copy(update={"frame": "padded"})
-    batch = finetune.prepared(task, Items((_item(24, 32), _item(32, 16))))
+    batch = finetune.preprocess(task, Items((_item(24, 32), _item(32, 16))))
     assert batch.images.shape == (2, 32, 32, 3)
     assert batch.valid.sum() == 24 * 32 + 32 * 16
     assert (batch.images[~batch.valid] == 128).all()
@@ -141,7 +141,7 @@ def test_random_squares_keep_labels_on_their_pixels(segmentation_task: Segmentat
     labels = np.where(image[..., 0] > 100, 2, 1).astype(np.uint8)
     items = Items((Item(image, labels, np.ones(labels.shape, bool)),) * 16)
     task = segmentation_task.model_copy(update={"frame": "padded", "scale": (0.1, 2.0)})
-    batch = finetune.augmented(task, items, np.random.default_rng(0))
+    batch = finetune.augment(task, items, np.random.default_rng(0))
     assert batch.images.shape == (16, 32, 32, 3)
     bright = batch.images.astype(int).sum(axis=-1)
     for image_sum, target, valid in zip(bright, batch.target, batch.valid, strict=True):
@@ -159,9 +159,9 @@ def test_random_sizes_are_truncated(segmentation_task: SegmentationTask) -> None
     task = segmentation_task.model_copy(
         update={"frame": "padded", "size_px": 64, "scale": (0.5, 1.0)}
     )
-    batch = finetune.augmented(task, items, np.random.default_rng(1))
+    batch = finetune.augment(task, items, np.random.default_rng(1))
     rng, expected = np.random.default_rng(1), []
-    Items(items.items).recoloured(finetune.COLOURS, rng)
+    Items(items.items).color_jitter(finetune.COLOURS, rng)
     for _ in range(40):
         factor = rng.uniform(0.5, 1.0)
         expected.append((int(48 * factor), int(64 * factor)))

@@ -25,7 +25,7 @@ from mimic.tasks.checks import check
 from mimic.tasks.protocols import overrides
 from mimic.tasks.taskonomy import finetune
 from mimic.tasks.taskonomy.config import TaskonomyTask
-from mimic.tasks.taskonomy.dataset import TARGETS, opened_taskonomy
+from mimic.tasks.taskonomy.dataset import TARGETS, open_taskonomy
 from tests.support.miniatures import as_subject, folders_in
 
 SMALL: dict[str, Any] = {
@@ -103,7 +103,7 @@ def test_every_target(
 
 def test_generated_normals_face_the_camera(made: Path, task: TaskonomyTask) -> None:
     """Unit vectors, x to the right, y up, z backwards: each against the ray it was seen by."""
-    taskonomy = opened_taskonomy(task, made)
+    taskonomy = open_taskonomy(task, made)
     frame = taskonomy.read(0)
     vectors = frame.target / 127.5 - 1
     assert np.abs(np.linalg.norm(vectors[frame.valid], axis=1) - 1).max() < 0.02
@@ -157,7 +157,7 @@ def test_inputs_are_what_pillow_makes_of_the_files(task: TaskonomyTask, target: 
         expected = np.minimum(expected * 65535, 8000) / 8000
     item = finetune.Item(image, np.atleast_3d(stored), valid)
     asked = changed(task, target=target, size_px=384)
-    found = finetune.prepared(asked, finetune.Items((item,)))
+    found = finetune.preprocess(asked, finetune.Items((item,)))
     np.testing.assert_allclose(found.target[0], expected, atol=2e-6)
     smooth = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(found.images[0], np.asarray(smooth))

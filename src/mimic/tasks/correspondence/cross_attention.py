@@ -30,9 +30,9 @@ from mimic.tasks.correspondence.config import CrossAttentionTask
 from mimic.tasks.correspondence.patch_matching import (
     Match,
     bins,
-    draw,
     picture,
     resized_homography,
+    sample_pairs,
     square_side,
     truth_on_grid,
 )
@@ -43,7 +43,7 @@ ATTENTION, ENCODER = 0, 1  # rows of Match.found
 
 
 @dataclass(frozen=True)
-class Seen:
+class PairMatches:
     """One pair: matches of the attention and of the encoder's features, mean end-point error in
     pixels, shares below PCK_PX."""
 
@@ -60,7 +60,7 @@ def run(task: CrossAttentionTask, subject: EvalModel, folders: EvalPaths) -> Res
             homography.
     """
     model = subject.two_view_model("cross_attention")
-    rows = draw(
+    rows = sample_pairs(
         read_manifest(Workspace(folders.root).manifest(task.dataset), "validation", columns=None),
         task,
     )
@@ -130,7 +130,7 @@ def true_flow(b_from_a: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarra
 
 def _seen(
     task: CrossAttentionTask, model: TwoViews, rows: pd.DataFrame, paths: EvalPaths
-) -> Iterator[Seen]:
+) -> Iterator[PairMatches]:
     patch_px, size_px = model.encoder.patch_px, square_side(model.encoder)
     side, images = (
         size_px // patch_px,
@@ -157,12 +157,12 @@ def _seen(
             off = np.linalg.norm(flows[item].permute(1, 2, 0).numpy() - motion, axis=-1)[inside]
             below = tuple(float((off < limit).mean()) if len(off) else np.nan for limit in PCK_PX)
             error_px = float(off.mean()) if len(off) else np.nan
-            yield Seen(
+            yield PairMatches(
                 Match(float(row["overlap"]), views[item].numpy(), truth, found), error_px, below
             )
 
 
-def _metrics(seen: list[Seen], side: int, edges: tuple[float, ...]) -> dict[str, Any]:
+def _metrics(seen: list[PairMatches], side: int, edges: tuple[float, ...]) -> dict[str, Any]:
     matches = [one.match for one in seen]
     truth = np.concatenate([match.truth for match in matches])
     if not (truth >= 0).any():
@@ -171,12 +171,12 @@ def _metrics(seen: list[Seen], side: int, edges: tuple[float, ...]) -> dict[str,
             "resized images?"
         )
 
-    def score(chosen: list[Seen], row: int) -> dict[str, float]:
+    def score(chosen: list[PairMatches], row: int) -> dict[str, float]:
         return recall(
             np.concatenate([offsets(one.match.found[row], one.match.truth, side) for one in chosen])
         )
 
-    def in_pixels(chosen: list[Seen]) -> dict[str, float]:
+    def in_pixels(chosen: list[PairMatches]) -> dict[str, float]:
         shares = {
             f"PCK{limit}": float(np.nanmean([one.below[index] for one in chosen]))
             for index, limit in enumerate(PCK_PX)

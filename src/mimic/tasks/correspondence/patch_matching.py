@@ -57,7 +57,7 @@ def look(task: CorrespondenceTask | CrossAttentionTask, root: Path, needs: Needs
     path = Workspace(root).manifest(task.dataset)
     rows = read_manifest(path, "validation", columns=None)
     measured = Split("measured", "score", needs)
-    for row in draw(rows, task).to_dict("records"):
+    for row in sample_pairs(rows, task).to_dict("records"):
         homography = np.reshape(row["b_from_a"], (3, 3)).astype(np.float64)
         truth = vote_all(homography, row["size_px"], row["patch_px"])
         measured.add(int((truth >= 0).sum()), len(truth), [row["overlap"]])
@@ -79,7 +79,7 @@ def run(task: CorrespondenceTask, subject: EvalModel, folders: EvalPaths) -> Res
             f"correspondence: block {block} of an encoder of {encoder.depth} blocks (counted from "
             "0)"
         )
-    rows = draw(
+    rows = sample_pairs(
         read_manifest(Workspace(root).manifest(task.dataset), "validation", columns=None), task
     )
     matches = list(
@@ -131,7 +131,7 @@ def square_side(encoder: Encoder) -> int:
     return min(encoder.size_px)
 
 
-def draw(rows: pd.DataFrame, task: CorrespondenceTask | CrossAttentionTask) -> pd.DataFrame:
+def sample_pairs(rows: pd.DataFrame, task: CorrespondenceTask | CrossAttentionTask) -> pd.DataFrame:
     """The pairs to measure: those with a homography, a fixed draw where there are more than asked
     for."""
     rows = rows[rows["b_from_a"].notna()]

@@ -9,7 +9,7 @@ import numpy as np
 from mimic.infra.storage import file_digest
 from mimic.tasks.depth import frames
 from mimic.tasks.depth.config import DepthFields, FewShotDepthTask
-from mimic.tasks.depth.nyu import opened_nyu
+from mimic.tasks.depth.nyu import open_nyu
 from mimic.tasks.engine.few_shot import require_labels
 from mimic.tasks.inspection import TEST, TRAIN, DataFound, Needs, Split, each
 
@@ -17,7 +17,7 @@ from mimic.tasks.inspection import TEST, TRAIN, DataFound, Needs, Split, each
 def look(task: DepthFields, root: Path, needs: Needs) -> DataFound:
     """Every image read, every mask there, depth in metres."""
     train, test = Split("train", TRAIN, needs), Split("test", TEST, needs)
-    with opened_nyu(task, root) as opened:
+    with open_nyu(task, root) as opened:
 
         def trained_on(index: int) -> tuple[np.ndarray, np.ndarray]:
             return frames.trained_on(task, opened.read(index))

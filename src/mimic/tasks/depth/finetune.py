@@ -23,10 +23,10 @@ from mimic.models.encoder import VisionTransformer, normalise
 from mimic.models.heads import DptHead, initialise
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.depth.config import DepthFields, DepthTask
-from mimic.tasks.depth.frames import load, natively_scored, prepared, stacked
-from mimic.tasks.depth.nyu import Frame, Nyu, opened_nyu
+from mimic.tasks.depth.frames import load, natively_scored, preprocess, stacked
+from mimic.tasks.depth.nyu import Nyu, NyuFrame, open_nyu
 from mimic.tasks.engine.batches import shown_batches
-from mimic.tasks.engine.dense_transforms import Batch, Colours, random_square, recoloured
+from mimic.tasks.engine.dense_transforms import Batch, ColorJitter, color_jitter, random_crop
 from mimic.tasks.engine.encoder_with_head import (
     EncoderWithHead,
     freeze_in_words,
@@ -47,7 +47,7 @@ from mimic.tasks.metrics.depth import (
 )
 
 LEVELS = 4
-COLOURS = Colours(
+COLOURS = ColorJitter(
     brightness=0.1255, contrast=0.4, saturation=0.5, hue=0.2, share=0.5, grey_share=0.3
 )  # the peers'
 PICTURE_PX = 192  # height of the pictures
@@ -56,15 +56,15 @@ PICTURE_PX = 192  # height of the pictures
 def run(task: DepthTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """Train the head (and what `freeze` leaves) on the train split, measure the last step on the
     test split."""
-    with opened_nyu(task, folders.root) as nyu:
+    with open_nyu(task, folders.root) as nyu:
         model = build(task, subject.encoder)
         train = load(nyu, nyu.train, task, subject.encoder.patch_px)
         last_loss = finetune_model(
             model,
             task,
             train,
-            partial(prepared, task),
-            partial(augmented, task),
+            partial(preprocess, task),
+            partial(augment, task),
             partial(loss, task),
             folders.progress,
         )
@@ -72,7 +72,7 @@ def run(task: DepthTask, subject: EvalModel, folders: EvalPaths) -> Result:
         sums, pictures = score(
             task, frames, model.encoder.patch_px, lambda _, images: predict(task, model, images)
         )
-    metrics = averaged(task, sums)
+    metrics = average_metrics(task, sums)
     return Result(
         name="delta1",
         headline="delta1",
@@ -85,7 +85,7 @@ def run(task: DepthTask, subject: EvalModel, folders: EvalPaths) -> Result:
     )
 
 
-def averaged(task: DepthFields, sums: np.ndarray) -> dict[str, Any]:
+def average_metrics(task: DepthFields, sums: np.ndarray) -> dict[str, Any]:
     """The task's average with its standard error, and all three."""
     averages = {
         "batch": average(sums, by_batch(len(sums), task.eval_batch, task.eval_ranks)),
@@ -115,11 +115,13 @@ def build(task: DepthFields, encoder: VisionTransformer) -> EncoderWithHead:
     )
 
 
-def augmented(task: DepthFields, batch: Batch, rng: np.random.Generator) -> Batch:
+def augment(task: DepthFields, batch: Batch, rng: np.random.Generator) -> Batch:
     """What the model sees of a train batch under the peers' augmentation (mirroring is done
     already)."""
-    batch = Batch(np.stack(recoloured(list(batch.images), COLOURS, rng)), batch.target, batch.valid)
-    return random_square(batch, task.size_px, rng) if task.frame == "crop" else batch
+    batch = Batch(
+        np.stack(color_jitter(list(batch.images), COLOURS, rng)), batch.target, batch.valid
+    )
+    return random_crop(batch, task.size_px, rng) if task.frame == "crop" else batch
 
 
 def loss(task: DepthFields, output: Tensor, batch: Batch) -> Tensor:
@@ -144,7 +146,7 @@ class Tests:
     nyu: Nyu
     batch: int
 
-    def __iter__(self) -> Iterator[tuple[slice, list[Frame]]]:
+    def __iter__(self) -> Iterator[tuple[slice, list[NyuFrame]]]:
         for part in shown_batches(len(self.nyu.test), self.batch, "score", "images"):
             yield part, [self.nyu.read(int(number)) for number in self.nyu.test[part]]
 
@@ -169,7 +171,7 @@ def score(
     )
     sums, pictures = [], []
     for part, frames in tests:
-        batch = prepared(task, stacked(frames, task, patch_px))
+        batch = preprocess(task, stacked(frames, task, patch_px))
         scored = _scored(task, frames, batch, predicted(part, batch.images))
         for place, (image, prediction, truth, valid) in zip(
             range(part.start, part.stop), scored, strict=True
@@ -187,7 +189,7 @@ def score(
 
 
 def _scored(
-    task: DepthFields, frames: list[Frame], batch: Batch, predicted: Tensor
+    task: DepthFields, frames: list[NyuFrame], batch: Batch, predicted: Tensor
 ) -> Iterator[tuple[np.ndarray, Tensor, np.ndarray, np.ndarray]]:
     """Of each test image: what is scored at which resolution: image, predicted depth in metres,
     truth, valid."""

@@ -7,10 +7,10 @@ import numpy as np
 
 from mimic.errors import BadInput
 from mimic.tasks.depth.config import DepthFields
-from mimic.tasks.depth.nyu import Frame, Nyu
+from mimic.tasks.depth.nyu import Nyu, NyuFrame
 from mimic.tasks.engine.dense_transforms import (
     Batch,
-    centre,
+    center_crop,
     frame_size,
     resize_image,
     resize_labels,
@@ -26,7 +26,7 @@ def load(nyu: Nyu, index: np.ndarray, task: DepthFields, patch_px: int) -> Batch
     return stacked([nyu.read(int(item)) for item in index], task, patch_px)
 
 
-def stacked(frames: list[Frame], task: DepthFields, patch_px: int) -> Batch:
+def stacked(frames: list[NyuFrame], task: DepthFields, patch_px: int) -> Batch:
     return Batch(
         *(
             np.stack(parts)
@@ -36,7 +36,7 @@ def stacked(frames: list[Frame], task: DepthFields, patch_px: int) -> Batch:
 
 
 def _resized(
-    frame: Frame, task: DepthFields, patch_px: int
+    frame: NyuFrame, task: DepthFields, patch_px: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     height, width = frame.depth_m.shape
     size = frame_size(height, width, task.size_px, 1 if task.frame == "crop" else patch_px)
@@ -48,9 +48,9 @@ def _resized(
     )
 
 
-def prepared(task: DepthFields, batch: Batch) -> Batch:
+def preprocess(task: DepthFields, batch: Batch) -> Batch:
     """What the model sees of a batch, without chance."""
-    return centre(batch, task.size_px) if task.frame == "crop" else batch
+    return center_crop(batch, task.size_px) if task.frame == "crop" else batch
 
 
 def in_range(depth_m: np.ndarray, task: DepthFields) -> np.ndarray:
@@ -59,7 +59,7 @@ def in_range(depth_m: np.ndarray, task: DepthFields) -> np.ndarray:
     return (depth_m > low) & (depth_m < high)
 
 
-def region(task: DepthFields, frame: Frame) -> np.ndarray:
+def region(task: DepthFields, frame: NyuFrame) -> np.ndarray:
     """The pixels that the protocol scores."""
     region = np.ones(frame.valid.shape, bool)
     if task.score_region == "eigen":
@@ -73,25 +73,25 @@ def region(task: DepthFields, frame: Frame) -> np.ndarray:
     return region
 
 
-def trained_on(task: DepthFields, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+def trained_on(task: DepthFields, frame: NyuFrame) -> tuple[np.ndarray, np.ndarray]:
     """Valid pixels, bool[h, w], and depth in metres, of what training can be shown of an image.
 
     A random square can be anywhere in the frame. Sides are not rounded to patches, for want of
     an encoder.
     """
     batch = stacked([frame], task, patch_px=1)
-    shown = batch if task.augment == "peer" else prepared(task, batch)
+    shown = batch if task.augment == "peer" else preprocess(task, batch)
     return shown.valid[0], shown.target[0]
 
 
-def scored(task: DepthFields, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+def scored(task: DepthFields, frame: NyuFrame) -> tuple[np.ndarray, np.ndarray]:
     """Valid pixels, bool[h, w], and depth in metres, of what is scored of an image."""
     if task.score_at == "input":
-        shown = prepared(task, stacked([frame], task, patch_px=1))
+        shown = preprocess(task, stacked([frame], task, patch_px=1))
         return shown.valid[0], shown.target[0]
     return natively_scored(task, frame), frame.depth_m
 
 
-def natively_scored(task: DepthFields, frame: Frame) -> np.ndarray:
+def natively_scored(task: DepthFields, frame: NyuFrame) -> np.ndarray:
     """Pixels bool[h, w] of a whole frame."""
     return frame.valid & in_range(frame.depth_m, task) & region(task, frame)

@@ -21,7 +21,7 @@ from mimic.models.heads import BinsHead
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.depth import finetune
 from mimic.tasks.depth.config import FewShotDepthTask, FrozenDepth, LinearDepthTask
-from mimic.tasks.depth.nyu import Nyu, opened_nyu
+from mimic.tasks.depth.nyu import Nyu, open_nyu
 from mimic.tasks.engine.dense_transforms import Batch
 from mimic.tasks.engine.encoder_with_head import (
     EncoderWithHead,
@@ -29,14 +29,14 @@ from mimic.tasks.engine.encoder_with_head import (
     require_patches,
     seeded,
 )
-from mimic.tasks.engine.feature_cache import Features, ImageSet, features, look_up, maps
+from mimic.tasks.engine.feature_cache import FeatureArray, ImageSet, features, lookup_features, maps
 from mimic.tasks.engine.few_shot import by_shots, subset
 from mimic.tasks.engine.finetune import finetune_model
 from mimic.tasks.metrics.depth import log_loss
 
 
 @dataclass(frozen=True)
-class Kept:
+class CachedFeatures:
     """A set as the heads read it: labels of the training images in memory, features of both splits
     on disk.
 
@@ -45,8 +45,8 @@ class Kept:
     """
 
     labels: Batch
-    train: tuple[Features, ...]
-    test: tuple[Features, ...]
+    train: tuple[FeatureArray, ...]
+    test: tuple[FeatureArray, ...]
     tests: finetune.Tests
 
 
@@ -70,11 +70,11 @@ def run_linear(task: LinearDepthTask, subject: EvalModel, folders: EvalPaths) ->
         task.drop_path,
         norm=True,
     )
-    with opened_nyu(task, folders.root) as nyu:
-        kept = keep(task, model, nyu, folders.features)
+    with open_nyu(task, folders.root) as nyu:
+        kept = cache_features(task, model, nyu, folders.features)
         last_loss = _train(task, model, kept, np.arange(len(kept.labels)), folders.progress)
         sums, pictures = _score(task, model, kept)
-    metrics = finetune.averaged(task, sums)
+    metrics = finetune.average_metrics(task, sums)
     return Result(
         name="delta1",
         headline="delta1",
@@ -92,12 +92,12 @@ def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> R
     """For each seed a head on each of its nested subsets, the same number of updates for all,
     measured on the whole test split."""
     encoder = subject.encoder
-    with opened_nyu(task, folders.root) as nyu:
+    with open_nyu(task, folders.root) as nyu:
         if max(task.shots) > len(nyu.train):
             raise BadInput(
                 f"shots {max(task.shots)}: there are {len(nyu.train)} training images; lower shots"
             )
-        kept = keep(task, finetune.build(task, encoder), nyu, folders.features)
+        kept = cache_features(task, finetune.build(task, encoder), nyu, folders.features)
         values: dict[int, list[float]] = {shots: [] for shots in task.shots}
         pictures: list[Figure] = []
         for seed in range(task.seed, task.seed + task.seeds):
@@ -112,7 +112,7 @@ def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> R
                     folders.progress / f"{seed}-{shots}",
                 )
                 sums, shown = _score(drawn, model, kept)
-                values[shots].append(finetune.averaged(drawn, sums)["delta1"])
+                values[shots].append(finetune.average_metrics(drawn, sums)["delta1"])
                 pictures = shown if (seed, shots) == (task.seed, max(task.shots)) else pictures
         tested = len(kept.tests)
     most = by_shots(values)[str(max(task.shots))]
@@ -133,18 +133,20 @@ def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> R
     )
 
 
-def keep(task: FrozenDepth, model: EncoderWithHead, nyu: Nyu, folder: Path) -> Kept:
+def cache_features(
+    task: FrozenDepth, model: EncoderWithHead, nyu: Nyu, folder: Path
+) -> CachedFeatures:
     """Features of the images as this task shows them to the encoder, made now if no task made them
     before."""
     digest, patch_px = file_digest(nyu.path), model.encoder.patch_px
     view = {"size_px": task.size_px, "frame": task.frame, "antialias": task.antialias}
     what = {"blocks": model.blocks, "norm": model.norm}
 
-    def of(split: str, mirrored: bool) -> Features:
+    def of(split: str, mirrored: bool) -> FeatureArray:
         numbers = nyu.train if split == "train" else nyu.test
 
         def read(place: int) -> np.ndarray:
-            image = finetune.prepared(
+            image = finetune.preprocess(
                 task, finetune.load(nyu, numbers[[place]], task, patch_px)
             ).images[0]
             return np.ascontiguousarray(image[:, ::-1]) if mirrored else image
@@ -155,8 +157,8 @@ def keep(task: FrozenDepth, model: EncoderWithHead, nyu: Nyu, folder: Path) -> K
         encode = maps(model.encoder, model.blocks, model.norm)
         return features(folder, images, model.encoder, encode, what, task.eval_batch, "float32")
 
-    return Kept(
-        finetune.prepared(task, finetune.load(nyu, nyu.train, task, patch_px)),
+    return CachedFeatures(
+        finetune.preprocess(task, finetune.load(nyu, nyu.train, task, patch_px)),
         tuple(
             of("train", mirrored)
             for mirrored in ((False, True) if task.augment == "flip" else (False,))
@@ -167,10 +169,14 @@ def keep(task: FrozenDepth, model: EncoderWithHead, nyu: Nyu, folder: Path) -> K
 
 
 def _train(
-    task: FrozenDepth, model: EncoderWithHead, kept: Kept, chosen: np.ndarray, folder: Path
+    task: FrozenDepth,
+    model: EncoderWithHead,
+    kept: CachedFeatures,
+    chosen: np.ndarray,
+    folder: Path,
 ) -> float | None:
     """Train the head on the chosen images; the mean loss of the last tenth of the steps."""
-    seen = look_up(kept.train, chosen, model.device)
+    seen = lookup_features(kept.train, chosen, model.device)
     cost = _log_loss if isinstance(task, LinearDepthTask) else partial(finetune.loss, task)
     return finetune_model(
         model,
@@ -194,7 +200,7 @@ def _log_loss(output: Tensor, batch: Batch) -> Tensor:
 
 
 def _score(
-    task: FrozenDepth, model: EncoderWithHead, kept: Kept
+    task: FrozenDepth, model: EncoderWithHead, kept: CachedFeatures
 ) -> tuple[np.ndarray, list[Figure]]:
     """Sums of errors of each test image, and pictures."""
     model.eval()

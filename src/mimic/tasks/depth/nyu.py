@@ -34,7 +34,7 @@ LOOKED_AT = 8  # images read on opening, to check units and masks
 
 
 @dataclass(frozen=True)
-class Frame:
+class NyuFrame:
     """One labelled image: image uint8[h, w, 3] RGB, depth_m float32[h, w], valid bool[h, w]."""
 
     image: np.ndarray
@@ -73,7 +73,7 @@ class Nyu:
     ) -> None:
         self._file.close()
 
-    def read(self, index: int) -> Frame:
+    def read(self, index: int) -> NyuFrame:
         """Image `index`, counted from 0."""
         try:
             image = np.ascontiguousarray(self._fields["images"][index].transpose(2, 1, 0))
@@ -89,7 +89,7 @@ class Nyu:
                 "fetch it again"
             ) from None
         # A value that is not a distance is no label, whatever the mask says.
-        return Frame(
+        return NyuFrame(
             image, depth_m, np.ascontiguousarray(valid) & np.isfinite(depth_m) & (depth_m > 0)
         )
 
@@ -221,7 +221,7 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:160]
 
 
-def opened_nyu(task: DepthFields, root: Path) -> Nyu:
+def open_nyu(task: DepthFields, root: Path) -> Nyu:
     workspace = Workspace(root)
     return Nyu(
         workspace.resolve(task.data), None if task.masks is None else workspace.resolve(task.masks)

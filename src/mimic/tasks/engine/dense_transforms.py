@@ -21,17 +21,17 @@ FLIP_SHARE = 0.5
 READERS = 4  # threads that read and decode the images of a batch
 
 
-class Mirrored(Protocol):
+class Flippable(Protocol):
     """Some examples, before they are made equal in size."""
 
-    def mirrored(self, chosen: np.ndarray) -> Self:
+    def hflip(self, chosen: np.ndarray) -> Self:
         """The chosen ones (bool[n]) mirrored left to right."""
 
 
-T_co = TypeVar("T_co", bound=Mirrored, covariant=True)
+T_co = TypeVar("T_co", bound=Flippable, covariant=True)
 
 
-class Examples(Protocol[T_co]):
+class TrainSet(Protocol[T_co]):
     """A train set: in memory (Batch) or on disk (OnDisk)."""
 
     def __len__(self) -> int: ...
@@ -49,7 +49,7 @@ class Item:
     target: np.ndarray
     valid: np.ndarray
 
-    def mirrored(self) -> Item:
+    def hflip(self) -> Item:
         return Item(
             *(
                 np.ascontiguousarray(array[:, ::-1])
@@ -67,16 +67,16 @@ class Items:
     def __len__(self) -> int:
         return len(self.items)
 
-    def mirrored(self, chosen: np.ndarray) -> Items:
+    def hflip(self, chosen: np.ndarray) -> Items:
         return Items(
             tuple(
-                item.mirrored() if turn else item
+                item.hflip() if turn else item
                 for item, turn in zip(self.items, chosen, strict=True)
             )
         )
 
-    def recoloured(self, recipe: Colours, rng: np.random.Generator) -> Items:
-        images = recoloured([item.image for item in self.items], recipe, rng)
+    def color_jitter(self, recipe: ColorJitter, rng: np.random.Generator) -> Items:
+        images = color_jitter([item.image for item in self.items], recipe, rng)
         return Items(
             tuple(
                 replace(item, image=image) for item, image in zip(self.items, images, strict=True)
@@ -137,7 +137,7 @@ class Batch:
         )
         return Batch(*parts)
 
-    def mirrored(self, chosen: np.ndarray) -> Batch:
+    def hflip(self, chosen: np.ndarray) -> Batch:
         """The chosen items (bool[n]) mirrored left to right."""
         parts = []
         for array in (self.images, self.target, self.valid):
@@ -203,13 +203,13 @@ def resize_item(item: Item, size: tuple[int, int], antialias: bool) -> Item:
     return Item(resize_image(item.image, size, antialias), resize_labels(item.target, size), valid)
 
 
-def fitted(height: int, width: int, size_px: int) -> tuple[int, int]:
+def size_within(height: int, width: int, size_px: int) -> tuple[int, int]:
     """Height and width when the larger side becomes size_px."""
     scale = size_px / max(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def padded(item: Item, size_px: int, grey: int, label: int) -> Item:
+def pad(item: Item, size_px: int, grey: int, label: int) -> Item:
     """At least size_px high and wide: `grey` and `label`, not valid, at the right and the
     bottom."""
     height, width = item.valid.shape
@@ -221,13 +221,13 @@ def padded(item: Item, size_px: int, grey: int, label: int) -> Item:
     )
 
 
-def cut(item: Item, top: int, left: int, size_px: int) -> Item:
+def crop_square(item: Item, top: int, left: int, size_px: int) -> Item:
     """A square."""
     rows, columns = slice(top, top + size_px), slice(left, left + size_px)
     return Item(item.image[rows, columns], item.target[rows, columns], item.valid[rows, columns])
 
 
-def centre(batch: Batch, size_px: int) -> Batch:
+def center_crop(batch: Batch, size_px: int) -> Batch:
     """The central square of each item."""
     height, width = batch.valid.shape[1:]
     n = len(batch)
@@ -236,7 +236,7 @@ def centre(batch: Batch, size_px: int) -> Batch:
     )
 
 
-def random_square(batch: Batch, size_px: int, rng: np.random.Generator) -> Batch:
+def random_crop(batch: Batch, size_px: int, rng: np.random.Generator) -> Batch:
     """A random square of each item."""
     height, width = batch.valid.shape[1:]
     top = rng.integers(0, height - size_px + 1, len(batch))
@@ -245,7 +245,7 @@ def random_square(batch: Batch, size_px: int, rng: np.random.Generator) -> Batch
 
 
 @dataclass(frozen=True)
-class Colours:
+class ColorJitter:
     """Colour jitter as torchvision has it (brightness, contrast, saturation, hue in random order),
     then grey: of what share of images."""
 
@@ -257,8 +257,8 @@ class Colours:
     grey_share: float
 
 
-def recoloured(
-    images: Sequence[np.ndarray], recipe: Colours, rng: np.random.Generator
+def color_jitter(
+    images: Sequence[np.ndarray], recipe: ColorJitter, rng: np.random.Generator
 ) -> list[np.ndarray]:
     """Images uint8[h, w, 3], each with colours of its own; what happens depends on `rng` alone."""
     import torch  # slow to import, and only training needs them

@@ -47,7 +47,7 @@ class ImageSet:
     read: Callable[[int], np.ndarray]
 
 
-class Features(Sequence[np.ndarray]):
+class FeatureArray(Sequence[np.ndarray]):
     """Features of a set, mapped into memory: [length, ...]."""
 
     def __init__(self, parts: list[np.ndarray]) -> None:
@@ -76,7 +76,7 @@ def features(
     what: dict[str, Any],
     batch: int,
     dtype: str,
-) -> Features:
+) -> FeatureArray:
     """What `encode` makes of every image, from disk if it was made before.
 
     Args:
@@ -103,11 +103,11 @@ def features(
             )
             with replacing(path) as scratch, scratch.open("wb") as file:
                 np.save(file, made)
-    return Features([np.load(path, mmap_mode="r") for path in paths])
+    return FeatureArray([np.load(path, mmap_mode="r") for path in paths])
 
 
-def look_up(
-    views: Sequence[Features], chosen: np.ndarray, device: torch.device
+def lookup_features(
+    views: Sequence[FeatureArray], chosen: np.ndarray, device: torch.device
 ) -> Callable[[np.ndarray, np.ndarray], list[Tensor]]:
     """Features of training examples as `tuning.tune` asks for them, read from disk at every step.
 

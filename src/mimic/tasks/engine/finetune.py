@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mimic.models.encoder import normalise
 from mimic.tasks.engine.batches import in_batches, step_indices
-from mimic.tasks.engine.dense_transforms import FLIP_SHARE, Batch, Examples, Mirrored
+from mimic.tasks.engine.dense_transforms import FLIP_SHARE, Batch, Flippable, TrainSet
 from mimic.tasks.engine.encoder_with_head import EncoderWithHead
 from mimic.tasks.engine.saved_weights import BestCheckpoint, train_once
 from mimic.tasks.engine.train_loop import layer_decayed, train_steps
@@ -25,7 +25,7 @@ from mimic.tasks.sections import TrainedTask
 from mimic.training.fit import Optim, choose_device
 from mimic.training.optim import cosine_lr
 
-T = TypeVar("T", bound=Mirrored)
+T = TypeVar("T", bound=Flippable)
 # Of examples and which of them are mirrored: [b, width, rows, columns] a level.
 FeatureLookup = Callable[[np.ndarray, np.ndarray], list[Tensor]]
 FEATURE_BATCH = 64  # images encoded at once when features are kept
@@ -46,7 +46,7 @@ class TrainBatch:
 def finetune_model(
     model: EncoderWithHead,
     task: TrainedTask,
-    train: Examples[T],
+    train: TrainSet[T],
     prepare: Callable[[T], Batch],
     augment: Callable[[T, np.random.Generator], Batch],
     loss: Callable[[Tensor, Batch], Tensor],
@@ -108,7 +108,7 @@ def learning_rate(step: int, task: TrainedTask) -> float:
 
 def sample_batch(
     task: TrainedTask,
-    train: Examples[T],
+    train: TrainSet[T],
     prepare: Callable[[T], Batch],
     augment: Callable[[T, np.random.Generator], Batch],
     step: int,
@@ -120,7 +120,7 @@ def sample_batch(
     mirrored = np.zeros(len(index), bool)
     if task.augment != "none":
         mirrored = rng.random(len(index)) < FLIP_SHARE
-        examples = examples.mirrored(mirrored)
+        examples = examples.hflip(mirrored)
     plain = task.augment in ("none", "flip")
     batch = prepare(examples) if plain else augment(examples, rng)
     return TrainBatch(index, batch, mirrored)
@@ -141,7 +141,7 @@ def _step_loss(
 
 
 def _encode_once(
-    model: EncoderWithHead, train: Examples[T], prepare: Callable[[T], Batch], mirrored: bool
+    model: EncoderWithHead, train: TrainSet[T], prepare: Callable[[T], Batch], mirrored: bool
 ) -> FeatureLookup:
     """Features of all examples, and of their mirror images if these can be drawn, held in
     memory."""
@@ -151,14 +151,14 @@ def _encode_once(
         for turn in (False, True) if mirrored else (False,):
             for part in in_batches(len(train), FEATURE_BATCH):
                 index = np.arange(part.start, part.stop)
-                batch = prepare(train.take(index).mirrored(np.full(len(index), turn)))
+                batch = prepare(train.take(index).hflip(np.full(len(index), turn)))
                 parts.append(
                     model.features(normalise(torch.from_numpy(batch.images).to(model.device)))
                 )
     levels = [torch.cat(level) for level in zip(*parts, strict=True)]
 
-    def look_up(index: np.ndarray, turned: np.ndarray) -> list[Tensor]:
+    def lookup(index: np.ndarray, turned: np.ndarray) -> list[Tensor]:
         rows = torch.from_numpy(index + len(train) * turned).to(model.device)
         return [level[rows] for level in levels]
 
-    return look_up
+    return lookup

@@ -51,7 +51,7 @@ STEREO_COLOURS: tuple[
 )
 
 
-def cropped(task: Task, item: Motion, rng: Rng) -> Motion:
+def random_crop(task: Task, item: Motion, rng: Rng) -> Motion:
     """A crop of the input's size. An image too small for one is enlarged first, in every recipe."""
     if task.augment != "peer":
         item = _enlarged(task, item)

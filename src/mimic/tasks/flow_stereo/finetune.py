@@ -26,7 +26,7 @@ from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.engine.batches import in_batches, step_indices
 from mimic.tasks.engine.encoder_with_head import freeze_in_words, seeded
 from mimic.tasks.engine.train_loop import layer_decayed, train
-from mimic.tasks.flow_stereo.augment import cropped
+from mimic.tasks.flow_stereo.augment import random_crop
 from mimic.tasks.flow_stereo.config import FlowTask, StereoTask
 from mimic.tasks.flow_stereo.files import Motion, MotionPair, read
 from mimic.tasks.flow_stereo.presets import mixture
@@ -50,7 +50,7 @@ def run(task: Task, subject: EvalModel, folders: EvalPaths) -> Result:
     parts, tests = listed_parts(task, task.train, data), listed_parts(task, task.test, data)
     training, test = mixed(task.train, parts), mixed(task.test, tests)
     model = build(task, subject)
-    last_loss = fitted(task, model, training, folders.progress)
+    last_loss = train_model(task, model, training, folders.progress)
     drawn = set(np.linspace(0, len(test) - 1, min(task.samples, len(test))).astype(int).tolist())
     sums, pictures = [], []
     model.eval()
@@ -113,7 +113,9 @@ def build(task: Task, subject: EvalModel) -> DenseMotion:
 # ---------------------------------------------------------------------------- training
 
 
-def fitted(task: Task, model: DenseMotion, pairs: list[MotionPair], folder: Path) -> float | None:
+def train_model(
+    task: Task, model: DenseMotion, pairs: list[MotionPair], folder: Path
+) -> float | None:
     """Train in place; the mean loss of the last tenth of the steps."""
 
     def draw(step: int) -> Motion:
@@ -121,7 +123,7 @@ def fitted(task: Task, model: DenseMotion, pairs: list[MotionPair], folder: Path
         items = []
         for place, one in enumerate(index):
             item = read(pairs[one], masks=task.masks)
-            items.append(cropped(task, item, np.random.default_rng([task.seed, step, place])))
+            items.append(random_crop(task, item, np.random.default_rng([task.seed, step, place])))
         return Motion(
             *(
                 np.stack([getattr(item, name) for item in items])
@@ -221,7 +223,7 @@ def _protocol(task: Task, train: list[str], test: list[str]) -> str:
     )
 
 
-def coloured(motion: np.ndarray, largest: float) -> np.ndarray:
+def colorize(motion: np.ndarray, largest: float) -> np.ndarray:
     """Flow as hue (direction) and saturation (length); disparity from blue (far) to red (near)."""
     if motion.shape[2] == 1:
         levels = np.clip(motion[..., 0] / largest * 255, 0, 255).astype(np.uint8)
@@ -240,11 +242,11 @@ def _picture(pair: MotionPair, item: Motion, found: np.ndarray) -> Figure:
         if item.valid.any()
         else 1.0
     )
-    truth = np.where(item.valid[..., None], coloured(item.motion, max(largest, 1e-3)), 0).astype(
+    truth = np.where(item.valid[..., None], colorize(item.motion, max(largest, 1e-3)), 0).astype(
         np.uint8
     )
     width = round(PICTURE_PX * item.valid.shape[1] / item.valid.shape[0])
-    parts = (item.a, item.b, truth, coloured(found, max(largest, 1e-3)))
+    parts = (item.a, item.b, truth, colorize(found, max(largest, 1e-3)))
     strip = np.concatenate(
         [cv2.resize(part, (width, PICTURE_PX), interpolation=cv2.INTER_AREA) for part in parts],
         axis=1,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from mimic.errors import BadInput
 from mimic.tasks.imagenet.config import ImageNetTask, KnnTask
-from mimic.tasks.imagenet.dataset import opened_imagenet
+from mimic.tasks.imagenet.dataset import open_imagenet
 from mimic.tasks.inspection import TEST, TRAIN, DataFound, Needs, Split, each
 
 
 def look(task: ImageNetTask, root: Path, needs: Needs) -> DataFound:
     """Every image decoded."""
-    opened = opened_imagenet(task, root)
+    opened = open_imagenet(task, root)
     train, test = Split("train", TRAIN, needs), Split("test", TEST, needs)
     for split, (paths, _) in ((train, opened.train), (test, opened.val)):
         for _, shape in each(split, lambda path: opened.read(path).shape, paths):

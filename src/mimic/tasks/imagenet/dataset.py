@@ -211,5 +211,5 @@ def _devkit_wnids(path: Path) -> dict[str, str]:
         ) from None
 
 
-def opened_imagenet(task: ImageNetTask, root: Path) -> ImageNet:
+def open_imagenet(task: ImageNetTask, root: Path) -> ImageNet:
     return ImageNet(Workspace(root).resolve(task.data), task.images)

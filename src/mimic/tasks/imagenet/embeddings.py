@@ -11,7 +11,7 @@ from PIL import Image
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
 from mimic.tasks.api import EvalModel, EvalPaths, Figure
-from mimic.tasks.engine.feature_cache import Features, ImageSet, features, pooled
+from mimic.tasks.engine.feature_cache import FeatureArray, ImageSet, features, pooled
 from mimic.tasks.imagenet.config import ImageNetTask
 from mimic.tasks.imagenet.dataset import ImageNet
 
@@ -35,9 +35,9 @@ def pooling(task: ImageNetTask, encoder: VisionTransformer) -> str:
     return task.pool or ("class" if encoder.class_token else "mean")
 
 
-def centred(
+def center_crop_features(
     task: ImageNetTask, data: ImageNet, split: str, subject: EvalModel, folders: EvalPaths
-) -> Features:
+) -> FeatureArray:
     """Vectors [images, width] of the centre squares of a split ("train" or "val")."""
     paths = (data.train if split == "train" else data.val)[0]
     view = {"split": split, "view": "centre", "resize_px": task.resize_px, "size_px": task.size_px}
@@ -50,14 +50,14 @@ def centred(
     )
 
 
-def cropped(
+def random_crop_features(
     task: ImageNetTask,
     area: tuple[float, float],
     number: int,
     data: ImageNet,
     subject: EvalModel,
     folders: EvalPaths,
-) -> Features:
+) -> FeatureArray:
     """Vectors of random crop `number` of every training image, mirrored by chance; they depend on
     the task's seed."""
     paths = data.train[0]
@@ -85,7 +85,7 @@ def cropped(
 
 def _vectors(
     task: ImageNetTask, images: ImageSet, subject: EvalModel, folders: EvalPaths
-) -> Features:
+) -> FeatureArray:
     pool = pooling(task, subject.encoder)
     what = {"vector": pool, "norm": True}
     return features(

@@ -11,24 +11,25 @@ from torch import Tensor
 from mimic.errors import BadInput
 from mimic.tasks.api import EvalModel, EvalPaths, Result
 from mimic.tasks.engine.batches import in_batches, shown_batches
-from mimic.tasks.engine.feature_cache import Features
+from mimic.tasks.engine.feature_cache import FeatureArray
 from mimic.tasks.imagenet import embeddings
 from mimic.tasks.imagenet.config import KnnTask
-from mimic.tasks.imagenet.dataset import opened_imagenet
+from mimic.tasks.imagenet.dataset import open_imagenet
 
 ASKED, SEARCHED = 256, 65536  # validation and training vectors compared at once
 
 
 def run(task: KnnTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """Classify the validation images by the training images; nothing is trained."""
-    data = opened_imagenet(task, folders.root)
+    data = open_imagenet(task, folders.root)
     if max(task.k) > len(data.train[0]):
         raise BadInput(
             f"knn: k {max(task.k)}, but there are {len(data.train[0])} training images; lower k"
         )
     pool = embeddings.pooling(task, subject.encoder)
     bank, test = (
-        embeddings.centred(task, data, split, subject, folders) for split in ("train", "val")
+        embeddings.center_crop_features(task, data, split, subject, folders)
+        for split in ("train", "val")
     )
     device = next(subject.encoder.parameters()).device
     predicted = classify(
@@ -61,9 +62,9 @@ def run(task: KnnTask, subject: EvalModel, folders: EvalPaths) -> Result:
 
 
 def classify(
-    bank: Features,
+    bank: FeatureArray,
     classes: Tensor,
-    test: Features,
+    test: FeatureArray,
     ks: tuple[int, ...],
     temperature: float,
     device: torch.device,
@@ -95,7 +96,7 @@ def classify(
     return {k: torch.cat(parts).numpy() for k, parts in out.items()}
 
 
-def _unit(vectors_: Features, part: slice, device: torch.device) -> Tensor:
+def _unit(vectors_: FeatureArray, part: slice, device: torch.device) -> Tensor:
     return F.normalize(
         torch.from_numpy(vectors_[np.arange(part.start, part.stop)]).to(device), dim=1
     )

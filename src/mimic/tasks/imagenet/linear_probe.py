@@ -18,11 +18,11 @@ from mimic.models.heads import ClassifierHead
 from mimic.tasks.api import EvalModel, EvalPaths, Result
 from mimic.tasks.engine.batches import in_batches, step_indices
 from mimic.tasks.engine.encoder_with_head import seeded
-from mimic.tasks.engine.feature_cache import Features
+from mimic.tasks.engine.feature_cache import FeatureArray
 from mimic.tasks.engine.step_progress import show_steps
 from mimic.tasks.imagenet import embeddings
 from mimic.tasks.imagenet.config import LinearProbeTask
-from mimic.tasks.imagenet.dataset import opened_imagenet
+from mimic.tasks.imagenet.dataset import open_imagenet
 from mimic.training.fit import Optim, RunSpec, fit
 from mimic.training.lars import Lars
 from mimic.training.optim import cosine_lr, scaled_lr
@@ -35,18 +35,18 @@ SCORED = 4096  # vectors classified at once
 def run(task: LinearProbeTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """Train the probe on the training images, measure it on the validation images after every
     epoch."""
-    data = opened_imagenet(task, folders.root)
+    data = open_imagenet(task, folders.root)
     pool = embeddings.pooling(task, subject.encoder)
     test, truth = (
-        embeddings.centred(task, data, "val", subject, folders),
+        embeddings.center_crop_features(task, data, "val", subject, folders),
         torch.from_numpy(data.val[1]),
     )
 
     @lru_cache(maxsize=2)
-    def view(number: int) -> Features:
+    def view(number: int) -> FeatureArray:
         if not task.views:
-            return embeddings.centred(task, data, "train", subject, folders)
-        return embeddings.cropped(task, task.crop_area, number, data, subject, folders)
+            return embeddings.center_crop_features(task, data, "train", subject, folders)
+        return embeddings.random_crop_features(task, task.crop_area, number, data, subject, folders)
 
     head = build(task, subject.encoder.width, len(data.wnids)).to(
         next(subject.encoder.parameters()).device
@@ -146,7 +146,7 @@ def learning_rate(task: LinearProbeTask, step: int, updates: int) -> float:
 
 
 def accuracies(
-    head: nn.Module, test: Features, truth: Tensor
+    head: nn.Module, test: FeatureArray, truth: Tensor
 ) -> tuple[dict[str, float], np.ndarray]:
     """top1 and top5 (of fewer classes, all), and the predicted classes int64[n]."""
     head.eval()

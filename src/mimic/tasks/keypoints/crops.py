@@ -24,7 +24,7 @@ TURN_DEG, TURN_RANGE_DEG, TURN_SHARE = 40.0, 80.0, 0.6
 
 
 @dataclass(frozen=True)
-class View:
+class PersonCrop:
     """What to cut: the image's pixels, the box around a centre, joints in the image."""
 
     image: np.ndarray
@@ -34,10 +34,10 @@ class View:
     visible: np.ndarray
 
 
-def view(person: Person, image: np.ndarray, aspect: float) -> View:
+def view(person: Person, image: np.ndarray, aspect: float) -> PersonCrop:
     """The person's own box. `aspect` is the width of the input per height."""
     centre = person.box[:2] + person.box[2:] / 2
-    return View(image, centre, cut_sides(person, aspect), person.joints, person.visible)
+    return PersonCrop(image, centre, cut_sides(person, aspect), person.joints, person.visible)
 
 
 def cut_sides(person: Person, aspect: float) -> np.ndarray:
@@ -46,7 +46,7 @@ def cut_sides(person: Person, aspect: float) -> np.ndarray:
     return PADDING * _widened(person.box[2:], aspect)
 
 
-def shifted(person: Person, rng: np.random.Generator) -> Person:
+def shift_box(person: Person, rng: np.random.Generator) -> Person:
     """The box of three people in ten moved by up to a fifth of its sides: drawn once for a set, not
     at every step."""
     if rng.random() >= SHIFT_SHARE:
@@ -55,9 +55,9 @@ def shifted(person: Person, rng: np.random.Generator) -> Person:
     return replace(person, box=person.box + np.concatenate([move, np.zeros(2)]))
 
 
-def mirrored(seen: View) -> View:
+def hflip(seen: PersonCrop) -> PersonCrop:
     last = seen.image.shape[1] - 1
-    return View(
+    return PersonCrop(
         np.ascontiguousarray(seen.image[:, ::-1]),
         np.array([last - seen.centre[0], seen.centre[1]]),
         seen.box,
@@ -66,7 +66,7 @@ def mirrored(seen: View) -> View:
     )
 
 
-def half_body(seen: View, aspect: float, rng: np.random.Generator) -> View:
+def half_body(seen: PersonCrop, aspect: float, rng: np.random.Generator) -> PersonCrop:
     """The upper or the lower half of three in ten people with more than eight labelled joints.
 
     The crop lies around the mean of the chosen joints, not the middle of their box (ViTPose).
@@ -84,8 +84,8 @@ def half_body(seen: View, aspect: float, rng: np.random.Generator) -> View:
     return replace(seen, centre=joints.mean(axis=0), box=HALF_PADDING * _widened(sides, aspect))
 
 
-def cut(
-    seen: View, size: tuple[int, int], rng: np.random.Generator | None
+def crop_affine(
+    seen: PersonCrop, size: tuple[int, int], rng: np.random.Generator | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The crop uint8[h, w, 3], zero outside the image, and the affine map that made it; with `rng`
     scaled and turned by chance."""
@@ -101,7 +101,7 @@ def cut(
     return cv2.warpAffine(seen.image, affine, size[::-1], flags=cv2.INTER_LINEAR), affine
 
 
-def joints_in_crop(seen: View, affine: np.ndarray) -> np.ndarray:
+def joints_in_crop(seen: PersonCrop, affine: np.ndarray) -> np.ndarray:
     return apply(affine, seen.joints)
 
 

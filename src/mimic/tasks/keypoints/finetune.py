@@ -48,7 +48,7 @@ PICTURE_PX = 240  # height of the pictures
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectedPose:
     """One person found: joints in the image [17, 2], the peaks of their maps [17], score."""
 
     person: Person
@@ -64,8 +64,8 @@ def run(task: PoseTask, subject: EvalModel, folders: EvalPaths) -> Result:
     people, coco = Coco(folder, "train"), Coco(folder, "val")
     boxes = boxes_of(task, coco, folders.root)
     model = build(task, subject.encoder)
-    last_loss = fitted(task, model, people, folders.progress)
-    found = list(predicted(task, model, coco, boxes))
+    last_loss = train_model(task, model, people, folders.progress)
+    found = list(predict(task, model, coco, boxes))
     kept = [found[index] for index in _without_doubles(found, task.width_px / task.size_px)]
     metrics = score(coco.annotations, [_entry(one) for one in kept], PERSON)
     if metrics["AP"] is None:
@@ -131,11 +131,11 @@ def _without_class_token(encoder: VisionTransformer, size: tuple[int, int]) -> N
 # ---------------------------------------------------------------------------- training
 
 
-def fitted(task: PoseTask, model: EncoderWithHead, coco: Coco, folder: Path) -> float | None:
+def train_model(task: PoseTask, model: EncoderWithHead, coco: Coco, folder: Path) -> float | None:
     """Train in place; the mean loss of the last tenth of the steps."""
     rng = np.random.default_rng([task.seed, JOINTS])
     people = [
-        crops.shifted(person, rng) if task.augment == "peer" else person for person in coco.people
+        crops.shift_box(person, rng) if task.augment == "peer" else person for person in coco.people
     ]
     if not people:
         raise BadInput(f"{coco.path}: nobody has a labelled joint")
@@ -190,10 +190,10 @@ def example(
     aspect, size = task.width_px / task.size_px, (task.size_px, task.width_px)
     seen = crops.view(person, read_photo(coco.path_of(person.image)), aspect)
     if task.augment != "none" and rng.random() < FLIP_SHARE:
-        seen = crops.mirrored(seen)
+        seen = crops.hflip(seen)
     if task.augment == "peer":
         seen = crops.half_body(seen, aspect, rng)
-    crop, affine = crops.cut(seen, size, rng if task.augment == "peer" else None)
+    crop, affine = crops.crop_affine(seen, size, rng if task.augment == "peer" else None)
     rows, columns = size[0] // MAP_PX, size[1] // MAP_PX
     joints = crops.joints_in_crop(seen, affine) * [
         (columns - 1) / (size[1] - 1),
@@ -205,9 +205,9 @@ def example(
 # ---------------------------------------------------------------------------- measuring
 
 
-def predicted(
+def predict(
     task: PoseTask, model: EncoderWithHead, coco: Coco, boxes: list[Person]
-) -> Iterator[Found]:
+) -> Iterator[DetectedPose]:
     """Joints in each box, in pixels of its image."""
     size = (task.size_px, task.width_px)
     model.eval()
@@ -216,7 +216,7 @@ def predicted(
             crops.view(person, read_photo(coco.path_of(person.image)), size[1] / size[0])
             for person in boxes[part]
         ]
-        cuts, affines = zip(*(crops.cut(seen, size, None) for seen in views), strict=True)
+        cuts, affines = zip(*(crops.crop_affine(seen, size, None) for seen in views), strict=True)
         for person, maps, affine in zip(
             boxes[part], heat(task, model, np.stack(cuts)), affines, strict=True
         ):
@@ -224,7 +224,7 @@ def predicted(
             scale = [(size[1] - 1) / (maps.shape[2] - 1), (size[0] - 1) / (maps.shape[1] - 1)]
             sure = peaks[peaks > CONFIDENT]
             where = apply(cv2.invertAffineTransform(affine), joints * scale)
-            yield Found(
+            yield DetectedPose(
                 person, where, peaks, person.score * float(sure.mean()) if len(sure) else 0.0
             )
 
@@ -245,7 +245,7 @@ def heat(task: PoseTask, model: EncoderWithHead, images: np.ndarray) -> np.ndarr
     return maps.cpu().numpy()
 
 
-def _without_doubles(found: list[Found], aspect: float) -> list[int]:
+def _without_doubles(found: list[DetectedPose], aspect: float) -> list[int]:
     """Indices of the people that stay, image by image; a person is as large as its crop
     (ViTPose)."""
     of_image: dict[int, list[int]] = {}
@@ -262,7 +262,7 @@ def _without_doubles(found: list[Found], aspect: float) -> list[int]:
     return kept
 
 
-def _entry(one: Found) -> dict[str, Any]:
+def _entry(one: DetectedPose) -> dict[str, Any]:
     keypoints = np.column_stack([one.joints, one.peaks]).ravel().tolist()
     return {
         "image_id": one.person.image,
@@ -287,7 +287,7 @@ def _protocol(task: PoseTask, people: int, images: int, boxes: int) -> str:
     )
 
 
-def _pictures(task: PoseTask, coco: Coco, kept: list[Found]) -> list[Figure]:
+def _pictures(task: PoseTask, coco: Coco, kept: list[DetectedPose]) -> list[Figure]:
     """Annotated joints (left) and found ones of a few images, evenly spaced among those with
     people."""
     images = sorted({person.image for person in coco.people})
@@ -299,7 +299,7 @@ def _pictures(task: PoseTask, coco: Coco, kept: list[Found]) -> list[Figure]:
         photo = read_photo(coco.path_of(image))
         truth = [(person.joints, person.visible) for person in coco.people if person.image == image]
         found = [(one.joints, one.peaks > CONFIDENT) for one in kept if one.person.image == image]
-        strip = np.concatenate([drawn(photo, truth), drawn(photo, found)], axis=1)
+        strip = np.concatenate([draw_skeletons(photo, truth), draw_skeletons(photo, found)], axis=1)
         caption = (
             f"image {image}: annotated, found; {len(truth)} people with labelled joints, "
             f"{len(found)} found"
@@ -308,7 +308,7 @@ def _pictures(task: PoseTask, coco: Coco, kept: list[Found]) -> list[Figure]:
     return pictures
 
 
-def drawn(photo: np.ndarray, people: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+def draw_skeletons(photo: np.ndarray, people: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """The photo at the pictures' height with skeletons: joints [17, 2] and which of them to draw;
     left limbs warm, right ones cold."""
     scale = PICTURE_PX / photo.shape[0]

@@ -55,7 +55,7 @@ Extract = Callable[[Tensor], Tensor]  # uint8[b, h, w, 3] to features [b, d]
 
 
 @dataclass
-class Seen:
+class PairErrors:
     """Per pair: loss, the loss of a flat patch, squared error of pixels in 0..1; per extractor
     features of true and made views."""
 
@@ -70,7 +70,7 @@ def look(task: ReconstructionTask, root: Path, needs: Needs) -> DataFound:
     """Whether there are enough held-out pairs, which encoder judges them, and whether the Inception
     weights are the published ones."""
     path = Workspace(root).manifest(task.dataset)
-    rows = _draw(task, path)
+    rows = _sample_pairs(task, path)
     judge = Workspace(root).model(task.features_of) / "encoder.safetensors"
     if not judge.exists():
         raise BadInput(
@@ -103,7 +103,7 @@ def run(task: ReconstructionTask, subject: EvalModel, folders: EvalPaths) -> Res
         model.visible = visible_count(patches, task.mask_ratio, task.visible_rounding)
     except ValueError as error:
         raise BadInput(f"reconstruction: {error}") from None
-    rows = _draw(task, Workspace(folders.root).manifest(task.dataset))
+    rows = _sample_pairs(task, Workspace(folders.root).manifest(task.dataset))
     judge, own = _own_features(task, folders.root, device)
     extractors = {OWN: own}
     if task.inception is not None:
@@ -185,7 +185,7 @@ def _checked(path: Path) -> str:
     return found
 
 
-def _draw(task: ReconstructionTask, manifest: Path) -> pd.DataFrame:
+def _sample_pairs(task: ReconstructionTask, manifest: Path) -> pd.DataFrame:
     """The pairs to reconstruct: a fixed draw of as many as asked for."""
     rows = (
         read_manifest(manifest, task.split, [*PIXELS, "overlap"])
@@ -242,11 +242,11 @@ def _look(
     rows: pd.DataFrame,
     paths: EvalPaths,
     extractors: dict[str, Extract],
-) -> Seen:
+) -> PairErrors:
     device, patch_px = next(model.parameters()).device, model.encoder.patch_px
     images, seen = (
         open_pairs(rows, paths.root, model.encoder.size_px, paths.shards),
-        Seen(features={name: [] for name in extractors}),
+        PairErrors(features={name: [] for name in extractors}),
     )
     for part in shown_batches(len(rows), task.batch, "complete views", "pairs"):
         start, index = part.start, np.arange(part.start, part.stop)
@@ -290,7 +290,7 @@ def _normalised(prediction: Tensor, a: Tensor, patch_px: int) -> Tensor:
     return (prediction.float() - mean) / deviation
 
 
-def _metrics(seen: Seen) -> dict[str, Any]:
+def _metrics(seen: PairErrors) -> dict[str, Any]:
     loss, mse = np.array(seen.loss), np.array(seen.pixel_mse)
     sets = {
         name: [torch.cat(part).numpy() for part in zip(*parts, strict=True)]

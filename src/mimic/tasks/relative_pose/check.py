@@ -12,7 +12,12 @@ from mimic.infra.storage import Workspace, file_digest
 from mimic.tasks.engine.image_io import extent, read_photo
 from mimic.tasks.inspection import TEST, TRAIN, DataFound, Needs, Split, each
 from mimic.tasks.relative_pose.config import RelativePoseTask
-from mimic.tasks.relative_pose.seven_scenes import Scene, View, read_scene, require_neighbours
+from mimic.tasks.relative_pose.seven_scenes import (
+    PosedImage,
+    SevenScenesScene,
+    read_scene,
+    require_neighbours,
+)
 
 
 def look(task: RelativePoseTask, root: Path, needs: Needs) -> DataFound:
@@ -22,7 +27,7 @@ def look(task: RelativePoseTask, root: Path, needs: Needs) -> DataFound:
     train, test = Split("train", TRAIN, needs), Split("test", TEST, needs)
     shapes: set[tuple[int, ...]] = set()
     for split in (train, test):
-        views: list[View] = [view for scene in scenes for view in getattr(scene, split.name)]
+        views: list[PosedImage] = [view for scene in scenes for view in getattr(scene, split.name)]
         for view, shape in each(split, lambda view: read_photo(view.image).shape, views):
             shapes.add(shape)
             if len(shapes) > 1:
@@ -41,7 +46,9 @@ def look(task: RelativePoseTask, root: Path, needs: Needs) -> DataFound:
     return DataFound(folder, [train, test], {**facts, **extent(everything, folder)})
 
 
-def _neighbours(task: RelativePoseTask, scenes: list[Scene], root: Path) -> dict[str, Any]:
+def _neighbours(
+    task: RelativePoseTask, scenes: list[SevenScenesScene], root: Path
+) -> dict[str, Any]:
     """Whether each frame in use has as many as the task asks for."""
     if task.retrieval is None:
         for scene in scenes:

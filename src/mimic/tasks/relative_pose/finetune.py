@@ -29,8 +29,8 @@ from mimic.tasks.engine.image_io import read_photo
 from mimic.tasks.engine.train_loop import layer_decayed, train
 from mimic.tasks.engine.visualize import cameras, scaled
 from mimic.tasks.relative_pose.config import RelativePoseTask
-from mimic.tasks.relative_pose.retrieval import Near, neighbours, read_image
-from mimic.tasks.relative_pose.seven_scenes import Scene, read_scene
+from mimic.tasks.relative_pose.retrieval import Neighbours, neighbours, read_image
+from mimic.tasks.relative_pose.seven_scenes import SevenScenesScene, read_scene
 from mimic.training.batches import prefetch
 
 WAYS = (
@@ -56,7 +56,7 @@ def run(task: RelativePoseTask, subject: EvalModel, folders: EvalPaths) -> Resul
     model = seeded(task.seed, lambda: RelativePose(pretrained, task.head_width))
     assert isinstance(model, RelativePose)
     model.freeze(task.freeze)
-    last_loss = fitted(task, model, scenes, near, folders.progress)
+    last_loss = train_model(task, model, scenes, near, folders.progress)
     model.eval()
     found = [locate(task, model, scene, lists) for scene, lists in zip(scenes, near, strict=True)]
     metrics = _metrics(task, scenes, found)
@@ -79,8 +79,12 @@ def run(task: RelativePoseTask, subject: EvalModel, folders: EvalPaths) -> Resul
 # ---------------------------------------------------------------------------- training
 
 
-def fitted(
-    task: RelativePoseTask, model: RelativePose, scenes: list[Scene], near: list[Near], folder: Path
+def train_model(
+    task: RelativePoseTask,
+    model: RelativePose,
+    scenes: list[SevenScenesScene],
+    near: list[Neighbours],
+    folder: Path,
 ) -> float | None:
     """Train in place on frames and their neighbours; the mean loss of the last tenth of the steps.
 
@@ -117,7 +121,7 @@ def fitted(
 
 
 def locate(
-    task: RelativePoseTask, model: RelativePose, scene: Scene, near: Near
+    task: RelativePoseTask, model: RelativePose, scene: SevenScenesScene, near: Neighbours
 ) -> dict[str, np.ndarray]:
     """Poses float64[queries, 4, 4] of the test frames, by each of WAYS."""
 
@@ -145,7 +149,7 @@ def locate(
 
 
 def _metrics(
-    task: RelativePoseTask, scenes: list[Scene], found: list[dict[str, np.ndarray]]
+    task: RelativePoseTask, scenes: list[SevenScenesScene], found: list[dict[str, np.ndarray]]
 ) -> dict[str, Any]:
     """Medians of each scene, and their means over scenes, as the field reports them."""
     by_scene: dict[str, Any] = {}
@@ -194,8 +198,8 @@ def _protocol(task: RelativePoseTask) -> str:
 
 def _pictures(
     task: RelativePoseTask,
-    scenes: list[Scene],
-    near: list[Near],
+    scenes: list[SevenScenesScene],
+    near: list[Neighbours],
     found: list[dict[str, np.ndarray]],
 ) -> list[Figure]:
     """Query, first neighbour, and the room from above: train cameras, the query's true place and

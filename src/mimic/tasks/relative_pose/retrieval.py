@@ -20,14 +20,19 @@ from mimic.tasks.engine.batches import in_batches
 from mimic.tasks.engine.feature_cache import ImageSet, features, pooled
 from mimic.tasks.engine.image_io import extent, read_photo
 from mimic.tasks.relative_pose.config import RelativePoseTask
-from mimic.tasks.relative_pose.seven_scenes import Scene, View, require_neighbours, too_near
+from mimic.tasks.relative_pose.seven_scenes import (
+    PosedImage,
+    SevenScenesScene,
+    require_neighbours,
+    too_near,
+)
 
 ROWS = 256  # frames compared with all train frames at once
 Lists = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
-class Near:
+class Neighbours:
     """Numbers of train frames, int64[frames, neighbours], the best first."""
 
     train: np.ndarray
@@ -35,8 +40,8 @@ class Near:
 
 
 def neighbours(
-    task: RelativePoseTask, scene: Scene, encoder: VisionTransformer, folders: EvalPaths
-) -> Near:
+    task: RelativePoseTask, scene: SevenScenesScene, encoder: VisionTransformer, folders: EvalPaths
+) -> Neighbours:
     """Of every frame of a scene; train frames have none in their own sequence nearer than `gap`.
 
     Raises:
@@ -53,13 +58,13 @@ def neighbours(
     middle = train.mean(dim=0)  # what all frames of the room have in common tells none apart
     train, test = (F.normalize(part - middle, dim=1) for part in (train, test))
     barred = too_near(scene.train, task.gap)
-    return Near(
+    return Neighbours(
         _most_alike(task, train, train, barred),
         _most_alike(task, test, train, np.zeros((len(test), 2), np.int64)),
     )
 
 
-def read_image(task: RelativePoseTask, view: View) -> np.ndarray:
+def read_image(task: RelativePoseTask, view: PosedImage) -> np.ndarray:
     """uint8[size_px, width_px, 3]: the whole frame at the input's size."""
     return cv2.resize(
         read_photo(view.image), (task.width_px, task.size_px), interpolation=cv2.INTER_AREA
@@ -89,18 +94,18 @@ def read_lists(path: Path) -> Lists:
     return lists
 
 
-def listed(task: RelativePoseTask, lists: Lists, scene: Scene) -> Near:
+def listed(task: RelativePoseTask, lists: Lists, scene: SevenScenesScene) -> Neighbours:
     """Of every frame of a scene, those that a list names.
 
     Raises:
         BadInput: it names fewer of a frame than the task asks for.
     """
     parts = (_listed(task, lists, part, scene.train) for part in (scene.train, scene.test))
-    return Near(*parts)
+    return Neighbours(*parts)
 
 
 def _listed(
-    task: RelativePoseTask, lists: Lists, views: list[View], database: list[View]
+    task: RelativePoseTask, lists: Lists, views: list[PosedImage], database: list[PosedImage]
 ) -> np.ndarray:
     places = {view.name: place for place, view in enumerate(database)}
     rows = []
@@ -122,7 +127,7 @@ def _listed(
 
 def _descriptors(
     task: RelativePoseTask,
-    views: list[View],
+    views: list[PosedImage],
     scene: str,
     split: str,
     encoder: VisionTransformer,

@@ -38,7 +38,7 @@ SKEW = 0.02  # of a rotation's products; official poses are printed with seven d
 
 
 @dataclass(frozen=True)
-class View:
+class PosedImage:
     """One frame: where it comes from, its image file and pose float64[4, 4]."""
 
     scene: str
@@ -59,15 +59,15 @@ class View:
 
 
 @dataclass(frozen=True)
-class Scene:
+class SevenScenesScene:
     """The frames of a room, those whose poses are known and those that are to be placed."""
 
     name: str
-    train: list[View]
-    test: list[View]
+    train: list[PosedImage]
+    test: list[PosedImage]
 
 
-def read_scene(folder: Path, name: str, every: int) -> Scene:
+def read_scene(folder: Path, name: str, every: int) -> SevenScenesScene:
     """Every so many-th frame of a scene's sequences, with its pose, by sequence and time.
 
     Raises:
@@ -97,10 +97,10 @@ def read_scene(folder: Path, name: str, every: int) -> Scene:
         ]
         for split in LISTS
     }
-    return Scene(name, views["train"], views["test"])
+    return SevenScenesScene(name, views["train"], views["test"])
 
 
-def too_near(views: list[View], gap: int) -> np.ndarray:
+def too_near(views: list[PosedImage], gap: int) -> np.ndarray:
     """Of each frame, the range [first, last) of places around its own that are less than `gap`
     frames away in its sequence."""
     when = np.array([view.sequence * 10**7 + view.frame for view in views])
@@ -113,7 +113,7 @@ def too_near(views: list[View], gap: int) -> np.ndarray:
     )
 
 
-def require_neighbours(task: RelativePoseTask, scene: Scene) -> None:
+def require_neighbours(task: RelativePoseTask, scene: SevenScenesScene) -> None:
     """
     Raises:
         BadInput: a frame has fewer than the task asks for among the train frames.
@@ -165,7 +165,7 @@ def read_pose(path: Path) -> np.ndarray:
     return pose
 
 
-def _frames(folder: Path, scene: str, number: int, expected: int | None) -> list[View]:
+def _frames(folder: Path, scene: str, number: int, expected: int | None) -> list[PosedImage]:
     """All frames of a sequence in order."""
     sequence = folder / scene / f"seq-{number:02d}"
     images = {
@@ -194,7 +194,7 @@ def _frames(folder: Path, scene: str, number: int, expected: int | None) -> list
             "or give a part of the scene another name"
         )
     return [
-        View(scene, number, frame, images[frame], read_pose(poses[frame]))
+        PosedImage(scene, number, frame, images[frame], read_pose(poses[frame]))
         for frame in sorted(images)
     ]
 

@@ -30,7 +30,7 @@ IGNORED = 255  # in labels: unlabelled, or padding
 
 
 @dataclass(frozen=True)
-class Frame:
+class AdeImage:
     """One labelled image: image uint8[h, w, 3] RGB, labels uint8[h, w], class from 0 or IGNORED."""
 
     image: np.ndarray
@@ -72,7 +72,7 @@ class Ade20k:
         """The image's name in the set, such as ADE_val_00000001."""
         return self._pair(index)[0].stem
 
-    def read(self, index: int) -> Frame:
+    def read(self, index: int) -> AdeImage:
         """Image `index`, counted from 0, the training split first."""
         image_path, label_path = self._pair(index)
         image, raw = read_photo(image_path), read_labels(label_path)
@@ -91,7 +91,7 @@ class Ade20k:
                 f"{label_path}: class {raw.max()}, expected 0 (unlabelled) to {CLASSES}; are these "
                 "labels shifted, or of another set?"
             )
-        return Frame(image, raw - np.uint8(1))  # 0 wraps to IGNORED
+        return AdeImage(image, raw - np.uint8(1))  # 0 wraps to IGNORED
 
     def extent(self) -> dict[str, int | str]:
         """Bytes and digest of all files."""
@@ -152,7 +152,7 @@ def _names(folder: Path) -> tuple[str, ...]:
     return tuple(row[-1].split(";")[0].split(",")[0].strip() for row in rows[1:])
 
 
-def opened_ade20k(task: SegmentationFields, root: Path) -> Ade20k:
+def open_ade20k(task: SegmentationFields, root: Path) -> Ade20k:
     """The set, listed.
 
     Raises:

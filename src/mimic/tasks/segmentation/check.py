@@ -10,13 +10,13 @@ from mimic.tasks.engine.dense_transforms import Item
 from mimic.tasks.engine.few_shot import require_labels
 from mimic.tasks.inspection import TEST, TRAIN, DataFound, Needs, Split, each
 from mimic.tasks.segmentation import frames
-from mimic.tasks.segmentation.ade20k import IGNORED, opened_ade20k
+from mimic.tasks.segmentation.ade20k import IGNORED, open_ade20k
 from mimic.tasks.segmentation.config import FewShotSegmentationTask, SegmentationFields
 
 
 def look(task: SegmentationFields, root: Path, needs: Needs) -> DataFound:
     """Every image and annotation read; labels in range."""
-    ade = opened_ade20k(task, root)
+    ade = open_ade20k(task, root)
     train, test = Split("train", TRAIN, needs), Split("test", TEST, needs)
     pixels = np.zeros((2, IGNORED + 1), np.int64)  # of each split and label, as stored
 

@@ -22,13 +22,13 @@ from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.engine.batches import in_batches, shown_batches
 from mimic.tasks.engine.dense_transforms import (
     Batch,
-    Colours,
+    ColorJitter,
     Item,
     Items,
     OnDisk,
-    cut,
+    crop_square,
     frame_size,
-    padded,
+    pad,
     resize_item,
 )
 from mimic.tasks.engine.encoder_with_head import (
@@ -41,11 +41,11 @@ from mimic.tasks.engine.encoder_with_head import (
 from mimic.tasks.engine.finetune import finetune_model
 from mimic.tasks.engine.visualize import labelled_picture
 from mimic.tasks.metrics.iou import averages, class_counts, class_iou, miou_error
-from mimic.tasks.segmentation.ade20k import IGNORED, Ade20k, opened_ade20k
+from mimic.tasks.segmentation.ade20k import IGNORED, Ade20k, open_ade20k
 from mimic.tasks.segmentation.config import ConvNextFields, SegmentationFields, SegmentationTask
-from mimic.tasks.segmentation.frames import PAD, framed, framed_size, prepared, read
+from mimic.tasks.segmentation.frames import PAD, framed_size, preprocess, read, to_frame
 
-COLOURS = Colours(
+COLOURS = ColorJitter(
     brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, share=0.5, grey_share=0.0
 )  # the peers'
 
@@ -53,7 +53,7 @@ COLOURS = Colours(
 def run(task: SegmentationTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """Train the head (and what `freeze` leaves) on the train split, measure the last step on the
     validation split."""
-    ade = opened_ade20k(task, folders.root)
+    ade = open_ade20k(task, folders.root)
     require_patches(task.size_px, subject.encoder.patch_px)
     model = build(task, subject.encoder, ade.n_classes)
     train = OnDisk(partial(read, ade), ade.train)
@@ -61,14 +61,14 @@ def run(task: SegmentationTask, subject: EvalModel, folders: EvalPaths) -> Resul
         model,
         task,
         train,
-        partial(prepared, task),
-        partial(augmented, task),
+        partial(preprocess, task),
+        partial(augment, task),
         loss,
         folders.progress,
     )
     model.eval()
-    counts, pictures = score(task, ade, lambda _, items: predicted(task, model, items))
-    metrics = averaged(task, ade, counts)
+    counts, pictures = score(task, ade, lambda _, items: predict(task, model, items))
+    metrics = average_metrics(task, ade, counts)
     return Result(
         name="mIoU",
         headline="mIoU",
@@ -81,7 +81,7 @@ def run(task: SegmentationTask, subject: EvalModel, folders: EvalPaths) -> Resul
     )
 
 
-def averaged(task: SegmentationFields, ade: Ade20k, counts: np.ndarray) -> dict[str, Any]:
+def average_metrics(task: SegmentationFields, ade: Ade20k, counts: np.ndarray) -> dict[str, Any]:
     """The task's average with its standard error, both averages, and the classes'."""
     both = averages(counts)
     iou = class_iou(counts.sum(axis=0))
@@ -122,18 +122,16 @@ def build(task: ConvNextFields, encoder: VisionTransformer, classes: int) -> Enc
     )
 
 
-def augmented(task: SegmentationFields, examples: Items, rng: np.random.Generator) -> Batch:
+def augment(task: SegmentationFields, examples: Items, rng: np.random.Generator) -> Batch:
     """Squares by chance: colours, size, place (mirroring is done already)."""
     out = []
-    for item in framed(task, examples).recoloured(COLOURS, rng).items:
+    for item in to_frame(task, examples).color_jitter(COLOURS, rng).items:
         factor = rng.uniform(*task.scale)
         # Truncated, as the peers' library does.
         height, width = (max(1, int(side * factor)) for side in item.valid.shape)
-        item = padded(
-            resize_item(item, (height, width), task.antialias), task.size_px, PAD, IGNORED
-        )
+        item = pad(resize_item(item, (height, width), task.antialias), task.size_px, PAD, IGNORED)
         top, left = (int(rng.integers(0, side - task.size_px + 1)) for side in item.valid.shape)
-        out.append(cut(item, top, left, task.size_px))
+        out.append(crop_square(item, top, left, task.size_px))
     return Items(tuple(out)).batch()
 
 
@@ -183,13 +181,13 @@ def score(
     return np.stack(counts), pictures
 
 
-def predicted(
+def predict(
     task: SegmentationFields, model: EncoderWithHead, items: list[Item]
 ) -> Iterator[tuple[Item, np.ndarray]]:
     """Of each test image what is scored: image and truth, predicted classes uint8[h, w] of the same
     size."""
     if task.score_at == "input":
-        batch = prepared(task, Items(tuple(items)))
+        batch = preprocess(task, Items(tuple(items)))
         yield from squares(batch, _logits(model, batch.images))
         return
     for item in items:

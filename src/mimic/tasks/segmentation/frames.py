@@ -7,11 +7,11 @@ from mimic.tasks.engine.dense_transforms import (
     Batch,
     Item,
     Items,
-    cut,
-    fitted,
+    crop_square,
     frame_size,
-    padded,
+    pad,
     resize_item,
+    size_within,
 )
 from mimic.tasks.segmentation.ade20k import IGNORED, Ade20k
 from mimic.tasks.segmentation.config import SegmentationFields
@@ -25,22 +25,20 @@ def read(ade: Ade20k, index: int) -> Item:
     return Item(frame.image, frame.labels, frame.labels != IGNORED)
 
 
-def prepared(task: SegmentationFields, examples: Items) -> Batch:
+def preprocess(task: SegmentationFields, examples: Items) -> Batch:
     """Squares without chance: the padded frame, or the middle of the whole one."""
-    frames = framed(task, examples)
+    frames = to_frame(task, examples)
     if task.frame == "padded":
-        return Items(
-            tuple(padded(item, task.size_px, PAD, IGNORED) for item in frames.items)
-        ).batch()
+        return Items(tuple(pad(item, task.size_px, PAD, IGNORED) for item in frames.items)).batch()
     return Items(tuple(_middle(item, task.size_px) for item in frames.items)).batch()
 
 
 def _middle(item: Item, size_px: int) -> Item:
     height, width = item.valid.shape
-    return cut(item, (height - size_px) // 2, (width - size_px) // 2, size_px)
+    return crop_square(item, (height - size_px) // 2, (width - size_px) // 2, size_px)
 
 
-def framed(task: SegmentationFields, examples: Items) -> Items:
+def to_frame(task: SegmentationFields, examples: Items) -> Items:
     """Resized so that the larger (padded) or smaller (whole) side is size_px."""
     return Items(
         tuple(resize_item(item, framed_size(task, item), task.antialias) for item in examples.items)
@@ -50,7 +48,7 @@ def framed(task: SegmentationFields, examples: Items) -> Items:
 def framed_size(task: SegmentationFields, item: Item) -> tuple[int, int]:
     height, width = item.valid.shape
     return (
-        fitted(height, width, task.size_px)
+        size_within(height, width, task.size_px)
         if task.frame == "padded"
         else frame_size(height, width, task.size_px, 1)
     )
@@ -67,5 +65,5 @@ def scored(task: SegmentationFields, item: Item) -> Item:
 
 
 def _square(task: SegmentationFields, item: Item) -> Item:
-    batch = prepared(task, Items((item,)))
+    batch = preprocess(task, Items((item,)))
     return Item(batch.images[0], batch.target[0], batch.valid[0])

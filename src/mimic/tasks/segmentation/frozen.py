@@ -25,11 +25,11 @@ from mimic.tasks.engine.encoder_with_head import (
     require_patches,
     seeded,
 )
-from mimic.tasks.engine.feature_cache import Features, ImageSet, features, look_up, maps
+from mimic.tasks.engine.feature_cache import FeatureArray, ImageSet, features, lookup_features, maps
 from mimic.tasks.engine.few_shot import by_shots, subset
 from mimic.tasks.engine.finetune import finetune_model
 from mimic.tasks.segmentation import finetune
-from mimic.tasks.segmentation.ade20k import Ade20k, opened_ade20k
+from mimic.tasks.segmentation.ade20k import Ade20k, open_ade20k
 from mimic.tasks.segmentation.config import FewShotSegmentationTask, LinearSegmentationTask
 
 Frozen = LinearSegmentationTask | FewShotSegmentationTask
@@ -37,7 +37,7 @@ Frozen = LinearSegmentationTask | FewShotSegmentationTask
 
 def run_linear(task: LinearSegmentationTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """Train the linear layer on the train split, measure the last step on the validation split."""
-    ade, encoder = opened_ade20k(task, folders.root), subject.encoder
+    ade, encoder = open_ade20k(task, folders.root), subject.encoder
     require_patches(task.size_px, encoder.patch_px)
     head = seeded(task.seed, partial(LinearHead, encoder.width, ade.n_classes, encoder.patch_px))
     model = EncoderWithHead(
@@ -53,9 +53,9 @@ def run_linear(task: LinearSegmentationTask, subject: EvalModel, folders: EvalPa
     )
     model.eval()
     counts, pictures = finetune.score(
-        task, ade, lambda _, items: finetune.predicted(task, model, items)
+        task, ade, lambda _, items: finetune.predict(task, model, items)
     )
-    metrics = finetune.averaged(task, ade, counts)
+    metrics = finetune.average_metrics(task, ade, counts)
     return Result(
         name="mIoU",
         headline="mIoU",
@@ -71,7 +71,7 @@ def run_linear(task: LinearSegmentationTask, subject: EvalModel, folders: EvalPa
 def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """For each seed a head on each of its nested subsets, the same number of updates for all,
     measured on the whole validation split."""
-    ade, encoder = opened_ade20k(task, folders.root), subject.encoder
+    ade, encoder = open_ade20k(task, folders.root), subject.encoder
     require_patches(task.size_px, encoder.patch_px)
     if max(task.shots) > len(ade.train):
         raise BadInput(
@@ -88,7 +88,7 @@ def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPath
                 drawn, model, ade, chosen, folders.features, folders.progress / f"{seed}-{shots}"
             )
             counts, shown = _score(drawn, model, ade, folders.features)
-            values[shots].append(finetune.averaged(drawn, ade, counts)["mIoU"])
+            values[shots].append(finetune.average_metrics(drawn, ade, counts)["mIoU"])
             pictures = shown if (seed, shots) == (task.seed, max(task.shots)) else pictures
     found = by_shots(values)
     most = found[str(max(task.shots))]
@@ -109,20 +109,20 @@ def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPath
     )
 
 
-def keep(
+def cache_features(
     task: Frozen,
     model: EncoderWithHead,
     ade: Ade20k,
     numbers: np.ndarray,
     mirrored: bool,
     folder: Path,
-) -> Features:
+) -> FeatureArray:
     """Features of the squares that this task shows the encoder of these images, made now if no task
     made them before."""
 
     def read(place: int) -> np.ndarray:
         item = finetune.read(ade, int(numbers[place]))
-        return finetune.prepared(task, Items((item.mirrored() if mirrored else item,))).images[0]
+        return finetune.preprocess(task, Items((item.hflip() if mirrored else item,))).images[0]
 
     view = {
         "size_px": task.size_px,
@@ -150,12 +150,12 @@ def _train(
     """Train the head on the chosen training images; the mean loss of the last tenth of the
     steps."""
     views = [
-        keep(task, model, ade, ade.train, mirrored, kept)
+        cache_features(task, model, ade, ade.train, mirrored, kept)
         for mirrored in ((False, True) if task.augment == "flip" else (False,))
     ]
     examples = OnDisk(partial(finetune.read, ade), ade.train[chosen])
-    prepare = partial(finetune.prepared, task)
-    seen = look_up(views, chosen, model.device)
+    prepare = partial(finetune.preprocess, task)
+    seen = lookup_features(views, chosen, model.device)
     return finetune_model(
         model, task, examples, prepare, lambda items, _: prepare(items), finetune.loss, folder, seen
     )
@@ -165,13 +165,13 @@ def _score(
     task: FewShotSegmentationTask, model: EncoderWithHead, ade: Ade20k, kept: Path
 ) -> tuple[np.ndarray, list[Figure]]:
     """Counts of each test image, and pictures; the encoder is not run again."""
-    test = keep(task, model, ade, ade.test, False, kept)
+    test = cache_features(task, model, ade, ade.test, False, kept)
     model.eval()
 
     def found(part: slice, items: list[Item]) -> Iterator[tuple[Item, np.ndarray]]:
         levels = torch.from_numpy(test[np.arange(part.start, part.stop)]).to(model.device)
         with torch.inference_mode():
             logits = model.head(list(levels.unbind(dim=1))).float()
-        yield from finetune.squares(finetune.prepared(task, Items(tuple(items))), logits)
+        yield from finetune.squares(finetune.preprocess(task, Items(tuple(items))), logits)
 
     return finetune.score(task, ade, found)

@@ -8,12 +8,12 @@ import numpy as np
 
 from mimic.tasks.inspection import CHOOSE, TEST, TRAIN, DataFound, Needs, Split, each
 from mimic.tasks.taskonomy.config import TaskonomyTask
-from mimic.tasks.taskonomy.dataset import labels_seen, opened_taskonomy
+from mimic.tasks.taskonomy.dataset import labels_seen, open_taskonomy
 
 
 def look(task: TaskonomyTask, root: Path, needs: Needs) -> DataFound:
     """Every image, target and mask of the three lists read; bits, channels and masks right."""
-    opened = opened_taskonomy(task, root)
+    opened = open_taskonomy(task, root)
     train = Split("train", TRAIN, needs)
     validation, test = Split("validation", CHOOSE, needs), Split("test", TEST, needs)
 

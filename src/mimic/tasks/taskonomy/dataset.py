@@ -56,7 +56,7 @@ TARGETS = {
 
 
 @dataclass(frozen=True)
-class Frame:
+class TaskonomyImage:
     """image uint8[h, w, 3] RGB, stored target uint8 or uint16 [h, w, channels], valid bool[h, w] as
     stored."""
 
@@ -103,7 +103,7 @@ class Taskonomy:
         building, point, view = self._points[index]
         return f"{building}-point_{point}_view_{view}"
 
-    def read(self, index: int) -> Frame:
+    def read(self, index: int) -> TaskonomyImage:
         """Number `index`, counted from 0: the train list first, then validation, then test."""
         image_path, target_path, mask_path = self.files(index)
         image, target, mask = (
@@ -131,7 +131,7 @@ class Taskonomy:
                 f"{mask_path}: not a mask of 0 and 255; a mask_valid file is needed here, not a "
                 "depth map"
             )
-        return Frame(image, target[..., : self.kind.channels], mask == 255)
+        return TaskonomyImage(image, target[..., : self.kind.channels], mask == 255)
 
     def files(self, index: int) -> tuple[Path, Path, Path]:
         """Image, target, mask."""
@@ -209,7 +209,7 @@ def _listed(path: Path, count: int | None) -> list[tuple[str, int, int]]:
     return points[:count]
 
 
-def opened_taskonomy(task: TaskonomyTask, root: Path) -> Taskonomy:
+def open_taskonomy(task: TaskonomyTask, root: Path) -> Taskonomy:
     workspace = Workspace(root)
     return Taskonomy(
         workspace.resolve(task.data),

@@ -41,7 +41,7 @@ from mimic.tasks.engine.saved_weights import BestCheckpoint
 from mimic.tasks.engine.visualize import scaled as to_picture
 from mimic.tasks.metrics.depth import by_batch, by_everything, by_image, pooled_mean
 from mimic.tasks.taskonomy.config import TaskonomyTask
-from mimic.tasks.taskonomy.dataset import TARGETS, Taskonomy, labels_seen, opened_taskonomy
+from mimic.tasks.taskonomy.dataset import TARGETS, Taskonomy, labels_seen, open_taskonomy
 
 LEVELS = 4
 
@@ -49,7 +49,7 @@ LEVELS = 4
 def run(task: TaskonomyTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """Train the head (and what `freeze` leaves), measure the best or the last step on the test
     list."""
-    taskonomy = opened_taskonomy(task, folders.root)
+    taskonomy = open_taskonomy(task, folders.root)
     require_patches(task.size_px, subject.encoder.patch_px)
     model = build(task, subject.encoder)
     best = None
@@ -64,8 +64,8 @@ def run(task: TaskonomyTask, subject: EvalModel, folders: EvalPaths) -> Result:
         model,
         task,
         train,
-        partial(prepared, task),
-        lambda examples, _: prepared(task, examples),
+        partial(preprocess, task),
+        lambda examples, _: preprocess(task, examples),
         loss,
         folders.progress,
         best=best,
@@ -121,7 +121,7 @@ def read(taskonomy: Taskonomy, index: int) -> Item:
     return Item(frame.image, frame.target, frame.valid)
 
 
-def prepared(task: TaskonomyTask, examples: Items) -> Batch:
+def preprocess(task: TaskonomyTask, examples: Items) -> Batch:
     """Squares of size_px: images interpolated, targets (then in [0, 1]) and masks (then eroded)
     nearest."""
     return Items(tuple(_resized(item, task) for item in examples.items)).batch()
@@ -154,7 +154,7 @@ def _sums(
     channels; and of the angle in degrees."""
     found = []
     for part in shown_batches(len(numbers), task.eval_batch, "score", "images"):
-        batch = prepared(
+        batch = preprocess(
             task, OnDisk(partial(read, taskonomy), numbers).take(np.arange(part.start, part.stop))
         )
         for predicted, target, valid in zip(
@@ -244,7 +244,7 @@ def _pictures(
         else []
     )
     for number in map(int, numbers):
-        batch = prepared(task, Items((read(taskonomy, number),)))
+        batch = preprocess(task, Items((read(taskonomy, number),)))
         predicted, target, valid = predict(model, batch.images)[0], batch.target[0], batch.valid[0]
         error = (
             float(np.abs(predicted - target).mean(axis=2)[valid].mean())

@@ -41,7 +41,7 @@ TABLE_TOLERANCE = (
 
 
 @dataclass(frozen=True)
-class Said:
+class ImportOverrides:
     """What the user says of a file because the file does not."""
 
     size_px: tuple[int, int] | None
@@ -65,7 +65,7 @@ class Numbers:
     assumed: list[str]
 
 
-def numbers_of(found: Translated, facts: Mapping[str, Any], said: Said) -> Numbers:
+def numbers_of(found: Translated, facts: Mapping[str, Any], said: ImportOverrides) -> Numbers:
     """All numbers of a model.
 
     Raises:
@@ -260,7 +260,9 @@ def _written_base(told: Any) -> float:
     )
 
 
-def _masking(found: Translated, told: Mapping[str, Any], said: Said, assumed: list[str]) -> Masking:
+def _masking(
+    found: Translated, told: Mapping[str, Any], said: ImportOverrides, assumed: list[str]
+) -> Masking:
     """How it was trained to complete images: recorded, and what the reconstruction task does with
     it."""
     if found.dialect not in MASKING:
