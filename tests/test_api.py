@@ -58,7 +58,7 @@ def test_a_pretrained_encoder_gives_the_features_that_timm_gives(
     model: Path, tmp_path: Path
 ) -> None:
     card = read_card(model)
-    assert (card["recipe"], card["steps"], card["dataset"]) == ("croco", 2, "own")
+    assert (card["objective"], card["steps"], card["dataset"]) == ("croco", 2, "own")
     size = card["model"]["size_px"][0]
     picture = footage.plane(7)[:, :size][:size]
     assert cv2.imwrite(str(tmp_path / "a.png"), picture[..., ::-1])

@@ -18,6 +18,9 @@ from mimic.params import Params, load_params
 TOP = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", ".github"]
 CODE = re.compile(r"```.*?```|`[^`\n]+`", re.S)
 DOTTED = re.compile(r"(?<![\w./-])([a-z_]+(?:\.\w+)+)(?![\w/*<-])")
+FENCED = re.compile(r"```.*?```", re.S)
+# Words of other projects' settings and files, which none of our code says.
+OTHERS = {"CV_8U"}
 FILE = re.compile(r"(?<![\w./<>*{-])((?:[\w.-]+/)*[\w-]+\.(?:py|yaml|toml|sql))(?![\w*<])")
 FOLDER = re.compile(
     r"(?<![\w./<>-])(?:src|tests|benchmarks|flows|docker|examples)/[\w./-]+(?![\w./<-])"
@@ -66,6 +69,32 @@ def test_a_name_that_is_gone_is_found() -> None:
         "pairs/gone.py",
         "params.yaml",
     ]
+
+
+def test_every_identifier_occurs_in_the_code(repository: Path) -> None:
+    """`open_pairs`, `Stop.requested()`, `overlap_min`: each word is one of the code, the parameter
+    files or a tool's settings."""
+    words = _words_of_the_code(repository)
+    missing = [
+        f"{page.relative_to(repository)}: {token}"
+        for page in documents(repository)
+        for token in re.findall(r"`([^`\n]+)`", FENCED.sub("", page.read_text(encoding="utf-8")))
+        for word in re.findall(r"(?<![\w<*-])[A-Za-z_]\w*_\w*(?![\w>*-])", token)
+        if word not in words and word not in OTHERS
+    ]
+    assert missing == []
+
+
+def _words_of_the_code(repository: Path) -> set[str]:
+    kinds = {".py", ".yaml", ".toml", ".json", ".txt", ".sql", ".in", ""}
+    folders = ("src", "flows", "benchmarks", "tests", "docker", "profiles")
+    files = [path for name in folders for path in (repository / name).rglob("*")]
+    files += [path for path in repository.iterdir() if path.name[0] != "."]
+    words = {path.stem for path in files}
+    for path in files:
+        if path.is_file() and path.suffix in kinds and "test_documents" not in path.name:
+            words |= set(re.findall(r"\w+", path.read_text(encoding="utf-8", errors="ignore")))
+    return words
 
 
 def _directives(page: Path) -> str:
