@@ -19,7 +19,8 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 from typer.testing import CliRunner
 
 from mimic.cli import app
-from mimic.commands.weights import export_weights, import_weights, told
+from mimic.commands.export_weights import export_weights
+from mimic.commands.import_weights import import_notes, import_weights
 from mimic.errors import BadInput
 from mimic.models.layers import sincos_table
 from mimic.training.checkpoint import load_encoder, load_model
@@ -99,12 +100,12 @@ def test_of_two_sets_of_weights_one_is_taken_and_said(tmp_path: Path) -> None:
         "epoch": 9,
     }
     card, weights = imported(tmp_path, content)
-    lines = told(card["imported"])
+    lines = import_notes(card["imported"])
     assert torch.equal(weights["norm.weight"], BARE["norm.weight"])
     assert card["imported"]["epoch"] == 9
-    assert "taken: the weights under 'teacher'" in lines
-    assert "not taken: the weights under 'student'; --key student takes them" in lines
-    assert "left out, no weights of the model: optimizer" in lines
+    assert "imported: the weights under 'teacher'" in lines
+    assert "not imported: the weights under 'student'; --key student imports them" in lines
+    assert "ignored, not weights of the model: optimizer" in lines
     _, weights = imported(tmp_path, content, dataclasses.replace(NOTHING, key="student"))
     assert torch.equal(weights["norm.weight"], BARE["norm.weight"] + 1)
     for ema in ("state_dict_ema", "model_ema"):
@@ -376,8 +377,8 @@ def test_the_command_says_what_it_took(tmp_path: Path) -> None:
     )
     assert done.exit_code == 0, done.output
     for line in (
-        "taken: the weights under 'model'",
-        "--key model_ema takes them",
+        "imported: the weights under 'model'",
+        "--key model_ema imports them",
         "optimizer",
         "mask ratio 0.75, as published",
     ):

@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import save_file
 
 from mimic import cli
-from mimic.commands import own_pair, weights
+from mimic.commands import export_weights, own_pair
 from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.infra.publishing import Work, marked, publish
@@ -158,7 +158,7 @@ def test_export_weights_replaces_nothing(tmp_path: Path, there: str) -> None:
         out.symlink_to("nowhere" if there == "dangling" else "thesis.txt")
     before = _tree(tmp_path)
     with pytest.raises(BadInput, match=r"out\.pth: is there already; name a new file"):
-        weights.export_weights(tmp_path / "models/ours", "mae", out)
+        export_weights.export_weights(tmp_path / "models/ours", "mae", out)
     assert _tree(tmp_path) == before
 
 

@@ -539,7 +539,7 @@ def test_what_is_said_on_the_command_line_comes_before_the_parameter_file(
         said = own_options.Options(spacing_s=spacing_s, crop_bottom=0.25, group_max=7)
         video, photos = (
             part.section
-            for part in own_sources.look(params, [tmp_path], said, tmp_path / "out").parts
+            for part in own_sources.find_media(params, [tmp_path], said, tmp_path / "out").parts
         )
         assert video.retry_spacing_s == 2 * video.spacing_s == 2 * spacing_s
         assert len(list(videos.sample(tmp_path / "walk.mp4", spacing_s))) == frames
@@ -721,5 +721,5 @@ def test_a_file_of_another_format_is_told_what_to_do_with_it(
 ) -> None:
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(BadInput, match=remedy) as raised:
-        own_sources.look(params, [tmp_path / name], own_options.Options(), tmp_path / "out")
+        own_sources.find_media(params, [tmp_path / name], own_options.Options(), tmp_path / "out")
     assert str(raised.value).startswith(f"{tmp_path / name}: ")

@@ -24,13 +24,14 @@ from typer.testing import CliRunner
 from mimic import report
 from mimic.cli import app
 from mimic.commands import compare
-from mimic.commands.weights import ImportOverrides, export_weights, import_weights
+from mimic.commands.export_weights import export_weights
+from mimic.commands.import_weights import import_weights
 from mimic.errors import BadInput
 from mimic.models import Masking, ViTSize, build
 from mimic.models.layers import initialise
 from mimic.params import load_params
 from mimic.training.checkpoint import load_encoder, load_model, write_weights
-from mimic.training.imported.foreign import HEADS
+from mimic.training.imported.foreign import HEADS, ImportOverrides
 from tests.support.published import publish_result
 
 WIDTH, DEPTH, PATCH, SIDE = 192, 2, 16, 64  # 3 heads of 64; decoder 512 wide, 16 heads, one block
@@ -240,7 +241,7 @@ def test_there_and_back(
 ) -> None:
     publish(tmp_path / "ours", objective, class_token, positions)
     lines = export_weights(tmp_path / "ours", form, tmp_path / "file.pth")
-    assert ["not for DUSt3R" in line for line in lines] == [True] * (
+    assert ["DUSt3R and MASt3R need RoPE" in line for line in lines] == [True] * (
         form == "croco" and positions == "sincos"
     )
     with pytest.raises(BadInput, match=r"file\.pth: is there already"):
@@ -262,7 +263,7 @@ def test_there_and_back(
 def test_timm_reads_ours(tmp_path: Path, class_token: bool) -> None:
     publish(tmp_path / "ours", "croco", class_token, "sincos")
     assert export_weights(tmp_path / "ours", "timm", tmp_path / "ours.safetensors") == [
-        "the decoder has no place in this format and was left out"
+        "this format has no decoder: it was left out"
     ]
     encoder, _ = load_encoder(tmp_path / "ours")
     with torch.inference_mode():

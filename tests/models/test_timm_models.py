@@ -11,13 +11,13 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from mimic.commands import weights
-from mimic.commands.weights import ImportOverrides
+from mimic.commands import import_weights
 from mimic.errors import BadInput
 from mimic.models.encoder import IMAGE_MEAN, IMAGE_STD, normalise
 from mimic.models.formats.timm_vit import TimmEncoder
 from mimic.tasks.engine.encoder_with_head import EncoderWithHead
 from mimic.training.checkpoint import load_encoder
+from mimic.training.imported.foreign import ImportOverrides
 from mimic.training.optim import layer_decay_groups
 
 NAMES = [
@@ -59,7 +59,7 @@ def test_features_are_those_of_timm(
 ) -> None:
     made = shrunk(name, monkeypatch)
     save_file(made.state_dict(), tmp_path / "file.safetensors")
-    card = weights.import_timm(
+    card = import_weights.import_timm(
         name, tmp_path / "file.safetensors", tmp_path / "models/other", said()
     )
     assert card["model"]["timm"] == name
@@ -126,7 +126,9 @@ def test_it_is_trained_frozen_and_copied_like_ours(
 )
 def test_what_is_no_plain_grid_of_patches_is_refused(name: str, why: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=why) as info:
-        weights.import_timm(name, tmp_path / "nothing.pth", tmp_path / "models/other", said())
+        import_weights.import_timm(
+            name, tmp_path / "nothing.pth", tmp_path / "models/other", said()
+        )
     assert "\n" not in str(info.value)
     assert not (tmp_path / "models").exists()
 
@@ -134,10 +136,10 @@ def test_what_is_no_plain_grid_of_patches_is_refused(name: str, why: str, tmp_pa
 def test_another_models_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_file(shrunk(NAMES[0], monkeypatch).state_dict(), tmp_path / "tiny.safetensors")
     with pytest.raises(BadInput, match="missing|shape|not a file"):
-        weights.import_timm(
+        import_weights.import_timm(
             NAMES[1], tmp_path / "tiny.safetensors", tmp_path / "models/other", said()
         )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(BadInput, match="cannot be fetched"):
-        weights.import_timm(NAMES[0], None, tmp_path / "models/other", said())
+        import_weights.import_timm(NAMES[0], None, tmp_path / "models/other", said())
     assert not (tmp_path / "models").exists()

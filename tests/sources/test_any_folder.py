@@ -206,7 +206,9 @@ def test_your_own_data_may_be_any_folder(tmp_path: Path, params: Params) -> None
         root = Path(tempfile.mkdtemp(dir=tmp_path))
         _build(root, entries)
         try:
-            found = own_sources.look(params, [root / "raw"], own_options.Options(), root / "out")
+            found = own_sources.find_media(
+                params, [root / "raw"], own_options.Options(), root / "out"
+            )
         except BadInput as nothing:
             message = str(nothing)
             assert "\n" not in message
@@ -280,7 +282,7 @@ def test_what_may_not_be_opened_is_named_and_the_rest_is_mined(params: Params) -
             described = base.describe(source, ".")
             tally = Tally()
             pairs = list(loop.mine_clip(source, ".", shard_job.rule_of(params.mine), 0.0, 0, tally))
-            found = own_sources.look(params, [root], own_options.Options(), root / "out")
+            found = own_sources.find_media(params, [root], own_options.Options(), root / "out")
         os.chmod(root / "closed", 0o755)
     assert clips == ["."]
     assert source.skipped == {"closed": "Permission denied"}

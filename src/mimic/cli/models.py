@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Optional, cast
+from typing import Annotated, Any, Literal, Optional, cast
 
 import typer
 
@@ -98,9 +98,11 @@ def import_weights(
     ] = False,
 ) -> None:
     """Import an encoder of another project, to evaluate it beside yours."""
-    from mimic.commands import weights
+    from mimic.commands import import_weights as command
 
-    told = weights.ImportOverrides(
+    if timm is None and file is None:
+        raise BadInput("import-weights: name a FILE, or a timm model with --timm")
+    overrides = command.ImportOverrides(
         size_px,
         heads,
         decoder_heads,
@@ -112,22 +114,24 @@ def import_weights(
         mask_ratio,
         norm_pix_loss,
     )
-    if timm is None and file is None:
-        raise BadInput("import-weights: name a FILE, or a timm model with --timm")
-    card = (
-        weights.import_timm(timm, file, out, told, force)
-        if timm
-        else weights.import_weights(cast(Path, file), out, told, force)
-    )
-    said = card["imported"]
+    if timm is not None:
+        card = command.import_timm(timm, file, out, overrides, force)
+    else:
+        card = command.import_weights(cast(Path, file), out, overrides, force)
+    print(f"{out}: {_summary(card)}")
+    for line in command.import_notes(card["imported"]):
+        print(line)
+
+
+def _summary(card: dict[str, Any]) -> str:
+    """What was imported, in one line."""
     size = card["model"]
     part = "encoder and decoder" if "decoder_depth" in size else "encoder"
-    print(
-        f"{out}: {part} of a {said['dialect']} file, {size['depth']} blocks of {size['width']}, "
-        f"{'x'.join(map(str, size['size_px']))} px"
+    image = "x".join(map(str, size["size_px"]))
+    return (
+        f"{part} of a {card['imported']['dialect']} file, {size['depth']} blocks of "
+        f"{size['width']}, {image} px"
     )
-    for line in weights.told(said):
-        print(line)
 
 
 def export_weights(
@@ -143,7 +147,7 @@ def export_weights(
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
     """Write models/NAME in a format that another library reads."""
-    from mimic.commands import weights
+    from mimic.commands import export_weights as command
 
     if Path(name).name != name or name in ("", ".."):
         raise BadInput(
@@ -151,7 +155,7 @@ def export_weights(
             "them"
         )
     path = out or Path(f"{name}-{form}.{'safetensors' if form == 'timm' else 'pth'}")
-    for line in weights.export_weights(params.parent / "models" / name, form, path):
+    for line in command.export_weights(params.parent / "models" / name, form, path):
         print(line)
     print(path)
 

@@ -41,7 +41,7 @@ ELSEWHERE = "name a new folder, or delete this one first"
 
 
 def pairs(
-    params: Params, paths: Sequence[Path], out: Path, said: own_options.Options, as_json: bool
+    params: Params, paths: Sequence[Path], out: Path, options: own_options.Options, as_json: bool
 ) -> bool:
     """Write shards of pairs, mined from the paths, into a folder; print what became of the
     candidates.
@@ -59,14 +59,14 @@ def pairs(
     started = time.monotonic()
     inputs = own_sources.identity(paths)
     _refuse_others(out, inputs)
-    found = own_sources.look(params, paths, said, out)
-    with _held(out, inputs):
-        fingerprint = _fingerprint(params, found)
-        summary = _standing(out, fingerprint)
+    media = own_sources.find_media(params, paths, options, out)
+    with _locked_folder(out, inputs):
+        fingerprint = _fingerprint(params, media)
+        summary = _unchanged_result(out, fingerprint)
         if summary is None:
-            summary = _mine(params, found, out / f"{WORK}{inputs}" / fingerprint)
+            summary = _mine(params, media, out / f"{WORK}{inputs}" / fingerprint)
             summary |= {
-                "notes": own_options.flagged(found.notes()),
+                "notes": own_options.flagged(media.notes()),
                 "paths": [folders.shown(str(path)) for path in paths],
                 "out": str(out),
                 "inputs": inputs,
@@ -84,12 +84,12 @@ def pairs(
     return bool(summary["kept"])
 
 
-def _mine(params: Params, found: own_sources.MediaFound, work: Path) -> dict[str, Any]:
+def _mine(params: Params, media: own_sources.MediaFound, work: Path) -> dict[str, Any]:
     """Shards in the folder of the work, and what is known of all of them."""
     work.mkdir(parents=True, exist_ok=True)
-    todo = own_sources.jobs(params, found, work)
+    todo = own_sources.shard_jobs(params, media, work)
     counted = shard_job.run(todo, params.cluster, TITLE, work / LOG)
-    counted.pass_over(found.skipped)
+    counted.pass_over(media.skipped)
     summary = own_options.flagged(counted.summary())
     return {**summary, "shards": len(shard_job.with_pairs(todo))}
 
@@ -115,8 +115,9 @@ def _publish(out: Path, inputs: str, fingerprint: str, summary: dict[str, Any]) 
     return written
 
 
-def _standing(out: Path, fingerprint: str) -> dict[str, Any] | None:
-    """The summary of a whole result that would come out again; None where there is none."""
+def _unchanged_result(out: Path, fingerprint: str) -> dict[str, Any] | None:
+    """The summary of a complete result whose inputs and settings are unchanged; None where there is
+    none."""
     summary = _summary(out)
     if summary is None or summary.get("fingerprint") != fingerprint:
         if summary is not None:
@@ -223,7 +224,7 @@ def _is_shard(name: str, suffix: str, summary: dict[str, Any] | None) -> bool:
 
 
 @contextlib.contextmanager
-def _held(out: Path, inputs: str) -> Iterator[None]:
+def _locked_folder(out: Path, inputs: str) -> Iterator[None]:
     """The folder, made if need be, for this process alone."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -247,7 +248,7 @@ def _held(out: Path, inputs: str) -> Iterator[None]:
         lock.release()
 
 
-def _fingerprint(params: Params, found: own_sources.MediaFound) -> str:
+def _fingerprint(params: Params, media: own_sources.MediaFound) -> str:
     """Changes with the rule, the versions of what decides, and what is to be mined."""
     described = [
         [
@@ -255,15 +256,15 @@ def _fingerprint(params: Params, found: own_sources.MediaFound) -> str:
             part.section.model_dump(),
             [(clip.name, clip.described) for clip in part.clips],
         ]
-        for part in found.parts
+        for part in media.parts
     ]
-    progress.say(f"{TITLE}: {sum(len(part.clips) for part in found.parts)} clips found")
+    progress.say(f"{TITLE}: {sum(len(part.clips) for part in media.parts)} clips found")
     guard = privacy.model_digest(params.mine.privacy, Path())
     return storage.fingerprint(
         params.mine.model_dump(),
         guard,
         described,
-        found.skipped,
+        media.skipped,
         shard_job.libraries(),
-        [shard_job.parts(part.section) for part in found.parts],
+        [shard_job.parts(part.section) for part in media.parts],
     )

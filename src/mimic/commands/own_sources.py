@@ -75,7 +75,9 @@ class MediaFound:
         return {clip.shown: note for clip in clips if (note := clip.described.get("note"))}
 
 
-def look(params: Params, paths: Sequence[Path], said: own_options.Options, out: Path) -> MediaFound:
+def find_media(
+    params: Params, paths: Sequence[Path], options: own_options.Options, out: Path
+) -> MediaFound:
     """What the paths hold, in their order; a path or clip that cannot be read is left out with the
     reason.
 
@@ -85,32 +87,32 @@ def look(params: Params, paths: Sequence[Path], said: own_options.Options, out: 
     Args:
         out: where the pairs go; what lies there is not named.
     """
-    sections = own_options.sections(params, said)
+    sections = own_options.sections(params, options)
     for path in paths:
         if not os.path.lexists(path):
             remote = "; fetch it first" if ADDRESS.match(str(path)) else ""
             raise BadInput(f"{folders.shown(str(path))}: no such file or folder{remote}")
-    found = MediaFound()
-    held: list[Held] = []
+    media = MediaFound()
+    held: list[PathClips] = []
     for path in paths:
-        with _skipping(found.skipped, folders.shown(str(path))):
+        with _skipping(media.skipped, folders.shown(str(path))):
             held += [
-                Held(path, section, names)
-                for section, names in _kinds(path, sections, found.skipped)
+                PathClips(path, section, names)
+                for section, names in _clips_by_kind(path, sections, media.skipped)
             ]
-    owners = _owners(held, found.skipped)
-    pictures: dict[Real, str] = {}
+    owners = _owners(held, media.skipped)
+    pictures: dict[FileId, str] = {}
     for one in held:
-        if part := _part(params, one, owners, pictures, found.skipped):
-            found.parts.append(part)
-    _forget_below(out, found.skipped)
-    if not found.parts:
-        whole = [shown for shown in map(folders.shown, map(str, paths)) if shown in found.skipped]
-        name = (whole or list(found.skipped))[0]
+        if part := _part(params, one, owners, pictures, media.skipped):
+            media.parts.append(part)
+    _forget_below(out, media.skipped)
+    if not media.parts:
+        whole = [shown for shown in map(folders.shown, map(str, paths)) if shown in media.skipped]
+        name = (whole or list(media.skipped))[0]
         more = len(set(whole)) - 1
         others = f" ({more} more paths cannot be mined either)" if more > 0 else ""
-        raise BadInput(f"{name}: {found.skipped[name]}{others}")
-    return found
+        raise BadInput(f"{name}: {media.skipped[name]}{others}")
+    return media
 
 
 def _forget_below(out: Path, skipped: dict[str, str]) -> None:
@@ -125,14 +127,14 @@ def identity(paths: Sequence[Path]) -> str:
     return storage.fingerprint(sorted({os.path.realpath(path) for path in paths}))
 
 
-def jobs(params: Params, found: MediaFound, folder: Path) -> list[shard_job.Job]:
+def shard_jobs(params: Params, media: MediaFound, folder: Path) -> list[shard_job.Job]:
     """Shards of all parts, numbered through."""
-    total = sum(clip.described["frames"] or 0 for part in found.parts for clip in part.clips)
+    total = sum(clip.described["frames"] or 0 for part in media.parts for clip in part.clips)
     share = min(FRAMES_PER_SHARD, max(1, total // SHARDS_AIMED_AT))
     todo: list[shard_job.Job] = []
-    for part in found.parts:
+    for part in media.parts:
         digest = storage.fingerprint(params.mine.model_dump(), part.section.model_dump())
-        for clips in _together(part.clips, params.mine.clips_per_shard, share):
+        for clips in _batches(part.clips, params.mine.clips_per_shard, share):
             keys = tuple(_key(part, clip, digest) for clip in clips)
             tar = folder / f"shard-{len(todo):05}.tar"
             names = tuple(clip.name for clip in clips)
@@ -154,7 +156,7 @@ def jobs(params: Params, found: MediaFound, folder: Path) -> list[shard_job.Job]
     return todo
 
 
-def _together(clips: Sequence[Clip], at_least: int, frames: int) -> Iterator[list[Clip]]:
+def _batches(clips: Sequence[Clip], at_least: int, frames: int) -> Iterator[list[Clip]]:
     """Runs of clips that make a shard: at least so many clips, and no fewer frames than given; one
     of unknown length ends its run."""
     run: list[Clip] = []
@@ -178,11 +180,11 @@ def _key(part: MediaPart, clip: Clip, params_digest: str) -> str:
     return f"{part.source}-{plain_name(clip.name)}-{made_of}"
 
 
-Real = tuple[int, int]  # what a file or folder is, by whatever name: device and inode
+FileId = tuple[int, int]  # what a file or folder is, by whatever name: device and inode
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class PathClips:
     """The clips of one kind at a path."""
 
     path: Path
@@ -203,21 +205,21 @@ class Held:
 class Owner:
     """The name under which a clip is mined."""
 
-    held: Held
+    held: PathClips
     name: str
     is_link: bool
 
 
-def _owners(held: Sequence[Held], skipped: dict[str, str]) -> dict[Real, Owner]:
+def _owners(held: Sequence[PathClips], skipped: dict[str, str]) -> dict[FileId, Owner]:
     """Under which of its names each clip is mined: the first that is no link, else the first. Names
     links to nothing."""
-    owners: dict[Real, Owner] = {}
+    owners: dict[FileId, Owner] = {}
     for one in held:
         for name in one.names:
             with _skipping(skipped, one.shown(name)):
                 place = one.root / name
                 is_link = os.path.realpath(place) != os.path.abspath(place)
-                real = _real(place)
+                real = _file_id(place)
                 if real not in owners or (owners[real].is_link and not is_link):
                     owners[real] = Owner(one, name, is_link)
     return owners
@@ -225,9 +227,9 @@ def _owners(held: Sequence[Held], skipped: dict[str, str]) -> dict[Real, Owner]:
 
 def _part(
     params: Params,
-    held: Held,
-    owners: dict[Real, Owner],
-    pictures: dict[Real, str],
+    held: PathClips,
+    owners: dict[FileId, Owner],
+    pictures: dict[FileId, str],
     skipped: dict[str, str],
 ) -> MediaPart | None:
     """The clips of one kind at a path that are mined under these names; None where there is none.
@@ -245,9 +247,9 @@ def _part(
     for name in held.names:
         shown = held.shown(name)
         with _skipping(skipped, shown):
-            owner = owners.get(_real(root / name))
+            owner = owners.get(_file_id(root / name))
             if owner is not None and (owner.held is not held or owner.name != name):
-                skipped[shown] = _twice(shown, owner.held.shown(owner.name))
+                skipped[shown] = _duplicate_reason(shown, owner.held.shown(owner.name))
             elif (first := _first_folder(root / name, shown, pictures)) is not None:
                 skipped[shown] = f"all its images are links to those of {first}, which is mined"
             else:
@@ -265,12 +267,12 @@ def _part(
     return MediaPart(source, section, tuple(clips)) if clips else None
 
 
-def _first_folder(place: Path, shown: str, pictures: dict[Real, str]) -> str | None:
+def _first_folder(place: Path, shown: str, pictures: dict[FileId, str]) -> str | None:
     """A folder that holds the images of this one already, if every one of them is known; else they
     are known from now on."""
     if not place.is_dir():
         return None
-    found = [_real(place / name) for name in base.files_in(place, images.EXTENSIONS)]
+    found = [_file_id(place / name) for name in base.files_in(place, images.EXTENSIONS)]
     if found and all(real in pictures for real in found):
         return pictures[found[0]]
     for real in found:
@@ -278,7 +280,7 @@ def _first_folder(place: Path, shown: str, pictures: dict[Real, str]) -> str | N
     return None
 
 
-def _twice(shown: str, owner: str) -> str:
+def _duplicate_reason(shown: str, owner: str) -> str:
     return (
         "named more than once; mined once"
         if shown == owner
@@ -297,7 +299,7 @@ def _skipping(skipped: dict[str, str], shown: str) -> Iterator[None]:
         skipped[shown] = str(error).removeprefix(f"{shown}: ")
 
 
-def _real(place: Path) -> Real:
+def _file_id(place: Path) -> FileId:
     try:
         about = place.stat()
     except FileNotFoundError:
@@ -305,7 +307,7 @@ def _real(place: Path) -> Real:
     return about.st_dev, about.st_ino
 
 
-def _nothing(path: Path) -> str:
+def _no_media_reason(path: Path) -> str:
     if path.is_dir():
         return "no video, image or .glb scene in this folder"
     if not path.exists():
@@ -316,7 +318,7 @@ def _nothing(path: Path) -> str:
     return f"neither a video nor a .glb scene, by the ending of its name; {single}"
 
 
-def _kinds(
+def _clips_by_kind(
     path: Path, sections: dict[type[Any], Any], skipped: dict[str, str]
 ) -> Iterator[tuple[Any, list[str]]]:
     """Videos, scenes and image folders at a path, each with the section that reads them; other
@@ -342,13 +344,13 @@ def _kinds(
             {folders.shown(f"{path}/{name}"): why for name, why in listing.skipped.items()}
         )
         files = listing.files
-    found = _of_kinds(path, files, sections)
+    found = _sort_into_kinds(path, files, sections)
     if not found:
-        raise BadInput(_nothing(path))
+        raise BadInput(_no_media_reason(path))
     yield from found
 
 
-def _of_kinds(
+def _sort_into_kinds(
     path: Path, files: list[str], sections: dict[type[Any], Any]
 ) -> list[tuple[Any, list[str]]]:
     """Videos, scenes and folders of the files that are neither."""

@@ -1,0 +1,250 @@
+"""`mimic import-weights`: an encoder of another project, or of timm, as models/<name>.
+
+An import is complete or it is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mimic.config.names import wrong_with
+from mimic.errors import BadInput
+from mimic.infra import earlier
+from mimic.infra.publishing import Work, place, publish
+from mimic.infra.storage import file_digest, write_json
+from mimic.models import build
+from mimic.models.encoder import VisionTransformer
+from mimic.models.formats import dialects
+from mimic.models.formats.dialects import Translated
+from mimic.models.objectives.base import Pretraining
+from mimic.training.checkpoint import load_into, write_weights
+from mimic.training.imported.foreign import ImportOverrides, Numbers, numbers_of
+from mimic.training.imported.told import beside
+from mimic.training.imported.untrusted import files_of
+from mimic.training.imported.wrapped import Foreign, read_checkpoint
+
+
+def import_weights(
+    path: Path, out: Path, overrides: ImportOverrides, force: bool = False
+) -> dict[str, Any]:
+    """Write a foreign checkpoint as models/<name>, which `evaluate` measures like a run of ours.
+
+    Returns:
+        The card.
+
+    Raises:
+        BadInput: something else lies at `out`, or the file is damaged, holds more than weights, is
+            of no known family, or does not fit whole; nothing is written.
+    """
+    _check_target(out, force)
+    foreign = read_checkpoint(path, overrides.key, overrides.prefix)
+    try:
+        checkpoint = dialects.translate(foreign.weights)
+        config = beside(path) if checkpoint.dialect in ("vit", "vit_mae") else {}
+        numbers = numbers_of(checkpoint, foreign.facts | {"config": config}, overrides)
+        encoder = VisionTransformer(numbers.size, attention="auto")
+        model = _full_model(checkpoint, numbers)
+    except (ValueError, KeyError, RuntimeError, OverflowError) as error:
+        raise BadInput(f"{path}: {error}") from None
+    _refuse_partial(checkpoint, encoder, model, path)
+    prefix = "encoder."
+    load_into(
+        encoder,
+        {
+            key.removeprefix(prefix): value
+            for key, value in checkpoint.weights.items()
+            if key.startswith(prefix)
+        },
+        path,
+    )
+    if model is not None:
+        load_into(model, checkpoint.weights, path)
+    card = _card(path, out.name, checkpoint, foreign, numbers, overrides, model)
+
+    def fill(folder: Path) -> None:
+        write_weights(encoder.state_dict(), folder / "encoder.safetensors", card)
+        if model is not None:
+            write_weights(model.state_dict(), folder / "model.safetensors", card)
+        write_json(folder / "card.json", card)
+
+    publish(fill, out, Work("import", out.name), over=_replaceable(force), recognise=earlier.model)
+    return card
+
+
+def import_timm(
+    name: str, path: Path | None, out: Path, overrides: ImportOverrides, force: bool = False
+) -> dict[str, Any]:
+    """Write a model of timm, given by its name, as models/<name>; its weights from a file, or
+    fetched by timm.
+
+    Returns:
+        The card.
+
+    Raises:
+        BadInput: timm has no such vision transformer, its weights cannot be fetched, or the file
+            does not fit whole; nothing is written.
+    """
+    _check_target(out, force)
+    # importing timm takes seconds, and no other command here needs it
+    from mimic.models.formats.timm_vit import TimmEncoder
+
+    try:
+        encoder = TimmEncoder(name, overrides.size_px, pretrained=path is None)
+        foreign = None if path is None else read_checkpoint(path, overrides.key, overrides.prefix)
+        weights = (
+            dict(encoder.state_dict()) if foreign is None else encoder.fitting(foreign.weights)
+        )
+    except ValueError as error:
+        raise BadInput(f"{path or name}: {error}") from None
+    load_into(encoder, weights, path or out)
+    sizes = {
+        key: getattr(encoder, key)
+        for key in ("size_px", "patch_px", "width", "depth", "heads", "class_token")
+    }
+    source = _source(path, "timm", foreign, [])
+    card = {
+        "run": out.name,
+        "imported": source,
+        "objective": overrides.objective,
+        "dataset": overrides.dataset,
+        "steps": None,
+        "versions": {
+            "mimic": version("mimic"),
+            "torch": torch.__version__,
+            "timm": version("timm"),
+        },
+        "model": sizes | {"timm": name, "size_px": list(encoder.size_px)},
+    }
+
+    def fill(folder: Path) -> None:
+        write_weights(encoder.state_dict(), folder / "encoder.safetensors", card)
+        write_json(folder / "card.json", card)
+
+    publish(fill, out, Work("import", out.name), over=_replaceable(force), recognise=earlier.model)
+    return card
+
+
+def _check_target(out: Path, force: bool) -> None:
+    """Refuse a name that no entry of `imported` could have, and a folder that holds anything but an
+    earlier import of this name."""
+    if why := wrong_with(out.name):
+        raise BadInput(
+            f"--out {out}: {out.name!r} cannot be the name of a model: {why}; say models/NAME"
+        )
+    try:
+        place(out, Work("import", out.name), over=_replaceable(force), recognise=earlier.model)
+    except BadInput as error:
+        raise BadInput(f"--out {error}") from None
+
+
+def _replaceable(force: bool) -> tuple[str, ...]:
+    """The kinds that an import replaces beside its own."""
+    return ("pretrain",) if force else ()
+
+
+OBJECTIVE_OF = {"mae": "mae", "vit_mae": "mae", "mimic": "croco", "croco": "croco"}  # of a dialect
+
+
+def _full_model(checkpoint: Translated, numbers: Numbers) -> Pretraining | None:
+    """The model with its decoder, if the file has one."""
+    if not checkpoint.has_decoder or numbers.masking is None:
+        return None
+    return build(OBJECTIVE_OF[checkpoint.dialect], numbers.size, numbers.masking)
+
+
+def _refuse_partial(
+    checkpoint: Translated, encoder: VisionTransformer, model: Pretraining | None, path: Path
+) -> None:
+    """Refuse weights of which a key is missing or unexpected; encoder and decoder are reported
+    together."""
+    wanted = {f"encoder.{key}" for key in encoder.state_dict()}
+    if model is not None:
+        wanted = set(model.state_dict())
+    missing = sorted(wanted - set(checkpoint.weights))
+    unexpected = sorted(set(checkpoint.weights) - wanted)
+    if not missing and not unexpected:
+        return
+    if "encoder.fc_norm.weight" in unexpected and "encoder.norm.weight" in missing:
+        raise BadInput(
+            f"{path}: fine-tuned with global pooling: its fc_norm normalises the mean of all "
+            "tokens, and it has no norm of the tokens themselves, which features need; nothing was "
+            "imported: use the weights from before that fine-tuning"
+        )
+    counts = [
+        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for what, keys in (("missing", missing), ("unexpected", unexpected))
+        if keys
+    ]
+    raise BadInput(
+        f"{path}: read as {checkpoint.dialect}, but only a part fits: {'; '.join(counts)}; nothing "
+        "was imported; if timm has this model, say --timm NAME"
+    )
+
+
+def _source(
+    path: Path | None, dialect: str, foreign: Foreign | None, assumed: list[str]
+) -> dict[str, Any]:
+    """Where the weights come from: what was imported, ignored and assumed."""
+    files = [] if path is None else files_of(path)
+    epoch = foreign.facts.get("epoch") if foreign else None
+    return {
+        "file": path and path.name,
+        "sha256": file_digest(files[0]) if files else None,
+        "shards": {shard.name: file_digest(shard) for shard in files[1:]},
+        "dialect": dialect,
+        "epoch": epoch if isinstance(epoch, int) else None,
+        "taken": foreign and foreign.taken,
+        "other_weights": foreign.others if foreign else [],
+        "beside": foreign.beside if foreign else [],
+        "left_out": foreign.left_out if foreign else [],
+        "assumed": assumed,
+    }
+
+
+def _card(
+    path: Path,
+    name: str,
+    checkpoint: Translated,
+    foreign: Foreign,
+    numbers: Numbers,
+    overrides: ImportOverrides,
+    model: Pretraining | None,
+) -> dict[str, Any]:
+    size = numbers.size if model is not None else replace(numbers.size, decoder_width=0)
+    card: dict[str, Any] = {
+        "run": name,
+        "imported": _source(path, checkpoint.dialect, foreign, numbers.assumed),
+        "objective": overrides.objective or OBJECTIVE_OF.get(checkpoint.dialect),
+        "dataset": overrides.dataset,
+        "steps": None,
+        "versions": {"mimic": version("mimic"), "torch": torch.__version__},
+        "model": size.as_card(),
+    }
+    if model is not None and numbers.masking is not None:
+        card |= {
+            "mask_ratio": numbers.masking.mask_ratio,
+            "visible_rounding": numbers.masking.visible_rounding,
+            "visible_patches": model.visible,
+            "norm_pix_loss": numbers.masking.norm_pix,
+        }
+    return card
+
+
+def import_notes(source: dict[str, Any]) -> list[str]:
+    """What a user of the import should know, in lines, from `imported` of its card."""
+    lines = []
+    if source["taken"]:
+        lines.append(f"imported: the weights under {source['taken']!r}")
+    for name in source["other_weights"]:
+        lines.append(f"not imported: the weights under {name!r}; --key {name} imports them")
+    if source["beside"]:
+        lines.append(f"ignored, not weights of the model: {', '.join(source['beside'])}")
+    if source["left_out"]:
+        lines.append(f"ignored, not part of the encoder: {', '.join(source['left_out'])}")
+    lines += [f"assumed, because the file does not state it: {what}" for what in source["assumed"]]
+    return lines
