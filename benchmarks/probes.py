@@ -24,11 +24,11 @@ from mimic.config import Shards
 from mimic.models import ViTSize
 from mimic.models.encoder import VisionTransformer
 from mimic.models.layers import initialise
+from mimic.tasks import TASKS
 from mimic.tasks.api import EvalModel, EvalPaths
 from mimic.tasks.depth import finetune, frozen
 from mimic.tasks.depth.config import FewShotDepthTask
 from mimic.tasks.depth.nyu import open_nyu
-from mimic.tasks.depth.presets import FEW_SHOT_PEER
 
 SEEDS = 5
 STEPS = 2  # of each head: they are not what is measured
@@ -83,14 +83,15 @@ def _task(data: Path, shots: int) -> FewShotDepthTask:
     }
     own = {
         "task": "few-shot-depth",
-        "preset": "peer",
+        "preset": "published",
         "data": data,
         "tracked_by": data,
         "masks": None,
         "freeze": "encoder",
     }
+    published = TASKS["few-shot-depth"].presets["published"]
     rest = {"blocks": None, "save_every": None, "seed": 0, "samples": 0}
-    return FewShotDepthTask.model_validate({**FEW_SHOT_PEER, **few, **own, **rest})
+    return FewShotDepthTask.model_validate({**published, **few, **own, **rest})
 
 
 def _encoder() -> VisionTransformer:

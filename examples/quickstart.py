@@ -20,7 +20,7 @@ STEPS = 200  # a minute on two cores; a useful encoder takes many thousands
 def main(paths: Sequence[str], steps: int = STEPS) -> None:
     mined = mimic.mine_pairs(paths, out="my_pairs")
     print(f"kept {mined.kept} of {mined.candidates} candidates: {mined.outcomes}")
-    model = mimic.pretrain_encoder(mined.folder, out="my_work", recipe="croco", steps=steps)
+    model = mimic.pretrain_encoder(mined.folder, out="my_work", recipe="croco-tiny", steps=steps)
     encoder = mimic.load_encoder(model)
     images = sorted(path for path in Path(paths[-1]).glob("*.jpg"))[:2]
     features = mimic.extract_features(encoder, images)  # float32 [images, patches, width]

@@ -32,7 +32,7 @@ def mined(tmp_path_factory: pytest.TempPathFactory) -> mimic.MinedPairs:
 @pytest.fixture(scope="module")
 def model(mined: mimic.MinedPairs) -> Path:
     return mimic.pretrain_encoder(
-        mined.folder, out=mined.folder.parent / "work", recipe="croco", steps=2
+        mined.folder, out=mined.folder.parent / "work", recipe="croco-tiny", steps=2
     )
 
 
@@ -91,7 +91,7 @@ def test_a_finished_training_is_not_trained_again(mined: mimic.MinedPairs, model
     """The same call gives the same bytes, whether it trains again or not."""
     before = (model / "encoder.safetensors").read_bytes()
     again = mimic.pretrain_encoder(
-        [mined.folder], out=mined.folder.parent / "work", recipe="croco", steps=2
+        [mined.folder], out=mined.folder.parent / "work", recipe="croco-tiny", steps=2
     )
     assert again == model
     assert (model / "encoder.safetensors").read_bytes() == before
@@ -100,24 +100,27 @@ def test_a_finished_training_is_not_trained_again(mined: mimic.MinedPairs, model
 
 def test_wrong_input_is_one_clear_line(mined: mimic.MinedPairs, tmp_path: Path) -> None:
     with pytest.raises(
-        mimic.BadInput, match="runs.crocoo.recipe: 'crocoo' does not exist; known: "
+        mimic.BadInput,
+        match="runs.crocoo.recipe: no recipe is called 'crocoo'; did you",
     ):
         mimic.pretrain_encoder(mined.folder, out=tmp_path, recipe="crocoo", steps=1)
     (tmp_path / "empty").mkdir()
     with pytest.raises(mimic.BadInput, match="holds no pair shards"):
-        mimic.pretrain_encoder(tmp_path / "empty", out=tmp_path / "work", recipe="croco", steps=1)
+        mimic.pretrain_encoder(
+            tmp_path / "empty", out=tmp_path / "work", recipe="croco-tiny", steps=1
+        )
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/params.yaml").write_text("sources: {}\n")
     with pytest.raises(mimic.BadInput, match="is a workspace of yours; name a new folder"):
-        mimic.pretrain_encoder(mined.folder, out=tmp_path / "mine", recipe="croco", steps=1)
+        mimic.pretrain_encoder(mined.folder, out=tmp_path / "mine", recipe="croco-tiny", steps=1)
     assert (tmp_path / "mine/params.yaml").read_text() == "sources: {}\n"
 
 
 def test_what_was_pretrained_is_a_workspace(model: Path) -> None:
     """Every command works in it; the random encoder is a run of it, as of any other."""
     params = load_params(model.parent.parent / "params.yaml")
-    assert list(params.runs) == ["croco", "random"]
-    assert params.runs["croco"].steps == 2
+    assert list(params.runs) == ["croco-tiny", "random"]
+    assert params.runs["croco-tiny"].steps == 2
     assert list(params.datasets["own"].sources) == list(params.sources)
 
 

@@ -16,7 +16,7 @@ from mimic.pairs import select
 from mimic.pairs.read import iter_rows, open_table, read_row, read_table
 from mimic.pairs.schema import MANIFEST, PAIR, index_path
 from mimic.pairs.write import write_table
-from mimic.params import Params, load_params
+from mimic.params import Params, load_params, resolve_params
 
 
 def _shard(
@@ -394,7 +394,7 @@ def test_rows_are_written_in_groups_of_one_size(
 def test_recipes_that_cannot_nest_are_refused(
     repository: Path, tmp_path: Path, change: Any, message: str
 ) -> None:
-    raw = yaml.safe_load((repository / "params.yaml").read_text())
+    raw = resolve_params(repository / "params.yaml").full()
     names = list(raw["datasets"])
     plain = {**raw["datasets"][names[0]], "sources": {"rooms": 10}}
     recipes = {

@@ -54,18 +54,29 @@ def value(file, key):
                 whole[node.targets[0].id] = ast.literal_eval(node.value)
     else:
         whole = yaml.load(text, yaml.CSafeLoader)
-    for name in key.split("."):
+    for name in filter(None, key.split(".")):
         whole = whole[name]
     return whole
 
-def used(name, versions):
-    # as `mimic ingest` and `mimic recipe` do: of all versions in a file, that of the one they use
-    if command.startswith("mimic ingest"):
-        engine = value("params.yaml", "sources." + sys.argv[2]).get("engine")
-        return [versions["reader"], versions.get(engine)]
+def recipe():
+    named = value("params.yaml", "runs." + sys.argv[2])["recipe"]
+    own = value("params.yaml", "pretrain").get(named, dict())
+    return {{**value("src/mimic/training/recipes.yaml", named), **own}}
+
+def used(file, found):
+    # as the stages do: of all versions and presets in a file, those of what they use
+    if command.startswith("mimic ingest") and file.endswith(".py"):
+        reader = value("params.yaml", "sources." + sys.argv[2])["reader"]
+        engine = value("src/mimic/sources/presets.yaml", reader).get("engine")
+        return [found["reader"], found.get(engine)]
+    if command.startswith("mimic recipe") and file.endswith(".py"):
+        return found[recipe()["objective"]]
     if command.startswith("mimic recipe"):
-        return versions[value("params.yaml", "pretrain." + sys.argv[2])["objective"]]
-    return versions
+        return {{name: one for name, one in recipe().items() if name not in {how}}}
+    if command.startswith("mimic prepare") and file.endswith("presets.yaml"):
+        entry = value("params.yaml", "evaluate." + sys.argv[2])
+        return found.get(entry["task"], dict()).get(entry["preset"])
+    return found
 
 command = " ".join(["mimic", *sys.argv[1:]])
 with open("commands", "a") as log:
@@ -73,11 +84,8 @@ with open("commands", "a") as log:
 stage = json.loads(pathlib.Path("stages.json").read_text())[command]
 said = hashlib.sha256(command.encode())
 for file, keys in stage["params"].items():
-    for key in keys:
-        found = used(key, value(file, key)) if file.endswith(".py") else value(file, key)
-        if command.startswith("mimic recipe") and file == "params.yaml":
-            found = {{name: one for name, one in found.items() if name not in {how}}}
-        said.update(json.dumps(found).encode())
+    for key in keys or [""]:
+        said.update(json.dumps(used(file, value(file, key))).encode())
 for dep in map(pathlib.Path, stage["deps"]):
     for path in sorted(dep.rglob("*")) if dep.is_dir() else [dep]:
         said.update(path.read_bytes() if path.is_file() else b"")
@@ -112,9 +120,9 @@ class Pipeline:
         with Repo(str(self.root)) as repo:
             return {name.rpartition(":")[2]: what for name, what in repo.status().items()}
 
-    def change(self, old: str, new: str) -> None:
-        """A number in params.yaml."""
-        path = self.root / "params.yaml"
+    def change(self, old: str, new: str, file: str = "params.yaml") -> None:
+        """A number in a file of parameters."""
+        path = self.root / file
         text, count = re.subn(old, new, path.read_text(), count=1, flags=re.M | re.S)
         assert count == 1, old
         path.write_text(text)
@@ -265,7 +273,7 @@ def test_how_and_where_re_run_nothing(done: Pipeline) -> None:
 
 
 def test_one_number_of_evaluate_re_runs_evaluation_and_the_report(done: Pipeline) -> None:
-    done.change(r"(correspondence: .*?pairs: )\d+", r"\g<1>123")
+    done.change(r"(  correspondence:\n)", r"\g<1>    pairs: 123\n")
     ran = done.repro()
     assert len(ran) > 2
     assert ran[-1] == "mimic report"
@@ -298,8 +306,9 @@ def test_other_data_masks_splits_or_images_are_looked_through(done: Pipeline) ->
 
 def test_one_number_of_a_recipe_re_runs_its_pretraining_and_what_follows(done: Pipeline) -> None:
     runs = yaml.safe_load((done.root / "params.yaml").read_text())["runs"]
-    using = {name for name, run in runs.items() if run["recipe"] == "mae"}
-    done.change(r"^(  mae:.*?base_lr: )\S+", r"\g<1>1.0e-3")
+    using = {name for name, run in runs.items() if run["recipe"] == "mae-tiny"}
+    recipes = "src/mimic/training/recipes.yaml"
+    done.change(r"^(mae-tiny:.*?base_lr: )\S+", r"\g<1>1.0e-3", recipes)
     ran = done.repro()
     assert {command.split()[2] for command in ran if command.startswith("mimic pretrain")} == using
     assert {command.split()[2] for command in ran if command.startswith("mimic evaluate")} == using
@@ -332,7 +341,7 @@ READERS_OF_NO_SOURCE = {
     *("released", "crops", "covisible", "hm3d", "gibson", "matterport"),
 }
 MINED = {"mine@rooms", "mine@phone", "mine@frames"}
-RECIPES = {"recipe@mae", "recipe@croco"}
+RECIPES = {"recipe@random", "recipe@mae-1m", "recipe@croco-1m", "recipe@croco-3m"}
 STALE: dict[str, set[str]] = {
     "synthetic: GENERATOR_VERSIONS.rooms": {"synthesize@rooms"},
     "synthetic: GENERATOR_VERSIONS.phone": {"synthesize@phone"},
@@ -488,7 +497,9 @@ def test_an_engine_that_renders_otherwise_has_its_own_scenes_mined_again(done: P
 def test_an_objective_trains_its_own_runs_again_and_a_task_measures_again(done: Pipeline) -> None:
     with _raised(done.root, "models.objectives: OBJECTIVE_VERSIONS.mae"):
         ran = done.repro()
-        assert {"mimic recipe mae", "mimic recipe croco", "mimic pretrain mae-1m"} < set(ran)
+        assert {name.replace("@", " ") for name in RECIPES} < {
+            command.removeprefix("mimic ") for command in ran
+        }
         trained = [command for command in ran if command.startswith("mimic pretrain")]
         measured = [command for command in ran if command.startswith("mimic evaluate")]
         assert trained == ["mimic pretrain mae-1m"]
@@ -505,9 +516,9 @@ def test_how_a_run_is_trained_re_runs_no_training(done: Pipeline) -> None:
     """Threads that decode, checkpoints that are kept, pictures on the way: equal weights."""
     before = (done.root / "params.yaml").read_text()
     params = yaml.safe_load(before)
-    params["pretrain"]["croco"] |= {"workers": 7, "keep": 5, "pictures_every": 3}
+    params["pretrain"]["croco-tiny"] = {"workers": 7, "keep": 5, "pictures_every": 3}
     (done.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    assert set(done.status()) == {"recipe@croco"}
-    assert done.repro() == ["mimic recipe croco"]
+    assert set(done.status()) == RECIPES
+    assert {command.split()[1] for command in done.repro()} == {"recipe"}
     (done.root / "params.yaml").write_text(before)
     done.repro()

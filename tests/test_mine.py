@@ -25,7 +25,7 @@ from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.pairs.read import iter_rows, read_image, read_table
 from mimic.pairs.schema import index_path, shards_in
-from mimic.params import load_params
+from mimic.params import load_params, resolve_params
 from tests.support import footage
 
 MIMIC = Path(sys.executable).with_name("mimic")
@@ -41,7 +41,7 @@ CLIPS = len(STEPS_PX)
 
 def _workspace(root: Path, repository: Path, workers: int = 2) -> Path:
     """A params.yaml whose source `phone` lies here, and its raw data."""
-    raw = yaml.safe_load((repository / "params.yaml").read_text())
+    raw = resolve_params(repository / "params.yaml").full()
     raw["sources"]["phone"] |= {"spacing_s": 0.5, "retry_spacing_s": 1.0}
     raw["cluster"] |= {"workers": workers, "executor": "local"}
     root.mkdir(parents=True, exist_ok=True)

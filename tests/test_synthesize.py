@@ -9,12 +9,11 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-import yaml
 
 from mimic import synthesize
 from mimic.errors import BadInput
 from mimic.infra import storage
-from mimic.params import Params, load_params
+from mimic.params import Params, load_params, resolve_params
 from mimic.scenes.mesh import CLASSES
 from mimic.synthetic import labelled, video_writer
 
@@ -107,7 +106,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def params(repository: Path) -> Params:
-    raw = yaml.safe_load((repository / "params.yaml").read_text())
+    raw = resolve_params(repository / "params.yaml").full()
     return Params.model_validate(
         {**raw, "synthesize": SMALL, "cluster": {**raw["cluster"], "workers": 2}}
     )

@@ -113,7 +113,7 @@ def pretrain_encoder(
     Args:
         pairs: folders that `mine_pairs` or `mimic pairs` wrote; one may be given as it is.
         out: a new folder, or one that this function made before.
-        recipe: how to train: a name that may stand under `runs` as `recipe`, such as "croco".
+        recipe: how to train: a name that may stand under `runs` as `recipe`, such as "croco-tiny".
         steps: optimiser steps; 0 publishes the randomly initialised encoder.
         seed: decides weights, order, masks and augmentation.
         params: the parameter file, as in `mine_pairs`.

@@ -77,6 +77,7 @@ def main(params: Params, root: Path, name: str) -> None:
         for table in _in_groups(index.ahead(_rows(rows, fates, root, overlaps, licences))):
             writer.write_table(table, row_group_size=ROW_GROUP)
     summary = _summary(dataset, rows, fates, overlaps, licences)
+    summary["section"] = dataset.model_dump(mode="json")
     storage.write_json(space.metrics("assemble", name), summary)
     _report(name, summary)
 

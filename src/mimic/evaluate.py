@@ -205,6 +205,7 @@ def _record(
         "freeze": getattr(section, "freeze", None),
         "preset": getattr(section, "preset", None),
         "overrides": changed,
+        "section": section.model_dump(mode="json"),
         "selection": result.selection,
         "test_size": result.test_size,
         "seed": section.seed,

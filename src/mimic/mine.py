@@ -56,7 +56,12 @@ def main(params: Params, root: Path, name: str) -> None:
     publishing.publish(lay_out, space.pairs(name), work, recognise=earlier.pairs)
     noted = _notes(space.inventory(name))
     first = dict(itertools.islice(noted.items(), NAMED_MAX))
-    summary = {**tally.summary(NAMED_MAX), "notes": first, "parts": shard_job.parts(section)}
+    sections = {
+        "mine": params.mine.model_dump(mode="json"),
+        "source": section.model_dump(mode="json"),
+    }
+    said = {"notes": first, "parts": shard_job.parts(section), "sections": sections}
+    summary = {**tally.summary(NAMED_MAX), **said}
     storage.write_json(space.metrics("mine", name), summary)
     shard_job.publish_examples(todo, space.samples("mine", name))
     shard_job.clear(todo)

@@ -7,31 +7,31 @@ What is wrong is one line that names the key.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from mimic.config.base import Section
 from mimic.config.evaluation import Report, Table
 from mimic.config.machines import Cluster, HabitatRuntime, Tracking
 from mimic.config.mining import Dataset, Mine
-from mimic.config.missing import PROFILES, advice
+from mimic.config.missing import ASKED, PROFILES
 from mimic.config.names import Name, TrackedName
+from mimic.config.presets import read_document
 from mimic.config.sources import Source
 from mimic.config.synthesize import NothingToSynthesize, Synthesize
 from mimic.config.training import Recipe, Run
 from mimic.errors import BadInput
+from mimic.resolve import Resolved, resolve
 from mimic.tasks import Task
 from mimic.tasks.reconstruction.config import ReconstructionTask
 from mimic.tasks.sections import PairTask
+from mimic.wrong_params import describe_error
 
 T = TypeVar("T")
-
-FURTHER = 5  # missing keys that are named beside the first
 
 
 class Params(Section):
@@ -41,11 +41,12 @@ class Params(Section):
     synthesize: Synthesize | NothingToSynthesize
     mine: Mine
     datasets: dict[Name, Dataset]
-    pretrain: dict[TrackedName, Recipe]
+    pretrain: dict[Name, Recipe]
     runs: dict[TrackedName, Run]
     imported: tuple[
         Name, ...
     ]  # models/<name> that `mimic import-weights` has made; they may be rows of the table
+    adapted: dict[TrackedName, Recipe]  # of runs that change the recipe they name
     evaluate: dict[TrackedName, Task]
     table: Table
     report: Report
@@ -64,7 +65,7 @@ class Params(Section):
         for name, run in self.runs.items():
             _known(f"runs.{name}.recipe", [run.recipe], self.pretrain)
             _known(f"runs.{name}.dataset", [run.dataset], self.datasets)
-            _room_to_cut(run.recipe, self.pretrain[run.recipe], self.mine.size_px)
+            _room_to_cut(name, self.recipe(name), self.mine.size_px)
         for name, task in self.evaluate.items():
             if isinstance(task, PairTask):
                 _known(f"evaluate.{name}.dataset", [task.dataset], self.datasets)
@@ -87,13 +88,17 @@ class Params(Section):
             )
         return self
 
+    def recipe(self, run: str) -> Recipe:
+        """How a run is pretrained: the recipe it names, with what it changes."""
+        return self.adapted.get(run) or self.pretrain[self.runs[run].recipe]
+
 
 def _room_to_cut(name: str, recipe: Recipe, stored_px: int) -> None:
     """A window is cut from views that are stored larger than the model's."""
     wanted_px = max(recipe.model.height_width_px)
     if recipe.augment.crop == "window" and stored_px <= wanted_px:
         raise ValueError(
-            f"pretrain.{name}.augment.crop: window needs views stored larger than the model's "
+            f"runs.{name}.augment.crop: window needs views stored larger than the model's "
             f"{wanted_px} px,"
             f" but mine.size_px is {stored_px}; mine at a larger size (CroCo: 256 for 224), or use "
             "crop: none"
@@ -168,14 +173,23 @@ def _known(where: str, names: Any, known: dict[str, Any]) -> None:
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check params.yaml.
+    """Read, resolve and check params.yaml.
 
     Raises:
         BadInput: the file is missing, cannot be read, is not YAML, or a key or value is wrong; one
-            line that names the key.
+            line that names the key, and the file and line that say it.
+    """
+    return check_params(resolve_params(path))
+
+
+def resolve_params(path: Path) -> Resolved:
+    """params.yaml with every entry laid over the preset that it names; nothing is checked yet.
+
+    Raises:
+        BadInput: the file is missing, cannot be read or is not YAML, or a preset is unknown.
     """
     try:
-        raw = yaml.safe_load(path.read_bytes())  # UTF-8 or UTF-16, as it says of itself
+        document = read_document(path.read_bytes(), str(path))  # UTF-8 or UTF-16, as it says
     except FileNotFoundError:
         raise BadInput(
             f"{path}: no such file; run mimic in the folder that holds params.yaml, or pass "
@@ -187,14 +201,26 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         ) from None
     except yaml.YAMLError as error:
         raise BadInput(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
+    if not isinstance(document.content, dict):
         raise BadInput(
-            f"{path}: expected sections such as 'mine:' and 'pretrain:', found {type(raw).__name__}"
+            f"{path}: expected sections such as 'mine:' and 'pretrain:', found "
+            f"{type(document.content).__name__}"
         )
+    return resolve(document)
+
+
+def check_params(resolved: Resolved) -> Params:
+    """The typed whole.
+
+    Raises:
+        BadInput: a key or value is wrong.
+    """
+    if "adapted" in resolved.whole:
+        raise BadInput(f"{resolved.where(('adapted',))}: adapted: unknown key")
     try:
-        return Params.model_validate(raw)
+        return Params.model_validate(resolved.checked())
     except ValidationError as error:
-        raise BadInput(f"{path}: {_one_line(error, raw)}") from None
+        raise BadInput(describe_error(error, resolved, _profiles)) from None
 
 
 def load_here_or_packaged(path: Path | None) -> Params:
@@ -211,6 +237,12 @@ def packaged() -> Params:
     return load_params(PROFILES / "laptop.yaml")
 
 
+def _profiles() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The profiles of this package, resolved, the laptop's first."""
+    for name in ASKED:
+        yield name, resolve_params(PROFILES / f"{name}.yaml").whole
+
+
 def pick(table: dict[str, T], name: str, what: str) -> T:
     """`table[name]`, or one line that lists what there is."""
     if name not in table:
@@ -218,42 +250,3 @@ def pick(table: dict[str, T], name: str, what: str) -> T:
         hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(table)}"
         raise BadInput(f"params.yaml: no {what} named {name!r}; {hint}")
     return table[name]
-
-
-def _one_line(error: ValidationError, raw: dict[str, Any]) -> str:
-    """The first problem, with its dotted key; further missing keys are named, other problems
-    counted."""
-    first, *rest = error.errors()
-    path = _path(first)
-    where = ".".join(map(str, path))
-    match first["type"]:
-        case "extra_forbidden":
-            message = "unknown key"
-        case "missing":
-            message = advice(path, raw)
-        case "value_error":
-            message = str(first["ctx"]["error"])
-        case _:
-            message = f"{first['msg']} (found {first['input']!r})"
-    more = f" ({_further(rest)})" if rest else ""
-    return f"{where}: {message}{more}" if where else f"{message}{more}"
-
-
-def _path(problem: ErrorDetails) -> list[str | int]:
-    """The keys that lead to a problem, without what pydantic adds."""
-    path = list(problem["loc"])
-    if path[-1:] == ["[key]"]:
-        del path[-2:]  # the message says which
-    elif path[:1] == ["synthesize"]:
-        del path[1:2]  # so does a union without a tag, with the name of the class
-    elif path[:1] in (["sources"], ["evaluate"]):
-        del path[2:3]  # the union's tag
-    return path
-
-
-def _further(rest: list[ErrorDetails]) -> str:
-    missing = [
-        ".".join(map(str, _path(problem))) for problem in rest if problem["type"] == "missing"
-    ]
-    names = ", ".join(missing[:FURTHER]) + (", ..." if len(missing) > FURTHER else "")
-    return f"and {len(rest)} more" + (f"; missing, too: {names}" if missing else "")

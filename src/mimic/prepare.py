@@ -27,6 +27,8 @@ def main(params: Params, root: Path, task: str) -> None:
         found = looked_through(section, task, root)
     except BadInput as error:
         raise BadInput(f"prepare {task}: {error}") from None
-    write_json(Workspace(root).checked(task), {"task": section.task, **found})
+    # The section whole: presets are no parameters of evaluate, and this file is what it depends on.
+    whole = {"task": section.task, "section": section.model_dump(mode="json")}
+    write_json(Workspace(root).checked(task), {**whole, **found})
     for line in lines(found["found"]):
         print(f"{task}: {line}")

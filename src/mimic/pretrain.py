@@ -102,8 +102,13 @@ def main(params: Params, root: Path, name: str) -> None:
         raise BadInput(
             f"{folder}: no whole checkpoint of step {run.steps}; run mimic pretrain {name} again"
         )
-    as_written = params.pretrain[run.recipe].model_dump(mode="json", exclude=EXECUTION_ONLY_KEYS)
+    as_written = params.recipe(name).model_dump(mode="json", exclude=EXECUTION_ONLY_KEYS)
+    written = {
+        "run": run.model_dump(mode="json"),
+        "recipe": params.recipe(name).model_dump(mode="json"),
+    }
     card = _card(name, recipe, run, model, precision) | {
+        "sections": written,
         "manifest_digest": plan.digest,
         "params_digest": fingerprint(as_written, plan.made_by[1]),
         "progress": folder.name,
@@ -149,7 +154,7 @@ def sweep(params: Params, root: Path, names: Sequence[str]) -> list[str]:
 def _plan(params: Params, root: Path, name: str) -> _Plan:
     run = pick(params.runs, name, "run")
     place(Workspace(root).model(name), Work("pretrain", name), recognise=earlier.model)
-    recipe, manifest = params.pretrain[run.recipe], Workspace(root).manifest(run.dataset)
+    recipe, manifest = params.recipe(name), Workspace(root).manifest(run.dataset)
     pairs = len(read_manifest(manifest, "train"))
     digest = file_digest(manifest)
     if params.cluster.executor == "local":  # a job finds out where it runs
@@ -210,7 +215,9 @@ def _fill(
     folder: Path,
 ) -> None:
     # equal weights are equal files at any commit, by whichever version of our code
-    about = {key: value for key, value in card.items() if key not in ("git_commit", "parts")}
+    about = {
+        key: value for key, value in card.items() if key not in ("git_commit", "parts", "sections")
+    }
     checkpoint.write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", about)
     checkpoint.write_weights(model.state_dict(), folder / "model.safetensors", about)
     write_json(folder / "card.json", card)

@@ -1,6 +1,6 @@
-"""Stage recipe: what decides the weights of runs with a recipe of `pretrain`, in one small file.
+"""Stage recipe: how a run is pretrained, in one small file.
 
-data/recipes/<recipe>.json holds the recipe whole and the version of its objective's code. DVC
+data/recipes/<run>.json holds the run's recipe whole and the version of its objective's code. DVC
 trains a run again when this file changes, and so not for a field that only says how to train, nor
 for the code of another objective.
 """
@@ -20,9 +20,10 @@ def main(params: Params, root: Path, name: str) -> None:
     """Write data/recipes/<name>.json.
 
     Raises:
-        BadInput: no such recipe.
+        BadInput: no such run.
     """
-    recipe = pick(params.pretrain, name, "recipe in pretrain")
+    pick(params.runs, name, "run")
+    recipe = params.recipe(name)
     parts = {"objective": OBJECTIVE_VERSIONS[recipe.objective]}
     whole = recipe.model_dump(mode="json", exclude=HOW)
     write_json(Workspace(root).recipe(name), {"parts": parts, "recipe": whole})

@@ -20,7 +20,7 @@ from mimic.commands import export_weights, own_pair
 from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.infra.publishing import Work, marked, publish
-from mimic.params import load_params
+from mimic.params import load_params, resolve_params
 from tests.commands.test_weights import foreign
 from tests.commands.test_weights import publish as write_model
 from tests.support import footage
@@ -225,7 +225,7 @@ def test_an_export_is_put_into_no_folder_of_other_things(
 
 
 def test_track_passes_over_what_is_not_named_as_ours(tmp_path: Path, repository: Path) -> None:
-    raw = yaml.safe_load((repository / "params.yaml").read_text())
+    raw = resolve_params(repository / "params.yaml").full()
     raw["tracking"]["uri"] = "sqlite:///mlflow.db"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     for name in ("my models", "ü", ".old", "a:b", "new\nline"):

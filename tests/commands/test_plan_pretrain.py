@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from mimic import cli
 from mimic.models import OBJECTIVES, Masking, ViTSize, build
-from mimic.params import load_params
+from mimic.params import load_params, resolve_params
 from tests.support import toy_pairs
 
 
@@ -78,7 +78,7 @@ def plan(root: Path, *more: str) -> dict:
 
 @pytest.fixture
 def workspace(tmp_path: Path, repository: Path) -> Path:
-    raw = yaml.safe_load((repository / "profiles/paper.yaml").read_text())
+    raw = resolve_params(repository / "profiles/paper.yaml").full()
     raw["cluster"]["executor"] = "slurm"
     raw["cluster"]["pretrain"] |= {"nodes": 2, "tasks_per_node": 4, "cpus_per_task": 6}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
@@ -103,7 +103,7 @@ def test_the_papers_recipes_from_stated_rates(workspace: Path) -> None:
         if params.pretrain[params.runs[name].recipe].objective == "croco"
     )
     run = params.runs[name]
-    pairs = run.steps * params.pretrain[run.recipe].batch
+    pairs = run.steps * params.recipe(name).batch
     speed = 8 * 33000 / line["gflops_per_sample"]
     assert line["pairs_seen"] == pairs
     assert line["bytes_read"] == pairs * 46000

@@ -14,13 +14,13 @@ import yaml
 from pydantic import ValidationError
 
 from mimic.errors import BadInput
-from mimic.params import Params, load_params
+from mimic.params import Params, load_params, resolve_params
 
 
 @pytest.fixture(scope="module")
 def profiles(repository: Path) -> dict[str, dict]:
     paths = [repository / "params.yaml", *(repository / "profiles").glob("*.yaml")]
-    return {path.name: yaml.safe_load(path.read_text()) for path in paths}
+    return {path.name: resolve_params(path).full() for path in paths}
 
 
 def _numbers(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -54,7 +54,7 @@ def test_no_number_is_infinite_or_none(profiles: dict[str, dict], value: Any) ->
                 continue
             seen.add(kind)
             with pytest.raises(ValidationError):
-                Params.model_validate(_changed(raw, path, value))
+                Params.model_validate({**_changed(raw, path, value), "adapted": {}})
     assert len(seen) > 200
 
 

@@ -1,5 +1,5 @@
-"""Every number of profiles/paper.yaml has a source, or is said to be open or free there, with its
-reason."""
+"""Every number that profiles/paper.yaml resolves to has a source, or docs/paper-numbers.md says
+that it has none, with the reason."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from mimic.params import resolve_params
 from mimic.tasks import TASKS
 
 MIMIC, CROCO, MAE = "MIMIC's scripts", "CroCo's scripts", "MAE's scripts"
@@ -75,7 +75,7 @@ STATED: dict[
     "pretrain.*.augment.*": f"{MIMIC}, {CROCO}, {MAE}: transforms",
     "evaluate.cross-attention.temperature": "ZeroCo: 1e-4",
 }
-LINE = re.compile(r"# (open|free): (.+?) - (.+)")
+LINE = re.compile(r"- (`.+`): (.+)")
 
 
 def numbers(value: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
@@ -92,17 +92,23 @@ def numbers(value: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def text(repository: Path) -> str:
-    return (repository / "profiles/paper.yaml").read_text()
+    return (repository / "docs/paper-numbers.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def document(repository: Path) -> dict[str, Any]:
+    return resolve_params(repository / "profiles/paper.yaml").full()
 
 
 def said(text: str) -> dict[str, dict[str, str]]:
-    """Of "open" and "free" the patterns with their reasons, from the comments; continued lines are
-    joined."""
-    joined = re.sub(r"\n#   ", " ", text)
+    """Of "open" and "free" the patterns with their reasons; continued lines are joined."""
+    parts = re.split(r"^## (\w+)$", re.sub(r"\n  ", " ", text), flags=re.M)
     found: dict[str, dict[str, str]] = {"open": {}, "free": {}}
-    for line in joined.splitlines():
-        if match := LINE.fullmatch(line):
-            found[match[1]] |= dict.fromkeys(match[2].split(", "), match[3])
+    for title, part in zip(parts[1::2], parts[2::2], strict=True):
+        for line in part.splitlines():
+            if title.lower() in found and (match := LINE.fullmatch(line)):
+                patterns = re.findall(r"`(.+?)`", match[1])
+                found[title.lower()] |= dict.fromkeys(patterns, match[2])
     return found
 
 
@@ -116,8 +122,10 @@ def in_preset(path: str, document: Any) -> bool:
     return field in TASKS[task["task"]].presets.get(task.get("preset", ""), {})
 
 
-def test_every_number_has_a_source_or_says_that_it_has_none(text: str) -> None:
-    document, comments = yaml.safe_load(text), said(text)
+def test_every_number_has_a_source_or_says_that_it_has_none(
+    text: str, document: dict[str, Any]
+) -> None:
+    comments = said(text)
     assert len(comments["open"]) > 20
     assert all(len(reason) > 3 for kind in comments.values() for reason in kind.values())
     unused = {pattern: kind for kind in comments for pattern in comments[kind]} | dict.fromkeys(
@@ -138,12 +146,12 @@ def test_every_number_has_a_source_or_says_that_it_has_none(text: str) -> None:
     assert not unused, f"no number of the profile is called {list(unused)}"
 
 
-def test_an_unmarked_number_is_noticed(text: str) -> None:
+def test_an_unmarked_number_is_noticed(text: str, document: dict[str, Any]) -> None:
     """Taking a mark away, or adding a number, fails the test above."""
-    without = text.replace("# open: sources.demon.views_max - ", "# (was open) - ")
+    without = text.replace("- `sources.demon.views_max`: ", "- (was open): ")
     assert without != text
     with pytest.raises(AssertionError, match=r"sources.demon.views_max: no source"):
-        test_every_number_has_a_source_or_says_that_it_has_none(without)
-    more = text.replace("  ratio: 0.7\n", "  ratio: 0.7\n  ratio_b: 0.8\n")
+        test_every_number_has_a_source_or_says_that_it_has_none(without, document)
+    more = document | {"mine": document["mine"] | {"ratio_b": 0.8}}
     with pytest.raises(AssertionError, match=r"mine.ratio_b: no source"):
-        test_every_number_has_a_source_or_says_that_it_has_none(more)
+        test_every_number_has_a_source_or_says_that_it_has_none(text, more)

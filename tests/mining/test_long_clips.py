@@ -29,7 +29,7 @@ from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.mining import resume, shard_job
 from mimic.pairs.schema import index_path
-from mimic.params import Params, load_params
+from mimic.params import Params, load_params, resolve_params
 from mimic.synthetic import apartments, glb_writer
 from tests.support import footage
 
@@ -54,7 +54,7 @@ def _files(folder: Path) -> dict[str, str]:
 def mined(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     """A workspace with one long clip among short ones, mined undisturbed."""
     root = tmp_path_factory.mktemp("mined")
-    raw = yaml.safe_load((repository / "params.yaml").read_text())
+    raw = resolve_params(repository / "params.yaml").full()
     raw["sources"]["phone"] |= {"spacing_s": 0.5, "retry_spacing_s": 1.0}
     raw["mine"]["clips_per_shard"] = 2
     raw["cluster"] |= {"workers": 1, "executor": "local"}

@@ -19,7 +19,7 @@ from mimic.geometry.overlap import Outcome
 from mimic.infra.storage import Workspace
 from mimic.mining import loop, privacy, shard_job
 from mimic.pairs.read import iter_rows
-from mimic.params import Params, load_params
+from mimic.params import Params, load_params, resolve_params
 from tests.support import footage
 from tests.support.truth import BASE
 
@@ -102,7 +102,7 @@ def test_blurring_is_irreversible_and_stays_within_the_picture() -> None:
 
 
 def test_on_without_a_model_is_an_error(repository: Path, params: Params, tmp_path: Path) -> None:
-    raw = yaml.safe_load((repository / "params.yaml").read_text())
+    raw = resolve_params(repository / "params.yaml").full()
     raw["mine"]["privacy"]["blur_faces"] = True
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     with pytest.raises(

@@ -12,7 +12,7 @@ import yaml
 
 from mimic import assemble, ingest, mine, report
 from mimic.errors import BadInput
-from mimic.params import load_params
+from mimic.params import load_params, resolve_params
 from tests.reporting.test_report import Page
 from tests.support import footage
 
@@ -20,7 +20,7 @@ from tests.support import footage
 @pytest.fixture(scope="module")
 def mined(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     root = tmp_path_factory.mktemp("sources")
-    raw = yaml.safe_load((repository / "params.yaml").read_text())
+    raw = resolve_params(repository / "params.yaml").full()
     raw["cluster"] |= {"workers": 1, "executor": "local"}
     recipe = raw["datasets"]["mimic-1m"]
     raw["datasets"]["mimic-1m"] = recipe | {"sources": {"phone": 3}}

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from mimic import pretrain
-from mimic.params import load_params
+from mimic.params import load_params, resolve_params
 from tests.support import toy_pairs
 
 TINY: dict[str, Any] = {
@@ -74,7 +74,7 @@ def write_workspace(root: Path, repository: Path) -> Path:
     """24 toy pairs, four of them held out, and a run of each variant: 10 steps of a model of two
     blocks."""
     toy_pairs.write_dataset(root, "toy", pairs=24, size_px=32, seed=0, validation=4)
-    raw = yaml.safe_load((repository / "params.yaml").read_text())
+    raw = resolve_params(repository / "params.yaml").full()
     raw["datasets"]["toy"] = raw["datasets"]["mimic-1m"] | {"sources": {"phone": None}}
     raw["pretrain"] = {
         name: raw["pretrain"]["croco"] | SMALL | numbers for name, numbers in VARIANTS.items()

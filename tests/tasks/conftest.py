@@ -185,7 +185,7 @@ def linear_segmentation_task(segmentation_task: SegmentationTask) -> LinearSegme
 @pytest.fixture
 def few_shot_segmentation_task(segmentation_task: SegmentationTask) -> FewShotSegmentationTask:
     padded = {
-        "preset": "peer",
+        "preset": "published",
         "frame": "padded",
         "inference": "whole",
         "stride_px": None,

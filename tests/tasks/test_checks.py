@@ -14,13 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from pydantic import ValidationError
 
 from mimic import config
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
-from mimic.params import load_params
+from mimic.params import load_params, resolve_params
 from mimic.synthetic import toy_datasets as sets
 from mimic.tasks import TASKS, run_task
 from mimic.tasks.checks import check
@@ -259,7 +258,7 @@ def test_motion_that_is_known_nowhere(root: Path, flow_task: FlowTask) -> None:
 
 @pytest.fixture
 def normals(repository: Path) -> TaskonomyTask:
-    raw = yaml.safe_load((repository / "params.yaml").read_text())["evaluate"]["normals"]
+    raw = resolve_params(repository / "params.yaml").full()["evaluate"]["normals"]
     where = {"data": "taskonomy", "splits": "taskonomy/splits", "images": [4, 2, 3], "size_px": 64}
     return TaskonomyTask.model_validate({**raw, **where})
 
@@ -318,7 +317,7 @@ def test_pairs_without_a_match(root: Path, correspondence_task: CorrespondenceTa
 def test_bins_rise(
     repository: Path, correspondence_task: CorrespondenceTask, edges: tuple[float, ...]
 ) -> None:
-    raw = yaml.safe_load((repository / "params.yaml").read_text())["evaluate"]["cross-attention"]
+    raw = resolve_params(repository / "params.yaml").full()["evaluate"]["cross-attention"]
     for section, fields in (
         (CorrespondenceTask, correspondence_task.model_dump()),
         (CrossAttentionTask, raw),

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from mimic import evaluate, prepare
 from mimic.errors import BadInput
-from mimic.params import load_params
+from mimic.params import load_params, resolve_params
 from mimic.tasks import TASK_VERSIONS, TASKS, checked_before, checks
 from mimic.tasks.correspondence.config import CorrespondenceTask
 from mimic.tasks.depth import finetune
@@ -33,7 +33,7 @@ def workspace(
     correspondence_task: CorrespondenceTask,
 ) -> Path:
     """A published tiny random encoder, miniature data, and params with three tasks."""
-    raw = yaml.safe_load((repository / "params.yaml").read_text())
+    raw = resolve_params(repository / "params.yaml").full()
     depth = json.loads(depth_task.model_dump_json())
     raw["datasets"]["toy"] = raw["datasets"]["mimic-1m"]
     raw["evaluate"] = {
@@ -373,16 +373,22 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_data_that_did_not_change_are_looked_through_once(
     workspace: Path, looks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def found() -> dict[str, object]:
+        said = json.loads((workspace / "data/tasks/depth.json").read_text())
+        return {key: value for key, value in said.items() if key != "section"}
+
     def prepared() -> int:
         looks.clear()
         prepare.main(load_params(workspace / "params.yaml"), workspace, "depth")
         return len(looks)
 
     assert prepared() == 1
-    first = (workspace / "data/tasks/depth.json").read_bytes()
+    first = found()
     _params(workspace, lr=0.5, steps=9)
     assert prepared() == 0
-    assert (workspace / "data/tasks/depth.json").read_bytes() == first
+    assert found() == first
+    section = json.loads((workspace / "data/tasks/depth.json").read_text())["section"]
+    assert (section["lr"], section["steps"]) == (0.5, 9), "evaluate reads no other parameter"
     _params(workspace, depth_max_m=9.0)
     assert prepared() == 1
     assert prepared() == 0

@@ -8,11 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from mimic.config import Shards
 from mimic.errors import BadInput
-from mimic.params import load_params
+from mimic.params import load_params, resolve_params
 from mimic.tasks import run_task
 from mimic.training.checkpoint import load_encoder
 from tests.support.miniatures import as_subject, folders_in, write_dataset
@@ -29,7 +28,7 @@ def test_a_workspace_without_images_is_measured_from_the_store(
     folder = publish_model(tmp_path / "croco")
     for root in (full, bare):
         publish_model(root / "models/judge")
-    raw = yaml.safe_load((repository / "params.yaml").read_text())["evaluate"]
+    raw = resolve_params(repository / "params.yaml").full()["evaluate"]
     key = next(key for key, entry in raw.items() if entry["task"] == name)
     section = load_params(repository / "params.yaml").evaluate[key]
     same = {"dataset": "toy", "features_of": "judge", "pairs": 6, "split": "validation"}

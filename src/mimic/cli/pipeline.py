@@ -61,16 +61,16 @@ def assemble(
 
 
 def recipe(
-    recipe: Annotated[str, typer.Argument(help="A name under `pretrain` in params.yaml")],
+    run: Annotated[str, typer.Argument(help="A name under `runs` in params.yaml")],
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
-    """Write what decides the weights of a recipe's runs.
+    """Write how a run is pretrained, its recipe whole.
 
-    Runs are trained again when that file changes.
+    It is trained again when that file changes.
     """
     from mimic import recipe as stage
 
-    stage.main(load_params(params), params.parent, recipe)
+    stage.main(load_params(params), params.parent, run)
 
 
 def pretrain(

@@ -87,7 +87,7 @@ def main(
         "cores_per_device": job.cpus_per_task,
         "rates": rates.model_dump(),
         "runs": {
-            run: estimate(params, root, section, rates, devices)
+            run: estimate(params, root, run, rates, devices)
             for run, section in planned.items()
             if section.steps
         },
@@ -98,11 +98,10 @@ def main(
         _show(result)
 
 
-def estimate(
-    params: Params, root: Path, run: config.Run, rates: Rates, devices: int
-) -> dict[str, Any]:
+def estimate(params: Params, root: Path, name: str, rates: Rates, devices: int) -> dict[str, Any]:
     """One run's numbers; None where a rate is missing."""
-    recipe = params.pretrain[run.recipe]
+    run = params.runs[name]
+    recipe = params.recipe(name)
     flops = _flops(recipe)
     views = OBJECTIVES[recipe.objective].views
     samples = run.steps * recipe.batch
@@ -158,13 +157,14 @@ def measured_rates(params: Params, root: Path) -> Rates:
 def _achieved(params: Params, log: Path) -> float | None:
     """GFLOP a second of one process in a run's log; None for runs that params no longer has, or
     that left no speeds."""
-    run = params.runs.get(log.parent.parent.name)
+    name = log.parent.parent.name
+    run = params.runs.get(name)
     speeds = [
         line["pairs_per_second"] for line in journal.read(log) if line.get("pairs_per_second")
     ]
     if run is None or not speeds:
         return None
-    recipe = params.pretrain[run.recipe]
+    recipe = params.recipe(name)
     samples = statistics.median(speeds) * 2 / OBJECTIVES[recipe.objective].views
     job = params.cluster.pretrain
     return samples * _flops(recipe) / 1e9 / (job.nodes * job.tasks_per_node)

@@ -1,9 +1,9 @@
-"""What to write where a key is missing: the value that a profile of this package has for it, the
-laptop's first."""
+"""What to write where a key is missing that no preset states: the value that a profile of this
+package has for it, the laptop's first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +13,41 @@ PROFILES = Path(__file__).parent.parent / "profiles"
 ASKED = ("laptop", "paper")
 NAMED = ("sources", "datasets", "pretrain", "runs", "evaluate")  # sections whose keys are yours
 KIND = {"sources": "reader", "evaluate": "task"}
-# Keys that came after the first release, by kind: what the laptop profile says is what was done
-# before there was the key.
-NEWER = {
-    **dict.fromkeys(("depth", "linear-depth", "few-shot-depth", "taskonomy"), ("last_norm",)),
-    **dict.fromkeys(("flow", "stereo"), ("masks",)),
-}
+WORD = {"evaluate": "preset: standard", "synthesize": "preset: tiny"}
+# what only you know, in no preset
+YOURS = ("task", "preset", "data", "tracked_by", "dataset", "features_of", "splits", "target")
 LONGEST = 200  # characters of a value in a message
 ABSENT = object()
 
 
-def advice(path: Sequence[str | int], raw: Any) -> str:
+def advice(
+    path: Sequence[str | int], raw: Any, profiles: Iterable[tuple[str, dict[str, Any]]]
+) -> str:
     """In a few words, on one line, what to add for the missing key at `path` of a parameter file
-    read as `raw`."""
+    that holds `raw`.
+
+    Args:
+        profiles: names and resolved contents of the profiles of this package.
+    """
     *above, key = path
     where = f"under {'.'.join(map(str, above))}" if above else "at the top"
-    for profile in ASKED:
-        content = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text(encoding="utf-8"))
+    for profile, content in profiles:
         for place in _likely(path, raw, content):
             value = _at(content, place)
             if value is not ABSENT:
-                before = (
-                    ", and what was done before there was this key" if _is_newer(path, raw) else ""
-                )
                 return (
                     f"missing; add {_shown(key, value)} {where} (what profiles/{profile}.yaml "
-                    f"says{before})"
+                    f"says){_or_preset(path)}"
                 )
-    return f"missing; add it {where}: every key is written out, see profiles/paper.yaml"
+    return f"missing; add it {where}: see profiles/paper.yaml{_or_preset(path)}"
 
 
-def _is_newer(path: Sequence[str | int], raw: Any) -> bool:
-    return (
-        path[0] == "evaluate"
-        and len(path) == 3
-        and path[2] in NEWER.get(_at(raw, [*path[:2], "task"]), ())
-    )
+def _or_preset(path: Sequence[str | int]) -> str:
+    """Where a preset would state the key, which word names one."""
+    word = WORD.get(str(path[0]))
+    if word is None or len(path) < 3 or path[-1] in YOURS:
+        return ""
+    return f", or name a preset there: `{word}`"
 
 
 def _likely(path: Sequence[str | int], raw: Any, content: Any) -> Iterator[list[str | int]]:
@@ -59,6 +58,7 @@ def _likely(path: Sequence[str | int], raw: Any, content: Any) -> Iterator[list[
         yield list(path)
         return
     name, *inner = rest
+    section = "runs" if section == "pretrain" else section  # they hold their recipes
     kind = KIND.get(str(section))
     mine = _at(raw, [section, name, kind]) if kind else None
     for other in sorted(content[section], key=lambda other: other != name):

@@ -48,9 +48,9 @@ class Workspace:
     def manifest(self, dataset: str) -> Path:
         return self.root / "data/manifests" / f"{dataset}.parquet"
 
-    def recipe(self, recipe: str) -> Path:
-        """What decides the weights of runs with a recipe."""
-        return self.root / "data/recipes" / f"{recipe}.json"
+    def recipe(self, run: str) -> Path:
+        """How a run is pretrained."""
+        return self.root / "data/recipes" / f"{run}.json"
 
     def model(self, run: str) -> Path:
         return self.root / "models" / run

@@ -64,7 +64,7 @@ def _completion(params: Params, workspace: Workspace, run: str) -> Completion | 
     if run in params.imported:
         return None
     planned = params.runs[run]
-    recipe = params.pretrain[planned.recipe]
+    recipe = params.recipe(run)
     saved_pairs = workspace.model(run) / "reconstruction.npz"
     manifest = workspace.manifest(planned.dataset)
     if OBJECTIVES[recipe.objective].views == 1 or planned.steps == 0:

@@ -111,7 +111,7 @@ def _row(params: Params, workspace: Workspace, run: str) -> RunRow:
     if run in params.imported:
         return _imported(params, workspace, run)
     planned = params.runs[run]
-    recipe = params.pretrain[params.runs[run].recipe]
+    recipe = params.recipe(run)
     card = read_json(workspace.model(run) / "card.json")
     said = card or {}
     steps = int(said.get("steps", planned.steps))

@@ -5,14 +5,16 @@ Torch is not imported here: tables of tasks are read by commands that need none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from mimic.config import Shards
+from mimic.config.presets import OF, Document, fixed, packaged_presets
 from mimic.errors import BadInput
 from mimic.tasks.inspection import DataFound, Needs
 from mimic.tasks.sections import TaskSection
@@ -108,7 +110,7 @@ class TaskSpec:
     run: trains what the task trains, and measures.
     needs: what it asks of its data, in words.
     look: goes through the data before anything is trained on them.
-    presets: protocols by name; a protocol fixes what decides whether two numbers may be compared.
+    presets_file: YAML; complete sets of values by task and name.
     """
 
     name: str
@@ -116,4 +118,28 @@ class TaskSpec:
     run: Callable[[Any, EvalModel, EvalPaths], Result]
     needs: Needs
     look: Callable[[Any, Path, Needs], DataFound]
-    presets: Mapping[str, Mapping[str, Any]]
+    presets_file: Path
+
+    @property
+    def document(self) -> Document:
+        """The file of presets, with its lines."""
+        return packaged_presets(self.presets_file)
+
+    @property
+    def presets(self) -> dict[str, dict[str, Any]]:
+        """Protocols by name: the values that decide whether two numbers may be compared; a task
+        whose section names none has none."""
+        if "preset" not in self.section.model_fields:
+            return {}
+        table = self.document.content[self.name]
+        return {
+            name: self._typed(fixed(preset)) for name, preset in table.items() if OF not in preset
+        }
+
+    def _typed(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The same as the section holds them."""
+        typed = {}
+        for name, value in values.items():
+            kind: Any = self.section.model_fields[name].annotation
+            typed[name] = TypeAdapter(kind).validate_python(value)
+        return typed

@@ -1,10 +1,9 @@
-"""The protocols that results are compared under: what `preset: peer` and `preset: standard`
+"""The protocols that results are compared under: what `preset: published` and `preset: standard`
 promise.
 
-These are no defaults: params.yaml is complete, and whatever differs from its preset is listed in
-the result. `peer` is the published procedure, warts included; `standard` is what the field would
-defend today. A preset fixes what decides whether two numbers may be compared; fields that depend on
-the encoder or on taste (seed, samples, head width of a small model) are not in it.
+Whatever differs from its preset is listed in the result. `published` is the published procedure,
+warts included; `standard` is what the field would defend today. What a preset lists as `free`
+depends on the machine or on taste (seed, samples), and decides no comparison.
 """
 
 from __future__ import annotations
@@ -12,10 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mimic.config.presets import GIVEN
 from mimic.tasks import spec_of
 from mimic.tasks.flow_stereo.config import MotionPart
-from mimic.tasks.flow_stereo.presets import described
-from mimic.tasks.sections import GIVEN, TaskSection
+from mimic.tasks.flow_stereo.mixture import described
+from mimic.tasks.sections import TaskSection
 
 
 def overrides(task: TaskSection) -> dict[str, Any]:

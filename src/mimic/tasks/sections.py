@@ -18,8 +18,6 @@ from mimic.config.base import (
     Share,
 )
 
-GIVEN = "given"  # in a preset: a file or a folder of yours, wherever it lies
-
 
 class TaskSection(Section):
     """One task of `evaluate`."""
@@ -42,7 +40,7 @@ class TrainedTask(TaskSection):
     """A task whose head is trained, and perhaps the encoder with it."""
 
     preset: Literal[
-        "peer", "standard"
+        "published", "standard"
     ]  # the protocol this follows; fields that differ from it are listed in the result
     data: Path
     freeze: Literal[

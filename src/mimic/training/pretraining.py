@@ -151,7 +151,7 @@ def initial_model(recipe: config.Recipe, run: config.Run) -> Pretraining:
             recipe.objective, recipe.model.size(), recipe.masking(), attention=recipe.attention
         )
     except ValueError as error:
-        raise BadInput(f"params.yaml: pretrain.{run.recipe}: {error}") from None
+        raise BadInput(f"params.yaml: recipe {run.recipe}: {error}") from None
     initialise(model, torch.Generator().manual_seed(run.seed))
     return model
 

@@ -18,7 +18,7 @@ from mimic.errors import BadInput
 from mimic.infra.cluster import ItemsFailed, Stop, Stopped, TrainingFailed
 from mimic.infra.cluster.failures import culprit, failure
 from mimic.infra.cluster.ranks import Rank
-from mimic.params import load_params
+from mimic.params import load_params, resolve_params
 
 REAL = (
     'Traceback (most recent call last):\n  File "a.py", line 1, in ProcessGroup\nValueError: the '
@@ -157,7 +157,7 @@ def test_impossible_resources_are_refused(
     changes: dict[str, Any] | dict[str, int],
     message: str,
 ) -> None:
-    raw = yaml.safe_load((repository / "params.yaml").read_text())
+    raw = resolve_params(repository / "params.yaml").full()
     raw["cluster"][kind] |= changes
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(raw))

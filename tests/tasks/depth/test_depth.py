@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
+from mimic.tasks import TASKS
 from mimic.tasks.depth import finetune
 from mimic.tasks.depth.config import DepthTask
 from mimic.tasks.depth.nyu import Nyu
-from mimic.tasks.depth.presets import PEER as DEPTH_PEER
 from mimic.tasks.engine.dense_transforms import (
     Batch,
     center_crop,
@@ -35,12 +35,13 @@ SMALL: dict[str, Any] = {
 }
 
 
-def test_peer_preset_end_to_end(
+def test_published_preset_end_to_end(
     nyu_folder: Path, depth_task: DepthTask, encoder: VisionTransformer, tmp_path: Path
 ) -> None:
     """In the published units targets sit near +20; errors come out in metres all the same."""
+    published = TASKS["depth"].presets["published"]
     task = DepthTask.model_validate(
-        {**depth_task.model_dump(), **DEPTH_PEER, **SMALL, "preset": "peer"}
+        {**depth_task.model_dump(), **published, **SMALL, "preset": "published"}
     )
     result = finetune.run(task, as_subject(encoder), folders_in(nyu_folder.parent))
     averages = result.metrics["averages"]

@@ -17,7 +17,7 @@ from mimic.errors import BadInput
 from mimic.geometry.motion import error_sums, errors, pooled_error
 from mimic.models.binocular import laplace_flow, laplace_stereo, nearest_rotation
 from mimic.synthetic import toy_datasets
-from mimic.tasks import run_task
+from mimic.tasks import TASKS, run_task
 from mimic.tasks.checks import check
 from mimic.tasks.engine.train_loop import croco_rate
 from mimic.tasks.flow_stereo import finetune
@@ -26,7 +26,6 @@ from mimic.tasks.flow_stereo.config import FlowTask, StereoTask
 from mimic.tasks.flow_stereo.files import Motion, MotionPair, read_kitti_flow
 from mimic.tasks.flow_stereo.files import read as read_pair
 from mimic.tasks.flow_stereo.finetune import colorize
-from mimic.tasks.flow_stereo.presets import FLOW_PEER
 from mimic.tasks.flow_stereo.sets import list_pairs
 from tests.support.miniatures import as_subject, folders_in
 from tests.tasks.correspondence.test_cross_attention import publish_model
@@ -196,8 +195,9 @@ def test_rotations_are_the_nearest() -> None:
 def test_published_learning_rates(flow_task: FlowTask) -> None:
     """By the fraction of an epoch, as CroCo sets it before every batch: 240 epochs of 3750 batches,
     one of warm-up."""
+    published = TASKS["flow"].presets["published"]
     task = flow_task.model_copy(
-        update={name: FLOW_PEER[name] for name in ("steps", "lr", "warmup")}
+        update={name: published[name] for name in ("steps", "lr", "warmup")}
     )
     for step in (0, 1, 1875, 3749, 3750, 3751, 451875, 899999):
         epoch = step / 3750

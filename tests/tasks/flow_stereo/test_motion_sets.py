@@ -5,20 +5,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from mimic.errors import BadInput
+from mimic.tasks import TASKS
 from mimic.tasks.checks import check
-from mimic.tasks.flow_stereo import presets
-from mimic.tasks.flow_stereo.config import FlowTask, StereoTask
+from mimic.tasks.flow_stereo import mixture
+from mimic.tasks.flow_stereo.config import FlowPart, FlowTask, StereoPart, StereoTask
 from mimic.tasks.flow_stereo.files import MotionPair, read
 from mimic.tasks.flow_stereo.sets import chosen_pairs, list_pairs, listed_pairs
 from mimic.tasks.protocols import overrides
 
 HEIGHT, WIDTH = 24, 40
+
+FLOW_RUN = TASKS["flow"].presets["published"]
+STEREO_RUN = TASKS["stereo"].presets["published"]
+
+
+def flow_part(repeat: int, layout: str, folder: str, *, only: Any = None, without: Any = ()):
+    fields = {"layout": layout, "folder": folder, "only": only, "without": without}
+    return FlowPart.model_validate({**fields, "repeat": repeat})
+
+
+def stereo_part(repeat: int, layout: str, folder: str, *, only: Any = None, without: Any = ()):
+    fields = {"layout": layout, "folder": folder, "only": only, "without": without}
+    return StereoPart.model_validate({**fields, "repeat": repeat})
 
 
 def image(path: Path, picture: np.ndarray | None = None) -> None:
@@ -84,7 +99,7 @@ def things(folder: Path) -> None:
 
 def test_flying_things_in_both_passes_and_directions(tmp_path: Path) -> None:
     things(tmp_path / "T")
-    part = presets.flow_part(1, "flying_things", "T", only=("TRAIN",))
+    part = flow_part(1, "flying_things", "T", only=("TRAIN",))
     pairs = chosen_pairs("flow", part, tmp_path)
     assert len(pairs) == 2 * 2 * 2  # steps, directions, passes
     for pair, value in zip(pairs, values_of(pairs), strict=True):
@@ -92,9 +107,7 @@ def test_flying_things_in_both_passes_and_directions(tmp_path: Path) -> None:
         assert value == (first if second == first + 1 else -first)
         assert abs(second - first) == 1
     assert {pair.b.stem for pair in pairs} == {"0006", "0007", "0008"}
-    one_way = presets.flow_part(
-        1, "flying_things", "T", only=("TRAIN",), without=("final", "into_past")
-    )
+    one_way = flow_part(1, "flying_things", "T", only=("TRAIN",), without=("final", "into_past"))
     assert names(chosen_pairs("flow", one_way, tmp_path)) == [
         "clean-A-0000-0006-future",
         "clean-A-0000-0007-future",
@@ -109,14 +122,14 @@ def test_what_is_not_on_disk_is_named(tmp_path: Path, flow_task: FlowTask) -> No
         (tmp_path / "flow/SceneFlow/FlyingThings/frames_finalpass").rglob("*"), reverse=True
     ):
         path.rmdir()
-    part = presets.FLOW_TRAIN[1]
+    part = FLOW_RUN["train"][1]
     with pytest.raises(
         BadInput, match=r"4 of 8 pairs lack their files, first frames_finalpass.*without.*'final'"
     ) as error:
         chosen_pairs("flow", part, tmp_path / "flow")
     assert "\n" not in str(error.value)
     with pytest.raises(BadInput) as error:
-        check(flow_task.model_copy(update={"train": presets.FLOW_TRAIN}), tmp_path)
+        check(flow_task.model_copy(update={"train": FLOW_RUN["train"]}), tmp_path)
     said = str(error.value)
     assert said.startswith("4 of 4 sets of flow are not there")
     assert all(
@@ -163,7 +176,7 @@ def test_flying_chairs_by_either_list(tmp_path: Path, name: str) -> None:
             image(tmp_path / f"data/{number:05d}_img{view}.ppm")
         flo(tmp_path / f"data/{number:05d}_flow.flo", plane(number, 2))
     (tmp_path / name).write_text("1\n2\n1\n")
-    part = presets.flow_part(1, "flying_chairs", ".", only=("train",))
+    part = flow_part(1, "flying_chairs", ".", only=("train",))
     assert values_of(chosen_pairs("flow", part, tmp_path)) == [1, 3]
 
 
@@ -174,7 +187,7 @@ def test_masks_of_sintel_are_a_choice(tmp_path: Path) -> None:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[:5] = 255
     image(tmp_path / "training/invalid/alley_1/frame_0001.png", mask)
-    part = presets.flow_part(1, "sintel", ".", without=("final",))
+    part = flow_part(1, "sintel", ".", without=("final",))
     pair = chosen_pairs("flow", part, tmp_path)[0]
     assert read(pair, masks=False).valid.all()
     assert read(pair, masks=True).valid.sum() == (HEIGHT - 5) * WIDTH
@@ -307,7 +320,7 @@ def test_stereo_layouts(tmp_path: Path, layout: str) -> None:
 
 def test_booster_holds_out_its_last_scenes(tmp_path: Path) -> None:
     booster(tmp_path)
-    part = presets.stereo_part(1, "booster", ".", without=("subval",))
+    part = stereo_part(1, "booster", ".", without=("subval",))
     assert names(chosen_pairs("stereo", part, tmp_path)) == ["Bathroom-im0", "Bathroom-im1"]
 
 
@@ -384,21 +397,21 @@ def test_a_scene_of_unknown_scale_is_refused(tmp_path: Path) -> None:
 def test_the_mixture_of_croco_flow() -> None:
     """Shares of an epoch that follow from CroCo's command and the sets' sizes."""
     sizes = {
-        presets.described(part): part.repeat * presets.PAIRS[presets.described(part)]
-        for part in presets.FLOW_TRAIN
+        mixture.described(part): part.repeat * mixture.PAIRS[mixture.described(part)]
+        for part in FLOW_RUN["train"]
     }
     assert sum(sizes.values()) == 793052
     shares = {name.split()[0]: round(100 * size / 793052) for name, size in sizes.items()}
     assert shares == {"sintel": 10, "flying_things": 41, "flying_chairs": 11, "tartanair": 39}
-    assert presets.FLOW_PEER["steps"] == 240 * 30000 // 8
-    assert round(presets.FLOW_PEER["warmup"] * presets.FLOW_PEER["steps"]) == 3750
+    assert FLOW_RUN["steps"] == 240 * 30000 // 8
+    assert round(FLOW_RUN["warmup"] * FLOW_RUN["steps"]) == 3750
 
 
 def test_the_mixture_of_croco_stereo() -> None:
-    known = [part for part in presets.STEREO_TRAIN if part.layout != "booster"]
-    pairs = sum(part.repeat * presets.PAIRS[presets.described(part)] for part in known)
+    known = [part for part in STEREO_RUN["train"] if part.layout != "booster"]
+    pairs = sum(part.repeat * mixture.PAIRS[mixture.described(part)] for part in known)
     assert pairs == 200000 + 2 * 35454 + 30 * 24 + 50 * (45 + 171 + 132 + 335 + 14)
-    assert {presets.STEREO_PEER["steps"] / 32} == {
+    assert {STEREO_RUN["steps"] / 32} == {
         (pairs + booster_pairs) // 6 for booster_pairs in range(212, 218)
     }
 
@@ -408,18 +421,22 @@ def test_repeats_weigh_and_a_missing_set_is_an_override(
 ) -> None:
     eth3d(tmp_path / "e")
     middlebury(tmp_path / "m")
-    parts = (presets.stereo_part(3, "eth3d", "e"), presets.stereo_part(2, "middlebury", "m"))
+    parts = (stereo_part(3, "eth3d", "e"), stereo_part(2, "middlebury", "m"))
     listed = listed_pairs(stereo_task, parts, tmp_path)
     assert [pair.name for pair in listed] == ["delivery_area_1l"] * 3 + ["Vintage"] * 2
-    assert presets.mixture(parts, [1, 1]) == ["3 * eth3d (1 pairs)", "2 * middlebury (1 pairs)"]
-    assert presets.mixture(presets.STEREO_TRAIN[:1], [5]) == ["1 * crestereo (5 of 200000 pairs)"]
+    assert mixture.mixture(parts, [1, 1]) == ["3 * eth3d (1 pairs)", "2 * middlebury (1 pairs)"]
+    assert mixture.mixture(STEREO_RUN["train"][:1], [5]) == ["1 * crestereo (5 of 200000 pairs)"]
     task = stereo_task.model_copy(
-        update={"preset": "peer", "train": presets.STEREO_TRAIN, "test": presets.STEREO_TEST}
+        update={
+            "preset": "published",
+            "train": STEREO_RUN["train"],
+            "test": STEREO_RUN["test"],
+        }
     )
     elsewhere = tuple(
-        part.model_copy(update={"folder": Path("other")}) for part in presets.STEREO_TRAIN
+        part.model_copy(update={"folder": Path("other")}) for part in STEREO_RUN["train"]
     )
     assert "train" not in overrides(task.model_copy(update={"train": elsewhere}))
-    fewer = overrides(task.model_copy(update={"train": presets.STEREO_TRAIN[1:]}))
+    fewer = overrides(task.model_copy(update={"train": STEREO_RUN["train"][1:]}))
     assert fewer["train"][0] == "1 * sceneflow only TRAIN"
     assert len(fewer["train"]) == 10

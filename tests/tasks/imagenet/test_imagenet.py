@@ -17,13 +17,12 @@ from mimic.errors import BadInput
 from mimic.models.heads import ClassifierHead, parameter_count
 from mimic.synthetic import toy_datasets
 from mimic.synthetic.toy_datasets.imagenet import WNIDS
-from mimic.tasks import run_task
+from mimic.tasks import TASKS, run_task
 from mimic.tasks.checks import check
 from mimic.tasks.engine.batches import step_indices
 from mimic.tasks.imagenet import embeddings, knn, linear_probe
 from mimic.tasks.imagenet.config import KnnTask, LinearProbeTask
 from mimic.tasks.imagenet.dataset import DEVKIT, META, SOLUTION, TRUTH, ImageNet
-from mimic.tasks.imagenet.presets import PROBE_PEER
 from mimic.training.lars import Lars
 from tests.support.miniatures import as_subject, folders_in, make_encoder
 
@@ -290,8 +289,9 @@ def test_lars_by_hand() -> None:
 def test_published_schedule(linear_probe_task: LinearProbeTask) -> None:
     """Rate 6.4 at a batch of 16,384; 1,281,167 images make 78 updates an epoch (312 batches of 512
     on each of 8 GPUs, by fours)."""
+    published = TASKS["linear-probe"].presets["published"]
     peer = LinearProbeTask.model_validate(
-        {**linear_probe_task.model_dump(), **PROBE_PEER, "preset": "peer"}
+        {**linear_probe_task.model_dump(), **published, "preset": "published"}
     )
     assert 1_281_167 // (512 * 8) == 312
     assert 312 // 4 == 1_281_167 // peer.batch == 78

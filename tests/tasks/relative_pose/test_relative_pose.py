@@ -21,7 +21,7 @@ from mimic.config import SevenScenesSet
 from mimic.errors import BadInput
 from mimic.geometry.covisibility import covisibility, intrinsics_from_fov
 from mimic.models.binocular import RelativePose, nearest_rotation
-from mimic.params import Params
+from mimic.params import Params, resolve_params
 from mimic.synthetic import toy_datasets
 from mimic.synthetic.toy_datasets.seven_scenes import HFOV_DEG
 from mimic.tasks import run_task
@@ -358,9 +358,8 @@ def test_the_stage(
 ) -> None:
     """mimic evaluate of a published croco run; a model that never saw a second view, or a lone
     encoder, is refused."""
-    import yaml
 
-    raw = yaml.safe_load((repository / "params.yaml").read_text())
+    raw = resolve_params(repository / "params.yaml").full()
     raw["evaluate"] = {"relative-pose": json.loads(relative_pose_task.model_dump_json())}
     raw["table"] = {**raw["table"], "tasks": ["relative-pose"]}
     raw["tracking"]["uri"] = None

@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("preset", ["peer", "standard"])
+@pytest.mark.parametrize("preset", ["published", "standard"])
 def test_end_to_end(
     preset: str, made_ade20k: Path, segmentation_task: SegmentationTask, encoder: VisionTransformer
 ) -> None:

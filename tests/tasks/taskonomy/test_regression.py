@@ -10,7 +10,6 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from pydantic import ValidationError
 from torchvision.transforms.functional import gaussian_blur
@@ -18,6 +17,7 @@ from torchvision.transforms.functional import gaussian_blur
 from mimic import config
 from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
+from mimic.params import resolve_params
 from mimic.synthetic import toy_datasets as sets
 from mimic.synthetic.toy_datasets import taskonomy as taskonomy_set
 from mimic.tasks import TASKS
@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def task(repository: Path, made: Path) -> TaskonomyTask:
-    raw = yaml.safe_load((repository / "params.yaml").read_text())["evaluate"]["normals"]
+    raw = resolve_params(repository / "params.yaml").full()["evaluate"]["normals"]
     where = {"data": made, "splits": made / "splits", "tracked_by": made}
     return TaskonomyTask.model_validate({**raw, **where, **SMALL})
 
@@ -63,7 +63,7 @@ def changed(task: TaskonomyTask, **update: Any) -> TaskonomyTask:
     return TaskonomyTask.model_validate({**task.model_dump(), **update})
 
 
-@pytest.mark.parametrize("preset", ["peer", "standard"])
+@pytest.mark.parametrize("preset", ["published", "standard"])
 def test_end_to_end(
     preset: str, task: TaskonomyTask, made: Path, encoder: VisionTransformer, tmp_path: Path
 ) -> None:
@@ -73,7 +73,7 @@ def test_end_to_end(
     assert check(task, tmp_path)["splits"] == {"train": 6, "validation": 3, "test": 5}
     result = finetune.run(task, as_subject(encoder), folders_in(tmp_path))
     metrics = result.metrics
-    assert result.value == metrics["averages"]["batch" if preset == "peer" else "image"]["L1"]
+    assert result.value == metrics["averages"]["batch" if preset == "published" else "image"]["L1"]
     assert 0 < result.value < 1
     assert (
         metrics["averages"]["batch"]["L1"] != metrics["averages"]["image"]["L1"]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimic.tasks.api import EvalModel, EvalPaths, TaskSpec
-from mimic.tasks.depth import presets
 from mimic.tasks.depth.config import DepthTask, FewShotDepthTask, LinearDepthTask
 from mimic.tasks.inspection import DataFound, Needs
 
@@ -45,6 +44,7 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
     return check.look(section, root, needs)
 
 
+PRESETS = Path(__file__).with_name("presets.yaml")
 SPECS = (
     TaskSpec(
         "depth",
@@ -52,7 +52,7 @@ SPECS = (
         _finetune,
         NEEDS,
         _look,
-        {"peer": presets.PEER, "standard": presets.STANDARD},
+        PRESETS,
     ),
     TaskSpec(
         "linear-depth",
@@ -60,7 +60,7 @@ SPECS = (
         _linear,
         NEEDS,
         _look,
-        {"standard": presets.LINEAR_STANDARD},
+        PRESETS,
     ),
     TaskSpec(
         "few-shot-depth",
@@ -68,6 +68,6 @@ SPECS = (
         _few_shot,
         NEEDS,
         _look,
-        {"peer": presets.FEW_SHOT_PEER, "standard": presets.FEW_SHOT_STANDARD},
+        PRESETS,
     ),
 )

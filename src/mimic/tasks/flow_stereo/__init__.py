@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimic.tasks.api import EvalModel, EvalPaths, TaskSpec
-from mimic.tasks.flow_stereo import presets
 from mimic.tasks.flow_stereo.config import FlowTask, StereoTask
 from mimic.tasks.inspection import DataFound, Needs
 
@@ -28,6 +27,7 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
     return check.look(section, root, needs)
 
 
+PRESETS = Path(__file__).with_name("presets.yaml")
 SPECS = (
     TaskSpec(
         "flow",
@@ -35,7 +35,7 @@ SPECS = (
         _finetune,
         NEEDS,
         _look,
-        {"peer": presets.FLOW_PEER, "standard": presets.FLOW_STANDARD},
+        PRESETS,
     ),
     TaskSpec(
         "stereo",
@@ -43,6 +43,6 @@ SPECS = (
         _finetune,
         NEEDS,
         _look,
-        {"peer": presets.STEREO_PEER, "standard": presets.STEREO_STANDARD},
+        PRESETS,
     ),
 )

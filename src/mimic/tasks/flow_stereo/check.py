@@ -11,7 +11,7 @@ from mimic.infra.storage import Workspace
 from mimic.tasks.engine.image_io import extent
 from mimic.tasks.flow_stereo.config import FlowTask, StereoTask
 from mimic.tasks.flow_stereo.files import read
-from mimic.tasks.flow_stereo.presets import mixture
+from mimic.tasks.flow_stereo.mixture import mixture
 from mimic.tasks.flow_stereo.sets import listed_parts, mixed
 from mimic.tasks.inspection import TEST, TRAIN, DataFound, Needs, Split, each
 

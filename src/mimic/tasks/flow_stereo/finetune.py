@@ -29,7 +29,7 @@ from mimic.tasks.engine.train_loop import layer_decayed, train
 from mimic.tasks.flow_stereo.augment import random_crop
 from mimic.tasks.flow_stereo.config import FlowTask, StereoTask
 from mimic.tasks.flow_stereo.files import Motion, MotionPair, read
-from mimic.tasks.flow_stereo.presets import mixture
+from mimic.tasks.flow_stereo.mixture import mixture
 from mimic.tasks.flow_stereo.sets import listed_parts, mixed
 
 Task = FlowTask | StereoTask

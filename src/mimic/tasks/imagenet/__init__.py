@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimic.tasks.api import EvalModel, EvalPaths, TaskSpec
-from mimic.tasks.imagenet import presets
 from mimic.tasks.imagenet.config import KnnTask, LinearProbeTask
 from mimic.tasks.inspection import DataFound, Needs
 
@@ -34,6 +33,7 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
     return check.look(section, root, needs)
 
 
+PRESETS = Path(__file__).with_name("presets.yaml")
 SPECS = (
     TaskSpec(
         "linear-probe",
@@ -41,7 +41,7 @@ SPECS = (
         _linear_probe,
         NEEDS,
         _look,
-        {"peer": presets.PROBE_PEER, "standard": presets.PROBE_STANDARD},
+        PRESETS,
     ),
-    TaskSpec("knn", KnnTask, _knn, NEEDS, _look, {"standard": presets.KNN_STANDARD}),
+    TaskSpec("knn", KnnTask, _knn, NEEDS, _look, PRESETS),
 )

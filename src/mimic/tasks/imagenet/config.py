@@ -14,7 +14,7 @@ from mimic.tasks.sections import TaskSection
 class ImageNetTask(TaskSection):
     """A task on ImageNet-1K with one feature vector per image."""
 
-    preset: Literal["peer", "standard"]
+    preset: Literal["published", "standard"]
     data: Path
     images: (
         tuple[Positive, Positive, Positive] | None

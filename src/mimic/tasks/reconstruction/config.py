@@ -16,7 +16,7 @@ class ReconstructionTask(PairTask):
     nothing is trained (MIMIC, table 3)."""
 
     task: Literal["reconstruction"]
-    preset: Literal["peer", "standard"]
+    preset: Literal["published", "standard"]
     split: Literal["validation", "test"]
     pairs: Annotated[
         int, Field(ge=2)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from mimic.tasks.api import EvalModel, EvalPaths, TaskSpec
 from mimic.tasks.inspection import DataFound, Needs
-from mimic.tasks.relative_pose import presets
 from mimic.tasks.relative_pose.config import RelativePoseTask
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
     return check.look(section, root, needs)
 
 
+PRESETS = Path(__file__).with_name("presets.yaml")
 SPECS = (
     TaskSpec(
         "relative-pose",
@@ -35,6 +35,6 @@ SPECS = (
         _finetune,
         NEEDS,
         _look,
-        {"peer": presets.PEER, "standard": presets.STANDARD},
+        PRESETS,
     ),
 )

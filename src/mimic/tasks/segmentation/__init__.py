@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from mimic.tasks.api import EvalModel, EvalPaths, TaskSpec
 from mimic.tasks.inspection import DataFound, Needs
-from mimic.tasks.segmentation import presets
 from mimic.tasks.segmentation.config import (
     FewShotSegmentationTask,
     LinearSegmentationTask,
@@ -44,6 +43,7 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
     return check.look(section, root, needs)
 
 
+PRESETS = Path(__file__).with_name("presets.yaml")
 SPECS = (
     TaskSpec(
         "segmentation",
@@ -51,7 +51,7 @@ SPECS = (
         _finetune,
         NEEDS,
         _look,
-        {"peer": presets.PEER, "standard": presets.STANDARD},
+        PRESETS,
     ),
     TaskSpec(
         "linear-segmentation",
@@ -59,7 +59,7 @@ SPECS = (
         _linear,
         NEEDS,
         _look,
-        {"standard": presets.LINEAR_STANDARD},
+        PRESETS,
     ),
     TaskSpec(
         "few-shot-segmentation",
@@ -67,6 +67,6 @@ SPECS = (
         _few_shot,
         NEEDS,
         _look,
-        {"peer": presets.FEW_SHOT_PEER},
+        PRESETS,
     ),
 )

@@ -74,7 +74,7 @@ class FewShotSegmentationTask(ConvNextFields):
     (MIMIC, figure 3b)."""
 
     task: Literal["few-shot-segmentation"]
-    preset: Literal["peer"]
+    preset: Literal["published"]
     freeze: Literal["encoder"]
     augment: Literal["none", "flip"]
     frame: Literal["padded"]  # test images of one size too

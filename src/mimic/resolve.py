@@ -1,0 +1,228 @@
+"""params.yaml, resolved: every entry laid over the preset that it names.
+
+Which word of an entry names its preset, and in which file:
+    sources.X       reader      sources/presets.yaml
+    evaluate.X      task, and preset within it    tasks/<family>/presets.yaml
+    runs.X          recipe      training/recipes.yaml, then `pretrain` of the file itself
+    pretrain.X      X           training/recipes.yaml, where there is one of that name
+    synthesize.X    preset      synthetic/presets.yaml
+    mine, cluster   preset      mining/presets.yaml, infra/cluster/presets.yaml
+
+An entry that states every key needs no such word. Nothing is checked here but the words themselves.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mimic.config.presets import PACKAGE, Document, Key, Layered, lay_preset, packaged_presets
+from mimic.config.training import Recipe
+from mimic.errors import BadInput
+from mimic.tasks import TASKS
+
+READERS = PACKAGE / "sources" / "presets.yaml"
+RECIPES = PACKAGE / "training" / "recipes.yaml"
+SECTIONS = {
+    "mine": PACKAGE / "mining" / "presets.yaml",
+    "cluster": PACKAGE / "infra" / "cluster" / "presets.yaml",
+}
+GENERATED = PACKAGE / "synthetic" / "presets.yaml"
+PRESET = "preset"
+RENAMED = {"peer": "published"}  # presets of tasks, as older files call them
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Every section with all its values; a run holds those of its recipe, too."""
+
+    document: Document
+    whole: dict[Any, Any]
+    origins: dict[Key, str]
+
+    def where(self, path: Key) -> str:
+        """Which line says a value; for one that nobody says, the nearest key of the file itself."""
+        return self.origins.get(path) or self.document.where(path)
+
+    def checked(self) -> dict[Any, Any]:
+        """The same as `Params` reads it: recipes by name, and apart those of runs that change
+        theirs."""
+        own = self.whole.get("pretrain")
+        runs = self.whole.get("runs")
+        if not isinstance(own, dict) or not isinstance(runs, dict):
+            return {**self.whole, "adapted": {}}
+        recipes, adapted, plain = dict(own), {}, {}
+        for name, run in runs.items():
+            if not isinstance(run, dict):
+                plain[name] = run
+                continue
+            recipe = {key: run[key] for key in Recipe.model_fields if key in run}
+            plain[name] = {key: value for key, value in run.items() if key not in recipe}
+            if recipe and recipes.setdefault(run.get("recipe"), recipe) != recipe:
+                adapted[name] = recipe
+        return {**self.whole, "pretrain": recipes, "runs": plain, "adapted": adapted}
+
+    def full(self) -> dict[Any, Any]:
+        """A parameter file that says the same and leaves nothing to a preset."""
+        found = copy.deepcopy(self.checked())
+        for name, recipe in found.pop("adapted").items():
+            found["runs"][name] |= recipe
+        return found
+
+
+def resolve(document: Document) -> Resolved:
+    """Lay every entry over its preset.
+
+    Raises:
+        BadInput: a preset, a reader's or a recipe's name is unknown; one line that says where.
+    """
+    whole: dict[Any, Any] = {}
+    origins: dict[Key, str] = {}
+    for section, value in document.content.items():
+        laid = _section(document, section, value)
+        whole[section] = laid.content[section]
+        origins |= laid.origins
+    return Resolved(document, whole, origins)
+
+
+def _section(document: Document, section: Any, value: Any) -> Layered:
+    """One section, below its own name."""
+    entry = _ENTRIES.get(section)
+    if section in SECTIONS and isinstance(value, dict):
+        return _below((section,), _preset(document, (section,), value))
+    if entry is None or not isinstance(value, dict):
+        return _plain(document, (section,), value)
+    whole = Layered({section: {}})
+    for name, fields in value.items():
+        path = (section, name)
+        is_mapping = isinstance(fields, dict)
+        laid = _below(path, entry(document, path, fields)) if is_mapping else None
+        laid = laid or _plain(document, path, fields)
+        whole.content[section][name] = laid.content[section][name]
+        whole.origins |= laid.origins
+    if not value:
+        whole.origins[section,] = document.where((section,))
+    return whole
+
+
+def _plain(document: Document, path: Key, value: Any) -> Layered:
+    """What has no preset."""
+    laid = Layered()
+    laid.lay({path[-1]: value}, document, path[:-1])
+    return _below(path[:-1], laid)
+
+
+def _below(path: Key, laid: Layered) -> Layered:
+    content: Any = laid.content
+    for key in reversed(path):
+        content = {key: content}
+    return Layered(content, {path + known: where for known, where in laid.origins.items()})
+
+
+# ---------------------------------------------------------------------------- one entry
+
+
+def _source(document: Document, path: Key, entry: Mapping[Any, Any]) -> Layered:
+    readers = packaged_presets(READERS)
+    laid = Layered()
+    reader = entry.get("reader")
+    if isinstance(reader, str) and reader in readers.content:
+        lay_preset(laid, readers, (), reader)
+    laid.lay(entry, document, path)
+    return laid
+
+
+def _task(document: Document, path: Key, entry: Mapping[Any, Any]) -> Layered:
+    laid = Layered()
+    task, word = entry.get("task"), entry.get(PRESET)
+    if not isinstance(task, str) or task not in TASKS or word is None:
+        laid.lay(entry, document, path)
+        return laid
+    presets = TASKS[task].document
+    names = presets.content[task]
+    word = RENAMED.get(word, word) if isinstance(word, str) else word
+    _known(document, (*path, PRESET), word, names, f"preset of {task}")
+    filed = lay_preset(laid, presets, (task,), word)
+    laid.lay(entry, document, path)
+    if PRESET in TASKS[task].section.model_fields:
+        laid.content[PRESET] = filed
+    else:
+        laid.without(PRESET)
+    return laid
+
+
+def _recipe(document: Document, path: Key, entry: Mapping[Any, Any]) -> Layered:
+    recipes = packaged_presets(RECIPES)
+    laid = Layered()
+    if path[-1] in recipes.content:
+        lay_preset(laid, recipes, (), str(path[-1]))
+    laid.lay(entry, document, path)
+    return laid
+
+
+def _run(document: Document, path: Key, entry: Mapping[Any, Any]) -> Layered:
+    recipes = packaged_presets(RECIPES)
+    own = document.content.get("pretrain")
+    own = own if isinstance(own, dict) else {}
+    laid = Layered()
+    filed = name = entry.get("recipe")
+    if name is not None:
+        _known(document, (*path, "recipe"), name, [*own, *recipes.content], "recipe")
+    if isinstance(name, str) and name in recipes.content:
+        filed = lay_preset(laid, recipes, (), name)
+    if name is not None and isinstance(own.get(name), dict):
+        laid.lay(own[name], document, ("pretrain", name))
+        filed = name
+    laid.lay(entry, document, path)
+    if filed is not None:
+        laid.content["recipe"] = filed
+    return laid
+
+
+def _generated(document: Document, path: Key, entry: Mapping[Any, Any]) -> Layered:
+    presets = packaged_presets(GENERATED)
+    laid = Layered()
+    if PRESET in entry and path[-1] in presets.content:
+        kind = str(path[-1])
+        _known(document, (*path, PRESET), entry[PRESET], presets.content[kind], f"preset of {kind}")
+        lay_preset(laid, presets, (kind,), entry[PRESET])
+        laid.lay(entry, document, path)
+        laid.without(PRESET)
+        return laid
+    laid.lay(entry, document, path)
+    return laid
+
+
+def _preset(document: Document, path: Key, section: Mapping[Any, Any]) -> Layered:
+    """A section that is one entry."""
+    presets = packaged_presets(SECTIONS[str(path[0])])
+    laid = Layered()
+    if PRESET in section:
+        name = section[PRESET]
+        _known(document, (*path, PRESET), name, presets.content, f"preset of {path[0]}")
+        lay_preset(laid, presets, (), name)
+    laid.lay(section, document, path)
+    laid.without(PRESET)
+    return laid
+
+
+def _known(document: Document, path: Key, name: Any, names: Iterable[str], what: str) -> None:
+    known = list(dict.fromkeys(names))
+    if isinstance(name, str) and name in known:
+        return
+    close = difflib.get_close_matches(str(name), known, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    where = ".".join(map(str, path))
+    raise BadInput(f"{document.where(path)}: {where}: no {what} is called {name!r}; {hint}")
+
+
+_ENTRIES: dict[Any, Callable[[Document, Key, Mapping[Any, Any]], Layered]] = {
+    "sources": _source,
+    "evaluate": _task,
+    "runs": _run,
+    "pretrain": _recipe,
+    "synthesize": _generated,
+}
