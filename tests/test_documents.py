@@ -8,6 +8,7 @@ import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,13 @@ def test_every_identifier_occurs_in_the_code(repository: Path) -> None:
         if word not in words and word not in OTHERS
     ]
     assert missing == []
+
+
+def test_every_module_that_is_run_exists(repository: Path) -> None:
+    """`python -m benchmarks.truth`, and modules of other packages."""
+    for page in documents(repository):
+        for name in re.findall(r"python -m ([\w.]+)", code_of(page)):
+            assert find_spec(name.rstrip(".")) is not None, f"{page}: {name}"
 
 
 def _words_of_the_code(repository: Path) -> set[str]:
