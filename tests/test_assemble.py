@@ -244,10 +244,10 @@ def test_near_duplicates_of_other_clips_are_left_out_and_counted(
             params, root, all=_dataset(frames=None, phone=None, near_duplicate_bits=bits)
         )
         kept[bits] = [key for key in tables["all"]["key"].to_pylist() if key.startswith("frames")]
-        fates = json.loads((root / "metrics/assemble/all.json").read_text())["sources"]["frames"][
-            "fates"
-        ]
-        assert fates["near_duplicate"] == 4 - len(kept[bits])
+        statuses = json.loads((root / "metrics/assemble/all.json").read_text())["sources"][
+            "frames"
+        ]["fates"]
+        assert statuses["near_duplicate"] == 4 - len(kept[bits])
     assert kept[4] == ["frames-p-00000", "frames-p-00001", "frames-r-00000"]
     assert len(kept[None]) == 4
 

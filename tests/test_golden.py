@@ -98,13 +98,13 @@ class _Views:
 @pytest.mark.parametrize("mode", ["symmetric", "reference"])
 def test_the_rule_keeps_what_its_version_did(params: Params, mode: str) -> None:
     rule = shard_job.rule_of(params.mine.model_copy(update={"mode": mode}))
-    tally = loop.Tally()
-    pairs = list(loop.mine_clip(_Views(), "clip", rule, 20.0, 0, tally))
+    stats = loop.MiningStats()
+    pairs = list(loop.mine_clip(_Views(), "clip", rule, 20.0, 0, stats))
     value = {
         "kept": [f"{pair.a.key} {pair.b.key}" for pair in pairs],
         "overlaps": [float(pair.comparison.overlap) for pair in pairs],
         "matched": [float((pair.comparison.correspondences >= 0).mean()) for pair in pairs],
-        "outcomes": {str(what): count for what, count in tally.outcomes.items() if count},
+        "outcomes": {str(what): count for what, count in stats.outcomes.items() if count},
     }
     said_in = "RULE_VERSION in mining/__init__.py"
     golden_values.check(f"rule-{mode}", said_in, mining.RULE_VERSION, value, within=0.03)

@@ -24,7 +24,7 @@ from mimic.pairs import SELECTION_VERSION, index, select
 from mimic.pairs.index import Catalogue
 from mimic.pairs.read import read_table
 from mimic.pairs.schema import MANIFEST, clip_key, index_path
-from mimic.pairs.select import Fate
+from mimic.pairs.select import RowStatus
 from mimic.params import Params, pick
 
 # rows read together; a random row costs reading its columns of one group, and each group makes
@@ -58,7 +58,7 @@ def main(params: Params, root: Path, name: str) -> None:
     space = storage.Workspace(root)
     rows = index.read({source: params.sources[source] for source in dataset.sources}, space)
     _distinct(name, rows)
-    fates = select.choose(
+    statuses = select.choose(
         params.datasets, name, rows, select.compare(rows, dataset.near_duplicate_bits)
     )
     overlaps: dict[str, np.ndarray] = {
@@ -74,9 +74,9 @@ def main(params: Params, root: Path, name: str) -> None:
         storage.replacing(space.manifest(name)) as scratch,
         pq.ParquetWriter(scratch, MANIFEST, **layout) as writer,
     ):
-        for table in _in_groups(index.ahead(_rows(rows, fates, root, overlaps, licences))):
+        for table in _in_groups(index.ahead(_rows(rows, statuses, root, overlaps, licences))):
             writer.write_table(table, row_group_size=ROW_GROUP)
-    summary = _summary(dataset, rows, fates, overlaps, licences)
+    summary = _summary(dataset, rows, statuses, overlaps, licences)
     summary["section"] = dataset.model_dump(mode="json")
     storage.write_json(space.metrics("assemble", name), summary)
     _report(name, summary)
@@ -97,7 +97,7 @@ def _distinct(name: str, rows: Catalogue) -> None:
 
 def _rows(
     rows: Catalogue,
-    fates: np.ndarray,
+    statuses: np.ndarray,
     root: Path,
     overlaps: dict[str, np.ndarray],
     licences: dict[str, set[str]],
@@ -105,7 +105,7 @@ def _rows(
     """Whole rows of the chosen pairs, shard by shard; adds up their overlaps and licences on the
     way."""
     for shard in rows.shards:
-        mine = fates[shard.start : shard.stop]
+        mine = statuses[shard.start : shard.stop]
         chosen = mine < len(select.SPLITS)
         if not chosen.any():
             continue
@@ -143,18 +143,18 @@ def _in_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 def _summary(
     dataset: config.Dataset,
     rows: Catalogue,
-    fates: np.ndarray,
+    statuses: np.ndarray,
     overlaps: dict[str, np.ndarray],
     licences: dict[str, set[str]],
 ) -> dict[str, Any]:
     """What became of the mined pairs of each source, and how much the chosen ones overlap: plain
     JSON."""
-    taken = fates < len(select.SPLITS)
+    taken = statuses < len(select.SPLITS)
     clips = Counter(rows.clips[clip][0] for clip in np.flatnonzero(index.clip_rows(rows, taken)))
     sources: dict[str, Any] = {}
     for number, source in enumerate(rows.sources):
-        counts = np.bincount(fates[rows.source == number], minlength=len(Fate))
-        pairs = int(counts[Fate.TRAIN] + counts[Fate.VALIDATION])
+        counts = np.bincount(statuses[rows.source == number], minlength=len(RowStatus))
+        pairs = int(counts[RowStatus.TRAIN] + counts[RowStatus.VALIDATION])
         wanted = dataset.sources[source]
         sources[source] = {
             "wanted": wanted,
@@ -162,7 +162,9 @@ def _summary(
             "short": 0 if wanted is None else wanted - pairs,
             "mined": int(counts.sum()),
             "fates": {
-                fate.name.lower(): int(counts[fate]) for fate in Fate if fate is not Fate.ELSEWHERE
+                status.name.lower(): int(counts[status])
+                for status in RowStatus
+                if status is not RowStatus.ELSEWHERE
             },
             "clips": clips[source],
             "licences": sorted(licences[source]),
@@ -171,7 +173,7 @@ def _summary(
                 for number, count in enumerate(overlaps[source])
             },
         }
-    splits = {split: int((fates == fate).sum()) for fate, split in enumerate(select.SPLITS)}
+    splits = {split: int((statuses == status).sum()) for status, split in enumerate(select.SPLITS)}
     return {
         "parts": {"selection": SELECTION_VERSION},
         "pairs": splits["train"] + splits["validation"],
@@ -188,9 +190,9 @@ def _report(name: str, summary: dict[str, Any]) -> None:
         f"assemble {name}: {splits['train']} pairs to train on, {splits['validation']} held "
         f"out{tested}"
     )
-    fates = [found["fates"] for found in summary["sources"].values()]
-    if gone := sum(fate["duplicate"] + fate["near_duplicate"] for fate in fates):
-        near = sum(fate["near_duplicate"] for fate in fates)
+    statuses = [found["fates"] for found in summary["sources"].values()]
+    if gone := sum(status["duplicate"] + status["near_duplicate"] for status in statuses):
+        near = sum(status["near_duplicate"] for status in statuses)
         progress.say(
             f"assemble {name}: {gone} duplicates left out, {near} of them near ones of other clips"
         )

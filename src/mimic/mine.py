@@ -17,7 +17,7 @@ from pathlib import Path
 from mimic import sources
 from mimic.infra import earlier, progress, publishing, storage
 from mimic.mining import privacy, shard_job
-from mimic.mining.stats import Tally, lost, remarks
+from mimic.mining.stats import MiningStats, lost, remarks
 from mimic.pairs.read import read_table
 from mimic.pairs.write import lay_out_shards
 from mimic.params import Params, pick
@@ -50,9 +50,9 @@ def main(params: Params, root: Path, name: str) -> None:
     )
     folder = space.progress("mine", name, fingerprint)
     todo = shard_job.jobs(name, section, params.mine, root, clips, folder, habitat=params.habitat)
-    tally = shard_job.run(todo, params.cluster, f"mine {name}", folder / "log.jsonl")
-    tally.pass_over(source.skipped)
-    lay_out = functools.partial(_lay_out, todo, tally)
+    stats = shard_job.run(todo, params.cluster, f"mine {name}", folder / "log.jsonl")
+    stats.add_skipped(source.skipped)
+    lay_out = functools.partial(_lay_out, todo, stats)
     publishing.publish(lay_out, space.pairs(name), work, recognise=earlier.pairs)
     noted = _notes(space.inventory(name))
     first = dict(itertools.islice(noted.items(), NAMED_MAX))
@@ -61,14 +61,14 @@ def main(params: Params, root: Path, name: str) -> None:
         "source": section.model_dump(mode="json"),
     }
     said = {"notes": first, "parts": shard_job.parts(section), "sections": sections}
-    summary = {**tally.summary(NAMED_MAX), **said}
+    summary = {**stats.summary(NAMED_MAX), **said}
     storage.write_json(space.metrics("mine", name), summary)
     shard_job.publish_examples(todo, space.samples("mine", name))
     shard_job.clear(todo)
     for line in remarks(noted):
         progress.say(f"mine {name}: {line}")
     shard_job.report(
-        f"mine {name}", tally.summary(), space.pairs(name) / LOST, folder / "log.jsonl"
+        f"mine {name}", stats.summary(), space.pairs(name) / LOST, folder / "log.jsonl"
     )
 
 
@@ -79,10 +79,10 @@ def _notes(inventory: Path) -> dict[str, str]:
     return {row["clip"]: row["note"] for row in rows if row.get("note")}
 
 
-def _lay_out(done: Sequence[shard_job.Job], tally: Tally, out: Path) -> None:
+def _lay_out(done: Sequence[shard_job.Job], stats: MiningStats, out: Path) -> None:
     """Shards, and beside them the whole lists of what gave nothing; the metrics hold the first of
     each kind."""
     lay_out_shards(shard_job.with_pairs(done), out)
     with (out / LOST).open("w", encoding="utf-8") as file:
-        for entry in lost(tally.summary()):
+        for entry in lost(stats.summary()):
             file.write(json.dumps(entry) + "\n")

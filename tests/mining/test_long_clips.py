@@ -432,10 +432,10 @@ def test_a_clip_to_be_skipped_takes_what_was_saved_with_it(
     job = _ended(tmp_path, params, monkeypatch)
     skipping = dataclasses.replace(job, killers=job.clips)
     shard_job.mine_shard(skipping)
-    tally = shard_job.read_result(skipping)["tally"]
-    assert tally["kept"] == 0
-    assert tally["candidates"] == 1
-    assert list(tally["damaged"]) == ["a.mp4"]
+    stats = shard_job.read_result(skipping)["tally"]
+    assert stats["kept"] == 0
+    assert stats["candidates"] == 1
+    assert list(stats["damaged"]) == ["a.mp4"]
     assert not job.tar.exists()
 
 

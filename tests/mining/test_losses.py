@@ -50,8 +50,8 @@ def _view(key: str, found: np.ndarray | Exception) -> View:
     return View(key, read, None)
 
 
-def _mined(source: Made, params: Params) -> tuple[int, stats.Tally]:
-    found = stats.Tally()
+def _mined(source: Made, params: Params) -> tuple[int, stats.MiningStats]:
+    found = stats.MiningStats()
     rule = shard_job.rule_of(params.mine)
     pairs = list(loop.mine_clip(source, "clip", rule, 0.0, 0, found))  # type: ignore[arg-type]
     found.check(len(pairs))
@@ -64,7 +64,7 @@ GONE = OSError(errno.ENOENT, "No such file or directory", "/secret/b.jpg")
 
 @pytest.mark.parametrize("given", [None, lambda: None], ids=["judged", "given"])
 def test_a_picture_that_cannot_be_read_is_named_with_the_reason(
-    params: Params, given: Callable[..., Any] | None
+    params: Params, precomputed: Callable[..., Any] | None
 ) -> None:
     good, cut = _view("good", FRAMES[0]), _view("cut", Unreadable("image file is truncated"))
     gone = _view("gone", GONE)
@@ -152,14 +152,14 @@ def test_a_clip_that_cannot_be_described_is_named_and_ends_nothing() -> None:
 def test_a_summary_may_name_the_first_and_counts_all_in_any_order() -> None:
     parts = []
     for number in range(3000):
-        part = stats.Tally()
+        part = stats.MiningStats()
         part.enter()
         part.leave(f"{number:06}")
         part.lose_view(f"{number:06}", "a", "cut")
         parts.append(part)
     sums = []
     for order in (parts, parts[::-1]):
-        total = stats.Tally()
+        total = stats.MiningStats()
         for part in order:
             total.add(part)
         sums.append(total.summary(most=1000))
@@ -175,13 +175,13 @@ def test_a_summary_may_name_the_first_and_counts_all_in_any_order() -> None:
 
 
 def test_a_summary_of_an_earlier_version_opens() -> None:
-    new = stats.Tally(1, 0).summary()
+    new = stats.MiningStats(1, 0).summary()
     old = {
         key: value
         for key, value in new.items()
         if key not in ("without_pairs", "unreadable_views", "skipped", "totals")
     }
-    assert stats.Tally.from_summary(old).summary() == new
+    assert stats.MiningStats.from_summary(old).summary() == new
 
 
 def test_metrics_and_the_list_beside_the_shards_name_everything(

@@ -53,11 +53,11 @@ def mine(repository: Path) -> config.Mine:
 
 def _mined(
     source: Frames, mine: config.Mine, sharpness_min: float = 0.0
-) -> tuple[list[loop.Pair], loop.Tally]:
-    tally = loop.Tally()
-    pairs = list(loop.mine_clip(source, "clip", shard_job.rule_of(mine), sharpness_min, 0, tally))
-    tally.check(len(pairs))
-    return pairs, tally
+) -> tuple[list[loop.Pair], loop.MiningStats]:
+    stats = loop.MiningStats()
+    pairs = list(loop.mine_clip(source, "clip", shard_job.rule_of(mine), sharpness_min, 0, stats))
+    stats.check(len(pairs))
+    return pairs, stats
 
 
 def test_the_least_overlap_in_the_band_is_kept_and_the_others_are_counted(
@@ -66,14 +66,14 @@ def test_the_least_overlap_in_the_band_is_kept_and_the_others_are_counted(
     source = Frames()
     group = Group(tuple(map(source.view, (0, 1, 4, 6, 11))), ((0, 1), (0, 2), (0, 3), (0, 4)))
     source.given = [group]
-    pairs, tally = _mined(source, mine)
+    pairs, stats = _mined(source, mine)
     assert [(pair.a.key, pair.b.key) for pair in pairs] == [("0", "6")]
     assert abs(pairs[0].comparison.overlap - (1 - 6 * 16 / 224)) < 0.08
-    assert tally.candidates == 4
+    assert stats.candidates == 4
     assert (
-        tally.outcomes[Outcome.KEPT]
-        == tally.outcomes[Outcome.NOT_BEST]
-        == tally.outcomes[Outcome.TOO_SIMILAR]
+        stats.outcomes[Outcome.KEPT]
+        == stats.outcomes[Outcome.NOT_BEST]
+        == stats.outcomes[Outcome.TOO_SIMILAR]
         == 1
     )
     assert (pairs[0].image_b == source.images[6]).all()
@@ -97,11 +97,11 @@ def test_a_retry_is_tried_only_when_all_overlap_too_much_and_then_skips(mine: co
         tuple(map(source.view, numbers)) for numbers in ((0, 1, 5), (1, 2, 6), (2, 3, 7), (3, 8, 9))
     ]
     source.given = [Group(part, (close,), (wide,), 1) for part in views]
-    pairs, tally = _mined(source, mine)
+    pairs, stats = _mined(source, mine)
     # the first takes its retry and skips the second; the third the same, and skips the fourth
     assert [(pair.a.key, pair.b.key) for pair in pairs] == [("0", "5"), ("2", "7")]
-    assert tally.candidates == 4
-    assert tally.outcomes[Outcome.TOO_SIMILAR] == 2
+    assert stats.candidates == 4
+    assert stats.outcomes[Outcome.TOO_SIMILAR] == 2
 
 
 def test_a_retry_that_fails_skips_nothing(mine: config.Mine) -> None:
@@ -119,19 +119,19 @@ def test_unreadable_and_blurred_views_are_counted_per_candidate(mine: config.Min
     source.given = [
         Group(tuple(map(source.view, (0, 99, 50, 6))), ((0, 1), (1, 2), (0, 2), (0, 3)))
     ]
-    pairs, tally = _mined(source, mine, sharpness_min=5.0)
+    pairs, stats = _mined(source, mine, sharpness_min=5.0)
     assert len(pairs) == 1
-    assert tally.outcomes == {Outcome.UNREADABLE: 2, Outcome.BLURRED: 1, Outcome.KEPT: 1}
+    assert stats.outcomes == {Outcome.UNREADABLE: 2, Outcome.BLURRED: 1, Outcome.KEPT: 1}
 
 
 def test_a_clip_that_breaks_off_keeps_what_came_before_and_is_named(mine: config.Mine) -> None:
     source = Frames()
     source.given, source.breaks = [Group((source.view(0), source.view(5)), ((0, 1),))], True
-    pairs, tally = _mined(source, mine)
+    pairs, stats = _mined(source, mine)
     assert len(pairs) == 1
-    assert tally.candidates == 2
-    assert tally.outcomes[Outcome.UNREADABLE] == 1
-    assert tally.damaged == {"clip": "the rest is gone"}
+    assert stats.candidates == 2
+    assert stats.outcomes[Outcome.UNREADABLE] == 1
+    assert stats.damaged == {"clip": "the rest is gone"}
 
 
 def test_sharpness_is_that_of_the_picture_as_the_published_scripts_shrink_it() -> None:
@@ -145,7 +145,7 @@ def test_sharpness_is_that_of_the_picture_as_the_published_scripts_shrink_it() -
 
 def test_memory_is_bounded_by_the_group_not_the_clip(mine: config.Mine) -> None:
     source = Frames(count=40)
-    looking = view_cache.Eyes(shard_job.rule_of(mine), 0.0)
+    looking = view_cache.ViewCache(shard_job.rule_of(mine), 0.0)
     for number in range(39):
         group = Group((source.view(number), source.view(number + 1)), ((0, 1),))
         looking.attend(group)
@@ -156,7 +156,7 @@ def test_memory_is_bounded_by_the_group_not_the_clip(mine: config.Mine) -> None:
 
 
 def test_a_tally_survives_json_and_adds_up() -> None:
-    first, second = loop.Tally(1, 3), loop.Tally(2, 2)
+    first, second = loop.MiningStats(1, 3), loop.MiningStats(2, 2)
     first.outcomes.update({Outcome.KEPT: 1, Outcome.TOO_SIMILAR: 2})
     first.overlaps.update({12: 1, 19: 2})
     second.outcomes.update({Outcome.UNREADABLE: 2})
@@ -164,7 +164,7 @@ def test_a_tally_survives_json_and_adds_up() -> None:
     first.add(second)
     first.check(pairs=1)
     summary = first.summary()
-    assert loop.Tally.from_summary(summary).summary() == summary
+    assert loop.MiningStats.from_summary(summary).summary() == summary
     assert (summary["clips"], summary["candidates"], summary["kept"]) == (3, 5, 1)
     assert sum(summary["outcomes"].values()) == 5
     assert set(summary["outcomes"]) == {outcome.value for outcome in Outcome}

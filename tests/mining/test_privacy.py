@@ -121,16 +121,18 @@ def test_on_without_a_model_is_an_error(repository: Path, params: Params, tmp_pa
     assert privacy.open_guard(params.mine.privacy, tmp_path) is None
 
 
-def _pairs(params: Params, tmp_path: Path, change: dict) -> tuple[list[loop.Pair], loop.Tally]:
+def _pairs(
+    params: Params, tmp_path: Path, change: dict
+) -> tuple[list[loop.Pair], loop.MiningStats]:
     if not (tmp_path / "raw").exists():
         footage.folder(tmp_path / "raw", footage.pan(3, 13, 16))
     section = footage.images_section(params, tmp_path / "raw", stride=6, advance=6)
     source = sources.open_source("frames", section, Path(), 224)
     guard = privacy.open_guard(_privacy(params, **change), tmp_path)
-    tally = loop.Tally()
-    pairs = list(loop.mine_clip(source, ".", shard_job.rule_of(params.mine), 0.0, 0, tally, guard))
-    tally.check(len(pairs))
-    return pairs, tally
+    stats = loop.MiningStats()
+    pairs = list(loop.mine_clip(source, ".", shard_job.rule_of(params.mine), 0.0, 0, stats, guard))
+    stats.check(len(pairs))
+    return pairs, stats
 
 
 def _command(answer: str) -> tuple[str, ...]:
@@ -142,12 +144,12 @@ def test_pictures_that_a_program_scores_high_are_withheld_and_counted(
 ) -> None:
     free, _ = _pairs(params, tmp_path, {})
     passed, _ = _pairs(params, tmp_path, {"nsfw_command": _command("0.2")})
-    none, tally = _pairs(params, tmp_path, {"nsfw_command": _command("0.9")})
+    none, stats = _pairs(params, tmp_path, {"nsfw_command": _command("0.9")})
     assert len(free) == len(passed) == 2
     assert (free[0].image_a == passed[0].image_a).all()
     assert not none
-    assert tally.outcomes[Outcome.WITHHELD] == 2
-    assert tally.kept == 0
+    assert stats.outcomes[Outcome.WITHHELD] == 2
+    assert stats.kept == 0
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from mimic.commands import own_options, own_sources
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Outcome
 from mimic.mining import loop, shard_job
-from mimic.mining.stats import Tally
+from mimic.mining.stats import MiningStats
 from mimic.params import Params, load_params
 from mimic.sources import base, images
 from mimic.sources.photos import folders
@@ -236,19 +236,19 @@ def _entries(root: Path) -> Iterator[str]:
             yield Path(folder, name).relative_to(root).as_posix()
 
 
-def _mine(source: images.ImageSource, clips: list[str], params: Params) -> Tally:
+def _mine(source: images.ImageSource, clips: list[str], params: Params) -> MiningStats:
     """All clips; what is damaged is named, what gives nothing too, and the counts add up."""
-    tally, pairs = Tally(), 0
+    stats, pairs = MiningStats(), 0
     for clip in clips:
         assert base.describe(source, clip)["digest"]
-        found = list(loop.mine_clip(source, clip, shard_job.rule_of(params.mine), 0.0, 0, tally))
+        found = list(loop.mine_clip(source, clip, shard_job.rule_of(params.mine), 0.0, 0, stats))
         pairs += len(found)
-        assert bool(found) != (clip in tally.without_pairs)
-    tally.check(pairs)
-    assert bool(tally.outcomes[Outcome.UNREADABLE]) == bool(tally.unreadable_views)
-    assert not tally.damaged
-    assert tally.clips == len(clips)
-    return tally
+        assert bool(found) != (clip in stats.without_pairs)
+    stats.check(pairs)
+    assert bool(stats.outcomes[Outcome.UNREADABLE]) == bool(stats.unreadable_views)
+    assert not stats.damaged
+    assert stats.clips == len(clips)
+    return stats
 
 
 @contextmanager
@@ -280,15 +280,15 @@ def test_what_may_not_be_opened_is_named_and_the_rest_is_mined(params: Params) -
         with _without_rights():
             clips = source.clips()
             described = base.describe(source, ".")
-            tally = Tally()
-            pairs = list(loop.mine_clip(source, ".", shard_job.rule_of(params.mine), 0.0, 0, tally))
+            stats = MiningStats()
+            pairs = list(loop.mine_clip(source, ".", shard_job.rule_of(params.mine), 0.0, 0, stats))
             found = own_sources.find_media(params, [root], own_options.Options(), root / "out")
         os.chmod(root / "closed", 0o755)
     assert clips == ["."]
     assert source.skipped == {"closed": "Permission denied"}
     assert described["error"] == "1 of 4 images cannot be opened, such as 4.png: Permission denied"
     assert len(pairs) == 2
-    assert tally.unreadable_views == {(".", "4.png"): "Permission denied"}
+    assert stats.unreadable_views == {(".", "4.png"): "Permission denied"}
     assert found.skipped[f"{root}/closed"] == "Permission denied"
 
 
@@ -304,7 +304,7 @@ def test_a_file_that_vanishes_is_damage(params: Params, tmp_path: Path) -> None:
     with pytest.raises(base.Unreadable, match="No such file"):
         first.views[1].read()
     shutil.rmtree(tmp_path / "a")
-    tally = Tally()
-    assert list(loop.mine_clip(source, "a", shard_job.rule_of(params.mine), 0.0, 0, tally)) == []
-    assert tally.damaged == {"a": "No such file or directory"}
+    stats = MiningStats()
+    assert list(loop.mine_clip(source, "a", shard_job.rule_of(params.mine), 0.0, 0, stats)) == []
+    assert stats.damaged == {"a": "No such file or directory"}
     assert base.describe(source, "a")["error"] == "No such file or directory"

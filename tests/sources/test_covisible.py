@@ -57,10 +57,10 @@ def test_pairs_see_the_same_and_are_kept_without_a_homography(
     assert isinstance(source, CovisibleSource)
     assert source.clips() == ["room.glb"]
     mine = load_params(repository / "params.yaml").mine
-    tally = loop.Tally()
-    pairs = list(loop.mine_clip(source, "room.glb", shard_job.rule_of(mine), 0.0, 0, tally))
+    stats = loop.MiningStats()
+    pairs = list(loop.mine_clip(source, "room.glb", shard_job.rule_of(mine), 0.0, 0, stats))
     assert 2 <= len(pairs) <= POSITIONS
-    assert tally.outcomes[Outcome.KEPT] == len(pairs) == tally.candidates
+    assert stats.outcomes[Outcome.KEPT] == len(pairs) == stats.candidates
     for pair in pairs:
         found = pair.comparison
         assert found.b_from_a is None
@@ -68,7 +68,9 @@ def test_pairs_see_the_same_and_are_kept_without_a_homography(
         assert found.overlap > 0.1
         matched = found.correspondences[found.correspondences >= 0]
         assert len(set(matched.tolist())) == len(matched)
-    again = list(loop.mine_clip(source, "room.glb", shard_job.rule_of(mine), 0.0, 0, loop.Tally()))
+    again = list(
+        loop.mine_clip(source, "room.glb", shard_job.rule_of(mine), 0.0, 0, loop.MiningStats())
+    )
     assert all(np.array_equal(x.image_b, y.image_b) for x, y in zip(pairs, again, strict=True))
 
 

@@ -241,7 +241,7 @@ def _clip(source: sources.Source, clip: str, rendered: bool) -> dict[str, Any]:
 
 def _proposed(group: sources.Group) -> dict[str, Any]:
     names = [view.key for view in group.views]
-    matches = None if group.given is None else group.given()
+    matches = None if group.precomputed is None else group.precomputed()
     return {
         "pairs": [f"{names[a]} {names[b]}" for a, b in group.pairs[:20]],
         "count": len(group.pairs),

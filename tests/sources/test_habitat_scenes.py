@@ -96,12 +96,12 @@ def test_a_scene_that_kills_habitat_while_it_is_mined_is_named(section: config.S
     shutil.move(section.root / "room.glb", section.root / "crash-render.glb")
     source = _open(section)
     mine = load_here_or_packaged(None).mine
-    tally = loop.Tally()
-    pairs = list(loop.mine_clip(source, "crash-render.glb", shard_job.rule_of(mine), 0.0, 0, tally))
-    tally.check(len(pairs))
+    stats = loop.MiningStats()
+    pairs = list(loop.mine_clip(source, "crash-render.glb", shard_job.rule_of(mine), 0.0, 0, stats))
+    stats.check(len(pairs))
     assert not pairs
-    assert tally.outcomes[Outcome.UNREADABLE] == tally.candidates > 0
-    assert not tally.failed
+    assert stats.outcomes[Outcome.UNREADABLE] == stats.candidates > 0
+    assert not stats.failed
 
 
 def test_a_scene_that_habitat_cannot_open_is_counted(section: config.Scenes) -> None:

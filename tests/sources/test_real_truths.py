@@ -74,9 +74,9 @@ def test_planes_seen_from_four_sides_follow_their_homographies(
 ) -> None:
     given = real_data / "oxford_affine" / scene
     files = [given / f"img{number}.png" for number in range(1, 5)]
-    pairs, tally = truth.mined(folder(*files), ".", _any(mine))
+    pairs, stats = truth.mined(folder(*files), ".", _any(mine))
     from_first = [np.eye(3), *(_homography(given, number) for number in (2, 3, 4))]
-    assert tally.candidates == 6
+    assert stats.candidates == 6
     assert len(pairs) >= 3
     height, width = cv2.imread(str(files[0])).shape[:2]
     for pair in pairs:
@@ -105,8 +105,8 @@ def test_stereo_pairs_are_too_similar_and_follow_their_disparity(
     given = real_data / "middlebury_stereo" / scene
     files = (given / "im2.png", given / "im6.png")
     source = folder(*files)
-    _, tally = truth.mined(source, ".", mine)
-    assert tally.outcomes == {Outcome.TOO_SIMILAR: 1}
+    _, stats = truth.mined(source, ".", mine)
+    assert stats.outcomes == {Outcome.TOO_SIMILAR: 1}
     (pair,) = truth.mined(source, ".", _any(mine))[0]
     disparity = cv2.imread(str(given / "disp2.png"), cv2.IMREAD_UNCHANGED).astype(np.float64)
     disparity = disparity if disparity.ndim == 2 else disparity[..., 0]
@@ -140,8 +140,8 @@ def test_driving_pairs_follow_their_flow(
         stored[..., :1] > 0, (stored[..., [2, 1]] - 2**15) / 64, np.nan
     )  # B is valid, G is v, R is u
     files = [given / f"kitti_000010_{number}.png" for number in (10, 11)]
-    pairs, tally = truth.mined(folder(*files), ".", _any(mine))
-    assert tally.candidates == len(pairs) == 1
+    pairs, stats = truth.mined(folder(*files), ".", _any(mine))
+    assert stats.candidates == len(pairs) == 1
     assert (
         _right(pairs[0], flow.shape[1::-1], _moved(flow)) > 0.4
     )  # one plane cannot follow a drive: parallax is large near the car

@@ -138,7 +138,7 @@ class Truth:
         y, x = (axis.ravel().astype(float) for axis in np.mgrid[4:SIZE_PX:8, 4:SIZE_PX:8])
         self.points = np.column_stack([x, y])
 
-    def seen(self, a: int, b: int) -> covisibility.Seen:
+    def seen(self, a: int, b: int) -> covisibility.Visibility:
         k = self.intrinsics
         return covisibility.look(
             self.points, self.depths[a], self.depths[b], k, k, self.poses[a], self.poses[b], 0.05

@@ -26,8 +26,8 @@ BASE: dict[str, Any] = {
 
 def mined(
     source: sources.Source, clip: str, mine: config.Mine
-) -> tuple[list[loop.Pair], loop.Tally]:
-    tally = loop.Tally()
+) -> tuple[list[loop.Pair], loop.MiningStats]:
+    tally = loop.MiningStats()
     pairs = list(loop.mine_clip(source, clip, shard_job.rule_of(mine), 0.0, mine.seed, tally))
     tally.check(len(pairs))
     return pairs, tally

@@ -89,7 +89,7 @@ def _mine(params: Params, media: own_sources.MediaFound, work: Path) -> dict[str
     work.mkdir(parents=True, exist_ok=True)
     todo = own_sources.shard_jobs(params, media, work)
     counted = shard_job.run(todo, params.cluster, TITLE, work / LOG)
-    counted.pass_over(media.skipped)
+    counted.add_skipped(media.skipped)
     summary = own_options.flagged(counted.summary())
     return {**summary, "shards": len(shard_job.with_pairs(todo))}
 

@@ -18,7 +18,7 @@ from mimic.geometry import patches
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class Visibility:
     """Where pixels of a lie in b. All arrays have one entry per queried pixel."""
 
     points_b: Float64[np.ndarray, "n 2"]  # x, y in b; nan where unknown or behind b
@@ -88,7 +88,7 @@ def look(
     world_from_a: Float[np.ndarray, "4 4"],
     world_from_b: Float[np.ndarray, "4 4"],
     tolerance: float,
-) -> Seen:
+) -> Visibility:
     """Where the 3-D points behind pixels of a (x, y; rounded to read the depth) are in b, and
     whether b sees them.
 
@@ -108,7 +108,7 @@ def look(
         nearest = np.rint(np.where(inside[:, None], points_b, 0)).astype(int)
         surface = depth_b_m[nearest[:, 1], nearest[:, 0]].astype(np.float64)
         visible = inside & (surface > 0) & (np.abs(surface - depth_b) < tolerance * depth_b)
-    return Seen(points_b, depth_b, np.isfinite(depth_b), inside, visible)
+    return Visibility(points_b, depth_b, np.isfinite(depth_b), inside, visible)
 
 
 def covisibility(

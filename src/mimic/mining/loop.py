@@ -6,7 +6,7 @@ tried. A clip that cannot be read, or not to its end, is one candidate more, UNR
 named; pairs found before the damage stand. The same goes for a clip on which the program fails
 (FAILED). Given pairs are KEPT unless they are UNREADABLE. A file that is gone, or may not be
 opened, is damage like any other. Every picture that could not be read, and every clip that gave no
-pair, is named in the tally with the reason.
+pair, is named in the statistics with the reason.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from mimic.errors import BadInput
 from mimic.geometry import features, overlap
 from mimic.geometry.overlap import Comparison, Outcome
 from mimic.geometry.patches import patch_count
-from mimic.mining.reject_samples import Examples
-from mimic.mining.stats import HISTOGRAM_BINS, Tally
-from mimic.mining.view_cache import Eyes, read, squared
+from mimic.mining.reject_samples import RejectSamples
+from mimic.mining.stats import HISTOGRAM_BINS, MiningStats
+from mimic.mining.view_cache import ViewCache, read, squared
 from mimic.sources.base import (
     Correspondences,
     Group,
@@ -62,11 +62,11 @@ def mine_clip(
     rule: overlap.Rule,
     sharpness_min: float,
     seed: int,
-    tally: Tally,
+    stats: MiningStats,
     guard: Guard | None = None,
-    examples: Examples | None = None,
+    examples: RejectSamples | None = None,
 ) -> Iterator[Pair]:
-    """Kept pairs of a clip, in order; the tally is complete when the iterator is exhausted.
+    """Kept pairs of a clip, in order; `stats` is complete when the iterator is exhausted.
 
     `guard` is given each picture of a kept pair, and returns the one to write, or None to withhold
     the pair. `examples` is offered every candidate that was judged.
@@ -74,7 +74,7 @@ def mine_clip(
     What is drawn depends on the seed and the clip's name alone, so order and number of workers
     cannot matter.
     """
-    walk = walk_clip(source, clip, rule, sharpness_min, seed, tally, guard, examples, Bookmark())
+    walk = walk_clip(source, clip, rule, sharpness_min, seed, stats, guard, examples, Bookmark())
     return (pair for pair in walk if pair is not None)
 
 
@@ -84,14 +84,14 @@ def walk_clip(
     rule: overlap.Rule,
     sharpness_min: float,
     seed: int,
-    tally: Tally,
+    stats: MiningStats,
     guard: Guard | None,
-    examples: Examples | None,
+    examples: RejectSamples | None,
     bookmark: Bookmark,
 ) -> Iterator[Pair | None]:
     """As `mine_clip`, with None for a group of which no pair is kept.
 
-    It goes on from the bookmark, which whoever ends it finds where it is, and `tally` must then be
+    It goes on from the bookmark, which whoever ends it finds where it is, and `stats` must then be
     the one of that time.
     """
     identity = [seed, zlib.crc32(clip.encode())]
@@ -99,44 +99,44 @@ def walk_clip(
         # Not the source's generator: the walk must not depend on the rule.
         bookmark.votes = np.random.default_rng([*identity, 1])
     votes = bookmark.votes
-    eyes = Eyes(rule, sharpness_min)
-    eyes.unreadable = bookmark.unreadable
+    views = ViewCache(rule, sharpness_min)
+    views.unreadable = bookmark.unreadable
     why = None
     if bookmark.groups == 0:
-        tally.enter()
+        stats.begin_clip()
     try:
         for group in _groups(source, clip, np.random.default_rng(identity), bookmark):
             bookmark.turn(group)
             if bookmark.skip:
                 bookmark.skip -= 1
                 continue
-            if group.given is not None:
-                pair, retried = _take(group, rule, votes, tally, eyes.unreadable), False
+            if group.precomputed is not None:
+                pair, retried = _take(group, rule, votes, stats, views.unreadable), False
             else:
-                eyes.attend(group)
+                views.reserve(group)
                 pair, retried = _mine_group(
                     group,
-                    eyes,
+                    views,
                     rule,
                     votes,
-                    tally,
-                    functools.partial(_show, examples, clip, group, eyes),
+                    stats,
+                    functools.partial(_show, examples, clip, group, views),
                 )
             if pair is not None and guard is not None:
-                pair = _guarded(pair, guard, tally)
+                pair = _guarded(pair, guard, stats)
             if pair is not None:
                 bookmark.skip = group.skip_after_retry if retried else 0
                 bookmark.pairs += 1
             yield pair
     except Unreadable as unreadable:
         why = str(unreadable)
-        tally.lose(clip, why)
+        stats.add_damaged(clip, why)
     except NoCandidates as nothing:
         why = str(nothing)
     finally:  # a failure of the program ends the clip as well
-        for key, reason in eyes.unreadable.items():
-            tally.lose_view(clip, key, reason)
-    tally.leave(clip, why)
+        for key, reason in views.unreadable.items():
+            stats.add_unreadable_view(clip, key, reason)
+    stats.end_clip(clip, why)
 
 
 class ClipFailed(Exception):
@@ -183,10 +183,10 @@ Show = Callable[[Sequence[tuple[int, int]], list[Comparison], list[Outcome]], No
 
 
 def _show(
-    examples: Examples | None,
+    examples: RejectSamples | None,
     clip: str,
     group: Group,
-    eyes: Eyes,
+    views: ViewCache,
     pairs: Sequence[tuple[int, int]],
     found: list[Comparison],
     outcomes: list[Outcome],
@@ -196,44 +196,44 @@ def _show(
     for pair, comparison, outcome in zip(pairs, found, outcomes, strict=True):
         a, b = (group.views[index] for index in pair)
         if examples is not None:
-            examples.offer(
-                outcome, clip, (a.key, b.key), (eyes.see(a).image, eyes.see(b).image), comparison
+            examples.add(
+                outcome, clip, (a.key, b.key), (views.get(a).image, views.get(b).image), comparison
             )
 
 
 def _mine_group(
     group: Group,
-    eyes: Eyes,
+    views: ViewCache,
     rule: overlap.Rule,
     votes: np.random.Generator,
-    tally: Tally,
+    stats: MiningStats,
     show: Show,
 ) -> tuple[Pair | None, bool]:
     """The group's kept pair, and whether it took the retry to find it."""
     retried = False
     pairs = group.pairs
-    found = [_judge(group, pair, eyes, rule, votes) for pair in pairs]
-    show(pairs, found, _count(found, tally))
+    found = [_judge(group, pair, views, rule, votes) for pair in pairs]
+    show(pairs, found, _count(found, stats))
     if group.retry and overlap.all_too_similar(found, rule):
         retried = True
         pairs = group.retry
-        found = [_judge(group, pair, eyes, rule, votes) for pair in pairs]
-        show(pairs, found, _count(found, tally))
+        found = [_judge(group, pair, views, rule, votes) for pair in pairs]
+        show(pairs, found, _count(found, stats))
     best = overlap.choose(found)
     if best is None:
         return None, retried
     a, b = (group.views[index] for index in pairs[best])
-    image_a, image_b = eyes.see(a).image, eyes.see(b).image
+    image_a, image_b = views.get(a).image, views.get(b).image
     assert image_a is not None
     assert image_b is not None
     return Pair(a, b, image_a, image_b, found[best]), retried
 
 
-def _guarded(pair: Pair, guard: Guard, tally: Tally) -> Pair | None:
+def _guarded(pair: Pair, guard: Guard, stats: MiningStats) -> Pair | None:
     image_a, image_b = guard(pair.image_a), guard(pair.image_b)
     if image_a is None or image_b is None:
-        tally.outcomes[Outcome.KEPT] -= 1
-        tally.outcomes[Outcome.WITHHELD] += 1
+        stats.outcomes[Outcome.KEPT] -= 1
+        stats.outcomes[Outcome.WITHHELD] += 1
         return None
     return dataclasses.replace(pair, image_a=image_a, image_b=image_b)
 
@@ -242,7 +242,7 @@ def _take(
     group: Group,
     rule: overlap.Rule,
     votes: np.random.Generator,
-    tally: Tally,
+    stats: MiningStats,
     unreadable: dict[str, str],
 ) -> Pair | None:
     """A given pair, kept whatever the rule thinks of it."""
@@ -250,18 +250,18 @@ def _take(
     image_a = read(a, unreadable)
     image_b = read(b, unreadable)
     try:
-        assert group.given is not None
-        known = group.given()
+        assert group.precomputed is not None
+        known = group.precomputed()
     except (Unreadable, OSError) as error:
         unreadable[f"{a.key} and {b.key}"] = damage(error)
         image_a = None
     if image_a is None or image_b is None:
-        _count([NOTHING], tally)
+        _count([NOTHING], stats)
         return None
     image_a = squared(image_a, rule)
     image_b = squared(image_b, rule)
     found = _as_given(image_a, image_b, known, a.key, rule, votes)
-    _count([found], tally)
+    _count([found], stats)
     return Pair(a, b, image_a, image_b, found)
 
 
@@ -290,9 +290,13 @@ def _as_given(
 
 
 def _judge(
-    group: Group, pair: tuple[int, int], eyes: Eyes, rule: overlap.Rule, votes: np.random.Generator
+    group: Group,
+    pair: tuple[int, int],
+    views: ViewCache,
+    rule: overlap.Rule,
+    votes: np.random.Generator,
 ) -> Comparison:
-    a, b = (eyes.see(group.views[index]) for index in pair)
+    a, b = (views.get(group.views[index]) for index in pair)
     for rejected in (Outcome.UNREADABLE, Outcome.BLURRED):
         if rejected in (a.rejected, b.rejected):
             return dataclasses.replace(NOTHING, outcome=rejected)
@@ -301,17 +305,17 @@ def _judge(
     return overlap.compare(a.features, b.features, rule, votes)
 
 
-def _count(found: list[Comparison], tally: Tally) -> list[Outcome]:
-    """Adds the candidates of a group to the tally; what became of each."""
+def _count(found: list[Comparison], stats: MiningStats) -> list[Outcome]:
+    """Adds the candidates of a group to the statistics; what became of each."""
     best = overlap.choose(found)
     outcomes = []
     for index, comparison in enumerate(found):
         lost = comparison.outcome is Outcome.KEPT and index != best
         outcome = Outcome.NOT_BEST if lost else comparison.outcome
-        tally.candidates += 1
-        tally.outcomes[outcome] += 1
+        stats.candidates += 1
+        stats.outcomes[outcome] += 1
         if comparison.b_from_a is not None:
-            tally.overlaps[min(int(comparison.overlap * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)] += 1
+            stats.overlaps[min(int(comparison.overlap * HISTOGRAM_BINS), HISTOGRAM_BINS - 1)] += 1
         outcomes.append(outcome)
     return outcomes
 

@@ -33,7 +33,7 @@ Picture = UInt8[np.ndarray, "size size 3"]
 Entry = dict[str, Any]
 
 
-class Examples:
+class RejectSamples:
     """The examples of the candidates offered so far, a bounded number."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Examples:
         for entry in entries:
             self._chosen.setdefault(Outcome(entry["outcome"]), []).append(entry)
 
-    def offer(
+    def add(
         self,
         outcome: Outcome,
         clip: str,
@@ -99,8 +99,8 @@ class Examples:
 
 
 def publish(found: Iterable[list[Entry]], folder: Path) -> None:
-    """The examples of some shards (see `Examples.entries`) as pictures `<outcome>-<n>.jpg` and a
-    listing samples.json, all at once."""
+    """The examples of some shards (see `RejectSamples.entries`) as pictures `<outcome>-<n>.jpg` and
+    a listing samples.json, all at once."""
     chosen: dict[str, list[Entry]] = {}
     for entries in found:
         for entry in entries:

@@ -30,8 +30,8 @@ import pyarrow.parquet as pq
 
 from mimic.errors import BadInput
 from mimic.infra import progress, storage
-from mimic.mining.reject_samples import Examples
-from mimic.mining.stats import Tally
+from mimic.mining.reject_samples import RejectSamples
+from mimic.mining.stats import MiningStats
 from mimic.pairs.schema import PAIR
 from mimic.pairs.write import COMPUTED_COLUMNS, ROWS_AT_ONCE, ShardWriter
 from mimic.sources.bookmark import Bookmark
@@ -52,8 +52,8 @@ PART = pa.schema(
 class State:
     """How far a shard is mined, and what was found but for its pairs."""
 
-    looks: Examples
-    tally: Tally = field(default_factory=Tally)
+    examples: RejectSamples
+    stats: MiningStats = field(default_factory=MiningStats)
     tracebacks: dict[str, str] = field(default_factory=dict)  # by clip
     clips: int = 0  # done
     bookmark: Bookmark = field(default_factory=Bookmark)  # in the clip behind those
@@ -100,7 +100,7 @@ class Saved:
         can be used.
 
         Args:
-            guard: see `Examples`.
+            guard: see `RejectSamples`.
         """
         try:
             found = self._read()
@@ -111,15 +111,15 @@ class Saved:
             )
             found = None
         if found is None:
-            return State(Examples(guard))
+            return State(RejectSamples(guard))
         for part in self._part_files(found["parts"]):
             for row in _rows(part):
                 images = [row.pop(name) for name in IMAGES]
                 self._writer.add(row, *images)
         self._parts = found["parts"]
         state = State(
-            Examples(guard, found["examples"]),
-            Tally.from_entry(found["tally"]),
+            RejectSamples(guard, found["examples"]),
+            MiningStats.from_entry(found["tally"]),
             found["tracebacks"],
             found["clips"],
             Bookmark.from_entry(found["bookmark"]),
@@ -156,17 +156,17 @@ class Saved:
             "killers": self._killers,
             "clips": state.clips,
             "bookmark": state.bookmark.entry(),
-            "tally": state.tally.entry(),
+            "tally": state.stats.entry(),
             "tracebacks": state.tracebacks,
-            "examples": state.looks.entries(),
+            "examples": state.examples.entries(),
         }
         storage.write_json(self._state_file, entry)
 
     def _tell(self, state: State) -> None:
-        tally, view = state.tally, state.bookmark.view
+        stats, view = state.stats, state.bookmark.view
         clip = self._shown[min(state.clips, len(self._shown) - 1)]
         where = f"{clip} at {view}" if view else clip
-        now = Now(state.share, self._earlier, tally.candidates, tally.kept, where)
+        now = Now(state.share, self._earlier, stats.candidates, stats.kept, where)
         self._folder.mkdir(exist_ok=True)
         scratch = self._folder / f".{NOW}"
         scratch.write_text(json.dumps(dataclasses.asdict(now)))

@@ -74,7 +74,7 @@ def jobs(
     return found
 
 
-def run(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> loop.Tally:
+def run(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> loop.MiningStats:
     """Mine the jobs that are not done yet, and sum up all; one line a shard goes to the log.
 
     A clip in which worker processes die again and again is named and skipped, once all other shards
@@ -90,7 +90,7 @@ def run(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> lo
         resume.forget_now(job.tar)
     while True:
         try:
-            tally = _round(todo, where, title, log)
+            stats = _round(todo, where, title, log)
             break
         except cluster.ItemsFailed as failed:
             todo = [
@@ -103,23 +103,23 @@ def run(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> lo
         )  # now that nobody writes there, not even jobs of a driver that was killed
     for job in todo:
         resume.remove(job.tar)  # of workers that were killed when they were done
-    if tally.failed and len(tally.failed) == tally.clips:
+    if stats.failed and len(stats.failed) == stats.clips:
         for job in todo:  # nothing to keep: whatever was wrong, the next run tries again
             _result(job).unlink(missing_ok=True)
-        clip, why = min(tally.failed.items())
+        clip, why = min(stats.failed.items())
         raise BadInput(
             f"{title}: the program failed on every clip, first on {clip}: {why}; tracebacks are in "
             f"{log}"
         )
-    return tally
+    return stats
 
 
-def _round(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> loop.Tally:
-    tally = loop.Tally()
+def _round(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> loop.MiningStats:
+    stats = loop.MiningStats()
     missing = {job.tar.name: job for job in todo if not _result(job).exists()}
     for job in todo:
         if job.tar.name not in missing:
-            tally.add(_summary(job))
+            stats.add(_summary(job))
     clips = sum(len(job.clips) for job in missing.values())
     results = cluster.map_items(
         mine_shard, list(missing.values()), where.mine, where, _describe, log.parent / "slurm"
@@ -128,11 +128,11 @@ def _round(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) ->
         log.open("a") as lines,
         contextlib.closing(results),
         progress.track(title, clips, "clips", log) as track,
-        progress.repeating(functools.partial(_watch, log.parent, tally, track), LOOKED_EVERY_S),
+        progress.repeating(functools.partial(_watch, log.parent, stats, track), LOOKED_EVERY_S),
     ):
         for name, seconds in results:
             job = missing[name]
-            tally.add(_summary(job))
+            stats.add(_summary(job))
             result = read_result(job)
             known = {
                 **result["tally"],
@@ -143,17 +143,17 @@ def _round(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) ->
                 json.dumps({"shard": job.tar.stem, "seconds": round(seconds, 3), **known}) + "\n"
             )
             lines.flush()
-            track.advance(len(job.clips), _counted(tally.kept, tally.candidates))
-    return tally
+            track.advance(len(job.clips), _counted(stats.kept, stats.candidates))
+    return stats
 
 
-def _watch(folder: Path, tally: loop.Tally, track: progress.ProgressTracker) -> None:
+def _watch(folder: Path, stats: loop.MiningStats, track: progress.ProgressTracker) -> None:
     """Show what worker processes say of the shards that they are in the middle of."""
     seen = list(resume.watched(folder))
     if not seen:
         return
-    kept = tally.kept + sum(now.kept for now in seen)
-    candidates = tally.candidates + sum(now.candidates for now in seen)
+    kept = stats.kept + sum(now.kept for now in seen)
+    candidates = stats.candidates + sum(now.candidates for now in seen)
     others = f" and {len(seen) - 1} more" if len(seen) > 1 else ""
     note = f"{_counted(kept, candidates)}, in {seen[0].where}{others}"
     track.show(sum(now.share for now in seen), sum(now.earlier for now in seen), note)
@@ -193,23 +193,23 @@ def mine_shard(job: Job) -> tuple[str, float]:
     ):
         saved = resume.Saved(resume.folder_of(job.tar), writer, job.killers, job.shown)
         state = saved.restore(guard)
-        tally, taken_over = state.tally, state.tally.candidates
+        stats, taken_over = state.stats, state.stats.candidates
         for clip in job.clips[state.clips :]:
             if clip in job.killers:
-                tally.enter()
-                tally.lose(clip, worker_deaths.KILLER)
-                tally.leave(clip, worker_deaths.KILLER)
+                stats.begin_clip()
+                stats.add_damaged(clip, worker_deaths.KILLER)
+                stats.end_clip(clip, worker_deaths.KILLER)
             else:
                 enter(clip)
                 _mine_clip(job, source, guard, state, saved, writer)
             state.end_clip()
             saved.between(state)
-        tally.check(len(writer))
+        stats.check(len(writer))
     names = dict(zip(job.clips, job.shown, strict=True))
     result = {
-        "tally": renamed(tally.summary(), names, job.root / job.section.root),
+        "tally": renamed(stats.summary(), names, job.root / job.section.root),
         "tracebacks": state.tracebacks,
-        "examples": state.looks.entries(),
+        "examples": state.examples.entries(),
         "taken_over": taken_over,
     }
     storage.write_json(_result(job), result)  # says "done", so it comes last
@@ -230,7 +230,7 @@ def _mine_clip(
     rule, sharpness_min, seed = rule_of(job.mine), job.section.sharpness_min, job.mine.seed
     constant = _constant(job, clip)
     walk = loop.walk_clip(
-        source, clip, rule, sharpness_min, seed, state.tally, guard, state.looks, bookmark
+        source, clip, rule, sharpness_min, seed, state.stats, guard, state.examples, bookmark
     )
     try:
         for pair in loop.surviving(walk):
@@ -244,7 +244,7 @@ def _mine_clip(
                 saved.add(row, *(encode_image(image, job.mine.jpeg_quality) for image in images))
             saved.between(state)
     except loop.ClipFailed as failed:
-        state.tally.fail(clip, failed.error, len(writer))
+        state.stats.add_failed(clip, failed.error, len(writer))
         state.tracebacks[clip] = "".join(traceback.format_exception(failed.error))
 
 
@@ -266,7 +266,7 @@ def report(title: str, summary: dict[str, Any], where: Path, log: Path) -> None:
     of the log.
 
     Args:
-        summary: as `Tally.summary` gives it.
+        summary: as `MiningStats.summary` gives it.
         where: the file in which all are named.
         log: holds the tracebacks.
     """
@@ -309,13 +309,13 @@ def _result(job: Job) -> Path:
 
 
 def read_result(job: Job) -> dict[str, Any]:
-    """What a finished job found: its tally, tracebacks and examples."""
+    """What a finished job found: its stats, tracebacks and examples."""
     found: dict[str, Any] = json.loads(_result(job).read_text())
     return found
 
 
-def _summary(job: Job) -> loop.Tally:
-    return loop.Tally.from_summary(read_result(job)["tally"])
+def _summary(job: Job) -> loop.MiningStats:
+    return loop.MiningStats.from_summary(read_result(job)["tally"])
 
 
 def with_pairs(done: Sequence[Job]) -> list[Path]:

@@ -31,7 +31,7 @@ class WithoutPairs:
 
 
 @dataclass
-class Tally:
+class MiningStats:
     """What became of the candidates of some clips."""
 
     clips: int = 0
@@ -52,7 +52,7 @@ class Tally:
         default_factory=dict
     )  # file or folder below the root -> why the source passed it over
 
-    _entered: Counter[Outcome] = field(
+    _before_clip: Counter[Outcome] = field(
         default_factory=Counter
     )  # outcomes before the clip that is being mined
 
@@ -60,7 +60,7 @@ class Tally:
     def kept(self) -> int:
         return self.outcomes[Outcome.KEPT]
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: MiningStats) -> None:
         self.clips += other.clips
         self.candidates += other.candidates
         self.outcomes.update(other.outcomes)
@@ -71,16 +71,16 @@ class Tally:
         self.unreadable_views.update(other.unreadable_views)
         self.skipped.update(other.skipped)
 
-    def enter(self) -> None:
-        """A clip begins; `leave` says whether it gave a pair."""
+    def begin_clip(self) -> None:
+        """A clip begins; `end_clip` says whether it gave a pair."""
         self.clips += 1
-        self._entered = self.outcomes.copy()
+        self._before_clip = self.outcomes.copy()
 
-    def leave(self, clip: str, why: str | None = None) -> None:
+    def end_clip(self, clip: str, why: str | None = None) -> None:
         """The clip ends; one that gave no pair is named, with `why` or, without, that no candidate
         was kept."""
         found = {
-            outcome: count - self._entered[outcome] for outcome, count in self.outcomes.items()
+            outcome: count - self._before_clip[outcome] for outcome, count in self.outcomes.items()
         }
         if found.get(Outcome.KEPT, 0):
             return
@@ -89,13 +89,13 @@ class Tally:
         reason = f"none of {tried} candidates was kept" if tried else "no two views to compare"
         self.without_pairs[clip] = WithoutPairs(why or reason, outcomes)
 
-    def lose(self, clip: str, why: str) -> None:
+    def add_damaged(self, clip: str, why: str) -> None:
         """Count and name a clip that could not be mined (to its end): one candidate, UNREADABLE."""
         self.candidates += 1
         self.outcomes[Outcome.UNREADABLE] += 1
         self.damaged[clip] = why
 
-    def fail(self, clip: str, error: Exception, pairs: int) -> None:
+    def add_failed(self, clip: str, error: Exception, pairs: int) -> None:
         """Count and name a clip on which the program failed: one candidate, FAILED; `pairs` = those
         written so far, of all clips."""
         lost = self.kept - pairs  # counted as kept, but the failure came before it could be written
@@ -103,13 +103,13 @@ class Tally:
         self.outcomes[Outcome.FAILED] += lost + 1
         self.candidates += 1
         self.failed[clip] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        self.leave(clip, self.failed[clip])
+        self.end_clip(clip, self.failed[clip])
 
-    def lose_view(self, clip: str, key: str, why: str) -> None:
+    def add_unreadable_view(self, clip: str, key: str, why: str) -> None:
         """Name a picture that could not be read; its candidates are counted one by one."""
         self.unreadable_views[clip, key] = why
 
-    def pass_over(self, skipped: dict[str, str]) -> None:
+    def add_skipped(self, skipped: dict[str, str]) -> None:
         """Name files and folders that a source does not read."""
         self.skipped.update(skipped)
 
@@ -156,19 +156,19 @@ class Tally:
         }
 
     def entry(self) -> dict[str, Any]:
-        """Plain JSON, of a tally in the middle of a clip; see `from_entry`."""
-        entered = {outcome.value: count for outcome, count in self._entered.items()}
+        """Plain JSON, of statistics in the middle of a clip; see `from_entry`."""
+        entered = {outcome.value: count for outcome, count in self._before_clip.items()}
         return {"summary": self.summary(), "entered": entered}
 
     @classmethod
-    def from_entry(cls, entry: dict[str, Any]) -> Tally:
+    def from_entry(cls, entry: dict[str, Any]) -> MiningStats:
         found = cls.from_summary(entry["summary"])
         entered = entry["entered"].items()
-        found._entered = Counter({Outcome(name): count for name, count in entered})
+        found._before_clip = Counter({Outcome(name): count for name, count in entered})
         return found
 
     @classmethod
-    def from_summary(cls, summary: dict[str, Any]) -> Tally:
+    def from_summary(cls, summary: dict[str, Any]) -> MiningStats:
         """The inverse of `summary`; one that was written before things were named opens as well."""
         views = summary.get("unreadable_views", {})
         return cls(

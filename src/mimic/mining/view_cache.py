@@ -15,7 +15,7 @@ from mimic.sources.base import Group, Image, Unreadable, View, damage
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class ViewFeatures:
     """A view at mining size, and its features, computed once; or why there are none."""
 
     key: str
@@ -24,7 +24,7 @@ class Seen:
     rejected: Outcome | None  # UNREADABLE or BLURRED
 
 
-class Eyes:
+class ViewCache:
     """Views of a clip as the rule sees them; remembers as many as the largest group of the clip so
     far has.
 
@@ -34,29 +34,29 @@ class Eyes:
     def __init__(self, rule: overlap.Rule, sharpness_min: float) -> None:
         self._rule = rule
         self._sharpness_min = sharpness_min
-        self._seen: OrderedDict[str, Seen] = OrderedDict()
+        self._cache: OrderedDict[str, ViewFeatures] = OrderedDict()
         self._capacity = 2
         self.unreadable: dict[str, str] = {}
 
-    def attend(self, group: Group) -> None:
+    def reserve(self, group: Group) -> None:
         self._capacity = max(self._capacity, len(group.views))
 
-    def see(self, view: View) -> Seen:
-        if view.key not in self._seen:
-            self._seen[view.key] = self._look(view)
-            if len(self._seen) > self._capacity:
-                self._seen.popitem(last=False)
-        self._seen.move_to_end(view.key)
-        return self._seen[view.key]
+    def get(self, view: View) -> ViewFeatures:
+        if view.key not in self._cache:
+            self._cache[view.key] = self._compute(view)
+            if len(self._cache) > self._capacity:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(view.key)
+        return self._cache[view.key]
 
-    def _look(self, view: View) -> Seen:
+    def _compute(self, view: View) -> ViewFeatures:
         full = read(view, self.unreadable)
         if full is None:
-            return Seen(view.key, None, None, Outcome.UNREADABLE)
+            return ViewFeatures(view.key, None, None, Outcome.UNREADABLE)
         image = squared(full, self._rule)
         if self._sharpness_min > 0 and sharpness(full, self._rule.size_px) < self._sharpness_min:
-            return Seen(view.key, image, None, Outcome.BLURRED)
-        return Seen(view.key, image, features.extract(image), None)
+            return ViewFeatures(view.key, image, None, Outcome.BLURRED)
+        return ViewFeatures(view.key, image, features.extract(image), None)
 
 
 def read(view: View, unreadable: dict[str, str]) -> Image | None:

@@ -48,7 +48,7 @@ class Catalogue:
     source: Int16[np.ndarray, " n"]  # index into sources
     clip: Int32[np.ndarray, " n"]  # index into clips
     images: UInt64[np.ndarray, "n 2"]  # of each image's sha256, the smaller first
-    looks: UInt64[np.ndarray, "n 2"]  # dhash of view a and of view b
+    dhashes: UInt64[np.ndarray, "n 2"]  # dhash of view a and of view b
 
     def __len__(self) -> int:
         return len(self.source)
@@ -67,7 +67,7 @@ def read(sources: Mapping[str, config.Source], space: storage.Workspace) -> Cata
     columns = ["clip", "sha_a", "sha_b", "dhash_a", "dhash_b"]
     codes: dict[tuple[str, str], int] = {}
     found: list[Shard] = []
-    clips, images, looks, start = (
+    clips, images, dhashes, start = (
         [np.empty(0, np.int32)],
         [np.empty((0, 2), np.uint64)],
         [np.empty((0, 2), np.uint64)],
@@ -88,7 +88,9 @@ def read(sources: Mapping[str, config.Source], space: storage.Workspace) -> Cata
                 axis=1,
             )
         )
-        looks.append(np.stack([table[name].to_numpy() for name in ("dhash_a", "dhash_b")], axis=1))
+        dhashes.append(
+            np.stack([table[name].to_numpy() for name in ("dhash_a", "dhash_b")], axis=1)
+        )
         found.append(Shard(number, tar, start, start + len(table)))
         start += len(table)
     source = np.repeat(
@@ -104,7 +106,7 @@ def read(sources: Mapping[str, config.Source], space: storage.Workspace) -> Cata
         source,
         np.concatenate(clips),
         np.concatenate(images),
-        np.concatenate(looks),
+        np.concatenate(dhashes),
     )
 
 

@@ -1,4 +1,4 @@
-"""Which rows a dataset takes, and why not the others: every row has one fate.
+"""Which rows a dataset takes, and why not the others: every row has one status.
 
 - A dataset holds every row of the dataset it `contains`; beyond those, a source's count is filled
   in an order that depends on the pairs' images and the seed alone.
@@ -27,7 +27,7 @@ from mimic.geometry import likeness
 from mimic.pairs.index import Catalogue
 
 
-class Fate(IntEnum):
+class RowStatus(IntEnum):
     """What becomes of a mined pair in a dataset."""
 
     TRAIN = 0
@@ -40,38 +40,42 @@ class Fate(IntEnum):
     ELSEWHERE = 7  # its source is not in the recipe
 
 
-SPLITS = ("train", "validation", "test")  # by fate
+SPLITS = ("train", "validation", "test")  # by status
 SALT = 0x7E57  # test pairs are drawn the same way in every dataset
 
 
 @dataclass(frozen=True, eq=False)
-class Likeness:
+class Duplicates:
     """Which rows show the same, found once for all datasets."""
 
-    twins: Int64[np.ndarray, " m"]  # rows whose two images another row has as well
-    family: Int64[np.ndarray, " m"]  # equal for those that have the same
-    links: Int64[np.ndarray, "l 2"]  # rows of different clips that look the same, each pair once
+    rows: Int64[np.ndarray, " m"]  # rows whose two images another row has as well
+    group: Int64[np.ndarray, " m"]  # equal for those that have the same
+    near_pairs: Int64[
+        np.ndarray, "l 2"
+    ]  # rows of different clips that look the same, each pair once
 
 
-def compare(catalogue: Catalogue, near_duplicate_bits: int | None) -> Likeness:
+def compare(catalogue: Catalogue, near_duplicate_bits: int | None) -> Duplicates:
     """Find duplicates among all rows; None = no near ones."""
     mixed = _mixed(catalogue.images, 0)
     order = np.argsort(mixed, kind="stable")
     same = mixed[order[1:]] == mixed[order[:-1]]
-    family = np.cumsum(np.concatenate([[0], ~same])) if len(order) else np.empty(0, np.int64)
+    group = np.cumsum(np.concatenate([[0], ~same])) if len(order) else np.empty(0, np.int64)
     several = np.zeros(len(order), bool)
     several[1:] |= same
     several[:-1] |= same
-    links = np.empty((0, 2), np.int64)
+    near_pairs = np.empty((0, 2), np.int64)
     if near_duplicate_bits is not None:
-        links = likeness.near(catalogue.looks, catalogue.clip.astype(np.int64), near_duplicate_bits)
-    return Likeness(order[several], family[several], links)
+        near_pairs = likeness.near(
+            catalogue.dhashes, catalogue.clip.astype(np.int64), near_duplicate_bits
+        )
+    return Duplicates(order[several], group[several], near_pairs)
 
 
 def choose(
-    datasets: Mapping[str, config.Dataset], name: str, catalogue: Catalogue, alike: Likeness
+    datasets: Mapping[str, config.Dataset], name: str, catalogue: Catalogue, duplicates: Duplicates
 ) -> Int8[np.ndarray, " n"]:
-    """The fate of every row.
+    """The status of every row.
 
     Args:
         catalogue: holds the sources of the dataset, and may hold others.
@@ -80,46 +84,50 @@ def choose(
         BadInput: a source has fewer pairs than the recipe wants, and the recipe does not allow it.
     """
     dataset = datasets[name]
-    fates = np.full(len(catalogue), Fate.ELSEWHERE, np.int8)
+    statuses = np.full(len(catalogue), RowStatus.ELSEWHERE, np.int8)
     within = np.isin(
         catalogue.source, [catalogue.sources.index(source) for source in dataset.sources]
     )
-    fates[within] = Fate.SURPLUS
+    statuses[within] = RowStatus.SURPLUS
     reserved = within & reserved_clips(catalogue, dataset.test)[catalogue.clip]
-    fates[reserved] = Fate.RESERVED
-    _drop_duplicates(fates, reserved, np.zeros(len(fates), bool), alike)
+    statuses[reserved] = RowStatus.RESERVED
+    _drop_duplicates(statuses, reserved, np.zeros(len(statuses), bool), duplicates)
     for source, pairs in dataset.test.sources.items():
         if source in dataset.sources:
             free = np.flatnonzero(
-                (fates == Fate.RESERVED) & (catalogue.source == catalogue.sources.index(source))
+                (statuses == RowStatus.RESERVED)
+                & (catalogue.source == catalogue.sources.index(source))
             )
             _fill(
-                fates,
+                statuses,
                 free,
                 pairs,
-                Fate.TEST,
+                RowStatus.TEST,
                 catalogue,
                 SALT,
                 _Wish(f"datasets.{name}.test.sources.{source}", dataset.allow_short),
             )
-    inner = np.zeros(len(fates), bool)
+    inner = np.zeros(len(statuses), bool)
     if dataset.contains is not None:
         inner = np.isin(
-            choose(datasets, dataset.contains, catalogue, alike), (Fate.TRAIN, Fate.VALIDATION)
+            choose(datasets, dataset.contains, catalogue, duplicates),
+            (RowStatus.TRAIN, RowStatus.VALIDATION),
         )
-    test = fates == Fate.TEST
-    _drop_duplicates(fates, test | (fates == Fate.SURPLUS), inner, alike)
+    test = statuses == RowStatus.TEST
+    _drop_duplicates(statuses, test | (statuses == RowStatus.SURPLUS), inner, duplicates)
     side = np.where(
-        held_out_clips(catalogue, dataset.validation)[catalogue.clip], Fate.VALIDATION, Fate.TRAIN
+        held_out_clips(catalogue, dataset.validation)[catalogue.clip],
+        RowStatus.VALIDATION,
+        RowStatus.TRAIN,
     ).astype(np.int8)
-    fates[inner] = side[inner]
+    statuses[inner] = side[inner]
     for source, count in dataset.sources.items():
         mine = catalogue.source == catalogue.sources.index(source)
-        free = np.flatnonzero((fates == Fate.SURPLUS) & mine)
+        free = np.flatnonzero((statuses == RowStatus.SURPLUS) & mine)
         already = int((inner & mine).sum())
         wish = _Wish(f"datasets.{name}.sources.{source}", dataset.allow_short, already)
         _fill(
-            fates,
+            statuses,
             free,
             None if count is None else count - already,
             side,
@@ -127,7 +135,7 @@ def choose(
             dataset.seed,
             wish,
         )
-    return fates
+    return statuses
 
 
 def held_out_clips(catalogue: Catalogue, validation: float) -> Bool[np.ndarray, " clips"]:
@@ -175,15 +183,15 @@ class _Wish:
 
 
 def _fill(
-    fates: np.ndarray,
+    statuses: np.ndarray,
     free: np.ndarray,
     count: int | None,
-    fate: int | np.ndarray,
+    status: int | np.ndarray,
     rows: Catalogue,
     seed: int,
     wish: _Wish,
 ) -> None:
-    """Give `count` of the free rows (None = all) their fate, the same ones every time."""
+    """Give `count` of the free rows (None = all) their status, the same ones every time."""
     if count is not None and count < len(free):
         free = free[np.argsort(_mixed(rows.images[free], seed), kind="stable")[:count]]
     elif count is not None and count > len(free) and not wish.allow_short:
@@ -193,30 +201,30 @@ def _fill(
             f" {count - len(free)} too few; mine more of it, lower the count (null takes all there "
             "are), or set allow_short"
         )
-    fates[free] = fate[free] if isinstance(fate, np.ndarray) else fate
+    statuses[free] = status[free] if isinstance(status, np.ndarray) else status
 
 
 def _drop_duplicates(
-    fates: np.ndarray, among: np.ndarray, inner: np.ndarray, alike: Likeness
+    statuses: np.ndarray, among: np.ndarray, inner: np.ndarray, duplicates: Duplicates
 ) -> None:
     """Mark rows of `among` that show what another of them shows; test rows stay first, then inner
     ones."""
-    rank = np.arange(len(fates)) + len(fates) * np.where(
-        fates == Fate.TEST, 0, np.where(inner, 1, 2)
+    rank = np.arange(len(statuses)) + len(statuses) * np.where(
+        statuses == RowStatus.TEST, 0, np.where(inner, 1, 2)
     )
-    rows, family = (array[among[alike.twins]] for array in (alike.twins, alike.family))
-    order = np.lexsort((rank[rows], family))
-    rows, family = rows[order], family[order]
-    fates[rows[1:][family[1:] == family[:-1]]] = Fate.DUPLICATE
-    alive = among & (fates != Fate.DUPLICATE)
-    links = alike.links[alive[alike.links].all(axis=1)]
-    links = np.where(
-        (rank[links[:, :1]] < rank[links[:, 1:]]), links, links[:, ::-1]
+    rows, group = (array[among[duplicates.rows]] for array in (duplicates.rows, duplicates.group))
+    order = np.lexsort((rank[rows], group))
+    rows, group = rows[order], group[order]
+    statuses[rows[1:][group[1:] == group[:-1]]] = RowStatus.DUPLICATE
+    alive = among & (statuses != RowStatus.DUPLICATE)
+    near_pairs = duplicates.near_pairs[alive[duplicates.near_pairs].all(axis=1)]
+    near_pairs = np.where(
+        (rank[near_pairs[:, :1]] < rank[near_pairs[:, 1:]]), near_pairs, near_pairs[:, ::-1]
     )  # the one that stays first
-    for stays, goes in links[np.argsort(rank[links[:, 1]], kind="stable")].tolist():
+    for stays, goes in near_pairs[np.argsort(rank[near_pairs[:, 1]], kind="stable")].tolist():
         if alive[stays]:  # decided already: it ranks before `goes`
             alive[goes] = False
-            fates[goes] = Fate.NEAR_DUPLICATE
+            statuses[goes] = RowStatus.NEAR_DUPLICATE
 
 
 def _hash(text: str) -> int:
@@ -225,7 +233,7 @@ def _hash(text: str) -> int:
 
 
 def _mixed(images: UInt64[np.ndarray, "n 2"], seed: int) -> UInt64[np.ndarray, " n"]:
-    """A number for each pair of images that looks random and depends on them and the seed alone
+    """A number for each pair of images that dhashes random and depends on them and the seed alone
     (the finaliser of SplitMix64)."""
     mixed = images[:, 0] ^ np.uint64(_hash(f"seed {seed}"))
     for other in (images[:, 1], np.uint64(0)):

@@ -21,7 +21,7 @@ from mimic.scenes import axes
 from mimic.scenes.axes import DefaultUp, Up
 from mimic.scenes.gltf import DAMAGE, Document, damage_named, header, shown
 from mimic.scenes.mesh import Mesh, Wrap
-from mimic.scenes.primitives import Part, parts
+from mimic.scenes.primitives import Primitive, parts
 
 __all__ = ["header", "read", "refuse_unreadable"]
 
@@ -86,9 +86,9 @@ def read(path: Path, up: Up, texture_max_px: int, default_up: DefaultUp = "y") -
         return _join(found, world_from_file, _Textures(document, texture_max_px))
 
 
-def _bounded(parts: Iterable[Part]) -> list[Part]:
+def _bounded(parts: Iterable[Primitive]) -> list[Primitive]:
     """All parts, of a number that memory holds: few bytes can place a mesh any number of times."""
-    found: list[Part] = []
+    found: list[Primitive] = []
     corners = 0
     for part in parts:
         corners += max(len(part.vertices), len(part.faces))
@@ -200,7 +200,7 @@ def picture(document: Document, index: int, max_px: int) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(rgb))
 
 
-def _join(found: list[Part], to_world: np.ndarray, textures: _Textures) -> Mesh:
+def _join(found: list[Primitive], to_world: np.ndarray, textures: _Textures) -> Mesh:
     counts = np.array([len(part.faces) for part in found])
     first = np.concatenate([[0], np.cumsum([len(part.vertices) for part in found])[:-1]])
     faces = np.concatenate([part.faces + start for part, start in zip(found, first, strict=True)])

@@ -25,7 +25,7 @@ os.dup2(2, 1)
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-class Scene:
+class LoadedScene:
     """One simulator: `load` first, then points, steps and renderings."""
 
     def __init__(self):
@@ -179,7 +179,7 @@ def _answer(fields, arrays):
 
 
 def main():
-    scene = Scene()
+    scene = LoadedScene()
     for line in sys.stdin:
         request = json.loads(line)
         call = request.pop("call")

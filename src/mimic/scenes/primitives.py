@@ -17,7 +17,7 @@ INSTANCING = "EXT_mesh_gpu_instancing"
 
 
 @dataclass(eq=False)
-class Part:
+class Primitive:
     """One primitive of one node, in the file's axes."""
 
     vertices: np.ndarray  # f64 [n, 3]
@@ -29,7 +29,7 @@ class Part:
     instance: int | None
 
 
-def parts(document: Document) -> Iterator[Part]:
+def parts(document: Document) -> Iterator[Primitive]:
     """All parts that have triangles, in the order of their meshes' names; points and lines are
     none."""
     nodes = list(document.placed())
@@ -83,7 +83,7 @@ def _part(
     primitive: dict[str, Any],
     transform: np.ndarray,
     worlds: dict[int, np.ndarray],
-) -> Part:
+) -> Primitive:
     attributes = primitive["attributes"]
     weights = node.get("weights", mesh.get("weights", []))
     count = len(document.accessor(attributes["POSITION"]))
@@ -108,7 +108,7 @@ def _part(
         raise ValueError("positions, texture coordinates or colours that are no numbers")
     class_id, instance = _labels(mesh)
     texture = None if info is None else info["index"]
-    return Part(vertices, faces, uv, np.clip(light, 0, 1), texture, class_id, instance)
+    return Primitive(vertices, faces, uv, np.clip(light, 0, 1), texture, class_id, instance)
 
 
 def _labels(mesh: dict[str, Any]) -> tuple[int, int | None]:

@@ -26,7 +26,7 @@ from mimic.sources.photos.folders import numeric_order as numeric_order
 
 Image = UInt8[np.ndarray, "height width 3"]
 Correspondences = Int16[np.ndarray, " patches"]
-Place = Any  # of JSON
+Position = Any  # of JSON
 Pose = Float64[np.ndarray, "4 4"]  # camera to world; x right, y down, z forward
 
 WHOLE_FILE_BYTES = 64 << 20  # a file up to this size is hashed whole
@@ -93,8 +93,8 @@ class Group:
     pairs: tuple[tuple[int, int], ...]
     retry: tuple[tuple[int, int], ...] = ()
     skip_after_retry: int = 0
-    given: Callable[[], Correspondences | None] | None = None
-    place: Callable[[], Place] | None = None
+    precomputed: Callable[[], Correspondences | None] | None = None
+    place: Callable[[], Position] | None = None
     share: float | None = None
 
 
@@ -155,7 +155,7 @@ class SeekableSource(Source, Protocol):
         self,
         clip: str,
         rng: np.random.Generator,
-        place: Place | None = None,
+        place: Position | None = None,
     ) -> Iterator[Group]:
         """As `Source.groups`, or what it gives behind the group of this place: the very same
         groups."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mimic.sources.base import Group, Place
+from mimic.sources.base import Group, Position
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Bookmark:
     skip: int = 0  # groups still to be passed over
     votes: np.random.Generator | None = None
     unreadable: dict[str, str] = field(default_factory=dict)  # view -> why
-    place: Callable[[], Place] | None = None  # of the last group
+    place: Callable[[], Position] | None = None  # of the last group
     share: float = 0.0  # of the clip that lies before the last group, where that is known
     view: str = ""  # the last group's first
 

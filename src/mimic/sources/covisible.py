@@ -22,7 +22,7 @@ from mimic.geometry import covisibility
 from mimic.scenes import base, walker
 from mimic.scenes.base import Engine, EngineFailed, Unwalkable
 from mimic.scenes.walker import Camera
-from mimic.sources.base import Correspondences, Group, Image, Place, Unreadable, View
+from mimic.sources.base import Correspondences, Group, Image, Position, Unreadable, View
 from mimic.sources.published.gibson import GibsonSource
 from mimic.sources.published.hm3d import HM3DSource
 from mimic.sources.published.matterport import MatterportSource
@@ -79,7 +79,7 @@ class CovisibleSource(SceneSource):
         self,
         clip: str,
         rng: np.random.Generator,
-        place: Place | None = None,
+        place: Position | None = None,
     ) -> Iterator[Group]:
         """At most one group a position; each position's randomness is its own.
 
@@ -152,7 +152,7 @@ class CovisibleSource(SceneSource):
             View(f"{position:04d}{side}", shot.image, shot.pose)
             for side, shot in (("a", a), ("b", b))
         )
-        return Group(views=views, pairs=((0, 1),), given=given)
+        return Group(views=views, pairs=((0, 1),), precomputed=given)
 
 
 def aim(position: np.ndarray, target: np.ndarray) -> tuple[float, float]:

@@ -30,7 +30,7 @@ from mimic.sources.base import (
     Description,
     Group,
     Image,
-    Place,
+    Position,
     Unreadable,
     View,
     content_digest,
@@ -127,7 +127,7 @@ class SceneSource:
         self,
         clip: str,
         rng: np.random.Generator,
-        place: Place | None = None,
+        place: Position | None = None,
     ) -> Iterator[Group]:
         """One group a position; each position's randomness is its own, so that nothing else drawn
         from rng moves it.
@@ -183,7 +183,7 @@ class SceneSource:
 
 def positions(
     seeds: np.ndarray,
-    place: Place | None,
+    place: Position | None,
 ) -> Iterator[tuple[int, np.random.Generator]]:
     """Number and randomness of each position, or of those behind a place (see `placed`)."""
     for position in range(0 if place is None else place + 1, len(seeds)):

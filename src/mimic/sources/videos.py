@@ -24,8 +24,8 @@ from mimic.sources.base import (
     Group,
     Image,
     NoCandidates,
-    Place,
     Pose,
+    Position,
     Unreadable,
     View,
     content_digest,
@@ -78,7 +78,7 @@ class VideoSource:
         self,
         clip: str,
         rng: np.random.Generator,  # noqa: ARG002
-        place: Place | None = None,
+        place: Position | None = None,
     ) -> Iterator[Group]:
         """One group for each sampled frame but the last: with the next frame, else with the one at
         the retry distance.
@@ -217,7 +217,7 @@ def _first_of(window: deque[_Taken], reach: int) -> Group:
     )
 
 
-def behind(place: Place | None, groups: Iterator[Group]) -> Iterator[Group]:
+def behind(place: Position | None, groups: Iterator[Group]) -> Iterator[Group]:
     """Groups of frames sampled from a place on, without the group of the place itself."""
     return itertools.islice(groups, 0 if place is None else 1, None)
 

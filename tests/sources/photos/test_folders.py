@@ -52,7 +52,7 @@ def test_every_entry_is_either_listed_or_named_with_the_reason(tmp_path: Path) -
     assert folders.files_in(tmp_path, JPG) == ["9.JPG", "10.jpg"]
 
 
-def test_what_a_system_keeps_for_itself_is_named_and_not_entered(tmp_path: Path) -> None:
+def test_what_a_system_keeps_for_itself_is_named_and_not_before_clip(tmp_path: Path) -> None:
     kept = ("@eaDir", "#recycle", "$RECYCLE.BIN", "@Recycle")
     _touch(tmp_path, "a/1.jpg", *(f"a/{name}/1.jpg/thumbnail.jpg" for name in kept))
     found = _tree(tmp_path)

@@ -65,11 +65,11 @@ def test_released_folders_are_pairs_grouped_by_scene(release: Path, params: Para
     source = _released(release)
     assert source.clips() == ["CO3D/110_13051_23361", "DeMoN/sun3d_00001", "ScanNet/scene0000_00"]
     assert source.describe("ScanNet/scene0000_00")["frames"] == 6
-    pairs, tally = mined(source, "ScanNet/scene0000_00", params.mine)
+    pairs, stats = mined(source, "ScanNet/scene0000_00", params.mine)
     assert [pair.a.key for pair in pairs] == [
         f"ScanNet/scene0000_00/{number}/0000.jpg" for number in (0, 9, 10)
     ]
-    assert tally.outcomes == {Outcome.KEPT: 3}
+    assert stats.outcomes == {Outcome.KEPT: 3}
     found = pairs[0].comparison
     assert found.b_from_a is None
     assert found.overlap == len(PATCH_MAP) / 196
@@ -77,8 +77,8 @@ def test_released_folders_are_pairs_grouped_by_scene(release: Path, params: Para
 
 
 def test_given_pairs_are_kept_whatever_the_rule_thinks(release: Path, params: Params) -> None:
-    pairs, tally = mined(_released(release), "DeMoN/sun3d_00001", params.mine)
-    assert len(pairs) == tally.kept == 1
+    pairs, stats = mined(_released(release), "DeMoN/sun3d_00001", params.mine)
+    assert len(pairs) == stats.kept == 1
     assert pairs[0].comparison.overlap == 2 / 196
     (pair,), _ = mined(
         _released(release), "CO3D/110_13051_23361", params.mine
@@ -102,12 +102,12 @@ def test_an_index_names_the_pairs_and_reaches_nowhere_else(release: Path, params
     source = _released(release, "index.csv")
     assert source.clips() == [scene]
     assert "2 images are missing" in str(source.describe(scene)["error"])
-    pairs, tally = mined(source, scene, params.mine)
+    pairs, stats = mined(source, scene, params.mine)
     assert [(pair.a.key[-10:], pair.b.key[-10:]) for pair in pairs] == [
         ("9/0000.jpg", "9/0001.jpg"),
         ("0/0001.jpg", "0/0000.jpg"),
     ]
-    assert tally.outcomes == {Outcome.KEPT: 2, Outcome.UNREADABLE: 3}
+    assert stats.outcomes == {Outcome.KEPT: 2, Outcome.UNREADABLE: 3}
     assert (
         pairs[1].comparison.b_from_a is not None
     )  # the map beside the images is of the other order: measured instead
@@ -152,9 +152,9 @@ def test_a_map_that_is_none_rejects_its_pair_and_runs_nothing(
             file,
             protocol=4,
         )
-    pairs, tally = mined(_released(tmp_path), "a/b", params.mine)
+    pairs, stats = mined(_released(tmp_path), "a/b", params.mine)
     assert not pairs
-    assert tally.outcomes == {Outcome.UNREADABLE: 1}
+    assert stats.outcomes == {Outcome.UNREADABLE: 1}
     assert not Path("/tmp/mimic-must-not-exist").exists()
 
 
@@ -227,8 +227,8 @@ def test_listed_pairs_are_kept_and_measured(
     source = _crops(tmp_path, "list.txt", form)
     assert source.clips() == ["scene"]
     assert source.describe("scene")["error"] is None
-    (pair,), tally = mined(source, "scene", params.mine)
-    assert tally.outcomes == {Outcome.KEPT: 1}
+    (pair,), stats = mined(source, "scene", params.mine)
+    assert stats.outcomes == {Outcome.KEPT: 1}
     assert abs(pair.comparison.overlap - 8 / 14) < 0.08
     assert np.abs(pair.image_b.astype(int) - album[1]).mean() < 6
 
@@ -281,5 +281,5 @@ def test_a_list_reaches_nowhere_else(
     )
     source = _crops(tmp_path, "list.txt", "pairs")
     for clip in source.clips():
-        _, tally = mined(source, clip, params.mine)
-        assert tally.outcomes == {Outcome.UNREADABLE: 1}
+        _, stats = mined(source, clip, params.mine)
+        assert stats.outcomes == {Outcome.UNREADABLE: 1}

@@ -68,8 +68,8 @@ def _exhaust(section: config.Source) -> None:
             for _, group in zip(
                 range(VIEWS_MAX), source.groups(clip, np.random.default_rng(0)), strict=False
             ):
-                if group.given is not None:
-                    _try(group.given)
+                if group.precomputed is not None:
+                    _try(group.precomputed)
                 for view in group.views:
                     _try(view.read)
         except Unreadable:

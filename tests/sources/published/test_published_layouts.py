@@ -18,7 +18,7 @@ from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Outcome
 from mimic.mining import loop, shard_job
-from mimic.mining.stats import Tally
+from mimic.mining.stats import MiningStats
 from mimic.params import Params, load_params
 from mimic.sources.base import Unreadable
 from mimic.sources.published import arkitscenes
@@ -615,11 +615,11 @@ def test_a_frame_that_is_a_dead_link_or_cut_is_named(tmp_path: Path, params: Par
         source.describe("car/one")["error"]
         == "1 of 4 images cannot be opened, such as frame000003.jpg: No such file or directory"
     )
-    tally = Tally()
-    pairs = list(loop.mine_clip(source, "car/one", shard_job.rule_of(params.mine), 0.0, 0, tally))
+    stats = MiningStats()
+    pairs = list(loop.mine_clip(source, "car/one", shard_job.rule_of(params.mine), 0.0, 0, stats))
     assert len(pairs) == 1
-    assert tally.outcomes[Outcome.UNREADABLE] == 2
-    named = tally.summary()["unreadable_views"]["car/one"]
+    assert stats.outcomes[Outcome.UNREADABLE] == 2
+    named = stats.summary()["unreadable_views"]["car/one"]
     assert sorted(named) == ["frame000002.jpg", "frame000003.jpg"]
     assert "truncated" in named["frame000002.jpg"].lower()
     assert named["frame000003.jpg"] == "No such file or directory"

@@ -70,8 +70,8 @@ def test_demon_pairs_are_where_their_depths_put_them(real_data: Path, mine: conf
     clip = "traindata/sun3d_train_0.1m_to_0.2m.h5/scene_b"
     assert source.clips() == [clip.replace("scene_b", "scene_a"), clip]  # /.config is reserved
     assert source.describe(clip)["frames"] == 4
-    pairs, tally = truth.mined(source, clip, mine)
-    assert tally.candidates == 6
+    pairs, stats = truth.mined(source, clip, mine)
+    assert stats.candidates == 6
     assert len(pairs) == 1
     with h5py.File(root / clip.rpartition("/")[0]) as store:
 
@@ -102,9 +102,9 @@ def test_demon_folders_hold_the_same_views_as_the_file(real_data: Path, mine: co
     for a, b in zip(from_folder.views, from_file.views, strict=True):
         assert np.abs(a.read().astype(int) - b.read()).mean() < 4
         np.testing.assert_allclose(a.pose, b.pose, atol=1e-5)
-    pairs, tally = truth.mined(folder, clip, mine)
+    pairs, stats = truth.mined(folder, clip, mine)
     assert not pairs
-    assert tally.outcomes[Outcome.TOO_SIMILAR] == 1
+    assert stats.outcomes[Outcome.TOO_SIMILAR] == 1
     # by depth and pose, too, the two views see the same: the verdict is true
     root = real_data / "demon_sun3d" / clip
     depth_a, depth_b = (np.load(root / f"000{number}.npy").astype(np.float64) for number in (0, 1))
@@ -133,8 +133,8 @@ def test_demon_sculpture_in_the_converters_layout(
     np.savetxt(scene / "poses.txt", poses)
     (tmp_path / "train.txt").write_text("mvs_00000\n")
     source = _demon(tmp_path)
-    pairs, tally = truth.mined(source, "mvs_00000", mine)
-    assert tally.candidates == 1
+    pairs, stats = truth.mined(source, "mvs_00000", mine)
+    assert stats.candidates == 1
     depths = [
         np.load(given / f"sculpture_depth{number}.npy").astype(np.float64) for number in (1, 2)
     ]
@@ -158,8 +158,8 @@ def test_a_sens_file_gives_pairs_that_its_own_depth_confirms(
     clip = "scans/scene0000_00/scene0000_00.sens"
     assert source.clips() == [clip]
     assert source.describe(clip)["frames"] == 125
-    pairs, tally = truth.mined(source, clip, mine)
-    assert tally.candidates == 2 * 9
+    pairs, stats = truth.mined(source, clip, mine)
+    assert stats.candidates == 2 * 9
     assert len(pairs) == 2
     for pair in pairs:
         (depth_a, intrinsics), (depth_b, _) = (
@@ -213,8 +213,8 @@ def test_co3d_pairs_lie_on_the_epipolar_lines_of_their_annotation(
         config.CO3D(reader="co3d", root=root, stride=5, retry_strides=(), advance=1, **truth.BASE)
     )
     assert source.clips() == ["toybus/110_13051_23361"]  # not set_lists, not eval_batches
-    pairs, tally = truth.mined(source, source.clips()[0], mine)
-    assert tally.candidates == 6
+    pairs, stats = truth.mined(source, source.clips()[0], mine)
+    assert stats.candidates == 6
     assert len(pairs) >= 3
     with gzip.open(root / "toybus/frame_annotations.jgz") as file:
         annotations = {Path(record["image"]["path"]).name: record for record in json.load(file)}
@@ -266,8 +266,8 @@ def test_kitchen_frames_as_a_scannet_export(
         )
     )
     assert source.clips() == ["scans/scene0000_00"]
-    pairs, tally = truth.mined(source, source.clips()[0], mine)
-    assert tally.candidates == 4 * (len(list((given / "frames").glob("*.color.*"))) // 12)
+    pairs, stats = truth.mined(source, source.clips()[0], mine)
+    assert stats.candidates == 4 * (len(list((given / "frames").glob("*.color.*"))) // 12)
     assert len(pairs) >= 2
     intrinsics = np.loadtxt(given / "camera-intrinsics.txt")
     for pair in pairs:
@@ -324,9 +324,9 @@ def test_wide_walks_and_mixed_photos_make_counted_outcomes(
             for file in (real_data / folder).iterdir()
             if file.suffix.lower() in images.EXTENSIONS
         ]
-        _, tally = truth.mined(_open(_images(real_data / folder, pairing)), ".", mine)
-        assert tally.candidates == (candidates or len(files) * (len(files) - 1) // 2)
-        assert not tally.outcomes[Outcome.UNREADABLE]
+        _, stats = truth.mined(_open(_images(real_data / folder, pairing)), ".", mine)
+        assert stats.candidates == (candidates or len(files) * (len(files) - 1) // 2)
+        assert not stats.outcomes[Outcome.UNREADABLE]
 
 
 def _images(root: Path, pairing: str) -> config.Images:

@@ -49,7 +49,7 @@ NO_ROTATION_DEG = 60
 
 
 @dataclass(frozen=True)
-class Place:
+class CroppedImage:
     """A view: an image, or a box of it, turned."""
 
     path: str
@@ -92,9 +92,9 @@ class CropsSource:
             views = tuple(
                 View(place.key, functools.partial(self._read, place), None) for place in pair
             )
-            yield Group(views=views, pairs=((0, 1),), given=_none_known)
+            yield Group(views=views, pairs=((0, 1),), precomputed=_none_known)
 
-    def _read(self, place: Place) -> Image:
+    def _read(self, place: CroppedImage) -> Image:
         if not is_below(place.path):
             raise Unreadable(f"{place.path} leaves {self._section.images}")
         image = images.read(self._images / place.path)
@@ -109,7 +109,7 @@ class CropsSource:
         return np.ascontiguousarray(np.rot90(image, place.quarter_turns))
 
     @property
-    def _pairs(self) -> dict[str, list[tuple[Place, Place]]]:
+    def _pairs(self) -> dict[str, list[tuple[CroppedImage, CroppedImage]]]:
         path = self.root / self._section.list
         return _read_list(path, stamp(path), self._section.form)
 
@@ -119,7 +119,7 @@ def _read_list(
     path: Path,
     stamped: tuple[int, int],  # noqa: ARG001
     form: str,
-) -> dict[str, list[tuple[Place, Place]]]:
+) -> dict[str, list[tuple[CroppedImage, CroppedImage]]]:
     """Clip -> its pairs, in the order of the file; `stamped` only tells versions of the file apart.
 
     Raises:
@@ -134,7 +134,7 @@ def _read_list(
         for number, line in enumerate(lines, 1)
         if line.strip() and not line.startswith("#")
     ]
-    found: dict[str, list[tuple[Place, Place]]] = defaultdict(list)
+    found: dict[str, list[tuple[CroppedImage, CroppedImage]]] = defaultdict(list)
     for pair in {"pairs": _pairs, "stems": _stems, "crops": _crops}[form](path, numbered):
         found[PurePosixPath(pair[0].path).parent.as_posix()].append(pair)
     return dict(found)
@@ -143,30 +143,33 @@ def _read_list(
 Lines = list[tuple[int, str]]
 
 
-def _pairs(path: Path, lines: Lines) -> Iterator[tuple[Place, Place]]:
+def _pairs(path: Path, lines: Lines) -> Iterator[tuple[CroppedImage, CroppedImage]]:
     for number, line in lines:
         match line.split():
             case [first, second] if "val" not in line:
-                yield Place(first), Place(second)
+                yield CroppedImage(first), CroppedImage(second)
             case [_, _]:
                 pass
             case _:
                 raise BadInput(f"{path}: line {number} is not two paths: {line[:80]!r}")
 
 
-def _stems(path: Path, lines: Lines) -> Iterator[tuple[Place, Place]]:  # noqa: ARG001
+def _stems(path: Path, lines: Lines) -> Iterator[tuple[CroppedImage, CroppedImage]]:  # noqa: ARG001
     for _, stem in lines:
-        yield Place(f"{stem}_1.jpg"), Place(f"{stem}_2.jpg")
+        yield CroppedImage(f"{stem}_1.jpg"), CroppedImage(f"{stem}_2.jpg")
 
 
-def _crops(path: Path, lines: Lines) -> Iterator[tuple[Place, Place]]:
+def _crops(path: Path, lines: Lines) -> Iterator[tuple[CroppedImage, CroppedImage]]:
     images: tuple[str, str, int] | None = None
     for number, line in lines:
         fields = [field.strip() for field in line.split(",")]
         integers = [int(field) for field in fields if re.fullmatch(r"-?[0-9]{1,9}", field)]
         if len(integers) == len(fields) == 8 and images is not None:
             l1, r1, t1, b1, l2, r2, t2, b2 = integers
-            yield Place(images[0], (l1, r1, t1, b1)), Place(images[1], (l2, r2, t2, b2), images[2])
+            yield (
+                CroppedImage(images[0], (l1, r1, t1, b1)),
+                CroppedImage(images[1], (l2, r2, t2, b2), images[2]),
+            )
         elif len(fields) == 3 and re.fullmatch(r"-?[0-9]{1,9}", fields[2]):
             images = (fields[0], fields[1], quarter_turns(int(fields[2])))
         else:

@@ -80,7 +80,7 @@ class ReleasedSource:
             yield Group(
                 views=views,
                 pairs=((0, 1),),
-                given=functools.partial(self._known, first, second, correspondence),
+                precomputed=functools.partial(self._known, first, second, correspondence),
             )
 
     def _view(self, path: str) -> View:

@@ -29,7 +29,7 @@ from mimic.sources import videos
 from mimic.sources.base import (
     Description,
     Group,
-    Place,
+    Position,
     numeric_order,
     read_numbers,
     require_folder,
@@ -72,7 +72,7 @@ class ARKitScenesSource:
         self,
         clip: str,
         rng: np.random.Generator,  # noqa: ARG002
-        place: Place | None = None,
+        place: Position | None = None,
     ) -> Iterator[Group]:
         path = self.root / clip
         videos.refuse_short(path, self._section.seconds_min)

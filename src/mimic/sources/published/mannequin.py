@@ -31,8 +31,8 @@ from mimic.sources import videos
 from mimic.sources.base import (
     Description,
     Group,
-    Place,
     Pose,
+    Position,
     Unreadable,
     camera_to_world,
     content_digest,
@@ -125,7 +125,7 @@ class MannequinSource:
         self,
         clip: str,
         rng: np.random.Generator,  # noqa: ARG002
-        place: Place | None = None,
+        place: Position | None = None,
     ) -> Iterator[Group]:
         path, section = self.root / clip, self._section
         if path.suffix == ".txt":

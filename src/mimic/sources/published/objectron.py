@@ -21,7 +21,7 @@ import numpy as np
 from mimic import config
 from mimic.errors import BadInput
 from mimic.sources import videos
-from mimic.sources.base import Description, Group, Place, files_below, require_folder
+from mimic.sources.base import Description, Group, Position, files_below, require_folder
 from mimic.sources.video.sampling import sampled
 
 VIDEO = re.compile(r"(?:^|/)batch-[0-9]+/[0-9]+/video\.mov$", re.IGNORECASE)
@@ -53,7 +53,7 @@ class ObjectronSource:
         self,
         clip: str,
         rng: np.random.Generator,  # noqa: ARG002
-        place: Place | None = None,
+        place: Position | None = None,
     ) -> Iterator[Group]:
         path = self.root / clip
         videos.refuse_short(path, self._section.seconds_min)

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image as pillow
 from PIL import ImageFile
 
-from mimic.sources.base import Description, Image, Place, Unreadable, content_digest
+from mimic.sources.base import Description, Image, Position, Unreadable, content_digest
 from mimic.sources.photos import pictures
 from mimic.sources.video.sampling import Sampled, slot
 
@@ -55,7 +55,7 @@ def describe(path: Path) -> Description:
     return Description(bytes=path.stat().st_size, frames=frames, digest=digest, error=error)
 
 
-def sampled(path: Path, spacing_s: float, place: Place | None = None) -> Iterator[Sampled]:
+def sampled(path: Path, spacing_s: float, place: Position | None = None) -> Iterator[Sampled]:
     """RGB frames at 0, s, 2s, ... seconds since the first, as a video's are taken.
 
     Args:

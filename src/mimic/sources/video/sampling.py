@@ -17,7 +17,7 @@ import numpy as np
 from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
 
-from mimic.sources.base import Image, Place, Unreadable
+from mimic.sources.base import Image, Position, Unreadable
 from mimic.sources.video import hdr, streams, tracks
 from mimic.sources.video.streams import Timed
 
@@ -39,7 +39,7 @@ class Sampled(NamedTuple):
     whole: bool = False
     share: float | None = None
 
-    def place(self) -> Place:
+    def place(self) -> Position:
         """From where `sampled` goes on, this frame included."""
         return {"time_s": self.time_s, "digest": digest(self.image), "whole": self.whole}
 
@@ -61,7 +61,7 @@ def sampled(
     start_s: float = 0.0,
     end_s: float = math.inf,
     quarter_turns: int | None = None,
-    place: Place | None = None,
+    place: Position | None = None,
 ) -> Iterator[Sampled]:
     """Upright RGB frames at start, start + s, ... seconds up to the end, in one pass from the key
     frame before the start.
