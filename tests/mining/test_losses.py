@@ -64,15 +64,15 @@ GONE = OSError(errno.ENOENT, "No such file or directory", "/secret/b.jpg")
 
 @pytest.mark.parametrize("given", [None, lambda: None], ids=["judged", "given"])
 def test_a_picture_that_cannot_be_read_is_named_with_the_reason(
-    params: Params, precomputed: Callable[..., Any] | None
+    params: Params, given: Callable[..., Any] | None
 ) -> None:
     good, cut = _view("good", FRAMES[0]), _view("cut", Unreadable("image file is truncated"))
     gone = _view("gone", GONE)
     pairs = ((0, 1), (0, 2), (1, 2))
-    groups = [Group((good, cut, gone), (pair,), given=given) for pair in pairs]
+    groups = [Group((good, cut, gone), (pair,), precomputed=given) for pair in pairs]
     if given is not None:
         groups = [
-            Group((group.views[a], group.views[b]), ((0, 1),), given=given)
+            Group((group.views[a], group.views[b]), ((0, 1),), precomputed=given)
             for group in groups
             for a, b in group.pairs
         ]
@@ -93,7 +93,7 @@ def test_a_map_that_cannot_be_read_is_named_by_its_pair(params: Params) -> None:
     def given() -> None:
         raise Unreadable("corresponding.npy: damaged pickle")
 
-    group = Group((_view("a", FRAMES[0]), _view("b", FRAMES[1])), ((0, 1),), given=given)
+    group = Group((_view("a", FRAMES[0]), _view("b", FRAMES[1])), ((0, 1),), precomputed=given)
     _, found = _mined(Made([group]), params)
     assert found.unreadable_views == {("clip", "a and b"): "corresponding.npy: damaged pickle"}
 
@@ -153,9 +153,9 @@ def test_a_summary_may_name_the_first_and_counts_all_in_any_order() -> None:
     parts = []
     for number in range(3000):
         part = stats.MiningStats()
-        part.enter()
-        part.leave(f"{number:06}")
-        part.lose_view(f"{number:06}", "a", "cut")
+        part.begin_clip()
+        part.end_clip(f"{number:06}")
+        part.add_unreadable_view(f"{number:06}", "a", "cut")
         parts.append(part)
     sums = []
     for order in (parts, parts[::-1]):
