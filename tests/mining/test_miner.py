@@ -145,13 +145,13 @@ def test_sharpness_is_that_of_the_picture_as_the_published_scripts_shrink_it() -
 
 def test_memory_is_bounded_by_the_group_not_the_clip(mine: config.Mine) -> None:
     source = Frames(count=40)
-    looking = view_cache.ViewCache(shard_job.rule_of(mine), 0.0)
+    cache = view_cache.ViewCache(shard_job.rule_of(mine), 0.0)
     for number in range(39):
         group = Group((source.view(number), source.view(number + 1)), ((0, 1),))
-        looking.attend(group)
+        cache.reserve(group)
         for view in group.views:
-            looking.see(view)
-        assert len(looking._seen) <= 2
+            cache.get(view)
+        assert len(cache._cache) <= 2
     assert source.reads == list(range(40))
 
 
