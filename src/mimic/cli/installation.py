@@ -1,4 +1,4 @@
-"""Commands that answer questions about an installation."""
+"""Commands that answer questions about an installation and its parameters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mimic.cli.options import AnyParamsFile
+from mimic.cli.options import DEFAULT_PARAMS, AnyParamsFile, ParamsFile
 from mimic.params import load_here_or_packaged
 
 PANEL = "Help"
@@ -28,4 +28,22 @@ def doctor(
         raise typer.Exit(1)
 
 
-COMMANDS = (doctor,)
+def params(
+    section: Annotated[
+        str, typer.Argument(help="A section or a dotted key, such as evaluate.depth; default: all")
+    ] = "",
+    file: ParamsFile = DEFAULT_PARAMS,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the values and their origins as JSON")
+    ] = False,
+) -> None:
+    """Print every parameter with its value and the line that states it.
+
+    Entries of params.yaml name presets and say what differs; this shows the whole.
+    """
+    from mimic.commands import show_params as command
+
+    command.main(file, section, as_json=as_json)
+
+
+COMMANDS = (doctor, params)
