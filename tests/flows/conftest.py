@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import tempfile
@@ -11,15 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import REPOSITORY
 from tests.support.toy_project import Project, Server, end, make_project, wait_until
 
 # Prefect reads its settings when it is imported.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="mimic-prefect-")
 os.environ["DO_NOT_TRACK"] = "true"
 os.environ.pop("PREFECT_API_URL", None)
-with contextlib.chdir(REPOSITORY):
-    import flows.pipeline  # noqa: F401  (it reads the graph of the folder it is imported in)
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 

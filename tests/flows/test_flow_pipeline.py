@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
+import yaml
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import State, TaskRun
@@ -45,6 +47,11 @@ def tasks_of(state: State) -> dict[str, TaskRun]:
 def test_the_graph_is_read_from_dvc(project: Project) -> None:
     assert module.graph() == TOY
     assert list(module.graph()) == list(TOY)
+
+
+def test_the_stages_to_choose_from_are_those_of_dvc() -> None:
+    stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+    assert list(get_args(module.Stage)) == list(stages)
 
 
 def test_targets_bring_what_they_need_and_nothing_else() -> None:
