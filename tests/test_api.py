@@ -99,10 +99,7 @@ def test_a_finished_training_is_not_trained_again(mined: mimic.MinedPairs, model
 
 
 def test_wrong_input_is_one_clear_line(mined: mimic.MinedPairs, tmp_path: Path) -> None:
-    with pytest.raises(
-        mimic.BadInput,
-        match="runs.crocoo.recipe: no recipe is called 'crocoo'; did you",
-    ):
+    with pytest.raises(mimic.BadInput, match=r"runs\.crocoo\.recipe: .*'crocoo'; did you mean"):
         mimic.pretrain_encoder(mined.folder, out=tmp_path, recipe="crocoo", steps=1)
     (tmp_path / "empty").mkdir()
     with pytest.raises(mimic.BadInput, match="holds no pair shards"):

@@ -3,7 +3,7 @@
     import mimic
 
     mined = mimic.mine_pairs(["walk.mp4", "photos/"], out="my_pairs")
-    model = mimic.pretrain_encoder(mined.folder, out="my_work", recipe="croco", steps=200)
+    model = mimic.pretrain_encoder(mined.folder, out="my_work", recipe="croco-tiny", steps=200)
     features = mimic.extract_features(mimic.load_encoder(model), ["a.jpg", "b.jpg"])
 
 These functions call what the commands call: `mimic pairs`, and the stages assemble and pretrain.
@@ -113,7 +113,8 @@ def pretrain_encoder(
     Args:
         pairs: folders that `mine_pairs` or `mimic pairs` wrote; one may be given as it is.
         out: a new folder, or one that this function made before.
-        recipe: how to train: a name that may stand under `runs` as `recipe`, such as "croco-tiny".
+        recipe: how to train: a name in training/recipes.yaml, or under `pretrain` in the parameter
+            file. "croco-tiny" and "mae-tiny" take minutes on a CPU; "croco" and "mae" are ViT-B.
         steps: optimiser steps; 0 publishes the randomly initialised encoder.
         seed: decides weights, order, masks and augmentation.
         params: the parameter file, as in `mine_pairs`.
