@@ -183,12 +183,10 @@ def _length(function: Function) -> int:
 
 
 def _repeated_class_names(trees: Iterable[ast.Module]) -> list[str]:
-    names = Counter(node.name for tree in trees for node in tree.body if _is_class(node))
+    names = Counter(
+        node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)
+    )
     return sorted(name for name, count in names.items() if count > 1)
-
-
-def _is_class(node: ast.stmt) -> bool:
-    return isinstance(node, ast.ClassDef)
 
 
 # ---------------------------------------------------------------------------- statements

@@ -21,7 +21,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import cv2
@@ -133,7 +133,10 @@ ESTIMATORS = {
     "USAC_FAST": cv2.USAC_FAST,
     "USAC_ACCURATE": cv2.USAC_ACCURATE,
 }
-SHRINKS = {"area": "symmetric", "bilinear": "reference"}  # as the modes of the rule shrink
+SHRINKS: dict[str, Literal["symmetric", "reference"]] = {
+    "area": "symmetric",
+    "bilinear": "reference",
+}  # as the modes of the rule shrink
 BEST = "ratio either way, mutual"
 VARIANTS = (
     *(Variant(matches, "RANSAC", "area") for matches in MATCHES),
@@ -215,6 +218,7 @@ def kitchen(data: Path) -> tuple[list[Frame], np.ndarray]:
     for colour in sorted((folder / "frames").glob("*.color.jpg")):
         stem = colour.name.removesuffix(".color.jpg")
         millimetres = cv2.imread(str(colour.with_name(f"{stem}.depth.png")), cv2.IMREAD_UNCHANGED)
+        assert millimetres is not None, colour
         depth_m = np.where(millimetres < 65535, millimetres, 0) / 1000.0
         pose = np.loadtxt(colour.with_name(f"{stem}.pose.txt"))
         frames.append(Frame(read(colour), depth_m, pose))

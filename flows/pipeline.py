@@ -22,7 +22,7 @@ from dvc.repo import Repo
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.client.schemas.objects import State
-from prefect.futures import wait
+from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
@@ -92,7 +92,10 @@ def select(
     return wanted, {stage: others for stage, others in needs.items() if stage in needed}
 
 
-@flow(name="pipeline", task_runner=ThreadPoolTaskRunner(max_workers=AT_ONCE))
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=AT_ONCE)
+
+
+@flow(name="pipeline", task_runner=RUNNER)
 def pipeline(
     targets: list[Stage] = [],  # noqa: B006
     names: list[str] = [],  # noqa: B006
@@ -113,11 +116,12 @@ def pipeline(
     log.info("%d stages: %s", len(needs), ", ".join(needs))
     with no_child_left_behind() as children:
         task = repro.with_options(retries=retries, retry_delay_seconds=30)
-        futures = {}
+        futures: dict[str, PrefectFuture[Any]] = {}
         for stage, others in needs.items():
             futures[stage] = task.submit(
                 stage,
                 force=force and stage in wanted,
+                return_state=False,
                 wait_for=[futures[other] for other in others],
             )
         wait(list(futures.values()))

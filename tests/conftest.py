@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,7 +123,7 @@ def real_data() -> Path:
 
 
 @pytest.fixture
-def require_program():
+def require_program() -> Callable[[str], str]:
     """Call with a program's name: its path, or skip (fail in CI)."""
 
     def find(name: str) -> str:

@@ -415,6 +415,7 @@ def _raised(root: Path, *names: str) -> Iterator[None]:
         before.setdefault(file, file.read_text())
         lines = file.read_text().splitlines(keepends=True)
         line = lines[number.lineno - 1]
+        assert isinstance(number.value, int)
         new = str(number.value + 1)
         lines[number.lineno - 1] = line[: number.col_offset] + new + line[number.end_col_offset :]
         file.write_text("".join(lines))
@@ -507,8 +508,8 @@ def test_an_objective_trains_its_own_runs_again_and_a_task_measures_again(done: 
     done.repro()
     runs = yaml.safe_load((done.root / "params.yaml").read_text())["table"]["runs"]
     with _raised(done.root, "tasks: TASK_VERSIONS.correspondence"):
-        measured = {f"mimic evaluate {run} correspondence" for run in runs}
-        assert set(done.repro()) == {"mimic prepare correspondence", *measured, "mimic report"}
+        again = {f"mimic evaluate {run} correspondence" for run in runs}
+        assert set(done.repro()) == {"mimic prepare correspondence", *again, "mimic report"}
     done.repro()
 
 

@@ -8,6 +8,7 @@ and texts are exact.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -26,6 +27,7 @@ import torch
 import trimesh
 import yaml
 from PIL import Image as pillow
+from PIL.JpegImagePlugin import JpegImageFile
 
 from mimic import assemble, mining, report, synthesize
 from mimic.geometry import likeness
@@ -92,14 +94,17 @@ class _Views:
         return Group(self._some(a, b), ((0, 1),))
 
     def _some(self, *names: str) -> tuple[View, ...]:
-        return tuple(View(name, lambda name=name: self.views[name], None) for name in names)
+        return tuple(
+            View(name, functools.partial(self.views.__getitem__, name), None) for name in names
+        )
 
 
 @pytest.mark.parametrize("mode", ["symmetric", "reference"])
 def test_the_rule_keeps_what_its_version_did(params: Params, mode: str) -> None:
     rule = shard_job.rule_of(params.mine.model_copy(update={"mode": mode}))
     stats = loop.MiningStats()
-    pairs = list(loop.mine_clip(_Views(), "clip", rule, 20.0, 0, stats))
+    views: Any = _Views()
+    pairs = list(loop.mine_clip(views, "clip", rule, 20.0, 0, stats))
     value = {
         "kept": [f"{pair.a.key} {pair.b.key}" for pair in pairs],
         "overlaps": [float(pair.comparison.overlap) for pair in pairs],
@@ -129,6 +134,7 @@ def test_the_writer_writes_what_its_version_did(tmp_path: Path) -> None:
     table = read_table(index_path(tar)).to_pydict()
     jpeg = encode_image(_steps(), 95)
     with pillow.open(io.BytesIO(jpeg)) as image:
+        assert isinstance(image, JpegImageFile)
         layout = [image.format, list(image.size), [list(one) for one in image.layer]]
         tables = {str(key): list(one) for key, one in image.quantization.items()}
     value = {
@@ -280,7 +286,7 @@ def _shown(path: Path) -> Any:
         case ".png" | ".jpg" | ".JPEG":
             return look(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), cells=2)
         case ".glb":
-            mesh = trimesh.load(path, force="mesh")
+            mesh: Any = trimesh.load(path, force="mesh")
             return [len(mesh.faces), mesh.bounds.ravel().tolist(), float(mesh.area)]
         case ".mat" if h5py.is_hdf5(path):
             with h5py.File(path) as file:

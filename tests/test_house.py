@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from pydantic import BaseModel
 
 from mimic import cli, config
 from mimic.params import Params
@@ -62,7 +63,11 @@ def test_no_dead_keys(repository: Path) -> None:
     for path in repository.glob("src/mimic/**/*.py"):
         if path.parent.name != "config" and path.name != "config.py":
             read |= _names_read(ast.parse(path.read_text()))
-    models = [*_sections(vars(config).values()), Params, *(spec.section for spec in TASKS.values())]
+    models: list[type[BaseModel]] = [
+        *_sections(vars(config).values()),
+        Params,
+        *(spec.section for spec in TASKS.values()),
+    ]
     whole = {config.TaskSets}  # gone through field by field
     fields = {name for model in models if model not in whole for name in model.model_fields}
     assert len(fields) > 200

@@ -160,7 +160,7 @@ def test_killed_anywhere_and_run_again_gives_the_same_bytes(
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.005)
-    before = {
+    inodes = {
         tar.stat().st_ino for tar in (file.with_suffix(".tar") for file in before) if tar.exists()
     }
     os.kill(process.pid, signal.SIGKILL)
@@ -173,7 +173,7 @@ def test_killed_anywhere_and_run_again_gives_the_same_bytes(
     assert _files(copy / "data/pairs/phone") == _files(mined / "data/pairs/phone")
     assert _files(copy / "metrics/mine") == _files(mined / "metrics/mine")
     assert _files(copy / "samples/mine/phone") == _files(mined / "samples/mine/phone")
-    assert before <= {tar.stat().st_ino for tar in shards_in(copy / "data/pairs/phone")}
+    assert inodes <= {tar.stat().st_ino for tar in shards_in(copy / "data/pairs/phone")}
     assert not list(copy.rglob("*.part"))
 
 

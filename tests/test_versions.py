@@ -1,5 +1,4 @@
 """Results say which versions of our parts made them, work in progress is bound to them, and files
-from typing import Any
 from before there were versions open."""
 
 from __future__ import annotations
@@ -7,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest

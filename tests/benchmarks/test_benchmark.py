@@ -4,6 +4,8 @@ hand, not here."""
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -18,12 +20,12 @@ def views() -> list:
 
 
 @pytest.fixture(scope="module")
-def plain():
+def plain() -> Iterator[Any]:
     with races.plain_side() as run:
         yield run
 
 
-def test_groups_agree_with_the_plain_rule(views: list, plain) -> None:
+def test_groups_agree_with_the_plain_rule(views: list, plain: Any) -> None:
     race = races.race_ring(views[:1], views[1:], SYMMETRIC, plain)
     assert race.identical
     assert race.pairs == 2
@@ -32,7 +34,7 @@ def test_groups_agree_with_the_plain_rule(views: list, plain) -> None:
     assert summary["speedup"] > 0
 
 
-def test_pair_stage_agrees_and_is_timed(views: list, plain) -> None:
+def test_pair_stage_agrees_and_is_timed(views: list, plain: Any) -> None:
     race = races.race_pair_stage([(views[0], views[1])], SYMMETRIC, plain)
     assert race.identical
     assert race.summary()["speedup"] > 0

@@ -13,15 +13,18 @@ from tests.support.views import SIZE_PX, SYMMETRIC, texture
 
 
 @pytest.fixture(scope="module")
-def pair() -> list[features.Features]:
+def pair() -> tuple[features.Features, features.Features]:
     world = texture(5, 500)
-    return [
+    a, b = (
         features.extract(world[y : y + SIZE_PX, x : x + SIZE_PX].copy())
         for y, x in ((0, 0), (40, 60))
-    ]
+    )
+    return a, b
 
 
-def test_the_default_is_one_of_the_variants(pair: list[features.Features]) -> None:
+def test_the_default_is_one_of_the_variants(
+    pair: tuple[features.Features, features.Features],
+) -> None:
     default = truth.Variant(truth.BEST, "USAC_ACCURATE", "area")
     assert default in truth.VARIANTS
     with truth.rule_of(default):
@@ -34,7 +37,9 @@ def test_the_default_is_one_of_the_variants(pair: list[features.Features]) -> No
     )
 
 
-def test_matches_are_subsets_of_one_another(pair: list[features.Features]) -> None:
+def test_matches_are_subsets_of_one_another(
+    pair: tuple[features.Features, features.Features],
+) -> None:
     found = {
         name: set(zip(*map(tuple, match(*pair, 0.7)), strict=True))
         for name, match in truth.MATCHES.items()

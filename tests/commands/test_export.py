@@ -112,7 +112,7 @@ def test_released_folders_are_a_source_again(
         "sharpness_min": 0,
         "limit_clips": None,
     }
-    section = config.Released(reader="released", index="train.csv", **place)
+    section = config.Released(reader="released", index=Path("train.csv"), **place)
     source = sources.open_source("again", section, Path(), 224)
     found = [
         group for clip in source.clips() for group in source.groups(clip, np.random.default_rng(0))

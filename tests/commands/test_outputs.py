@@ -67,7 +67,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
-def _put(name: str = "weights"):
+def _put(name: str = "weights") -> Callable[[Path], None]:
     def fill(folder: Path) -> None:
         (folder / name).write_text(name)
 

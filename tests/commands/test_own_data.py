@@ -448,8 +448,8 @@ def test_names_that_cannot_be_written_down(tmp_path: Path) -> None:
     for name in (b"bad\xff.mp4", b"two\nlines.mp4", b"folder\xff/walk.mp4"):
         path = os.path.join(os.fsencode(tmp_path), name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        shutil.copy(tmp_path / "walk.mp4", path)
-    command = [
+        shutil.copy(os.fsencode(tmp_path / "walk.mp4"), path)
+    command: list[Any] = [
         MIMIC,
         "pairs",
         b"bad\xff.mp4",

@@ -128,7 +128,7 @@ def saved(folder: Path, dialect: str) -> Path:
     return path
 
 
-def plain_timm(state: dict[str, torch.Tensor], class_token: bool) -> torch.nn.Module:
+def plain_timm(state: dict[str, torch.Tensor], class_token: bool) -> Any:
     pooling = {"global_pool": "token"} if class_token else {"global_pool": "avg", "fc_norm": False}
     made = timm.models.VisionTransformer(
         img_size=SIDE,
@@ -196,7 +196,7 @@ def test_the_decoder_comes_along(tmp_path: Path, dialect: str, visible: int) -> 
 
 def publish(folder: Path, objective: str, class_token: bool, positions: str) -> None:
     """A model of ours."""
-    sizes = {
+    sizes: dict[str, Any] = {
         "patch_px": PATCH,
         "width": WIDTH,
         "depth": DEPTH,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from mimic import config
 from mimic.errors import BadInput
@@ -34,7 +35,7 @@ def test_every_profile_is_valid(repository: Path) -> None:
 def test_python_holds_no_defaults() -> None:
     """A field with a default would be a second place where a number lives."""
 
-    def fields(model: type) -> list[str]:
+    def fields(model: type[BaseModel]) -> list[str]:
         return [
             f"{model.__name__}.{name}"
             for name, field in model.model_fields.items()

@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 import yaml
 from prefect import get_client
-from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, TaskRun
 
 from flows import pipeline as module
@@ -39,7 +39,9 @@ def tasks_of(state: State) -> dict[str, TaskRun]:
     """Task runs of a flow run by name, as the server knows them."""
     with get_client(sync_client=True) as client:
         runs = client.read_task_runs(
-            flow_run_filter=FlowRunFilter(id={"any_": [state.state_details.flow_run_id]})
+            flow_run_filter=FlowRunFilter(
+                id=FlowRunFilterId(any_=[state.state_details.flow_run_id])
+            )
         )
     return {run.name: run for run in runs}
 

@@ -26,7 +26,7 @@ def random_features(rng: np.random.Generator, count: int, high: int = 256) -> fe
 
 def test_extract_is_opencvs_sift() -> None:
     image = texture(0, 224)
-    keypoints, descriptors = cv2.SIFT_create().detectAndCompute(
+    keypoints, descriptors = cv2.SIFT.create().detectAndCompute(
         cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None
     )
     found = features.extract(image)

@@ -98,7 +98,9 @@ def test_plausible(matrix: np.ndarray) -> None:
 
 @given(st.lists(st.floats(-1.2, 1.2), min_size=8, max_size=8))
 @settings(max_examples=150, deadline=None)
-def test_degenerate_iff_the_corners_fold_and_same_for_the_inverse(shifts) -> None:
+def test_degenerate_iff_the_corners_fold_and_same_for_the_inverse(
+    shifts: list[tuple[float, float]],
+) -> None:
     """Truth from the corners: a four-point map of the frame is plausible only if its quadrilateral
     is convex and keeps its sense."""
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1.0]]) * SIZE_PX - 0.5

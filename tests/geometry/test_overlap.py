@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -87,10 +87,10 @@ def test_sideways_shift_has_the_overlap_of_its_columns(rule: Rule, columns: int)
     shift=st.tuples(st.floats(-70, 70), st.floats(-70, 70)),
 )
 @settings(max_examples=25, deadline=None)
-def test_known_homographies(corners, shift) -> None:
+def test_known_homographies(corners: list[tuple[float, float]], shift: tuple[float, float]) -> None:
     frame = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * SIZE_PX
     truth = cv2.getPerspectiveTransform(
-        frame, frame + np.float32(corners).reshape(4, 2) + np.float32(shift)
+        frame, frame + np.array(corners, np.float32).reshape(4, 2) + np.array(shift, np.float32)
     )
     if homography.is_degenerate(truth, SIZE_PX, 4.0):
         return
@@ -284,7 +284,7 @@ def test_the_band_is_open(low: float, high: float) -> None:
     ],
 )
 def test_when_a_wider_pair_is_tried(
-    mode: str, overlaps: tuple[float, float] | tuple[float], again: bool
+    mode: Literal["symmetric", "reference"], overlaps: tuple[float, ...], again: bool
 ) -> None:
     """Exactly three quarters is too much to keep and, by the published scripts, not enough to try
     again."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import cv2
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ def test_the_published_mode_is_four_neighbours() -> None:
 
 
 @pytest.mark.parametrize("mode", ["symmetric", "reference"])
-def test_a_square_of_the_size_is_left_as_it_is(mode: str) -> None:
+def test_a_square_of_the_size_is_left_as_it_is(mode: Literal["symmetric", "reference"]) -> None:
     image = texture(2, SIZE_PX)
     np.testing.assert_array_equal(resize.to_square(image, SIZE_PX, mode), image)
 

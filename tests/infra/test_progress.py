@@ -50,7 +50,7 @@ def test_a_bar_moves_within_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
     with progress.track("mine phone", 2, "clips", None) as track:
         track.show(0.25, 0.0, "walk.mp4")
-        (task,) = track._bar.tasks
+        (task,) = track._bar.tasks  # type: ignore[attr-defined]
         assert (task.completed, task.fields["note"]) == (0.25, "walk.mp4")
 
 

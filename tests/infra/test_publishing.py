@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mimic.infra.publishing import MARK, Work, marked, place, publish
 WORK = Work("pretrain", "c0")
 
 
-def _write(**files: str):
+def _write(**files: str) -> Callable[[Path], None]:
     def fill(folder: Path) -> None:
         for name, text in files.items():
             path = folder / name.replace("__", "/")

@@ -15,7 +15,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -305,7 +305,7 @@ def _outcome(job: shard_job.Job) -> dict[str, Any]:
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "SAVED_EVERY_S", 0.0)
     monkeypatch.setattr(resume, "TOLD_EVERY_S", 0.0)
 
@@ -490,7 +490,7 @@ def test_short_clips_are_not_saved(tmp_path: Path, params: Params) -> None:
     seen = []
     real = resume.Saved.between
 
-    def between(self, state: Any) -> None:
+    def between(self: resume.Saved, state: Any) -> None:
         real(self, state)
         seen.append(resume.folder_of(job.tar).exists())
 

@@ -189,7 +189,7 @@ def test_metrics_and_the_list_beside_the_shards_name_everything(
 ) -> None:
     root = tmp_path / "raw"
     footage.folder(root / "good", footage.pan(1, 3, 80))
-    footage.folder(root / "still", np.repeat(footage.pan(2, 1, 80), 2, axis=0))
+    footage.folder(root / "still", footage.pan(2, 1, 80) * 2)
     (root / "good/frame000009.png").write_text("no picture")
     (root / "notes.txt").write_text("x")
     (root / "good/dead.png").symlink_to("gone.png")

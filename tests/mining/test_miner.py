@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ class Frames:
     too little."""
 
     name = "frames"
+    skipped: dict[str, str] = {}
 
     def __init__(self, groups: list[Group] | None = None, count: int = 12) -> None:
         self.images = footage.pan(3, count, 16)
@@ -52,7 +54,7 @@ def mine(repository: Path) -> config.Mine:
 
 
 def _mined(
-    source: Frames, mine: config.Mine, sharpness_min: float = 0.0
+    source: Any, mine: config.Mine, sharpness_min: float = 0.0
 ) -> tuple[list[loop.Pair], loop.MiningStats]:
     stats = loop.MiningStats()
     pairs = list(loop.mine_clip(source, "clip", shard_job.rule_of(mine), sharpness_min, 0, stats))

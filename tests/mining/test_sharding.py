@@ -76,7 +76,12 @@ def test_a_shard_waits_for_the_disk_once_a_file(
     job = _job(params, tmp_path, step_px)
     counted = []
     real = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda file: counted.append(file) or real(file))
+
+    def note(file: int) -> None:
+        counted.append(file)
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", note)
     shard_job.mine_shard(job)
     assert len(counted) == waits
     assert sorted(path.suffix for path in job.tar.parent.iterdir()) == sorted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -97,9 +98,12 @@ def test_backends_agree_and_auto_follows_its_rule(monkeypatch: pytest.MonkeyPatc
             continue
         assert torch.allclose(layers.attend(q, k, v, backend), expected, atol=1e-5)
     fused = []
-    monkeypatch.setattr(
-        layers.F, "scaled_dot_product_attention", lambda q, k, v: fused.append(q.dtype) or q
-    )
+
+    def note(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        fused.append(q.dtype)
+        return q
+
+    monkeypatch.setattr(layers.F, "scaled_dot_product_attention", note)
     layers.attend(q, k, v, "auto")
     layers.attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), "auto")
     assert fused == [torch.float32]
@@ -160,7 +164,7 @@ def test_gather_picks_rows() -> None:
 
 
 def test_initial_weights_depend_on_the_generator_only() -> None:
-    def make(seed: int) -> nn.Module:
+    def make(seed: int) -> layers.CrossBlock:
         block = layers.CrossBlock(16, 4, 1e-6, "auto")
         layers.initialise(block, torch.Generator().manual_seed(seed))
         return block
@@ -192,9 +196,10 @@ def test_rotary_tables_follow_the_base_and_the_precision() -> None:
 def test_the_patch_projections_bias_starts_as_the_official_code_leaves_it() -> None:
     """Uniform within 1 / sqrt(3 * 16 * 16), of deviation 0.0208; a linear layer's starts at
     zero."""
-    model = torch.nn.Sequential(layers.PatchEmbed(16, 4096), torch.nn.Linear(4, 4))
+    embed, linear = layers.PatchEmbed(16, 4096), torch.nn.Linear(4, 4)
+    model = torch.nn.Sequential(embed, linear)
     layers.initialise(model, torch.Generator().manual_seed(0))
-    bias = model[0].proj.bias
+    bias: Any = embed.proj.bias
     assert bias.abs().max() <= 768**-0.5
     assert bias.std().item() == pytest.approx(0.0208, abs=5e-4)
-    assert not model[1].bias.any()
+    assert not linear.bias.any()

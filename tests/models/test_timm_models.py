@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -39,7 +40,7 @@ def images() -> torch.Tensor:
     )
 
 
-def shrunk(name: str, monkeypatch: pytest.MonkeyPatch) -> torch.nn.Module:
+def shrunk(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """timm's model with two blocks, under its own name: the structure is what differs between them,
     not the depth."""
     create = timm.create_model
@@ -66,7 +67,7 @@ def test_features_are_those_of_timm(
     assert card["imported"]["file"] == "file.safetensors"
     encoder, _ = load_encoder(tmp_path / "models/other")
     pixels = images[:, :, :56] if encoder.patch_px == 14 else images[:, :48, :96]
-    config = made.pretrained_cfg
+    config: Any = made.pretrained_cfg
     theirs = (pixels / 255 - torch.tensor(config["mean"])) / torch.tensor(config["std"])
     ours = normalise(pixels)
     with torch.inference_mode():
@@ -83,7 +84,8 @@ def test_features_are_those_of_timm(
 
 def test_other_statistics_are_brought_to_the_models_own() -> None:
     encoder = TimmEncoder("vit_tiny_patch16_224", None, pretrained=False)
-    mean, std = encoder._timm.pretrained_cfg["mean"], encoder._timm.pretrained_cfg["std"]
+    config: Any = encoder._timm.pretrained_cfg
+    mean, std = config["mean"], config["std"]
     assert mean != IMAGE_MEAN
     assert std != IMAGE_STD
     black = normalise(torch.zeros(1, 16, 16, 3, dtype=torch.uint8))

@@ -39,7 +39,9 @@ def publish(root: Path, run: str, task: str, **said: Any) -> None:
     write_json(Workspace(root).metrics(run, task), record | said)
 
 
-def cells(tables: list[paper.Table], name: str) -> dict[tuple[str, str, bool | None], paper.Cell]:
+def cells(
+    tables: list[paper.PaperTable], name: str
+) -> dict[tuple[str, str, bool | None], paper.PaperCell]:
     """First column of a table."""
     (table,) = [table for table in tables if table.name == name]
     return {(row.objective, row.dataset, row.frozen): row.cells[0] for row in table.rows}

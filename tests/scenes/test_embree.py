@@ -68,7 +68,8 @@ def test_two_views_agree_where_both_see(flat: Embree) -> None:
         b.depth_m,
         intrinsics,
         intrinsics,
-        *poses,
+        poses[0],
+        poses[1],
         0.02,
     )
     assert seen.known.all()

@@ -80,7 +80,7 @@ def placed(node: dict[str, Any], point: Any) -> list[float]:
     ]
 
 
-def placed_by(chain: list[dict[str, Any]], point: Any) -> list[float]:
+def placed_by(chain: Any, point: Any) -> list[float]:
     """By the nodes from the innermost to the root."""
     for node in chain:
         point = placed(node, point)

@@ -193,7 +193,12 @@ def test_the_navigation_mesh_beside_a_configured_scene_is_used(room: Path, tmp_p
     engine = _engine()
     asked: list[dict[str, Any]] = []
     ask = engine._ask
-    engine._ask = lambda name, **given: asked.append(given) or ask(name, **given)  # type: ignore[method-assign]
+
+    def noted(name: str, **given: Any) -> Any:
+        asked.append(given)
+        return ask(name, **given)
+
+    engine._ask = noted  # type: ignore[method-assign]
     engine.load(scene)
     assert asked[-1]["navmesh"] is None
     (tmp_path / "room.navmesh").touch()

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def _make(path: Path, kind: str, ending: str, target: Path, root: Path) -> None:
         case "pipe":
             os.mkfifo(path)
         case _:
-            aims = {
+            aims: dict[str, str | Path] = {
                 "dead": "gone",
                 "loop": path.name,
                 "up": "..",
@@ -161,7 +162,7 @@ def params(repository: Path) -> Params:
 )
 @given(ENTRIES, st.sampled_from(["all", "neighbours"]))
 def test_every_file_of_any_folder_is_mined_once_or_named(
-    tmp_path: Path, params: Params, entries, pairing
+    tmp_path: Path, params: Params, entries: list[Any], pairing: str
 ) -> None:
     root = Path(tempfile.mkdtemp(dir=tmp_path))
     _build(root, entries)

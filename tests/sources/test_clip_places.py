@@ -4,9 +4,10 @@ before."""
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import av
 import numpy as np
@@ -87,7 +88,8 @@ def _agree(source: SeekableSource, clip: str, every: int) -> int:
 
 def _videos(params: Params, root: Path) -> SeekableSource:
     section = footage.videos_section(params, root, spacing_s=0.5, retry_spacing_s=1.0)
-    return sources.open_source("phone", section, Path(), SIZE_PX)
+    source = sources.open_source("phone", section, Path(), SIZE_PX)
+    return cast(SeekableSource, source)
 
 
 @pytest.mark.parametrize("start", [0, 25])
@@ -105,7 +107,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     times = []
     real = sampling.streams.decoded
 
-    def counted(*args: Any, **kwargs: Any):
+    def counted(*args: Any, **kwargs: Any) -> Iterator[Any]:
         for timed in real(*args, **kwargs):
             times.append(timed.time_s)
             yield timed
@@ -137,7 +139,7 @@ def test_another_picture_than_before_is_not_taken(
     source = _videos(params, tmp_path)
     whole, _ = _all(source, "a.mp4")
     decoded.clear()
-    rest, _ = _all(source, "a.mp4", {**whole[50].place, "digest": 0})
+    rest, _ = _all(source, "a.mp4", {**cast("dict[str, Any]", whole[50].place), "digest": 0})
     assert rest == whole[51:]
     assert len(decoded) > len(images)
 
@@ -173,4 +175,4 @@ def test_scenes_go_on_at_the_next_position(tmp_path: Path, params: Params) -> No
     change = {"root": tmp_path, "positions": 3, "headings": 4}
     section = params.sources["rooms"].model_copy(update=change)
     source = sources.open_source("rooms", section, Path(), SIZE_PX)
-    assert _agree(source, "room.glb", 1) == 3
+    assert _agree(cast(SeekableSource, source), "room.glb", 1) == 3

@@ -96,7 +96,7 @@ def _moved(pixels: float) -> np.ndarray:
 def test_clouds_and_patches_of_a_wall(patches_moved: int) -> None:
     a, b = np.eye(4), _moved(16 * patches_moved)
     clouds = [covisibility.cloud(WALL, K, pose) for pose in (a, b)]
-    overlap = covisibility.cloud_overlap(*clouds, SPACING / 2, 1)
+    overlap = covisibility.cloud_overlap(clouds[0], clouds[1], SPACING / 2, 1)
     assert overlap == pytest.approx(1 - patches_moved / 14, abs=1e-9)
     expected = np.full((14, 14), -1)
     expected[:, patches_moved:] = np.arange(196).reshape(14, 14)[:, : 14 - patches_moved]

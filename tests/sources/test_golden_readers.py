@@ -158,29 +158,29 @@ WALK |= {"render_px": 96, "hfov_deg": 90.0, "texture_max_px": 256, "lod_bias": -
 RING: dict[str, Any] = {"headings": 4, "step_m": (0.5, 1.0), "turn_deg": 60.0}
 
 
-def _scenes(root: Path, engine: str = "embree") -> config.Source:
+def _scenes(root: Path, engine: Any = "embree") -> config.Source:
     _room(root / "a/room-000.glb")
     return config.Scenes(reader="scenes", root=root, engine=engine, **WALK, **RING, **BASE)
 
 
-def _scans(reader: str, scene: str, root: Path, engine: str) -> config.Source:
+def _scans(reader: Any, scene: str, root: Path, engine: Any) -> config.Source:
     _room(root / scene)
     return config.Scans(reader=reader, root=root, engine=engine, **WALK, **RING, **BASE)
 
 
-def _hm3d(root: Path, engine: str = "embree") -> config.Source:
+def _hm3d(root: Path, engine: Any = "embree") -> config.Source:
     return _scans("hm3d", "train/00006-HkseAnWCgqk/HkseAnWCgqk.glb", root, engine)
 
 
-def _gibson(root: Path, engine: str = "embree") -> config.Source:
+def _gibson(root: Path, engine: Any = "embree") -> config.Source:
     return _scans("gibson", "gibson/Adrian.glb", root, engine)
 
 
-def _matterport(root: Path, engine: str = "embree") -> config.Source:
+def _matterport(root: Path, engine: Any = "embree") -> config.Source:
     return _scans("matterport", "mp3d/17DRP5sb8fy/17DRP5sb8fy.glb", root, engine)
 
 
-def _covisible(root: Path, engine: str = "embree") -> config.Source:
+def _covisible(root: Path, engine: Any = "embree") -> config.Source:
     _room(root / "room.glb")
     walk: dict[str, Any] = {
         "tries": 40,

@@ -25,7 +25,7 @@ def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
-def _source(params: Params, root: Path, **change: Any):
+def _source(params: Params, root: Path, **change: Any) -> sources.Source:
     return sources.open_source(
         "frames", footage.images_section(params, root, **change), Path(), 224
     )
@@ -281,7 +281,7 @@ def test_damaged_images_are_unreadable_with_a_reason(tmp_path: Path) -> None:
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
-def test_random_damage_raises_nothing_but_unreadable(tmp_path: Path, data: str) -> None:
+def test_random_damage_raises_nothing_but_unreadable(tmp_path: Path, data: st.DataObject) -> None:
     suffix = data.draw(st.sampled_from([".png", ".jpg", ".webp", ".tiff", ".gif", ".bmp"]))
     path = tmp_path / f"a{suffix}"
     pillow.fromarray(footage.pan(0, 1, 8)[0][:16, :16]).save(path)

@@ -29,7 +29,7 @@ def mine(repository: Path) -> config.Mine:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Callable[..., config.Images]:
+def folder(tmp_path: Path) -> Callable[..., sources.Source]:
     """A folder of some images, all pairs of it, as a source's section."""
 
     def make(*files: Path) -> sources.Source:
@@ -70,7 +70,7 @@ def _moved(by: np.ndarray) -> Map:
 
 @pytest.mark.parametrize("scene", ["graf", "boat"])
 def test_planes_seen_from_four_sides_follow_their_homographies(
-    real_data: Path, mine: config.Mine, folder: Callable[..., config.Images], scene: str
+    real_data: Path, mine: config.Mine, folder: Callable[..., sources.Source], scene: str
 ) -> None:
     given = real_data / "oxford_affine" / scene
     files = [given / f"img{number}.png" for number in range(1, 5)]
@@ -100,7 +100,11 @@ def _homography(folder: Path, number: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("scene", "scale"), [("teddy", 4), ("tsukuba", 16)])
 def test_stereo_pairs_are_too_similar_and_follow_their_disparity(
-    real_data: Path, mine: config.Mine, folder: Callable[..., config.Images], scene: str, scale: int
+    real_data: Path,
+    mine: config.Mine,
+    folder: Callable[..., sources.Source],
+    scene: str,
+    scale: int,
 ) -> None:
     given = real_data / "middlebury_stereo" / scene
     files = (given / "im2.png", given / "im6.png")
@@ -115,7 +119,7 @@ def test_stereo_pairs_are_too_similar_and_follow_their_disparity(
 
 
 def test_flow_pairs_follow_their_flow(
-    real_data: Path, mine: config.Mine, folder: Callable[..., config.Images]
+    real_data: Path, mine: config.Mine, folder: Callable[..., sources.Source]
 ) -> None:
     given = real_data / "middlebury_flow"
     with (given / "RubberWhale.flo").open("rb") as file:
@@ -130,7 +134,7 @@ def test_flow_pairs_follow_their_flow(
 
 
 def test_driving_pairs_follow_their_flow(
-    real_data: Path, mine: config.Mine, folder: Callable[..., config.Images]
+    real_data: Path, mine: config.Mine, folder: Callable[..., sources.Source]
 ) -> None:
     given = real_data / "kitti_flow"
     stored = cv2.imread(str(given / "kitti_occ_000010_10.png"), cv2.IMREAD_UNCHANGED).astype(

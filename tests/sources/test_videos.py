@@ -3,7 +3,7 @@ from __future__ import annotations
 import functools
 import gc
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +233,7 @@ def test_containers_and_streams_are_found_by_their_names_and_read(
 ) -> None:
     with av.open(str(tmp_path / name), "w", format=form) as container:
         stream = container.add_stream(codec, rate=fps)
+        assert isinstance(stream, av.VideoStream)
         stream.width = stream.height = 224
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for image in footage.pan(0, fps + 1, 8):
@@ -291,7 +292,7 @@ def test_reading_is_sequential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(opened) == 1
 
 
-def _spy(function: Callable[..., Any], calls: list[Any], *arguments: Any, **named: Any):
+def _spy(function: Callable[..., Any], calls: list[Any], *arguments: Any, **named: Any) -> Any:
     calls.append(arguments)
     return function(*arguments, **named)
 
@@ -311,7 +312,7 @@ def test_a_clip_in_the_middle_is_decoded_from_the_key_frame_before_it(
     decoded: list[float] = []
     whole = videos.streams.decoded
 
-    def counting(*arguments: Any, **more: Any):
+    def counting(*arguments: Any, **more: Any) -> Iterator[Any]:
         for frame in whole(*arguments, **more):
             decoded.append(frame.time_s)
             yield frame

@@ -191,12 +191,8 @@ def publish_model(params: Params, root: Path, run: str, rows: list[dict[str, Any
             images[name].append(image.astype(np.uint8))
     keys = np.array([row["key"] for row in rows[:3]])
     caption = "Held-out pairs. The model sees 7 of 64 patches of view a and all of view b."
-    np.savez(
-        folder / "reconstruction.npz",
-        caption=np.array(caption),
-        keys=keys,
-        **{name: np.stack(part) for name, part in images.items()},
-    )
+    stored: dict[str, Any] = {name: np.stack(part) for name, part in images.items()}
+    np.savez(folder / "reconstruction.npz", caption=np.array(caption), keys=keys, **stored)
 
 
 def publish_result(

@@ -56,7 +56,7 @@ def test_all_rooms_are_connected_by_their_doorways(seed: int) -> None:
 
 
 def test_views_are_rich_enough_for_sift(flat: Embree) -> None:
-    rng, sift, found = np.random.default_rng(3), cv2.SIFT_create(), []
+    rng, sift, found = np.random.default_rng(3), cv2.SIFT.create(), []
     for _ in range(12):
         place = walker.start(flat, rng, 2.0)
         seen = flat.render(

@@ -216,7 +216,7 @@ def test_what_is_scored_of_padded_frames_is_the_square(
 # ---------------------------------------------------------------------------- the others
 
 
-def _annotations(root: Path, split: str, change: Callable[[dict[str, Any]], None]) -> None:
+def _annotations(root: Path, split: str, change: Callable[[dict[str, Any]], object]) -> None:
     path = root / f"coco/annotations/person_keypoints_{split}2017.json"
     found = json.loads(path.read_text())
     change(found)

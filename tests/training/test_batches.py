@@ -144,7 +144,7 @@ def test_prefetch_leaves_no_thread_behind(workers: int) -> None:
     assert len(list(prefetch(lambda step: step, 0, 9, workers))) == 9
     early = prefetch(lambda step: step, 0, 9, workers)
     assert next(early) == (0, 0)
-    early.close()
+    early.close()  # type: ignore[attr-defined]  # a generator
     with pytest.raises(BadInput):
         list(prefetch(fails, 0, 9, workers))
     for thread in set(threading.enumerate()) - before:

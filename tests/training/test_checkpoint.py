@@ -31,7 +31,7 @@ SIZE: dict[str, Any] = {
 }
 
 
-def trainee(width: int = 4) -> tuple[nn.Module, torch.optim.Optimizer]:
+def trainee(width: int = 4) -> tuple[nn.Linear, torch.optim.Optimizer]:
     model = nn.Linear(width, 3)
     return model, adamw(parameter_groups(model, 0.1), betas=(0.9, 0.95))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import zlib
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def test_a_format_that_only_ffmpeg_reads_is_read(
         frame.width,
         frame.height,
         form,
-        1,
+        Fraction(1),
     )
     path.write_bytes(
         b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
@@ -191,7 +192,7 @@ def test_of_several_pages_the_first_is_read_and_that_is_said(tmp_path: Path) -> 
     page = pillow.new("RGB", (16, 16))
     page.save(tmp_path / "b.tif", save_all=True, append_images=[smaller])
     with pillow.open(tmp_path / "b.tif") as file:
-        assert file.n_frames == 2
+        assert getattr(file, "n_frames", 1) == 2
     assert pictures.further(tmp_path / "b.tif") is None
     (tmp_path / "c.tif").write_bytes(b"II*\0 and no more")
     assert pictures.further(tmp_path / "c.tif") is None  # it is named when it is read

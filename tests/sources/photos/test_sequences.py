@@ -153,7 +153,7 @@ NAMES = st.lists(
 
 
 @given(NAMES)
-def test_every_file_with_a_number_is_in_exactly_one_sequence(names) -> None:
+def test_every_file_with_a_number_is_in_exactly_one_sequence(names: list[str]) -> None:
     found = [file.name for sequence in sequences(map(Path, names)) for file in sequence.files]
     assert len(found) == len(set(found))
     assert {

@@ -187,7 +187,7 @@ def test_released_pairs_go_through_the_pipeline_without_a_homography(
 # ---------------------------------------------------------------- CroCo's lists
 
 
-def _crops(root: Path, file: str, form: str) -> sources.Source:
+def _crops(root: Path, file: str, form: Any) -> sources.Source:
     section = config.Crops(
         reader="crops", root=root, list=Path(file), form=form, images=Path("images"), **BASE
     )

@@ -27,7 +27,7 @@ def _npy(value: object, protocol: int = 3) -> bytes:
     return stream.getvalue()
 
 
-def _saved(value: object, tmp_path: Path) -> bytes:
+def _saved(value: Any, tmp_path: Path) -> bytes:
     np.save(tmp_path / "map.npy", value, allow_pickle=True)
     return (tmp_path / "map.npy").read_bytes()
 

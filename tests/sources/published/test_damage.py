@@ -131,7 +131,7 @@ def test_h5_of_another_shape(tmp_path: Path, kind: str) -> None:
 
 @settings(BOUNDED, max_examples=15)
 @given(st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)), damage())
-def test_text_files(tmp_path: Path, noise, harm: Callable[[bytes], bytes]) -> None:
+def test_text_files(tmp_path: Path, noise: bytes, harm: Callable[[bytes], bytes]) -> None:
     """Camera tracks, trajectories, poses, lists and indices."""
     _track(tmp_path / "train/a.txt", "https://youtu.be/dQw4w9WgXcQ", [0.0, 1.0, 2.0])
     _trajectory(tmp_path / "whole.traj", np.eye(3))

@@ -29,7 +29,7 @@ RNG = np.random.default_rng(0)
 PHONE: dict[str, Any] = {"spacing_s": 1.0, "retry_spacing_s": 2.0, "seconds_min": 3.0}
 
 
-def _open(section: config.Source) -> sources.Source:
+def _open(section: Any) -> sources.Source:
     return sources.open_source("sample", section, Path(), 224)
 
 
@@ -78,13 +78,12 @@ def sens(
     return head + struct.pack("<Q", 0)
 
 
-def _scannet(root: Path, **change: int) -> sources.Source:
+def _scannet(root: Path, **change: Any) -> sources.Source:
     return _open(
         config.ScanNet(
             reader="scannet",
             root=root,
-            **{"window": 4, "edge": 1, "second_edge": 3, **change},
-            **BASE,
+            **(BASE | {"window": 4, "edge": 1, "second_edge": 3} | change),
         )
     )
 

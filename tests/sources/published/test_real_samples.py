@@ -114,7 +114,8 @@ def test_demon_folders_hold_the_same_views_as_the_file(real_data: Path, mine: co
         depth_b,
         np.loadtxt(root / "cam.txt"),
         np.loadtxt(root / "cam.txt"),
-        *poses,
+        poses[0],
+        poses[1],
         0.05,
         8,
     )
@@ -145,7 +146,10 @@ def test_demon_sculpture_in_the_converters_layout(
     for pair in (
         pairs
     ):  # a sculpture is far from flat: parallax moves a third of the patches by more than one
-        assert truth.close_by_depth(pair, *depths, intrinsics, pair.a.pose, pair.b.pose) > 0.6
+        assert (
+            truth.close_by_depth(pair, depths[0], depths[1], intrinsics, pair.a.pose, pair.b.pose)
+            > 0.6
+        )
 
 
 def test_a_sens_file_gives_pairs_that_its_own_depth_confirms(
@@ -278,7 +282,10 @@ def test_kitchen_frames_as_a_scannet_export(
                 cv2.IMREAD_UNCHANGED,
             )
             depths.append(np.where(depth < 65535, depth, 0) / 1000.0)
-        assert truth.close_by_depth(pair, *depths, intrinsics, pair.a.pose, pair.b.pose) > 0.6
+        assert (
+            truth.close_by_depth(pair, depths[0], depths[1], intrinsics, pair.a.pose, pair.b.pose)
+            > 0.6
+        )
 
 
 def test_fox_photos_are_rejected_as_too_similar_truly(real_data: Path, mine: config.Mine) -> None:
@@ -329,7 +336,7 @@ def test_wide_walks_and_mixed_photos_make_counted_outcomes(
         assert not stats.outcomes[Outcome.UNREADABLE]
 
 
-def _images(root: Path, pairing: str) -> config.Images:
+def _images(root: Path, pairing: Any) -> config.Images:
     numbers: dict[str, Any] = {"stride": 1, "retry_strides": (), "advance": 1, "group_max": 20}
     return config.Images(
         reader="images", root=root, pairing=pairing, glob="*", **numbers, **truth.BASE

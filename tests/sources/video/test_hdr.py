@@ -86,6 +86,7 @@ def _film(
             {"crf": "8", "x265-params": "log-level=none:bframes=0"} if codec == "libx265" else {}
         )
         stream = container.add_stream(codec, rate=2, options=options)
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = photos[0].shape[:2]
         stream.pix_fmt = form
         told = stream.codec_context
@@ -229,6 +230,7 @@ def _still(path: Path, transfer: int) -> Path:
     with av.open(str(path), "w", format=muxer, options=options) as container:
         codec = "libsvtav1" if is_avif else "png"
         stream = container.add_stream(codec, rate=1, options={"crf": "5"} if is_avif else {})
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = PHOTO.shape[:2]
         stream.pix_fmt = form
         told = stream.codec_context

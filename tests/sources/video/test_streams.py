@@ -37,6 +37,7 @@ def _write(path: Path, codec: str, form: str | None = None, **more: str) -> Path
     """60 frames of 64 x 64, 10 a second."""
     with av.open(str(path), "w", format=form) as container:
         stream = container.add_stream(codec, rate=10, options=more)
+        assert isinstance(stream, av.VideoStream)
         stream.width = stream.height = 64
         stream.pix_fmt = "yuv420p"
         for image in SMALL:
@@ -137,7 +138,7 @@ def test_a_cover_alone_is_no_video(tmp_path: Path, params: Params) -> None:
     ],
 )
 def test_of_several_tracks_the_default_then_the_largest_is_mined(
-    tmp_path: Path, params: Params, sides: dict[int, Disposition] | dict[int, None], mined: int
+    tmp_path: Path, params: Params, sides: dict[int, Disposition | None], mined: int
 ) -> None:
     path = _tracks(tmp_path / "a.mkv", sides)
     _, images = _sampled(path)
@@ -233,6 +234,7 @@ def test_recordings_joined_end_to_end_are_one_sequence(tmp_path: Path, name: str
         part.parent.mkdir()
         with av.open(str(part), "w") as container:
             stream = container.add_stream(codec, rate=25)
+            assert isinstance(stream, av.VideoStream)
             stream.width = stream.height = 64
             stream.pix_fmt = "yuv420p"
             for image in footage.pan(seed, 100, 2):

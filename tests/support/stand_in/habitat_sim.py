@@ -108,14 +108,21 @@ class NavMeshSettings(_Strict):
 
 class _AgentConfiguration:
     def __init__(
-        self, height=1.5, radius=0.1, sensor_specifications=None, action_space=None
+        self,
+        height: Any = 1.5,
+        radius: Any = 0.1,
+        sensor_specifications: Any = None,
+        action_space: Any = None,
     ) -> None:
         self.sensor_specifications = sensor_specifications or []
 
 
 class _AgentState:
     def __init__(
-        self, position=(0.0, 0.0, 0.0), rotation=(0.0, 0.0, 0.0, 1.0), sensor_states=None
+        self,
+        position: Any = (0.0, 0.0, 0.0),
+        rotation: Any = (0.0, 0.0, 0.0, 1.0),
+        sensor_states: Any = None,
     ) -> None:
         if not np.isfinite(position).all():
             raise ValueError("position must be finite")
@@ -127,7 +134,11 @@ agent = SimpleNamespace(AgentConfiguration=_AgentConfiguration, AgentState=_Agen
 
 class Configuration:
     def __init__(
-        self, sim_cfg, agents, metadata_mediator=None, enable_batch_renderer=False
+        self,
+        sim_cfg: Any,
+        agents: Any,
+        metadata_mediator: Any = None,
+        enable_batch_renderer: Any = False,
     ) -> None:
         self.sim_cfg, self.agents = sim_cfg, agents
 
@@ -154,22 +165,22 @@ class _PathFinder:
         self.is_loaded = Path(path).exists()
         return self.is_loaded
 
-    def get_random_navigable_point(self, max_tries=10, island_index=-1):
+    def get_random_navigable_point(self, max_tries: Any = 10, island_index: Any = -1) -> Any:
         return np.asarray(self._mesh().random_point(self._rng) + LIFT, np.float32)
 
-    def island_radius(self, pt):
+    def island_radius(self, pt: Any) -> Any:
         return self._mesh().island_radius(np.asarray(pt, float) - LIFT)
 
-    def is_navigable(self, pt, max_y_delta=0.5):
+    def is_navigable(self, pt: Any, max_y_delta: Any = 0.5) -> Any:
         return self._mesh().snap(np.asarray(pt, float) - LIFT) is not None
 
-    def try_step(self, start, end):
+    def try_step(self, start: Any, end: Any) -> Any:
         reached = self._mesh().try_step(
             np.asarray(start, float) - LIFT, np.asarray(end, float) - LIFT
         )
         return np.asarray(reached + LIFT, np.float32)
 
-    def snap_point(self, pt):
+    def snap_point(self, pt: Any) -> Any:
         snapped = self._mesh().snap(np.asarray(pt, float) - LIFT)
         if snapped is None or np.linalg.norm(snapped + LIFT - pt) > SNAP_M:
             return np.full(3, np.nan, np.float32)
@@ -181,7 +192,11 @@ class _Agent:
         self.state = _AgentState()
 
     def set_state(
-        self, state: Any, reset_sensors=True, infer_sensor_states=True, is_initial=False
+        self,
+        state: Any,
+        reset_sensors: Any = True,
+        infer_sensor_states: Any = True,
+        is_initial: Any = False,
     ) -> None:
         self.state = state
 
@@ -221,7 +236,7 @@ class Simulator:
         if beside.exists() and not _stage_config(Path(backend.scene_id)).exists():
             self.pathfinder.load_nav_mesh(str(beside))
 
-    def recompute_navmesh(self, pathfinder, navmesh_settings) -> bool:
+    def recompute_navmesh(self, pathfinder: Any, navmesh_settings: Any) -> bool:
         if self._engine is None:
             raise AssertionError("ESP_CHECK failed: no mesh to compute a navigation mesh of")
         try:

@@ -40,7 +40,7 @@ def make_model(
     positions: str = "sincos",
     class_token: bool = False,
     size_px: tuple[int, int] = (32, 32),
-):
+) -> Any:
     shape = {"positions": positions, "class_token": class_token, "size_px": size_px}
     model = build(objective, ViTSize(**SIZES, **shape), Masking(**MASKING, norm_pix=True))  # type: ignore[arg-type]
     initialise(model, torch.Generator().manual_seed(0))

@@ -135,7 +135,8 @@ def test_images_and_labels_move_together() -> None:
 def test_recolouring_depends_on_the_draw_alone() -> None:
     images = np.random.default_rng(0).integers(0, 255, (16, 8, 8, 3), dtype=np.uint8)
     first, again = (
-        np.stack(color_jitter(images, finetune.COLOURS, np.random.default_rng(5))) for _ in range(2)
+        np.stack(color_jitter(list(images), finetune.COLOURS, np.random.default_rng(5)))
+        for _ in range(2)
     )
     np.testing.assert_array_equal(first, again)
     grey = (first == first[..., :1]).all(axis=(1, 2, 3))

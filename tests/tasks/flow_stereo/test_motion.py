@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -275,9 +276,10 @@ def test_tiles_are_fused_without_a_seam(model: Path, flow_task: FlowTask) -> Non
     task = flow_task
     built = finetune.build(task, as_subject(None, model))
     with torch.no_grad():
-        for parameter in built.head.output[2].parameters():
+        last: Any = built.head.output[2]
+        for parameter in last.parameters():
             parameter.zero_()
-        built.head.output[2].bias.copy_(torch.tensor([3.0, -2.0, 0.5]))
+        last.bias.copy_(torch.tensor([3.0, -2.0, 0.5]))
     image = np.random.default_rng(0).integers(0, 255, (71, 93, 3)).astype(np.uint8)
     np.testing.assert_allclose(
         finetune.predict(task, built, image, image),

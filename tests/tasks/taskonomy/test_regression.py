@@ -149,7 +149,7 @@ def test_inputs_are_what_pillow_makes_of_the_files(task: TaskonomyTask, target: 
     size = (384, 384)
     nearest = np.asarray(file.resize(size, Image.Resampling.NEAREST)).astype(np.float32)
     nearest /= np.iinfo(dtype).max
-    expected = np.atleast_3d(nearest)
+    expected: np.ndarray = np.atleast_3d(nearest)
     if target == "edge_occlusion":
         blurred = gaussian_blur(torch.from_numpy(nearest)[None], [3, 3], [1.0, 1.0])
         expected = blurred[0, ..., None].numpy()
@@ -179,9 +179,12 @@ def test_the_best_is_tested_not_the_last(
         (tmp_path / f"tiny_{name}.csv").write_text((task.splits / f"tiny_{images}.csv").read_text())
     looks: list[float] = []
     value, ranks = finetune._value, (3.0, 1.0, 4.0, 2.0)
-    monkeypatch.setattr(
-        finetune, "_value", lambda *given: looks.append(value(*given)) or ranks[len(looks) - 1]
-    )
+
+    def ranked_look(*given: Any) -> float:
+        looks.append(value(*given))
+        return ranks[len(looks) - 1]
+
+    monkeypatch.setattr(finetune, "_value", ranked_look)
     ranked = changed(task, splits=tmp_path, images=[6, 3, 3], steps=8)
     tested = finetune.run(ranked, as_subject(copy.deepcopy(encoder)), folders_in(tmp_path / "best"))
     assert len(set(looks)) == 4
