@@ -31,7 +31,7 @@ from tests.support import golden_values, miniatures
 from tests.support.golden_values import look
 from tests.support.miniatures import FLAT, as_subject, folders_in
 
-VIEWS = {"flat": FLAT, "width_px": 64, "height_px": 64}
+VIEWS: dict[str, Any] = {"flat": FLAT, "width_px": 64, "height_px": 64}
 SETS: dict[str, config.Section] = {
     "ade20k": config.Ade20kSet(first_seed=1, train=4, test=2, **VIEWS),
     "coco": config.PeopleSet(first_seed=1, train=6, test=4, people=2, width_px=96, height_px=72),
@@ -62,7 +62,11 @@ def _publish(folder: Path) -> Path:
     folder.mkdir(parents=True)
     save_file(model.encoder.state_dict(), folder / "encoder.safetensors")
     save_file(model.state_dict(), folder / "model.safetensors")
-    card = {"model": {**SIZES, "size_px": [32, 32]}, "objective": "croco", "run": folder.name}
+    card: dict[str, Any] = {
+        "model": {**SIZES, "size_px": [32, 32]},
+        "objective": "croco",
+        "run": folder.name,
+    }
     card |= {**MASKING, "norm_pix_loss": True, "dataset": "toy", "steps": 7, "versions": {}}
     (folder / "card.json").write_text(json.dumps(card))
     return folder

@@ -20,7 +20,7 @@ from mimic.synthetic.toy_datasets.imagenet import WNIDS
 from mimic.tasks import TASKS, run_task
 from mimic.tasks.checks import check
 from mimic.tasks.engine.batches import step_indices
-from mimic.tasks.engine.feature_cache import Features
+from mimic.tasks.engine.feature_cache import FeatureArray
 from mimic.tasks.imagenet import embeddings, knn, linear_probe
 from mimic.tasks.imagenet.config import KnnTask, LinearProbeTask
 from mimic.tasks.imagenet.dataset import DEVKIT, META, SOLUTION, TRUTH, ImageNet
@@ -357,7 +357,7 @@ def test_accuracies_equal_torchmetrics() -> None:
     torch.manual_seed(0)
     head = ClassifierHead(6, 9).eval()
     test, truth = torch.randn(50, 6), torch.randint(0, 9, (50,))
-    found, predicted = linear_probe.accuracies(head, Features([test.numpy()]), truth)
+    found, predicted = linear_probe.accuracies(head, FeatureArray([test.numpy()]), truth)
     logits = head(test)
     for k in (1, 5):
         theirs = multiclass_accuracy(logits, truth, num_classes=9, average="micro", top_k=k)
@@ -372,9 +372,9 @@ def test_votes_equal_a_plain_loop() -> None:
     rng = np.random.default_rng(0)
     bank, test, classes = rng.normal(size=(40, 5)), rng.normal(size=(13, 5)), rng.integers(0, 4, 40)
     found = knn.classify(
-        Features([bank.astype(np.float32)]),
+        FeatureArray([bank.astype(np.float32)]),
         torch.from_numpy(classes),
-        Features([test.astype(np.float32)]),
+        FeatureArray([test.astype(np.float32)]),
         (1, 3, 40),
         0.07,
         torch.device("cpu"),
@@ -390,7 +390,7 @@ def test_votes_equal_a_plain_loop() -> None:
 
 def test_a_bank_in_blocks_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    bank, test = (Features([rng.normal(size=(n, 5)).astype(np.float32)]) for n in (40, 13))
+    bank, test = (FeatureArray([rng.normal(size=(n, 5)).astype(np.float32)]) for n in (40, 13))
     classes = torch.from_numpy(rng.integers(0, 4, 40))
     whole = knn.classify(bank, classes, test, (5, 11), 0.07, torch.device("cpu"))
     monkeypatch.setattr(knn, "SEARCHED", 7)
