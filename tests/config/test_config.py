@@ -6,6 +6,7 @@ import copy
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -137,7 +138,7 @@ def test_what_a_file_of_the_first_release_does_not_state_its_preset_does(
         del raw["evaluate"][name]["last_norm"]
     for name in ("flow", "stereo"):
         del raw["evaluate"][name]["masks"]
-    tasks = _load(tmp_path, raw).evaluate
+    tasks: Any = _load(tmp_path, raw).evaluate
     assert {name: tasks[name].last_norm for name in before} == before
     assert tasks["flow"].masks is True
     assert tasks["stereo"].masks is True

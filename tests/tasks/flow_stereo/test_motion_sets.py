@@ -26,12 +26,16 @@ FLOW_RUN = TASKS["flow"].presets["published"]
 STEREO_RUN = TASKS["stereo"].presets["published"]
 
 
-def flow_part(repeat: int, layout: str, folder: str, *, only: Any = None, without: Any = ()):
+def flow_part(
+    repeat: int, layout: str, folder: str, *, only: Any = None, without: Any = ()
+) -> FlowPart:
     fields = {"layout": layout, "folder": folder, "only": only, "without": without}
     return FlowPart.model_validate({**fields, "repeat": repeat})
 
 
-def stereo_part(repeat: int, layout: str, folder: str, *, only: Any = None, without: Any = ()):
+def stereo_part(
+    repeat: int, layout: str, folder: str, *, only: Any = None, without: Any = ()
+) -> StereoPart:
     fields = {"layout": layout, "folder": folder, "only": only, "without": without}
     return StereoPart.model_validate({**fields, "repeat": repeat})
 
