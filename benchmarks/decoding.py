@@ -17,7 +17,7 @@ import av
 import cv2
 import numpy as np
 
-from benchmarks.races import DATA
+from benchmarks.sample_data import DATA
 from mimic.sources import videos
 
 GOP = 250

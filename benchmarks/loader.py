@@ -31,6 +31,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
+from benchmarks.sample_data import DATA
 from mimic.models.encoder import normalise
 from mimic.pairs.images import PairImages
 from mimic.pairs.write import encode_image
@@ -42,7 +43,6 @@ BATCH = 32
 TURNS = 15
 QUALITY = 95
 TARGETS = {"loader_ms_per_image": 0.4, "loader_speedup": 3.5}
-SAMPLES = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def main() -> None:
@@ -119,7 +119,7 @@ def images() -> tuple[str, list[np.ndarray]]:
     """What they are, and square images: real ones, or textures of as much detail."""
     found = [
         image
-        for path in sorted(SAMPLES.rglob("*.jpg"))[:IMAGES]
+        for path in sorted(DATA.rglob("*.jpg"))[:IMAGES]
         if (image := cv2.imread(str(path))) is not None
     ]
     if found:

@@ -9,7 +9,6 @@ shards; numerical libraries are held to one thread.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -26,7 +25,7 @@ import numpy as np  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from benchmarks import decoding, races, workload  # noqa: E402
+from benchmarks import decoding, races, sample_data, workload  # noqa: E402
 from benchmarks.races import RING_A, RING_B  # noqa: E402
 from mimic.geometry import overlap  # noqa: E402
 
@@ -41,15 +40,9 @@ TARGETS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    as_json = parser.parse_args().json
-    if not races.DATA.is_dir():
-        parser.error(f"no sample data at {races.DATA}; set MIMIC_TEST_DATA")
+    as_json = sample_data.wants_json(__doc__)
     cv2.setNumThreads(1)
-    result = measure(races.rule_of_params())
+    result = measure(sample_data.rule_of_params())
     print(json.dumps(result, indent=2)) if as_json else show(result)
 
 
@@ -76,17 +69,17 @@ def measure(rule: overlap.Rule) -> dict[str, Any]:
         "targets": TARGETS,
         "decoding": decoded,
         "races": {name: found.summary() for name, found in raced.items()},
-        "stages_ms": races.stages(races.stage_pairs(rule.size_px), rule),
+        "stages_ms": races.stages(sample_data.stage_pairs(rule.size_px), rule),
         "stack": stack(),
     }
 
 
 def race(rule: overlap.Rule) -> dict[str, races.Race]:
-    kitchen = races.kitchen_frames(rule.size_px)
-    singles = races.single_images(rule.size_px)
+    kitchen = sample_data.kitchen_frames(rule.size_px)
+    singles = sample_data.single_images(rule.size_px)
     with races.plain_side() as plain:
         return {
-            "pair_stage": races.race_pair_stage(races.stage_pairs(rule.size_px), rule, plain),
+            "pair_stage": races.race_pair_stage(sample_data.stage_pairs(rule.size_px), rule, plain),
             "ring_dense": races.race_ring(
                 kitchen[9 : 9 + RING_A], kitchen[17 : 17 + RING_B], rule, plain
             ),

@@ -7,15 +7,12 @@ do; ours keeps freed memory as a mining process does (mimic.mining.malloc).
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
@@ -24,12 +21,10 @@ import numpy as np
 from benchmarks import reference_rule
 from mimic.geometry import features, homography, overlap, patches
 from mimic.mining import malloc
-from mimic.params import load_params
 
 T = TypeVar("T")
 Image = np.ndarray
 Run = Callable[..., Any]
-DATA = Path(os.environ.get("MIMIC_TEST_DATA", "../shared/data"))
 TURNS = 4  # alternations between the two sides
 # views per position (A), and at the two next positions together (B)
 RING_A = 8
@@ -250,53 +245,3 @@ def same(plain: reference_rule.Finding, found: overlap.Comparison) -> bool:
 def best(findings: Sequence[reference_rule.Finding]) -> int | None:
     accepted = [index for index, finding in enumerate(findings) if finding.accepted()]
     return min(accepted, key=lambda index: findings[index].overlap or 0.0, default=None)
-
-
-# ---------------------------------------------------------------------------- inputs
-
-
-def rule_of_params() -> overlap.Rule:
-    """The default rule, with the numbers of params.yaml."""
-    mine = load_params(Path(__file__).parent.parent / "params.yaml").mine
-    return overlap.Rule(**{name: getattr(mine, name) for name in overlap.Rule.__dataclass_fields__})
-
-
-def read(path: Path, size_px: int) -> Image:
-    image = cv2.imread(str(path))
-    if image is None:
-        raise SystemExit(f"{path}: not an image; is MIMIC_TEST_DATA right?")
-    return cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), (size_px, size_px))
-
-
-def kitchen_frames(size_px: int) -> list[Image]:
-    """60 frames of ten seconds of handheld video."""
-    return [
-        read(path, size_px)
-        for path in sorted((DATA / "seven_scenes_kitchen/frames").glob("*.color.jpg"))
-    ]
-
-
-def single_images(size_px: int) -> list[Image]:
-    """Images that have nothing to do with one another."""
-    paths = [
-        *sorted((DATA / "imagenet").glob("*/*")),
-        *sorted((DATA / "coco").glob("*.jpg")),
-        *sorted((DATA / "ade20k/images").glob("*")),
-    ]
-    return [read(path, size_px) for path in paths]
-
-
-def stage_pairs(size_px: int) -> list[tuple[Image, Image]]:
-    """Viewpoint changes (Oxford), handheld video at 0.5 to 1.3 s, a walk outdoors, an object: about
-    50 pairs."""
-    kitchen = kitchen_frames(size_px)
-    pairs = [(kitchen[i], kitchen[i + step]) for step in (3, 6, 8) for i in range(0, 60 - step, 7)]
-    for folder, pattern in (
-        ("oxford_affine/graf", "img*"),
-        ("oxford_affine/boat", "img*"),
-        ("opensfm_lund", "*.jpg"),
-        ("fox/images", "*"),
-    ):
-        images = [read(path, size_px) for path in sorted((DATA / folder).glob(pattern))]
-        pairs += list(itertools.pairwise(images))
-    return pairs

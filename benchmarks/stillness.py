@@ -9,7 +9,6 @@ turns, the least of three rounds.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import itertools
 import json
@@ -22,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import races, truth
+from benchmarks import sample_data, truth
 from mimic.geometry import features, overlap
 from mimic.geometry.overlap import Outcome
 
@@ -32,14 +31,8 @@ Compared = dict[tuple[int, int], overlap.Comparison]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    as_json = parser.parse_args().json
-    if not races.DATA.is_dir():
-        parser.error(f"no sample data at {races.DATA}; set MIMIC_TEST_DATA")
-    found = measure(races.DATA, races.rule_of_params())
+    as_json = sample_data.wants_json(__doc__)
+    found = measure(sample_data.DATA, sample_data.rule_of_params())
     print(json.dumps(found, indent=2)) if as_json else show(found)
 
 

@@ -13,7 +13,6 @@ and pose put within one patch. false: homographies found between images that sho
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import itertools
@@ -29,7 +28,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import races
+from benchmarks import sample_data
 from mimic.geometry import covisibility, features, homography, overlap, resize
 from mimic.geometry.overlap import Outcome
 
@@ -146,14 +145,8 @@ VARIANTS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    as_json = parser.parse_args().json
-    if not races.DATA.is_dir():
-        parser.error(f"no sample data at {races.DATA}; set MIMIC_TEST_DATA")
-    found = measure(races.DATA, races.rule_of_params(), VARIANTS)
+    as_json = sample_data.wants_json(__doc__)
+    found = measure(sample_data.DATA, sample_data.rule_of_params(), VARIANTS)
     print(json.dumps(found, indent=2)) if as_json else show(found)
 
 
@@ -187,7 +180,7 @@ def measure(
 def photos(data: Path, pattern: str, rule: overlap.Rule) -> dict[str, Any]:
     """All pairs of a folder's photographs under the default rule: kept, and good matches, for each
     way of shrinking."""
-    images = [read(path) for path in sorted(data.glob(pattern))]
+    images = [sample_data.read_image(path) for path in sorted(data.glob(pattern))]
     found: dict[str, Any] = {"photos": pattern, "size": "x".join(map(str, images[0].shape[1::-1]))}
     for shrink in ("bilinear", "area"):
         views = [seen(image, rule.size_px, shrink) for image in images]
@@ -221,18 +214,14 @@ def kitchen(data: Path) -> tuple[list[Frame], np.ndarray]:
         assert millimetres is not None, colour
         depth_m = np.where(millimetres < 65535, millimetres, 0) / 1000.0
         pose = np.loadtxt(colour.with_name(f"{stem}.pose.txt"))
-        frames.append(Frame(read(colour), depth_m, pose))
+        frames.append(Frame(sample_data.read_image(colour), depth_m, pose))
     return frames, np.loadtxt(folder / "camera-intrinsics.txt")
 
 
 def unrelated(data: Path) -> list[np.ndarray]:
-    return [read(path) for pattern in UNRELATED for path in sorted(data.glob(pattern))]
-
-
-def read(path: Path) -> np.ndarray:
-    image = cv2.imread(str(path))
-    assert image is not None, path
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return [
+        sample_data.read_image(path) for pattern in UNRELATED for path in sorted(data.glob(pattern))
+    ]
 
 
 def covisible(frames: Sequence[Frame], intrinsics: np.ndarray, pair: tuple[int, int]) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import races
+from benchmarks import races, sample_data
 from tests.support.views import SYMMETRIC, texture
 
 
@@ -50,4 +50,4 @@ def test_stages_are_all_timed(views: list) -> None:
 
 
 def test_rule_comes_from_params() -> None:
-    assert races.rule_of_params() == SYMMETRIC
+    assert sample_data.rule_of_params() == SYMMETRIC

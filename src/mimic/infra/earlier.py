@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from mimic.infra.publishing import Work
 
 MODEL = re.compile(
-    r"(snapshots/\d{9}/)?(encoder\.safetensors|card\.json)|model\.safetensors|log\.jsonl|reconstruction\.(npz|png)"
+    r"(snapshots/\d{9}/)?(encoder\.safetensors|card\.json)|model\.safetensors|log\.jsonl|"
+    r"reconstruction\.(npz|png)"
 )
 LOST = "_lost.jsonl"
 PAIRS = re.compile(rf"(_images/)?shard-\d+\.tar|shard-\d+\.parquet|{re.escape(LOST)}")
@@ -36,7 +37,8 @@ RAW = {
     "frames": re.compile(r"scene-\d{3,}/frame-\d{6,}\.color\.jpg"),
     "nyu": re.compile(r"(nyu_depth_v2_labeled|splits)\.mat"),
     "tasks": re.compile(
-        r"(ade20k|coco|imagenet|taskonomy|flow|stereo|seven_scenes)/.+\.(jpg|JPEG|png|json|csv|txt|flo|pfm)"
+        r"(ade20k|coco|imagenet|taskonomy|flow|stereo|seven_scenes)/"
+        r".+\.(jpg|JPEG|png|json|csv|txt|flo|pfm)"
     ),
 }
 

@@ -35,9 +35,9 @@ _environment = threading.Lock()  # submitting edits os.environ, which all thread
 # Reasons for which a pending job will never start. A job that a person holds, or a partition under
 # maintenance, may.
 _HOPELESS = re.compile(
-    r"launch failed requeued "
-    r"held|JobHoldMaxRequeue|DependencyNeverSatisfied|BadConstraints|PartitionNodeLimit|PartitionTimeLimit|"
-    r"InvalidAccount|InvalidQOS|PartitionInactive|(Assoc|QOS)\w*Max\w+PerJob|QOSMax\w+PerJob",
+    r"launch failed requeued held|JobHoldMaxRequeue|DependencyNeverSatisfied|BadConstraints|"
+    r"PartitionNodeLimit|PartitionTimeLimit|InvalidAccount|InvalidQOS|PartitionInactive|"
+    r"(Assoc|QOS)\w*Max\w+PerJob|QOSMax\w+PerJob",
     re.IGNORECASE,
 )
 _BUSY = re.compile(
