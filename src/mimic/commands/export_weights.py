@@ -19,6 +19,8 @@ from mimic.models.formats import dialects
 from mimic.models.formats.dialects import Written
 from mimic.training.checkpoint import load_encoder, load_model
 
+KNOWN_ELSEWHERE = ("mae", "croco")  # objectives whose decoders other projects run
+
 
 def export_weights(folder: Path, form: Written, out: Path) -> list[str]:
     """Write a published model as another project reads it.
@@ -34,8 +36,10 @@ def export_weights(folder: Path, form: Written, out: Path) -> list[str]:
     encoder, card = load_encoder(folder)
     state = {key: value.detach().contiguous() for key, value in encoder.state_dict().items()}
     decoder = _decoder_weights(folder)
+    # The others' have the same names, and would be run in another order.
+    elsewhere = decoder if card.get("objective") in KNOWN_ELSEWHERE else None
     try:
-        written = _convert(form, state, decoder, encoder.grid)
+        written = _convert(form, state, elsewhere, encoder.grid)
     except ValueError as error:
         raise BadInput(f"{folder}: --format {form}: {error}") from None
     content: dict[str, Any] = {"model": written}
