@@ -358,6 +358,7 @@ STALE: dict[str, set[str]] = {
     "pairs: SELECTION_VERSION": {"assemble@mimic-1m", "assemble@mimic-3m"},
     "models.objectives: OBJECTIVE_VERSIONS.mae": RECIPES,
     "models.objectives: OBJECTIVE_VERSIONS.croco": RECIPES,
+    "models.objectives: OBJECTIVE_VERSIONS.siamese": RECIPES,
     "training: LOOP_VERSION": {
         *("pretrain@random", "pretrain@mae-1m", "pretrain@croco-1m", "pretrain@croco-3m")
     },

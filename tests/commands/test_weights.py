@@ -259,6 +259,16 @@ def test_there_and_back(
         )
 
 
+def test_a_decoder_that_runs_in_another_order_is_left_out(tmp_path: Path) -> None:
+    """A siamese decoder has the names of CroCo's, whose code would run it as another model."""
+    publish(tmp_path / "ours", "siamese", False, "sincos")
+    lines = export_weights(tmp_path / "ours", "croco", tmp_path / "file.pth")
+    assert "the decoder has no place in this format and was left out" in lines
+    written = torch.load(tmp_path / "file.pth", weights_only=True)
+    assert not any("dec" in key for key in written["model"])
+    assert "dec_depth" not in written["croco_kwargs"]
+
+
 @pytest.mark.parametrize("class_token", [True, False])
 def test_timm_reads_ours(tmp_path: Path, class_token: bool) -> None:
     publish(tmp_path / "ours", "croco", class_token, "sincos")

@@ -48,6 +48,19 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "matching": {"weight": 0.5, "temperature": 0.1},
         "model": TINY | {"class_token": True},
     },
+    "siamese": {
+        "objective": "siamese",
+        "mask_ratio": 0.95,
+        "visible_rounding": "up",
+        "model": TINY | {"class_token": True},
+        "augment": {
+            "swap": 1.0,
+            "crop": "resized",
+            "crop_area": [0.5, 1.0],
+            "flip": 0.5,
+            "jitter": 0.0,
+        },
+    },
     "wide": {
         "model": TINY | {"size_px": [16, 24]},
         "augment": {

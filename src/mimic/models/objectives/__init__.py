@@ -49,6 +49,12 @@ def _croco(size: ViTSize, masking: Masking, attention: str) -> Pretraining:
     return CrossViewCompletion(size, masking, attention)
 
 
+def _siamese(size: ViTSize, masking: Masking, attention: str) -> Pretraining:
+    from mimic.models.objectives.siamese import SiameseAutoencoder
+
+    return SiameseAutoencoder(size, masking, attention)
+
+
 OBJECTIVES = {
     objective.name: objective
     for objective in (
@@ -68,12 +74,20 @@ OBJECTIVES = {
             parameters=cost.two_view_parameters,
             reference="all of view b",
         ),
+        Objective(
+            "siamese",
+            views=2,
+            build=_siamese,
+            forward_flops=cost.two_view_flops,
+            parameters=cost.two_view_parameters,
+            reference="all of view b",
+        ),
     )
 }
 
 # Raise one when its model starts from other weights, or has another loss or gradient. DVC reads
 # them, and trains the runs of that objective again.
-OBJECTIVE_VERSIONS = {"mae": 1, "croco": 1}
+OBJECTIVE_VERSIONS = {"mae": 1, "croco": 1, "siamese": 1}
 
 
 def build(
