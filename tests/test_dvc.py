@@ -338,7 +338,7 @@ def test_a_stage_may_replace_outputs_that_are_links_into_the_cache(done: Pipelin
 # another matter: the same bytes end it.
 READERS_OF_NO_SOURCE = {
     *("demon", "scannet", "arkitscenes", "objectron", "mannequin", "co3d", "streetview"),
-    *("released", "crops", "covisible", "hm3d", "gibson", "matterport"),
+    *("released", "crops", "rgbd", "covisible", "hm3d", "gibson", "matterport"),
 }
 MINED = {"mine@rooms", "mine@phone", "mine@frames"}
 RECIPES = {"recipe@random", "recipe@mae-1m", "recipe@croco-1m", "recipe@croco-3m"}

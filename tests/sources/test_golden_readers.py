@@ -125,6 +125,25 @@ def _streetview(root: Path) -> config.Source:
     return config.StreetView(reader="streetview", root=root, keep="lowest", views_max=10, **BASE)
 
 
+def _rgbd(root: Path) -> config.Source:
+    """A wall 2 m ahead, passed by; the fourth frame has no pose, the fifth a damaged depth."""
+    depth = io.BytesIO()
+    pillow.fromarray(np.full((48, 48), 2000, np.uint16)).save(depth, "PNG")
+    for number in range(6):
+        stem = f"room/seq-01/frame-{number:06}"
+        pose = np.eye(4)
+        pose[0, 3] = 0.5 * number
+        lines = "\n".join(" ".join(map(str, row)) for row in pose).encode()
+        _write(root, {f"{stem}.color.png": _jpeg(number, kind="PNG")})
+        _write(root, {f"{stem}.depth.png": b"no picture" if number == 4 else depth.getvalue()})
+        _write(root, {} if number == 3 else {f"{stem}.pose.txt": lines})
+    _write(root, {"room/camera-intrinsics.txt": b"48 0 23.5\n0 48 23.5\n0 0 1\n"})
+    own = {"depth_per_m": 1000.0, "intrinsics": None, "time_s": 0.02, "depth_tolerance": 0.05}
+    band = {"overlap_min": 0.3, "overlap_max": 0.8, "patches": 4}
+    steps = {"stride": 1, "reach": 3, "advance": 1}
+    return config.sources.RGBD(reader="rgbd", root=root, **own, **band, **steps, **BASE)
+
+
 def _released(root: Path) -> config.Source:
     for number in (0, 9, 10):
         pair = f"ScanNet/scene0000_00/{number}"
@@ -215,6 +234,7 @@ LAYOUTS: dict[str, Callable[[Path], config.Source]] = {
     "mannequin": _mannequin,
     "co3d": _co3d,
     "streetview": _streetview,
+    "rgbd": _rgbd,
     "released": _released,
     "crops": _crops,
 }

@@ -8,7 +8,15 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from mimic.config.base import Count, Fraction, LengthRange, NotNegative, Positive, Section
+from mimic.config.base import (
+    AboveZero,
+    Count,
+    Fraction,
+    LengthRange,
+    NotNegative,
+    Positive,
+    Section,
+)
 
 SCANNET = re.compile(r"(scene\d{4})_\d{2}")  # building and room, then the number of the scan
 COUNTED = re.compile(r"(?:[-_.~:]+\d+)+$")  # frame numbers at the end of a sequence's name
@@ -156,6 +164,37 @@ class StreetView(SourceBase):
         return clip.rpartition("/")[2]
 
 
+class RGBD(SourceBase):
+    """Folders of colour images with depth and poses: of each first view, the later one that
+    truly overlaps least within the band."""
+
+    reader: Literal["rgbd"]
+    depth_per_m: AboveZero  # units of a depth image that make a metre: TUM 5000, others 1000
+    # fx, fy, cx, cy of the depth images in pixels, where no file says them; null = one does
+    intrinsics: tuple[AboveZero, AboveZero, AboveZero, AboveZero] | None
+    time_s: AboveZero  # TUM: at most between a colour image, its depth and its pose
+    stride: Positive  # frames between the second views that are tried
+    reach: Positive  # frames to the farthest second view
+    advance: Positive  # frames between the first views of two pairs
+    overlap_min: Fraction  # share of the patches with a true match
+    overlap_max: Fraction
+    patches: Positive  # per side of a view: mine.size_px / mine.patch_px
+    depth_tolerance: Fraction  # a point is seen where the depths agree within this share
+
+    def scene_group(self, clip: str) -> str:
+        """7-Scenes: sequences of a scene; scans of a room are ScanNet's."""
+        scene, _, last = clip.rpartition("/")
+        return scene if scene and last.startswith("seq-") else _scanned_room(clip)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RGBD:
+        if self.overlap_min > self.overlap_max:
+            raise ValueError(f"overlap_min {self.overlap_min} is above overlap_max")
+        if self.reach < self.stride:
+            raise ValueError(f"reach {self.reach} is nearer than the first stride {self.stride}")
+        return self
+
+
 class Released(SourceBase):
     """The published MIMIC-1M and MIMIC-3M: pairs that were mined already, taken as they are."""
 
@@ -261,6 +300,7 @@ Source = Annotated[
     | Mannequin
     | CO3D
     | StreetView
+    | RGBD
     | Released
     | Crops
     | Scenes

@@ -32,6 +32,7 @@ READERS = {
     "mannequin": "published.mannequin.MannequinSource",
     "co3d": "published.co3d.CO3DSource",
     "streetview": "published.streetview.StreetViewSource",
+    "rgbd": "rgbd.RGBDSource",
     "released": "precomputed.released.ReleasedSource",
     "crops": "precomputed.crops.CropsSource",
 }
@@ -50,6 +51,7 @@ READER_VERSIONS = {
     "mannequin": {"reader": 1},
     "co3d": {"reader": 1},
     "streetview": {"reader": 1},
+    "rgbd": {"reader": 1},
     "released": {"reader": 1},
     "crops": {"reader": 1},
 }

@@ -1,0 +1,399 @@
+"""Folders of colour images with depth and camera poses: pairs are chosen by what both views truly
+see.
+
+Layouts, all accepted, at any depth below the root; a clip is a folder that holds one of them:
+
+    rgb.txt depth.txt groundtruth.txt         TUM RGB-D: "time path" a line, and "time tx ty tz qx
+                                              qy qz qw" of the camera in the world; "#" comments.
+                                              Each colour image takes the depth and the pose
+                                              nearest in time
+    frame-000000.color.png                    7-Scenes, 3DMatch and ScanNet's C++ export (.jpg,
+    frame-000000.depth.png                    .depth.pgm): whatever stands before ".color" is the
+    frame-000000.pose.txt                     frame's name; the pose is 4 x 4, camera to world
+    color/0.jpg depth/0.png pose/0.txt        ScanNet's Python export; rgb/ and poses/ as well
+
+Depth is a 16-bit image of z in units of 1 / `depth_per_m` metres (TUM: 5000, others: 1000), 0 and
+65535 unknown, registered to the colour image; the two may differ in size. K of the depth image lies
+in intrinsic/intrinsic_depth.txt, camera-intrinsics.txt or intrinsics.txt (3 x 3, 4 x 4, or fx fy cx
+cy), in the clip's folder or the nearest above it up to the root; else it is `intrinsics` (TUM
+publishes K on its page only).
+
+Who has depth and poses need not guess from key points which views overlap: bare walls and repeated
+furniture, where features fail, are measured like everything else. So this source does judge, and
+pairs are given to the miner with their patch correspondences. Overlap is the share of patches with
+a true match, one to one, a point being seen where the depths agree (`geometry.covisibility`). Of
+each first view, every `advance` frames, the later frame at most `reach` away that overlaps least
+within the band makes the pair, the earlier view is a. Frames without depth or pose are left out and
+counted in the clip's note; a depth image that cannot be read is an unreadable candidate, by name.
+
+Folders without any pose: `reader: images` mines them. Record3D (.r3d, .exr) and bags are not read.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from PIL import Image as pillow
+from scipy.spatial.transform import Rotation
+
+from mimic.config.sources import RGBD
+from mimic.errors import BadInput
+from mimic.geometry import covisibility
+from mimic.sources import images
+from mimic.sources.base import (
+    Correspondences,
+    Description,
+    Group,
+    Image,
+    NoCandidates,
+    Pose,
+    Unreadable,
+    View,
+    damage,
+    digest_of_digests,
+    files_in,
+    is_below,
+    numeric_order,
+    read_numbers,
+    require_folder,
+)
+from mimic.sources.photos import pictures
+from mimic.sources.photos.folders import walk
+
+COLOUR = frozenset({".png", ".jpg", ".jpeg"})
+DEPTH = (".png", ".pgm", ".tif", ".tiff")
+COLOUR_FOLDERS, POSE_FOLDERS = ("color", "rgb"), ("pose", "poses")
+K_FILES = ("intrinsic/intrinsic_depth.txt", "camera-intrinsics.txt", "intrinsics.txt")
+UNKNOWN = (0, 65535)
+PATCH_PX = 16  # of the square on which overlap is measured
+SKEW = 0.02  # of a rotation's products
+MEDIAN_M = (0.05, 100.0)  # of a depth image; outside, the unit is another
+REMEMBERED = 256  # depth images, 200 kB each at 14 x 14 patches
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A colour image; its depth and the camera's pose, where there are any."""
+
+    colour: Path
+    depth: Path | None
+    pose: Pose | None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.depth is not None and self.pose is not None
+
+
+class RGBDSource:
+    """See `config.sources.RGBD` for the numbers."""
+
+    def __init__(self, name: str, section: RGBD, root: Path) -> None:
+        self.name, self.root, self._section = name, root, section
+        self.skipped: dict[str, str] = {}
+
+    def clips(self) -> list[str]:
+        found = []
+        for folder, folders, files in walk(require_folder(self.name, self.root), self.skipped):
+            if _layout(set(folders), files) is not None:
+                found.append(Path(folder).as_posix())
+                folders.clear()  # what is below are this clip's files, thousands of them
+        if not found:
+            raise BadInput(
+                f"sources.{self.name}.root: no folder of colour images with depth below "
+                f"{self.root} (rgb.txt and depth.txt, *.color.* files, or color/ and depth/)"
+            )
+        return sorted(found, key=numeric_order)
+
+    def describe(self, clip: str) -> Description:
+        frames = self._frames(clip)
+        named = [file for frame in frames for file in (frame.colour, frame.depth) if file]
+        usable = sum(frame.is_whole for frame in frames)
+        about = images.describe(named, None if usable else _lacking(frames))
+        about["frames"] = len(frames)
+        poses = [
+            (at.colour.name, "" if at.pose is None else at.pose.tobytes().hex()) for at in frames
+        ]
+        about["digest"] = digest_of_digests([("images", about["digest"]), *poses])
+        about["note"] = _lacking(frames) if 0 < usable < len(frames) else None
+        return about
+
+    def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002
+        """At most one pair for each first view, by co-visibility.
+
+        Raises:
+            Unreadable: no frame has both a depth and a pose, or K is not known.
+            NoCandidates: no two frames overlap within the band.
+        """
+        section = self._section
+        everything = self._frames(clip)
+        frames = [frame for frame in everything if frame.is_whole]
+        if not frames:
+            raise Unreadable(_lacking(everything))
+        depths = Depths(self._intrinsics(clip), section.depth_per_m, section.patches * PATCH_PX)
+        pairs = 0
+        for first in range(0, len(frames) - 1, section.advance):
+            later = frames[first + section.stride : first + section.reach + 1 : section.stride]
+            pair = self._least_overlapping(frames[first], later, depths)
+            yield from depths.unreadable()
+            if pair is not None:
+                pairs += 1
+                views = tuple(images.view(at.colour, at.pose) for at in (frames[first], pair[0]))
+                found = functools.partial(np.copy, pair[1])
+                share = first / len(frames)
+                yield Group(views=views, pairs=((0, 1),), precomputed=found, share=share)
+        if not pairs:
+            band = f"{section.overlap_min:g} to {section.overlap_max:g}"
+            raise NoCandidates(f"no two frames within {section.reach} overlap by {band}")
+
+    def _least_overlapping(
+        self, a: Frame, later: list[Frame], depths: Depths
+    ) -> tuple[Frame, Correspondences] | None:
+        """The later frame that overlaps least with a within the band, and the patch map."""
+        best = None
+        lowest = self._section.overlap_max
+        for b in later:
+            found = self._map(a, b, depths)
+            if found is None:
+                continue
+            overlap = float((found >= 0).mean())
+            if self._section.overlap_min <= overlap <= lowest:
+                lowest = overlap
+                best = b, found
+        return best
+
+    def _map(self, a: Frame, b: Frame, depths: Depths) -> Correspondences | None:
+        """Patch of b for each of a; None where a depth image cannot be read."""
+        depth_a, depth_b = depths.square(a), depths.square(b)
+        if depth_a is None or depth_b is None:
+            return None
+        assert a.pose is not None
+        assert b.pose is not None
+        poses_and_rule = (a.pose, b.pose, self._section.patches, self._section.depth_tolerance)
+        return covisibility.patch_map(depth_a, depth_b, depths.intrinsics, *poses_and_rule)
+
+    def _frames(self, clip: str) -> list[Frame]:
+        folder = self.root / clip
+        inside = list(folder.iterdir())
+        folders = {path.name for path in inside if path.is_dir()}
+        layout = _layout(folders, [path.name for path in inside if path.is_file()])
+        if layout is None:
+            raise Unreadable("no longer a folder of colour images with depth")
+        return layout(folder, self._section.time_s)
+
+    def _intrinsics(self, clip: str) -> np.ndarray:
+        """K of the depth images."""
+        folder, root = (self.root / clip).resolve(), self.root.resolve()
+        places = [folder, *(above for above in folder.parents if above.is_relative_to(root))]
+        for path in (place / name for place in places for name in K_FILES):
+            if (numbers := read_numbers(path)) is not None:
+                return _camera(numbers, path)
+        if self._section.intrinsics is None:
+            raise Unreadable(
+                f"K is not known: no {' or '.join(K_FILES)} here or above; set "
+                f"sources.{self.name}.intrinsics to fx, fy, cx, cy of the depth images"
+            )
+        return _camera(np.array([self._section.intrinsics]), Path("intrinsics"))
+
+
+class Depths:
+    """Depth images of a clip with K `intrinsics` and `per_m` units a metre, squashed to the square
+    that is mined, the last ones remembered."""
+
+    def __init__(self, intrinsics: np.ndarray, per_m: float, size_px: int) -> None:
+        self._stored = intrinsics
+        self._per_m = per_m
+        self._size_px = size_px
+        self._shape: tuple[int, ...] | None = None
+        self._lost: dict[str, str] = {}
+        self.square = functools.lru_cache(REMEMBERED)(self._square)
+
+    @property
+    def intrinsics(self) -> np.ndarray:
+        """K of the square."""
+        assert self._shape is not None
+        down, across = (self._size_px / side for side in self._shape)
+        return covisibility.resize_intrinsics(self._stored, across, down)
+
+    def unreadable(self) -> Iterator[Group]:
+        """A candidate, to be counted under the image's name, for each that could not be read since
+        last asked."""
+        for name, why in list(self._lost.items()):
+            view = View(name, functools.partial(_fail, why), None)
+            yield Group(views=(view, view), pairs=((0, 1),), precomputed=lambda: None)
+        self._lost.clear()
+
+    def _square(self, frame: Frame) -> np.ndarray | None:
+        """Metres, 0 where unknown; None where the image cannot be read."""
+        assert frame.depth is not None
+        try:
+            depth_m = read_depth(frame.depth, self._per_m)
+            self._shape = self._shape or depth_m.shape
+            if depth_m.shape != self._shape:
+                raise Unreadable(f"{depth_m.shape} pixels, the first of the clip {self._shape}")
+        except (Unreadable, OSError) as error:
+            self._lost[frame.depth.name] = damage(error)
+            return None
+        size = (self._size_px, self._size_px)
+        return cv2.resize(depth_m, size, interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def read_depth(path: Path, per_m: float) -> np.ndarray:
+    """Depth in metres, float32[height, width]; 0 where unknown.
+
+    Raises:
+        Unreadable: not a 16-bit image of one channel, damaged, or in another unit.
+    """
+    try:
+        with pillow.open(path) as file:
+            values = np.array(file)
+    except pillow.UnidentifiedImageError:
+        raise Unreadable("no image") from None
+    except Exception as error:  # damaged bytes surface as nearly any exception of a decoder
+        raise Unreadable(pictures.reason(error)) from None
+    if values.ndim != 2 or values.dtype not in (np.uint16, np.int32):
+        raise Unreadable("no 16-bit image of one channel")
+    depth_m = np.where(np.isin(values, UNKNOWN), 0, values / per_m).astype(np.float32)
+    middle = float(np.median(depth_m[depth_m > 0])) if (depth_m > 0).any() else 1.0
+    if not MEDIAN_M[0] <= middle <= MEDIAN_M[1]:
+        raise Unreadable(f"depths of {middle:.3g} m: is depth_per_m {per_m:g} right?")
+    return depth_m
+
+
+def _fail(why: str) -> Image:
+    raise Unreadable(why)
+
+
+# ---------------------------------------------------------------------------- layouts
+
+
+def _layout(folders: set[str], files: list[str]) -> Callable[[Path, float], list[Frame]] | None:
+    """What reads the frames of a folder that holds these."""
+    if {"rgb.txt", "depth.txt"} <= set(files):
+        return _tum
+    if any(_is_suffixed(name) for name in files):
+        return _suffixed
+    if "depth" in folders and folders.intersection(COLOUR_FOLDERS):
+        return _parted
+    return None
+
+
+def _suffixed(folder: Path, _: float) -> list[Frame]:
+    names = [name for name in files_in(folder, COLOUR, dead=True) if _is_suffixed(name)]
+    stems = [name[: name.rindex(".color.")] for name in names]
+    return [
+        _frame(folder / name, folder / f"{stem}.depth", folder / f"{stem}.pose.txt")
+        for name, stem in zip(names, stems, strict=True)
+    ]
+
+
+def _parted(folder: Path, _: float) -> list[Frame]:
+    colour = next(folder / name for name in COLOUR_FOLDERS if (folder / name).is_dir())
+    poses = next((folder / name for name in POSE_FOLDERS if (folder / name).is_dir()), folder)
+    names = files_in(colour, COLOUR, dead=True)
+    stems = [Path(name).stem for name in names]
+    return [
+        _frame(colour / name, folder / "depth" / stem, poses / f"{stem}.txt")
+        for name, stem in zip(names, stems, strict=True)
+    ]
+
+
+def _is_suffixed(name: str) -> bool:
+    return Path(name).suffix.lower() in COLOUR and Path(name).stem.endswith(".color")
+
+
+def _frame(colour: Path, depth: Path, pose: Path) -> Frame:
+    """`depth` without its ending."""
+    candidates = (depth.with_name(depth.name + ending) for ending in DEPTH)
+    return Frame(colour, next((path for path in candidates if path.is_file()), None), _pose(pose))
+
+
+def _pose(path: Path) -> Pose | None:
+    """4 x 4, camera to world; None where there is none, or tracking was lost."""
+    pose = read_numbers(path)
+    if pose is None or pose.shape != (4, 4) or not np.isfinite(pose).all():
+        return None
+    return pose if np.abs(pose[:3, :3] @ pose[:3, :3].T - np.eye(3)).max() < SKEW else None
+
+
+def _tum(folder: Path, time_s: float) -> list[Frame]:
+    colour, depth = _listed(folder / "rgb.txt"), _listed(folder / "depth.txt")
+    poses = _trajectory(folder / "groundtruth.txt")
+    return [
+        Frame(path, _nearest(depth, time, time_s), _nearest(poses, time, time_s))
+        for time, path in sorted(colour.items())
+    ]
+
+
+def _nearest(timed: dict[float, T], time: float, time_s: float) -> T | None:
+    """What is nearest in time, if it is at most so many seconds away."""
+    times = sorted(timed)
+    at = bisect.bisect(times, time)
+    near = min(times[max(0, at - 1) : at + 1], key=lambda other: abs(other - time), default=None)
+    return None if near is None or abs(near - time) > time_s else timed[near]
+
+
+def _listed(path: Path) -> dict[float, Path]:
+    """Files by time; Unreadable: another line, or a path that leaves the folder."""
+    found = {}
+    for number, line in enumerate(_lines(path), 1):
+        match line.split(maxsplit=1):
+            case [time, name] if re.fullmatch(r"[0-9]+\.?[0-9]*", time) and is_below(name):
+                found[float(time)] = path.parent / name
+            case _:
+                raise Unreadable(f"{path.name}: line {number} is not 'time path': {line[:80]!r}")
+    return found
+
+
+def _trajectory(path: Path) -> dict[float, Pose]:
+    """Camera to world by time; empty without the file."""
+    if not path.exists():
+        return {}
+    try:
+        rows = np.array([line.split() for line in _lines(path)], np.float64)
+    except ValueError:
+        rows = np.empty((0, 0))
+    if rows.ndim != 2 or rows.shape[1] != 8:
+        raise Unreadable(f"{path.name}: lines are not 'time tx ty tz qx qy qz qw'")
+    known = rows[np.isfinite(rows).all(axis=1) & (np.linalg.norm(rows[:, 4:], axis=1) > 0.5)]
+    poses = np.tile(np.eye(4), (len(known), 1, 1))
+    if len(known):
+        poses[:, :3, :3] = Rotation.from_quat(known[:, 4:]).as_matrix()
+        poses[:, :3, 3] = known[:, 1:4]
+    return dict(zip(known[:, 0].tolist(), poses, strict=True))
+
+
+def _lines(path: Path) -> list[str]:
+    text = path.read_bytes().decode("utf-8-sig", errors="replace")
+    stripped = (line.strip() for line in text.splitlines())
+    return [line for line in stripped if line and not line.startswith("#")]
+
+
+def _camera(numbers: np.ndarray, path: Path) -> np.ndarray:
+    """K from 3 x 3, 4 x 4, or fx fy cx cy."""
+    matrix = np.eye(3)
+    if numbers.shape in ((3, 3), (4, 4)):
+        matrix = numbers[:3, :3]
+    elif numbers.size == 4:
+        matrix[[0, 1, 0, 1], [0, 1, 2, 2]] = numbers.ravel()
+    else:
+        raise Unreadable(f"{path.name}: neither 3 x 3, 4 x 4 nor fx fy cx cy")
+    if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+        raise Unreadable(f"{path.name}: focal lengths are not positive")
+    return matrix
+
+
+def _lacking(frames: list[Frame]) -> str:
+    """How many frames have no depth, and how many no pose."""
+    depths = sum(frame.depth is None for frame in frames)
+    poses = sum(frame.pose is None for frame in frames)
+    said = f"of {len(frames)} frames {depths} have no depth and {poses} no pose; they are left out"
+    return said if poses < len(frames) else f"{said}; reader images needs neither"
