@@ -18,14 +18,17 @@ import yaml
 from safetensors.torch import save_file
 
 from mimic import config
+from mimic.geometry.covisibility import intrinsics_from_fov
 from mimic.models import Masking, ViTSize, build
 from mimic.synthetic import toy_datasets
+from mimic.synthetic.toy_datasets import seven_scenes
 from mimic.tasks import TASK_VERSIONS, run_task
 from mimic.tasks.api import Result
 from mimic.tasks.correspondence.config import CrossAttentionTask
 from mimic.tasks.reconstruction.config import ReconstructionTask
 from mimic.tasks.sections import TaskSection
 from mimic.tasks.taskonomy.config import TaskonomyTask
+from mimic.tasks.two_view_pose import TwoViewPoseTask
 from mimic.training.checkpoint import load_encoder
 from tests.support import golden_values, miniatures
 from tests.support.golden_values import look
@@ -108,6 +111,26 @@ def reconstruction_task() -> ReconstructionTask:
     own = {"preset": "standard", "split": "validation", "inception": None, "features_of": "tiny"}
     shown = {**MASKING, "paste_visible": True, "task": "reconstruction"}
     return ReconstructionTask.model_validate({**PAIRS, **own, **shown})
+
+
+@pytest.fixture
+def two_view_pose_task(root: Path) -> TwoViewPoseTask:
+    """Frames of a generated flat, as far apart as they are."""
+    folder = root / "seven_scenes"
+    files = sorted(folder.rglob("*.pose.txt"))
+    camera = intrinsics_from_fov(64, 64, seven_scenes.HFOV_DEG).ravel()
+    lines = []
+    for a, b in ((0, 3), (1, 6), (2, 9)):
+        b_from_a = np.linalg.inv(np.loadtxt(files[b])) @ np.loadtxt(files[a])
+        names = [
+            str(files[at].relative_to(folder)).replace("pose.txt", "color.png") for at in (a, b)
+        ]
+        lines.append(" ".join([*names, *map(str, [*camera, *camera, *b_from_a.ravel()])]))
+    (folder / "pairs.txt").write_text("\n".join(lines))
+    where = {"data": folder, "pairs": folder / "pairs.txt", "tracked_by": folder / "pairs.txt"}
+    own = {"size_px": 64, "block": None, "refine": False, "ransac_px": 4.0}
+    about = {"task": "two-view-pose", "samples": 1, "seed": 0}
+    return TwoViewPoseTask.model_validate({**about, **where, **own})
 
 
 def _measured(task: TaskSection, root: Path) -> Result:

@@ -22,6 +22,7 @@ from mimic.tasks import (
     relative_pose,
     segmentation,
     taskonomy,
+    two_view_pose,
 )
 from mimic.tasks.api import EvalModel, EvalPaths, Result, TaskSpec
 from mimic.tasks.sections import TaskSection
@@ -37,6 +38,7 @@ TASKS: dict[str, TaskSpec] = {
         flow_stereo,
         relative_pose,
         correspondence,
+        two_view_pose,
         reconstruction,
     )
     for spec in family.SPECS
@@ -60,6 +62,7 @@ TASK_VERSIONS = {
     "relative-pose": 1,
     "correspondence": 1,
     "cross-attention": 1,
+    "two-view-pose": 1,
     "reconstruction": 1,
 }
 
