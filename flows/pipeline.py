@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from graphlib import TopologicalSorter
 from typing import Annotated, Any, Literal, get_args
 
@@ -70,7 +71,7 @@ def stage_of(name: str) -> str:
 
 
 def select(
-    needs: dict[str, list[str]], targets: list[str], names: list[str]
+    needs: dict[str, list[str]], targets: Sequence[str], names: list[str]
 ) -> tuple[set[str], dict[str, list[str]]]:
     """The stages asked for, and these together with everything they need, in order.
 

@@ -19,7 +19,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mimic.config.presets import PACKAGE, Document, Key, Layered, lay_preset, packaged_presets
+from mimic.config.presets import (
+    PACKAGE,
+    Key,
+    LayeredValues,
+    YamlDocument,
+    lay_preset,
+    packaged_presets,
+)
 from mimic.config.training import Recipe
 from mimic.errors import BadInput
 from mimic.tasks import TASKS
@@ -39,7 +46,7 @@ RENAMED = {"peer": "published"}  # presets of tasks, as older files call them
 class Resolved:
     """Every section with all its values; a run holds those of its recipe, too."""
 
-    document: Document
+    document: YamlDocument
     whole: dict[Any, Any]
     origins: dict[Key, str]
 
@@ -73,7 +80,7 @@ class Resolved:
         return found
 
 
-def resolve(document: Document) -> Resolved:
+def resolve(document: YamlDocument) -> Resolved:
     """Lay every entry over its preset.
 
     Raises:
@@ -88,14 +95,14 @@ def resolve(document: Document) -> Resolved:
     return Resolved(document, whole, origins)
 
 
-def _section(document: Document, section: Any, value: Any) -> Layered:
+def _section(document: YamlDocument, section: Any, value: Any) -> LayeredValues:
     """One section, below its own name."""
     entry = _ENTRIES.get(section)
     if section in SECTIONS and isinstance(value, dict):
         return _below((section,), _preset(document, (section,), value))
     if entry is None or not isinstance(value, dict):
         return _plain(document, (section,), value)
-    whole = Layered({section: {}})
+    whole = LayeredValues({section: {}})
     for name, fields in value.items():
         path = (section, name)
         is_mapping = isinstance(fields, dict)
@@ -108,26 +115,26 @@ def _section(document: Document, section: Any, value: Any) -> Layered:
     return whole
 
 
-def _plain(document: Document, path: Key, value: Any) -> Layered:
+def _plain(document: YamlDocument, path: Key, value: Any) -> LayeredValues:
     """What has no preset."""
-    laid = Layered()
+    laid = LayeredValues()
     laid.lay({path[-1]: value}, document, path[:-1])
     return _below(path[:-1], laid)
 
 
-def _below(path: Key, laid: Layered) -> Layered:
+def _below(path: Key, laid: LayeredValues) -> LayeredValues:
     content: Any = laid.content
     for key in reversed(path):
         content = {key: content}
-    return Layered(content, {path + known: where for known, where in laid.origins.items()})
+    return LayeredValues(content, {path + known: where for known, where in laid.origins.items()})
 
 
 # ---------------------------------------------------------------------------- one entry
 
 
-def _source(document: Document, path: Key, entry: Mapping[Any, Any]) -> Layered:
+def _source(document: YamlDocument, path: Key, entry: Mapping[Any, Any]) -> LayeredValues:
     readers = packaged_presets(READERS)
-    laid = Layered()
+    laid = LayeredValues()
     reader = entry.get("reader")
     if isinstance(reader, str) and reader in readers.content:
         lay_preset(laid, readers, (), reader)
@@ -135,8 +142,8 @@ def _source(document: Document, path: Key, entry: Mapping[Any, Any]) -> Layered:
     return laid
 
 
-def _task(document: Document, path: Key, entry: Mapping[Any, Any]) -> Layered:
-    laid = Layered()
+def _task(document: YamlDocument, path: Key, entry: Mapping[Any, Any]) -> LayeredValues:
+    laid = LayeredValues()
     task, word = entry.get("task"), entry.get(PRESET)
     if not isinstance(task, str) or task not in TASKS or word is None:
         laid.lay(entry, document, path)
@@ -154,20 +161,20 @@ def _task(document: Document, path: Key, entry: Mapping[Any, Any]) -> Layered:
     return laid
 
 
-def _recipe(document: Document, path: Key, entry: Mapping[Any, Any]) -> Layered:
+def _recipe(document: YamlDocument, path: Key, entry: Mapping[Any, Any]) -> LayeredValues:
     recipes = packaged_presets(RECIPES)
-    laid = Layered()
+    laid = LayeredValues()
     if path[-1] in recipes.content:
         lay_preset(laid, recipes, (), str(path[-1]))
     laid.lay(entry, document, path)
     return laid
 
 
-def _run(document: Document, path: Key, entry: Mapping[Any, Any]) -> Layered:
+def _run(document: YamlDocument, path: Key, entry: Mapping[Any, Any]) -> LayeredValues:
     recipes = packaged_presets(RECIPES)
     own = document.content.get("pretrain")
     own = own if isinstance(own, dict) else {}
-    laid = Layered()
+    laid = LayeredValues()
     filed = name = entry.get("recipe")
     if name is not None:
         _known(document, (*path, "recipe"), name, [*own, *recipes.content], "recipe")
@@ -182,9 +189,9 @@ def _run(document: Document, path: Key, entry: Mapping[Any, Any]) -> Layered:
     return laid
 
 
-def _generated(document: Document, path: Key, entry: Mapping[Any, Any]) -> Layered:
+def _generated(document: YamlDocument, path: Key, entry: Mapping[Any, Any]) -> LayeredValues:
     presets = packaged_presets(GENERATED)
-    laid = Layered()
+    laid = LayeredValues()
     if PRESET in entry and path[-1] in presets.content:
         kind = str(path[-1])
         _known(document, (*path, PRESET), entry[PRESET], presets.content[kind], f"preset of {kind}")
@@ -196,10 +203,10 @@ def _generated(document: Document, path: Key, entry: Mapping[Any, Any]) -> Layer
     return laid
 
 
-def _preset(document: Document, path: Key, section: Mapping[Any, Any]) -> Layered:
+def _preset(document: YamlDocument, path: Key, section: Mapping[Any, Any]) -> LayeredValues:
     """A section that is one entry."""
     presets = packaged_presets(SECTIONS[str(path[0])])
-    laid = Layered()
+    laid = LayeredValues()
     if PRESET in section:
         name = section[PRESET]
         _known(document, (*path, PRESET), name, presets.content, f"preset of {path[0]}")
@@ -209,7 +216,7 @@ def _preset(document: Document, path: Key, section: Mapping[Any, Any]) -> Layere
     return laid
 
 
-def _known(document: Document, path: Key, name: Any, names: Iterable[str], what: str) -> None:
+def _known(document: YamlDocument, path: Key, name: Any, names: Iterable[str], what: str) -> None:
     known = list(dict.fromkeys(names))
     if isinstance(name, str) and name in known:
         return
@@ -219,7 +226,7 @@ def _known(document: Document, path: Key, name: Any, names: Iterable[str], what:
     raise BadInput(f"{document.where(path)}: {where}: no {what} is called {name!r}; {hint}")
 
 
-_ENTRIES: dict[Any, Callable[[Document, Key, Mapping[Any, Any]], Layered]] = {
+_ENTRIES: dict[Any, Callable[[YamlDocument, Key, Mapping[Any, Any]], LayeredValues]] = {
     "sources": _source,
     "evaluate": _task,
     "runs": _run,

@@ -25,7 +25,7 @@ Key = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
-class Document:
+class YamlDocument:
     """A YAML file, with the line of each of its keys.
 
     name: how messages call it.
@@ -43,18 +43,23 @@ class Document:
 
 
 @dataclass
-class Layered:
+class LayeredValues:
     """Values laid over each other, and where each comes from."""
 
     content: dict[Any, Any] = field(default_factory=dict)
     origins: dict[Key, str] = field(default_factory=dict)
 
-    def lay(self, values: Mapping[Any, Any], document: Document, at: Key) -> None:
+    def lay(self, values: Mapping[Any, Any], document: YamlDocument, at: Key) -> None:
         """Lay `values`, which `document` states below the key `at`, over what is here."""
         self._lay(self.content, values, document, at, ())
 
     def _lay(
-        self, into: dict[Any, Any], values: Mapping[Any, Any], document: Document, at: Key, to: Key
+        self,
+        into: dict[Any, Any],
+        values: Mapping[Any, Any],
+        document: YamlDocument,
+        at: Key,
+        to: Key,
     ) -> None:
         for key, value in values.items():
             source, target = (*at, key), (*to, key)
@@ -83,7 +88,7 @@ def leaves(value: Any) -> list[Key]:
     return [(key, *rest) for key, part in value.items() for rest in leaves(part)]
 
 
-def read_document(data: bytes | str, name: str) -> Document:
+def read_document(data: bytes | str, name: str) -> YamlDocument:
     """Parse a YAML file.
 
     Raises:
@@ -93,10 +98,10 @@ def read_document(data: bytes | str, name: str) -> Document:
     try:
         node = loader.get_single_node()
         if node is None:
-            return Document(name, None, {})
+            return YamlDocument(name, None, {})
         lines: dict[Key, int] = {}
         _note_lines(node, (), lines, ())
-        return Document(name, loader.construct_document(node), lines)
+        return YamlDocument(name, loader.construct_document(node), lines)
     finally:
         loader.dispose()
 
@@ -118,13 +123,13 @@ def _note_lines(node: yaml.Node, path: Key, lines: dict[Key, int], inside: tuple
 
 
 @cache
-def packaged_presets(path: Path) -> Document:
+def packaged_presets(path: Path) -> YamlDocument:
     """A file of presets of this package."""
     name = path.relative_to(PACKAGE.parent).as_posix()
     return read_document(path.read_text(encoding="utf-8"), name)
 
 
-def lay_preset(whole: Layered, document: Document, at: Key, name: str) -> str:
+def lay_preset(whole: LayeredValues, document: YamlDocument, at: Key, name: str) -> str:
     """Lay the preset `name` of the table at `at` of a file over `whole`.
 
     Returns:

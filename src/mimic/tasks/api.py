@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from mimic.config import Shards
-from mimic.config.presets import OF, Document, fixed, packaged_presets
+from mimic.config.presets import OF, YamlDocument, fixed, packaged_presets
 from mimic.errors import BadInput
 from mimic.tasks.inspection import DataFound, Needs
 from mimic.tasks.sections import TaskSection
@@ -121,7 +121,7 @@ class TaskSpec:
     presets_file: Path
 
     @property
-    def document(self) -> Document:
+    def document(self) -> YamlDocument:
         """The file of presets, with its lines."""
         return packaged_presets(self.presets_file)
 
