@@ -141,7 +141,8 @@ def _rgbd(root: Path) -> config.Source:
     own = {"depth_per_m": 1000.0, "intrinsics": None, "time_s": 0.02, "depth_tolerance": 0.05}
     band = {"overlap_min": 0.3, "overlap_max": 0.8, "patches": 4}
     steps = {"stride": 1, "reach": 3, "advance": 1}
-    return config.sources.RGBD(reader="rgbd", root=root, **own, **band, **steps, **BASE)
+    numbers: dict[str, Any] = {**own, **band, **steps}
+    return config.sources.RGBD(reader="rgbd", root=root, **numbers, **BASE)
 
 
 def _released(root: Path) -> config.Source:

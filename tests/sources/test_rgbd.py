@@ -126,7 +126,7 @@ def test_pairs_are_the_least_overlapping_of_the_band_with_their_true_map(
     assert source.clips() == ["wall/one"]
     pairs, tally = truth.mined(source, "wall/one", mine)
     # 8 of 14 columns are seen after 6 columns of motion (0.57), 6 after 8 columns (0.43)
-    moved = [pair.b.pose[0, 3] - pair.a.pose[0, 3] for pair in pairs]  # type: ignore[index]
+    moved = [pair.b.pose[0, 3] - pair.a.pose[0, 3] for pair in pairs]
     columns = [round(by / PATCH_M) for by in moved]
     assert columns == [8, 8, 6, 4]
     for pair, by in zip(pairs, columns, strict=True):
@@ -139,7 +139,7 @@ def test_the_pictures_of_a_pair_agree_where_the_map_says(tmp_path: Path, mine: c
     _suffixed(tmp_path / "wall", 1000.0)
     pairs, _ = truth.mined(opened(tmp_path), "wall", mine)
     for pair in pairs:
-        by = 16 * round((pair.b.pose[0, 3] - pair.a.pose[0, 3]) / PATCH_M)  # type: ignore[index]
+        by = 16 * round((pair.b.pose[0, 3] - pair.a.pose[0, 3]) / PATCH_M)
         off = np.abs(pair.image_a[:, by:].astype(int) - pair.image_b[:, :-by])
         assert off.mean() < 1
 
@@ -183,7 +183,7 @@ def test_a_damaged_depth_image_is_an_unreadable_candidate_by_name(
     broken.write_bytes(broken.read_bytes()[:60])
     cv2.imwrite(str(tmp_path / "wall/frame-000005.depth.png"), _depth(1000.0)[::2, ::2])
     pairs, tally = truth.mined(opened(tmp_path), "wall", mine)
-    assert [round(pair.b.pose[0, 3] / PATCH_M) for pair in pairs] == [6, 6]  # type: ignore[index]
+    assert [round(pair.b.pose[0, 3] / PATCH_M) for pair in pairs] == [6, 6]
     assert tally.outcomes[Outcome.UNREADABLE] == 2
     named = str(tally)
     assert "frame-000004.depth.png" in named

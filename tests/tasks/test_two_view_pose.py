@@ -260,8 +260,8 @@ def test_an_image_may_have_any_size(workspace: Path, task: TwoViewPoseTask) -> N
         numbers = np.concatenate([doubled.ravel(), doubled.ravel(), turn.ravel(), move])
         lines.append(" ".join([*pair.names, *map(str, numbers)]))
     (root / "large.txt").write_text("\n".join(lines))
-    large = task.model_copy(update={"data": Path("large"), "pairs": Path("large.txt")})
-    result = run_task(large, as_subject(Oracle()), folders_in(root))
+    stored = task.model_copy(update={"data": Path("large"), "pairs": Path("large.txt")})
+    result = run_task(stored, as_subject(Oracle()), folders_in(root))
     assert result.metrics["auc_20"] > 0.8
 
 
