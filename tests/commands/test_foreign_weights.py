@@ -24,7 +24,7 @@ from mimic.commands.import_weights import import_notes, import_weights
 from mimic.errors import BadInput
 from mimic.models.layers import sincos_table
 from mimic.training.checkpoint import load_encoder, load_model
-from mimic.training.imported.told import constructor
+from mimic.training.imported.self_description import constructor
 from tests.commands.test_weights import IMAGES, NOTHING, SIDE, WIDTH, foreign
 
 TIMM = foreign("timm")

@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mimic.models.dpt_head import DptHead
 from mimic.models.heads import (
     ClassifierHead,
     ConvNextBlock,
     ConvNextHead,
-    DptHead,
     LinearHead,
     initialise,
     parameter_count,

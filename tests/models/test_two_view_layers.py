@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mimic.models import Masking, ViTSize, build
-from mimic.models.binocular import RelativePose
+from mimic.models.two_view import RelativePose
 from mimic.training.optim import layer_decay_groups
 
 SIZE = ViTSize(

@@ -14,7 +14,7 @@ from mimic.errors import BadInput
 from mimic.pairs.images import PairImages, read_manifest
 from mimic.pairs.read import decode_image, decode_into
 from mimic.pairs.write import encode_image
-from mimic.training.batches import batch_indices, prefetch
+from mimic.training.batches import batch_indices, evenly_spaced, prefetch
 from tests.support import toy_pairs
 
 
@@ -150,3 +150,11 @@ def test_prefetch_leaves_no_thread_behind(workers: int) -> None:
     for thread in set(threading.enumerate()) - before:
         thread.join(5)
         assert not thread.is_alive()
+
+
+def test_evenly_spaced_holds_the_ends_and_nothing_twice() -> None:
+    assert evenly_spaced(10, 4) == [0, 3, 6, 9]
+    assert evenly_spaced(9, 4) == [0, 2, 5, 8]
+    assert evenly_spaced(9, 4, nearest=True) == [0, 3, 5, 8]
+    assert evenly_spaced(3, 8) == evenly_spaced(3, 8, nearest=True) == [0, 1, 2]
+    assert evenly_spaced(5, 0) == evenly_spaced(0, 5) == []

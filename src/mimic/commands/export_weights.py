@@ -15,8 +15,8 @@ from torch import Tensor
 from mimic.errors import BadInput
 from mimic.infra.storage import THERE, replacing
 from mimic.models import ROPE_BASE
-from mimic.models.formats import dialects
-from mimic.models.formats.dialects import Written
+from mimic.models.formats import checkpoint_formats
+from mimic.models.formats.checkpoint_formats import Written
 from mimic.training.checkpoint import load_encoder, load_model
 
 KNOWN_ELSEWHERE = ("mae", "croco")  # objectives whose decoders other projects run
@@ -75,11 +75,11 @@ def _convert(
     grid: tuple[int, int],
 ) -> dict[str, Tensor]:
     ways: dict[str, Callable[[], dict[str, Tensor]]] = {
-        "timm": lambda: dialects.to_timm(encoder),
-        "mae": lambda: dialects.to_mae(encoder, decoder),
-        "croco": lambda: dialects.to_croco(encoder, decoder),
-        "multimae": lambda: dialects.to_multimae(encoder, grid),
-        "vitpose": lambda: dialects.to_vitpose(encoder, grid),
+        "timm": lambda: checkpoint_formats.to_timm(encoder),
+        "mae": lambda: checkpoint_formats.to_mae(encoder, decoder),
+        "croco": lambda: checkpoint_formats.to_croco(encoder, decoder),
+        "multimae": lambda: checkpoint_formats.to_multimae(encoder, grid),
+        "vitpose": lambda: checkpoint_formats.to_vitpose(encoder, grid),
     }
     return {key: value.detach().clone() for key, value in ways[form]().items()}
 

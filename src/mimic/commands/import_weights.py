@@ -19,14 +19,14 @@ from mimic.infra.publishing import Work, place, publish
 from mimic.infra.storage import file_digest, write_json
 from mimic.models import build
 from mimic.models.encoder import VisionTransformer
-from mimic.models.formats import dialects
-from mimic.models.formats.dialects import Translated
+from mimic.models.formats import checkpoint_formats
+from mimic.models.formats.checkpoint_formats import Translated
 from mimic.models.objectives.base import Pretraining
 from mimic.training.checkpoint import load_into, write_weights
+from mimic.training.imported.containers import Foreign, read_checkpoint
 from mimic.training.imported.foreign import ImportOverrides, Numbers, numbers_of
-from mimic.training.imported.told import beside
-from mimic.training.imported.untrusted import files_of
-from mimic.training.imported.wrapped import Foreign, read_checkpoint
+from mimic.training.imported.safe_load import files_of
+from mimic.training.imported.self_description import beside
 
 
 def import_weights(
@@ -44,7 +44,7 @@ def import_weights(
     _check_target(out, force)
     foreign = read_checkpoint(path, overrides.key, overrides.prefix)
     try:
-        checkpoint = dialects.translate(foreign.weights)
+        checkpoint = checkpoint_formats.translate(foreign.weights)
         config = beside(path) if checkpoint.dialect in ("vit", "vit_mae") else {}
         numbers = numbers_of(checkpoint, foreign.facts | {"config": config}, overrides)
         encoder = VisionTransformer(numbers.size, attention="auto")

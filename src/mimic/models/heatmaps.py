@@ -80,13 +80,16 @@ def _newton(logs: np.ndarray, row: int, column: int) -> np.ndarray:
     """The step to the maximum of a quadratic through the 3 x 3 values around a pixel; `logs` is
     padded by one."""
     v = logs[row : row + 3, column : column + 3]
+    # Central differences: the slope, and how it changes along and across.
     gradient = np.array([v[1, 2] - v[1, 0], v[2, 1] - v[0, 1]]) / 2
-    xx, yy = v[1, 2] - 2 * v[1, 1] + v[1, 0], v[2, 1] - 2 * v[1, 1] + v[0, 1]
+    xx = v[1, 2] - 2 * v[1, 1] + v[1, 0]
+    yy = v[2, 1] - 2 * v[1, 1] + v[0, 1]
     xy = (v[2, 2] - v[1, 2] - v[2, 1] + 2 * v[1, 1] - v[1, 0] - v[0, 1] + v[0, 0]) / 2
+    # A little on the diagonal; where the map is flat all the same, there is nowhere to step.
     hessian = np.array([[xx, xy], [xy, yy]]) + np.finfo(np.float32).eps * np.eye(2)
-    return (
-        -np.linalg.solve(hessian, gradient) if abs(np.linalg.det(hessian)) > 1e-12 else np.zeros(2)
-    )
+    if abs(np.linalg.det(hessian)) <= 1e-12:
+        return np.zeros(2)
+    return -np.linalg.solve(hessian, gradient)
 
 
 def crop_from_image(

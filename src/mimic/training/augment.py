@@ -164,10 +164,13 @@ def resample_matrix(start: Tensor, length: Tensor, inputs: int, outputs: int) ->
     exactly.
     """
     device = start.device
+    # Where each output pixel's centre falls in the row, in input pixels.
     scale = (length / outputs)[..., None, None]
     centre = start[..., None, None] + (torch.arange(outputs, device=device)[:, None] + 0.5) * scale
+    # A kernel around it, as wide as an output pixel where the box shrinks (antialiasing).
     pixel = torch.arange(inputs, device=device)
     weight = _cubic((pixel + 0.5 - centre) / scale.clamp(min=1))
+    # Pixels outside the box have no say; what is left sums to 1.
     inside = (pixel >= start[..., None, None]) & (pixel < (start + length)[..., None, None])
     weight = weight * inside
     return weight / weight.sum(-1, keepdim=True)

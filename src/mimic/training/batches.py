@@ -34,6 +34,19 @@ def _permutation(epoch: int, length: int, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(length)
 
 
+def evenly_spaced(length: int, count: int, *, nearest: bool = False) -> list[int]:
+    """At most `count` of the numbers 0 .. length - 1, evenly spread, first and last included.
+
+    Args:
+        nearest: round to the nearest number; else down.
+    """
+    positions = np.linspace(0, length - 1, min(count, length))
+    if nearest:
+        positions = positions.round()
+    numbers: list[int] = positions.astype(int).tolist()
+    return numbers
+
+
 def prefetch(
     load: Callable[[int], T], start: int, stop: int, workers: int
 ) -> Iterator[tuple[int, T]]:

@@ -18,6 +18,7 @@ from mimic.models.objectives.base import Pretraining
 from mimic.models.objectives.masking import paste
 from mimic.pairs.images import open_pairs, read_manifest
 from mimic.training.augment import generator
+from mimic.training.batches import evenly_spaced
 
 COLUMNS = ("view_a", "masked", "reconstruction", "view_b")
 
@@ -56,7 +57,7 @@ def held_out(
     except BadInput:
         split = "train"
         rows = read_manifest(manifest, split)
-    chosen = np.unique(np.linspace(0, len(rows) - 1, recipe.samples).round().astype(np.int64))
+    chosen = np.array(evenly_spaced(len(rows), recipe.samples, nearest=True))
     images = open_pairs(rows, root, recipe.model.height_width_px, shards)
     decoded = images.pairs(chosen)
 

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from mimic.errors import BadInput
 from mimic.models import Masking, ViTSize, build
-from mimic.models.binocular import TwoViews, hooks
 from mimic.models.layers import initialise
+from mimic.models.two_view import TwoViews, hooks
 from mimic.tasks import run_task
 from mimic.tasks.correspondence import cross_attention
 from mimic.tasks.correspondence.config import CrossAttentionTask

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 from mimic.errors import BadInput
 from mimic.models import ViTSize
+from mimic.models.dpt_head import DptHead
 from mimic.models.encoder import VisionTransformer
-from mimic.models.heads import ConvNextHead, DptHead, parameter_count
+from mimic.models.heads import ConvNextHead, parameter_count
 from mimic.tasks import run_task
 from mimic.tasks.depth.config import DepthTask
 from mimic.tasks.depth.finetune import augment, build, loss, preprocess, protocol

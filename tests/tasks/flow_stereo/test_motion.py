@@ -16,7 +16,7 @@ import torch
 from mimic.config import Flat, MotionSet
 from mimic.errors import BadInput
 from mimic.geometry.motion import error_sums, errors, pooled_error
-from mimic.models.binocular import laplace_flow, laplace_stereo, nearest_rotation
+from mimic.models.two_view import laplace_flow, laplace_stereo, nearest_rotation
 from mimic.synthetic import toy_datasets
 from mimic.tasks import TASKS, run_task
 from mimic.tasks.checks import check

@@ -393,8 +393,8 @@ def test_a_bank_in_blocks_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     bank, test = (FeatureArray([rng.normal(size=(n, 5)).astype(np.float32)]) for n in (40, 13))
     classes = torch.from_numpy(rng.integers(0, 4, 40))
     whole = knn.classify(bank, classes, test, (5, 11), 0.07, torch.device("cpu"))
-    monkeypatch.setattr(knn, "SEARCHED", 7)
-    monkeypatch.setattr(knn, "ASKED", 4)
+    monkeypatch.setattr(knn, "GALLERY_BLOCK", 7)
+    monkeypatch.setattr(knn, "QUERIES", 4)
     parts = knn.classify(bank, classes, test, (5, 11), 0.07, torch.device("cpu"))
     assert all((whole[k] == parts[k]).all() for k in (5, 11))
 

@@ -20,7 +20,7 @@ from mimic import evaluate
 from mimic.config import SevenScenesSet
 from mimic.errors import BadInput
 from mimic.geometry.covisibility import covisibility, intrinsics_from_fov
-from mimic.models.binocular import RelativePose, nearest_rotation
+from mimic.models.two_view import RelativePose, nearest_rotation
 from mimic.params import Params, resolve_params
 from mimic.synthetic import toy_datasets
 from mimic.synthetic.toy_datasets.seven_scenes import HFOV_DEG

@@ -1,8 +1,8 @@
 """Any vision transformer of timm, by its name, as an encoder: DINOv2 and v3-style registers, layer
 scale, other pixel statistics.
 
-A plain one needs none of this: its weights are our own encoder's, key by key (`dialects`). This is
-for all the others.
+A plain one needs none of this: its weights are our own encoder's, key by key
+(`checkpoint_formats`). This is for all the others.
 """
 
 from __future__ import annotations

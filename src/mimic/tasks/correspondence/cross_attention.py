@@ -22,8 +22,8 @@ from torch import Tensor
 from mimic.errors import BadInput
 from mimic.infra.progress import counted
 from mimic.infra.storage import Workspace
-from mimic.models.binocular import TwoViews
 from mimic.models.encoder import normalise
+from mimic.models.two_view import TwoViews
 from mimic.pairs.images import open_pairs, read_manifest
 from mimic.tasks.api import EvalModel, EvalPaths, Result
 from mimic.tasks.correspondence.config import CrossAttentionTask

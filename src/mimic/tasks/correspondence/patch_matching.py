@@ -32,6 +32,7 @@ from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.correspondence.config import CorrespondenceTask, CrossAttentionTask
 from mimic.tasks.inspection import DataFound, Needs, Split
 from mimic.tasks.metrics.matching import chance, nearest, offsets, recall
+from mimic.training.batches import evenly_spaced
 
 RIGHT, WRONG = (40, 190, 70), (220, 50, 40)
 PICTURE_PX = 224  # side of a view in the pictures
@@ -237,7 +238,7 @@ def picture(match: Match, side: int, block: int, index: int) -> Figure:
     scorable = np.flatnonzero(match.truth >= 0)
     off = offsets(found, match.truth, side)
     right = np.abs(off).max(axis=1, initial=0) <= 1
-    chosen = np.linspace(0, len(scorable) - 1, min(DRAWN, len(scorable))).astype(int)
+    chosen = evenly_spaced(len(scorable), DRAWN)
     cell = PICTURE_PX / side
     for position in sorted(chosen, key=lambda position: right[position]):  # the right ones on top
         a, b = scorable[position], found[scorable[position]]

@@ -19,8 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mimic.models.dpt_head import DptHead
 from mimic.models.encoder import VisionTransformer, normalise
-from mimic.models.heads import DptHead, initialise
+from mimic.models.heads import initialise
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.depth.config import DepthFields, DepthTask
 from mimic.tasks.depth.frames import load, natively_scored, preprocess, stacked
@@ -45,6 +46,7 @@ from mimic.tasks.metrics.depth import (
     delta1_error,
     depth_sums,
 )
+from mimic.training.batches import evenly_spaced
 
 LEVELS = 4
 COLOURS = ColorJitter(
@@ -163,12 +165,7 @@ def score(
         predicted: of the places of a batch and what the model sees of it, uint8[n, h, w, 3]: depth
             in metres, float32[n, h, w].
     """
-    last = len(tests) - 1
-    drawn = (
-        set(np.linspace(0, last, min(task.samples, len(tests))).astype(int).tolist())
-        if task.samples
-        else set()
-    )
+    drawn = set(evenly_spaced(len(tests), task.samples))
     sums, pictures = [], []
     for part, frames in tests:
         batch = preprocess(task, stacked(frames, task, patch_px))

@@ -19,9 +19,9 @@ from mimic.errors import BadInput
 from mimic.geometry.motion import error_sums, errors, pooled_error
 from mimic.infra.progress import counted
 from mimic.infra.storage import Workspace
-from mimic.models.binocular import DenseMotion, hooks, laplace_flow, laplace_stereo
 from mimic.models.encoder import normalise
 from mimic.models.heads import initialise
+from mimic.models.two_view import DenseMotion, hooks, laplace_flow, laplace_stereo
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.engine.batches import in_batches, step_indices
 from mimic.tasks.engine.encoder_with_head import freeze_in_words, seeded
@@ -31,6 +31,7 @@ from mimic.tasks.flow_stereo.config import FlowTask, StereoTask
 from mimic.tasks.flow_stereo.files import Motion, MotionPair, read
 from mimic.tasks.flow_stereo.mixture import mixture
 from mimic.tasks.flow_stereo.sets import listed_parts, mixed
+from mimic.training.batches import evenly_spaced
 
 Task = FlowTask | StereoTask
 CHANNELS = {"flow": 2, "stereo": 1}
@@ -51,7 +52,7 @@ def run(task: Task, subject: EvalModel, folders: EvalPaths) -> Result:
     training, test = mixed(task.train, parts), mixed(task.test, tests)
     model = build(task, subject)
     last_loss = train_model(task, model, training, folders.progress)
-    drawn = set(np.linspace(0, len(test) - 1, min(task.samples, len(test))).astype(int).tolist())
+    drawn = set(evenly_spaced(len(test), task.samples))
     sums, pictures = [], []
     model.eval()
     for index, pair in enumerate(counted(test, "score", len(test), "pairs")):

@@ -14,6 +14,7 @@ from mimic.tasks.api import EvalModel, EvalPaths, Figure
 from mimic.tasks.engine.feature_cache import FeatureArray, ImageSet, features, pooled
 from mimic.tasks.imagenet.config import ImageNetTask
 from mimic.tasks.imagenet.dataset import ImageNet
+from mimic.training.batches import evenly_spaced
 
 RATIO = (3 / 4, 4 / 3)  # width to height of random crops
 PICTURE_PX = 160
@@ -141,11 +142,7 @@ def pictures(task: ImageNetTask, data: ImageNet, predicted: np.ndarray) -> list[
     """Evenly spaced validation images with their class and the predicted one."""
     paths, classes = data.val
     out = []
-    for place in (
-        np.unique(np.linspace(0, len(paths) - 1, min(task.samples, len(paths))).astype(int))
-        if task.samples
-        else []
-    ):
+    for place in evenly_spaced(len(paths), task.samples):
         image = centre_square(data.read(paths[place]), task.resize_px, task.size_px)
         truth, found = data.wnids[classes[place]], data.wnids[predicted[place]]
         caption = f"{paths[place].stem}: {truth}, " + (

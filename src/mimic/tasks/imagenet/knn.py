@@ -16,7 +16,7 @@ from mimic.tasks.imagenet import embeddings
 from mimic.tasks.imagenet.config import KnnTask
 from mimic.tasks.imagenet.dataset import open_imagenet
 
-ASKED, SEARCHED = 256, 65536  # validation and training vectors compared at once
+QUERIES, GALLERY_BLOCK = 256, 65536  # validation and training vectors compared at once
 
 
 def run(task: KnnTask, subject: EvalModel, folders: EvalPaths) -> Result:
@@ -27,13 +27,13 @@ def run(task: KnnTask, subject: EvalModel, folders: EvalPaths) -> Result:
             f"knn: k {max(task.k)}, but there are {len(data.train[0])} training images; lower k"
         )
     pool = embeddings.pooling(task, subject.encoder)
-    bank, test = (
+    gallery, test = (
         embeddings.center_crop_features(task, data, split, subject, folders)
         for split in ("train", "val")
     )
     device = next(subject.encoder.parameters()).device
     predicted = classify(
-        bank, torch.from_numpy(data.train[1]), test, task.k, task.temperature, device
+        gallery, torch.from_numpy(data.train[1]), test, task.k, task.temperature, device
     )
     top1 = {str(k): float((found == data.val[1]).mean()) for k, found in predicted.items()}
     value = top1[str(task.value_k)]
@@ -47,11 +47,11 @@ def run(task: KnnTask, subject: EvalModel, folders: EvalPaths) -> Result:
             "standard_error": embeddings.accuracy_error(value, len(test)),
             "by_k": top1,
             "classes": len(data.wnids),
-            "train_size": len(bank),
+            "train_size": len(gallery),
             "chance": 1 / len(data.wnids),
         },
         protocol=(
-            f"preset {task.preset}, encoder frozen, {len(bank)} train / {len(test)} test, "
+            f"preset {task.preset}, encoder frozen, {len(gallery)} train / {len(test)} test, "
             f"{vector} after the final norm at {task.size_px} px, "
             f"{task.value_k} nearest by cosine, temperature {task.temperature:g}"
         ),
@@ -62,7 +62,7 @@ def run(task: KnnTask, subject: EvalModel, folders: EvalPaths) -> Result:
 
 
 def classify(
-    bank: FeatureArray,
+    gallery: FeatureArray,
     classes: Tensor,
     test: FeatureArray,
     ks: tuple[int, ...],
@@ -72,24 +72,22 @@ def classify(
     """Predicted classes int64[tests] for each k; a tie goes to the smaller class number."""
     count = int(classes.max()) + 1
     out: dict[int, list[Tensor]] = {k: [] for k in ks}
-    for part in shown_batches(len(test), ASKED, "find neighbours", "images"):
-        asked = _unit(test, part, device)
-        cosine, near = (
-            torch.zeros(len(asked), 0, device=device),
-            torch.zeros(len(asked), 0, dtype=torch.int64, device=device),
-        )
-        for block in in_batches(len(bank), SEARCHED):
-            found = asked @ _unit(bank, block, device).T
-            numbers = torch.arange(block.start, block.stop, device=device).expand(len(asked), -1)
-            cosine, near = torch.cat([cosine, found], dim=1), torch.cat([near, numbers], dim=1)
+    for part in shown_batches(len(test), QUERIES, "find neighbours", "images"):
+        query = _unit(test, part, device)
+        cosine = torch.zeros(len(query), 0, device=device)
+        near = torch.zeros(len(query), 0, dtype=torch.int64, device=device)
+        for block in in_batches(len(gallery), GALLERY_BLOCK):
+            similarity = query @ _unit(gallery, block, device).T
+            numbers = torch.arange(block.start, block.stop, device=device).expand(len(query), -1)
+            cosine = torch.cat([cosine, similarity], dim=1)
+            near = torch.cat([near, numbers], dim=1)
             cosine, order = cosine.topk(min(max(ks), cosine.shape[1]))
             near = near.gather(1, order)
-        votes = (
-            (cosine - cosine[:, :1]) / temperature
-        ).exp()  # the nearest counts 1: nothing overflows, no ratio changes
+        # The nearest counts 1: nothing overflows, no ratio changes.
+        votes = ((cosine - cosine[:, :1]) / temperature).exp()
         named = classes.to(device)[near]
         for k in ks:
-            tally = torch.zeros(len(asked), count, device=device).scatter_add_(
+            tally = torch.zeros(len(query), count, device=device).scatter_add_(
                 1, named[:, :k], votes[:, :k]
             )
             out[k].append(tally.argmax(dim=1).cpu())

@@ -39,6 +39,7 @@ from mimic.tasks.keypoints import crops
 from mimic.tasks.keypoints.coco import BONES, FLIPPED, JOINTS, PERSON, Coco, Person, boxes_of
 from mimic.tasks.keypoints.config import PoseTask
 from mimic.tasks.metrics.oks import score, suppress
+from mimic.training.batches import evenly_spaced
 from mimic.training.optim import multistep_lr
 
 MAP_PX = 4  # pixels of the crop per pixel of a map
@@ -291,9 +292,7 @@ def _pictures(task: PoseTask, coco: Coco, kept: list[DetectedPose]) -> list[Figu
     """Annotated joints (left) and found ones of a few images, evenly spaced among those with
     people."""
     images = sorted({person.image for person in coco.people})
-    chosen = (
-        np.linspace(0, max(0, len(images) - 1), min(task.samples, len(images))).astype(int).tolist()
-    )
+    chosen = evenly_spaced(len(images), task.samples)
     pictures = []
     for image in (images[index] for index in chosen):
         photo = read_photo(coco.path_of(image))

@@ -19,8 +19,8 @@ from mimic.errors import BadInput
 from mimic.geometry.relative import median_standard_error, placed, pose_errors, summary
 from mimic.infra.progress import counted
 from mimic.infra.storage import Workspace
-from mimic.models.binocular import RelativePose
 from mimic.models.encoder import normalise
+from mimic.models.two_view import RelativePose
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.engine.batches import step_indices
 from mimic.tasks.engine.encoder_with_head import freeze_in_words, seeded
@@ -31,7 +31,7 @@ from mimic.tasks.engine.visualize import cameras, scaled
 from mimic.tasks.relative_pose.config import RelativePoseTask
 from mimic.tasks.relative_pose.retrieval import Neighbours, neighbours, read_image
 from mimic.tasks.relative_pose.seven_scenes import SevenScenesScene, read_scene
-from mimic.training.batches import prefetch
+from mimic.training.batches import evenly_spaced, prefetch
 
 WAYS = (
     "nearest",
@@ -208,11 +208,7 @@ def _pictures(
         (number, place) for number, scene in enumerate(scenes) for place in range(len(scene.test))
     ]
     pictures = []
-    for index in (
-        np.unique(np.linspace(0, len(queries) - 1, min(task.samples, len(queries))).astype(int))
-        if task.samples
-        else []
-    ):
+    for index in evenly_spaced(len(queries), task.samples):
         number, place = queries[index]
         scene, pose = scenes[number], found[number][task.estimate][place]
         view, other = scene.test[place], scene.train[near[number].test[place, 0]]

@@ -44,6 +44,7 @@ from mimic.tasks.metrics.iou import averages, class_counts, class_iou, miou_erro
 from mimic.tasks.segmentation.ade20k import IGNORED, Ade20k, open_ade20k
 from mimic.tasks.segmentation.config import ConvNextFields, SegmentationFields, SegmentationTask
 from mimic.tasks.segmentation.frames import PAD, framed_size, preprocess, read, to_frame
+from mimic.training.batches import evenly_spaced
 
 COLOURS = ColorJitter(
     brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1, share=0.5, grey_share=0.0
@@ -156,15 +157,7 @@ def score(
         found: of the places of some test images and these images: what is scored of each, and the
             predicted classes.
     """
-    drawn = (
-        set(
-            ade.test[
-                np.linspace(0, len(ade.test) - 1, min(task.samples, len(ade.test))).astype(int)
-            ].tolist()
-        )
-        if task.samples
-        else set()
-    )
+    drawn = set(ade.test[evenly_spaced(len(ade.test), task.samples)].tolist())
     counts, pictures = [], []
     for part in shown_batches(len(ade.test), task.eval_batch, "score", "images"):
         numbers = ade.test[part].tolist()

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mimic.models.dpt_head import DptHead
 from mimic.models.encoder import VisionTransformer, normalise
-from mimic.models.heads import DptHead, initialise
+from mimic.models.heads import initialise
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.engine.batches import shown_batches
 from mimic.tasks.engine.dense_transforms import (
@@ -42,6 +43,7 @@ from mimic.tasks.engine.visualize import scaled as to_picture
 from mimic.tasks.metrics.depth import by_batch, by_everything, by_image, pooled_mean
 from mimic.tasks.taskonomy.config import TaskonomyTask
 from mimic.tasks.taskonomy.dataset import TARGETS, Taskonomy, labels_seen, open_taskonomy
+from mimic.training.batches import evenly_spaced
 
 LEVELS = 4
 
@@ -236,13 +238,7 @@ def _pictures(
     task: TaskonomyTask, model: EncoderWithHead, taskonomy: Taskonomy
 ) -> Iterator[Figure]:
     """Image, truth, prediction; what is not scored is black in the truth."""
-    numbers = (
-        taskonomy.test[
-            np.unique(np.linspace(0, len(taskonomy.test) - 1, task.samples).round().astype(int))
-        ]
-        if task.samples
-        else []
-    )
+    numbers = taskonomy.test[evenly_spaced(len(taskonomy.test), task.samples, nearest=True)]
     for number in map(int, numbers):
         batch = preprocess(task, Items((read(taskonomy, number),)))
         predicted, target, valid = predict(model, batch.images)[0], batch.target[0], batch.valid[0]

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from mimic.models import ROPE_BASE, Masking, ViTSize
-from mimic.models.formats.dialects import Translated
+from mimic.models.formats.checkpoint_formats import Translated
 from mimic.models.layers import sincos_table
 from mimic.models.spec import Rounding
-from mimic.training.imported.told import told_by
+from mimic.training.imported.self_description import told_by
 
 HEADS = {
     192: 3,

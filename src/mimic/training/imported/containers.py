@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mimic.errors import BadInput
 from mimic.models.formats.prefixes import without
-from mimic.training.imported.untrusted import read_file
+from mimic.training.imported.safe_load import read_file
 
 # Where the field keeps weights, the first that is there is taken; averages (EMA) only where nothing
 # else is.

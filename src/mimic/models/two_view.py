@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mimic.models.heads import DptHead
+from mimic.models.dpt_head import DptHead
 from mimic.models.objectives.base import Pretraining
 
 LEVELS = 4
