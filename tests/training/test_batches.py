@@ -90,8 +90,8 @@ def test_the_benchmark_measures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr(loader, "IMAGES", 8)
     monkeypatch.setattr(loader, "BATCH", 4)
     monkeypatch.setattr(loader, "TURNS", 2)
-    for samples in (loader.SAMPLES, tmp_path):
-        monkeypatch.setattr(loader, "SAMPLES", samples)
+    for samples in (loader.DATA, tmp_path):
+        monkeypatch.setattr(loader, "DATA", samples)
         found = loader.measure()
         assert found["loader_ms_per_image"] > 0
         assert found["loader_speedup"] > 0
