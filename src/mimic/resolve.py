@@ -2,7 +2,7 @@
 
 Which word of an entry names its preset, and in which file:
     sources.X       reader      sources/presets.yaml
-    evaluate.X      task, and preset within it    tasks/<family>/presets.yaml
+    evaluate.X      task, preset  tasks/presets.yaml, below the task's name
     runs.X          recipe      training/recipes.yaml, then `pretrain` of the file itself
     pretrain.X      X           training/recipes.yaml, where there is one of that name
     synthesize.X    preset      synthetic/presets.yaml

@@ -19,6 +19,8 @@ from mimic.errors import BadInput
 from mimic.tasks.inspection import DataFound, Needs
 from mimic.tasks.sections import TaskSection
 
+PRESETS = Path(__file__).with_name("presets.yaml")  # complete sets of values by task and name
+
 if TYPE_CHECKING:
     import torch
 
@@ -110,7 +112,6 @@ class TaskSpec:
     run: trains what the task trains, and measures.
     needs: what it asks of its data, in words.
     look: goes through the data before anything is trained on them.
-    presets_file: YAML; complete sets of values by task and name.
     """
 
     name: str
@@ -118,12 +119,11 @@ class TaskSpec:
     run: Callable[[Any, EvalModel, EvalPaths], Result]
     needs: Needs
     look: Callable[[Any, Path, Needs], DataFound]
-    presets_file: Path
 
     @property
     def document(self) -> YamlDocument:
-        """The file of presets, with its lines."""
-        return packaged_presets(self.presets_file)
+        """The file of the presets of all tasks, with its lines."""
+        return packaged_presets(PRESETS)
 
     @property
     def presets(self) -> dict[str, dict[str, Any]]:

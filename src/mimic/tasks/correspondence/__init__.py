@@ -38,8 +38,7 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
     return patch_matching.look(section, root, needs)
 
 
-PRESETS = Path(__file__).with_name("presets.yaml")
 SPECS = (
-    TaskSpec("correspondence", CorrespondenceTask, _patch_matching, NEEDS, _look, PRESETS),
-    TaskSpec("cross-attention", CrossAttentionTask, _cross_attention, NEEDS, _look, PRESETS),
+    TaskSpec("correspondence", CorrespondenceTask, _patch_matching, NEEDS, _look),
+    TaskSpec("cross-attention", CrossAttentionTask, _cross_attention, NEEDS, _look),
 )

@@ -44,7 +44,6 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
     return check.look(section, root, needs)
 
 
-PRESETS = Path(__file__).with_name("presets.yaml")
 SPECS = (
     TaskSpec(
         "depth",
@@ -52,7 +51,6 @@ SPECS = (
         _finetune,
         NEEDS,
         _look,
-        PRESETS,
     ),
     TaskSpec(
         "linear-depth",
@@ -60,7 +58,6 @@ SPECS = (
         _linear,
         NEEDS,
         _look,
-        PRESETS,
     ),
     TaskSpec(
         "few-shot-depth",
@@ -68,6 +65,5 @@ SPECS = (
         _few_shot,
         NEEDS,
         _look,
-        PRESETS,
     ),
 )

@@ -27,7 +27,6 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
     return check.look(section, root, needs)
 
 
-PRESETS = Path(__file__).with_name("presets.yaml")
 SPECS = (
     TaskSpec(
         "flow",
@@ -35,7 +34,6 @@ SPECS = (
         _finetune,
         NEEDS,
         _look,
-        PRESETS,
     ),
     TaskSpec(
         "stereo",
@@ -43,6 +41,5 @@ SPECS = (
         _finetune,
         NEEDS,
         _look,
-        PRESETS,
     ),
 )

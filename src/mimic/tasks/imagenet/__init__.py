@@ -33,7 +33,6 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
     return check.look(section, root, needs)
 
 
-PRESETS = Path(__file__).with_name("presets.yaml")
 SPECS = (
     TaskSpec(
         "linear-probe",
@@ -41,7 +40,6 @@ SPECS = (
         _linear_probe,
         NEEDS,
         _look,
-        PRESETS,
     ),
-    TaskSpec("knn", KnnTask, _knn, NEEDS, _look, PRESETS),
+    TaskSpec("knn", KnnTask, _knn, NEEDS, _look),
 )

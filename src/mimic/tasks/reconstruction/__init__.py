@@ -27,7 +27,6 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
     return measure.look(section, root, needs)
 
 
-PRESETS = Path(__file__).with_name("presets.yaml")
 SPECS = (
     TaskSpec(
         "reconstruction",
@@ -35,6 +34,5 @@ SPECS = (
         _measure,
         NEEDS,
         _look,
-        PRESETS,
     ),
 )

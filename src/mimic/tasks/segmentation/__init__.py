@@ -43,7 +43,6 @@ def _look(section: Any, root: Path, needs: Needs) -> DataFound:
     return check.look(section, root, needs)
 
 
-PRESETS = Path(__file__).with_name("presets.yaml")
 SPECS = (
     TaskSpec(
         "segmentation",
@@ -51,7 +50,6 @@ SPECS = (
         _finetune,
         NEEDS,
         _look,
-        PRESETS,
     ),
     TaskSpec(
         "linear-segmentation",
@@ -59,7 +57,6 @@ SPECS = (
         _linear,
         NEEDS,
         _look,
-        PRESETS,
     ),
     TaskSpec(
         "few-shot-segmentation",
@@ -67,6 +64,5 @@ SPECS = (
         _few_shot,
         NEEDS,
         _look,
-        PRESETS,
     ),
 )

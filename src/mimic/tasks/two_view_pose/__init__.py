@@ -141,6 +141,5 @@ SPECS = (
         _run,
         Needs("pairs", "", "rotation_deg", "look at the list of pairs"),
         _look,
-        Path(__file__).with_name("presets.yaml"),
     ),
 )
