@@ -28,7 +28,7 @@ from mimic.tasks.correspondence.config import CrossAttentionTask
 from mimic.tasks.reconstruction.config import ReconstructionTask
 from mimic.tasks.sections import TaskSection
 from mimic.tasks.taskonomy.config import TaskonomyTask
-from mimic.tasks.two_view_pose import TwoViewPoseTask
+from mimic.tasks.two_view_pose.config import TwoViewPoseTask
 from mimic.training.checkpoint import load_encoder
 from tests.support import golden_values, miniatures
 from tests.support.golden_values import look

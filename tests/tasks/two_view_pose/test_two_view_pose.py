@@ -19,7 +19,7 @@ from mimic.models.encoder import denormalise
 from mimic.synthetic.toy_datasets import seven_scenes
 from mimic.tasks import run_task
 from mimic.tasks.checks import check
-from mimic.tasks.two_view_pose import TwoViewPoseTask, read_pairs
+from mimic.tasks.two_view_pose.config import TwoViewPoseTask, read_pairs
 from mimic.tasks.two_view_pose.measure import (
     estimate,
     matched,

@@ -35,7 +35,7 @@ from mimic.infra.storage import Workspace
 from mimic.models.encoder import normalise
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.engine.image_io import read_photo
-from mimic.tasks.two_view_pose import PosedPair, TwoViewPoseTask, read_pairs
+from mimic.tasks.two_view_pose.config import PosedPair, TwoViewPoseTask, read_pairs
 
 THRESHOLDS_DEG = (5, 10, 20)
 ROTATIONS_DEG = (0, 15, 30, 60, 180)  # edges of the bins by true rotation, as Probe3D's
