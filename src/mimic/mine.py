@@ -33,7 +33,8 @@ def main(params: Params, root: Path, name: str) -> None:
     Raises:
         BadInput: there is no inventory, or a worker died twice on the same shard.
     """
-    space, work = storage.Workspace(root), publishing.Work("mine", name)
+    space = storage.Workspace(root)
+    work = publishing.Work("mine", name)
     publishing.place(space.pairs(name), work, recognise=earlier.pairs)
     shard_job.place_examples(space.samples("mine", name))
     section = pick(params.sources, name, "source")

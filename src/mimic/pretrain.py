@@ -85,7 +85,9 @@ def main(params: Params, root: Path, name: str) -> None:
     that changes what is trained.
     """
     plan = _plan(params, root, name)
-    run, recipe, folder = plan.run, plan.recipe, plan.folder
+    run = plan.run
+    recipe = plan.recipe
+    folder = plan.folder
     model = initial_model(recipe, run)
     precision = recipe.precision
     if run.steps:
@@ -154,7 +156,8 @@ def sweep(params: Params, root: Path, names: Sequence[str]) -> list[str]:
 def _plan(params: Params, root: Path, name: str) -> _Plan:
     run = pick(params.runs, name, "run")
     place(Workspace(root).model(name), Work("pretrain", name), recognise=earlier.model)
-    recipe, manifest = params.recipe(name), Workspace(root).manifest(run.dataset)
+    recipe = params.recipe(name)
+    manifest = Workspace(root).manifest(run.dataset)
     pairs = len(read_manifest(manifest, "train"))
     digest = file_digest(manifest)
     if params.cluster.executor == "local":  # a job finds out where it runs

@@ -30,9 +30,12 @@ from mimic.synthetic import apartments, glb_writer, labelled, toy_datasets, vide
 from mimic.synthetic.labelled import Labelled
 
 LOD_BIAS = -0.5  # sharper than correct: views keep enough SIFT keypoints (measured)
-AGENT_HEIGHT_M, CAMERA_HEIGHT_M = 1.8, 1.45
+AGENT_HEIGHT_M = 1.8
+CAMERA_HEIGHT_M = 1.45
 ISLAND_RADIUS_MIN_M = 2.0
-PHONE_HFOV_DEG, FRAMES_HFOV_DEG, NYU_HFOV_DEG = 55.0, 65.0, 63.4
+PHONE_HFOV_DEG = 55.0
+FRAMES_HFOV_DEG = 65.0
+NYU_HFOV_DEG = 63.4
 GAP_SHARE = 0.06  # of the frame numbers are missing, as in real exports
 JPEG_QUALITY = 92
 KINDS = ("rooms", "phone", "frames", "nyu", "tasks")
@@ -138,7 +141,8 @@ def _room(job: SyntheticItem) -> None:
 def _video(job: SyntheticItem) -> None:
     """A walk through a flat with a phone held upright; .mp4 and .mov in turn."""
     phone: config.Phone = job.section
-    engine, frames = _engine(job), round(phone.seconds * phone.fps)
+    engine = _engine(job)
+    frames = round(phone.seconds * phone.fps)
     step_m = phone.speed_m_s / phone.fps
     cameras = walker.stroll(engine, job.rng, frames, step_m, CAMERA_HEIGHT_M, ISLAND_RADIUS_MIN_M)
     size = (phone.width_px, phone.height_px)
@@ -151,7 +155,8 @@ def _video(job: SyntheticItem) -> None:
 def _frame_folder(job: SyntheticItem) -> None:
     """scene-000/frame-000000.color.jpg and so on; some numbers are missing."""
     section: config.Frames = job.section
-    engine, rng = _engine(job), job.rng
+    engine = _engine(job)
+    rng = job.rng
     cameras = walker.stroll(
         engine, rng, section.frames, section.step_m, CAMERA_HEIGHT_M, ISLAND_RADIUS_MIN_M
     )
@@ -238,7 +243,8 @@ def _owners(section: config.LabelledDepth) -> list[int]:
 def _labelled_images(job: SyntheticItem) -> list[Labelled]:
     """One scene's images, from places all over it, looking a little down."""
     section: config.LabelledDepth = job.section
-    engine, rng = _engine(job), job.rng
+    engine = _engine(job)
+    rng = job.rng
     images = []
     for _ in range(_owners(section).count(job.index)):
         place = walker.start(engine, rng, ISLAND_RADIUS_MIN_M)
