@@ -38,14 +38,17 @@ class Features:
     def left(self) -> Float32[np.ndarray, "n 130"]:
         """Rows of the first factor of squared distances: d, |d|^2, 1."""
         rows = np.empty((len(self), DESCRIPTOR_LENGTH + 2), np.float32)
-        rows[:, :-2], rows[:, -2], rows[:, -1] = self.descriptors, self.norms, 1
+        rows[:, :-2] = self.descriptors
+        rows[:, -2] = self.norms
+        rows[:, -1] = 1
         return rows
 
     @cached_property
     def right(self) -> Float32[np.ndarray, "n 130"]:
         """Rows of the second factor: -2d, 1, |d|^2."""
         rows = np.empty((len(self), DESCRIPTOR_LENGTH + 2), np.float32)
-        rows[:, -2], rows[:, -1] = 1, self.norms
+        rows[:, -2] = 1
+        rows[:, -1] = self.norms
         np.multiply(self.descriptors, -2, out=rows[:, :-2])
         return rows
 
@@ -111,7 +114,8 @@ def match_mutual(
     rows = rows[
         np.sort(np.unique(nearest[rows], return_index=True)[1])
     ]  # of equal descriptors in a, the first
-    columns, first = nearest[rows], first[rows]
+    columns = nearest[rows]
+    first = first[rows]
     squared[rows, columns] = np.inf
     good = _stands_out(first, squared[rows].min(axis=1), ratio) | _stands_out(
         first, squared.min(axis=0)[columns], ratio
@@ -124,7 +128,8 @@ def precedes(a: Features, b: Features) -> bool:
     depend on which view came first."""
     if len(a) != len(b):
         return len(a) < len(b)
-    points_a, points_b = a.points.tobytes(), b.points.tobytes()
+    points_a = a.points.tobytes()
+    points_b = b.points.tobytes()
     if points_a != points_b:
         return points_a < points_b
     return a.descriptors.tobytes() < b.descriptors.tobytes()

@@ -78,7 +78,8 @@ def area_ratio(b_from_a: Float64[np.ndarray, "3 3"], size_px: int) -> float:
     a_from_b = invert(b_from_a)
     if a_from_b is None:
         return np.inf
-    frame, largest = float(size_px) ** 2, 1.0
+    frame = float(size_px) ** 2
+    largest = 1.0
     for matrix in (b_from_a, a_from_b):
         area = _image_area(matrix, size_px)
         if area is None:
@@ -99,12 +100,15 @@ def is_degenerate(
 def _image_area(b_from_a: Float64[np.ndarray, "3 3"], size_px: int) -> float | None:
     """Area, in px^2, of the image of the frame; None where the frame is mirrored or crosses
     infinity."""
-    low, high = -0.5, size_px - 0.5  # pixel centres lie at integers
+    # pixel centres lie at integers
+    low = -0.5
+    high = size_px - 0.5
     corners = np.array([[low, high, high, low], [low, low, high, high], [1.0, 1.0, 1.0, 1.0]])
     x, y, denominator = b_from_a @ corners
     if denominator.min() <= 0:
         return None
-    x, y = x / denominator, y / denominator
+    x = x / denominator
+    y = y / denominator
     area = 0.5 * float(
         (x[2] - x[0]) * (y[3] - y[1]) - (x[3] - x[1]) * (y[2] - y[0])
     )  # from the diagonals

@@ -44,7 +44,8 @@ def near(
             i, j = _real(i, j, len(codes))
             i, j = _where(groups[i % len(codes)] != groups[j % len(codes)], i, j)
             i, j = _where(sum(np.bitwise_count(word[i] ^ word[j]) for word in both) <= bits, i, j)
-            i, j = i % len(codes), j % len(codes)
+            i = i % len(codes)
+            j = j % len(codes)
             found.append(np.stack([np.minimum(i, j), np.maximum(i, j)], axis=1))
     links = np.concatenate(found)
     return np.unique(links, axis=0) if len(links) else links
@@ -73,7 +74,8 @@ def _agreeing(
     sorted order at a time."""
     order = np.argsort(keys)
     keys = keys[order]
-    at, shift = np.flatnonzero(keys[1:] == keys[:-1]), 1
+    at = np.flatnonzero(keys[1:] == keys[:-1])
+    shift = 1
     while len(at):
         yield order[at], order[at + shift]
         shift += 1

@@ -10,7 +10,9 @@ from jaxtyping import Bool, Float, Float64
 
 BAD_PX = (0.5, 1.0, 2.0, 3.0, 5.0)
 SPEEDS_PX = (0.0, 10.0, 40.0, np.inf)
-OUTLIER_PX, OUTLIER_SHARE = 3.0, 0.05  # KITTI: wrong by more than both
+# KITTI: wrong by more than both
+OUTLIER_PX = 3.0
+OUTLIER_SHARE = 0.05
 SUMS = (
     "pixels",
     "error",

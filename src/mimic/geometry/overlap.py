@@ -237,7 +237,8 @@ def _compare_symmetric(a: Features, b: Features, rule: Rule) -> Comparison:
             rule,
             Decision("matches_min", len(index_a), rule.matches_min),
         )
-    points_a, points_b = a.points[index_a], b.points[index_b]
+    points_a = a.points[index_a]
+    points_b = b.points[index_b]
     still = stillness.still(points_a, points_b, rule.still_px)
     if not still.any():
         return _fitted(points_a, points_b, rule)
@@ -322,7 +323,8 @@ def _measured(
 ) -> Comparison:
     """Overlap and correspondences from the two maps, each with distinct targets: the smaller
     counts; of equals the second."""
-    count_b, count_a = int((b_of_a != patches.NONE).sum()), int((a_of_b != patches.NONE).sum())
+    count_b = int((b_of_a != patches.NONE).sum())
+    count_a = int((a_of_b != patches.NONE).sum())
     overlap = min(count_b, count_a) / len(b_of_a)
     decision = Decision("overlap_max", overlap, rule.overlap_max)
     if overlap <= rule.overlap_min:

@@ -113,7 +113,8 @@ def vote_drawn(
     side = size_px // patch_px
     patches, votes = pixels.shape[:2]
     mapped = cv2.perspectiveTransform(pixels.reshape(-1, 1, 2), b_from_a).reshape(-1, 2)
-    x, y = mapped[:, 0], mapped[:, 1]
+    x = mapped[:, 0]
+    y = mapped[:, 1]
     inside = (x >= 0) & (y >= 0) & (x < size_px) & (y < size_px)
     with np.errstate(invalid="ignore"):  # what does not fit an integer is outside anyway
         cell = mapped.astype(np.int32) // patch_px

@@ -10,7 +10,9 @@ from scipy.spatial.transform import Rotation
 # ratio of the normal equations' eigenvalues: lines within half a degree of a common direction meet
 # anywhere
 PARALLEL = 1e-4
-WITHIN_M, WITHIN_DEG = 0.05, 5.0  # a pose that counts as found
+# a pose that counts as found
+WITHIN_M = 0.05
+WITHIN_DEG = 5.0
 
 
 def rotation_error_deg(a: Float[np.ndarray, "3 3"], b: Float[np.ndarray, "3 3"]) -> float:
@@ -63,13 +65,13 @@ def placed(
     """
     turned = neighbours[:, :3, :3] @ rotations
     steps = (neighbours[:, :3, :3] @ translations[:, :, None])[:, :, 0]
-    first, together = np.eye(4), np.eye(4)
-    first[:3, :3], first[:3, 3] = turned[0], neighbours[0, :3, 3] + steps[0]
+    first = np.eye(4)
+    together = np.eye(4)
+    first[:3, :3] = turned[0]
+    first[:3, 3] = neighbours[0, :3, 3] + steps[0]
     meeting = meeting_point(neighbours[:, :3, 3], steps)
-    together[:3, :3], together[:3, 3] = (
-        median_rotation(turned),
-        first[:3, 3] if meeting is None else meeting,
-    )
+    together[:3, :3] = median_rotation(turned)
+    together[:3, 3] = first[:3, 3] if meeting is None else meeting
     return first, together
 
 
@@ -99,6 +101,7 @@ def median_standard_error(values: Float[np.ndarray, " n"]) -> float:
 
     The number of values below the true median is binomial with deviation sqrt(n) / 2.
     """
-    middle, spread = 0.5, 0.5 / np.sqrt(len(values))
+    middle = 0.5
+    spread = 0.5 / np.sqrt(len(values))
     low, high = np.quantile(values, [max(0.0, middle - spread), min(1.0, middle + spread)])
     return float(high - low) / 2

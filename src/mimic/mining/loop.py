@@ -111,7 +111,8 @@ def walk_clip(
                 bookmark.skip -= 1
                 continue
             if group.precomputed is not None:
-                pair, retried = _take(group, rule, votes, stats, views.unreadable), False
+                pair = _take(group, rule, votes, stats, views.unreadable)
+                retried = False
             else:
                 views.reserve(group)
                 pair, retried = _mine_group(
@@ -223,14 +224,16 @@ def _mine_group(
     if best is None:
         return None, retried
     a, b = (group.views[index] for index in pairs[best])
-    image_a, image_b = views.get(a).image, views.get(b).image
+    image_a = views.get(a).image
+    image_b = views.get(b).image
     assert image_a is not None
     assert image_b is not None
     return Pair(a, b, image_a, image_b, found[best]), retried
 
 
 def _guarded(pair: Pair, guard: Guard, stats: MiningStats) -> Pair | None:
-    image_a, image_b = guard(pair.image_a), guard(pair.image_b)
+    image_a = guard(pair.image_a)
+    image_b = guard(pair.image_b)
     if image_a is None or image_b is None:
         stats.outcomes[Outcome.KEPT] -= 1
         stats.outcomes[Outcome.WITHHELD] += 1

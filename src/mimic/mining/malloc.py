@@ -11,7 +11,8 @@ import ctypes
 import sys
 
 # malloc.h of glibc
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
 KEPT_BYTES = 64 << 20  # freed memory at the end of the heap beyond this goes back
 BLOCK_BYTES = (
     32 << 20

@@ -30,7 +30,9 @@ from mimic.pairs.write import encode_image
 Picture = UInt8[np.ndarray, "size size 3"]
 # pictures are enlarged: the detector misses faces of ten pixels, which can still be recognised
 DETECT_AT = 2
-NMS_THRESHOLD, TOP_K = 0.3, 1000  # YuNet's usual ones
+# YuNet's usual ones
+NMS_THRESHOLD = 0.3
+TOP_K = 1000
 CELLS = 4  # what is left of a face: so many cells across it
 ANSWER_S = 60.0
 QUALITY = 90  # of the JPEGs that the program sees
@@ -49,7 +51,9 @@ class Guard:
     def __init__(
         self, section: config.Privacy, faces: FaceBlur | None, judge: Judge | None
     ) -> None:
-        self._score_max, self._faces, self._judge = section.nsfw_score_max, faces, judge
+        self._score_max = section.nsfw_score_max
+        self._faces = faces
+        self._judge = judge
 
     def __call__(self, image: Picture) -> Picture | None:
         if self._judge is not None and self._judge.score(image) > self._score_max:

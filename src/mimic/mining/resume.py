@@ -163,7 +163,8 @@ class Saved:
         storage.write_json(self._state_file, entry)
 
     def _tell(self, state: State) -> None:
-        stats, view = state.stats, state.bookmark.view
+        stats = state.stats
+        view = state.bookmark.view
         clip = self._shown[min(state.clips, len(self._shown) - 1)]
         where = f"{clip} at {view}" if view else clip
         now = Now(state.share, self._earlier, stats.candidates, stats.kept, where)

@@ -193,7 +193,8 @@ def mine_shard(job: Job) -> tuple[str, float]:
     ):
         saved = resume.Saved(resume.folder_of(job.tar), writer, job.killers, job.shown)
         state = saved.restore(guard)
-        stats, taken_over = state.stats, state.stats.candidates
+        stats = state.stats
+        taken_over = state.stats.candidates
         for clip in job.clips[state.clips :]:
             if clip in job.killers:
                 stats.begin_clip()
@@ -226,8 +227,12 @@ def _mine_clip(
     writer: ShardWriter,
 ) -> None:
     """Mine the clip that the state is at, from its bookmark on."""
-    clip, key, bookmark = job.clips[state.clips], job.keys[state.clips], state.bookmark
-    rule, sharpness_min, seed = rule_of(job.mine), job.section.sharpness_min, job.mine.seed
+    clip = job.clips[state.clips]
+    key = job.keys[state.clips]
+    bookmark = state.bookmark
+    rule = rule_of(job.mine)
+    sharpness_min = job.section.sharpness_min
+    seed = job.mine.seed
     constant = _constant(job, clip)
     walk = loop.walk_clip(
         source, clip, rule, sharpness_min, seed, state.stats, guard, state.examples, bookmark

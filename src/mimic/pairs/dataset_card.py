@@ -36,7 +36,8 @@ class Contents:
         self.sources[row["source"], row["licence"]] += 1
         self.params_digests.add(row["params_digest"])
         self.versions.add(row["versions"])
-        self.size_px, self.patch_px = row["size_px"], row["patch_px"]
+        self.size_px = row["size_px"]
+        self.patch_px = row["patch_px"]
 
 
 def write(contents: Contents, layout: str, front_matter: Mapping[str, Any]) -> str:

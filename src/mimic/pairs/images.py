@@ -78,8 +78,11 @@ class PairImages:
         self.keys = rows["key"].to_numpy()
         # A million rows name few shards: the path is looked up, not repeated.
         codes, names = pd.factorize(rows["shard"])
-        self._shard, self._names, self._paths = codes, list(names), [root / name for name in names]
-        self._store, self._here = store, [store is None or path.exists() for path in self._paths]
+        self._shard = codes
+        self._names = list(names)
+        self._paths = [root / name for name in names]
+        self._store = store
+        self._here = [store is None or path.exists() for path in self._paths]
         self._offset = rows[["offset_a", "offset_b"]].to_numpy(np.int64)
         self._bytes = rows[["size_a", "size_b"]].to_numpy(np.int64)
         stored = int(rows["size_px"].max())
@@ -129,7 +132,8 @@ class PairImages:
         return image
 
     def _bytes_of(self, row: int, view: int) -> bytes:
-        shard, place = self._shard[row], (int(self._offset[row, view]), int(self._bytes[row, view]))
+        shard = self._shard[row]
+        place = (int(self._offset[row, view]), int(self._bytes[row, view]))
         if self._store is not None and not self._here[shard]:
             return self._store.read(self._names[shard], *place)
         return read_bytes(self._paths[shard], *place)

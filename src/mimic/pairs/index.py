@@ -67,12 +67,10 @@ def read(sources: Mapping[str, config.Source], space: storage.Workspace) -> Cata
     columns = ["clip", "sha_a", "sha_b", "dhash_a", "dhash_b"]
     codes: dict[tuple[str, str], int] = {}
     found: list[Shard] = []
-    clips, images, dhashes, start = (
-        [np.empty(0, np.int32)],
-        [np.empty((0, 2), np.uint64)],
-        [np.empty((0, 2), np.uint64)],
-        0,
-    )
+    clips = [np.empty(0, np.int32)]
+    images = [np.empty((0, 2), np.uint64)]
+    dhashes = [np.empty((0, 2), np.uint64)]
+    start = 0
     for (number, tar), table in zip(
         files, ahead(read_table(index_path(tar), columns) for _, tar in files), strict=True
     ):
@@ -130,7 +128,8 @@ def _first_bytes(tar: Path, digests: pa.ChunkedArray) -> UInt64[np.ndarray, " n"
     """The first 8 bytes of hexadecimal sha256 digests, read where Arrow keeps them: a Python string
     each would take minutes."""
     column = digests.combine_chunks()
-    text, count = column.buffers()[2], len(column)
+    text = column.buffers()[2]
+    count = len(column)
     if count == 0:
         return np.empty(0, np.uint64)
     letters = np.frombuffer(text, np.uint8)

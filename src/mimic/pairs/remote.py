@@ -24,7 +24,9 @@ from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.pairs.read import read_bytes
 
-TRIES, PAUSE_S = 3, 1.0  # the pause doubles
+# the pause doubles
+TRIES = 3
+PAUSE_S = 1.0
 AGE_S = 3600.0  # a scratch file this old is nobody's: its process was killed
 
 
@@ -44,7 +46,9 @@ class ShardStore:
     """
 
     def __init__(self, url: str, folder: Path, limit_bytes: int) -> None:
-        self.url, self.folder, self.limit_bytes = url.rstrip("/"), folder, limit_bytes
+        self.url = url.rstrip("/")
+        self.folder = folder
+        self.limit_bytes = limit_bytes
         self._files: Any = None
 
     def local(self, name: str) -> Path:

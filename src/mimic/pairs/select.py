@@ -214,7 +214,8 @@ def _drop_duplicates(
     )
     rows, group = (array[among[duplicates.rows]] for array in (duplicates.rows, duplicates.group))
     order = np.lexsort((rank[rows], group))
-    rows, group = rows[order], group[order]
+    rows = rows[order]
+    group = group[order]
     statuses[rows[1:][group[1:] == group[:-1]]] = RowStatus.DUPLICATE
     alive = among & (statuses != RowStatus.DUPLICATE)
     near_pairs = duplicates.near_pairs[alive[duplicates.near_pairs].all(axis=1)]

@@ -64,18 +64,15 @@ def resolve(path: Path, up: Up, default_up: DefaultUp) -> Axes:
     said = stage_config(path)
     config = said or {}
     if up != "auto":
-        axes, why = AXES[up], f"as `up: {up}` says"
+        axes = AXES[up]
+        why = f"as `up: {up}` says"
     elif "up" in config or "front" in config:
         upward = config.get("up", AXES[default_up]["up"])
-        axes, why = (
-            {"up": upward, "front": config.get("front", _front(upward, default_up))},
-            "as its stage_config.json says",
-        )
+        axes = {"up": upward, "front": config.get("front", _front(upward, default_up))}
+        why = "as its stage_config.json says"
     else:
-        axes, why = (
-            AXES[default_up],
-            f"{BY_DEFAULT[default_up]} (`up: {_other(default_up)}` says otherwise)",
-        )
+        axes = AXES[default_up]
+        why = f"{BY_DEFAULT[default_up]} (`up: {_other(default_up)}` says otherwise)"
     matrix = _world_from_file(axes, config, config_of(path))
     # habitat-sim takes a bare .glb for z-up; what it makes of a configuration without axes is its
     # version's matter.

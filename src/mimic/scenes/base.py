@@ -79,7 +79,8 @@ def heading(yaw_deg: float) -> Rotation:
     """Camera to world, level, turned left by yaw_deg (counter-clockwise from above); 0 looks along
     -z."""
     angle = np.radians(yaw_deg)
-    cos, sin = np.cos(angle), np.sin(angle)
+    cos = np.cos(angle)
+    sin = np.sin(angle)
     return np.array([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]])
 
 

@@ -45,12 +45,14 @@ def plan(mesh: Mesh) -> Bounds:
     if _fits(low, high):
         return low, high
     corners = mesh.vertices[mesh.faces].astype(np.float64)
-    start, end = corners.min(axis=1), corners.max(axis=1)
+    start = corners.min(axis=1)
+    end = corners.max(axis=1)
     level = _level_area(mesh)
     for some, axes in ((np.arange(len(level)), (0, 1, 2)), (np.flatnonzero(level > 0), (0, 2))):
         part = some[_largest_part(start[some], end[some], level[some], axes)]
         if level[part].sum() > MAIN_SHARE * level.sum():
-            near, far = start[part].min(axis=0), end[part].max(axis=0)
+            near = start[part].min(axis=0)
+            far = end[part].max(axis=0)
             if _fits(near, far):
                 return near, far
     extents = " x ".join(f"{extent:.4g}" for extent in high - low)

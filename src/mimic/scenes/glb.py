@@ -101,7 +101,8 @@ def _bounded(parts: Iterable[Primitive]) -> list[Primitive]:
 def refuse_unreadable(path: Path, tree: dict[str, Any]) -> None:
     """BadInput for what would be drawn wrong. Names say nothing: look inside."""
     with damage_named(path):
-        required, used = set(tree.get("extensionsRequired", [])), _used(tree)
+        required = set(tree.get("extensionsRequired", []))
+        used = _used(tree)
         basis = set(BASIS_EXTENSIONS)
         if required & basis or _basis_alone(tree):
             raise BadInput(
@@ -132,7 +133,8 @@ def _used(tree: dict[str, Any]) -> set[str]:
 def _basis_alone(tree: dict[str, Any]) -> bool:
     """Whether a texture, or an image, has no other form."""
     basis = set(BASIS_EXTENSIONS)
-    textures, images = tree.get("textures", []), tree.get("images", [])
+    textures = tree.get("textures", [])
+    images = tree.get("images", [])
     if any(image.get("mimeType") in BASIS_TYPES for image in images):
         return True
     alone = (texture for texture in textures if "source" not in texture)

@@ -142,7 +142,8 @@ class Document:
             inside = "://" not in uri and target.is_relative_to(folder)
             is_file = inside and target.is_file()  # nothing is opened that might wait
         except (OSError, RuntimeError):  # a name that is too long, or links in a circle
-            inside, is_file = True, False
+            inside = True
+            is_file = False
         if not inside:
             problem = "which does not lie beside it; pack everything into one .glb"
             raise BadInput(f"{said}, {problem}")
@@ -156,7 +157,8 @@ class Document:
     def view(self, index: int) -> tuple[memoryview, int]:
         """The bytes of a buffer view, and its stride or 0."""
         view = self.item("bufferViews", index)
-        start, length = view.get("byteOffset", 0), view["byteLength"]
+        start = view.get("byteOffset", 0)
+        length = view["byteLength"]
         data = memoryview(self.buffer(view["buffer"]))
         if start < 0 or length < 0 or start + length > len(data):
             raise ValueError(f"buffer view {index} ends beyond its buffer")
@@ -166,7 +168,8 @@ class Document:
         """[count, width]; normalised integers as f64 shares, others as they are stored. Sparse
         values are in place."""
         accessor = self.item("accessors", index)
-        kind, count = accessor["componentType"], accessor["count"]
+        kind = accessor["componentType"]
+        count = accessor["count"]
         width = WIDTHS[accessor["type"]]
         if "bufferView" in accessor:
             offset = accessor.get("byteOffset", 0)
@@ -210,7 +213,9 @@ class Document:
         return np.ndarray(shape, dtype, data, offset, (step, dtype.itemsize)).copy()
 
     def _sparse(self, values: np.ndarray, sparse: dict[str, Any], kind: int) -> np.ndarray:
-        count, where, what = sparse["count"], sparse["indices"], sparse["values"]
+        count = sparse["count"]
+        where = sparse["indices"]
+        what = sparse["values"]
         if where["componentType"] not in UNSIGNED:
             raise ValueError("sparse values at places that are no indices")
         places = self._array(

@@ -130,7 +130,8 @@ class Worker:
     def _read(self, name: str, size: int, deadline: float) -> bytes:
         while len(self._buffer) < size:
             self._fill(name, deadline)
-        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        data = self._buffer[:size]
+        self._buffer = self._buffer[size:]
         return data
 
     def _fill(self, name: str, deadline: float) -> None:
@@ -200,9 +201,12 @@ class Habitat:
         up: Up,
         default_up: DefaultUp = "y",
     ) -> None:
-        self._command, self._timeout_s = tuple(command), timeout_s
-        self._gpu_device_id, self._dataset_config = gpu_device_id, dataset_config
-        self._size_px, self._hfov_deg = size_px, hfov_deg
+        self._command = tuple(command)
+        self._timeout_s = timeout_s
+        self._gpu_device_id = gpu_device_id
+        self._dataset_config = dataset_config
+        self._size_px = size_px
+        self._hfov_deg = hfov_deg
         self._agent = {"agent_height_m": agent_height_m, "agent_radius_m": agent_radius_m}
         self._up: Up = up
         self._default_up: DefaultUp = default_up

@@ -198,7 +198,8 @@ def main():
                 raise ValueError("unknown call " + repr(call))
             fields, arrays = getattr(scene, call)(**request)
         except Exception as error:  # told to the caller, who decides; the worker lives on
-            fields, arrays = {"error": f"{type(error).__name__}: {error}"}, {}
+            fields = {"error": f"{type(error).__name__}: {error}"}
+            arrays = {}
         _answer(fields, arrays)
         if call == "close":
             break

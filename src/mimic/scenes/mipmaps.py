@@ -11,7 +11,8 @@ from mimic.scenes.mesh import Wrap
 
 PICTURE_MAX_PX = 32766  # cv2.remap addresses no more
 BORDER_PX = 1  # each level carries its own (opposite) edge, so that textures go on without a seam
-REPEAT, MIRROR = 0, 2
+REPEAT = 0
+MIRROR = 2
 MODES: dict[Wrap, int] = {"repeat": REPEAT, "clamp": 1, "mirror": MIRROR}
 
 
@@ -106,9 +107,12 @@ def _pack(sizes: np.ndarray) -> tuple[np.ndarray, int, int]:
     for index in np.lexsort((-sizes[:, 1], -sizes[:, 0])):
         rows, columns = sizes[index]
         if x + columns > width:
-            y, x, shelf = y + shelf, 0, 0
+            y = y + shelf
+            x = 0
+            shelf = 0
         corners[index] = y, x
-        x, shelf = x + columns, max(shelf, rows)
+        x = x + columns
+        shelf = max(shelf, rows)
     if y + shelf > PICTURE_MAX_PX:
         raise BadInput(
             f"the scene's textures fill {width} x {y + shelf} px, more than can be sampled; lower "

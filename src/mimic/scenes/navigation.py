@@ -91,7 +91,8 @@ class Floor:
     def try_step(self, start: Point, end: Point) -> Point:
         """Walk straight; where that ends early, slide along x and then along z for what is left of
         the way."""
-        start, end = np.asarray(start, np.float64), np.asarray(end, np.float64)
+        start = np.asarray(start, np.float64)
+        end = np.asarray(end, np.float64)
         reached = self._walk(start, end)
         for axis in (0, 2):
             left = end[axis] - reached[axis]
@@ -107,7 +108,8 @@ class Floor:
         if cell is None:
             return start
         end = self._guard(start, end)
-        island, reached = self.island[cell], start.copy()
+        island = self.island[cell]
+        reached = start.copy()
         steps = max(1, int(np.ceil(np.hypot(*(end - start)[[0, 2]]) / (CELL_M / 4))))
         for share in np.arange(1, steps + 1) / steps:
             point = start + (end - start) * share
@@ -165,14 +167,17 @@ class Floor:
                 np.tile([0.0, -1.0, 0.0], (len(column), 1)),
             )
             met = hits["primID"] >= 0
-            column, y, normal = column[met], top[met] - hits["tfar"][met], hits["Ng"][met]
+            column = column[met]
+            y = top[met] - hits["tfar"][met]
+            normal = hits["Ng"][met]
             if not len(column):
                 break
             upward = normal[:, 1] >= np.cos(np.radians(SLOPE_DEG)) * np.linalg.norm(normal, axis=1)
             good = upward & (ceiling[met] - y >= agent_height_m) & (count[column] < FLOORS_MAX)
             floors[count[column[good]], column[good]] = y[good]
             count[column[good]] += 1
-            ceiling, top = y, y - 1e-3
+            ceiling = y
+            top = y - 1e-3
         most = max(
             int(count.max()), 1
         )  # above each other: what is empty in every column costs memory below
@@ -187,14 +192,16 @@ class Floor:
         for axis in (1, 2):
             near = tuple(slice(None, -1) if k == axis else slice(None) for k in range(3))
             far = tuple(slice(1, None) if k == axis else slice(None) for k in range(3))
-            here, there = [], []
+            here = []
+            there = []
             for floor, other in np.ndindex(
                 len(self.height), len(self.height)
             ):  # all at once would be too large
                 within = np.abs(self.height[near][floor] - self.height[far][other]) <= CLIMB_M
                 here.append(number[near][floor][within])
                 there.append(number[far][other][within])
-            a, b = np.concatenate(here), np.concatenate(there)
+            a = np.concatenate(here)
+            b = np.concatenate(there)
             hit = self._crossed(a, b)
             blocked[a[hit]] = blocked[b[hit]] = True
             edges.append(np.column_stack([a, b])[~hit])

@@ -11,8 +11,11 @@ import numpy as np
 from mimic.scenes.gltf import Document, placement
 from mimic.scenes.mesh import CLASSES
 
-TRIANGLES, STRIP, FAN = 4, 5, 6
-GLOSSINESS, TRANSFORM = "KHR_materials_pbrSpecularGlossiness", "KHR_texture_transform"
+TRIANGLES = 4
+STRIP = 5
+FAN = 6
+GLOSSINESS = "KHR_materials_pbrSpecularGlossiness"
+TRANSFORM = "KHR_texture_transform"
 INSTANCING = "EXT_mesh_gpu_instancing"
 
 
@@ -221,6 +224,7 @@ def _moved(uv: np.ndarray, info: dict[str, Any]) -> np.ndarray:
         return single.astype(float)
     u, v = (uv * transform.get("scale", (1, 1))).T
     angle = transform.get("rotation", 0.0)
-    cosine, sine = np.cos(angle), np.sin(angle)
+    cosine = np.cos(angle)
+    sine = np.sin(angle)
     turned = np.column_stack([cosine * u + sine * v, cosine * v - sine * u])
     return turned + np.asarray(transform.get("offset", (0, 0)), float)

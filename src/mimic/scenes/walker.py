@@ -81,7 +81,8 @@ def stroll(
     yaw_deg = _most_open(engine, place)
     sway = _smooth(rng, (frames, 5), window=7)
     wish = _smooth(rng, (frames, 1), window=max(9, int(0.8 / step_m)))[:, 0]
-    turn, avoiding = 0.0, 0
+    turn = 0.0
+    avoiding = 0
     cameras = []
     for frame in range(frames):
         forward = -heading(yaw_deg)[:, 2]

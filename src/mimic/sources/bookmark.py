@@ -46,7 +46,8 @@ class Bookmark:
 
     @classmethod
     def from_entry(cls, entry: dict[str, Any]) -> Bookmark:
-        votes, place = entry["votes"], entry["place"]
+        votes = entry["votes"]
+        place = entry["place"]
         generator = None
         if votes is not None:
             generator = np.random.default_rng()

@@ -151,7 +151,8 @@ class ImageSource:
 def describe(files: list[Path], error: str | None) -> Description:
     """What the inventory says of a clip that is some files of images; those that cannot be opened
     are named in `error`."""
-    there, gone = [], []
+    there = []
+    gone = []
     sizes = []
     for file in files:
         try:

@@ -70,7 +70,8 @@ from mimic.sources.photos.folders import walk
 
 COLOUR = frozenset({".png", ".jpg", ".jpeg"})
 DEPTH = (".png", ".pgm", ".tif", ".tiff")
-COLOUR_FOLDERS, POSE_FOLDERS = ("color", "rgb"), ("pose", "poses")
+COLOUR_FOLDERS = ("color", "rgb")
+POSE_FOLDERS = ("pose", "poses")
 K_FILES = ("intrinsic/intrinsic_depth.txt", "camera-intrinsics.txt", "intrinsics.txt")
 UNKNOWN = (0, 65535)
 PATCH_PX = 16  # of the square on which overlap is measured
@@ -97,7 +98,9 @@ class RGBDSource:
     """See `config.sources.RGBD` for the numbers."""
 
     def __init__(self, name: str, section: RGBD, root: Path) -> None:
-        self.name, self.root, self._section = name, root, section
+        self.name = name
+        self.root = root
+        self._section = section
         self.skipped: dict[str, str] = {}
 
     def clips(self) -> list[str]:
@@ -172,7 +175,8 @@ class RGBDSource:
 
     def _map(self, a: Frame, b: Frame, depths: Depths) -> Correspondences | None:
         """Patch of b for each of a; None where a depth image cannot be read."""
-        depth_a, depth_b = depths.square(a), depths.square(b)
+        depth_a = depths.square(a)
+        depth_b = depths.square(b)
         if depth_a is None or depth_b is None:
             return None
         assert a.pose is not None
@@ -191,7 +195,8 @@ class RGBDSource:
 
     def _intrinsics(self, clip: str) -> np.ndarray:
         """K of the depth images."""
-        folder, root = (self.root / clip).resolve(), self.root.resolve()
+        folder = (self.root / clip).resolve()
+        root = self.root.resolve()
         places = [folder, *(above for above in folder.parents if above.is_relative_to(root))]
         for path in (place / name for place in places for name in K_FILES):
             if (numbers := read_numbers(path)) is not None:
@@ -325,7 +330,8 @@ def _pose(path: Path) -> Pose | None:
 
 
 def _tum(folder: Path, time_s: float) -> list[Frame]:
-    colour, depth = _listed(folder / "rgb.txt"), _listed(folder / "depth.txt")
+    colour = _listed(folder / "rgb.txt")
+    depth = _listed(folder / "depth.txt")
     poses = _trajectory(folder / "groundtruth.txt")
     return [
         Frame(path, _nearest(depth, time, time_s), _nearest(poses, time, time_s))

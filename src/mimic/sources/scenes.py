@@ -44,7 +44,8 @@ EXTENSIONS = frozenset({".glb"})
 RINGS = "abc"
 # Habitat's own, as in the published navigation meshes; taller agents find doorways closed, whose
 # height its cells round down.
-HABITAT_AGENT_HEIGHT_M, HABITAT_AGENT_RADIUS_M = 1.5, 0.1
+HABITAT_AGENT_HEIGHT_M = 1.5
+HABITAT_AGENT_RADIUS_M = 0.1
 
 
 def forget_configs(skipped: dict[str, str], scenes: Iterable[str]) -> None:
@@ -165,7 +166,8 @@ class SceneSource:
         )
 
     def _reader(self, engine: Engine, camera: Camera) -> Callable[[], Image]:
-        side, hfov_deg = self._section.render_px, self._section.hfov_deg
+        side = self._section.render_px
+        hfov_deg = self._section.hfov_deg
         inset = (side - self._size_px) // 2
 
         @functools.cache

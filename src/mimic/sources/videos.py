@@ -125,7 +125,9 @@ def describe(path: Path, seconds_min: float) -> Description:
     The note says what was chosen for a file that does not say it (the track, the rate of its
     frames), and what is done to its colours.
     """
-    frames, error, note = None, None, None
+    frames = None
+    error = None
+    note = None
     try:
         refuse_short(path, seconds_min)
         with tracks.opened(path) as container:

@@ -19,7 +19,8 @@ from mimic.synthetic.builder import Builder
 from mimic.synthetic.furniture import AT_WALLS, GAP_M, Kit, Rectangle, Wall
 
 WALL_M = 0.12  # thickness of inner walls
-DOOR_M, DOOR_HEIGHT_M = 1.0, 2.1
+DOOR_M = 1.0
+DOOR_HEIGHT_M = 2.1
 DRAWINGS = {
     "paper": textures.wallpaper,
     "paper2": textures.wallpaper,
@@ -55,7 +56,8 @@ class Room:
 
     def walls(self) -> list[Wall]:
         """Clockwise from above, starting at z0; each seen from inside."""
-        width, depth = self.x1 - self.x0, self.z1 - self.z0
+        width = self.x1 - self.x0
+        depth = self.z1 - self.z0
         return [
             Wall((self.x0, self.z0), (1, 0), width),
             Wall((self.x1, self.z0), (0, 1), depth),
@@ -101,7 +103,8 @@ def build(seed: int, width_m: float, depth_m: float, height_m: float, texture_px
 def _plan(rng: np.random.Generator, width: float, depth: float) -> list[Room]:
     """Two rooms on one side, one over the full depth on the other; every two share a doorway."""
     half = WALL_M / 2
-    x, z = rng.uniform(0.44, 0.56) * width, rng.uniform(0.44, 0.56) * depth
+    x = rng.uniform(0.44, 0.56) * width
+    z = rng.uniform(0.44, 0.56) * depth
     rooms = [
         Room(0, x - half, 0, z - half),
         Room(0, x - half, z + half, depth),
@@ -111,7 +114,9 @@ def _plan(rng: np.random.Generator, width: float, depth: float) -> list[Room]:
     def between(low: float, high: float) -> float:
         return float(rng.uniform(low + 0.6, high - 0.6 - DOOR_M))
 
-    along_x, near, far = between(0, x), between(0, z), between(z, depth)
+    along_x = between(0, x)
+    near = between(0, z)
+    far = between(z, depth)
     _doorway(rooms[0], 2, rooms[0].x1 - along_x - DOOR_M)
     _doorway(rooms[1], 0, along_x)
     _doorway(rooms[0], 1, near)
@@ -128,8 +133,10 @@ def _doorway(room: Room, wall: int, s: float) -> None:
 
 def _shell(kit: Kit, room: Room, walls: list[Wall], height: float) -> None:
     """Floor, rug, ceiling, walls around the doorways, skirting."""
-    builder, rng = kit.builder, kit.rng
-    width, depth = room.x1 - room.x0, room.z1 - room.z0
+    builder = kit.builder
+    rng = kit.rng
+    width = room.x1 - room.x0
+    depth = room.z1 - room.z0
     ground = str(rng.choice(["planks", "planks", "tiles", "carpet"]))
     builder.quad(
         (room.x0, 0, room.z1),
@@ -145,7 +152,8 @@ def _shell(kit: Kit, room: Room, walls: list[Wall], height: float) -> None:
         kit.paint("plaster"),
         builder.new("ceiling"),
     )
-    x, z = rng.uniform(0.42, 0.6) * width, rng.uniform(0.42, 0.6) * depth
+    x = rng.uniform(0.42, 0.6) * width
+    z = rng.uniform(0.42, 0.6) * depth
     corner = (room.x0 + (width - x) / 2, 0.008, room.z0 + (depth + z) / 2)
     builder.quad(
         corner,
@@ -260,7 +268,8 @@ def _openings(
 
 
 def _ceiling_lamp(kit: Kit, room: Room, height: float) -> lighting.Light:
-    x, z = (room.x0 + room.x1) / 2, (room.z0 + room.z1) / 2
+    x = (room.x0 + room.x1) / 2
+    z = (room.z0 + room.z1) / 2
     label = kit.builder.new("lamp")
     kit.builder.prism(
         (x, height - 0.16, z), (0.28, 0.05), 0.16, 14, kit.paint("plaster", 3.0, glows=True), label
@@ -308,10 +317,8 @@ def _in_the_middle(kit: Kit, room: Room) -> None:
             width, depth = rng.uniform([1.1, 0.75], [1.6, 0.95]) if size is None else (size, size)
             if room.x1 - room.x0 < width + 0.5 or room.z1 - room.z0 < depth + 0.5:
                 continue
-            x, z = (
-                float(rng.uniform(room.x0 + 0.05, room.x1 - width - 0.05)),
-                float(rng.uniform(room.z0 + 0.05, room.z1 - depth - 0.05)),
-            )
+            x = float(rng.uniform(room.x0 + 0.05, room.x1 - width - 0.05))
+            z = float(rng.uniform(room.z0 + 0.05, room.z1 - depth - 0.05))
             if size is not None:  # into a corner or to a wall, out of the way
                 x = room.x0 + 0.08 if rng.random() < 0.5 else room.x1 - width - 0.08
             spot = (x, x + width, z, z + depth)

@@ -57,7 +57,8 @@ class Builder:
         """A rectangle seen from the side where `right` x `up` points; the texture's left bottom is
         at `corner`."""
         origin, along, upward = (np.asarray(vector, float) for vector in (corner, right, up))
-        width, height = np.linalg.norm(along), np.linalg.norm(upward)
+        width = np.linalg.norm(along)
+        height = np.linalg.norm(upward)
         columns, rows = (max(1, int(np.ceil(side / TILE_M))) for side in (width, height))
         s, t = (
             axis.ravel()
@@ -98,7 +99,9 @@ class Builder:
         """An upright box; `faces` paints single sides (-x +x -y +y -z +z) otherwise, `without`
         leaves sides out."""
         (x0, y0, z0), (x1, y1, z1) = low, high
-        x, y, z = x1 - x0, y1 - y0, z1 - z0
+        x = x1 - x0
+        y = y1 - y0
+        z = z1 - z0
         sides: dict[str, tuple[Vector, Vector, Vector]] = {
             "-x": ((x0, y0, z0), (0, 0, z), (0, y, 0)),
             "+x": ((x1, y0, z1), (0, 0, -z), (0, y, 0)),

@@ -62,7 +62,8 @@ class Wall:
         """A box given by its (s, y, d) corners; `front` paints the side that faces the room."""
         corners = np.array([self.at(*low), self.at(*high)])
         side = {(1, 0): "+x", (-1, 0): "-x", (0, 1): "+z", (0, -1): "-z"}[self.inward]
-        first, last = corners.min(axis=0), corners.max(axis=0)
+        first = corners.min(axis=0)
+        last = corners.max(axis=0)
         builder.box(
             (first[0], first[1], first[2]),
             (last[0], last[1], last[2]),
@@ -127,7 +128,8 @@ def cabinet(kit: Kit, wall: Wall, s: float, width: float, depth: float) -> float
 
 def sofa(kit: Kit, wall: Wall, s: float, width: float, depth: float) -> float:
     label = kit.builder.new("sofa")
-    cloth, dark = kit.paint("fabric", 4.0), kit.paint("upholstery", 4.0)
+    cloth = kit.paint("fabric", 4.0)
+    dark = kit.paint("upholstery", 4.0)
     arm = 0.18
     wall.box(kit.builder, (s, 0.06, 0), (s + width, 0.4, depth), cloth, label)
     wall.box(kit.builder, (s, 0.4, 0), (s + width, 0.85, 0.2), cloth, label)
@@ -238,7 +240,8 @@ def table(kit: Kit, x: float, z: float, width: float, depth: float) -> None:
 def chair(kit: Kit, x: float, z: float, away: int) -> None:
     """A chair whose back is on the side `away` (-1 or 1) along z."""
     label = kit.builder.new("chair")
-    wood, half = kit.paint("wood", 3.0), 0.21
+    wood = kit.paint("wood", 3.0)
+    half = 0.21
     kit.builder.box(
         (x - half, 0.42, z - half), (x + half, 0.47, z + half), kit.paint("upholstery", 3.0), label
     )
@@ -311,10 +314,8 @@ def plant(kit: Kit, foot: Vector, height: float) -> None:
     pot = height * 0.32
     kit.builder.prism(foot, (height * 0.12, height * 0.17), pot, 10, kit.paint("brick", 6.0), label)
     for angle in kit.rng.uniform(0, 2 * np.pi, 14):
-        reach, rise = (
-            min(kit.rng.uniform(0.18, 0.42) * height, 0.28),
-            kit.rng.uniform(0.35, 0.68) * height,
-        )
+        reach = min(kit.rng.uniform(0.18, 0.42) * height, 0.28)
+        rise = kit.rng.uniform(0.35, 0.68) * height
         width = height * 0.07
         out = np.array([np.cos(angle), 0.0, np.sin(angle)])
         side = np.array([-out[2], 0.0, out[0]]) * width

@@ -60,7 +60,8 @@ def bake(mesh: Mesh, lights: list[Light]) -> Float32[np.ndarray, "vertices 3"]:
 def _openness(rays: Rays, start: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """Share of the sky of each point that is free within reach, by a cosine-weighted spiral."""
     k = np.arange(HEMISPHERE_RAYS) + 0.5
-    radius, angle = np.sqrt(k / HEMISPHERE_RAYS), k * np.pi * (3 - np.sqrt(5))
+    radius = np.sqrt(k / HEMISPHERE_RAYS)
+    angle = k * np.pi * (3 - np.sqrt(5))
     spiral = np.column_stack(
         [radius * np.cos(angle), radius * np.sin(angle), np.sqrt(1 - radius**2)]
     )

@@ -33,7 +33,8 @@ SHELF_ROWS = 26
 def cell(index: int, layout: tuple[int, int]) -> Window:
     """Where picture number `index` of a sheet lies."""
     columns, rows = layout
-    column, row = index % columns, index // columns % rows
+    column = index % columns
+    row = index // columns % rows
     inset = 0.002  # keeps the neighbour out of the coarser mip levels
     return Window(
         column / columns + inset,
@@ -61,7 +62,8 @@ def joinery(rng: np.random.Generator, side_px: int) -> Picture:
     """Doors (first row) and cabinet fronts (second)."""
     sheet = wood(rng, side_px)
     columns, rows = JOINERY
-    width, height = side_px // columns, side_px // rows
+    width = side_px // columns
+    height = side_px // rows
     for column in range(columns):
         tint = np.array(palette(rng, 1, (0.05, 0.5), (0.55, 1.0))[0]) / 255
         for row in range(rows):
@@ -76,7 +78,8 @@ def books(rng: np.random.Generator, side_px: int) -> Picture:
     picture = np.full((side_px, side_px, 3), 34, np.uint8)
     edges = np.rint(np.linspace(0, side_px, SHELF_ROWS + 1)).astype(int).tolist()
     for top, bottom in pairwise(edges):
-        count, foot = 260, bottom - 4
+        count = 260
+        foot = bottom - 4
         widths = np.maximum(2, rng.integers(5, 12, count) * side_px // 1024)
         right = np.cumsum(widths + 1) - 2
         heights = (rng.uniform(0.62, 0.97, count) * (foot - top)).astype(int)
@@ -85,7 +88,8 @@ def books(rng: np.random.Generator, side_px: int) -> Picture:
         hsv = rng.uniform([0, 0.2, 0.2], [1, 0.85, 0.95], (count, 2, 3)) * [179, 255, 255]
         colours = cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB).tolist()
         for k in np.flatnonzero(~gap & (right - widths < side_px)).tolist():
-            left, end = int(right[k] - widths[k]) + 1, int(right[k])
+            left = int(right[k] - widths[k]) + 1
+            end = int(right[k])
             picture[foot - heights[k] : foot, left:end] = colours[k][0]
             picture[foot - bands[k] : foot - bands[k] + max(1, int(heights[k]) // 7), left:end] = (
                 colours[k][1]
@@ -263,7 +267,8 @@ def _door(part: Picture) -> None:
 
 def _front(rng: np.random.Generator, part: Picture) -> None:
     height, width = part.shape[:2]
-    columns, rows = int(rng.integers(1, 4)), int(rng.integers(2, 5))
+    columns = int(rng.integers(1, 4))
+    rows = int(rng.integers(2, 5))
     for x in range(columns):
         for y in range(rows):
             low = int(x * width / columns) + 2, int(y * height / rows) + 2

@@ -22,13 +22,15 @@ def noise(rng: np.random.Generator, side_px: int, roughness: float, stretch: int
     `stretch` draws it out along the height, as grain runs in wood.
     """
     total = np.zeros((side_px // 2, side_px // 2), np.float32)
-    cells, weight = 4, 1.0
+    cells = 4
+    weight = 1.0
     while cells <= side_px // 2:
         octave = rng.standard_normal((max(2, cells // stretch), cells), np.float32)
         total += weight * cv2.resize(
             octave, total.shape, interpolation=cv2.INTER_CUBIC if cells <= 64 else cv2.INTER_LINEAR
         )
-        cells, weight = cells * 2, weight * roughness
+        cells = cells * 2
+        weight = weight * roughness
     total = (total - total.mean()) / total.std()
     return cv2.resize(total, (side_px, side_px), interpolation=cv2.INTER_LINEAR)
 
@@ -86,7 +88,8 @@ def sprigs(
 ) -> Picture:
     """Twigs with leaves and a blossom, at the points given; returns the same picture."""
     count = len(at)
-    size, angle = rng.uniform(*sizes, count), rng.uniform(0, 2 * np.pi, count)
+    size = rng.uniform(*sizes, count)
+    angle = rng.uniform(0, 2 * np.pi, count)
     tip = at + (size * [np.cos(angle), np.sin(angle)]).T
     share = np.sort(rng.uniform(0.15, 0.9, (count, 4)), axis=1)
     side = angle[:, None] + rng.choice([-1, 1], (count, 4)) * rng.uniform(0.6, 1.2, (count, 4))
@@ -128,12 +131,16 @@ def shapes(
     corners = np.rint(at[:, None] + rng.uniform(-1, 1, (count, 5, 2)) * size[:, None, None]).astype(
         np.int32
     )
-    number, words = rng.integers(3, 6, count).tolist(), rng.choice(LETTERS, (count, 3))
+    number = rng.integers(3, 6, count).tolist()
+    words = rng.choice(LETTERS, (count, 3))
     end = np.rint(at + rng.uniform(-2.5, 2.5, (count, 2)) * size[:, None]).astype(int).tolist()
-    kind, turn = rng.integers(0, 6, count).tolist(), rng.uniform(0, 180, count).tolist()
-    points, radii = np.rint(at).astype(int).tolist(), size.astype(int).tolist()
+    kind = rng.integers(0, 6, count).tolist()
+    turn = rng.uniform(0, 180, count).tolist()
+    points = np.rint(at).astype(int).tolist()
+    radii = size.astype(int).tolist()
     for k, colour in enumerate(tints(rng, colours, (count,), 12)):
-        point, side = points[k], radii[k]
+        point = points[k]
+        side = radii[k]
         match kind[k]:
             case 0:
                 cv2.circle(picture, point, side, colour, -1, cv2.LINE_AA)
@@ -186,7 +193,8 @@ def wallpaper(rng: np.random.Generator, side_px: int) -> Picture:
 def cells(side_px: int, width: int, height: int, staggered: bool) -> tuple[np.ndarray, np.ndarray]:
     """Bricks or tiles: the number of each pixel's cell [side, side], and whether it is joint (its
     first two rows and columns)."""
-    y, x = np.arange(side_px)[:, None], np.arange(side_px)[None]
+    y = np.arange(side_px)[:, None]
+    x = np.arange(side_px)[None]
     row = y // height
     x = (
         x + np.where(row % 2, width // 2, 0)
@@ -260,18 +268,18 @@ def plaster(rng: np.random.Generator, side_px: int) -> Picture:
         for share in (0.62, 0.74, 0.84, 1.08)
     ]
     picture = ground(rng, side_px, tuple(white.tolist()), 9, 0.95)
-    at, unit = places(rng, picture, 1700), side_px / 1024
-    length, start, turn = (
-        rng.uniform(5 * unit, 18 * unit, len(at)),
-        rng.uniform(0, 360, len(at)),
-        rng.uniform(0, 180, len(at)),
-    )
+    at = places(rng, picture, 1700)
+    unit = side_px / 1024
+    length = rng.uniform(5 * unit, 18 * unit, len(at))
+    start = rng.uniform(0, 360, len(at))
+    turn = rng.uniform(0, 180, len(at))
     axes = (
         np.maximum(np.column_stack([length, length * rng.uniform(0.2, 0.5, len(at))]), 1)
         .astype(int)
         .tolist()
     )
-    sweep, whole = rng.uniform(90, 260, len(at)), np.rint(at).astype(int).tolist()
+    sweep = rng.uniform(90, 260, len(at))
+    whole = np.rint(at).astype(int).tolist()
     for k, colour in enumerate(tints(rng, tones, (len(at),), 4)):
         cv2.ellipse(
             picture,

@@ -48,7 +48,9 @@ def write_sideways(
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps, options=options)
         assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = height, width, "yuv420p"
+        stream.width = height
+        stream.height = width
+        stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1  # the same bytes on every machine
         stream.codec_context.gop_size = 2 * fps
         stream.set_display_rotation(UPRIGHT_DEG)

@@ -133,7 +133,8 @@ def walk(root: Path, skipped: dict[str, str]) -> Iterator[tuple[str, list[str], 
         names = below + linked
         prefix = f"{folder}/" if folder else ""
         files = [path.removeprefix(prefix) for path in (*state.listing.files, *state.links)]
-        state.listing.files, state.links = [], []
+        state.listing.files = []
+        state.links = []
         yield folder, names, sorted(files)
         waiting += [
             (_join(folder, name), os.path.join(real, name))

@@ -168,7 +168,8 @@ def bound(file: ImageFile.ImageFile) -> None:
         file.draft("RGB", (width // 8, height // 8))
     elif file.format == "JPEG2000":
         file.reduce = 3  # type: ignore[method-assign, assignment]
-        width, height = width // 8, height // 8
+        width = width // 8
+        height = height // 8
     if min(file.size[0] * file.size[1], width * height) > PIXELS_MAX:
         most = f"{PIXELS_MAX / 1e6:.0f} megapixels"
         raise Unreadable(

@@ -133,7 +133,9 @@ def _moment(file: Path) -> Moment:
     found = MOMENT.search(file.stem)
     assert found is not None
     if found["time"]:
-        hour, minute, second = found["time"][:2], found["time"][2:4], found["time"][4:6]
+        hour = found["time"][:2]
+        minute = found["time"][2:4]
+        second = found["time"][4:6]
     else:
         hour, minute, second = found["spelled"].split(found["colon"])
     hours = int(hour)

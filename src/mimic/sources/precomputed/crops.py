@@ -69,7 +69,9 @@ class CropsSource:
     """See `config.Crops`."""
 
     def __init__(self, name: str, section: config.Crops, root: Path) -> None:
-        self.name, self.root, self._section = name, root, section
+        self.name = name
+        self.root = root
+        self._section = section
         self.skipped: dict[str, str] = {}
         self._images = root / section.images
 

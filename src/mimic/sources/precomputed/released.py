@@ -46,14 +46,18 @@ from mimic.sources.precomputed.pair_index import PairIndex, Row, clip_of
 from mimic.sources.precomputed.restricted_pickle import MAX_BYTES, NotAPatchMap, read_patch_map
 
 PATCHES = 14 * 14
-FIRST, SECOND, MAP = "0000.jpg", "0001.jpg", "corresponding.npy"
+FIRST = "0000.jpg"
+SECOND = "0001.jpg"
+MAP = "corresponding.npy"
 
 
 class ReleasedSource:
     """See `config.Released`."""
 
     def __init__(self, name: str, section: config.Released, root: Path) -> None:
-        self.name, self.root, self._index = name, root, section.index
+        self.name = name
+        self.root = root
+        self._index = section.index
         self.skipped: dict[str, str] = {}
 
     def clips(self) -> list[str]:

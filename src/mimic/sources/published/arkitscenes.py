@@ -47,7 +47,9 @@ class ARKitScenesSource:
     """See `config.PhoneVideos` for the numbers."""
 
     def __init__(self, name: str, section: config.PhoneVideos, root: Path) -> None:
-        self.name, self.root, self._section = name, root, section
+        self.name = name
+        self.root = root
+        self._section = section
         self.skipped: dict[str, str] = {}
         self._reach = videos.steps_to_retry(name, section.spacing_s, section.retry_spacing_s)
 

@@ -37,7 +37,9 @@ class CO3DSource:
     """See `config.CO3D` for the numbers."""
 
     def __init__(self, name: str, section: config.CO3D, root: Path) -> None:
-        self.name, self.root, self._section = name, root, section
+        self.name = name
+        self.root = root
+        self._section = section
         self.skipped: dict[str, str] = {}
 
     def clips(self) -> list[str]:

@@ -57,7 +57,9 @@ class DemonSource:
     """See `config.Demon` for the numbers."""
 
     def __init__(self, name: str, section: config.Demon, root: Path) -> None:
-        self.name, self.root, self._section = name, root, section
+        self.name = name
+        self.root = root
+        self._section = section
         self.skipped: dict[str, str] = {}
         self._file_digest = functools.cache(content_digest)  # a file holds thousands of scenes
 

@@ -21,7 +21,8 @@ from pathlib import PurePosixPath
 
 from mimic.sources.scenes import SceneSource
 
-BASIS, SEMANTIC = ".basis.glb", ".semantic.glb"
+BASIS = ".basis.glb"
+SEMANTIC = ".semantic.glb"
 
 
 class HM3DSource(SceneSource):

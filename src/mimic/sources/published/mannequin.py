@@ -76,7 +76,9 @@ class MannequinSource:
     """See `config.Mannequin` for the numbers."""
 
     def __init__(self, name: str, section: config.Mannequin, root: Path) -> None:
-        self.name, self.root, self._section = name, root, section
+        self.name = name
+        self.root = root
+        self._section = section
         self.skipped: dict[str, str] = {}
         self._reach = videos.steps_to_retry(name, section.spacing_s, section.retry_spacing_s)
 
@@ -127,11 +129,13 @@ class MannequinSource:
         rng: np.random.Generator,  # noqa: ARG002
         place: Position | None = None,
     ) -> Iterator[Group]:
-        path, section = self.root / clip, self._section
+        path = self.root / clip
+        section = self._section
         if path.suffix == ".txt":
             track = self._track(path)
             first_s, last_s = (float(track.times_s[end]) for end in (0, -1))
-            video, pose_at = self._video(track), track.pose_at
+            video = self._video(track)
+            pose_at = track.pose_at
             frames = sampled(video, section.spacing_s, first_s, last_s, place=place)
         else:
             pose_at = None

@@ -31,7 +31,8 @@ class ObjectronSource:
     """See `config.PhoneVideos` for the numbers."""
 
     def __init__(self, name: str, section: config.PhoneVideos, root: Path) -> None:
-        self.name, self._section = name, section
+        self.name = name
+        self._section = section
         self.skipped: dict[str, str] = {}
         self.root = root / "videos" if (root / "videos").is_dir() else root
         self._reach = videos.steps_to_retry(name, section.spacing_s, section.retry_spacing_s)

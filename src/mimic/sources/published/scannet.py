@@ -49,7 +49,9 @@ class ScanNetSource:
     """See `config.ScanNet` for the numbers."""
 
     def __init__(self, name: str, section: config.ScanNet, root: Path) -> None:
-        self.name, self.root, self._section = name, root, section
+        self.name = name
+        self.root = root
+        self._section = section
         self.skipped: dict[str, str] = {}
 
     def clips(self) -> list[str]:
@@ -75,7 +77,8 @@ class ScanNetSource:
         if stream.suffix != ".sens":
             files = [file for file, _ in self._frames(clip)]
             return images.describe(files, None if files else "no colour frames")
-        frames, error = None, None
+        frames = None
+        error = None
         try:
             frames = min(
                 sens.read_header(stream).frames, stream.stat().st_size // sens.FRAME.size

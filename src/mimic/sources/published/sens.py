@@ -23,7 +23,9 @@ from mimic.sources.images import read
 
 VERSION = 4
 NAME_MAX = 4096
-RAW, PNG, JPEG = 0, 1, 2
+RAW = 0
+PNG = 1
+JPEG = 2
 CALIBRATION = struct.Struct("<64f2i4IfQ")
 FRAME = struct.Struct("<16f4Q")
 

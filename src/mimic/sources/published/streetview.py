@@ -34,7 +34,9 @@ class StreetViewSource:
     """See `config.StreetView` for the numbers."""
 
     def __init__(self, name: str, section: config.StreetView, root: Path) -> None:
-        self.name, self.root, self._section = name, root, section
+        self.name = name
+        self.root = root
+        self._section = section
         self.skipped: dict[str, str] = {}
 
     def clips(self) -> list[str]:

@@ -18,10 +18,9 @@ from mimic.sources.photos import pictures
 from mimic.sources.video.sampling import Sampled, slot
 
 EXTENSIONS = frozenset({".gif", ".png", ".apng", ".webp", ".avif", ".avifs", ".fli", ".flc"})
-HURRIED_S, UNHURRIED_S = (
-    0.010,
-    0.1,
-)  # whoever writes up to the first means no time; browsers take the second
+# whoever writes up to the first means no time; browsers take the second
+HURRIED_S = 0.010
+UNHURRIED_S = 0.1
 NO_PHOTOGRAPH = "an animation, which is mined as a video, not among photographs"
 
 
@@ -43,7 +42,8 @@ def is_animation(file: Path) -> bool:
 
 def describe(path: Path) -> Description:
     """What an animation says of itself, once its first frame has been decoded."""
-    frames, error = None, None
+    frames = None
+    error = None
     try:
         with _opened(path) as picture:
             frames = _count(picture)

@@ -188,8 +188,11 @@ def _lights(transfer: int) -> Float32[np.ndarray, "levels"]:
 
 def pq_display_cd_m2(signal: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
     """The EOTF of PQ (BT.2100-2, table 4; SMPTE ST 2084)."""
-    m1, m2 = 2610 / 16384, 2523 / 4096 * 128
-    c1, c2, c3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
+    m1 = 2610 / 16384
+    m2 = 2523 / 4096 * 128
+    c1 = 3424 / 4096
+    c2 = 2413 / 4096 * 32
+    c3 = 2392 / 4096 * 32
     root = signal ** (1 / m2)
     return 10000 * (np.maximum(root - c1, 0) / (c2 - c3 * root)) ** (1 / m1)
 

@@ -114,7 +114,9 @@ def _sampled(
         first = next(frames, None)
         if first is None:
             raise Unreadable("no frame decodes")
-        first_s, turn, last = first.time_s, _turn(first.frame, quarter_turns), -1
+        first_s = first.time_s
+        turn = _turn(first.frame, quarter_turns)
+        last = -1
         part_s = min(end_s, announced_s(container) or math.inf) - start_s
         # Only times that are written can be sought.
         if begin_s > SOUGHT_FROM_S and first.frame.time is not None:
@@ -203,5 +205,6 @@ def turned(image: Image, a: int, b: int, c: int, d: int) -> Image:
     turns and mirrors, to which anything else is rounded."""
     if abs(a) + abs(d) < abs(b) + abs(c):
         image = image.transpose(1, 0, 2)
-        a, d = c, b
+        a = c
+        d = b
     return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

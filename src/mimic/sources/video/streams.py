@@ -18,7 +18,9 @@ from mimic.sources.video import tracks
 
 RESTART_S = 0.5  # a clock that goes back further has begun anew; by less, a frame is out of order
 PACKETS_LOOKED_AT = 50  # for times: the first of a recording that was cut may have none
-LACKING_S, LACKING_SHARE = 1.0, 0.05  # the last frame may be shown for longer than is written
+# the last frame may be shown for longer than is written
+LACKING_S = 1.0
+LACKING_SHARE = 0.05
 # Formats whose header announces a duration; of others, FFmpeg reports what it finds at the end.
 ANNOUNCING = frozenset({"matroska", "mov", "avi", "asf", "flv"})
 

@@ -31,11 +31,16 @@ SKELETON = [
     *([16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8], [7, 9]),
     *([8, 10], [9, 11], [2, 3], [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7]),
 ]
-LEFT, RIGHT, TRUNK = (235, 130, 40), (50, 120, 235), (120, 200, 110)
+LEFT = (235, 130, 40)
+RIGHT = (50, 120, 235)
+TRUNK = (120, 200, 110)
 # Standing, facing us: x and y in heights, the head's top at 0, the ankles at 0.95; the left side is
 # on the image's right.
 HEAD = np.array([[0, 0.09], [0.025, 0.07], [-0.025, 0.07], [0.05, 0.08], [-0.05, 0.08]])
-SHOULDER, HIP, ARM, LEG = (0.11, 0.2), (0.07, 0.52), 0.16, 0.215
+SHOULDER = (0.11, 0.2)
+HIP = (0.07, 0.52)
+ARM = 0.16
+LEG = 0.215
 DETECTIONS = "person_detection_results/COCO_val2017_detections_AP_H_56_person.json"
 
 
@@ -140,7 +145,8 @@ def _posed(rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw(photo: np.ndarray, joints: np.ndarray, height: float) -> None:
-    points, thick = np.round(joints).astype(int).tolist(), max(2, round(0.035 * height))
+    points = np.round(joints).astype(int).tolist()
+    thick = max(2, round(0.035 * height))
     trunk = np.array([points[index] for index in (5, 6, 12, 11)])
     cv2.fillPoly(photo, [trunk], TRUNK, cv2.LINE_AA)
     for start in (5, 6, 7, 8, 11, 12, 13, 14):
@@ -152,7 +158,8 @@ def _draw(photo: np.ndarray, joints: np.ndarray, height: float) -> None:
             thick,
             cv2.LINE_AA,
         )
-    centre, radius = points[0], max(3, round(0.075 * height))
+    centre = points[0]
+    radius = max(3, round(0.075 * height))
     cv2.circle(photo, centre, radius, (225, 190, 165), -1, cv2.LINE_AA)
     for index in (1, 2, 3, 4):
         cv2.circle(
@@ -168,7 +175,8 @@ def _draw(photo: np.ndarray, joints: np.ndarray, height: float) -> None:
 
 def _annotation(joints: np.ndarray, image: int, identity: int) -> dict[str, Any]:
     labelled = joints[joints[:, 2] > 0, :2]
-    low, high = labelled.min(axis=0), labelled.max(axis=0)
+    low = labelled.min(axis=0)
+    high = labelled.max(axis=0)
     margin = 0.06 * (high[1] - low[1])
     box = [*np.maximum(low - margin, 0), *(np.minimum(margin, low) + high - low + margin)]
     return {

@@ -66,7 +66,8 @@ def draw(
         (width, height),
         interpolation=cv2.INTER_CUBIC,
     )
-    corners, cold = number // 2 + 3, number % 2
+    corners = number // 2 + 3
+    cold = number % 2
     radius = rng.uniform(0.25, 0.4) * min(height, width)
     centre = rng.uniform(radius, [width - radius, height - radius])
     turns = rng.uniform(0, 2 * np.pi) + 2 * np.pi * np.arange(corners) / corners
@@ -75,7 +76,8 @@ def draw(
         .round()
         .astype(np.int32)
     )
-    strong, weak = rng.uniform(170, 240), rng.uniform(20, 90)
+    strong = rng.uniform(170, 240)
+    weak = rng.uniform(20, 90)
     colour = (weak, 110.0, strong) if cold else (strong, 110.0, weak)
     cv2.fillPoly(image, [outline], colour)
     cv2.polylines(

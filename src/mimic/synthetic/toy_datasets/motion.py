@@ -19,7 +19,8 @@ from mimic.synthetic.toy_datasets.views import engine, intrinsics, render
 
 HFOV_DEG = 70.0
 BASELINE_M = 0.12
-STEP_M, TURN_DEG = 0.12, 4.0
+STEP_M = 0.12
+TURN_DEG = 4.0
 MEASURED = 0.4  # share of KITTI's pixels
 
 
@@ -77,15 +78,15 @@ def _pairs(
     section: MotionSet, scene: int, count: int, stereo: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """Views a and b, motion float64[h, w, 2] and where it is known."""
-    rng, size = (
-        np.random.default_rng([section.first_seed + scene, 8]),
-        (section.width_px, section.height_px),
-    )
-    matrix, world = intrinsics(*size, HFOV_DEG), engine(section, scene)
+    rng = np.random.default_rng([section.first_seed + scene, 8])
+    size = (section.width_px, section.height_px)
+    matrix = intrinsics(*size, HFOV_DEG)
+    world = engine(section, scene)
     for camera, a in render(section, scene, count, HFOV_DEG):
         move = np.array([BASELINE_M, 0, 0]) if stereo else rng.uniform(-STEP_M, STEP_M, 3)
         turn: Rotation = np.eye(3) if stereo else heading(float(rng.uniform(-TURN_DEG, TURN_DEG)))
-        position, rotation = camera.position + camera.rotation @ move, camera.rotation @ turn
+        position = camera.position + camera.rotation @ move
+        rotation = camera.rotation @ turn
         b = world.render(position, rotation, size, HFOV_DEG)
         b_from_a = np.linalg.inv(pose(position, rotation)) @ pose(camera.position, camera.rotation)
         motion, valid = flow(a.depth_m.astype(np.float64), matrix, b_from_a)

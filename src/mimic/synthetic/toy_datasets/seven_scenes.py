@@ -16,7 +16,11 @@ from mimic.synthetic.toy_datasets.views import engine
 
 HFOV_DEG = 57.4  # 640 px at a focal length of 585
 ISLAND_RADIUS_MIN_M = 2.0
-REACH_M, RISE_M, TURN_DEG, TILT_DEG = 0.5, 0.15, 25.0, 8.0  # of the camera about its spot
+# of the camera about its spot
+REACH_M = 0.5
+RISE_M = 0.15
+TURN_DEG = 25.0
+TILT_DEG = 8.0
 WAVES = 3
 UNKNOWN = 65535  # in depth images, millimetres otherwise
 
@@ -25,10 +29,8 @@ def write(section: SevenScenesSet, folder: Path) -> None:
     """<folder>/flat-0/seq-01, seq-02 to train, seq-03 to test, and so on for each flat."""
     train = (section.train - section.train // 2, section.train // 2)
     for scene in range(section.scenes):
-        base, rng = (
-            folder / f"flat-{scene}",
-            np.random.default_rng([section.first_seed + scene, 11]),
-        )
+        base = folder / f"flat-{scene}"
+        rng = np.random.default_rng([section.first_seed + scene, 11])
         base.mkdir()
         (base / "TrainSplit.txt").write_text("".join(f"sequence{number}\n" for number in (1, 2)))
         (base / "TestSplit.txt").write_text("sequence3\n")
@@ -57,7 +59,8 @@ def write(section: SevenScenesSet, folder: Path) -> None:
 def _wander(rng: np.random.Generator, frames: int) -> np.ndarray:
     """Five smooth courses between about -1 and 1, [frames, 5]."""
     time = np.linspace(0, 1, frames)[:, None, None]
-    rates, phases = rng.uniform(0.3, 2.0, (WAVES, 5)), rng.uniform(0, 2 * np.pi, (WAVES, 5))
+    rates = rng.uniform(0.3, 2.0, (WAVES, 5))
+    phases = rng.uniform(0, 2 * np.pi, (WAVES, 5))
     return np.asarray(np.sin(2 * np.pi * rates * time + phases).mean(axis=1))
 
 

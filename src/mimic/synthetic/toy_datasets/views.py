@@ -14,7 +14,9 @@ from mimic.scenes.embree import Embree
 from mimic.scenes.walker import Camera
 from mimic.synthetic import apartments
 
-LOD_BIAS, AGENT_HEIGHT_M, ISLAND_RADIUS_MIN_M = -0.5, 1.8, 2.0
+LOD_BIAS = -0.5
+AGENT_HEIGHT_M = 1.8
+ISLAND_RADIUS_MIN_M = 2.0
 NEAREST_M = 0.4  # a median nearer is a wall in the face
 
 
@@ -42,7 +44,8 @@ def render(
 ) -> Iterator[tuple[Camera, Rendering]]:
     """`count` views of flat number `scene`, from places all over it, looking a little down into the
     room."""
-    world, rng = engine(section, scene), np.random.default_rng([section.first_seed + scene, 5])
+    world = engine(section, scene)
+    rng = np.random.default_rng([section.first_seed + scene, 5])
     while count:
         place = walker.start(world, rng, ISLAND_RADIUS_MIN_M)
         position = place + [0.0, rng.uniform(1.2, 1.6), 0.0]
