@@ -51,9 +51,9 @@ def main(params: Params, root: Path, name: str) -> None:
             if note := found.get("note"):
                 notes[clip] = note
             track.advance(1)
-    for line in stats.remarks(notes):
+    for line in stats.note_lines(notes):
         progress.say(f"ingest {name}: {line}")
-    for line in stats.first(source.skipped, None):
+    for line in stats.first_lines(source.skipped, None):
         progress.say(f"ingest {name}: skipped: {line}")
     schema = NOTED.with_metadata(parts_metadata(sources.parts(section)))
     write_table(pa.Table.from_pylist(rows, schema=schema), storage.Workspace(root).inventory(name))

@@ -17,7 +17,7 @@ from pathlib import Path
 from mimic import sources
 from mimic.infra import earlier, progress, publishing, storage
 from mimic.mining import privacy, shard_job
-from mimic.mining.stats import MiningStats, lost, remarks
+from mimic.mining.stats import MiningStats, note_lines, problem_entries
 from mimic.pairs.read import read_table
 from mimic.pairs.write import lay_out_shards
 from mimic.params import Params, pick
@@ -66,7 +66,7 @@ def main(params: Params, root: Path, name: str) -> None:
     storage.write_json(space.metrics("mine", name), summary)
     shard_job.publish_examples(todo, space.samples("mine", name))
     shard_job.clear(todo)
-    for line in remarks(noted):
+    for line in note_lines(noted):
         progress.say(f"mine {name}: {line}")
     shard_job.report(
         f"mine {name}", stats.summary(), space.pairs(name) / LOST, folder / "log.jsonl"
@@ -85,5 +85,5 @@ def _lay_out(done: Sequence[shard_job.Job], stats: MiningStats, out: Path) -> No
     each kind."""
     lay_out_shards(shard_job.with_pairs(done), out)
     with (out / LOST).open("w", encoding="utf-8") as file:
-        for entry in lost(stats.summary()):
+        for entry in problem_entries(stats.summary()):
             file.write(json.dumps(entry) + "\n")

@@ -168,8 +168,8 @@ def test_a_summary_may_name_the_first_and_counts_all_in_any_order() -> None:
     assert list(sums[0]["without_pairs"])[-1] == "000999"
     assert sums[0]["totals"] == {"without_pairs": 3000, "unreadable_views": 3000, "skipped": 0}
     whole = total.summary()
-    assert len(list(stats.lost(whole))) == 6000
-    told = list(stats.told(whole, Path("all.json"), Path("log")))
+    assert len(list(stats.problem_entries(whole))) == 6000
+    told = list(stats.summary_lines(whole, Path("all.json"), Path("log")))
     assert len(told) == 2 * (stats.LINES + 1)
     assert told[-1] == "no pairs: 2995 more, all named in all.json: 2995 no two views to compare"
 
@@ -232,6 +232,6 @@ def test_metrics_and_the_list_beside_the_shards_name_everything(
 
 def test_a_rare_reason_is_among_the_lines(tmp_path: Path) -> None:
     named = {f"{number:03}": "hidden" for number in range(90)} | {"photo.heic": "cannot be opened"}
-    lines = list(stats.first(named, tmp_path / "all.json"))
+    lines = list(stats.first_lines(named, tmp_path / "all.json"))
     assert lines[0] == "photo.heic: cannot be opened"
     assert lines[-1] == f"86 more, all named in {tmp_path}/all.json: 86 hidden"

@@ -74,7 +74,7 @@ def pairs(
             }
             summary["seconds"] = round(time.monotonic() - started, 3)
             summary = _publish(out, inputs, fingerprint, summary)
-    for line in stats.remarks(summary.get("notes", {})):
+    for line in stats.note_lines(summary.get("notes", {})):
         progress.say(f"{TITLE}: {line}")
     shard_job.report(TITLE, summary, out / SUMMARY, out / LOG)
     if as_json:

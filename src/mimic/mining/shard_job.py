@@ -26,7 +26,7 @@ from mimic.errors import BadInput
 from mimic.geometry.overlap import Rule
 from mimic.infra import cluster, progress, storage
 from mimic.mining import loop, malloc, pair_rows, privacy, reject_samples, resume, worker_deaths
-from mimic.mining.stats import renamed, told
+from mimic.mining.stats import rename_clips, summary_lines
 from mimic.pairs.schema import clip_key, index_path
 from mimic.pairs.write import ShardWriter, encode_image, shard_writer
 from mimic.sources import base
@@ -208,7 +208,7 @@ def mine_shard(job: Job) -> tuple[str, float]:
         stats.check(len(writer))
     names = dict(zip(job.clips, job.shown, strict=True))
     result = {
-        "tally": renamed(stats.summary(), names, job.root / job.section.root),
+        "tally": rename_clips(stats.summary(), names, job.root / job.section.root),
         "tracebacks": state.tracebacks,
         "examples": state.examples.entries(),
         "taken_over": taken_over,
@@ -281,7 +281,7 @@ def report(title: str, summary: dict[str, Any], where: Path, log: Path) -> None:
         f"{title}: {summary['candidates']} candidates in {summary['clips']} clips: "
         f"{reasons or 'none'}"
     )
-    for line in told(summary, where, log):
+    for line in summary_lines(summary, where, log):
         progress.say(f"{title}: {line}")
 
 

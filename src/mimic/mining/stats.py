@@ -197,7 +197,7 @@ class MiningStats:
 BY_CLIP = ("damaged", "failed", "without_pairs", "unreadable_views")  # what a summary holds by clip
 
 
-def renamed(summary: dict[str, Any], names: dict[str, str], root: Path) -> dict[str, Any]:
+def rename_clips(summary: dict[str, Any], names: dict[str, str], root: Path) -> dict[str, Any]:
     """A summary in which clips have the names that people know them by, and reasons do not repeat
     the name.
 
@@ -219,7 +219,7 @@ def _without(prefix: str, found: Any) -> Any:
     return found.removeprefix(prefix) if isinstance(found, str) else found
 
 
-def lost(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def problem_entries(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Everything that a tally's summary names, one entry each: what it is, where it lies, why."""
     for kind in ("damaged", "failed"):
         for clip, why in summary[kind].items():
@@ -233,7 +233,7 @@ def lost(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"kind": "skipped", "path": path, "why": why}
 
 
-def told(summary: dict[str, Any], where: Path, log: Path) -> Iterator[str]:
+def summary_lines(summary: dict[str, Any], where: Path, log: Path) -> Iterator[str]:
     """What a summary names, for the reader of a log: the first of each kind, and how many more
     there are.
 
@@ -259,10 +259,10 @@ def told(summary: dict[str, Any], where: Path, log: Path) -> Iterator[str]:
         "skipped": summary.get("skipped", {}),
     }
     for words, named in kinds.items():
-        yield from (f"{words}: {line}" for line in first(named, where))
+        yield from (f"{words}: {line}" for line in first_lines(named, where))
 
 
-def first(named: dict[str, str], where: Path | None) -> Iterator[str]:
+def first_lines(named: dict[str, str], where: Path | None) -> Iterator[str]:
     """Lines `name: why`: a few, the rarest reasons first, then how many more of each reason there
     are, and where to find them."""
     often = Counter(named.values())
@@ -278,7 +278,7 @@ def first(named: dict[str, str], where: Path | None) -> Iterator[str]:
         )
 
 
-def remarks(notes: dict[str, str]) -> Iterator[str]:
+def note_lines(notes: dict[str, str]) -> Iterator[str]:
     """Clips that are read in the same way share a line: the note, the first of them by name, and
     how many there are."""
     by_note: dict[str, list[str]] = {}
