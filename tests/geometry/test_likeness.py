@@ -57,14 +57,18 @@ def test_all_near_rows_are_found_and_no_others(bits: int) -> None:
             )
             if apart <= bits and groups[i] != groups[j]:
                 expected.add((i, j))
-    assert {tuple(link) for link in likeness.near(codes, groups, bits).tolist()} == expected
+    assert {
+        tuple(link) for link in likeness.near_duplicate_pairs(codes, groups, bits).tolist()
+    } == expected
     assert len(expected) > 10
 
 
 def test_nothing_is_near_nothing() -> None:
-    assert likeness.near(np.empty((0, 2), np.uint64), np.empty(0, np.int64), 4).shape == (0, 2)
+    assert likeness.near_duplicate_pairs(
+        np.empty((0, 2), np.uint64), np.empty(0, np.int64), 4
+    ).shape == (0, 2)
 
 
 def test_many_equal_rows_are_all_found() -> None:
     codes = np.zeros((40, 2), np.uint64)
-    assert len(likeness.near(codes, np.arange(40), 3)) == 40 * 39 // 2
+    assert len(likeness.near_duplicate_pairs(codes, np.arange(40), 3)) == 40 * 39 // 2

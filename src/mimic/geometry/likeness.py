@@ -27,7 +27,7 @@ def dhash(grey: UInt8[np.ndarray, "height width"]) -> int:
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes())
 
 
-def near(
+def near_duplicate_pairs(
     codes: UInt64[np.ndarray, "n 2"], groups: Int64[np.ndarray, " n"], bits: int
 ) -> Int64[np.ndarray, "m 2"]:
     """Rows of different groups whose codes differ in at most `bits` bits, in either order of their

@@ -41,9 +41,9 @@ class Catalogue:
 
     sources: list[str]
     clips: list[tuple[str, str]]  # (source, clip)
-    places: list[
+    scene_groups: list[
         tuple[str, str]
-    ]  # (source, place) of each clip: clips of one place are on one side of a split
+    ]  # (source, scene group) of each clip: clips of one group are on one side of a split
     shards: list[Shard]
     source: Int16[np.ndarray, " n"]  # index into sources
     clip: Int32[np.ndarray, " n"]  # index into clips
@@ -95,11 +95,11 @@ def read(sources: Mapping[str, config.Source], space: storage.Workspace) -> Cata
         np.array([shard.source for shard in found], np.int16),
         [shard.stop - shard.start for shard in found],
     )
-    places = [(source, sources[source].scene_group(clip)) for source, clip in codes]
+    scene_groups = [(source, sources[source].scene_group(clip)) for source, clip in codes]
     return Catalogue(
         names,
         list(codes),
-        places,
+        scene_groups,
         found,
         source,
         np.concatenate(clips),

@@ -2,10 +2,11 @@
 
 - A dataset holds every row of the dataset it `contains`; beyond those, a source's count is filled
   in an order that depends on the pairs' images and the seed alone.
-- A place, with all its clips (see places.py), is on the same side in every dataset. It is held out
-  when the hash of source and place falls below `validation`; where that takes none of a source that
-  has several, the one with the lowest hash is. Places set aside for the `test` split come from the
-  other end of the hash: they are in no dataset's train or validation split.
+- A scene group, with all its clips (`scene_group` of its section), is on the same side in every
+  dataset. It is held out when the hash of source and scene group falls below `validation`; where
+  that takes none of a source that has several, the one with the lowest hash is. Scene groups set
+  aside for the `test` split come from the other end of the hash: they are in no dataset's train or
+  validation split.
 - Exact duplicates (the same two images, in either order) are left out, and near ones of other clips
   (see geometry.likeness). A test row stays before a row of the contained dataset, that before any
   other, and the first of equals before the second. A row is only left out for one that stays.
@@ -66,7 +67,7 @@ def compare(catalogue: Catalogue, near_duplicate_bits: int | None) -> Duplicates
     several[:-1] |= same
     near_pairs = np.empty((0, 2), np.int64)
     if near_duplicate_bits is not None:
-        near_pairs = likeness.near(
+        near_pairs = likeness.near_duplicate_pairs(
             catalogue.dhashes, catalogue.clip.astype(np.int64), near_duplicate_bits
         )
     return Duplicates(order[several], group[several], near_pairs)
@@ -105,7 +106,7 @@ def choose(
                 RowStatus.TEST,
                 catalogue,
                 SALT,
-                _Wish(f"datasets.{name}.test.sources.{source}", dataset.allow_short),
+                _Quota(f"datasets.{name}.test.sources.{source}", dataset.allow_short),
             )
     inner = np.zeros(len(statuses), bool)
     if dataset.contains is not None:
@@ -125,7 +126,7 @@ def choose(
         mine = catalogue.source == catalogue.sources.index(source)
         free = np.flatnonzero((statuses == RowStatus.SURPLUS) & mine)
         already = int((inner & mine).sum())
-        wish = _Wish(f"datasets.{name}.sources.{source}", dataset.allow_short, already)
+        quota = _Quota(f"datasets.{name}.sources.{source}", dataset.allow_short, already)
         _fill(
             statuses,
             free,
@@ -133,7 +134,7 @@ def choose(
             side,
             catalogue,
             dataset.seed,
-            wish,
+            quota,
         )
     return statuses
 
@@ -144,16 +145,18 @@ def held_out_clips(catalogue: Catalogue, validation: float) -> Bool[np.ndarray, 
     owners = np.array([source for source, _ in catalogue.clips])
     for source in catalogue.sources:
         mine = np.flatnonzero(owners == source)
-        held[mine] = held_out(source, [catalogue.places[clip][1] for clip in mine], validation)
+        held[mine] = held_out(
+            source, [catalogue.scene_groups[clip][1] for clip in mine], validation
+        )
     return held
 
 
-def held_out(source: str, places: list[str], validation: float) -> Bool[np.ndarray, " clips"]:
-    """Which clips of a source, given by the place of each, are held out: at least one place of
-    several, unless the share is 0."""
-    hashes = np.array([_hash(f"{source}\0{place}") for place in places], np.uint64)
-    held = hashes < int(validation * 2**64) if validation < 1 else np.ones(len(places), bool)
-    if validation > 0 and len(set(places)) > 1 and not held.any():
+def held_out(source: str, groups: list[str], validation: float) -> Bool[np.ndarray, " clips"]:
+    """Which clips of a source, given by the scene group of each, are held out: at least one scene
+    group of several, unless the share is 0."""
+    hashes = np.array([_hash(f"{source}\0{group}") for group in groups], np.uint64)
+    held = hashes < int(validation * 2**64) if validation < 1 else np.ones(len(groups), bool)
+    if validation > 0 and len(set(groups)) > 1 and not held.any():
         held = hashes == hashes.min()
     return held
 
@@ -161,7 +164,7 @@ def held_out(source: str, places: list[str], validation: float) -> Bool[np.ndarr
 def reserved_clips(catalogue: Catalogue, test: config.TestPairs) -> Bool[np.ndarray, " clips"]:
     """Which clips are set aside for testing; at least one of several, where any are asked for."""
     hashes = np.array(
-        [_hash(f"{source}\0{place}") for source, place in catalogue.places], np.uint64
+        [_hash(f"{source}\0{group}") for source, group in catalogue.scene_groups], np.uint64
     )
     owners = np.array([source for source, _ in catalogue.clips])
     reserved = np.zeros(len(hashes), bool)
@@ -174,7 +177,7 @@ def reserved_clips(catalogue: Catalogue, test: config.TestPairs) -> Bool[np.ndar
 
 
 @dataclass(frozen=True)
-class _Wish:
+class _Quota:
     """Where in the parameters a count is written, for the message when it cannot be met."""
 
     key: str
@@ -189,14 +192,14 @@ def _fill(
     status: int | np.ndarray,
     rows: Catalogue,
     seed: int,
-    wish: _Wish,
+    quota: _Quota,
 ) -> None:
     """Give `count` of the free rows (None = all) their status, the same ones every time."""
     if count is not None and count < len(free):
         free = free[np.argsort(_mixed(rows.images[free], seed), kind="stable")[:count]]
-    elif count is not None and count > len(free) and not wish.allow_short:
+    elif count is not None and count > len(free) and not quota.allow_short:
         raise BadInput(
-            f"{wish.key}: wants {count + wish.already} pairs, but {len(free) + wish.already} "
+            f"{quota.key}: wants {count + quota.already} pairs, but {len(free) + quota.already} "
             "distinct ones were mined,"
             f" {count - len(free)} too few; mine more of it, lower the count (null takes all there "
             "are), or set allow_short"
