@@ -144,7 +144,9 @@ def _video(job: SyntheticItem) -> None:
     engine = _engine(job)
     frames = round(phone.seconds * phone.fps)
     step_m = phone.speed_m_s / phone.fps
-    cameras = walker.stroll(engine, job.rng, frames, step_m, CAMERA_HEIGHT_M, ISLAND_RADIUS_MIN_M)
+    cameras = walker.random_walk(
+        engine, job.rng, frames, step_m, CAMERA_HEIGHT_M, ISLAND_RADIUS_MIN_M
+    )
     size = (phone.width_px, phone.height_px)
     path = job.folder / f"walk-{job.index:03d}.{'mov' if job.index % 2 else 'mp4'}"
     video_writer.write_sideways(
@@ -157,7 +159,7 @@ def _frame_folder(job: SyntheticItem) -> None:
     section: config.Frames = job.section
     engine = _engine(job)
     rng = job.rng
-    cameras = walker.stroll(
+    cameras = walker.random_walk(
         engine, rng, section.frames, section.step_m, CAMERA_HEIGHT_M, ISLAND_RADIUS_MIN_M
     )
     numbers = np.cumsum(1 + (rng.random(section.frames) < GAP_SHARE)) - 1

@@ -48,7 +48,7 @@ def test_a_level_camera_turns_left_for_positive_yaw() -> None:
 
 
 def test_a_stroll_is_smooth_gets_around_and_stays_off_the_walls(flat: Embree) -> None:
-    cameras = walker.stroll(flat, np.random.default_rng(2), 150, 0.05, 1.45, 2.0)
+    cameras = walker.random_walk(flat, np.random.default_rng(2), 150, 0.05, 1.45, 2.0)
     positions = np.array([camera.position for camera in cameras])
     assert np.linalg.norm(np.diff(positions, axis=0), axis=1).max() < 0.1
     turns = [

@@ -67,7 +67,7 @@ def three_rings(
     return rings
 
 
-def stroll(
+def random_walk(
     engine: Engine,
     rng: np.random.Generator,
     frames: int,

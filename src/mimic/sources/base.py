@@ -81,9 +81,9 @@ class Group:
     pairs: indices into `views`. retry: tried instead when every one of `pairs` is TOO_SIMILAR.
     skip_after_retry: so many following groups of the clip are passed over when a retry pair is
     kept, for it covers their time.
-    given: set when the group's only pair was chosen by others and is taken as it comes, not judged.
-        Called for its correspondences (patch of b for each patch of a, one to one, -1 = none), or
-        None where none came with it; raises Unreadable.
+    precomputed: set when the group's only pair was chosen by others and is taken as it comes, not
+        judged. Called for its correspondences (patch of b for each patch of a, one to one, -1 =
+        none), or None where none came with it; raises Unreadable.
     place: what `SeekableSource.groups` needs to begin behind this group; asked now and then. None:
         the groups before are cheap to go through again.
     share: of the clip that lies before this group, 0 to 1, where it is known.

@@ -169,12 +169,12 @@ class _Taken(NamedTuple):
 def spaced(
     frames: Iterable[Sampled],
     spacing_s: float,
-    reach: int,
+    retry_offset: int,
     crop_bottom: float,
     pose_at: Callable[[float], Pose | None] | None = None,
 ) -> Iterator[Group]:
-    """One group for each sampled frame but the last: with the next one, else with the one `reach`
-    frames ahead.
+    """One group for each sampled frame but the last: with the next one, else with the one
+    `retry_offset` frames ahead.
 
     Args:
         spacing_s: of the frames, for the reason why there is no group.
@@ -193,8 +193,8 @@ def spaced(
         pose = None if pose_at is None else pose_at(frame.time_s)
         view = View(key=f"{frame.time_s:.3f}", read=functools.partial(_same, image), pose=pose)
         window.append(_Taken(view, frame))
-        if len(window) > reach:
-            yield _first_of(window, reach)
+        if len(window) > retry_offset:
+            yield _first_of(window, retry_offset)
             window.popleft()
     if count == 1:
         raise NoCandidates(
@@ -202,18 +202,18 @@ def spaced(
             "more"
         )
     while len(window) > 1:
-        yield _first_of(window, reach)
+        yield _first_of(window, retry_offset)
         window.popleft()
 
 
-def _first_of(window: deque[_Taken], reach: int) -> Group:
-    retry = reach > 1 and len(window) > reach
+def _first_of(window: deque[_Taken], retry_offset: int) -> Group:
+    retry = retry_offset > 1 and len(window) > retry_offset
     first = window[0].frame
     return Group(
         views=tuple(taken.view for taken in window),
         pairs=((0, 1),),
-        retry=((0, reach),) if retry else (),
-        skip_after_retry=reach - 1 if retry else 0,
+        retry=((0, retry_offset),) if retry else (),
+        skip_after_retry=retry_offset - 1 if retry else 0,
         place=first.place,
         share=first.share,
     )
