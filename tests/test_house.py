@@ -31,8 +31,7 @@ def _documents(repository: Path) -> list[Path]:
 
 
 def test_no_two_files_of_tests_share_a_name(repository: Path) -> None:
-    """Python knows a module without a package by its name alone: of two, one would be imported and
-    the other never run."""
+    """A name alone says which file failed, and `pytest -k` picks one."""
     names = Counter(
         path.name
         for path in repository.glob("tests/**/*.py")
