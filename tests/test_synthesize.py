@@ -106,7 +106,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def params(repository: Path) -> Params:
-    raw = resolve_params(repository / "params.yaml").full()
+    raw = resolve_params(repository / "params.yaml").checked()
     return Params.model_validate(
         {**raw, "synthesize": SMALL, "cluster": {**raw["cluster"], "workers": 2}}
     )
