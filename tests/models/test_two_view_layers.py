@@ -27,7 +27,7 @@ LAYERS = {
     "encoder.patch_embed.proj.bias": 0,
     "encoder.blocks.0.attn.qkv.weight": 1,
     "encoder.blocks.2.norm1.bias": 3,
-    "encoder.norm.weight": 5,
+    "encoder.norm.weight": 3,
     "decoder.embed.weight": 3,
     "decoder.blocks.0.cross_attn.projq.weight": 4,
     "decoder.blocks.1.mlp.fc2.bias": 5,

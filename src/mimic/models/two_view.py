@@ -72,16 +72,19 @@ class TwoViews(nn.Module):
                 parameter.requires_grad_(False)
 
     def layer_of(self, name: str) -> int:
-        """Patches 0, then the blocks of the encoder, those of the decoder, and the head."""
+        """Patches 0, then the blocks of the encoder, those of the decoder, and the head.
+
+        Each final norm goes with the last block before it, as in CroCo's official grouping.
+        """
         part, kind = name.split(".")[:2]
         if part == "head":
             return self.last_layer
         if kind == "blocks":
             before = self.encoder.depth if part == "decoder" else 0
             return 1 + before + int(name.split(".")[2])
-        if kind == "norm":
-            return self.last_layer - 1
-        return 0 if part == "encoder" else self.encoder.depth
+        if part == "encoder":
+            return self.encoder.depth if kind == "norm" else 0
+        return self.last_layer - 1 if kind == "norm" else self.encoder.depth
 
     def levels(
         self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], blocks: Sequence[int]
