@@ -37,13 +37,15 @@ def near_duplicate_pairs(
     rows are sorted by each two of the sets in turn, (bits + 2)(bits + 1) / 2 times, and compared
     with those they agree with: by chance there are few.
     """
+    # Rows 0..n-1 have their words as they are, rows n..2n-1 exchanged: either order is compared.
     both = tuple(np.concatenate([codes[:, word], codes[:, 1 - word]]) for word in (0, 1))
     found = [np.empty((0, 2), np.int64)]
     for bands in itertools.combinations(range(bits + 2), 2):
-        for i, j in _agreeing(_keys(both, bands, bits + 2)):
-            i, j = _real(i, j, len(codes))
-            i, j = _where(groups[i % len(codes)] != groups[j % len(codes)], i, j)
-            i, j = _where(sum(np.bitwise_count(word[i] ^ word[j]) for word in both) <= bits, i, j)
+        for i, j in _equal_key_pairs(_keys(both, bands, bits + 2)):
+            # By chance alone many keys agree: drop what is one row, one group, or too different.
+            i, j = _distinct_rows(i, j, len(codes))
+            i, j = _select(groups[i % len(codes)] != groups[j % len(codes)], i, j)
+            i, j = _select(sum(np.bitwise_count(word[i] ^ word[j]) for word in both) <= bits, i, j)
             i = i % len(codes)
             j = j % len(codes)
             found.append(np.stack([np.minimum(i, j), np.maximum(i, j)], axis=1))
@@ -52,12 +54,12 @@ def near_duplicate_pairs(
 
 
 def _keys(
-    words: tuple[UInt64[np.ndarray, " n"], ...], bands: tuple[int, ...], of: int
+    words: tuple[UInt64[np.ndarray, " n"], ...], bands: tuple[int, ...], bands_total: int
 ) -> UInt64[np.ndarray, " n"]:
-    """One number for the bits of some bands; a band is every `of`-th bit, since neighbouring bits
-    of a picture say much the same."""
+    """One number for the bits of some bands; a band is every `bands_total`-th bit, since
+    neighbouring bits of a picture say much the same."""
     masks = [
-        sum(1 << bit for bit in range(WORD_BITS) if (bit + WORD_BITS * word) % of in bands)
+        sum(1 << bit for bit in range(WORD_BITS) if (bit + WORD_BITS * word) % bands_total in bands)
         for word in (0, 1)
     ]
     a, b = (
@@ -67,11 +69,13 @@ def _keys(
     return a ^ (b >> np.uint64(29)) ^ (b << np.uint64(35))
 
 
-def _agreeing(
+def _equal_key_pairs(
     keys: UInt64[np.ndarray, " n"],
 ) -> Iterator[tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]]:
     """All pairs of equal keys, as rows of the first and of the second, those at one distance in the
     sorted order at a time."""
+    # Equal keys lie side by side once sorted. Pair each with its next neighbour, then with the one
+    # after that, for as long as any run of equal keys is that long.
     order = np.argsort(keys)
     keys = keys[order]
     at = np.flatnonzero(keys[1:] == keys[:-1])
@@ -83,10 +87,10 @@ def _agreeing(
         at = at[keys[at + shift] == keys[at]]
 
 
-def _real(i: np.ndarray, j: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+def _distinct_rows(i: np.ndarray, j: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Without pairs of which both are turned round, or that are one row twice."""
-    return _where(((i < n) | (j < n)) & (i % n != j % n), i, j)
+    return _select(((i < n) | (j < n)) & (i % n != j % n), i, j)
 
 
-def _where(chosen: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _select(chosen: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return i[chosen], j[chosen]

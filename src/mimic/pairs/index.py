@@ -132,10 +132,12 @@ def _first_bytes(tar: Path, digests: pa.ChunkedArray) -> UInt64[np.ndarray, " n"
     count = len(column)
     if count == 0:
         return np.empty(0, np.uint64)
+    # Arrow keeps all strings in one buffer of letters, and where each begins in another.
     letters = np.frombuffer(text, np.uint8)
     first = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + count + 1]
     if not (np.diff(first) == 64).all():
         raise BadInput(f"{tar}: its Parquet file holds what is no sha256; mine the source again")
+    # Each letter is 4 bits; two make a byte, eight bytes one big-endian number.
     nibbles = _NIBBLES[letters[first[0] : first[-1]].reshape(count, 64)[:, :HEX_DIGITS]]
     if (nibbles == 255).any():
         raise BadInput(f"{tar}: its Parquet file holds what is no sha256; mine the source again")

@@ -151,6 +151,11 @@ def is_single_channel(file: Path) -> bool:
         return False
 
 
+def _subfile_type(file: ImageFile.ImageFile) -> int:
+    """TIFF's NewSubfileType, bits that say what the picture is; 0 where it is not written."""
+    return int(file.tag_v2.get(254, 0))  # type: ignore[attr-defined]
+
+
 def bound(file: ImageFile.ImageFile) -> None:
     """Make a huge picture decode at a lower resolution, or refuse it.
 
@@ -158,7 +163,7 @@ def bound(file: ImageFile.ImageFile) -> None:
         Unreadable: it would need too much memory; or it is only a preview of a camera's raw file.
     """
     width, height = file.size
-    if file.format == "TIFF" and int(file.tag_v2.get(254, 0)) & PREVIEW:  # type: ignore[attr-defined]
+    if file.format == "TIFF" and _subfile_type(file) & PREVIEW:
         raise Unreadable(
             f"raw data of a camera, with a preview of {width} x {height}; develop it to JPEG or PNG"
         )

@@ -112,15 +112,12 @@ def _row(index: PairIndex, line: bytes) -> Row | None:
 
 
 def _cells(path: Path, line: bytes) -> list[str]:
+    """Split a line of a CSV into its cells; an empty line has none."""
     try:
         text = line.decode().rstrip("\r\n")
-        return (
-            next(csv.reader([text], strict=True), [])
-            if '"' in text
-            else text.split(",")
-            if text
-            else []
-        )
+        if '"' in text:
+            return next(csv.reader([text], strict=True), [])
+        return text.split(",") if text else []
     except (
         UnicodeDecodeError,
         csv.Error,

@@ -9,6 +9,7 @@ blob | depth blob
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 from collections.abc import Iterator
@@ -84,7 +85,7 @@ def views(path: Path) -> Iterator[View]:
             pose = np.array(matrix, np.float64).reshape(4, 4)
             yield View(
                 key=str(index),
-                read=lambda blob=blob, length=colour_bytes: _colour(path, header, blob, length),  # type: ignore[misc]
+                read=functools.partial(_colour, path, header, blob, colour_bytes),
                 pose=pose if np.isfinite(pose).all() else None,
             )
 
