@@ -422,10 +422,17 @@ def _raised(root: Path, *names: str) -> Iterator[None]:
 
 
 def test_a_raised_version_makes_its_stages_stale_and_no_other(done: Pipeline) -> None:
-    for name, stages in STALE.items():
-        with _raised(done.root, name):
-            assert set(done.status()) == stages, name
     assert done.status() == {}
+    with Repo(str(done.root)) as repo:
+        found = list(repo.index.stages)
+        for name, expected in STALE.items():
+            with _raised(done.root, name):
+                assert {stage.addressing for stage in found if _other_versions(stage)} == expected
+
+
+def _other_versions(stage: Any) -> bool:
+    """Whether DVC finds a parameter of a stage changed; it compares nothing else of it."""
+    return any(dep.status() for dep in stage.deps if isinstance(dep, ParamsDependency))
 
 
 def test_the_table_knows_every_version_and_so_does_dvc_yaml(done: Pipeline) -> None:

@@ -76,9 +76,13 @@ class _Views:
         still = footage.pan(0, 15, 16)
         turn = cv2.getRotationMatrix2D((112, 112), 12, 0.9)
         views = {f"{16 * number}": image for number, image in enumerate(still)}
+        del views["112"]  # overlaps by exactly a bound of the rule: rounding would decide
         views["turned"] = cv2.warpAffine(still[5], turn, (224, 224))
         views["blurred"] = cv2.GaussianBlur(still[5], (0, 0), 6)
         views["empty"] = np.full_like(still[0], 127)
+        noise = np.random.default_rng(0).integers(-30, 31, (448, 448, 1))
+        large = np.kron(still[5], np.ones((2, 2, 1), np.uint8)) + noise
+        views["large"] = np.clip(large, 0, 255).astype(np.uint8)
         views["other"] = footage.pan(1, 1, 16)[0]
         self.views = views
 
@@ -88,7 +92,7 @@ class _Views:
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:
         for name in self.views:
             yield self._group("0", name)
-        yield Group(self._some("0", "16", "96", "112"), ((0, 1),), retry=((0, 2), (0, 3)))
+        yield Group(self._some("0", "16", "96", "128"), ((0, 1),), retry=((0, 2), (0, 3)))
 
     def _group(self, a: str, b: str) -> Group:
         return Group(self._some(a, b), ((0, 1),))
@@ -109,10 +113,11 @@ def test_the_rule_keeps_what_its_version_did(params: Params, mode: str) -> None:
         "kept": [f"{pair.a.key} {pair.b.key}" for pair in pairs],
         "overlaps": [float(pair.comparison.overlap) for pair in pairs],
         "matched": [float((pair.comparison.correspondences >= 0).mean()) for pair in pairs],
+        "grain": [float(np.abs(np.diff(pair.image_b / 255.0, axis=1)).mean()) for pair in pairs],
         "outcomes": {str(what): count for what, count in stats.outcomes.items() if count},
     }
     said_in = "RULE_VERSION in mining/__init__.py"
-    golden_values.check(f"rule-{mode}", said_in, mining.RULE_VERSION, value, within=0.03)
+    golden_values.check(f"rule-{mode}", said_in, mining.RULE_VERSION, value, within=0.05, floor=0.1)
 
 
 # ---------------------------------------------------------------- written and chosen pairs
@@ -240,14 +245,14 @@ def test_an_objective_measures_what_its_version_did(objective: str) -> None:
 def test_the_loop_trains_as_its_version_did(tmp_path: Path, repository: Path, variant: str) -> None:
     """Bound to the versions of the objective, too: it is trained here."""
     workspace = toy_runs.write_workspace(tmp_path, repository)
-    toy_runs.change(workspace, "runs", variant, steps=4)
-    toy_runs.change(workspace, "pretrain", variant, log_every=1)
+    toy_runs.change(workspace, "runs", variant, steps=6)
+    toy_runs.change(workspace, "pretrain", variant, log_every=1, warmup=0.5)
     log = (toy_runs.run(workspace, variant) / "log.jsonl").read_text().splitlines()
     objective = load_params(workspace / "params.yaml").pretrain[variant].objective
     versions = [LOOP_VERSION, OBJECTIVE_VERSIONS[objective]]
     said_in = "LOOP_VERSION in training/__init__.py"
     value = [json.loads(line) for line in log]
-    golden_values.check(f"loop-{variant}", said_in, versions, value, within=5e-3)
+    golden_values.check(f"loop-{variant}", said_in, versions, value, within=5e-3, floor=1e-3)
 
 
 # ---------------------------------------------------------------- generated data
