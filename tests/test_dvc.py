@@ -427,7 +427,7 @@ def test_a_raised_version_makes_its_stages_stale_and_no_other(done: Pipeline) ->
         found = list(repo.index.stages)
         for name, expected in STALE.items():
             with _raised(done.root, name):
-                assert {stage.addressing for stage in found if _other_versions(stage)} == expected
+                assert {stage.name for stage in found if _other_versions(stage)} == expected
 
 
 def _other_versions(stage: Any) -> bool:
