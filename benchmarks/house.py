@@ -6,7 +6,7 @@ purpose). Of the package and `flows/`, tests and benchmarks apart:
 files in the fullest folder: Python files side by side in one folder, `__init__.py` not counted.
 class names that mean two things: names that two files give to different classes.
 duplicate functions: pairs of functions of DUPLICATE_STATEMENTS statements or more that are equal
-but for names and constants.
+but for names and constants; constructors apart.
 function lines: from `def` to the last line, the docstring not counted; nested functions too.
 import circles: groups of modules that import each other, directly or not, and groups of packages.
 packed assignments: `a, b = x, y`. ternaries: `x if c else y`; both in 100 statements.
@@ -210,7 +210,7 @@ def _duplicates(functions: Iterable[Function]) -> list[str]:
     by_shape: dict[str, list[Function]] = defaultdict(list)
     for function in functions:
         body = _body(function)
-        if len(body) >= DUPLICATE_STATEMENTS:
+        if function.name != "__init__" and len(body) >= DUPLICATE_STATEMENTS:
             by_shape["\n".join(map(_syntax, body))].append(function)
     pairs = [(first, other) for first, *others in by_shape.values() for other in others]
     return sorted(f"{first.name} = {other.name}" for first, other in pairs)

@@ -31,18 +31,13 @@ Folders without any pose: `reader: images` mines them. Record3D (.r3d, .exr) and
 
 from __future__ import annotations
 
-import bisect
 import functools
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
 from PIL import Image as pillow
-from scipy.spatial.transform import Rotation
 
 from mimic.config.sources import RGBD
 from mimic.errors import BadInput
@@ -54,44 +49,23 @@ from mimic.sources.base import (
     Group,
     Image,
     NoCandidates,
-    Pose,
     Unreadable,
     View,
     damage,
     digest_of_digests,
-    files_in,
-    is_below,
     numeric_order,
     read_numbers,
     require_folder,
 )
 from mimic.sources.photos import pictures
 from mimic.sources.photos.folders import walk
+from mimic.sources.rgbd_layouts import Frame, camera_matrix, layout_of, say_what_lacks
 
-COLOUR = frozenset({".png", ".jpg", ".jpeg"})
-DEPTH = (".png", ".pgm", ".tif", ".tiff")
-COLOUR_FOLDERS = ("color", "rgb")
-POSE_FOLDERS = ("pose", "poses")
 K_FILES = ("intrinsic/intrinsic_depth.txt", "camera-intrinsics.txt", "intrinsics.txt")
 UNKNOWN = (0, 65535)
 PATCH_PX = 16  # of the square on which overlap is measured
-SKEW = 0.02  # of a rotation's products
 MEDIAN_M = (0.05, 100.0)  # of a depth image; outside, the unit is another
 REMEMBERED = 256  # depth images, 200 kB each at 14 x 14 patches
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """A colour image; its depth and the camera's pose, where there are any."""
-
-    colour: Path
-    depth: Path | None
-    pose: Pose | None
-
-    @property
-    def is_whole(self) -> bool:
-        return self.depth is not None and self.pose is not None
 
 
 class RGBDSource:
@@ -106,7 +80,7 @@ class RGBDSource:
     def clips(self) -> list[str]:
         found = []
         for folder, folders, files in walk(require_folder(self.name, self.root), self.skipped):
-            if _layout(set(folders), files) is not None:
+            if layout_of(set(folders), files) is not None:
                 found.append(Path(folder).as_posix())
                 folders.clear()  # what is below are this clip's files, thousands of them
         if not found:
@@ -120,13 +94,13 @@ class RGBDSource:
         frames = self._frames(clip)
         named = [file for frame in frames for file in (frame.colour, frame.depth) if file]
         usable = sum(frame.is_whole for frame in frames)
-        about = images.describe(named, None if usable else _lacking(frames))
+        about = images.describe(named, None if usable else say_what_lacks(frames))
         about["frames"] = len(frames)
         poses = [
             (at.colour.name, "" if at.pose is None else at.pose.tobytes().hex()) for at in frames
         ]
         about["digest"] = digest_of_digests([("images", about["digest"]), *poses])
-        about["note"] = _lacking(frames) if 0 < usable < len(frames) else None
+        about["note"] = say_what_lacks(frames) if 0 < usable < len(frames) else None
         return about
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002
@@ -140,7 +114,7 @@ class RGBDSource:
         everything = self._frames(clip)
         frames = [frame for frame in everything if frame.is_whole]
         if not frames:
-            raise Unreadable(_lacking(everything))
+            raise Unreadable(say_what_lacks(everything))
         depths = Depths(self._intrinsics(clip), section.depth_per_m, section.patches * PATCH_PX)
         pairs = 0
         for first in range(0, len(frames) - 1, section.advance):
@@ -188,7 +162,7 @@ class RGBDSource:
         folder = self.root / clip
         inside = list(folder.iterdir())
         folders = {path.name for path in inside if path.is_dir()}
-        layout = _layout(folders, [path.name for path in inside if path.is_file()])
+        layout = layout_of(folders, [path.name for path in inside if path.is_file()])
         if layout is None:
             raise Unreadable("no longer a folder of colour images with depth")
         return layout(folder, self._section.time_s)
@@ -200,13 +174,13 @@ class RGBDSource:
         places = [folder, *(above for above in folder.parents if above.is_relative_to(root))]
         for path in (place / name for place in places for name in K_FILES):
             if (numbers := read_numbers(path)) is not None:
-                return _camera(numbers, path)
+                return camera_matrix(numbers, path)
         if self._section.intrinsics is None:
             raise Unreadable(
                 f"K is not known: no {' or '.join(K_FILES)} here or above; set "
                 f"sources.{self.name}.intrinsics to fx, fy, cx, cy of the depth images"
             )
-        return _camera(np.array([self._section.intrinsics]), Path("intrinsics"))
+        return camera_matrix(np.array([self._section.intrinsics]), Path("intrinsics"))
 
 
 class Depths:
@@ -275,131 +249,3 @@ def read_depth(path: Path, per_m: float) -> np.ndarray:
 
 def _fail(why: str) -> Image:
     raise Unreadable(why)
-
-
-# ---------------------------------------------------------------------------- layouts
-
-
-def _layout(folders: set[str], files: list[str]) -> Callable[[Path, float], list[Frame]] | None:
-    """What reads the frames of a folder that holds these."""
-    if {"rgb.txt", "depth.txt"} <= set(files):
-        return _tum
-    if any(_is_suffixed(name) for name in files):
-        return _suffixed
-    if "depth" in folders and folders.intersection(COLOUR_FOLDERS):
-        return _parted
-    return None
-
-
-def _suffixed(folder: Path, _: float) -> list[Frame]:
-    names = [name for name in files_in(folder, COLOUR, dead=True) if _is_suffixed(name)]
-    stems = [name[: name.rindex(".color.")] for name in names]
-    return [
-        _frame(folder / name, folder / f"{stem}.depth", folder / f"{stem}.pose.txt")
-        for name, stem in zip(names, stems, strict=True)
-    ]
-
-
-def _parted(folder: Path, _: float) -> list[Frame]:
-    colour = next(folder / name for name in COLOUR_FOLDERS if (folder / name).is_dir())
-    poses = next((folder / name for name in POSE_FOLDERS if (folder / name).is_dir()), folder)
-    names = files_in(colour, COLOUR, dead=True)
-    stems = [Path(name).stem for name in names]
-    return [
-        _frame(colour / name, folder / "depth" / stem, poses / f"{stem}.txt")
-        for name, stem in zip(names, stems, strict=True)
-    ]
-
-
-def _is_suffixed(name: str) -> bool:
-    return Path(name).suffix.lower() in COLOUR and Path(name).stem.endswith(".color")
-
-
-def _frame(colour: Path, depth: Path, pose: Path) -> Frame:
-    """`depth` without its ending."""
-    candidates = (depth.with_name(depth.name + ending) for ending in DEPTH)
-    return Frame(colour, next((path for path in candidates if path.is_file()), None), _pose(pose))
-
-
-def _pose(path: Path) -> Pose | None:
-    """4 x 4, camera to world; None where there is none, or tracking was lost."""
-    pose = read_numbers(path)
-    if pose is None or pose.shape != (4, 4) or not np.isfinite(pose).all():
-        return None
-    return pose if np.abs(pose[:3, :3] @ pose[:3, :3].T - np.eye(3)).max() < SKEW else None
-
-
-def _tum(folder: Path, time_s: float) -> list[Frame]:
-    colour = _listed(folder / "rgb.txt")
-    depth = _listed(folder / "depth.txt")
-    poses = _trajectory(folder / "groundtruth.txt")
-    return [
-        Frame(path, _nearest(depth, time, time_s), _nearest(poses, time, time_s))
-        for time, path in sorted(colour.items())
-    ]
-
-
-def _nearest(timed: dict[float, T], time: float, time_s: float) -> T | None:
-    """What is nearest in time, if it is at most so many seconds away."""
-    times = sorted(timed)
-    at = bisect.bisect(times, time)
-    near = min(times[max(0, at - 1) : at + 1], key=lambda other: abs(other - time), default=None)
-    return None if near is None or abs(near - time) > time_s else timed[near]
-
-
-def _listed(path: Path) -> dict[float, Path]:
-    """Files by time; Unreadable: another line, or a path that leaves the folder."""
-    found = {}
-    for number, line in enumerate(_lines(path), 1):
-        match line.split(maxsplit=1):
-            case [time, name] if re.fullmatch(r"[0-9]+\.?[0-9]*", time) and is_below(name):
-                found[float(time)] = path.parent / name
-            case _:
-                raise Unreadable(f"{path.name}: line {number} is not 'time path': {line[:80]!r}")
-    return found
-
-
-def _trajectory(path: Path) -> dict[float, Pose]:
-    """Camera to world by time; empty without the file."""
-    if not path.exists():
-        return {}
-    try:
-        rows = np.array([line.split() for line in _lines(path)], np.float64)
-    except ValueError:
-        rows = np.empty((0, 0))
-    if rows.ndim != 2 or rows.shape[1] != 8:
-        raise Unreadable(f"{path.name}: lines are not 'time tx ty tz qx qy qz qw'")
-    known = rows[np.isfinite(rows).all(axis=1) & (np.linalg.norm(rows[:, 4:], axis=1) > 0.5)]
-    poses = np.tile(np.eye(4), (len(known), 1, 1))
-    if len(known):
-        poses[:, :3, :3] = Rotation.from_quat(known[:, 4:]).as_matrix()
-        poses[:, :3, 3] = known[:, 1:4]
-    return dict(zip(known[:, 0].tolist(), poses, strict=True))
-
-
-def _lines(path: Path) -> list[str]:
-    text = path.read_bytes().decode("utf-8-sig", errors="replace")
-    stripped = (line.strip() for line in text.splitlines())
-    return [line for line in stripped if line and not line.startswith("#")]
-
-
-def _camera(numbers: np.ndarray, path: Path) -> np.ndarray:
-    """K from 3 x 3, 4 x 4, or fx fy cx cy."""
-    matrix = np.eye(3)
-    if numbers.shape in ((3, 3), (4, 4)):
-        matrix = numbers[:3, :3]
-    elif numbers.size == 4:
-        matrix[[0, 1, 0, 1], [0, 1, 2, 2]] = numbers.ravel()
-    else:
-        raise Unreadable(f"{path.name}: neither 3 x 3, 4 x 4 nor fx fy cx cy")
-    if not np.isfinite(matrix).all() or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-        raise Unreadable(f"{path.name}: focal lengths are not positive")
-    return matrix
-
-
-def _lacking(frames: list[Frame]) -> str:
-    """How many frames have no depth, and how many no pose."""
-    depths = sum(frame.depth is None for frame in frames)
-    poses = sum(frame.pose is None for frame in frames)
-    said = f"of {len(frames)} frames {depths} have no depth and {poses} no pose; they are left out"
-    return said if poses < len(frames) else f"{said}; reader images needs neither"
