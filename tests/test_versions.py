@@ -121,12 +121,12 @@ def test_a_recipe_is_what_decides_its_weights(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = load_params(repository / "params.yaml")
+    before = params.recipe("croco-1m")
 
     def written(**change: Any) -> bytes:
-        changed = params.pretrain["croco"].model_copy(update=change)
-        recipes = params.pretrain | {"croco": changed}
-        recipe.main(params.model_copy(update={"pretrain": recipes}), tmp_path, "croco")
-        return Workspace(tmp_path).recipe("croco").read_bytes()
+        adapted = {"croco-1m": before.model_copy(update=change)}
+        recipe.main(params.model_copy(update={"adapted": adapted}), tmp_path, "croco-1m")
+        return Workspace(tmp_path).recipe("croco-1m").read_bytes()
 
     first = written()
     assert json.loads(first)["parts"] == {"objective": 1}
