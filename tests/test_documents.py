@@ -95,7 +95,7 @@ def test_every_module_that_is_run_exists(repository: Path) -> None:
 
 def _words_of_the_code(repository: Path) -> set[str]:
     kinds = {".py", ".yaml", ".toml", ".json", ".txt", ".sql", ".in", ""}
-    folders = ("src", "flows", "benchmarks", "tests", "docker", "profiles")
+    folders = ("src", "flows", "benchmarks", "tests", "docker", "profiles", "examples")
     files = [path for name in folders for path in (repository / name).rglob("*")]
     files += [path for path in repository.iterdir() if path.name[0] != "."]
     words = {path.stem for path in files}
