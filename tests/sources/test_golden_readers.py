@@ -287,6 +287,7 @@ def _picture(view: sources.View) -> Any:
 
 @pytest.mark.parametrize("reader", sorted(sources.READER_VERSIONS))
 def test_a_reader_proposes_what_its_version_did(tmp_path: Path, reader: str) -> None:
+    assert reader in LAYOUTS, f"add a tiny dataset of {reader} to LAYOUTS in this file"
     section = LAYOUTS[reader](tmp_path)
     source = sources.open_source("tiny", section, Path(), 64)
     versions = sources.READER_VERSIONS[reader]
