@@ -61,7 +61,9 @@ class Resolved:
         runs = self.whole.get("runs")
         if not isinstance(own, dict) or not isinstance(runs, dict):
             return {**self.whole, "adapted": {}}
-        recipes, adapted, plain = dict(own), {}, {}
+        recipes = dict(own)
+        adapted = {}
+        plain = {}
         for name, run in runs.items():
             if not isinstance(run, dict):
                 plain[name] = run
@@ -144,7 +146,8 @@ def _source(document: YamlDocument, path: Key, entry: Mapping[Any, Any]) -> Laye
 
 def _task(document: YamlDocument, path: Key, entry: Mapping[Any, Any]) -> LayeredValues:
     laid = LayeredValues()
-    task, word = entry.get("task"), entry.get(PRESET)
+    task = entry.get("task")
+    word = entry.get(PRESET)
     if not isinstance(task, str) or task not in TASKS or word is None:
         laid.lay(entry, document, path)
         return laid

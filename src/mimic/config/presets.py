@@ -62,7 +62,8 @@ class LayeredValues:
         to: Key,
     ) -> None:
         for key, value in values.items():
-            source, target = (*at, key), (*to, key)
+            source = (*at, key)
+            target = (*to, key)
             if isinstance(value, dict) and isinstance(into.get(key), dict):
                 self._lay(into[key], value, document, source, target)
                 continue

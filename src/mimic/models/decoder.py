@@ -117,7 +117,8 @@ class Decoder(nn.Module):
         """Both views embedded and placed on `grid`, and its rotary positions."""
         if not self.cross:
             raise ValueError("a decoder without cross-attention has not seen a second view")
-        x, memory = self.embed(tokens), self.embed(memory)
+        x = self.embed(tokens)
+        memory = self.embed(memory)
         if self.pos_embed is None:
             return x, memory, self._rope(grid, x)
         first = int(self.class_token)

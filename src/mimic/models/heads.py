@@ -28,7 +28,9 @@ class ConvNextHead(nn.Module):
         self, width: int, head_width: int, channels: int, patch_px: int, cell_px: int, blocks: int
     ) -> None:
         super().__init__()
-        self.patch_px, self.head_width, self.cells = patch_px, head_width, patch_px // cell_px
+        self.patch_px = patch_px
+        self.head_width = head_width
+        self.cells = patch_px // cell_px
         self.split = nn.Linear(width, head_width * self.cells**2)
         self.blocks = nn.Sequential(*(ConvNextBlock(head_width) for _ in range(blocks)))
         self.output = nn.Conv2d(head_width, channels, 1)
@@ -150,7 +152,8 @@ class JointHead(nn.Module):
         self, width: int, head_width: int, joints: int, patch_px: int, cell_px: int
     ) -> None:
         super().__init__()
-        self.patch_px, self.cell_px = patch_px, cell_px
+        self.patch_px = patch_px
+        self.cell_px = cell_px
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.enlarge = nn.Sequential()
         for index in range(max(0, round(math.log2(patch_px / cell_px)))):

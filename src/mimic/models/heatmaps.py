@@ -30,13 +30,13 @@ def encode(
         weights: 0 where not visible or where the support lies wholly outside.
     """
     height, width = size
-    maps, weights = (
-        np.zeros((len(joints), height, width), np.float32),
-        np.zeros(len(joints), np.float32),
-    )
-    ys, xs = np.arange(height), np.arange(width)
+    maps = np.zeros((len(joints), height, width), np.float32)
+    weights = np.zeros(len(joints), np.float32)
+    ys = np.arange(height)
+    xs = np.arange(width)
     for index, (x, y) in enumerate(joints):
-        column, row = int(x + 0.5), int(y + 0.5)
+        column = int(x + 0.5)
+        row = int(y + 0.5)
         outside = (
             column - REACH >= width
             or row - REACH >= height
@@ -102,7 +102,8 @@ def crop_from_image(
     height around `centre`, turned."""
     height, width = size
     scale = np.array([width - 1, height - 1]) / box
-    cos, sin = np.cos(np.radians(turn_deg)), np.sin(np.radians(turn_deg))
+    cos = np.cos(np.radians(turn_deg))
+    sin = np.sin(np.radians(turn_deg))
     linear = scale[:, None] * np.array([[cos, -sin], [sin, cos]])
     return np.column_stack([linear, np.array([width - 1, height - 1]) / 2 - linear @ centre])
 

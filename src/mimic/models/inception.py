@@ -36,9 +36,12 @@ class _C(inception.InceptionC):
 
 class _E(inception.InceptionE):
     def forward(self, x: Tensor) -> Tensor:
-        once, twice = self.branch3x3_1(x), self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        wide, high = self.branch3x3_2a(once), self.branch3x3_2b(once)
-        wider, higher = self.branch3x3dbl_3a(twice), self.branch3x3dbl_3b(twice)
+        once = self.branch3x3_1(x)
+        twice = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
+        wide = self.branch3x3_2a(once)
+        high = self.branch3x3_2b(once)
+        wider = self.branch3x3dbl_3a(twice)
+        higher = self.branch3x3dbl_3b(twice)
         return torch.cat(
             [self.branch1x1(x), wide, high, wider, higher, self.branch_pool(self.pooled(x))], dim=1
         )

@@ -156,7 +156,8 @@ class Attention(nn.Module):
     ) -> Float[Tensor, "b t c"]:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if rope is not None:
-            q, k = rotate(q, rope), rotate(k, rope)
+            q = rotate(q, rope)
+            k = rotate(k, rope)
         return self.proj(attend(q, k, v, self.backend).transpose(1, 2).flatten(2))
 
 
@@ -204,7 +205,8 @@ class CrossAttention(nn.Module):
             for project, tokens in ((self.projq, x), (self.projk, memory))
         )
         if rope is not None and memory_rope is not None:
-            q, k = rotate(q, rope), rotate(k, memory_rope)
+            q = rotate(q, rope)
+            k = rotate(k, memory_rope)
         return q, k
 
 

@@ -90,8 +90,10 @@ class TwoViews(nn.Module):
         self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"], blocks: Sequence[int]
     ) -> list[Float[Tensor, "b _ rows columns"]]:
         """Patch maps of view a from the given blocks; the decoder's have seen view b."""
-        depth, grid = self.encoder.depth, self.encoder.grid_of(*a.shape[-2:])
-        tokens_a, tokens_b = self.encoder(a), self.encoder(b)
+        depth = self.encoder.depth
+        grid = self.encoder.grid_of(*a.shape[-2:])
+        tokens_a = self.encoder(a)
+        tokens_b = self.encoder(b)
         raw = [block for block in blocks if block < depth - 1]
         maps = dict(zip(raw, self.encoder.intermediates(a, raw), strict=True)) if raw else {}
         first = int(self.encoder.class_token)
@@ -105,7 +107,8 @@ class TwoViews(nn.Module):
     ) -> Float[Tensor, "b n n"]:
         """How much each patch of a attends to each of b: the mean over heads and blocks of the
         decoder's cross-attention."""
-        grid, first = self.encoder.grid_of(*a.shape[-2:]), int(self.encoder.class_token)
+        grid = self.encoder.grid_of(*a.shape[-2:])
+        first = int(self.encoder.class_token)
         return self.decoder.attention(self.encoder(a), self.encoder(b), grid)[:, first:, first:]
 
 

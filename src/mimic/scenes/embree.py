@@ -111,7 +111,8 @@ class Embree:
         self._attributes = np.stack(
             [a, b - a, c - a], axis=1
         )  # value, change along Embree's u, along its v
-        (bu, bv), (cu, cv) = (b - a)[:, :2].T, (c - a)[:, :2].T
+        (bu, bv) = (b - a)[:, :2].T
+        (cu, cv) = (c - a)[:, :2].T
         texels = np.array([texture.shape[0] * texture.shape[1] for texture in mesh.textures])[
             mesh.texture
         ]

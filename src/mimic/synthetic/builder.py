@@ -98,7 +98,8 @@ class Builder:
     ) -> None:
         """An upright box; `faces` paints single sides (-x +x -y +y -z +z) otherwise, `without`
         leaves sides out."""
-        (x0, y0, z0), (x1, y1, z1) = low, high
+        (x0, y0, z0) = low
+        (x1, y1, z1) = high
         x = x1 - x0
         y = y1 - y0
         z = z1 - z0

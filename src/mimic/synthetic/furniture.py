@@ -41,7 +41,8 @@ class Wall:
         return (length * self.right[0], 0.0, length * self.right[1])
 
     def rectangle(self, s0: float, s1: float, depth: float) -> Rectangle:
-        (x0, _, z0), (x1, _, z1) = self.at(s0, 0, 0), self.at(s1, 0, depth)
+        (x0, _, z0) = self.at(s0, 0, 0)
+        (x1, _, z1) = self.at(s1, 0, depth)
         return min(x0, x1), max(x0, x1), min(z0, z1), max(z0, z1)
 
     def free(self, s0: float, s1: float, bottom: float) -> bool:

@@ -17,7 +17,9 @@ from mimic.infra.progress import counted
 
 READERS = 4  # threads: decoders release the interpreter
 AHEAD = 1024  # files that are asked for at once
-TRAIN, CHOOSE, TEST = "train on", "choose a step by", "score"
+TRAIN = "train on"
+CHOOSE = "choose a step by"
+TEST = "score"
 Item = TypeVar("Item")
 Seen = TypeVar("Seen")
 

@@ -65,7 +65,8 @@ def load_model(folder: Path) -> Pretraining:
         BadInput: a file is missing or damaged, the weights do not fit the card, or the folder holds
             an encoder only.
     """
-    card, path = read_card(folder), folder / "model.safetensors"
+    card = read_card(folder)
+    path = folder / "model.safetensors"
     if not path.exists() or any(key not in card for key in DECODER_KEYS):
         raise BadInput(
             f"{folder}: holds an encoder only; this task needs the decoder it was pretrained with"

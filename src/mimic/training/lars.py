@@ -37,7 +37,8 @@ class Lars(torch.optim.Optimizer):
         assert update is not None
         if parameter.ndim > 1:
             update = update.add(parameter, alpha=group["weight_decay"])
-            weight_norm, update_norm = parameter.norm(2.0), update.norm(2.0)
+            weight_norm = parameter.norm(2.0)
+            update_norm = update.norm(2.0)
             scale = group["trust"] * weight_norm / update_norm
             update = update * torch.where((weight_norm > 0) & (update_norm > 0), scale, 1.0)
         state = self.state[parameter]

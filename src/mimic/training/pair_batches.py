@@ -60,7 +60,8 @@ def loader(
     Choices are drawn for the whole batch, whoever trains on it, so they are the same for any number
     of ranks.
     """
-    size_px, crop = recipe.model.height_width_px, recipe.augment.crop
+    size_px = recipe.model.height_width_px
+    crop = recipe.augment.crop
     if crop == "window" and any(
         stored < wanted for stored, wanted in zip(images.size_px, size_px, strict=True)
     ):
@@ -68,7 +69,9 @@ def loader(
             f"augment.crop window: images are stored at {images.size_px} px, smaller than the "
             f"model's {size_px}"
         )
-    views, grid, gpu = model.views, model.encoder.grid, next(model.parameters()).is_cuda
+    views = model.views
+    grid = model.encoder.grid
+    gpu = next(model.parameters()).is_cuda
     decode, samples = (
         (images.pairs, len(images)) if views == 2 else (images.singles, 2 * len(images))
     )
@@ -91,7 +94,8 @@ def loader(
     def some(indices: np.ndarray, drawn: augment.Choices) -> Loaded:
         matches = None
         if mined:
-            correspondences, mined_grid = torch.from_numpy(mined[0][indices]), mined[1]
+            correspondences = torch.from_numpy(mined[0][indices])
+            mined_grid = mined[1]
             stored = images.size_px
             matches = place_matches(
                 correspondences,

@@ -32,7 +32,8 @@ class TrainingStats:
     """Sums on the device. Reading them is a collective."""
 
     def __init__(self, device: torch.device, world: World) -> None:
-        self._device, self._world = device, world
+        self._device = device
+        self._world = world
         self._bad = torch.full((), NEVER, dtype=torch.int64, device=device)
         self._reset()
 
@@ -44,7 +45,8 @@ class TrainingStats:
 
     def restart_clock(self) -> None:
         """Leave out of the speed what is not training."""
-        self._since, self._timed = time.perf_counter(), 0
+        self._since = time.perf_counter()
+        self._timed = 0
 
     def add(self, step: int, loss: Tensor, norm: Tensor) -> None:
         """Note a step: this rank's share of the loss, and the norm of the gradient that all ranks

@@ -43,18 +43,16 @@ class TimmEncoder(VisionTransformer):
     def __init__(self, name: str, size_px: tuple[int, int] | None, *, pretrained: bool) -> None:
         nn.Module.__init__(self)
         made = _created(name, size_px, pretrained)
-        patch, grid = made.patch_embed.patch_size, made.patch_embed.grid_size
-        self.patch_px, self.width, self.depth, self.heads = (
-            patch[0],
-            made.embed_dim,
-            len(made.blocks),
-            made.blocks[0].attn.num_heads,
-        )
-        self.size_px, self.grid = (grid[0] * patch[0], grid[1] * patch[1]), (grid[0], grid[1])
-        self.class_token, self.positions = (
-            made.has_class_token,
-            "sincos" if made.pos_embed is not None else "rope",
-        )
+        patch = made.patch_embed.patch_size
+        grid = made.patch_embed.grid_size
+        self.patch_px = patch[0]
+        self.width = made.embed_dim
+        self.depth = len(made.blocks)
+        self.heads = made.blocks[0].attn.num_heads
+        self.size_px = (grid[0] * patch[0], grid[1] * patch[1])
+        self.grid = (grid[0], grid[1])
+        self.class_token = made.has_class_token
+        self.positions = "sincos" if made.pos_embed is not None else "rope"
         # The parts are ours, so that weights, layers and what is frozen go by timm's names; timm's
         # own object only computes with them.
         for key, child in made.named_children():

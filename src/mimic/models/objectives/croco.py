@@ -40,9 +40,11 @@ class CrossViewCompletion(Pretraining):
             matches: patches of view a and of view b that show the same, -1 = none; their loss is
                 added. None = only pixels count.
         """
-        a, b = images[:, 0], images[:, 1]
+        a = images[:, 0]
+        b = images[:, 1]
         keep, restore, mask = split(noise, self.visible)
-        seen, memory = self.encoder(a, keep), self.encoder(b)
+        seen = self.encoder(a, keep)
+        memory = self.encoder(b)
         prediction = self.decoder(seen, restore, memory)
         loss = masked_loss(prediction, a, mask, self.encoder.patch_px, norm_pix=self.norm_pix)
         if matches is not None:

@@ -112,5 +112,6 @@ def paste(
         mean, deviation = patch_statistics(target)
         prediction = prediction * deviation + mean
     hidden = mask[..., None]
-    blank, filled = target * (1 - hidden), torch.where(hidden > 0, prediction, target)
+    blank = target * (1 - hidden)
+    filled = torch.where(hidden > 0, prediction, target)
     return unpatchify(blank, patch_px, grid), unpatchify(filled, patch_px, grid)

@@ -39,7 +39,9 @@ from mimic.tasks.correspondence.patch_matching import (
 from mimic.tasks.metrics.matching import chance, nearest, offsets, recall
 
 PCK_PX = (1, 3, 5)
-ATTENTION, ENCODER = 0, 1  # rows of Match.found
+# rows of Match.found
+ATTENTION = 0
+ENCODER = 1
 
 
 @dataclass(frozen=True)
@@ -131,11 +133,10 @@ def true_flow(b_from_a: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarra
 def _seen(
     task: CrossAttentionTask, model: TwoViews, rows: pd.DataFrame, paths: EvalPaths
 ) -> Iterator[PairMatches]:
-    patch_px, size_px = model.encoder.patch_px, square_side(model.encoder)
-    side, images = (
-        size_px // patch_px,
-        open_pairs(rows, paths.root, (size_px, size_px), paths.shards),
-    )
+    patch_px = model.encoder.patch_px
+    size_px = square_side(model.encoder)
+    side = size_px // patch_px
+    images = open_pairs(rows, paths.root, (size_px, size_px), paths.shards)
     for start in range(0, len(rows), task.batch):
         index = np.arange(start, min(start + task.batch, len(rows)))
         views = images.pairs(index)

@@ -34,7 +34,8 @@ from mimic.tasks.inspection import DataFound, Needs, Split
 from mimic.tasks.metrics.matching import chance, nearest, offsets, recall
 from mimic.training.batches import evenly_spaced
 
-RIGHT, WRONG = (40, 190, 70), (220, 50, 40)
+RIGHT = (40, 190, 70)
+WRONG = (220, 50, 40)
 PICTURE_PX = 224  # side of a view in the pictures
 DRAWN = 24  # matches drawn in a picture
 
@@ -73,7 +74,8 @@ def run(task: CorrespondenceTask, subject: EvalModel, folders: EvalPaths) -> Res
     Raises:
         BadInput: no validation pair has a homography, or the encoder has no such block.
     """
-    encoder, root = subject.encoder, folders.root
+    encoder = subject.encoder
+    root = folders.root
     block = encoder.depth - 1 if task.block is None else task.block
     if not -encoder.depth <= block < encoder.depth:
         raise BadInput(
@@ -148,7 +150,8 @@ def sample_pairs(rows: pd.DataFrame, task: CorrespondenceTask | CrossAttentionTa
 
 def _match(subject: EvalModel, rows: pd.DataFrame, paths: EvalPaths, batch: int) -> Iterator[Match]:
     encoder = subject.encoder
-    size_px, blocks = square_side(encoder), range(encoder.depth)
+    size_px = square_side(encoder)
+    blocks = range(encoder.depth)
     images = open_pairs(rows, paths.root, (size_px, size_px), paths.shards)
     for start in range(0, len(rows), batch):
         index = np.arange(start, min(start + batch, len(rows)))
@@ -241,7 +244,8 @@ def picture(match: Match, side: int, block: int, index: int) -> Figure:
     chosen = evenly_spaced(len(scorable), DRAWN)
     cell = PICTURE_PX / side
     for position in sorted(chosen, key=lambda position: right[position]):  # the right ones on top
-        a, b = scorable[position], found[scorable[position]]
+        a = scorable[position]
+        b = found[scorable[position]]
         start = (round((a % side + 0.5) * cell), round((a // side + 0.5) * cell))
         end = (PICTURE_PX + round((b % side + 0.5) * cell), round((b // side + 0.5) * cell))
         colour = RIGHT if right[position] else WRONG

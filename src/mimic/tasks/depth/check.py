@@ -16,7 +16,8 @@ from mimic.tasks.inspection import TEST, TRAIN, DataFound, Needs, Split, each
 
 def look(task: DepthFields, root: Path, needs: Needs) -> DataFound:
     """Every image read, every mask there, depth in metres."""
-    train, test = Split("train", TRAIN, needs), Split("test", TEST, needs)
+    train = Split("train", TRAIN, needs)
+    test = Split("test", TEST, needs)
     with open_nyu(task, root) as opened:
 
         def trained_on(index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +30,8 @@ def look(task: DepthFields, root: Path, needs: Needs) -> DataFound:
             train.add_masked(valid, depth_m)
         for _, (valid, depth_m) in each(test, scored, opened.test.tolist()):
             test.add_masked(valid, depth_m)
-        size, digest = opened.path.stat().st_size, file_digest(opened.path)
+        size = opened.path.stat().st_size
+        digest = file_digest(opened.path)
     facts = {"images": opened.length, "bytes": size, "digest": digest}
     if isinstance(task, FewShotDepthTask):
         require_labels(train, opened.path, task.shots, range(task.seed, task.seed + task.seeds))

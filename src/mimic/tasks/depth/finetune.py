@@ -166,7 +166,8 @@ def score(
             in metres, float32[n, h, w].
     """
     drawn = set(evenly_spaced(len(tests), task.samples))
-    sums, pictures = [], []
+    sums = []
+    pictures = []
     for part, frames in tests:
         batch = preprocess(task, stacked(frames, task, patch_px))
         scored = _scored(task, frames, batch, predicted(part, batch.images))
@@ -257,7 +258,8 @@ def _picture(
     """Image, truth, prediction side by side; both depths in one colour scale, what is not scored
     black in the truth."""
     scored = truth[valid] if valid.any() else truth.ravel()
-    low, high = float(np.percentile(scored, 2)), float(np.percentile(scored, 98))
+    low = float(np.percentile(scored, 2))
+    high = float(np.percentile(scored, 98))
 
     def coloured(depth_m: np.ndarray) -> np.ndarray:
         share = np.clip((depth_m - low) / max(high - low, 1e-6), 0, 1)

@@ -138,7 +138,8 @@ def cache_features(
 ) -> CachedFeatures:
     """Features of the images as this task shows them to the encoder, made now if no task made them
     before."""
-    digest, patch_px = file_digest(nyu.path), model.encoder.patch_px
+    digest = file_digest(nyu.path)
+    patch_px = model.encoder.patch_px
     view = {"size_px": task.size_px, "frame": task.frame, "antialias": task.antialias}
     what = {"blocks": model.blocks, "norm": model.norm}
 

@@ -28,7 +28,8 @@ from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
 from mimic.tasks.depth.config import DepthFields
 
-MAT, SPLITS = "nyu_depth_v2_labeled.mat", "splits.mat"
+MAT = "nyu_depth_v2_labeled.mat"
+SPLITS = "splits.mat"
 DEPTH_M = (0.1, 30.0)  # a median outside is not a room in metres
 LOOKED_AT = 8  # images read on opening, to check units and masks
 
@@ -51,7 +52,8 @@ class Nyu:
     """
 
     def __init__(self, folder: Path, masks: Path | None) -> None:
-        self.path, self.masks = folder / MAT, masks
+        self.path = folder / MAT
+        self.masks = masks
         self._file = _open(self.path)
         try:
             self._fields = _fields(self._file, self.path, with_raw=masks is None)

@@ -223,7 +223,8 @@ def pad(item: Item, size_px: int, grey: int, label: int) -> Item:
 
 def crop_square(item: Item, top: int, left: int, size_px: int) -> Item:
     """A square."""
-    rows, columns = slice(top, top + size_px), slice(left, left + size_px)
+    rows = slice(top, top + size_px)
+    columns = slice(left, left + size_px)
     return Item(item.image[rows, columns], item.target[rows, columns], item.valid[rows, columns])
 
 

@@ -51,7 +51,8 @@ class FeatureArray(Sequence[np.ndarray]):
     """Features of a set, mapped into memory: [length, ...]."""
 
     def __init__(self, parts: list[np.ndarray]) -> None:
-        self.parts, self._length = parts, sum(map(len, parts))
+        self.parts = parts
+        self._length = sum(map(len, parts))
 
     def __len__(self) -> int:
         return self._length
@@ -140,7 +141,8 @@ def _encoded(
 ) -> np.ndarray:
     """Features of images first .. last - 1."""
     assert isinstance(encoder, torch.nn.Module)
-    device, out = next(encoder.parameters()).device, None
+    device = next(encoder.parameters()).device
+    out = None
     encoder.eval()
     batches = _batched(images, first, last, batch)
     shown = counted(batches, "encode", last - first, "images", lambda part: len(part[1]))

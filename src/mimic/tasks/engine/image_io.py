@@ -56,7 +56,8 @@ def _opened(path: Path, mode: str | None) -> np.ndarray:
 
 def extent(files: Iterable[Path], root: Path) -> dict[str, int | str]:
     """bytes: of all files; digest: sha256 over their names below `root` and their sizes."""
-    digest, total = hashlib.sha256(), 0
+    digest = hashlib.sha256()
+    total = 0
     for path in sorted(files):
         size = path.stat().st_size
         total += size

@@ -14,7 +14,8 @@ from mimic.infra.progress import say
 from mimic.infra.storage import write_json
 from mimic.training.checkpoint import read_weights, write_weights
 
-WEIGHTS, SAID = "trained.safetensors", "trained.json"
+WEIGHTS = "trained.safetensors"
+SAID = "trained.json"
 
 
 def train_once(model: nn.Module, folder: Path, train: Callable[[], float | None]) -> float | None:
@@ -24,7 +25,8 @@ def train_once(model: nn.Module, folder: Path, train: Callable[[], float | None]
         folder: of one model of one evaluation: same numbers, encoder and data.
         train: its answer, the loss, is what `train_once` answers.
     """
-    weights, said = folder / WEIGHTS, folder / SAID
+    weights = folder / WEIGHTS
+    said = folder / SAID
     if said.exists():
         say(f"{folder}: trained before, not trained again")
         _load(model, read_weights(weights), weights)
@@ -56,14 +58,16 @@ class BestCheckpoint:
         self._weights = folder / "best.safetensors"
         self._said = folder / "best.json"
         said = json.loads(self._said.read_text()) if self._said.exists() else {}
-        self.step, self.value = said.get("step"), said.get("value", math.inf)
+        self.step = said.get("step")
+        self.value = said.get("value", math.inf)
 
     def update(self, model: nn.Module, step: int) -> None:
         value = self._score()
         if value < self.value:
             write_weights(model.state_dict(), self._weights, {})
             write_json(self._said, {"step": step, "value": value})
-            self.step, self.value = step, value
+            self.step = step
+            self.value = value
 
     def restore(self, model: nn.Module) -> None:
         if self._weights.exists():

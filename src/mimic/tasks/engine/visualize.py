@@ -12,7 +12,9 @@ import numpy as np
 from mimic.tasks.api import Figure
 
 HEIGHT_PX = 192
-LEGEND_PX, ROW_PX = 150, 16  # width of the legend and height of its rows
+# width of the legend and height of its rows
+LEGEND_PX = 150
+ROW_PX = 16
 LEGEND_ROWS = HEIGHT_PX // ROW_PX
 OPACITY = 0.6
 GOLDEN = 0.618034  # turns of hue between neighbouring classes: no two of a few are alike

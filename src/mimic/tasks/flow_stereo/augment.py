@@ -24,18 +24,26 @@ Rng = np.random.Generator
 UPSIDE_DOWN = {"flow": 0.1, "stereo": 0.5}
 MARGIN_PX = 8  # an image that is scaled stays so much larger than the crop
 
-FLOW_SCALED, FLOW_SCALE = 0.8, (-0.2, 0.5)  # share; powers of two
-FLOW_STRETCHED, FLOW_STRETCH = 0.8, (-0.2, 0.2)  # share of the scaled ones; each side for itself
+# share; powers of two
+FLOW_SCALED = 0.8
+FLOW_SCALE = (-0.2, 0.5)
+# share of the scaled ones; each side for itself
+FLOW_STRETCHED = 0.8
+FLOW_STRETCH = (-0.2, 0.2)
 FLOW_ASYMMETRIC = 0.2
 FLOW_HUE = 0.5 / 3.14
 
-STEREO_SCALED, STEREO_LOW_PX = (
-    0.5,
-    800,
-)  # below so many pixels (smaller side) an image is only enlarged
-STEREO_SCALE_LOW, STEREO_SCALE_HIGH = (0.0, 1.0), (-0.2, 0.4)
-STEREO_SHAKEN, SHAKE_DEG, SHAKE_PX = 0.5, 0.1, 2.0
-STEREO_SINGLE, STEREO_SHARE, STEREO_ASYMMETRIC = 0.5, 0.5, 0.5
+# below so many pixels (smaller side) an image is only enlarged
+STEREO_SCALED = 0.5
+STEREO_LOW_PX = 800
+STEREO_SCALE_LOW = (0.0, 1.0)
+STEREO_SCALE_HIGH = (-0.2, 0.4)
+STEREO_SHAKEN = 0.5
+SHAKE_DEG = 0.1
+SHAKE_PX = 2.0
+STEREO_SINGLE = 0.5
+STEREO_SHARE = 0.5
+STEREO_ASYMMETRIC = 0.5
 STEREO_COLOURS: tuple[
     tuple[Callable[..., Image.Image], tuple[float, float], tuple[float, float]], ...
 ] = (
@@ -132,11 +140,13 @@ def _scaled_flow(item: Motion, across: float, down: float) -> Motion:
         motion = _by(item.motion, across, down, cv2.INTER_LINEAR) * scale
         return Motion(a, b, motion, np.ones(motion.shape[:2], bool))
     rows, columns = np.nonzero(item.valid)
-    ys, xs = np.round(rows * down).astype(int), np.round(columns * across).astype(int)
+    ys = np.round(rows * down).astype(int)
+    xs = np.round(columns * across).astype(int)
     inside = (
         (xs > 0) & (xs < a.shape[1]) & (ys > 0) & (ys < a.shape[0])
     )  # not the first row, column
-    motion, valid = np.zeros((*a.shape[:2], 2), np.float32), np.zeros(a.shape[:2], bool)
+    motion = np.zeros((*a.shape[:2], 2), np.float32)
+    valid = np.zeros(a.shape[:2], bool)
     motion[ys[inside], xs[inside]] = item.motion[rows[inside], columns[inside]] * scale
     valid[ys[inside], xs[inside]] = True
     return Motion(a, b, motion, valid)
@@ -174,7 +184,8 @@ def _shaken(view: np.ndarray, rng: Rng) -> np.ndarray:
     The centre's x is drawn from the height and its y from the width, as published.
     """
     height, width = view.shape[:2]
-    shift, angle = rng.uniform(-SHAKE_PX, SHAKE_PX), rng.uniform(-SHAKE_DEG, SHAKE_DEG)
+    shift = rng.uniform(-SHAKE_PX, SHAKE_PX)
+    angle = rng.uniform(-SHAKE_DEG, SHAKE_DEG)
     centre = (rng.uniform(0, height), rng.uniform(0, width))
     turn = cv2.getRotationMatrix2D(centre, angle, 1.0)
     turned = cv2.warpAffine(view, turn, (width, height), flags=cv2.INTER_LINEAR)

@@ -15,7 +15,8 @@ import numpy as np
 from mimic.errors import BadInput
 from mimic.tasks.engine.image_io import REMEDY, read_labels, read_photo
 
-FLO_MAGIC, FLO_UNKNOWN = 202021.25, 1e9
+FLO_MAGIC = 202021.25
+FLO_UNKNOWN = 1e9
 LARGEST = 4.0  # where half of the motion is beyond so many widths, it is in another unit
 Truth = tuple[np.ndarray, np.ndarray]  # motion float32[h, w, c], valid bool[h, w]
 
@@ -59,7 +60,8 @@ def read(pair: MotionPair, *, masks: bool) -> Motion:
     Raises:
         BadInput: a file is missing or damaged, sizes differ, or the motion is not in pixels.
     """
-    a, b = read_photo(pair.a), read_photo(pair.b)
+    a = read_photo(pair.a)
+    b = read_photo(pair.b)
     motion, valid = pair.reader(pair.truth)
     for path, found in ((pair.b, b.shape[:2]), (pair.truth, valid.shape)):
         if found != a.shape[:2]:
@@ -109,7 +111,9 @@ def read_pfm(path: Path) -> np.ndarray:
     head = re.match(rb"(P[Ff])\s+(\d+)\s+(\d+)\s+(-?[\d.eE+-]+)\s", data)
     if head is None:
         raise BadInput(f"{path}: not a .pfm file; {REMEDY}")
-    width, height, channels = int(head[2]), int(head[3]), 3 if head[1] == b"PF" else 1
+    width = int(head[2])
+    height = int(head[3])
+    channels = 3 if head[1] == b"PF" else 1
     if len(data) - head.end() < 4 * width * height * channels:
         raise BadInput(
             f"{path}: {len(data)} bytes do not hold {width} x {height} pixels; the file is "
@@ -174,11 +178,10 @@ def read_kitti_flow(path: Path) -> Truth:
             f"{path}: {values.dtype} {list(values.shape)}, KITTI's flow has three channels of 16 "
             "bits; is it a picture of flow?"
         )
-    x, y, valid = (
-        values[..., 2],
-        values[..., 1],
-        values[..., 0] > 0,
-    )  # OpenCV turns the channels around
+    # OpenCV turns the channels around
+    x = values[..., 2]
+    y = values[..., 1]
+    valid = values[..., 0] > 0
     motion = (np.stack([x, y], axis=-1).astype(np.float32) - 2**15) / 64
     return np.where(valid[..., None], motion, 0), valid
 

@@ -48,12 +48,15 @@ PICTURE_PX = 160  # height of the pictures
 def run(task: Task, subject: EvalModel, folders: EvalPaths) -> Result:
     """Train on crops of the train pairs, measure the last step on whole test pairs."""
     data = Workspace(folders.root).resolve(task.data)
-    parts, tests = listed_parts(task, task.train, data), listed_parts(task, task.test, data)
-    training, test = mixed(task.train, parts), mixed(task.test, tests)
+    parts = listed_parts(task, task.train, data)
+    tests = listed_parts(task, task.test, data)
+    training = mixed(task.train, parts)
+    test = mixed(task.test, tests)
     model = build(task, subject)
     last_loss = train_model(task, model, training, folders.progress)
     drawn = set(evenly_spaced(len(test), task.samples))
-    sums, pictures = [], []
+    sums = []
+    pictures = []
     model.eval()
     for index, pair in enumerate(counted(test, "score", len(test), "pairs")):
         item = read(pair, masks=task.masks)
@@ -162,7 +165,8 @@ def predict(task: Task, model: DenseMotion, a: np.ndarray, b: np.ndarray) -> np.
         for view in (a, b)
     ]
     places = list(_places(size, (task.size_px, task.width_px), task.overlap))
-    total, weights = np.zeros((*size, CHANNELS[task.task])), np.zeros((*size, 1))
+    total = np.zeros((*size, CHANNELS[task.task]))
+    weights = np.zeros((*size, 1))
     sharpness, softness = FUSION[task.task]
     for part in in_batches(len(places), TILES):
         tiles = [np.stack([view[window] for window in places[part]]) for view in views]

@@ -95,7 +95,8 @@ def _sintel(folder: Path) -> list[MotionPair]:
 
 
 def _sintel_pair(folder: Path, truth: Path, kind: str) -> MotionPair:
-    scene, number = truth.parent.name, int(truth.stem[6:])
+    scene = truth.parent.name
+    number = int(truth.stem[6:])
     images = folder / "training" / kind / scene
     a, b = (images / f"frame_{frame:04d}.png" for frame in (number, number + 1))
     mask = folder / f"training/invalid/{scene}/{truth.stem}.png"
@@ -153,7 +154,8 @@ def _tartanair(folder: Path) -> list[MotionPair]:
     pairs = []
     for truth in sorted(folder.glob("*/*/*/P*/flow/*_flow.npy")):
         sequence = truth.parents[1]
-        place, difficulty = sequence.parts[-4], sequence.parts[-2]
+        place = sequence.parts[-4]
+        difficulty = sequence.parts[-2]
         first, second = truth.name.split("_")[:2]
         a, b = (sequence / f"image_left/{frame}_left.png" for frame in (first, second))
         name = f"{place}-{difficulty}-{sequence.name}-{first}"

@@ -77,7 +77,8 @@ def _middlebury(folder: Path) -> list[MotionPair]:
 
 def _middlebury_pair(a: Path, truths: Path) -> MotionPair:
     truth = truths / ("disp0.pfm" if (truths / "disp0.pfm").exists() else "disp0GT.pfm")
-    mask, scene = truths / "mask0nocc.png", a.parent.name
+    mask = truths / "mask0nocc.png"
+    scene = a.parent.name
     where = mask if mask.exists() else None
     return MotionPair((scene,), scene, a, a.with_name("im1.png"), truth, read_pfm_disparity, where)
 
@@ -107,7 +108,8 @@ def _either(stem: Path, first: str, second: str) -> Path:
 
 def _middlebury_2006(folder: Path) -> list[MotionPair]:
     """Those of 2005 as well."""
-    reader, pairs = read_png_disparity(scale_of_2006, np.uint8), []
+    reader = read_png_disparity(scale_of_2006, np.uint8)
+    pairs = []
     for truth in sorted(folder.glob("*/disp1.png")):
         scene = truth.parent.name
         for light in LIGHTS_2006:
@@ -120,7 +122,8 @@ def _middlebury_2006(folder: Path) -> list[MotionPair]:
 def _middlebury_2014(folder: Path) -> list[MotionPair]:
     pairs = []
     for a in sorted(folder.glob("*/im0.png")):
-        scene, truth = a.parent.name, a.with_name("disp0.pfm")
+        scene = a.parent.name
+        truth = a.with_name("disp0.pfm")
         for view in ("im1", "im1E", "im1L"):
             b = a.with_name(f"{view}.png")
             pairs.append(MotionPair((scene,), f"{scene}-{view}", a, b, truth, read_pfm_disparity))
@@ -131,7 +134,8 @@ def _middlebury_2021(folder: Path) -> list[MotionPair]:
     pairs = []
     for a in sorted(folder.glob("*/ambient/*/im0*.png")):
         scene = a.parents[2]
-        b, truth = a.with_name(a.name.replace("im0", "im1", 1)), scene / "disp0.pfm"
+        b = a.with_name(a.name.replace("im0", "im1", 1))
+        truth = scene / "disp0.pfm"
         name = f"{scene.name}-{a.parent.name}-{a.stem}"
         pairs.append(MotionPair((scene.name,), name, a, b, truth, read_pfm_disparity))
     return pairs
@@ -144,14 +148,16 @@ def _booster(folder: Path) -> list[MotionPair]:
         scene = truth.parent
         held_out = ("subval",) if place >= len(truths) - SUBVAL_BOOSTER else ()
         for a in sorted((scene / "camera_00").glob("*.png")):
-            b, name = scene / "camera_02" / a.name, f"{scene.name}-{a.stem}"
+            b = scene / "camera_02" / a.name
+            name = f"{scene.name}-{a.stem}"
             labels = (scene.name, *held_out)
             pairs.append(MotionPair(labels, name, a, b, truth, read_npy_disparity))
     return pairs
 
 
 def _kitti(folder: Path) -> list[MotionPair]:
-    reader, pairs = read_png_disparity(256.0, np.uint16), []
+    reader = read_png_disparity(256.0, np.uint16)
+    pairs = []
     for truth in sorted(folder.glob("training/disp_occ_0/*_10.png")):
         a, b = (folder / f"training/image_{camera}" / truth.name for camera in (2, 3))
         pairs.append(MotionPair(("all",), truth.stem, a, b, truth, reader))
@@ -172,7 +178,8 @@ def _rendered(depth: int, folder: Path) -> list[MotionPair]:
 
 
 def _crestereo(folder: Path) -> list[MotionPair]:
-    reader, pairs = read_png_disparity(32.0, np.uint16), []
+    reader = read_png_disparity(32.0, np.uint16)
+    pairs = []
     for truth in sorted(folder.glob("*/*_left.disp.png")):
         name = truth.name.removesuffix("_left.disp.png")
         a, b = (truth.with_name(f"{name}_{side}.jpg") for side in ("left", "right"))

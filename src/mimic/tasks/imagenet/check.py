@@ -13,7 +13,8 @@ from mimic.tasks.inspection import TEST, TRAIN, DataFound, Needs, Split, each
 def look(task: ImageNetTask, root: Path, needs: Needs) -> DataFound:
     """Every image decoded."""
     opened = open_imagenet(task, root)
-    train, test = Split("train", TRAIN, needs), Split("test", TEST, needs)
+    train = Split("train", TRAIN, needs)
+    test = Split("test", TEST, needs)
     for split, (paths, _) in ((train, opened.train), (test, opened.val)):
         for _, shape in each(split, lambda path: opened.read(path).shape, paths):
             split.add(1, 1, [min(shape[:2])])

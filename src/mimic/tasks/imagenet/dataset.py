@@ -35,7 +35,8 @@ SUFFIX = ".JPEG"
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}  # that people have
 SOLUTION = "LOC_val_solution.csv"
 DEVKIT = "ILSVRC2012_devkit_t12/data"
-TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
+TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+META = "meta.mat"
 
 
 class ImageNet:
@@ -165,7 +166,8 @@ def _validation(folder: Path, numbers: dict[str, int]) -> tuple[list[Path], np.n
 
 def _mapping(folder: Path) -> tuple[Path, dict[str, str]]:
     """WordNet id of each validation image, by stem, and the file that says so."""
-    solution, devkit = folder / SOLUTION, folder / DEVKIT
+    solution = folder / SOLUTION
+    devkit = folder / DEVKIT
     if solution.is_file():
         with solution.open(newline="") as file:
             rows = list(csv.reader(file))[1:]

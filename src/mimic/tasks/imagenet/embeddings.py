@@ -119,14 +119,10 @@ def random_crop(
     height, width = image.shape[:2]
     target = height * width * rng.uniform(*area)
     ratio = math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
-    crop_width, crop_height = (
-        min(width, round(math.sqrt(target * ratio))),
-        min(height, round(math.sqrt(target / ratio))),
-    )
-    left, top = (
-        int(rng.integers(0, width - crop_width + 1)),
-        int(rng.integers(0, height - crop_height + 1)),
-    )
+    crop_width = min(width, round(math.sqrt(target * ratio)))
+    crop_height = min(height, round(math.sqrt(target / ratio)))
+    left = int(rng.integers(0, width - crop_width + 1))
+    top = int(rng.integers(0, height - crop_height + 1))
     # Cut first: Pillow's own `box` would let pixels outside of it into the border.
     inside = image[top : top + max(1, crop_height), left : left + max(1, crop_width)]
     out = np.asarray(Image.fromarray(inside).resize((size_px, size_px), Image.Resampling.BICUBIC))
@@ -144,7 +140,8 @@ def pictures(task: ImageNetTask, data: ImageNet, predicted: np.ndarray) -> list[
     out = []
     for place in evenly_spaced(len(paths), task.samples):
         image = centre_square(data.read(paths[place]), task.resize_px, task.size_px)
-        truth, found = data.wnids[classes[place]], data.wnids[predicted[place]]
+        truth = data.wnids[classes[place]]
+        found = data.wnids[predicted[place]]
         caption = f"{paths[place].stem}: {truth}, " + (
             "found" if truth == found else f"taken for {found}"
         )

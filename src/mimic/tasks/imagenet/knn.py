@@ -16,7 +16,9 @@ from mimic.tasks.imagenet import embeddings
 from mimic.tasks.imagenet.config import KnnTask
 from mimic.tasks.imagenet.dataset import open_imagenet
 
-QUERIES, GALLERY_BLOCK = 256, 65536  # validation and training vectors compared at once
+# validation and training vectors compared at once
+QUERIES = 256
+GALLERY_BLOCK = 65536
 
 
 def run(task: KnnTask, subject: EvalModel, folders: EvalPaths) -> Result:

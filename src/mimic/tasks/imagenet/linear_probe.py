@@ -37,10 +37,8 @@ def run(task: LinearProbeTask, subject: EvalModel, folders: EvalPaths) -> Result
     epoch."""
     data = open_imagenet(task, folders.root)
     pool = embeddings.pooling(task, subject.encoder)
-    test, truth = (
-        embeddings.center_crop_features(task, data, "val", subject, folders),
-        torch.from_numpy(data.val[1]),
-    )
+    test = embeddings.center_crop_features(task, data, "val", subject, folders)
+    truth = torch.from_numpy(data.val[1])
 
     @lru_cache(maxsize=2)
     def view(number: int) -> FeatureArray:
@@ -150,7 +148,9 @@ def accuracies(
 ) -> tuple[dict[str, float], np.ndarray]:
     """top1 and top5 (of fewer classes, all), and the predicted classes int64[n]."""
     head.eval()
-    device, hits, best = next(head.parameters()).device, torch.zeros(2), []
+    device = next(head.parameters()).device
+    hits = torch.zeros(2)
+    best = []
     with torch.inference_mode():
         for part in in_batches(len(test), SCORED):
             logits = head(torch.from_numpy(test[np.arange(part.start, part.stop)]).to(device)).cpu()

@@ -69,7 +69,8 @@ class Coco:
     """
 
     def __init__(self, folder: Path, split: str) -> None:
-        self.folder, self.split = folder, split
+        self.folder = folder
+        self.split = split
         self.path = folder / f"annotations/person_keypoints_{split}2017.json"
         self.annotations = _parsed(self.path)
         if (
@@ -109,15 +110,14 @@ class Coco:
         entries = _parsed(path)
         if not isinstance(entries, list):
             raise BadInput(f"{path}: not a list of detections")
-        people, unknown = [], (np.zeros((JOINTS, 2)), np.zeros(JOINTS, bool))
+        people = []
+        unknown = (np.zeros((JOINTS, 2)), np.zeros(JOINTS, bool))
         for number, entry in enumerate(entries):
             try:
-                image, category, box, score = (
-                    int(entry["image_id"]),
-                    int(entry["category_id"]),
-                    entry["bbox"],
-                    float(entry["score"]),
-                )
+                image = int(entry["image_id"])
+                category = int(entry["category_id"])
+                box = entry["bbox"]
+                score = float(entry["score"])
                 box = np.array(box, np.float64).reshape(4)
             except (KeyError, TypeError, ValueError):
                 raise BadInput(
@@ -179,10 +179,8 @@ class Coco:
         try:
             if entry["category_id"] != PERSON or entry["iscrowd"] or not entry["num_keypoints"]:
                 return None
-            image, (x, y, width, height) = (
-                int(entry["image_id"]),
-                (float(side) for side in entry["bbox"]),
-            )
+            image = int(entry["image_id"])
+            (x, y, width, height) = (float(side) for side in entry["bbox"])
             joints = np.array(entry["keypoints"], np.float64).reshape(JOINTS, 3)
         except (KeyError, TypeError, ValueError):
             raise BadInput(
@@ -202,11 +200,10 @@ class Coco:
                 f"{where}: a joint lies outside the image of {columns} x {rows}; joints are in "
                 "pixels"
             )
-        left, top = max(0.0, x), max(0.0, y)
-        right, bottom = (
-            min(columns - 1.0, left + max(0.0, width - 1)),
-            min(rows - 1.0, top + max(0.0, height - 1)),
-        )
+        left = max(0.0, x)
+        top = max(0.0, y)
+        right = min(columns - 1.0, left + max(0.0, width - 1))
+        bottom = min(rows - 1.0, top + max(0.0, height - 1))
         if right <= left or bottom <= top:
             return None
         return Person(

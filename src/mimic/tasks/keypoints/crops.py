@@ -16,11 +16,19 @@ from mimic.models.heatmaps import apply, crop_from_image
 from mimic.tasks.keypoints.coco import FLIPPED, Person
 
 PADDING = 1.25
-SHIFT_SHARE, SHIFT = 0.3, 0.2  # of the people, once; of the box
-HALF_SHARE, HALF_VISIBLE, HALF_PADDING, UPPER = 0.3, 8, 1.5, np.arange(17) < 11
+# of the people, once; of the box
+SHIFT_SHARE = 0.3
+SHIFT = 0.2
+HALF_SHARE = 0.3
+HALF_VISIBLE = 8
+HALF_PADDING = 1.5
+UPPER = np.arange(17) < 11
 UPPER_BELOW = 0.5  # of a normal draw
-SCALE, SCALE_RANGE = 0.5, (0.5, 1.5)
-TURN_DEG, TURN_RANGE_DEG, TURN_SHARE = 40.0, 80.0, 0.6
+SCALE = 0.5
+SCALE_RANGE = (0.5, 1.5)
+TURN_DEG = 40.0
+TURN_RANGE_DEG = 80.0
+TURN_SHARE = 0.6
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,8 @@ def half_body(seen: PersonCrop, aspect: float, rng: np.random.Generator) -> Pers
     """
     if seen.visible.sum() <= HALF_VISIBLE or rng.random() >= HALF_SHARE:
         return seen
-    upper, lower = seen.visible & UPPER, seen.visible & ~UPPER
+    upper = seen.visible & UPPER
+    lower = seen.visible & ~UPPER
     chosen = (
         upper if (rng.normal() < UPPER_BELOW and upper.sum() > 2) or lower.sum() <= 2 else lower
     )
@@ -89,7 +98,8 @@ def crop_affine(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The crop uint8[h, w, 3], zero outside the image, and the affine map that made it; with `rng`
     scaled and turned by chance."""
-    scale, turn_deg = 1.0, 0.0
+    scale = 1.0
+    turn_deg = 0.0
     if rng is not None:
         scale = float(np.clip(1 + SCALE * rng.normal(), *SCALE_RANGE))
         turn_deg = (

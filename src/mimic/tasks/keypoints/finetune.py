@@ -62,7 +62,8 @@ def run(task: PoseTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """Train on every labelled person of the train split, find the joints in the boxes of the
     validation split."""
     folder = Workspace(folders.root).resolve(task.data)
-    people, coco = Coco(folder, "train"), Coco(folder, "val")
+    people = Coco(folder, "train")
+    coco = Coco(folder, "val")
     boxes = boxes_of(task, coco, folders.root)
     model = build(task, subject.encoder)
     last_loss = train_model(task, model, people, folders.progress)
@@ -126,7 +127,10 @@ def _without_class_token(encoder: VisionTransformer, size: tuple[int, int]) -> N
         encoder.pos_embed = nn.Parameter(
             table + encoder.pos_embed[:, :first].detach().sum(dim=1, keepdim=True)
         )
-    encoder.grid, encoder.size_px, encoder.class_token, encoder.cls_token = grid, size, False, None
+    encoder.grid = grid
+    encoder.size_px = size
+    encoder.class_token = False
+    encoder.cls_token = None
 
 
 # ---------------------------------------------------------------------------- training
@@ -188,14 +192,16 @@ def example(
     task: PoseTask, person: Person, coco: Coco, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Crop, target maps and weights of one person."""
-    aspect, size = task.width_px / task.size_px, (task.size_px, task.width_px)
+    aspect = task.width_px / task.size_px
+    size = (task.size_px, task.width_px)
     seen = crops.view(person, read_photo(coco.path_of(person.image)), aspect)
     if task.augment != "none" and rng.random() < FLIP_SHARE:
         seen = crops.hflip(seen)
     if task.augment == "peer":
         seen = crops.half_body(seen, aspect, rng)
     crop, affine = crops.crop_affine(seen, size, rng if task.augment == "peer" else None)
-    rows, columns = size[0] // MAP_PX, size[1] // MAP_PX
+    rows = size[0] // MAP_PX
+    columns = size[1] // MAP_PX
     joints = crops.joints_in_crop(seen, affine) * [
         (columns - 1) / (size[1] - 1),
         (rows - 1) / (size[0] - 1),
@@ -254,10 +260,8 @@ def _without_doubles(found: list[DetectedPose], aspect: float) -> list[int]:
         of_image.setdefault(one.person.image, []).append(index)
     kept: list[int] = []
     for indices in of_image.values():
-        joints, scores = (
-            np.stack([found[index].joints for index in indices]),
-            np.array([found[index].score for index in indices]),
-        )
+        joints = np.stack([found[index].joints for index in indices])
+        scores = np.array([found[index].score for index in indices])
         areas = np.array([crops.cut_sides(found[index].person, aspect).prod() for index in indices])
         kept += [indices[stays] for stays in suppress(joints, scores, areas, DOUBLE)]
     return kept

@@ -32,8 +32,10 @@ def depth_sums(
     delta_k counts max(p / max(t, 1e-6), t / max(p, 1e-6)) < 1.25**k; rel is |p - t| / t; log_rmse
     uses natural logarithms.
     """
-    p, t = prediction.double(), truth.double()
-    above_p, above_t = p.clamp(min=SMALLEST), t.clamp(min=SMALLEST)
+    p = prediction.double()
+    t = truth.double()
+    above_p = p.clamp(min=SMALLEST)
+    above_t = t.clamp(min=SMALLEST)
     ratio = torch.maximum(p / above_t, t / above_p)
     error = p - t
     terms = [
@@ -76,7 +78,8 @@ def delta1_error(sums: Float64[np.ndarray, "images 8"], pooled: bool) -> float |
     sums = sums[sums[:, 0] > 0]
     if len(sums) < 2:
         return None
-    pixels, hits = sums[:, 0], sums[:, 1 + DEPTH_METRICS.index("delta1")]
+    pixels = sums[:, 0]
+    hits = sums[:, 1 + DEPTH_METRICS.index("delta1")]
     values = (
         (hits - hits.sum() / pixels.sum() * pixels) / pixels.mean() if pooled else hits / pixels
     )

@@ -59,7 +59,8 @@ def _checked(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndar
             "distance of features: two sets [n, d] of at least two and one width are needed, "
             f"these are {first.shape} and {second.shape}"
         )
-    first, second = first.astype(np.float64), second.astype(np.float64)
+    first = first.astype(np.float64)
+    second = second.astype(np.float64)
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise BadInput(
             "distance of features: some are not finite; was the encoder or the image damaged?"

@@ -19,7 +19,8 @@ def class_counts(
     classes: int,
 ) -> Int64[np.ndarray, "3 classes"]:
     """Per class the scored pixels where it is predicted and true, predicted, and true."""
-    predicted, true = prediction[scored], truth[scored]
+    predicted = prediction[scored]
+    true = truth[scored]
     parts = (true[predicted == true], predicted, true)
     return np.stack([np.bincount(part, minlength=classes) for part in parts]).astype(np.int64)
 
@@ -34,7 +35,8 @@ def scores(counts: Int64[np.ndarray, "... 3 classes"]) -> Float64[np.ndarray, ".
     """METRICS: means over the classes that are there (IoU: predicted or true; accuracy: true),
     share of pixels, IoU weighted by pixels."""
     both, _, true = np.moveaxis(counts, -2, 0)
-    iou, pixels = class_iou(counts), true.sum(axis=-1)
+    iou = class_iou(counts)
+    pixels = true.sum(axis=-1)
     weighted = _ratio(np.nansum(np.nan_to_num(iou) * true, axis=-1), pixels)
     return np.stack(
         [_mean(iou), _ratio(both.sum(axis=-1), pixels), _mean(_ratio(both, true)), weighted],

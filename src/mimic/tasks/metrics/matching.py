@@ -28,7 +28,8 @@ def offsets(
     """Rows and columns between the found patch and the true one, for the patches that have a true
     one (truth -1 = none)."""
     matched = truth >= 0
-    found, truth_index = found[matched], truth[matched].astype(np.int64)
+    found = found[matched]
+    truth_index = truth[matched].astype(np.int64)
     return np.stack(
         [found // side - truth_index // side, found % side - truth_index % side], axis=1
     )

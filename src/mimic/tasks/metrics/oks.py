@@ -12,7 +12,9 @@ import numpy as np
 # One deviation a joint, as a share of the square root of a person's area (COCO's published
 # constants).
 SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
-MEDIUM, LARGE = 32**2, 96**2  # areas in square pixels that begin a size
+# areas in square pixels that begin a size
+MEDIUM = 32**2
+LARGE = 96**2
 STATISTICS = (
     "AP",
     "AP50",
@@ -53,7 +55,8 @@ def suppress(
         joints: [people, 17, 2] of one image.
         areas: of their boxes; two people are compared on the mean of theirs.
     """
-    everything, kept = np.ones(len(SIGMAS), bool), []
+    everything = np.ones(len(SIGMAS), bool)
+    kept = []
     order = np.argsort(-scores, kind="stable").tolist()
     while order:
         best = order.pop(0)

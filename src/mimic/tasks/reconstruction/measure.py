@@ -49,7 +49,8 @@ REMEDY = (
     "set inception: null"
 )
 NOT_RUN = "not run: weights"
-OWN, FID = "own", "FID"
+OWN = "own"
+FID = "FID"
 
 Extract = Callable[[Tensor], Tensor]  # uint8[b, h, w, 3] to features [b, d]
 
@@ -97,8 +98,10 @@ def run(task: ReconstructionTask, subject: EvalModel, folders: EvalPaths) -> Res
     Raises:
         BadInput: too few pairs, the run has no decoder, the weights asked for are not there.
     """
-    model, device = subject.model(), subject.device
-    trained, patches = model.visible, model.encoder.grid[0] * model.encoder.grid[1]
+    model = subject.model()
+    device = subject.device
+    trained = model.visible
+    patches = model.encoder.grid[0] * model.encoder.grid[1]
     try:
         model.visible = visible_count(patches, task.mask_ratio, task.visible_rounding)
     except ValueError as error:
@@ -243,19 +246,17 @@ def _look(
     paths: EvalPaths,
     extractors: dict[str, Extract],
 ) -> PairErrors:
-    device, patch_px = next(model.parameters()).device, model.encoder.patch_px
-    images, seen = (
-        open_pairs(rows, paths.root, model.encoder.size_px, paths.shards),
-        PairErrors(features={name: [] for name in extractors}),
-    )
+    device = next(model.parameters()).device
+    patch_px = model.encoder.patch_px
+    images = open_pairs(rows, paths.root, model.encoder.size_px, paths.shards)
+    seen = PairErrors(features={name: [] for name in extractors})
     for part in shown_batches(len(rows), task.batch, "complete views", "pairs"):
-        start, index = part.start, np.arange(part.start, part.stop)
+        start = part.start
+        index = np.arange(part.start, part.stop)
         pairs = images.pairs(index).to(device)
-        views, noise = (
-            normalise(pairs),
-            hiding_noise(
-                list(images.keys[index]), model.encoder.grid[0] * model.encoder.grid[1], task.seed
-            ),
+        views = normalise(pairs)
+        noise = hiding_noise(
+            list(images.keys[index]), model.encoder.grid[0] * model.encoder.grid[1], task.seed
         )
         _, prediction, mask = model(views[:, : model.views], noise.to(device))
         a = views[:, 0]
@@ -291,7 +292,8 @@ def _normalised(prediction: Tensor, a: Tensor, patch_px: int) -> Tensor:
 
 
 def _metrics(seen: PairErrors) -> dict[str, Any]:
-    loss, mse = np.array(seen.loss), np.array(seen.pixel_mse)
+    loss = np.array(seen.loss)
+    mse = np.array(seen.pixel_mse)
     sets = {
         name: [torch.cat(part).numpy() for part in zip(*parts, strict=True)]
         for name, parts in seen.features.items()

@@ -24,7 +24,8 @@ def look(task: RelativePoseTask, root: Path, needs: Needs) -> DataFound:
     """Lists, poses, images and neighbours of every scene; an official scene has all its frames."""
     folder = Workspace(root).resolve(task.data)
     scenes = [read_scene(folder, name, every=1) for name in task.scenes]
-    train, test = Split("train", TRAIN, needs), Split("test", TEST, needs)
+    train = Split("train", TRAIN, needs)
+    test = Split("test", TEST, needs)
     shapes: set[tuple[int, ...]] = set()
     for split in (train, test):
         views: list[PosedImage] = [view for scene in scenes for view in getattr(scene, split.name)]

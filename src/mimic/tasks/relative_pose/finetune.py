@@ -97,11 +97,13 @@ def train_model(
     ]
 
     def draw(step: int) -> tuple[np.ndarray, np.ndarray]:
-        images, moves = [], []
+        images = []
+        moves = []
         for number, index in enumerate(step_indices(step, task.batch, len(pairs), task.seed)):
             scene, lists, place = pairs[index]
             rng = np.random.default_rng([task.seed, step, number])
-            a, b = scene.train[place], scene.train[rng.choice(lists.train[place])]
+            a = scene.train[place]
+            b = scene.train[rng.choice(lists.train[place])]
             images.append(np.stack([read_image(task, a), read_image(task, b)]))
             moves.append(np.linalg.inv(b.pose) @ a.pose)
         return np.stack(images), np.stack(moves).astype(np.float32)
@@ -210,8 +212,10 @@ def _pictures(
     pictures = []
     for index in evenly_spaced(len(queries), task.samples):
         number, place = queries[index]
-        scene, pose = scenes[number], found[number][task.estimate][place]
-        view, other = scene.test[place], scene.train[near[number].test[place, 0]]
+        scene = scenes[number]
+        pose = found[number][task.estimate][place]
+        view = scene.test[place]
+        other = scene.train[near[number].test[place, 0]]
         plan = cameras(np.stack([camera.pose for camera in scene.train]), view.pose, pose)
         strip = np.concatenate(
             [*(scaled(read_photo(shown.image)) for shown in (view, other)), plan], axis=1

@@ -75,7 +75,8 @@ class Ade20k:
     def read(self, index: int) -> AdeImage:
         """Image `index`, counted from 0, the training split first."""
         image_path, label_path = self._pair(index)
-        image, raw = read_photo(image_path), read_labels(label_path)
+        image = read_photo(image_path)
+        raw = read_labels(label_path)
         if raw.ndim != 2 or raw.dtype != np.uint8:
             raise BadInput(
                 f"{label_path}: {raw.dtype} {raw.shape}, expected 8-bit class numbers of one "

@@ -17,7 +17,8 @@ from mimic.tasks.segmentation.config import FewShotSegmentationTask, Segmentatio
 def look(task: SegmentationFields, root: Path, needs: Needs) -> DataFound:
     """Every image and annotation read; labels in range."""
     ade = open_ade20k(task, root)
-    train, test = Split("train", TRAIN, needs), Split("test", TEST, needs)
+    train = Split("train", TRAIN, needs)
+    test = Split("test", TEST, needs)
     pixels = np.zeros((2, IGNORED + 1), np.int64)  # of each split and label, as stored
 
     def look(index: int) -> tuple[np.ndarray, Item]:

@@ -158,7 +158,8 @@ def score(
             predicted classes.
     """
     drawn = set(ade.test[evenly_spaced(len(ade.test), task.samples)].tolist())
-    counts, pictures = [], []
+    counts = []
+    pictures = []
     for part in shown_batches(len(ade.test), task.eval_batch, "score", "images"):
         numbers = ade.test[part].tolist()
         for number, (item, prediction) in zip(
@@ -212,7 +213,8 @@ def slide(task: SegmentationFields, model: EncoderWithHead, item: Item) -> Tenso
         for top in _starts(image.shape[0], task)
         for left in _starts(image.shape[1], task)
     ]
-    total, times = None, torch.zeros(image.shape[:2], device=model.device)
+    total = None
+    times = torch.zeros(image.shape[:2], device=model.device)
     for part in in_batches(len(places), task.eval_batch):
         squares = np.stack(
             [
@@ -226,7 +228,8 @@ def slide(task: SegmentationFields, model: EncoderWithHead, item: Item) -> Tenso
                 if total is None
                 else total
             )
-            rows, columns = slice(top, top + task.size_px), slice(left, left + task.size_px)
+            rows = slice(top, top + task.size_px)
+            columns = slice(left, left + task.size_px)
             total[0, :, rows, columns] += logits
             times[rows, columns] += 1
     assert total is not None

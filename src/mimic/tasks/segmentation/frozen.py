@@ -37,7 +37,8 @@ Frozen = LinearSegmentationTask | FewShotSegmentationTask
 
 def run_linear(task: LinearSegmentationTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """Train the linear layer on the train split, measure the last step on the validation split."""
-    ade, encoder = open_ade20k(task, folders.root), subject.encoder
+    ade = open_ade20k(task, folders.root)
+    encoder = subject.encoder
     require_patches(task.size_px, encoder.patch_px)
     head = seeded(task.seed, partial(LinearHead, encoder.width, ade.n_classes, encoder.patch_px))
     model = EncoderWithHead(
@@ -71,7 +72,8 @@ def run_linear(task: LinearSegmentationTask, subject: EvalModel, folders: EvalPa
 def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """For each seed a head on each of its nested subsets, the same number of updates for all,
     measured on the whole validation split."""
-    ade, encoder = open_ade20k(task, folders.root), subject.encoder
+    ade = open_ade20k(task, folders.root)
+    encoder = subject.encoder
     require_patches(task.size_px, encoder.patch_px)
     if max(task.shots) > len(ade.train):
         raise BadInput(

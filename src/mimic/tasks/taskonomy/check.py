@@ -15,7 +15,8 @@ def look(task: TaskonomyTask, root: Path, needs: Needs) -> DataFound:
     """Every image, target and mask of the three lists read; bits, channels and masks right."""
     opened = open_taskonomy(task, root)
     train = Split("train", TRAIN, needs)
-    validation, test = Split("validation", CHOOSE, needs), Split("test", TEST, needs)
+    validation = Split("validation", CHOOSE, needs)
+    test = Split("test", TEST, needs)
 
     def look(index: int) -> tuple[np.ndarray, np.ndarray, float]:
         frame = opened.read(index)

@@ -79,7 +79,9 @@ class Taskonomy:
     def __init__(
         self, folder: Path, splits: Path, variant: str, target: str, counts: Sequence[int | None]
     ) -> None:
-        self.folder, self.target, self.kind = folder, target, TARGETS[target]
+        self.folder = folder
+        self.target = target
+        self.kind = TARGETS[target]
         for domain in ("rgb", target, "mask_valid"):
             if not (folder / domain).is_dir():
                 raise BadInput(
@@ -106,11 +108,9 @@ class Taskonomy:
     def read(self, index: int) -> TaskonomyImage:
         """Number `index`, counted from 0: the train list first, then validation, then test."""
         image_path, target_path, mask_path = self.files(index)
-        image, target, mask = (
-            read_photo(image_path),
-            read_labels(target_path),
-            read_labels(mask_path),
-        )
+        image = read_photo(image_path)
+        target = read_labels(target_path)
+        mask = read_labels(mask_path)
         target = target[..., None] if target.ndim == 2 else target
         bits = 8 * target.dtype.itemsize
         if bits != self.kind.bits or target.shape[2] < self.kind.channels:
@@ -184,7 +184,8 @@ def eroded(valid: np.ndarray, cell: int) -> np.ndarray:
     """bool[h, w]: valid where the whole cell x cell block is; what is left over at the right and
     bottom follows its nearest block."""
     height, width = valid.shape
-    rows, columns = height // cell, width // cell
+    rows = height // cell
+    columns = width // cell
     cells = valid[: rows * cell, : columns * cell].reshape(rows, cell, columns, cell)
     blocks = np.logical_and.reduce(cells, axis=(1, 3))
     return blocks[np.ix_(np.arange(height) * rows // height, np.arange(width) * columns // width)]

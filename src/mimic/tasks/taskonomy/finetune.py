@@ -192,7 +192,8 @@ def predict(model: EncoderWithHead, images: np.ndarray) -> np.ndarray:
 def angle_deg(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Degrees between normals stored as (n + 1) / 2, [h, w]; a prediction of no direction is 90
     degrees off."""
-    a, b = 2 * predicted - 1, 2 * target - 1
+    a = 2 * predicted - 1
+    b = 2 * target - 1
     lengths = np.linalg.norm(a, axis=2) * np.linalg.norm(b, axis=2)
     cosine = np.divide(
         (a * b).sum(axis=2), lengths, out=np.zeros_like(lengths), where=lengths > 1e-6
@@ -241,7 +242,9 @@ def _pictures(
     numbers = taskonomy.test[evenly_spaced(len(taskonomy.test), task.samples, nearest=True)]
     for number in map(int, numbers):
         batch = preprocess(task, Items((read(taskonomy, number),)))
-        predicted, target, valid = predict(model, batch.images)[0], batch.target[0], batch.valid[0]
+        predicted = predict(model, batch.images)[0]
+        target = batch.target[0]
+        valid = batch.valid[0]
         error = (
             float(np.abs(predicted - target).mean(axis=2)[valid].mean())
             if valid.any()

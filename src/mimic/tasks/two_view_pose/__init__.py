@@ -28,7 +28,8 @@ def _look(section: TwoViewPoseTask, root: Path, needs: Needs) -> DataFound:
     folder = Workspace(root).resolve(section.data)
     pairs = read_pairs(Workspace(root).resolve(section.pairs))
     files = sorted({folder / name for pair in pairs for name in pair.names})
-    images, measured = Split("images", TEST, needs), Split("test", TEST, needs)
+    images = Split("images", TEST, needs)
+    measured = Split("test", TEST, needs)
     for _ in each(images, read_photo, files):
         pass  # one that does not open ends it
     for pair in pairs:

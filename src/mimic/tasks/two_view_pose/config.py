@@ -84,9 +84,12 @@ def _pair(fields: list[str], where: str) -> PosedPair:
         numbers = np.array(fields[4 if len(fields) == 38 else 2 :], np.float64)
     except ValueError:
         raise BadInput(f"{where}: not all fields after the names are numbers") from None
-    first, second, motion = numbers[:9].reshape(3, 3), numbers[9:18].reshape(3, 3), np.eye(4)
+    first = numbers[:9].reshape(3, 3)
+    second = numbers[9:18].reshape(3, 3)
+    motion = np.eye(4)
     if len(fields) == 32:
-        motion[:3, :3], motion[:3, 3] = numbers[18:27].reshape(3, 3), numbers[27:]
+        motion[:3, :3] = numbers[18:27].reshape(3, 3)
+        motion[:3, 3] = numbers[27:]
     else:
         motion = numbers[18:].reshape(4, 4)
     _require_rigid(motion, where)

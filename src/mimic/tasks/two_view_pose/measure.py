@@ -42,7 +42,8 @@ ROTATIONS_DEG = (0, 15, 30, 60, 180)  # edges of the bins by true rotation, as P
 FEWEST = 5  # matches of an estimate
 CONFIDENCE = 0.99999
 FAR = 1e9  # baselines: no match is too far away to count
-RIGHT, WRONG = (40, 190, 70), (220, 50, 40)
+RIGHT = (40, 190, 70)
+WRONG = (220, 50, 40)
 DRAWN = 40  # matches in a picture
 
 
@@ -150,7 +151,8 @@ def matched(a: Tensor, b: Tensor, patch_px: int, *, refine: bool) -> tuple[np.nd
             right, upper and lower neighbours: half a patch at most.
     """
     likeness = a.flatten(0, 1) @ b.flatten(0, 1).T
-    b_of_a, a_of_b = likeness.argmax(dim=1).numpy(), likeness.argmax(dim=0).numpy()
+    b_of_a = likeness.argmax(dim=1).numpy()
+    a_of_b = likeness.argmax(dim=0).numpy()
     in_a = np.flatnonzero(a_of_b[b_of_a] == np.arange(len(b_of_a)))
     in_b = b_of_a[in_a]
     values = likeness.numpy().astype(np.float64)
@@ -169,7 +171,8 @@ def tops(maps: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
     the top of the parabolas through it and its neighbours; 0 along an axis where it lies at the
     border or is no peak."""
     padded = np.pad(maps, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
-    each, off = np.arange(len(maps)), np.zeros((len(maps), 2))
+    each = np.arange(len(maps))
+    off = np.zeros((len(maps), 2))
     middle = padded[each, row + 1, column + 1]
     for axis, (down, right) in enumerate(((0, 1), (1, 0))):
         before = padded[each, row + 1 - down, column + 1 - right]
@@ -207,14 +210,17 @@ def estimate(
         prob=CONFIDENCE,
         threshold=float(ransac_px / focal_px),
     )
-    best, most = None, 0
+    best = None
+    most = 0
     for essential in () if matrices is None else np.split(matrices, len(matrices) // 3):
         count, rotation, translation, *_ = cv2.recoverPose(
             essential, rays_a, rays_b, np.eye(3), FAR, mask=inliers.copy()
         )
         if count > most:
-            best, most = np.eye(4), count
-            best[:3, :3], best[:3, 3] = rotation, np.ravel(translation)
+            best = np.eye(4)
+            most = count
+            best[:3, :3] = rotation
+            best[:3, 3] = np.ravel(translation)
     return best
 
 
@@ -297,7 +303,8 @@ def _picture(a: Shown, b: Shown, found: Found, index: int) -> Figure:
     canvas = np.concatenate(views, axis=1)
     chosen = np.linspace(0, len(found.right) - 1, min(DRAWN, len(found.right))).astype(int)
     for match in sorted(chosen, key=lambda match: found.right[match]):  # the right ones on top
-        start, end = found.points_a[match], found.points_b[match] + [a.image.shape[1], 0]
+        start = found.points_a[match]
+        end = found.points_b[match] + [a.image.shape[1], 0]
         first, last = (point.round().astype(int).tolist() for point in (start, end))
         colour = RIGHT if found.right[match] else WRONG
         cv2.line(canvas, first, last, colour, 1, cv2.LINE_AA)
