@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -158,7 +159,10 @@ def test_the_laptop_profile_is_what_params_yaml_holds(repository: Path) -> None:
     ), "make the same change in both files"
 
 
-@pytest.mark.parametrize("command", sorted(typer.main.get_command(cli.app).commands))  # type: ignore[attr-defined]
+COMMANDS: Any = typer.main.get_command(cli.app)
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.commands))
 def test_every_command_explains_itself(command: str) -> None:
     found = typer.main.get_command(cli.app).commands[command]  # type: ignore[attr-defined]
     assert found.help

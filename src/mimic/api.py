@@ -208,8 +208,9 @@ def _params_file(path: PathLike | None) -> Path:
 
 
 def _paths(paths: PathLike | Iterable[PathLike]) -> list[Path]:
-    alone = isinstance(paths, str | os.PathLike)
-    return [Path(paths)] if alone else [Path(path) for path in paths]  # type: ignore[arg-type, union-attr]
+    if isinstance(paths, str | os.PathLike):
+        return [Path(paths)]
+    return [Path(path) for path in paths]
 
 
 def _link_sources(folders: Sequence[Path], space: Workspace) -> list[str]:

@@ -212,7 +212,8 @@ def publish(folder: Path, objective: str, class_token: bool, positions: str) -> 
         "size_px": (SIDE, SIDE),
     }
     masking = {"mask_ratio": 0.9, "visible_rounding": "up"}
-    model = build(objective, ViTSize(**sizes), Masking(**masking, norm_pix=True))  # type: ignore[arg-type]
+    masks = Masking(**masking, norm_pix=True)  # type: ignore[arg-type]
+    model = build(objective, ViTSize(**sizes), masks)
     initialise(model, torch.Generator().manual_seed(3))
     folder.mkdir(parents=True)
     write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", {})

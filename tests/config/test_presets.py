@@ -19,7 +19,7 @@ from mimic import cli
 from mimic.config.presets import FREE, GIVEN, OF, PACKAGE, packaged_presets
 from mimic.errors import BadInput
 from mimic.params import Params, load_params, resolve_params
-from mimic.resolve import RECIPES
+from mimic.params.resolution import RECIPES
 from mimic.tasks import TASKS
 
 # sha256 of each section that an entry's presets have a say in, as both profiles resolved before

@@ -12,7 +12,7 @@ import yaml
 from mimic.config.presets import Key, leaves
 from mimic.errors import BadInput
 from mimic.params import check_params, resolve_params
-from mimic.resolve import Resolved
+from mimic.params.resolution import Resolved
 
 INDENT = "  "
 COLUMN = 44  # where the origin of a value begins, if the value is short enough

@@ -42,7 +42,8 @@ def make_model(
     size_px: tuple[int, int] = (32, 32),
 ) -> Any:
     shape = {"positions": positions, "class_token": class_token, "size_px": size_px}
-    model = build(objective, ViTSize(**SIZES, **shape), Masking(**MASKING, norm_pix=True))  # type: ignore[arg-type]
+    masks = Masking(**MASKING, norm_pix=True)
+    model = build(objective, ViTSize(**SIZES, **shape), masks)  # type: ignore[arg-type]
     initialise(model, torch.Generator().manual_seed(0))
     return model.eval()
 

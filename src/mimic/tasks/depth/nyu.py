@@ -126,13 +126,11 @@ class Nyu:
             raise BadInput(f"{self.path}: no valid pixel in {len(looked_at)} images: {where}")
         median = float(np.median(np.concatenate(measured)))
         if not DEPTH_M[0] <= median <= DEPTH_M[1]:
-            guess = (
-                "millimetres"
-                if 100 < median < 6000
-                else "units of 1/6553.6 m"
-                if median >= 6000
-                else "not metres"
-            )
+            guess = "not metres"
+            if 100 < median < 6000:
+                guess = "millimetres"
+            elif median >= 6000:
+                guess = "units of 1/6553.6 m"
             raise BadInput(
                 f"{self.path}: median depth {median:g}, which looks like {guess}; `depths` holds "
                 "metres (float32) in the official file"

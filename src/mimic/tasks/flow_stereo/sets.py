@@ -7,7 +7,8 @@ A pair carries labels; `only` and `without` choose by them. Layouts of flow, bel
     flying_chairs   data/00001_{img1.ppm,img2.ppm,flow.flo}; FlyingChairs_train_val.txt (also called
                     chairs_split.txt; 1 and 2) gives the labels train and val
     flying_things   frames_{clean,final}pass/TRAIN/A/0000/left/0006.png,
-                    optical_flow/.../into_{future,past}/left/OpticalFlowInto{Future,Past}_0006_L.pfm;
+                    optical_flow/.../into_{future,past}/left/
+                        OpticalFlowInto{Future,Past}_0006_L.pfm;
                     labels: TRAIN or TEST, pass, direction (into_future, into_past)
     tartanair       <place>/<place>/{Easy,Hard}/P000/image_left/000000_left.png,
                     .../flow/000000_000001_flow.npy; labels: place, Easy or Hard

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from mimic.config.missing import advice
 from mimic.config.presets import Key
-from mimic.resolve import Resolved
+from mimic.params.resolution import Resolved
 
 FURTHER = 5  # missing keys that are named beside the first
 Profiles = Callable[[], Iterable[tuple[str, dict[str, Any]]]]

@@ -25,11 +25,11 @@ from mimic.config.sources import Source
 from mimic.config.synthesize import NothingToSynthesize, Synthesize
 from mimic.config.training import Recipe, Run
 from mimic.errors import BadInput
-from mimic.resolve import Resolved, resolve
+from mimic.params.messages import describe_error
+from mimic.params.resolution import Resolved, resolve
 from mimic.tasks import Task
 from mimic.tasks.reconstruction.config import ReconstructionTask
 from mimic.tasks.sections import PairTask
-from mimic.wrong_params import describe_error
 
 T = TypeVar("T")
 
