@@ -26,11 +26,12 @@ import numpy as np
 import pyarrow as pa
 
 from mimic import assemble
+from mimic.config.missing import PROFILES
 from mimic.infra import storage
 from mimic.pairs.read import open_table, read_image, read_row, read_table
 from mimic.pairs.schema import MANIFEST, PAIR, index_path
 from mimic.pairs.write import encode_image, shard_writer, write_table
-from mimic.params import load_params, packaged
+from mimic.params import load_params, resolve_params
 
 SHARE_1M = 1_316_202
 SHARE_3M = 3_161_333
@@ -158,7 +159,7 @@ def _write_workspace(root: Path, rows: int) -> int:
 
 def _recipes(rows: int) -> dict[str, Any]:
     """The laptop's parameters with MIMIC's recipes, scaled to so many pairs."""
-    params = packaged().model_dump(mode="json")
+    params = resolve_params(PROFILES / "laptop.yaml").full()
     template = params["sources"]["frames"]
     datasets = {}
     for column, (name, inner) in enumerate({"mimic-1m": None, "mimic-3m": "mimic-1m"}.items()):

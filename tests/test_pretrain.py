@@ -192,7 +192,7 @@ def test_a_checkpoint_of_other_numbers_is_not_resumed(workspace: Path) -> None:
         (
             "croco",
             {"mask_ratio": 0.01},
-            r"params.yaml: pretrain\.croco: mask_ratio 0.01 leaves 16 of 16 patches visible",
+            r"params.yaml: recipe croco: mask_ratio 0.01 leaves 16 of 16 patches visible",
         ),
         (
             "wide",
@@ -203,7 +203,7 @@ def test_a_checkpoint_of_other_numbers_is_not_resumed(workspace: Path) -> None:
         (
             "mae",
             {"matching": {"weight": 1.0, "temperature": 0.1}},
-            "pretrain.mae: matching needs two views",
+            "recipe mae: matching needs two views",
         ),
     ],
 )

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,6 +140,11 @@ def pretrain_encoder(
     _write_params(file, _params_file(params), sources, run)
     own = load_params(file)
     assemble.main(own, space.root, DATASET)
+    summary = json.loads(space.metrics("assemble", DATASET).read_bytes())
+    if not summary["splits"]["train"]:  # all clips were drawn for validation, of one or two
+        _write_params(file, _params_file(params), sources, run, {"validation": 0})
+        own = load_params(file)
+        assemble.main(own, space.root, DATASET)
     pretrain.main(own, space.root, recipe)
     return space.model(recipe)
 
@@ -238,9 +243,19 @@ def _link_sources(folders: Sequence[Path], space: Workspace) -> list[str]:
     return names
 
 
-def _write_params(path: Path, template: Path, sources: Sequence[str], run: dict[str, Any]) -> None:
+def _write_params(
+    path: Path,
+    template: Path,
+    sources: Sequence[str],
+    run: dict[str, Any],
+    differs: Mapping[str, Any] | None = None,
+) -> None:
     """A parameter file with one dataset, of all pairs of these sources, and one run beside the
-    random encoder; what else decides a training is the template's."""
+    random encoder; what else decides a training is the template's.
+
+    Args:
+        differs: keys of the dataset that differ from the template's.
+    """
     import yaml
 
     from mimic.infra.storage import write_bytes
@@ -249,7 +264,7 @@ def _write_params(path: Path, template: Path, sources: Sequence[str], run: dict[
     load_params(template)  # so that errors name the file where they are
     given = yaml.safe_load(template.read_bytes())
     source = {**next(iter(given["sources"].values())), "tracked_by": "params.yaml"}
-    dataset = next(iter(given["datasets"].values()))
+    dataset = next(iter(given["datasets"].values())) | (differs or {})
     recipe = run["recipe"]
     random = {**run, "steps": 0}
     given |= {

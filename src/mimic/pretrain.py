@@ -107,7 +107,7 @@ def main(params: Params, root: Path, name: str) -> None:
     as_written = params.recipe(name).model_dump(mode="json", exclude=EXECUTION_ONLY_KEYS)
     written = {
         "run": run.model_dump(mode="json"),
-        "recipe": params.recipe(name).model_dump(mode="json"),
+        "recipe": as_written,
     }
     card = _card(name, recipe, run, model, precision) | {
         "sections": written,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import get_args
 
+from mimic.resolve import READERS as READER_PRESETS
+
 from mimic import config
 from mimic.config.presets import packaged_presets
-from mimic.resolve import READERS as READER_PRESETS
 from mimic.sources import READER_VERSIONS, READERS
 
 PRESETS = packaged_presets(READER_PRESETS).content

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from safetensors.torch import save_file
 
 from mimic import config
 from mimic.geometry.covisibility import intrinsics_from_fov
 from mimic.models import Masking, ViTSize, build
+from mimic.params import resolve_params
 from mimic.synthetic import toy_datasets
 from mimic.synthetic.toy_datasets import seven_scenes
 from mimic.tasks import TASK_VERSIONS, run_task
@@ -90,7 +90,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def taskonomy_task(repository: Path, root: Path) -> TaskonomyTask:
-    raw = yaml.safe_load((repository / "params.yaml").read_text())["evaluate"]["normals"]
+    raw = resolve_params(repository / "params.yaml").full()["evaluate"]["normals"]
     data = root / "taskonomy"
     where = {"data": data, "splits": data / "splits", "tracked_by": data, "images": [4, 2, 3]}
     small = {"size_px": 32, "head_width": 16, "steps": 4, "batch": 3, "validate_every": 2}

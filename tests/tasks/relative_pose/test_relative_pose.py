@@ -359,7 +359,7 @@ def test_the_stage(
     """mimic evaluate of a published croco run; a model that never saw a second view, or a lone
     encoder, is refused."""
 
-    raw = resolve_params(repository / "params.yaml").full()
+    raw = resolve_params(repository / "params.yaml").checked()
     raw["evaluate"] = {"relative-pose": json.loads(relative_pose_task.model_dump_json())}
     raw["table"] = {**raw["table"], "tasks": ["relative-pose"]}
     raw["tracking"]["uri"] = None
