@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import get_args
 
-from mimic.resolve import READERS as READER_PRESETS
-
 from mimic import config
 from mimic.config.presets import packaged_presets
+from mimic.params.resolution import READERS as READER_PRESETS
 from mimic.sources import READER_VERSIONS, READERS
 
 PRESETS = packaged_presets(READER_PRESETS).content
