@@ -1,14 +1,17 @@
 """Do the tests notice? Deliberate faults, one at a time, each against the tests nearest to it.
 
-Run `python -m benchmarks.mutations [NAME...] [--json] [--jobs N]`. Every fault of `faults.yaml`
-replaces one passage of one file, in a copy of the tracked files; the fault is killed when its tests
-then fail. First the same tests must pass on an unchanged copy, or nothing is said of them. Exit
-status 1 when a fault survives, does not apply, or its tests do not run.
+Run `python -m benchmarks.mutations [NAME...] [--json] [--jobs N] [--journal FILE]`. Every fault of
+`faults.yaml` replaces one passage of one file, in a copy of the tracked files; the fault is killed
+when its tests then fail. First the same tests must pass on an unchanged copy, or nothing is said of
+them. All faults take hours: with a journal, every verdict is written down as it falls, and a run of
+the same files goes on where the one before it stopped. Exit status 1 when a fault survives, does
+not apply, or its tests do not run.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -65,12 +68,13 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="faults to try; default: all")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--jobs", type=int, default=1, help="faults tried side by side")
+    parser.add_argument("--journal", type=Path, help="JSON lines, to go on after an interruption")
     asked = parser.parse_args()
     faults = read_faults()
     if unknown := sorted(set(asked.names) - {fault.name for fault in faults}):
         parser.error(f"no fault is called {unknown[0]!r}; see {FAULTS.name}")
     chosen = [fault for fault in faults if not asked.names or fault.name in asked.names]
-    found = try_all(REPOSITORY, chosen, asked.jobs)
+    found = try_all(REPOSITORY, chosen, asked.jobs, asked.journal)
     print(json.dumps(listed(found), indent=2)) if asked.json else show(found)
     sys.exit(any(outcome.verdict != "killed" for outcome in found))
 
@@ -89,20 +93,59 @@ def read_faults(path: Path = FAULTS) -> list[Fault]:
     ]
 
 
-def try_all(repository: Path, faults: Sequence[Fault], jobs: int) -> list[Outcome]:
+def try_all(
+    repository: Path, faults: Sequence[Fault], jobs: int, journal: Path | None = None
+) -> list[Outcome]:
     """Each fault in a copy of its own; the tests it names are first run without it, once for all
-    faults that name them."""
+    faults that name them. Faults whose verdict on the same files is in the journal are not tried
+    again."""
+    digest = digest_of(repository)
+    outcomes = read_journal(journal, digest, faults) if journal else {}
+    left = [fault for fault in faults if fault.name not in outcomes]
     with tempfile.TemporaryDirectory(prefix="mimic-mutations-") as folder:
         clean = copy(repository, Path(folder) / "clean")
-        sets = sorted({fault.tests for fault in faults})
+        sets = sorted({fault.tests for fault in left})
+
+        def one(fault: Fault) -> Outcome:
+            outcome = try_one(repository, Path(folder), fault, passes[fault.tests].result())
+            if journal:
+                append(journal, digest, outcome)
+            return outcome
+
         with ThreadPoolExecutor(jobs) as pool:
-            passes = dict(zip(sets, pool.map(lambda tests: run(clean, tests), sets), strict=True))
-            return list(
-                pool.map(
-                    lambda fault: try_one(repository, Path(folder), fault, passes[fault.tests]),
-                    faults,
-                )
-            )
+            passes = {tests: pool.submit(run, clean, tests) for tests in sets}
+            outcomes |= {outcome.fault.name: outcome for outcome in pool.map(one, left)}
+    return [outcomes[fault.name] for fault in faults]
+
+
+def digest_of(repository: Path) -> str:
+    """Of all files under version control: what a verdict holds for."""
+    digest = hashlib.sha256()
+    for name in tracked(repository):
+        digest.update(name.encode() + b"\0")
+        digest.update((repository / name).read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def read_journal(path: Path, digest: str, faults: Sequence[Fault]) -> dict[str, Outcome]:
+    """The verdicts on these files, by the fault's name; a line cut short is no verdict."""
+    by_name = {fault.name: fault for fault in faults}
+    outcomes = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if row["files"] == digest and row["name"] in by_name:
+            fault = by_name[row["name"]]
+            outcomes[fault.name] = Outcome(fault, row["verdict"], row["seconds"])
+    return outcomes
+
+
+def append(path: Path, digest: str, outcome: Outcome) -> None:
+    row = {"files": digest, **listed([outcome])[0]}
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def try_one(repository: Path, folder: Path, fault: Fault, without: int) -> Outcome:
@@ -140,15 +183,19 @@ def apply(tree: Path, fault: Fault) -> None:
 def copy(repository: Path, target: Path) -> Path:
     """The files under version control, as they are now; `../shared` of the repository is found from
     there, too."""
+    for name in tracked(repository):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(repository / name, target / name)
+    return target
+
+
+def tracked(repository: Path) -> list[str]:
+    """The files under version control that are there, sorted."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=repository, capture_output=True, check=True
     )
-    for name in listed.stdout.decode().split("\0"):
-        source = repository / name
-        if name and source.is_file():
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target / name)
-    return target
+    names = listed.stdout.decode().split("\0")
+    return sorted(name for name in names if name and (repository / name).is_file())
 
 
 def run(tree: Path, tests: Sequence[str]) -> int:

@@ -116,8 +116,9 @@ def test_every_deliberate_fault_applies(repository: Path) -> None:
     assert [path for path in sorted(named) if not (repository / path).exists()] == []
 
 
-def test_a_fault_is_killed_survives_or_does_not_apply(tmp_path: Path) -> None:
-    """On a repository of two files."""
+@pytest.fixture
+def two_files(tmp_path: Path) -> Path:
+    """A repository of one module and its tests."""
     (tmp_path / "src").mkdir()
     (tmp_path / "src/one.py").write_text("def double(x):\n    return 2 * x\n\n\nUNUSED = 1\n")
     (tmp_path / "test_one.py").write_text(
@@ -126,6 +127,26 @@ def test_a_fault_is_killed_survives_or_does_not_apply(tmp_path: Path) -> None:
     (tmp_path / "test_red.py").write_text("def test_red():\n    assert False\n")
     for command in (["init", "-q"], ["add", "."]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def test_a_journal_keeps_verdicts_on_the_same_files_only(two_files: Path) -> None:
+    journal = two_files / "verdicts.jsonl"
+    fault = mutations.Fault("killed", "src/one.py", "2 * x", "3 * x", ("test_one.py",))
+    other = mutations.Fault("survives", "src/one.py", "UNUSED = 1", "UNUSED = 2", fault.tests)
+    (first,) = mutations.try_all(two_files, [fault], 1, journal)
+    with journal.open("a") as file:
+        file.write('{"files": "cut sh')
+    journal.write_text(journal.read_text().replace(f": {first.seconds}", ": 1234.5") + "\n")
+    again = mutations.try_all(two_files, [fault, other], 1, journal)
+    assert [one.verdict for one in again] == ["killed", "SURVIVED"]
+    assert again[0].seconds == 1234.5  # read, not tried again
+    (two_files / "test_one.py").write_text("def test_nothing():\n    pass\n")
+    (changed,) = mutations.try_all(two_files, [fault], 1, journal)
+    assert changed.verdict == "SURVIVED"
+
+
+def test_a_fault_is_killed_survives_or_does_not_apply(two_files: Path) -> None:
     said = {
         "killed": ("2 * x", "3 * x", "test_one.py"),
         "survives": ("UNUSED = 1", "UNUSED = 2", "test_one.py"),
@@ -138,10 +159,10 @@ def test_a_fault_is_killed_survives_or_does_not_apply(tmp_path: Path) -> None:
         name: {"file": "src/one.py", "old": old, "new": new, "tests": tests}
         for name, (old, new, tests) in said.items()
     }
-    (tmp_path / "faults.yaml").write_text(yaml.safe_dump(faults))
+    (two_files / "faults.yaml").write_text(yaml.safe_dump(faults))
     found = {
         one.fault.name: one.verdict
-        for one in mutations.try_all(tmp_path, mutations.read_faults(tmp_path / "faults.yaml"), 1)
+        for one in mutations.try_all(two_files, mutations.read_faults(two_files / "faults.yaml"), 1)
     }
     assert found == {
         "killed": "killed",
