@@ -38,7 +38,7 @@ READERS = {
 }
 READER_VERSIONS = {
     "videos": {"reader": 1},
-    "images": {"reader": 1},
+    "images": {"reader": 2},
     "scenes": {"reader": 1, "embree": 1, "habitat": 1},
     "covisible": {"reader": 1, "embree": 1, "habitat": 1},
     "hm3d": {"reader": 1, "embree": 1, "habitat": 1},
@@ -51,7 +51,7 @@ READER_VERSIONS = {
     "mannequin": {"reader": 1},
     "co3d": {"reader": 1},
     "streetview": {"reader": 1},
-    "rgbd": {"reader": 1},
+    "rgbd": {"reader": 2},
     "released": {"reader": 1},
     "crops": {"reader": 1},
 }

@@ -150,6 +150,16 @@ def test_scenes_of_other_formats_are_named_with_what_to_do(tmp_path: Path) -> No
     assert found.files == ["a.glb"]
 
 
+def test_recordings_that_only_their_maker_reads_are_named_with_what_to_do(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.INSV", "c.braw", "d.lrv"):
+        (tmp_path / name).write_bytes(b"x")
+    found = folders.tree(tmp_path, lambda name: name.endswith(".mp4"), "a video")
+    assert "reframed" in found.skipped["b.INSV"]
+    assert "export it as MP4" in found.skipped["c.braw"]
+    assert "preview of another recording" in found.skipped["d.lrv"]
+    assert found.files == ["a.mp4"]
+
+
 def test_raw_files_of_cameras_are_named_with_what_to_do(tmp_path: Path) -> None:
     for name in ("a.jpg", "IMG_1.DNG", "b.cr2", "c.txt"):
         (tmp_path / name).write_bytes(b"x")

@@ -25,6 +25,15 @@ RAW = frozenset(
     }
 )
 RAW_DATA = "raw data of a camera; develop it to JPEG or PNG"
+RAW_VIDEOS = frozenset({".braw", ".r3d", ".crm", ".ari", ".cine", ".nev"})
+RAW_VIDEO = "raw video of a camera; export it as MP4 or MOV with the maker's program"
+SPHERES = frozenset({".insv", ".insp", ".360"})
+SPHERE = (
+    "two fisheye views of a 360-degree camera; export ordinary (reframed) views as MP4 or JPEG "
+    "with the maker's program"
+)
+PREVIEWS = frozenset({".lrv", ".lrf", ".thm"})
+PREVIEW = "a camera's small preview of another recording"
 SCENES = frozenset(
     {
         *(".gltf", ".obj", ".ply", ".stl", ".off", ".3mf", ".fbx", ".dae", ".3ds", ".x3d"),
@@ -34,6 +43,13 @@ SCENES = frozenset(
 SCENE_OF_ANOTHER_FORMAT = (
     "a 3-D format that is not read; convert it to .glb, for example with Blender (File > Export > "
     "glTF 2.0, format glTF Binary)"
+)
+REMEDIES = (
+    (RAW, RAW_DATA),
+    (RAW_VIDEOS, RAW_VIDEO),
+    (SPHERES, SPHERE),
+    (PREVIEWS, PREVIEW),
+    (SCENES, SCENE_OF_ANOTHER_FORMAT),
 )
 DIGITS = frozenset("0123456789")
 UNWRITABLE = re.compile(
@@ -260,10 +276,9 @@ def _sort_in(state: _Walk, folder: str, entry: os.DirEntry[str]) -> bool:
 
 def remedy(name: str) -> str | None:
     """What to do with a file that is not read, where its name says what it is."""
-    if has_extension(name, RAW):
-        return RAW_DATA
-    if has_extension(name, SCENES):
-        return SCENE_OF_ANOTHER_FORMAT
+    for extensions, why in REMEDIES:
+        if has_extension(name, extensions):
+            return why
     return None
 
 

@@ -16,6 +16,7 @@ from PIL import ExifTags, ImageFile, ImageOps
 from PIL import Image as pillow
 
 from mimic.sources.base import Image, Pose, Unreadable, View
+from mimic.sources.photos import colours
 from mimic.sources.video import hdr, tracks
 
 # decoded at once, 0.5 GB in RGB; JPEG and JPEG 2000 are decoded at a lower resolution above it
@@ -68,8 +69,8 @@ warnings.filterwarnings(
 def read(source: Path | io.BytesIO) -> Image:
     """The upright RGB image of a file, or of one in memory; of several in a file, the first.
 
-    Palettes, grey, CMYK and 16 bits become 8-bit RGB. What is transparent lies on white; where all
-    is equally transparent, the colours are taken as they are.
+    Palettes, grey, CMYK and 16 bits become 8-bit RGB, and wide gamuts sRGB (colours.py). What is
+    transparent lies on white; where all is equally transparent, the colours are taken as they are.
 
     Raises:
         Unreadable: missing, truncated, too large, or no photograph.
@@ -80,7 +81,9 @@ def read(source: Path | io.BytesIO) -> Image:
             if (frame := not_sdr(source, file)) is not None:
                 return _upright(frame)
             file.load()
-            return rgb(file)
+            if "icc_profile" not in file.info:
+                return rgb(file)
+            return rgb(colours.srgb(ImageOps.exif_transpose(file)))
     except Unreadable:
         raise
     except pillow.UnidentifiedImageError:
