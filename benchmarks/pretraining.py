@@ -260,7 +260,7 @@ def fed(recipe: config.Recipe, steps: int) -> float:
             "pictures_every": None,
         }
         recipe = recipe.model_copy(update=often)
-        run = config.Run(recipe="mimic", dataset="pairs", steps=steps, seed=0)
+        run = config.Run(recipe="mimic", dataset="pairs", steps=steps, seed=0, seeds=None)
         here = config.Shards(url=None, cache=root, cache_gb=1.0)
         with Stop().listening() as stop:
             train(

@@ -262,7 +262,7 @@ def _card(
         "objective": recipe.objective,
         "dataset": run.dataset,
         "steps": run.steps,
-        "seed": run.seed,
+        "seed": run.only_seed,
         "batch": recipe.batch,
         "precision": precision,
         "mask_ratio": recipe.mask_ratio,

@@ -33,6 +33,17 @@ def wrong_with(name: Any) -> str | None:
     return None
 
 
+def seed_name(run: str, seed: int) -> str:
+    """The encoder that one seed of a run makes, as people name it and as its folder lies."""
+    return f"{run}/seed-{seed}"
+
+
+def seed_of(name: str) -> tuple[str, int | None]:
+    """The run of an encoder's name, and its seed: None where the name is that of the whole run."""
+    found = re.fullmatch(r"([^/]+)/seed-(\d+)", name)
+    return (found[1], int(found[2])) if found else (name, None)
+
+
 def _checked(name: Any) -> str:
     why = wrong_with(name)
     if why is not None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from mimic.config.base import (
     AboveZero,
@@ -16,6 +22,7 @@ from mimic.config.base import (
     Positive,
     Section,
 )
+from mimic.config.names import seed_name
 from mimic.models import OBJECTIVES, Masking, ViTSize
 
 
@@ -143,9 +150,69 @@ class Recipe(Section):
 
 
 class Run(Section):
-    """One pretraining: recipe x dataset x steps. Zero steps is the random-initialised encoder."""
+    """Pretraining, once or once a seed: recipe x dataset x steps. Zero steps is the
+    random-initialised encoder.
+
+    With `seed` it is one encoder, models/<run>; with `seeds` one each, models/<run>/seed-<k>.
+    """
 
     recipe: str
     dataset: str
     steps: Count
-    seed: Count
+    seed: Count | None  # None: it has seeds
+    seeds: tuple[Count, ...] | None  # None: it has one
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seed_or_seeds(cls, entry: Any) -> Any:
+        if not isinstance(entry, dict):
+            return entry
+        if entry.get("seeds") is None:
+            return {**entry, "seeds": None}
+        if entry.get("seed") is not None:
+            raise ValueError("seed and seeds: state one of them")
+        return {**entry, "seed": None}
+
+    @field_validator("seeds")
+    @classmethod
+    def _told_apart(cls, seeds: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if seeds is not None and not seeds:
+            raise ValueError("expected at least one seed, as in [0, 1, 2]")
+        if seeds is not None and len(set(seeds)) < len(seeds):
+            raise ValueError(f"a seed is named twice in {list(seeds)}")
+        return seeds
+
+    @model_validator(mode="after")
+    def _some_seed(self) -> Run:
+        if self.seed is None and self.seeds is None:
+            raise ValueError("seed: expected a number, or seeds: a list of them")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Only the one of the two that is stated."""
+        written: dict[str, Any] = serialise(self)
+        unused = "seed" if self.seeds is not None else "seeds"
+        return {key: value for key, value in written.items() if key != unused}
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """One number an encoder."""
+        return self.seeds if self.seeds is not None else (self.only_seed,)
+
+    @property
+    def only_seed(self) -> int:
+        """The seed of one encoder; to ask a run with several is an error of the caller."""
+        if self.seed is None:
+            raise TypeError(f"a run with seeds {self.seeds} is several trainings; ask `of`")
+        return self.seed
+
+    def of(self, seed: int) -> Run:
+        """One of its trainings, as if it were a run of its own."""
+        return self.model_copy(update={"seed": seed, "seeds": None})
+
+    def encoders(self, name: str) -> dict[str, Run]:
+        """Each training by the name of its encoder: `name`, or `name`/seed-<k>."""
+        if self.seeds is None:
+            return {name: self}
+        return {seed_name(name, seed): self.of(seed) for seed in self.seeds}

@@ -23,6 +23,7 @@ from mimic.errors import BadInput
 
 # Folders of metrics/ that hold counts of a stage; all others are runs.
 STAGE_METRICS = frozenset({"mine", "assemble"})
+SEED = "seed-"  # models/<run>/seed-<k>: the encoder of one of several seeds
 SCRATCH_STEM = 100  # bytes of a name that a scratch name repeats: both have to fit a file system
 THERE = "is there already; name a new file, or move it away"
 SCRATCH = re.compile(r"\..*\.\d+(-\d+)?\.part", re.DOTALL)
@@ -54,6 +55,22 @@ class Workspace:
 
     def model(self, run: str) -> Path:
         return self.root / "models" / run
+
+    def encoders(self, run: str) -> dict[str, Path]:
+        """The folders of the encoders that are there of a run, by name and in the order of their
+        seeds: models/<run>, or models/<run>/seed-<k> of each seed.
+
+        `run` may be the name of one of them. Nothing there is an empty answer.
+        """
+        folder = self.root / "models" / run
+        if (folder / "card.json").exists():
+            return {run: folder}
+        seeds = {
+            int(path.parent.name.removeprefix(SEED)): path.parent
+            for path in folder.glob(f"{SEED}*/card.json")
+            if path.parent.name.removeprefix(SEED).isdecimal()
+        }
+        return {f"{run}/{seeds[seed].name}": seeds[seed] for seed in sorted(seeds)}
 
     def checked(self, task: str) -> Path:
         """What the prepare stage found in a task's data."""

@@ -122,7 +122,7 @@ def _row(params: Params, workspace: Workspace, run: str) -> RunRow:
         objective=said.get("objective", recipe.objective) if steps else None,
         steps=steps,
         batch=int(said.get("batch", recipe.batch)),
-        seed=said.get("seed", planned.seed),
+        seed=int(said.get("seed", planned.all_seeds[0])),
         card=card,
         results={task: read_result(workspace.metrics(run, task)) for task in params.table.tasks},
     )

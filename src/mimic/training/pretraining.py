@@ -109,11 +109,11 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
             fit(
                 model,
                 functools.partial(step_loss, recipe, device),
-                loader(model, rows, images, recipe, run.seed, parts),
+                loader(model, rows, images, recipe, run.only_seed, parts),
                 _optim(model, recipe, run),
                 RunSpec(
                     steps=run.steps,
-                    seed=run.seed,
+                    seed=run.only_seed,
                     precision=precision,
                     workers=recipe.workers,
                     log_every=recipe.log_every,
@@ -152,7 +152,7 @@ def initial_model(recipe: config.Recipe, run: config.Run) -> Pretraining:
         )
     except ValueError as error:
         raise BadInput(f"params.yaml: recipe {run.recipe}: {error}") from None
-    initialise(model, torch.Generator().manual_seed(run.seed))
+    initialise(model, torch.Generator().manual_seed(run.only_seed))
     return model
 
 

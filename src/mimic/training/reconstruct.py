@@ -65,7 +65,7 @@ def held_out(
         noise = torch.rand(
             len(chosen),
             model.encoder.grid[0] * model.encoder.grid[1],
-            generator=generator(run.seed, 0),
+            generator=generator(run.only_seed, 0),
         )
         return reconstruct(model, decoded, noise) | {
             "keys": images.keys[chosen].astype(str)
