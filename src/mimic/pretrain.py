@@ -10,6 +10,8 @@
         reconstruction.png    held-out pairs: view a, masked, reconstruction, view b (and .npz, the
                               same as arrays)
 
+A run with several seeds makes one such folder a seed, models/<run>/seed-<k>/.
+
 The encoder needs nothing of this project (unless its positions are rotary, which plain timm cannot
 express):
 
@@ -17,9 +19,10 @@ express):
     vit = timm.models.VisionTransformer(**card["timm"]["kwargs"])
     vit.load_state_dict(safetensors.torch.load_file("models/croco-1m/encoder.safetensors"))
 
-Work in progress lies in runs/pretrain/<run>/<fingerprint>/ and is resumed after any interruption;
-what is published is the same as if there had been none. Speeds and memory stay there, in its
-log.jsonl: they are the machine's, not the model's. So do pictures/<step>.png, drawn on the way.
+Work in progress lies in runs/pretrain/<run>/<fingerprint>/ (of a seed:
+runs/pretrain/<run>/seed-<k>/<fingerprint>/) and is resumed after any interruption; what is
+published is the same as if there had been none. Speeds and memory stay there, in its log.jsonl:
+they are the machine's, not the model's. So do pictures/<step>.png, drawn on the way.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ import copy
 import functools
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -38,13 +41,22 @@ import numpy as np
 import torch
 
 from mimic import config
+from mimic.config.names import seed_of
 from mimic.errors import BadInput
 from mimic.infra import earlier, tracking
 from mimic.infra.cluster import run_training, run_trainings
 from mimic.infra.progress import say
 from mimic.infra.provenance import git_commit
-from mimic.infra.publishing import Work, place, publish
-from mimic.infra.storage import Workspace, file_digest, fingerprint, write_json
+from mimic.infra.publishing import MARK, Work, entries_of, marked, place, publish
+from mimic.infra.storage import (
+    SEED,
+    Workspace,
+    file_digest,
+    fingerprint,
+    link,
+    made_folder,
+    write_json,
+)
 from mimic.models.objectives import OBJECTIVE_VERSIONS
 from mimic.models.objectives.base import Pretraining
 from mimic.pairs.images import read_manifest
@@ -60,6 +72,7 @@ from mimic.training.pretraining import (
 )
 
 TRAINED = "trained.json"  # of a run that a sweep has trained and nobody has published
+KEPT = "published"  # in the folder of a seed's work: its encoder, whole, when it is finished
 
 
 @dataclass(frozen=True)
@@ -79,12 +92,70 @@ class _Plan:
 
 
 def main(params: Params, root: Path, name: str) -> None:
-    """Pretrain run `name` of params.yaml and publish models/<name>/.
+    """Pretrain run `name` of params.yaml and publish models/<name>/: an encoder, or one a seed.
 
     It trains where `cluster.pretrain` says: here, in several processes, or as a job; nothing of
-    that changes what is trained.
+    that changes what is trained. Of several seeds, those that are finished and have changed in
+    nothing are kept; the others train one after the other here, and under `executor: slurm` as
+    one array.
+
+    Raises:
+        BadInput: no such run, or what it needs is not there.
+        ItemsFailed: some seeds failed; the others are trained.
     """
-    plan = _plan(params, root, name)
+    run = pick(params.runs, name, "run")
+    target = Workspace(root).model(name)
+    work = Work("pretrain", name)
+    place(target, work, recognise=earlier.model)
+    encoders = list(run.encoders(name))
+    plans = {encoder: _plan(params, root, encoder) for encoder in encoders}
+    if run.seeds is None:
+        publish(_trained(params, root, name, plans[name]), target, work, recognise=earlier.model)
+        _clean(plans[name].folder)
+    else:
+        kept = _each_seed(params, root, plans)
+        publish(functools.partial(_link_all, kept), target, work, recognise=earlier.model)
+    for encoder in encoders:
+        tracking.mirror_pretrain(params.tracking, root, encoder)
+
+
+def _each_seed(params: Params, root: Path, plans: Mapping[str, _Plan]) -> dict[str, Path]:
+    """Make the encoder of every seed that has none of its numbers yet: a finished one lies in the
+    run's own folder, where DVC, which removes models/<run> before it runs the stage, never looks.
+
+    Returns:
+        Where each lies, whole, by the name of its folder in models/<run>.
+    """
+    todo = {encoder: plan for encoder, plan in plans.items() if not _is_kept(plan.folder)}
+    for encoder in plans.keys() - todo.keys():
+        say(f"pretrain {encoder}: kept, it is trained and nothing of it has changed")
+    if params.cluster.executor == "slurm":
+        _train(params, root, todo)
+    for encoder, plan in todo.items():
+        fill = _trained(params, root, encoder, plan)
+        publish(fill, plan.folder / KEPT, Work("pretrain", encoder))
+        _clean(plan.folder)
+    return {encoder.rpartition("/")[2]: plan.folder / KEPT for encoder, plan in plans.items()}
+
+
+def _is_kept(folder: Path) -> bool:
+    """Whether a seed's encoder lies in its work, and nothing of it is missing."""
+    known = marked(folder / KEPT)
+    files = known and known[1]
+    return bool(files) and all((folder / KEPT / name).is_file() for name in files or [])
+
+
+def _link_all(encoders: Mapping[str, Path], out: Path) -> None:
+    """The same files below one folder, without their marks: they are one result there."""
+    for name, folder in encoders.items():
+        for entry in entries_of(folder):
+            if entry != MARK:
+                made_folder((out / name / entry).parent)
+                link(folder / entry, out / name / entry)
+
+
+def _trained(params: Params, root: Path, name: str, plan: _Plan) -> Callable[[Path], None]:
+    """Train one encoder; what writes its folder."""
     run = plan.run
     recipe = plan.recipe
     folder = plan.folder
@@ -104,7 +175,9 @@ def main(params: Params, root: Path, name: str) -> None:
         raise BadInput(
             f"{folder}: no whole checkpoint of step {run.steps}; run mimic pretrain {name} again"
         )
-    as_written = params.recipe(name).model_dump(mode="json", exclude=EXECUTION_ONLY_KEYS)
+    as_written = params.recipe(seed_of(name)[0]).model_dump(
+        mode="json", exclude=EXECUTION_ONLY_KEYS
+    )
     written = {
         "run": run.model_dump(mode="json"),
         "recipe": as_written,
@@ -121,29 +194,40 @@ def main(params: Params, root: Path, name: str) -> None:
     model.to(choose_device())
     pictures = reconstruct.held_out(plan.manifest, root, recipe, run, params.cluster.shards)(model)
     snapshot_every = recipe.keep_every and recipe.keep_every * recipe.save_every
-    fill = functools.partial(_fill, model, card, pictures, folder, snapshot_every)
-    publish(fill, Workspace(root).model(name), Work("pretrain", name), recognise=earlier.model)
+    return functools.partial(_fill, model, card, pictures, folder, snapshot_every)
+
+
+def _clean(folder: Path) -> None:
+    """Published: running again means training again."""
     (folder / TRAINED).unlink(missing_ok=True)
-    checkpoint.remove_all(folder)  # published: running again means training again
-    tracking.mirror_pretrain(params.tracking, root, name)
+    checkpoint.remove_all(folder)
 
 
 def sweep(params: Params, root: Path, names: Sequence[str]) -> list[str]:
     """Train several runs at once, on a cluster as one array, and leave publishing them to `main`,
     which finds them trained.
 
+    Args:
+        names: runs; all seeds of a run that has several.
+
     Returns:
-        The runs that were trained; those without steps, and those that wait to be published, need
-        none.
+        The encoders that were trained; those without steps, those that wait to be published, and
+        finished seeds need none.
 
     Raises:
         ItemsFailed: some failed; the others are done.
     """
-    plans = {name: _plan(params, root, name) for name in names}
+    runs = {name: pick(params.runs, name, "run") for name in names}
+    encoders = [encoder for name, run in runs.items() for encoder in run.encoders(name)]
+    return _train(params, root, {name: _plan(params, root, name) for name in encoders})
+
+
+def _train(params: Params, root: Path, plans: Mapping[str, _Plan]) -> list[str]:
+    """Bring encoders to their last step, all at once; the names of those that had to be."""
     todo = {
         name: plan
         for name, plan in plans.items()
-        if plan.run.steps and not (plan.folder / TRAINED).exists()
+        if plan.run.steps and not (plan.folder / TRAINED).exists() and not _is_kept(plan.folder)
     }
     trainings = {plan.folder: plan.description(params, root, name) for name, plan in todo.items()}
     for folder, results in run_trainings(
@@ -154,9 +238,13 @@ def sweep(params: Params, root: Path, names: Sequence[str]) -> list[str]:
 
 
 def _plan(params: Params, root: Path, name: str) -> _Plan:
-    run = pick(params.runs, name, "run")
-    place(Workspace(root).model(name), Work("pretrain", name), recognise=earlier.model)
-    recipe = params.recipe(name)
+    """
+    Args:
+        name: of an encoder: a run with one seed, or a seed of one with several.
+    """
+    of, _ = seed_of(name)
+    run = params.runs[of].encoders(of)[name]
+    recipe = params.recipe(of)
     manifest = Workspace(root).manifest(run.dataset)
     pairs = len(read_manifest(manifest, "train"))
     digest = file_digest(manifest)
@@ -192,7 +280,10 @@ def _say_anew(name: str, folder: Path) -> None:
     others = [
         other
         for other in folder.parent.iterdir()
-        if other.is_dir() and other != folder and any(other.iterdir())
+        if other.is_dir()
+        and other != folder
+        and not other.name.startswith(SEED)  # the other seeds, or this run when it had some
+        and any(other.iterdir())
     ]
     if others and not any(folder.iterdir()):
         say(
