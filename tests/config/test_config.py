@@ -145,11 +145,50 @@ def test_what_a_file_of_the_first_release_does_not_state_its_preset_does(
 
 
 def test_further_missing_keys_are_named(tmp_path: Path, raw: dict) -> None:
-    del raw["mine"]["seed"], raw["habitat"], raw["tracking"]
-    with pytest.raises(
-        BadInput, match=r"mine\.seed: missing; .* \(and 2 more; missing, too: habitat, tracking\)$"
-    ):
+    del raw["mine"]["seed"], raw["mine"]["ratio"], raw["mine"]["mode"]
+    more = r"mine\.seed: missing; .* \(2 more missing here: mode, ratio\)$"
+    with pytest.raises(BadInput, match=more):
         _load(tmp_path, raw)
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path, raw: dict) -> None:
+    """Keys, values, names of presets, and names that one section uses of another."""
+    raw["mine"]["ratoi"] = raw["mine"].pop("ratio")
+    raw["sources"]["phone"]["spacing_s"] = -1
+    raw["evaluate"]["knn"]["preset"] = "tny"
+    raw["runs"]["mae-1m"]["recipe"] = "maee"
+    raw["runs"]["croco-1m"]["dataset"] = "mimic-9m"
+    raw["datasets"]["mimic-3m"]["sources"]["attic"] = None
+    raw["table"]["tasks"] = ["depth", "knn", "depht"]
+    del raw["tracking"]
+    with pytest.raises(BadInput) as info:
+        _load(tmp_path, raw)
+    head, *lines = str(info.value).splitlines()
+    assert head == f"{tmp_path}/params.yaml: 8 problems"
+    for part, wrong in (
+        ("evaluate.knn.preset", "no preset of knn is called 'tny'; did you mean 'tiny'?"),
+        ("runs.mae-1m.recipe", "no recipe is called 'maee'; did you mean 'mae'?"),
+        ("mine.ratoi", "unknown key; did you mean 'ratio'?"),
+        ("sources.phone.spacing_s", "Input should be greater than 0 (found -1)"),
+        ("tracking", "missing; add `tracking:"),
+        ("datasets.mimic-3m.sources", "'attic' does not exist; known: "),
+        ("runs.croco-1m.dataset", "'mimic-9m' does not exist; known: mimic-1m, mimic-3m"),
+        ("table.tasks", "'depht' does not exist; known: "),
+    ):
+        (line,) = [line for line in lines if f": {part}: {wrong}" in line]
+        assert line.startswith(f"{tmp_path}/params.yaml"), line
+    assert len(lines) == 8
+
+
+def test_a_key_that_no_profile_states_is_said_to_be_yours(tmp_path: Path, raw: dict) -> None:
+    raw["sources"]["phone"] = {"reader": "crops", "root": "a", "tracked_by": "a", "licence": "x"}
+    with pytest.raises(BadInput) as info:
+        _load(tmp_path, raw)
+    assert "sources.phone.list: missing; add `list:` under sources.phone: no profile" in str(
+        info.value
+    )
+    assert "profiles/paper.yaml" not in str(info.value)
+    assert str(info.value).endswith("(2 more missing here: form, images)")
 
 
 def test_missing_or_broken_file_is_one_line(tmp_path: Path) -> None:

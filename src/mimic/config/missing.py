@@ -39,7 +39,10 @@ def advice(
                     f"missing; add {_shown(key, value)} {where} (what profiles/{profile}.yaml "
                     f"says){_or_preset(path)}"
                 )
-    return f"missing; add it {where}: see profiles/paper.yaml{_or_preset(path)}"
+    return (
+        f"missing; add `{key}:` {where}: no profile or preset states it, the value is yours to "
+        f"say{_or_preset(path)}"
+    )
 
 
 def _or_preset(path: Sequence[str | int]) -> str:

@@ -1,9 +1,11 @@
-"""What is wrong with params.yaml, in one line that names the key, the file and the line."""
+"""What is wrong with params.yaml: a line a problem, which names the file, the line and the key, and
+says what to do."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,66 +13,112 @@ from pydantic_core import ErrorDetails
 
 from mimic.config.missing import advice
 from mimic.config.presets import Key
+from mimic.config.synthesize import NothingToSynthesize
 from mimic.params.resolution import Resolved
 
-FURTHER = 5  # missing keys that are named beside the first
+FURTHER = 5  # missing keys of a section that are named beside the first
 Profiles = Callable[[], Iterable[tuple[str, dict[str, Any]]]]
 
 
-def describe_error(error: ValidationError, resolved: Resolved, profiles: Profiles) -> str:
-    """The first problem, with its dotted key; further missing keys are named, other problems
-    counted.
+def describe_errors(error: ValidationError, resolved: Resolved, profiles: Profiles) -> list[str]:
+    """A line for each problem, in the order of the file. Missing keys of one section share a line,
+    and one that an unknown key was probably meant for is not named again.
 
     Args:
         profiles: names and resolved contents of the profiles that advice is taken from.
     """
-    problems = error.errors()
-    first, *rest = problems
-    path = _path(first, resolved)
-    message = _message(first, path, problems, resolved, profiles)
-    more = f" ({_further(rest, resolved)})" if rest else ""
+    problems = [(_path(problem, resolved), problem) for problem in _errors(error)]
+    known_before = tuple(resolved.problems)
+    problems = [one for one in problems if not _is_below(one[0], known_before)]
+    absent = _by_section(problems, "missing")
+    unknown = _by_section(problems, "extra_forbidden")
+    meant = dict(_meant(unknown, absent, resolved))
+    lines: dict[str, None] = {}
+    for path, problem in problems:
+        if problem["type"] == "missing":
+            left = [key for key in absent[path[:-1]] if (*path[:-1], key) not in meant.values()]
+            if path[-1] != next(iter(left), None):
+                continue
+            message = advice(path, resolved.whole, profiles()) + _further(left[1:])
+        else:
+            message = _message(problem, path, meant)
+        lines[said(resolved, path, message)] = None
+    return list(lines)
+
+
+def said(resolved: Resolved, path: Key, message: str) -> str:
+    """One problem: where, which key, what."""
     where = ".".join(map(str, path))
-    said_by = resolved.where(path)
-    return f"{said_by}: {where}: {message}{more}" if where else f"{said_by}: {message}{more}"
+    return (
+        f"{resolved.where(path)}: {where}: {message}"
+        if where
+        else (f"{resolved.where(path)}: {message}")
+    )
 
 
-def _message(
-    problem: ErrorDetails,
-    path: Key,
-    problems: list[ErrorDetails],
-    resolved: Resolved,
-    profiles: Profiles,
-) -> str:
+def joined(name: str, lines: list[str]) -> str:
+    """What an error says: the one problem, or how many there are and a line for each."""
+    if len(lines) == 1:
+        return lines[0]
+    return "\n".join([f"{name}: {len(lines)} problems", *lines])
+
+
+def broken_entries(error: ValidationError, resolved: Resolved) -> set[Key]:
+    """Which entries (section and name) have something wrong in them; of a section that is no table
+    of entries, which keys."""
+    found = set()
+    for problem in _errors(error):
+        loc = problem["loc"]
+        path = tuple(loc[:2]) if loc[-1:] == ("[key]",) else _path(problem, resolved)[:2]
+        found.add(path)
+        if loc[0] in ("adapted", "pretrain"):
+            found.add(tuple(loc[:2]))
+    return found
+
+
+def _errors(error: ValidationError) -> Iterator[ErrorDetails]:
+    """Without those of a union's empty member: a section that says anything is not meant to be
+    it."""
+    for problem in error.errors():
+        if problem["loc"][:2] != ("synthesize", NothingToSynthesize.__name__):
+            yield problem
+
+
+def _message(problem: ErrorDetails, path: Key, meant: dict[Key, Key]) -> str:
     match problem["type"]:
         case "extra_forbidden":
-            return f"unknown key{_nearest(path, problems, resolved)}"
-        case "missing":
-            return advice(path, resolved.whole, profiles())
+            near = meant.get(path)
+            return f"unknown key; did you mean {str(near[-1])!r}?" if near else "unknown key"
         case "value_error":
             return str(problem["ctx"]["error"])
         case _:
             return f"{problem['msg']} (found {problem['input']!r})"
 
 
-def _nearest(path: Key, problems: list[ErrorDetails], resolved: Resolved) -> str:
-    """The key beside it that was probably meant."""
-    section: Any = resolved.whole
-    for key in path[:-1]:
-        section = section[key]
-    others = [_path(problem, resolved) for problem in problems]
-    unknown = [
-        other[-1]
-        for other, problem in zip(others, problems, strict=True)
-        if problem["type"] == "extra_forbidden" and other[:-1] == path[:-1]
-    ]
-    absent = [
-        other[-1]
-        for other, problem in zip(others, problems, strict=True)
-        if problem["type"] == "missing" and other[:-1] == path[:-1]
-    ]
-    known = [str(key) for key in (*absent, *section) if key not in unknown]
-    close = difflib.get_close_matches(str(path[-1]), known, 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def _is_below(path: Key, above: Iterable[Key]) -> bool:
+    return any(path[: len(one)] == one for one in above)
+
+
+def _by_section(problems: Iterable[tuple[Key, ErrorDetails]], kind: str) -> dict[Key, list[Any]]:
+    found: dict[Key, list[Any]] = defaultdict(list)
+    for path, problem in problems:
+        if problem["type"] == kind and path and path[-1] not in found[path[:-1]]:
+            found[path[:-1]].append(path[-1])
+    return found
+
+
+def _meant(
+    unknown: dict[Key, list[Any]], absent: dict[Key, list[Any]], resolved: Resolved
+) -> Iterator[tuple[Key, Key]]:
+    """For unknown keys, the key beside it that was probably meant: first one that is missing."""
+    for above, keys in unknown.items():
+        section: Any = resolved.whole
+        for key in above:
+            section = section[key]
+        known = [str(key) for key in (*absent.get(above, ()), *section) if key not in keys]
+        for key in keys:
+            if close := difflib.get_close_matches(str(key), known, 1):
+                yield (*above, key), (*above, close[0])
 
 
 def _path(problem: ErrorDetails, resolved: Resolved) -> Key:
@@ -97,11 +145,8 @@ def _who_names(recipe: str, resolved: Resolved) -> list[str]:
     return ["runs", next(name for name, run in runs.items() if run.get("recipe") == recipe)]
 
 
-def _further(rest: list[ErrorDetails], resolved: Resolved) -> str:
-    missing = [
-        ".".join(map(str, _path(problem, resolved)))
-        for problem in rest
-        if problem["type"] == "missing"
-    ]
-    names = ", ".join(missing[:FURTHER]) + (", ..." if len(missing) > FURTHER else "")
-    return f"and {len(rest)} more" + (f"; missing, too: {names}" if missing else "")
+def _further(rest: list[Any]) -> str:
+    if not rest:
+        return ""
+    names = ", ".join(map(str, rest[:FURTHER])) + (", ..." if len(rest) > FURTHER else "")
+    return f" ({len(rest)} more missing here: {names})"

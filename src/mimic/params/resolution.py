@@ -39,6 +39,7 @@ SECTIONS = {
 }
 GENERATED = PACKAGE / "synthetic" / "presets.yaml"
 PRESET = "preset"
+Layer = Callable[[YamlDocument, Key, Mapping[Any, Any]], LayeredValues]
 RENAMED = {"peer": "published"}  # presets of tasks, as older files call them
 
 
@@ -49,6 +50,7 @@ class Resolved:
     document: YamlDocument
     whole: dict[Any, Any]
     origins: dict[Key, str]
+    problems: dict[Key, str]  # entries that name a preset or a recipe which does not exist
 
     def where(self, path: Key) -> str:
         """Which line says a value; for one that nobody says, the nearest key of the file itself."""
@@ -83,38 +85,52 @@ class Resolved:
 
 
 def resolve(document: YamlDocument) -> Resolved:
-    """Lay every entry over its preset.
-
-    Raises:
-        BadInput: a preset, a reader's or a recipe's name is unknown; one line that says where.
-    """
+    """Lay every entry over its preset; one that names a preset which does not exist stays as it is,
+    and what is wrong is among the problems."""
     whole: dict[Any, Any] = {}
     origins: dict[Key, str] = {}
+    problems: dict[Key, str] = {}
     for section, value in document.content.items():
-        laid = _section(document, section, value)
+        laid = _section(document, section, value, problems)
         whole[section] = laid.content[section]
         origins |= laid.origins
-    return Resolved(document, whole, origins)
+    return Resolved(document, whole, origins, problems)
 
 
-def _section(document: YamlDocument, section: Any, value: Any) -> LayeredValues:
-    """One section, below its own name."""
+def _section(
+    document: YamlDocument, section: Any, value: Any, problems: dict[Key, str]
+) -> LayeredValues:
+    """One section, below its own name.
+
+    Args:
+        problems: grows.
+    """
     entry = _ENTRIES.get(section)
     if section in SECTIONS and isinstance(value, dict):
-        return _below((section,), _preset(document, (section,), value))
+        return _entry(document, (section,), value, _preset, problems)
     if entry is None or not isinstance(value, dict):
         return _plain(document, (section,), value)
     whole = LayeredValues({section: {}})
     for name, fields in value.items():
         path = (section, name)
-        is_mapping = isinstance(fields, dict)
-        laid = _below(path, entry(document, path, fields)) if is_mapping else None
-        laid = laid or _plain(document, path, fields)
+        laid = _entry(document, path, fields, entry, problems)
         whole.content[section][name] = laid.content[section][name]
         whole.origins |= laid.origins
     if not value:
         whole.origins[section,] = document.where((section,))
     return whole
+
+
+def _entry(
+    document: YamlDocument, path: Key, fields: Any, lay: Layer, problems: dict[Key, str]
+) -> LayeredValues:
+    """One entry, below its path."""
+    if isinstance(fields, dict):
+        try:
+            return _below(path, lay(document, path, fields))
+        except BadInput as error:
+            problems[path] = str(error)
+    return _plain(document, path, fields)
 
 
 def _plain(document: YamlDocument, path: Key, value: Any) -> LayeredValues:
@@ -229,7 +245,7 @@ def _known(document: YamlDocument, path: Key, name: Any, names: Iterable[str], w
     raise BadInput(f"{document.where(path)}: {where}: no {what} is called {name!r}; {hint}")
 
 
-_ENTRIES: dict[Any, Callable[[YamlDocument, Key, Mapping[Any, Any]], LayeredValues]] = {
+_ENTRIES: dict[Any, Layer] = {
     "sources": _source,
     "evaluate": _task,
     "runs": _run,
