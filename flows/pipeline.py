@@ -42,6 +42,8 @@ Stage = Literal[
     "assemble",
     "recipe",
     "pretrain",
+    "adapt-recipe",
+    "adapt",
     "prepare",
     "evaluate",
     "report",

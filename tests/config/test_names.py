@@ -65,14 +65,17 @@ SECTIONS = {
     "datasets": "mimic-3m",
     "pretrain": "mae",
     "runs": "croco-3m",
+    "adapt": "own",
     "evaluate": "depth",
 }
-TRACKED = ("sources", "runs", "evaluate")  # entry by entry, as a parameter of DVC
+TRACKED = ("sources", "runs", "adapt", "evaluate")  # entry by entry, as a parameter of DVC
 
 
 @pytest.fixture(scope="module")
 def raw(repository: Path) -> dict:
-    return resolve_params(repository / "params.yaml").full()
+    raw = resolve_params(repository / "params.yaml").full()
+    raw["adapt"] = {"own": {**raw["runs"]["croco-3m"], "init": "croco-1m"}}
+    return raw
 
 
 def _refusal(tmp_path: Path, raw: dict) -> str:
@@ -109,6 +112,8 @@ def test_an_import_is_named_alike(tmp_path: Path, raw: dict, name: str) -> None:
 def test_other_names_may_be(tmp_path: Path, raw: dict, name: str) -> None:
     raw = copy.deepcopy(raw)
     for section, like in SECTIONS.items():
+        if section == "adapt":  # the name is a run's now
+            continue
         if "." not in name or section not in TRACKED:
             raw[section].setdefault(name, raw[section][like])
     raw["imported"] = [name] if "." in name else []  # else it is a run

@@ -98,7 +98,7 @@ def test_every_preset_of_a_task_is_complete() -> None:
 def test_every_file_of_presets_is_tracked_and_read_as_we_read_it(repository: Path) -> None:
     """Two readers of YAML: `1e-3` is a number to one and text to the other."""
     files = [*PACKAGE.rglob("presets.yaml"), RECIPES]
-    assert len(files) == 6
+    assert len(files) == 7
     tracked = (repository / "dvc.yaml").read_text()
     for file in files:
         assert load_yaml(str(file)) == yaml.safe_load(file.read_text()), file

@@ -46,4 +46,4 @@ from mimic.config.synthesize import (
     TaskonomySet,
     TaskSets,
 )
-from mimic.config.training import Augment, Model, Recipe, Run
+from mimic.config.training import Adaptation, Augment, Model, Recipe, Run

@@ -11,7 +11,8 @@ import yaml
 
 PROFILES = Path(__file__).parent.parent / "profiles"
 ASKED = ("laptop", "paper")
-NAMED = ("sources", "datasets", "pretrain", "runs", "evaluate")  # sections whose keys are yours
+# sections whose keys are yours
+NAMED = ("sources", "datasets", "pretrain", "runs", "adapt", "evaluate")
 KIND = {"sources": "reader", "evaluate": "task"}
 WORD = {"evaluate": "preset: standard", "synthesize": "preset: tiny"}
 # what only you know, in no preset
@@ -30,6 +31,8 @@ def advice(
         profiles: names and resolved contents of the profiles of this package.
     """
     *above, key = path
+    if path[0] == "adapt" and key == "init":
+        return "missing; add `init: NAME`, of an import, a run or another entry of `adapt`"
     where = f"under {'.'.join(map(str, above))}" if above else "at the top"
     for profile, content in profiles:
         for place in _likely(path, raw, content):
@@ -61,7 +64,7 @@ def _likely(path: Sequence[str | int], raw: Any, content: Any) -> Iterator[list[
         yield list(path)
         return
     name, *inner = rest
-    section = "runs" if section == "pretrain" else section  # they hold their recipes
+    section = "runs" if section in ("pretrain", "adapt") else section  # they hold the recipes
     kind = KIND.get(str(section))
     mine = _at(raw, [section, name, kind]) if kind else None
     for other in sorted(content[section], key=lambda other: other != name):

@@ -1,4 +1,4 @@
-"""Sections `pretrain` and `runs`."""
+"""Sections `pretrain`, `runs` and `adapt`."""
 
 from __future__ import annotations
 
@@ -216,3 +216,13 @@ class Run(Section):
         if self.seeds is None:
             return {name: self}
         return {seed_name(name, seed): self.of(seed) for seed in self.seeds}
+
+
+class Adaptation(Run):
+    """A run that starts from weights: an entry of `adapt`. Zero steps is what was taken, as it
+    is."""
+
+    init: str  # of `imported`, of `runs`, or another entry of `adapt`
+    # learning rate of an inherited layer of the encoder over that of the next; 1 = all alike
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    optimizer: Literal["fresh", "continued"]  # continued: with the AdamW averages of an import

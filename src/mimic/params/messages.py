@@ -131,18 +131,23 @@ def _path(problem: ErrorDetails, resolved: Resolved) -> Key:
     elif path[:1] in (["sources"], ["evaluate"]):
         del path[2:3]  # the union's tag
     elif path[:1] == ["adapted"]:
-        path[0] = "runs"
+        path[0] = _section_of(path[1], resolved)
     elif path[:1] == ["pretrain"] and len(path) > 1:
         path[:2] = _who_names(str(path[1]), resolved)
     return tuple(path)
+
+
+def _section_of(run: str | int, resolved: Resolved) -> str:
+    return "runs" if run in resolved.whole["runs"] else "adapt"
 
 
 def _who_names(recipe: str, resolved: Resolved) -> list[str]:
     """A recipe of the file itself, else the first run that names it."""
     if recipe in resolved.whole["pretrain"]:
         return ["pretrain", recipe]
-    runs = resolved.whole["runs"]
-    return ["runs", next(name for name, run in runs.items() if run.get("recipe") == recipe)]
+    runs = resolved.whole["runs"] | resolved.whole.get("adapt", {})
+    name = next(name for name, run in runs.items() if run.get("recipe") == recipe)
+    return [_section_of(name, resolved), name]
 
 
 def _further(rest: list[Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from mimic.config.mining import Dataset
 from mimic.config.presets import Key
 from mimic.config.training import Recipe
+from mimic.params import lineage
 from mimic.params.whole import Params
 from mimic.tasks.reconstruction.config import ReconstructionTask
 from mimic.tasks.sections import PairTask
@@ -35,10 +36,12 @@ def problems(whole: Params, gone: Gone) -> Iterator[Problem]:
     for name, dataset in whole.datasets.items():
         yield from _of_dataset(name, dataset, whole.datasets, names)
     for name, run in whole.runs.items():
-        yield from names.lacking(("runs", name, "recipe"), [run.recipe], names.recipes)
-        yield from names.lacking(("runs", name, "dataset"), [run.dataset], names.datasets)
+        path = (whole.section(name), name)
+        yield from names.lacking((*path, "recipe"), [run.recipe], names.recipes)
+        yield from names.lacking((*path, "dataset"), [run.dataset], names.datasets)
         if run.recipe in whole.pretrain:
-            yield from _room_to_cut(name, whole.recipe(name), whole.mine.size_px)
+            yield from _room_to_cut(path, whole.recipe(name), whole.mine.size_px)
+    yield from (Problem(*found) for found in lineage.problems(whole, names.models))
     yield from _of_tasks(whole, names)
     both = set(whole.runs) & set(whole.imported)
     if both:
@@ -54,10 +57,10 @@ class _Names:
         self.sources = [*whole.sources, *gone.get("sources", ())]
         self.datasets = [*whole.datasets, *gone.get("datasets", ())]
         self.recipes = [*whole.pretrain, *gone.get("pretrain", ())]
-        self.runs = [*whole.runs, *gone.get("runs", ())]
+        self.runs = [*whole.runs, *gone.get("runs", ()), *gone.get("adapt", ())]
         self.tasks = [*whole.evaluate, *gone.get("evaluate", ())]
         self.models = [*self.runs, *whole.imported]
-        self.any_run_is_wrong = bool(gone.get("runs"))
+        self.any_run_is_wrong = bool(gone.get("runs") or gone.get("adapt"))
 
     def lacking(self, path: Key, names: Iterable[str], known: Collection[str]) -> Iterator[Problem]:
         for name in names:
@@ -132,12 +135,12 @@ def _nested(name: str, outer: Dataset, datasets: dict[str, Dataset]) -> Iterator
             )
 
 
-def _room_to_cut(name: str, recipe: Recipe, stored_px: int) -> Iterator[Problem]:
+def _room_to_cut(path: Key, recipe: Recipe, stored_px: int) -> Iterator[Problem]:
     """A window is cut from views that are stored larger than the model's."""
     wanted_px = max(recipe.model.height_width_px)
     if recipe.augment.crop == "window" and stored_px <= wanted_px:
         yield Problem(
-            ("runs", name, "augment", "crop"),
+            (*path, "augment", "crop"),
             f"window needs views stored larger than the model's {wanted_px} px, but mine.size_px "
             f"is {stored_px}; mine at a larger size (CroCo: 256 for 224), or use crop: none",
         )

@@ -4,6 +4,7 @@ Which word of an entry names its preset, and in which file:
     sources.X       reader      sources/presets.yaml
     evaluate.X      task, preset  tasks/presets.yaml, below the task's name
     runs.X          recipe      training/recipes.yaml, then `pretrain` of the file itself
+    adapt.X         -, recipe   training/presets.yaml, then as a run
     pretrain.X      X           training/recipes.yaml, where there is one of that name
     synthesize.X    preset      synthetic/presets.yaml
     mine, cluster   preset      mining/presets.yaml, infra/cluster/presets.yaml
@@ -37,6 +38,8 @@ SECTIONS = {
     "mine": PACKAGE / "mining" / "presets.yaml",
     "cluster": PACKAGE / "infra" / "cluster" / "presets.yaml",
 }
+INHERITING = PACKAGE / "training" / "presets.yaml"
+RUNS = ("runs", "adapt")  # sections whose entries are runs
 GENERATED = PACKAGE / "synthetic" / "presets.yaml"
 PRESET = "preset"
 Layer = Callable[[YamlDocument, Key, Mapping[Any, Any]], LayeredValues]
@@ -60,28 +63,39 @@ class Resolved:
         """The same as `Params` reads it: recipes by name, and apart those of runs that change
         theirs."""
         own = self.whole.get("pretrain")
-        runs = self.whole.get("runs")
-        if not isinstance(own, dict) or not isinstance(runs, dict):
-            return {**self.whole, "adapted": {}}
+        sections = {section: self.whole.get(section, {}) for section in RUNS}
+        if not isinstance(own, dict) or not all(isinstance(s, dict) for s in sections.values()):
+            return {**self.whole, "adapt": sections["adapt"], "adapted": {}}
         recipes = dict(own)
-        adapted = {}
-        plain = {}
-        for name, run in runs.items():
-            if not isinstance(run, dict):
-                plain[name] = run
-                continue
-            recipe = {key: run[key] for key in Recipe.model_fields if key in run}
-            plain[name] = {key: value for key, value in run.items() if key not in recipe}
-            if recipe and recipes.setdefault(run.get("recipe"), recipe) != recipe:
-                adapted[name] = recipe
-        return {**self.whole, "pretrain": recipes, "runs": plain, "adapted": adapted}
+        adapted: dict[Any, Any] = {}
+        for section, runs in sections.items():
+            sections[section] = _without_recipes(runs, recipes, adapted)
+        return {**self.whole, "pretrain": recipes, **sections, "adapted": adapted}
 
     def full(self) -> dict[Any, Any]:
         """A parameter file that says the same and leaves nothing to a preset."""
         found = copy.deepcopy(self.checked())
         for name, recipe in found.pop("adapted").items():
-            found["runs"][name] |= recipe
+            section = "runs" if name in found["runs"] else "adapt"
+            found[section][name] |= recipe
         return found
+
+
+def _without_recipes(
+    runs: Mapping[Any, Any], recipes: dict[Any, Any], adapted: dict[Any, Any]
+) -> dict[Any, Any]:
+    """Runs without the keys of their recipes, which go to `recipes` by their name, and to `adapted`
+    where a run changes its own."""
+    plain = {}
+    for name, run in runs.items():
+        if not isinstance(run, dict):
+            plain[name] = run
+            continue
+        recipe = {key: run[key] for key in Recipe.model_fields if key in run}
+        plain[name] = {key: value for key, value in run.items() if key not in recipe}
+        if recipe and recipes.setdefault(run.get("recipe"), recipe) != recipe:
+            adapted[name] = recipe
+    return plain
 
 
 def resolve(document: YamlDocument) -> Resolved:
@@ -208,6 +222,15 @@ def _run(document: YamlDocument, path: Key, entry: Mapping[Any, Any]) -> Layered
     return laid
 
 
+def _adaptation(document: YamlDocument, path: Key, entry: Mapping[Any, Any]) -> LayeredValues:
+    laid = LayeredValues()
+    lay_preset(laid, packaged_presets(INHERITING), (), "standard")
+    run = _run(document, path, entry)
+    laid.content |= run.content
+    laid.origins |= run.origins
+    return laid
+
+
 def _generated(document: YamlDocument, path: Key, entry: Mapping[Any, Any]) -> LayeredValues:
     presets = packaged_presets(GENERATED)
     laid = LayeredValues()
@@ -249,6 +272,7 @@ _ENTRIES: dict[Any, Layer] = {
     "sources": _source,
     "evaluate": _task,
     "runs": _run,
+    "adapt": _adaptation,
     "pretrain": _recipe,
     "synthesize": _generated,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import model_validator
+
 from mimic.config.base import Section
 from mimic.config.evaluation import Report, Table
 from mimic.config.machines import Cluster, HabitatRuntime, Tracking
@@ -9,7 +11,7 @@ from mimic.config.mining import Dataset, Mine
 from mimic.config.names import Name, TrackedName
 from mimic.config.sources import Source
 from mimic.config.synthesize import NothingToSynthesize, Synthesize
-from mimic.config.training import Recipe, Run
+from mimic.config.training import Adaptation, Recipe, Run
 from mimic.tasks import Task
 
 
@@ -21,7 +23,8 @@ class Params(Section):
     mine: Mine
     datasets: dict[Name, Dataset]
     pretrain: dict[Name, Recipe]
-    runs: dict[TrackedName, Run]
+    runs: dict[TrackedName, Run]  # once it is read, the entries of `adapt` as well
+    adapt: dict[TrackedName, Adaptation]
     imported: tuple[
         Name, ...
     ]  # models/<name> that `mimic import-weights` has made; they may be rows of the table
@@ -33,6 +36,17 @@ class Params(Section):
     habitat: HabitatRuntime
     tracking: Tracking
 
+    @model_validator(mode="after")
+    def _one_table_of_runs(self) -> Params:
+        """To everything that follows, a run is a run; `references` says where two have one
+        name."""
+        self.runs.update({name: run for name, run in self.adapt.items() if name not in self.runs})
+        return self
+
     def recipe(self, run: str) -> Recipe:
         """How a run is pretrained: the recipe it names, with what it changes."""
         return self.adapted.get(run) or self.pretrain[self.runs[run].recipe]
+
+    def section(self, run: str) -> str:
+        """The section of params.yaml that a run stands in."""
+        return "adapt" if run in self.adapt else "runs"
