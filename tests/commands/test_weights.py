@@ -319,7 +319,8 @@ def test_what_would_change_features_is_refused(tmp_path: Path) -> None:
     publish(tmp_path / "mimic", "croco", True, "sincos")
     for name, form, why in (
         ("v1", "mae", "no*class token.*--format croco"),
-        ("v2", "timm", "rotary"),
+        ("v1", "dust3r", "RoPE"),
+        ("mimic", "dust3r", "no class token"),
         ("v2", "multimae", "rotary"),
         ("v2", "vitpose", "rotary"),
         ("mimic", "croco", "--format mae"),

@@ -135,29 +135,45 @@ def _summary(card: dict[str, Any]) -> str:
 
 
 def export_weights(
-    name: Annotated[str, typer.Argument(help="A folder in models/")],
+    name: Annotated[
+        str, typer.Argument(help="A folder in models/; of several seeds one, as NAME/seed-1")
+    ],
     form: Annotated[
-        Literal["timm", "mae", "croco", "multimae", "vitpose"],
-        typer.Option("--format", help="The library that will read it"),
+        Literal["timm", "hub", "mae", "croco", "dust3r", "multimae", "vitpose"],
+        typer.Option(
+            "--format",
+            help="What will read it; hub is a folder with a model card, for timm and Hugging Face",
+        ),
     ],
     out: Annotated[
         Optional[Path],
-        typer.Option("--out", help="The file to write; default: NAME-FORMAT in the current folder"),
+        typer.Option(
+            "--out",
+            help="The file to write, or the folder for hub; default: NAME-FORMAT in the current "
+            "folder",
+        ),
     ] = None,
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
-    """Write models/NAME in a format that another library reads."""
+    """Write models/NAME in a format that another library reads, and print how to load it."""
     from mimic.commands import export_weights as command
+    from mimic.commands.export_hub import export_hub
+    from mimic.commands.loading_lines import loading_lines
+    from mimic.infra.storage import Workspace
+    from mimic.training.checkpoint import read_card
 
-    if Path(name).name != name or name in ("", ".."):
-        raise BadInput(
-            f"export-weights: {name!r} is not the name of a folder in models/; `ls models` lists "
-            "them"
-        )
-    path = out or Path(f"{name}-{form}.{'safetensors' if form == 'timm' else 'pth'}")
-    for line in command.export_weights(params.parent / "models" / name, form, path):
+    place = out or command.default_place(name, form)
+    workspace = Workspace(params.parent)
+    folder = command.model_folder(workspace, name)
+    if form == "hub":
+        notes = export_hub(workspace, name, folder, place)
+    else:
+        notes = command.export_weights(folder, form, place)
+    for line in notes:
         print(line)
-    print(path)
+    print(f"{place}; to load it:", "", sep="\n")
+    for line in loading_lines(form, read_card(folder), place):
+        print(line)
 
 
 COMMANDS = (sweep, import_weights, export_weights)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,46 +15,132 @@ import torch
 from torch import Tensor
 
 from mimic.errors import BadInput
-from mimic.infra.storage import THERE, replacing
-from mimic.models import ROPE_BASE
-from mimic.models.formats import checkpoint_formats
+from mimic.infra.storage import THERE, Workspace, replacing
+from mimic.models import ROPE_BASE, ViTSize
+from mimic.models.encoder import VisionTransformer
+from mimic.models.formats import checkpoint_formats, timm_config
 from mimic.models.formats.checkpoint_formats import Written
 from mimic.training.checkpoint import load_encoder, load_model
 
 KNOWN_ELSEWHERE = ("mae", "croco")  # objectives whose decoders other projects run
+FILE_ENDS = {"timm": ".safetensors", "hub": ""}
+# Their code builds layer norms of this epsilon and takes no other.
+FIXED_EPS = ("mae", "croco", "dust3r", "multimae", "vitpose")
+CROCO_ARGUMENTS = ("croco", "dust3r")
+SEED = re.compile(r"seed-\d+")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """Weights under another project's names, and the model they are of."""
+
+    weights: dict[str, Tensor]
+    decoder: bool  # whether the model has one
+    encoder: VisionTransformer
+    card: dict[str, Any]
+
+    @property
+    def size(self) -> ViTSize:
+        """Raises ValueError for a model that timm computes."""
+        return ViTSize.of_card(self.card["model"])
+
+
+def default_place(name: str, form: Written) -> Path:
+    """NAME-FORMAT in the current folder: a file, or a folder for the hub."""
+    return Path(f"{name.replace('/', '-')}-{form}{FILE_ENDS.get(form, '.pth')}")
+
+
+def model_folder(workspace: Workspace, name: str) -> Path:
+    """The folder of a model, or of one of its seeds.
+
+    Raises:
+        BadInput: this is no name of either, or a run of several seeds.
+    """
+    run, slash, seed = name.partition("/")
+    if Path(run).name != run or run in ("", "..") or (slash and not SEED.fullmatch(seed)):
+        raise BadInput(
+            f"export-weights: {name!r} is not the name of a folder in models/; `ls models` lists "
+            "them"
+        )
+    folder = workspace.model(run)
+    seeds = sorted(path.name for path in folder.glob("seed-*") if SEED.fullmatch(path.name))
+    if not slash and seeds and not (folder / "card.json").exists():
+        raise BadInput(
+            f"export-weights: {name} holds {len(seeds)} seeds; name one, such as {name}/{seeds[0]}"
+        )
+    return folder / seed if slash else folder
 
 
 def export_weights(folder: Path, form: Written, out: Path) -> list[str]:
-    """Write a published model as another project reads it.
+    """Write a published model as another project reads it, into a file.
 
     Returns:
         What the user of the file should know, in lines.
 
     Raises:
+        BadInput: this format cannot express the model without changing its features, or something
+            lies at `out`.
+    """
+    refuse_taken(out)
+    made = converted(folder, form)
+    with replacing(out, new=True) as scratch:
+        if form == "timm":
+            about = {"mimic": json.dumps(made.card, sort_keys=True)}
+            if made.encoder.plain:
+                about["timm"] = json.dumps(timm_arguments(made.size), sort_keys=True)
+            safetensors.torch.save_file(made.weights, scratch, metadata=about)
+        else:
+            content: dict[str, Any] = {"model": made.weights}
+            if form in CROCO_ARGUMENTS:
+                content["croco_kwargs"] = _croco_kwargs(made)
+            torch.save(content, scratch)
+    return notes(form, made)
+
+
+def refuse_taken(out: Path) -> None:
+    """Before any work is done, and again at the end.
+
+    Raises:
+        BadInput: something lies at `out`.
+    """
+    if out.is_dir():
+        raise BadInput(f"--out {out}: is there already; name a new file in this folder")
+    if os.path.lexists(out):
+        raise BadInput(f"--out {out}: {THERE}")
+
+
+def converted(folder: Path, form: Written) -> Exported:
+    """A published model under another project's names.
+
+    Raises:
         BadInput: this format cannot express the model without changing its features.
     """
-    if os.path.lexists(out):  # before any work is done, and again at the end
-        raise BadInput(f"--out {out}: {THERE}")
     encoder, card = load_encoder(folder)
     state = {key: value.detach().contiguous() for key, value in encoder.state_dict().items()}
     decoder = _decoder_weights(folder)
     # The others' have the same names, and would be run in another order.
     elsewhere = decoder if card.get("objective") in KNOWN_ELSEWHERE else None
     try:
-        written = _convert(form, state, elsewhere, encoder.grid)
+        _refuse_other_layers(form, encoder, card)
+        written = _convert(form, state, elsewhere, encoder)
     except ValueError as error:
         raise BadInput(f"{folder}: --format {form}: {error}") from None
-    content: dict[str, Any] = {"model": written}
-    if form == "croco":
-        content["croco_kwargs"] = _croco_kwargs(card)
-    with replacing(out, new=True) as scratch:
-        if form == "timm":
-            safetensors.torch.save_file(
-                written, scratch, metadata={"mimic": json.dumps(card, sort_keys=True)}
-            )
-        else:
-            torch.save(content, scratch)
-    return _export_notes(form, written, decoder, card)
+    return Exported(written, decoder is not None, encoder, card)
+
+
+def _refuse_other_layers(form: Written, encoder: VisionTransformer, card: dict[str, Any]) -> None:
+    if form not in FIXED_EPS:
+        return
+    if not encoder.plain:
+        raise ValueError(
+            f"timm computes this model ({card['model']['timm']}), and that code cannot; use "
+            "--format timm or hub"
+        )
+    if card["model"]["norm_eps"] != timm_config.NORM_EPS:
+        raise ValueError(
+            f"its layer norms have an epsilon of {card['model']['norm_eps']:g} and that code takes "
+            f"{timm_config.NORM_EPS:g}: features would change; use --format timm"
+        )
 
 
 def _decoder_weights(folder: Path) -> dict[str, Tensor] | None:
@@ -70,39 +158,47 @@ def _decoder_weights(folder: Path) -> dict[str, Tensor] | None:
 
 def _convert(
     form: Written,
-    encoder: dict[str, Tensor],
+    state: dict[str, Tensor],
     decoder: dict[str, Tensor] | None,
-    grid: tuple[int, int],
+    encoder: VisionTransformer,
 ) -> dict[str, Tensor]:
+    def timm() -> dict[str, Tensor]:
+        return checkpoint_formats.to_timm(state, encoder.heads) if encoder.plain else state
+
     ways: dict[str, Callable[[], dict[str, Tensor]]] = {
-        "timm": lambda: checkpoint_formats.to_timm(encoder),
-        "mae": lambda: checkpoint_formats.to_mae(encoder, decoder),
-        "croco": lambda: checkpoint_formats.to_croco(encoder, decoder),
-        "multimae": lambda: checkpoint_formats.to_multimae(encoder, grid),
-        "vitpose": lambda: checkpoint_formats.to_vitpose(encoder, grid),
+        "timm": timm,
+        "hub": timm,
+        "mae": lambda: checkpoint_formats.to_mae(state, decoder),
+        "croco": lambda: checkpoint_formats.to_croco(state, decoder),
+        "dust3r": lambda: checkpoint_formats.to_dust3r(state, decoder),
+        "multimae": lambda: checkpoint_formats.to_multimae(state, encoder.grid),
+        "vitpose": lambda: checkpoint_formats.to_vitpose(state, encoder.grid),
     }
     return {key: value.detach().clone() for key, value in ways[form]().items()}
 
 
-def _export_notes(
-    form: Written,
-    written: Mapping[str, Tensor],
-    decoder: Mapping[str, Tensor] | None,
-    card: dict[str, Any],
-) -> list[str]:
+def notes(form: Written, made: Exported) -> list[str]:
+    """What the user of an export should know, in lines."""
     lines = []
-    if form == "croco" and card["model"]["positions"] == "sincos":
+    if form == "croco" and made.size.positions == "sincos":
         lines.append(
             "its positions are sin-cos tables (pos_embed cosine): DUSt3R and MASt3R need RoPE "
-            "(model.positions: rope)"
+            "(model.positions: rope) and would silently ignore these tables"
         )
-    if decoder is not None and not any(
-        "decoder" in key or key.startswith("dec_") for key in written
+    if form == "dust3r" and not any(key.startswith("dec_blocks.") for key in made.weights):
+        lines.append("it has no decoder with cross-attention: theirs start from random weights")
+    elif made.decoder and not any(
+        "decoder" in key or key.startswith("dec_") for key in made.weights
     ):
         lines.append("this format has no decoder: it was left out")
+    if form == "dust3r":
+        lines.append(
+            "it was trained on images normalised with ImageNet's mean and deviation, as CroCo's "
+            "own weights; DUSt3R's loaders use 0.5"
+        )
     if form == "multimae":
         lines.append("MultiMAE has no final norm: it was left out")
-        if "global_tokens" not in written:
+        if "global_tokens" not in made.weights:
             lines.append("no class token: build MultiMAE with num_global_tokens=0")
     if form == "vitpose":
         lines.append(
@@ -111,10 +207,21 @@ def _export_notes(
     return lines
 
 
-def _croco_kwargs(card: dict[str, Any]) -> dict[str, Any]:
+def timm_arguments(size: ViTSize) -> dict[str, Any]:
+    """What lies in a timm file beside its weights: the class, its arguments, and the epsilon of its
+    layer norms."""
+    return {
+        "architecture": timm_config.ARCHITECTURES[size.positions],
+        "class": timm_config.CLASSES[size.positions],
+        "model_args": timm_config.class_kwargs(size),
+        "norm_eps": size.norm_eps,
+    }
+
+
+def _croco_kwargs(made: Exported) -> dict[str, Any]:
     """The arguments CroCoNet is built with; its released files carry them, and its reader needs
     them."""
-    size = card["model"]
+    size = made.card["model"]
     kwargs = {
         "img_size": tuple(size["size_px"]),
         "patch_size": size["patch_px"],
@@ -123,13 +230,13 @@ def _croco_kwargs(card: dict[str, Any]) -> dict[str, Any]:
         "enc_num_heads": size["heads"],
         "pos_embed": _croco_positions(size),
     }
-    if size.get("decoder_width") and card.get("objective") == "croco":
+    if size.get("decoder_width") and made.card.get("objective") == "croco":
         kwargs |= {
             "dec_embed_dim": size["decoder_width"],
             "dec_depth": size["decoder_depth"],
             "dec_num_heads": size["decoder_heads"],
         }
-        kwargs |= {"mask_ratio": card["mask_ratio"]}
+        kwargs |= {"mask_ratio": made.card["mask_ratio"]}
     return kwargs
 
 

@@ -5,6 +5,7 @@ An import is complete or it is refused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,14 +20,14 @@ from mimic.infra.publishing import Work, place, publish
 from mimic.infra.storage import file_digest, write_json
 from mimic.models import build
 from mimic.models.encoder import VisionTransformer
-from mimic.models.formats import checkpoint_formats
+from mimic.models.formats import checkpoint_formats, timm_config, timm_rope
 from mimic.models.formats.checkpoint_formats import Translated
 from mimic.models.objectives.base import Pretraining
 from mimic.training.checkpoint import load_into, write_weights
 from mimic.training.imported.containers import Foreign, read_checkpoint
 from mimic.training.imported.foreign import ImportOverrides, Numbers, numbers_of
 from mimic.training.imported.safe_load import files_of
-from mimic.training.imported.self_description import beside
+from mimic.training.imported.self_description import beside, beside_croco, beside_timm
 
 
 def import_weights(
@@ -45,8 +46,9 @@ def import_weights(
     foreign = read_checkpoint(path, overrides.key, overrides.prefix)
     try:
         checkpoint = checkpoint_formats.translate(foreign.weights)
-        config = beside(path) if checkpoint.dialect in ("vit", "vit_mae") else {}
-        numbers = numbers_of(checkpoint, foreign.facts | {"config": config}, overrides)
+        told = BESIDE[checkpoint.dialect](path) if checkpoint.dialect in BESIDE else {}
+        numbers = numbers_of(checkpoint, foreign.facts | {"config": told}, overrides)
+        checkpoint = _in_our_order(checkpoint, numbers, told)
         encoder = VisionTransformer(numbers.size, attention="auto")
         model = _full_model(checkpoint, numbers)
     except (ValueError, KeyError, RuntimeError, OverflowError) as error:
@@ -147,7 +149,28 @@ def _replaceable(force: bool) -> tuple[str, ...]:
     return ("pretrain",) if force else ()
 
 
-OBJECTIVE_OF = {"mae": "mae", "vit_mae": "mae", "mimic": "croco", "croco": "croco"}  # of a dialect
+OBJECTIVE_OF = {  # of a dialect
+    "mae": "mae",
+    "vit_mae": "mae",
+    "mimic": "croco",
+    "croco": "croco",
+    "dust3r": "croco",
+}
+# What lies beside a file, or in its head, and says how its model is built.
+BESIDE = {"vit": beside, "vit_mae": beside, "timm": beside_timm, "dust3r": beside_croco}
+
+
+def _in_our_order(checkpoint: Translated, numbers: Numbers, told: Mapping[str, Any]) -> Translated:
+    """Rotary queries and keys of timm, channel by channel as ours."""
+    if checkpoint.dialect != "timm" or numbers.size.positions != "rope":
+        return checkpoint
+    if "pos_embed" not in told:
+        raise ValueError(
+            "it holds no table of positions, and nothing beside it tells in which order its rotary "
+            "channels lie; give the folder that holds its config.json, or --timm NAME"
+        )
+    weights = timm_rope.reordered(checkpoint.weights, numbers.size.heads)
+    return replace(checkpoint, weights=weights)
 
 
 def _full_model(checkpoint: Translated, numbers: Numbers) -> Pretraining | None:
@@ -225,6 +248,10 @@ def _card(
         "versions": {"mimic": version("mimic"), "torch": torch.__version__},
         "model": size.as_card(),
     }
+    card["imported"]["left_out"] += checkpoint.left_out
+    card["imported"]["zero"] = checkpoint.zero
+    if kwargs := timm_config.plain_kwargs(size):
+        card["timm"] = {"name": "timm.models.VisionTransformer", "kwargs": kwargs}
     if model is not None and numbers.masking is not None:
         card |= {
             "mask_ratio": numbers.masking.mask_ratio,
@@ -246,5 +273,7 @@ def import_notes(source: dict[str, Any]) -> list[str]:
         lines.append(f"ignored, not weights of the model: {', '.join(source['beside'])}")
     if source["left_out"]:
         lines.append(f"ignored, not part of the encoder: {', '.join(source['left_out'])}")
+    if source.get("zero"):
+        lines.append(f"not in the file, and zero: {', '.join(source['zero'])}")
     lines += [f"assumed, because the file does not state it: {what}" for what in source["assumed"]]
     return lines

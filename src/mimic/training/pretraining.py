@@ -28,7 +28,7 @@ from mimic.models import build
 from mimic.models.layers import initialise
 from mimic.models.objectives.base import Pretraining
 from mimic.pairs.images import PIXELS, open_pairs, read_manifest
-from mimic.training import journal, reconstruct
+from mimic.training import journal, machine, reconstruct
 from mimic.training.fit import (
     Optim,
     RunSpec,
@@ -96,6 +96,8 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
             model.compile()
         images = open_pairs(rows, root, decoded_at(recipe), shards)
         pictures = _draws(description, recipe, run, model, run_dir) if world.rank == 0 else None
+        if world.rank == 0:
+            machine.record(run_dir, device, world.size)
         ranks = f", {world.size} processes" if world.size > 1 else ""
         title = (
             f"pretrain {description['name']} ({len(rows)} pairs, {device.type} {precision}{ranks})"

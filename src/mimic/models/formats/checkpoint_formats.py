@@ -2,7 +2,8 @@
 Dictionaries in, dictionaries out.
 
     timm      cls_token pos_embed patch_embed.* blocks.N.* norm.*
-            our encoder's own names
+            our encoder's own names; of a rotary encoder, queries and keys in timm's order, see
+            `timm_rope`
     mae       the same, and mask_token decoder_embed.* decoder_pos_embed decoder_blocks.N.*
               decoder_norm.* decoder_pred.*
     mimic     as mae, but decoder_blocks_croco.N.* with cross-attention
@@ -10,6 +11,7 @@ Dictionaries in, dictionaries out.
     croco     enc_blocks.N.* enc_norm.* dec_blocks.N.* dec_norm.* prediction_head.*; tables
               enc_pos_embed, dec_pos_embed without a batch
               axis; v2 has neither table, its positions are rotary
+    dust3r  as croco v2, with a second decoder and heads of its own, see `dust3r`
 
 In all of them attention, its projections, the MLP and the order of pixels inside a patch agree, so
 that a way is a renaming. Two more are written only: multimae (encoder.N.*, input_adapters.rgb.*)
@@ -20,18 +22,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mimic.models.formats import hugging_face
+from mimic.models.formats import dust3r, hugging_face, timm_rope
 from mimic.models.formats.prefixes import few
 
 Weights = Mapping[str, Tensor]
-Read = Literal["timm", "mae", "mimic", "croco", "vit", "vit_mae"]
-Written = Literal["timm", "mae", "croco", "multimae", "vitpose"]
+Read = Literal["timm", "mae", "mimic", "croco", "dust3r", "vit", "vit_mae"]
+Written = Literal["timm", "hub", "mae", "croco", "dust3r", "multimae", "vitpose"]
 
 TO_OURS: dict[str, tuple[tuple[str, str], ...]] = {
     "mae": (
@@ -75,10 +77,17 @@ POSE_GRID = (16, 12)  # patches of a 256 x 192 image
 
 @dataclass(frozen=True)
 class Translated:
-    """A foreign checkpoint in our names ("encoder.*", "decoder.*"), and what it was."""
+    """A foreign checkpoint in our names ("encoder.*", "decoder.*"), and what it was.
+
+    Attributes:
+        left_out: parts that no model here has.
+        zero: weights that no file of this kind holds; they are zero.
+    """
 
     dialect: Read
     weights: dict[str, Tensor]
+    left_out: list[str] = field(default_factory=list)
+    zero: list[str] = field(default_factory=list)
 
     @property
     def has_decoder(self) -> bool:
@@ -94,23 +103,33 @@ def translate(weights: Weights) -> Translated:
     dialect = _dialect(weights)
     if dialect in ("vit", "vit_mae"):
         return Translated(dialect, hugging_face.to_ours(weights))
-    rules = TO_OURS.get("mae" if dialect == "mimic" else dialect, ())
+    if dialect == "dust3r":
+        found, left_out, zero = dust3r.to_croco(weights)
+        rules = TO_OURS["croco"]
+        zero = [_renamed(key, rules) for key in zero]
+        return Translated(dialect, _all_renamed(found, rules), left_out, zero)
+    return Translated(
+        dialect, _all_renamed(weights, TO_OURS.get("mae" if dialect == "mimic" else dialect, ()))
+    )
+
+
+def _all_renamed(weights: Weights, rules: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
     renamed = {_renamed(key, rules): value for key, value in weights.items()}
     for key in ("encoder.pos_embed", "decoder.pos_embed"):
         if key in renamed and renamed[key].ndim == 2:
             renamed[key] = renamed[key][None]
-    return Translated(dialect, renamed)
+    return renamed
 
 
 def _dialect(weights: Weights) -> Read:
     if "enc_blocks.0.norm1.weight" in weights:
-        return "croco"
+        return "dust3r" if dust3r.is_trained(weights) else "croco"
     if hugging_face.SIGN in weights or f"vit.{hugging_face.SIGN}" in weights:
         return "vit_mae" if "decoder.mask_token" in weights else "vit"
     if "blocks.0.norm1.weight" not in weights or "patch_embed.proj.weight" not in weights:
         raise ValueError(
-            "no vision transformer in the names of MAE, CroCo, MIMIC, timm or Hugging Face; its "
-            f"first keys: {few(weights)};"
+            "no vision transformer in the names of MAE, CroCo, DUSt3R, MIMIC, timm or Hugging "
+            f"Face; its first keys: {few(weights)};"
             " say --key or --prefix if its weights lie deeper, or --timm NAME if timm has this "
             "model"
         )
@@ -127,15 +146,9 @@ def _renamed(key: str, rules: tuple[tuple[str, str], ...]) -> str:
     return f"encoder.{key}"
 
 
-def to_timm(encoder: Weights) -> dict[str, Tensor]:
-    """Our encoder is timm's, key by key.
-
-    Raises:
-        ValueError: rotary positions, which plain timm does not have.
-    """
-    if "pos_embed" not in encoder:
-        raise ValueError("plain timm has no rotary positions; use --format croco")
-    return dict(encoder)
+def to_timm(encoder: Weights, heads: int) -> dict[str, Tensor]:
+    """Our encoder is timm's, key by key; rotary queries and keys take timm's order."""
+    return dict(encoder) if "pos_embed" in encoder else timm_rope.reordered(encoder, heads)
 
 
 def to_mae(encoder: Weights, decoder: Weights | None) -> dict[str, Tensor]:
@@ -172,6 +185,15 @@ def to_croco(encoder: Weights, decoder: Weights | None) -> dict[str, Tensor]:
     if decoder is not None and "blocks.0.norm_y.weight" in decoder:
         found |= _named(decoder, FROM_OURS["croco"])
     return {key: value[0] if key.endswith("_pos_embed") else value for key, value in found.items()}
+
+
+def to_dust3r(encoder: Weights, decoder: Weights | None) -> dict[str, Tensor]:
+    """What DUSt3R and MASt3R start from, see `dust3r`.
+
+    Raises:
+        ValueError: tables of positions, or a class token.
+    """
+    return dust3r.from_croco(to_croco(encoder, decoder))
 
 
 def _named(weights: Weights | None, names: Mapping[str, str]) -> dict[str, Tensor]:

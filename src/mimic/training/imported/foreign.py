@@ -34,6 +34,7 @@ MASKING: dict[str, tuple[float, Rounding]] = {  # as published
     "vit_mae": (0.75, "down"),
     "mimic": (0.9, "down"),
     "croco": (0.9, "up"),
+    "dust3r": (0.9, "up"),  # of the weights it starts from
 }
 TABLE_TOLERANCE = (
     1e-3  # of a table that went through half precision; two grids differ by more than 0.1

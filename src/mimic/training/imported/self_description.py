@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors
+
 from mimic.models.encoder import IMAGE_MEAN, IMAGE_STD
+from mimic.models.formats import timm_config
 
 CROCO = {  # defaults of CroCoNet, in the order of its arguments
     "img_size": 224,
@@ -26,7 +29,10 @@ CROCO = {  # defaults of CroCoNet, in the order of its arguments
     "norm_im2_in_dec": True,
     "pos_embed": "cosine",
 }
-NAMED = "CroCoNet"
+CROCO_NET = "CroCoNet"
+# DUSt3R and MASt3R take CroCo's arguments by name, and others beside them.
+NAMED = (CROCO_NET, "AsymmetricCroCo3DStereo", "AsymmetricMASt3R")
+WEIGHTS = "model.safetensors"
 NAMES_SAID = {  # ours to those of Hugging Face's config.json
     "img_size": "image_size",
     "enc_num_heads": "num_attention_heads",
@@ -65,6 +71,34 @@ def beside(path: Path) -> dict[str, Any]:
     return {ours: config[theirs] for ours, theirs in NAMES_SAID.items() if theirs in config}
 
 
+def beside_timm(path: Path) -> dict[str, Any]:
+    """What config.json beside weights for timm says, or the file of weights itself: the number of
+    heads, the image size, and of rotary positions their frequency, if they are CroCo's."""
+    folder = path if path.is_dir() else path.parent
+    config = _json(folder / "config.json") if path.is_dir() or path.name == WEIGHTS else {}
+    if "model_args" not in config and not path.is_dir():
+        config = _stated_inside(path)
+    told = timm_config.told_by_config(config)
+    return told | ({"norm_eps": config["norm_eps"]} if told and "norm_eps" in config else {})
+
+
+def _stated_inside(path: Path) -> dict[str, Any]:
+    """What our exports state in the head of a .safetensors file."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            found = json.loads((file.metadata() or {}).get("timm", "{}"))
+    except (OSError, ValueError, RecursionError, safetensors.SafetensorError):
+        return {}  # no such file; what is wrong with it, reading its weights has said
+    return found if isinstance(found, dict) else {}
+
+
+def beside_croco(path: Path) -> dict[str, Any]:
+    """config.json beside weights that were saved through the hub's own methods: the arguments of
+    DUSt3R or MASt3R."""
+    config = _json((path if path.is_dir() else path.parent) / "config.json")
+    return config if "enc_embed_dim" in config else {}
+
+
 def _json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
@@ -88,7 +122,7 @@ def told_by(facts: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(kwargs, dict):
             raise ValueError(f"croco_kwargs is {type(kwargs).__name__}, not named arguments")
         told |= CROCO | kwargs
-    elif isinstance(called, str) and called.strip().startswith(f"{NAMED}("):
+    elif isinstance(called, str) and called.strip().startswith(tuple(f"{name}(" for name in NAMED)):
         told |= CROCO | constructor(called)
     if not told.get("norm_im2_in_dec", True):
         raise ValueError(
@@ -99,12 +133,13 @@ def told_by(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def constructor(text: str) -> dict[str, Any]:
-    """Arguments of a written call of CroCoNet. Read as syntax, never run.
+    """CroCo's arguments in a written call of CroCoNet, or of DUSt3R's or MASt3R's model. Read as
+    syntax, never run.
 
     Raises:
         ValueError: no such call, or an argument that is no plain value.
     """
-    wrong = f"args.model is {text[:80]!r}, no plain call of {NAMED}"
+    wrong = f"args.model is {text[:80]!r}, no plain call of {', '.join(NAMED)}"
     try:
         call = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
@@ -112,14 +147,18 @@ def constructor(text: str) -> dict[str, Any]:
     if (
         not isinstance(call, ast.Call)
         or not isinstance(call.func, ast.Name)
-        or call.func.id != NAMED
+        or call.func.id not in NAMED
     ):
         raise ValueError(wrong)
     if len(call.args) > len(CROCO) or any(keyword.arg is None for keyword in call.keywords):
         raise ValueError(wrong)
+    if call.args and call.func.id != CROCO_NET:
+        raise ValueError(wrong)
     given = dict(zip(CROCO, call.args, strict=False)) | {
         str(word.arg): word.value for word in call.keywords
     }
+    if call.func.id != CROCO_NET:
+        given = {key: value for key, value in given.items() if key in CROCO}
     try:
         return {key: ast.literal_eval(value) for key, value in given.items() if key != "norm_layer"}
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):

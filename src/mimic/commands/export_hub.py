@@ -1,0 +1,125 @@
+"""`mimic export-weights --format hub`: a folder that timm loads by its path, or from the Hugging
+Face hub once it is uploaded: weights, config.json, and a model card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mimic.commands import model_card
+from mimic.commands.export_weights import Exported, converted, notes
+from mimic.commands.loading_lines import loading_lines
+from mimic.errors import BadInput
+from mimic.infra.publishing import Work, place, publish
+from mimic.infra.storage import Workspace, write_bytes, write_json
+from mimic.models.formats import timm_config
+from mimic.models.objectives import OBJECTIVES
+from mimic.reporting.results import SavedResult, read_result
+from mimic.training import journal, machine
+from mimic.training.checkpoint import write_weights
+
+
+def export_hub(workspace: Workspace, name: str, folder: Path, out: Path) -> list[str]:
+    """Write a published model as a new folder for timm and the Hugging Face hub; it appears when it
+    is whole.
+
+    Args:
+        name: of the run, as the user wrote it.
+        folder: of the model.
+
+    Returns:
+        What the user of the folder should know, in lines.
+
+    Raises:
+        BadInput: something lies at `out`, or timm cannot be told how to build this model.
+    """
+    work = Work("export", name)
+    place(out, work)
+    if out.is_dir() and any(out.iterdir()):
+        raise BadInput(f"--out {out}: holds something; name a new folder")
+    made = converted(folder, "hub")
+    try:
+        config = _config(made)
+    except ValueError as error:
+        raise BadInput(f"{folder}: --format hub: {error}") from None
+    page = model_card.write(_about(workspace, name, made, out.absolute().name))
+
+    def fill(result: Path) -> None:
+        write_weights(made.weights, result / "model.safetensors", made.card)
+        write_json(result / "config.json", config)
+        write_bytes(result / "README.md", page.encode())
+
+    publish(fill, out, work, for_good=True)
+    return notes("hub", made)
+
+
+def _config(made: Exported) -> dict[str, Any]:
+    """config.json; of a model that timm computes, timm's own name and pixel statistics."""
+    if made.encoder.plain:
+        return timm_config.folder_config(made.size)
+    import timm  # takes seconds, and other models need no look at it
+
+    sizes = made.card["model"]
+    known = timm.models.get_pretrained_cfg(sizes["timm"])
+    pixels = {key: list(getattr(known, key)) for key in ("mean", "std")} if known else {}
+    config = timm_config.folder_frame(sizes["timm"], tuple(sizes["size_px"]), sizes["width"])
+    config["pretrained_cfg"] |= pixels
+    config["model_args"] = {"img_size": sizes["size_px"], "dynamic_img_size": True}
+    return config
+
+
+def _about(workspace: Workspace, name: str, made: Exported, called: str) -> model_card.About:
+    card = made.card
+    run = name.partition("/")[0]
+    training = _training_folder(workspace, run, card)
+    return model_card.About(
+        name=called,
+        card=card,
+        data=_data(card),
+        results=_results(workspace, run),
+        hardware=None if training is None else machine.recorded(training),
+        hours=_hours(training, card),
+        loading=loading_lines("hub", card, called),
+        positions_resampled=card["model"].get("positions") != "rope",
+    )
+
+
+def _data(card: dict[str, Any]) -> list[str]:
+    """What it was trained on, and the terms."""
+    lines = [f"pretrained on: {card.get('dataset') or model_card.UNKNOWN}"]
+    if "pairs" in card:
+        lines.append(f"{card['pairs']:,} pairs of views for training")
+    return lines
+
+
+def _results(workspace: Workspace, run: str) -> dict[str, SavedResult]:
+    """All that was measured of a run."""
+    folder = workspace.metrics(run, "any").parent
+    found = {path.stem: read_result(path) for path in sorted(folder.glob("*.json"))}
+    return {task: result for task, result in found.items() if result is not None}
+
+
+def _training_folder(workspace: Workspace, run: str, card: dict[str, Any]) -> Path | None:
+    """Where the machine's side of its training is kept, if it still is."""
+    wanted = card.get("progress")
+    below = workspace.root / "runs/pretrain" / run
+    if not wanted or not below.is_dir():
+        return None
+    return next((path for path in sorted(below.rglob(str(wanted))) if path.is_dir()), None)
+
+
+def _hours(folder: Path | None, card: dict[str, Any]) -> float | None:
+    """From the speeds in its log: each holds for the steps since the line before."""
+    if card.get("objective") not in OBJECTIVES:
+        return None
+    lines = [] if folder is None else journal.read(folder / "log.jsonl")
+    pairs_a_step = card.get("batch", 0) * OBJECTIVES[card["objective"]].views / 2
+    seconds = 0.0
+    before = 0
+    for line in lines:
+        speed = line.get("pairs_per_second")
+        if not speed:
+            return None
+        seconds += (line["step"] - before) * pairs_a_step / speed
+        before = line["step"]
+    return seconds / 3600 if before else None
