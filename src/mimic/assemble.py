@@ -20,12 +20,13 @@ import pyarrow.parquet as pq
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import progress, storage
+from mimic.licences import combine
 from mimic.pairs import SELECTION_VERSION, index, select
 from mimic.pairs.index import Catalogue
 from mimic.pairs.read import read_table
 from mimic.pairs.schema import MANIFEST, clip_key, index_path
 from mimic.pairs.select import RowStatus
-from mimic.params import Params, pick
+from mimic.params import Params, pick, terms
 
 # rows read together; a random row costs reading its columns of one group, and each group makes
 # opening slower
@@ -76,8 +77,13 @@ def main(params: Params, root: Path, name: str) -> None:
     ):
         for table in _in_groups(index.ahead(_rows(rows, statuses, root, overlaps, licences))):
             writer.write_table(table, row_group_size=ROW_GROUP)
+        # what the rows say: shards may be older than what params.yaml says of their source
+        stated = [(source, licence) for source, found in licences.items() for licence in found]
+        parts = terms.of_rows(params, stated)
+        terms.refuse(f"datasets.{name}", parts, dataset.licences)
     summary = _summary(dataset, rows, statuses, overlaps, licences)
     summary["section"] = dataset.model_dump(mode="json")
+    summary["licences"] = combine(parts)
     storage.write_json(space.metrics("assemble", name), summary)
     _report(name, summary)
 

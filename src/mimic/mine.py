@@ -16,11 +16,12 @@ from pathlib import Path
 
 from mimic import sources
 from mimic.infra import earlier, progress, publishing, storage
+from mimic.licences import combine
 from mimic.mining import privacy, shard_job
 from mimic.mining.stats import MiningStats, note_lines, problem_entries
 from mimic.pairs.read import read_table
 from mimic.pairs.write import lay_out_shards
-from mimic.params import Params, pick
+from mimic.params import Params, pick, terms
 from mimic.sources.base import INVENTORY
 
 LOST = "_lost.jsonl"  # readers of Parquet folders pass over such names
@@ -61,7 +62,12 @@ def main(params: Params, root: Path, name: str) -> None:
         "mine": params.mine.model_dump(mode="json"),
         "source": section.model_dump(mode="json"),
     }
-    said = {"notes": first, "parts": shard_job.parts(section), "sections": sections}
+    said = {
+        "notes": first,
+        "parts": shard_job.parts(section),
+        "sections": sections,
+        "licences": combine(terms.of_sources(params, [name])),
+    }
     summary = {**stats.summary(NAMED_MAX), **said}
     storage.write_json(space.metrics("mine", name), summary)
     shard_job.publish_examples(todo, space.samples("mine", name))

@@ -57,10 +57,11 @@ from mimic.infra.storage import (
     made_folder,
     write_json,
 )
+from mimic.licences import combine
 from mimic.models.objectives import OBJECTIVE_VERSIONS
 from mimic.models.objectives.base import Pretraining
 from mimic.pairs.images import read_manifest
-from mimic.params import Params, pick
+from mimic.params import Params, pick, terms
 from mimic.training import LOOP_VERSION, checkpoint, journal, reconstruct
 from mimic.training.fit import choose_device, choose_precision
 from mimic.training.pretraining import (
@@ -190,6 +191,7 @@ def _trained(params: Params, root: Path, name: str, plan: _Plan) -> Callable[[Pa
         "parts": _parts(recipe),
         "git_commit": git_commit(root),
         "pairs": plan.pairs,
+        "licences": combine(terms.of_run(params, Workspace(root), run)),
     }
     model.to(choose_device())
     pictures = reconstruct.held_out(plan.manifest, root, recipe, run, params.cluster.shards)(model)
@@ -245,6 +247,12 @@ def _plan(params: Params, root: Path, name: str) -> _Plan:
     of, _ = seed_of(name)
     run = params.runs[of].encoders(of)[name]
     recipe = params.recipe(of)
+    if recipe.licences is not None:
+        terms.refuse(
+            f"{params.section(of)}.{of}",
+            terms.of_run(params, Workspace(root), run),
+            recipe.licences,
+        )
     manifest = Workspace(root).manifest(run.dataset)
     pairs = len(read_manifest(manifest, "train"))
     digest = file_digest(manifest)
@@ -309,9 +317,8 @@ def _fill(
     folder: Path,
 ) -> None:
     # equal weights are equal files at any commit, by whichever version of our code
-    about = {
-        key: value for key, value in card.items() if key not in ("git_commit", "parts", "sections")
-    }
+    beside = ("git_commit", "parts", "sections", "licences")
+    about = {key: value for key, value in card.items() if key not in beside}
     checkpoint.write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", about)
     checkpoint.write_weights(model.state_dict(), folder / "model.safetensors", about)
     write_json(folder / "card.json", card)

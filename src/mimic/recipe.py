@@ -13,7 +13,7 @@ from mimic.infra.storage import Workspace, write_json
 from mimic.models.objectives import OBJECTIVE_VERSIONS
 from mimic.params import Params, pick
 
-HOW = {"workers", "keep", "pictures_every"}  # change no byte of what is published
+HOW = {"workers", "keep", "pictures_every", "licences"}  # change no byte of what is published
 
 
 def main(params: Params, root: Path, name: str) -> None:

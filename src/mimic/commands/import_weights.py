@@ -18,6 +18,7 @@ from mimic.errors import BadInput
 from mimic.infra import earlier
 from mimic.infra.publishing import Work, place, publish
 from mimic.infra.storage import file_digest, write_json
+from mimic.licences import combine
 from mimic.models import build
 from mimic.models.encoder import VisionTransformer
 from mimic.models.formats import checkpoint_formats, timm_config, timm_rope
@@ -121,6 +122,7 @@ def import_timm(
             "timm": version("timm"),
         },
         "model": sizes | {"timm": name, "size_px": list(encoder.size_px)},
+        "licences": _terms(out.name, overrides),
     }
 
     def fill(folder: Path) -> None:
@@ -247,6 +249,7 @@ def _card(
         "steps": None,
         "versions": {"mimic": version("mimic"), "torch": torch.__version__},
         "model": size.as_card(),
+        "licences": _terms(name, overrides),
     }
     card["imported"]["left_out"] += checkpoint.left_out
     card["imported"]["zero"] = checkpoint.zero
@@ -260,6 +263,11 @@ def _card(
             "norm_pix_loss": numbers.masking.norm_pix,
         }
     return card
+
+
+def _terms(name: str, overrides: ImportOverrides) -> dict[str, Any]:
+    """What the user says of the licence of the file; no file states it so that it can be read."""
+    return combine([(f"weights {name}", overrides.licence)])
 
 
 def import_notes(source: dict[str, Any]) -> list[str]:

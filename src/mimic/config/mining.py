@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mimic.config.base import Count, Fraction, Positive, Section
+from mimic.config.licences import Wishing
 
 
 class Privacy(Section):
@@ -81,7 +82,7 @@ class TestPairs(Section):
     clips: Fraction  # share of the clips (scenes, videos) of these sources that is set aside
 
 
-class Dataset(Section):
+class Dataset(Wishing):
     """A recipe: how many pairs of which source. A manifest, never a copy."""
 
     sources: dict[str, Count | None]  # pairs of each source; null = all there are

@@ -22,6 +22,7 @@ from mimic.config.base import (
     Positive,
     Section,
 )
+from mimic.config.licences import Wishing
 from mimic.config.names import seed_name
 from mimic.models import OBJECTIVES, Masking, ViTSize
 
@@ -87,7 +88,7 @@ class Matching(Section):
     temperature: Annotated[float, Field(gt=0)]  # divides cosine similarities
 
 
-class Recipe(Section):
+class Recipe(Wishing):
     """How to pretrain: objective, model, optimiser (CroCo, appendix; MAE, appendix A; MIMIC,
     appendix)."""
 

@@ -166,9 +166,10 @@ def combine(parts: Iterable[tuple[str, Licence]]) -> dict[str, Any]:
     """The terms of what is made of several parts, as cards hold them: plain JSON.
 
     Args:
-        parts: what it is (`source rooms`, `weights mae-in`), and its licence.
+        parts: what it is (`source rooms`, `weights mae-in`), and its licence; none: it is made of
+            nothing that anybody else owns.
     """
-    found = list(parts) or [("it", UNSTATED)]
+    found = list(parts)
     answers: dict[str, str] = {}
     because: dict[str, list[str]] = {}
     for question in QUESTIONS:
@@ -185,10 +186,11 @@ def combine(parts: Iterable[tuple[str, Licence]]) -> dict[str, Any]:
 
 
 def _strictest(question: str, answers: Iterable[Answer]) -> Answer:
+    """Of no parts at all: the one that forbids nothing."""
     order: tuple[Answer, ...] = ("no", "unknown", "yes")
     if question == "share_alike":
         order = ("yes", "unknown", "no")
-    return min(answers, key=order.index)
+    return min(answers, key=order.index, default=order[-1])
 
 
 def _plain_json(licence: Licence) -> dict[str, Any]:
@@ -200,7 +202,7 @@ def parts_of(card: Mapping[str, Any]) -> list[tuple[str, Licence]]:
     """The parts that a card names, with their terms as it says; one without `licences`, as earlier
     versions wrote it, is one part of which nothing is stated."""
     stated = card.get("licences")
-    if not isinstance(stated, Mapping) or not stated.get("parts"):
+    if not isinstance(stated, Mapping) or not isinstance(stated.get("parts"), list):
         return [("it", UNSTATED)]
     return [
         (part["part"], declared(part["licence"], part, part.get("stated_by", "the card")))
@@ -222,7 +224,7 @@ def summary(card: Mapping[str, Any]) -> list[str]:
             for name in [names[what]]
         ]
         lines.append(f"{asked}: {whole[question]}" + (f" ({'; '.join(causes)})" if causes else ""))
-    return lines
+    return lines if parts else [*lines, "no data and no weights of others went into it"]
 
 
 def refusals(parts: Iterable[tuple[str, Licence]], wish: str) -> list[str]:

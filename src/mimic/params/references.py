@@ -12,7 +12,7 @@ from typing import Any
 from mimic.config.mining import Dataset
 from mimic.config.presets import Key
 from mimic.config.training import Recipe
-from mimic.params import lineage
+from mimic.params import lineage, terms
 from mimic.params.whole import Params
 from mimic.tasks.reconstruction.config import ReconstructionTask
 from mimic.tasks.sections import PairTask
@@ -48,6 +48,7 @@ def problems(whole: Params, gone: Gone) -> Iterator[Problem]:
         yield Problem(("imported",), f"{', '.join(sorted(both))} is also the name of a run")
     yield from _told_apart([*whole.runs, *whole.imported], whole.evaluate)
     yield from _of_table(whole, names)
+    yield from (Problem(path, message) for path, message in terms.problems(whole))
 
 
 class _Names:

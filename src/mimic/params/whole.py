@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import model_validator
 
 from mimic.config.base import Section
 from mimic.config.evaluation import Report, Table
+from mimic.config.licences import LicenceName, OwnLicence
 from mimic.config.machines import Cluster, HabitatRuntime, Tracking
 from mimic.config.mining import Dataset, Mine
 from mimic.config.names import Name, TrackedName
@@ -18,6 +21,7 @@ from mimic.tasks import Task
 class Params(Section):
     """params.yaml, whole."""
 
+    licences: dict[LicenceName, OwnLicence]  # terms that the table of mimic does not know
     sources: dict[TrackedName, Source]
     synthesize: Synthesize | NothingToSynthesize
     mine: Mine
@@ -42,6 +46,12 @@ class Params(Section):
         name."""
         self.runs.update({name: run for name, run in self.adapt.items() if name not in self.runs})
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_absent(cls, whole: Any) -> Any:
+        """Files of earlier versions declare no licences."""
+        return {"licences": {}, **whole} if isinstance(whole, dict) else whole
 
     def recipe(self, run: str) -> Recipe:
         """How a run is pretrained: the recipe it names, with what it changes."""

@@ -44,6 +44,7 @@ from mimic.training.pair_batches import MATCHES, decoded_at, loader, step_loss
 from mimic.training.training_stats import LogRecord
 
 EXECUTION_ONLY_KEYS = {
+    "licences",  # which data may take part, not what is made of them
     "log_every",
     "save_every",
     "keep",

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mimic.licences import UNSTATED, Licence
 from mimic.models import ROPE_BASE, Masking, ViTSize
 from mimic.models.formats.checkpoint_formats import Translated
 from mimic.models.layers import sincos_table
@@ -55,6 +56,7 @@ class ImportOverrides:
     rope_base: float | None = None
     mask_ratio: float | None = None
     norm_pix_loss: bool | None = None
+    licence: Licence = UNSTATED
 
 
 @dataclass(frozen=True)
