@@ -27,18 +27,13 @@ they are the machine's, not the model's. So do pictures/<step>.png, drawn on the
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 from mimic import config
 from mimic.config.names import seed_of
@@ -59,18 +54,16 @@ from mimic.infra.storage import (
 )
 from mimic.licences import combine
 from mimic.models.objectives import OBJECTIVE_VERSIONS
-from mimic.models.objectives.base import Pretraining
 from mimic.pairs.images import read_manifest
-from mimic.params import Params, pick, terms
-from mimic.training import LOOP_VERSION, checkpoint, journal, reconstruct
+from mimic.params import Params, lineage, pick, terms
+from mimic.training import LOOP_VERSION, checkpoint, encoder_folder, reconstruct, start
 from mimic.training.fit import choose_device, choose_precision
 from mimic.training.pretraining import (
     EXECUTION_ONLY_KEYS,
-    THROUGHPUT_KEYS,
     describe,
-    initial_model,
     train,
 )
+from mimic.training.start import Start, starting_model
 
 TRAINED = "trained.json"  # of a run that a sweep has trained and nobody has published
 KEPT = "published"  # in the folder of a seed's work: its encoder, whole, when it is finished
@@ -87,9 +80,11 @@ class _Plan:
     pairs: int
     made_by: tuple[Any, ...]
     folder: Path  # of the work in progress
+    begin: Start | None  # None: random weights
 
     def description(self, params: Params, root: Path, name: str) -> dict[str, Any]:
-        return describe(root, self.recipe, self.run, self.manifest, name, params.cluster.shards)
+        shards = params.cluster.shards
+        return describe(root, self.recipe, self.run, self.manifest, name, shards, self.begin)
 
 
 def main(params: Params, root: Path, name: str) -> None:
@@ -160,7 +155,12 @@ def _trained(params: Params, root: Path, name: str, plan: _Plan) -> Callable[[Pa
     run = plan.run
     recipe = plan.recipe
     folder = plan.folder
-    model = initial_model(recipe, run)
+    model, inherited = starting_model(recipe, run, plan.begin)
+    begun = {}
+    if plan.begin is not None and inherited is not None:
+        begun = {"init": start.record(plan.begin, inherited, recipe)}
+        for line in start.lines(begun["init"]):
+            say(f"pretrain {name}: {line}")
     precision = recipe.precision
     if run.steps:
         results = _by_a_sweep(folder) or run_training(
@@ -183,7 +183,7 @@ def _trained(params: Params, root: Path, name: str, plan: _Plan) -> Callable[[Pa
         "run": run.model_dump(mode="json"),
         "recipe": as_written,
     }
-    card = _card(name, recipe, run, model, precision) | {
+    card = encoder_folder.describe(name, recipe, run, model, precision) | {
         "sections": written,
         "manifest_digest": plan.digest,
         "params_digest": fingerprint(as_written, plan.made_by[1]),
@@ -192,11 +192,12 @@ def _trained(params: Params, root: Path, name: str, plan: _Plan) -> Callable[[Pa
         "git_commit": git_commit(root),
         "pairs": plan.pairs,
         "licences": combine(terms.of_run(params, Workspace(root), run)),
+        **begun,
     }
     model.to(choose_device())
     pictures = reconstruct.held_out(plan.manifest, root, recipe, run, params.cluster.shards)(model)
     snapshot_every = recipe.keep_every and recipe.keep_every * recipe.save_every
-    return functools.partial(_fill, model, card, pictures, folder, snapshot_every)
+    return functools.partial(encoder_folder.fill, model, card, pictures, folder, snapshot_every)
 
 
 def _clean(folder: Path) -> None:
@@ -253,6 +254,7 @@ def _plan(params: Params, root: Path, name: str) -> _Plan:
             terms.of_run(params, Workspace(root), run),
             recipe.licences,
         )
+    begin = _begin(params, root, name)
     manifest = Workspace(root).manifest(run.dataset)
     pairs = len(read_manifest(manifest, "train"))
     digest = file_digest(manifest)
@@ -266,10 +268,25 @@ def _plan(params: Params, root: Path, name: str) -> _Plan:
         digest,
         version("mimic"),
         *_raised(_parts(recipe)),
+        *(begin.made_by if begin else []),
     )
     folder = Workspace(root).progress("pretrain", name, fingerprint(*made_by))
     _say_anew(name, folder)
-    return _Plan(run, recipe, manifest, digest, pairs, made_by, folder)
+    return _Plan(run, recipe, manifest, digest, pairs, made_by, folder, begin)
+
+
+def _begin(params: Params, root: Path, name: str) -> Start | None:
+    """What an encoder starts from; it is there and fits."""
+    init = lineage.init_of(params, name)
+    if init is None:
+        return None
+    of, _ = seed_of(name)
+    continued = params.adapt[of].optimizer == "continued"
+    begin = start.find(init, Workspace(root).model(init), optimizer=continued)
+    size = params.recipe(of).model.size()
+    if wrong := lineage.mismatch(init, start.encoder_size(begin), size):
+        raise BadInput(f"params.yaml: adapt.{of}: {wrong}")
+    return begin
 
 
 def _parts(recipe: config.Recipe) -> dict[str, int]:
@@ -303,95 +320,3 @@ def _say_anew(name: str, folder: Path) -> None:
 def _by_a_sweep(folder: Path) -> list[dict[str, Any]] | None:
     path = folder / TRAINED
     return json.loads(path.read_text()) if path.exists() else None
-
-
-# ---------------------------------------------------------------------------- publishing
-
-
-def _fill(
-    model: Pretraining,
-    card: dict[str, Any],
-    pictures: tuple[dict[str, np.ndarray], str],
-    unfinished: Path,
-    snapshot_every: int | None,
-    folder: Path,
-) -> None:
-    # equal weights are equal files at any commit, by whichever version of our code
-    beside = ("git_commit", "parts", "sections", "licences")
-    about = {key: value for key, value in card.items() if key not in beside}
-    checkpoint.write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", about)
-    checkpoint.write_weights(model.state_dict(), folder / "model.safetensors", about)
-    write_json(folder / "card.json", card)
-    journal.copy(
-        unfinished / "log.jsonl", folder / "log.jsonl", card["steps"], without=THROUGHPUT_KEYS
-    )
-    if snapshot_every:
-        _fill_snapshots(model, about, unfinished, folder, snapshot_every)
-    arrays, caption = pictures
-    np.savez(folder / "reconstruction.npz", allow_pickle=False, caption=np.array(caption), **arrays)
-    reconstruct.draw(arrays, caption, folder / "reconstruction.png")
-
-
-def _fill_snapshots(
-    model: Pretraining, about: dict[str, Any], unfinished: Path, folder: Path, every: int
-) -> None:
-    """snapshots/<step>/, the encoder after so many steps with a card of its own, for each
-    checkpoint on the way that was kept for good."""
-    earlier = copy.deepcopy(model)
-    for path in checkpoint.kept_checkpoints(unfinished):
-        step = checkpoint.restore_model(path, earlier)
-        if step % every or step >= about["steps"]:
-            continue
-        snapshot = folder / "snapshots" / f"{step:09d}"
-        card = about | {"steps": step, "steps_in_all": about["steps"]}
-        checkpoint.write_weights(
-            earlier.encoder.state_dict(), snapshot / "encoder.safetensors", card
-        )
-        write_json(snapshot / "card.json", card)
-
-
-def _card(
-    name: str, recipe: config.Recipe, run: config.Run, model: Pretraining, precision: str
-) -> dict[str, Any]:
-    size = recipe.model
-    return {
-        "run": name,
-        "recipe": run.recipe,
-        "objective": recipe.objective,
-        "dataset": run.dataset,
-        "steps": run.steps,
-        "seed": run.only_seed,
-        "batch": recipe.batch,
-        "precision": precision,
-        "mask_ratio": recipe.mask_ratio,
-        "visible_rounding": recipe.visible_rounding,
-        "visible_patches": model.visible,
-        "norm_pix_loss": recipe.norm_pix_loss,
-        "model": size.model_dump(mode="json") | {"size_px": list(size.height_width_px)},
-        "timm": _timm(size),
-        "versions": {
-            "mimic": version("mimic"),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-        },
-    }
-
-
-def _timm(size: config.Model) -> dict[str, Any] | None:
-    """How plain timm builds the encoder; None where it cannot (rotary positions, another norm
-    epsilon)."""
-    if size.positions != "sincos" or size.norm_eps != 1e-6:
-        return None
-    kwargs = {
-        "img_size": list(size.height_width_px),
-        "patch_size": size.patch_px,
-        "embed_dim": size.width,
-        "depth": size.depth,
-        "num_heads": size.heads,
-        "num_classes": 0,
-        "class_token": size.class_token,
-        "global_pool": "token" if size.class_token else "avg",
-        "fc_norm": False,
-    }
-    return {"name": "timm.models.VisionTransformer", "kwargs": kwargs}

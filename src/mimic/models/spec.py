@@ -14,6 +14,8 @@ REQUIRED = (
     *("class_token", "positions", "norm_eps"),
 )
 DECODER = ("decoder_width", "decoder_depth", "decoder_heads")
+# Numbers of an encoder without which its weights would compute something else.
+ENCODER = ("patch_px", "width", "depth", "heads", "positions", "norm_eps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,15 @@ class ViTSize:
     @property
     def patches(self) -> int:
         return self.grid[0] * self.grid[1]
+
+
+def encoder_differences(there: ViTSize, here: ViTSize) -> dict[str, tuple[Any, Any]]:
+    """Numbers that keep the weights of one encoder from being another's: (there, here) by key."""
+    keys = list(ENCODER)
+    if there.positions == here.positions == "rope":
+        keys.append("rope_base")
+    pairs = {key: (getattr(there, key), getattr(here, key)) for key in keys}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def patch_grid(size_px: tuple[int, int], patch_px: int) -> tuple[int, int]:

@@ -175,7 +175,10 @@ def _of_table(whole: Params, names: _Names) -> Iterator[Problem]:
     yield from names.lacking(("table", "runs"), whole.table.runs, names.models)
     yield from names.lacking(("table", "tasks"), whole.table.tasks, names.tasks)
     runs: Mapping[str, Any] = whole.runs
-    fresh = any(name in runs and runs[name].steps == 0 for name in whole.table.runs)
+    fresh = any(
+        name in runs and name not in whole.adapt and runs[name].steps == 0
+        for name in whole.table.runs
+    )
     if not fresh and not names.any_run_is_wrong:
         yield Problem(
             ("table", "runs"),

@@ -119,7 +119,7 @@ def _row(params: Params, workspace: Workspace, run: str) -> RunRow:
         run=run,
         dataset=said.get("dataset", planned.dataset),
         digest=said.get("manifest_digest"),
-        objective=said.get("objective", recipe.objective) if steps else None,
+        objective=said.get("objective", recipe.objective) if steps or run in params.adapt else None,
         steps=steps,
         batch=int(said.get("batch", recipe.batch)),
         seed=int(said.get("seed", planned.all_seeds[0])),

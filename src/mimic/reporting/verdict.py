@@ -91,7 +91,9 @@ def _task(rows: Sequence[RunRow], task: str) -> Iterable[str]:
     if not measured:
         yield "Not run."
         return
-    baseline = next((row.run for row in rows if row.steps == 0 and row.run in measured), None)
+    baseline = next(
+        (row.run for row in rows if row.objective is None and row.run in measured), None
+    )
     others = {run: result for run, result in measured.items() if run != baseline}
     if baseline is None:
         yield (

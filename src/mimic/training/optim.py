@@ -86,19 +86,24 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def layer_decay_groups(
-    model: Layered, weight_decay: float, layer_decay: float
+    model: Layered,
+    weight_decay: float,
+    layer_decay: float,
+    *,
+    undecayed: tuple[str, ...] = UNDECAYED,
 ) -> list[dict[str, Any]]:
-    """Trainable parameters by layer and by whether they decay, for fine-tuning.
+    """Trainable parameters by layer and by whether they decay.
 
     The rate of a layer is `layer_decay` times that of the next, that of the head is the scheduled
-    one (`lr_scale`). Vectors, biases, tokens and positions do not decay.
+    one (`lr_scale`). Vectors and biases do not decay, nor does what is `undecayed`: in fine-tuning
+    tokens and positions, in pretraining nothing.
     """
 
     def described() -> Iterator[Described]:
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 layer = model.layer_of(name)
-                decays = parameter.ndim > 1 and not name.endswith(UNDECAYED)
+                decays = parameter.ndim > 1 and not name.endswith(undecayed)
                 options = {
                     "weight_decay": weight_decay if decays else 0.0,
                     "lr_scale": layer_decay ** (model.last_layer - layer),

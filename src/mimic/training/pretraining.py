@@ -16,16 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import torch
 
 from mimic import config
-from mimic.errors import BadInput
 from mimic.infra import progress
 from mimic.infra.cluster import Stop
 from mimic.infra.cluster.world import process_group
 from mimic.infra.storage import replacing
-from mimic.models import build
-from mimic.models.layers import initialise
+from mimic.models.inheritance import Inherited, LayeredModel
 from mimic.models.objectives.base import Pretraining
 from mimic.pairs.images import PIXELS, open_pairs, read_manifest
 from mimic.training import journal, machine, reconstruct
@@ -39,8 +36,15 @@ from mimic.training.fit import (
     fit,
     micro_batches,
 )
-from mimic.training.optim import adamw, cosine_lr, parameter_groups, scaled_lr
+from mimic.training.optim import (
+    adamw,
+    cosine_lr,
+    layer_decay_groups,
+    parameter_groups,
+    scaled_lr,
+)
 from mimic.training.pair_batches import MATCHES, decoded_at, loader, step_loss
+from mimic.training.start import Start, starting_model
 from mimic.training.training_stats import LogRecord
 
 EXECUTION_ONLY_KEYS = {
@@ -64,9 +68,11 @@ def describe(
     manifest: Path,
     name: str,
     shards: config.Shards,
+    begin: Start | None = None,
 ) -> dict[str, Any]:
     """What `train` is told."""
-    return {
+    told = {} if begin is None else {"start": begin.as_json()}
+    return told | {
         "name": name,
         "root": str(root.resolve()),
         "manifest": str(manifest.resolve()),
@@ -84,7 +90,9 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
     """
     cv2.setNumThreads(1)  # the decoding threads are many enough
     recipe = config.Recipe.model_validate(description["recipe"])
-    run = config.Run.model_validate(description["run"])
+    begin = Start.of_json(description["start"]) if "start" in description else None
+    kind = config.Run if begin is None else config.Adaptation
+    run = kind.model_validate(description["run"])
     columns = [*PIXELS, *MATCHES] if recipe.matching.weight else PIXELS
     rows = read_manifest(Path(description["manifest"]), "train", columns)
     root, shards = _where(description)
@@ -92,7 +100,8 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
         device = choose_device()
         precision = choose_precision(recipe.precision, device)
         parts = micro_batches(recipe.batch, recipe.device_batch, world)
-        model = initial_model(recipe, run).to(device)
+        model, inherited = starting_model(recipe, run, begin)
+        model.to(device)
         if recipe.compile:
             model.compile()
         images = open_pairs(rows, root, decoded_at(recipe), shards)
@@ -113,7 +122,7 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
                 model,
                 functools.partial(step_loss, recipe, device),
                 loader(model, rows, images, recipe, run.only_seed, parts),
-                _optim(model, recipe, run),
+                _optim(model, recipe, run, begin, inherited),
                 RunSpec(
                     steps=run.steps,
                     seed=run.only_seed,
@@ -131,7 +140,13 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
     return {"precision": precision}
 
 
-def _optim(model: Pretraining, recipe: config.Recipe, run: config.Run) -> Optim:
+def _optim(
+    model: Pretraining,
+    recipe: config.Recipe,
+    run: config.Run,
+    begin: Start | None,
+    inherited: Inherited | None,
+) -> Optim:
     schedule = functools.partial(
         cosine_lr,
         peak=scaled_lr(recipe.base_lr, recipe.batch),
@@ -139,24 +154,22 @@ def _optim(model: Pretraining, recipe: config.Recipe, run: config.Run) -> Optim:
         warmup=round(recipe.warmup * run.steps),
         horizon=round(recipe.horizon * run.steps),
     )
-    groups = parameter_groups(model, recipe.weight_decay)
-    return Optim(adamw(groups, betas=recipe.betas), schedule)
+    optimizer = adamw(_groups(model, recipe, run, inherited), betas=recipe.betas)
+    state = None if begin is None else begin.optimizer_state()
+    if state is not None:
+        state.load_into(optimizer, model)
+    return Optim(optimizer, schedule)
 
 
-def initial_model(recipe: config.Recipe, run: config.Run) -> Pretraining:
-    """The model of a recipe with the initial weights of a run's seed, on the CPU.
-
-    Raises:
-        BadInput: numbers that do not go together.
-    """
-    try:
-        model = build(
-            recipe.objective, recipe.model.size(), recipe.masking(), attention=recipe.attention
-        )
-    except ValueError as error:
-        raise BadInput(f"params.yaml: recipe {run.recipe}: {error}") from None
-    initialise(model, torch.Generator().manual_seed(run.only_seed))
-    return model
+def _groups(
+    model: Pretraining, recipe: config.Recipe, run: config.Run, inherited: Inherited | None
+) -> list[dict[str, Any]]:
+    """What decays, and at which share of the rate: less towards the input where layers are
+    inherited and the run says so."""
+    if inherited is None or not isinstance(run, config.Adaptation) or run.layer_decay == 1:
+        return parameter_groups(model, recipe.weight_decay)
+    layered = LayeredModel(model, fresh=inherited.fresh)
+    return layer_decay_groups(layered, recipe.weight_decay, run.layer_decay, undecayed=())
 
 
 def _recorder(

@@ -1,0 +1,108 @@
+"""The folder that a pretraining publishes (`mimic.pretrain` shows it): weights, card, log,
+snapshots and pictures."""
+
+from __future__ import annotations
+
+import copy
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mimic import config
+from mimic.infra.storage import write_json
+from mimic.models.objectives.base import Pretraining
+from mimic.training import checkpoint, journal, reconstruct
+from mimic.training.pretraining import THROUGHPUT_KEYS
+
+
+def fill(
+    model: Pretraining,
+    card: dict[str, Any],
+    pictures: tuple[dict[str, np.ndarray], str],
+    unfinished: Path,
+    snapshot_every: int | None,
+    folder: Path,
+) -> None:
+    # equal weights are equal files at any commit, by whichever version of our code
+    beside = ("git_commit", "parts", "sections", "licences")
+    about = {key: value for key, value in card.items() if key not in beside}
+    checkpoint.write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", about)
+    checkpoint.write_weights(model.state_dict(), folder / "model.safetensors", about)
+    write_json(folder / "card.json", card)
+    journal.copy(
+        unfinished / "log.jsonl", folder / "log.jsonl", card["steps"], without=THROUGHPUT_KEYS
+    )
+    if snapshot_every:
+        _fill_snapshots(model, about, unfinished, folder, snapshot_every)
+    arrays, caption = pictures
+    np.savez(folder / "reconstruction.npz", allow_pickle=False, caption=np.array(caption), **arrays)
+    reconstruct.draw(arrays, caption, folder / "reconstruction.png")
+
+
+def _fill_snapshots(
+    model: Pretraining, about: dict[str, Any], unfinished: Path, folder: Path, every: int
+) -> None:
+    """snapshots/<step>/, the encoder after so many steps with a card of its own, for each
+    checkpoint on the way that was kept for good."""
+    earlier = copy.deepcopy(model)
+    for path in checkpoint.kept_checkpoints(unfinished):
+        step = checkpoint.restore_model(path, earlier)
+        if step % every or step >= about["steps"]:
+            continue
+        snapshot = folder / "snapshots" / f"{step:09d}"
+        card = about | {"steps": step, "steps_in_all": about["steps"]}
+        checkpoint.write_weights(
+            earlier.encoder.state_dict(), snapshot / "encoder.safetensors", card
+        )
+        write_json(snapshot / "card.json", card)
+
+
+def describe(
+    name: str, recipe: config.Recipe, run: config.Run, model: Pretraining, precision: str
+) -> dict[str, Any]:
+    size = recipe.model
+    return {
+        "run": name,
+        "recipe": run.recipe,
+        "objective": recipe.objective,
+        "dataset": run.dataset,
+        "steps": run.steps,
+        "seed": run.only_seed,
+        "batch": recipe.batch,
+        "precision": precision,
+        "mask_ratio": recipe.mask_ratio,
+        "visible_rounding": recipe.visible_rounding,
+        "visible_patches": model.visible,
+        "norm_pix_loss": recipe.norm_pix_loss,
+        "model": size.model_dump(mode="json") | {"size_px": list(size.height_width_px)},
+        "timm": _timm(size),
+        "versions": {
+            "mimic": version("mimic"),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+def _timm(size: config.Model) -> dict[str, Any] | None:
+    """How plain timm builds the encoder; None where it cannot (rotary positions, another norm
+    epsilon)."""
+    if size.positions != "sincos" or size.norm_eps != 1e-6:
+        return None
+    kwargs = {
+        "img_size": list(size.height_width_px),
+        "patch_size": size.patch_px,
+        "embed_dim": size.width,
+        "depth": size.depth,
+        "num_heads": size.heads,
+        "num_classes": 0,
+        "class_token": size.class_token,
+        "global_pool": "token" if size.class_token else "avg",
+        "fc_norm": False,
+    }
+    return {"name": "timm.models.VisionTransformer", "kwargs": kwargs}

@@ -1,0 +1,241 @@
+"""Where a run starts: random weights, or those of a model that is there (`init` of an entry of
+`adapt`).
+
+Every rank reads the same files, and a run in progress goes on from its own checkpoint instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mimic import config
+from mimic.errors import BadInput
+from mimic.infra.storage import file_digest
+from mimic.models import ViTSize, build
+from mimic.models.inheritance import Ancestor, Inherited, groups, inherit
+from mimic.models.layers import initialise
+from mimic.models.objectives.base import Pretraining
+from mimic.training.checkpoint import DECODER_KEYS, read_card, read_weights
+from mimic.training.optimizer_state import FILE, OptimizerState
+
+ENCODER = "encoder."
+
+
+@dataclass(frozen=True)
+class Start:
+    """A published model that a run starts from.
+
+    Attributes:
+        name: of the run or import.
+        folder: models/<name>.
+        digest: sha256 of the file of weights.
+    """
+
+    name: str
+    folder: Path
+    digest: str
+    optimizer_digest: str | None
+
+    @classmethod
+    def of_json(cls, told: dict[str, Any]) -> Start:
+        return cls(**told | {"folder": Path(told["folder"])})
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for a process elsewhere."""
+        return asdict(self) | {"folder": str(self.folder.resolve())}
+
+    def optimizer_state(self) -> OptimizerState | None:
+        """The averages of AdamW to go on with, where they are asked for."""
+        return OptimizerState.read(self.folder / FILE) if self.optimizer_digest else None
+
+    @property
+    def made_by(self) -> list[str]:
+        """What of it decides the weights that follow."""
+        return [self.digest, *([self.optimizer_digest] if self.optimizer_digest else [])]
+
+
+def find(name: str, folder: Path, *, optimizer: bool) -> Start:
+    """The start of a run: its files are there.
+
+    Args:
+        optimizer: the averages of AdamW are wanted, too.
+
+    Raises:
+        BadInput: they are not.
+    """
+    if not (folder / "card.json").exists():
+        raise BadInput(
+            f"{folder}: there are no weights to start from; make them first: mimic pretrain {name} "
+            f"for a run, mimic import-weights FILE {name} for an import"
+        )
+    kept = folder / FILE
+    if optimizer and not kept.exists():
+        raise BadInput(
+            f"{folder}: keeps no optimizer to go on with; import the file with mimic "
+            "import-weights --optimizer, or say optimizer: fresh"
+        )
+    digest = file_digest(weights_file(folder))
+    return Start(name, folder, digest, file_digest(kept) if optimizer else None)
+
+
+def weights_file(folder: Path) -> Path:
+    """The file with the decoder where there is one."""
+    whole = folder / "model.safetensors"
+    return whole if whole.exists() else folder / "encoder.safetensors"
+
+
+def read(start: Start) -> Ancestor:
+    """Its sizes and weights.
+
+    Raises:
+        BadInput: a file is damaged, or it is a model that pretraining cannot build.
+    """
+    size = encoder_size(start)
+    card = read_card(start.folder)
+    path = weights_file(start.folder)
+    weights = read_weights(path)
+    if path.name == "encoder.safetensors":
+        weights = {ENCODER + name: value for name, value in weights.items()}
+    known = all(key in card for key in DECODER_KEYS)
+    return Ancestor(size, card["objective"] if known else None, weights)
+
+
+def encoder_size(start: Start) -> ViTSize:
+    """The numbers of its encoder, from the card alone.
+
+    Raises:
+        BadInput: the card does not say them, or it is a model that pretraining cannot build.
+    """
+    card = read_card(start.folder)
+    if "timm" in card["model"]:
+        raise BadInput(
+            f"{start.folder}: is timm's {card['model']['timm']}, which only evaluation runs; start "
+            "from plain weights (mimic import-weights FILE NAME without --timm)"
+        )
+    try:
+        return ViTSize.of_card(card["model"])
+    except ValueError as error:
+        raise BadInput(f"{start.folder / 'card.json'}: {error}") from None
+
+
+def fitting_model(card: dict[str, Any]) -> dict[str, Any]:
+    """The keys of `model` that a recipe needs to take these weights, from their card: all but the
+    decoder's, and those where the weights have a decoder."""
+    size = ViTSize.of_card(card["model"]).as_card()
+    size.pop("rope_base", None)
+    height, width = size["size_px"]
+    return size | {"size_px": height if height == width else [height, width]}
+
+
+def initial_model(recipe: config.Recipe, run: config.Run) -> Pretraining:
+    """The model of a recipe with the initial weights of a run's seed, on the CPU.
+
+    Raises:
+        BadInput: numbers that do not go together.
+    """
+    try:
+        model = build(
+            recipe.objective, recipe.model.size(), recipe.masking(), attention=recipe.attention
+        )
+    except ValueError as error:
+        raise BadInput(f"params.yaml: recipe {run.recipe}: {error}") from None
+    initialise(model, torch.Generator().manual_seed(run.only_seed))
+    return model
+
+
+def starting_model(
+    recipe: config.Recipe, run: config.Run, begin: Start | None
+) -> tuple[Pretraining, Inherited | None]:
+    """The same with what it takes from its start, and what that is.
+
+    Raises:
+        BadInput: numbers that do not go together, or weights that are damaged or others than they
+            were when the run began.
+    """
+    model = initial_model(recipe, run)
+    if begin is None:
+        return model, None
+    if file_digest(weights_file(begin.folder)) != begin.digest:
+        raise BadInput(
+            f"{begin.folder}: was made anew while a run that starts from it was trained; run mimic "
+            "pretrain again"
+        )
+    try:
+        return model, inherit(model, recipe.objective, recipe.model.size(), read(begin))
+    except (ValueError, RuntimeError) as error:
+        raise BadInput(f"{begin.folder}: {error}") from None
+
+
+# ---------------------------------------------------------------------------- what is said of it
+
+
+def record(start: Start, found: Inherited, recipe: config.Recipe) -> dict[str, Any]:
+    """`init` of a card."""
+    card = read_card(start.folder)
+    size = ViTSize.of_card(card["model"])
+    source = card.get("imported")
+    whole: dict[str, Any] = {
+        "name": start.name,
+        "weights": weights_file(start.folder).name,
+        "sha256": start.digest,
+        "objective": card.get("objective"),
+        "steps": card.get("steps"),
+        "file": source and {"name": source["file"], "sha256": source["sha256"]},
+        "taken": groups(found.taken),
+        "fresh": groups(found.fresh),
+        "positions": {
+            "from": list(size.grid),
+            "to": list(recipe.model.size().grid),
+            "how": found.positions,
+        },
+        "class_token": found.class_token,
+        "decoder": found.decoder or "taken",
+    }
+    if earlier := card.get("init"):  # the whole way back to a file or to random weights
+        whole["before"] = earlier
+    if start.optimizer_digest:
+        state = OptimizerState.read(start.folder / FILE)
+        whole["optimizer"] = {"sha256": start.optimizer_digest, "step": state.step}
+    return whole
+
+
+def lines(about: dict[str, Any]) -> list[str]:
+    """What was taken and what is fresh, in a few lines, from `init` of a card."""
+    file = about["file"]
+    source = f", from {file['name']} (sha256 {str(file['sha256'])[:12]})" if file else ""
+    taken = sum(count for part, count in about["taken"].items() if part.startswith(ENCODER))
+    extra = [_positions(about["positions"]), _class_token(about["class_token"])]
+    found = [
+        f"starts from {about['name']}{source}: {taken} tensors of the encoder; "
+        + "; ".join(filter(None, extra))
+    ]
+    decoder = {key: one for key, one in about["taken"].items() if not key.startswith(ENCODER)}
+    why = "" if about["decoder"] == "taken" else f" ({about['decoder']})"
+    fresh = sum(count for part, count in about["fresh"].items() if not part.startswith(ENCODER))
+    found.append(f"decoder: {sum(decoder.values())} tensors taken, {fresh} fresh{why}")
+    if optimizer := about.get("optimizer"):
+        found.append(f"optimizer: AdamW goes on after its step {optimizer['step']}")
+    return found
+
+
+def _positions(about: dict[str, Any]) -> str:
+    how = about["how"].get("encoder.pos_embed", "rotary")
+    grids = " to ".join(f"{rows} x {columns}" for rows, columns in (about["from"], about["to"]))
+    if how == "rotary":
+        return "rotary positions need nothing"
+    if how == "taken":
+        return "positions taken"
+    by = "by the sine-cosine formula" if how == "recomputed" else "bicubic"
+    return f"positions {how} from {grids} patches ({by})"
+
+
+def _class_token(what: str) -> str | None:
+    return {
+        "taken": "class token taken",
+        "dropped": "its class token is dropped, as the recipe has none",
+        "fresh": "the class token is fresh, as the weights have none",
+    }.get(what)
