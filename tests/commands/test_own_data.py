@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from mimic import config
 from mimic.commands import own_data, own_options, own_sources
 from mimic.errors import BadInput
 from mimic.geometry import features, overlap
@@ -541,6 +542,8 @@ def test_what_is_said_on_the_command_line_comes_before_the_parameter_file(
             part.section
             for part in own_sources.find_media(params, [tmp_path], said, tmp_path / "out").parts
         )
+        assert isinstance(video, config.Videos)
+        assert isinstance(photos, config.Images)
         assert video.retry_spacing_s == 2 * video.spacing_s == 2 * spacing_s
         assert len(list(videos.sample(tmp_path / "walk.mp4", spacing_s))) == frames
         assert (video.crop_bottom, photos.group_max) == (0.25, 7)

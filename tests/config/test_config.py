@@ -74,7 +74,7 @@ def test_every_key_may_not_be_dropped_or_misspelt(tmp_path: Path, raw: dict) -> 
             r"runs\.mae-1m\.dataset: 'mimic-9m' does not exist; known: mimic-1m",
         ),
         (("table", "runs"), ["mae-1m"], "random-initialised encoder is always evaluated"),
-        (("sources", "phone", "reader"), "film", r"sources\.phone: .*'film'"),
+        (("sources", "phone", "reader"), "film", r"sources\.phone\.reader: .*'film'"),
     ],
 )
 def test_wrong_value_is_one_line(

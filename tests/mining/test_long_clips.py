@@ -206,13 +206,13 @@ def _room(root: Path) -> None:
     (root / "room.stage_config.json").write_text(stage)
 
 
-def _video(params: Params, root: Path) -> tuple[str, config.Source]:
+def _video(params: Params, root: Path) -> tuple[str, config.SourceBase]:
     """Slow, so that retries are kept; their shift is half a patch, so that draws decide."""
     footage.video(root / "a.mp4", footage.pan(3, 30, 36))
     return "a.mp4", footage.videos_section(params, root, spacing_s=0.5, retry_spacing_s=1.0)
 
 
-def _damaged_video(params: Params, root: Path) -> tuple[str, config.Source]:
+def _damaged_video(params: Params, root: Path) -> tuple[str, config.SourceBase]:
     path = footage.video(root / "a.mp4", footage.pan(3, 40, 60))
     data = bytearray(path.read_bytes())
     data[len(data) // 3 : len(data) // 3 + 60] = bytes(60)
@@ -220,14 +220,14 @@ def _damaged_video(params: Params, root: Path) -> tuple[str, config.Source]:
     return "a.mp4", footage.videos_section(params, root, spacing_s=0.5, retry_spacing_s=1.0)
 
 
-def _images(params: Params, root: Path) -> tuple[str, config.Source]:
+def _images(params: Params, root: Path) -> tuple[str, config.SourceBase]:
     footage.folder(root / "walk", footage.pan(4, 24, 60))
     (root / "walk/frame000011.png").write_bytes(b"no picture")
     change = {"stride": 1, "retry_strides": (2,), "advance": 1}
     return "walk", footage.images_section(params, root, **change)
 
 
-def _stream(params: Params, root: Path) -> tuple[str, config.Source]:
+def _stream(params: Params, root: Path) -> tuple[str, config.SourceBase]:
     _sens(root / "a.sens", footage.pan(5, 24, 30))
     base: dict[str, Any] = {
         "licence": "x",
@@ -239,14 +239,14 @@ def _stream(params: Params, root: Path) -> tuple[str, config.Source]:
     return "a.sens", config.ScanNet(reader="scannet", root=root, **numbers, **base)
 
 
-def _scene(params: Params, root: Path) -> tuple[str, config.Source]:
+def _scene(params: Params, root: Path) -> tuple[str, config.SourceBase]:
     _room(root)
     return "room.glb", params.sources["rooms"].model_copy(
         update={"root": root, "positions": 3, "headings": 4}
     )
 
 
-def _covisible(params: Params, root: Path) -> tuple[str, config.Source]:
+def _covisible(params: Params, root: Path) -> tuple[str, config.SourceBase]:
     _room(root)
     rooms = params.sources["rooms"].model_dump(exclude={"headings", "step_m", "turn_deg"})
     walk = {
@@ -268,7 +268,7 @@ def _covisible(params: Params, root: Path) -> tuple[str, config.Source]:
     return "room.glb", config.Covisible(**section)
 
 
-Made = Callable[[Params, Path], tuple[str, config.Source]]
+Made = Callable[[Params, Path], tuple[str, config.SourceBase]]
 
 
 def _job(

@@ -21,6 +21,7 @@ from PIL import Image as pillow
 
 from mimic import config, sources
 from mimic.sources.base import content_digest, digest_of_digests
+from mimic.sources.rgbd import RGBD
 from mimic.synthetic import apartments, glb_writer
 from tests.support import HABITAT_STAND_IN, footage, golden_values
 
@@ -46,14 +47,14 @@ def _write(root: Path, files: dict[str, bytes]) -> None:
         (root / name).write_bytes(data)
 
 
-def _videos(root: Path) -> config.Source:
+def _videos(root: Path) -> config.SourceBase:
     footage.video(root / "walk.mp4", footage.pan(0, 8, 12))
     _write(root, {"broken.mp4": b"no video", "notes.txt": b"x"})
     own: dict[str, Any] = {"spacing_s": 0.5, "retry_spacing_s": 1.0, "crop_bottom": 0.1}
     return config.Videos(reader="videos", root=root, **own, **BASE)
 
 
-def _images(root: Path) -> config.Source:
+def _images(root: Path) -> config.SourceBase:
     _write(root, {f"a/frame-{n:03}.jpg": _jpeg(n) for n in (1, 2, 3, 5, 6, 7, 9)})
     _write(root, {"b/1.jpg": b"no picture", "b/2.jpg": _jpeg(2), "b/10.jpg": _jpeg(3)})
     own: dict[str, Any] = {
@@ -66,7 +67,7 @@ def _images(root: Path) -> config.Source:
     return config.Images(reader="images", root=root, group_max=10, **own, **BASE)
 
 
-def _demon(root: Path) -> config.Source:
+def _demon(root: Path) -> config.SourceBase:
     with h5py.File(root / "a.h5", "w") as store:
         for number in (0, 1, 10):
             view = store.create_group(f"scene/frames/t0/v{number}")
@@ -76,7 +77,7 @@ def _demon(root: Path) -> config.Source:
     return config.Demon(reader="demon", root=root, views_max=20, **BASE)
 
 
-def _scannet(root: Path) -> config.Source:
+def _scannet(root: Path) -> config.SourceBase:
     name = b"StructureSensor"
     head = struct.pack("<IQ", 4, len(name)) + name + np.eye(4, dtype=np.float32).tobytes() * 4
     head += struct.pack("<2i4IfQ", 2, 1, 48, 48, 8, 8, 1000.0, 9)
@@ -88,7 +89,7 @@ def _scannet(root: Path) -> config.Source:
     return config.ScanNet(reader="scannet", root=root, window=4, edge=2, second_edge=2, **BASE)
 
 
-def _arkitscenes(root: Path) -> config.Source:
+def _arkitscenes(root: Path) -> config.SourceBase:
     folder = root / "raw/Training/40753679"
     footage.video(folder / "40753679.mov", [image[:160].copy() for image in footage.pan(0, 9, 8)])
     lines = [f"{6845 + n}.0 1.2092 1.2092 1.2092 0.1 0.2 0.3\n" for n in range(5)]
@@ -96,12 +97,12 @@ def _arkitscenes(root: Path) -> config.Source:
     return config.PhoneVideos(reader="arkitscenes", root=root, **PHONE, **BASE)
 
 
-def _objectron(root: Path) -> config.Source:
+def _objectron(root: Path) -> config.SourceBase:
     footage.video(root / "videos/chair/batch-10/9/video.MOV", footage.pan(0, 8, 8))
     return config.PhoneVideos(reader="objectron", root=root, **PHONE, **BASE)
 
 
-def _mannequin(root: Path) -> config.Source:
+def _mannequin(root: Path) -> config.SourceBase:
     footage.video(root / "videos/dQw4w9WgXcQ.mp4", footage.pan(0, 24, 8))
     times = [number / 2 for number in range(4, 15)]
     rows = [f"{round(1e6 * t)} 0.9 1.6 0.5 0.5 0 0 1 0 0 {t} 0 1 0 0 0 0 1 0" for t in times]
@@ -111,21 +112,21 @@ def _mannequin(root: Path) -> config.Source:
     return config.Mannequin(reader="mannequin", root=root, **own, **PHONE, **BASE)
 
 
-def _co3d(root: Path) -> config.Source:
+def _co3d(root: Path) -> config.SourceBase:
     numbers = (4, 5, 6, 9, 14, 19, 20)
     _write(root, {f"apple/110_1_2/images/frame{n:06}.jpg": _jpeg(n) for n in numbers})
     own: dict[str, Any] = {"stride": 5, "retry_strides": (10,), "advance": 5}
-    return config.CO3D(reader="co3d", root=root, **own, **BASE)
+    return config.NumberedFrames(reader="co3d", root=root, **own, **BASE)
 
 
-def _streetview(root: Path) -> config.Source:
+def _streetview(root: Path) -> config.SourceBase:
     names = ("2_0000001_0000002", "2_0000001_0000004", "2_0000009_0000001", "3_0000001_0000002")
     folder = "dataset_aligned/0002/000000"
     _write(root, {f"{folder}{name}_0000001.jpg": _jpeg(n) for n, name in enumerate(names)})
     return config.StreetView(reader="streetview", root=root, keep="lowest", views_max=10, **BASE)
 
 
-def _rgbd(root: Path) -> config.Source:
+def _rgbd(root: Path) -> config.SourceBase:
     """A wall 2 m ahead, passed by; the fourth frame has no pose, the fifth a damaged depth."""
     depth = io.BytesIO()
     pillow.fromarray(np.full((48, 48), 2000, np.uint16)).save(depth, "PNG")
@@ -142,10 +143,10 @@ def _rgbd(root: Path) -> config.Source:
     band = {"overlap_min": 0.3, "overlap_max": 0.8, "patches": 4}
     steps = {"stride": 1, "reach": 3, "advance": 1}
     numbers: dict[str, Any] = {**own, **band, **steps}
-    return config.sources.RGBD(reader="rgbd", root=root, **numbers, **BASE)
+    return RGBD(reader="rgbd", root=root, **numbers, **BASE)
 
 
-def _released(root: Path) -> config.Source:
+def _released(root: Path) -> config.SourceBase:
     for number in (0, 9, 10):
         pair = f"ScanNet/scene0000_00/{number}"
         _write(root, {f"{pair}/{view:04}.jpg": _jpeg(number + view) for view in (0, 1)})
@@ -153,7 +154,7 @@ def _released(root: Path) -> config.Source:
     return config.Released(reader="released", root=root, index=None, **BASE)
 
 
-def _crops(root: Path) -> config.Source:
+def _crops(root: Path) -> config.SourceBase:
     _write(root, {f"images/scene/a_{view}.jpg": _jpeg(view, 96) for view in (1, 2)})
     line = "scene/a_1.jpg, scene/a_2.jpg, 90\n0, 64, 0, 64, 16, 80, 16, 80\n"
     (root / "list.txt").write_text(f"# img1, img2, rotation\n{line}")
@@ -178,29 +179,29 @@ WALK |= {"render_px": 96, "hfov_deg": 90.0, "texture_max_px": 256, "lod_bias": -
 RING: dict[str, Any] = {"headings": 4, "step_m": (0.5, 1.0), "turn_deg": 60.0}
 
 
-def _scenes(root: Path, engine: Any = "embree") -> config.Source:
+def _scenes(root: Path, engine: Any = "embree") -> config.SourceBase:
     _room(root / "a/room-000.glb")
     return config.Scenes(reader="scenes", root=root, engine=engine, **WALK, **RING, **BASE)
 
 
-def _scans(reader: Any, scene: str, root: Path, engine: Any) -> config.Source:
+def _scans(reader: Any, scene: str, root: Path, engine: Any) -> config.SourceBase:
     _room(root / scene)
     return config.Scans(reader=reader, root=root, engine=engine, **WALK, **RING, **BASE)
 
 
-def _hm3d(root: Path, engine: Any = "embree") -> config.Source:
+def _hm3d(root: Path, engine: Any = "embree") -> config.SourceBase:
     return _scans("hm3d", "train/00006-HkseAnWCgqk/HkseAnWCgqk.glb", root, engine)
 
 
-def _gibson(root: Path, engine: Any = "embree") -> config.Source:
+def _gibson(root: Path, engine: Any = "embree") -> config.SourceBase:
     return _scans("gibson", "gibson/Adrian.glb", root, engine)
 
 
-def _matterport(root: Path, engine: Any = "embree") -> config.Source:
+def _matterport(root: Path, engine: Any = "embree") -> config.SourceBase:
     return _scans("matterport", "mp3d/17DRP5sb8fy/17DRP5sb8fy.glb", root, engine)
 
 
-def _covisible(root: Path, engine: Any = "embree") -> config.Source:
+def _covisible(root: Path, engine: Any = "embree") -> config.SourceBase:
     _room(root / "room.glb")
     walk: dict[str, Any] = {
         "tries": 40,
@@ -220,7 +221,7 @@ def _covisible(root: Path, engine: Any = "embree") -> config.Source:
     )
 
 
-LAYOUTS: dict[str, Callable[[Path], config.Source]] = {
+LAYOUTS: dict[str, Callable[[Path], config.SourceBase]] = {
     "videos": _videos,
     "images": _images,
     "scenes": _scenes,

@@ -16,6 +16,7 @@ from mimic.errors import BadInput
 from mimic.geometry.overlap import Outcome
 from mimic.params import load_params
 from mimic.sources.base import describe
+from mimic.sources.rgbd import RGBD
 from tests.support import truth
 
 # A wall 2 m ahead; images twice as wide as high, squashed to 14 x 14 patches when mined.
@@ -105,7 +106,7 @@ def mine(repository: Path) -> config.Mine:
 
 
 def opened(root: Path, **numbers: Any) -> sources.Source:
-    section = config.sources.RGBD(root=root, **NUMBERS | truth.BASE | numbers)
+    section = RGBD(root=root, **NUMBERS | truth.BASE | numbers)
     return sources.open_source("scans", section, Path(), truth.SIZE_PX)
 
 
@@ -219,7 +220,7 @@ def test_a_line_that_is_no_time_and_path_is_named(tmp_path: Path, mine: config.M
 
 
 def test_sequences_of_a_scene_and_scans_of_a_room_lie_on_one_side(tmp_path: Path) -> None:
-    section = config.sources.RGBD(root=tmp_path, **NUMBERS | truth.BASE)
+    section = RGBD(root=tmp_path, **NUMBERS | truth.BASE)
     assert section.scene_group("chess/seq-01") == section.scene_group("chess/seq-02") == "chess"
     assert section.scene_group("fire/seq-01") == "fire"
     assert section.scene_group("scans/scene0011_00") == section.scene_group("scans/scene0011_01")

@@ -58,7 +58,7 @@ class MediaPart:
     """What one source reads of one path."""
 
     source: str
-    section: config.Source
+    section: config.SourceBase
     clips: tuple[Clip, ...]
 
 

@@ -11,12 +11,12 @@ from mimic.config.evaluation import Report, Table
 from mimic.config.machines import Cluster, HabitatRuntime, Resources, Shards, Tracking
 from mimic.config.mining import Dataset, Mine, Privacy, TestPairs
 from mimic.config.sources import (
-    CO3D,
     Covisible,
     Crops,
     Demon,
     Images,
     Mannequin,
+    NumberedFrames,
     PhoneVideos,
     Released,
     ScanNet,
@@ -24,7 +24,6 @@ from mimic.config.sources import (
     SceneBase,
     Scenes,
     SceneWalk,
-    Source,
     SourceBase,
     StreetView,
     Videos,

@@ -1,15 +1,18 @@
-"""Sections of `sources`: where raw data lies, and the candidate rule of each reader."""
+"""Sections of `sources`: where raw data lies, and the candidate rule of each reader.
+
+`mimic.sources.READERS` says which reader has which. A reader may take a section that stands here,
+or one in its own file.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
 from mimic.config.base import (
-    AboveZero,
     Count,
     Fraction,
     LengthRange,
@@ -25,6 +28,8 @@ COUNTED = re.compile(r"(?:[-_.~:]+\d+)+$")  # frame numbers at the end of a sequ
 class SourceBase(Section):
     model_config = ConfigDict(allow_inf_nan=False)
     decodes_video: ClassVar[bool] = False  # needs PyAV
+    if TYPE_CHECKING:
+        reader: str  # each section states which, the first of its own fields
 
     root: Path  # folder that holds the raw data; never written to
     # DVC ingests again when this changes: the root itself, or any small file beside terabytes
@@ -108,7 +113,7 @@ class ScanNet(SourceBase):
 
     def scene_group(self, clip: str) -> str:
         """Scans of one room."""
-        return _scanned_room(clip)
+        return scanned_room(clip)
 
 
 class PhoneVideos(SourceBase):
@@ -139,10 +144,10 @@ class Mannequin(SourceBase):
         return clip.rpartition("trims/")[0] or clip
 
 
-class CO3D(SourceBase):
-    """CO3D v2: a frame and the one `stride` later, every `advance` frames."""
+class NumberedFrames(SourceBase):
+    """Published sequences of frames: a frame and the one `stride` later, every `advance` frames."""
 
-    reader: Literal["co3d"]
+    reader: str  # the readers that take these numbers: rows of `mimic.sources.READERS`
     stride: Positive
     retry_strides: tuple[Positive, ...]
     advance: Positive
@@ -164,37 +169,6 @@ class StreetView(SourceBase):
         return clip.rpartition("/")[2]
 
 
-class RGBD(SourceBase):
-    """Folders of colour images with depth and poses: of each first view, the later one that
-    truly overlaps least within the band."""
-
-    reader: Literal["rgbd"]
-    depth_per_m: AboveZero  # units of a depth image that make a metre: TUM 5000, others 1000
-    # fx, fy, cx, cy of the depth images in pixels, where no file says them; null = one does
-    intrinsics: tuple[AboveZero, AboveZero, AboveZero, AboveZero] | None
-    time_s: AboveZero  # TUM: at most between a colour image, its depth and its pose
-    stride: Positive  # frames between the second views that are tried
-    reach: Positive  # frames to the farthest second view
-    advance: Positive  # frames between the first views of two pairs
-    overlap_min: Fraction  # share of the patches with a true match
-    overlap_max: Fraction
-    patches: Positive  # per side of a view: mine.size_px / mine.patch_px
-    depth_tolerance: Fraction  # a point is seen where the depths agree within this share
-
-    def scene_group(self, clip: str) -> str:
-        """7-Scenes: sequences of a scene; scans of a room are ScanNet's."""
-        scene, _, last = clip.rpartition("/")
-        return scene if scene and last.startswith("seq-") else _scanned_room(clip)
-
-    @model_validator(mode="after")
-    def _consistent(self) -> RGBD:
-        if self.overlap_min > self.overlap_max:
-            raise ValueError(f"overlap_min {self.overlap_min} is above overlap_max")
-        if self.reach < self.stride:
-            raise ValueError(f"reach {self.reach} is nearer than the first stride {self.stride}")
-        return self
-
-
 class Released(SourceBase):
     """The published MIMIC-1M and MIMIC-3M: pairs that were mined already, taken as they are."""
 
@@ -207,7 +181,7 @@ class Released(SourceBase):
 
     def scene_group(self, clip: str) -> str:
         """Scans of one room."""
-        return _scanned_room(clip)
+        return scanned_room(clip)
 
 
 class Crops(SourceBase):
@@ -276,7 +250,7 @@ class Covisible(SceneBase):
 
     def scene_group(self, clip: str) -> str:
         """Scans of one room."""
-        return _scanned_room(clip)
+        return scanned_room(clip)
 
 
 class Scenes(SceneWalk):
@@ -291,26 +265,7 @@ class Scans(SceneWalk):
     reader: Literal["hm3d", "gibson", "matterport"]
 
 
-Source = Annotated[
-    Videos
-    | Images
-    | Demon
-    | ScanNet
-    | PhoneVideos
-    | Mannequin
-    | CO3D
-    | StreetView
-    | RGBD
-    | Released
-    | Crops
-    | Scenes
-    | Scans
-    | Covisible,
-    Field(discriminator="reader"),
-]
-
-
-def _scanned_room(clip: str) -> str:
+def scanned_room(clip: str) -> str:
     """`.../scene0000_00/...` and `_01` are scans of one room."""
     match = SCANNET.search(clip)
     return match[1] if match else clip

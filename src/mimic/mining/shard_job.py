@@ -41,7 +41,7 @@ class Job:
     """Everything a worker process needs to write one shard."""
 
     source: str
-    section: config.Source
+    section: config.SourceBase
     mine: config.Mine
     root: Path  # the workspace
     clips: tuple[str, ...]
@@ -55,7 +55,7 @@ class Job:
 
 def jobs(
     name: str,
-    section: config.Source,
+    section: config.SourceBase,
     mine: config.Mine,
     root: Path,
     clips: Sequence[str],
@@ -299,7 +299,7 @@ def _versions_written() -> str:
     return json.dumps(libraries() | {"mimic": version("mimic")}, sort_keys=True)
 
 
-def parts(section: config.Source) -> dict[str, int]:
+def parts(section: config.SourceBase) -> dict[str, int]:
     """Versions of our code that decides the outcome: progress made by other ones is not resumed."""
     judged = {"rule": mining.RULE_VERSION, "writer": pairs.WRITER_VERSION}
     return sources.parts(section) | judged

@@ -54,7 +54,7 @@ class Catalogue:
         return len(self.source)
 
 
-def read(sources: Mapping[str, config.Source], space: storage.Workspace) -> Catalogue:
+def read(sources: Mapping[str, config.SourceBase], space: storage.Workspace) -> Catalogue:
     """The catalogue of all pairs that were mined from these sources.
 
     Raises:

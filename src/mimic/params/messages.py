@@ -128,7 +128,7 @@ def _path(problem: ErrorDetails, resolved: Resolved) -> Key:
         del path[-2:]  # the message says which
     elif path[:1] == ["synthesize"]:
         del path[1:2]  # so does a union without a tag, with the name of the class
-    elif path[:1] in (["sources"], ["evaluate"]):
+    elif path[:1] == ["evaluate"]:
         del path[2:3]  # the union's tag
     elif path[:1] == ["adapted"]:
         path[0] = _section_of(path[1], resolved)

@@ -12,9 +12,9 @@ from mimic.config.licences import LicenceName, OwnLicence
 from mimic.config.machines import Cluster, HabitatRuntime, Tracking
 from mimic.config.mining import Dataset, Mine
 from mimic.config.names import Name, TrackedName
-from mimic.config.sources import Source
 from mimic.config.synthesize import NothingToSynthesize, Synthesize
 from mimic.config.training import Adaptation, Recipe, Run
+from mimic.sources import SourceSection
 from mimic.tasks import Task
 
 
@@ -22,7 +22,7 @@ class Params(Section):
     """params.yaml, whole."""
 
     licences: dict[LicenceName, OwnLicence]  # terms that the table of mimic does not know
-    sources: dict[TrackedName, Source]
+    sources: dict[TrackedName, SourceSection]
     synthesize: Synthesize | NothingToSynthesize
     mine: Mine
     datasets: dict[Name, Dataset]

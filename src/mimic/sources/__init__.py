@@ -7,34 +7,72 @@ and `embree` or `habitat` in every row when that engine renders or walks otherwi
 
 from __future__ import annotations
 
+import difflib
 import importlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Annotated, Any, cast
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, SerializeAsAny
 
 from mimic import config
 from mimic.sources.base import Description, Group, Source, Unreadable, View
 
-__all__ = ["Description", "Group", "Source", "Unreadable", "View", "open_source", "parts"]
+__all__ = [
+    "READERS",
+    "Description",
+    "Group",
+    "Reader",
+    "Source",
+    "SourceSection",
+    "Unreadable",
+    "View",
+    "open_source",
+    "parts",
+    "section_type",
+]
 
-# Where each reader is. It is imported when it is used: none should cost the others its libraries.
+
+@dataclass(frozen=True)
+class Reader:
+    """A row of the table of readers.
+
+    Modules are imported when they are used: no reader should cost the others its libraries.
+
+    source: module and class, below `mimic.sources`.
+    section: what it takes from params.yaml: a type that several readers share, or the name of one
+        beside the class in its module.
+    """
+
+    source: str
+    section: type[config.SourceBase] | str
+
+    @property
+    def module(self) -> str:
+        return f"mimic.sources.{self.source.rpartition('.')[0]}"
+
+    def named(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.module), name)
+
+
 READERS = {
-    "videos": "videos.VideoSource",
-    "images": "images.ImageSource",
-    "scenes": "scenes.SceneSource",
-    "covisible": "covisible.CovisibleSource",
-    "hm3d": "published.hm3d.HM3DSource",
-    "gibson": "published.gibson.GibsonSource",
-    "matterport": "published.matterport.MatterportSource",
-    "demon": "published.demon.DemonSource",
-    "scannet": "published.scannet.ScanNetSource",
-    "arkitscenes": "published.arkitscenes.ARKitScenesSource",
-    "objectron": "published.objectron.ObjectronSource",
-    "mannequin": "published.mannequin.MannequinSource",
-    "co3d": "published.co3d.CO3DSource",
-    "streetview": "published.streetview.StreetViewSource",
-    "rgbd": "rgbd.RGBDSource",
-    "released": "precomputed.released.ReleasedSource",
-    "crops": "precomputed.crops.CropsSource",
+    "videos": Reader("videos.VideoSource", config.Videos),
+    "images": Reader("images.ImageSource", config.Images),
+    "scenes": Reader("scenes.SceneSource", config.Scenes),
+    "covisible": Reader("covisible.CovisibleSource", config.Covisible),
+    "hm3d": Reader("published.hm3d.HM3DSource", config.Scans),
+    "gibson": Reader("published.gibson.GibsonSource", config.Scans),
+    "matterport": Reader("published.matterport.MatterportSource", config.Scans),
+    "demon": Reader("published.demon.DemonSource", config.Demon),
+    "scannet": Reader("published.scannet.ScanNetSource", config.ScanNet),
+    "arkitscenes": Reader("published.arkitscenes.ARKitScenesSource", config.PhoneVideos),
+    "objectron": Reader("published.objectron.ObjectronSource", config.PhoneVideos),
+    "mannequin": Reader("published.mannequin.MannequinSource", config.Mannequin),
+    "co3d": Reader("published.co3d.CO3DSource", config.NumberedFrames),
+    "streetview": Reader("published.streetview.StreetViewSource", config.StreetView),
+    "rgbd": Reader("rgbd.RGBDSource", "RGBD"),
+    "released": Reader("precomputed.released.ReleasedSource", config.Released),
+    "crops": Reader("precomputed.crops.CropsSource", config.Crops),
 }
 READER_VERSIONS = {
     "videos": {"reader": 1},
@@ -57,7 +95,40 @@ READER_VERSIONS = {
 }
 
 
-def parts(section: config.Source) -> dict[str, int]:
+def section_type(reader: str) -> type[config.SourceBase]:
+    """The type of an entry of `sources` with this reader."""
+    row = READERS[reader]
+    named = row.section
+    return cast(type[config.SourceBase], row.named(named)) if isinstance(named, str) else named
+
+
+def _known(reader: str) -> str:
+    if reader in READERS:
+        return reader
+    close = difflib.get_close_matches(reader, READERS, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(READERS)}"
+    raise ValueError(f"no reader is called {reader!r}; {hint}")
+
+
+class _ReaderOnly(config.Section):
+    """The one key of an entry that says which others there are."""
+
+    model_config = ConfigDict(extra="ignore")
+    reader: Annotated[str, AfterValidator(_known)]
+
+
+def _typed(entry: Any) -> Any:
+    """An entry of `sources` as the section of its reader."""
+    if not isinstance(entry, dict):
+        return entry
+    return section_type(_ReaderOnly.model_validate(entry).reader).model_validate(entry)
+
+
+# An entry of `sources` in params.yaml, told apart by its `reader`.
+SourceSection = Annotated[SerializeAsAny[config.SourceBase], BeforeValidator(_typed)]
+
+
+def parts(section: config.SourceBase) -> dict[str, int]:
     """Versions of what reads a source: its reader, and the engine that its scenes are rendered
     by."""
     named = ("reader", getattr(section, "engine", None))
@@ -67,7 +138,7 @@ def parts(section: config.Source) -> dict[str, int]:
 
 def open_source(
     name: str,
-    section: config.Source,
+    section: config.SourceBase,
     root: Path,
     size_px: int,
     habitat: config.HabitatRuntime | None = None,
@@ -79,8 +150,8 @@ def open_source(
         size_px: side of the square that views are mined at; renderers crop to it.
         habitat: how habitat-sim is started; needed where a section asks for that engine.
     """
-    module, class_name = READERS[section.reader].rsplit(".", 1)
-    reader = getattr(importlib.import_module(f"mimic.sources.{module}"), class_name)
+    row = READERS[section.reader]
+    reader = row.named(row.source.rpartition(".")[2])
     folder = root / section.root
     if isinstance(section, config.SceneBase):
         return cast(Source, reader(name, section, folder, size_px, habitat))

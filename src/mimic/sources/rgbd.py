@@ -34,12 +34,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 from PIL import Image as pillow
+from pydantic import model_validator
 
-from mimic.config.sources import RGBD
+from mimic.config.base import AboveZero, Fraction, Positive
+from mimic.config.sources import SourceBase, scanned_room
 from mimic.errors import BadInput
 from mimic.geometry import covisibility
 from mimic.sources import images
@@ -68,8 +71,39 @@ MEDIAN_M = (0.05, 100.0)  # of a depth image; outside, the unit is another
 REMEMBERED = 256  # depth images, 200 kB each at 14 x 14 patches
 
 
+class RGBD(SourceBase):
+    """Folders of colour images with depth and poses: of each first view, the later one that
+    truly overlaps least within the band."""
+
+    reader: Literal["rgbd"]
+    depth_per_m: AboveZero  # units of a depth image that make a metre: TUM 5000, others 1000
+    # fx, fy, cx, cy of the depth images in pixels, where no file says them; null = one does
+    intrinsics: tuple[AboveZero, AboveZero, AboveZero, AboveZero] | None
+    time_s: AboveZero  # TUM: at most between a colour image, its depth and its pose
+    stride: Positive  # frames between the second views that are tried
+    reach: Positive  # frames to the farthest second view
+    advance: Positive  # frames between the first views of two pairs
+    overlap_min: Fraction  # share of the patches with a true match
+    overlap_max: Fraction
+    patches: Positive  # per side of a view: mine.size_px / mine.patch_px
+    depth_tolerance: Fraction  # a point is seen where the depths agree within this share
+
+    def scene_group(self, clip: str) -> str:
+        """7-Scenes: sequences of a scene; scans of a room are ScanNet's."""
+        scene, _, last = clip.rpartition("/")
+        return scene if scene and last.startswith("seq-") else scanned_room(clip)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RGBD:
+        if self.overlap_min > self.overlap_max:
+            raise ValueError(f"overlap_min {self.overlap_min} is above overlap_max")
+        if self.reach < self.stride:
+            raise ValueError(f"reach {self.reach} is nearer than the first stride {self.stride}")
+        return self
+
+
 class RGBDSource:
-    """See `config.sources.RGBD` for the numbers."""
+    """See `RGBD` for the numbers."""
 
     def __init__(self, name: str, section: RGBD, root: Path) -> None:
         self.name = name

@@ -53,7 +53,7 @@ def damage(draw: st.DrawFn) -> Callable[[bytes], bytes]:
     return apply
 
 
-def _exhaust(section: config.Source) -> None:
+def _exhaust(section: config.SourceBase) -> None:
     """Whatever ingest and mine do with a source, short of comparing views."""
     source = sources.open_source("sample", section, Path(), 224)
     try:
@@ -288,7 +288,7 @@ def test_folders_of_other_layouts(
             (tmp_path / folder / f"frame{number:06}.jpg").write_bytes(_jpeg(number))
         (tmp_path / folder / f"x{name}.jpg").write_bytes(_jpeg(9))
     _exhaust(
-        config.CO3D(
+        config.NumberedFrames(
             reader="co3d", root=tmp_path / "c", stride=1, retry_strides=(2,), advance=1, **BASE
         )
     )

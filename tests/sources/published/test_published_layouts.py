@@ -242,7 +242,9 @@ def test_co3d_gaps_are_not_small_steps(tmp_path: Path) -> None:
     )
     _touch(tmp_path, "apple/empty/pointcloud.ply", "apple_000.zip", "apple/frame_annotations.jgz")
     source = _open(
-        config.CO3D(reader="co3d", root=tmp_path, stride=5, retry_strides=(), advance=5, **BASE)
+        config.NumberedFrames(
+            reader="co3d", root=tmp_path, stride=5, retry_strides=(), advance=5, **BASE
+        )
     )
     assert source.clips() == [sequence]
     assert _keys(source, sequence) == [
@@ -548,7 +550,9 @@ def test_every_source_says_in_one_line_that_there_is_nothing(
             **PHONE,
             **BASE,
         ),
-        config.CO3D(reader="co3d", root=tmp_path, stride=5, retry_strides=(), advance=5, **BASE),
+        config.NumberedFrames(
+            reader="co3d", root=tmp_path, stride=5, retry_strides=(), advance=5, **BASE
+        ),
         config.StreetView(reader="streetview", root=tmp_path, keep="all", views_max=2, **BASE),
         config.Released(reader="released", root=tmp_path, index=None, **BASE),
         *(
@@ -581,7 +585,7 @@ def test_layouts_are_walked_once_however_folders_are_linked(tmp_path: Path, read
         "arkitscenes": lambda: config.PhoneVideos(
             reader="arkitscenes", root=tmp_path, **PHONE, **BASE
         ),
-        "co3d": lambda: config.CO3D(
+        "co3d": lambda: config.NumberedFrames(
             reader="co3d", root=tmp_path, stride=5, retry_strides=(), advance=10, **BASE
         ),
         "released": lambda: config.Released(reader="released", root=tmp_path, index=None, **BASE),
@@ -607,7 +611,9 @@ def test_a_frame_that_is_a_dead_link_or_cut_is_named(tmp_path: Path, params: Par
     (frames / "frame000003.jpg").symlink_to("../../../.annex/gone")
     (frames / "frame000002.jpg").write_bytes((frames / "frame000002.jpg").read_bytes()[:400])
     source = _open(
-        config.CO3D(reader="co3d", root=tmp_path, stride=1, retry_strides=(), advance=1, **BASE)
+        config.NumberedFrames(
+            reader="co3d", root=tmp_path, stride=1, retry_strides=(), advance=1, **BASE
+        )
     )
     assert source.clips() == ["car/one"]
     assert (

@@ -28,7 +28,7 @@ def mine(repository: Path) -> config.Mine:
     return load_params(repository / "params.yaml").mine
 
 
-def _open(section: config.Source) -> sources.Source:
+def _open(section: config.SourceBase) -> sources.Source:
     return sources.open_source("sample", section, Path(), truth.SIZE_PX)
 
 
@@ -214,7 +214,9 @@ def test_co3d_pairs_lie_on_the_epipolar_lines_of_their_annotation(
 ) -> None:
     root = real_data / "derived_layouts/co3dv2"
     source = _open(
-        config.CO3D(reader="co3d", root=root, stride=5, retry_strides=(), advance=1, **truth.BASE)
+        config.NumberedFrames(
+            reader="co3d", root=root, stride=5, retry_strides=(), advance=1, **truth.BASE
+        )
     )
     assert source.clips() == ["toybus/110_13051_23361"]  # not set_lists, not eval_batches
     pairs, stats = truth.mined(source, source.clips()[0], mine)

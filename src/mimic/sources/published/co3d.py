@@ -34,9 +34,9 @@ SEQUENCE_DEPTH = 2  # <category>/<sequence>
 
 
 class CO3DSource:
-    """See `config.CO3D` for the numbers."""
+    """See `config.NumberedFrames` for the numbers."""
 
-    def __init__(self, name: str, section: config.CO3D, root: Path) -> None:
+    def __init__(self, name: str, section: config.NumberedFrames, root: Path) -> None:
         self.name = name
         self.root = root
         self._section = section
