@@ -1,4 +1,9 @@
-"""Measure an encoder on a task: metrics/<run>/<task>.json, and pictures in samples/<run>/<task>/.
+"""Measure an encoder on a task: metrics/<run>/<task>.json, and pictures and the scores of single
+test items in samples/<run>/<task>/.
+
+Every encoder of a run with several seeds is measured, and the result is their mean, with the
+results of each in it (`tasks/over_seeds.py`); the pictures of each lie in a folder of its own,
+samples/<run>/<task>/seed-<k>/.
 
 The result says everything needed to judge the number: protocol, preset and what differs from it,
 checkpoint, seed, selection rule, test size, versions. It holds no times and no paths of this
@@ -9,61 +14,111 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
+from mimic.config.names import seed_of
 from mimic.errors import BadInput
 from mimic.infra import earlier, tracking
-from mimic.infra.publishing import Work, place, publish
-from mimic.infra.storage import Workspace, file_digest, fingerprint, read_json, write_json
+from mimic.infra.progress import say
+from mimic.infra.publishing import Work, marked, place, publish
+from mimic.infra.storage import Workspace, file_digest, fingerprint, link, read_json, write_json
 from mimic.params import Params, pick
-from mimic.tasks import run_task
+from mimic.tasks import over_seeds, run_task
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.checked_before import looked_through
 from mimic.tasks.checks import asked_by, parts
 from mimic.tasks.engine.saved_weights import has_trained
 from mimic.tasks.inspection import lines
+from mimic.tasks.item_files import ITEMS, ONLY, read_items, write_items
 from mimic.tasks.protocols import apart, overrides
 from mimic.tasks.sections import TaskSection
 from mimic.training.checkpoint import load_encoder
 from mimic.training.fit import choose_device
 
 FIRST = {"task": 1}  # what files from before parts bore versions stand for
+RECORD = "result.json"  # of one seed, until those of all are one file of metrics/
 SWEPT = ("steps", "value", "standard_error")
 VERSIONS = ("mimic", "torch", "numpy", "opencv-python-headless")
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """One encoder's result, and what is to lie in samples/."""
+
+    record: dict[str, Any]
+    pictures: Sequence[Figure]
+    items: np.ndarray | None
+    progress: Path  # what may be removed when it is published
+
+
 def main(params: Params, root: Path, run: str, task: str) -> None:
-    """Evaluate `run` on `task`.
+    """Evaluate `run` on `task`: its encoder, or one after the other those of all its seeds.
 
     Raises:
         BadInput: no such run or task, the checkpoint is missing or does not fit, the task's data
             are missing or wrong.
     """
-    pick({**params.runs, **dict.fromkeys(params.imported)}, run, "run")
+    planned = pick({**params.runs, **dict.fromkeys(params.imported)}, run, "run")
     section = pick(params.evaluate, task, "task in evaluate")
     workspace = Workspace(root)
     pictures = workspace.samples(run, task)
     work = Work("samples", f"{run}/{task}")
     place(pictures, work, recognise=earlier.samples)
-    folder = workspace.model(run)
+    if planned is None or planned.seeds is None:
+        measured = _measured_encoder(params, workspace, section, run, run, task)
+        record = measured.record
+        done = [measured.progress]
+        publish(partial(_write_samples, measured), pictures, work, recognise=earlier.samples)
+    else:
+        kept = {
+            name: _kept(params, workspace, section, name, task, one.only_seed)
+            for name, one in planned.encoders(run).items()
+        }
+        record = over_seeds.merged({name: _record_in(path) for name, path in kept.items()}, section)
+        done = []
+        publish(partial(_link_samples, kept), pictures, work, recognise=earlier.samples)
+    write_json(workspace.metrics(run, task), record)
+    for progress in done:
+        shutil.rmtree(progress)
+    print(_said(record))
+    tracking.mirror_evaluation(params.tracking, root, run, task)
+
+
+def _measured_encoder(
+    params: Params,
+    workspace: Workspace,
+    section: TaskSection,
+    encoder: str,
+    run: str,
+    task: str,
+) -> _Measured:
+    """
+    Args:
+        encoder: `run`, or the name of one of its seeds.
+    """
+    folder = workspace.model(encoder)
     subject = _subject(folder)
-    title = f"evaluate {run} {task}"
+    title = f"evaluate {encoder} {task}"
     try:
-        progress = _begun(section, subject, workspace, run=run, task=task)
+        progress, data = _begun(section, subject, workspace, run=encoder, task=task)
     except BadInput as error:
         raise BadInput(f"{title}: {error}") from None
     snapshots = (
         sorted((folder / "snapshots").glob("*")) if params.table.checkpoints == "all" else []
     )
-    paths = EvalPaths(root, progress, workspace.features(subject.checkpoint), params.cluster.shards)
-    with _keeping(title, progress, root):
+    paths = EvalPaths(
+        workspace.root, progress, workspace.features(subject.checkpoint), params.cluster.shards
+    )
+    with _keeping(title, progress, workspace.root):
         sweep = [
             _point(
                 section,
@@ -74,22 +129,49 @@ def main(params: Params, root: Path, run: str, task: str) -> None:
             for snapshot in snapshots
         ]
         result = _measured(section, subject, paths)
-        record = _record(result, section, subject, run=run, task=task)
+        record = _record(result, section, subject, run=run, task=task) | {"data_digest": data}
     if sweep:
         record["sweep"] = [*sweep, {key: record[key] for key in SWEPT}]
-    publish(
-        lambda out: _write_pictures(result.pictures, out), pictures, work, recognise=earlier.samples
+    return _Measured(record, result.pictures, result.items, progress)
+
+
+def _kept(
+    params: Params, workspace: Workspace, section: TaskSection, encoder: str, task: str, seed: int
+) -> Path:
+    """The folder of one seed's finished measurement, made now unless it is there: with a seed more,
+    or after a kill, the others are not measured again."""
+    own = over_seeds.section_of(section, seed)
+    run, _ = seed_of(encoder)
+    subject = Workspace(workspace.root).model(encoder) / "encoder.safetensors"
+    what = fingerprint(
+        own.model_dump(mode="json"),
+        file_digest(subject),
+        {"task": own.task, **looked_through(own, task, workspace.root)},
+        {name: version(name) for name in VERSIONS},
+        parts(own),
+        params.table.checkpoints,
     )
-    write_json(workspace.metrics(run, task), record)
-    shutil.rmtree(progress)
-    print(_said(record))
-    tracking.mirror_evaluation(params.tracking, root, run, task)
+    folder = workspace.progress("evaluate", f"{encoder}@{task}", what) / "measured"
+    if marked(folder) is None:
+        measured = _measured_encoder(params, workspace, own, encoder, run, task)
+        publish(partial(_write_seed, measured), folder, Work("evaluate", f"{encoder}/{task}"))
+        shutil.rmtree(measured.progress)
+    else:
+        say(f"evaluate {encoder} {task}: kept, it is measured and nothing of it has changed")
+    return folder
+
+
+def _record_in(folder: Path) -> tuple[dict[str, Any], np.ndarray | None]:
+    record = read_json(folder / RECORD)
+    assert record is not None
+    return record, read_items(folder / ITEMS).get(ONLY)
 
 
 def _begun(
     section: TaskSection, subject: EvalModel, workspace: Workspace, *, run: str, task: str
-) -> Path:
-    """The folder of this evaluation's unfinished work, once its data are known to do.
+) -> tuple[Path, str]:
+    """The folder of this evaluation's unfinished work, once its data are known to do, and a digest
+    of the data.
 
     They are looked through here unless `prepare` did so for these very numbers; in any case before
     going on from unfinished work, which may be of other data.
@@ -100,11 +182,20 @@ def _begun(
         return workspace.progress("evaluate", f"{run}@{task}", what)
 
     found = _prepared(workspace.checked(task), section)
-    if found is None or any(folder(found).iterdir()):
+    if (
+        found is None
+        or any(folder(found).iterdir())
+        or workspace.remembered(task).exists()  # then it takes no time to ask
+    ):
         found = {"task": section.task, **looked_through(section, task, workspace.root)}
     for line in lines(found["found"]):
         print(f"{task}: {line}")
-    return folder(found)
+    return folder(found), _digest_of_data(found)
+
+
+def _digest_of_data(found: Mapping[str, Any]) -> str:
+    """Equal for equal test items in the same order."""
+    return fingerprint(*(found.get(key) for key in ("splits", "found", "digest")))
 
 
 def _prepared(path: Path, section: TaskSection) -> dict[str, Any] | None:
@@ -139,9 +230,13 @@ def _said(record: dict[str, Any]) -> str:
     """The number in one line."""
     error = record["standard_error"]
     spread = "" if error is None else f" ± {error:.2g}"
+    tested = f"{record['test_size']:,} tested"
+    if record.get("sd") is not None:
+        spread = f" ± {record['sd']:.2g}"
+        tested = f"mean and deviation of {record['n']} seeds, {tested}"
     return (
         f"{record['run']} {record['task']}: {record['name']} {record['value']:.4g}{spread} "
-        f"({record['test_size']:,} tested); metrics/{record['run']}/{record['task']}.json"
+        f"({tested}); metrics/{record['run']}/{record['task']}.json"
     )
 
 
@@ -236,12 +331,33 @@ def _finite(value: Any, name: str = "") -> tuple[Any, list[str]]:
     return [part for part, _ in parts.values()], missing
 
 
-def _write_pictures(pictures: Sequence[Figure], out: Path) -> None:
-    for picture in pictures:
+def _write_samples(measured: _Measured, out: Path) -> None:
+    for picture in measured.pictures:
         path = out / f"{picture.name}.png"
         if not cv2.imwrite(str(path), cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)):
             raise OSError(f"{path}: cannot be written")
     write_json(
         out / "samples.json",
-        [{"file": f"{picture.name}.png", "caption": picture.caption} for picture in pictures],
+        [{"file": f"{one.name}.png", "caption": one.caption} for one in measured.pictures],
     )
+    if measured.items is not None:
+        write_items(out / ITEMS, {ONLY: measured.items})
+
+
+def _write_seed(measured: _Measured, out: Path) -> None:
+    _write_samples(measured, out)
+    write_json(out / RECORD, measured.record)
+
+
+def _link_samples(measured: Mapping[str, Path], out: Path) -> None:
+    """The pictures of every seed in a folder of its own, and the items of all in one file."""
+    items = {}
+    for encoder, folder in measured.items():
+        own = out / encoder.rpartition("/")[2]
+        own.mkdir()
+        for path in (*folder.glob("*.png"), folder / "samples.json"):
+            link(path, own / path.name)
+        for array in read_items(folder / ITEMS).values():
+            items[own.name] = array
+    if items:
+        write_items(out / ITEMS, items)

@@ -166,3 +166,22 @@ def test_a_task_measures_what_its_version_did(
     }
     said_in = f"TASK_VERSIONS of {name} in tasks/__init__.py"
     golden_values.check(f"task-{name}", said_in, TASK_VERSIONS[name], value, within=0.02, floor=0.1)
+    _check_items(name, result)
+
+
+WITHOUT_ITEMS = {"pose", "relative-pose"}  # an AP and a median have no parts of their own
+OF_DRAWS = {"few-shot-depth", "few-shot-segmentation"}  # their error is over draws, not images
+
+
+def _check_items(name: str, result: Result) -> None:
+    """The items' contributions: one each, their mean the value, their spread the stated error."""
+    if name in WITHOUT_ITEMS:
+        assert result.items is None
+        return
+    assert result.items is not None
+    assert len(result.items) == result.test_size
+    scored = result.items[~np.isnan(result.items)]
+    assert scored.mean() == pytest.approx(result.value, rel=0.05, abs=0.03)
+    stated = result.metrics["standard_error"]
+    if name not in OF_DRAWS and stated:
+        assert scored.std(ddof=1) / len(scored) ** 0.5 == pytest.approx(stated, rel=0.5)

@@ -23,6 +23,7 @@ from mimic.errors import BadInput
 
 # Folders of metrics/ that hold counts of a stage; all others are runs.
 STAGE_METRICS = frozenset({"mine", "assemble"})
+ITEMS = "items.npz"  # beside the pictures of a result
 SEED = "seed-"  # models/<run>/seed-<k>: the encoder of one of several seeds
 SCRATCH_STEM = 100  # bytes of a name that a scratch name repeats: both have to fit a file system
 THERE = "is there already; name a new file, or move it away"
@@ -92,6 +93,10 @@ class Workspace:
 
     def samples(self, run: str, task: str) -> Path:
         return self.root / "samples" / run / task
+
+    def items(self, run: str, task: str) -> Path:
+        """What each test item contributes to a result, an array an encoder."""
+        return self.samples(run, task) / ITEMS
 
     @property
     def report(self) -> Path:

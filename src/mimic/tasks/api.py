@@ -97,6 +97,9 @@ class Result:
     selection: str  # which checkpoint, block or epoch the value belongs to, and who chose it
     test_size: int
     pictures: Sequence[Figure]
+    # float64[test items], NaN where one is not scored: what each contributes to the value (see
+    # `metrics.items`), always in the same order; None where a value has no such parts
+    items: np.ndarray | None = None
 
     @property
     def value(self) -> float:

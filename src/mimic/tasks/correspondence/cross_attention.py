@@ -30,6 +30,7 @@ from mimic.tasks.correspondence.config import CrossAttentionTask
 from mimic.tasks.correspondence.patch_matching import (
     Match,
     bins,
+    item_recalls,
     picture,
     resized_homography,
     sample_pairs,
@@ -87,6 +88,7 @@ def run(task: CrossAttentionTask, subject: EvalModel, folders: EvalPaths) -> Res
         ),
         selection="all blocks and heads averaged, fixed beforehand",
         test_size=len(seen),
+        items=item_recalls([one.match for one in seen], side, ATTENTION),
         pictures=[
             picture(one.match, side, ATTENTION, index)
             for index, one in enumerate(seen[: task.samples])

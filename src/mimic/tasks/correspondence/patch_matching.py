@@ -31,6 +31,7 @@ from mimic.pairs.images import open_pairs, read_manifest
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.correspondence.config import CorrespondenceTask, CrossAttentionTask
 from mimic.tasks.inspection import DataFound, Needs, Split
+from mimic.tasks.metrics.items import item_shares
 from mimic.tasks.metrics.matching import chance, nearest, offsets, recall
 from mimic.training.batches import evenly_spaced
 
@@ -108,6 +109,7 @@ def run(task: CorrespondenceTask, subject: EvalModel, folders: EvalPaths) -> Res
         ),
         selection=rule,
         test_size=len(matches),
+        items=item_recalls(matches, side, block),
         pictures=[
             picture(match, side, block, index)
             for index, match in enumerate(matches[: task.samples])
@@ -214,6 +216,13 @@ def _metrics(
         "same_place": recall(offsets(same_place, truth, side)),
         "patches": int((truth >= 0).sum()),
     }
+
+
+def item_recalls(matches: list[Match], side: int, row: int) -> np.ndarray:
+    """What each pair contributes to the recall pooled over patches."""
+    off = [offsets(match.found[row], match.truth, side) for match in matches]
+    hits = np.array([(one == 0).all(axis=1).sum() for one in off])
+    return item_shares(hits, np.array([len(one) for one in off]), pooled=True)
 
 
 def bins(matches: list[Match], edges: tuple[float, ...]) -> Iterator[tuple[str, list[Match]]]:

@@ -38,6 +38,7 @@ from mimic.tasks.engine.encoder_with_head import (
 )
 from mimic.tasks.engine.finetune import finetune_model
 from mimic.tasks.metrics.depth import (
+    DEPTH_METRICS,
     average,
     berhu,
     by_batch,
@@ -46,6 +47,7 @@ from mimic.tasks.metrics.depth import (
     delta1_error,
     depth_sums,
 )
+from mimic.tasks.metrics.items import item_shares
 from mimic.training.batches import evenly_spaced
 
 LEVELS = 4
@@ -84,7 +86,14 @@ def run(task: DepthTask, subject: EvalModel, folders: EvalPaths) -> Result:
         selection="last step",
         test_size=len(sums),
         pictures=pictures,
+        items=item_scores(task, sums),
     )
+
+
+def item_scores(task: DepthFields, sums: np.ndarray) -> np.ndarray:
+    """What each image contributes to delta1; pools of images count as one pool."""
+    hits = sums[:, 1 + DEPTH_METRICS.index("delta1")]
+    return item_shares(hits, sums[:, 0], pooled=task.averaging != "image")
 
 
 def average_metrics(task: DepthFields, sums: np.ndarray) -> dict[str, Any]:

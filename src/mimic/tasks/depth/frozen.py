@@ -85,6 +85,7 @@ def run_linear(task: LinearDepthTask, subject: EvalModel, folders: EvalPaths) ->
         selection="last step",
         test_size=len(sums),
         pictures=pictures,
+        items=finetune.item_scores(task, sums),
     )
 
 
@@ -100,6 +101,7 @@ def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> R
         kept = cache_features(task, finetune.build(task, encoder), nyu, folders.features)
         values: dict[int, list[float]] = {shots: [] for shots in task.shots}
         pictures: list[Figure] = []
+        scores: list[np.ndarray] = []  # of each draw of the most images
         for seed in range(task.seed, task.seed + task.seeds):
             drawn = task.model_copy(update={"seed": seed})
             for shots in task.shots:
@@ -114,6 +116,8 @@ def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> R
                 sums, shown = _score(drawn, model, kept)
                 values[shots].append(finetune.average_metrics(drawn, sums)["delta1"])
                 pictures = shown if (seed, shots) == (task.seed, max(task.shots)) else pictures
+                if shots == max(task.shots):
+                    scores.append(finetune.item_scores(drawn, sums))
         tested = len(kept.tests)
     most = by_shots(values)[str(max(task.shots))]
     return Result(
@@ -130,6 +134,7 @@ def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> R
         selection="last step; the largest number of images",
         test_size=tested,
         pictures=pictures,
+        items=np.mean(scores, axis=0),
     )
 
 

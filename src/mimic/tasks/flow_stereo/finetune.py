@@ -31,6 +31,7 @@ from mimic.tasks.flow_stereo.config import FlowTask, StereoTask
 from mimic.tasks.flow_stereo.files import Motion, MotionPair, read
 from mimic.tasks.flow_stereo.mixture import mixture
 from mimic.tasks.flow_stereo.sets import listed_parts, mixed
+from mimic.tasks.metrics.items import item_shares
 from mimic.training.batches import evenly_spaced
 
 Task = FlowTask | StereoTask
@@ -86,6 +87,7 @@ def run(task: Task, subject: EvalModel, folders: EvalPaths) -> Result:
         selection="last step",
         test_size=len(test),
         pictures=pictures,
+        items=item_shares(np.stack(sums)[:, 1], np.stack(sums)[:, 0], pooled=True),
     )
 
 

@@ -15,6 +15,7 @@ from mimic.tasks.engine.feature_cache import FeatureArray
 from mimic.tasks.imagenet import embeddings
 from mimic.tasks.imagenet.config import KnnTask
 from mimic.tasks.imagenet.dataset import open_imagenet
+from mimic.tasks.metrics.items import item_hits
 
 # validation and training vectors compared at once
 QUERIES = 256
@@ -59,6 +60,7 @@ def run(task: KnnTask, subject: EvalModel, folders: EvalPaths) -> Result:
         ),
         selection=f"k = {task.value_k}, fixed in params",
         test_size=len(test),
+        items=item_hits(predicted[task.value_k] == data.val[1]),
         pictures=embeddings.pictures(task, data, predicted[task.value_k]),
     )
 

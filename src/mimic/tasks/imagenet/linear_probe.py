@@ -23,6 +23,7 @@ from mimic.tasks.engine.step_progress import show_steps
 from mimic.tasks.imagenet import embeddings
 from mimic.tasks.imagenet.config import LinearProbeTask
 from mimic.tasks.imagenet.dataset import open_imagenet
+from mimic.tasks.metrics.items import item_hits
 from mimic.training.fit import Optim, RunSpec, fit
 from mimic.training.lars import Lars
 from mimic.training.optim import cosine_lr, scaled_lr
@@ -112,6 +113,7 @@ def run(task: LinearProbeTask, subject: EvalModel, folders: EvalPaths) -> Result
         if task.selection == "last"
         else f"best epoch by validation accuracy ({epoch + 1} of {len(curve)})",
         test_size=len(test),
+        items=item_hits(predicted == data.val[1]),
         pictures=embeddings.pictures(task, data, predicted),
     )
 

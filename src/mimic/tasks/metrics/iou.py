@@ -39,7 +39,12 @@ def scores(counts: Int64[np.ndarray, "... 3 classes"]) -> Float64[np.ndarray, ".
     pixels = true.sum(axis=-1)
     weighted = _ratio(np.nansum(np.nan_to_num(iou) * true, axis=-1), pixels)
     return np.stack(
-        [_mean(iou), _ratio(both.sum(axis=-1), pixels), _mean(_ratio(both, true)), weighted],
+        [
+            mean_over_classes(iou),
+            _ratio(both.sum(axis=-1), pixels),
+            mean_over_classes(_ratio(both, true)),
+            weighted,
+        ],
         axis=-1,
     )
 
@@ -62,9 +67,9 @@ def miou_error(counts: Int64[np.ndarray, "images 3 classes"], pooled: bool) -> f
     if n < 2:
         return None
     if not pooled:
-        return float(np.nanstd(_mean(class_iou(counts)), ddof=1) / np.sqrt(n))
+        return float(np.nanstd(mean_over_classes(class_iou(counts)), ddof=1) / np.sqrt(n))
     total = counts.sum(axis=0)
-    without = np.array([_mean(class_iou(total - one)) for one in counts])
+    without = np.array([mean_over_classes(class_iou(total - one)) for one in counts])
     return float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))
 
 
@@ -72,7 +77,7 @@ def _ratio(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
+def mean_over_classes(values: np.ndarray) -> np.ndarray:
     """Over the last axis, without NaN; NaN where there is nothing else."""
     there = ~np.isnan(values)
     return _ratio(np.where(there, values, 0).sum(axis=-1), there.sum(axis=-1))

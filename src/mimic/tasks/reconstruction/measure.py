@@ -145,6 +145,7 @@ def run(task: ReconstructionTask, subject: EvalModel, folders: EvalPaths) -> Res
         selection="nothing is chosen",
         test_size=len(rows),
         pictures=seen.pictures,
+        items=np.array(seen.loss),
     )
 
 

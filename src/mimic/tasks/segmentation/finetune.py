@@ -41,6 +41,7 @@ from mimic.tasks.engine.encoder_with_head import (
 from mimic.tasks.engine.finetune import finetune_model
 from mimic.tasks.engine.visualize import labelled_picture
 from mimic.tasks.metrics.iou import averages, class_counts, class_iou, miou_error
+from mimic.tasks.metrics.items import item_ious
 from mimic.tasks.segmentation.ade20k import IGNORED, Ade20k, open_ade20k
 from mimic.tasks.segmentation.config import ConvNextFields, SegmentationFields, SegmentationTask
 from mimic.tasks.segmentation.frames import PAD, framed_size, preprocess, read, to_frame
@@ -79,6 +80,7 @@ def run(task: SegmentationTask, subject: EvalModel, folders: EvalPaths) -> Resul
         selection="last step",
         test_size=len(counts),
         pictures=pictures,
+        items=item_ious(counts, pooled=task.averaging == "global"),
     )
 
 

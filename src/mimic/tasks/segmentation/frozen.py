@@ -28,6 +28,7 @@ from mimic.tasks.engine.encoder_with_head import (
 from mimic.tasks.engine.feature_cache import FeatureArray, ImageSet, features, lookup_features, maps
 from mimic.tasks.engine.few_shot import by_shots, subset
 from mimic.tasks.engine.finetune import finetune_model
+from mimic.tasks.metrics.items import item_ious
 from mimic.tasks.segmentation import finetune
 from mimic.tasks.segmentation.ade20k import Ade20k, open_ade20k
 from mimic.tasks.segmentation.config import FewShotSegmentationTask, LinearSegmentationTask
@@ -66,6 +67,7 @@ def run_linear(task: LinearSegmentationTask, subject: EvalModel, folders: EvalPa
         selection="last step",
         test_size=len(counts),
         pictures=pictures,
+        items=item_ious(counts, pooled=task.averaging == "global"),
     )
 
 
@@ -81,6 +83,7 @@ def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPath
         )
     values: dict[int, list[float]] = {shots: [] for shots in task.shots}
     pictures: list[Figure] = []
+    scores: list[np.ndarray] = []  # of each draw of the most images
     for seed in range(task.seed, task.seed + task.seeds):
         drawn = task.model_copy(update={"seed": seed})
         for shots in task.shots:
@@ -92,6 +95,8 @@ def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPath
             counts, shown = _score(drawn, model, ade, folders.features)
             values[shots].append(finetune.average_metrics(drawn, ade, counts)["mIoU"])
             pictures = shown if (seed, shots) == (task.seed, max(task.shots)) else pictures
+            if shots == max(task.shots):
+                scores.append(item_ious(counts, pooled=task.averaging == "global"))
     found = by_shots(values)
     most = found[str(max(task.shots))]
     protocol = finetune.protocol(task, max(task.shots), len(ade.test))
@@ -108,6 +113,7 @@ def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPath
         selection="last step; the largest number of images",
         test_size=len(ade.test),
         pictures=pictures,
+        items=np.mean(scores, axis=0),
     )
 
 

@@ -41,6 +41,7 @@ from mimic.tasks.engine.finetune import finetune_model
 from mimic.tasks.engine.saved_weights import BestCheckpoint
 from mimic.tasks.engine.visualize import scaled as to_picture
 from mimic.tasks.metrics.depth import by_batch, by_everything, by_image, pooled_mean
+from mimic.tasks.metrics.items import item_shares
 from mimic.tasks.taskonomy.config import TaskonomyTask
 from mimic.tasks.taskonomy.dataset import TARGETS, Taskonomy, labels_seen, open_taskonomy
 from mimic.training.batches import evenly_spaced
@@ -97,6 +98,7 @@ def run(task: TaskonomyTask, subject: EvalModel, folders: EvalPaths) -> Result:
         else f"best of {len(taskonomy.validation)} validation images, every {task.validate_every} "
         "steps",
         test_size=len(sums),
+        items=item_shares(sums[:, 1], sums[:, 0], pooled=task.averaging != "image"),
         pictures=list(_pictures(task, model, taskonomy)),
     )
 

@@ -107,6 +107,7 @@ def run(task: TwoViewPoseTask, subject: EvalModel, folders: EvalPaths) -> Result
         selection=f"block {block % depth}, fixed beforehand",
         test_size=len(pairs),
         pictures=pictures,
+        items=_shares_of_area(found),
     )
 
 
@@ -276,7 +277,7 @@ def _metrics(found: list[Found], pairs: list[PosedPair]) -> dict[str, Any]:
         chosen = (turned >= low) & ((turned < high) | (high == ROTATIONS_DEG[-1]))
         if chosen.any():
             bins[f"{low}-{high}"] = _areas(errors[chosen]) | {"pairs": int(chosen.sum())}
-    above = np.maximum(0, 1 - errors / THRESHOLDS_DEG[-1])  # a pair's share of the area, all but
+    above = _shares_of_area(found)
     median = float(np.median(errors))
     right = np.concatenate([one.right for one in found])
     return {
@@ -290,6 +291,11 @@ def _metrics(found: list[Found], pairs: list[PosedPair]) -> dict[str, Any]:
         "precision": float(right.mean()) if len(right) else None,
         "by_rotation_deg": bins,
     }
+
+
+def _shares_of_area(found: list[Found]) -> np.ndarray:
+    """Each pair's share of the area, all but."""
+    return np.maximum(0, 1 - np.array([one.error_deg for one in found]) / THRESHOLDS_DEG[-1])
 
 
 def _areas(errors: np.ndarray) -> dict[str, float]:

@@ -1,0 +1,53 @@
+"""What each test item contributes to a task's value, so that two encoders can be compared item by
+item.
+
+The contributions of a mean are its terms. A value that is pooled over items has no terms of its
+own: its contributions are those of the ratio estimator (Cochran, Sampling Techniques, 1977, chapter
+6) or of the jackknife (Tukey 1958), whose mean is the value, or nearly, and whose spread is what
+another choice of items would change.
+
+NaN stands for an item without anything to score.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64, Real
+
+from mimic.tasks.metrics.iou import class_iou, mean_over_classes
+
+
+def item_shares(
+    parts: Real[np.ndarray, " items"], wholes: Real[np.ndarray, " items"], *, pooled: bool
+) -> Float64[np.ndarray, " items"]:
+    """Contributions to the mean of parts / wholes, or to sum(parts) / sum(wholes)."""
+    scored = np.asarray(wholes) > 0
+    part = np.asarray(parts, np.float64)[scored]
+    whole = np.asarray(wholes, np.float64)[scored]
+    found = np.full(len(scored), np.nan)
+    if not scored.any():
+        return found
+    if pooled:
+        ratio = part.sum() / whole.sum()
+        found[scored] = ratio + (part - ratio * whole) / whole.mean()
+    else:
+        found[scored] = part / whole
+    return found
+
+
+def item_ious(
+    counts: Int64[np.ndarray, "images 3 classes"], *, pooled: bool
+) -> Float64[np.ndarray, " images"]:
+    """Contributions to the mean IoU: of each image by itself, or to that of all pixels together."""
+    if not pooled:
+        return mean_over_classes(class_iou(counts))
+    total = counts.sum(axis=0)
+    n = len(counts)
+    whole = mean_over_classes(class_iou(total))
+    without = np.array([mean_over_classes(class_iou(total - one)) for one in counts])
+    return n * whole - (n - 1) * without
+
+
+def item_hits(right: Bool[np.ndarray, " items"]) -> Float64[np.ndarray, " items"]:
+    """Contributions to an accuracy."""
+    return np.asarray(right, np.float64)
