@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mimic import licences
 from mimic.commands import model_card
 from mimic.commands.export_weights import Exported, converted, notes
 from mimic.commands.loading_lines import loading_lines
@@ -75,7 +76,7 @@ def _about(workspace: Workspace, name: str, made: Exported, called: str) -> mode
     return model_card.About(
         name=called,
         card=card,
-        data=_data(card),
+        data=[*_data(card), *licences.summary(card)],
         results=_results(workspace, run),
         hardware=None if training is None else machine.recorded(training),
         hours=_hours(training, card),
@@ -85,7 +86,7 @@ def _about(workspace: Workspace, name: str, made: Exported, called: str) -> mode
 
 
 def _data(card: dict[str, Any]) -> list[str]:
-    """What it was trained on, and the terms."""
+    """What it was trained on."""
     lines = [f"pretrained on: {card.get('dataset') or model_card.UNKNOWN}"]
     if "pairs" in card:
         lines.append(f"{card['pairs']:,} pairs of views for training")

@@ -62,13 +62,12 @@ def model_folder(workspace: Workspace, name: str) -> Path:
             f"export-weights: {name!r} is not the name of a folder in models/; `ls models` lists "
             "them"
         )
-    folder = workspace.model(run)
-    seeds = sorted(path.name for path in folder.glob("seed-*") if SEED.fullmatch(path.name))
-    if not slash and seeds and not (folder / "card.json").exists():
+    there = workspace.encoders(name)
+    if len(there) > 1 or (there and name not in there):
         raise BadInput(
-            f"export-weights: {name} holds {len(seeds)} seeds; name one, such as {name}/{seeds[0]}"
+            f"export-weights: {name} holds {len(there)} seeds; name one, such as {min(there)}"
         )
-    return folder / seed if slash else folder
+    return there.get(name, workspace.model(run) / seed)
 
 
 def export_weights(folder: Path, form: Written, out: Path) -> list[str]:

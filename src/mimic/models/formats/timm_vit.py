@@ -1,5 +1,5 @@
-"""Any vision transformer of timm, by its name, as an encoder: DINOv2 and v3-style registers, layer
-scale, other pixel statistics.
+"""Any vision transformer of timm, by its name, as an encoder: registers, layer scale, other pixel
+statistics (DINOv2), rotary positions in all their variants (DINOv3, EVA-02, RoPE-ViT).
 
 A plain one needs none of this: its weights are our own encoder's, key by key
 (`checkpoint_formats`). This is for all the others.
@@ -13,7 +13,7 @@ from typing import Any, cast
 import timm
 import torch
 from jaxtyping import Float
-from timm.models.vision_transformer import checkpoint_filter_fn
+from timm.models import eva, vision_transformer
 from torch import Tensor, nn
 
 from mimic.models.encoder import IMAGE_MEAN, IMAGE_STD, VisionTransformer
@@ -36,7 +36,7 @@ class TimmEncoder(VisionTransformer):
     """
 
     plain = False
-    _timm: timm.models.VisionTransformer
+    _timm: timm.models.VisionTransformer | timm.models.Eva
     _scale: Tensor
     _shift: Tensor
 
@@ -51,7 +51,7 @@ class TimmEncoder(VisionTransformer):
         self.heads = made.blocks[0].attn.num_heads
         self.size_px = (grid[0] * patch[0], grid[1] * patch[1])
         self.grid = (grid[0], grid[1])
-        self.class_token = made.has_class_token
+        self.class_token = made.cls_token is not None
         self.positions = "sincos" if made.pos_embed is not None else "rope"
         # The parts are ours, so that weights, layers and what is frozen go by timm's names; timm's
         # own object only computes with them.
@@ -101,10 +101,11 @@ class TimmEncoder(VisionTransformer):
         Raises:
             ValueError: it is none of them.
         """
+        family = eva if isinstance(self._timm, timm.models.Eva) else vision_transformer
         try:
             return {
                 key: value
-                for key, value in checkpoint_filter_fn(dict(weights), self._timm).items()
+                for key, value in family.checkpoint_filter_fn(dict(weights), self._timm).items()
                 if not key.startswith("head.")
             }
         except Exception as error:  # whatever a strange file provokes there
@@ -123,11 +124,11 @@ def _created(name: str, size_px: tuple[int, int] | None, pretrained: bool) -> An
             f"timm cannot make {name!r} ({' '.join(str(error).split())[:160]})"
         ) from None
     blocks = getattr(made, "blocks", [])
-    if not isinstance(made, timm.models.VisionTransformer) or not all(
-        hasattr(block, "attn") and hasattr(block, "mlp") for block in blocks
-    ):
+    known = isinstance(made, timm.models.VisionTransformer | timm.models.Eva)
+    if not known or not all(hasattr(block, "attn") and hasattr(block, "mlp") for block in blocks):
         raise ValueError(
-            f"{name!r} is a {type(made).__name__}; dense tasks read timm's VisionTransformer models"
+            f"{name!r} is a {type(made).__name__}; dense tasks read timm's VisionTransformer and "
+            "Eva models"
         )
     if not pretrained:
         return made

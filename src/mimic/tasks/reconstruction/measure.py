@@ -92,12 +92,23 @@ def look(task: ReconstructionTask, root: Path, needs: Needs) -> DataFound:
     return DataFound(path, [split], facts)
 
 
+def _refuse_no_pixels(subject: EvalModel) -> None:
+    """An import may have a decoder that never predicted pixels (DUSt3R)."""
+    zero = (subject.card.get("imported") or {}).get("zero") or []
+    if any(key.startswith("decoder.pred.") for key in zero):
+        raise BadInput(
+            f"reconstruction: {subject.folder} holds a decoder that predicts no pixels "
+            f"({subject.card['imported'].get('dialect')}); the tasks on features can measure it"
+        )
+
+
 def run(task: ReconstructionTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """Measure a whole pretrained model on held-out pairs.
 
     Raises:
         BadInput: too few pairs, the run has no decoder, the weights asked for are not there.
     """
+    _refuse_no_pixels(subject)
     model = subject.model()
     device = subject.device
     trained = model.visible
