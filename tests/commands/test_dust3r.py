@@ -130,4 +130,4 @@ def test_pixels_it_cannot_predict_are_not_measured(
     encoder, _ = load_encoder(tmp_path / "models/theirs")
     subject = EvalModel(encoder, torch.device("cpu"), card, tmp_path / "models/theirs", "0" * 64)
     with pytest.raises(BadInput, match="predicts no pixels"):
-        measure.run(None, subject, None)  # type: ignore[arg-type]
+        measure.run(None, subject, None)
