@@ -145,7 +145,7 @@ class Mannequin(SourceBase):
 
 
 class NumberedFrames(SourceBase):
-    """Published sequences of frames: a frame and the one `stride` later, every `advance` frames."""
+    """Sequences of frames: a frame and the one `stride` later, every `advance` frames."""
 
     reader: str  # the readers that take these numbers: rows of `mimic.sources.READERS`
     stride: Positive

@@ -1,1 +1,1 @@
-"""Readers of published data sets."""
+"""Readers of published datasets, and of formats that datasets are published in."""

@@ -1,5 +1,6 @@
-"""MannequinChallenge: videos of people who hold still, published as camera tracks; the videos are
-the user's to obtain.
+"""MannequinChallenge: videos of people who hold still, published as camera tracks.
+
+The videos are the user's to obtain.
 
 Layouts, both accepted below one root:
 
