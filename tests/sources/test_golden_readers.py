@@ -119,6 +119,20 @@ def _co3d(root: Path) -> config.SourceBase:
     return config.NumberedFrames(reader="co3d", root=root, **own, **BASE)
 
 
+def _transforms(root: Path) -> config.SourceBase:
+    (root / "chair/images").mkdir(parents=True)
+    frames = []
+    for number in (1, 2, 3, 5):
+        name = f"images/frame_{number:05d}.jpg"
+        (root / "chair" / name).write_bytes(_jpeg(number))
+        matrix = np.eye(4)
+        matrix[:3, 3] = number, 0, 2
+        frames.append({"file_path": name, "transform_matrix": matrix.tolist()})
+    (root / "chair/transforms.json").write_text(json.dumps({"frames": frames}))
+    own: dict[str, Any] = {"stride": 1, "retry_strides": (2,), "advance": 1}
+    return config.NumberedFrames(reader="transforms", root=root, **own, **BASE)
+
+
 def _streetview(root: Path) -> config.SourceBase:
     names = ("2_0000001_0000002", "2_0000001_0000004", "2_0000009_0000001", "3_0000001_0000002")
     folder = "dataset_aligned/0002/000000"
@@ -236,6 +250,7 @@ LAYOUTS: dict[str, Callable[[Path], config.SourceBase]] = {
     "mannequin": _mannequin,
     "co3d": _co3d,
     "streetview": _streetview,
+    "transforms": _transforms,
     "rgbd": _rgbd,
     "released": _released,
     "crops": _crops,
