@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import mimic
+from mimic import pretrain, recipe
+from mimic.errors import BadInput
 from mimic.infra.storage import file_digest
 from mimic.params import load_params
 from mimic.training import checkpoint, journal
-from mimic.training.start import initial_model
+from mimic.training.start import initial_model, lines
 from tests.support import toy_runs
-from tests.support.toy_runs import run
+from tests.support.toy_runs import TINY, change, files, run
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -110,3 +112,149 @@ def first_loss(params: Any, root: Path, model: Any) -> float:
     (batch,) = loader(model, rows, images, recipe, 0, FULL_BATCH)(0)
     with torch.no_grad():
         return float(step_loss(recipe, torch.device("cpu"), model.train(), batch))
+
+
+def test_what_was_taken_is_said_and_recorded(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = {"size_px": [16, 24], "class_token": False}
+    augment = {"swap": 0.0, "crop": "window", "crop_area": [0.2, 1.0], "flip": 0.0, "jitter": 0.0}
+    adapt(workspace, "own", "mae", "croco", model=TINY | wide, augment=augment)
+    init = card_of(run(workspace, "own"))["init"]
+    said = capsys.readouterr().err
+    assert "pretrain own: starts from mae: 29 tensors of the encoder; positions recomputed" in said
+    assert "from 4 x 4 to 2 x 3 patches (by the sine-cosine formula)" in said
+    assert "its class token is dropped, as the recipe has none" in said
+    assert "pretrain own: decoder: 20 tensors taken, 12 fresh (attention to the other view" in said
+    assert (init["name"], init["steps"], init["class_token"]) == ("mae", 10, "dropped")
+    assert init["positions"]["from"] == [4, 4]
+    assert init["positions"]["to"] == [2, 3]
+    assert init["fresh"] == {"decoder.blocks": 12}
+    assert sum(init["taken"].values()) == 49
+    adapt(workspace, "again", "own", "croco", model=TINY | wide, augment=augment, steps=0)
+    again = card_of(run(workspace, "again"))["init"]
+    assert again["before"] == init
+    assert len(lines(again)) == 2
+
+
+def test_a_killed_run_ends_with_the_same_files(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it takes at the start, it goes on from its own checkpoint."""
+    values = {"steps": 7, "save_every": 2, "layer_decay": 0.6}
+    adapt(workspace, "own", "mae", "croco", **values)
+    straight = files(run(workspace, "own"))
+    shutil.rmtree(workspace / "models/own")
+    append = journal.JsonlLogger.append
+
+    def dies(log: journal.JsonlLogger, line: dict[str, Any]) -> None:
+        append(log, line)
+        if line["step"] == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.JsonlLogger, "append", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(workspace, "own")
+    assert not (workspace / "models/own").exists()
+    assert list(workspace.glob("runs/pretrain/own/*/step-000000004.pt"))
+    assert files(run(workspace, "own")) == straight
+
+
+def test_other_weights_make_another_run(workspace: Path) -> None:
+    adapt(workspace, "own", "mae", "mae")
+    first = files(run(workspace, "own"))
+    assert files(run(workspace, "own")) == first
+    folder = workspace / "models/mae"
+    weights = load_file(folder / "model.safetensors")
+    weights["encoder.norm.bias"] += 1
+    save_file(weights, folder / "model.safetensors")
+    again = run(workspace, "own")
+    assert files(again)["encoder.safetensors"] != first["encoder.safetensors"]
+    assert len(list((workspace / "runs/pretrain/own").iterdir())) == 2
+    assert card_of(again)["init"]["sha256"] == file_digest(folder / "model.safetensors")
+
+
+def test_weights_that_change_meanwhile_are_not_taken(workspace: Path) -> None:
+    adapt(workspace, "own", "mae", "mae")
+    params = load_params(workspace / "params.yaml")
+    plan = pretrain._plan(params, workspace, "own")
+    (workspace / "models/mae/model.safetensors").write_bytes(b"other")
+    with pytest.raises(BadInput, match=r"models/mae: was made anew while"):
+        pretrain._trained(params, workspace, "own", plan)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"init": "v2", "recipe": "v2"},
+            r"models/v2: there are no weights to start from; .* mimic pretrain v2",
+        ),
+        ({"init": "mae-in"}, r"models/mae-in: there are no weights .* mimic import-weights FILE"),
+        ({"optimizer": "continued"}, r"models/mae: keeps no optimizer to go on with"),
+    ],
+)
+def test_what_is_not_there_is_one_line(
+    workspace: Path, values: dict[str, Any], message: str
+) -> None:
+    path = workspace / "params.yaml"
+    path.write_text(path.read_text().replace("imported: []", "imported: [mae-in]"))
+    recipe_of = {"init": "mae", "recipe": "mae"} | values
+    adapt(workspace, "own", **recipe_of)
+    with pytest.raises(BadInput, match=rf"^[^\n]*{message}[^\n]*$"):
+        run(workspace, "own")
+    assert not (workspace / "models/own").exists()
+
+
+def test_another_encoder_is_one_line_that_says_what_would_fit(workspace: Path) -> None:
+    """Of a run, when the parameters are read; of an import, before anything is trained."""
+    other = TINY | {"width": 48, "heads": 3, "patch_px": 16}
+    adapt(workspace, "own", "mae", "mae", model=other)
+    advice = r"add `model: \{patch_px: 8, width: 32, heads: 2\}` to the entry"
+    with pytest.raises(BadInput, match=rf"adapt\.own\.init: the encoder of mae has .*{advice}$"):
+        load_params(workspace / "params.yaml")
+    path = workspace / "params.yaml"
+    path.write_text(path.read_text().replace("imported: []", "imported: [mae-in]"))
+    shutil.copytree(workspace / "models/mae", workspace / "models/mae-in")
+    raw = yaml.safe_load(path.read_text())
+    raw["adapt"]["own"]["init"] = "mae-in"
+    path.write_text(yaml.safe_dump(raw))
+    params = load_params(path)
+    for stage in (recipe.main, pretrain.main):
+        with pytest.raises(BadInput, match=rf"adapt\.own: the encoder of mae-in has .*{advice}$"):
+            stage(params, workspace, "own")
+    change(workspace, "adapt", "own", model=TINY | {"class_token": True})
+    recipe.main(load_params(path), workspace, "own")
+    assert run(workspace, "own").exists()
+
+
+def test_each_seed_starts_from_the_same_seed(workspace: Path) -> None:
+    raw = yaml.safe_load((workspace / "params.yaml").read_text())
+    raw["runs"]["two"] = {"recipe": "croco", "dataset": "toy", "steps": 2, "seeds": [0, 1]}
+    (workspace / "params.yaml").write_text(yaml.safe_dump(raw))
+    run(workspace, "two")
+    adapt(workspace, "own", "two", "croco", seed=None, seeds=[1, 0], steps=1)
+    adapt(workspace, "one", "two/seed-1", "croco", seed=None, seeds=[0, 5], steps=1)
+    for name, starts in (("own", {0: 0, 1: 1}), ("one", {0: 1, 5: 1})):
+        folder = run(workspace, name)
+        for seed, start in starts.items():
+            card = card_of(folder / f"seed-{seed}")
+            assert card["init"]["name"] == f"two/seed-{start}"
+    for init, message in (
+        ("two", r"two has the seeds 0, 1 and no 5; name one, init: two/seed-0"),
+        ("two/seed-7", r"two has the seeds 0, 1 and no 7"),
+        ("croco/seed-0", r"croco has one seed; say init: croco"),
+    ):
+        change(workspace, "adapt", "one", init=init)
+        with pytest.raises(BadInput, match=message):
+            load_params(workspace / "params.yaml")
+
+
+def test_a_sweep_trains_it_too(workspace: Path) -> None:
+    adapt(workspace, "own", "mae", "croco")
+    alone = files(run(workspace, "own"))
+    shutil.rmtree(workspace / "models/own")
+    params = load_params(workspace / "params.yaml")
+    assert pretrain.sweep(params, workspace, ["own"]) == ["own"]
+    assert files(run(workspace, "own")) == alone

@@ -55,7 +55,7 @@ from mimic.infra.storage import (
 from mimic.licences import combine
 from mimic.models.objectives import OBJECTIVE_VERSIONS
 from mimic.pairs.images import read_manifest
-from mimic.params import Params, lineage, pick, terms
+from mimic.params import Params, pick, starting, terms
 from mimic.training import LOOP_VERSION, checkpoint, encoder_folder, reconstruct, start
 from mimic.training.fit import choose_device, choose_precision
 from mimic.training.pretraining import (
@@ -254,7 +254,7 @@ def _plan(params: Params, root: Path, name: str) -> _Plan:
             terms.of_run(params, Workspace(root), run),
             recipe.licences,
         )
-    begin = _begin(params, root, name)
+    begin = starting.begin(params, root, name)
     manifest = Workspace(root).manifest(run.dataset)
     pairs = len(read_manifest(manifest, "train"))
     digest = file_digest(manifest)
@@ -273,20 +273,6 @@ def _plan(params: Params, root: Path, name: str) -> _Plan:
     folder = Workspace(root).progress("pretrain", name, fingerprint(*made_by))
     _say_anew(name, folder)
     return _Plan(run, recipe, manifest, digest, pairs, made_by, folder, begin)
-
-
-def _begin(params: Params, root: Path, name: str) -> Start | None:
-    """What an encoder starts from; it is there and fits."""
-    init = lineage.init_of(params, name)
-    if init is None:
-        return None
-    of, _ = seed_of(name)
-    continued = params.adapt[of].optimizer == "continued"
-    begin = start.find(init, Workspace(root).model(init), optimizer=continued)
-    size = params.recipe(of).model.size()
-    if wrong := lineage.mismatch(init, start.encoder_size(begin), size):
-        raise BadInput(f"params.yaml: adapt.{of}: {wrong}")
-    return begin
 
 
 def _parts(recipe: config.Recipe) -> dict[str, int]:

@@ -20,9 +20,13 @@ def main(params: Params, root: Path, name: str) -> None:
     """Write data/recipes/<name>.json.
 
     Raises:
-        BadInput: no such run.
+        BadInput: no such run, or the weights that it starts from have another encoder.
     """
     pick(params.runs, name, "run")
+    if name in params.adapt:
+        from mimic.params import starting  # needs torch
+
+        starting.check(params, root, name)
     recipe = params.recipe(name)
     parts = {"objective": OBJECTIVE_VERSIONS[recipe.objective]}
     whole = recipe.model_dump(mode="json", exclude=HOW)

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from mimic.reporting.results import SavedResult
+from mimic.training import start
 
 UNKNOWN = "not recorded"
 NAMES = {"mae": "MAE", "croco": "CroCo", "siamese": "SiamMAE", "mimic": "MIMIC"}
@@ -147,15 +148,7 @@ def start_weights(card: Mapping[str, Any]) -> str:
         return f"the file itself, sha256 {digest}" if digest else "those of timm"
     if not init:
         return "random"
-    if isinstance(init, Mapping):
-        return ", ".join(f"{key}: {_short(value)}" for key, value in init.items())
-    return str(init)
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, list | tuple | Mapping) and len(value) > 4:
-        return f"{len(value)} entries"
-    return str(value)
+    return f"{'; '.join(start.lines(init))}; sha256 {init['sha256']}"
 
 
 def _results(results: Mapping[str, SavedResult]) -> str:

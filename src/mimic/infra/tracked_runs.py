@@ -95,6 +95,7 @@ def pretrained_run(workspace: Workspace, run: str) -> TrackedRun:
         tags={
             "checkpoint": checkpoint,
             "params_digest": str(card.get("params_digest")),
+            **({"init": str(card["init"]["name"])} if "init" in card else {}),
             **_provenance(card, card.get("git_commit")),
         },
         params=_flat_params(card, CARD_KEYS_NOT_PARAMS),
