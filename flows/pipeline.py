@@ -20,7 +20,7 @@ from graphlib import TopologicalSorter
 from typing import Annotated, Any, Literal, get_args
 
 from dvc.repo import Repo
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, runtime
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
@@ -28,6 +28,7 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
+from flows.janitor import alive
 from flows.repro import environment, no_child_left_behind, repro
 
 # Stages that run at the same time. Two fill a laptop; a login node that hands its stages to a
@@ -117,7 +118,7 @@ def pipeline(
     log = get_run_logger()
     wanted, needs = select(graph(), targets, names)
     log.info("%d stages: %s", len(needs), ", ".join(needs))
-    with no_child_left_behind() as children:
+    with alive(str(runtime.flow_run.id)), no_child_left_behind() as children:
         task = repro.with_options(retries=retries, retry_delay_seconds=30)
         futures: dict[str, PrefectFuture[Any]] = {}
         for stage, others in needs.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.toy_project import Project, Server, end, make_project, wait_until
+from tests.support.toy_project import Project, Server, end, make_project
 
 # Prefect reads its settings when it is imported.
 os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="mimic-prefect-")
@@ -30,18 +30,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    running = Server(
-        make_project(tmp_path_factory.mktemp("served") / "project"), f"http://127.0.0.1:{port}/api"
-    )
-    process = running.start("server", "start", "--host", "127.0.0.1", "--port", str(port))
+    running = Server(make_project(tmp_path_factory.mktemp("served") / "project"), port)
     try:
-        wait_until(
-            lambda: running.answers() or process.poll() is not None, 120, "the Prefect server"
-        )
-        assert process.poll() is None, (running.project.root / "log").read_text()
+        running.serve()
         yield running
     finally:
-        end(process)
+        if running.process is not None:
+            end(running.process)
 
 
 @pytest.fixture

@@ -26,14 +26,17 @@ def deployed(server: Server) -> Iterator[Server]:
     worker."""
     root = server.project.root
     shutil.copytree(
-        REPOSITORY / "flows", root / "flows", ignore=shutil.ignore_patterns("__pycache__")
+        REPOSITORY / "flows",
+        root / "flows",
+        ignore=shutil.ignore_patterns("__pycache__"),
+        dirs_exist_ok=True,
     )
     deployments = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
     mine = next(item for item in deployments["deployments"] if item["name"] == "mine")
     mine["schedules"] = [{"interval": 5, "slug": "often", "active": True}]
     (root / "prefect.yaml").write_text(yaml.safe_dump(deployments))
 
-    worker = server.start("worker", "start", "--pool", "mimic", "--type", "process")
+    worker = server.start_module("flows.worker")
     try:
         wait_until(lambda: server.post("/work_pools/filter"), 60, "the worker to make its pool")
         server.run("--no-prompt", "deploy", "--all")

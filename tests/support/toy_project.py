@@ -153,24 +153,53 @@ def group_is_gone(group: int) -> bool:
     )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
     """A Prefect server in a process of its own, set up by prefect.toml alone."""
 
     project: Project  # its working directory: database and logs lie there
-    url: str
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api"
 
     @property
     def environment(self) -> dict[str, str]:
         inherited = {
             key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")
         }
-        return {**inherited, "PREFECT_API_URL": self.url, "MIMIC_ROOT": str(self.project.root)}
+        return {
+            **inherited,
+            "PREFECT_API_URL": self.url,
+            "MIMIC_ROOT": str(self.project.root),
+            # the shortest that there is, so that a test can wait for its end
+            "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "30",
+        }
+
+    def serve(self) -> None:
+        self.process = self.start(
+            "server", "start", "--host", "127.0.0.1", "--port", str(self.port)
+        )
+        wait_until(
+            lambda: self.answers() or self.process.poll() is not None, 120, "the Prefect server"
+        )
+        assert self.process.poll() is None, (self.project.root / "log").read_text()
+
+    def kill_and_start_again(self) -> None:
+        """As when the power is cut."""
+        assert self.process is not None
+        kill_group(self.process)
+        self.serve()
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
+        return self.start_module("prefect", *command)
+
+    def start_module(self, *command: str) -> subprocess.Popen[bytes]:
         log = (self.project.root / "log").open("ab")
         return subprocess.Popen(
-            [sys.executable, "-m", "prefect", *command],
+            [sys.executable, "-m", *command],
             cwd=self.project.root,
             env=self.environment,
             stdout=log,

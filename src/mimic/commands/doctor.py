@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from mimic import config
+from mimic.commands.schedule_slots import held_slots
 from mimic.errors import BadInput
 from mimic.params import Params
 
@@ -96,7 +97,7 @@ def examine(params: Params, root: Path) -> Iterator[Finding]:
         ("faces", lambda: _faces(params.mine.privacy, root)),
         ("SLURM", lambda: _slurm(params.cluster.executor == "slurm")),
         ("MLflow", lambda: _mlflow(params.tracking)),
-        ("Prefect", lambda: _package("prefect", "flows/", False, "pip install -e . brings it")),
+        ("Prefect", prefect_server),
         ("DVC", lambda: _package("dvc", "dvc repro", False, "pip install -e . brings it")),
         ("disk", lambda: _disk(root)),
     ]
@@ -287,6 +288,32 @@ def _mlflow(tracking: config.Tracking) -> Finding:
                 "results wait in files; mimic track shows them later",
             )
     return Finding("MLflow", "ok", f"{found}, {uri.partition(':')[0]} store")
+
+
+def prefect_server() -> Finding:
+    found = _version("prefect")
+    if not found:
+        return Finding("Prefect", "note", "not installed (flows/)", "pip install -e . brings it")
+    api = os.environ.get("PREFECT_API_URL")
+    if not api:
+        return Finding("Prefect", "ok", f"{found}, no server (PREFECT_API_URL is not set)")
+    try:
+        slots = held_slots(api)
+    except (OSError, ValueError) as error:
+        problem = f"{found}, the server does not answer ({_short(error)})"
+        return Finding("Prefect", "warning", problem, "prefect server start")
+    stuck = [slot for slot in slots if slot.is_stuck]
+    if not stuck:
+        at_work = "".join(f", {slot.run} holds the slot of {slot.deployment}" for slot in slots)
+        return Finding("Prefect", "ok", f"{found}, the server answers{at_work}")
+    one = stuck[0]
+    return Finding(
+        "Prefect",
+        "warning",
+        f"the slot of {one.deployment} is held by {one.run}, {one.state} for "
+        f"{one.seconds / 60:.0f} min: the runs that are due meanwhile are dropped",
+        "start the worker (python -m flows.worker), which frees it",
+    )
 
 
 def _disk(root: Path) -> Finding:

@@ -1,0 +1,144 @@
+"""A machine that dies at a bad moment costs no later night: slots are freed, on a real server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+from flows import janitor
+from mimic.commands import doctor, schedule_slots
+from tests.support import REPOSITORY
+from tests.support.toy_project import Server, end, kill_group, wait_until
+
+pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
+LEASE_S = 30.0  # the shortest that Prefect takes; of five minutes by default
+LOOK_S = 15.0  # how often the server looks for leases that are over
+
+
+@pytest.fixture(scope="module")
+def restartable(server: Server) -> Iterator[Server]:
+    """The deployments on the small project, and nobody who works on them."""
+    root = server.project.root
+    shutil.copytree(
+        REPOSITORY / "flows",
+        root / "flows",
+        ignore=shutil.ignore_patterns("__pycache__"),
+        dirs_exist_ok=True,
+    )
+    shutil.copy(REPOSITORY / "prefect.yaml", root)
+    server.run("work-pool", "create", "mimic", "--type", "process", "--overwrite")
+    server.run("--no-prompt", "deploy", "--all")
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_HOME: root / ".prefect"}):
+        yield server
+
+
+def _create(server: Server, deployment: str = "mine") -> str:
+    (found,) = server.post("/deployments/filter", deployments={"name": {"any_": [deployment]}})
+    return str(server.post(f"/deployments/{found['id']}/create_flow_run")["id"])
+
+
+def _take_slot(server: Server, run: str) -> str:
+    """What the server answers to a worker that is about to start a run."""
+    answer = server.post(f"/flow_runs/{run}/set_state", state={"type": "PENDING"})
+    state: dict[str, Any] = answer["state"]
+    return str(state["type"])
+
+
+def _state(server: Server, run: str) -> tuple[str, str]:
+    (found,) = server.post("/flow_runs/filter", flow_runs={"id": {"any_": [run]}})
+    return found["state"]["name"], found["state"]["message"] or ""
+
+
+def test_a_slot_is_freed_although_worker_and_server_died(
+    restartable: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = _create(restartable)
+    assert _take_slot(restartable, dead) == "PENDING"
+    # a later night, while the slot is held
+    assert _take_slot(restartable, _create(restartable)) == "CANCELLED"
+    restartable.kill_and_start_again()
+    assert _take_slot(restartable, _create(restartable)) == "CANCELLED"  # the holder is remembered
+    assert janitor.sweep(pending_s=3600.0) == []  # it may still be started
+    monkeypatch.setenv("PREFECT_API_URL", restartable.url)
+    (young,) = schedule_slots.held_slots(restartable.url)
+    assert (young.deployment, young.state, young.is_stuck) == ("mine", "Pending", False)
+    assert doctor.prefect_server().state == "ok"
+    monkeypatch.setattr(schedule_slots, "PENDING_S", 0.0)
+    finding = doctor.prefect_server()
+    assert finding.state == "warning"
+    assert f"the slot of mine is held by {young.run}, Pending for 0 min" in finding.found
+    assert len(janitor.sweep(pending_s=0.0)) == 1
+    name, message = _state(restartable, dead)
+    assert name == "Crashed"
+    assert "its process is gone" in message
+    night = _create(restartable)
+    assert _take_slot(restartable, night) == "PENDING"
+    restartable.post(f"/flow_runs/{night}/set_state", state={"type": "CANCELLED"}, force=True)
+
+
+def test_without_a_worker_the_lease_ends_by_itself(restartable: Server) -> None:
+    dead = _create(restartable, "everything")
+    assert _take_slot(restartable, dead) == "PENDING"
+    restartable.kill_and_start_again()
+    started = time.monotonic()
+    while _take_slot(restartable, night := _create(restartable, "everything")) != "PENDING":
+        assert time.monotonic() - started < LEASE_S + 4 * LOOK_S
+        time.sleep(2)
+    for run in (dead, night):
+        restartable.post(f"/flow_runs/{run}/set_state", state={"type": "CANCELLED"}, force=True)
+
+
+def test_a_run_whose_process_was_killed_is_crashed_and_a_live_one_is_not(
+    restartable: Server,
+) -> None:
+    project = restartable.project
+    project.write("a", "hang")
+    (project.root / "pids").unlink(missing_ok=True)
+    flow = subprocess.Popen(
+        [sys.executable, "-m", "flows.pipeline", "mine", "--force"],
+        cwd=project.root,
+        env=restartable.environment,
+        start_new_session=True,
+    )
+    try:
+        pids = project.children(120)
+        (run,) = restartable.post(
+            "/flow_runs/filter", flow_runs={"state": {"type": {"any_": ["RUNNING"]}}}
+        )
+        assert janitor.sweep(pending_s=0.0) == []
+        flow.send_signal(signal.SIGKILL)
+        flow.wait()
+        assert janitor.sweep(pending_s=0.0) == [run["name"]]
+        assert _state(restartable, run["id"])[0] == "Crashed"
+        assert not list((project.root / ".prefect" / "alive").iterdir())
+    finally:
+        kill_group(flow)
+    wait_until(lambda: not any(_exists(pid) for pid in pids), 60, "the stage to end")
+    project.write("a", "plain")
+
+
+def _exists(pid: int) -> bool:
+    return os.path.exists(f"/proc/{pid}")
+
+
+def test_the_worker_sweeps_before_it_starts(restartable: Server) -> None:
+    run = _create(restartable, "evaluate")
+    assert _take_slot(restartable, run) == "PENDING"
+    lock = restartable.project.root / ".prefect" / "alive" / f"{run}.{os.uname().nodename}"
+    lock.parent.mkdir(exist_ok=True)
+    lock.touch()  # made by a process that is gone
+    worker = restartable.start_module("flows.worker")
+    try:
+        wait_until(lambda: _state(restartable, run)[0] == "Crashed", 90, "the worker to sweep")
+        wait_until(lambda: restartable.post("/work_pools/mimic/workers/filter"), 90, "the worker")
+    finally:
+        end(worker)
