@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -21,10 +21,21 @@ def compare(
             "--paper", help="Print the paper's tables, with our values beside the published ones"
         ),
     ] = False,
+    by: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--by",
+            help="Print what this setting changes, and how sure that is: dataset, objective, init, "
+            "steps, recipe, or run (every two runs of the table); may be given several times",
+        ),
+    ] = None,
 ) -> None:
     """Print the results table: one row a run, one column a task."""
     from mimic.commands import compare as command
 
+    if by:
+        command.print_differences(load_params(params), params.parent, by, as_json=as_json)
+        return
     show = command.print_paper_tables if with_paper else command.print_results
     show(load_params(params), params.parent, as_json=as_json)
 

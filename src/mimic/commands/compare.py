@@ -12,7 +12,7 @@ from rich.table import Table
 
 from mimic.infra.storage import Workspace
 from mimic.params import Params
-from mimic.reporting import paper
+from mimic.reporting import comparison, comparison_words, paper
 from mimic.reporting.columns import NOT_RUN, ResultCell, TaskColumn, table_columns
 from mimic.reporting.results import RunRow, read_table
 
@@ -36,6 +36,24 @@ def print_results(params: Params, root: Path, as_json: bool) -> None:
     for column in columns:
         for protocol in column.protocols:
             console.print(f"{column.task}: {protocol}", style="dim", markup=False)
+
+
+def print_differences(params: Params, root: Path, by: Sequence[str], as_json: bool) -> None:
+    """Print what these settings change on every task, and how sure that is.
+
+    Raises:
+        BadInput: no such setting.
+    """
+    compared = comparison.compare(params, Workspace(root), by)
+    if as_json:
+        print(json.dumps(comparison_words.as_json(compared), indent=2))
+        return
+    for line in comparison_words.table(compared.comparisons):
+        print(line)
+    if not compared.comparisons:
+        print(f"nothing to compare by {', '.join(by)}: no two measured runs of table.runs differ")
+    for line in compared.apart:
+        print(line)
 
 
 def _results_table(rows: Sequence[RunRow], columns: Sequence[TaskColumn]) -> Table:
