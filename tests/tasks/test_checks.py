@@ -22,6 +22,7 @@ from mimic.models.encoder import VisionTransformer
 from mimic.params import load_params, resolve_params
 from mimic.synthetic import toy_datasets as sets
 from mimic.tasks import TASKS, run_task
+from mimic.tasks.api import Later
 from mimic.tasks.checks import check
 from mimic.tasks.correspondence.config import CorrespondenceTask, CrossAttentionTask
 from mimic.tasks.depth import frames
@@ -344,3 +345,9 @@ def test_a_line_a_split() -> None:
     assert lines({"train": split.facts()}) == [
         "train: 2 images, 25.0 % pixels (1 of them have none), depth_m 1.5 to 1.5"
     ]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_a_task_names_to_be_imported_later_is_a_function(task: str) -> None:
+    for part in (TASKS[task].run, TASKS[task].look):
+        assert callable(part.resolve() if isinstance(part, Later) else part)

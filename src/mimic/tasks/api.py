@@ -5,6 +5,7 @@ Torch is not imported here: tables of tasks are read by commands that need none.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,24 @@ class Result:
     @property
     def value(self) -> float:
         return float(self.metrics[self.headline])
+
+
+@dataclass(frozen=True)
+class Later:
+    """A function that is imported when it is called: a table of tasks costs no torch.
+
+    function: family, module and name, below `mimic.tasks`.
+    """
+
+    function: str
+
+    def resolve(self) -> Callable[..., Any]:
+        module, _, name = self.function.rpartition(".")
+        found: Callable[..., Any] = getattr(importlib.import_module(f"mimic.tasks.{module}"), name)
+        return found
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.resolve()(*arguments)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from mimic.tasks.api import EvalModel, EvalPaths, TaskSpec
+from mimic.tasks.api import Later, TaskSpec
 from mimic.tasks.depth.config import DepthTask, FewShotDepthTask, LinearDepthTask
-from mimic.tasks.inspection import DataFound, Needs
-
-if TYPE_CHECKING:
-    from mimic.tasks.api import Result
+from mimic.tasks.inspection import Needs
 
 NEEDS = Needs(
     "images",
@@ -19,51 +13,20 @@ NEEDS = Needs(
     "look at masks, depth_min_m, depth_max_m, frame and score_region",
 )
 
-
-def _finetune(section: Any, model: EvalModel, paths: EvalPaths) -> Result:
-    from mimic.tasks.depth import finetune
-
-    return finetune.run(section, model, paths)
-
-
-def _linear(section: Any, model: EvalModel, paths: EvalPaths) -> Result:
-    from mimic.tasks.depth import frozen
-
-    return frozen.run_linear(section, model, paths)
-
-
-def _few_shot(section: Any, model: EvalModel, paths: EvalPaths) -> Result:
-    from mimic.tasks.depth import frozen
-
-    return frozen.run_few(section, model, paths)
-
-
-def _look(section: Any, root: Path, needs: Needs) -> DataFound:
-    from mimic.tasks.depth import check
-
-    return check.look(section, root, needs)
-
-
 SPECS = (
-    TaskSpec(
-        "depth",
-        DepthTask,
-        _finetune,
-        NEEDS,
-        _look,
-    ),
+    TaskSpec("depth", DepthTask, Later("depth.finetune.run"), NEEDS, Later("depth.check.look")),
     TaskSpec(
         "linear-depth",
         LinearDepthTask,
-        _linear,
+        Later("depth.frozen.run_linear"),
         NEEDS,
-        _look,
+        Later("depth.check.look"),
     ),
     TaskSpec(
         "few-shot-depth",
         FewShotDepthTask,
-        _few_shot,
+        Later("depth.frozen.run_few"),
         NEEDS,
-        _look,
+        Later("depth.check.look"),
     ),
 )

@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from mimic.tasks.api import EvalModel, EvalPaths, TaskSpec
+from mimic.tasks.api import Later, TaskSpec
 from mimic.tasks.flow_stereo.config import FlowTask, StereoTask
-from mimic.tasks.inspection import DataFound, Needs
-
-if TYPE_CHECKING:
-    from mimic.tasks.api import Result
+from mimic.tasks.inspection import Needs
 
 NEEDS = Needs("pairs", "pixels of known motion", "motion_px", "look at the masks and true motion")
 
-
-def _finetune(section: Any, model: EvalModel, paths: EvalPaths) -> Result:
-    from mimic.tasks.flow_stereo import finetune
-
-    return finetune.run(section, model, paths)
-
-
-def _look(section: Any, root: Path, needs: Needs) -> DataFound:
-    from mimic.tasks.flow_stereo import check
-
-    return check.look(section, root, needs)
-
-
 SPECS = (
     TaskSpec(
-        "flow",
-        FlowTask,
-        _finetune,
-        NEEDS,
-        _look,
+        "flow", FlowTask, Later("flow_stereo.finetune.run"), NEEDS, Later("flow_stereo.check.look")
     ),
     TaskSpec(
         "stereo",
         StereoTask,
-        _finetune,
+        Later("flow_stereo.finetune.run"),
         NEEDS,
-        _look,
+        Later("flow_stereo.check.look"),
     ),
 )

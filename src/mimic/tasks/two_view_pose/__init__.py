@@ -4,20 +4,10 @@ views; nothing is trained."""
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from mimic.tasks.api import EvalModel, EvalPaths, TaskSpec
+from mimic.tasks.api import Later, TaskSpec
 from mimic.tasks.inspection import TEST, DataFound, Needs, Split, each
 from mimic.tasks.two_view_pose.config import TwoViewPoseTask, read_pairs
-
-if TYPE_CHECKING:
-    from mimic.tasks.api import Result
-
-
-def _run(section: Any, model: EvalModel, paths: EvalPaths) -> Result:
-    from mimic.tasks.two_view_pose import measure
-
-    return measure.run(section, model, paths)
 
 
 def _look(section: TwoViewPoseTask, root: Path, needs: Needs) -> DataFound:
@@ -41,7 +31,7 @@ SPECS = (
     TaskSpec(
         "two-view-pose",
         TwoViewPoseTask,
-        _run,
+        Later("two_view_pose.measure.run"),
         Needs("pairs", "", "rotation_deg", "look at the list of pairs"),
         _look,
     ),
