@@ -8,6 +8,7 @@ for the code of another objective.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mimic.infra.storage import Workspace, write_json
 from mimic.models.objectives import OBJECTIVE_VERSIONS
@@ -30,4 +31,7 @@ def main(params: Params, root: Path, name: str) -> None:
     recipe = params.recipe(name)
     parts = {"objective": OBJECTIVE_VERSIONS[recipe.objective]}
     whole = recipe.model_dump(mode="json", exclude=HOW)
-    write_json(Workspace(root).recipe(name), {"parts": parts, "recipe": whole})
+    said: dict[str, Any] = {"parts": parts, "recipe": whole}
+    if params.profile is not None:  # which may state the steps, that DVC would see nowhere else
+        said["steps"] = params.runs[name].steps
+    write_json(Workspace(root).recipe(name), said)

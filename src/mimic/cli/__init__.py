@@ -10,11 +10,19 @@ import sys
 
 import typer
 
-from mimic.cli import datasets, installation, models, own_data, pipeline, results
+from mimic.cli import (
+    datasets,
+    installation,
+    models,
+    own_data,
+    pipeline,
+    results,
+    workspace,
+)
 from mimic.errors import BadInput
 from mimic.infra.storage import is_full
 
-GROUPS = (pipeline, own_data, datasets, models, results, installation)
+GROUPS = (pipeline, workspace, own_data, datasets, models, results, installation)
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Optional, cast
 import typer
 
 from mimic.cli.options import DEFAULT_PARAMS, ParamsFile
+from mimic.commands.workspace import versions
 from mimic.errors import BadInput
 from mimic.params import load_params
 
@@ -28,6 +29,7 @@ def sweep(
     from mimic import pretrain as stage
 
     settings = load_params(params)
+    versions.check(params.parent, settings.profile)
     names = runs or [name for name in settings.table.runs if name in settings.runs]
     trained = stage.sweep(settings, params.parent, names)
     print(

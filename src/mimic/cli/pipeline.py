@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mimic.cli.options import DEFAULT_PARAMS, ParamsFile
-from mimic.params import load_params
+from mimic.commands.workspace import versions
+from mimic.params import Params, load_params
 
 PANEL = "Pipeline"
+
+
+def _settings(path: Path) -> Params:
+    """The parameter file of a workspace that belongs to this version of mimic."""
+    settings = load_params(path)
+    versions.check(path.parent, settings.profile)
+    return settings
 
 
 def synthesize(
@@ -23,7 +32,7 @@ def synthesize(
     """
     from mimic import synthesize as stage
 
-    stage.main(load_params(params), params.parent, kind)
+    stage.main(_settings(params), params.parent, kind)
 
 
 def ingest(
@@ -33,7 +42,7 @@ def ingest(
     """List a source's raw data: clips, bytes, frames, hashes."""
     from mimic import ingest as stage
 
-    stage.main(load_params(params), params.parent, source)
+    stage.main(_settings(params), params.parent, source)
 
 
 def mine(
@@ -43,7 +52,7 @@ def mine(
     """Mine pairs of overlapping views from a source into shards."""
     from mimic import mine as stage
 
-    stage.main(load_params(params), params.parent, source)
+    stage.main(_settings(params), params.parent, source)
 
 
 def assemble(
@@ -57,7 +66,7 @@ def assemble(
     """
     from mimic import assemble as stage
 
-    stage.main(load_params(params), params.parent, dataset)
+    stage.main(_settings(params), params.parent, dataset)
 
 
 def recipe(
@@ -70,7 +79,7 @@ def recipe(
     """
     from mimic import recipe as stage
 
-    stage.main(load_params(params), params.parent, run)
+    stage.main(_settings(params), params.parent, run)
 
 
 def pretrain(
@@ -83,7 +92,7 @@ def pretrain(
     """
     from mimic import pretrain as stage
 
-    stage.main(load_params(params), params.parent, run)
+    stage.main(_settings(params), params.parent, run)
 
 
 def prepare(
@@ -96,7 +105,7 @@ def prepare(
     """
     from mimic import prepare as stage
 
-    stage.main(load_params(params), params.parent, task)
+    stage.main(_settings(params), params.parent, task)
 
 
 def evaluate(
@@ -107,14 +116,14 @@ def evaluate(
     """Evaluate an encoder on a task."""
     from mimic import evaluate as stage
 
-    stage.main(load_params(params), params.parent, run, task)
+    stage.main(_settings(params), params.parent, run, task)
 
 
 def report(params: ParamsFile = DEFAULT_PARAMS) -> None:
     """Write report/index.html: pairs, losses, predictions, results."""
     from mimic import report as stage
 
-    stage.main(load_params(params), params.parent)
+    stage.main(_settings(params), params.parent)
 
 
 COMMANDS = (synthesize, ingest, mine, assemble, recipe, pretrain, prepare, evaluate, report)

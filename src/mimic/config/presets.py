@@ -29,14 +29,18 @@ class YamlDocument:
     """A YAML file, with the line of each of its keys.
 
     name: how messages call it.
+    elsewhere: file and line of what another file says of it.
     """
 
     name: str
     content: Any
     lines: Mapping[Key, int]
+    elsewhere: Mapping[Key, str] = field(default_factory=dict)
 
     def where(self, path: Key) -> str:
         """File and line of a key, or of the nearest one above it that the file states."""
+        if path in self.elsewhere:
+            return self.elsewhere[path]
         while path and path not in self.lines:
             path = path[:-1]
         return f"{self.name}:{self.lines[path]}" if path else self.name

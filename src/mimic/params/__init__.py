@@ -48,7 +48,7 @@ def check_params(resolved: Resolved) -> Params:
         BadInput: a key or value is wrong.
     """
     params, lines = look_through(resolved)
-    if params is None:
+    if params is None or lines:
         raise BadInput(joined(resolved.document.name, lines))
     return params
 

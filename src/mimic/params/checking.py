@@ -18,9 +18,10 @@ from mimic.params.whole import Params
 
 
 def look_through(resolved: Resolved) -> tuple[Params | None, list[str]]:
-    """The typed whole, or None and a line for each problem.
+    """The typed whole and a line for each problem.
 
-    What is wrong in one entry hides nothing that is wrong between the others.
+    What is wrong in one entry hides nothing that is wrong between the others. Where there are
+    problems, the whole lacks the entries that they lie in, or is None.
     """
     lines = list(resolved.problems.values())
     if "adapted" in resolved.whole:
@@ -39,7 +40,7 @@ def look_through(resolved: Resolved) -> tuple[Params | None, list[str]]:
         found = references.problems(whole, _by_section(broken))
         there = (one for one in found if not broken & {one.path[:1], one.path[:2]})
         lines += [said(resolved, one.path, one.message) for one in there]
-    return (None if lines else whole), lines
+    return whole, lines
 
 
 def _by_section(broken: set[Key]) -> dict[str, list[str]]:

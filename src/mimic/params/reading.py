@@ -8,6 +8,7 @@ import yaml
 
 from mimic.config.presets import read_document
 from mimic.errors import BadInput
+from mimic.params import profiles
 from mimic.params.resolution import Resolved, resolve
 
 
@@ -35,4 +36,4 @@ def resolve_params(path: Path) -> Resolved:
             f"{path}: expected sections such as 'mine:' and 'pretrain:', found "
             f"{type(document.content).__name__}"
         )
-    return resolve(document)
+    return resolve(profiles.laid_under(document), profiles.named(document))

@@ -54,6 +54,7 @@ class Resolved:
     whole: dict[Any, Any]
     origins: dict[Key, str]
     problems: dict[Key, str]  # entries that name a preset or a recipe which does not exist
+    profile: str | None
 
     def where(self, path: Key) -> str:
         """Which line says a value; for one that nobody says, the nearest key of the file itself."""
@@ -65,16 +66,28 @@ class Resolved:
         own = self.whole.get("pretrain")
         sections = {section: self.whole.get(section, {}) for section in RUNS}
         if not isinstance(own, dict) or not all(isinstance(s, dict) for s in sections.values()):
-            return {**self.whole, "adapt": sections["adapt"], "adapted": {}}
+            return {
+                **self.whole,
+                "adapt": sections["adapt"],
+                "adapted": {},
+                "profile": self.profile,
+            }
         recipes = dict(own)
         adapted: dict[Any, Any] = {}
         for section, runs in sections.items():
             sections[section] = _without_recipes(runs, recipes, adapted)
-        return {**self.whole, "pretrain": recipes, **sections, "adapted": adapted}
+        return {
+            **self.whole,
+            "pretrain": recipes,
+            **sections,
+            "adapted": adapted,
+            "profile": self.profile,
+        }
 
     def full(self) -> dict[Any, Any]:
         """A parameter file that says the same and leaves nothing to a preset."""
         found = copy.deepcopy(self.checked())
+        del found["profile"]
         for name, recipe in found.pop("adapted").items():
             section = "runs" if name in found["runs"] else "adapt"
             found[section][name] |= recipe
@@ -98,9 +111,13 @@ def _without_recipes(
     return plain
 
 
-def resolve(document: YamlDocument) -> Resolved:
+def resolve(document: YamlDocument, profile: str | None) -> Resolved:
     """Lay every entry over its preset; one that names a preset which does not exist stays as it is,
-    and what is wrong is among the problems."""
+    and what is wrong is among the problems.
+
+    Args:
+        profile: whose values the document holds beside its own (`profiles.laid_under`).
+    """
     whole: dict[Any, Any] = {}
     origins: dict[Key, str] = {}
     problems: dict[Key, str] = {}
@@ -108,7 +125,7 @@ def resolve(document: YamlDocument) -> Resolved:
         laid = _section(document, section, value, problems)
         whole[section] = laid.content[section]
         origins |= laid.origins
-    return Resolved(document, whole, origins, problems)
+    return Resolved(document, whole, origins, problems, profile)
 
 
 def _section(

@@ -21,6 +21,7 @@ from mimic.tasks import Task
 class Params(Section):
     """params.yaml, whole."""
 
+    profile: str | None  # whose values stand in for those that the file does not state
     licences: dict[LicenceName, OwnLicence]  # terms that the table of mimic does not know
     sources: dict[TrackedName, SourceSection]
     synthesize: Synthesize | NothingToSynthesize

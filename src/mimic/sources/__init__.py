@@ -16,6 +16,7 @@ from typing import Annotated, Any, cast
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, SerializeAsAny
 
 from mimic import config
+from mimic.errors import BadInput
 from mimic.sources.base import Description, Group, Source, Unreadable, View
 
 __all__ = [
@@ -134,7 +135,12 @@ def parts(section: config.SourceBase) -> dict[str, int]:
     """Versions of what reads a source: its reader, and the engine that its scenes are rendered
     by."""
     named = ("reader", getattr(section, "engine", None))
-    versions = READER_VERSIONS[section.reader]
+    versions = READER_VERSIONS.get(section.reader)
+    if versions is None:
+        raise BadInput(
+            f"reader {section.reader!r} has no row in READER_VERSIONS of "
+            "src/mimic/sources/__init__.py; add one, which starts at 1"
+        )
     return {part: version for part, version in versions.items() if part in named}
 
 

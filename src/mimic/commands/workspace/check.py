@@ -1,0 +1,76 @@
+"""`mimic check`: all that is wrong with a parameter file, and with what it points to, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mimic.config.base import Section
+from mimic.config.presets import Key
+from mimic.infra.storage import Workspace
+from mimic.params import Params, resolve_params
+from mimic.params.checking import look_through
+from mimic.params.messages import said
+from mimic.params.resolution import Resolved
+from mimic.sources import READER_VERSIONS, READERS
+
+# Path-valued keys that are relative to another key, which is looked at itself.
+BELOW = ("videos", "index", "list", "images", "folder", "pairs")
+
+
+def problems(path: Path) -> list[str]:
+    """A line for each problem: keys, values, names, readers, paths.
+
+    Raises:
+        BadInput: the file is missing, or no YAML.
+    """
+    resolved = resolve_params(path)
+    params, lines = look_through(resolved)
+    lines = list(lines)
+    lines += _readers(resolved)
+    if params is not None:
+        space = Workspace(path.parent)
+        for key, place, what in _paths(params):
+            if not space.resolve(place).exists() and not _is_made(place, params):
+                lines.append(said(resolved, key, f"{place}: no such file or folder; {what}"))
+    return lines
+
+
+def _readers(resolved: Resolved) -> Iterator[str]:
+    """Sources whose reader has no version; one that is unknown is a wrong value."""
+    sources = resolved.whole.get("sources")
+    for name, source in sources.items() if isinstance(sources, dict) else ():
+        reader = source.get("reader") if isinstance(source, dict) else None
+        if reader in READERS and reader not in READER_VERSIONS:
+            message = f"{reader!r} has no row in READER_VERSIONS"
+            yield said(resolved, ("sources", name, "reader"), message)
+
+
+def _paths(params: Params) -> Iterator[tuple[Key, Path, str]]:
+    """Every path that the file names, its key, and what to do where it is missing."""
+    yours = "correct it, or put the data there"
+    for name, source in params.sources.items():
+        yield from ((key, place, yours) for key, place in _of(source, ("sources", name)))
+    for name, task in params.evaluate.items():
+        yield from ((key, place, yours) for key, place in _of(task, ("evaluate", name)))
+    for key, place in _of(params.mine.privacy, ("mine", "privacy")):
+        yield key, place, yours
+    for number, name in enumerate(params.imported):
+        make = f"`mimic import-weights FILE --out models/{name}` makes it"
+        yield ("imported", number), Path("models") / name, make
+
+
+def _of(section: Section, path: Key) -> Iterator[tuple[Key, Path]]:
+    for field in type(section).model_fields:
+        value = getattr(section, field)
+        if isinstance(value, Path) and field not in BELOW:
+            yield (*path, field), value
+
+
+def _is_made(place: Path, params: Params) -> bool:
+    """Whether a stage makes it."""
+    made = [Path("data/manifests") / f"{name}.parquet" for name in params.datasets]
+    made += [Path("models") / name for name in params.runs]
+    synthesized = params.synthesize.model_dump() if params.synthesize else {}
+    made += [Path("data/raw") / kind for kind in synthesized]
+    return any(place == one or one in place.parents for one in made)

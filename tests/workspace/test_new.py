@@ -1,0 +1,236 @@
+"""`mimic new`: a workspace outside the repository that works at once, and what it says when it
+cannot be made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dvc.repo import Repo
+
+from mimic.commands.workspace import data, stages, versions
+from mimic.params import load_params, packaged
+from tests.support import footage
+
+MIMIC = Path(sys.executable).with_name("mimic")
+FPS = 10
+STEP_PX = 16  # a frame: at 0.4 s two frames share 1 - 64 / 224 = 0.71 of the picture
+
+
+def run(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [MIMIC, *map(str, command)], cwd=folder, capture_output=True, text=True, timeout=200
+    )
+
+
+def walks(folder: Path, count: int = 3) -> Path:
+    for number in range(count):
+        footage.video(folder / f"walk{number}.mp4", footage.pan(number, 30, STEP_PX), fps=FPS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A fresh workspace, and what `mimic new` printed."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    walks(folder / "my_videos")
+    done = run(folder, "new", "project", "--videos", "my_videos", "--steps", 2)
+    assert done.returncode == 0, done.stderr
+    return folder / "project", done.stdout
+
+
+@pytest.fixture
+def workspace(made: tuple[Path, str], tmp_path: Path) -> Path:
+    """A copy to change."""
+    return Path(shutil.copytree(made[0], tmp_path / "project"))
+
+
+def test_a_new_workspace_is_small_whole_and_has_a_repository_of_its_own(
+    made: tuple[Path, str],
+) -> None:
+    project, _ = made
+    assert len((project / "params.yaml").read_text().splitlines()) <= 25
+    there = {".git", ".dvc", "params.yaml", "dvc.yaml", "versions.yaml", "README.md"}
+    assert there <= set(os.listdir(project))
+    top = subprocess.run(
+        ["git", "rev-parse", "--show-toplevel"], cwd=project, capture_output=True, text=True
+    )
+    assert Path(top.stdout.strip()) == project.resolve()
+    checked = run(project, "check")
+    assert (checked.returncode, checked.stdout) == (0, "params.yaml: nothing is wrong\n")
+    params = load_params(project / "params.yaml")
+    assert params.runs["own"].steps == 2
+    assert params.profile == "laptop"
+
+
+def test_every_choice_is_printed_with_its_reason(made: tuple[Path, str]) -> None:
+    project, said = made
+    lines = said.splitlines()
+    assert lines[0] == (
+        f"videos: 3 clips in {project.parent.resolve() / 'my_videos'}; 9 s in all, 3 to 3 s each; "
+        "10 frames a second; shorter side 224 to 224 px"
+    )
+    for word in ("profile laptop", "views stored at 224 px", "training", "recipe", "steps 2"):
+        assert any(line.startswith(f"  {word}") and ": " in line for line in lines), word
+    assert "DUSt3R/MASt3R need rotary positions: --positions rope" in said
+    assert lines[-1] == "next: cd project && dvc repro"
+    assert (project / "look/_pairs.json").is_file()
+
+
+def test_the_spacing_is_the_one_at_which_views_overlap(made: tuple[Path, str]) -> None:
+    project, _ = made
+    section: Any = load_params(project / "params.yaml").sources["videos"]
+    assert (section.spacing_s, section.retry_spacing_s) == (0.4, 0.8)
+
+
+def test_where_nothing_overlaps_the_usual_spacing_is_kept_and_it_is_said(tmp_path: Path) -> None:
+    """Two clips of frames that have nothing in common."""
+    for number in range(2):
+        images = [footage.plane(100 * number + frame, 224) for frame in range(12)]
+        footage.video(tmp_path / f"cuts{number}.mp4", images, fps=FPS)
+    asked = data.Asked(tmp_path, None, None, None, None, None, "sincos", "private")
+    (found,) = data.look(packaged(), asked, tmp_path / "project")
+    chosen = data.choose_spacing(found, packaged().mine, 0.5)
+    assert (chosen.spacing_s, chosen.kept, chosen.good) == (0.5, 0.0, frozenset())
+    assert "no sampled frame pair overlaps as wanted at any distance" in chosen.why
+
+
+def test_bad_input_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/a.mp4").write_bytes(b"no video")
+    (tmp_path / "there").mkdir()
+    walks(tmp_path / "walks", 1)
+    for words, wrong in (
+        (("--videos", "gone"), "--videos gone: no such folder"),
+        (("--videos", "empty"), "empty: no video, image or .glb scene in this folder"),
+        (("--videos", "broken"), "--videos broken: none of 1 can be read; a.mp4: "),
+        (("--images", "walks"), "--images walks: holds none"),
+        ((), "name what to mine: --videos DIR"),
+        (("--videos", "walks", "--depth", "gone"), "--depth gone: no such folder"),
+        (("--videos", "walks", "--depth", "empty"), "--depth: "),
+        (("--videos", "walks", "--start-from", "gone.pth"), "gone.pth: no such file"),
+        (("--videos", "walks", "--start-from", "walks/walk0.mp4"), "walk0.mp4: "),
+        (("--videos", "walks", "--steps", "0"), "--steps 0: must be 1 or more"),
+        (("--videos", "walks", "--licence", "mine"), "--licence mine: no licence is called so"),
+    ):
+        before = sorted(os.listdir(tmp_path))
+        done = run(tmp_path, "new", "project", *words)
+        assert done.returncode == 2, (words, done.stdout, done.stderr)
+        assert wrong in done.stderr.splitlines()[-1], done.stderr
+        assert sorted(os.listdir(tmp_path)) == before, words
+    done = run(tmp_path, "new", "there", "--videos", "walks")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "mimic: there: is there already; name a new folder, nothing was touched\n"
+    )
+    assert os.listdir(tmp_path / "there") == []
+
+
+# ---------------------------------------------------------------------------- its stages
+
+
+def _whole(stage: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in stages.body(stage).items() if key != "params"}
+
+
+def test_its_stages_are_those_of_the_repository(repository: Path, made: tuple[Path, str]) -> None:
+    theirs = yaml.safe_load((repository / "dvc.yaml").read_text())["stages"]
+    own = yaml.safe_load((made[0] / "dvc.yaml").read_text())["stages"]
+    assert set(theirs) - set(own) == {"synthesize"}
+    assert not set(own) - set(theirs)
+    for name, stage in own.items():
+        assert _whole(stage) == _whole(theirs[name]), name
+        for key in ("foreach", "matrix"):
+            assert stage.get(key) == theirs[name].get(key)
+        stated, listed = (
+            Counter(
+                entry
+                for one in stages.body(of[name])["params"]
+                for entry in ([one] if isinstance(one, str) else [])
+            )
+            for of in (theirs, own)
+        )
+        more = {"profile": 1, "profiles": 1} if "recipe" in name or name == "prepare" else {}
+        assert listed - stated == Counter(more), name
+        assert not stated - listed
+
+
+def test_every_parameter_that_dvc_reads_is_there(made: tuple[Path, str]) -> None:
+    with Repo(str(made[0])) as repo:
+        found = [dep for stage in repo.index.stages for dep in stage.deps if hasattr(dep, "params")]
+        assert len(found) > 10
+        for dep in found:
+            assert dep.read_params().keys() == set(dep.params), dep.def_path
+
+
+def test_what_the_repository_tracks_in_source_is_in_versions_yaml(made: tuple[Path, str]) -> None:
+    """Every version, and every preset by its digest."""
+    held = versions.written(made[0])
+    assert held == versions.current("laptop")
+    for room, file, keys in stages.read_from_source(stages.pipeline()):
+        inside: Any = held
+        for part in room.split("."):
+            inside = inside[part]
+        for key in keys:
+            if file == "__init__":
+                assert key.partition(".")[0] in inside
+        assert file == "__init__" or len(inside[file]) >= 1
+    assert held["mining"]["RULE_VERSION"] >= 1
+    assert held["profile"]["name"] == "laptop"
+
+
+# ---------------------------------------------------------------------------- another package
+
+
+def _older(workspace: Path, old: str, new: str) -> None:
+    path = workspace / "versions.yaml"
+    text = path.read_text()
+    assert text.count(old) == 1, old
+    path.write_text(text.replace(old, new))
+
+
+def test_a_stage_refuses_another_package_until_upgrade_says_what_is_stale(
+    workspace: Path,
+) -> None:
+    assert run(workspace, "ingest", "videos").returncode == 0
+    _older(workspace, "RULE_VERSION: ", "RULE_VERSION: 1")
+    for command in (["mine", "videos"], ["recipe", "own"], ["report"]):
+        refused = run(workspace, *command)
+        assert refused.returncode == 2, command
+        (line,) = refused.stderr.splitlines()
+        assert "versions.yaml: the mimic package has changed (mining.RULE_VERSION: 1" in line
+        assert line.endswith("run `mimic upgrade`, which says what becomes stale, then `dvc repro`")
+    upgraded = run(workspace, "upgrade")
+    assert upgraded.returncode == 0, upgraded.stderr
+    assert "mining.RULE_VERSION: 1" in upgraded.stdout
+    assert versions.written(workspace) == versions.current("laptop")
+    assert run(workspace, "recipe", "own").returncode == 0
+    again = run(workspace, "upgrade")
+    assert again.stdout == "nothing has changed; `dvc repro` runs what is stale\n"
+
+
+def test_another_profile_is_refused_until_upgrade(workspace: Path) -> None:
+    params = workspace / "params.yaml"
+    params.write_text(params.read_text().replace("profile: laptop", "profile: gpu", 1))
+    refused = run(workspace, "recipe", "own")
+    assert refused.returncode == 2
+    assert "versions.yaml: the profile has changed" in refused.stderr
+    assert run(workspace, "upgrade").returncode == 0
+    assert run(workspace, "recipe", "own").returncode == 0
+    assert load_params(params).recipe("own").model.width == 768
+    assert load_params(params).runs["own"].steps == 1000
+
+
+def test_upgrade_elsewhere_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("profile: laptop\nsources: {}\n")
+    done = run(tmp_path, "upgrade")
+    assert done.returncode == 2
+    assert "`mimic new` makes a workspace, and this folder is none" in done.stderr
