@@ -18,6 +18,16 @@ from tests.commands.test_hand_out import exported, features, loaded, ours, works
 from tests.commands.test_weights import IMAGES, publish
 
 __all__ = ["workspace"]  # a fixture
+INIT = {  # as `pretrain` writes it of a run that starts from weights
+    "name": "mae-in",
+    "sha256": "0" * 64,
+    "file": {"name": "mae.pth", "sha256": "1" * 64},
+    "taken": {"encoder.blocks": 24, "decoder.pred": 2},
+    "fresh": {"decoder.blocks": 12},
+    "positions": {"from": [4, 4], "to": [4, 4], "how": {"encoder.pos_embed": "taken"}},
+    "class_token": "dropped",
+    "decoder": "attention to the other view starts afresh, as mae has one view",
+}
 
 
 def amended(folder: Path, **facts: Any) -> None:
@@ -49,7 +59,7 @@ def page(workspace: Path) -> ModelCard:
         manifest_digest="beef",
         versions={"mimic": "0.1.0"},
         licences=terms,
-        init={"name": "mae-in", "sha256": "0" * 64},
+        init=INIT,
     )
     training = workspace / "runs/pretrain/ours/abc"
     training.mkdir(parents=True)
@@ -102,7 +112,9 @@ def test_it_tells_data_terms_and_training(page: ModelCard) -> None:
         assert f"- {line}" in page.text
     assert "commercially: no (weights mae-in: CC-BY-NC-4.0)" in page.text
     told = {row[0]: row[1] for row in rows(page) if len(row) == 2}
-    assert told["start weights"] == f"name: mae-in, sha256: {'0' * 64}"
+    assert told["start weights"].startswith("starts from mae-in, from mae.pth (sha256 1111")
+    assert "its class token is dropped" in told["start weights"]
+    assert told["start weights"].endswith(f"; sha256 {'0' * 64}")
     assert told["hours"] == f"{5 * 8 / 0.01 / 3600:.3g}"  # 5 steps of 8 pairs
     assert "threads" in told["hardware"]
     assert told["seed"] == "3"

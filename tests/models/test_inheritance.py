@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from mimic.models import Masking, ViTSize, build
 from mimic.models.inheritance import Ancestor, LayeredModel, groups, inherit
-from mimic.models.layers import initialise, sincos_table
+from mimic.models.layers import CrossBlock, initialise, sincos_table
 from mimic.models.objectives.base import Pretraining
 from mimic.training.optim import layer_decay_groups
 
@@ -83,6 +84,7 @@ def test_a_decoder_without_its_other_view_computes_what_mae_does() -> None:
     model = made("croco")
     inherit(model, "croco", SIZE, Ancestor(SIZE, "mae", start.state_dict()))
     for block in model.decoder.blocks:
+        assert isinstance(block, CrossBlock)
         block.cross_attn.proj.weight.data.zero_()
         block.cross_attn.proj.bias.data.zero_()
     random = torch.Generator().manual_seed(2)
@@ -97,7 +99,7 @@ def test_a_decoder_without_its_other_view_computes_what_mae_does() -> None:
 @pytest.mark.parametrize(
     "change", [{"decoder_width": 32}, {"decoder_depth": 1}, {"decoder_heads": 4}]
 )
-def test_a_decoder_of_other_sizes_is_fresh(change: dict[str, int]) -> None:
+def test_a_decoder_of_other_sizes_is_fresh(change: dict[str, Any]) -> None:
     here = replace(SIZE, **change)
     found = inherit(made("mae", here), "mae", here, ancestor("mae"))
     assert {name.partition(".")[0] for name in found.fresh} == {"decoder"}
@@ -187,7 +189,7 @@ def test_rotary_positions_need_nothing_but_the_same_base() -> None:
 @pytest.mark.parametrize(
     "change", [{"width": 64}, {"depth": 1}, {"heads": 4}, {"patch_px": 16}, {"norm_eps": 1e-5}]
 )
-def test_another_encoder_is_refused_before_anything_is_copied(change: dict[str, float]) -> None:
+def test_another_encoder_is_refused_before_anything_is_copied(change: dict[str, Any]) -> None:
     model = made("mae")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with pytest.raises(ValueError, match=f"the encoders differ in {next(iter(change))}"):
