@@ -6,6 +6,7 @@ Torch is imported when a model is built: listing objectives needs none of it.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ class Objective:
 
     name: what `objective` of a recipe and of a card says.
     views: images of a sample: 1 = each view of a pair is a sample of its own, 2 = a pair is one.
-    build: the model to pretrain, from sizes, masking and the kind of attention.
+    model: module and class of what is pretrained, below this folder.
     forward_flops: of one sample, from sizes and the number of visible patches of view a.
     parameters: trained numbers; tables of positions are not trained.
     reference: what the model is shown beside the visible patches of view a, for captions.
@@ -31,28 +32,18 @@ class Objective:
 
     name: str
     views: int
-    build: Callable[[ViTSize, Masking, str], Pretraining]
+    model: str
     forward_flops: Callable[[ViTSize, int], float]
     parameters: Callable[[ViTSize], int]
     reference: str
 
-
-def _mae(size: ViTSize, masking: Masking, attention: str) -> Pretraining:
-    from mimic.models.objectives.mae import MaskedAutoencoder
-
-    return MaskedAutoencoder(size, masking, attention)
-
-
-def _croco(size: ViTSize, masking: Masking, attention: str) -> Pretraining:
-    from mimic.models.objectives.croco import CrossViewCompletion
-
-    return CrossViewCompletion(size, masking, attention)
-
-
-def _siamese(size: ViTSize, masking: Masking, attention: str) -> Pretraining:
-    from mimic.models.objectives.siamese import SiameseAutoencoder
-
-    return SiameseAutoencoder(size, masking, attention)
+    def build(self, size: ViTSize, masking: Masking, attention: str) -> Pretraining:
+        """The model to pretrain."""
+        module, name = self.model.split(".")
+        model: type[Pretraining] = getattr(
+            importlib.import_module(f"mimic.models.objectives.{module}"), name
+        )
+        return model(size, masking, attention)
 
 
 OBJECTIVES = {
@@ -61,7 +52,7 @@ OBJECTIVES = {
         Objective(
             "mae",
             views=1,
-            build=_mae,
+            model="mae.MaskedAutoencoder",
             forward_flops=cost.one_view_flops,
             parameters=cost.one_view_parameters,
             reference="nothing of view b",
@@ -69,7 +60,7 @@ OBJECTIVES = {
         Objective(
             "croco",
             views=2,
-            build=_croco,
+            model="croco.CrossViewCompletion",
             forward_flops=cost.two_view_flops,
             parameters=cost.two_view_parameters,
             reference="all of view b",
@@ -77,7 +68,7 @@ OBJECTIVES = {
         Objective(
             "siamese",
             views=2,
-            build=_siamese,
+            model="siamese.SiameseAutoencoder",
             forward_flops=cost.two_view_flops,
             parameters=cost.two_view_parameters,
             reference="all of view b",
