@@ -15,8 +15,10 @@ from safetensors.torch import save_file
 from mimic.commands.import_weights import import_notes, import_weights
 from mimic.errors import BadInput
 from mimic.models.encoder import normalise
+from mimic.models.inheritance import inherit
 from mimic.tasks.api import EvalModel
 from mimic.tasks.reconstruction import measure
+from mimic.training import start
 from mimic.training.checkpoint import load_encoder, load_model
 from mimic.training.imported.foreign import ImportOverrides
 from mimic.training.imported.self_description import constructor
@@ -83,6 +85,24 @@ def test_a_checkpoint_comes_in(
         found = model.decoder.stages(tokens, other, (6, 4))[-1]
         wanted = theirs.completed(given, given.flip(0))
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+
+
+def test_a_run_starts_from_it_with_a_prediction_of_its_own(
+    tmp_path: Path, theirs: AsymmetricCroCo3DStereo
+) -> None:
+    """Zeros that stand where the file has nothing are no start."""
+    content = {"model": theirs.state_dict(), "croco_kwargs": SIZES, "epoch": 1}
+    torch.save(content, tmp_path / "f.pth")
+    import_weights(tmp_path / "f.pth", tmp_path / "models/theirs", NOTHING)
+    folder = tmp_path / "models/theirs"
+    ancestor = start.read(start.find("theirs", folder, optimizer=False))
+    model = load_model(folder)
+    for parameter in model.parameters():
+        torch.nn.init.ones_(parameter)
+    found = inherit(model, "croco", ancestor.size, ancestor)
+    assert sorted(found.fresh) == ["decoder.pred.bias", "decoder.pred.weight"]
+    assert found.decoder is None
+    assert model.decoder.pred.weight.min() == 1
 
 
 def test_weights_from_the_hub_come_in(tmp_path: Path, theirs: AsymmetricCroCo3DStereo) -> None:

@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 
 from mimic import licences
 from mimic.training import machine
-from tests.commands.test_hand_out import exported, features, loaded, ours, workspace
+from tests.commands.test_hand_out import exported, features, loaded, ours, run, workspace
 from tests.commands.test_weights import IMAGES, publish
 
 __all__ = ["workspace"]  # a fixture
@@ -142,3 +142,22 @@ def test_nothing_known_is_nothing_claimed(workspace: Path) -> None:
     told = {row[0]: row[1] for row in rows(page) if len(row) == 2}
     assert told["hours"] == told["hardware"] == "not recorded"
     assert "may be handed on: unknown" in page.text
+
+
+def test_one_seed_shows_its_own_numbers_beside_those_of_all(workspace: Path) -> None:
+    publish(workspace / "models/ours/seed-1", "mae", True, "sincos")
+    seeds = [
+        {"encoder": f"ours/seed-{k}", "run_seed": k, "value": value, "standard_error": 0.01}
+        for k, value in ((0, 0.4), (1, 0.6))
+    ]
+    result = {"value": 0.5, "sd": 0.1414, "n": 2, "seeds": seeds, "standard_error": 0.02}
+    path = workspace / "metrics/ours/depth.json"
+    path.parent.mkdir(parents=True)
+    about = {"name": "delta1", "higher_is_better": True, "test_size": 654, "protocol": "frozen"}
+    path.write_text(json.dumps(result | about))
+    done = run("export-weights", "ours/seed-1", "--format", "hub", "--out", "given")
+    assert done.exit_code == 0, done.output
+    page = ModelCard.load(workspace / "given/README.md")
+    table = {row[0]: row[1:] for row in rows(page) if len(row) == 5}
+    wanted = "delta1 0.6 ± 0.01 (standard error) (mean of 2 seeds 0.5, sd 0.14)"
+    assert table["depth"][0] == wanted

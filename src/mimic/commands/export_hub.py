@@ -3,6 +3,7 @@ Face hub once it is uploaded: weights, config.json, and a model card."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from mimic import licences
 from mimic.commands import model_card
 from mimic.commands.export_weights import Exported, converted, notes
 from mimic.commands.loading_lines import loading_lines
+from mimic.config.names import seed_of
 from mimic.errors import BadInput
 from mimic.infra.publishing import Work, place, publish
 from mimic.infra.storage import Workspace, write_bytes, write_json
@@ -71,13 +73,13 @@ def _config(made: Exported) -> dict[str, Any]:
 
 def _about(workspace: Workspace, name: str, made: Exported, called: str) -> model_card.About:
     card = made.card
-    run = name.partition("/")[0]
+    run, _ = seed_of(name)
     training = _training_folder(workspace, run, card)
     return model_card.About(
         name=called,
         card=card,
         data=[*_data(card), *licences.summary(card)],
-        results=_results(workspace, run),
+        results=_results(workspace, name),
         hardware=None if training is None else machine.recorded(training),
         hours=_hours(training, card),
         loading=loading_lines("hub", card, called),
@@ -93,11 +95,27 @@ def _data(card: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _results(workspace: Workspace, run: str) -> dict[str, SavedResult]:
-    """All that was measured of a run."""
+def _results(workspace: Workspace, name: str) -> dict[str, SavedResult]:
+    """All that was measured of an encoder; of one of several seeds its own numbers, with those of
+    all of them under "over_seeds"."""
+    run, seed = seed_of(name)
     folder = workspace.metrics(run, "any").parent
     found = {path.stem: read_result(path) for path in sorted(folder.glob("*.json"))}
-    return {task: result for task, result in found.items() if result is not None}
+    results = {task: result for task, result in found.items() if result is not None}
+    if seed is None:
+        return results
+    own = {task: _of_seed(result, seed) for task, result in results.items()}
+    return {task: result for task, result in own.items() if result is not None}
+
+
+def _of_seed(result: SavedResult, seed: int) -> SavedResult | None:
+    """What one seed measured; None where it was not there yet."""
+    for one in result.raw.get("seeds", []):
+        if one["run_seed"] == seed:
+            whole = {key: result.raw[key] for key in ("value", "sd", "n")}
+            raw = result.raw | one | {"over_seeds": whole}
+            return replace(result, value=float(one["value"]), raw=raw)
+    return None
 
 
 def _training_folder(workspace: Workspace, run: str, card: dict[str, Any]) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from mimic.config.names import seed_of
 from mimic.errors import BadInput
 from mimic.infra.storage import THERE, Workspace, replacing
 from mimic.models import ROPE_BASE, ViTSize
@@ -27,7 +27,6 @@ FILE_ENDS = {"timm": ".safetensors", "hub": ""}
 # Their code builds layer norms of this epsilon and takes no other.
 FIXED_EPS = ("mae", "croco", "dust3r", "multimae", "vitpose")
 CROCO_ARGUMENTS = ("croco", "dust3r")
-SEED = re.compile(r"seed-\d+")
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,8 @@ def model_folder(workspace: Workspace, name: str) -> Path:
     Raises:
         BadInput: this is no name of either, or a run of several seeds.
     """
-    run, slash, seed = name.partition("/")
-    if Path(run).name != run or run in ("", "..") or (slash and not SEED.fullmatch(seed)):
+    run, _ = seed_of(name)
+    if Path(run).name != run or run in ("", ".."):
         raise BadInput(
             f"export-weights: {name!r} is not the name of a folder in models/; `ls models` lists "
             "them"
@@ -67,7 +66,7 @@ def model_folder(workspace: Workspace, name: str) -> Path:
         raise BadInput(
             f"export-weights: {name} holds {len(there)} seeds; name one, such as {min(there)}"
         )
-    return there.get(name, workspace.model(run) / seed)
+    return there.get(name, workspace.model(name))
 
 
 def export_weights(folder: Path, form: Written, out: Path) -> list[str]:

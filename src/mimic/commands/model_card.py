@@ -148,7 +148,10 @@ def start_weights(card: Mapping[str, Any]) -> str:
         return f"the file itself, sha256 {digest}" if digest else "those of timm"
     if not init:
         return "random"
-    return f"{'; '.join(start.lines(init))}; sha256 {init['sha256']}"
+    said = [*start.lines(dict(init)), f"sha256 {init['sha256']}"]
+    if earlier := init.get("before"):
+        said.append(f"before that: {start_weights({'init': earlier})}")
+    return "; ".join(said)
 
 
 def _results(results: Mapping[str, SavedResult]) -> str:
@@ -168,7 +171,13 @@ def _results(results: Mapping[str, SavedResult]) -> str:
 
 
 def _spread(found: SavedResult) -> str:
-    return "" if found.error is None else f" ± {found.error:.2g} (standard error)"
+    """How far a number may be off: over test items, and over seeds where several were measured."""
+    parts = [] if found.error is None else [f"± {found.error:.2g} (standard error)"]
+    whole = found.raw.get("over_seeds")
+    if whole is not None:
+        sd = "" if whole["sd"] is None else f", sd {whole['sd']:.2g}"
+        parts.append(f"(mean of {whole['n']} seeds {whole['value']:.4g}{sd})")
+    return "".join(f" {part}" for part in parts)
 
 
 def _limits(about: About) -> list[str]:

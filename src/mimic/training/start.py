@@ -100,6 +100,9 @@ def read(start: Start) -> Ancestor:
     weights = read_weights(path)
     if path.name == "encoder.safetensors":
         weights = {ENCODER + name: value for name, value in weights.items()}
+    for name in (card.get("imported") or {}).get("zero") or []:
+        if name.startswith("decoder.pred."):  # the file had none, and zeros are no start
+            weights.pop(name, None)
     known = all(key in card for key in DECODER_KEYS)
     return Ancestor(size, card["objective"] if known else None, weights)
 
