@@ -28,7 +28,7 @@ from mimic.tasks import TASKS
 from mimic.tasks.api import EvalModel, EvalPaths
 from mimic.tasks.depth import finetune, frozen
 from mimic.tasks.depth.config import FewShotDepthTask
-from mimic.tasks.depth.nyu import open_nyu
+from mimic.tasks.depth.sets import open_depth
 
 SEEDS = 5
 STEPS = 2  # of each head: they are not what is measured
@@ -111,7 +111,7 @@ def _encoder() -> VisionTransformer:
 
 
 def _keep(task: FewShotDepthTask, encoder: VisionTransformer, folder: Path) -> None:
-    with open_nyu(task, Path()) as nyu:
+    with open_depth(task, Path()) as nyu:
         frozen.cache_features(task, finetune.build(task, encoder), nyu, folder)
 
 

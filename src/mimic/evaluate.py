@@ -188,7 +188,7 @@ def _begun(
         or workspace.remembered(task).exists()  # then it takes no time to ask
     ):
         found = {"task": section.task, **looked_through(section, task, workspace.root)}
-    for line in lines(found["found"]):
+    for line in lines(found):
         print(f"{task}: {line}")
     return folder(found), _digest_of_data(found)
 

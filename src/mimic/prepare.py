@@ -30,5 +30,5 @@ def main(params: Params, root: Path, task: str) -> None:
     # The section whole: presets are no parameters of evaluate, and this file is what it depends on.
     whole = {"task": section.task, "section": section.model_dump(mode="json")}
     write_json(Workspace(root).checked(task), {**whole, **found})
-    for line in lines(found["found"]):
+    for line in lines(found):
         print(f"{task}: {line}")

@@ -32,7 +32,7 @@ RESOLVED = {
         "datasets": "0c784c86e9e1cf6c",
         "pretrain": "6dd67b6029a5d8d5",
         "runs": "cc13b61692078ddc",
-        "evaluate": "9dfe470b0c84a4f2",
+        "evaluate": "6cab86d2aa3f63b2",
         "cluster": "ac3731cb451a218e",
     },
     "paper": {
@@ -41,7 +41,7 @@ RESOLVED = {
         "datasets": "8272483b4a73883d",
         "pretrain": "047cc474c2671935",
         "runs": "b8255464697155cf",
-        "evaluate": "7c533eb52f35962f",
+        "evaluate": "fe7a92f5c44ade09",
         "cluster": "ac3731cb451a218e",
     },
 }

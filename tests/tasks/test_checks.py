@@ -138,9 +138,9 @@ def test_depth_outside_eigens_crop(depth_task: DepthTask) -> None:
     inside[45:471, 41:601] = True
     task = depth_task.model_copy(update={"score_region": "eigen"})
     image, depth_m = np.zeros((480, 640, 3), np.uint8), np.full((480, 640), 2.0, np.float32)
-    everywhere = frames.NyuFrame(image, depth_m, np.ones((480, 640), bool))
+    everywhere = frames.DepthFrame(image, depth_m, np.ones((480, 640), bool))
     np.testing.assert_array_equal(frames.scored(task, everywhere)[0], inside)
-    around = frames.NyuFrame(image, depth_m, ~inside)
+    around = frames.DepthFrame(image, depth_m, ~inside)
     assert not frames.scored(task, around)[0].any()
 
 
@@ -342,7 +342,7 @@ def test_a_line_a_split() -> None:
     split = Split("train", "train on", Needs("images", "pixels", "depth_m", ""))
     split.add_masked(np.array([[True, False]]), np.array([[1.5, 99.0]]))
     split.add(0, 2)
-    assert lines({"train": split.facts()}) == [
+    assert lines({"found": {"train": split.facts()}}) == [
         "train: 2 images, 25.0 % pixels (1 of them have none), depth_m 1.5 to 1.5"
     ]
 

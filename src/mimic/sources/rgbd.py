@@ -38,14 +38,13 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from PIL import Image as pillow
 from pydantic import model_validator
 
 from mimic.config.base import AboveZero, Fraction, Positive
 from mimic.config.sources import SourceBase, scanned_room
 from mimic.errors import BadInput
 from mimic.geometry import covisibility
-from mimic.sources import images
+from mimic.sources import depth_files, images
 from mimic.sources.base import (
     Correspondences,
     Description,
@@ -60,12 +59,15 @@ from mimic.sources.base import (
     read_numbers,
     require_folder,
 )
-from mimic.sources.photos import pictures
-from mimic.sources.photos.folders import walk
-from mimic.sources.rgbd_layouts import Frame, camera_matrix, layout_of, say_what_lacks
+from mimic.sources.rgbd_layouts import (
+    Frame,
+    camera_matrix,
+    folders_below,
+    frames_in,
+    say_what_lacks,
+)
 
 K_FILES = ("intrinsic/intrinsic_depth.txt", "camera-intrinsics.txt", "intrinsics.txt")
-UNKNOWN = (0, 65535)
 PATCH_PX = 16  # of the square on which overlap is measured
 MEDIAN_M = (0.05, 100.0)  # of a depth image; outside, the unit is another
 REMEMBERED = 256  # depth images, 200 kB each at 14 x 14 patches
@@ -112,11 +114,8 @@ class RGBDSource:
         self.skipped: dict[str, str] = {}
 
     def clips(self) -> list[str]:
-        found = []
-        for folder, folders, files in walk(require_folder(self.name, self.root), self.skipped):
-            if layout_of(set(folders), files) is not None:
-                found.append(Path(folder).as_posix())
-                folders.clear()  # what is below are this clip's files, thousands of them
+        root = require_folder(self.name, self.root)
+        found = list(folders_below(root, self.skipped))
         if not found:
             raise BadInput(
                 f"sources.{self.name}.root: no folder of colour images with depth below "
@@ -152,7 +151,8 @@ class RGBDSource:
         depths = Depths(self._intrinsics(clip), section.depth_per_m, section.patches * PATCH_PX)
         pairs = 0
         for first in range(0, len(frames) - 1, section.advance):
-            later = frames[first + section.stride : first + section.reach + 1 : section.stride]
+            reached = frames[first + section.stride : first + section.reach + 1 : section.stride]
+            later = [frame for frame in reached if frame.scene == frames[first].scene]
             pair = self._least_overlapping(frames[first], later, depths)
             yield from depths.unreadable()
             if pair is not None:
@@ -193,13 +193,7 @@ class RGBDSource:
         return covisibility.patch_map(depth_a, depth_b, depths.intrinsics, *poses_and_rule)
 
     def _frames(self, clip: str) -> list[Frame]:
-        folder = self.root / clip
-        inside = list(folder.iterdir())
-        folders = {path.name for path in inside if path.is_dir()}
-        layout = layout_of(folders, [path.name for path in inside if path.is_file()])
-        if layout is None:
-            raise Unreadable("no longer a folder of colour images with depth")
-        return layout(folder, self._section.time_s)
+        return frames_in(self.root / clip, self._section.time_s)
 
     def _intrinsics(self, clip: str) -> np.ndarray:
         """K of the depth images."""
@@ -265,16 +259,10 @@ def read_depth(path: Path, per_m: float) -> np.ndarray:
     Raises:
         Unreadable: not a 16-bit image of one channel, damaged, or in another unit.
     """
-    try:
-        with pillow.open(path) as file:
-            values = np.array(file)
-    except pillow.UnidentifiedImageError:
-        raise Unreadable("no image") from None
-    except Exception as error:  # damaged bytes surface as nearly any exception of a decoder
-        raise Unreadable(pictures.reason(error)) from None
-    if values.ndim != 2 or values.dtype not in (np.uint16, np.int32):
+    values = depth_files.read_values(path)
+    if values.dtype == np.uint8:
         raise Unreadable("no 16-bit image of one channel")
-    depth_m = np.where(np.isin(values, UNKNOWN), 0, values / per_m).astype(np.float32)
+    depth_m = depth_files.in_metres(values, per_m)
     middle = float(np.median(depth_m[depth_m > 0])) if (depth_m > 0).any() else 1.0
     if not MEDIAN_M[0] <= middle <= MEDIAN_M[1]:
         raise Unreadable(f"depths of {middle:.3g} m: is depth_per_m {per_m:g} right?")

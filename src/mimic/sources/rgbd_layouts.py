@@ -1,10 +1,17 @@
-"""Which frames lie in a folder of colour images with depth and camera poses: see `sources.rgbd`."""
+"""Which frames lie in a folder of colour images with depth and camera poses: see `sources.rgbd`,
+which mines them, and `tasks.own`, which measures on them.
+
+Names are compared as text, so that an accent written as one or two characters is one name, and an
+ending may be in capitals.
+"""
 
 from __future__ import annotations
 
 import bisect
+import os
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,26 +22,36 @@ from scipy.spatial.transform import Rotation
 from mimic.sources.base import (
     Pose,
     Unreadable,
+    files_below,
     files_in,
     is_below,
+    numeric_order,
     read_numbers,
 )
+from mimic.sources.depth_files import ARRAYS, DEPTH, FLOATS
+from mimic.sources.photos.folders import walk
 
-COLOUR = frozenset({".png", ".jpg", ".jpeg"})
-DEPTH = (".png", ".pgm", ".tif", ".tiff")
-COLOUR_FOLDERS = ("color", "rgb")
+COLOUR = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".heic"})
+COLOUR_FOLDERS = ("color", "colour", "rgb", "images", "image")
+DEPTH_FOLDERS = ("depth", "depths")
 POSE_FOLDERS = ("pose", "poses")
+WORD = r"(?:^|(?<=[^a-zA-Z]))(?:{})(?=[^a-zA-Z]|$)"
+COLOUR_WORD = re.compile(WORD.format("rgb|color|colour|image|img"), re.IGNORECASE)
+DEPTH_WORD = re.compile(WORD.format("depth|sync_depth"), re.IGNORECASE)
+MARKS = " ._-"  # around such a word
 SKEW = 0.02  # of a rotation's products
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A colour image; its depth and the camera's pose, where there are any."""
+    """A colour image; its depth and the camera's pose, where there are any; the folder below the
+    colour images' that it lies in, for frames of two folders show two places."""
 
     colour: Path
     depth: Path | None
     pose: Pose | None
+    scene: str = ""
 
     @property
     def is_whole(self) -> bool:
@@ -47,39 +64,129 @@ def layout_of(folders: set[str], files: list[str]) -> Callable[[Path, float], li
         return _tum
     if any(_is_suffixed(name) for name in files):
         return _suffixed
-    if "depth" in folders and folders.intersection(COLOUR_FOLDERS):
+    if _one_of(COLOUR_FOLDERS, folders) and _one_of(DEPTH_FOLDERS, folders):
         return _parted
+    if _flat_pairs(files):
+        return _flat
     return None
+
+
+def folders_below(root: Path, skipped: dict[str, str]) -> Iterator[str]:
+    """Every folder with frames, below the root; what is below it are its own files, thousands of
+    them, and is not looked at."""
+    for folder, folders, files in walk(root, skipped):
+        if layout_of(set(folders), files) is not None:
+            yield Path(folder).as_posix()
+            folders.clear()
+
+
+def frames_in(folder: Path, time_s: float) -> list[Frame]:
+    """
+    Raises:
+        Unreadable: no longer a folder of colour images with depth.
+    """
+    inside = list(folder.iterdir())
+    folders = {path.name for path in inside if path.is_dir()}
+    layout = layout_of(folders, [path.name for path in inside if path.is_file()])
+    if layout is None:
+        raise Unreadable("no longer a folder of colour images with depth")
+    return layout(folder, time_s)
+
+
+def _one_of(wanted: tuple[str, ...], folders: Iterable[str]) -> str | None:
+    """The first wanted folder that is there, whatever its capitals."""
+    found = {name.lower(): name for name in sorted(folders, reverse=True)}
+    return next((found[name] for name in wanted if name in found), None)
 
 
 def _suffixed(folder: Path, _: float) -> list[Frame]:
     names = [name for name in files_in(folder, COLOUR, dead=True) if _is_suffixed(name)]
     stems = [name[: name.rindex(".color.")] for name in names]
+    depths = by_stem(folder, DEPTH)
     return [
-        _frame(folder / name, folder / f"{stem}.depth", folder / f"{stem}.pose.txt")
+        Frame(
+            folder / name,
+            depths.get(same_name(f"{stem}.depth")),
+            _pose(folder / f"{stem}.pose.txt"),
+        )
         for name, stem in zip(names, stems, strict=True)
     ]
 
 
 def _parted(folder: Path, _: float) -> list[Frame]:
-    colour = next(folder / name for name in COLOUR_FOLDERS if (folder / name).is_dir())
-    poses = next((folder / name for name in POSE_FOLDERS if (folder / name).is_dir()), folder)
-    names = files_in(colour, COLOUR, dead=True)
-    stems = [Path(name).stem for name in names]
+    folders = [path.name for path in folder.iterdir() if path.is_dir()]
+    colour = folder / (_one_of(COLOUR_FOLDERS, folders) or "")
+    depth = folder / (_one_of(DEPTH_FOLDERS, folders) or "")
+    poses = folder / (_one_of(POSE_FOLDERS, folders) or "")
     return [
-        _frame(colour / name, folder / "depth" / stem, poses / f"{stem}.txt")
-        for name, stem in zip(names, stems, strict=True)
+        frame
+        for scene in scenes_in(colour)
+        for frame in _of_scene(scene, colour / scene, depth / scene, poses / scene)
     ]
+
+
+def scenes_in(folder: Path) -> list[str]:
+    """Folders below a folder that hold images, "" for itself; it alone where it holds any."""
+    if files_in(folder, COLOUR, dead=True):
+        return [""]
+    below = {path.rpartition("/")[0] for path in files_below(folder, COLOUR)}
+    return sorted(below, key=numeric_order)
+
+
+def _of_scene(scene: str, colour: Path, depth: Path, poses: Path) -> list[Frame]:
+    depths = by_stem(depth, DEPTH) if depth.is_dir() else {}
+    frames = []
+    for name in files_in(colour, COLOUR, dead=True):
+        stem = Path(name).stem
+        found = depths.get(same_name(stem)) or depths.get(_without(COLOUR_WORD, stem))
+        frames.append(Frame(colour / name, found, _pose(poses / f"{stem}.txt"), scene))
+    return frames
+
+
+def by_stem(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
+    """Files of a folder by `same_name` of their stems, and by these without the word `depth`."""
+    found: dict[str, Path] = {}
+    for name in files_in(folder, frozenset(endings)):
+        stem = Path(name).stem
+        found.setdefault(_without(DEPTH_WORD, stem), folder / name)
+        found[same_name(stem)] = folder / name
+    return found
+
+
+def same_name(name: str) -> str:
+    """A name under which two spellings of one text are one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _without(word: re.Pattern[str], stem: str) -> str:
+    return same_name(word.sub("", stem).strip(MARKS))
+
+
+def _flat(folder: Path, _: float) -> list[Frame]:
+    names = files_in(folder, COLOUR | set(DEPTH))
+    return [
+        Frame(folder / colour, folder / depth, _pose(folder / f"{Path(colour).stem}.txt"))
+        for colour, depth in _flat_pairs(names)
+    ]
+
+
+def _flat_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Colour images and their depth beside them: `x_rgb.png` and `x_depth.png`, `x.jpg` and
+    `x.npy`."""
+    colours: dict[str, str] = {}
+    depths: dict[str, str] = {}
+    for name in names:
+        stem, ending = os.path.splitext(name)
+        if DEPTH_WORD.search(stem) or ending.lower() in (*ARRAYS, *FLOATS):
+            if ending.lower() in DEPTH:
+                depths[_without(DEPTH_WORD, stem)] = name
+        elif ending.lower() in COLOUR:
+            colours[_without(COLOUR_WORD, stem)] = name
+    return [(colours[key], depths[key]) for key in colours if key in depths]
 
 
 def _is_suffixed(name: str) -> bool:
     return Path(name).suffix.lower() in COLOUR and Path(name).stem.endswith(".color")
-
-
-def _frame(colour: Path, depth: Path, pose: Path) -> Frame:
-    """`depth` without its ending."""
-    candidates = (depth.with_name(depth.name + ending) for ending in DEPTH)
-    return Frame(colour, next((path for path in candidates if path.is_file()), None), _pose(pose))
 
 
 def _pose(path: Path) -> Pose | None:

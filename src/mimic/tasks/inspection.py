@@ -123,10 +123,12 @@ def _ahead(look: Callable[[Item], Seen], items: Sequence[Item]) -> Iterator[tupl
             yield from zip(part, pool.map(look, part), strict=True)
 
 
-def lines(splits: dict[str, dict[str, Any]]) -> list[str]:
-    """What was found, a line a split: count, share that can be used, range of the values."""
+def lines(found: dict[str, Any]) -> list[str]:
+    """What `checks.check` found, a line a split: count, share that can be used, range of the
+    values; then what the set says of itself."""
+    splits = found["found"]
     trained_first = sorted(splits, key=lambda name: (name != "train", name == "test"))
-    return [_line(name, splits[name]) for name in trained_first]
+    return [*(_line(name, splits[name]) for name in trained_first), *found.get("said", [])]
 
 
 def _line(name: str, facts: dict[str, Any]) -> str:

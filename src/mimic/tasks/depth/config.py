@@ -12,8 +12,12 @@ from mimic.tasks.sections import TrainedTask
 
 
 class DepthFields(TrainedTask):
-    """What all depth tasks on the NYUv2 layout share."""
+    """What all depth tasks share."""
 
+    # nyu: the official .mat; folders: images and depth of your own; null = what lies there
+    layout: Literal["nyu", "folders"] | None
+    # of your own depth: a number = units a metre; null = as info.json says, or as the numbers tell
+    depth_unit: Literal["m", "cm", "mm"] | AboveZero | None
     masks: Path | None  # folder of masks, 255 = valid; null = valid where the sensor measured
     frame: Literal[
         "crop", "whole"

@@ -25,7 +25,8 @@ from mimic.models.heads import initialise
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.depth.config import DepthFields, DepthTask
 from mimic.tasks.depth.frames import load, natively_scored, preprocess, stacked
-from mimic.tasks.depth.nyu import Nyu, NyuFrame, open_nyu
+from mimic.tasks.depth.nyu import DepthFrame
+from mimic.tasks.depth.sets import DepthSet, open_depth
 from mimic.tasks.engine.batches import shown_batches
 from mimic.tasks.engine.dense_transforms import Batch, ColorJitter, color_jitter, random_crop
 from mimic.tasks.engine.encoder_with_head import (
@@ -60,7 +61,7 @@ PICTURE_PX = 192  # height of the pictures
 def run(task: DepthTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """Train the head (and what `freeze` leaves) on the train split, measure the last step on the
     test split."""
-    with open_nyu(task, folders.root) as nyu:
+    with open_depth(task, folders.root) as nyu:
         model = build(task, subject.encoder)
         train = load(nyu, nyu.train, task, subject.encoder.patch_px)
         last_loss = finetune_model(
@@ -82,7 +83,7 @@ def run(task: DepthTask, subject: EvalModel, folders: EvalPaths) -> Result:
         headline="delta1",
         higher_is_better=True,
         metrics={**metrics, "train_size": len(train), "train_loss": last_loss},
-        protocol=protocol(task, len(train), len(sums)),
+        protocol=of_set(task, nyu, len(train), len(sums)),
         selection="last step",
         test_size=len(sums),
         pictures=pictures,
@@ -154,10 +155,10 @@ def loss(task: DepthFields, output: Tensor, batch: Batch) -> Tensor:
 class Tests:
     """The test images in batches, in order: (places, frames)."""
 
-    nyu: Nyu
+    nyu: DepthSet
     batch: int
 
-    def __iter__(self) -> Iterator[tuple[slice, list[NyuFrame]]]:
+    def __iter__(self) -> Iterator[tuple[slice, list[DepthFrame]]]:
         for part in shown_batches(len(self.nyu.test), self.batch, "score", "images"):
             yield part, [self.nyu.read(int(number)) for number in self.nyu.test[part]]
 
@@ -196,7 +197,7 @@ def score(
 
 
 def _scored(
-    task: DepthFields, frames: list[NyuFrame], batch: Batch, predicted: Tensor
+    task: DepthFields, frames: list[DepthFrame], batch: Batch, predicted: Tensor
 ) -> Iterator[tuple[np.ndarray, Tensor, np.ndarray, np.ndarray]]:
     """Of each test image: what is scored at which resolution: image, predicted depth in metres,
     truth, valid."""
@@ -244,6 +245,13 @@ def _clamped(depth_m: Tensor, task: DepthFields) -> Tensor:
 
 # ---------------------------------------------------------------------------- what the result says
 # of itself
+
+
+def of_set(task: DepthFields, data: DepthSet, train_size: int, test_size: int) -> str:
+    """`protocol`, with what is said of data that are not the official ones."""
+    region = task.score_region if data.has_eigen else "all"
+    line = protocol(task.model_copy(update={"score_region": region}), train_size, test_size)
+    return f"{line}, {data.own}" if data.own else line
 
 
 def protocol(task: DepthFields, train_size: int, test_size: int) -> str:

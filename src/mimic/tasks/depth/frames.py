@@ -7,7 +7,8 @@ import numpy as np
 
 from mimic.errors import BadInput
 from mimic.tasks.depth.config import DepthFields
-from mimic.tasks.depth.nyu import Nyu, NyuFrame
+from mimic.tasks.depth.nyu import DepthFrame
+from mimic.tasks.depth.sets import DepthSet
 from mimic.tasks.engine.dense_transforms import (
     Batch,
     center_crop,
@@ -20,13 +21,13 @@ EIGEN = (slice(45, 471), slice(41, 601))  # of 480 x 640
 NATIVE = (480, 640)
 
 
-def load(nyu: Nyu, index: np.ndarray, task: DepthFields, patch_px: int) -> Batch:
+def load(nyu: DepthSet, index: np.ndarray, task: DepthFields, patch_px: int) -> Batch:
     """Images, depth in metres and masks, at the size the encoder reads (frame whole) or the size
     squares are cut from (frame crop)."""
     return stacked([nyu.read(int(item)) for item in index], task, patch_px)
 
 
-def stacked(frames: list[NyuFrame], task: DepthFields, patch_px: int) -> Batch:
+def stacked(frames: list[DepthFrame], task: DepthFields, patch_px: int) -> Batch:
     return Batch(
         *(
             np.stack(parts)
@@ -36,7 +37,7 @@ def stacked(frames: list[NyuFrame], task: DepthFields, patch_px: int) -> Batch:
 
 
 def _resized(
-    frame: NyuFrame, task: DepthFields, patch_px: int
+    frame: DepthFrame, task: DepthFields, patch_px: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     height, width = frame.depth_m.shape
     size = frame_size(height, width, task.size_px, 1 if task.frame == "crop" else patch_px)
@@ -53,16 +54,22 @@ def preprocess(task: DepthFields, batch: Batch) -> Batch:
     return center_crop(batch, task.size_px) if task.frame == "crop" else batch
 
 
+def shape(task: DepthFields, frame: DepthFrame) -> tuple[int, int]:
+    """Height and width once resized, but for rounding to patches."""
+    height, width = frame.depth_m.shape
+    return frame_size(height, width, task.size_px, 1)
+
+
 def in_range(depth_m: np.ndarray, task: DepthFields) -> np.ndarray:
     low = 0.0 if task.depth_min_m is None else task.depth_min_m
     high = np.inf if task.depth_max_m is None else task.depth_max_m
     return (depth_m > low) & (depth_m < high)
 
 
-def region(task: DepthFields, frame: NyuFrame) -> np.ndarray:
+def region(task: DepthFields, frame: DepthFrame) -> np.ndarray:
     """The pixels that the protocol scores."""
     region = np.ones(frame.valid.shape, bool)
-    if task.score_region == "eigen":
+    if task.score_region == "eigen" and frame.has_eigen:
         if frame.valid.shape != NATIVE:
             raise BadInput(
                 "depth: score_region eigen is defined on images of 640 x 480, these are "
@@ -73,7 +80,7 @@ def region(task: DepthFields, frame: NyuFrame) -> np.ndarray:
     return region
 
 
-def trained_on(task: DepthFields, frame: NyuFrame) -> tuple[np.ndarray, np.ndarray]:
+def trained_on(task: DepthFields, frame: DepthFrame) -> tuple[np.ndarray, np.ndarray]:
     """Valid pixels, bool[h, w], and depth in metres, of what training can be shown of an image.
 
     A random square can be anywhere in the frame. Sides are not rounded to patches, for want of
@@ -84,7 +91,7 @@ def trained_on(task: DepthFields, frame: NyuFrame) -> tuple[np.ndarray, np.ndarr
     return shown.valid[0], shown.target[0]
 
 
-def scored(task: DepthFields, frame: NyuFrame) -> tuple[np.ndarray, np.ndarray]:
+def scored(task: DepthFields, frame: DepthFrame) -> tuple[np.ndarray, np.ndarray]:
     """Valid pixels, bool[h, w], and depth in metres, of what is scored of an image."""
     if task.score_at == "input":
         shown = preprocess(task, stacked([frame], task, patch_px=1))
@@ -92,6 +99,6 @@ def scored(task: DepthFields, frame: NyuFrame) -> tuple[np.ndarray, np.ndarray]:
     return natively_scored(task, frame), frame.depth_m
 
 
-def natively_scored(task: DepthFields, frame: NyuFrame) -> np.ndarray:
+def natively_scored(task: DepthFields, frame: DepthFrame) -> np.ndarray:
     """Pixels bool[h, w] of a whole frame."""
     return frame.valid & in_range(frame.depth_m, task) & region(task, frame)

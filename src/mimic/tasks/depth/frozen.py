@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from mimic.errors import BadInput
-from mimic.infra.storage import file_digest
 from mimic.models.heads import BinsHead
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.depth import finetune
 from mimic.tasks.depth.config import FewShotDepthTask, FrozenDepth, LinearDepthTask
-from mimic.tasks.depth.nyu import Nyu, open_nyu
+from mimic.tasks.depth.sets import DepthSet, open_depth
 from mimic.tasks.engine.dense_transforms import Batch
 from mimic.tasks.engine.encoder_with_head import (
     EncoderWithHead,
@@ -70,7 +69,7 @@ def run_linear(task: LinearDepthTask, subject: EvalModel, folders: EvalPaths) ->
         task.drop_path,
         norm=True,
     )
-    with open_nyu(task, folders.root) as nyu:
+    with open_depth(task, folders.root) as nyu:
         kept = cache_features(task, model, nyu, folders.features)
         last_loss = _train(task, model, kept, np.arange(len(kept.labels)), folders.progress)
         sums, pictures = _score(task, model, kept)
@@ -81,7 +80,7 @@ def run_linear(task: LinearDepthTask, subject: EvalModel, folders: EvalPaths) ->
         higher_is_better=True,
         metrics={**metrics, "train_size": len(kept.labels), "train_loss": last_loss},
         protocol=f"linear, {task.bins} bins, "
-        + finetune.protocol(task, len(kept.labels), len(sums)),
+        + finetune.of_set(task, nyu, len(kept.labels), len(sums)),
         selection="last step",
         test_size=len(sums),
         pictures=pictures,
@@ -93,7 +92,7 @@ def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> R
     """For each seed a head on each of its nested subsets, the same number of updates for all,
     measured on the whole test split."""
     encoder = subject.encoder
-    with open_nyu(task, folders.root) as nyu:
+    with open_depth(task, folders.root) as nyu:
         if max(task.shots) > len(nyu.train):
             raise BadInput(
                 f"shots {max(task.shots)}: there are {len(nyu.train)} training images; lower shots"
@@ -130,7 +129,7 @@ def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> R
             "by_k": by_shots(values),
         },
         protocol=f"few-shot, mean of {task.seeds} draws of {max(task.shots)} images, "
-        f"{finetune.protocol(task, max(task.shots), tested)}",
+        f"{finetune.of_set(task, nyu, max(task.shots), tested)}",
         selection="last step; the largest number of images",
         test_size=tested,
         pictures=pictures,
@@ -139,11 +138,11 @@ def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> R
 
 
 def cache_features(
-    task: FrozenDepth, model: EncoderWithHead, nyu: Nyu, folder: Path
+    task: FrozenDepth, model: EncoderWithHead, nyu: DepthSet, folder: Path
 ) -> CachedFeatures:
     """Features of the images as this task shows them to the encoder, made now if no task made them
     before."""
-    digest = file_digest(nyu.path)
+    digest = nyu.digest
     patch_px = model.encoder.patch_px
     view = {"size_px": task.size_px, "frame": task.frame, "antialias": task.antialias}
     what = {"blocks": model.blocks, "norm": model.norm}

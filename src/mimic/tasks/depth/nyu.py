@@ -25,8 +25,7 @@ import numpy as np
 import scipy.io
 
 from mimic.errors import BadInput
-from mimic.infra.storage import Workspace
-from mimic.tasks.depth.config import DepthFields
+from mimic.infra.storage import file_digest
 
 MAT = "nyu_depth_v2_labeled.mat"
 SPLITS = "splits.mat"
@@ -35,12 +34,14 @@ LOOKED_AT = 8  # images read on opening, to check units and masks
 
 
 @dataclass(frozen=True)
-class NyuFrame:
-    """One labelled image: image uint8[h, w, 3] RGB, depth_m float32[h, w], valid bool[h, w]."""
+class DepthFrame:
+    """One labelled image: image uint8[h, w, 3] RGB, depth_m float32[h, w], valid bool[h, w]; and
+    whether Eigen's region may be one of it, which is defined on NYUv2's 640 x 480."""
 
     image: np.ndarray
     depth_m: np.ndarray
     valid: np.ndarray
+    has_eigen: bool = True
 
 
 class Nyu:
@@ -50,6 +51,10 @@ class Nyu:
         BadInput: a file is missing, truncated or not what its name says; a split is wrong; depth is
             not in metres; masks are missing.
     """
+
+    said: tuple[str, ...] = ()  # by `prepare`, beyond what every set says
+    own = ""  # in the protocol, of data that are not the official ones
+    has_eigen = True
 
     def __init__(self, folder: Path, masks: Path | None) -> None:
         self.path = folder / MAT
@@ -75,7 +80,7 @@ class Nyu:
     ) -> None:
         self._file.close()
 
-    def read(self, index: int) -> NyuFrame:
+    def read(self, index: int) -> DepthFrame:
         """Image `index`, counted from 0."""
         try:
             image = np.ascontiguousarray(self._fields["images"][index].transpose(2, 1, 0))
@@ -91,9 +96,17 @@ class Nyu:
                 "fetch it again"
             ) from None
         # A value that is not a distance is no label, whatever the mask says.
-        return NyuFrame(
+        return DepthFrame(
             image, depth_m, np.ascontiguousarray(valid) & np.isfinite(depth_m) & (depth_m > 0)
         )
+
+    def extent(self) -> dict[str, int | str]:
+        """Bytes and digest of the set."""
+        return {"bytes": self.path.stat().st_size, "digest": self.digest}
+
+    @property
+    def digest(self) -> str:
+        return file_digest(self.path)
 
     def _read_mask(self, folder: Path, index: int, shape: tuple[int, ...]) -> np.ndarray:
         path = folder / f"{index:04d}.png"
@@ -219,10 +232,3 @@ def _read_splits(path: Path, length: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _line(error: BaseException) -> str:
     return " ".join(str(error).split())[:160]
-
-
-def open_nyu(task: DepthFields, root: Path) -> Nyu:
-    workspace = Workspace(root)
-    return Nyu(
-        workspace.resolve(task.data), None if task.masks is None else workspace.resolve(task.masks)
-    )

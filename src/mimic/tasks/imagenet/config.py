@@ -16,6 +16,8 @@ class ImageNetTask(TaskSection):
 
     preset: Literal["published", "standard"]
     data: Path
+    # imagenet: synsets; folders: named classes of your own; null = what lies there
+    layout: Literal["imagenet", "folders"] | None
     images: (
         tuple[Positive, Positive, Positive] | None
     )  # classes, training and validation images there must be; null = what is there

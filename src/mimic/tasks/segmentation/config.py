@@ -6,15 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mimic.config.base import Positive
+from mimic.config.base import Count, Positive
 from mimic.tasks.sections import TrainedTask
 
 Factor = Annotated[float, Field(gt=0)]
 
 
 class SegmentationFields(TrainedTask):
-    """What all segmentation tasks on the ADE20K layout share."""
+    """What all segmentation tasks share."""
 
+    # ade20k: the official folders; folders: images and masks of your own; null = what lies there
+    layout: Literal["ade20k", "folders"] | None
+    ignore: Count  # in masks of your own: the value that is no class; ADE20K's is 0
     images: (
         tuple[Positive, Positive] | None
     )  # how many training and validation images the set must have; null = what is there

@@ -1,0 +1,200 @@
+"""Folders of colour images with depth, in the layouts that `sources.rgbd` mines (without poses), at
+any depth below `data`:
+
+    color/NAME.jpg depth/NAME.png            also rgb/ or images/, and folders of scenes in both
+    NAME_rgb.png NAME_depth.png              beside each other; or NAME.jpg NAME.npy
+    NAME.color.png NAME.depth.png            7-Scenes, 3DMatch
+    rgb.txt depth.txt                        TUM RGB-D
+
+Depth is read as `sources.depth_files` says, in the unit that `depth.units` finds; a depth image of
+another size than its photograph takes the photograph's by nearest neighbour, so that no distance is
+made up between two surfaces. Which images are scored: `own.splits`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from mimic.errors import BadInput
+from mimic.sources.base import Unreadable, numeric_order
+from mimic.sources.depth_files import DEPTH, in_metres, read_values
+from mimic.sources.photos.folders import shown
+from mimic.sources.rgbd_layouts import Frame, folders_below, frames_in, same_name
+from mimic.tasks.depth import units
+from mimic.tasks.depth.config import DepthFields
+from mimic.tasks.depth.nyu import DepthFrame
+from mimic.tasks.engine.dense_transforms import resize_labels
+from mimic.tasks.engine.image_io import read_labels
+from mimic.tasks.own.files import contents, photo_beside, same_aspect
+from mimic.tasks.own.splits import Labelled, split, without_ending
+
+TIME_S = 0.02  # between a colour image of TUM's and its depth, as its own associate.py
+LOOKED_AT = 16  # images read on opening, to tell the unit
+NATIVE = (480, 640)  # what Eigen's region is defined on
+REPLACE = "replace it, or take its image away"
+
+
+class OwnDepth:
+    """A listed folder: `train` and `test` hold image numbers counted from 0; `read` gives one.
+
+    Raises:
+        BadInput: no image has depth, the split is no split, or the unit cannot be told.
+    """
+
+    def __init__(self, folder: Path, masks: Path | None, task: DepthFields) -> None:
+        self.path = folder
+        self.masks = masks
+        frames, self._is_tum = _frames(folder, TIME_S)
+        self._items = _items(folder, frames)
+        self._without_depth = len(frames) - len(self._items)
+        if not self._items:
+            raise BadInput(
+                f"{folder}: {len(frames)} colour images, and no depth of their names as "
+                f"{' '.join(DEPTH)} (a JPEG holds none: it is lossy)"
+            )
+        parts = split(folder, self._items)
+        self.train = parts.train
+        self.test = parts.test
+        self.length = len(self._items)
+        self._rule = parts.rule
+        self._unused = parts.unused
+        samples = self._samples()
+        self._kind = samples[0].dtype
+        self.unit = units.find(folder, samples, task.depth_unit, self._is_tum)
+        frame = self._read(int(self.train[0]))
+        self.has_eigen = frame.valid.shape == NATIVE
+
+    def __enter__(self) -> OwnDepth:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing is kept open."""
+
+    def read(self, index: int) -> DepthFrame:
+        """Image `index`, counted from 0, at the size of its photograph."""
+        return self._read(index)
+
+    def extent(self) -> dict[str, int | str]:
+        """Bytes and digest of all photographs and labels, the split with them."""
+        return dict(self._contents)
+
+    @property
+    def digest(self) -> str:
+        return str(self._contents["digest"])
+
+    @property
+    def own(self) -> str:
+        """What the protocol says, so that nobody takes the number for the official set's."""
+        return f"own data {shown(self.path.name)} ({self._depth_in_words()}; {self._split_rule()})"
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What was found, a line each."""
+        unused = [f"{count:,} {why}" for why, count in self._unused.items()]
+        if self._without_depth:
+            unused.append(f"{self._without_depth:,} without depth")
+        lines = [
+            f"depth: median {self.unit.median_m:.3g} m: taken as {self.unit.name}, "
+            f"{self.unit.because}",
+            f"split: {self._rule}",
+        ]
+        if self.unit.step_m is not None:
+            lines.append(
+                f"depth goes in steps of {1000 * self.unit.step_m:.0f} mm, as of a copy in 8 bits: "
+                "good to rank encoders, not to compare with published numbers"
+            )
+        if unused:
+            lines.append(f"not used: {', '.join(unused)}")
+        return tuple(lines)
+
+    @cached_property
+    def _contents(self) -> dict[str, int | str]:
+        files = {path for item in self._items for path in (item.image, item.label)}
+        return contents(files, self.path, (self.train, self.test))
+
+    def _depth_in_words(self) -> str:
+        step_m = self.unit.step_m
+        coarse = "" if step_m is None else f" in steps of {1000 * step_m:.0f} mm, an 8-bit copy"
+        return f"depth in {self.unit.name}{coarse}"
+
+    def _split_rule(self) -> str:
+        return f"split {self._rule.partition(';')[0]}"
+
+    def _samples(self) -> list[np.ndarray]:
+        step = -(-self.length // LOOKED_AT)
+        return [self._values(self._items[place].label) for place in range(0, self.length, step)]
+
+    def _values(self, path: Path) -> np.ndarray:
+        try:
+            return read_values(path)
+        except (Unreadable, OSError) as error:
+            raise BadInput(f"{path}: {error}; {REPLACE}") from None
+
+    def _read(self, index: int) -> DepthFrame:
+        item = self._items[index]
+        values = self._values(item.label)
+        if values.dtype != self._kind:
+            raise BadInput(f"{item.label}: {values.dtype}, the others {self._kind}; {REPLACE}")
+        depth_m = in_metres(values, self.unit.per_m)
+        units.require_like_others(item.label, depth_m, self.unit)
+        image = photo_beside(item.image, item.label, depth_m.shape[:2])
+        if depth_m.shape != image.shape[:2]:
+            depth_m = resize_labels(depth_m, image.shape[:2])
+        valid = depth_m > 0
+        if self.masks is not None:
+            valid &= self._mask(self.masks, item, image.shape[:2])
+        return DepthFrame(image, depth_m, valid, image.shape[:2] == NATIVE)
+
+    def _mask(self, folder: Path, item: Labelled, size: tuple[int, ...]) -> np.ndarray:
+        path = folder / f"{item.image.stem}.png"
+        mask = read_labels(path)
+        if mask.ndim != 2 or not same_aspect(mask.shape, size):
+            raise BadInput(f"{path}: {list(mask.shape)} is no mask of an image of {list(size)}")
+        return resize_labels(mask == 255, (size[0], size[1])).astype(bool)
+
+
+def is_own(folder: Path) -> bool:
+    """Whether a folder holds colour images with depth."""
+    return folder.is_dir() and next(folders_below(folder, {}), None) is not None
+
+
+def _frames(folder: Path, time_s: float) -> tuple[list[tuple[str, Frame]], bool]:
+    """Frames with the folder that they lie in, and whether all are of TUM's layout."""
+    skipped: dict[str, str] = {}
+    found = []
+    layouts: Counter[bool] = Counter()
+    for below in sorted(folders_below(folder, skipped), key=numeric_order):
+        place = folder / below
+        layouts[(place / "rgb.txt").is_file()] += 1
+        try:
+            found += [(below, frame) for frame in frames_in(place, time_s)]
+        except Unreadable as error:
+            raise BadInput(f"{place}: {error}") from None
+    if not found:
+        raise BadInput(
+            f"{folder}: no colour images with depth (color/ and depth/, NAME_rgb.png and "
+            "NAME_depth.png, or NAME.jpg and NAME.npy)"
+        )
+    return found, set(layouts) == {True}
+
+
+def _items(folder: Path, frames: list[tuple[str, Frame]]) -> list[Labelled]:
+    """Frames with depth as items, in the order of their names."""
+    items = []
+    for below, frame in frames:
+        if frame.depth is not None:
+            name = without_ending(os.path.relpath(frame.colour, folder).replace(os.sep, "/"))
+            scene = f"{below}/{frame.scene}".strip("/")
+            items.append(Labelled(same_name(name), frame.colour, frame.depth, same_name(scene)))
+    return sorted(items, key=lambda item: numeric_order(item.name))

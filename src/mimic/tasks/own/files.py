@@ -1,0 +1,90 @@
+"""Files of a labelled folder of one's own: photographs as their labels see them, and a digest of
+all that is in them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from mimic.errors import BadInput
+from mimic.infra.storage import file_digest
+from mimic.sources.base import Unreadable
+from mimic.sources.photos import pictures
+from mimic.tasks.engine.image_io import read_photo
+
+ASPECT = 0.02  # two images show the same field of view up to this share
+TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
+def photo_beside(path: Path, label: Path, size: tuple[int, int]) -> np.ndarray:
+    """uint8[h, w, 3] sRGB, turned as its labels are.
+
+    A camera may store a photograph lying and note how it is held. Labels follow either the stored
+    or the upright picture, and only their shape says which.
+
+    Args:
+        label: the file of the labels, for the message.
+        size: height and width of the labels.
+
+    Raises:
+        BadInput: damaged, of another aspect than its labels, or nothing says how it is turned.
+    """
+    try:
+        image = pictures.read(path)
+    except (Unreadable, OSError) as error:
+        raise BadInput(f"{path}: {error}; replace it, or leave it out") from None
+    orientation = _orientation(path)
+    if orientation != 1:
+        image = _as_labelled(path, label, image, orientation, size)
+    if not same_aspect(image.shape[:2], size):
+        raise BadInput(
+            f"{label}: {size[1]} x {size[0]} for an image of {image.shape[1]} x {image.shape[0]}: "
+            "another field of view; register or crop one to the other"
+        )
+    return image
+
+
+def same_aspect(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    return abs(np.log(one[0] * other[1] / (one[1] * other[0]))) <= ASPECT
+
+
+def _orientation(path: Path) -> int:
+    try:
+        with Image.open(path) as file:
+            return int(file.getexif().get(ExifTags.Base.Orientation, 1))
+    except OSError:  # a format that another decoder read, which turns it
+        return 1
+
+
+def _as_labelled(
+    path: Path, label: Path, upright: np.ndarray, orientation: int, size: tuple[int, int]
+) -> np.ndarray:
+    lying = (upright.shape[1], upright.shape[0])
+    if orientation in TURNED and same_aspect(lying, size) != same_aspect(upright.shape[:2], size):
+        return read_photo(path) if same_aspect(lying, size) else upright
+    if orientation in TURNED and not same_aspect(upright.shape[:2], size):
+        return upright  # of neither shape, which is said of it
+    raise BadInput(
+        f"{path}: its EXIF orientation is {orientation}, and {label.name} does not tell by its "
+        "shape whether it follows that; store the photograph upright, without orientation"
+    )
+
+
+def contents(
+    files: Iterable[Path], root: Path, parts: Iterable[np.ndarray]
+) -> dict[str, int | str]:
+    """bytes: of all files; digest: sha256 over their names below `root`, what is in them (arrays of
+    other numbers are as long), and the places of each split."""
+    digest = hashlib.sha256()
+    total = 0
+    for path in sorted(files):
+        total += path.stat().st_size
+        name = path.relative_to(root).as_posix()
+        digest.update(f"{name} {file_digest(path)}\n".encode(errors="surrogateescape"))
+    for part in parts:
+        digest.update(f"{part.tolist()}\n".encode())
+    return {"bytes": total, "digest": digest.hexdigest()}

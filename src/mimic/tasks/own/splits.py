@@ -1,0 +1,193 @@
+"""What of a labelled folder is trained on and what is scored, in this order:
+
+    train.txt, test.txt      a name a line (also nyu_train.txt, splits/val.txt; `#` comments), with
+                             or without ending and folder, or "image label"; without a test list
+                             the validation list is scored
+    train/, test/            folders of these names anywhere on an image's path; or val/
+    neither                  a fifth is scored: of several scenes (folders) whole ones, chosen by
+                             the CRC-32 of their names; of one scene the end, by name
+
+so that the same folder is split the same way everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from mimic.errors import BadInput
+
+WORDS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("val", "valid", "validation", "dev"),
+}
+SIDES = {word: side for side, words in WORDS.items() for word in words}
+LIST = re.compile(rf"(?:.*[-_. ])?({'|'.join(SIDES)})\.txt", re.IGNORECASE)
+SCORED = 5  # one in so many
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An image, its label, and the scene it shows: those of one scene stay together.
+
+    name: the image's path below the folder, without its ending.
+    """
+
+    name: str
+    image: Path
+    label: Path
+    scene: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Places of the items to train on and to score, how they were chosen, and what is used for
+    neither, with the reason."""
+
+    train: np.ndarray
+    test: np.ndarray
+    rule: str
+    unused: dict[str, int] = field(default_factory=dict)
+
+
+def split(folder: Path, items: Sequence[Labelled]) -> Parts:
+    """
+    Raises:
+        BadInput: one split only is stated, a list names what is not there, an item is in both, or a
+            single item cannot be divided.
+    """
+    if len(items) < 2:
+        raise BadInput(f"{folder}: {len(items)} labelled images; two are needed, one to score")
+    lists = _lists(folder)
+    sides = {side: _named(path, items) for side, path in lists.items()} or _by_folder(items)
+    if not sides:
+        return _fifth(items)
+    tested = "test" if "test" in sides else "validation"
+    stated = ", ".join(path.name for path in lists.values()) or "the folders' names"
+    for side, words in (("train", "train"), (tested, "test or val")):
+        if not len(sides.get(side, ())):
+            raise BadInput(
+                f"{folder}: by {stated} there is nothing in {words}; state both, or neither: a "
+                "fifth is scored then"
+            )
+    _require_apart(folder, items, sides["train"], sides[tested], stated)
+    spare = sides["validation"] if tested == "test" and "validation" in sides else ()
+    rest = len(items) - len(sides["train"]) - len(sides[tested]) - len(spare)
+    unused = {"of the validation split": len(spare), "in no split": rest}
+    rule = f"by {stated}" if lists else f"by the folders train and {tested}"
+    return Parts(
+        np.array(sides["train"]),
+        np.array(sides[tested]),
+        rule,
+        {why: count for why, count in unused.items() if count > 0},
+    )
+
+
+def _lists(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted([*folder.glob("*.txt"), *(folder / "splits").glob("*.txt")]):
+        match = LIST.fullmatch(path.name)
+        if match is None:
+            continue
+        side = SIDES[match[1].lower()]
+        if side in found:
+            raise BadInput(
+                f"{folder}: both {found[side].name} and {path.name} list the {side} split; keep one"
+            )
+        found[side] = path
+    return found
+
+
+def _named(path: Path, items: Sequence[Labelled]) -> list[int]:
+    """Places of the items that a list names, in their own order."""
+    known = _keys(items)
+    text = path.read_bytes().decode("utf-8-sig", errors="replace")
+    chosen: set[int] = set()
+    lines = [line.strip() for line in text.splitlines()]
+    for line in lines:
+        if not line or line.startswith("#"):
+            continue
+        place = next((known[key] for key in _spellings(line) if key in known), None)
+        if place is None:
+            raise BadInput(f"{path}: {line[:80]!r} names no image with a label in {path.parent}")
+        if place < 0:
+            raise BadInput(
+                f"{path}: {line[:80]!r} names several images; write the path below {path.parent}"
+            )
+        chosen.add(place)
+    return sorted(chosen)
+
+
+def _keys(items: Sequence[Labelled]) -> dict[str, int]:
+    """Every end of an item's path, and its place; -1 where several items share it."""
+    known: dict[str, int] = {}
+    for place, item in enumerate(items):
+        parts = item.name.split("/")
+        for start in range(len(parts)):
+            key = "/".join(parts[start:])
+            known[key] = -1 if key in known else place
+    for place, item in enumerate(items):  # a whole path means that item, whatever ends alike
+        known[item.name] = place
+    return known
+
+
+def _spellings(line: str) -> Iterable[str]:
+    """A line as a name, with and without its ending; then its first word."""
+    for text in (line, line.split()[0], line.split(",")[0]):
+        name = unicodedata.normalize("NFC", text.strip().replace("\\", "/").removeprefix("./"))
+        yield name.strip("/")
+        yield without_ending(name.strip("/"))
+
+
+def without_ending(name: str) -> str:
+    folder, slash, last = name.rpartition("/")
+    stem = last.rpartition(".")[0] or last
+    return f"{folder}{slash}{stem}"
+
+
+def _by_folder(items: Sequence[Labelled]) -> dict[str, list[int]]:
+    """Places by the split that a folder on the way to an image is named after."""
+    sides: dict[str, list[int]] = {}
+    for place, item in enumerate(items):
+        for part in item.name.split("/")[:-1]:
+            if part.lower() in SIDES:
+                sides.setdefault(SIDES[part.lower()], []).append(place)
+                break
+    return sides
+
+
+def _fifth(items: Sequence[Labelled]) -> Parts:
+    scenes = sorted({item.scene for item in items}, key=lambda name: (checksum(name), name))
+    if len(scenes) > 1:
+        count = max(1, round(len(scenes) / SCORED))
+        tested = set(scenes[:count])
+        is_tested = np.array([item.scene in tested for item in items])
+        rule = f"{count} of {len(scenes)} scenes are scored, chosen by their names"
+    else:
+        start = len(items) - max(1, round(len(items) / SCORED))
+        is_tested = np.arange(len(items)) >= start
+        rule = "one scene, of which the last fifth by name is scored"
+    advice = "; write train.txt and test.txt to choose yourself"
+    return Parts(np.flatnonzero(~is_tested), np.flatnonzero(is_tested), rule + advice)
+
+
+def checksum(name: str) -> int:
+    return zlib.crc32(name.encode(errors="surrogateescape"))
+
+
+def _require_apart(
+    folder: Path, items: Sequence[Labelled], train: list[int], test: list[int], stated: str
+) -> None:
+    shared = sorted(set(train) & set(test))
+    if shared:
+        raise BadInput(
+            f"{folder}: by {stated} {len(shared)} images are both trained on and scored, the first "
+            f"is {items[shared[0]].name}"
+        )
