@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import mimic
+from mimic.commands.export_weights import export_weights
 from mimic.params import load_params
 from mimic.training.checkpoint import read_card
 from tests.support import footage
@@ -111,6 +113,31 @@ def test_wrong_input_is_one_clear_line(mined: mimic.MinedPairs, tmp_path: Path) 
     with pytest.raises(mimic.BadInput, match="is a workspace of yours; name a new folder"):
         mimic.pretrain_encoder(mined.folder, out=tmp_path / "mine", recipe="croco-tiny", steps=1)
     assert (tmp_path / "mine/params.yaml").read_text() == "sources: {}\n"
+
+
+def test_it_starts_from_a_model_or_from_a_file_of_another_project(
+    mined: mimic.MinedPairs, model: Path, tmp_path: Path
+) -> None:
+    """After no step the features are those of the model; of the file, too."""
+    file = tmp_path / "theirs.pth"
+    export_weights(model, "croco", file)
+    images = [np.full((70, 90, 3), value, np.uint8) for value in (10, 200)]
+    there = mimic.extract_features(mimic.load_encoder(model), images)
+    for init in (model, file):
+        out = tmp_path / init.stem
+        made = mimic.pretrain_encoder(
+            mined.folder, out=out, recipe="croco-tiny", steps=0, init=init
+        )
+        assert made == out / "models/croco-tiny"
+        assert np.array_equal(mimic.extract_features(mimic.load_encoder(made), images), there)
+        begun = json.loads((made / "card.json").read_text())["init"]
+        assert begun["name"].startswith(f"start-{init.stem}-")
+        assert (begun["file"] or {}).get("name") == (file.name if init is file else None)
+        assert begun["class_token"] == "none"
+    with pytest.raises(mimic.BadInput, match="no-such.pth"):
+        mimic.pretrain_encoder(
+            mined.folder, out=tmp_path / "w", recipe="croco-tiny", steps=0, init="no-such.pth"
+        )
 
 
 def test_what_was_pretrained_is_a_workspace(model: Path) -> None:

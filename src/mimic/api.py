@@ -103,6 +103,7 @@ def pretrain_encoder(
     recipe: str,
     steps: int,
     seed: int = 0,
+    init: PathLike | None = None,
     params: PathLike | None = None,
 ) -> Path:
     """Pretrain an encoder on folders of pair shards: the stages assemble and pretrain.
@@ -115,8 +116,10 @@ def pretrain_encoder(
         out: a new folder, or one that this function made before.
         recipe: how to train: a name in training/recipes.yaml, or under `pretrain` in the parameter
             file. "croco-tiny" and "mae-tiny" take minutes on a CPU; "croco" and "mae" are ViT-B.
-        steps: optimiser steps; 0 publishes the randomly initialised encoder.
+        steps: optimiser steps; 0 publishes the encoder as it starts.
         seed: decides weights, order, masks and augmentation.
+        init: weights to start from: the folder of a model, as `load_encoder` takes it, or a
+            checkpoint of another project, as `mimic import-weights` reads it; None = random ones.
         params: the parameter file, as in `mine_pairs`.
 
     Returns:
@@ -124,8 +127,8 @@ def pretrain_encoder(
         log.jsonl. Nothing is sent to MLflow.
 
     Raises:
-        BadInput: no such recipe, a folder without pairs, too few pairs to train on, or `out` is a
-            workspace of yours.
+        BadInput: no such recipe, a folder without pairs, too few pairs to train on, weights that do
+            not fit the recipe, or `out` is a workspace of yours.
     """
     from mimic import assemble, pretrain
     from mimic.infra.storage import Workspace
@@ -137,6 +140,8 @@ def pretrain_encoder(
         raise BadInput(f"{space.root}: is a workspace of yours; name a new folder")
     sources = _link_sources(_paths(pairs), space)
     run = {"recipe": recipe, "dataset": DATASET, "steps": steps, "seed": seed}
+    if init is not None:
+        run["init"] = _link_weights(Path(init), space)
     _write_params(file, _params_file(params), sources, run)
     own = load_params(file)
     assemble.main(own, space.root, DATASET)
@@ -243,6 +248,28 @@ def _link_sources(folders: Sequence[Path], space: Workspace) -> list[str]:
     return names
 
 
+def _link_weights(weights: Path, space: Workspace) -> str:
+    """Weights to start from as a model of the workspace: a model's folder is linked, anything else
+    imported; its name there.
+
+    Raises:
+        BadInput: it is neither.
+    """
+    from mimic.commands.import_weights import ImportOverrides, import_weights
+    from mimic.infra import storage
+    from mimic.pairs.schema import plain_name
+
+    real = weights.resolve()
+    name = f"start-{plain_name(real.stem)}-{storage.fingerprint(str(real))[:8]}"
+    place = space.model(name)
+    if not (real / "card.json").exists():
+        import_weights(weights, place, ImportOverrides(None, None, None, None, None))
+    elif not place.is_symlink():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(real)
+    return name
+
+
 def _write_params(
     path: Path,
     template: Path,
@@ -266,12 +293,15 @@ def _write_params(
     source = {**next(iter(given["sources"].values())), "tracked_by": "params.yaml"}
     dataset = next(iter(given["datasets"].values())) | (differs or {})
     recipe = run["recipe"]
+    begun = "init" in run
     random = {**run, "steps": 0}
+    random.pop("init", None)
     given |= {
         "sources": {name: {**source, "root": f"data/pairs/{name}"} for name in sources},
         "datasets": {DATASET: {**dataset, "sources": dict.fromkeys(sources), "contains": None}},
-        "runs": {recipe: run, "random": random},
-        "imported": [],
+        "runs": {"random": random} if begun else {recipe: run, "random": random},
+        "adapt": {recipe: run} if begun else {},
+        "imported": [run["init"]] if begun else [],
         "evaluate": {},
         "table": {**given["table"], "runs": ["random", recipe], "tasks": []},
         "tracking": {**given["tracking"], "uri": None},
