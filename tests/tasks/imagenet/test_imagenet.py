@@ -123,7 +123,7 @@ BREAKS = {
     "no val": (lambda f: shutil.rmtree(f / "val"), r"val: no such folder"),
     "strange class": (
         lambda f: (f / "train/tench").mkdir(),
-        r"tench: not a WordNet id.*of your own: name their folders n00000001",
+        r"tench: not a WordNet id.*of your own may have any names: set layout: folders",
     ),
     "other suffix": (
         lambda f: [p.rename(p.with_suffix(".jpg")) for p in (f / f"train/{WNIDS[1]}").iterdir()],

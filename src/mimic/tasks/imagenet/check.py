@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mimic.errors import BadInput
 from mimic.tasks.imagenet.config import ImageNetTask, KnnTask
@@ -20,4 +21,7 @@ def look(task: ImageNetTask, root: Path, needs: Needs) -> DataFound:
             split.add(1, 1, [min(shape[:2])])
     if isinstance(task, KnnTask) and max(task.k) > len(train.used):
         raise BadInput(f"k {max(task.k)}: there are {len(train.used)} training images; lower k")
-    return DataFound(opened.folder, [train, test], {"classes": len(opened.wnids), **opened.extent})
+    facts: dict[str, Any] = {"classes": len(opened.wnids), **opened.extent}
+    if opened.said:
+        facts["said"] = list(opened.said)
+    return DataFound(opened.folder, [train, test], facts)

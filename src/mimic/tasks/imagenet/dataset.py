@@ -29,6 +29,7 @@ from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
 from mimic.tasks.engine.image_io import extent, read_photo
 from mimic.tasks.imagenet.config import ImageNetTask
+from mimic.tasks.imagenet.own import OwnClasses, is_own
 
 WNID = re.compile(r"n\d{8}")
 SUFFIX = ".JPEG"
@@ -49,6 +50,9 @@ class ImageNet:
         BadInput: a folder or file is missing, a validation image has no class or one without
             training images, the counts are wrong.
     """
+
+    own = ""  # in the protocol, of data that are not the official ones
+    said: tuple[str, ...] = ()  # by `prepare`, beyond what every set says
 
     def __init__(self, folder: Path, counts: tuple[int, int, int] | None) -> None:
         self.folder = folder
@@ -91,8 +95,7 @@ def _classes(train: Path) -> list[str]:
     if strange:
         raise BadInput(
             f"{train / strange[0]}: not a WordNet id such as n01440764; train/ holds one folder a "
-            "class. Classes of your own: name their folders n00000001, n00000002, ... in train/ "
-            "and val/ alike"
+            "class. Classes of your own may have any names: set layout: folders"
         )
     if len(names) < 2:
         tars = any(entry.name.endswith(".tar") for entry in os.scandir(train))
@@ -213,5 +216,13 @@ def _devkit_wnids(path: Path) -> dict[str, str]:
         ) from None
 
 
-def open_imagenet(task: ImageNetTask, root: Path) -> ImageNet:
-    return ImageNet(Workspace(root).resolve(task.data), task.images)
+ClassSet = ImageNet | OwnClasses
+
+
+def open_imagenet(task: ImageNetTask, root: Path) -> ClassSet:
+    """ImageNet, or a folder of classes of one's own, recognised by what lies in `data`."""
+    folder = Workspace(root).resolve(task.data)
+    recognised = "folders" if is_own(folder, WNID) else "imagenet"
+    if (task.layout or recognised) == "folders":
+        return OwnClasses(folder)
+    return ImageNet(folder, task.images)

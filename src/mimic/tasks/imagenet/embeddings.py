@@ -13,7 +13,7 @@ from mimic.models.encoder import VisionTransformer
 from mimic.tasks.api import EvalModel, EvalPaths, Figure
 from mimic.tasks.engine.feature_cache import FeatureArray, ImageSet, features, pooled
 from mimic.tasks.imagenet.config import ImageNetTask
-from mimic.tasks.imagenet.dataset import ImageNet
+from mimic.tasks.imagenet.dataset import ClassSet
 from mimic.training.batches import evenly_spaced
 
 RATIO = (3 / 4, 4 / 3)  # width to height of random crops
@@ -37,7 +37,11 @@ def pooling(task: ImageNetTask, encoder: VisionTransformer) -> str:
 
 
 def center_crop_features(
-    task: ImageNetTask, data: ImageNet, split: str, subject: EvalModel, folders: EvalPaths
+    task: ImageNetTask,
+    data: ClassSet,
+    split: str,
+    subject: EvalModel,
+    folders: EvalPaths,
 ) -> FeatureArray:
     """Vectors [images, width] of the centre squares of a split ("train" or "val")."""
     paths = (data.train if split == "train" else data.val)[0]
@@ -55,7 +59,7 @@ def random_crop_features(
     task: ImageNetTask,
     area: tuple[float, float],
     number: int,
-    data: ImageNet,
+    data: ClassSet,
     subject: EvalModel,
     folders: EvalPaths,
 ) -> FeatureArray:
@@ -134,7 +138,7 @@ def accuracy_error(accuracy: float, images: int) -> float:
     return math.sqrt(accuracy * (1 - accuracy) / images)
 
 
-def pictures(task: ImageNetTask, data: ImageNet, predicted: np.ndarray) -> list[Figure]:
+def pictures(task: ImageNetTask, data: ClassSet, predicted: np.ndarray) -> list[Figure]:
     """Evenly spaced validation images with their class and the predicted one."""
     paths, classes = data.val
     out = []

@@ -57,6 +57,7 @@ def run(task: KnnTask, subject: EvalModel, folders: EvalPaths) -> Result:
             f"preset {task.preset}, encoder frozen, {len(gallery)} train / {len(test)} test, "
             f"{vector} after the final norm at {task.size_px} px, "
             f"{task.value_k} nearest by cosine, temperature {task.temperature:g}"
+            f"{', ' if data.own else ''}{data.own}"
         ),
         selection=f"k = {task.value_k}, fixed in params",
         test_size=len(test),

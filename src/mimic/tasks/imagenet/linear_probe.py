@@ -108,7 +108,8 @@ def run(task: LinearProbeTask, subject: EvalModel, folders: EvalPaths) -> Result
             "train_size": len(data.train[0]),
             "chance": 1 / len(data.wnids),
         },
-        protocol=_protocol(task, pool, len(data.train[0]), len(test)),
+        protocol=_protocol(task, pool, len(data.train[0]), len(test))
+        + (f", {data.own}" if data.own else ""),
         selection="last epoch"
         if task.selection == "last"
         else f"best epoch by validation accuracy ({epoch + 1} of {len(curve)})",

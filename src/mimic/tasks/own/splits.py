@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,8 +57,15 @@ class Parts:
     unused: dict[str, int] = field(default_factory=dict)
 
 
-def split(folder: Path, items: Sequence[Labelled]) -> Parts:
+def split(
+    folder: Path,
+    items: Sequence[Labelled],
+    otherwise: Callable[[Sequence[Labelled]], Parts] | None = None,
+) -> Parts:
     """
+    Args:
+        otherwise: divides items where nothing states their split; null = by scenes.
+
     Raises:
         BadInput: one split only is stated, a list names what is not there, an item is in both, or a
             single item cannot be divided.
@@ -68,7 +75,7 @@ def split(folder: Path, items: Sequence[Labelled]) -> Parts:
     lists = _lists(folder)
     sides = {side: _named(path, items) for side, path in lists.items()} or _by_folder(items)
     if not sides:
-        return _fifth(items)
+        return (otherwise or _fifth)(items)
     tested = "test" if "test" in sides else "validation"
     stated = ", ".join(path.name for path in lists.values()) or "the folders' names"
     for side, words in (("train", "train"), (tested, "test or val")):

@@ -1,0 +1,166 @@
+"""Folders of classes of one's own: a folder a class, called as you call it, images of any ending in
+it or below it.
+
+    train/CLASS/*  val/CLASS/*       or test/; or CLASS/train/*, CLASS/test/*
+    CLASS/*                          with train.txt and test.txt, or without: of each class a fifth
+                                     is scored, chosen by the CRC-32 of the images' names
+
+Classes are numbered by sorted name. Photographs are read upright and in sRGB, as the miner reads
+them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from mimic.errors import BadInput
+from mimic.sources.base import Unreadable, numeric_order
+from mimic.sources.photos import pictures
+from mimic.sources.photos.folders import files_below, passed_over, shown
+from mimic.sources.rgbd_layouts import same_name
+from mimic.tasks.engine.image_io import extent
+from mimic.tasks.own.splits import SCORED, SIDES, Labelled, Parts, checksum, split, without_ending
+
+AROUND = ("images", "image", "data")  # folders around the classes that are none
+
+
+class OwnClasses:
+    """A listed folder; `train` and `val` are (paths, classes int64[n]) in a fixed order, `wnids`
+    the names of the classes.
+
+    Raises:
+        BadInput: fewer than two classes, a class that is scored and never trained on, or a split
+            that is none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._skipped: dict[str, str] = {}
+        self._items = _items(folder, self._skipped)
+        self.wnids = sorted({item.scene for item in self._items})
+        if len(self.wnids) < 2:
+            raise BadInput(
+                f"{folder}: {len(self.wnids)} classes; a folder a class is needed, with images in "
+                f"it, or train/ and val/ that hold such folders{passed_over(self._skipped)}"
+            )
+        parts = split(folder, self._items, _fifth_of_each)
+        self._rule = parts.rule
+        self._unused = parts.unused
+        numbers = {name: number for number, name in enumerate(self.wnids)}
+        self.train = self._listed(parts.train, numbers)
+        self.val = self._listed(parts.test, numbers)
+        self._require_trained()
+
+    def read(self, path: Path) -> np.ndarray:
+        """uint8[h, w, 3] sRGB, upright."""
+        try:
+            return pictures.read(path)
+        except (Unreadable, OSError) as error:
+            raise BadInput(f"{path}: {error}; replace it, or take it away") from None
+
+    @cached_property
+    def extent(self) -> dict[str, int | str]:
+        """Bytes of all images; digest of their names, sizes and splits."""
+        about = extent([*self.train[0], *self.val[0]], self.folder)
+        digest = hashlib.sha256(str(about["digest"]).encode())
+        for path in (*self.train[0], Path("/"), *self.val[0]):
+            digest.update(f"{path.name}\n".encode(errors="surrogateescape"))
+        return {**about, "digest": digest.hexdigest()}
+
+    @property
+    def own(self) -> str:
+        """What the protocol says, so that nobody takes the number for ImageNet's."""
+        rule = self._rule.partition(";")[0]
+        return f"own data {shown(self.folder.name)} ({len(self.wnids)} classes; split {rule})"
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What was found, a line each."""
+        counts = Counter(self.train[1].tolist())
+        tested = Counter(self.val[1].tolist())
+        few = min(range(len(self.wnids)), key=lambda number: counts[number])
+        untested = [name for number, name in enumerate(self.wnids) if not tested[number]]
+        lines = [
+            f"classes: {len(self.wnids)} ({', '.join(shown(name) for name in self.wnids[:8])}"
+            f"{', ...' if len(self.wnids) > 8 else ''}), the fewest training images "
+            f"{counts[few]} of {shown(self.wnids[few])}",
+            f"split: {self._rule}",
+        ]
+        if untested:
+            lines.append(f"never scored: {len(untested)} classes, such as {shown(untested[0])}")
+        unused = [f"{count:,} {why}" for why, count in self._unused.items()]
+        unused += [f"{name} ({why})" for name, why in sorted(self._skipped.items())[:3]]
+        if unused:
+            lines.append(f"not used: {', '.join(unused)}")
+        return tuple(lines)
+
+    def _listed(self, places: np.ndarray, numbers: dict[str, int]) -> tuple[list[Path], np.ndarray]:
+        chosen = [self._items[place] for place in places.tolist()]
+        classes = np.array([numbers[item.scene] for item in chosen], np.int64)
+        return [item.image for item in chosen], classes
+
+    def _require_trained(self) -> None:
+        never = sorted(set(self.val[1].tolist()) - set(self.train[1].tolist()))
+        if never:
+            raise BadInput(
+                f"{self.folder}: class {self.wnids[never[0]]} is scored and has no training image; "
+                "are the folders of both splits called alike?"
+            )
+
+
+def is_own(folder: Path, synset: re.Pattern[str]) -> bool:
+    """Whether a folder holds named classes rather than ImageNet's.
+
+    Args:
+        synset: pattern of the official names of classes.
+    """
+    place = folder / "train" if (folder / "train").is_dir() else folder
+    if not place.is_dir():
+        return False
+    names = [path.name for path in place.iterdir() if path.is_dir()]
+    if any(synset.fullmatch(name) for name in names):
+        return False
+    return any(_class_of(path) for path in files_below(folder, pictures.EXTENSIONS))
+
+
+def _class_of(path: str) -> str | None:
+    """The class that an image's path below the folder says."""
+    named = [part for part in path.split("/")[:-1] if part.lower() not in (*SIDES, *AROUND)]
+    return same_name(named[0]) if named else None
+
+
+def _items(folder: Path, skipped: dict[str, str]) -> list[Labelled]:
+    """Images with their class as `scene`, in the order of their names."""
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: no such folder; point `data` at a folder of classes")
+    items = []
+    for path in files_below(folder, pictures.EXTENSIONS, skipped):
+        found = _class_of(path)
+        if found is None:
+            skipped[path] = "in no folder of a class"
+            continue
+        name = same_name(without_ending(path))
+        items.append(Labelled(name, folder / path, folder / path, found))
+    return sorted(items, key=lambda item: (numeric_order(item.name), item.image.name))
+
+
+def _fifth_of_each(items: Sequence[Labelled]) -> Parts:
+    """Of each class the fifth with the lowest check sums; the only image of a class is trained
+    on."""
+    classes: dict[str, list[int]] = defaultdict(list)
+    for place, item in enumerate(items):
+        classes[item.scene].append(place)
+    tested: set[int] = set()
+    for places in classes.values():
+        places.sort(key=lambda place: (checksum(items[place].name), place))
+        tested.update(places[: max(1, round(len(places) / SCORED))] if len(places) > 1 else ())
+    is_tested = np.isin(np.arange(len(items)), sorted(tested))
+    rule = "a fifth of each class, by the images' names; write train.txt and test.txt to choose"
+    return Parts(np.flatnonzero(~is_tested), np.flatnonzero(is_tested), rule + " yourself")
