@@ -286,10 +286,10 @@ def _write_params(
     import yaml
 
     from mimic.infra.storage import write_bytes
-    from mimic.params import load_params
+    from mimic.params import load_params, resolve_params
 
     load_params(template)  # so that errors name the file where they are
-    given = yaml.safe_load(template.read_bytes())
+    given = dict(resolve_params(template).document.content)  # with what its profile says
     source = {**next(iter(given["sources"].values())), "tracked_by": "params.yaml"}
     dataset = next(iter(given["datasets"].values())) | (differs or {})
     recipe = run["recipe"]

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from mimic.config.base import Section
 from mimic.config.presets import Key
+from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
 from mimic.params import Params, resolve_params
 from mimic.params.checking import look_through
 from mimic.params.messages import said
 from mimic.params.resolution import Resolved
-from mimic.sources import READER_VERSIONS, READERS
+from mimic.sources import READER_VERSIONS, READERS, open_source
 
 # Path-valued keys that are relative to another key, which is looked at itself.
 BELOW = ("videos", "index", "list", "images", "folder", "pairs")
@@ -29,6 +30,7 @@ def problems(path: Path) -> list[str]:
     lines = list(lines)
     lines += _readers(resolved)
     if params is not None:
+        lines += _refused(resolved, params, path.parent)
         space = Workspace(path.parent)
         for key, place, what in _paths(params):
             if not space.resolve(place).exists() and not _is_made(place, params):
@@ -44,6 +46,16 @@ def _readers(resolved: Resolved) -> Iterator[str]:
         if reader in READERS and reader not in READER_VERSIONS:
             message = f"{reader!r} has no row in READER_VERSIONS"
             yield said(resolved, ("sources", name, "reader"), message)
+
+
+def _refused(resolved: Resolved, params: Params, root: Path) -> Iterator[str]:
+    """Sources whose numbers the reader itself refuses; it is not asked for its data."""
+    for name, section in params.sources.items():
+        try:
+            open_source(name, section, root, params.mine.size_px, params.habitat)
+        except BadInput as error:
+            message = str(error).removeprefix(f"sources.{name}.")
+            yield said(resolved, ("sources", name), message)
 
 
 def _paths(params: Params) -> Iterator[tuple[Key, Path, str]]:

@@ -1,0 +1,151 @@
+"""`mimic check`, profiles, and what a reader without a row says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mimic import ingest, recipe, sources
+from mimic.commands.workspace import check
+from mimic.errors import BadInput
+from mimic.infra.storage import Workspace
+from mimic.params import load_params
+from tests.support import footage
+
+MIMIC = Path(sys.executable).with_name("mimic")
+SHORT = """\
+profile: laptop
+profiles:
+  laptop: {runs: {steps: 77, batch: 16}}
+  gpu: {runs: {steps: 5000}}
+sources:
+  home:
+    {reader: videos, root: videos, tracked_by: videos, licence: private, spacing_s: 0.4,
+    retry_spacing_s: 0.8}
+datasets:
+  own: {sources: {home: null}}
+runs:
+  random: {dataset: own, steps: 0}
+  own: {dataset: own}
+  twice: {dataset: own, seeds: [0, 1], batch: 8}
+evaluate:
+  views: {task: correspondence, dataset: own, tracked_by: data/manifests/own.parquet}
+table: {runs: [random, own], tasks: [views]}
+"""
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Path:
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "params.yaml").write_text(SHORT)
+    return tmp_path / "params.yaml"
+
+
+def _with(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) == 1, old
+    path.write_text(text.replace(old, new))
+
+
+def test_a_profile_states_what_the_file_does_not(short: Path) -> None:
+    params = load_params(short)
+    assert check.problems(short) == []
+    assert (params.runs["own"].steps, params.runs["random"].steps) == (77, 0)
+    assert (params.recipe("own").batch, params.recipe("twice").batch) == (16, 8)
+    assert (params.runs["own"].seed, params.runs["twice"].seeds) == (0, (0, 1))
+    assert params.datasets["own"].validation == 0.2
+    assert params.cluster.executor == "local"
+    assert not params.synthesize.model_dump()
+    _with(short, "profile: laptop", "profile: gpu")
+    large = load_params(short)
+    assert (large.runs["own"].steps, large.recipe("own").model.width) == (5000, 768)
+    assert large.mine == params.mine
+    _with(short, "profile: gpu", "profile: cluster")
+    assert load_params(short).cluster.executor == "slurm"
+    assert load_params(short).runs["own"].recipe == "croco-v1"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wrong"),
+    [
+        ("profile: laptop", "profile: labtop", ":1: profile: no profile is called 'labtop'; did "),
+        ("profile: laptop\n", "", ": profile: no profile is called None; known: laptop, gpu"),
+        ("  gpu: {runs", "  gpx: {runs", ":4: profiles: say what runs or evaluations have"),
+        ("  gpu: {runs", "  gpu: {mine", ":4: profiles.gpu.mine: only what each of runs or "),
+    ],
+)
+def test_a_wrong_profile_is_one_line(short: Path, old: str, new: str, wrong: str) -> None:
+    _with(short, old, new)
+    with pytest.raises(BadInput) as info:
+        load_params(short)
+    assert wrong in str(info.value)
+    assert "\n" not in str(info.value)
+
+
+def test_a_value_of_a_profile_is_named_with_its_file(short: Path) -> None:
+    _with(short, "steps: 77", "steps: -1")
+    with pytest.raises(BadInput) as info:
+        load_params(short)
+    head, *lines = str(info.value).splitlines()
+    assert head.endswith("params.yaml: 2 problems")
+    for name, line in zip(("own", "twice"), lines, strict=True):
+        assert line.startswith(f"{short}:3: runs.{name}.steps: ")
+
+
+def test_check_lists_everything_and_exits_with_2(short: Path) -> None:
+    _with(short, "root: videos", "root: films")
+    _with(short, " spacing_s: 0.4", " spacing: 0.4")
+    _with(short, "own: {dataset: own}", "own: {dataset: owm}")
+    _with(short, "task: correspondence,", "task: correspondence, batch: none,")
+    _with(short, "licence: private", "licence: MITT")
+    _with(short, "table:", "imported: [mae-in]\ntable:")
+    done = subprocess.run([MIMIC, "check", short], cwd=short.parent, capture_output=True, text=True)
+    assert done.returncode == 2
+    lines = done.stdout.splitlines()
+    for wrong in (
+        "sources.home.spacing: unknown key; did you mean 'spacing_s'?",
+        "runs.own.dataset: 'owm' does not exist; known: own",
+        "evaluate.views.batch: Input should be a valid integer",
+        "imported.0: models/mae-in: no such file or folder; `mimic import-weights FILE --out",
+    ):
+        assert sum(wrong in line for line in lines) == 1, (wrong, lines)
+    assert len(lines) == 4
+    _with(short, " spacing: 0.4", " spacing_s: 0.4")
+    rest = check.problems(short)
+    assert sum("sources.home.root: films: no such file or folder" in line for line in rest) == 1
+    assert sum("sources.home.licence: no licence is called 'MITT'" in line for line in rest) == 1
+
+
+def test_a_reader_without_a_version_is_one_line(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = load_params(short)
+    footage.video(short.parent / "videos/walk.mp4", footage.pan(0, 3, 16))
+    monkeypatch.delitem(sources.READER_VERSIONS, "videos")
+    (line,) = check.problems(short)
+    assert "sources.home.reader: 'videos' has no row in READER_VERSIONS" in line
+    with pytest.raises(BadInput, match="reader 'videos' has no row in READER_VERSIONS"):
+        ingest.main(params, short.parent, "home")
+
+
+def test_what_only_the_reader_refuses_is_listed_too(short: Path) -> None:
+    assert check.problems(short) == []
+    _with(short, "retry_spacing_s: 0.8", "retry_spacing_s: 0.7")
+    (line,) = check.problems(short)
+    assert f"{short}:6: sources.home: retry_spacing_s: 0.7 is no multiple" in line
+
+
+def test_the_file_of_a_run_says_its_steps_where_a_profile_may_state_them(
+    short: Path, repository: Path, tmp_path: Path
+) -> None:
+    """DVC sees no profile: pretraining depends on this file."""
+    recipe.main(load_params(short), short.parent, "own")
+    first = Workspace(short.parent).recipe("own").read_bytes()
+    _with(short, "steps: 77", "steps: 78")
+    recipe.main(load_params(short), short.parent, "own")
+    assert Workspace(short.parent).recipe("own").read_bytes() != first
+    recipe.main(load_params(repository / "params.yaml"), tmp_path, "random")
+    assert b"steps" not in Workspace(tmp_path).recipe("random").read_bytes()
