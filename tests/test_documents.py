@@ -26,7 +26,14 @@ FILE = re.compile(r"(?<![\w./<>*{-])((?:[\w.-]+/)*[\w-]+\.(?:py|yaml|toml|sql))(
 FOLDER = re.compile(
     r"(?<![\w./<>-])(?:src|tests|benchmarks|flows|docker|examples)/[\w./-]+(?![\w./<-])"
 )
-AT_THE_TOP = {"params.yaml", "dvc.yaml", "prefect.yaml", "prefect.toml", "pyproject.toml"}
+AT_THE_TOP = {
+    "params.yaml",
+    "versions.yaml",
+    "dvc.yaml",
+    "prefect.yaml",
+    "prefect.toml",
+    "pyproject.toml",
+}
 
 
 def documents(repository: Path) -> list[Path]:

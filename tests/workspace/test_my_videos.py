@@ -55,7 +55,7 @@ def test_the_page_leads_to_a_trained_and_measured_encoder(project: Path) -> None
     card = json.loads((project / "models/own/card.json").read_text())
     assert card["steps"] == 20
     measured = json.loads((project / "metrics/own/views.json").read_text())
-    assert measured["metrics"]["recall"] > 0
+    assert 0 < measured["value"] < 1
     assert (project / "report/index.html").is_file()
     status = subprocess.run(
         [BIN / "dvc", "status", "--json"], cwd=project, capture_output=True, text=True, check=True
