@@ -24,8 +24,8 @@ from mimic.infra.storage import Workspace
 from mimic.params import Params, load_params
 from mimic.reporting import charts, pictures
 from mimic.reporting.columns import NOT_RUN, ResultCell, table_columns
-from mimic.reporting.results import best, noise, read_result, read_table
-from mimic.reporting.verdict import conclude
+from mimic.reporting.results import read_result, read_table
+from mimic.reporting.verdict import conclude, number
 from tests.support.published import publish_everything, publish_pairs, publish_result, texture
 
 ODD = '<b>odd & "quoted"</b>\'s clip'
@@ -206,7 +206,37 @@ def test_a_single_missing_measurement_is_one_cell(params: Params, tmp_path: Path
     )  # nothing to be better than
     publish_result(params, tmp_path, other, task, 0.75)
     table = table_columns(read_table(params, Workspace(tmp_path)))
-    assert [cell and cell.best for cell in table[0].cells[:3]] == [False, True, None]
+    assert [cell and cell.best for cell in table[0].cells[:3]] == [False, False, None]
+
+
+@pytest.mark.parametrize(("spread", "best"), [(0.01, True), (0.3, False)])
+def test_a_best_value_is_marked_where_seeds_show_it(
+    params: Params, tmp_path: Path, spread: float, best: bool
+) -> None:
+    run, other, task = params.table.runs[0], params.table.runs[1], params.table.tasks[0]
+    for name, mean, sign in ((run, 0.25, 1), (other, 0.75, -1)):
+        values = [mean - sign * spread, mean, mean + sign * spread / 2]
+        seeds = [
+            {"run_seed": seed, "value": value, "encoder": f"{name}/seed-{seed}", "checkpoint": "c"}
+            for seed, value in enumerate(values)
+        ]
+        about = {"seeds": seeds, "sd": float(np.std(values, ddof=1)), "n": 3}
+        about |= {"standard_error": 0.001, "checkpoint": None}
+        publish_result(params, tmp_path, name, task, float(np.mean(values)), **about)
+    rows = read_table(params, Workspace(tmp_path))
+    cells = table_columns(rows)[0].cells
+    assert [cell and cell.best for cell in cells[:3]] == [False, best, None]
+    assert [cell and cell.level for cell in cells[:3]] == [not best, not best, None]
+    text = cells[1] and cells[1].text
+    assert (
+        text
+        == f"{number(float(np.mean(values)))} ± {number(float(np.std(values, ddof=1)))} (n = 3)"
+    )
+    assert rows[1].summary()["by_seed"][task] == dict(enumerate(values))
+    shown = " ".join(conclude(rows, {}).tasks[task])
+    assert "of seeds and" in shown
+    assert ("better than random by more than" in shown) is best
+    assert "a sign" not in shown
 
 
 def test_a_damaged_file_is_one_clear_line(params: Params, tmp_path: Path) -> None:
@@ -289,10 +319,8 @@ def test_the_noise_bound_is_that_of_a_score_between_0_and_1(params: Params, tmp_
     # No sample of scores in [0, 1] spreads more than the bound, and zeros and ones reach it.
     scores = np.repeat([0.0, 1.0], [80, 20])
     assert result.error == pytest.approx(scores.std() / 10)
-    assert noise(result, result) == pytest.approx(2 * math.sqrt(2) * result.error)
     stated = dataclasses.replace(result, raw={"standard_error": 0.01})
     assert stated.error == 0.01
-    assert best([result, None, stated]) == {0, 2}
 
 
 # ---------------------------------------------------------------------------- drawings

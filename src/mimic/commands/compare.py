@@ -31,7 +31,9 @@ def print_results(params: Params, root: Path, as_json: bool) -> None:
     console = _console()
     console.print(_results_table(rows, columns))
     console.print(
-        "* best of its column; the report says which differences are significant", style="dim"
+        "± deviation over n seeds; * better than every other of its column by more than other "
+        "seeds and test items would change; --by says how far runs are apart",
+        style="dim",
     )
     for column in columns:
         for protocol in column.protocols:

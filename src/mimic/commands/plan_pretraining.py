@@ -23,7 +23,7 @@ from rich.table import Table
 from mimic import config
 from mimic.commands.stated_rates import read_rates
 from mimic.errors import BadInput
-from mimic.infra.storage import Workspace
+from mimic.infra.storage import SEED, Workspace
 from mimic.models import OBJECTIVES
 from mimic.models.cost import training_flops
 from mimic.models.objectives.masking import visible_count
@@ -105,7 +105,7 @@ def estimate(params: Params, root: Path, name: str, rates: Rates, devices: int) 
     flops = _flops(recipe)
     views = OBJECTIVES[recipe.objective].views
     samples = run.steps * recipe.batch
-    pairs = samples * views / 2
+    pairs = samples * views / 2 * len(run.all_seeds)
     demand = None  # pairs a second that the devices ask for when they never wait
     if rates.device_gflops:
         demand = rates.device_gflops * 1e9 / flops * views / 2 * devices
@@ -122,10 +122,11 @@ def estimate(params: Params, root: Path, name: str, rates: Rates, devices: int) 
         "pairs_seen": round(pairs),
         "gflops_per_sample": flops / 1e9,
         "pairs_per_second": speed,
+        "seeds": len(run.all_seeds),
         "device_days": None if days is None else days * devices,
         "days": days,
         "bytes_read": None if per_pair is None else round(pairs * per_pair),
-        "checkpoint_bytes": _checkpoint_bytes(recipe, run.steps),
+        "checkpoint_bytes": _checkpoint_bytes(recipe, run.steps, len(run.all_seeds)),
         "bottleneck": slowest,
         "load": loads,  # demand over supply when the devices never wait; above 1 they do
     }
@@ -134,8 +135,9 @@ def estimate(params: Params, root: Path, name: str, rates: Rates, devices: int) 
 def measured_rates(params: Params, root: Path) -> Rates:
     """What this workspace measured: the median speed of its newest run that trained, and decoding
     from its first manifest, timed now."""
+    folder = root / "runs/pretrain"
     logs = sorted(
-        (root / "runs/pretrain").glob("*/*/log.jsonl"),
+        [*folder.glob("*/*/log.jsonl"), *folder.glob(f"*/{SEED}*/*/log.jsonl")],
         key=lambda path: path.stat().st_mtime,
         reverse=True,
     )
@@ -157,7 +159,8 @@ def measured_rates(params: Params, root: Path) -> Rates:
 def _achieved(params: Params, log: Path) -> float | None:
     """GFLOP a second of one process in a run's log; None for runs that params no longer has, or
     that left no speeds."""
-    name = log.parent.parent.name
+    parent = log.parent.parent
+    name = parent.parent.name if parent.name.startswith(SEED) else parent.name
     run = params.runs.get(name)
     speeds = [
         line["pairs_per_second"] for line in journal.read(log) if line.get("pairs_per_second")
@@ -176,7 +179,7 @@ def _flops(recipe: config.Recipe) -> float:
     return training_flops(OBJECTIVES[recipe.objective].forward_flops(size, visible))
 
 
-def _checkpoint_bytes(recipe: config.Recipe, steps: int) -> int:
+def _checkpoint_bytes(recipe: config.Recipe, steps: int, seeds: int) -> int:
     """Most that lies on disk at once: the last `keep`, every `keep_every`-th, one being written,
     and what is published."""
     count = OBJECTIVES[recipe.objective].parameters(recipe.model.size())
@@ -186,7 +189,7 @@ def _checkpoint_bytes(recipe: config.Recipe, steps: int) -> int:
     latest = min(recipe.keep, -(-steps // recipe.save_every))
     checkpoints = latest + permanent + 1  # one is being written
     published = 2  # copies, fp32
-    return count * (TRAINED_BYTES * checkpoints + 4 * published)
+    return seeds * count * (TRAINED_BYTES * checkpoints + 4 * published)
 
 
 def _loads(

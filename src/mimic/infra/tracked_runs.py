@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mimic.config.names import wrong_with
+from mimic.config.names import seed_of, wrong_with
 from mimic.errors import BadInput
-from mimic.infra.storage import STAGE_METRICS, Workspace, file_digest, fingerprint
+from mimic.infra.storage import SEED, STAGE_METRICS, Workspace, file_digest, fingerprint
 
 POINTS = 2000  # of a curve; longer ones are thinned, log.jsonl holds every step
 CARD_KEYS_NOT_PARAMS = {
@@ -34,6 +34,8 @@ RESULT_KEYS_NOT_PARAMS = {
     "parts",
     "versions",
     "higher_is_better",
+    "seeds",
+    "sd",
 }
 
 Curves = dict[tuple[str, int], float]  # by name and step
@@ -51,6 +53,13 @@ def published_runs(workspace: Workspace) -> tuple[list[TrackedRun], list[str]]:
             misnamed.append(ascii(f"models/{run}"))
         else:
             runs.append(pretrained_run(workspace, run))
+    for card in sorted(workspace.root.glob(f"models/*/{SEED}*/card.json")):
+        run = card.parent.parent.name
+        name = f"{run}/{card.parent.name}"
+        if wrong_with(run) or seed_of(name)[1] is None:
+            misnamed.append(ascii(f"models/{name}"))
+        else:
+            runs.append(pretrained_run(workspace, name))
     for path in sorted(workspace.root.glob("metrics/*/*.json")):
         run = path.parent.name
         task = path.stem
@@ -61,7 +70,7 @@ def published_runs(workspace: Workspace) -> tuple[list[TrackedRun], list[str]]:
         else:
             # By now another commit may be checked out than the one that measured: say nothing
             # rather than something wrong.
-            runs.append(evaluated_run(workspace, run, task, None))
+            runs += evaluated_runs(workspace, run, task, None)
     return runs, misnamed
 
 
@@ -96,6 +105,7 @@ def pretrained_run(workspace: Workspace, run: str) -> TrackedRun:
             "checkpoint": checkpoint,
             "params_digest": str(card.get("params_digest")),
             **({"init": str(card["init"]["name"])} if "init" in card else {}),
+            **_seed_tag(run),
             **_provenance(card, card.get("git_commit")),
         },
         params=_flat_params(card, CARD_KEYS_NOT_PARAMS),
@@ -131,26 +141,56 @@ def _reconstructions(folder: Path, progress: Path, card: dict[str, Any]) -> Imag
     return images
 
 
-def evaluated_run(workspace: Workspace, run: str, task: str, commit: str | None) -> TrackedRun:
+def evaluated_runs(
+    workspace: Workspace, run: str, task: str, commit: str | None
+) -> list[TrackedRun]:
+    """One of a run with one seed; of one with several one a seed, and that of their mean."""
     path = workspace.metrics(run, task)
     result = _read_json(path)
+    digest = file_digest(path)[:16]
+    whole = _evaluated(run, task, commit, result, digest, workspace.samples(run, task))
+    shared = {key: value for key, value in result.items() if key not in ("seeds", "sd", "n")}
+    each = []
+    for one in result.get("seeds", []):
+        encoder = str(one["encoder"])
+        pictures = workspace.samples(run, task) / encoder.rpartition("/")[2]
+        own = shared | one | {"sweep": one.get("sweep", [])}
+        mark = fingerprint(one, digest)
+        each.append(_evaluated(encoder, task, commit, own, mark, pictures))
+    return [*each, whole]
+
+
+def _evaluated(
+    encoder: str,
+    task: str,
+    commit: str | None,
+    result: dict[str, Any],
+    mark: str,
+    pictures: Path,
+) -> TrackedRun:
     return TrackedRun(
         stage="evaluate",
-        name=f"{run}/{task}",
-        fingerprint=file_digest(path)[:16],
+        name=f"{encoder}/{task}",
+        fingerprint=mark,
         tags={
             "checkpoint": str(result.get("checkpoint")),
-            "encoder": run,
+            "encoder": encoder,
+            **_seed_tag(encoder),
             **_provenance(result, commit),
         },
         params=_flat_params(result, RESULT_KEYS_NOT_PARAMS),
         curves=_metric_curves(task, result),
         dataset=_dataset(result),
         images={
-            (f"{task}/{picture.stem}", 0): picture
-            for picture in sorted(workspace.samples(run, task).glob("*.png"))
+            (f"{task}/{picture.stem}", 0): picture for picture in sorted(pictures.glob("*.png"))
         },
     )
+
+
+def _seed_tag(encoder: str) -> dict[str, str]:
+    """Of one of several seeds."""
+    _, seed = seed_of(encoder)
+    return {} if seed is None else {"seed": str(seed)}
 
 
 def _metric_curves(task: str, result: dict[str, Any]) -> Curves:
@@ -158,6 +198,8 @@ def _metric_curves(task: str, result: dict[str, Any]) -> Curves:
     headline = f"{task}/{result['name']}"
     curves = dict(_numbers(task, result["metrics"]))
     curves[headline, 0] = float(result["value"])
+    if result.get("sd") is not None:
+        curves[f"{headline} deviation over seeds", 0] = float(result["sd"])
     for point in result.get("sweep", []):
         curves[f"{headline} by pretraining step", point["steps"]] = float(point["value"])
     return curves

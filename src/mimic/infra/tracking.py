@@ -16,18 +16,18 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import progress
 from mimic.infra.provenance import git_commit
 from mimic.infra.storage import Workspace
-from mimic.infra.tracked_runs import TrackedRun, evaluated_run, pretrained_run, published_runs
+from mimic.infra.tracked_runs import TrackedRun, evaluated_runs, pretrained_run, published_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,18 +51,21 @@ SETTINGS = {
 
 
 def mirror_pretrain(tracking: config.Tracking, root: Path, run: str) -> None:
-    """Show models/<run>/ in MLflow; a tracker that fails is one line of warning."""
-    _mirror_one(tracking, root, f"pretrain {run}", lambda: pretrained_run(Workspace(root), run))
+    """Show models/<run>/, or that of one of its seeds, in MLflow; a tracker that fails is one line
+    of warning."""
+    _mirror_published(
+        tracking, root, f"pretrain {run}", lambda: [pretrained_run(Workspace(root), run)]
+    )
 
 
 def mirror_evaluation(tracking: config.Tracking, root: Path, run: str, task: str) -> None:
     """Show metrics/<run>/<task>.json and its samples in MLflow; a tracker that fails is one line of
     warning."""
-    _mirror_one(
+    _mirror_published(
         tracking,
         root,
         f"evaluate {run} {task}",
-        lambda: evaluated_run(Workspace(root), run, task, git_commit(root)),
+        lambda: evaluated_runs(Workspace(root), run, task, git_commit(root)),
     )
 
 
@@ -108,13 +111,16 @@ def mirror_all(tracking: config.Tracking, root: Path) -> Summary:
 # ---------------------------------------------------------------------------- the MLflow side
 
 
-def _mirror_one(tracking: config.Tracking, root: Path, what: str, read: Any) -> None:
+def _mirror_published(
+    tracking: config.Tracking, root: Path, what: str, read: Callable[[], list[TrackedRun]]
+) -> None:
     uri = _uri(tracking, root)
     if uri is None:
         return
     try:
         with _store(uri) as client:
-            _mirror(client, uri, tracking.experiment_prefix, read())
+            for record in read():
+                _mirror(client, uri, tracking.experiment_prefix, record)
     except (
         Exception
     ) as error:  # the result is published and whole: nothing that a tracker does may fail it

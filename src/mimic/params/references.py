@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mimic.config.mining import Dataset
+from mimic.config.names import seed_of
 from mimic.config.presets import Key
 from mimic.config.training import Recipe
 from mimic.params import lineage, terms
@@ -153,7 +154,8 @@ def _of_tasks(whole: Params, names: _Names) -> Iterator[Problem]:
         if isinstance(task, PairTask):
             yield from names.lacking((*path, "dataset"), [task.dataset], names.datasets)
         if isinstance(task, ReconstructionTask):
-            yield from names.lacking((*path, "features_of"), [task.features_of], names.models)
+            model, _ = seed_of(task.features_of)
+            yield from names.lacking((*path, "features_of"), [model], names.models)
 
 
 def _told_apart(runs: Iterable[str], tasks: Iterable[str]) -> Iterator[Problem]:

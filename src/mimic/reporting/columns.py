@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mimic.reporting.results import RunRow, SavedResult, best, noise
+from mimic.reporting.difference import Sample, difference, holm
+from mimic.reporting.results import RunRow, SavedResult
 from mimic.reporting.verdict import number
 
 NOT_RUN = "not run"
@@ -13,8 +14,8 @@ NOT_RUN = "not run"
 
 @dataclass(frozen=True)
 class ResultCell:
-    """A value of the table: `best` of its column, or `level` with the best as far as the test set
-    can tell."""
+    """A value of the table, with deviation and count of its seeds: `best` of its column where that
+    is shown over seeds and test items, or `level` with the best as far as can be told."""
 
     text: str
     best: bool
@@ -35,14 +36,12 @@ class TaskColumn:
 
 
 def table_columns(rows: Sequence[RunRow]) -> list[TaskColumn]:
-    """The table by columns, the best of each marked."""
-    return [
-        _column(task, [row.results[task] for row in rows])
-        for task in (rows[0].results if rows else [])
-    ]
+    """The table by columns; a best value is marked where it is shown to be one."""
+    return [_column(task, rows) for task in (rows[0].results if rows else [])]
 
 
-def _column(task: str, results: list[SavedResult | None]) -> TaskColumn:
+def _column(task: str, rows: Sequence[RunRow]) -> TaskColumn:
+    results = [row.results[task] for row in rows]
     measured = [result for result in results if result is not None]
     first = measured[0] if measured else None
     return TaskColumn(
@@ -51,24 +50,44 @@ def _column(task: str, results: list[SavedResult | None]) -> TaskColumn:
         higher_is_better=first.higher_is_better if first else True,
         test_size=first.test_size if first else None,
         protocols=sorted({result.protocol for result in measured if result.protocol}),
-        cells=_cells(results),
+        cells=_cells(results, [row.samples[task] for row in rows]),
     )
 
 
-def _cells(results: list[SavedResult | None]) -> list[ResultCell | None]:
-    top = best(results)
-    winner = results[min(top)] if top else None
-    cells: list[ResultCell | None] = []
-    for index, result in enumerate(results):
-        if result is None:
-            cells.append(None)
-            continue
-        is_best = index in top
-        level = not is_best and _level(result, winner)
-        cells.append(ResultCell(number(result.value), best=is_best, level=level))
+def _cells(
+    results: Sequence[SavedResult | None], samples: Sequence[Sample | None]
+) -> list[ResultCell | None]:
+    found = {
+        index: (result, one)
+        for index, (result, one) in enumerate(zip(results, samples, strict=True))
+        if result is not None and one is not None
+    }
+    if not found:
+        return [None] * len(results)
+    top = max(
+        found,
+        key=lambda index: found[index][0].value * (1 if found[index][0].higher_is_better else -1),
+    )
+    others = {
+        index: difference(one, found[top][1]) for index, (_, one) in found.items() if index != top
+    }
+    beaten = dict(zip(others, holm([other.p for other in others.values()]), strict=True))
+    comparable = len({result.protocol for result, _ in found.values()}) == 1
+    decided = (
+        comparable
+        and bool(others)
+        and all(beaten[index] and others[index].seeds for index in others)
+    )
+    cells: list[ResultCell | None] = [None] * len(results)
+    for index, (result, _) in found.items():
+        level = bool(others) and not decided and (index == top or not beaten[index])
+        cells[index] = ResultCell(_text(result), best=decided and index == top, level=level)
     return cells
 
 
-def _level(result: SavedResult, winner: SavedResult | None) -> bool:
-    limit = noise(result, winner) if winner else None
-    return winner is not None and limit is not None and abs(result.value - winner.value) <= limit
+def _text(result: SavedResult) -> str:
+    seeds = result.by_seed
+    if seeds is None:
+        return number(result.value)
+    spread = "" if result.deviation is None else f" ± {number(result.deviation)}"
+    return f"{number(result.value)}{spread} (n = {len(seeds)})"

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, read_json
 from mimic.params import Params
 from mimic.reporting.difference import Difference, Sample, difference, holm
-from mimic.reporting.results import SavedResult, read_result
+from mimic.reporting.results import SavedResult, read_result, sample, seed_in
 from mimic.reporting.settings import FACTORS, NEVER, Settings, differing, settings_of
-from mimic.tasks.item_files import ONLY, read_items
 
 FREE = ("samples", "tracked_by", "save_every", "data")  # fields of a task that decide no comparison
 
@@ -106,24 +105,6 @@ def compare(params: Params, workspace: Workspace, by: Sequence[str]) -> Compared
     return Compared(_decided(found), apart)
 
 
-def sample(workspace: Workspace, run: str, task: str, result: SavedResult) -> Sample:
-    """A run's result on a task, by seed and test item."""
-    raw = result.raw
-    items = read_items(workspace.items(run, task))
-    if "seeds" not in raw:
-        seed = _seed(workspace, run)
-        own = {seed: items[ONLY]} if ONLY in items else {}
-        return Sample({seed: result.value}, own, raw.get("standard_error"))
-    values = {int(one["run_seed"]): float(one["value"]) for one in raw["seeds"]}
-    by_seed = {seed: items[f"seed-{seed}"] for seed in values if f"seed-{seed}" in items}
-    return Sample(values, by_seed, raw.get("standard_error"))
-
-
-def _seed(workspace: Workspace, run: str) -> int:
-    card = read_json(workspace.model(run) / "card.json") or {}
-    return int(card.get("seed") or 0)
-
-
 # ---------------------------------------------------------------------------- who is compared
 
 
@@ -175,11 +156,11 @@ def _contenders(
         card = read_json(next(iter(folders.values())) / "card.json") or {}
         settings[run] = settings_of(run, card)
         same = {key: value for key, value in settings[run].items() if key not in NEVER}
-        one_seed = params.runs[run].seeds is None if run in params.runs else False
+        one_seed = run in folders and run not in params.imported
         alike = repr(sorted(same.items())) if pooled and one_seed else run
         groups.setdefault(alike, []).append(run)
     for runs in groups.values():
-        seeds = {_seed(workspace, run) for run in runs}
+        seeds = {seed_in(workspace, run) for run in runs}
         for part in [runs] if len(seeds) == len(runs) else [[run] for run in runs]:
             yield Contender(tuple(part), settings[part[0]])
 
@@ -255,6 +236,4 @@ def _pooled(samples: Sequence[Sample]) -> Sample:
 
 def _decided(found: Sequence[Comparison]) -> list[Comparison]:
     shown = holm([one.found.p for one in found])
-    return [
-        Comparison(**{**vars(one), "holds": holds}) for one, holds in zip(found, shown, strict=True)
-    ]
+    return [replace(one, holds=holds) for one, holds in zip(found, shown, strict=True)]

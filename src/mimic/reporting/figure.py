@@ -65,7 +65,8 @@ def _completion(params: Params, workspace: Workspace, run: str) -> Completion | 
         return None
     planned = params.runs[run]
     recipe = params.recipe(run)
-    saved_pairs = workspace.model(run) / "reconstruction.npz"
+    folder = next(iter(workspace.encoders(run).values()), workspace.model(run))
+    saved_pairs = folder / "reconstruction.npz"
     manifest = workspace.manifest(planned.dataset)
     if OBJECTIVES[recipe.objective].views == 1 or planned.steps == 0:
         return None

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from mimic.errors import BadInput
-from mimic.infra.storage import Workspace, read_json
+from mimic.infra.storage import SEED, Workspace, read_json
 from mimic.pairs.read import read_bytes, read_table
 from mimic.pairs.schema import MANIFEST, index_path, shards_in
 from mimic.params import Params
@@ -173,8 +173,9 @@ def dataset(workspace: Workspace, name: str) -> DatasetCounts | None:
 
 def reconstruction(workspace: Workspace, run: str) -> Reconstruction | None:
     """models/<run>/reconstruction.npz as single pictures; None where there is none."""
-    path = workspace.model(run) / "reconstruction.npz"
-    if not path.exists():
+    folder = next(iter(workspace.encoders(run).values()), None)  # of several seeds the first
+    path = folder and folder / "reconstruction.npz"
+    if path is None or not path.exists():
         return None
     try:
         with np.load(path) as saved:
@@ -191,9 +192,16 @@ def samples(params: Params, workspace: Workspace, task: str) -> dict[str, dict[s
     """Pictures of a task: by name, then by run, so that one input can be compared across runs."""
     found: dict[str, dict[str, Sample]] = {}
     for run in params.table.runs:
-        for path, caption in _captioned(workspace.samples(run, task)):
+        for path, caption in _captioned(_shown(workspace.samples(run, task))):
             found.setdefault(path.stem, {})[run] = Sample(path.stem, caption, picture(path))
     return dict(sorted(found.items()))
+
+
+def _shown(folder: Path) -> Path:
+    """Where a result's pictures lie; of several seeds those of the first."""
+    return min(
+        folder.glob(f"{SEED}*"), key=lambda path: int(path.name[len(SEED) :]), default=folder
+    )
 
 
 def _captioned(folder: Path) -> list[tuple[Path, str]]:

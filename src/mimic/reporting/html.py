@@ -10,12 +10,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mimic.geometry.overlap import Outcome
 from mimic.infra.storage import Workspace
 from mimic.params import Params
-from mimic.reporting import charts, gallery, mining, paper
+from mimic.reporting import charts, comparison, comparison_words, gallery, mining, paper
 from mimic.reporting.columns import NOT_RUN, table_columns
 from mimic.reporting.results import RunRow, read_table
 from mimic.reporting.verdict import conclude, number
 from mimic.training import journal
 
+FEW = 6  # runs of which every two are compared
 SHOWN_FIRST = 1  # test items of a task shown at once; the others open on demand
 
 
@@ -24,8 +25,9 @@ def render_pages(params: Params, workspace: Workspace) -> dict[str, str]:
     rows = read_table(params, workspace)
     mined = [gallery.mined(workspace, source, params.report.pairs) for source in params.sources]
     datasets = {name: gallery.dataset(workspace, name) for name in params.datasets}
-    logs = {row.run: journal.read(workspace.model(row.run) / "log.jsonl") for row in rows}
+    logs = {row.run: _log(workspace, row.run) for row in rows}
     environment = _environment()
+    compared = _compared(params, workspace)
     index = environment.get_template("index.html.j2").render(
         title=params.report.title,
         facts=_facts(rows, mined, datasets),
@@ -36,6 +38,8 @@ def render_pages(params: Params, workspace: Workspace) -> dict[str, str]:
         rows=rows,
         columns=table_columns(rows),
         verdict=conclude(rows, logs),
+        differences=comparison_words.table(compared.comparisons),
+        apart=compared.apart,
         papers=paper.tables(params, workspace),
         spreads={task: _spread(rows, task) for task in params.table.tasks},
         few_shots={
@@ -58,6 +62,19 @@ def render_pages(params: Params, workspace: Workspace) -> dict[str, str]:
         compositions=mining.compositions(params, workspace),
     )
     return {"index.html": index, **mining.pages(params, workspace, mined, environment)}
+
+
+def _log(workspace: Workspace, run: str) -> list[dict[str, Any]]:
+    """The training log of a run; of several seeds the first's."""
+    folder = next(iter(workspace.encoders(run).values()), workspace.model(run))
+    return journal.read(folder / "log.jsonl")
+
+
+def _compared(params: Params, workspace: Workspace) -> comparison.Compared:
+    """Runs against each other: by what they differ in and, of a small table, every two."""
+    small = len(params.table.runs) <= FEW
+    factors = [one for one in comparison.FACTORS if one != "run" or small]
+    return comparison.compare(params, workspace, factors)
 
 
 def _environment() -> Environment:

@@ -11,6 +11,8 @@ from typing import Any
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, read_json
 from mimic.params import Params
+from mimic.reporting.difference import Sample
+from mimic.tasks.item_files import ONLY, read_items
 
 # Key of the headline metric by the name of the value, in files from before they stated it.
 EARLIER_HEADLINES = {"recall": "exact"}
@@ -27,6 +29,24 @@ class SavedResult:
     protocol: str
     checkpoint: str | None
     raw: dict[str, Any]
+
+    @property
+    def by_seed(self) -> dict[int, float] | None:
+        """The value of each seed; None of a run with one."""
+        seeds = self.raw.get("seeds")
+        return seeds and {int(one["run_seed"]): float(one["value"]) for one in seeds}
+
+    @property
+    def deviation(self) -> float | None:
+        """Over seeds, n - 1; None of a single one."""
+        return self.raw.get("sd")
+
+    @property
+    def checkpoints(self) -> dict[str, str]:
+        """sha256 of the encoders that were measured, by name."""
+        if self.checkpoint:
+            return {str(self.raw.get("run")): self.checkpoint}
+        return {one["encoder"]: one["checkpoint"] for one in self.raw.get("seeds", [])}
 
     @property
     def states_error(self) -> bool:
@@ -70,17 +90,21 @@ class RunRow:
     objective: str | None  # None: random initialisation, nothing was optimised
     steps: int | None  # None: imported, nobody knows
     batch: int
-    seed: int
-    card: dict[str, Any] | None
+    seeds: tuple[int, ...]
+    card: dict[str, Any] | None  # of the first of several encoders
     results: dict[str, SavedResult | None]
+    samples: dict[str, Sample | None]  # the same by seed and test item
 
     @property
     def checkpoint(self) -> str | None:
-        """sha256 of the encoder that was measured."""
-        return next(
-            (result.checkpoint for result in self.results.values() if result and result.checkpoint),
-            None,
-        )
+        """sha256 of the encoder that was measured; None of several."""
+        return next(iter(self.checkpoints.values())) if len(self.checkpoints) == 1 else None
+
+    @property
+    def checkpoints(self) -> dict[str, str]:
+        """The same of all its encoders, by name."""
+        found = (result.checkpoints for result in self.results.values() if result)
+        return next((one for one in found if one), {})
 
     @property
     def commit(self) -> str | None:
@@ -95,10 +119,16 @@ class RunRow:
             "digest": self.digest,
             "objective": self.objective,
             "steps": self.steps,
-            "seed": self.seed,
+            "seed": self.seeds[0] if len(self.seeds) == 1 else None,
+            "seeds": list(self.seeds),
             "checkpoint": self.checkpoint,
+            "checkpoints": self.checkpoints,
             "commit": self.commit,
             "values": {task: result and result.value for task, result in self.results.items()},
+            "deviations": {
+                task: result and result.deviation for task, result in self.results.items()
+            },
+            "by_seed": {task: result and result.by_seed for task, result in self.results.items()},
         }
 
 
@@ -112,8 +142,9 @@ def _row(params: Params, workspace: Workspace, run: str) -> RunRow:
         return _imported(params, workspace, run)
     planned = params.runs[run]
     recipe = params.recipe(run)
-    card = read_json(workspace.model(run) / "card.json")
+    card = _card(workspace, run)
     said = card or {}
+    results = _results(params, workspace, run)
     steps = int(said.get("steps", planned.steps))
     return RunRow(
         run=run,
@@ -122,16 +153,37 @@ def _row(params: Params, workspace: Workspace, run: str) -> RunRow:
         objective=said.get("objective", recipe.objective) if steps or run in params.adapt else None,
         steps=steps,
         batch=int(said.get("batch", recipe.batch)),
-        seed=int(said.get("seed", planned.all_seeds[0])),
+        seeds=planned.all_seeds if planned.seeds else (int(said.get("seed", planned.only_seed)),),
         card=card,
-        results={task: read_result(workspace.metrics(run, task)) for task in params.table.tasks},
+        results=results,
+        samples=_samples(workspace, run, results),
     )
+
+
+def _card(workspace: Workspace, run: str) -> dict[str, Any] | None:
+    """Of a run's only encoder, or the first."""
+    folder = next(iter(workspace.encoders(run).values()), None)
+    return None if folder is None else read_json(folder / "card.json")
+
+
+def _results(params: Params, workspace: Workspace, run: str) -> dict[str, SavedResult | None]:
+    return {task: read_result(workspace.metrics(run, task)) for task in params.table.tasks}
+
+
+def _samples(
+    workspace: Workspace, run: str, results: dict[str, SavedResult | None]
+) -> dict[str, Sample | None]:
+    return {
+        task: None if result is None else sample(workspace, run, task, result)
+        for task, result in results.items()
+    }
 
 
 def _imported(params: Params, workspace: Workspace, run: str) -> RunRow:
     """A row of somebody else's encoder: how long it was trained is not known."""
-    card = read_json(workspace.model(run) / "card.json")
+    card = _card(workspace, run)
     said = card or {}
+    results = _results(params, workspace, run)
     return RunRow(
         run=run,
         dataset=said.get("dataset") or "unknown",
@@ -139,9 +191,10 @@ def _imported(params: Params, workspace: Workspace, run: str) -> RunRow:
         objective=said.get("objective") or "imported",
         steps=None,
         batch=0,
-        seed=0,
+        seeds=(0,),
         card=card,
-        results={task: read_result(workspace.metrics(run, task)) for task in params.table.tasks},
+        results=results,
+        samples=_samples(workspace, run, results),
     )
 
 
@@ -167,24 +220,19 @@ def read_result(path: Path) -> SavedResult | None:
         ) from None
 
 
-def best(results: list[SavedResult | None]) -> set[int]:
-    """Positions of the best value of a column, ties included; empty where there is nothing to
-    compare."""
-    values = {
-        index: result.value if result.higher_is_better else -result.value
-        for index, result in enumerate(results)
-        if result
-    }
-    return (
-        {index for index, value in values.items() if value == max(values.values())}
-        if len(values) > 1
-        else set()
-    )
+def sample(workspace: Workspace, run: str, task: str, result: SavedResult) -> Sample:
+    """A run's result on a task, by seed and test item."""
+    items = read_items(workspace.items(run, task))
+    values = result.by_seed
+    if values is None:
+        seed = seed_in(workspace, run)
+        own = {seed: items[ONLY]} if ONLY in items else {}
+        return Sample({seed: result.value}, own, result.error)
+    by_seed = {seed: items[f"seed-{seed}"] for seed in values if f"seed-{seed}" in items}
+    return Sample(values, by_seed, result.error)
 
 
-def noise(one: SavedResult, other: SavedResult) -> float | None:
-    """The difference between two results that chance alone may make: two standard errors of a
-    difference, or None if unknown."""
-    if one.error is None or other.error is None:
-        return None
-    return 2 * math.hypot(one.error, other.error)
+def seed_in(workspace: Workspace, run: str) -> int:
+    """What the card of a run with one seed says."""
+    card = read_json(workspace.model(run) / "card.json") or {}
+    return int(card.get("seed") or 0)

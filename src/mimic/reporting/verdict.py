@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mimic.reporting.results import RunRow, SavedResult, noise
+from mimic.reporting.difference import Difference, difference, holm
+from mimic.reporting.results import RunRow, SavedResult
 
 PAPER_PAIRS = 200 * 3_163_333  # MIMIC, section 4: 200 epochs of MIMIC-3M
 
@@ -88,6 +89,7 @@ def _ends(log: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
 
 def _task(rows: Sequence[RunRow], task: str) -> Iterable[str]:
     measured = {row.run: result for row in rows if (result := row.results[task]) is not None}
+    samples = {row.run: one for row in rows if (one := row.samples[task]) is not None}
     if not measured:
         yield "Not run."
         return
@@ -106,31 +108,31 @@ def _task(rows: Sequence[RunRow], task: str) -> Iterable[str]:
             "with it."
         )
     else:
-        yield from _compare(measured[baseline], others)
+        against = {run: difference(samples[baseline], samples[run]) for run in others}
+        yield from _compare(measured[baseline], against)
     yield from _floors(measured)
 
 
-def _compare(base: SavedResult, others: Mapping[str, SavedResult]) -> Iterable[str]:
+def _compare(base: SavedResult, others: Mapping[str, Difference]) -> Iterable[str]:
     gains = {
-        run: (result.value - base.value) * (1 if base.higher_is_better else -1)
-        for run, result in others.items()
+        run: other.value * (1 if base.higher_is_better else -1) for run, other in others.items()
     }
-    allowed = {run: noise(base, result) for run, result in others.items()}
     against = _listing(f"{run} {_gain(gain)}" for run, gain in gains.items())
     yield f"Random initialisation scores {number(base.value)}; against it, {against}."
-    unknown = [run for run, limit in allowed.items() if limit is None]
+    unknown = [run for run, other in others.items() if other.half is None]
     if unknown:
         yield (
             f"How far chance alone can move {_listing(unknown)} is not known, so no difference is "
             "claimed."
         )
         return
-    limit = max(value for value in allowed.values() if value is not None)
-    items = f"{base.test_size} test items" if base.test_size else "this test set"
-    clear = {run: gain for run, gain in gains.items() if abs(gain) > (allowed[run] or 0)}
+    limit = max(other.half for other in others.values() if other.half is not None)
+    noise = _noise(base, list(others.values()))
+    shown = dict(zip(others, holm([other.p for other in others.values()]), strict=True))
+    clear = {run: gain for run, gain in gains.items() if shown[run]}
     if not clear:
         yield (
-            f"Every difference lies within the noise of {items} (±{number(limit)}): no effect of "
+            f"Every difference lies within the noise of {noise} (±{number(limit)}): no effect of "
             "pretraining is shown, for or against."
         )
         return
@@ -142,10 +144,20 @@ def _compare(base: SavedResult, others: Mapping[str, SavedResult]) -> Iterable[s
     rest = [run for run in gains if run not in clear]
     remaining = f"; {_listing(rest)} not" if rest else ""
     yield (
-        f"{_listing(parts)} than random by more than the noise of {items} "
+        f"{_listing(parts)} than random by more than the noise of {noise} "
         f"(±{number(limit)}){remaining}."
     )
-    yield "One seed each: a sign, not a proof."
+    single = [run for run in clear if not others[run].seeds]
+    if single:
+        yield (
+            f"Of {_listing(single)} or of random initialisation one seed was measured: a sign, not "
+            "a proof."
+        )
+
+
+def _noise(base: SavedResult, others: Sequence[Difference]) -> str:
+    items = f"{base.test_size} test items" if base.test_size else "this test set"
+    return f"seeds and {items}" if all(other.seeds for other in others) else items
 
 
 def _floors(measured: Mapping[str, SavedResult]) -> Iterable[str]:
@@ -192,10 +204,11 @@ def _limits(trained: Sequence[RunRow], rows: Sequence[RunRow]) -> Iterable[str]:
             "so many test items allow; "
             "comparing runs item by item would be sharper."
         )
-    if len({(row.objective, row.dataset) for row in trained}) == len(trained):
+    once = [row.run for row in trained if len(row.seeds) == 1]
+    if once:
         yield (
-            "Every setting was trained once: what another seed would change has not been measured "
-            "and is not part of the noise above."
+            f"{_listing(once)} {'has' if len(once) == 1 else 'have'} one seed: what another would "
+            "change is not part of the noise above."
         )
     if _seen(max(trained, key=_seen)) < PAPER_PAIRS / 100:
         yield (

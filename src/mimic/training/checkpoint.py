@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mimic.errors import BadInput
 from mimic.infra.cluster.world import World
-from mimic.infra.storage import file_digest, replacing, sweep, write_bytes, write_json
+from mimic.infra.storage import SEED, file_digest, replacing, sweep, write_bytes, write_json
 from mimic.models import Masking, ViTSize, build
 from mimic.models.encoder import VisionTransformer
 from mimic.models.objectives.base import Pretraining
@@ -97,6 +97,12 @@ def read_card(folder: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text())
     except FileNotFoundError:
+        seeds = [one.parent.name for one in sorted(folder.glob(f"{SEED}*/card.json"))]
+        if seeds:
+            raise BadInput(
+                f"{folder}: holds an encoder a seed ({', '.join(seeds)}); name one, such as "
+                f"{folder / seeds[0]}"
+            ) from None
         raise BadInput(
             f"{folder}: no card.json, so no published model; run mimic pretrain {folder.name}"
         ) from None

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mimic.config.names import seed_of
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, file_digest
 from mimic.models.encoder import denormalise, normalise
@@ -72,7 +73,8 @@ def look(task: ReconstructionTask, root: Path, needs: Needs) -> DataFound:
     weights are the published ones."""
     path = Workspace(root).manifest(task.dataset)
     rows = _sample_pairs(task, path)
-    judge = Workspace(root).model(task.features_of) / "encoder.safetensors"
+    name, folder = _judge(task, root)
+    judge = folder / "encoder.safetensors"
     if not judge.exists():
         raise BadInput(
             f"{judge}: no such file; run mimic pretrain {task.features_of}, or name another model "
@@ -82,7 +84,7 @@ def look(task: ReconstructionTask, root: Path, needs: Needs) -> DataFound:
     for overlap in rows["overlap"]:
         split.add(1, 1, [overlap])
     facts = {
-        "features_of": {"model": task.features_of, "sha256": file_digest(judge)},
+        "features_of": {"model": name, "sha256": file_digest(judge)},
         "inception": None
         if task.inception is None
         else _checked(Workspace(root).resolve(task.inception)),
@@ -150,7 +152,7 @@ def run(task: ReconstructionTask, subject: EvalModel, folders: EvalPaths) -> Res
             f"same ones for every model of a {grid} grid, squared error of pixels normalised "
             "within their patch, mean over pairs; "
             f"distances of {len(rows)} true and {len(rows)} made views with {shown}: own on "
-            f"features of {task.features_of} "
+            f"features of {judge['model']} "
             f"({judge['sha256'][:8]}), FID and KID {published}"
         ),
         selection="nothing is chosen",
@@ -219,11 +221,19 @@ def _sample_pairs(task: ReconstructionTask, manifest: Path) -> pd.DataFrame:
     return rows.iloc[np.sort(rng.permutation(len(rows))[: task.pairs])].reset_index(drop=True)
 
 
+def _judge(task: ReconstructionTask, root: Path) -> tuple[str, Path]:
+    """Name and folder of the encoder of features_of: of a run with several seeds, its first."""
+    workspace = Workspace(root)
+    found = workspace.encoders(task.features_of)
+    name = min(found, key=lambda one: seed_of(one)[1] or 0, default=task.features_of)
+    return name, found.get(name, workspace.model(name))
+
+
 def _own_features(
     task: ReconstructionTask, root: Path, device: torch.device
 ) -> tuple[dict[str, Any], Extract]:
     """Which encoder judges, and its mean patch token."""
-    folder = Workspace(root).model(task.features_of)
+    name, folder = _judge(task, root)
     encoder, _ = load_encoder(folder)
     tokens = pooled(encoder.to(device), "mean")
     height, width = encoder.size_px
@@ -237,7 +247,7 @@ def _own_features(
         return tokens(x)
 
     about = {
-        "model": task.features_of,
+        "model": name,
         "sha256": file_digest(folder / "encoder.safetensors"),
         "pool": "mean",
         "width": encoder.width,
