@@ -131,6 +131,38 @@ class Recipe(Wishing):
     )  # of the checkpoints, every so many-th is also kept for good; null = none
     workers: Count  # decoding threads; 0 = decode between steps
     samples: Positive  # held-out pairs in the reconstruction picture
+    # images are decoded once, reduced to this side and kept as bytes (pairs/decoded.py); crops are
+    # cut from those. null, or not stated: decoded at every step, crops cut from them as stored
+    decode_px: Positive | None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _decoded_as_ever(cls, entry: Any) -> Any:
+        """Recipes of earlier versions, on cards and in jobs, do not know the key."""
+        return {"decode_px": None, **entry} if isinstance(entry, dict) else entry
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As earlier versions wrote it where the key says nothing."""
+        written: dict[str, Any] = serialise(self)
+        return {key: value for key, value in written.items() if (key, value) != ("decode_px", None)}
+
+    @model_validator(mode="after")
+    def _decoded_large_enough(self) -> Recipe:
+        height, width = self.model.height_width_px
+        if self.decode_px is None:
+            return self
+        if self.augment.crop == "none" and (height, width) != (self.decode_px, self.decode_px):
+            raise ValueError(
+                f"decode_px {self.decode_px}: without a crop the model sees the images as they are "
+                f"kept; set it to the model's size_px ({self.model.size_px}), or null"
+            )
+        if self.decode_px < max(height, width):
+            raise ValueError(
+                f"decode_px {self.decode_px} is smaller than the model's size_px "
+                f"({self.model.size_px}); crops of it would be enlarged"
+            )
+        return self
 
     @field_validator("objective")
     @classmethod

@@ -87,6 +87,10 @@ class Workspace:
         removing them costs only time."""
         return self.root / "runs/features" / checkpoint[:16]
 
+    def decoded(self) -> Path:
+        """Pixels of images at small sizes (pairs.decoded); remade where they are missing."""
+        return self.root / "runs" / "decoded"
+
     def metrics(self, group: str, name: str) -> Path:
         """metrics/<run>/<task>.json, and metrics/mine/<source>.json."""
         return self.root / "metrics" / group / f"{name}.json"

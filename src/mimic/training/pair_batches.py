@@ -14,6 +14,7 @@ from mimic import config
 from mimic.errors import BadInput
 from mimic.models.objectives.base import Pretraining
 from mimic.models.objectives.matching import place_matches
+from mimic.pairs.decoded import DecodedPairs
 from mimic.pairs.images import PairImages
 from mimic.training import augment
 from mimic.training.batches import batch_indices
@@ -42,14 +43,16 @@ def step_loss(
 
 
 def decoded_at(recipe: config.Recipe) -> tuple[int, int] | None:
-    """Crops are cut from images as they are stored."""
-    return recipe.model.height_width_px if recipe.augment.crop == "none" else None
+    """Crops are cut from images as they are stored (None), or as they are kept."""
+    if recipe.augment.crop == "none":
+        return recipe.model.height_width_px
+    return None if recipe.decode_px is None else (recipe.decode_px, recipe.decode_px)
 
 
 def loader(
     model: Pretraining,
     rows: pd.DataFrame,
-    images: PairImages,
+    images: PairImages | DecodedPairs,
     recipe: config.Recipe,
     seed: int,
     parts: tuple[MicroBatch, ...],

@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import pandas as pd
 
 from mimic import config
 from mimic.infra import progress
 from mimic.infra.cluster import Stop
 from mimic.infra.cluster.world import process_group
-from mimic.infra.storage import replacing
+from mimic.infra.storage import Workspace, replacing
 from mimic.models.inheritance import Inherited, LayeredModel
 from mimic.models.objectives.base import Pretraining
-from mimic.pairs.images import PIXELS, open_pairs, read_manifest
+from mimic.pairs.decoded import DIGESTS, DecodedPairs, decoded_once
+from mimic.pairs.images import PIXELS, PairImages, open_pairs, read_manifest
 from mimic.training import journal, machine, reconstruct
 from mimic.training.fit import (
     Optim,
@@ -93,7 +95,7 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
     begin = Start.of_json(description["start"]) if "start" in description else None
     kind = config.Run if begin is None else config.Adaptation
     run = kind.model_validate(description["run"])
-    columns = [*PIXELS, *MATCHES] if recipe.matching.weight else PIXELS
+    columns = PIXELS + _beside_pixels(recipe)
     rows = read_manifest(Path(description["manifest"]), "train", columns)
     root, shards = _where(description)
     with process_group() as world:
@@ -104,7 +106,7 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
         model.to(device)
         if recipe.compile:
             model.compile()
-        images = open_pairs(rows, root, decoded_at(recipe), shards)
+        images = _images(rows, root, recipe, shards)
         pictures = _draws(description, recipe, run, model, run_dir) if world.rank == 0 else None
         if world.rank == 0:
             machine.record(run_dir, device, world.size)
@@ -138,6 +140,21 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
                 runtime=Runtime(world, stop),
             )
     return {"precision": precision}
+
+
+def _beside_pixels(recipe: config.Recipe) -> list[str]:
+    """Columns of the manifest that a recipe asks for beside the images' places."""
+    matches = MATCHES if recipe.matching.weight else []
+    return matches + (DIGESTS if recipe.decode_px else [])
+
+
+def _images(
+    rows: pd.DataFrame, root: Path, recipe: config.Recipe, shards: config.Shards
+) -> PairImages | DecodedPairs:
+    images = open_pairs(rows, root, decoded_at(recipe), shards)
+    if recipe.decode_px is None:
+        return images
+    return decoded_once(images, rows, Workspace(root).decoded(), recipe.workers)
 
 
 def _optim(
