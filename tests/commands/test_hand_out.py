@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import transformers
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
@@ -197,6 +198,20 @@ def test_a_folder_for_the_hub(workspace: Path) -> None:
     )
     done = run("export-weights", "ours", "--format", "hub", "--out", "given")
     assert "given: holds" in str(done.exception)
+
+
+@pytest.mark.parametrize(("positions", "class_token"), KINDS)
+def test_transformers_reads_the_folder(workspace: Path, positions: str, class_token: bool) -> None:
+    """Hugging Face's own library, by its wrapper of timm's models."""
+    publish(workspace / "models/ours", "croco", class_token, positions)
+    scattered(workspace / "models/ours")
+    exported("hub", "given")
+    model = transformers.AutoModel.from_pretrained("./given").eval()
+    with torch.inference_mode():
+        found = model(IMAGES).last_hidden_state
+    assert apart(found, ours(workspace / "models/ours", IMAGES)) < 1e-6
+    pixels = transformers.AutoImageProcessor.from_pretrained("./given")
+    assert tuple(pixels.data_config["mean"]) == IMAGE_MEAN
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o027])

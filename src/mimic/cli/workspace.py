@@ -32,7 +32,9 @@ def new(
     ] = None,
     positions: Annotated[
         Literal["sincos", "rope"],
-        typer.Option(help="rope: what DUSt3R and MASt3R load; sincos: what timm and CroCo v1 load"),
+        typer.Option(
+            help="rope: what DUSt3R and MASt3R need; CroCo v1 needs sincos; timm reads both"
+        ),
     ] = "sincos",
     licence: Annotated[
         str, typer.Option(help="Licence of the videos, images and scenes")

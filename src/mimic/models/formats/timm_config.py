@@ -17,7 +17,10 @@ from mimic.models.spec import ROPE_BASE, ViTSize
 
 NORM_EPS = 1e-6  # of timm's layer norms; a config.json cannot state another
 CLASSES = {"sincos": "VisionTransformer", "rope": "Eva"}
-ARCHITECTURES = {"sincos": "vit_base_patch16_224", "rope": "vit_base_patch16_rope_224"}
+# Names whose models have nothing but what their arguments state: the rotary ones that timm has under
+# a name of ViT also scale their layers, which a config.json that passes through Hugging Face's
+# `transformers` cannot switch off.
+ARCHITECTURES = {"sincos": "vit_base_patch16_224", "rope": "eva_giant_patch14_224"}
 # What makes timm's Eva turn queries and keys as CroCo v2 does: places counted from 0, rows first,
 # the two channels of a plane half of the channels apart.
 TURNS: dict[str, Any] = {
@@ -79,8 +82,6 @@ def folder_config(size: ViTSize) -> dict[str, Any]:
             "timm; use --format timm"
         )
     args = class_kwargs(size) | {"mlp_ratio": MLP_RATIO}
-    if size.positions == "rope":
-        args["init_values"] = None  # the name's own model scales its layers
     frame = folder_frame(ARCHITECTURES[size.positions], size.size_px, size.width)
     del args["num_classes"]
     return frame | {"global_pool": args["global_pool"], "model_args": args}
