@@ -17,9 +17,9 @@ from mimic.models.spec import ROPE_BASE, ViTSize
 
 NORM_EPS = 1e-6  # of timm's layer norms; a config.json cannot state another
 CLASSES = {"sincos": "VisionTransformer", "rope": "Eva"}
-# Names whose models have nothing but what their arguments state. The rotary ones that timm has under
-# a name of ViT also scale their layers, and `transformers` of Hugging Face drops the argument that
-# switches this off.
+# Names whose models have nothing but what their arguments state. The rotary ones that timm has
+# under a name of ViT also scale their layers, and `transformers` of Hugging Face drops the argument
+# that switches this off.
 ARCHITECTURES = {"sincos": "vit_base_patch16_224", "rope": "eva_giant_patch14_224"}
 # What makes timm's Eva turn queries and keys as CroCo v2 does: places counted from 0, rows first,
 # the two channels of a plane half of the channels apart.
