@@ -24,12 +24,15 @@ from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml
 
 from mimic import cli, config, recipe, synthesize
+from mimic.config.presets import packaged_presets
 from mimic.infra.publishing import Work, publish
 from mimic.infra.storage import write_bytes
 from mimic.models.objectives import OBJECTIVE_VERSIONS, OBJECTIVES
+from mimic.params import load_params
 from mimic.sources import READER_VERSIONS, READERS, section_type
 from mimic.synthetic import GENERATOR_VERSIONS
 from mimic.tasks import TASK_VERSIONS, TASKS
+from mimic.tasks.api import PRESETS
 
 UNTRACKED = {
     "cluster",
@@ -61,7 +64,7 @@ def value(file, key):
 def recipe():
     named = value("params.yaml", "runs." + sys.argv[2])["recipe"]
     own = value("params.yaml", "pretrain").get(named, dict())
-    return {{**value("src/mimic/training/recipes.yaml", named), **own}}
+    return {{**value("src/mimic/training/recipes.yaml", "").get(named, dict()), **own}}
 
 def used(file, found):
     # as the stages do: of all versions and presets in a file, those of what they use
@@ -316,6 +319,26 @@ def test_one_number_of_a_recipe_re_runs_its_pretraining_and_what_follows(done: P
     assert {command.split()[1] for command in ran} == {"recipe", "pretrain", "evaluate", "report"}
 
 
+def test_a_recipe_may_stand_under_pretrain_alone(done: Pipeline) -> None:
+    """And a recipe of the package that a run does not name trains it no more."""
+    recipes = "src/mimic/training/recipes.yaml"
+    filed = yaml.safe_load((done.root / recipes).read_text())
+    before = (done.root / "params.yaml").read_text()
+    params = yaml.safe_load(before)
+    params["pretrain"]["our-own"] = {
+        key: value for key, value in filed["mae-tiny"].items() if key != "of"
+    }
+    params["runs"]["mae-1m"]["recipe"] = "our-own"
+    (done.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    load_params(done.root / "params.yaml")
+    trained = [command for command in done.repro() if command.startswith("mimic pretrain")]
+    assert trained == ["mimic pretrain mae-1m"]
+    done.change(r"^(mae-tiny:.*?base_lr: )\S+", r"\g<1>7.0e-4", recipes)
+    assert {command.split()[1] for command in done.repro()} == {"recipe"}
+    (done.root / "params.yaml").write_text(before)
+    done.repro()
+
+
 def test_a_stage_may_replace_outputs_that_are_links_into_the_cache(done: Pipeline) -> None:
     """Writing through a link would damage DVC's cache; replacing it does not, so the cache can give
     the old file back."""
@@ -455,6 +478,7 @@ def test_every_reader_objective_task_and_kind_has_a_version() -> None:
     assert set(READER_VERSIONS) == set(READERS)
     assert set(OBJECTIVE_VERSIONS) == set(OBJECTIVES)
     assert set(TASK_VERSIONS) == set(TASKS)
+    assert set(packaged_presets(PRESETS).content) >= set(TASKS)  # DVC reads each by its name
     assert set(GENERATOR_VERSIONS) == set(synthesize.KINDS)
     engines = {reader for reader, versions in READER_VERSIONS.items() if len(versions) > 1}
     rendered = {name for name in READERS if issubclass(section_type(name), config.SceneBase)}
