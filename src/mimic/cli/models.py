@@ -92,6 +92,12 @@ def import_weights(
     norm_pix_loss: Annotated[
         Optional[bool], typer.Option(help="Whether its loss normalised the pixels of each patch")
     ] = None,
+    optimizer: Annotated[
+        bool,
+        typer.Option(
+            "--optimizer", help="Also keep the AdamW state of an MAE or CroCo file, to continue it"
+        ),
+    ] = False,
     force: Annotated[
         bool,
         typer.Option(
@@ -117,9 +123,11 @@ def import_weights(
         norm_pix_loss,
     )
     if timm is not None:
+        if optimizer:
+            raise BadInput("import-weights: --optimizer is for a FILE of MAE or CroCo, not --timm")
         card = command.import_timm(timm, file, out, overrides, force)
     else:
-        card = command.import_weights(cast(Path, file), out, overrides, force)
+        card = command.import_weights(cast(Path, file), out, overrides, force, optimizer=optimizer)
     print(f"{out}: {_summary(card)}")
     for line in command.import_notes(card["imported"]):
         print(line)

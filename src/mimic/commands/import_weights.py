@@ -24,17 +24,29 @@ from mimic.models.encoder import VisionTransformer
 from mimic.models.formats import checkpoint_formats, timm_config, timm_rope
 from mimic.models.formats.checkpoint_formats import Translated
 from mimic.models.objectives.base import Pretraining
+from mimic.training import optimizer_state
 from mimic.training.checkpoint import load_into, write_weights
+from mimic.training.imported import averages
 from mimic.training.imported.containers import Foreign, read_checkpoint
 from mimic.training.imported.foreign import ImportOverrides, Numbers, numbers_of
 from mimic.training.imported.safe_load import files_of
 from mimic.training.imported.self_description import beside, beside_croco, beside_timm
+from mimic.training.optimizer_state import OptimizerState
 
 
 def import_weights(
-    path: Path, out: Path, overrides: ImportOverrides, force: bool = False
+    path: Path,
+    out: Path,
+    overrides: ImportOverrides,
+    force: bool = False,
+    *,
+    optimizer: bool = False,
 ) -> dict[str, Any]:
-    """Write a foreign checkpoint as models/<name>, which `evaluate` measures like a run of ours.
+    """Write a foreign checkpoint as models/<name>, which `evaluate` measures like a run of ours and
+    `adapt` starts from.
+
+    Args:
+        optimizer: keep the averages of AdamW beside the weights, to go on with.
 
     Returns:
         The card.
@@ -68,15 +80,45 @@ def import_weights(
     if model is not None:
         load_into(model, checkpoint.weights, path)
     card = _card(path, out.name, checkpoint, foreign, numbers, overrides, model)
+    state = _averages(path, checkpoint, foreign, model) if optimizer else None
+    if state is not None:
+        card["imported"]["beside"].remove(averages.ENTRY)
+        card["imported"]["optimizer"] = {"step": state.step, "betas": list(state.betas)}
 
     def fill(folder: Path) -> None:
         write_weights(encoder.state_dict(), folder / "encoder.safetensors", card)
         if model is not None:
             write_weights(model.state_dict(), folder / "model.safetensors", card)
+        if state is not None:
+            state.write(folder / optimizer_state.FILE)
         write_json(folder / "card.json", card)
 
     publish(fill, out, Work("import", out.name), over=_replaceable(force), recognise=earlier.model)
     return card
+
+
+def _averages(
+    path: Path, checkpoint: Translated, foreign: Foreign, model: Pretraining | None
+) -> OptimizerState:
+    """The optimizer of a checkpoint by our names; it has the averages of every trained tensor.
+
+    Raises:
+        BadInput: it has not, or they cannot be told with certainty.
+    """
+    if model is None or checkpoint.dialect not in WITH_OPTIMIZER:
+        raise BadInput(
+            f"{path}: only a whole checkpoint of {', '.join(WITH_OPTIMIZER)}, decoder included, is "
+            "continued with its optimizer; import it without --optimizer"
+        )
+    found = averages.read_averages(path, foreign.weights)
+    renamed = {
+        average: checkpoint_formats.translate(values).weights
+        for average, values in found.averages.items()
+    }
+    state = replace(found, averages=renamed)
+    if problem := state.problem(model, state.betas):
+        raise BadInput(f"{path}: its optimizer: {problem}; import it without --optimizer")
+    return state
 
 
 def import_timm(
@@ -151,6 +193,7 @@ def _replaceable(force: bool) -> tuple[str, ...]:
     return ("pretrain",) if force else ()
 
 
+WITH_OPTIMIZER = ("mae", "mimic", "croco")
 OBJECTIVE_OF = {  # of a dialect
     "mae": "mae",
     "vit_mae": "mae",
@@ -277,6 +320,8 @@ def import_notes(source: dict[str, Any]) -> list[str]:
         lines.append(f"imported: the weights under {source['taken']!r}")
     for name in source["other_weights"]:
         lines.append(f"not imported: the weights under {name!r}; --key {name} imports them")
+    if kept := source.get("optimizer"):
+        lines.append(f"kept, to go on with: the averages of AdamW after its step {kept['step']}")
     if source["beside"]:
         lines.append(f"ignored, not weights of the model: {', '.join(source['beside'])}")
     if source["left_out"]:

@@ -85,7 +85,7 @@ def _unknown(init: str, known: Collection[str]) -> str | None:
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
     return (
         f"{init!r} is no run and no import ({hint}); of a file of weights, make one with mimic "
-        "import-weights FILE NAME and list NAME under `imported`"
+        "import-weights FILE --out models/NAME and list NAME under `imported`"
     )
 
 

@@ -32,7 +32,23 @@ def begin(params: Params, root: Path, encoder: str) -> Start | None:
     size = params.recipe(of).model.size()
     if wrong := lineage.mismatch(init, start.encoder_size(found), size):
         raise BadInput(f"params.yaml: adapt.{of}: {wrong}")
+    if continued:
+        _continues(found, params, of, encoder)
     return found
+
+
+def _continues(found: Start, params: Params, of: str, encoder: str) -> None:
+    """Every trained tensor is taken, and has its averages."""
+    recipe = params.recipe(of)
+    model, inherited = start.starting_model(recipe, params.runs[of].encoders(of)[encoder], found)
+    state = found.optimizer_state()
+    fresh = inherited.fresh if inherited else []
+    wrong = f"{fresh[0]} is fresh" if fresh else state and state.problem(model, recipe.betas)
+    if wrong:
+        raise BadInput(
+            f"params.yaml: adapt.{of}.optimizer: that of {found.name} cannot go on: {wrong}; say "
+            "optimizer: fresh"
+        )
 
 
 def check(params: Params, root: Path, run: str) -> None:

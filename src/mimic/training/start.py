@@ -70,7 +70,7 @@ def find(name: str, folder: Path, *, optimizer: bool) -> Start:
     if not (folder / "card.json").exists():
         raise BadInput(
             f"{folder}: there are no weights to start from; make them first: mimic pretrain {name} "
-            f"for a run, mimic import-weights FILE {name} for an import"
+            f"for a run, mimic import-weights FILE --out models/{name} for an import"
         )
     kept = folder / FILE
     if optimizer and not kept.exists():
@@ -117,7 +117,7 @@ def encoder_size(start: Start) -> ViTSize:
     if "timm" in card["model"]:
         raise BadInput(
             f"{start.folder}: is timm's {card['model']['timm']}, which only evaluation runs; start "
-            "from plain weights (mimic import-weights FILE NAME without --timm)"
+            "from plain weights (mimic import-weights FILE, without --timm)"
         )
     try:
         return ViTSize.of_card(card["model"])
