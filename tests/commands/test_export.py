@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -220,21 +221,20 @@ def test_a_folder_that_holds_something_is_left_alone(workspace: Path, tmp_path: 
 
 
 def test_an_export_that_fails_leaves_nothing(
-    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, rows: dict[str, dict], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(
-        export, "read_bytes", lambda *where: (_ for _ in ()).throw(BadInput("damaged"))
-    )
+    """The last shard ends before its last image."""
+    copy = tmp_path / "copy"
+    shutil.copytree(workspace, copy)
+    shard = copy / list(rows.values())[-1]["shard"]
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    folder = tmp_path / "folder"
+    folder.mkdir()
     with pytest.raises(BadInput, match="damaged"):
         export.main(
-            load_params(workspace / "params.yaml"),
-            workspace,
-            "mimic-1m",
-            "mimic",
-            tmp_path / "out",
-            10,
+            load_params(copy / "params.yaml"), copy, "mimic-1m", "mimic", folder / "out", 10
         )
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_a_dataset_that_is_not_assembled_says_so(workspace: Path, tmp_path: Path) -> None:
@@ -249,3 +249,24 @@ def test_a_dataset_that_is_not_assembled_says_so(workspace: Path, tmp_path: Path
             tmp_path / "out",
             10,
         )
+
+
+def test_shards_of_the_store_are_exported_as_those_of_the_workspace(
+    workspace: Path, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(workspace / "data/manifests", bare / "data/manifests")
+    whole = yaml.safe_load((workspace / "params.yaml").read_text())
+    (bare / "params.yaml").write_text(yaml.safe_dump(whole))
+    with pytest.raises(BadInput, match="no such shard"):
+        export.main(
+            load_params(bare / "params.yaml"), bare, "mimic-1m", "webdataset", tmp_path / "none", 3
+        )
+    whole["cluster"]["shards"] = {"url": f"file://{workspace}", "cache": "cache", "cache_gb": 1.0}
+    (bare / "params.yaml").write_text(yaml.safe_dump(whole))
+    expected = _export(workspace, "webdataset", tmp_path / "here")
+    found = _export(bare, "webdataset", tmp_path / "there")
+    names = sorted(path.relative_to(found) for path in found.rglob("*") if path.is_file())
+    assert names
+    for name in names:
+        assert (found / name).read_bytes() == (expected / name).read_bytes(), name

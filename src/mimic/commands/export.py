@@ -10,7 +10,8 @@ from mimic.errors import BadInput
 from mimic.infra import progress, publishing, storage
 from mimic.pairs import export_formats
 from mimic.pairs.dataset_card import Contents
-from mimic.pairs.read import iter_rows, open_table, read_bytes
+from mimic.pairs.images import PIXELS, open_pairs
+from mimic.pairs.read import iter_rows, read_table
 from mimic.pairs.schema import MANIFEST
 from mimic.params import Params, pick
 
@@ -21,7 +22,8 @@ def main(
     """Write all splits of a dataset into a new folder, which appears when it is whole.
 
     Raises:
-        BadInput: the dataset is not assembled, a shard is missing, or the folder holds something.
+        BadInput: the dataset is not assembled, a shard is in neither the workspace nor the
+            store of `cluster.shards`, or the folder holds something.
     """
     pick(params.datasets, name, "dataset")
     if pairs_per_file < 1:
@@ -29,17 +31,14 @@ def main(
     publishing.place(out, publishing.Work("export", name))
     manifest = storage.Workspace(root).manifest(name)
     contents = Contents(name, storage.file_digest(manifest))
-    with open_table(manifest, MANIFEST) as file:
-        total = file.metadata.num_rows
+    rows = read_table(manifest, PIXELS, MANIFEST).to_pandas()
+    total = len(rows)
+    images = open_pairs(rows, root, None, params.cluster.shards)
     with progress.track(f"export {name}", total, "pairs", None) as track:
 
         def pairs() -> Iterator[export_formats.Pair]:
-            for row in iter_rows(manifest, MANIFEST):
-                tar = root / row["shard"]
-                a, b = (
-                    read_bytes(tar, row[f"offset_{side}"], row[f"size_{side}"]) for side in "ab"
-                )
-                yield row, a, b
+            for number, row in enumerate(iter_rows(manifest, MANIFEST)):
+                yield row, images.encoded(number, 0), images.encoded(number, 1)
                 track.advance(1)
 
         def fill(folder: Path) -> None:

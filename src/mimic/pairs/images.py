@@ -104,7 +104,7 @@ class PairImages:
         height, width = self.size_px
         images = np.empty((len(rows), height, width, 3), np.uint8)
         for image, row, view in zip(images, rows, views, strict=True):
-            data = self._bytes_of(int(row), int(view))
+            data = self.encoded(int(row), int(view))
             if decode_into(data, image):
                 continue
             decoded = self._decoded(data, int(row), int(view))
@@ -120,7 +120,7 @@ class PairImages:
 
     def read(self, row: int, view: int) -> np.ndarray:
         """One view as stored: u8 [h, w, 3] RGB; view 0 is a, 1 is b."""
-        return self._decoded(self._bytes_of(row, view), row, view)
+        return self._decoded(self.encoded(row, view), row, view)
 
     def _decoded(self, data: bytes, row: int, view: int) -> np.ndarray:
         image = decode_image(data)
@@ -131,7 +131,8 @@ class PairImages:
             )
         return image
 
-    def _bytes_of(self, row: int, view: int) -> bytes:
+    def encoded(self, row: int, view: int) -> bytes:
+        """The JPEG of one view, as stored; view 0 is a, 1 is b."""
         shard = self._shard[row]
         place = (int(self._offset[row, view]), int(self._bytes[row, view]))
         if self._store is not None and not self._here[shard]:
