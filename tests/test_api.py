@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import timm
 import torch
+import yaml
 from safetensors.torch import load_file
 
 import mimic
+from mimic import assemble, pretrain
 from mimic.commands.export_weights import export_weights
+from mimic.infra import storage
+from mimic.pairs.select import held_out
 from mimic.params import load_params
 from mimic.training.checkpoint import read_card
 from tests.support import footage
@@ -98,6 +104,52 @@ def test_a_finished_training_is_not_trained_again(mined: mimic.MinedPairs, model
     assert again == model
     assert (model / "encoder.safetensors").read_bytes() == before
     assert not (mined.folder.parent / "work" / "mlflow.db").exists()
+
+
+def _drawn_for_validation(pairs: Path, out: Path) -> tuple[Path, str]:
+    """A copy of pairs of one clip, and its source's name, which is drawn for validation: names
+    decide."""
+    (clip,) = set(pd.read_parquet(pairs)["clip"])
+    for number in range(100):
+        folder = out / f"pairs-{number}"
+        source = f"own-{folder.name}-{storage.fingerprint(str(folder.resolve()))[:8]}"
+        if held_out(source, [clip], 0.2).all():
+            return Path(shutil.copytree(pairs, folder)), source
+    raise AssertionError("no name of a hundred was drawn")
+
+
+def test_an_only_clip_is_trained_on_though_it_was_drawn_for_validation(
+    mined: mimic.MinedPairs, tmp_path: Path
+) -> None:
+    one = mimic.mine_pairs([mined.folder.parent / "walk.mp4"], out=tmp_path / "one")
+    folder, source = _drawn_for_validation(one.folder, tmp_path)
+    out = tmp_path / "work"
+    made = mimic.pretrain_encoder(folder, out=out, recipe="croco-tiny", steps=1)
+    assert (made / "encoder.safetensors").exists()
+    dataset = yaml.safe_load((out / "params.yaml").read_text())["datasets"]["own"]
+    assert list(dataset["sources"]) == [source]
+    assert dataset["validation"] == 0
+    splits = json.loads((out / "metrics/assemble/own.json").read_text())["splits"]
+    assert splits == {"train": one.kept, "validation": 0, "test": 0}
+
+
+def test_a_dataset_of_one_clip_says_how_to_train_on_it(
+    mined: mimic.MinedPairs, tmp_path: Path
+) -> None:
+    """As a stage of params.yaml, where nobody changes what it says."""
+    one = mimic.mine_pairs([mined.folder.parent / "walk.mp4"], out=tmp_path / "one")
+    folder, _ = _drawn_for_validation(one.folder, tmp_path)
+    out = tmp_path / "work"
+    mimic.pretrain_encoder(folder, out=out, recipe="croco-tiny", steps=0)
+    file = out / "params.yaml"
+    file.write_text(file.read_text().replace("validation: 0\n", "validation: 0.2\n"))
+    params = load_params(file)
+    assemble.main(params, out, "own")
+    with pytest.raises(mimic.BadInput) as caught:
+        pretrain.main(params, out, "croco-tiny")
+    assert "no pair in its train split" in str(caught.value)
+    assert "set datasets.own.validation: 0 in params.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_wrong_input_is_one_clear_line(mined: mimic.MinedPairs, tmp_path: Path) -> None:

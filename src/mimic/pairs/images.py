@@ -38,15 +38,22 @@ def read_manifest(path: Path, split: str, columns: list[str] | None = PIXELS) ->
     Raises:
         BadInput: the file is missing or damaged, or the split is empty.
     """
-    rows = read_table(path, columns, MANIFEST).to_pandas()
-    rows = rows[rows["split"] == split].reset_index(drop=True)
+    whole = read_table(path, columns, MANIFEST).to_pandas()
+    rows = whole[whole["split"] == split].reset_index(drop=True)
     if rows.empty:
-        share = "test" if split == "test" else "validation"
-        raise BadInput(
-            f"{path}: no pair in its {split} split; mine more pairs, or change "
-            f"datasets.{path.stem}.{share}"
-        )
+        raise BadInput(f"{path}: no pair in its {split} split; {_remedy(path.stem, split, whole)}")
     return rows
+
+
+def _remedy(dataset: str, split: str, whole: pd.DataFrame) -> str:
+    """What to do about a split that is empty."""
+    if split == "train" and (whole["split"] == "validation").any():
+        return (
+            "all its clips were drawn for validation, as one or two can be; mine more clips, or "
+            f"set datasets.{dataset}.validation: 0 in params.yaml"
+        )
+    share = "test" if split == "test" else "validation"
+    return f"mine more pairs, or change datasets.{dataset}.{share}"
 
 
 def open_pairs(
