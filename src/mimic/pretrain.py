@@ -12,8 +12,8 @@
 
 A run with several seeds makes one such folder a seed, models/<run>/seed-<k>/.
 
-The encoder needs nothing of this project (unless its positions are rotary, which plain timm cannot
-express):
+The encoder needs nothing of this project (with rotary positions, `mimic export-weights` makes what
+timm reads):
 
     card = json.load(open("models/croco-1m/card.json"))
     vit = timm.models.VisionTransformer(**card["timm"]["kwargs"])

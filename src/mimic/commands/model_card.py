@@ -115,7 +115,8 @@ def _pretrained(card: Mapping[str, Any]) -> str:
     if card.get("imported"):
         file = card["imported"].get("file") or "weights that timm fetched"
         return f"imported from {file}" + (f", pretrained with {name}" if objective else "")
-    return f"pretrained with {name} on {card.get('dataset')} for {card.get('steps'):,} steps"
+    dataset = card.get("dataset") or "data that are not recorded"
+    return f"pretrained with {name} on {dataset} for {card.get('steps') or 0:,} steps"
 
 
 def _training(about: About) -> list[tuple[str, str]]:
@@ -134,10 +135,18 @@ def _training(about: About) -> list[tuple[str, str]]:
         "precision": card.get("precision"),
         "hardware": about.hardware,
         "hours": hours,
-        "code": f"mimic {card.get('versions', {}).get('mimic')}, commit {card.get('git_commit')}",
+        "code": _code(card),
         "digest of the dataset": card.get("manifest_digest"),
     }
     return [(name, UNKNOWN if value is None else str(value)) for name, value in rows.items()]
+
+
+def _code(card: Mapping[str, Any]) -> str | None:
+    release = card.get("versions", {}).get("mimic")
+    if release is None:
+        return None
+    commit = card.get("git_commit")
+    return f"mimic {release}, commit {commit or UNKNOWN}"
 
 
 def start_weights(card: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@
     vit.load_state_dict(encoder.state_dict(), strict=True)
 
 gives equal `forward_features` (tested). timm itself is not needed here. With rotary positions
-(CroCo v2) there is no plain timm twin.
+(CroCo v2) the twin is timm's Eva, whose queries and keys have another order (`formats.timm_rope`).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import torch
 
 from mimic import config
 from mimic.infra.storage import write_json
+from mimic.models.formats import timm_config
 from mimic.models.objectives.base import Pretraining
 from mimic.training import checkpoint, journal, reconstruct
 from mimic.training.pretraining import THROUGHPUT_KEYS
@@ -90,19 +91,7 @@ def describe(
 
 
 def _timm(size: config.Model) -> dict[str, Any] | None:
-    """How plain timm builds the encoder; None where it cannot (rotary positions, another norm
-    epsilon)."""
-    if size.positions != "sincos" or size.norm_eps != 1e-6:
-        return None
-    kwargs = {
-        "img_size": list(size.height_width_px),
-        "patch_size": size.patch_px,
-        "embed_dim": size.width,
-        "depth": size.depth,
-        "num_heads": size.heads,
-        "num_classes": 0,
-        "class_token": size.class_token,
-        "global_pool": "token" if size.class_token else "avg",
-        "fc_norm": False,
-    }
-    return {"name": "timm.models.VisionTransformer", "kwargs": kwargs}
+    """How plain timm builds the encoder from these very weights; None where it cannot (rotary
+    positions, whose channels it orders otherwise, or another norm epsilon)."""
+    kwargs = timm_config.plain_kwargs(size.size())
+    return kwargs and {"name": "timm.models.VisionTransformer", "kwargs": kwargs}
