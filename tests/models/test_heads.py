@@ -12,6 +12,7 @@ from mimic.models.heads import (
     ConvNextBlock,
     ConvNextHead,
     LinearHead,
+    StandardisedLevels,
     initialise,
     parameter_count,
 )
@@ -178,3 +179,30 @@ def test_initialise_is_xavier_for_linear_layers() -> None:
     assert head.split.weight.abs().max() > 0.99 * bound
     assert not head.split.bias.any()
     assert torch.equal(head.output.weight, convolution)
+
+
+def test_standardised_levels_hide_the_scale_of_the_residual_stream() -> None:
+    """Ten times the features, and an offset a channel, give a head the same to learn and to say."""
+    random = torch.Generator().manual_seed(0)
+    levels = [torch.randn(4, 32, 8, 8, generator=random) for _ in range(4)]
+    offset = torch.randn(1, 32, 1, 1, generator=random)
+    grown = [10 * level + 5 * offset for level in levels]
+    torch.manual_seed(0)
+    raw = DptHead(32, 16, 1, 8)
+    head = StandardisedLevels(raw, [32] * 4)
+    torch.testing.assert_close(head(grown), head(levels), atol=1e-4, rtol=1e-4)
+    assert (raw(grown) - raw(levels)).abs().max() > 0.1
+    for _ in range(200):  # until the running statistics are those of these levels
+        head(grown)
+    head.eval()
+    once = head(grown)
+    torch.testing.assert_close(head(grown)[:1], once[:1])
+    torch.testing.assert_close(
+        once, raw([_standard(level) for level in grown]), atol=0.02, rtol=0.1
+    )
+    assert parameter_count(head) == parameter_count(raw)
+
+
+def _standard(level: torch.Tensor) -> torch.Tensor:
+    deviation, mean = torch.std_mean(level, dim=(0, 2, 3), keepdim=True)
+    return (level - mean) / deviation

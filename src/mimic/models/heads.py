@@ -128,6 +128,27 @@ class BinsHead(nn.Module):
         )
 
 
+class StandardisedLevels(nn.Module):
+    """Any dense head, on levels whose channels have mean 0 and deviation 1.
+
+    The residual stream of a vision transformer grows with depth and with training, most of it in
+    directions that all patches share: a head's first steps then go into undoing a scale. Batch
+    normalisation without parameters makes what a frozen encoder is asked independent of it.
+    """
+
+    def __init__(self, head: nn.Module, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.head = head
+        self.norms = nn.ModuleList(
+            nn.BatchNorm2d(width, affine=False, eps=1e-6) for width in widths
+        )
+
+    def forward(
+        self, levels: Sequence[Float[Tensor, "batch _ rows columns"]]
+    ) -> Float[Tensor, "batch channels height image_width"]:
+        return self.head([norm(x) for norm, x in zip(self.norms, levels, strict=True)])
+
+
 class ClassifierHead(nn.Module):
     """Linear probe of one feature vector per image: batch normalisation without parameters, then a
     linear layer (MAE, appendix)."""

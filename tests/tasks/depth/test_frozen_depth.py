@@ -195,3 +195,22 @@ def test_linear_probe_needs_metres(linear_depth_task: LinearDepthTask) -> None:
     ):
         with pytest.raises(ValidationError, match=message):
             LinearDepthTask.model_validate({**linear_depth_task.model_dump(), **wrong})
+
+
+def test_levels_are_standardised_where_the_section_says_so(
+    few_shot_depth_task: FewShotDepthTask, nyu_folder: Path, encoder: VisionTransformer
+) -> None:
+    """An encoder whose residual stream is ten times as large is another one to a raw head only."""
+    written = few_shot_depth_task.model_dump(mode="json")
+    assert "standardise" not in written
+    stated = FewShotDepthTask.model_validate(written | {"standardise": True})
+    assert FewShotDepthTask.model_validate(stated.model_dump(mode="json")) == stated
+    outputs = {}
+    for name, task in (("raw", few_shot_depth_task), ("standardised", stated)):
+        model = finetune.build(task, encoder)
+        levels = model.features(torch.randn(4, 3, 32, 32, generator=torch.manual_seed(1)))
+        outputs[name] = [model.head([scale * level for level in levels]) for scale in (1, 10)]
+    assert (outputs["raw"][0] - outputs["raw"][1]).abs().max() > 0.1
+    torch.testing.assert_close(*outputs["standardised"], atol=1e-3, rtol=1e-3)
+    result = run_task(stated, as_subject(encoder), folders_in(nyu_folder.parent))
+    assert "standardised" in result.protocol

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from mimic.config.base import AboveZero, NotNegative, Positive
 from mimic.tasks.sections import TrainedTask
@@ -27,6 +32,10 @@ class DepthFields(TrainedTask):
     # the last block the head reads passes the final norm (CroCo's own); false: all are raw
     # (MultiMAE, MIMIC)
     last_norm: bool
+    # the head reads every block with each channel standardised over the batch while it trains, and
+    # over what was trained on when it is measured (DINOv2's and DINOv3's batch norm before a head).
+    # Not stated: false
+    standardise: bool
     antialias: bool  # when images are made smaller
     units_per_m: (
         AboveZero  # the target is (depth in metres * units_per_m - target_mean) / target_std
@@ -47,6 +56,18 @@ class DepthFields(TrainedTask):
     ]  # which average is the value; all three are reported
     eval_batch: Positive
     eval_ranks: Positive  # averaging by batch: the peers' batches come from this many processes
+
+    @model_validator(mode="before")
+    @classmethod
+    def _raw_as_ever(cls, entry: Any) -> Any:
+        """Sections of earlier versions do not know the key."""
+        return {"standardise": False, **entry} if isinstance(entry, dict) else entry
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """As earlier versions wrote it where the key says nothing."""
+        written: dict[str, Any] = serialise(self)
+        return {key: value for key, value in written.items() if (key, value) != ("standardise", 0)}
 
     @model_validator(mode="after")
     def _scored(self) -> DepthFields:

@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mimic.models.dpt_head import DptHead
 from mimic.models.encoder import VisionTransformer, normalise
-from mimic.models.heads import initialise
+from mimic.models.heads import StandardisedLevels, initialise
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.depth.config import DepthFields, DepthTask
 from mimic.tasks.depth.frames import load, natively_scored, preprocess, stacked
@@ -116,10 +116,10 @@ def build(task: DepthFields, encoder: VisionTransformer) -> EncoderWithHead:
     """The encoder with a DPT head of one channel, initialised from the task's seed."""
     require_patches(task.size_px, encoder.patch_px)
 
-    def head() -> DptHead:
+    def head() -> nn.Module:
         made = DptHead(encoder.width, task.head_width, 1, encoder.patch_px)
         initialise(made)
-        return made
+        return StandardisedLevels(made, [encoder.width] * LEVELS) if task.standardise else made
 
     blocks = read_blocks(task.blocks, encoder.depth, LEVELS)
     return EncoderWithHead(
@@ -263,7 +263,8 @@ def protocol(task: DepthFields, train_size: int, test_size: int) -> str:
     return (
         f"preset {task.preset}, {trained}, {train_size} train / {test_size} test, {task.frame} "
         f"frame at {task.size_px} px, "
-        f"{norm_in_words(task.last_norm)}{task.steps} steps of {task.batch}, "
+        f"{norm_in_words(task.last_norm)}{'standardised, ' if task.standardise else ''}"
+        f"{task.steps} steps of {task.batch}, "
         f"scored at {task.score_at} resolution, region {task.score_region}, {limits}, {masks}, "
         f"averaged by {task.averaging}"
     )
