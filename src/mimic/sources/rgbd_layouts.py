@@ -64,7 +64,7 @@ def layout_of(folders: set[str], files: list[str]) -> Callable[[Path, float], li
         return _tum
     if any(_is_suffixed(name) for name in files):
         return _suffixed
-    if _one_of(COLOUR_FOLDERS, folders) and _one_of(DEPTH_FOLDERS, folders):
+    if one_of(COLOUR_FOLDERS, folders) and one_of(DEPTH_FOLDERS, folders):
         return _parted
     if _flat_pairs(files):
         return _flat
@@ -93,7 +93,7 @@ def frames_in(folder: Path, time_s: float) -> list[Frame]:
     return layout(folder, time_s)
 
 
-def _one_of(wanted: tuple[str, ...], folders: Iterable[str]) -> str | None:
+def one_of(wanted: tuple[str, ...], folders: Iterable[str]) -> str | None:
     """The first wanted folder that is there, whatever its capitals."""
     found = {name.lower(): name for name in sorted(folders, reverse=True)}
     return next((found[name] for name in wanted if name in found), None)
@@ -115,9 +115,9 @@ def _suffixed(folder: Path, _: float) -> list[Frame]:
 
 def _parted(folder: Path, _: float) -> list[Frame]:
     folders = [path.name for path in folder.iterdir() if path.is_dir()]
-    colour = folder / (_one_of(COLOUR_FOLDERS, folders) or "")
-    depth = folder / (_one_of(DEPTH_FOLDERS, folders) or "")
-    poses = folder / (_one_of(POSE_FOLDERS, folders) or "")
+    colour = folder / (one_of(COLOUR_FOLDERS, folders) or "")
+    depth = folder / (one_of(DEPTH_FOLDERS, folders) or "")
+    poses = folder / (one_of(POSE_FOLDERS, folders) or "")
     return [
         frame
         for scene in scenes_in(colour)

@@ -32,7 +32,7 @@ from mimic.tasks.depth.nyu import DepthFrame
 from mimic.tasks.engine.dense_transforms import resize_labels
 from mimic.tasks.engine.image_io import read_labels
 from mimic.tasks.own.files import contents, photo_beside, same_aspect
-from mimic.tasks.own.splits import Labelled, split, without_ending
+from mimic.tasks.own.splits import LabelledImage, split, without_ending
 
 TIME_S = 0.02  # between a colour image of TUM's and its depth, as its own associate.py
 LOOKED_AT = 16  # images read on opening, to tell the unit
@@ -156,7 +156,7 @@ class OwnDepth:
             valid &= self._mask(self.masks, item, image.shape[:2])
         return DepthFrame(image, depth_m, valid, image.shape[:2] == NATIVE)
 
-    def _mask(self, folder: Path, item: Labelled, size: tuple[int, ...]) -> np.ndarray:
+    def _mask(self, folder: Path, item: LabelledImage, size: tuple[int, ...]) -> np.ndarray:
         path = folder / f"{item.image.stem}.png"
         mask = read_labels(path)
         if mask.ndim != 2 or not same_aspect(mask.shape, size):
@@ -189,12 +189,14 @@ def _frames(folder: Path, time_s: float) -> tuple[list[tuple[str, Frame]], bool]
     return found, set(layouts) == {True}
 
 
-def _items(folder: Path, frames: list[tuple[str, Frame]]) -> list[Labelled]:
+def _items(folder: Path, frames: list[tuple[str, Frame]]) -> list[LabelledImage]:
     """Frames with depth as items, in the order of their names."""
     items = []
     for below, frame in frames:
         if frame.depth is not None:
             name = without_ending(os.path.relpath(frame.colour, folder).replace(os.sep, "/"))
             scene = f"{below}/{frame.scene}".strip("/")
-            items.append(Labelled(same_name(name), frame.colour, frame.depth, same_name(scene)))
+            items.append(
+                LabelledImage(same_name(name), frame.colour, frame.depth, same_name(scene))
+            )
     return sorted(items, key=lambda item: numeric_order(item.name))

@@ -26,7 +26,15 @@ from mimic.sources.photos import pictures
 from mimic.sources.photos.folders import files_below, passed_over, shown
 from mimic.sources.rgbd_layouts import same_name
 from mimic.tasks.engine.image_io import extent
-from mimic.tasks.own.splits import SCORED, SIDES, Labelled, Parts, checksum, split, without_ending
+from mimic.tasks.own.splits import (
+    SCORED,
+    SIDES,
+    LabelledImage,
+    Parts,
+    checksum,
+    split,
+    without_ending,
+)
 
 AROUND = ("images", "image", "data")  # folders around the classes that are none
 
@@ -136,7 +144,7 @@ def _class_of(path: str) -> str | None:
     return same_name(named[0]) if named else None
 
 
-def _items(folder: Path, skipped: dict[str, str]) -> list[Labelled]:
+def _items(folder: Path, skipped: dict[str, str]) -> list[LabelledImage]:
     """Images with their class as `scene`, in the order of their names."""
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; point `data` at a folder of classes")
@@ -147,11 +155,11 @@ def _items(folder: Path, skipped: dict[str, str]) -> list[Labelled]:
             skipped[path] = "in no folder of a class"
             continue
         name = same_name(without_ending(path))
-        items.append(Labelled(name, folder / path, folder / path, found))
+        items.append(LabelledImage(name, folder / path, folder / path, found))
     return sorted(items, key=lambda item: (numeric_order(item.name), item.image.name))
 
 
-def _fifth_of_each(items: Sequence[Labelled]) -> Parts:
+def _fifth_of_each(items: Sequence[LabelledImage]) -> Parts:
     """Of each class the fifth with the lowest check sums; the only image of a class is trained
     on."""
     classes: dict[str, list[int]] = defaultdict(list)

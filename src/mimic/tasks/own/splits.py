@@ -34,7 +34,7 @@ SCORED = 5  # one in so many
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledImage:
     """An image, its label, and the scene it shows: those of one scene stay together.
 
     name: the image's path below the folder, without its ending.
@@ -59,8 +59,8 @@ class Parts:
 
 def split(
     folder: Path,
-    items: Sequence[Labelled],
-    otherwise: Callable[[Sequence[Labelled]], Parts] | None = None,
+    items: Sequence[LabelledImage],
+    otherwise: Callable[[Sequence[LabelledImage]], Parts] | None = None,
 ) -> Parts:
     """
     Args:
@@ -112,7 +112,7 @@ def _lists(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _named(path: Path, items: Sequence[Labelled]) -> list[int]:
+def _named(path: Path, items: Sequence[LabelledImage]) -> list[int]:
     """Places of the items that a list names, in their own order."""
     known = _keys(items)
     text = path.read_bytes().decode("utf-8-sig", errors="replace")
@@ -132,7 +132,7 @@ def _named(path: Path, items: Sequence[Labelled]) -> list[int]:
     return sorted(chosen)
 
 
-def _keys(items: Sequence[Labelled]) -> dict[str, int]:
+def _keys(items: Sequence[LabelledImage]) -> dict[str, int]:
     """Every end of an item's path, and its place; -1 where several items share it."""
     known: dict[str, int] = {}
     for place, item in enumerate(items):
@@ -159,7 +159,7 @@ def without_ending(name: str) -> str:
     return f"{folder}{slash}{stem}"
 
 
-def _by_folder(items: Sequence[Labelled]) -> dict[str, list[int]]:
+def _by_folder(items: Sequence[LabelledImage]) -> dict[str, list[int]]:
     """Places by the split that a folder on the way to an image is named after."""
     sides: dict[str, list[int]] = {}
     for place, item in enumerate(items):
@@ -170,7 +170,7 @@ def _by_folder(items: Sequence[Labelled]) -> dict[str, list[int]]:
     return sides
 
 
-def _fifth(items: Sequence[Labelled]) -> Parts:
+def _fifth(items: Sequence[LabelledImage]) -> Parts:
     scenes = sorted({item.scene for item in items}, key=lambda name: (checksum(name), name))
     if len(scenes) > 1:
         count = max(1, round(len(scenes) / SCORED))
@@ -190,7 +190,7 @@ def checksum(name: str) -> int:
 
 
 def _require_apart(
-    folder: Path, items: Sequence[Labelled], train: list[int], test: list[int], stated: str
+    folder: Path, items: Sequence[LabelledImage], train: list[int], test: list[int], stated: str
 ) -> None:
     shared = sorted(set(train) & set(test))
     if shared:

@@ -19,9 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from mimic.errors import BadInput
-from mimic.infra.storage import Workspace
 from mimic.tasks.engine.image_io import extent, read_labels, read_photo
-from mimic.tasks.segmentation.config import SegmentationFields
 
 SPLITS = ("training", "validation")
 INFO = ("objectInfo150.txt", "objectInfo150.csv")
@@ -50,6 +48,8 @@ class Ade20k:
     """
 
     n_classes = CLASSES
+    own = ""  # in the protocol, of data that are not the official ones
+    said: tuple[str, ...] = ()  # by `prepare`, beyond what every set says
 
     def __init__(self, folder: Path, counts: tuple[int, int] | None) -> None:
         self.folder = folder
@@ -151,12 +151,3 @@ def _names(folder: Path) -> tuple[str, ...]:
             f"{path}: {len(numbers)} classes, expected {CLASSES} numbered from 1 in order"
         )
     return tuple(row[-1].split(";")[0].split(",")[0].strip() for row in rows[1:])
-
-
-def open_ade20k(task: SegmentationFields, root: Path) -> Ade20k:
-    """The set, listed.
-
-    Raises:
-        BadInput: it is not whole.
-    """
-    return Ade20k(Workspace(root).resolve(task.data), task.images)

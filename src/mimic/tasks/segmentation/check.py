@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,13 +12,14 @@ from mimic.tasks.engine.dense_transforms import Item
 from mimic.tasks.engine.few_shot import require_labels
 from mimic.tasks.inspection import TEST, TRAIN, DataFound, Needs, Split, each
 from mimic.tasks.segmentation import frames
-from mimic.tasks.segmentation.ade20k import IGNORED, open_ade20k
+from mimic.tasks.segmentation.ade20k import IGNORED
 from mimic.tasks.segmentation.config import FewShotSegmentationTask, SegmentationFields
+from mimic.tasks.segmentation.sets import open_masks
 
 
 def look(task: SegmentationFields, root: Path, needs: Needs) -> DataFound:
     """Every image and annotation read; labels in range."""
-    ade = open_ade20k(task, root)
+    ade = open_masks(task, root)
     train = Split("train", TRAIN, needs)
     test = Split("test", TEST, needs)
     pixels = np.zeros((2, IGNORED + 1), np.int64)  # of each split and label, as stored
@@ -32,11 +35,25 @@ def look(task: SegmentationFields, root: Path, needs: Needs) -> DataFound:
             pixels[number] += counts
             split.add_masked(shown.valid, shown.target)
     present = pixels[:, : ade.n_classes] > 0
-    facts = {
+    facts: dict[str, Any] = {
         "classes": int(present.any(axis=0).sum()),
         "classes_never_trained": int((present[1] & ~present[0]).sum()),  # but scored
         "unlabelled": round(float(pixels[:, IGNORED].sum() / pixels.sum()), 6),
     }
+    if ade.said:
+        facts["said"] = [*ade.said, *_rare(ade.names, present)]
     if isinstance(task, FewShotSegmentationTask):
         require_labels(train, ade.folder, task.shots, range(task.seed, task.seed + task.seeds))
     return DataFound(ade.folder, [train, test], {**facts, **ade.extent()})
+
+
+def _rare(names: Sequence[str], present: np.ndarray) -> Iterator[str]:
+    """Classes that decide nothing, or nothing can be learned of; `present` bool[2, classes]."""
+    for mask, what in (
+        (~present.any(axis=0), "in no mask"),
+        (present[1] & ~present[0], "scored, never trained on"),
+        (present[0] & ~present[1], "trained on, never scored"),
+    ):
+        listed = [names[number] for number in np.flatnonzero(mask)[:8].tolist()]
+        if listed:
+            yield f"{int(mask.sum())} classes {what}: {', '.join(listed)}"

@@ -42,9 +42,10 @@ from mimic.tasks.engine.finetune import finetune_model
 from mimic.tasks.engine.visualize import labelled_picture
 from mimic.tasks.metrics.iou import averages, class_counts, class_iou, miou_error
 from mimic.tasks.metrics.items import item_ious
-from mimic.tasks.segmentation.ade20k import IGNORED, Ade20k, open_ade20k
+from mimic.tasks.segmentation.ade20k import IGNORED
 from mimic.tasks.segmentation.config import ConvNextFields, SegmentationFields, SegmentationTask
 from mimic.tasks.segmentation.frames import PAD, framed_size, preprocess, read, to_frame
+from mimic.tasks.segmentation.sets import MaskSet, open_masks
 from mimic.training.batches import evenly_spaced
 
 COLOURS = ColorJitter(
@@ -55,7 +56,7 @@ COLOURS = ColorJitter(
 def run(task: SegmentationTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """Train the head (and what `freeze` leaves) on the train split, measure the last step on the
     validation split."""
-    ade = open_ade20k(task, folders.root)
+    ade = open_masks(task, folders.root)
     require_patches(task.size_px, subject.encoder.patch_px)
     model = build(task, subject.encoder, ade.n_classes)
     train = OnDisk(partial(read, ade), ade.train)
@@ -76,7 +77,7 @@ def run(task: SegmentationTask, subject: EvalModel, folders: EvalPaths) -> Resul
         headline="mIoU",
         higher_is_better=True,
         metrics={**metrics, "train_size": len(train), "train_loss": last_loss},
-        protocol=protocol(task, len(train), len(counts)),
+        protocol=of_set(task, ade, len(train), len(counts)),
         selection="last step",
         test_size=len(counts),
         pictures=pictures,
@@ -84,7 +85,7 @@ def run(task: SegmentationTask, subject: EvalModel, folders: EvalPaths) -> Resul
     )
 
 
-def average_metrics(task: SegmentationFields, ade: Ade20k, counts: np.ndarray) -> dict[str, Any]:
+def average_metrics(task: SegmentationFields, ade: MaskSet, counts: np.ndarray) -> dict[str, Any]:
     """The task's average with its standard error, both averages, and the classes'."""
     both = averages(counts)
     iou = class_iou(counts.sum(axis=0))
@@ -150,7 +151,7 @@ def loss(output: Tensor, batch: Batch) -> Tensor:
 
 def score(
     task: SegmentationFields,
-    ade: Ade20k,
+    ade: MaskSet,
     found: Callable[[slice, list[Item]], Iterable[tuple[Item, np.ndarray]]],
 ) -> tuple[np.ndarray, list[Figure]]:
     """int64[images, 3, classes], and pictures of a few images, evenly spaced.
@@ -248,6 +249,12 @@ def _logits(model: EncoderWithHead, images: np.ndarray) -> Tensor:
     """float32[n, classes, h, w] of images uint8[n, h, w, 3]."""
     with torch.inference_mode():
         return model(normalise(torch.from_numpy(images).to(model.device))).float()
+
+
+def of_set(task: SegmentationFields, data: MaskSet, train_size: int, test_size: int) -> str:
+    """`protocol`, with what is said of data that are not the official ones."""
+    line = protocol(task, train_size, test_size)
+    return f"{line}, {data.own}" if data.own else line
 
 
 def protocol(task: SegmentationFields, train_size: int, test_size: int) -> str:

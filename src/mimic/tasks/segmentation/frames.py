@@ -13,13 +13,14 @@ from mimic.tasks.engine.dense_transforms import (
     resize_item,
     size_within,
 )
-from mimic.tasks.segmentation.ade20k import IGNORED, Ade20k
+from mimic.tasks.segmentation.ade20k import IGNORED
 from mimic.tasks.segmentation.config import SegmentationFields
+from mimic.tasks.segmentation.sets import MaskSet
 
 PAD = 128  # grey, as the peers pad
 
 
-def read(ade: Ade20k, index: int) -> Item:
+def read(ade: MaskSet, index: int) -> Item:
     """Labels are classes from 0 (IGNORED where not valid)."""
     frame = ade.read(index)
     return Item(frame.image, frame.labels, frame.labels != IGNORED)

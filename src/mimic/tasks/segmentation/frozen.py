@@ -30,15 +30,15 @@ from mimic.tasks.engine.few_shot import by_shots, subset
 from mimic.tasks.engine.finetune import finetune_model
 from mimic.tasks.metrics.items import item_ious
 from mimic.tasks.segmentation import finetune
-from mimic.tasks.segmentation.ade20k import Ade20k, open_ade20k
 from mimic.tasks.segmentation.config import FewShotSegmentationTask, LinearSegmentationTask
+from mimic.tasks.segmentation.sets import MaskSet, open_masks
 
 Frozen = LinearSegmentationTask | FewShotSegmentationTask
 
 
 def run_linear(task: LinearSegmentationTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """Train the linear layer on the train split, measure the last step on the validation split."""
-    ade = open_ade20k(task, folders.root)
+    ade = open_masks(task, folders.root)
     encoder = subject.encoder
     require_patches(task.size_px, encoder.patch_px)
     head = seeded(task.seed, partial(LinearHead, encoder.width, ade.n_classes, encoder.patch_px))
@@ -63,7 +63,7 @@ def run_linear(task: LinearSegmentationTask, subject: EvalModel, folders: EvalPa
         headline="mIoU",
         higher_is_better=True,
         metrics={**metrics, "train_size": len(ade.train), "train_loss": last_loss},
-        protocol=f"linear, {finetune.protocol(task, len(ade.train), len(counts))}",
+        protocol=f"linear, {finetune.of_set(task, ade, len(ade.train), len(counts))}",
         selection="last step",
         test_size=len(counts),
         pictures=pictures,
@@ -74,7 +74,7 @@ def run_linear(task: LinearSegmentationTask, subject: EvalModel, folders: EvalPa
 def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """For each seed a head on each of its nested subsets, the same number of updates for all,
     measured on the whole validation split."""
-    ade = open_ade20k(task, folders.root)
+    ade = open_masks(task, folders.root)
     encoder = subject.encoder
     require_patches(task.size_px, encoder.patch_px)
     if max(task.shots) > len(ade.train):
@@ -99,7 +99,7 @@ def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPath
                 scores.append(item_ious(counts, pooled=task.averaging == "global"))
     found = by_shots(values)
     most = found[str(max(task.shots))]
-    protocol = finetune.protocol(task, max(task.shots), len(ade.test))
+    protocol = finetune.of_set(task, ade, max(task.shots), len(ade.test))
     return Result(
         name="mIoU",
         headline="mIoU",
@@ -120,7 +120,7 @@ def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPath
 def cache_features(
     task: Frozen,
     model: EncoderWithHead,
-    ade: Ade20k,
+    ade: MaskSet,
     numbers: np.ndarray,
     mirrored: bool,
     folder: Path,
@@ -153,7 +153,7 @@ def cache_features(
 
 
 def _train(
-    task: Frozen, model: EncoderWithHead, ade: Ade20k, chosen: np.ndarray, kept: Path, folder: Path
+    task: Frozen, model: EncoderWithHead, ade: MaskSet, chosen: np.ndarray, kept: Path, folder: Path
 ) -> float | None:
     """Train the head on the chosen training images; the mean loss of the last tenth of the
     steps."""
@@ -170,7 +170,7 @@ def _train(
 
 
 def _score(
-    task: FewShotSegmentationTask, model: EncoderWithHead, ade: Ade20k, kept: Path
+    task: FewShotSegmentationTask, model: EncoderWithHead, ade: MaskSet, kept: Path
 ) -> tuple[np.ndarray, list[Figure]]:
     """Counts of each test image, and pictures; the encoder is not run again."""
     test = cache_features(task, model, ade, ade.test, False, kept)

@@ -1,0 +1,252 @@
+"""Segmentation on folders of images and masks of one's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mimic.errors import BadInput
+from mimic.models.encoder import VisionTransformer
+from mimic.tasks import run_task
+from mimic.tasks.checks import check
+from mimic.tasks.inspection import lines
+from mimic.tasks.segmentation import finetune
+from mimic.tasks.segmentation.config import (
+    FewShotSegmentationTask,
+    LinearSegmentationTask,
+    SegmentationTask,
+)
+from mimic.tasks.segmentation.own import OwnMasks
+from mimic.tasks.segmentation.sets import open_masks
+from tests.support.miniatures import as_subject, folders_in
+from tests.support.own_labels import photo
+
+COLOURS = np.array([[128, 64, 0], [0, 0, 255], [9, 200, 9]], np.uint8)
+NAMES = ("Straße", "небо", "two words")
+
+
+def mask(seed: int, numbers: tuple[int, ...] = (0, 1, 2)) -> np.ndarray:
+    """uint8[40, 48]: upright bands of classes, and a row without one."""
+    found = np.repeat(np.array(numbers, np.uint8), 16)[None].repeat(40, axis=0)
+    found = np.roll(found, seed, axis=1)
+    found[0] = 255
+    return found
+
+
+def write_set(
+    folder: Path,
+    image: str = "images/{}.jpg",
+    label: str = "masks/{}.png",
+    mode: str = "L",
+    count: int = 10,
+) -> None:
+    for number in range(count):
+        path = folder / image.format(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo(number, 40, 48)).save(path)
+        place = folder / label.format(number)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        labels = mask(number)
+        if mode == "RGB":
+            coloured = np.zeros((*labels.shape, 3), np.uint8)
+            coloured[labels < 3] = COLOURS[labels[labels < 3]]
+            coloured[0] = coloured[1]
+            Image.fromarray(coloured).save(place)
+            continue
+        drawn = Image.fromarray(labels)
+        if mode == "P":
+            drawn = drawn.convert("P")
+            drawn.putdata(labels.ravel().tolist())
+            drawn.putpalette(np.roll(np.arange(768) % 256, 5).astype(np.uint8).tobytes())
+        drawn.save(place)
+
+
+@pytest.fixture
+def task(segmentation_task: SegmentationTask) -> SegmentationTask:
+    return segmentation_task.model_copy(update={"data": Path("own")})
+
+
+def opened(task: SegmentationTask, root: Path) -> OwnMasks:
+    found = open_masks(task, root)
+    assert isinstance(found, OwnMasks)
+    return found
+
+
+@pytest.mark.parametrize("mode", ["L", "P"])
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("images/{}.jpg", "masks/{}.png"),
+        ("Images/{} ö.JPG", "Labels/{} ö.PNG"),
+        ("images/{}.webp", "annotations/{}_mask.tif"),
+        ("комната/{}.png", "комната/{}_mask.png"),
+        ("JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
+    ],
+)
+def test_layouts_names_and_palettes(
+    tmp_path: Path, task: SegmentationTask, image: str, label: str, mode: str
+) -> None:
+    """Indices are those stored, whatever colours a palette gives them."""
+    if mode == "P" and label.endswith("tif"):
+        label = label.replace("tif", "png")
+    write_set(tmp_path / "own", image, label, mode)
+    found = opened(task, tmp_path)
+    assert (len(found.train), len(found.test)) == (8, 2)
+    assert found.names == ("class 0", "class 1", "class 2")
+    for place in range(10):
+        assert (found.read(place).labels == mask(place)).all()
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        "128 64 0 Straße\n0 0 255 небо\n9 200 9 two words\n",
+        "\ufeffStraße 128 64 0\nнебо: 0,0,255\n# no\ntwo words 9, 200, 9\n",
+        {"Straße": [128, 64, 0], "небо": [0, 0, 255], "two words": [9, 200, 9]},
+    ],
+)
+def test_colours_are_classes(
+    tmp_path: Path, task: SegmentationTask, listing: str | dict[str, list[int]]
+) -> None:
+    write_set(tmp_path / "own", mode="RGB")
+    if isinstance(listing, str):
+        (tmp_path / "own/classes.txt").write_text(listing)
+    else:
+        (tmp_path / "own/classes.json").write_text(json.dumps(listing))
+    found = opened(task, tmp_path)
+    assert found.names == NAMES
+    assert (found.read(3).labels[1:] == mask(3)[1:]).all()
+    Image.fromarray(np.full((40, 48, 3), 7, np.uint8)).save(tmp_path / "own/masks/3.png")
+    with pytest.raises(BadInput, match=r"3\.png: colour 7 7 7 in 1920 pixels, which classes\."):
+        check(task, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "listing"),
+    [
+        ("classes.txt", "Straße\nнебо\ntwo words\n"),
+        ("classes.txt", "2 two words\n0: Straße\n1 небо\n"),
+        ("classes.json", '["Straße", "небо", "two words"]'),
+        ("classes.json", '{"Straße": 0, "two words": 2, "небо": 1}'),
+        ("classes.json", '{"0": "Straße", "1": "небо", "2": "two words"}'),
+    ],
+)
+def test_numbers_have_names(
+    tmp_path: Path, task: SegmentationTask, name: str, listing: str
+) -> None:
+    write_set(tmp_path / "own")
+    (tmp_path / "own" / name).write_text(listing)
+    assert opened(task, tmp_path).names == NAMES
+    said = lines(check(task, tmp_path))
+    assert said[0] == "train: 8 images, 96.9 % labelled pixels, class 0 to 2"
+    assert f"classes: 3 by {name} (Straße, небо, two words); 255 is ignored" in said
+
+
+def test_a_class_that_is_not_listed_is_one_line(tmp_path: Path, task: SegmentationTask) -> None:
+    write_set(tmp_path / "own")
+    (tmp_path / "own/classes.txt").write_text("a\nb\n")
+    with pytest.raises(BadInput, match=r"class 2 in 624 pixels, which classes\.txt does not list"):
+        check(task, tmp_path)
+    ignoring = task.model_copy(update={"ignore": 2})
+    with pytest.raises(BadInput, match="class 255 in 48 pixels"):
+        check(ignoring, tmp_path)
+
+
+def test_foreground_is_not_silently_ignored(tmp_path: Path, task: SegmentationTask) -> None:
+    write_set(tmp_path / "own")
+    for number in range(10):
+        binary = np.where(mask(number) == 1, 255, 0).astype(np.uint8)
+        Image.fromarray(binary).save(tmp_path / f"own/masks/{number}.png")
+    with pytest.raises(BadInput, match="masks hold 0 and 255 alone, and 255 is ignored"):
+        open_masks(task, tmp_path)
+    (tmp_path / "own/classes.txt").write_text("0 background\n255 foreground\n")
+    found = opened(task, tmp_path)
+    assert found.names == ("background", "foreground")
+    assert (found.read(0).labels == (mask(0) == 1)).all()
+
+
+def test_lossy_transparent_and_coloured_masks_are_refused(
+    tmp_path: Path, task: SegmentationTask
+) -> None:
+    write_set(tmp_path / "own")
+    path = tmp_path / "own/masks/0.png"
+    Image.fromarray(mask(0)).save(path, format="JPEG")
+    with pytest.raises(BadInput, match=r"0\.png: a lossy JPEG smears classes"):
+        open_masks(task, tmp_path)
+    Image.fromarray(photo(0, 40, 48)).save(path)
+    with pytest.raises(BadInput, match="mode RGB, where one channel of class numbers"):
+        open_masks(task, tmp_path)
+    veiled = np.dstack([mask(0), np.full((40, 48), 9, np.uint8)])
+    Image.fromarray(veiled).save(path)
+    with pytest.raises(BadInput, match="partly transparent"):
+        open_masks(task, tmp_path)
+    Image.fromarray(np.dstack([mask(0), np.full((40, 48), 255, np.uint8)])).save(path)
+    assert (opened(task, tmp_path).read(0).labels == mask(0)).all()
+    write_set(tmp_path / "jpeg", label="masks/{}.jpg")
+    with pytest.raises(BadInput, match="no images with masks .* a JPEG is no mask"):
+        open_masks(task.model_copy(update={"data": Path("jpeg")}), tmp_path)
+
+
+def test_rare_classes_and_lonely_images_are_said(tmp_path: Path, task: SegmentationTask) -> None:
+    write_set(tmp_path / "own")
+    (tmp_path / "own/classes.txt").write_text("a\nb\nc\nd\ne\n")
+    strange = mask(9)
+    strange[5:9, 5:9] = 3
+    Image.fromarray(strange).save(tmp_path / "own/masks/9.png")
+    (tmp_path / "own/masks/0.png").unlink()
+    said = lines(check(task, tmp_path))
+    assert "1 classes in no mask: e" in said
+    assert "1 classes scored, never trained on: d" in said
+    assert "not used: 1 images without a mask" in said
+
+
+def test_split_by_folders_in_both(tmp_path: Path, task: SegmentationTask) -> None:
+    write_set(tmp_path / "own", "images/train/{}.jpg", "masks/train/{}.png", count=6)
+    write_set(tmp_path / "own", "images/val/{}.jpg", "masks/val/{}.png", count=3)
+    found = opened(task, tmp_path)
+    assert (len(found.train), len(found.test)) == (6, 3)
+    assert "by the folders train and validation" in found.said[1]
+
+
+def test_prediction_equal_to_truth_scores_one(tmp_path: Path, task: SegmentationTask) -> None:
+    write_set(tmp_path / "own")
+    found = opened(task, tmp_path)
+
+    def scored(shift: int) -> float:
+        counts, _ = finetune.score(
+            task,
+            found,
+            lambda _, items: [(item, (item.target + shift) % 3) for item in items],
+        )
+        return float(finetune.average_metrics(task, found, counts)["mIoU"])
+
+    assert scored(0) == 1.0
+    assert scored(1) < 0.01
+
+
+def test_every_segmentation_task_runs_on_a_folder(
+    tmp_path: Path,
+    task: SegmentationTask,
+    linear_segmentation_task: LinearSegmentationTask,
+    few_shot_segmentation_task: FewShotSegmentationTask,
+    encoder: VisionTransformer,
+) -> None:
+    write_set(tmp_path / "own")
+    (tmp_path / "own/classes.txt").write_text("\n".join(NAMES))
+    for kind in (task, linear_segmentation_task, few_shot_segmentation_task):
+        section = kind.model_copy(update={"data": Path("own")})
+        result = run_task(section, as_subject(encoder), folders_in(tmp_path))
+        assert 0 <= result.value <= 1
+        assert "own data own (3 classes; split one scene" in result.protocol
+        if "classes" in result.metrics:
+            assert set(result.metrics["classes"]) <= set(NAMES)
+
+
+def test_official_folders_stay_ade20k(
+    made_ade20k: Path, segmentation_task: SegmentationTask
+) -> None:
+    assert not isinstance(open_masks(segmentation_task, made_ade20k.parent), OwnMasks)
