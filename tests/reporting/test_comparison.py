@@ -14,7 +14,7 @@ from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, write_json
 from mimic.params import Params, load_params
 from mimic.reporting import comparison_words
-from mimic.reporting.comparison import Comparison, compare
+from mimic.reporting.comparison import Contrast, compare
 from mimic.tasks.item_files import write_items
 
 ITEMS = 60
@@ -76,7 +76,7 @@ class World:
         table = self.params.table.model_copy(update={"runs": tuple(self.runs), "tasks": ("depth",)})
         return self.params.model_copy(update={"table": table})
 
-    def by(self, *factors: str) -> list[Comparison]:
+    def by(self, *factors: str) -> list[Contrast]:
         return compare(self.asked(), self.space, factors).comparisons
 
     def lines(self, *factors: str) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mimic.reporting.difference import Sample, difference, holm
+from mimic.reporting.difference import SeedScores, difference, holm
 
 DRAWS = 400
 TRUE = 0.3
@@ -21,10 +21,10 @@ WORLDS = {
 }
 
 
-def _sample(values: np.ndarray, first: int = 0) -> Sample:
+def _sample(values: np.ndarray, first: int = 0) -> SeedScores:
     """Of a table [seeds, items]."""
     means = {first + seed: float(row.mean()) for seed, row in enumerate(values)}
-    return Sample(means, {first + seed: row for seed, row in enumerate(values)}, None)
+    return SeedScores(means, {first + seed: row for seed, row in enumerate(values)}, None)
 
 
 def _covered(world: tuple[float, ...], seeds: int, items: int, *, same_seeds: bool) -> float:
@@ -87,8 +87,8 @@ def test_it_is_b_minus_a_and_the_other_way_round_it_is_the_mirror_image() -> Non
 
 
 def test_with_seeds_alone_it_is_students_interval() -> None:
-    a = Sample({0: 1.0, 1: 2.0, 2: 4.0}, {}, None)
-    b = Sample({0: 1.5, 1: 2.9, 2: 4.2}, {}, None)
+    a = SeedScores({0: 1.0, 1: 2.0, 2: 4.0}, {}, None)
+    b = SeedScores({0: 1.5, 1: 2.9, 2: 4.2}, {}, None)
     found = difference(a, b)
     reference = stats.ttest_rel([1.5, 2.9, 4.2], [1.0, 2.0, 4.0])
     low, high = reference.confidence_interval(0.95)
@@ -98,8 +98,8 @@ def test_with_seeds_alone_it_is_students_interval() -> None:
 
 
 def test_other_seeds_are_compared_as_welch_does() -> None:
-    a = Sample({0: 1.0, 1: 2.0, 2: 4.0}, {}, None)
-    b = Sample({5: 6.0, 6: 6.5}, {}, None)
+    a = SeedScores({0: 1.0, 1: 2.0, 2: 4.0}, {}, None)
+    b = SeedScores({5: 6.0, 6: 6.5}, {}, None)
     reference = stats.ttest_ind([6.0, 6.5], [1.0, 2.0, 4.0], equal_var=False)
     found = difference(a, b)
     assert found.interval == pytest.approx(tuple(reference.confidence_interval(0.95)))
@@ -116,10 +116,10 @@ def test_one_seed_leaves_the_items_and_says_so() -> None:
 
 
 def test_without_items_the_stated_errors_count_and_without_both_there_is_no_interval() -> None:
-    found = difference(Sample({0: 1.0}, {}, 0.3), Sample({0: 2.0}, {}, 0.4))
+    found = difference(SeedScores({0: 1.0}, {}, 0.3), SeedScores({0: 2.0}, {}, 0.4))
     assert found.half == pytest.approx(stats.norm.ppf(0.975) * 0.5)
     assert not found.items_paired
-    nothing = difference(Sample({0: 1.0}, {}, None), Sample({0: 2.0}, {}, 0.4))
+    nothing = difference(SeedScores({0: 1.0}, {}, None), SeedScores({0: 2.0}, {}, 0.4))
     assert nothing.interval is None
     assert nothing.p is None
 
@@ -128,17 +128,17 @@ def test_items_that_are_not_scored_do_not_count() -> None:
     rng = np.random.default_rng(3)
     a, b = rng.normal(0, 1, (2, 1, 50))
 
-    def gapped(values: np.ndarray) -> Sample:
-        return Sample({0: float(values.mean())}, {0: np.append(values[0], np.nan)}, None)
+    def gapped(values: np.ndarray) -> SeedScores:
+        return SeedScores({0: float(values.mean())}, {0: np.append(values[0], np.nan)}, None)
 
     found = difference(gapped(a), gapped(b))
     assert found.half == pytest.approx(difference(_sample(a), _sample(b)).half)
 
 
 def test_equal_results_differ_by_nothing() -> None:
-    a = Sample({0: 1.0, 1: 1.0}, {}, None)
+    a = SeedScores({0: 1.0, 1: 1.0}, {}, None)
     assert difference(a, a).p == 1.0
-    assert difference(a, Sample({0: 2.0, 1: 2.0}, {}, None)).p == 0.0
+    assert difference(a, SeedScores({0: 2.0, 1: 2.0}, {}, None)).p == 0.0
 
 
 def test_holm_is_stricter_the_more_there_are() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mimic.reporting.difference import Sample, difference, holm
+from mimic.reporting.difference import SeedScores, difference, holm
 from mimic.reporting.results import RunRow, SavedResult
 from mimic.reporting.verdict import number
 
@@ -55,7 +55,7 @@ def _column(task: str, rows: Sequence[RunRow]) -> TaskColumn:
 
 
 def _cells(
-    results: Sequence[SavedResult | None], samples: Sequence[Sample | None]
+    results: Sequence[SavedResult | None], samples: Sequence[SeedScores | None]
 ) -> list[ResultCell | None]:
     found = {
         index: (result, one)

@@ -16,7 +16,7 @@ from typing import Any
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, read_json
 from mimic.params import Params
-from mimic.reporting.difference import Difference, Sample, difference, holm
+from mimic.reporting.difference import Difference, SeedScores, difference, holm
 from mimic.reporting.results import SavedResult, read_result, sample, seed_in
 from mimic.reporting.settings import FACTORS, NEVER, Settings, differing, settings_of
 
@@ -41,7 +41,7 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Contrast:
     """`b` - `a` on one task."""
 
     task: str
@@ -50,8 +50,8 @@ class Comparison:
     by: str
     a: Contender
     b: Contender
-    sample_a: Sample
-    sample_b: Sample
+    sample_a: SeedScores
+    sample_b: SeedScores
     found: Difference
     also: dict[str, tuple[Any, Any]]  # what differs beside `by`
     holds: bool  # whether it is shown, with all others of the list
@@ -78,7 +78,7 @@ class Comparison:
 class Compared:
     """Every comparison by one setting, and the results that could not be compared."""
 
-    comparisons: list[Comparison]
+    comparisons: list[Contrast]
     apart: list[str]  # one line each
 
 
@@ -92,7 +92,7 @@ def compare(params: Params, workspace: Workspace, by: Sequence[str]) -> Compared
         if one not in FACTORS:
             raise BadInput(f"--by {one}: expected one of {', '.join(FACTORS)}")
     apart: list[str] = []
-    found: list[Comparison] = []
+    found: list[Contrast] = []
     for task in params.table.tasks:
         results = _comparable(params, workspace, task, apart)
         seen: set[tuple[str, str]] = set()
@@ -201,11 +201,11 @@ def _compared(
     a: Contender,
     b: Contender,
     also: dict[str, tuple[Any, Any]],
-) -> Comparison:
+) -> Contrast:
     first = results[a.runs[0]]
     one = _pooled([sample(workspace, run, task, results[run]) for run in a.runs])
     other = _pooled([sample(workspace, run, task, results[run]) for run in b.runs])
-    return Comparison(
+    return Contrast(
         task=task,
         metric=first.name,
         higher_is_better=first.higher_is_better,
@@ -220,20 +220,20 @@ def _compared(
     )
 
 
-def _pooled(samples: Sequence[Sample]) -> Sample:
+def _pooled(samples: Sequence[SeedScores]) -> SeedScores:
     """Runs of one setting as the seeds of one."""
     if len(samples) == 1:
         return samples[0]
     errors = [one.error for one in samples]
     known = [error for error in errors if error is not None]
     mean = sum(error**2 for error in known) / len(samples) if len(known) == len(errors) else None
-    return Sample(
+    return SeedScores(
         {seed: value for one in samples for seed, value in one.values.items()},
         {seed: items for one in samples for seed, items in one.items.items()},
         None if mean is None else mean**0.5,
     )
 
 
-def _decided(found: Sequence[Comparison]) -> list[Comparison]:
+def _decided(found: Sequence[Contrast]) -> list[Contrast]:
     shown = holm([one.found.p for one in found])
     return [replace(one, holds=holds) for one, holds in zip(found, shown, strict=True)]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mimic.reporting.comparison import SHOWN, Compared, Comparison, Contender
-from mimic.reporting.difference import LEVEL, Sample
+from mimic.reporting.comparison import SHOWN, Compared, Contender, Contrast
+from mimic.reporting.difference import LEVEL, SeedScores
 from mimic.reporting.verdict import number
 
 ALIKE = 4  # further differences that are named; the rest are counted
 
 
-def line(one: Comparison) -> str:
+def line(one: Contrast) -> str:
     """depth: mimic-3m - mimic-1m: delta1 +0.013 ± 0.060 (95 %, n = 3 + 3 seeds, 96 items): not
     shown."""
     arrow = "" if one.higher_is_better else ", lower is better"
@@ -57,13 +57,13 @@ def signed(value: float) -> str:
     return f"{'+' if value >= 0 else '-'}{number(abs(value))}"
 
 
-def _runs(one: Comparison) -> str:
+def _runs(one: Contrast) -> str:
     if one.by == "run":
         return ""
     return f" ({one.b.name} - {one.a.name})"
 
 
-def _over(one: Comparison) -> str:
+def _over(one: Contrast) -> str:
     """What the interval is over."""
     counts = (len(one.sample_b.values), len(one.sample_a.values))
     if one.found.seeds:
@@ -74,7 +74,7 @@ def _over(one: Comparison) -> str:
     return f"{seeds}, {_items(one)}"
 
 
-def _items(one: Comparison) -> str:
+def _items(one: Contrast) -> str:
     if not one.found.items:
         return "test items: not known"
     return "the same test items" if one.found.items_paired else "test items not paired"
@@ -86,7 +86,7 @@ def _also(also: dict[str, tuple[Any, Any]]) -> str:
     return ", ".join([*named, f"{rest} more settings"] if rest > 0 else named)
 
 
-def _entry(one: Comparison) -> dict[str, Any]:
+def _entry(one: Contrast) -> dict[str, Any]:
     return {
         "task": one.task,
         "metric": one.metric,
@@ -112,7 +112,7 @@ def _entry(one: Comparison) -> dict[str, Any]:
     }
 
 
-def _side(one: Comparison, side: Contender, sample: Sample) -> dict[str, Any]:
+def _side(one: Contrast, side: Contender, sample: SeedScores) -> dict[str, Any]:
     return {
         "label": one.label(side),
         "runs": list(side.runs),
@@ -124,7 +124,7 @@ def _side(one: Comparison, side: Contender, sample: Sample) -> dict[str, Any]:
     }
 
 
-def table(comparisons: Sequence[Comparison]) -> list[str]:
+def table(comparisons: Sequence[Contrast]) -> list[str]:
     """The lines, and the rule below them."""
     lines = [line(one) for one in comparisons]
     return [*lines, rule(len(comparisons))] if lines else lines

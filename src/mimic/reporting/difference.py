@@ -33,7 +33,7 @@ SMALLEST_P = 1e-12  # below it a number says nothing
 
 
 @dataclass(frozen=True)
-class Sample:
+class SeedScores:
     """One run's result on one task.
 
     values: by seed; one of a run with a single seed, whatever its number.
@@ -81,7 +81,7 @@ class _Part:
     paired: bool
 
 
-def difference(a: Sample, b: Sample, level: float = LEVEL) -> Difference:
+def difference(a: SeedScores, b: SeedScores, level: float = LEVEL) -> Difference:
     """b - a, with a confidence interval over whatever of seeds and items is known."""
     over_seeds = _of_seeds(a, b)
     over_items = _of_items(a, b)
@@ -98,7 +98,7 @@ def difference(a: Sample, b: Sample, level: float = LEVEL) -> Difference:
     )
 
 
-def _of_seeds(a: Sample, b: Sample) -> _Part | None:
+def _of_seeds(a: SeedScores, b: SeedScores) -> _Part | None:
     """None where one of the two has a single seed: what another would give is not known."""
     if len(a.values) < 2 or len(b.values) < 2:
         return None
@@ -113,7 +113,7 @@ def _of_seeds(a: Sample, b: Sample) -> _Part | None:
     return _Part(sum(variances), df, paired=False)
 
 
-def _of_items(a: Sample, b: Sample) -> _Part | None:
+def _of_items(a: SeedScores, b: SeedScores) -> _Part | None:
     one = _mean_items(a)
     other = _mean_items(b)
     if one is not None and other is not None and len(one) == len(other):
@@ -126,7 +126,7 @@ def _of_items(a: Sample, b: Sample) -> _Part | None:
     return _Part(a.error**2 + b.error**2, math.inf, paired=False)
 
 
-def _mean_items(sample: Sample) -> np.ndarray | None:
+def _mean_items(sample: SeedScores) -> np.ndarray | None:
     """Each item over all seeds; None where some seed has none, or others."""
     arrays = list(sample.items.values())
     if len(arrays) != len(sample.values) or len({len(array) for array in arrays}) != 1:

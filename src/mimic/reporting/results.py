@@ -11,7 +11,7 @@ from typing import Any
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, read_json
 from mimic.params import Params
-from mimic.reporting.difference import Sample
+from mimic.reporting.difference import SeedScores
 from mimic.tasks.item_files import ONLY, read_items
 
 # Key of the headline metric by the name of the value, in files from before they stated it.
@@ -93,7 +93,7 @@ class RunRow:
     seeds: tuple[int, ...]
     card: dict[str, Any] | None  # of the first of several encoders
     results: dict[str, SavedResult | None]
-    samples: dict[str, Sample | None]  # the same by seed and test item
+    samples: dict[str, SeedScores | None]  # the same by seed and test item
 
     @property
     def checkpoint(self) -> str | None:
@@ -172,7 +172,7 @@ def _results(params: Params, workspace: Workspace, run: str) -> dict[str, SavedR
 
 def _samples(
     workspace: Workspace, run: str, results: dict[str, SavedResult | None]
-) -> dict[str, Sample | None]:
+) -> dict[str, SeedScores | None]:
     return {
         task: None if result is None else sample(workspace, run, task, result)
         for task, result in results.items()
@@ -220,16 +220,16 @@ def read_result(path: Path) -> SavedResult | None:
         ) from None
 
 
-def sample(workspace: Workspace, run: str, task: str, result: SavedResult) -> Sample:
+def sample(workspace: Workspace, run: str, task: str, result: SavedResult) -> SeedScores:
     """A run's result on a task, by seed and test item."""
     items = read_items(workspace.items(run, task))
     values = result.by_seed
     if values is None:
         seed = seed_in(workspace, run)
         own = {seed: items[ONLY]} if ONLY in items else {}
-        return Sample({seed: result.value}, own, result.error)
+        return SeedScores({seed: result.value}, own, result.error)
     by_seed = {seed: items[f"seed-{seed}"] for seed in values if f"seed-{seed}" in items}
-    return Sample(values, by_seed, result.error)
+    return SeedScores(values, by_seed, result.error)
 
 
 def seed_in(workspace: Workspace, run: str) -> int:
