@@ -86,6 +86,8 @@ def _task(data: Path, shots: int) -> FewShotDepthTask:
         "preset": "published",
         "data": data,
         "tracked_by": data,
+        "layout": None,
+        "depth_unit": None,
         "masks": None,
         "freeze": "encoder",
     }
