@@ -66,8 +66,10 @@ def test_pairs_from_any_folder_without_a_parameter_file(tmp_path: Path) -> None:
         if not path.name.startswith(".")
     ] == [
         "_images",
+        "_index.html",
         "_log.jsonl",
         "_pairs.json",
+        "_rejected",
         "shard-00000.parquet",
         "shard-00001.parquet",
     ]

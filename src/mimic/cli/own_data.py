@@ -44,20 +44,28 @@ def pairs(
     texture_max_px: Annotated[
         Optional[int], typer.Option(help="Downscale textures of a .glb scene that are larger")
     ] = None,
+    licence: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Under which licence the data stands: an SPDX name, own, private, or another name "
+            "that `mimic licences` lists"
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print counts and reasons as JSON")
     ] = False,
 ) -> None:
     """Mine the videos, image folders or .glb scenes given.
 
-    Options that are not given have the values of the parameter file. What could not be read is
+    It ends with a page to look at, OUT/_index.html. Options that are not given have the values of
+    the parameter file. What could not be read is
     counted and listed in OUT/_pairs.json, and the rest is mined. Exit status: 0 if any pairs were
     mined, 1 if none were, 2 if the input was refused.
     """
     from mimic.commands import own_data, own_options
 
     options = own_options.Options(
-        spacing_s, crop_bottom, up, group_max, island_radius_min_m, texture_max_px
+        spacing_s, crop_bottom, up, group_max, island_radius_min_m, texture_max_px, licence
     )
     if not own_data.pairs(load_here_or_packaged(params), paths, out, options, as_json=as_json):
         raise typer.Exit(1)

@@ -2,7 +2,8 @@
 how each kind is read).
 
 The folder holds `shard-*.parquet`, `_images/shard-*.tar`, `_log.jsonl` (a line a shard, with
-tracebacks) and `_pairs.json`: the counts, and by name every clip that gave nothing, every file that
+tracebacks), `_index.html` (the page to look at), `_rejected` (its pictures of rejected
+candidates) and `_pairs.json`: the counts, and by name every clip that gave nothing, every file that
 was passed over and every damaged one, with the reason, and which axis of each scene was taken for
 up. It belongs to the inputs that it was made of.
 """
@@ -20,21 +21,21 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mimic.commands import own_options, own_sources
+from mimic.commands import own_options, own_page, own_sources
 from mimic.errors import BadInput
 from mimic.infra import progress, storage
-from mimic.mining import privacy, shard_job, stats
+from mimic.mining import privacy, reject_samples, shard_job, stats
 from mimic.pairs.schema import IMAGES
 from mimic.pairs.write import lay_out_shards
 from mimic.params import Params
+from mimic.reporting.look import PAGE, REJECTED, SUMMARY, is_ours
 from mimic.sources.photos import folders
 
-SUMMARY = "_pairs.json"
 LOG = "_log.jsonl"
 WORK = ".work-"
 LOCK = ".lock"
 SHARD = re.compile(r"shard-(\d{5,})\.(parquet|tar)")
-OURS = re.compile(rf"{SUMMARY}|{LOG}|{IMAGES}|{WORK}[0-9a-f]+|{LOCK}")
+OURS = re.compile(rf"{SUMMARY}|{REJECTED}|{LOG}|{IMAGES}|{WORK}[0-9a-f]+|{LOCK}")
 BEFORE = re.compile(r"pairs\.json|shard-\d+\.tar")  # how results were laid out before
 TITLE = "mimic pairs"
 ELSEWHERE = "name a new folder, or delete this one first"
@@ -71,9 +72,11 @@ def pairs(
                 "out": str(out),
                 "inputs": inputs,
                 "fingerprint": fingerprint,
+                **own_page.described(params, media),
             }
             summary["seconds"] = round(time.monotonic() - started, 3)
             summary = _publish(out, inputs, fingerprint, summary)
+        own_page.look(out)
     for line in stats.note_lines(summary.get("notes", {})):
         progress.say(f"{TITLE}: {line}")
     shard_job.report(TITLE, summary, out / SUMMARY, out / LOG)
@@ -81,6 +84,7 @@ def pairs(
         print(json.dumps(summary))
     else:
         print(f"{summary['kept']} pairs of {summary['candidates']} candidates in {out}")
+        print(f"look at them: {own_page.address(out)}")
     return bool(summary["kept"])
 
 
@@ -90,6 +94,7 @@ def _mine(params: Params, media: own_sources.MediaFound, work: Path) -> dict[str
     todo = own_sources.shard_jobs(params, media, work)
     counted = shard_job.run(todo, params.cluster, TITLE, work / LOG)
     counted.add_skipped(media.skipped)
+    storage.write_json(work / REJECTED, reject_samples.together(own_page.examples(todo)))
     summary = own_options.flagged(counted.summary())
     return {**summary, "shards": len(shard_job.with_pairs(todo))}
 
@@ -104,11 +109,13 @@ def _publish(out: Path, inputs: str, fingerprint: str, summary: dict[str, Any]) 
     (out / SUMMARY).unlink(
         missing_ok=True
     )  # says that the result is whole, so it goes first and comes last
-    for old in (*out.glob("shard-*.parquet"), *out.glob(f"{IMAGES}/shard-*.tar"), out / LOG):
+    beside = [out / name for name in (PAGE, LOG, REJECTED)]
+    for old in (*out.glob("shard-*.parquet"), *out.glob(f"{IMAGES}/shard-*.tar"), *beside):
         old.unlink(missing_ok=True)
     tars = sorted((work / fingerprint).glob("shard-*.tar"))
     lay_out_shards(tars, out)
-    storage.link(work / fingerprint / LOG, out / LOG)
+    for name in (LOG, REJECTED):
+        storage.link(work / fingerprint / name, out / name)
     storage.write_json(out / SUMMARY, summary)
     shutil.rmtree(work)
     written: dict[str, Any] = json.loads((out / SUMMARY).read_text())
@@ -209,7 +216,9 @@ def _foreign(out: Path, names: list[str], summary: dict[str, Any] | None) -> str
     beside = [
         name
         for name in names
-        if not OURS.fullmatch(name) and not _is_shard(name, "parquet", summary)
+        if not OURS.fullmatch(name)
+        and not (name == PAGE and is_ours(out / PAGE))
+        and not _is_shard(name, "parquet", summary)
     ]
     return next(iter([*beside, *inside]), None)
 

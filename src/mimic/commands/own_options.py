@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from mimic import config
+from mimic import config, licences
 from mimic.errors import BadInput
 from mimic.params import Params, packaged
+from mimic.params.terms import own
 
 SPACING_S = (0.001, 86400.0)  # least: what a container's clock tells apart
 
@@ -29,6 +30,7 @@ class Options:
     group_max: int | None = None
     island_radius_min_m: float | None = None
     texture_max_px: int | None = None
+    licence: str | None = None
 
 
 def flagged(reasons: Any) -> Any:
@@ -60,6 +62,11 @@ def flag(name: str) -> str:
 def sections(params: Params, options: Options) -> dict[type[Any], Any]:
     """How each kind is read: the parameter file's numbers, and the command line's in their
     place."""
+    if options.licence is not None and licences.find(options.licence, own(params.licences)) is None:
+        raise BadInput(
+            f"--licence {options.licence}: no licence is called so; "
+            f"{licences.advice(options.licence, own(params.licences))}"
+        )
     kinds = (config.Videos, config.Scenes, config.Images)
     return {kind: _changed(_template(params, kind), options) for kind in kinds}
 
@@ -70,6 +77,7 @@ def _changed(section: Section, options: Options) -> Section:
         for name, value in vars(options).items()
         if value is not None and name in type(section).model_fields
     }
+    change.setdefault("licence", "unknown")  # that of the parameter file is of other data
     if options.spacing_s is not None and isinstance(section, config.Videos):
         least, most = SPACING_S
         if not least <= options.spacing_s <= most:

@@ -238,7 +238,7 @@ def _part(
         pictures: the folder of every picture that is mined so far; grows.
     """
     root = held.root.resolve()
-    place = {"root": root, "tracked_by": root, "licence": "unknown", "limit_clips": None}
+    place = {"root": root, "tracked_by": root, "limit_clips": None}
     section = held.section.model_copy(update=place)
     digest = storage.fingerprint(os.path.realpath(held.path), section.reader)[:8]
     source = f"own-{plain_name(held.path.resolve().stem)}-{digest}"

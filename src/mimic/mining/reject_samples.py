@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -98,24 +99,30 @@ class RejectSamples:
         return encode_image(np.hstack([small[0], gap, small[1]]), QUALITY)
 
 
-def publish(found: Iterable[list[Entry]], folder: Path) -> None:
-    """The examples of some shards (see `RejectSamples.entries`) as pictures `<outcome>-<n>.jpg` and
-    a listing samples.json, all at once."""
+def together(found: Iterable[list[Entry]]) -> list[Entry]:
+    """The examples of several shards as those of one: at most PER_OUTCOME of each outcome."""
     chosen: dict[str, list[Entry]] = {}
     for entries in found:
         for entry in entries:
             chosen[entry["outcome"]] = _lowest([*chosen.get(entry["outcome"], []), entry])
+    return [entry for outcome in sorted(chosen) for entry in chosen[outcome]]
+
+
+def publish(found: Iterable[list[Entry]], folder: Path) -> None:
+    """The examples of some shards (see `RejectSamples.entries`) as pictures `<outcome>-<n>.jpg` and
+    a listing samples.json, all at once."""
+    chosen = together(found)
 
     def write(scratch: Path) -> None:
         listing = []
-        for outcome in sorted(chosen):
-            for number, entry in enumerate(chosen[outcome]):
-                name = f"{outcome}-{number}.jpg"
-                (scratch / name).write_bytes(base64.b64decode(entry["picture"]))
-                kept = {
-                    key: value for key, value in entry.items() if key not in ("picture", "place")
-                }
-                listing.append({"file": name, "caption": _caption(entry), **kept})
+        seen: Counter[str] = Counter()
+        for entry in chosen:
+            outcome = entry["outcome"]
+            name = f"{outcome}-{seen[outcome]}.jpg"
+            seen[outcome] += 1
+            (scratch / name).write_bytes(base64.b64decode(entry["picture"]))
+            kept = {key: value for key, value in entry.items() if key not in ("picture", "place")}
+            listing.append({"file": name, "caption": _caption(entry), **kept})
         storage.write_json(scratch / "samples.json", listing)
 
     publishing.publish(write, folder, _work(folder), recognise=earlier.samples)

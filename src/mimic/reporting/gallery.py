@@ -21,7 +21,7 @@ from mimic.pairs.read import read_bytes, read_table
 from mimic.pairs.schema import MANIFEST, index_path, shards_in
 from mimic.params import Params
 from mimic.reporting import charts
-from mimic.reporting.pictures import patch_colours, smaller
+from mimic.reporting.pictures import at_most, patch_colours, smaller
 
 PICTURE_QUALITY = 88
 COLUMNS = ("view_a", "masked", "reconstruction", "view_b")
@@ -114,7 +114,7 @@ def mined(workspace: Workspace, source: str, count: int) -> MinedSource:
         source,
         counts,
         histogram,
-        [_pair(tar, row) for tar, row in select(workspace.pairs(source), count)],
+        [pair_picture(tar, row) for tar, row in select(workspace.pairs(source), count)],
     )
 
 
@@ -127,15 +127,28 @@ def select(folder: Path, count: int) -> list[tuple[Path, dict[str, Any]]]:
     starts = np.cumsum([0, *(pq.read_metadata(index_path(tar)).num_rows for tar in tars)])
     total = int(starts[-1])
     chosen = sorted({int((index + 0.5) * total / count) for index in range(count)}) if total else []
-    found = []
-    for position in chosen:
-        at = int(np.searchsorted(starts, position, side="right")) - 1
-        table = read_table(index_path(tars[at]))
-        found.append((tars[at], table.slice(position - int(starts[at]), 1).to_pylist()[0]))
-    return found
+    return [_row_at(tars, starts, position) for position in chosen]
 
 
-def _pair(tar: Path, row: dict[str, Any]) -> PairPicture:
+def at(folder: Path, position: int) -> tuple[Path, dict[str, Any]]:
+    """(tar, row) of one of a folder's pairs, counted through its shards."""
+    tars = shards_in(folder)
+    starts = np.cumsum([0, *(pq.read_metadata(index_path(tar)).num_rows for tar in tars)])
+    return _row_at(tars, starts, position)
+
+
+def _row_at(tars: list[Path], starts: np.ndarray, position: int) -> tuple[Path, dict[str, Any]]:
+    number = int(np.searchsorted(starts, position, side="right")) - 1
+    table = read_table(index_path(tars[number]))
+    return tars[number], table.slice(position - int(starts[number]), 1).to_pylist()[0]
+
+
+def pair_picture(tar: Path, row: dict[str, Any], side_px: int | None = None) -> PairPicture:
+    """A pair as it is drawn.
+
+    Args:
+        side_px: views that are stored larger are shown at this size; None = as they are.
+    """
     patch = row["patch_px"]
     right = row["size_px"] + BETWEEN_PX
     side = row["size_px"] // patch
@@ -149,11 +162,18 @@ def _pair(tar: Path, row: dict[str, Any]) -> PairPicture:
     alone_b = set(range(side * side)) - {b for _, b in matches}
     return PairPicture(
         row=row,
-        image_a=data_uri("image/jpeg", read_bytes(tar, row["offset_a"], row["size_a"])),
-        image_b=data_uri("image/jpeg", read_bytes(tar, row["offset_b"], row["size_b"])),
+        image_a=_view(read_bytes(tar, row["offset_a"], row["size_a"]), side_px),
+        image_b=_view(read_bytes(tar, row["offset_b"], row["size_b"]), side_px),
         marks=[PatchMatch(colours[a], corner(a, 0), corner(b, right)) for a, b in matches],
         rest=[corner(a, 0) for a in sorted(alone_a)] + [corner(b, right) for b in sorted(alone_b)],
     )
+
+
+def _view(jpeg: bytes, side_px: int | None) -> str:
+    """A stored view as a data URI."""
+    if side_px is not None:
+        jpeg = at_most(jpeg, side_px, PICTURE_QUALITY)
+    return data_uri("image/jpeg", jpeg)
 
 
 def dataset(workspace: Workspace, name: str) -> DatasetCounts | None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from mimic import licences
 from mimic.geometry.overlap import Outcome
 from mimic.infra.storage import Workspace
 from mimic.params import Params
 from mimic.reporting import charts, comparison, comparison_words, gallery, mining, paper
 from mimic.reporting.columns import NOT_RUN, table_columns
+from mimic.reporting.environment import page_environment
 from mimic.reporting.results import RunRow, read_table
-from mimic.reporting.verdict import conclude, number
+from mimic.reporting.verdict import conclude
 from mimic.training import journal
 
 FEW = 6  # runs of which every two are compared
@@ -26,7 +26,7 @@ def render_pages(params: Params, workspace: Workspace) -> dict[str, str]:
     mined = [gallery.mined(workspace, source, params.report.pairs) for source in params.sources]
     datasets = {name: gallery.dataset(workspace, name) for name in params.datasets}
     logs = {row.run: _log(workspace, row.run) for row in rows}
-    environment = _environment()
+    environment = page_environment()
     compared = _compared(params, workspace)
     index = environment.get_template("index.html.j2").render(
         title=params.report.title,
@@ -59,6 +59,7 @@ def render_pages(params: Params, workspace: Workspace) -> dict[str, str]:
         source_pages=[
             mining.page_name(number, source.source) for number, source in enumerate(mined)
         ],
+        terms=licences.summary,
         compositions=mining.compositions(params, workspace),
     )
     return {"index.html": index, **mining.pages(params, workspace, mined, environment)}
@@ -75,19 +76,6 @@ def _compared(params: Params, workspace: Workspace) -> comparison.Compared:
     small = len(params.table.runs) <= FEW
     factors = [one for one in comparison.FACTORS if one != "run" or small]
     return comparison.compare(params, workspace, factors)
-
-
-def _environment() -> Environment:
-    """The templates, which may use no name that is not given to them."""
-    environment = Environment(
-        loader=PackageLoader("mimic.reporting", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number
-    return environment
 
 
 def _colours(rows: Sequence[RunRow]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment
 
+from mimic import licences
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Outcome
 from mimic.infra.storage import Workspace, read_json
@@ -77,6 +78,7 @@ class Composition:
     pairs: int
     width: int
     segments: list[Segment]
+    terms: list[str]  # what may be done with its pairs
 
 
 def pages(
@@ -114,8 +116,16 @@ def page_name(number: int, source: str) -> str:
 def reasons(workspace: Workspace, source: gallery.MinedSource) -> list[Reason]:
     """The outcomes that occurred, in the order of the rule, with their examples."""
     assert source.counts is not None
-    shown = _examples(workspace.samples("mine", source.source))
-    total = source.counts["candidates"]
+    return reasons_of(source.counts, _examples(workspace.samples("mine", source.source)))
+
+
+def reasons_of(counts: dict[str, Any], shown: dict[str, list[Example]]) -> list[Reason]:
+    """The outcomes that occurred, in the order of the rule: together they are all candidates.
+
+    Args:
+        shown: examples by outcome.
+    """
+    total = counts["candidates"]
     return [
         Reason(
             outcome.value,
@@ -125,7 +135,7 @@ def reasons(workspace: Workspace, source: gallery.MinedSource) -> list[Reason]:
             shown.get(outcome.value, []),
         )
         for outcome in Outcome
-        if (count := source.counts["outcomes"].get(outcome.value, 0))
+        if (count := counts["outcomes"].get(outcome.value, 0))
     ]
 
 
@@ -209,7 +219,7 @@ def _composition(
             )
         )
         x += width
-    return Composition(name, found["pairs"], BAR_PX, segments)
+    return Composition(name, found["pairs"], BAR_PX, segments, licences.summary(found))
 
 
 SPLITS = frozenset({"train", "validation", "test"})

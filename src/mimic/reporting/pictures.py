@@ -15,6 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mimic.errors import BadInput
+
 DIMMED = 0.35  # brightness left to patches without a match
 TINT = 0.38
 LABEL = "#808791"  # readable on white and on black
@@ -120,3 +122,20 @@ def smaller(data: bytes, quality: int) -> tuple[str, bytes]:
         raise ValueError("not a picture")
     good, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return ("image/jpeg", jpeg.tobytes()) if good and len(jpeg) < len(data) else ("image/png", data)
+
+
+def at_most(jpeg: bytes, side_px: int, quality: int) -> bytes:
+    """A JPEG as it is, or scaled down where a side is longer.
+
+    Raises:
+        BadInput: it is no picture.
+    """
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise BadInput("a stored view is no picture; mine the data again")
+    scale = side_px / max(image.shape[:2])
+    if scale >= 1:
+        return jpeg
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    _, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return bytes(data.tobytes())
