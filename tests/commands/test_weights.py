@@ -575,3 +575,21 @@ def test_no_width_of_the_field_is_guessed_wrong() -> None:
         "vit_huge": (1280, 16),
     }
     assert dict(published.values()).items() <= HEADS.items()
+
+
+def test_the_licence_of_an_import_is_what_the_user_says(tmp_path: Path, repository: Path) -> None:
+    weights = tmp_path / "official.pth"
+    torch.save({"model": foreign("mae")}, weights)
+    out = tmp_path / "models/mae-in"
+    base = ["import-weights", str(weights), "--out", str(out)]
+    silent = CliRunner().invoke(app, base)
+    assert silent.exit_code == 0, silent.output
+    assert "licence: not stated, so never taken for permissive" in silent.output
+    said = CliRunner().invoke(app, [*base, "--licence", "cc by-nc 4.0"])
+    assert said.exit_code == 0, said.output
+    assert "may be used commercially: no (weights mae-in: CC-BY-NC-4.0)" in said.output
+    card = json.loads((out / "card.json").read_text())
+    assert card["licences"]["because"]["commercial"] == ["weights mae-in"]
+    wrong = CliRunner().invoke(app, [*base, "--licence", "CC-BY-NC-5"])
+    assert isinstance(wrong.exception, BadInput)
+    assert "did you mean CC-BY-NC-4.0" in str(wrong.exception)

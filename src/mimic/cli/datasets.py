@@ -7,9 +7,9 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from mimic.cli.options import DEFAULT_PARAMS, ParamsFile
+from mimic.cli.options import DEFAULT_PARAMS, AnyParamsFile, ParamsFile
 from mimic.errors import BadInput
-from mimic.params import load_params
+from mimic.params import load_here_or_packaged, load_params
 
 PANEL = "Datasets"
 ExportFormat = Literal["mimic", "webdataset", "huggingface"]
@@ -28,11 +28,19 @@ def export(
     ],
     params: ParamsFile = DEFAULT_PARAMS,
     pairs_per_file: Annotated[int, typer.Option(help="Pairs in each tar or Parquet file")] = 5000,
+    despite_licences: Annotated[
+        bool,
+        typer.Option(
+            "--despite-licences",
+            help="Also write pictures whose licence forbids handing them on, for your own use",
+        ),
+    ] = False,
 ) -> None:
     """Write a dataset, with images and data card, for use without mimic."""
     from mimic.commands import export as command
 
-    command.main(load_params(params), params.parent, dataset, form, out, pairs_per_file)
+    settings = load_params(params)
+    command.main(settings, params.parent, dataset, form, out, pairs_per_file, despite_licences)
 
 
 def plan(
@@ -70,4 +78,22 @@ def plan(
     plan_mining.main(settings, params.parent, name, rates, as_json=as_json)
 
 
-COMMANDS = (export, plan)
+def licences(
+    name: Annotated[
+        Optional[str],
+        typer.Argument(help="A dataset, a run, or a folder in models/; default: all that is known"),
+    ] = None,
+    params: AnyParamsFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON")] = False,
+) -> None:
+    """Print what may be done with a dataset or a model, and which of its parts decide that.
+
+    Without a name: the licences that are known, and those of the sources in params.yaml.
+    """
+    from mimic.commands import show_licences as command
+
+    root = (params or DEFAULT_PARAMS).parent
+    command.main(load_here_or_packaged(params), root, name, as_json=as_json)
+
+
+COMMANDS = (export, plan, licences)

@@ -98,6 +98,13 @@ def import_weights(
             "--optimizer", help="Also keep the AdamW state of an MAE or CroCo file, to continue it"
         ),
     ] = False,
+    licence: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Licence of the weights, such as CC-BY-NC-4.0 (the MAE checkpoints of its "
+            "authors); `mimic licences` lists the names"
+        ),
+    ] = None,
     force: Annotated[
         bool,
         typer.Option(
@@ -121,6 +128,7 @@ def import_weights(
         rope_base,
         mask_ratio,
         norm_pix_loss,
+        command.licence_of(licence, out),
     )
     if timm is not None:
         if optimizer:
@@ -130,6 +138,8 @@ def import_weights(
         card = command.import_weights(cast(Path, file), out, overrides, force, optimizer=optimizer)
     print(f"{out}: {_summary(card)}")
     for line in command.import_notes(card["imported"]):
+        print(line)
+    for line in command.terms_notes(card):
         print(line)
 
 
@@ -166,6 +176,7 @@ def export_weights(
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
     """Write models/NAME in a format that another library reads, and print how to load it."""
+    from mimic import licences
     from mimic.commands import export_weights as command
     from mimic.commands.export_hub import export_hub
     from mimic.commands.loading_lines import loading_lines
@@ -179,10 +190,11 @@ def export_weights(
         notes = export_hub(workspace, name, folder, place)
     else:
         notes = command.export_weights(folder, form, place)
-    for line in notes:
+    card = read_card(folder)
+    for line in [*notes, *licences.summary(card)]:
         print(line)
     print(f"{place}; to load it:", "", sep="\n")
-    for line in loading_lines(form, read_card(folder), place):
+    for line in loading_lines(form, card, place):
         print(line)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from mimic import licences
 from mimic.errors import BadInput
 from mimic.infra import progress, publishing, storage
 from mimic.pairs import export_formats
@@ -13,24 +14,39 @@ from mimic.pairs.dataset_card import Contents
 from mimic.pairs.images import PIXELS, open_pairs
 from mimic.pairs.read import iter_rows, read_table
 from mimic.pairs.schema import MANIFEST
-from mimic.params import Params, pick
+from mimic.params import Params, pick, terms
 
 
 def main(
-    params: Params, root: Path, name: str, form: export_formats.Form, out: Path, pairs_per_file: int
+    params: Params,
+    root: Path,
+    name: str,
+    form: export_formats.Form,
+    out: Path,
+    pairs_per_file: int,
+    despite_licences: bool = False,
 ) -> None:
     """Write all splits of a dataset into a new folder, which appears when it is whole.
 
+    Args:
+        despite_licences: also pictures that may not be handed on, for use by those who may use
+            the sources themselves.
+
     Raises:
         BadInput: the dataset is not assembled, a shard is in neither the workspace nor the
-            store of `cluster.shards`, or the folder holds something.
+            store of `cluster.shards`, the folder holds something, or the licence of a source
+            forbids that pairs of it are handed on.
     """
     pick(params.datasets, name, "dataset")
     if pairs_per_file < 1:
         raise BadInput(f"--pairs-per-file {pairs_per_file}: must be at least 1")
     publishing.place(out, publishing.Work("export", name))
     manifest = storage.Workspace(root).manifest(name)
-    contents = Contents(name, storage.file_digest(manifest))
+    parts = terms.of_manifest(params, manifest)
+    if not despite_licences:
+        _refuse_forbidden(name, parts)
+    stated = licences.summary({"licences": licences.combine(parts)})
+    contents = Contents(name, storage.file_digest(manifest), stated)
     rows = read_table(manifest, PIXELS, MANIFEST).to_pandas()
     total = len(rows)
     images = open_pairs(rows, root, None, params.cluster.shards)
@@ -46,3 +62,21 @@ def main(
 
         publishing.publish(fill, out, publishing.Work("export", name), for_good=True)
     progress.say(f"export {name}: {total} pairs in {out}; its terms are in README.md")
+    for line in stated:
+        progress.say(f"export {name}: {line}")
+
+
+def _refuse_forbidden(name: str, parts: terms.Parts) -> None:
+    """A set of pairs is a modified version of its sources, and an export is made to be handed on.
+    What nobody has stated is not forbidden: it is said."""
+    forbidden = [
+        f"{what} is {licence.name!r}: {licences.REFUSED[question, 'no']}"
+        for what, licence in parts
+        for question in ("redistribute", "derivatives")
+        if licence.answer(question) == "no"
+    ]
+    if forbidden:
+        raise BadInput(
+            f"export {name}: {'; '.join(forbidden)}; leave it out of the dataset, or say "
+            "--despite-licences and hand the folder to nobody else"
+        )

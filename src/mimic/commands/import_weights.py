@@ -13,17 +13,19 @@ from typing import Any
 
 import torch
 
+from mimic import licences
 from mimic.config.names import wrong_with
 from mimic.errors import BadInput
 from mimic.infra import earlier
 from mimic.infra.publishing import Work, place, publish
 from mimic.infra.storage import file_digest, write_json
-from mimic.licences import combine
+from mimic.licences import UNSTATED, Licence, combine
 from mimic.models import build
 from mimic.models.encoder import VisionTransformer
 from mimic.models.formats import checkpoint_formats, timm_config, timm_rope
 from mimic.models.formats.checkpoint_formats import Translated
 from mimic.models.objectives.base import Pretraining
+from mimic.params import load_params, terms
 from mimic.training import optimizer_state
 from mimic.training.checkpoint import load_into, write_weights
 from mimic.training.imported import averages
@@ -311,6 +313,32 @@ def _card(
 def _terms(name: str, overrides: ImportOverrides) -> dict[str, Any]:
     """What the user says of the licence of the file; no file states it so that it can be read."""
     return combine([(f"weights {name}", overrides.licence)])
+
+
+def licence_of(name: str | None, out: Path) -> Licence:
+    """The terms that the command line names: of the table, or declared in the params.yaml of the
+    workspace that the weights go to.
+
+    Raises:
+        BadInput: nobody knows the name.
+    """
+    if name is None:
+        return UNSTATED
+    found = licences.find(name)
+    here = out.absolute().parent.parent / "params.yaml"
+    if found is not None or not here.exists():
+        return found or licences.resolve(name)
+    return licences.resolve(name, terms.own(load_params(here).licences))
+
+
+def terms_notes(card: dict[str, Any]) -> list[str]:
+    """What the licence of an import allows, in lines, and how to say it where nobody has."""
+    if licences.parts_of(card)[0][1].name != licences.NOT_STATED:
+        return licences.summary(card)
+    return [
+        "licence: not stated, so never taken for permissive; --licence NAME --force says it (the "
+        "checkpoints of MAE's authors are CC-BY-NC-4.0, those of CroCo's CC-BY-NC-SA-4.0)"
+    ]
 
 
 def import_notes(source: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ class Contents:
 
     dataset: str
     manifest_digest: str  # sha256 of the manifest
+    allowed: Sequence[str] = ()  # what the licences of the sources allow together, in lines
     size_px: int = 0
     patch_px: int = 0
     splits: Counter[str] = field(default_factory=Counter)
@@ -62,6 +63,7 @@ def write(contents: Contents, layout: str, front_matter: Mapping[str, Any]) -> s
         f"| {source} | {count} | {licence} |"
         for (source, licence), count in sorted(contents.sources.items())
     )
+    allowed = "\n".join(f"* {line}" for line in contents.allowed)
     splits = ", ".join(f"{count} {split}" for split, count in sorted(contents.splits.items()))
     return f"""---
 {yaml.safe_dump(head, sort_keys=False).strip()}
@@ -81,6 +83,8 @@ version of their data: before you pass this folder on, read the terms of every s
 | source | pairs | terms |
 |---|---|---|
 {sources}
+
+{allowed}
 
 ## Files
 

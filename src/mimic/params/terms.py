@@ -49,10 +49,10 @@ def problems(whole: Params) -> Iterator[tuple[Key, str]]:
     for name, run in whole.runs.items():
         if run.recipe in whole.pretrain:
             path = (whole.section(name), name, "licences")
-            yield from _unmet(path, _learnt_from(whole, name), whole.recipe(name).licences)
+            yield from _unmet(path, learnt_from(whole, name), whole.recipe(name).licences)
 
 
-def _learnt_from(whole: Params, name: str) -> Parts:
+def learnt_from(whole: Params, name: str) -> Parts:
     """The terms of all sources that a run and the runs it starts from take pairs of; what imported
     weights have learnt from stands in their cards, and is asked when the run begins."""
     found: Parts = []
