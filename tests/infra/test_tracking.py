@@ -172,6 +172,39 @@ def test_the_embedded_store_holds_everything_once(tracked: Path) -> None:
     check_side_by_side(client)
 
 
+def test_each_seed_is_a_run_with_its_tag_and_so_is_their_mean(tracked: Path) -> None:
+    for seed in (0, 1):
+        shutil.copytree(tracked / "models/mae-1m", tracked / f"models/many/seed-{seed}")
+        card = json.loads((tracked / "models/mae-1m/card.json").read_text())
+        write_json(tracked / f"models/many/seed-{seed}/card.json", card | {"seed": seed})
+    result = json.loads((tracked / "metrics/mae-1m/depth.json").read_text())
+    each = [
+        {"encoder": f"many/seed-{seed}", "run_seed": seed, "value": value, "checkpoint": f"c{seed}"}
+        | {"metrics": {"delta1": value}}
+        for seed, value in enumerate((0.3, 0.5))
+    ]
+    whole = {"run": "many", "value": 0.4, "sd": 0.14, "n": 2, "seeds": each, "checkpoint": None}
+    write_json(tracked / "metrics/many/depth.json", result | whole)
+    for seed in (0, 1):
+        picture = tracked / f"samples/many/depth/seed-{seed}/view-0.png"
+        picture.parent.mkdir(parents=True)
+        Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(picture)
+    assert module.mirror_all(TRACKING, tracked).new == 6 + 2 + 3
+    client = client_of(f"sqlite:///{tracked}/mlflow.db")
+    assert set(search(client, "pretrain", "tags.seed = '1'")) == {"many/seed-1"}
+    (measured,) = search(client, "evaluate", "tags.seed = '1'").values()
+    assert measured.data.metrics["depth/delta1"] == 0.5
+    assert measured.data.tags["checkpoint"] == "c1"
+    images = client.list_artifacts(measured.info.run_id, "images")
+    assert any("view-0" in artifact.path for artifact in images)
+    mean = search(client, "evaluate")["many/depth"]
+    assert mean.data.metrics["depth/delta1"] == 0.4
+    assert mean.data.metrics["depth/delta1 deviation over seeds"] == 0.14
+    module.mirror_evaluation(TRACKING, tracked, "many", "depth")  # adds none of them again
+    assert len(search(client, "evaluate", "tags.current = 'true'")) == 3 + 3
+    assert module.mirror_all(TRACKING, tracked).new == 0
+
+
 def test_another_result_of_the_same_name_is_the_current_one(tracked: Path) -> None:
     def current() -> list[str]:
         return [

@@ -16,7 +16,7 @@ import pytest
 from mimic import config, pretrain
 from mimic.errors import BadInput
 from mimic.infra.cluster import ItemsFailed, TrainingFailed, run_training, run_trainings
-from mimic.infra.storage import is_full
+from mimic.infra.storage import Workspace, is_full
 from mimic.params import load_params
 from mimic.training import journal
 from tests.slurm.conftest import Driver, Sandbox
@@ -180,6 +180,29 @@ def test_the_pretrain_stage_sweeps_and_publishes(
         "runs/pretrain/*/*/slurm/mimic-*"
     )  # one submission, and none for publishing
     assert len(list(array.glob("*_log.out"))) == 2 * 4
+
+
+@pytest.mark.slurm
+def test_the_seeds_of_a_run_are_one_array(
+    slurm: Sandbox, cluster: Callable[..., config.Cluster], tmp_path: Path, repository: Path
+) -> None:
+    """Two seeds, then a third: the weights of one process here, and no job for what is finished."""
+    workspace = toy_runs.write_workspace(tmp_path, repository)
+    found = load_params(workspace / "params.yaml")
+    for seeds, jobs in (((0, 1), 2), ((0, 1, 2), 3)):
+        run = found.runs["mae"].model_copy(update={"seed": None, "seeds": seeds})
+        settings = {"cluster": cluster("slurm"), "runs": {**found.runs, "mae": run}}
+        pretrain.main(found.model_copy(update=settings), workspace, "mae")
+        folders = Workspace(workspace).encoders("mae")
+        assert list(folders) == [f"mae/seed-{seed}" for seed in seeds]
+        assert len(list(workspace.glob("runs/pretrain/mae/seed-*/*/slurm/*/*_log.out"))) == jobs
+    arrays = {path.name for path in workspace.glob("runs/pretrain/mae/seed-*/*/slurm/mimic-*")}
+    assert len(arrays) == 2  # one a call
+    theirs = journal.read(folders["mae/seed-0"] / "log.jsonl")
+    ours = journal.read(toy_runs.run(workspace, "mae") / "log.jsonl")
+    assert [line["loss"] for line in theirs] == pytest.approx(
+        [line["loss"] for line in ours], rel=1e-4
+    )
 
 
 @pytest.mark.slurm
