@@ -79,8 +79,8 @@ def mine_pairs(
         BadInput: nothing can be mined, an option is unknown or out of range, or `out` holds
             something else.
     """
-    from mimic.commands import own_data
-    from mimic.commands.own_options import Options
+    from mimic.commands.own import own_data
+    from mimic.commands.own.own_options import Options
     from mimic.params import load_params
 
     unknown = sorted(set(options) - set(Options.__dataclass_fields__))

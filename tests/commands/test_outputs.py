@@ -16,7 +16,8 @@ import yaml
 from safetensors.torch import save_file
 
 from mimic import cli
-from mimic.commands import export_weights, own_pair
+from mimic.commands import export_weights
+from mimic.commands.own import own_pair
 from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.infra.publishing import Work, marked, publish

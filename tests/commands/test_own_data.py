@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mimic import config
-from mimic.commands import own_data, own_options, own_sources
+from mimic.commands.own import own_data, own_options, own_sources
 from mimic.errors import BadInput
 from mimic.geometry import features, overlap
 from mimic.infra import storage

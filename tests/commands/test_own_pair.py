@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mimic.commands import own_pair
+from mimic.commands.own import own_pair
 from mimic.errors import BadInput
 from mimic.params import Params, load_params
 from tests.support import footage

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from markupsafe import escape
 
-from mimic.commands import own_data, own_options
+from mimic.commands.own import own_data, own_options
 from mimic.errors import BadInput
 from mimic.pairs.read import read_table
 from mimic.pairs.schema import PAIR, index_path, shards_in

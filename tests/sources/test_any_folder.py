@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image as pillow
 
 from mimic import sources
-from mimic.commands import own_options, own_sources
+from mimic.commands.own import own_options, own_sources
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Outcome
 from mimic.mining import loop, shard_job

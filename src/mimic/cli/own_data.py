@@ -62,7 +62,7 @@ def pairs(
     counted and listed in OUT/_pairs.json, and the rest is mined. Exit status: 0 if any pairs were
     mined, 1 if none were, 2 if the input was refused.
     """
-    from mimic.commands import own_data, own_options
+    from mimic.commands.own import own_data, own_options
 
     options = own_options.Options(
         spacing_s, crop_bottom, up, group_max, island_radius_min_m, texture_max_px, licence
@@ -84,7 +84,7 @@ def pair(
 
     Prints matches, homography, overlap, and the reason if the pair is rejected.
     """
-    from mimic.commands import own_pair
+    from mimic.commands.own import own_pair
 
     own_pair.pair(load_here_or_packaged(params), a, b, as_json=as_json, plot=plot)
 

@@ -11,7 +11,7 @@ import pytest
 from av.stream import Disposition
 
 from mimic import sources
-from mimic.commands import own_options
+from mimic.commands.own import own_options
 from mimic.params import Params, load_params
 from mimic.sources import videos
 from mimic.sources.base import NoCandidates, Unreadable

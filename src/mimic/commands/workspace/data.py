@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mimic import config
-from mimic.commands import own_options, own_sources
+from mimic.commands.own import own_options, own_sources
 from mimic.errors import BadInput
 from mimic.geometry import features, overlap
 from mimic.geometry.overlap import Outcome

@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 
 from mimic import licences
-from mimic.commands import import_weights, own_data, own_options
+from mimic.commands import import_weights
+from mimic.commands.own import own_data, own_options
 from mimic.commands.workspace import choices, data, files, stages, versions
 from mimic.commands.workspace.data import Asked, FolderMedia
 from mimic.errors import BadInput

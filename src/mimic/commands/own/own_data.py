@@ -1,5 +1,5 @@
-"""`mimic pairs`: your own data, mined into a folder of pair shards (commands/own_sources.py says
-how each kind is read).
+"""`mimic pairs`: your own data, mined into a folder of pair shards (own_sources.py says how each
+kind is read).
 
 The folder holds `shard-*.parquet`, `_images/shard-*.tar`, `_log.jsonl` (a line a shard, with
 tracebacks), `_index.html` (the page to look at), `_rejected` (its pictures of rejected
@@ -21,7 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mimic.commands import own_options, own_page, own_sources
+from mimic.commands.own import own_options, own_page, own_sources
 from mimic.errors import BadInput
 from mimic.infra import progress, storage
 from mimic.mining import privacy, reject_samples, shard_job, stats

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mimic.commands import own_sources
+from mimic.commands.own import own_sources
 from mimic.licences import combine
 from mimic.mining import shard_job
 from mimic.params import Params, terms

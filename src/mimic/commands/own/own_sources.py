@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic import config, sources
-from mimic.commands import own_options
+from mimic.commands.own import own_options
 from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.mining import shard_job

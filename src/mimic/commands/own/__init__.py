@@ -1,0 +1,1 @@
+"""`mimic pairs` and `mimic pair`: data that no parameter file names."""
