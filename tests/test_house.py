@@ -16,7 +16,7 @@ import typer
 import yaml
 from pydantic import BaseModel
 
-from benchmarks import house
+from benchmarks import house, wrap_documents
 from mimic import cli, config
 from mimic.params import Params
 from mimic.tasks import TASKS
@@ -64,6 +64,32 @@ def test_files_functions_and_folders_fit_the_head(repository: Path, measured: ho
     assert measured.longest_file_lines <= 400, f"split {longest}"
     assert measured.function_lines_p90 <= 25, "split the longest of your functions"
     assert measured.fullest_folder_files <= 14, f"group files of {fullest} in a folder of their own"
+
+
+def test_pages_have_100_columns() -> None:
+    """All but tables, code and pictures."""
+    wide = [page.name for page in wrap_documents.pages() if _is_wide(page.read_text())]
+    assert wide == [], "run `python -m benchmarks.wrap_documents`"
+
+
+def _is_wide(text: str) -> bool:
+    return wrap_documents.wrapped(text) != text
+
+
+def test_wrapping_changes_no_word_and_no_code() -> None:
+    long = "word " * 30 + "`a code span with spaces` [a link of words](page.md) - 3. end\n"
+    page = f"# {'title ' * 20}\n\n{long}\n- {long}\n```\n{long}```\n\n| {long}"
+    after = wrap_documents.wrapped(page)
+    assert after.split() == page.split()
+    assert wrap_documents.wrapped(after) == after
+    lines = after.splitlines()
+    assert f"# {'title ' * 20}" in lines
+    assert lines.count(long.rstrip("\n")) == 1  # in the code
+    assert f"| {long}".rstrip("\n") in lines
+    prose = [line for line in lines if not line.startswith(("#", "|")) and line != long.rstrip()]
+    assert max(map(len, prose)) <= 100
+    assert sum("`a code span with spaces`" in line for line in prose) == 2
+    assert not any(re.match(r" *(- 3|3\.)", line) for line in prose)
 
 
 def test_no_modules_import_each_other_in_a_circle(measured: house.House) -> None:
