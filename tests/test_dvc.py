@@ -380,6 +380,7 @@ STALE: dict[str, set[str]] = {
     "training: LOOP_VERSION": {
         *("pretrain@random", "pretrain@mae-1m", "pretrain@croco-1m", "pretrain@croco-3m")
     },
+    "training: START_VERSION": set(),  # of entries of `adapt`, which the laptop profile has none of
     "tasks: TASK_VERSIONS.depth": {"prepare@depth", "prepare@depth-frozen"},
     "tasks: TASK_VERSIONS.linear-depth": {"prepare@depth-linear"},
     "tasks: TASK_VERSIONS.few-shot-depth": {"prepare@depth-few-shot"},

@@ -33,7 +33,8 @@ from mimic import assemble, mining, report, synthesize
 from mimic.geometry import likeness
 from mimic.infra.storage import Workspace
 from mimic.mining import loop, shard_job
-from mimic.models import OBJECTIVES, Masking, ViTSize
+from mimic.models import OBJECTIVES, Masking, ViTSize, build
+from mimic.models.inheritance import Ancestor, LayeredModel, inherit
 from mimic.models.layers import initialise
 from mimic.models.objectives import OBJECTIVE_VERSIONS
 from mimic.pairs import SELECTION_VERSION, WRITER_VERSION
@@ -44,7 +45,8 @@ from mimic.params import Params, load_params
 from mimic.reporting import REPORT_VERSION
 from mimic.sources import Group, View
 from mimic.synthetic import GENERATOR_VERSIONS
-from mimic.training import LOOP_VERSION
+from mimic.training import LOOP_VERSION, START_VERSION
+from mimic.training.optim import layer_decay_groups
 from tests.support import footage, golden_values, toy_pairs, toy_runs
 from tests.support.golden_values import look
 from tests.support.published import publish_everything
@@ -253,6 +255,43 @@ def test_the_loop_trains_as_its_version_did(tmp_path: Path, repository: Path, va
     said_in = "LOOP_VERSION in training/__init__.py"
     value = [json.loads(line) for line in log]
     golden_values.check(f"loop-{variant}", said_in, versions, value, within=5e-3, floor=1e-3)
+
+
+@pytest.mark.parametrize("there", OBJECTIVES)
+def test_a_run_starts_from_weights_as_its_version_did(there: str) -> None:
+    """Which tensor of one model becomes which of another, of another image size and with another
+    class token; and the share of the rate that each learns at."""
+    shape: dict[str, Any] = {
+        "patch_px": 8,
+        "width": 32,
+        "depth": 2,
+        "heads": 2,
+        "positions": "sincos",
+    }
+    decoder: dict[str, Any] = {"decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
+    shape |= decoder | {"norm_eps": 1e-6}
+    old = ViTSize(**shape, size_px=(32, 32), class_token=True)
+    new = ViTSize(**shape, size_px=(16, 48), class_token=False)
+    masking = Masking(mask_ratio=0.75, visible_rounding="down", norm_pix=True)
+    weights = dict(build(there, old, masking).state_dict())
+    weights["encoder.pos_embed"] = _wave(1, 17, 32)  # learned
+    value = {}
+    for here in OBJECTIVES:
+        model = build(here, new, masking)
+        found = inherit(model, here, new, Ancestor(old, there, weights))
+        layered = LayeredModel(model, fresh=found.fresh)
+        groups = layer_decay_groups(layered, 0.05, 0.5, undecayed=())
+        rates = {id(p): [g["lr_scale"], g["weight_decay"]] for g in groups for p in g["params"]}
+        value[here] = {
+            "taken": found.taken,
+            "fresh": found.fresh,
+            "positions": found.positions,
+            "class token": found.class_token,
+            "table": _magnitude(model.encoder.state_dict()["pos_embed"]),
+            "rates": {n: rates[id(p)] for n, p in layered.named_parameters() if p.requires_grad},
+        }
+    said_in = "START_VERSION in training/__init__.py"
+    golden_values.check(f"start-{there}", said_in, START_VERSION, value, within=5e-3)
 
 
 # ---------------------------------------------------------------- generated data

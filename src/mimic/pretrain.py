@@ -56,7 +56,14 @@ from mimic.licences import combine
 from mimic.models.objectives import OBJECTIVE_VERSIONS
 from mimic.pairs.images import read_manifest
 from mimic.params import Params, pick, starting, terms
-from mimic.training import LOOP_VERSION, checkpoint, encoder_folder, reconstruct, start
+from mimic.training import (
+    LOOP_VERSION,
+    START_VERSION,
+    checkpoint,
+    encoder_folder,
+    reconstruct,
+    start,
+)
 from mimic.training.fit import choose_device, choose_precision
 from mimic.training.pretraining import (
     EXECUTION_ONLY_KEYS,
@@ -188,7 +195,7 @@ def _trained(params: Params, root: Path, name: str, plan: _Plan) -> Callable[[Pa
         "manifest_digest": plan.digest,
         "params_digest": fingerprint(as_written, plan.made_by[1]),
         "progress": folder.name,
-        "parts": _parts(recipe),
+        "parts": _parts(recipe, plan.begin),
         "git_commit": git_commit(root),
         "pairs": plan.pairs,
         "licences": combine(terms.of_run(params, Workspace(root), run)),
@@ -267,7 +274,7 @@ def _plan(params: Params, root: Path, name: str) -> _Plan:
         run.model_dump(mode="json"),
         digest,
         version("mimic"),
-        *_raised(_parts(recipe)),
+        *_raised(_parts(recipe, begin)),
         *(begin.made_by if begin else []),
     )
     folder = Workspace(root).progress("pretrain", name, fingerprint(*made_by))
@@ -275,9 +282,10 @@ def _plan(params: Params, root: Path, name: str) -> _Plan:
     return _Plan(run, recipe, manifest, digest, pairs, made_by, folder, begin)
 
 
-def _parts(recipe: config.Recipe) -> dict[str, int]:
+def _parts(recipe: config.Recipe, begin: Start | None) -> dict[str, int]:
     """Versions of our code that decides the weights."""
-    return {"objective": OBJECTIVE_VERSIONS[recipe.objective], "loop": LOOP_VERSION}
+    parts = {"objective": OBJECTIVE_VERSIONS[recipe.objective], "loop": LOOP_VERSION}
+    return parts if begin is None else parts | {"start": START_VERSION}
 
 
 def _raised(parts: dict[str, int]) -> list[dict[str, int]]:

@@ -4,3 +4,8 @@ survive a kill."""
 # Raise it when the same model, pairs and seed train to other weights: batches, augmentation,
 # optimizer, the loop. DVC reads it, and trains every run again.
 LOOP_VERSION = 1
+
+# Raise it when a run that starts from weights takes other tensors of them, places positions or
+# averages otherwise, or gives inherited layers other rates. DVC reads it, and trains the entries of
+# `adapt` again.
+START_VERSION = 1
