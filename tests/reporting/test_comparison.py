@@ -13,8 +13,8 @@ from mimic.commands import compare as command
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, write_json
 from mimic.params import Params, load_params
-from mimic.reporting import comparison_words
-from mimic.reporting.comparison import Contrast, compare
+from mimic.reporting.compared import comparison_words
+from mimic.reporting.compared.comparison import Contrast, compare
 from mimic.tasks.item_files import write_items
 
 ITEMS = 60

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mimic.reporting.difference import SeedScores, difference, holm
+from mimic.reporting.compared.difference import SeedScores, difference, holm
 
 DRAWS = 400
 TRUE = 0.3

@@ -12,8 +12,9 @@ from rich.table import Table
 
 from mimic.infra.storage import Workspace
 from mimic.params import Params
-from mimic.reporting import comparison, comparison_words, paper
+from mimic.reporting import paper
 from mimic.reporting.columns import NOT_RUN, ResultCell, TaskColumn, table_columns
+from mimic.reporting.compared import comparison, comparison_words
 from mimic.reporting.results import RunRow, read_table
 
 PIPED_WIDTH = 160  # characters: whole lines where the output is no terminal

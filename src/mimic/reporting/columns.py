@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mimic.reporting.difference import SeedScores, difference, holm
+from mimic.reporting.compared.difference import SeedScores, difference, holm
 from mimic.reporting.results import RunRow, SavedResult
 from mimic.reporting.verdict import number
 

@@ -9,8 +9,9 @@ from mimic import licences
 from mimic.geometry.overlap import Outcome
 from mimic.infra.storage import Workspace
 from mimic.params import Params
-from mimic.reporting import charts, comparison, comparison_words, gallery, mining, paper
+from mimic.reporting import charts, gallery, mining, paper
 from mimic.reporting.columns import NOT_RUN, table_columns
+from mimic.reporting.compared import comparison, comparison_words
 from mimic.reporting.environment import page_environment
 from mimic.reporting.results import RunRow, read_table
 from mimic.reporting.verdict import conclude

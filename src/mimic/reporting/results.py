@@ -11,7 +11,7 @@ from typing import Any
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, read_json
 from mimic.params import Params
-from mimic.reporting.difference import SeedScores
+from mimic.reporting.compared.difference import SeedScores
 from mimic.tasks.item_files import ONLY, read_items
 
 # Key of the headline metric by the name of the value, in files from before they stated it.

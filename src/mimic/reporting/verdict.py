@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mimic.reporting.difference import Difference, difference, holm
+from mimic.reporting.compared.difference import Difference, difference, holm
 from mimic.reporting.results import RunRow, SavedResult
 
 PAPER_PAIRS = 200 * 3_163_333  # MIMIC, section 4: 200 epochs of MIMIC-3M

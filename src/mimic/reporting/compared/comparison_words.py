@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mimic.reporting.comparison import SHOWN, Compared, Contender, Contrast
-from mimic.reporting.difference import LEVEL, SeedScores
+from mimic.reporting.compared.comparison import SHOWN, Compared, Contender, Contrast
+from mimic.reporting.compared.difference import LEVEL, SeedScores
 from mimic.reporting.verdict import number
 
 ALIKE = 4  # further differences that are named; the rest are counted

@@ -16,9 +16,9 @@ from typing import Any
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, read_json
 from mimic.params import Params
-from mimic.reporting.difference import Difference, SeedScores, difference, holm
+from mimic.reporting.compared.difference import Difference, SeedScores, difference, holm
+from mimic.reporting.compared.settings import FACTORS, NEVER, Settings, differing, settings_of
 from mimic.reporting.results import SavedResult, read_result, sample, seed_in
-from mimic.reporting.settings import FACTORS, NEVER, Settings, differing, settings_of
 
 FREE = ("samples", "tracked_by", "save_every", "data")  # fields of a task that decide no comparison
 
