@@ -14,11 +14,14 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 import mimic
 from mimic import pretrain, recipe
+from mimic.cli import app
 from mimic.errors import BadInput
-from mimic.infra.storage import file_digest
+from mimic.infra.storage import Workspace, file_digest
+from mimic.infra.tracked_runs import pretrained_run
 from mimic.params import load_params
 from mimic.training import checkpoint, journal
 from mimic.training.start import initial_model, lines
@@ -258,3 +261,49 @@ def test_a_sweep_trains_it_too(workspace: Path) -> None:
     params = load_params(workspace / "params.yaml")
     assert pretrain.sweep(params, workspace, ["own"]) == ["own"]
     assert files(run(workspace, "own")) == alone
+
+
+def test_a_sweep_leaves_what_starts_from_a_run_that_is_not_published(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapt(workspace, "own", "v2", "v2")
+    adapt(workspace, "longer", "own", "v2")
+    params = load_params(workspace / "params.yaml")
+    assert pretrain.sweep(params, workspace, ["longer", "own", "v2"]) == ["v2"]
+    said = capsys.readouterr().err
+    assert "sweep own: waits for v2 to be published; then: mimic sweep own" in said
+    assert "sweep longer: waits for own to be published" in said
+    run(workspace, "v2")
+    assert pretrain.sweep(params, workspace, ["own", "longer"]) == ["own"]
+    run(workspace, "own")
+    change(workspace, "runs", "v2", steps=3)  # it is to be made anew, so the other waits
+    params = load_params(workspace / "params.yaml")
+    assert pretrain.sweep(params, workspace, ["v2", "own"]) == ["v2"]
+    assert "sweep own: waits for v2" in capsys.readouterr().err
+
+
+def test_mlflow_and_the_plan_know_it(workspace: Path) -> None:
+    adapt(workspace, "own", "mae", "croco")
+    run(workspace, "own")
+    record = pretrained_run(Workspace(workspace), "own")
+    assert record.tags["init"] == "mae"
+    assert record.params["init.name"] == "mae"
+    assert record.params["init.class_token"] == "dropped"
+    assert record.params["init.taken.encoder.blocks"] == "24"
+    assert "init" not in pretrained_run(Workspace(workspace), "mae").tags
+    (workspace / "rates.json").write_text('{"device_gflops": 100}')
+    words = ["plan", "pretrain", "--json", "--rates", str(workspace / "rates.json")]
+    done = CliRunner().invoke(app, [*words, "--params", str(workspace / "params.yaml")])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["runs"]["own"]["pairs_seen"] == 4 * 8
+
+
+def test_it_begins_lower_and_stays_lower_than_from_random_weights(workspace: Path) -> None:
+    """At equal steps, on the same batches."""
+    adapt(workspace, "own", "croco", "croco", steps=10)
+    afresh, begun = (
+        [line["loss"] for line in journal.read(folder / "log.jsonl")]
+        for folder in (workspace / "models/croco", run(workspace, "own"))
+    )
+    assert begun[0] < afresh[0]
+    assert begun[-1] < afresh[-1]

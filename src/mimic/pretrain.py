@@ -50,12 +50,13 @@ from mimic.infra.storage import (
     fingerprint,
     link,
     made_folder,
+    read_json,
     write_json,
 )
 from mimic.licences import combine
 from mimic.models.objectives import OBJECTIVE_VERSIONS
 from mimic.pairs.images import read_manifest
-from mimic.params import Params, pick, starting, terms
+from mimic.params import Params, lineage, pick, starting, terms
 from mimic.training import (
     LOOP_VERSION,
     START_VERSION,
@@ -222,14 +223,33 @@ def sweep(params: Params, root: Path, names: Sequence[str]) -> list[str]:
 
     Returns:
         The encoders that were trained; those without steps, those that wait to be published, and
-        finished seeds need none.
+        finished seeds need none, and those that start from one that is not published are told of.
 
     Raises:
         ItemsFailed: some failed; the others are done.
     """
     runs = {name: pick(params.runs, name, "run") for name in names}
-    encoders = [encoder for name, run in runs.items() for encoder in run.encoders(name)]
-    return _train(params, root, {name: _plan(params, root, name) for name in encoders})
+    plans = {}
+    for encoder in [encoder for name, run in runs.items() for encoder in run.encoders(name)]:
+        if before := _waits_for(params, root, encoder, names):
+            of, _ = seed_of(encoder)
+            say(f"sweep {encoder}: waits for {before} to be published; then: mimic sweep {of}")
+        else:
+            plans[encoder] = _plan(params, root, encoder)
+    return _train(params, root, plans)
+
+
+def _waits_for(params: Params, root: Path, encoder: str, swept: Sequence[str]) -> str | None:
+    """The encoder that this one starts from, where a run has yet to make it, or makes it anew in
+    this sweep."""
+    init = lineage.init_of(params, encoder)
+    if init is None or init in params.imported:
+        return None
+    card = read_json(Workspace(root).model(init) / "card.json")
+    if card is None or (seed_of(init)[0] in swept and _waits_for(params, root, init, swept)):
+        return init
+    anew = seed_of(init)[0] in swept and _plan(params, root, init).folder.name
+    return init if anew and card.get("progress") != anew else None
 
 
 def _train(params: Params, root: Path, plans: Mapping[str, _Plan]) -> list[str]:
