@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 import torch
 
+from mimic.config.presets import LayeredValues, lay_preset
 from mimic.models.encoder import VisionTransformer
 from mimic.synthetic import toy_datasets
+from mimic.tasks import TASKS
 from mimic.tasks.correspondence.config import CorrespondenceTask
 from mimic.tasks.depth.config import DepthTask, FewShotDepthTask, LinearDepthTask
 from mimic.tasks.flow_stereo.config import FlowTask, StereoTask
 from mimic.tasks.imagenet.config import KnnTask, LinearProbeTask
 from mimic.tasks.keypoints.config import PoseTask
 from mimic.tasks.relative_pose.config import RelativePoseTask
-from mimic.tasks.sections import TrainedTask
 from mimic.tasks.segmentation.config import (
     FewShotSegmentationTask,
     LinearSegmentationTask,
@@ -39,92 +40,47 @@ def make() -> Callable[..., VisionTransformer]:
     return make_encoder
 
 
+# Seconds on two cores, whatever is trained: squares of 32 px, 6 steps.
+SMALL: dict[str, Any] = {
+    "size_px": 32,
+    "head_width": 16,
+    "steps": 6,
+    "batch": 4,
+    "weight_decay": 1e-4,
+    "warmup": 0.2,
+    "eval_batch": 4,
+    "samples": 2,
+}
+
+
+def _section(task: str, where: str, **differs: Any) -> Any:
+    """The section of a task: its preset `tiny`, with its data in the folder `where`, and what
+    differs."""
+    spec = TASKS[task]
+    laid = LayeredValues()
+    lay_preset(laid, spec.document, (task,), "tiny")
+    data = {"task": task, "preset": "standard", "data": where, "tracked_by": where}
+    return spec.section.model_validate({**laid.content, **data, **differs})
+
+
 @pytest.fixture
 def depth_task() -> DepthTask:
-    """Seconds on two cores: 32 px, 6 steps."""
-    return DepthTask(
-        task="depth",
-        preset="standard",
-        data=Path("nyu"),
-        tracked_by=Path("nyu"),
-        layout=None,
-        depth_unit=None,
-        masks=None,
-        freeze="none",
-        blocks=None,
-        head_width=16,
-        size_px=32,
-        augment="flip",
-        steps=6,
-        batch=4,
-        lr=1e-3,
-        weight_decay=1e-4,
-        betas=(0.9, 0.999),
-        layer_decay=0.75,
-        drop_path=0.0,
-        warmup=0.2,
-        clip_grad=None,
-        precision="fp32",
-        save_every=None,
-        seed=0,
-        samples=2,
-        frame="whole",
-        antialias=True,
-        last_norm=False,
-        units_per_m=1.0,
-        target_mean=2.5,
-        target_std=1.0,
-        score_at="native",
-        score_region="all",
-        depth_min_m=0.001,
-        depth_max_m=10.0,
-        flip_test=False,
-        averaging="image",
-        eval_batch=4,
-        eval_ranks=1,
+    numbers = {"target_mean": 2.5, "target_std": 1.0, "score_region": "all"}
+    return _section("depth", "nyu", **SMALL, **numbers)
+
+
+@pytest.fixture
+def pose_task() -> PoseTask:
+    """Crops of 24 x 32."""
+    return _section(
+        "pose", "coco", **SMALL | {"eval_batch": 8}, width_px=24, boxes=None, clip_grad=None
     )
 
 
 @pytest.fixture
-def pose_task(depth_task: DepthTask) -> PoseTask:
-    """Crops of 24 x 32."""
-    shared = {name: getattr(depth_task, name) for name in TrainedTask.model_fields}
-    own = {
-        "task": "pose",
-        "data": Path("coco"),
-        "tracked_by": Path("coco"),
-        "boxes": None,
-        "width_px": 24,
-        "patch_padding": 0,
-    }
-    rates = {"warmup_from": 0.001, "drop_at": (0.8, 0.95), "flip_test": True, "eval_batch": 8}
-    return PoseTask.model_validate({**shared, **own, **rates})
-
-
-@pytest.fixture
-def segmentation_task(depth_task: DepthTask) -> SegmentationTask:
-    """Seconds on two cores: squares of 32 px, 4 steps."""
-    shared = depth_task.model_dump(include=set(TrainedTask.model_fields))
-    own = {
-        "task": "segmentation",
-        "data": Path("ade20k"),
-        "tracked_by": Path("ade20k"),
-        "steps": 4,
-        "images": None,
-        "layout": None,
-        "ignore": 255,
-        "cell_px": 4,
-        "head_blocks": 1,
-        "frame": "whole",
-        "antialias": True,
-        "scale": (0.5, 2.0),
-        "inference": "slide",
-        "stride_px": 16,
-        "score_at": "native",
-        "averaging": "global",
-        "eval_batch": 4,
-    }
-    return SegmentationTask.model_validate({**shared, **own})
+def segmentation_task() -> SegmentationTask:
+    own = {"steps": 4, "head_blocks": 1, "augment": "flip", "drop_path": 0.0}
+    return _section("segmentation", "ade20k", **SMALL | own, images=None, stride_px=16)
 
 
 @pytest.fixture(scope="session")
@@ -152,103 +108,44 @@ def correspondence_task() -> CorrespondenceTask:
 
 
 @pytest.fixture
-def linear_depth_task(depth_task: DepthTask) -> LinearDepthTask:
-    metres = {
-        "last_norm": True,
-        "target_mean": 0.0,
-        "target_std": 1.0,
-        "bins": 16,
-        "lr": 1e-2,
-        "steps": 40,
-        "layer_decay": 1.0,
-    }
-    return LinearDepthTask.model_validate(
-        {**depth_task.model_dump(), **metres, "task": "linear-depth", "freeze": "encoder"}
+def linear_depth_task() -> LinearDepthTask:
+    own = {"steps": 40, "lr": 1e-2, "bins": 16}
+    return _section("linear-depth", "nyu", **SMALL | own, score_region="all", flip_test=False)
+
+
+@pytest.fixture
+def few_shot_depth_task() -> FewShotDepthTask:
+    numbers = {"target_mean": 2.5, "target_std": 1.0, "score_at": "native"}
+    return _section("few-shot-depth", "nyu", **SMALL, **numbers, shots=(2, 5), seeds=3)
+
+
+@pytest.fixture
+def linear_segmentation_task() -> LinearSegmentationTask:
+    own = {"steps": 60, "lr": 1e-2}
+    return _section("linear-segmentation", "ade20k", **SMALL | own, images=None, stride_px=16)
+
+
+@pytest.fixture
+def few_shot_segmentation_task() -> FewShotSegmentationTask:
+    own = {"steps": 4, "head_blocks": 1, "preset": "published", "scale": (0.5, 2.0)}
+    return _section(
+        "few-shot-segmentation", "ade20k", **SMALL | own, images=None, shots=(2, 4), seeds=2
     )
 
 
-@pytest.fixture
-def few_shot_depth_task(depth_task: DepthTask) -> FewShotDepthTask:
-    few = {"task": "few-shot-depth", "freeze": "encoder", "shots": (2, 5), "seeds": 3}
-    return FewShotDepthTask.model_validate({**depth_task.model_dump(), **few})
-
-
-@pytest.fixture
-def linear_segmentation_task(segmentation_task: SegmentationTask) -> LinearSegmentationTask:
-    shared = segmentation_task.model_dump(exclude={"cell_px", "head_blocks"})
-    own = {
-        "task": "linear-segmentation",
-        "freeze": "encoder",
-        "steps": 60,
-        "lr": 1e-2,
-        "layer_decay": 1.0,
-    }
-    return LinearSegmentationTask.model_validate({**shared, **own})
-
-
-@pytest.fixture
-def few_shot_segmentation_task(segmentation_task: SegmentationTask) -> FewShotSegmentationTask:
-    padded = {
-        "preset": "published",
-        "frame": "padded",
-        "inference": "whole",
-        "stride_px": None,
-        "score_at": "input",
-        "antialias": False,
-    }
-    few = {"task": "few-shot-segmentation", "freeze": "encoder", "shots": (2, 4), "seeds": 2}
-    return FewShotSegmentationTask.model_validate(
-        {**segmentation_task.model_dump(), **padded, **few}
-    )
-
-
-IMAGENET: dict[str, Any] = {
-    "data": Path("imagenet"),
-    "tracked_by": Path("imagenet"),
-    "layout": None,
-    "images": None,
-    "resize_px": 36,
-    "size_px": 32,
-    "pool": None,
-}
+CLASSES = {"resize_px": 36, "size_px": 32, "eval_batch": 16, "samples": 2}
 
 
 @pytest.fixture
 def linear_probe_task() -> LinearProbeTask:
-    own = {
-        "task": "linear-probe",
-        "preset": "standard",
-        "views": 2,
-        "crop_area": (0.5, 1.0),
-        "epochs": 40,
-        "warmup_epochs": 2,
-        "batch": 32,
-    }
-    lars = {
-        "base_lr": 64.0,
-        "momentum": 0.9,
-        "trust": 0.001,
-        "weight_decay": 0.0,
-        "selection": "last",
-    }
-    return LinearProbeTask.model_validate(
-        {**IMAGENET, **own, **lars, "eval_batch": 16, "seed": 0, "samples": 2}
+    return _section(
+        "linear-probe", "imagenet", **CLASSES, crop_area=(0.5, 1.0), warmup_epochs=2, batch=32
     )
 
 
 @pytest.fixture
 def knn_task() -> KnnTask:
-    own = {
-        "task": "knn",
-        "preset": "standard",
-        "k": (1, 3),
-        "value_k": 3,
-        "temperature": 0.07,
-        "eval_batch": 16,
-        "seed": 0,
-        "samples": 2,
-    }
-    return KnnTask.model_validate({**IMAGENET, **own})
+    return _section("knn", "imagenet", **CLASSES, k=(1, 3), value_k=3)
 
 
 @pytest.fixture
@@ -259,54 +156,31 @@ def nyu_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def _motion(depth_task: DepthTask, kind: str, layout: str) -> dict[str, Any]:
-    shared = {name: getattr(depth_task, name) for name in TrainedTask.model_fields}
+def _motion(task: str, layout: str) -> Any:
     train, test = (
         {"layout": one, "folder": one, "only": None, "without": [], "repeat": 1}
         for one in (layout, "kitti")
     )
-    own = {
-        "task": kind,
-        "data": Path(kind),
-        "tracked_by": Path(kind),
-        "width_px": 48,
-        "overlap": 0.5,
-        "betas": (0.9, 0.95),
-    }
-    own["masks"] = True
     train["without"] = ["final"] if layout == "sintel" else []
-    return {**shared, **own, "train": [train], "test": [test]}
+    own = SMALL | {"layer_decay": 0.75}
+    del own["eval_batch"]
+    return _section(task, task, **own, width_px=48, train=[train], test=[test])
 
 
 @pytest.fixture
-def flow_task(depth_task: DepthTask) -> FlowTask:
+def flow_task() -> FlowTask:
     """Crops of 48 x 32."""
-    return FlowTask.model_validate(_motion(depth_task, "flow", "sintel"))
+    return _motion("flow", "sintel")
 
 
 @pytest.fixture
-def stereo_task(depth_task: DepthTask) -> StereoTask:
-    return StereoTask.model_validate(_motion(depth_task, "stereo", "middlebury"))
+def stereo_task() -> StereoTask:
+    return _motion("stereo", "middlebury")
 
 
 @pytest.fixture
-def relative_pose_task(depth_task: DepthTask) -> RelativePoseTask:
+def relative_pose_task() -> RelativePoseTask:
     """Frames of 48 x 32."""
-    shared = {name: getattr(depth_task, name) for name in TrainedTask.model_fields}
-    own = {
-        "task": "relative-pose",
-        "data": Path("seven_scenes"),
-        "tracked_by": Path("seven_scenes"),
-        "width_px": 48,
-        "augment": "none",
-    }
-    lists = {
-        "scenes": ("flat-0",),
-        "every": 1,
-        "retrieval": None,
-        "neighbours": 3,
-        "gap": 2,
-        "estimate": "consensus",
-        "eval_batch": 8,
-    }
-    return RelativePoseTask.model_validate({**shared, **own, **lists})
+    own = {"eval_batch": 8, "layer_decay": 0.75, "betas": (0.9, 0.999)}
+    frames = {"width_px": 48, "scenes": ("flat-0",), "neighbours": 3, "gap": 2}
+    return _section("relative-pose", "seven_scenes", **SMALL | own, **frames)
