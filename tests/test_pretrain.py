@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from mimic import pretrain
 from mimic.errors import BadInput
+from mimic.infra.storage import Workspace
+from mimic.pairs.read import read_table
+from mimic.pairs.schema import MANIFEST
+from mimic.pairs.write import write_table
 from mimic.params import load_params
 from mimic.training import checkpoint, journal
 from tests.support import toy_runs
@@ -51,6 +56,8 @@ def test_every_variant_trains_and_publishes(workspace: Path, name: str) -> None:
     ]
     card = json.loads((folder / "card.json").read_text())
     assert (card["run"], card["dataset"], card["pairs"], card["seed"]) == (name, "toy", 20, 0)
+    seen = [(part["part"], part["licence"]) for part in card["licences"]["parts"]]
+    assert seen == ([("source toy", "Apache-2.0")] if card["steps"] else [])
     lines = journal.read(folder / "log.jsonl")
     assert [line["step"] for line in lines] == list(range(2, card["steps"] + 1, 2))
     assert all(set(line) == {"step", "loss", "lr", "grad_norm"} for line in lines)
@@ -116,12 +123,27 @@ def test_checkpoints_on_the_way_become_snapshots(workspace: Path) -> None:
     ]
     encoder, card = checkpoint.load_encoder(folder / "snapshots/000000004")
     assert (card["steps"], card["steps_in_all"]) == (4, 10)
+    assert card["licences"]["parts"][0]["licence"] == "Apache-2.0"
     key = "blocks.0.attn.qkv.weight"
     last = checkpoint.load_encoder(folder)[0]
     assert not torch.equal(encoder.state_dict()[key], last.state_dict()[key])
     first = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     run(workspace, "croco")
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == first
+
+
+def test_pairs_whose_licence_is_not_asked_for_are_refused_before_any_step(
+    workspace: Path,
+) -> None:
+    change(workspace, "pretrain", "croco", licences="permissive")
+    manifest = Workspace(workspace).manifest("toy")
+    rows = read_table(manifest, None, MANIFEST)
+    names = pa.array(["HM3D"] * len(rows))
+    write_table(rows.set_column(rows.column_names.index("licence"), "licence", names), manifest)
+    with pytest.raises(BadInput, match=r"runs\.croco\.licences: .*source toy is 'HM3D'"):
+        run(workspace, "croco")
+    assert not list(workspace.glob("runs/pretrain/croco/*"))
+    assert not Workspace(workspace).model("croco").exists()
 
 
 @pytest.mark.parametrize("name", ["mae", "croco"])

@@ -38,14 +38,20 @@ def fill(
         unfinished / "log.jsonl", folder / "log.jsonl", card["steps"], without=THROUGHPUT_KEYS
     )
     if snapshot_every:
-        _fill_snapshots(model, about, unfinished, folder, snapshot_every)
+        terms = {"licences": card["licences"]}
+        _fill_snapshots(model, about, terms, unfinished, folder, snapshot_every)
     arrays, caption = pictures
     np.savez(folder / "reconstruction.npz", allow_pickle=False, caption=np.array(caption), **arrays)
     reconstruct.draw(arrays, caption, folder / "reconstruction.png")
 
 
 def _fill_snapshots(
-    model: Pretraining, about: dict[str, Any], unfinished: Path, folder: Path, every: int
+    model: Pretraining,
+    about: dict[str, Any],
+    terms: dict[str, Any],
+    unfinished: Path,
+    folder: Path,
+    every: int,
 ) -> None:
     """snapshots/<step>/, the encoder after so many steps with a card of its own, for each
     checkpoint on the way that was kept for good."""
@@ -59,7 +65,7 @@ def _fill_snapshots(
         checkpoint.write_weights(
             earlier.encoder.state_dict(), snapshot / "encoder.safetensors", card
         )
-        write_json(snapshot / "card.json", card)
+        write_json(snapshot / "card.json", card | terms)
 
 
 def describe(
