@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from mimic.config.base import (
     AboveZero,
@@ -22,12 +27,28 @@ from mimic.config.base import (
 class TaskSection(Section):
     """One task of `evaluate`."""
 
+    # Keys that earlier versions did not know, with the value that stands for what these did. It is
+    # what a section means that does not state the key, and is not written down, so that results
+    # and what DVC compares stay as they were.
+    LATER: ClassVar[dict[str, Any]] = {}
+
     task: str  # which one; see `mimic.tasks.TASKS`
     # DVC checks the data again when this changes: the data themselves, or any small file beside a
     # huge set
     tracked_by: Path
     samples: Count  # pictures written for the report
     seed: Count
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, entry: Any) -> Any:
+        return {**cls.LATER, **entry} if isinstance(entry, dict) else entry
+
+    @model_serializer(mode="wrap")
+    def _as_earlier_versions(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = serialise(self)
+        same = {key for key, value in self.LATER.items() if written.get(key, value) == value}
+        return {key: value for key, value in written.items() if key not in same}
 
 
 class PairTask(TaskSection):

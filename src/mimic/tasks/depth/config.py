@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from mimic.config.base import AboveZero, NotNegative, Positive
 from mimic.tasks.sections import TrainedTask
@@ -18,6 +13,8 @@ from mimic.tasks.sections import TrainedTask
 
 class DepthFields(TrainedTask):
     """What all depth tasks share."""
+
+    LATER: ClassVar[dict[str, Any]] = {"standardise": False, "layout": None, "depth_unit": None}
 
     # nyu: the official .mat; folders: images and depth of your own; null = what lies there
     layout: Literal["nyu", "folders"] | None
@@ -56,18 +53,6 @@ class DepthFields(TrainedTask):
     ]  # which average is the value; all three are reported
     eval_batch: Positive
     eval_ranks: Positive  # averaging by batch: the peers' batches come from this many processes
-
-    @model_validator(mode="before")
-    @classmethod
-    def _raw_as_ever(cls, entry: Any) -> Any:
-        """Sections of earlier versions do not know the key."""
-        return {"standardise": False, **entry} if isinstance(entry, dict) else entry
-
-    @model_serializer(mode="wrap")
-    def _as_written(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As earlier versions wrote it where the key says nothing."""
-        written: dict[str, Any] = serialise(self)
-        return {key: value for key, value in written.items() if (key, value) != ("standardise", 0)}
 
     @model_validator(mode="after")
     def _scored(self) -> DepthFields:

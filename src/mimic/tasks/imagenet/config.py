@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,9 @@ from mimic.tasks.sections import TaskSection
 
 
 class ImageNetTask(TaskSection):
-    """A task on ImageNet-1K with one feature vector per image."""
+    """A task on classes of images with one feature vector per image."""
+
+    LATER: ClassVar[dict[str, Any]] = {"layout": None}
 
     preset: Literal["published", "standard"]
     data: Path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,8 @@ Factor = Annotated[float, Field(gt=0)]
 
 class SegmentationFields(TrainedTask):
     """What all segmentation tasks share."""
+
+    LATER: ClassVar[dict[str, Any]] = {"layout": None, "ignore": 255}
 
     # ade20k: the official folders; folders: images and masks of your own; null = what lies there
     layout: Literal["ade20k", "folders"] | None
