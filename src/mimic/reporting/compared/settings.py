@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mimic.config.names import seed_of
+
 FACTORS = ("init", "dataset", "objective", "steps", "recipe", "run")
 # What follows from a factor is no difference beside it.
 IMPLIED: dict[str, tuple[str, ...]] = {
@@ -27,7 +29,8 @@ def settings_of(name: str, card: Mapping[str, Any]) -> Settings:
         name: of the run.
         card: of one of its encoders.
     """
-    found: Settings = {"run": name, "init": (card.get("init") or {}).get("name") or "none"}
+    init, _ = seed_of((card.get("init") or {}).get("name") or "none")
+    found: Settings = {"run": name, "init": init}
     if "imported" in card:
         about = {key: card.get(key) for key in ("objective", "dataset", "steps")}
         return (
