@@ -24,7 +24,7 @@ from mimic.tasks.engine.feature_cache import FeatureArray
 from mimic.tasks.imagenet import embeddings, knn, linear_probe
 from mimic.tasks.imagenet.config import KnnTask, LinearProbeTask
 from mimic.tasks.imagenet.dataset import DEVKIT, META, SOLUTION, TRUTH, ImageNet
-from mimic.training.lars import Lars
+from mimic.tasks.imagenet.lars import Lars
 from tests.support.miniatures import as_subject, folders_in, make_encoder
 
 

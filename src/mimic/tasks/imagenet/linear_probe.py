@@ -23,9 +23,9 @@ from mimic.tasks.engine.step_progress import show_steps
 from mimic.tasks.imagenet import embeddings
 from mimic.tasks.imagenet.config import LinearProbeTask
 from mimic.tasks.imagenet.dataset import open_imagenet
+from mimic.tasks.imagenet.lars import Lars
 from mimic.tasks.metrics.items import item_hits
 from mimic.training.fit import Optim, RunSpec, fit
-from mimic.training.lars import Lars
 from mimic.training.optim import cosine_lr, scaled_lr
 from mimic.training.training_stats import LogRecord
 
