@@ -289,3 +289,22 @@ def test_a_public_copy_needs_no_word(own_task: DepthTask, real_data: Path) -> No
     assert found.unit.per_m == 1000
     assert found.unit.median_m == pytest.approx(2.6, abs=0.3)
     assert any("steps of 39 mm" in line for line in found.said)
+
+
+def test_a_scan_with_a_video_says_what_to_do(tmp_path: Path, own_task: DepthTask) -> None:
+    """Once its frames are written beside its depth, it is a folder like any other."""
+    for number in range(5):
+        write_depth(tmp_path / f"own/depth/{number:06d}.png", own_labels.depth_m(number))
+    (tmp_path / "own/rgb.mp4").touch()
+    with pytest.raises(BadInput, match=r"Stray Scanner.* write the frames of rgb\.mp4 as color/"):
+        open_depth(own_task, tmp_path)
+    for number in range(5):
+        write_photo(tmp_path / f"own/color/{number:06d}.png", number)
+    assert opened(own_task, tmp_path).length == 5
+
+
+def test_a_record3d_capture_is_read(own_task: DepthTask, real_data: Path) -> None:
+    found = opened(own_task.model_copy(update={"data": real_data / "real/record3d_viewer"}), Path())
+    assert found.length == 92
+    assert found.unit.per_m == 1000
+    assert found.unit.median_m == pytest.approx(0.458, abs=0.06)

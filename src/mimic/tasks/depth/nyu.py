@@ -153,7 +153,8 @@ class Nyu:
 def _open(path: Path) -> Any:
     if not path.is_file():
         raise BadInput(
-            f"{path}: no such file; point `data` at the folder that holds {MAT} and {SPLITS}"
+            f"{path}: no such file; point `data` at the folder that holds {MAT} and {SPLITS}, or "
+            "at images with depth (color/ and depth/, NAME.jpg and NAME.npy)"
         )
     try:
         return h5py.File(path, "r")
