@@ -186,7 +186,7 @@ def _write(folder: Path, project: Path, plan: Plan) -> None:
             seen = looked_through(params.evaluate["depth"], "depth", folder)
         except BadInput as error:
             raise BadInput(f"--depth: {error}") from None
-        for line in found_lines(seen["found"]):
+        for line in found_lines(seen):
             print(f"depth: {line}")
 
 
