@@ -95,7 +95,7 @@ def test_where_nothing_overlaps_the_usual_spacing_is_kept_and_it_is_said(tmp_pat
     for number in range(2):
         images = [footage.plane(100 * number + frame, 224) for frame in range(12)]
         footage.video(tmp_path / f"cuts{number}.mp4", images, fps=FPS)
-    asked = data.Asked(tmp_path, None, None, None, None, None, "sincos", "private")
+    asked = data.Asked(tmp_path, None, None, None, None, None, None, "private")
     (found,) = data.look(packaged(), asked, tmp_path / "project")
     chosen = data.choose_spacing(found, packaged().mine, 0.5)
     assert (chosen.spacing_s, chosen.kept, chosen.good) == (0.5, 0.0, frozenset())

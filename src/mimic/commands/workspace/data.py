@@ -39,7 +39,7 @@ class Asked:
     depth: Path | None
     start_from: str | None
     steps: int | None
-    positions: str
+    positions: str | None  # None: those of the weights, else the usual ones
     licence: str
 
     def folders(self) -> Iterator[tuple[str, Path]]:

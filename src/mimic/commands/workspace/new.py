@@ -123,15 +123,30 @@ def _choose_model(plan: Plan, folder: Path, asked: Asked) -> None:
         plan.starts = True
         plan.model, plan.here["model"], why = choices.model_of(card, plan.profile)
         plan.say(f"model: {plan.model['depth']} blocks of {plan.model['width']}", why)
-    if asked.positions == "rope":
+        positions = _inherited(card, asked)
+    else:
+        positions = asked.positions or "sincos"
+    if positions == "rope":
         plan.model["positions"] = "rope"
         plan.say("positions rope", "DUSt3R and MASt3R can load the encoder; CroCo v1 cannot")
-    elif not plan.starts:
-        plan.say(
-            "positions sincos",
-            "timm and CroCo v1 can load the encoder; DUSt3R/MASt3R need rotary positions: "
-            "--positions rope",
+        return
+    instead = "start from weights that have them" if plan.starts else "--positions rope"
+    plan.say(
+        "positions sincos",
+        "timm and CroCo v1 can load the encoder; DUSt3R/MASt3R need rotary positions: " + instead,
+    )
+
+
+def _inherited(card: dict[str, Any], asked: Asked) -> str:
+    """The positions of the weights to start from, which training cannot change."""
+    found = str(card["model"]["positions"])
+    if asked.positions not in (None, found):
+        raise BadInput(
+            f"--positions {asked.positions}: the weights of --start-from have {found} positions, "
+            "which an encoder keeps; leave --positions out, or start from others (CroCo v2 and "
+            "DUSt3R have rotary ones)"
         )
+    return found
 
 
 def _imported(start: str, out: Path) -> dict[str, Any]:
