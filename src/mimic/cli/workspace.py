@@ -31,11 +31,12 @@ def new(
         Optional[int], typer.Option(help="Steps of a run; default: what fits this machine")
     ] = None,
     positions: Annotated[
-        Literal["sincos", "rope"],
+        Optional[Literal["sincos", "rope"]],
         typer.Option(
-            help="rope: what DUSt3R and MASt3R need; CroCo v1 needs sincos; timm reads both"
+            help="rope: what DUSt3R and MASt3R need; CroCo v1 needs sincos, the default; timm "
+            "reads both"
         ),
-    ] = "sincos",
+    ] = None,
     licence: Annotated[
         str, typer.Option(help="Licence of the videos, images and scenes")
     ] = "private",
