@@ -141,7 +141,7 @@ def test_both_seeds_started_from_the_weights_and_were_measured(week: Week) -> No
     table = week.said["mimic compare"]
     assert all(run in table for run in ("random", "fresh", "own"))
     assert "±" in table
-    assert "init" in week.said["mimic compare --by init"]
+    assert "start - none (own - fresh)" in week.said["mimic compare --by init"]
 
 
 def test_nothing_is_left_to_run_and_nothing_lies_outside(week: Week) -> None:
