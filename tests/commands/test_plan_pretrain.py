@@ -168,3 +168,19 @@ def test_nothing_is_made_up(workspace: Path) -> None:
         ],
     )
     assert "not a file of rates" in str(done.exception)
+
+
+def test_three_seeds_take_three_times_as_long(workspace: Path) -> None:
+    (workspace / "rates.json").write_text(json.dumps({"device_gflops": 1000.0}))
+    path = workspace / "params.yaml"
+    raw = yaml.safe_load(path.read_text())
+    name = next(name for name, run in raw["runs"].items() if run["steps"])
+    stated = [name, "--rates", str(workspace / "rates.json")]
+    one = plan(workspace, *stated)["runs"][name]
+    del raw["runs"][name]["seed"]
+    raw["runs"][name]["seeds"] = [0, 1, 2]
+    path.write_text(yaml.safe_dump(raw))
+    three = plan(workspace, *stated)["runs"][name]
+    assert (one["seeds"], three["seeds"]) == (1, 3)
+    for key in ("pairs_seen", "days", "checkpoint_bytes"):
+        assert three[key] == pytest.approx(3 * one[key], rel=1e-6)
