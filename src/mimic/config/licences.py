@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -45,6 +45,10 @@ class OwnLicence(Section):
 class Wishing(Section):
     """What takes data or weights of others, and may ask for terms that all of them meet."""
 
+    # Keys that are not written where they are null. Of several serialisers of one model, pydantic
+    # calls the last alone: a subclass names its keys here instead.
+    UNSAID: ClassVar[tuple[str, ...]] = ("licences",)
+
     # permissive, redistributable or commercial: a source or weights that are not are refused;
     # null, or no such line = whatever their terms
     licences: Literal["permissive", "redistributable", "commercial"] | None
@@ -56,8 +60,7 @@ class Wishing(Section):
 
     @model_serializer(mode="wrap")
     def _stated(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """An entry that asks for nothing is written as it was before one could ask."""
+        """An entry is written as earlier versions wrote it, where it says nothing new."""
         found: dict[str, Any] = written(self)
-        if found.get("licences") is None:
-            found.pop("licences", None)
-        return found
+        silent = {key for key in self.UNSAID if found.get(key) is None}
+        return {key: value for key, value in found.items() if key not in silent}

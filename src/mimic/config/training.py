@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -92,6 +92,8 @@ class Recipe(Wishing):
     """How to pretrain: objective, model, optimiser (CroCo, appendix; MAE, appendix A; MIMIC,
     appendix)."""
 
+    UNSAID: ClassVar[tuple[str, ...]] = (*Wishing.UNSAID, "decode_px")
+
     objective: str  # see `mimic.models.OBJECTIVES`; mae: every view is an image of its own
     model: Model
     mask_ratio: Annotated[float, Field(gt=0, lt=1)]
@@ -140,12 +142,6 @@ class Recipe(Wishing):
     def _decoded_as_ever(cls, entry: Any) -> Any:
         """Recipes of earlier versions, on cards and in jobs, do not know the key."""
         return {"decode_px": None, **entry} if isinstance(entry, dict) else entry
-
-    @model_serializer(mode="wrap")
-    def _as_written(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """As earlier versions wrote it where the key says nothing."""
-        written: dict[str, Any] = serialise(self)
-        return {key: value for key, value in written.items() if (key, value) != ("decode_px", None)}
 
     @model_validator(mode="after")
     def _decoded_large_enough(self) -> Recipe:
