@@ -10,10 +10,13 @@ Layouts, all accepted, at any depth below the root; a clip is a folder that hold
     frame-000000.color.png                    7-Scenes, 3DMatch and ScanNet's C++ export (.jpg,
     frame-000000.depth.png                    .depth.pgm): whatever stands before ".color" is the
     frame-000000.pose.txt                     frame's name; the pose is 4 x 4, camera to world
-    color/0.jpg depth/0.png pose/0.txt        ScanNet's Python export; rgb/ and poses/ as well
+    color/0.jpg depth/0.png pose/0.txt        ScanNet's Python export; rgb/, images/ and poses/ as
+                                              well, and folders of scenes in each
+    0_rgb.png 0_depth.png 0_rgb.txt           beside each other; or 0.jpg, 0.npy and 0.txt
 
-Depth is a 16-bit image of z in units of 1 / `depth_per_m` metres (TUM: 5000, others: 1000), 0 and
-65535 unknown, registered to the colour image; the two may differ in size. K of the depth image lies
+Depth is a 16-bit image, an array or floats (`sources.depth_files`) of z in units of 1 /
+`depth_per_m` metres (TUM: 5000, others: 1000), 0 and 65535 unknown,
+registered to the colour image; the two may differ in size. K of the depth image lies
 in intrinsic/intrinsic_depth.txt, camera-intrinsics.txt or intrinsics.txt (3 x 3, 4 x 4, or fx fy cx
 cy), in the clip's folder or the nearest above it up to the root; else it is `intrinsics` (TUM
 publishes K on its page only).
@@ -26,7 +29,7 @@ each first view, every `advance` frames, the later frame at most `reach` away th
 within the band makes the pair, the earlier view is a. Frames without depth or pose are left out and
 counted in the clip's note; a depth image that cannot be read is an unreadable candidate, by name.
 
-Folders without any pose: `reader: images` mines them. Record3D (.r3d, .exr) and bags are not read.
+Folders without any pose: `reader: images` mines them. Record3D's .r3d and bags are not read.
 """
 
 from __future__ import annotations
