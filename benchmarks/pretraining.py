@@ -75,7 +75,13 @@ def main() -> None:
         action="append",
         help="pairs a step on a CPU, may be repeated; the last one is the headline",
     )
+    parser.add_argument("--study", type=int, nargs="?", const=9, help="turns: the study's model")
     options = parser.parse_args()
+    if options.study:
+        from benchmarks import study_speed  # which builds on this module
+
+        print(json.dumps(study_speed.measure(options.study), indent=2))
+        return
     batches = (
         {batch: CPU_BATCHES.get(batch, 3) for batch in options.batch}
         if options.batch

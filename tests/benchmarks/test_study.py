@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks import second_view, study
+from benchmarks import second_view, study, study_speed
 from mimic.errors import BadInput
 from mimic.params import load_params
 from tests.support import toy_pairs, toy_runs
@@ -65,3 +65,9 @@ def test_the_wrong_view_is_of_another_clip() -> None:
     assert (clips[wrong] != clips).all()
     with pytest.raises(BadInput, match="of one clip"):
         second_view.of_another_clip(clips[:3])
+
+
+def test_the_speed_of_the_studys_model_is_printed_beside_its_floor() -> None:
+    found = study_speed.measure(turns=1)
+    assert set(found["processor_s"]) == {"decoded at every step", "kept decoded"}
+    assert 0 < found["floor_s"] < min(found["processor_s"].values())

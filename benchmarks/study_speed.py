@@ -1,0 +1,115 @@
+"""How much faster a step of the study's model is with its images kept decoded, loading included.
+
+Run `python -m benchmarks.pretraining --study`. Two sides train the same model of `croco-small` from
+the same weights on the same pairs, in turns within one process; the only difference is `decode_px`.
+Seconds are of the processor (all threads), so that a busy machine disturbs little; the wall clock
+stands beside them. `floor_s` is what the matrix products alone take at the rate of a large one:
+nothing but fewer or faster products can go below it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from benchmarks import loader
+from benchmarks.pretraining import PAPER, flop_per_pair, write_manifest
+from mimic import config
+from mimic.models import build
+from mimic.models.layers import initialise
+from mimic.pairs.decoded import DIGESTS, decoded_once
+from mimic.pairs.images import PIXELS, open_pairs, read_manifest
+from mimic.params import load_params
+from mimic.training.fit import FULL_BATCH, choose_precision
+from mimic.training.optim import adamw, parameter_groups, set_lr
+from mimic.training.pair_batches import decoded_at, step_loss
+from mimic.training.pair_batches import loader as batches
+
+PROFILE = PAPER.with_name("study.yaml")
+CPU = torch.device("cpu")
+
+
+def measure(turns: int) -> dict[str, Any]:
+    recipe = load_params(PROFILE).recipe("croco")
+    precision = choose_precision(recipe.precision, CPU)
+    with tempfile.TemporaryDirectory(prefix="study-") as name:
+        sides = {
+            "decoded at every step": side(
+                recipe.model_copy(update={"decode_px": None}), Path(name), precision
+            ),
+            "kept decoded": side(recipe, Path(name), precision),
+        }
+        spent: dict[str, list[tuple[float, float]]] = {key: [] for key in sides}
+        for turn in range(turns + 1):
+            for key in sorted(sides, reverse=bool(turn % 2)):
+                seconds = timed(functools.partial(sides[key], turn))
+                if turn:  # the first takes memory
+                    spent[key].append(seconds)
+    processor = {key: [one[0] for one in found] for key, found in spent.items()}
+    slow, fast = processor["decoded at every step"], processor["kept decoded"]
+    ratios = [before / now for before, now in zip(slow, fast, strict=True)]
+    floor = recipe.batch * flop_per_pair(recipe) / rate(precision)
+    return {
+        "speedup": round(statistics.median(ratios), 3),
+        "speedup_of_fastest": round(min(slow) / min(fast), 3),
+        "speedup_if_all_but_matrix_products_were_free": round(min(slow) / floor, 3),
+        "precision": precision,
+        "processor_s": {key: round(min(found), 3) for key, found in processor.items()},
+        "wall_s": {key: round(min(one[1] for one in found), 3) for key, found in spent.items()},
+        "floor_s": round(floor, 3),
+        "batch": recipe.batch,
+        "turns": turns,
+    }
+
+
+def side(recipe: config.Recipe, root: Path, precision: str) -> Callable[[int], None]:
+    """A step of pretraining, loading included."""
+    manifest = root / "pairs.parquet"
+    if not manifest.exists():
+        _, rows = loader.written(root, loader.images()[1])
+        copies = math.ceil(recipe.batch / len(rows))
+        write_manifest(pd.concat([rows] * copies, ignore_index=True), manifest)
+    rows = read_manifest(manifest, "train", PIXELS + DIGESTS)
+    shards = config.Shards(url=None, cache=root, cache_gb=1.0)
+    images: Any = open_pairs(rows, root, decoded_at(recipe), shards)
+    if recipe.decode_px:
+        images = decoded_once(images, rows, root / "decoded", workers=1)
+    model = build(
+        recipe.objective, recipe.model.size(), recipe.masking(), attention=recipe.attention
+    )
+    initialise(model, torch.Generator().manual_seed(0))
+    load = batches(model, rows, images, recipe, 0, FULL_BATCH)
+    optimizer = adamw(parameter_groups(model, recipe.weight_decay), betas=recipe.betas)
+    set_lr(optimizer, 1e-4)
+
+    def step(number: int) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = step_loss(recipe, CPU, model, load(number)[0])
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def rate(precision: str) -> float:
+    """FLOP a second of the processor's time, of the product of two large matrices."""
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = torch.randn(2, 2048, 2048).to(kind)
+    return max(2 * 2048**3 / timed(lambda: torch.mm(a, b))[0] for _ in range(8))
+
+
+def timed(step: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds of the processor and of the clock."""
+    busy, start = time.process_time(), time.perf_counter()
+    step()
+    return time.process_time() - busy, time.perf_counter() - start
