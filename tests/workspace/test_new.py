@@ -82,6 +82,8 @@ def test_every_choice_is_printed_with_its_reason(made: tuple[Path, str]) -> None
     assert "DUSt3R/MASt3R need rotary positions: --positions rope" in said
     assert lines[-1] == "next: cd project && dvc repro"
     assert (project / "look/_pairs.json").is_file()
+    assert (project / "look/_index.html").is_file()
+    assert "look at them: file://" in said
 
 
 def test_the_spacing_is_the_one_at_which_views_overlap(made: tuple[Path, str]) -> None:

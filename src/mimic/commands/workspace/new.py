@@ -304,9 +304,6 @@ def _look_at_pairs(project: Path, found: Sequence[FolderMedia]) -> None:
     if not paths:
         return
     own_data.pairs(params, paths, project / LOOK, own_options.Options(), as_json=False)
-    page = project / LOOK / "index.html"
-    if page.exists():
-        print(f"look at {page} before you train")
 
 
 def _short_clips(found: FolderMedia) -> list[Path]:
