@@ -16,7 +16,8 @@ from torch import nn
 from typer.testing import CliRunner
 
 from mimic.cli import app
-from mimic.commands.import_weights import import_notes, import_weights
+from mimic.commands.import_card import import_notes
+from mimic.commands.import_weights import import_weights
 from mimic.errors import BadInput
 from mimic.models.layers import Block, CrossBlock, PatchEmbed, sincos_table
 from mimic.params import load_params, starting

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mimic.commands.import_weights import import_notes, import_weights
+from mimic.commands.import_card import import_notes
+from mimic.commands.import_weights import import_weights
 from mimic.errors import BadInput
 from mimic.models.encoder import normalise
 from mimic.models.inheritance import inherit

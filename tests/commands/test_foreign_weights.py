@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 
 from mimic.cli import app
 from mimic.commands.export_weights import export_weights
-from mimic.commands.import_weights import import_notes, import_weights
+from mimic.commands.import_card import import_notes
+from mimic.commands.import_weights import import_weights
 from mimic.errors import BadInput
 from mimic.models.layers import sincos_table
 from mimic.training.checkpoint import load_encoder, load_model

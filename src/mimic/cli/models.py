@@ -114,6 +114,7 @@ def import_weights(
 ) -> None:
     """Import an encoder of another project, to evaluate it beside yours."""
     from mimic.commands import import_weights as command
+    from mimic.commands.import_card import import_notes, licence_of, terms_notes
 
     if timm is None and file is None:
         raise BadInput("import-weights: name a FILE, or a timm model with --timm")
@@ -128,7 +129,7 @@ def import_weights(
         rope_base,
         mask_ratio,
         norm_pix_loss,
-        command.licence_of(licence, out),
+        licence_of(licence, out),
     )
     if timm is not None:
         if optimizer:
@@ -137,9 +138,9 @@ def import_weights(
     else:
         card = command.import_weights(cast(Path, file), out, overrides, force, optimizer=optimizer)
     print(f"{out}: {_summary(card)}")
-    for line in command.import_notes(card["imported"]):
+    for line in import_notes(card["imported"]):
         print(line)
-    for line in command.terms_notes(card):
+    for line in terms_notes(card):
         print(line)
 
 

@@ -13,25 +13,22 @@ from typing import Any
 
 import torch
 
-from mimic import licences
+from mimic.commands.import_card import OBJECTIVE_OF, card_of, source_of, terms_of
 from mimic.config.names import wrong_with
 from mimic.errors import BadInput
 from mimic.infra import earlier
 from mimic.infra.publishing import Work, place, publish
-from mimic.infra.storage import file_digest, write_json
-from mimic.licences import UNSTATED, Licence, combine
+from mimic.infra.storage import write_json
 from mimic.models import build
 from mimic.models.encoder import VisionTransformer
-from mimic.models.formats import checkpoint_formats, timm_config, timm_rope
+from mimic.models.formats import checkpoint_formats, timm_rope
 from mimic.models.formats.checkpoint_formats import Translated
 from mimic.models.objectives.base import Pretraining
-from mimic.params import load_params, terms
 from mimic.training import optimizer_state
 from mimic.training.checkpoint import load_into, write_weights
 from mimic.training.imported import averages
 from mimic.training.imported.containers import Foreign, read_checkpoint
 from mimic.training.imported.foreign import ImportOverrides, Numbers, numbers_of
-from mimic.training.imported.safe_load import files_of
 from mimic.training.imported.self_description import beside, beside_croco, beside_timm
 from mimic.training.optimizer_state import OptimizerState
 
@@ -81,7 +78,7 @@ def import_weights(
     )
     if model is not None:
         load_into(model, checkpoint.weights, path)
-    card = _card(path, out.name, checkpoint, foreign, numbers, overrides, model)
+    card = card_of(path, out.name, checkpoint, foreign, numbers, overrides, model)
     state = _averages(path, checkpoint, foreign, model) if optimizer else None
     if state is not None:
         card["imported"]["beside"].remove(averages.ENTRY)
@@ -153,7 +150,7 @@ def import_timm(
         key: getattr(encoder, key)
         for key in ("size_px", "patch_px", "width", "depth", "heads", "class_token")
     }
-    source = _source(path, "timm", foreign, [])
+    source = source_of(path, "timm", foreign, [])
     card = {
         "run": out.name,
         "imported": source,
@@ -166,7 +163,7 @@ def import_timm(
             "timm": version("timm"),
         },
         "model": sizes | {"timm": name, "size_px": list(encoder.size_px)},
-        "licences": _terms(out.name, overrides),
+        "licences": terms_of(out.name, overrides),
     }
 
     def fill(folder: Path) -> None:
@@ -196,13 +193,6 @@ def _replaceable(force: bool) -> tuple[str, ...]:
 
 
 WITH_OPTIMIZER = ("mae", "mimic", "croco")
-OBJECTIVE_OF = {  # of a dialect
-    "mae": "mae",
-    "vit_mae": "mae",
-    "mimic": "croco",
-    "croco": "croco",
-    "dust3r": "croco",
-}
 # What lies beside a file, or in its head, and says how its model is built.
 BESIDE = {"vit": beside, "vit_mae": beside, "timm": beside_timm, "dust3r": beside_croco}
 
@@ -254,107 +244,3 @@ def _refuse_partial(
         f"{path}: read as {checkpoint.dialect}, but only a part fits: {'; '.join(counts)}; nothing "
         "was imported; if timm has this model, say --timm NAME"
     )
-
-
-def _source(
-    path: Path | None, dialect: str, foreign: Foreign | None, assumed: list[str]
-) -> dict[str, Any]:
-    """Where the weights come from: what was imported, ignored and assumed."""
-    files = [] if path is None else files_of(path)
-    epoch = foreign.facts.get("epoch") if foreign else None
-    return {
-        "file": path and path.name,
-        "sha256": file_digest(files[0]) if files else None,
-        "shards": {shard.name: file_digest(shard) for shard in files[1:]},
-        "dialect": dialect,
-        "epoch": epoch if isinstance(epoch, int) else None,
-        "taken": foreign and foreign.taken,
-        "other_weights": foreign.others if foreign else [],
-        "beside": foreign.beside if foreign else [],
-        "left_out": foreign.left_out if foreign else [],
-        "assumed": assumed,
-    }
-
-
-def _card(
-    path: Path,
-    name: str,
-    checkpoint: Translated,
-    foreign: Foreign,
-    numbers: Numbers,
-    overrides: ImportOverrides,
-    model: Pretraining | None,
-) -> dict[str, Any]:
-    size = numbers.size if model is not None else replace(numbers.size, decoder_width=0)
-    card: dict[str, Any] = {
-        "run": name,
-        "imported": _source(path, checkpoint.dialect, foreign, numbers.assumed),
-        "objective": overrides.objective or OBJECTIVE_OF.get(checkpoint.dialect),
-        "dataset": overrides.dataset,
-        "steps": None,
-        "versions": {"mimic": version("mimic"), "torch": torch.__version__},
-        "model": size.as_card(),
-        "licences": _terms(name, overrides),
-    }
-    card["imported"]["left_out"] += checkpoint.left_out
-    card["imported"]["zero"] = checkpoint.zero
-    if kwargs := timm_config.plain_kwargs(size):
-        card["timm"] = {"name": "timm.models.VisionTransformer", "kwargs": kwargs}
-    if model is not None and numbers.masking is not None:
-        card |= {
-            "mask_ratio": numbers.masking.mask_ratio,
-            "visible_rounding": numbers.masking.visible_rounding,
-            "visible_patches": model.visible,
-            "norm_pix_loss": numbers.masking.norm_pix,
-        }
-    return card
-
-
-def _terms(name: str, overrides: ImportOverrides) -> dict[str, Any]:
-    """What the user says of the licence of the file; no file states it so that it can be read."""
-    return combine([(f"weights {name}", overrides.licence)])
-
-
-def licence_of(name: str | None, out: Path) -> Licence:
-    """The terms that the command line names: of the table, or declared in the params.yaml of the
-    workspace that the weights go to.
-
-    Raises:
-        BadInput: nobody knows the name.
-    """
-    if name is None:
-        return UNSTATED
-    found = licences.find(name)
-    here = out.absolute().parent.parent / "params.yaml"
-    if found is not None or not here.exists():
-        return found or licences.resolve(name)
-    return licences.resolve(name, terms.own(load_params(here).licences))
-
-
-def terms_notes(card: dict[str, Any]) -> list[str]:
-    """What the licence of an import allows, in lines, and how to say it where nobody has."""
-    if licences.parts_of(card)[0][1].name != licences.NOT_STATED:
-        return licences.summary(card)
-    return [
-        "licence: not stated, so never taken for permissive; --licence NAME --force says it (the "
-        "checkpoints of MAE's authors are CC-BY-NC-4.0, those of CroCo's CC-BY-NC-SA-4.0)"
-    ]
-
-
-def import_notes(source: dict[str, Any]) -> list[str]:
-    """What a user of the import should know, in lines, from `imported` of its card."""
-    lines = []
-    if source["taken"]:
-        lines.append(f"imported: the weights under {source['taken']!r}")
-    for name in source["other_weights"]:
-        lines.append(f"not imported: the weights under {name!r}; --key {name} imports them")
-    if kept := source.get("optimizer"):
-        lines.append(f"kept, to go on with: the averages of AdamW after its step {kept['step']}")
-    if source["beside"]:
-        lines.append(f"ignored, not weights of the model: {', '.join(source['beside'])}")
-    if source["left_out"]:
-        lines.append(f"ignored, not part of the encoder: {', '.join(source['left_out'])}")
-    if source.get("zero"):
-        lines.append(f"not in the file, and zero: {', '.join(source['zero'])}")
-    lines += [f"assumed, because the file does not state it: {what}" for what in source["assumed"]]
-    return lines
