@@ -372,20 +372,20 @@ def test_rows_are_written_in_groups_of_one_size(
     [
         (
             {"outer": {"sources": {"phone": None}}},
-            r"datasets.outer.sources lacks rooms, which inner takes from",
+            r"datasets.outer.sources: lacks rooms, which inner takes from",
         ),
         (
             {"outer": {"sources": {"rooms": 3}}},
-            r"datasets.outer.sources.rooms must not be less than in inner",
+            r"datasets.outer.sources.rooms: must not be less than in inner",
         ),
-        ({"outer": {"validation": 0.3}}, r"validation differs from that of"),
+        ({"outer": {"validation": 0.3}}, r"validation: differs from that of"),
         (
             {"outer": {"test": {"sources": {"rooms": 5}, "clips": 0.1}}},
-            r"test differs from that of",
+            r"test: differs from that of",
         ),
         (
             {"outer": {"near_duplicate_bits": 3}},
-            r"near_duplicate_bits differs from that of inner, which it contains",
+            r"near_duplicate_bits: differs from that of inner, which it contains",
         ),
         ({"inner": {"contains": "outer"}}, r"goes round in a circle"),
         ({"outer": {"contains": "nothing"}}, r"'nothing' does not exist"),

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import yaml
 from dvc.repo import Repo
+from PIL import Image
 
-from mimic.commands.workspace import data, stages, versions
+from mimic.commands.workspace import choices, data, stages, versions
 from mimic.params import load_params, packaged
 from tests.support import footage
 
@@ -236,3 +237,33 @@ def test_upgrade_elsewhere_is_one_line(tmp_path: Path) -> None:
     done = run(tmp_path, "upgrade")
     assert done.returncode == 2
     assert "`mimic new` makes a workspace, and this folder is none" in done.stderr
+
+
+def test_folders_of_images_are_a_source_and_those_of_another_kind_are_named(
+    tmp_path: Path,
+) -> None:
+    numbered = [tmp_path / "photos" / f"walk{number}" for number in range(2)]
+    for folder in numbered:
+        _save(folder, [f"{index:04d}.jpg" for index in range(40)])
+    _save(tmp_path / "photos" / "square", ["fountain.jpg", "old gate.jpg", "tower.jpg"])
+    done = run(tmp_path, "new", "project", "--images", "photos", "--steps", 2)
+    assert done.returncode == 0, done.stderr
+    (source,) = yaml.safe_load((tmp_path / "project/params.yaml").read_text())["sources"].values()
+    assert source["pairing"] == "neighbours"
+    assert "1 folders hold images of another kind (square), and are paired like" in done.stdout
+
+
+def _save(folder: Path, names: list[str]) -> None:
+    folder.mkdir(parents=True)
+    for name, frame in zip(names, footage.pan(len(names), len(names), STEP_PX), strict=True):
+        Image.fromarray(frame).save(folder / name)
+
+
+def test_data_too_large_to_be_hashed_are_stood_for_by_a_number(tmp_path: Path) -> None:
+    walks(tmp_path / "my_videos", 1)
+    asked = data.Asked(
+        tmp_path / "my_videos", None, None, None, None, None, None, licence="unknown"
+    )
+    (found,) = data.look(packaged(), asked, tmp_path / "project")
+    assert choices.version_file(found) is None
+    assert choices.version_file(found, most_bytes=10.0) == "videos.version"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,7 +64,7 @@ def mined(found: FolderMedia, asked: Asked, mine: config.Mine) -> tuple[Mined, s
     section: dict[str, Any] = {
         "reader": found.section.reader,
         "root": str(found.root),
-        "tracked_by": str(found.root),
+        "tracked_by": version_file(found) or str(found.root),
         "licence": asked.licence,
     }
     if isinstance(found.section, config.Videos):
@@ -179,11 +178,11 @@ def step_seconds(made: config.Recipe, run: config.Run) -> float:
     return seconds
 
 
-def tracked_by(root: Path) -> str | None:
+def version_file(found: FolderMedia, most_bytes: float = TRACKED_BYTES_MAX) -> str | None:
     """None where DVC may hash the data themselves; else the small file that stands for them."""
     size = 0
-    for path in root.rglob("*"):
+    for path in found.root.rglob("*"):
         size += path.stat().st_size if path.is_file() else 0
-        if size > TRACKED_BYTES_MAX:
-            return f"{root.name}.version"
+        if size > most_bytes:
+            return f"{found.kind}.version"
     return None

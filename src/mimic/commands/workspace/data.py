@@ -65,6 +65,7 @@ class FolderMedia:
 
     clips: names below the folder, that can be read.
     unreadable: names, and why.
+    others: what is said of folders that hold another kind of images; empty where there are none.
     """
 
     kind: str
@@ -74,6 +75,7 @@ class FolderMedia:
     unreadable: dict[str, str]
     films: list[Film] = field(default_factory=list)
     sides_px: list[int] = field(default_factory=list)  # shorter side of a picture of each clip
+    others: str = ""
 
     def seconds(self) -> float:
         return sum(film.seconds or 0.0 for film in self.films)
@@ -98,19 +100,30 @@ def _look(params: Params, kind: str, path: Path, project: Path) -> FolderMedia:
     if not parts:
         raise BadInput(f"{flag}: holds none; is it a folder of another kind?")
     part = max(parts, key=lambda part: len(part.clips))  # sequences or sets: one rule a source
+    others = _others([clip.name for other in parts if other is not part for clip in other.clips])
     broken = {clip.name: str(why) for clip in part.clips if (why := clip.described["error"])}
     clips = [clip.name for clip in part.clips if clip.name not in broken]
     if not clips:
         name, why = next(iter(broken.items()))
         raise BadInput(f"{flag}: none of {len(broken)} can be read; {name}: {why}")
     root = path.resolve()
-    found = FolderMedia(kind, part.section, root, clips, broken)
+    found = FolderMedia(kind, part.section, root, clips, broken, others=others)
     if kind == "videos":
         found.films.extend(film for name in clips if (film := _film(root / name)))
         found.sides_px.extend(min(film.size_px) for film in found.films)
     if kind == "images":
         found.sides_px.extend(_shorter_sides(root, clips))
     return found
+
+
+def _others(names: Sequence[str]) -> str:
+    """Of a source all folders are paired by one rule."""
+    if not names:
+        return ""
+    return (
+        f"{len(names)} folders hold images of another kind ({names[0]}), and are paired like the "
+        "rest; to pair them by their own rule, move them elsewhere and add a source"
+    )
 
 
 def _film(path: Path) -> Film | None:

@@ -33,7 +33,7 @@ your data, an encoder is pretrained on them, and measured.
 
     dvc repro                                # run all that is out of date
     mimic compare                            # the results as a table
-    mimic export-weights own --format timm   # the encoder, for others
+    mimic export-weights own --format hub    # the encoder, for others
 
 | file | what it is |
 |---|---|
@@ -47,6 +47,8 @@ your data, an encoder is pretrained on them, and measured.
 Commit params.yaml, dvc.yaml, versions.yaml and dvc.lock. To go on:
 
 - More data: add an entry under `sources:`, and its name to `datasets.own.sources`.
+- Data that have changed are noticed by `dvc repro`; where a source is `tracked_by` a file
+  (`videos.version`, for data too large to be hashed), raise the number in it.
 - A large model on a GPU or on SLURM: change `profile:`, run `mimic upgrade`, then `dvc repro`.
 - After an update of mimic: `mimic upgrade` says what becomes stale, then `dvc repro`.
 {start}"""

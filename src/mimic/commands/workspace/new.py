@@ -109,6 +109,13 @@ def _plan(folder: Path, template: Params, found: Sequence[FolderMedia], asked: A
         source, why = choices.mined(one, asked, template.mine)
         plan.sources.append(source)
         plan.say(f"source {source.name}", why)
+        if one.others:
+            plan.say(f"source {source.name}", one.others)
+        if not Path(stands_for := source.section["tracked_by"]).is_absolute():
+            plan.say(
+                f"tracked by {stands_for}",
+                "too large to be hashed; raise its number when the data change",
+            )
     plan.validation, why = choices.validation(plan.sources)
     plan.say(f"validation {plan.validation:g}", why)
     _choose_model(plan, folder, asked)
