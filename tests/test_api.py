@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 import mimic
 from mimic import assemble, pretrain
-from mimic.commands.export_weights import export_weights
+from mimic.commands.hand_out.export_weights import export_weights
 from mimic.infra import storage
 from mimic.pairs.select import held_out
 from mimic.params import load_params

@@ -19,7 +19,7 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 from typer.testing import CliRunner
 
 from mimic.cli import app
-from mimic.commands.export_weights import export_weights
+from mimic.commands.hand_out.export_weights import export_weights
 from mimic.commands.import_card import import_notes
 from mimic.commands.import_weights import import_weights
 from mimic.errors import BadInput

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 from mimic.cli import app
-from mimic.commands.export_weights import export_weights
+from mimic.commands.hand_out.export_weights import export_weights
 from mimic.commands.import_weights import import_weights
 from mimic.errors import BadInput
 from mimic.models.encoder import IMAGE_MEAN, IMAGE_STD

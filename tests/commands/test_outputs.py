@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import save_file
 
 from mimic import cli
-from mimic.commands import export_weights
+from mimic.commands.hand_out import export_weights
 from mimic.commands.own import own_pair
 from mimic.errors import BadInput
 from mimic.infra import storage

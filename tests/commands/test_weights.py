@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from mimic import report
 from mimic.cli import app
 from mimic.commands import compare
-from mimic.commands.export_weights import export_weights
+from mimic.commands.hand_out.export_weights import export_weights
 from mimic.commands.import_weights import import_weights
 from mimic.errors import BadInput
 from mimic.models import Masking, ViTSize, build

@@ -60,14 +60,19 @@ PROBE = """
     const ink = light(selector.startsWith("svg") ? style.fill : style.color);
     return (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
   };
+  const best = document.createElement("td");  // marked only where seeds decide
+  best.className = "number best";
+  document.querySelector("table.results tbody tr").append(best);
+  const contrasts = Object.fromEntries(["p", ".note", "a", ".best", "svg text.tick", "svg text.end"]
+    .map(name => [name, contrast(name)]));
+  best.remove();
   const found = {
     pictures: drawn.length, blank, paper,
     rows: document.querySelectorAll("table.results tbody tr").length,
     cells: document.querySelectorAll("table.results tbody td.number").length,
     charts: [...document.querySelectorAll("svg.chart")]
       .filter(node => node.getBoundingClientRect().height > 50).length,
-    contrast: Object.fromEntries(["p", ".note", "a", ".best", "svg text.tick", "svg text.end"]
-      .map(name => [name, contrast(name)])),
+    contrast: contrasts,
     overflow: document.documentElement.scrollWidth - window.innerWidth,
   };
   const out = document.createElement("pre");

@@ -178,9 +178,9 @@ def export_weights(
 ) -> None:
     """Write models/NAME in a format that another library reads, and print how to load it."""
     from mimic import licences
-    from mimic.commands import export_weights as command
-    from mimic.commands.export_hub import export_hub
-    from mimic.commands.loading_lines import loading_lines
+    from mimic.commands.hand_out import export_weights as command
+    from mimic.commands.hand_out.export_hub import export_hub
+    from mimic.commands.hand_out.loading_lines import loading_lines
     from mimic.infra.storage import Workspace
     from mimic.training.checkpoint import read_card
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mimic import licences
-from mimic.commands import model_card
-from mimic.commands.export_weights import Exported, converted, notes
-from mimic.commands.loading_lines import loading_lines
+from mimic.commands.hand_out import model_card
+from mimic.commands.hand_out.export_weights import Exported, converted, notes
+from mimic.commands.hand_out.loading_lines import loading_lines
 from mimic.config.names import seed_of
 from mimic.errors import BadInput
 from mimic.infra.publishing import Work, place, publish
