@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mimic import cli, config
-from mimic.commands import doctor
+from mimic.commands.operation import doctor
 from mimic.params import Params, load_params
 from tests.support import HABITAT_STAND_IN
 

@@ -15,7 +15,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows import janitor
-from mimic.commands import doctor, schedule_slots
+from mimic.commands.operation import doctor, schedule_slots
 from tests.support import REPOSITORY
 from tests.support.toy_project import Server, end, kill_group, wait_until
 

@@ -21,7 +21,7 @@ def doctor(
 
     Exit status 1 if anything that the parameter file needs does not work.
     """
-    from mimic.commands import doctor as command
+    from mimic.commands.operation import doctor as command
 
     workspace = params.parent if params else Path()
     if not command.main(load_here_or_packaged(params), workspace, as_json=as_json):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from mimic import config
-from mimic.commands.schedule_slots import held_slots
+from mimic.commands.operation.schedule_slots import held_slots
 from mimic.errors import BadInput
 from mimic.params import Params
 
