@@ -106,10 +106,14 @@ class Workspace:
     def report(self) -> Path:
         return self.root / "report"
 
+    def work(self, stage: str, name: str) -> Path:
+        """Where a stage keeps unfinished work of a name, and its lock (infra.owner). DVC never sees
+        it."""
+        return self.root / "runs" / stage / name
+
     def progress(self, stage: str, name: str, fingerprint: str) -> Path:
-        """Unfinished work of a stage, kept across kills; published into its outs at the end. DVC
-        never sees it."""
-        return made_folder(self.root / "runs" / stage / name / fingerprint)
+        """Unfinished work of a stage, kept across kills; published into its outs at the end."""
+        return made_folder(self.work(stage, name) / fingerprint)
 
 
 def fingerprint(*parts: Any) -> str:

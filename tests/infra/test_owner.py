@@ -1,0 +1,153 @@
+"""One owner a folder: real processes that wait for each other, are killed, fork."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mimic.errors import BadInput
+from mimic.infra.owner import FILE, all_owned, owned
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from mimic.infra.owner import owned
+with owned(Path(sys.argv[1]), "pretrain held"):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+print("let go", flush=True)
+"""
+FORK = """
+import os, sys, time
+from pathlib import Path
+from mimic.infra.owner import owned
+with owned(Path(sys.argv[1]), "pretrain held"):
+    if os.fork() == 0:
+        time.sleep(float(sys.argv[2]))
+        os._exit(0)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+Holder = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[Holder]:
+    """Starts a process that holds tmp_path/work, and is back when it does."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(seconds: float = 60, program: str = HOLD) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", program, str(tmp_path / "work"), str(seconds)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_second_process_is_refused_and_told_who_holds_the_folder(
+    tmp_path: Path, holder: Holder
+) -> None:
+    process = holder()
+    said = rf"pretrain mine: pretrain held \(pid {process.pid} on \S+, since \d{{4}}-.* UTC\) works"
+    with pytest.raises(BadInput, match=said), owned(tmp_path / "work", "pretrain mine", 0):
+        pytest.fail("two owners")
+
+
+def test_a_second_process_waits_and_says_for_whom(
+    tmp_path: Path, holder: Holder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    process = holder(1)
+    with owned(tmp_path / "work", "pretrain mine") as mine:
+        assert mine.waited
+        assert process.stdout is not None
+        assert process.stdout.read() == "let go\n"
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert re.match(rf"pretrain mine: waits for pretrain held \(pid {process.pid} on ", lines[0])
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_the_lock_dies_with_its_holder(tmp_path: Path, holder: Holder, how: signal.Signals) -> None:
+    process = holder()
+    process.send_signal(how)
+    process.wait()
+    with owned(tmp_path / "work", "pretrain mine", 0) as mine:
+        assert not mine.waited
+
+
+def test_a_forked_child_does_not_keep_the_lock_of_its_dead_parent(
+    tmp_path: Path, holder: Holder
+) -> None:
+    process = holder(3, FORK)
+    process.kill()
+    process.wait()
+    with owned(tmp_path / "work", "pretrain mine", 0):
+        pass
+
+
+def test_nothing_is_left_behind_and_the_folder_may_be_removed_by_its_owner(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    with owned(folder, "evaluate a b"):
+        assert (folder / FILE).exists()
+    assert list(folder.iterdir()) == []
+    with owned(folder, "evaluate a b"):
+        shutil.rmtree(folder)
+    assert not folder.exists()
+
+
+def test_a_block_in_a_block_goes_on(tmp_path: Path) -> None:
+    with owned(tmp_path, "pretrain a") as outer, owned(tmp_path, "pretrain a", 0) as inner:
+        assert inner is outer
+    with owned(tmp_path, "pretrain a", 0) as again:
+        assert again is not outer
+
+
+def test_what_lost_its_lock_publishes_nothing(tmp_path: Path) -> None:
+    with owned(tmp_path / "work", "pretrain a") as mine:
+        mine.confirm()
+        shutil.rmtree(tmp_path / "work")
+        with owned(tmp_path / "other", "x"), pytest.raises(BadInput, match="removed or replaced"):
+            mine.confirm()
+
+
+def test_waiting_ends_when_asked_to(tmp_path: Path, holder: Holder) -> None:
+    holder()
+    begun = time.monotonic()
+    with pytest.raises(BadInput), owned(tmp_path / "work", "x", leave=lambda: True):
+        pass
+    assert time.monotonic() - begun < 5
+
+
+def test_several_folders_are_taken_in_one_order(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("b", "a")]
+    with all_owned(folders, "sweep") as held:
+        assert list(held) == sorted(folders)
+        assert all((folder / FILE).exists() for folder in folders)
+
+
+def test_a_file_system_without_locks_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(38, os.strerror(38))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with owned(tmp_path, "pretrain a") as mine:
+        mine.confirm()
+    assert "knows no locks" in capfd.readouterr().err
