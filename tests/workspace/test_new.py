@@ -4,6 +4,7 @@ cannot be made."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import yaml
 from dvc.repo import Repo
 from PIL import Image
 
-from mimic.commands.workspace import choices, data, stages, versions
+from mimic.commands.workspace import choices, data, spacing, stages, versions
+from mimic.geometry import overlap
 from mimic.params import load_params, packaged
 from tests.support import footage
 
@@ -100,9 +102,46 @@ def test_where_nothing_overlaps_the_usual_spacing_is_kept_and_it_is_said(tmp_pat
         footage.video(tmp_path / f"cuts{number}.mp4", images, fps=FPS)
     asked = data.Asked(tmp_path, None, None, None, None, None, None, "private")
     (found,) = data.look(packaged(), asked, tmp_path / "project")
-    chosen = data.choose_spacing(found, packaged().mine, 0.5)
+    chosen = spacing.choose_spacing(found, packaged().mine, 0.5)
     assert (chosen.spacing_s, chosen.kept, chosen.good) == (0.5, 0.0, frozenset())
     assert "no sampled frame pair overlaps as wanted at any distance" in chosen.why
+
+
+def test_the_spacing_gives_most_pairs_a_second_not_the_largest_share(tmp_path: Path) -> None:
+    """One clip pans 8 times as fast as the others: at 3.2 s all pairs of the slow ones are kept, at
+    0.4 s a third of all."""
+    walks(tmp_path, 1)
+    for number in (1, 2):
+        footage.video(tmp_path / f"slow{number}.mp4", footage.pan(number, 60, 2), fps=FPS)
+    asked = data.Asked(tmp_path, None, None, None, None, None, None, "private")
+    (found,) = data.look(packaged(), asked, tmp_path / "project")
+    chosen = spacing.choose_spacing(found, packaged().mine, 0.5)
+    assert chosen.spacing_s == 0.4
+    assert 0.2 < chosen.kept < 0.4
+    assert chosen.good == {tmp_path / "walk0.mp4"}
+    said = re.search(
+        r"most pairs a second of film: ([\d.]+) or more .*3\.2 s: (\d+) of (\d+)", chosen.why
+    )
+    assert said is not None, chosen.why
+    assert float(said[1]) == pytest.approx(spacing.lower_share(9, 27) / 0.4, rel=0.3)
+    assert int(said[2]) / int(said[3]) > 2 * chosen.kept
+
+
+def test_few_comparisons_do_not_decide() -> None:
+    """Wilson's bound of 3 of 12 at 0.4 s is worth more pairs a second than 2 of 6 at 3.2 s, and 1
+    of 2 is not the best of all."""
+    kept, rest = overlap.Outcome.KEPT, overlap.Outcome.TOO_SIMILAR
+    counts = {
+        0.1: Counter({rest: 14}),
+        0.4: Counter({kept: 3, rest: 9}),
+        0.8: Counter({kept: 1, rest: 1}),
+        3.2: Counter({kept: 2, rest: 4}),
+    }
+    assert spacing.best_distance(counts) == 0.4
+    assert spacing.best_distance({0.1: counts[0.1], 0.2: Counter()}) is None
+    # Newcombe (1998), table 1: 81 of 263 and 0 of 20, two-sided 95 %
+    assert spacing.lower_share(81, 263, 1.959964) == pytest.approx(0.2553, abs=5e-5)
+    assert spacing.lower_share(0, 20, 1.959964) == 0.0
 
 
 def test_bad_input_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:

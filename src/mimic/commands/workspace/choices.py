@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from mimic import config
-from mimic.commands.workspace.data import Asked, FolderMedia, Spacing, candidates, choose_spacing
+from mimic.commands.workspace.data import Asked, FolderMedia, candidates
+from mimic.commands.workspace.spacing import Spacing, choose_spacing
 from mimic.config.presets import packaged_presets
 from mimic.infra import cluster
 from mimic.models.objectives.base import Pretraining
@@ -180,9 +181,4 @@ def step_seconds(made: config.Recipe, run: config.Run) -> float:
 
 def version_file(found: FolderMedia, most_bytes: float = TRACKED_BYTES_MAX) -> str | None:
     """None where DVC may hash the data themselves; else the small file that stands for them."""
-    size = 0
-    for path in found.root.rglob("*"):
-        size += path.stat().st_size if path.is_file() else 0
-        if size > most_bytes:
-            return f"{found.kind}.version"
-    return None
+    return f"{found.kind}.version" if found.bytes > most_bytes else None

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
-
-import numpy as np
 
 from mimic import config
 from mimic.commands.own import own_options, own_sources
 from mimic.errors import BadInput
-from mimic.geometry import features, overlap
-from mimic.geometry.overlap import Outcome
-from mimic.mining import shard_job, view_cache
 from mimic.params import Params
-from mimic.sources import images, videos
-from mimic.sources.base import Image, Unreadable, files_in
+from mimic.sources import images
+from mimic.sources.base import Unreadable, files_in
 from mimic.sources.video import sampling, tracks
 
 KINDS = {"videos": config.Videos, "images": config.Images, "scenes": config.Scenes}
-DISTANCES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # between the frames of a pair, that are tried
-SAMPLE_CLIPS = 6
-SAMPLE_S = 8.0  # of a clip, around its middle
-BASES = 3  # frames of it that are compared with later ones
 
 
 @dataclass(frozen=True)
@@ -65,6 +54,7 @@ class FolderMedia:
 
     clips: names below the folder, that can be read.
     unreadable: names, and why.
+    bytes: of all files that were found there, also those that are not mined.
     others: what is said of folders that hold another kind of images; empty where there are none.
     """
 
@@ -73,6 +63,7 @@ class FolderMedia:
     root: Path
     clips: list[str]
     unreadable: dict[str, str]
+    bytes: int
     films: list[Film] = field(default_factory=list)
     sides_px: list[int] = field(default_factory=list)  # shorter side of a picture of each clip
     others: str = ""
@@ -107,13 +98,20 @@ def _look(params: Params, kind: str, path: Path, project: Path) -> FolderMedia:
         name, why = next(iter(broken.items()))
         raise BadInput(f"{flag}: none of {len(broken)} can be read; {name}: {why}")
     root = path.resolve()
-    found = FolderMedia(kind, part.section, root, clips, broken, others=others)
+    found = FolderMedia(kind, part.section, root, clips, broken, _bytes(media), others=others)
     if kind == "videos":
         found.films.extend(film for name in clips if (film := _film(root / name)))
         found.sides_px.extend(min(film.size_px) for film in found.films)
     if kind == "images":
         found.sides_px.extend(_shorter_sides(root, clips))
     return found
+
+
+def _bytes(media: own_sources.MediaFound) -> int:
+    """As they were listed; the folder may be too large to be looked through twice."""
+    mined = sum(clip.described["bytes"] for part in media.parts for clip in part.clips)
+    passed_over = [Path(name) for name in media.skipped]
+    return mined + sum(path.stat().st_size for path in passed_over if path.is_file())
 
 
 def _others(names: Sequence[str]) -> str:
@@ -159,99 +157,6 @@ def described(found: FolderMedia) -> str:
         name, why = next(iter(found.unreadable.items()))
         parts.append(f"{len(found.unreadable)} cannot be read ({name}: {why})")
     return "; ".join(parts)
-
-
-# ---------------------------------------------------------------------------- spacing
-
-
-@dataclass(frozen=True)
-class Spacing:
-    """Seconds between the frames of a pair, and why."""
-
-    spacing_s: float
-    kept: float  # share of the candidates
-    why: str
-    good: frozenset[Path]  # clips that gave a pair at it
-
-
-def choose_spacing(found: FolderMedia, mine: config.Mine, fallback_s: float) -> Spacing:
-    """The distance at which most of the sampled frame pairs overlap within the band.
-
-    Args:
-        fallback_s: where no sampled pair does at any distance.
-    """
-    step = max(1, len(found.films) // SAMPLE_CLIPS)
-    tried: dict[float, Counter[Outcome]] = {distance: Counter() for distance in DISTANCES_S}
-    good: dict[float, set[Path]] = {distance: set() for distance in DISTANCES_S}
-    for film in found.films[::step][:SAMPLE_CLIPS]:
-        frames = list(_frames(film, mine))
-        for distance, outcome in _compared(frames, mine):
-            tried[distance][outcome] += 1
-            if outcome is Outcome.KEPT:
-                good[distance].add(film.path)
-    shares = {
-        distance: counts[Outcome.KEPT] / counts.total()
-        for distance, counts in tried.items()
-        if counts.total()
-    }
-    best = max(shares, key=lambda distance: (shares[distance], -distance), default=None)
-    if best is None or not shares[best]:
-        return Spacing(fallback_s, 0.0, _nothing_kept(tried), frozenset())
-    counts = tried[best]
-    others = ", ".join(
-        f"{distance:g} s: {tried[distance][Outcome.KEPT]} of {tried[distance].total()}"
-        for distance in shares
-        if distance != best
-    )
-    kept = f"{counts[Outcome.KEPT]} of {counts.total()}"
-    why = f"{kept} sampled frame pairs overlap as wanted ({others})"
-    return Spacing(best, shares[best], why, frozenset(good[best]))
-
-
-def _nothing_kept(tried: dict[float, Counter[Outcome]]) -> str:
-    whole: Counter[Outcome] = sum(tried.values(), Counter())
-    if not whole:
-        return "the clips are too short to try other distances"
-    outcome, count = whole.most_common(1)[0]
-    return (
-        f"no sampled frame pair overlaps as wanted at any distance, most ({count} of "
-        f"{whole.total()}) are {outcome.value}; look at the page before you train"
-    )
-
-
-def _frames(film: Film, mine: config.Mine) -> Iterator[Any]:
-    """Features of frames a tenth of a second apart, from the middle of a clip."""
-    start = 0.0
-    if film.seconds is not None:
-        start = max(0.0, (film.seconds - SAMPLE_S) / 2)
-    rule = shard_job.rule_of(mine)
-    try:
-        for _, image in videos.sample(film.path, DISTANCES_S[0], start, start + SAMPLE_S):
-            yield _squared(image, rule)
-    except Unreadable:  # its end is damaged: mining will say so, the frames before serve
-        return
-
-
-def _squared(image: Image, rule: overlap.Rule) -> Image:
-    square: Image = view_cache.squared(image, rule)
-    return square
-
-
-def _compared(frames: list[Image], mine: config.Mine) -> Iterator[tuple[float, Outcome]]:
-    rule = shard_job.rule_of(mine)
-    known: dict[int, features.Features] = {}
-
-    def of(index: int) -> features.Features:
-        if index not in known:
-            known[index] = features.extract(frames[index])
-        return known[index]
-
-    for base in range(0, len(frames), max(1, len(frames) // BASES)):
-        for distance in DISTANCES_S:
-            other = base + round(distance / DISTANCES_S[0])
-            if other < len(frames):
-                rng = np.random.default_rng(mine.seed)
-                yield distance, overlap.compare(of(base), of(other), rule, rng).outcome
 
 
 def candidates(found: FolderMedia, spacing_s: float) -> int:
