@@ -3,7 +3,7 @@ ROOT=${SLURM_SANDBOX:-${TMPDIR:-/tmp}/mimic-slurm}
 PATH=$PATH:/usr/sbin:/sbin
 export SLURM_CONF=$ROOT/etc/slurm.conf
 NODES=(c1 c2 g1 g2)
-HOSTS_LINE="127.0.0.1 ${NODES[*]} # slurm sandbox $ROOT"
+HOSTS_MARK=" # slurm sandbox $ROOT"
 
 say() { printf 'slurm: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -24,13 +24,19 @@ wait_until() {
     done
 }
 
-# edit_hosts add|remove: rewrite /etc/hosts in place (it may be a bind mount, which cannot be replaced), one sandbox at a time.
+# edit_hosts [NAME...]: have these names mean loopback, none of them when there are none. /etc/hosts is rewritten in place (it
+# may be a bind mount, which cannot be replaced), by one sandbox at a time. A name of this machine that means another address
+# there is overruled from the first line; the nodes' stand last, or loopback would be called c1.
 edit_hosts() {
-    local text
+    local text line="127.0.0.1 $*$HOSTS_MARK"
     exec 9<>/etc/hosts
     flock 9
-    text=$(grep -vxF "$HOSTS_LINE" /etc/hosts)
-    [ "$1" = remove ] || text+=$'\n'$HOSTS_LINE
+    text=$(awk -v mark="$HOSTS_MARK" 'substr($0, length($0) - length(mark) + 1) != mark' /etc/hosts)
+    case $# in
+        0) ;;
+        ${#NODES[@]}) text+=$'\n'$line ;;
+        *) text=$line$'\n'$text ;;
+    esac
     printf '%s\n' "$text" >/etc/hosts
     exec 9>&-
 }

@@ -38,6 +38,11 @@ class Sandbox:
         )
 
     def up(self, **environment: str) -> None:
+        for name, value in self.started(**environment).items():
+            os.environ[name] = value
+
+    def started(self, **environment: str) -> dict[str, str]:
+        """Start what is missing; the settings of its clients."""
         done = subprocess.run(
             [REPOSITORY / "docker/slurm/up"],
             env=os.environ | {"SLURM_SANDBOX": str(self.folder)} | environment,
@@ -47,9 +52,8 @@ class Sandbox:
         )
         if done.returncode:
             pytest.fail(f"docker/slurm/up: {done.stderr}")
-        for line in done.stdout.splitlines():
-            name, value = shlex.split(line)[1].split("=", 1)
-            os.environ[name] = value
+        exports = (shlex.split(line)[1] for line in done.stdout.splitlines())
+        return dict(export.split("=", 1) for export in exports)
 
     def down(self) -> None:
         subprocess.run(
