@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import progress
+from mimic.infra.addresses import without_password
 from mimic.infra.provenance import git_commit
 from mimic.infra.storage import Workspace
 from mimic.infra.tracked_runs import TrackedRun, evaluated_runs, pretrained_run, published_runs
@@ -103,8 +104,8 @@ def mirror_all(tracking: config.Tracking, root: Path) -> Summary:
             )
     except Exception as error:
         raise BadInput(
-            f"MLflow at {_public(uri)}: {_reason(error)}; start the server, or check tracking.uri "
-            "and MLFLOW_TRACKING_URI"
+            f"MLflow at {without_password(uri)}: {_reason(error)}; start the server, or check "
+            "tracking.uri and MLFLOW_TRACKING_URI"
         ) from error
 
 
@@ -127,7 +128,7 @@ def _mirror_published(
         log.warning(
             "%s is finished, but not shown in MLflow at %s (%s); `mimic track` shows it later",
             what,
-            _public(uri),
+            without_password(uri),
             _reason(error),
         )
 
@@ -233,13 +234,8 @@ def _sqlite_file(uri: str) -> Path | None:
 def _where(client: MlflowClient, uri: str, prefix: str) -> str:
     page = f"#/experiments/{_experiment(client, uri, f'{prefix}-evaluate')}?compareRunsMode=CHART"
     if uri.startswith("http"):
-        return f"{_public(uri).rstrip('/')}/{page}"
+        return f"{without_password(uri).rstrip('/')}/{page}"
     return f"mlflow server --backend-store-uri {uri} --workers 1, then http://127.0.0.1:5000/{page}"
-
-
-def _public(uri: str) -> str:
-    """Without user and password."""
-    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 def _reason(error: Exception) -> str:
@@ -247,6 +243,6 @@ def _reason(error: Exception) -> str:
     text = str(error).strip()
     if "Max retries exceeded" in text:
         return "no answer"
-    return _public(f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}")[
-        :200
-    ]
+    return without_password(
+        f"{type(error).__name__}: {text.splitlines()[0] if text else 'no message'}"
+    )[:200]
