@@ -1,0 +1,222 @@
+"""Real servers on this machine for tests and trials: PostgreSQL, Prefect's server, MLflow's server.
+
+Each is started by the command that a person would type, in a process group of its own, and can be
+killed as a power cut does and started again on what it had written.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from socket import socket
+
+from tests.support import REPOSITORY
+from tests.support.toy_project import kill_group, wait_until
+
+PATIENCE_S = 150.0  # for a server to come up on a busy machine
+GRACE_S = 10.0  # between asking one to end and killing it
+PROGRAMS = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def get(url: str) -> bytes | None:
+    """What a server answers; None if it does not."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bytes(answer.read())
+    except OSError:
+        return None
+
+
+def with_programs(**more: str) -> dict[str, str]:
+    """This process's environment, its own programs first, without settings of another Prefect."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    path = os.pathsep.join([str(PROGRAMS), kept.get("PATH", os.defpath)])
+    return {**kept, "PATH": path, **more}
+
+
+@dataclass
+class Service:
+    """A server: its command, and how it says that it is ready."""
+
+    name: str
+    command: list[str]
+    folder: Path  # its working directory, with its log
+    ready: Callable[[], bool]
+    environment: Mapping[str, str] = field(default_factory=with_programs)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
+    def launch(self) -> None:
+        """Start it, and do not wait for it."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=self.folder,
+                env=dict(self.environment),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait(self) -> None:
+        process = self.process
+        assert process is not None
+        wait_until(lambda: self.ready() or process.poll() is not None, PATIENCE_S, self.name)
+        assert process.poll() is None, f"{self.name} ended:\n{self.log.read_text()[-4000:]}"
+
+    def start(self) -> None:
+        self.launch()
+        self.wait()
+
+    def kill(self) -> None:
+        """As the power cut does."""
+        assert self.process is not None
+        kill_group(self.process)
+
+    def end(self) -> None:
+        """Asked first; whatever is left of its processes after that is killed."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(GRACE_S)
+        kill_group(self.process)
+
+
+# ---------------------------------------------------------------------------- PostgreSQL
+
+
+def postgres_program(name: str) -> str | None:
+    """On the PATH, or where Debian keeps it."""
+    kept = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    return shutil.which(name) or next(map(str, kept), None)
+
+
+def missing_of_postgres() -> list[str]:
+    return [name for name in ("initdb", "postgres", "psql") if postgres_program(name) is None]
+
+
+class Postgres(Service):
+    """A PostgreSQL with the databases that docker/compose.yaml makes."""
+
+    def __init__(self) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="mimic-postgres-"))
+        self.port = free_port()
+        self._as_server: list[str] = []
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            self._as_server = ["runuser", "-u", "postgres", "--"]
+            shutil.chown(folder, "postgres")
+        where = ["-p", str(self.port), "-k", str(folder), "-h", "127.0.0.1"]
+        server = [*self._as_server, str(postgres_program("postgres")), "-D", "data", *where]
+        super().__init__("postgres", server, folder, self._answers)
+
+    @property
+    def address(self) -> str:
+        """`user@host:port`."""
+        return f"mimic@127.0.0.1:{self.port}"
+
+    def create(self) -> None:
+        """The files of an empty one, started, and its databases."""
+        program = str(postgres_program("initdb"))
+        made = [*self._as_server, program, "-D", "data", "-U", "mimic", "-A", "trust", "-N"]
+        subprocess.run(made, check=True, capture_output=True, cwd=self.folder)
+        self.start()
+        databases = str(REPOSITORY / "docker/postgres-init.sql")
+        subprocess.run(self._psql("-f", databases), check=True, capture_output=True)
+
+    def query(self, database: str, query: str) -> str:
+        asked = self._psql("-tAc", query, database=database)
+        return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+
+    def kill(self) -> None:
+        """Without a checkpoint: it recovers from its log when it is started again. Its processes
+        have sessions of their own, so the group is not enough."""
+        self._signal(signal.SIGQUIT)
+
+    def end(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self._signal(signal.SIGINT)  # does not wait for its clients
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the server itself: who started it as another user passes hardly any on."""
+        assert self.process is not None
+        os.kill(int((self.folder / "data/postmaster.pid").read_text().split()[0]), number)
+        self.process.wait(30)
+
+    def _answers(self) -> bool:
+        asked = subprocess.run(self._psql("-c", "select 1"), capture_output=True)
+        return asked.returncode == 0
+
+    def _psql(self, *command: str, database: str = "postgres") -> list[str]:
+        address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "mimic", "-d", database]
+        return [str(postgres_program("psql")), *address, *command]
+
+
+# ---------------------------------------------------------------------------- Prefect and MLflow
+
+
+class PrefectServer(Service):
+    """Prefect's server on PostgreSQL, set up by prefect.toml of its folder and the environment."""
+
+    def __init__(self, folder: Path, database: Postgres) -> None:
+        self.port = free_port()
+        tables = f"postgresql+asyncpg://{database.address}/prefect"
+        settings = {
+            "PREFECT_API_DATABASE_CONNECTION_URL": tables,
+            "PREFECT_SERVER_API_PORT": str(self.port),  # where the pages of its UI ask, too
+            # the shortest that there is, so that a test can wait for its end
+            "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "30",
+        }
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+        super().__init__(
+            "prefect-server", command, folder, self._answers, with_programs(**settings)
+        )
+
+    @property
+    def page(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def api(self) -> str:
+        return f"{self.page}/api"
+
+    def _answers(self) -> bool:
+        return get(f"{self.api}/health") == b"true"
+
+
+class MlflowServer(Service):
+    """MLflow's server on PostgreSQL, its artifacts in a folder."""
+
+    def __init__(self, folder: Path, database: Postgres) -> None:
+        self.port = free_port()
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+        command += ["--port", str(self.port), "--workers", "1"]
+        command += ["--backend-store-uri", f"postgresql://{database.address}/mlflow"]
+        command += ["--artifacts-destination", str(folder / "artifacts")]
+        super().__init__("mlflow-server", command, folder, self._answers)
+
+    @property
+    def page(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _answers(self) -> bool:
+        return get(f"{self.page}/health") == b"OK"
