@@ -43,7 +43,7 @@ LEGEND = (
     "Blue: a stage of the pipeline. Green: pure, arrays and numbers only."
 )
 HINTS = {
-    "flows": "Prefect: schedules the stages",
+    "mimic.flows": "Prefect: schedules the stages",
     "mimic.cli": "the command line",
     "mimic.commands": "commands that are no stage",
     "mimic.reporting": "parts of the report",
@@ -64,7 +64,7 @@ HINTS = {
 # Where a package stands between left and right, so that few arrows pass behind a box; those of a
 # layer without an entry are spread evenly.
 POSITIONS = {
-    "flows": 0.5,
+    "mimic.flows": 0.5,
     "mimic.cli": 0.5,
     "mimic.commands": 0.89,
     "mimic.reporting": 0.89,
@@ -112,14 +112,10 @@ def _split(layer: str) -> list[str]:
 
 
 def direct_imports() -> dict[str, set[str]]:
-    """What each first-level package of mimic, and `flows`, imports."""
-    graph = grimp.build_graph("mimic", "flows", cache_dir=None)
+    """What each first-level package of mimic imports."""
+    graph = grimp.build_graph("mimic", cache_dir=None)
     modules = {name: graph.find_modules_directly_imported_by(name) for name in graph.modules}
-    own = {name: imported for name, imported in modules.items() if name.startswith("mimic.")}
-    packages = between_packages(own)
-    from_flows = [other for name in set(modules) - set(own) for other in modules[name]]
-    packages["flows"] = {".".join(name.split(".")[:2]) for name in from_flows if "mimic." in name}
-    return packages
+    return between_packages(modules)
 
 
 def fewest_arrows(imports: dict[str, set[str]]) -> list[tuple[str, str]]:

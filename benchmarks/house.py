@@ -1,7 +1,7 @@
 """How the code is built, in numbers: `python -m benchmarks.house [--ref COMMIT ...] [--json]`.
 
 The working tree, and each commit that is named (checked out into a temporary folder for the
-purpose). Of the package and `flows/`, tests and benchmarks apart:
+purpose). Of the package (and `flows/`, where it once lay), tests and benchmarks apart:
 
 files in the fullest folder: Python files side by side in one folder, `__init__.py` not counted.
 class names that mean two things: names that two files give to different classes.

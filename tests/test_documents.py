@@ -23,9 +23,7 @@ FENCED = re.compile(r"```.*?```", re.S)
 # Words of other projects' settings and files, which none of our code says.
 OTHERS = {"CV_8U"}
 FILE = re.compile(r"(?<![\w./<>*{-])((?:[\w.-]+/)*[\w-]+\.(?:py|yaml|toml|sql))(?![\w*<])")
-FOLDER = re.compile(
-    r"(?<![\w./<>-])(?:src|tests|benchmarks|flows|docker|examples)/[\w./-]+(?![\w./<-])"
-)
+FOLDER = re.compile(r"(?<![\w./<>-])(?:src|tests|benchmarks|docker|examples)/[\w./-]+(?![\w./<-])")
 AT_THE_TOP = {
     "params.yaml",
     "versions.yaml",
@@ -102,7 +100,7 @@ def test_every_module_that_is_run_exists(repository: Path) -> None:
 
 def _words_of_the_code(repository: Path) -> set[str]:
     kinds = {".py", ".yaml", ".toml", ".json", ".txt", ".sql", ".in", ""}
-    folders = ("src", "flows", "benchmarks", "tests", "docker", "profiles", "examples")
+    folders = ("src", "benchmarks", "tests", "docker", "profiles", "examples")
     files = [path for name in folders for path in (repository / name).rglob("*")]
     files += [path for path in repository.iterdir() if path.name[0] != "."]
     words = {path.stem for path in files}
@@ -148,7 +146,7 @@ def test_every_file_exists(repository: Path) -> None:
 
 
 def _tracked_names(repository: Path) -> Iterator[str]:
-    for folder in ("src", "tests", "benchmarks", "flows", "docker", "profiles", "examples"):
+    for folder in ("src", "tests", "benchmarks", "docker", "profiles", "examples"):
         yield from (path.name for path in (repository / folder).rglob("*") if path.is_file())
 
 

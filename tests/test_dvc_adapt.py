@@ -13,7 +13,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from flows.pipeline import graph, select
+from mimic.flows.pipeline import graph, select
 
 STAGES = ("recipe", "pretrain", "adapt-recipe", "adapt", "evaluate")
 TOY = {"recipe": "croco-tiny", "dataset": "mimic-1m", "steps": 3, "seed": 0}

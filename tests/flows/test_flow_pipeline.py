@@ -15,7 +15,7 @@ from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, TaskRun
 
-from flows import pipeline as module
+from mimic.flows import pipeline as module
 from tests.support import REPOSITORY
 from tests.support.toy_project import (
     Project,
@@ -110,13 +110,13 @@ def test_a_failed_stage_fails_the_flow_with_the_reason(project: Project, here: S
 
 @pytest.mark.server
 def test_without_a_server_and_interrupted(project: Project) -> None:
-    """`python -m flows.pipeline` with nothing configured, stopped half-way: neither a stage nor a
-    server stays behind."""
+    """`python -m mimic.flows.pipeline` with nothing configured, stopped half-way: neither a stage
+    nor a server stays behind."""
     project.write("a", "hang")
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")
     } | {"PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-m", "flows.pipeline", "mine"]
+    command = [sys.executable, "-m", "mimic.flows.pipeline", "mine"]
     log = project.root / "log"
     with log.open("wb") as file:
         flow = subprocess.Popen(

@@ -12,8 +12,8 @@ import time
 import pytest
 from prefect.states import Failed
 
-from flows import repro as module
-from flows.repro import Children, StageFailed, worth_another_try
+from mimic.flows import repro as module
+from mimic.flows.repro import Children, StageFailed, worth_another_try
 from tests.support import REPOSITORY
 from tests.support.toy_project import Project, is_running, wait_until
 
@@ -103,7 +103,7 @@ def test_a_stage_ends_with_the_process_that_started_it_even_if_that_was_killed(
 ) -> None:
     project.write("a", "hang")
     code = (
-        "import os, signal, sys, time; from pathlib import Path; from flows import repro; "
+        "import os, signal, sys, time; from pathlib import Path; from mimic.flows import repro; "
         "repro.GRACE_S = 1.0\n"
         "with repro.Children().run([sys.executable, '-m', 'dvc', 'repro', 'mine@a']):\n"
         "    while not Path('pids').exists(): time.sleep(0.1)\n"

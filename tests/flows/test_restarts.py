@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-from flows import janitor
 from mimic.commands.operation import doctor, schedule_slots
+from mimic.flows import janitor
 from tests.support import REPOSITORY
 from tests.support.toy_project import Server, end, kill_group, wait_until
 
@@ -28,12 +28,6 @@ LOOK_S = 15.0  # how often the server looks for leases that are over
 def restartable(server: Server) -> Iterator[Server]:
     """The deployments on the small project, and nobody who works on them."""
     root = server.project.root
-    shutil.copytree(
-        REPOSITORY / "flows",
-        root / "flows",
-        ignore=shutil.ignore_patterns("__pycache__"),
-        dirs_exist_ok=True,
-    )
     shutil.copy(REPOSITORY / "prefect.yaml", root)
     server.run("work-pool", "create", "mimic", "--type", "process", "--overwrite")
     server.run("--no-prompt", "deploy", "--all")
@@ -104,7 +98,7 @@ def test_a_run_whose_process_was_killed_is_crashed_and_a_live_one_is_not(
     project.write("a", "hang")
     (project.root / "pids").unlink(missing_ok=True)
     flow = subprocess.Popen(
-        [sys.executable, "-m", "flows.pipeline", "mine", "--force"],
+        [sys.executable, "-m", "mimic.flows.pipeline", "mine", "--force"],
         cwd=project.root,
         env=restartable.environment,
         start_new_session=True,
@@ -136,7 +130,7 @@ def test_the_worker_sweeps_before_it_starts(restartable: Server) -> None:
     lock = restartable.project.root / ".prefect" / "alive" / f"{run}.{os.uname().nodename}"
     lock.parent.mkdir(exist_ok=True)
     lock.touch()  # made by a process that is gone
-    worker = restartable.start_module("flows.worker")
+    worker = restartable.start_module("mimic.flows.worker")
     try:
         wait_until(lambda: _state(restartable, run)[0] == "Crashed", 90, "the worker to sweep")
         wait_until(lambda: restartable.post("/work_pools/mimic/workers/filter"), 90, "the worker")

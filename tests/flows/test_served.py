@@ -3,7 +3,6 @@ schedule."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from flows.pipeline import Stage
+from mimic.flows.pipeline import Stage
 from tests.support import REPOSITORY
 from tests.support.toy_project import Server, end, is_running, wait_until
 
@@ -25,18 +24,12 @@ def deployed(server: Server) -> Iterator[Server]:
     """The real flows and deployments on the small project, `mine` every few seconds, and a
     worker."""
     root = server.project.root
-    shutil.copytree(
-        REPOSITORY / "flows",
-        root / "flows",
-        ignore=shutil.ignore_patterns("__pycache__"),
-        dirs_exist_ok=True,
-    )
     deployments = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
     mine = next(item for item in deployments["deployments"] if item["name"] == "mine")
     mine["schedules"] = [{"interval": 5, "slug": "often", "active": True}]
     (root / "prefect.yaml").write_text(yaml.safe_dump(deployments))
 
-    worker = server.start_module("flows.worker")
+    worker = server.start_module("mimic.flows.worker")
     try:
         wait_until(lambda: server.post("/work_pools/filter"), 60, "the worker to make its pool")
         server.run("--no-prompt", "deploy", "--all")
@@ -106,7 +99,7 @@ def test_a_run_started_by_hand_can_be_cancelled_as_well(deployed: Server) -> Non
     deployed.project.write("a", "hang")
     (root / "pids").unlink(missing_ok=True)
     by_hand = subprocess.Popen(
-        [sys.executable, "-m", "flows.pipeline", "mine", "--force"],
+        [sys.executable, "-m", "mimic.flows.pipeline", "mine", "--force"],
         cwd=root,
         env=deployed.environment,
     )

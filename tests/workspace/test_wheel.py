@@ -12,7 +12,7 @@ import pytest
 
 from mimic.commands.workspace import stages, versions
 
-NEEDED = ("pyproject.toml", "README.md", "LICENSE", "dvc.yaml")
+NEEDED = ("pyproject.toml", "README.md", "LICENSE", "dvc.yaml", "prefect.yaml", "prefect.toml")
 
 
 @pytest.fixture(scope="module")

@@ -293,7 +293,7 @@ def _mlflow(tracking: config.Tracking) -> Finding:
 def prefect_server() -> Finding:
     found = _version("prefect")
     if not found:
-        return Finding("Prefect", "note", "not installed (flows/)", "pip install -e . brings it")
+        return Finding("Prefect", "note", "not installed", "pip install -e . brings it")
     api = os.environ.get("PREFECT_API_URL")
     if not api:
         return Finding("Prefect", "ok", f"{found}, no server (PREFECT_API_URL is not set)")
@@ -312,7 +312,7 @@ def prefect_server() -> Finding:
         "warning",
         f"the slot of {one.deployment} is held by {one.run}, {one.state} for "
         f"{one.seconds / 60:.0f} min: the runs that are due meanwhile are dropped",
-        "start the worker (python -m flows.worker), which frees it",
+        "start the worker (python -m mimic.flows.worker), which frees it",
     )
 
 

@@ -1,4 +1,4 @@
-"""The worker: `python -m flows.worker [OPTIONS of prefect worker start]`.
+"""The worker: `python -m mimic.flows.worker [OPTIONS of prefect worker start]`.
 
 It first frees the slots of runs that died with their machine, then becomes Prefect's own worker,
 one flow at a time.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from flows import janitor
+from mimic.flows import janitor
 
 PATIENCE_S = 120.0  # after a restart the worker may be up before its server
 COMMAND = ("worker", "start", "--pool", "mimic", "--type", "process", "--limit", "1")

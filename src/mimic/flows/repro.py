@@ -21,7 +21,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows import leash
+from mimic.flows import leash
 
 GRACE_S = 10.0  # between asking a stage to stop and killing it: long enough to save a checkpoint
 LOOK_S = 5.0  # between two looks at whether somebody has cancelled the run

@@ -1,7 +1,7 @@
 """The flow: DVC's own graph, read when the run starts and never written twice, one task a stage.
 
-    python -m flows.pipeline                    # everything, no server needed
-    python -m flows.pipeline mine pretrain      # these, and whatever they need
+    python -m mimic.flows.pipeline                    # everything, no server needed
+    python -m mimic.flows.pipeline mine pretrain      # these, and whatever they need
 
 What it finds up to date it shows as Cached. Deployments (prefect.yaml) are this flow with other
 targets.
@@ -28,8 +28,8 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from flows.janitor import alive
-from flows.repro import environment, no_child_left_behind, repro
+from mimic.flows.janitor import alive
+from mimic.flows.repro import environment, no_child_left_behind, repro
 
 # Stages that run at the same time. Two fill a laptop; a login node that hands its stages to a
 # cluster can wait for many more.
@@ -160,7 +160,7 @@ def publish_links() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m flows.pipeline", description="Bring the pipeline up to date."
+        prog="python -m mimic.flows.pipeline", description="Bring the pipeline up to date."
     )
     parser.add_argument(
         "targets",
