@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import progress, storage
+from mimic.infra.owner import one_owner
 from mimic.licences import combine
 from mimic.pairs import SELECTION_VERSION, index, select
 from mimic.pairs.index import Catalogue
@@ -49,6 +50,7 @@ REPEATED = [
 ]
 
 
+@one_owner("assemble")
 def main(params: Params, root: Path, name: str) -> None:
     """Write a dataset's manifest.
 

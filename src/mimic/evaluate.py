@@ -28,6 +28,7 @@ import numpy as np
 from mimic.config.names import seed_of
 from mimic.errors import BadInput
 from mimic.infra import earlier, tracking
+from mimic.infra.owner import one_owner
 from mimic.infra.progress import say
 from mimic.infra.publishing import Work, marked, place, publish
 from mimic.infra.storage import Workspace, file_digest, fingerprint, link, read_json, write_json
@@ -60,6 +61,7 @@ class _Measured:
     progress: Path  # what may be removed when it is published
 
 
+@one_owner("evaluate")
 def main(params: Params, root: Path, run: str, task: str) -> None:
     """Evaluate `run` on `task`: its encoder, or one after the other those of all its seeds.
 

@@ -17,12 +17,14 @@ import pyarrow as pa
 
 from mimic import sources
 from mimic.infra import cluster, progress, storage
+from mimic.infra.owner import one_owner
 from mimic.mining import stats
 from mimic.pairs.write import parts_metadata, write_table
 from mimic.params import Params, pick
 from mimic.sources.base import NOTED, describe
 
 
+@one_owner("ingest")
 def main(params: Params, root: Path, name: str) -> None:
     """Write the inventory of a source.
 

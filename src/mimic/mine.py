@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mimic import sources
 from mimic.infra import earlier, progress, publishing, storage
+from mimic.infra.owner import one_owner
 from mimic.licences import combine
 from mimic.mining import privacy, shard_job
 from mimic.mining.stats import MiningStats, note_lines, problem_entries
@@ -28,6 +29,7 @@ LOST = "_lost.jsonl"  # readers of Parquet folders pass over such names
 NAMED_MAX = 1000  # of each kind, in the metrics
 
 
+@one_owner("mine")
 def main(params: Params, root: Path, name: str) -> None:
     """Mine a source that has been ingested.
 

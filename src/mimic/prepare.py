@@ -9,12 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from mimic.errors import BadInput
+from mimic.infra.owner import one_owner
 from mimic.infra.storage import Workspace, write_json
 from mimic.params import Params, pick
 from mimic.tasks.checked_before import looked_through
 from mimic.tasks.inspection import lines
 
 
+@one_owner("prepare")
 def main(params: Params, root: Path, task: str) -> None:
     """Check the data of `task`.
 

@@ -40,6 +40,7 @@ from mimic.config.names import seed_of
 from mimic.errors import BadInput
 from mimic.infra import earlier, tracking
 from mimic.infra.cluster import run_training, run_trainings
+from mimic.infra.owner import all_owned, owned
 from mimic.infra.progress import say
 from mimic.infra.provenance import git_commit
 from mimic.infra.publishing import MARK, Work, entries_of, marked, place, publish
@@ -103,17 +104,27 @@ def main(params: Params, root: Path, name: str) -> None:
     nothing are kept; the others train one after the other here, and under `executor: slurm` as
     one array.
 
+    One process at a time works on a run; one that waited for another, and finds that it has made
+    this very encoder, leaves it as it is.
+
     Raises:
         BadInput: no such run, or what it needs is not there.
         ItemsFailed: some seeds failed; the others are trained.
     """
     run = pick(params.runs, name, "run")
+    with owned(Workspace(root).work("pretrain", name), f"pretrain {name}") as mine:
+        _pretrain(params, root, name, run, waited=mine.waited)
+
+
+def _pretrain(params: Params, root: Path, name: str, run: config.Run, *, waited: bool) -> None:
     target = Workspace(root).model(name)
     work = Work("pretrain", name)
     place(target, work, recognise=earlier.model)
     encoders = list(run.encoders(name))
     plans = {encoder: _plan(params, root, encoder) for encoder in encoders}
-    if run.seeds is None:
+    if waited and run.seeds is None and _is_made(target, plans[name]):
+        say(f"pretrain {name}: the process that this one waited for has made it")
+    elif run.seeds is None:
         publish(_trained(params, root, name, plans[name]), target, work, recognise=earlier.model)
         _clean(plans[name].folder)
     else:
@@ -144,9 +155,19 @@ def _each_seed(params: Params, root: Path, plans: Mapping[str, _Plan]) -> dict[s
 
 def _is_kept(folder: Path) -> bool:
     """Whether a seed's encoder lies in its work, and nothing of it is missing."""
-    known = marked(folder / KEPT)
+    return _is_whole(folder / KEPT)
+
+
+def _is_made(target: Path, plan: _Plan) -> bool:
+    """Whether a published encoder is the one of this plan, and nothing of it is missing."""
+    card = read_json(target / "card.json") or {}
+    return card.get("progress") == plan.folder.name and _is_whole(target)
+
+
+def _is_whole(folder: Path) -> bool:
+    known = marked(folder)
     files = known and known[1]
-    return bool(files) and all((folder / KEPT / name).is_file() for name in files or [])
+    return bool(files) and all((folder / name).is_file() for name in files or [])
 
 
 def _link_all(encoders: Mapping[str, Path], out: Path) -> None:
@@ -229,6 +250,14 @@ def sweep(params: Params, root: Path, names: Sequence[str]) -> list[str]:
         ItemsFailed: some failed; the others are done.
     """
     runs = {name: pick(params.runs, name, "run") for name in names}
+    space = Workspace(root)
+    with all_owned([space.work("pretrain", name) for name in names], f"sweep {' '.join(names)}"):
+        return _sweep(params, root, names, runs)
+
+
+def _sweep(
+    params: Params, root: Path, names: Sequence[str], runs: Mapping[str, config.Run]
+) -> list[str]:
     plans = {}
     for encoder in [encoder for name, run in runs.items() for encoder in run.encoders(name)]:
         if before := _waits_for(params, root, encoder, names):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mimic.infra.owner import one_owner
 from mimic.infra.storage import Workspace, write_json
 from mimic.models.objectives import OBJECTIVE_VERSIONS
 from mimic.params import Params, pick
@@ -17,6 +18,7 @@ from mimic.params import Params, pick
 HOW = {"workers", "keep", "pictures_every", "licences"}  # change no byte of what is published
 
 
+@one_owner("recipe")
 def main(params: Params, root: Path, name: str) -> None:
     """Write data/recipes/<name>.json.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mimic.infra import earlier
+from mimic.infra.owner import one_owner
 from mimic.infra.publishing import Work, place, publish
 from mimic.infra.storage import Workspace
 from mimic.params import Params
@@ -20,6 +21,7 @@ from mimic.reporting.html import render_pages
 WORK = Work("report", "")
 
 
+@one_owner("report")
 def main(params: Params, root: Path) -> None:
     """Write report/index.html, a page for each source that was mined, and report/figure.png where
     there are pairs."""

@@ -21,6 +21,7 @@ import numpy as np
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import cluster, earlier, progress, publishing, storage
+from mimic.infra.owner import one_owner
 from mimic.params import Params
 from mimic.scenes import walker
 from mimic.scenes.embree import Embree
@@ -62,6 +63,7 @@ class SyntheticItem:
         return np.random.default_rng([self.seed, 3])
 
 
+@one_owner("synthesize")
 def main(params: Params, root: Path, kind: str) -> None:
     """Write data/raw/<kind>; an older one is replaced once the new one is whole.
 

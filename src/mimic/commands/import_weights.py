@@ -5,7 +5,8 @@ An import is complete or it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,8 +18,9 @@ from mimic.commands.import_card import OBJECTIVE_OF, card_of, source_of, terms_o
 from mimic.config.names import wrong_with
 from mimic.errors import BadInput
 from mimic.infra import earlier
+from mimic.infra.owner import owned
 from mimic.infra.publishing import Work, place, publish
-from mimic.infra.storage import write_json
+from mimic.infra.storage import Workspace, write_json
 from mimic.models import build
 from mimic.models.encoder import VisionTransformer
 from mimic.models.formats import checkpoint_formats, timm_rope
@@ -31,6 +33,8 @@ from mimic.training.imported.containers import Foreign, read_checkpoint
 from mimic.training.imported.foreign import ImportOverrides, Numbers, numbers_of
 from mimic.training.imported.self_description import beside, beside_croco, beside_timm
 from mimic.training.optimizer_state import OptimizerState
+
+PATIENCE_S = 60.0  # for another import of this name; a training takes longer, and is named
 
 
 def import_weights(
@@ -92,7 +96,7 @@ def import_weights(
             state.write(folder / optimizer_state.FILE)
         write_json(folder / "card.json", card)
 
-    publish(fill, out, Work("import", out.name), over=_replaceable(force), recognise=earlier.model)
+    _publish(fill, out, force)
     return card
 
 
@@ -170,8 +174,17 @@ def import_timm(
         write_weights(encoder.state_dict(), folder / "encoder.safetensors", card)
         write_json(folder / "card.json", card)
 
-    publish(fill, out, Work("import", out.name), over=_replaceable(force), recognise=earlier.model)
+    _publish(fill, out, force)
     return card
+
+
+def _publish(fill: Callable[[Path], None], out: Path, force: bool) -> None:
+    """In a workspace models/NAME has one owner, whether NAME is trained or imported."""
+    work = Workspace(out.absolute().parent.parent).work("pretrain", out.name)
+    ours = out.absolute().parent.name == "models" and (work.parents[2] / "params.yaml").is_file()
+    with owned(work, f"import-weights {out.name}", PATIENCE_S) if ours else nullcontext():
+        made_by = Work("import", out.name)
+        publish(fill, out, made_by, over=_replaceable(force), recognise=earlier.model)
 
 
 def _check_target(out: Path, force: bool) -> None:

@@ -1,9 +1,8 @@
 """One owner a folder of work: an exclusive lock that dies with its holder.
 
-    with owned(space.work("pretrain", "croco-3m"), "pretrain croco-3m") as mine:
+    with owned(space.work("pretrain", "croco-3m"), "pretrain croco-3m"):
         ...
-        mine.confirm()      # before something is published
-        publish(...)
+        publish(...)        # only by the owner: it asks again at the last moment
 
 The lock is `flock` on `<folder>/.owner`. The kernel gives it back when the process ends, however it
 ends, so that no lock is ever left over and none is broken by age: clocks of machines are never
@@ -20,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import json
 import os
 import socket
@@ -29,16 +29,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 from mimic.errors import BadInput
 from mimic.infra import parent
 from mimic.infra.progress import say
-from mimic.infra.storage import made_folder
+from mimic.infra.storage import Workspace, made_folder
 
 FILE = ".owner"
 LOOK_EVERY_S = 0.5
 SAY_EVERY_S = 60.0
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL)
+P = ParamSpec("P")
+S = TypeVar("S")
 _held: dict[tuple[str, int], Ownership] = {}  # by real path and thread: whose block may be nested
 _descriptors: set[int] = set()
 
@@ -100,6 +103,38 @@ def owned(
     finally:
         del _held[key]
         _give_back(mine)
+
+
+def one_owner(
+    stage: str,
+) -> Callable[
+    [Callable[Concatenate[S, Path, P], None]],
+    Callable[Concatenate[S, Path, P], None],
+]:
+    """Of a stage's `main(params, root, *names)`: at most one process at a time does this for these
+    names; others wait. It owns runs/<stage>/<name>@<name>."""
+
+    def decorate(
+        main: Callable[Concatenate[S, Path, P], None],
+    ) -> Callable[Concatenate[S, Path, P], None]:
+        @functools.wraps(main)
+        def alone(params: S, root: Path, *names: P.args, **named: P.kwargs) -> None:
+            given = [str(name) for name in (*names, *named.values())]
+            folder = Workspace(root).work(stage, "@".join(given))
+            with owned(folder, " ".join([stage, *given])):
+                main(params, root, *names, **named)
+
+        return alone
+
+    return decorate
+
+
+def confirm_held() -> None:
+    """`Ownership.confirm`, of all that this thread holds: only an owner publishes."""
+    thread = threading.get_ident()
+    for (_, holder), mine in list(_held.items()):
+        if holder == thread:
+            mine.confirm()
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from mimic.errors import BadInput
+from mimic.infra import owner
 from mimic.infra.exchange import RESULT, exchange, settled, workplace
 from mimic.infra.marks import MARK, Work, entries_of, foreign_of, mark, marked
 from mimic.infra.storage import made_folder, makeable, short
@@ -84,8 +85,8 @@ def publish(
         for_good: leave no mark, so that it is never replaced: it goes to other people.
 
     Raises:
-        BadInput: as `place`, before the files are made and once more after it; what lies there is
-            as it was.
+        BadInput: as `place`, before the files are made and once more after it; or this process no
+            longer owns the folder of its work (infra.owner). What lies there is as it was.
     """
     real = settled(lambda: place(out, work, over=over, recognise=recognise))
     made_folder(real.parent)
@@ -102,6 +103,7 @@ def publish(
             mark(result, work)
         settled(lambda: place(out, work, over=over, recognise=recognise))
         settled(lambda: _mark_earlier(real, recognise))
+        owner.confirm_held()
         exchange(folder, real, check)
 
 

@@ -24,7 +24,7 @@ from typing import Any
 from mimic import config, mining, pairs, sources
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Rule
-from mimic.infra import cluster, progress, storage
+from mimic.infra import cluster, owner, progress, storage
 from mimic.mining import loop, malloc, pair_rows, privacy, reject_samples, resume, worker_deaths
 from mimic.mining.stats import rename_clips, summary_lines
 from mimic.pairs.schema import clip_key, index_path
@@ -183,6 +183,14 @@ def mine_shard(job: Job) -> tuple[str, float]:
 
     A shard that was begun goes on where it was saved last.
     """
+    folder = resume.folder_of(job.tar)
+    with owner.owned(folder, f"mine {job.source} {job.tar.stem}") as mine:
+        if mine.waited and _result(job).exists():  # the worker of a killed driver was still at it
+            return job.tar.name, 0.0
+        return _mine_shard(job)
+
+
+def _mine_shard(job: Job) -> tuple[str, float]:
     started = time.monotonic()
     malloc.keep_freed()
     source = sources.open_source(job.source, job.section, job.root, job.mine.size_px, job.habitat)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mimic.infra.owner import owned
 from mimic.infra.progress import say
 from mimic.infra.storage import Workspace, fingerprint, read_json, write_json
 from mimic.tasks.checks import asked_by, check, parts
@@ -19,7 +20,8 @@ from mimic.tasks.sections import TaskSection
 
 
 def looked_through(task: TaskSection, name: str, root: Path) -> dict[str, Any]:
-    """`check`, or what it said before.
+    """`check`, or what it said before; of several processes one looks, and the others wait for what
+    it says.
 
     Args:
         name: of the task in params.yaml.
@@ -28,6 +30,11 @@ def looked_through(task: TaskSection, name: str, root: Path) -> dict[str, Any]:
     where = getattr(task, "data", None)
     if where is None:  # pairs of ours: a manifest is read at once
         return check(task, root)
+    with owned(Workspace(root).work("prepare", name), f"prepare {name}"):
+        return _remembered(task, name, root)
+
+
+def _remembered(task: TaskSection, name: str, root: Path) -> dict[str, Any]:
     path = Workspace(root).remembered(name)
     key = fingerprint(asked_by(task), _state(task, root), parts(task))
     said = read_json(path) or {}

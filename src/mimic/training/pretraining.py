@@ -10,6 +10,7 @@ job on a cluster.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -22,6 +23,7 @@ from mimic import config
 from mimic.infra import progress
 from mimic.infra.cluster import Stop
 from mimic.infra.cluster.world import process_group
+from mimic.infra.owner import owned
 from mimic.infra.storage import Workspace, replacing
 from mimic.models.inheritance import Inherited, LayeredModel
 from mimic.models.objectives.base import Pretraining
@@ -60,6 +62,9 @@ EXECUTION_ONLY_KEYS = {
     "device_batch",
     "pictures_every",
 }  # change at most the last bits
+PATIENCE_S = (
+    600.0  # for another process in the same folder: longer than a stopped one needs to save
+)
 THROUGHPUT_KEYS = {"pairs_per_second", "memory_gb"}  # of a log line: they differ from run to run
 
 
@@ -85,11 +90,23 @@ def describe(
 
 
 def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str, Any]:
-    """Train up to the last step, resuming what lies in `run_dir`.
+    """Train up to the last step, resuming what lies in `run_dir`; the first rank owns that folder
+    meanwhile, wherever it runs and whatever became of the process that sent it.
 
     Returns:
         The precision it trained in, "bf16" or "fp32".
+
+    Raises:
+        BadInput: another process trains in `run_dir`.
     """
+    if int(os.environ.get("RANK", "0")) > 0:
+        return _train(description, run_dir, stop)
+    what = f"pretrain {description['name']}"
+    with owned(run_dir, what, PATIENCE_S, leave=lambda: bool(stop.request)):
+        return _train(description, run_dir, stop)
+
+
+def _train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str, Any]:
     cv2.setNumThreads(1)  # the decoding threads are many enough
     recipe = config.Recipe.model_validate(description["recipe"])
     begin = Start.of_json(description["start"]) if "start" in description else None
