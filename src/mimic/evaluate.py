@@ -12,62 +12,51 @@ machine, so an equal evaluation is an equal file.
 
 from __future__ import annotations
 
-import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from mimic.config.names import seed_of
-from mimic.errors import BadInput
 from mimic.infra import earlier, tracking
+from mimic.infra.cluster import run_trainings
 from mimic.infra.owner import one_owner
 from mimic.infra.progress import say
-from mimic.infra.publishing import Work, marked, place, publish
+from mimic.infra.publishing import MARK, Work, entries_of, marked, place, publish
 from mimic.infra.storage import Workspace, file_digest, fingerprint, link, read_json, write_json
 from mimic.params import Params, pick
-from mimic.tasks import over_seeds, run_task
-from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
+from mimic.tasks import over_seeds
 from mimic.tasks.checked_before import looked_through
-from mimic.tasks.checks import asked_by, parts
-from mimic.tasks.engine.saved_weights import has_trained
-from mimic.tasks.inspection import lines
+from mimic.tasks.checks import parts
 from mimic.tasks.item_files import ITEMS, ONLY, read_items, write_items
-from mimic.tasks.protocols import apart, overrides
-from mimic.tasks.sections import TaskSection
-from mimic.training.checkpoint import load_encoder
-from mimic.training.fit import choose_device
-
-FIRST = {"task": 1}  # what files from before parts bore versions stand for
-RECORD = "result.json"  # of one seed, until those of all are one file of metrics/
-SWEPT = ("steps", "value", "standard_error")
-VERSIONS = ("mimic", "torch", "numpy", "opencv-python-headless")
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """One encoder's result, and what is to lie in samples/."""
-
-    record: dict[str, Any]
-    pictures: Sequence[Figure]
-    items: np.ndarray | None
-    progress: Path  # what may be removed when it is published
+from mimic.tasks.measuring import (
+    MEASURED,
+    RECORD,
+    VERSIONS,
+    Cell,
+    leave_in,
+    measure,
+    measure_apart,
+    write_samples,
+)
 
 
 @one_owner("evaluate")
 def main(params: Params, root: Path, run: str, task: str) -> None:
-    """Evaluate `run` on `task`: its encoder, or one after the other those of all its seeds.
+    """Evaluate `run` on `task`: its encoder, or those of all its seeds.
+
+    It is measured where `cluster.executor` says: here, the seeds one after the other, or in a job
+    for each; nothing of that changes what is measured.
 
     Raises:
         BadInput: no such run or task, the checkpoint is missing or does not fit, the task's data
             are missing or wrong.
+        ItemsFailed: jobs of some seeds failed; the others are done.
     """
     planned = pick({**params.runs, **dict.fromkeys(params.imported)}, run, "run")
     section = pick(params.evaluate, task, "task in evaluate")
@@ -75,19 +64,23 @@ def main(params: Params, root: Path, run: str, task: str) -> None:
     pictures = workspace.samples(run, task)
     work = Work("samples", f"{run}/{task}")
     place(pictures, work, recognise=earlier.samples)
-    if planned is None or planned.seeds is None:
-        measured = _measured_encoder(params, workspace, section, run, run, task)
-        record = measured.record
-        done = [measured.progress]
-        publish(partial(_write_samples, measured), pictures, work, recognise=earlier.samples)
-    else:
-        kept = {
-            name: _kept(params, workspace, section, name, task, one.only_seed)
-            for name, one in planned.encoders(run).items()
-        }
+    cell = Cell(root, run, run, task, section, params.table.checkpoints, params.cluster.shards)
+    done = []
+    if planned is not None and planned.seeds is not None:
+        seeds = {name: one.only_seed for name, one in planned.encoders(run).items()}
+        kept = _kept(params, {name: _of_seed(cell, name, seed) for name, seed in seeds.items()})
         record = over_seeds.merged({name: _record_in(path) for name, path in kept.items()}, section)
-        done = []
         publish(partial(_link_samples, kept), pictures, work, recognise=earlier.samples)
+    elif params.cluster.executor == "slurm":
+        folder = _kept(params, {run: cell})[run]
+        record, _ = _record_in(folder)
+        publish(partial(_link_files, folder), pictures, work, recognise=earlier.samples)
+        done.append(folder.parent)
+    else:
+        measured = measure(cell)
+        record = measured.record
+        publish(partial(write_samples, measured), pictures, work, recognise=earlier.samples)
+        done.append(measured.progress)
     write_json(workspace.metrics(run, task), record)
     for progress in done:
         shutil.rmtree(progress)
@@ -95,137 +88,53 @@ def main(params: Params, root: Path, run: str, task: str) -> None:
     tracking.mirror_evaluation(params.tracking, root, run, task)
 
 
-def _measured_encoder(
-    params: Params,
-    workspace: Workspace,
-    section: TaskSection,
-    encoder: str,
-    run: str,
-    task: str,
-) -> _Measured:
-    """
-    Args:
-        encoder: `run`, or the name of one of its seeds.
-    """
-    folder = workspace.model(encoder)
-    subject = _subject(folder)
-    title = f"evaluate {encoder} {task}"
-    try:
-        progress, data = _begun(section, subject, workspace, run=encoder, task=task)
-    except BadInput as error:
-        raise BadInput(f"{title}: {error}") from None
-    snapshots = (
-        sorted((folder / "snapshots").glob("*")) if params.table.checkpoints == "all" else []
-    )
-    paths = EvalPaths(
-        workspace.root, progress, workspace.features(subject.checkpoint), params.cluster.shards
-    )
-    with _keeping(title, progress, workspace.root):
-        sweep = [
-            _point(
-                section,
-                _subject(snapshot),
-                replace(paths, progress=progress / snapshot.name),
-                workspace,
-            )
-            for snapshot in snapshots
-        ]
-        result = _measured(section, subject, paths)
-        record = _record(result, section, subject, run=run, task=task) | {"data_digest": data}
-    if sweep:
-        record["sweep"] = [*sweep, {key: record[key] for key in SWEPT}]
-    return _Measured(record, result.pictures, result.items, progress)
+def _of_seed(cell: Cell, encoder: str, seed: int) -> Cell:
+    own = over_seeds.section_of(cell.section, seed)
+    return replace(cell, encoder=encoder, run=seed_of(encoder)[0], section=own)
 
 
-def _kept(
-    params: Params, workspace: Workspace, section: TaskSection, encoder: str, task: str, seed: int
-) -> Path:
-    """The folder of one seed's finished measurement, made now unless it is there: with a seed more,
-    or after a kill, the others are not measured again."""
-    own = over_seeds.section_of(section, seed)
-    run, _ = seed_of(encoder)
-    subject = Workspace(workspace.root).model(encoder) / "encoder.safetensors"
-    what = fingerprint(
-        own.model_dump(mode="json"),
-        file_digest(subject),
-        {"task": own.task, **looked_through(own, task, workspace.root)},
-        {name: version(name) for name in VERSIONS},
-        parts(own),
-        params.table.checkpoints,
-    )
-    folder = workspace.progress("evaluate", f"{encoder}@{task}", what) / "measured"
-    if marked(folder) is None:
-        measured = _measured_encoder(params, workspace, own, encoder, run, task)
-        publish(partial(_write_seed, measured), folder, Work("evaluate", f"{encoder}/{task}"))
-        shutil.rmtree(measured.progress)
+def _kept(params: Params, cells: Mapping[str, Cell]) -> dict[str, Path]:
+    """The folder of each encoder's finished measurement, made now unless it is there: with a seed
+    more, or after a kill, the others are not measured again."""
+    folders = {encoder: _folder(cell) for encoder, cell in cells.items()}
+    todo = []
+    for encoder, folder in folders.items():
+        if marked(folder / MEASURED) is None:
+            todo.append(encoder)
+        else:
+            say(f"{cells[encoder].title}: kept, it is measured and nothing of it has changed")
+    if params.cluster.executor == "slurm" and todo:
+        run_trainings(
+            measure_apart,
+            {folders[encoder]: cells[encoder].as_json() for encoder in todo},
+            params.cluster.evaluate,
+            params.cluster,
+        )
     else:
-        say(f"evaluate {encoder} {task}: kept, it is measured and nothing of it has changed")
-    return folder
+        for encoder in todo:
+            leave_in(cells[encoder], folders[encoder])
+    return {encoder: folder / MEASURED for encoder, folder in folders.items()}
+
+
+def _folder(cell: Cell) -> Path:
+    """Of a measurement apart: another one for whatever changes its result."""
+    workspace = Workspace(cell.root)
+    section = cell.section
+    what = fingerprint(
+        section.model_dump(mode="json"),
+        file_digest(workspace.model(cell.encoder) / "encoder.safetensors"),
+        {"task": section.task, **looked_through(section, cell.task, cell.root)},
+        {name: version(name) for name in VERSIONS},
+        parts(section),
+        cell.checkpoints,
+    )
+    return workspace.progress("evaluate", f"{cell.encoder}@{cell.task}", what)
 
 
 def _record_in(folder: Path) -> tuple[dict[str, Any], np.ndarray | None]:
     record = read_json(folder / RECORD)
     assert record is not None
     return record, read_items(folder / ITEMS).get(ONLY)
-
-
-def _begun(
-    section: TaskSection, subject: EvalModel, workspace: Workspace, *, run: str, task: str
-) -> tuple[Path, str]:
-    """The folder of this evaluation's unfinished work, once its data are known to do, and a digest
-    of the data.
-
-    They are looked through here unless `prepare` did so for these very numbers; in any case before
-    going on from unfinished work, which may be of other data.
-    """
-
-    def folder(found: dict[str, Any]) -> Path:
-        what = fingerprint(section.model_dump(mode="json"), subject.checkpoint, found)
-        return workspace.progress("evaluate", f"{run}@{task}", what)
-
-    found = _prepared(workspace.checked(task), section)
-    if (
-        found is None
-        or any(folder(found).iterdir())
-        or workspace.remembered(task).exists()  # then it takes no time to ask
-    ):
-        found = {"task": section.task, **looked_through(section, task, workspace.root)}
-    for line in lines(found):
-        print(f"{task}: {line}")
-    return folder(found), _digest_of_data(found)
-
-
-def _digest_of_data(found: Mapping[str, Any]) -> str:
-    """Equal for equal test items in the same order."""
-    return fingerprint(*(found.get(key) for key in ("splits", "found", "digest")))
-
-
-def _prepared(path: Path, section: TaskSection) -> dict[str, Any] | None:
-    """What `prepare` has said of a task; None if it said nothing of these numbers."""
-    found = read_json(path) or {}
-    same = found.get("asked") == asked_by(section)
-    of_now = found.get("parts", FIRST) == parts(section)
-    return dict(found) if same and of_now else None
-
-
-@contextmanager
-def _keeping(title: str, progress: Path, root: Path) -> Iterator[None]:
-    """Say what is kept, should measuring fail after hours of training."""
-
-    def kept() -> str:
-        where = progress.relative_to(root)
-        what = f"what was trained is kept in {where}: the same command measures it again"
-        return what if has_trained(progress) else ""
-
-    try:
-        yield
-    except BadInput as error:
-        said = kept()
-        raise BadInput(f"{title}: {error}{'; ' if said else ''}{said}") from None
-    except Exception as error:
-        if kept():
-            error.add_note(f"{title}: {kept()}")
-        raise
 
 
 def _said(record: dict[str, Any]) -> str:
@@ -242,115 +151,6 @@ def _said(record: dict[str, Any]) -> str:
     )
 
 
-def _subject(folder: Path) -> EvalModel:
-    encoder, card = load_encoder(folder)
-    device = choose_device()
-    checkpoint = file_digest(folder / "encoder.safetensors")
-    return EvalModel(encoder.to(device), device, card, folder, checkpoint)
-
-
-def _measured(section: TaskSection, subject: EvalModel, paths: EvalPaths) -> Result:
-    """
-    Raises:
-        BadInput: there was nothing to measure, or whatever the task has against its input.
-    """
-    result = run_task(section, subject, paths)
-    if not math.isfinite(result.value):
-        raise BadInput(
-            f"{result.name} is {result.value}: there was nothing to measure; run mimic prepare "
-            "again"
-        )
-    return result
-
-
-def _point(
-    section: TaskSection, subject: EvalModel, paths: EvalPaths, workspace: Workspace
-) -> dict[str, Any]:
-    """The value at a snapshot; measured once, however often the sweep is interrupted."""
-    done = paths.progress / "point.json"
-    if not done.exists():
-        paths.progress.mkdir(exist_ok=True)
-        paths = replace(paths, features=workspace.features(subject.checkpoint))
-        result = _measured(section, subject, paths)
-        point = {
-            "steps": subject.card["steps"],
-            "value": result.value,
-            "standard_error": result.metrics.get("standard_error"),
-        }
-        write_json(done, point)
-    return read_json(done) or {}
-
-
-def _record(
-    result: Result, section: TaskSection, subject: EvalModel, *, run: str, task: str
-) -> dict[str, Any]:
-    card = subject.card
-    metrics, missing = _finite(result.metrics)
-    reasons = dict.fromkeys(missing, "nothing to measure")
-    changed = overrides(section)
-    return {
-        "name": result.name,
-        "headline": result.headline,
-        "value": result.value,
-        "higher_is_better": result.higher_is_better,
-        "metrics": metrics,
-        **({"not_measured": reasons} if reasons else {}),
-        "standard_error": metrics.get(
-            "standard_error"
-        ),  # of the value, over test items or seeds; null = the task states none
-        "protocol": result.protocol + apart(changed),
-        "kind": section.task,
-        "freeze": getattr(section, "freeze", None),
-        "preset": getattr(section, "preset", None),
-        "overrides": changed,
-        "section": section.model_dump(mode="json"),
-        "selection": result.selection,
-        "test_size": result.test_size,
-        "seed": section.seed,
-        "task": task,
-        "run": run,
-        "checkpoint": subject.checkpoint,
-        "steps": card.get("steps"),
-        "objective": card.get("objective"),
-        "dataset": card.get("dataset"),
-        "manifest_digest": card.get("manifest_digest"),
-        "parts": parts(section),
-        "versions": {name: version(name) for name in VERSIONS},
-    }
-
-
-def _finite(value: Any, name: str = "") -> tuple[Any, list[str]]:
-    """The same with null for what is no number, and the names of what was none."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None, [name]
-    if not isinstance(value, dict | list | tuple):
-        return value, []
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    parts = {key: _finite(part, f"{name}.{key}" if name else str(key)) for key, part in items}
-    missing = [one for _, names in parts.values() for one in names]
-    if isinstance(value, dict):
-        return {key: part for key, (part, _) in parts.items()}, missing
-    return [part for part, _ in parts.values()], missing
-
-
-def _write_samples(measured: _Measured, out: Path) -> None:
-    for picture in measured.pictures:
-        path = out / f"{picture.name}.png"
-        if not cv2.imwrite(str(path), cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)):
-            raise OSError(f"{path}: cannot be written")
-    write_json(
-        out / "samples.json",
-        [{"file": f"{one.name}.png", "caption": one.caption} for one in measured.pictures],
-    )
-    if measured.items is not None:
-        write_items(out / ITEMS, {ONLY: measured.items})
-
-
-def _write_seed(measured: _Measured, out: Path) -> None:
-    _write_samples(measured, out)
-    write_json(out / RECORD, measured.record)
-
-
 def _link_samples(measured: Mapping[str, Path], out: Path) -> None:
     """The pictures of every seed in a folder of its own, and the items of all in one file."""
     items = {}
@@ -363,3 +163,10 @@ def _link_samples(measured: Mapping[str, Path], out: Path) -> None:
             items[own.name] = array
     if items:
         write_items(out / ITEMS, items)
+
+
+def _link_files(measured: Path, out: Path) -> None:
+    """The pictures and the items of one encoder."""
+    for name in entries_of(measured):
+        if name not in (MARK, RECORD):
+            link(measured / name, out / name)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from mimic import evaluate
 from mimic.errors import BadInput
 from mimic.params import load_params, resolve_params
-from mimic.tasks import over_seeds
+from mimic.tasks import measuring, over_seeds
 from mimic.tasks.correspondence.config import CorrespondenceTask
 from mimic.tasks.depth.config import DepthTask, FewShotDepthTask
 from mimic.tasks.item_files import read_items
@@ -119,13 +119,13 @@ def test_a_seed_more_measures_only_that_seed(
     before = _evaluate(workspace, "many", "depth")
     _seeds(workspace, [0, 1, 2])
     measured = []
-    real = evaluate.run_task
+    real = measuring.run_task
 
     def watching(section: Any, subject: Any, paths: Any) -> Any:
         measured.append(subject.folder.name)
         return real(section, subject, paths)
 
-    monkeypatch.setattr(evaluate, "run_task", watching)
+    monkeypatch.setattr(measuring, "run_task", watching)
     capfd.readouterr()
     after = _evaluate(workspace, "many", "depth")
     assert measured == ["seed-2"]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from mimic.errors import BadInput
 from mimic.infra.cluster import Stop
+from mimic.infra.cluster.stop import listening_stop
 from mimic.infra.cluster.world import SINGLE_PROCESS, World
 from mimic.training import checkpoint
 from mimic.training.augment import generator
@@ -143,11 +144,12 @@ def fit(
     Raises:
         BadInput: the loss or a gradient is not finite (names the step), or a checkpoint does not
             fit the model.
-        Stopped: `runtime.stop` was asked to; the step that was under way is saved.
+        Stopped: `runtime.stop` was asked to, or whoever hears this process's signals, where a run
+            is saved at all; the step that was under way is saved.
     """
     device = next(model.parameters()).device
     world = runtime.world
-    stop = runtime.stop
+    stop = _asked_to_stop(runtime, saving)
     optimizer = optim.optimizer
     first = checkpoint.restore(saving.folder, model, optimizer, world) if saving else 0
     shared = world.data_parallel(model)
@@ -179,6 +181,16 @@ def fit(
         if leaving and stop is not None:
             stop.exit()
     stats.check(model)
+
+
+def _asked_to_stop(runtime: Runtime, saving: Saving | None) -> Stop | None:
+    """A loop that nobody gave a Stop, such as a task's, heeds the signals of the job that it is in.
+
+    One that saves nothing goes on: leaving early would lose all, and it may end in time.
+    """
+    if runtime.stop is not None or saving is None:
+        return runtime.stop
+    return listening_stop()
 
 
 def _save(

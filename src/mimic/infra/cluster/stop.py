@@ -30,6 +30,14 @@ class Stopped(SystemExit):
     does not swallow it."""
 
 
+_listening: list[Stop] = []  # those of this process, the innermost last
+
+
+def listening_stop() -> Stop | None:
+    """The one that hears this process's signals now: of a job, for loops that nobody hands it."""
+    return _listening[-1] if _listening else None
+
+
 class Stop:
     """The flag. A training loop calls, between two steps::
 
@@ -111,9 +119,11 @@ class Stop:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
         }
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+        _listening.append(self)
         try:
             yield self
         finally:
+            _listening.remove(self)
             signal.pthread_sigmask(
                 signal.SIG_SETMASK, mask
             )  # a late SIGUSR2 reaches _note, not what ends the process
