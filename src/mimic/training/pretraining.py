@@ -20,6 +20,7 @@ import cv2
 import pandas as pd
 
 from mimic import config
+from mimic.config.names import seed_of
 from mimic.infra import progress
 from mimic.infra.cluster import Stop
 from mimic.infra.cluster.world import process_group
@@ -40,6 +41,7 @@ from mimic.training.fit import (
     fit,
     micro_batches,
 )
+from mimic.training.machine import memory
 from mimic.training.optim import (
     adamw,
     cosine_lr,
@@ -136,7 +138,9 @@ def _train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[st
             if world.rank == 0
             else nullcontext()
         )
-        with shown as bar:
+        largest = max(part.samples.stop - part.samples.start for part in parts)
+        advice = memory.lower_device_batch(_entry(description, begin), largest, recipe.batch)
+        with shown as bar, memory.advised(advice):
             fit(
                 model,
                 functools.partial(step_loss, recipe, device),
@@ -157,6 +161,11 @@ def _train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[st
                 runtime=Runtime(world, stop),
             )
     return {"precision": precision}
+
+
+def _entry(description: Mapping[str, Any], begin: Start | None) -> str:
+    """What states the run's numbers in params.yaml."""
+    return f"{'runs' if begin is None else 'adapt'}.{seed_of(description['name'])[0]}"
 
 
 def _beside_pixels(recipe: config.Recipe) -> list[str]:

@@ -17,6 +17,8 @@ from mimic.infra import cluster
 from mimic.models.objectives.base import Pretraining
 from mimic.pairs.select import held_out
 from mimic.params import profiles
+from mimic.training.fit import choose_device
+from mimic.training.machine import memory
 from mimic.training.start import initial_model
 
 BUDGET_S = 120.0  # of training on a laptop, all runs together
@@ -132,6 +134,28 @@ def batch(profile: str, pairs: float) -> tuple[int | None, str]:
     return fitting, f"batch {fitting}: about {train:.0f} pairs to train on, too few for {usual}"
 
 
+def device_batch(profile: str, differs: Mapping[str, Any]) -> tuple[int | None, str]:
+    """Samples computed at once, where it is not what the recipe says; None = that."""
+    made, _ = recipe(profile, differs)
+    device = choose_device()
+    need = memory.of_step(made)
+    usable = memory.usable_bytes(device)
+    usual = min(made.batch, made.device_batch or made.batch)
+    what = "GPU memory" if device.type == "cuda" else "memory"
+    takes = f"{usual} samples at once take at most {_gb(need.of(usual))} GB"
+    if need.of(usual) <= usable:
+        return None, f"{takes} of {_gb(usable)} GB of {what} to use"
+    fitting = need.largest(usable)
+    chosen = 1 << max(0, fitting.bit_length() - 1)  # a power of two divides the batch
+    if not fitting:
+        return 1, f"even one takes {_gb(need.of(1))} GB, and {_gb(usable)} GB of {what} are there"
+    return chosen, f"{takes}, and {_gb(usable)} GB of {what} can be used; gradients are accumulated"
+
+
+def _gb(count: float) -> str:
+    return f"{count / 1e9:.2g}"
+
+
 def steps(
     profile: str, differs: Mapping[str, Any], pairs: float, runs: int
 ) -> tuple[int, int, str]:
@@ -166,17 +190,19 @@ def recipe(profile: str, differs: Mapping[str, Any]) -> tuple[config.Recipe, con
 
 
 def step_seconds(made: config.Recipe, run: config.Run) -> float:
-    """Time of a step on random views, the second of two."""
+    """Time of a step on random views, from the second of two parts of its batch that are computed
+    at once."""
     model: Pretraining = initial_model(made, run)
     height, width = made.model.height_width_px
-    views = torch.rand(made.batch, model.views, 3, height, width)
-    noise = torch.rand(made.batch, made.model.size().patches)
+    samples = min(made.batch, made.device_batch or made.batch)
+    views = torch.rand(samples, model.views, 3, height, width)
+    noise = torch.rand(samples, made.model.size().patches)
     seconds = 0.0
     for _ in range(2):
         start = time.perf_counter()
         model(views, noise)[0].backward()
         seconds = time.perf_counter() - start
-    return seconds
+    return seconds * made.batch / samples
 
 
 def version_file(found: FolderMedia, most_bytes: float = TRACKED_BYTES_MAX) -> str | None:

@@ -172,6 +172,10 @@ def _choose_training(plan: Plan, asked: Asked) -> None:
     differs = dict(plan.here)
     if plan.model or "model" in differs:
         differs["model"] = {**plan.model, **plan.here.get("model", {})}
+    at_once, why = choices.device_batch(plan.profile, differs)
+    plan.say(f"device_batch {at_once or 'as in the recipe'}", why)
+    if at_once is not None:
+        plan.here["device_batch"] = differs["device_batch"] = at_once
     made, run = choices.recipe(plan.profile, differs)
     plan.say(f"recipe {run.recipe}", f"{made.objective}, as the profile says; `mimic params runs`")
     runs = 2 if plan.starts else 1

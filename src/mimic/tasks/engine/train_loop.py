@@ -17,6 +17,7 @@ from mimic.tasks.engine.saved_weights import BestCheckpoint, train_once
 from mimic.tasks.engine.step_progress import saving_of, show_steps
 from mimic.tasks.sections import TrainedTask
 from mimic.training.fit import Optim, RunSpec, choose_device, fit
+from mimic.training.machine import memory
 from mimic.training.optim import Layered, adamw, cosine_lr, layer_decay_groups
 from mimic.training.training_stats import LogRecord
 
@@ -85,7 +86,8 @@ def train_steps(
         workers: threads that call `sample` ahead of time; 0 = none.
         best: looked at on the way; afterwards the model is the best one.
     """
-    with show_steps(title, task.steps) as shown:
+    advice = memory.lower_batch(title, task.batch)
+    with show_steps(title, task.steps) as shown, memory.advised(advice):
 
         def record(now: LogRecord) -> None:
             shown.record(now)
