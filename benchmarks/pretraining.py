@@ -254,11 +254,7 @@ def fed(recipe: config.Recipe, steps: int) -> float:
     log steps."""
     with tempfile.TemporaryDirectory(prefix="fed-") as name:
         root = Path(name)
-        _, rows = loader.written(root, loader.images()[1])
-        write_manifest(
-            pd.concat([rows] * math.ceil(recipe.batch / len(rows)), ignore_index=True),
-            root / "pairs.parquet",
-        )
+        manifest = written_pairs(root, recipe.batch)
         often = {
             "log_every": max(1, steps // 10),
             "save_every": steps,
@@ -270,12 +266,20 @@ def fed(recipe: config.Recipe, steps: int) -> float:
         here = config.Shards(url=None, cache=root, cache_gb=1.0)
         with Stop().listening() as stop:
             train(
-                describe(root, recipe, run, root / "pairs.parquet", "benchmark", here),
+                describe(root, recipe, run, manifest, "benchmark", here),
                 root / "run",
                 stop,
             )
         rates = [line["pairs_per_second"] for line in journal.read(root / "run/log.jsonl")]
     return statistics.median(rates[len(rates) // 3 :])
+
+
+def written_pairs(root: Path, at_least: int) -> Path:
+    """A manifest of at least so many pairs of a shard in `root`, the same images many times."""
+    _, rows = loader.written(root, loader.images()[1])
+    path = root / "pairs.parquet"
+    write_manifest(pd.concat([rows] * math.ceil(at_least / len(rows)), ignore_index=True), path)
+    return path
 
 
 def write_manifest(rows: pd.DataFrame, path: Path) -> None:

@@ -114,7 +114,9 @@ def measured(params: Params, workspace: Path, run: str, task: str) -> Any:
 
 
 def command(workspace: Path, *words: str) -> None:
-    subprocess.run([Path(sys.executable).with_name("mimic"), *words], cwd=workspace, check=True)
+    # not the program `mimic`: where nothing may be installed, the package lies in PYTHONPATH
+    program = [sys.executable, "-c", "from mimic.cli import main; main()"]
+    subprocess.run([*program, *words], cwd=workspace, check=True)
 
 
 def keep_logs(workspace: Path, run: str, out: Path) -> None:

@@ -10,7 +10,6 @@ nothing but fewer or faster products can go below it.
 from __future__ import annotations
 
 import functools
-import math
 import statistics
 import tempfile
 import time
@@ -18,11 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
-from benchmarks import loader
-from benchmarks.pretraining import PAPER, flop_per_pair, write_manifest
+from benchmarks.pretraining import PAPER, flop_per_pair, written_pairs
 from mimic import config
 from mimic.models import build
 from mimic.models.layers import initialise
@@ -75,9 +72,7 @@ def side(recipe: config.Recipe, root: Path, precision: str) -> Callable[[int], N
     """A step of pretraining, loading included."""
     manifest = root / "pairs.parquet"
     if not manifest.exists():
-        _, rows = loader.written(root, loader.images()[1])
-        copies = math.ceil(recipe.batch / len(rows))
-        write_manifest(pd.concat([rows] * copies, ignore_index=True), manifest)
+        written_pairs(root, recipe.batch)
     rows = read_manifest(manifest, "train", PIXELS + DIGESTS)
     shards = config.Shards(url=None, cache=root, cache_gb=1.0)
     images: Any = open_pairs(rows, root, decoded_at(recipe), shards)
