@@ -23,8 +23,8 @@ from benchmarks.pretraining import PAPER, flop_per_pair, written_pairs
 from mimic import config
 from mimic.models import build
 from mimic.models.layers import initialise
-from mimic.pairs.decoded import DIGESTS, decoded_once
-from mimic.pairs.images import PIXELS, open_pairs, read_manifest
+from mimic.pairs.decoded import decoded_once
+from mimic.pairs.images import DIGESTS, PIXELS, open_pairs, read_manifest
 from mimic.params import load_params
 from mimic.training.fit import FULL_BATCH, choose_precision
 from mimic.training.optim import adamw, parameter_groups, set_lr

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from mimic import config
 from mimic.pairs import decoded
-from mimic.pairs.decoded import DIGESTS, DecodedPairs, decoded_once
-from mimic.pairs.images import PIXELS, PairImages, read_manifest
+from mimic.pairs.decoded import DecodedPairs, decoded_once
+from mimic.pairs.images import DIGESTS, PIXELS, PairImages, read_manifest
 from mimic.params import load_params
 from mimic.training.pair_batches import decoded_at
 from tests.support import toy_pairs, toy_runs

@@ -11,8 +11,8 @@ from mimic.errors import BadInput
 from mimic.infra import progress, publishing, storage
 from mimic.pairs import export_formats
 from mimic.pairs.dataset_card import Contents
-from mimic.pairs.images import PIXELS, open_pairs
-from mimic.pairs.read import iter_rows, read_table
+from mimic.pairs.images import open_pairs, read_all
+from mimic.pairs.read import iter_rows
 from mimic.pairs.schema import MANIFEST
 from mimic.params import Params, pick, terms
 
@@ -47,7 +47,7 @@ def main(
         _refuse_forbidden(name, parts)
     stated = licences.summary({"licences": licences.combine(parts)})
     contents = Contents(name, storage.file_digest(manifest), stated)
-    rows = read_table(manifest, PIXELS, MANIFEST).to_pandas()
+    rows = read_all(manifest)
     total = len(rows)
     images = open_pairs(rows, root, None, params.cluster.shards)
     with progress.track(f"export {name}", total, "pairs", None) as track:

@@ -14,6 +14,7 @@ from typing import Any
 
 from mimic.config.names import seed_of, wrong_with
 from mimic.errors import BadInput
+from mimic.infra import confined
 from mimic.infra.storage import SEED, STAGE_METRICS, Workspace, file_digest, fingerprint
 
 POINTS = 2000  # of a curve; longer ones are thinned, log.jsonl holds every step
@@ -96,7 +97,8 @@ def pretrained_run(workspace: Workspace, run: str) -> TrackedRun:
     folder = workspace.model(run)
     card = _read_json(folder / "card.json")
     checkpoint = file_digest(folder / "encoder.safetensors")
-    progress = workspace.root / "runs/pretrain" / run / str(card.get("progress"))
+    kept = workspace.root / "runs/pretrain" / run
+    progress = confined.below(kept, str(card.get("progress")), folder / "card.json")
     return TrackedRun(
         stage="pretrain",
         name=run,
@@ -153,7 +155,7 @@ def evaluated_runs(
     each = []
     for one in result.get("seeds", []):
         encoder = str(one["encoder"])
-        pictures = workspace.samples(run, task) / encoder.rpartition("/")[2]
+        pictures = confined.below(workspace.samples(run, task), encoder.rpartition("/")[2], path)
         own = shared | one | {"sweep": one.get("sweep", [])}
         mark = fingerprint(one, digest)
         each.append(_evaluated(encoder, task, commit, own, mark, pictures))

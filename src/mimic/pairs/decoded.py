@@ -22,11 +22,10 @@ from filelock import FileLock
 from torch import Tensor
 
 from mimic.infra.storage import replacing
-from mimic.pairs.images import PairImages
+from mimic.pairs.images import DIGESTS, PairImages
 
 VERSION = 1  # of what is kept; raise it when equal JPEGs would no longer give equal bytes
 LIMIT_BYTES = 8 << 30  # of all files together
-DIGESTS = ["sha_a", "sha_b"]  # columns that the file is named by
 PART = 64  # pairs decoded at once
 
 
@@ -57,7 +56,7 @@ def decoded_once(
     would not fit below LIMIT_BYTES.
 
     Args:
-        rows: those of `images`, with the columns DIGESTS.
+        rows: those of `images`, with the columns DIGESTS, which the file is named by.
         workers: threads that decode; 0 = this one.
     """
     height, width = images.size_px

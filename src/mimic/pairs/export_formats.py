@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mimic.infra import confined
 from mimic.pairs.dataset_card import Contents, write
 from mimic.pairs.schema import MANIFEST
 from mimic.pairs.tar import Tar
@@ -73,7 +74,7 @@ def _write_released(pairs: Iterable[Pair], folder: Path, contents: Contents) -> 
         for row, a, b in pairs:
             contents.add(row)
             here = released_folder(row)
-            (folder / here).mkdir(parents=True)
+            _new_folder(folder, here)
             for name, data in (
                 ("0000.jpg", a),
                 ("0001.jpg", b),
@@ -96,7 +97,22 @@ def released_folder(row: Row) -> PurePosixPath:
     """Where a pair lies; the clip's name is the one in the pair's key, which is fit for a file
     system."""
     clip, _, number = row["key"].rpartition("-")
+    if not number.isdecimal():
+        raise confined.refused("the manifest", row["key"], "(key) does not end in a number")
     return PurePosixPath(row["source"], clip.removeprefix(f"{row['source']}-"), str(int(number)))
+
+
+def _new_folder(folder: Path, here: PurePosixPath) -> None:
+    """Make the folder of a pair, below that of the export.
+
+    Raises:
+        BadInput: it would lie elsewhere, or another pair has it.
+    """
+    place = confined.inside(folder, here.as_posix(), "the manifest")
+    try:
+        place.mkdir(parents=True)
+    except FileExistsError:
+        raise confined.refused("the manifest", here.as_posix(), "is there twice") from None
 
 
 def patch_map(correspondences: list[int]) -> bytes:

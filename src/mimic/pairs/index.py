@@ -82,7 +82,7 @@ def read(sources: Mapping[str, config.SourceBase], space: storage.Workspace) -> 
         clips.append(np.array(here, np.int32)[clip.indices.to_numpy()])
         images.append(
             np.sort(
-                np.stack([_first_bytes(tar, table[name]) for name in ("sha_a", "sha_b")], axis=1),
+                np.stack([first_bytes(tar, table[name]) for name in ("sha_a", "sha_b")], axis=1),
                 axis=1,
             )
         )
@@ -124,7 +124,7 @@ def clip_rows(catalogue: Catalogue, chosen: np.ndarray) -> Int64[np.ndarray, " c
     return np.bincount(catalogue.clip[chosen], minlength=len(catalogue.clips))
 
 
-def _first_bytes(tar: Path, digests: pa.ChunkedArray) -> UInt64[np.ndarray, " n"]:
+def first_bytes(tar: Path, digests: pa.ChunkedArray) -> UInt64[np.ndarray, " n"]:
     """The first 8 bytes of hexadecimal sha256 digests, read where Arrow keeps them: a Python string
     each would take minutes."""
     column = digests.combine_chunks()

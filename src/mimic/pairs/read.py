@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import simplejpeg
 
 from mimic.errors import BadInput
+from mimic.pairs import named
 from mimic.pairs.schema import MANIFEST, PAIR
 
 
@@ -22,13 +23,16 @@ def read_table(path: Path, columns: list[str] | None = None, schema: pa.Schema =
     """The rows of a shard (schema=PAIR) or a manifest (schema=MANIFEST), or some columns of them.
 
     Raises:
-        BadInput: the file is missing, damaged, or has other columns.
+        BadInput: the file is missing, damaged, has other columns, or names what lies elsewhere
+            (`named`).
     """
     with open_table(path, schema) as file:
         try:
-            return file.read(columns=columns)
+            table = file.read(columns=columns)
         except (pa.ArrowException, OSError) as error:
             raise damaged(path, str(error)) from None
+    named.check(table, path)
+    return table
 
 
 @contextmanager
@@ -57,6 +61,7 @@ def iter_rows(path: Path, schema: pa.Schema = PAIR, batch: int = 1024) -> Iterat
     """Rows one by one, as plain Python values, never holding more than `batch` of them."""
     with open_table(path, schema) as file:
         for part in file.iter_batches(batch_size=batch):
+            named.check(part, path)
             yield from part.to_pylist()
 
 
@@ -79,13 +84,12 @@ def read_row(
                 break
             first += here
         try:
-            return (
-                file.read_row_group(number, columns=columns, use_threads=False)
-                .slice(index - first, 1)
-                .to_pylist()[0]
-            )
+            group = file.read_row_group(number, columns=columns, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise damaged(path, str(error)) from None
+    row = group.slice(index - first, 1)
+    named.check(row, path)
+    return row.to_pylist()[0]
 
 
 def read_bytes(tar: Path, offset: int, size: int) -> bytes:

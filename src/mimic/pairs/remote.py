@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from mimic import config
 from mimic.errors import BadInput
-from mimic.infra import storage
+from mimic.infra import confined, storage
 from mimic.pairs.read import read_bytes
 
 # the pause doubles
@@ -56,9 +56,10 @@ class ShardStore:
         open it soon, or ask again.
 
         Raises:
-            BadInput: the store has no such shard, or cannot be reached.
+            BadInput: the store has no such shard, cannot be reached, or the name leads out of the
+                folder.
         """
-        path = self.folder / name
+        path = confined.inside(self.folder, name, "the manifest")
         if not self._used(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(_lock_of(path)):  # one process fetches, the others wait for it

@@ -12,7 +12,7 @@ import errno
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NotRequired, Protocol, TypedDict
 
 import numpy as np
@@ -229,13 +229,6 @@ def stamp(path: Path) -> tuple[int, int]:
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
     return found.st_size, found.st_mtime_ns
-
-
-def is_below(path: str) -> bool:
-    """Whether a path found in data stays below the root that it is relative to; data must not reach
-    for other files of the machine."""
-    pure = PurePosixPath(path)
-    return not pure.is_absolute() and ".." not in pure.parts and "\0" not in path
 
 
 def content_digest(path: Path) -> str:

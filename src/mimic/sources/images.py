@@ -21,6 +21,7 @@ import numpy as np
 
 from mimic import config
 from mimic.errors import BadInput
+from mimic.infra.confined import is_below
 from mimic.sources.base import (
     SAMPLES,
     WHOLE_FILE_BYTES,
@@ -30,7 +31,6 @@ from mimic.sources.base import (
     content_digest,
     damage,
     digest_of_digests,
-    is_below,
     require_folder,
 )
 from mimic.sources.photos import pictures

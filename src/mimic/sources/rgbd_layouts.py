@@ -19,12 +19,12 @@ from typing import TypeVar
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from mimic.infra.confined import is_below
 from mimic.sources.base import (
     Pose,
     Unreadable,
     files_below,
     files_in,
-    is_below,
     numeric_order,
     read_numbers,
 )

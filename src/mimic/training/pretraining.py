@@ -28,8 +28,8 @@ from mimic.infra.owner import owned
 from mimic.infra.storage import Workspace, replacing
 from mimic.models.inheritance import Inherited, LayeredModel
 from mimic.models.objectives.base import Pretraining
-from mimic.pairs.decoded import DIGESTS, DecodedPairs, decoded_once
-from mimic.pairs.images import PIXELS, PairImages, open_pairs, read_manifest
+from mimic.pairs.decoded import DecodedPairs, decoded_once
+from mimic.pairs.images import DIGESTS, PIXELS, PairImages, open_pairs, read_manifest
 from mimic.training import journal, machine, reconstruct
 from mimic.training.fit import (
     Optim,

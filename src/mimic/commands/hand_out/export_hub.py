@@ -13,6 +13,7 @@ from mimic.commands.hand_out.export_weights import Exported, converted, notes
 from mimic.commands.hand_out.loading_lines import loading_lines
 from mimic.config.names import seed_of
 from mimic.errors import BadInput
+from mimic.infra import confined
 from mimic.infra.publishing import Work, place, publish
 from mimic.infra.storage import Workspace, write_bytes, write_json
 from mimic.models.formats import timm_config
@@ -124,6 +125,7 @@ def _training_folder(workspace: Workspace, run: str, card: dict[str, Any]) -> Pa
     below = workspace.root / "runs/pretrain" / run
     if not wanted or not below.is_dir():
         return None
+    confined.below(below, str(wanted), workspace.model(run) / "card.json")
     return next((path for path in sorted(below.rglob(str(wanted))) if path.is_dir()), None)
 
 

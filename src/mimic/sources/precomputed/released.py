@@ -27,6 +27,7 @@ import numpy as np
 
 from mimic import config
 from mimic.errors import BadInput
+from mimic.infra.confined import is_below
 from mimic.sources import images
 from mimic.sources.base import (
     Correspondences,
@@ -35,7 +36,6 @@ from mimic.sources.base import (
     Image,
     Unreadable,
     View,
-    is_below,
     numeric_order,
     require_folder,
     stamp,

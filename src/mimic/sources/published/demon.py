@@ -45,6 +45,7 @@ from mimic.sources.base import (
     read_numbers,
     require_folder,
 )
+from mimic.sources.hdf5 import item
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 CAMERA_NUMBERS = 17
@@ -146,7 +147,7 @@ def _scenes(file: Path) -> list[str]:
 def _stored_views(file: Path, scene: str) -> tuple[list[View], int]:
     """A scene's views v0, v1, ... in numeric order, and the bytes of their images."""
     with _opened(file) as store:
-        frames = store[f"{scene}/frames/t0"]
+        frames = item(store, f"{scene}/frames/t0")
         names = sorted(
             (name for name in frames if name[:1] == "v" and name[1:].isdecimal()),
             key=lambda name: int(name[1:]),
@@ -156,23 +157,23 @@ def _stored_views(file: Path, scene: str) -> tuple[list[View], int]:
             View(
                 name,
                 functools.partial(_stored_image, file, f"{place}/{name}"),
-                _stored_pose(frames[name]),
+                _stored_pose(item(frames, name)),
             )
             for name in names
         ]
-        return views, sum(int(frames[name]["image"].nbytes) for name in names)
+        return views, sum(int(item(frames, f"{name}/image").nbytes) for name in names)
 
 
 def _stored_image(file: Path, place: str) -> Image:
     with _opened(file) as store:
-        blob = store[f"{place}/image"]
+        blob = item(store, f"{place}/image")
         if blob.nbytes > IMAGE_BYTES_MAX:
             raise Unreadable(f"{place}: an image of {blob.nbytes} bytes")
         return images.read(io.BytesIO(np.asarray(blob).tobytes()))
 
 
 def _stored_pose(view: Any) -> Pose | None:
-    camera = view.get("camera")
+    camera = item(view, "camera") if "camera" in view else None
     if camera is None or camera.shape != (CAMERA_NUMBERS,):
         return None
     numbers = np.asarray(camera, np.float64)

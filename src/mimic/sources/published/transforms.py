@@ -30,6 +30,7 @@ import numpy as np
 
 from mimic import config
 from mimic.errors import BadInput
+from mimic.infra.confined import is_below
 from mimic.sources import images
 from mimic.sources.base import (
     Description,
@@ -37,7 +38,6 @@ from mimic.sources.base import (
     Pose,
     Unreadable,
     digest_of_digests,
-    is_below,
     numeric_order,
     read_text,
     require_folder,

@@ -26,6 +26,8 @@ import scipy.io
 
 from mimic.errors import BadInput
 from mimic.infra.storage import file_digest
+from mimic.sources.base import Unreadable
+from mimic.sources.hdf5 import item
 
 MAT = "nyu_depth_v2_labeled.mat"
 SPLITS = "splits.mat"
@@ -181,7 +183,10 @@ def _fields(file: Any, path: Path, with_raw: bool) -> dict[str, Any]:
             raise BadInput(
                 f"{path}: no dataset {name!r}; found {', '.join(sorted(file)) or 'none'}{remedy}"
             )
-        fields[name] = file[name]
+        try:
+            fields[name] = item(file, name)
+        except Unreadable as error:
+            raise BadInput(f"{path}: {error}; take the official file") from None
         if fields[name].ndim != axes or fields[name].dtype != dtype:
             found = f"{fields[name].dtype} {fields[name].shape}"
             raise BadInput(

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from mimic.errors import BadInput
+from mimic.infra import confined
 from mimic.infra.storage import Workspace
 from mimic.tasks.engine.image_io import REMEDY, extent
 from mimic.tasks.keypoints.config import PoseTask
@@ -98,7 +99,8 @@ class Coco:
         ]
 
     def path_of(self, image: int) -> Path:
-        return self.folder / f"{self.split}2017" / str(self.images[image]["file_name"])
+        name = str(self.images[image]["file_name"])
+        return confined.below(self.folder / f"{self.split}2017", name, self.path)
 
     def detected(self, path: Path) -> list[Person]:
         """A detector's people in the images of this split; other categories are left out, all

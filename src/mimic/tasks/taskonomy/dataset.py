@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from mimic.errors import BadInput
+from mimic.infra import confined
 from mimic.infra.storage import Workspace
 from mimic.tasks.engine.dense_transforms import pillow_nearest
 from mimic.tasks.engine.image_io import extent, read_labels, read_photo
@@ -204,7 +205,10 @@ def _listed(path: Path, count: int | None) -> list[tuple[str, int, int]]:
     for number, row in enumerate(rows[1:], 2):
         if len(row) != 3 or not (row[1].strip().isdigit() and row[2].strip().isdigit()):
             raise BadInput(f"{path}: line {number} is not building,point,view; is the file whole?")
-        points.append((row[0].strip(), int(row[1]), int(row[2])))
+        building = row[0].strip()
+        if "/" in building or not confined.is_below(building):
+            raise confined.refused(path, building, "is no name of a building")
+        points.append((building, int(row[1]), int(row[2])))
     if count is not None and len(points) < count:
         raise BadInput(f"{path}: {len(points)} points, {count} are asked for; is the file whole?")
     return points[:count]

@@ -21,6 +21,7 @@ import numpy as np
 
 from mimic.config.base import AboveZero, Positive
 from mimic.errors import BadInput
+from mimic.infra import confined
 from mimic.tasks.sections import TaskSection
 
 SKEW = 0.02  # of a rotation's products; official lists are printed with five digits
@@ -80,6 +81,9 @@ def _pair(fields: list[str], where: str) -> PosedPair:
         )
     if len(fields) == 38 and fields[2:4] != ["0", "0"]:
         raise BadInput(f"{where}: rotated images are not read; turn them upright first")
+    for name in fields[:2]:
+        if why := confined.wrong_with(name):
+            raise confined.refused(where, name, why)
     try:
         numbers = np.array(fields[4 if len(fields) == 38 else 2 :], np.float64)
     except ValueError:

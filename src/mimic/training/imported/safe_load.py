@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 
 from mimic.errors import BadInput
+from mimic.infra import confined
 
 SMALL = 1 << 20
 ALONE = "where you trust it, save its weights alone: torch.save({'model': weights}, path)"
@@ -103,7 +104,7 @@ def _index(path: Path) -> dict[str, str]:
         raise BadInput(
             f"{path}: no whole index of shards; expected {{'weight_map': {{key: file}}}}"
         ) from None
-    outside = [name for name in where.values() if Path(name).name != name or name in ("", "..")]
+    outside = [name for name in where.values() if "/" in name or not confined.is_below(name)]
     if outside or not where:
         what = (
             f"names {outside[0][:60]!r}, a file outside of its folder"
@@ -180,7 +181,7 @@ def _look_through(path: Path) -> None:
         raise BadInput(f"{path}: a zip archive that is no torch checkpoint; unpack it first")
     inside = sum(member.file_size for member in members)
     for member in members:
-        if member.filename.startswith(("/", "\\")) or ".." in Path(member.filename).parts:
+        if not confined.is_below(member.filename):
             raise BadInput(
                 f"{path}: an archive with a member outside of it, {member.filename[:60]!r}; refused"
             )

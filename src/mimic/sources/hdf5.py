@@ -1,0 +1,33 @@
+"""HDF5 files that may come from anybody: nothing is read but the file itself.
+
+A link of the format, a dataset's storage and a virtual dataset can name any other file of the
+machine, which the library opens without a word.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h5py
+
+from mimic.sources.base import Unreadable
+
+
+def item(group: h5py.Group, path: str) -> Any:
+    """The group or dataset at a path below a group.
+
+    Raises:
+        Unreadable: it lies in another file.
+        KeyError: there is none.
+    """
+    found: Any = group
+    for part in path.split("/"):
+        if isinstance(found.get(part, getlink=True), h5py.ExternalLink):
+            raise Unreadable(f"{path} is a link to another file, which is not followed")
+        found = found[part]
+    elsewhere = found.file.filename != group.file.filename  # a link to a link
+    if isinstance(found, h5py.Dataset):
+        elsewhere = elsewhere or bool(found.external) or found.is_virtual
+    if elsewhere:
+        raise Unreadable(f"{path} lies in another file, which is not read")
+    return found
