@@ -25,7 +25,7 @@ from tests.support import published
 
 PIECES = ["..", "/", "\\", "\0", "a", "room", "-000001", ".", "C:", "~", "x" * 260, "\n"]
 EVIL = st.lists(st.sampled_from(PIECES), max_size=6).map("".join)
-BAD = {
+BAD: dict[str, list[Any]] = {
     "source": ["../../../etc", "/abs", "a/b", "..", "a\\b", "", ".hidden"],
     "shard": ["../evil.tar", "/etc/passwd", "a\\..\\evil.tar", "C:/x.tar", "a\0.tar", "x" * 5000],
     "key": [
