@@ -20,6 +20,7 @@ from mimic.cli import (
     workspace,
 )
 from mimic.errors import BadInput
+from mimic.infra.parent import ending_with_dvc
 from mimic.infra.storage import is_full
 
 GROUPS = (pipeline, workspace, own_data, datasets, models, results, installation)
@@ -46,7 +47,8 @@ def main() -> None:
     try:
         if "" in sys.argv[1:]:  # a path of no letters would be the current folder
             raise BadInput("an argument is empty; was a variable of the shell not set?")
-        app()
+        with ending_with_dvc():
+            app()
     except BadInput as error:
         print(f"mimic: {error}", file=sys.stderr)
         sys.exit(2)

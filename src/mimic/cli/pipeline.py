@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,16 +11,20 @@ import typer
 
 from mimic.cli.options import DEFAULT_PARAMS, ParamsFile
 from mimic.commands.workspace import versions
+from mimic.commands.workspace.unchanged import unchanged
 from mimic.params import Params, load_params
 
 PANEL = "Pipeline"
 
 
-def _settings(path: Path) -> Params:
-    """The parameter file of a workspace that belongs to this version of mimic."""
-    settings = load_params(path)
-    versions.check(path.parent, settings.profile)
-    return settings
+@contextmanager
+def _settings(path: Path) -> Iterator[Params]:
+    """The parameter file of a workspace that belongs to this version of mimic, for a stage: of what
+    DVC will record, nothing may change while it runs."""
+    with unchanged(path.parent):
+        settings = load_params(path)
+        versions.check(path.parent, settings.profile)
+        yield settings
 
 
 def synthesize(
@@ -32,7 +38,8 @@ def synthesize(
     """
     from mimic import synthesize as stage
 
-    stage.main(_settings(params), params.parent, kind)
+    with _settings(params) as settings:
+        stage.main(settings, params.parent, kind)
 
 
 def ingest(
@@ -42,7 +49,8 @@ def ingest(
     """List a source's raw data: clips, bytes, frames, hashes."""
     from mimic import ingest as stage
 
-    stage.main(_settings(params), params.parent, source)
+    with _settings(params) as settings:
+        stage.main(settings, params.parent, source)
 
 
 def mine(
@@ -52,7 +60,8 @@ def mine(
     """Mine pairs of overlapping views from a source into shards."""
     from mimic import mine as stage
 
-    stage.main(_settings(params), params.parent, source)
+    with _settings(params) as settings:
+        stage.main(settings, params.parent, source)
 
 
 def assemble(
@@ -66,7 +75,8 @@ def assemble(
     """
     from mimic import assemble as stage
 
-    stage.main(_settings(params), params.parent, dataset)
+    with _settings(params) as settings:
+        stage.main(settings, params.parent, dataset)
 
 
 def recipe(
@@ -79,7 +89,8 @@ def recipe(
     """
     from mimic import recipe as stage
 
-    stage.main(_settings(params), params.parent, run)
+    with _settings(params) as settings:
+        stage.main(settings, params.parent, run)
 
 
 def pretrain(
@@ -92,7 +103,8 @@ def pretrain(
     """
     from mimic import pretrain as stage
 
-    stage.main(_settings(params), params.parent, run)
+    with _settings(params) as settings:
+        stage.main(settings, params.parent, run)
 
 
 def prepare(
@@ -105,7 +117,8 @@ def prepare(
     """
     from mimic import prepare as stage
 
-    stage.main(_settings(params), params.parent, task)
+    with _settings(params) as settings:
+        stage.main(settings, params.parent, task)
 
 
 def evaluate(
@@ -116,14 +129,16 @@ def evaluate(
     """Evaluate an encoder on a task."""
     from mimic import evaluate as stage
 
-    stage.main(_settings(params), params.parent, run, task)
+    with _settings(params) as settings:
+        stage.main(settings, params.parent, run, task)
 
 
 def report(params: ParamsFile = DEFAULT_PARAMS) -> None:
     """Write report/index.html: pairs, losses, predictions, results."""
     from mimic import report as stage
 
-    stage.main(_settings(params), params.parent)
+    with _settings(params) as settings:
+        stage.main(settings, params.parent)
 
 
 COMMANDS = (synthesize, ingest, mine, assemble, recipe, pretrain, prepare, evaluate, report)

@@ -163,6 +163,10 @@ def replacing(path: Path, *, new: bool = False) -> Iterator[Path]:
             _take_free_name(scratch, path)
         else:
             os.replace(scratch, path)
+    except OSError as error:
+        if is_full(error) and error.filename in (None, str(scratch)):
+            error.filename = str(path)  # the name that people know
+        raise
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -277,7 +281,8 @@ def short(name: str) -> str:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk, or a quota on it, is full."""
+    """Whether an error says that a disk, or a quota on it, is full. (Some libraries say otherwise:
+    infra.writing)"""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

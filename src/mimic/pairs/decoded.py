@@ -85,6 +85,7 @@ def _digest(rows: pd.DataFrame, size_px: tuple[int, int]) -> str:
 def _decode(images: PairImages, shape: tuple[int, ...], path: Path, workers: int) -> None:
     with replacing(path) as scratch:
         pixels = np.lib.format.open_memmap(scratch, "w+", np.uint8, shape)
+        _allocate(scratch)
 
         def decode(start: int) -> None:
             part = np.arange(start, min(start + PART, len(images)))
@@ -94,6 +95,14 @@ def _decode(images: PairImages, shape: tuple[int, ...], path: Path, workers: int
             for _ in pool.map(decode, range(0, len(images), PART)):
                 pass  # an error of a part is raised here
         pixels.flush()
+
+
+def _allocate(path: Path) -> None:
+    """Take the room of a file now: a page that finds the disk full later kills the process
+    (SIGBUS)."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def _make_room(folder: Path, needed: int) -> None:

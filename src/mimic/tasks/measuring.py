@@ -24,6 +24,7 @@ from mimic.errors import BadInput
 from mimic.infra.cluster import Stop
 from mimic.infra.publishing import Work, marked, publish
 from mimic.infra.storage import Workspace, file_digest, fingerprint, read_json, write_json
+from mimic.infra.writing import write_picture
 from mimic.tasks import Task, run_task
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.checked_before import looked_through
@@ -295,9 +296,8 @@ def _finite(value: Any, name: str = "") -> tuple[Any, list[str]]:
 
 def write_samples(measured: Measured, out: Path) -> None:
     for picture in measured.pictures:
-        path = out / f"{picture.name}.png"
-        if not cv2.imwrite(str(path), cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)):
-            raise OSError(f"{path}: cannot be written")
+        colours = cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)
+        write_picture(out / f"{picture.name}.png", colours)
     write_json(
         out / "samples.json",
         [{"file": f"{one.name}.png", "caption": one.caption} for one in measured.pictures],

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mimic.errors import BadInput
 from mimic.infra.cluster.world import World
 from mimic.infra.storage import SEED, file_digest, replacing, sweep, write_bytes, write_json
+from mimic.infra.writing import writing
 from mimic.models import Masking, ViTSize, build
 from mimic.models.encoder import VisionTransformer
 from mimic.models.objectives.base import Pretraining
@@ -174,7 +175,7 @@ def save(
     last `keep`."""
     path = folder / f"step-{step:09d}.pt"
     state = {"step": step, "threads": torch.get_num_threads(), "ranks": world.size}
-    with replacing(path) as scratch, scratch.open("wb") as file:
+    with writing(path) as file:
         torch.save(state | {"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
     write_json(
         path.with_suffix(".json"),

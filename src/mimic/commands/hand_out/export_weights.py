@@ -15,7 +15,8 @@ from torch import Tensor
 
 from mimic.config.names import seed_of
 from mimic.errors import BadInput
-from mimic.infra.storage import THERE, Workspace, replacing
+from mimic.infra.storage import THERE, Workspace
+from mimic.infra.writing import writing
 from mimic.models import ROPE_BASE, ViTSize
 from mimic.models.encoder import VisionTransformer
 from mimic.models.formats import checkpoint_formats, timm_config
@@ -81,17 +82,17 @@ def export_weights(folder: Path, form: Written, out: Path) -> list[str]:
     """
     refuse_taken(out)
     made = converted(folder, form)
-    with replacing(out, new=True) as scratch:
+    with writing(out, new=True) as file:
         if form == "timm":
             about = {"mimic": json.dumps(made.card, sort_keys=True)}
             if made.encoder.plain:
                 about["timm"] = json.dumps(timm_arguments(made.size), sort_keys=True)
-            safetensors.torch.save_file(made.weights, scratch, metadata=about)
+            file.write(safetensors.torch.save(made.weights, metadata=about))
         else:
             content: dict[str, Any] = {"model": made.weights}
             if form in CROCO_ARGUMENTS:
                 content["croco_kwargs"] = _croco_kwargs(made)
-            torch.save(content, scratch)
+            torch.save(content, file)
     return notes(form, made)
 
 

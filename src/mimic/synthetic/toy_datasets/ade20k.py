@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from mimic.config import Ade20kSet
+from mimic.infra.writing import write_picture
 from mimic.pairs.write import encode_image
 from mimic.scenes.mesh import CLASSES
 from mimic.synthetic.toy_datasets import views
@@ -60,7 +60,7 @@ def write(section: Ade20kSet, folder: Path) -> None:
             (folder / f"images/{split}/{stem}.jpg").write_bytes(
                 encode_image(rendering.rgb[:, :width], JPEG_QUALITY)
             )
-            cv2.imwrite(str(folder / f"annotations/{split}/{stem}.png"), labels)
+            write_picture(folder / f"annotations/{split}/{stem}.png", labels)
             here = np.bincount(labels.ravel(), minlength=CLASS_COUNT + 1)
             seen[scene] += here > 0
             pixels += here

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from mimic.config import MotionSet
 from mimic.geometry.motion import flow
+from mimic.infra.writing import write_picture
 from mimic.scenes.base import Rotation, heading, pose
 from mimic.synthetic.toy_datasets.views import engine, intrinsics, render
 
@@ -34,8 +34,8 @@ def write_flow(section: MotionSet, folder: Path) -> None:
         _png(base / f"clean/{scene}/frame_0002.png", b)
         header = np.float32(202021.25).tobytes() + np.array(valid.shape[::-1], "<i4").tobytes()
         (base / f"flow/{scene}/frame_0001.flo").write_bytes(header + motion.astype("<f4").tobytes())
-        cv2.imwrite(
-            str(base / f"invalid/{scene}/frame_0001.png"), np.where(valid, 0, 255).astype(np.uint8)
+        write_picture(
+            base / f"invalid/{scene}/frame_0001.png", np.where(valid, 0, 255).astype(np.uint8)
         )
     base = folder / "kitti/training"
     for kind in ("image_2", "flow_occ"):
@@ -46,8 +46,8 @@ def write_flow(section: MotionSet, folder: Path) -> None:
         _png(base / f"image_2/{index:06d}_11.png", b)
         seen = valid & (rng.random(valid.shape) < MEASURED) & (np.abs(motion).max(axis=-1) < 500)
         values = np.where(seen[..., None], np.round(motion * 64 + 2**15), 0).astype(np.uint16)
-        cv2.imwrite(
-            str(base / f"flow_occ/{index:06d}_10.png"),
+        write_picture(
+            base / f"flow_occ/{index:06d}_10.png",
             np.dstack([seen.astype(np.uint16), values[..., 1], values[..., 0]]),
         )
 
@@ -71,7 +71,7 @@ def write_stereo(section: MotionSet, folder: Path) -> None:
         _png(base / f"image_3/{index:06d}_10.png", b)
         seen = valid & (rng.random(valid.shape) < MEASURED)
         values = np.where(seen, np.maximum(1, np.round(-motion[..., 0] * 256)), 0).astype(np.uint16)
-        cv2.imwrite(str(base / f"disp_occ_0/{index:06d}_10.png"), values)
+        write_picture(base / f"disp_occ_0/{index:06d}_10.png", values)
 
 
 def _pairs(
@@ -94,4 +94,4 @@ def _pairs(
 
 
 def _png(path: Path, image: np.ndarray) -> None:
-    cv2.imwrite(str(path), np.ascontiguousarray(image[:, :, ::-1]))
+    write_picture(path, np.ascontiguousarray(image[:, :, ::-1]))

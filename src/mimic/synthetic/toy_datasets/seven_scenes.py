@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from mimic.config import SevenScenesSet
+from mimic.infra.writing import write_picture
 from mimic.scenes import walker
 from mimic.scenes.base import Rendering, pose
 from mimic.scenes.walker import Camera
@@ -66,11 +66,11 @@ def _wander(rng: np.random.Generator, frames: int) -> np.ndarray:
 
 def _write_frame(sequence: Path, frame: int, seen: Rendering, camera: Camera) -> None:
     stem = f"frame-{frame:06d}"
-    cv2.imwrite(str(sequence / f"{stem}.color.png"), np.ascontiguousarray(seen.rgb[:, :, ::-1]))
+    write_picture(sequence / f"{stem}.color.png", np.ascontiguousarray(seen.rgb[:, :, ::-1]))
     depth_mm = np.where(
         seen.depth_m > 0, np.minimum(np.round(seen.depth_m * 1000), UNKNOWN), UNKNOWN
     ).astype(np.uint16)
-    cv2.imwrite(str(sequence / f"{stem}.depth.png"), depth_mm)
+    write_picture(sequence / f"{stem}.depth.png", depth_mm)
     lines = [
         "\t ".join(f"{value:.7e}" for value in row) + "\t \n"
         for row in pose(camera.position, camera.rotation)

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from mimic.config import TaskonomySet
+from mimic.infra.writing import write_picture
 from mimic.scenes.base import Rendering
 from mimic.synthetic.toy_datasets import views
 
@@ -36,7 +37,7 @@ def write(section: TaskonomySet, folder: Path) -> None:
                     folder / domain / BUILDINGS[scene] / f"point_{point}_view_0_domain_{named}.png"
                 )
                 path.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(path), values[..., ::-1] if values.ndim == 3 else values)
+                write_picture(path, values[..., ::-1] if values.ndim == 3 else values)
         (folder / f"splits/tiny_{split}.csv").write_text("\n".join(rows) + "\n")
 
 

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from mimic.infra.progress import counted
-from mimic.infra.storage import fingerprint, replacing
+from mimic.infra.storage import fingerprint
+from mimic.infra.writing import writing
 from mimic.models.encoder import Encoder, VisionTransformer, normalise
 from mimic.tasks.engine.encoder_with_head import with_final_norm
 from mimic.training.batches import prefetch
@@ -102,7 +103,7 @@ def features(
                 batch,
                 np.dtype(dtype),
             )
-            with replacing(path) as scratch, scratch.open("wb") as file:
+            with writing(path) as file:
                 np.save(file, made)
     return FeatureArray([np.load(path, mmap_mode="r") for path in paths])
 
