@@ -85,57 +85,44 @@ def choose(
         BadInput: a source has fewer pairs than the recipe wants, and the recipe does not allow it.
     """
     dataset = datasets[name]
-    statuses = np.full(len(catalogue), RowStatus.ELSEWHERE, np.int8)
-    within = np.isin(
-        catalogue.source, [catalogue.sources.index(source) for source in dataset.sources]
-    )
-    statuses[within] = RowStatus.SURPLUS
-    reserved = within & reserved_clips(catalogue, dataset.test)[catalogue.clip]
-    statuses[reserved] = RowStatus.RESERVED
-    _drop_duplicates(statuses, reserved, np.zeros(len(statuses), bool), duplicates)
-    for source, pairs in dataset.test.sources.items():
-        if source in dataset.sources:
-            free = np.flatnonzero(
-                (statuses == RowStatus.RESERVED)
-                & (catalogue.source == catalogue.sources.index(source))
-            )
-            _fill(
-                statuses,
-                free,
-                pairs,
-                RowStatus.TEST,
-                catalogue,
-                SALT,
-                _Quota(f"datasets.{name}.test.sources.{source}", dataset.allow_short),
-            )
+    statuses = _of_test(name, dataset, catalogue, duplicates)
     inner = np.zeros(len(statuses), bool)
     if dataset.contains is not None:
-        inner = np.isin(
-            choose(datasets, dataset.contains, catalogue, duplicates),
-            (RowStatus.TRAIN, RowStatus.VALIDATION),
-        )
-    test = statuses == RowStatus.TEST
-    _drop_duplicates(statuses, test | (statuses == RowStatus.SURPLUS), inner, duplicates)
-    side = np.where(
-        held_out_clips(catalogue, dataset.validation)[catalogue.clip],
-        RowStatus.VALIDATION,
-        RowStatus.TRAIN,
-    ).astype(np.int8)
+        contained = choose(datasets, dataset.contains, catalogue, duplicates)
+        inner = np.isin(contained, (RowStatus.TRAIN, RowStatus.VALIDATION))
+    candidates = np.isin(statuses, (RowStatus.TEST, RowStatus.SURPLUS))
+    _drop_duplicates(statuses, candidates, inner, duplicates)
+    held_out = held_out_clips(catalogue, dataset.validation)[catalogue.clip]
+    side = np.where(held_out, RowStatus.VALIDATION, RowStatus.TRAIN).astype(np.int8)
     statuses[inner] = side[inner]
     for source, count in dataset.sources.items():
         mine = catalogue.source == catalogue.sources.index(source)
         free = np.flatnonzero((statuses == RowStatus.SURPLUS) & mine)
         already = int((inner & mine).sum())
         quota = _Quota(f"datasets.{name}.sources.{source}", dataset.allow_short, already)
-        _fill(
-            statuses,
-            free,
-            None if count is None else count - already,
-            side,
-            catalogue,
-            dataset.seed,
-            quota,
-        )
+        wanted = None if count is None else count - already
+        _fill(statuses, free, wanted, side, catalogue, dataset.seed, quota)
+    return statuses
+
+
+def _of_test(
+    name: str, dataset: config.Dataset, catalogue: Catalogue, duplicates: Duplicates
+) -> Int8[np.ndarray, " n"]:
+    """The status of every row before any is trained on: tested on, set aside, another source's, or
+    free (SURPLUS)."""
+    statuses = np.full(len(catalogue), RowStatus.ELSEWHERE, np.int8)
+    numbers = {source: catalogue.sources.index(source) for source in dataset.sources}
+    within = np.isin(catalogue.source, list(numbers.values()))
+    statuses[within] = RowStatus.SURPLUS
+    reserved = within & reserved_clips(catalogue, dataset.test)[catalogue.clip]
+    statuses[reserved] = RowStatus.RESERVED
+    _drop_duplicates(statuses, reserved, np.zeros(len(statuses), bool), duplicates)
+    for source, pairs in dataset.test.sources.items():
+        if source in numbers:
+            mine = catalogue.source == numbers[source]
+            free = np.flatnonzero((statuses == RowStatus.RESERVED) & mine)
+            quota = _Quota(f"datasets.{name}.test.sources.{source}", dataset.allow_short)
+            _fill(statuses, free, pairs, RowStatus.TEST, catalogue, SALT, quota)
     return statuses
 
 

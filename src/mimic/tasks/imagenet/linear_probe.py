@@ -22,7 +22,7 @@ from mimic.tasks.engine.feature_cache import FeatureArray
 from mimic.tasks.engine.step_progress import show_steps
 from mimic.tasks.imagenet import embeddings
 from mimic.tasks.imagenet.config import LinearProbeTask
-from mimic.tasks.imagenet.dataset import open_imagenet
+from mimic.tasks.imagenet.dataset import ClassSet, open_imagenet
 from mimic.tasks.imagenet.lars import Lars
 from mimic.tasks.metrics.items import item_hits
 from mimic.training.fit import Optim, RunSpec, fit
@@ -33,69 +33,22 @@ WEIGHT_STD = 0.01  # of the linear layer at the start
 SCORED = 4096  # vectors classified at once
 
 
+Point = tuple[dict[str, float], np.ndarray]  # of an epoch: accuracies, and the predicted classes
+
+
 def run(task: LinearProbeTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """Train the probe on the training images, measure it on the validation images after every
     epoch."""
     data = open_imagenet(task, folders.root)
     pool = embeddings.pooling(task, subject.encoder)
     test = embeddings.center_crop_features(task, data, "val", subject, folders)
-    truth = torch.from_numpy(data.val[1])
-
-    @lru_cache(maxsize=2)
-    def view(number: int) -> FeatureArray:
-        if not task.views:
-            return embeddings.center_crop_features(task, data, "train", subject, folders)
-        return embeddings.random_crop_features(task, task.crop_area, number, data, subject, folders)
-
-    head = build(task, subject.encoder.width, len(data.wnids)).to(
-        next(subject.encoder.parameters()).device
-    )
-    updates = max(
-        1, len(data.train[0]) // task.batch
-    )  # of an epoch; the incomplete batch is dropped
-    curve: list[tuple[dict[str, float], np.ndarray]] = []
-
-    def draw(step: int) -> list[tuple[Tensor, Tensor]]:
-        index = step_indices(step, task.batch, len(data.train[0]), task.seed)
-        seen = view(step // updates % max(1, task.views))
-        return [(torch.from_numpy(seen[index]), torch.from_numpy(data.train[1][index]))]
-
-    def loss(model: nn.Module, drawn: tuple[Tensor, Tensor]) -> Tensor:
-        device = next(model.parameters()).device
-        return F.cross_entropy(model(drawn[0].to(device)), drawn[1].to(device))
-
-    def score(_: LogRecord) -> None:
-        curve.append(accuracies(head, test, truth))
-        head.train()
-
-    optimizer = Lars(
-        head.parameters(),
-        momentum=task.momentum,
-        trust=task.trust,
-        weight_decay=task.weight_decay,
-    )
-    run = RunSpec(
-        steps=task.epochs * updates,
-        seed=task.seed,
-        precision="fp32",
-        workers=0,
-        log_every=updates,
-    )
-    with show_steps("train the probe", task.epochs * updates) as shown:
-        fit(
-            head,
-            lambda model, drawn: shown.counted(loss(model, drawn)),
-            draw,
-            Optim(optimizer, lambda step: learning_rate(task, step, updates)),
-            run,
-            log=score,
-        )
-    epoch = (
-        len(curve) - 1
-        if task.selection == "last"
-        else int(np.argmax([point["top1"] for point, _ in curve]))
-    )
+    curve = _train(task, data, subject, folders, test)
+    epoch = len(curve) - 1
+    if task.selection != "last":
+        epoch = int(np.argmax([point["top1"] for point, _ in curve]))
     chosen, predicted = curve[epoch]
+    train_size = len(data.train[0])
+    protocol = _protocol(task, pool, train_size, len(test))
     return Result(
         name="top1",
         headline="top1",
@@ -105,11 +58,10 @@ def run(task: LinearProbeTask, subject: EvalModel, folders: EvalPaths) -> Result
             "standard_error": embeddings.accuracy_error(chosen["top1"], len(test)),
             "top1_by_epoch": [point["top1"] for point, _ in curve],
             "classes": len(data.wnids),
-            "train_size": len(data.train[0]),
+            "train_size": train_size,
             "chance": 1 / len(data.wnids),
         },
-        protocol=_protocol(task, pool, len(data.train[0]), len(test))
-        + (f", {data.own}" if data.own else ""),
+        protocol=protocol + (f", {data.own}" if data.own else ""),
         selection="last epoch"
         if task.selection == "last"
         else f"best epoch by validation accuracy ({epoch + 1} of {len(curve)})",
@@ -117,6 +69,65 @@ def run(task: LinearProbeTask, subject: EvalModel, folders: EvalPaths) -> Result
         items=item_hits(predicted == data.val[1]),
         pictures=embeddings.pictures(task, data, predicted),
     )
+
+
+def _train(
+    task: LinearProbeTask,
+    data: ClassSet,
+    subject: EvalModel,
+    folders: EvalPaths,
+    test: FeatureArray,
+) -> list[Point]:
+    """The head's accuracies after every epoch."""
+    head = build(task, subject.encoder.width, len(data.wnids))
+    head.to(next(subject.encoder.parameters()).device)
+    train_size = len(data.train[0])
+    updates = max(1, train_size // task.batch)  # of an epoch; the incomplete batch is dropped
+    truth = torch.from_numpy(data.val[1])
+    curve: list[Point] = []
+
+    @lru_cache(maxsize=2)
+    def view(number: int) -> FeatureArray:
+        if not task.views:
+            return embeddings.center_crop_features(task, data, "train", subject, folders)
+        return embeddings.random_crop_features(task, task.crop_area, number, data, subject, folders)
+
+    def draw(step: int) -> list[tuple[Tensor, Tensor]]:
+        index = step_indices(step, task.batch, train_size, task.seed)
+        seen = view(step // updates % max(1, task.views))
+        return [(torch.from_numpy(seen[index]), torch.from_numpy(data.train[1][index]))]
+
+    def score(_: LogRecord) -> None:
+        curve.append(accuracies(head, test, truth))
+        head.train()
+
+    steps = task.epochs * updates
+    run = RunSpec(steps=steps, seed=task.seed, precision="fp32", workers=0, log_every=updates)
+    optim = Optim(_lars(task, head), lambda step: learning_rate(task, step, updates))
+    with show_steps("train the probe", steps) as shown:
+        fit(
+            head,
+            lambda model, drawn: shown.counted(_loss(model, drawn)),
+            draw,
+            optim,
+            run,
+            log=score,
+        )
+    return curve
+
+
+def _lars(task: LinearProbeTask, head: nn.Module) -> Lars:
+    return Lars(
+        head.parameters(),
+        momentum=task.momentum,
+        trust=task.trust,
+        weight_decay=task.weight_decay,
+    )
+
+
+def _loss(model: nn.Module, drawn: tuple[Tensor, Tensor]) -> Tensor:
+    device = next(model.parameters()).device
+    return F.cross_entropy(model(drawn[0].to(device)), drawn[1].to(device))
 
 
 def build(task: LinearProbeTask, width: int, classes: int) -> ClassifierHead:
