@@ -44,6 +44,34 @@ def test_exr_of_any_single_channel(tmp_path: Path, channels: str, half: bool) ->
     assert (read_values(tmp_path / "a.exr") == values).all()
 
 
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("compression", [own_labels.EXR_RLE, own_labels.EXR_ZIPS])
+def test_compressed_exr(tmp_path: Path, compression: int, half: bool) -> None:
+    values = own_labels.depth_m(width=256).astype(np.float16 if half else np.float32)
+    values[3:9] = 0  # lines that runs shorten
+    content = own_labels.exr(values, "Z", half, compression)
+    assert len(content) < len(own_labels.exr(values, "Z", half))
+    (tmp_path / "a.exr").write_bytes(content)
+    assert (read_values(tmp_path / "a.exr") == values).all()
+
+
+@pytest.mark.parametrize(
+    ("compression", "why"),
+    [
+        (6, r"a lossy OpenEXR \(B44\) holds no exact depth; save it as ZIP"),
+        (8, r"a lossy OpenEXR \(DWAA\) holds no exact depth; save it as ZIP"),
+        (10, "compressed by method 10 of OpenEXR, which is not read; save as ZIP"),
+    ],
+)
+def test_exr_that_is_not_read_is_refused_by_name(
+    tmp_path: Path, compression: int, why: str
+) -> None:
+    content = own_labels.exr(own_labels.depth_m(), "Z", compression=compression)
+    (tmp_path / "a.exr").write_bytes(content)
+    with pytest.raises(Unreadable, match=why):
+        read_values(tmp_path / "a.exr")
+
+
 def test_what_is_no_distance_is_unknown() -> None:
     floats = np.array([[np.nan, np.inf, -1.0, 0.0, 2.0]], np.float32)
     assert in_metres(floats, 1.0).tolist() == [[0, 0, 0, 0, 2]]

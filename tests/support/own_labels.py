@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,8 +63,13 @@ def write_folder(
         write_depth(folder / depth(name), depth_m(number), per_m)
 
 
-def exr(values: np.ndarray, channels: str, half: bool = False) -> bytes:
-    """An OpenEXR file without compression, all channels equal."""
+EXR_NONE, EXR_RLE, EXR_ZIPS = 0, 1, 2  # by their numbers in the file
+
+
+def exr(
+    values: np.ndarray, channels: str, half: bool = False, compression: int = EXR_NONE
+) -> bytes:
+    """An OpenEXR file of single lines, all channels equal; another compression is only named."""
     height, width = values.shape
     kind = np.dtype("<f2" if half else "<f4")
 
@@ -76,7 +82,7 @@ def exr(values: np.ndarray, channels: str, half: bool = False) -> bytes:
     listed = b"".join(name.encode() + b"\0" + about for name in channels) + b"\0"
     head = b"\x76\x2f\x31\x01" + struct.pack("<i", 2)
     head += attribute("channels", "chlist", listed)
-    head += attribute("compression", "compression", b"\0")
+    head += attribute("compression", "compression", bytes([compression]))
     head += attribute("dataWindow", "box2i", box) + attribute("displayWindow", "box2i", box)
     head += attribute("lineOrder", "lineOrder", b"\0")
     head += attribute("pixelAspectRatio", "float", struct.pack("<f", 1))
@@ -84,8 +90,34 @@ def exr(values: np.ndarray, channels: str, half: bool = False) -> bytes:
     head += attribute("screenWindowWidth", "float", struct.pack("<f", 1)) + b"\0"
     rows = []
     for y, row in enumerate(values.astype(kind)):
-        content = len(channels) * row.tobytes()
+        content = _packed(len(channels) * row.tobytes(), compression)
         rows.append(struct.pack("<ii", y, len(content)) + content)
     first = len(head) + 8 * height
     starts = [first + sum(map(len, rows[:y])) for y in range(height)]
     return head + struct.pack(f"<{height}Q", *starts) + b"".join(rows)
+
+
+def _packed(line: bytes, compression: int) -> bytes:
+    """Even bytes before odd ones, differences, then RLE or deflate; whichever is shorter counts."""
+    if compression not in (EXR_RLE, EXR_ZIPS):
+        return line
+    parted = np.frombuffer(line[::2] + line[1::2], np.uint8).astype(np.int16)
+    steps = np.concatenate([parted[:1], np.diff(parted) + 128]).astype(np.uint8).tobytes()
+    packed = zlib.compress(steps) if compression == EXR_ZIPS else _runs(steps)
+    return packed if len(packed) < len(line) else line
+
+
+def _runs(content: bytes) -> bytes:
+    """A count less one and the byte that repeats, or minus a count and as many bytes."""
+    found = b""
+    at = 0
+    while at < len(content):
+        end = at + 1
+        while end < len(content) and content[end] == content[at] and end - at < 128:
+            end += 1
+        alone = end - at < 3
+        end = at + 1 if alone else end
+        head = -1 if alone else end - at - 1
+        found += struct.pack("b", head) + content[at : at + 1]
+        at = end
+    return found

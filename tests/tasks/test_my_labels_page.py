@@ -55,7 +55,7 @@ def test_every_command_of_the_page_runs(root: Path, repository: Path) -> None:
             assert done.exit_code == 0, f"{command}: {done.output}"
             said[command] = done.stdout
     assert len(said) == 4
-    assert "my-depth: depth: median 2.55 m: taken as millimetres" in said["mimic prepare my-depth"]
+    assert "my-depth: median depth 2.55 m: taken as millimetres" in said["mimic prepare my-depth"]
     assert "my-classes: classes: 2 (day, night)" in said["mimic prepare my-classes"]
     assert "my-masks: classes: 3 by the masks' numbers" in said["mimic prepare my-masks"]
     result = json.loads((root / "metrics/croco-1m/my-depth.json").read_text())

@@ -3,7 +3,8 @@ are in is for the caller to know.
 
     .png .pgm .tif .tiff       one channel of 8 or 16 bits, or of 32-bit floats (TIFF)
     .npy .npz                  [h, w], whole numbers or floats; of several arrays in a .npz, `depth`
-    .exr                       32- or 16-bit floats; of several channels, where all are equal
+    .exr                       32- or 16-bit floats; of several channels, where all are equal;
+                               as it is, or compressed by RLE, ZIPS, ZIP, PIZ or PXR24
 
 A palette, an alpha channel, three different channels, or a lossy format hold no depth: they are
 refused rather than converted.
@@ -29,6 +30,9 @@ ODD_MODES = {"P": "a palette", "1": "black and white"}
 UNKNOWN = (0, 65535)  # of 16 bits; of other numbers whatever is no distance
 EXR = b"\x76\x2f\x31\x01"
 CHANNELS = b"channels\0chlist\0"
+COMPRESSION = b"compression\0compression\0"
+COMPRESSIONS = ("none", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "B44", "B44A", "DWAA", "DWAB")
+LOSSY = ("B44", "B44A", "DWAA", "DWAB")
 ONE_LETTER = 19  # bytes of a list of one channel: letter, end, 16 bytes about it, end
 
 
@@ -93,12 +97,28 @@ def _exr(path: Path) -> np.ndarray:
     content = path.read_bytes()
     if not content.startswith(EXR):
         raise Unreadable("no image")
+    _refuse_lossy(content)
     with av.open(io.BytesIO(_called_luminance(content)), "r", format="exr_pipe") as file:
         frame = next(file.decode(video=0))
     planes = [_plane(frame, number) for number in range(min(3, len(frame.planes)))]
     if any(not np.array_equal(plane, planes[0], equal_nan=True) for plane in planes):
         raise Unreadable("channels differ, where one channel of depth is wanted")
     return planes[0]
+
+
+def _refuse_lossy(content: bytes) -> None:
+    at = content.find(COMPRESSION)
+    if at < 0:
+        raise Unreadable("no compression is named")
+    number = content[at + len(COMPRESSION) + 4]  # behind the attribute's length
+    if number >= len(COMPRESSIONS):
+        raise Unreadable(
+            f"compressed by method {number} of OpenEXR, which is not read; save as ZIP"
+        )
+    if COMPRESSIONS[number] in LOSSY:
+        raise Unreadable(
+            f"a lossy OpenEXR ({COMPRESSIONS[number]}) holds no exact depth; save it as ZIP"
+        )
 
 
 def _plane(frame: av.VideoFrame, number: int) -> np.ndarray:

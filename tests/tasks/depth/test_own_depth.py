@@ -111,7 +111,7 @@ def test_the_unit_is_told_and_said(
     found = check(own_task, tmp_path)
     said = lines(found)
     assert said[0].startswith("train: 8 images, 99.7 % pixels of known depth, depth_m 1.0")
-    assert said[2].startswith(f"depth: median 2.55 m: taken as {unit}")
+    assert said[2].startswith(f"median depth 2.55 m: taken as {unit}")
     assert found["found"]["train"]["largest"] == pytest.approx(4.07)
 
 
@@ -289,18 +289,6 @@ def test_a_public_copy_needs_no_word(own_task: DepthTask, real_data: Path) -> No
     assert found.unit.per_m == 1000
     assert found.unit.median_m == pytest.approx(2.6, abs=0.3)
     assert any("steps of 39 mm" in line for line in found.said)
-
-
-def test_a_scan_with_a_video_says_what_to_do(tmp_path: Path, own_task: DepthTask) -> None:
-    """Once its frames are written beside its depth, it is a folder like any other."""
-    for number in range(5):
-        write_depth(tmp_path / f"own/depth/{number:06d}.png", own_labels.depth_m(number))
-    (tmp_path / "own/rgb.mp4").touch()
-    with pytest.raises(BadInput, match=r"Stray Scanner.* write the frames of rgb\.mp4 as color/"):
-        open_depth(own_task, tmp_path)
-    for number in range(5):
-        write_photo(tmp_path / f"own/color/{number:06d}.png", number)
-    assert opened(own_task, tmp_path).length == 5
 
 
 def test_a_record3d_capture_is_read(own_task: DepthTask, real_data: Path) -> None:

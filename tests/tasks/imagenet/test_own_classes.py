@@ -16,6 +16,7 @@ from mimic.tasks.imagenet.config import KnnTask, LinearProbeTask
 from mimic.tasks.imagenet.dataset import open_imagenet
 from mimic.tasks.imagenet.own import OwnClasses
 from mimic.tasks.inspection import lines
+from tests.support import own_labels
 from tests.support.miniatures import as_subject, folders_in
 
 COLOURS = {"Äpfel": (220, 30, 30), "кот": (30, 220, 30), "two words": (30, 30, 220)}
@@ -139,6 +140,25 @@ def test_what_is_no_class_is_refused_or_named(tmp_path: Path, task: KnnTask) -> 
     write(tmp_path / "one/cat/0.jpg", (0, 0, 0), 0)
     with pytest.raises(BadInput, match="1 classes; a folder a class is needed"):
         open_imagenet(task.model_copy(update={"data": Path("one")}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("depth", r"color/ and depth/ are images with depth, not classes; .*linear-depth or few"),
+        ("masks", r"color/ and masks/ are images with masks, not classes; .*: segmentation, "),
+    ],
+)
+@pytest.mark.parametrize("scenes", [("",), ("kitchen", "office")])
+def test_images_with_depth_or_masks_are_no_classes(
+    tmp_path: Path, task: KnnTask, labels: str, said: str, scenes: tuple[str, ...]
+) -> None:
+    for scene in scenes:
+        own_labels.write_folder(
+            tmp_path / "own" / scene, "color/{}.jpg".format, f"{labels}/{{}}.png".format
+        )
+    with pytest.raises(BadInput, match=said):
+        opened(task, tmp_path)
 
 
 def test_photographs_are_upright(tmp_path: Path, task: KnnTask) -> None:

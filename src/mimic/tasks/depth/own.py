@@ -5,6 +5,7 @@ any depth below `data`:
     NAME_rgb.png NAME_depth.png              beside each other; or NAME.jpg NAME.npy
     NAME.color.png NAME.depth.png            7-Scenes, 3DMatch
     rgb.txt depth.txt                        TUM RGB-D
+    rgb.mp4 depth/NUMBER.png                 Stray Scanner (depth.scans)
 
 Depth is read as `sources.depth_files` says, in the unit that `depth.units` finds; a depth image of
 another size than its photograph takes the photograph's by nearest neighbour, so that no distance is
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -26,12 +28,12 @@ from mimic.sources.base import Unreadable, numeric_order
 from mimic.sources.depth_files import DEPTH, in_metres, read_values
 from mimic.sources.photos.folders import shown
 from mimic.sources.rgbd_layouts import Frame, folders_below, frames_in, same_name
-from mimic.tasks.depth import units
+from mimic.tasks.depth import scans, units
 from mimic.tasks.depth.config import DepthFields
 from mimic.tasks.depth.nyu import DepthFrame
 from mimic.tasks.engine.dense_transforms import resize_labels
 from mimic.tasks.engine.image_io import read_labels
-from mimic.tasks.own.files import contents, photo_beside, same_aspect
+from mimic.tasks.own.files import contents, photo_beside, require_same_aspect, same_aspect
 from mimic.tasks.own.splits import LabelledImage, split, without_ending
 
 TIME_S = 0.02  # between a colour image of TUM's and its depth, as its own associate.py
@@ -66,6 +68,10 @@ class OwnDepth:
         self._unused = parts.unused
         samples = self._samples()
         self._kind = samples[0].dtype
+        films = {film for item in self._items if (film := scans.video_of(item.image))}
+        self._videos = {film: scans.ScanVideo(film) for film in films}
+        first = scans.confidence_of(self._items[0].label)
+        self._has_confidence = first is not None and scans.has_levels(first)
         self.unit = units.find(folder, samples, task.depth_unit, self._is_tum)
         frame = self._read(int(self.train[0]))
         self.has_eigen = frame.valid.shape == NATIVE
@@ -79,7 +85,8 @@ class OwnDepth:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Nothing is kept open."""
+        for video in self._videos.values():
+            video.close()
 
     def read(self, index: int) -> DepthFrame:
         """Image `index`, counted from 0, at the size of its photograph."""
@@ -105,14 +112,18 @@ class OwnDepth:
         if self._without_depth:
             unused.append(f"{self._without_depth:,} without depth")
         lines = [
-            f"depth: median {self.unit.median_m:.3g} m: taken as {self.unit.name}, "
+            f"median depth {self.unit.median_m:.3g} m: taken as {self.unit.name}, "
             f"{self.unit.because}",
             f"split: {self._rule}",
         ]
         if self.unit.step_m is not None:
             lines.append(
-                f"depth goes in steps of {1000 * self.unit.step_m:.0f} mm, as of a copy in 8 bits: "
+                f"steps of {1000 * self.unit.step_m:.0f} mm, as of a copy in 8 bits: "
                 "good to rank encoders, not to compare with published numbers"
+            )
+        if self._has_confidence:
+            lines.append(
+                f"depth of confidence below {scans.SURE} is unknown, by {scans.CONFIDENCE}/"
             )
         if unused:
             lines.append(f"not used: {', '.join(unused)}")
@@ -120,8 +131,14 @@ class OwnDepth:
 
     @cached_property
     def _contents(self) -> dict[str, int | str]:
-        files = {path for item in self._items for path in (item.image, item.label)}
+        photos = {scans.video_of(item.image) or item.image for item in self._items}
+        labels = {item.label for item in self._items}
+        files = photos | labels | (set(self._confidence()) if self._has_confidence else set())
         return contents(files, self.path, (self.train, self.test))
+
+    def _confidence(self) -> Iterator[Path]:
+        found = (scans.confidence_of(item.label) for item in self._items)
+        return (path for path in found if path is not None)
 
     def _depth_in_words(self) -> str:
         step_m = self.unit.step_m
@@ -148,13 +165,23 @@ class OwnDepth:
             raise BadInput(f"{item.label}: {values.dtype}, the others {self._kind}; {REPLACE}")
         depth_m = in_metres(values, self.unit.per_m)
         units.require_like_others(item.label, depth_m, self.unit)
-        image = photo_beside(item.image, item.label, depth_m.shape[:2])
+        if self._has_confidence and (sureness := scans.confidence_of(item.label)):
+            depth_m[~scans.sure(sureness, depth_m.shape)] = 0
+        image = self._photo(item, depth_m.shape[:2])
         if depth_m.shape != image.shape[:2]:
             depth_m = resize_labels(depth_m, image.shape[:2])
         valid = depth_m > 0
         if self.masks is not None:
             valid &= self._mask(self.masks, item, image.shape[:2])
         return DepthFrame(image, depth_m, valid, image.shape[:2] == NATIVE)
+
+    def _photo(self, item: LabelledImage, size: tuple[int, int]) -> np.ndarray:
+        video = scans.video_of(item.image)
+        if video is None:
+            return photo_beside(item.image, item.label, size)
+        image = self._videos[video].read(int(item.image.name))
+        require_same_aspect(item.label, size, image.shape[:2])
+        return image
 
     def _mask(self, folder: Path, item: LabelledImage, size: tuple[int, ...]) -> np.ndarray:
         path = folder / f"{item.image.stem}.png"
@@ -166,7 +193,10 @@ class OwnDepth:
 
 def is_own(folder: Path) -> bool:
     """Whether a folder holds colour images with depth."""
-    return folder.is_dir() and next(folders_below(folder, {}), None) is not None
+    if not folder.is_dir():
+        return False
+    listings = (folders_below(folder, {}), scans.scans_below(folder))
+    return any(next(listing, None) is not None for listing in listings)
 
 
 def _frames(folder: Path, time_s: float) -> tuple[list[tuple[str, Frame]], bool]:
@@ -181,7 +211,11 @@ def _frames(folder: Path, time_s: float) -> tuple[list[tuple[str, Frame]], bool]
             found += [(below, frame) for frame in frames_in(place, time_s)]
         except Unreadable as error:
             raise BadInput(f"{place}: {error}") from None
+    for below in sorted(scans.scans_below(folder), key=numeric_order):
+        layouts[False] += 1
+        found += [(below, frame) for frame in scans.frames_of(folder / below)]
     if not found:
+        scans.refuse_record3d(folder)
         raise BadInput(
             f"{folder}: no colour images with depth (color/ and depth/, NAME_rgb.png and "
             "NAME_depth.png, or NAME.jpg and NAME.npy)"

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
+from mimic.tasks.depth import scans
 from mimic.tasks.depth.config import DepthFields
 from mimic.tasks.depth.nyu import MAT, Nyu
 from mimic.tasks.depth.own import OwnDepth, is_own
 
-SCAN = "rgb.mp4"
 DepthSet = Nyu | OwnDepth
 
 
@@ -23,11 +22,8 @@ def open_depth(task: DepthFields, root: Path) -> DepthSet:
     workspace = Workspace(root)
     folder = workspace.resolve(task.data)
     masks = None if task.masks is None else workspace.resolve(task.masks)
-    if task.layout is None and _is_scan(folder):
-        raise BadInput(
-            f"{folder}: a scan of Stray Scanner, whose colours are a video; write the frames of "
-            f"{SCAN} as color/000000.png, color/000001.png, ... beside depth/, then measure on it"
-        )
+    if task.layout is None and folder.is_dir() and not (folder / MAT).exists():
+        refuse_record3d_alone(folder)
     if task.layout == "nyu" or (task.layout is None and not _is_own(folder)):
         return Nyu(folder, masks)
     return OwnDepth(folder, masks, task)
@@ -37,5 +33,7 @@ def _is_own(folder: Path) -> bool:
     return not (folder / MAT).exists() and is_own(folder)
 
 
-def _is_scan(folder: Path) -> bool:
-    return (folder / SCAN).is_file() and not is_own(folder)
+def refuse_record3d_alone(folder: Path) -> None:
+    """Where nothing else is there that could be measured on."""
+    if not is_own(folder):
+        scans.refuse_record3d(folder)

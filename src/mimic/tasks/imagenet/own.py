@@ -24,7 +24,7 @@ from mimic.errors import BadInput
 from mimic.sources.base import Unreadable, numeric_order
 from mimic.sources.photos import pictures
 from mimic.sources.photos.folders import files_below, passed_over, shown
-from mimic.sources.rgbd_layouts import same_name
+from mimic.sources.rgbd_layouts import COLOUR_FOLDERS, DEPTH_FOLDERS, same_name
 from mimic.tasks.engine.image_io import extent
 from mimic.tasks.own.splits import (
     SCORED,
@@ -36,6 +36,15 @@ from mimic.tasks.own.splits import (
     without_ending,
 )
 
+PHOTOS = (*COLOUR_FOLDERS, "photos")
+# Folders beside photographs, and the tasks that read them.
+LABELS = {
+    **dict.fromkeys(DEPTH_FOLDERS, ("depth", "depth, linear-depth or few-shot-depth")),
+    **dict.fromkeys(
+        ("masks", "mask", "labels", "annotations"),
+        ("masks", "segmentation, linear-segmentation or few-shot-segmentation"),
+    ),
+}
 AROUND = ("images", "image", "data")  # folders around the classes that are none
 
 
@@ -149,7 +158,9 @@ def _items(folder: Path, skipped: dict[str, str]) -> list[LabelledImage]:
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; point `data` at a folder of classes")
     items = []
-    for path in files_below(folder, pictures.EXTENSIONS, skipped):
+    paths = files_below(folder, pictures.EXTENSIONS, skipped)
+    _refuse_labelled(folder, paths)
+    for path in paths:
         found = _class_of(path)
         if found is None:
             skipped[path] = "in no folder of a class"
@@ -157,6 +168,24 @@ def _items(folder: Path, skipped: dict[str, str]) -> list[LabelledImage]:
         name = same_name(without_ending(path))
         items.append(LabelledImage(name, folder / path, folder / path, found))
     return sorted(items, key=lambda item: (numeric_order(item.name), item.image.name))
+
+
+def _refuse_labelled(folder: Path, paths: Sequence[str]) -> None:
+    """Images with depth or masks, whose folders would pass for classes.
+
+    Raises:
+        BadInput: it is such a folder, and names the tasks that fit.
+    """
+    for place in sorted({(folder / path).parent for path in paths}):
+        beside = place.parent
+        if place.name.lower() not in PHOTOS or beside.name.lower() in PHOTOS:
+            continue
+        for name, (what, tasks) in LABELS.items():
+            if (beside / name).is_dir():
+                raise BadInput(
+                    f"{beside}: {place.name}/ and {name}/ are images with {what}, not classes; "
+                    f"tasks that read them: {tasks}"
+                )
 
 
 def _fifth_of_each(items: Sequence[LabelledImage]) -> Parts:

@@ -40,12 +40,20 @@ def photo_beside(path: Path, label: Path, size: tuple[int, int]) -> np.ndarray:
     orientation = _orientation(path)
     if orientation != 1:
         image = _as_labelled(path, label, image, orientation, size)
-    if not same_aspect(image.shape[:2], size):
-        raise BadInput(
-            f"{label}: {size[1]} x {size[0]} for an image of {image.shape[1]} x {image.shape[0]}: "
-            "another field of view; register or crop one to the other"
-        )
+    require_same_aspect(label, size, image.shape[:2])
     return image
+
+
+def require_same_aspect(label: Path, size: tuple[int, int], image: tuple[int, int]) -> None:
+    """
+    Raises:
+        BadInput: labels and image do not show the same field of view.
+    """
+    if not same_aspect(image, size):
+        raise BadInput(
+            f"{label}: {size[1]} x {size[0]} for an image of {image[1]} x {image[0]}: another "
+            "field of view; register or crop one to the other"
+        )
 
 
 def same_aspect(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
