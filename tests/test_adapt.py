@@ -21,7 +21,8 @@ from mimic import pretrain, recipe
 from mimic.cli import app
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, file_digest
-from mimic.infra.tracked_runs import pretrained_run
+from mimic.infra.tracking import trained as pretrainings
+from mimic.infra.tracking.records import Record
 from mimic.params import load_params
 from mimic.training import checkpoint, journal
 from mimic.training.start import initial_model, lines
@@ -282,15 +283,20 @@ def test_a_sweep_leaves_what_starts_from_a_run_that_is_not_published(
     assert "sweep own: waits for v2" in capsys.readouterr().err
 
 
+def recorded(workspace: Path, name: str) -> Record:
+    card = json.loads((workspace / "models" / name / "card.json").read_text())
+    return pretrainings.record(Workspace(workspace), name, card)
+
+
 def test_mlflow_and_the_plan_know_it(workspace: Path) -> None:
     adapt(workspace, "own", "mae", "croco")
     run(workspace, "own")
-    record = pretrained_run(Workspace(workspace), "own")
+    record = recorded(workspace, "own")
     assert record.tags["init"] == "mae"
     assert record.params["init.name"] == "mae"
     assert record.params["init.class_token"] == "dropped"
     assert record.params["init.taken.encoder.blocks"] == "24"
-    assert "init" not in pretrained_run(Workspace(workspace), "mae").tags
+    assert "init" not in recorded(workspace, "mae").tags
     (workspace / "rates.json").write_text('{"device_gflops": 100}')
     words = ["plan", "pretrain", "--json", "--rates", str(workspace / "rates.json")]
     done = CliRunner().invoke(app, [*words, "--params", str(workspace / "params.yaml")])

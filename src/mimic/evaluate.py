@@ -30,6 +30,7 @@ from mimic.infra.progress import say
 from mimic.infra.publishing import MARK, Work, entries_of, marked, place, publish
 from mimic.infra.storage import Workspace, file_digest, fingerprint, link, read_json, write_json
 from mimic.params import Params, pick
+from mimic.params.tracked import told
 from mimic.tasks import over_seeds
 from mimic.tasks.checked_before import looked_through
 from mimic.tasks.checks import parts
@@ -85,7 +86,7 @@ def main(params: Params, root: Path, run: str, task: str) -> None:
     for progress in done:
         shutil.rmtree(progress)
     print(_said(record))
-    tracking.mirror_evaluation(params.tracking, root, run, task)
+    tracking.mirror_evaluation(told(params), root, run, task)
 
 
 def _of_seed(cell: Cell, encoder: str, seed: int) -> Cell:

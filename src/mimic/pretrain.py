@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -58,6 +59,7 @@ from mimic.licences import combine
 from mimic.models.objectives import OBJECTIVE_VERSIONS
 from mimic.pairs.images import read_manifest
 from mimic.params import Params, lineage, pick, starting, terms
+from mimic.params.tracked import told
 from mimic.training import (
     LOOP_VERSION,
     START_VERSION,
@@ -125,13 +127,34 @@ def _pretrain(params: Params, root: Path, name: str, run: config.Run, *, waited:
     if waited and run.seeds is None and _is_made(target, plans[name]):
         say(f"pretrain {name}: the process that this one waited for has made it")
     elif run.seeds is None:
-        publish(_trained(params, root, name, plans[name]), target, work, recognise=earlier.model)
+        with tracking.showing(told(params), root, _shown(plans)):
+            fill = _trained(params, root, name, plans[name])
+        publish(fill, target, work, recognise=earlier.model)
         _clean(plans[name].folder)
     else:
-        kept = _each_seed(params, root, plans)
+        with tracking.showing(told(params), root, _shown(plans)):
+            kept = _each_seed(params, root, plans)
         publish(functools.partial(_link_all, kept), target, work, recognise=earlier.model)
-    for encoder in encoders:
-        tracking.mirror_pretrain(params.tracking, root, encoder)
+    tracking.mirror_pretrain(told(params), root, name)
+
+
+def _shown(plans: Mapping[str, _Plan]) -> list[tracking.Shown]:
+    """Trainings as MLflow may show them while they go on; all seeds of their runs."""
+    count = Counter(seed_of(encoder)[0] for encoder in plans)
+    return [
+        tracking.Shown(
+            encoder,
+            str(plan.folder),
+            lines=-(-plan.run.steps // plan.recipe.log_every),
+            label=tracking.label(
+                seed_of(encoder)[0],
+                {"dataset": plan.run.dataset, "steps": plan.run.steps},
+                count[seed_of(encoder)[0]],
+            ),
+        )
+        for encoder, plan in plans.items()
+        if plan.run.steps
+    ]
 
 
 def _each_seed(params: Params, root: Path, plans: Mapping[str, _Plan]) -> dict[str, Path]:
@@ -265,7 +288,8 @@ def _sweep(
             say(f"sweep {encoder}: waits for {before} to be published; then: mimic sweep {of}")
         else:
             plans[encoder] = _plan(params, root, encoder)
-    return _train(params, root, plans)
+    with tracking.showing(told(params), root, _shown(plans)):
+        return _train(params, root, plans)
 
 
 def _waits_for(params: Params, root: Path, encoder: str, swept: Sequence[str]) -> str | None:

@@ -1,104 +1,50 @@
-"""Published files in MLflow: the embedded store, a real server, two datasets and two objectives
-side by side."""
+"""Published files in MLflow: a run a bar, its seeds, trainings and evaluations below it."""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import tracking as module
-from mimic.infra.storage import write_bytes, write_json
+from mimic.infra.tracking import store
+from mimic.infra.tracking.writer import Writer
+from tests.support.servers import free_port
+from tests.support.tracked_results import (
+    DIGESTS,
+    RUNS,
+    TOLD,
+    client_of,
+    publish_all,
+    publish_evaluation,
+    publish_pretraining,
+    publish_seeds,
+    search,
+)
 
-TRACKING = config.Tracking(uri="sqlite:///mlflow.db", experiment_prefix="mimic")
-DIGESTS = {"mimic-1m": "1a" * 32, "mimic-3m": "3b" * 32}
-RUNS = {
-    "mae-1m": ("mae", "mimic-1m"),
-    "croco-1m": ("croco", "mimic-1m"),
-    "croco-3m": ("croco", "mimic-3m"),
-}
-
-
-def publish_pretraining(root: Path, run: str, seed: int = 0) -> None:
-    objective, dataset = RUNS[run]
-    card = {
-        "run": run,
-        "objective": objective,
-        "dataset": dataset,
-        "manifest_digest": DIGESTS[dataset],
-        "steps": 30,
-        "seed": seed,
-        "model": {"width": 192, "size_px": [64, 64]},
-        "git_commit": "c0ffee",
-        "versions": {"torch": "2.14.1"},
-    }
-    folder = root / "models" / run
-    write_json(folder / "card.json", card)
-    write_bytes(folder / "encoder.safetensors", f"{run} {seed}".encode())
-    lines = [{"step": step, "loss": 1 / step, "lr": 1e-3} for step in range(1, 31)]
-    write_bytes(folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
-    Image.fromarray(np.full((32, 96, 3), 128, np.uint8)).save(folder / "reconstruction.png")
-
-
-def publish_evaluation(root: Path, run: str, value: float) -> None:
-    objective, dataset = RUNS[run]
-    result = {
-        "name": "delta1",
-        "value": value,
-        "higher_is_better": True,
-        "metrics": {
-            "delta1": value,
-            "rms": 0.5,
-            "averages": {"image": {"delta1": value}},
-            "blocks": [{"exact": 0.1}, {"exact": 0.2}],
-            "note": "x",
-        },
-        "protocol": "fine-tuned",
-        "task": "depth",
-        "run": run,
-        "objective": objective,
-        "dataset": dataset,
-        "manifest_digest": DIGESTS[dataset],
-        "checkpoint": "ab" * 32,
-        "versions": {"torch": "2.14.1"},
-    }
-    write_json(root / "metrics" / run / "depth.json", result)
-    picture = root / "samples" / run / "depth" / "view-0.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(picture)
+NAMES = {run: f"{run} ({dataset}, 1 seed)" for run, (_, dataset) in RUNS.items()}
 
 
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    for run, value in zip(RUNS, (0.4, 0.5, 0.6), strict=True):
-        publish_pretraining(tmp_path, run)
-        publish_evaluation(tmp_path, run, value)
-    write_json(tmp_path / "metrics" / "mine" / "rooms.json", {"kept": 3})
-    return tmp_path
+    return publish_all(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An embedded store without runs: making its tables takes seconds."""
     path = tmp_path_factory.mktemp("tables") / "mlflow.db"
-    with module._store(f"sqlite:///{path}"):
+    with store.opened(f"sqlite:///{path}"):
         return path
 
 
@@ -108,120 +54,193 @@ def tracked(workspace: Path, tables: Path) -> Path:
     return workspace
 
 
-def client_of(uri: str) -> Any:
-    from mlflow import MlflowClient
-
-    return MlflowClient(uri)
+def client_in(root: Path) -> Any:
+    return client_of(f"sqlite:///{root}/mlflow.db")
 
 
-def search(client: Any, stage: str, query: str = "") -> dict[str, Any]:
-    experiment = client.get_experiment_by_name(f"mimic-{stage}").experiment_id
-    return {run.info.run_name: run for run in client.search_runs([experiment], query)}
+def level(client: Any, name: str, query: str = "tags.current = 'true'") -> dict[str, Any]:
+    return search(client, f"tags.`mimic.level` = '{name}' and {query}")
 
 
-def check_side_by_side(client: Any) -> None:
-    """What a reader of the UI finds."""
-    trained = search(client, "pretrain")
-    assert set(trained) == set(RUNS)
-    run = trained["croco-3m"]
-    assert run.info.status == "FINISHED"
-    assert {
-        "objective": "croco",
-        "dataset": "mimic-3m",
-        "model.width": "192",
-        "model.size_px": "[64, 64]",
-    }.items() <= run.data.params.items()
-    assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
-    assert run.data.tags["version.torch"] == "2.14.1"
-    assert [
-        point.step for point in client.get_metric_history(run.info.run_id, "train/loss")
-    ] == list(range(1, 31))
+def check_a_run(client: Any) -> None:
+    """What somebody finds who compares runs, and then opens one."""
+    runs = level(client, "run")
+    assert set(runs) == set(NAMES.values())
+    run = runs[NAMES["croco-3m"]]
+    assert run.data.metrics == {"nyuv2/delta1": 0.6}, "nothing else is on the charts"
+    assert (
+        run.data.tags.items()
+        >= {
+            "objective": "croco",
+            "dataset": "mimic-3m",
+            "seed": "0",
+            "n": "1",
+            "protocol.depth": "fine-tuned",
+            "data.depth": f"nyuv2@{'da7a' * 4}",
+            "code": "mimic 0.1.0 c0ffee",
+        }.items()
+    )
     (given,) = run.inputs.dataset_inputs
     assert (given.dataset.name, given.dataset.digest) == ("mimic-3m", DIGESTS["mimic-3m"][:36])
-    images = [artifact.path for artifact in client.list_artifacts(run.info.run_id, "images")]
+
+    trained = level(client, "pretrain")["pretrain croco-3m"]
+    assert trained.data.tags["mlflow.parentRunId"] == run.info.run_id
+    assert (
+        trained.data.params.items()
+        >= {
+            "objective": "croco",
+            "model.width": "32",
+            "model.size_px": "[32, 32]",
+        }.items()
+    )
+    assert trained.data.tags["mlflow.source.git.commit"] == "c0ffee"
+    points = client.get_metric_history(trained.info.run_id, "train/loss")
+    assert [point.step for point in points] == list(range(1, 31))
+    images = [artifact.path for artifact in client.list_artifacts(trained.info.run_id, "images")]
     assert any("reconstruction" in path and path.endswith(".png") for path in images)
 
-    assert set(search(client, "evaluate", f"dataset.digest = '{DIGESTS['mimic-1m'][:36]}'")) == {
-        "mae-1m/depth",
-        "croco-1m/depth",
+    measured = level(client, "evaluate")["depth croco-3m"]
+    assert measured.data.tags["mlflow.parentRunId"] == run.info.run_id
+    assert measured.data.metrics == {
+        "nyuv2/delta1": 0.6,
+        "nyuv2/rms": 0.5,
+        "nyuv2/averages/image/delta1": 0.6,
     }
-    assert set(search(client, "evaluate", "dataset.name = 'mimic-3m'")) == {"croco-3m/depth"}
-    assert set(
-        search(client, "evaluate", "params.objective = 'croco' and metrics.`depth/delta1` > 0.55")
-    ) == {"croco-3m/depth"}
-    measured = search(client, "evaluate")["mae-1m/depth"]
-    assert {
-        "depth/delta1": 0.4,
-        "depth/averages/image/delta1": 0.4,
-        "depth/blocks/exact": 0.2,
-    }.items() <= measured.data.metrics.items()
-    assert measured.data.tags["encoder"] == "mae-1m"
-    assert len(client.get_metric_history(measured.info.run_id, "depth/blocks/exact")) == 2
+    assert measured.data.params["metrics.best_block"] == "1"
+    assert measured.data.tags["protocol"] == "fine-tuned"
+    (given,) = measured.inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == ("nyuv2", "da7a" * 4)
+    files = [artifact.path for artifact in client.list_artifacts(measured.info.run_id)]
+    assert "depth.json" in files, "what is a list (blocks) is in the file"
 
 
-def test_the_embedded_store_holds_everything_once(tracked: Path) -> None:
-    summary = module.mirror_all(TRACKING, tracked)
-    assert (summary.new, summary.known) == (6, 0)
+def test_each_run_is_a_bar_and_all_else_lies_below_it(tracked: Path) -> None:
+    summary = module.mirror_all(TOLD, tracked)
+    assert (summary.new, summary.known) == (9, 0)
     assert summary.where.startswith("mlflow server --backend-store-uri sqlite:////")
-    client = client_of(f"sqlite:///{tracked}/mlflow.db")
-    check_side_by_side(client)
-    assert (tracked / "mlruns").is_dir(), "artifacts lie in the tracked"
+    client = client_in(tracked)
+    check_a_run(client)
+    assert (tracked / "mlruns").is_dir(), "artifacts lie in the workspace"
+    again = module.mirror_all(TOLD, tracked)
+    assert (again.new, again.known) == (0, 9)
+    check_a_run(client)
+    assert len(search(client)) == 9
 
-    again = module.mirror_all(TRACKING, tracked)
-    assert (again.new, again.known) == (0, 6)
-    check_side_by_side(client)
+
+def test_a_result_that_comes_later_joins_the_bar(tracked: Path) -> None:
+    module.mirror_pretrain(TOLD, tracked, "croco-3m")
+    client = client_in(tracked)
+    before = level(client, "run")[NAMES["croco-3m"]].info.run_id
+    ade = {"data": "data/raw/ADEChallengeData2016"}
+    publish_evaluation(
+        tracked, "croco-3m", 0.3, "segmentation", kind="segmentation", name="mIoU", section=ade
+    )
+    publish_evaluation(tracked, "croco-3m", 0.55, "depth-frozen")
+    publish_evaluation(tracked, "croco-3m", 0.7)
+    for task in ("segmentation", "depth-frozen", "depth"):
+        module.mirror_evaluation(TOLD, tracked, "croco-3m", task)
+    run = level(client, "run")[NAMES["croco-3m"]]
+    assert run.info.run_id == before
+    assert run.data.metrics == {
+        "ade20k/miou": 0.3,
+        "nyuv2/delta1": 0.7,
+        "nyuv2/delta1 depth-frozen": 0.55,
+    }
+    assert len(level(client, "evaluate", "tags.task = 'depth'")) == 1
+    module.mirror_all(TOLD, tracked)
+    assert set(search(client, "tags.current = 'false'")) == {"depth croco-3m"}, "the one before"
 
 
-def test_each_seed_is_a_run_with_its_tag_and_so_is_their_mean(tracked: Path) -> None:
-    for seed in (0, 1):
-        shutil.copytree(tracked / "models/mae-1m", tracked / f"models/many/seed-{seed}")
-        card = json.loads((tracked / "models/mae-1m/card.json").read_text())
-        write_json(tracked / f"models/many/seed-{seed}/card.json", card | {"seed": seed})
-    result = json.loads((tracked / "metrics/mae-1m/depth.json").read_text())
-    each = [
-        {"encoder": f"many/seed-{seed}", "run_seed": seed, "value": value, "checkpoint": f"c{seed}"}
-        | {"metrics": {"delta1": value}}
-        for seed, value in enumerate((0.3, 0.5))
-    ]
-    whole = {"run": "many", "value": 0.4, "sd": 0.14, "n": 2, "seeds": each, "checkpoint": None}
-    write_json(tracked / "metrics/many/depth.json", result | whole)
-    for seed in (0, 1):
-        picture = tracked / f"samples/many/depth/seed-{seed}/view-0.png"
-        picture.parent.mkdir(parents=True)
-        Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(picture)
-    assert module.mirror_all(TRACKING, tracked).new == 6 + 2 + 3
-    client = client_of(f"sqlite:///{tracked}/mlflow.db")
-    assert set(search(client, "pretrain", "tags.seed = '1'")) == {"many/seed-1"}
-    (measured,) = search(client, "evaluate", "tags.seed = '1'").values()
-    assert measured.data.metrics["depth/delta1"] == 0.5
-    assert measured.data.tags["checkpoint"] == "c1"
-    images = client.list_artifacts(measured.info.run_id, "images")
+def test_held_out_pairs_and_generated_data_have_names_of_their_own(tracked: Path) -> None:
+    shown = TOLD.__class__(**{**vars(TOLD), "generated": frozenset({"nyu"})})
+    publish_evaluation(tracked, "croco-3m", 0.5, section={"data": "data/raw/nyu"})
+    pairs = {"dataset": "mimic-3m", "split": "test"}
+    publish_evaluation(
+        tracked,
+        "croco-3m",
+        0.9,
+        "reconstruction",
+        kind="reconstruction",
+        name="loss",
+        section=pairs,
+        metrics={"loss": 0.9, "FID": 41.5, "KID": "not run: weights"},
+    )
+    module.mirror_all(shown, tracked)
+    run = level(client_in(tracked), "run")[NAMES["croco-3m"]]
+    assert run.data.metrics == {
+        "generated-nyu/delta1": 0.5,
+        "gibson/loss": 0.9,
+        "gibson/fid": 41.5,
+    }
+
+
+def test_numbers_of_an_encoder_that_is_gone_are_on_no_bar(tracked: Path) -> None:
+    publish_evaluation(tracked, "croco-3m", 0.6, checkpoint="ab" * 32)
+    module.mirror_all(TOLD, tracked)
+    client = client_in(tracked)
+    assert level(client, "run")[NAMES["croco-3m"]].data.metrics == {}
+    assert level(client, "evaluate")["depth croco-3m"].data.metrics["nyuv2/delta1"] == 0.6
+
+
+def test_a_bar_is_the_mean_and_its_seeds_lie_below(tracked: Path) -> None:
+    shutil.rmtree(tracked / "models/mae-1m")
+    publish_seeds(tracked, "mae-1m", "depth", (0.3, 0.5))
+    assert module.mirror_all(TOLD, tracked).new == 6 + 1 + 2 * 3 + 1
+    client = client_in(tracked)
+    run = level(client, "run")["mae-1m (mimic-1m, 2 seeds)"]
+    assert run.data.metrics == {"nyuv2/delta1": 0.4}
+    assert (run.data.tags["n"], run.data.tags["seed"]) == ("2", "0 1")
+    seeds = level(client, "seed")
+    assert {name: one.data.metrics["nyuv2/delta1"] for name, one in seeds.items()} == {
+        "mae-1m seed 0": 0.3,
+        "mae-1m seed 1": 0.5,
+    }
+    assert {one.data.tags["mlflow.parentRunId"] for one in seeds.values()} == {run.info.run_id}
+    below = search(client, f"tags.mlflow.parentRunId = '{seeds['mae-1m seed 1'].info.run_id}'")
+    assert set(below) == {"pretrain mae-1m seed-1", "depth mae-1m seed-1"}
+    images = client.list_artifacts(below["depth mae-1m seed-1"].info.run_id, "images")
     assert any("view-0" in artifact.path for artifact in images)
-    mean = search(client, "evaluate")["many/depth"]
-    assert mean.data.metrics["depth/delta1"] == 0.4
-    assert mean.data.metrics["depth/delta1 deviation over seeds"] == 0.14
-    module.mirror_evaluation(TRACKING, tracked, "many", "depth")  # adds none of them again
-    assert len(search(client, "evaluate", "tags.current = 'true'")) == 3 + 3
-    assert module.mirror_all(TRACKING, tracked).new == 0
+    mean = level(client, "evaluate")["depth mae-1m"]
+    assert mean.data.metrics["nyuv2/delta1 deviation over seeds"] == pytest.approx(0.1414, abs=1e-4)
+    module.mirror_evaluation(TOLD, tracked, "mae-1m", "depth")
+    assert module.mirror_all(TOLD, tracked).new == 0
 
 
-def test_another_result_of_the_same_name_is_the_current_one(tracked: Path) -> None:
-    def current() -> list[str]:
+def test_another_result_of_the_same_name_takes_its_place(tracked: Path) -> None:
+    client = client_in(tracked)
+
+    def published(seed: int, value: float) -> None:
+        publish_pretraining(tracked, "croco-1m", seed=seed)
+        module.mirror_pretrain(TOLD, tracked, "croco-1m")
+        publish_evaluation(tracked, "croco-1m", value)
+        module.mirror_evaluation(TOLD, tracked, "croco-1m", "depth")
+
+    def bars() -> list[tuple[str, float]]:
+        """On the highest level, where charts look."""
+        every = search_all(client)
         return [
-            run.data.params["seed"]
-            for run in search(client, "pretrain", "tags.current = 'true'").values()
+            (run.data.params["seed"], run.data.metrics["nyuv2/delta1"])
+            for run in every
+            if "mlflow.parentRunId" not in run.data.tags
         ]
 
-    module.mirror_pretrain(TRACKING, tracked, "croco-1m")
-    client = client_of(f"sqlite:///{tracked}/mlflow.db")
-    publish_pretraining(tracked, "croco-1m", seed=1)
-    module.mirror_pretrain(TRACKING, tracked, "croco-1m")
-    assert current() == ["1"]
-    publish_pretraining(tracked, "croco-1m", seed=0)
-    module.mirror_pretrain(TRACKING, tracked, "croco-1m")
-    assert current() == ["0"]
-    experiment = client.get_experiment_by_name("mimic-pretrain").experiment_id
-    assert len(client.search_runs([experiment])) == 2
+    published(0, 0.5)
+    published(1, 0.7)
+    assert bars() == [("1", 0.7)]
+    current = [run for run in search_all(client) if run.data.tags["current"] == "true"]
+    assert sorted(run.data.tags["mimic.level"] for run in current) == [
+        "evaluate",
+        "pretrain",
+        "run",
+    ]
+    published(0, 0.5)
+    assert bars() == [("0", 0.5)]
+    assert len(search_all(client)) == 6
+
+
+def search_all(client: Any) -> list[Any]:
+    experiment = client.get_experiment_by_name("mimic").experiment_id
+    return list(client.search_runs([experiment]))
 
 
 def test_what_a_killed_writer_left_is_replaced(
@@ -229,11 +248,11 @@ def test_what_a_killed_writer_left_is_replaced(
 ) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(
-            module,
+            Writer,
             "_fill",
-            lambda *_: (_ for _ in ()).throw(RuntimeError("connection lost\nat line 3")),
+            lambda *_, **__: (_ for _ in ()).throw(RuntimeError("connection lost\nat line 3")),
         )
-        module.mirror_evaluation(TRACKING, tracked, "mae-1m", "depth")
+        module.mirror_evaluation(TOLD, tracked, "mae-1m", "depth")
     (line,) = [
         record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING
     ]
@@ -241,44 +260,44 @@ def test_what_a_killed_writer_left_is_replaced(
     assert "connection lost" in line
     assert "mimic track" in line
     assert "\n" not in line
-    module.mirror_evaluation(TRACKING, tracked, "mae-1m", "depth")
-    assert [
-        run.info.status
-        for run in search(client_of(f"sqlite:///{tracked}/mlflow.db"), "evaluate").values()
-    ] == ["FINISHED"]
+    module.mirror_evaluation(TOLD, tracked, "mae-1m", "depth")
+    found = search_all(client_in(tracked))
+    assert [run.info.status for run in found] == ["FINISHED"] * 3
 
 
 def test_off_means_off(workspace: Path) -> None:
     off = config.Tracking(uri=None, experiment_prefix="mimic")
-    module.mirror_pretrain(off, workspace, "croco-1m")
+    told = TOLD.__class__(**{**vars(TOLD), "tracking": off})
+    module.mirror_pretrain(told, workspace, "croco-1m")
     assert not (workspace / "mlflow.db").exists()
     with pytest.raises(BadInput, match="tracking is off"):
-        module.mirror_all(off, workspace)
+        module.mirror_all(told, workspace)
 
 
 def test_a_server_that_is_down_costs_seconds_and_one_line(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://somebody:secret@127.0.0.1:{free_port()}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://somebody:s3@cret@127.0.0.1:{free_port()}")
     started = time.monotonic()
-    module.mirror_pretrain(TRACKING, workspace, "croco-1m")
+    module.mirror_pretrain(TOLD, workspace, "croco-1m")
     assert time.monotonic() - started < 15
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(lines) == 1
     assert "is finished, but not shown" in lines[0]
-    assert "secret" not in lines[0]
+    assert "cret" not in lines[0]
     with pytest.raises(BadInput, match="MLflow at http://127") as info:
-        module.mirror_all(TRACKING, workspace)
+        module.mirror_all(TOLD, workspace)
     assert "\n" not in str(info.value)
-    assert "secret" not in str(info.value)
+    assert "cret" not in str(info.value)
 
 
 def test_two_first_users_of_the_embedded_store(workspace: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from mimic import config; from mimic.infra import "
-        "tracking\n"
-        "tracking.mirror_pretrain(config.Tracking(uri='sqlite:///mlflow.db', "
-        "experiment_prefix='mimic'), Path('.'), sys.argv[1])"
+        "import sys; from pathlib import Path; from mimic import config\n"
+        "from mimic.infra import tracking\n"
+        "where = config.Tracking(uri='sqlite:///mlflow.db', experiment_prefix='mimic')\n"
+        "told = tracking.Told(where, frozenset(), {}, None)\n"
+        "tracking.mirror_pretrain(told, Path('.'), sys.argv[1])"
     )
     both = [
         subprocess.Popen(
@@ -291,77 +310,47 @@ def test_two_first_users_of_the_embedded_store(workspace: Path) -> None:
         for run in ("mae-1m", "croco-1m")
     ]
     assert [process.communicate()[0] for process in both] == ["", ""], "quiet, no migration noise"
-    assert set(search(client_of(f"sqlite:///{workspace}/mlflow.db"), "pretrain")) == {
-        "mae-1m",
-        "croco-1m",
+    assert set(level(client_in(workspace), "run")) == {NAMES["mae-1m"], NAMES["croco-1m"]}
+
+
+def test_runs_of_the_earlier_layout_give_way_where_they_show_the_same(tracked: Path) -> None:
+    """One experiment a stage, keys without a workspace."""
+    from mimic.infra.storage import Workspace, file_digest
+    from mimic.infra.tracking import trained
+
+    client = client_in(tracked)
+    card = json.loads((tracked / "models/croco-1m/card.json").read_text())
+    same = trained.record(Workspace(tracked), "croco-1m", card).fingerprint
+    digest = file_digest(tracked / "metrics/croco-1m/depth.json")[:16]
+    experiments = {
+        stage: client.create_experiment(f"mimic-{stage}") for stage in ("pretrain", "evaluate")
     }
 
+    def earlier(stage: str, name: str, fingerprint: str) -> str:
+        tags = {"mimic.key": f"{stage}/{name}", "mimic.fingerprint": fingerprint, "current": "true"}
+        run = client.create_run(experiments[stage], tags=tags)
+        client.set_terminated(run.info.run_id)
+        return str(run.info.run_id)
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
-    store = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
-        "--artifacts-destination",
-        str(folder / "artifacts"),
-    ]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "mlflow",
-                "server",
-                "--host",
-                "127.0.0.1",
-                "--port",
-                str(port),
-                "--workers",
-                "1",
-                *store,
-            ],
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
-        )
-    try:
-        end = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
-                break
-            except OSError:
-                assert process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < end, (folder / "log").read_text()
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    ours = [earlier("pretrain", "croco-1m", same), earlier("evaluate", "croco-1m/depth", digest)]
+    others = [earlier("pretrain", "croco-1m", "another"), earlier("evaluate", "x/depth", digest)]
+    for _ in range(2):
+        module.mirror_all(TOLD, tracked)
+        assert [client.get_run(one).data.tags["current"] for one in ours] == ["false", "false"]
+        assert [client.get_run(one).data.tags["current"] for one in others] == ["true", "true"]
+    by = client.get_run(ours[0]).data.tags["superseded"]
+    assert client.get_run(by).info.run_name == "pretrain croco-1m"
 
 
-@pytest.mark.server
-def test_a_real_server_shows_datasets_and_objectives_side_by_side(
-    workspace: Path, mlflow_server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
-    assert module.mirror_all(TRACKING, workspace).new == 6
-    summary = module.mirror_all(TRACKING, workspace)
-    assert (summary.new, summary.known) == (0, 6)
-    check_side_by_side(client_of(mlflow_server))
-    assert summary.where.startswith(f"{mlflow_server}/#/experiments/")
-    assert summary.where.endswith("compareRunsMode=CHART")
-    assert not (workspace / "mlflow.db").exists()
+def test_results_without_an_encoder_are_shown_too(tracked: Path) -> None:
+    """A clone that has pulled the numbers, and not the weights."""
+    shutil.rmtree(tracked / "models")
+    assert module.mirror_all(TOLD, tracked).new == 6
+    run = level(client_in(tracked), "run")[NAMES["croco-3m"]]
+    assert run.data.metrics == {"nyuv2/delta1": 0.6}
+
+
+def test_a_damaged_result_is_one_line(tracked: Path) -> None:
+    (tracked / "metrics/croco-1m/depth.json").write_text("{")
+    with pytest.raises(BadInput, match="croco-1m/depth.json: not valid JSON"):
+        module.mirror_all(TOLD, tracked)

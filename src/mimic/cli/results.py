@@ -40,16 +40,27 @@ def compare(
     show(load_params(params), params.parent, as_json=as_json)
 
 
-def track(params: ParamsFile = DEFAULT_PARAMS) -> None:
-    """Copy every published result to MLflow.
+def track(
+    params: ParamsFile = DEFAULT_PARAMS,
+    best: Annotated[
+        Optional[str],
+        typer.Option(
+            "--best",
+            help="The task that decides where the alias `best` of the registry leads: to the run "
+            "with the best mean over its seeds; without it, the first of table.tasks",
+        ),
+    ] = None,
+    encoders: Annotated[
+        bool, typer.Option(help="Register encoders, loadable with mlflow.pytorch and timm")
+    ] = True,
+) -> None:
+    """Copy every published result to MLflow, and the encoders to its registry.
 
-    Results that it already holds are not added twice.
+    What it already holds is not added twice.
     """
-    from mimic.infra import tracking
+    from mimic.commands.track import print_mirrored
 
-    summary = tracking.mirror_all(load_params(params).tracking, params.parent)
-    skipped_text = f", {summary.skipped} skipped" if summary.skipped else ""
-    print(f"{summary.new} new, {summary.known} known{skipped_text}; {summary.where}")
+    print_mirrored(load_params(params), params.parent, best, encoders=encoders)
 
 
 COMMANDS = (compare, track)

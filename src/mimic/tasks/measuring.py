@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 
 from mimic.config import Shards
 from mimic.errors import BadInput
+from mimic.infra import tracking
 from mimic.infra.cluster import Stop
 from mimic.infra.publishing import Work, marked, publish
 from mimic.infra.storage import Workspace, file_digest, fingerprint, read_json, write_json
@@ -126,7 +127,11 @@ def measure(cell: Cell) -> Measured:
     snapshots = sorted((folder / "snapshots").glob("*")) if cell.checkpoints == "all" else []
     features = workspace.features(subject.checkpoint)
     paths = EvalPaths(workspace.root, progress, features, cell.shards)
-    with _keeping(cell.title, progress, workspace.root):
+    machine = tracking.record_path(cell.root, cell.encoder, cell.task)
+    with (
+        _keeping(cell.title, progress, workspace.root),
+        tracking.recorded(machine, cell.root) as ended,
+    ):
         sweep = [
             _point(
                 section,
@@ -139,6 +144,7 @@ def measure(cell: Cell) -> Measured:
         result = _measured(section, subject, paths)
         record = _record(result, section, subject, run=cell.run, task=cell.task)
         record |= {"data_digest": data}
+        ended["of"] = tracking.mark(record)
     if sweep:
         record["sweep"] = [*sweep, {key: record[key] for key in SWEPT}]
     return Measured(record, result.pictures, result.items, progress)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,6 +27,8 @@ from mimic.infra.cluster import Stop
 from mimic.infra.cluster.world import process_group
 from mimic.infra.owner import owned
 from mimic.infra.storage import Workspace, replacing
+from mimic.infra.tracking import recorder
+from mimic.infra.tracking.recorder import recorded
 from mimic.models.inheritance import Inherited, LayeredModel
 from mimic.models.objectives.base import Pretraining
 from mimic.pairs.decoded import DecodedPairs, decoded_once
@@ -67,7 +70,7 @@ EXECUTION_ONLY_KEYS = {
 PATIENCE_S = (
     600.0  # for another process in the same folder: longer than a stopped one needs to save
 )
-THROUGHPUT_KEYS = {"pairs_per_second", "memory_gb"}  # of a log line: they differ from run to run
+THROUGHPUT_KEYS = {"pairs_per_second", "memory_gb", "time"}  # of a log line: no two runs share them
 
 
 def describe(
@@ -104,7 +107,10 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
     if int(os.environ.get("RANK", "0")) > 0:
         return _train(description, run_dir, stop)
     what = f"pretrain {description['name']}"
-    with owned(run_dir, what, PATIENCE_S, leave=lambda: bool(stop.request)):
+    with (
+        owned(run_dir, what, PATIENCE_S, leave=lambda: bool(stop.request)),
+        recorded(run_dir / recorder.FILE, Path(description["root"])),
+    ):
         return _train(description, run_dir, stop)
 
 
@@ -230,6 +236,7 @@ def _recorder(
         speeds = {
             "pairs_per_second": now.steps_per_second * pairs_a_step,
             "memory_gb": now.memory_gb,
+            "time": round(time.time(), 3),  # seconds since 1970
         }
         log.append(
             {"step": now.step, "loss": now.loss, "lr": now.lr, "grad_norm": now.grad_norm, **speeds}

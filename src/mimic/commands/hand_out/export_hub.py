@@ -43,7 +43,7 @@ def export_hub(workspace: Workspace, name: str, folder: Path, out: Path) -> list
         raise BadInput(f"--out {out}: holds something; name a new folder")
     made = converted(folder, "hub")
     try:
-        config = _config(made)
+        config = folder_config(made)
     except ValueError as error:
         raise BadInput(f"{folder}: --format hub: {error}") from None
     page = model_card.write(_about(workspace, name, made, out.absolute().name))
@@ -57,7 +57,7 @@ def export_hub(workspace: Workspace, name: str, folder: Path, out: Path) -> list
     return notes("hub", made)
 
 
-def _config(made: Exported) -> dict[str, Any]:
+def folder_config(made: Exported) -> dict[str, Any]:
     """config.json; of a model that timm computes, timm's own name and pixel statistics."""
     if made.encoder.plain:
         return timm_config.folder_config(made.size)

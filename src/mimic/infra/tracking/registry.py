@@ -1,0 +1,148 @@
+"""Encoders in MLflow's registry: one registered model a workspace, one version a published encoder.
+
+models:/<prefix>-<workspace>@<encoder>   the newest version of an encoder: croco-3m,
+                                         croco-3m-seed-1
+models:/<prefix>-<workspace>@best        see `best_encoder`
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
+
+from mimic.config.names import seed_of
+from mimic.infra.storage import Workspace, read_json
+from mimic.infra.tracking import evaluated
+from mimic.infra.tracking.records import Record
+from mimic.infra.tracking.writer import Writer
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+FOLDER = "encoder"  # among a run's artifacts
+BEST = "best"
+TAKEN = re.compile(rf"{BEST}|latest|v\d+", re.IGNORECASE)
+# Writes an encoder as MLflow and timm load it: its folder in models/, and where to write.
+Pack = Callable[[Path, Path], None]
+
+
+def register(
+    writer: Writer, workspace: Workspace, prefix: str, records: Sequence[Record], pack: Pack
+) -> int:
+    """A version of each encoder that has none yet; how many were made."""
+    client = writer.client
+    name = f"{prefix}-{writer.whose.workspace}"
+    known = _versions(client, name)
+    new = 0
+    for record in records:
+        if record.level != "pretrain":
+            continue
+        checkpoint = record.tags["checkpoint"]
+        version = known.get((record.about, checkpoint))
+        if version is None:
+            run = writer.id_of(record)
+            source = _logged(client, run, workspace.model(record.about), pack)
+            kept = ("checkpoint", "encoder", "objective", "dataset", "seed", "code")
+            tags = {key: record.tags[key] for key in kept if key in record.tags}
+            made = client.create_model_version(name, source, run, tags=tags)
+            version = known[record.about, checkpoint] = str(made.version)
+            new += 1
+        _point(client, name, alias_of(record.about), version)
+    return new
+
+
+def point_best(writer: Writer, prefix: str, encoder: str, checkpoint: str, rule: str) -> str | None:
+    """Let the alias `best` lead to an encoder; its address, None where it has no version."""
+    client = writer.client
+    name = f"{prefix}-{writer.whose.workspace}"
+    version = _versions(client, name).get((encoder, checkpoint))
+    if version is None:
+        return None
+    _point(client, name, BEST, version)
+    client.set_registered_model_tag(name, "best.rule", rule)
+    return f"models:/{name}@{BEST}"
+
+
+def best_encoder(
+    workspace: Workspace, task: str, records: Sequence[Record]
+) -> tuple[str, str, str] | str:
+    """Of the runs with the best mean over their seeds on a task, the encoder of the first seed.
+
+    Which seed is no choice by the test data; which run is. Runs are compared only where they were
+    measured under one protocol on the same data.
+
+    Returns:
+        Encoder, checkpoint and the rule in words; or why there is none.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    for record in records:
+        result = read_json(workspace.metrics(record.about, task)) if record.level == "run" else None
+        if result is not None and f"protocol.{task}" in record.tags:
+            found[record.about] = result
+    if not found:
+        return f"no run has a result on {task} yet"
+    terms = {(one.get("protocol"), one.get("data_digest")) for one in found.values()}
+    if len(terms) > 1:
+        return (
+            f"{task} was measured in {len(terms)} ways (protocol or data); evaluate all runs anew"
+        )
+    sign = 1 if next(iter(found.values())).get("higher_is_better", True) else -1
+    run = max(sorted(found), key=lambda name: sign * float(found[name]["value"]))
+    encoder = next(iter(workspace.encoders(run)), run)
+    checkpoint = evaluated.checkpoints(dict(found[run]))[0]
+    highest = "highest" if sign > 0 else "lowest"
+    rule = f"{highest} {found[run]['name']} of {task}, mean over seeds, of {len(found)} runs"
+    return encoder, checkpoint, rule
+
+
+def alias_of(encoder: str) -> str:
+    """As aliases may be written; a few words mean something else there."""
+    run, seed = seed_of(encoder)
+    plain = re.sub(r"[^\w-]", "-", run) + ("" if seed is None else f"-seed-{seed}")
+    return f"run-{plain}" if TAKEN.fullmatch(plain) else plain
+
+
+def _versions(client: MlflowClient, name: str) -> dict[tuple[str, str], str]:
+    """By encoder and checkpoint; the registered model is made where it is not there."""
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    found = {}
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+        for one in page:
+            key = str(one.tags.get("encoder")), str(one.tags.get("checkpoint"))
+            found[key] = str(one.version)
+        token = page.token
+        if not token:
+            return found
+
+
+def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
+    there = client.get_registered_model(name).aliases.get(alias)
+    if str(there) != version:
+        client.set_registered_model_alias(name, alias, version)
+
+
+def _logged(client: MlflowClient, run: str, model: Path, pack: Pack) -> str:
+    """The encoder among the artifacts of its run; where they are a folder of this machine it is
+    written there, so that its weights are links and no copies."""
+    place = str(client.get_run(run).info.artifact_uri)
+    source = f"{place}/{FOLDER}"
+    if place.startswith("file:"):
+        there = Path(unquote(urlparse(place).path)) / FOLDER
+        if there.exists():
+            shutil.rmtree(there)  # of a writer that was killed before it made the version
+        there.parent.mkdir(parents=True, exist_ok=True)
+        pack(model, there)
+        return source
+    with tempfile.TemporaryDirectory(prefix="mimic-encoder-") as scratch:
+        out = Path(scratch) / FOLDER
+        pack(model, out)
+        client.log_artifacts(run, str(out), FOLDER)
+    return source

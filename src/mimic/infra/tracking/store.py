@@ -1,0 +1,102 @@
+"""How MLflow is reached: its address, its settings, and an embedded database that several processes
+write."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mimic import config
+from mimic.infra.addresses import without_password
+from mimic.infra.tracking.identity import home_of
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# MLflow imports its settings: quiet, silent towards the outside, and quick to give up on a server
+# that is down.
+SETTINGS = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+# Its lines "View run ... at" repeat the address as it was given, password included.
+SILENT = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
+VARIABLE = "MLFLOW_TRACKING_URI"
+PAGE = "runs?workflowType=machine_learning&compareRunsMode=CHART"
+
+
+def address(tracking: config.Tracking, root: Path) -> str | None:
+    """MLFLOW_TRACKING_URI goes first; a relative database lies in the workspace, wherever the
+    command is run from, and wherever DVC runs it."""
+    uri = os.environ.get(VARIABLE) or tracking.uri
+    relative = re.fullmatch(r"sqlite:///([^/].*)", uri or "")
+    return f"sqlite:///{home_of(root) / relative[1]}" if relative else uri
+
+
+@contextmanager
+def opened(uri: str) -> Iterator[MlflowClient]:
+    """A client; for an embedded database also its lock, as two processes that both create its
+    tables break it."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    os.environ[SILENT] = "true"
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it tells of every retry
+    from mlflow import MlflowClient
+
+    database = sqlite_file(uri)
+    if database is None:
+        yield MlflowClient(uri)
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(database.name + ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield MlflowClient(uri)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def experiment(client: MlflowClient, uri: str, name: str) -> str:
+    """Its number; made where it is not there, called back where somebody deleted it."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        # a server decides for itself; without one, artifacts lie beside the database
+        database = sqlite_file(uri)
+        place = (database.parent / "mlruns" / name).as_uri() if database else None
+        # else MLflow 3 takes it for one of language models, and opens it on pages for those
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return str(client.create_experiment(name, place, tags=kind))
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return str(found.experiment_id)
+
+
+def where(uri: str, experiment_id: str) -> str:
+    """How to look at the chart: a link, or a command and a link."""
+    page = f"#/experiments/{experiment_id}/{PAGE}"
+    if uri.startswith("http"):
+        return f"{without_password(uri).rstrip('/')}/{page}"
+    return (
+        f"mlflow server --backend-store-uri {without_password(uri)} --workers 1, "
+        f"then http://127.0.0.1:5000/{page}"
+    )
+
+
+def reason(error: Exception) -> str:
+    """In one short line; the text of a network error repeats the address, password included."""
+    text = str(error).strip()
+    if "Max retries exceeded" in text:
+        return "no answer"
+    line = text.splitlines()[0] if text else "no message"
+    return without_password(f"{type(error).__name__}: {line}")[:200]
