@@ -48,7 +48,8 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 # Rooms whose tests share a server keep to one process; everywhere else a file does.
 SHARED_SERVERS = {"slurm", "flows"}
-LONG = {"test_pretrain_ranks.py", "test_dvc.py"}
+# Begun first, the longest before the others: what begins late, the end waits for.
+LONG = ("test_week.py", "test_pretrain_ranks.py", "test_dvc.py")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
@@ -59,14 +60,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         folder = item.path.parent.name
         group = folder if folder in SHARED_SERVERS else item.path.relative_to(REPOSITORY).as_posix()
         item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(
-        key=lambda item: (
-            not (
-                item.path.name in LONG
-                or any(any(item.iter_markers(name)) for name in ("slurm", "server"))
-            )
-        )
-    )
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    """The long files in their order, what waits for servers, then all others."""
+    if item.path.name in LONG:
+        return LONG.index(item.path.name)
+    waits = any(any(item.iter_markers(name)) for name in ("slurm", "server"))
+    return len(LONG) + (not waits)
 
 
 def _refuse_silent_files(config: pytest.Config, items: list[pytest.Item]) -> None:

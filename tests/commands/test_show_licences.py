@@ -13,10 +13,12 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from mimic import cli, licences
+from mimic.commands.hand_out.export_weights import present_terms
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, write_json
 from mimic.pairs.schema import MANIFEST
 from mimic.pairs.write import write_table
+from mimic.params import load_params, terms
 from tests.support import published
 
 
@@ -104,3 +106,23 @@ def test_a_run_that_is_not_made_yet_a_model_and_no_name(tmp_path: Path, reposito
     assert "source rooms: HM3D" in known
     with pytest.raises(BadInput, match="no dataset, run or model is called 'croco'"):
         raise _call(root, "licences", "croco").exception
+
+
+def test_an_answer_that_changed_counts_from_then_on(tmp_path: Path, repository: Path) -> None:
+    """Of a model that was made before: for what starts from it, and where it is handed out."""
+    root = _workspace(tmp_path, repository, "lab")
+    params = load_params(root / "params.yaml")
+    made_of = licences.combine(terms.of_sources(params, ["phone", "rooms"]))
+    write_json(root / "models/croco-1m/card.json", {"model": {}, "licences": made_of})
+    read = json.loads((root / "models/croco-1m/card.json").read_text())
+    assert present_terms(read, root / "models/croco-1m") == read
+    path = root / "params.yaml"
+    path.write_text(path.read_text().replace("commercial: false", "commercial: true"))
+    assert read["licences"]["commercial"] == "no"
+    now = present_terms(read, root / "models/croco-1m")
+    assert now["licences"]["commercial"] == "yes"
+    assert now["licences"]["parts"][0] == read["licences"]["parts"][0]  # of the table of mimic
+    start = terms.of_model(load_params(path), Workspace(root), "croco-1m")
+    assert [licence.commercial for part, licence in start] == ["yes", "yes"]
+    path.unlink()
+    assert present_terms(read, root / "models/croco-1m") == read

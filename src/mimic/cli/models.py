@@ -191,7 +191,7 @@ def export_weights(
         notes = export_hub(workspace, name, folder, place)
     else:
         notes = command.export_weights(folder, form, place)
-    card = read_card(folder)
+    card = command.present_terms(read_card(folder), folder)
     for line in [*notes, *licences.summary(card)]:
         print(line)
     print(f"{place}; to load it:", "", sep="\n")

@@ -44,7 +44,7 @@ def _parts(params: Params, space: Workspace, name: str) -> terms.Parts:
     """What something is made of: a model's card goes first, then a manifest, then what params.yaml
     says of a run or dataset that is not made yet."""
     if space.encoders(name):
-        return terms.of_model(space, name)
+        return terms.of_model(params, space, name)
     if name in params.datasets:
         if space.manifest(name).exists():
             return terms.of_manifest(params, space.manifest(name))

@@ -3,7 +3,7 @@ part."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ from mimic.pairs.schema import MANIFEST
 from mimic.params.whole import Params
 
 Parts = list[tuple[str, Licence]]  # what it is, and its terms
+STATED_HERE = "params.yaml"
 WAYS_OUT = "take it out, or change `licences`"
 
 
 def own(declared: dict[str, OwnLicence]) -> dict[str, Licence]:
     """Section `licences`, as the table's entries are."""
     return {
-        name: licences.declared(name, answers.model_dump(), "params.yaml")
+        name: licences.declared(name, answers.model_dump(), STATED_HERE)
         for name, answers in declared.items()
     }
 
@@ -122,12 +123,12 @@ def of_run(params: Params, space: Workspace, run: Run) -> Parts:
     """
     parts = of_manifest(params, space.manifest(run.dataset)) if run.steps else []
     if isinstance(run, Adaptation):
-        parts += of_model(space, run.init)
+        parts += of_model(params, space, run.init)
     return list(dict.fromkeys(parts))
 
 
-def of_model(space: Workspace, name: str) -> Parts:
-    """The terms of a model, as the cards of its encoders hold them.
+def of_model(params: Params, space: Workspace, name: str) -> Parts:
+    """The terms of a model: what its encoders' cards name, as it is answered now.
 
     Raises:
         BadInput: there is no such model.
@@ -137,7 +138,19 @@ def of_model(space: Workspace, name: str) -> Parts:
 
     folders = space.encoders(name) or {name: space.model(name)}
     cards = [read_card(folder) for folder in folders.values()]
-    return list(dict.fromkeys(part for card in cards for part in of_weights(name, card)))
+    now = [present(params, card) for card in cards]
+    return list(dict.fromkeys(part for card in now for part in of_weights(name, card)))
+
+
+def present(params: Params, card: Mapping[str, Any]) -> dict[str, Any]:
+    """A card with the answers that the parameter file gives now to the licences that it declares;
+    training again for another answer would make the same weights."""
+    mine = own(params.licences)
+    parts = [
+        (part, mine.get(licence.name, licence) if licence.stated_by == STATED_HERE else licence)
+        for part, licence in licences.parts_of(card)
+    ]
+    return {**card, "licences": licences.combine(parts)} if "licences" in card else dict(card)
 
 
 def of_weights(name: str, card: dict[str, Any]) -> Parts:

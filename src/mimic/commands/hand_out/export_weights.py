@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from mimic import licences
 from mimic.config.names import seed_of
 from mimic.errors import BadInput
 from mimic.infra.storage import THERE, Workspace
@@ -21,6 +22,7 @@ from mimic.models import ROPE_BASE, ViTSize
 from mimic.models.encoder import VisionTransformer
 from mimic.models.formats import checkpoint_formats, timm_config
 from mimic.models.formats.checkpoint_formats import Written
+from mimic.params import load_params, terms
 from mimic.training.checkpoint import load_encoder, load_model
 
 KNOWN_ELSEWHERE = ("mae", "croco")  # objectives whose decoders other projects run
@@ -115,6 +117,7 @@ def converted(folder: Path, form: Written) -> Exported:
         BadInput: this format cannot express the model without changing its features.
     """
     encoder, card = load_encoder(folder)
+    card = present_terms(card, folder)
     state = {key: value.detach().contiguous() for key, value in encoder.state_dict().items()}
     decoder = _decoder_weights(folder)
     # The others' have the same names, and would be run in another order.
@@ -125,6 +128,16 @@ def converted(folder: Path, form: Written) -> Exported:
     except ValueError as error:
         raise BadInput(f"{folder}: --format {form}: {error}") from None
     return Exported(written, decoder is not None, encoder, card)
+
+
+def present_terms(card: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The card of a model with what the workspace's own licences answer now."""
+    workspaces = (above.parent for above in folder.absolute().parents if above.name == "models")
+    params = next(workspaces, folder) / terms.STATED_HERE
+    stated = {licence.stated_by for _, licence in licences.parts_of(card)}
+    if terms.STATED_HERE not in stated or not params.exists():
+        return card
+    return terms.present(load_params(params), card)
 
 
 def _refuse_other_layers(form: Written, encoder: VisionTransformer, card: dict[str, Any]) -> None:
