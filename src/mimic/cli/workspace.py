@@ -79,4 +79,18 @@ def upgrade(params: ParamsFile = DEFAULT_PARAMS) -> None:
     command.main(params)
 
 
-COMMANDS = (new, check, upgrade)
+def clean(
+    params: ParamsFile = DEFAULT_PARAMS,
+    remove: Annotated[bool, typer.Option("--remove", help="Take them away")] = False,
+) -> None:
+    """List what runs/ keeps of runs, seeds, tasks and sources that params.yaml no longer names.
+
+    Models, metrics and all that is published are left alone.
+    """
+    from mimic.commands.operation import clean as command
+    from mimic.params import load_params
+
+    command.main(load_params(params), params.parent, remove)
+
+
+COMMANDS = (new, check, upgrade, clean)

@@ -1,0 +1,149 @@
+"""`mimic clean`: what lies in runs/ and no longer belongs to anything in params.yaml, and how large
+it is. It removes only when asked to, and nothing but that: what is published, and what shortens the
+next run of anything that params.yaml names, stays.
+
+    runs/pretrain/<run>[/seed-<k>]            a run, or a seed of one, that is no longer listed
+    runs/evaluate/<run>[/seed-<k>]@<task>     the same, or a task that is not
+    runs/prepare/<task>, runs/prepare/<task>.json
+    runs/mine/<source>
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mimic.config.names import seed_of
+from mimic.infra.owner import FILE, owned
+from mimic.infra.storage import SEED, Workspace
+from mimic.params import Params
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that nothing in params.yaml names.
+
+    owner: the folder that a stage holds while it works there.
+    """
+
+    path: Path
+    owner: Path
+    why: str
+
+    def size(self) -> int:
+        if not self.path.is_dir():
+            return self.path.stat().st_size
+        files = (Path(at) / name for at, _, names in os.walk(self.path) for name in names)
+        return sum(file.lstat().st_size for file in files)
+
+    def remove(self) -> None:
+        """
+        Raises:
+            BadInput: a process works there.
+        """
+        with owned(self.owner, f"clean {self.path.name}", patience_s=0):
+            if not self.path.is_dir():
+                self.path.unlink()
+            elif self.path != self.owner:
+                shutil.rmtree(self.path)
+            else:
+                _empty(self.path)
+        with contextlib.suppress(OSError):  # not empty: another process works there already
+            self.owner.rmdir()  # its lock is gone by now
+
+
+def _empty(folder: Path) -> None:
+    """Take all away but the lock, which its holder takes away."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != FILE:
+            entry.unlink()
+
+
+def main(params: Params, root: Path, remove: bool) -> None:
+    """Print a line for each, and the sum; take them away if that is asked for.
+
+    Raises:
+        BadInput: a process works on one of them; those before it are gone.
+    """
+    found = list(leftovers(params, root))
+    sizes = {one.path: one.size() for one in found}
+    for one in found:
+        print(f"{one.path.relative_to(root)}: {_megabytes(sizes[one.path])}: {one.why}")
+        if remove:
+            one.remove()
+    if not found:
+        print("runs/: everything there belongs to something in params.yaml")
+        return
+    whole = _megabytes(sum(sizes.values()))
+    print(f"{whole} removed" if remove else f"{whole}; `mimic clean --remove` takes them away")
+
+
+def leftovers(params: Params, root: Path) -> Iterator[Leftover]:
+    """What lies in runs/ and is not named any more, in the order of the names."""
+    space = Workspace(root)
+    yield from _of_runs(params, space)
+    for path in _entries(root / "runs/evaluate"):
+        if "@" in path.name:
+            yield from _of_cell(params, space, path, path.name)
+        else:
+            for below in _entries(path):
+                yield from _of_cell(params, space, below, f"{path.name}/{below.name}")
+    for path in _entries(root / "runs/prepare"):
+        task = path.name.removesuffix(".json")
+        if task not in params.evaluate:
+            owner = space.work("prepare", task)
+            yield Leftover(path, owner, f"no task is called {task}")
+    for path in _entries(root / "runs/mine"):
+        if path.name.partition("@")[0] not in params.sources:
+            yield Leftover(path, path, f"no source is called {path.name}")
+
+
+def _of_runs(params: Params, space: Workspace) -> Iterator[Leftover]:
+    for path in _entries(space.root / "runs/pretrain"):
+        name = path.name.partition("@")[0]
+        if why := _unnamed(params, name):
+            yield Leftover(path, path, why)
+            continue
+        for below in _entries(path):
+            if below.name.startswith(SEED) and (why := _unnamed(params, f"{name}/{below.name}")):
+                yield Leftover(below, path, why)
+
+
+def _of_cell(params: Params, space: Workspace, path: Path, name: str) -> Iterator[Leftover]:
+    """What is kept of an evaluation: `<encoder>@<task>`."""
+    encoder, _, task = name.partition("@")
+    why = _unnamed(params, encoder)
+    if why is None and task not in params.evaluate:
+        why = f"no task is called {task}"
+    if why is not None:
+        yield Leftover(path, space.work("evaluate", f"{seed_of(encoder)[0]}@{task}"), why)
+
+
+def _unnamed(params: Params, encoder: str) -> str | None:
+    """Why nothing has this name; None where something has."""
+    run, seed = seed_of(encoder)
+    if run in params.imported:
+        return None
+    if run not in params.runs:
+        return f"no run is called {run}"
+    seeds = params.runs[run].seeds
+    if seed is not None and (seeds is None or seed not in seeds):
+        return f"{run} has no seed {seed} any more"
+    return None
+
+
+def _entries(folder: Path) -> list[Path]:
+    """In the order of the names, without locks; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name != FILE)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"

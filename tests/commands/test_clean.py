@@ -1,0 +1,123 @@
+"""`mimic clean`: what runs/ keeps of what params.yaml no longer names, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from mimic import cli, pretrain
+from mimic.errors import BadInput
+from mimic.infra.owner import owned
+from mimic.infra.storage import Workspace
+from mimic.params import load_params
+from tests.support import toy_runs
+
+NAMED = (
+    "runs/pretrain/random/seed-0/1f/published/encoder.safetensors",
+    "runs/pretrain/croco/2f/step-000003.pt",
+    "runs/pretrain/import/3f/step-000001.pt",
+    "runs/evaluate/croco@depth/4f/measured/result.json",
+    "runs/evaluate/random/seed-0@depth/5f/measured/result.json",
+    "runs/prepare/depth.json",
+    "runs/mine/phone/6f/shard-00000.tar",
+    "runs/features/77/part.npy",
+    "runs/decoded/88.npy",
+    "models/old/encoder.safetensors",
+    "metrics/old/depth.json",
+)
+LEFT = {
+    "runs/pretrain/old": "no run is called old",
+    "runs/pretrain/random/seed-7": "random has no seed 7 any more",
+    "runs/pretrain/croco/seed-0": "croco has no seed 0 any more",
+    "runs/evaluate/old@depth": "no run is called old",
+    "runs/evaluate/croco@gone": "no task is called gone",
+    "runs/evaluate/random/seed-7@depth": "random has no seed 7 any more",
+    "runs/prepare/gone.json": "no task is called gone",
+    "runs/mine/gone": "no source is called gone",
+}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, repository: Path) -> Path:
+    root = toy_runs.write_workspace(tmp_path, repository)
+    toy_runs.change(root, "runs", "random", seed=None, seeds=[0, 1])
+    raw = yaml.safe_load((root / "params.yaml").read_text())
+    raw["imported"] = ["import"]
+    (root / "params.yaml").write_text(yaml.safe_dump(raw))
+    for name in (*NAMED, *LEFT):
+        path = root / name
+        path = path if path.suffix else path / "9f/file.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(500_000))
+    return root
+
+
+def _clean(root: Path, *words: str) -> list[str]:
+    done = CliRunner().invoke(cli.app, ["clean", "--params", str(root / "params.yaml"), *words])
+    if done.exception is not None:
+        raise done.exception
+    return done.output.splitlines()
+
+
+def _there(root: Path, names: Iterable[str]) -> list[str]:
+    return [name for name in names if (root / name).exists()]
+
+
+def _in_a_thread(root: Path) -> str:
+    """A thread that holds nothing is to the lock what another process is."""
+
+    def refused() -> str:
+        with pytest.raises(BadInput) as caught:
+            _clean(root, "--remove")
+        return str(caught.value)
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(refused).result()
+
+
+def test_it_lists_and_touches_nothing(workspace: Path) -> None:
+    *lines, total = _clean(workspace)
+    assert sorted(lines) == sorted(f"{name}: 0.5 MB: {why}" for name, why in LEFT.items())
+    assert total == "4.0 MB; `mimic clean --remove` takes them away"
+    assert len(_there(workspace, (*NAMED, *LEFT))) == len(NAMED) + len(LEFT)
+
+
+def test_it_removes_that_and_nothing_else(workspace: Path) -> None:
+    assert _clean(workspace, "--remove")[-1] == "4.0 MB removed"
+    assert _there(workspace, LEFT) == []
+    assert len(_there(workspace, NAMED)) == len(NAMED)
+    assert _clean(workspace) == ["runs/: everything there belongs to something in params.yaml"]
+    assert not list(workspace.rglob(".owner"))
+
+
+def test_what_a_process_works_on_stays(workspace: Path) -> None:
+    with owned(Workspace(workspace).work("pretrain", "old"), "pretrain old"):
+        other = _in_a_thread(workspace)
+    assert re.search(r"clean old: pretrain old .* works in .*runs/pretrain/old", other)
+    assert (workspace / "runs/pretrain/old/9f/file.bin").exists()
+
+
+def test_a_seed_that_is_listed_again_trains_again_and_the_rest_is_kept(
+    tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = toy_runs.write_workspace(tmp_path, repository)
+
+    def trained(seeds: list[int]) -> str:
+        toy_runs.change(root, "runs", "croco", seed=None, seeds=seeds, steps=2)
+        pretrain.main(load_params(root / "params.yaml"), root, "croco")
+        return "".join(capsys.readouterr())
+
+    trained([0, 1])
+    trained([0])
+    assert (root / "runs/pretrain/croco/seed-1").is_dir()
+    _clean(root, "--remove")
+    assert not (root / "runs/pretrain/croco/seed-1").exists()
+    said = trained([0, 1])
+    assert "pretrain croco/seed-0: kept" in said
+    assert "pretrain croco/seed-1: kept" not in said
