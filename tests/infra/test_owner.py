@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from mimic.errors import BadInput
-from mimic.infra.owner import FILE, all_owned, owned
+from mimic.infra.owner import all_owned, owned
+from mimic.infra.owner.lock import FILE
 
 HOLD = """
 import sys, time

@@ -20,7 +20,7 @@ from mimic.cli import (
     workspace,
 )
 from mimic.errors import BadInput
-from mimic.infra.parent import ending_with_dvc
+from mimic.infra.owner.parent import ending_with_dvc
 from mimic.infra.storage import is_full
 
 GROUPS = (pipeline, workspace, own_data, datasets, models, results, installation)

@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from mimic.errors import BadInput
-from mimic.infra.parent import STAGE
+from mimic.infra.owner.parent import STAGE
 from mimic.infra.storage import short
 
 PARAMS = "params.yaml"

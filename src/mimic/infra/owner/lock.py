@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from mimic.errors import BadInput
-from mimic.infra import parent
+from mimic.infra.owner import parent
 from mimic.infra.progress import say
 from mimic.infra.storage import Workspace, made_folder
 
