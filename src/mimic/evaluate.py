@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from mimic import config
 from mimic.config.names import seed_of
 from mimic.infra import earlier, tracking
 from mimic.infra.cluster import run_trainings
@@ -57,6 +58,7 @@ def main(params: Params, root: Path, run: str, task: str) -> None:
     Raises:
         BadInput: no such run or task, the checkpoint is missing or does not fit, the task's data
             are missing or wrong.
+        Cancelled: a person cancelled a job.
         ItemsFailed: jobs of some seeds failed; the others are done.
     """
     planned = pick({**params.runs, **dict.fromkeys(params.imported)}, run, "run")
@@ -97,7 +99,7 @@ def _of_seed(cell: Cell, encoder: str, seed: int) -> Cell:
 def _kept(params: Params, cells: Mapping[str, Cell]) -> dict[str, Path]:
     """The folder of each encoder's finished measurement, made now unless it is there: with a seed
     more, or after a kill, the others are not measured again."""
-    folders = {encoder: _folder(cell) for encoder, cell in cells.items()}
+    folders = {encoder: _folder(cell, params.cluster) for encoder, cell in cells.items()}
     todo = []
     for encoder, folder in folders.items():
         if marked(folder / MEASURED) is None:
@@ -110,6 +112,7 @@ def _kept(params: Params, cells: Mapping[str, Cell]) -> dict[str, Path]:
             {folders[encoder]: cells[encoder].as_json() for encoder in todo},
             params.cluster.evaluate,
             params.cluster,
+            {folders[encoder]: cells[encoder].title for encoder in todo},
         )
     else:
         for encoder in todo:
@@ -117,14 +120,14 @@ def _kept(params: Params, cells: Mapping[str, Cell]) -> dict[str, Path]:
     return {encoder: folder / MEASURED for encoder, folder in folders.items()}
 
 
-def _folder(cell: Cell) -> Path:
+def _folder(cell: Cell, cluster: config.Cluster) -> Path:
     """Of a measurement apart: another one for whatever changes its result."""
     workspace = Workspace(cell.root)
     section = cell.section
     what = fingerprint(
         section.model_dump(mode="json"),
         file_digest(workspace.model(cell.encoder) / "encoder.safetensors"),
-        {"task": section.task, **looked_through(section, cell.task, cell.root)},
+        {"task": section.task, **looked_through(section, cell.task, cell.root, cluster)},
         {name: version(name) for name in VERSIONS},
         parts(section),
         cell.checkpoints,

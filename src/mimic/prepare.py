@@ -23,10 +23,11 @@ def main(params: Params, root: Path, task: str) -> None:
     Raises:
         BadInput: no such task; files are missing, damaged, in another unit, or not what their names
             say; or a split has nothing to train on or to score.
+        Cancelled: a person cancelled the job that looks through them.
     """
     section = pick(params.evaluate, task, "task in evaluate")
     try:
-        found = looked_through(section, task, root)
+        found = looked_through(section, task, root, params.cluster)
     except BadInput as error:
         raise BadInput(f"prepare {task}: {error}") from None
     # The section whole: presets are no parameters of evaluate, and this file is what it depends on.

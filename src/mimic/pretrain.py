@@ -221,6 +221,7 @@ def _trained(params: Params, root: Path, name: str, plan: _Plan) -> Callable[[Pa
             folder,
             params.cluster.pretrain,
             params.cluster,
+            f"pretrain {name}",
         )
         precision = results[0]["precision"]
     if checkpoint.restore_newest_model(folder, model) != run.steps:
@@ -313,8 +314,9 @@ def _train(params: Params, root: Path, plans: Mapping[str, _Plan]) -> list[str]:
         if plan.run.steps and not (plan.folder / TRAINED).exists() and not _is_kept(plan.folder)
     }
     trainings = {plan.folder: plan.description(params, root, name) for name, plan in todo.items()}
+    titles = {plan.folder: f"pretrain {name}" for name, plan in todo.items()}
     for folder, results in run_trainings(
-        train, trainings, params.cluster.pretrain, params.cluster
+        train, trainings, params.cluster.pretrain, params.cluster, titles
     ).items():
         write_json(folder / TRAINED, results)
     return list(todo)

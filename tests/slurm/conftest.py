@@ -145,10 +145,12 @@ def cluster(repository: Path) -> Callable[..., config.Cluster]:
             "retries": 1,
             **changes,
         }
-        kinds = {kind: plain[kind] | small for kind in ("pretrain", "evaluate")}
-        kinds["mine"] = (
-            plain["mine"] | small | {"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0}
-        )
+        single = small | {"nodes": 1, "tasks_per_node": 1}
+        kinds = {
+            "mine": plain["mine"] | single | {"gpus_per_node": 0},
+            "pretrain": plain["pretrain"] | small,
+            "evaluate": plain["evaluate"] | single,
+        }
         return config.Cluster(
             **(plain | kinds | {"executor": executor, "workers": 2, "poll_s": 1.0})
         )

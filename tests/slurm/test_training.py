@@ -4,6 +4,7 @@ not."""
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -263,6 +264,8 @@ def test_a_node_goes_down(
         _check(driver, 80, 1)
     finally:
         slurm.up()  # resumes the node
+    requeued = rf"job {job} of {driver.run_dir}: PENDING \(\w+\), \d min, requeued 1 time\n"
+    assert re.search(requeued, driver.output), driver.output
 
 
 @pytest.mark.slurm
@@ -303,7 +306,7 @@ def test_cancelled_by_somebody_else(
     slurm("scancel", job)
     output = driver.finish()
     assert time.monotonic() - began < 20
-    assert f"job {job} ended without a result, state CANCELLED" in output
+    assert f"job {job} of {driver.run_dir} was cancelled by root" in output
     saved = json.loads((driver.run_dir / "checkpoint.json").read_text())[0]
     assert driver.notes()[-1] == f"saved {saved}"
 

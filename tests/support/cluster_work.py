@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mimic.infra import storage
+from mimic.infra import progress, storage
 from mimic.infra.cluster import Stop
+
+SAID_EVERY = 10  # steps
 
 
 def mine(item: tuple[str, str, int]) -> dict[str, Any]:
@@ -67,6 +69,8 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
         if rank == 0 and (wanted or (step + 1) % description["save_every"] == 0):
             storage.write_json(checkpoint, (step + 1, total))
             note(run_dir, rank, f"saved {step + 1}")
+        if rank == 0 and (step + 1) % SAID_EVERY == 0:
+            progress.say(f"train: {step + 1}/{description['steps']} steps, 9.5 steps/s")
         if wanted:
             stop.exit()
     return {"rank": rank, "total": total, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}

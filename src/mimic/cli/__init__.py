@@ -19,7 +19,7 @@ from mimic.cli import (
     results,
     workspace,
 )
-from mimic.errors import BadInput
+from mimic.errors import BAD_INPUT, CANCELLED, BadInput, Cancelled, WorkFailed
 from mimic.infra.owner.parent import ending_with_dvc
 from mimic.infra.storage import is_full
 
@@ -51,7 +51,13 @@ def main() -> None:
             app()
     except BadInput as error:
         print(f"mimic: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(BAD_INPUT)
+    except Cancelled as error:
+        print(f"mimic: {error}", file=sys.stderr)
+        sys.exit(CANCELLED)
+    except WorkFailed as error:
+        print(f"mimic: {error}", file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
         if not is_full(error):
             raise

@@ -92,9 +92,13 @@ class Cluster(Section):
             raise ValueError(
                 "mine: nodes and tasks_per_node must be 1; each element of the array is one process"
             )
-        for kind in ("pretrain", "evaluate"):
-            if self.executor == "local" and getattr(self, kind).nodes > 1:
-                raise ValueError(f"{kind}.nodes: the local executor has one node")
+        if self.evaluate.nodes * self.evaluate.tasks_per_node > 1:
+            raise ValueError(
+                "evaluate: nodes and tasks_per_node must be 1; an evaluation is one process, and "
+                "the seeds of a run are the elements of an array"
+            )
+        if self.executor == "local" and self.pretrain.nodes > 1:
+            raise ValueError("pretrain.nodes: the local executor has one node")
         return self
 
 

@@ -25,6 +25,7 @@ from mimic import config, mining, pairs, sources
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Rule
 from mimic.infra import cluster, owner, progress, storage
+from mimic.infra.cluster.failures import cause
 from mimic.mining import loop, malloc, pair_rows, privacy, reject_samples, resume, worker_deaths
 from mimic.mining.stats import rename_clips, summary_lines
 from mimic.pairs.schema import clip_key, index_path
@@ -122,7 +123,14 @@ def _round(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) ->
             stats.add(_summary(job))
     clips = sum(len(job.clips) for job in missing.values())
     results = cluster.map_items(
-        mine_shard, list(missing.values()), where.mine, where, _describe, log.parent / "slurm"
+        mine_shard,
+        list(missing.values()),
+        where.mine,
+        where,
+        _describe,
+        log.parent / "slurm",
+        title=title,
+        unit="shards",
     )
     with (
         log.open("a") as lines,
@@ -169,7 +177,7 @@ def _without_killers(job: Job, failed: cluster.ItemsFailed) -> Job:
         raise failed
     killers = tuple(clip for clip in worker_deaths.killers(_trace(job)) if clip not in job.killers)
     if not killers:  # it dies anywhere: too little memory for any clip
-        raise BadInput(failed.failed[_describe(job)].strip().splitlines()[-1])
+        raise BadInput(cause(failed.failed[_describe(job)]))
     return dataclasses.replace(job, killers=(*job.killers, *killers))
 
 

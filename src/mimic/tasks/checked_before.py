@@ -8,35 +8,66 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mimic import config
+from mimic.infra.cluster import Stop, run_training
 from mimic.infra.owner import owned
 from mimic.infra.progress import say
 from mimic.infra.storage import Workspace, fingerprint, read_json, write_json
+from mimic.tasks import TASKS
 from mimic.tasks.checks import asked_by, check, parts
 from mimic.tasks.sections import TaskSection
 
 
-def looked_through(task: TaskSection, name: str, root: Path) -> dict[str, Any]:
+def looked_through(
+    task: TaskSection, name: str, root: Path, cluster: config.Cluster | None = None
+) -> dict[str, Any]:
     """`check`, or what it said before; of several processes one looks, and the others wait for what
     it says.
 
     Args:
         name: of the task in params.yaml.
         root: the workspace.
+        cluster: where it may be done; None = here. Hours of reading are not for a login node.
     """
     where = getattr(task, "data", None)
     if where is None:  # pairs of ours: a manifest is read at once
         return check(task, root)
     with owned(Workspace(root).work("prepare", name), f"prepare {name}"):
-        return _remembered(task, name, root)
+        key = fingerprint(asked_by(task), _state(task, root), parts(task))
+        if cluster is not None and cluster.executor == "slurm" and _said(name, root) != key:
+            _look_in_job(task, name, root, key, cluster)
+        return _remembered(task, name, root, key)
 
 
-def _remembered(task: TaskSection, name: str, root: Path) -> dict[str, Any]:
+def _look_in_job(
+    task: TaskSection, name: str, root: Path, key: str, cluster: config.Cluster
+) -> None:
+    told = {"section": task.model_dump(mode="json"), "name": name, "root": str(root.resolve())}
+    folder = Workspace(root).progress("prepare", name, key)
+    run_training(
+        look_apart, told | {"key": key}, folder, cluster.evaluate, cluster, f"prepare {name}"
+    )
+    shutil.rmtree(folder)
+
+
+def look_apart(told: Mapping[str, Any], folder: Path, stop: Stop) -> None:  # noqa: ARG001
+    """Look through a task's data in a job, for a process that owns their folder and waits."""
+    task = TASKS[told["section"]["task"]].section.model_validate(told["section"])
+    _remembered(task, told["name"], Path(told["root"]), told["key"])
+
+
+def _said(name: str, root: Path) -> str | None:
+    said = read_json(Workspace(root).remembered(name)) or {}
+    return said.get("key")
+
+
+def _remembered(task: TaskSection, name: str, root: Path, key: str) -> dict[str, Any]:
     path = Workspace(root).remembered(name)
-    key = fingerprint(asked_by(task), _state(task, root), parts(task))
     said = read_json(path) or {}
     if said.get("key") == key:
         say(f"{name}: neither the data nor the questions changed since they were looked through")

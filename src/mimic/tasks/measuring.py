@@ -17,7 +17,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pydantic import TypeAdapter
 
 from mimic.config import Shards
 from mimic.errors import BadInput
@@ -26,7 +25,7 @@ from mimic.infra.cluster import Stop
 from mimic.infra.publishing import Work, marked, publish
 from mimic.infra.storage import Workspace, file_digest, fingerprint, read_json, write_json
 from mimic.infra.writing import write_picture
-from mimic.tasks import Task, run_task
+from mimic.tasks import TASKS, run_task
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.checked_before import looked_through
 from mimic.tasks.checks import asked_by, parts
@@ -74,10 +73,9 @@ class Cell:
 
     @staticmethod
     def of_json(told: Mapping[str, Any]) -> Cell:
-        adapter: TypeAdapter[TaskSection] = TypeAdapter(Task)
         known = {
             "root": Path(told["root"]),
-            "section": adapter.validate_python(told["section"]),
+            "section": TASKS[told["section"]["task"]].section.model_validate(told["section"]),
             "shards": Shards.model_validate(told["shards"]),
         }
         return Cell(**{**told, **known})

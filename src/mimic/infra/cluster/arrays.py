@@ -4,13 +4,12 @@ poisoned."""
 from __future__ import annotations
 
 import json
-import logging
 import math
 import pickle
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,13 +18,13 @@ from typing import Any, TypeVar
 import cloudpickle
 
 from mimic import config
-from mimic.errors import BadInput
+from mimic.errors import BadInput, Cancelled
 from mimic.infra import storage
 from mimic.infra.cluster import slurm, task
 from mimic.infra.cluster.failures import ItemsFailed
 from mimic.infra.cluster.stop import Stop
+from mimic.infra.progress import say
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -65,10 +64,84 @@ class _Element:
     keys: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ArrayWork:
+    """What is done to the items, in words."""
+
+    title: str  # mine phone
+    unit: str  # shards
+    describe: Callable[[Any], str]  # an item
+
+
+class _Items:
+    """The items by key, and what became of them."""
+
+    def __init__(self, work: ArrayWork, items: Sequence[Any]) -> None:
+        self.work = work
+        self.names = {
+            storage.fingerprint(work.describe(item)): work.describe(item) for item in items
+        }
+        if len(self.names) < len(items):
+            raise ValueError("two items have the same description")
+        self.todo = dict(zip(self.names, items, strict=True))
+        self.errors: dict[str, str] = {}  # of the last try
+        self.cancelled: dict[str, str] = {}  # by a person: not tried again
+
+    def failed(self) -> list[str]:
+        return [self.names[key] for key in self.errors if key in self.todo]
+
+    def take(self, key: str, kind: str, value: Any) -> None:
+        if kind == "error":
+            self.errors[key] = value
+            return
+        del self.todo[key]
+        if kind == "cancelled":
+            self.cancelled[key] = value
+
+    def say_failed(self, attempt: int) -> None:
+        failed = self.failed()
+        more = ", ..." if len(failed) > 5 else ""
+        say(
+            f"slurm: {self.work.title}: {len(failed)} {self.work.unit} failed in attempt "
+            f"{attempt}: {', '.join(failed[:5])}{more}"
+        )
+
+    def conclude(self, logs: Path) -> None:
+        """
+        Raises:
+            Cancelled: a person has cancelled some.
+            ItemsFailed: some have failed for good.
+        """
+        if self.cancelled:
+            said = "; ".join(sorted(set(self.cancelled.values()))[:3])
+            raise Cancelled(
+                f"{self.work.title}: {said}: {len(self.cancelled)} of {len(self.names)} "
+                f"{self.work.unit} are not done and were not tried again; the same command does "
+                "them"
+            )
+        if self.todo:
+            raise ItemsFailed({self.names[key]: self.errors[key] for key in self.todo}, str(logs))
+
+    def news(self, elements: Collection[_Element]) -> slurm.ArrayNews:
+        of = {element.job.id: element for element in elements}
+
+        def item_of(id: str) -> str:
+            done = _files(of[id].folder)
+            return next((self.names[key] for key in of[id].keys if key not in done), "its last one")
+
+        return slurm.ArrayNews(
+            self.work.title,
+            self.work.unit,
+            len(self.names),
+            lambda: (len(self.todo) + len(self.cancelled), len(self.failed())),
+            item_of,
+        )
+
+
 def map_array(
     function: Callable[[T], R],
     items: Sequence[T],
-    describe: Callable[[T], str],
+    work: ArrayWork,
     resources: config.Resources,
     cluster: config.Cluster,
     folder: Path,
@@ -76,14 +149,11 @@ def map_array(
     """`map_items` on SLURM."""
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    names = {storage.fingerprint(describe(item)): describe(item) for item in items}
-    if len(names) < len(items):
-        raise ValueError("two items have the same description")
-    todo = dict(zip(names, items, strict=True))
+    known = _Items(work, items)
+    todo = known.todo
     results: dict[str, R] = {}
-    errors: dict[str, str] = {}
-    elements = _living(folder, todo)
-    order = iter(names)
+    elements = _living(folder, known)
+    order = iter(known.names)
     following = next(order, None)
     for attempt in range(resources.retries + 1):
         taken = {key for element in elements for key in element.keys}
@@ -97,27 +167,21 @@ def map_array(
             )
             elements = [
                 *elements,
-                *_submit(function, fresh, chunk, grown, cluster, folder, elements),
+                *_submit(function, fresh, chunk, grown, cluster, folder, elements, work),
             ]
-        with closing(_outcomes(elements, cluster)) as outcomes:
+        with closing(_outcomes(elements, cluster, known.news(elements))) as outcomes:
             for key, (kind, value) in outcomes:
-                (results if kind == "success" else errors)[key] = value
+                known.take(key, kind, value)
                 if kind == "success":
-                    del todo[key]
+                    results[key] = value
                 while following in results:
                     yield results.pop(following)
                     following = next(order, None)
         elements = []
         if not todo:
             break
-        log.warning(
-            "%d item(s) failed in attempt %d: %s",
-            len(todo),
-            attempt + 1,
-            ", ".join(names[key] for key in list(todo)[:5]),
-        )
-    if todo:
-        raise ItemsFailed({names[key]: errors[key] for key in todo})
+        known.say_failed(attempt + 1)
+    known.conclude(folder)
     shutil.rmtree(folder)
 
 
@@ -129,6 +193,7 @@ def _submit(
     cluster: config.Cluster,
     folder: Path,
     others: Iterable[_Element],
+    work: ArrayWork,
 ) -> list[_Element]:
     """One array for these items; `others` are the elements of an earlier driver that still run."""
     name = slurm.new_name("map")
@@ -147,25 +212,23 @@ def _submit(
     jobs = slurm.submit(tasks, resources, cluster, folder / name, name)
     elements = [_Element(job, str(outcomes), part) for job, part in zip(jobs, chunks, strict=True)]
     _write_note(folder, [*others, *elements], None)
-    log.info(
-        "%d items in %d jobs (%s); logs: %s",
-        len(keys),
-        len(jobs),
-        jobs[0].id.split("_")[0],
-        folder / name,
+    say(
+        f"slurm: array {jobs[0].id.split('_')[0]} of {work.title}: {len(keys)} {work.unit} in "
+        f"{len(jobs)} jobs; logs: {folder / name}"
     )
     return elements
 
 
 def _outcomes(
-    elements: Sequence[_Element], cluster: config.Cluster
+    elements: Sequence[_Element], cluster: config.Cluster, news: slurm.ArrayNews
 ) -> Generator[tuple[str, tuple[str, Any]], None, None]:
-    """(key, ("success", result) or ("error", traceback)) of every item, as they come.
+    """(key, ("success", result), ("error", traceback) or ("cancelled", by whom)) of every item, as
+    they come.
 
     Whatever ends this generator early - Ctrl-C, an exception of the caller - cancels the jobs;
     SIGKILL leaves them to the next driver.
     """
-    monitor = slurm.JobMonitor([element.job for element in elements], cluster)
+    monitor = slurm.JobMonitor([element.job for element in elements], cluster, news.tell)
     waiting = {element.job.id: (element, set(element.keys)) for element in elements}
     try:
         while monitor.jobs:
@@ -175,13 +238,14 @@ def _outcomes(
                     keys.discard(key)
                     yield key, pickle.loads((Path(element.folder) / key).read_bytes())
                 if id in ended:
+                    kind = "cancelled" if ended[id].by else "error"
                     for key in sorted(keys):
-                        yield key, ("error", str(ended[id].error))
+                        yield key, (kind, str(ended[id].error))
                     del waiting[id]
             if monitor.jobs:
                 time.sleep(min(1.0, cluster.poll_s))
     except BaseException:
-        slurm.cancel(monitor.jobs.values())
+        slurm.cancel(monitor.jobs)
         raise
 
 
@@ -199,7 +263,7 @@ def _write_note(folder: Path, elements: Iterable[_Element], name: str | None) ->
     )
 
 
-def _living(folder: Path, todo: Mapping[str, Any]) -> list[_Element]:
+def _living(folder: Path, known: _Items) -> list[_Element]:
     """Elements that an earlier driver submitted and that still run, with those of their items that
     are still to do."""
     path = folder / "array.json"
@@ -219,9 +283,9 @@ def _living(folder: Path, todo: Mapping[str, Any]) -> list[_Element]:
         job = slurm.SlurmJob(**row["job"])
         if job.id in alive:
             keys = tuple(
-                key for key in row["keys"] if key in todo and key not in _files(row["folder"])
+                key for key in row["keys"] if key in known.todo and key not in _files(row["folder"])
             )
             found.append(_Element(job, row["folder"], keys))
     if found:
-        log.info("re-attached to %d jobs of %s", len(found), folder)
+        say(f"slurm: {known.work.title}: re-attached to {len(found)} jobs of {folder}")
     return found

@@ -21,6 +21,7 @@ class Call:
     function: Training
     description: Description
     run_dir: Path
+    title: str  # of the work, for people: `pretrain croco-3m`
 
     def run(self, stop: Stop) -> Any:
         return self.function(self.description, self.run_dir, stop)

@@ -7,7 +7,7 @@ import errno
 import re
 from collections.abc import Iterable
 
-from mimic.errors import BadInput
+from mimic.errors import BadInput, WorkFailed
 
 # What the other ranks say when one of them died.
 _BAD_INPUT = "mimic.errors.BadInput: "
@@ -15,6 +15,9 @@ _DISK_FULL = re.compile(
     rf"OSError: \[Errno (?P<number>{errno.ENOSPC}|{errno.EDQUOT})\] (?P<what>[^:]*)(: "
     rf"'(?P<file>.*)')?$"
 )
+_RANK = re.compile(r"rank \d+")
+SHOWN = 10  # lines of a traceback whose whole lies in a log
+LISTED = 20  # items that failed
 _ECHO = re.compile(
     r"UncompletedJobError|Connection (closed|reset) by "
     r"peer|DistBackendError|DistNetworkError|DistStoreError|ProcessGroup|"
@@ -39,42 +42,60 @@ def culprit(errors: Iterable[tuple[float, str]]) -> str:
     return min(errors, key=order)[1]
 
 
-class TrainingFailed(RuntimeError):
-    """A training ended without its results; the message ends in the traceback of the rank that
-    failed first."""
+def cause(text: str) -> str:
+    """In one line, what a text says that may hold a rank's traceback: `rank 3: ValueError: ...`."""
+    lines = [line for line in text.strip().splitlines() if line.strip()] or ["no error is known"]
+    frames = [index for index, line in enumerate(lines) if line.startswith("  ")]
+    if not frames or not any(line.startswith("Traceback (") for line in lines):
+        return lines[0]
+    error = lines[min(frames[-1] + 1, len(lines) - 1)]
+    rank = _RANK.match(lines[0])
+    return f"{rank[0]}: {error}" if rank else error
 
 
-class ItemsFailed(RuntimeError):
+def told(title: str, text: str, logs: str | None) -> str:
+    """A message that begins with the cause, then says where the logs lie, then how a text ends."""
+    where = [f"logs: {logs}"] if logs else []
+    lines = text.strip().splitlines()
+    if len(lines) == 1:
+        lines = []
+    return "\n".join([f"{title}{cause(text)}", *where, *(lines[-SHOWN:] if logs else lines)])
+
+
+class TrainingFailed(WorkFailed):
+    """A training ended without its results; the message begins with the cause in one line, and ends
+    in the traceback of the rank that failed first."""
+
+
+class ItemsFailed(WorkFailed):
     """Some items failed for good; all others are done. `failed` maps each item's description to its
-    traceback."""
+    traceback; `logs` is where more is said."""
 
-    def __init__(self, failed: dict[str, str]) -> None:
+    def __init__(self, failed: dict[str, str], logs: str | None = None) -> None:
         self.failed = failed
-        last = [f"- {name}: {text.strip().splitlines()[-1]}" for name, text in failed.items()]
-        first = next(iter(failed.values()))
+        self.logs = logs
+        name, first = next(iter(failed.items()))
+        each = [f"- {name}: {cause(text)}" for name, text in failed.items()]
+        title = f"{len(failed)} item(s) failed, the others are done; {name}: "
         super().__init__(
-            "\n".join(
-                [
-                    f"{len(failed)} item(s) failed, the others are done:",
-                    *last[:20],
-                    "the first one:",
-                    first,
-                ]
-            )
+            "\n".join([told(title, first, logs), *(each[:LISTED] if len(each) > 1 else [])])
         )
 
-    def __reduce__(self) -> tuple[type[ItemsFailed], tuple[dict[str, str]]]:
-        return ItemsFailed, (self.failed,)
+    def __reduce__(self) -> tuple[type[ItemsFailed], tuple[dict[str, str], str | None]]:
+        return ItemsFailed, (self.failed, self.logs)
 
 
-def failure(text: str) -> Exception:
+def failure(text: str, title: str = "", logs: str | None = None) -> Exception:
     """The exception to raise here for a traceback from elsewhere: what a user can mend, input or a
-    full disk, stays one line."""
+    full disk, stays one line.
+
+    Args:
+        title: of the work, for the first line of the message.
+        logs: where all of it can be read; None = the message holds the whole traceback.
+    """
     last = text.strip().splitlines()[-1]
     if full := _DISK_FULL.match(last):
         return OSError(int(full["number"]), full["what"], full["file"])
-    return (
-        BadInput(last.removeprefix(_BAD_INPUT))
-        if last.startswith(_BAD_INPUT)
-        else TrainingFailed(text)
-    )
+    if last.startswith(_BAD_INPUT):
+        return BadInput(last.removeprefix(_BAD_INPUT))
+    return TrainingFailed(told(f"{title}: " if title else "", text, logs))

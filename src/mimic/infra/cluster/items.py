@@ -20,6 +20,9 @@ def map_items(
     cluster: config.Cluster,
     describe: Callable[[Item], str],
     folder: Path | None = None,
+    *,
+    title: str = "",
+    unit: str = "items",
 ) -> Generator[Result, None, None]:
     """`map(function, items)`; results come in the order of the items.
 
@@ -38,14 +41,22 @@ def map_items(
         folder: for the job's files and logs, where all nodes see it; removed at the end, kept after
             a failure. None = run here, whatever the executor.
 
+        title: of the whole work, for the lines that say how it stands on SLURM: `mine phone`.
+        unit: what an item is called there, in the plural.
+
     Raises:
         BadInput: sbatch refuses, or SLURM does not answer while jobs may be alive.
+        Cancelled: a person cancelled jobs of the array; the others have ended.
         ItemsFailed: items failed for good and all others are done; each is named, with its
             traceback. Locally these are items on which a worker process died twice; an exception in
             the function is raised at once.
     """
     if cluster.executor == "local" or folder is None:
         return map_local(function, items, cluster.workers, describe)
-    from mimic.infra.cluster.arrays import map_array  # submitit is not for worker processes
+    from mimic.infra.cluster.arrays import (
+        ArrayWork,
+        map_array,
+    )  # submitit is not for worker processes
 
-    return map_array(function, items, describe, resources, cluster, folder)
+    work = ArrayWork(title or folder.name, unit, describe)
+    return map_array(function, items, work, resources, cluster, folder)

@@ -4,21 +4,20 @@ through job.json."""
 from __future__ import annotations
 
 import json
-import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mimic import config
-from mimic.errors import BadInput
+from mimic.errors import BadInput, Cancelled
 from mimic.infra import storage
 from mimic.infra.cluster import slurm, task
 from mimic.infra.cluster.call import Call
 from mimic.infra.cluster.failures import ItemsFailed, failure
+from mimic.infra.progress import say
 
-log = logging.getLogger(__name__)
 _LOST = {
     "PREEMPTED",
     "NODE_FAIL",
@@ -31,28 +30,64 @@ def run_jobs(
 ) -> dict[Path, list[Any]]:
     """The results of all ranks of each training, keyed by run_dir; see `run_trainings`."""
     results: dict[Path, list[Any]] = {}
-    failed: dict[str, str] = {}
+    bad = _Bad(calls)
     todo = dict(calls)
     jobs = {run_dir: job for run_dir, call in calls.items() if (job := _living(call))}
     for _ in range(resources.max_timeouts + 1):
         fresh = {run_dir: call for run_dir, call in todo.items() if run_dir not in jobs}
         jobs |= _submit(fresh, resources, cluster) if fresh else {}
-        for run_dir, ending in _endings(jobs, cluster):
+        for run_dir, ending in _endings(jobs, calls, cluster):
             if ending.results is not None:
                 results[run_dir] = ending.results
                 _write_note(todo.pop(run_dir), job=None)  # collected: it is history
-            elif ending.state in _LOST:
-                log.warning("%s: state %s, submitting it again", run_dir, ending.state)
-            else:
-                failed[str(run_dir)] = str(ending.error)
+            elif ending.by or ending.state not in _LOST:
+                bad.add(run_dir, jobs[run_dir], ending)
                 del todo[run_dir]
         jobs.clear()
         if not todo:
             break
-    failed |= {str(run_dir): f"lost {resources.max_timeouts + 1} times" for run_dir in todo}
-    if failed:
-        raise ItemsFailed(failed) if len(calls) > 1 else failure(*failed.values())
+    bad.lost(todo, resources.max_timeouts + 1)
+    bad.conclude()
     return {run_dir: results[run_dir] for run_dir in calls}
+
+
+class _Bad:
+    """Trainings that ended without results, and which error says so."""
+
+    def __init__(self, calls: Mapping[Path, Call]) -> None:
+        self._calls = calls
+        self._failed: dict[str, str] = {}
+        self._cancelled: list[str] = []
+        self._logs: str | None = None
+
+    def add(self, run_dir: Path, job: slurm.SlurmJob, ending: slurm.Ending) -> None:
+        self._logs = self._logs or job.folder
+        if ending.by:
+            title = self._calls[run_dir].title
+            self._cancelled.append(f"job {job.id} of {title} was cancelled by {ending.by}")
+        else:
+            self._failed[str(run_dir)] = str(ending.error)
+
+    def lost(self, run_dirs: Iterable[Path], times: int) -> None:
+        self._failed |= {str(run_dir): f"its job was lost {times} times" for run_dir in run_dirs}
+
+    def conclude(self) -> None:
+        """
+        Raises:
+            Cancelled, ItemsFailed, or of a single training what `failure` makes of it.
+        """
+        if self._cancelled:
+            others = f"; {len(self._failed)} others failed" if self._failed else ""
+            raise Cancelled(
+                f"{'; '.join(self._cancelled)}{others}; it is not tried again: the same command "
+                "goes on from what was saved"
+            )
+        if self._failed and len(self._calls) > 1:
+            raise ItemsFailed(self._failed, self._logs)
+        if self._failed:
+            (call,) = self._calls.values()
+            (text,) = self._failed.values()
+            raise failure(text, call.title, self._logs)
 
 
 def _submit(
@@ -70,26 +105,35 @@ def _submit(
     jobs = dict(zip(calls, submitted, strict=True))
     for run_dir, job in jobs.items():
         _write_note(calls[run_dir], job=job)
-        log.info("%s: submitted as job %s; its log: %s", run_dir, job.id, job.paths(0).stdout)
+        log = job.paths(0).stderr
+        say(f"slurm: job {job.id} of {calls[run_dir].title}: submitted; its log: {log}")
     return jobs
 
 
 def _endings(
-    jobs: Mapping[Path, slurm.SlurmJob], cluster: config.Cluster
+    jobs: Mapping[Path, slurm.SlurmJob], calls: Mapping[Path, Call], cluster: config.Cluster
 ) -> Iterator[tuple[Path, slurm.Ending]]:
     """Each job's run_dir and ending, as they end. Ctrl-C cancels all; a driver that is killed
     leaves them running."""
-    monitor = slurm.JobMonitor(jobs.values(), cluster)
+    news = slurm.JobNews({job.id: (calls[run_dir].title, job) for run_dir, job in jobs.items()})
+    monitor = slurm.JobMonitor(jobs.values(), cluster, news.tell)
     where = {job: run_dir for run_dir, job in jobs.items()}
     try:
         while monitor.jobs:
             for job, ending in monitor.look():
+                news.ended(job.id, _how(ending))
                 yield where[job], ending
             if monitor.jobs:
                 time.sleep(min(1.0, cluster.poll_s))
     except BaseException:
-        slurm.cancel(monitor.jobs.values())
+        slurm.cancel(monitor.jobs)
         raise
+
+
+def _how(ending: slurm.Ending) -> str:
+    by = f" by {ending.by}" if ending.by else ""
+    again = ", is submitted again" if ending.state in _LOST and ending.results is None else ""
+    return f"{ending.state}{by}{again}"
 
 
 # ---------------------------------------------------------------------------- job.json: what a
@@ -125,6 +169,6 @@ def _living(call: Call) -> slurm.SlurmJob | None:
         )
     ending = slurm.read(job)
     if same and (job.id in alive or (ending and ending.results is not None)):
-        log.info("%s: re-attached to job %s", call.run_dir, job.id)
+        say(f"slurm: job {job.id} of {call.title}: re-attached to job {job.id}")
         return job
     return None

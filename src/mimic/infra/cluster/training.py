@@ -21,6 +21,7 @@ def run_training(
     run_dir: Path,
     resources: config.Resources,
     cluster: config.Cluster,
+    title: str | None = None,
 ) -> list[Any]:
     """Run `function(description, run_dir, stop)` in every rank, here or as one SLURM job, and wait
     for it.
@@ -35,17 +36,20 @@ def run_training(
             description is not taken for this one.
         run_dir: on a file system that all nodes see. `job.json` and the logs (`slurm/`) are kept
             here.
+        title: of the work, for the lines that say how it stands: `pretrain croco-3m`.
 
     Returns:
         The result of every rank.
 
     Raises:
+        Cancelled: a person cancelled the job.
         TrainingFailed: with the traceback of the rank that failed first.
         BadInput: the function raised it, sbatch refuses, or SLURM does not answer while a job may
             still be alive.
         Stopped: a signal asked this process to stop, and everything is saved (local executor).
     """
-    return run_trainings(function, {run_dir: description}, resources, cluster)[run_dir]
+    titles = {run_dir: title} if title else {}
+    return run_trainings(function, {run_dir: description}, resources, cluster, titles)[run_dir]
 
 
 def run_trainings(
@@ -53,17 +57,22 @@ def run_trainings(
     trainings: Mapping[Path, Description],
     resources: config.Resources,
     cluster: config.Cluster,
+    titles: Mapping[Path, str] | None = None,
 ) -> dict[Path, list[Any]]:
     """Several trainings, keyed by their run_dir: a sweep. One SLURM array; one after the other on
     this machine.
 
     Raises:
+        Cancelled: a person cancelled some of their jobs; the others have ended.
         ItemsFailed: some of several failed; the others are done.
     """
     for run_dir in trainings:
         run_dir.mkdir(parents=True, exist_ok=True)
+    titles = titles or {}
     calls = {
-        run_dir: Call(function, dict(description), run_dir.resolve())
+        run_dir: Call(
+            function, dict(description), run_dir.resolve(), titles.get(run_dir, str(run_dir))
+        )
         for run_dir, description in trainings.items()
     }
     match cluster.executor:
