@@ -47,7 +47,7 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 
 # Rooms whose tests share a server keep to one process; everywhere else a file does.
-SHARED_SERVERS = {"slurm", "flows"}
+SHARED_SERVERS = {"slurm", "flows", "production"}
 # Begun first, the longest before the others: what begins late, the end waits for.
 LONG = ("test_week.py", "test_pretrain_ranks.py", "test_dvc.py")
 

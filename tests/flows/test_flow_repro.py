@@ -12,8 +12,10 @@ import time
 import pytest
 from prefect.states import Failed
 
+from mimic.flows import pipeline
 from mimic.flows import repro as module
 from mimic.flows.repro import Children, StageFailed, worth_another_try
+from mimic.flows.unchanged import unchanged
 from tests.support import REPOSITORY
 from tests.support.toy_project import Project, is_running, wait_until
 
@@ -112,3 +114,27 @@ def test_a_stage_ends_with_the_process_that_started_it_even_if_that_was_killed(
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
     wait_until(lambda: not any(map(is_running, project.children())), 10, "the stage to end")
     assert (project.root / "saved").exists()
+
+
+def test_what_is_unchanged_is_found_in_one_look(project: Project) -> None:
+    """A stage after a stale one is not certain, and one that another process is at is left to
+    DVC."""
+    needs = pipeline.graph()
+    assert unchanged(needs) == set()
+    subprocess.run([sys.executable, "-m", "dvc", "repro"], check=True, capture_output=True)
+    assert unchanged(needs) == set(needs)
+    assert module.repro.fn("assemble", False, idle=True).name == "Cached"
+    project.write("b", "other")
+    assert unchanged(needs) == {"mine@a"}
+    project.write("b", "plain")
+    (project.root / "size").unlink()
+    assert unchanged(needs) == {"mine@a", "mine@b", "assemble"}
+    subprocess.run([sys.executable, "-m", "dvc", "repro"], check=True, capture_output=True)
+    project.write("a", "slow")
+    with subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", "mine@a"], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        next(line for line in other.stdout if "Running stage" in line)
+        assert unchanged(needs) == {"mine@b"}
+        other.communicate()

@@ -30,6 +30,13 @@ FLAGS = (
     "--window-size=1600,1200",
 )
 LOOK_S = 0.3
+CLICK = """(text => {
+  const all = [...document.body.querySelectorAll("*")];
+  const shown = all.filter(node => (node.innerText || "").trim() === text
+    && node.getClientRects().length);
+  shown.slice(-1).forEach(node => node.click());
+  return shown.length;
+})(TEXT)"""
 SEEN = "document.body ? document.body.innerText : ''"
 
 
@@ -68,6 +75,13 @@ class Browser:
                 return text
             if time.monotonic() > until:
                 raise AssertionError(f"the page never showed {unseen}; it shows:\n{text[:4000]}")
+            time.sleep(LOOK_S)
+
+    def click(self, text: str, patience_s: float = 30) -> None:
+        """What bears just this text, once it is there; the innermost such thing."""
+        until = time.monotonic() + patience_s
+        while not self.evaluate(CLICK.replace("TEXT", json.dumps(text))):
+            assert time.monotonic() < until, f"nothing to click: {text}"
             time.sleep(LOOK_S)
 
     def picture(self, path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Real servers on this machine for tests and trials: PostgreSQL, Prefect's server, MLflow's server.
+"""Real servers on this machine for tests and trials: PostgreSQL, Prefect, MLflow, S3.
 
 Each is started by the command that a person would type, in a process group of its own, and can be
 killed as a power cut does and started again on what it had written.
@@ -7,6 +7,7 @@ killed as a power cut does and started again on what it had written.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -17,9 +18,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from socket import socket
+from socket import create_connection, socket
 
 from tests.support import REPOSITORY
+from tests.support.object_store import ObjectStore
 from tests.support.toy_project import kill_group, wait_until
 
 PATIENCE_S = 150.0  # for a server to come up on a busy machine
@@ -55,17 +57,19 @@ class Service:
 
     name: str
     command: list[str]
-    folder: Path  # its working directory, with its log
+    folder: Path  # its working directory
     ready: Callable[[], bool]
     environment: Mapping[str, str] = field(default_factory=with_programs)
+    logs: Path | None = None  # the folder of its log; None = its working directory
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def log(self) -> Path:
-        return self.folder / f"{self.name}.log"
+        return (self.logs or self.folder) / f"{self.name}.log"
 
     def launch(self) -> None:
         """Start it, and do not wait for it."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -175,20 +179,22 @@ class Postgres(Service):
 
 
 class PrefectServer(Service):
-    """Prefect's server on PostgreSQL, set up by prefect.toml of its folder and the environment."""
+    """Prefect's server, on PostgreSQL or on a file of its own, set up by prefect.toml of its folder
+    and the environment."""
 
-    def __init__(self, folder: Path, database: Postgres) -> None:
+    def __init__(self, folder: Path, database: Postgres | None, logs: Path | None = None) -> None:
         self.port = free_port()
-        tables = f"postgresql+asyncpg://{database.address}/prefect"
         settings = {
-            "PREFECT_API_DATABASE_CONNECTION_URL": tables,
             "PREFECT_SERVER_API_PORT": str(self.port),  # where the pages of its UI ask, too
             # the shortest that there is, so that a test can wait for its end
             "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "30",
         }
+        if database is not None:
+            tables = f"postgresql+asyncpg://{database.address}/prefect"
+            settings["PREFECT_API_DATABASE_CONNECTION_URL"] = tables
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
         super().__init__(
-            "prefect-server", command, folder, self._answers, with_programs(**settings)
+            "prefect-server", command, folder, self._answers, with_programs(**settings), logs
         )
 
     @property
@@ -220,3 +226,25 @@ class MlflowServer(Service):
 
     def _answers(self) -> bool:
         return get(f"{self.page}/health") == b"OK"
+
+
+# ---------------------------------------------------------------------------- an object store
+
+
+class ObjectStoreServer(Service):
+    """The S3 server of `object_store`, which can be away for a while: it keeps its address."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        port = free_port()
+        key = ("lab", secrets.token_hex(16))
+        self.store = ObjectStore(f"http://127.0.0.1:{port}", folder / "buckets", *key)
+        self.store.folder.mkdir(parents=True)
+        command = [program, "serve", "s3", "--addr", f"127.0.0.1:{port}", str(self.store.folder)]
+        settings = {"RCLONE_AUTH_KEY": f'"{key[0]},{key[1]}"', "RCLONE_CONFIG": os.devnull}
+        super().__init__("s3", command, folder, self._listens, with_programs(**settings))
+        self._port = port
+
+    def _listens(self) -> bool:
+        with suppress(OSError), create_connection(("127.0.0.1", self._port), timeout=2):
+            return True
+        return False

@@ -30,6 +30,7 @@ from pydantic import Field
 
 from mimic.flows.janitor import alive
 from mimic.flows.repro import environment, no_child_left_behind, repro
+from mimic.flows.unchanged import unchanged
 
 # Stages that run at the same time. Two fill a laptop; a login node that hands its stages to a
 # cluster can wait for many more.
@@ -118,13 +119,16 @@ def pipeline(
     log = get_run_logger()
     wanted, needs = select(graph(), targets, names)
     log.info("%d stages: %s", len(needs), ", ".join(needs))
+    idle = unchanged(needs)
     with alive(str(runtime.flow_run.id)), no_child_left_behind() as children:
         task = repro.with_options(retries=retries, retry_delay_seconds=30)
         futures: dict[str, PrefectFuture[Any]] = {}
         for stage, others in needs.items():
+            forced = force and stage in wanted
             futures[stage] = task.submit(
                 stage,
-                force=force and stage in wanted,
+                force=forced,
+                idle=stage in idle and not forced,
                 return_state=False,
                 wait_for=[futures[other] for other in others],
             )

@@ -164,12 +164,17 @@ def worth_another_try(_task: Any, _run: Any, state: State[Any]) -> bool:
 
 
 @task(task_run_name="{stage}", persist_result=False, retry_condition_fn=worth_another_try)
-def repro(stage: str, force: bool) -> State[str]:
+def repro(stage: str, force: bool, idle: bool = False) -> State[str]:
     """Bring one stage up to date; the stages it needs already are.
+
+    Args:
+        idle: it is known to have nothing to do, so DVC is not asked again.
 
     Raises:
         StageFailed: DVC or the stage's command failed.
     """
+    if idle:
+        return Completed(name="Cached", message=f"Stage '{stage}' didn't change", data=stage)
     children = _children.get(None) or Children()
     # --wait-for-lock must precede the sub-command; without it a lock held for over 3 seconds
     # (hashing, NFS) is an error.
