@@ -5,6 +5,8 @@ What does the work is imported when it is called, so that `mimic --help` costs n
 
 from __future__ import annotations
 
+import codecs
+import locale
 import os
 import sys
 
@@ -38,12 +40,23 @@ for group in GROUPS:
         app.command(name, rich_help_panel=group.PANEL)(command)
 
 
+def _in_utf8() -> None:
+    """Read and write text as UTF-8 whatever the locale is (LC_ALL=C, PYTHONUTF8=0, ja_JP.eucJP):
+    files that one machine writes, another reads. Python decides at its start, so it starts
+    again, as the same process; what it starts itself does as it does."""
+    if sys.flags.utf8_mode or codecs.lookup(locale.getencoding()).name == "utf-8":
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def main() -> None:
     """Entry point: bad input and a full disk are one line and a non-zero exit; a bug keeps its
     traceback."""
     # Threads that spin while they wait for each other make training ten times slower on busy cores
     # (measured); read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _in_utf8()
     try:
         if "" in sys.argv[1:]:  # a path of no letters would be the current folder
             raise BadInput("an argument is empty; was a variable of the shell not set?")
