@@ -104,7 +104,7 @@ def check_a_run(client: Any) -> None:
     assert measured.data.metrics == {
         "nyuv2/delta1": 0.6,
         "nyuv2/rms": 0.5,
-        "nyuv2/averages/image/delta1": 0.6,
+        "nyuv2/averages image delta1": 0.6,
     }
     assert measured.data.params["metrics.best_block"] == "1"
     assert measured.data.tags["protocol"] == "fine-tuned"

@@ -110,6 +110,13 @@ def change(workspace: Path, section: str, name: str, **values: Any) -> None:
     path.write_text(yaml.safe_dump(raw))
 
 
+def change_tracking(workspace: Path, uri: str) -> None:
+    path = workspace / "params.yaml"
+    raw = yaml.safe_load(path.read_text())
+    raw["tracking"]["uri"] = uri
+    path.write_text(yaml.safe_dump(raw))
+
+
 def run(workspace: Path, name: str) -> Path:
     pretrain.main(load_params(workspace / "params.yaml"), workspace, name)
     return workspace / "models" / name

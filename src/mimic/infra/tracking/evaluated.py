@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -171,10 +170,10 @@ def _data(result: dict[str, Any], told: Told) -> tuple[Data, ...]:
 
 
 def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
-    """delta1 = 0.5, averages/image/delta1 = 0.5, ...: nested mappings become paths. Lists (one
-    number a block, a class) stay in the file that is logged beside them."""
+    """delta1 = 0.5, averages image delta1 = 0.5, ...: a slash would be one more section of charts.
+    Lists (one number a block, a class) stay in the file that is logged beside them."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _numbers(f"{name}/{key}" if name else str(key), inner)
+            yield from _numbers(f"{name} {key}" if name else str(key), inner)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield re.sub(r"/+", "/", clean(name)), value
+        yield clean(name).replace("/", " "), value

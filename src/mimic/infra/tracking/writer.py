@@ -61,8 +61,6 @@ class Writer:
         for other in others:
             if other is not run:
                 self._replace(other, run, record)
-        if there is None:
-            others.append(self.client.get_run(run.info.run_id))
         return there is None
 
     def id_of(self, record: Record) -> str:

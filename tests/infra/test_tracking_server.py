@@ -1,0 +1,192 @@
+"""A real MLflow server: what a browser shows of the experiment, what the registry hands out, and
+two workspaces beside each other. The password in its address is nowhere."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from mimic.commands.hand_out.registered import pack
+from mimic.infra import tracking
+from mimic.infra.tracking.identity import identity_of
+from mimic.training.checkpoint import load_encoder
+from tests.support.browser import browsing
+from tests.support.tracked_results import (
+    TOLD,
+    client_of,
+    mlflow_server,
+    pictures,
+    publish_all,
+    publish_evaluation,
+    publish_pretraining,
+    publish_seeds,
+    search,
+    with_weights,
+)
+
+pytestmark = pytest.mark.server
+PASSWORD = "s3cret-w0rd"
+ADE = {
+    "kind": "segmentation",
+    "name": "mIoU",
+    "section": {"data": "data/raw/ADEChallengeData2016"},
+}
+# What the charts on the page draw, as plotly was told.
+CHARTS = """
+Array.from(document.querySelectorAll(".js-plotly-plot")).map(chart =>
+  chart.data.map(one => ({type: one.type, names: Array.from(one.y), values: Array.from(one.x)})))
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    with mlflow_server(folder) as page:
+        yield page, folder
+
+
+@pytest.fixture
+def server(served: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
+    """Its page; results go there, by an address with a password."""
+    page, _ = served
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", page.replace("//", f"//bob:{PASSWORD}@"))
+    return page
+
+
+def compared(root: Path) -> Path:
+    """Two datasets, a task each of two kinds, two seeds."""
+    for run, shift in (("croco-1m", 0.0), ("croco-3m", 0.1)):
+        publish_seeds(root, run, "depth", (0.4 + shift, 0.5 + shift))
+        publish_seeds(root, run, "segmentation", (0.2 + shift, 0.3 + shift), **ADE)
+    return root
+
+
+def told(prefix: str) -> tracking.Told:
+    where = TOLD.tracking.model_copy(update={"experiment_prefix": prefix})
+    return tracking.Told(**{**vars(TOLD), "tracking": where})
+
+
+def test_the_chart_view_is_the_comparison(
+    server: str,
+    served: tuple[str, Path],
+    tmp_path: Path,
+    require_program: Callable[[str], str],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    chromium = require_program("chromium")
+    workspace = compared(tmp_path / "workspace")
+    summary = tracking.mirror_all(told("charts"), workspace)
+    assert summary.where.startswith(f"{server}/#/experiments/")
+    bars = {"croco-1m (mimic-1m, 2 seeds)", "croco-3m (mimic-3m, 2 seeds)"}
+    with browsing(chromium, tmp_path / "profile") as browser:
+        browser.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=1800,
+            height=1300,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        shown = browser.open(summary.where, "nyuv2/delta1", "ade20k/miou", *bars, patience_s=120)
+        drawn: list[Any] = []
+        until = time.monotonic() + 60
+        while len(drawn) < 2 and time.monotonic() < until:
+            time.sleep(0.3)
+            drawn = browser.evaluate(CHARTS)
+        browser.picture(pictures(tmp_path) / "mlflow-charts.png")
+    for other in ("train/loss", "rms", "averages", "system/", "best_block"):
+        assert other not in shown, "only what runs are compared by"
+    assert len(drawn) == 2, "one chart a task"
+    for chart in drawn:
+        names = [name for one in chart for name in one["names"]]
+        assert {one["type"] for one in chart} == {"bar"}
+        assert len(names) == 2, "one bar a dataset"
+    values = [value for chart in drawn for one in chart for value in one["values"]]
+    assert sorted(values) == pytest.approx([0.25, 0.35, 0.45, 0.55])
+
+    said = "".join(capfd.readouterr())
+    assert PASSWORD not in said + summary.where + summary.best
+    assert "View run" not in said
+    kept = [path for path in served[1].rglob("*") if path.is_file()]
+    assert len(kept) > 10
+    assert [path for path in kept if PASSWORD.encode() in path.read_bytes()] == []
+
+
+def test_two_workspaces_leave_each_other_alone(server: str, tmp_path: Path) -> None:
+    """Runs of one name, measured on other images."""
+    about = told("shared")
+    ours, theirs = (publish_all(tmp_path / name) for name in ("ours", "theirs"))
+    publish_evaluation(theirs, "croco-3m", 0.353, data_digest="0ther" * 3)
+    for root in (ours, theirs, ours):
+        tracking.mirror_all(about, root)
+    client = client_of(server)
+    assert tracking.mirror_all(about, theirs).new == 0
+    client_runs = client.search_runs(
+        [client.get_experiment_by_name("shared").experiment_id], "tags.current = 'true'"
+    )
+    assert len(client_runs) == 2 * 9, "nobody took anything from the other"
+    for root, value, digest in ((ours, 0.6, "da7a" * 4), (theirs, 0.353, "0ther" * 3)):
+        query = f"tags.workspace = '{identity_of(root).workspace}' and tags.`mimic.level` = 'run'"
+        run = search(client, query, "shared")["croco-3m (mimic-3m, 1 seed)"]
+        assert run.data.metrics == {"nyuv2/delta1": value}
+        assert run.data.tags["data.depth"] == f"nyuv2@{digest}"
+
+
+def test_the_registry_hands_out_encoders_without_pickles(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    about = told("encoders")
+    for seed, (run, value) in enumerate({"croco-1m": 0.5, "croco-3m": 0.6}.items()):
+        with_weights(publish_pretraining(tmp_path, run, seed), seed)
+        publish_evaluation(tmp_path, run, value)
+    name = f"encoders-{identity_of(tmp_path).workspace}"
+    summary = tracking.mirror_all(about, tmp_path, pack)
+    assert summary.encoders == 2
+    assert summary.best == (
+        f"models:/{name}@best is croco-3m (highest delta1 of depth, mean over seeds, of 2 runs)"
+    )
+    assert tracking.mirror_all(about, tmp_path, pack).encoders == 0
+
+    import mlflow
+
+    mlflow.set_tracking_uri(server)
+    encoder, _ = load_encoder(tmp_path / "models/croco-3m")
+    images = torch.rand(3, 3, 32, 32)
+    with torch.inference_mode():
+        wanted = encoder(images)
+        loaded = mlflow.pytorch.load_model(f"models:/{name}@best")
+        assert torch.allclose(loaded(images), wanted, atol=1e-6)
+        folder = mlflow.artifacts.download_artifacts(f"models:/{name}@croco-3m")
+        theirs: Any = timm.create_model(f"local-dir:{folder}/timm", pretrained=True).eval()
+        assert torch.allclose(theirs.forward_features(images), wanted, atol=1e-5)
+
+    with_weights(publish_pretraining(tmp_path, "croco-1m", 7), 7)
+    publish_evaluation(tmp_path, "croco-1m", 0.9)
+    again = tracking.mirror_all(about, tmp_path, pack)
+    assert again.encoders == 1
+    assert "is croco-1m" in again.best
+    client = client_of(server)
+    assert str(client.get_model_version_by_alias(name, "best").version) == "3"
+    publish_evaluation(tmp_path, "croco-1m", 0.9, protocol="another")
+    assert "measured in 2 ways" in tracking.mirror_all(about, tmp_path, pack).best
+
+
+def test_registered_weights_of_an_embedded_store_are_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = publish_pretraining(tmp_path, "croco-1m")
+    with_weights(folder, 0)
+    shutil.rmtree(tmp_path / "metrics", ignore_errors=True)
+    summary = tracking.mirror_all(TOLD, tmp_path, pack)
+    assert summary.encoders == 1
+    assert summary.best == "none: no run has a result on depth yet"
+    (weights,) = (tmp_path / "mlruns").rglob("model.safetensors")
+    assert weights.samefile(folder / "encoder.safetensors")
