@@ -59,7 +59,9 @@ def test_a_stage_that_another_run_is_at_is_waited_for(
     assert state.name == "Cached"
 
 
-@pytest.mark.parametrize(("what", "status", "again"), [("refuse", 2, False), ("die", 9, True)])
+@pytest.mark.parametrize(
+    ("what", "status", "again"), [("refuse", 2, False), ("cancelled", 3, False), ("die", 9, True)]
+)
 def test_a_failure_says_why_and_whether_to_try_again(
     project: Project, what: str, status: int, again: bool
 ) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from mimic import config
+from mimic.flows import leash
 from mimic.params import load_params
 from tests.support import REPOSITORY
 
@@ -159,9 +160,15 @@ def cluster(repository: Path) -> Callable[..., config.Cluster]:
 
 
 class Driver:
-    """`run_training` in a process of its own."""
+    """`run_training` in a process of its own; with `leashed`, as a flow starts it."""
 
-    def __init__(self, run_dir: Path, description: dict[str, Any], cluster: config.Cluster) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        description: dict[str, Any],
+        cluster: config.Cluster,
+        leashed: bool = False,
+    ) -> None:
         self.run_dir = run_dir
         arguments = json.dumps(
             [
@@ -171,9 +178,11 @@ class Driver:
                 cluster.model_dump(mode="json"),
             ]
         )
+        leash_of_flows = [sys.executable, "-I", leash.__file__, "20"] if leashed else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.cluster_work", arguments],
+            [*leash_of_flows, sys.executable, "-m", "tests.support.cluster_work", arguments],
             cwd=REPOSITORY,
+            stdin=subprocess.PIPE if leashed else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -217,8 +226,10 @@ class Driver:
 def drive(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
     started = []
 
-    def start(description: dict[str, Any], cluster: config.Cluster) -> Driver:
-        started.append(Driver(tmp_path / "run", description, cluster))
+    def start(
+        description: dict[str, Any], cluster: config.Cluster, leashed: bool = False
+    ) -> Driver:
+        started.append(Driver(tmp_path / "run", description, cluster, leashed))
         return started[-1]
 
     yield start

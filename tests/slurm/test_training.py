@@ -324,6 +324,28 @@ def test_ctrl_c_cancels_the_job(
 
 
 @pytest.mark.slurm
+def test_a_waiting_driver_ends_with_its_flow_and_the_job_goes_on(
+    slurm: Sandbox, cluster: Callable[..., config.Cluster], drive: Callable[..., Driver]
+) -> None:
+    """A worker that is gone lets the leash go without a word; a person who cancels gives one."""
+    description = LONG | {"steps": 10_000}
+    first = drive(description, cluster("slurm"), leashed=True)
+    first.wait_until("saved")
+    job = first.job
+    first.process.stdin.close()
+    first.process.wait(timeout=15)
+    assert slurm.state(job) == "RUNNING"
+    second = drive(description, cluster("slurm"), leashed=True)
+    time.sleep(5)
+    assert slurm.state(job) == "RUNNING"
+    second.process.stdin.write("stop")
+    output = second.finish()
+    assert f"re-attached to job {job}" in output
+    _wait_until_gone(slurm, job)
+    assert [line for line in second.notes() if line.startswith("start")] == ["start 0"]
+
+
+@pytest.mark.slurm
 def test_a_refused_job_is_one_clear_line(
     slurm: Sandbox, cluster: Callable[..., config.Cluster], tmp_path: Path
 ) -> None:

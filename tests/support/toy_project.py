@@ -55,16 +55,20 @@ MINE = """
         time.sleep(1.5)
     if what == "refuse":
         print("mimic: raw/b: not an image"); sys.exit(2)
+    if what == "cancelled":
+        print("mimic: job 5 of mine a was cancelled by ann"); sys.exit(3)
     if what == "die":
         sys.exit(9)
     if what == "hang":   # with a descendant that ignores polite signals
         stubborn = (
             "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+            "signal.signal(signal.SIGTERM, signal.SIG_IGN);"
             "print('deaf', flush=True); time.sleep(600)"
         )
         child = subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE)
         child.stdout.readline()
-        import os
+        import os, signal
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         pathlib.Path("pids.part").write_text(f"{os.getppid()} {os.getpid()} {child.pid}")
         pathlib.Path("pids.part").rename("pids")
         try:

@@ -2,7 +2,10 @@
 `python leash.py SECONDS COMMAND...`
 
 The other end of standard input is the leash. When it is let go, the command and all its descendants
-are asked to stop (SIGINT) and, after SECONDS, killed. Nothing is imported that takes time.
+are asked to stop and, after SECONDS, killed: by SIGINT, as Ctrl-C does, where a word says that a
+person wants it, which cancels what they have sent to a cluster; by SIGTERM where whoever held the
+leash is gone, and then jobs go on and the next run attaches to them. Nothing is imported that takes
+time.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 
 
@@ -28,14 +32,14 @@ def main(patience_s: float, command: list[str]) -> int:
             os.killpg(child.pid, number)
 
     def watch() -> None:
-        os.read(0, 1)
+        word = os.read(0, 1)
         stopping.set()
-        tell(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(patience_s)
-        # DVC ends after its command does, so whoever is left has lost its parent or ignored the
-        # signal.
-        tell(signal.SIGKILL)
+        tell(signal.SIGINT if word else signal.SIGTERM)
+        # Of SIGTERM DVC dies at once, and its command may still have something to save.
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline and _has_members(child.pid):
+            time.sleep(0.1)
+        tell(signal.SIGKILL)  # whoever is left has ignored the signal
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -43,6 +47,16 @@ def main(patience_s: float, command: list[str]) -> int:
     if stopping.is_set():
         watcher.join()
     return status if status >= 0 else 128 - status
+
+
+def _has_members(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # macOS, of a group that only holds zombies
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from mimic.errors import BAD_INPUT, CANCELLED
 from mimic.flows import leash
 
 GRACE_S = 10.0  # between asking a stage to stop and killing it: long enough to save a checkpoint
 LOOK_S = 5.0  # between two looks at whether somebody has cancelled the run
 LINES_KEPT = 15  # of a failed stage's output, for the state's message
 BUSY = "is busy, it is being blocked by"  # DVC, of a file that another process works on
-BAD_INPUT = 2  # exit status of a stage that refuses its input
+# What DVC says of a stage whose command refuses its input, or of one that a person has cancelled.
+IN_VAIN = re.compile(rf"exited with ({BAD_INPUT}|{CANCELLED})\b")
 
 Child = subprocess.Popen[str]
 
@@ -60,6 +62,7 @@ class Children:
         self._alive: set[Child] = set()
         self.stopped = threading.Event()
         self.cancelled = False  # by whoever set the run to Cancelling
+        self.deliberate = False  # a person wants it: what the stages sent to a cluster is cancelled
 
     @property
     def stopping(self) -> bool:
@@ -98,14 +101,17 @@ class Children:
             self.stopped.set()
             alive = list(self._alive)
         for child in alive:  # all at once: the grace period is one for all
-            _let_go(child)
+            _let_go(child, self.deliberate)
         for child in alive:
             child.wait()
 
 
-def _let_go(child: Child) -> None:
+def _let_go(child: Child, deliberate: bool = False) -> None:
     assert child.stdin is not None
-    child.stdin.close()
+    with suppress(BrokenPipeError, ValueError):  # it has ended; or it was let go before
+        child.stdin.write("stop" if deliberate else "")
+    with suppress(BrokenPipeError):
+        child.stdin.close()
 
 
 _children: ContextVar[Children] = ContextVar("children")
@@ -122,13 +128,15 @@ def no_child_left_behind() -> Iterator[Children]:
     children = Children()
     token = _children.set(children)
     over = threading.Event()
+    run_id = str(runtime.flow_run.id)
     watcher = threading.Thread(
-        target=copy_context().run, args=(_watch, runtime.flow_run.id, children, over), daemon=True
+        target=copy_context().run, args=(_watch, run_id, children, over), daemon=True
     )
     watcher.start()
     try:
         yield children
-    except BaseException:
+    except BaseException as error:
+        children.deliberate = isinstance(error, KeyboardInterrupt) or _is_cancelling(run_id)
         children.stop_all()
         raise
     finally:
@@ -143,22 +151,26 @@ def _watch(run_id: str, children: Children, over: threading.Event) -> None:
     nobody else would act.
     """
     while not over.wait(LOOK_S):
-        try:
-            with get_client(sync_client=True) as client:
-                state = client.read_flow_run(UUID(run_id)).state
-        except (
-            Exception
-        ):  # the server is busy or away for a moment; whatever it is, the next look may succeed
-            continue
-        if state is not None and state.is_cancelling():
+        if _is_cancelling(run_id):
             children.cancelled = True
+            children.deliberate = True
             children.stop_all()
             return
 
 
+def _is_cancelling(run_id: str) -> bool:
+    """Whether a person has cancelled the run; False while the server does not say."""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(run_id)).state
+    except Exception:  # it is busy or away for a moment; whatever it is, the next look may succeed
+        return False
+    return state is not None and state.is_cancelling()
+
+
 def worth_another_try(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Retry what died (memory, a lost node, a full disk): stages resume. Not bad input, not a run
-    that is being stopped."""
+    """Retry what died (memory, a lost node, a full disk): stages resume. Not bad input, not
+    what a person has cancelled, and not a run that is being stopped."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, StageFailed) and error.again
 
@@ -197,8 +209,8 @@ def repro(stage: str, force: bool, idle: bool = False) -> State[str]:
         status, lines, ran = _follow(children, command)
     output = "\n".join(lines)
     if status:
-        refused = f"exited with {BAD_INPUT}" in output
-        raise StageFailed(f"{stage} failed\n{output}", again=not refused and not children.stopping)
+        again = not IN_VAIN.search(output) and not children.stopping
+        raise StageFailed(f"{stage} failed\n{output}", again=again)
     if not ran:
         skipped = re.search(r"Stage '.*", output)
         return Completed(name="Cached", message=skipped[0] if skipped else output, data=stage)
