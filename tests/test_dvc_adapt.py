@@ -139,6 +139,6 @@ def test_the_flow_reads_the_order_from_dvc(root: Path, monkeypatch: pytest.Monke
     assert needs["adapt@on"] == ["adapt-recipe@on", "pretrain@croco-1m"]
     assert needs["adapt@own"] == ["adapt-recipe@own"]
     assert needs["evaluate@longer-knn"] == ["adapt@longer"]
-    wanted, needed = select(needs, ["adapt"], ["on"])
+    wanted, needed = select(needs, ["adapt"], {"runs": ["on"]})
     assert wanted == {"adapt@on"}
     assert set(needed) == {"adapt@on", "adapt-recipe@on", "pretrain@croco-1m", "recipe@croco-1m"}

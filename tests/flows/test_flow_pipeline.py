@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import subprocess
 import sys
-from typing import get_args
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.utilities.callables import parameter_schema
 
 from mimic.flows import pipeline as module
+from mimic.flows.graph import choices, select
 from tests.support import REPOSITORY
 from tests.support.toy_project import (
     Project,
@@ -46,23 +50,83 @@ def tasks_of(state: State) -> dict[str, TaskRun]:
     return {run.name: run for run in runs}
 
 
+def artifacts_of(state: State) -> dict[str, str]:
+    """What a flow run shows, by key."""
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(
+            flow_run_filter=FlowRunFilter(
+                id=FlowRunFilterId(any_=[state.state_details.flow_run_id])
+            )
+        )
+    return {artifact.key: str(artifact.data) for artifact in found}
+
+
 def test_the_graph_is_read_from_dvc(project: Project) -> None:
     assert module.graph() == TOY
     assert list(module.graph()) == list(TOY)
 
 
-def test_the_stages_to_choose_from_are_those_of_dvc() -> None:
+def test_the_form_offers_what_the_workspace_has() -> None:
     stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
-    assert list(get_args(module.Stage)) == list(stages)
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    offered = parameter_schema(module.pipeline).model_dump()["properties"]
+    assert offered["targets"]["items"]["enum"] == list(stages)
+    assert set(offered["sources"]["items"]["enum"]) == {*params["synthesize"], *params["sources"]}
+    assert set(params["runs"]) <= set(offered["runs"]["items"]["enum"])
+    assert set(offered["tasks"]["items"]["enum"]) == set(params["evaluate"])
+
+
+def test_a_folder_without_parameters_offers_nothing_and_refuses_nothing(tmp_path: Path) -> None:
+    assert choices(tmp_path) == {
+        "targets": [],
+        "sources": [],
+        "datasets": [],
+        "runs": [],
+        "tasks": [],
+    }
+
+
+def test_names_choose_the_stages_that_they_belong_to() -> None:
+    needs = graph_of(REPOSITORY)
+    _, needed = select(needs, [], {"runs": ["croco-3m"], "tasks": ["depth"]})
+    last = "evaluate@croco-3m-depth"
+    assert last in needed
+    assert "pretrain@croco-3m" in needed
+    wanted, _ = select(needs, ["evaluate"], {"runs": ["croco-3m"], "tasks": ["depth"]})
+    assert wanted == {last}
+    wanted, _ = select(needs, ["evaluate"], {"tasks": ["depth"]})
+    assert len(wanted) > 1
+    assert all(stage.endswith("-depth") for stage in wanted)
+    wanted, _ = select(needs, [], {"runs": ["croco-3m"]})
+    assert {stage.partition("@")[0] for stage in wanted} == {"recipe", "pretrain", "evaluate"}
+
+
+def graph_of(folder: Path) -> dict[str, list[str]]:
+    """As `graph` reads it in a folder."""
+    with contextlib.chdir(folder):
+        return module.graph()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "title"),
+    [
+        ({}, "everything"),
+        ({"targets": ["pretrain"], "runs": ["croco-3m"]}, "pretrain croco-3m"),
+        ({"sources": ["a", "b", "c", "d"]}, "a b c and 1 more"),
+        ({"targets": ["assemble"], "retries": 1}, "assemble"),
+    ],
+)
+def test_a_run_is_called_after_what_it_does(parameters: dict[str, Any], title: str) -> None:
+    assert module.title(parameters) == title
 
 
 def test_targets_bring_what_they_need_and_nothing_else() -> None:
-    assert module.select(TOY, [], []) == (set(TOY), TOY)
-    assert module.select(TOY, ["mine"], ["b"]) == ({"mine@b"}, {"mine@b": []})
-    wanted, needed = module.select(TOY, ["assemble"], [])
+    assert select(TOY, [], {}) == (set(TOY), TOY)
+    assert select(TOY, ["mine"], {"sources": ["b"]}) == ({"mine@b"}, {"mine@b": []})
+    wanted, needed = select(TOY, ["assemble"], {})
     assert (wanted, list(needed)) == ({"assemble"}, ["mine@a", "mine@b", "assemble"])
     with pytest.raises(ValueError, match="no such name: c; known: a, b"):
-        module.select(TOY, ["mine"], ["c"])
+        select(TOY, ["mine"], {"sources": ["c"]})
 
 
 @pytest.mark.server
@@ -74,6 +138,7 @@ def test_one_task_a_stage_and_the_second_run_is_cached(
     assert (first.name, first.message) == ("Completed", "5 ran")
     assert {"starting a", "finished a"} <= {record.getMessage() for record in caplog.records}
     runs = tasks_of(first)
+    assert set(runs["mine@a"].tags) == {"mine", "a"}
     ids = {str(run.id): name for name, run in runs.items()}
     edges = {
         name: sorted(ids[str(up.id)] for up in run.task_inputs.get("wait_for", []))
@@ -86,7 +151,12 @@ def test_one_task_a_stage_and_the_second_run_is_cached(
     assert (second.name, second.message) == ("Completed", "5 unchanged")
     assert {run.state_name for run in tasks_of(second).values()} == {"Cached"}
 
-    forced = module.pipeline(targets=["mine"], names=["b"], force=True, return_state=True)
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(second.state_details.flow_run_id)
+    assert run.name.startswith("everything, ")
+    assert all(name.endswith(" (unchanged)") for name in tasks_of(second))
+
+    forced = module.pipeline(targets=["mine"], sources=["b"], force=True, return_state=True)
     assert forced.message == "1 ran"
 
 
@@ -95,7 +165,11 @@ def test_a_failed_stage_fails_the_flow_with_the_reason(project: Project, here: S
     project.write("b", "refuse")
     state = module.pipeline(retries=3, return_state=True)
     assert state.is_failed()
+    assert state.message.startswith("raw/b: not an image\nmine@b failed\n")
     assert "mimic: raw/b: not an image" in state.message
+    links = artifacts_of(state)["links"]
+    assert links.startswith("**raw/b: not an image**\n")
+    assert "logs: " in links
     assert state.message.endswith("not run, they need it: assemble, pretrain, evaluate")
     runs = tasks_of(state)
     assert {name: run.state_name for name, run in runs.items()} == {

@@ -19,6 +19,8 @@ from mimic.flows.unchanged import unchanged
 from tests.support import REPOSITORY
 from tests.support.toy_project import Project, is_running, wait_until
 
+WAITING = "waiting for the process that is at mine@a"
+
 
 @pytest.fixture(autouse=True)
 def plain_logger(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,6 +32,18 @@ def test_a_stage_runs_and_then_is_cached(project: Project) -> None:
     again = module.repro.fn("mine@a", False)
     assert (again.name, again.message) == ("Cached", "Stage 'mine@a' didn't change, skipping")
     assert module.repro.fn("mine@a", True).name == "Completed"
+
+
+def test_advice_to_people_at_a_terminal_stays_out_of_the_log(
+    project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "stage"):
+        module.repro.fn("mine@a", False)
+        module.repro.fn("mine@a", False)
+    said = "\n".join(caplog.messages)
+    assert "Running stage 'mine@a'" in said
+    for advice in ("git", "autostage", "dvc push", "up to date"):
+        assert advice not in said
 
 
 def test_output_arrives_while_the_stage_runs(
@@ -46,16 +60,22 @@ def test_a_stage_that_another_run_is_at_is_waited_for(
     project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOOK_S", 0.5)
-    project.write("a", "slow")
-    (project.root / "data/a").unlink(missing_ok=True)
+    project.write("a", "wait")
+
+    def let_go() -> None:
+        wait_until(lambda: WAITING in caplog.messages, 60, "the line that says so")
+        (project.root / "go").touch()
+
     with subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", "mine@a"], stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None
         next(line for line in other.stdout if "Running stage" in line)
+        threading.Thread(target=let_go, daemon=True).start()
         with caplog.at_level(logging.INFO, "stage"):
             state = module.repro.fn("mine@a", False)
-    assert "waiting for the process that is at mine@a" in caplog.messages
+    assert caplog.messages.count(WAITING) == 1
+    assert not any("remove" in message or "busy" in message for message in caplog.messages)
     assert state.name == "Cached"
 
 

@@ -3,16 +3,21 @@ schedule."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from typing import Any, get_args
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
 import pytest
 import yaml
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from mimic.flows.pipeline import Stage
+from mimic.flows import notify
+from mimic.flows.pipeline import pipeline
 from tests.support import REPOSITORY
 from tests.support.toy_project import Server, end, is_running, wait_until
 
@@ -29,10 +34,9 @@ def deployed(server: Server) -> Iterator[Server]:
     mine["schedules"] = [{"interval": 5, "slug": "often", "active": True}]
     (root / "prefect.yaml").write_text(yaml.safe_dump(deployments))
 
+    server.deploy()  # before any worker: it makes what is missing
     worker = server.start_module("mimic.flows.worker")
     try:
-        wait_until(lambda: server.post("/work_pools/filter"), 60, "the worker to make its pool")
-        server.run("--no-prompt", "deploy", "--all")
         yield server
     finally:
         end(worker)  # before its server
@@ -77,7 +81,74 @@ def test_every_other_schedule_waits_to_be_switched_on(deployed: Server) -> None:
         for schedule in item["schedules"]
     ] == [False] * 3
     schema = found["everything"]["parameter_openapi_schema"]["properties"]["targets"]
-    assert schema["items"]["enum"] == list(get_args(Stage))
+    assert schema["items"]["enum"] == ["mine", "assemble", "pretrain", "evaluate"]
+
+
+def test_a_finished_pretraining_is_evaluated_once(deployed: Server) -> None:
+    deployed.deploy()  # a second time: its trigger replaces the first
+    (found,) = deployed.post("/deployments/filter", deployments={"name": {"any_": ["pretrain"]}})
+    deployed.post(f"/deployments/{found['id']}/create_flow_run")
+    wait_until(lambda: runs(deployed, "evaluate", "Completed"), 150, "the evaluation")
+    (pretrained,) = runs(deployed, "pretrain", "Completed")
+    assert pretrained["name"].startswith("pretrain, ")
+    assert "pretrain" in pretrained["tags"]
+    time.sleep(3)  # a second one would be there by now
+    started = [run for run in runs(deployed, "evaluate") if not run["auto_scheduled"]]
+    assert len(started) == 1
+    assert (deployed.project.root / "score").exists()
+
+
+def test_a_second_worker_is_refused_with_one_line(deployed: Server) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mimic.flows.worker"],
+        cwd=deployed.project.root,
+        env=deployed.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "the worker of this workspace (pid " in done.stderr.splitlines()[-1]
+
+
+def test_somebody_is_told_when_a_run_failed(
+    deployed: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    class Sink(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            told.append(json.loads(body)["text"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    (deployed.project.root / "pids").unlink(missing_ok=True)
+    deployed.project.write("b", "refuse")
+    with (
+        HTTPServer(("127.0.0.1", 0), Sink) as sink,
+        temporary_settings({PREFECT_API_URL: deployed.url}),
+    ):
+        threading.Thread(target=sink.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{sink.server_port}/hook?token=s3cret"
+        monkeypatch.setenv(notify.VARIABLE, address)
+        assert notify.apply() == "failures are told to 127.0.0.1"
+        monkeypatch.chdir(deployed.project.root)
+        state = pipeline(targets=["mine"], return_state=True)
+        assert state.is_failed()
+        wait_until(lambda: told, 60, "the message")
+        time.sleep(2)
+        monkeypatch.delenv(notify.VARIABLE)
+        notify.apply()
+        sink.shutdown()
+    (text,) = told
+    assert text.startswith("mimic: mine, ")
+    assert "raw/b: not an image" in text
+    assert "/runs/flow-run/" in text
+    assert not [one for one in deployed.post("/automations/filter") if one["name"] == notify.NAME]
+    deployed.project.write("b", "plain")
 
 
 def test_cancelling_in_the_ui_ends_the_stage_and_its_descendants(deployed: Server) -> None:

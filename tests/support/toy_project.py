@@ -53,6 +53,9 @@ MINE = """
     print("starting", name)
     if what == "slow":
         time.sleep(1.5)
+    if what == "wait":
+        while not pathlib.Path("go").exists():
+            time.sleep(0.1)
     if what == "refuse":
         print("mimic: raw/b: not an image"); sys.exit(2)
     if what == "cancelled":
@@ -134,7 +137,7 @@ def end(process: subprocess.Popen[Any]) -> None:
     """A server or worker, and whatever it started, is gone afterwards."""
     process.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(15)
+        process.wait(60)
     left = not group_is_gone(process.pid)
     kill_group(process)
     assert not left, "it did not end when asked, or left processes behind"
@@ -211,9 +214,13 @@ class Server:
             start_new_session=True,
         )
 
-    def run(self, *command: str) -> str:
+    def deploy(self) -> None:
+        """The deployments of the project's prefect.yaml."""
+        self.run_module("mimic.flows.deploy")
+
+    def run_module(self, *command: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "prefect", *command],
+            [sys.executable, "-m", *command],
             cwd=self.project.root,
             env=self.environment,
             capture_output=True,

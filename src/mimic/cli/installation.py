@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -46,4 +47,22 @@ def params(
     command.main(file, section, as_json=as_json)
 
 
-COMMANDS = (doctor, params)
+def serve(
+    port: Annotated[int, typer.Option(help="Port of Prefect's pages")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's pages")] = 5000,
+    report_port: Annotated[int, typer.Option(help="Port of the report")] = 8000,
+    params: AnyParamsFile = None,
+) -> None:
+    """Schedule the pipeline and show it: Prefect, its worker, MLflow and the report.
+
+    One command on this machine only (127.0.0.1); Ctrl-C ends all of it, the worker first.
+    """
+    from mimic.commands.operation import serve as command
+
+    tracking = load_here_or_packaged(params).tracking
+    store = os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri
+    workspace = params.parent if params else Path()
+    command.main(workspace, command.Ports(port, mlflow_port, report_port), store)
+
+
+COMMANDS = (doctor, params, serve)

@@ -12,98 +12,71 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from graphlib import TopologicalSorter
-from typing import Annotated, Any, Literal, get_args
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
-from dvc.repo import Repo
 from prefect import flow, get_run_logger, runtime
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture, wait
 from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
+from mimic.flows import artifacts, shift
+from mimic.flows.graph import NARROWS, choices, graph, select, stage_of
 from mimic.flows.janitor import alive
 from mimic.flows.repro import environment, no_child_left_behind, repro
 from mimic.flows.unchanged import unchanged
 
+shift.leave_if_over()  # loaded by a worker that is gone by now
+
 # Stages that run at the same time. Two fill a laptop; a login node that hands its stages to a
 # cluster can wait for many more.
 AT_ONCE = int(os.environ.get("MIMIC_STAGES_AT_ONCE", "2"))
+MANY = 3  # names beyond which the name of a run counts them
 
-# The stages of dvc.yaml, as the UI offers them to choose from; a test holds them against the file.
-Stage = Literal[
-    "synthesize",
-    "ingest",
-    "mine",
-    "assemble",
-    "recipe",
-    "pretrain",
-    "adapt-recipe",
-    "adapt",
-    "prepare",
-    "evaluate",
-    "report",
-]
+# What the form offers: read here, so that a deployment knows the names of its workspace.
+if TYPE_CHECKING:
+    Stage: TypeAlias = str
+    Source: TypeAlias = str
+    Dataset: TypeAlias = str
+    Run: TypeAlias = str
+    TaskName: TypeAlias = str
+else:
+    _offered = choices()
 
+    def _one_of(what: str) -> Any:
+        return Literal[tuple(_offered[what])] if _offered[what] else str
 
-def graph() -> dict[str, list[str]]:
-    """Every stage of dvc.yaml with the stages it needs, those before it."""
-    with Repo() as repository:
-        dvc_graph = repository.index.graph
-        needs = {
-            stage.addressing: [
-                other.addressing for other in dvc_graph.successors(stage) if other.cmd
-            ]
-            for stage in dvc_graph
-            if stage.cmd
-        }
-    return {
-        stage: sorted(needs[stage])
-        for stage in TopologicalSorter(dict(sorted(needs.items()))).static_order()
-    }
-
-
-def stage_of(name: str) -> str:
-    """The stage of dvc.yaml that an entry belongs to: `mine` of mine@phone."""
-    return name.partition("@")[0]
-
-
-def select(
-    needs: dict[str, list[str]], targets: Sequence[str], names: list[str]
-) -> tuple[set[str], dict[str, list[str]]]:
-    """The stages asked for, and these together with everything they need, in order.
-
-    Raises:
-        ValueError: nothing has such a name.
-    """
-    wanted = {stage for stage in needs if not targets or stage_of(stage) in targets}
-    if names:
-        known = {stage.partition("@")[2] for stage in wanted} - {""}
-        if unknown := set(names) - known:
-            raise ValueError(
-                f"no such name: {', '.join(sorted(unknown))}; known: {', '.join(sorted(known))}"
-            )
-        wanted = {stage for stage in wanted if stage.partition("@")[2] in names}
-    needed = set(wanted)
-    for stage in reversed(needs):
-        if stage in needed:
-            needed.update(needs[stage])
-    return wanted, {stage: others for stage, others in needs.items() if stage in needed}
-
+    Stage, Source, Dataset = _one_of("targets"), _one_of("sources"), _one_of("datasets")
+    Run, TaskName = _one_of("runs"), _one_of("tasks")
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=AT_ONCE)
 
 
-@flow(name="pipeline", task_runner=RUNNER)
+def title(parameters: dict[str, Any]) -> str:
+    """What a run with these parameters does: `pretrain croco-3m`, `everything`."""
+    targets = parameters.get("targets") or []
+    names = [name for what in NARROWS for name in parameters.get(what) or []]
+    said = names if len(names) <= MANY else [*names[:MANY], f"and {len(names) - MANY} more"]
+    return " ".join([*(targets or ([] if names else ["everything"])), *said])
+
+
+def _run_name() -> str:
+    due = runtime.flow_run.scheduled_start_time or datetime.now(UTC)
+    return f"{title(runtime.flow_run.parameters)}, {due:%d %b %H:%M}"
+
+
+@flow(name="pipeline", flow_run_name=_run_name, task_runner=RUNNER)
 def pipeline(
     targets: list[Stage] = [],  # noqa: B006
-    names: list[str] = [],  # noqa: B006
+    sources: list[Source] = [],  # noqa: B006
+    datasets: list[Dataset] = [],  # noqa: B006
+    runs: list[Run] = [],  # noqa: B006
+    tasks: list[TaskName] = [],  # noqa: B006
     force: bool = False,
     retries: Annotated[int, Field(ge=0)] = 0,
 ) -> State[Any]:
@@ -111,55 +84,68 @@ def pipeline(
     Cached.
 
     Args:
-        targets: Stages to bring up to date, with all they need. None chosen: all of them.
-        names: Only these of the targets (rooms, croco-3m, ...). Empty: each of them.
+        targets: Stages to bring up to date, with all they need. None chosen: all of them, or those
+            of the names below.
+        sources: Synthesize, ingest and mine only these. Empty: each of them.
+        datasets: Assemble only these. Empty: each of them.
+        runs: Pretrain, adapt and evaluate only these. Empty: each of them.
+        tasks: Prepare and evaluate only these. Empty: each of them.
         force: Run the targets even if nothing changed.
         retries: How often a stage that died is tried again; it resumes where it stopped.
     """
-    log = get_run_logger()
+    names = {"sources": sources, "datasets": datasets, "runs": runs, "tasks": tasks}
     wanted, needs = select(graph(), targets, names)
-    log.info("%d stages: %s", len(needs), ", ".join(needs))
-    idle = unchanged(needs)
+    get_run_logger().info("%d stages: %s", len(needs), ", ".join(needs))
+    shift.leave_if_over()
     with alive(str(runtime.flow_run.id)), no_child_left_behind() as children:
-        task = repro.with_options(retries=retries, retry_delay_seconds=30)
-        futures: dict[str, PrefectFuture[Any]] = {}
-        for stage, others in needs.items():
-            forced = force and stage in wanted
-            futures[stage] = task.submit(
-                stage,
-                force=forced,
-                idle=stage in idle and not forced,
-                return_state=False,
-                wait_for=[futures[other] for other in others],
-            )
-        wait(list(futures.values()))
+        _tag([*targets, *(name for some in names.values() for name in some)])
+        states = _run(wanted if force else set(), needs, retries)
     if children.cancelled:
         return Cancelled(
             message="cancelled; what was running has ended, and resumes where it stopped"
         )
-    states = {stage: future.state for stage, future in futures.items()}
     failed = [
         str(state.message) for state in states.values() if state.is_failed() or state.is_crashed()
     ]
+    artifacts.publish(environment(), failed)
     if failed:
         unreached = [stage for stage, state in states.items() if not state.is_final()]
         after = f"\nnot run, they need it: {', '.join(unreached)}" if unreached else ""
         return Failed(message="\n".join(failed) + after)
-    publish_links()
     counts = Counter("unchanged" if state.name == "Cached" else "ran" for state in states.values())
     return Completed(message=", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
 
 
-def publish_links() -> None:
-    """The results table and the way to MLflow, in the run's Artifacts tab."""
-    table = subprocess.run(["mimic", "compare"], capture_output=True, text=True, env=environment())
-    if table.returncode == 0:
-        create_markdown_artifact(
-            f"```\n{table.stdout}\n```", key="results", description="mimic compare"
+def _run(forced: set[str], needs: dict[str, list[str]], retries: int) -> dict[str, State[Any]]:
+    """Every stage as a task, after those that it needs; how each ended."""
+    futures: dict[str, PrefectFuture[Any]] = {}
+    idle = unchanged(needs) - forced
+    for stage, others in needs.items():
+        name = stage.partition("@")[2]
+        task = repro.with_options(
+            retries=retries,
+            retry_delay_seconds=30,
+            tags=[stage_of(stage), *([name] if name else [])],
         )
-    tracking = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if tracking.startswith("http"):
-        create_link_artifact(tracking, key="mlflow", link_text="MLflow")
+        futures[stage] = task.submit(
+            stage,
+            force=stage in forced,
+            idle=stage in idle,
+            return_state=False,
+            wait_for=[futures[other] for other in others],
+        )
+    wait(list(futures.values()))
+    return {stage: future.state for stage, future in futures.items()}
+
+
+def _tag(names: list[str]) -> None:
+    """What the run was asked for, beside the tags of its deployment."""
+    new = [*runtime.flow_run.tags, *names]
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(runtime.flow_run.id, tags=list(dict.fromkeys(new)))
+    except artifacts.AWAY as error:
+        get_run_logger().warning("the run has no tags (%s)", error)
 
 
 def main() -> int:
@@ -170,15 +156,17 @@ def main() -> int:
         "targets",
         nargs="*",
         metavar="stage",
-        help=f"any of {', '.join(get_args(Stage))}; default: all",
+        help=f"any of {', '.join(map(str, get_args(Stage)))}; default: all",
     )
-    parser.add_argument(
-        "--name",
-        action="append",
-        default=[],
-        dest="names",
-        help="only this of the targets: rooms, croco-3m, ...",
-    )
+    for what in NARROWS:
+        parser.add_argument(
+            f"--{what.removesuffix('s')}",
+            action="append",
+            default=[],
+            dest=what,
+            metavar="NAME",
+            help=f"only this of the {what}; may be given several times",
+        )
     parser.add_argument(
         "--force", action="store_true", help="run the targets even if nothing changed"
     )

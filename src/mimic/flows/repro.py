@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections import deque
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar, copy_context
@@ -22,12 +22,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from mimic.errors import BAD_INPUT, CANCELLED
-from mimic.flows import leash
+from mimic.flows import artifacts, shift
+from mimic.flows.output import Output
+from mimic.infra import leash
 
 GRACE_S = 10.0  # between asking a stage to stop and killing it: long enough to save a checkpoint
 LOOK_S = 5.0  # between two looks at whether somebody has cancelled the run
-LINES_KEPT = 15  # of a failed stage's output, for the state's message
-BUSY = "is busy, it is being blocked by"  # DVC, of a file that another process works on
+SHIFT_S = 1.0  # between two looks at whether the worker lives
 # What DVC says of a stage whose command refuses its input, or of one that a person has cancelled.
 IN_VAIN = re.compile(rf"exited with ({BAD_INPUT}|{CANCELLED})\b")
 
@@ -138,6 +139,7 @@ def no_child_left_behind() -> Iterator[Children]:
     except BaseException as error:
         children.deliberate = isinstance(error, KeyboardInterrupt) or _is_cancelling(run_id)
         children.stop_all()
+        shift.leave_if_over()
         raise
     finally:
         over.set()
@@ -145,12 +147,19 @@ def no_child_left_behind() -> Iterator[Children]:
 
 
 def _watch(run_id: str, children: Children, over: threading.Event) -> None:
-    """Stop the stages once the run is Cancelling.
+    """Stop the stages once the run is Cancelling, or its worker is gone.
 
     A worker is told by an event, which can be lost, and a run started by hand has no worker: then
     nobody else would act.
     """
-    while not over.wait(LOOK_S):
+    asked = time.monotonic()
+    while not over.wait(SHIFT_S):
+        if shift.is_over():
+            children.stop_all()
+            shift.leave_if_over()
+        if time.monotonic() - asked < LOOK_S:
+            continue
+        asked = time.monotonic()
         if _is_cancelling(run_id):
             children.cancelled = True
             children.deliberate = True
@@ -186,6 +195,7 @@ def repro(stage: str, force: bool, idle: bool = False) -> State[str]:
         StageFailed: DVC or the stage's command failed.
     """
     if idle:
+        artifacts.rename_task(f"{stage} (unchanged)")
         return Completed(name="Cached", message=f"Stage '{stage}' didn't change", data=stage)
     children = _children.get(None) or Children()
     # --wait-for-lock must precede the sub-command; without it a lock held for over 3 seconds
@@ -200,33 +210,33 @@ def repro(stage: str, force: bool, idle: bool = False) -> State[str]:
         stage,
         *(["--force"] if force else []),
     ]
-    status, lines, ran = _follow(children, command)
-    while status and BUSY in "\n".join(
-        lines
-    ):  # another run's: DVC waits for its own lock, but not for these
-        get_run_logger().info("waiting for the process that is at %s", stage)
+    status, output = _follow(children, command, stage)
+    told = False
+    while status and output.is_busy:  # another run's: DVC waits for its own lock, but not for these
+        if not told:
+            get_run_logger().info("waiting for the process that is at %s", stage)
+            told = True
         children.stopped.wait(LOOK_S)
-        status, lines, ran = _follow(children, command)
-    output = "\n".join(lines)
+        status, output = _follow(children, command, stage)
+    tail = "\n".join(output.tail)
     if status:
-        again = not IN_VAIN.search(output) and not children.stopping
-        raise StageFailed(f"{stage} failed\n{output}", again=again)
-    if not ran:
-        skipped = re.search(r"Stage '.*", output)
-        return Completed(name="Cached", message=skipped[0] if skipped else output, data=stage)
+        again = not IN_VAIN.search(tail) and not children.stopping
+        raise StageFailed(f"{output.cause()}\n{stage} failed\n{tail}", again=again)
+    if not output.ran:
+        skipped = re.search(r"Stage '.*", tail)
+        artifacts.rename_task(f"{stage} (unchanged)")
+        return Completed(name="Cached", message=skipped[0] if skipped else tail, data=stage)
     return Completed(message="ran", data=stage)
 
 
-def _follow(children: Children, command: list[str]) -> tuple[int, deque[str], bool]:
-    """Run it, its output to the log; its exit status, the last lines, and whether DVC ran the
-    stage."""
+def _follow(children: Children, command: list[str], stage: str) -> tuple[int, Output]:
+    """Run it, its output to the log and its progress to an artifact; its exit status."""
     log = get_run_logger()
-    tail: deque[str] = deque(maxlen=LINES_KEPT)
-    ran = False
-    with children.run(command) as child:
+    output = Output()
+    with children.run(command) as child, artifacts.progress_of(stage) as show:
         assert child.stdout is not None
         for line in filter(None, map(str.rstrip, child.stdout)):
-            log.info(line)
-            tail.append(line)
-            ran = ran or line.startswith("Running stage")
-        return child.wait(), tail, ran
+            if output.take(line):
+                log.info(line)
+                show(line)
+        return child.wait(), output

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -200,6 +202,37 @@ def counted(
         for thing in things:
             yield thing
             shown.advance(1 if size is None else size(thing))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A line of progress, read again."""
+
+    title: str
+    done: float
+    total: float
+
+    @property
+    def percent(self) -> float:
+        return min(100.0, 100.0 * self.done / self.total) if self.total else 0.0
+
+
+# What `ProgressTracker.line` writes, and what a stage says of the SLURM job that it waits for.
+LINE = re.compile(r"^(?P<title>[^:]+): (?P<done>\d+(?:\.\d+)?)/(?P<total>\d+) \S+.*, ")
+JOB = re.compile(
+    r"^slurm: job \S+ of (?P<title>[^:]+): [A-Z_]+"
+    r"(?:.*?, step (?P<done>[\d,]+) of (?P<total>[\d,]+))?"
+)
+
+
+def parse(line: str) -> Shown | None:
+    """The progress that a line of a log tells of; None: of none. A job that waits in the queue has
+    done 0 of 0."""
+    found = LINE.match(line) or JOB.match(line)
+    if found is None:
+        return None
+    done, total = (float((found[name] or "0").replace(",", "")) for name in ("done", "total"))
+    return Shown(found["title"], done, total)
 
 
 def say(line: str) -> None:

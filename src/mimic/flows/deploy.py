@@ -1,0 +1,62 @@
+"""The deployments of prefect.yaml on the server: `python -m mimic.flows.deploy`.
+
+Does all that a server that has just been made lacks: the work pool, the deployments, the automation
+that tells somebody. Any number of times, before or after the worker has started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.settings import get_current_settings
+
+from mimic.errors import BadInput
+from mimic.flows import notify
+from mimic.flows.worker import POOL
+
+FILES = ("prefect.yaml", "prefect.toml")
+
+
+def main() -> int:
+    try:
+        deploy()
+    except BadInput as error:
+        print(f"mimic: {error}", file=sys.stderr)
+        return 2
+    except httpx.HTTPError as error:
+        print(f"mimic: the Prefect server does not answer ({error})", file=sys.stderr)
+        return 1
+    return 0
+
+
+def deploy() -> None:
+    """
+    Raises:
+        BadInput: no server is named, or prefect.yaml is refused.
+        httpx.HTTPError: the server does not answer.
+    """
+    if get_current_settings().api.url is None:
+        raise BadInput("deploy: PREFECT_API_URL is not set; `mimic serve` starts a server")
+    if not Path("prefect.yaml").is_file():
+        raise BadInput("deploy: no prefect.yaml here; `mimic serve` writes one")
+    with get_client(sync_client=True) as client, contextlib.suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    here = {"MIMIC_ROOT": str(Path.cwd())}
+    done = subprocess.run(command, env={**here, **os.environ}, capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip()
+        raise BadInput(f"prefect.yaml cannot be deployed:\n{said}")
+    print("deployed; " + notify.apply(), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
