@@ -251,11 +251,17 @@ class Trial:
         return wrong + (["dvc status: something is not up to date"] if status else [])
 
 
-def try_it(trial: Trial, kinds: list[str], pause_s: tuple[float, float]) -> list[str]:
+def try_it(
+    trial: Trial,
+    kinds: list[str],
+    pause_s: tuple[float, float],
+    meanwhile: Callable[[Trial], None] = lambda _: None,
+) -> list[str]:
     """Kill once per kind, with a random pause before each; what went wrong in the end."""
     trial.make()
     trial.start()
     trial.wait_for_work()
+    meanwhile(trial)
     for number, kind in enumerate(kinds, 1):
         pause = trial.random.uniform(*pause_s)
         time.sleep(pause)

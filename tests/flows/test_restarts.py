@@ -1,19 +1,23 @@
-"""A machine that dies at a bad moment costs no later night: slots are freed, on a real server."""
+"""A machine that dies at a bad moment costs no night: runs go on and slots are freed, on a real
+server."""
 
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
+from benchmarks import restarts
 from mimic.commands.operation import doctor, schedule_slots
 from mimic.flows import janitor
 from tests.support import REPOSITORY
@@ -112,7 +116,7 @@ def test_a_run_whose_process_was_killed_is_crashed_and_a_live_one_is_not(
         assert janitor.sweep(pending_s=0.0) == []
         flow.send_signal(signal.SIGKILL)
         flow.wait()
-        assert janitor.sweep(pending_s=0.0) == [janitor.Found(run["name"], again=False)]
+        assert janitor.sweep(pending_s=0.0) == [janitor.LostRun(run["name"], again=False)]
         assert _state(restartable, run["id"])[0] == "Crashed"
         assert not list((project.root / ".prefect" / "alive").iterdir())
     finally:
@@ -136,3 +140,32 @@ def test_the_worker_sweeps_before_it_starts(restartable: Server) -> None:
         wait_until(lambda: _state(restartable, run)[0] == "Completed", 120, "the run to be started")
     finally:
         end(worker)
+
+
+def test_no_run_is_lost_when_server_and_worker_are_killed(tmp_path: Path) -> None:
+    """The short version of benchmarks.restarts, through `mimic serve`."""
+    trial = restarts.Trial(tmp_path / "project", 10.0, random.Random(5))
+    try:
+        wrong = restarts.try_it(trial, ["server", "worker", "all"], (1.0, 5.0), _second)
+        assert wrong == []
+    finally:
+        if trial.process is not None and trial.process.poll() is None:
+            trial.end()
+        print((trial.root / ".serve.out").read_text())  # pytest shows it where a test failed
+    said = (trial.root / ".serve.out").read_text()
+    assert "the Prefect server ended with status" in said
+    assert "the worker ended with status" in said
+    assert said.endswith("ending: the worker, then the servers\nended\n")
+
+
+def _second(trial: restarts.Trial) -> None:
+    """Another `mimic serve` in the same workspace is refused with one line."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from mimic.cli import main; main()", "serve"],
+        cwd=trial.root,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("mimic: mimic serve: mimic serve (pid ")

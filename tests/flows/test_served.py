@@ -50,6 +50,12 @@ def runs(server: Server, deployment: str, *states: str) -> list[dict[str, Any]]:
     )
 
 
+def schedule_of(server: Server, deployment: str) -> dict[str, Any]:
+    (found,) = server.post("/deployments/filter", deployments={"name": {"any_": [deployment]}})
+    (schedule,) = found["schedules"]
+    return dict(schedule)
+
+
 def test_a_scheduled_run_completes(deployed: Server) -> None:
     wait_until(lambda: runs(deployed, "mine", "Completed"), 120, "a scheduled run to complete")
     done = runs(deployed, "mine", "Completed")[0]
@@ -85,7 +91,14 @@ def test_every_other_schedule_waits_to_be_switched_on(deployed: Server) -> None:
 
 
 def test_a_finished_pretraining_is_evaluated_once(deployed: Server) -> None:
-    deployed.deploy()  # a second time: its trigger replaces the first
+    switched = schedule_of(deployed, "everything")
+    deployed.patch(
+        f"/deployments/{switched['deployment_id']}/schedules/{switched['id']}", active=True
+    )
+    deployed.deploy()  # a second time: its trigger replaces the first, and switches stay
+    assert schedule_of(deployed, "everything")["active"]
+    (mine,) = deployed.post("/deployments/filter", deployments={"name": {"any_": ["mine"]}})
+    assert mine["paused"]
     (found,) = deployed.post("/deployments/filter", deployments={"name": {"any_": ["pretrain"]}})
     deployed.post(f"/deployments/{found['id']}/create_flow_run")
     wait_until(lambda: runs(deployed, "evaluate", "Completed"), 150, "the evaluation")

@@ -26,10 +26,10 @@ def test_a_log_gets_plain_lines_and_says_where_the_details_are(
 def test_what_is_written_can_be_read_again() -> None:
     track = progress.ProgressTracker("mine phone", 200, "clips")
     track.advance(50, "312 kept")
-    assert progress.parse(track.line()) == progress.Shown("mine phone", 50, 200)
+    assert progress.parse(track.line()) == progress.ProgressLine("mine phone", 50, 200)
     track.show(0.5, 0.0, "")
-    assert progress.parse(track.line()) == progress.Shown("mine phone", 50.5, 200)
-    assert progress.Shown("mine phone", 50, 200).percent == 25
+    assert progress.parse(track.line()) == progress.ProgressLine("mine phone", 50.5, 200)
+    assert progress.ProgressLine("mine phone", 50, 200).percent == 25
 
 
 @pytest.mark.parametrize(
@@ -38,18 +38,20 @@ def test_what_is_written_can_be_read_again() -> None:
         (
             "slurm: job 7 of pretrain croco-3m: RUNNING on n1,n2, step 1200 of 30000, 3.1 steps/s, "
             "requeued 1 time",
-            progress.Shown("pretrain croco-3m", 1200, 30000),
+            progress.ProgressLine("pretrain croco-3m", 1200, 30000),
         ),
         (
             "slurm: job 7 of pretrain croco-3m: PENDING (Resources), 12 min",
-            progress.Shown("pretrain croco-3m", 0, 0),
+            progress.ProgressLine("pretrain croco-3m", 0, 0),
         ),
         ("mine phone: 3 clips; log: runs/x/log.jsonl", None),
         ("http://127.0.0.1/a: 1/2", None),
         ("Running stage 'mine@a':", None),
     ],
 )
-def test_lines_of_progress_are_told_from_others(line: str, shown: progress.Shown | None) -> None:
+def test_lines_of_progress_are_told_from_others(
+    line: str, shown: progress.ProgressLine | None
+) -> None:
     assert progress.parse(line) == shown
     assert shown is None or 0 <= shown.percent <= 100
 

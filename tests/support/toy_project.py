@@ -51,6 +51,7 @@ MINE = """
     name = sys.argv[1]
     what = pathlib.Path("raw", name).read_text()
     print("starting", name)
+    print(f"mine {name}: 1/4 clips, 1.0 clips/s, 0:03 left")
     if what == "slow":
         time.sleep(1.5)
     if what == "wait":
@@ -229,16 +230,23 @@ class Server:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def post(self, path: str, **body: Any) -> Any:
+    def patch(self, path: str, **body: Any) -> Any:
+        return self.post(path, "PATCH", **body)
+
+    def post(self, path: str, method: str = "POST", /, **body: Any) -> Any:
         request = urllib.request.Request(
-            self.url + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+            self.url + path,
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+            method=method,
         )
         for _ in range(5):  # 503: its database was locked for a moment, try again
             with (
                 contextlib.suppress(urllib.error.HTTPError),
                 urllib.request.urlopen(request, timeout=30) as answer,
             ):
-                return json.load(answer)
+                text = answer.read()
+                return json.loads(text) if text else None
             time.sleep(1)
         pytest.fail(f"{path}: the server keeps refusing")
 

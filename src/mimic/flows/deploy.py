@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 
 import httpx
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import get_current_settings
 
@@ -49,13 +50,31 @@ def deploy() -> None:
         raise BadInput("deploy: no prefect.yaml here; `mimic serve` writes one")
     with get_client(sync_client=True) as client, contextlib.suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+        before = {one.name: one for one in client.read_deployments()}
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     here = {"MIMIC_ROOT": str(Path.cwd())}
     done = subprocess.run(command, env={**here, **os.environ}, capture_output=True, text=True)
     if done.returncode:
         said = (done.stdout + done.stderr).strip()
         raise BadInput(f"prefect.yaml cannot be deployed:\n{said}")
+    with get_client(sync_client=True) as client:
+        for made in client.read_deployments():
+            if made.name in before:
+                _keep_switches(client, before[made.name], made)
     print("deployed; " + notify.apply(), flush=True)
+
+
+def _keep_switches(
+    client: SyncPrefectClient, before: DeploymentResponse, made: DeploymentResponse
+) -> None:
+    """What somebody has switched on stays on, although prefect.yaml says `active: false`; what is
+    paused stays paused."""
+    on = {schedule.slug for schedule in before.schedules if schedule.active}
+    for schedule in made.schedules:
+        if schedule.slug in on and not schedule.active:
+            client.update_deployment_schedule(made.id, schedule.id, active=True)
+    if before.paused and not made.paused:
+        client.pause_deployment(made.id)
 
 
 if __name__ == "__main__":

@@ -17,21 +17,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
-    DeploymentFilter,
-    DeploymentFilterId,
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
-    FlowRunFilterStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.settings import get_current_settings
 from prefect.states import Cancelled, Crashed, Scheduled
 
 from mimic.commands.operation.schedule_slots import PENDING_S
@@ -44,9 +40,11 @@ AT_MOST = 3  # times that a run is started again: what kills its machine each ti
 YOUNG = timedelta(days=1)  # what crashed earlier has been seen by somebody
 GONE = "its process is gone, as after a restart of the machine; what was finished stands, and "
 
+_claimed: list[TextIO] = []  # open as long as this process lives
+
 
 @dataclass(frozen=True)
-class Found:
+class LostRun:
     """A run without a process."""
 
     name: str
@@ -57,9 +55,32 @@ class Found:
         return f"flow run {self.name}: its process was gone, {now}"
 
 
+def claim() -> None:
+    """Hold the lock of the run that a worker started this process for, until the process ends:
+    from before it is Running until after its last word to the server."""
+    run_id = os.environ.get("PREFECT__FLOW_RUN_ID")
+    if not run_id or not shift.token():
+        return
+    path = _lock(run_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()  # a process of the same run holds it
+        return
+    file.truncate(0)
+    file.write(shift.token())
+    file.flush()
+    _claimed.append(file)
+
+
 @contextmanager
 def alive(run_id: str) -> Iterator[None]:
     """While the block runs, this process is known to work on the flow run."""
+    if _claimed:
+        yield
+        return
     path = _lock(run_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
@@ -75,11 +96,11 @@ def alive(run_id: str) -> Iterator[None]:
 def left_behind() -> list[str]:
     """Flow runs at work that a worker of this workspace has started, by id; after its shift is over
     they are about to end."""
-    found = (get_current_settings().home / "alive").glob(f"*.{os.uname().nodename}")
+    found = (_home() / "alive").glob(f"*.{os.uname().nodename}")
     return [path.name.partition(".")[0] for path in found if not _is_free(path) and _text(path)]
 
 
-def sweep(pending_s: float = PENDING_S, patience_s: float = 0.0) -> list[Found]:
+def sweep(pending_s: float = PENDING_S, patience_s: float = 0.0) -> list[LostRun]:
     """Free the slots of runs that nobody works on: schedule a deployment's run again, which goes on
     where it stopped; one that was started by hand, or for the fourth time, is Crashed.
 
@@ -94,11 +115,25 @@ def sweep(pending_s: float = PENDING_S, patience_s: float = 0.0) -> list[Found]:
         _wait(client, patience_s)
         busy = _runs(client, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
         gone = [run for run in busy if _is_gone(run, timedelta(seconds=pending_s))]
+        gone = [run for run in gone if _is_unfinished(client, run)]
         found = [_end(client, run) for run in gone]
-        found += [_resume(client, run) for run in _crashed(client) if run not in gone]
-    for run in gone:
-        _lock(str(run.id)).unlink(missing_ok=True)
+        ended = {run.id for run in gone}
+        found += [_resume(client, run) for run in _crashed(client) if run.id not in ended]
+    _tidy({str(run.id) for run in busy} - {str(run.id) for run in gone})
     return found
+
+
+def _is_unfinished(client: SyncPrefectClient, run: FlowRun) -> bool:
+    """Asked once its process is known to be gone: it may just have ended well."""
+    state = client.read_flow_run(run.id).state
+    return state is not None and not state.is_final() and not state.is_scheduled()
+
+
+def _tidy(unfinished: set[str]) -> None:
+    """Remove the lock files of runs that are over."""
+    for path in (_home() / "alive").glob(f"*.{os.uname().nodename}"):
+        if path.name.partition(".")[0] not in unfinished and _is_free(path):
+            path.unlink(missing_ok=True)
 
 
 def _runs(client: SyncPrefectClient, *types: StateType) -> list[FlowRun]:
@@ -109,25 +144,25 @@ def _runs(client: SyncPrefectClient, *types: StateType) -> list[FlowRun]:
     )
 
 
-def _end(client: SyncPrefectClient, run: FlowRun) -> Found:
+def _end(client: SyncPrefectClient, run: FlowRun) -> LostRun:
     if run.state is not None and run.state.is_cancelling():
         client.set_flow_run_state(
             run.id, Cancelled(message="cancelled, and its process is gone"), force=True
         )
-        return Found(run.name, again=False)
+        return LostRun(run.name, again=False)
     if run.deployment_id is not None and _times(run) < AT_MOST:
         return _resume(client, run)
     state: State[Any] = Crashed(message=f"{GONE}the next run resumes")
     client.set_flow_run_state(run.id, state, force=True)
-    return Found(run.name, again=False)
+    return LostRun(run.name, again=False)
 
 
-def _resume(client: SyncPrefectClient, run: FlowRun) -> Found:
+def _resume(client: SyncPrefectClient, run: FlowRun) -> LostRun:
     kept = [tag for tag in run.tags if not tag.startswith(RESUMED)]
     client.update_flow_run(run.id, tags=[*kept, f"{RESUMED}{_times(run) + 1}"])
     state: State[Any] = Scheduled(name="AwaitingRetry", message=f"{GONE}it goes on there")
     client.set_flow_run_state(run.id, state, force=True)
-    return Found(run.name, again=True)
+    return LostRun(run.name, again=True)
 
 
 def _times(run: FlowRun) -> int:
@@ -136,8 +171,7 @@ def _times(run: FlowRun) -> int:
 
 
 def _crashed(client: SyncPrefectClient) -> list[FlowRun]:
-    """Runs of deployments whose process was killed while the worker lived, and whose work no later
-    run has taken up."""
+    """Runs of deployments whose process ended badly while the worker lived."""
     return [
         run
         for run in _runs(client, StateType.CRASHED)
@@ -145,18 +179,7 @@ def _crashed(client: SyncPrefectClient) -> list[FlowRun]:
         and run.state is not None
         and datetime.now(UTC) - run.state.timestamp < YOUNG
         and _times(run) < AT_MOST
-        and not _is_superseded(client, run)
     ]
-
-
-def _is_superseded(client: SyncPrefectClient, run: FlowRun) -> bool:
-    began = run.start_time or run.expected_start_time
-    assert run.deployment_id is not None
-    later = client.read_flow_runs(
-        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[run.deployment_id])),
-        flow_run_filter=FlowRunFilter(start_time=FlowRunFilterStartTime(after_=began)),
-    )
-    return any(other.id != run.id and other.parameters == run.parameters for other in later)
 
 
 def _wait(client: SyncPrefectClient, patience_s: float) -> None:
@@ -197,4 +220,8 @@ def _text(path: Path) -> str:
 
 
 def _lock(run_id: str) -> Path:
-    return get_current_settings().home / "alive" / f"{run_id}.{os.uname().nodename}"
+    return _home() / "alive" / f"{run_id}.{os.uname().nodename}"
+
+
+def _home() -> Path:
+    return shift.folder().parent

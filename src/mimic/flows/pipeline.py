@@ -27,15 +27,17 @@ from pydantic import Field
 
 from mimic.flows import artifacts, shift
 from mimic.flows.graph import NARROWS, choices, graph, select, stage_of
-from mimic.flows.janitor import alive
+from mimic.flows.janitor import alive, claim
 from mimic.flows.repro import environment, no_child_left_behind, repro
 from mimic.flows.unchanged import unchanged
 
 shift.leave_if_over()  # loaded by a worker that is gone by now
+claim()
 
 # Stages that run at the same time. Two fill a laptop; a login node that hands its stages to a
 # cluster can wait for many more.
 AT_ONCE = int(os.environ.get("MIMIC_STAGES_AT_ONCE", "2"))
+RAISED = "Task run encountered an exception StageFailed: "
 MANY = 3  # names beyond which the name of a run counts them
 
 # What the form offers: read here, so that a deployment knows the names of its workspace.
@@ -105,7 +107,9 @@ def pipeline(
             message="cancelled; what was running has ended, and resumes where it stopped"
         )
     failed = [
-        str(state.message) for state in states.values() if state.is_failed() or state.is_crashed()
+        str(state.message).removeprefix(RAISED)  # the first line is what people see
+        for state in states.values()
+        if state.is_failed() or state.is_crashed()
     ]
     artifacts.publish(environment(), failed)
     if failed:

@@ -24,7 +24,6 @@ from prefect.states import Completed
 from mimic.errors import BAD_INPUT, CANCELLED
 from mimic.flows import artifacts, shift
 from mimic.flows.output import Output
-from mimic.infra import leash
 
 GRACE_S = 10.0  # between asking a stage to stop and killing it: long enough to save a checkpoint
 LOOK_S = 5.0  # between two looks at whether somebody has cancelled the run

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from prefect.settings import get_current_settings
 
-from mimic.infra import owner
+from mimic.infra.owner import lock
 
 VARIABLE = "MIMIC_SHIFT"  # <token> <folder>, in the environment of a worker and of what it starts
 LEFT = 75  # exit status of a flow run whose worker is gone
@@ -25,6 +25,9 @@ LEFT = 75  # exit status of a flow run whose worker is gone
 
 def folder() -> Path:
     """Held by the worker of this workspace while it lives."""
+    _, _, given = os.environ.get(VARIABLE, "").partition(" ")
+    if given:
+        return Path(given)
     return get_current_settings().home.absolute() / "worker"
 
 
@@ -53,12 +56,12 @@ def is_over() -> bool:
     try:
         if (Path(where) / "shift").read_text() != mine:
             return True
-        with (Path(where) / owner.FILE).open() as file:
+        with (Path(where) / lock.FILE).open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return True
     except OSError as error:  # a file system without locks says nothing of the worker
-        return error.errno not in (errno.EWOULDBLOCK, *owner.NO_LOCKS)
+        return error.errno not in (errno.EWOULDBLOCK, *lock.NO_LOCKS)
     return True
 
 

@@ -25,10 +25,10 @@ from prefect.client.schemas.objects import WorkerStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
+from mimic.commands.operation import leash
 from mimic.commands.operation.schedule_slots import PENDING_S
 from mimic.errors import BadInput
 from mimic.flows import janitor, shift
-from mimic.infra import leash
 from mimic.infra.owner import owned
 
 PATIENCE_S = 120.0  # after a restart the worker may be up before its server

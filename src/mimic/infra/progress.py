@@ -205,7 +205,7 @@ def counted(
 
 
 @dataclass(frozen=True)
-class Shown:
+class ProgressLine:
     """A line of progress, read again."""
 
     title: str
@@ -225,14 +225,14 @@ JOB = re.compile(
 )
 
 
-def parse(line: str) -> Shown | None:
+def parse(line: str) -> ProgressLine | None:
     """The progress that a line of a log tells of; None: of none. A job that waits in the queue has
     done 0 of 0."""
     found = LINE.match(line) or JOB.match(line)
     if found is None:
         return None
     done, total = (float((found[name] or "0").replace(",", "")) for name in ("done", "total"))
-    return Shown(found["title"], done, total)
+    return ProgressLine(found["title"], done, total)
 
 
 def say(line: str) -> None:

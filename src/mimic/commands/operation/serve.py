@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
+from mimic.commands.operation import leash
 from mimic.errors import BadInput
-from mimic.infra import leash
 from mimic.infra.addresses import without_password
 from mimic.infra.owner import owned
 from mimic.infra.progress import say
