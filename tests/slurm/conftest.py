@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from mimic import config
-from mimic.flows import leash
+from mimic.commands.operation import leash
 from mimic.params import load_params
 from tests.support import REPOSITORY
 

@@ -21,6 +21,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from mimic.commands.operation import leash
 from mimic.errors import BAD_INPUT, CANCELLED
 from mimic.flows import artifacts, shift
 from mimic.flows.output import Output
