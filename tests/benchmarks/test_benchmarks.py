@@ -62,6 +62,16 @@ def test_features_of_seeds(repository: Path, made_nyu: Path) -> None:
     assert images["five seeds again"] == 0 < images["five seeds"] <= images["one pass"]
 
 
+def test_what_operating_costs(repository: Path) -> None:
+    """No goal is asserted: how fast anything is, is measured by hand."""
+    found = printed(repository, "operations", "--rehearse")
+    assert found["stages"] > 40
+    for name in ("no-op repro, CPU s", "one stage, CPU s", "flow, s a stage"):
+        assert found[name] > 0
+    for tracker in ("file", "server"):
+        assert found[f"mirror, {tracker}, wall s a result"] > 0
+
+
 def test_scaling_and_memory_of_the_mine_stage(tmp_path: Path) -> None:
     memory = workload.memory(tmp_path / "memory", seconds=8, clips=1, factor=2)
     assert set(memory["memory_peaks_mb"]) == {
