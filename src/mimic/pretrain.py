@@ -138,11 +138,11 @@ def _pretrain(params: Params, root: Path, name: str, run: config.Run, *, waited:
     tracking.mirror_pretrain(told(params), root, name)
 
 
-def _shown(plans: Mapping[str, _Plan]) -> list[tracking.Shown]:
+def _shown(plans: Mapping[str, _Plan]) -> list[tracking.ShownTraining]:
     """Trainings as MLflow may show them while they go on; all seeds of their runs."""
     count = Counter(seed_of(encoder)[0] for encoder in plans)
     return [
-        tracking.Shown(
+        tracking.ShownTraining(
             encoder,
             str(plan.folder),
             lines=-(-plan.run.steps // plan.recipe.log_every),

@@ -122,6 +122,10 @@ def test_bad_versions_and_broken_checks_are_findings(
     tracking = config.Tracking(uri="http://127.0.0.1:9", experiment_prefix="x")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert _found(params.model_copy(update={"tracking": tracking}), "MLflow").state == "warning"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://bob:s3cret@127.0.0.1:9")
+    finding = _found(params, "MLflow")
+    assert "refused" in finding.found, "it was asked, at the right place"
+    assert "s3cret" not in str(finding)
 
 
 def test_the_command_prints_one_line_each(repository: Path) -> None:

@@ -38,9 +38,9 @@ def grow(folder: Path, steps: range) -> None:
             file.write(json.dumps(line) + "\n")
 
 
-def shown(folder: Path) -> list[tracking.Shown]:
+def shown(folder: Path) -> list[tracking.ShownTraining]:
     label = tracking.label(RUN, {"dataset": "mimic-1m"}, 1)
-    return [tracking.Shown(RUN, str(folder), 30, label)]
+    return [tracking.ShownTraining(RUN, str(folder), 30, label)]
 
 
 def told_of(run: Any, client: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Literal
 from mimic import config
 from mimic.commands.operation.schedule_slots import held_slots
 from mimic.errors import BadInput
+from mimic.infra.addresses import without_password
 from mimic.params import Params
 
 CODECS = ("h264", "hevc", "vp9", "av1", "mpeg4")
@@ -278,7 +279,9 @@ def _mlflow(tracking: config.Tracking) -> Finding:
         return Finding("MLflow", "ok", f"{found}, tracking is off")
     if uri.startswith(("http://", "https://")):
         try:
-            with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5):
+            # urllib cannot read an address with a password in it, and would print it
+            bare = without_password(uri).rstrip("/")
+            with urllib.request.urlopen(f"{bare}/health", timeout=5):
                 return Finding("MLflow", "ok", f"{found}, the server answers")
         except (OSError, ValueError) as error:
             return Finding(

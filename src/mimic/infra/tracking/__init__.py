@@ -24,7 +24,7 @@ from mimic.infra.storage import Workspace
 from mimic.infra.tracking import earlier_layout, published, registry, store
 from mimic.infra.tracking.evaluated import mark, record_path
 from mimic.infra.tracking.identity import identity_of
-from mimic.infra.tracking.live import Shown, showing
+from mimic.infra.tracking.live import ShownTraining, showing
 from mimic.infra.tracking.names import Told
 from mimic.infra.tracking.published import label
 from mimic.infra.tracking.recorder import recorded
@@ -34,7 +34,7 @@ from mimic.infra.tracking.writer import Writer
 
 __all__ = [
     "Pack",
-    "Shown",
+    "ShownTraining",
     "Summary",
     "Told",
     "label",

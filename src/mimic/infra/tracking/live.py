@@ -38,7 +38,7 @@ VARIABLE = "MIMIC_SHOW_EVERY_S"  # seconds, instead of both
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownTraining:
     """A training that may be shown.
 
     Args:
@@ -55,7 +55,7 @@ class Shown:
 
 
 @contextlib.contextmanager
-def showing(told: Told, root: Path, trainings: Sequence[Shown]) -> Iterator[None]:
+def showing(told: Told, root: Path, trainings: Sequence[ShownTraining]) -> Iterator[None]:
     """Show trainings while the block runs.
 
     Args:
@@ -127,7 +127,7 @@ def main() -> None:
     """Until standard input ends."""
     os.nice(19)
     told = json.loads(sys.stdin.readline())
-    trainings = [Shown(**one) for one in told["trainings"]]
+    trainings = [ShownTraining(**one) for one in told["trainings"]]
     tracking = config.Tracking.model_validate(told["tracking"])
     root = Path(told["root"])
     while True:
@@ -140,7 +140,11 @@ def main() -> None:
 
 
 def _look(
-    tracking: config.Tracking, root: Path, trainings: Sequence[Shown], *, ended: bool = False
+    tracking: config.Tracking,
+    root: Path,
+    trainings: Sequence[ShownTraining],
+    *,
+    ended: bool = False,
 ) -> None:
     """Write what is new. A tracker that does not answer is asked again the next time; whoever
     publishes says so."""
@@ -154,7 +158,7 @@ def _look(
             _show(there, run, of, ended)
 
 
-def _show(there: Writer, run: str, trainings: Sequence[Shown], ended: bool) -> None:
+def _show(there: Writer, run: str, trainings: Sequence[ShownTraining], ended: bool) -> None:
     """One run, with its seeds and trainings below it."""
     begun = [recorder.read(Path(one.folder) / recorder.FILE).begun for one in trainings]
     known = [one for one in begun if one is not None]
@@ -172,7 +176,7 @@ def _show(there: Writer, run: str, trainings: Sequence[Shown], ended: bool) -> N
         there.client.set_terminated(mlflow_run.info.run_id, "KILLED")
 
 
-def _show_encoder(there: Writer, run: str, one: Shown, since: float) -> list[Any]:
+def _show_encoder(there: Writer, run: str, one: ShownTraining, since: float) -> list[Any]:
     """What was written to: the runs of a seed and of its training."""
     above = ("run", run)
     pretraining = _record("pretrain", one.encoder, one, since)
@@ -189,7 +193,7 @@ def _show_encoder(there: Writer, run: str, one: Shown, since: float) -> list[Any
     return [*shown, mlflow_run]
 
 
-def _record(level: str, about: str, one: Shown, begun: float) -> Record:
+def _record(level: str, about: str, one: ShownTraining, begun: float) -> Record:
     """As far as it is known before it is published."""
     started = round(begun * 1000)
     names = {

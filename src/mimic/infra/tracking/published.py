@@ -18,7 +18,7 @@ TAG = 4900  # characters of a tag that every store of MLflow takes
 
 
 @dataclass(frozen=True)
-class Encoder:
+class PublishedEncoder:
     """One that is published."""
 
     name: str
@@ -27,7 +27,7 @@ class Encoder:
 
 
 @dataclass
-class Found:
+class PublishedRecords:
     """A workspace's records, those above before those below them, and the files whose names mimic
     would not give: one of them must not end the mirroring of all."""
 
@@ -35,9 +35,9 @@ class Found:
     misnamed: list[str] = field(default_factory=list)
 
 
-def everything(workspace: Workspace, told: Told) -> Found:
+def everything(workspace: Workspace, told: Told) -> PublishedRecords:
     """Every published result."""
-    found = Found()
+    found = PublishedRecords()
     models = {path.parent.name for path in workspace.root.glob("models/*/card.json")}
     for path in sorted(workspace.root.glob(f"models/*/{SEED}*/card.json")):
         run = path.parent.parent.name
@@ -71,7 +71,9 @@ def of_run(workspace: Workspace, told: Told, run: str, task: str | None = None) 
         task: leave out the evaluations on others, but for their headlines.
     """
     encoders = [
-        Encoder(name, required(folder / "card.json"), file_digest(folder / "encoder.safetensors"))
+        PublishedEncoder(
+            name, required(folder / "card.json"), file_digest(folder / "encoder.safetensors")
+        )
         for name, folder in workspace.encoders(run).items()
     ]
     results = dict(_results(workspace, run))
@@ -111,7 +113,7 @@ def _results(workspace: Workspace, run: str) -> Iterator[tuple[str, dict[str, An
 
 def _whole(
     run: str,
-    encoders: Sequence[Encoder],
+    encoders: Sequence[PublishedEncoder],
     results: dict[str, dict[str, Any]],
     told: Told,
     made_by: Sequence[Record],
@@ -155,7 +157,7 @@ def label(run: str, card: dict[str, Any], count: int) -> str:
 
 
 def _of_seed(
-    encoder: Encoder, pretraining: Record, results: dict[str, dict[str, Any]], told: Told
+    encoder: PublishedEncoder, pretraining: Record, results: dict[str, dict[str, Any]], told: Told
 ) -> Record:
     run, seed = seed_of(encoder.name)
     fitting = {
