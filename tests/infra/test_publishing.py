@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from mimic.errors import BadInput
 from mimic.infra import exchange, storage
+from mimic.infra.exchange import settle_all
 from mimic.infra.publishing import MARK, Work, marked, place, publish
 
 WORK = Work("pretrain", "c0")
@@ -249,3 +253,33 @@ def test_a_file_takes_no_folders_place(tmp_path: Path) -> None:
         storage.write_bytes(tmp_path / "out", b"x")
     storage.write_bytes(tmp_path / "new", b"x")
     assert (tmp_path / f".new.{os.getpid()}-0.part").read_text() == "somebody's"
+
+
+def test_what_killed_processes_left_is_settled_by_any_stage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """DVC may take a stage's result from its cache, and its own command never runs again."""
+    program = f"""
+import os, signal
+from pathlib import Path
+from mimic.infra.publishing import Work, publish
+
+def fill(folder):
+    (folder / "half").write_text("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+publish(fill, Path({str(tmp_path / "frames")!r}), Work("synthesize", "frames"))
+"""
+    subprocess.run([sys.executable, "-c", program])
+    foreign = tmp_path / ".mine.1-0.part"
+    foreign.mkdir()
+    (foreign / "notes").write_text("of somebody")
+    (left,) = tmp_path.glob(".frames.*.part")
+    with FileLock(left / "lock"):  # at work
+        settle_all([tmp_path])
+        assert (left / "result/half").exists()
+    settle_all([tmp_path])
+    assert [path.name for path in tmp_path.iterdir()] == [foreign.name]
+    assert (foreign / "notes").exists()
+    said = f"{left}: unfinished work of synthesize frames, which was killed; removed\n"
+    assert capsys.readouterr().err == said

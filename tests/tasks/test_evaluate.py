@@ -4,7 +4,10 @@ bytes."""
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from mimic import evaluate, prepare
 from mimic.errors import BadInput
+from mimic.infra.owner import owned
 from mimic.params import load_params, resolve_params
 from mimic.tasks import TASK_VERSIONS, TASKS, checked_before, checks
 from mimic.tasks.correspondence.config import CorrespondenceTask
@@ -22,6 +26,7 @@ from mimic.tasks.depth.config import DepthTask, FewShotDepthTask
 from mimic.tasks.protocols import overrides
 from mimic.tasks.sections import TaskSection
 from tests.support.miniatures import make_encoder, write_dataset, write_nyu
+from tests.support.toy_project import wait_until
 
 
 @pytest.fixture
@@ -414,3 +419,21 @@ def test_pairs_are_always_looked_at(workspace: Path, looks: list[str]) -> None:
     for _ in range(2):
         prepare.main(load_params(workspace / "params.yaml"), workspace, "correspondence")
     assert looks == ["correspondence"] * 2
+
+
+def test_two_evaluations_of_one_cell_wait_for_each_other(workspace: Path) -> None:
+    """Two processes, as of a person and a schedule; both find a third at work."""
+    command = [str(Path(sys.executable).with_name("mimic")), "evaluate", "random", "few-shot"]
+    logs = [workspace / f"log-{number}" for number in range(2)]
+    both = []
+    with owned(workspace / "runs/evaluate/random@few-shot", "a third"):
+        for log in logs:
+            with log.open("w") as file:
+                both.append(subprocess.Popen(command, cwd=workspace, stdout=file, stderr=file))
+        waits = f"evaluate random few-shot: waits for a third (pid {os.getpid()} on "
+        wait_until(lambda: all(waits in log.read_text() for log in logs), 120, "both to wait")
+        assert not (workspace / "metrics/random/few-shot.json").exists()
+    assert [process.wait(200) for process in both] == [0, 0], [log.read_text() for log in logs]
+    results = [log.read_text().splitlines()[-1] for log in logs]
+    assert results[0] == results[1]
+    assert results[0].startswith("random few-shot: ")

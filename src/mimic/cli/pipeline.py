@@ -12,6 +12,8 @@ import typer
 from mimic.cli.options import DEFAULT_PARAMS, ParamsFile
 from mimic.commands.workspace import versions
 from mimic.commands.workspace.unchanged import unchanged
+from mimic.infra import exchange
+from mimic.infra.storage import Workspace
 from mimic.params import Params, load_params
 
 PANEL = "Pipeline"
@@ -21,6 +23,7 @@ PANEL = "Pipeline"
 def _settings(path: Path) -> Iterator[Params]:
     """The parameter file of a workspace that belongs to this version of mimic, for a stage: of what
     DVC will record, nothing may change while it runs."""
+    exchange.settle_all(Workspace(path.parent).places())
     with unchanged(path.parent):
         settings = load_params(path)
         versions.check(path.parent, settings.profile)

@@ -20,7 +20,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,6 +37,7 @@ LOCK = "lock"
 LOOKS = 5
 LOOK_AGAIN_S = 0.02
 T = TypeVar("T")
+WORKPLACE = re.compile(r"\.(?P<stem>.+)\.\d+-\d+\.part", re.DOTALL)
 TAKEN = (errno.ENOTEMPTY, errno.EEXIST)
 
 
@@ -128,6 +129,30 @@ def _settle_left_overs(real: Path, work: Work) -> None:
         else:
             _remove_remains(left)  # its process has settled it since
         lock.release()
+
+
+def settle_all(folders: Iterable[Path]) -> None:
+    """Settle what killed processes of any work have left in folders where results lie, a line each:
+    a stage whose result DVC takes from its cache never comes to its own."""
+    for folder in folders:
+        for left in sorted(folder.glob(".*.part")):
+            match = WORKPLACE.fullmatch(left.name)
+            if match is None or not left.is_dir() or left.is_symlink():
+                continue
+            if len(match["stem"].encode()) >= SCRATCH_STEM:
+                continue  # cut short: its place is not known
+            known = marked(left)
+            if known is None or known[1] is not None:
+                continue  # somebody's folder
+            lock = _held(left)
+            if lock is None:
+                continue  # at work
+            if known == marked(left):
+                progress.say(f"{left}: unfinished work of {known[0]}, which was killed; removed")
+                _settle(left, folder / match["stem"])
+            else:
+                _remove_remains(left)  # its process has settled it since
+            lock.release()
 
 
 def _beside(real: Path) -> list[Path]:

@@ -111,6 +111,12 @@ class Workspace:
         it."""
         return self.root / "runs" / stage / name
 
+    def places(self) -> list[Path]:
+        """The folders that are there in which published folders lie."""
+        fixed = ("data/raw", "data/pairs", "models", "samples", ".")
+        below = [self.root / name for name in fixed] + sorted(self.root.glob("samples/*"))
+        return [folder for folder in below if folder.is_dir()]
+
     def progress(self, stage: str, name: str, fingerprint: str) -> Path:
         """Unfinished work of a stage, kept across kills; published into its outs at the end."""
         return made_folder(self.work(stage, name) / fingerprint)

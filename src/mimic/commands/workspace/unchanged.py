@@ -62,9 +62,8 @@ def unchanged(root: Path) -> Iterator[None]:
 def state_of(root: Path, stage: str) -> dict[str, Any]:
     """What a stage depends on by dvc.yaml: values of parameters by their keys, and a line a file of
     its dependencies; nothing of a stage that dvc.yaml does not describe."""
-    pipeline = _loaded(root / "dvc.yaml") or {}
-    params = _loaded(root / PARAMS) or {}
-    names = {**params}
+    pipeline = _table(root / "dvc.yaml")
+    names = _table(root / PARAMS)
     for given in pipeline.get("vars", ()):
         if isinstance(given, dict):
             names = {**given, **names}
@@ -78,12 +77,18 @@ def state_of(root: Path, stage: str) -> dict[str, Any]:
         for file, keys in files.items():
             whole = _loaded(root / _filled(file, names))
             for key in keys or [""]:
+                where = "" if file == PARAMS else f"{file} "
                 full = _filled(key, names)
-                value = _at(whole, full)
-                state |= dict(_leaves(value, full if file == PARAMS else f"{file} {full}".strip()))
+                state |= {f"{where}{at}": value for at, value in leaves(_at(whole, full), full)}
     for dep in said.get("deps", ()):
         state |= dict(_files(root, Path(_filled(dep, names))))
     return state
+
+
+def _table(path: Path) -> dict[str, Any]:
+    """A file of keys and values; empty where it is missing, or being edited."""
+    found = _loaded(path)
+    return dict(found) if isinstance(found, dict) else {}
 
 
 def _described(
@@ -123,12 +128,13 @@ def _at(whole: Any, key: str) -> Any:
     return whole
 
 
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The values in a value, by their dotted keys."""
     if not isinstance(value, dict) or not value:
         yield path, value
         return
     for key, one in value.items():
-        yield from _leaves(one, f"{path}.{key}" if path else str(key))
+        yield from leaves(one, f"{path}.{key}" if path else str(key))
 
 
 def _loaded(path: Path) -> Any:
