@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
+from dvc.utils.serialize import YAMLFileCorruptedError, load_yaml
 
 from mimic import ingest, recipe, sources
 from mimic.commands.workspace import check
@@ -149,3 +151,19 @@ def test_the_file_of_a_run_says_its_steps_where_a_profile_may_state_them(
     assert Workspace(short.parent).recipe("own").read_bytes() != first
     recipe.main(load_params(repository / "params.yaml"), tmp_path, "random")
     assert b"steps" not in Workspace(tmp_path).recipe("random").read_bytes()
+
+
+def test_what_dvc_would_leave_unreadable_is_said(short: Path) -> None:
+    """`dvc exp run -S` writes the file anew, and drops the quotes of words in braces."""
+    _with(short, "table:", 'tracking: {uri: "sqlite:///mlflow.db", experiment_prefix: x}\ntable:')
+    (line,) = check.problems(short)
+    assert line.startswith(f"{short}:17: sqlite:///mlflow.db: a colon inside braces; give its key")
+    apply_overrides(short, ["table.tasks=[views]"])
+    with pytest.raises(YAMLFileCorruptedError):
+        load_yaml(short)
+    lines = "tracking:\n  uri: sqlite:///mlflow.db\n  experiment_prefix: x\n"
+    short.write_text(SHORT + lines)
+    assert check.problems(short) == []
+    apply_overrides(short, ["table.tasks=[views]"])
+    assert check.problems(short) == []
+    assert load_params(short).tracking.uri == "sqlite:///mlflow.db"

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import yaml
 from dvc.repo import Repo
+from dvc.utils.hydra import apply_overrides
 from PIL import Image
 
-from mimic.commands.workspace import choices, data, spacing, stages, versions
+from mimic.commands.workspace import check, choices, data, new, spacing, stages, versions
 from mimic.geometry import overlap
 from mimic.params import load_params, packaged
 from tests.support import footage
@@ -306,3 +307,35 @@ def test_data_too_large_to_be_hashed_are_stood_for_by_a_number(tmp_path: Path) -
     (found,) = data.look(packaged(), asked, tmp_path / "project")
     assert choices.version_file(found) is None
     assert choices.version_file(found, most_bytes=10.0) == "videos.version"
+
+
+def test_an_experiment_changes_a_new_workspace_and_leaves_it_readable(workspace: Path) -> None:
+    """The profile in params.yaml says how long runs train: DVC changes it like any other number."""
+    for command in (
+        ("add", "."),
+        ("-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "x"),
+    ):
+        subprocess.run(["git", *command], cwd=workspace, check=True)
+    before = (workspace / "params.yaml").read_text().splitlines()
+    change = "profiles.laptop.runs.steps=3"
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "exp", "run", "-S", change, "-n", "longer", "recipe@own"],
+        cwd=workspace,
+        env={**os.environ, "PATH": os.pathsep.join([str(MIMIC.parent), os.environ["PATH"]])},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert load_params(workspace / "params.yaml").runs["own"].steps == 3
+    assert check.problems(workspace / "params.yaml") == []
+    after = (workspace / "params.yaml").read_text().splitlines()
+    assert len(after) <= len(before) + 12, "DVC breaks lines after 80 columns, and nothing else"
+
+
+def test_a_path_with_a_colon_survives_the_rewriting_of_an_experiment(tmp_path: Path) -> None:
+    section = {"reader": "videos", "root": "/films/12:30", "spacing_s": 0.4}
+    path = tmp_path / "params.yaml"
+    path.write_text(f"sources:\n  {new._entry('walks', section)}\n")
+    apply_overrides(path, ["sources.walks.spacing_s=0.8"])
+    assert yaml.safe_load(path.read_text())["sources"]["walks"] == section | {"spacing_s": 0.8}
+    assert new._entry("walks", {"root": "films"}) == "walks: {root: films}"

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic.errors import BadInput
+from mimic.infra import experiment
 
 # Folders of metrics/ that hold counts of a stage; all others are runs.
 STAGE_METRICS = frozenset({"mine", "assemble"})
@@ -36,6 +37,12 @@ class Workspace:
     else."""
 
     root: Path
+
+    @property
+    def runs(self) -> Path:
+        """What DVC never sees: work that goes on after a kill, and what may be made again. That of
+        an experiment in a copy of the workspace lies in the workspace."""
+        return experiment.home(self.root) / "runs"
 
     def resolve(self, path: Path) -> Path:
         """A path of params.yaml: relative ones are relative to the workspace."""
@@ -80,16 +87,16 @@ class Workspace:
     def remembered(self, task: str) -> Path:
         """The same, kept while nothing of it changes; DVC never sees it, removing it costs only
         time."""
-        return self.root / "runs/prepare" / f"{task}.json"
+        return self.runs / "prepare" / f"{task}.json"
 
     def features(self, checkpoint: str) -> Path:
         """Features of an encoder (sha256 of its file), shared by the tasks; DVC never sees them,
         removing them costs only time."""
-        return self.root / "runs/features" / checkpoint[:16]
+        return self.runs / "features" / checkpoint[:16]
 
     def decoded(self) -> Path:
         """Pixels of images at small sizes (pairs.decoded); remade where they are missing."""
-        return self.root / "runs" / "decoded"
+        return self.runs / "decoded"
 
     def metrics(self, group: str, name: str) -> Path:
         """metrics/<run>/<task>.json, and metrics/mine/<source>.json."""
@@ -108,8 +115,14 @@ class Workspace:
 
     def work(self, stage: str, name: str) -> Path:
         """Where a stage keeps unfinished work of a name, and its lock (infra.owner). DVC never sees
-        it."""
-        return self.root / "runs" / stage / name
+        it.
+
+        Experiments that run at the same time have other numbers of the same names: each has a
+        folder of its own, by its name.
+        """
+        own = experiment.name(self.root)
+        above = self.runs if own is None else self.runs / "experiments" / own
+        return above / stage / name
 
     def places(self) -> list[Path]:
         """The folders that are there in which published folders lie."""

@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from mimic import config
 from mimic.errors import BadInput
-from mimic.infra import confined, storage
+from mimic.infra import confined, experiment, storage
 from mimic.pairs.read import read_bytes
 
 # the pause doubles
@@ -34,7 +34,9 @@ def open_store(section: config.Shards, root: Path) -> ShardStore | None:
     """The store that `cluster.shards` names; None for none."""
     if section.url is None:
         return None
-    return ShardStore(section.url, root / section.cache, round(section.cache_gb * 1e9))
+    return ShardStore(
+        section.url, experiment.home(root) / section.cache, round(section.cache_gb * 1e9)
+    )
 
 
 class ShardStore:

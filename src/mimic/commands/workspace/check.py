@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 from mimic.config.base import Section
 from mimic.config.presets import Key
 from mimic.errors import BadInput
-from mimic.infra.storage import Workspace
+from mimic.infra.storage import Workspace, short
 from mimic.params import Params, resolve_params
 from mimic.params.checking import look_through
 from mimic.params.messages import said
@@ -29,6 +31,7 @@ def problems(path: Path) -> list[str]:
     params, lines = look_through(resolved)
     lines = list(lines)
     lines += _readers(resolved)
+    lines += _lost_quotes(path)
     if params is not None:
         lines += _refused(resolved, params, path.parent)
         space = Workspace(path.parent)
@@ -36,6 +39,25 @@ def problems(path: Path) -> list[str]:
             if not space.resolve(place).exists() and not _is_made(place, params):
                 lines.append(said(resolved, key, f"{place}: no such file or folder; {what}"))
     return lines
+
+
+def _lost_quotes(path: Path) -> Iterator[str]:
+    """Words that `dvc exp run -S` would make unreadable to DVC: it writes the file anew without
+    quotes, and its reader takes no colon in a bare word inside braces or brackets."""
+    flow = [False]  # of the collections that are open
+    for event in yaml.parse(path.read_bytes(), yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            flow.append(bool(event.flow_style))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            flow.pop()
+        elif (
+            isinstance(event, yaml.ScalarEvent) and flow[-1] and event.style and ":" in event.value
+        ):
+            yield (
+                f"{path}:{event.start_mark.line + 1}: {short(event.value)}: a colon inside braces; "
+                "give its key a line of its own, or `dvc exp run -S` leaves a file that DVC cannot "
+                "read"
+            )
 
 
 def _readers(resolved: Resolved) -> Iterator[str]:

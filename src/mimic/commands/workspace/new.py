@@ -239,13 +239,13 @@ def _params_text(title: str, plan: Plan) -> str:
         *(f"  {name}: {_flow(values)}" for name, values in sorted(own.items())),
         f"mine: {_flow(plan.mine)}",
         "sources:",
-        *(f"  {one.name}: {_flow(one.section)}" for one in plan.sources),
+        *(f"  {_entry(one.name, one.section)}" for one in plan.sources),
         "datasets:",
         f"  own: {_flow(_dataset(plan))}",
         "pretrain: {}",
         *_run_lines(plan),
         *_task_lines(plan),
-        f"report: {_flow({'title': title})}",
+        _entry("report", {"title": title}),
     ]
     return "\n".join(lines) + "\n"
 
@@ -292,9 +292,17 @@ def _task_lines(plan: Plan) -> list[str]:
     head = ["evaluate:  # what encoders are measured on"] if tasks else ["evaluate: {}"]
     return [
         *head,
-        *(f"  {name}: {_flow(task)}" for name, task in tasks.items()),
+        *(f"  {_entry(name, task)}" for name, task in tasks.items()),
         f"table: {_flow(table)}",
     ]
+
+
+def _entry(name: str, values: dict[str, Any]) -> str:
+    """On one line, unless a word of it holds a colon, which `dvc exp run -S` leaves bare."""
+    if not any(isinstance(value, str) and ":" in value for value in values.values()):
+        return f"{name}: {_flow(values)}"
+    lines = yaml.safe_dump(values, sort_keys=False, width=100_000, allow_unicode=True)
+    return "\n".join([f"{name}:", *(f"    {line}" for line in lines.splitlines())])
 
 
 def _flow(values: dict[str, Any]) -> str:

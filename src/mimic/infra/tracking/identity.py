@@ -20,11 +20,11 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimic.infra import experiment
 from mimic.infra.storage import read_json, write_json
 
 VARIABLE = "MIMIC_WORKSPACE"
 KEPT = "runs/workspace.json"
-QUEUED = re.compile(r"(?P<of>.+)/\.dvc/tmp/exps/[^/]+(?:/.*)?")  # where DVC runs its queue
 
 
 @dataclass(frozen=True)
@@ -45,23 +45,19 @@ class Identity:
 def identity_of(root: Path) -> Identity:
     """The identity of a workspace; the first to ask writes it down."""
     home = home_of(root)
-    experiment = None
-    if home != root.resolve():
-        experiment = os.environ.get("DVC_EXP_NAME") or root.resolve().name
+    beside = experiment.name(root)
     stated = os.environ.get(VARIABLE)
     if stated:
         user = user_name()
-        return Identity(_called(stated, user), user, experiment)
+        return Identity(_called(stated, user), user, beside)
     kept = _kept(home) or _written(home)
-    return Identity(kept["workspace"], kept["user"], experiment)
+    return Identity(kept["workspace"], kept["user"], beside)
 
 
 def home_of(root: Path) -> Path:
     """The workspace that a folder belongs to: itself, or the one for which DVC runs a queued
     experiment there and removes the folder afterwards."""
-    real = root.resolve()
-    queued = QUEUED.fullmatch(str(real))
-    return Path(queued["of"]) if queued else real
+    return experiment.home(root).resolve()
 
 
 def _kept(home: Path) -> dict[str, str] | None:
