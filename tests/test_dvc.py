@@ -31,6 +31,7 @@ from mimic.sources import READER_VERSIONS, READERS, section_type
 from mimic.synthetic import GENERATOR_VERSIONS
 from mimic.tasks import TASK_VERSIONS, TASKS
 from mimic.tasks.api import PRESETS
+from tests.support.stand_in_pipeline import Pipeline, make_pipeline
 
 UNTRACKED = {
     "cluster",

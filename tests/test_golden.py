@@ -382,11 +382,13 @@ def test_the_report_says_what_its_version_did(params: Params, tmp_path: Path) ->
     """The words of its pages, and how many pictures and charts of which parts they hold."""
     publish_everything(params, tmp_path)
     report.main(params, tmp_path)
-    value = {}
+    value: dict[str, list[Any]] = {}
     for path in sorted(Workspace(tmp_path).report.glob("*.html")):
         page = path.read_text()
         words = " ".join(_text(page))
         tags = Counter(re.findall(r"<([a-z][a-z0-9]*)", page))
         name = re.sub(r"[0-9a-f]{8,}", "#", path.name)
         value[name] = [hashlib.sha256(words.encode()).hexdigest(), dict(sorted(tags.items()))]
+    for path in sorted(Workspace(tmp_path).report.glob("*/**/*.*")):
+        value[path.relative_to(tmp_path).as_posix()] = path.read_text().split()
     golden_values.check("report", "REPORT_VERSION in reporting/__init__.py", REPORT_VERSION, value)

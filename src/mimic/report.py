@@ -13,26 +13,29 @@ from rich.console import Console
 from mimic.infra import earlier
 from mimic.infra.owner import one_owner
 from mimic.infra.publishing import Work, place, publish
-from mimic.infra.storage import Workspace
+from mimic.infra.storage import Workspace, made_folder
 from mimic.params import Params
 from mimic.reporting.figure import draw_figure
 from mimic.reporting.html import render_pages
+from mimic.reporting.tables import tables
 
 WORK = Work("report", "")
 
 
 @one_owner("report")
 def main(params: Params, root: Path) -> None:
-    """Write report/index.html, a page for each source that was mined, and report/figure.png where
-    there are pairs."""
+    """Write report/index.html, a page for each source that was mined, tables for DVC's metrics and
+    plots, and report/figure.png where there are pairs."""
     workspace = Workspace(root)
     place(workspace.report, WORK, recognise=earlier.report)
     pages = render_pages(params, workspace)
+    texts = pages | tables(params, workspace)
     figure = draw_figure(params, workspace)
 
     def write(folder: Path) -> None:
-        for name, page in pages.items():
-            (folder / name).write_text(page, encoding="utf-8")
+        for name, text in texts.items():
+            made_folder((folder / name).parent)
+            (folder / name).write_text(text, encoding="utf-8")
         if figure is not None:
             (folder / "figure.png").write_bytes(figure)
 

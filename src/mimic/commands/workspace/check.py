@@ -50,14 +50,16 @@ def _lost_quotes(path: Path) -> Iterator[str]:
             flow.append(bool(event.flow_style))
         elif isinstance(event, yaml.CollectionEndEvent):
             flow.pop()
-        elif (
-            isinstance(event, yaml.ScalarEvent) and flow[-1] and event.style and ":" in event.value
-        ):
+        elif isinstance(event, yaml.ScalarEvent) and flow[-1] and _is_quoted_for_a_colon(event):
+            line = event.start_mark.line + 1 if event.start_mark else "?"
             yield (
-                f"{path}:{event.start_mark.line + 1}: {short(event.value)}: a colon inside braces; "
-                "give its key a line of its own, or `dvc exp run -S` leaves a file that DVC cannot "
-                "read"
+                f"{path}:{line}: {short(event.value)}: a colon inside braces; give its key a line "
+                "of its own, or `dvc exp run -S` leaves a file that DVC cannot read"
             )
+
+
+def _is_quoted_for_a_colon(word: yaml.ScalarEvent) -> bool:
+    return bool(word.style) and ":" in word.value
 
 
 def _readers(resolved: Resolved) -> Iterator[str]:

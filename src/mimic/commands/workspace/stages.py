@@ -32,10 +32,15 @@ SOURCE = re.compile(r"src/mimic/(?P<room>.+)/(?P<file>[^/]+)\.(?:py|yaml)")
 
 def text() -> str:
     """The whole file."""
+    whole = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))
     stages = pipeline()
     used = {section for stage in stages.values() for section in _looped(stage)}
     absent: dict[str, Any] = {section: {} for section in ENTRIES if section in used}
-    whole = {"vars": [absent], "stages": {name: _stage(one) for name, one in stages.items()}}
+    whole = {
+        "vars": [absent],
+        **whole,  # metrics and plots, too
+        "stages": {name: _stage(one) for name, one in stages.items()},
+    }
     return HEAD + yaml.safe_dump(whole, sort_keys=False, width=100)
 
 
