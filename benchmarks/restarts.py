@@ -324,6 +324,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=float, default=30.0, help="seconds between two due runs")
+    parser.add_argument("--pause", type=float, default=45.0, help="at most, between two kills")
     parser.add_argument("--root", type=Path, help="a new folder; default: a temporary one")
     options = parser.parse_args()
     root = options.root or Path(tempfile.mkdtemp(prefix="restarts-")) / "project"
@@ -337,7 +338,7 @@ def main() -> int:
     kinds = [chance.choice(KINDS) for _ in range(options.kills)]
     trial = Trial(root, options.every, chance, say)
     try:
-        wrong = try_it(trial, kinds, (5.0, 45.0))
+        wrong = try_it(trial, kinds, (5.0, options.pause))
     finally:
         if trial.process is not None and trial.process.poll() is None:
             trial.end()

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
@@ -129,7 +130,9 @@ def _exists(pid: int) -> bool:
     return os.path.exists(f"/proc/{pid}")
 
 
-def test_the_worker_sweeps_before_it_starts(restartable: Server) -> None:
+def test_the_worker_sweeps_before_it_starts_and_ends_although_its_server_restarted(
+    restartable: Server,
+) -> None:
     run = _create(restartable, "evaluate")
     assert _take_slot(restartable, run) == "PENDING"
     lock = restartable.project.root / ".prefect" / "alive" / f"{run}.{os.uname().nodename}"
@@ -138,8 +141,12 @@ def test_the_worker_sweeps_before_it_starts(restartable: Server) -> None:
     worker = restartable.start_module("mimic.flows.worker")
     try:
         wait_until(lambda: _state(restartable, run)[0] == "Completed", 120, "the run to be started")
+        started = psutil.Process(worker.pid).children(recursive=True)
+        assert started
+        restartable.kill_and_start_again()
     finally:
         end(worker)
+    assert psutil.wait_procs(started, timeout=5)[1] == [], "Prefect's worker outlived ours"
 
 
 def test_no_run_is_lost_when_server_and_worker_are_killed(tmp_path: Path) -> None:

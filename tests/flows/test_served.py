@@ -109,6 +109,9 @@ def test_a_finished_pretraining_is_evaluated_once(deployed: Server) -> None:
     started = [run for run in runs(deployed, "evaluate") if not run["auto_scheduled"]]
     assert len(started) == 1
     assert (deployed.project.root / "score").exists()
+    deployed.patch(
+        f"/deployments/{switched['deployment_id']}/schedules/{switched['id']}", active=False
+    )
 
 
 def test_a_second_worker_is_refused_with_one_line(deployed: Server) -> None:

@@ -48,8 +48,9 @@ def deploy() -> None:
         raise BadInput("deploy: PREFECT_API_URL is not set; `mimic serve` starts a server")
     if not Path("prefect.yaml").is_file():
         raise BadInput("deploy: no prefect.yaml here; `mimic serve` writes one")
-    with get_client(sync_client=True) as client, contextlib.suppress(ObjectAlreadyExists):
-        client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
+    with get_client(sync_client=True) as client:
+        with contextlib.suppress(ObjectAlreadyExists):
+            client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
         before = {one.name: one for one in client.read_deployments()}
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     here = {"MIMIC_ROOT": str(Path.cwd())}

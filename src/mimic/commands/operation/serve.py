@@ -204,8 +204,8 @@ class House:
                 child.start(self._variables, self._root, self._log)
             for child in self._children:
                 self._wait_for(child)
+            self._deploy()
             if not self._stop.is_set():
-                self._deploy()
                 self._worker.start(self._variables, self._root, self._log)
                 self._tell()
             while not self._stop.wait(LOOK_S):
@@ -223,14 +223,21 @@ class House:
             self._stop.wait(LOOK_S)
 
     def _deploy(self) -> None:
+        """Once more where the server was killed meanwhile."""
         command = [sys.executable, "-m", "mimic.flows.deploy"]
         environment = {**os.environ, **self._variables}
-        done = subprocess.run(
-            command, cwd=self._root, env=environment, capture_output=True, text=True
-        )
-        if done.returncode and not self._stop.is_set():
-            raise BadInput(f"serve: {done.stderr.strip().removeprefix('mimic: ')}")
-        say(done.stdout.strip())
+        while not self._stop.is_set():
+            done = subprocess.run(
+                command, cwd=self._root, env=environment, capture_output=True, text=True
+            )
+            if done.returncode == 0:
+                say(done.stdout.strip())
+                return
+            server = self._children[0]
+            if not server.was_killed:
+                raise BadInput(f"serve: {done.stderr.strip().removeprefix('mimic: ')}")
+            self._start_again(server)
+            self._wait_for(server)
 
     def _tell(self) -> None:
         say(f"Prefect: {self._prefect}   what runs, when, and its logs")
