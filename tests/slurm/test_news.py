@@ -14,7 +14,7 @@ from mimic import config
 from mimic.errors import Cancelled
 from mimic.infra.cluster import map_items, run_training
 from mimic.infra.cluster.slurm import news
-from mimic.infra.progress import ProgressTracker
+from mimic.infra.progress import ProgressLine, ProgressTracker, parse
 from tests.slurm.conftest import Sandbox
 from tests.slurm.test_slurm_shards import _describe, _items
 from tests.support import cluster_work
@@ -114,8 +114,12 @@ def test_a_line_of_progress_is_read_back_from_a_log(tmp_path: Path) -> None:
     found = news.progress_of(job)
     assert (found.done, found.total, found.unit) == (1200, 30_000, "steps")
     assert news._step(found, "pretrain croco-3m").startswith("step 1200 of 30000, ")
-    assert news._step(found, "evaluate x depth").startswith(f"{tracker.title} step 1200 of 30000")
+    line = (
+        f"slurm: job 7 of evaluate x depth: RUNNING on g1, {news._step(found, 'evaluate x depth')}"
+    )
+    assert f", step 1200 of 30000 ({tracker.title}), " in line
+    assert parse(line) == ProgressLine("evaluate x depth", 1200, 30_000)
     slow = ProgressTracker("features", 200, "images")
     slow.show(40.5, 0, "")
     job.paths(0).stderr.write_text(slow.line())
-    assert news._step(news.progress_of(job), "x").startswith("features 40.50 of 200 images, ")
+    assert news._step(news.progress_of(job), "x").startswith("40.50 of 200 images (features), ")

@@ -210,8 +210,8 @@ def _step(progress: Progress, title: str) -> str:
     whole = progress.done.is_integer()
     count = f"{progress.done:.{0 if whole else 2}f} of {progress.total}"
     done = f"step {count}" if progress.unit == "steps" else f"{count} {progress.unit}"
-    part = "" if progress.title.startswith(title) else f"{progress.title} "
-    return f"{part}{done}, {progress.rate}"
+    part = "" if progress.title.startswith(title) else f" ({progress.title})"
+    return f"{done}{part}, {progress.rate}"
 
 
 def _counted(standings: Iterable[Standing]) -> list[str]:
