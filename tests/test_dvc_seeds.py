@@ -1,5 +1,6 @@
-"""A run with several seeds under the real DVC and the real commands: one stage, nothing left to do
-after it, and only the new seed is trained and measured when one is added."""
+"""Runs with several seeds, and one that starts from them, under the real DVC and the real commands:
+one stage a run, nothing left to do after it, and only the new seed is trained and measured when one
+is added."""
 
 from __future__ import annotations
 
@@ -18,10 +19,12 @@ from dvc.repo import Repo
 from mimic.infra.storage import Workspace
 from tests.support import toy_runs
 
-STAGES = ("recipe", "pretrain", "prepare", "evaluate")
+pytestmark = pytest.mark.timeout(900)  # three times the whole pipeline
+STAGES = ("recipe", "pretrain", "adapt-recipe", "adapt", "prepare", "evaluate")
 FILES = (
     *(".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore"),
     *("src/mimic/training/recipes.yaml", "src/mimic/training/__init__.py"),
+    "src/mimic/training/presets.yaml",
     *("src/mimic/models/objectives/__init__.py", "src/mimic/tasks/__init__.py"),
     "src/mimic/tasks/presets.yaml",
 )
@@ -34,11 +37,12 @@ def _params(root: Path, seeds: list[int]) -> None:
         "random": {**like, "steps": 0, "seed": 0},
         "croco": {**like, "steps": 3, "seeds": seeds},
     }
+    raw["adapt"] = {"longer": {**like, "steps": 2, "init": "croco", "seeds": seeds}}
     raw["pretrain"] = {"croco": raw["pretrain"]["croco"]}
     task = raw["evaluate"]["reconstruction"]
     more = {"dataset": "toy", "pairs": 4, "features_of": "random", "tracked_by": "models/random"}
     raw["evaluate"] = {"reconstruction": task | more}
-    raw["table"] |= {"runs": ["random", "croco"], "tasks": ["reconstruction"]}
+    raw["table"] |= {"runs": ["random", "croco", "longer"], "tasks": ["reconstruction"]}
     (root / "params.yaml").write_text(yaml.safe_dump(raw))
 
 
@@ -71,9 +75,14 @@ def _repro(root: Path) -> str:
     return done.stdout + done.stderr
 
 
-def _result(root: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((root / "metrics/croco/reconstruction.json").read_text())
+def _result(root: Path, run: str = "croco") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((root / f"metrics/{run}/reconstruction.json").read_text())
     return found
+
+
+def _started_from(root: Path, seed: int) -> str:
+    card = json.loads((root / f"models/longer/seed-{seed}/card.json").read_text())
+    return str(card["init"]["name"])
 
 
 def test_dvc_keeps_the_seeds_that_are_finished(root: Path) -> None:
@@ -92,4 +101,9 @@ def test_dvc_keeps_the_seeds_that_are_finished(root: Path) -> None:
     assert toy_runs.files(space.model("croco/seed-1")) == before
     result = _result(root)
     assert [one["run_seed"] for one in result["seeds"]] == [0, 1, 2]
+    assert [one["run_seed"] for one in _result(root, "longer")["seeds"]] == [0, 1, 2]
+    assert [_started_from(root, seed) for seed in (0, 1, 2)] == list(space.encoders("croco"))
+    for seed in (0, 1):  # its start is what it was
+        assert f"pretrain longer/seed-{seed}: kept" in said
+    assert "longer/seed-2: kept" not in said
     assert "Running stage" not in _repro(root)

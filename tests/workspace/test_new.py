@@ -291,6 +291,8 @@ def test_folders_of_images_are_a_source_and_those_of_another_kind_are_named(
     (source,) = yaml.safe_load((tmp_path / "project/params.yaml").read_text())["sources"].values()
     assert source["pairing"] == "neighbours"
     assert "1 folders hold images of another kind (square), and are paired like" in done.stdout
+    assert "80 images in all" in done.stdout
+    assert "batch 32: the recipe's; about 64 pairs to train on" in done.stdout
 
 
 def _save(folder: Path, names: list[str]) -> None:

@@ -360,6 +360,25 @@ def test_the_data_are_checked_first(root: Path, task: ReconstructionTask) -> Non
     }
 
 
+def test_of_a_run_with_seeds_the_first_judges(
+    root: Path, task: ReconstructionTask, run: Callable[..., Result]
+) -> None:
+    """The lowest number, not the first name; and a seed may be named."""
+    for seed in (10, 2):
+        publish(root / f"models/judges/seed-{seed}", class_token=True)
+    digests = {
+        seed: file_digest(root / f"models/judges/seed-{seed}/encoder.safetensors")
+        for seed in (2, 10)
+    }
+    assert digests[2] != digests[10]
+    for named, seed in (("judges", 2), ("judges/seed-10", 10)):
+        asked = task.model_copy(update={"features_of": named})
+        expected = {"model": f"judges/seed-{seed}", "sha256": digests[seed]}
+        assert check(asked, root)["features_of"] == expected
+        features = run(asked, "subject").metrics["features"]
+        assert {key: features[key] for key in expected} == expected
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

@@ -32,6 +32,7 @@ LARGE_WIDTH = 384
 VALIDATION = (0.2, 0.25, 0.3, 0.4, 0.5, 0.15, 0.1, 0.6)
 TRACKED_BYTES_MAX = 20e9  # more is not hashed whenever `dvc repro` looks
 BATCH_MIN = 4
+PAIRS_A_SCENE = 100  # of rooms; the papers' houses gave more than 1,000
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Mined:
 
     name: str
     section: dict[str, Any]
-    pairs: float  # to expect
+    pairs: float  # to expect; of images about one each
     clips: list[str]
     good: set[str]  # clips that gave a pair when they were sampled
 
@@ -81,9 +82,10 @@ def mined(found: FolderMedia, asked: Asked, mine: config.Mine) -> tuple[Mined, s
         section |= {key: stated[key] for key in ("pairing", "stride", "retry_strides")}
         kind = "numbered frames" if stated["pairing"] == "neighbours" else "sets of photographs"
         why = f"pairing {stated['pairing']}: the folders hold {kind}"
-        return Mined(found.kind, section, len(found.clips), found.clips, set()), why
+        return Mined(found.kind, section, found.pictures, found.clips, set()), why
     why = "walked through from the floor, 8 views a position (MIMIC)"
-    return Mined(found.kind, section, len(found.clips), found.clips, set()), why
+    pairs = PAIRS_A_SCENE * len(found.clips)
+    return Mined(found.kind, section, pairs, found.clips, set()), why
 
 
 def _good(found: FolderMedia, spacing: Spacing) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
@@ -54,6 +54,7 @@ class FolderMedia:
 
     clips: names below the folder, that can be read.
     unreadable: names, and why.
+    pictures: in folders of images.
     bytes: of all files that were found there, also those that are not mined.
     others: what is said of folders that hold another kind of images; empty where there are none.
     """
@@ -67,6 +68,7 @@ class FolderMedia:
     films: list[Film] = field(default_factory=list)
     sides_px: list[int] = field(default_factory=list)  # shorter side of a picture of each clip
     others: str = ""
+    pictures: int = 0
 
     def seconds(self) -> float:
         return sum(film.seconds or 0.0 for film in self.films)
@@ -104,6 +106,7 @@ def _look(params: Params, kind: str, path: Path, project: Path) -> FolderMedia:
         found.sides_px.extend(min(film.size_px) for film in found.films)
     if kind == "images":
         found.sides_px.extend(_shorter_sides(root, clips))
+        return replace(found, pictures=sum(clip.described["frames"] or 0 for clip in part.clips))
     return found
 
 
@@ -151,6 +154,8 @@ def described(found: FolderMedia) -> str:
             parts.append(f"{sum(known):.0f} s in all, {min(known):.0f} to {max(known):.0f} s each")
         rates = sorted({round(film.fps) for film in found.films if film.fps})
         parts += [f"{'/'.join(map(str, rates))} frames a second"] if rates else []
+    if found.pictures:
+        parts.append(f"{found.pictures} images in all")
     if found.sides_px:
         parts.append(f"shorter side {min(found.sides_px)} to {max(found.sides_px)} px")
     if found.unreadable:
