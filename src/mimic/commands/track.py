@@ -26,9 +26,8 @@ def print_mirrored(params: Params, root: Path, best: str | None, *, encoders: bo
     summary = tracking.mirror_all(about, root, _pack() if encoders else None)
     skipped = f", {summary.skipped} skipped" if summary.skipped else ""
     registered = f"; {summary.encoders} encoders registered" if encoders else ""
-    print(f"{summary.new} new, {summary.known} known{skipped}{registered}; {summary.where}")
-    if summary.best:
-        print(f"best: {summary.best}")
+    chosen = f"; best: {summary.best}" if summary.best else ""
+    print(f"{summary.new} new, {summary.known} known{skipped}{registered}{chosen}; {summary.where}")
 
 
 def _pack() -> tracking.Pack:
