@@ -133,6 +133,10 @@ def _is_alone(name: str) -> bool:
             workers = client.read_workers_for_work_pool(POOL)
         except ObjectNotFound:
             return True
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise
+            return True  # a new server: the pool is made by the first worker
     return not any(other.status == WorkerStatus.ONLINE and other.name != name for other in workers)
 
 
