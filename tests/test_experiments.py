@@ -17,7 +17,6 @@ import pytest
 import yaml
 from dvc.utils.hydra import apply_overrides
 from mlflow import MlflowClient
-from mlflow.entities import ViewType
 
 from mimic.infra import experiment
 from mimic.infra.storage import Workspace, read_json
@@ -99,8 +98,8 @@ def queued(root: Path) -> Path:
 def _tracked(root: Path) -> dict[str | None, dict[str, str]]:
     """Tags of the pretrainings that MLflow shows, by experiment; None is the workspace's own."""
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
-    (group,) = [one for one in client.search_experiments() if one.name.endswith("pretrain")]
-    runs = client.search_runs([group.experiment_id])
+    groups = [one.experiment_id for one in client.search_experiments()]
+    runs = client.search_runs(groups, "tags.`mimic.level` = 'pretrain'")
     found = {run.data.tags.get("experiment"): run.data.tags for run in runs}
     assert len(found) == len(runs)
     return found

@@ -69,6 +69,16 @@ def check(
     print(f"{file}: nothing is wrong")
 
 
+def dag(
+    params: ParamsFile = DEFAULT_PARAMS,
+    mermaid: Annotated[bool, typer.Option(help="Print a flowchart of Mermaid")] = False,
+) -> None:
+    """Print the stages in their order: how many there are of each, and what they wait for."""
+    from mimic.commands.workspace import dag as command
+
+    print((command.mermaid if mermaid else command.text)(params.parent))
+
+
 def upgrade(params: ParamsFile = DEFAULT_PARAMS) -> None:
     """Bring a workspace of `mimic new` up to the installed mimic, or to another profile.
 
@@ -93,4 +103,4 @@ def clean(
     command.main(load_params(params), params.parent, remove)
 
 
-COMMANDS = (new, check, upgrade, clean)
+COMMANDS = (new, check, dag, upgrade, clean)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 GITIGNORE = """\
 # Made by the stages; dvc.lock, which is committed, stands for all of it.
-/data/
+# Of raw data, git keeps what says which they are.
+/data/?*
+!/data/raw/
+/data/raw/?*
+!/data/raw/*.dvc
+!/data/raw/*.version
 /models/
 /samples/
 /metrics/
