@@ -96,7 +96,8 @@ def page(
     path = os.pathsep.join([str(BIN), os.environ["PATH"]])
     environment = {**os.environ, **s3_server.environment, **SOMEBODY, "PATH": path}
     page = Page(repository / "docs/raw-sources.md", root, environment)
-    page.run("git init -q && git add . && git commit -qm begun")
+    page.run("git init -q && dvc add -q data/raw/frames")
+    page.run("git add . && git commit -qm begun")
     return page
 
 
