@@ -23,6 +23,7 @@ from mimic.infra.storage import Workspace, read_json
 from mimic.params import load_params
 from tests.support import toy_runs
 
+pytestmark = pytest.mark.timeout(900)
 STAGES = ("recipe", "pretrain")
 FILES = (
     *(".dvc/config", ".dvc/.gitignore", ".dvcignore"),
