@@ -224,7 +224,7 @@ class House:
 
     def _deploy(self) -> None:
         """Once more where the server was killed meanwhile."""
-        command = [sys.executable, "-m", "mimic.flows.deploy"]
+        command = [sys.executable, "-m", "mimic.flows.deploy", "--if-changed"]
         environment = {**os.environ, **self._variables}
         while not self._stop.is_set():
             done = subprocess.run(
