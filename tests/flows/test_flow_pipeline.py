@@ -146,7 +146,7 @@ def test_one_task_a_stage_and_the_second_run_is_cached(
     }
     assert edges == TOY
     assert (project.root / "score").exists()
-    assert artifacts_of(first)["progress-mine-a"] == "25.0"
+    assert float(artifacts_of(first)["progress-mine-a"]) == 25
 
     second = module.pipeline(return_state=True)
     assert (second.name, second.message) == ("Completed", "5 unchanged")
