@@ -149,6 +149,7 @@ def test_the_worker_sweeps_before_it_starts_and_ends_although_its_server_restart
     assert psutil.wait_procs(started, timeout=5)[1] == [], "Prefect's worker outlived ours"
 
 
+@pytest.mark.timeout(900)
 def test_no_run_is_lost_when_server_and_worker_are_killed(tmp_path: Path) -> None:
     """The short version of benchmarks.restarts, through `mimic serve`."""
     trial = restarts.Trial(tmp_path / "project", 10.0, random.Random(5))
