@@ -26,7 +26,13 @@ from mimic.reporting import charts, pictures
 from mimic.reporting.columns import NOT_RUN, ResultCell, table_columns
 from mimic.reporting.results import read_result, read_table
 from mimic.reporting.verdict import conclude, number
-from tests.support.published import publish_everything, publish_pairs, publish_result, texture
+from tests.support.published import (
+    files_below,
+    publish_everything,
+    publish_pairs,
+    publish_result,
+    texture,
+)
 
 ODD = '<b>odd & "quoted"</b>\'s clip'
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -145,11 +151,14 @@ def test_it_asks_for_nothing_outside(html: str, full: Path) -> None:
 
 
 def test_equal_files_make_equal_bytes(params: Params, full: Path) -> None:
-    before = {path.name: path.read_bytes() for path in (full / "report").iterdir()}
+    before = files_below(full / "report")
     report.main(params, full)
-    assert {path.name: path.read_bytes() for path in (full / "report").iterdir()} == before
+    assert files_below(full / "report") == before
     pages = (f"source-{number}-{name}.html" for number, name in enumerate(params.sources))
-    assert set(before) == {".mimic.json", "index.html", "figure.png", *pages}
+    top = {".mimic.json", "index.html", "figure.png", *pages}
+    assert {name for name in before if "/" not in name} == top
+    tables = set(before) - top
+    assert {name.partition("/")[0] for name in tables} == {"summary", "plots"}
     assert str(full).encode() not in before["index.html"]
 
 

@@ -15,6 +15,7 @@ from mimic.errors import BadInput
 from mimic.params import load_params, resolve_params
 from tests.reporting.test_report import Page
 from tests.support import footage
+from tests.support.published import files_below
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +81,9 @@ def test_the_index_shows_what_datasets_are_made_of(mined: Path) -> None:
 
 
 def test_the_same_files_make_the_same_pages(mined: Path) -> None:
-    before = {path.name: path.read_bytes() for path in (mined / "report").iterdir()}
+    before = files_below(mined / "report")
     report.main(load_params(mined / "params.yaml"), mined)
-    assert {path.name: path.read_bytes() for path in (mined / "report").iterdir()} == before
+    assert files_below(mined / "report") == before
 
 
 def test_a_listing_that_is_damaged_is_one_line(mined: Path, tmp_path: Path) -> None:

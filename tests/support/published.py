@@ -250,3 +250,12 @@ def publish_everything(params: Params, root: Path, clip: str = "room-0") -> None
         publish_model(params, root, run, rows)
         for task in params.table.tasks:
             publish_result(params, root, run, task, 0.2 + 0.01 * position)
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder by its path in it."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
