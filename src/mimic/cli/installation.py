@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -65,4 +65,22 @@ def serve(
     command.main(workspace, command.Ports(port, mlflow_port, report_port), store)
 
 
-COMMANDS = (doctor, params, serve)
+def verify(
+    paths: Annotated[
+        Optional[list[Path]],
+        typer.Argument(help="Only what lies at or below these; default: the whole workspace"),
+    ] = None,
+    params: AnyParamsFile = None,
+) -> None:
+    """Read all data, models and cached files again, and compare them with what was recorded.
+
+    Exit status 1 if anything is damaged; each line says what to do. Nothing is changed.
+    """
+    from mimic.commands.operation import verify as command
+
+    root = (params or DEFAULT_PARAMS).parent
+    if not command.main(load_here_or_packaged(params), root, paths or []):
+        raise typer.Exit(1)
+
+
+COMMANDS = (doctor, verify, params, serve)

@@ -20,7 +20,7 @@ from mimic.errors import BadInput
 from mimic.infra import earlier
 from mimic.infra.owner import owned
 from mimic.infra.publishing import Work, place, publish
-from mimic.infra.storage import Workspace, write_json
+from mimic.infra.storage import Workspace
 from mimic.models import build
 from mimic.models.encoder import VisionTransformer
 from mimic.models.formats import checkpoint_formats, timm_rope
@@ -28,6 +28,7 @@ from mimic.models.formats.checkpoint_formats import Translated
 from mimic.models.objectives.base import Pretraining
 from mimic.training import optimizer_state
 from mimic.training.checkpoint import load_into, write_weights
+from mimic.training.encoder_folder import write_card
 from mimic.training.imported import averages
 from mimic.training.imported.containers import Foreign, read_checkpoint
 from mimic.training.imported.foreign import ImportOverrides, Numbers, numbers_of
@@ -94,7 +95,7 @@ def import_weights(
             write_weights(model.state_dict(), folder / "model.safetensors", card)
         if state is not None:
             state.write(folder / optimizer_state.FILE)
-        write_json(folder / "card.json", card)
+        card.update(write_card(folder, card))
 
     _publish(fill, out, force)
     return card
@@ -172,7 +173,7 @@ def import_timm(
 
     def fill(folder: Path) -> None:
         write_weights(encoder.state_dict(), folder / "encoder.safetensors", card)
-        write_json(folder / "card.json", card)
+        card.update(write_card(folder, card))
 
     _publish(fill, out, force)
     return card

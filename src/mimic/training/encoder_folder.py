@@ -13,11 +13,13 @@ import numpy as np
 import torch
 
 from mimic import config
-from mimic.infra.storage import write_json
+from mimic.infra.storage import file_digest, write_json
 from mimic.models.formats import timm_config
 from mimic.models.objectives.base import Pretraining
 from mimic.training import checkpoint, journal, reconstruct
 from mimic.training.pretraining import THROUGHPUT_KEYS
+
+WEIGHTS = ("encoder.safetensors", "model.safetensors")
 
 
 def fill(
@@ -33,7 +35,7 @@ def fill(
     about = {key: value for key, value in card.items() if key not in beside}
     checkpoint.write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", about)
     checkpoint.write_weights(model.state_dict(), folder / "model.safetensors", about)
-    write_json(folder / "card.json", card)
+    write_card(folder, card)
     journal.copy(
         unfinished / "log.jsonl", folder / "log.jsonl", card["steps"], without=THROUGHPUT_KEYS
     )
@@ -65,7 +67,16 @@ def _fill_snapshots(
         checkpoint.write_weights(
             earlier.encoder.state_dict(), snapshot / "encoder.safetensors", card
         )
-        write_json(snapshot / "card.json", card | terms)
+        write_card(snapshot, card | terms)
+
+
+def write_card(folder: Path, card: dict[str, Any]) -> dict[str, Any]:
+    """card.json of weights that lie in the folder already, with the sha256 of each file of them;
+    what was written."""
+    there = [folder / name for name in WEIGHTS if (folder / name).exists()]
+    whole = card | {"weights": {path.name: file_digest(path) for path in there}}
+    write_json(folder / "card.json", whole)
+    return whole
 
 
 def describe(

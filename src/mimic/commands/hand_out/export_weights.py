@@ -118,6 +118,7 @@ def converted(folder: Path, form: Written) -> Exported:
     """
     encoder, card = load_encoder(folder)
     card = present_terms(card, folder)
+    card.pop("weights", None)  # of files that stay here
     state = {key: value.detach().contiguous() for key, value in encoder.state_dict().items()}
     decoder = _decoder_weights(folder)
     # The others' have the same names, and would be run in another order.

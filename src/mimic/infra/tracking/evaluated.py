@@ -10,6 +10,7 @@ from typing import Any
 
 from mimic.config.names import seed_of
 from mimic.errors import BadInput
+from mimic.infra import confined
 from mimic.infra.storage import Workspace, file_digest, fingerprint
 from mimic.infra.tracking import names, recorder, trained
 from mimic.infra.tracking.identity import owner_name
@@ -119,6 +120,7 @@ def _record(
 
 def _pictures(workspace: Workspace, encoder: str, task: str) -> Path:
     run, seed = seed_of(encoder)
+    confined.below(workspace.root / "samples", run, workspace.metrics(run, task))
     folder = workspace.samples(run, task)
     return folder if seed is None else folder / encoder.rpartition("/")[2]
 

@@ -24,6 +24,7 @@ NOT_PARAMS = {
     "progress",
     "versions",
     "timm",
+    "weights",
     "sections",
 }
 T = TypeVar("T")
