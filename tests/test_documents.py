@@ -100,7 +100,7 @@ def test_every_module_that_is_run_exists(repository: Path) -> None:
 
 def _words_of_the_code(repository: Path) -> set[str]:
     kinds = {".py", ".yaml", ".toml", ".json", ".txt", ".sql", ".in", ""}
-    folders = ("src", "benchmarks", "tests", "docker", "profiles", "examples")
+    folders = ("src", "flows", "benchmarks", "tests", "docker", "profiles", "examples")
     files = [path for name in folders for path in (repository / name).rglob("*")]
     files += [path for path in repository.iterdir() if path.name[0] != "."]
     words = {path.stem for path in files}
@@ -146,7 +146,7 @@ def test_every_file_exists(repository: Path) -> None:
 
 
 def _tracked_names(repository: Path) -> Iterator[str]:
-    for folder in ("src", "tests", "benchmarks", "docker", "profiles", "examples"):
+    for folder in ("src", "flows", "tests", "benchmarks", "docker", "profiles", "examples"):
         yield from (path.name for path in (repository / folder).rglob("*") if path.is_file())
 
 

@@ -28,12 +28,13 @@ def test_daemons_and_srun_listen_on_loopback_only(
 ) -> None:
     """Also when another sandbox lives beside it; ending one leaves the other's names."""
     ss = require_program("ss")
-    with subprocess.Popen(["srun", "--nodes=2", "--partition=cpu", "sleep", "5"]):
-        other = Sandbox(tmp_path / "other")
-        other.started()
+    other = Sandbox(tmp_path / "other")
+    with subprocess.Popen(["srun", "--nodes=2", "--partition=cpu", "sleep", "600"]) as job:
         try:
+            other.started()
             found = _listening(ss)
         finally:
+            job.terminate()  # srun ends its job
             other.down()
     assert {name for name, _ in found} >= {"slurmctld", "slurmdbd", "slurmd", "mariadbd", "srun"}
     assert {address for _, address in found} == {"127.0.0.1"}
