@@ -14,6 +14,7 @@ process of one thread, in CPU time, so that a busy machine changes little.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -154,7 +155,8 @@ def written(folder: Path, pictures: list[np.ndarray]) -> tuple[list[Path], pd.Da
     rows = []
     tar.write_bytes(b"".join(encoded))  # the reader goes by offset and never looks at tar headers
     for number in range(0, len(encoded) - 1, 2):
-        sizes = [len(encoded[number]), len(encoded[number + 1])]
+        two = encoded[number], encoded[number + 1]
+        sizes = [len(data) for data in two]
         rows.append(
             {
                 "key": str(number),
@@ -165,6 +167,8 @@ def written(folder: Path, pictures: list[np.ndarray]) -> tuple[list[Path], pd.Da
             }
         )
         rows[-1] |= {"offset_b": offset + sizes[0], "size_b": sizes[1]}
+        shas = [hashlib.sha256(data).hexdigest() for data in two]
+        rows[-1] |= {"sha_a": shas[0], "sha_b": shas[1]}
         offset += sum(sizes)
     return files, pd.DataFrame(rows)
 
