@@ -21,7 +21,7 @@ from mimic.flows.pipeline import pipeline
 from tests.support import REPOSITORY
 from tests.support.toy_project import Server, end, is_running, wait_until
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,13 @@ def runs(server: Server, deployment: str, *states: str) -> list[dict[str, Any]]:
     )
 
 
+def said_in(server: Server, deployment: str) -> set[str]:
+    """Every line of the logs of a deployment's runs."""
+    ids = [run["id"] for run in runs(server, deployment)]
+    logs = server.post("/logs/filter", logs={"flow_run_id": {"any_": ids}})
+    return {line["message"] for line in logs}
+
+
 def schedule_of(server: Server, deployment: str) -> dict[str, Any]:
     (found,) = server.post("/deployments/filter", deployments={"name": {"any_": [deployment]}})
     (schedule,) = found["schedules"]
@@ -57,13 +64,12 @@ def schedule_of(server: Server, deployment: str) -> dict[str, Any]:
 
 
 def test_a_scheduled_run_completes(deployed: Server) -> None:
-    wait_until(lambda: runs(deployed, "mine", "Completed"), 120, "a scheduled run to complete")
+    wait_until(lambda: runs(deployed, "mine", "Completed"), 200, "a scheduled run to complete")
     done = runs(deployed, "mine", "Completed")[0]
     assert done["auto_scheduled"]
     assert done["parameters"] == {"targets": ["assemble"], "retries": 1}
     assert (deployed.project.root / "all").read_text() == "plainplain"
-    logs = deployed.post("/logs/filter", logs={"flow_run_id": {"any_": [done["id"]]}})
-    assert "finished a" in {line["message"] for line in logs}
+    wait_until(lambda: "finished a" in said_in(deployed, "mine"), 60, "its log to be sent")
     (found,) = deployed.post("/deployments/filter", deployments={"name": {"any_": ["mine"]}})
     deployed.post(f"/deployments/{found['id']}/pause_deployment")
     # The worker may still hold a run that it fetched before and has not yet reported as pending.
@@ -174,7 +180,11 @@ def test_cancelling_in_the_ui_ends_the_stage_and_its_descendants(deployed: Serve
     run = deployed.post(f"/deployments/{found['id']}/create_flow_run")
     pids = deployed.project.children(90)
     assert all(map(is_running, pids))
-    assert [held["id"] for held in runs(deployed, "everything", "Running")] == [run["id"]]
+    wait_until(
+        lambda: [held["id"] for held in runs(deployed, "everything", "Running")] == [run["id"]],
+        30,
+        "the run to be shown as running",
+    )
     deployed.post(f"/flow_runs/{run['id']}/set_state", state={"type": "CANCELLING"})
     wait_until(lambda: not any(map(is_running, pids)), 90, "the stage to end")
     wait_until(lambda: runs(deployed, "everything", "Cancelled"), 60, "the run to be marked")

@@ -27,6 +27,7 @@ from PIL import Image
 from mimic import config, ingest, mine
 from mimic.errors import BadInput
 from mimic.infra import storage
+from mimic.infra.owner import lock
 from mimic.mining import resume, shard_job
 from mimic.pairs.schema import index_path
 from mimic.params import Params, load_params, resolve_params
@@ -492,14 +493,14 @@ def test_short_clips_are_not_saved(tmp_path: Path, params: Params) -> None:
 
     def between(self: resume.Saved, state: Any) -> None:
         real(self, state)
-        seen.append(resume.folder_of(job.tar).exists())
+        seen.append({path.name for path in resume.folder_of(job.tar).iterdir()})
 
     with pytest.MonkeyPatch.context() as watching:
         watching.setattr(resume, "TOLD_EVERY_S", 1e9)
         watching.setattr(resume.Saved, "between", between)
         shard_job.mine_shard(job)
     assert seen
-    assert not any(seen)
+    assert all(names == {lock.FILE} for names in seen)  # who is at it, and nothing of the clip
 
 
 def test_damage_is_named_with_its_file(
