@@ -25,18 +25,23 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return make_project(tmp_path)
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def serving(folder: Path) -> Iterator[Server]:
+    """A server of its own, and a project that has not been run."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    running = Server(make_project(tmp_path_factory.mktemp("served") / "project"), port)
+    running = Server(make_project(folder / "project"), port)
     try:
         running.serve()
         yield running
     finally:
         if running.process is not None:
             end(running.process)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from serving(tmp_path_factory.mktemp("served"))
 
 
 @pytest.fixture

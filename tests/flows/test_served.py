@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -18,22 +19,31 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from mimic.flows import notify
 from mimic.flows.pipeline import pipeline
+from tests.flows.conftest import serving
 from tests.support import REPOSITORY
 from tests.support.toy_project import Server, end, is_running, wait_until
 
+QUIET_S = 11.0
+OVER = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
 pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
-def deployed(server: Server) -> Iterator[Server]:
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Not the one that other files leave runs on."""
+    yield from serving(tmp_path_factory.mktemp("deployed"))
+
+
+@pytest.fixture(scope="module")
+def deployed(own_server: Server) -> Iterator[Server]:
     """The real flows and deployments on the small project, `mine` every few seconds, and a
     worker."""
+    server = own_server
     root = server.project.root
     deployments = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
     mine = next(item for item in deployments["deployments"] if item["name"] == "mine")
     mine["schedules"] = [{"interval": 5, "slug": "often", "active": True}]
     (root / "prefect.yaml").write_text(yaml.safe_dump(deployments))
-
     server.deploy()  # before any worker: it makes what is missing
     worker = server.start_module("mimic.flows.worker")
     try:
@@ -63,6 +73,22 @@ def schedule_of(server: Server, deployment: str) -> dict[str, Any]:
     return dict(schedule)
 
 
+def wait_for_quiet(server: Server) -> None:
+    """Until nothing is at work or due soon. A worker works on one run at a time and fetches runs
+    ten seconds before they are due: also such as it fetched before their deployment was paused."""
+    quiet_since = time.monotonic()
+    while time.monotonic() < quiet_since + QUIET_S:
+        soon = (datetime.now(UTC) + timedelta(seconds=60)).isoformat()
+        found = server.post("/flow_runs/filter")
+        if any(
+            run["state_type"] not in OVER
+            and not (run["state_type"] == "SCHEDULED" and run["expected_start_time"] > soon)
+            for run in found
+        ):
+            quiet_since = time.monotonic()
+        time.sleep(0.2)
+
+
 def test_a_scheduled_run_completes(deployed: Server) -> None:
     wait_until(lambda: runs(deployed, "mine", "Completed"), 200, "a scheduled run to complete")
     done = runs(deployed, "mine", "Completed")[0]
@@ -72,15 +98,7 @@ def test_a_scheduled_run_completes(deployed: Server) -> None:
     wait_until(lambda: "finished a" in said_in(deployed, "mine"), 60, "its log to be sent")
     (found,) = deployed.post("/deployments/filter", deployments={"name": {"any_": ["mine"]}})
     deployed.post(f"/deployments/{found['id']}/pause_deployment")
-    # The worker may still hold a run that it fetched before and has not yet reported as pending.
-    quiet_since = time.monotonic()
-    while time.monotonic() < quiet_since + 5:
-        if any(
-            run["state_type"] not in {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
-            for run in runs(deployed, "mine")
-        ):
-            quiet_since = time.monotonic()
-        time.sleep(0.2)
+    wait_for_quiet(deployed)
 
 
 def test_every_other_schedule_waits_to_be_switched_on(deployed: Server) -> None:
@@ -174,6 +192,7 @@ def test_somebody_is_told_when_a_run_failed(
 
 
 def test_cancelling_in_the_ui_ends_the_stage_and_its_descendants(deployed: Server) -> None:
+    wait_for_quiet(deployed)
     (deployed.project.root / "pids").unlink(missing_ok=True)
     deployed.project.write("a", "hang")
     (found,) = deployed.post("/deployments/filter", deployments={"name": {"any_": ["everything"]}})
@@ -193,6 +212,7 @@ def test_cancelling_in_the_ui_ends_the_stage_and_its_descendants(deployed: Serve
 def test_a_run_started_by_hand_can_be_cancelled_as_well(deployed: Server) -> None:
     """No worker watches over it, and no event is waited for: the flow looks at its own state."""
     root = deployed.project.root
+    wait_for_quiet(deployed)
     deployed.project.write("a", "hang")
     (root / "pids").unlink(missing_ok=True)
     by_hand = subprocess.Popen(

@@ -43,7 +43,7 @@ def _check(driver: Any, steps: int, world: int) -> None:
 
 
 def _wait_until_gone(slurm: Sandbox, job: Any) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 90
     while slurm.state(job):
         assert time.monotonic() < deadline, f"job {job} still holds its nodes: {slurm.state(job)}"
         time.sleep(0.2)
