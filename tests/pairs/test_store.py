@@ -173,6 +173,19 @@ def test_a_store_nobody_answers_for(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert "\n" not in str(refused.value)
 
 
+def test_a_password_in_the_address_is_not_printed(
+    tmp_path: Path, web: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a shard that is not there, of a store that does not answer, of one that nobody knows."""
+    monkeypatch.setattr(module, "PAUSE_S", 0.0)
+    there = web.replace("//", "//me:s3cret@")
+    for url in (there, "http://me:s3cret@127.0.0.1:9", "nosuch://me:s3cret@bucket"):
+        with pytest.raises(BadInput) as refused:
+            ShardStore(url, tmp_path / "cache", SIZE).local("none.tar")
+        assert "s3cret" not in str(refused.value)
+        assert url.rpartition("@")[2] in str(refused.value)
+
+
 def _hammer(url: str, folder: str, seed: int) -> int:
     shards = ShardStore(url, Path(folder), 3 * SIZE)
     draw = random.Random(seed)

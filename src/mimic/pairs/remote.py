@@ -22,6 +22,7 @@ from filelock import FileLock
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import confined, experiment, storage
+from mimic.infra.addresses import without_password
 from mimic.pairs.read import read_bytes
 
 # the pause doubles
@@ -101,12 +102,12 @@ class ShardStore:
                         raise OSError(f"{scratch.stat().st_size} bytes came of {size}")
                 return
             except FileNotFoundError:
+                shown = without_password(f"{self.url}/{name}")
                 raise BadInput(
-                    f"{self.url}/{name}: no such shard in the store; is the manifest of other "
-                    "pairs?"
+                    f"{shown}: no such shard in the store; is the manifest of other pairs?"
                 ) from None
             except ImportError as error:
-                raise BadInput(f"{self.url}: {error}") from None
+                raise BadInput(without_password(f"{self.url}: {error}")) from None
             except Exception as error:  # every store has errors of its own
                 if attempt == TRIES - 1 or storage.is_full(error):
                     raise self._unreachable(name, error) from None
@@ -115,10 +116,9 @@ class ShardStore:
     def _unreachable(self, name: str, error: Exception) -> Exception:
         if storage.is_full(error):
             return error
-        return BadInput(
-            f"{self.url}/{name}: cannot be fetched "
-            f"({' '.join(str(error).split())[:160] or type(error).__name__})"
-        )
+        # the text of a store's error may repeat the address, password included
+        said = without_password(" ".join(str(error).split()))[:160] or type(error).__name__
+        return BadInput(f"{without_password(f'{self.url}/{name}')}: cannot be fetched ({said})")
 
     def _opened(self, name: str) -> tuple[Any, str]:
         if self._files is None:
