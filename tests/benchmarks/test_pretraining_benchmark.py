@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks import pretraining
+from benchmarks.gpu.subject import TOY
 from mimic import config
 from mimic.params import load_params
 
@@ -14,15 +15,7 @@ from mimic.params import load_params
 def recipe(repository: object) -> config.Recipe:
     """MIMIC's, with a model of toy size on images of full size."""
     paper = load_params(pretraining.PAPER).pretrain["mimic"]
-    tiny = {
-        "width": 32,
-        "depth": 1,
-        "heads": 2,
-        "decoder_width": 32,
-        "decoder_depth": 1,
-        "decoder_heads": 2,
-    }
-    model = paper.model.model_copy(update=tiny)
+    model = paper.model.model_copy(update=TOY)
     return paper.model_copy(
         update={"model": model, "batch": 4, "device_batch": None, "workers": 1, "precision": "fp32"}
     )
