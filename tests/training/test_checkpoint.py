@@ -55,7 +55,7 @@ def test_the_last_few_are_kept_and_the_newest_restored(tmp_path: Path) -> None:
         f"step-0000000{n}.{kind}" for n in (15, 20) for kind in ("json", "pt")
     ]
     model, optimizer = trainee()
-    assert checkpoint.restore(tmp_path, model, optimizer, SINGLE_PROCESS) == 20
+    assert checkpoint.restore(tmp_path, model, optimizer, SINGLE_PROCESS).step == 20
     assert torch.equal(model.weight, weights[-1])
     assert len(optimizer.state) == 2
     checkpoint.remove_all(tmp_path)
@@ -63,7 +63,7 @@ def test_the_last_few_are_kept_and_the_newest_restored(tmp_path: Path) -> None:
 
 
 def test_nothing_to_restore_is_step_zero(tmp_path: Path) -> None:
-    assert checkpoint.restore(tmp_path / "none", *trainee(), SINGLE_PROCESS) == 0
+    assert checkpoint.restore(tmp_path / "none", *trainee(), SINGLE_PROCESS).step == 0
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "unmarked", "mark torn"])
@@ -86,7 +86,7 @@ def test_a_damaged_checkpoint_is_passed_over(
             newest.with_suffix(".json").write_text('{"step"')
     (tmp_path / ".step-000000015.pt.1234.part").write_bytes(b"killed while saving")
     model, optimizer = trainee()
-    assert checkpoint.restore(tmp_path, model, optimizer, SINGLE_PROCESS) == 5
+    assert checkpoint.restore(tmp_path, model, optimizer, SINGLE_PROCESS).step == 5
     assert torch.equal(model.weight, weights[0])
     assert not list(tmp_path.glob(".*.part"))
     assert damage == "unmarked" or "step-000000010.pt is damaged" in caplog.text
@@ -111,7 +111,7 @@ def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
     path.with_suffix(".json").write_text(
         json.dumps({"step": 5, "bytes": path.stat().st_size, "sha256": file_digest(path)})
     )
-    assert checkpoint.restore(tmp_path, *trainee(), SINGLE_PROCESS) == 0
+    assert checkpoint.restore(tmp_path, *trainee(), SINGLE_PROCESS).step == 0
     assert not (tmp_path / "ran").exists()
 
 
@@ -140,7 +140,7 @@ def test_a_full_disk_leaves_no_checkpoint(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(OSError, match="No space"):
         stepped(tmp_path, [10], keep=2)
     monkeypatch.undo()
-    assert checkpoint.restore(tmp_path, *trainee(), SINGLE_PROCESS) == 5
+    assert checkpoint.restore(tmp_path, *trainee(), SINGLE_PROCESS).step == 5
 
 
 def published(folder: Path) -> VisionTransformer:

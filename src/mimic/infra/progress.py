@@ -40,7 +40,14 @@ class ProgressTracker:
         self.done = 0
         self.under_way = 0.0  # of what is begun and not done
         self.note = ""
+        self._before = 0  # done by an earlier process
         self._earlier = 0.0
+        self._started = time.monotonic()
+
+    def resume(self, done: int) -> None:
+        """So much was done before this process began: it counts, but says nothing of the rate,
+        which is measured from now on."""
+        self.done = self._before = done
         self._started = time.monotonic()
 
     def advance(self, count: int, note: str = "") -> None:
@@ -64,7 +71,7 @@ class ProgressTracker:
         """For example `mine phone: 40/200 clips, 3.1 clips/s, 0:52 left, 312 kept`."""
         elapsed = time.monotonic() - self._started
         done = self.done + self.under_way
-        rate = max(0.0, done - self._earlier) / elapsed if elapsed > 0 else 0.0
+        rate = max(0.0, done - self._before - self._earlier) / elapsed if elapsed > 0 else 0.0
         left = f", {_clock(elapsed)} in all"
         if self.done < self.total:
             left = f", {_clock((self.total - done) / rate)} left" if rate else ""
@@ -82,6 +89,10 @@ class _Bar(ProgressTracker):
         super().__init__(title, total, unit)
         self._bar = bar
         self._task = bar.add_task(title, total=total, note="", unit=unit)
+
+    def resume(self, done: int) -> None:
+        super().resume(done)
+        self._bar.reset(self._task, completed=done)
 
     def advance(self, count: int, note: str = "") -> None:
         super().advance(count, note)

@@ -7,6 +7,7 @@ import logging
 import os
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mimic.infra.writing import writing
 from mimic.models import Masking, ViTSize, build
 from mimic.models.encoder import VisionTransformer
 from mimic.models.objectives.base import Pretraining
+from mimic.training.training_stats import Window
 
 log = logging.getLogger(__name__)
 
@@ -170,11 +172,18 @@ def save(
     optimizer: torch.optim.Optimizer,
     world: World,
     keep: int,
+    window: Window | None = None,
 ) -> None:
     """Write step-<step>.pt, then its .json with size and digest, which makes it count; keep the
-    last `keep`."""
+    last `keep`.
+
+    Args:
+        window: what the log line under way has summed up; None = nothing.
+    """
     path = folder / f"step-{step:09d}.pt"
-    state = {"step": step, "threads": torch.get_num_threads(), "ranks": world.size}
+    state: dict[str, Any] = {"step": step, "threads": torch.get_num_threads(), "ranks": world.size}
+    if window is not None:
+        state["window"] = window.as_plain()
     with writing(path) as file:
         torch.save(state | {"model": model.state_dict(), "optimizer": optimizer.state_dict()}, file)
     write_json(
@@ -194,9 +203,19 @@ def keep_for_good(folder: Path, step: int) -> None:
             os.link(folder / name, scratch)
 
 
-def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, world: World) -> int:
-    """Load the newest whole checkpoint of a folder, the same one on every rank, and return its
-    step; 0 when there is none.
+@dataclass(frozen=True)
+class Restored:
+    """Where a run goes on."""
+
+    step: int  # 0: from the beginning
+    window: Window | None  # None: of no step, or of a checkpoint written before there were any
+
+
+def restore(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, world: World
+) -> Restored:
+    """Load the newest whole checkpoint of a folder, the same one on every rank; step 0 when there
+    is none.
 
     Left-overs of a killed save are removed. A damaged checkpoint is reported and the one before it
     taken.
@@ -212,7 +231,7 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, wo
         state = _newest(folder, device)
     step = int(world.broadcast(torch.tensor(state["step"] if state else 0, device=device)))
     if step == 0:
-        return 0
+        return Restored(0, None)
     path = folder / f"step-{step:09d}.pt"
     state = state or _read(path, device)
     if state is None:
@@ -231,7 +250,8 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, wo
         torch.set_num_threads(
             state["threads"]
         )  # a sum over another number of threads ends in other last bits
-    return step
+    window = state.get("window")
+    return Restored(step, None if window is None else Window(**window))
 
 
 def restore_newest_model(folder: Path, model: nn.Module) -> int:

@@ -26,7 +26,7 @@ from mimic.training import checkpoint
 from mimic.training.augment import generator
 from mimic.training.batches import prefetch
 from mimic.training.optim import set_lr
-from mimic.training.training_stats import LogRecord, TrainingStats
+from mimic.training.training_stats import LogRecord, TrainingStats, Window
 
 T = TypeVar("T")
 
@@ -60,6 +60,7 @@ class MicroBatch:
     share: float  # of the whole batch; those of all ranks' micro-batches sum to 1
 
 
+FROM_THE_START = checkpoint.Restored(0, None)
 FULL_BATCH = (MicroBatch(slice(None), 1.0),)
 
 
@@ -120,6 +121,7 @@ def fit(
     run: RunSpec,
     *,
     log: Callable[[LogRecord], None],
+    resumed: Callable[[int], None] | None = None,
     saving: Saving | None = None,
     parts: Sequence[MicroBatch] = FULL_BATCH,
     runtime: Runtime = THIS_PROCESS,
@@ -137,7 +139,10 @@ def fit(
             samples, each weighing the same.
         batch: of a step (0 = first), what each of `parts` holds; pure, and called ahead of time in
             threads.
-        log: called every `run.log_every` steps and after the last.
+        log: called every `run.log_every` steps and after the last; a resumed run gives it what an
+            uninterrupted one would have.
+        resumed: called once, before the first step, with the number of steps made by earlier calls,
+            if there are any.
         saving: None = nothing is saved, nothing resumed.
         parts: of this rank, see `micro_batches`; gradients add up over them and are exchanged once.
 
@@ -151,9 +156,14 @@ def fit(
     world = runtime.world
     stop = _asked_to_stop(runtime, saving)
     optimizer = optim.optimizer
-    first = checkpoint.restore(saving.folder, model, optimizer, world) if saving else 0
+    restored = FROM_THE_START
+    if saving:
+        restored = checkpoint.restore(saving.folder, model, optimizer, world)
+    first = restored.step
+    if first and resumed is not None:
+        resumed(first)
     shared = world.data_parallel(model)
-    stats = TrainingStats(device, world)
+    stats = TrainingStats(device, world, restored.window)
     shares = [part.share for part in parts]
     model.train()
     for step, data in prefetch(batch, first, run.steps, run.workers):
@@ -176,7 +186,7 @@ def fit(
         leaving = stop is not None and stop.requested() and not last
         if saving and (done % saving.every == 0 or last or leaving):
             stats.check(model)
-            _save(saving, done, model, optimizer, world)
+            _save(saving, done, model, optimizer, world, stats.window())
             stats.restart_clock()
         if leaving and stop is not None:
             stop.exit()
@@ -194,11 +204,16 @@ def _asked_to_stop(runtime: Runtime, saving: Saving | None) -> Stop | None:
 
 
 def _save(
-    saving: Saving, done: int, model: nn.Module, optimizer: torch.optim.Optimizer, world: World
+    saving: Saving,
+    done: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    world: World,
+    window: Window,
 ) -> None:
     if world.rank != 0:
         return
-    checkpoint.save(saving.folder, done, model, optimizer, world, keep=saving.keep)
+    checkpoint.save(saving.folder, done, model, optimizer, world, saving.keep, window)
     if saving.keep_every and done % (saving.every * saving.keep_every) == 0:
         checkpoint.keep_for_good(saving.folder, done)
 

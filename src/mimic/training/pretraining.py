@@ -159,6 +159,7 @@ def _train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[st
                     workers=recipe.workers,
                     log_every=recipe.log_every,
                 ),
+                resumed=None if bar is None else bar.resume,
                 log=_recorder(run_dir, bar, recipe.batch * model.views / 2, pictures),
                 saving=Saving(
                     run_dir, every=recipe.save_every, keep=recipe.keep, keep_every=recipe.keep_every

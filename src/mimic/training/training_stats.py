@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import resource
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,14 +29,48 @@ class LogRecord:
     memory_gb: float  # most that this rank has held so far, on its GPU if it has one
 
 
-class TrainingStats:
-    """Sums on the device. Reading them is a collective."""
+@dataclass(frozen=True)
+class Window:
+    """Sums of the steps since the last log line, as a checkpoint keeps them."""
 
-    def __init__(self, device: torch.device, world: World) -> None:
+    losses: list[float]  # of each rank, its share
+    norm: float
+    count: int
+
+    def as_plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class TrainingStats:
+    """Sums on the device. Reading them is a collective.
+
+    Args:
+        window: of a run that is resumed; None = no step was made since the last log line.
+    """
+
+    def __init__(self, device: torch.device, world: World, window: Window | None = None) -> None:
         self._device = device
         self._world = world
         self._bad = torch.full((), NEVER, dtype=torch.int64, device=device)
         self._reset()
+        if window is not None:
+            self._go_on(window)
+
+    def _go_on(self, window: Window) -> None:
+        """Each rank with its own sum where there are as many as before; else the first has all."""
+        losses = window.losses
+        if len(losses) != self._world.size:
+            losses = [sum(losses), *[0.0] * (self._world.size - 1)]
+        self._loss += losses[self._world.rank]
+        self._norm += window.norm
+        self._count = window.count
+
+    def window(self) -> Window:
+        """What a run that is resumed here needs for its first log line."""
+        losses = torch.zeros(self._world.size, device=self._device)
+        losses[self._world.rank] = self._loss
+        losses = self._world.all_reduce_sum(losses)
+        return Window(losses.tolist(), self._norm.item(), self._count)
 
     def _reset(self) -> None:
         self._loss = torch.zeros((), device=self._device)

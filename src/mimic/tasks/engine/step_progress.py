@@ -29,9 +29,10 @@ class StepProgress:
     def record(self, now: LogRecord) -> None:
         self.loss = now.loss
         self._shown.note = f"loss {now.loss:.4g}"
-        made_before = now.step - self._shown.done
-        if made_before:  # a run was resumed
-            self._shown.advance(made_before)
+
+    def resumed(self, steps: int) -> None:
+        """So many were made by an earlier process."""
+        self._shown.resume(steps)
 
 
 @contextmanager

@@ -108,6 +108,7 @@ def train_steps(
             optim,
             run,
             log=record,
+            resumed=shown.resumed,
             saving=saving_of(task, folder),
         )
     if best is not None:
