@@ -62,17 +62,9 @@ def claim() -> None:
     if not run_id or not shift.token():
         return
     path = _lock(run_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()  # a process of the same run holds it
-        return
-    file.truncate(0)
-    file.write(shift.token())
-    file.flush()
-    _claimed.append(file)
+    if path.exists() and not _is_free(path):
+        return  # a process of the same run holds it
+    _claimed.append(_held(path))
 
 
 @contextmanager
@@ -82,15 +74,27 @@ def alive(run_id: str) -> Iterator[None]:
         yield
         return
     path = _lock(run_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(shift.token())
-        file.flush()
+    with _held(path):
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def _held(path: Path) -> TextIO:
+    """The lock file, which is locked before it has its name: a sweep that finds it finds it held.
+
+    Returns:
+        the open file: whoever closes it, or dies, gives the lock back.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begun = path.with_name(f"{path.name}.{os.getpid()}")
+    file = begun.open("w")
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    file.write(shift.token())
+    file.flush()
+    begun.replace(path)
+    return file
 
 
 def left_behind() -> list[str]:
@@ -203,8 +207,9 @@ def _is_gone(run: FlowRun, may_be_pending: timedelta) -> bool:
 
 def _is_free(path: Path) -> bool:
     try:
-        with path.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with path.open() as file:
+            # shared: two who look at the same time do not take each other for the holder
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except FileNotFoundError:  # it has just ended
