@@ -29,7 +29,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ class Trial:
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
     inputs: int = 0
+    last: datetime | None = None  # what is due later does not count
     kills: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -181,17 +182,27 @@ class Trial:
         return found
 
     def rest(self, timeout_s: float = 600.0) -> None:
-        """Switch the schedule off, and wait until nothing is due or at work."""
+        """Wait for all that is due by now, switch the schedule off, and wait until nothing is at
+        work. What is due later may be left out: Prefect removes it when it pauses."""
+        self.last = datetime.now(UTC)
+
+        def is_done() -> bool:
+            return all(run["state_type"] in RESTS for run in self._that_were_due())
 
         def off() -> bool:
             (one,) = self.post("/deployments/filter")
             self.post(f"/deployments/{one['id']}/pause_deployment")
             return True
 
+        self.wait(is_done, timeout_s, "what was due")
         self.wait(off, 240, "the server")
         self.wait(
             lambda: all(run["state_type"] in RESTS for run in self.runs()), timeout_s, "all to rest"
         )
+
+    def _that_were_due(self) -> list[dict[str, Any]]:
+        last = self.last
+        return [run for run in self.runs() if last is None or _due(run) <= last]
 
     def end(self) -> float:
         """Ctrl-C; after how many seconds all of it was gone."""
@@ -216,7 +227,7 @@ class Trial:
                 run["state_type"] == "CANCELLED" and DROPPED in (run["state"]["message"] or "")
             )
         ]
-        due = [datetime.fromisoformat(run["expected_start_time"]).timestamp() for run in runs]
+        due = [_due(run).timestamp() for run in self._that_were_due()]
         gaps = [b - a for a, b in itertools.pairwise(due) if b - a > 1.5 * self.every_s]
         wrong += [f"no run was due for {gap:.0f} s" for gap in gaps]
         wrong += [f"{slot.run} holds the slot" for slot in held_slots(self.api)]
@@ -281,6 +292,10 @@ def try_it(
     )
     trial.say(f"Ctrl-C ended all of it in {trial.end():.0f} s")
     return wrong
+
+
+def _due(run: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(run["expected_start_time"])
 
 
 def _completed_since(trial: Trial, since: float) -> bool:

@@ -1,9 +1,9 @@
 """What the study gave: a verdict for each claim of docs/study/claims.md, from the kept cells.
 
 Run `python -m benchmarks.study_results`: it prints the page; `--write` puts it into
-docs/study/results.md and its first table into README.md. A claim is decided by the difference of
-two rows, paired seed by seed, and over the test items where nothing is trained on labels; a cell
-that was not run says so.
+docs/study/results.md, with a figure, and its table into README.md. A claim is decided by the
+difference of two rows, paired seed by seed, and over the test items where nothing is trained on
+labels; a cell that was not run says so.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import study_figure
 from mimic.reporting.compared.difference import Difference, SeedScores, difference
 
 ROOT = Path(__file__).parent.parent
 STUDY = ROOT / "docs/study"
+FIGURE = "results.svg"
 BEGIN = "<!-- study: python -m benchmarks.study_results --write -->"
 END = "<!-- /study -->"
 NOT_RUN = "not run"
@@ -89,6 +91,7 @@ def main() -> None:
         print(page(lines))
         return
     (options.study / "results.md").write_text(page(lines), encoding="utf-8")
+    study_figure.draw(lines, options.study / "logs", options.study / FIGURE)
     readme = ROOT / "README.md"
     readme.write_text(put_into(readme.read_text(encoding="utf-8"), lines), encoding="utf-8")
 
@@ -148,6 +151,8 @@ Made by `python -m benchmarks.study_results --write` from `docs/study/cells`. Wh
 and what would refute it: [claims](claims.md). Values are means over seeds ± their standard
 deviation. δ1 of depth and recall are better when higher, the end-point errors of stereo and flow
 when lower; a difference is positive where the claim is right. NYUv2 is a copy with depth in 8 bits.
+
+![Each difference in units of half its interval, and the losses of all runs](results.svg)
 """
 
 

@@ -13,10 +13,11 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import httpx
 import yaml
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectAlreadyExists
@@ -46,11 +47,9 @@ def main() -> int:
 
 
 def _is_done() -> bool:
-    """Whether the server has these deployments already. To make them again would remove the runs
-    that were due while the machine was off."""
-    names = {
-        one["name"] for one in yaml.safe_load(Path(PLAN).read_text(encoding="utf-8"))["deployments"]
-    }
+    """Whether the server has these deployments already. To make them again takes seconds, and an
+    interval without an anchor would begin anew."""
+    names = {one.get("name") for one in _deployments(_plan())}
     with get_client(sync_client=True) as client:
         there = {one.name for one in client.read_deployments()}
     return names <= there and _mark().is_file() and _mark().read_text() == _digest()
@@ -76,36 +75,70 @@ def deploy() -> None:
     """
     if get_current_settings().api.url is None:
         raise BadInput("deploy: PREFECT_API_URL is not set; `mimic serve` starts a server")
-    if not Path("prefect.yaml").is_file():
-        raise BadInput("deploy: no prefect.yaml here; `mimic serve` writes one")
+    _plan()
     with get_client(sync_client=True) as client:
         with contextlib.suppress(ObjectAlreadyExists):
             client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
         before = {one.name: one for one in client.read_deployments()}
+    _run_prefect(before)
+    print("deployed; " + notify.apply(), flush=True)
+
+
+def _plan() -> dict[str, Any]:
+    """
+    Raises:
+        BadInput: prefect.yaml is missing, or is no mapping.
+    """
+    path = Path(PLAN)
+    if not path.is_file():
+        raise BadInput(f"deploy: no {PLAN} here; `mimic serve` writes one")
+    try:
+        plan: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{PLAN} cannot be read: {error}") from error
+    if not isinstance(plan, dict) or not isinstance(plan.get("deployments"), list):
+        raise BadInput(f"{PLAN}: it has no list `deployments`; remove it: `mimic serve` writes one")
+    found: dict[str, Any] = plan
+    return found
+
+
+def _deployments(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is no mapping is left to Prefect to refuse."""
+    return [one for one in plan["deployments"] if isinstance(one, dict)]
+
+
+def _run_prefect(before: dict[str, DeploymentResponse]) -> None:
+    """
+    Raises:
+        BadInput: prefect.yaml is refused.
+    """
+    file = get_current_settings().home / PLAN
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(_with_switches(before), sort_keys=False), encoding="utf-8")
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    command += ["--prefect-file", str(file)]
     here = {"MIMIC_ROOT": str(Path.cwd())}
     done = subprocess.run(command, env={**here, **os.environ}, capture_output=True, text=True)
     if done.returncode:
         said = (done.stdout + done.stderr).strip()
         raise BadInput(f"prefect.yaml cannot be deployed:\n{said}")
-    with get_client(sync_client=True) as client:
-        for made in client.read_deployments():
-            if made.name in before:
-                _keep_switches(client, before[made.name], made)
-    print("deployed; " + notify.apply(), flush=True)
 
 
-def _keep_switches(
-    client: SyncPrefectClient, before: DeploymentResponse, made: DeploymentResponse
-) -> None:
-    """What somebody has switched on stays on, although prefect.yaml says `active: false`; what is
-    paused stays paused."""
-    on = {schedule.slug for schedule in before.schedules if schedule.active}
-    for schedule in made.schedules:
-        if schedule.slug in on and not schedule.active:
-            client.update_deployment_schedule(made.id, schedule.id, active=True)
-    if before.paused and not made.paused:
-        client.pause_deployment(made.id)
+def _with_switches(before: dict[str, DeploymentResponse]) -> dict[str, Any]:
+    """prefect.yaml, but what somebody has switched on in the UI stays on, although it says
+    `active: false`, and what is paused stays paused, also for the moment of the deployment."""
+    plan = _plan()
+    for one in _deployments(plan):
+        known = before.get(str(one.get("name")))
+        if known is None:
+            continue
+        one["paused"] = known.paused or bool(one.get("paused"))
+        on = {schedule.slug for schedule in known.schedules if schedule.active}
+        one["schedules"] = [
+            {**schedule, "active": True} if schedule.get("slug") in on else schedule
+            for schedule in one.get("schedules") or []
+        ]
+    return plan
 
 
 if __name__ == "__main__":

@@ -164,7 +164,11 @@ def _end(client: SyncPrefectClient, run: FlowRun) -> LostRun:
 def _resume(client: SyncPrefectClient, run: FlowRun) -> LostRun:
     kept = [tag for tag in run.tags if not tag.startswith(RESUMED)]
     client.update_flow_run(run.id, tags=[*kept, f"{RESUMED}{_times(run) + 1}"])
-    state: State[Any] = Scheduled(name="AwaitingRetry", message=f"{GONE}it goes on there")
+    state: State[Any] = Scheduled(
+        scheduled_time=run.expected_start_time,  # before whatever was due later
+        name="AwaitingRetry",
+        message=f"{GONE}it goes on there",
+    )
     client.set_flow_run_state(run.id, state, force=True)
     return LostRun(run.name, again=True)
 

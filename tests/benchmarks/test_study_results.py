@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import study, study_results
+from benchmarks import study, study_figure, study_results
 from mimic.params import load_params
 
 
@@ -96,3 +96,21 @@ def test_the_table_is_put_between_its_lines(tmp_path: Path) -> None:
     assert study_results.put_into(made, lines) == made
     with pytest.raises(SystemExit, match="no lines"):
         study_results.put_into("nothing", lines)
+
+
+def test_the_figure_shows_what_was_run_and_is_the_same_file_again(tmp_path: Path) -> None:
+    keep(tmp_path, "random/depth", cell([0.45, 0.46, 0.44]))
+    keep(tmp_path, "croco/depth", cell([0.48, 0.489, 0.472]))
+    log = tmp_path / "logs/croco/seed-0.jsonl"
+    log.parent.mkdir(parents=True)
+    steps = range(20, 200, 20)
+    log.write_text("".join(f'{{"step": {step}, "loss": {10 / step}}}\n' for step in steps))
+    lines = study_results.decided(tmp_path)
+    drawn = [tmp_path / "one.svg", tmp_path / "two.svg"]
+    for path in drawn:
+        study_figure.draw(lines, tmp_path / "logs", path)
+    text = drawn[0].read_text()
+    assert "a: croco, depth<" in text
+    assert "supported" in text
+    assert "depth-frozen" not in text
+    assert drawn[1].read_text() == text

@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from mimic.errors import BadInput
+from mimic.flows import deploy
 from tests.support.servers import PrefectServer, Service, get, with_programs
 from tests.support.toy_project import make_project
 
@@ -26,3 +29,16 @@ def test_the_first_worker_makes_its_pool(tmp_path: Path) -> None:
     finally:
         worker.end()
         server.end()
+
+
+@pytest.mark.parametrize("plan", ["- a\n", "deployments: [\n", "name: mimic\n"])
+def test_a_plan_that_cannot_be_read_is_one_line(
+    plan: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "prefect.yaml").write_text(plan)
+    monkeypatch.chdir(tmp_path)
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}),
+        pytest.raises(BadInput, match=r"^prefect\.yaml"),
+    ):
+        deploy.deploy()
