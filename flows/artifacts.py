@@ -25,14 +25,18 @@ from prefect.context import TaskRunContext
 from prefect.exceptions import PrefectException
 from prefect.utilities.urls import url_for
 
+from mimic.errors import BadInput
 from mimic.infra.addresses import without_password
 from mimic.infra.progress import parse
+from mimic.infra.tracking.store import where
+from mimic.params import load_params
 
 SAID = ("run", "dataset", "objective", "steps")  # of a row of results
 EVERY_S = 5.0  # at most, between two updates of one stage's progress
 # The server does not answer: nothing that is shown is worth a stage.
 AWAY = (httpx.HTTPError, PrefectException)
 MLFLOW_UI = "MIMIC_MLFLOW_UI"  # the address of a server that shows the workspace's own store
+ANSWER_S = 5.0  # for MLflow to say which page it is
 REPORT = "MIMIC_REPORT_URL"  # where report/ is shown
 
 
@@ -129,8 +133,8 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _links(failed: list[str]) -> None:
     lines = []
-    if tracker := _experiments():
-        create_link_artifact(tracker, key="mlflow", link_text="MLflow: the experiments")
+    if tracker := _comparison():
+        create_link_artifact(tracker, key="mlflow", link_text="MLflow: the encoders compared")
         lines.append(f"- MLflow: [{tracker}]({tracker})")
     page = Path("report/index.html")
     if page.is_file():
@@ -145,10 +149,28 @@ def _links(failed: list[str]) -> None:
     create_markdown_artifact("\n".join([*causes, *lines]), key="links", description="Where to look")
 
 
-def _experiments() -> str | None:
+def _comparison() -> str | None:
     """The page of MLflow that compares encoders, without password; None: no server shows it."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     base = uri if uri.startswith("http") else os.environ.get(MLFLOW_UI)
     if not base:
         return None
-    return without_password(base.rstrip("/")) + "/#/experiments"
+    number = _experiment(base.rstrip("/"))
+    if number is None:
+        return without_password(base.rstrip("/")) + "/#/experiments"
+    return where(base, number)
+
+
+def _experiment(base: str) -> str | None:
+    """The number of the workspace's experiment; None: there is none yet, or no answer."""
+    try:
+        name = load_params(Path("params.yaml")).tracking.experiment_prefix
+        answer = httpx.get(
+            f"{base}/api/2.0/mlflow/experiments/get-by-name",
+            params={"experiment_name": name},
+            timeout=ANSWER_S,
+        )
+        return str(answer.raise_for_status().json()["experiment"]["experiment_id"])
+    except (BadInput, httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
+        get_run_logger().debug("MLflow's page is not known (%s)", type(error).__name__)
+        return None

@@ -85,6 +85,12 @@ def test_the_comparison_is_found_in_mlflow(
     assert address.startswith(lab.mlflow.page)
     browser.open(address, "croco", "random")
     browser.picture(picture("mlflow-comparison"))
+    (link,) = lab.ask(
+        "/artifacts/filter",
+        artifacts={"key": {"any_": ["mlflow"]}},
+        flow_runs={"id": {"any_": [night.run]}},
+    )
+    assert f"]({address})" in link["data"], "the run in Prefect leads to the same page"
     runs = lab.mlflow_runs()
     assert {run["status"] for run in runs} == {"FINISHED"}
     keys = [(run["mimic.key"], run["mimic.fingerprint"]) for run in runs]
