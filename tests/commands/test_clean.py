@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -121,3 +123,57 @@ def test_a_seed_that_is_listed_again_trains_again_and_the_rest_is_kept(
     said = trained([0, 1])
     assert "pretrain croco/seed-0: kept" in said
     assert "pretrain croco/seed-1: kept" not in said
+
+
+def _aged(path: Path, days: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(500_000))
+    then = path.stat().st_mtime - days * 86_400
+    os.utime(path, (then, then))
+
+
+def test_scratch_files_of_killed_writers_go_and_those_of_others_stay(workspace: Path) -> None:
+    done = subprocess.run(["sh", "-c", "echo $$"], capture_output=True, text=True, check=True)
+    gone = int(done.stdout)
+    dead = [
+        f"metrics/croco/.depth.json.{gone}-0.part",
+        f"data/manifests/.own.parquet.{gone}-3.part",
+        f"runs/pretrain/croco/2f/.step-000004.pt.{gone}-0.part",
+    ]
+    stays = {
+        f"metrics/croco/.new.json.{gone}-0.part": 0.5,  # of another machine, maybe, at work
+        f"metrics/croco/.mine.json.{os.getpid()}-0.part": 9,
+        f"data/raw/films/.a.mp4.{gone}-0.part": 9,  # raw data are never changed
+        f"models/.croco.{gone}-0.part/croco/.w.{gone}-0.part": 9,  # the publisher's own
+        "metrics/croco/.notes.part": 9,
+    }
+    for name in dead:
+        _aged(workspace / name, 2)
+    for name, days in stays.items():
+        _aged(workspace / name, days)
+    lines = _clean(workspace)
+    for name in dead:
+        assert f"{name}: 0.5 MB: a killed process did not finish it" in lines
+    assert lines[-1] == "5.5 MB; `mimic clean --remove` takes them away"
+    assert _clean(workspace, "--remove")[-1] == "5.5 MB removed"
+    assert _there(workspace, dead) == []
+    assert _there(workspace, stays) == list(stays)
+
+
+def test_the_work_of_a_finished_experiment_goes(workspace: Path) -> None:
+    """DVC keeps a result as a reference of its name; an unfinished one goes on under its name."""
+    git = ["git", "-C", str(workspace), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    subprocess.run([*git, "update-ref", f"refs/exps/ab/{'c' * 38}/longer", "HEAD"], check=True)
+    for name in ("longer", "killed"):
+        _aged(workspace / f"runs/experiments/{name}/pretrain/croco/2f/step-000003.pt", 0)
+    lines = _clean(workspace)
+    assert "runs/experiments/longer: 0.5 MB: the experiment has finished" in lines
+    assert any(line.startswith("runs/experiments/killed: 0.5 MB: stays; ") for line in lines)
+    with owned(workspace / "runs/experiments/longer/pretrain/croco", "pretrain croco"):
+        assert "runs/experiments/longer/pretrain/croco" in _in_a_thread(workspace)
+    assert (workspace / "runs/experiments/longer").is_dir()
+    _clean(workspace, "--remove")
+    assert not (workspace / "runs/experiments/longer").exists()
+    assert (workspace / "runs/experiments/killed/pretrain/croco/2f/step-000003.pt").is_file()

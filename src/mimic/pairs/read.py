@@ -123,7 +123,10 @@ def read_image(tar: Path, offset: int, size: int) -> np.ndarray:
 
 def decode_image(data: bytes) -> np.ndarray | None:
     """An image from its JPEG, RGB, uint8 [height, width, 3]; None where it is none."""
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:  # more pixels than OpenCV takes, or no byte at all
+        return None
 
 
 def decode_into(data: bytes, out: np.ndarray) -> bool:

@@ -25,6 +25,7 @@ from mimic.scenes.primitives import Primitive, parts
 
 __all__ = ["header", "read", "refuse_unreadable"]
 
+TEXTURE_PIXELS_MAX = 300_000_000  # 16384 x 16384, which most GPUs bound textures by, is below
 BASIS_EXTENSIONS = ("KHR_texture_basisu", "GOOGLE_texture_basis")
 BASIS_TYPES = ("image/x-basis", "image/ktx2")
 WEBP = "EXT_texture_webp"
@@ -186,6 +187,8 @@ def picture(document: Document, index: int, max_px: int) -> np.ndarray:
     data = document.fetch(entry["uri"]) if "uri" in entry else document.view(entry["bufferView"])[0]
     try:
         with Image.open(io.BytesIO(data)) as file:
+            if file.width * file.height > TEXTURE_PIXELS_MAX:
+                raise OSError(f"{file.width} x {file.height} pixels")
             file.load()
             image: Image.Image = file
             if image.mode.startswith("I"):  # 16 bits: Pillow would cut off what is above 255

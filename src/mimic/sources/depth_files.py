@@ -13,7 +13,9 @@ refused rather than converted.
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
+from typing import IO
 
 import av
 import numpy as np
@@ -72,6 +74,7 @@ def in_metres(values: np.ndarray, per_m: float) -> np.ndarray:
 
 def _picture(path: Path) -> np.ndarray:
     with pillow.open(path) as file:
+        pictures.refuse_giant(*file.size)
         if file.mode not in ("L", "F", "I", "I;16", "I;16B", "I;16L"):
             what = ODD_MODES.get(file.mode, f"channels {file.mode}")
             raise Unreadable(f"{what}, where one channel of depth is wanted")
@@ -81,16 +84,36 @@ def _picture(path: Path) -> np.ndarray:
 
 
 def _array(path: Path) -> np.ndarray:
-    found = np.load(path, allow_pickle=False)
-    if isinstance(found, np.ndarray):
-        return found
-    with found:
+    if path.suffix.lower() == ".npy":
+        with path.open("rb") as file:
+            return _bounded(file)
+    with np.load(path, allow_pickle=False) as found:
         names = sorted(found.files)
         if len(names) > 1 and "depth" not in names:
             raise Unreadable(f"arrays {', '.join(names)}, of which none is called depth")
         if not names:
             raise Unreadable("no array")
-        return np.asarray(found["depth" if len(names) > 1 else names[0]])
+        name = "depth" if len(names) > 1 else names[0]
+        if f"{name}.npy" not in found.zip.namelist():
+            raise Unreadable("no array")
+        with found.zip.open(f"{name}.npy") as member:
+            return _bounded(member)
+
+
+def _bounded(file: IO[bytes]) -> np.ndarray:
+    """The array of a .npy file whose header states no more numbers than a picture has."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0
+    if version != (1, 0):
+        read = np.lib.format.read_array_header_2_0
+    shape, _, _ = read(file)
+    if math.prod(shape) > pictures.PIXELS_MAX:
+        raise Unreadable(
+            f"{' x '.join(map(str, shape))} numbers are more than "
+            f"{pictures.PIXELS_MAX / 1e6:.0f} million"
+        )
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _exr(path: Path) -> np.ndarray:

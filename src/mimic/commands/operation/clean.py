@@ -6,6 +6,8 @@ next run of anything that params.yaml names, stays.
     runs/evaluate/<run>[/seed-<k>]@<task>     the same, or a task that is not
     runs/prepare/<task>, runs/prepare/<task>.json
     runs/mine/<source>
+    runs/experiments/<name>                   of an experiment that has finished; others are shown
+    .<name>.<pid>-<n>.part                    a file that a killed process did not finish
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimic.commands.operation import outlived
 from mimic.config.names import seed_of
 from mimic.infra.owner import FILE, owned
 from mimic.infra.storage import SEED, Workspace
@@ -35,10 +38,7 @@ class Leftover:
     why: str
 
     def size(self) -> int:
-        if not self.path.is_dir():
-            return self.path.stat().st_size
-        files = (Path(at) / name for at, _, names in os.walk(self.path) for name in names)
-        return sum(file.lstat().st_size for file in files)
+        return _size(self.path)
 
     def remove(self) -> None:
         """
@@ -56,6 +56,38 @@ class Leftover:
             self.owner.rmdir()  # its lock is gone by now
 
 
+@dataclass(frozen=True)
+class Outlived:
+    """Something that nothing goes on from; see outlived.py."""
+
+    path: Path
+    why: str
+
+    def size(self) -> int:
+        return _size(self.path)
+
+    def remove(self) -> None:
+        """
+        Raises:
+            BadInput: a process works there.
+        """
+        if not self.path.is_dir():
+            self.path.unlink(missing_ok=True)
+            return
+        works = sorted(path for path in self.path.glob("*/*") if path.is_dir())
+        for work in works:
+            with owned(work, f"clean {self.path.name}", patience_s=0):
+                _empty(work)
+        shutil.rmtree(self.path)
+
+
+def _size(path: Path) -> int:
+    if not path.is_dir():
+        return path.lstat().st_size
+    files = (Path(at) / name for at, _, names in os.walk(path) for name in names)
+    return sum(file.lstat().st_size for file in files)
+
+
 def _empty(folder: Path) -> None:
     """Take all away but the lock, which its holder takes away."""
     for entry in folder.iterdir():
@@ -71,12 +103,23 @@ def main(params: Params, root: Path, remove: bool) -> None:
     Raises:
         BadInput: a process works on one of them; those before it are gone.
     """
-    found = list(leftovers(params, root))
+    finished, unfinished = outlived.experiments(root)
+    found: list[Leftover | Outlived] = [*leftovers(params, root)]
+    found += [Outlived(path, "the experiment has finished") for path in finished]
+    found += [
+        Outlived(path, "a killed process did not finish it")
+        for path in outlived.scratch_files(root)
+    ]
     sizes = {one.path: one.size() for one in found}
     for one in found:
         print(f"{one.path.relative_to(root)}: {_megabytes(sizes[one.path])}: {one.why}")
         if remove:
             one.remove()
+    for path in unfinished:
+        print(
+            f"{path.relative_to(root)}: {_megabytes(_size(path))}: stays; the experiment goes on "
+            f"if it is queued again as {path.name} (rm -r forgets it)"
+        )
     if not found:
         print("runs/: everything there belongs to something in params.yaml")
         return

@@ -21,6 +21,9 @@ from mimic.sources.video import hdr, tracks
 
 # decoded at once, 0.5 GB in RGB; JPEG and JPEG 2000 are decoded at a lower resolution above it
 PIXELS_MAX = 180_000_000
+# a progressive JPEG is decoded at once, whatever its resolution: 3 bytes a pixel, 1 GB
+PROGRESSIVE_MAX = 2 * PIXELS_MAX
+JPEG_BYTE_PX = 1024  # no JPEG holds more pixels a byte: it says at least a bit of each 8 x 8
 FLOATS = "floating-point pixels are no photograph; export 8 or 16 bits"
 TILES = "in tiles, which nothing here puts together; convert it to JPEG"
 PREVIEW = 1  # bit of the TIFF tag NewSubfileType: a smaller copy of another picture in the file
@@ -173,17 +176,47 @@ def bound(file: ImageFile.ImageFile) -> None:
     if width * height <= PIXELS_MAX:
         return
     if file.format == "JPEG":
+        _refuse_forged(file)
         file.draft("RGB", (width // 8, height // 8))
     elif file.format == "JPEG2000":
         file.reduce = 3  # type: ignore[method-assign, assignment]
         width = width // 8
         height = height // 8
     if min(file.size[0] * file.size[1], width * height) > PIXELS_MAX:
-        most = f"{PIXELS_MAX / 1e6:.0f} megapixels"
-        raise Unreadable(
-            f"{width} x {height} pixels are more than {most}; make it smaller, or cut it into "
-            "pieces"
-        )
+        raise _too_many(width, height, PIXELS_MAX)
+
+
+def refuse_giant(width: int, height: int) -> None:
+    """Of what must be read at its full resolution, such as labels.
+
+    Raises:
+        Unreadable: it would need too much memory.
+    """
+    if width * height > PIXELS_MAX:
+        raise _too_many(width, height, PIXELS_MAX)
+
+
+def _refuse_forged(file: ImageFile.ImageFile) -> None:
+    """A JPEG whose header states a size that is not behind it; its decoder would fill it up."""
+    width, height = file.size
+    if file.fp is not None:
+        here = file.fp.tell()
+        size = file.fp.seek(0, io.SEEK_END)
+        file.fp.seek(here)
+        if width * height > size * JPEG_BYTE_PX:
+            raise Unreadable(
+                f"damaged: its header states {width} x {height} pixels, which do not fit into its "
+                f"{size} bytes"
+            )
+    if "progressive" in file.info and width * height > PROGRESSIVE_MAX:
+        raise _too_many(width, height, PROGRESSIVE_MAX)
+
+
+def _too_many(width: int, height: int, most: int) -> Unreadable:
+    return Unreadable(
+        f"{width} x {height} pixels are more than {most / 1e6:.0f} megapixels; make it smaller, or "
+        "cut it into pieces"
+    )
 
 
 def rgb(file: pillow.Image) -> Image:

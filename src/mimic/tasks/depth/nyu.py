@@ -112,7 +112,10 @@ class Nyu:
 
     def _read_mask(self, folder: Path, index: int, shape: tuple[int, ...]) -> np.ndarray:
         path = folder / f"{index:04d}.png"
-        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        try:
+            mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        except cv2.error:  # its header states more pixels than OpenCV takes
+            mask = None
         if mask is None:
             raise BadInput(
                 f"{path}: no such mask, or not a PNG; every image needs one (255 = valid), or set "

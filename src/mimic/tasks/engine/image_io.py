@@ -4,13 +4,16 @@ of them."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from mimic.errors import BadInput
+from mimic.sources.base import Unreadable
+from mimic.sources.photos import pictures
 
 REMEDY = "download it again"
 
@@ -22,7 +25,7 @@ def read_photo(path: Path) -> np.ndarray:
     Raises:
         BadInput: missing, truncated, or no image.
     """
-    return _opened(path, "RGB")
+    return read_as(path, "RGB")
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -32,7 +35,7 @@ def read_labels(path: Path) -> np.ndarray:
     Raises:
         BadInput: missing, truncated, or no image.
     """
-    values = _opened(path, None)
+    values = read_as(path, None)
     if values.dtype == np.int32:  # how older Pillows open 16 bits
         values = values.astype(np.uint16)
     if values.dtype not in (np.uint8, np.uint16):
@@ -40,18 +43,39 @@ def read_labels(path: Path) -> np.ndarray:
     return values
 
 
-def _opened(path: Path, mode: str | None) -> np.ndarray:
+def read_as(path: Path, mode: str | None) -> np.ndarray:
+    """Pixels in a mode of Pillow's; None = as stored.
+
+    Raises:
+        BadInput: missing, truncated, no image, or too large.
+    """
+    with opened(path) as file:
+        file.load()
+        return np.array(file if mode is None else file.convert(mode))
+
+
+@contextmanager
+def opened(path: Path, remedy: str = REMEDY) -> Iterator[ImageFile.ImageFile]:
+    """An image whose header has been read, and says no more pixels than fit in memory.
+
+    Raises:
+        BadInput: missing, no image, too large, or what the block does with it finds it damaged.
+    """
     try:
         with Image.open(path) as file:
-            file.load()
-            return np.array(file if mode is None else file.convert(mode))
+            pictures.refuse_giant(*file.size)
+            yield file
+    except Unreadable as error:
+        raise BadInput(f"{path}: {error}") from None
     except FileNotFoundError:
-        raise BadInput(f"{path}: no such file; {REMEDY}") from None
+        raise BadInput(f"{path}: no such file; {remedy}") from None
     except UnidentifiedImageError:
-        raise BadInput(f"{path}: not an image; {REMEDY}") from None
+        raise BadInput(f"{path}: not an image; {remedy}") from None
+    except BadInput:
+        raise
     except Exception as error:  # damaged bytes surface as nearly any exception of a decoder
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise BadInput(f"{path}: damaged ({reason}); {REMEDY}") from None
+        raise BadInput(f"{path}: damaged ({reason}); {remedy}") from None
 
 
 def extent(files: Iterable[Path], root: Path) -> dict[str, int | str]:

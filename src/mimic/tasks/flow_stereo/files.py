@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from mimic.errors import BadInput
-from mimic.tasks.engine.image_io import REMEDY, read_labels, read_photo
+from mimic.tasks.engine.image_io import REMEDY, opened, read_labels, read_photo
 
 FLO_MAGIC = 202021.25
 FLO_UNKNOWN = 1e9
@@ -208,7 +208,9 @@ def read_png_disparity(
 
 
 def _png(path: Path) -> np.ndarray:
-    values = cv2.imdecode(np.frombuffer(_bytes(path), np.uint8), cv2.IMREAD_UNCHANGED)
+    content = _bytes(path)
+    with opened(path):  # bounds its size; Pillow would cut 16 bits of three channels down to 8
+        values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if values is None:
         raise BadInput(f"{path}: damaged, or not an image; {REMEDY}")
     return values

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from mimic.errors import BadInput
 from mimic.infra import confined
 from mimic.infra.storage import Workspace
-from mimic.tasks.engine.image_io import REMEDY, extent
+from mimic.tasks.engine.image_io import REMEDY, extent, opened
 from mimic.tasks.keypoints.config import PoseTask
 
 JOINTS = 17
@@ -157,13 +156,8 @@ class Coco:
         """Every image there, and of the size that the annotations say."""
         for number in self.images:
             path = self.path_of(number)
-            try:
-                with Image.open(path) as file:
-                    size = (file.height, file.width)
-            except FileNotFoundError:
-                raise BadInput(f"{path}: no such file; {REMEDY}") from None
-            except OSError:
-                raise BadInput(f"{path}: not an image; {REMEDY}") from None
+            with opened(path) as file:
+                size = (file.height, file.width)
             if size != self.sizes[number]:
                 raise BadInput(
                     f"{path}: {size[1]} x {size[0]}, the annotations say {self.sizes[number][1]} x "

@@ -18,7 +18,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from mimic.errors import BadInput
 from mimic.sources.base import numeric_order
@@ -31,7 +30,7 @@ from mimic.sources.rgbd_layouts import (
     scenes_in,
 )
 from mimic.tasks.engine.dense_transforms import resize_labels
-from mimic.tasks.engine.image_io import read_labels
+from mimic.tasks.engine.image_io import opened, read_as, read_labels, read_photo
 from mimic.tasks.own.files import contents, photo_beside
 from mimic.tasks.own.splits import LabelledImage, split, without_ending
 from mimic.tasks.segmentation import classes
@@ -169,19 +168,14 @@ def read_mask(path: Path, coloured: bool) -> np.ndarray:
     Raises:
         BadInput: damaged, lossy, transparent, or colours where numbers are wanted and the reverse.
     """
-    try:
-        with Image.open(path) as file:
-            form, mode = file.format, file.mode
-    except OSError:
-        raise BadInput(f"{path}: not an image; replace it, or take it away") from None
+    with opened(path, "replace it, or take it away") as file:
+        form, mode = file.format, file.mode
     if form in ("JPEG", "WEBP"):
         raise BadInput(f"{path}: a lossy {form} smears classes into each other; write PNG")
     if coloured and mode == "P":
-        with Image.open(path) as file:
-            return classes.packed(np.array(file.convert("RGB")))
+        return classes.packed(read_photo(path))
     if mode == "1":
-        with Image.open(path) as file:
-            return np.array(file).astype(np.uint8)
+        return read_as(path, None).astype(np.uint8)
     values = _opaque(path, read_labels(path), mode)
     if coloured != (values.ndim == 3):
         wanted = "colours, as classes list them" if coloured else "one channel of class numbers"
