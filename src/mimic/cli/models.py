@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Optional, cast
 
 import typer
 
+from mimic.cli import import_options as option
 from mimic.cli.options import DEFAULT_PARAMS, ParamsFile
 from mimic.commands.workspace import versions
 from mimic.errors import BadInput
@@ -39,82 +40,26 @@ def sweep(
 
 
 def import_weights(
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            help="models/NAME; add NAME to `imported` and table.runs in params.yaml to evaluate it",
-        ),
-    ],
-    file: Annotated[
-        Optional[Path],
-        typer.Argument(
-            help="A .pth, .pt or .safetensors file, a folder of shards or its .index.json"
-        ),
-    ] = None,
-    timm: Annotated[
-        Optional[str],
-        typer.Option(help="Name of a timm model; without FILE timm downloads its weights"),
-    ] = None,
-    size_px: Annotated[
-        Optional[tuple[int, int]],
-        typer.Option(help="Image height and width, if the file does not state them"),
-    ] = None,
-    heads: Annotated[
-        Optional[int], typer.Option(help="Attention heads, if the width does not imply them")
-    ] = None,
-    decoder_heads: Annotated[
-        Optional[int],
-        typer.Option(help="Attention heads of the decoder, if its width does not imply them"),
-    ] = None,
-    objective: Annotated[
-        Optional[str], typer.Option(help="Pretraining objective, such as mae; shown in the tables")
-    ] = None,
-    dataset: Annotated[
-        Optional[str],
-        typer.Option(help="Pretraining dataset, such as imagenet-1k; shown in the tables"),
-    ] = None,
-    key: Annotated[
-        Optional[str],
-        typer.Option(help="Key of the file that holds the weights, such as student or model_ema"),
-    ] = None,
-    prefix: Annotated[
-        Optional[str],
-        typer.Option(help="Prefix of the encoder's parameter names; other parameters are ignored"),
-    ] = None,
-    rope_base: Annotated[
-        Optional[float],
-        typer.Option(help="Base of the rotary position embedding, if the file does not state it"),
-    ] = None,
-    mask_ratio: Annotated[
-        Optional[float], typer.Option(help="Fraction of patches masked in its pretraining")
-    ] = None,
-    norm_pix_loss: Annotated[
-        Optional[bool], typer.Option(help="Whether its loss normalised the pixels of each patch")
-    ] = None,
-    optimizer: Annotated[
-        bool,
-        typer.Option(
-            "--optimizer", help="Also keep the AdamW state of an MAE or CroCo file, to continue it"
-        ),
-    ] = False,
-    licence: Annotated[
-        Optional[str],
-        typer.Option(
-            help="Licence of the weights, such as CC-BY-NC-4.0 (the MAE checkpoints of its "
-            "authors); `mimic licences` lists the names"
-        ),
-    ] = None,
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force", help="Also replace a run of this name that was trained in this workspace"
-        ),
-    ] = False,
+    out: option.Out,
+    file: option.File = None,
+    timm: option.Timm = None,
+    size_px: option.SizePx = None,
+    heads: option.Heads = None,
+    decoder_heads: option.DecoderHeads = None,
+    objective: option.Objective = None,
+    dataset: option.Dataset = None,
+    key: option.Key = None,
+    prefix: option.Prefix = None,
+    rope_base: option.RopeBase = None,
+    mask_ratio: option.MaskRatio = None,
+    norm_pix_loss: option.NormPixLoss = None,
+    optimizer: option.Optimizer = False,
+    licence: option.Licence = None,
+    force: option.Force = False,
 ) -> None:
     """Import an encoder of another project, to evaluate it beside yours."""
     from mimic.commands import import_weights as command
-    from mimic.commands.import_card import import_notes, licence_of, terms_notes
+    from mimic.commands.import_card import licence_of
 
     if timm is None and file is None:
         raise BadInput("import-weights: name a FILE, or a timm model with --timm")
@@ -137,10 +82,14 @@ def import_weights(
         card = command.import_timm(timm, file, out, overrides, force)
     else:
         card = command.import_weights(cast(Path, file), out, overrides, force, optimizer=optimizer)
+    _print_imported(out, card)
+
+
+def _print_imported(out: Path, card: dict[str, Any]) -> None:
+    from mimic.commands.import_card import import_notes, terms_notes
+
     print(f"{out}: {_summary(card)}")
-    for line in import_notes(card["imported"]):
-        print(line)
-    for line in terms_notes(card):
+    for line in [*import_notes(card["imported"]), *terms_notes(card)]:
         print(line)
 
 
