@@ -21,7 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mimic.commands.own import own_options, own_page, own_sources
+from mimic.commands.own import own_options, own_page, own_shards, own_sources
 from mimic.errors import BadInput
 from mimic.infra import progress, storage
 from mimic.mining import privacy, reject_samples, shard_job, stats
@@ -91,7 +91,7 @@ def pairs(
 def _mine(params: Params, media: own_sources.MediaFound, work: Path) -> dict[str, Any]:
     """Shards in the folder of the work, and what is known of all of them."""
     work.mkdir(parents=True, exist_ok=True)
-    todo = own_sources.shard_jobs(params, media, work)
+    todo = own_shards.shard_jobs(params, media, work)
     counted = shard_job.run(todo, params.cluster, TITLE, work / LOG)
     counted.add_skipped(media.skipped)
     storage.write_json(work / REJECTED, reject_samples.together(own_page.examples(todo)))
