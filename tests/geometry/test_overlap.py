@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks import reference_rule
 from mimic.geometry import features, homography, overlap, patches
+from mimic.geometry.explanation import explain
 from mimic.geometry.overlap import Comparison, Outcome, Rule
 from tests.support.views import PATCH_PX, SIDE, SIZE_PX, SYMMETRIC, texture
 
@@ -235,7 +236,7 @@ def test_the_test_that_decided_is_named_with_its_number(
     assert found.decision.bound_name == test
     assert found.decision.value == pytest.approx(number, abs=0.02, rel=0.01)
     assert found.decision.bound == (getattr(rule, test) if test else 0)
-    assert words in overlap.explain(found)
+    assert words in explain(found)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mimic.geometry import features, homography, overlap, stillness
+from mimic.geometry.explanation import explain
 from mimic.geometry.overlap import Comparison, Outcome
 from tests.geometry.test_overlap import assert_transposed
 from tests.support.views import PATCH_PX, SIDE, SIZE_PX, SYMMETRIC, texture
@@ -100,7 +101,7 @@ def test_a_moving_scene_is_judged_without_what_is_burned_in(burn: Callable[..., 
     without = compared(noisy(burn(scene(0)), 1), noisy(burn(scene(SHIFT_PX)), 2), OFF)
     assert found.matches + len(found.aside) == without.matches
     assert not len(without.aside)
-    assert f"{len(found.aside)} matches that do not move set aside" in overlap.explain(found)
+    assert f"{len(found.aside)} matches that do not move set aside" in explain(found)
 
 
 @pytest.mark.parametrize("burn", [captioned, driven])
@@ -124,9 +125,7 @@ def test_where_only_a_caption_is_found_again_the_pair_is_static() -> None:
     assert (name, bound) == ("still_spread_min", SYMMETRIC.still_spread_min)
     assert value < bound
     still, every = len(found.aside), len(found.aside) + found.matches
-    assert f"{still} of {every} matches do not move; they reach {value:.3f}" in overlap.explain(
-        found
-    )
+    assert f"{still} of {every} matches do not move; they reach {value:.3f}" in explain(found)
 
 
 def test_a_caption_does_not_pin_the_homography_of_a_scene_with_few_matches() -> None:
@@ -218,7 +217,7 @@ def test_too_few_moving_matches_are_few_matches() -> None:
     assert found.outcome is Outcome.FEW_MATCHES
     assert found.matches == 10
     assert (
-        overlap.explain(found)
+        explain(found)
         == "10 moving matches, fewer than matches_min 11; 5 matches that do not move set aside"
     )
 

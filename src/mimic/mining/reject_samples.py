@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from mimic.geometry import overlap
+from mimic.geometry.explanation import explain
 from mimic.geometry.overlap import Comparison, Outcome
 from mimic.infra import earlier, publishing, storage
 from mimic.pairs.write import encode_image
@@ -79,7 +79,7 @@ class RejectSamples:
             "overlap": None if seen.b_from_a is None else round(seen.overlap, 4),
             "matches": seen.matches,
             "inliers": seen.inliers,
-            "why": overlap.explain(seen),
+            "why": explain(seen),
             "picture": base64.b64encode(picture).decode(),
         }
         self._chosen[outcome] = _lowest([*chosen, entry])

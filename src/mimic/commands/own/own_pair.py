@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from mimic.errors import BadInput
 from mimic.geometry import features, overlap
+from mimic.geometry.explanation import explain
 from mimic.infra import storage
 from mimic.mining import shard_job, view_cache
 from mimic.params import Params
@@ -46,7 +47,7 @@ def pair(params: Params, a: Path, b: Path, as_json: bool, plot: Path | None) -> 
         print(json.dumps(_explained(found)))
         return
     print(
-        f"{found.outcome.value}: {overlap.explain(found)} (kept are overlaps between "
+        f"{found.outcome.value}: {explain(found)} (kept are overlaps between "
         f"{rule.overlap_min:g} and {rule.overlap_max:g})"
     )
     if found.b_from_a is None:
@@ -64,7 +65,7 @@ def _explained(found: overlap.Comparison) -> dict[str, Any]:
     name, value, bound = found.decision
     return {
         "outcome": found.outcome.value,
-        "why": overlap.explain(found),
+        "why": explain(found),
         "decided_by": {"bound": name, "is": bound, "found": value if math.isfinite(value) else None}
         if name
         else None,
