@@ -17,11 +17,12 @@ import pytest
 import trimesh
 
 from mimic.errors import BadInput
-from mimic.scenes import habitat
+from mimic.scenes import axes, habitat, habitat_process
 from mimic.scenes.axes import DefaultUp, Up
 from mimic.scenes.base import Unwalkable, heading
 from mimic.scenes.embree import Embree
-from mimic.scenes.habitat import Habitat, HabitatDied, HabitatFailed, Worker
+from mimic.scenes.habitat import Habitat
+from mimic.scenes.habitat_process import HabitatDied, HabitatFailed, Worker
 from mimic.synthetic import apartments, glb_writer
 from tests.support import HABITAT_STAND_IN
 
@@ -166,7 +167,7 @@ def test_both_engines_take_the_same_axis_for_up(
     scene = tmp_path / "flat.glb"
     scene.write_bytes(glb_writer.to_glb(apartments.build(0, 8.0, 6.5, 2.6, 64)))
     if said is not None:
-        habitat.config_of(scene).write_text(json.dumps(said))
+        axes.config_of(scene).write_text(json.dumps(said))
     driven = _engine(up=up, default_up=default_up)
     embedded = Embree(
         up, texture_max_px=1024, lod_bias=-0.5, agent_height_m=1.5, default_up=default_up
@@ -189,7 +190,7 @@ def test_the_navigation_mesh_beside_a_configured_scene_is_used(room: Path, tmp_p
     """habitat-sim looks for one beside bare scenes only."""
     scene = tmp_path / "room.glb"
     shutil.copy(room, scene)
-    habitat.config_of(scene).write_text(json.dumps({"up": [0, 0, 1], "front": [0, 1, 0]}))
+    axes.config_of(scene).write_text(json.dumps({"up": [0, 0, 1], "front": [0, 1, 0]}))
     engine = _engine()
     asked: list[dict[str, Any]] = []
     ask = engine._ask
@@ -213,13 +214,13 @@ def test_what_is_missing_or_damaged_is_one_short_line(room: Path, tmp_path: Path
         engine.load(tmp_path / "gone.glb")
     scene = tmp_path / "room.glb"
     shutil.copy(room, scene)
-    habitat.config_of(scene).write_text("{up")
+    axes.config_of(scene).write_text("{up")
     with pytest.raises(BadInput, match=r"room\.stage_config\.json: not readable as JSON"):
         engine.load(scene)
-    habitat.config_of(scene).write_text("[]")
+    axes.config_of(scene).write_text("[]")
     with pytest.raises(BadInput, match="holds no JSON object"):
         engine.load(scene)
-    habitat.config_of(scene).unlink()
+    axes.config_of(scene).unlink()
     scene.write_bytes(b"glTF" + bytes(40))
     with pytest.raises(BadInput, match="ESP_CHECK failed: Error loading general mesh data"):
         engine.load(scene)
@@ -255,7 +256,7 @@ def test_a_python_without_habitat_says_so(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_worker_is_python_3_9_and_imports_nothing_of_ours() -> None:
-    tree = ast.parse(habitat.WORKER.read_text(), feature_version=(3, 9))
+    tree = ast.parse(habitat_process.WORKER.read_text(), feature_version=(3, 9))
     imported = {
         name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
     }

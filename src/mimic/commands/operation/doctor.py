@@ -200,6 +200,7 @@ def _habitat(section: config.HabitatRuntime, needed: bool) -> Finding:
     """In a process of its own: habitat-sim aborts where no GPU matches."""
     from mimic.scenes import habitat
     from mimic.scenes.base import EngineFailed
+    from mimic.scenes.habitat_process import HabitatSlow
 
     absent: Literal["missing", "note"] = "missing" if needed else "note"
     timeout_s = min(PROBE_S, section.timeout_s)
@@ -216,7 +217,7 @@ def _habitat(section: config.HabitatRuntime, needed: bool) -> Finding:
     versions = f"{found['version']} under Python {found['python']}"
     try:
         habitat.open_nothing(section.command, timeout_s, section.gpu_device_id)
-    except habitat.HabitatSlow as error:
+    except HabitatSlow as error:
         return Finding(
             "habitat-sim",
             absent,
