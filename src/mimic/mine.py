@@ -18,7 +18,7 @@ from mimic import sources
 from mimic.infra import earlier, progress, publishing, storage
 from mimic.infra.owner import one_owner
 from mimic.licences import combine
-from mimic.mining import privacy, shard_job
+from mimic.mining import driver, privacy, shard_job
 from mimic.mining.stats import MiningStats, note_lines, problem_entries
 from mimic.pairs.read import read_table
 from mimic.pairs.write import lay_out_shards
@@ -54,7 +54,7 @@ def main(params: Params, root: Path, name: str) -> None:
     )
     folder = space.progress("mine", name, fingerprint)
     todo = shard_job.jobs(name, section, params.mine, root, clips, folder, habitat=params.habitat)
-    stats = shard_job.run(todo, params.cluster, f"mine {name}", folder / "log.jsonl")
+    stats = driver.run(todo, params.cluster, f"mine {name}", folder / "log.jsonl")
     stats.add_skipped(source.skipped)
     lay_out = functools.partial(_lay_out, todo, stats)
     publishing.publish(lay_out, space.pairs(name), work, recognise=earlier.pairs)
@@ -76,9 +76,7 @@ def main(params: Params, root: Path, name: str) -> None:
     shard_job.clear(todo)
     for line in note_lines(noted):
         progress.say(f"mine {name}: {line}")
-    shard_job.report(
-        f"mine {name}", stats.summary(), space.pairs(name) / LOST, folder / "log.jsonl"
-    )
+    driver.report(f"mine {name}", stats.summary(), space.pairs(name) / LOST, folder / "log.jsonl")
 
 
 def _notes(inventory: Path) -> dict[str, str]:

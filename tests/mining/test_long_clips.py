@@ -87,8 +87,8 @@ HURRY = """
 import os, sys
 from mimic.infra import progress
 progress.LINE_EVERY_S = 0.3
-from mimic.mining import loop, resume, shard_job
-resume.SAVED_EVERY_S, resume.TOLD_EVERY_S, shard_job.LOOKED_EVERY_S = 0.05, 0.05, 0.1
+from mimic.mining import driver, loop, resume
+resume.SAVED_EVERY_S, resume.TOLD_EVERY_S, driver.LOOKED_EVERY_S = 0.05, 0.05, 0.1
 whole = loop.walk_clip
 def walk_clip(source, clip, *rest):
     for pair in whole(source, clip, *rest):
@@ -338,7 +338,7 @@ def test_any_kind_of_clip_goes_on_where_it_was(
         patient.setattr(resume, "SAVED_EVERY_S", 1e9)
         shard_job.mine_shard(whole)
     ends = 0
-    while not shard_job._result(job).exists():
+    while not shard_job.result_path(job).exists():
         with monkeypatch.context() as ending:
             _after(every, Killed(), ending)
             try:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mimic.infra import storage
-from mimic.mining import shard_job
+from mimic.mining import driver, shard_job
 from mimic.pairs.schema import index_path
 from mimic.params import Params, load_params
 from tests.support import footage
@@ -41,7 +41,7 @@ def _job(params: Params, folder: Path, *steps_px: int) -> shard_job.Job:
 
 def _mine(job: shard_job.Job, params: Params) -> int:
     where = params.cluster.model_copy(update={"workers": 1, "executor": "local"})
-    return shard_job.run([job], where, "mine", job.tar.parent / "log.jsonl").kept
+    return driver.run([job], where, "mine", job.tar.parent / "log.jsonl").kept
 
 
 def test_a_shard_is_done_when_its_summary_is_there_and_not_before(

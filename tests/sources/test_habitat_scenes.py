@@ -12,7 +12,7 @@ import pytest
 from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Outcome
-from mimic.mining import loop, shard_job
+from mimic.mining import driver, loop, shard_job
 from mimic.params import load_here_or_packaged, load_params
 from mimic.sources.base import Unreadable
 from tests.support import HABITAT_STAND_IN
@@ -86,7 +86,7 @@ def test_a_wrong_gpu_ends_the_mining_at_the_first_scene(
     with pytest.raises(
         BadInput, match="engine habitat: .*unable to find CUDA device 0 among 1 EGL devices"
     ):
-        shard_job.run(todo, local, "mine rooms", tmp_path / "log.jsonl")
+        driver.run(todo, local, "mine rooms", tmp_path / "log.jsonl")
     assert (tmp_path / "log.jsonl").read_text() == ""
 
 

@@ -8,13 +8,10 @@ workers, killed at any moment, leaves the same bytes in the end.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import functools
 import json
 import time
 import traceback
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,19 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from mimic import config, mining, pairs, sources
-from mimic.errors import BadInput
 from mimic.geometry.overlap import Rule
-from mimic.infra import cluster, owner, progress, storage
-from mimic.infra.cluster.failures import cause
+from mimic.infra import owner, storage
 from mimic.mining import loop, malloc, pair_rows, privacy, reject_samples, resume, worker_deaths
-from mimic.mining.stats import rename_clips, summary_lines
+from mimic.mining.stats import rename_clips
 from mimic.pairs.schema import clip_key, index_path
 from mimic.pairs.write import ShardWriter, encode_image, shard_writer
 from mimic.sources import base
 
 # What decides the outcome: images decoded by these, features and homographies found by these.
 DECIDING = ("opencv-python-headless", "numpy", "av", "pillow")
-LOOKED_EVERY_S = 5.0  # at what workers say of themselves
 
 
 @dataclass(frozen=True)
@@ -75,117 +69,6 @@ def jobs(
     return found
 
 
-def run(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> loop.MiningStats:
-    """Mine the jobs that are not done yet, and sum up all; one line a shard goes to the log.
-
-    A clip in which worker processes die again and again is named and skipped, once all other shards
-    are done.
-
-    Raises:
-        BadInput: worker processes die, and no clip is to blame; or the program fails on every clip.
-    """
-    for job in todo:
-        _trace(job).unlink(
-            missing_ok=True
-        )  # of earlier runs, whose workers may have been killed by anybody
-        resume.forget_now(job.tar)
-    while True:
-        try:
-            stats = _round(todo, where, title, log)
-            break
-        except cluster.ItemsFailed as failed:
-            todo = [
-                _without_killers(job, failed) if _describe(job) in failed.failed else job
-                for job in todo
-            ]
-    for folder in {job.tar.parent for job in todo}:
-        storage.sweep(
-            folder
-        )  # now that nobody writes there, not even jobs of a driver that was killed
-    for job in todo:
-        resume.remove(job.tar)  # of workers that were killed when they were done
-    if stats.failed and len(stats.failed) == stats.clips:
-        for job in todo:  # nothing to keep: whatever was wrong, the next run tries again
-            _result(job).unlink(missing_ok=True)
-        clip, why = min(stats.failed.items())
-        raise BadInput(
-            f"{title}: the program failed on every clip, first on {clip}: {why}; tracebacks are in "
-            f"{log}"
-        )
-    return stats
-
-
-def _round(todo: Sequence[Job], where: config.Cluster, title: str, log: Path) -> loop.MiningStats:
-    stats = loop.MiningStats()
-    missing = {job.tar.name: job for job in todo if not _result(job).exists()}
-    for job in todo:
-        if job.tar.name not in missing:
-            stats.add(_summary(job))
-    clips = sum(len(job.clips) for job in missing.values())
-    results = cluster.map_items(
-        mine_shard,
-        list(missing.values()),
-        where.mine,
-        where,
-        _describe,
-        log.parent / "slurm",
-        title=title,
-        unit="shards",
-    )
-    with (
-        log.open("a") as lines,
-        contextlib.closing(results),
-        progress.track(title, clips, "clips", log) as track,
-        progress.repeating(functools.partial(_watch, log.parent, stats, track), LOOKED_EVERY_S),
-    ):
-        for name, seconds in results:
-            job = missing[name]
-            stats.add(_summary(job))
-            result = read_result(job)
-            known = {
-                **result["tally"],
-                "tracebacks": result["tracebacks"],
-                "taken_over": result["taken_over"],
-            }
-            lines.write(
-                json.dumps({"shard": job.tar.stem, "seconds": round(seconds, 3), **known}) + "\n"
-            )
-            lines.flush()
-            track.advance(len(job.clips), _counted(stats.kept, stats.candidates))
-    return stats
-
-
-def _watch(folder: Path, stats: loop.MiningStats, track: progress.ProgressTracker) -> None:
-    """Show what worker processes say of the shards that they are in the middle of."""
-    seen = list(resume.watched(folder))
-    if not seen:
-        return
-    kept = stats.kept + sum(now.kept for now in seen)
-    candidates = stats.candidates + sum(now.candidates for now in seen)
-    others = f" and {len(seen) - 1} more" if len(seen) > 1 else ""
-    note = f"{_counted(kept, candidates)}, in {seen[0].where}{others}"
-    track.show(sum(now.share for now in seen), sum(now.earlier for now in seen), note)
-
-
-def _counted(kept: int, candidates: int) -> str:
-    return f"{kept} pairs of {candidates} candidates"
-
-
-def _without_killers(job: Job, failed: cluster.ItemsFailed) -> Job:
-    """The job without the clips in which a worker process died twice."""
-    if not _trace(job).exists():  # it was an exception, and those are no accidents
-        raise failed
-    killers = tuple(clip for clip in worker_deaths.killers(_trace(job)) if clip not in job.killers)
-    if not killers:  # it dies anywhere: too little memory for any clip
-        raise BadInput(cause(failed.failed[_describe(job)]))
-    return dataclasses.replace(job, killers=(*job.killers, *killers))
-
-
-def _describe(job: Job) -> str:
-    again = f", without {', '.join(job.killers)}" if job.killers else ""
-    return f"{job.tar.stem} ({', '.join(job.clips[:3])}{again})"
-
-
 def mine_shard(job: Job) -> tuple[str, float]:
     """Write one shard; the tar's name and the seconds it took. Runs in a worker process.
 
@@ -193,7 +76,8 @@ def mine_shard(job: Job) -> tuple[str, float]:
     """
     folder = resume.folder_of(job.tar)
     with owner.owned(folder, f"mine {job.source} {job.tar.stem}") as mine:
-        if mine.waited and _result(job).exists():  # the worker of a killed driver was still at it
+        # The worker of a killed driver was still at it.
+        if mine.waited and result_path(job).exists():
             return job.tar.name, 0.0
         return _mine_shard(job)
 
@@ -205,7 +89,7 @@ def _mine_shard(job: Job) -> tuple[str, float]:
     guard = privacy.open_guard(job.mine.privacy, job.root)
     with (
         shard_writer(job.tar, parts(job.section)) as writer,
-        worker_deaths.tracing(_trace(job)) as enter,
+        worker_deaths.tracing(trace_path(job)) as enter,
     ):
         saved = resume.Saved(resume.folder_of(job.tar), writer, job.killers, job.shown)
         state = saved.restore(guard)
@@ -229,7 +113,7 @@ def _mine_shard(job: Job) -> tuple[str, float]:
         "examples": state.examples.entries(),
         "taken_over": taken_over,
     }
-    storage.write_json(_result(job), result)  # says "done", so it comes last
+    storage.write_json(result_path(job), result)  # says "done", so it comes last
     resume.remove(job.tar)
     return job.tar.name, time.monotonic() - started
 
@@ -282,25 +166,6 @@ def _constant(job: Job, clip: str) -> dict[str, Any]:
     }
 
 
-def report(title: str, summary: dict[str, Any], where: Path, log: Path) -> None:
-    """What became of the candidates, and the first of what was damaged or left out, for the reader
-    of the log.
-
-    Args:
-        summary: as `MiningStats.summary` gives it.
-        where: the file in which all are named.
-        log: holds the tracebacks.
-    """
-    counts = Counter(summary["outcomes"])
-    reasons = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common() if count)
-    progress.say(
-        f"{title}: {summary['candidates']} candidates in {summary['clips']} clips: "
-        f"{reasons or 'none'}"
-    )
-    for line in summary_lines(summary, where, log):
-        progress.say(f"{title}: {line}")
-
-
 def rule_of(mine: config.Mine) -> Rule:
     return Rule(**{name: getattr(mine, name) for name in Rule.__dataclass_fields__})
 
@@ -321,21 +186,23 @@ def parts(section: config.SourceBase) -> dict[str, int]:
     return sources.parts(section) | judged
 
 
-def _trace(job: Job) -> Path:
+def trace_path(job: Job) -> Path:
+    """Which clips its workers were in when they died."""
     return job.tar.with_suffix(".trace")
 
 
-def _result(job: Job) -> Path:
+def result_path(job: Job) -> Path:
+    """What says "done"."""
     return job.tar.with_suffix(".json")
 
 
 def read_result(job: Job) -> dict[str, Any]:
     """What a finished job found: its stats, tracebacks and examples."""
-    found: dict[str, Any] = json.loads(_result(job).read_text())
+    found: dict[str, Any] = json.loads(result_path(job).read_text())
     return found
 
 
-def _summary(job: Job) -> loop.MiningStats:
+def read_stats(job: Job) -> loop.MiningStats:
     return loop.MiningStats.from_summary(read_result(job)["tally"])
 
 
@@ -358,5 +225,5 @@ def clear(done: Sequence[Job]) -> None:
     """Remove what lies beside the log, once it is published; the file which says "done" goes
     first."""
     for job in done:
-        for path in (_result(job), index_path(job.tar), job.tar):
+        for path in (result_path(job), index_path(job.tar), job.tar):
             path.unlink(missing_ok=True)

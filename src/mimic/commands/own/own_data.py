@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from mimic.commands.own import own_options, own_page, own_shards, own_sources
 from mimic.errors import BadInput
 from mimic.infra import progress, storage
-from mimic.mining import privacy, reject_samples, shard_job, stats
+from mimic.mining import driver, privacy, reject_samples, shard_job, stats
 from mimic.pairs.schema import IMAGES
 from mimic.pairs.write import lay_out_shards
 from mimic.params import Params
@@ -79,7 +79,7 @@ def pairs(
         own_page.look(out)
     for line in stats.note_lines(summary.get("notes", {})):
         progress.say(f"{TITLE}: {line}")
-    shard_job.report(TITLE, summary, out / SUMMARY, out / LOG)
+    driver.report(TITLE, summary, out / SUMMARY, out / LOG)
     if as_json:
         print(json.dumps(summary))
     else:
@@ -92,7 +92,7 @@ def _mine(params: Params, media: own_sources.MediaFound, work: Path) -> dict[str
     """Shards in the folder of the work, and what is known of all of them."""
     work.mkdir(parents=True, exist_ok=True)
     todo = own_shards.shard_jobs(params, media, work)
-    counted = shard_job.run(todo, params.cluster, TITLE, work / LOG)
+    counted = driver.run(todo, params.cluster, TITLE, work / LOG)
     counted.add_skipped(media.skipped)
     storage.write_json(work / REJECTED, reject_samples.together(own_page.examples(todo)))
     summary = own_options.flagged(counted.summary())
