@@ -62,21 +62,17 @@ def loader(
 
     Choices are drawn for the whole batch, whoever trains on it, so they are the same for any number
     of ranks.
+
+    Raises:
+        BadInput: crops of the model's size do not fit into the images, or matches are asked for and
+            the pairs were mined on different grids.
     """
     size_px = recipe.model.height_width_px
-    crop = recipe.augment.crop
-    if crop == "window" and any(
-        stored < wanted for stored, wanted in zip(images.size_px, size_px, strict=True)
-    ):
-        raise BadInput(
-            f"augment.crop window: images are stored at {images.size_px} px, smaller than the "
-            f"model's {size_px}"
-        )
-    views = model.views
+    _refuse_small(images, recipe)
     grid = model.encoder.grid
     gpu = next(model.parameters()).is_cuda
     decode, samples = (
-        (images.pairs, len(images)) if views == 2 else (images.singles, 2 * len(images))
+        (images.pairs, len(images)) if model.views == 2 else (images.singles, 2 * len(images))
     )
     mined = mined_matches(rows) if recipe.matching.weight else None
 
@@ -85,7 +81,7 @@ def loader(
             step,
             seed,
             batch=recipe.batch,
-            views=views,
+            views=model.views,
             patches=grid[0] * grid[1],
             stored_px=images.size_px,
             size_px=size_px,
@@ -95,28 +91,47 @@ def loader(
         return [some(indices[part.samples], choices.part(part.samples)) for part in parts]
 
     def some(indices: np.ndarray, drawn: augment.Choices) -> Loaded:
-        matches = None
-        if mined:
-            correspondences = torch.from_numpy(mined[0][indices])
-            mined_grid = mined[1]
-            stored = images.size_px
-            matches = place_matches(
-                correspondences,
-                mined_grid=mined_grid,
-                grid=grid,
-                stored_px=stored,
-                swap=drawn.swap,
-                flip=drawn.flip,
-                box=drawn.box,
-            )
-        pixels = decode(indices)
-        return (
-            (pixels.pin_memory(), drawn.pinned(), None if matches is None else matches.pin_memory())
-            if gpu
-            else (pixels, drawn, matches)
-        )
+        matches = None if mined is None else _placed(mined, indices, drawn, grid, images.size_px)
+        loaded = (decode(indices), drawn, matches)
+        return _pinned(loaded) if gpu else loaded
 
     return load
+
+
+def _refuse_small(images: PairImages | DecodedPairs, recipe: config.Recipe) -> None:
+    size_px = recipe.model.height_width_px
+    small = any(stored < wanted for stored, wanted in zip(images.size_px, size_px, strict=True))
+    if recipe.augment.crop == "window" and small:
+        raise BadInput(
+            f"augment.crop window: images are stored at {images.size_px} px, smaller than the "
+            f"model's {size_px}"
+        )
+
+
+def _placed(
+    mined: tuple[np.ndarray, tuple[int, int]],
+    indices: np.ndarray,
+    drawn: augment.Choices,
+    grid: tuple[int, int],
+    stored_px: tuple[int, int],
+) -> Tensor:
+    """Mined correspondences of some pairs, where augmentation has moved the patches to."""
+    correspondences, mined_grid = mined
+    return place_matches(
+        torch.from_numpy(correspondences[indices]),
+        mined_grid=mined_grid,
+        grid=grid,
+        stored_px=stored_px,
+        swap=drawn.swap,
+        flip=drawn.flip,
+        box=drawn.box,
+    )
+
+
+def _pinned(loaded: Loaded) -> Loaded:
+    """The same in memory that a GPU copies from while it computes."""
+    pixels, choices, matches = loaded
+    return pixels.pin_memory(), choices.pinned(), None if matches is None else matches.pin_memory()
 
 
 def mined_matches(rows: pd.DataFrame) -> tuple[np.ndarray, tuple[int, int]]:
