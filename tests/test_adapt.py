@@ -24,6 +24,7 @@ from mimic.infra.storage import Workspace, file_digest
 from mimic.infra.tracking import trained as pretrainings
 from mimic.infra.tracking.records import Record
 from mimic.params import load_params
+from mimic.params.trainings import plan_training
 from mimic.training import checkpoint, journal
 from mimic.training.start import initial_model, lines
 from tests.support import toy_runs
@@ -182,7 +183,7 @@ def test_other_weights_make_another_run(workspace: Path) -> None:
 def test_weights_that_change_meanwhile_are_not_taken(workspace: Path) -> None:
     adapt(workspace, "own", "mae", "mae")
     params = load_params(workspace / "params.yaml")
-    plan = pretrain._plan(params, workspace, "own")
+    plan = plan_training(params, workspace, "own")
     (workspace / "models/mae/model.safetensors").write_bytes(b"other")
     with pytest.raises(BadInput, match=r"models/mae: was made anew while"):
         pretrain._trained(params, workspace, "own", plan)

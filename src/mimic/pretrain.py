@@ -31,8 +31,6 @@ import functools
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +44,7 @@ from mimic.infra.progress import say
 from mimic.infra.provenance import git_commit
 from mimic.infra.publishing import MARK, Work, entries_of, marked, place, publish
 from mimic.infra.storage import (
-    SEED,
     Workspace,
-    file_digest,
     fingerprint,
     link,
     made_folder,
@@ -56,46 +52,24 @@ from mimic.infra.storage import (
     write_json,
 )
 from mimic.licences import combine
-from mimic.models.objectives import OBJECTIVE_VERSIONS
-from mimic.pairs.images import read_manifest
-from mimic.params import Params, lineage, pick, starting, terms
+from mimic.params import Params, lineage, pick, terms
 from mimic.params.tracked import told
+from mimic.params.trainings import TrainingPlan, plan_training
 from mimic.training import (
-    LOOP_VERSION,
-    START_VERSION,
     checkpoint,
     encoder_folder,
     reconstruct,
     start,
 )
-from mimic.training.fit import choose_device, choose_precision
+from mimic.training.fit import choose_device
 from mimic.training.pretraining import (
     EXECUTION_ONLY_KEYS,
-    describe,
     train,
 )
-from mimic.training.start import Start, starting_model
+from mimic.training.start import starting_model
 
 TRAINED = "trained.json"  # of a run that a sweep has trained and nobody has published
 KEPT = "published"  # in the folder of a seed's work: its encoder, whole, when it is finished
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """One run of params.yaml, with what decides its weights."""
-
-    run: config.Run
-    recipe: config.Recipe
-    manifest: Path
-    digest: str  # of the manifest
-    pairs: int
-    made_by: tuple[Any, ...]
-    folder: Path  # of the work in progress
-    begin: Start | None  # None: random weights
-
-    def description(self, params: Params, root: Path, name: str) -> dict[str, Any]:
-        shards = params.cluster.shards
-        return describe(root, self.recipe, self.run, self.manifest, name, shards, self.begin)
 
 
 def main(params: Params, root: Path, name: str) -> None:
@@ -123,7 +97,7 @@ def _pretrain(params: Params, root: Path, name: str, run: config.Run, *, waited:
     work = Work("pretrain", name)
     place(target, work, recognise=earlier.model)
     encoders = list(run.encoders(name))
-    plans = {encoder: _plan(params, root, encoder) for encoder in encoders}
+    plans = {encoder: plan_training(params, root, encoder) for encoder in encoders}
     if waited and run.seeds is None and _is_made(target, plans[name]):
         say(f"pretrain {name}: the process that this one waited for has made it")
     elif run.seeds is None:
@@ -138,7 +112,7 @@ def _pretrain(params: Params, root: Path, name: str, run: config.Run, *, waited:
     tracking.mirror_pretrain(told(params), root, name)
 
 
-def _shown(plans: Mapping[str, _Plan]) -> list[tracking.ShownTraining]:
+def _shown(plans: Mapping[str, TrainingPlan]) -> list[tracking.ShownTraining]:
     """Trainings as MLflow may show them while they go on; all seeds of their runs."""
     count = Counter(seed_of(encoder)[0] for encoder in plans)
     return [
@@ -157,7 +131,7 @@ def _shown(plans: Mapping[str, _Plan]) -> list[tracking.ShownTraining]:
     ]
 
 
-def _each_seed(params: Params, root: Path, plans: Mapping[str, _Plan]) -> dict[str, Path]:
+def _each_seed(params: Params, root: Path, plans: Mapping[str, TrainingPlan]) -> dict[str, Path]:
     """Make the encoder of every seed that has none of its numbers yet: a finished one lies in the
     run's own folder, where DVC, which removes models/<run> before it runs the stage, never looks.
 
@@ -181,7 +155,7 @@ def _is_kept(folder: Path) -> bool:
     return _is_whole(folder / KEPT)
 
 
-def _is_made(target: Path, plan: _Plan) -> bool:
+def _is_made(target: Path, plan: TrainingPlan) -> bool:
     """Whether a published encoder is the one of this plan, and nothing of it is missing."""
     card = read_json(target / "card.json") or {}
     return card.get("progress") == plan.folder.name and _is_whole(target)
@@ -202,7 +176,7 @@ def _link_all(encoders: Mapping[str, Path], out: Path) -> None:
                 link(folder / entry, out / name / entry)
 
 
-def _trained(params: Params, root: Path, name: str, plan: _Plan) -> Callable[[Path], None]:
+def _trained(params: Params, root: Path, name: str, plan: TrainingPlan) -> Callable[[Path], None]:
     """Train one encoder; what writes its folder."""
     run = plan.run
     recipe = plan.recipe
@@ -229,28 +203,31 @@ def _trained(params: Params, root: Path, name: str, plan: _Plan) -> Callable[[Pa
         raise BadInput(
             f"{folder}: no whole checkpoint of step {run.steps}; run mimic pretrain {name} again"
         )
-    as_written = params.recipe(seed_of(name)[0]).model_dump(
-        mode="json", exclude=EXECUTION_ONLY_KEYS
-    )
-    written = {
-        "run": run.model_dump(mode="json"),
-        "recipe": as_written,
-    }
     card = encoder_folder.describe(name, recipe, run, model, precision) | {
-        "sections": written,
-        "manifest_digest": plan.digest,
-        "params_digest": fingerprint(as_written, plan.made_by[1]),
-        "progress": folder.name,
-        "parts": _parts(recipe, plan.begin),
-        "git_commit": git_commit(root),
-        "pairs": plan.pairs,
-        "licences": combine(terms.of_run(params, Workspace(root), run)),
+        **_made_of(params, root, name, plan),
         **begun,
     }
     model.to(choose_device())
     pictures = reconstruct.held_out(plan.manifest, root, recipe, run, params.cluster.shards)(model)
     snapshot_every = recipe.keep_every and recipe.keep_every * recipe.save_every
     return functools.partial(encoder_folder.fill, model, card, pictures, folder, snapshot_every)
+
+
+def _made_of(params: Params, root: Path, name: str, plan: TrainingPlan) -> dict[str, Any]:
+    """What a card says of the numbers, pairs and code that made an encoder."""
+    as_written = params.recipe(seed_of(name)[0]).model_dump(
+        mode="json", exclude=EXECUTION_ONLY_KEYS
+    )
+    return {
+        "sections": {"run": plan.run.model_dump(mode="json"), "recipe": as_written},
+        "manifest_digest": plan.digest,
+        "params_digest": fingerprint(as_written, plan.made_by[1]),
+        "progress": plan.folder.name,
+        "parts": plan.parts,
+        "git_commit": git_commit(root),
+        "pairs": plan.pairs,
+        "licences": combine(terms.of_run(params, Workspace(root), plan.run)),
+    }
 
 
 def _clean(folder: Path) -> None:
@@ -288,7 +265,7 @@ def _sweep(
             of, _ = seed_of(encoder)
             say(f"sweep {encoder}: waits for {before} to be published; then: mimic sweep {of}")
         else:
-            plans[encoder] = _plan(params, root, encoder)
+            plans[encoder] = plan_training(params, root, encoder)
     with tracking.showing(told(params), root, _shown(plans)):
         return _train(params, root, plans)
 
@@ -302,11 +279,11 @@ def _waits_for(params: Params, root: Path, encoder: str, swept: Sequence[str]) -
     card = read_json(Workspace(root).model(init) / "card.json")
     if card is None or (seed_of(init)[0] in swept and _waits_for(params, root, init, swept)):
         return init
-    anew = seed_of(init)[0] in swept and _plan(params, root, init).folder.name
+    anew = seed_of(init)[0] in swept and plan_training(params, root, init).folder.name
     return init if anew and card.get("progress") != anew else None
 
 
-def _train(params: Params, root: Path, plans: Mapping[str, _Plan]) -> list[str]:
+def _train(params: Params, root: Path, plans: Mapping[str, TrainingPlan]) -> list[str]:
     """Bring encoders to their last step, all at once; the names of those that had to be."""
     todo = {
         name: plan
@@ -320,70 +297,6 @@ def _train(params: Params, root: Path, plans: Mapping[str, _Plan]) -> list[str]:
     ).items():
         write_json(folder / TRAINED, results)
     return list(todo)
-
-
-def _plan(params: Params, root: Path, name: str) -> _Plan:
-    """
-    Args:
-        name: of an encoder: a run with one seed, or a seed of one with several.
-    """
-    of, _ = seed_of(name)
-    run = params.runs[of].encoders(of)[name]
-    recipe = params.recipe(of)
-    if recipe.licences is not None:
-        terms.refuse(
-            f"{params.section(of)}.{of}",
-            terms.of_run(params, Workspace(root), run),
-            recipe.licences,
-        )
-    begin = starting.begin(params, root, name)
-    manifest = Workspace(root).manifest(run.dataset)
-    pairs = len(read_manifest(manifest, "train"))
-    digest = file_digest(manifest)
-    if params.cluster.executor == "local":  # a job finds out where it runs
-        recipe = recipe.model_copy(
-            update={"precision": choose_precision(recipe.precision, choose_device())}
-        )
-    made_by = (
-        recipe.model_dump(mode="json", exclude=EXECUTION_ONLY_KEYS),
-        run.model_dump(mode="json"),
-        digest,
-        version("mimic"),
-        *_raised(_parts(recipe, begin)),
-        *(begin.made_by if begin else []),
-    )
-    folder = Workspace(root).progress("pretrain", name, fingerprint(*made_by))
-    _say_anew(name, folder)
-    return _Plan(run, recipe, manifest, digest, pairs, made_by, folder, begin)
-
-
-def _parts(recipe: config.Recipe, begin: Start | None) -> dict[str, int]:
-    """Versions of our code that decides the weights."""
-    parts = {"objective": OBJECTIVE_VERSIONS[recipe.objective], "loop": LOOP_VERSION}
-    return parts if begin is None else parts | {"start": START_VERSION}
-
-
-def _raised(parts: dict[str, int]) -> list[dict[str, int]]:
-    """Nothing while all are first versions: what was begun before there were any goes on."""
-    return [] if set(parts.values()) == {1} else [parts]
-
-
-def _say_anew(name: str, folder: Path) -> None:
-    """A changed number, other pairs or another version of mimic make another training: it never
-    goes on from what came before."""
-    others = [
-        other
-        for other in folder.parent.iterdir()
-        if other.is_dir()
-        and other != folder
-        and not other.name.startswith(SEED)  # the other seeds, or this run when it had some
-        and any(other.iterdir())
-    ]
-    if others and not any(folder.iterdir()):
-        say(
-            f"pretrain {name}: starts from step 0; other numbers, pairs or another version made "
-            f"what {folder.parent} keeps"
-        )
 
 
 def _by_a_sweep(folder: Path) -> list[dict[str, Any]] | None:
