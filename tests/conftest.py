@@ -125,6 +125,18 @@ def real_data() -> Path:
     return DATA
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For tiny models, which lose by waiting for a second thread; and where last bits count: they
+    depend on the order of additions, so on the number of threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def require_program() -> Callable[[str], str]:
     """Call with a program's name: its path, or skip (fail in CI)."""

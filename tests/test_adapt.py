@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +29,7 @@ from mimic.training.start import initial_model, lines
 from tests.support import toy_runs
 from tests.support.toy_runs import TINY, change, files, run
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -142,25 +135,14 @@ def test_what_was_taken_is_said_and_recorded(
     assert len(lines(again)) == 2
 
 
-def test_a_killed_run_ends_with_the_same_files(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_run_ends_with_the_same_files(workspace: Path) -> None:
     """Whatever it takes at the start, it goes on from its own checkpoint."""
     values = {"steps": 7, "save_every": 2, "layer_decay": 0.6}
     adapt(workspace, "own", "mae", "croco", **values)
     straight = files(run(workspace, "own"))
     shutil.rmtree(workspace / "models/own")
-    append = journal.JsonlLogger.append
-
-    def dies(log: journal.JsonlLogger, line: dict[str, Any]) -> None:
-        append(log, line)
-        if line["step"] == 5:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(journal.JsonlLogger, "append", dies)
-        with pytest.raises(KeyboardInterrupt):
-            run(workspace, "own")
+    with toy_runs.killed_after(5):
+        run(workspace, "own")
     assert not (workspace / "models/own").exists()
     assert list(workspace.glob("runs/pretrain/own/*/step-000000004.pt"))
     assert files(run(workspace, "own")) == straight

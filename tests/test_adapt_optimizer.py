@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,8 @@ from mimic.training.optimizer_state import AVERAGES, FILE, OptimizerState
 from mimic.training.start import starting_model
 from tests.support import toy_runs
 from tests.support.toy_runs import change, files, run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SAID = ImportOverrides((32, 32), 2, 2, None, None, norm_pix_loss=True)
 STEPS = 3
@@ -107,14 +108,6 @@ def saved(path: Path, kind: type[nn.Module], **changes: Any) -> Path:
     content = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 7}
     torch.save(content | {"scaler": {}} | changes, path)
     return path
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("kind", [Mae, CroCo])
@@ -213,26 +206,15 @@ def workspace(tmp_path: Path, repository: Path) -> Path:
 
 
 def test_a_run_goes_on_with_them_and_resumes_exactly(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mimic.training import journal
-
     straight = files(run(workspace, "own"))
     assert "optimizer: AdamW goes on after its step 3" in capsys.readouterr().err
     card = json.loads(straight["card.json"])
     assert card["init"]["optimizer"]["step"] == STEPS
     shutil.rmtree(workspace / "models/own")
-    append = journal.JsonlLogger.append
-
-    def dies(log: journal.JsonlLogger, line: dict[str, Any]) -> None:
-        append(log, line)
-        if line["step"] == 4:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(journal.JsonlLogger, "append", dies)
-        with pytest.raises(KeyboardInterrupt):
-            run(workspace, "own")
+    with toy_runs.killed_after(4):
+        run(workspace, "own")
     assert files(run(workspace, "own")) == straight
     change(workspace, "adapt", "own", optimizer="fresh")
     fresh = files(run(workspace, "own"))

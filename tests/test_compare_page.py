@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import torch
 import yaml
 from typer.testing import CliRunner
 
@@ -22,16 +20,9 @@ from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
 from tests.support import toy_runs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 PAGE = "docs/compare.md"
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny models lose by waiting for a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -51,13 +51,7 @@ from tests.support import footage, golden_values, toy_pairs, toy_runs
 from tests.support.golden_values import look
 from tests.support.published import publish_everything
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,10 @@ from tests.support import toy_runs
 from tests.support.toy_runs import change, files
 
 STEPS = 96  # four interruptions of a few steps each, and enough left to finish
-pytestmark = pytest.mark.timeout(900)  # four processes that import torch, time and again
+pytestmark = [
+    pytest.mark.timeout(900),  # four processes that import torch, time and again
+    pytest.mark.usefixtures("one_thread"),
+]
 COMMAND = [
     sys.executable,
     "-c",
@@ -33,15 +36,6 @@ COMMAND = [
     "croco",
 ]
 STOPPED = "stopped by a signal"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """As the processes started here: sums over another number of threads end in other last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,11 @@ from before there were versions open."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 import yaml
 from safetensors import safe_open
 
@@ -23,13 +21,7 @@ from mimic.params import load_params
 from mimic.sources.base import INVENTORY
 from tests.support import footage, toy_runs
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _said(parquet: Path) -> dict[str, int]:

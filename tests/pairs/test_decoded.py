@@ -4,7 +4,6 @@ not know the difference."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +21,9 @@ from mimic.params import load_params
 from mimic.training.pair_batches import decoded_at
 from tests.support import toy_pairs, toy_runs
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = (16, 16)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Tiny models gain nothing from a second thread, and on a busy machine lose much by waiting for
-    it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

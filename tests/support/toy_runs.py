@@ -3,13 +3,17 @@ them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from mimic import pretrain
 from mimic.params import load_params, resolve_params
+from mimic.training import journal
 from tests.support import toy_pairs
 
 TINY: dict[str, Any] = {
@@ -125,3 +129,19 @@ def run(workspace: Path, name: str) -> Path:
 def files(folder: Path) -> dict[str, bytes]:
     """What must be the same however the run went: everything."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@contextmanager
+def killed_after(step: int) -> Iterator[None]:
+    """Interrupt the training once it has logged this step; what it then says is caught."""
+    append = journal.JsonlLogger.append
+
+    def dies(log: journal.JsonlLogger, line: dict[str, Any]) -> None:
+        append(log, line)
+        if line["step"] == step:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal.JsonlLogger, "append", dies)
+        with pytest.raises(KeyboardInterrupt):
+            yield
