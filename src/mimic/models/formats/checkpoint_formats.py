@@ -204,6 +204,16 @@ def _named(weights: Weights | None, names: Mapping[str, str]) -> dict[str, Tenso
     return renamed
 
 
+def _position_table(encoder: Weights) -> Tensor:
+    """f32 [1, tokens, width], the class token's first."""
+    if "pos_embed" not in encoder:
+        raise ValueError(
+            "models in this format add a table of positions and this encoder has rotary ones; use "
+            "--format croco"
+        )
+    return encoder["pos_embed"]
+
+
 def to_multimae(encoder: Weights, grid: tuple[int, int]) -> dict[str, Tensor]:
     """MultiMAE's names. It has no final norm, which is left out; without a class token, build it
     with num_global_tokens=0.
@@ -211,11 +221,7 @@ def to_multimae(encoder: Weights, grid: tuple[int, int]) -> dict[str, Tensor]:
     Raises:
         ValueError: rotary positions.
     """
-    if "pos_embed" not in encoder:
-        raise ValueError(
-            "models in this format add a table of positions and this encoder has rotary ones; use "
-            "--format croco"
-        )
+    table = _position_table(encoder)
     first = int("cls_token" in encoder)
     found = {
         f"input_adapters.rgb.{key.removeprefix('patch_embed.')}": encoder[key]
@@ -227,10 +233,10 @@ def to_multimae(encoder: Weights, grid: tuple[int, int]) -> dict[str, Tensor]:
         for key in encoder
         if key.startswith("blocks.")
     }
-    positions = encoder["pos_embed"][:, first:]
+    positions = table[:, first:]
     found["input_adapters.rgb.pos_emb"] = positions.transpose(1, 2).unflatten(2, grid).contiguous()
     if first:
-        found["global_tokens"] = encoder["cls_token"] + encoder["pos_embed"][:, :1]
+        found["global_tokens"] = encoder["cls_token"] + table[:, :1]
     return found
 
 
@@ -241,13 +247,8 @@ def to_vitpose(encoder: Weights, grid: tuple[int, int]) -> dict[str, Tensor]:
     Raises:
         ValueError: rotary positions.
     """
-    if "pos_embed" not in encoder:
-        raise ValueError(
-            "models in this format add a table of positions and this encoder has rotary ones; use "
-            "--format croco"
-        )
+    table = _position_table(encoder)
     first = int("cls_token" in encoder)
-    table = encoder["pos_embed"]
     patches = table[:, first:].transpose(1, 2).unflatten(2, grid).float()
     resized = (
         torch.nn.functional.interpolate(patches, POSE_GRID, mode="bicubic", align_corners=False)
