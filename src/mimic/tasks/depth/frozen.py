@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mimic.errors import BadInput
 from mimic.models.heads import BinsHead
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.depth import finetune
@@ -29,7 +28,7 @@ from mimic.tasks.engine.encoder_with_head import (
     seeded,
 )
 from mimic.tasks.engine.feature_cache import FeatureArray, ImageSet, features, lookup_features, maps
-from mimic.tasks.engine.few_shot import by_shots, subset
+from mimic.tasks.engine.few_shot import Draw, Measured, measure_draws, require_images
 from mimic.tasks.engine.finetune import finetune_model
 from mimic.tasks.metrics.depth import log_loss
 
@@ -92,48 +91,34 @@ def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> R
     """For each seed a head on each of its nested subsets, the same number of updates for all,
     measured on the whole test split."""
     encoder = subject.encoder
+    seeds = range(task.seed, task.seed + task.seeds)
     with open_depth(task, folders.root) as nyu:
-        if max(task.shots) > len(nyu.train):
-            raise BadInput(
-                f"shots {max(task.shots)}: there are {len(nyu.train)} training images; lower shots"
-            )
+        require_images(task.shots, len(nyu.train))
         kept = cache_features(task, finetune.build(task, encoder), nyu, folders.features)
-        values: dict[int, list[float]] = {shots: [] for shots in task.shots}
-        pictures: list[Figure] = []
-        scores: list[np.ndarray] = []  # of each draw of the most images
-        for seed in range(task.seed, task.seed + task.seeds):
-            drawn = task.model_copy(update={"seed": seed})
-            for shots in task.shots:
-                model = finetune.build(drawn, encoder)
-                _train(
-                    drawn,
-                    model,
-                    kept,
-                    subset(seed, shots, len(nyu.train)),
-                    folders.progress / f"{seed}-{shots}",
-                )
-                sums, shown = _score(drawn, model, kept)
-                values[shots].append(finetune.average_metrics(drawn, sums)["delta1"])
-                pictures = shown if (seed, shots) == (task.seed, max(task.shots)) else pictures
-                if shots == max(task.shots):
-                    scores.append(finetune.item_scores(drawn, sums))
+
+        def measure(draw: Draw) -> Measured:
+            drawn = task.model_copy(update={"seed": draw.seed})
+            model = finetune.build(drawn, encoder)
+            _train(drawn, model, kept, draw.chosen, draw.progress)
+            sums, shown = _score(drawn, model, kept)
+            delta1 = finetune.average_metrics(drawn, sums)["delta1"]
+            return delta1, finetune.item_scores(drawn, sums), shown
+
+        found = measure_draws(
+            "delta1", task.shots, seeds, len(nyu.train), folders.progress, measure
+        )
         tested = len(kept.tests)
-    most = by_shots(values)[str(max(task.shots))]
     return Result(
         name="delta1",
         headline="delta1",
         higher_is_better=True,
-        metrics={
-            "delta1": most["mean"],
-            "standard_error": most["std"] / task.seeds**0.5,
-            "by_k": by_shots(values),
-        },
+        metrics=found.metrics,
         protocol=f"few-shot, mean of {task.seeds} draws of {max(task.shots)} images, "
         f"{finetune.of_set(task, nyu, max(task.shots), tested)}",
         selection="last step; the largest number of images",
         test_size=tested,
-        pictures=pictures,
-        items=np.mean(scores, axis=0),
+        pictures=found.pictures,
+        items=found.items,
     )
 
 

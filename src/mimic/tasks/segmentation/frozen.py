@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mimic.errors import BadInput
 from mimic.models.heads import LinearHead
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.engine.dense_transforms import Item, Items, OnDisk
@@ -26,7 +25,7 @@ from mimic.tasks.engine.encoder_with_head import (
     seeded,
 )
 from mimic.tasks.engine.feature_cache import FeatureArray, ImageSet, features, lookup_features, maps
-from mimic.tasks.engine.few_shot import by_shots, subset
+from mimic.tasks.engine.few_shot import Draw, Measured, measure_draws, require_images
 from mimic.tasks.engine.finetune import finetune_model
 from mimic.tasks.metrics.items import item_ious
 from mimic.tasks.segmentation import finetune
@@ -77,43 +76,29 @@ def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPath
     ade = open_masks(task, folders.root)
     encoder = subject.encoder
     require_patches(task.size_px, encoder.patch_px)
-    if max(task.shots) > len(ade.train):
-        raise BadInput(
-            f"shots {max(task.shots)}: there are {len(ade.train)} training images; lower shots"
-        )
-    values: dict[int, list[float]] = {shots: [] for shots in task.shots}
-    pictures: list[Figure] = []
-    scores: list[np.ndarray] = []  # of each draw of the most images
-    for seed in range(task.seed, task.seed + task.seeds):
-        drawn = task.model_copy(update={"seed": seed})
-        for shots in task.shots:
-            model = finetune.build(drawn, encoder, ade.n_classes)
-            chosen = subset(seed, shots, len(ade.train))
-            _train(
-                drawn, model, ade, chosen, folders.features, folders.progress / f"{seed}-{shots}"
-            )
-            counts, shown = _score(drawn, model, ade, folders.features)
-            values[shots].append(finetune.average_metrics(drawn, ade, counts)["mIoU"])
-            pictures = shown if (seed, shots) == (task.seed, max(task.shots)) else pictures
-            if shots == max(task.shots):
-                scores.append(item_ious(counts, pooled=task.averaging == "global"))
-    found = by_shots(values)
-    most = found[str(max(task.shots))]
+    require_images(task.shots, len(ade.train))
+
+    def measure(draw: Draw) -> Measured:
+        drawn = task.model_copy(update={"seed": draw.seed})
+        model = finetune.build(drawn, encoder, ade.n_classes)
+        _train(drawn, model, ade, draw.chosen, folders.features, draw.progress)
+        counts, shown = _score(drawn, model, ade, folders.features)
+        miou = finetune.average_metrics(drawn, ade, counts)["mIoU"]
+        return miou, item_ious(counts, pooled=task.averaging == "global"), shown
+
+    seeds = range(task.seed, task.seed + task.seeds)
+    found = measure_draws("mIoU", task.shots, seeds, len(ade.train), folders.progress, measure)
     protocol = finetune.of_set(task, ade, max(task.shots), len(ade.test))
     return Result(
         name="mIoU",
         headline="mIoU",
         higher_is_better=True,
-        metrics={
-            "mIoU": most["mean"],
-            "standard_error": most["std"] / task.seeds**0.5,
-            "by_k": found,
-        },
+        metrics=found.metrics,
         protocol=f"few-shot, mean of {task.seeds} draws of {max(task.shots)} images, {protocol}",
         selection="last step; the largest number of images",
         test_size=len(ade.test),
-        pictures=pictures,
-        items=np.mean(scores, axis=0),
+        pictures=found.pictures,
+        items=found.items,
     )
 
 
