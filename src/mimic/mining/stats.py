@@ -61,6 +61,7 @@ class MiningStats:
         return self.outcomes[Outcome.KEPT]
 
     def add(self, other: MiningStats) -> None:
+        """Count what another job found as well."""
         self.clips += other.clips
         self.candidates += other.candidates
         self.outcomes.update(other.outcomes)
@@ -162,6 +163,7 @@ class MiningStats:
 
     @classmethod
     def from_entry(cls, entry: dict[str, Any]) -> MiningStats:
+        """The inverse of `entry`."""
         found = cls.from_summary(entry["summary"])
         entered = entry["entered"].items()
         found._before_clip = Counter({Outcome(name): count for name, count in entered})

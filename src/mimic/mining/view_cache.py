@@ -42,6 +42,8 @@ class ViewCache:
         self._capacity = max(self._capacity, len(group.views))
 
     def get(self, view: View) -> ViewFeatures:
+        """A view's features, computed once as long as it is remembered; what is unreadable or
+        blurred has none."""
         if view.key not in self._cache:
             self._cache[view.key] = self._compute(view)
             if len(self._cache) > self._capacity:

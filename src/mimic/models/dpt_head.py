@@ -61,6 +61,7 @@ class DptHead(nn.Module):
     def forward(
         self, levels: Sequence[Float[Tensor, "batch _ rows columns"]]
     ) -> Float[Tensor, "batch channels height image_width"]:
+        """Of four levels on one grid, from shallow to deep; the map is patch_px times as large."""
         rows, columns = levels[0].shape[-2:]
         maps = [
             project(scale(tokens))
@@ -95,6 +96,11 @@ class Fusion(nn.Module):
         deeper: Float[Tensor, "batch width rows columns"] | None,
         size: tuple[int, int],
     ) -> Float[Tensor, "batch width finer_rows finer_columns"]:
+        """Fuse a level with what comes from the deeper ones (None: it is the deepest).
+
+        Args:
+            size: height and width of the next finer level.
+        """
         joined = level if deeper is None else deeper + self.skip(level)
         return self.mix(_resize(self.refine(joined), size))
 

@@ -69,6 +69,7 @@ class ConvNextBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch width rows columns"]
     ) -> Float[Tensor, "batch width rows columns"]:
+        """The same grid; normalised over channels, not over places."""
         y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
         return x + self.contract(F.gelu(self.expand(y))).permute(0, 3, 1, 2)
 
@@ -86,6 +87,7 @@ class LinearHead(nn.Module):
     def forward(
         self, levels: Sequence[Float[Tensor, "batch width rows columns"]]
     ) -> Float[Tensor, "batch channels height image_width"]:
+        """Reads the last level only; enlarged bilinearly, patch_px times."""
         rows, columns = levels[-1].shape[-2:]
         size = (rows * self.patch_px, columns * self.patch_px)
         return F.interpolate(

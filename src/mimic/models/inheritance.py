@@ -169,6 +169,7 @@ class LayeredModel:
         self.last_layer = model.encoder.depth + 1
 
     def layer_of(self, name: str) -> int:
+        """The layer that decides a parameter's rate, 0 to `last_layer`."""
         first = ("encoder.patch_embed.", "encoder.cls_token", "encoder.pos_embed")
         if name in self._fresh:
             return self.last_layer

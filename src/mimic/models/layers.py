@@ -30,6 +30,9 @@ def sincos_table(grid: tuple[int, int], width: int, *, class_token: bool) -> Flo
         grid: patches per column and per row, (h, w).
         width: channels, a multiple of 4.
         class_token: put a row of zeros first.
+
+    Raises:
+        ValueError: 4 does not divide the width.
     """
     if width % 4:
         raise ValueError(f"sine-cosine positions need a width that 4 divides, not {width}")
@@ -84,6 +87,9 @@ def rope_table(
 
     Args:
         dtype: of the tokens; the table is never coarser than fp32.
+
+    Raises:
+        ValueError: 4 does not divide the head width.
     """
     if head_width % 4:
         raise ValueError(f"rotary positions need a head width that 4 divides, not {head_width}")
@@ -154,6 +160,12 @@ class Attention(nn.Module):
     def forward(
         self, x: Float[Tensor, "b t c"], rope: Float[Tensor, "2 b1 t d"] | None
     ) -> Float[Tensor, "b t c"]:
+        """Tokens, t of them, attend to each other.
+
+        Args:
+            rope: cosines and sines of each token's place (`rope_table`), for all items or for each;
+                None: positions were added to the tokens.
+        """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if rope is not None:
             q = rotate(q, rope)
@@ -181,6 +193,11 @@ class CrossAttention(nn.Module):
         rope: Float[Tensor, "2 b1 t d"] | None,
         memory_rope: Float[Tensor, "2 b1 s d"] | None,
     ) -> Float[Tensor, "b t c"]:
+        """Tokens of one sequence attend to the s of the other.
+
+        Args:
+            rope, memory_rope: of the places of each sequence; both None where positions were added.
+        """
         q, k = self._asked(x, memory, rope, memory_rope)
         v = self.projv(memory).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         return self.proj(attend(q, k, v, self.backend).transpose(1, 2).flatten(2))
@@ -233,6 +250,7 @@ class Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "b t c"], rope: Float[Tensor, "2 b1 t d"] | None
     ) -> Float[Tensor, "b t c"]:
+        """Attention, then the MLP, each after its norm and added to its input."""
         x = x + self.attn(self.norm1(x), rope)
         return x + self.mlp(self.norm2(x))
 

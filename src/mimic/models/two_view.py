@@ -129,6 +129,7 @@ class DenseMotion(TwoViews):
     def forward(
         self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]
     ) -> Float[Tensor, "b c h w"]:
+        """Channels of motion, then that of confidence, at the size of a."""
         return self.head(self.levels(a, b, self.blocks))
 
 
@@ -147,6 +148,7 @@ class RelativePose(TwoViews):
     def forward(
         self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b 3"]]:
+        """Rotations and translations in metres: point_b = rotation @ point_a + translation."""
         tokens = self.levels(a, b, [self.encoder.depth + len(self.decoder.blocks) - 1])[0]
         numbers = self.head(tokens.mean(dim=(2, 3))).float()
         return nearest_rotation(numbers[:, :9].unflatten(1, (3, 3))), numbers[:, 9:]

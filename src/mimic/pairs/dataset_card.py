@@ -33,6 +33,7 @@ class Contents:
     versions: set[str] = field(default_factory=set)
 
     def add(self, row: Mapping[str, Any]) -> None:
+        """Count a row of the manifest."""
         self.splits[row["split"]] += 1
         self.sources[row["source"], row["licence"]] += 1
         self.params_digests.add(row["params_digest"])

@@ -126,7 +126,11 @@ def clip_rows(catalogue: Catalogue, chosen: np.ndarray) -> Int64[np.ndarray, " c
 
 def first_bytes(tar: Path, digests: pa.ChunkedArray) -> UInt64[np.ndarray, " n"]:
     """The first 8 bytes of hexadecimal sha256 digests, read where Arrow keeps them: a Python string
-    each would take minutes."""
+    each would take minutes.
+
+    Raises:
+        BadInput: a digest has other than 64 hexadecimal letters.
+    """
     column = digests.combine_chunks()
     text = column.buffers()[2]
     count = len(column)

@@ -144,6 +144,7 @@ def decode_into(data: bytes, out: np.ndarray) -> bool:
 
 
 def damaged(path: Path, what: str) -> BadInput:
+    """The error of a file of ours that cannot be read whole."""
     return BadInput(
         f"{path}: damaged ({' '.join(what.split())[:200]}); delete its folder and run its stage "
         "again (dvc repro)"

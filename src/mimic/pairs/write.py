@@ -137,7 +137,11 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 
 def encode_image(image: np.ndarray, quality: int) -> bytes:
-    """JPEG (4:2:0) of an RGB uint8 image."""
+    """JPEG (4:2:0) of an RGB uint8 image.
+
+    Raises:
+        ValueError: OpenCV cannot encode it.
+    """
     good, data = cv2.imencode(
         ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
     )

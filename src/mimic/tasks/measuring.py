@@ -61,6 +61,7 @@ class Cell:
         return f"evaluate {self.encoder} {self.task}"
 
     def as_json(self) -> dict[str, Any]:
+        """Plain JSON, for a job on another machine; see `of_json`."""
         return {
             "root": str(self.root.resolve()),
             "encoder": self.encoder,
@@ -73,6 +74,7 @@ class Cell:
 
     @staticmethod
     def of_json(told: Mapping[str, Any]) -> Cell:
+        """The inverse of `as_json`."""
         known = {
             "root": Path(told["root"]),
             "section": TASKS[told["section"]["task"]].section.model_validate(told["section"]),
@@ -299,6 +301,7 @@ def _finite(value: Any, name: str = "") -> tuple[Any, list[str]]:
 
 
 def write_samples(measured: Measured, out: Path) -> None:
+    """Pictures, their captions (samples.json) and the score of each test item."""
     for picture in measured.pictures:
         colours = cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)
         write_picture(out / f"{picture.name}.png", colours)

@@ -95,7 +95,11 @@ def _size(card: dict[str, Any], folder: Path) -> ViTSize:
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """card.json of a published model."""
+    """card.json of a published model.
+
+    Raises:
+        BadInput: there is none, the folder holds one a seed, or it is damaged.
+    """
     path = folder / "card.json"
     try:
         card = json.loads(path.read_text())
@@ -117,7 +121,11 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a .safetensors file; nothing in it is executed."""
+    """Tensors of a .safetensors file; nothing in it is executed.
+
+    Raises:
+        BadInput: it is missing or damaged.
+    """
     try:
         return safetensors.torch.load_file(path)
     except FileNotFoundError:

@@ -30,6 +30,14 @@ def fill(
     snapshot_every: int | None,
     folder: Path,
 ) -> None:
+    """Write what a run publishes into `folder` (pretrain.py says which files).
+
+    Args:
+        card: as `describe` makes it, with what made the encoder.
+        pictures: arrays of held-out pairs and their caption, as `reconstruct.held_out` makes them.
+        unfinished: the folder of the work, for its log and its checkpoints.
+        snapshot_every: steps between two snapshots; None: none is published.
+    """
     # equal weights are equal files at any commit, by whichever version of our code
     beside = ("git_commit", "parts", "sections", "licences")
     about = {key: value for key, value in card.items() if key not in beside}
@@ -82,6 +90,11 @@ def write_card(folder: Path, card: dict[str, Any]) -> dict[str, Any]:
 def describe(
     name: str, recipe: config.Recipe, run: config.Run, model: Pretraining, precision: str
 ) -> dict[str, Any]:
+    """The card of an encoder: the run's numbers, the model's sizes, how timm builds it, versions.
+
+    Args:
+        precision: that it was trained in, which `auto` leaves to the machine.
+    """
     size = recipe.model
     return {
         "run": name,

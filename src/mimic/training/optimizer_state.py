@@ -36,6 +36,7 @@ class OptimizerState:
     averages: dict[str, dict[str, Tensor]]  # "exp_avg" and "exp_avg_sq" by name of a tensor
 
     def write(self, path: Path) -> None:
+        """One .safetensors file: averages as exp_avg.<tensor>, step and betas in its metadata."""
         tensors = {
             f"{average}.{name}": value
             for average, values in self.averages.items()

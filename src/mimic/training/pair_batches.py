@@ -27,6 +27,12 @@ Loaded = tuple[Tensor, augment.Choices, Tensor | None]
 def step_loss(
     recipe: config.Recipe, device: torch.device, model: nn.Module, loaded: Loaded
 ) -> Tensor:
+    """Loss of a micro-batch, a scalar: augmented on the device, in fp32, then through the model.
+
+    Args:
+        loaded: images uint8 as `loader` gives them, their random choices, and where the patches of
+            a lie in b (None: no loss on matches).
+    """
     images, choices, matches = loaded
     choices = choices.to(device)
     with torch.autocast(device.type, enabled=False):

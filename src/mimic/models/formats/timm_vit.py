@@ -75,7 +75,11 @@ class TimmEncoder(VisionTransformer):
     def forward(
         self, images: Float[Tensor, "b 3 h w"], keep: Tensor | None = None
     ) -> Float[Tensor, "b t c"]:
-        """All tokens after the final norm, as timm orders them."""
+        """All tokens after the final norm, as timm orders them.
+
+        Raises:
+            ValueError: a part of the patches is asked for.
+        """
         if keep is not None:
             raise ValueError("a timm model sees whole images")
         return self._timm.forward_features(self._pixels(images))

@@ -15,6 +15,9 @@ def visible_count(patches: int, mask_ratio: float, rounding: Rounding) -> int:
 
     "down": int(n * (1 - ratio)): MAE 49 and MIMIC 19 of 196. "up": n - int(ratio * n): CroCo 20 of
     196.
+
+    Raises:
+        ValueError: it leaves no patch visible, or none hidden.
     """
     count = (
         int(patches * (1 - mask_ratio))

@@ -44,6 +44,7 @@ class CrossSelfBlock(CrossBlock):
         memory: Float[Tensor, "b s c"],
         rope: Float[Tensor, "2 1 t d"] | None,
     ) -> Float[Tensor, "b t c"]:
+        """Both frames lie on the same grid, so `rope` serves the queries and the memory."""
         x = x + self.cross_attn(self.norm2(x), self.norm_y(memory), rope, rope)
         x = x + self.attn(self.norm1(x), rope)
         return x + self.mlp(self.norm3(x))
@@ -54,6 +55,7 @@ class CrossSelfBlock(CrossBlock):
         memory: Float[Tensor, "b s c"],
         rope: Float[Tensor, "2 1 t d"] | None,
     ) -> Float[Tensor, "b heads t s"]:
+        """How much each token of the future frame attends to each of the past one."""
         return self.cross_attn.weights(self.norm2(x), self.norm_y(memory), rope, rope)
 
 

@@ -138,7 +138,11 @@ def square_side(encoder: Encoder) -> int:
 
 def sample_pairs(rows: pd.DataFrame, task: CorrespondenceTask | CrossAttentionTask) -> pd.DataFrame:
     """The pairs to measure: those with a homography, a fixed draw where there are more than asked
-    for."""
+    for.
+
+    Raises:
+        BadInput: no pair has a homography.
+    """
     rows = rows[rows["b_from_a"].notna()]
     if rows.empty:
         raise BadInput(

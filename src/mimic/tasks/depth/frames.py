@@ -28,6 +28,7 @@ def load(nyu: DepthSet, index: np.ndarray, task: DepthFields, patch_px: int) -> 
 
 
 def stacked(frames: list[DepthFrame], task: DepthFields, patch_px: int) -> Batch:
+    """Images of one shape as a batch; depth in metres, by the nearest pixel."""
     return Batch(
         *(
             np.stack(parts)
@@ -67,7 +68,11 @@ def in_range(depth_m: np.ndarray, task: DepthFields) -> np.ndarray:
 
 
 def region(task: DepthFields, frame: DepthFrame) -> np.ndarray:
-    """The pixels that the protocol scores."""
+    """The pixels that the protocol scores.
+
+    Raises:
+        BadInput: Eigen's region is asked for of images of another size than NYUv2's.
+    """
     region = np.ones(frame.valid.shape, bool)
     if task.score_region == "eigen" and frame.has_eigen:
         if frame.valid.shape != NATIVE:

@@ -83,7 +83,11 @@ class Nyu:
         self._file.close()
 
     def read(self, index: int) -> DepthFrame:
-        """Image `index`, counted from 0."""
+        """Image `index`, counted from 0.
+
+        Raises:
+            BadInput: the file is damaged there, or its mask is missing or of another size.
+        """
         try:
             image = np.ascontiguousarray(self._fields["images"][index].transpose(2, 1, 0))
             depth_m = np.ascontiguousarray(self._fields["depths"][index].T)

@@ -50,6 +50,7 @@ class Item:
     valid: np.ndarray
 
     def hflip(self) -> Item:
+        """Mirrored left to right, labels by place alone: what points sideways is not turned."""
         return Item(
             *(
                 np.ascontiguousarray(array[:, ::-1])
@@ -68,6 +69,7 @@ class Items:
         return len(self.items)
 
     def hflip(self, chosen: np.ndarray) -> Items:
+        """The chosen items (bool[n]) mirrored left to right."""
         return Items(
             tuple(
                 item.hflip() if turn else item
@@ -76,6 +78,7 @@ class Items:
         )
 
     def color_jitter(self, recipe: ColorJitter, rng: np.random.Generator) -> Items:
+        """Images alone change; labels stay."""
         images = color_jitter([item.image for item in self.items], recipe, rng)
         return Items(
             tuple(
@@ -104,6 +107,7 @@ class OnDisk:
         return len(self.numbers)
 
     def take(self, index: np.ndarray) -> Items:
+        """The images at these places of `numbers`, read in threads."""
         with ThreadPoolExecutor(
             min(READERS, max(1, len(index)))
         ) as pool:  # decoders release the interpreter
@@ -163,6 +167,8 @@ def frame_size(height: int, width: int, size_px: int, multiple: int) -> tuple[in
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int], antialias: bool) -> np.ndarray:
+    """uint8[h, w, 3] to this height and width: bilinear, or by areas where it shrinks and antialias
+    is asked for."""
     shrinks = size[0] < image.shape[0] or size[1] < image.shape[1]
     return cv2.resize(
         image,

@@ -62,6 +62,7 @@ class BestCheckpoint:
         self.value = said.get("value", math.inf)
 
     def update(self, model: nn.Module, step: int) -> None:
+        """Score the model, and keep its weights where it did better than at any step before."""
         value = self._score()
         if value < self.value:
             write_weights(model.state_dict(), self._weights, {})

@@ -27,6 +27,7 @@ class StepProgress:
         return loss
 
     def record(self, now: LogRecord) -> None:
+        """What the loop logged: shown, and steps that were made before a resumption counted."""
         self.loss = now.loss
         self._shown.note = f"loss {now.loss:.4g}"
 

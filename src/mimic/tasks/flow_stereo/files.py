@@ -90,7 +90,11 @@ def _scored(path: Path, value: int, shape: tuple[int, ...]) -> np.ndarray:
 
 def read_flo(path: Path) -> Truth:
     """Middlebury's .flo: a float that spells PIEH, width, height, then x and y row by row; beyond
-    1e9 unknown."""
+    1e9 unknown.
+
+    Raises:
+        BadInput: it is none, or truncated.
+    """
     data = _bytes(path)
     if len(data) < 12 or np.frombuffer(data, "<f4", 1)[0] != np.float32(FLO_MAGIC):
         raise BadInput(f"{path}: not a .flo file; {REMEDY}")
@@ -106,7 +110,11 @@ def read_flo(path: Path) -> Truth:
 
 
 def read_pfm(path: Path) -> np.ndarray:
-    """A .pfm image, float32[h, w] or [h, w, 3], upright."""
+    """A .pfm image, float32[h, w] or [h, w, 3], upright.
+
+    Raises:
+        BadInput: it is none, or truncated.
+    """
     data = _bytes(path)
     head = re.match(rb"(P[Ff])\s+(\d+)\s+(\d+)\s+(-?[\d.eE+-]+)\s", data)
     if head is None:
@@ -139,7 +147,11 @@ def read_pfm_disparity(path: Path) -> Truth:
 
 
 def read_npy_disparity(path: Path) -> Truth:
-    """Booster's: float[h, w], 0 = unknown."""
+    """Booster's: float[h, w], 0 = unknown.
+
+    Raises:
+        BadInput: it is no plane, or holds only negative numbers.
+    """
     disparity = _npy(path)
     if disparity.ndim != 2:
         raise BadInput(f"{path}: {list(disparity.shape)}, a disparity is a plane; {REMEDY}")
@@ -154,7 +166,11 @@ def _positive(disparity: np.ndarray, path: Path) -> Truth:
 
 
 def read_npy_flow(path: Path) -> Truth:
-    """TartanAir's: float32[h, w, 2]."""
+    """TartanAir's: float32[h, w, 2].
+
+    Raises:
+        BadInput: it has not two channels.
+    """
     flow = _npy(path)
     if flow.ndim != 3 or flow.shape[2] != 2:
         raise BadInput(f"{path}: {list(flow.shape)}, flow is [height, width, 2]; {REMEDY}")
@@ -163,6 +179,11 @@ def read_npy_flow(path: Path) -> Truth:
 
 
 def read_pfm_flow(path: Path) -> Truth:
+    """SceneFlow's: x, y and an empty third channel, in pixels.
+
+    Raises:
+        BadInput: it has one channel.
+    """
     flow = read_pfm(path)
     if flow.ndim != 3:
         raise BadInput(f"{path}: one channel, flow has x, y and an empty third")
@@ -171,7 +192,11 @@ def read_pfm_flow(path: Path) -> Truth:
 
 
 def read_kitti_flow(path: Path) -> Truth:
-    """16-bit PNG: (x, y, valid), motion = (value - 2^15) / 64."""
+    """16-bit PNG: (x, y, valid), motion = (value - 2^15) / 64.
+
+    Raises:
+        BadInput: it has not three channels of 16 bits.
+    """
     values = _png(path)
     if values.ndim != 3 or values.dtype != np.uint16:
         raise BadInput(
@@ -190,7 +215,11 @@ def read_png_disparity(
     divisor: float | Callable[[int], float], dtype: type
 ) -> Callable[[Path], Truth]:
     """A reader of PNG disparities: value / divisor, 0 = unknown; `divisor` may depend on the
-    width."""
+    width.
+
+    Raises:
+        BadInput: (by the reader) it has other channels or bits.
+    """
 
     def reader(path: Path) -> Truth:
         values = _png(path)

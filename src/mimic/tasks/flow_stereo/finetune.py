@@ -47,7 +47,11 @@ PICTURE_PX = 160  # height of the pictures
 
 
 def run(task: Task, subject: EvalModel, folders: EvalPaths) -> Result:
-    """Train on crops of the train pairs, measure the last step on whole test pairs."""
+    """Train on crops of the train pairs, measure the last step on whole test pairs.
+
+    Raises:
+        BadInput: the data or sizes do not fit, or no test pair has known motion.
+    """
     data = Workspace(folders.root).resolve(task.data)
     parts = listed_parts(task, task.train, data)
     tests = listed_parts(task, task.test, data)
@@ -92,7 +96,11 @@ def run(task: Task, subject: EvalModel, folders: EvalPaths) -> Result:
 
 
 def build(task: Task, subject: EvalModel) -> DenseMotion:
-    """The model with its head, initialised from the task's seed."""
+    """The model with its head, initialised from the task's seed.
+
+    Raises:
+        BadInput: crops do not divide into patches, or the model lacks a block of `blocks`.
+    """
     pretrained = subject.two_view_model(task.task)
     encoder = pretrained.encoder
     if task.size_px % encoder.patch_px or task.width_px % encoder.patch_px:

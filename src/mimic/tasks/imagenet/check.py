@@ -12,7 +12,11 @@ from mimic.tasks.inspection import TEST, TRAIN, DataFound, Needs, Split, each
 
 
 def look(task: ImageNetTask, root: Path, needs: Needs) -> DataFound:
-    """Every image decoded."""
+    """Every image decoded.
+
+    Raises:
+        BadInput: an image cannot be read, or k is larger than the training split.
+    """
     opened = open_imagenet(task, root)
     train = Split("train", TRAIN, needs)
     test = Split("test", TEST, needs)

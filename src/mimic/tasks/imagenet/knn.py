@@ -23,7 +23,11 @@ GALLERY_BLOCK = 65536
 
 
 def run(task: KnnTask, subject: EvalModel, folders: EvalPaths) -> Result:
-    """Classify the validation images by the training images; nothing is trained."""
+    """Classify the validation images by the training images; nothing is trained.
+
+    Raises:
+        BadInput: k is larger than the training split.
+    """
     data = open_imagenet(task, folders.root)
     if max(task.k) > len(data.train[0]):
         raise BadInput(

@@ -27,6 +27,7 @@ class Lars(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
+        """Move every parameter that has a gradient, at the group's learning rate."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:

@@ -76,7 +76,11 @@ class OwnClasses:
         self._require_trained()
 
     def read(self, path: Path) -> np.ndarray:
-        """uint8[h, w, 3] sRGB, upright."""
+        """uint8[h, w, 3] sRGB, upright.
+
+        Raises:
+            BadInput: it cannot be read as an image.
+        """
         try:
             return pictures.read(path)
         except (Unreadable, OSError) as error:

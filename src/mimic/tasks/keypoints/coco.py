@@ -153,7 +153,11 @@ class Coco:
             )
 
     def check(self) -> dict[str, Any]:
-        """Every image there, and of the size that the annotations say."""
+        """Every image there, and of the size that the annotations say.
+
+        Raises:
+            BadInput: an image is missing, is none, or has another size.
+        """
         for number in self.images:
             path = self.path_of(number)
             with opened(path) as file:
@@ -221,6 +225,11 @@ def _parsed(path: Path) -> Any:
 
 
 def boxes_of(task: PoseTask, coco: Coco, root: Path) -> list[Person]:
+    """Whom to look for on the test split: labelled people, or the detections of `task.boxes`.
+
+    Raises:
+        BadInput: there is nobody.
+    """
     boxes = (
         coco.people if task.boxes is None else coco.detected(Workspace(root).resolve(task.boxes))
     )

@@ -64,6 +64,7 @@ def shift_box(person: Person, rng: np.random.Generator) -> Person:
 
 
 def hflip(seen: PersonCrop) -> PersonCrop:
+    """Mirrored left to right, left joints become right ones; the box is the one before."""
     last = seen.image.shape[1] - 1
     return PersonCrop(
         np.ascontiguousarray(seen.image[:, ::-1]),

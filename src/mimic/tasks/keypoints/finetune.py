@@ -60,7 +60,11 @@ class DetectedPose:
 
 def run(task: PoseTask, subject: EvalModel, folders: EvalPaths) -> Result:
     """Train on every labelled person of the train split, find the joints in the boxes of the
-    validation split."""
+    validation split.
+
+    Raises:
+        BadInput: the data or sizes do not fit, or nobody can be scored.
+    """
     folder = Workspace(folders.root).resolve(task.data)
     people = Coco(folder, "train")
     coco = Coco(folder, "val")
@@ -94,7 +98,11 @@ def run(task: PoseTask, subject: EvalModel, folders: EvalPaths) -> Result:
 
 def build(task: PoseTask, encoder: VisionTransformer) -> EncoderWithHead:
     """The encoder as the classic decoder wants it, with the head, initialised from the task's
-    seed."""
+    seed.
+
+    Raises:
+        BadInput: crops do not divide into patches.
+    """
     size = (task.size_px, task.width_px)
     if any(side % encoder.patch_px for side in size):
         raise BadInput(
@@ -137,7 +145,11 @@ def _without_class_token(encoder: VisionTransformer, size: tuple[int, int]) -> N
 
 
 def train_model(task: PoseTask, model: EncoderWithHead, coco: Coco, folder: Path) -> float | None:
-    """Train in place; the mean loss of the last tenth of the steps."""
+    """Train in place; the mean loss of the last tenth of the steps.
+
+    Raises:
+        BadInput: nobody has a labelled joint.
+    """
     rng = np.random.default_rng([task.seed, JOINTS])
     people = [
         crops.shift_box(person, rng) if task.augment == "peer" else person for person in coco.people

@@ -90,7 +90,11 @@ def pooled_mean(
     sums: Float64[np.ndarray, "images 2"], pools: Sequence[Int64[np.ndarray, " _"]]
 ) -> float:
     """Of counts and sums per image: pixels are pooled inside a pool, pools count equally, empty
-    ones are left out."""
+    ones are left out.
+
+    Raises:
+        BadInput: no pool has a pixel.
+    """
     pooled = np.stack([sums[pool].sum(axis=0) for pool in pools])
     pooled = pooled[pooled[:, 0] > 0]
     if not len(pooled):

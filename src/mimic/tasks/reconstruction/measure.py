@@ -70,7 +70,12 @@ class PairErrors:
 
 def look(task: ReconstructionTask, root: Path, needs: Needs) -> DataFound:
     """Whether there are enough held-out pairs, which encoder judges them, and whether the Inception
-    weights are the published ones."""
+    weights are the published ones.
+
+    Raises:
+        BadInput: there are too few pairs, or the judging encoder or the published Inception
+            weights are missing.
+    """
     path = Workspace(root).manifest(task.dataset)
     rows = _sample_pairs(task, path)
     name, folder = _judge(task, root)

@@ -21,7 +21,12 @@ from mimic.tasks.relative_pose.seven_scenes import (
 
 
 def look(task: RelativePoseTask, root: Path, needs: Needs) -> DataFound:
-    """Lists, poses, images and neighbours of every scene; an official scene has all its frames."""
+    """Lists, poses, images and neighbours of every scene; an official scene has all its frames.
+
+    Raises:
+        BadInput: an image cannot be read or is of another size than the rest, or a list names
+            too few neighbours.
+    """
     folder = Workspace(root).resolve(task.data)
     scenes = [read_scene(folder, name, every=1) for name in task.scenes]
     train = Split("train", TRAIN, needs)

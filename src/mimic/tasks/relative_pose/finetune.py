@@ -42,7 +42,11 @@ NUMBERS = ("median_error_m", "median_error_deg", "within_5cm_5deg")
 
 
 def run(task: RelativePoseTask, subject: EvalModel, folders: EvalPaths) -> Result:
-    """Train on pairs of train frames, find the pose of every test frame."""
+    """Train on pairs of train frames, find the pose of every test frame.
+
+    Raises:
+        BadInput: images do not divide into patches, or a scene or its neighbours are not whole.
+    """
     folder = Workspace(folders.root).resolve(task.data)
     scenes = [read_scene(folder, name, task.every) for name in task.scenes]
     pretrained = subject.two_view_model(task.task)

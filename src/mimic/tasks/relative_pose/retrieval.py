@@ -76,6 +76,9 @@ def read_lists(path: Path) -> Lists:
 
     A line is "frame neighbour", more columns (scores) are ignored, commas are blanks, and lines
     that begin with # are skipped: the lists of hloc and of kapture.
+
+    Raises:
+        BadInput: it cannot be read, or a line has one word.
     """
     try:
         lines = path.read_text().splitlines()

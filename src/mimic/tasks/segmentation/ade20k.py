@@ -73,7 +73,11 @@ class Ade20k:
         return self._pair(index)[0].stem
 
     def read(self, index: int) -> AdeImage:
-        """Image `index`, counted from 0, the training split first."""
+        """Image `index`, counted from 0, the training split first.
+
+        Raises:
+            BadInput: the labels are not ADE20K's 150 classes, or of another size than the image.
+        """
         image_path, label_path = self._pair(index)
         image = read_photo(image_path)
         raw = read_labels(label_path)

@@ -47,6 +47,7 @@ def to_frame(task: SegmentationFields, examples: Items) -> Items:
 
 
 def framed_size(task: SegmentationFields, item: Item) -> tuple[int, int]:
+    """Height and width as `to_frame` makes them."""
     height, width = item.valid.shape
     return (
         size_within(height, width, task.size_px)

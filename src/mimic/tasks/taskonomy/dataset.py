@@ -107,7 +107,11 @@ class Taskonomy:
         return f"{building}-point_{point}_view_{view}"
 
     def read(self, index: int) -> TaskonomyImage:
-        """Number `index`, counted from 0: the train list first, then validation, then test."""
+        """Number `index`, counted from 0: the train list first, then validation, then test.
+
+        Raises:
+            BadInput: a file is not what it should be, or its size is not the image's.
+        """
         image_path, target_path, mask_path = self.files(index)
         image = read_photo(image_path)
         target = read_labels(target_path)
@@ -215,6 +219,7 @@ def _listed(path: Path, count: int | None) -> list[tuple[str, int, int]]:
 
 
 def open_taskonomy(task: TaskonomyTask, root: Path) -> Taskonomy:
+    """The set that a task names, in its workspace; see `Taskonomy` for the errors."""
     workspace = Workspace(root)
     return Taskonomy(
         workspace.resolve(task.data),

@@ -112,7 +112,11 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def told_by(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers under CroCo's names, out of croco_kwargs, of args, or of Hugging Face's config."""
+    """Numbers under CroCo's names, out of croco_kwargs, of args, or of Hugging Face's config.
+
+    Raises:
+        ValueError: they are no plain arguments, or of a decoder that ours does not have.
+    """
     args = facts.get("args")
     args = args if isinstance(args, dict) else {}
     told = {key: args[key] for key in ("norm_pix_loss", "mask_ratio") if args.get(key) is not None}
