@@ -33,7 +33,6 @@ from mimic.pairs.schema import MANIFEST, PAIR, index_path
 from mimic.pairs.write import encode_image, shard_writer, write_table
 from mimic.params import load_params, resolve_params
 
-SHARE_1M = 1_316_202
 SHARE_3M = 3_161_333
 # Pairs in MIMIC-1M and in MIMIC-3M; scenes or clips they come from.
 SOURCES = {

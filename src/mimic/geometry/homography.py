@@ -88,15 +88,6 @@ def area_ratio(b_from_a: Float64[np.ndarray, "3 3"], size_px: int) -> float:
     return largest
 
 
-def is_degenerate(
-    b_from_a: Float64[np.ndarray, "3 3"], size_px: int, area_ratio_max: float
-) -> bool:
-    """Whether this map between two size_px square frames is one that no pair of cameras makes of
-    one surface, or changes the area more than area_ratio_max times; see `area_ratio`.
-    """
-    return not area_ratio(b_from_a, size_px) <= area_ratio_max
-
-
 def _image_area(b_from_a: Float64[np.ndarray, "3 3"], size_px: int) -> float | None:
     """Area, in px^2, of the image of the frame; None where the frame is mirrored or crosses
     infinity."""

@@ -22,7 +22,6 @@ import yaml
 from mimic.errors import BadInput
 
 Answer = Literal["yes", "no", "unknown"]
-Wish = Literal["permissive", "redistributable", "commercial"]
 
 TABLE = Path(__file__).with_name("table.yaml")
 QUESTIONS = ("redistribute", "commercial", "derivatives", "share_alike")

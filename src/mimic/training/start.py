@@ -125,15 +125,6 @@ def encoder_size(start: Start) -> ViTSize:
         raise BadInput(f"{start.folder / 'card.json'}: {error}") from None
 
 
-def fitting_model(card: dict[str, Any]) -> dict[str, Any]:
-    """The keys of `model` that a recipe needs to take these weights, from their card: all but the
-    decoder's, and those where the weights have a decoder."""
-    size = ViTSize.of_card(card["model"]).as_card()
-    size.pop("rope_base", None)
-    height, width = size["size_px"]
-    return size | {"size_px": height if height == width else [height, width]}
-
-
 def initial_model(recipe: config.Recipe, run: config.Run) -> Pretraining:
     """The model of a recipe with the initial weights of a run's seed, on the CPU.
 

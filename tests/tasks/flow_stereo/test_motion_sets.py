@@ -17,7 +17,7 @@ from mimic.tasks.checks import check
 from mimic.tasks.flow_stereo import mixture
 from mimic.tasks.flow_stereo.config import FlowPart, FlowTask, StereoPart, StereoTask
 from mimic.tasks.flow_stereo.files import MotionPair, read
-from mimic.tasks.flow_stereo.sets import chosen_pairs, list_pairs, listed_pairs
+from mimic.tasks.flow_stereo.sets import chosen_pairs, list_pairs, listed_parts, mixed
 from mimic.tasks.protocols import overrides
 
 HEIGHT, WIDTH = 24, 40
@@ -426,7 +426,7 @@ def test_repeats_weigh_and_a_missing_set_is_an_override(
     eth3d(tmp_path / "e")
     middlebury(tmp_path / "m")
     parts = (stereo_part(3, "eth3d", "e"), stereo_part(2, "middlebury", "m"))
-    listed = listed_pairs(stereo_task, parts, tmp_path)
+    listed = mixed(parts, listed_parts(stereo_task, parts, tmp_path))
     assert [pair.name for pair in listed] == ["delivery_area_1l"] * 3 + ["Vintage"] * 2
     assert mixture.mixture(parts, [1, 1]) == ["3 * eth3d (1 pairs)", "2 * middlebury (1 pairs)"]
     assert mixture.mixture(STEREO_RUN["train"][:1], [5]) == ["1 * crestereo (5 of 200000 pairs)"]

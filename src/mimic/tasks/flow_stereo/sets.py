@@ -225,10 +225,3 @@ def listed_parts(
 def mixed(parts: tuple[MotionPart, ...], pairs: list[list[MotionPair]]) -> list[MotionPair]:
     """An epoch: the pairs of each part as often as it says."""
     return [pair for part, found in zip(parts, pairs, strict=True) for pair in found * part.repeat]
-
-
-def listed_pairs(
-    task: FlowTask | StereoTask, parts: tuple[MotionPart, ...], data: Path
-) -> list[MotionPair]:
-    """The pairs of all parts, each as often as its part says; raises as `listed_parts` does."""
-    return mixed(parts, listed_parts(task, parts, data))
