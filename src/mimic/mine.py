@@ -11,10 +11,11 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from mimic import sources
+from mimic import config, sources
 from mimic.infra import earlier, progress, publishing, storage
 from mimic.infra.owner import one_owner
 from mimic.licences import combine
@@ -59,24 +60,28 @@ def main(params: Params, root: Path, name: str) -> None:
     lay_out = functools.partial(_lay_out, todo, stats)
     publishing.publish(lay_out, space.pairs(name), work, recognise=earlier.pairs)
     noted = _notes(space.inventory(name))
-    first = dict(itertools.islice(noted.items(), NAMED_MAX))
-    sections = {
-        "mine": params.mine.model_dump(mode="json"),
-        "source": section.model_dump(mode="json"),
-    }
-    said = {
-        "notes": first,
-        "parts": shard_job.parts(section),
-        "sections": sections,
-        "licences": combine(terms.of_sources(params, [name])),
-    }
-    summary = {**stats.summary(NAMED_MAX), **said}
+    summary = stats.summary(NAMED_MAX) | _recorded(params, name, section, noted)
     storage.write_json(space.metrics("mine", name), summary)
     shard_job.publish_examples(todo, space.samples("mine", name))
     shard_job.clear(todo)
     for line in note_lines(noted):
         progress.say(f"mine {name}: {line}")
     driver.report(f"mine {name}", stats.summary(), space.pairs(name) / LOST, folder / "log.jsonl")
+
+
+def _recorded(
+    params: Params, name: str, section: config.SourceBase, noted: Mapping[str, str]
+) -> dict[str, Any]:
+    """What the metrics say beside the counts: how clips are read, and what decided the pairs."""
+    return {
+        "notes": dict(itertools.islice(noted.items(), NAMED_MAX)),
+        "parts": shard_job.parts(section),
+        "sections": {
+            "mine": params.mine.model_dump(mode="json"),
+            "source": section.model_dump(mode="json"),
+        },
+        "licences": combine(terms.of_sources(params, [name])),
+    }
 
 
 def _notes(inventory: Path) -> dict[str, str]:

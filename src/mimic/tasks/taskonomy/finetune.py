@@ -74,17 +74,7 @@ def run(task: TaskonomyTask, subject: EvalModel, folders: EvalPaths) -> Result:
         best=best,
     )
     sums = _sums(task, model, taskonomy, taskonomy.test)
-    averages = _averages(task, sums)
-    metrics: dict[str, Any] = {
-        "L1": averages[task.averaging],
-        "standard_error": _error(sums),
-        "averages": {name: {"L1": value} for name, value in averages.items()},
-        "train_size": len(train),
-        "train_loss": last_loss,
-        "valid_pixels": int(sums[:, 0].sum()),
-    }
-    if task.target == "normal":
-        metrics["angle_deg"] = pooled_mean(sums[:, [0, 2]], by_everything(len(sums)))
+    metrics = _metrics(task, sums) | {"train_size": len(train), "train_loss": last_loss}
     if best is not None:
         metrics |= {"best_step": best.step, "validation_L1": best.value}
     return Result(
@@ -101,6 +91,19 @@ def run(task: TaskonomyTask, subject: EvalModel, folders: EvalPaths) -> Result:
         items=item_shares(sums[:, 1], sums[:, 0], pooled=task.averaging != "image"),
         pictures=list(_pictures(task, model, taskonomy)),
     )
+
+
+def _metrics(task: TaskonomyTask, sums: np.ndarray) -> dict[str, Any]:
+    averages = _averages(task, sums)
+    metrics: dict[str, Any] = {
+        "L1": averages[task.averaging],
+        "standard_error": _error(sums),
+        "averages": {name: {"L1": value} for name, value in averages.items()},
+        "valid_pixels": int(sums[:, 0].sum()),
+    }
+    if task.target == "normal":
+        metrics["angle_deg"] = pooled_mean(sums[:, [0, 2]], by_everything(len(sums)))
+    return metrics
 
 
 def build(task: TaskonomyTask, encoder: VisionTransformer) -> EncoderWithHead:
