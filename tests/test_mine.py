@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -27,8 +26,8 @@ from mimic.pairs.read import iter_rows, read_image, read_table
 from mimic.pairs.schema import index_path, shards_in
 from mimic.params import load_params, resolve_params
 from tests.support import footage
+from tests.support.command import MIMIC, run_mimic
 
-MIMIC = Path(sys.executable).with_name("mimic")
 STEPS_PX = (
     40,
     60,
@@ -54,10 +53,6 @@ def _workspace(root: Path, repository: Path, workers: int = 2) -> Path:
 def _files(folder: Path) -> dict[str, str]:
     files = (file for file in sorted(folder.rglob("*")) if file.is_file())
     return {file.relative_to(folder).as_posix(): storage.file_digest(file) for file in files}
-
-
-def _run(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([MIMIC, *command], cwd=root, capture_output=True, text=True, timeout=200)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +163,7 @@ def test_killed_anywhere_and_run_again_gives_the_same_bytes(
     while _in_session(process.pid):
         assert time.monotonic() < deadline, "a worker outlived the run"
         time.sleep(0.02)
-    again = _run(copy, "mine", "phone")
+    again = run_mimic(copy, "mine", "phone")
     assert again.returncode == 0, again.stderr
     assert _files(copy / "data/pairs/phone") == _files(mined / "data/pairs/phone")
     assert _files(copy / "metrics/mine") == _files(mined / "metrics/mine")
@@ -215,7 +210,7 @@ def test_interrupting_leaves_no_worker_and_no_noise(copy: Path, signal_number: S
     while _in_session(process.pid):
         assert time.monotonic() < deadline, "a worker outlived the run"
         time.sleep(0.02)
-    again = _run(copy, "mine", "phone")
+    again = run_mimic(copy, "mine", "phone")
     assert again.returncode == 0
     assert not list(copy.rglob("*.part"))
 
@@ -259,7 +254,7 @@ def test_damaged_files_are_counted_and_named_and_the_rest_is_mined(mined: Path, 
     (raw / "0a.mp4").write_text("no video")
     whole = (raw / "1.mp4").read_bytes()
     (raw / "9.mp4").write_bytes(whole[: len(whole) // 2])
-    first, second = _run(copy, "ingest", "phone"), _run(copy, "mine", "phone")
+    first, second = run_mimic(copy, "ingest", "phone"), run_mimic(copy, "mine", "phone")
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     assert "ingest phone: 0a.mp4: Invalid data found" in first.stderr
     assert "damaged: 0a.mp4: Invalid data found" in second.stderr
@@ -389,7 +384,7 @@ def test_a_stage_in_which_every_clip_fails_fails_and_is_tried_again(copy: Path) 
     assert not (copy / "data/pairs").exists()
     assert "Traceback" not in done.stderr
     shutil.rmtree(copy / "site")
-    again = _run(copy, "mine", "phone")
+    again = run_mimic(copy, "mine", "phone")
     assert again.returncode == 0, again.stderr
     assert json.loads((copy / "metrics/mine/phone.json").read_text())["kept"] > 5
 
@@ -419,14 +414,14 @@ def test_what_is_wrong_is_one_line(copy: Path) -> None:
             "correct the path",
         ),
     ):
-        done = _run(copy, *command)
+        done = run_mimic(copy, *command)
         assert done.returncode == 2
         assert done.stdout == ""
         assert done.stderr.count("\n") == 1
         assert done.stderr.startswith(message)
     raw = (copy / "params.yaml").read_text()
     (copy / "params.yaml").write_text(raw.replace("\nmine:\n", "\nmine:\n  ransac_pixels: 5\n"))
-    done = _run(copy, "mine", "phone")
+    done = run_mimic(copy, "mine", "phone")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "mine.ransac_pixels: unknown key" in done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,7 @@ from mimic import ingest
 from mimic.params import load_params, resolve_params
 from mimic.training import checkpoint
 from tests.support import footage, toy_runs
-
-MIMIC = Path(sys.executable).with_name("mimic")
+from tests.support.command import MIMIC
 
 
 @pytest.mark.parametrize("locale", ["C", "ja_JP.eucJP"])  # one that is not installed counts as C

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,15 +24,9 @@ from mimic.params import load_params, resolve_params
 from tests.commands.test_weights import foreign
 from tests.commands.test_weights import publish as write_model
 from tests.support import footage
+from tests.support.command import run_mimic
 
 Refused = Callable[..., None]
-MIMIC = Path(sys.executable).with_name("mimic")
-
-
-def _run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [MIMIC, *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=300
-    )
 
 
 def _tree(folder: Path) -> dict[str, Any]:
@@ -118,13 +111,13 @@ def test_import_weights_replaces_nothing_that_is_not_its_own(
 def test_a_run_of_this_name_is_replaced_by_force_alone(space: Path, refused: Refused) -> None:
     words = ("import-weights", "vit.safetensors", "--out", "models/c0")
     refused(space, "--out models/c0: holds pretrain c0, which import c0 does not replace", *words)
-    done = _run(space, *words, "--force")
+    done = run_mimic(space, *words, "--force")
     assert done.returncode == 0, done.stderr
     assert marked(space / "models/c0") == (
         Work("import", "c0"),
         ["card.json", "encoder.safetensors"],
     )
-    again = _run(space, *words)
+    again = run_mimic(space, *words)
     assert again.returncode == 0, again.stderr
     assert json.loads((space / "models/c0/card.json").read_text())["run"] == "c0"
     others = {
@@ -237,7 +230,7 @@ def test_track_passes_over_what_is_not_named_as_ours(tmp_path: Path, repository:
     (tmp_path / "models/c9").symlink_to("nowhere")
     (tmp_path / "mlflow.db.lock").write_text("mine")
     before = _tree(tmp_path)
-    done = _run(tmp_path, "track")
+    done = run_mimic(tmp_path, "track")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     assert "0 new, 0 known, 11 skipped" in done.stdout

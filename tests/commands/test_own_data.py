@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Callable
@@ -32,8 +31,7 @@ from mimic.params import Params, load_params
 from mimic.sources import videos
 from mimic.synthetic import apartments, glb_writer
 from tests.support import footage
-
-MIMIC = Path(sys.executable).with_name("mimic")
+from tests.support.command import MIMIC, run_mimic
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +39,10 @@ def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
-def _run(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [MIMIC, *map(str, command)], cwd=folder, capture_output=True, text=True, timeout=200
-    )
-
-
 def test_pairs_from_any_folder_without_a_parameter_file(tmp_path: Path) -> None:
     footage.video(tmp_path / "walk.mp4", footage.pan(0, 6, 80), fps=1)
     footage.folder(tmp_path / "photos", footage.pan(1, 4, 80), "IMG_{}.jpg")
-    done = _run(tmp_path, "pairs", "walk.mp4", "photos", "--out", "mined", "--json")
+    done = run_mimic(tmp_path, "pairs", "walk.mp4", "photos", "--out", "mined", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["candidates"], result["kept"], result["clips"]) == (5 + 6, 5 + 3, 2)
@@ -116,9 +108,9 @@ def _state(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 def test_the_same_command_again_changes_nothing_and_says_so(tmp_path: Path) -> None:
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
-    first = _run(tmp_path, "pairs", "photos", "--out", "out", "--json")
+    first = run_mimic(tmp_path, "pairs", "photos", "--out", "out", "--json")
     before = _state(tmp_path / "out")
-    again = _run(tmp_path, "pairs", "photos", "--out", "out", "--json")
+    again = run_mimic(tmp_path, "pairs", "photos", "--out", "out", "--json")
     assert again.returncode == 0
     assert again.stdout == first.stdout
     assert "nothing has changed since out was mined" in again.stderr
@@ -235,7 +227,7 @@ def test_two_runs_at_once_are_one_and_a_line(tmp_path: Path) -> None:
     while not list(tmp_path.glob("out/.work-*")):
         assert first.poll() is None
         time.sleep(0.01)
-    second = _run(tmp_path, "pairs", "walk.mp4", "--out", "out")
+    second = run_mimic(tmp_path, "pairs", "walk.mp4", "--out", "out")
     assert second.returncode == 2
     assert second.stdout == ""
     assert second.stderr.splitlines()[-1] == (
@@ -261,7 +253,7 @@ def test_an_output_that_cannot_be_written_is_one_line(
 ) -> None:
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
     (tmp_path / "dead").symlink_to("nowhere")
-    done = _run(tmp_path, "pairs", "photos", "--out", out)
+    done = run_mimic(tmp_path, "pairs", "photos", "--out", out)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith(f"mimic: --out {out}: ")
@@ -364,7 +356,7 @@ def test_many_small_folders_share_shards_and_none_is_empty(tmp_path: Path, param
 def test_a_folder_without_pairs_says_so(tmp_path: Path) -> None:
     still = footage.pan(9, 1, 80)[0]
     footage.folder(tmp_path / "photos", [still, still])
-    done = _run(tmp_path, "pairs", "photos", "--out", "out", "--json")
+    done = run_mimic(tmp_path, "pairs", "photos", "--out", "out", "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["outcomes"]["too_similar"] == 1
     assert not list((tmp_path / "out").rglob("*.parquet"))
@@ -382,7 +374,7 @@ def test_paths_of_which_some_cannot_be_mined(tmp_path: Path) -> None:
     (tmp_path / "dead").symlink_to("nowhere")
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("x")
-    done = _run(
+    done = run_mimic(
         tmp_path, "pairs", "dead", "empty", "notes.txt", "photos", "more", "--out", "out", "--json"
     )
     assert done.returncode == 0, done.stderr
@@ -488,7 +480,7 @@ def test_damage_among_good_files_is_counted(tmp_path: Path) -> None:
     (tmp_path / "photos/IMG_9.jpg").write_text("no picture")
     footage.video(tmp_path / "good.mp4", footage.pan(0, 6, 80), fps=1)
     (tmp_path / "bad.mp4").write_text("no video")
-    done = _run(tmp_path, "pairs", "photos", "good.mp4", "bad.mp4", "--out", "mined", "--json")
+    done = run_mimic(tmp_path, "pairs", "photos", "good.mp4", "bad.mp4", "--out", "mined", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["kept"], result["outcomes"]["unreadable"]) == (3 + 5, 4 + 1)
@@ -513,7 +505,7 @@ def test_paths_that_are_none_are_one_line(
     """An empty path would be the current folder: all that lies there would be mined."""
     footage.video(tmp_path / "walk.mp4", footage.pan(0, 6, 80), fps=1)
     (tmp_path / "photo.jpg").write_bytes(b"x")
-    done = _run(tmp_path, "pairs", *words, "--out", "out")
+    done = run_mimic(tmp_path, "pairs", *words, "--out", "out")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert said in done.stderr
@@ -567,7 +559,7 @@ def test_numbers_out_of_range_are_one_line(
     tmp_path: Path, flag: str, value: str, message: str
 ) -> None:
     footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
-    done = _run(tmp_path, "pairs", "photos", "--out", "out", flag, value)
+    done = run_mimic(tmp_path, "pairs", "photos", "--out", "out", flag, value)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith(f"mimic: {flag} ")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -15,8 +13,7 @@ from mimic.commands.own import own_pair
 from mimic.errors import BadInput
 from mimic.params import Params, load_params
 from tests.support import footage
-
-MIMIC = Path(sys.executable).with_name("mimic")
+from tests.support.command import run_mimic
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +21,9 @@ def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
-def _run(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [MIMIC, *map(str, command)], cwd=folder, capture_output=True, text=True, timeout=200
-    )
-
-
 def test_one_pair_explained(tmp_path: Path) -> None:
     footage.folder(tmp_path, footage.pan(0, 3, 80), "{}.png")
-    done = _run(tmp_path, "pair", "0.png", "1.png", "--json", "--plot", "plot.png")
+    done = run_mimic(tmp_path, "pair", "0.png", "1.png", "--json", "--plot", "plot.png")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert set(found) >= {
@@ -49,7 +40,7 @@ def test_one_pair_explained(tmp_path: Path) -> None:
     assert found["overlap"] == pytest.approx(1 - 80 / 224, abs=0.05)
     assert np.allclose(found["b_from_a"], [[1, 0, -80], [0, 1, 0], [0, 0, 1]], atol=1)
     assert cv2.imread(str(tmp_path / "plot.png")).shape == (448, 904, 3)
-    swapped = json.loads(_run(tmp_path, "pair", "1.png", "0.png", "--json").stdout)
+    swapped = json.loads(run_mimic(tmp_path, "pair", "1.png", "0.png", "--json").stdout)
     assert (swapped["outcome"], swapped["overlap"]) == (found["outcome"], found["overlap"])
 
 
@@ -138,7 +129,7 @@ def test_a_picture_that_cannot_be_written_is_one_line(
     footage.folder(tmp_path, footage.pan(0, 2, 80), "{}.png")
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.iterdir())
-    done = _run(tmp_path, "pair", "0.png", "1.png", "--plot", plot)
+    done = run_mimic(tmp_path, "pair", "0.png", "1.png", "--plot", plot)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""

@@ -13,7 +13,6 @@ import shutil
 import signal
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,8 +32,8 @@ from mimic.pairs.schema import index_path
 from mimic.params import Params, load_params, resolve_params
 from mimic.synthetic import apartments, glb_writer
 from tests.support import footage
+from tests.support.command import MIMIC
 
-MIMIC = Path(sys.executable).with_name("mimic")
 FRAMES = 90
 
 

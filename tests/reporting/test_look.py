@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,8 +28,8 @@ from mimic.reporting.look import PAGE, REJECTED, SUMMARY, look_page
 from tests.reporting.test_report import Page
 from tests.reporting.test_report_page import FLAGS
 from tests.support import footage
+from tests.support.command import MIMIC
 
-MIMIC = Path(sys.executable).with_name("mimic")
 ODD = '<b onload=1> "Küche" & 台所.mp4'
 # Inside the page: what a reader on a phone, or without eyes or a mouse, meets.
 PROBE = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,8 @@ from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
 from mimic.params import load_params
 from tests.support import footage
+from tests.support.command import MIMIC
 
-MIMIC = Path(sys.executable).with_name("mimic")
 SHORT = """\
 profile: laptop
 profiles:

@@ -22,8 +22,8 @@ from mimic.commands.workspace import check, choices, data, new, spacing, stages,
 from mimic.geometry import overlap
 from mimic.params import load_params, packaged
 from tests.support import footage
+from tests.support.command import MIMIC
 
-MIMIC = Path(sys.executable).with_name("mimic")
 FPS = 10
 STEP_PX = 16  # a frame: at 0.4 s two frames share 1 - 64 / 224 = 0.71 of the picture
 
