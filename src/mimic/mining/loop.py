@@ -110,19 +110,8 @@ def walk_clip(
             if bookmark.skip:
                 bookmark.skip -= 1
                 continue
-            if group.precomputed is not None:
-                pair = _take(group, rule, votes, stats, views.unreadable)
-                retried = False
-            else:
-                views.reserve(group)
-                pair, retried = _mine_group(
-                    group,
-                    views,
-                    rule,
-                    votes,
-                    stats,
-                    functools.partial(_show, examples, clip, group, views),
-                )
+            show = functools.partial(_show, examples, clip, group, views)
+            pair, retried = _pair_of(group, views, rule, votes, stats, show)
             if pair is not None and guard is not None:
                 pair = _guarded(pair, guard, stats)
             if pair is not None:
@@ -200,6 +189,21 @@ def _show(
             examples.add(
                 outcome, clip, (a.key, b.key), (views.get(a).image, views.get(b).image), comparison
             )
+
+
+def _pair_of(
+    group: Group,
+    views: ViewCache,
+    rule: overlap.Rule,
+    votes: np.random.Generator,
+    stats: MiningStats,
+    show: Show,
+) -> tuple[Pair | None, bool]:
+    """The group's pair, given or mined, and whether it took the retry to find it."""
+    if group.precomputed is not None:
+        return _take(group, rule, votes, stats, views.unreadable), False
+    views.reserve(group)
+    return _mine_group(group, views, rule, votes, stats, show)
 
 
 def _mine_group(
