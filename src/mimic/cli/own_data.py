@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Optional
 
 import typer
 
+from mimic.cli import pairs_options as option
 from mimic.cli.options import AnyParamsFile
 from mimic.params import load_here_or_packaged
 
@@ -14,46 +15,17 @@ PANEL = "Your own data"
 
 
 def pairs(
-    # readable=False: one path that may not be read is reported, and the rest is mined
-    paths: Annotated[
-        list[Path], typer.Argument(help="Videos, image folders or .glb scenes", readable=False)
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the pair shards", readable=False)],
+    paths: option.Paths,
+    out: option.Out,
     params: AnyParamsFile = None,
-    spacing_s: Annotated[Optional[float], typer.Option(help="Seconds between video frames")] = None,
-    crop_bottom: Annotated[
-        Optional[float],
-        typer.Option(
-            help="Fraction of a video's height to crop at the bottom, for burned-in captions"
-        ),
-    ] = None,
-    up: Annotated[
-        Optional[Literal["y", "z", "auto"]], typer.Option(help="The up axis of a .glb scene")
-    ] = None,
-    group_max: Annotated[
-        Optional[int],
-        typer.Option(
-            help="Limit the pairs tried in a larger set of images to as many as a set of this many "
-            "images has"
-        ),
-    ] = None,
-    island_radius_min_m: Annotated[
-        Optional[float],
-        typer.Option(help="Skip pieces of walkable floor of a .glb scene that are smaller"),
-    ] = None,
-    texture_max_px: Annotated[
-        Optional[int], typer.Option(help="Downscale textures of a .glb scene that are larger")
-    ] = None,
-    licence: Annotated[
-        Optional[str],
-        typer.Option(
-            help="Under which licence the data stands: an SPDX name, own, private, or another name "
-            "that `mimic licences` lists"
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print counts and reasons as JSON")
-    ] = False,
+    spacing_s: option.SpacingS = None,
+    crop_bottom: option.CropBottom = None,
+    up: option.Up = None,
+    group_max: option.GroupMax = None,
+    island_radius_min_m: option.IslandRadiusMinM = None,
+    texture_max_px: option.TextureMaxPx = None,
+    licence: option.Licence = None,
+    as_json: option.AsJson = False,
 ) -> None:
     """Mine the videos, image folders or .glb scenes given.
 
