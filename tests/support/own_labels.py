@@ -11,6 +11,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from mimic.tasks.depth.config import DepthTask
+from mimic.tasks.depth.own import OwnDepth
+from mimic.tasks.depth.sets import open_depth
+
 HEIGHT = 24
 WIDTH = 32
 NAMES = tuple(f"{number:03d}" for number in range(10))
@@ -120,4 +124,11 @@ def _runs(content: bytes) -> bytes:
         head = -1 if alone else end - at - 1
         found += struct.pack("b", head) + content[at : at + 1]
         at = end
+    return found
+
+
+def open_own_depth(task: DepthTask, root: Path) -> OwnDepth:
+    """The folder that a task names, which is none of NYUv2's."""
+    found = open_depth(task, root)
+    assert isinstance(found, OwnDepth)
     return found

@@ -17,23 +17,11 @@ from mimic.tasks.checks import check
 from mimic.tasks.depth import finetune
 from mimic.tasks.depth.config import DepthTask, FewShotDepthTask, LinearDepthTask
 from mimic.tasks.depth.frames import stacked
-from mimic.tasks.depth.own import OwnDepth
 from mimic.tasks.depth.sets import open_depth
 from mimic.tasks.inspection import lines
 from tests.support import own_labels
 from tests.support.miniatures import as_subject, folders_in
-from tests.support.own_labels import NAMES, write_depth, write_folder, write_photo
-
-
-@pytest.fixture
-def own_task(depth_task: DepthTask) -> DepthTask:
-    return depth_task.model_copy(update={"data": Path("own")})
-
-
-def opened(task: DepthTask, root: Path) -> OwnDepth:
-    found = open_depth(task, root)
-    assert isinstance(found, OwnDepth)
-    return found
+from tests.support.own_labels import NAMES, open_own_depth, write_depth, write_folder, write_photo
 
 
 @pytest.mark.parametrize(
@@ -54,7 +42,7 @@ def opened(task: DepthTask, root: Path) -> OwnDepth:
 def test_layouts_and_names(tmp_path: Path, own_task: DepthTask, colour: str, depth: str) -> None:
     """Every image meets its own depth, in metres, whatever they are called."""
     write_folder(tmp_path / "own", colour.format, depth.format)
-    found = opened(own_task, tmp_path)
+    found = open_own_depth(own_task, tmp_path)
     assert found.length == len(NAMES)
     assert len(found.train) == 8
     for place in range(found.length):
@@ -70,13 +58,13 @@ def test_an_accent_written_as_two_letters_is_the_same_name(
     write_folder(tmp_path / "own", "color/u\u0308{}.jpg".format, "depth/\u00fc{}.png".format)
     (tmp_path / "own/train.txt").write_text("".join(f"\u00fc{name}\n" for name in NAMES[:6]))
     (tmp_path / "own/test.txt").write_text("".join(f"u\u0308{name}\n" for name in NAMES[6:]))
-    assert opened(own_task, tmp_path).test.tolist() == [6, 7, 8, 9]
+    assert open_own_depth(own_task, tmp_path).test.tolist() == [6, 7, 8, 9]
 
 
 def test_prediction_equal_to_truth_scores_one(tmp_path: Path, own_task: DepthTask) -> None:
     """And one that is 1.3 times as far is never within 1.25."""
     write_folder(tmp_path / "own")
-    found = opened(own_task, tmp_path)
+    found = open_own_depth(own_task, tmp_path)
     task = own_task.model_copy(update={"score_at": "input", "size_px": 24})
 
     def scored(factor: float) -> float:
@@ -118,9 +106,9 @@ def test_the_unit_is_told_and_said(
 def test_a_stated_unit_wins(tmp_path: Path, own_task: DepthTask) -> None:
     write_folder(tmp_path / "own", per_m=5000.0)
     stated = own_task.model_copy(update={"depth_unit": 5000.0})
-    assert opened(stated, tmp_path).read(0).depth_m.max() == pytest.approx(4.0)
+    assert open_own_depth(stated, tmp_path).read(0).depth_m.max() == pytest.approx(4.0)
     (tmp_path / "own/info.json").write_text(json.dumps({"depth_unit": 5000}))
-    noted = opened(own_task, tmp_path)
+    noted = open_own_depth(own_task, tmp_path)
     assert noted.read(0).depth_m.max() == pytest.approx(4.0)
     assert "info.json says so" in noted.said[0]
 
@@ -153,7 +141,7 @@ def test_eight_bits_need_a_unit(tmp_path: Path, own_task: DepthTask) -> None:
         Image.fromarray(depth).save(tmp_path / f"own/depth/{number}.png")
     with pytest.raises(BadInput, match=r"8 bits.*25\.5 if 255 is 10 m"):
         open_depth(own_task, tmp_path)
-    found = opened(own_task.model_copy(update={"depth_unit": 25.5}), tmp_path)
+    found = open_own_depth(own_task.model_copy(update={"depth_unit": 25.5}), tmp_path)
     assert any("steps of 39 mm" in line for line in found.said)
     assert "in steps of 39 mm, an 8-bit copy" in found.own
     assert found.read(0).depth_m.max() == pytest.approx(4.0, abs=0.02)
@@ -164,12 +152,12 @@ def test_lists_folders_and_scenes_split(tmp_path: Path, own_task: DepthTask) -> 
     write_folder(own)
     (own / "nyu_train.txt").write_text("\ufeff000\ncolor/001.jpg\n# no\n002.jpg depth/002.png\n")
     (own / "nyu_test.txt").write_text("003\n")
-    found = opened(own_task, tmp_path)
+    found = open_own_depth(own_task, tmp_path)
     assert (found.train.tolist(), found.test.tolist()) == ([0, 1, 2], [3])
     assert "not used: 6 in no split" in found.said
     before = found.digest
     (own / "nyu_test.txt").write_text("003\n004\n")
-    assert opened(own_task, tmp_path).digest != before
+    assert open_own_depth(own_task, tmp_path).digest != before
     (own / "nyu_test.txt").write_text("002\n")
     with pytest.raises(BadInput, match="1 images are both trained on and scored"):
         open_depth(own_task, tmp_path)
@@ -184,7 +172,7 @@ def test_lists_folders_and_scenes_split(tmp_path: Path, own_task: DepthTask) -> 
 def test_folders_named_after_the_split(tmp_path: Path, own_task: DepthTask) -> None:
     write_folder(tmp_path / "own/train", names=NAMES[:6])
     write_folder(tmp_path / "own/val", names=NAMES[6:])
-    found = opened(own_task, tmp_path)
+    found = open_own_depth(own_task, tmp_path)
     assert (len(found.train), len(found.test)) == (6, 4)
     assert "by the folders train and validation" in found.said[1]
 
@@ -195,19 +183,19 @@ def test_whole_scenes_are_scored(tmp_path: Path, own_task: DepthTask) -> None:
         write_folder(
             tmp_path / "own", f"color/{scene}/{{}}.jpg".format, f"depth/{scene}/{{}}.png".format
         )
-    found = opened(own_task, tmp_path)
+    found = open_own_depth(own_task, tmp_path)
     scenes = {place // 10 for place in found.test.tolist()}
     assert len(scenes) == 1
     assert len(found.test) == 10
     assert "1 of 5 scenes are scored" in found.said[1]
-    assert opened(own_task, tmp_path).test.tolist() == found.test.tolist()
+    assert open_own_depth(own_task, tmp_path).test.tolist() == found.test.tolist()
 
 
 def test_depth_of_another_size_takes_the_nearest(tmp_path: Path, own_task: DepthTask) -> None:
     for number in range(5):
         write_photo(tmp_path / f"own/color/{number}.jpg", number, 2 * 24, 2 * 32)
         write_depth(tmp_path / f"own/depth/{number}.png", own_labels.depth_m(number))
-    frame = opened(own_task, tmp_path).read(0)
+    frame = open_own_depth(own_task, tmp_path).read(0)
     truth = own_labels.depth_m(0)
     assert frame.image.shape == (48, 64, 3)
     assert (frame.depth_m == truth.repeat(2, axis=0).repeat(2, axis=1)).all()
@@ -242,7 +230,7 @@ def test_a_photograph_is_turned_as_its_depth_is(
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path, exif=held)
         write_depth(tmp_path / f"own/depth/{number}.png", own_labels.depth_m(number, *size))
-    image = opened(own_task, tmp_path).read(0).image
+    image = open_own_depth(own_task, tmp_path).read(0).image
     assert (image == (picture if follows == "stored" else np.rot90(picture, -1))).all()
 
 
@@ -284,7 +272,7 @@ def test_every_depth_task_runs_on_a_folder(
 
 def test_a_public_copy_needs_no_word(own_task: DepthTask, real_data: Path) -> None:
     """NYUv2 as it lies there: the official split, millimetres, and that it is coarse."""
-    found = opened(own_task.model_copy(update={"data": real_data / "real/nyu"}), Path())
+    found = open_own_depth(own_task.model_copy(update={"data": real_data / "real/nyu"}), Path())
     assert (len(found.train), len(found.test)) == (795, 654)
     assert found.unit.per_m == 1000
     assert found.unit.median_m == pytest.approx(2.6, abs=0.3)
@@ -292,7 +280,9 @@ def test_a_public_copy_needs_no_word(own_task: DepthTask, real_data: Path) -> No
 
 
 def test_a_record3d_capture_is_read(own_task: DepthTask, real_data: Path) -> None:
-    found = opened(own_task.model_copy(update={"data": real_data / "real/record3d_viewer"}), Path())
+    found = open_own_depth(
+        own_task.model_copy(update={"data": real_data / "real/record3d_viewer"}), Path()
+    )
     assert found.length == 92
     assert found.unit.per_m == 1000
     assert found.unit.median_m == pytest.approx(0.458, abs=0.06)

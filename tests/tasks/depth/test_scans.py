@@ -14,10 +14,9 @@ from PIL import Image
 
 from mimic.errors import BadInput
 from mimic.tasks.depth.config import DepthTask
-from mimic.tasks.depth.own import OwnDepth
 from mimic.tasks.depth.scans import ScanVideo
 from mimic.tasks.depth.sets import open_depth
-from tests.support.own_labels import write_photo
+from tests.support.own_labels import open_own_depth, write_photo
 
 HEIGHT, WIDTH = 48, 64  # of depth; the camera has four times that
 COUNT = 40
@@ -48,24 +47,13 @@ def write_scan(folder: Path, count: int = COUNT, depths: int = COUNT, codec: str
     (folder / "odometry.csv").write_text("timestamp, frame, x, y, z, qx, qy, qz, qw\n")
 
 
-@pytest.fixture
-def own_task(depth_task: DepthTask) -> DepthTask:
-    return depth_task.model_copy(update={"data": Path("own")})
-
-
-def opened(task: DepthTask, root: Path) -> OwnDepth:
-    found = open_depth(task, root)
-    assert isinstance(found, OwnDepth)
-    return found
-
-
 @pytest.mark.parametrize("codec", ["hevc", "h264"])
 def test_a_frame_of_stray_scanner_meets_its_own_depth(
     tmp_path: Path, own_task: DepthTask, codec: str
 ) -> None:
     """In any order: forwards, back over a key frame, and the same again."""
     write_scan(tmp_path / "own/71de12f9", codec=codec)
-    with opened(own_task, tmp_path) as found:
+    with open_own_depth(own_task, tmp_path) as found:
         assert found.length == COUNT
         for number in (0, 1, 2, 39, 5, 6, 4, 30, 30, 13):
             frame = found.read(number)
@@ -80,7 +68,7 @@ def test_depth_without_confidence_is_unknown_and_that_is_said(
     tmp_path: Path, own_task: DepthTask
 ) -> None:
     write_scan(tmp_path / "own", 5, 5)
-    found = opened(own_task, tmp_path)
+    found = open_own_depth(own_task, tmp_path)
     assert not found.read(3).valid[:, :32].any()  # level 0
     assert found.read(3).valid[:, 32:].all()  # levels 1 and 2
     assert "depth of confidence below 1 is unknown, by confidence/" in found.said
@@ -88,7 +76,7 @@ def test_depth_without_confidence_is_unknown_and_that_is_said(
     Image.fromarray(np.full((HEIGHT, WIDTH), 1, np.uint8)).save(
         tmp_path / "own/confidence/000000.png"
     )
-    assert opened(own_task, tmp_path).digest != before
+    assert open_own_depth(own_task, tmp_path).digest != before
 
 
 def test_confidence_beside_images_counts_where_it_holds_levels(
@@ -97,22 +85,22 @@ def test_confidence_beside_images_counts_where_it_holds_levels(
     write_scan(tmp_path / "own", 5, 5)
     for number in range(5):
         write_photo(tmp_path / f"own/color/{number:06d}.png", number, HEIGHT, WIDTH)
-    found = opened(own_task, tmp_path)  # the photographs, not the video
+    found = open_own_depth(own_task, tmp_path)  # the photographs, not the video
     assert found.read(0).image.shape == (HEIGHT, WIDTH, 3)
     assert not found.read(0).valid[:, :8].any()
     for number in range(5):
         picture = np.full((HEIGHT, WIDTH), 200, np.uint8)
         Image.fromarray(picture).save(tmp_path / f"own/confidence/{number:06d}.png")
-    assert opened(own_task, tmp_path).read(0).valid.all()
+    assert open_own_depth(own_task, tmp_path).read(0).valid.all()
 
 
 def test_what_is_not_of_one_scan_is_one_line(tmp_path: Path, own_task: DepthTask) -> None:
     write_scan(tmp_path / "own", 5, 7)
     with pytest.raises(BadInput, match=r"rgb\.mp4: 5 frames, and depth of frame 6"):
-        opened(own_task, tmp_path).read(6)
+        open_own_depth(own_task, tmp_path).read(6)
     (tmp_path / "own/depth/last.png").write_bytes((tmp_path / "own/depth/000000.png").read_bytes())
     with pytest.raises(BadInput, match=r"last\.png: its name is not the number of a frame"):
-        opened(own_task, tmp_path)
+        open_own_depth(own_task, tmp_path)
     (tmp_path / "rgb.mp4").write_bytes(b"nothing")
     with pytest.raises(BadInput, match=r"rgb\.mp4: .*copy the scan from the phone again"):
         ScanVideo(tmp_path / "rgb.mp4")
