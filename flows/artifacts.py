@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -28,7 +29,7 @@ from prefect.utilities.urls import url_for
 from mimic.errors import BadInput
 from mimic.infra.addresses import without_password
 from mimic.infra.progress import parse
-from mimic.infra.tracking.store import where
+from mimic.infra.tracking.store import address, where
 from mimic.params import load_params
 
 SAID = ("run", "dataset", "objective", "steps")  # of a row of results
@@ -99,17 +100,39 @@ def rename_task(name: str) -> None:
 
 
 def publish(environment: Mapping[str, str], failed: list[str]) -> None:
-    """The results table and the ways to MLflow, report and logs, in the run's Artifacts tab.
+    """All results in MLflow; the results table and the ways to MLflow, report and logs in the run's
+    Artifacts tab.
 
     Args:
-        environment: of the command that prints the table.
+        environment: of the commands that do so.
         failed: what the stages that failed said.
     """
     try:
+        _mirror(environment)
         _results(environment)
         _links(failed)
     except AWAY as error:
         get_run_logger().warning("results and links are not shown (%s)", error)
+
+
+def _mirror(environment: Mapping[str, str]) -> None:
+    """What a stage could not show because MLflow was away comes there now, and new encoders come
+    into its registry."""
+    if not _is_tracked():
+        return
+    command = ["mimic", "track"]
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(environment))
+    said = (done.stderr if done.returncode else done.stdout).strip().splitlines()
+    line = without_password(said[-1]) if said else f"exit status {done.returncode}"
+    get_run_logger().log(logging.WARNING if done.returncode else logging.INFO, "MLflow: %s", line)
+
+
+def _is_tracked() -> bool:
+    path = Path("params.yaml")
+    try:
+        return path.is_file() and address(load_params(path).tracking, Path()) is not None
+    except BadInput:
+        return False  # the stages have said what is wrong with it
 
 
 def _results(environment: Mapping[str, str]) -> None:

@@ -81,6 +81,7 @@ def test_the_comparison_is_found_in_mlflow(
     lab = night.lab
     where = lab.run("mimic", "track").strip()
     assert where.startswith("0 new, "), where
+    assert "; 0 encoders registered; best: " in where, "the flow run registers them"
     address = where.rpartition("; ")[2]
     assert address.startswith(lab.mlflow.page)
     browser.open(address, "croco", "random")
