@@ -20,7 +20,7 @@ from mimic.training import checkpoint
 from mimic.training.augment import generator
 from mimic.training.fit import Optim, RunSpec, Saving, fit
 from mimic.training.optim import adamw, parameter_groups
-from mimic.training.training_stats import LogRecord, TrainingStats, Window
+from mimic.training.training_stats import LogRecord, LogWindow, TrainingStats
 
 STEPS = 12
 
@@ -90,13 +90,13 @@ def test_a_checkpoint_of_before_still_resumes(
 
 
 def test_sums_of_several_ranks_are_each_ones_own_or_all_the_first_ones() -> None:
-    window = Window([1.0, 2.0, 4.0], 6.0, 3)
+    window = LogWindow([1.0, 2.0, 4.0], 6.0, 3)
     kept = [TrainingStats(torch.device("cpu"), World(rank, 3), window) for rank in range(3)]
     assert [float(stats._loss) for stats in kept] == [1.0, 2.0, 4.0]
     fewer = [TrainingStats(torch.device("cpu"), World(rank, 2), window) for rank in range(2)]
     assert [float(stats._loss) for stats in fewer] == [7.0, 0.0]
     alone = TrainingStats(torch.device("cpu"), SINGLE_PROCESS, window)
-    assert alone.window() == Window([7.0], 6.0, 3)
+    assert alone.window() == LogWindow([7.0], 6.0, 3)
     assert alone.record(9, 0.1).loss == pytest.approx(7 / 3)
 
 

@@ -23,7 +23,7 @@ from mimic.infra.writing import writing
 from mimic.models import Masking, ViTSize, build
 from mimic.models.encoder import VisionTransformer
 from mimic.models.objectives.base import Pretraining
-from mimic.training.training_stats import Window
+from mimic.training.training_stats import LogWindow
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     world: World,
     keep: int,
-    window: Window | None = None,
+    window: LogWindow | None = None,
 ) -> None:
     """Write step-<step>.pt, then its .json with size and digest, which makes it count; keep the
     last `keep`.
@@ -216,7 +216,7 @@ class Restored:
     """Where a run goes on."""
 
     step: int  # 0: from the beginning
-    window: Window | None  # None: of no step, or of a checkpoint written before there were any
+    window: LogWindow | None  # None: of no step, or of a checkpoint written before there were any
 
 
 def restore(
@@ -259,7 +259,7 @@ def restore(
             state["threads"]
         )  # a sum over another number of threads ends in other last bits
     window = state.get("window")
-    return Restored(step, None if window is None else Window(**window))
+    return Restored(step, None if window is None else LogWindow(**window))
 
 
 def restore_newest_model(folder: Path, model: nn.Module) -> int:

@@ -26,7 +26,7 @@ from mimic.training import checkpoint
 from mimic.training.augment import generator
 from mimic.training.batches import prefetch
 from mimic.training.optim import set_lr
-from mimic.training.training_stats import LogRecord, TrainingStats, Window
+from mimic.training.training_stats import LogRecord, LogWindow, TrainingStats
 
 T = TypeVar("T")
 
@@ -209,7 +209,7 @@ def _save(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     world: World,
-    window: Window,
+    window: LogWindow,
 ) -> None:
     if world.rank != 0:
         return

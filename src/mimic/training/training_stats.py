@@ -30,7 +30,7 @@ class LogRecord:
 
 
 @dataclass(frozen=True)
-class Window:
+class LogWindow:
     """Sums of the steps since the last log line, as a checkpoint keeps them."""
 
     losses: list[float]  # of each rank, its share
@@ -48,7 +48,7 @@ class TrainingStats:
         window: of a run that is resumed; None = no step was made since the last log line.
     """
 
-    def __init__(self, device: torch.device, world: World, window: Window | None = None) -> None:
+    def __init__(self, device: torch.device, world: World, window: LogWindow | None = None) -> None:
         self._device = device
         self._world = world
         self._bad = torch.full((), NEVER, dtype=torch.int64, device=device)
@@ -56,7 +56,7 @@ class TrainingStats:
         if window is not None:
             self._go_on(window)
 
-    def _go_on(self, window: Window) -> None:
+    def _go_on(self, window: LogWindow) -> None:
         """Each rank with its own sum where there are as many as before; else the first has all."""
         losses = window.losses
         if len(losses) != self._world.size:
@@ -65,12 +65,12 @@ class TrainingStats:
         self._norm += window.norm
         self._count = window.count
 
-    def window(self) -> Window:
+    def window(self) -> LogWindow:
         """What a run that is resumed here needs for its first log line."""
         losses = torch.zeros(self._world.size, device=self._device)
         losses[self._world.rank] = self._loss
         losses = self._world.all_reduce_sum(losses)
-        return Window(losses.tolist(), self._norm.item(), self._count)
+        return LogWindow(losses.tolist(), self._norm.item(), self._count)
 
     def _reset(self) -> None:
         self._loss = torch.zeros((), device=self._device)
