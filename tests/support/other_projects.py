@@ -214,7 +214,9 @@ class AsymmetricCroCo3DStereo(CroCoNet):
     def _set_prediction_head(self, width: int, patch: int) -> None:
         pass
 
-    def load_state_dict(self, weights: Any, *words: Any, **named: Any) -> Any:  # type: ignore[override]
+    def load_state_dict(  # type: ignore[override]
+        self, weights: Any, *words: Any, **named: Any
+    ) -> Any:
         """Where the second decoder is missing, the first one's weights are its start."""
         twins = {}
         if not any(key.startswith("dec_blocks2") for key in weights):

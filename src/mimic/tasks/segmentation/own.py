@@ -41,7 +41,9 @@ IMAGES = ("images", "image", "img", "imgs", "rgb", "color", "jpegimages")
 MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "segmentationclass")
 MASK_ENDINGS = frozenset({".png", ".tif", ".tiff", ".bmp"})
 WORD = re.compile(
-    r"(?:^|(?<=[^a-zA-Z]))(?:masks?|labels?|labelids|seg|segmentation|annotation|gt)(?=[^a-zA-Z]|$)",
+    r"(?:^|(?<=[^a-zA-Z]))"
+    r"(?:masks?|labels?|labelids|seg|segmentation|annotation|gt)"
+    r"(?=[^a-zA-Z]|$)",
     re.IGNORECASE,
 )
 
