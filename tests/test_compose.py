@@ -180,6 +180,8 @@ def test_what_is_dead_fails_its_check(stack: Stack, database: Postgres) -> None:
     assert not stack.healthy("postgres")
     assert not stack.healthy("prefect")
     assert not stack.healthy("mlflow")
+    for name in ("prefect", "mlflow"):
+        stack.running[name].kill()  # asked to end, they would wait for their database
 
 
 def _command_line(process: Path) -> bytes:
