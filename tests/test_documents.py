@@ -218,7 +218,7 @@ def test_the_citation_names_this_version(repository: Path) -> None:
 
 def test_workflows_and_forms_are_yaml_and_ci_runs_the_one_script(repository: Path) -> None:
     forms = [*repository.glob(".github/**/*.yml")]
-    assert len(forms) == 4
+    assert len(forms) == 5
     loaded = {path.name: yaml.safe_load(path.read_text()) for path in forms}
     steps = loaded["ci.yml"]["jobs"]["all"]["steps"]
     assert [step["run"] for step in steps if ".ci/run" in step.get("run", "")] == ["bash .ci/run"]
