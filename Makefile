@@ -1,5 +1,6 @@
 # make demo   from nothing to a trained, measured, tracked encoder (laptop profile)
 # make test   everything the tests need, then the tests
+# make audit  known weaknesses of the dependencies (asks api.osv.dev)
 # make docs   the documentation as a site, in site/
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
 BIN := $(CURDIR)/.venv/bin
@@ -10,7 +11,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: setup demo test lint docs clean
+.PHONY: setup demo test lint audit docs clean
 
 setup: .venv/.complete
 
@@ -36,6 +37,9 @@ lint: setup
 	check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.gpu.yaml
 	check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	compose-lint --quiet --skip-suppressed --strict-config --config docker/compose-lint.yaml --fail-on low docker/compose.yaml
+
+audit: setup
+	python -m benchmarks.audit
 
 docs: setup
 	zensical build --clean --strict
