@@ -26,11 +26,13 @@ from prefect.settings import get_current_settings
 from mimic.errors import BadInput
 from mimic.flows import notify
 from mimic.flows.worker import POOL
+from mimic.infra.addresses import hide_secrets
 
 PLAN = "prefect.yaml"
 
 
 def main() -> int:
+    hide_secrets()
     try:
         if sys.argv[1:] == ["--if-changed"] and _is_done():
             print("deployments: as before", flush=True)

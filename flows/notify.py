@@ -19,7 +19,6 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.types import SecretDict
 
 from mimic.errors import BadInput
-from mimic.infra.addresses import without_password
 
 VARIABLE = "MIMIC_NOTIFY_URL"
 BLOCK = "mimic-notify"
@@ -42,7 +41,8 @@ def apply() -> str:
         if not url:
             return f"failures are told to nobody ({VARIABLE} is not set)"
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-            raise BadInput(f"{VARIABLE}: {without_password(url)} is no web address (https://...)")
+            # The value is not shown: the path of a webhook's address is what must stay secret.
+            raise BadInput(f"{VARIABLE} is no web address (https://...)")
         block: Any = CustomWebhookNotificationBlock(
             name="mimic",
             url="{{url}}",

@@ -30,8 +30,10 @@ from mimic.flows.graph import NARROWS, choices, graph, select, stage_of
 from mimic.flows.janitor import alive, claim
 from mimic.flows.repro import environment, no_child_left_behind, repro
 from mimic.flows.unchanged import unchanged
+from mimic.infra.addresses import hide_secrets
 
 shift.leave_if_over()  # loaded by a worker that is gone by now
+hide_secrets()
 claim()
 
 # Stages that run at the same time. Two fill a laptop; a login node that hands its stages to a

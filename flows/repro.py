@@ -25,6 +25,7 @@ from mimic.commands.operation import leash
 from mimic.errors import BAD_INPUT, CANCELLED
 from mimic.flows import artifacts, shift
 from mimic.flows.output import Output
+from mimic.infra.addresses import without_secrets
 
 GRACE_S = 10.0  # between asking a stage to stop and killing it: long enough to save a checkpoint
 LOOK_S = 5.0  # between two looks at whether somebody has cancelled the run
@@ -235,8 +236,13 @@ def _follow(children: Children, command: list[str], stage: str) -> tuple[int, Ou
     output = Output()
     with children.run(command) as child, artifacts.progress_of(stage) as show:
         assert child.stdout is not None
-        for line in filter(None, map(str.rstrip, child.stdout)):
+        for line in filter(None, map(_shown, child.stdout)):
             if output.take(line):
                 log.info(line)
                 show(line)
         return child.wait(), output
+
+
+def _shown(line: str) -> str:
+    """As it is logged and kept by the server, whichever program printed it."""
+    return without_secrets(line).rstrip()

@@ -55,7 +55,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         sandbox.up()
         with installed(root, folder, str(program), cluster_of()) as found:
             found.sandbox = sandbox
-            yield found
+            with found.command_lines.watched():
+                yield found
     finally:
         sandbox.down()
         os.environ.clear()

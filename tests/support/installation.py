@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from tests.support import marked
 from tests.support.servers import (
     MlflowServer,
     ObjectStoreServer,
@@ -42,6 +43,7 @@ class Installation:
     cluster: dict[str, str]  # how jobs find SLURM: its `export` lines
     worker: Service = field(init=False)
     sandbox: Any = None  # what an administrator of SLURM does to it
+    command_lines: marked.CommandLines = field(default_factory=marked.CommandLines)
 
     def __post_init__(self) -> None:
         command = [sys.executable, "-m", "mimic.flows.worker"]
@@ -55,11 +57,20 @@ class Installation:
         """Of everything that is started in the workspace."""
         return with_programs(
             PREFECT_API_URL=self.prefect.api,
-            MLFLOW_TRACKING_URI=self.mlflow.page,
             MIMIC_ROOT=str(self.root),
             **self.cluster,
             **self.s3.store.environment,
+            **self.credentials,
         )
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """Of servers that ask for none here: they are sent, and must be shown nowhere."""
+        user = f"lab:{marked.secret('Tracker')}"
+        return {
+            "MLFLOW_TRACKING_URI": self.mlflow.page.replace("//", f"//{user}@"),
+            "PREFECT_API_AUTH_STRING": f"lab:{marked.secret('Prefect')}",
+        }
 
     def run(self, *command: str, cwd: Path | None = None) -> str:
         """What a command prints that ends well."""
@@ -111,9 +122,13 @@ class Installation:
     def switch_on(self, name: str, on: bool) -> None:
         verb = "resume" if on else "pause"
         identity = self.deployment(name)["id"]
-        request = urllib.request.Request(
-            f"{self.prefect.api}/deployments/{identity}/{verb}_deployment", b"", method="POST"
-        )
+        self._tell("POST", f"/deployments/{identity}/{verb}_deployment")
+
+    def delete(self, path: str) -> None:
+        self._tell("DELETE", path)
+
+    def _tell(self, method: str, path: str) -> None:
+        request = urllib.request.Request(self.prefect.api + path, b"", method=method)
         urllib.request.urlopen(request, timeout=30).close()
 
     def start_run(self, name: str, **parameters: Any) -> str:

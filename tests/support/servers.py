@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from socket import create_connection, socket
 
-from tests.support import REPOSITORY
+from tests.support import REPOSITORY, marked
 from tests.support.object_store import ObjectStore
 from tests.support.toy_project import kill_group, wait_until
 
@@ -115,7 +115,7 @@ def postgres_program(name: str) -> str | None:
 
 
 def missing_of_postgres() -> list[str]:
-    needed = ("initdb", "postgres", "psql", "pg_isready")
+    needed = ("initdb", "postgres", "psql", "pg_isready", "pg_dump")
     return [name for name in needed if postgres_program(name) is None]
 
 
@@ -137,8 +137,8 @@ class Postgres(Service):
 
     @property
     def address(self) -> str:
-        """`user@host:port`."""
-        return f"mimic@127.0.0.1:{self.port}"
+        """`user:password@host:port`; the password is asked of nobody here."""
+        return f"mimic:{marked.secret('Database')}@127.0.0.1:{self.port}"
 
     def create(self) -> None:
         """The files of an empty one, started, and its databases."""
@@ -155,6 +155,12 @@ class Postgres(Service):
         self.start()
         databases = str(REPOSITORY / "docker/postgres-init.sql")
         self._run("-f", databases).check_returncode()
+
+    def dump(self, database: str) -> bytes:
+        """All rows of all tables."""
+        address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "mimic"]
+        command = [str(postgres_program("pg_dump")), *address, "--data-only", database]
+        return subprocess.run(command, check=True, capture_output=True).stdout
 
     def query(self, database: str, query: str) -> str:
         asked = self._run("-tAc", query, database=database)
@@ -228,9 +234,9 @@ class MlflowServer(Service):
         self.port = free_port()
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
         command += ["--port", str(self.port), "--workers", "1"]
-        command += ["--backend-store-uri", f"postgresql://{database.address}/mlflow"]
         command += ["--artifacts-destination", str(folder / "artifacts")]
-        super().__init__("mlflow-server", command, folder, self._answers)
+        tables = with_programs(MLFLOW_BACKEND_STORE_URI=f"postgresql://{database.address}/mlflow")
+        super().__init__("mlflow-server", command, folder, self._answers, tables)
 
     @property
     def page(self) -> str:
@@ -248,7 +254,7 @@ class ObjectStoreServer(Service):
 
     def __init__(self, program: str, folder: Path) -> None:
         port = free_port()
-        key = ("lab", secrets.token_hex(16))
+        key = (marked.secret("Key"), marked.secret(secrets.token_hex(16)))
         self.store = ObjectStore(f"http://127.0.0.1:{port}", folder / "buckets", *key)
         self.store.folder.mkdir(parents=True)
         command = [program, "serve", "s3", "--addr", f"127.0.0.1:{port}", str(self.store.folder)]

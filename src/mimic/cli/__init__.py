@@ -22,6 +22,7 @@ from mimic.cli import (
     workspace,
 )
 from mimic.errors import BAD_INPUT, CANCELLED, BadInput, Cancelled, WorkFailed
+from mimic.infra.addresses import hide_secrets
 from mimic.infra.owner.parent import ending_with_dvc
 from mimic.infra.storage import is_full
 
@@ -57,6 +58,7 @@ def main() -> None:
     # (measured); read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _in_utf8()
+    hide_secrets()
     try:
         if "" in sys.argv[1:]:  # a path of no letters would be the current folder
             raise BadInput("an argument is empty; was a variable of the shell not set?")

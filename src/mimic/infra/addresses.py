@@ -1,22 +1,132 @@
-"""Addresses that may be shown: printed, stored, sent."""
+"""What may be shown: printed, logged, stored, sent. Addresses without their passwords, and texts
+without the secrets that the environment holds."""
 
 from __future__ import annotations
 
+import logging
+import os
 import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, TextIO
+from urllib.parse import unquote, urlsplit
 
-USER = re.compile(r"//[^/?#\s]*@")  # up to the last @ before the path: a password may hold one
+# Up to the last @ before the path: a password may hold one. A quote or an angle bracket ends an
+# address in a text.
+USER = re.compile(r'//[^/?#\s"<>]*@')
 # A password with a bare slash is no address by the letter, and yet somebody's. What is a port and a
 # path stays.
-SLASHED = re.compile(r"//[^/?#\s:@]*:(?!\d+[/?#])\S*@")
+SLASHED = re.compile(r'//[^/?#\s:@"<>]*:(?!\d+[/?#])[^\s"<>]*@')
 GIVEN = re.compile(
     r"([?&;][\w\-.]*(?:passw|pwd|token|secret|signature|credential|api_?key|access_?key)[\w\-.]*=)"
-    r"[^&;#\s]*",
+    r'[^&;#\s"<>]*',
     re.IGNORECASE,
 )
+# Variables that hold a secret, by what tools call them; one that names a file holds none.
+SECRET = re.compile(
+    r"^(?!.*_(?:FILE|PATH|DIR|HOME|CMD|COMMAND)$|GOOGLE_APPLICATION_).*(?:PASSWORD|PASSWD"
+    r"|PASSPHRASE|SECRET|API_?KEY"
+    r"|ACCESS_?KEY|ACCOUNT_?KEY|AUTH_?KEY|AUTH_?STRING|CREDENTIAL|CONNECTION_?STRING"
+    r"|(?:^|_)TOKEN(?:_|$)|WEBHOOK|NOTIFY_URL)"
+)
+# Shorter ones go from addresses only: nobody could read a log in which each `false` is hidden.
+SHORTEST = 8
+HIDDEN = "***"
 
 
 def without_password(uri: str) -> str:
     """The address, or a text with addresses in it, without user, password, and secrets given as
     query parameters (their names stay)."""
-    bare = GIVEN.sub(r"\1***", uri)
+    bare = GIVEN.sub(rf"\1{HIDDEN}", uri)
     return SLASHED.sub("//", USER.sub("//", bare))
+
+
+def holds_secret(uri: str) -> bool:
+    """Whether an address holds more than a user's name."""
+    return without_password(uri) != re.sub(r'//[^/?#\s:@"<>]*@', "//", uri)
+
+
+def without_secrets(text: str) -> str:
+    """A text without passwords of addresses, and without anything that is a secret in this
+    process's environment."""
+    for secret in secrets_of(os.environ):
+        text = text.replace(secret, HIDDEN)
+    return without_password(text)
+
+
+def secrets_of(environment: Mapping[str, str]) -> list[str]:
+    """The values to hide, the longest first: a secret may be a part of another."""
+    found: set[str] = set()
+    for name, value in environment.items():
+        if SECRET.match(name.upper()):
+            found.update(_readings(value))
+        elif "://" in value:
+            found.update(_passwords(value))
+    return sorted((one for one in found if len(one) >= SHORTEST), key=len, reverse=True)
+
+
+def _readings(value: str) -> Iterator[str]:
+    """A secret, and what of it is printed alone: behind the user's name, in an address's path."""
+    yield value
+    if "://" in value:
+        yield value.partition("://")[2]
+        yield value.partition("://")[2].partition("/")[2]
+        yield from _passwords(value)
+    elif ":" in value:
+        yield value.partition(":")[2]
+
+
+def _passwords(address: str) -> Iterator[str]:
+    """As it stands there, and as it is sent."""
+    try:
+        password = urlsplit(address).password
+    except ValueError:  # no address by the letter: `without_password` knows such
+        return
+    if password:
+        yield password
+        yield unquote(password)
+
+
+def hide_secrets() -> None:
+    """From here on nothing that this process prints or logs, whoever wrote the line, holds a
+    secret."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None and not hasattr(stream, "_bare"):
+            _hide_in(stream)
+    made = logging.getLogRecordFactory()
+    if not getattr(made, "_bare", False):
+        logging.setLogRecordFactory(_bare_records(made))
+
+
+def _hide_in(stream: TextIO) -> None:
+    """Logs, warnings and tracebacks of Python go through it, too."""
+    write = stream.write
+
+    def bare(text: str) -> int:
+        write(without_secrets(text))
+        return len(text)
+
+    stream.write = bare  # type: ignore[method-assign]
+    stream._bare = True  # type: ignore[attr-defined]
+
+
+def _bare_records(made: Any) -> Any:
+    """For logs that go elsewhere, such as to Prefect's server."""
+
+    def record(*args: Any, **more: Any) -> logging.LogRecord:
+        one: logging.LogRecord = made(*args, **more)
+        if isinstance(one.msg, str):
+            one.msg = without_secrets(_said(one))
+            one.args = None
+        return one
+
+    record._bare = True  # type: ignore[attr-defined]
+    return record
+
+
+def _said(record: logging.LogRecord) -> str:
+    """A message whose arguments do not fit is shown as it is: logging fails nothing."""
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):
+        return f"{record.msg} {record.args}"

@@ -22,22 +22,28 @@ from filelock import FileLock
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import confined, experiment, storage
-from mimic.infra.addresses import without_password
+from mimic.infra.addresses import without_secrets
 from mimic.pairs.read import read_bytes
 
 # the pause doubles
 TRIES = 3
 PAUSE_S = 1.0
+VARIABLE = "MIMIC_SHARDS_URL"
 AGE_S = 3600.0  # a scratch file this old is nobody's: its process was killed
+
+
+def address(section: config.Shards) -> str | None:
+    """MIMIC_SHARDS_URL goes first: an address that holds a password or a signature stands in no
+    file, and no job is pickled with it."""
+    return os.environ.get(VARIABLE) or section.url
 
 
 def open_store(section: config.Shards, root: Path) -> ShardStore | None:
     """The store that `cluster.shards` names; None for none."""
-    if section.url is None:
+    url = address(section)
+    if url is None:
         return None
-    return ShardStore(
-        section.url, experiment.home(root) / section.cache, round(section.cache_gb * 1e9)
-    )
+    return ShardStore(url, experiment.home(root) / section.cache, round(section.cache_gb * 1e9))
 
 
 class ShardStore:
@@ -102,12 +108,12 @@ class ShardStore:
                         raise OSError(f"{scratch.stat().st_size} bytes came of {size}")
                 return
             except FileNotFoundError:
-                shown = without_password(f"{self.url}/{name}")
                 raise BadInput(
-                    f"{shown}: no such shard in the store; is the manifest of other pairs?"
+                    f"{without_secrets(self._at(name))}: no such shard in the store; is the "
+                    "manifest of other pairs?"
                 ) from None
             except ImportError as error:
-                raise BadInput(without_password(f"{self.url}: {error}")) from None
+                raise BadInput(without_secrets(f"{self.url}: {error}")) from None
             except Exception as error:  # every store has errors of its own
                 if attempt == TRIES - 1 or storage.is_full(error):
                     raise self._unreachable(name, error) from None
@@ -117,13 +123,19 @@ class ShardStore:
         if storage.is_full(error):
             return error
         # the text of a store's error may repeat the address, password included
-        said = without_password(" ".join(str(error).split()))[:160] or type(error).__name__
-        return BadInput(f"{without_password(f'{self.url}/{name}')}: cannot be fetched ({said})")
+        said = without_secrets(" ".join(str(error).split()))[:160] or type(error).__name__
+        return BadInput(f"{without_secrets(self._at(name))}: cannot be fetched ({said})")
 
     def _opened(self, name: str) -> tuple[Any, str]:
         if self._files is None:
             self._files = fsspec.core.url_to_fs(self.url)[0]
-        return self._files, self._files._strip_protocol(f"{self.url}/{name}")
+        return self._files, self._files._strip_protocol(self._at(name))
+
+    def _at(self, name: str) -> str:
+        """The address of a shard; what a web address says after its path (a signature) stays
+        there."""
+        path, mark, query = self.url.partition("?" if self.url.startswith("http") else "\0")
+        return f"{path.rstrip('/')}/{name}{mark}{query}"
 
     def _make_room(self, needed: int, wanted: Path) -> None:
         """Remove the least recently used until `needed` bytes fit, and what killed processes have

@@ -97,7 +97,7 @@ def examine(params: Params, root: Path) -> Iterator[Finding]:
         ("habitat-sim", lambda: _habitat(params.habitat, "habitat" in engines)),
         ("faces", lambda: _faces(params.mine.privacy, root)),
         ("SLURM", lambda: _slurm(params.cluster.executor == "slurm")),
-        ("MLflow", lambda: _mlflow(params.tracking)),
+        ("MLflow", lambda: mlflow_server(params.tracking)),
         ("Prefect", prefect_server),
         ("DVC", lambda: _package("dvc", "dvc repro", False, "pip install -e . brings it")),
         ("disk", lambda: _disk(root)),
@@ -271,7 +271,7 @@ def _slurm(needed: bool) -> Finding:
     )
 
 
-def _mlflow(tracking: config.Tracking) -> Finding:
+def mlflow_server(tracking: config.Tracking) -> Finding:
     found = _version("mlflow")
     if not found:
         return Finding("MLflow", "note", "not installed", "pip install -e . brings it")

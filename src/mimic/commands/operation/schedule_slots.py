@@ -3,11 +3,16 @@ HTTP, so that nothing of Prefect is imported here."""
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import urllib.request
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from mimic.infra.addresses import without_password
 
 BUSY = ("PENDING", "RUNNING", "CANCELLING")  # states of a run that holds its deployment's slot
 PENDING_S = 300.0  # a worker starts the process of a run within seconds of marking it Pending
@@ -52,11 +57,21 @@ def held_slots(api: str) -> list[HeldSlot]:
 
 
 def _post(api: str, path: str, **body: Any) -> list[dict[str, Any]]:
-    request = urllib.request.Request(
-        api.rstrip("/") + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
+    bare = without_password(api).rstrip("/")  # urllib reads no address with a password in it
+    headers = {"Content-Type": "application/json", **_login(api)}
+    request = urllib.request.Request(bare + path, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
         rows = json.load(answer)
     if not isinstance(rows, list):
-        raise ValueError(f"{api} is no Prefect server")
+        raise ValueError(f"{bare} is no Prefect server")
     return rows
+
+
+def _login(api: str) -> dict[str, str]:
+    """As Prefect's own client sends it."""
+    if key := os.environ.get("PREFECT_API_KEY"):
+        return {"Authorization": f"Bearer {key}"}
+    user, _, _ = urlsplit(api).netloc.rpartition("@")
+    if login := os.environ.get("PREFECT_API_AUTH_STRING") or unquote(user):
+        return {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
+    return {}

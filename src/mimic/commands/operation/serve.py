@@ -115,6 +115,7 @@ def main(root: Path, ports: Ports, store: str | None) -> None:
         signal.signal(number, lambda *_: stop.set())
     root = root.resolve()
     with owned(root / HOME, "mimic serve", 0.0):
+        (root / HOME).chmod(0o700)  # the database keeps the notified address, and its key
         _settle(root)
         _refuse_taken(ports)
         House(root, ports, store, stop).serve()

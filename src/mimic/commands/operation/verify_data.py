@@ -15,7 +15,8 @@ import pandas as pd
 from mimic import config, sources
 from mimic.errors import BadInput
 from mimic.infra import storage
-from mimic.infra.addresses import without_password
+from mimic.infra.addresses import without_secrets
+from mimic.pairs import remote
 from mimic.pairs.read import read_bytes, read_table
 from mimic.pairs.schema import MANIFEST, index_path, shards_in
 from mimic.params import Params
@@ -123,11 +124,12 @@ def _manifest(path: Path, root: Path, shards: config.Shards) -> Looked:
         elif others := _unlike(here.drop(columns="shard"), index_path(tar)):
             what = f"{len(others)} rows are not those of {shard} ({named(others)})"
             looked.damages.append(Damage(path, what, again))
-    if away and shards.url is None:
+    store = remote.address(shards)
+    if away and store is None:
         what = f"names shards that are not here ({named(away)})"
         looked.damages.append(Damage(path, what, "fetch them (dvc pull), or mine the source"))
     elif away:
-        where = without_password(shards.url or "")
+        where = without_secrets(store or "")
         looked.unchecked.append(
             f"{len(away)} shards of {path.stem} are not here but at {where}: each picture is "
             "compared when it is first read"

@@ -10,6 +10,7 @@ import yaml
 from mimic.config.base import Section
 from mimic.config.presets import Key
 from mimic.errors import BadInput
+from mimic.infra.addresses import holds_secret
 from mimic.infra.storage import Workspace, short
 from mimic.params import Params, resolve_params
 from mimic.params.checking import look_through
@@ -33,6 +34,7 @@ def problems(path: Path) -> list[str]:
     lines += _readers(resolved)
     lines += _lost_quotes(path)
     if params is not None:
+        lines += _credentials(resolved, params)
         lines += _refused(resolved, params, path.parent)
         space = Workspace(path.parent)
         for key, place, what in _paths(params):
@@ -60,6 +62,17 @@ def _lost_quotes(path: Path) -> Iterator[str]:
 
 def _is_quoted_for_a_colon(word: yaml.ScalarEvent) -> bool:
     return bool(word.style) and ":" in word.value
+
+
+def _credentials(resolved: Resolved, params: Params) -> Iterator[str]:
+    """Addresses with a password: git keeps this file, and whoever clones reads it."""
+    for path, address, variable in (
+        (("tracking", "uri"), params.tracking.uri, "MLFLOW_TRACKING_URI"),
+        (("cluster", "shards", "url"), params.cluster.shards.url, "MIMIC_SHARDS_URL"),
+    ):
+        if address is not None and holds_secret(address):
+            message = f"holds a password, and git keeps this file; give it in {variable} instead"
+            yield said(resolved, path, message)
 
 
 def _readers(resolved: Resolved) -> Iterator[str]:

@@ -20,6 +20,7 @@ import cloudpickle
 from mimic import config
 from mimic.errors import BadInput, Cancelled
 from mimic.infra import storage
+from mimic.infra.addresses import without_secrets
 from mimic.infra.cluster import slurm, task
 from mimic.infra.cluster.failures import ItemsFailed
 from mimic.infra.cluster.stop import Stop
@@ -52,7 +53,8 @@ class _Chunk:
             if stop.requested():
                 # it fell with its helpers, which were told to stop as well: no verdict on the item
                 raise
-            return cloudpickle.dumps(("error", traceback.format_exc()))
+            said = without_secrets(traceback.format_exc())
+            return cloudpickle.dumps(("error", said))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from multiprocessing import connection
 from types import FrameType
 from typing import TypeVar
 
+from mimic.infra.addresses import hide_secrets
 from mimic.infra.cluster.failures import ItemsFailed
 
 Item = TypeVar("Item")
@@ -126,6 +127,7 @@ def _settle() -> None:
         os.environ[f"{library}_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    hide_secrets()
     import cv2
 
     cv2.setNumThreads(1)

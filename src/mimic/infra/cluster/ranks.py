@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from mimic.infra.addresses import hide_secrets, without_secrets
 from mimic.infra.cluster.failures import culprit, failure
 from mimic.infra.cluster.stop import Stop, Stopped
 
@@ -151,6 +152,7 @@ class _Group:
 def _run_rank(function: Callable[[Stop], Any], place: Rank, pipe: Connection) -> None:
     """What a spawned process runs. It ends when its parent is gone: a second copy may be started
     then."""
+    hide_secrets()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     place.export()
     with Stop().listening() as stop:
@@ -159,7 +161,7 @@ def _run_rank(function: Callable[[Stop], Any], place: Rank, pipe: Connection) ->
         except Stopped as stopped:
             pipe.send(("stopped", str(stopped)))
         except Exception:
-            pipe.send(("error", traceback.format_exc()))
+            pipe.send(("error", without_secrets(traceback.format_exc())))
     end_children()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import submitit
 from submitit.core.utils import DelayedSubmission
 
+from mimic.infra.addresses import hide_secrets
 from mimic.infra.cluster import slurm
 from mimic.infra.cluster.ranks import Rank, end_children
 from mimic.infra.cluster.stop import Stop, Stopped, StopRequest
@@ -41,6 +42,7 @@ class Task:
 def _inside(function: Callable[[Stop], Any]) -> Any:
     """Run the function in a task of a SLURM job: listen for signals, and when it leaves early,
     requeue if that is wanted."""
+    hide_secrets()
     job = submitit.JobEnvironment()
     submitits = signal.getsignal(signal.SIGUSR2)  # writes the same call again and requeues the job
     for stale in (job.paths.result_pickle, job.paths.result_pickle.with_suffix(".pkl.save_tmp")):

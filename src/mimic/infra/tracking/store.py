@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimic import config
-from mimic.infra.addresses import without_password
+from mimic.infra.addresses import without_password, without_secrets
 from mimic.infra.tracking.identity import home_of
 
 if TYPE_CHECKING:
@@ -99,4 +99,4 @@ def reason(error: Exception) -> str:
     if "Max retries exceeded" in text:
         return "no answer"
     line = text.splitlines()[0] if text else "no message"
-    return without_password(f"{type(error).__name__}: {line}")[:200]
+    return without_secrets(f"{type(error).__name__}: {line}")[:200]

@@ -24,6 +24,7 @@ from mimic.infra.cluster.slurm.queue import cancel_named
 
 _environment = threading.Lock()  # submitting edits os.environ, which all threads of a flow share
 
+SERVERS = ("MLFLOW_TRACKING_", "PREFECT_", "MIMIC_NOTIFY_")
 _BUSY = re.compile(
     r"Socket timed out|Unable to contact|Connection (refused|timed out)|temporarily "
     r"un(able|available)",
@@ -117,9 +118,16 @@ def _parameters(resources: config.Resources, cluster: config.Cluster) -> dict[st
         "srun_args": ["--kill-on-bad-exit=1", *resources.srun_args],
         "additional_parameters": {
             "requeue": True,
+            "export": ",".join(["ALL", *(f"{name}=" for name in _not_for_jobs())]),
             **{name: value for name, value in resources.sbatch.items() if value is not False},
         },
     }
+
+
+def _not_for_jobs() -> list[str]:
+    """Variables that sbatch would copy into SLURM's own files, and that no job reads: credentials
+    of the servers that only whoever submits talks to."""
+    return sorted(name for name in os.environ if name.startswith(SERVERS))
 
 
 @contextmanager
