@@ -21,6 +21,7 @@ from typing import Any
 from mimic import config, mining, pairs, sources
 from mimic.geometry.overlap import Rule
 from mimic.infra import owner, storage
+from mimic.infra.addresses import without_secrets
 from mimic.mining import loop, malloc, pair_rows, privacy, reject_samples, resume, worker_deaths
 from mimic.mining.stats import rename_clips
 from mimic.pairs.schema import clip_key, index_path
@@ -150,7 +151,8 @@ def _mine_clip(
             saved.between(state)
     except loop.ClipFailed as failed:
         state.stats.add_failed(clip, failed.error, len(writer))
-        state.tracebacks[clip] = "".join(traceback.format_exception(failed.error))
+        said = "".join(traceback.format_exception(failed.error))
+        state.tracebacks[clip] = without_secrets(said)
 
 
 def _constant(job: Job, clip: str) -> dict[str, Any]:
