@@ -238,3 +238,5 @@ def _second(trial: restarts.Trial) -> None:
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("mimic: mimic serve: mimic serve (pid ")
+    home = trial.root / ".prefect"
+    assert home.stat().st_mode & 0o077 == 0, "its database keeps a webhook's address and the key"

