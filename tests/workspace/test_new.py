@@ -74,6 +74,23 @@ def test_a_new_workspace_is_small_whole_and_has_a_repository_of_its_own(
     assert params.profile == "laptop"
 
 
+def test_every_folder_that_the_report_needs_is_there_without_a_task(
+    workspace: Path, tmp_path: Path
+) -> None:
+    """Stages that every workspace has make the others; also in a clone of what git keeps."""
+    stage = yaml.safe_load((workspace / "dvc.yaml").read_text())["stages"]["report"]
+    by_stages = {"metrics", "models", "samples", "data/pairs", "data/manifests"}
+    assert set(stage["deps"]) == by_stages | {"data/tasks"}
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "add", "-A"], cwd=workspace, check=True)
+    subprocess.run([*git, "commit", "-qm", "first"], cwd=workspace, check=True)
+    subprocess.run(["git", "clone", "-q", workspace, tmp_path / "clone"], check=True)
+    assert (tmp_path / "clone/data/tasks").is_dir()
+    shutil.rmtree(workspace / "data/tasks")  # as in a workspace made before
+    assert run(workspace, "upgrade").returncode == 0
+    assert (workspace / "data/tasks").is_dir()
+
+
 def test_every_choice_is_printed_with_its_reason(made: tuple[Path, str]) -> None:
     project, said = made
     lines = said.splitlines()

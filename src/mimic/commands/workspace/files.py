@@ -10,6 +10,10 @@ GITIGNORE = """\
 /data/raw/?*
 !/data/raw/*.dvc
 !/data/raw/*.version
+# The report depends on this folder, also where no task is measured.
+!/data/tasks/
+/data/tasks/?*
+!/data/tasks/.gitkeep
 /models/
 /samples/
 /metrics/
@@ -19,6 +23,7 @@ GITIGNORE = """\
 /mlruns/
 /mlflow.db*
 """
+TASKS = "data/tasks/.gitkeep"
 DVCIGNORE = """\
 __pycache__/
 *.part

@@ -198,7 +198,9 @@ def _write(folder: Path, project: Path, plan: Plan) -> None:
         "README.md": files.readme(project.name, plan.starts, START),
         ".gitignore": files.GITIGNORE,
         ".dvcignore": files.DVCIGNORE,
+        files.TASKS: "",
     }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     for source in plan.sources:
         if not Path(source.section["tracked_by"]).is_absolute():

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mimic.commands.workspace import stages, versions
+from mimic.commands.workspace import files, stages, versions
 from mimic.errors import BadInput
-from mimic.infra.storage import write_bytes
+from mimic.infra.storage import made_folder, write_bytes
 from mimic.params import resolve_params
 
 DVC = (sys.executable, "-m", "dvc")
@@ -27,6 +27,7 @@ def main(path: Path) -> None:
     before = _before(root)
     if profile is None:
         raise BadInput(f"{path}: names no `profile:`; `mimic new` writes one, such as laptop")
+    made_folder((root / files.TASKS).parent)  # workspaces made before had none without a task
     now = versions.current(profile)
     changed = versions.differences(before, now)
     if not changed and (root / "dvc.yaml").is_file():
