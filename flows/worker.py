@@ -29,6 +29,7 @@ from mimic.commands.operation import leash
 from mimic.commands.operation.schedule_slots import PENDING_S
 from mimic.errors import BadInput
 from mimic.flows import janitor, shift
+from mimic.infra.addresses import hide_secrets
 from mimic.infra.owner import owned
 
 PATIENCE_S = 120.0  # after a restart the worker may be up before its server
@@ -42,6 +43,7 @@ NAME = f"mimic-{os.uname().nodename}-{zlib.crc32(os.fsencode(Path.cwd())):08x}"
 
 
 def main() -> None:
+    hide_secrets()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
