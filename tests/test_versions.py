@@ -12,12 +12,12 @@ import pytest
 import yaml
 from safetensors import safe_open
 
-from mimic import config, ingest, mine, mining, pretrain, recipe, sources
+from mimic import config, ingest, mine, mining, recipe, sources
 from mimic.infra.storage import Workspace
 from mimic.models.objectives import OBJECTIVE_VERSIONS
 from mimic.pairs.read import read_table
 from mimic.pairs.schema import PAIR, PARTS
-from mimic.params import load_params
+from mimic.params import load_params, trainings
 from mimic.sources.base import INVENTORY
 from tests.support import footage, toy_runs
 
@@ -103,7 +103,7 @@ def test_a_card_says_what_trained_it_and_equal_weights_stay_equal_files(
     assert json.loads(first["card.json"])["parts"] == {"objective": 1, "loop": 1}
     with safe_open(workspace / "models/mae/encoder.safetensors", "pt") as weights:
         assert "parts" not in json.dumps(weights.metadata())
-    monkeypatch.setattr(pretrain, "LOOP_VERSION", 2)
+    monkeypatch.setattr(trainings, "LOOP_VERSION", 2)
     other = toy_runs.files(toy_runs.run(workspace, "mae"))
     assert json.loads(other["card.json"])["parts"] == {"objective": 1, "loop": 2}
     assert json.loads(other["card.json"])["progress"] != json.loads(first["card.json"])["progress"]

@@ -34,9 +34,9 @@ from pathlib import Path
 from mimic.infra.owner import owned
 with owned(Path(sys.argv[1]), "pretrain held"):
     if os.fork() == 0:
+        print("held", flush=True)  # by the child: it is at work when the parent is killed
         time.sleep(float(sys.argv[2]))
         os._exit(0)
-    print("held", flush=True)
     time.sleep(60)
 """
 Holder = Callable[..., "subprocess.Popen[str]"]

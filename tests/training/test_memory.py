@@ -45,7 +45,10 @@ def _status(key: str) -> int:
 
 
 def _step_takes(made: config.Recipe, samples: int) -> int:
-    """The most that this process held in a step, beyond what it held before."""
+    """The most that this process held in a step, beyond what it held before: not in the first one,
+    which loads libraries."""
+    if samples > 1:
+        _step_takes(made, 1)
     model = build(made.objective, made.model.size(), made.masking(), attention=made.attention)
     views = torch.rand(samples, model.views, 3, *made.model.height_width_px)
     noise = torch.rand(samples, made.model.size().patches)
