@@ -183,7 +183,8 @@ def _row(line: Line) -> tuple[str, ...]:
 
 
 def put_into(readme: str, lines: list[Line]) -> str:
-    """README with the study's table replaced."""
+    """README with the study's table replaced: of what was run."""
+    lines = [line for line in lines if line.found is not None]
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:

@@ -114,3 +114,20 @@ def test_the_figure_shows_what_was_run_and_is_the_same_file_again(tmp_path: Path
     assert "supported" in text
     assert "depth-frozen" not in text
     assert drawn[1].read_text() == text
+
+
+def test_readme_and_page_say_what_the_kept_cells_say(repository: Path) -> None:
+    lines = study_results.decided(study_results.STUDY)
+    readme = (repository / "README.md").read_text()
+    assert study_results.put_into(readme, lines) == readme
+    assert (study_results.STUDY / "results.md").read_text() == study_results.page(lines)
+
+
+def test_the_kept_cells_were_run_with_the_kept_parameters_by_one_commit() -> None:
+    params = load_params(study_results.STUDY / "params.yaml")
+    commits = set()
+    for path in (study_results.STUDY / "cells").glob("*/*.json"):
+        kept = json.loads(path.read_text())
+        assert kept["key"] == study.key_of(params, path.parent.name, path.stem), path
+        commits.add(kept["commit"])
+    assert len(commits) == 1
