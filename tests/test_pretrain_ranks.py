@@ -174,8 +174,10 @@ def test_killed_or_stopped_at_random_moments_it_ends_with_the_same_files(
         (signal.SIGKILL, numbers.choice(["driver", "rank"])),
         (signal.SIGTERM, "driver"),
         (signal.SIGUSR2, "driver"),
+        (signal.SIGINT, "driver"),
     ]
-    blows.append((signal.SIGINT, "driver"))
+    if ranks > 2:  # each start of these takes longest, and the driver passes all three on alike
+        blows = blows[:2]
     numbers.shuffle(blows)
     for how, whom in blows:
         interrupt(workspace, ranks, how, whom, numbers)
