@@ -26,6 +26,7 @@ from prefect.context import TaskRunContext
 from prefect.exceptions import PrefectException
 from prefect.utilities.urls import url_for
 
+from mimic import config
 from mimic.errors import BadInput
 from mimic.infra.addresses import without_password
 from mimic.infra.progress import parse
@@ -107,10 +108,12 @@ def publish(environment: Mapping[str, str], failed: list[str]) -> None:
         environment: of the commands that do so.
         failed: what the stages that failed said.
     """
+    tracking = _tracking()
     try:
-        _mirror(environment)
+        if tracking is not None and address(tracking, Path()) is not None:
+            _mirror(environment)
         _results(environment)
-        _links(failed)
+        _links(tracking, failed)
     except AWAY as error:
         get_run_logger().warning("results and links are not shown (%s)", error)
 
@@ -118,8 +121,6 @@ def publish(environment: Mapping[str, str], failed: list[str]) -> None:
 def _mirror(environment: Mapping[str, str]) -> None:
     """What a stage could not show because MLflow was away comes there now, and new encoders come
     into its registry."""
-    if not _is_tracked():
-        return
     command = ["mimic", "track"]
     done = subprocess.run(command, capture_output=True, text=True, env=dict(environment))
     said = (done.stderr if done.returncode else done.stdout).strip().splitlines()
@@ -127,12 +128,13 @@ def _mirror(environment: Mapping[str, str]) -> None:
     get_run_logger().log(logging.WARNING if done.returncode else logging.INFO, "MLflow: %s", line)
 
 
-def _is_tracked() -> bool:
+def _tracking() -> config.Tracking | None:
+    """The section of params.yaml; None: there is none, or the stages have said what is wrong."""
     path = Path("params.yaml")
     try:
-        return path.is_file() and address(load_params(path).tracking, Path()) is not None
+        return load_params(path).tracking if path.is_file() else None
     except BadInput:
-        return False  # the stages have said what is wrong with it
+        return None
 
 
 def _results(environment: Mapping[str, str]) -> None:
@@ -154,9 +156,9 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _links(failed: list[str]) -> None:
+def _links(tracking: config.Tracking | None, failed: list[str]) -> None:
     lines = []
-    if tracker := _comparison():
+    if tracker := _comparison(tracking):
         create_link_artifact(tracker, key="mlflow", link_text="MLflow: the encoders compared")
         lines.append(f"- MLflow: [{tracker}]({tracker})")
     page = Path("report/index.html")
@@ -172,28 +174,27 @@ def _links(failed: list[str]) -> None:
     create_markdown_artifact("\n".join([*causes, *lines]), key="links", description="Where to look")
 
 
-def _comparison() -> str | None:
+def _comparison(tracking: config.Tracking | None) -> str | None:
     """The page of MLflow that compares encoders, without password; None: no server shows it."""
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     base = uri if uri.startswith("http") else os.environ.get(MLFLOW_UI)
     if not base:
         return None
-    number = _experiment(base.rstrip("/"))
+    number = None if tracking is None else _experiment(base.rstrip("/"), tracking)
     if number is None:
         return without_password(base.rstrip("/")) + "/#/experiments"
     return where(base, number)
 
 
-def _experiment(base: str) -> str | None:
+def _experiment(base: str, tracking: config.Tracking) -> str | None:
     """The number of the workspace's experiment; None: there is none yet, or no answer."""
     try:
-        name = load_params(Path("params.yaml")).tracking.experiment_prefix
         answer = httpx.get(
             f"{base}/api/2.0/mlflow/experiments/get-by-name",
-            params={"experiment_name": name},
+            params={"experiment_name": tracking.experiment_prefix},
             timeout=ANSWER_S,
         )
         return str(answer.raise_for_status().json()["experiment"]["experiment_id"])
-    except (BadInput, httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
         get_run_logger().debug("MLflow's page is not known (%s)", type(error).__name__)
         return None
