@@ -19,10 +19,17 @@ import pytest
 
 from tests.support.compose import Stack
 from tests.support.object_store import find_server
-from tests.support.servers import Postgres, get, missing_of_postgres, with_programs
+from tests.support.servers import (
+    Postgres,
+    get,
+    missing_of_postgres,
+    wait_until,
+    with_programs,
+)
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(400)]
 
+PATIENCE_S = 60.0
 PASSWORD = f"database-{secrets.token_hex(12)}"
 SECRET = f"objects-{secrets.token_hex(12)}"
 VALUES = {
@@ -170,16 +177,16 @@ def test_the_object_store_takes_its_key_only(stack: Stack) -> None:
 def test_what_is_dead_fails_its_check(stack: Stack, database: Postgres) -> None:
     """The last test of this file: nothing lives afterwards. A server without its database is as
     good as dead."""
+    # Of the worker that is killed, the part that answers is ended by the part that watches over it.
     stack.running["worker"].kill()
     stack.running["s3"].kill()
-    assert not stack.healthy("worker")
-    assert not stack.healthy("s3")
+    for name in ("worker", "s3"):
+        wait_until(lambda name=name: not stack.healthy(name), PATIENCE_S, f"{name} fails its check")
     assert stack.healthy("prefect")
     assert stack.healthy("mlflow")
     database.kill()
-    assert not stack.healthy("postgres")
-    assert not stack.healthy("prefect")
-    assert not stack.healthy("mlflow")
+    for name in ("postgres", "prefect", "mlflow"):
+        wait_until(lambda name=name: not stack.healthy(name), PATIENCE_S, f"{name} fails its check")
     for name in ("prefect", "mlflow"):
         stack.running[name].kill()  # asked to end, they would wait for their database
 

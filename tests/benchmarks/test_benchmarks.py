@@ -70,7 +70,10 @@ def test_what_operating_costs(repository: Path) -> None:
     for name in ("no-op repro, CPU s", "one stage, CPU s", "flow, s a stage"):
         assert found[name] > 0
     for tracker in ("file", "server"):
-        assert found[f"mirror, {tracker}, wall s a result"] > 0
+        # What one result costs is a difference of two runs: of so few it may be noise.
+        assert found[f"mirror, {tracker}, results"] >= 2
+        assert isinstance(found[f"mirror, {tracker}, wall s a result"], float)
+        assert found[f"mirror, {tracker}, all there, CPU s"] > 0
 
 
 def test_scaling_and_memory_of_the_mine_stage(tmp_path: Path) -> None:

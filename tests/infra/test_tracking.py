@@ -280,7 +280,7 @@ def test_a_server_that_is_down_costs_seconds_and_one_line(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://somebody:s3@cret@127.0.0.1:{free_port()}")
     started = time.monotonic()
     module.mirror_pretrain(TOLD, workspace, "croco-1m")
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60, "by itself MLflow tries for minutes"
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(lines) == 1
     assert "is finished, but not shown" in lines[0]
