@@ -10,6 +10,8 @@ but for names and constants; constructors apart.
 function lines: from `def` to the last line, the docstring not counted; nested functions too.
 import circles: groups of modules that import each other, directly or not, and groups of packages.
 packed assignments: `a, b = x, y`. ternaries: `x if c else y`; both in 100 statements.
+vague names: variables, arguments and functions called by a word that does not say what they hold
+(`VAGUE`); a name counts once a function.
 
 Lines over COLUMNS columns are counted in every Python file, those of tests and benchmarks too.
 """
@@ -40,6 +42,7 @@ from scipy.sparse.csgraph import connected_components
 
 COLUMNS = 100
 DUPLICATE_STATEMENTS = 4
+VAGUE = {"about", "found", "here", "made", "mine", "place", "said", "there", "told", "whole"}
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = "mimic"
 WORKING_TREE = "working tree"
@@ -65,6 +68,7 @@ class House:
     packed_assignments_per_100: float
     ternaries_per_100: float
     nested_ternaries: int
+    vague_names: int
 
 
 def main() -> None:
@@ -154,6 +158,7 @@ def measure(root: Path, package: str = PACKAGE) -> House:
         packed_assignments_per_100=_per_100(sum(map(_is_packed, nodes)), statements),
         ternaries_per_100=_per_100(sum(isinstance(n, ast.IfExp) for n in nodes), statements),
         nested_ternaries=sum(map(_is_nested_ternary, nodes)),
+        vague_names=sum(len(_bound(node) & VAGUE) for node in [*trees, *functions]),
     )
 
 
@@ -203,6 +208,23 @@ def _is_nested_ternary(node: ast.AST) -> bool:
     if not isinstance(node, ast.IfExp):
         return False
     return any(isinstance(part, ast.IfExp) for part in (node.body, node.orelse, node.test))
+
+
+def _bound(scope: ast.AST) -> set[str]:
+    """The names that a module or a function gives to something; inner functions have their own."""
+    names: set[str] = set()
+    queue: list[ast.AST] = [scope]
+    while queue:
+        for child in ast.iter_child_nodes(queue.pop()):
+            if isinstance(child, Function):
+                names.add(child.name)
+                continue
+            if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
+                names.add(child.id)
+            elif isinstance(child, ast.arg):
+                names.add(child.arg)
+            queue.append(child)
+    return names
 
 
 def _duplicates(functions: Iterable[Function]) -> list[str]:

@@ -33,8 +33,8 @@ import toyhouse.a.first
 class Row:
     pass
 
-def other(p, q):
-    e, f = p, q
+def other(p, found):
+    e, f = p, found
     g = e if f else (f if e else 2)
     h = g + 2
     return h
@@ -67,6 +67,7 @@ def test_what_is_counted(toy: Path) -> None:
     assert found.packed_assignments_per_100 == round(100 * 2 / statements, 2)
     assert found.ternaries_per_100 == round(100 * 4 / statements, 2)
     assert found.nested_ternaries == 2
+    assert found.vague_names == 1
     assert found.import_circles == [
         "toyhouse.a.first <-> toyhouse.b.second",
         "toyhouse.a <-> toyhouse.b",
