@@ -71,3 +71,4 @@ def test_the_speed_of_the_studys_model_is_printed_beside_its_floor() -> None:
     found = study_speed.measure(turns=1)
     assert set(found["processor_s"]) == {"decoded at every step", "kept decoded"}
     assert 0 < found["floor_s"] < min(found["processor_s"].values())
+    assert 0 < found["products_s"] < found["processor_s"]["kept decoded"]
