@@ -42,7 +42,7 @@ from scipy.sparse.csgraph import connected_components
 
 COLUMNS = 100
 DUPLICATE_STATEMENTS = 4
-VAGUE = {"about", "found", "here", "made", "mine", "place", "said", "there", "told", "whole"}
+VAGUE = {"about", "found", "here", "made", "place", "said", "there", "told", "whole"}
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = "mimic"
 WORKING_TREE = "working tree"

@@ -59,10 +59,10 @@ class _Progress:
         self._due = 0.0
 
     def take(self, line: str) -> None:
-        found = parse(line)
-        if found is None:
+        progress = parse(line)
+        if progress is None:
             return
-        self._percent, self._line = found.percent, line
+        self._percent, self._line = progress.percent, line
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + EVERY_S
             self._show()
@@ -123,8 +123,8 @@ def _mirror(environment: Mapping[str, str]) -> None:
     into its registry."""
     command = ["mimic", "track"]
     done = subprocess.run(command, capture_output=True, text=True, env=dict(environment))
-    said = (done.stderr if done.returncode else done.stdout).strip().splitlines()
-    line = without_password(said[-1]) if said else f"exit status {done.returncode}"
+    output = (done.stderr if done.returncode else done.stdout).strip().splitlines()
+    line = without_password(output[-1]) if output else f"exit status {done.returncode}"
     get_run_logger().log(logging.WARNING if done.returncode else logging.INFO, "MLflow: %s", line)
 
 
@@ -149,9 +149,9 @@ def _results(environment: Mapping[str, str]) -> None:
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
     """One of `mimic compare --json`, flat, without what only a program reads."""
-    said = {key: "" if row[key] is None else row[key] for key in SAID}
+    plain = {key: "" if row[key] is None else row[key] for key in SAID}
     return {
-        **said,
+        **plain,
         **{task: "" if value is None else value for task, value in row["values"].items()},
     }
 

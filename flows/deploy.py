@@ -53,8 +53,8 @@ def _is_done() -> bool:
     interval without an anchor would begin anew."""
     names = {one.get("name") for one in _deployments(_plan())}
     with get_client(sync_client=True) as client:
-        there = {one.name for one in client.read_deployments()}
-    return names <= there and _mark().is_file() and _mark().read_text() == _digest()
+        deployed = {one.name for one in client.read_deployments()}
+    return names <= deployed and _mark().is_file() and _mark().read_text() == _digest()
 
 
 def _mark() -> Path:
@@ -100,8 +100,8 @@ def _plan() -> dict[str, Any]:
         raise BadInput(f"{PLAN} cannot be read: {error}") from error
     if not isinstance(plan, dict) or not isinstance(plan.get("deployments"), list):
         raise BadInput(f"{PLAN}: it has no list `deployments`; remove it: `mimic serve` writes one")
-    found: dict[str, Any] = plan
-    return found
+    mapping: dict[str, Any] = plan
+    return mapping
 
 
 def _deployments(plan: dict[str, Any]) -> list[dict[str, Any]]:
@@ -119,11 +119,11 @@ def _run_prefect(before: dict[str, DeploymentResponse]) -> None:
     file.write_text(yaml.safe_dump(_with_switches(before), sort_keys=False), encoding="utf-8")
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     command += ["--prefect-file", str(file)]
-    here = {"MIMIC_ROOT": str(Path.cwd())}
-    done = subprocess.run(command, env={**here, **os.environ}, capture_output=True, text=True)
+    root = {"MIMIC_ROOT": str(Path.cwd())}
+    done = subprocess.run(command, env={**root, **os.environ}, capture_output=True, text=True)
     if done.returncode:
-        said = (done.stdout + done.stderr).strip()
-        raise BadInput(f"prefect.yaml cannot be deployed:\n{said}")
+        output = (done.stdout + done.stderr).strip()
+        raise BadInput(f"prefect.yaml cannot be deployed:\n{output}")
 
 
 def _with_switches(before: dict[str, DeploymentResponse]) -> dict[str, Any]:

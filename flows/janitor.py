@@ -100,8 +100,8 @@ def _held(path: Path) -> TextIO:
 def left_behind() -> list[str]:
     """Flow runs at work that a worker of this workspace has started, by id; after its shift is over
     they are about to end."""
-    found = (_home() / "alive").glob(f"*.{os.uname().nodename}")
-    return [path.name.partition(".")[0] for path in found if not _is_free(path) and _text(path)]
+    locks = (_home() / "alive").glob(f"*.{os.uname().nodename}")
+    return [path.name.partition(".")[0] for path in locks if not _is_free(path) and _text(path)]
 
 
 def sweep(pending_s: float = PENDING_S, patience_s: float = 0.0) -> list[LostRun]:
@@ -120,11 +120,11 @@ def sweep(pending_s: float = PENDING_S, patience_s: float = 0.0) -> list[LostRun
         busy = _runs(client, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
         gone = [run for run in busy if _is_gone(run, timedelta(seconds=pending_s))]
         gone = [run for run in gone if _is_unfinished(client, run)]
-        found = [_end(client, run) for run in gone]
+        lost = [_end(client, run) for run in gone]
         ended = {run.id for run in gone}
-        found += [_resume(client, run) for run in _crashed(client) if run.id not in ended]
+        lost += [_resume(client, run) for run in _crashed(client) if run.id not in ended]
     _tidy({str(run.id) for run in busy} - {str(run.id) for run in gone})
-    return found
+    return lost
 
 
 def _is_unfinished(client: SyncPrefectClient, run: FlowRun) -> bool:

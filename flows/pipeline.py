@@ -65,8 +65,8 @@ def title(parameters: dict[str, Any]) -> str:
     """What a run with these parameters does: `pretrain croco-3m`, `everything`."""
     targets = parameters.get("targets") or []
     names = [name for what in NARROWS for name in parameters.get(what) or []]
-    said = names if len(names) <= MANY else [*names[:MANY], f"and {len(names) - MANY} more"]
-    return " ".join([*(targets or ([] if names else ["everything"])), *said])
+    shown = names if len(names) <= MANY else [*names[:MANY], f"and {len(names) - MANY} more"]
+    return " ".join([*(targets or ([] if names else ["everything"])), *shown])
 
 
 def _run_name() -> str:

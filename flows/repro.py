@@ -212,11 +212,11 @@ def repro(stage: str, force: bool, idle: bool = False) -> State[str]:
         *(["--force"] if force else []),
     ]
     status, output = _follow(children, command, stage)
-    told = False
+    has_said_so = False
     while status and output.is_busy:  # another run's: DVC waits for its own lock, but not for these
-        if not told:
+        if not has_said_so:
             get_run_logger().info("waiting for the process that is at %s", stage)
-            told = True
+            has_said_so = True
         children.stopped.wait(LOOK_S)
         status, output = _follow(children, command, stage)
     tail = "\n".join(output.tail)

@@ -25,13 +25,13 @@ def unchanged(needs: Mapping[str, Sequence[str]]) -> set[str]:
     Args:
         needs: stages, each after those that it needs.
     """
-    found: set[str] = set()
+    idle: set[str] = set()
     with suppress(LockError), Repo() as repository, repository.lock:
         stages = {stage.addressing: stage for stage in repository.index.stages}
         for name, others in needs.items():
-            if found.issuperset(others) and not _may_have_changed(stages[name]):
-                found.add(name)
-    return found
+            if idle.issuperset(others) and not _may_have_changed(stages[name]):
+                idle.add(name)
+    return idle
 
 
 def _may_have_changed(stage: Any) -> bool:

@@ -105,11 +105,11 @@ def _on_a_leash(command: list[str], variables: dict[str, str]) -> Iterator[subpr
 def _wait_for_the_last_shift(stop: threading.Event) -> None:
     """Flow runs that a killed worker left behind end by themselves, and nothing is started beside
     them."""
-    told = False
+    has_said_so = False
     while not stop.is_set() and (runs := janitor.left_behind()):
-        if not told:
+        if not has_said_so:
             say(f"waiting for what the last worker left behind to end: {', '.join(runs)}")
-            told = True
+            has_said_so = True
         stop.wait(LOOK_S)
 
 
@@ -118,8 +118,8 @@ def _sweep(name: str, starting: bool, stop: threading.Event) -> None:
     end = time.monotonic() + (PATIENCE_S if starting else 0.0)
     while not stop.is_set() or not starting:
         try:
-            for found in janitor.sweep(0.0 if starting and _is_alone(name) else PENDING_S):
-                say(str(found))
+            for lost_run in janitor.sweep(0.0 if starting and _is_alone(name) else PENDING_S):
+                say(str(lost_run))
             return
         except httpx.HTTPError:
             if time.monotonic() >= end:

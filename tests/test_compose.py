@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import fsspec
@@ -181,14 +182,18 @@ def test_what_is_dead_fails_its_check(stack: Stack, database: Postgres) -> None:
     stack.running["worker"].kill()
     stack.running["s3"].kill()
     for name in ("worker", "s3"):
-        wait_until(lambda name=name: not stack.healthy(name), PATIENCE_S, f"{name} fails its check")
+        wait_until(partial(_fails, stack, name), PATIENCE_S, f"{name} to fail its check")
     assert stack.healthy("prefect")
     assert stack.healthy("mlflow")
     database.kill()
     for name in ("postgres", "prefect", "mlflow"):
-        wait_until(lambda name=name: not stack.healthy(name), PATIENCE_S, f"{name} fails its check")
+        wait_until(partial(_fails, stack, name), PATIENCE_S, f"{name} to fail its check")
     for name in ("prefect", "mlflow"):
         stack.running[name].kill()  # asked to end, they would wait for their database
+
+
+def _fails(stack: Stack, name: str) -> bool:
+    return not stack.healthy(name)
 
 
 def _command_line(process: Path) -> bytes:

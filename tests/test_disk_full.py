@@ -17,7 +17,7 @@ from mimic import evaluate as evaluate_stage
 from mimic.infra import tracking
 from mimic.infra.storage import is_full
 from mimic.params import Params, load_params
-from mimic.params.tracked import told
+from mimic.params.tracked import tracking_context
 from tests.support import footage, toy_runs
 
 PAGE = 4096
@@ -116,7 +116,7 @@ def test_a_full_disk_under_the_tracker_is_a_line_and_no_failure(
     settings = params.model_copy(update={"tracking": on_it})
     _fill(disk, 20)
     try:
-        tracking.mirror_pretrain(told(settings), disk, "croco")
+        tracking.mirror_pretrain(tracking_context(settings), disk, "croco")
     finally:
         (disk / "filler").unlink(missing_ok=True)
     said = [one.getMessage() for one in caplog.records if "not shown in MLflow" in one.getMessage()]

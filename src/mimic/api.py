@@ -212,8 +212,8 @@ def _params_file(path: PathLike | None) -> Path:
     profile that comes with mimic."""
     from mimic.config.missing import PROFILES
 
-    here = Path("params.yaml")
-    default = here if here.exists() else PROFILES / "laptop.yaml"
+    local = Path("params.yaml")
+    default = local if local.exists() else PROFILES / "laptop.yaml"
     return default if path is None else Path(path)
 
 
@@ -238,10 +238,10 @@ def _link_sources(folders: Sequence[Path], space: Workspace) -> list[str]:
         if not shards_in(real):
             raise BadInput(f"{folder}: holds no pair shards; mine_pairs writes them")
         name = f"own-{plain_name(real.name)}-{storage.fingerprint(str(real))[:8]}"
-        place = space.pairs(name)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if not place.is_symlink():
-            place.symlink_to(real)
+        link = space.pairs(name)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(real)
         names.append(name)
     if not names:
         raise BadInput("pretrain_encoder: no folder of pairs is given")
@@ -261,12 +261,12 @@ def _link_weights(weights: Path, space: Workspace) -> str:
 
     real = weights.resolve()
     name = f"start-{plain_name(real.stem)}-{storage.fingerprint(str(real))[:8]}"
-    place = space.model(name)
+    link = space.model(name)
     if not (real / "card.json").exists():
-        import_weights(weights, place, ImportOverrides(None, None, None, None, None))
-    elif not place.is_symlink():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(real)
+        import_weights(weights, link, ImportOverrides(None, None, None, None, None))
+    elif not link.is_symlink():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(real)
     return name
 
 

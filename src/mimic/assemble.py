@@ -80,7 +80,7 @@ def main(params: Params, root: Path, name: str) -> None:
         for table in _in_groups(index.ahead(_rows(rows, statuses, root, overlaps, licences))):
             writer.write_table(table, row_group_size=ROW_GROUP)
         # what the rows say: shards may be older than what params.yaml says of their source
-        stated = [(source, licence) for source, found in licences.items() for licence in found]
+        stated = [(source, licence) for source, names in licences.items() for licence in names]
         parts = terms.of_rows(params, stated)
         terms.refuse(f"datasets.{name}", parts, dataset.licences)
     summary = _summary(dataset, rows, statuses, overlaps, licences)
@@ -140,10 +140,10 @@ def _in_groups(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         waiting.append(table.cast(MANIFEST))
         if sum(map(len, waiting)) >= ROW_GROUP:
             joined = pa.concat_tables(waiting)
-            whole = len(joined) // ROW_GROUP * ROW_GROUP
-            for start in range(0, whole, ROW_GROUP):
+            complete = len(joined) // ROW_GROUP * ROW_GROUP
+            for start in range(0, complete, ROW_GROUP):
                 yield joined.slice(start, ROW_GROUP)
-            waiting = [joined.slice(whole)]
+            waiting = [joined.slice(complete)]
     if waiting and (rest := pa.concat_tables(waiting)):
         yield rest
 
@@ -198,15 +198,15 @@ def _report(name: str, summary: dict[str, Any]) -> None:
         f"assemble {name}: {splits['train']} pairs to train on, {splits['validation']} held "
         f"out{tested}"
     )
-    statuses = [found["fates"] for found in summary["sources"].values()]
+    statuses = [counts["fates"] for counts in summary["sources"].values()]
     if gone := sum(status["duplicate"] + status["near_duplicate"] for status in statuses):
         near = sum(status["near_duplicate"] for status in statuses)
         progress.say(
             f"assemble {name}: {gone} duplicates left out, {near} of them near ones of other clips"
         )
-    for source, found in summary["sources"].items():
-        if found["short"]:
+    for source, counts in summary["sources"].items():
+        if counts["short"]:
             progress.say(
-                f"assemble {name}: {source} has {found['pairs']} of the {found['wanted']} pairs "
-                f"wanted, {found['short']} too few"
+                f"assemble {name}: {source} has {counts['pairs']} of the {counts['wanted']} pairs "
+                f"wanted, {counts['short']} too few"
             )

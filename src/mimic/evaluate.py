@@ -28,10 +28,10 @@ from mimic.infra import earlier, tracking
 from mimic.infra.cluster import run_trainings
 from mimic.infra.owner import one_owner
 from mimic.infra.progress import say
-from mimic.infra.publishing import MARK, Work, entries_of, marked, place, publish
+from mimic.infra.publishing import MARK, Work, entries_of, marked, publish, resolve_target
 from mimic.infra.storage import Workspace, file_digest, fingerprint, link, read_json, write_json
 from mimic.params import Params, pick
-from mimic.params.tracked import told
+from mimic.params.tracked import tracking_context
 from mimic.tasks import over_seeds
 from mimic.tasks.checked_before import looked_through
 from mimic.tasks.checks import parts
@@ -66,7 +66,7 @@ def main(params: Params, root: Path, run: str, task: str) -> None:
     workspace = Workspace(root)
     pictures = workspace.samples(run, task)
     work = Work("samples", f"{run}/{task}")
-    place(pictures, work, recognise=earlier.samples)
+    resolve_target(pictures, work, recognise=earlier.samples)
     cell = Cell(root, run, run, task, section, params.table.checkpoints, params.cluster.shards)
     done = []
     if planned is not None and planned.seeds is not None:
@@ -87,8 +87,8 @@ def main(params: Params, root: Path, run: str, task: str) -> None:
     write_json(workspace.metrics(run, task), record)
     for progress in done:
         shutil.rmtree(progress)
-    print(_said(record))
-    tracking.mirror_evaluation(told(params), root, run, task)
+    print(_summary_line(record))
+    tracking.mirror_evaluation(tracking_context(params), root, run, task)
 
 
 def _of_seed(cell: Cell, encoder: str, seed: int) -> Cell:
@@ -141,7 +141,7 @@ def _record_in(folder: Path) -> tuple[dict[str, Any], np.ndarray | None]:
     return record, read_items(folder / ITEMS).get(ONLY)
 
 
-def _said(record: dict[str, Any]) -> str:
+def _summary_line(record: dict[str, Any]) -> str:
     """The number in one line."""
     error = record["standard_error"]
     spread = "" if error is None else f" ± {error:.2g}"

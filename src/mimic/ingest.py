@@ -41,16 +41,16 @@ def main(params: Params, root: Path, name: str) -> None:
         ThreadPoolExecutor(cluster.available_cores()) as pool,
         progress.track(f"ingest {name}", len(clips), "clips", None) as track,
     ):
-        for clip, found in zip(
+        for clip, description in zip(
             clips, pool.map(functools.partial(describe, source), clips), strict=True
         ):
-            rows.append({"clip": clip, **found})
-            if found["error"]:
+            rows.append({"clip": clip, **description})
+            if description["error"]:
                 progress.say(
-                    f"ingest {name}: {clip}: {found['error']}; it will be counted, the rest is "
-                    "mined"
+                    f"ingest {name}: {clip}: {description['error']}; it will be counted, the rest "
+                    "is mined"
                 )
-            if note := found.get("note"):
+            if note := description.get("note"):
                 notes[clip] = note
             track.advance(1)
     for line in stats.note_lines(notes):

@@ -39,7 +39,7 @@ def main(params: Params, root: Path, name: str) -> None:
     """
     space = storage.Workspace(root)
     work = publishing.Work("mine", name)
-    publishing.place(space.pairs(name), work, recognise=earlier.pairs)
+    publishing.resolve_target(space.pairs(name), work, recognise=earlier.pairs)
     shard_job.place_examples(space.samples("mine", name))
     section = pick(params.sources, name, "source")
     clips = read_table(space.inventory(name), ["clip"], INVENTORY)["clip"].to_pylist()

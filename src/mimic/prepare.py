@@ -27,11 +27,11 @@ def main(params: Params, root: Path, task: str) -> None:
     """
     section = pick(params.evaluate, task, "task in evaluate")
     try:
-        found = looked_through(section, task, root, params.cluster)
+        facts = looked_through(section, task, root, params.cluster)
     except BadInput as error:
         raise BadInput(f"prepare {task}: {error}") from None
     # The section whole: presets are no parameters of evaluate, and this file is what it depends on.
-    whole = {"task": section.task, "section": section.model_dump(mode="json")}
-    write_json(Workspace(root).checked(task), {**whole, **found})
-    for line in lines(found):
+    asked = {"task": section.task, "section": section.model_dump(mode="json")}
+    write_json(Workspace(root).checked(task), {**asked, **facts})
+    for line in lines(facts):
         print(f"{task}: {line}")

@@ -42,7 +42,7 @@ from mimic.infra.cluster import run_training, run_trainings
 from mimic.infra.owner import all_owned, owned
 from mimic.infra.progress import say
 from mimic.infra.provenance import git_commit
-from mimic.infra.publishing import MARK, Work, entries_of, marked, place, publish
+from mimic.infra.publishing import MARK, Work, entries_of, marked, publish, resolve_target
 from mimic.infra.storage import (
     Workspace,
     fingerprint,
@@ -53,7 +53,7 @@ from mimic.infra.storage import (
 )
 from mimic.licences import combine
 from mimic.params import Params, lineage, pick, terms
-from mimic.params.tracked import told
+from mimic.params.tracked import tracking_context
 from mimic.params.trainings import TrainingPlan, plan_training
 from mimic.training import (
     checkpoint,
@@ -95,21 +95,21 @@ def main(params: Params, root: Path, name: str) -> None:
 def _pretrain(params: Params, root: Path, name: str, run: config.Run, *, waited: bool) -> None:
     target = Workspace(root).model(name)
     work = Work("pretrain", name)
-    place(target, work, recognise=earlier.model)
+    resolve_target(target, work, recognise=earlier.model)
     encoders = list(run.encoders(name))
     plans = {encoder: plan_training(params, root, encoder) for encoder in encoders}
     if waited and run.seeds is None and _is_made(target, plans[name]):
         say(f"pretrain {name}: the process that this one waited for has made it")
     elif run.seeds is None:
-        with tracking.showing(told(params), root, _shown(plans)):
+        with tracking.showing(tracking_context(params), root, _shown(plans)):
             fill = _trained(params, root, name, plans[name])
         publish(fill, target, work, recognise=earlier.model)
         _clean(plans[name].folder)
     else:
-        with tracking.showing(told(params), root, _shown(plans)):
+        with tracking.showing(tracking_context(params), root, _shown(plans)):
             kept = _each_seed(params, root, plans)
         publish(functools.partial(_link_all, kept), target, work, recognise=earlier.model)
-    tracking.mirror_pretrain(told(params), root, name)
+    tracking.mirror_pretrain(tracking_context(params), root, name)
 
 
 def _shown(plans: Mapping[str, TrainingPlan]) -> list[tracking.ShownTraining]:
@@ -266,7 +266,7 @@ def _sweep(
             say(f"sweep {encoder}: waits for {before} to be published; then: mimic sweep {of}")
         else:
             plans[encoder] = plan_training(params, root, encoder)
-    with tracking.showing(told(params), root, _shown(plans)):
+    with tracking.showing(tracking_context(params), root, _shown(plans)):
         return _train(params, root, plans)
 
 

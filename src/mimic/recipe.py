@@ -32,8 +32,8 @@ def main(params: Params, root: Path, name: str) -> None:
         starting.check(params, root, name)
     recipe = params.recipe(name)
     parts = {"objective": OBJECTIVE_VERSIONS[recipe.objective]}
-    whole = recipe.model_dump(mode="json", exclude=HOW)
-    said: dict[str, Any] = {"parts": parts, "recipe": whole}
+    resolved = recipe.model_dump(mode="json", exclude=HOW)
+    content: dict[str, Any] = {"parts": parts, "recipe": resolved}
     if params.profile is not None:  # which may state the steps, that DVC would see nowhere else
-        said["steps"] = params.runs[name].steps
-    write_json(Workspace(root).recipe(name), said)
+        content["steps"] = params.runs[name].steps
+    write_json(Workspace(root).recipe(name), content)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mimic.infra import earlier
 from mimic.infra.owner import one_owner
-from mimic.infra.publishing import Work, place, publish
+from mimic.infra.publishing import Work, publish, resolve_target
 from mimic.infra.storage import Workspace, made_folder
 from mimic.params import Params
 from mimic.reporting.figure import draw_figure
@@ -27,7 +27,7 @@ def main(params: Params, root: Path) -> None:
     """Write report/index.html, a page for each source that was mined, tables for DVC's metrics and
     plots, and report/figure.png where there are pairs."""
     workspace = Workspace(root)
-    place(workspace.report, WORK, recognise=earlier.report)
+    resolve_target(workspace.report, WORK, recognise=earlier.report)
     pages = render_pages(params, workspace)
     texts = pages | tables(params, workspace)
     figure = draw_figure(params, workspace)

@@ -251,10 +251,10 @@ def _labelled_images(job: SyntheticItem) -> list[Labelled]:
     rng = job.rng
     images = []
     for _ in range(_owners(section).count(job.index)):
-        place = walker.start(engine, rng, ISLAND_RADIUS_MIN_M)
-        position = place + [0.0, rng.uniform(1.2, 1.6), 0.0]
+        floor = walker.start(engine, rng, ISLAND_RADIUS_MIN_M)
+        position = floor + [0.0, rng.uniform(1.2, 1.6), 0.0]
         camera = walker.look(
-            position, walker.open_heading(engine, rng, place), float(rng.normal(-8, 5))
+            position, walker.open_heading(engine, rng, floor), float(rng.normal(-8, 5))
         )
         rendering = engine.render(
             camera.position, camera.rotation, (section.width_px, section.height_px), NYU_HFOV_DEG

@@ -15,7 +15,7 @@ from filelock import FileLock
 from mimic.errors import BadInput
 from mimic.infra import exchange, storage
 from mimic.infra.exchange import settle_all
-from mimic.infra.publishing import MARK, Work, marked, place, publish
+from mimic.infra.publishing import MARK, Work, marked, publish, resolve_target
 
 WORK = Work("pretrain", "c0")
 
@@ -48,7 +48,7 @@ def _refused(folder: Path, out: Path, match: str, work: Work = WORK, **how: Any)
     before = _tree(folder)
     asked: list[Any] = []
     for attempt in (
-        lambda: place(out, work, **how),
+        lambda: resolve_target(out, work, **how),
         lambda: publish(asked.append, out, work, **how),
     ):
         with pytest.raises(BadInput, match=match) as info:
@@ -246,7 +246,7 @@ def test_the_umask_decides_who_may_read_a_file(tmp_path: Path, umask: int, mode:
     assert (tmp_path / "weights").stat().st_mode & 0o777 == mode
 
 
-def test_a_file_takes_no_folders_place(tmp_path: Path) -> None:
+def test_a_file_takes_no_folders_resolve_target(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / f".new.{os.getpid()}-0.part").write_text("somebody's")
     with pytest.raises(BadInput, match="is a folder"):

@@ -24,7 +24,7 @@ from mimic.errors import BadInput
 from mimic.infra import marks
 from mimic.infra.exchange import EARLIER, RESULT
 from mimic.infra.marks import MARK, Work
-from mimic.infra.publishing import marked, place, publish
+from mimic.infra.publishing import marked, publish, resolve_target
 
 WORK = Work("pretrain", "c0")
 OTHERS = (Work("import", "c0"), Work("pretrain", "c1"), Work("pretrain", ""))
@@ -425,10 +425,10 @@ def test_a_mark_that_is_none_is_refused_at_once(tmp_path: Path, how: str) -> Non
     _lay_mark(laid, how, ["a"], OTHERS[0])
     before = _tree(tmp_path)
     if how == "ours":
-        assert place(tmp_path / "c0", WORK) == tmp_path / "c0"
+        assert resolve_target(tmp_path / "c0", WORK) == tmp_path / "c0"
         return
     with pytest.raises(BadInput, match="nothing was touched"):
-        place(tmp_path / "c0", WORK)
+        resolve_target(tmp_path / "c0", WORK)
     assert _tree(tmp_path) == before
 
 

@@ -296,7 +296,7 @@ def test_two_first_users_of_the_embedded_store(workspace: Path) -> None:
         "import sys; from pathlib import Path; from mimic import config\n"
         "from mimic.infra import tracking\n"
         "where = config.Tracking(uri='sqlite:///mlflow.db', experiment_prefix='mimic')\n"
-        "told = tracking.Told(where, frozenset(), {}, None)\n"
+        "told = tracking.TrackingContext(where, frozenset(), {}, None)\n"
         "tracking.mirror_pretrain(told, Path('.'), sys.argv[1])"
     )
     both = [

@@ -68,9 +68,9 @@ def compared(root: Path) -> Path:
     return root
 
 
-def told(prefix: str) -> tracking.Told:
+def told(prefix: str) -> tracking.TrackingContext:
     where = TOLD.tracking.model_copy(update={"experiment_prefix": prefix})
-    return tracking.Told(**{**vars(TOLD), "tracking": where})
+    return tracking.TrackingContext(**{**vars(TOLD), "tracking": where})
 
 
 def test_the_chart_view_is_the_comparison(

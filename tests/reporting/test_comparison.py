@@ -93,8 +93,8 @@ def test_a_clear_difference_is_shown_with_its_interval(world: World) -> None:
     world.run("small", 0.5)
     world.run("large", 0.6, dataset="large", manifest_digest="b" * 64)
     (one,) = world.by("dataset")
-    assert one.found.interval is not None
-    low, high = one.found.interval
+    assert one.difference.interval is not None
+    low, high = one.difference.interval
     assert low < 0.1 < high
     assert one.better == "large"
     assert one.also == {}
@@ -198,15 +198,15 @@ def test_many_comparisons_ask_for_more(world: World) -> None:
     world.run("small", 0.5, spread=0.02)
     world.run("large", 0.6, spread=0.02, dataset="large")
     (alone,) = world.by("dataset")
-    assert alone.found.p is not None
-    assert 0.005 < alone.found.p < 0.05
+    assert alone.difference.p is not None
+    assert 0.005 < alone.difference.p < 0.05
     assert alone.holds
     for number in range(6):
         world.run(f"other-{number}", 0.5 + 0.0001 * number, spread=0.02, dataset=f"other-{number}")
     many = world.by("dataset")
     assert len(many) == 28
     again = next(one for one in many if (one.a.name, one.b.name) == ("small", "large"))
-    assert again.found == alone.found
+    assert again.difference == alone.difference
     assert not again.holds
 
 

@@ -60,10 +60,10 @@ class Seen(NamedTuple):
 
 
 def _seen(group: Group) -> Seen:
-    assert group.place is not None
+    assert group.locate is not None
     views = [(view.key, view.read().tobytes(), str(view.pose)) for view in group.views]
     tried = (group.pairs, group.retry, group.skip_after_retry)
-    return Seen(views, tried, group.share, json.loads(json.dumps(group.place())))
+    return Seen(views, tried, group.share, json.loads(json.dumps(group.locate())))
 
 
 def _all(source: SeekableSource, clip: str, place: object = None) -> tuple[list[Seen], str | None]:

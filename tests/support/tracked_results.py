@@ -17,14 +17,16 @@ from PIL import Image
 
 from mimic import config
 from mimic.infra.storage import file_digest, write_bytes, write_json
-from mimic.infra.tracking import Told
+from mimic.infra.tracking import TrackingContext
 from mimic.models import ViTSize
 from mimic.models.encoder import VisionTransformer
 from mimic.training.checkpoint import write_weights
 from tests.support.servers import Service, free_port, get, with_programs
 
 TRACKING = config.Tracking(uri="sqlite:///mlflow.db", experiment_prefix="mimic")
-TOLD = Told(TRACKING, generated=frozenset(), tests={"mimic-3m": ("gibson",)}, best="depth")
+TOLD = TrackingContext(
+    TRACKING, generated=frozenset(), tests={"mimic-3m": ("gibson",)}, best="depth"
+)
 DIGESTS = {"mimic-1m": "1a" * 32, "mimic-3m": "3b" * 32}
 RUNS = {
     "mae-1m": ("mae", "mimic-1m"),

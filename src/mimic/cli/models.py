@@ -133,18 +133,18 @@ def export_weights(
     from mimic.infra.storage import Workspace
     from mimic.training.checkpoint import read_card
 
-    place = out or command.default_place(name, form)
+    target = out or command.default_place(name, form)
     workspace = Workspace(params.parent)
     folder = command.model_folder(workspace, name)
     if form == "hub":
-        notes = export_hub(workspace, name, folder, place)
+        notes = export_hub(workspace, name, folder, target)
     else:
-        notes = command.export_weights(folder, form, place)
+        notes = command.export_weights(folder, form, target)
     card = command.present_terms(read_card(folder), folder)
     for line in [*notes, *licences.summary(card)]:
         print(line)
-    print(f"{place}; to load it:", "", sep="\n")
-    for line in loading_lines(form, card, place):
+    print(f"{target}; to load it:", "", sep="\n")
+    for line in loading_lines(form, card, target):
         print(line)
 
 

@@ -40,7 +40,7 @@ def main(
     pick(params.datasets, name, "dataset")
     if pairs_per_file < 1:
         raise BadInput(f"--pairs-per-file {pairs_per_file}: must be at least 1")
-    publishing.place(out, publishing.Work("export", name))
+    publishing.resolve_target(out, publishing.Work("export", name))
     manifest = storage.Workspace(root).manifest(name)
     parts = terms.of_manifest(params, manifest)
     if not despite_licences:

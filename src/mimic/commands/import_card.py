@@ -99,11 +99,11 @@ def licence_of(name: str | None, out: Path) -> Licence:
     """
     if name is None:
         return UNSTATED
-    found = licences.find(name)
-    here = out.absolute().parent.parent / "params.yaml"
-    if found is not None or not here.exists():
-        return found or licences.resolve(name)
-    return licences.resolve(name, terms.own(load_params(here).licences))
+    known = licences.find(name)
+    params_file = out.absolute().parent.parent / "params.yaml"
+    if known is not None or not params_file.exists():
+        return known or licences.resolve(name)
+    return licences.resolve(name, terms.own(load_params(params_file).licences))
 
 
 def terms_notes(card: dict[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from mimic.config.names import wrong_with
 from mimic.errors import BadInput
 from mimic.infra import earlier
 from mimic.infra.owner import owned
-from mimic.infra.publishing import Work, place, publish
+from mimic.infra.publishing import Work, publish, resolve_target
 from mimic.infra.storage import Workspace
 from mimic.models import build
 from mimic.models.encoder import VisionTransformer
@@ -63,9 +63,9 @@ def import_weights(
     foreign = read_checkpoint(path, overrides.key, overrides.prefix)
     try:
         checkpoint = checkpoint_formats.translate(foreign.weights)
-        told = BESIDE[checkpoint.dialect](path) if checkpoint.dialect in BESIDE else {}
-        numbers = numbers_of(checkpoint, foreign.facts | {"config": told}, overrides)
-        checkpoint = _in_our_order(checkpoint, numbers, told)
+        side_config = BESIDE[checkpoint.dialect](path) if checkpoint.dialect in BESIDE else {}
+        numbers = numbers_of(checkpoint, foreign.facts | {"config": side_config}, overrides)
+        checkpoint = _in_our_order(checkpoint, numbers, side_config)
         encoder = VisionTransformer(numbers.size, attention="auto")
         model = _full_model(checkpoint, numbers)
     except (ValueError, KeyError, RuntimeError, OverflowError) as error:
@@ -114,12 +114,12 @@ def _averages(
             f"{path}: only a whole checkpoint of {', '.join(WITH_OPTIMIZER)}, decoder included, is "
             "continued with its optimizer; import it without --optimizer"
         )
-    found = averages.read_averages(path, foreign.weights)
+    saved = averages.read_averages(path, foreign.weights)
     renamed = {
         average: checkpoint_formats.translate(values).weights
-        for average, values in found.averages.items()
+        for average, values in saved.averages.items()
     }
-    state = replace(found, averages=renamed)
+    state = replace(saved, averages=renamed)
     if problem := state.problem(model, state.betas):
         raise BadInput(f"{path}: its optimizer: {problem}; import it without --optimizer")
     return state
@@ -196,7 +196,9 @@ def _check_target(out: Path, force: bool) -> None:
             f"--out {out}: {out.name!r} cannot be the name of a model: {why}; say models/NAME"
         )
     try:
-        place(out, Work("import", out.name), over=_replaceable(force), recognise=earlier.model)
+        resolve_target(
+            out, Work("import", out.name), over=_replaceable(force), recognise=earlier.model
+        )
     except BadInput as error:
         raise BadInput(f"--out {error}") from None
 
@@ -211,11 +213,13 @@ WITH_OPTIMIZER = ("mae", "mimic", "croco")
 BESIDE = {"vit": beside, "vit_mae": beside, "timm": beside_timm, "dust3r": beside_croco}
 
 
-def _in_our_order(checkpoint: Translated, numbers: Numbers, told: Mapping[str, Any]) -> Translated:
+def _in_our_order(
+    checkpoint: Translated, numbers: Numbers, side_config: Mapping[str, Any]
+) -> Translated:
     """Rotary queries and keys of timm, channel by channel as ours."""
     if checkpoint.dialect != "timm" or numbers.size.positions != "rope":
         return checkpoint
-    if "pos_embed" not in told:
+    if "pos_embed" not in side_config:
         raise ValueError(
             "it holds no table of positions, and nothing beside it tells in which order its rotary "
             "channels lie; give the folder that holds its config.json, or --timm NAME"

@@ -28,8 +28,8 @@ def main(path: Path, section: str, *, as_json: bool) -> None:
     """
     resolved = resolve_params(path)
     check_params(resolved)
-    at = _key(resolved.whole, section)
-    value = _below(resolved.whole, at)
+    at = _key(resolved.content, section)
+    value = _below(resolved.content, at)
     if as_json:
         print(json.dumps({"values": value, "from": _origins(resolved, at, value)}, indent=2))
         return
@@ -42,10 +42,10 @@ def main(path: Path, section: str, *, as_json: bool) -> None:
         _show(resolved, (name,), value[name])
 
 
-def _key(whole: dict[Any, Any], section: str) -> Key:
+def _key(resolved: dict[Any, Any], section: str) -> Key:
     """The keys that a dotted name consists of; a name of an entry may hold a dot itself."""
-    found: list[str | int] = []
-    value: Any = whole
+    keys: list[str | int] = []
+    value: Any = resolved
     rest = section
     while rest:
         names = list(value) if isinstance(value, dict) else []
@@ -55,22 +55,22 @@ def _key(whole: dict[Any, Any], section: str) -> Key:
             hint = (
                 f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names) or 'none'}"
             )
-            raise BadInput(f"{section}: no key {rest!r} {_inside(found)}; {hint}")
+            raise BadInput(f"{section}: no key {rest!r} {_inside(keys)}; {hint}")
         name = max(fits, key=len)
-        found.append(name)
+        keys.append(name)
         value = value[name]
         rest = rest[len(name) + 1 :]
-    return tuple(found)
+    return tuple(keys)
 
 
 def _inside(above: list[str | int]) -> str:
     return f"in {'.'.join(map(str, above))}" if above else "in the parameter file"
 
 
-def _below(whole: Any, at: Key) -> Any:
+def _below(value: Any, at: Key) -> Any:
     for key in at:
-        whole = whole[key]
-    return whole
+        value = value[key]
+    return value
 
 
 def _origins(resolved: Resolved, at: Key, value: Any) -> dict[str, str]:
@@ -86,6 +86,8 @@ def _show(resolved: Resolved, at: Key, value: Any) -> None:
         for name, part in value.items():
             _show(resolved, (*at, name), part)
         return
-    said = yaml.safe_dump({at[-1]: value}, default_flow_style=True, width=100_000, sort_keys=False)
-    line = f"{indent}{said.strip()[1:-1]}"
+    dumped = yaml.safe_dump(
+        {at[-1]: value}, default_flow_style=True, width=100_000, sort_keys=False
+    )
+    line = f"{indent}{dumped.strip()[1:-1]}"
     print(f"{line:<{COLUMN}}  # {resolved.where(at)}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mimic.infra import tracking
 from mimic.params import Params, pick
-from mimic.params.tracked import told
+from mimic.params.tracked import tracking_context
 
 
 def print_mirrored(params: Params, root: Path, best: str | None, *, encoders: bool) -> None:
@@ -19,11 +19,11 @@ def print_mirrored(params: Params, root: Path, best: str | None, *, encoders: bo
     Raises:
         BadInput: no such task, tracking is off, or the tracker cannot be reached.
     """
-    about = told(params)
+    context = tracking_context(params)
     if best is not None:
         pick(params.evaluate, best, "task in evaluate")
-        about = replace(about, best=best)
-    summary = tracking.mirror_all(about, root, _pack() if encoders else None)
+        context = replace(context, best=best)
+    summary = tracking.mirror_all(context, root, _pack() if encoders else None)
     skipped = f", {summary.skipped} skipped" if summary.skipped else ""
     registered = f"; {summary.encoders} encoders registered" if encoders else ""
     chosen = f"; best: {summary.best}" if summary.best else ""

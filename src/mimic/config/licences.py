@@ -61,6 +61,6 @@ class Wishing(Section):
     @model_serializer(mode="wrap")
     def _stated(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """An entry is written as earlier versions wrote it, where it says nothing new."""
-        found: dict[str, Any] = written(self)
-        silent = {key for key in self.UNSAID if found.get(key) is None}
-        return {key: value for key, value in found.items() if key not in silent}
+        entry: dict[str, Any] = written(self)
+        silent = {key for key in self.UNSAID if entry.get(key) is None}
+        return {key: value for key, value in entry.items() if key not in silent}

@@ -35,8 +35,8 @@ def advice(
         return "missing; add `init: NAME`, of an import, a run or another entry of `adapt`"
     where = f"under {'.'.join(map(str, above))}" if above else "at the top"
     for profile, content in profiles:
-        for place in _likely(path, raw, content):
-            value = _at(content, place)
+        for likely in _likely(path, raw, content):
+            value = _at(content, likely)
             if value is not ABSENT:
                 return (
                     f"missing; add {_shown(key, value)} {where} (what profiles/{profile}.yaml "

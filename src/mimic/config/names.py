@@ -40,8 +40,8 @@ def seed_name(run: str, seed: int) -> str:
 
 def seed_of(name: str) -> tuple[str, int | None]:
     """The run of an encoder's name, and its seed: None where the name is that of the whole run."""
-    found = re.fullmatch(r"([^/]+)/seed-(\d+)", name)
-    return (found[1], int(found[2])) if found else (name, None)
+    match = re.fullmatch(r"([^/]+)/seed-(\d+)", name)
+    return (match[1], int(match[2])) if match else (name, None)
 
 
 def _checked(name: Any) -> str:

@@ -134,8 +134,8 @@ def packaged_presets(path: Path) -> YamlDocument:
     return read_document(path.read_text(encoding="utf-8"), name)
 
 
-def lay_preset(whole: LayeredValues, document: YamlDocument, at: Key, name: str) -> str:
-    """Lay the preset `name` of the table at `at` of a file over `whole`.
+def lay_preset(layers: LayeredValues, document: YamlDocument, at: Key, name: str) -> str:
+    """Lay the preset `name` of the table at `at` of a file over `layers`.
 
     Returns:
         The name that results are filed under.
@@ -144,10 +144,10 @@ def lay_preset(whole: LayeredValues, document: YamlDocument, at: Key, name: str)
     for key in at:
         table = table[key]
     preset = table[name]
-    whole.lay(preset.get(FREE, {}), document, (*at, name, FREE))
-    whole.lay(fixed(preset), document, (*at, name))
-    for key in [key for key, value in whole.content.items() if value == GIVEN]:
-        whole.without(key)
+    layers.lay(preset.get(FREE, {}), document, (*at, name, FREE))
+    layers.lay(fixed(preset), document, (*at, name))
+    for key in [key for key, value in layers.content.items() if value == GIVEN]:
+        layers.without(key)
     return str(preset.get(OF, name))
 
 

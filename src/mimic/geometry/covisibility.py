@@ -194,10 +194,10 @@ def patch_map(
     )
     count = side * side
     target = np.full(len(pixels), count)
-    place = np.clip(
+    cell = np.clip(
         np.floor((seen.points_b[seen.visible] + 0.5) * side / size).astype(int), 0, side - 1
     )
-    target[seen.visible] = place[:, 1] * side + place[:, 0]
+    target[seen.visible] = cell[:, 1] * side + cell[:, 0]
     patch = (y * side // size) * side + x * side // size
     counts = np.bincount(patch * (count + 1) + target, minlength=count * (count + 1)).reshape(
         count, count + 1

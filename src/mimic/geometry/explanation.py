@@ -7,38 +7,39 @@ import numpy as np
 from mimic.geometry.overlap import Comparison, Decision, Outcome
 
 
-def explain(found: Comparison) -> str:
+def explain(comparison: Comparison) -> str:
     """The test that decided, in words with its numbers; for example
     `7 matches, fewer than matches_min 11`."""
-    if found.decision is None:
-        return "taken as it came" if found.outcome is Outcome.KEPT else "not compared"
-    words = _decided(found, found.decision)
-    if not len(found.aside) or found.outcome is Outcome.STATIC:  # which says so itself
+    if comparison.decision is None:
+        return "taken as it came" if comparison.outcome is Outcome.KEPT else "not compared"
+    words = _decided(comparison, comparison.decision)
+    if not len(comparison.aside) or comparison.outcome is Outcome.STATIC:  # which says so itself
         return words
-    return f"{words}; {len(found.aside)} matches that do not move set aside"
+    return f"{words}; {len(comparison.aside)} matches that do not move set aside"
 
 
-def _decided(found: Comparison, decision: Decision) -> str:
+def _decided(comparison: Comparison, decision: Decision) -> str:
     name, value, bound = decision
     match name:
         case "matches_min":
-            which = "matches" if not len(found.aside) else "moving matches"
+            which = "matches" if not len(comparison.aside) else "moving matches"
             return f"{value:.0f} {which}, fewer than matches_min {bound:g}"
         case "still_spread_min":
-            still = f"{len(found.aside)} of {found.matches + len(found.aside)} matches do not move"
+            count = comparison.matches + len(comparison.aside)
+            still = f"{len(comparison.aside)} of {count} matches do not move"
             return (
                 f"{still}; they reach {value:.3f} of what the views show, less than "
                 f"still_spread_min {bound:g}"
             )
         case "inliers_min":
             return (
-                f"{value:.0f} of {found.matches} matches agree on a homography, fewer than "
+                f"{value:.0f} of {comparison.matches} matches agree on a homography, fewer than "
                 f"inliers_min {bound:g}"
             )
         case "inlier_share_min":
             return (
-                f"{found.inliers} of {found.matches} matches agree, a share of {value:.3f}, less "
-                f"than inlier_share_min {bound:g}"
+                f"{comparison.inliers} of {comparison.matches} matches agree, a share of "
+                f"{value:.3f}, less than inlier_share_min {bound:g}"
             )
         case "area_ratio_max" if np.isfinite(value):
             return (
@@ -52,9 +53,9 @@ def _decided(found: Comparison, decision: Decision) -> str:
             )
         case "overlap_min":
             return f"overlap {value:.3f}, not above overlap_min {bound:g}"
-        case "overlap_max" if found.outcome is Outcome.TOO_SIMILAR:
+        case "overlap_max" if comparison.outcome is Outcome.TOO_SIMILAR:
             return f"overlap {value:.3f}, not below overlap_max {bound:g}"
         case "overlap_max":
             return f"overlap {value:.3f}, in the band below overlap_max {bound:g}"
         case _:
-            return f"no homography fits {found.matches} matches"
+            return f"no homography fits {comparison.matches} matches"

@@ -39,7 +39,7 @@ def near_duplicate_pairs(
     """
     # Rows 0..n-1 have their words as they are, rows n..2n-1 exchanged: either order is compared.
     both = tuple(np.concatenate([codes[:, word], codes[:, 1 - word]]) for word in (0, 1))
-    found = [np.empty((0, 2), np.int64)]
+    pairs = [np.empty((0, 2), np.int64)]
     for bands in itertools.combinations(range(bits + 2), 2):
         for i, j in _equal_key_pairs(_keys(both, bands, bits + 2)):
             # By chance alone many keys agree: drop what is one row, one group, or too different.
@@ -48,8 +48,8 @@ def near_duplicate_pairs(
             i, j = _select(sum(np.bitwise_count(word[i] ^ word[j]) for word in both) <= bits, i, j)
             i = i % len(codes)
             j = j % len(codes)
-            found.append(np.stack([np.minimum(i, j), np.maximum(i, j)], axis=1))
-    links = np.concatenate(found)
+            pairs.append(np.stack([np.minimum(i, j), np.maximum(i, j)], axis=1))
+    links = np.concatenate(pairs)
     return np.unique(links, axis=0) if len(links) else links
 
 

@@ -34,8 +34,8 @@ def flow(
     points = (rays * depth_m[..., None]) @ b_from_a[:3, :3].T + b_from_a[:3, 3]
     valid = (depth_m > 0) & (points[..., 2] > 1e-6)
     projected = points @ intrinsics.T
-    place = projected[..., :2] / np.where(valid, projected[..., 2], 1)[..., None]
-    return np.where(valid[..., None], place - np.stack([x, y], axis=-1), 0.0), valid
+    pixel_b = projected[..., :2] / np.where(valid, projected[..., 2], 1)[..., None]
+    return np.where(valid[..., None], pixel_b - np.stack([x, y], axis=-1), 0.0), valid
 
 
 def error_sums(
@@ -50,8 +50,8 @@ def error_sums(
     outlier = (error > OUTLIER_PX) & (error > OUTLIER_SHARE * speed)
     sums = [len(error), error.sum(), *((error > limit).sum() for limit in BAD_PX), outlier.sum()]
     for low, high in pairwise(SPEEDS_PX):
-        here = (speed >= low) & (speed < high)
-        sums += [here.sum(), error[here].sum()]
+        in_range = (speed >= low) & (speed < high)
+        sums += [in_range.sum(), error[in_range].sum()]
     return np.array(sums, np.float64)
 
 
@@ -66,18 +66,18 @@ def errors(sums: Float64[np.ndarray, "images n"], outlier: str) -> dict[str, flo
     if not total[0]:
         raise ValueError("no valid pixel")
     means = total[1 : len(SUMS)] / total[0]
-    found: dict[str, float | None] = {"EPE_px": float(means[0])}
-    found |= {
+    named: dict[str, float | None] = {"EPE_px": float(means[0])}
+    named |= {
         f"{name.replace('.', '')}": float(mean)
         for name, mean in zip(SUMS[2:-1], means[1:-1], strict=True)
     }
-    found[outlier] = float(means[-1])
+    named[outlier] = float(means[-1])
     for index, (low, high) in enumerate(pairwise(SPEEDS_PX)):
         pixels, error = total[len(SUMS) + 2 * index : len(SUMS) + 2 * index + 2]
-        found[f"EPE_{low:g}_{high:g}_px".replace("_inf", "_up")] = (
+        named[f"EPE_{low:g}_{high:g}_px".replace("_inf", "_up")] = (
             float(error / pixels) if pixels else None
         )
-    return found
+    return named
 
 
 def pooled_error(sums: Float64[np.ndarray, "images n"]) -> float | None:

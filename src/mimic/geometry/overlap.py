@@ -196,13 +196,13 @@ def _compare_symmetric(a: Features, b: Features, rule: Rule) -> Comparison:
         for which in (~still, still)
     )
     if moving > standing:
-        found = _moving(points_a[~still], points_b[~still], rule)
-        return dataclasses.replace(found, aside=aside)
+        comparison = _moving(points_a[~still], points_b[~still], rule)
+        return dataclasses.replace(comparison, aside=aside)
     if standing >= rule.still_spread_min:
         return _standing(len(still), len(aside), rule)
     decision = Decision("still_spread_min", standing, rule.still_spread_min)
-    found = _rejected(Outcome.STATIC, len(still) - len(aside), 0, rule, decision)
-    return dataclasses.replace(found, aside=aside)
+    comparison = _rejected(Outcome.STATIC, len(still) - len(aside), 0, rule, decision)
+    return dataclasses.replace(comparison, aside=aside)
 
 
 def _moving(

@@ -76,11 +76,13 @@ def placed(
 
 
 def pose_errors(
-    found: Float[np.ndarray, "n 4 4"], truth: Float[np.ndarray, "n 4 4"]
+    estimated: Float[np.ndarray, "n 4 4"], truth: Float[np.ndarray, "n 4 4"]
 ) -> Float64[np.ndarray, "n 2"]:
     """Metres between the centres and degrees between the rotations."""
-    away = np.linalg.norm(found[:, :3, 3] - truth[:, :3, 3], axis=1)
-    turned = [rotation_error_deg(a[:3, :3], b[:3, :3]) for a, b in zip(found, truth, strict=True)]
+    away = np.linalg.norm(estimated[:, :3, 3] - truth[:, :3, 3], axis=1)
+    turned = [
+        rotation_error_deg(a[:3, :3], b[:3, :3]) for a, b in zip(estimated, truth, strict=True)
+    ]
     return np.column_stack([away, turned])
 
 

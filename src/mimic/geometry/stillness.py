@@ -27,11 +27,11 @@ def still(
     none.
     """
     moved_px = np.asarray(np.linalg.norm(points_b.astype(np.float64) - points_a, axis=1))
-    found = moved_px < still_px
-    slow = ~found & (moved_px < 2 * still_px)
-    if int(found.sum()) < max(LEAST, int(slow.sum()) + 1):
+    is_still = moved_px < still_px
+    slow = ~is_still & (moved_px < 2 * still_px)
+    if int(is_still.sum()) < max(LEAST, int(slow.sum()) + 1):
         return np.zeros(len(moved_px), bool)
-    return found
+    return is_still
 
 
 def spread(

@@ -56,13 +56,13 @@ def without_secrets(text: str) -> str:
 
 def secrets_of(environment: Mapping[str, str]) -> list[str]:
     """The values to hide, the longest first: a secret may be a part of another."""
-    found: set[str] = set()
+    secrets: set[str] = set()
     for name, value in environment.items():
         if SECRET.match(name.upper()):
-            found.update(_readings(value))
+            secrets.update(_readings(value))
         elif "://" in value:
-            found.update(_passwords(value))
-    return sorted((one for one in found if len(one) >= SHORTEST), key=len, reverse=True)
+            secrets.update(_passwords(value))
+    return sorted((one for one in secrets if len(one) >= SHORTEST), key=len, reverse=True)
 
 
 def _readings(value: str) -> Iterator[str]:
@@ -93,9 +93,9 @@ def hide_secrets() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and not hasattr(stream, "_bare"):
             _hide_in(stream)
-    made = logging.getLogRecordFactory()
-    if not getattr(made, "_bare", False):
-        logging.setLogRecordFactory(_bare_records(made))
+    factory = logging.getLogRecordFactory()
+    if not getattr(factory, "_bare", False):
+        logging.setLogRecordFactory(_bare_records(factory))
 
 
 def _hide_in(stream: TextIO) -> None:
@@ -110,13 +110,13 @@ def _hide_in(stream: TextIO) -> None:
     stream._bare = True  # type: ignore[attr-defined]
 
 
-def _bare_records(made: Any) -> Any:
+def _bare_records(factory: Any) -> Any:
     """For logs that go elsewhere, such as to Prefect's server."""
 
     def record(*args: Any, **more: Any) -> logging.LogRecord:
-        one: logging.LogRecord = made(*args, **more)
+        one: logging.LogRecord = factory(*args, **more)
         if isinstance(one.msg, str):
-            one.msg = without_secrets(_said(one))
+            one.msg = without_secrets(_message(one))
             one.args = None
         return one
 
@@ -124,7 +124,7 @@ def _bare_records(made: Any) -> Any:
     return record
 
 
-def _said(record: logging.LogRecord) -> str:
+def _message(record: logging.LogRecord) -> str:
     """A message whose arguments do not fit is shown as it is: logging fails nothing."""
     try:
         return record.getMessage()

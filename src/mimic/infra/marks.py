@@ -56,12 +56,12 @@ def marked(folder: Path) -> tuple[Work, list[str] | None] | None:
         # a link may lead to somebody's file; opening a pipe would wait for ever
         if not stat.S_ISREG(looked.st_mode) or looked.st_size > LARGEST_BYTES:
             return None
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["made_by"] != MAKER:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["made_by"] != MAKER:
             return None
-        kind = found["kind"]
-        name = found["name"]
-        files = found["files"]
+        kind = content["kind"]
+        name = content["name"]
+        files = content["files"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if not isinstance(kind, str) or not isinstance(name, str):
@@ -79,14 +79,14 @@ def entries_of(folder: Path) -> list[str]:
     Raises:
         BadInput: a folder below it cannot be read.
     """
-    found = []
+    entries = []
     for path, folders, files in os.walk(folder, onerror=_unreadable):
-        here = Path(path)
-        links = [name for name in folders if (here / name).is_symlink()]
-        found += [(here / name).relative_to(folder).as_posix() for name in (*files, *links)]
-        if not folders and not files and here != folder:
-            found.append(f"{here.relative_to(folder).as_posix()}/")
-    return sorted(found)
+        parent = Path(path)
+        links = [name for name in folders if (parent / name).is_symlink()]
+        entries += [(parent / name).relative_to(folder).as_posix() for name in (*files, *links)]
+        if not folders and not files and parent != folder:
+            entries.append(f"{parent.relative_to(folder).as_posix()}/")
+    return sorted(entries)
 
 
 def foreign_of(entries: Iterable[str], files: Sequence[str]) -> list[str]:
@@ -124,8 +124,8 @@ def _remove_empty(folder: Path) -> None:
 
 
 def _write(folder: Path, work: Work, files: list[str] | None) -> None:
-    said = {"made_by": MAKER, "kind": work.kind, "name": work.name, "files": files}
-    write_json(folder / MARK, said)
+    content = {"made_by": MAKER, "kind": work.kind, "name": work.name, "files": files}
+    write_json(folder / MARK, content)
 
 
 def _are_names(files: object) -> bool:

@@ -239,11 +239,11 @@ JOB = re.compile(
 def parse(line: str) -> ProgressLine | None:
     """The progress that a line of a log tells of; None: of none. A job that waits in the queue has
     done 0 of 0."""
-    found = LINE.match(line) or JOB.match(line)
-    if found is None:
+    match = LINE.match(line) or JOB.match(line)
+    if match is None:
         return None
-    done, total = (float((found[name] or "0").replace(",", "")) for name in ("done", "total"))
-    return ProgressLine(found["title"], done, total)
+    done, total = (float((match[name] or "0").replace(",", "")) for name in ("done", "total"))
+    return ProgressLine(match["title"], done, total)
 
 
 def say(line: str) -> None:

@@ -5,8 +5,8 @@ The mark `.mimic.json` lies in every published folder (`marks.py`). A folder tha
 else than the files its mark names is not replaced, and what is removed are those files, one by one:
 nothing that this program did not write can be lost. Folders from before there were marks are known
 by what lies in them, which the caller recognises. Whatever is in the way (a file, something
-foreign, a broken link) is one line, best before any work is spent: `place` says so at the start of
-a stage, and `publish` asks again at its end.
+foreign, a broken link) is one line, best before any work is spent: `resolve_target` says so at the
+start of a stage, and `publish` asks again at its end.
 
 Several processes may publish the same place: each result comes out whole, and the last one stays.
 """
@@ -23,7 +23,17 @@ from mimic.infra.exchange import RESULT, exchange, settled, workplace
 from mimic.infra.marks import MARK, Work, entries_of, foreign_of, mark, marked
 from mimic.infra.storage import made_folder, makeable, short
 
-__all__ = ["MARK", "Recognise", "Work", "entries_of", "mark", "marked", "never", "place", "publish"]
+__all__ = [
+    "MARK",
+    "Recognise",
+    "Work",
+    "entries_of",
+    "mark",
+    "marked",
+    "never",
+    "publish",
+    "resolve_target",
+]
 
 Recognise = Callable[
     [Path, list[str]], Work | None
@@ -35,7 +45,7 @@ def never(folder: Path, entries: list[str]) -> Work | None:  # noqa: ARG001
     return None
 
 
-def place(
+def resolve_target(
     out: Path, work: Work, *, over: Collection[str] = (), recognise: Recognise = never
 ) -> Path:
     """Where a result will lie, links followed: a path that is free, an empty folder, or an earlier
@@ -88,7 +98,7 @@ def publish(
         BadInput: as `place`, before the files are made and once more after it; or this process no
             longer owns the folder of its work (infra.owner). What lies there is as it was.
     """
-    real = settled(lambda: place(out, work, over=over, recognise=recognise))
+    real = settled(lambda: resolve_target(out, work, over=over, recognise=recognise))
     made_folder(real.parent)
 
     def check(stepped_aside: Path) -> None:
@@ -101,7 +111,7 @@ def publish(
         fill(result)
         if not for_good:
             mark(result, work)
-        settled(lambda: place(out, work, over=over, recognise=recognise))
+        settled(lambda: resolve_target(out, work, over=over, recognise=recognise))
         settled(lambda: _mark_earlier(real, recognise))
         owner.confirm_held()
         exchange(folder, real, check)
@@ -122,18 +132,18 @@ def _refuse_foreign(
                 "was touched:"
                 " name another place, or move it away"
             )
-        found = before
+        earlier = before
     else:
-        found, files = known
+        earlier, files = known
         foreign = foreign_of(entries, files or [])
-        if foreign and found.kind in kinds and found.name == work.name:
+        if foreign and earlier.kind in kinds and earlier.name == work.name:
             raise BadInput(
-                f"{out}: holds {short(foreign[0])} beside the result of {found}; nothing was "
+                f"{out}: holds {short(foreign[0])} beside the result of {earlier}; nothing was "
                 "touched: move it away, and run this again"
             )
-    if found.kind not in kinds or found.name != work.name:
+    if earlier.kind not in kinds or earlier.name != work.name:
         raise BadInput(
-            f"{out}: holds {found}, which {work} does not replace; nothing was touched: name "
+            f"{out}: holds {earlier}, which {work} does not replace; nothing was touched: name "
             "another place, or move it away"
         )
 
@@ -144,6 +154,6 @@ def _mark_earlier(real: Path, recognise: Recognise) -> None:
     if not real.is_dir() or marked(real) is not None:
         return
     entries = entries_of(real)
-    found = recognise(real, entries)
-    if found is not None:
-        mark(real, found, entries)
+    earlier = recognise(real, entries)
+    if earlier is not None:
+        mark(real, earlier, entries)

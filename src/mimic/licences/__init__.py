@@ -70,8 +70,8 @@ class Licence:
 
     def answer(self, question: str) -> Answer:
         """The answer to one of QUESTIONS."""
-        found: Answer = getattr(self, question)
-        return found
+        answer: Answer = getattr(self, question)
+        return answer
 
     def against(self, wish: str) -> list[str]:
         """Why it does not do for one of WISHES, in words; empty where it does."""
@@ -99,9 +99,9 @@ def resolve(name: str, own: Mapping[str, Licence] | None = None) -> Licence:
     Raises:
         BadInput: nobody knows the name; the nearest ones, in one line.
     """
-    found = find(name, own)
-    if found is not None:
-        return found
+    licence = find(name, own)
+    if licence is not None:
+        return licence
     raise BadInput(f"no licence is called {name!r}; {advice(name, own)}")
 
 
@@ -137,8 +137,8 @@ def declared(name: str, answers: Mapping[str, Any], stated_by: str = "params.yam
 
 
 def _answer(value: Any) -> Answer:
-    found: dict[Any, Answer] = {True: "yes", False: "no", "yes": "yes", "no": "no"}
-    return found.get(value, "unknown")
+    answers: dict[Any, Answer] = {True: "yes", False: "no", "yes": "yes", "no": "no"}
+    return answers.get(value, "unknown")
 
 
 @cache
@@ -168,11 +168,11 @@ def combine(parts: Iterable[tuple[str, Licence]]) -> dict[str, Any]:
         parts: what it is (`source rooms`, `weights mae-in`), and its licence; none: it is made of
             nothing that anybody else owns.
     """
-    found = list(parts)
+    licensed = list(parts)
     answers: dict[str, str] = {}
     because: dict[str, list[str]] = {}
     for question in QUESTIONS:
-        given = {what: licence.answer(question) for what, licence in found}
+        given = {what: licence.answer(question) for what, licence in licensed}
         answers[question] = _strictest(question, given.values())
         free = "no" if question == "share_alike" else "yes"
         causes = [what for what, answer in given.items() if answer == answers[question]]
@@ -180,7 +180,7 @@ def combine(parts: Iterable[tuple[str, Licence]]) -> dict[str, Any]:
     return {
         **answers,
         "because": because,
-        "parts": [{"part": what, **_plain_json(licence)} for what, licence in found],
+        "parts": [{"part": what, **_plain_json(licence)} for what, licence in licensed],
     }
 
 
@@ -213,16 +213,18 @@ def summary(card: Mapping[str, Any]) -> list[str]:
     """What may be done with what a card describes, a line a question, with the parts that decide
     it. Plain text, fit for Markdown and for a terminal."""
     parts = parts_of(card)
-    whole = combine(parts)
+    combined = combine(parts)
     names = {what: licence.name for what, licence in parts}
     lines = []
     for question, asked in ASKED.items():
         causes = [
             name if what == "it" else f"{what}: {name}"
-            for what in whole["because"][question]
+            for what in combined["because"][question]
             for name in [names[what]]
         ]
-        lines.append(f"{asked}: {whole[question]}" + (f" ({'; '.join(causes)})" if causes else ""))
+        lines.append(
+            f"{asked}: {combined[question]}" + (f" ({'; '.join(causes)})" if causes else "")
+        )
     return lines if parts else [*lines, "no data and no weights of others went into it"]
 
 

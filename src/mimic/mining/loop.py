@@ -161,8 +161,8 @@ def _groups(
     """The source's groups behind the bookmark; a file that vanishes or may not be opened is damage
     of the clip."""
     try:
-        if bookmark.place is not None:
-            yield from cast(SeekableSource, source).groups(clip, rng, bookmark.place())
+        if bookmark.locate is not None:
+            yield from cast(SeekableSource, source).groups(clip, rng, bookmark.locate())
         else:
             yield from itertools.islice(source.groups(clip, rng), bookmark.groups, None)
     except OSError as error:
@@ -178,12 +178,12 @@ def _show(
     group: Group,
     views: ViewCache,
     pairs: Sequence[tuple[int, int]],
-    found: list[Comparison],
+    comparisons: list[Comparison],
     outcomes: list[Outcome],
 ) -> None:
     """Offer candidates that were judged as examples of what became of them; their views are still
     at hand."""
-    for pair, comparison, outcome in zip(pairs, found, outcomes, strict=True):
+    for pair, comparison, outcome in zip(pairs, comparisons, outcomes, strict=True):
         a, b = (group.views[index] for index in pair)
         if examples is not None:
             examples.add(
@@ -217,14 +217,14 @@ def _mine_group(
     """The group's kept pair, and whether it took the retry to find it."""
     retried = False
     pairs = group.pairs
-    found = [_judge(group, pair, views, rule, votes) for pair in pairs]
-    show(pairs, found, _count(found, stats))
-    if group.retry and overlap.all_too_similar(found, rule):
+    comparisons = [_judge(group, pair, views, rule, votes) for pair in pairs]
+    show(pairs, comparisons, _count(comparisons, stats))
+    if group.retry and overlap.all_too_similar(comparisons, rule):
         retried = True
         pairs = group.retry
-        found = [_judge(group, pair, views, rule, votes) for pair in pairs]
-        show(pairs, found, _count(found, stats))
-    best = overlap.choose(found)
+        comparisons = [_judge(group, pair, views, rule, votes) for pair in pairs]
+        show(pairs, comparisons, _count(comparisons, stats))
+    best = overlap.choose(comparisons)
     if best is None:
         return None, retried
     a, b = (group.views[index] for index in pairs[best])
@@ -232,7 +232,7 @@ def _mine_group(
     image_b = views.get(b).image
     assert image_a is not None
     assert image_b is not None
-    return Pair(a, b, image_a, image_b, found[best]), retried
+    return Pair(a, b, image_a, image_b, comparisons[best]), retried
 
 
 def _guarded(pair: Pair, guard: Guard, stats: MiningStats) -> Pair | None:
@@ -267,9 +267,9 @@ def _take(
         return None
     image_a = squared(image_a, rule)
     image_b = squared(image_b, rule)
-    found = _as_given(image_a, image_b, known, a.key, rule, votes)
-    _count([found], stats)
-    return Pair(a, b, image_a, image_b, found)
+    comparison = _as_given(image_a, image_b, known, a.key, rule, votes)
+    _count([comparison], stats)
+    return Pair(a, b, image_a, image_b, comparison)
 
 
 def _as_given(
@@ -283,10 +283,14 @@ def _as_given(
     """What is known of a pair that others chose; what came without correspondences is measured."""
     patches = patch_count(rule.size_px, rule.patch_px)
     if known is None:
-        found = overlap.compare(features.extract(image_a), features.extract(image_b), rule, votes)
+        comparison = overlap.compare(
+            features.extract(image_a), features.extract(image_b), rule, votes
+        )
         nothing = np.full(patches, -1, np.int16)
-        correspondences = nothing if found.b_from_a is None else found.correspondences
-        return dataclasses.replace(found, outcome=Outcome.KEPT, correspondences=correspondences)
+        correspondences = nothing if comparison.b_from_a is None else comparison.correspondences
+        return dataclasses.replace(
+            comparison, outcome=Outcome.KEPT, correspondences=correspondences
+        )
     if len(known) != patches:
         raise BadInput(
             f"{key}: its correspondences are of {len(known)} patches, mine.size_px and "
@@ -312,11 +316,11 @@ def _judge(
     return overlap.compare(a.features, b.features, rule, votes)
 
 
-def _count(found: list[Comparison], stats: MiningStats) -> list[Outcome]:
+def _count(comparisons: list[Comparison], stats: MiningStats) -> list[Outcome]:
     """Adds the candidates of a group to the statistics; what became of each."""
-    best = overlap.choose(found)
+    best = overlap.choose(comparisons)
     outcomes = []
-    for index, comparison in enumerate(found):
+    for index, comparison in enumerate(comparisons):
         lost = comparison.outcome is Outcome.KEPT and index != best
         outcome = Outcome.NOT_BEST if lost else comparison.outcome
         stats.candidates += 1

@@ -65,15 +65,15 @@ class RejectSamples:
         if outcome in UNSEEN or image_a is None or image_b is None:
             return
         chosen = self._chosen.setdefault(outcome, [])
-        place = hashlib.blake2b("\0".join((clip, *frames)).encode(), digest_size=8).hexdigest()
-        if len(chosen) == PER_OUTCOME and place >= chosen[-1]["place"]:
+        rank = hashlib.blake2b("\0".join((clip, *frames)).encode(), digest_size=8).hexdigest()
+        if len(chosen) == PER_OUTCOME and rank >= chosen[-1]["place"]:
             return
         picture = self._picture(image_a, image_b)
         if picture is None:
             return
         entry = {
             "outcome": outcome.value,
-            "place": place,
+            "place": rank,
             "clip": clip,
             "frames": list(frames),
             "overlap": None if seen.b_from_a is None else round(seen.overlap, 4),
@@ -99,19 +99,19 @@ class RejectSamples:
         return encode_image(np.hstack([small[0], gap, small[1]]), QUALITY)
 
 
-def together(found: Iterable[list[Entry]]) -> list[Entry]:
+def together(shards: Iterable[list[Entry]]) -> list[Entry]:
     """The examples of several shards as those of one: at most PER_OUTCOME of each outcome."""
     chosen: dict[str, list[Entry]] = {}
-    for entries in found:
+    for entries in shards:
         for entry in entries:
             chosen[entry["outcome"]] = _lowest([*chosen.get(entry["outcome"], []), entry])
     return [entry for outcome in sorted(chosen) for entry in chosen[outcome]]
 
 
-def publish(found: Iterable[list[Entry]], folder: Path) -> None:
+def publish(shards: Iterable[list[Entry]], folder: Path) -> None:
     """The examples of some shards (see `RejectSamples.entries`) as pictures `<outcome>-<n>.jpg` and
     a listing samples.json, all at once."""
-    chosen = together(found)
+    chosen = together(shards)
 
     def write(scratch: Path) -> None:
         listing = []
@@ -128,9 +128,9 @@ def publish(found: Iterable[list[Entry]], folder: Path) -> None:
     publishing.publish(write, folder, _work(folder), recognise=earlier.samples)
 
 
-def place(folder: Path) -> None:
+def resolve_target(folder: Path) -> None:
     """BadInput where something else than earlier examples lies."""
-    publishing.place(folder, _work(folder), recognise=earlier.samples)
+    publishing.resolve_target(folder, _work(folder), recognise=earlier.samples)
 
 
 def _work(folder: Path) -> publishing.Work:

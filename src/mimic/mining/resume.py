@@ -103,26 +103,26 @@ class Saved:
             guard: see `RejectSamples`.
         """
         try:
-            found = self._read()
+            saved = self._read()
         except BadInput as damage:
             progress.say(
                 f"{self._folder.stem}: mined from its start, for what was saved of it is damaged: "
                 f"{damage}"
             )
-            found = None
-        if found is None:
+            saved = None
+        if saved is None:
             return State(RejectSamples(guard))
-        for part in self._part_files(found["parts"]):
+        for part in self._part_files(saved["parts"]):
             for row in _rows(part):
                 images = [row.pop(name) for name in IMAGES]
                 self._writer.add(row, *images)
-        self._parts = found["parts"]
+        self._parts = saved["parts"]
         state = State(
-            RejectSamples(guard, found["examples"]),
-            MiningStats.from_entry(found["tally"]),
-            found["tracebacks"],
-            found["clips"],
-            Bookmark.from_entry(found["bookmark"]),
+            RejectSamples(guard, saved["examples"]),
+            MiningStats.from_entry(saved["tally"]),
+            saved["tracebacks"],
+            saved["clips"],
+            Bookmark.from_entry(saved["bookmark"]),
         )
         self._earlier = state.share
         return state
@@ -181,13 +181,13 @@ class Saved:
         Raises:
             BadInput: something is missing or damaged.
         """
-        found = storage.read_json(self._state_file)
-        if found is None or found["killers"] != self._killers:
+        saved = storage.read_json(self._state_file)
+        if saved is None or saved["killers"] != self._killers:
             return None
-        pairs = sum(len(_table(part)) for part in self._part_files(found["parts"]))
-        if pairs != found["pairs"]:
-            raise BadInput(f"{self._folder}: {pairs} pairs of {found['pairs']}")
-        return found
+        pairs = sum(len(_table(part)) for part in self._part_files(saved["parts"]))
+        if pairs != saved["pairs"]:
+            raise BadInput(f"{self._folder}: {pairs} pairs of {saved['pairs']}")
+        return saved
 
     @property
     def _state_file(self) -> Path:

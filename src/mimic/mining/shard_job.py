@@ -61,13 +61,13 @@ def jobs(
     """Shards of `mine.clips_per_shard` clips each, in the order given."""
     size = mine.clips_per_shard
     digest = storage.fingerprint(mine.model_dump(), section.model_dump())
-    found = []
+    todo = []
     for number, start in enumerate(range(0, len(clips), size)):
         some = tuple(clips[start : start + size])
         keys = tuple(clip_key(name, clip) for clip in some)
         tar = folder / f"shard-{number:05}.tar"
-        found.append(Job(name, section, mine, root, some, tar, digest, habitat, keys, some))
-    return found
+        todo.append(Job(name, section, mine, root, some, tar, digest, habitat, keys, some))
+    return todo
 
 
 def mine_shard(job: Job) -> tuple[str, float]:
@@ -151,8 +151,8 @@ def _mine_clip(
             saved.between(state)
     except loop.ClipFailed as failed:
         state.stats.add_failed(clip, failed.error, len(writer))
-        said = "".join(traceback.format_exception(failed.error))
-        state.tracebacks[clip] = without_secrets(said)
+        trace = "".join(traceback.format_exception(failed.error))
+        state.tracebacks[clip] = without_secrets(trace)
 
 
 def _constant(job: Job, clip: str) -> dict[str, Any]:
@@ -200,8 +200,8 @@ def result_path(job: Job) -> Path:
 
 def read_result(job: Job) -> dict[str, Any]:
     """What a finished job found: its stats, tracebacks and examples."""
-    found: dict[str, Any] = json.loads(result_path(job).read_text())
-    return found
+    result: dict[str, Any] = json.loads(result_path(job).read_text())
+    return result
 
 
 def read_stats(job: Job) -> loop.MiningStats:
@@ -215,7 +215,7 @@ def with_pairs(done: Sequence[Job]) -> list[Path]:
 
 def place_examples(folder: Path) -> None:
     """Refuse a folder that the examples could not replace, before anything is mined."""
-    reject_samples.place(folder)
+    reject_samples.resolve_target(folder)
 
 
 def publish_examples(done: Sequence[Job], folder: Path) -> None:

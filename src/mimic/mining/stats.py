@@ -80,12 +80,12 @@ class MiningStats:
     def end_clip(self, clip: str, why: str | None = None) -> None:
         """The clip ends; one that gave no pair is named, with `why` or, without, that no candidate
         was kept."""
-        found = {
+        counts = {
             outcome: count - self._before_clip[outcome] for outcome, count in self.outcomes.items()
         }
-        if found.get(Outcome.KEPT, 0):
+        if counts.get(Outcome.KEPT, 0):
             return
-        outcomes = {outcome.value: count for outcome, count in found.items() if count}
+        outcomes = {outcome.value: count for outcome, count in counts.items() if count}
         tried = sum(outcomes.values())
         reason = f"none of {tried} candidates was kept" if tried else "no two views to compare"
         self.without_pairs[clip] = WithoutPairs(why or reason, outcomes)
@@ -134,7 +134,7 @@ class MiningStats:
         views: dict[str, dict[str, str]] = {}
         for (clip, key), why in sorted(self.unreadable_views.items())[:most]:
             views.setdefault(clip, {})[key] = why
-        without = {clip: dataclasses.asdict(found) for clip, found in self.without_pairs.items()}
+        without = {clip: dataclasses.asdict(reason) for clip, reason in self.without_pairs.items()}
         return {
             "clips": self.clips,
             "candidates": self.candidates,
@@ -164,10 +164,10 @@ class MiningStats:
     @classmethod
     def from_entry(cls, entry: dict[str, Any]) -> MiningStats:
         """The inverse of `entry`."""
-        found = cls.from_summary(entry["summary"])
+        stats = cls.from_summary(entry["summary"])
         entered = entry["entered"].items()
-        found._before_clip = Counter({Outcome(name): count for name, count in entered})
-        return found
+        stats._before_clip = Counter({Outcome(name): count for name, count in entered})
+        return stats
 
     @classmethod
     def from_summary(cls, summary: dict[str, Any]) -> MiningStats:
@@ -186,11 +186,11 @@ class MiningStats:
             damaged=summary["damaged"],
             failed=summary["failed"],
             without_pairs={
-                clip: WithoutPairs(**found)
-                for clip, found in summary.get("without_pairs", {}).items()
+                clip: WithoutPairs(**entry)
+                for clip, entry in summary.get("without_pairs", {}).items()
             },
             unreadable_views={
-                (clip, key): why for clip, found in views.items() for key, why in found.items()
+                (clip, key): why for clip, entry in views.items() for key, why in entry.items()
             },
             skipped=dict(summary.get("skipped", {})),
         )
@@ -214,11 +214,11 @@ def rename_clips(summary: dict[str, Any], names: dict[str, str], root: Path) -> 
     return {**summary, **named}
 
 
-def _without(prefix: str, found: Any) -> Any:
+def _without(prefix: str, reason: Any) -> Any:
     """A reason, or what holds reasons, without the prefix."""
-    if isinstance(found, dict):
-        return {name: _without(prefix, value) for name, value in found.items()}
-    return found.removeprefix(prefix) if isinstance(found, str) else found
+    if isinstance(reason, dict):
+        return {name: _without(prefix, value) for name, value in reason.items()}
+    return reason.removeprefix(prefix) if isinstance(reason, str) else reason
 
 
 def problem_entries(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -226,8 +226,8 @@ def problem_entries(summary: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for kind in ("damaged", "failed"):
         for clip, why in summary[kind].items():
             yield {"kind": kind, "clip": clip, "why": why}
-    for clip, found in summary.get("without_pairs", {}).items():
-        yield {"kind": "without_pairs", "clip": clip, **found}
+    for clip, reason in summary.get("without_pairs", {}).items():
+        yield {"kind": "without_pairs", "clip": clip, **reason}
     for clip, views in summary.get("unreadable_views", {}).items():
         for key, why in views.items():
             yield {"kind": "unreadable_view", "clip": clip, "view": key, "why": why}
@@ -253,10 +253,10 @@ def summary_lines(summary: dict[str, Any], where: Path, log: Path) -> Iterator[s
             for clip, why in summary["failed"].items()
         },
         "unreadable": {
-            f"{clip}: {key}": why for clip, found in views.items() for key, why in found.items()
+            f"{clip}: {key}": why for clip, entry in views.items() for key, why in entry.items()
         },
         "no pairs": {
-            clip: _counted(found) for clip, found in without.items() if clip not in broken
+            clip: _counted(entry) for clip, entry in without.items() if clip not in broken
         },
         "skipped": summary.get("skipped", {}),
     }
@@ -290,10 +290,10 @@ def note_lines(notes: dict[str, str]) -> Iterator[str]:
         yield f"{clips[0]}{f' and {len(clips) - 1} more' if len(clips) > 1 else ''}: {note}"
 
 
-def _counted(found: dict[str, Any]) -> str:
+def _counted(reason: dict[str, Any]) -> str:
     """For example `none of 3 candidates was kept (2 too_similar, 1 few_matches)`."""
-    counts = ", ".join(f"{count} {outcome}" for outcome, count in found["outcomes"].items())
-    return f"{found['why']} ({counts})" if counts else str(found["why"])
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in reason["outcomes"].items())
+    return f"{reason['why']} ({counts})" if counts else str(reason["why"])
 
 
 def _at_most(most: int | None, named: dict[str, Any]) -> dict[str, Any]:

@@ -91,19 +91,19 @@ class Decoder(nn.Module):
     ) -> list[Float[Tensor, "b t d"]]:
         """What each block makes of two whole views, nothing hidden, on any grid; the last after the
         norm. Needs `cross`."""
-        x, memory, rope = self._whole(tokens, memory, grid)
-        found = []
+        x, memory, rope = self._prepared(tokens, memory, grid)
+        outputs = []
         for block in self.blocks:
             x = block(x, memory, rope)
-            found.append(x)
-        return [*found[:-1], self.norm(found[-1])]
+            outputs.append(x)
+        return [*outputs[:-1], self.norm(outputs[-1])]
 
     def attention(
         self, tokens: Float[Tensor, "b t c"], memory: Float[Tensor, "b t c"], grid: tuple[int, int]
     ) -> Float[Tensor, "b t t"]:
         """From each token of the first view to each of the second: the mean over heads and blocks
         of the cross-attention. Needs `cross`."""
-        x, memory, rope = self._whole(tokens, memory, grid)
+        x, memory, rope = self._prepared(tokens, memory, grid)
         weights = []
         for block in self.blocks:
             assert isinstance(block, CrossBlock)
@@ -111,7 +111,7 @@ class Decoder(nn.Module):
             x = block(x, memory, rope)
         return torch.stack(weights).mean(dim=0)
 
-    def _whole(
+    def _prepared(
         self, tokens: Tensor, memory: Tensor, grid: tuple[int, int]
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Both views embedded and placed on `grid`, and its rotary positions."""

@@ -66,12 +66,12 @@ def decode(
     flat = maps.reshape(joints, -1)
     best = flat.argmax(axis=1)
     peaks = np.stack([best % width, best // width], axis=1).astype(np.float64)
-    for index, (heat, place) in enumerate(zip(maps, best.tolist(), strict=True)):
+    for index, (heat, peak) in enumerate(zip(maps, best.tolist(), strict=True)):
         blurred = cv2.GaussianBlur(heat.astype(np.float64), (BLUR_PX, BLUR_PX), 0)
         peaks[index] += _newton(
             np.pad(np.log(np.clip(blurred, *LOG_RANGE)), 1, mode="edge"),
-            place // width,
-            place % width,
+            peak // width,
+            peak % width,
         )
     return peaks, flat.max(axis=1).astype(np.float64)
 

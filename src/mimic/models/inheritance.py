@@ -75,8 +75,8 @@ def inherit(model: Pretraining, objective: str, size: ViTSize, ancestor: Ancesto
     Raises:
         ValueError: the encoders differ.
     """
-    if found := encoder_differences(ancestor.size, size):
-        raise ValueError(f"the encoders differ in {', '.join(found)}")
+    if differences := encoder_differences(ancestor.size, size):
+        raise ValueError(f"the encoders differ in {', '.join(differences)}")
     result = Inherited(class_token=_class_token(ancestor.size, size))
     names = {f"encoder.{name}": f"encoder.{name}" for name in model.encoder.state_dict()}
     decoder, result.decoder = _decoder_names(model, objective, size, ancestor)
@@ -96,19 +96,19 @@ def inherit(model: Pretraining, objective: str, size: ViTSize, ancestor: Ancesto
     return result
 
 
-def _class_token(there: ViTSize, here: ViTSize) -> str:
-    if here.class_token:
-        return "taken" if there.class_token else "fresh"
-    return "dropped" if there.class_token else "none"
+def _class_token(source: ViTSize, target: ViTSize) -> str:
+    if target.class_token:
+        return "taken" if source.class_token else "fresh"
+    return "dropped" if source.class_token else "none"
 
 
 def _place(table: Tensor, ancestor: Ancestor, source: str, size: ViTSize) -> str:
     """Fill a table of positions; how. The formula's is computed for the new grid, a learned one is
     resampled as in the field (bicubic), and one of the same grid stays as it is."""
-    there = ancestor.weights[source]
-    old = there[:, int(ancestor.size.class_token) :]
+    inherited = ancestor.weights[source]
+    old = inherited[:, int(ancestor.size.class_token) :]
     if size.class_token and ancestor.size.class_token:
-        table[:, :1].copy_(there[:, :1])
+        table[:, :1].copy_(inherited[:, :1])
     patches = table[:, int(size.class_token) :]
     if ancestor.size.grid == size.grid:
         patches.copy_(old)

@@ -39,7 +39,9 @@ def sincos_table(grid: tuple[int, int], width: int, *, class_token: bool) -> Flo
     frequency = 1.0 / 10000.0 ** (np.arange(width // 4) / (width / 4))
     row, column = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
     parts = [
-        wave(place[:, None] * frequency) for place in (column, row) for wave in (np.sin, np.cos)
+        wave(coordinate[:, None] * frequency)
+        for coordinate in (column, row)
+        for wave in (np.sin, np.cos)
     ]
     table = np.concatenate(parts, axis=1).astype(np.float32)
     if class_token:
@@ -98,7 +100,8 @@ def rope_table(
     frequency = base ** (-torch.arange(0, half, 2, device=device, dtype=fine) / half)
     index = torch.arange(grid[0] * grid[1], device=device)
     turns = [
-        torch.outer(place.to(fine), frequency) for place in (index // grid[1], index % grid[1])
+        torch.outer(coordinate.to(fine), frequency)
+        for coordinate in (index // grid[1], index % grid[1])
     ]
     angle = torch.cat([turns[0], turns[0], turns[1], turns[1]], dim=1)
     if class_token:

@@ -80,12 +80,12 @@ class ViTSize:
         return self.grid[0] * self.grid[1]
 
 
-def encoder_differences(there: ViTSize, here: ViTSize) -> dict[str, tuple[Any, Any]]:
+def encoder_differences(source: ViTSize, target: ViTSize) -> dict[str, tuple[Any, Any]]:
     """Numbers that keep the weights of one encoder from being another's: (there, here) by key."""
     keys = list(ENCODER)
-    if there.positions == here.positions == "rope":
+    if source.positions == target.positions == "rope":
         keys.append("rope_base")
-    pairs = {key: (getattr(there, key), getattr(here, key)) for key in keys}
+    pairs = {key: (getattr(source, key), getattr(target, key)) for key in keys}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
 

@@ -73,14 +73,14 @@ def _write_released(pairs: Iterable[Pair], folder: Path, contents: Contents) -> 
         indices: dict[str, Any] = {}
         for row, a, b in pairs:
             contents.add(row)
-            here = released_folder(row)
-            _new_folder(folder, here)
+            pair_folder = released_folder(row)
+            _new_folder(folder, pair_folder)
             for name, data in (
                 ("0000.jpg", a),
                 ("0001.jpg", b),
                 ("corresponding.npy", patch_map(row["correspondences"])),
             ):
-                (folder / here / name).write_bytes(data)
+                (folder / pair_folder / name).write_bytes(data)
             if row["split"] not in indices:
                 file = open_files.enter_context(
                     (folder / f"{row['split']}.csv").open("w", newline="")
@@ -88,7 +88,10 @@ def _write_released(pairs: Iterable[Pair], folder: Path, contents: Contents) -> 
                 indices[row["split"]] = csv.writer(file, lineterminator="\n")
                 indices[row["split"]].writerow(["path1", "path2", "correspondence"])
             indices[row["split"]].writerow(
-                [(here / name).as_posix() for name in ("0000.jpg", "0001.jpg", "corresponding.npy")]
+                [
+                    (pair_folder / name).as_posix()
+                    for name in ("0000.jpg", "0001.jpg", "corresponding.npy")
+                ]
             )
     (folder / "README.md").write_text(write(contents, RELEASED, {}))
 
@@ -102,17 +105,17 @@ def released_folder(row: Row) -> PurePosixPath:
     return PurePosixPath(row["source"], clip.removeprefix(f"{row['source']}-"), str(int(number)))
 
 
-def _new_folder(folder: Path, here: PurePosixPath) -> None:
+def _new_folder(folder: Path, relative: PurePosixPath) -> None:
     """Make the folder of a pair, below that of the export.
 
     Raises:
         BadInput: it would lie elsewhere, or another pair has it.
     """
-    place = confined.inside(folder, here.as_posix(), "the manifest")
+    target = confined.inside(folder, relative.as_posix(), "the manifest")
     try:
-        place.mkdir(parents=True)
+        target.mkdir(parents=True)
     except FileExistsError:
-        raise confined.refused("the manifest", here.as_posix(), "is there twice") from None
+        raise confined.refused("the manifest", relative.as_posix(), "is there twice") from None
 
 
 def patch_map(correspondences: list[int]) -> bytes:

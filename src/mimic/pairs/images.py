@@ -42,10 +42,12 @@ def read_manifest(path: Path, split: str, columns: list[str] | None = PIXELS) ->
     Raises:
         BadInput: the file is missing or damaged, or the split is empty.
     """
-    whole = read_all(path, columns)
-    rows = whole[whole["split"] == split].reset_index(drop=True)
+    manifest = read_all(path, columns)
+    rows = manifest[manifest["split"] == split].reset_index(drop=True)
     if rows.empty:
-        raise BadInput(f"{path}: no pair in its {split} split; {_remedy(path.stem, split, whole)}")
+        raise BadInput(
+            f"{path}: no pair in its {split} split; {_remedy(path.stem, split, manifest)}"
+        )
     return rows
 
 
@@ -63,9 +65,9 @@ def read_all(path: Path, columns: list[str] | None = PIXELS) -> pd.DataFrame:
     return rows
 
 
-def _remedy(dataset: str, split: str, whole: pd.DataFrame) -> str:
+def _remedy(dataset: str, split: str, manifest: pd.DataFrame) -> str:
     """What to do about a split that is empty."""
-    if split == "train" and (whole["split"] == "validation").any():
+    if split == "train" and (manifest["split"] == "validation").any():
         return (
             "all its clips were drawn for validation, as one or two can be; mine more clips, or "
             f"set datasets.{dataset}.validation: 0 in params.yaml"
@@ -166,12 +168,12 @@ class PairImages:
             BadInput: there is none, or its bytes are not those that the manifest states.
         """
         shard = self._shard[row]
-        place = (int(self._offset[row, view]), int(self._bytes[row, view]))
+        span = (int(self._offset[row, view]), int(self._bytes[row, view]))
         elsewhere = self._store is not None and not self._here[shard]
         data = (
-            self._store.read(self._names[shard], *place)
+            self._store.read(self._names[shard], *span)
             if self._store is not None and elsewhere
-            else read_bytes(self._paths[shard], *place)
+            else read_bytes(self._paths[shard], *span)
         )
         if self._seals is not None and not self._proved[row, view]:
             if seal(data) != self._seals[row, view]:

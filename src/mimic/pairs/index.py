@@ -66,7 +66,7 @@ def read(sources: Mapping[str, config.SourceBase], space: storage.Workspace) -> 
     ]
     columns = ["clip", "sha_a", "sha_b", "dhash_a", "dhash_b"]
     codes: dict[tuple[str, str], int] = {}
-    found: list[Shard] = []
+    shards: list[Shard] = []
     clips = [np.empty(0, np.int32)]
     images = [np.empty((0, 2), np.uint64)]
     dhashes = [np.empty((0, 2), np.uint64)]
@@ -75,11 +75,11 @@ def read(sources: Mapping[str, config.SourceBase], space: storage.Workspace) -> 
         files, ahead(read_table(index_path(tar), columns) for _, tar in files), strict=True
     ):
         clip = table["clip"].combine_chunks().dictionary_encode()
-        here = [
+        clip_codes = [
             codes.setdefault((names[number], name), len(codes))
             for name in clip.dictionary.to_pylist()
         ]
-        clips.append(np.array(here, np.int32)[clip.indices.to_numpy()])
+        clips.append(np.array(clip_codes, np.int32)[clip.indices.to_numpy()])
         images.append(
             np.sort(
                 np.stack([first_bytes(tar, table[name]) for name in ("sha_a", "sha_b")], axis=1),
@@ -89,18 +89,18 @@ def read(sources: Mapping[str, config.SourceBase], space: storage.Workspace) -> 
         dhashes.append(
             np.stack([table[name].to_numpy() for name in ("dhash_a", "dhash_b")], axis=1)
         )
-        found.append(Shard(number, tar, start, start + len(table)))
+        shards.append(Shard(number, tar, start, start + len(table)))
         start += len(table)
     source = np.repeat(
-        np.array([shard.source for shard in found], np.int16),
-        [shard.stop - shard.start for shard in found],
+        np.array([shard.source for shard in shards], np.int16),
+        [shard.stop - shard.start for shard in shards],
     )
     scene_groups = [(source, sources[source].scene_group(clip)) for source, clip in codes]
     return Catalogue(
         names,
         list(codes),
         scene_groups,
-        found,
+        shards,
         source,
         np.concatenate(clips),
         np.concatenate(images),

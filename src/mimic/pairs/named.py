@@ -21,15 +21,15 @@ FEW = ("shard", "source", "split")  # columns with few distinct values
 def check(rows: pa.Table | pa.RecordBatch, path: Path) -> None:
     """Raises BadInput where a row of a file names what lies outside: of the workspace, of a tar,
     of an exported folder. Columns that were not read are not looked at."""
-    there = set(rows.schema.names)
+    names = set(rows.schema.names)
     for column in FEW:
-        if column in there:
+        if column in names:
             for name in pc.unique(rows[column]).to_pylist():
                 _check_name(column, name, path)
-    if "key" in there and len(rows):
+    if "key" in names and len(rows):
         _check_keys(rows["key"], path)
     for column in ("offset_a", "offset_b", "size_a", "size_b"):
-        if column in there and len(rows) and pc.min(rows[column]).as_py() < 0:
+        if column in names and len(rows) and pc.min(rows[column]).as_py() < 0:
             raise BadInput(f"{path}: a negative {column}; refused: ask whoever made it for another")
 
 

@@ -46,12 +46,12 @@ def open_table(path: Path, schema: pa.Schema = PAIR) -> Iterator[pq.ParquetFile]
     except (pa.ArrowException, OSError) as error:
         raise damaged(path, str(error)) from None
     with file:
-        found = {field.name: field.type for field in file.schema_arrow}
+        types = {field.name: field.type for field in file.schema_arrow}
         for field in schema:
-            if found.get(field.name) != field.type:
+            if types.get(field.name) != field.type:
                 raise damaged(
                     path,
-                    f"column {field.name} is {found.get(field.name, 'missing')}, expected "
+                    f"column {field.name} is {types.get(field.name, 'missing')}, expected "
                     f"{field.type}",
                 )
         yield file
@@ -79,10 +79,10 @@ def read_row(
             raise IndexError(f"{path} has {file.metadata.num_rows} rows, none is number {index}")
         first = 0
         for number in range(file.num_row_groups):
-            here = file.metadata.row_group(number).num_rows
-            if index < first + here:
+            group_rows = file.metadata.row_group(number).num_rows
+            if index < first + group_rows:
                 break
-            first += here
+            first += group_rows
         try:
             group = file.read_row_group(number, columns=columns, use_threads=False)
         except (pa.ArrowException, OSError) as error:

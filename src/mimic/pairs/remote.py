@@ -123,8 +123,8 @@ class ShardStore:
         if storage.is_full(error):
             return error
         # the text of a store's error may repeat the address, password included
-        said = without_secrets(" ".join(str(error).split()))[:160] or type(error).__name__
-        return BadInput(f"{without_secrets(self._at(name))}: cannot be fetched ({said})")
+        reason = without_secrets(" ".join(str(error).split()))[:160] or type(error).__name__
+        return BadInput(f"{without_secrets(self._at(name))}: cannot be fetched ({reason})")
 
     def _opened(self, name: str) -> tuple[Any, str]:
         if self._files is None:

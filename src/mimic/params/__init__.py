@@ -16,7 +16,7 @@ from mimic.params.checking import look_through
 from mimic.params.messages import joined
 from mimic.params.reading import resolve_params
 from mimic.params.resolution import Resolved
-from mimic.params.whole import Params
+from mimic.params.schema import Params
 
 __all__ = [
     "Params",
@@ -42,7 +42,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
 
 
 def check_params(resolved: Resolved) -> Params:
-    """The typed whole.
+    """The typed parameters.
 
     Raises:
         BadInput: a key or value is wrong.
@@ -58,8 +58,8 @@ def load_here_or_packaged(path: Path | None) -> Params:
     profile that comes with the package."""
     if path is not None:
         return load_params(path)
-    here = Path("params.yaml")
-    return load_params(here) if here.exists() else packaged()
+    local = Path("params.yaml")
+    return load_params(local) if local.exists() else packaged()
 
 
 def packaged() -> Params:

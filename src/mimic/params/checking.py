@@ -11,36 +11,36 @@ from mimic.config.base import Section
 from mimic.config.missing import ASKED, PROFILES
 from mimic.config.presets import Key
 from mimic.params import references
-from mimic.params.messages import broken_entries, describe_errors, said
+from mimic.params.messages import broken_entries, describe_errors, located
 from mimic.params.reading import resolve_params
 from mimic.params.resolution import Resolved
-from mimic.params.whole import Params
+from mimic.params.schema import Params
 
 
 def look_through(resolved: Resolved) -> tuple[Params | None, list[str]]:
-    """The typed whole and a line for each problem.
+    """The typed parameters and a line for each problem.
 
     What is wrong in one entry hides nothing that is wrong between the others. Where there are
-    problems, the whole lacks the entries that they lie in, or is None.
+    problems, the parameters lack the entries that they lie in, or are None.
     """
     lines = list(resolved.problems.values())
-    if "adapted" in resolved.whole:
+    if "adapted" in resolved.content:
         lines.append(f"{resolved.where(('adapted',))}: adapted: unknown key")
     raw = resolved.checked()
     broken: set[Key] = set(resolved.problems)
-    whole: Params | None = None
+    params: Params | None = None
     try:
-        whole = Params.model_validate(raw)
+        params = Params.model_validate(raw)
     except ValidationError as error:
         lines += describe_errors(error, resolved, _profiles)
         broken |= broken_entries(error, resolved)
     if broken:
-        whole = _without(raw, broken)
-    if whole is not None:
-        found = references.problems(whole, _by_section(broken))
-        there = (one for one in found if not broken & {one.path[:1], one.path[:2]})
-        lines += [said(resolved, one.path, one.message) for one in there]
-    return whole, lines
+        params = _without(raw, broken)
+    if params is not None:
+        problems = references.problems(params, _by_section(broken))
+        new = (one for one in problems if not broken & {one.path[:1], one.path[:2]})
+        lines += [located(resolved, one.path, one.message) for one in new]
+    return params, lines
 
 
 def _by_section(broken: set[Key]) -> dict[str, list[str]]:
@@ -78,4 +78,4 @@ def _without(raw: dict[str, Any], broken: set[Key]) -> Params | None:
 def _profiles() -> Iterator[tuple[str, dict[str, Any]]]:
     """The profiles of this package, resolved, the laptop's first."""
     for name in ASKED:
-        yield name, resolve_params(PROFILES / f"{name}.yaml").whole
+        yield name, resolve_params(PROFILES / f"{name}.yaml").content

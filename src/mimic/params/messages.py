@@ -39,14 +39,14 @@ def describe_errors(error: ValidationError, resolved: Resolved, profiles: Profil
             left = [key for key in absent[path[:-1]] if (*path[:-1], key) not in meant.values()]
             if path[-1] != next(iter(left), None):
                 continue
-            message = advice(path, resolved.whole, profiles()) + _further(left[1:])
+            message = advice(path, resolved.content, profiles()) + _further(left[1:])
         else:
             message = _message(problem, path, meant)
-        lines[said(resolved, path, message)] = None
+        lines[located(resolved, path, message)] = None
     return list(lines)
 
 
-def said(resolved: Resolved, path: Key, message: str) -> str:
+def located(resolved: Resolved, path: Key, message: str) -> str:
     """One problem: where, which key, what."""
     where = ".".join(map(str, path))
     return (
@@ -66,14 +66,14 @@ def joined(name: str, lines: list[str]) -> str:
 def broken_entries(error: ValidationError, resolved: Resolved) -> set[Key]:
     """Which entries (section and name) have something wrong in them; of a section that is no table
     of entries, which keys."""
-    found = set()
+    broken = set()
     for problem in _errors(error):
         loc = problem["loc"]
         path = tuple(loc[:2]) if loc[-1:] == ("[key]",) else _path(problem, resolved)[:2]
-        found.add(path)
+        broken.add(path)
         if loc[0] in ("adapted", "pretrain"):
-            found.add(tuple(loc[:2]))
-    return found
+            broken.add(tuple(loc[:2]))
+    return broken
 
 
 def _errors(error: ValidationError) -> Iterator[ErrorDetails]:
@@ -100,11 +100,11 @@ def _is_below(path: Key, above: Iterable[Key]) -> bool:
 
 
 def _by_section(problems: Iterable[tuple[Key, ErrorDetails]], kind: str) -> dict[Key, list[Any]]:
-    found: dict[Key, list[Any]] = defaultdict(list)
+    by_section: dict[Key, list[Any]] = defaultdict(list)
     for path, problem in problems:
-        if problem["type"] == kind and path and path[-1] not in found[path[:-1]]:
-            found[path[:-1]].append(path[-1])
-    return found
+        if problem["type"] == kind and path and path[-1] not in by_section[path[:-1]]:
+            by_section[path[:-1]].append(path[-1])
+    return by_section
 
 
 def _meant(
@@ -112,7 +112,7 @@ def _meant(
 ) -> Iterator[tuple[Key, Key]]:
     """For unknown keys, the key beside it that was probably meant: first one that is missing."""
     for above, keys in unknown.items():
-        section: Any = resolved.whole
+        section: Any = resolved.content
         for key in above:
             section = section[key]
         known = [str(key) for key in (*absent.get(above, ()), *section) if key not in keys]
@@ -138,14 +138,14 @@ def _path(problem: ErrorDetails, resolved: Resolved) -> Key:
 
 
 def _section_of(run: str | int, resolved: Resolved) -> str:
-    return "runs" if run in resolved.whole["runs"] else "adapt"
+    return "runs" if run in resolved.content["runs"] else "adapt"
 
 
 def _who_names(recipe: str, resolved: Resolved) -> list[str]:
     """A recipe of the file itself, else the first run that names it."""
-    if recipe in resolved.whole["pretrain"]:
+    if recipe in resolved.content["pretrain"]:
         return ["pretrain", recipe]
-    runs = resolved.whole["runs"] | resolved.whole.get("adapt", {})
+    runs = resolved.content["runs"] | resolved.content.get("adapt", {})
     name = next(name for name, run in runs.items() if run.get("recipe") == recipe)
     return [_section_of(name, resolved), name]
 

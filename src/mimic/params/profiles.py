@@ -50,17 +50,19 @@ def laid_under(document: YamlDocument) -> YamlDocument:
     packaged = packaged_presets(FILE)
     profile.lay(packaged.content[name], packaged, (name,))
     profile.lay(_own(document, name), document, (OWN, name))
-    whole = LayeredValues()
-    said = {key: value for key, value in document.content.items() if key not in (WORD, OWN)}
+    layers = LayeredValues()
+    stated = {key: value for key, value in document.content.items() if key not in (WORD, OWN)}
     for section, value in profile.content.items():
         if section not in LIKE:
-            _lay(whole, {section: value}, profile, ())
-    whole.lay({key: value for key, value in said.items() if key not in LIKE}, document, ())
+            _lay(layers, {section: value}, profile, ())
+    layers.lay({key: value for key, value in stated.items() if key not in LIKE}, document, ())
     for section, like in LIKE.items():
-        if section in said or section == like:
-            _lay_entries(whole, section, said.get(section, {}), profile, like, document)
-    elsewhere = {path: where for path, where in whole.origins.items() if path not in document.lines}
-    return YamlDocument(document.name, whole.content, document.lines, elsewhere)
+        if section in stated or section == like:
+            _lay_entries(layers, section, stated.get(section, {}), profile, like, document)
+    elsewhere = {
+        path: where for path, where in layers.origins.items() if path not in document.lines
+    }
+    return YamlDocument(document.name, layers.content, document.lines, elsewhere)
 
 
 def _known(document: YamlDocument) -> str:
@@ -90,12 +92,12 @@ def _own(document: YamlDocument, name: str) -> dict[str, Any]:
                     f"{document.where((*path, section))}: {OWN}.{profile}.{section}: only what "
                     f"each of {' or '.join(OWN_SECTIONS)} has can be said by profile"
                 )
-    found: dict[str, Any] = own.get(name, {})
-    return found
+    chosen: dict[str, Any] = own.get(name, {})
+    return chosen
 
 
 def _lay_entries(
-    whole: LayeredValues,
+    layers: LayeredValues,
     section: str,
     entries: Any,
     profile: LayeredValues,
@@ -104,7 +106,7 @@ def _lay_entries(
 ) -> None:
     """The entries of the file, each over what the profile says of one."""
     if not isinstance(entries, dict) or not entries:
-        whole.lay({section: entries}, document, ())
+        layers.lay({section: entries}, document, ())
         return
     for name, entry in entries.items():
         path = (section, name)
@@ -113,12 +115,12 @@ def _lay_entries(
             each = {
                 key: value
                 for key, value in profile.content.get(like, {}).items()
-                if not any(key == INSTEAD.get(said) for said in entry)
+                if not any(key == INSTEAD.get(stated) for stated in entry)
             }
             _lay(laid, each, profile, (like,))
             laid.lay(entry, document, path)
-        whole.content.setdefault(section, {})[name] = laid.content or copy.deepcopy(entry)
-        whole.origins |= {path + key: where for key, where in laid.origins.items()}
+        layers.content.setdefault(section, {})[name] = laid.content or copy.deepcopy(entry)
+        layers.origins |= {path + key: where for key, where in laid.origins.items()}
 
 
 def _lay(into: LayeredValues, values: dict[str, Any], source: LayeredValues, at: Key) -> None:

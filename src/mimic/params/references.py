@@ -14,7 +14,7 @@ from mimic.config.names import seed_of
 from mimic.config.presets import Key
 from mimic.config.training import Recipe
 from mimic.params import lineage, terms
-from mimic.params.whole import Params
+from mimic.params.schema import Params
 from mimic.tasks.reconstruction.config import ReconstructionTask
 from mimic.tasks.sections import PairTask
 
@@ -27,48 +27,48 @@ class Problem:
     message: str
 
 
-def problems(whole: Params, gone: Gone) -> Iterator[Problem]:
+def problems(params: Params, gone: Gone) -> Iterator[Problem]:
     """Everything that is wrong between sections.
 
     Args:
-        gone: names of entries that `whole` lacks because something in them is wrong; they exist.
+        gone: names of entries that `params` lacks because something in them is wrong; they exist.
     """
-    names = _Names(whole, gone)
-    for name, dataset in whole.datasets.items():
-        yield from _of_dataset(name, dataset, whole.datasets, names)
-    for name, run in whole.runs.items():
-        path = (whole.section(name), name)
+    names = _Names(params, gone)
+    for name, dataset in params.datasets.items():
+        yield from _of_dataset(name, dataset, params.datasets, names)
+    for name, run in params.runs.items():
+        path = (params.section(name), name)
         yield from names.lacking((*path, "recipe"), [run.recipe], names.recipes)
         yield from names.lacking((*path, "dataset"), [run.dataset], names.datasets)
-        if run.recipe in whole.pretrain:
-            yield from _room_to_cut(path, whole.recipe(name), whole.mine.size_px)
-    yield from (Problem(*found) for found in lineage.problems(whole, names.models))
-    yield from _of_tasks(whole, names)
-    both = set(whole.runs) & set(whole.imported)
+        if run.recipe in params.pretrain:
+            yield from _room_to_cut(path, params.recipe(name), params.mine.size_px)
+    yield from (Problem(*problem) for problem in lineage.problems(params, names.models))
+    yield from _of_tasks(params, names)
+    both = set(params.runs) & set(params.imported)
     if both:
         yield Problem(("imported",), f"{', '.join(sorted(both))} is also the name of a run")
-    yield from _told_apart([*whole.runs, *whole.imported], whole.evaluate)
-    yield from _of_table(whole, names)
-    yield from (Problem(path, message) for path, message in terms.problems(whole))
+    yield from _told_apart([*params.runs, *params.imported], params.evaluate)
+    yield from _of_table(params, names)
+    yield from (Problem(path, message) for path, message in terms.problems(params))
 
 
 class _Names:
     """What may be named, entries that are wrong themselves included."""
 
-    def __init__(self, whole: Params, gone: Gone) -> None:
-        self.sources = [*whole.sources, *gone.get("sources", ())]
-        self.datasets = [*whole.datasets, *gone.get("datasets", ())]
-        self.recipes = [*whole.pretrain, *gone.get("pretrain", ())]
-        self.runs = [*whole.runs, *gone.get("runs", ()), *gone.get("adapt", ())]
-        self.tasks = [*whole.evaluate, *gone.get("evaluate", ())]
-        self.models = [*self.runs, *whole.imported]
+    def __init__(self, params: Params, gone: Gone) -> None:
+        self.sources = [*params.sources, *gone.get("sources", ())]
+        self.datasets = [*params.datasets, *gone.get("datasets", ())]
+        self.recipes = [*params.pretrain, *gone.get("pretrain", ())]
+        self.runs = [*params.runs, *gone.get("runs", ()), *gone.get("adapt", ())]
+        self.tasks = [*params.evaluate, *gone.get("evaluate", ())]
+        self.models = [*self.runs, *params.imported]
         self.any_run_is_wrong = bool(gone.get("runs") or gone.get("adapt"))
 
     def lacking(self, path: Key, names: Iterable[str], known: Collection[str]) -> Iterator[Problem]:
         for name in names:
             if name not in known:
-                there = ", ".join(known) or "none"
-                yield Problem(path, f"{name!r} does not exist; known: {there}")
+                listed = ", ".join(known) or "none"
+                yield Problem(path, f"{name!r} does not exist; known: {listed}")
 
 
 def _of_dataset(
@@ -148,8 +148,8 @@ def _room_to_cut(path: Key, recipe: Recipe, stored_px: int) -> Iterator[Problem]
         )
 
 
-def _of_tasks(whole: Params, names: _Names) -> Iterator[Problem]:
-    for name, task in whole.evaluate.items():
+def _of_tasks(params: Params, names: _Names) -> Iterator[Problem]:
+    for name, task in params.evaluate.items():
         path = ("evaluate", name)
         if isinstance(task, PairTask):
             yield from names.lacking((*path, "dataset"), [task.dataset], names.datasets)
@@ -173,13 +173,13 @@ def _told_apart(runs: Iterable[str], tasks: Iterable[str]) -> Iterator[Problem]:
                 )
 
 
-def _of_table(whole: Params, names: _Names) -> Iterator[Problem]:
-    yield from names.lacking(("table", "runs"), whole.table.runs, names.models)
-    yield from names.lacking(("table", "tasks"), whole.table.tasks, names.tasks)
-    runs: Mapping[str, Any] = whole.runs
+def _of_table(params: Params, names: _Names) -> Iterator[Problem]:
+    yield from names.lacking(("table", "runs"), params.table.runs, names.models)
+    yield from names.lacking(("table", "tasks"), params.table.tasks, names.tasks)
+    runs: Mapping[str, Any] = params.runs
     fresh = any(
-        name in runs and name not in whole.adapt and runs[name].steps == 0
-        for name in whole.table.runs
+        name in runs and name not in params.adapt and runs[name].steps == 0
+        for name in params.table.runs
     )
     if not fresh and not names.any_run_is_wrong:
         yield Problem(

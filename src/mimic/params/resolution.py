@@ -51,7 +51,7 @@ class Resolved:
     """Every section with all its values; a run holds those of its recipe, too."""
 
     document: YamlDocument
-    whole: dict[Any, Any]
+    content: dict[Any, Any]
     origins: dict[Key, str]
     problems: dict[Key, str]  # entries that name a preset or a recipe which does not exist
     profile: str | None
@@ -63,11 +63,11 @@ class Resolved:
     def checked(self) -> dict[Any, Any]:
         """The same as `Params` reads it: recipes by name, and apart those of runs that change
         theirs."""
-        own = self.whole.get("pretrain")
-        sections = {section: self.whole.get(section, {}) for section in RUNS}
+        own = self.content.get("pretrain")
+        sections = {section: self.content.get(section, {}) for section in RUNS}
         if not isinstance(own, dict) or not all(isinstance(s, dict) for s in sections.values()):
             return {
-                **self.whole,
+                **self.content,
                 "adapt": sections["adapt"],
                 "adapted": {},
                 "profile": self.profile,
@@ -77,7 +77,7 @@ class Resolved:
         for section, runs in sections.items():
             sections[section] = _without_recipes(runs, recipes, adapted)
         return {
-            **self.whole,
+            **self.content,
             "pretrain": recipes,
             **sections,
             "adapted": adapted,
@@ -86,12 +86,12 @@ class Resolved:
 
     def full(self) -> dict[Any, Any]:
         """A parameter file that says the same and leaves nothing to a preset."""
-        found = copy.deepcopy(self.checked())
-        del found["profile"]
-        for name, recipe in found.pop("adapted").items():
-            section = "runs" if name in found["runs"] else "adapt"
-            found[section][name] |= recipe
-        return found
+        full = copy.deepcopy(self.checked())
+        del full["profile"]
+        for name, recipe in full.pop("adapted").items():
+            section = "runs" if name in full["runs"] else "adapt"
+            full[section][name] |= recipe
+        return full
 
 
 def _without_recipes(
@@ -118,14 +118,14 @@ def resolve(document: YamlDocument, profile: str | None) -> Resolved:
     Args:
         profile: whose values the document holds beside its own (`profiles.laid_under`).
     """
-    whole: dict[Any, Any] = {}
+    content: dict[Any, Any] = {}
     origins: dict[Key, str] = {}
     problems: dict[Key, str] = {}
     for section, value in document.content.items():
         laid = _section(document, section, value, problems)
-        whole[section] = laid.content[section]
+        content[section] = laid.content[section]
         origins |= laid.origins
-    return Resolved(document, whole, origins, problems, profile)
+    return Resolved(document, content, origins, problems, profile)
 
 
 def _section(
@@ -141,15 +141,15 @@ def _section(
         return _entry(document, (section,), value, _preset, problems)
     if entry is None or not isinstance(value, dict):
         return _plain(document, (section,), value)
-    whole = LayeredValues({section: {}})
+    layers = LayeredValues({section: {}})
     for name, fields in value.items():
         path = (section, name)
         laid = _entry(document, path, fields, entry, problems)
-        whole.content[section][name] = laid.content[section][name]
-        whole.origins |= laid.origins
+        layers.content[section][name] = laid.content[section][name]
+        layers.origins |= laid.origins
     if not value:
-        whole.origins[section,] = document.where((section,))
-    return whole
+        layers.origins[section,] = document.where((section,))
+    return layers
 
 
 def _entry(

@@ -9,7 +9,7 @@ from mimic.config.names import seed_of
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
 from mimic.params import lineage
-from mimic.params.whole import Params
+from mimic.params.schema import Params
 from mimic.training import start
 from mimic.training.start import Start
 
@@ -28,26 +28,26 @@ def begin(params: Params, root: Path, encoder: str) -> Start | None:
         return None
     of, _ = seed_of(encoder)
     continued = params.adapt[of].optimizer == "continued"
-    found = start.find(init, Workspace(root).model(init), optimizer=continued)
+    ancestor = start.find(init, Workspace(root).model(init), optimizer=continued)
     size = params.recipe(of).model.size()
-    if wrong := lineage.mismatch(init, start.encoder_size(found), size):
+    if wrong := lineage.mismatch(init, start.encoder_size(ancestor), size):
         raise BadInput(f"params.yaml: adapt.{of}: {wrong}")
     if continued:
-        _continues(found, params, of, encoder)
-    return found
+        _continues(ancestor, params, of, encoder)
+    return ancestor
 
 
-def _continues(found: Start, params: Params, of: str, encoder: str) -> None:
+def _continues(ancestor: Start, params: Params, of: str, encoder: str) -> None:
     """Every trained tensor is taken, and has its averages."""
     recipe = params.recipe(of)
-    model, inherited = start.starting_model(recipe, params.runs[of].encoders(of)[encoder], found)
-    state = found.optimizer_state()
+    model, inherited = start.starting_model(recipe, params.runs[of].encoders(of)[encoder], ancestor)
+    state = ancestor.optimizer_state()
     fresh = inherited.fresh if inherited else []
     wrong = f"{fresh[0]} is fresh" if fresh else state and state.problem(model, recipe.betas)
     if wrong:
         raise BadInput(
-            f"params.yaml: adapt.{of}.optimizer: that of {found.name} cannot go on: {wrong}; say "
-            "optimizer: fresh"
+            f"params.yaml: adapt.{of}.optimizer: that of {ancestor.name} cannot go on: {wrong}; "
+            "say optimizer: fresh"
         )
 
 

@@ -17,7 +17,7 @@ from mimic.infra.storage import Workspace
 from mimic.licences import UNSTATED, Licence
 from mimic.pairs.read import read_table
 from mimic.pairs.schema import MANIFEST
-from mimic.params.whole import Params
+from mimic.params.schema import Params
 
 Parts = list[tuple[str, Licence]]  # what it is, and its terms
 STATED_HERE = "params.yaml"
@@ -32,39 +32,39 @@ def own(declared: dict[str, OwnLicence]) -> dict[str, Licence]:
     }
 
 
-def problems(whole: Params) -> Iterator[tuple[Key, str]]:
+def problems(params: Params) -> Iterator[tuple[Key, str]]:
     """Every source's licence has a name that is known, and what asks for terms takes only what
     meets them: for each that does not, the key and what is wrong."""
-    mine = own(whole.licences)
+    mine = own(params.licences)
     for name in mine:
         if licences.find(name) is not None:
             yield ("licences", name), "the table of mimic has this name; call yours otherwise"
-    for name, source in whole.sources.items():
+    for name, source in params.sources.items():
         if licences.find(source.licence, mine) is None:
             advice = licences.advice(source.licence, mine)
-            told = f"no licence is called {source.licence!r}; {advice}"
-            yield ("sources", name, "licence"), told
-    for name, dataset in whole.datasets.items():
-        parts = of_sources(whole, dataset.sources)
+            problem = f"no licence is called {source.licence!r}; {advice}"
+            yield ("sources", name, "licence"), problem
+    for name, dataset in params.datasets.items():
+        parts = of_sources(params, dataset.sources)
         yield from _unmet(("datasets", name, "licences"), parts, dataset.licences)
-    for name, run in whole.runs.items():
-        if run.recipe in whole.pretrain:
-            path = (whole.section(name), name, "licences")
-            yield from _unmet(path, learnt_from(whole, name), whole.recipe(name).licences)
+    for name, run in params.runs.items():
+        if run.recipe in params.pretrain:
+            path = (params.section(name), name, "licences")
+            yield from _unmet(path, learnt_from(params, name), params.recipe(name).licences)
 
 
-def learnt_from(whole: Params, name: str) -> Parts:
+def learnt_from(params: Params, name: str) -> Parts:
     """The terms of all sources that a run and the runs it starts from take pairs of; what imported
     weights have learnt from stands in their cards, and is asked when the run begins."""
-    found: Parts = []
+    parts: Parts = []
     seen: set[str] = set()
-    while name in whole.runs and name not in seen:
+    while name in params.runs and name not in seen:
         seen.add(name)
-        run = whole.runs[name]
-        if run.steps and run.dataset in whole.datasets:
-            found += of_sources(whole, whole.datasets[run.dataset].sources)
+        run = params.runs[name]
+        if run.steps and run.dataset in params.datasets:
+            parts += of_sources(params, params.datasets[run.dataset].sources)
         name = seed_of(run.init)[0] if isinstance(run, Adaptation) else ""
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(parts))
 
 
 def _unmet(path: Key, parts: Parts, wish: str | None) -> Iterator[tuple[Key, str]]:
@@ -85,16 +85,16 @@ def refuse(where: str, parts: Parts, wish: str | None) -> None:
 
 def named(params: Params, name: str) -> Licence:
     """The terms that a row of a shard names; a name that nobody knows any more answers nothing."""
-    found = licences.find(name, own(params.licences))
-    if found is not None:
-        return found
+    known = licences.find(name, own(params.licences))
+    if known is not None:
+        return known
     return Licence(name, "unknown", "unknown", "unknown", "unknown", None, "the shards")
 
 
 def of_sources(params: Params, names: Iterable[str]) -> Parts:
     """The terms of sources, as the parameter file states them now."""
-    there = [name for name in names if name in params.sources]
-    return [(f"source {name}", named(params, params.sources[name].licence)) for name in there]
+    in_use = [name for name in names if name in params.sources]
+    return [(f"source {name}", named(params, params.sources[name].licence)) for name in in_use]
 
 
 def of_rows(params: Params, stated: Iterable[tuple[str, str]]) -> Parts:

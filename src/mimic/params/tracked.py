@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from mimic.config import NothingToSynthesize
-from mimic.infra.tracking import Told
-from mimic.params.whole import Params
+from mimic.infra.tracking import TrackingContext
+from mimic.params.schema import Params
 
 
-def told(params: Params) -> Told:
+def tracking_context(params: Params) -> TrackingContext:
     """Which data are generated, what held-out pairs are of, and which task comes first: it decides
     which encoder is the best, unless somebody names another."""
     synthetic = params.synthesize
     nothing = isinstance(synthetic, NothingToSynthesize)
-    return Told(
+    return TrackingContext(
         tracking=params.tracking,
         generated=frozenset() if nothing else frozenset(type(synthetic).model_fields),
         tests={

@@ -15,7 +15,7 @@ from mimic.infra.storage import SEED, Workspace, file_digest, fingerprint
 from mimic.models.objectives import OBJECTIVE_VERSIONS
 from mimic.pairs.images import read_manifest
 from mimic.params import starting, terms
-from mimic.params.whole import Params
+from mimic.params.schema import Params
 from mimic.training import LOOP_VERSION, START_VERSION
 from mimic.training.fit import choose_device, choose_precision
 from mimic.training.pretraining import EXECUTION_ONLY_KEYS, describe

@@ -38,21 +38,21 @@ def findings(
     """
     shares = _shares(summary)
     paths = summary.get("paths", [])
-    found = [
+    changes = [
         _with_command(finding, paths)
         for outcome, share in sorted(shares.items(), key=lambda one: -one[1])
         for finding in _of_outcome(outcome, share, _spacing(settings))
     ]
-    found += _of_clips(summary, pairs)
+    changes += _of_clips(summary, pairs)
     if pairs and alike > SOME * sum(pairs):
-        found.append(
+        changes.append(
             Change(
                 f"{alike:,} of {sum(pairs):,} pairs look like a pair of another clip",
                 "near_duplicate_bits of a dataset leaves all but one of each out; copies of a "
                 "video are best left out here",
             )
         )
-    return found
+    return changes
 
 
 def _shares(summary: dict[str, Any]) -> dict[str, float]:
@@ -140,5 +140,5 @@ def _with_command(finding: Change, paths: Sequence[str]) -> Change:
     """With the whole command in the place of its option: the same paths, into a new folder."""
     if finding.command is None:
         return finding
-    whole = f"mimic pairs {shlex.join(paths)} --out NEW_FOLDER {finding.command}"
-    return replace(finding, command=whole)
+    command = f"mimic pairs {shlex.join(paths)} --out NEW_FOLDER {finding.command}"
+    return replace(finding, command=command)

@@ -212,12 +212,12 @@ def dot_chart(
     )
 
 
-def ticks(low: float, high: float, about: int) -> list[float]:
+def ticks(low: float, high: float, count: int) -> list[float]:
     """Round numbers inside [low, high], about that many: steps of 1, 2 or 5 times a power of
     ten."""
     if not high > low:
         return [low]
-    rough = (high - low) / about
+    rough = (high - low) / count
     power = 10 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)

@@ -57,29 +57,33 @@ def _column(task: str, rows: Sequence[RunRow]) -> TaskColumn:
 def _cells(
     results: Sequence[SavedResult | None], samples: Sequence[SeedScores | None]
 ) -> list[ResultCell | None]:
-    found = {
+    measured = {
         index: (result, one)
         for index, (result, one) in enumerate(zip(results, samples, strict=True))
         if result is not None and one is not None
     }
-    if not found:
+    if not measured:
         return [None] * len(results)
     top = max(
-        found,
-        key=lambda index: found[index][0].value * (1 if found[index][0].higher_is_better else -1),
+        measured,
+        key=lambda index: (
+            measured[index][0].value * (1 if measured[index][0].higher_is_better else -1)
+        ),
     )
     others = {
-        index: difference(one, found[top][1]) for index, (_, one) in found.items() if index != top
+        index: difference(one, measured[top][1])
+        for index, (_, one) in measured.items()
+        if index != top
     }
     beaten = dict(zip(others, holm([other.p for other in others.values()]), strict=True))
-    comparable = len({result.protocol for result, _ in found.values()}) == 1
+    comparable = len({result.protocol for result, _ in measured.values()}) == 1
     decided = (
         comparable
         and bool(others)
         and all(beaten[index] and others[index].seeds for index in others)
     )
     cells: list[ResultCell | None] = [None] * len(results)
-    for index, (result, _) in found.items():
+    for index, (result, _) in measured.items():
         level = bool(others) and not decided and (index == top or not beaten[index])
         cells[index] = ResultCell(_text(result), best=decided and index == top, level=level)
     return cells

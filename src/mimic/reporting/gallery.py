@@ -210,11 +210,11 @@ def reconstruction(workspace: Workspace, run: str) -> Reconstruction | None:
 
 def samples(params: Params, workspace: Workspace, task: str) -> dict[str, dict[str, Sample]]:
     """Pictures of a task: by name, then by run, so that one input can be compared across runs."""
-    found: dict[str, dict[str, Sample]] = {}
+    by_name: dict[str, dict[str, Sample]] = {}
     for run in params.table.runs:
         for path, caption in _captioned(_shown(workspace.samples(run, task))):
-            found.setdefault(path.stem, {})[run] = Sample(path.stem, caption, picture(path))
-    return dict(sorted(found.items()))
+            by_name.setdefault(path.stem, {})[run] = Sample(path.stem, caption, picture(path))
+    return dict(sorted(by_name.items()))
 
 
 def _shown(folder: Path) -> Path:

@@ -108,7 +108,7 @@ def render(out: Path, summary: dict[str, Any]) -> str:
         "clips": clips[:CLIPS],
         "clips_in_all": len(clips),
         "sources": _sources(clips, settings),
-        "without": {name: found["why"] for name, found in islice(without.items(), CLIPS)},
+        "without": {name: reason["why"] for name, reason in islice(without.items(), CLIPS)},
         "without_in_all": len(without),
         "named": [one for one in mining.named(summary) if one[0] != "without a pair"],
         "alike": alike,
@@ -158,16 +158,16 @@ def _read(path: Path) -> Any:
 
 def _examples(out: Path) -> dict[str, list[mining.Example]]:
     """Rejected candidates by outcome; results of earlier versions have none."""
-    found: dict[str, list[mining.Example]] = {}
+    examples: dict[str, list[mining.Example]] = {}
     try:
         for entry in _read(out / REJECTED) or []:
             image = f"data:image/jpeg;base64,{entry['picture']}"
             frames = " and ".join(entry["frames"])
             caption = _short(f"{entry['why']}. {entry['clip']}: {frames}")
-            found.setdefault(entry["outcome"], []).append(mining.Example(caption, image))
+            examples.setdefault(entry["outcome"], []).append(mining.Example(caption, image))
     except (KeyError, TypeError) as error:
         raise BadInput(f"{out / REJECTED}: damaged ({error!r}); mine the data again") from None
-    return found
+    return examples
 
 
 # ---------------------------------------------------------------------------- what was kept

@@ -89,10 +89,10 @@ def pages(
 ) -> dict[str, str]:
     """HTML of each source that was mined, by file name."""
     template = environment.get_template("source.html.j2")
-    found = {}
+    written = {}
     for number, source in enumerate(mined):
         if source.counts:
-            found[page_name(number, source.source)] = template.render(
+            written[page_name(number, source.source)] = template.render(
                 title=params.report.title,
                 source=source,
                 section=params.sources[source.source],
@@ -101,7 +101,7 @@ def pages(
                 band=(params.mine.overlap_min, params.mine.overlap_max),
                 gallery_columns=params.report.columns,
             )
-    return found
+    return written
 
 
 def page_name(number: int, source: str) -> str:
@@ -147,10 +147,10 @@ def named(counts: dict[str, Any]) -> list[tuple[str, dict[str, str]]]:
     return [
         ("damaged", counts.get("damaged", {})),
         ("failed", counts.get("failed", {})),
-        ("without a pair", {clip: found["why"] for clip, found in without.items()}),
+        ("without a pair", {clip: entry["why"] for clip, entry in without.items()}),
         (
             "pictures unreadable",
-            {f"{clip}: {key}": why for clip, found in views.items() for key, why in found.items()},
+            {f"{clip}: {key}": why for clip, entry in views.items() for key, why in entry.items()},
         ),
         ("skipped", counts.get("skipped", {})),
     ]
@@ -160,41 +160,41 @@ def _examples(folder: Path) -> dict[str, list[Example]]:
     listing = folder / "samples.json"
     if not listing.exists():
         return {}
-    found: dict[str, list[Example]] = {}
+    examples: dict[str, list[Example]] = {}
     try:
         for entry in json.loads(listing.read_text()):
             image = gallery.data_uri("image/jpeg", (folder / entry["file"]).read_bytes())
-            found.setdefault(entry["outcome"], []).append(Example(entry["caption"], image))
+            examples.setdefault(entry["outcome"], []).append(Example(entry["caption"], image))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
             f"{listing}: not a list of pictures that are there ({error!r}); mine again"
         ) from None
-    return found
+    return examples
 
 
 def compositions(params: Params, workspace: Workspace) -> list[Composition]:
     """What the assembled datasets are made of; bars to one scale, so that lengths compare. Colours:
     those of the sources, in order."""
     counted = {
-        name: found
+        name: metrics
         for name in params.datasets
-        if (found := read_json(workspace.metrics("assemble", name))) is not None
+        if (metrics := read_json(workspace.metrics("assemble", name))) is not None
     }
-    longest = max((found["pairs"] for found in counted.values()), default=0)
+    longest = max((metrics["pairs"] for metrics in counted.values()), default=0)
     hues = {source: f"s{number % HUES + 1}" for number, source in enumerate(params.sources)}
     return [
-        _composition(name, found, longest, hues)
-        for name, found in counted.items()
-        if found["pairs"]
+        _composition(name, metrics, longest, hues)
+        for name, metrics in counted.items()
+        if metrics["pairs"]
     ]
 
 
 def _composition(
-    name: str, found: dict[str, Any], longest: int, hues: dict[str, str]
+    name: str, metrics: dict[str, Any], longest: int, hues: dict[str, str]
 ) -> Composition:
     segments = []
     x = 0.0
-    for source, part in found["sources"].items():
+    for source, part in metrics["sources"].items():
         width = BAR_PX * part["pairs"] / longest
         bins = dict(sorted(part["overlap_histogram"].items(), key=lambda bin: float(bin[0])))
         segments.append(
@@ -204,7 +204,7 @@ def _composition(
                 x=round(x, 1),
                 width=round(width, 1),
                 pairs=part["pairs"],
-                share=part["pairs"] / found["pairs"],
+                share=part["pairs"] / metrics["pairs"],
                 short=part["short"],
                 left_out={
                     fate.replace("_", " "): count
@@ -219,7 +219,7 @@ def _composition(
             )
         )
         x += width
-    return Composition(name, found["pairs"], BAR_PX, segments, licences.summary(found))
+    return Composition(name, metrics["pairs"], BAR_PX, segments, licences.summary(metrics))
 
 
 SPLITS = frozenset({"train", "validation", "test"})

@@ -178,9 +178,9 @@ def _ours(
 
 def _differs(raw: dict[str, Any]) -> str:
     """How a result was measured unlike the published one, in a few words."""
-    said = []
+    differences = []
     if raw.get("preset") not in (None, "published", "peer"):
-        said.append(f"preset {raw['preset']}")
+        differences.append(f"preset {raw['preset']}")
     if count := len(raw.get("overrides") or {}):
-        said.append(f"{count} setting{'s' if count > 1 else ''} changed")
-    return ", ".join(said)
+        differences.append(f"{count} setting{'s' if count > 1 else ''} changed")
+    return ", ".join(differences)

@@ -103,8 +103,8 @@ class RunRow:
     @property
     def checkpoints(self) -> dict[str, str]:
         """The same of all its encoders, by name."""
-        found = (result.checkpoints for result in self.results.values() if result)
-        return next((one for one in found if one), {})
+        known = (result.checkpoints for result in self.results.values() if result)
+        return next((one for one in known if one), {})
 
     @property
     def commit(self) -> str | None:
@@ -143,17 +143,19 @@ def _row(params: Params, workspace: Workspace, run: str) -> RunRow:
     planned = params.runs[run]
     recipe = params.recipe(run)
     card = _card(workspace, run)
-    said = card or {}
+    stated = card or {}
     results = _results(params, workspace, run)
-    steps = int(said.get("steps", planned.steps))
+    steps = int(stated.get("steps", planned.steps))
     return RunRow(
         run=run,
-        dataset=said.get("dataset", planned.dataset),
-        digest=said.get("manifest_digest"),
-        objective=said.get("objective", recipe.objective) if steps or run in params.adapt else None,
+        dataset=stated.get("dataset", planned.dataset),
+        digest=stated.get("manifest_digest"),
+        objective=stated.get("objective", recipe.objective)
+        if steps or run in params.adapt
+        else None,
         steps=steps,
-        batch=int(said.get("batch", recipe.batch)),
-        seeds=planned.all_seeds if planned.seeds else (int(said.get("seed", planned.only_seed)),),
+        batch=int(stated.get("batch", recipe.batch)),
+        seeds=planned.all_seeds if planned.seeds else (int(stated.get("seed", planned.only_seed)),),
         card=card,
         results=results,
         samples=_samples(workspace, run, results),
@@ -182,13 +184,13 @@ def _samples(
 def _imported(params: Params, workspace: Workspace, run: str) -> RunRow:
     """A row of somebody else's encoder: how long it was trained is not known."""
     card = _card(workspace, run)
-    said = card or {}
+    stated = card or {}
     results = _results(params, workspace, run)
     return RunRow(
         run=run,
-        dataset=said.get("dataset") or "unknown",
+        dataset=stated.get("dataset") or "unknown",
         digest=None,
-        objective=said.get("objective") or "imported",
+        objective=stated.get("objective") or "imported",
         steps=None,
         batch=0,
         seeds=(0,),

@@ -37,14 +37,14 @@ def tables(params: Params, workspace: Workspace) -> dict[str, str]:
 
 
 def _results(params: Params, workspace: Workspace) -> dict[str, str]:
-    found: dict[str, dict[str, float]] = {}
+    columns: dict[str, dict[str, float]] = {}
     for task in params.table.tasks:
         for run in params.table.runs:
             if (result := read_result(workspace.metrics(run, task))) is not None:
                 metric = re.sub(r"[^\w-]+", "-", result.name)  # AUC@20
-                found.setdefault(f"{task}.{metric}", {})[run] = result.value
+                columns.setdefault(f"{task}.{metric}", {})[run] = result.value
     files = {}
-    for name, values in found.items():
+    for name, values in columns.items():
         files[f"summary/{name}.json"] = json.dumps(values, indent=2) + "\n"
         files[f"plots/results/{name}.csv"] = _csv(("run", "value"), values.items())
     return files

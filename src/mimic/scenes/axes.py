@@ -61,8 +61,8 @@ def resolve(path: Path, up: Up, default_up: DefaultUp) -> Axes:
     Raises:
         BadInput: the stage_config.json beside the file makes no sense.
     """
-    said = stage_config(path)
-    config = said or {}
+    stated = stage_config(path)
+    config = stated or {}
     if up != "auto":
         axes = AXES[up]
         why = f"as `up: {up}` says"
@@ -76,7 +76,7 @@ def resolve(path: Path, up: Up, default_up: DefaultUp) -> Axes:
     matrix = _world_from_file(axes, config, config_of(path))
     # habitat-sim takes a bare .glb for z-up; what it makes of a configuration without axes is its
     # version's matter.
-    left_alone = AXES["z"] if said is None else said
+    left_alone = AXES["z"] if stated is None else stated
     agrees = all(left_alone.get(name) == axes[name] for name in ("up", "front"))
     vectors = {name: tuple(float(value) for value in axes[name]) for name in ("up", "front")}
     return Axes(vectors["up"], vectors["front"], matrix, why, agrees)
@@ -93,12 +93,12 @@ def stage_config(scene: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        said = json.loads(path.read_text(encoding="utf-8-sig"))
+        stated = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not readable as JSON ({error}); correct or remove it") from None
-    if not isinstance(said, dict):
+    if not isinstance(stated, dict):
         raise BadInput(f"{path}: holds no JSON object; correct or remove it")
-    return said
+    return stated
 
 
 def _world_from_file(

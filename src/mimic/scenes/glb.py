@@ -81,22 +81,22 @@ def read(path: Path, up: Up, texture_max_px: int, default_up: DefaultUp = "y") -
     world_from_file = axes.resolve(path, up, default_up).world_from_file
     with damage_named(path):
         document = Document(path)
-        found = _bounded(parts(document))
-        if not found:
+        primitives = _bounded(parts(document))
+        if not primitives:
             raise BadInput(f"{path}: no triangles in this .glb; it is no scene")
-        return _join(found, world_from_file, _Textures(document, texture_max_px))
+        return _join(primitives, world_from_file, _Textures(document, texture_max_px))
 
 
 def _bounded(parts: Iterable[Primitive]) -> list[Primitive]:
     """All parts, of a number that memory holds: few bytes can place a mesh any number of times."""
-    found: list[Primitive] = []
+    primitives: list[Primitive] = []
     corners = 0
     for part in parts:
         corners += max(len(part.vertices), len(part.faces))
         if corners > CORNERS_MAX:
             raise ValueError(f"more than {CORNERS_MAX} vertices or triangles")
-        found.append(part)
-    return found
+        primitives.append(part)
+    return primitives
 
 
 def refuse_unreadable(path: Path, tree: dict[str, Any]) -> None:
@@ -126,8 +126,8 @@ def refuse_unreadable(path: Path, tree: dict[str, Any]) -> None:
 def _used(tree: dict[str, Any]) -> set[str]:
     """Extensions that a tree lists, and those at work in its geometry, listed or not."""
     primitives = [part for mesh in tree.get("meshes", []) for part in mesh["primitives"]]
-    places = [*primitives, *tree.get("bufferViews", [])]
-    at_work = {name for place in places for name in place.get("extensions", {})}
+    elements = [*primitives, *tree.get("bufferViews", [])]
+    at_work = {name for element in elements for name in element.get("extensions", {})}
     return at_work | set(tree.get("extensionsUsed", [])) | set(tree.get("extensionsRequired", []))
 
 
@@ -159,7 +159,7 @@ class _Textures:
         self.pictures: list[np.ndarray] = []
         self.wraps: list[tuple[Wrap, Wrap]] = []
 
-    def place(self, texture: int | None) -> int:
+    def insert(self, texture: int | None) -> int:
         """The number of a texture in `pictures`."""
         if texture is None:
             return self._add(None, ("repeat", "repeat"))
@@ -205,18 +205,21 @@ def picture(document: Document, index: int, max_px: int) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(rgb))
 
 
-def _join(found: list[Primitive], to_world: np.ndarray, textures: _Textures) -> Mesh:
-    counts = np.array([len(part.faces) for part in found])
-    first = np.concatenate([[0], np.cumsum([len(part.vertices) for part in found])[:-1]])
-    faces = np.concatenate([part.faces + start for part, start in zip(found, first, strict=True)])
+def _join(primitives: list[Primitive], to_world: np.ndarray, textures: _Textures) -> Mesh:
+    counts = np.array([len(part.faces) for part in primitives])
+    first = np.concatenate([[0], np.cumsum([len(part.vertices) for part in primitives])[:-1]])
+    faces = np.concatenate(
+        [part.faces + start for part, start in zip(primitives, first, strict=True)]
+    )
     if np.linalg.det(to_world) < 0:
         faces = faces[:, ::-1]
     numbered = [
-        index + 1 if part.instance is None else part.instance for index, part in enumerate(found)
+        index + 1 if part.instance is None else part.instance
+        for index, part in enumerate(primitives)
     ]
-    texture = [textures.place(part.texture) for part in found]
-    vertices = np.concatenate([part.vertices for part in found]) @ to_world.T
-    uv = np.concatenate([part.uv for part in found])
+    texture = [textures.insert(part.texture) for part in primitives]
+    vertices = np.concatenate([part.vertices for part in primitives]) @ to_world.T
+    uv = np.concatenate([part.uv for part in primitives])
     if np.abs(uv).max() > REACH_MAX:
         raise ValueError(f"texture coordinates beyond {REACH_MAX:g}")
     far_m = float(np.abs(vertices).max())
@@ -228,10 +231,10 @@ def _join(found: list[Primitive], to_world: np.ndarray, textures: _Textures) -> 
     return Mesh(
         vertices=vertices.astype(np.float32),
         uv=uv.astype(np.float32),
-        light=np.concatenate([part.light for part in found]).astype(np.float32),
+        light=np.concatenate([part.light for part in primitives]).astype(np.float32),
         faces=np.ascontiguousarray(faces, np.int32),
         texture=np.repeat(np.array(texture, np.int32), counts),
-        class_id=np.repeat(np.array([part.class_id for part in found], np.int32), counts),
+        class_id=np.repeat(np.array([part.class_id for part in primitives], np.int32), counts),
         instance=np.repeat(np.array(numbered, np.int32), counts),
         textures=tuple(textures.pictures),
         wraps=tuple(textures.wraps),

@@ -99,12 +99,12 @@ class Document:
         if not isinstance(index, int) or index < 0:
             raise LookupError(f"{kind} {index!r}")
         try:
-            found = self.tree[kind][index]
+            entry = self.tree[kind][index]
         except LookupError:
             raise LookupError(f"no {kind}[{index}]") from None
-        if not isinstance(found, dict):
+        if not isinstance(entry, dict):
             raise TypeError(f"{kind}[{index}] is no object")
-        return found
+        return entry
 
     def _buffer(self, index: int) -> bytes:
         buffer = self.item("buffers", index)
@@ -135,7 +135,7 @@ class Document:
                 return base64.b64decode(unquote(uri.partition(",")[2]), validate=True)
             except binascii.Error:
                 raise ValueError("a data URI that does not decode") from None
-        said = f"{self.path}: refers to {shown(uri)}"
+        reference = f"{self.path}: refers to {shown(uri)}"
         folder = self.path.parent.resolve()
         try:
             target = (folder / unquote(uri)).resolve()
@@ -146,13 +146,13 @@ class Document:
             is_file = False
         if not inside:
             problem = "which does not lie beside it; pack everything into one .glb"
-            raise BadInput(f"{said}, {problem}")
+            raise BadInput(f"{reference}, {problem}")
         if not is_file:
-            raise BadInput(f"{said}, no such file; put it beside the .glb")
+            raise BadInput(f"{reference}, no such file; put it beside the .glb")
         try:
             return target.read_bytes()
         except OSError as error:
-            raise BadInput(f"{said}: {error.strerror}; make it readable") from None
+            raise BadInput(f"{reference}: {error.strerror}; make it readable") from None
 
     def view(self, index: int) -> tuple[memoryview, int]:
         """The bytes of a buffer view, and its stride or 0."""
@@ -184,7 +184,7 @@ class Document:
             return values
         return np.maximum(values / np.iinfo(values.dtype).max, -1.0)
 
-    def whole(self, index: int) -> np.ndarray:
+    def integers(self, index: int) -> np.ndarray:
         """[count] of a table of unsigned integers, as i64."""
         accessor = self.item("accessors", index)
         if accessor["componentType"] not in UNSIGNED or accessor["type"] != "SCALAR":

@@ -97,13 +97,13 @@ class Habitat:
     def _turned(self, scene: Path) -> Path:
         """The scene, or a link to it beside a stage_config.json of ours where habitat-sim would
         take another axis for up."""
-        found = axes.resolve(scene, self._up, self._default_up)
-        if found.habitat_agrees:
+        resolved = axes.resolve(scene, self._up, self._default_up)
+        if resolved.habitat_agrees:
             return scene
         self._folder = tempfile.TemporaryDirectory(prefix="mimic-stage-")
         link = Path(self._folder.name) / scene.name
         link.symlink_to(scene)
-        stated = {"render_asset": scene.name, "up": found.up, "front": found.front}
+        stated = {"render_asset": scene.name, "up": resolved.up, "front": resolved.front}
         config = {**(stage_config(scene) or {}), **stated}
         config_of(link).write_text(json.dumps(config))
         return link

@@ -69,11 +69,11 @@ class Mipmaps:
         ).astype(np.float32)
 
     def _bilinear(self, index: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        place = np.take(self.places, index, axis=0)
+        rectangle = np.take(self.places, index, axis=0)
         return cv2.remap(
             self.picture,
-            place[..., 0] + u * place[..., 2],
-            place[..., 1] + v * place[..., 3],
+            rectangle[..., 0] + u * rectangle[..., 2],
+            rectangle[..., 1] + v * rectangle[..., 3],
             cv2.INTER_LINEAR,
         )
 

@@ -192,16 +192,16 @@ class Floor:
         for axis in (1, 2):
             near = tuple(slice(None, -1) if k == axis else slice(None) for k in range(3))
             far = tuple(slice(1, None) if k == axis else slice(None) for k in range(3))
-            here = []
-            there = []
+            starts = []
+            ends = []
             for floor, other in np.ndindex(
                 len(self.height), len(self.height)
             ):  # all at once would be too large
                 within = np.abs(self.height[near][floor] - self.height[far][other]) <= CLIMB_M
-                here.append(number[near][floor][within])
-                there.append(number[far][other][within])
-            a = np.concatenate(here)
-            b = np.concatenate(there)
+                starts.append(number[near][floor][within])
+                ends.append(number[far][other][within])
+            a = np.concatenate(starts)
+            b = np.concatenate(ends)
             hit = self._crossed(a, b)
             blocked[a[hit]] = blocked[b[hit]] = True
             edges.append(np.column_stack([a, b])[~hit])

@@ -70,9 +70,9 @@ def _transforms(document: Document, node: dict[str, Any], world: np.ndarray) -> 
     if not attributes:
         return [world]
     default = {"TRANSLATION": (0, 0, 0), "ROTATION": (0, 0, 0, 1), "SCALE": (1, 1, 1)}
-    said = default.keys() & attributes.keys()
+    stated = default.keys() & attributes.keys()
     columns = {
-        name: document.attribute(attributes[name], None, (len(default[name]),)) for name in said
+        name: document.attribute(attributes[name], None, (len(default[name]),)) for name in stated
     }
     count = max((len(values) for values in columns.values()), default=0)
     rows = [columns.get(name, np.tile(value, (count, 1))) for name, value in default.items()]
@@ -117,8 +117,8 @@ def _part(
 def _labels(mesh: dict[str, Any]) -> tuple[int, int | None]:
     """Class and instance, as `export` writes them; instances are numbered later where none is
     said."""
-    said = mesh.get("extras")
-    extras = said if isinstance(said, dict) else {}
+    stated = mesh.get("extras")
+    extras = stated if isinstance(stated, dict) else {}
     label = str(extras.get("class", str(mesh.get("name", "")).split(".")[0]))
     instance = extras.get("instance")
     known = isinstance(instance, int) and 0 <= instance < 2**31
@@ -145,7 +145,7 @@ def _faces(document: Document, primitive: dict[str, Any], count: int) -> np.ndar
     """Corners of triangles. A strip turns every other one round."""
     order = np.arange(count)
     if "indices" in primitive:
-        order = document.whole(primitive["indices"])
+        order = document.integers(primitive["indices"])
     if len(order) and (order.min() < 0 or order.max() >= count):
         raise ValueError("indices beyond the vertices")
     mode = primitive.get("mode", TRIANGLES)

@@ -57,13 +57,13 @@ def three_rings(
     The first turn never looks straight on or back, the second never back, so that views differ and
     still overlap.
     """
-    place = start(engine, rng, walk.island_radius_min_m)
+    floor = start(engine, rng, walk.island_radius_min_m)
     yaw_deg = 0.0
-    rings = [_ring(place, yaw_deg, walk.headings, height_m)]
+    rings = [_ring(floor, yaw_deg, walk.headings, height_m)]
     for first in (True, False):
         yaw_deg -= float(rng.choice(_turns(walk.turn_deg, first))) * walk.turn_deg
-        place = engine.try_step(place, place - heading(yaw_deg)[:, 2] * rng.uniform(*walk.step_m))
-        rings.append(_ring(place, yaw_deg, walk.headings, height_m))
+        floor = engine.try_step(floor, floor - heading(yaw_deg)[:, 2] * rng.uniform(*walk.step_m))
+        rings.append(_ring(floor, yaw_deg, walk.headings, height_m))
     return rings
 
 
@@ -77,8 +77,8 @@ def random_walk(
 ) -> list[Camera]:
     """A hand-held camera carried around: one view every step_m on the way, turning smoothly, never
     into a wall."""
-    place = start(engine, rng, island_radius_min_m)
-    yaw_deg = _most_open(engine, place)
+    floor = start(engine, rng, island_radius_min_m)
+    yaw_deg = _most_open(engine, floor)
     sway = _smooth(rng, (frames, 5), window=7)
     wish = _smooth(rng, (frames, 1), window=max(9, int(0.8 / step_m)))[:, 0]
     turn = 0.0
@@ -86,16 +86,16 @@ def random_walk(
     cameras = []
     for frame in range(frames):
         forward = -heading(yaw_deg)[:, 2]
-        ahead = float((engine.try_step(place, place + LOOK_AHEAD_M * forward) - place) @ forward)
+        ahead = float((engine.try_step(floor, floor + LOOK_AHEAD_M * forward) - floor) @ forward)
         side = avoiding or (1 if wish[frame] > 0 else -1)  # keeps turning the way it began to
         avoiding = side if ahead < 0.9 * LOOK_AHEAD_M else 0
         target = TURN_DEG_PER_M * step_m * (avoiding * 1.2 if avoiding else wish[frame])
         turn += 0.25 * (target - turn)  # a wrist does not jerk
         yaw_deg += turn
         if ahead > 0.35:
-            place = engine.try_step(place, place + step_m * forward)
+            floor = engine.try_step(floor, floor + step_m * forward)
         shake = sway[frame]
-        position = place + [0.008 * shake[0], height_m + 0.012 * shake[1], 0.008 * shake[2]]
+        position = floor + [0.008 * shake[0], height_m + 0.012 * shake[1], 0.008 * shake[2]]
         cameras.append(
             Camera(
                 position,
@@ -105,12 +105,12 @@ def random_walk(
     return cameras
 
 
-def open_heading(engine: Engine, rng: np.random.Generator, place: Point) -> float:
+def open_heading(engine: Engine, rng: np.random.Generator, floor: Point) -> float:
     """Degrees to turn left so as to look into the room, not at a wall: the clearest of three random
     directions."""
     yaws = rng.uniform(0, 360, 3)
     clear = [
-        np.linalg.norm(engine.try_step(place, place - LOOK_AHEAD_M * heading(yaw)[:, 2]) - place)
+        np.linalg.norm(engine.try_step(floor, floor - LOOK_AHEAD_M * heading(yaw)[:, 2]) - floor)
         for yaw in yaws
     ]
     return float(yaws[int(np.argmax(clear))])
@@ -121,9 +121,9 @@ def look(position: Point, yaw_deg: float, pitch_deg: float) -> Camera:
     return Camera(position, heading(yaw_deg) @ _tilt(pitch_deg, 0.0))
 
 
-def _ring(place: Point, yaw_deg: float, headings: int, height_m: float) -> list[Camera]:
+def _ring(floor: Point, yaw_deg: float, headings: int, height_m: float) -> list[Camera]:
     return [
-        Camera(place + [0.0, height_m, 0.0], heading(yaw_deg - 360.0 / headings * k))
+        Camera(floor + [0.0, height_m, 0.0], heading(yaw_deg - 360.0 / headings * k))
         for k in range(headings)
     ]
 
@@ -135,9 +135,9 @@ def _turns(turn_deg: float, first: bool) -> list[int]:
     return [k for k in range(circle) if 2 * k != circle and not (first and k == 0)] or [0]
 
 
-def _most_open(engine: Engine, place: Point) -> float:
+def _most_open(engine: Engine, floor: Point) -> float:
     reach = [
-        np.linalg.norm(engine.try_step(place, place - 3.0 * heading(yaw)[:, 2]) - place)
+        np.linalg.norm(engine.try_step(floor, floor - 3.0 * heading(yaw)[:, 2]) - floor)
         for yaw in range(0, 360, 30)
     ]
     return 30.0 * int(np.argmax(reach))

@@ -84,7 +84,7 @@ class Group:
     precomputed: set when the group's only pair was chosen by others and is taken as it comes, not
         judged. Called for its correspondences (patch of b for each patch of a, one to one, -1 =
         none), or None where none came with it; raises Unreadable.
-    place: what `SeekableSource.groups` needs to begin behind this group; asked now and then. None:
+    locate: what `SeekableSource.groups` needs to begin behind this group; asked now and then. None:
         the groups before are cheap to go through again.
     share: of the clip that lies before this group, 0 to 1, where it is known.
     """
@@ -94,7 +94,7 @@ class Group:
     retry: tuple[tuple[int, int], ...] = ()
     skip_after_retry: int = 0
     precomputed: Callable[[], Correspondences | None] | None = None
-    place: Callable[[], Position] | None = None
+    locate: Callable[[], Position] | None = None
     share: float | None = None
 
 
@@ -155,9 +155,9 @@ class SeekableSource(Source, Protocol):
         self,
         clip: str,
         rng: np.random.Generator,
-        place: Position | None = None,
+        resume_after: Position | None = None,
     ) -> Iterator[Group]:
-        """As `Source.groups`, or what it gives behind the group of this place: the very same
+        """As `Source.groups`, or what it gives behind the group of `resume_after`: the very same
         groups."""
 
 
@@ -225,10 +225,10 @@ def stamp(path: Path) -> tuple[int, int]:
     """Size and time of the last change: part of the key where what was read from a file is
     remembered. BadInput: no such file."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def content_digest(path: Path) -> str:

@@ -20,14 +20,14 @@ class Bookmark:
     skip: int = 0  # groups still to be passed over
     votes: np.random.Generator | None = None
     unreadable: dict[str, str] = field(default_factory=dict)  # view -> why
-    place: Callable[[], Position] | None = None  # of the last group
+    locate: Callable[[], Position] | None = None  # of the last group
     share: float = 0.0  # of the clip that lies before the last group, where that is known
     view: str = ""  # the last group's first
 
     def turn(self, group: Group) -> None:
         """One group further."""
         self.groups += 1
-        self.place = group.place
+        self.locate = group.locate
         self.share = group.share or 0.0
         self.view = group.views[0].key
 
@@ -39,7 +39,7 @@ class Bookmark:
             "skip": self.skip,
             "votes": None if self.votes is None else self.votes.bit_generator.state,
             "unreadable": self.unreadable,
-            "place": None if self.place is None else self.place(),
+            "place": None if self.locate is None else self.locate(),
             "share": self.share,
             "view": self.view,
         }
@@ -47,10 +47,11 @@ class Bookmark:
     @classmethod
     def from_entry(cls, entry: dict[str, Any]) -> Bookmark:
         votes = entry["votes"]
-        place = entry["place"]
+        position = entry["place"]
+        others = {key: value for key, value in entry.items() if key != "place"}
         generator = None
         if votes is not None:
             generator = np.random.default_rng()
             generator.bit_generator.state = votes
-        whence = None if place is None else lambda: place
-        return cls(**{**entry, "votes": generator, "place": whence})
+        locate = None if position is None else lambda: position
+        return cls(**{**others, "votes": generator, "locate": locate})

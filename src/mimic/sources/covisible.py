@@ -79,7 +79,7 @@ class CovisibleSource(SceneSource):
         self,
         clip: str,
         rng: np.random.Generator,
-        place: Position | None = None,
+        resume_after: Position | None = None,
     ) -> Iterator[Group]:
         """At most one group a position; each position's randomness is its own.
 
@@ -88,7 +88,7 @@ class CovisibleSource(SceneSource):
         """
         seeds = rng.integers(0, 2**63, self._rule.positions)
         with open_scene(self._rule, self._habitat, self.root / clip) as engine:
-            for position, own_rng in positions(seeds, place):
+            for position, own_rng in positions(seeds, resume_after):
                 try:
                     pair = self._pair(engine, own_rng)
                 except (Unwalkable, EngineFailed) as problem:
@@ -99,16 +99,16 @@ class CovisibleSource(SceneSource):
     def _pair(self, engine: Engine, rng: np.random.Generator) -> tuple[Shot, Shot] | None:
         """Two views that see much the same; None when `tries` second views did not."""
         rule = self._rule
-        place = walker.start(engine, rng, rule.island_radius_min_m)
-        a = self._shoot(engine, rng, place, None)
+        floor_a = walker.start(engine, rng, rule.island_radius_min_m)
+        a = self._shoot(engine, rng, floor_a, None)
         if not self._sees_enough(a):
             return None
         middle = a.points.mean(axis=0)
         for _ in range(rule.tries):
-            there = place
+            floor_b = floor_a
             for step in rng.normal(0.0, rule.step_sigma_m, (rule.steps, 2)):
-                there = engine.try_step(there, there + [step[0], 0.0, step[1]])
-            b = self._shoot(engine, rng, there, middle)
+                floor_b = engine.try_step(floor_b, floor_b + [step[0], 0.0, step[1]])
+            b = self._shoot(engine, rng, floor_b, middle)
             if not self._sees_enough(b):
                 continue
             if (
@@ -119,11 +119,11 @@ class CovisibleSource(SceneSource):
         return None
 
     def _shoot(
-        self, engine: Engine, rng: np.random.Generator, place: np.ndarray, target: np.ndarray | None
+        self, engine: Engine, rng: np.random.Generator, floor: np.ndarray, target: np.ndarray | None
     ) -> Shot:
         """A view from above a place on the floor, at a target or anywhere, jittered."""
         rule = self._rule
-        position = place + [0.0, rng.uniform(*rule.height_m), 0.0]
+        position = floor + [0.0, rng.uniform(*rule.height_m), 0.0]
         yaw_deg, pitch_deg = (
             (rng.uniform(0.0, 360.0), 0.0) if target is None else aim(position, target)
         )

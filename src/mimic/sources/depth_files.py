@@ -87,16 +87,16 @@ def _array(path: Path) -> np.ndarray:
     if path.suffix.lower() == ".npy":
         with path.open("rb") as file:
             return _bounded(file)
-    with np.load(path, allow_pickle=False) as found:
-        names = sorted(found.files)
+    with np.load(path, allow_pickle=False) as archive:
+        names = sorted(archive.files)
         if len(names) > 1 and "depth" not in names:
             raise Unreadable(f"arrays {', '.join(names)}, of which none is called depth")
         if not names:
             raise Unreadable("no array")
         name = "depth" if len(names) > 1 else names[0]
-        if f"{name}.npy" not in found.zip.namelist():
+        if f"{name}.npy" not in archive.zip.namelist():
             raise Unreadable("no array")
-        with found.zip.open(f"{name}.npy") as member:
+        with archive.zip.open(f"{name}.npy") as member:
             return _bounded(member)
 
 

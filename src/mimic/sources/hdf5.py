@@ -20,14 +20,14 @@ def item(group: h5py.Group, path: str) -> Any:
         Unreadable: it lies in another file.
         KeyError: there is none.
     """
-    found: Any = group
+    node: Any = group
     for part in path.split("/"):
-        if isinstance(found.get(part, getlink=True), h5py.ExternalLink):
+        if isinstance(node.get(part, getlink=True), h5py.ExternalLink):
             raise Unreadable(f"{path} is a link to another file, which is not followed")
-        found = found[part]
-    elsewhere = found.file.filename != group.file.filename  # a link to a link
-    if isinstance(found, h5py.Dataset):
-        elsewhere = elsewhere or bool(found.external) or found.is_virtual
+        node = node[part]
+    elsewhere = node.file.filename != group.file.filename  # a link to a link
+    if isinstance(node, h5py.Dataset):
+        elsewhere = elsewhere or bool(node.external) or node.is_virtual
     if elsewhere:
         raise Unreadable(f"{path} lies in another file, which is not read")
-    return found
+    return node

@@ -64,19 +64,19 @@ class ImageSource:
 
     def clips(self) -> list[str]:
         require_folder(self.name, self.root)
-        found = list(
+        clips = list(
             dict.fromkeys(PurePosixPath(file).parent.as_posix() for file in self._listing.files)
         )
-        if not found:
+        if not clips:
             instead = passed_over(self._listing.skipped)
             raise BadInput(
                 f"sources.{self.name}.root: no image that matches {self._section.glob!r} in "
                 f"{self.root}{instead}"
             )
         self.skipped = dict(self._listing.skipped)
-        for clip in found:
+        for clip in clips:
             self.skipped.update(self.left_out(clip))
-        return found
+        return clips
 
     def describe(self, clip: str) -> Description:
         files, _ = _photographs(self._files(clip))
@@ -87,17 +87,17 @@ class ImageSource:
 
         And the clip itself, where it is not tried whole.
         """
-        files, found = _photographs(self._files(clip))
+        files, reasons = _photographs(self._files(clip))
         if self._section.pairing == "neighbours":
-            for sequence in _sequences(files, found):
+            for sequence in _sequences(files, reasons):
                 if len(sequence) == 1:
-                    found[sequence.files[0]] = (
+                    reasons[sequence.files[0]] = (
                         "in no sequence: no other image has a name of the same form"
                     )
         for file in files:
-            if file not in found and (why := pictures.further(file)) is not None:
-                found[file] = why
-        named = {file.relative_to(self.root).as_posix(): why for file, why in found.items()}
+            if file not in reasons and (why := pictures.further(file)) is not None:
+                reasons[file] = why
+        named = {file.relative_to(self.root).as_posix(): why for file, why in reasons.items()}
         reach = self._reach(len(files))
         if self._section.pairing == "all" and reach < len(files) - 1:
             named[clip] = (
@@ -151,24 +151,24 @@ class ImageSource:
 def describe(files: list[Path], error: str | None) -> Description:
     """What the inventory says of a clip that is some files of images; those that cannot be opened
     are named in `error`."""
-    there = []
+    readable = []
     gone = []
     sizes = []
     for file in files:
         try:
             with file.open("rb"):
                 sizes.append(file.stat().st_size)
-            there.append(file)
+            readable.append(file)
         except OSError as problem:
             gone.append(f"{file.name}: {damage(problem)}")
     if gone and error is None:
         error = f"{len(gone)} of {len(files)} images cannot be opened, such as {gone[0]}"
     digest = (
-        digest_of_digests([(_digest(there, sizes), "\n".join(gone))])
+        digest_of_digests([(_digest(readable, sizes), "\n".join(gone))])
         if gone
-        else _digest(there, sizes)
+        else _digest(readable, sizes)
     )
-    return Description(bytes=sum(sizes), frames=len(there), digest=digest, error=error)
+    return Description(bytes=sum(sizes), frames=len(readable), digest=digest, error=error)
 
 
 def describe_listed(root: Path, paths: Set[str]) -> Description:
@@ -241,12 +241,12 @@ def _all(files: list[Path], reach: int) -> Iterator[Group]:
 
 def _sequences(files: list[Path], left_out: dict[Path, str]) -> list[Sequence]:
     """The sequences of a folder; files that are in none are left out."""
-    found = sequences(files)
-    of_one = {file for sequence in found for file in sequence.files}
+    ordered = sequences(files)
+    of_one = {file for sequence in ordered for file in sequence.files}
     left_out.update(
         {file: "in no sequence: no number in its name" for file in files if file not in of_one}
     )
-    return found
+    return ordered
 
 
 def _photographs(files: list[Path]) -> tuple[list[Path], dict[Path, str]]:
@@ -255,16 +255,16 @@ def _photographs(files: list[Path]) -> tuple[list[Path], dict[Path, str]]:
     Depth maps are told by a word in their names or their folder's, and a single channel.
     """
     depth = [file for file in files if DEPTH.search(file.stem) or DEPTH.search(file.parent.name)]
-    found = {file: animations.NO_PHOTOGRAPH for file in files if animations.is_animation(file)}
+    reasons = {file: animations.NO_PHOTOGRAPH for file in files if animations.is_animation(file)}
     for one in {re.sub("[0-9]+", "#", file.name): file for file in reversed(depth)}.values():
         if pictures.is_single_channel(one):
             alike = re.sub("[0-9]+", "#", one.name)
-            found |= {
+            reasons |= {
                 file: "a depth map, no photograph"
                 for file in depth
                 if re.sub("[0-9]+", "#", file.name) == alike
             }
-    return [file for file in files if file not in found], found
+    return [file for file in files if file not in reasons], reasons
 
 
 def _digest(files: list[Path], sizes: list[int]) -> str:

@@ -118,26 +118,26 @@ class RGBDSource:
 
     def clips(self) -> list[str]:
         root = require_folder(self.name, self.root)
-        found = list(folders_below(root, self.skipped))
-        if not found:
+        clips = list(folders_below(root, self.skipped))
+        if not clips:
             raise BadInput(
                 f"sources.{self.name}.root: no folder of colour images with depth below "
                 f"{self.root} (rgb.txt and depth.txt, *.color.* files, or color/ and depth/)"
             )
-        return sorted(found, key=numeric_order)
+        return sorted(clips, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
         frames = self._frames(clip)
         named = [file for frame in frames for file in (frame.colour, frame.depth) if file]
         usable = sum(frame.is_whole for frame in frames)
-        about = images.describe(named, None if usable else say_what_lacks(frames))
-        about["frames"] = len(frames)
+        description = images.describe(named, None if usable else say_what_lacks(frames))
+        description["frames"] = len(frames)
         poses = [
             (at.colour.name, "" if at.pose is None else at.pose.tobytes().hex()) for at in frames
         ]
-        about["digest"] = digest_of_digests([("images", about["digest"]), *poses])
-        about["note"] = say_what_lacks(frames) if 0 < usable < len(frames) else None
-        return about
+        description["digest"] = digest_of_digests([("images", description["digest"]), *poses])
+        description["note"] = say_what_lacks(frames) if 0 < usable < len(frames) else None
+        return description
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002
         """At most one pair for each first view, by co-visibility.
@@ -161,9 +161,9 @@ class RGBDSource:
             if pair is not None:
                 pairs += 1
                 views = tuple(images.view(at.colour, at.pose) for at in (frames[first], pair[0]))
-                found = functools.partial(np.copy, pair[1])
+                correspondences = functools.partial(np.copy, pair[1])
                 share = first / len(frames)
-                yield Group(views=views, pairs=((0, 1),), precomputed=found, share=share)
+                yield Group(views=views, pairs=((0, 1),), precomputed=correspondences, share=share)
         if not pairs:
             band = f"{section.overlap_min:g} to {section.overlap_max:g}"
             raise NoCandidates(f"no two frames within {section.reach} overlap by {band}")
@@ -175,13 +175,13 @@ class RGBDSource:
         best = None
         lowest = self._section.overlap_max
         for b in later:
-            found = self._map(a, b, depths)
-            if found is None:
+            correspondences = self._map(a, b, depths)
+            if correspondences is None:
                 continue
-            overlap = float((found >= 0).mean())
+            overlap = float((correspondences >= 0).mean())
             if self._section.overlap_min <= overlap <= lowest:
                 lowest = overlap
-                best = b, found
+                best = b, correspondences
         return best
 
     def _map(self, a: Frame, b: Frame, depths: Depths) -> Correspondences | None:
@@ -202,8 +202,8 @@ class RGBDSource:
         """K of the depth images."""
         folder = (self.root / clip).resolve()
         root = self.root.resolve()
-        places = [folder, *(above for above in folder.parents if above.is_relative_to(root))]
-        for path in (place / name for place in places for name in K_FILES):
+        candidates = [folder, *(above for above in folder.parents if above.is_relative_to(root))]
+        for path in (parent / name for parent in candidates for name in K_FILES):
             if (numbers := read_numbers(path)) is not None:
                 return camera_matrix(numbers, path)
         if self._section.intrinsics is None:

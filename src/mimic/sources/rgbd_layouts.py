@@ -95,8 +95,8 @@ def frames_in(folder: Path, time_s: float) -> list[Frame]:
 
 def one_of(wanted: tuple[str, ...], folders: Iterable[str]) -> str | None:
     """The first wanted folder that is there, whatever its capitals."""
-    found = {name.lower(): name for name in sorted(folders, reverse=True)}
-    return next((found[name] for name in wanted if name in found), None)
+    by_lower = {name.lower(): name for name in sorted(folders, reverse=True)}
+    return next((by_lower[name] for name in wanted if name in by_lower), None)
 
 
 def _suffixed(folder: Path, _: float) -> list[Frame]:
@@ -138,19 +138,19 @@ def _of_scene(scene: str, colour: Path, depth: Path, poses: Path) -> list[Frame]
     frames = []
     for name in files_in(colour, COLOUR, dead=True):
         stem = Path(name).stem
-        found = depths.get(same_name(stem)) or depths.get(_without(COLOUR_WORD, stem))
-        frames.append(Frame(colour / name, found, _pose(poses / f"{stem}.txt"), scene))
+        depth_file = depths.get(same_name(stem)) or depths.get(_without(COLOUR_WORD, stem))
+        frames.append(Frame(colour / name, depth_file, _pose(poses / f"{stem}.txt"), scene))
     return frames
 
 
 def by_stem(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
     """Files of a folder by `same_name` of their stems, and by these without the word `depth`."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for name in files_in(folder, frozenset(endings)):
         stem = Path(name).stem
-        found.setdefault(_without(DEPTH_WORD, stem), folder / name)
-        found[same_name(stem)] = folder / name
-    return found
+        files.setdefault(_without(DEPTH_WORD, stem), folder / name)
+        files[same_name(stem)] = folder / name
+    return files
 
 
 def same_name(name: str) -> str:
@@ -217,14 +217,14 @@ def _nearest(timed: dict[float, T], time: float, time_s: float) -> T | None:
 
 def _listed(path: Path) -> dict[float, Path]:
     """Files by time; Unreadable: another line, or a path that leaves the folder."""
-    found = {}
+    files = {}
     for number, line in enumerate(_lines(path), 1):
         match line.split(maxsplit=1):
             case [time, name] if re.fullmatch(r"[0-9]+\.?[0-9]*", time) and is_below(name):
-                found[float(time)] = path.parent / name
+                files[float(time)] = path.parent / name
             case _:
                 raise Unreadable(f"{path.name}: line {number} is not 'time path': {line[:80]!r}")
-    return found
+    return files
 
 
 def _trajectory(path: Path) -> dict[float, Pose]:
@@ -269,5 +269,7 @@ def say_what_lacks(frames: list[Frame]) -> str:
     """How many frames have no depth, and how many no pose."""
     depths = sum(frame.depth is None for frame in frames)
     poses = sum(frame.pose is None for frame in frames)
-    said = f"of {len(frames)} frames {depths} have no depth and {poses} no pose; they are left out"
-    return said if poses < len(frames) else f"{said}; reader images needs neither"
+    sentence = (
+        f"of {len(frames)} frames {depths} have no depth and {poses} no pose; they are left out"
+    )
+    return sentence if poses < len(frames) else f"{sentence}; reader images needs neither"

@@ -86,19 +86,19 @@ class SceneSource:
         files = files_below(
             require_folder(self.name, self.root), EXTENSIONS, self.skipped, "a .glb scene"
         )
-        found = self.scenes(files)
+        scenes = self.scenes(files)
         self.skipped.update(
             dict.fromkeys(
-                set(files) - set(found),
+                set(files) - set(scenes),
                 "no scene in this layout, or another form of one that is mined",
             )
         )
-        forget_configs(self.skipped, found)
-        if not found:
+        forget_configs(self.skipped, scenes)
+        if not scenes:
             raise BadInput(
                 f"sources.{self.name}.root: no .glb scene in {self.root}{passed_over(self.skipped)}"
             )
-        return found
+        return scenes
 
     def scenes(self, files: list[str]) -> list[str]:
         """Which of the .glb files below the root are scenes, each once."""
@@ -128,7 +128,7 @@ class SceneSource:
         self,
         clip: str,
         rng: np.random.Generator,
-        place: Position | None = None,
+        resume_after: Position | None = None,
     ) -> Iterator[Group]:
         """One group a position; each position's randomness is its own, so that nothing else drawn
         from rng moves it.
@@ -142,7 +142,7 @@ class SceneSource:
         seeds = rng.integers(0, 2**63, section.positions)
         walk = Walk(section.headings, section.turn_deg, section.step_m, section.island_radius_min_m)
         with open_scene(section, self._habitat, self.root / clip) as engine:
-            for position, own_rng in positions(seeds, place):
+            for position, own_rng in positions(seeds, resume_after):
                 try:
                     rings = three_rings(engine, own_rng, walk, height_m)
                 except (Unwalkable, EngineFailed) as problem:
@@ -185,16 +185,16 @@ class SceneSource:
 
 def positions(
     seeds: np.ndarray,
-    place: Position | None,
+    resume_after: Position | None,
 ) -> Iterator[tuple[int, np.random.Generator]]:
     """Number and randomness of each position, or of those behind a place (see `placed`)."""
-    for position in range(0 if place is None else place + 1, len(seeds)):
+    for position in range(0 if resume_after is None else resume_after + 1, len(seeds)):
         yield position, np.random.default_rng(seeds[position])
 
 
 def placed(group: Group, position: int, count: int) -> Group:
     """The group of one position of `count`, which says so."""
-    return replace(group, place=lambda: position, share=position / count)
+    return replace(group, locate=lambda: position, share=position / count)
 
 
 def _digest(path: Path) -> str:

@@ -62,13 +62,13 @@ class VideoSource:
     def clips(self) -> list[str]:
         root = require_folder(self.name, self.root)
         files = files_below(root, EXTENSIONS | animations.EXTENSIONS, self.skipped, "a video")
-        found = [file for file in files if is_video(root / file)]
-        self.skipped.update(dict.fromkeys(set(files) - set(found), "not a video"))
-        if not found:
+        clips = [file for file in files if is_video(root / file)]
+        self.skipped.update(dict.fromkeys(set(files) - set(clips), "not a video"))
+        if not clips:
             raise BadInput(
                 f"sources.{self.name}.root: no video in {self.root}{passed_over(self.skipped)}"
             )
-        return found
+        return clips
 
     def describe(self, clip: str) -> Description:
         path = self.root / clip
@@ -78,7 +78,7 @@ class VideoSource:
         self,
         clip: str,
         rng: np.random.Generator,  # noqa: ARG002
-        place: Position | None = None,
+        resume_after: Position | None = None,
     ) -> Iterator[Group]:
         """One group for each sampled frame but the last: with the next frame, else with the one at
         the retry distance.
@@ -91,9 +91,9 @@ class VideoSource:
         section = self._section
         path = self.root / clip
         of = animations.sampled if _is_picture(path) else sampled
-        frames = of(path, section.spacing_s, place=place)
+        frames = of(path, section.spacing_s, resume_at=resume_after)
         groups = spaced(frames, section.spacing_s, self._reach, section.crop_bottom)
-        yield from behind(place, groups)
+        yield from behind(resume_after, groups)
 
 
 def is_video(path: Path) -> bool:
@@ -214,14 +214,14 @@ def _first_of(window: deque[_Taken], retry_offset: int) -> Group:
         pairs=((0, 1),),
         retry=((0, retry_offset),) if retry else (),
         skip_after_retry=retry_offset - 1 if retry else 0,
-        place=first.place,
+        locate=first.locate,
         share=first.share,
     )
 
 
-def behind(place: Position | None, groups: Iterator[Group]) -> Iterator[Group]:
+def behind(resume_after: Position | None, groups: Iterator[Group]) -> Iterator[Group]:
     """Groups of frames sampled from a place on, without the group of the place itself."""
-    return itertools.islice(groups, 0 if place is None else 1, None)
+    return itertools.islice(groups, 0 if resume_after is None else 1, None)
 
 
 def sample(
@@ -232,8 +232,8 @@ def sample(
     quarter_turns: int | None = None,
 ) -> Iterator[tuple[float, Image]]:
     """Times since the first frame and upright RGB frames; see `sampling.sampled`."""
-    for found in sampled(path, spacing_s, start_s, end_s, quarter_turns):
-        yield found.time_s, found.image
+    for frame in sampled(path, spacing_s, start_s, end_s, quarter_turns):
+        yield frame.time_s, frame.image
 
 
 def _same(image: Image) -> Image:

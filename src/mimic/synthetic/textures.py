@@ -99,9 +99,9 @@ def sprigs(
         + 0.28 * size[:, None, None] * np.stack([np.cos(side), np.sin(side)], axis=-1)
     )
     leaves = rng.integers(2, 5, count).tolist()
-    whole = (np.rint(points).astype(int).tolist() for points in (at, tip, leaf))
+    rounded = (np.rint(points).astype(int).tolist() for points in (at, tip, leaf))
     for start, end, ends, sides, number, length, (green, bloom, dark) in zip(
-        *whole,
+        *rounded,
         np.degrees(side).tolist(),
         leaves,
         size.tolist(),
@@ -279,11 +279,11 @@ def plaster(rng: np.random.Generator, side_px: int) -> Picture:
         .tolist()
     )
     sweep = rng.uniform(90, 260, len(at))
-    whole = np.rint(at).astype(int).tolist()
+    centres = np.rint(at).astype(int).tolist()
     for k, colour in enumerate(tints(rng, tones, (len(at),), 4)):
         cv2.ellipse(
             picture,
-            whole[k],
+            centres[k],
             axes[k],
             turn[k],
             start[k],

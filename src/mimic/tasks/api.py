@@ -118,8 +118,10 @@ class Later:
 
     def resolve(self) -> Callable[..., Any]:
         module, _, name = self.function.rpartition(".")
-        found: Callable[..., Any] = getattr(importlib.import_module(f"mimic.tasks.{module}"), name)
-        return found
+        function: Callable[..., Any] = getattr(
+            importlib.import_module(f"mimic.tasks.{module}"), name
+        )
+        return function
 
     def __call__(self, *arguments: Any) -> Any:
         return self.resolve()(*arguments)

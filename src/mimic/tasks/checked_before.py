@@ -39,7 +39,11 @@ def looked_through(
         return check(task, root)
     with owned(Workspace(root).work("prepare", name), f"prepare {name}"):
         key = fingerprint(asked_by(task), _state(task, root), parts(task))
-        if cluster is not None and cluster.executor == "slurm" and _said(name, root) != key:
+        if (
+            cluster is not None
+            and cluster.executor == "slurm"
+            and _remembered_key(name, root) != key
+        ):
             _look_in_job(task, name, root, key, cluster)
         return _remembered(task, name, root, key)
 
@@ -47,34 +51,34 @@ def looked_through(
 def _look_in_job(
     task: TaskSection, name: str, root: Path, key: str, cluster: config.Cluster
 ) -> None:
-    told = {"section": task.model_dump(mode="json"), "name": name, "root": str(root.resolve())}
+    stated = {"section": task.model_dump(mode="json"), "name": name, "root": str(root.resolve())}
     folder = Workspace(root).progress("prepare", name, key)
     run_training(
-        look_apart, told | {"key": key}, folder, cluster.evaluate, cluster, f"prepare {name}"
+        look_apart, stated | {"key": key}, folder, cluster.evaluate, cluster, f"prepare {name}"
     )
     shutil.rmtree(folder)
 
 
-def look_apart(told: Mapping[str, Any], folder: Path, stop: Stop) -> None:  # noqa: ARG001
+def look_apart(stated: Mapping[str, Any], folder: Path, stop: Stop) -> None:  # noqa: ARG001
     """Look through a task's data in a job, for a process that owns their folder and waits."""
-    task = TASKS[told["section"]["task"]].section.model_validate(told["section"])
-    _remembered(task, told["name"], Path(told["root"]), told["key"])
+    task = TASKS[stated["section"]["task"]].section.model_validate(stated["section"])
+    _remembered(task, stated["name"], Path(stated["root"]), stated["key"])
 
 
-def _said(name: str, root: Path) -> str | None:
-    said = read_json(Workspace(root).remembered(name)) or {}
-    return said.get("key")
+def _remembered_key(name: str, root: Path) -> str | None:
+    remembered = read_json(Workspace(root).remembered(name)) or {}
+    return remembered.get("key")
 
 
 def _remembered(task: TaskSection, name: str, root: Path, key: str) -> dict[str, Any]:
     path = Workspace(root).remembered(name)
-    said = read_json(path) or {}
-    if said.get("key") == key:
+    before = read_json(path) or {}
+    if before.get("key") == key:
         say(f"{name}: neither the data nor the questions changed since they were looked through")
-        return dict(said["found"])
-    found = check(task, root)
-    write_json(path, {"key": key, "found": found})
-    return found
+        return dict(before["found"])
+    facts = check(task, root)
+    write_json(path, {"key": key, "found": facts})
+    return facts
 
 
 def _state(task: TaskSection, root: Path) -> str:
@@ -107,7 +111,7 @@ def _files(path: Path, seen: set[str]) -> Iterator[str]:
 
 def _line(path: Path) -> str:
     try:
-        about = path.stat()
+        status = path.stat()
     except OSError:
         return f"{path} missing\n"
-    return f"{path} {about.st_size} {about.st_mtime_ns}\n"
+    return f"{path} {status.st_size} {status.st_mtime_ns}\n"

@@ -35,15 +35,15 @@ def check(task: TaskSection, root: Path) -> dict[str, Any]:
             split has nothing to train on or to score.
     """
     spec = spec_of(task)
-    found = spec.look(task, root, spec.needs)
-    for split in found.splits:
-        split.require(found.where)
+    data = spec.look(task, root, spec.needs)
+    for split in data.splits:
+        split.require(data.where)
     return {
-        "splits": {split.name: len(split.used) for split in found.splits},
-        "found": {split.name: split.facts() for split in found.splits},
+        "splits": {split.name: len(split.used) for split in data.splits},
+        "found": {split.name: split.facts() for split in data.splits},
         "asked": asked_by(task),
         "parts": parts(task),
-        **found.facts,
+        **data.facts,
     }
 
 

@@ -47,15 +47,15 @@ class Split:
     use: str
     needs: Needs
     used: list[int] = field(default_factory=list)  # of each item: how many parts can be used
-    whole: int = 0  # parts of all items together
+    total: int = 0  # parts of all items together
     low: float = math.inf
     high: float = -math.inf
 
-    def add(self, used: int, whole: int, values: Sequence[float] | np.ndarray = ()) -> None:
+    def add(self, used: int, total: int, values: Sequence[float] | np.ndarray = ()) -> None:
         """One item: so many of its parts can be used; the values that say in which unit they
         are."""
         self.used.append(used)
-        self.whole += whole
+        self.total += total
         if len(values):
             self.low = min(self.low, float(np.min(values)))
             self.high = max(self.high, float(np.max(values)))
@@ -92,7 +92,7 @@ class Split:
         return {
             "items": len(self.used),
             "empty": self.empty,
-            "share": round(sum(self.used) / self.whole, 6) if self.whole else None,
+            "share": round(sum(self.used) / self.total, 6) if self.total else None,
             "smallest": float(f"{self.low:.6g}") if known else None,
             "largest": float(f"{self.high:.6g}") if known else None,
             "of": {"items": self.needs.items, "part": self.needs.part, "value": self.needs.value},
@@ -123,21 +123,21 @@ def _ahead(look: Callable[[Item], Seen], items: Sequence[Item]) -> Iterator[tupl
             yield from zip(part, pool.map(look, part), strict=True)
 
 
-def lines(found: dict[str, Any]) -> list[str]:
+def lines(facts: dict[str, Any]) -> list[str]:
     """What `checks.check` found, a line a split: count, share that can be used, range of the
     values; then what the set says of itself."""
-    splits = found["found"]
+    splits = facts["found"]
     trained_first = sorted(splits, key=lambda name: (name != "train", name == "test"))
-    return [*(_line(name, splits[name]) for name in trained_first), *found.get("said", [])]
+    return [*(_line(name, splits[name]) for name in trained_first), *facts.get("said", [])]
 
 
 def _line(name: str, facts: dict[str, Any]) -> str:
     of = facts["of"]
-    said = f"{name}: {facts['items']:,} {of['items']}"
+    line = f"{name}: {facts['items']:,} {of['items']}"
     if facts["share"] is not None and of["part"]:
-        said += f", {100 * facts['share']:.1f} % {of['part']}"
+        line += f", {100 * facts['share']:.1f} % {of['part']}"
     if facts["empty"]:
-        said += f" ({facts['empty']:,} of them have none)"
+        line += f" ({facts['empty']:,} of them have none)"
     if facts["smallest"] is not None:
-        said += f", {of['value']} {facts['smallest']:.4g} to {facts['largest']:.4g}"
-    return said
+        line += f", {of['value']} {facts['smallest']:.4g} to {facts['largest']:.4g}"
+    return line

@@ -73,14 +73,14 @@ class Cell:
         }
 
     @staticmethod
-    def of_json(told: Mapping[str, Any]) -> Cell:
+    def of_json(stated: Mapping[str, Any]) -> Cell:
         """The inverse of `as_json`."""
         known = {
-            "root": Path(told["root"]),
-            "section": TASKS[told["section"]["task"]].section.model_validate(told["section"]),
-            "shards": Shards.model_validate(told["shards"]),
+            "root": Path(stated["root"]),
+            "section": TASKS[stated["section"]["task"]].section.model_validate(stated["section"]),
+            "shards": Shards.model_validate(stated["shards"]),
         }
-        return Cell(**{**told, **known})
+        return Cell(**{**stated, **known})
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,13 @@ class Measured:
     progress: Path  # what may be removed when it is published
 
 
-def measure_apart(told: Mapping[str, Any], folder: Path, stop: Stop) -> None:  # noqa: ARG001
+def measure_apart(stated: Mapping[str, Any], folder: Path, stop: Stop) -> None:  # noqa: ARG001
     """`measure` a cell that was written down, and leave the result in a folder; once.
 
     What can be resumed is, after a requeue; a task that saves nothing begins again (the loop asks
     whoever listens for signals, see `training.fit`).
     """
-    leave_in(Cell.of_json(told), folder)
+    leave_in(Cell.of_json(stated), folder)
 
 
 def leave_in(cell: Cell, folder: Path) -> None:
@@ -160,33 +160,33 @@ def _begun(
     going on from unfinished work, which may be of other data.
     """
 
-    def folder(found: dict[str, Any]) -> Path:
-        what = fingerprint(section.model_dump(mode="json"), subject.checkpoint, found)
+    def folder(facts: dict[str, Any]) -> Path:
+        what = fingerprint(section.model_dump(mode="json"), subject.checkpoint, facts)
         return workspace.progress("evaluate", f"{run}@{task}", what)
 
-    found = _prepared(workspace.checked(task), section)
+    facts = _prepared(workspace.checked(task), section)
     if (
-        found is None
-        or any(folder(found).iterdir())
+        facts is None
+        or any(folder(facts).iterdir())
         or workspace.remembered(task).exists()  # then it takes no time to ask
     ):
-        found = {"task": section.task, **looked_through(section, task, workspace.root)}
-    for line in lines(found):
+        facts = {"task": section.task, **looked_through(section, task, workspace.root)}
+    for line in lines(facts):
         print(f"{task}: {line}")
-    return folder(found), _digest_of_data(found)
+    return folder(facts), _digest_of_data(facts)
 
 
-def _digest_of_data(found: Mapping[str, Any]) -> str:
+def _digest_of_data(facts: Mapping[str, Any]) -> str:
     """Equal for equal test items in the same order."""
-    return fingerprint(*(found.get(key) for key in ("splits", "found", "digest")))
+    return fingerprint(*(facts.get(key) for key in ("splits", "found", "digest")))
 
 
 def _prepared(path: Path, section: TaskSection) -> dict[str, Any] | None:
     """What `prepare` has said of a task; None if it said nothing of these numbers."""
-    found = read_json(path) or {}
-    same = found.get("asked") == asked_by(section)
-    of_now = found.get("parts", FIRST) == parts(section)
-    return dict(found) if same and of_now else None
+    facts = read_json(path) or {}
+    same = facts.get("asked") == asked_by(section)
+    of_now = facts.get("parts", FIRST) == parts(section)
+    return dict(facts) if same and of_now else None
 
 
 @contextmanager
@@ -201,8 +201,8 @@ def _keeping(title: str, progress: Path, root: Path) -> Iterator[None]:
     try:
         yield
     except BadInput as error:
-        said = kept()
-        raise BadInput(f"{title}: {error}{'; ' if said else ''}{said}") from None
+        advice = kept()
+        raise BadInput(f"{title}: {error}{'; ' if advice else ''}{advice}") from None
     except Exception as error:
         if kept():
             error.add_note(f"{title}: {kept()}")

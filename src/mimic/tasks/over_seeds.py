@@ -35,13 +35,15 @@ def section_of(section: TaskSection, seed: int) -> TaskSection:
     return section.model_copy(update={"seed": section.seed + seed * draws})
 
 
-def merged(found: Mapping[str, tuple[Record, np.ndarray | None]], section: TaskSection) -> Record:
+def merged(
+    measured: Mapping[str, tuple[Record, np.ndarray | None]], section: TaskSection
+) -> Record:
     """One record of a run, of the records and items of its encoders by name.
 
     `value` is the mean, `sd` the deviation over seeds (n - 1; None of a single one), `n` how many,
     `standard_error` that of the mean over the test items; `seeds` holds what each measured.
     """
-    records = [record for record, _ in found.values()]
+    records = [record for record, _ in measured.values()]
     values = [record["value"] for record in records]
     shared = {key: value for key, value in records[0].items() if key not in OWN}
     for key in ("protocol", "selection"):
@@ -56,7 +58,7 @@ def merged(found: Mapping[str, tuple[Record, np.ndarray | None]], section: TaskS
         "value": statistics.fmean(values),
         "sd": statistics.stdev(values) if len(values) > 1 else None,
         "n": len(values),
-        "standard_error": _error(records, [items for _, items in found.values()]),
+        "standard_error": _error(records, [items for _, items in measured.values()]),
         "metrics": _mean([record["metrics"] for record in records]),
         **({"not_measured": reasons} if reasons else {}),
         "seed": section.seed,
@@ -65,7 +67,7 @@ def merged(found: Mapping[str, tuple[Record, np.ndarray | None]], section: TaskS
         "seeds": [
             {"encoder": name, "run_seed": seed_of(name)[1]}
             | {key: record[key] for key in TOLD if key in record}
-            for name, (record, _) in found.items()
+            for name, (record, _) in measured.items()
         ],
     }
 
@@ -73,9 +75,9 @@ def merged(found: Mapping[str, tuple[Record, np.ndarray | None]], section: TaskS
 def _error(records: Sequence[Record], items: Sequence[np.ndarray | None]) -> float | None:
     """Standard error over test items of the mean of several encoders; the root of their mean
     variance, which it does not exceed, where single items are not known."""
-    there = [one for one in items if one is not None]
-    if len(there) == len(items) and len({len(one) for one in there}) == 1:
-        each = np.mean(there, axis=0)
+    known = [one for one in items if one is not None]
+    if len(known) == len(items) and len({len(one) for one in known}) == 1:
+        each = np.mean(known, axis=0)
         scored = each[~np.isnan(each)]
         if len(scored) > 1:
             return float(scored.std(ddof=1) / math.sqrt(len(scored)))
@@ -115,7 +117,7 @@ def _mean(values: Sequence[Any]) -> Any:
         shared = [key for key in first if all(key in value for value in values)]
         return {key: _mean([value[key] for value in values]) for key in shared}
     if all(isinstance(value, list) and len(value) == len(first) for value in values):
-        return [_mean(list(place)) for place in zip(*values, strict=True)]
+        return [_mean(list(elements)) for elements in zip(*values, strict=True)]
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return statistics.fmean(values)
     return None

@@ -92,7 +92,7 @@ def choose(
         case _:
             extent = torch.tensor(stored_px).expand(batch, views, 2)
     room = torch.tensor(stored_px) - extent
-    place = (corner.movedim(0, -1) * (room + 1)).floor().long().minimum(room)
+    corners = (corner.movedim(0, -1) * (room + 1)).floor().long().minimum(room)
     mirrored = coins[1] < flip
     untouched = (
         stored_px == size_px
@@ -103,7 +103,7 @@ def choose(
         noise,
         coins[0] < swap,
         mirrored,
-        torch.cat([place, extent], dim=-1),
+        torch.cat([corners, extent], dim=-1),
         factor,
         order,
         untouched,
@@ -121,8 +121,8 @@ def _extent(
     extents = torch.stack(
         [(pixels / ratio).sqrt().round(), (pixels * ratio).sqrt().round()], dim=-1
     ).long()
-    whole = torch.tensor(stored_px).expand_as(extents[..., :1, :])
-    extents = torch.cat([extents, whole], dim=-2)
+    full = torch.tensor(stored_px).expand_as(extents[..., :1, :])
+    extents = torch.cat([extents, full], dim=-2)
     fits = ((extents >= 1) & (extents <= torch.tensor(stored_px))).all(-1)
     first = fits.int().argmax(-1)[..., None, None].expand(*fits.shape[:-1], 1, 2)
     return extents.gather(-2, first).squeeze(-2)
@@ -188,8 +188,8 @@ def _jitter(x: Tensor, factor: Tensor, order: Tensor) -> Tensor:
     """Brightness (0), contrast (1) and saturation (2), each a blend with black, the mean grey, the
     grey image, in each view's own order."""
     weights = on_device(GREY, x.device)[:, None, None]
-    for place in range(3):
-        kind = order[..., place]
+    for turn in range(3):
+        kind = order[..., turn]
         amount = factor.gather(-1, kind[..., None])[..., None, None]
         grey = (x * weights).sum(-3, keepdim=True)
         kind = kind[..., None, None, None]

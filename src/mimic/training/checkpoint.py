@@ -134,12 +134,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise BadInput(f"{path}: not a whole safetensors file ({error})") from None
 
 
-def write_weights(weights: Mapping[str, Tensor], path: Path, about: dict[str, Any]) -> None:
-    """A .safetensors file with `about` as JSON under the metadata key "mimic"; equal input gives
+def write_weights(weights: Mapping[str, Tensor], path: Path, metadata: dict[str, Any]) -> None:
+    """A .safetensors file with `metadata` as JSON under the metadata key "mimic"; equal input gives
     equal bytes."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
     write_bytes(
-        path, safetensors.torch.save(tensors, metadata={"mimic": json.dumps(about, sort_keys=True)})
+        path,
+        safetensors.torch.save(tensors, metadata={"mimic": json.dumps(metadata, sort_keys=True)}),
     )
 
 
@@ -160,13 +161,13 @@ def load_into(model: nn.Module, weights: Mapping[str, Tensor], path: Path) -> No
             if key in weights and weights[key].shape != wanted[key].shape
         ],
     }
-    found = [
+    reasons = [
         f"{len(keys)} {what} ({', '.join(keys[:2])}{', ...' if len(keys) > 2 else ''})"
         for what, keys in problems.items()
         if keys
     ]
-    if found:
-        raise BadInput(f"{path}: does not fit this model: {'; '.join(found)}")
+    if reasons:
+        raise BadInput(f"{path}: does not fit this model: {'; '.join(reasons)}")
     model.load_state_dict(weights, strict=True)
 
 

@@ -40,16 +40,16 @@ def fill(
     """
     # equal weights are equal files at any commit, by whichever version of our code
     beside = ("git_commit", "parts", "sections", "licences")
-    about = {key: value for key, value in card.items() if key not in beside}
-    checkpoint.write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", about)
-    checkpoint.write_weights(model.state_dict(), folder / "model.safetensors", about)
+    metadata = {key: value for key, value in card.items() if key not in beside}
+    checkpoint.write_weights(model.encoder.state_dict(), folder / "encoder.safetensors", metadata)
+    checkpoint.write_weights(model.state_dict(), folder / "model.safetensors", metadata)
     write_card(folder, card)
     journal.copy(
         unfinished / "log.jsonl", folder / "log.jsonl", card["steps"], without=THROUGHPUT_KEYS
     )
     if snapshot_every:
         terms = {"licences": card["licences"]}
-        _fill_snapshots(model, about, terms, unfinished, folder, snapshot_every)
+        _fill_snapshots(model, metadata, terms, unfinished, folder, snapshot_every)
     arrays, caption = pictures
     np.savez(folder / "reconstruction.npz", allow_pickle=False, caption=np.array(caption), **arrays)
     reconstruct.draw(arrays, caption, folder / "reconstruction.png")
@@ -57,7 +57,7 @@ def fill(
 
 def _fill_snapshots(
     model: Pretraining,
-    about: dict[str, Any],
+    metadata: dict[str, Any],
     terms: dict[str, Any],
     unfinished: Path,
     folder: Path,
@@ -68,10 +68,10 @@ def _fill_snapshots(
     earlier = copy.deepcopy(model)
     for path in checkpoint.kept_checkpoints(unfinished):
         step = checkpoint.restore_model(path, earlier)
-        if step % every or step >= about["steps"]:
+        if step % every or step >= metadata["steps"]:
             continue
         snapshot = folder / "snapshots" / f"{step:09d}"
-        card = about | {"steps": step, "steps_in_all": about["steps"]}
+        card = metadata | {"steps": step, "steps_in_all": metadata["steps"]}
         checkpoint.write_weights(
             earlier.encoder.state_dict(), snapshot / "encoder.safetensors", card
         )
@@ -81,10 +81,10 @@ def _fill_snapshots(
 def write_card(folder: Path, card: dict[str, Any]) -> dict[str, Any]:
     """card.json of weights that lie in the folder already, with the sha256 of each file of them;
     what was written."""
-    there = [folder / name for name in WEIGHTS if (folder / name).exists()]
-    whole = card | {"weights": {path.name: file_digest(path) for path in there}}
-    write_json(folder / "card.json", whole)
-    return whole
+    files = [folder / name for name in WEIGHTS if (folder / name).exists()]
+    complete = card | {"weights": {path.name: file_digest(path) for path in files}}
+    write_json(folder / "card.json", complete)
+    return complete
 
 
 def describe(

@@ -53,16 +53,16 @@ class OptimizerState:
         tensors = read_weights(path)
         try:
             with safe_open(path, "pt") as file:
-                about = json.loads((file.metadata() or {})["mimic"])
-            step = int(about["step"])
-            first, second = about["betas"]
+                metadata = json.loads((file.metadata() or {})["mimic"])
+            step = int(metadata["step"])
+            first, second = metadata["betas"]
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
             raise BadInput(f"{path}: not an optimizer's averages ({error}); import again") from None
-        found: dict[str, dict[str, Tensor]] = {average: {} for average in AVERAGES}
+        averages: dict[str, dict[str, Tensor]] = {average: {} for average in AVERAGES}
         for key, value in tensors.items():
             average, _, name = key.partition(".")
-            found.get(average, {})[name] = value
-        return cls(step, (float(first), float(second)), found)
+            averages.get(average, {})[name] = value
+        return cls(step, (float(first), float(second)), averages)
 
     def problem(self, model: nn.Module, betas: tuple[float, float]) -> str | None:
         """Why an optimizer of `model` cannot go on with this, in a few words."""
@@ -74,8 +74,8 @@ class OptimizerState:
                 if name not in shapes:
                     return f"it has averages of {name}, which the recipe's model has not"
                 if values[name].shape != shapes[name]:
-                    there, here = list(values[name].shape), list(shapes[name])
-                    return f"{name} is {there} there and {here} in the recipe's model"
+                    stored, expected = list(values[name].shape), list(shapes[name])
+                    return f"{name} is {stored} there and {expected} in the recipe's model"
         if self.betas != tuple(betas):
             return f"its betas are {list(self.betas)} and the recipe's {list(betas)}"
         return None

@@ -83,8 +83,8 @@ def describe(
     begin: Start | None = None,
 ) -> dict[str, Any]:
     """What `train` is told."""
-    told = {} if begin is None else {"start": begin.as_json()}
-    return told | {
+    begun_from = {} if begin is None else {"start": begin.as_json()}
+    return begun_from | {
         "name": name,
         "root": str(root.resolve()),
         "manifest": str(manifest.resolve()),

@@ -41,8 +41,8 @@ class Start:
     optimizer_digest: str | None
 
     @classmethod
-    def of_json(cls, told: dict[str, Any]) -> Start:
-        return cls(**told | {"folder": Path(told["folder"])})
+    def of_json(cls, stated: dict[str, Any]) -> Start:
+        return cls(**stated | {"folder": Path(stated["folder"])})
 
     def as_json(self) -> dict[str, Any]:
         """The same for a process elsewhere."""
@@ -84,8 +84,8 @@ def find(name: str, folder: Path, *, optimizer: bool) -> Start:
 
 def weights_file(folder: Path) -> Path:
     """The file with the decoder where there is one."""
-    whole = folder / "model.safetensors"
-    return whole if whole.exists() else folder / "encoder.safetensors"
+    full_model = folder / "model.safetensors"
+    return full_model if full_model.exists() else folder / "encoder.safetensors"
 
 
 def read(start: Start) -> Ancestor:
@@ -167,58 +167,60 @@ def starting_model(
 # ---------------------------------------------------------------------------- what is said of it
 
 
-def record(start: Start, found: Inherited, recipe: config.Recipe) -> dict[str, Any]:
+def record(start: Start, inherited: Inherited, recipe: config.Recipe) -> dict[str, Any]:
     """`init` of a card."""
     card = read_card(start.folder)
     size = ViTSize.of_card(card["model"])
     source = card.get("imported")
-    whole: dict[str, Any] = {
+    init: dict[str, Any] = {
         "name": start.name,
         "weights": weights_file(start.folder).name,
         "sha256": start.digest,
         "objective": card.get("objective"),
         "steps": card.get("steps"),
         "file": source and {"name": source["file"], "sha256": source["sha256"]},
-        "taken": groups(found.taken),
-        "fresh": groups(found.fresh),
+        "taken": groups(inherited.taken),
+        "fresh": groups(inherited.fresh),
         "positions": {
             "from": list(size.grid),
             "to": list(recipe.model.size().grid),
-            "how": found.positions,
+            "how": inherited.positions,
         },
-        "class_token": found.class_token,
-        "decoder": found.decoder or "taken",
+        "class_token": inherited.class_token,
+        "decoder": inherited.decoder or "taken",
     }
     if earlier := card.get("init"):  # the whole way back to a file or to random weights
-        whole["before"] = earlier
+        init["before"] = earlier
     if start.optimizer_digest:
         state = OptimizerState.read(start.folder / FILE)
-        whole["optimizer"] = {"sha256": start.optimizer_digest, "step": state.step}
-    return whole
+        init["optimizer"] = {"sha256": start.optimizer_digest, "step": state.step}
+    return init
 
 
-def lines(about: dict[str, Any]) -> list[str]:
+def lines(init: dict[str, Any]) -> list[str]:
     """What was taken and what is fresh, in a few lines, from `init` of a card."""
-    file = about["file"]
+    file = init["file"]
     source = f", from {file['name']} (sha256 {str(file['sha256'])[:12]})" if file else ""
-    taken = sum(count for part, count in about["taken"].items() if part.startswith(ENCODER))
-    extra = [_positions(about["positions"]), _class_token(about["class_token"])]
-    found = [
-        f"starts from {about['name']}{source}: {taken} tensors of the encoder; "
+    taken = sum(count for part, count in init["taken"].items() if part.startswith(ENCODER))
+    extra = [_positions(init["positions"]), _class_token(init["class_token"])]
+    described = [
+        f"starts from {init['name']}{source}: {taken} tensors of the encoder; "
         + "; ".join(filter(None, extra))
     ]
-    decoder = {key: one for key, one in about["taken"].items() if not key.startswith(ENCODER)}
-    why = "" if about["decoder"] == "taken" else f" ({about['decoder']})"
-    fresh = sum(count for part, count in about["fresh"].items() if not part.startswith(ENCODER))
-    found.append(f"decoder: {sum(decoder.values())} tensors taken, {fresh} fresh{why}")
-    if optimizer := about.get("optimizer"):
-        found.append(f"optimizer: AdamW goes on after its step {optimizer['step']}")
-    return found
+    decoder = {key: one for key, one in init["taken"].items() if not key.startswith(ENCODER)}
+    why = "" if init["decoder"] == "taken" else f" ({init['decoder']})"
+    fresh = sum(count for part, count in init["fresh"].items() if not part.startswith(ENCODER))
+    described.append(f"decoder: {sum(decoder.values())} tensors taken, {fresh} fresh{why}")
+    if optimizer := init.get("optimizer"):
+        described.append(f"optimizer: AdamW goes on after its step {optimizer['step']}")
+    return described
 
 
-def _positions(about: dict[str, Any]) -> str:
-    how = about["how"].get("encoder.pos_embed", "rotary")
-    grids = " to ".join(f"{rows} x {columns}" for rows, columns in (about["from"], about["to"]))
+def _positions(inherited: dict[str, Any]) -> str:
+    how = inherited["how"].get("encoder.pos_embed", "rotary")
+    grids = " to ".join(
+        f"{rows} x {columns}" for rows, columns in (inherited["from"], inherited["to"])
+    )
     if how == "rotary":
         return "rotary positions need nothing"
     if how == "taken":

@@ -73,7 +73,7 @@ def test_frames_are_taken_by_their_durations(tmp_path: Path, params: Params, nam
     keys = [[view.key for view in group.views] for group in source.groups(name, RNG)]
     assert keys[0] == ["0.000", "0.500", "1.000"]
     assert len(keys) == 3
-    place = next(source.groups(name, RNG)).place
+    place = next(source.groups(name, RNG)).locate
     assert place is not None
     rest = [
         [view.key for view in group.views]

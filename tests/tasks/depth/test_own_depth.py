@@ -110,7 +110,7 @@ def test_a_stated_unit_wins(tmp_path: Path, own_task: DepthTask) -> None:
     (tmp_path / "own/info.json").write_text(json.dumps({"depth_unit": 5000}))
     noted = open_own_depth(own_task, tmp_path)
     assert noted.read(0).depth_m.max() == pytest.approx(4.0)
-    assert "info.json says so" in noted.said[0]
+    assert "info.json says so" in noted.notes[0]
 
 
 def test_millimetres_are_not_metres(tmp_path: Path, own_task: DepthTask) -> None:
@@ -142,7 +142,7 @@ def test_eight_bits_need_a_unit(tmp_path: Path, own_task: DepthTask) -> None:
     with pytest.raises(BadInput, match=r"8 bits.*25\.5 if 255 is 10 m"):
         open_depth(own_task, tmp_path)
     found = open_own_depth(own_task.model_copy(update={"depth_unit": 25.5}), tmp_path)
-    assert any("steps of 39 mm" in line for line in found.said)
+    assert any("steps of 39 mm" in line for line in found.notes)
     assert "in steps of 39 mm, an 8-bit copy" in found.own
     assert found.read(0).depth_m.max() == pytest.approx(4.0, abs=0.02)
 
@@ -154,7 +154,7 @@ def test_lists_folders_and_scenes_split(tmp_path: Path, own_task: DepthTask) -> 
     (own / "nyu_test.txt").write_text("003\n")
     found = open_own_depth(own_task, tmp_path)
     assert (found.train.tolist(), found.test.tolist()) == ([0, 1, 2], [3])
-    assert "not used: 6 in no split" in found.said
+    assert "not used: 6 in no split" in found.notes
     before = found.digest
     (own / "nyu_test.txt").write_text("003\n004\n")
     assert open_own_depth(own_task, tmp_path).digest != before
@@ -174,7 +174,7 @@ def test_folders_named_after_the_split(tmp_path: Path, own_task: DepthTask) -> N
     write_folder(tmp_path / "own/val", names=NAMES[6:])
     found = open_own_depth(own_task, tmp_path)
     assert (len(found.train), len(found.test)) == (6, 4)
-    assert "by the folders train and validation" in found.said[1]
+    assert "by the folders train and validation" in found.notes[1]
 
 
 def test_whole_scenes_are_scored(tmp_path: Path, own_task: DepthTask) -> None:
@@ -187,7 +187,7 @@ def test_whole_scenes_are_scored(tmp_path: Path, own_task: DepthTask) -> None:
     scenes = {place // 10 for place in found.test.tolist()}
     assert len(scenes) == 1
     assert len(found.test) == 10
-    assert "1 of 5 scenes are scored" in found.said[1]
+    assert "1 of 5 scenes are scored" in found.notes[1]
     assert open_own_depth(own_task, tmp_path).test.tolist() == found.test.tolist()
 
 
@@ -276,7 +276,7 @@ def test_a_public_copy_needs_no_word(own_task: DepthTask, real_data: Path) -> No
     assert (len(found.train), len(found.test)) == (795, 654)
     assert found.unit.per_m == 1000
     assert found.unit.median_m == pytest.approx(2.6, abs=0.3)
-    assert any("steps of 39 mm" in line for line in found.said)
+    assert any("steps of 39 mm" in line for line in found.notes)
 
 
 def test_a_record3d_capture_is_read(own_task: DepthTask, real_data: Path) -> None:

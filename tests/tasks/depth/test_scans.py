@@ -71,7 +71,7 @@ def test_depth_without_confidence_is_unknown_and_that_is_said(
     found = open_own_depth(own_task, tmp_path)
     assert not found.read(3).valid[:, :32].any()  # level 0
     assert found.read(3).valid[:, 32:].all()  # levels 1 and 2
-    assert "depth of confidence below 1 is unknown, by confidence/" in found.said
+    assert "depth of confidence below 1 is unknown, by confidence/" in found.notes
     before = found.digest
     Image.fromarray(np.full((HEIGHT, WIDTH), 1, np.uint8)).save(
         tmp_path / "own/confidence/000000.png"

@@ -86,7 +86,7 @@ def test_lists_win(tmp_path: Path, task: KnnTask) -> None:
     (tmp_path / "own/val.txt").write_text("\n".join(names[0::3]))
     found = opened(task, tmp_path)
     assert (len(found.train[0]), len(found.val[0])) == (3, 3)
-    assert "not used: 3 in no split" in found.said
+    assert "not used: 3 in no split" in found.notes
     before = found.extent["digest"]
     (tmp_path / "own/val.txt").write_text("\n".join(names[2::3]))
     assert opened(task, tmp_path).extent["digest"] != before
@@ -134,7 +134,7 @@ def test_what_is_no_class_is_refused_or_named(tmp_path: Path, task: KnnTask) -> 
     write_classes(tmp_path / "own", 5)
     write(tmp_path / "own/loose.jpg", (0, 0, 0), 0)
     (tmp_path / "own/кот/damaged.jpg").write_bytes(b"no picture")
-    assert "loose.jpg (in no folder of a class)" in opened(task, tmp_path).said[-1]
+    assert "loose.jpg (in no folder of a class)" in opened(task, tmp_path).notes[-1]
     with pytest.raises(BadInput, match=r"damaged\.jpg: .*; replace it, or take it away"):
         check(task, tmp_path)
     write(tmp_path / "one/cat/0.jpg", (0, 0, 0), 0)

@@ -209,7 +209,7 @@ def test_split_by_folders_in_both(tmp_path: Path, task: SegmentationTask) -> Non
     write_set(tmp_path / "own", "images/val/{}.jpg", "masks/val/{}.png", count=3)
     found = opened(task, tmp_path)
     assert (len(found.train), len(found.test)) == (6, 3)
-    assert "by the folders train and validation" in found.said[1]
+    assert "by the folders train and validation" in found.notes[1]
 
 
 def test_prediction_equal_to_truth_scores_one(tmp_path: Path, task: SegmentationTask) -> None:

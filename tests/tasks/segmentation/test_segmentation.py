@@ -179,13 +179,13 @@ def test_windows_cover_the_frame_and_average(
     model = finetune.build(segmentation_task, encoder, 150).eval()
     square = _item(32, 32)
     assert torch.equal(
-        finetune.slide(segmentation_task, model, square),
-        finetune.whole(segmentation_task, model, square),
+        finetune.slide_inference(segmentation_task, model, square),
+        finetune.whole_inference(segmentation_task, model, square),
     )
     wide = _item(32, 56)
-    found = finetune.slide(segmentation_task, model, wide)
+    found = finetune.slide_inference(segmentation_task, model, wide)
     parts = {
-        left: finetune.whole(
+        left: finetune.whole_inference(
             segmentation_task, model, Item(*(a[:, left : left + 32] for a in vars(wide).values()))
         )
         for left in (0, 16, 24)

@@ -14,7 +14,7 @@ from mimic.commands.hand_out.loading_lines import loading_lines
 from mimic.config.names import seed_of
 from mimic.errors import BadInput
 from mimic.infra import confined
-from mimic.infra.publishing import Work, place, publish
+from mimic.infra.publishing import Work, publish, resolve_target
 from mimic.infra.storage import Workspace, write_bytes, write_json
 from mimic.models.formats import timm_config
 from mimic.models.objectives import OBJECTIVES
@@ -38,32 +38,32 @@ def export_hub(workspace: Workspace, name: str, folder: Path, out: Path) -> list
         BadInput: something lies at `out`, or timm cannot be told how to build this model.
     """
     work = Work("export", name)
-    place(out, work)
+    resolve_target(out, work)
     if out.is_dir() and any(out.iterdir()):
         raise BadInput(f"--out {out}: holds something; name a new folder")
-    made = converted(folder, "hub")
+    exported = converted(folder, "hub")
     try:
-        config = folder_config(made)
+        config = folder_config(exported)
     except ValueError as error:
         raise BadInput(f"{folder}: --format hub: {error}") from None
-    page = model_card.write(_about(workspace, name, made, out.absolute().name))
+    page = model_card.write(_about(workspace, name, exported, out.absolute().name))
 
     def fill(result: Path) -> None:
-        write_weights(made.weights, result / "model.safetensors", made.card)
+        write_weights(exported.weights, result / "model.safetensors", exported.card)
         write_json(result / "config.json", config)
         write_bytes(result / "README.md", page.encode())
 
     publish(fill, out, work, for_good=True)
-    return notes("hub", made)
+    return notes("hub", exported)
 
 
-def folder_config(made: Exported) -> dict[str, Any]:
+def folder_config(exported: Exported) -> dict[str, Any]:
     """config.json; of a model that timm computes, timm's own name and pixel statistics."""
-    if made.encoder.plain:
-        return timm_config.folder_config(made.size)
+    if exported.encoder.plain:
+        return timm_config.folder_config(exported.size)
     import timm  # takes seconds, and other models need no look at it
 
-    sizes = made.card["model"]
+    sizes = exported.card["model"]
     known = timm.models.get_pretrained_cfg(sizes["timm"])
     pixels = {key: list(getattr(known, key)) for key in ("mean", "std")} if known else {}
     config = timm_config.folder_frame(sizes["timm"], tuple(sizes["size_px"]), sizes["width"])
@@ -72,8 +72,8 @@ def folder_config(made: Exported) -> dict[str, Any]:
     return config
 
 
-def _about(workspace: Workspace, name: str, made: Exported, called: str) -> model_card.About:
-    card = made.card
+def _about(workspace: Workspace, name: str, exported: Exported, called: str) -> model_card.About:
+    card = exported.card
     run, _ = seed_of(name)
     training = _training_folder(workspace, run, card)
     return model_card.About(
@@ -101,8 +101,8 @@ def _results(workspace: Workspace, name: str) -> dict[str, SavedResult]:
     all of them under "over_seeds"."""
     run, seed = seed_of(name)
     folder = workspace.metrics(run, "any").parent
-    found = {path.stem: read_result(path) for path in sorted(folder.glob("*.json"))}
-    results = {task: result for task, result in found.items() if result is not None}
+    saved = {path.stem: read_result(path) for path in sorted(folder.glob("*.json"))}
+    results = {task: result for task, result in saved.items() if result is not None}
     if seed is None:
         return results
     own = {task: _of_seed(result, seed) for task, result in results.items()}
@@ -113,8 +113,8 @@ def _of_seed(result: SavedResult, seed: int) -> SavedResult | None:
     """What one seed measured; None where it was not there yet."""
     for one in result.raw.get("seeds", []):
         if one["run_seed"] == seed:
-            whole = {key: result.raw[key] for key in ("value", "sd", "n")}
-            raw = result.raw | one | {"over_seeds": whole}
+            over_seeds = {key: result.raw[key] for key in ("value", "sd", "n")}
+            raw = result.raw | one | {"over_seeds": over_seeds}
             return replace(result, value=float(one["value"]), raw=raw)
     return None
 

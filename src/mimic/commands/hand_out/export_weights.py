@@ -64,12 +64,12 @@ def model_folder(workspace: Workspace, name: str) -> Path:
             f"export-weights: {name!r} is not the name of a folder in models/; `ls models` lists "
             "them"
         )
-    there = workspace.encoders(name)
-    if len(there) > 1 or (there and name not in there):
+    encoders = workspace.encoders(name)
+    if len(encoders) > 1 or (encoders and name not in encoders):
         raise BadInput(
-            f"export-weights: {name} holds {len(there)} seeds; name one, such as {min(there)}"
+            f"export-weights: {name} holds {len(encoders)} seeds; name one, such as {min(encoders)}"
         )
-    return there.get(name, workspace.model(name))
+    return encoders.get(name, workspace.model(name))
 
 
 def export_weights(folder: Path, form: Written, out: Path) -> list[str]:
@@ -83,19 +83,19 @@ def export_weights(folder: Path, form: Written, out: Path) -> list[str]:
             lies at `out`.
     """
     refuse_taken(out)
-    made = converted(folder, form)
+    exported = converted(folder, form)
     with writing(out, new=True) as file:
         if form == "timm":
-            about = {"mimic": json.dumps(made.card, sort_keys=True)}
-            if made.encoder.plain:
-                about["timm"] = json.dumps(timm_arguments(made.size), sort_keys=True)
-            file.write(safetensors.torch.save(made.weights, metadata=about))
+            metadata = {"mimic": json.dumps(exported.card, sort_keys=True)}
+            if exported.encoder.plain:
+                metadata["timm"] = json.dumps(timm_arguments(exported.size), sort_keys=True)
+            file.write(safetensors.torch.save(exported.weights, metadata=metadata))
         else:
-            content: dict[str, Any] = {"model": made.weights}
+            content: dict[str, Any] = {"model": exported.weights}
             if form in CROCO_ARGUMENTS:
-                content["croco_kwargs"] = _croco_kwargs(made)
+                content["croco_kwargs"] = _croco_kwargs(exported)
             torch.save(content, file)
-    return notes(form, made)
+    return notes(form, exported)
 
 
 def refuse_taken(out: Path) -> None:
@@ -190,18 +190,18 @@ def _convert(
     return {key: value.detach().clone() for key, value in ways[form]().items()}
 
 
-def notes(form: Written, made: Exported) -> list[str]:
+def notes(form: Written, exported: Exported) -> list[str]:
     """What the user of an export should know, in lines."""
     lines = []
-    if form == "croco" and made.size.positions == "sincos":
+    if form == "croco" and exported.size.positions == "sincos":
         lines.append(
             "its positions are sin-cos tables (pos_embed cosine): DUSt3R and MASt3R need RoPE "
             "(model.positions: rope) and would silently ignore these tables"
         )
-    if form == "dust3r" and not any(key.startswith("dec_blocks.") for key in made.weights):
+    if form == "dust3r" and not any(key.startswith("dec_blocks.") for key in exported.weights):
         lines.append("it has no decoder with cross-attention: theirs start from random weights")
-    elif made.decoder and not any(
-        "decoder" in key or key.startswith("dec_") for key in made.weights
+    elif exported.decoder and not any(
+        "decoder" in key or key.startswith("dec_") for key in exported.weights
     ):
         lines.append("this format has no decoder: it was left out")
     if form == "dust3r":
@@ -211,7 +211,7 @@ def notes(form: Written, made: Exported) -> list[str]:
         )
     if form == "multimae":
         lines.append("MultiMAE has no final norm: it was left out")
-        if "global_tokens" not in made.weights:
+        if "global_tokens" not in exported.weights:
             lines.append("no class token: build MultiMAE with num_global_tokens=0")
     if form == "vitpose":
         lines.append(
@@ -231,10 +231,10 @@ def timm_arguments(size: ViTSize) -> dict[str, Any]:
     }
 
 
-def _croco_kwargs(made: Exported) -> dict[str, Any]:
+def _croco_kwargs(exported: Exported) -> dict[str, Any]:
     """The arguments CroCoNet is built with; its released files carry them, and its reader needs
     them."""
-    size = made.card["model"]
+    size = exported.card["model"]
     kwargs = {
         "img_size": tuple(size["size_px"]),
         "patch_size": size["patch_px"],
@@ -243,13 +243,13 @@ def _croco_kwargs(made: Exported) -> dict[str, Any]:
         "enc_num_heads": size["heads"],
         "pos_embed": _croco_positions(size),
     }
-    if size.get("decoder_width") and made.card.get("objective") == "croco":
+    if size.get("decoder_width") and exported.card.get("objective") == "croco":
         kwargs |= {
             "dec_embed_dim": size["decoder_width"],
             "dec_depth": size["decoder_depth"],
             "dec_num_heads": size["decoder_heads"],
         }
-        kwargs |= {"mask_ratio": made.card["mask_ratio"]}
+        kwargs |= {"mask_ratio": exported.card["mask_ratio"]}
     return kwargs
 
 

@@ -14,15 +14,15 @@ from mimic.models.formats import timm_config
 from mimic.models.formats.checkpoint_formats import Written
 
 
-def loading_lines(form: Written, card: Mapping[str, Any], place: Path | str) -> list[str]:
+def loading_lines(form: Written, card: Mapping[str, Any], location: Path | str) -> list[str]:
     """Lines that leave a variable `model`, or `weights` where the other project builds its model
     from a configuration file.
 
     Args:
         card: of the model.
-        place: where the export lies.
+        location: of the export.
     """
-    path = str(place)
+    path = str(location)
     match form:
         case "hub":
             return [
@@ -48,8 +48,8 @@ def _timm(model: Mapping[str, Any], path: str) -> list[str]:
     last = f"model.load_state_dict(safetensors.torch.load_file({path!r}))"
     if "timm" in model:
         words = {"num_classes": 0, "dynamic_img_size": True, "img_size": list(model["size_px"])}
-        made = f"timm.create_model({model['timm']!r}, {_written(words)})"
-        return ["import safetensors.torch, timm", f"model = {made}.eval()", last]
+        constructor = f"timm.create_model({model['timm']!r}, {_written(words)})"
+        return ["import safetensors.torch, timm", f"model = {constructor}.eval()", last]
     size = ViTSize.of_card(model)
     arguments = _written(timm_config.class_kwargs(size))
     imports = ["import safetensors.torch, timm"]
@@ -67,7 +67,7 @@ def _norm(size: ViTSize) -> str:
 def _mae(card: Mapping[str, Any], path: str) -> list[str]:
     """facebookresearch/mae; a decoder with cross-attention, MIMIC's, it does not have."""
     size = ViTSize.of_card(card["model"])
-    whole = bool(size.decoder_width) and card.get("objective") == "mae"
+    has_decoder = bool(size.decoder_width) and card.get("objective") == "mae"
     words: dict[str, Any] = {
         "img_size": size.size_px[0] if size.size_px[0] == size.size_px[1] else list(size.size_px),
         "patch_size": size.patch_px,
@@ -75,14 +75,14 @@ def _mae(card: Mapping[str, Any], path: str) -> list[str]:
         "depth": size.depth,
         "num_heads": size.heads,
     }
-    if whole:
+    if has_decoder:
         words |= {
             "decoder_embed_dim": size.decoder_width,
             "decoder_depth": size.decoder_depth,
             "decoder_num_heads": size.decoder_heads,
             "norm_pix_loss": bool(card.get("norm_pix_loss", True)),
         }
-    strict = "" if whole else ", strict=False"
+    strict = "" if has_decoder else ", strict=False"
     return [
         "import functools, torch, models_mae",
         f"model = models_mae.MaskedAutoencoderViT({_written(words)}, norm_layer={_norm(size)})",
@@ -92,8 +92,8 @@ def _mae(card: Mapping[str, Any], path: str) -> list[str]:
 
 def _croco(module: str, name: str, card: Mapping[str, Any], path: str) -> list[str]:
     """naver/croco and naver/dust3r, each in its own folder."""
-    whole = name == "CroCoNet" and _has_cross_decoder(card)
-    strict = "" if whole else ", strict=False"
+    has_decoder = name == "CroCoNet" and _has_cross_decoder(card)
+    strict = "" if has_decoder else ", strict=False"
     return [
         f"import torch, {module}",
         f"file = torch.load({path!r}, weights_only=True)",

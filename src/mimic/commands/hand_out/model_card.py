@@ -40,17 +40,17 @@ class About:
     positions_resampled: bool
 
 
-def write(about: About) -> str:
+def write(facts: About) -> str:
     """The page, as Markdown."""
-    card = about.card
+    card = facts.card
     size = card["model"]
     sides = " x ".join(map(str, size["size_px"]))
-    code = "\n".join(about.loading)
+    code = "\n".join(facts.loading)
     return f"""---
 {yaml.safe_dump(_head(card), sort_keys=False, allow_unicode=True).strip()}
 ---
 
-# {about.name}
+# {facts.name}
 
 A vision transformer ({size["depth"]} blocks of {size["width"]} channels, {size["heads"]} heads,
 patches of {size["patch_px"]} px, images of {sides} px, {_tokens(size)}), {_pretrained(card)}.
@@ -70,19 +70,19 @@ expects: RGB, normalised with the mean and deviation of `config.json`.
 
 ## Data
 
-{_bullets(about.data)}
+{_bullets(facts.data)}
 
 ## Training
 
-{_table(("", ""), _training(about))}
+{_table(("", ""), _training(facts))}
 
 ## Results
 
-{_results(about.results)}
+{_results(facts.results)}
 
 ## Limits
 
-{_bullets(_limits(about))}
+{_bullets(_limits(facts))}
 """
 
 
@@ -119,12 +119,12 @@ def _pretrained(card: Mapping[str, Any]) -> str:
     return f"pretrained with {name} on {dataset} for {card.get('steps') or 0:,} steps"
 
 
-def _training(about: About) -> list[tuple[str, str]]:
-    card = about.card
+def _training(facts: About) -> list[tuple[str, str]]:
+    card = facts.card
     recipe = card.get("sections", {}).get("recipe", {})
     chosen = ("base_lr", "warmup", "weight_decay", "betas", "precision")
     numbers = ", ".join(f"{key} {recipe[key]}" for key in chosen if key in recipe)
-    hours = None if about.hours is None else f"{about.hours:.3g}"
+    hours = None if facts.hours is None else f"{facts.hours:.3g}"
     rows = {
         "start weights": start_weights(card),
         "objective": card.get("objective"),
@@ -133,7 +133,7 @@ def _training(about: About) -> list[tuple[str, str]]:
         "share of patches hidden": card.get("mask_ratio"),
         "seed": card.get("seed"),
         "precision": card.get("precision"),
-        "hardware": about.hardware,
+        "hardware": facts.hardware,
         "hours": hours,
         "code": _code(card),
         "digest of the dataset": card.get("manifest_digest"),
@@ -157,10 +157,10 @@ def start_weights(card: Mapping[str, Any]) -> str:
         return f"the file itself, sha256 {digest}" if digest else "those of timm"
     if not init:
         return "random"
-    said = [*start.lines(dict(init)), f"sha256 {init['sha256']}"]
+    lines = [*start.lines(dict(init)), f"sha256 {init['sha256']}"]
     if earlier := init.get("before"):
-        said.append(f"before that: {start_weights({'init': earlier})}")
-    return "; ".join(said)
+        lines.append(f"before that: {start_weights({'init': earlier})}")
+    return "; ".join(lines)
 
 
 def _results(results: Mapping[str, SavedResult]) -> str:
@@ -169,38 +169,38 @@ def _results(results: Mapping[str, SavedResult]) -> str:
     rows = [
         (
             task,
-            f"{found.name} {found.value:.4g}{_spread(found)}",
-            "higher" if found.higher_is_better else "lower",
-            UNKNOWN if found.test_size is None else f"{found.test_size:,}",
-            found.protocol or UNKNOWN,
+            f"{saved.name} {saved.value:.4g}{_spread(saved)}",
+            "higher" if saved.higher_is_better else "lower",
+            UNKNOWN if saved.test_size is None else f"{saved.test_size:,}",
+            saved.protocol or UNKNOWN,
         )
-        for task, found in sorted(results.items())
+        for task, saved in sorted(results.items())
     ]
     return _table(("task", "result", "better", "n (test items)", "protocol"), rows)
 
 
-def _spread(found: SavedResult) -> str:
+def _spread(saved: SavedResult) -> str:
     """How far a number may be off: over test items, and over seeds where several were measured."""
-    parts = [] if found.error is None else [f"± {found.error:.2g} (standard error)"]
-    whole = found.raw.get("over_seeds")
-    if whole is not None:
-        sd = "" if whole["sd"] is None else f", sd {whole['sd']:.2g}"
-        parts.append(f"(mean of {whole['n']} seeds {whole['value']:.4g}{sd})")
+    parts = [] if saved.error is None else [f"± {saved.error:.2g} (standard error)"]
+    over_seeds = saved.raw.get("over_seeds")
+    if over_seeds is not None:
+        sd = "" if over_seeds["sd"] is None else f", sd {over_seeds['sd']:.2g}"
+        parts.append(f"(mean of {over_seeds['n']} seeds {over_seeds['value']:.4g}{sd})")
     return "".join(f" {part}" for part in parts)
 
 
-def _limits(about: About) -> list[str]:
+def _limits(facts: About) -> list[str]:
     lines = [
         "Features of a self-supervised encoder: no classes, no text, no head.",
         "Its terms follow from those of its data and start weights, above; nobody has checked more "
         "than what stands there.",
     ]
-    if about.positions_resampled:
+    if facts.positions_resampled:
         lines.append(
             "Its table of positions is that of the image size above. timm resamples it for others "
             "with antialiasing, `mimic` without: features then differ slightly."
         )
-    seed = about.card.get("seed")
+    seed = facts.card.get("seed")
     if seed is not None:
         lines.append(f"One training, seed {seed}: another seed gives other results.")
     return lines

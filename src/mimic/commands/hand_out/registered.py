@@ -31,23 +31,23 @@ def pack(model: Path, out: Path) -> None:
     Args:
         model: models/<run>, or one of its seeds.
     """
-    made = converted(model, "timm")
+    exported = converted(model, "timm")
     (out / "data").mkdir(parents=True)
-    _write_program(made, out / "data/model.pt2")
-    has_timm = _write_timm(made, model, out / "timm")
+    _write_program(exported, out / "data/model.pt2")
+    has_timm = _write_timm(exported, model, out / "timm")
     flavor = {"model_data": "data", "pytorch_version": torch.__version__, "code": None}
-    about = {
+    description = {
         "flavors": {"pytorch": flavor},
         "utc_time_created": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}",
         "metadata": {"encoder": model.name, "timm": has_timm},
     }
     # JSON is YAML as well
-    (out / "MLmodel").write_text(json.dumps(about, indent=2) + "\n")
+    (out / "MLmodel").write_text(json.dumps(description, indent=2) + "\n")
 
 
-def _write_program(made: Exported, path: Path) -> None:
-    height, width = made.card["model"]["size_px"]
-    encoder = made.encoder.eval().requires_grad_(False)
+def _write_program(exported: Exported, path: Path) -> None:
+    height, width = exported.card["model"]["size_px"]
+    encoder = exported.encoder.eval().requires_grad_(False)
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(
         encoder,
@@ -58,17 +58,17 @@ def _write_program(made: Exported, path: Path) -> None:
     torch.export.save(program, path)
 
 
-def _write_timm(made: Exported, model: Path, out: Path) -> bool:
+def _write_timm(exported: Exported, model: Path, out: Path) -> bool:
     """False where config.json cannot tell timm how to build this model."""
     try:
-        config: dict[str, Any] = folder_config(made)
+        config: dict[str, Any] = folder_config(exported)
     except ValueError:
         return False
     out.mkdir()
     write_json(out / "config.json", config)
     weights = out / "model.safetensors"
-    if made.encoder.plain and made.encoder.positions == "sincos":
+    if exported.encoder.plain and exported.encoder.positions == "sincos":
         link(model / "encoder.safetensors", weights)  # the same keys: no bytes are written twice
     else:
-        write_weights(made.weights, weights, made.card)
+        write_weights(exported.weights, weights, exported.card)
     return True

@@ -104,14 +104,14 @@ def main(params: Params, root: Path, remove: bool) -> None:
         BadInput: a process works on one of them; those before it are gone.
     """
     finished, unfinished = outlived.experiments(root)
-    found: list[Leftover | Outlived] = [*leftovers(params, root)]
-    found += [Outlived(path, "the experiment has finished") for path in finished]
-    found += [
+    unused: list[Leftover | Outlived] = [*leftovers(params, root)]
+    unused += [Outlived(path, "the experiment has finished") for path in finished]
+    unused += [
         Outlived(path, "a killed process did not finish it")
         for path in outlived.scratch_files(root)
     ]
-    sizes = {one.path: one.size() for one in found}
-    for one in found:
+    sizes = {one.path: one.size() for one in unused}
+    for one in unused:
         print(f"{one.path.relative_to(root)}: {_megabytes(sizes[one.path])}: {one.why}")
         if remove:
             one.remove()
@@ -120,11 +120,11 @@ def main(params: Params, root: Path, remove: bool) -> None:
             f"{path.relative_to(root)}: {_megabytes(_size(path))}: stays; the experiment goes on "
             f"if it is queued again as {path.name} (rm -r forgets it)"
         )
-    if not found:
+    if not unused:
         print("runs/: everything there belongs to something in params.yaml")
         return
-    whole = _megabytes(sum(sizes.values()))
-    print(f"{whole} removed" if remove else f"{whole}; `mimic clean --remove` takes them away")
+    total = _megabytes(sum(sizes.values()))
+    print(f"{total} removed" if remove else f"{total}; `mimic clean --remove` takes them away")
 
 
 def leftovers(params: Params, root: Path) -> Iterator[Leftover]:

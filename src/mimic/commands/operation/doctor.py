@@ -115,12 +115,12 @@ def examine(params: Params, root: Path) -> Iterator[Finding]:
 
 
 def _python() -> Finding:
-    found = (
+    state = (
         f"{platform.python_version()}, "
         f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} "
         "cores"
     )
-    return Finding("Python", "ok", found)
+    return Finding("Python", "ok", state)
 
 
 def _torch() -> Finding:
@@ -166,9 +166,9 @@ def _opencv() -> Finding:
 
 
 def _package(name: str, what_for: str, needed: bool, remedy: str) -> Finding:
-    found = _version(name)
-    if found:
-        return Finding(name, "ok", found)
+    installed = _version(name)
+    if installed:
+        return Finding(name, "ok", installed)
     return Finding(name, "missing" if needed else "note", f"not installed ({what_for})", remedy)
 
 
@@ -205,7 +205,7 @@ def _habitat(section: config.HabitatRuntime, needed: bool) -> Finding:
     absent: Literal["missing", "note"] = "missing" if needed else "note"
     timeout_s = min(PROBE_S, section.timeout_s)
     try:
-        found = habitat.probe(section.command, timeout_s)
+        installed = habitat.probe(section.command, timeout_s)
     except (EngineFailed, BadInput) as error:
         problem = _short(error).removesuffix("; see docs/scenes.md")
         return Finding(
@@ -214,7 +214,7 @@ def _habitat(section: config.HabitatRuntime, needed: bool) -> Finding:
             problem,
             "docs/scenes.md says how to install it; engine: embree needs none",
         )
-    versions = f"{found['version']} under Python {found['python']}"
+    versions = f"{installed['version']} under Python {installed['python']}"
     try:
         habitat.open_nothing(section.command, timeout_s, section.gpu_device_id)
     except HabitatSlow as error:
@@ -253,63 +253,65 @@ def _slurm(needed: bool) -> Finding:
         name for name in ("sbatch", "squeue", "scancel", "sacct") if shutil.which(name) is None
     ]
     if lacking:
-        found = f"no {', '.join(lacking)} here"
+        problem = f"no {', '.join(lacking)} here"
         return Finding(
             "SLURM",
             "missing" if needed else "note",
-            found,
+            problem,
             "run on a login node, or set cluster.executor: local" if needed else "",
         )
     answer = subprocess.run(
         ["squeue", "--noheader", "--me"], capture_output=True, text=True, timeout=20, check=False
     )
     if answer.returncode:
-        found = f"sbatch is here, but no cluster answers ({' '.join(answer.stderr.split())[:120]})"
-        return Finding("SLURM", "missing" if needed else "note", found)
+        problem = (
+            f"sbatch is here, but no cluster answers ({' '.join(answer.stderr.split())[:120]})"
+        )
+        return Finding("SLURM", "missing" if needed else "note", problem)
     return Finding(
         "SLURM", "ok", f"the cluster answers, {len(answer.stdout.splitlines())} jobs of yours"
     )
 
 
 def mlflow_server(tracking: config.Tracking) -> Finding:
-    found = _version("mlflow")
-    if not found:
+    installed = _version("mlflow")
+    if not installed:
         return Finding("MLflow", "note", "not installed", "pip install -e . brings it")
     uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri
     if uri is None:
-        return Finding("MLflow", "ok", f"{found}, tracking is off")
+        return Finding("MLflow", "ok", f"{installed}, tracking is off")
     if uri.startswith(("http://", "https://")):
         try:
             # urllib cannot read an address with a password in it, and would print it
             bare = without_password(uri).rstrip("/")
             with urllib.request.urlopen(f"{bare}/health", timeout=5):
-                return Finding("MLflow", "ok", f"{found}, the server answers")
+                return Finding("MLflow", "ok", f"{installed}, the server answers")
         except (OSError, ValueError) as error:
             return Finding(
                 "MLflow",
                 "warning",
-                f"{found}, the server does not answer ({_short(error)})",
+                f"{installed}, the server does not answer ({_short(error)})",
                 "results wait in files; mimic track shows them later",
             )
-    return Finding("MLflow", "ok", f"{found}, {uri.partition(':')[0]} store")
+    return Finding("MLflow", "ok", f"{installed}, {uri.partition(':')[0]} store")
 
 
 def prefect_server() -> Finding:
-    found = _version("prefect")
-    if not found:
+    installed = _version("prefect")
+    if not installed:
         return Finding("Prefect", "note", "not installed", "pip install -e . brings it")
     api = os.environ.get("PREFECT_API_URL")
     if not api:
-        return Finding("Prefect", "ok", f"{found}, no server (PREFECT_API_URL is not set)")
+        return Finding("Prefect", "ok", f"{installed}, no server (PREFECT_API_URL is not set)")
     try:
         slots = held_slots(api)
     except (OSError, ValueError) as error:
-        problem = f"{found}, the server does not answer ({_short(error)})"
+        problem = f"{installed}, the server does not answer ({_short(error)})"
         return Finding("Prefect", "warning", problem, "prefect server start")
     stuck = [slot for slot in slots if slot.is_stuck]
     if not stuck:
         at_work = "".join(f", {slot.run} holds the slot of {slot.deployment}" for slot in slots)
-        return Finding("Prefect", "ok", f"{found}, the server answers{at_work}")
+        return Finding("Prefect", "ok", f"{installed}, the server answers{at_work}")
     one = stuck[0]
     return Finding(
         "Prefect",

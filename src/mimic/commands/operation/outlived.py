@@ -26,8 +26,8 @@ def scratch_files(root: Path) -> list[Path]:
     """Files that no process will finish: their writer does not live here, and nothing has been
     written to them for a day of the file system's own clock."""
     now = _clock_of(root)
-    found = [path for path in _scratch(root) if not _lives(path)]
-    return [path for path in found if now - path.lstat().st_mtime > SILENT_S]
+    orphans = [path for path in _scratch(root) if not _lives(path)]
+    return [path for path in orphans if now - path.lstat().st_mtime > SILENT_S]
 
 
 def experiments(root: Path) -> tuple[list[Path], list[Path]]:
@@ -47,17 +47,17 @@ def _scratch(root: Path) -> Iterator[Path]:
     itself being made belongs to that."""
     at_top = (path for path in root.iterdir() if path.is_file())
     yield from (path for path in at_top if SCRATCH.fullmatch(path.name))
-    made = [path for path in root.glob("data/*") if path.name != "raw"]
-    for place in [*made, *(root / name for name in PLACES)]:
-        for folder, below, names in os.walk(place):
+    data_folders = [path for path in root.glob("data/*") if path.name != "raw"]
+    for top in [*data_folders, *(root / name for name in PLACES)]:
+        for folder, below, names in os.walk(top):
             below[:] = [name for name in below if not SCRATCH.fullmatch(name)]
             yield from (Path(folder, name) for name in sorted(names) if SCRATCH.fullmatch(name))
 
 
 def _lives(path: Path) -> bool:
-    found = SCRATCH.fullmatch(path.name)
-    assert found is not None
-    return Path(f"/proc/{found['process']}").exists()
+    match = SCRATCH.fullmatch(path.name)
+    assert match is not None
+    return Path(f"/proc/{match['process']}").exists()
 
 
 def _clock_of(root: Path) -> float:

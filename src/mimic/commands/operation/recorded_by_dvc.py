@@ -50,8 +50,8 @@ class Records:
     def remedy(self, path: Path, root: Path) -> str | None:
         """How DVC brings a file back; None where it does not hold it."""
         for out in self.outs:
-            place = root / out.path
-            if path == place or path.is_relative_to(place):
+            target = root / out.path
+            if path == target or path.is_relative_to(target):
                 return _remedy(out, path)
         return None
 
@@ -137,13 +137,15 @@ def compare(out: Out) -> Looked:
 
 def _entries(out: Out) -> list[tuple[Path, str]] | None:
     """The files of an output and the md5 of each; None where the cache has no list of them."""
-    place = out.root / out.path
+    target = out.root / out.path
     if not out.md5.endswith(FOLDER):
-        return [(place, out.md5)]
+        return [(target, out.md5)]
     listing = _object(out.cache, out.md5)
     try:
-        found = json.loads(listing.read_text())
-        return [(confined.below(place, one["relpath"], listing), str(one["md5"])) for one in found]
+        entries = json.loads(listing.read_text())
+        return [
+            (confined.below(target, one["relpath"], listing), str(one["md5"])) for one in entries
+        ]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -153,12 +155,12 @@ def _object(cache: Path, md5: str) -> Path:
 
 
 def _extra(out: Out, known: set[Path]) -> list[str]:
-    place = out.root / out.path
+    target = out.root / out.path
     if not out.md5.endswith(FOLDER):
         return []
     return sorted(
-        path.relative_to(place).as_posix()
-        for path in place.rglob("*")
+        path.relative_to(target).as_posix()
+        for path in target.rglob("*")
         if path.is_file() and path not in known
     )
 

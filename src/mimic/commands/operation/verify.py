@@ -57,23 +57,23 @@ def main(params: Params, root: Path, paths: Sequence[Path]) -> bool:
         *verify_data.checks(params, root, wanted),
         *(_of_dvc(one) for one in records.outs if wanted(root / one.path)),
     ]
-    found = Verified(unchecked=list(records.unchecked))
+    verified = Verified(unchecked=list(records.unchecked))
     with (
         ThreadPoolExecutor(cluster.available_cores()) as pool,
         progress.track("verify", len(checks), "parts", None, brief=True) as track,
     ):
         # Hashing lets go of Python's lock: threads are enough.
         for looked in pool.map(lambda check: check(), checks):
-            found.add(looked)
-            track.advance(1, f"{len(found.damages)} damaged")
-    if not found.counts and not found.damages:
+            verified.add(looked)
+            track.advance(1, f"{len(verified.damages)} damaged")
+    if not verified.counts and not verified.damages:
         raise BadInput(
             f"verify: nothing with a record at {', '.join(map(str, paths)) or root}; run the "
             "pipeline first (dvc repro), or name data/pairs, data/manifests or models"
         )
-    for line in _lines(found, root, records):
+    for line in _lines(verified, root, records):
         print(line)
-    return not found.damages
+    return not verified.damages
 
 
 def _wanted(paths: Sequence[Path]) -> Callable[[Path], bool]:
@@ -84,9 +84,9 @@ def _wanted(paths: Sequence[Path]) -> Callable[[Path], bool]:
 
     def wanted(path: Path) -> bool:
         """At, below or above one of the places."""
-        here = Path(os.path.abspath(path))
+        absolute = Path(os.path.abspath(path))
         return not places or any(
-            here.is_relative_to(place) or place.is_relative_to(here) for place in places
+            absolute.is_relative_to(named) or named.is_relative_to(absolute) for named in places
         )
 
     return wanted
@@ -96,14 +96,14 @@ def _of_dvc(out: recorded_by_dvc.Out) -> Check:
     return lambda: recorded_by_dvc.compare(out)
 
 
-def _lines(found: Verified, root: Path, records: recorded_by_dvc.Records) -> Iterator[str]:
-    compared = ", ".join(f"{count:,} {what}" for what, count in sorted(found.counts.items()))
-    for damage in sorted(found.damages.values(), key=lambda one: str(one.path)):
+def _lines(verified: Verified, root: Path, records: recorded_by_dvc.Records) -> Iterator[str]:
+    compared = ", ".join(f"{count:,} {what}" for what, count in sorted(verified.counts.items()))
+    for damage in sorted(verified.damages.values(), key=lambda one: str(one.path)):
         remedy = records.remedy(damage.path, root) or damage.remedy
         yield f"DAMAGED  {_shown(damage.path, root)}: {damage.what}; {remedy}"
-    for line in found.unchecked:
+    for line in verified.unchecked:
         yield f"not compared: {line}"
-    end = f"{len(found.damages)} damaged" if found.damages else "all as recorded"
+    end = f"{len(verified.damages)} damaged" if verified.damages else "all as recorded"
     yield f"verify: {compared or 'nothing'} compared, {end}"
 
 

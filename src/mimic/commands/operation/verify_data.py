@@ -89,7 +89,7 @@ def _shard(tar: Path, again: str) -> Looked:
     try:
         rows = read_table(index_path(tar), PLACES).to_pylist()
     except BadInput as error:
-        return Looked(damages=[Damage(index_path(tar), _said(error, index_path(tar)), again)])
+        return Looked(damages=[Damage(index_path(tar), _reason(error, index_path(tar)), again)])
     odd = [
         f"{row['key']}.{side}.jpg" for row in rows for side in "ab" if not _is_whole(tar, row, side)
     ]
@@ -114,14 +114,14 @@ def _manifest(path: Path, root: Path, shards: config.Shards) -> Looked:
     try:
         rows = read_table(path, [*PLACES, "shard"], MANIFEST).to_pandas()
     except BadInput as error:
-        return Looked(damages=[Damage(path, _said(error, path), again)])
+        return Looked(damages=[Damage(path, _reason(error, path), again)])
     looked = Looked({"rows of manifests": len(rows)})
     away: list[str] = []
-    for shard, here in rows.groupby("shard", sort=True):
+    for shard, rows_of_shard in rows.groupby("shard", sort=True):
         tar = root / str(shard)
         if not index_path(tar).exists():
             away.append(str(shard))
-        elif others := _unlike(here.drop(columns="shard"), index_path(tar)):
+        elif others := _unlike(rows_of_shard.drop(columns="shard"), index_path(tar)):
             what = f"{len(others)} rows are not those of {shard} ({named(others)})"
             looked.damages.append(Damage(path, what, again))
     store = remote.address(shards)
@@ -140,10 +140,10 @@ def _manifest(path: Path, root: Path, shards: config.Shards) -> Looked:
 def _unlike(rows: pd.DataFrame, index: Path) -> list[str]:
     """Keys of the rows that the shard's own table has otherwise, or not at all."""
     try:
-        there = read_table(index, PLACES).to_pandas()
+        recorded = read_table(index, PLACES).to_pandas()
     except BadInput:
         return []  # named by the shard's own check
-    both = rows.merge(there, how="left", on=PLACES, indicator=True)
+    both = rows.merge(recorded, how="left", on=PLACES, indicator=True)
     return [str(key) for key in both.loc[both["_merge"] == "left_only", "key"]]
 
 
@@ -184,25 +184,25 @@ def _raw(
             for row in read_table(inventory, ["clip", "digest"], INVENTORY).to_pylist()
         }
     except BadInput as error:
-        return Looked(damages=[Damage(inventory, _said(error, inventory), again)])
+        return Looked(damages=[Damage(inventory, _reason(error, inventory), again)])
     try:
         source = sources.open_source(name, section, root, params.mine.size_px, params.habitat)
-        there = set(source.clips()[: section.limit_clips])
+        present = set(source.clips()[: section.limit_clips])
     except BadInput as error:
         return Looked(unchecked=[f"raw data of {name}: {error}"])
     where = storage.Workspace(root).resolve(section.root)
     looked = Looked({"clips of raw data": len(recorded)})
-    gone = sorted(recorded.keys() - there)
-    both = sorted(recorded.keys() & there)
+    gone = sorted(recorded.keys() - present)
+    both = sorted(recorded.keys() & present)
     other = [clip for clip in both if describe(source, clip)["digest"] != recorded[clip]]
     for what, clips in (("are not there", gone), ("have other contents", other)):
         if clips:
-            said = f"{len(clips)} of {len(recorded)} clips {what} ({named(clips)})"
-            looked.damages.append(Damage(where / clips[0], said, again))
-    if new := sorted(there - recorded.keys()):
+            problem = f"{len(clips)} of {len(recorded)} clips {what} ({named(clips)})"
+            looked.damages.append(Damage(where / clips[0], problem, again))
+    if new := sorted(present - recorded.keys()):
         looked.unchecked.append(f"{len(new)} new clips of {name} ({named(new)}): not mined yet")
     return looked
 
 
-def _said(error: BadInput, path: Path) -> str:
+def _reason(error: BadInput, path: Path) -> str:
     return str(error).removeprefix(f"{path}: ").partition("; ")[0]

@@ -146,8 +146,12 @@ def _unchanged_result(out: Path, fingerprint: str) -> dict[str, Any] | None:
 def _summary(out: Path) -> dict[str, Any] | None:
     """What a whole result says of itself; None where there is none, or it is damaged."""
     try:
-        found = json.loads((out / SUMMARY).read_text())
-        return dict(found) if {"inputs", "fingerprint", "shards", "paths"} <= found.keys() else None
+        summary = json.loads((out / SUMMARY).read_text())
+        return (
+            dict(summary)
+            if {"inputs", "fingerprint", "shards", "paths"} <= summary.keys()
+            else None
+        )
     except (FileNotFoundError, ValueError, AttributeError):
         return None
 
@@ -224,11 +228,11 @@ def _foreign(out: Path, names: list[str], summary: dict[str, Any] | None) -> str
 
 
 def _is_shard(name: str, suffix: str, summary: dict[str, Any] | None) -> bool:
-    found = SHARD.fullmatch(name)
+    match = SHARD.fullmatch(name)
     return (
-        found is not None
-        and found[2] == suffix
-        and (summary is None or int(found[1]) < summary["shards"])
+        match is not None
+        and match[2] == suffix
+        and (summary is None or int(match[1]) < summary["shards"])
     )
 
 

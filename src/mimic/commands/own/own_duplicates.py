@@ -31,23 +31,23 @@ def find_owners(held: Sequence[PathClips], skipped: dict[str, str]) -> dict[File
     for one in held:
         for name in one.names:
             with skipping(skipped, one.shown(name)):
-                place = one.root / name
-                is_link = os.path.realpath(place) != os.path.abspath(place)
-                real = file_id(place)
+                path = one.root / name
+                is_link = os.path.realpath(path) != os.path.abspath(path)
+                real = file_id(path)
                 if real not in owners or (owners[real].is_link and not is_link):
                     owners[real] = Owner(one, name, is_link)
     return owners
 
 
-def first_folder(place: Path, shown: str, pictures: dict[FileId, str]) -> str | None:
+def first_folder(path: Path, shown: str, pictures: dict[FileId, str]) -> str | None:
     """A folder that holds the images of this one already, if every one of them is known; else they
     are known from now on."""
-    if not place.is_dir():
+    if not path.is_dir():
         return None
-    found = [file_id(place / name) for name in base.files_in(place, images.EXTENSIONS)]
-    if found and all(real in pictures for real in found):
-        return pictures[found[0]]
-    for real in found:
+    ids = [file_id(path / name) for name in base.files_in(path, images.EXTENSIONS)]
+    if ids and all(real in pictures for real in ids):
+        return pictures[ids[0]]
+    for real in ids:
         pictures.setdefault(real, shown)
     return None
 
@@ -60,12 +60,12 @@ def duplicate_reason(shown: str, owner: str) -> str:
     )
 
 
-def file_id(place: Path) -> FileId:
+def file_id(path: Path) -> FileId:
     try:
-        about = place.stat()
+        status = path.stat()
     except FileNotFoundError:
-        raise BadInput("a link to nothing" if place.is_symlink() else "it is gone") from None
-    return about.st_dev, about.st_ino
+        raise BadInput("a link to nothing" if path.is_symlink() else "it is gone") from None
+    return status.st_dev, status.st_ino
 
 
 @contextmanager

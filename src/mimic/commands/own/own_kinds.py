@@ -57,10 +57,10 @@ def clips_by_kind(
         raise BadInput(folders.NOT_WRITABLE)
     else:
         files = [path.name]
-    found = _sort_into_kinds(path, files, sections)
-    if not found:
+    by_kind = _sort_into_kinds(path, files, sections)
+    if not by_kind:
         raise BadInput(_no_media_reason(path))
-    return [PathClips(path, section, names) for section, names in found]
+    return [PathClips(path, section, names) for section, names in by_kind]
 
 
 def _files_below(folder: Path, skipped: dict[str, str]) -> list[str]:
@@ -87,15 +87,15 @@ def _sort_into_kinds(
     root = path if path.is_dir() else path.parent
     films = [file for file in files if videos.is_video(root / file)]
     glbs = [file for file in files if folders.has_extension(file, SCENE_EXTENSIONS)]
-    found = [
+    by_kind = [
         (sections[kind], clips)
         for kind, clips in ((config.Videos, films), (config.Scenes, glbs))
         if clips
     ]
     if path.is_dir():
         moving = set(films)
-        found += _folders(path, [file for file in files if file not in moving], sections)
-    return found
+        by_kind += _folders(path, [file for file in files if file not in moving], sections)
+    return by_kind
 
 
 def _folders(

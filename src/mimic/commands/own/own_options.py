@@ -38,7 +38,7 @@ def flagged(reasons: Any) -> Any:
     of the parameters' names."""
     if isinstance(reasons, str):
         return NAMES.sub(
-            lambda found: flag(found["name"]) + (" " if found["value"] else ""), reasons
+            lambda match: flag(match["name"]) + (" " if match["value"] else ""), reasons
         )
     if isinstance(reasons, dict):
         return {name: flagged(reason) for name, reason in reasons.items()}

@@ -52,8 +52,8 @@ def examples(todo: Sequence[shard_job.Job]) -> Iterator[list[dict[str, Any]]]:
     """Rejected candidates of finished shards, their clips called as people know them."""
     for job in todo:
         names = dict(zip(job.clips, job.shown, strict=True))
-        found = shard_job.read_result(job)["examples"]
-        yield [{**entry, "clip": names[entry["clip"]]} for entry in found]
+        entries = shard_job.read_result(job)["examples"]
+        yield [{**entry, "clip": names[entry["clip"]]} for entry in entries]
 
 
 def _below(clip: own_sources.Clip) -> str:

@@ -35,47 +35,51 @@ def pair(params: Params, a: Path, b: Path, as_json: bool, plot: Path | None) -> 
     _refuse_plot(plot)
     rule = shard_job.rule_of(params.mine)
     image_a, image_b = (_image(path, rule) for path in (a, b))
-    found = overlap.compare(
+    comparison = overlap.compare(
         features.extract(image_a),
         features.extract(image_b),
         rule,
         np.random.default_rng(params.mine.seed),
     )
     if plot is not None:
-        _write_plot(plot, draw(image_a, image_b, found, rule.patch_px))
+        _write_plot(plot, draw(image_a, image_b, comparison, rule.patch_px))
     if as_json:
-        print(json.dumps(_explained(found)))
+        print(json.dumps(_explained(comparison)))
         return
     print(
-        f"{found.outcome.value}: {explain(found)} (kept are overlaps between "
+        f"{comparison.outcome.value}: {explain(comparison)} (kept are overlaps between "
         f"{rule.overlap_min:g} and {rule.overlap_max:g})"
     )
-    if found.b_from_a is None:
-        print(f"no overlap was measured; {found.matches} matches, {found.inliers} inliers")
+    if comparison.b_from_a is None:
+        print(
+            f"no overlap was measured; {comparison.matches} matches, {comparison.inliers} inliers"
+        )
     else:
-        directions = f"a in b {found.overlap_a_to_b:.3f}, b in a {found.overlap_b_to_a:.3f}"
-        print(f"{directions}; {found.matches} matches, {found.inliers} inliers")
+        directions = (
+            f"a in b {comparison.overlap_a_to_b:.3f}, b in a {comparison.overlap_b_to_a:.3f}"
+        )
+        print(f"{directions}; {comparison.matches} matches, {comparison.inliers} inliers")
 
 
-def _explained(found: overlap.Comparison) -> dict[str, Any]:
+def _explained(comparison: overlap.Comparison) -> dict[str, Any]:
     """Plain JSON; overlaps are null where none was measured, so is the number of a homography that
     cameras do not make."""
-    measured = found.b_from_a is not None
-    assert found.decision is not None
-    name, value, bound = found.decision
+    measured = comparison.b_from_a is not None
+    assert comparison.decision is not None
+    name, value, bound = comparison.decision
     return {
-        "outcome": found.outcome.value,
-        "why": explain(found),
+        "outcome": comparison.outcome.value,
+        "why": explain(comparison),
         "decided_by": {"bound": name, "is": bound, "found": value if math.isfinite(value) else None}
         if name
         else None,
-        "overlap": found.overlap if measured else None,
-        "overlap_a_to_b": found.overlap_a_to_b if measured else None,
-        "overlap_b_to_a": found.overlap_b_to_a if measured else None,
-        "matches": found.matches,
-        "inliers": found.inliers,
-        "set_aside": len(found.aside),
-        "b_from_a": None if found.b_from_a is None else found.b_from_a.tolist(),
+        "overlap": comparison.overlap if measured else None,
+        "overlap_a_to_b": comparison.overlap_a_to_b if measured else None,
+        "overlap_b_to_a": comparison.overlap_b_to_a if measured else None,
+        "matches": comparison.matches,
+        "inliers": comparison.inliers,
+        "set_aside": len(comparison.aside),
+        "b_from_a": None if comparison.b_from_a is None else comparison.b_from_a.tolist(),
     }
 
 
@@ -103,10 +107,10 @@ def _is_ours(plot: Path) -> bool:
     """Whether a picture says that this command drew it."""
     try:
         with pillow.open(plot) as file:
-            said = file.info.get("Software", file.info.get("comment", b""))
+            software = file.info.get("Software", file.info.get("comment", b""))
     except (OSError, ValueError):
         return False
-    return said in (DRAWN_BY, DRAWN_BY.encode())
+    return software in (DRAWN_BY, DRAWN_BY.encode())
 
 
 def _write_plot(plot: Path, picture: base.Image) -> None:
@@ -114,9 +118,9 @@ def _write_plot(plot: Path, picture: base.Image) -> None:
     target = plot.resolve()  # a link stays; what it leads to is ours
     data = io.BytesIO()
     if plot.suffix.lower() == ".png":
-        about = PngInfo()
-        about.add_text("Software", DRAWN_BY)
-        pillow.fromarray(picture).save(data, "PNG", pnginfo=about)
+        metadata = PngInfo()
+        metadata.add_text("Software", DRAWN_BY)
+        pillow.fromarray(picture).save(data, "PNG", pnginfo=metadata)
     else:
         pillow.fromarray(picture).save(data, "JPEG", quality=95, comment=DRAWN_BY)
     try:
@@ -126,7 +130,7 @@ def _write_plot(plot: Path, picture: base.Image) -> None:
 
 
 def draw(
-    image_a: base.Image, image_b: base.Image, found: overlap.Comparison, patch_px: int
+    image_a: base.Image, image_b: base.Image, comparison: overlap.Comparison, patch_px: int
 ) -> base.Image:
     """Both views side by side, enlarged; matched patches share a colour, the others are dark.
 
@@ -140,20 +144,22 @@ def draw(
     ]
     shown = [(view * 0.35).astype(np.uint8) for view in views]
     side = patch_px * scale
-    hues = np.arange(len(found.correspondences)) * 180 // max(len(found.correspondences), 1)
+    hues = (
+        np.arange(len(comparison.correspondences)) * 180 // max(len(comparison.correspondences), 1)
+    )
     colours = cv2.cvtColor(
         np.stack([hues, np.full_like(hues, 200), np.full_like(hues, 255)], -1).astype(np.uint8)[
             None
         ],
         cv2.COLOR_HSV2RGB,
     )[0]
-    for patch_a, patch_b in enumerate(found.correspondences):
+    for patch_a, patch_b in enumerate(comparison.correspondences):
         if patch_b < 0:
             continue
         for view, picture, patch in zip(views, shown, (patch_a, int(patch_b)), strict=True):
             row, column = (side * part for part in divmod(patch, grid))
-            here = np.s_[row : row + side, column : column + side]
-            picture[here] = view[here]
+            square = np.s_[row : row + side, column : column + side]
+            picture[square] = view[square]
             cv2.rectangle(
                 picture,
                 (column, row),
@@ -161,7 +167,7 @@ def draw(
                 colours[patch_a].tolist(),
                 1,
             )
-    for x, y in np.rint((found.aside + 0.5) * scale).astype(int).tolist():
+    for x, y in np.rint((comparison.aside + 0.5) * scale).astype(int).tolist():
         for picture in shown:
             cv2.drawMarker(picture, (x, y), (255, 255, 255), cv2.MARKER_TILTED_CROSS, 7, 1)
     gap = np.full((shown[0].shape[0], 8, 3), 255, np.uint8)

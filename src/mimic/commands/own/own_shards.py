@@ -69,6 +69,6 @@ def _batches(clips: Sequence[Clip], at_least: int, frames: int) -> Iterator[list
 def _key(part: MediaPart, clip: Clip, params_digest: str) -> str:
     """Begins the keys of a clip's pairs: another file, other contents or other numbers give another
     key, in whatever outputs."""
-    place = os.path.realpath(part.section.root / clip.name)
-    made_of = storage.fingerprint(place, clip.described["digest"], params_digest)
+    path = os.path.realpath(part.section.root / clip.name)
+    made_of = storage.fingerprint(path, clip.described["digest"], params_digest)
     return f"{part.source}-{plain_name(clip.name)}-{made_of}"

@@ -118,9 +118,9 @@ def _refuse_missing(paths: Sequence[Path]) -> None:
 
 def _no_part_reason(paths: Sequence[Path], skipped: dict[str, str]) -> str:
     """The reason of the first path that was left out whole, else of the first clip."""
-    whole = [shown for shown in map(folders.shown, map(str, paths)) if shown in skipped]
-    name = (whole or list(skipped))[0]
-    more = len(set(whole)) - 1
+    whole_paths = [shown for shown in map(folders.shown, map(str, paths)) if shown in skipped]
+    name = (whole_paths or list(skipped))[0]
+    more = len(set(whole_paths)) - 1
     others = f" ({more} more paths cannot be mined either)" if more > 0 else ""
     return f"{name}: {skipped[name]}{others}"
 
@@ -138,8 +138,8 @@ def _part(
         pictures: the folder of every picture that is mined so far; grows.
     """
     root = held.root.resolve()
-    place = {"root": root, "tracked_by": root, "limit_clips": None}
-    section = held.section.model_copy(update=place)
+    location = {"root": root, "tracked_by": root, "limit_clips": None}
+    section = held.section.model_copy(update=location)
     digest = storage.fingerprint(os.path.realpath(held.path), section.reader)[:8]
     source = f"own-{plain_name(held.path.resolve().stem)}-{digest}"
     reader = sources.open_source(source, section, Path(), params.mine.size_px, params.habitat)
@@ -162,12 +162,12 @@ def _mined_elsewhere(
 ) -> str | None:
     """Why a clip is not mined under this name; None = it is, and its pictures are known from now
     on."""
-    place = held.root.resolve() / name
+    path = held.root.resolve() / name
     shown = held.shown(name)
-    owner = owners.get(file_id(place))
+    owner = owners.get(file_id(path))
     if owner is not None and (owner.held is not held or owner.name != name):
         return duplicate_reason(shown, owner.held.shown(owner.name))
-    if (first := first_folder(place, shown, pictures)) is not None:
+    if (first := first_folder(path, shown, pictures)) is not None:
         return f"all its images are links to those of {first}, which is mined"
     return None
 

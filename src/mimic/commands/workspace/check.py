@@ -14,7 +14,7 @@ from mimic.infra.addresses import holds_secret
 from mimic.infra.storage import Workspace, short
 from mimic.params import Params, resolve_params
 from mimic.params.checking import look_through
-from mimic.params.messages import said
+from mimic.params.messages import located
 from mimic.params.resolution import Resolved
 from mimic.sources import READER_VERSIONS, READERS, open_source
 
@@ -37,9 +37,11 @@ def problems(path: Path) -> list[str]:
         lines += _credentials(resolved, params)
         lines += _refused(resolved, params, path.parent)
         space = Workspace(path.parent)
-        for key, place, what in _paths(params):
-            if not space.resolve(place).exists() and not _is_made(place, params):
-                lines.append(said(resolved, key, f"{place}: no such file or folder; {what}"))
+        for key, path_in_file, what in _paths(params):
+            if not space.resolve(path_in_file).exists() and not _is_made(path_in_file, params):
+                lines.append(
+                    located(resolved, key, f"{path_in_file}: no such file or folder; {what}")
+                )
     return lines
 
 
@@ -72,17 +74,17 @@ def _credentials(resolved: Resolved, params: Params) -> Iterator[str]:
     ):
         if address is not None and holds_secret(address):
             message = f"holds a password, and git keeps this file; give it in {variable} instead"
-            yield said(resolved, path, message)
+            yield located(resolved, path, message)
 
 
 def _readers(resolved: Resolved) -> Iterator[str]:
     """Sources whose reader has no version; one that is unknown is a wrong value."""
-    sources = resolved.whole.get("sources")
+    sources = resolved.content.get("sources")
     for name, source in sources.items() if isinstance(sources, dict) else ():
         reader = source.get("reader") if isinstance(source, dict) else None
         if reader in READERS and reader not in READER_VERSIONS:
             message = f"{reader!r} has no row in READER_VERSIONS"
-            yield said(resolved, ("sources", name, "reader"), message)
+            yield located(resolved, ("sources", name, "reader"), message)
 
 
 def _refused(resolved: Resolved, params: Params, root: Path) -> Iterator[str]:
@@ -92,18 +94,18 @@ def _refused(resolved: Resolved, params: Params, root: Path) -> Iterator[str]:
             open_source(name, section, root, params.mine.size_px, params.habitat)
         except BadInput as error:
             message = str(error).removeprefix(f"sources.{name}.")
-            yield said(resolved, ("sources", name), message)
+            yield located(resolved, ("sources", name), message)
 
 
 def _paths(params: Params) -> Iterator[tuple[Key, Path, str]]:
     """Every path that the file names, its key, and what to do where it is missing."""
     yours = "correct it, or put the data there"
     for name, source in params.sources.items():
-        yield from ((key, place, yours) for key, place in _of(source, ("sources", name)))
+        yield from ((key, path, yours) for key, path in _of(source, ("sources", name)))
     for name, task in params.evaluate.items():
-        yield from ((key, place, yours) for key, place in _of(task, ("evaluate", name)))
-    for key, place in _of(params.mine.privacy, ("mine", "privacy")):
-        yield key, place, yours
+        yield from ((key, path, yours) for key, path in _of(task, ("evaluate", name)))
+    for key, path in _of(params.mine.privacy, ("mine", "privacy")):
+        yield key, path, yours
     for number, name in enumerate(params.imported):
         make = f"`mimic import-weights FILE --out models/{name}` makes it"
         yield ("imported", number), Path("models") / name, make
@@ -116,10 +118,10 @@ def _of(section: Section, path: Key) -> Iterator[tuple[Key, Path]]:
             yield (*path, field), value
 
 
-def _is_made(place: Path, params: Params) -> bool:
+def _is_made(path: Path, params: Params) -> bool:
     """Whether a stage makes it."""
-    made = [Path("data/manifests") / f"{name}.parquet" for name in params.datasets]
-    made += [Path("models") / name for name in params.runs]
+    outputs = [Path("data/manifests") / f"{name}.parquet" for name in params.datasets]
+    outputs += [Path("models") / name for name in params.runs]
     synthesized = params.synthesize.model_dump() if params.synthesize else {}
-    made += [Path("data/raw") / kind for kind in synthesized]
-    return any(place == one or one in place.parents for one in made)
+    outputs += [Path("data/raw") / kind for kind in synthesized]
+    return any(path == one or one in path.parents for one in outputs)

@@ -63,33 +63,33 @@ def size_px(side_px: int | None, mine: config.Mine) -> tuple[int, str]:
     return fitting, f"the pictures have {side_px} px, less than the papers' {mine.size_px}"
 
 
-def mined(found: FolderMedia, asked: Asked, mine: config.Mine) -> tuple[Mined, str]:
+def mined(media: FolderMedia, asked: Asked, mine: config.Mine) -> tuple[Mined, str]:
     """How a source is read, and the reason for its spacing."""
     section: dict[str, Any] = {
-        "reader": found.section.reader,
-        "root": str(found.root),
-        "tracked_by": version_file(found) or str(found.root),
+        "reader": media.section.reader,
+        "root": str(media.root),
+        "tracked_by": version_file(media) or str(media.root),
         "licence": asked.licence,
     }
-    if isinstance(found.section, config.Videos):
-        spacing = choose_spacing(found, mine, found.section.spacing_s)
+    if isinstance(media.section, config.Videos):
+        spacing = choose_spacing(media, mine, media.section.spacing_s)
         section |= {"spacing_s": spacing.spacing_s, "retry_spacing_s": 2 * spacing.spacing_s}
-        pairs = candidates(found, spacing.spacing_s) * spacing.kept
+        pairs = candidates(media, spacing.spacing_s) * spacing.kept
         why = f"spacing {spacing.spacing_s:g} s: {spacing.why}"
-        return Mined(found.kind, section, pairs, found.clips, _good(found, spacing)), why
-    if isinstance(found.section, config.Images):
-        stated = found.section.model_dump(mode="json")
+        return Mined(media.kind, section, pairs, media.clips, _good(media, spacing)), why
+    if isinstance(media.section, config.Images):
+        stated = media.section.model_dump(mode="json")
         section |= {key: stated[key] for key in ("pairing", "stride", "retry_strides")}
         kind = "numbered frames" if stated["pairing"] == "neighbours" else "sets of photographs"
         why = f"pairing {stated['pairing']}: the folders hold {kind}"
-        return Mined(found.kind, section, found.pictures, found.clips, set()), why
+        return Mined(media.kind, section, media.pictures, media.clips, set()), why
     why = "walked through from the floor, 8 views a position (MIMIC)"
-    pairs = PAIRS_A_SCENE * len(found.clips)
-    return Mined(found.kind, section, pairs, found.clips, set()), why
+    pairs = PAIRS_A_SCENE * len(media.clips)
+    return Mined(media.kind, section, pairs, media.clips, set()), why
 
 
-def _good(found: FolderMedia, spacing: Spacing) -> set[str]:
-    return {path.relative_to(found.root).as_posix() for path in spacing.good}
+def _good(media: FolderMedia, spacing: Spacing) -> set[str]:
+    return {path.relative_to(media.root).as_posix() for path in spacing.good}
 
 
 def validation(sources: Sequence[Mined]) -> tuple[float, str]:
@@ -116,9 +116,9 @@ def model_of(card: Mapping[str, Any], profile: str) -> tuple[dict[str, Any], dic
     stated = card["model"]
     same = {key: stated[key] for key in ("patch_px", "width", "depth", "heads")}
     height, width = stated["size_px"]
-    whole = height if height == width else [height, width]
+    full_size = height if height == width else [height, width]
     if stated["width"] < LARGE_WIDTH or profile != "laptop":
-        return same, {"size_px": whole}, f"views of {height} x {width} px, as the weights had"
+        return same, {"size_px": full_size}, f"views of {height} x {width} px, as the weights had"
     small = min(height, PATCHES_A_SIDE * stated["patch_px"])
     why = f"views of {small} px: an encoder this large at {height} px takes a GPU"
     return same, {"size_px": small}, why
@@ -138,11 +138,11 @@ def batch(profile: str, pairs: float) -> tuple[int | None, str]:
 
 def device_batch(profile: str, differs: Mapping[str, Any]) -> tuple[int | None, str]:
     """Samples computed at once, where it is not what the recipe says; None = that."""
-    made, _ = recipe(profile, differs)
+    resolved, _ = recipe(profile, differs)
     device = choose_device()
-    need = memory.of_step(made)
+    need = memory.of_step(resolved)
     usable = memory.usable_bytes(device)
-    usual = min(made.batch, made.device_batch or made.batch)
+    usual = min(resolved.batch, resolved.device_batch or resolved.batch)
     what = "GPU memory" if device.type == "cuda" else "memory"
     takes = f"{usual} samples at once take at most {_gb(need.of(usual))} GB"
     if need.of(usual) <= usable:
@@ -162,17 +162,17 @@ def steps(
     profile: str, differs: Mapping[str, Any], pairs: float, runs: int
 ) -> tuple[int, int, str]:
     """Steps of a run here, those at full size, and why."""
-    made, run = recipe(profile, differs)
-    epochs = int(EPOCHS_MAX * max(pairs, made.batch) / made.batch)
+    resolved, run = recipe(profile, differs)
+    epochs = int(EPOCHS_MAX * max(pairs, resolved.batch) / resolved.batch)
     large = max(LARGE_STEPS_MIN, int(EPOCHS_MAX * pairs / LARGE_BATCH))
     if profile != "laptop":
         return large, large, f"{EPOCHS_MAX} times through the pairs, at least {LARGE_STEPS_MIN}"
-    a_step = step_seconds(made, run)
+    a_step = step_seconds(resolved, run)
     fitting = int(BUDGET_S / runs / a_step)
     chosen = max(STEPS_MIN, min(fitting, epochs, STEPS_MAX))
     chosen = max(STEPS_MIN, chosen // 10 * 10)
     why = (
-        f"{a_step:.2f} s a step of {made.batch} pairs, measured here: about "
+        f"{a_step:.2f} s a step of {resolved.batch} pairs, measured here: about "
         f"{a_step * chosen:.0f} s a run"
     )
     return chosen, large, why
@@ -186,27 +186,27 @@ def recipe(profile: str, differs: Mapping[str, Any]) -> tuple[config.Recipe, con
     stated = dict(packaged_presets(RECIPES).content[name])
     stated.pop("of", None)
     model = {**stated["model"], **differs.get("model", {})}
-    whole = config.Recipe.model_validate({**stated, **differs, "model": model})
+    resolved = config.Recipe.model_validate({**stated, **differs, "model": model})
     run = config.Run.model_validate({"recipe": name, "dataset": "own", "steps": 1, "seed": 0})
-    return whole, run
+    return resolved, run
 
 
-def step_seconds(made: config.Recipe, run: config.Run) -> float:
+def step_seconds(resolved: config.Recipe, run: config.Run) -> float:
     """Time of a step on random views, from the second of two parts of its batch that are computed
     at once."""
-    model: Pretraining = initial_model(made, run)
-    height, width = made.model.height_width_px
-    samples = min(made.batch, made.device_batch or made.batch)
+    model: Pretraining = initial_model(resolved, run)
+    height, width = resolved.model.height_width_px
+    samples = min(resolved.batch, resolved.device_batch or resolved.batch)
     views = torch.rand(samples, model.views, 3, height, width)
-    noise = torch.rand(samples, made.model.size().patches)
+    noise = torch.rand(samples, resolved.model.size().patches)
     seconds = 0.0
     for _ in range(2):
         start = time.perf_counter()
         model(views, noise)[0].backward()
         seconds = time.perf_counter() - start
-    return seconds * made.batch / samples
+    return seconds * resolved.batch / samples
 
 
-def version_file(found: FolderMedia, most_bytes: float = TRACKED_BYTES_MAX) -> str | None:
+def version_file(media: FolderMedia, most_bytes: float = TRACKED_BYTES_MAX) -> str | None:
     """None where DVC may hash the data themselves; else the small file that stands for them."""
-    return f"{found.kind}.version" if found.bytes > most_bytes else None
+    return f"{media.kind}.version" if media.bytes > most_bytes else None

@@ -47,7 +47,7 @@ def mermaid(root: Path) -> str:
     """
     after = _reduced(_graph(root))
     order = _in_order(after)
-    number = {name: f"s{place}" for place, name in enumerate(order)}
+    number = {name: f"s{index}" for index, name in enumerate(order)}
     lines = ["flowchart LR"]
     lines += [f'  {number[name]}["{name}"]' for name in order]
     for name in order:
@@ -56,12 +56,12 @@ def mermaid(root: Path) -> str:
 
 
 def _graph(root: Path) -> Graph:
-    said = _dvc(root, "dag", "--collapse-foreach-matrix", "--mermaid")
-    names = dict(NODE.findall(said))
-    found: Graph = {name: set() for name in names.values()}
-    for before, after in EDGE.findall(said):
-        found[names[after]].add(names[before])
-    return found
+    drawn = _dvc(root, "dag", "--collapse-foreach-matrix", "--mermaid")
+    names = dict(NODE.findall(drawn))
+    graph: Graph = {name: set() for name in names.values()}
+    for before, after in EDGE.findall(drawn):
+        graph[names[after]].add(names[before])
+    return graph
 
 
 def _reduced(graph: Graph) -> Graph:
@@ -86,6 +86,6 @@ def _in_order(graph: Mapping[str, set[str]], chosen: set[str] | None = None) -> 
 def _dvc(root: Path, *command: str) -> str:
     done = subprocess.run([*DVC, *command], cwd=root, capture_output=True, text=True)
     if done.returncode:
-        said = " ".join(done.stderr.split())[:300]
-        raise BadInput(f"{root / 'dvc.yaml'}: DVC cannot read the stages: {said}")
+        reason = " ".join(done.stderr.split())[:300]
+        raise BadInput(f"{root / 'dvc.yaml'}: DVC cannot read the stages: {reason}")
     return done.stdout

@@ -86,10 +86,10 @@ def look(params: Params, asked: Asked, project: Path) -> list[FolderMedia]:
 def _look(params: Params, kind: str, path: Path, project: Path) -> FolderMedia:
     flag = f"--{kind} {path}"
     if not path.is_dir():
-        there = "is no folder" if path.exists() else "no such folder"
-        raise BadInput(f"{flag}: {there}; give the folder that holds the {kind}")
-    media = own_sources.find_media(params, [path], own_options.Options(), project)
-    parts = [part for part in media.parts if isinstance(part.section, KINDS[kind])]
+        problem = "is no folder" if path.exists() else "no such folder"
+        raise BadInput(f"{flag}: {problem}; give the folder that holds the {kind}")
+    mixed = own_sources.find_media(params, [path], own_options.Options(), project)
+    parts = [part for part in mixed.parts if isinstance(part.section, KINDS[kind])]
     if not parts:
         raise BadInput(f"{flag}: holds none; is it a folder of another kind?")
     part = max(parts, key=lambda part: len(part.clips))  # sequences or sets: one rule a source
@@ -100,14 +100,14 @@ def _look(params: Params, kind: str, path: Path, project: Path) -> FolderMedia:
         name, why = next(iter(broken.items()))
         raise BadInput(f"{flag}: none of {len(broken)} can be read; {name}: {why}")
     root = path.resolve()
-    found = FolderMedia(kind, part.section, root, clips, broken, _bytes(media), others=others)
+    looked = FolderMedia(kind, part.section, root, clips, broken, _bytes(mixed), others=others)
     if kind == "videos":
-        found.films.extend(film for name in clips if (film := _film(root / name)))
-        found.sides_px.extend(min(film.size_px) for film in found.films)
+        looked.films.extend(film for name in clips if (film := _film(root / name)))
+        looked.sides_px.extend(min(film.size_px) for film in looked.films)
     if kind == "images":
-        found.sides_px.extend(_shorter_sides(root, clips))
-        return replace(found, pictures=sum(clip.described["frames"] or 0 for clip in part.clips))
-    return found
+        looked.sides_px.extend(_shorter_sides(root, clips))
+        return replace(looked, pictures=sum(clip.described["frames"] or 0 for clip in part.clips))
+    return looked
 
 
 def _bytes(media: own_sources.MediaFound) -> int:
@@ -145,31 +145,31 @@ def _shorter_sides(root: Path, clips: Sequence[str]) -> Iterator[int]:
             yield min(images.read(folder / file).shape[:2])
 
 
-def described(found: FolderMedia) -> str:
+def described(media: FolderMedia) -> str:
     """In one line: how many, how long, how large."""
-    parts = [f"{found.kind}: {len(found.clips)} clips in {found.root}"]
-    if found.films:
-        known = [film.seconds for film in found.films if film.seconds is not None]
+    parts = [f"{media.kind}: {len(media.clips)} clips in {media.root}"]
+    if media.films:
+        known = [film.seconds for film in media.films if film.seconds is not None]
         if known:
             parts.append(f"{sum(known):.0f} s in all, {min(known):.0f} to {max(known):.0f} s each")
-        rates = sorted({round(film.fps) for film in found.films if film.fps})
+        rates = sorted({round(film.fps) for film in media.films if film.fps})
         parts += [f"{'/'.join(map(str, rates))} frames a second"] if rates else []
-    if found.pictures:
-        parts.append(f"{found.pictures} images in all")
-    if found.sides_px:
-        parts.append(f"shorter side {min(found.sides_px)} to {max(found.sides_px)} px")
-    if found.unreadable:
-        name, why = next(iter(found.unreadable.items()))
-        parts.append(f"{len(found.unreadable)} cannot be read ({name}: {why})")
+    if media.pictures:
+        parts.append(f"{media.pictures} images in all")
+    if media.sides_px:
+        parts.append(f"shorter side {min(media.sides_px)} to {max(media.sides_px)} px")
+    if media.unreadable:
+        name, why = next(iter(media.unreadable.items()))
+        parts.append(f"{len(media.unreadable)} cannot be read ({name}: {why})")
     return "; ".join(parts)
 
 
-def candidates(found: FolderMedia, spacing_s: float) -> int:
+def candidates(media: FolderMedia, spacing_s: float) -> int:
     """About how many pairs of frames will be compared."""
-    return int(sum((film.seconds or 0.0) / spacing_s for film in found.films))
+    return int(sum((film.seconds or 0.0) / spacing_s for film in media.films))
 
 
-def typical_side_px(found: Sequence[FolderMedia]) -> int | None:
+def typical_side_px(media: Sequence[FolderMedia]) -> int | None:
     """The median of the shorter sides of videos and images."""
-    sides = [side for one in found for side in one.sides_px]
+    sides = [side for one in media for side in one.sides_px]
     return int(median(sides)) if sides else None

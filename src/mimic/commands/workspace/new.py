@@ -43,7 +43,7 @@ class Plan:
     sources: list[choices.Mined] = field(default_factory=list)
     validation: float = 0.0
     model: dict[str, Any] = field(default_factory=dict)
-    here: dict[str, Any] = field(default_factory=dict)  # what runs have on this machine
+    local: dict[str, Any] = field(default_factory=dict)  # what runs have on this machine
     large_steps: int = 0
     starts: bool = False
     depth: Path | None = None
@@ -60,17 +60,17 @@ def main(project: Path, asked: Asked) -> None:
     """
     _refuse(project, asked)
     template = packaged()
-    found = data.look(template, asked, project)
-    for one in found:
+    media = data.look(template, asked, project)
+    for one in media:
         print(data.described(one))
     made_by = publishing.Work("new", project.name)
 
     def fill(folder: Path) -> None:
-        _write(folder, project, _plan(folder, template, found, asked))
+        _write(folder, project, _plan(folder, template, media, asked))
 
     publishing.publish(fill, project, made_by, for_good=True)
     print(f"{project}: params.yaml, dvc.yaml, versions.yaml, README.md")
-    _look_at_pairs(project, found)
+    _look_at_pairs(project, media)
     print(f"next: cd {project} && dvc repro")
 
 
@@ -96,16 +96,16 @@ def _refuse(project: Path, asked: Asked) -> None:
 # ---------------------------------------------------------------------------- choosing
 
 
-def _plan(folder: Path, template: Params, found: Sequence[FolderMedia], asked: Asked) -> Plan:
+def _plan(folder: Path, template: Params, media: Sequence[FolderMedia], asked: Asked) -> Plan:
     profile, why = choices.profile_of_machine()
     plan = Plan(profile)
     print("chosen:")
     plan.say(f"profile {profile}", why)
-    size_px, why = choices.size_px(data.typical_side_px(found), template.mine)
+    size_px, why = choices.size_px(data.typical_side_px(media), template.mine)
     plan.say(f"views stored at {size_px} px", why)
     if size_px != template.mine.size_px:
         plan.mine["size_px"] = size_px
-    for one in found:
+    for one in media:
         source, why = choices.mined(one, asked, template.mine)
         plan.sources.append(source)
         plan.say(f"source {source.name}", why)
@@ -128,7 +128,7 @@ def _choose_model(plan: Plan, folder: Path, asked: Asked) -> None:
     if asked.start_from is not None:
         card = _imported(asked.start_from, folder / "models" / START)
         plan.starts = True
-        plan.model, plan.here["model"], why = choices.model_of(card, plan.profile)
+        plan.model, plan.local["model"], why = choices.model_of(card, plan.profile)
         plan.say(f"model: {plan.model['depth']} blocks of {plan.model['width']}", why)
         positions = _inherited(card, asked)
     else:
@@ -146,14 +146,14 @@ def _choose_model(plan: Plan, folder: Path, asked: Asked) -> None:
 
 def _inherited(card: dict[str, Any], asked: Asked) -> str:
     """The positions of the weights to start from, which training cannot change."""
-    found = str(card["model"]["positions"])
-    if asked.positions not in (None, found):
+    positions = str(card["model"]["positions"])
+    if asked.positions not in (None, positions):
         raise BadInput(
-            f"--positions {asked.positions}: the weights of --start-from have {found} positions, "
-            "which an encoder keeps; leave --positions out, or start from others (CroCo v2 and "
-            "DUSt3R have rotary ones)"
+            f"--positions {asked.positions}: the weights of --start-from have {positions} "
+            "positions, which an encoder keeps; leave --positions out, or start from others (CroCo "
+            "v2 and DUSt3R have rotary ones)"
         )
-    return found
+    return positions
 
 
 def _imported(start: str, out: Path) -> dict[str, Any]:
@@ -168,22 +168,24 @@ def _choose_training(plan: Plan, asked: Asked) -> None:
     batch, why = choices.batch(plan.profile, pairs)
     plan.say("training", why)
     if batch is not None:
-        plan.here["batch"] = batch
-    differs = dict(plan.here)
+        plan.local["batch"] = batch
+    differs = dict(plan.local)
     if plan.model or "model" in differs:
-        differs["model"] = {**plan.model, **plan.here.get("model", {})}
+        differs["model"] = {**plan.model, **plan.local.get("model", {})}
     at_once, why = choices.device_batch(plan.profile, differs)
     plan.say(f"device_batch {at_once or 'as in the recipe'}", why)
     if at_once is not None:
-        plan.here["device_batch"] = differs["device_batch"] = at_once
-    made, run = choices.recipe(plan.profile, differs)
-    plan.say(f"recipe {run.recipe}", f"{made.objective}, as the profile says; `mimic params runs`")
+        plan.local["device_batch"] = differs["device_batch"] = at_once
+    resolved, run = choices.recipe(plan.profile, differs)
+    plan.say(
+        f"recipe {run.recipe}", f"{resolved.objective}, as the profile says; `mimic params runs`"
+    )
     runs = 2 if plan.starts else 1
     steps, plan.large_steps, why = choices.steps(plan.profile, differs, pairs, runs)
     if asked.steps is not None:
         steps = asked.steps
         why = "as --steps says"
-    plan.here["steps"] = steps
+    plan.local["steps"] = steps
     plan.say(f"steps {steps}", why)
 
 
@@ -224,16 +226,16 @@ def _run(command: list[str], folder: Path) -> None:
     except FileNotFoundError:
         raise BadInput(f"{command[0]}: not installed; a workspace needs it") from None
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())
-        raise BadInput(f"{' '.join(command[-3:])}: {said}")
+        output = " ".join((done.stderr or done.stdout).split())
+        raise BadInput(f"{' '.join(command[-3:])}: {output}")
 
 
 def _params_text(title: str, plan: Plan) -> str:
     """At most 25 lines, with a comment where a name does not say it."""
-    here = {"runs": _runs_here(plan)}
+    profile_of_machine = {"runs": _local_runs(plan)}
     model = {"model": plan.model} if plan.model else {}
     large = {"runs": {"steps": plan.large_steps, **model}}
-    own = dict.fromkeys(("gpu", "cluster"), large) | {plan.profile: here}
+    own = dict.fromkeys(("gpu", "cluster"), large) | {plan.profile: profile_of_machine}
     lines = [
         "# `mimic params` prints every value and where it comes from; `mimic check` what is wrong.",
         f"profile: {plan.profile}  # laptop, gpu or cluster (SLURM); then: mimic upgrade",
@@ -252,10 +254,10 @@ def _params_text(title: str, plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _runs_here(plan: Plan) -> dict[str, Any]:
+def _local_runs(plan: Plan) -> dict[str, Any]:
     if not plan.model:
-        return plan.here
-    return {**plan.here, "model": {**plan.model, **plan.here.get("model", {})}}
+        return plan.local
+    return {**plan.local, "model": {**plan.model, **plan.local.get("model", {})}}
 
 
 def _dataset(plan: Plan) -> dict[str, Any]:
@@ -318,24 +320,24 @@ def _flow(values: dict[str, Any]) -> str:
 # ---------------------------------------------------------------------------- looking
 
 
-def _look_at_pairs(project: Path, found: Sequence[FolderMedia]) -> None:
+def _look_at_pairs(project: Path, media: Sequence[FolderMedia]) -> None:
     """Mine a few clips into a folder of the workspace, with its page."""
     params = load_params(project / "params.yaml")
-    paths = [path for one in found for path in _short_clips(one)]
+    paths = [path for one in media for path in _short_clips(one)]
     if not paths:
         return
     own_data.pairs(params, paths, project / LOOK, own_options.Options(), as_json=False)
 
 
-def _short_clips(found: FolderMedia) -> list[Path]:
+def _short_clips(media: FolderMedia) -> list[Path]:
     """The shortest clips, of a few minutes in all."""
-    if found.kind == "scenes":
+    if media.kind == "scenes":
         return []
-    if found.kind == "images":
-        return [found.root / name for name in found.clips[:LOOK_CLIPS]]
+    if media.kind == "images":
+        return [media.root / name for name in media.clips[:LOOK_CLIPS]]
     taken: list[Path] = []
     seconds = 0.0
-    for film in sorted(found.films, key=lambda film: film.seconds or LOOK_S):
+    for film in sorted(media.films, key=lambda film: film.seconds or LOOK_S):
         seconds += film.seconds or LOOK_S
         if len(taken) == LOOK_CLIPS or (taken and seconds > LOOK_S):
             break

@@ -43,16 +43,16 @@ class Spacing:
     good: frozenset[Path]  # clips that gave a pair at it
 
 
-def choose_spacing(found: FolderMedia, mine: config.Mine, fallback_s: float) -> Spacing:
+def choose_spacing(media: FolderMedia, mine: config.Mine, fallback_s: float) -> Spacing:
     """The distance that gives most pairs a second of film, judged by sampled frames.
 
     Args:
         fallback_s: where no sampled pair is kept at any distance.
     """
-    step = max(1, len(found.films) // SAMPLE_CLIPS)
+    step = max(1, len(media.films) // SAMPLE_CLIPS)
     tried: Counts = {distance: Counter() for distance in DISTANCES_S}
     good: dict[float, set[Path]] = {distance: set() for distance in DISTANCES_S}
-    for film in found.films[::step][:SAMPLE_CLIPS]:
+    for film in media.films[::step][:SAMPLE_CLIPS]:
         frames = list(_frames(film, mine))
         for distance, outcome in _compared(frames, mine):
             tried[distance][outcome] += 1
@@ -106,13 +106,13 @@ def _counted(counts: Counter[Outcome]) -> str:
 
 
 def _nothing_kept(tried: Counts) -> str:
-    whole: Counter[Outcome] = sum(tried.values(), Counter())
-    if not whole:
+    outcomes: Counter[Outcome] = sum(tried.values(), Counter())
+    if not outcomes:
         return "the clips are too short to try other distances"
-    outcome, count = whole.most_common(1)[0]
+    outcome, count = outcomes.most_common(1)[0]
     return (
         f"no sampled frame pair overlaps as wanted at any distance, most ({count} of "
-        f"{whole.total()}) are {outcome.value}; look at the page before you train"
+        f"{outcomes.total()}) are {outcome.value}; look at the page before you train"
     )
 
 

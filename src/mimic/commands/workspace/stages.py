@@ -32,16 +32,16 @@ SOURCE = re.compile(r"src/mimic/(?P<room>.+)/(?P<file>[^/]+)\.(?:py|yaml)")
 
 def text() -> str:
     """The whole file."""
-    whole = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))
+    document = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))
     stages = pipeline()
     used = {section for stage in stages.values() for section in _looped(stage)}
     absent: dict[str, Any] = {section: {} for section in ENTRIES if section in used}
-    whole = {
+    document = {
         "vars": [absent],
-        **whole,  # metrics and plots, too
+        **document,  # metrics and plots, too
         "stages": {name: _stage(one) for name, one in stages.items()},
     }
-    return HEAD + yaml.safe_dump(whole, sort_keys=False, width=100)
+    return HEAD + yaml.safe_dump(document, sort_keys=False, width=100)
 
 
 def pipeline() -> dict[str, Any]:
@@ -52,8 +52,8 @@ def pipeline() -> dict[str, Any]:
 
 def body(stage: dict[str, Any]) -> dict[str, Any]:
     """What a stage says of one of its entries."""
-    found: dict[str, Any] = stage.get("do", stage)
-    return found
+    stage_body: dict[str, Any] = stage.get("do", stage)
+    return stage_body
 
 
 def read_from_source(stages: dict[str, Any]) -> Iterator[tuple[str, str, list[str]]]:
@@ -72,11 +72,11 @@ def _looped(stage: dict[str, Any]) -> list[str]:
 
 
 def _stage(stage: dict[str, Any]) -> dict[str, Any]:
-    said = body(stage)
+    stage_body = body(stage)
     writes = _command(stage) in WRITERS
     kept: list[Any] = []
     versions: list[str] = []
-    for one in said.get("params", ()):
+    for one in stage_body.get("params", ()):
         if isinstance(one, str):
             kept.append(one)
             versions += _of_profile(one, writes)
@@ -87,7 +87,7 @@ def _stage(stage: dict[str, Any]) -> dict[str, Any]:
         kept += [WORD, OWN]
     if versions:
         kept.append({VERSIONS: list(dict.fromkeys(versions))})
-    changed = {**said, "params": kept}
+    changed = {**stage_body, "params": kept}
     return {**stage, "do": changed} if "do" in stage else changed
 
 

@@ -67,28 +67,28 @@ def state_of(root: Path, stage: str) -> dict[str, Any]:
     for given in pipeline.get("vars", ()):
         if isinstance(given, dict):
             names = {**given, **names}
-    found = _described(pipeline.get("stages", {}), stage, names)
-    if found is None:
+    described = _described(pipeline.get("stages", {}), stage, names)
+    if described is None:
         return {}
-    said, names = found
+    stage_body, names = described
     state: dict[str, Any] = {}
-    for one in said.get("params", ()):
+    for one in stage_body.get("params", ()):
         files = one if isinstance(one, dict) else {PARAMS: [one]}
         for file, keys in files.items():
-            whole = _loaded(root / _filled(file, names))
+            values = _loaded(root / _filled(file, names))
             for key in keys or [""]:
                 where = "" if file == PARAMS else f"{file} "
                 full = _filled(key, names)
-                state |= {f"{where}{at}": value for at, value in leaves(_at(whole, full), full)}
-    for dep in said.get("deps", ()):
+                state |= {f"{where}{at}": value for at, value in leaves(_at(values, full), full)}
+    for dep in stage_body.get("deps", ()):
         state |= dict(_files(root, Path(_filled(dep, names))))
     return state
 
 
 def _table(path: Path) -> dict[str, Any]:
     """A file of keys and values; empty where it is missing, or being edited."""
-    found = _loaded(path)
-    return dict(found) if isinstance(found, dict) else {}
+    content = _loaded(path)
+    return dict(content) if isinstance(content, dict) else {}
 
 
 def _described(
@@ -96,36 +96,42 @@ def _described(
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """What dvc.yaml says of a stage, and what `${...}` means there."""
     group, _, key = stage.partition("@")
-    said = stages.get(group)
-    if not isinstance(said, dict):
+    stage_body = stages.get(group)
+    if not isinstance(stage_body, dict):
         return None
-    if "foreach" in said:
-        over = _value(said["foreach"], names)
+    if "foreach" in stage_body:
+        over = _value(stage_body["foreach"], names)
         items = over if isinstance(over, dict) else {str(one): one for one in over or ()}
-        return (said["do"], {**names, "key": key, "item": items[key]}) if key in items else None
-    if "matrix" in said:
-        axes = {axis: _value(values, names) for axis, values in said["matrix"].items()}
+        return (
+            (stage_body["do"], {**names, "key": key, "item": items[key]}) if key in items else None
+        )
+    if "matrix" in stage_body:
+        axes = {axis: _value(values, names) for axis, values in stage_body["matrix"].items()}
         for chosen in itertools.product(*axes.values()):
             if "-".join(map(str, chosen)) == key:
-                return said, {**names, "key": key, "item": dict(zip(axes, chosen, strict=True))}
+                return stage_body, {
+                    **names,
+                    "key": key,
+                    "item": dict(zip(axes, chosen, strict=True)),
+                }
         return None
-    return said, names
+    return stage_body, names
 
 
-def _value(said: Any, names: dict[str, Any]) -> Any:
+def _value(stated: Any, names: dict[str, Any]) -> Any:
     """A value, or what a `${...}` alone stands for."""
-    match = REFERENCE.fullmatch(said) if isinstance(said, str) else None
-    return _at(names, match[1]) if match else said
+    match = REFERENCE.fullmatch(stated) if isinstance(stated, str) else None
+    return _at(names, match[1]) if match else stated
 
 
 def _filled(text: str, names: dict[str, Any]) -> str:
     return REFERENCE.sub(lambda match: str(_at(names, match[1])), str(text))
 
 
-def _at(whole: Any, key: str) -> Any:
+def _at(value: Any, key: str) -> Any:
     for part in filter(None, key.split(".")):
-        whole = whole.get(part) if isinstance(whole, dict) else None
-    return whole
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -182,7 +188,7 @@ def _files(root: Path, dep: Path) -> Iterator[tuple[str, str]]:
 
 def _stamp(path: Path) -> str:
     try:
-        about = path.stat()
+        status = path.stat()
     except OSError:
         return ABSENT
-    return f"{about.st_size} bytes of {about.st_mtime_ns}"
+    return f"{status.st_size} bytes of {status.st_mtime_ns}"

@@ -61,8 +61,8 @@ def _stale(root: Path) -> set[str]:
     command = [*DVC, "status", "--json"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     try:
-        found = json.loads(done.stdout)
+        status = json.loads(done.stdout)
     except ValueError:
-        said = " ".join(done.stderr.split())[:REASON_MAX]
-        raise BadInput(f"{root / 'dvc.yaml'}: DVC cannot read the stages: {said}") from None
-    return {name for name in found if found[name] and not name.endswith(".dvc")}
+        reason = " ".join(done.stderr.split())[:REASON_MAX]
+        raise BadInput(f"{root / 'dvc.yaml'}: DVC cannot read the stages: {reason}") from None
+    return {name for name in status if status[name] and not name.endswith(".dvc")}

@@ -30,9 +30,9 @@ HEAD = """\
 
 def current(profile: str) -> dict[str, Any]:
     """The values of the package that is installed, for a profile."""
-    found: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
     for room, file, keys in stages.read_from_source(stages.pipeline()):
-        inside = found
+        inside = versions
         for part in room.split("."):
             inside = inside.setdefault(part, {})
         if file == "__init__":
@@ -43,11 +43,11 @@ def current(profile: str) -> dict[str, Any]:
         else:
             presets = packaged_presets(PACKAGE / room.replace(".", "/") / f"{file}.yaml").content
             inside[file] = _digests(presets)
-    said = packaged_presets(profiles.FILE).content[profile]
-    sections = {section: said[section] for section in profiles.SECTIONS}
-    found[profiles.WORD] = {"name": profile, **_digests(sections)}
-    found["stages"] = storage.fingerprint(stages.text())
-    return found
+    preset = packaged_presets(profiles.FILE).content[profile]
+    sections = {section: preset[section] for section in profiles.SECTIONS}
+    versions[profiles.WORD] = {"name": profile, **_digests(sections)}
+    versions["stages"] = storage.fingerprint(stages.text())
+    return versions
 
 
 def _digests(table: dict[str, Any]) -> dict[str, str]:

@@ -53,8 +53,8 @@ class _Chunk:
             if stop.requested():
                 # it fell with its helpers, which were told to stop as well: no verdict on the item
                 raise
-            said = without_secrets(traceback.format_exc())
-            return cloudpickle.dumps(("error", said))
+            trace = without_secrets(traceback.format_exc())
+            return cloudpickle.dumps(("error", trace))
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,9 @@ class _Items:
             ItemsFailed: some have failed for good.
         """
         if self.cancelled:
-            said = "; ".join(sorted(set(self.cancelled.values()))[:3])
+            reasons = "; ".join(sorted(set(self.cancelled.values()))[:3])
             raise Cancelled(
-                f"{self.work.title}: {said}: {len(self.cancelled)} of {len(self.names)} "
+                f"{self.work.title}: {reasons}: {len(self.cancelled)} of {len(self.names)} "
                 f"{self.work.unit} are not done and were not tried again; the same command does "
                 "them"
             )
@@ -280,14 +280,14 @@ def _living(folder: Path, known: _Items) -> list[_Element]:
             f"SLURM does not answer, and jobs of {folder} may be alive: none is submitted twice; "
             "try again later"
         )
-    found = []
+    alive_elements = []
     for row in note["elements"]:
         job = slurm.SlurmJob(**row["job"])
         if job.id in alive:
             keys = tuple(
                 key for key in row["keys"] if key in known.todo and key not in _files(row["folder"])
             )
-            found.append(_Element(job, row["folder"], keys))
-    if found:
-        say(f"slurm: {known.work.title}: re-attached to {len(found)} jobs of {folder}")
-    return found
+            alive_elements.append(_Element(job, row["folder"], keys))
+    if alive_elements:
+        say(f"slurm: {known.work.title}: re-attached to {len(alive_elements)} jobs of {folder}")
+    return alive_elements

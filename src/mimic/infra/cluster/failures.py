@@ -53,7 +53,7 @@ def cause(text: str) -> str:
     return f"{rank[0]}: {error}" if rank else error
 
 
-def told(title: str, text: str, logs: str | None) -> str:
+def as_message(title: str, text: str, logs: str | None) -> str:
     """A message that begins with the cause, then says where the logs lie, then how a text ends."""
     where = [f"logs: {logs}"] if logs else []
     lines = text.strip().splitlines()
@@ -78,7 +78,7 @@ class ItemsFailed(WorkFailed):
         each = [f"- {name}: {cause(text)}" for name, text in failed.items()]
         title = f"{len(failed)} item(s) failed, the others are done; {name}: "
         super().__init__(
-            "\n".join([told(title, first, logs), *(each[:LISTED] if len(each) > 1 else [])])
+            "\n".join([as_message(title, first, logs), *(each[:LISTED] if len(each) > 1 else [])])
         )
 
     def __reduce__(self) -> tuple[type[ItemsFailed], tuple[dict[str, str], str | None]]:
@@ -98,4 +98,4 @@ def failure(text: str, title: str = "", logs: str | None = None) -> Exception:
         return OSError(int(full["number"]), full["what"], full["file"])
     if last.startswith(_BAD_INPUT):
         return BadInput(last.removeprefix(_BAD_INPUT))
-    return TrainingFailed(told(f"{title}: " if title else "", text, logs))
+    return TrainingFailed(as_message(f"{title}: " if title else "", text, logs))

@@ -101,12 +101,12 @@ class _Group:
         for."""
         results: dict[int, tuple[str, Any]] = {}
         errors: list[tuple[float, str]] = []
-        told = False
+        passed_on = False
         while len(results) < len(self._pipes) and not (
             errors and time.time() - errors[0][0] > _ECHO_S
         ):
-            if stop.requested() and not told:
-                told = True
+            if stop.requested() and not passed_on:
+                passed_on = True
                 for process in self._processes:
                     process.terminate()
             wait(
@@ -149,12 +149,12 @@ class _Group:
             process.kill()
 
 
-def _run_rank(function: Callable[[Stop], Any], place: Rank, pipe: Connection) -> None:
+def _run_rank(function: Callable[[Stop], Any], rank: Rank, pipe: Connection) -> None:
     """What a spawned process runs. It ends when its parent is gone: a second copy may be started
     then."""
     hide_secrets()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    place.export()
+    rank.export()
     with Stop().listening() as stop:
         try:
             pipe.send(("success", function(stop)))

@@ -241,8 +241,10 @@ def _is_at(descriptor: int, path: Path) -> bool:
 def _holder(folder: Path) -> str:
     """Who holds a folder, as far as its file says."""
     try:
-        said = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return f"{said['what']} (pid {said['pid']} on {said['host']}, since {said['since']})"
+        holder = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return (
+            f"{holder['what']} (pid {holder['pid']} on {holder['host']}, since {holder['since']})"
+        )
     except (OSError, ValueError, KeyError, TypeError):  # it is being written, or gone
         return "another process"
 

@@ -40,7 +40,7 @@ def ending_with_dvc() -> Iterator[None]:
     """End this process in order (SIGTERM to itself) if the dvc that started it goes away in this
     block; a process that somebody else has started is left alone."""
     global _starters
-    _starters = _found() if os.environ.get(STAGE) else ()
+    _starters = _ancestors() if os.environ.get(STAGE) else ()
     over = threading.Event()
     watch = threading.Thread(target=_watch, args=(over,), daemon=True)
     if _starters:
@@ -81,15 +81,15 @@ def _watch(over: threading.Event) -> None:
             return
 
 
-def _found() -> tuple[_Process, ...]:
+def _ancestors() -> tuple[_Process, ...]:
     """Our parent, and its parent where ours is the shell in which DVC runs a command."""
     first = os.getppid()
-    found = [_Process(first, _started(first))]
+    processes = [_Process(first, _started(first))]
     words = _words(first)
     if len(words) > 2 and Path(words[0]).name in SHELLS and "-c" in words:
         above = int(_stat(first)[1])
-        found.append(_Process(above, _started(above)))
-    return tuple(found)
+        processes.append(_Process(above, _started(above)))
+    return tuple(processes)
 
 
 def _lives(process: _Process) -> bool:

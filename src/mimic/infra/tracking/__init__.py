@@ -25,7 +25,7 @@ from mimic.infra.tracking import earlier_layout, published, registry, store
 from mimic.infra.tracking.evaluated import mark, record_path
 from mimic.infra.tracking.identity import identity_of
 from mimic.infra.tracking.live import ShownTraining, showing
-from mimic.infra.tracking.names import Told
+from mimic.infra.tracking.names import TrackingContext
 from mimic.infra.tracking.published import label
 from mimic.infra.tracking.recorder import recorded
 from mimic.infra.tracking.records import Record
@@ -36,7 +36,7 @@ __all__ = [
     "Pack",
     "ShownTraining",
     "Summary",
-    "Told",
+    "TrackingContext",
     "label",
     "mark",
     "mirror_all",
@@ -50,26 +50,26 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 
-def mirror_pretrain(told: Told, root: Path, run: str) -> None:
+def mirror_pretrain(context: TrackingContext, root: Path, run: str) -> None:
     """Show models/<run>/, all its seeds, in MLflow; a tracker that fails is one line of warning."""
     _mirror_published(
-        told,
+        context,
         root,
         run,
         f"pretrain {run}",
-        lambda: published.of_run(Workspace(root), told, run),
+        lambda: published.of_run(Workspace(root), context, run),
     )
 
 
-def mirror_evaluation(told: Told, root: Path, run: str, task: str) -> None:
+def mirror_evaluation(context: TrackingContext, root: Path, run: str, task: str) -> None:
     """Show metrics/<run>/<task>.json and its samples in MLflow; a tracker that fails is one line of
     warning."""
     _mirror_published(
-        told,
+        context,
         root,
         run,
         f"evaluate {run} {task}",
-        lambda: published.of_run(Workspace(root), told, run, task),
+        lambda: published.of_run(Workspace(root), context, run, task),
     )
 
 
@@ -85,7 +85,7 @@ class Summary:
     where: str  # how to look at it: a link, or a command
 
 
-def mirror_all(told: Told, root: Path, pack: Pack | None = None) -> Summary:
+def mirror_all(context: TrackingContext, root: Path, pack: Pack | None = None) -> Summary:
     """Mirror every published result of a workspace, and its encoders into the registry.
 
     Args:
@@ -94,28 +94,30 @@ def mirror_all(told: Told, root: Path, pack: Pack | None = None) -> Summary:
     Raises:
         BadInput: tracking is off, or the tracker cannot be reached.
     """
-    uri = store.address(told.tracking, root)
+    uri = store.address(context.tracking, root)
     if uri is None:
         raise BadInput("tracking is off: set tracking.uri in params.yaml, or MLFLOW_TRACKING_URI")
     workspace = Workspace(root)
-    found = published.everything(workspace, told)
-    for path in found.misnamed:
+    published_records = published.everything(workspace, context)
+    for path in published_records.misnamed:
         progress.say(f"track: {path}: skipped, mimic gives no result this name; rename it")
-    prefix = told.tracking.experiment_prefix
+    prefix = context.tracking.experiment_prefix
     try:
         with store.opened(uri) as client:
             writer = Writer(client, uri, prefix, identity_of(root))
-            new = sum([writer.put(record) for record in found.records])
-            earlier_layout.give_way(client, prefix, writer, found.records)
+            new = sum([writer.put(record) for record in published_records.records])
+            earlier_layout.give_way(client, prefix, writer, published_records.records)
             encoders = 0
             best = ""
             if pack is not None:
-                encoders = registry.register(writer, workspace, prefix, found.records, pack)
-                best = _best(told, writer, workspace, found.records)
+                encoders = registry.register(
+                    writer, workspace, prefix, published_records.records, pack
+                )
+                best = _best(context, writer, workspace, published_records.records)
             return Summary(
                 new=new,
-                known=len(found.records) - new,
-                skipped=len(found.misnamed),
+                known=len(published_records.records) - new,
+                skipped=len(published_records.misnamed),
                 encoders=encoders,
                 best=best,
                 where=store.where(uri, writer.experiment),
@@ -129,14 +131,16 @@ def mirror_all(told: Told, root: Path, pack: Pack | None = None) -> Summary:
         ) from error
 
 
-def _best(told: Told, writer: Writer, workspace: Workspace, records: list[Record]) -> str:
-    if told.best is None:
+def _best(
+    context: TrackingContext, writer: Writer, workspace: Workspace, records: list[Record]
+) -> str:
+    if context.best is None:
         return ""
-    chosen = registry.best_encoder(workspace, told.best, records)
+    chosen = registry.best_encoder(workspace, context.best, records)
     if isinstance(chosen, str):
         return f"none: {chosen}"
     encoder, checkpoint, rule = chosen
-    prefix = told.tracking.experiment_prefix
+    prefix = context.tracking.experiment_prefix
     address = registry.point_best(writer, prefix, encoder, checkpoint, rule)
     if address is None:
         return f"none: {encoder} is not in models/, only its numbers are here"
@@ -144,14 +148,14 @@ def _best(told: Told, writer: Writer, workspace: Workspace, records: list[Record
 
 
 def _mirror_published(
-    told: Told, root: Path, run: str, what: str, read: Callable[[], list[Record]]
+    context: TrackingContext, root: Path, run: str, what: str, read: Callable[[], list[Record]]
 ) -> None:
-    uri = store.address(told.tracking, root)
+    uri = store.address(context.tracking, root)
     if uri is None:
         return
     try:
         with store.opened(uri) as client:
-            writer = Writer(client, uri, told.tracking.experiment_prefix, identity_of(root), run)
+            writer = Writer(client, uri, context.tracking.experiment_prefix, identity_of(root), run)
             for record in read():
                 writer.put(record)
     except (

@@ -42,4 +42,4 @@ def _current(client: MlflowClient, experiment: str) -> Iterator[now.Run]:
 
 def _key(record: Record) -> str:
     """The key that the result had."""
-    return f"{record.level}/{record.about.replace('@', '/')}"
+    return f"{record.level}/{record.subject.replace('@', '/')}"

@@ -14,7 +14,7 @@ from mimic.infra import confined
 from mimic.infra.storage import Workspace, file_digest, fingerprint
 from mimic.infra.tracking import names, recorder, trained
 from mimic.infra.tracking.identity import owner_name
-from mimic.infra.tracking.names import Told, clean, metric_name
+from mimic.infra.tracking.names import TrackingContext, clean, metric_name
 from mimic.infra.tracking.recorder import Recorded
 from mimic.infra.tracking.records import Curves, Data, Record, Times
 
@@ -57,7 +57,7 @@ def each_seed(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def records(
-    workspace: Workspace, told: Told, run: str, task: str, result: dict[str, Any]
+    workspace: Workspace, context: TrackingContext, run: str, task: str, result: dict[str, Any]
 ) -> list[Record]:
     """One of a run with one seed; of one with several one a seed, and that of their mean."""
     path = workspace.metrics(run, task)
@@ -70,17 +70,21 @@ def records(
                 "the run again"
             )
     each = [
-        _record(workspace, told, one, fingerprint(told_once, digest), str(one["encoder"]))
+        _record(workspace, context, one, fingerprint(told_once, digest), str(one["encoder"]))
         for one, told_once in zip(each_seed(result), result.get("seeds", []), strict=True)
     ]
     recorded = [_recorded(workspace, one, str(one["encoder"])) for one in each_seed(result)]
-    whole = _record(workspace, told, result, digest, run)
+    mean = _record(workspace, context, result, digest, run)
     known = [time for one in recorded for time in (one.begun, one.ended) if time is not None]
-    return [*each, replace(whole, times=trained.times(known, path)) if each else whole]
+    return [*each, replace(mean, times=trained.times(known, path)) if each else mean]
 
 
 def _record(
-    workspace: Workspace, told: Told, result: dict[str, Any], digest: str, encoder: str
+    workspace: Workspace,
+    context: TrackingContext,
+    result: dict[str, Any],
+    digest: str,
+    encoder: str,
 ) -> Record:
     task = str(result["task"])
     run, seed = seed_of(encoder)
@@ -89,7 +93,7 @@ def _record(
     numbers = dict(_numbers("", result["metrics"]))
     return Record(
         level="evaluate",
-        about=f"{encoder}@{task}",
+        subject=f"{encoder}@{task}",
         name=f"{task} {encoder.replace('/', ' ')}",
         fingerprint=digest,
         tags={
@@ -107,9 +111,9 @@ def _record(
         above=("run", run) if seed is None else ("seed", encoder),
         params=trained.flat({key: value for key, value in result.items() if key not in NOT_PARAMS})
         | {f"metrics.{name}": str(value) for name, value in numbers.items() if _counts(value)},
-        headlines=dict(names.headlines(result, told)),
-        curves=_curves(result, told, numbers) | trained.system_curves(recorded),
-        data=_data(result, told),
+        headlines=dict(names.headlines(result, context)),
+        curves=_curves(result, context, numbers) | trained.system_curves(recorded),
+        data=_data(result, context),
         images={
             (f"{task}/{picture.stem}", 0): picture
             for picture in sorted(_pictures(workspace, encoder, task).glob("*.png"))
@@ -129,8 +133,8 @@ def _recorded(workspace: Workspace, result: dict[str, Any], encoder: str) -> Rec
     """The machine's record, if it is of this very result."""
     if result["checkpoint"] is None:  # a mean
         return Recorded()
-    found = recorder.read(record_path(workspace.root, encoder, str(result["task"])))
-    return found if found.of == mark(result) else Recorded()
+    recorded = recorder.read(record_path(workspace.root, encoder, str(result["task"])))
+    return recorded if recorded.of == mark(result) else Recorded()
 
 
 def _times(recorded: Recorded, path: Path) -> Times:
@@ -138,22 +142,22 @@ def _times(recorded: Recorded, path: Path) -> Times:
     return trained.times(known, path)
 
 
-def _curves(result: dict[str, Any], told: Told, numbers: dict[str, float]) -> Curves:
+def _curves(result: dict[str, Any], context: TrackingContext, numbers: dict[str, float]) -> Curves:
     """Every measured number but the counts, and the headline of each snapshot."""
-    headline = metric_name(result, told, str(result["name"]).lower())
-    found: Curves = {
-        (metric_name(result, told, name), 0): (float(value), None)
+    headline = metric_name(result, context, str(result["name"]).lower())
+    curves: Curves = {
+        (metric_name(result, context, name), 0): (float(value), None)
         for name, value in numbers.items()
         if not _counts(value)
     }
     if result.get("sd") is not None:
-        found[f"{headline} deviation over seeds", 0] = (float(result["sd"]), None)
+        curves[f"{headline} deviation over seeds", 0] = (float(result["sd"]), None)
     for point in result.get("sweep", []):
         step = int(point["steps"])
-        found[f"{headline} by pretraining step", step] = (float(point["value"]), None)
-    for pair in names.headlines(result, told):
-        found.pop((pair[0], 0), None)
-    return found
+        curves[f"{headline} by pretraining step", step] = (float(point["value"]), None)
+    for pair in names.headlines(result, context):
+        curves.pop((pair[0], 0), None)
+    return curves
 
 
 def _counts(value: float) -> bool:
@@ -161,14 +165,14 @@ def _counts(value: float) -> bool:
     return isinstance(value, int)
 
 
-def _data(result: dict[str, Any], told: Told) -> tuple[Data, ...]:
+def _data(result: dict[str, Any], context: TrackingContext) -> tuple[Data, ...]:
     digest = result.get("data_digest")
     if not digest:
         return ()  # a result from before they said
     section = result.get("section", {})
     where = section.get("data") or section.get("dataset")
     source = json.dumps({"uri": str(where), "digest": digest})
-    return (Data(names.data_name(result, told), str(digest), source, "evaluate"),)
+    return (Data(names.data_name(result, context), str(digest), source, "evaluate"),)
 
 
 def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:

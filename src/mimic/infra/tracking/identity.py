@@ -64,12 +64,12 @@ def _kept(home: Path) -> dict[str, str] | None:
     known = read_json(home / KEPT)
     if known is None or not {"workspace", "user", "place"} <= known.keys():
         return None
-    place = str(home)
-    if known["place"] != place:
+    folder = str(home)
+    if known["place"] != folder:
         before = read_json(Path(known["place"]) / KEPT) if os.path.isabs(known["place"]) else None
         if before is not None and before.get("workspace") == known["workspace"]:
             return None  # this is a copy, and the other one goes on
-        known = known | {"place": place}
+        known = known | {"place": folder}
         write_json(home / KEPT, known)
     return {key: str(value) for key, value in known.items()}
 
@@ -77,9 +77,9 @@ def _kept(home: Path) -> dict[str, str] | None:
 def _written(home: Path) -> dict[str, str]:
     user = user_name()
     name = _called(home.name, user, socket.gethostname(), str(home))
-    made = {"workspace": name, "user": user, "place": str(home)}
-    write_json(home / KEPT, made)
-    return made
+    identity = {"workspace": name, "user": user, "place": str(home)}
+    write_json(home / KEPT, identity)
+    return identity
 
 
 def _called(name: str, *of: str) -> str:

@@ -26,7 +26,7 @@ from mimic.config.names import seed_of
 from mimic.infra.storage import fingerprint
 from mimic.infra.tracking import recorder, store, trained
 from mimic.infra.tracking.identity import identity_of, user_name
-from mimic.infra.tracking.names import Told
+from mimic.infra.tracking.names import TrackingContext
 from mimic.infra.tracking.records import Record, Times
 from mimic.infra.tracking.writer import Writer
 
@@ -55,17 +55,19 @@ class ShownTraining:
 
 
 @contextlib.contextmanager
-def showing(told: Told, root: Path, trainings: Sequence[ShownTraining]) -> Iterator[None]:
+def showing(
+    context: TrackingContext, root: Path, trainings: Sequence[ShownTraining]
+) -> Iterator[None]:
     """Show trainings while the block runs.
 
     Args:
         trainings: all encoders of their runs, also those that are finished.
     """
-    tracking = told.tracking
+    tracking = context.tracking
     if store.address(tracking, root) is None or not trainings:
         yield
         return
-    told_once = json.dumps(
+    request = json.dumps(
         {
             "tracking": tracking.model_dump(mode="json"),
             "root": str(root.resolve()),
@@ -73,20 +75,20 @@ def showing(told: Told, root: Path, trainings: Sequence[ShownTraining]) -> Itera
         }
     )
     started: list[subprocess.Popen[str]] = []
-    timer = threading.Timer(_seconds(AFTER_S), lambda: started.append(_start(told_once)))
+    timer = threading.Timer(_seconds(AFTER_S), lambda: started.append(_start(request)))
     timer.daemon = True
     timer.start()
     try:
         yield
-        said = DONE
+        word = DONE
     except BaseException:
-        said = ""
+        word = ""
         raise
     finally:
         timer.cancel()
         timer.join()
         for process in started:
-            _end(process, said)
+            _end(process, word)
 
 
 def _start(told_once: str) -> subprocess.Popen[str]:
@@ -107,10 +109,10 @@ def _start(told_once: str) -> subprocess.Popen[str]:
     return process
 
 
-def _end(process: subprocess.Popen[str], said: str) -> None:
+def _end(process: subprocess.Popen[str], word: str) -> None:
     """It has the time to write what it is at; a tracker that hangs is left."""
     try:
-        process.communicate(said, timeout=PATIENCE_S)
+        process.communicate(word, timeout=PATIENCE_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
@@ -126,10 +128,10 @@ def _seconds(usual: float) -> float:
 def main() -> None:
     """Until standard input ends."""
     os.nice(19)
-    told = json.loads(sys.stdin.readline())
-    trainings = [ShownTraining(**one) for one in told["trainings"]]
-    tracking = config.Tracking.model_validate(told["tracking"])
-    root = Path(told["root"])
+    request = json.loads(sys.stdin.readline())
+    trainings = [ShownTraining(**one) for one in request["trainings"]]
+    tracking = config.Tracking.model_validate(request["tracking"])
+    root = Path(request["root"])
     while True:
         _look(tracking, root, trainings)
         ready, _, _ = select.select([sys.stdin], [], [], _seconds(EVERY_S))
@@ -154,56 +156,56 @@ def _look(
     with contextlib.suppress(Exception), store.opened(uri) as client:
         for run in dict.fromkeys(seed_of(one.encoder)[0] for one in trainings):
             of = [one for one in trainings if seed_of(one.encoder)[0] == run]
-            there = Writer(client, uri, tracking.experiment_prefix, identity_of(root), run)
-            _show(there, run, of, ended)
+            writer = Writer(client, uri, tracking.experiment_prefix, identity_of(root), run)
+            _show(writer, run, of, ended)
 
 
-def _show(there: Writer, run: str, trainings: Sequence[ShownTraining], ended: bool) -> None:
+def _show(writer: Writer, run: str, trainings: Sequence[ShownTraining], ended: bool) -> None:
     """One run, with its seeds and trainings below it."""
     begun = [recorder.read(Path(one.folder) / recorder.FILE).begun for one in trainings]
     known = [one for one in begun if one is not None]
     training = fingerprint(*(Path(one.folder).name for one in trainings))
     if not known:
         return  # it waits for a machine
-    whole = replace(_record("run", run, trainings[0], min(known)), training=training)
-    if there.is_made(whole):
+    run_record = replace(_record("run", run, trainings[0], min(known)), training=training)
+    if writer.is_made(run_record):
         return
-    shown = [there.shown(whole)]
+    shown = [writer.shown(run_record)]
     for one, since in zip(trainings, begun, strict=True):
         if since is not None:
-            shown += _show_encoder(there, run, one, since)
+            shown += _show_encoder(writer, run, one, since)
     for mlflow_run in shown if ended else ():
-        there.client.set_terminated(mlflow_run.info.run_id, "KILLED")
+        writer.client.set_terminated(mlflow_run.info.run_id, "KILLED")
 
 
-def _show_encoder(there: Writer, run: str, one: ShownTraining, since: float) -> list[Any]:
+def _show_encoder(writer: Writer, run: str, one: ShownTraining, since: float) -> list[Any]:
     """What was written to: the runs of a seed and of its training."""
     above = ("run", run)
     pretraining = _record("pretrain", one.encoder, one, since)
-    if there.is_made(pretraining):
+    if writer.is_made(pretraining):
         return []
     shown = []
     if seed_of(one.encoder)[1] is not None:
         seed = _record("seed", one.encoder, one, since).below(*above)
-        shown.append(there.shown(seed))
-        above = seed.place
-    mlflow_run = there.shown(pretraining.below(*above))
+        shown.append(writer.shown(seed))
+        above = seed.node
+    mlflow_run = writer.shown(pretraining.below(*above))
     lines = trained.thinned(trained.log_lines(Path(one.folder), None), one.lines)
-    there.add(mlflow_run, trained.curves(lines), pretraining.times.begun)
+    writer.add(mlflow_run, trained.curves(lines), pretraining.times.begun)
     return [*shown, mlflow_run]
 
 
-def _record(level: str, about: str, one: ShownTraining, begun: float) -> Record:
+def _record(level: str, subject: str, one: ShownTraining, begun: float) -> Record:
     """As far as it is known before it is published."""
     started = round(begun * 1000)
     names = {
         "run": one.label,
-        "seed": f"{about.replace('/seed-', ' seed ')}",
-        "pretrain": f"pretrain {about.replace('/', ' ')}",
+        "seed": f"{subject.replace('/seed-', ' seed ')}",
+        "pretrain": f"pretrain {subject.replace('/', ' ')}",
     }
     return Record(
         level=level,
-        about=about,
+        subject=subject,
         name=names[level],
         fingerprint="",
         tags={},

@@ -40,7 +40,7 @@ BESIDE = ("FID", "KID")  # that are headlines, too, where they were measured
 
 
 @dataclass(frozen=True)
-class Told:
+class TrackingContext:
     """What params.yaml says, and results do not.
 
     Args:
@@ -55,43 +55,43 @@ class Told:
     best: str | None
 
 
-def data_name(result: Mapping[str, Any], told: Told) -> str:
+def data_name(result: Mapping[str, Any], context: TrackingContext) -> str:
     """Of the data that a result was measured on; the task's where the result does not say (it was
     made before results did)."""
     section = result.get("section") or {}
     if section.get("data"):
-        return _folder_name(PurePath(str(section["data"])), told)
+        return _folder_name(PurePath(str(section["data"])), context)
     dataset = section.get("dataset")
     if not dataset:
         return clean(str(result["task"]))
-    sources = told.tests.get(str(dataset), ())
+    sources = context.tests.get(str(dataset), ())
     if section.get("split") == "test" and sources:
         return clean("-".join(sources))
     return clean(str(dataset))
 
 
-def _folder_name(folder: PurePath, told: Told) -> str:
+def _folder_name(folder: PurePath, context: TrackingContext) -> str:
     parts = folder.parts
-    if parts[:2] == ("data", "raw") and parts[2:3] and parts[2] in told.generated:
+    if parts[:2] == ("data", "raw") and parts[2:3] and parts[2] in context.generated:
         return f"generated-{clean(folder.name)}"
     return KNOWN.get(re.sub(r"[^a-z0-9]", "", folder.name.lower()), clean(folder.name))
 
 
-def metric_name(result: Mapping[str, Any], told: Told, metric: str) -> str:
+def metric_name(result: Mapping[str, Any], context: TrackingContext, metric: str) -> str:
     """Of one number of a result, such as `nyuv2/delta1` and `nyuv2/delta1 depth-frozen`."""
     task = str(result["task"])
     behind = "" if PLAIN.get(str(result.get("kind", task))) == task else f" {task}"
-    name = f"{data_name(result, told)}/{metric}"
+    name = f"{data_name(result, context)}/{metric}"
     return clean(name if name.startswith(f"{task}/") else f"{name}{behind}")
 
 
-def headlines(result: Mapping[str, Any], told: Told) -> Iterator[tuple[str, float]]:
+def headlines(result: Mapping[str, Any], context: TrackingContext) -> Iterator[tuple[str, float]]:
     """The numbers of a result that runs are compared by."""
-    yield metric_name(result, told, str(result["name"]).lower()), float(result["value"])
+    yield metric_name(result, context, str(result["name"]).lower()), float(result["value"])
     for name in BESIDE:
         value = result["metrics"].get(name)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            yield metric_name(result, told, name.lower()), float(value)
+            yield metric_name(result, context, name.lower()), float(value)
 
 
 def clean(name: str) -> str:

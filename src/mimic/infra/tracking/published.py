@@ -11,7 +11,7 @@ from mimic.config.names import seed_of, wrong_with
 from mimic.errors import BadInput
 from mimic.infra.storage import SEED, STAGE_METRICS, Workspace, file_digest, fingerprint, read_json
 from mimic.infra.tracking import evaluated, names, trained
-from mimic.infra.tracking.names import Told
+from mimic.infra.tracking.names import TrackingContext
 from mimic.infra.tracking.records import Record, Times
 
 TAG = 4900  # characters of a tag that every store of MLflow takes
@@ -35,15 +35,15 @@ class PublishedRecords:
     misnamed: list[str] = field(default_factory=list)
 
 
-def everything(workspace: Workspace, told: Told) -> PublishedRecords:
+def everything(workspace: Workspace, context: TrackingContext) -> PublishedRecords:
     """Every published result."""
-    found = PublishedRecords()
+    published = PublishedRecords()
     models = {path.parent.name for path in workspace.root.glob("models/*/card.json")}
     for path in sorted(workspace.root.glob(f"models/*/{SEED}*/card.json")):
         run = path.parent.parent.name
         name = f"{run}/{path.parent.name}"
         if wrong_with(run) is None and seed_of(name)[1] is None:
-            found.misnamed.append(ascii(f"models/{name}"))
+            published.misnamed.append(ascii(f"models/{name}"))
         else:
             models.add(run)
     results = set()
@@ -52,19 +52,21 @@ def everything(workspace: Workspace, told: Told) -> PublishedRecords:
         if run in STAGE_METRICS:
             continue
         if wrong_with(run) or wrong_with(path.stem):
-            found.misnamed.append(ascii(f"metrics/{run}/{path.name}"))
+            published.misnamed.append(ascii(f"metrics/{run}/{path.name}"))
         else:
             results.add(run)
     for run in sorted(models):
         if wrong_with(run):
-            found.misnamed.append(ascii(f"models/{run}"))
+            published.misnamed.append(ascii(f"models/{run}"))
     for run in sorted(models | results):
         if not wrong_with(run):
-            found.records += of_run(workspace, told, run)
-    return found
+            published.records += of_run(workspace, context, run)
+    return published
 
 
-def of_run(workspace: Workspace, told: Told, run: str, task: str | None = None) -> list[Record]:
+def of_run(
+    workspace: Workspace, context: TrackingContext, run: str, task: str | None = None
+) -> list[Record]:
     """The records of one run.
 
     Args:
@@ -82,20 +84,20 @@ def of_run(workspace: Workspace, told: Told, run: str, task: str | None = None) 
         record
         for name, result in results.items()
         if task in (None, name)
-        for record in evaluated.records(workspace, told, run, name, result)
+        for record in evaluated.records(workspace, context, run, name, result)
     ]
     below = [*pretrainings, *evaluations]
     made_by = pretrainings or evaluations
     if not made_by:
         raise BadInput(f"models/{run}: holds no encoder, and metrics/{run} no result")
-    whole = _whole(run, encoders, results, told, made_by)
+    run_record = _run_record(run, encoders, results, context, made_by)
     seeds = [
-        _of_seed(one, record, results, told)
+        _of_seed(one, record, results, context)
         for one, record in zip(encoders, pretrainings, strict=True)
         if seed_of(one.name)[1] is not None
     ]
-    known = {record.place for record in [whole, *seeds]}
-    return [whole, *seeds, *(_placed(record, known, run) for record in below)]
+    known = {record.node for record in [run_record, *seeds]}
+    return [run_record, *seeds, *(_placed(record, known, run) for record in below)]
 
 
 def _placed(record: Record, known: set[tuple[str, str]], run: str) -> Record:
@@ -111,11 +113,11 @@ def _results(workspace: Workspace, run: str) -> Iterator[tuple[str, dict[str, An
             yield path.stem, required(path)
 
 
-def _whole(
+def _run_record(
     run: str,
     encoders: Sequence[PublishedEncoder],
     results: dict[str, dict[str, Any]],
-    told: Told,
+    context: TrackingContext,
     made_by: Sequence[Record],
 ) -> Record:
     """The run itself: means over its seeds."""
@@ -131,18 +133,18 @@ def _whole(
     seeds = [str(one.card.get("seed")) for one in encoders]
     return Record(
         level="run",
-        about=run,
+        subject=run,
         name=label(run, first, len(checkpoints)),
         fingerprint=fingerprint(*checkpoints),
         training=fingerprint(*(one.card.get("progress") for one in encoders)),
         tags=_tags(run, first)
         | {"n": str(len(checkpoints)), "seed": " ".join(seeds)}
-        | _compared(fitting, told),
+        | _compared(fitting, context),
         times=_span([one.times for one in made_by]),
         user=made_by[0].user,
         params=trained.params(first) if encoders else {},
         headlines=dict(
-            pair for result in fitting.values() for pair in names.headlines(result, told)
+            pair for result in fitting.values() for pair in names.headlines(result, context)
         ),
         data=trained.data(first),
     )
@@ -157,7 +159,10 @@ def label(run: str, card: dict[str, Any], count: int) -> str:
 
 
 def _of_seed(
-    encoder: PublishedEncoder, pretraining: Record, results: dict[str, dict[str, Any]], told: Told
+    encoder: PublishedEncoder,
+    pretraining: Record,
+    results: dict[str, dict[str, Any]],
+    context: TrackingContext,
 ) -> Record:
     run, seed = seed_of(encoder.name)
     fitting = {
@@ -168,18 +173,18 @@ def _of_seed(
     }
     return Record(
         level="seed",
-        about=encoder.name,
+        subject=encoder.name,
         name=f"{run} seed {seed}",
         fingerprint=encoder.checkpoint,
         training=str(encoder.card.get("progress")),
         tags=_tags(encoder.name, encoder.card)
         | {"seed": str(seed), "checkpoint": encoder.checkpoint}
-        | _compared(fitting, told),
+        | _compared(fitting, context),
         times=pretraining.times,
         user=pretraining.user,
         above=("run", run),
         params=pretraining.params,
-        headlines=dict(pair for one in fitting.values() for pair in names.headlines(one, told)),
+        headlines=dict(pair for one in fitting.values() for pair in names.headlines(one, context)),
         data=pretraining.data,
     )
 
@@ -193,13 +198,13 @@ def _tags(encoder: str, card: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _compared(results: dict[str, dict[str, Any]], told: Told) -> dict[str, str]:
+def _compared(results: dict[str, dict[str, Any]], context: TrackingContext) -> dict[str, str]:
     """What has to be equal where two of its numbers are compared: the protocol and the data."""
     tags = {}
     for task, result in results.items():
         tags[f"protocol.{task}"] = str(result.get("protocol"))[:TAG]
         digest = result.get("data_digest")
-        tags[f"data.{task}"] = names.data_name(result, told) + (f"@{digest}" if digest else "")
+        tags[f"data.{task}"] = names.data_name(result, context) + (f"@{digest}" if digest else "")
     return tags
 
 
@@ -212,7 +217,7 @@ def required(path: Path) -> dict[str, Any]:
     Raises:
         BadInput: there is no such file, or it is damaged.
     """
-    found = read_json(path)
-    if found is None:
+    content = read_json(path)
+    if content is None:
         raise BadInput(f"{path}: no such file; run the stage that makes it (dvc repro)")
-    return found
+    return content

@@ -99,7 +99,7 @@ def sample() -> dict[str, float]:
     memory = psutil.virtual_memory()
     disk = psutil.disk_usage("/")
     network = psutil.net_io_counters()
-    found = {
+    load = {
         "cpu_utilization_percentage": psutil.cpu_percent(),
         "system_memory_usage_megabytes": memory.used / MB,
         "system_memory_usage_percentage": memory.used / memory.total * 100,
@@ -109,7 +109,7 @@ def sample() -> dict[str, float]:
         "network_receive_megabytes": network.bytes_recv / MB,
         "network_transmit_megabytes": network.bytes_sent / MB,
     }
-    return {name: round(value, 1) for name, value in (found | _gpus()).items()}
+    return {name: round(value, 1) for name, value in (load | _gpus()).items()}
 
 
 def _gpus() -> dict[str, float]:
@@ -122,7 +122,7 @@ def _gpus() -> dict[str, float]:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):  # a busy driver; the next sample asks again
         return {}
-    found: dict[str, float] = {}
+    load: dict[str, float] = {}
     for index, line in enumerate(asked.stdout.splitlines() if asked.returncode == 0 else []):
         try:
             busy, used, total, power = (float(number) for number in line.split(","))
@@ -130,10 +130,10 @@ def _gpus() -> dict[str, float]:
             continue
         mebi = 2**20 / MB
         values = (busy, used * mebi, used / total * 100, power)
-        found |= {
+        load |= {
             f"gpu_{index}_{name}": value for name, value in zip(GPU_NAMES, values, strict=True)
         }
-    return found
+    return load
 
 
 def read(path: Path) -> Recorded:

@@ -55,15 +55,15 @@ class Record:
 
     Args:
         level: run, seed, pretrain or evaluate.
-        about: what of; equal results of one (level, about) are one MLflow run.
-        above: (level, about) of the run it lies below.
+        subject: what of; equal results of one (level, subject) are one MLflow run.
+        above: (level, subject) of the run it lies below.
         fingerprint: of the result.
         training: names the unfinished work that this came of: what was shown while it trained.
         headlines: numbers that are brought up to date; all else is written once.
     """
 
     level: str
-    about: str
+    subject: str
     name: str
     fingerprint: str
     tags: dict[str, str]
@@ -79,16 +79,16 @@ class Record:
     files: tuple[Path, ...] = ()
 
     @property
-    def place(self) -> tuple[str, str]:
-        return self.level, self.about
+    def node(self) -> tuple[str, str]:
+        return self.level, self.subject
 
     @property
     def run(self) -> str:
         """The run of params.yaml that this belongs to."""
-        return self.about.partition("/")[0].partition("@")[0]
+        return self.subject.partition("/")[0].partition("@")[0]
 
     def key(self, whose: Identity) -> str:
-        return f"{whose.prefix}/{self.level}/{self.about}"
+        return f"{whose.prefix}/{self.level}/{self.subject}"
 
-    def below(self, level: str, about: str) -> Record:
-        return replace(self, above=(level, about))
+    def below(self, level: str, subject: str) -> Record:
+        return replace(self, above=(level, subject))

@@ -43,16 +43,16 @@ def register(
         if record.level != "pretrain":
             continue
         checkpoint = record.tags["checkpoint"]
-        version = known.get((record.about, checkpoint))
+        version = known.get((record.subject, checkpoint))
         if version is None:
             run = writer.id_of(record)
-            source = _logged(client, run, workspace.model(record.about), pack)
+            source = _logged(client, run, workspace.model(record.subject), pack)
             kept = ("checkpoint", "encoder", "objective", "dataset", "seed", "code")
             tags = {key: record.tags[key] for key in kept if key in record.tags}
-            made = client.create_model_version(name, source, run, tags=tags)
-            version = known[record.about, checkpoint] = str(made.version)
+            registered = client.create_model_version(name, source, run, tags=tags)
+            version = known[record.subject, checkpoint] = str(registered.version)
             new += 1
-        _point(client, name, alias_of(record.about), version)
+        _point(client, name, alias_of(record.subject), version)
     return new
 
 
@@ -79,24 +79,26 @@ def best_encoder(
     Returns:
         Encoder, checkpoint and the rule in words; or why there is none.
     """
-    found: dict[str, Mapping[str, Any]] = {}
+    results: dict[str, Mapping[str, Any]] = {}
     for record in records:
-        result = read_json(workspace.metrics(record.about, task)) if record.level == "run" else None
+        result = (
+            read_json(workspace.metrics(record.subject, task)) if record.level == "run" else None
+        )
         if result is not None and f"protocol.{task}" in record.tags:
-            found[record.about] = result
-    if not found:
+            results[record.subject] = result
+    if not results:
         return f"no run has a result on {task} yet"
-    terms = {(one.get("protocol"), one.get("data_digest")) for one in found.values()}
+    terms = {(one.get("protocol"), one.get("data_digest")) for one in results.values()}
     if len(terms) > 1:
         return (
             f"{task} was measured in {len(terms)} ways (protocol or data); evaluate all runs anew"
         )
-    sign = 1 if next(iter(found.values())).get("higher_is_better", True) else -1
-    run = max(sorted(found), key=lambda name: sign * float(found[name]["value"]))
+    sign = 1 if next(iter(results.values())).get("higher_is_better", True) else -1
+    run = max(sorted(results), key=lambda name: sign * float(results[name]["value"]))
     encoder = next(iter(workspace.encoders(run)), run)
-    checkpoint = evaluated.checkpoints(dict(found[run]))[0]
+    checkpoint = evaluated.checkpoints(dict(results[run]))[0]
     highest = "highest" if sign > 0 else "lowest"
-    rule = f"{highest} {found[run]['name']} of {task}, mean over seeds, of {len(found)} runs"
+    rule = f"{highest} {results[run]['name']} of {task}, mean over seeds, of {len(results)} runs"
     return encoder, checkpoint, rule
 
 
@@ -111,35 +113,35 @@ def _versions(client: MlflowClient, name: str) -> dict[tuple[str, str], str]:
     """By encoder and checkpoint; the registered model is made where it is not there."""
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    found = {}
+    versions = {}
     token = None
     while True:
         page = client.search_model_versions(f"name = '{name}'", page_token=token)
         for one in page:
             key = str(one.tags.get("encoder")), str(one.tags.get("checkpoint"))
-            found[key] = str(one.version)
+            versions[key] = str(one.version)
         token = page.token
         if not token:
-            return found
+            return versions
 
 
 def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:
-    there = client.get_registered_model(name).aliases.get(alias)
-    if str(there) != version:
+    current = client.get_registered_model(name).aliases.get(alias)
+    if str(current) != version:
         client.set_registered_model_alias(name, alias, version)
 
 
 def _logged(client: MlflowClient, run: str, model: Path, pack: Pack) -> str:
     """The encoder among the artifacts of its run; where they are a folder of this machine it is
     written there, so that its weights are links and no copies."""
-    place = str(client.get_run(run).info.artifact_uri)
-    source = f"{place}/{FOLDER}"
-    if place.startswith("file:"):
-        there = Path(unquote(urlparse(place).path)) / FOLDER
-        if there.exists():
-            shutil.rmtree(there)  # of a writer that was killed before it made the version
-        there.parent.mkdir(parents=True, exist_ok=True)
-        pack(model, there)
+    artifacts = str(client.get_run(run).info.artifact_uri)
+    source = f"{artifacts}/{FOLDER}"
+    if artifacts.startswith("file:"):
+        target = Path(unquote(urlparse(artifacts).path)) / FOLDER
+        if target.exists():
+            shutil.rmtree(target)  # of a writer that was killed before it made the version
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pack(model, target)
         return source
     with tempfile.TemporaryDirectory(prefix="mimic-encoder-") as scratch:
         out = Path(scratch) / FOLDER

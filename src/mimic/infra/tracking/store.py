@@ -69,17 +69,17 @@ def sqlite_file(uri: str) -> Path | None:
 
 def experiment(client: MlflowClient, uri: str, name: str) -> str:
     """Its number; made where it is not there, called back where somebody deleted it."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    existing = client.get_experiment_by_name(name)
+    if existing is None:
         # a server decides for itself; without one, artifacts lie beside the database
         database = sqlite_file(uri)
-        place = (database.parent / "mlruns" / name).as_uri() if database else None
+        artifacts = (database.parent / "mlruns" / name).as_uri() if database else None
         # else MLflow 3 takes it for one of language models, and opens it on pages for those
         kind = {"mlflow.experimentKind": "custom_model_development"}
-        return str(client.create_experiment(name, place, tags=kind))
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
+        return str(client.create_experiment(name, artifacts, tags=kind))
+    if existing.lifecycle_stage == "deleted":
+        client.restore_experiment(existing.experiment_id)
+    return str(existing.experiment_id)
 
 
 def where(uri: str, experiment_id: str) -> str:

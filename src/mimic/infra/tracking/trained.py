@@ -41,7 +41,7 @@ def record(workspace: Workspace, encoder: str, card: dict[str, Any]) -> Record:
     run, seed = seed_of(encoder)
     return Record(
         level="pretrain",
-        about=encoder,
+        subject=encoder,
         name=f"pretrain {encoder.replace('/', ' ')}",
         fingerprint=fingerprint(card, checkpoint),
         training=str(card.get("progress")),
@@ -76,8 +76,8 @@ def log_lines(progress: Path, folder: Path | None) -> list[dict[str, Any]]:
         text = path.read_text()
     except FileNotFoundError:
         return []  # an imported encoder
-    whole = text[: text.rfind("\n") + 1]  # a line may be half written
-    return [json.loads(line) for line in whole.splitlines()]
+    complete = text[: text.rfind("\n") + 1]  # a line may be half written
+    return [json.loads(line) for line in complete.splitlines()]
 
 
 def thinned(lines: Sequence[T], of: int) -> Sequence[T]:
@@ -109,14 +109,14 @@ def _ms(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1000)
 
 
-def _times(recorded: Recorded, lines: Sequence[dict[str, Any]], made: Path) -> Times:
+def _times(recorded: Recorded, lines: Sequence[dict[str, Any]], file: Path) -> Times:
     """When it was trained; where nobody wrote that down, when the file was made."""
     known = [recorded.begun, recorded.ended, *(line.get("time") for line in lines)]
-    return times([one for one in known if one is not None], made)
+    return times([one for one in known if one is not None], file)
 
 
-def times(known: Sequence[float], made: Path) -> Times:
-    seconds = known or [made.stat().st_mtime]
+def times(known: Sequence[float], file: Path) -> Times:
+    seconds = known or [file.stat().st_mtime]
     return Times(round(min(seconds) * 1000), round(max(seconds) * 1000))
 
 

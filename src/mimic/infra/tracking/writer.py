@@ -43,29 +43,29 @@ class Writer:
         query = f"tags.`mimic.workspace` = '{whose.workspace}'"
         if run is not None:
             query += f" and tags.`mimic.run` = '{run}'"
-        for found in all_runs(client, self.experiment, query):
-            self._known[str(found.data.tags.get(KEY))].append(found)
+        for mlflow_run in all_runs(client, self.experiment, query):
+            self._known[str(mlflow_run.data.tags.get(KEY))].append(mlflow_run)
 
     def put(self, record: Record) -> bool:
         """Make the run of a record, or bring it up to date; False if it was there already."""
         others = self._known[record.key(self.whose)]
-        there = next((one for one in others if _is_whole(one, record)), None)
+        existing = next((one for one in others if _is_whole(one, record)), None)
         shown = next((one for one in others if _is_shown(one, record)), None)
-        if there is None:
+        if existing is None:
             run = self._begun(record, {}) if shown is None else shown
             self._fill(run, record, resumed=shown is not None)
         else:
-            run = there
+            run = existing
             self._update(run, record)
-        self._ids[record.place] = run.info.run_id
+        self._ids[record.node] = run.info.run_id
         for other in others:
             if other is not run:
                 self._replace(other, run, record)
-        return there is None
+        return existing is None
 
     def id_of(self, record: Record) -> str:
         """Of a record that was put."""
-        return self._ids[record.place]
+        return self._ids[record.node]
 
     def shown(self, record: Record) -> Run:
         """The unfinished run of a training, made if it is not there."""
@@ -76,7 +76,7 @@ class Writer:
             others.append(run)
         elif run.info.status != "RUNNING":
             self.client.update_run(run.info.run_id, status="RUNNING")
-        self._ids[record.place] = run.info.run_id
+        self._ids[record.node] = run.info.run_id
         return run
 
     def is_made(self, record: Record) -> bool:
@@ -133,8 +133,8 @@ class Writer:
         tags = record.tags | {FINGERPRINT: record.fingerprint, "current": "true"}
         if record.above is not None and run.data.tags.get(ABOVE) != self._ids[record.above]:
             tags[ABOVE] = self._ids[record.above]
-        there = self._points(run) if resumed else set()
-        points = {at: point for at, point in record.curves.items() if at not in there}
+        written = self._points(run) if resumed else set()
+        points = {at: point for at, point in record.curves.items() if at not in written}
         points |= {(name, 0): (value, None) for name, value in record.headlines.items()}
         self.log(run, points, record.params, tags, record.times.begun)
         if record.data:
@@ -169,10 +169,12 @@ class Writer:
             for (name, step), (value, at) in points.items()
         ]
         given = [Param(name, value[:VALUE]) for name, value in params.items() if name not in had]
-        said = [RunTag(name, value) for name, value in tags.items()]
-        while metrics or given or said:
-            self.client.log_batch(run.info.run_id, metrics[:METRICS], given[:OTHERS], said[:OTHERS])
-            metrics, given, said = metrics[METRICS:], given[OTHERS:], said[OTHERS:]
+        mlflow_tags = [RunTag(name, value) for name, value in tags.items()]
+        while metrics or given or mlflow_tags:
+            self.client.log_batch(
+                run.info.run_id, metrics[:METRICS], given[:OTHERS], mlflow_tags[:OTHERS]
+            )
+            metrics, given, mlflow_tags = metrics[METRICS:], given[OTHERS:], mlflow_tags[OTHERS:]
 
     def _log_images(self, run: Run, record: Record) -> None:
         from PIL import Image
@@ -231,16 +233,16 @@ class Writer:
     def _below(self, key: str) -> list[str]:
         """A run, and all that lie below it at any depth but those that it took the place of."""
         of = [run for runs in self._known.values() for run in runs]
-        found = [key]
-        for one in found:
-            found += [
+        keys = [key]
+        for one in keys:
+            keys += [
                 run.info.run_id
                 for run in of
                 if run.data.tags.get(ABOVE) == one
                 and run.data.tags.get("mimic.level") != "run"
                 and run.info.run_id not in self._ids.values()
             ]
-        return found
+        return keys
 
 
 def _is_whole(run: Run, record: Record) -> bool:
@@ -253,8 +255,8 @@ def _is_shown(run: Run, record: Record) -> bool:
 
 
 def _is_alive(run: Run) -> bool:
-    said = float(run.data.tags.get(ALIVE, 0))
-    return run.info.status == "RUNNING" and time.time() - said < GONE_S
+    seen_s = float(run.data.tags.get(ALIVE, 0))
+    return run.info.status == "RUNNING" and time.time() - seen_s < GONE_S
 
 
 def _now() -> str:

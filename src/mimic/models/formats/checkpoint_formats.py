@@ -104,10 +104,10 @@ def translate(weights: Weights) -> Translated:
     if dialect in ("vit", "vit_mae"):
         return Translated(dialect, hugging_face.to_ours(weights))
     if dialect == "dust3r":
-        found, left_out, zero = dust3r.to_croco(weights)
+        renamed, left_out, zero = dust3r.to_croco(weights)
         rules = TO_OURS["croco"]
         zero = [_renamed(key, rules) for key in zero]
-        return Translated(dialect, _all_renamed(found, rules), left_out, zero)
+        return Translated(dialect, _all_renamed(renamed, rules), left_out, zero)
     return Translated(
         dialect, _all_renamed(weights, TO_OURS.get("mae" if dialect == "mimic" else dialect, ()))
     )
@@ -181,10 +181,12 @@ def to_croco(encoder: Weights, decoder: Weights | None) -> dict[str, Tensor]:
             "change; use --format mae"
         )
     renames = {"pos_embed": "enc_pos_embed", "blocks": "enc_blocks", "norm": "enc_norm"}
-    found = _named(encoder, renames | {"patch_embed": "patch_embed"})
+    renamed = _named(encoder, renames | {"patch_embed": "patch_embed"})
     if decoder is not None and "blocks.0.norm_y.weight" in decoder:
-        found |= _named(decoder, FROM_OURS["croco"])
-    return {key: value[0] if key.endswith("_pos_embed") else value for key, value in found.items()}
+        renamed |= _named(decoder, FROM_OURS["croco"])
+    return {
+        key: value[0] if key.endswith("_pos_embed") else value for key, value in renamed.items()
+    }
 
 
 def to_dust3r(encoder: Weights, decoder: Weights | None) -> dict[str, Tensor]:
@@ -223,21 +225,23 @@ def to_multimae(encoder: Weights, grid: tuple[int, int]) -> dict[str, Tensor]:
     """
     table = _position_table(encoder)
     first = int("cls_token" in encoder)
-    found = {
+    renamed = {
         f"input_adapters.rgb.{key.removeprefix('patch_embed.')}": encoder[key]
         for key in encoder
         if key.startswith("patch_embed.")
     }
-    found |= {
+    renamed |= {
         f"encoder.{key.removeprefix('blocks.')}": encoder[key]
         for key in encoder
         if key.startswith("blocks.")
     }
     positions = table[:, first:]
-    found["input_adapters.rgb.pos_emb"] = positions.transpose(1, 2).unflatten(2, grid).contiguous()
+    renamed["input_adapters.rgb.pos_emb"] = (
+        positions.transpose(1, 2).unflatten(2, grid).contiguous()
+    )
     if first:
-        found["global_tokens"] = encoder["cls_token"] + table[:, :1]
-    return found
+        renamed["global_tokens"] = encoder["cls_token"] + table[:, :1]
+    return renamed
 
 
 def to_vitpose(encoder: Weights, grid: tuple[int, int]) -> dict[str, Tensor]:
@@ -256,7 +260,7 @@ def to_vitpose(encoder: Weights, grid: tuple[int, int]) -> dict[str, Tensor]:
         .transpose(1, 2)
     )
     head = table[:, :1] if first else torch.zeros_like(table[:, :1])
-    found = {
+    backbone = {
         key: value for key, value in encoder.items() if key.startswith(("patch_embed.", "blocks."))
     }
     norm = {
@@ -264,4 +268,4 @@ def to_vitpose(encoder: Weights, grid: tuple[int, int]) -> dict[str, Tensor]:
         for key, value in encoder.items()
         if key.startswith("norm.")
     }
-    return found | norm | {"pos_embed": torch.cat([head.float(), resized], dim=1)}
+    return backbone | norm | {"pos_embed": torch.cat([head.float(), resized], dim=1)}

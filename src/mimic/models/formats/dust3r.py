@@ -45,9 +45,9 @@ def to_croco(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str
         for prefix in (SECOND, *HEADS)
         if (count := sum(key.startswith(prefix) for key in weights))
     ]
-    found = {key: value for key, value in weights.items() if not key.startswith((SECOND, *HEADS))}
-    found |= _for_our_pixels(found)
-    return found, left_out, _fill(found)
+    kept = {key: value for key, value in weights.items() if not key.startswith((SECOND, *HEADS))}
+    kept |= _for_our_pixels(kept)
+    return kept, left_out, _fill(kept)
 
 
 def _for_our_pixels(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

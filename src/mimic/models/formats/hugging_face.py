@@ -40,18 +40,18 @@ def to_ours(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         ValueError: a block lacks its queries, keys or values.
     """
-    found: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     apart: dict[str, dict[str, Tensor]] = {}
     for key, value in weights.items():
         name = _renamed(key)
         match = APART.match(name)
         if match is None:
-            found[name] = value
+            renamed[name] = value
         else:
             apart.setdefault(f"{match[1]}.attn.qkv.{match[3]}", {})[match[2]] = value
     for name, parts in apart.items():
-        found[name] = _together(name, parts)
-    return found
+        renamed[name] = _together(name, parts)
+    return renamed
 
 
 def _together(name: str, parts: Mapping[str, Tensor]) -> Tensor:

@@ -111,7 +111,7 @@ def folder_frame(name: str, size_px: tuple[int, int], width: int) -> dict[str, A
     }
 
 
-def told_by_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def stated_by_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a config.json for timm says of a plain encoder, under CroCo's names of numbers. Empty
     where it is no such file, or of a model that timm has to compute.
 
@@ -121,8 +121,8 @@ def told_by_config(config: Mapping[str, Any]) -> dict[str, Any]:
     args = config.get("model_args")
     if not isinstance(args, Mapping) or config.get("architecture") not in ARCHITECTURES.values():
         return {}
-    told = {"enc_num_heads": args.get("num_heads"), "img_size": args.get("img_size")}
-    found = {key: value for key, value in told.items() if value is not None}
+    numbers = {"enc_num_heads": args.get("num_heads"), "img_size": args.get("img_size")}
+    stated = {key: value for key, value in numbers.items() if value is not None}
     if all(args.get(key) == value for key, value in TURNS.items()):
-        found["pos_embed"] = f"RoPE{float(args.get('rope_temperature', ROPE_BASE))!r}"
-    return found
+        stated["pos_embed"] = f"RoPE{float(args.get('rope_temperature', ROPE_BASE))!r}"
+    return stated

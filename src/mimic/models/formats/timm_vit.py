@@ -42,25 +42,25 @@ class TimmEncoder(VisionTransformer):
 
     def __init__(self, name: str, size_px: tuple[int, int] | None, *, pretrained: bool) -> None:
         nn.Module.__init__(self)
-        made = _created(name, size_px, pretrained)
-        patch = made.patch_embed.patch_size
-        grid = made.patch_embed.grid_size
+        model = _created(name, size_px, pretrained)
+        patch = model.patch_embed.patch_size
+        grid = model.patch_embed.grid_size
         self.patch_px = patch[0]
-        self.width = made.embed_dim
-        self.depth = len(made.blocks)
-        self.heads = made.blocks[0].attn.num_heads
+        self.width = model.embed_dim
+        self.depth = len(model.blocks)
+        self.heads = model.blocks[0].attn.num_heads
         self.size_px = (grid[0] * patch[0], grid[1] * patch[1])
         self.grid = (grid[0], grid[1])
-        self.class_token = made.cls_token is not None
-        self.positions = "sincos" if made.pos_embed is not None else "rope"
+        self.class_token = model.cls_token is not None
+        self.positions = "sincos" if model.pos_embed is not None else "rope"
         # The parts are ours, so that weights, layers and what is frozen go by timm's names; timm's
         # own object only computes with them.
-        for key, child in made.named_children():
+        for key, child in model.named_children():
             self.add_module(key, child)
-        for key, parameter in made.named_parameters(recurse=False):
+        for key, parameter in model.named_parameters(recurse=False):
             self.register_parameter(key, parameter)
-        self.__dict__["_timm"] = made
-        mean, std = (torch.tensor(made.pretrained_cfg[key]) for key in ("mean", "std"))
+        self.__dict__["_timm"] = model
+        mean, std = (torch.tensor(model.pretrained_cfg[key]) for key in ("mean", "std"))
         ours = torch.tensor(IMAGE_MEAN), torch.tensor(IMAGE_STD)
         self.register_buffer("_scale", (ours[1] / std)[:, None, None], persistent=False)
         self.register_buffer("_shift", ((ours[0] - mean) / std)[:, None, None], persistent=False)
@@ -69,8 +69,8 @@ class TimmEncoder(VisionTransformer):
         self, images: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b c"] | None, Float[Tensor, "b n c"]]:
         """See `Encoder.tokens`; registers are left out."""
-        found = self(images)
-        return found[:, 0] if self.class_token else None, found[:, self._timm.num_prefix_tokens :]
+        tokens = self(images)
+        return tokens[:, 0] if self.class_token else None, tokens[:, self._timm.num_prefix_tokens :]
 
     def forward(
         self, images: Float[Tensor, "b 3 h w"], keep: Tensor | None = None
@@ -89,10 +89,10 @@ class TimmEncoder(VisionTransformer):
     ) -> list[Float[Tensor, "b c rows columns"]]:
         """See `Encoder.intermediates`; blocks after the last one asked for are not run."""
         order = sorted(set(blocks))
-        found = self._timm.forward_intermediates(
+        features = self._timm.forward_intermediates(
             self._pixels(images), order, norm=False, stop_early=True, intermediates_only=True
         )
-        maps = dict(zip(order, cast(list[Tensor], found), strict=True))
+        maps = dict(zip(order, cast(list[Tensor], features), strict=True))
         return [maps[block] for block in blocks]
 
     def _pixels(self, images: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class TimmEncoder(VisionTransformer):
 def _created(name: str, size_px: tuple[int, int] | None, pretrained: bool) -> Any:
     sizes: dict[str, Any] = {} if size_px is None else {"img_size": size_px}
     try:
-        made = timm.create_model(
+        model = timm.create_model(
             name, pretrained=False, num_classes=0, dynamic_img_size=True, **sizes
         )
     except Exception as error:
@@ -127,15 +127,15 @@ def _created(name: str, size_px: tuple[int, int] | None, pretrained: bool) -> An
         raise ValueError(
             f"timm cannot make {name!r} ({' '.join(str(error).split())[:160]})"
         ) from None
-    blocks = getattr(made, "blocks", [])
-    known = isinstance(made, timm.models.VisionTransformer | timm.models.Eva)
+    blocks = getattr(model, "blocks", [])
+    known = isinstance(model, timm.models.VisionTransformer | timm.models.Eva)
     if not known or not all(hasattr(block, "attn") and hasattr(block, "mlp") for block in blocks):
         raise ValueError(
-            f"{name!r} is a {type(made).__name__}; dense tasks read timm's VisionTransformer and "
+            f"{name!r} is a {type(model).__name__}; dense tasks read timm's VisionTransformer and "
             "Eva models"
         )
     if not pretrained:
-        return made
+        return model
     try:
         return timm.create_model(
             name, pretrained=True, num_classes=0, dynamic_img_size=True, **sizes

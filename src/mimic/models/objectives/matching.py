@@ -34,9 +34,9 @@ def matching_loss(
         temperature: divides the cosine similarities.
     """
     a_patch, b_patch = matches.clamp(min=0).unbind(-1)
-    place = restore.gather(1, a_patch)
-    counts = (matches >= 0).all(-1) & (place < visible.shape[1])
-    a_token = gather(visible, place.clamp(max=visible.shape[1] - 1))
+    position = restore.gather(1, a_patch)
+    counts = (matches >= 0).all(-1) & (position < visible.shape[1])
+    a_token = gather(visible, position.clamp(max=visible.shape[1] - 1))
     similarity = (
         F.normalize(a_token.float(), dim=-1) @ F.normalize(b.float(), dim=-1).mT / temperature
     )
@@ -79,8 +79,8 @@ def place_matches(
     ).clamp(min=0)
     index = torch.zeros_like(pair)
     for axis in (0, 1):
-        place = pair // mined_grid[1] if axis == 0 else pair % mined_grid[1]
-        pixel = (place + 0.5) / mined_grid[axis] * stored_px[axis]
+        coordinate = pair // mined_grid[1] if axis == 0 else pair % mined_grid[1]
+        pixel = (coordinate + 0.5) / mined_grid[axis] * stored_px[axis]
         share = (pixel - box[:, None, :, axis]) / box[:, None, :, 2 + axis]
         if axis == 1:
             share = torch.where(flip[:, None, None], 1 - share, share)

@@ -52,7 +52,7 @@ class Contrast:
     b: Contender
     sample_a: SeedScores
     sample_b: SeedScores
-    found: Difference
+    difference: Difference
     also: dict[str, tuple[Any, Any]]  # what differs beside `by`
     holds: bool  # whether it is shown, with all others of the list
 
@@ -60,14 +60,14 @@ class Contrast:
     def verdict(self) -> str:
         if not self.holds:
             return NOT_SHOWN
-        return SHOWN if self.found.seeds else ONLY_THESE
+        return SHOWN if self.difference.seeds else ONLY_THESE
 
     @property
     def better(self) -> str | None:
         """The better run, where that is shown."""
         if self.verdict != SHOWN:
             return None
-        return (self.b if (self.found.value > 0) == self.higher_is_better else self.a).name
+        return (self.b if (self.difference.value > 0) == self.higher_is_better else self.a).name
 
     def label(self, one: Contender) -> str:
         """What a side is called: its value of the setting that is asked about."""
@@ -92,7 +92,7 @@ def compare(params: Params, workspace: Workspace, by: Sequence[str]) -> Compared
         if one not in FACTORS:
             raise BadInput(f"--by {one}: expected one of {', '.join(FACTORS)}")
     apart: list[str] = []
-    found: list[Contrast] = []
+    contrasts: list[Contrast] = []
     for task in params.table.tasks:
         results = _comparable(params, workspace, task, apart)
         seen: set[tuple[str, str]] = set()
@@ -101,8 +101,8 @@ def compare(params: Params, workspace: Workspace, by: Sequence[str]) -> Compared
             for a, b, also in _pairs(contenders, one):
                 if (a.name, b.name) not in seen:
                     seen.add((a.name, b.name))
-                    found.append(_compared(workspace, results, task, one, a, b, also))
-    return Compared(_decided(found), apart)
+                    contrasts.append(_compared(workspace, results, task, one, a, b, also))
+    return Compared(_decided(contrasts), apart)
 
 
 # ---------------------------------------------------------------------------- who is compared
@@ -112,12 +112,12 @@ def _comparable(
     params: Params, workspace: Workspace, task: str, apart: list[str]
 ) -> dict[str, SavedResult]:
     """The results of a task that may be compared, by run; a line for each of the others."""
-    found = {
+    results = {
         run: result
         for run in params.table.runs
         if (result := read_result(workspace.metrics(run, task))) is not None
     }
-    keys = {run: _key(result) for run, result in found.items()}
+    keys = {run: _key(result) for run, result in results.items()}
     if not keys:
         return {}
     (usual, _), *_ = Counter(map(repr, keys.values())).most_common()
@@ -126,7 +126,7 @@ def _comparable(
         if repr(key) != usual:
             why = [name for name in key if key[name] != reference[name]]
             apart.append(f"not comparable: {task} of {run}, measured with {_other(why)}")
-    return {run: result for run, result in found.items() if repr(keys[run]) == usual}
+    return {run: result for run, result in results.items() if repr(keys[run]) == usual}
 
 
 def _key(result: SavedResult) -> dict[str, Any]:
@@ -170,22 +170,22 @@ def _pairs(
 ) -> Iterator[tuple[Contender, Contender, dict[str, tuple[Any, Any]]]]:
     """Pairs that differ in the setting: each is, among those of the other's value, one of those
     that differ least in the rest."""
-    there = [one for one in contenders if one.settings.get(by) is not None]
+    stated = [one for one in contenders if one.settings.get(by) is not None]
     rest = {
         (i, j): differing(a.settings, b.settings, by)
-        for i, a in enumerate(there)
-        for j, b in enumerate(there)
+        for i, a in enumerate(stated)
+        for j, b in enumerate(stated)
         if a.settings[by] != b.settings[by]
     }
 
     def least(i: int, value: Any) -> int:
         return min(
-            len(also) for (k, j), also in rest.items() if k == i and there[j].settings[by] == value
+            len(also) for (k, j), also in rest.items() if k == i and stated[j].settings[by] == value
         )
 
     for (i, j), also in rest.items():
-        a = there[i]
-        b = there[j]
+        a = stated[i]
+        b = stated[j]
         if j > i and len(also) == least(i, b.settings[by]) == least(j, a.settings[by]):
             yield a, b, also
 
@@ -214,7 +214,7 @@ def _compared(
         b=b,
         sample_a=one,
         sample_b=other,
-        found=difference(one, other),
+        difference=difference(one, other),
         also=also,
         holds=False,
     )
@@ -234,6 +234,6 @@ def _pooled(samples: Sequence[SeedScores]) -> SeedScores:
     )
 
 
-def _decided(found: Sequence[Contrast]) -> list[Contrast]:
-    shown = holm([one.found.p for one in found])
-    return [replace(one, holds=holds) for one, holds in zip(found, shown, strict=True)]
+def _decided(contrasts: Sequence[Contrast]) -> list[Contrast]:
+    shown = holm([one.difference.p for one in contrasts])
+    return [replace(one, holds=holds) for one, holds in zip(contrasts, shown, strict=True)]

@@ -16,7 +16,7 @@ def line(one: Contrast) -> str:
     """depth: mimic-3m - mimic-1m: delta1 +0.013 ± 0.060 (95 %, n = 3 + 3 seeds, 96 items): not
     shown."""
     arrow = "" if one.higher_is_better else ", lower is better"
-    half = one.found.half
+    half = one.difference.half
     spread = "" if half is None else f" ± {number(half)}"
     level = "no interval" if half is None else f"{LEVEL:.0%}".replace("%", " %")
     runs = _runs(one)
@@ -24,7 +24,7 @@ def line(one: Contrast) -> str:
     also = _also(one.also)
     return (
         f"{one.task}: {one.label(one.b)} - {one.label(one.a)}{runs}: {one.metric} "
-        f"{signed(one.found.value)}{spread} ({level}, {_over(one)}{arrow}): {verdict}"
+        f"{signed(one.difference.value)}{spread} ({level}, {_over(one)}{arrow}): {verdict}"
         f"{f'; differs in {also}, too' if also else ''}"
     )
 
@@ -66,8 +66,8 @@ def _runs(one: Contrast) -> str:
 def _over(one: Contrast) -> str:
     """What the interval is over."""
     counts = (len(one.sample_b.values), len(one.sample_a.values))
-    if one.found.seeds:
-        paired = ", paired" if one.found.seeds_paired else ""
+    if one.difference.seeds:
+        paired = ", paired" if one.difference.seeds_paired else ""
         seeds = f"n = {counts[0]} + {counts[1]} seeds{paired}"
     else:
         seeds = f"n = {counts[0]} + {counts[1]}, seeds: not known"
@@ -75,9 +75,9 @@ def _over(one: Contrast) -> str:
 
 
 def _items(one: Contrast) -> str:
-    if not one.found.items:
+    if not one.difference.items:
         return "test items: not known"
-    return "the same test items" if one.found.items_paired else "test items not paired"
+    return "the same test items" if one.difference.items_paired else "test items not paired"
 
 
 def _also(also: dict[str, tuple[Any, Any]]) -> str:
@@ -94,18 +94,18 @@ def _entry(one: Contrast) -> dict[str, Any]:
         "by": one.by,
         "a": _side(one, one.a, one.sample_a),
         "b": _side(one, one.b, one.sample_b),
-        "difference": one.found.value,
-        "half_width": one.found.half,
-        "interval": one.found.interval,
-        "p": one.found.p,
+        "difference": one.difference.value,
+        "half_width": one.difference.half,
+        "interval": one.difference.interval,
+        "p": one.difference.p,
         "verdict": one.verdict,
         "shown": one.verdict == SHOWN,
         "better": one.better,
         "over": {
-            "seeds": one.found.seeds,
-            "seeds_paired": one.found.seeds_paired,
-            "items": one.found.items,
-            "items_paired": one.found.items_paired,
+            "seeds": one.difference.seeds,
+            "seeds_paired": one.difference.seeds_paired,
+            "items": one.difference.items,
+            "items_paired": one.difference.items_paired,
         },
         "also_differs": {key: list(pair) for key, pair in one.also.items()},
         "text": line(one),

@@ -30,12 +30,12 @@ def settings_of(name: str, card: Mapping[str, Any]) -> Settings:
         card: of one of its encoders.
     """
     init, _ = seed_of((card.get("init") or {}).get("name") or "none")
-    found: Settings = {"run": name, "init": init}
+    settings: Settings = {"run": name, "init": init}
     if "imported" in card:
-        about = {key: card.get(key) for key in ("objective", "dataset", "steps")}
+        facts = {key: card.get(key) for key in ("objective", "dataset", "steps")}
         return (
-            found
-            | {key: value for key, value in about.items() if value is not None}
+            settings
+            | {key: value for key, value in facts.items() if value is not None}
             | {
                 "origin": "imported",
                 **_flat("recipe.model", card.get("model", {})),
@@ -44,11 +44,11 @@ def settings_of(name: str, card: Mapping[str, Any]) -> Settings:
     sections = card.get("sections", {})
     recipe = sections.get("recipe", {})
     steps = card.get("steps")
-    untrained = steps == 0 and found["init"] == "none"
-    found |= {"origin": "trained here", "steps": steps}
+    untrained = steps == 0 and settings["init"] == "none"
+    settings |= {"origin": "trained here", "steps": steps}
     if untrained:  # of a recipe only the model has had a say
-        return found | {"objective": "random", **_flat("recipe.model", card.get("model", {}))}
-    found |= {
+        return settings | {"objective": "random", **_flat("recipe.model", card.get("model", {}))}
+    settings |= {
         "objective": card.get("objective"),
         "dataset": card.get("dataset"),
         "manifest": str(card.get("manifest_digest"))[:10],
@@ -56,11 +56,11 @@ def settings_of(name: str, card: Mapping[str, Any]) -> Settings:
         "code": _code(card),
     }
     if "init" in card:
-        found["init.sha256"] = str((card["init"] or {}).get("sha256"))[:10]
+        settings["init.sha256"] = str((card["init"] or {}).get("sha256"))[:10]
         adapted = sections.get("run", {})
-        found |= {f"init.{key}": adapted.get(key) for key in ("layer_decay", "optimizer")}
+        settings |= {f"init.{key}": adapted.get(key) for key in ("layer_decay", "optimizer")}
     rest = {key: value for key, value in recipe.items() if key != "model"}
-    return found | _flat("recipe", rest) | _flat("recipe.model", card.get("model", {}))
+    return settings | _flat("recipe", rest) | _flat("recipe.model", card.get("model", {}))
 
 
 def differing(a: Settings, b: Settings, by: str | None = None) -> dict[str, tuple[Any, Any]]:
@@ -83,10 +83,10 @@ def _code(card: Mapping[str, Any]) -> str:
 
 
 def _flat(name: str, values: Mapping[str, Any]) -> Settings:
-    found: Settings = {}
+    flat: Settings = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            found |= _flat(f"{name}.{key}", value)
+            flat |= _flat(f"{name}.{key}", value)
         else:
-            found[f"{name}.{key}"] = value
-    return found
+            flat[f"{name}.{key}"] = value
+    return flat

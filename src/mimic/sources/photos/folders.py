@@ -120,10 +120,10 @@ def files_below(
         skipped: is told what else lies there, and why it is passed over.
         kind: see `tree`.
     """
-    found = tree(root, lambda name: has_extension(name, extensions), kind)
+    listing = tree(root, lambda name: has_extension(name, extensions), kind)
     if skipped is not None:
-        skipped.update(found.skipped)
-    return found.files
+        skipped.update(listing.skipped)
+    return listing.files
 
 
 def walk(root: Path, skipped: dict[str, str]) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -168,8 +168,8 @@ def _look(state: _Walk, folder: str, real: str) -> tuple[list[str], list[str]]:
         return [], []
     state.folders[real] = folder
     try:
-        with os.scandir(os.path.join(state.root, folder)) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
+        with os.scandir(os.path.join(state.root, folder)) as scanned:
+            entries = sorted(scanned, key=lambda entry: entry.name)
     except OSError as error:
         state.skip(folder or ".", error.strerror or type(error).__name__)
         return [], []

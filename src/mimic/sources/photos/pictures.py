@@ -134,12 +134,12 @@ def further(file: Path) -> str | None:
 
 
 def _pages(picture: ImageFile.ImageFile) -> int:
-    whole = 0
+    pages = 0
     for number in range(getattr(picture, "n_frames", 1)):
         picture.seek(number)
         kind = int(picture.tag_v2.get(254, 0))  # type: ignore[attr-defined]
-        whole += not kind & (PREVIEW | MASK)
-    return whole
+        pages += not kind & (PREVIEW | MASK)
+    return pages
 
 
 def start(file: Path) -> bytes:
@@ -200,9 +200,9 @@ def _refuse_forged(file: ImageFile.ImageFile) -> None:
     """A JPEG whose header states a size that is not behind it; its decoder would fill it up."""
     width, height = file.size
     if file.fp is not None:
-        here = file.fp.tell()
+        offset = file.fp.tell()
         size = file.fp.seek(0, io.SEEK_END)
-        file.fp.seek(here)
+        file.fp.seek(offset)
         if width * height > size * JPEG_BYTE_PX:
             raise Unreadable(
                 f"damaged: its header states {width} x {height} pixels, which do not fit into its "

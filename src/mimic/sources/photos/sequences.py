@@ -84,7 +84,7 @@ class Sequence:
 def sequences(files: Iterable[Path]) -> list[Sequence]:
     """The sequences in a folder, each in order; files with no number in their names belong to
     none."""
-    found: list[Sequence] = []
+    ordered: list[Sequence] = []
     moments: dict[Hashable, list[Path]] = defaultdict(list)
     for members in _split([file for file in files if NUMBER.search(file.stem)], _kind):
         if all(
@@ -93,10 +93,10 @@ def sequences(files: Iterable[Path]) -> list[Sequence]:
             for file in members:
                 moments[_before(file), file.suffix.lower()].append(file)
         else:
-            found += _by_number(members)
+            ordered += _by_number(members)
     for members in moments.values():
-        found += _in_time(members)
-    return found
+        ordered += _in_time(members)
+    return ordered
 
 
 def _kind(file: Path) -> Hashable:
@@ -130,35 +130,35 @@ def _in_order(file: Path) -> tuple[Moment, list[tuple[int, int | str]]]:
 
 def _moment(file: Path) -> Moment:
     """The moment that a name states."""
-    found = MOMENT.search(file.stem)
-    assert found is not None
-    if found["time"]:
-        hour = found["time"][:2]
-        minute = found["time"][2:4]
-        second = found["time"][4:6]
+    match = MOMENT.search(file.stem)
+    assert match is not None
+    if match["time"]:
+        hour = match["time"][:2]
+        minute = match["time"][2:4]
+        second = match["time"][4:6]
     else:
-        hour, minute, second = found["spelled"].split(found["colon"])
+        hour, minute, second = match["spelled"].split(match["colon"])
     hours = int(hour)
-    if found["half"]:
-        hours = hours % 12 + (12 if found["half"] in "pP" else 0)
+    if match["half"]:
+        hours = hours % 12 + (12 if match["half"] in "pP" else 0)
     seconds = Decimal(3600 * hours + 60 * int(minute) + int(second)) + Decimal(
-        f"0.{found['fraction'] or 0}"
+        f"0.{match['fraction'] or 0}"
     )
-    return re.sub("[^0-9]", "", found["date"]), seconds
+    return re.sub("[^0-9]", "", match["date"]), seconds
 
 
 def _before(file: Path) -> str:
     """What is written before the moment in a name, digits aside."""
-    found = MOMENT.search(file.stem)
-    assert found is not None
-    return _pattern(file.stem[: found.start()])
+    match = MOMENT.search(file.stem)
+    assert match is not None
+    return _pattern(file.stem[: match.start()])
 
 
 def _behind(file: Path) -> str:
     """What is written behind it."""
-    found = MOMENT.search(file.stem)
-    assert found is not None
-    return file.stem[found.end() :]
+    match = MOMENT.search(file.stem)
+    assert match is not None
+    return file.stem[match.end() :]
 
 
 # ---------------------------------------------------------------------------- numbers
@@ -208,8 +208,8 @@ def _tell_apart(members: list[Path], columns: list[int]) -> bool:
 def _is_identity(file: Path, column: int) -> bool:
     """Whether a run of digits is the number of a camera, a scene or a take, by the word before
     it."""
-    found = list(NUMBER.finditer(file.stem))[column]
-    return IDENTITY.search(file.stem[: found.start()]) is not None
+    match = list(NUMBER.finditer(file.stem))[column]
+    return IDENTITY.search(file.stem[: match.start()]) is not None
 
 
 def _by_spelling(members: list[Path], counter: int) -> list[list[Path]]:

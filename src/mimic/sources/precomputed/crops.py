@@ -86,29 +86,29 @@ class CropsSource:
 
     def describe(self, clip: str) -> Description:
         return images.describe_listed(
-            self._images, {place.path for pair in self._pairs[clip] for place in pair}
+            self._images, {crop.path for pair in self._pairs[clip] for crop in pair}
         )
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002
         for pair in self._pairs.get(clip, ()):
             views = tuple(
-                View(place.key, functools.partial(self._read, place), None) for place in pair
+                View(crop.key, functools.partial(self._read, crop), None) for crop in pair
             )
             yield Group(views=views, pairs=((0, 1),), precomputed=_none_known)
 
-    def _read(self, place: CroppedImage) -> Image:
-        if not is_below(place.path):
-            raise Unreadable(f"{place.path} leaves {self._section.images}")
-        image = images.read(self._images / place.path)
-        if place.box is not None:
-            left, right, top, bottom = place.box
+    def _read(self, crop: CroppedImage) -> Image:
+        if not is_below(crop.path):
+            raise Unreadable(f"{crop.path} leaves {self._section.images}")
+        image = images.read(self._images / crop.path)
+        if crop.box is not None:
+            left, right, top, bottom = crop.box
             height, width = image.shape[:2]
             if not (0 <= left < right <= width and 0 <= top < bottom <= height):
                 raise Unreadable(
-                    f"{place.path}: the crop {place.box} is not within {width} x {height}"
+                    f"{crop.path}: the crop {crop.box} is not within {width} x {height}"
                 )
             image = image[top:bottom, left:right]
-        return np.ascontiguousarray(np.rot90(image, place.quarter_turns))
+        return np.ascontiguousarray(np.rot90(image, crop.quarter_turns))
 
     @property
     def _pairs(self) -> dict[str, list[tuple[CroppedImage, CroppedImage]]]:
@@ -136,10 +136,10 @@ def _read_list(
         for number, line in enumerate(lines, 1)
         if line.strip() and not line.startswith("#")
     ]
-    found: dict[str, list[tuple[CroppedImage, CroppedImage]]] = defaultdict(list)
+    pairs: dict[str, list[tuple[CroppedImage, CroppedImage]]] = defaultdict(list)
     for pair in {"pairs": _pairs, "stems": _stems, "crops": _crops}[form](path, numbered):
-        found[PurePosixPath(pair[0].path).parent.as_posix()].append(pair)
-    return dict(found)
+        pairs[PurePosixPath(pair[0].path).parent.as_posix()].append(pair)
+    return dict(pairs)
 
 
 Lines = list[tuple[int, str]]

@@ -62,16 +62,16 @@ class ReleasedSource:
 
     def clips(self) -> list[str]:
         root = require_folder(self.name, self.root)
-        found = (
+        clips = (
             list(self._indexed.runs)
             if self._index is not None
             else {clip_of(f"{pair}/{FIRST}") for pair in _pair_folders(root, self.skipped)}
         )
-        if not found:
+        if not clips:
             raise BadInput(
                 f"sources.{self.name}.root: no pair in {root} ({FIRST} and {SECOND} in one folder)"
             )
-        return sorted(found, key=numeric_order)
+        return sorted(clips, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
         return images.describe_listed(
@@ -109,9 +109,9 @@ class ReleasedSource:
                 targets = read_patch_map(stream.read(MAX_BYTES + 1), PATCHES)
         except (OSError, NotAPatchMap) as error:
             raise Unreadable(f"{path}: {error}") from None
-        found = np.full(PATCHES, -1, np.int16)
-        found[list(targets)] = list(targets.values())
-        return found
+        correspondences = np.full(PATCHES, -1, np.int16)
+        correspondences[list(targets)] = list(targets.values())
+        return correspondences
 
     def _rows(self, clip: str) -> Iterable[Row]:
         """First image, second image, map ("" = the one beside the first image, if any)."""
@@ -121,13 +121,14 @@ class ReleasedSource:
             clip,
             *(f"{clip}/{name}" for name in os.listdir(self.root / clip) if name.isdecimal()),
         ]
-        there = [
+        complete = [
             pair
             for pair in pairs
             if (self.root / pair / FIRST).exists() and clip_of(f"{pair}/{FIRST}") == clip
         ]
         return [
-            (f"{pair}/{FIRST}", f"{pair}/{SECOND}", "") for pair in sorted(there, key=numeric_order)
+            (f"{pair}/{FIRST}", f"{pair}/{SECOND}", "")
+            for pair in sorted(complete, key=numeric_order)
         ]
 
     @property
@@ -138,15 +139,15 @@ class ReleasedSource:
 
 
 def _pair_folders(root: Path, skipped: dict[str, str]) -> list[str]:
-    found = []
+    pairs = []
     for folder, _, files in walk(root, skipped):
         if FIRST in files and SECOND in files:
-            found.append(Path(folder).as_posix())
+            pairs.append(Path(folder).as_posix())
         elif FIRST in files or SECOND in files:
             skipped[Path(folder).as_posix()] = (
                 f"no pair: {FIRST if SECOND in files else SECOND} is missing"
             )
-    return found
+    return pairs
 
 
 def _read(root: Path, path: str) -> Image:

@@ -54,18 +54,18 @@ class ARKitScenesSource:
         self._reach = videos.steps_to_retry(name, section.spacing_s, section.retry_spacing_s)
 
     def clips(self) -> list[str]:
-        found = []
+        clips = []
         for folder, folders, files in walk(require_folder(self.name, self.root), self.skipped):
             name = f"{(self.root / folder).name}.mov"
             if name in files:
-                found.append(Path(folder, name).as_posix())
+                clips.append(Path(folder, name).as_posix())
                 folders.clear()  # the other assets are tens of thousands of files a video
-        if not found:
+        if not clips:
             raise BadInput(
                 f"sources.{self.name}.root: no <video id>/<video id>.mov below {self.root}; "
                 "download the mov asset"
             )
-        return sorted(found, key=numeric_order)
+        return sorted(clips, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
         return videos.describe(self.root / clip, self._section.seconds_min)
@@ -74,14 +74,14 @@ class ARKitScenesSource:
         self,
         clip: str,
         rng: np.random.Generator,  # noqa: ARG002
-        place: Position | None = None,
+        resume_after: Position | None = None,
     ) -> Iterator[Group]:
         path = self.root / clip
         videos.refuse_short(path, self._section.seconds_min)
         turns = quarter_turns(path.with_name("lowres_wide.traj"))
-        frames = sampled(path, self._section.spacing_s, quarter_turns=turns, place=place)
+        frames = sampled(path, self._section.spacing_s, quarter_turns=turns, resume_at=resume_after)
         groups = videos.spaced(frames, self._section.spacing_s, self._reach, crop_bottom=0.0)
-        yield from videos.behind(place, groups)
+        yield from videos.behind(resume_after, groups)
 
 
 def quarter_turns(trajectory: Path) -> int | None:

@@ -43,20 +43,20 @@ class CO3DSource:
         self.skipped: dict[str, str] = {}
 
     def clips(self) -> list[str]:
-        found = []
+        clips = []
         for folder, folders, _ in walk(require_folder(self.name, self.root), self.skipped):
             depth = len(Path(folder).parts)
             if depth == 0:
                 folders[:] = [name for name in folders if not name.startswith("_")]
             if depth == SEQUENCE_DEPTH:
-                found += [folder] if "images" in folders else []
+                clips += [folder] if "images" in folders else []
                 folders.clear()  # what is below are its frames, and masks and depth maps of them
-        if not found:
+        if not clips:
             raise BadInput(
                 f"sources.{self.name}.root: no <category>/<sequence>/images below {self.root}; it "
                 "must hold CO3D's categories"
             )
-        return sorted(found, key=numeric_order)
+        return sorted(clips, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
         files = self._files(clip)

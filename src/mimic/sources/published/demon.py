@@ -66,20 +66,20 @@ class DemonSource:
 
     def clips(self) -> list[str]:
         root = require_folder(self.name, self.root)
-        found = [
+        clips = [
             f"{file}/{scene}"
             for file in files_below(root, frozenset({".h5"}), self.skipped)
             for scene in _scenes(root / file)
         ]
-        found += dict.fromkeys(
+        clips += dict.fromkeys(
             Path(image).parent.as_posix() for image in files_below(root, EXTENSIONS, self.skipped)
         )
-        if not found:
+        if not clips:
             raise BadInput(
                 f"sources.{self.name}.root: neither .h5 files nor scene folders with images in "
                 f"{root}"
             )
-        return sorted(found, key=numeric_order)
+        return sorted(clips, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
         file, scene = self._container(clip)
@@ -152,11 +152,11 @@ def _stored_views(file: Path, scene: str) -> tuple[list[View], int]:
             (name for name in frames if name[:1] == "v" and name[1:].isdecimal()),
             key=lambda name: int(name[1:]),
         )
-        place = f"{scene}/frames/t0"
+        group = f"{scene}/frames/t0"
         views = [
             View(
                 name,
-                functools.partial(_stored_image, file, f"{place}/{name}"),
+                functools.partial(_stored_image, file, f"{group}/{name}"),
                 _stored_pose(item(frames, name)),
             )
             for name in names
@@ -164,11 +164,11 @@ def _stored_views(file: Path, scene: str) -> tuple[list[View], int]:
         return views, sum(int(item(frames, f"{name}/image").nbytes) for name in names)
 
 
-def _stored_image(file: Path, place: str) -> Image:
+def _stored_image(file: Path, group: str) -> Image:
     with _opened(file) as store:
-        blob = item(store, f"{place}/image")
+        blob = item(store, f"{group}/image")
         if blob.nbytes > IMAGE_BYTES_MAX:
-            raise Unreadable(f"{place}: an image of {blob.nbytes} bytes")
+            raise Unreadable(f"{group}: an image of {blob.nbytes} bytes")
         return images.read(io.BytesIO(np.asarray(blob).tobytes()))
 
 

@@ -114,21 +114,21 @@ class MannequinSource:
             return Description(
                 bytes=path.stat().st_size, frames=None, digest=digest, error=str(unreadable)
             )
-        found = videos.describe(video, 0.0)
-        digest = digest_of_digests([(clip, digest), (video.name, found["digest"])])
+        described = videos.describe(video, 0.0)
+        digest = digest_of_digests([(clip, digest), (video.name, described["digest"])])
         return Description(
-            bytes=found["bytes"],
+            bytes=described["bytes"],
             frames=len(track.times_s),
             digest=digest,
-            error=found["error"],
-            note=found.get("note"),
+            error=described["error"],
+            note=described.get("note"),
         )
 
     def groups(
         self,
         clip: str,
         rng: np.random.Generator,  # noqa: ARG002
-        place: Position | None = None,
+        resume_after: Position | None = None,
     ) -> Iterator[Group]:
         path = self.root / clip
         section = self._section
@@ -137,14 +137,14 @@ class MannequinSource:
             first_s, last_s = (float(track.times_s[end]) for end in (0, -1))
             video = self._video(track)
             pose_at = track.pose_at
-            frames = sampled(video, section.spacing_s, first_s, last_s, place=place)
+            frames = sampled(video, section.spacing_s, first_s, last_s, resume_at=resume_after)
         else:
             pose_at = None
             videos.refuse_short(path, section.seconds_min)
-            frames = sampled(path, section.spacing_s, place=place)
+            frames = sampled(path, section.spacing_s, resume_at=resume_after)
         crop_bottom = section.crop_bottom
         groups = videos.spaced(frames, section.spacing_s, self._reach, crop_bottom, pose_at)
-        yield from videos.behind(place, groups)
+        yield from videos.behind(resume_after, groups)
 
     def _track(self, path: Path) -> Track:
         track = read_track(path)
@@ -173,13 +173,13 @@ def read_track(path: Path) -> Track:
         rows = np.array([line.split() for line in lines if line.strip()], np.float64)
     except (OSError, ValueError) as error:
         raise Unreadable(f"not a camera track: {error}") from None
-    found = YOUTUBE_ID.search(url)
+    match = YOUTUBE_ID.search(url)
     if (
-        found is None
+        match is None
         or rows.ndim != 2
         or rows.shape[1] != COLUMNS
         or not np.isfinite(rows[:, 0]).all()
     ):
         raise Unreadable(f"not a camera track: no video, or lines that have not {COLUMNS} numbers")
     rows = rows[rows[:, 0].argsort(kind="stable")]
-    return Track(found[1], rows[:, 0] / 1e6, rows[:, 7:].reshape(-1, 3, 4))
+    return Track(match[1], rows[:, 0] / 1e6, rows[:, 7:].reshape(-1, 3, 4))

@@ -39,13 +39,13 @@ class ObjectronSource:
 
     def clips(self) -> list[str]:
         files = files_below(require_folder(self.name, self.root), frozenset({".mov"}), self.skipped)
-        found = [file for file in files if VIDEO.search(file)]
-        self.skipped.update(dict.fromkeys(set(files) - set(found), "not batch-<i>/<j>/video.MOV"))
-        if not found:
+        clips = [file for file in files if VIDEO.search(file)]
+        self.skipped.update(dict.fromkeys(set(files) - set(clips), "not batch-<i>/<j>/video.MOV"))
+        if not clips:
             raise BadInput(
                 f"sources.{self.name}.root: no <class>/batch-<i>/<j>/video.MOV below {self.root}"
             )
-        return found
+        return clips
 
     def describe(self, clip: str) -> Description:
         return videos.describe(self.root / clip, self._section.seconds_min)
@@ -54,10 +54,10 @@ class ObjectronSource:
         self,
         clip: str,
         rng: np.random.Generator,  # noqa: ARG002
-        place: Position | None = None,
+        resume_after: Position | None = None,
     ) -> Iterator[Group]:
         path = self.root / clip
         videos.refuse_short(path, self._section.seconds_min)
-        frames = sampled(path, self._section.spacing_s, place=place)
+        frames = sampled(path, self._section.spacing_s, resume_at=resume_after)
         groups = videos.spaced(frames, self._section.spacing_s, self._reach, crop_bottom=0.0)
-        yield from videos.behind(place, groups)
+        yield from videos.behind(resume_after, groups)

@@ -55,22 +55,22 @@ class ScanNetSource:
         self.skipped: dict[str, str] = {}
 
     def clips(self) -> list[str]:
-        found = []
+        clips = []
         for folder, folders, files in walk(require_folder(self.name, self.root), self.skipped):
-            here = Path(folder)
+            parent = Path(folder)
             if streams := [name for name in files if name.endswith(".sens")]:
-                found += [(here / name).as_posix() for name in streams]
+                clips += [(parent / name).as_posix() for name in streams]
             elif "color" in folders or any(_frame(name) for name in files):
-                found.append(here.as_posix())
+                clips.append(parent.as_posix())
             else:
                 continue
             folders.clear()  # what is below are this scan's files, thousands of them
-        if not found:
+        if not clips:
             raise BadInput(
                 f"sources.{self.name}.root: no .sens file and no exported colour frames below "
                 f"{self.root}"
             )
-        return sorted(found, key=numeric_order)
+        return sorted(clips, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
         stream = self.root / clip
@@ -121,7 +121,7 @@ class ScanNetSource:
         """(colour file, pose file) of an export, by frame number."""
         folder = self.root / clip
         colour = folder / "color" if (folder / "color").is_dir() else folder
-        found: list[tuple[int, Path, Path]] = []
+        frames: list[tuple[int, Path, Path]] = []
         for name in files_in(colour, COLOUR, dead=True):
             if match := _frame(name):
                 stem = Path(name).stem.removesuffix(".color")
@@ -130,8 +130,8 @@ class ScanNetSource:
                     if colour != folder
                     else folder / f"{stem}.pose.txt"
                 )
-                found.append((int(match[1]), colour / name, pose))
-        return [(file, pose) for _, file, pose in sorted(found, key=lambda item: item[0])]
+                frames.append((int(match[1]), colour / name, pose))
+        return [(file, pose) for _, file, pose in sorted(frames, key=lambda item: item[0])]
 
 
 def _frame(name: str) -> re.Match[str] | None:

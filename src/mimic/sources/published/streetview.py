@@ -41,19 +41,19 @@ class StreetViewSource:
 
     def clips(self) -> list[str]:
         files = files_below(require_folder(self.name, self.root), EXTENSIONS, self.skipped)
-        found = list(
+        clips = list(
             dict.fromkeys(
                 Path(file).parent.as_posix() for file in files if NAME.fullmatch(Path(file).stem)
             )
         )
         unnamed = [file for file in files if not NAME.fullmatch(Path(file).stem)]
         self.skipped.update(dict.fromkeys(unnamed, "not named <dataset>_<image>_<view>_<target>"))
-        if not found:
+        if not clips:
             raise BadInput(
                 f"sources.{self.name}.root: no <dataset>_<image>_<view>_<target>.jpg below "
                 f"{self.root}; unpack the archives there"
             )
-        return found
+        return clips
 
     def describe(self, clip: str) -> Description:
         return describe([file for target in self._targets(clip).values() for file in target], None)
@@ -73,9 +73,9 @@ class StreetViewSource:
 
     def _targets(self, clip: str) -> dict[int, list[Path]]:
         """target -> its images, in numeric order; files of other names are not views."""
-        found: dict[int, list[Path]] = defaultdict(list)
+        targets: dict[int, list[Path]] = defaultdict(list)
         folder = self.root / clip
         for name in files_in(folder, EXTENSIONS, dead=True):
             if match := NAME.fullmatch(Path(name).stem):
-                found[int(match["target"])].append(folder / name)
-        return dict(sorted(found.items()))
+                targets[int(match["target"])].append(folder / name)
+        return dict(sorted(targets.items()))

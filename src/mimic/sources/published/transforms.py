@@ -74,13 +74,13 @@ class TransformsSource:
 
     def describe(self, clip: str) -> Description:
         poses = self._poses(clip)
-        about = images.describe(list(poses), None if poses else "no frames are listed")
+        description = images.describe(list(poses), None if poses else "no frames are listed")
         named = [
             (file.name, "" if pose is None else pose.tobytes().hex())
             for file, pose in poses.items()
         ]
-        about["digest"] = digest_of_digests([("images", about["digest"]), *named])
-        return about
+        description["digest"] = digest_of_digests([("images", description["digest"]), *named])
+        return description
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002
         """A group for every first frame, with the one `stride` later."""

@@ -55,32 +55,32 @@ def describe(path: Path) -> Description:
     return Description(bytes=path.stat().st_size, frames=frames, digest=digest, error=error)
 
 
-def sampled(path: Path, spacing_s: float, place: Position | None = None) -> Iterator[Sampled]:
+def sampled(path: Path, spacing_s: float, resume_at: Position | None = None) -> Iterator[Sampled]:
     """RGB frames at 0, s, 2s, ... seconds since the first, as a video's are taken.
 
     Args:
-        place: of the first frame that is given, see `Sampled.place`; those before are decoded
+        resume_at: of the first frame that is given, see `Sampled.locate`; those before are decoded
             again.
 
     Raises:
         Unreadable: the file does not open, or a frame is damaged or missing (after the frames
             before it).
     """
-    wanted_s = 0.0 if place is None else place["time_s"]
+    wanted_s = 0.0 if resume_at is None else resume_at["time_s"]
     last = -1
     time_s = 0.0
-    found = 0
+    count = 0
     with _opened(path) as picture:
         announced = _count(picture)
         for image in _frames(picture):
             if slot(time_s, spacing_s) > last:
                 last = slot(time_s, spacing_s)
                 if time_s >= wanted_s:
-                    yield Sampled(time_s, image, share=found / announced if announced else None)
+                    yield Sampled(time_s, image, share=count / announced if announced else None)
             time_s += _shown_s(picture)
-            found += 1
-    if announced is not None and found < announced:
-        raise Unreadable(f"ends after {found} of the {announced} frames that the file announces")
+            count += 1
+    if announced is not None and count < announced:
+        raise Unreadable(f"ends after {count} of the {announced} frames that the file announces")
 
 
 def _opened(path: Path) -> ImageFile.ImageFile:

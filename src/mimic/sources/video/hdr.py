@@ -113,14 +113,14 @@ def to_sdr(
         primaries: x and y of red, green and blue.
     """
     matrix = bt709_from(primaries).T.astype(np.float32)
-    found = np.empty(signal.shape, np.uint8)
+    sdr = np.empty(signal.shape, np.uint8)
     for top in range(0, len(signal), ROWS):
         light = display_light(signal[top : top + ROWS], transfer) @ matrix
         np.maximum(light, 0, out=light)
         if transfer in NAMES:
             light *= shoulder_gain(light.max(axis=-1, keepdims=True))
-        found[top : top + ROWS] = _sdr_signals()[_level(light)]
-    return found
+        sdr[top : top + ROWS] = _sdr_signals()[_level(light)]
+    return sdr
 
 
 def display_light(
@@ -163,7 +163,7 @@ def bt709_from(primaries: Primaries) -> Float64[np.ndarray, "3 3"]:
 
 
 def _xyz_from(primaries: Primaries) -> Float64[np.ndarray, "3 3"]:
-    columns = np.array([_xyz(*place) for place in primaries]).T
+    columns = np.array([_xyz(*xy) for xy in primaries]).T
     return columns * np.linalg.solve(columns, _xyz(*D65))
 
 

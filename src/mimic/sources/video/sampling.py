@@ -29,19 +29,19 @@ class Sampled(NamedTuple):
     """A frame of a video.
 
     time_s: since the first frame of the video.
-    whole: decoding may begin here: nothing before was lost.
+    is_clean: decoding may begin here: nothing before was lost.
     share: of the part to be sampled that lies before, 0 to 1; None: it is not known how long that
     is.
     """
 
     time_s: float
     image: Image
-    whole: bool = False
+    is_clean: bool = False
     share: float | None = None
 
-    def place(self) -> Position:
+    def locate(self) -> Position:
         """From where `sampled` goes on, this frame included."""
-        return {"time_s": self.time_s, "digest": digest(self.image), "whole": self.whole}
+        return {"time_s": self.time_s, "digest": digest(self.image), "whole": self.is_clean}
 
 
 def slot(time_s: float, spacing_s: float) -> int:
@@ -61,7 +61,7 @@ def sampled(
     start_s: float = 0.0,
     end_s: float = math.inf,
     quarter_turns: int | None = None,
-    place: Position | None = None,
+    resume_at: Position | None = None,
 ) -> Iterator[Sampled]:
     """Upright RGB frames at start, start + s, ... seconds up to the end, in one pass from the key
     frame before the start.
@@ -73,7 +73,7 @@ def sampled(
     Args:
         quarter_turns: counter-clockwise, instead of the container's display matrix; None = as the
             container says.
-        place: of the first frame that is given, see `Sampled.place`; the frames are those that
+        resume_at: of the first frame that is given, see `Sampled.locate`; the frames are those that
             follow without it. The key frame before is sought, and the picture compared; where it is
             another, all is decoded from the start.
 
@@ -82,18 +82,18 @@ def sampled(
             damaged (after the frames before it).
     """
     span_s = (start_s, end_s)
-    if place is None:
+    if resume_at is None:
         yield from _sampled(path, spacing_s, span_s, quarter_turns, -math.inf, start_s)
         return
-    time_s = place["time_s"]
-    if place["whole"]:
-        found = _sampled(path, spacing_s, span_s, quarter_turns, time_s, time_s)
+    time_s = resume_at["time_s"]
+    if resume_at["whole"]:
+        frames = _sampled(path, spacing_s, span_s, quarter_turns, time_s, time_s)
         first = None
         with contextlib.suppress(Unreadable):  # decoding from the start will say so, or do without
-            first = next(found, None)
-        if first is not None and first.place() == place:
+            first = next(frames, None)
+        if first is not None and first.locate() == resume_at:
             yield first
-            yield from found
+            yield from frames
             return
     yield from _sampled(path, spacing_s, span_s, quarter_turns, time_s, start_s)
 
@@ -123,7 +123,7 @@ def _sampled(
             taken = _from(path, container, first_s + begin_s, first_s)
         else:
             taken = itertools.chain([first], frames)
-        for clock_s, frame, whole in taken:
+        for clock_s, frame, is_complete in taken:
             time_s = clock_s - first_s
             if time_s > end_s + TOLERANCE_S:
                 break
@@ -133,7 +133,7 @@ def _sampled(
             last = number
             if time_s >= wanted_s:
                 share = (time_s - start_s) / part_s if 0 < part_s < math.inf else None
-                yield Sampled(time_s, turn(hdr.rgb(frame)), whole, share)
+                yield Sampled(time_s, turn(hdr.rgb(frame)), is_complete, share)
     if last < 0:
         raise Unreadable(f"the video ends before {start_s:g} s")
 

@@ -30,9 +30,8 @@ class Timed(NamedTuple):
 
     time_s: float
     frame: av.VideoFrame
-    whole: (
-        bool  # nothing was lost so far, and the clock is the container's: decoding may begin here
-    )
+    # Nothing was lost so far, and the clock is the container's: decoding may begin here.
+    is_clean: bool
 
 
 def decoded(
@@ -62,7 +61,7 @@ def decoded(
             time_s = clock.tell(frame)
             if losses.is_good(frame, time_s) and time_s is not None:
                 yield Timed(time_s, frame, clock.is_plain and losses.damaged == 0)
-    words = [*losses.told(), *_lacking(container, stream, clock)]
+    words = [*losses.messages(), *_lacking(container, stream, clock)]
     if words:
         raise Unreadable("; ".join(words))
 
@@ -145,7 +144,7 @@ class _Losses:
             return False
         return True
 
-    def told(self) -> Iterator[str]:
+    def messages(self) -> Iterator[str]:
         if self.damaged:
             more = f", {self.left_out} more predicted from them" if self.left_out else ""
             yield f"{self.damaged} damaged packets or frames{more} ({self.reason})"
@@ -221,12 +220,12 @@ def _announced_s(
     """The duration that the file's header announces, the shorter one where there are two."""
     if ANNOUNCING.isdisjoint(container.format.name.split(",")):
         return None
-    found = []
+    durations_s = []
     if stream.duration and stream.time_base:
-        found.append(float(stream.duration * stream.time_base))
+        durations_s.append(float(stream.duration * stream.time_base))
     if container.duration:
-        found.append(container.duration / av.time_base)
-    return min(found, default=None)
+        durations_s.append(container.duration / av.time_base)
+    return min(durations_s, default=None)
 
 
 def _end_of_all_s(path: Path) -> float:

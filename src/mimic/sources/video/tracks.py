@@ -118,10 +118,10 @@ def _not_flat(frame: av.VideoFrame) -> Iterator[str]:
 
 def rate(stream: av.VideoStream) -> tuple[Fraction, str]:
     """Frames a second of a stream without times, and who says so."""
-    said: dict[str, Fraction | None] = {"as its codec says": stream.codec_context.framerate}
+    stated: dict[str, Fraction | None] = {"as its codec says": stream.codec_context.framerate}
     if not stream.container.format.flags & NO_TIMESTAMPS:  # FFmpeg makes up a rate for those
-        said["as its container says"] = stream.average_rate
-    for origin, a_second in said.items():
+        stated["as its container says"] = stream.average_rate
+    for origin, a_second in stated.items():
         if a_second and 0 < a_second <= RATE_MAX:
             return Fraction(a_second), origin
     return RATE, "for want of any rate in it"

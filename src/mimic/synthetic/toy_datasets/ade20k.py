@@ -61,9 +61,9 @@ def write(section: Ade20kSet, folder: Path) -> None:
                 encode_image(rendering.rgb[:, :width], JPEG_QUALITY)
             )
             write_picture(folder / f"annotations/{split}/{stem}.png", labels)
-            here = np.bincount(labels.ravel(), minlength=CLASS_COUNT + 1)
-            seen[scene] += here > 0
-            pixels += here
+            counts = np.bincount(labels.ravel(), minlength=CLASS_COUNT + 1)
+            seen[scene] += counts > 0
+            pixels += counts
     (folder / "objectInfo150.txt").write_text(_info(pixels, seen))
 
 

@@ -79,13 +79,13 @@ def write(section: PeopleSet, folder: Path) -> None:
             "keypoints": NAMES,
             "skeleton": SKELETON,
         }
-        about = {"description": "drawn", "year": 2017}
+        info = {"description": "drawn", "year": 2017}
         path = folder / f"annotations/person_keypoints_{split}2017.json"
         path.parent.mkdir(exist_ok=True)
         write_json(
             path,
             {
-                "info": about,
+                "info": info,
                 "licenses": [],
                 "images": images,
                 "annotations": annotations,
@@ -97,7 +97,7 @@ def write(section: PeopleSet, folder: Path) -> None:
             (folder / DETECTIONS).parent.mkdir()
             write_json(
                 folder / DETECTIONS,
-                [found for entry in annotations for found in _detections(entry, rng)],
+                [detection for entry in annotations for detection in _detections(entry, rng)],
             )
 
 
@@ -109,9 +109,9 @@ def _scene(section: PeopleSet, rng: np.random.Generator) -> tuple[np.ndarray, li
     )
     people = []
     count = int(rng.integers(1, section.people + 1))
-    for place in range(count):
+    for slot in range(count):
         height = section.height_px * rng.uniform(0.55, 0.9)
-        left = section.width_px * (place + rng.uniform(0.3, 0.7)) / count
+        left = section.width_px * (slot + rng.uniform(0.3, 0.7)) / count
         joints = _posed(rng) * height + [left, rng.uniform(0, section.height_px - height)]
         _draw(photo, joints, height)
         inside: np.ndarray = np.all((joints >= 0) & (joints <= [size[0] - 1, size[1] - 1]), axis=1)
@@ -209,11 +209,11 @@ def _crowd(section: PeopleSet, image: int, identity: int) -> dict[str, Any]:
 
 def _detections(entry: dict[str, Any], rng: np.random.Generator) -> list[dict[str, Any]]:
     """A box near each person, a second of lower score now and then."""
-    found = []
+    boxes = []
     for score in (rng.uniform(0.7, 1), rng.uniform(0.05, 0.4))[: 1 + int(rng.random() < 0.4)]:
         x, y, width, height = np.array(entry["bbox"]) + rng.normal(0, 0.02, 4) * entry["bbox"][3]
         box = [max(0.0, x), max(0.0, y), max(4.0, width), max(4.0, height)]
-        found.append(
+        boxes.append(
             {
                 "image_id": entry["image_id"],
                 "category_id": 1,
@@ -221,4 +221,4 @@ def _detections(entry: dict[str, Any], rng: np.random.Generator) -> list[dict[st
                 "score": float(score),
             }
         )
-    return found
+    return boxes

@@ -41,9 +41,9 @@ def write(section: SevenScenesSet, folder: Path) -> None:
             sequence = base / f"seq-{number:02d}"
             sequence.mkdir()
             for frame, (x, z, rise, turn, tilt) in enumerate(_wander(rng, frames)):
-                place = world.try_step(spot, spot + np.array([x, 0.0, z]) * REACH_M)
+                floor = world.try_step(spot, spot + np.array([x, 0.0, z]) * REACH_M)
                 camera = walker.look(
-                    place + [0.0, 1.4 + rise * RISE_M, 0.0],
+                    floor + [0.0, 1.4 + rise * RISE_M, 0.0],
                     yaw_deg + turn * TURN_DEG,
                     -8 + tilt * TILT_DEG,
                 )

@@ -47,10 +47,10 @@ def render(
     world = engine(section, scene)
     rng = np.random.default_rng([section.first_seed + scene, 5])
     while count:
-        place = walker.start(world, rng, ISLAND_RADIUS_MIN_M)
-        position = place + [0.0, rng.uniform(1.2, 1.6), 0.0]
+        floor = walker.start(world, rng, ISLAND_RADIUS_MIN_M)
+        position = floor + [0.0, rng.uniform(1.2, 1.6), 0.0]
         camera = walker.look(
-            position, walker.open_heading(world, rng, place), float(rng.normal(-8, 5))
+            position, walker.open_heading(world, rng, floor), float(rng.normal(-8, 5))
         )
         rendering = world.render(
             camera.position, camera.rotation, (section.width_px, section.height_px), hfov_deg

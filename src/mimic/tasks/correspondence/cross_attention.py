@@ -40,7 +40,7 @@ from mimic.tasks.correspondence.patch_matching import (
 from mimic.tasks.metrics.matching import chance, nearest, offsets, recall
 
 PCK_PX = (1, 3, 5)
-# rows of Match.found
+# rows of Match.matched
 ATTENTION = 0
 ENCODER = 1
 
@@ -107,8 +107,8 @@ def costs(model: TwoViews, a: Tensor, b: Tensor, reciprocal: bool) -> Tensor:
             weights[:, :, 0] = weights.flatten(1).min(dim=1).values[:, None]
         return weights
 
-    there = one_way(a, b)
-    return (there + one_way(b, a).transpose(1, 2)) / 2 if reciprocal else there
+    forward = one_way(a, b)
+    return (forward + one_way(b, a).transpose(1, 2)) / 2 if reciprocal else forward
 
 
 def dense_flow(weights: Tensor, side: int, patch_px: int, temperature: float) -> Tensor:
@@ -127,9 +127,9 @@ def true_flow(b_from_a: np.ndarray, size_px: int) -> tuple[np.ndarray, np.ndarra
     x, y = np.meshgrid(np.arange(size_px), np.arange(size_px))
     moved = np.stack([x, y, np.ones_like(x)], axis=-1) @ b_from_a.T
     front = moved[..., 2] > 1e-9
-    place = moved[..., :2] / np.where(front, moved[..., 2], 1)[..., None]
-    inside = front & (place >= -0.5).all(axis=-1) & (place < size_px - 0.5).all(axis=-1)
-    return place - np.stack([x, y], axis=-1), inside
+    target = moved[..., :2] / np.where(front, moved[..., 2], 1)[..., None]
+    inside = front & (target >= -0.5).all(axis=-1) & (target < size_px - 0.5).all(axis=-1)
+    return target - np.stack([x, y], axis=-1), inside
 
 
 def _seen(
@@ -151,7 +151,7 @@ def _seen(
         for item, row in enumerate(rows.iloc[index].to_dict("records")):
             b_from_a = np.reshape(row["b_from_a"], (3, 3)).astype(np.float64)
             truth = truth_on_grid(b_from_a, row["size_px"], size_px, patch_px)
-            found = np.stack(
+            matched = np.stack(
                 [weights[item].argmax(dim=1).numpy(), nearest(tokens[0][item], tokens[1][item])]
             )
             motion, inside = true_flow(
@@ -161,7 +161,7 @@ def _seen(
             below = tuple(float((off < limit).mean()) if len(off) else np.nan for limit in PCK_PX)
             error_px = float(off.mean()) if len(off) else np.nan
             yield PairMatches(
-                Match(float(row["overlap"]), views[item].numpy(), truth, found), error_px, below
+                Match(float(row["overlap"]), views[item].numpy(), truth, matched), error_px, below
             )
 
 
@@ -176,7 +176,9 @@ def _metrics(seen: list[PairMatches], side: int, edges: tuple[float, ...]) -> di
 
     def score(chosen: list[PairMatches], row: int) -> dict[str, float]:
         return recall(
-            np.concatenate([offsets(one.match.found[row], one.match.truth, side) for one in chosen])
+            np.concatenate(
+                [offsets(one.match.matched[row], one.match.truth, side) for one in chosen]
+            )
         )
 
     def in_pixels(chosen: list[PairMatches]) -> dict[str, float]:

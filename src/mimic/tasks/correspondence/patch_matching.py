@@ -49,7 +49,7 @@ class Match:
     overlap: float
     images: np.ndarray
     truth: np.ndarray
-    found: np.ndarray
+    matched: np.ndarray
 
 
 def look(task: CorrespondenceTask | CrossAttentionTask, root: Path, needs: Needs) -> DataFound:
@@ -65,8 +65,8 @@ def look(task: CorrespondenceTask | CrossAttentionTask, root: Path, needs: Needs
         truth = vote_all(homography, row["size_px"], row["patch_px"])
         measured.add(int((truth >= 0).sum()), len(truth), [row["overlap"]])
     counts = {"validation": len(rows), "measured": len(measured.used)}
-    about = {"bytes": path.stat().st_size, "digest": file_digest(path)}
-    return DataFound(path, [measured], {"splits": counts, **about})
+    extent = {"bytes": path.stat().st_size, "digest": file_digest(path)}
+    return DataFound(path, [measured], {"splits": counts, **extent})
 
 
 def run(task: CorrespondenceTask, subject: EvalModel, folders: EvalPaths) -> Result:
@@ -174,11 +174,11 @@ def _match(subject: EvalModel, rows: pd.DataFrame, paths: EvalPaths, batch: int)
                 size_px,
                 encoder.patch_px,
             )
-            found = [
+            matched = [
                 nearest(a[item].flatten(1).T, b[item].flatten(1).T)
                 for a, b in zip(maps_a, maps_b, strict=True)
             ]
-            yield Match(float(row["overlap"]), views[item].numpy(), truth, np.stack(found))
+            yield Match(float(row["overlap"]), views[item].numpy(), truth, np.stack(matched))
 
 
 def _metrics(
@@ -196,10 +196,10 @@ def _metrics(
 
     def score(chosen: list[Match], at: int) -> dict[str, float]:
         return recall(
-            np.concatenate([offsets(match.found[at], match.truth, side) for match in chosen])
+            np.concatenate([offsets(match.matched[at], match.truth, side) for match in chosen])
         )
 
-    per_block = [score(matches, at) for at in range(len(matches[0].found))]
+    per_block = [score(matches, at) for at in range(len(matches[0].matched))]
     per_pair = [score([match], block)["exact"] for match in matches if (match.truth >= 0).any()]
     return {
         **per_block[block],
@@ -224,7 +224,7 @@ def _metrics(
 
 def item_recalls(matches: list[Match], side: int, row: int) -> np.ndarray:
     """What each pair contributes to the recall pooled over patches."""
-    off = [offsets(match.found[row], match.truth, side) for match in matches]
+    off = [offsets(match.matched[row], match.truth, side) for match in matches]
     hits = np.array([(one == 0).all(axis=1).sum() for one in off])
     return item_shares(hits, np.array([len(one) for one in off]), pooled=True)
 
@@ -250,15 +250,15 @@ def picture(match: Match, side: int, block: int, index: int) -> Figure:
         for view in match.images
     ]
     canvas = np.concatenate(views, axis=1)
-    found = match.found[block]
+    matched = match.matched[block]
     scorable = np.flatnonzero(match.truth >= 0)
-    off = offsets(found, match.truth, side)
+    off = offsets(matched, match.truth, side)
     right = np.abs(off).max(axis=1, initial=0) <= 1
     chosen = evenly_spaced(len(scorable), DRAWN)
     cell = PICTURE_PX / side
     for position in sorted(chosen, key=lambda position: right[position]):  # the right ones on top
         a = scorable[position]
-        b = found[scorable[position]]
+        b = matched[scorable[position]]
         start = (round((a % side + 0.5) * cell), round((a // side + 0.5) * cell))
         end = (PICTURE_PX + round((b % side + 0.5) * cell), round((b // side + 0.5) * cell))
         colour = RIGHT if right[position] else WRONG

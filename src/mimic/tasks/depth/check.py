@@ -39,8 +39,8 @@ def look(task: DepthFields, root: Path, needs: Needs) -> DataFound:
             shapes[shape] += 1
         _require_one(shapes, opened.path)
         facts: dict[str, Any] = {"images": opened.length, **opened.extent()}
-        if opened.said:
-            facts["said"] = list(opened.said)
+        if opened.notes:
+            facts["said"] = list(opened.notes)
     if isinstance(task, FewShotDepthTask):
         require_labels(train, opened.path, task.shots, range(task.seed, task.seed + task.seeds))
     return DataFound(opened.path, [train, test], facts)

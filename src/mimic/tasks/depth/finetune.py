@@ -117,9 +117,9 @@ def build(task: DepthFields, encoder: VisionTransformer) -> EncoderWithHead:
     require_patches(task.size_px, encoder.patch_px)
 
     def head() -> nn.Module:
-        made = DptHead(encoder.width, task.head_width, 1, encoder.patch_px)
-        initialise(made)
-        return StandardisedLevels(made, [encoder.width] * LEVELS) if task.standardise else made
+        dpt = DptHead(encoder.width, task.head_width, 1, encoder.patch_px)
+        initialise(dpt)
+        return StandardisedLevels(dpt, [encoder.width] * LEVELS) if task.standardise else dpt
 
     blocks = read_blocks(task.blocks, encoder.depth, LEVELS)
     return EncoderWithHead(
@@ -181,7 +181,7 @@ def score(
     for part, frames in tests:
         batch = preprocess(task, stacked(frames, task, patch_px))
         scored = _scored(task, frames, batch, predicted(part, batch.images))
-        for place, (image, prediction, truth, valid) in zip(
+        for position, (image, prediction, truth, valid) in zip(
             range(part.start, part.stop), scored, strict=True
         ):
             sums.append(
@@ -189,9 +189,9 @@ def score(
                     prediction[None], torch.from_numpy(truth)[None], torch.from_numpy(valid)[None]
                 )
             )
-            if place in drawn:
+            if position in drawn:
                 pictures.append(
-                    _picture(int(tests.nyu.test[place]), image, truth, prediction.numpy(), valid)
+                    _picture(int(tests.nyu.test[position]), image, truth, prediction.numpy(), valid)
                 )
     return np.concatenate(sums), pictures
 

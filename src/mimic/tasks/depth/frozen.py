@@ -104,7 +104,7 @@ def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> R
             delta1 = finetune.average_metrics(drawn, sums)["delta1"]
             return delta1, finetune.item_scores(drawn, sums), shown
 
-        found = measure_draws(
+        draws = measure_draws(
             "delta1", task.shots, seeds, len(nyu.train), folders.progress, measure
         )
         tested = len(kept.tests)
@@ -112,13 +112,13 @@ def run_few(task: FewShotDepthTask, subject: EvalModel, folders: EvalPaths) -> R
         name="delta1",
         headline="delta1",
         higher_is_better=True,
-        metrics=found.metrics,
+        metrics=draws.metrics,
         protocol=f"few-shot, mean of {task.seeds} draws of {max(task.shots)} images, "
         f"{finetune.of_set(task, nyu, max(task.shots), tested)}",
         selection="last step; the largest number of images",
         test_size=tested,
-        pictures=found.pictures,
-        items=found.items,
+        pictures=draws.pictures,
+        items=draws.items,
     )
 
 
@@ -135,9 +135,9 @@ def cache_features(
     def of(split: str, mirrored: bool) -> FeatureArray:
         numbers = nyu.train if split == "train" else nyu.test
 
-        def read(place: int) -> np.ndarray:
+        def read(index: int) -> np.ndarray:
             image = finetune.preprocess(
-                task, finetune.load(nyu, numbers[[place]], task, patch_px)
+                task, finetune.load(nyu, numbers[[index]], task, patch_px)
             ).images[0]
             return np.ascontiguousarray(image[:, ::-1]) if mirrored else image
 
@@ -199,10 +199,10 @@ def _score(
         places = np.arange(part.start, part.stop)
         with torch.inference_mode():
             outputs = [
-                model.head(list(torch.from_numpy(found[places]).to(model.device).unbind(dim=1)))[
+                model.head(list(torch.from_numpy(view[places]).to(model.device).unbind(dim=1)))[
                     :, 0
                 ].float()
-                for found in kept.test
+                for view in kept.test
             ]
         return finetune.metres(
             task, outputs[0] if len(outputs) == 1 else (outputs[0] + outputs[1].flip(-1)) / 2

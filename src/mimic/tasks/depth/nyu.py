@@ -54,7 +54,7 @@ class Nyu:
             not in metres; masks are missing.
     """
 
-    said: tuple[str, ...] = ()  # by `prepare`, beyond what every set says
+    notes: tuple[str, ...] = ()  # by `prepare`, beyond what every set says
     own = ""  # in the protocol, of data that are not the official ones
     has_eigen = True
 
@@ -195,9 +195,9 @@ def _fields(file: Any, path: Path, with_raw: bool) -> dict[str, Any]:
         except Unreadable as error:
             raise BadInput(f"{path}: {error}; take the official file") from None
         if fields[name].ndim != axes or fields[name].dtype != dtype:
-            found = f"{fields[name].dtype} {fields[name].shape}"
+            actual = f"{fields[name].dtype} {fields[name].shape}"
             raise BadInput(
-                f"{path}: {name} is {found}, expected {np.dtype(dtype)} with {axes} axes (image "
+                f"{path}: {name} is {actual}, expected {np.dtype(dtype)} with {axes} axes (image "
                 "first, then reversed); wrong unit or file?"
             )
     images = fields["images"].shape
@@ -228,9 +228,9 @@ def _read_splits(path: Path, length: int) -> tuple[np.ndarray, np.ndarray]:
         if not len(numbers):
             raise BadInput(f"{path}: {name} is empty")
         if numbers.min() < 1 or numbers.max() > length:
-            found = f"{numbers.min()}..{numbers.max()}"
+            extremes = f"{numbers.min()}..{numbers.max()}"
             raise BadInput(
-                f"{path}: {name} holds {found}, expected 1..{length} (counted from 1); does it "
+                f"{path}: {name} holds {extremes}, expected 1..{length} (counted from 1); does it "
                 f"belong to this {MAT}?"
             )
         splits.append(numbers - 1)

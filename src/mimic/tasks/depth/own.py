@@ -106,7 +106,7 @@ class OwnDepth:
         return f"own data {shown(self.path.name)} ({self._depth_in_words()}; {self._split_rule()})"
 
     @property
-    def said(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[str, ...]:
         """What was found, a line each."""
         unused = [f"{count:,} {why}" for why, count in self._unused.items()]
         if self._without_depth:
@@ -137,8 +137,8 @@ class OwnDepth:
         return contents(files, self.path, (self.train, self.test))
 
     def _confidence(self) -> Iterator[Path]:
-        found = (scans.confidence_of(item.label) for item in self._items)
-        return (path for path in found if path is not None)
+        paths = (scans.confidence_of(item.label) for item in self._items)
+        return (path for path in paths if path is not None)
 
     def _depth_in_words(self) -> str:
         step_m = self.unit.step_m
@@ -150,7 +150,7 @@ class OwnDepth:
 
     def _samples(self) -> list[np.ndarray]:
         step = -(-self.length // LOOKED_AT)
-        return [self._values(self._items[place].label) for place in range(0, self.length, step)]
+        return [self._values(self._items[index].label) for index in range(0, self.length, step)]
 
     def _values(self, path: Path) -> np.ndarray:
         try:
@@ -202,25 +202,25 @@ def is_own(folder: Path) -> bool:
 def _frames(folder: Path, time_s: float) -> tuple[list[tuple[str, Frame]], bool]:
     """Frames with the folder that they lie in, and whether all are of TUM's layout."""
     skipped: dict[str, str] = {}
-    found = []
+    frames = []
     layouts: Counter[bool] = Counter()
     for below in sorted(folders_below(folder, skipped), key=numeric_order):
-        place = folder / below
-        layouts[(place / "rgb.txt").is_file()] += 1
+        scene_folder = folder / below
+        layouts[(scene_folder / "rgb.txt").is_file()] += 1
         try:
-            found += [(below, frame) for frame in frames_in(place, time_s)]
+            frames += [(below, frame) for frame in frames_in(scene_folder, time_s)]
         except Unreadable as error:
-            raise BadInput(f"{place}: {error}") from None
+            raise BadInput(f"{scene_folder}: {error}") from None
     for below in sorted(scans.scans_below(folder), key=numeric_order):
         layouts[False] += 1
-        found += [(below, frame) for frame in scans.frames_of(folder / below)]
-    if not found:
+        frames += [(below, frame) for frame in scans.frames_of(folder / below)]
+    if not frames:
         scans.refuse_record3d(folder)
         raise BadInput(
             f"{folder}: no colour images with depth (color/ and depth/, NAME_rgb.png and "
             "NAME_depth.png, or NAME.jpg and NAME.npy)"
         )
-    return found, set(layouts) == {True}
+    return frames, set(layouts) == {True}
 
 
 def _items(folder: Path, frames: list[tuple[str, Frame]]) -> list[LabelledImage]:

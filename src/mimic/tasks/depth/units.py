@@ -56,7 +56,7 @@ def find(where: Path, samples: Sequence[np.ndarray], stated: str | float | None,
     if not len(known):
         raise BadInput(f"{where}: no known depth in {len(samples)} images that were looked at")
     middle = float(np.median(known))
-    per_m, because = _stated(where, stated, tum) or _told(where, samples[0].dtype, middle)
+    per_m, because = _stated(where, stated, tum) or _guessed(where, samples[0].dtype, middle)
     median_m = middle / per_m
     if not PLAUSIBLE_M[0] <= median_m <= PLAUSIBLE_M[1]:
         raise BadInput(
@@ -111,7 +111,7 @@ def _per_m(unit: str | float, where: str) -> float:
     raise BadInput(f"{where}: depth_unit {unit!r} is neither m, cm, mm nor units a metre")
 
 
-def _told(where: Path, kind: np.dtype[Any], middle: float) -> tuple[float, str]:
+def _guessed(where: Path, kind: np.dtype[Any], middle: float) -> tuple[float, str]:
     """Units a metre by the numbers alone."""
     if kind == np.uint8:
         raise BadInput(

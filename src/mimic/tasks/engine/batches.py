@@ -32,8 +32,8 @@ def step_indices(step: int, batch: int, length: int, seed: int) -> np.ndarray:
     """
     if length < batch:
         return batch_indices(step, batch, length, seed)
-    epoch, place = divmod(step, length // batch)
-    return _epoch_order(length, seed, epoch)[place * batch : (place + 1) * batch]
+    epoch, position = divmod(step, length // batch)
+    return _epoch_order(length, seed, epoch)[position * batch : (position + 1) * batch]
 
 
 @lru_cache(maxsize=2)

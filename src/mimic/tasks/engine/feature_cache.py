@@ -58,15 +58,15 @@ class FeatureArray(Sequence[np.ndarray]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, place: Any) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         """One image's by number, or several by an array of numbers."""
-        if np.ndim(place) == 0:
-            return self.parts[int(place) // PART][int(place) % PART]
-        places = np.asarray(place, np.int64)
-        out = np.empty((len(places), *self.parts[0].shape[1:]), self.parts[0].dtype)
-        for number in np.unique(places // PART):
-            chosen = places // PART == number
-            out[chosen] = self.parts[number][places[chosen] % PART]
+        if np.ndim(index) == 0:
+            return self.parts[int(index) // PART][int(index) % PART]
+        indices = np.asarray(index, np.int64)
+        out = np.empty((len(indices), *self.parts[0].shape[1:]), self.parts[0].dtype)
+        for number in np.unique(indices // PART):
+            chosen = indices // PART == number
+            out[chosen] = self.parts[number][indices[chosen] % PART]
         return out
 
 
@@ -94,7 +94,7 @@ def features(
     paths = [folder / key / f"{number:05d}.npy" for number in range(len(starts))]
     for start, path in zip(starts, paths, strict=True):
         if not path.exists():
-            made = _encoded(
+            encoded = _encoded(
                 images,
                 start,
                 min(start + PART, images.length),
@@ -104,7 +104,7 @@ def features(
                 np.dtype(dtype),
             )
             with writing(path) as file:
-                np.save(file, made)
+                np.save(file, encoded)
     return FeatureArray([np.load(path, mmap_mode="r") for path in paths])
 
 
@@ -120,13 +120,13 @@ def lookup_features(
     """
 
     def read(index: np.ndarray, mirrored: np.ndarray) -> list[Tensor]:
-        found = np.stack(
+        rows = np.stack(
             [
-                views[int(turned)][int(place)]
-                for place, turned in zip(chosen[index], mirrored, strict=True)
+                views[int(turned)][int(image)]
+                for image, turned in zip(chosen[index], mirrored, strict=True)
             ]
         )
-        return list(torch.from_numpy(found).to(device).unbind(dim=1))
+        return list(torch.from_numpy(rows).to(device).unbind(dim=1))
 
     return read
 
@@ -147,11 +147,11 @@ def _encoded(
     encoder.eval()
     batches = _batched(images, first, last, batch)
     shown = counted(batches, "encode", last - first, "images", lambda part: len(part[1]))
-    for place, pixels in shown:
+    for start, pixels in shown:
         with torch.inference_mode():
-            found = encode(normalise(torch.from_numpy(pixels).to(device))).float().cpu().numpy()
-        out = np.empty((last - first, *found.shape[1:]), dtype) if out is None else out
-        out[place - first : place - first + len(found)] = found
+            encoded = encode(normalise(torch.from_numpy(pixels).to(device))).float().cpu().numpy()
+        out = np.empty((last - first, *encoded.shape[1:]), dtype) if out is None else out
+        out[start - first : start - first + len(encoded)] = encoded
     assert out is not None
     return out
 
@@ -161,10 +161,10 @@ def _batched(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """(number of the first, uint8[b, h, w, 3]), read ahead."""
     waiting: list[np.ndarray] = []
-    for place, image in prefetch(images.read, first, last, READERS):
+    for index, image in prefetch(images.read, first, last, READERS):
         waiting.append(image)
-        if len(waiting) == batch or place + 1 == last:
-            yield place + 1 - len(waiting), np.stack(waiting)
+        if len(waiting) == batch or index + 1 == last:
+            yield index + 1 - len(waiting), np.stack(waiting)
             waiting = []
 
 

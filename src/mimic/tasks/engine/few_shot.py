@@ -77,11 +77,11 @@ def measure_draws(
             if count == most:
                 items.append(shares)
                 pictures = shown if seed == seeds[0] else pictures
-    found = by_shots(values)
+    statistics = by_shots(values)
     metrics = {
-        headline: found[str(most)]["mean"],
-        "standard_error": found[str(most)]["std"] / len(seeds) ** 0.5,
-        "by_k": found,
+        headline: statistics[str(most)]["mean"],
+        "standard_error": statistics[str(most)]["std"] / len(seeds) ** 0.5,
+        "by_k": statistics,
     }
     return Draws(metrics, pictures, np.mean(items, axis=0))
 
@@ -106,7 +106,7 @@ def require_labels(train: Split, where: Path, shots: Sequence[int], seeds: range
     require_images(shots, length)
     for seed in seeds:
         drawn = subset(seed, min(shots), length)
-        if not any(train.used[place] for place in drawn):
+        if not any(train.used[index] for index in drawn):
             raise BadInput(
                 f"seed {seed} draws {len(drawn)} training images, none of which has "
                 f"{train.needs.part}; raise shots, or {train.needs.remedy}"

@@ -15,7 +15,7 @@ from mimic.infra.storage import write_json
 from mimic.training.checkpoint import read_weights, write_weights
 
 WEIGHTS = "trained.safetensors"
-SAID = "trained.json"
+TRAINED = "trained.json"
 
 
 def train_once(model: nn.Module, folder: Path, train: Callable[[], float | None]) -> float | None:
@@ -26,20 +26,20 @@ def train_once(model: nn.Module, folder: Path, train: Callable[[], float | None]
         train: its answer, the loss, is what `train_once` answers.
     """
     weights = folder / WEIGHTS
-    said = folder / SAID
-    if said.exists():
+    record = folder / TRAINED
+    if record.exists():
         say(f"{folder}: trained before, not trained again")
         _load(model, read_weights(weights), weights)
-        return _loss(said)
+        return _loss(record)
     loss = train()
     write_weights(_changed(model), weights, {})
-    write_json(said, {"train_loss": loss})  # last: it says that the weights are whole
+    write_json(record, {"train_loss": loss})  # last: it says that the weights are whole
     return loss
 
 
 def has_trained(folder: Path) -> bool:
     """Whether an evaluation that keeps its work in this folder has trained a model."""
-    return any(folder.rglob(SAID))
+    return any(folder.rglob(TRAINED))
 
 
 class BestCheckpoint:
@@ -56,17 +56,17 @@ class BestCheckpoint:
         self.every = every
         self._score = score
         self._weights = folder / "best.safetensors"
-        self._said = folder / "best.json"
-        said = json.loads(self._said.read_text()) if self._said.exists() else {}
-        self.step = said.get("step")
-        self.value = said.get("value", math.inf)
+        self._record = folder / "best.json"
+        record = json.loads(self._record.read_text()) if self._record.exists() else {}
+        self.step = record.get("step")
+        self.value = record.get("value", math.inf)
 
     def update(self, model: nn.Module, step: int) -> None:
         """Score the model, and keep its weights where it did better than at any step before."""
         value = self._score()
         if value < self.value:
             write_weights(model.state_dict(), self._weights, {})
-            write_json(self._said, {"step": step, "value": value})
+            write_json(self._record, {"step": step, "value": value})
             self.step = step
             self.value = value
 

@@ -96,13 +96,14 @@ def _legend(numbers: Sequence[int], names: Sequence[str]) -> np.ndarray:
     return board
 
 
-def cameras(known: np.ndarray, true: np.ndarray, found: np.ndarray) -> np.ndarray:
+def cameras(known: np.ndarray, true: np.ndarray, estimated: np.ndarray) -> np.ndarray:
     """uint8[h, h, 3]: cameras (poses [n, 4, 4], camera to world) in the plane they spread in most;
     dots with a stroke where they look.
 
     Args:
         known: drawn in grey.
-        true, found: one pose each, in green and in red; what lies far outside is drawn at the edge.
+        true, estimated: one pose each, in green and in red; what lies far outside is drawn at the
+            edge.
     """
     centre = known[:, :3, 3].mean(axis=0)
     axes = np.linalg.svd(known[:, :3, 3] - centre, full_matrices=False)[2][:2]
@@ -111,11 +112,11 @@ def cameras(known: np.ndarray, true: np.ndarray, found: np.ndarray) -> np.ndarra
     board = np.full((HEIGHT_PX, HEIGHT_PX, 3), 255, np.uint8)
 
     def dot(pose: np.ndarray, colour: tuple[int, int, int], radius: int) -> None:
-        place = np.clip((pose[:3, 3] - centre) @ axes.T / reach, -1, 1)
-        towards = place + 0.12 * (axes @ pose[:3, 2])
+        position = np.clip((pose[:3, 3] - centre) @ axes.T / reach, -1, 1)
+        towards = position + 0.12 * (axes @ pose[:3, 2])
         start, end = (
             np.round((np.array(point) + 1) / 2 * (HEIGHT_PX - 1)).astype(int).tolist()
-            for point in (place, towards)
+            for point in (position, towards)
         )
         cv2.line(board, start, end, colour, 1, cv2.LINE_AA)
         cv2.circle(board, start, radius, colour, -1, cv2.LINE_AA)
@@ -123,5 +124,5 @@ def cameras(known: np.ndarray, true: np.ndarray, found: np.ndarray) -> np.ndarra
     for pose in known:
         dot(pose, (170, 170, 170), 1)
     dot(true, (0, 150, 0), 4)
-    dot(found, (210, 0, 0), 3)
+    dot(estimated, (210, 0, 0), 3)
     return board

@@ -206,8 +206,8 @@ def _jittered(view: np.ndarray, rng: Rng) -> np.ndarray:
         pil.adjust_saturation,
         pil.adjust_hue,
     )
-    for place in rng.permutation(len(adjust)).tolist():
-        image = adjust[place](image, factors[place])
+    for index in rng.permutation(len(adjust)).tolist():
+        image = adjust[index](image, factors[index])
     return np.asarray(image)
 
 
@@ -218,10 +218,10 @@ def _stereo_colours(a: np.ndarray, b: np.ndarray, rng: Rng) -> tuple[np.ndarray,
     """
     views = [Image.fromarray(np.ascontiguousarray(view)) for view in (a, b)]
     order = rng.permutation(len(STEREO_COLOURS)).tolist()
-    for place in order[:1] if rng.random() < STEREO_SINGLE else order:
+    for index in order[:1] if rng.random() < STEREO_SINGLE else order:
         if rng.random() >= STEREO_SHARE:
             continue
-        adjust, of_a, of_b = STEREO_COLOURS[place]
+        adjust, of_a, of_b = STEREO_COLOURS[index]
         first = float(rng.uniform(*of_a))
         second = float(rng.uniform(*of_b)) if rng.random() < STEREO_ASYMMETRIC else first
         views = [adjust(views[0], first), adjust(views[1], second)]

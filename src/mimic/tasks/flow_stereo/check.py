@@ -24,9 +24,9 @@ def look(task: FlowTask | StereoTask, root: Path, needs: Needs) -> DataFound:
     files: set[Path] = set()
     sets: dict[str, list[str]] = {}
     look = partial(read, masks=task.masks)
-    for split, parts, found in zip(splits, (task.train, task.test), listed, strict=True):
-        sets[split.name] = mixture(parts, [len(pairs) for pairs in found])
-        pairs = list(dict.fromkeys(mixed(parts, found)))
+    for split, parts, pairs_of_parts in zip(splits, (task.train, task.test), listed, strict=True):
+        sets[split.name] = mixture(parts, [len(pairs) for pairs in pairs_of_parts])
+        pairs = list(dict.fromkeys(mixed(parts, pairs_of_parts)))
         for pair, seen in each(split, look, pairs):
             split.add_masked(seen.valid, np.linalg.norm(seen.motion, axis=-1))
             files |= {pair.a, pair.b, pair.truth} | ({pair.mask} if pair.mask else set())

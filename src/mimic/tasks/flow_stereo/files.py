@@ -63,9 +63,9 @@ def read(pair: MotionPair, *, masks: bool) -> Motion:
     a = read_photo(pair.a)
     b = read_photo(pair.b)
     motion, valid = pair.reader(pair.truth)
-    for path, found in ((pair.b, b.shape[:2]), (pair.truth, valid.shape)):
-        if found != a.shape[:2]:
-            size = f"{found[1]} x {found[0]}, {pair.a.name} is {a.shape[1]} x {a.shape[0]}"
+    for path, shape in ((pair.b, b.shape[:2]), (pair.truth, valid.shape)):
+        if shape != a.shape[:2]:
+            size = f"{shape[1]} x {shape[0]}, {pair.a.name} is {a.shape[1]} x {a.shape[0]}"
             raise BadInput(f"{path}: {size}; they are not of one pair")
     if masks and pair.mask is not None:
         valid = valid & _scored(pair.mask, pair.mask_valid, valid.shape)

@@ -65,10 +65,10 @@ def run(task: Task, subject: EvalModel, folders: EvalPaths) -> Result:
     model.eval()
     for index, pair in enumerate(counted(test, "score", len(test), "pairs")):
         item = read(pair, masks=task.masks)
-        found = predict(task, model, item.a, item.b)
-        sums.append(error_sums(found, item.motion, item.valid))
+        predicted = predict(task, model, item.a, item.b)
+        sums.append(error_sums(predicted, item.motion, item.valid))
         if index in drawn:
-            pictures.append(_picture(pair, item, found))
+            pictures.append(_picture(pair, item, predicted))
     if not sum(part[0] for part in sums):
         raise BadInput(f"{data}: no test pair has a pixel of known motion")
     metrics = errors(np.stack(sums), OUTLIER[task.task])
@@ -114,9 +114,9 @@ def build(task: Task, subject: EvalModel) -> DenseMotion:
         raise BadInput(f"{task.task}: {error}") from None
 
     def make() -> nn.Module:
-        made = DenseMotion(pretrained, task.head_width, CHANNELS[task.task], blocks)
-        initialise(made.head)
-        return made
+        dense = DenseMotion(pretrained, task.head_width, CHANNELS[task.task], blocks)
+        initialise(dense.head)
+        return dense
 
     model = seeded(task.seed, make)
     assert isinstance(model, DenseMotion)
@@ -135,9 +135,9 @@ def train_model(
     def draw(step: int) -> Motion:
         index = step_indices(step, task.batch, len(pairs), task.seed)
         items = []
-        for place, one in enumerate(index):
+        for slot, one in enumerate(index):
             item = read(pairs[one], masks=task.masks)
-            items.append(random_crop(task, item, np.random.default_rng([task.seed, step, place])))
+            items.append(random_crop(task, item, np.random.default_rng([task.seed, step, slot])))
         return Motion(
             *(
                 np.stack([getattr(item, name) for item in items])
@@ -250,7 +250,7 @@ def colorize(motion: np.ndarray, largest: float) -> np.ndarray:
     )
 
 
-def _picture(pair: MotionPair, item: Motion, found: np.ndarray) -> Figure:
+def _picture(pair: MotionPair, item: Motion, predicted: np.ndarray) -> Figure:
     """Both views, truth (black where unknown) and prediction in one colour scale."""
     largest = (
         float(np.percentile(np.linalg.norm(item.motion[item.valid], axis=-1), 98))
@@ -261,12 +261,12 @@ def _picture(pair: MotionPair, item: Motion, found: np.ndarray) -> Figure:
         np.uint8
     )
     width = round(PICTURE_PX * item.valid.shape[1] / item.valid.shape[0])
-    parts = (item.a, item.b, truth, colorize(found, max(largest, 1e-3)))
+    parts = (item.a, item.b, truth, colorize(predicted, max(largest, 1e-3)))
     strip = np.concatenate(
         [cv2.resize(part, (width, PICTURE_PX), interpolation=cv2.INTER_AREA) for part in parts],
         axis=1,
     )
-    off = np.linalg.norm(found - item.motion, axis=-1)[item.valid]
+    off = np.linalg.norm(predicted - item.motion, axis=-1)[item.valid]
     error = f"{off.mean():.1f} px" if len(off) else "not known"
     caption = (
         f"{pair.name}: view a, view b, truth, prediction; full colour {largest:.1f} px; error "

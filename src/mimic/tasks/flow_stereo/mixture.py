@@ -42,9 +42,9 @@ def described(part: MotionPart) -> str:
 def mixture(parts: Sequence[MotionPart], counts: Sequence[int]) -> list[str]:
     """Each part with its weight and its pairs, and how many the published set has where it has more
     or fewer."""
-    said = []
+    descriptions = []
     for part, count in zip(parts, counts, strict=True):
         published = PAIRS.get(described(part), count)
         pairs = f"{count} pairs" if count == published else f"{count} of {published} pairs"
-        said.append(f"{part.repeat} * {described(part)} ({pairs})")
-    return said
+        descriptions.append(f"{part.repeat} * {described(part)} ({pairs})")
+    return descriptions

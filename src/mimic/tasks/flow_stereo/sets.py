@@ -62,11 +62,11 @@ def chosen_pairs(task: str, part: MotionPart, data: Path) -> list[MotionPair]:
         BadInput: the set, or a folder of it that the part needs, is not there, or nothing is left.
     """
     folder = data / part.folder
-    found = list_pairs(task, part.layout, folder)
-    chosen = [pair for pair in found if _wanted(pair, part)]
+    listed = list_pairs(task, part.layout, folder)
+    chosen = [pair for pair in listed if _wanted(pair, part)]
     if not chosen:
-        there = sorted({label for pair in found for label in pair.labels})[:SHOWN]
-        raise BadInput(f"{folder}: no scene is left by only and without; there are {there}")
+        known = sorted({label for pair in listed for label in pair.labels})[:SHOWN]
+        raise BadInput(f"{folder}: no scene is left by only and without; there are {known}")
     gone = sorted(
         path for path in {one for p in chosen for one in p.folders()} if not path.is_dir()
     )
@@ -107,8 +107,8 @@ def _sintel_pair(folder: Path, truth: Path, kind: str) -> MotionPair:
 
 
 def _chairs(folder: Path) -> list[MotionPair]:
-    places = [place / name for place in (folder, folder.parent) for name in SPLIT_FILES]
-    splits = next((path for path in places if path.exists()), None)
+    candidates = [parent / name for parent in (folder, folder.parent) for name in SPLIT_FILES]
+    splits = next((path for path in candidates if path.exists()), None)
     numbers = [] if splits is None else splits.read_text().split()
     pairs = []
     for index, truth in enumerate(sorted(folder.glob("data/*_flow.flo"))):
@@ -125,9 +125,11 @@ _CHAIRS = {"1": "train", "2": "val"}
 
 
 def _things(folder: Path) -> list[MotionPair]:
-    found = sorted(folder.glob("optical_flow/*/*/*/into_future/left/OpticalFlowIntoFuture_*_L.pfm"))
+    truths = sorted(
+        folder.glob("optical_flow/*/*/*/into_future/left/OpticalFlowIntoFuture_*_L.pfm")
+    )
     pairs: list[MotionPair] = []
-    for scene, files in groupby(found, key=lambda path: path.parents[2]):
+    for scene, files in groupby(truths, key=lambda path: path.parents[2]):
         numbers = [int(path.stem.split("_")[1]) for path in files]
         for number in numbers[:-1]:  # the last frame of a scene has flow, and nowhere to go
             pairs += _things_pairs(folder, scene, number)
@@ -136,9 +138,9 @@ def _things(folder: Path) -> list[MotionPair]:
 
 def _things_pairs(folder: Path, scene: Path, number: int) -> Iterator[MotionPair]:
     """Both passes of the step from frame `number` to the next, and of the step back."""
-    split, letter, place = scene.relative_to(folder / "optical_flow").parts
+    split, letter, scene_name = scene.relative_to(folder / "optical_flow").parts
     for kind in PASSES:
-        images = folder / f"frames_{kind}pass" / split / letter / place / "left"
+        images = folder / f"frames_{kind}pass" / split / letter / scene_name / "left"
         for direction, first, second in (
             ("future", number, number + 1),
             ("past", number + 1, number),
@@ -146,7 +148,7 @@ def _things_pairs(folder: Path, scene: Path, number: int) -> Iterator[MotionPair
             file = f"OpticalFlowInto{direction.capitalize()}_{first:04d}_L.pfm"
             truth = scene / f"into_{direction}/left/{file}"
             a, b = (images / f"{frame:04d}.png" for frame in (first, second))
-            name = f"{kind}-{letter}-{place}-{first:04d}-{direction}"
+            name = f"{kind}-{letter}-{scene_name}-{first:04d}-{direction}"
             labels = (split, kind, f"into_{direction}")
             yield MotionPair(labels, name, a, b, truth, read_pfm_flow)
 
@@ -155,12 +157,12 @@ def _tartanair(folder: Path) -> list[MotionPair]:
     pairs = []
     for truth in sorted(folder.glob("*/*/*/P*/flow/*_flow.npy")):
         sequence = truth.parents[1]
-        place = sequence.parts[-4]
+        environment = sequence.parts[-4]
         difficulty = sequence.parts[-2]
         first, second = truth.name.split("_")[:2]
         a, b = (sequence / f"image_left/{frame}_left.png" for frame in (first, second))
-        name = f"{place}-{difficulty}-{sequence.name}-{first}"
-        pairs.append(MotionPair((place, difficulty), name, a, b, truth, read_npy_flow))
+        name = f"{environment}-{difficulty}-{sequence.name}-{first}"
+        pairs.append(MotionPair((environment, difficulty), name, a, b, truth, read_npy_flow))
     return pairs
 
 
@@ -209,19 +211,21 @@ def listed_parts(
     """
     if not parts:
         raise BadInput(f"{task.task}: train and test each need a set")
-    found: list[list[MotionPair]] = []
+    listed: list[list[MotionPair]] = []
     missing: list[str] = []
     for part in parts:
         try:
-            found.append(chosen_pairs(task.task, part, data))
+            listed.append(chosen_pairs(task.task, part, data))
         except BadInput as absent:
             missing.append(str(absent))
     if missing:
         count = f"{len(missing)} of {len(parts)} sets of {task.task} are not there: "
         raise BadInput(f"{count if len(missing) > 1 else ''}{'; '.join(missing)}")
-    return found
+    return listed
 
 
 def mixed(parts: tuple[MotionPart, ...], pairs: list[list[MotionPair]]) -> list[MotionPair]:
     """An epoch: the pairs of each part as often as it says."""
-    return [pair for part, found in zip(parts, pairs, strict=True) for pair in found * part.repeat]
+    return [
+        pair for part, listed in zip(parts, pairs, strict=True) for pair in listed * part.repeat
+    ]

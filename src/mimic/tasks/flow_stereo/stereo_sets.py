@@ -86,8 +86,8 @@ def _middlebury_pair(a: Path, truths: Path) -> MotionPair:
 def _eth3d(folder: Path) -> list[MotionPair]:
     for images, truths in (("train", "train_gt"), ("two_view_training", "two_view_training_gt")):
         if (folder / images).is_dir():
-            found = sorted(folder.glob(f"{images}/*/im0.png"))
-            return [_middlebury_pair(a, folder / truths / a.parent.name) for a in found]
+            views = sorted(folder.glob(f"{images}/*/im0.png"))
+            return [_middlebury_pair(a, folder / truths / a.parent.name) for a in views]
     return _middlebury(folder)
 
 
@@ -144,9 +144,9 @@ def _middlebury_2021(folder: Path) -> list[MotionPair]:
 def _booster(folder: Path) -> list[MotionPair]:
     truths = sorted(folder.glob("train/balanced/*/disp_00.npy"))
     pairs = []
-    for place, truth in enumerate(truths):
+    for index, truth in enumerate(truths):
         scene = truth.parent
-        held_out = ("subval",) if place >= len(truths) - SUBVAL_BOOSTER else ()
+        held_out = ("subval",) if index >= len(truths) - SUBVAL_BOOSTER else ()
         for a in sorted((scene / "camera_00").glob("*.png")):
             b = scene / "camera_02" / a.name
             name = f"{scene.name}-{a.stem}"

@@ -26,6 +26,6 @@ def look(task: ImageNetTask, root: Path, needs: Needs) -> DataFound:
     if isinstance(task, KnnTask) and max(task.k) > len(train.used):
         raise BadInput(f"k {max(task.k)}: there are {len(train.used)} training images; lower k")
     facts: dict[str, Any] = {"classes": len(opened.wnids), **opened.extent}
-    if opened.said:
-        facts["said"] = list(opened.said)
+    if opened.notes:
+        facts["said"] = list(opened.notes)
     return DataFound(opened.folder, [train, test], facts)

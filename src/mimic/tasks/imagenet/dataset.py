@@ -52,7 +52,7 @@ class ImageNet:
     """
 
     own = ""  # in the protocol, of data that are not the official ones
-    said: tuple[str, ...] = ()  # by `prepare`, beyond what every set says
+    notes: tuple[str, ...] = ()  # by `prepare`, beyond what every set says
 
     def __init__(self, folder: Path, counts: tuple[int, int, int] | None) -> None:
         self.folder = folder
@@ -60,12 +60,12 @@ class ImageNet:
         numbers = {wnid: number for number, wnid in enumerate(self.wnids)}
         self.train = _sorted_into(folder / "train", self.wnids, numbers)
         self.val = _validation(folder, numbers)
-        found = (len(self.wnids), len(self.train[0]), len(self.val[0]))
-        if counts is not None and found != counts:
+        actual = (len(self.wnids), len(self.train[0]), len(self.val[0]))
+        if counts is not None and actual != counts:
             parts = ", ".join(
                 f"{n} {what}"
                 for n, what in zip(
-                    found, ("classes", "training images", "validation images"), strict=True
+                    actual, ("classes", "training images", "validation images"), strict=True
                 )
             )
             raise BadInput(
@@ -128,11 +128,11 @@ def _sorted_into(
     paths: list[Path] = []
     classes: list[int] = []
     for wnid in wnids:
-        found = _images(folder / wnid)
-        if not found:
+        images = _images(folder / wnid)
+        if not images:
             raise BadInput(f"{folder / wnid}: holds no {SUFFIX} file; {_remedy(folder / wnid)}")
-        paths += found
-        classes += [numbers[wnid]] * len(found)
+        paths += images
+        classes += [numbers[wnid]] * len(images)
     return paths, np.array(classes, np.int64)
 
 

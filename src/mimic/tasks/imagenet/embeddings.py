@@ -47,8 +47,8 @@ def center_crop_features(
     paths = (data.train if split == "train" else data.val)[0]
     view = {"split": split, "view": "centre", "resize_px": task.resize_px, "size_px": task.size_px}
 
-    def read(place: int) -> np.ndarray:
-        return centre_square(data.read(paths[place]), task.resize_px, task.size_px)
+    def read(index: int) -> np.ndarray:
+        return centre_square(data.read(paths[index]), task.resize_px, task.size_px)
 
     return _vectors(
         task, ImageSet(str(data.extent["digest"]), view, len(paths), read), subject, folders
@@ -75,12 +75,12 @@ def random_crop_features(
         "seed": task.seed,
     }
 
-    def read(place: int) -> np.ndarray:
+    def read(index: int) -> np.ndarray:
         return random_crop(
-            data.read(paths[place]),
+            data.read(paths[index]),
             area,
             task.size_px,
-            np.random.default_rng([task.seed, number, place]),
+            np.random.default_rng([task.seed, number, index]),
         )
 
     return _vectors(
@@ -142,13 +142,13 @@ def pictures(task: ImageNetTask, data: ClassSet, predicted: np.ndarray) -> list[
     """Evenly spaced validation images with their class and the predicted one."""
     paths, classes = data.val
     out = []
-    for place in evenly_spaced(len(paths), task.samples):
-        image = centre_square(data.read(paths[place]), task.resize_px, task.size_px)
-        truth = data.wnids[classes[place]]
-        found = data.wnids[predicted[place]]
-        caption = f"{paths[place].stem}: {truth}, " + (
-            "found" if truth == found else f"taken for {found}"
+    for index in evenly_spaced(len(paths), task.samples):
+        image = centre_square(data.read(paths[index]), task.resize_px, task.size_px)
+        truth = data.wnids[classes[index]]
+        prediction = data.wnids[predicted[index]]
+        caption = f"{paths[index].stem}: {truth}, " + (
+            "found" if truth == prediction else f"taken for {prediction}"
         )
         enlarged = cv2.resize(image, (PICTURE_PX, PICTURE_PX), interpolation=cv2.INTER_AREA)
-        out.append(Figure(f"image-{place + 1:05d}", enlarged, caption))
+        out.append(Figure(f"image-{index + 1:05d}", enlarged, caption))
     return out

@@ -42,7 +42,7 @@ def run(task: KnnTask, subject: EvalModel, folders: EvalPaths) -> Result:
     predicted = classify(
         gallery, torch.from_numpy(data.train[1]), test, task.k, task.temperature, device
     )
-    top1 = {str(k): float((found == data.val[1]).mean()) for k, found in predicted.items()}
+    top1 = {str(k): float((classes == data.val[1]).mean()) for k, classes in predicted.items()}
     value = top1[str(task.value_k)]
     vector = "class token" if pool == "class" else "mean of the patch tokens"
     return Result(

@@ -134,14 +134,14 @@ def build(task: LinearProbeTask, width: int, classes: int) -> ClassifierHead:
     """Only the linear layer has weights to train: normal of deviation 0.01, bias 0."""
 
     def head() -> ClassifierHead:
-        made = ClassifierHead(width, classes)
-        nn.init.trunc_normal_(made.output.weight, std=WEIGHT_STD)
-        nn.init.zeros_(made.output.bias)
-        return made
+        classifier = ClassifierHead(width, classes)
+        nn.init.trunc_normal_(classifier.output.weight, std=WEIGHT_STD)
+        nn.init.zeros_(classifier.output.bias)
+        return classifier
 
-    made = seeded(task.seed, head)
-    assert isinstance(made, ClassifierHead)
-    return made
+    classifier = seeded(task.seed, head)
+    assert isinstance(classifier, ClassifierHead)
+    return classifier
 
 
 def learning_rate(task: LinearProbeTask, step: int, updates: int) -> float:

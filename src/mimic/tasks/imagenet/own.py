@@ -89,11 +89,11 @@ class OwnClasses:
     @cached_property
     def extent(self) -> dict[str, int | str]:
         """Bytes of all images; digest of their names, sizes and splits."""
-        about = extent([*self.train[0], *self.val[0]], self.folder)
-        digest = hashlib.sha256(str(about["digest"]).encode())
+        files = extent([*self.train[0], *self.val[0]], self.folder)
+        digest = hashlib.sha256(str(files["digest"]).encode())
         for path in (*self.train[0], Path("/"), *self.val[0]):
             digest.update(f"{path.name}\n".encode(errors="surrogateescape"))
-        return {**about, "digest": digest.hexdigest()}
+        return {**files, "digest": digest.hexdigest()}
 
     @property
     def own(self) -> str:
@@ -102,7 +102,7 @@ class OwnClasses:
         return f"own data {shown(self.folder.name)} ({len(self.wnids)} classes; split {rule})"
 
     @property
-    def said(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[str, ...]:
         """What was found, a line each."""
         counts = Counter(self.train[1].tolist())
         tested = Counter(self.val[1].tolist())
@@ -122,8 +122,10 @@ class OwnClasses:
             lines.append(f"not used: {', '.join(unused)}")
         return tuple(lines)
 
-    def _listed(self, places: np.ndarray, numbers: dict[str, int]) -> tuple[list[Path], np.ndarray]:
-        chosen = [self._items[place] for place in places.tolist()]
+    def _listed(
+        self, indices: np.ndarray, numbers: dict[str, int]
+    ) -> tuple[list[Path], np.ndarray]:
+        chosen = [self._items[index] for index in indices.tolist()]
         classes = np.array([numbers[item.scene] for item in chosen], np.int64)
         return [item.image for item in chosen], classes
 
@@ -142,10 +144,10 @@ def is_own(folder: Path, synset: re.Pattern[str]) -> bool:
     Args:
         synset: pattern of the official names of classes.
     """
-    place = folder / "train" if (folder / "train").is_dir() else folder
-    if not place.is_dir():
+    parent = folder / "train" if (folder / "train").is_dir() else folder
+    if not parent.is_dir():
         return False
-    names = [path.name for path in place.iterdir() if path.is_dir()]
+    names = [path.name for path in parent.iterdir() if path.is_dir()]
     if any(synset.fullmatch(name) for name in names):
         return False
     return any(_class_of(path) for path in files_below(folder, pictures.EXTENSIONS))
@@ -165,12 +167,12 @@ def _items(folder: Path, skipped: dict[str, str]) -> list[LabelledImage]:
     paths = files_below(folder, pictures.EXTENSIONS, skipped)
     _refuse_labelled(folder, paths)
     for path in paths:
-        found = _class_of(path)
-        if found is None:
+        class_name = _class_of(path)
+        if class_name is None:
             skipped[path] = "in no folder of a class"
             continue
         name = same_name(without_ending(path))
-        items.append(LabelledImage(name, folder / path, folder / path, found))
+        items.append(LabelledImage(name, folder / path, folder / path, class_name))
     return sorted(items, key=lambda item: (numeric_order(item.name), item.image.name))
 
 
@@ -180,14 +182,14 @@ def _refuse_labelled(folder: Path, paths: Sequence[str]) -> None:
     Raises:
         BadInput: it is such a folder, and names the tasks that fit.
     """
-    for place in sorted({(folder / path).parent for path in paths}):
-        beside = place.parent
-        if place.name.lower() not in PHOTOS or beside.name.lower() in PHOTOS:
+    for photos in sorted({(folder / path).parent for path in paths}):
+        parent = photos.parent
+        if photos.name.lower() not in PHOTOS or parent.name.lower() in PHOTOS:
             continue
         for name, (what, tasks) in LABELS.items():
-            if (beside / name).is_dir():
+            if (parent / name).is_dir():
                 raise BadInput(
-                    f"{beside}: {place.name}/ and {name}/ are images with {what}, not classes; "
+                    f"{parent}: {photos.name}/ and {name}/ are images with {what}, not classes; "
                     f"tasks that read them: {tasks}"
                 )
 
@@ -196,12 +198,12 @@ def _fifth_of_each(items: Sequence[LabelledImage]) -> Parts:
     """Of each class the fifth with the lowest check sums; the only image of a class is trained
     on."""
     classes: dict[str, list[int]] = defaultdict(list)
-    for place, item in enumerate(items):
-        classes[item.scene].append(place)
+    for index, item in enumerate(items):
+        classes[item.scene].append(index)
     tested: set[int] = set()
-    for places in classes.values():
-        places.sort(key=lambda place: (checksum(items[place].name), place))
-        tested.update(places[: max(1, round(len(places) / SCORED))] if len(places) > 1 else ())
+    for indices in classes.values():
+        indices.sort(key=lambda index: (checksum(items[index].name), index))
+        tested.update(indices[: max(1, round(len(indices) / SCORED))] if len(indices) > 1 else ())
     is_tested = np.isin(np.arange(len(items)), sorted(tested))
     rule = "a fifth of each class, by the images' names; write train.txt and test.txt to choose"
     return Parts(np.flatnonzero(~is_tested), np.flatnonzero(is_tested), rule + " yourself")

@@ -71,8 +71,8 @@ def run(task: PoseTask, subject: EvalModel, folders: EvalPaths) -> Result:
     boxes = boxes_of(task, coco, folders.root)
     model = build(task, subject.encoder)
     last_loss = train_model(task, model, people, folders.progress)
-    found = list(predict(task, model, coco, boxes))
-    kept = [found[index] for index in _without_doubles(found, task.width_px / task.size_px)]
+    detected = list(predict(task, model, coco, boxes))
+    kept = [detected[index] for index in _without_doubles(detected, task.width_px / task.size_px)]
     metrics = score(coco.annotations, [_entry(one) for one in kept], PERSON)
     if metrics["AP"] is None:
         raise BadInput(f"{coco.path}: nobody to score; run mimic prepare")
@@ -160,8 +160,8 @@ def train_model(task: PoseTask, model: EncoderWithHead, coco: Coco, folder: Path
     def draw(step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         index = step_indices(step, task.batch, len(people), task.seed)
         items = [
-            example(task, people[one], coco, np.random.default_rng([task.seed, step, place]))
-            for place, one in enumerate(index)
+            example(task, people[one], coco, np.random.default_rng([task.seed, step, slot]))
+            for slot, one in enumerate(index)
         ]
         images, maps, weights = (np.stack(part) for part in zip(*items, strict=True))
         return images, maps, weights
@@ -264,17 +264,19 @@ def heat(task: PoseTask, model: EncoderWithHead, images: np.ndarray) -> np.ndarr
     return maps.cpu().numpy()
 
 
-def _without_doubles(found: list[DetectedPose], aspect: float) -> list[int]:
+def _without_doubles(detected: list[DetectedPose], aspect: float) -> list[int]:
     """Indices of the people that stay, image by image; a person is as large as its crop
     (ViTPose)."""
     of_image: dict[int, list[int]] = {}
-    for index, one in enumerate(found):
+    for index, one in enumerate(detected):
         of_image.setdefault(one.person.image, []).append(index)
     kept: list[int] = []
     for indices in of_image.values():
-        joints = np.stack([found[index].joints for index in indices])
-        scores = np.array([found[index].score for index in indices])
-        areas = np.array([crops.cut_sides(found[index].person, aspect).prod() for index in indices])
+        joints = np.stack([detected[index].joints for index in indices])
+        scores = np.array([detected[index].score for index in indices])
+        areas = np.array(
+            [crops.cut_sides(detected[index].person, aspect).prod() for index in indices]
+        )
         kept += [indices[stays] for stays in suppress(joints, scores, areas, DOUBLE)]
     return kept
 
@@ -313,11 +315,15 @@ def _pictures(task: PoseTask, coco: Coco, kept: list[DetectedPose]) -> list[Figu
     for image in (images[index] for index in chosen):
         photo = read_photo(coco.path_of(image))
         truth = [(person.joints, person.visible) for person in coco.people if person.image == image]
-        found = [(one.joints, one.peaks > CONFIDENT) for one in kept if one.person.image == image]
-        strip = np.concatenate([draw_skeletons(photo, truth), draw_skeletons(photo, found)], axis=1)
+        detected = [
+            (one.joints, one.peaks > CONFIDENT) for one in kept if one.person.image == image
+        ]
+        strip = np.concatenate(
+            [draw_skeletons(photo, truth), draw_skeletons(photo, detected)], axis=1
+        )
         caption = (
             f"image {image}: annotated, found; {len(truth)} people with labelled joints, "
-            f"{len(found)} found"
+            f"{len(detected)} found"
         )
         pictures.append(Figure(f"image-{image:012d}", strip, caption))
     return pictures

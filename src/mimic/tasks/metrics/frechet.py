@@ -42,8 +42,8 @@ def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
         return np.asarray((x @ y.T / x.shape[1] + 1) ** 3)
 
     def others(x: np.ndarray) -> float:
-        made = kernel(x, x)
-        return float((made.sum() - np.trace(made)) / (len(x) * (len(x) - 1)))
+        similarities = kernel(x, x)
+        return float((similarities.sum() - np.trace(similarities)) / (len(x) * (len(x) - 1)))
 
     return others(first) + others(second) - 2 * float(kernel(first, second).mean())
 

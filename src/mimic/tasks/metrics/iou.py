@@ -73,11 +73,11 @@ def miou_error(counts: Int64[np.ndarray, "images 3 classes"], pooled: bool) -> f
     return float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))
 
 
-def _ratio(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
+def _ratio(part: ArrayLike, total: ArrayLike) -> np.ndarray:
+    return np.divide(part, total, out=np.full(np.shape(total), np.nan), where=np.asarray(total) > 0)
 
 
 def mean_over_classes(values: np.ndarray) -> np.ndarray:
     """Over the last axis, without NaN; NaN where there is nothing else."""
-    there = ~np.isnan(values)
-    return _ratio(np.where(there, values, 0).sum(axis=-1), there.sum(axis=-1))
+    known = ~np.isnan(values)
+    return _ratio(np.where(known, values, 0).sum(axis=-1), known.sum(axis=-1))

@@ -18,21 +18,21 @@ from mimic.tasks.metrics.iou import class_iou, mean_over_classes
 
 
 def item_shares(
-    parts: Real[np.ndarray, " items"], wholes: Real[np.ndarray, " items"], *, pooled: bool
+    parts: Real[np.ndarray, " items"], totals: Real[np.ndarray, " items"], *, pooled: bool
 ) -> Float64[np.ndarray, " items"]:
     """Contributions to the mean of parts / wholes, or to sum(parts) / sum(wholes)."""
-    scored = np.asarray(wholes) > 0
+    scored = np.asarray(totals) > 0
     part = np.asarray(parts, np.float64)[scored]
-    whole = np.asarray(wholes, np.float64)[scored]
-    found = np.full(len(scored), np.nan)
+    total = np.asarray(totals, np.float64)[scored]
+    shares = np.full(len(scored), np.nan)
     if not scored.any():
-        return found
+        return shares
     if pooled:
-        ratio = part.sum() / whole.sum()
-        found[scored] = ratio + (part - ratio * whole) / whole.mean()
+        ratio = part.sum() / total.sum()
+        shares[scored] = ratio + (part - ratio * total) / total.mean()
     else:
-        found[scored] = part / whole
-    return found
+        shares[scored] = part / total
+    return shares
 
 
 def item_ious(
@@ -41,11 +41,11 @@ def item_ious(
     """Contributions to the mean IoU: of each image by itself, or to that of all pixels together."""
     if not pooled:
         return mean_over_classes(class_iou(counts))
-    total = counts.sum(axis=0)
+    pooled_counts = counts.sum(axis=0)
     n = len(counts)
-    whole = mean_over_classes(class_iou(total))
-    without = np.array([mean_over_classes(class_iou(total - one)) for one in counts])
-    return n * whole - (n - 1) * without
+    mean_iou = mean_over_classes(class_iou(pooled_counts))
+    without = np.array([mean_over_classes(class_iou(pooled_counts - one)) for one in counts])
+    return n * mean_iou - (n - 1) * without
 
 
 def item_hits(right: Bool[np.ndarray, " items"]) -> Float64[np.ndarray, " items"]:

@@ -23,15 +23,15 @@ def nearest(
 
 
 def offsets(
-    found: Int64[np.ndarray, " n"], truth: Int16[np.ndarray, " n"], side: int
+    predicted: Int64[np.ndarray, " n"], truth: Int16[np.ndarray, " n"], side: int
 ) -> Int64[np.ndarray, "m 2"]:
     """Rows and columns between the found patch and the true one, for the patches that have a true
     one (truth -1 = none)."""
     matched = truth >= 0
-    found = found[matched]
+    predicted = predicted[matched]
     truth_index = truth[matched].astype(np.int64)
     return np.stack(
-        [found // side - truth_index // side, found % side - truth_index % side], axis=1
+        [predicted // side - truth_index // side, predicted % side - truth_index % side], axis=1
     )
 
 

@@ -73,13 +73,13 @@ def suppress(
 
 
 def score(
-    annotations: dict[str, Any], found: list[dict[str, Any]], category: int
+    annotations: dict[str, Any], detected: list[dict[str, Any]], category: int
 ) -> dict[str, float | None]:
     """COCO's ten numbers, fractions; None where no person is of that size.
 
     Args:
         annotations: a COCO person_keypoints file, parsed.
-        found: image_id, category_id, keypoints (51 numbers) and score of each person found, none at
+        detected: image_id, category_id, keypoints (51 numbers) and score of each person; none at
             all scores 0.
         category: the one that is scored.
     """
@@ -87,13 +87,13 @@ def score(
     from pycocotools.cocoeval import COCOeval
 
     people = [one for one in annotations["annotations"] if one["category_id"] == category]
-    if not found:
+    if not detected:
         return _nobody_found(people)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = {"info": {}, **annotations, "annotations": people}
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(found), "keypoints")
+        evaluation = COCOeval(truth, truth.loadRes(detected), "keypoints")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -104,10 +104,11 @@ def score(
 def _nobody_found(people: list[dict[str, Any]]) -> dict[str, float | None]:
     """0 of the sizes that there are people of."""
     areas = [one["area"] for one in people if one["num_keypoints"] and not one["iscrowd"]]
-    there = {
+    has_people = {
         "medium": any(MEDIUM <= area <= LARGE for area in areas),
         "large": any(area >= LARGE for area in areas),
     }
     return {
-        name: 0.0 if there.get(name.partition("_")[2], bool(areas)) else None for name in STATISTICS
+        name: 0.0 if has_people.get(name.partition("_")[2], bool(areas)) else None
+        for name in STATISTICS
     }

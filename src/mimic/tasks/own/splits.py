@@ -98,18 +98,18 @@ def split(
 
 
 def _lists(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    lists: dict[str, Path] = {}
     for path in sorted([*folder.glob("*.txt"), *(folder / "splits").glob("*.txt")]):
         match = LIST.fullmatch(path.name)
         if match is None:
             continue
         side = SIDES[match[1].lower()]
-        if side in found:
+        if side in lists:
             raise BadInput(
-                f"{folder}: both {found[side].name} and {path.name} list the {side} split; keep one"
+                f"{folder}: both {lists[side].name} and {path.name} list the {side} split; keep one"
             )
-        found[side] = path
-    return found
+        lists[side] = path
+    return lists
 
 
 def _named(path: Path, items: Sequence[LabelledImage]) -> list[int]:
@@ -121,27 +121,27 @@ def _named(path: Path, items: Sequence[LabelledImage]) -> list[int]:
     for line in lines:
         if not line or line.startswith("#"):
             continue
-        place = next((known[key] for key in _spellings(line) if key in known), None)
-        if place is None:
+        index = next((known[key] for key in _spellings(line) if key in known), None)
+        if index is None:
             raise BadInput(f"{path}: {line[:80]!r} names no image with a label in {path.parent}")
-        if place < 0:
+        if index < 0:
             raise BadInput(
                 f"{path}: {line[:80]!r} names several images; write the path below {path.parent}"
             )
-        chosen.add(place)
+        chosen.add(index)
     return sorted(chosen)
 
 
 def _keys(items: Sequence[LabelledImage]) -> dict[str, int]:
     """Every end of an item's path, and its place; -1 where several items share it."""
     known: dict[str, int] = {}
-    for place, item in enumerate(items):
+    for index, item in enumerate(items):
         parts = item.name.split("/")
         for start in range(len(parts)):
             key = "/".join(parts[start:])
-            known[key] = -1 if key in known else place
-    for place, item in enumerate(items):  # a whole path means that item, whatever ends alike
-        known[item.name] = place
+            known[key] = -1 if key in known else index
+    for index, item in enumerate(items):  # a whole path means that item, whatever ends alike
+        known[item.name] = index
     return known
 
 
@@ -162,10 +162,10 @@ def without_ending(name: str) -> str:
 def _by_folder(items: Sequence[LabelledImage]) -> dict[str, list[int]]:
     """Places by the split that a folder on the way to an image is named after."""
     sides: dict[str, list[int]] = {}
-    for place, item in enumerate(items):
+    for index, item in enumerate(items):
         for part in item.name.split("/")[:-1]:
             if part.lower() in SIDES:
-                sides.setdefault(SIDES[part.lower()], []).append(place)
+                sides.setdefault(SIDES[part.lower()], []).append(index)
                 break
     return sides
 

@@ -198,13 +198,13 @@ def _checked(path: Path) -> str:
     """The checksum of a file that is the published one."""
     if not path.exists():
         raise BadInput(f"{path}: no such file; {REMEDY}")
-    found = file_digest(path)
-    if found != INCEPTION_SHA256:
+    digest = file_digest(path)
+    if digest != INCEPTION_SHA256:
         raise BadInput(
-            f"{path}: sha256 {found[:8]}, the published weights have {INCEPTION_SHA256[:8]}; "
+            f"{path}: sha256 {digest[:8]}, the published weights have {INCEPTION_SHA256[:8]}; "
             f"{REMEDY}"
         )
-    return found
+    return digest
 
 
 def _sample_pairs(task: ReconstructionTask, manifest: Path) -> pd.DataFrame:
@@ -229,9 +229,9 @@ def _sample_pairs(task: ReconstructionTask, manifest: Path) -> pd.DataFrame:
 def _judge(task: ReconstructionTask, root: Path) -> tuple[str, Path]:
     """Name and folder of the encoder of features_of: of a run with several seeds, its first."""
     workspace = Workspace(root)
-    found = workspace.encoders(task.features_of)
-    name = min(found, key=lambda one: seed_of(one)[1] or 0, default=task.features_of)
-    return name, found.get(name, workspace.model(name))
+    encoders = workspace.encoders(task.features_of)
+    name = min(encoders, key=lambda one: seed_of(one)[1] or 0, default=task.features_of)
+    return name, encoders.get(name, workspace.model(name))
 
 
 def _own_features(
@@ -251,13 +251,13 @@ def _own_features(
             )
         return tokens(x)
 
-    about = {
+    judge = {
         "model": name,
         "sha256": file_digest(folder / "encoder.safetensors"),
         "pool": "mean",
         "width": encoder.width,
     }
-    return about, extract
+    return judge, extract
 
 
 def _inception_features(path: Path, device: torch.device) -> Extract:
@@ -290,8 +290,8 @@ def _look(
         prediction = prediction.float() if model.norm_pix else _normalised(prediction, a, patch_px)
         masked = denormalise(paste(prediction, a, mask, patch_px, norm_pix=True)[0])
         pasted = mask if task.paste_visible else torch.ones_like(mask)
-        made = denormalise(paste(prediction, a, pasted, patch_px, norm_pix=True)[1])
-        error = ((made.float() - pairs[:, 0].float()) / 255).square().movedim(-1, 1)
+        completed = denormalise(paste(prediction, a, pasted, patch_px, norm_pix=True)[1])
+        error = ((completed.float() - pairs[:, 0].float()) / 255).square().movedim(-1, 1)
         off = (patchify(error, patch_px).mean(-1) * mask).sum(1) / mask.sum(1)
         seen.pixel_mse += off.tolist()
         for item in range(len(index)):
@@ -304,10 +304,10 @@ def _look(
                     float(masked_loss(answer[one], a[one], mask[one], patch_px, norm_pix=True))
                 )
             if start + item < task.samples:
-                parts = (pairs[item, 0], masked[item], made[item], pairs[item, 1])
+                parts = (pairs[item, 0], masked[item], completed[item], pairs[item, 1])
                 seen.pictures.append(_picture(parts, start + item, model, seen.loss[-1]))
         for name, extract in extractors.items():
-            seen.features[name].append((extract(pairs[:, 0]).cpu(), extract(made).cpu()))
+            seen.features[name].append((extract(pairs[:, 0]).cpu(), extract(completed).cpu()))
     return seen
 
 

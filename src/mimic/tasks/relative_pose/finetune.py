@@ -62,8 +62,10 @@ def run(task: RelativePoseTask, subject: EvalModel, folders: EvalPaths) -> Resul
     model.freeze(task.freeze)
     last_loss = train_model(task, model, scenes, near, folders.progress)
     model.eval()
-    found = [locate(task, model, scene, lists) for scene, lists in zip(scenes, near, strict=True)]
-    metrics = _metrics(task, scenes, found)
+    estimated = [
+        locate(task, model, scene, lists) for scene, lists in zip(scenes, near, strict=True)
+    ]
+    metrics = _metrics(task, scenes, estimated)
     return Result(
         name="median_error_m",
         headline="median_error_m",
@@ -76,7 +78,7 @@ def run(task: RelativePoseTask, subject: EvalModel, folders: EvalPaths) -> Resul
         protocol=_protocol(task),
         selection="last step",
         test_size=sum(len(scene.test) for scene in scenes),
-        pictures=_pictures(task, scenes, near, found),
+        pictures=_pictures(task, scenes, near, estimated),
     )
 
 
@@ -95,19 +97,19 @@ def train_model(
     Loss: Frobenius distance of the rotations plus metres between the translations, unweighted.
     """
     pairs = [
-        (scene, lists, place)
+        (scene, lists, frame)
         for scene, lists in zip(scenes, near, strict=True)
-        for place in range(len(scene.train))
+        for frame in range(len(scene.train))
     ]
 
     def draw(step: int) -> tuple[np.ndarray, np.ndarray]:
         images = []
         moves = []
         for number, index in enumerate(step_indices(step, task.batch, len(pairs), task.seed)):
-            scene, lists, place = pairs[index]
+            scene, lists, query = pairs[index]
             rng = np.random.default_rng([task.seed, step, number])
-            a = scene.train[place]
-            b = scene.train[rng.choice(lists.train[place])]
+            a = scene.train[query]
+            b = scene.train[rng.choice(lists.train[query])]
             images.append(np.stack([read_image(task, a), read_image(task, b)]))
             moves.append(np.linalg.inv(b.pose) @ a.pose)
         return np.stack(images), np.stack(moves).astype(np.float32)
@@ -131,36 +133,36 @@ def locate(
 ) -> dict[str, np.ndarray]:
     """Poses float64[queries, 4, 4] of the test frames, by each of WAYS."""
 
-    def load(place: int) -> tuple[np.ndarray, np.ndarray]:
-        return read_image(task, scene.test[place]), np.stack(
-            [read_image(task, scene.train[index]) for index in near.test[place]]
+    def load(query_index: int) -> tuple[np.ndarray, np.ndarray]:
+        return read_image(task, scene.test[query_index]), np.stack(
+            [read_image(task, scene.train[index]) for index in near.test[query_index]]
         )
 
-    found: dict[str, list[np.ndarray]] = {way: [] for way in WAYS}
+    estimated: dict[str, list[np.ndarray]] = {way: [] for way in WAYS}
     asked = prefetch(load, 0, len(scene.test), READERS)
     title = f"find the cameras of {scene.name}"
-    for place, (query, others) in counted(asked, title, len(scene.test), "frames"):
+    for query_index, (query, others) in counted(asked, title, len(scene.test), "frames"):
         a, b = (
             normalise(torch.from_numpy(images).to(model.device))
             for images in (np.stack([query] * len(others)), others)
         )
         with torch.inference_mode():
             rotations, translations = (part.double().cpu().numpy() for part in model(a, b))
-        known = np.stack([scene.train[index].pose for index in near.test[place]])
+        known = np.stack([scene.train[index].pose for index in near.test[query_index]])
         for way, pose in zip(
             WAYS, (*placed(rotations, translations, known), known[0]), strict=True
         ):
-            found[way].append(pose)
-    return {way: np.stack(poses) for way, poses in found.items()}
+            estimated[way].append(pose)
+    return {way: np.stack(poses) for way, poses in estimated.items()}
 
 
 def _metrics(
-    task: RelativePoseTask, scenes: list[SevenScenesScene], found: list[dict[str, np.ndarray]]
+    task: RelativePoseTask, scenes: list[SevenScenesScene], estimated: list[dict[str, np.ndarray]]
 ) -> dict[str, Any]:
     """Medians of each scene, and their means over scenes, as the field reports them."""
     by_scene: dict[str, Any] = {}
     spread = []
-    for scene, poses in zip(scenes, found, strict=True):
+    for scene, poses in zip(scenes, estimated, strict=True):
         truth = np.stack([view.pose for view in scene.test])
         errors = {way: pose_errors(poses[way], truth) for way in WAYS}
         by_scene[scene.name] = {
@@ -206,20 +208,20 @@ def _pictures(
     task: RelativePoseTask,
     scenes: list[SevenScenesScene],
     near: list[Neighbours],
-    found: list[dict[str, np.ndarray]],
+    estimated: list[dict[str, np.ndarray]],
 ) -> list[Figure]:
     """Query, first neighbour, and the room from above: train cameras, the query's true place and
     where it was put."""
     queries = [
-        (number, place) for number, scene in enumerate(scenes) for place in range(len(scene.test))
+        (number, query) for number, scene in enumerate(scenes) for query in range(len(scene.test))
     ]
     pictures = []
     for index in evenly_spaced(len(queries), task.samples):
-        number, place = queries[index]
+        number, query = queries[index]
         scene = scenes[number]
-        pose = found[number][task.estimate][place]
-        view = scene.test[place]
-        other = scene.train[near[number].test[place, 0]]
+        pose = estimated[number][task.estimate][query]
+        view = scene.test[query]
+        other = scene.train[near[number].test[query, 0]]
         plan = cameras(np.stack([camera.pose for camera in scene.train]), view.pose, pose)
         strip = np.concatenate(
             [*(scaled(read_photo(shown.image)) for shown in (view, other)), plan], axis=1

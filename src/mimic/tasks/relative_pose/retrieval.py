@@ -110,21 +110,21 @@ def listed(task: RelativePoseTask, lists: Lists, scene: SevenScenesScene) -> Nei
 def _listed(
     task: RelativePoseTask, lists: Lists, views: list[PosedImage], database: list[PosedImage]
 ) -> np.ndarray:
-    places = {view.name: place for place, view in enumerate(database)}
+    indices = {view.name: index for index, view in enumerate(database)}
     rows = []
     for view in views:
-        found = [
-            places[name]
+        nearest = [
+            indices[name]
             for name in lists.get(view.name, [])
-            if name in places and name != view.name
+            if name in indices and name != view.name
         ][: task.neighbours]
-        if len(found) < task.neighbours:
+        if len(nearest) < task.neighbours:
             raise BadInput(
-                f"{task.retrieval}: {len(found)} neighbours of {view.name} among the train frames "
-                f"in use, {task.neighbours} are asked for "
+                f"{task.retrieval}: {len(nearest)} neighbours of {view.name} among the train "
+                f"frames in use, {task.neighbours} are asked for "
                 "(train frames need them too); complete the list or lower `neighbours`"
             )
-        rows.append(found)
+        rows.append(nearest)
     return np.array(rows, np.int64)
 
 
@@ -146,8 +146,8 @@ def _descriptors(
         "size_px": task.size_px,
     }
     digest = str(extent([view.image for view in views], views[0].image.parents[2])["digest"])
-    images = ImageSet(digest, of, len(views), lambda place: read_image(task, views[place]))
-    found = features(
+    images = ImageSet(digest, of, len(views), lambda index: read_image(task, views[index]))
+    vectors = features(
         folders.features,
         images,
         encoder,
@@ -156,7 +156,7 @@ def _descriptors(
         task.eval_batch,
         "float32",
     )
-    return torch.from_numpy(found[np.arange(len(views))])
+    return torch.from_numpy(vectors[np.arange(len(views))])
 
 
 def _most_alike(

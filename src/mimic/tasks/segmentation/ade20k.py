@@ -49,21 +49,21 @@ class Ade20k:
 
     n_classes = CLASSES
     own = ""  # in the protocol, of data that are not the official ones
-    said: tuple[str, ...] = ()  # by `prepare`, beyond what every set says
+    notes: tuple[str, ...] = ()  # by `prepare`, beyond what every set says
 
     def __init__(self, folder: Path, counts: tuple[int, int] | None) -> None:
         self.folder = folder
         self.names = _names(folder)
         self._pairs = [_pairs(folder, split) for split in SPLITS]
-        found = (len(self._pairs[0]), len(self._pairs[1]))
-        if counts is not None and found != counts:
+        actual = (len(self._pairs[0]), len(self._pairs[1]))
+        if counts is not None and actual != counts:
             raise BadInput(
-                f"{folder}: {found[0]} training and {found[1]} validation images, expected "
+                f"{folder}: {actual[0]} training and {actual[1]} validation images, expected "
                 f"{counts[0]} and {counts[1]}; "
                 "unpack the archive again"
             )
-        self.train = np.arange(found[0])
-        self.test = np.arange(found[0], sum(found))
+        self.train = np.arange(actual[0])
+        self.test = np.arange(actual[0], sum(actual))
 
     def __len__(self) -> int:
         return len(self.train) + len(self.test)
@@ -111,15 +111,15 @@ class Ade20k:
 
 def _pairs(folder: Path, split: str) -> list[tuple[Path, Path]]:
     """Images and annotations of a split, by name."""
-    found = []
+    by_stem = []
     for kind, suffix in (("images", ".jpg"), ("annotations", ".png")):
-        place = folder / kind / split
-        if not place.is_dir():
+        split_folder = folder / kind / split
+        if not split_folder.is_dir():
             raise BadInput(
-                f"{place}: no such folder; point `data` at the unpacked ADEChallengeData2016"
+                f"{split_folder}: no such folder; point `data` at the unpacked ADEChallengeData2016"
             )
-        found.append({path.stem: path for path in place.glob(f"*{suffix}")})
-    images, annotations = found
+        by_stem.append({path.stem: path for path in split_folder.glob(f"*{suffix}")})
+    images, annotations = by_stem
     if not images:
         raise BadInput(f"{folder / 'images' / split}: holds no .jpg; unpack the archive again")
     lonely = sorted(images.keys() ^ annotations.keys())

@@ -40,8 +40,8 @@ def look(task: SegmentationFields, root: Path, needs: Needs) -> DataFound:
         "classes_never_trained": int((present[1] & ~present[0]).sum()),  # but scored
         "unlabelled": round(float(pixels[:, IGNORED].sum() / pixels.sum()), 6),
     }
-    if ade.said:
-        facts["said"] = [*ade.said, *_rare(ade.names, present)]
+    if ade.notes:
+        facts["said"] = [*ade.notes, *_rare(ade.names, present)]
     if isinstance(task, FewShotSegmentationTask):
         require_labels(train, ade.folder, task.shots, range(task.seed, task.seed + task.seeds))
     return DataFound(ade.folder, [train, test], {**facts, **ade.extent()})

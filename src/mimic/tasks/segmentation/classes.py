@@ -80,17 +80,17 @@ def number_of(key: Key) -> int:
 def _of_lines(text: str) -> list[tuple[str, Key]]:
     stripped = (line.strip() for line in text.splitlines())
     lines = [line for line in stripped if line and not line.startswith("#")]
-    return [_of_line(line, place) for place, line in enumerate(lines)]
+    return [_of_line(line, number) for number, line in enumerate(lines)]
 
 
-def _of_line(line: str, place: int) -> tuple[str, Key]:
+def _of_line(line: str, number: int) -> tuple[str, Key]:
     if match := COLOURED.fullmatch(line):
         return match[4], (int(match[1]), int(match[2]), int(match[3]))
     if match := NAMED_FIRST.fullmatch(line):
         return match[1], (int(match[2]), int(match[3]), int(match[4]))
     if match := NUMBERED.fullmatch(line):
         return match[2], int(match[1])
-    return line, place
+    return line, number
 
 
 def _of_json(path: Path, text: str) -> list[tuple[str, Key]]:
@@ -99,7 +99,7 @@ def _of_json(path: Path, text: str) -> list[tuple[str, Key]]:
     except ValueError:
         raise BadInput(f"{path}: not JSON; mend it, or write classes.txt") from None
     if isinstance(content, list):
-        return [(str(name), place) for place, name in enumerate(content)]
+        return [(str(name), number) for number, name in enumerate(content)]
     if not isinstance(content, dict):
         raise BadInput(f'{path}: expected ["NAME", ...], {{"NAME": 7}} or {{"NAME": [r, g, b]}}')
     return [_of_entry(path, name, value) for name, value in content.items()]
@@ -123,15 +123,15 @@ def _checked(path: Path, pairs: list[tuple[str, Key]]) -> Classes:
         raise BadInput(f"{path}: {len(pairs)} classes; 2 to {MOST} are needed")
     if len({isinstance(key, int) for key in keys}) > 1:
         raise BadInput(f"{path}: some classes have a number and some a colour; give all the same")
-    for what, found in (("name", names), ("number or colour", keys)):
-        twice = [one for one, count in Counter(found).items() if count > 1]
+    for what, values in (("name", names), ("number or colour", keys)):
+        twice = [one for one, count in Counter(values).items() if count > 1]
         if twice:
             raise BadInput(f"{path}: two classes with the {what} {twice[0]}; each needs its own")
     if any(not 0 <= part <= 255 for key in keys if isinstance(key, tuple) for part in key):
         raise BadInput(f"{path}: a colour is three numbers from 0 to 255")
     order = range(len(pairs))
     if isinstance(keys[0], int):
-        order = sorted(order, key=lambda place: number_of(keys[place]))  # type: ignore[assignment]
+        order = sorted(order, key=lambda index: number_of(keys[index]))  # type: ignore[assignment]
     return Classes(
-        tuple(names[place] for place in order), tuple(keys[place] for place in order), path.name
+        tuple(names[index] for index in order), tuple(keys[index] for index in order), path.name
     )

@@ -106,7 +106,7 @@ def build(task: ConvNextFields, encoder: VisionTransformer, classes: int) -> Enc
     """The encoder with a ConvNeXt head, initialised from the task's seed."""
 
     def head() -> ConvNextHead:
-        made = ConvNextHead(
+        convnext = ConvNextHead(
             encoder.width,
             task.head_width,
             classes,
@@ -114,8 +114,8 @@ def build(task: ConvNextFields, encoder: VisionTransformer, classes: int) -> Enc
             task.cell_px,
             task.head_blocks,
         )
-        initialise(made)
-        return made
+        initialise(convnext)
+        return convnext
 
     return EncoderWithHead(
         encoder,
@@ -152,13 +152,13 @@ def loss(output: Tensor, batch: Batch) -> Tensor:
 def score(
     task: SegmentationFields,
     ade: MaskSet,
-    found: Callable[[slice, list[Item]], Iterable[tuple[Item, np.ndarray]]],
+    predictions: Callable[[slice, list[Item]], Iterable[tuple[Item, np.ndarray]]],
 ) -> tuple[np.ndarray, list[Figure]]:
     """int64[images, 3, classes], and pictures of a few images, evenly spaced.
 
     Args:
-        found: of the places of some test images and these images: what is scored of each, and the
-            predicted classes.
+        predictions: of the positions of some test images and these images: what is scored of each,
+            and the predicted classes.
     """
     drawn = set(ade.test[evenly_spaced(len(ade.test), task.samples)].tolist())
     counts = []
@@ -166,7 +166,7 @@ def score(
     for part in shown_batches(len(ade.test), task.eval_batch, "score", "images"):
         numbers = ade.test[part].tolist()
         for number, (item, prediction) in zip(
-            numbers, found(part, [read(ade, number) for number in numbers]), strict=True
+            numbers, predictions(part, [read(ade, number) for number in numbers]), strict=True
         ):
             counts.append(class_counts(prediction, item.target, item.valid, ade.n_classes))
             if number in drawn:
@@ -188,25 +188,29 @@ def predict(
         yield from squares(batch, _logits(model, batch.images))
         return
     for item in items:
-        coarse = slide(task, model, item) if task.inference == "slide" else whole(task, model, item)
+        coarse = (
+            slide_inference(task, model, item)
+            if task.inference == "slide"
+            else whole_inference(task, model, item)
+        )
         native = F.interpolate(coarse, size=item.valid.shape, mode="bilinear", align_corners=False)
         yield item, native[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
 
 
 def squares(batch: Batch, logits: Tensor) -> Iterator[tuple[Item, np.ndarray]]:
     """Of each square what is scored and the predicted classes."""
-    for index, found in enumerate(logits.argmax(dim=1).to(torch.uint8).cpu().numpy()):
-        yield Item(batch.images[index], batch.target[index], batch.valid[index]), found
+    for index, predicted in enumerate(logits.argmax(dim=1).to(torch.uint8).cpu().numpy()):
+        yield Item(batch.images[index], batch.target[index], batch.valid[index]), predicted
 
 
-def whole(task: SegmentationFields, model: EncoderWithHead, item: Item) -> Tensor:
+def whole_inference(task: SegmentationFields, model: EncoderWithHead, item: Item) -> Tensor:
     """Logits [1, classes, h, w] of the frame in one pass, its sides rounded to patches."""
     height, width = item.valid.shape
     size = frame_size(height, width, task.size_px, model.encoder.patch_px)
     return _logits(model, resize_item(item, size, task.antialias).image[None])
 
 
-def slide(task: SegmentationFields, model: EncoderWithHead, item: Item) -> Tensor:
+def slide_inference(task: SegmentationFields, model: EncoderWithHead, item: Item) -> Tensor:
     """Logits [1, classes, h, w] of the frame: the mean over overlapping squares, the last of a row
     or column ending with the frame."""
     assert task.stride_px is not None

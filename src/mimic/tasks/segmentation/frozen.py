@@ -87,18 +87,18 @@ def run_few(task: FewShotSegmentationTask, subject: EvalModel, folders: EvalPath
         return miou, item_ious(counts, pooled=task.averaging == "global"), shown
 
     seeds = range(task.seed, task.seed + task.seeds)
-    found = measure_draws("mIoU", task.shots, seeds, len(ade.train), folders.progress, measure)
+    draws = measure_draws("mIoU", task.shots, seeds, len(ade.train), folders.progress, measure)
     protocol = finetune.of_set(task, ade, max(task.shots), len(ade.test))
     return Result(
         name="mIoU",
         headline="mIoU",
         higher_is_better=True,
-        metrics=found.metrics,
+        metrics=draws.metrics,
         protocol=f"few-shot, mean of {task.seeds} draws of {max(task.shots)} images, {protocol}",
         selection="last step; the largest number of images",
         test_size=len(ade.test),
-        pictures=found.pictures,
-        items=found.items,
+        pictures=draws.pictures,
+        items=draws.items,
     )
 
 
@@ -113,8 +113,8 @@ def cache_features(
     """Features of the squares that this task shows the encoder of these images, made now if no task
     made them before."""
 
-    def read(place: int) -> np.ndarray:
-        item = finetune.read(ade, int(numbers[place]))
+    def read(index: int) -> np.ndarray:
+        item = finetune.read(ade, int(numbers[index]))
         return finetune.preprocess(task, Items((item.hflip() if mirrored else item,))).images[0]
 
     view = {
@@ -161,10 +161,10 @@ def _score(
     test = cache_features(task, model, ade, ade.test, False, kept)
     model.eval()
 
-    def found(part: slice, items: list[Item]) -> Iterator[tuple[Item, np.ndarray]]:
+    def predict(part: slice, items: list[Item]) -> Iterator[tuple[Item, np.ndarray]]:
         levels = torch.from_numpy(test[np.arange(part.start, part.stop)]).to(model.device)
         with torch.inference_mode():
             logits = model.head(list(levels.unbind(dim=1))).float()
         yield from finetune.squares(finetune.preprocess(task, Items(tuple(items))), logits)
 
-    return finetune.score(task, ade, found)
+    return finetune.score(task, ade, predict)

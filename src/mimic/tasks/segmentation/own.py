@@ -61,7 +61,7 @@ class OwnMasks:
         self._ignore = ignore
         items, self._lonely = _items(folder)
         parts = split(folder, items)
-        self._items = [items[place] for place in (*parts.train.tolist(), *parts.test.tolist())]
+        self._items = [items[index] for index in (*parts.train.tolist(), *parts.test.tolist())]
         self.train = np.arange(len(parts.train))
         self.test = np.arange(len(parts.train), len(self._items))
         self._rule = parts.rule
@@ -97,7 +97,7 @@ class OwnMasks:
         return f"own data {shown(self.folder.name)} ({self.n_classes} classes; split {rule})"
 
     @property
-    def said(self) -> tuple[str, ...]:
+    def notes(self) -> tuple[str, ...]:
         """What was found, a line each."""
         some = ", ".join(shown(name) for name in self.names[:8])
         more = ", ..." if self.n_classes > 8 else ""
@@ -208,7 +208,7 @@ def _items(folder: Path) -> tuple[list[LabelledImage], int]:
     Raises:
         BadInput: there is none.
     """
-    found: list[LabelledImage] = []
+    labelled: list[LabelledImage] = []
     lonely = 0
     for below, images, masks in _places(folder):
         for scene in scenes_in(images):
@@ -220,14 +220,16 @@ def _items(folder: Path) -> tuple[list[LabelledImage], int]:
                     lonely += WORD.search(path.stem) is None or images != masks
                     continue
                 relative = os.path.relpath(path, folder).replace(os.sep, "/")
-                place = same_name(f"{below}/{scene}".strip("/"))
-                found.append(LabelledImage(same_name(without_ending(relative)), path, label, place))
-    if not found:
+                scene_name = same_name(f"{below}/{scene}".strip("/"))
+                labelled.append(
+                    LabelledImage(same_name(without_ending(relative)), path, label, scene_name)
+                )
+    if not labelled:
         raise BadInput(
             f"{folder}: no images with masks of their names (images/ and masks/, labels/ or "
             "annotations/, or NAME.jpg and NAME_mask.png); a JPEG is no mask, it is lossy"
         )
-    return sorted(found, key=lambda item: numeric_order(item.name)), lonely
+    return sorted(labelled, key=lambda item: numeric_order(item.name)), lonely
 
 
 def _places(folder: Path) -> Iterator[tuple[str, Path, Path]]:
@@ -251,11 +253,11 @@ def _by_stem(folder: Path, beside: bool) -> dict[str, Path]:
     """Masks by the stem of their image; those `beside` images have a word for masks in theirs."""
     if not folder.is_dir():
         return {}
-    found: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
     for name in files_in(folder, MASK_ENDINGS):
         stem = Path(name).stem
         if beside and WORD.search(stem) is None:
             continue
-        found.setdefault(same_name(WORD.sub("", stem).strip(MARKS)), folder / name)
-        found.setdefault(same_name(stem), folder / name)
-    return found
+        masks.setdefault(same_name(WORD.sub("", stem).strip(MARKS)), folder / name)
+        masks.setdefault(same_name(stem), folder / name)
+    return masks

@@ -110,11 +110,11 @@ def build(task: TaskonomyTask, encoder: VisionTransformer) -> EncoderWithHead:
     """The encoder with a DPT head of the target's channels, initialised from the task's seed."""
 
     def head() -> DptHead:
-        made = DptHead(
+        dpt = DptHead(
             encoder.width, task.head_width, TARGETS[task.target].channels, encoder.patch_px
         )
-        initialise(made)
-        return made
+        initialise(dpt)
+        return dpt
 
     blocks = read_blocks(task.blocks, encoder.depth, LEVELS)
     return EncoderWithHead(
@@ -159,7 +159,7 @@ def _sums(
 ) -> np.ndarray:
     """float64[images, 3]: valid pixels; the sum over them of the absolute error, mean over
     channels; and of the angle in degrees."""
-    found = []
+    sums = []
     for part in shown_batches(len(numbers), task.eval_batch, "score", "images"):
         batch = preprocess(
             task, OnDisk(partial(read, taskonomy), numbers).take(np.arange(part.start, part.stop))
@@ -173,8 +173,8 @@ def _sums(
                 if task.target == "normal"
                 else 0.0
             )
-            found.append((valid.sum(), error, turned))
-    return np.array(found, np.float64)
+            sums.append((valid.sum(), error, turned))
+    return np.array(sums, np.float64)
 
 
 def predict(model: EncoderWithHead, images: np.ndarray) -> np.ndarray:

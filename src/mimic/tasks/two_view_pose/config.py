@@ -64,14 +64,14 @@ def read_pairs(path: Path) -> list[PosedPair]:
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: no readable list of pairs ({error})") from None
     numbered = [(number, line.split()) for number, line in enumerate(lines, 1)]
-    found = [
+    pairs = [
         _pair(fields, f"{path}: line {number}")
         for number, fields in numbered
         if fields and not fields[0].startswith("#")
     ]
-    if not found:
+    if not pairs:
         raise BadInput(f"{path}: holds no pair")
-    return found
+    return pairs
 
 
 def _pair(fields: list[str], where: str) -> PosedPair:

@@ -83,22 +83,22 @@ def run(task: TwoViewPoseTask, subject: EvalModel, folders: EvalPaths) -> Result
     root = Workspace(folders.root)
     pairs = read_pairs(root.resolve(task.pairs))
     folder = root.resolve(task.data)
-    found: list[Found] = []
+    estimates: list[Found] = []
     pictures: list[Figure] = []
     for pair in counted(pairs, "match patches", len(pairs), "pairs"):
         a, b = (
             _shown(task, subject, folder / name, matrix, block % depth)
             for name, matrix in zip(pair.names, pair.intrinsics, strict=True)
         )
-        found.append(measure(task, a, b, pair.b_from_a, subject.encoder.patch_px))
+        estimates.append(measure(task, a, b, pair.b_from_a, subject.encoder.patch_px))
         if len(pictures) < task.samples:
-            pictures.append(_picture(a, b, found[-1], len(pictures)))
+            pictures.append(_picture(a, b, estimates[-1], len(pictures)))
     places = "places between patches" if task.refine else "patch centres"
     return Result(
         name="AUC@20",
         headline="auc_20",
         higher_is_better=True,
-        metrics=_metrics(found, pairs) | {"block": block % depth},
+        metrics=_metrics(estimates, pairs) | {"block": block % depth},
         protocol=(
             f"{len(pairs)} pairs of {task.pairs.name}, longer side {task.size_px} px, patches that "
             f"are each other's nearest, {places}, OpenCV's RANSAC at "
@@ -107,7 +107,7 @@ def run(task: TwoViewPoseTask, subject: EvalModel, folders: EvalPaths) -> Result
         selection=f"block {block % depth}, fixed beforehand",
         test_size=len(pairs),
         pictures=pictures,
-        items=_shares_of_area(found),
+        items=_shares_of_area(estimates),
     )
 
 
@@ -157,14 +157,14 @@ def matched(a: Tensor, b: Tensor, patch_px: int, *, refine: bool) -> tuple[np.nd
     in_a = np.flatnonzero(a_of_b[b_of_a] == np.arange(len(b_of_a)))
     in_b = b_of_a[in_a]
     values = likeness.numpy().astype(np.float64)
-    found = []
+    points = []
     for grid, places, maps in ((a.shape, in_a, values[:, in_b].T), (b.shape, in_b, values[in_a])):
         row, column = np.divmod(places, grid[1])
         at = np.column_stack([column, row]).astype(np.float64)
         if refine:
             at += tops(maps.reshape(-1, *grid[:2]), row, column)
-        found.append((at + 0.5) * patch_px - 0.5)
-    return found[0], found[1]
+        points.append((at + 0.5) * patch_px - 0.5)
+    return points[0], points[1]
 
 
 def tops(maps: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
@@ -225,14 +225,14 @@ def estimate(
     return best
 
 
-def pose_error_deg(found: np.ndarray, truth: np.ndarray) -> float:
+def pose_error_deg(estimated: np.ndarray, truth: np.ndarray) -> float:
     """The larger of the angle of rotation and that between the lines of translation; without a true
     translation, the former."""
-    turned = rotation_error_deg(found[:3, :3], truth[:3, :3])
-    lengths = np.linalg.norm(found[:3, 3]) * np.linalg.norm(truth[:3, 3])
+    turned = rotation_error_deg(estimated[:3, :3], truth[:3, :3])
+    lengths = np.linalg.norm(estimated[:3, 3]) * np.linalg.norm(truth[:3, 3])
     if lengths == 0:
         return turned
-    cosine = np.abs(found[:3, 3] @ truth[:3, 3]) / lengths  # the sign is not told
+    cosine = np.abs(estimated[:3, 3] @ truth[:3, 3]) / lengths  # the sign is not told
     return max(turned, float(np.degrees(np.arccos(np.clip(cosine, 0, 1)))))
 
 
@@ -269,17 +269,17 @@ def pose_auc(errors_deg: np.ndarray, threshold_deg: float) -> float:
 # ---------------------------------------------------------------------------- what is said of it
 
 
-def _metrics(found: list[Found], pairs: list[PosedPair]) -> dict[str, Any]:
-    errors = np.array([one.error_deg for one in found])
+def _metrics(estimates: list[Found], pairs: list[PosedPair]) -> dict[str, Any]:
+    errors = np.array([one.error_deg for one in estimates])
     turned = np.array([pair.rotation_deg for pair in pairs])
     bins = {}
     for low, high in pairwise(ROTATIONS_DEG):
         chosen = (turned >= low) & ((turned < high) | (high == ROTATIONS_DEG[-1]))
         if chosen.any():
             bins[f"{low}-{high}"] = _areas(errors[chosen]) | {"pairs": int(chosen.sum())}
-    above = _shares_of_area(found)
+    above = _shares_of_area(estimates)
     median = float(np.median(errors))
-    right = np.concatenate([one.right for one in found])
+    right = np.concatenate([one.right for one in estimates])
     return {
         **_areas(errors),
         "standard_error": float(np.std(above, ddof=1) / np.sqrt(len(above)))
@@ -287,36 +287,40 @@ def _metrics(found: list[Found], pairs: list[PosedPair]) -> dict[str, Any]:
         else None,
         "median_error_deg": median if np.isfinite(median) else None,
         "failed": int(np.isinf(errors).sum()),
-        "matches": len(right) / len(found),
+        "matches": len(right) / len(estimates),
         "precision": float(right.mean()) if len(right) else None,
         "by_rotation_deg": bins,
     }
 
 
-def _shares_of_area(found: list[Found]) -> np.ndarray:
+def _shares_of_area(estimates: list[Found]) -> np.ndarray:
     """Each pair's share of the area, all but."""
-    return np.maximum(0, 1 - np.array([one.error_deg for one in found]) / THRESHOLDS_DEG[-1])
+    return np.maximum(0, 1 - np.array([one.error_deg for one in estimates]) / THRESHOLDS_DEG[-1])
 
 
 def _areas(errors: np.ndarray) -> dict[str, float]:
     return {f"auc_{threshold}": pose_auc(errors, threshold) for threshold in THRESHOLDS_DEG}
 
 
-def _picture(a: Shown, b: Shown, found: Found, index: int) -> Figure:
+def _picture(a: Shown, b: Shown, estimated: Found, index: int) -> Figure:
     """Both views side by side; some matches joined, green where they fit the true motion."""
     height = max(len(a.image), len(b.image))
     views = [np.pad(view.image, ((0, height - len(view.image)), (0, 0), (0, 0))) for view in (a, b)]
     canvas = np.concatenate(views, axis=1)
-    chosen = np.linspace(0, len(found.right) - 1, min(DRAWN, len(found.right))).astype(int)
-    for match in sorted(chosen, key=lambda match: found.right[match]):  # the right ones on top
-        start = found.points_a[match]
-        end = found.points_b[match] + [a.image.shape[1], 0]
+    chosen = np.linspace(0, len(estimated.right) - 1, min(DRAWN, len(estimated.right))).astype(int)
+    for match in sorted(chosen, key=lambda match: estimated.right[match]):  # the right ones on top
+        start = estimated.points_a[match]
+        end = estimated.points_b[match] + [a.image.shape[1], 0]
         first, last = (point.round().astype(int).tolist() for point in (start, end))
-        colour = RIGHT if found.right[match] else WRONG
+        colour = RIGHT if estimated.right[match] else WRONG
         cv2.line(canvas, first, last, colour, 1, cv2.LINE_AA)
-    error = f"{found.error_deg:.1f} degrees off" if np.isfinite(found.error_deg) else "no estimate"
+    error = (
+        f"{estimated.error_deg:.1f} degrees off"
+        if np.isfinite(estimated.error_deg)
+        else "no estimate"
+    )
     caption = (
-        f"{len(found.right)} matches, {found.right.sum()} on their true epipolar line (green); "
-        f"{error}"
+        f"{len(estimated.right)} matches, {estimated.right.sum()} on their true epipolar line "
+        f"(green); {error}"
     )
     return Figure(f"pair-{index:02d}", canvas, caption)

@@ -56,19 +56,19 @@ def _named(state: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Optimizer
     trained = {key: one for key, one in weights.items() if not key.endswith("pos_embed")}
     vectors = [key for key, one in trained.items() if one.ndim == 1]
     others = [key for key in trained if key not in vectors]
-    found: dict[str, dict[str, Tensor]] = {average: {} for average in AVERAGES}
+    averages: dict[str, dict[str, Tensor]] = {average: {} for average in AVERAGES}
     steps: set[int] = set()
     plain = sorted(groups, key=lambda group: _ndim(state, group) != 1)
     for group, names in zip(plain, (vectors, others), strict=True):
         if len(group["params"]) != len(names):
             raise ValueError(f"a group has {len(group['params'])} parameters for {len(names)}")
         for number, name in zip(group["params"], names, strict=True):
-            steps.add(_take(state["state"], number, name, weights[name], found))
+            steps.add(_take(state["state"], number, name, weights[name], averages))
     betas = {tuple(float(beta) for beta in group["betas"]) for group in groups}
     if len(steps) != 1 or len(betas) != 1:
         raise ValueError("its parameters differ in their steps or betas")
     first, second = betas.pop()
-    return OptimizerState(steps.pop(), (first, second), found)
+    return OptimizerState(steps.pop(), (first, second), averages)
 
 
 def _ndim(state: Mapping[str, Any], group: Mapping[str, Any]) -> int:
@@ -84,7 +84,7 @@ def _take(
     number: int,
     name: str,
     weight: Tensor,
-    found: dict[str, dict[str, Tensor]],
+    averages: dict[str, dict[str, Tensor]],
 ) -> int:
     """Copy the averages of one parameter; its step."""
     one = states[number]
@@ -96,23 +96,23 @@ def _take(
             raise ValueError(f"{list(value.shape)} for {name}, which is {list(weight.shape)}")
         if not torch.isfinite(value).all() or (average == AVERAGES[1] and (value < 0).any()):
             raise ValueError(f"the averages of {name} are not those of AdamW")
-        found[average][name] = value.detach().float().contiguous()
+        averages[average][name] = value.detach().float().contiguous()
     return int(one["step"])
 
 
 def _refuse_other_order(names: Sequence[str]) -> None:
     """A model saves its own parameters first, blocks by number, and of a layer the weight before
     the bias; a file that was sorted or put together anew does not."""
-    place = {name: index for index, name in enumerate(names)}
-    for name, index in place.items():
+    position = {name: index for index, name in enumerate(names)}
+    for name, index in position.items():
         weight = re.sub(r"\.bias$", ".weight", name)
-        if place.get(weight, index) > index:
+        if position.get(weight, index) > index:
             raise ValueError(f"{name} lies before {weight}")
     blocks = [match for name in names if (match := re.match(r"(.*?blocks\w*)\.(\d+)\.", name))]
     for part in {match[1] for match in blocks}:
         numbers = [int(match[2]) for match in blocks if match[1] == part]
         if numbers != sorted(numbers):
             raise ValueError(f"{part} are not in their order")
-    tokens = [place[name] for name in names if "." not in name]
+    tokens = [position[name] for name in names if "." not in name]
     if tokens != list(range(len(tokens))):
         raise ValueError("its tokens do not lie before its layers")

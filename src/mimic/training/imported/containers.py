@@ -78,14 +78,14 @@ def read_checkpoint(path: Path, key: str | None = None, prefix: str | None = Non
             f"{path}: holds {type(content).__name__}, not named weights; expected a state_dict, or "
             "one under 'model'"
         )
-    taken = key or next((place for place in PLACES if _is_weights(content.get(place))), None)
-    found = _at(content, taken, path)
-    _refuse_more(found, taken, path)
+    taken = key or next((entry for entry in PLACES if _is_weights(content.get(entry))), None)
+    tensors = _at(content, taken, path)
+    _refuse_more(tensors, taken, path)
     try:
-        bare = without(list(found), prefix)
+        bare = without(list(tensors), prefix)
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from None
-    weights = _plain(found, bare, path)
+    weights = _plain(tensors, bare, path)
     others = (
         []
         if taken is None
@@ -106,7 +106,7 @@ def read_checkpoint(path: Path, key: str | None = None, prefix: str | None = Non
         taken,
         sorted(others),
         sorted(beside),
-        sorted(name for name in found if name not in bare),
+        sorted(name for name in tensors if name not in bare),
     )
 
 
@@ -124,21 +124,21 @@ def _at(content: Mapping[Any, Any], key: str | None, path: Path) -> Mapping[Any,
         return content
     if key in content and isinstance(content[key], Mapping):
         return content[key]
-    found: Any = content
+    entry: Any = content
     for word in key.split("."):
-        if not isinstance(found, Mapping) or word not in found:
+        if not isinstance(entry, Mapping) or word not in entry:
             entries = ", ".join(str(name)[:40] for name in list(content)[:8])
             raise BadInput(f"{path}: holds nothing under --key {key}; its entries: {entries}")
-        found = found[word]
-    if not isinstance(found, Mapping):
-        raise BadInput(f"{path}: --key {key} is {type(found).__name__}, not named weights")
-    return found
+        entry = entry[word]
+    if not isinstance(entry, Mapping):
+        raise BadInput(f"{path}: --key {key} is {type(entry).__name__}, not named weights")
+    return entry
 
 
-def _refuse_more(found: Mapping[Any, Any], taken: str | None, path: Path) -> None:
-    for name, value in found.items():
+def _refuse_more(tensors: Mapping[Any, Any], taken: str | None, path: Path) -> None:
+    for name, value in tensors.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            deeper = _deeper(found)
+            deeper = _deeper(tensors)
             inside = (
                 ""
                 if deeper is None
@@ -150,10 +150,10 @@ def _refuse_more(found: Mapping[Any, Any], taken: str | None, path: Path) -> Non
             )
 
 
-def _deeper(found: Mapping[Any, Any], levels: int = 4) -> str | None:
+def _deeper(content: Mapping[Any, Any], levels: int = 4) -> str | None:
     """Where the first set of weights below lies, if there is one; not every nesting is worth
     following."""
-    for name, value in found.items():
+    for name, value in content.items():
         if _is_weights(value):
             return str(name)[:60]
         below = _deeper(value, levels - 1) if levels and isinstance(value, Mapping) else None
@@ -162,11 +162,11 @@ def _deeper(found: Mapping[Any, Any], levels: int = 4) -> str | None:
     return None
 
 
-def _plain(found: Mapping[str, Tensor], bare: Mapping[str, str], path: Path) -> dict[str, Tensor]:
+def _plain(tensors: Mapping[str, Tensor], bare: Mapping[str, str], path: Path) -> dict[str, Tensor]:
     """Finite numbers in fp32, each under its own bare name."""
     weights = {}
     for name, short in bare.items():
-        value = found[name]
+        value = tensors[name]
         if value.layout != torch.strided or not value.is_floating_point():
             raise BadInput(
                 f"{path}: {name} is {value.dtype} ({value.layout}), not plain floating-point "

@@ -20,7 +20,7 @@ from mimic.models import ROPE_BASE, Masking, ViTSize
 from mimic.models.formats.checkpoint_formats import Translated
 from mimic.models.layers import sincos_table
 from mimic.models.spec import Rounding
-from mimic.training.imported.self_description import told_by
+from mimic.training.imported.self_description import stated_by
 
 HEADS = {
     192: 3,
@@ -68,20 +68,22 @@ class Numbers:
     assumed: list[str]
 
 
-def numbers_of(found: Translated, facts: Mapping[str, Any], said: ImportOverrides) -> Numbers:
+def numbers_of(
+    checkpoint: Translated, facts: Mapping[str, Any], overrides: ImportOverrides
+) -> Numbers:
     """All numbers of a model.
 
     Raises:
         ValueError: shapes that are no vision transformer's, numbers that cannot be, or one that
             nobody tells.
     """
-    told = told_by(facts)
+    stated = stated_by(facts)
     assumed: list[str] = []
-    weights = found.weights
+    weights = checkpoint.weights
     width, patch_px = _patches(weights)
     positions = weights.get("encoder.pos_embed")
-    size_px = _size(weights, patch_px, told.get("img_size"), said.size_px)
-    heads = _heads(width, said.heads, told.get("enc_num_heads"), "--heads", assumed)
+    size_px = _size(weights, patch_px, stated.get("img_size"), overrides.size_px)
+    heads = _heads(width, overrides.heads, stated.get("enc_num_heads"), "--heads", assumed)
     sizes: dict[str, Any] = {
         "size_px": size_px,
         "patch_px": patch_px,
@@ -90,7 +92,7 @@ def numbers_of(found: Translated, facts: Mapping[str, Any], said: ImportOverride
         "heads": heads,
         "class_token": "encoder.cls_token" in weights,
         "positions": "rope" if positions is None else "sincos",
-        "norm_eps": float(told.get("norm_eps", 1e-6)),
+        "norm_eps": float(stated.get("norm_eps", 1e-6)),
     }
     decoder_depth = _depth(weights, "decoder")
     has_decoder = "decoder.embed.weight" in weights
@@ -99,12 +101,16 @@ def numbers_of(found: Translated, facts: Mapping[str, Any], said: ImportOverride
         sizes["decoder_width"] = decoder_width
         sizes["decoder_depth"] = decoder_depth
         sizes["decoder_heads"] = _heads(
-            decoder_width, said.decoder_heads, told.get("dec_num_heads"), "--decoder-heads", assumed
+            decoder_width,
+            overrides.decoder_heads,
+            stated.get("dec_num_heads"),
+            "--decoder-heads",
+            assumed,
         )
-    if positions is None or said.rope_base is not None or "pos_embed" in told:
-        base = _rope_base(positions, told.get("pos_embed"), said.rope_base, assumed)
+    if positions is None or overrides.rope_base is not None or "pos_embed" in stated:
+        base = _rope_base(positions, stated.get("pos_embed"), overrides.rope_base, assumed)
         sizes |= {} if base is None else {"rope_base": base}
-    masking = _masking(found, told, said, assumed) if has_decoder else None
+    masking = _masking(checkpoint, stated, overrides, assumed) if has_decoder else None
     return Numbers(ViTSize(**sizes), masking, assumed)
 
 
@@ -127,11 +133,11 @@ def _patches(weights: Mapping[str, Tensor]) -> tuple[int, int]:
 
 
 def _size(
-    weights: Mapping[str, Tensor], patch_px: int, told: Any, said: tuple[int, int] | None
+    weights: Mapping[str, Tensor], patch_px: int, stated: Any, override: tuple[int, int] | None
 ) -> tuple[int, int]:
     """Height and width: said, told, or what the table of positions shows; they must fit
     together."""
-    size_px = said or (None if told is None else _pair(told))
+    size_px = override or (None if stated is None else _pair(stated))
     positions = weights.get("encoder.pos_embed")
     if positions is None:
         if size_px is None:
@@ -208,8 +214,8 @@ def _depth(weights: Mapping[str, Tensor], part: str) -> int:
     return max(map(int, numbers)) + 1 if numbers else 0
 
 
-def _heads(width: int, said: int | None, told: Any, option: str, assumed: list[str]) -> int:
-    heads = told if said is None else said
+def _heads(width: int, override: int | None, stated: Any, option: str, assumed: list[str]) -> int:
+    heads = stated if override is None else override
     if heads is None:
         if width not in HEADS:
             raise ValueError(
@@ -218,7 +224,7 @@ def _heads(width: int, said: int | None, told: Any, option: str, assumed: list[s
         heads = HEADS[width]
         assumed.append(f"{heads} attention heads, usual at a width of {width} ({option})")
     if not isinstance(heads, int) or heads < 1 or width % heads:
-        source = "the file says" if said is None else option
+        source = "the file says" if override is None else option
         raise ValueError(
             f"{source} {str(heads)[:20]} attention heads, which do not divide a width of {width}"
         )
@@ -226,23 +232,27 @@ def _heads(width: int, said: int | None, told: Any, option: str, assumed: list[s
 
 
 def _rope_base(
-    positions: Tensor | None, told: Any, said: float | None, assumed: list[str]
+    positions: Tensor | None, stated: Any, override: float | None, assumed: list[str]
 ) -> float | None:
     """The base that rotary positions turn with; None for a table of positions."""
     if positions is not None:
-        if said is not None or told != "cosine":
-            what = f"--rope-base {said:g}" if said is not None else f"pos_embed {str(told)[:20]!r}"
+        if override is not None or stated != "cosine":
+            what = (
+                f"--rope-base {override:g}"
+                if override is not None
+                else f"pos_embed {str(stated)[:20]!r}"
+            )
             raise ValueError(
                 f"{what} speaks of rotary positions, but the file holds a table of positions"
             )
         return None
-    if said is not None:
-        base = said
-    elif told is None:
+    if override is not None:
+        base = override
+    elif stated is None:
         base = ROPE_BASE
         assumed.append(f"rotary positions of base {base:g}, as published (--rope-base)")
     else:
-        base = _written_base(told)
+        base = _written_base(stated)
     if not (math.isfinite(base) and base > 1):
         raise ValueError(
             f"rotary positions of base {base:g}; expected a number above 1, as in RoPE100"
@@ -250,38 +260,45 @@ def _rope_base(
     return base
 
 
-def _written_base(told: Any) -> float:
+def _written_base(stated: Any) -> float:
     """The number in CroCo's "RoPE100"."""
     try:
-        if isinstance(told, str) and told.startswith("RoPE"):
-            return float(told.removeprefix("RoPE"))
+        if isinstance(stated, str) and stated.startswith("RoPE"):
+            return float(stated.removeprefix("RoPE"))
     except ValueError:
         pass
     raise ValueError(
-        f"pos_embed is {str(told)[:20]!r}, but the file holds no table of positions; say "
+        f"pos_embed is {str(stated)[:20]!r}, but the file holds no table of positions; say "
         "--rope-base, such as 100"
     )
 
 
 def _masking(
-    found: Translated, told: Mapping[str, Any], said: ImportOverrides, assumed: list[str]
+    checkpoint: Translated,
+    stated: Mapping[str, Any],
+    overrides: ImportOverrides,
+    assumed: list[str],
 ) -> Masking:
     """How it was trained to complete images: recorded, and what the reconstruction task does with
     it."""
-    if found.dialect not in MASKING:
+    if checkpoint.dialect not in MASKING:
         raise ValueError("it holds a decoder, and its names do not tell whose")
-    ratio, rounding = MASKING[found.dialect]
-    if said.mask_ratio is not None:
-        ratio = said.mask_ratio
-    elif "mask_ratio" in told:
-        ratio = told["mask_ratio"]
+    ratio, rounding = MASKING[checkpoint.dialect]
+    if overrides.mask_ratio is not None:
+        ratio = overrides.mask_ratio
+    elif "mask_ratio" in stated:
+        ratio = stated["mask_ratio"]
     else:
         assumed.append(f"mask ratio {ratio:g}, as published (--mask-ratio)")
     if not isinstance(ratio, int | float) or not 0 < ratio < 1:
         raise ValueError(
             f"a mask ratio of {str(ratio)[:20]} hides all patches or none; say --mask-ratio"
         )
-    normalised = said.norm_pix_loss if said.norm_pix_loss is not None else told.get("norm_pix_loss")
+    normalised = (
+        overrides.norm_pix_loss
+        if overrides.norm_pix_loss is not None
+        else stated.get("norm_pix_loss")
+    )
     if normalised is None:
         normalised = True
         assumed.append("pixels normalised within their patch, as published (--norm-pix-loss)")

@@ -61,7 +61,7 @@ def read_file(path: Path) -> Any:
     if not shards:
         return _raw(first)
     where = _index(first)
-    whole: dict[str, Any] = {}
+    weights: dict[str, Any] = {}
     for shard in shards:
         content = _raw(shard)
         wanted = {key for key, name in where.items() if name == shard.name}
@@ -69,8 +69,8 @@ def read_file(path: Path) -> Any:
             raise BadInput(
                 f"{shard}: holds other weights than {first.name} names; download both again"
             )
-        whole |= content
-    return whole
+        weights |= content
+    return weights
 
 
 def _main_file(folder: Path) -> Path:
@@ -79,13 +79,13 @@ def _main_file(folder: Path) -> Path:
     except OSError as error:
         raise BadInput(f"{folder}: cannot be read ({error.strerror})") from None
     for ending in (".index.json", ".safetensors", ".bin"):
-        found = [name for name in names if name.endswith(ending)]
-        if len(found) == 1:
-            return folder / found[0]
-        if found:
+        matching = [name for name in names if name.endswith(ending)]
+        if len(matching) == 1:
+            return folder / matching[0]
+        if matching:
             raise BadInput(
-                f"{folder}: holds {len(found)} files {ending} ({', '.join(found[:2])}, ...); name "
-                "one"
+                f"{folder}: holds {len(matching)} files {ending} ({', '.join(matching[:2])}, ...); "
+                "name one"
             )
     raise BadInput(
         f"{folder}: cannot be read as weights, a folder without any; give a .pth, .pt or "
@@ -96,8 +96,8 @@ def _main_file(folder: Path) -> Path:
 def _index(path: Path) -> dict[str, str]:
     """Key to the name of its shard, as Hugging Face writes it."""
     try:
-        found = json.loads(path.read_bytes())["weight_map"]
-        where = {str(key): str(name) for key, name in found.items()}
+        weight_map = json.loads(path.read_bytes())["weight_map"]
+        where = {str(key): str(name) for key, name in weight_map.items()}
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

@@ -78,18 +78,18 @@ def beside_timm(path: Path) -> dict[str, Any]:
     config = _json(folder / "config.json") if path.is_dir() or path.name == WEIGHTS else {}
     if "model_args" not in config and not path.is_dir():
         config = _stated_inside(path)
-    told = timm_config.told_by_config(config)
-    return told | ({"norm_eps": config["norm_eps"]} if told and "norm_eps" in config else {})
+    stated = timm_config.stated_by_config(config)
+    return stated | ({"norm_eps": config["norm_eps"]} if stated and "norm_eps" in config else {})
 
 
 def _stated_inside(path: Path) -> dict[str, Any]:
     """What our exports state in the head of a .safetensors file."""
     try:
         with safetensors.safe_open(path, "pt") as file:
-            found = json.loads((file.metadata() or {}).get("timm", "{}"))
+            stated = json.loads((file.metadata() or {}).get("timm", "{}"))
     except (OSError, ValueError, RecursionError, safetensors.SafetensorError):
         return {}  # no such file; what is wrong with it, reading its weights has said
-    return found if isinstance(found, dict) else {}
+    return stated if isinstance(stated, dict) else {}
 
 
 def beside_croco(path: Path) -> dict[str, Any]:
@@ -101,17 +101,17 @@ def beside_croco(path: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError):
         raise ValueError(
             f"{path.name} beside it cannot be read as JSON; mend or remove it"
         ) from None
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
-def told_by(facts: Mapping[str, Any]) -> dict[str, Any]:
+def stated_by(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers under CroCo's names, out of croco_kwargs, of args, or of Hugging Face's config.
 
     Raises:
@@ -119,21 +119,23 @@ def told_by(facts: Mapping[str, Any]) -> dict[str, Any]:
     """
     args = facts.get("args")
     args = args if isinstance(args, dict) else {}
-    told = {key: args[key] for key in ("norm_pix_loss", "mask_ratio") if args.get(key) is not None}
+    stated = {
+        key: args[key] for key in ("norm_pix_loss", "mask_ratio") if args.get(key) is not None
+    }
     called = args.get("model")
     if facts.get("croco_kwargs") is not None:
         kwargs = facts["croco_kwargs"]
         if not isinstance(kwargs, dict):
             raise ValueError(f"croco_kwargs is {type(kwargs).__name__}, not named arguments")
-        told |= CROCO | kwargs
+        stated |= CROCO | kwargs
     elif isinstance(called, str) and called.strip().startswith(tuple(f"{name}(" for name in NAMED)):
-        told |= CROCO | constructor(called)
-    if not told.get("norm_im2_in_dec", True):
+        stated |= CROCO | constructor(called)
+    if not stated.get("norm_im2_in_dec", True):
         raise ValueError(
             "its decoder does not normalise the second view (norm_im2_in_dec=False), which ours "
             "does"
         )
-    return told | dict(facts.get("config", {}))
+    return stated | dict(facts.get("config", {}))
 
 
 def constructor(text: str) -> dict[str, Any]:

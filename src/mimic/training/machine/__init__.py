@@ -24,8 +24,8 @@ def record(folder: Path, device: torch.device, ranks: int) -> None:
 
 def recorded(folder: Path) -> str | None:
     """The machines that worked on a run; None where nobody wrote them down."""
-    said = read_json(folder / NAME)
-    return None if said is None else ", then ".join(said["machines"])
+    content = read_json(folder / NAME)
+    return None if content is None else ", then ".join(content["machines"])
 
 
 def _described(device: torch.device, ranks: int) -> str:

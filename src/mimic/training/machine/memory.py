@@ -98,8 +98,8 @@ def _of_cgroups() -> Iterator[int]:
         own = Path("/proc/self/cgroup").read_text()
     except FileNotFoundError:
         return
-    place = next((line[3:] for line in own.splitlines() if line.startswith("0::")), "/")
-    folder = CGROUPS / place.strip("/")
+    group = next((line[3:] for line in own.splitlines() if line.startswith("0::")), "/")
+    folder = CGROUPS / group.strip("/")
     for each in (folder, *folder.parents):
         if each.is_relative_to(CGROUPS) and (each / "memory.max").is_file():
             most = (each / "memory.max").read_text().strip()

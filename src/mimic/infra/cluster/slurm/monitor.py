@@ -69,21 +69,23 @@ class JobMonitor:
 
     def look(self) -> list[tuple[SlurmJob, Ending]]:
         """The jobs that ended since the last look; they are not watched any more."""
-        found = {job.id: ending for job in self.jobs.values() if (ending := read(job)) is not None}
-        ended = {id: ending for id, ending in found.items() if ending.results is not None}
+        endings = {
+            job.id: ending for job in self.jobs.values() if (ending := read(job)) is not None
+        }
+        ended = {id: ending for id, ending in endings.items() if ending.results is not None}
         hurry = (
-            1.0 if len(found) > len(ended) else self._cluster.poll_s
+            1.0 if len(endings) > len(ended) else self._cluster.poll_s
         )  # an error counts once SLURM does not run the job again
         if time.monotonic() - self._asked >= min(hurry, self._cluster.poll_s) and len(ended) < len(
             self.jobs
         ):
             ended |= self._consult(
-                {id: job for id, job in self.jobs.items() if id not in ended}, found
+                {id: job for id, job in self.jobs.items() if id not in ended}, endings
             )
             self._asked = time.monotonic()
         return [(self.jobs.pop(id), ending) for id, ending in ended.items()]
 
-    def _consult(self, jobs: dict[str, SlurmJob], found: dict[str, Ending]) -> dict[str, Ending]:
+    def _consult(self, jobs: dict[str, SlurmJob], endings: dict[str, Ending]) -> dict[str, Ending]:
         """The jobs that SLURM runs no more, or never will."""
         alive = queue()
         if alive is None:
@@ -93,13 +95,13 @@ class JobMonitor:
         ended = {}
         for id in jobs:
             self._missed[id] = 0 if id in alive else self._missed.get(id, 0) + 1
-            if id in alive and (why := self._hopeless(id, alive[id], id in found)):
+            if id in alive and (why := self._hopeless(id, alive[id], id in endings)):
                 cancel([id])
-                ended[id] = found.get(
+                ended[id] = endings.get(
                     id, Ending("CANCELLED", None, f"job {id} was cancelled: {why}")
                 )
         gone = [
-            id for id in jobs if self._missed[id] >= (1 if id in found else 2)
+            id for id in jobs if self._missed[id] >= (1 if id in endings else 2)
         ]  # files may arrive after the news
         finals = final_states(gone)
         for id in gone:
@@ -142,9 +144,9 @@ def read(job: SlurmJob) -> Ending | None:
 def _ending(job: SlurmJob, final: Final) -> Ending:
     """Of a job that left the queue. What a rank said counts, unless a person cancelled the job:
     then that is the cause of whatever was said."""
-    said = read(job)
-    if said is not None and (said.results is not None or final.by is None):
-        return replace(said, state=final.state)
+    ending = read(job)
+    if ending is not None and (ending.results is not None or final.by is None):
+        return replace(ending, state=final.state)
     if final.by is not None:
         return Ending(final.state, None, f"job {job.id} was cancelled by {final.by}", final.by)
     what = _MEANT.get(final.state, f"ended without a result, state {final.state}")

@@ -76,7 +76,7 @@ class JobNews:
     def __init__(self, jobs: Mapping[str, tuple[str, SlurmJob]]) -> None:
         self._jobs = dict(jobs)
         self._states = {id: _Due() for id in jobs}
-        self._whole = _Due()
+        self._summary = _Due()
         self._silence = _Due()
 
     def tell(self, standings: Mapping[str, Standing] | None) -> None:
@@ -88,7 +88,7 @@ class JobNews:
             tell_silence(self._silence, f"{len(self._jobs)} job(s) may go on")
             return
         if len(standings) > MANY:
-            self._tell_whole(standings)
+            self._tell_summary(standings)
             return
         for id, standing in standings.items():
             state = (standing.state, standing.reason, standing.nodes, standing.restarts)
@@ -106,32 +106,32 @@ class JobNews:
     def _described(self, id: str, standing: Standing) -> str:
         title, job = self._jobs[id]
         if standing.state == "PENDING":
-            told = [f"PENDING ({standing.reason})", f"{standing.pending_s // 60} min"]
+            parts = [f"PENDING ({standing.reason})", f"{standing.pending_s // 60} min"]
         else:
-            told = [f"{standing.state} on {standing.nodes}"]
+            parts = [f"{standing.state} on {standing.nodes}"]
             progress = progress_of(job)
-            told += [_step(progress, title)] if progress else [f"for {standing.used}"]
+            parts += [_step(progress, title)] if progress else [f"for {standing.used}"]
         if standing.restarts:
-            told.append(f"requeued {standing.restarts} time{'s' * (standing.restarts > 1)}")
-        return ", ".join(told)
+            parts.append(f"requeued {standing.restarts} time{'s' * (standing.restarts > 1)}")
+        return ", ".join(parts)
 
-    def _tell_whole(self, standings: Mapping[str, Standing]) -> None:
+    def _tell_summary(self, standings: Mapping[str, Standing]) -> None:
         """One line for all, where a line a job would be a flood."""
         running = [id for id, standing in standings.items() if standing.state == "RUNNING"]
         counts = _counted(standings.values())
         done = len(self._states) - len(self._jobs)
-        if not self._whole.due((done, *counts)):
+        if not self._summary.due((done, *counts)):
             return
-        told = [f"{done} of {len(self._states)} jobs done", *counts]
-        known = {id: found for id in running if (found := progress_of(self._jobs[id][1]))}
+        parts = [f"{done} of {len(self._states)} jobs done", *counts]
+        known = {id: progress for id in running if (progress := progress_of(self._jobs[id][1]))}
         if known:
             slowest = min(known, key=lambda id: known[id].share)
             title = self._jobs[slowest][0]
-            told.append(f"slowest {title} (job {slowest}), {_step(known[slowest], title)}")
+            parts.append(f"slowest {title} (job {slowest}), {_step(known[slowest], title)}")
         restarts = sum(standing.restarts for standing in standings.values())
-        told += [f"requeued {restarts} time{'s' * (restarts > 1)}"] if restarts else []
+        parts += [f"requeued {restarts} time{'s' * (restarts > 1)}"] if restarts else []
         array = next(iter(standings)).split("_")[0]
-        say(f"slurm: array {array}: {', '.join(told)}")
+        say(f"slurm: array {array}: {', '.join(parts)}")
 
 
 class ArrayNews:
@@ -170,16 +170,16 @@ class ArrayNews:
         counts = _counted(standings.values())
         if not standings or not self._clock.due((left, failed, *counts)):
             return
-        told = [f"{self._total - left} of {self._total} {self._unit} done", *counts]
-        told += [f"{failed} failed"] if failed else []
+        parts = [f"{self._total - left} of {self._total} {self._unit} done", *counts]
+        parts += [f"{failed} failed"] if failed else []
         running = {id: one for id, one in standings.items() if one.state == "RUNNING"}
         if running:
             id = max(running, key=lambda id: _seconds(running[id].used))
-            told.append(f"slowest {self._item_of(id)} for {running[id].used}")
+            parts.append(f"slowest {self._item_of(id)} for {running[id].used}")
         restarts = sum(standing.restarts for standing in standings.values())
-        told += [f"requeued {restarts} time{'s' * (restarts > 1)}"] if restarts else []
+        parts += [f"requeued {restarts} time{'s' * (restarts > 1)}"] if restarts else []
         arrays = "+".join(sorted({id.split("_")[0] for id in standings}, key=_seconds))
-        say(f"slurm: array {arrays} of {self._title}: {', '.join(told)}")
+        say(f"slurm: array {arrays} of {self._title}: {', '.join(parts)}")
 
 
 def tell_silence(clock: _Due, what: str) -> None:
@@ -207,8 +207,8 @@ def _tail(path: Path) -> list[str]:
 
 def _step(progress: Progress, title: str) -> str:
     """`step 1200 of 30000, 3.1 steps/s`; what the job calls it where it is a part of the whole."""
-    whole = progress.done.is_integer()
-    count = f"{progress.done:.{0 if whole else 2}f} of {progress.total}"
+    is_integer = progress.done.is_integer()
+    count = f"{progress.done:.{0 if is_integer else 2}f} of {progress.total}"
     done = f"step {count}" if progress.unit == "steps" else f"{count} {progress.unit}"
     part = "" if progress.title.startswith(title) else f" ({progress.title})"
     return f"{done}{part}, {progress.rate}"
@@ -217,12 +217,12 @@ def _step(progress: Progress, title: str) -> str:
 def _counted(standings: Iterable[Standing]) -> list[str]:
     """`4 running`, `24 pending (Priority)`, and so on."""
     seen = list(standings)
-    told = []
+    lines = []
     for state, count in Counter(standing.state for standing in seen).most_common():
         reasons = Counter(one.reason for one in seen if one.state == state == "PENDING")
         why = f" ({reasons.most_common(1)[0][0]})" if reasons else ""
-        told.append(f"{count} {state.lower()}{why}")
-    return sorted(told, key=lambda text: text.split()[1] != "running")
+        lines.append(f"{count} {state.lower()}{why}")
+    return sorted(lines, key=lambda text: text.split()[1] != "running")
 
 
 def _seconds(used: str) -> int:

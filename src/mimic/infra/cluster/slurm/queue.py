@@ -48,8 +48,8 @@ def ask(*command: str, quiet: bool = False) -> str | None:
             command, capture_output=True, text=True, timeout=60, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        said = " ".join(str(getattr(error, "stderr", "") or error).split())
-        log.log(logging.DEBUG if quiet else logging.WARNING, "%s: %s", command[0], said)
+        reason = " ".join(str(getattr(error, "stderr", "") or error).split())
+        log.log(logging.DEBUG if quiet else logging.WARNING, "%s: %s", command[0], reason)
         return None
 
 
@@ -85,14 +85,14 @@ def final_states(ids: Iterable[str]) -> dict[str, Final]:
     wanted = set(ids)
     if not wanted:
         return {}
-    whole = sorted({id.split("_")[0] for id in wanted})
+    arrays = sorted({id.split("_")[0] for id in wanted})
     text = ask(
         *("sacct", "-X", "--noheader", "--parsable2", "--format=JobID,State"),
-        f"--jobs={','.join(whole)}",
+        f"--jobs={','.join(arrays)}",
         quiet=True,
     )
-    found = _accounted(text or "")
-    known = {id: end for id, end in found.items() if id in wanted}
+    accounted = _accounted(text or "")
+    known = {id: end for id, end in accounted.items() if id in wanted}
     late = text is not None  # then who cancelled a job will be known
     for id in wanted - known.keys():
         state = _of_controller(id)
@@ -102,14 +102,14 @@ def final_states(ids: Iterable[str]) -> dict[str, Final]:
 
 
 def _accounted(text: str) -> dict[str, Final]:
-    found = {}
+    finals = {}
     for line in text.splitlines():
         id, _, state = line.partition("|")
         first, *rest = state.split()
         if first in FINAL:
             by = _user(rest) if first == "CANCELLED" else None
-            found.update(dict.fromkeys(_elements(id), Final(first, by)))
-    return found
+            finals.update(dict.fromkeys(_elements(id), Final(first, by)))
+    return finals
 
 
 def _user(words: list[str]) -> str:
@@ -143,9 +143,9 @@ def _shown(id: str) -> str:
 
 
 def cancel(ids: Iterable[str]) -> None:
-    whole = sorted(set(ids))
-    for start in range(0, len(whole), 500):
-        ask("scancel", *whole[start : start + 500])
+    ordered = sorted(set(ids))
+    for start in range(0, len(ordered), 500):
+        ask("scancel", *ordered[start : start + 500])
 
 
 def cancel_named(name: str) -> None:

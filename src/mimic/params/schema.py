@@ -19,7 +19,7 @@ from mimic.tasks import Task
 
 
 class Params(Section):
-    """params.yaml, whole."""
+    """All of params.yaml."""
 
     profile: str | None  # whose values stand in for those that the file does not state
     licences: dict[LicenceName, OwnLicence]  # terms that the table of mimic does not know
@@ -50,9 +50,9 @@ class Params(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _may_be_absent(cls, whole: Any) -> Any:
+    def _may_be_absent(cls, content: Any) -> Any:
         """Files of earlier versions declare no licences."""
-        return {"licences": {}, **whole} if isinstance(whole, dict) else whole
+        return {"licences": {}, **content} if isinstance(content, dict) else content
 
     def recipe(self, run: str) -> Recipe:
         """How a run is pretrained: the recipe it names, with what it changes."""
