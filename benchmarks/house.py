@@ -68,7 +68,7 @@ class House:
     packed_assignments_per_100: float
     ternaries_per_100: float
     nested_ternaries: int
-    vague_names: int
+    vague_names: list[str]
 
 
 def main() -> None:
@@ -158,7 +158,11 @@ def measure(root: Path, package: str = PACKAGE) -> House:
         packed_assignments_per_100=_per_100(sum(map(_is_packed, nodes)), statements),
         ternaries_per_100=_per_100(sum(isinstance(n, ast.IfExp) for n in nodes), statements),
         nested_ternaries=sum(map(_is_nested_ternary, nodes)),
-        vague_names=sum(len(_bound(node) & VAGUE) for node in [*trees, *functions]),
+        vague_names=sorted(
+            f"{name} in {getattr(scope, 'name', 'a module')}"
+            for scope in [*trees, *functions]
+            for name in _bound(scope) & VAGUE
+        ),
     )
 
 
