@@ -91,6 +91,24 @@ def test_every_folder_that_the_report_needs_is_there_without_a_task(
     assert (workspace / "data/tasks").is_dir()
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["own-hub/config.json", "own-timm.safetensors", "own-croco.pth", ".prefect/prefect.db", ".env"],
+)
+def test_git_takes_no_exports_and_no_passwords(workspace: Path, path: str) -> None:
+    (workspace / path).parent.mkdir(exist_ok=True)
+    (workspace / path).write_text("secret or large")
+    seen = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=all"],
+        cwd=workspace,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert path not in seen.stdout
+    assert "params.yaml" in seen.stdout
+
+
 def test_every_choice_is_printed_with_its_reason(made: tuple[Path, str]) -> None:
     project, said = made
     lines = said.splitlines()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,6 @@ from PIL import Image
 from mimic.errors import BadInput
 from mimic.tasks.depth.config import DepthTask
 from mimic.tasks.depth.scans import ScanVideo
-from mimic.tasks.depth.sets import open_depth
 from tests.support.own_labels import open_own_depth, write_photo
 
 HEIGHT, WIDTH = 48, 64  # of depth; the camera has four times that
@@ -104,23 +101,3 @@ def test_what_is_not_of_one_scan_is_one_line(tmp_path: Path, own_task: DepthTask
     (tmp_path / "rgb.mp4").write_bytes(b"nothing")
     with pytest.raises(BadInput, match=r"rgb\.mp4: .*copy the scan from the phone again"):
         ScanVideo(tmp_path / "rgb.mp4")
-
-
-@pytest.mark.parametrize("unpacked", [False, True])
-def test_record3d_is_refused_by_name(tmp_path: Path, own_task: DepthTask, unpacked: bool) -> None:
-    """A .r3d file is a zip: metadata, rgbd/0.jpg, rgbd/0.depth and rgbd/0.conf (LZFSE)."""
-    write_photo(tmp_path / "made/rgbd/0.jpg", 0, HEIGHT, WIDTH)
-    for kind in ("depth", "conf"):
-        (tmp_path / f"made/rgbd/0.{kind}").write_bytes(b"bvx-" + bytes(64) + b"bvx$")
-    about = {"dw": WIDTH, "dh": HEIGHT, "w": WIDTH, "h": HEIGHT, "K": 9 * [1.0], "fps": 60}
-    (tmp_path / "made/metadata").write_text(json.dumps(about))
-    if unpacked:
-        (tmp_path / "made").rename(tmp_path / "own")
-    else:
-        (tmp_path / "own").mkdir()
-        with zipfile.ZipFile(tmp_path / "own/desk.r3d", "w") as file:
-            for path in sorted((tmp_path / "made").rglob("*")):
-                file.write(path, path.relative_to(tmp_path / "made"))
-    for task in (own_task, own_task.model_copy(update={"layout": "folders"})):
-        with pytest.raises(BadInput, match=r"of Record3D: depth is compressed by LZFSE, .* EXR"):
-            open_depth(task, tmp_path)

@@ -271,7 +271,8 @@ def _fingerprint(params: Params, media: own_sources.MediaFound) -> str:
         ]
         for part in media.parts
     ]
-    progress.say(f"{TITLE}: {sum(len(part.clips) for part in media.parts)} clips found")
+    clips = sum(len(part.clips) for part in media.parts)
+    progress.say(f"{TITLE}: {clips} clip{'s' * (clips != 1)} found")
     guard = privacy.model_digest(params.mine.privacy, Path())
     return storage.fingerprint(
         params.mine.model_dump(),

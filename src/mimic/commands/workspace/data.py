@@ -147,7 +147,8 @@ def _shorter_sides(root: Path, clips: Sequence[str]) -> Iterator[int]:
 
 def described(media: FolderMedia) -> str:
     """In one line: how many, how long, how large."""
-    parts = [f"{media.kind}: {len(media.clips)} clips in {media.root}"]
+    clips = len(media.clips)
+    parts = [f"{media.kind}: {clips} clip{'s' * (clips != 1)} in {media.root}"]
     if media.films:
         known = [film.seconds for film in media.films if film.seconds is not None]
         if known:

@@ -22,6 +22,12 @@ GITIGNORE = """\
 /look/
 /mlruns/
 /mlflow.db*
+/.prefect/
+# Encoders that were exported without --out, and passwords.
+/*-hub/
+/*.safetensors
+/*.pth
+/.env
 """
 TASKS = "data/tasks/.gitkeep"
 DVCIGNORE = """\

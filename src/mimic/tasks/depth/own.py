@@ -6,6 +6,7 @@ any depth below `data`:
     NAME.color.png NAME.depth.png            7-Scenes, 3DMatch
     rgb.txt depth.txt                        TUM RGB-D
     rgb.mp4 depth/NUMBER.png                 Stray Scanner (depth.scans)
+    metadata rgbd/NUMBER.jpg NUMBER.depth    Record3D, unpacked (depth.record3d)
 
 Depth is read as `sources.depth_files` says, in the unit that `depth.units` finds; a depth image of
 another size than its photograph takes the photograph's by nearest neighbour, so that no distance is
@@ -28,7 +29,7 @@ from mimic.sources.base import Unreadable, numeric_order
 from mimic.sources.depth_files import DEPTH, in_metres, read_values
 from mimic.sources.photos.folders import shown
 from mimic.sources.rgbd_layouts import Frame, folders_below, frames_in, same_name
-from mimic.tasks.depth import scans, units
+from mimic.tasks.depth import record3d, scans, units
 from mimic.tasks.depth.config import DepthFields
 from mimic.tasks.depth.nyu import DepthFrame
 from mimic.tasks.engine.dense_transforms import resize_labels
@@ -122,9 +123,9 @@ class OwnDepth:
                 "good to rank encoders, not to compare with published numbers"
             )
         if self._has_confidence:
-            lines.append(
-                f"depth of confidence below {scans.SURE} is unknown, by {scans.CONFIDENCE}/"
-            )
+            maps = sorted({path.suffix for path in self._confidence()})
+            by = "*.conf" if maps == [record3d.CONFIDENCE] else f"{scans.CONFIDENCE}/"
+            lines.append(f"depth of confidence below {scans.SURE} is unknown, by {by}")
         if unused:
             lines.append(f"not used: {', '.join(unused)}")
         return tuple(lines)
@@ -154,7 +155,7 @@ class OwnDepth:
 
     def _values(self, path: Path) -> np.ndarray:
         try:
-            return read_values(path)
+            return record3d.read_depth(path) if path.suffix == record3d.DEPTH else read_values(path)
         except (Unreadable, OSError) as error:
             raise BadInput(f"{path}: {error}; {REPLACE}") from None
 
@@ -195,7 +196,11 @@ def is_own(folder: Path) -> bool:
     """Whether a folder holds colour images with depth."""
     if not folder.is_dir():
         return False
-    listings = (folders_below(folder, {}), scans.scans_below(folder))
+    listings = (
+        folders_below(folder, {}),
+        scans.scans_below(folder),
+        record3d.captures_below(folder),
+    )
     return any(next(listing, None) is not None for listing in listings)
 
 
@@ -214,8 +219,11 @@ def _frames(folder: Path, time_s: float) -> tuple[list[tuple[str, Frame]], bool]
     for below in sorted(scans.scans_below(folder), key=numeric_order):
         layouts[False] += 1
         frames += [(below, frame) for frame in scans.frames_of(folder / below)]
+    for below in sorted(record3d.captures_below(folder), key=numeric_order):
+        layouts[False] += 1
+        frames += [(below, frame) for frame in record3d.frames_of(folder / below)]
     if not frames:
-        scans.refuse_record3d(folder)
+        record3d.refuse_packed(folder)
         raise BadInput(
             f"{folder}: no colour images with depth (color/ and depth/, NAME_rgb.png and "
             "NAME_depth.png, or NAME.jpg and NAME.npy)"

@@ -8,9 +8,7 @@ Stray Scanner (docs.strayrobots.io/apps/scanner/format.html):
 
 A frame of the video is named as a file below it, `rgb.mp4/000012`. Level 0 of confidence counts as
 unknown, as Stray Scanner's own viewer leaves it out; the same holds of a folder `confidence` of
-such levels in other layouts.
-
-Record3D (.r3d): depth is compressed by LZFSE, which no library that is installed here reads.
+such levels in other layouts, and of Record3D's (depth.record3d).
 """
 
 from __future__ import annotations
@@ -29,6 +27,7 @@ from mimic.sources.depth_files import read_values
 from mimic.sources.photos.folders import walk
 from mimic.sources.rgbd_layouts import COLOUR_FOLDERS, DEPTH_FOLDERS, Frame, one_of
 from mimic.sources.video import hdr, tracks
+from mimic.tasks.depth import record3d
 
 VIDEO = "rgb.mp4"
 DEPTH = "depth"
@@ -37,12 +36,6 @@ LEVELS = 2  # the highest
 SURE = 1  # the lowest that counts
 AHEAD = 30  # frames that are decoded on the way rather than sought
 RECENT = 8  # frames kept, for readers that run a little ahead of each other
-RECORD3D = (".r3d",)
-LZFSE = ".depth"
-EXPORT = (
-    "depth is compressed by LZFSE, which is not read here; export it from Record3D as EXR and JPG, "
-    "and name the folders color/ and depth/"
-)
 
 
 def scans_below(root: Path) -> Iterator[str]:
@@ -69,17 +62,6 @@ def frames_of(scan: Path) -> list[Frame]:
     return frames
 
 
-def refuse_record3d(folder: Path) -> None:
-    """
-    Raises:
-        BadInput: what lies there is of Record3D, packed or unpacked.
-    """
-    for where, _, files in walk(folder, {}):
-        for name in files:
-            if name.lower().endswith(RECORD3D) or name.endswith(LZFSE):
-                raise BadInput(f"{folder / where / name}: of Record3D: {EXPORT}")
-
-
 def video_of(photo: Path) -> Path | None:
     """The video that a photograph is a frame of."""
     return photo.parent if photo.parent.name == VIDEO else None
@@ -87,6 +69,9 @@ def video_of(photo: Path) -> Path | None:
 
 def confidence_of(depth: Path) -> Path | None:
     """The map of a depth image's confidence."""
+    if depth.suffix == record3d.DEPTH:
+        beside = depth.with_suffix(record3d.CONFIDENCE)
+        return beside if beside.is_file() else None
     if depth.parent.name.lower() not in DEPTH_FOLDERS:
         return None
     path = depth.parent.parent / CONFIDENCE / f"{depth.stem}.png"
@@ -115,6 +100,8 @@ def sure(confidence: Path, size: tuple[int, ...]) -> np.ndarray:
 
 def _levels(path: Path) -> np.ndarray:
     try:
+        if path.suffix == record3d.CONFIDENCE:
+            return record3d.read_confidence(path)
         return read_values(path)
     except (Unreadable, OSError) as error:
         raise BadInput(f"{path}: {error}; replace it, or take the folder away") from None
