@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections import deque
 
+from mimic.flows.dvc_locks import TORN
+
 LINES_KEPT = 15  # of a failed stage's output, for the state's message
 BUSY = "is busy, it is being blocked by"  # DVC, of a file that another process works on
 REFUSED = re.compile(r"(?:^|: )mimic: (.+)")  # one line for bad input, by whatever printed it
@@ -30,6 +32,7 @@ class Output:
         self.tail: deque[str] = deque(maxlen=LINES_KEPT)
         self.ran = False
         self.is_busy = False
+        self.is_torn = False
         self._cause = ""
         self._last = ""
 
@@ -37,6 +40,7 @@ class Output:
         """Whether a line is for the log."""
         self.ran = self.ran or line.startswith("Running stage")
         self.is_busy = self.is_busy or BUSY in line
+        self.is_torn = self.is_torn or TORN in line
         if ADVICE.match(line) or self.is_busy:
             return False
         self.tail.append(line)

@@ -23,12 +23,13 @@ from prefect.states import Completed
 
 from mimic.commands.operation import leash
 from mimic.errors import BAD_INPUT, CANCELLED
-from mimic.flows import artifacts, shift
+from mimic.flows import artifacts, dvc_locks, shift
 from mimic.flows.output import Output
 from mimic.infra.addresses import without_secrets
 
 GRACE_S = 10.0  # between asking a stage to stop and killing it: long enough to save a checkpoint
 LOOK_S = 5.0  # between two looks at whether somebody has cancelled the run
+MENDED_MOST = 3
 SHIFT_S = 1.0  # between two looks at whether the worker lives
 # What DVC says of a stage whose command refuses its input, or of one that a person has cancelled.
 IN_VAIN = re.compile(rf"exited with ({BAD_INPUT}|{CANCELLED})\b")
@@ -212,6 +213,12 @@ def repro(stage: str, force: bool, idle: bool = False) -> State[str]:
         *(["--force"] if force else []),
     ]
     status, output = _follow(children, command, stage)
+    for _ in range(MENDED_MOST):  # of stages at once, one mends it for all
+        if not status or not output.is_torn:
+            break
+        if dvc_locks.mend():
+            get_run_logger().warning("removed DVC's record of locks, torn by a killed process")
+        status, output = _follow(children, command, stage)
     has_said_so = False
     while status and output.is_busy:  # another run's: DVC waits for its own lock, but not for these
         if not has_said_so:

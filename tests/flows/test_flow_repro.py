@@ -9,9 +9,10 @@ import sys
 import threading
 
 import pytest
+from dvc.lock import make_lock
 from prefect.states import Failed
 
-from mimic.flows import pipeline
+from mimic.flows import dvc_locks, pipeline
 from mimic.flows import repro as module
 from mimic.flows.repro import Children, StageFailed, worth_another_try
 from mimic.flows.unchanged import unchanged
@@ -76,6 +77,37 @@ def test_a_stage_that_another_run_is_at_is_waited_for(
     assert caplog.messages.count(WAITING) == 1
     assert not any("remove" in message or "busy" in message for message in caplog.messages)
     assert state.name == "Cached"
+
+
+@pytest.mark.parametrize("torn", ["", '{"write": {"/data/a": {"pi'])
+def test_a_record_of_locks_that_a_killed_process_tore_is_mended(
+    project: Project, caplog: pytest.LogCaptureFixture, torn: str
+) -> None:
+    """DVC by itself would refuse every stage from then on."""
+    record = project.root / ".dvc/tmp/rwlock"
+    record.parent.mkdir(exist_ok=True)
+    record.write_text(torn)
+    by_itself = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "mine@a"], capture_output=True, text=True
+    )
+    assert dvc_locks.TORN in by_itself.stderr
+    with caplog.at_level(logging.INFO, "stage"):
+        assert module.repro.fn("mine@a", False).name == "Completed"
+    assert [one for one in caplog.messages if "torn by a killed process" in one] != []
+
+
+def test_a_record_of_locks_that_is_whole_or_being_written_stays(project: Project) -> None:
+    assert not dvc_locks.mend()  # there is none
+    folder = project.root / ".dvc/tmp"
+    folder.mkdir(exist_ok=True)
+    (folder / "rwlock").write_text("{}")
+    assert not dvc_locks.mend()
+    (folder / "rwlock").write_text("")
+    with make_lock(str(folder / "rwlock.lock"), tmp_dir=str(folder)):
+        assert not dvc_locks.mend()
+    assert (folder / "rwlock").exists()
+    assert dvc_locks.mend()
+    assert not (folder / "rwlock").exists()
 
 
 @pytest.mark.parametrize(
