@@ -33,6 +33,16 @@ def _found(params: Params, name: str) -> doctor.Finding:
     return next(finding for finding in doctor.examine(params, Path()) if finding.name == name)
 
 
+def test_a_torn_record_of_locks_is_named(params: Params, tmp_path: Path) -> None:
+    record = tmp_path / ".dvc/tmp/rwlock"
+    record.parent.mkdir(parents=True)
+    for content, state in (("{}", "ok"), ("", "warning")):
+        record.write_text(content)
+        (finding,) = [one for one in doctor.examine(params, tmp_path) if one.name == "dvc"]
+        assert finding.state == state
+    assert f"rm {record}" in finding.remedy
+
+
 def test_what_is_absent_fails_only_where_it_is_needed(params: Params) -> None:
     absent = ("no-such-program",)
     needed = _found(_with_habitat(params, absent), "habitat-sim")

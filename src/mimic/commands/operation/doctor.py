@@ -99,7 +99,7 @@ def examine(params: Params, root: Path) -> Iterator[Finding]:
         ("SLURM", lambda: _slurm(params.cluster.executor == "slurm")),
         ("MLflow", lambda: mlflow_server(params.tracking)),
         ("Prefect", prefect_server),
-        ("DVC", lambda: _package("dvc", "dvc repro", False, "pip install -e . brings it")),
+        ("DVC", lambda: _dvc(root)),
         ("disk", lambda: _disk(root)),
     ]
     for name, check in checks:
@@ -194,6 +194,21 @@ def _av(needed: bool) -> Finding:
             "install the wheel from PyPI, it brings them",
         )
     return Finding("PyAV", "ok", f"{av.__version__}, decodes {', '.join(CODECS)}")
+
+
+def _dvc(root: Path) -> Finding:
+    """A process that was killed while it wrote the record of locks leaves half of it, and DVC
+    refuses every stage from then on; flows mend it."""
+    finding = _package("dvc", "dvc repro", False, "pip install -e . brings it")
+    record = root / ".dvc/tmp/rwlock"
+    try:
+        json.loads(record.read_bytes())
+    except FileNotFoundError:
+        return finding
+    except ValueError:
+        problem = f"{finding.found}, but a killed process tore {record}: every stage is refused"
+        return Finding(finding.name, "warning", problem, f"rm {record}, while no dvc runs")
+    return finding
 
 
 def _habitat(section: config.HabitatRuntime, needed: bool) -> Finding:
