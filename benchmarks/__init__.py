@@ -7,5 +7,14 @@ loaded.
 
 import os
 
-for _variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")
+ONE_THREAD = tuple(
+    name
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    if name not in os.environ
+)
+os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+
+
+def environment_as_given() -> dict[str, str]:
+    """Of this process without the limit to one thread: for programs that train for hours."""
+    return {name: value for name, value in os.environ.items() if name not in ONE_THREAD}

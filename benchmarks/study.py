@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import second_view
+from benchmarks import environment_as_given, second_view
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, fingerprint, write_json
 from mimic.params import Params, load_params
@@ -116,7 +116,7 @@ def measured(params: Params, workspace: Path, run: str, task: str) -> Any:
 def command(workspace: Path, *words: str) -> None:
     # not the program `mimic`: where nothing may be installed, the package lies in PYTHONPATH
     program = [sys.executable, "-c", "from mimic.cli import main; main()"]
-    subprocess.run([*program, *words], cwd=workspace, check=True)
+    subprocess.run([*program, *words], cwd=workspace, env=environment_as_given(), check=True)
 
 
 def keep_logs(workspace: Path, run: str, out: Path) -> None:

@@ -57,7 +57,8 @@ def measure(turns: int) -> dict[str, Any]:
                     spent[key].append(seconds)
         share = products_share(sides["kept decoded"], turns + 1)
     processor = {key: [one[0] for one in found] for key, found in spent.items()}
-    slow, fast = processor["decoded at every step"], processor["kept decoded"]
+    slow = processor["decoded at every step"]
+    fast = processor["kept decoded"]
     ratios = [before / now for before, now in zip(slow, fast, strict=True)]
     floor = recipe.batch * flop_per_pair(recipe) / rate(precision)
     products = share * min(fast)
@@ -123,6 +124,7 @@ def rate(precision: str) -> float:
 
 def timed(step: Callable[[], Any]) -> tuple[float, float]:
     """Seconds of the processor and of the clock."""
-    busy, start = time.process_time(), time.perf_counter()
+    busy = time.process_time()
+    start = time.perf_counter()
     step()
     return time.process_time() - busy, time.perf_counter() - start

@@ -62,7 +62,8 @@ class _Progress:
         progress = parse(line)
         if progress is None:
             return
-        self._percent, self._line = progress.percent, line
+        self._percent = progress.percent
+        self._line = line
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + EVERY_S
             self._show()

@@ -55,8 +55,11 @@ else:
     def _one_of(what: str) -> Any:
         return Literal[tuple(_offered[what])] if _offered[what] else str
 
-    Stage, Source, Dataset = _one_of("targets"), _one_of("sources"), _one_of("datasets")
-    Run, TaskName = _one_of("runs"), _one_of("tasks")
+    Stage = _one_of("targets")
+    Source = _one_of("sources")
+    Dataset = _one_of("datasets")
+    Run = _one_of("runs")
+    TaskName = _one_of("tasks")
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=AT_ONCE)
 

@@ -100,6 +100,11 @@ def test_a_class_name_means_one_thing(measured: house.House) -> None:
     assert set(measured.class_names_with_two_meanings) == set(TWO_MEANINGS)
 
 
+def test_a_statement_gives_one_name_a_value(measured: house.House) -> None:
+    assert measured.packed_assignments_per_100 == 0
+    assert measured.nested_ternaries == 0
+
+
 def test_names_say_what_they_hold(measured: house.House) -> None:
     """The one is a key of `mimic doctor --json`."""
     assert measured.vague_names == ["found in a module"]

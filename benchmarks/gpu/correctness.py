@@ -84,7 +84,8 @@ def _trained(
 def precision(subject: Subject) -> dict[str, Any]:
     """Loss and gradients of one batch in bf16, beside those in fp32."""
     found = {kind: _gradients(subject, kind) for kind in ("fp32", "bf16")}
-    (exact, slopes), (rounded, other) = found["fp32"], found["bf16"]
+    exact, slopes = found["fp32"]
+    rounded, other = found["bf16"]
     cosine = float(torch.nn.functional.cosine_similarity(slopes, other, dim=0))
     apart = abs(rounded - exact) / exact
     return {

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +46,31 @@ def test_a_miniature_runs_and_is_not_run_again(workspace: Path, tmp_path: Path) 
     assert (out / "logs/croco/seed-1.jsonl").read_text()
     toy_runs.change(workspace, "evaluate", "correspondence", pairs=3)
     assert study.study(workspace, out, cells) == ["croco/correspondence"]
+
+
+@pytest.mark.parametrize("given", [None, "3"])
+def test_a_training_has_the_threads_that_were_given(given: str | None, repository: Path) -> None:
+    """And not the one thread of the measurements of CPU time."""
+    show = "import os; print(os.environ.get('OMP_NUM_THREADS'))"
+    script = (
+        "import os, subprocess, sys; from pathlib import Path; from benchmarks import study\n"
+        "run = subprocess.run\n"
+        f"shown = [sys.executable, '-c', {show!r}]\n"
+        "study.subprocess.run = lambda program, **rest: run(shown, **rest)\n"
+        "study.command(Path('.'), 'pretrain', 'croco')\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if "_NUM_THREADS" not in name}
+    if given:
+        environment["OMP_NUM_THREADS"] = given
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=repository,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(given)
 
 
 def test_a_cell_that_is_none_is_refused(workspace: Path, tmp_path: Path) -> None:

@@ -232,7 +232,8 @@ def quaternion(rotation: Rotation) -> Float64[np.ndarray, "4"]:
     """[x, y, z, w] of a rotation matrix, w >= 0 (Shepperd's method: divide by the largest
     component)."""
     m = rotation
-    w, x, y, z = 1 + np.trace(m), *(1 + 2 * m[i, i] - np.trace(m) for i in range(3))
+    w = 1 + np.trace(m)
+    x, y, z = 1 + 2 * np.diag(m) - np.trace(m)
     candidates = (
         (x, [x, m[0, 1] + m[1, 0], m[0, 2] + m[2, 0], m[2, 1] - m[1, 2]]),
         (y, [m[0, 1] + m[1, 0], y, m[1, 2] + m[2, 1], m[0, 2] - m[2, 0]]),

@@ -74,7 +74,8 @@ class OptimizerState:
                 if name not in shapes:
                     return f"it has averages of {name}, which the recipe's model has not"
                 if values[name].shape != shapes[name]:
-                    stored, expected = list(values[name].shape), list(shapes[name])
+                    stored = list(values[name].shape)
+                    expected = list(shapes[name])
                     return f"{name} is {stored} there and {expected} in the recipe's model"
         if self.betas != tuple(betas):
             return f"its betas are {list(self.betas)} and the recipe's {list(betas)}"

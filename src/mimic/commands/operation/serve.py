@@ -36,7 +36,8 @@ GRACE_S = 15.0  # for a server to end
 WORKER_GRACE_S = 70.0  # stages save what they have, then the worker ends
 LOOK_S = 0.5
 AGAIN_S = 1.0
-DEATHS, WITHIN_S = 10, 300.0  # a child that dies so often in that time is not started again
+DEATHS = 10  # a child that dies so often within WITHIN_S is not started again
+WITHIN_S = 300.0
 QUIET = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",

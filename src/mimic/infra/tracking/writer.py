@@ -174,7 +174,9 @@ class Writer:
             self.client.log_batch(
                 run.info.run_id, metrics[:METRICS], given[:OTHERS], mlflow_tags[:OTHERS]
             )
-            metrics, given, mlflow_tags = metrics[METRICS:], given[OTHERS:], mlflow_tags[OTHERS:]
+            metrics = metrics[METRICS:]
+            given = given[OTHERS:]
+            mlflow_tags = mlflow_tags[OTHERS:]
 
     def _log_images(self, run: Run, record: Record) -> None:
         from PIL import Image

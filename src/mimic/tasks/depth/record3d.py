@@ -124,7 +124,8 @@ def _metadata(path: Path) -> dict[str, int]:
 
 def _size(metadata: dict[str, int], count: int) -> tuple[int, int]:
     """Rows and columns of so many values."""
-    rows, columns = metadata.get("dh", 0), metadata.get("dw", 0)
+    rows = metadata.get("dh", 0)
+    columns = metadata.get("dw", 0)
     if rows * columns != count:
         scale = math.sqrt(count / (metadata["w"] * metadata["h"]))
         rows = round(metadata["h"] * scale)

@@ -171,7 +171,8 @@ def read_mask(path: Path, coloured: bool) -> np.ndarray:
         BadInput: damaged, lossy, transparent, or colours where numbers are wanted and the reverse.
     """
     with opened(path, "replace it, or take it away") as file:
-        form, mode = file.format, file.mode
+        form = file.format
+        mode = file.mode
     if form in ("JPEG", "WEBP"):
         raise BadInput(f"{path}: a lossy {form} smears classes into each other; write PNG")
     if coloured and mode == "P":

@@ -191,8 +191,13 @@ def progress_of(job: SlurmJob) -> Progress | None:
     """The newest line of progress in the log of a job's first rank; None before the first."""
     for line in reversed(_tail(job.paths(0).stderr)):
         if match := _PROGRESS.match(line):
-            done, total = float(match["done"]), int(match["total"])
-            return Progress(match["title"], done, total, match["unit"], match["rate"])
+            return Progress(
+                title=match["title"],
+                done=float(match["done"]),
+                total=int(match["total"]),
+                unit=match["unit"],
+                rate=match["rate"],
+            )
     return None
 
 

@@ -68,7 +68,8 @@ def queue() -> dict[str, Standing] | None:
 
 
 def _standing(line: str) -> tuple[str, Standing]:
-    id, state, reason, nodes, pending, used, restarts, *_ = (*line.split("|"), *[""] * 7)
+    fields = line.split("|") + [""] * 7  # a line that was cut short is no error
+    id, state, reason, nodes, pending, used, restarts = fields[:7]
     return id.strip(), Standing(state, reason, nodes, _number(pending), used, _number(restarts))
 
 
