@@ -1,7 +1,7 @@
 """What the study gave: a verdict for each claim of docs/study/claims.md, from the kept cells.
 
 Run `python -m benchmarks.study_results`: it prints the page; `--write` puts it into
-docs/study/results.md, with a figure, and its table into README.md. A claim is decided by the
+docs/study/results.md, with a figure, and a row a claim into README.md. A claim is decided by the
 difference of two rows, paired seed by seed, and over the test items where nothing is trained on
 labels; a cell that was not run says so.
 """
@@ -23,6 +23,7 @@ FIGURE = "results.svg"
 BEGIN = "<!-- study: python -m benchmarks.study_results --write -->"
 END = "<!-- /study -->"
 NOT_RUN = "not run"
+VERDICTS = ("supported", "not decided", "refuted")
 UNTRAINED = ("second-view", "cross-attention", "matches")  # no head learns from labels
 DEPTH = ("depth", "depth-frozen", "depth-linear", "depth-few-shot")
 CONSTANT = 0.382  # δ1 of the best constant depth on NYUv2 at 64 px
@@ -174,22 +175,45 @@ def table(lines: list[Line]) -> str:
 
 def _row(line: Line) -> tuple[str, ...]:
     against, value = line.cells
-    shown = NOT_RUN
-    if line.found is not None and line.found.half is not None:
-        shown = f"{line.found.value:+.3f} ± {line.found.half:.3f}"
     names = f"{line.claim.name}: {line.claim.says}"
     other = f"{line.claim.worse or 'no gain'} {against}"
-    return names, f"`{line.task}`", other, f"{line.claim.better} {value}", shown, line.verdict
+    better = f"{line.claim.better} {value}"
+    return names, f"`{line.task}`", other, better, _shown(line), line.verdict
+
+
+def _shown(line: Line) -> str:
+    """The difference and half its interval."""
+    if line.found is None or line.found.half is None:
+        return NOT_RUN
+    return f"{line.found.value:+.3f} ± {line.found.half:.3f}"
+
+
+def summary(lines: list[Line]) -> str:
+    """A row a claim that was run, its measures in the column of their verdict."""
+    rows = [("claim", *VERDICTS), ("---",) * (1 + len(VERDICTS))]
+    for claim in CLAIMS:
+        of_claim = [line for line in lines if line.claim is claim and line.found is not None]
+        columns = [
+            "<br>".join(_measure(line) for line in of_claim if line.verdict == verdict)
+            for verdict in VERDICTS
+        ]
+        if of_claim:
+            rows.append((claim.says, *columns))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _measure(line: Line) -> str:
+    value = line.cells[1].split(" ± ")[0]
+    return f"{line.task.replace('-', ' ')} {value} ({_shown(line)})".replace(" ", "\u00a0")
 
 
 def put_into(readme: str, lines: list[Line]) -> str:
-    """README with the study's table replaced: of what was run."""
-    lines = [line for line in lines if line.found is not None]
+    """README with the study's table replaced."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
         raise SystemExit(f"README.md: no lines {BEGIN} and {END} to put the table between")
-    return f"{before}{begin}\n{table(lines)}\n{end}{after}"
+    return f"{before}{begin}\n{summary(lines)}\n{end}{after}"
 
 
 if __name__ == "__main__":

@@ -55,6 +55,10 @@ def test_verdicts_follow_the_interval_and_the_direction_of_the_metric(tmp_path: 
     assert found["c", "depth"] == "not run"
     page = study_results.page(study_results.decided(tmp_path))
     assert "| random 0.450 ± 0.010 | croco 0.480 ± 0.010 | +0.030 ± 0.004 | supported |" in page
+    rows = study_results.summary(study_results.decided(tmp_path)).replace("\u00a0", " ")
+    assert "| pretraining beats random weights | depth 0.480 (+0.030 ± 0.004) |  |  |" in rows
+    assert "| more steps beat fewer |  |  | depth 0.480 (-0.100 ± " in rows
+    assert "more pairs" not in rows
 
 
 @pytest.mark.parametrize(
