@@ -100,6 +100,12 @@ def test_what_is_no_secret_stays() -> None:
     assert secrets_of(PLAIN) == []
 
 
+def test_the_end_of_a_password_with_a_bare_at_sign_is_hidden_alone() -> None:
+    """Libraries take it for the host, and say that they do not know it."""
+    address = "postgresql://mimic:first-half@second-half@db:5432/mlflow"
+    assert "second-half" in secrets_of({"MLFLOW_TRACKING_URI": address})
+
+
 def test_a_text_with_addresses_in_quotes_stays_whole() -> None:
     text = '{"a":"http://host:5000","b":"me@home"} <a href="http://host">b@c</a>'
     assert without_secrets(text) == text

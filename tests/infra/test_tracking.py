@@ -274,10 +274,15 @@ def test_off_means_off(workspace: Path) -> None:
         module.mirror_all(told, workspace)
 
 
+@pytest.mark.parametrize("kind", ["http", "postgresql"])
 def test_a_server_that_is_down_costs_seconds_and_one_line(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    kind: str,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://somebody:s3@cret@127.0.0.1:{free_port()}")
+    address = f"{kind}://somebody:s3%40cret@127.0.0.1:{free_port()}/mlflow"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     started = time.monotonic()
     module.mirror_pretrain(TOLD, workspace, "croco-1m")
     assert time.monotonic() - started < 60, "by itself MLflow tries for minutes"
@@ -285,10 +290,31 @@ def test_a_server_that_is_down_costs_seconds_and_one_line(
     assert len(lines) == 1
     assert "is finished, but not shown" in lines[0]
     assert "cret" not in lines[0]
-    with pytest.raises(BadInput, match="MLflow at http://127") as info:
+    with pytest.raises(BadInput, match=f"MLflow at {kind}://127") as info:
         module.mirror_all(TOLD, workspace)
     assert "\n" not in str(info.value)
     assert "cret" not in str(info.value)
+
+
+def test_a_password_with_a_bare_at_sign_is_refused_and_not_shown(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SQLAlchemy would take its end for the host, and print it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://somebody:s3@cret@127.0.0.1:1/mlflow")
+    module.mirror_pretrain(TOLD, workspace, "croco-1m")
+    with pytest.raises(BadInput, match="holds an @; write it as %40") as info:
+        module.mirror_all(TOLD, workspace)
+    assert "cret" not in f"{info.value} {caplog.text}"
+
+
+def test_a_damaged_database_costs_seconds_and_is_left_as_it_is(workspace: Path) -> None:
+    database = workspace / "mlflow.db"
+    database.write_bytes(b"no database" * 1000)
+    started = time.monotonic()
+    with pytest.raises(BadInput, match=r"MLflow at sqlite:.*file is not a database"):
+        module.mirror_all(TOLD, workspace)
+    assert time.monotonic() - started < 60, "by itself MLflow tries for minutes"
+    assert database.read_bytes() == b"no database" * 1000
 
 
 def test_two_first_users_of_the_embedded_store(workspace: Path) -> None:

@@ -77,7 +77,7 @@ def _readings(value: str) -> Iterator[str]:
 
 
 def _passwords(address: str) -> Iterator[str]:
-    """As it stands there, and as it is sent."""
+    """As it stands there, as it is sent, and what a bare @ makes of it: a password and a host."""
     try:
         password = urlsplit(address).password
     except ValueError:  # no address by the letter: `without_password` knows such
@@ -85,6 +85,7 @@ def _passwords(address: str) -> Iterator[str]:
     if password:
         yield password
         yield unquote(password)
+        yield from password.split("@")
 
 
 def hide_secrets() -> None:

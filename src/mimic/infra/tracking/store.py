@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from mimic import config
+from mimic.errors import BadInput
 from mimic.infra.addresses import without_password, without_secrets
 from mimic.infra.tracking.identity import home_of
 
@@ -29,6 +31,7 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
+CONNECT_S = 10  # within which a database answers
 # Its lines "View run ... at" repeat the address as it was given, password included.
 SILENT = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -55,16 +58,40 @@ def opened(uri: str) -> Iterator[MlflowClient]:
 
     database = sqlite_file(uri)
     if database is None:
+        _connect_once(uri)
         yield MlflowClient(uri)
         return
     database.parent.mkdir(parents=True, exist_ok=True)
     with database.with_name(database.name + ".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        _connect_once(uri)
         yield MlflowClient(uri)
 
 
 def sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _connect_once(uri: str) -> None:
+    """Ask a database that MLflow is to open here: one that refuses it would try for two minutes.
+
+    Raises:
+        BadInput: its password holds a bare @, and would be read, and printed, as part of the host.
+        sqlalchemy.exc.SQLAlchemyError: it cannot be reached, refuses, or is no database.
+    """
+    from mlflow.store.db.db_types import DATABASE_ENGINES, SQLITE
+
+    kind = uri.split(":", 1)[0].split("+", 1)[0]
+    if kind not in DATABASE_ENGINES:
+        return
+    if urlsplit(uri).netloc.count("@") > 1:
+        raise BadInput("the password of the database's address holds an @; write it as %40")
+    from sqlalchemy import create_engine, inspect
+    from sqlalchemy.pool import NullPool
+
+    patience = {} if kind == SQLITE else {"connect_timeout": CONNECT_S}
+    engine = create_engine(uri, poolclass=NullPool, connect_args=patience)
+    inspect(engine).get_schema_names()
 
 
 def experiment(client: MlflowClient, uri: str, name: str) -> str:
