@@ -4,6 +4,7 @@ missing."""
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -41,6 +42,56 @@ def test_a_torn_record_of_locks_is_named(params: Params, tmp_path: Path) -> None
         (finding,) = [one for one in doctor.examine(params, tmp_path) if one.name == "dvc"]
         assert finding.state == state
     assert f"rm {record}" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("option", "is_secret"),
+    [
+        ("secret_access_key", True),
+        ("password", True),
+        ("connection_string", True),
+        ("session_token", True),
+        ("profile", False),
+        ("ask_password", False),
+        ("keyfile", False),
+    ],
+)
+def test_a_credential_where_others_read_it_is_named(
+    option: str, is_secret: bool, params: Params, tmp_path: Path
+) -> None:
+    """Of a remote that the real DVC wrote."""
+    dvc = [sys.executable, "-m", "dvc", "--quiet"]
+    bucket = {"ask_password": "https", "keyfile": "ssh", "password": "https"}.get(option, "s3")
+    if option == "connection_string":
+        bucket = "azure"
+    value = "true" if option == "ask_password" else "marked-value"
+    for command in (
+        ["init", "--no-scm"],
+        ["remote", "add", "lab", f"{bucket}://host/pairs"],
+        ["remote", "modify", "--local", "lab", option, value],
+    ):
+        subprocess.run([*dvc, *command], cwd=tmp_path, check=True)
+    local = tmp_path / ".dvc/config.local"
+    local.chmod(0o644)
+
+    def finding() -> doctor.Finding:
+        return next(one for one in doctor.examine(params, tmp_path) if one.name == "credentials")
+
+    assert finding().state == ("warning" if is_secret else "ok")
+    assert "marked-value" not in str(finding())
+    if is_secret:
+        assert f"chmod 600 {local}" in finding().remedy
+        local.chmod(0o600)
+        assert finding().state == "ok"
+        (tmp_path / ".dvc/config").write_text(local.read_text())
+        assert "git keeps it" in finding().found
+
+
+def test_an_address_with_a_password_in_git_is_named(params: Params, tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("['remote \"lab\"']\n    url = ssh://me:pw@host/pairs\n")
+    (finding,) = [one for one in doctor.examine(params, tmp_path) if one.name == "credentials"]
+    assert "an address with a password" in finding.found
 
 
 def test_what_is_absent_fails_only_where_it_is_needed(params: Params) -> None:

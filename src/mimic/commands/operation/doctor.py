@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from mimic import config
+from mimic.commands.operation.credentials import exposed
 from mimic.commands.operation.schedule_slots import held_slots
 from mimic.errors import BadInput
 from mimic.infra.addresses import without_password
@@ -100,6 +101,7 @@ def examine(params: Params, root: Path) -> Iterator[Finding]:
         ("MLflow", lambda: mlflow_server(params.tracking)),
         ("Prefect", prefect_server),
         ("DVC", lambda: _dvc(root)),
+        ("credentials", lambda: _credentials(root)),
         ("disk", lambda: _disk(root)),
     ]
     for name, check in checks:
@@ -335,6 +337,15 @@ def prefect_server() -> Finding:
         f"{one.seconds / 60:.0f} min: the runs that are due meanwhile are dropped",
         "start the worker (python -m mimic.flows.worker), which frees it",
     )
+
+
+def _credentials(root: Path) -> Finding:
+    exposures = list(exposed(root))
+    if not exposures:
+        return Finding("credentials", "ok", "none in git, none that others can read")
+    first = exposures[0]
+    others = f" (and {len(exposures) - 1} more)" if len(exposures) > 1 else ""
+    return Finding("credentials", "warning", f"{first.path} {first.says}{others}", first.remedy)
 
 
 def _disk(root: Path) -> Finding:
