@@ -88,6 +88,7 @@ def _dataset(
     contains: str | None = None, seed: int = 0, validation: float = 0.2, **sources: Any
 ) -> config.Dataset:
     more: dict[str, Any] = {"test": NOTHING, "near_duplicate_bits": 4, "allow_short": False}
+    more["places"] = None
     more |= {key: sources.pop(key) for key in tuple(more) if key in sources}
     return config.Dataset(
         sources=sources, contains=contains, validation=validation, seed=seed, **more
@@ -252,6 +253,52 @@ def test_near_duplicates_of_other_clips_are_left_out_and_counted(
     assert len(kept[None]) == 4
 
 
+def test_fewer_places_are_a_part_of_more_and_held_out_ones_stay(
+    tmp_path: Path, params: Params
+) -> None:
+    for number in range(40):
+        _shard(tmp_path, "frames", number, [f"c{number:02}"], 3)
+    tables = _assemble(
+        params,
+        tmp_path,
+        one=_dataset(frames=None, places=1e-9),
+        few=_dataset("one", frames=None, places=0.25),
+        some=_dataset("few", frames=None, places=0.5),
+        whole=_dataset("some", frames=None),
+    )
+    clips = {
+        (name, split): {
+            clip
+            for clip, of_split in zip(
+                table["clip"].to_pylist(), table["split"].to_pylist(), strict=True
+            )
+            if of_split == split
+        }
+        for name, table in tables.items()
+        for split in ("train", "validation")
+    }
+    trained_on = [clips[name, "train"] for name in tables]
+    assert len(trained_on[0]) == 1
+    assert trained_on[0] < trained_on[1] < trained_on[2] < trained_on[3]
+    assert 3 <= len(trained_on[1]) <= 14, "about a quarter of 32"
+    assert len({frozenset(clips[name, "validation"]) for name in tables}) == 1
+    said = {
+        name: json.loads((tmp_path / f"metrics/assemble/{name}.json").read_text())["sources"]
+        for name in tables
+    }
+    fates = said["few"]["frames"]["fates"]
+    assert fates["other_place"] == 3 * (len(trained_on[3]) - len(trained_on[1]))
+    assert sum(fates.values()) == 120
+    assert "other_place" not in said["whole"]["frames"]["fates"]
+
+
+def test_a_dataset_of_all_places_is_written_as_before(params: Params) -> None:
+    entry = next(iter(params.datasets.values())).model_dump(mode="json")
+    assert "places" not in entry
+    assert config.Dataset(**entry).places is None
+    assert config.Dataset(**entry, places=0.5).model_dump(mode="json")["places"] == 0.5
+
+
 def test_a_near_duplicate_goes_only_for_a_row_that_stays(tmp_path: Path, params: Params) -> None:
     """p is near q, q is near r, p is not near r: q goes, p and r stay; with q in the contained
     dataset, q stays alone."""
@@ -387,6 +434,11 @@ def test_rows_are_written_in_groups_of_one_size(
             {"outer": {"near_duplicate_bits": 3}},
             r"near_duplicate_bits: differs from that of inner, which it contains",
         ),
+        (
+            {"inner": {"places": 0.5}, "outer": {"places": 0.25}},
+            r"datasets.outer.places: must not be less than in inner, which it contains",
+        ),
+        ({"outer": {"places": 0.25}}, r"datasets.outer.places: must not be less than in inner"),
         ({"inner": {"contains": "outer"}}, r"goes round in a circle"),
         ({"outer": {"contains": "nothing"}}, r"'nothing' does not exist"),
     ],

@@ -169,11 +169,7 @@ def _summary(
             "pairs": pairs,
             "short": 0 if wanted is None else wanted - pairs,
             "mined": int(counts.sum()),
-            "fates": {
-                status.name.lower(): int(counts[status])
-                for status in RowStatus
-                if status is not RowStatus.ELSEWHERE
-            },
+            "fates": {status.name.lower(): int(counts[status]) for status in _counted(dataset)},
             "clips": clips[source],
             "licences": sorted(licences[source]),
             "overlap_histogram": {
@@ -189,6 +185,14 @@ def _summary(
         "clips": clips.total(),
         "sources": sources,
     }
+
+
+def _counted(dataset: config.Dataset) -> list[RowStatus]:
+    """The statuses that a pair of this dataset's sources can have."""
+    without = {RowStatus.ELSEWHERE}
+    if dataset.places is None:
+        without.add(RowStatus.OTHER_PLACE)
+    return [status for status in RowStatus if status not in without]
 
 
 def _report(name: str, summary: dict[str, Any]) -> None:

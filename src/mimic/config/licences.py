@@ -45,7 +45,8 @@ class OwnLicence(Section):
 class Wishing(Section):
     """What takes data or weights of others, and may ask for terms that all of them meet."""
 
-    # Keys that are not written where they are null. Of several serialisers of one model, pydantic
+    # Keys that may be absent, as they are in files of earlier versions, and are not written where
+    # they are null. Of several serialisers of one model, pydantic
     # calls the last alone: a subclass names its keys here instead.
     UNSAID: ClassVar[tuple[str, ...]] = ("licences",)
 
@@ -56,7 +57,7 @@ class Wishing(Section):
     @model_validator(mode="before")
     @classmethod
     def _may_be_absent(cls, entry: Any) -> Any:
-        return {"licences": None, **entry} if isinstance(entry, dict) else entry
+        return {**dict.fromkeys(cls.UNSAID), **entry} if isinstance(entry, dict) else entry
 
     @model_serializer(mode="wrap")
     def _stated(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -85,8 +85,13 @@ class TestPairs(Section):
 class Dataset(Wishing):
     """A recipe: how many pairs of which source. A manifest, never a copy."""
 
+    UNSAID: ClassVar[tuple[str, ...]] = (*Wishing.UNSAID, "places")
+
     sources: dict[str, Count | None]  # pairs of each source; null = all there are
     contains: str | None  # a smaller dataset whose rows are all in this one
+    # share of the places not held out that pairs come from, at least one of each source; all of a
+    # smaller share are in a larger one; null, or no such line = all of them
+    places: Annotated[float, Field(gt=0, le=1)] | None
     validation: Fraction  # share of the clips (scenes, videos) held out; same rule in every dataset
     test: TestPairs  # the same in every dataset
     near_duplicate_bits: (

@@ -137,12 +137,6 @@ class Recipe(Wishing):
     # cut from those. null, or not stated: decoded at every step, crops cut from them as stored
     decode_px: Positive | None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _decoded_as_ever(cls, entry: Any) -> Any:
-        """Recipes of earlier versions, on cards and in jobs, do not know the key."""
-        return {"decode_px": None, **entry} if isinstance(entry, dict) else entry
-
     @model_validator(mode="after")
     def _decoded_large_enough(self) -> Recipe:
         height, width = self.model.height_width_px

@@ -6,7 +6,8 @@
   dataset. It is held out when the hash of source and scene group falls below `validation`; where
   that takes none of a source that has several, the one with the lowest hash is. Scene groups set
   aside for the `test` split come from the other end of the hash: they are in no dataset's train or
-  validation split.
+  validation split. Of the others, a dataset that wants a share of the `places` takes those with the
+  lowest of another hash, so that a smaller share lies in a larger one.
 - Exact duplicates (the same two images, in either order) are left out, and near ones of other clips
   (see geometry.likeness). A test row stays before a row of the contained dataset, that before any
   other, and the first of equals before the second. A row is only left out for one that stays.
@@ -39,6 +40,7 @@ class RowStatus(IntEnum):
     RESERVED = 5  # of a scene set aside for testing, beyond the test pairs wanted
     SURPLUS = 6  # beyond the count of its source
     ELSEWHERE = 7  # its source is not in the recipe
+    OTHER_PLACE = 8  # of a place beyond the share that is wanted
 
 
 SPLITS = ("train", "validation", "test")  # by status
@@ -90,9 +92,13 @@ def choose(
     if dataset.contains is not None:
         contained = choose(datasets, dataset.contains, catalogue, duplicates)
         inner = np.isin(contained, (RowStatus.TRAIN, RowStatus.VALIDATION))
+    held_out = held_out_clips(catalogue, dataset.validation)[catalogue.clip]
+    if dataset.places is not None:
+        trained_on = (statuses == RowStatus.SURPLUS) & ~held_out
+        taken = places_taken(catalogue, dataset.places, np.unique(catalogue.clip[trained_on]))
+        statuses[trained_on & ~taken[catalogue.clip]] = RowStatus.OTHER_PLACE
     candidates = np.isin(statuses, (RowStatus.TEST, RowStatus.SURPLUS))
     _drop_duplicates(statuses, candidates, inner, duplicates)
-    held_out = held_out_clips(catalogue, dataset.validation)[catalogue.clip]
     side = np.where(held_out, RowStatus.VALIDATION, RowStatus.TRAIN).astype(np.int8)
     statuses[inner] = side[inner]
     for source, count in dataset.sources.items():
@@ -146,6 +152,24 @@ def held_out(source: str, groups: list[str], validation: float) -> Bool[np.ndarr
     if validation > 0 and len(set(groups)) > 1 and not held.any():
         held = hashes == hashes.min()
     return held
+
+
+def places_taken(
+    catalogue: Catalogue, share: float, clips: Int64[np.ndarray, " m"]
+) -> Bool[np.ndarray, " clips"]:
+    """Which of these clips, by number, lie in the share of each source's places that is trained on:
+    at least one place."""
+    hashes = np.array(
+        [_hash(f"place\0{source}\0{group}") for source, group in catalogue.scene_groups], np.uint64
+    )
+    owners = np.array([source for source, _ in catalogue.clips])
+    taken = np.zeros(len(hashes), bool)
+    for source in catalogue.sources:
+        mine = clips[owners[clips] == source]
+        taken[mine] = hashes[mine] < int(share * 2**64) if share < 1 else True
+        if len(mine) and not taken[mine].any():
+            taken[mine] = hashes[mine] == hashes[mine].min()
+    return taken
 
 
 def reserved_clips(catalogue: Catalogue, test: config.TestPairs) -> Bool[np.ndarray, " clips"]:

@@ -113,6 +113,11 @@ def _nested(name: str, outer: Dataset, datasets: dict[str, Dataset]) -> Iterator
             ("datasets", name, "near_duplicate_bits"),
             f"differs from that of {outer.contains}, which it contains",
         )
+    if (inside.places or 1) > (outer.places or 1):
+        yield Problem(
+            ("datasets", name, "places"),
+            f"must not be less than in {outer.contains}, which it contains",
+        )
     seen = [name]
     inner = outer.contains
     while inner is not None:
