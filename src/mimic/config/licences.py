@@ -46,8 +46,8 @@ class Wishing(Section):
     """What takes data or weights of others, and may ask for terms that all of them meet."""
 
     # Keys that may be absent, as they are in files of earlier versions, and are not written where
-    # they are null. Of several serialisers of one model, pydantic
-    # calls the last alone: a subclass names its keys here instead.
+    # they are null. Of several serialisers of one model, pydantic calls the last alone: a subclass
+    # names its keys here instead.
     UNSAID: ClassVar[tuple[str, ...]] = ("licences",)
 
     # permissive, redistributable or commercial: a source or weights that are not are refused;
