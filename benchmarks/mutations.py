@@ -3,9 +3,9 @@
 Run `python -m benchmarks.mutations [NAME...] [--json] [--jobs N] [--journal FILE]`. Every fault of
 `faults.yaml` replaces one passage of one file, in a copy of the tracked files; the fault is killed
 when its tests then fail. First the same tests must pass on an unchanged copy, or nothing is said of
-them. All faults take hours: with a journal, every verdict is written down as it falls, and a run of
-the same files goes on where the one before it stopped. Exit status 1 when a fault survives, does
-not apply, or its tests do not run.
+them. All faults take hours: with a journal, every verdict is written down as it falls, and holds
+until the fault, its file or its tests change. Exit status 1 when a fault survives, does not apply,
+or its tests do not run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,8 +99,9 @@ def try_all(
     """Each fault in a copy of its own; the tests it names are first run without it, once for all
     faults that name them. Faults whose verdict on the same files is in the journal are not tried
     again."""
-    digest = digest_of(repository)
-    outcomes = read_journal(journal, digest, faults) if journal else {}
+    names = tracked(repository)
+    digests = {fault.name: digest_of(repository, names, fault) for fault in faults}
+    outcomes = read_journal(journal, digests, faults) if journal else {}
     left = [fault for fault in faults if fault.name not in outcomes]
     with tempfile.TemporaryDirectory(prefix="mimic-mutations-") as folder:
         clean = copy(repository, Path(folder) / "clean")
@@ -109,7 +110,7 @@ def try_all(
         def one(fault: Fault) -> Outcome:
             outcome = try_one(repository, Path(folder), fault, passes[fault.tests].result())
             if journal:
-                append(journal, digest, outcome)
+                append(journal, digests[fault.name], outcome)
             return outcome
 
         with ThreadPoolExecutor(jobs) as pool:
@@ -118,16 +119,24 @@ def try_all(
     return [outcomes[fault.name] for fault in faults]
 
 
-def digest_of(repository: Path) -> str:
-    """Of all files under version control: what a verdict holds for."""
-    digest = hashlib.sha256()
-    for name in tracked(repository):
-        digest.update(name.encode() + b"\0")
-        digest.update((repository / name).read_bytes() + b"\0")
+def digest_of(repository: Path, names: Sequence[str], fault: Fault) -> str:
+    """Of the fault, the file that it is put into, and the tests: what a verdict holds for.
+
+    Args:
+        names: the files under version control, sorted.
+    """
+    digest = hashlib.sha256(f"{fault.old}\0{fault.new}\0{fault.tests}".encode())
+    tests = {word.partition("::")[0] for word in fault.tests}
+    for name in names:
+        if name in {fault.file, *tests} or any(name.startswith(f"{test}/") for test in tests):
+            digest.update(name.encode() + b"\0")
+            digest.update((repository / name).read_bytes() + b"\0")
     return digest.hexdigest()
 
 
-def read_journal(path: Path, digest: str, faults: Sequence[Fault]) -> dict[str, Outcome]:
+def read_journal(
+    path: Path, digests: Mapping[str, str], faults: Sequence[Fault]
+) -> dict[str, Outcome]:
     """The verdicts on these files, by the fault's name; a line cut short is no verdict."""
     by_name = {fault.name: fault for fault in faults}
     outcomes = {}
@@ -136,7 +145,7 @@ def read_journal(path: Path, digest: str, faults: Sequence[Fault]) -> dict[str, 
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if row["files"] == digest and row["name"] in by_name:
+        if digests.get(row["name"]) == row["files"]:
             fault = by_name[row["name"]]
             outcomes[fault.name] = Outcome(fault, row["verdict"], row["seconds"])
     return outcomes

@@ -153,6 +153,7 @@ def test_a_journal_keeps_verdicts_on_the_same_files_only(two_files: Path) -> Non
     with journal.open("a") as file:
         file.write('{"files": "cut sh')
     journal.write_text(journal.read_text().replace(f": {first.seconds}", ": 1234.5") + "\n")
+    (two_files / "test_red.py").write_text("something else\n")
     again = mutations.try_all(two_files, [fault, other], 1, journal)
     assert [one.verdict for one in again] == ["killed", "SURVIVED"]
     assert again[0].seconds == 1234.5  # read, not tried again
