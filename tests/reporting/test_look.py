@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 import shutil
@@ -10,7 +9,6 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +24,8 @@ from mimic.params import Params, load_params
 from mimic.reporting import advice
 from mimic.reporting.look import PAGE, REJECTED, SUMMARY, look_page
 from tests.reporting.test_report import Page
-from tests.reporting.test_report_page import FLAGS
 from tests.support import footage
+from tests.support.browser import probed
 from tests.support.command import MIMIC
 
 ODD = '<b onload=1> "Küche" & 台所.mp4'
@@ -207,15 +205,10 @@ def test_a_reader_on_any_screen_sees_everything(
     (tmp_path / "probed.html").write_text(text.replace("</body>", PROBE + "</body>"))
     frame = tmp_path / "frame.html"
     frame.write_text(FRAME.replace("WIDTH", str(width)))
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    command = [require_program("chromium"), *FLAGS, profile, "--window-size=1400,1000"]
-    done = subprocess.run(
-        [*command, "--dump-dom", frame.as_uri()], capture_output=True, text=True, timeout=120
-    )
-    found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)
-    assert found, f"the page did not come up: {done.stderr[-2000:]}"
-    seen: dict[str, Any] = json.loads(html.unescape(found.group(1)))
-    assert "CONSOLE" not in done.stderr
+    chromium = require_program("chromium")
+    window = "--window-size=1400,1000"
+    seen, console = probed(chromium, frame, tmp_path / "profile", window)
+    assert console == ""
     assert seen["width"] == width
     assert seen["overflow"] <= 0, "the page scrolls sideways; only tables may"
     assert seen["pictures"] >= 2 * 12 + 1

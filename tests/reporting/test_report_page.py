@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import html
-import json
-import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mimic import report
 from mimic.params import load_params
+from tests.support.browser import probed
 from tests.support.published import publish_everything
 
-FLAGS = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-    "--virtual-time-budget=10000",
-]
 # Run inside the page: decodes every picture, and measures what a reader would see.
 PROBE = """
 <script>
@@ -98,17 +82,6 @@ def page(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return probed
 
 
-def browse(chromium: str, page: Path, profile: Path, *flags: str) -> tuple[dict[str, Any], str]:
-    """What the probe found, and what the browser complained about."""
-    command = [chromium, *FLAGS, f"--user-data-dir={profile}", *flags, "--dump-dom", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)
-    assert found, f"the page did not come up: {done.stderr[-2000:]}"
-    return json.loads(html.unescape(found.group(1))), "\n".join(
-        line for line in done.stderr.splitlines() if "CONSOLE" in line
-    )
-
-
 @pytest.mark.parametrize(
     "flags",
     [
@@ -124,7 +97,7 @@ def test_a_reader_sees_everything(
     flags: tuple[str, ...],
 ) -> None:
     params = load_params(repository / "params.yaml")
-    found, console = browse(require_program("chromium"), page, tmp_path / "profile", *flags)
+    found, console = probed(require_program("chromium"), page, tmp_path / "profile", *flags)
     assert console == ""
     assert found["pictures"] >= 2 * params.report.pairs * len(params.sources)
     assert found["blank"] == 0

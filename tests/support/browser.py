@@ -30,6 +30,7 @@ FLAGS = (
     "--window-size=1600,1200",
 )
 LOOK_S = 0.3
+PROBE_S = 120.0
 CLICK = """(text => {
   const all = [...document.body.querySelectorAll("*")];
   const shown = all.filter(node => (node.innerText || "").trim() === text
@@ -90,11 +91,24 @@ class Browser:
         return path
 
 
+def probed(chromium: str, page: Path, profile: Path, *flags: str) -> tuple[dict[str, Any], str]:
+    """What a script in a page left in its element `probe`, as JSON, however long its pictures took;
+    and what the browser's console complained of."""
+    until = time.monotonic() + PROBE_S
+    with browsing(chromium, profile, "--enable-logging=stderr", *flags) as browser:
+        browser.call("Page.navigate", url=page.as_uri())
+        while not (left := browser.evaluate("document.querySelector('#probe')?.textContent")):
+            assert time.monotonic() < until, f"{page} left nothing"
+            time.sleep(LOOK_S)
+    said = (profile / "log").read_text(errors="replace").splitlines()
+    return json.loads(left), "\n".join(line for line in said if "CONSOLE" in line)
+
+
 @contextmanager
-def browsing(chromium: str, profile: Path) -> Iterator[Browser]:
+def browsing(chromium: str, profile: Path, *flags: str) -> Iterator[Browser]:
     """A browser with a profile of its own, ended with the block."""
     profile.mkdir(parents=True)
-    command = [chromium, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
+    command = [chromium, *FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"]
     with (profile / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
