@@ -23,7 +23,7 @@ from tests.support.object_store import find_server
 from tests.support.servers import (
     Postgres,
     get,
-    missing_of_postgres,
+    own_postgres,
     wait_until,
     with_programs,
 )
@@ -44,16 +44,8 @@ VALUES = {
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[Postgres]:
-    missing = missing_of_postgres()
-    if missing:
-        reason = f"PostgreSQL is not installed (no {', '.join(missing)})"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    found = Postgres(PASSWORD)
-    try:
-        found.create()
+    with own_postgres(PASSWORD) as found:
         yield found
-    finally:
-        found.end()
 
 
 @pytest.fixture(scope="module")

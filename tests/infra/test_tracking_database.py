@@ -3,7 +3,6 @@ undisturbed one leaves."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from mlflow import MlflowClient
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import tracking
-from tests.support.servers import MlflowServer, Postgres, missing_of_postgres
+from tests.support.servers import MlflowServer, Postgres, own_postgres
 from tests.support.tracked_results import TOLD, client_of, publish_all
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(400)]
@@ -23,16 +22,8 @@ CALLS = ("create_run", "log_batch", "set_terminated")
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[Postgres]:
-    missing = missing_of_postgres()
-    if missing:
-        reason = f"PostgreSQL is not installed (no {', '.join(missing)})"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    found = Postgres()
-    try:
-        found.create()
+    with own_postgres() as found:
         yield found
-    finally:
-        found.end()
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import create_connection, socket
+
+import pytest
 
 from tests.support import REPOSITORY, marked
 from tests.support.object_store import ObjectStore
@@ -191,6 +193,20 @@ class Postgres(Service):
         command = [str(postgres_program("psql")), "-w", *address, *words]
         known = {} if self.password is None else {"PGPASSWORD": self.password}
         return subprocess.run(command, capture_output=True, text=True, env=os.environ | known)
+
+
+@contextmanager
+def own_postgres(password: str | None = None) -> Iterator[Postgres]:
+    """One of its own; the test is skipped where it is not installed, and fails in CI."""
+    if missing := missing_of_postgres():
+        reason = f"PostgreSQL is not installed (no {', '.join(missing)})"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    found = Postgres(password)
+    try:
+        found.create()
+        yield found
+    finally:
+        found.end()
 
 
 # ---------------------------------------------------------------------------- Prefect and MLflow

@@ -79,7 +79,7 @@ def _connect_once(uri: str) -> None:
         BadInput: its password holds a bare @, and would be read, and printed, as part of the host.
         sqlalchemy.exc.SQLAlchemyError: it cannot be reached, refuses, or is no database.
     """
-    from mlflow.store.db.db_types import DATABASE_ENGINES, SQLITE
+    from mlflow.store.db.db_types import DATABASE_ENGINES, MYSQL, POSTGRES
 
     kind = uri.split(":", 1)[0].split("+", 1)[0]
     if kind not in DATABASE_ENGINES:
@@ -89,7 +89,8 @@ def _connect_once(uri: str) -> None:
     from sqlalchemy import create_engine, inspect
     from sqlalchemy.pool import NullPool
 
-    patience = {} if kind == SQLITE else {"connect_timeout": CONNECT_S}
+    # other drivers do not know the option
+    patience = {"connect_timeout": CONNECT_S} if kind in (POSTGRES, MYSQL) else {}
     engine = create_engine(uri, poolclass=NullPool, connect_args=patience)
     inspect(engine).get_schema_names()
 
