@@ -127,11 +127,14 @@ def test_readme_and_page_say_what_the_kept_cells_say(repository: Path) -> None:
     assert (study_results.STUDY / "results.md").read_text() == study_results.page(lines)
 
 
-def test_the_kept_cells_were_run_with_the_kept_parameters_by_one_commit() -> None:
+def test_the_kept_cells_were_run_with_the_kept_parameters_by_the_code_named() -> None:
     params = load_params(study_results.STUDY / "params.yaml")
-    commits = set()
+    said = (study_results.STUDY / "claims.md").read_text().partition("**Code.**")[2]
+    versions = set()
     for path in (study_results.STUDY / "cells").glob("*/*.json"):
         kept = json.loads(path.read_text())
         assert kept["key"] == study.key_of(params, path.parent.name, path.stem), path
-        commits.add(kept["commit"])
-    assert len(commits) == 1
+        assert f"`{kept['commit']}`" in said, path
+        if path.stem != study.SECOND_VIEW:
+            versions.add(json.dumps([kept["result"]["versions"], kept["result"]["parts"]]))
+    assert len(versions) == 1
