@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from mimic import cli, config
 from mimic.commands.operation import doctor
+from mimic.commands.operation.doctor import programs, workspace
+from mimic.commands.operation.doctor.finding import Finding
 from mimic.params import Params, load_params
 from tests.support import HABITAT_STAND_IN
 
@@ -30,7 +32,7 @@ def _with_habitat(
     return params.model_copy(update={"sources": {"rooms": rooms}, "habitat": habitat})
 
 
-def _found(params: Params, name: str) -> doctor.Finding:
+def _found(params: Params, name: str) -> Finding:
     return next(finding for finding in doctor.examine(params, Path()) if finding.name == name)
 
 
@@ -74,7 +76,7 @@ def test_a_credential_where_others_read_it_is_named(
     local = tmp_path / ".dvc/config.local"
     local.chmod(0o644)
 
-    def finding() -> doctor.Finding:
+    def finding() -> Finding:
         return next(one for one in doctor.examine(params, tmp_path) if one.name == "credentials")
 
     assert finding().state == ("warning" if is_secret else "ok")
@@ -152,7 +154,7 @@ def test_a_busy_machine_is_not_taken_for_a_wrong_device(
     monkeypatch.setenv("PYTHONPATH", str(HABITAT_STAND_IN))
     monkeypatch.setenv("STAND_IN_LOADS_FOR_S", "60")
     section = _with_habitat(params, (sys.executable,)).habitat.model_copy(update={"timeout_s": 5.0})
-    slow = doctor._habitat(section, needed=True)
+    slow = programs.habitat_sim(section, needed=True)
     assert slow.state == "missing"
     assert "load took longer than 5 s" in slow.found
     assert "gpu_device_id" not in slow.remedy + slow.found
@@ -178,7 +180,7 @@ def test_bad_versions_and_broken_checks_are_findings(
 
     monkeypatch.setattr(cv2, "__version__", "4.12.0")
     assert _found(params, "OpenCV").state == "warning"
-    monkeypatch.setattr(doctor, "_disk", lambda root: 1 / 0)
+    monkeypatch.setattr(workspace, "disk", lambda root: 1 / 0)
     assert "ZeroDivisionError" in _found(params, "disk").found
     tracking = config.Tracking(uri="http://127.0.0.1:9", experiment_prefix="x")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -21,7 +21,8 @@ import yaml
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from benchmarks import restarts
-from mimic.commands.operation import doctor, schedule_slots
+from mimic.commands.operation import schedule_slots
+from mimic.commands.operation.doctor import services
 from mimic.flows import janitor
 from tests.support import REPOSITORY
 from tests.support.toy_project import Server, end, kill_group, wait_until
@@ -71,9 +72,9 @@ def test_a_slot_is_freed_although_worker_and_server_died(
     monkeypatch.setenv("PREFECT_API_URL", restartable.url)
     (young,) = schedule_slots.held_slots(restartable.url)
     assert (young.deployment, young.state, young.is_stuck) == ("mine", "Pending", False)
-    assert doctor.prefect_server().state == "ok"
+    assert services.prefect_server().state == "ok"
     monkeypatch.setattr(schedule_slots, "PENDING_S", 0.0)
-    finding = doctor.prefect_server()
+    finding = services.prefect_server()
     assert finding.state == "warning"
     assert f"the slot of mine is held by {young.run}, Pending for " in finding.found
     (found,) = janitor.sweep(pending_s=0.0)

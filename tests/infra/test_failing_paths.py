@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mimic.commands.operation import doctor
+from mimic.commands.operation.doctor import services
 from mimic.commands.operation.schedule_slots import held_slots
 from mimic.commands.workspace.check import problems
 from mimic.errors import BadInput
@@ -113,7 +113,7 @@ def test_doctor_asks_both_servers_and_shows_no_password(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{USER}@{echo}")
     monkeypatch.setenv("PREFECT_API_URL", f"http://{USER}@{echo}/api")
-    for finding in (doctor.mlflow_server(TOLD.tracking), doctor.prefect_server()):
+    for finding in (services.mlflow_server(TOLD.tracking), services.prefect_server()):
         assert "the server does not answer (HTTP Error 403" in shown(str(finding))
     assert marked.found_in(Echo.logins[-1].encode())
 
