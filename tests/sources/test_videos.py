@@ -18,7 +18,7 @@ from mimic.params import Params, load_params
 from mimic.sources import videos
 from mimic.sources.base import Unreadable
 from mimic.sources.precomputed import pair_index
-from mimic.sources.video import sampling
+from mimic.sources.video import sampling, side_data
 from mimic.sources.video.sampling import Sampled
 from tests.support import footage
 
@@ -116,7 +116,7 @@ def test_display_matrix_is_applied_once(quarters: int, mirrored: bool) -> None:
         [-1 if mirrored else 1, 1]
     )
     stored = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
-    shown = sampling.turned(stored, turn[0, 0], turn[1, 0], turn[0, 1], turn[1, 1])
+    shown = side_data.turned(stored, turn[0, 0], turn[1, 0], turn[0, 1], turn[1, 1])
     corners = np.array(list(itertools.product(range(6), range(4)))) @ turn.T
     corners -= corners.min(axis=0)
     for (p, q), (column, row) in zip(itertools.product(range(6), range(4)), corners, strict=True):

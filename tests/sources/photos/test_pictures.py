@@ -16,6 +16,7 @@ from PIL import Image as pillow
 
 from mimic.sources.base import Unreadable
 from mimic.sources.photos import pictures
+from mimic.sources.video import animations
 from tests.support import footage
 
 PHOTO = footage.pan(3, 1, 80)[0]
@@ -196,3 +197,100 @@ def test_of_several_pages_the_first_is_read_and_that_is_said(tmp_path: Path) -> 
     assert pictures.further(tmp_path / "b.tif") is None
     (tmp_path / "c.tif").write_bytes(b"II*\0 and no more")
     assert pictures.further(tmp_path / "c.tif") is None  # it is named when it is read
+
+
+ORIENTATIONS = {
+    1: None,
+    2: pillow.Transpose.FLIP_LEFT_RIGHT,
+    3: pillow.Transpose.ROTATE_180,
+    4: pillow.Transpose.FLIP_TOP_BOTTOM,
+    5: pillow.Transpose.TRANSPOSE,
+    6: pillow.Transpose.ROTATE_90,
+    7: pillow.Transpose.TRANSVERSE,
+    8: pillow.Transpose.ROTATE_270,
+}
+
+
+def _stored(photo: pillow.Image, path: Path, orientation: int, **options: Any) -> None:
+    """A picture that says how it is to be turned to look like `photo`."""
+    exif = pillow.Exif()
+    exif[274] = orientation
+    how = ORIENTATIONS[orientation]
+    (photo if how is None else photo.transpose(how)).save(path, exif=exif, **options)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("mode", ["L", "I;16", "RGB", "RGBA", "CMYK"])
+def test_raw_pixels_are_turned_as_compressed_ones_are(
+    tmp_path: Path, mode: str, orientation: int
+) -> None:
+    """TIFF, whose raw pixels Pillow maps into memory where it is given a name."""
+    photo = pillow.fromarray(PHOTO[:, :150])
+    if mode == "I;16":
+        photo = pillow.fromarray(PHOTO[:, :150, 0].astype(np.uint16) << 8)
+    elif mode != "RGB":
+        photo = photo.convert(mode)
+    _stored(photo, tmp_path / "raw.tif", orientation)
+    _stored(photo, tmp_path / "packed.tif", orientation, compression="tiff_lzw")
+    _stored(photo, tmp_path / "upright.tif", 1)
+    wanted = pictures.read(tmp_path / "upright.tif")
+    assert wanted.shape == (224, 150, 3)
+    for name in ("raw", "packed"):
+        assert (pictures.read(tmp_path / f"{name}.tif") == wanted).all()
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    length = len(content).to_bytes(4, "big")
+    return length + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+
+def _with_chunks(path: Path, *chunks: bytes) -> None:
+    """Put chunks behind the header of a PNG."""
+    content = path.read_bytes()
+    path.write_bytes(content[:33] + b"".join(chunks) + content[33:])
+
+
+PQ = _chunk(b"cICP", bytes([9, 16, 0, 1]))  # ITU-T H.273: BT.2020, PQ, RGB, full range
+LONG_TEXT = _chunk(b"tEXt", b"Comment\0" + b"x" * 20_000)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("before", [b"", LONG_TEXT], ids=["at once", "behind text"])
+def test_hdr_pictures_are_turned_and_mirrored(
+    tmp_path: Path, before: bytes, orientation: int
+) -> None:
+    photo = pillow.fromarray(PHOTO[:, :150])
+    for name, number in (("turned", orientation), ("upright", 1)):
+        _stored(photo, tmp_path / f"{name}.png", number)
+        _with_chunks(tmp_path / f"{name}.png", before, PQ)
+    found = pictures.read(tmp_path / "turned.png")
+    assert np.abs(found.astype(int) - PHOTO[:, :150]).mean() > 8, "read as SDR"
+    assert (found == pictures.read(tmp_path / "upright.png")).all()
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
+def test_a_png_whose_tail_is_zeros_is_damaged(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "a.png"
+    pillow.fromarray(PHOTO).save(path)
+    content = path.read_bytes()
+    kept = int(share * len(content))
+    for tail in (bytes(len(content) - kept), b""):
+        path.write_bytes(content[:kept] + tail)
+        with pytest.raises(Unreadable):
+            pictures.read(path)
+
+
+def test_an_animation_of_any_name_is_mined_or_named(tmp_path: Path) -> None:
+    frames = [pillow.fromarray(image) for image in footage.pan(5, 4, 30)]
+    for name, kind in (("a.png", "PNG"), ("b.png", "WEBP"), ("c.jpg", "GIF"), ("d.jpg", "JPEG")):
+        more = {} if kind == "JPEG" else {"save_all": True, "append_images": frames[1:]}
+        frames[0].save(tmp_path / name, kind, **more)
+    _with_chunks(tmp_path / "a.png", LONG_TEXT)
+    assert animations.is_animation(tmp_path / "a.png")
+    assert animations.is_animation(tmp_path / "b.png")
+    said = pictures.further(tmp_path / "c.jpg")
+    assert said == (
+        "only the first of its 4 frames is read: it is an animation (GIF); name it so to mine it "
+        "as a video"
+    )
+    assert pictures.further(tmp_path / "d.jpg") is None

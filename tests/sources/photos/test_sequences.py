@@ -102,6 +102,20 @@ def test_names_with_the_time_follow_one_another_in_time(names: list[str]) -> Non
     assert sequences(map(Path, names))[0].steps(None) == list(range(len(names)))
 
 
+def test_a_number_behind_a_dot_counts_where_it_is_written_as_a_count() -> None:
+    def of(names: list[str]) -> list[list[str]]:
+        return [[path.stem for path in one.files] for one in sequences(map(Path, names))]
+
+    counted = [f"take1.{number}.jpg" for number in range(1, 26)]
+    (found,) = of(sorted(counted))
+    assert found == [f"take1.{number}" for number in range(1, 26)]
+    takes = [f"v{take}.{number}.jpg" for take in (1, 2) for number in range(1, 13)]
+    assert sorted(map(len, of(sorted(takes)))) == [12, 12]
+    times = [f"{number * 0.25}.jpg" for number in range(12)]  # 0.0, 0.25, 0.5
+    (found,) = of(sorted(times))
+    assert found == [f"{number * 0.25}" for number in range(12)]
+
+
 def test_frames_of_one_moment_are_not_mixed_with_their_depth() -> None:
     names = [
         f"20240501_0950{second:02}_{kind}.png" for second in range(4) for kind in ("color", "depth")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import av
@@ -17,7 +19,7 @@ from PIL import Image as pillow
 
 from mimic.sources.base import Image, Pose, Unreadable, View
 from mimic.sources.photos import colours
-from mimic.sources.video import hdr, tracks
+from mimic.sources.video import hdr, side_data, tracks
 
 # decoded at once, 0.5 GB in RGB; JPEG and JPEG 2000 are decoded at a lower resolution above it
 PIXELS_MAX = 180_000_000
@@ -28,7 +30,10 @@ FLOATS = "floating-point pixels are no photograph; export 8 or 16 bits"
 TILES = "in tiles, which nothing here puts together; convert it to JPEG"
 PREVIEW = 1  # bit of the TIFF tag NewSubfileType: a smaller copy of another picture in the file
 MASK = 4  # bit of the same tag: what is transparent in another picture
-START_BYTES = 8192
+JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif")
+JPEG = b"\xff\xd8\xff"
+PNG = b"\x89PNG\r\n\x1a\n"
+CRC_BYTES = 4  # behind a chunk of a PNG
 BY_ITSELF = {
     "protocol_whitelist": "file",
     "pattern_type": "none",
@@ -79,11 +84,12 @@ def read(source: Path | io.BytesIO) -> Image:
         Unreadable: missing, truncated, too large, or no photograph.
     """
     try:
-        with pillow.open(source) as file:
+        with opened(source) as file:
             bound(file)
             if (frame := not_sdr(source, file)) is not None:
-                return _upright(frame)
+                return _turned(hdr.rgb(frame), file)
             file.load()
+            _require_end(source, file)
             if "icc_profile" not in file.info:
                 return rgb(file)
             return rgb(colours.srgb(ImageOps.exif_transpose(file)))
@@ -95,6 +101,44 @@ def read(source: Path | io.BytesIO) -> Image:
         raise Unreadable(reason(error)) from None
 
 
+@contextmanager
+def opened(source: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile]:
+    """A picture whose header Pillow has read.
+
+    It is handed the open file: of a name it maps raw pixels into memory, and those of a TIFF that
+    is to be turned with width and height exchanged.
+    """
+    with ExitStack() as stack:
+        raw = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+        yield stack.enter_context(pillow.open(raw))
+
+
+def _require_end(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> None:
+    """A PNG whose tail is zeros, as of a copy that was cut off by a power loss: Pillow takes what
+    is missing for black.
+
+    Raises:
+        Unreadable: it has no end.
+    """
+    if file.format == "PNG" and "IEND" not in png_chunks(source):
+        raise Unreadable("damaged: ends before its last chunk (IEND)")
+
+
+def png_chunks(source: Path | io.BytesIO, until: str = "IEND") -> list[str]:
+    """Names of a PNG's chunks in their order, up to one of a name or to where none follows."""
+    names: list[str] = []
+    with ExitStack() as stack:
+        raw = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+        raw.seek(len(PNG))
+        while until not in names:
+            head = raw.read(8)
+            if len(head) < 8 or not head[4:].isalpha():
+                break
+            names.append(head[4:].decode())
+            raw.seek(int.from_bytes(head[:4], "big") + CRC_BYTES, io.SEEK_CUR)
+    return names
+
+
 def view(file: Path, pose: Pose | None = None) -> View:
     """An image file as a view of its folder."""
     return View(key=file.name, read=lambda: read(file), pose=pose)
@@ -103,7 +147,7 @@ def view(file: Path, pose: Pose | None = None) -> View:
 def taken(file: Path) -> str | None:
     """When a camera says that it took a picture, as text that sorts; None where nothing says so."""
     try:
-        with pillow.open(file) as picture:
+        with opened(file) as picture:
             exif = picture.getexif()
             detail = exif.get_ifd(ExifTags.IFD.Exif)
             moment = detail.get(ExifTags.Base.DateTimeOriginal) or exif.get(ExifTags.Base.DateTime)
@@ -114,14 +158,17 @@ def taken(file: Path) -> str | None:
 
 
 def further(file: Path) -> str | None:
-    """Why a file of several pages is not read whole; None for one picture.
+    """Why a file of several pages or frames is not read whole; None for one picture.
 
     Smaller copies of a page, the second view of a stereo picture and layers are no pages.
     """
-    if file.suffix.lower() not in (".tif", ".tiff"):
-        return None
+    ending = file.suffix.lower()
     try:
-        with pillow.open(file) as picture:
+        if ending in JPEGS:
+            return _misnamed(file)
+        if ending not in (".tif", ".tiff"):
+            return None
+        with opened(file) as picture:
             count = _pages(picture)
     except Exception:  # a picture that cannot be read is named when it is read
         return None
@@ -133,6 +180,21 @@ def further(file: Path) -> str | None:
     )
 
 
+def _misnamed(file: Path) -> str | None:
+    """Of an animation that is called a JPEG, as downloads are."""
+    with file.open("rb") as raw:
+        if raw.read(len(JPEG)) == JPEG:
+            return None
+    with opened(file) as picture:
+        count = getattr(picture, "n_frames", 1)
+        if count < 2 or not getattr(picture, "is_animated", False):
+            return None
+        return (
+            f"only the first of its {count} frames is read: it is an animation ({picture.format}); "
+            "name it so to mine it as a video"
+        )
+
+
 def _pages(picture: ImageFile.ImageFile) -> int:
     pages = 0
     for number in range(getattr(picture, "n_frames", 1)):
@@ -142,16 +204,10 @@ def _pages(picture: ImageFile.ImageFile) -> int:
     return pages
 
 
-def start(file: Path) -> bytes:
-    """The start of a .png, which says before its pixels what they mean."""
-    with file.open("rb") as opened:
-        return opened.read(START_BYTES).partition(b"IDAT")[0]
-
-
 def is_single_channel(file: Path) -> bool:
     """Whether a picture has one channel, as depth maps have; False where it cannot be opened."""
     try:
-        with pillow.open(file) as picture:
+        with opened(file) as picture:
             return len(picture.getbands()) == 1 and picture.mode != "P"
     except Exception:  # a picture that cannot be read is named when it is read
         return False
@@ -254,7 +310,7 @@ def _read_by_ffmpeg(source: Path | io.BytesIO) -> Image:
             raise Unreadable(f"{frame.width} x {frame.height} pixels are too many; make it smaller")
         if "f32" in frame.format.name or "f16" in frame.format.name:
             raise Unreadable(FLOATS)
-        return _upright(frame)
+        return side_data.upright(frame)(hdr.rgb(frame))
     except Unreadable:
         raise
     except FileNotFoundError as error:
@@ -276,9 +332,12 @@ def _decoded(path: Path) -> tuple[av.VideoFrame | None, bool]:
         return first, container.format.name != "image2" and next(frames, None) is not None
 
 
-def _upright(frame: av.VideoFrame) -> Image:
-    turns = round(frame.rotation / 90) % 4  # counter-clockwise
-    return np.ascontiguousarray(np.rot90(hdr.rgb(frame), turns))
+def _turned(pixels: Image, file: ImageFile.ImageFile) -> Image:
+    """Pixels that another decoder read, turned as the file says."""
+    picture = pillow.fromarray(pixels)
+    orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
+    picture.getexif()[ExifTags.Base.Orientation] = orientation
+    return np.asarray(ImageOps.exif_transpose(picture))
 
 
 def not_sdr(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFrame | None:
@@ -294,7 +353,7 @@ def not_sdr(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFra
     """
     if not isinstance(source, Path) or file.format not in ("AVIF", "PNG"):
         return None
-    if file.format == "PNG" and b"cICP" not in start(source):
+    if file.format == "PNG" and "cICP" not in png_chunks(source, "IDAT"):
         return None
     try:
         frame, _ = _decoded(source)

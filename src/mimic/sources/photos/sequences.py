@@ -18,12 +18,14 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from mimic.sources.photos.folders import numeric_order
 
 NUMBER = re.compile(r"[0-9]+(?:\.[0-9]{1,9})?")
+WHOLE = re.compile("[0-9]+")
 IDENTITY = re.compile(
     r"(?:cam|camera|scene|seq|sequence|view|rig|sensor|take|clip|shot|video|lens|eye)[-_ ]?$",
     re.IGNORECASE,
@@ -43,7 +45,7 @@ MOMENT = re.compile(
     re.VERBOSE,
 )
 
-
+Member = TypeVar("Member")
 Moment = tuple[str, Decimal]  # date, seconds since midnight
 
 
@@ -93,7 +95,8 @@ def sequences(files: Iterable[Path]) -> list[Sequence]:
             for file in members:
                 moments[_before(file), file.suffix.lower()].append(file)
         else:
-            ordered += _by_number(members)
+            for part in _numbered(members):
+                ordered += _by_number(part)
     for members in moments.values():
         ordered += _in_time(members)
     return ordered
@@ -164,9 +167,39 @@ def _behind(file: Path) -> str:
 # ---------------------------------------------------------------------------- numbers
 
 
-def _by_number(members: list[Path]) -> list[Sequence]:
+@dataclass(frozen=True)
+class _Name:
+    """A file; the numbers in its name as they are written, and what stands before each."""
+
+    file: Path
+    numbers: tuple[str, ...]
+    before: tuple[str, ...]
+
+    def number(self, column: int) -> Decimal:
+        return Decimal(self.numbers[column])
+
+
+def _numbered(files: list[Path]) -> list[list[_Name]]:
+    """Names that differ in digits alone. `1.5` is one number, except among names that count behind
+    the dot, `take1.9` and `take1.10`."""
+    fractions = [number.partition(".")[2] for file in files for number in NUMBER.findall(file.stem)]
+    written = [fraction for fraction in fractions if fraction]
+    is_padded = len({len(fraction) for fraction in written}) < 2
+    if is_padded or not any(len(one) > 1 and one.endswith("0") for one in written):
+        return [[_named(file, NUMBER) for file in files]]
+    parts = _split(files, lambda file: WHOLE.sub("#", file.stem))
+    return [[_named(file, WHOLE) for file in part] for part in parts]
+
+
+def _named(file: Path, pattern: re.Pattern[str]) -> _Name:
+    matches = list(pattern.finditer(file.stem))
+    before = tuple(file.stem[: match.start()] for match in matches)
+    return _Name(file, tuple(match[0] for match in matches), before)
+
+
+def _by_number(members: list[_Name]) -> list[Sequence]:
     """Sequences of files whose names differ in digits alone."""
-    columns = list(zip(*(NUMBER.findall(file.stem) for file in members), strict=True))
+    columns = list(zip(*(name.numbers for name in members), strict=True))
     telling = [column for column in range(len(columns)) if _differ(members, column)]
     counting = [column for column in telling if _is_even(members, column)]
     others = [column for column in range(len(columns)) if column not in telling]
@@ -181,71 +214,66 @@ def _by_number(members: list[Path]) -> list[Sequence]:
     counting = [column for column in varying if not _is_identity(members[0], column)] or varying
     counter = max(reversed(counting), key=lambda column: len(set(columns[column])))
     others = [column for column in varying if column != counter]
-    parts = _split(
-        members, lambda file: tuple(NUMBER.findall(file.stem)[column] for column in others)
-    )
+    parts = _split(members, lambda name: tuple(name.numbers[column] for column in others))
     if len(parts) > len(members) // 2:  # most would be alone
-        return [Sequence(tuple(sorted(members, key=lambda file: numeric_order(file.name))), None)]
+        files = sorted((name.file for name in members), key=lambda file: numeric_order(file.name))
+        return [Sequence(tuple(files), None)]
     return [_counted(one, counter) for part in parts for one in _by_spelling(part, counter)]
 
 
-def _is_even(members: list[Path], column: int) -> bool:
+def _is_even(members: list[_Name], column: int) -> bool:
     """Whether most steps of a number are about alike, as a counter's or a clock's are; those of
     drawn numbers differ more."""
-    numbers = sorted(_number(file, column) for file in members)
+    numbers = sorted(name.number(column) for name in members)
     apart = np.array([float(number - numbers[0]) for number in numbers[1:]])
     apart = np.diff(apart, prepend=0.0)
     usual = np.median(apart) if len(apart) else 0.0
     return bool((np.abs(apart - usual) <= usual / 2).sum() * 2 >= len(apart))
 
 
-def _tell_apart(members: list[Path], columns: list[int]) -> bool:
-    return len(
-        {tuple(NUMBER.findall(file.stem)[column] for column in columns) for file in members}
-    ) == len(members)
+def _tell_apart(members: list[_Name], columns: list[int]) -> bool:
+    spelled = {tuple(name.numbers[column] for column in columns) for name in members}
+    return len(spelled) == len(members)
 
 
-def _is_identity(file: Path, column: int) -> bool:
+def _is_identity(name: _Name, column: int) -> bool:
     """Whether a run of digits is the number of a camera, a scene or a take, by the word before
     it."""
-    match = list(NUMBER.finditer(file.stem))[column]
-    return IDENTITY.search(file.stem[: match.start()]) is not None
+    return IDENTITY.search(name.before[column]) is not None
 
 
-def _by_spelling(members: list[Path], counter: int) -> list[list[Path]]:
+def _by_spelling(members: list[_Name], counter: int) -> list[list[_Name]]:
     """Files with equal numbers in different parts: numbers padded with zeros to one width apart
     from others."""
     if _differ(members, counter):
         return [members]
 
-    def width(file: Path) -> int:
-        return len(NUMBER.findall(file.stem)[counter].partition(".")[0])
+    def width(name: _Name) -> int:
+        return len(name.numbers[counter].partition(".")[0])
 
     padded = {
-        width(file)
-        for file in members
-        if NUMBER.findall(file.stem)[counter].startswith("0") and width(file) > 1
+        width(name) for name in members if name.numbers[counter].startswith("0") and width(name) > 1
     }
-    parts = _split(members, lambda file: width(file) if width(file) in padded else 0)
+    parts = _split(members, lambda name: width(name) if width(name) in padded else 0)
     return [layer for part in parts for layer in _layers(part, counter)]
 
 
-def _layers(members: list[Path], counter: int) -> list[list[Path]]:
+def _layers(members: list[_Name], counter: int) -> list[list[_Name]]:
     """The first file of each number, the second of each, and so on."""
     seen: dict[Decimal, int] = defaultdict(int)
-    layers: dict[int, list[Path]] = defaultdict(list)
-    for file in members:
-        number = _number(file, counter)
-        layers[seen[number]].append(file)
+    layers: dict[int, list[_Name]] = defaultdict(list)
+    for name in members:
+        number = name.number(counter)
+        layers[seen[number]].append(name)
         seen[number] += 1
     return list(layers.values())
 
 
-def _counted(members: list[Path], counter: int) -> Sequence:
+def _counted(members: list[_Name], counter: int) -> Sequence:
     """A sequence of files whose numbers differ; numbers of any length keep all their digits until
     the first is subtracted."""
     numbered = sorted(
-        ((_number(file, counter), file) for file in members), key=lambda item: item[0]
+        ((name.number(counter), name.file) for name in members), key=lambda item: item[0]
     )
     first = numbered[0][0]
     return Sequence(
@@ -253,17 +281,13 @@ def _counted(members: list[Path], counter: int) -> Sequence:
     )
 
 
-def _differ(members: list[Path], counter: int) -> bool:
-    return len({_number(file, counter) for file in members}) == len(members)
+def _differ(members: list[_Name], counter: int) -> bool:
+    return len({name.number(counter) for name in members}) == len(members)
 
 
-def _number(file: Path, counter: int) -> Decimal:
-    return Decimal(NUMBER.findall(file.stem)[counter])
-
-
-def _split(members: list[Path], key: Callable[[Path], Hashable]) -> list[list[Path]]:
+def _split(members: list[Member], key: Callable[[Member], Hashable]) -> list[list[Member]]:
     """Parts with equal keys, in order of their first member."""
-    parts: dict[Hashable, list[Path]] = defaultdict(list)
-    for file in members:
-        parts[key(file)].append(file)
+    parts: dict[Hashable, list[Member]] = defaultdict(list)
+    for one in members:
+        parts[key(one)].append(one)
     return list(parts.values())

@@ -30,14 +30,19 @@ def is_animation(file: Path) -> bool:
     if ending not in EXTENSIONS or not file.is_file():
         return False
     try:
-        if ending == ".png" and b"acTL" not in pictures.start(
-            file
-        ):  # of many files, without decoding one
+        if ending == ".png" and _is_still_png(file):  # of many files, without decoding one
             return False
         with pillow.open(file) as picture:
             return bool(getattr(picture, "is_animated", False))
     except Exception:  # a picture that cannot be read is named when it is read
         return False
+
+
+def _is_still_png(file: Path) -> bool:
+    with file.open("rb") as raw:
+        if raw.read(len(pictures.PNG)) != pictures.PNG:
+            return False  # of another format, whatever it is called
+    return "acTL" not in pictures.png_chunks(file, "IDAT")
 
 
 def describe(path: Path) -> Description:

@@ -14,11 +14,9 @@ from typing import NamedTuple
 import av
 import av.container
 import numpy as np
-from av.sidedata.sidedata import SideData
-from av.sidedata.sidedata import Type as SideDataType
 
 from mimic.sources.base import Image, Position, Unreadable
-from mimic.sources.video import hdr, streams, tracks
+from mimic.sources.video import hdr, side_data, streams, tracks
 from mimic.sources.video.streams import Timed
 
 SOUGHT_FROM_S = 10.0  # nearer to the start, decoding costs less than finding a key frame
@@ -176,35 +174,8 @@ def _from(
         yield from streams.decoded(again)
 
 
-def _as_stored(image: Image) -> Image:
-    return image
-
-
 def _turn(first: av.VideoFrame, quarter_turns: int | None) -> Callable[[Image], Image]:
-    """What makes frames upright: the turns asked for, or else the container's display matrix (which
-    the decoder has not applied).
-
-    The matrix is asked of the first frame alone: a frame that was asked holds itself, and its
-    pixels, in memory until Python looks for cycles, which with large frames is gigabytes later.
-    """
+    """What makes frames upright: the turns asked for, or else what the first frame says."""
     if quarter_turns is not None:
         return lambda image: np.ascontiguousarray(np.rot90(image, quarter_turns))
-    matrices = [
-        data
-        for data in iter(first.side_data)
-        if isinstance(data, SideData) and data.type is SideDataType.DISPLAYMATRIX
-    ]
-    if not matrices:
-        return _as_stored
-    a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrices[0]), np.int32, 5))
-    return lambda image: turned(image, a, b, c, d)
-
-
-def turned(image: Image, a: int, b: int, c: int, d: int) -> Image:
-    """The picture after sending its column p, row q to column a p + c q, row b p + d q: quarter
-    turns and mirrors, to which anything else is rounded."""
-    if abs(a) + abs(d) < abs(b) + abs(c):
-        image = image.transpose(1, 0, 2)
-        a = c
-        d = b
-    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+    return side_data.upright(first)

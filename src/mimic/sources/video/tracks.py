@@ -13,11 +13,11 @@ from pathlib import Path
 
 import av
 import av.container
-from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 
 from mimic.sources.base import Unreadable
+from mimic.sources.video import side_data
 
 NO_TRACKS = Disposition.attached_pic | Disposition.timed_thumbnails
 RATE = Fraction(25)  # frames a second, where neither times nor a rate are written; FFmpeg's default
@@ -104,7 +104,7 @@ def remarks(container: av.container.InputContainer, first: av.VideoFrame) -> Ite
 def _not_flat(frame: av.VideoFrame) -> Iterator[str]:
     """Says so of frames that a player would not show as they are: pairs are mined of the whole
     picture."""
-    kinds = {data.type: data for data in iter(frame.side_data) if isinstance(data, SideData)}
+    kinds = side_data.of(frame)
     if stereo := kinds.get(SideDataType.STEREO3D):
         packing = int.from_bytes(bytes(stereo)[:4], sys.byteorder)
         if packing in PACKED:

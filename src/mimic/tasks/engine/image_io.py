@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import ImageFile, UnidentifiedImageError
 
 from mimic.errors import BadInput
 from mimic.sources.base import Unreadable
@@ -62,7 +62,7 @@ def opened(path: Path, remedy: str = REMEDY) -> Iterator[ImageFile.ImageFile]:
         BadInput: missing, no image, too large, or what the block does with it finds it damaged.
     """
     try:
-        with Image.open(path) as file:
+        with pictures.opened(path) as file:
             pictures.refuse_giant(*file.size)
             yield file
     except Unreadable as error:
