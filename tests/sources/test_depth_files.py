@@ -36,6 +36,24 @@ def test_no_bit_of_sixteen_is_lost(tmp_path: Path, writer: str) -> None:
     assert (found == values).all()
 
 
+@pytest.mark.parametrize("largest", [1, 100, 255, 256, 4095, 10000, 65535])
+@pytest.mark.parametrize("kind", ["P5", "P2"])
+def test_a_grey_map_gives_the_numbers_that_stand_in_it(
+    tmp_path: Path, kind: str, largest: int
+) -> None:
+    """Whatever its header names as the greatest, to which Pillow scales."""
+    values = np.random.default_rng(0).integers(0, largest + 1, (6, 9))
+    values[0, 0] = largest
+    pixels = values.astype(">u2" if largest > 255 else "u1").tobytes()
+    if kind == "P2":
+        pixels = " ".join(map(str, values.ravel())).encode()
+    path = tmp_path / "a.pgm"
+    path.write_bytes(f"{kind} # x 12 7\n9\t6\n# 9 9\n{largest}\n".encode() + pixels)
+    found = read_values(path)
+    assert found.dtype == (np.uint8 if largest < 256 else np.uint16)
+    assert (found == values).all()
+
+
 @pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize("channels", ["Y", "R", "Z", "V", "BGR"])
 def test_exr_of_any_single_channel(tmp_path: Path, channels: str, half: bool) -> None:

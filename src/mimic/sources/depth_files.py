@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from pathlib import Path
 from typing import IO
 
@@ -35,6 +36,9 @@ CHANNELS = b"channels\0chlist\0"
 COMPRESSION = b"compression\0compression\0"
 COMPRESSIONS = ("none", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "B44", "B44A", "DWAA", "DWAB")
 LOSSY = ("B44", "B44A", "DWAA", "DWAB")
+# P2 or P5, width, height and the greatest number, with comments between them
+GREY_MAP = re.compile(rb"P[25]{0}\d+{0}\d+{0}(\d+)".replace(b"{0}", rb"(?:\s|#[^\n\r]*[\n\r])+"))
+HEADER_MAX = 4096  # bytes
 ONE_LETTER = 19  # bytes of a list of one channel: letter, end, 16 bytes about it, end
 
 
@@ -73,14 +77,28 @@ def in_metres(values: np.ndarray, per_m: float) -> np.ndarray:
 
 
 def _picture(path: Path) -> np.ndarray:
-    with pillow.open(path) as file:
+    with pictures.opened(path) as file:
         pictures.refuse_giant(*file.size)
         if file.mode not in ("L", "F", "I", "I;16", "I;16B", "I;16L"):
             what = ODD_MODES.get(file.mode, f"channels {file.mode}")
             raise Unreadable(f"{what}, where one channel of depth is wanted")
         if file.format in ("JPEG", "WEBP"):
             raise Unreadable(f"a lossy {file.format} holds no depth")
-        return np.array(file)
+        values = np.array(file)
+        return _as_stored(path, values) if file.format == "PPM" else values
+
+
+def _as_stored(path: Path, values: np.ndarray) -> np.ndarray:
+    """A grey map without what Pillow multiplies by: it spreads the numbers over all of 8 or 16
+    bits, where the header names a smaller greatest one."""
+    with path.open("rb") as file:
+        header = GREY_MAP.match(file.read(HEADER_MAX))
+    if header is None:
+        return values  # floats (Pf)
+    largest = int(header[1])
+    range_max = 255 if largest < 256 else 65535
+    stored = np.rint(values * (largest / range_max))
+    return stored.astype(np.uint8 if largest < 256 else np.uint16)
 
 
 def _array(path: Path) -> np.ndarray:

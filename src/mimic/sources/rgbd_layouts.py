@@ -35,6 +35,7 @@ COLOUR = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", "
 COLOUR_FOLDERS = ("color", "colour", "rgb", "images", "image")
 DEPTH_FOLDERS = ("depth", "depths")
 POSE_FOLDERS = ("pose", "poses")
+OWN_FOLDERS = (COLOUR_FOLDERS, DEPTH_FOLDERS, POSE_FOLDERS)
 WORD = r"(?:^|(?<=[^a-zA-Z]))(?:{})(?=[^a-zA-Z]|$)"
 COLOUR_WORD = re.compile(WORD.format("rgb|color|colour|image|img"), re.IGNORECASE)
 DEPTH_WORD = re.compile(WORD.format("depth|sync_depth"), re.IGNORECASE)
@@ -65,19 +66,20 @@ def layout_of(folders: set[str], files: list[str]) -> Callable[[Path, float], li
     if any(_is_suffixed(name) for name in files):
         return _suffixed
     if one_of(COLOUR_FOLDERS, folders) and one_of(DEPTH_FOLDERS, folders):
-        return _parted
+        return _parted_and_flat if _flat_pairs(files) else _parted
     if _flat_pairs(files):
         return _flat
     return None
 
 
 def folders_below(root: Path, skipped: dict[str, str]) -> Iterator[str]:
-    """Every folder with frames, below the root; what is below it are its own files, thousands of
-    them, and is not looked at."""
+    """Every folder with frames, below the root; its folders of images, thousands of them, are not
+    looked into."""
     for folder, folders, files in walk(root, skipped):
         if layout_of(set(folders), files) is not None:
             yield Path(folder).as_posix()
-            folders.clear()
+            own = {one_of(names, folders) for names in OWN_FOLDERS}
+            folders[:] = [name for name in folders if name not in own]
 
 
 def frames_in(folder: Path, time_s: float) -> list[Frame]:
@@ -106,7 +108,7 @@ def _suffixed(folder: Path, _: float) -> list[Frame]:
     return [
         Frame(
             folder / name,
-            depths.get(same_name(f"{stem}.depth")),
+            _only(depths, same_name(f"{stem}.depth")),
             _pose(folder / f"{stem}.pose.txt"),
         )
         for name, stem in zip(names, stems, strict=True)
@@ -125,11 +127,15 @@ def _parted(folder: Path, _: float) -> list[Frame]:
     ]
 
 
+def _parted_and_flat(folder: Path, time_s: float) -> list[Frame]:
+    return [*_parted(folder, time_s), *_flat(folder, time_s)]
+
+
 def scenes_in(folder: Path) -> list[str]:
-    """Folders below a folder that hold images, "" for itself; it alone where it holds any."""
-    if files_in(folder, COLOUR, dead=True):
-        return [""]
+    """Folders below a folder that hold images, "" for itself."""
     below = {path.rpartition("/")[0] for path in files_below(folder, COLOUR)}
+    if files_in(folder, COLOUR, dead=True):
+        below.add("")
     return sorted(below, key=numeric_order)
 
 
@@ -138,19 +144,31 @@ def _of_scene(scene: str, colour: Path, depth: Path, poses: Path) -> list[Frame]
     frames = []
     for name in files_in(colour, COLOUR, dead=True):
         stem = Path(name).stem
-        depth_file = depths.get(same_name(stem)) or depths.get(_without(COLOUR_WORD, stem))
+        depth_file = _only(depths, same_name(stem)) or _only(depths, _without(COLOUR_WORD, stem))
         frames.append(Frame(colour / name, depth_file, _pose(poses / f"{stem}.txt"), scene))
     return frames
 
 
-def by_stem(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
+def by_stem(folder: Path, endings: Iterable[str]) -> dict[str, list[Path]]:
     """Files of a folder by `same_name` of their stems, and by these without the word `depth`."""
-    files: dict[str, Path] = {}
+    files: dict[str, list[Path]] = {}
     for name in files_in(folder, frozenset(endings)):
         stem = Path(name).stem
-        files.setdefault(_without(DEPTH_WORD, stem), folder / name)
-        files[same_name(stem)] = folder / name
+        for key in {same_name(stem), _without(DEPTH_WORD, stem)}:
+            files.setdefault(key, []).append(folder / name)
     return files
+
+
+def _only(files: dict[str, list[Path]], key: str) -> Path | None:
+    """
+    Raises:
+        Unreadable: several files are the depth of one image.
+    """
+    candidates = files.get(key, [])
+    if len(candidates) > 1:
+        names = f"{candidates[0].name} and {candidates[1].name}"
+        raise Unreadable(f"{names} are both the depth of {key}; keep one")
+    return candidates[0] if candidates else None
 
 
 def same_name(name: str) -> str:
@@ -164,6 +182,7 @@ def _without(word: re.Pattern[str], stem: str) -> str:
 
 def _flat(folder: Path, _: float) -> list[Frame]:
     names = files_in(folder, COLOUR | set(DEPTH))
+    _refuse_several(names)
     return [
         Frame(folder / colour, folder / depth, _pose(folder / f"{Path(colour).stem}.txt"))
         for colour, depth in _flat_pairs(names)
@@ -173,16 +192,32 @@ def _flat(folder: Path, _: float) -> list[Frame]:
 def _flat_pairs(names: Iterable[str]) -> list[tuple[str, str]]:
     """Colour images and their depth beside them: `x_rgb.png` and `x_depth.png`, `x.jpg` and
     `x.npy`."""
-    colours: dict[str, str] = {}
-    depths: dict[str, str] = {}
+    colours, depths = _flat_parts(names)
+    return [(colours[key][-1], depths[key][-1]) for key in colours if key in depths]
+
+
+def _refuse_several(names: Iterable[str]) -> None:
+    colours, depths = _flat_parts(names)
+    for key in [key for key in colours if key in depths]:
+        for what, files in (("image", colours[key]), ("depth", depths[key])):
+            if len(files) > 1:
+                raise Unreadable(
+                    f"{files[0]} and {files[1]} are both the {what} of {key}; keep one"
+                )
+
+
+def _flat_parts(names: Iterable[str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Colour images and depth by the name that they share."""
+    colours: dict[str, list[str]] = {}
+    depths: dict[str, list[str]] = {}
     for name in names:
         stem, ending = os.path.splitext(name)
         if DEPTH_WORD.search(stem) or ending.lower() in (*ARRAYS, *FLOATS):
             if ending.lower() in DEPTH:
-                depths[_without(DEPTH_WORD, stem)] = name
+                depths.setdefault(_without(DEPTH_WORD, stem), []).append(name)
         elif ending.lower() in COLOUR:
-            colours[_without(COLOUR_WORD, stem)] = name
-    return [(colours[key], depths[key]) for key in colours if key in depths]
+            colours.setdefault(_without(COLOUR_WORD, stem), []).append(name)
+    return colours, depths
 
 
 def _is_suffixed(name: str) -> bool:

@@ -286,3 +286,55 @@ def test_a_record3d_capture_is_read(own_task: DepthTask, real_data: Path) -> Non
     assert found.length == 92
     assert found.unit.per_m == 1000
     assert found.unit.median_m == pytest.approx(0.458, abs=0.06)
+
+
+def test_scenes_below_a_pair_are_used_too(tmp_path: Path, own_task: DepthTask) -> None:
+    """In color/ and in the folder itself."""
+    for scene in ("a", "b"):
+        write_folder(
+            tmp_path / "own", f"color/{scene}/{{}}.png".format, f"depth/{scene}/{{}}.png".format
+        )
+    write_folder(tmp_path / "own", "color/{}.png".format, "depth/{}.png".format)
+    write_folder(tmp_path / "own", "c/{}_rgb.png".format, "c/{}_depth.png".format)
+    write_folder(tmp_path / "own", "{}_rgb.png".format, "{}_depth.png".format)
+    assert open_own_depth(own_task, tmp_path).length == 5 * len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "match"),
+    [
+        ("depth/{}.png", "depth/{}.npy", "are both the depth of"),
+        ("depth/{}.png", "depth/{}_depth.png", "are both the depth of"),
+        ("color/{}.png", "color/{}.jpg", "have one name"),
+    ],
+)
+def test_of_several_files_for_one_image_none_is_chosen(
+    tmp_path: Path, own_task: DepthTask, first: str, second: str, match: str
+) -> None:
+    colour, depth = ("color/{}.png", "depth/{}.png")
+    write_folder(tmp_path / "own", colour.format, depth.format)
+    if second.startswith("depth"):
+        write_depth(tmp_path / "own" / second.format(NAMES[2]), own_labels.depth_m(5))
+    else:
+        write_photo(tmp_path / "own" / second.format(NAMES[2]), 5)
+    with pytest.raises(BadInput, match=match) as error:
+        open_own_depth(own_task, tmp_path)
+    assert Path(first.format(NAMES[2])).name in str(error.value)
+    assert Path(second.format(NAMES[2])).name in str(error.value)
+
+
+def test_of_several_files_beside_each_other_none_is_chosen(
+    tmp_path: Path, own_task: DepthTask
+) -> None:
+    write_folder(tmp_path / "own", "{}.jpg".format, "{}.npy".format)
+    write_photo(tmp_path / f"own/{NAMES[1]}_rgb.png", 5)
+    with pytest.raises(BadInput, match="are both the image of"):
+        open_own_depth(own_task, tmp_path)
+
+
+def test_depth_without_an_image_is_said(tmp_path: Path, own_task: DepthTask) -> None:
+    write_folder(tmp_path / "own", "color/{}.png".format, "depth/{}.png".format)
+    (tmp_path / "own/color" / f"{NAMES[3]}.png").unlink()
+    said = lines(check(own_task, tmp_path))
+    left = f"1 files beside labels that belong to no image, such as depth/{NAMES[3]}.png"
+    assert f"not used: {left}" in said

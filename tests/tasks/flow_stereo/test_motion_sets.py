@@ -182,6 +182,11 @@ def test_flying_chairs_by_either_list(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("1\n2\n1\n")
     part = flow_part(1, "flying_chairs", ".", only=("train",))
     assert values_of(chosen_pairs("flow", part, tmp_path)) == [1, 3]
+    (tmp_path / "data/00002_flow.flo").unlink()  # the others keep their own lines
+    assert values_of(chosen_pairs("flow", part, tmp_path)) == [1, 3]
+    (tmp_path / name).write_text("1\n2\n")
+    with pytest.raises(BadInput, match="2 lines, none of pair 00003"):
+        chosen_pairs("flow", part, tmp_path)
 
 
 def test_masks_of_sintel_are_a_choice(tmp_path: Path) -> None:

@@ -250,3 +250,60 @@ def test_official_folders_stay_ade20k(
     made_ade20k: Path, segmentation_task: SegmentationTask
 ) -> None:
     assert not isinstance(open_masks(segmentation_task, made_ade20k.parent), OwnMasks)
+
+
+def test_scenes_below_labelled_images_are_used_too(tmp_path: Path, task: SegmentationTask) -> None:
+    for scene in ("", "a/", "b/"):
+        write_set(tmp_path / "own", f"images/{scene}{{}}.jpg", f"masks/{scene}{{}}.png")
+    write_set(tmp_path / "own", "late/images/{}.jpg", "late/masks/{}.png")
+    write_set(tmp_path / "own", "flat/{}.jpg", "flat/{}_mask.png")
+    found = opened(task, tmp_path)
+    assert len(found) == 50
+    assert len({found.stem(index) for index in range(50)}) == 50
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "second"),
+    [
+        ("images/{}.jpg", "masks/{}.png", "masks/3_mask.png"),
+        ("images/{}.jpg", "masks/{}_label.png", "masks/3_mask.png"),
+        ("images/{}.jpg", "masks/{}.png", "masks/3.tif"),
+        ("{}.png", "{}_mask.png", "3_mask_1.png"),  # an object each
+        ("images/{}.jpg", "masks/{}.png", "images/3.png"),
+    ],
+)
+def test_of_several_masks_or_images_of_a_name_none_is_chosen(
+    tmp_path: Path, task: SegmentationTask, image: str, label: str, second: str
+) -> None:
+    write_set(tmp_path / "own", image, label)
+    Image.fromarray(mask(4)).save(tmp_path / "own" / second)
+    with pytest.raises(BadInput, match="both masks of|have one name") as error:
+        opened(task, tmp_path)
+    assert Path(second).name in str(error.value)
+
+
+def test_masks_without_an_image_are_said(tmp_path: Path, task: SegmentationTask) -> None:
+    write_set(tmp_path / "own")
+    (tmp_path / "own/masks/empty").mkdir()
+    for name in ("77.png", "empty/1.png"):
+        Image.fromarray(mask(4)).save(tmp_path / "own/masks" / name)
+    said = lines(check(task, tmp_path))
+    left = "2 files beside labels that belong to no image, such as masks/77.png"
+    assert f"not used: {left}" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("car 2\nroad 1\nsky 0\n", ("sky", "road", "car")),
+        ("sky: 0\nroad: 1\nbig car: 2", ("sky", "road", "big car")),
+        ("zone 1\nzone 2\nzone 3\n", ("zone 1", "zone 2", "zone 3")),
+        ("sky\nroad 66\ncar\n", ("sky", "road 66", "car")),
+    ],
+)
+def test_numbers_behind_names_are_numbers_where_all_have_one(
+    tmp_path: Path, task: SegmentationTask, text: str, names: tuple[str, ...]
+) -> None:
+    write_set(tmp_path / "own")
+    (tmp_path / "own/classes.txt").write_text(text)
+    assert opened(task, tmp_path).names == names

@@ -229,3 +229,6 @@ def test_jaccard_equals_torchmetrics_with_absent_classes() -> None:
     squares = sum((value - np.mean(left_out)) ** 2 for value in left_out)
     assert miou_error(counts, pooled=True) == pytest.approx((4 / 5 * squares) ** 0.5, rel=1e-9)
     assert miou_error(counts[:1], pooled=True) is None
+    for pooled in (False, True):  # images without a labelled pixel are no images to it
+        more = np.concatenate([counts, np.zeros_like(counts)])
+        assert miou_error(more, pooled) == pytest.approx(miou_error(counts, pooled))

@@ -28,13 +28,20 @@ from mimic.errors import BadInput
 from mimic.sources.base import Unreadable, numeric_order
 from mimic.sources.depth_files import DEPTH, in_metres, read_values
 from mimic.sources.photos.folders import shown
-from mimic.sources.rgbd_layouts import Frame, folders_below, frames_in, same_name
+from mimic.sources.rgbd_layouts import COLOUR, Frame, folders_below, frames_in, same_name
 from mimic.tasks.depth import record3d, scans, units
 from mimic.tasks.depth.config import DepthFields
 from mimic.tasks.depth.nyu import DepthFrame
 from mimic.tasks.engine.dense_transforms import resize_labels
 from mimic.tasks.engine.image_io import read_labels
-from mimic.tasks.own.files import contents, photo_beside, require_same_aspect, same_aspect
+from mimic.tasks.own.files import (
+    contents,
+    photo_beside,
+    require_same_aspect,
+    require_single,
+    same_aspect,
+    unpaired,
+)
 from mimic.tasks.own.splits import LabelledImage, split, without_ending
 
 TIME_S = 0.02  # between a colour image of TUM's and its depth, as its own associate.py
@@ -53,7 +60,9 @@ class OwnDepth:
     def __init__(self, folder: Path, masks: Path | None, task: DepthFields) -> None:
         self.path = folder
         self.masks = masks
-        frames, self._is_tum = _frames(folder, TIME_S)
+        self._skipped: dict[str, str] = {}
+        frames, self._is_tum = _frames(folder, TIME_S, self._skipped)
+        self._photos = {frame.colour for _, frame in frames}
         self._items = _items(folder, frames)
         self._without_depth = len(frames) - len(self._items)
         if not self._items:
@@ -112,6 +121,8 @@ class OwnDepth:
         unused = [f"{count:,} {why}" for why, count in self._unused.items()]
         if self._without_depth:
             unused.append(f"{self._without_depth:,} without depth")
+        unused += unpaired(self._items, self._photos, COLOUR | set(DEPTH), self.path)
+        unused += [f"{name} ({why})" for name, why in sorted(self._skipped.items())[:3]]
         lines = [
             f"median depth {self.unit.median_m:.3g} m: taken as {self.unit.name}, "
             f"{self.unit.because}",
@@ -204,9 +215,10 @@ def is_own(folder: Path) -> bool:
     return any(next(listing, None) is not None for listing in listings)
 
 
-def _frames(folder: Path, time_s: float) -> tuple[list[tuple[str, Frame]], bool]:
+def _frames(
+    folder: Path, time_s: float, skipped: dict[str, str]
+) -> tuple[list[tuple[str, Frame]], bool]:
     """Frames with the folder that they lie in, and whether all are of TUM's layout."""
-    skipped: dict[str, str] = {}
     frames = []
     layouts: Counter[bool] = Counter()
     for below in sorted(folders_below(folder, skipped), key=numeric_order):
@@ -241,4 +253,5 @@ def _items(folder: Path, frames: list[tuple[str, Frame]]) -> list[LabelledImage]
             items.append(
                 LabelledImage(same_name(name), frame.colour, frame.depth, same_name(scene))
             )
+    require_single(items)
     return sorted(items, key=lambda item: numeric_order(item.name))

@@ -111,11 +111,13 @@ def _chairs(folder: Path) -> list[MotionPair]:
     splits = next((path for path in candidates if path.exists()), None)
     numbers = [] if splits is None else splits.read_text().split()
     pairs = []
-    for index, truth in enumerate(sorted(folder.glob("data/*_flow.flo"))):
+    for truth in sorted(folder.glob("data/*_flow.flo")):
         name = truth.name.removesuffix("_flow.flo")
-        if splits is not None and index >= len(numbers):
-            raise BadInput(f"{splits}: {len(numbers)} lines for more pairs; {REMEDY}")
-        split = "all" if splits is None else _CHAIRS.get(numbers[index], "none")
+        split = "all"
+        if splits is not None:
+            if not name.isdecimal() or not 1 <= int(name) <= len(numbers):
+                raise BadInput(f"{splits}: {len(numbers)} lines, none of pair {name}; {REMEDY}")
+            split = _CHAIRS.get(numbers[int(name) - 1], "none")
         a, b = (truth.with_name(f"{name}_img{view}.ppm") for view in (1, 2))
         pairs.append(MotionPair((split,), name, a, b, truth, read_flo))
     return pairs

@@ -61,13 +61,14 @@ def averages(counts: Int64[np.ndarray, "images 3 classes"]) -> dict[str, dict[st
 
 
 def miou_error(counts: Int64[np.ndarray, "images 3 classes"], pooled: bool) -> float | None:
-    """Standard error of mIoU over images: the jackknife's when pixels are pooled; None for a single
-    image."""
+    """Standard error of mIoU over the images with a labelled pixel: the jackknife's when pixels are
+    pooled; None for a single image."""
+    counts = counts[counts[:, 2].any(axis=-1)]
     n = len(counts)
     if n < 2:
         return None
     if not pooled:
-        return float(np.nanstd(mean_over_classes(class_iou(counts)), ddof=1) / np.sqrt(n))
+        return float(np.std(mean_over_classes(class_iou(counts)), ddof=1) / np.sqrt(n))
     total = counts.sum(axis=0)
     without = np.array([mean_over_classes(class_iou(total - one)) for one in counts])
     return float(np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum()))

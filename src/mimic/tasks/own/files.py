@@ -4,7 +4,7 @@ all that is in them."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,9 @@ from mimic.errors import BadInput
 from mimic.infra.storage import file_digest
 from mimic.sources.base import Unreadable
 from mimic.sources.photos import pictures
+from mimic.sources.photos.folders import files_in, shown
 from mimic.tasks.engine.image_io import read_photo
+from mimic.tasks.own.splits import LabelledImage
 
 ASPECT = 0.02  # two images show the same field of view up to this share
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -96,3 +98,42 @@ def contents(
     for part in parts:
         digest.update(f"{part.tolist()}\n".encode())
     return {"bytes": total, "digest": digest.hexdigest()}
+
+
+def unpaired(
+    items: Iterable[LabelledImage], known: Set[Path], endings: Set[str], root: Path
+) -> list[str]:
+    """What lies beside labels and belongs to no image, in words; nothing where all is used.
+
+    Args:
+        known: files that are told of elsewhere.
+    """
+    used = set(known)
+    folders = set()
+    for item in items:
+        used |= {item.image, item.label}
+        folders.add(item.label.parent)
+    beside = (folder / name for folder in sorted(folders) for name in files_in(folder, endings))
+    return without_image([path for path in beside if path not in used], root)
+
+
+def without_image(paths: Sequence[Path], root: Path) -> list[str]:
+    if not paths:
+        return []
+    first = shown(paths[0].relative_to(root).as_posix())
+    return [f"{len(paths):,} files beside labels that belong to no image, such as {first}"]
+
+
+def require_single(items: Iterable[LabelledImage]) -> None:
+    """
+    Raises:
+        BadInput: two images have one name, and so one label.
+    """
+    by_name: dict[str, LabelledImage] = {}
+    for item in items:
+        other = by_name.setdefault(item.name, item)
+        if other is not item:
+            raise BadInput(
+                f"{other.image} and {item.image.name} have one name, and {item.label.name} is the "
+                "label of one of them; keep one"
+            )

@@ -2,7 +2,8 @@
 colour.
 
     classes.txt     a line a class: `NAME`, whose number is that of the line from 0, or `7 NAME`, or
-                    `128 64 0 NAME` for a colour (`NAME 128 64 0` and commas as well); `#` comments
+                    `128 64 0 NAME` for a colour (`NAME 7`, `NAME 128 64 0` and commas as well); `#`
+                    comments
     classes.json    ["NAME", ...], {"NAME": 7}, {"NAME": [128, 64, 0]} or {"7": "NAME"}
     neither         the whole numbers that masks hold
 """
@@ -24,6 +25,7 @@ FILES = ("classes.txt", "classes.json")
 MOST = 255  # classes, as labels are 8 bits and 255 is none
 Key = int | tuple[int, int, int]
 NUMBERED = re.compile(r"(\d+)[\s:,;=]+(?!\d+[\s,;]+\d+[\s,;]+)(\D.*)")
+LAST = re.compile(r"(\D.*?)[\s:,;=]+(\d+)")
 COLOUR = r"(\d{1,3})[\s,;]+(\d{1,3})[\s,;]+(\d{1,3})"
 COLOURED = re.compile(rf"{COLOUR}[\s:,;=]+(\S.*)")
 NAMED_FIRST = re.compile(rf"(\S.*?)[\s:,;=]+{COLOUR}[\s:;]*")
@@ -80,7 +82,18 @@ def number_of(key: Key) -> int:
 def _of_lines(text: str) -> list[tuple[str, Key]]:
     stripped = (line.strip() for line in text.splitlines())
     lines = [line for line in stripped if line and not line.startswith("#")]
-    return [_of_line(line, number) for number, line in enumerate(lines)]
+    return _numbered_last(lines) or [_of_line(line, number) for number, line in enumerate(lines)]
+
+
+def _numbered_last(lines: list[str]) -> list[tuple[str, Key]]:
+    """Of lines that all end in a number, behind names that differ without it: `zone 1`, `zone 2`
+    are names."""
+    if any(COLOURED.fullmatch(line) or NAMED_FIRST.fullmatch(line) for line in lines):
+        return []
+    matches = [match for line in lines if (match := LAST.fullmatch(line))]
+    if len({match[1] for match in matches}) < len(lines):
+        return []
+    return [(match[1], int(match[2])) for match in matches]
 
 
 def _of_line(line: str, number: int) -> tuple[str, Key]:

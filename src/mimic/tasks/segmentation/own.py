@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from mimic.errors import BadInput
 from mimic.sources.base import numeric_order
-from mimic.sources.photos.folders import files_in, shown, walk
+from mimic.sources.photos.folders import files_below, files_in, shown, walk
 from mimic.sources.rgbd_layouts import (
     COLOUR,
     MARKS,
@@ -31,7 +31,7 @@ from mimic.sources.rgbd_layouts import (
 )
 from mimic.tasks.engine.dense_transforms import resize_labels
 from mimic.tasks.engine.image_io import opened, read_as, read_labels, read_photo
-from mimic.tasks.own.files import contents, photo_beside
+from mimic.tasks.own.files import contents, photo_beside, require_single, without_image
 from mimic.tasks.own.splits import LabelledImage, split, without_ending
 from mimic.tasks.segmentation import classes
 from mimic.tasks.segmentation.ade20k import IGNORED, AdeImage
@@ -59,7 +59,7 @@ class OwnMasks:
     def __init__(self, folder: Path, ignore: int) -> None:
         self.folder = folder
         self._ignore = ignore
-        items, self._lonely = _items(folder)
+        items, self._lonely, self._masks_left = _items(folder)
         parts = split(folder, items)
         self._items = [items[index] for index in (*parts.train.tolist(), *parts.test.tolist())]
         self.train = np.arange(len(parts.train))
@@ -109,6 +109,7 @@ class OwnMasks:
         unused = [f"{count:,} {why}" for why, count in self._unused.items()]
         if self._lonely:
             unused.append(f"{self._lonely:,} images without a mask")
+        unused += without_image(self._masks_left, self.folder)
         if unused:
             lines.append(f"not used: {', '.join(unused)}")
         return tuple(lines)
@@ -203,22 +204,26 @@ def is_own(folder: Path) -> bool:
     return folder.is_dir() and next(_places(folder), None) is not None
 
 
-def _items(folder: Path) -> tuple[list[LabelledImage], int]:
-    """Images with masks in the order of their names, and how many images have none.
+def _items(folder: Path) -> tuple[list[LabelledImage], int, list[Path]]:
+    """Images with masks in the order of their names, how many images have none, and the masks of no
+    image.
 
     Raises:
-        BadInput: there is none.
+        BadInput: there is none, or an image has several.
     """
     labelled: list[LabelledImage] = []
     lonely = 0
+    masks_left: set[Path] = set()
     for below, images, masks in _places(folder):
-        for scene in scenes_in(images):
-            labels = _by_stem(masks / scene, beside=images == masks)
+        beside = images == masks
+        masks_left |= _masks_in(masks, beside)
+        for scene in [""] if beside else scenes_in(images):
+            labels = _by_stem(masks / scene, beside)
             for name in files_in(images / scene, COLOUR):
                 path = images / scene / name
-                label = labels.get(same_name(path.stem))
-                if label is None or label == path:
-                    lonely += WORD.search(path.stem) is None or images != masks
+                label = _only(labels, same_name(path.stem), path)
+                if label is None:
+                    lonely += not beside or WORD.search(path.stem) is None
                     continue
                 relative = os.path.relpath(path, folder).replace(os.sep, "/")
                 scene_name = same_name(f"{below}/{scene}".strip("/"))
@@ -230,7 +235,31 @@ def _items(folder: Path) -> tuple[list[LabelledImage], int]:
             f"{folder}: no images with masks of their names (images/ and masks/, labels/ or "
             "annotations/, or NAME.jpg and NAME_mask.png); a JPEG is no mask, it is lossy"
         )
-    return sorted(labelled, key=lambda item: numeric_order(item.name)), lonely
+    require_single(labelled)
+    masks_left -= {item.label for item in labelled}
+    _refuse_second_masks(labelled, masks_left)
+    return sorted(labelled, key=lambda item: numeric_order(item.name)), lonely, sorted(masks_left)
+
+
+def _masks_in(masks: Path, beside: bool) -> set[Path]:
+    if beside:
+        return {masks / name for name in files_in(masks, MASK_ENDINGS) if _is_mask(name)}
+    return {masks / name for name in files_below(masks, MASK_ENDINGS)}
+
+
+def _refuse_second_masks(items: Iterable[LabelledImage], left: Iterable[Path]) -> None:
+    """NAME_mask.png and NAME_mask_1.png: an object each, of which the first alone would be seen."""
+    by_folder: dict[Path, list[Path]] = {}
+    for path in left:
+        by_folder.setdefault(path.parent, []).append(path)
+    for item in items:
+        stem = item.label.stem
+        for other in by_folder.get(item.label.parent, ()) if WORD.search(stem) else ():
+            if other.stem.startswith(stem) and other.stem[len(stem)] in MARKS:
+                raise BadInput(
+                    f"{item.label} and {other.name} are both masks of {item.image.name}; merge "
+                    "them into one"
+                )
 
 
 def _places(folder: Path) -> Iterator[tuple[str, Path, Path]]:
@@ -240,7 +269,7 @@ def _places(folder: Path) -> Iterator[tuple[str, Path, Path]]:
         masks = one_of(MASKS, folders)
         if images and masks:
             yield below, folder / below / images, folder / below / masks
-            folders.clear()
+            folders[:] = [name for name in folders if name not in (images, masks)]
         elif any(_is_mask(name) for name in files):
             yield below, folder / below, folder / below
 
@@ -250,15 +279,31 @@ def _is_mask(name: str) -> bool:
     return ending.lower() in MASK_ENDINGS and WORD.search(stem) is not None
 
 
-def _by_stem(folder: Path, beside: bool) -> dict[str, Path]:
+def _by_stem(folder: Path, beside: bool) -> dict[str, list[Path]]:
     """Masks by the stem of their image; those `beside` images have a word for masks in theirs."""
     if not folder.is_dir():
         return {}
-    masks: dict[str, Path] = {}
+    masks: dict[str, list[Path]] = {}
     for name in files_in(folder, MASK_ENDINGS):
         stem = Path(name).stem
         if beside and WORD.search(stem) is None:
             continue
-        masks.setdefault(same_name(WORD.sub("", stem).strip(MARKS)), folder / name)
-        masks.setdefault(same_name(stem), folder / name)
+        for key in {same_name(stem), same_name(WORD.sub("", stem).strip(MARKS))}:
+            masks.setdefault(key, []).append(folder / name)
     return masks
+
+
+def _only(masks: dict[str, list[Path]], key: str, image: Path) -> Path | None:
+    """The mask of an image, which is none itself.
+
+    Raises:
+        BadInput: there are several.
+    """
+    candidates = [path for path in masks.get(key, []) if path != image]
+    if len(candidates) > 1:
+        one, other, *_ = candidates
+        raise BadInput(
+            f"{one} and {other.name} are both masks of {image.name}; merge them into one, or take "
+            "one away"
+        )
+    return candidates[0] if candidates else None
