@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +251,21 @@ def test_a_window_needs_views_stored_larger_than_the_model(
     raw["mine"]["size_px"] = 256
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     assert load_params(tmp_path / "params.yaml").mine.size_px == 256
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("runs: {a: 1}\nmine: {}\nruns: {b: 1}\n", "3: runs stands in line 1 already"),
+        ("runs:\n  own: {steps: 1}\n  own: {steps: 2}\n", "3: own stands in line 2 already"),
+        ("runs: {own: {steps: 1, steps: 2}}\n", "1: steps stands in line 1 already"),
+        ("runs:\n  - {a: 1, a: 1}\n", "2: a stands in line 2 already"),
+        ("runs: &all {own: *all}\n", "1: what is anchored here holds itself"),
+    ],
+)
+def test_no_key_is_written_over_by_another(tmp_path: Path, text: str, says: str) -> None:
+    """YAML's reader keeps the last of two, and DVC refuses the file."""
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=f"^{re.escape(f'{path}:{says}')}"):
+        load_params(path)

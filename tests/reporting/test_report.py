@@ -248,6 +248,43 @@ def test_a_best_value_is_marked_where_seeds_show_it(
     assert "a sign" not in shown
 
 
+@pytest.mark.parametrize(
+    ("measured", "what"),
+    [
+        ({"data_digest": "other"}, "test data"),
+        ({"section": {"steps": 60}}, "settings"),
+        ({"protocol": "another"}, "protocol"),
+        ({"parts": {"task": 2}}, "code"),
+    ],
+)
+def test_no_winner_among_results_that_cannot_be_compared(
+    params: Params,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    measured: dict[str, Any],
+    what: str,
+) -> None:
+    random, first, second, *_ = params.table.runs
+    task = params.table.tasks[0]
+    seeds = [
+        {"run_seed": seed, "value": 0.0, "encoder": "e", "checkpoint": "c"} for seed in range(3)
+    ]
+    for run, value, more in ((random, 0.5, {}), (first, 0.9, measured), (second, 0.5, {})):
+        about = {"seeds": [{**one, "value": value} for one in seeds], "sd": 0.001, "n": 3, **more}
+        publish_result(params, tmp_path, run, task, value, standard_error=0.001, **about)
+    rows = read_table(params, Workspace(tmp_path))
+    column = table_columns(rows)[0]
+    assert column.apart == {first: what}
+    assert not any(cell.best or cell.level for cell in column.cells if cell)
+    said = f"not comparable: {task} of {first}, measured with another {what}"
+    compare.print_results(params, tmp_path, as_json=False)
+    assert said in capsys.readouterr().out
+    text = " ".join(conclude(rows, {}).tasks[task])
+    assert f"{first} is not compared with random initialisation" in text
+    assert f"{first} better" not in text
+    assert f"{second} +0.000" in text
+
+
 def test_a_damaged_file_is_one_clear_line(params: Params, tmp_path: Path) -> None:
     path = Workspace(tmp_path).metrics(params.table.runs[0], params.table.tasks[0])
     path.parent.mkdir(parents=True)

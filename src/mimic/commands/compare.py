@@ -39,6 +39,9 @@ def print_results(params: Params, root: Path, as_json: bool) -> None:
     for column in columns:
         for protocol in column.protocols:
             console.print(f"{column.task}: {protocol}", style="dim", markup=False)
+        for run, what in column.apart.items():
+            line = f"not comparable: {column.task} of {run}, measured with another {what}"
+            console.print(line, markup=False)
 
 
 def print_differences(params: Params, root: Path, by: Sequence[str], as_json: bool) -> None:

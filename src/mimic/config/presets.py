@@ -16,7 +16,10 @@ from typing import Any
 
 import yaml
 
+from mimic.errors import BadInput
+
 PACKAGE = Path(__file__).parent.parent
+MERGE = "tag:yaml.org,2002:merge"  # of the key `<<`
 OF = "of"  # in a preset: the one that it is a variant of
 FREE = "free"  # in a preset: values on which no comparison of two results depends
 GIVEN = "given"  # in a preset: a file or a folder of yours, wherever it lies
@@ -98,6 +101,8 @@ def read_document(data: bytes | str, name: str) -> YamlDocument:
 
     Raises:
         yaml.YAMLError: it is none.
+        BadInput: a key stands twice in one mapping, of which YAML's reader keeps the last, or an
+            anchor holds itself.
     """
     loader = yaml.SafeLoader(data)
     try:
@@ -105,23 +110,47 @@ def read_document(data: bytes | str, name: str) -> YamlDocument:
         if node is None:
             return YamlDocument(name, None, {})
         lines: dict[Key, int] = {}
+        _refuse_twice(node, name, (), set())
         _note_lines(node, (), lines, ())
         return YamlDocument(name, loader.construct_document(node), lines)
     finally:
         loader.dispose()
 
 
+def _refuse_twice(node: yaml.Node, name: str, above: tuple[int, ...], seen: set[int]) -> None:
+    """`above`: the nodes that this one lies in; `seen`: those that were looked at."""
+    if id(node) in above:
+        line = node.start_mark.line + 1
+        raise BadInput(f"{name}:{line}: what is anchored here holds itself; write its values out")
+    if id(node) in seen or isinstance(node, yaml.ScalarNode):
+        return
+    seen.add(id(node))
+    first: dict[tuple[str, str], int] = {}
+    for entry in node.value:
+        key, value = entry if isinstance(node, yaml.MappingNode) else (None, entry)
+        if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
+            line = key.start_mark.line + 1
+            if (key.tag, key.value) in first:
+                earlier = first[key.tag, key.value]
+                raise BadInput(
+                    f"{name}:{line}: {key.value} stands in line {earlier} already, in the same "
+                    "mapping; take one away"
+                )
+            first[key.tag, key.value] = line
+        _refuse_twice(value, name, (*above, id(node)), seen)
+
+
 def _note_lines(node: yaml.Node, path: Key, lines: dict[Key, int], inside: tuple[int, ...]) -> None:
     """The line of each key below `node`; what is merged by `<<` counts where it is written."""
     if not isinstance(node, yaml.MappingNode) or id(node) in inside:
         return
-    merged = [value for key, value in node.value if key.tag == "tag:yaml.org,2002:merge"]
+    merged = [value for key, value in node.value if key.tag == MERGE]
     for value in merged:
         parts = value.value[::-1] if isinstance(value, yaml.SequenceNode) else [value]
         for part in parts:
             _note_lines(part, path, lines, (*inside, id(node)))
     for key, value in node.value:
-        if key.tag != "tag:yaml.org,2002:merge":
+        if key.tag != MERGE:
             at = (*path, key.value) if isinstance(key, yaml.ScalarNode) else path
             lines[at] = key.start_mark.line + 1
             _note_lines(value, at, lines, (*inside, id(node)))

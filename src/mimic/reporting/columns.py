@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mimic.infra.conditions import measured_apart
 from mimic.reporting.compared.difference import SeedScores, difference, holm
 from mimic.reporting.results import RunRow, SavedResult
 from mimic.reporting.verdict import number
@@ -24,14 +25,15 @@ class ResultCell:
 
 @dataclass(frozen=True)
 class TaskColumn:
-    """A task: what is measured, on how much, under which protocol; several protocols in one column
-    cannot be compared."""
+    """A task: what is measured, on how much, under which protocol. `apart`: runs that cannot be
+    compared with the others, and what of theirs is another; then nothing is marked."""
 
     task: str
     name: str | None
     higher_is_better: bool
     test_size: int | None
     protocols: list[str]
+    apart: dict[str, str]
     cells: list[ResultCell | None]
 
 
@@ -44,18 +46,23 @@ def _column(task: str, rows: Sequence[RunRow]) -> TaskColumn:
     results = [row.results[task] for row in rows]
     measured = [result for result in results if result is not None]
     first = measured[0] if measured else None
+    apart = measured_apart({row.run: result.raw for row in rows if (result := row.results[task])})
     return TaskColumn(
         task=task,
         name=first.name if first else None,
         higher_is_better=first.higher_is_better if first else True,
         test_size=first.test_size if first else None,
         protocols=sorted({result.protocol for result in measured if result.protocol}),
-        cells=_cells(results, [row.samples[task] for row in rows]),
+        apart=apart,
+        cells=_cells(results, [row.samples[task] for row in rows], comparable=not apart),
     )
 
 
 def _cells(
-    results: Sequence[SavedResult | None], samples: Sequence[SeedScores | None]
+    results: Sequence[SavedResult | None],
+    samples: Sequence[SeedScores | None],
+    *,
+    comparable: bool,
 ) -> list[ResultCell | None]:
     measured = {
         index: (result, one)
@@ -76,7 +83,6 @@ def _cells(
         if index != top
     }
     beaten = dict(zip(others, holm([other.p for other in others.values()]), strict=True))
-    comparable = len({result.protocol for result, _ in measured.values()}) == 1
     decided = (
         comparable
         and bool(others)
@@ -84,7 +90,8 @@ def _cells(
     )
     cells: list[ResultCell | None] = [None] * len(results)
     for index, (result, _) in measured.items():
-        level = bool(others) and not decided and (index == top or not beaten[index])
+        undecided = comparable and bool(others) and not decided
+        level = undecided and (index == top or not beaten[index])
         cells[index] = ResultCell(_text(result), best=decided and index == top, level=level)
     return cells
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mimic.infra.conditions import measured_apart
 from mimic.reporting.compared.difference import Difference, difference, holm
 from mimic.reporting.results import RunRow, SavedResult
 
@@ -96,20 +97,27 @@ def _task(rows: Sequence[RunRow], task: str) -> Iterable[str]:
     baseline = next(
         (row.run for row in rows if row.objective is None and row.run in measured), None
     )
-    others = {run: result for run, result in measured.items() if run != baseline}
+    raw = {run: result.raw for run, result in measured.items()}
+    apart = {} if baseline is None else measured_apart(raw, beside=baseline)
+    others = [run for run in measured if run != baseline and run not in apart]
     if baseline is None:
         yield (
             "The random-initialised encoder has not been measured, so there is nothing to compare "
             "with."
         )
-    elif not others:
+    elif not others and not apart:
         yield (
             "Only the random-initialised encoder has been measured, so there is nothing to compare "
             "with it."
         )
-    else:
+    elif others:
         against = {run: difference(samples[baseline], samples[run]) for run in others}
         yield from _compare(measured[baseline], against)
+    for run, what in apart.items():
+        yield (
+            f"{run} is not compared with random initialisation: it was measured with another "
+            f"{what}."
+        )
     yield from _floors(measured)
 
 

@@ -30,6 +30,7 @@ from mimic.tasks.keypoints.config import PoseTask
 from mimic.tasks.metrics.oks import SIGMAS, score, similarity, suppress
 from tests.support.miniatures import as_subject, folders_in, make_encoder
 
+NAN = float("nan")
 SET = PeopleSet(first_seed=1, train=8, test=5, people=2, width_px=96, height_px=72)
 
 
@@ -127,6 +128,27 @@ def test_perfect_joints_score_one(made: Path) -> None:
     metrics = score(coco.annotations, people_of(coco), PERSON)
     assert metrics["AP"] == metrics["AR"] == 1.0
     assert score(coco.annotations, [], PERSON)["AP"] == 0
+
+
+@pytest.mark.parametrize("first", [0, 1, "every", "text"])
+def test_ids_of_people_change_no_score(root: Path, first: Any) -> None:
+    """pycocotools takes the id 0 for nobody, and equal ids for one person."""
+    path = root / "coco/annotations/person_keypoints_val2017.json"
+    content = json.loads(path.read_text())
+    for number, entry in enumerate(content["annotations"]):
+        entry["id"] = {"every": 7, "text": f"p{number}"}.get(first, number + 1)
+        if first == 0:
+            entry["id"] = number
+        if first == "text":
+            entry["image_id"] = str(entry["image_id"])
+    if first == "text":
+        for image in content["images"][::2]:
+            image["id"] = str(image["id"])
+    path.write_text(json.dumps(content))
+    coco = Coco(root / "coco", "val")
+    coco.require_areas()
+    metrics = score(coco.annotations, people_of(coco), PERSON)
+    assert metrics["AP"] == metrics["AR"] == 1.0
 
 
 def test_only_people_of_a_size_have_a_score_and_only_people_count(made: Path) -> None:
@@ -426,6 +448,17 @@ def test_bad_data(root: Path, pose_task: PoseTask) -> None:
     refused(annotated(keypoints=[*good[:50], 7]), "visibility is not 0, 1 or 2")
     refused(annotated(keypoints=[5000, 5, 2, *good[3:]]), "outside the image of 96 x 72")
     refused(annotated(image_id=5), "is of image 5")
+    refused(annotated(keypoints=[float("nan"), *good[1:]]), "is no number .NaN or infinite")
+    refused(annotated(bbox=[float("nan"), 2, 30, 30]), "is no number .NaN or infinite")
+    refused(annotated(bbox=None), "no box and 17 joints")
+    for area in (0, None, float("nan"), "9"):
+        refused(annotated(area=area), f"has the area {area!r}; scoring needs")
+    unlabelled = json.loads(text)
+    del unlabelled["annotations"][0]["num_keypoints"]
+    refused(unlabelled, "annotation [0-9]+: no num_keypoints; is it")
+    twice = json.loads(text)
+    twice["images"].append(twice["images"][0])
+    refused(twice, "1 images have the id of another")
     image = next((root / "coco/val2017").iterdir())
     photo = image.read_bytes()
     cv2.imwrite(str(image), np.zeros((10, 10, 3), np.uint8))
@@ -445,6 +478,7 @@ def test_bad_boxes(root: Path, pose_task: PoseTask) -> None:
         ({}, "not a list"),
         ([{"image_id": 1}], "lacks image_id"),
         ([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "score": 1}], "wrong split"),
+        ([{"image_id": 1, "category_id": 1, "bbox": [0, 0, 5, NAN], "score": 1}], "no number"),
         ([], "no person among 0"),
     ):
         path.write_text(json.dumps(content))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from mimic.config.names import seed_of
+from mimic.infra.conditions import measured_apart
 from mimic.infra.storage import Workspace, read_json
 from mimic.infra.tracking import evaluated
 from mimic.infra.tracking.records import Record
@@ -73,8 +74,8 @@ def best_encoder(
 ) -> tuple[str, str, str] | str:
     """Of the runs with the best mean over their seeds on a task, the encoder of the first seed.
 
-    Which seed is no choice by the test data; which run is. Runs are compared only where they were
-    measured under one protocol on the same data.
+    Which seed is no choice by the test data; which run is. Runs are compared only where all were
+    measured under the same conditions.
 
     Returns:
         Encoder, checkpoint and the rule in words; or why there is none.
@@ -88,11 +89,8 @@ def best_encoder(
             results[record.subject] = result
     if not results:
         return f"no run has a result on {task} yet"
-    terms = {(one.get("protocol"), one.get("data_digest")) for one in results.values()}
-    if len(terms) > 1:
-        return (
-            f"{task} was measured in {len(terms)} ways (protocol or data); evaluate all runs anew"
-        )
+    for run, what in measured_apart(results).items():
+        return f"{task} of {run} was measured with another {what}; evaluate all runs anew"
     sign = 1 if next(iter(results.values())).get("higher_is_better", True) else -1
     run = max(sorted(results), key=lambda name: sign * float(results[name]["value"]))
     encoder = next(iter(workspace.encoders(run)), run)

@@ -8,19 +8,17 @@ Every pair is one in which as little as possible differs beside the setting that
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mimic.errors import BadInput
+from mimic.infra.conditions import measured_apart
 from mimic.infra.storage import Workspace, read_json
 from mimic.params import Params
 from mimic.reporting.compared.difference import Difference, SeedScores, difference, holm
 from mimic.reporting.compared.settings import FACTORS, NEVER, Settings, differing, settings_of
 from mimic.reporting.results import SavedResult, read_result, sample, seed_in
-
-FREE = ("samples", "tracked_by", "save_every", "data")  # fields of a task that decide no comparison
 
 SHOWN = "shown"
 NOT_SHOWN = "not shown"
@@ -117,31 +115,10 @@ def _comparable(
         for run in params.table.runs
         if (result := read_result(workspace.metrics(run, task))) is not None
     }
-    keys = {run: _key(result) for run, result in results.items()}
-    if not keys:
-        return {}
-    (usual, _), *_ = Counter(map(repr, keys.values())).most_common()
-    reference = next(key for key in keys.values() if repr(key) == usual)
-    for run, key in keys.items():
-        if repr(key) != usual:
-            why = [name for name in key if key[name] != reference[name]]
-            apart.append(f"not comparable: {task} of {run}, measured with {_other(why)}")
-    return {run: result for run, result in results.items() if repr(keys[run]) == usual}
-
-
-def _key(result: SavedResult) -> dict[str, Any]:
-    raw = result.raw
-    section = {key: value for key, value in raw.get("section", {}).items() if key not in FREE}
-    return {
-        "protocol": result.protocol,
-        "settings": sorted(section.items(), key=lambda pair: pair[0]),
-        "test data": raw.get("data_digest"),
-        "code": (raw.get("parts"), raw.get("versions", {}).get("mimic")),
-    }
-
-
-def _other(what: Sequence[str]) -> str:
-    return f"another {', '.join(what)}"
+    others = measured_apart({run: result.raw for run, result in results.items()})
+    for run, what in others.items():
+        apart.append(f"not comparable: {task} of {run}, measured with another {what}")
+    return {run: result for run, result in results.items() if run not in others}
 
 
 def _contenders(

@@ -13,6 +13,7 @@ train on, and 104,125 detected boxes in the validation images.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from mimic.tasks.keypoints.config import PoseTask
 
 JOINTS = 17
 PERSON = 1  # the category
+KIND = "is it COCO's person_keypoints file?"
 FLIPPED = np.array(
     [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
 )  # the joint that each becomes in a mirror image
@@ -82,7 +84,9 @@ class Coco:
                 "person_keypoints file?"
             )
         try:
-            self.images = {int(image["id"]): image for image in self.annotations["images"]}
+            for image in self.annotations["images"]:
+                image["id"] = int(image["id"])  # some write text, which pycocotools never matches
+            self.images = {image["id"]: image for image in self.annotations["images"]}
             self.sizes = {
                 number: (int(image["height"]), int(image["width"]))
                 for number, image in self.images.items()
@@ -91,6 +95,9 @@ class Coco:
             raise BadInput(
                 f"{self.path}: an image without id, height and width; {REMEDY}"
             ) from None
+        if len(self.images) < len(self.annotations["images"]):
+            count = len(self.annotations["images"]) - len(self.images)
+            raise BadInput(f"{self.path}: {count} images have the id of another; {REMEDY}")
         self.people = [
             person
             for entry in self.annotations["annotations"]
@@ -125,6 +132,11 @@ class Coco:
                     f"{path}: detection {number} lacks image_id, category_id, bbox or score; is it "
                     "a detection file?"
                 ) from None
+            if not np.isfinite([*box, score]).all():
+                raise BadInput(
+                    f"{path}: detection {number} has a box or score that is no number (NaN or "
+                    "infinite); detect again"
+                )
             if image not in self.images:
                 raise BadInput(
                     f"{path}: detection {number} is of image {image}, which {self.path.name} has "
@@ -143,14 +155,13 @@ class Coco:
             BadInput: a person has no area, without which no similarity of joints is defined.
         """
         for entry in self.annotations["annotations"]:
-            if entry["category_id"] != PERSON or ("area" in entry and "id" in entry):
-                continue
-            lacks = "area" if "id" in entry else "id"
-            raise BadInput(
-                f"{self.path}: annotation {entry.get('id', 'without a number')} has no {lacks}; "
-                "scoring needs each person's id and area (of the outline in square pixels; "
-                "without one, write the box's width x height)"
-            )
+            if entry["category_id"] == PERSON and not _is_area(entry.get("area")):
+                area = f"the area {entry['area']!r}" if "area" in entry else "no area"
+                raise BadInput(
+                    f"{self.path}: annotation {entry.get('id', 'without a number')} has {area}; "
+                    "scoring needs each person's area (of the outline in square pixels; without "
+                    "one, write the box's width x height)"
+                )
 
     def check(self) -> dict[str, Any]:
         """Every image there, and of the size that the annotations say.
@@ -177,15 +188,19 @@ class Coco:
         """A person to train or score on: no crowd, a joint labelled, a box inside the image."""
         where = f"{self.path}: annotation {entry.get('id') if isinstance(entry, dict) else entry}"
         try:
-            if entry["category_id"] != PERSON or entry["iscrowd"] or not entry["num_keypoints"]:
+            if entry["category_id"] != PERSON:
                 return None
-            image = int(entry["image_id"])
-            (x, y, width, height) = (float(side) for side in entry["bbox"])
+            image = entry["image_id"] = int(entry["image_id"])
+            if entry["iscrowd"] or not entry["num_keypoints"]:
+                return None
+            box = np.array(entry["bbox"], np.float64).reshape(4)
             joints = np.array(entry["keypoints"], np.float64).reshape(JOINTS, 3)
-        except (KeyError, TypeError, ValueError):
-            raise BadInput(
-                f"{where}: no box and {JOINTS} joints; is it COCO's person_keypoints file?"
-            ) from None
+        except KeyError as absent:
+            raise BadInput(f"{where}: no {absent.args[0]}; {KIND}") from None
+        except (TypeError, ValueError):
+            raise BadInput(f"{where}: no box and {JOINTS} joints; {KIND}") from None
+        if not (np.isfinite(box).all() and np.isfinite(joints).all()):
+            raise BadInput(f"{where}: its box or a joint is no number (NaN or infinite); {REMEDY}")
         if image not in self.images:
             raise BadInput(f"{where}: is of image {image}, which is not in the file")
         if not np.isin(joints[:, 2], (0, 1, 2)).all():
@@ -200,6 +215,7 @@ class Coco:
                 f"{where}: a joint lies outside the image of {columns} x {rows}; joints are in "
                 "pixels"
             )
+        x, y, width, height = box.tolist()
         left = max(0.0, x)
         top = max(0.0, y)
         right = min(columns - 1.0, left + max(0.0, width - 1))
@@ -213,6 +229,10 @@ class Coco:
             joints[:, 2] > 0,
             1.0,
         )
+
+
+def _is_area(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value < math.inf
 
 
 def _parsed(path: Path) -> Any:

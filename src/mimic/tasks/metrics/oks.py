@@ -78,7 +78,8 @@ def score(
     """COCO's ten numbers, fractions; None where no person is of that size.
 
     Args:
-        annotations: a COCO person_keypoints file, parsed.
+        annotations: a COCO person_keypoints file, parsed. The ids of people are of no account:
+            pycocotools wants them different, and takes 0 for nobody.
         detected: image_id, category_id, keypoints (51 numbers) and score of each person; none at
             all scores 0.
         category: the one that is scored.
@@ -86,7 +87,8 @@ def score(
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    people = [one for one in annotations["annotations"] if one["category_id"] == category]
+    scored = (one for one in annotations["annotations"] if one["category_id"] == category)
+    people = [{**one, "id": number} for number, one in enumerate(scored, 1)]
     if not detected:
         return _nobody_found(people)
     with contextlib.redirect_stdout(io.StringIO()):
