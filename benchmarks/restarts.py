@@ -38,6 +38,7 @@ import yaml
 
 from mimic.commands.operation.schedule_slots import held_slots
 
+NOBODY = "http://127.0.0.1:1"
 KINDS = ("server", "worker", "both", "all")
 DROPPED = "concurrency limit reached"  # by Prefect: the previous run still works
 RESTS = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -121,7 +122,8 @@ class Trial:
             self.process = subprocess.Popen(
                 command,
                 cwd=self.root,
-                env={**bare, "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"},  # results: not here
+                # results: not here; and the shell names a proxy, which is asked for nothing here
+                env={**bare, "MLFLOW_TRACKING_URI": NOBODY, "http_proxy": NOBODY},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -38,7 +38,7 @@ claim()
 
 # Stages that run at the same time. Two fill a laptop; a login node that hands its stages to a
 # cluster can wait for many more.
-AT_ONCE = int(os.environ.get("MIMIC_STAGES_AT_ONCE", "2"))
+AT_ONCE = int(os.environ.get("MIMIC_STAGES_AT_ONCE") or 2)
 RAISED = "Task run encountered an exception StageFailed: "
 MANY = 3  # names beyond which the name of a run counts them
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -197,3 +198,47 @@ def test_raw_data_that_changed_since_they_were_mined(tmp_path: Path) -> None:
     status, said = verify(project)
     assert status == 1
     assert "1 of 2 clips have other contents (room0)" in said
+
+
+UNREADABLE = "/proc/self/mem"  # a file of which nobody gets a byte: EIO, as of a disk with errors
+
+
+def test_a_file_that_the_disk_does_not_give_ends_no_other_check(
+    whole: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "space"
+    shutil.copytree(whole, root)
+    dvc(root, "commit", "-f", "-q")
+    broken = ("models/croco-1m/encoder.safetensors", "data/manifests/mimic-1m.parquet")
+    for name in broken:
+        (root / name).unlink()
+        (root / name).symlink_to(UNREADABLE)
+    flip(next((root / "data/pairs/phone").glob("*.tar")), 3000)
+    status, said = verify(root)
+    assert status == 1
+    for name in broken:
+        assert re.search(rf"^DAMAGED  {name}: ", said, re.MULTILINE), said
+    assert "encoder.safetensors: cannot be read (Input/output error)" in said
+    assert re.search(r"^DAMAGED  data/pairs/phone/.*\.tar: ", said, re.MULTILINE)
+
+
+def test_files_added_before_dvc_3_are_compared_as_dvc_does(root: Path) -> None:
+    """Their md5 is of texts without carriage returns, and their copies lie in another place."""
+    text = b"frame,metres\r\n1,2.5\r\n"
+    md5 = hashlib.md5(text.replace(b"\r\n", b"\n")).hexdigest()
+    table = root / "data/raw/old.csv"
+    table.parent.mkdir(parents=True)
+    out = {"md5": md5, "size": len(text), "path": table.name}
+    table.with_name("old.csv.dvc").write_text(yaml.safe_dump({"outs": [out]}))
+    copy = root / ".dvc/cache" / md5[:2] / md5[2:]
+    copy.parent.mkdir(parents=True)
+    for path in (table, copy):
+        path.write_bytes(text)
+    assert "up to date" in dvc(root, "status", "data/raw/old.csv.dvc")
+    assert verify(root, "data/raw/old.csv")[0] == 0
+    flip(table, 8)
+    status, said = verify(root, "data/raw/old.csv")
+    assert status == 1
+    assert f"rm -f {table}, then dvc checkout data/raw/old.csv" in said
+    flip(copy, 8)
+    assert "this copy in DVC's cache, of data/raw/old.csv, is damaged" in verify(root)[1]

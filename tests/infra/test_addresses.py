@@ -16,6 +16,7 @@ from mimic.infra.addresses import without_password
         ("http://bob:s3/cret@host:5000/path", "http://host:5000/path"),
         ("postgresql+psycopg2://m:s3cret@db/mlflow", "postgresql+psycopg2://db/mlflow"),
         ("https://s3/x?X-Amz-Signature=s3cret&part=2", "https://s3/x?X-Amz-Signature=***&part=2"),
+        ("postgresql://bob:4711/s3cret@db/mlflow", "postgresql://db/mlflow"),
         ("postgresql://db/m?user=m&password=s3cret", "postgresql://db/m?user=m&password=***"),
         ("no answer (http://a:s3cret@h/x, //b:s3cret@i)", "no answer (http://h/x, //i)"),
     ],

@@ -184,3 +184,18 @@ def test_check_names_passwords_in_the_parameter_file(
         "holds a password, and git keeps this file; give it in MLFLOW_TRACKING_URI instead"
     )
     shown(line)
+
+
+def test_servers_of_this_machine_are_asked_past_any_proxy(
+    echo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, nobody)
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(OSError, match="403"):
+        held_slots(f"http://{echo}/api")
+    assert Echo.asked == ["/api/deployments/filter"]
+    with pytest.raises(OSError, match="refused"):  # another machine is asked through it
+        held_slots("http://lab.example/api")

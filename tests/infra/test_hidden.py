@@ -22,6 +22,8 @@ GIVEN = {
     "AWS_SECRET_ACCESS_KEY": marked.secret("Secret"),
     "AWS_SESSION_TOKEN": marked.secret("Session"),
     "AZURE_STORAGE_CONNECTION_STRING": f"AccountName=a;AccountKey={marked.secret('Azure')}",
+    "DB_PASS": marked.secret("Pass"),
+    "AZURE_STORAGE_KEY": marked.secret("Storage"),
     "PREFECT_API_KEY": marked.secret("Api"),
     "PREFECT_API_AUTH_STRING": f"admin:{marked.secret('Auth')}",
     "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql://p:{marked.secret('Tables')}@db/p",

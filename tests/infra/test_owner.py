@@ -152,3 +152,45 @@ def test_a_file_system_without_locks_is_told_of(
     with owned(tmp_path, "pretrain a") as mine:
         mine.confirm()
     assert "knows no locks" in capfd.readouterr().err
+
+
+# uid 0 without capabilities is an ordinary user to the kernel, in the group of its files.
+AS_ANOTHER = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+MAY_CHANGE_USER = os.geteuid() == 0 and shutil.which("setpriv") is not None
+ANOTHER = 65534
+
+
+@pytest.mark.skipif(not MAY_CHANGE_USER, reason="needs root and setpriv, to be two users")
+def test_what_another_users_killed_process_left_is_taken_over(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    left = work / FILE
+    left.write_text("{}")
+    left.chmod(0o644)
+    os.chown(left, ANOTHER, 0)
+    work.chmod(0o777)
+    command = [*AS_ANOTHER, sys.executable, "-c", HOLD, str(work), "0"]
+    held = os.open(left, os.O_RDWR)
+    fcntl.flock(held, fcntl.LOCK_EX)  # it is at work still
+    waiting = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(3)
+    os.close(held)
+    assert waiting.communicate(timeout=60)[0].endswith("held\nlet go\n")
+    os.chown(work, ANOTHER, 0)
+    work.chmod(0o755)
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "PermissionError" in refused.stderr
+
+
+@pytest.mark.skipif(not MAY_CHANGE_USER, reason="needs root and setpriv, to be two users")
+def test_a_workspace_of_another_user_is_one_line(tmp_path: Path, repository: Path) -> None:
+    shutil.copy(repository / "params.yaml", tmp_path)
+    os.chown(tmp_path, ANOTHER, 0)
+    tmp_path.chmod(0o755)
+    program = "from mimic.cli import main; main()"
+    command = [*AS_ANOTHER, sys.executable, "-c", program, "clean"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(r"mimic: .*: Permission denied; .* workspace of your own\n", done.stderr)

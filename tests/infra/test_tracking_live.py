@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from mimic.infra import tracking
-from mimic.infra.tracking import recorder
+from mimic.infra.tracking import live, recorder, trained
 from mimic.infra.tracking.live import VARIABLE
 from mimic.params import load_params
 from mimic.training import journal
@@ -209,3 +209,20 @@ def test_the_record_is_sampled_while_the_block_runs_and_survives_a_kill(tmp_path
     with recorder.recorded(path, tmp_path, every_s=60):
         pass
     assert recorder.read(path).begun != found.begun, "it ended, and this is another"
+
+
+def test_torn_lines_of_a_log_are_passed_over(tmp_path: Path) -> None:
+    """A power cut leaves zeros where the disk had not yet written."""
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b'{"step": 1}\n\0\0\0\0{"step": 2}\n[3]\n{"step": 4}\n{"step": 5')
+    assert [line["step"] for line in trained.log_lines(tmp_path, None)] == [1, 4]
+    assert trained.log_lines(tmp_path / "none", None) == []
+
+
+@pytest.mark.parametrize(("given", "taken"), [("", 30.0), ("5", 5.0), ("soon", 30.0)])
+def test_how_often_curves_are_shown_ends_no_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str, taken: float
+) -> None:
+    monkeypatch.setenv(live.VARIABLE, given)
+    assert live._seconds(30.0) == taken
+    assert ("no number of seconds" in capsys.readouterr().err) is (given == "soon")

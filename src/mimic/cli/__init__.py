@@ -52,8 +52,8 @@ def _in_utf8() -> None:
 
 
 def main() -> None:
-    """Entry point: bad input and a full disk are one line and a non-zero exit; a bug keeps its
-    traceback."""
+    """Entry point: bad input, missing rights and a full disk are one line and a non-zero exit; a
+    bug keeps its traceback."""
     # Threads that spin while they wait for each other make training ten times slower on busy cores
     # (measured); read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -73,6 +73,15 @@ def main() -> None:
     except WorkFailed as error:
         print(f"mimic: {error}", file=sys.stderr)
         sys.exit(1)
+    except PermissionError as error:
+        if error.filename is None:
+            raise
+        print(
+            f"mimic: {error.filename}: {error.strerror}; it is another user's, or read-only: ask "
+            "its owner for the rights, or work in a workspace of your own",
+            file=sys.stderr,
+        )
+        sys.exit(BAD_INPUT)
     except OSError as error:
         if not is_full(error):
             raise

@@ -12,6 +12,7 @@ from mimic.cli.options import DEFAULT_PARAMS, AnyParamsFile, ParamsFile
 from mimic.params import load_here_or_packaged
 
 PANEL = "Help"
+PORT_MAX = 65535
 
 
 def doctor(
@@ -48,9 +49,13 @@ def params(
 
 
 def serve(
-    port: Annotated[int, typer.Option(help="Port of Prefect's pages")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="Port of MLflow's pages")] = 5000,
-    report_port: Annotated[int, typer.Option(help="Port of the report")] = 8000,
+    port: Annotated[int, typer.Option(help="Port of Prefect's pages", min=1, max=PORT_MAX)] = 4200,
+    mlflow_port: Annotated[
+        int, typer.Option(help="Port of MLflow's pages", min=1, max=PORT_MAX)
+    ] = 5000,
+    report_port: Annotated[
+        int, typer.Option(help="Port of the report", min=1, max=PORT_MAX)
+    ] = 8000,
     params: AnyParamsFile = None,
 ) -> None:
     """Schedule the pipeline and show it: Prefect, its worker, MLflow and the report.

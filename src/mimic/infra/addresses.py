@@ -8,8 +8,10 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from http.client import HTTPResponse
 from typing import Any, TextIO
 from urllib.parse import unquote, urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
 
 # Up to the last @ before the path: a password may hold one. A quote or an angle bracket ends an
 # address in a text.
@@ -17,6 +19,8 @@ USER = re.compile(r'//[^/?#\s"<>]*@')
 # A password with a bare slash is no address by the letter, and yet somebody's. What is a port and a
 # path stays.
 SLASHED = re.compile(r'//[^/?#\s:@"<>]*:(?!\d+[/?#])[^\s"<>]*@')
+# Of a database no path holds an @, and what stands before one may begin with digits and a slash.
+DATABASE = re.compile(r'\b((?:postgres|mysql|mariadb|mssql|oracle)[\w+]*:)//[^\s"<>]*@')
 GIVEN = re.compile(
     r"([?&;][\w\-.]*(?:passw|pwd|token|secret|signature|credential|api_?key|access_?key)[\w\-.]*=)"
     r'[^&;#\s"<>]*',
@@ -26,19 +30,20 @@ GIVEN = re.compile(
 SECRET = re.compile(
     r"^(?!.*_(?:FILE|PATH|DIR|HOME|CMD|COMMAND)$|GOOGLE_APPLICATION_).*(?:PASSWORD|PASSWD"
     r"|PASSPHRASE|SECRET|API_?KEY"
-    r"|ACCESS_?KEY|ACCOUNT_?KEY|AUTH_?KEY|AUTH_?STRING|CREDENTIAL|CONNECTION_?STRING"
+    r"|(?:^|_)PASS(?:_|$)|ACCESS_?KEY|ACCOUNT_?KEY|STORAGE_?KEY|AUTH_?KEY|AUTH_?STRING|CREDENTIAL|CONNECTION_?STRING"
     r"|(?:^|_)TOKEN(?:_|$)|WEBHOOK|NOTIFY_URL)"
 )
 # Shorter ones go from addresses only: nobody could read a log in which each `false` is hidden.
 SHORTEST = 8
 HIDDEN = "***"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def without_password(uri: str) -> str:
     """The address, or a text with addresses in it, without user, password, and secrets given as
     query parameters (their names stay)."""
     bare = GIVEN.sub(rf"\1{HIDDEN}", uri)
-    return SLASHED.sub("//", USER.sub("//", bare))
+    return SLASHED.sub("//", USER.sub("//", DATABASE.sub(r"\1//", bare)))
 
 
 def holds_secret(uri: str) -> bool:
@@ -86,6 +91,18 @@ def _passwords(address: str) -> Iterator[str]:
         yield password
         yield unquote(password)
         yield from password.split("@")
+
+
+def opened(request: str | Request, timeout_s: float) -> HTTPResponse:
+    """What an address of HTTP answers; servers on this machine are asked past any proxy.
+
+    Raises:
+        OSError: nothing answers, or with an error.
+    """
+    address = request if isinstance(request, str) else request.full_url
+    past = [ProxyHandler({})] if urlsplit(address).hostname in LOOPBACK else []
+    answer: HTTPResponse = build_opener(*past).open(request, timeout=timeout_s)
+    return answer
 
 
 def hide_secrets() -> None:

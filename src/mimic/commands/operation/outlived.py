@@ -71,12 +71,11 @@ def _clock_of(root: Path) -> float:
 
 def _finished(root: Path) -> set[str]:
     """Names of the experiments that DVC keeps as results; none where there is no repository."""
-    listed = subprocess.run(
-        ["git", "-C", str(root), "for-each-ref", "--format=%(refname)", "refs/exps/"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["git", "-C", str(root), "for-each-ref", "--format=%(refname)", "refs/exps/"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:  # no git here: nothing is known to have finished
+        return set()
     names = (line.split("/") for line in listed.stdout.splitlines())
     # refs/exps/<2 digits of the commit it began from>/<38 digits>/<name>
     return {parts[4] for parts in names if len(parts) == 5 and len(parts[2] + parts[3]) == 40}

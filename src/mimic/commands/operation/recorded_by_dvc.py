@@ -6,7 +6,6 @@ first, and calls a file unchanged whose bytes are not.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -17,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from dvc_data.hashfile.hash import fobj_md5
 
 from mimic.commands.operation.verify_data import Damage, Looked, named
 from mimic.errors import BadInput
 from mimic.infra import confined
 
 FOLDER = ".dir"  # how the hash of a folder ends; the cache holds a list of its files by that name
+BEFORE_DVC_3 = "md5-dos2unix"
 SKIPPED = {".git", ".venv", "node_modules", "runs"}
 
 
@@ -31,12 +32,14 @@ class Out:
     """A file or folder that DVC holds.
 
     path: below the workspace.
+    hash: what `md5` is of; before DVC 3 of the bytes of texts without carriage returns.
     made_by: the stage, or None for what was added (`dvc add`).
     """
 
     root: Path
     path: str
     md5: str
+    hash: str
     made_by: str | None
     cache: Path
     cached: bool
@@ -86,7 +89,8 @@ def _outs(
         name = (said_by.parent / str(entry["path"])).relative_to(root).as_posix()
         if "md5" in entry:
             confined.below(root, name, said_by)
-            yield Out(root, name, entry["md5"], made_by, cache, entry.get("cache", True))
+            kind = entry.get("hash", BEFORE_DVC_3)
+            yield Out(root, name, entry["md5"], kind, made_by, cache, entry.get("cache", True))
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -119,10 +123,10 @@ def compare(out: Out) -> Looked:
     for path, md5 in entries:
         if not path.is_file():
             looked.damages.append(Damage(path, "is not there, and DVC holds it", ""))
-        elif _md5(path) != md5:
-            looked.damages.append(Damage(path, "its md5 is not that which DVC recorded", ""))
-        copy = _object(out.cache, md5)
-        if copy.is_file() and not _is_same(copy, path) and _md5(copy) != md5:
+        elif what := _wrong_with(path, out, md5):
+            looked.damages.append(Damage(path, what, ""))
+        copy = _object(out, md5)
+        if copy.is_file() and not _is_same(copy, path) and _wrong_with(copy, out, md5):
             bad_copies.append(copy)
     for copy in bad_copies:
         what = f"this copy in DVC's cache, of {out.path}, is damaged"
@@ -140,7 +144,7 @@ def _entries(out: Out) -> list[tuple[Path, str]] | None:
     target = out.root / out.path
     if not out.md5.endswith(FOLDER):
         return [(target, out.md5)]
-    listing = _object(out.cache, out.md5)
+    listing = _object(out, out.md5)
     try:
         entries = json.loads(listing.read_text())
         return [
@@ -150,8 +154,9 @@ def _entries(out: Out) -> list[tuple[Path, str]] | None:
         return None
 
 
-def _object(cache: Path, md5: str) -> Path:
-    return cache / "files/md5" / md5[:2] / md5[2:]
+def _object(out: Out, md5: str) -> Path:
+    objects = out.cache if out.hash == BEFORE_DVC_3 else out.cache / "files/md5"
+    return objects / md5[:2] / md5[2:]
 
 
 def _extra(out: Out, known: set[Path]) -> list[str]:
@@ -175,9 +180,9 @@ def _remedy(out: Out, path: Path) -> str:
     if not out.cached:
         return f"git checkout {out.path}, or {again}"
     md5 = dict(_entries(out) or []).get(path)
-    copy = _object(out.cache, md5) if md5 else None
-    if copy is not None and copy.is_file():
-        if not _is_same(copy, path) and _md5(copy) == md5:
+    copy = _object(out, md5) if md5 else None
+    if md5 and copy is not None and copy.is_file():
+        if not _is_same(copy, path) and _wrong_with(copy, out, md5) is None:
             return f"rm -f {path}, then dvc checkout {out.path}"
         return f"rm -f {path} {copy}, then dvc pull {out.path}, or without a remote {again}"
     return f"rm -f {path}, then dvc pull {out.path}, or without a remote {again}"
@@ -191,6 +196,11 @@ def _is_same(copy: Path, path: Path) -> bool:
         return False
 
 
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+def _wrong_with(path: Path, out: Out, md5: str) -> str | None:
+    """What a file is not that should have a digest; None where it is whole."""
+    try:
+        with path.open("rb") as file:
+            same = fobj_md5(file, name=out.hash) == md5
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if same else "its md5 is not that which DVC recorded"

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mimic.infra.addresses import without_password
+from mimic.infra.addresses import opened, without_password
 
 BUSY = ("PENDING", "RUNNING", "CANCELLING")  # states of a run that holds its deployment's slot
 PENDING_S = 300.0  # a worker starts the process of a run within seconds of marking it Pending
@@ -60,7 +60,7 @@ def _post(api: str, path: str, **body: Any) -> list[dict[str, Any]]:
     bare = without_password(api).rstrip("/")  # urllib reads no address with a password in it
     headers = {"Content-Type": "application/json", **_login(api)}
     request = urllib.request.Request(bare + path, json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+    with opened(request, ANSWER_S) as answer:
         rows = json.load(answer)
     if not isinstance(rows, list):
         raise ValueError(f"{bare} is no Prefect server")

@@ -16,8 +16,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import deque
 from dataclasses import dataclass, field
 from importlib import resources
@@ -25,7 +23,7 @@ from pathlib import Path
 
 from mimic.commands.operation import leash
 from mimic.errors import BadInput
-from mimic.infra.addresses import without_password
+from mimic.infra.addresses import LOOPBACK, opened, without_password
 from mimic.infra.owner import owned
 from mimic.infra.progress import say
 
@@ -159,6 +157,7 @@ class House:
         self._report = f"http://{HOST}:{ports.report}/"
         self._variables = {
             **QUIET,
+            **_past_proxies(),
             "PREFECT_API_URL": f"{self._prefect}/api",
             "PREFECT_SERVER_API_HOST": HOST,
             "PREFECT_SERVER_API_PORT": str(ports.prefect),
@@ -230,7 +229,12 @@ class House:
         environment = {**os.environ, **self._variables}
         while not self._stop.is_set():
             done = subprocess.run(
-                command, cwd=self._root, env=environment, capture_output=True, text=True
+                command,
+                cwd=self._root,
+                env=environment,
+                capture_output=True,
+                text=True,
+                start_new_session=True,  # Ctrl-C reaches this process alone
             )
             if done.returncode == 0:
                 say(done.stdout.strip())
@@ -281,9 +285,16 @@ class House:
         say("ended")
 
 
+def _past_proxies() -> dict[str, str]:
+    """Children talk to each other on this machine, whatever the shell says of proxies."""
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = ",".join([*filter(None, given.split(",")), *LOOPBACK])
+    return {"no_proxy": hosts, "NO_PROXY": hosts}
+
+
 def _answers(address: str) -> bool:
     try:
-        with urllib.request.urlopen(address, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
+        with opened(address, timeout_s=2) as answer:
+            return answer.status == 200
+    except OSError:
         return False

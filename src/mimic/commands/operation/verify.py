@@ -63,7 +63,7 @@ def main(params: Params, root: Path, paths: Sequence[Path]) -> bool:
         progress.track("verify", len(checks), "parts", None, brief=True) as track,
     ):
         # Hashing lets go of Python's lock: threads are enough.
-        for looked in pool.map(lambda check: check(), checks):
+        for looked in pool.map(_looked, checks):
             verified.add(looked)
             track.advance(1, f"{len(verified.damages)} damaged")
     if not verified.counts and not verified.damages:
@@ -74,6 +74,18 @@ def main(params: Params, root: Path, paths: Sequence[Path]) -> bool:
     for line in _lines(verified, root, records):
         print(line)
     return not verified.damages
+
+
+def _looked(check: Check) -> Looked:
+    """What a check says; a file that the disk does not give ends no other check."""
+    try:
+        return check()
+    except OSError as error:
+        if error.filename is None:
+            raise
+        what = f"cannot be read ({error.strerror})"
+        remedy = "copy what it was made from to a healthy disk, and make it again"
+        return Looked(damages=[Damage(Path(os.fsdecode(error.filename)), what, remedy)])
 
 
 def _wanted(paths: Sequence[Path]) -> Callable[[Path], bool]:

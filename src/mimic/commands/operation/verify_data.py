@@ -163,11 +163,19 @@ def _model(card: Path) -> Looked:
         path = folder / name
         if name not in WEIGHTS or not path.is_file():
             looked.damages.append(Damage(path, "is not there, and its card names it", again))
-        elif storage.file_digest(path) != digest:
-            looked.damages.append(Damage(path, "its sha256 is not that of card.json", again))
+        elif what := _wrong_with(path, digest):
+            looked.damages.append(Damage(path, what, again))
     if not stated:
         looked.unchecked.append(f"{folder}: its card states no digest, it is an earlier one")
     return looked
+
+
+def _wrong_with(path: Path, digest: str) -> str | None:
+    try:
+        same = storage.file_digest(path) == digest
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if same else "its sha256 is not that of card.json"
 
 
 # ---------------------------------------------------------------------------- raw data

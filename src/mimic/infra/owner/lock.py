@@ -179,6 +179,9 @@ def _try(path: Path) -> int | None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except FileNotFoundError:
         return None  # the folder is gone again: its owner is done
+    except PermissionError:
+        _clear_of_another(path)
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -193,6 +196,23 @@ def _try(path: Path) -> int | None:
         return descriptor
     os.close(descriptor)  # it was removed while we opened it: by its holder, who is done
     return None
+
+
+def _clear_of_another(path: Path) -> None:
+    """Take away the file of another user's process, if that has ended; whoever may write in the
+    folder may.
+
+    Raises:
+        PermissionError: this user may not.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return  # it is at work
+    finally:
+        os.close(descriptor)
 
 
 def _written(folder: Path, what: str, descriptor: int, waited: bool) -> Ownership:

@@ -23,6 +23,7 @@ from typing import Any
 
 from mimic import config
 from mimic.config.names import seed_of
+from mimic.infra.progress import say
 from mimic.infra.storage import fingerprint
 from mimic.infra.tracking import recorder, store, trained
 from mimic.infra.tracking.identity import identity_of, user_name
@@ -119,7 +120,12 @@ def _end(process: subprocess.Popen[str], word: str) -> None:
 
 
 def _seconds(usual: float) -> float:
-    return float(os.environ.get(VARIABLE, usual))
+    given = os.environ.get(VARIABLE) or usual
+    try:
+        return float(given)
+    except ValueError:
+        say(f"{VARIABLE}: {given!r} is no number of seconds; {usual:g} are taken")
+        return usual
 
 
 # ---------------------------------------------------------------------------- in that process

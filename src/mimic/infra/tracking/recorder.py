@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class _Writer:
 
     def begin(self, commit: str | None) -> None:
         """A file of work that has ended is begun anew."""
-        if any(line.get("ended") for line in _lines(self._path)):
+        if any(line.get("ended") for line in json_lines(self._path)):
             self._path.unlink(missing_ok=True)
         made_folder(self._path.parent)
         self.line({"begun": True, "commit": commit})
@@ -138,7 +138,7 @@ def _gpus() -> dict[str, float]:
 
 def read(path: Path) -> Recorded:
     """What a record says; nothing where there is none."""
-    lines = [line for line in _lines(path) if isinstance(line.get("time"), int | float)]
+    lines = [line for line in json_lines(path) if isinstance(line.get("time"), int | float)]
     if not lines:
         return Recorded()
     commits = [line["commit"] for line in lines if line.get("commit")]
@@ -151,18 +151,16 @@ def read(path: Path) -> Recorded:
     )
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Whole lines; one that a kill has torn is passed over."""
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """The mappings of a growing log; lines that a kill or a power cut has torn are passed over."""
     try:
-        texts = path.read_text().splitlines()
+        texts = path.read_text(errors="replace").split("\n")[:-1]  # the last may be half written
     except FileNotFoundError:
         return []
     lines = []
     for text in texts:
-        try:
+        with suppress(ValueError):
             line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict):
-            lines.append(line)
+            if isinstance(line, dict):
+                lines.append(line)
     return lines

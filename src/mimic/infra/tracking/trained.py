@@ -72,12 +72,7 @@ def log_lines(progress: Path, folder: Path | None) -> list[dict[str, Any]]:
     path = progress / "log.jsonl"
     if not path.exists() and folder is not None:
         path = folder / "log.jsonl"
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return []  # an imported encoder
-    complete = text[: text.rfind("\n") + 1]  # a line may be half written
-    return [json.loads(line) for line in complete.splitlines()]
+    return recorder.json_lines(path)  # none of an imported encoder
 
 
 def thinned(lines: Sequence[T], of: int) -> Sequence[T]:

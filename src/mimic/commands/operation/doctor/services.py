@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import urllib.request
 
 from mimic import config
 from mimic.commands.operation.doctor.finding import Finding, absent, shortened, version_of
 from mimic.commands.operation.schedule_slots import held_slots
-from mimic.infra.addresses import without_password
+from mimic.infra.addresses import opened, without_password
 
 SLURM = ("sbatch", "squeue", "scancel", "sacct")
 
@@ -42,7 +41,7 @@ def mlflow_server(tracking: config.Tracking) -> Finding:
     try:
         # urllib cannot read an address with a password in it, and would print it
         bare = without_password(uri).rstrip("/")
-        with urllib.request.urlopen(f"{bare}/health", timeout=5):
+        with opened(f"{bare}/health", timeout_s=5):
             return Finding("MLflow", "ok", f"{installed}, the server answers")
     except (OSError, ValueError) as error:
         problem = f"{installed}, the server does not answer ({shortened(error)})"
