@@ -497,6 +497,8 @@ def test_damage_among_good_files_is_counted(tmp_path: Path) -> None:
             "https:/example.org/walk.mp4: no such file or folder; fetch it first",
         ),
         (("photo.jpg",), "photo.jpg: neither a video nor a .glb scene"),
+        (("pipe.mp4",), "pipe.mp4: neither a file nor a folder"),
+        (("endless.mp4",), "endless.mp4: neither a file nor a folder"),
     ],
 )
 def test_paths_that_are_none_are_one_line(
@@ -505,6 +507,8 @@ def test_paths_that_are_none_are_one_line(
     """An empty path would be the current folder: all that lies there would be mined."""
     footage.video(tmp_path / "walk.mp4", footage.pan(0, 6, 80), fps=1)
     (tmp_path / "photo.jpg").write_bytes(b"x")
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "endless.mp4").symlink_to("/dev/zero")
     done = run_mimic(tmp_path, "pairs", *words, "--out", "out")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

@@ -53,6 +53,8 @@ def clips_by_kind(
     """
     if path.is_dir():
         files = _files_below(path, skipped)
+    elif path.exists() and not path.is_file():
+        raise BadInput(folders.NO_FILE)  # a pipe or a device, which nobody would end reading
     elif folders.UNWRITABLE.search(path.name):
         raise BadInput(folders.NOT_WRITABLE)
     else:

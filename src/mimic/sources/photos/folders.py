@@ -51,6 +51,7 @@ REMEDIES = (
     (PREVIEWS, PREVIEW),
     (SCENES, SCENE_OF_ANOTHER_FORMAT),
 )
+NO_FILE = "neither a file nor a folder"
 DIGITS = frozenset("0123456789")
 UNWRITABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
@@ -294,7 +295,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
         entry.stat()
     except OSError as error:
         return f"{DEAD_LINK} ({error.strerror})" if link else str(error.strerror)
-    return "neither a file nor a folder"
+    return NO_FILE
 
 
 def _is_again(state: _Walk, path: str, real: str) -> bool:

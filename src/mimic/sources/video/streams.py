@@ -22,6 +22,7 @@ PACKETS_LOOKED_AT = 50  # for times: the first of a recording that was cut may h
 LACKING_S = 1.0
 LACKING_SHARE = 0.05
 # Formats whose header announces a duration; of others, FFmpeg reports what it finds at the end.
+BOX_HEAD = 8  # bytes: length and kind
 ANNOUNCING = frozenset({"matroska", "mov", "avi", "asf", "flv"})
 
 
@@ -61,7 +62,7 @@ def decoded(
             time_s = clock.tell(frame)
             if losses.is_good(frame, time_s) and time_s is not None:
                 yield Timed(time_s, frame, clock.is_plain and losses.damaged == 0)
-    words = [*losses.messages(), *_lacking(container, stream, clock)]
+    words = [*losses.messages(), *_lacking(container, stream, clock), *_joined(container)]
     if words:
         raise Unreadable("; ".join(words))
 
@@ -211,6 +212,42 @@ def _lacking(
     if is_of_all and _end_of_all_s(Path(container.name)) >= least_s:
         return
     yield f"ends after {end_s:.1f} s of the {announced_s:.1f} s that the file announces"
+
+
+def _joined(container: av.container.InputContainer) -> Iterator[str]:
+    """Says so where another MP4 or MOV follows in the same file, of which nothing is read; in
+    fragments it is."""
+    if "mov" not in container.format.name.split(","):
+        return
+    path = Path(container.name)
+    starts = []
+    for kind, at in _boxes(path):
+        if kind == b"moof":
+            return
+        if kind == b"ftyp":
+            starts.append(at)
+    if len(starts) > 1:
+        yield (
+            f"another recording is joined behind this one, at byte {starts[1]:,} of "
+            f"{path.stat().st_size:,}: cut the file there to mine it"
+        )
+
+
+def _boxes(path: Path) -> Iterator[tuple[bytes, int]]:
+    """Kind and place of the boxes at the top of a file (ISO 14496-12, 4.2)."""
+    size = path.stat().st_size
+    at = 0
+    with path.open("rb") as file:
+        while at + BOX_HEAD <= size:
+            file.seek(at)
+            head = file.read(2 * BOX_HEAD)
+            length = int.from_bytes(head[:4], "big")
+            if length == 1:  # written in 64 bits behind the kind
+                length = int.from_bytes(head[8:16], "big")
+            if 0 < length < BOX_HEAD:
+                return  # no box
+            yield head[4:8], at
+            at = at + length if length else size
 
 
 def _announced_s(
