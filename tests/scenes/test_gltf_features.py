@@ -57,6 +57,24 @@ def plain(path: Path) -> Path:
     )
 
 
+@pytest.mark.parametrize("place", [(12.0, 0.0, -7.0), (500123.37, 120.4, -5400321.29)])
+def test_a_scene_in_map_coordinates_keeps_its_shape(
+    tmp_path: Path, place: tuple[float, float, float]
+) -> None:
+    """Positions in the file are small, the node lies where the map has it."""
+    writer = Writer()
+    attributes = {"POSITION": writer.add(CORNERS), "TEXCOORD_0": writer.add(UV)}
+    primitive = {"attributes": attributes, "indices": writer.add(FACES)}
+    path = save(
+        tmp_path / "far.glb", writer, document(writer, primitive, {"translation": list(place)})
+    )
+    found = glb.read(path, "auto", 64).vertices.astype(float)
+    wanted = glb.read(plain(tmp_path / "near.glb"), "auto", 64).vertices.astype(float)
+    assert np.abs((found - found[0]) - (wanted - wanted[0])).max() < 1e-3
+    is_far = max(map(abs, place)) > glb.NEAR_M
+    assert np.abs(found - (0 if is_far else place)).max() < 10
+
+
 def positions(writer: Writer, form: str, gap: int) -> tuple[int, dict[str, Any]]:
     """The corners in a form, and what the node adds to make them the same."""
     if form == "short":

@@ -58,6 +58,7 @@ WITHOUT_EFFECT = {
 }
 CORNERS_MAX = 60_000_000  # vertices, or triangles, of a scene: some 10 GB
 REACH_MAX = 1e9  # metres, or lengths of a texture: products of so many still fit a float32
+NEAR_M = 1000.0  # a scene that lies further from its origin is moved there
 UNCOMPRESSED = "write it again without, for example with Blender (export without compression)"
 WRAPS: dict[int, Wrap] = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
 WHITE = np.full(
@@ -205,6 +206,17 @@ def picture(document: Document, index: int, max_px: int) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(rgb))
 
 
+def _far_origin(vertices: np.ndarray) -> np.ndarray:
+    """Where a scene that lies in map coordinates lies, in whole metres; 0 of others.
+
+    Single floats, which rays are cast in, lie half a metre apart at the coordinates of a map, and
+    0.06 mm within a kilometre. Half of the corners lie on either side of the median: a stray one
+    does not move it.
+    """
+    middle = np.rint(np.median(vertices, axis=0))
+    return middle if np.abs(middle).max() > NEAR_M else np.zeros(3)
+
+
 def _join(primitives: list[Primitive], to_world: np.ndarray, textures: _Textures) -> Mesh:
     counts = np.array([len(part.faces) for part in primitives])
     first = np.concatenate([[0], np.cumsum([len(part.vertices) for part in primitives])[:-1]])
@@ -229,7 +241,7 @@ def _join(primitives: list[Primitive], to_world: np.ndarray, textures: _Textures
             "damaged, or its unit not the metre?"
         )
     return Mesh(
-        vertices=vertices.astype(np.float32),
+        vertices=(vertices - _far_origin(vertices)).astype(np.float32),
         uv=uv.astype(np.float32),
         light=np.concatenate([part.light for part in primitives]).astype(np.float32),
         faces=np.ascontiguousarray(faces, np.int32),
