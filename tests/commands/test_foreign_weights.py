@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import ViTMAEConfig, ViTMAEForPreTraining
+from transformers import ViTConfig, ViTMAEConfig, ViTMAEForPreTraining, ViTModel
 from typer.testing import CliRunner
 
 from mimic.cli import app
@@ -23,6 +23,7 @@ from mimic.commands.hand_out.export_weights import export_weights
 from mimic.commands.import_card import import_notes
 from mimic.commands.import_weights import import_weights
 from mimic.errors import BadInput
+from mimic.models.encoder import IMAGE_MEAN, IMAGE_STD
 from mimic.models.layers import sincos_table
 from mimic.training.checkpoint import load_encoder, load_model
 from mimic.training.imported.self_description import constructor
@@ -182,6 +183,7 @@ def test_hugging_faces_mae(tmp_path: Path, older: bool, normalised: bool) -> Non
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.1)
     model.save_pretrained(tmp_path / "hub")
+    write_pixels(tmp_path / "hub")
     path = tmp_path / "hub/model.safetensors"
     if older:
         weights = {
@@ -214,6 +216,99 @@ def test_hugging_faces_mae(tmp_path: Path, older: bool, normalised: bool) -> Non
 
 
 # ---------------------------------------------------------------------------- numbers of the file
+
+
+def write_pixels(folder: Path, **other: Any) -> None:
+    """preprocessor_config.json, with ImageNet's statistics but for what is said."""
+    stated = {"do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255}
+    stated |= {"image_mean": list(IMAGE_MEAN), "image_std": list(IMAGE_STD)} | other
+    given = {name: value for name, value in stated.items() if value is not None}
+    (folder / "preprocessor_config.json").write_text(json.dumps(given))
+
+
+def hugging_face(folder: Path) -> None:
+    config = ViTConfig(
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=192,
+        image_size=SIDE,
+    )
+    torch.manual_seed(1)
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+
+
+def test_pixels_that_nobody_speaks_of_are_said_to_be_imagenets(tmp_path: Path) -> None:
+    hugging_face(tmp_path / "hub")
+    card = import_weights(tmp_path / "hub", tmp_path / "models/hf", NOTHING)
+    assert card["imported"]["assumed"] == [
+        "ImageNet's pixel statistics, as there is no preprocessor_config.json"
+    ]
+    write_pixels(tmp_path / "hub")
+    card = import_weights(tmp_path / "hub", tmp_path / "models/hf", NOTHING)
+    assert card["imported"]["assumed"] == []
+
+
+@pytest.mark.parametrize(
+    ("other", "why"),
+    [
+        ({"image_mean": [0.5, 0.5, 0.5]}, "says image_mean"),
+        ({"image_mean": None}, "says image_mean .0.5, 0.5, 0.5."),  # its processor's default
+        ({"image_std": None}, "says image_std .0.5, 0.5, 0.5."),
+        ({"do_normalize": False}, "says do_normalize false"),
+        ({"rescale_factor": 1 / 127.5}, "scales pixels by 0.0078"),
+        ({"do_rescale": False}, "scales pixels by 1.0"),
+    ],
+)
+def test_other_pixels_than_plain_models_get_are_refused(
+    tmp_path: Path, other: dict[str, Any], why: str
+) -> None:
+    hugging_face(tmp_path / "hub")
+    write_pixels(tmp_path / "hub", **other)
+    with pytest.raises(BadInput, match=why):
+        import_weights(tmp_path / "hub", tmp_path / "models/hf", NOTHING)
+
+
+@pytest.mark.parametrize("mean", [0.5, 0.485])
+def test_pixels_that_timms_config_speaks_of_are_those_of_the_weights(
+    tmp_path: Path, mean: float
+) -> None:
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    save_file(
+        {key: value.contiguous() for key, value in BARE.items()}, folder / "model.safetensors"
+    )
+    pixels = {"mean": [mean, 0.456, 0.406], "std": list(IMAGE_STD)}
+    config = {"architecture": "vit_tiny_patch16_224", "pretrained_cfg": pixels}
+    (folder / "config.json").write_text(json.dumps(config))
+    if mean == 0.485:
+        assert import_weights(folder, tmp_path / "models/theirs", NOTHING)
+        return
+    with pytest.raises(BadInput, match="of pixels, .* say --timm vit_tiny_patch16_224 with"):
+        import_weights(folder, tmp_path / "models/theirs", NOTHING)
+
+
+def test_a_model_of_ours_is_taken_by_what_it_says_of_itself(tmp_path: Path) -> None:
+    """Its file, its folder and its export for MAE's code; a width of 192 has 3 heads elsewhere."""
+    said = dataclasses.replace(NOTHING, heads=4)
+    imported(tmp_path, BARE | {}, said)
+    first = tmp_path / "models/theirs"
+    own, card = load_encoder(first)
+    export_weights(first, "mae", tmp_path / "mae.pth")
+    for number, path in enumerate((first, first / "encoder.safetensors", tmp_path / "mae.pth")):
+        again = tmp_path / f"models/again-{number}"
+        assert import_weights(path, again, NOTHING)["imported"]["assumed"] == []
+        other, _ = load_encoder(again)
+        assert other.heads == card["model"]["heads"] == 4
+        with torch.inference_mode():
+            assert (other(IMAGES) == own(IMAGES)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_weights_of_few_bits_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
+    few = {key: value.to(dtype) for key, value in BARE.items()}
+    _, weights = imported(tmp_path, few, dataclasses.replace(NOTHING, heads=4))
+    assert (weights["norm.weight"] == few["norm.weight"].float()).all()
 
 
 def test_the_rope_base_of_the_file_is_kept(tmp_path: Path) -> None:
@@ -311,8 +406,10 @@ def test_heads_that_cannot_be_are_refused(tmp_path: Path, heads: int) -> None:
 
 def test_a_fixed_table_tells_its_grid(tmp_path: Path) -> None:
     table = {"pos_embed": sincos_table((8, 2), WIDTH, class_token=True)}
-    card, _ = imported(tmp_path, BARE | table)
-    assert card["model"]["size_px"] == [128, 32]
+    for dtype in (torch.float32, torch.float16, torch.bfloat16):
+        stored = {key: value.to(dtype) for key, value in (BARE | table).items()}
+        card, _ = imported(tmp_path, stored)
+        assert card["model"]["size_px"] == [128, 32]
     square = BARE | {"pos_embed": sincos_table((4, 4), WIDTH, class_token=True)}
     (tmp_path / "x").mkdir()
     for content, size in ((square, (128, 32)), (BARE | table, (32, 128))):

@@ -92,6 +92,9 @@ def export_weights(folder: Path, form: Written, out: Path) -> list[str]:
             file.write(safetensors.torch.save(exported.weights, metadata=metadata))
         else:
             content: dict[str, Any] = {"model": exported.weights}
+            if form == "mae":  # whose files say nothing of how the model is built
+                size = exported.card["model"]
+                content["mimic"] = {name: size[name] for name in ("heads", "size_px", "norm_eps")}
             if form in CROCO_ARGUMENTS:
                 content["croco_kwargs"] = _croco_kwargs(exported)
             torch.save(content, file)

@@ -36,7 +36,7 @@ PLACES = (
     "ema",
     "student",
 )
-FACTS = ("epoch", "croco_kwargs", "args")  # read for what they say of the weights
+FACTS = ("epoch", "croco_kwargs", "args", "mimic")  # read for what they say of the weights
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Foreign:
     """Weights in fp32 under their bare names, and what lies around them.
 
     Attributes:
-        facts: epoch, croco_kwargs and args, where the file holds them.
+        facts: epoch, croco_kwargs, args and what we state in exports, where the file holds them.
         taken: the entry that the weights come from; None = the file is the weights.
         others: further sets of weights in the file, which were not taken.
         beside: entries that are no weights and were left out, such as the optimizer.
@@ -172,12 +172,13 @@ def _plain(tensors: Mapping[str, Tensor], bare: Mapping[str, str], path: Path) -
                 f"{path}: {name} is {value.dtype} ({value.layout}), not plain floating-point "
                 "weights"
             )
-        if not torch.isfinite(value).all():
+        numbers = value.detach().float()
+        if not torch.isfinite(numbers).all():
             raise BadInput(
                 f"{path}: {name} holds values that are not finite; the checkpoint is of a run that "
                 "diverged"
             )
-        weights[short] = value.detach().float().contiguous()
+        weights[short] = numbers.contiguous()
     return weights
 
 

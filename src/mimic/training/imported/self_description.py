@@ -33,6 +33,11 @@ CROCO_NET = "CroCoNet"
 # DUSt3R and MASt3R take CroCo's arguments by name, and others beside them.
 NAMED = (CROCO_NET, "AsymmetricCroCo3DStereo", "AsymmetricMASt3R")
 WEIGHTS = "model.safetensors"
+PIXELS = "preprocessor_config.json"
+UNSAID_PIXELS = "pixels"  # key: what was assumed of them
+HALVES = [0.5, 0.5, 0.5]
+OURS = f"{list(IMAGE_MEAN)} and {list(IMAGE_STD)}"
+OUR_NAMES = {"heads": "enc_num_heads", "size_px": "img_size", "norm_eps": "norm_eps"}
 NAMES_SAID = {  # ours to those of Hugging Face's config.json
     "img_size": "image_size",
     "enc_num_heads": "num_attention_heads",
@@ -57,36 +62,101 @@ def beside(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"config.json says hidden_act {config['hidden_act']}; only gelu is computed here"
         )
-    pixels = _json(folder / "preprocessor_config.json")
+    stated = {ours: config[theirs] for ours, theirs in NAMES_SAID.items() if theirs in config}
+    if (folder / PIXELS).exists():
+        _require_pixels(_json(folder / PIXELS))
+        return stated
+    return stated | {UNSAID_PIXELS: f"ImageNet's pixel statistics, as there is no {PIXELS}"}
+
+
+def _require_pixels(pixels: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        ValueError: the model was trained on pixels of other statistics than plain models get here.
+    """
+    if not pixels.get("do_normalize", True):
+        raise ValueError(f"{PIXELS} says do_normalize false, and plain models here get {OURS}")
+    scale = pixels.get("rescale_factor", 1 / 255) if pixels.get("do_rescale", True) else 1.0
+    if not isinstance(scale, int | float) or abs(scale * 255 - 1) > 0.001:
+        raise ValueError(f"{PIXELS} scales pixels by {scale}; only 1/255 is computed here")
     for name, ours in (("image_mean", IMAGE_MEAN), ("image_std", IMAGE_STD)):
-        theirs = pixels.get(name, list(ours))
-        if not isinstance(theirs, list) or [round(float(value), 3) for value in theirs] != [
-            round(v, 3) for v in ours
-        ]:
+        theirs = pixels.get(name, HALVES)  # of a processor of ViT that does not say
+        if not _is_alike(theirs, ours):
             raise ValueError(
-                f"preprocessor_config.json says {name} {theirs}, and plain models here get "
-                f"{list(ours)};"
-                " import timm's twin of it with --timm NAME"
+                f"{PIXELS} says {name} {theirs}, and plain models here get {list(ours)}; import "
+                "timm's twin of it with --timm NAME"
             )
-    return {ours: config[theirs] for ours, theirs in NAMES_SAID.items() if theirs in config}
+
+
+def _is_alike(theirs: Any, ours: tuple[float, ...]) -> bool:
+    """Whether these are the same statistics of pixels."""
+    return isinstance(theirs, list) and [round(float(value), 3) for value in theirs] == [
+        round(value, 3) for value in ours
+    ]
 
 
 def beside_timm(path: Path) -> dict[str, Any]:
     """What config.json beside weights for timm says, or the file of weights itself: the number of
-    heads, the image size, and of rotary positions their frequency, if they are CroCo's."""
+    heads, the image size, and of rotary positions their frequency, if they are CroCo's.
+
+    Raises:
+        ValueError: it says that pixels have other statistics, or that another code computes it.
+    """
     folder = path if path.is_dir() else path.parent
     config = _json(folder / "config.json") if path.is_dir() or path.name == WEIGHTS else {}
+    _require_timm_pixels(config)
+    if "model_args" not in config and (ours := _our_card(path)):
+        return _of_ours(ours)
     if "model_args" not in config and not path.is_dir():
-        config = _stated_inside(path)
+        config = _stated_inside(path, "timm")
     stated = timm_config.stated_by_config(config)
     return stated | ({"norm_eps": config["norm_eps"]} if stated and "norm_eps" in config else {})
 
 
-def _stated_inside(path: Path) -> dict[str, Any]:
-    """What our exports state in the head of a .safetensors file."""
+def _require_timm_pixels(config: Mapping[str, Any]) -> None:
+    pixels = config.get("pretrained_cfg")
+    pixels = pixels if isinstance(pixels, Mapping) else {}
+    for name, ours in (("mean", IMAGE_MEAN), ("std", IMAGE_STD)):
+        if name in pixels and not _is_alike(pixels[name], ours):
+            architecture = config.get("architecture", "NAME")
+            raise ValueError(
+                f"config.json says {name} {pixels[name]} of pixels, and plain models here get "
+                f"{list(ours)}; say --timm {architecture} with the tag of its weights"
+            )
+
+
+def _our_card(path: Path) -> dict[str, Any]:
+    """Of a model in models/, or of its file of weights; empty of other files, and of our exports
+    for timm, whose channels lie as timm's."""
+    if path.is_dir():
+        card = _json(path / "card.json")
+    else:
+        card = {} if _stated_inside(path, "timm") else _stated_inside(path, "mimic")
+    return card if isinstance(card.get("model"), dict) else {}
+
+
+def _of_ours(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers of a card under CroCo's names.
+
+    Raises:
+        ValueError: the file does not hold what those names are of.
+    """
+    model = card["model"]
+    if "timm" in model:
+        raise ValueError(f"timm computes this model; say --timm {model['timm']}")
+    if model.get("positions") == "rope":
+        raise ValueError(
+            "an encoder of mimic's own with rotary positions, whose channels lie otherwise than "
+            "timm's: bring it here with mimic export-weights NAME --format timm"
+        )
+    return {theirs: model[ours] for ours, theirs in OUR_NAMES.items() if ours in model}
+
+
+def _stated_inside(path: Path, what: str) -> dict[str, Any]:
+    """What our files state in the head of a .safetensors file."""
     try:
         with safetensors.safe_open(path, "pt") as file:
-            stated = json.loads((file.metadata() or {}).get("timm", "{}"))
+            stated = json.loads((file.metadata() or {}).get(what, "{}"))
     except (OSError, ValueError, RecursionError, safetensors.SafetensorError):
         return {}  # no such file; what is wrong with it, reading its weights has said
     return stated if isinstance(stated, dict) else {}
@@ -122,6 +192,9 @@ def stated_by(facts: Mapping[str, Any]) -> dict[str, Any]:
     stated = {
         key: args[key] for key in ("norm_pix_loss", "mask_ratio") if args.get(key) is not None
     }
+    ours = facts.get("mimic")  # of our exports for codes whose files state nothing
+    if isinstance(ours, dict):
+        stated |= {theirs: ours[name] for name, theirs in OUR_NAMES.items() if name in ours}
     called = args.get("model")
     if facts.get("croco_kwargs") is not None:
         kwargs = facts["croco_kwargs"]
