@@ -3,6 +3,7 @@ two workspaces beside each other. The password in its address is nowhere."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -175,7 +176,8 @@ def test_the_registry_hands_out_encoders_without_pickles(
     client = client_of(server)
     assert str(client.get_model_version_by_alias(name, "best").version) == "3"
     publish_evaluation(tmp_path, "croco-1m", 0.9, protocol="another")
-    assert "measured in 2 ways" in tracking.mirror_all(about, tmp_path, pack).best
+    said = tracking.mirror_all(about, tmp_path, pack).best
+    assert re.search("none: depth of croco-.m was measured with another protocol", said)
 
 
 def test_registered_weights_of_an_embedded_store_are_links(
@@ -190,3 +192,39 @@ def test_registered_weights_of_an_embedded_store_are_links(
     assert summary.best == "none: no run has a result on depth yet"
     (weights,) = (tmp_path / "mlruns").rglob("model.safetensors")
     assert weights.samefile(folder / "encoder.safetensors")
+
+
+@pytest.mark.parametrize("move", ["moved", "copied"])
+def test_an_embedded_store_goes_with_its_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, move: str
+) -> None:
+    """Registered encoders load from where they are now, and nothing is written where they were."""
+    import mlflow
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root = tmp_path / "first place"
+    with_weights(publish_pretraining(root, "croco-1m"), 0)
+    publish_evaluation(root, "croco-1m", 0.5)
+    tracking.mirror_all(TOLD, root, pack)
+    there = tmp_path / "second place"
+    if move == "moved":
+        root.rename(there)
+    else:
+        shutil.copytree(root, there, symlinks=True)
+    before = {path for path in root.rglob("*") if path.is_file()}
+    with_weights(publish_pretraining(there, "croco-3m", 1), 1)
+    assert tracking.mirror_all(TOLD, there, pack).encoders >= 1
+    assert {path for path in root.rglob("*") if path.is_file()} == before
+    uri = f"sqlite:///{there / 'mlflow.db'}"
+    client = client_of(uri)
+    addresses = [
+        run.info.artifact_uri
+        for run in client.search_runs([one.experiment_id for one in client.search_experiments()])
+    ]
+    assert len(addresses) > 2
+    assert all(address.startswith((there / "mlruns").as_uri()) for address in addresses)
+    mlflow.set_tracking_uri(uri)
+    for model in client.search_registered_models():
+        for alias in model.aliases:
+            folder = mlflow.artifacts.download_artifacts(f"models:/{model.name}@{alias}")
+            assert Path(folder).is_relative_to(there)

@@ -3,19 +3,22 @@ write."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra.addresses import without_password, without_secrets
+from mimic.infra.progress import say
 from mimic.infra.tracking.identity import home_of
 
 if TYPE_CHECKING:
@@ -31,6 +34,14 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
+ARTIFACTS = "mlruns"
+FILE_ADDRESSES = (  # tables and columns of MLflow's database
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("logged_models", "artifact_location"),
+)
 CONNECT_S = 10  # within which a database answers
 # Its lines "View run ... at" repeat the address as it was given, password included.
 SILENT = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
@@ -98,16 +109,39 @@ def _connect_once(uri: str) -> None:
 def experiment(client: MlflowClient, uri: str, name: str) -> str:
     """Its number; made where it is not there, called back where somebody deleted it."""
     existing = client.get_experiment_by_name(name)
+    # a server decides for itself; without one, artifacts lie beside the database
+    database = sqlite_file(uri)
+    folder = database.parent.absolute() / ARTIFACTS / name if database else None
     if existing is None:
-        # a server decides for itself; without one, artifacts lie beside the database
-        database = sqlite_file(uri)
-        artifacts = (database.parent / "mlruns" / name).as_uri() if database else None
+        artifacts = folder.as_uri() if folder else None
         # else MLflow 3 takes it for one of language models, and opens it on pages for those
         kind = {"mlflow.experimentKind": "custom_model_development"}
         return str(client.create_experiment(name, artifacts, tags=kind))
+    if database and folder:
+        _follow(database, existing.artifact_location, folder)
     if existing.lifecycle_stage == "deleted":
         client.restore_experiment(existing.experiment_id)
     return str(existing.experiment_id)
+
+
+def _follow(database: Path, stated: str, folder: Path) -> None:
+    """Let an embedded database that was moved or copied with its workspace lead to the files that
+    went with it. MLflow keeps whole paths and has no call that changes them; what is written later
+    would go to the former place, and appear there anew."""
+    former = Path(unquote(urlsplit(stated).path))
+    moved = former != folder and former.parts[-2:] == folder.parts[-2:]
+    if not moved or (former.exists() and not folder.exists()):
+        return
+    old = former.parent.as_uri()
+    new = folder.parent.as_uri()
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        for table, column in FILE_ADDRESSES:
+            connection.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
+                f" WHERE substr({column}, 1, ?) = ?",
+                (new, len(old) + 1, len(old) + 1, f"{old}/"),
+            )
+    say(f"tracking: {database} was moved or copied: its files are those in {folder.parent}")
 
 
 def where(uri: str, experiment_id: str) -> str:
