@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import re
 import threading
 import zipfile
 import zlib
@@ -47,6 +48,14 @@ def search(*folders: Path) -> dict[str, str]:
                     for text in found_in(content):
                         found[str(path)] = text
     return found
+
+
+def secrets_in(folder: Path) -> set[str]:
+    """Whole, of all files."""
+    whole = re.compile(rb"%s\w*" % MARK)
+    paths = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    contents = (content for path in paths for content in _contents(path))
+    return {secret.decode() for content in contents for secret in whole.findall(content)}
 
 
 def _contents(path: Path) -> Iterator[bytes]:
