@@ -73,7 +73,7 @@ def test_a_raised_reader_makes_another_inventory_and_another_engine_does_not(
 def test_a_source_is_bound_to_the_engine_it_uses(repository: Path) -> None:
     rooms = load_params(repository / "params.yaml").sources["rooms"]
     assert isinstance(rooms, config.Scenes)
-    assert sources.parts(rooms) == {"reader": 1, "embree": 1}
+    assert sources.parts(rooms) == {"reader": 1, "embree": 2}
     other = rooms.model_copy(update={"engine": "habitat"})
     assert sources.parts(other) == {"reader": 1, "habitat": 1}
 

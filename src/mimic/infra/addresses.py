@@ -30,7 +30,8 @@ GIVEN = re.compile(
 SECRET = re.compile(
     r"^(?!.*_(?:FILE|PATH|DIR|HOME|CMD|COMMAND)$|GOOGLE_APPLICATION_).*(?:PASSWORD|PASSWD"
     r"|PASSPHRASE|SECRET|API_?KEY"
-    r"|(?:^|_)PASS(?:_|$)|ACCESS_?KEY|ACCOUNT_?KEY|STORAGE_?KEY|AUTH_?KEY|AUTH_?STRING|CREDENTIAL|CONNECTION_?STRING"
+    r"|(?:^|_)PASS(?:_|$)|ACCESS_?KEY|ACCOUNT_?KEY|STORAGE_?KEY|AUTH_?KEY|AUTH_?STRING"
+    r"|CREDENTIAL|CONNECTION_?STRING"
     r"|(?:^|_)TOKEN(?:_|$)|WEBHOOK|NOTIFY_URL)"
 )
 # Shorter ones go from addresses only: nobody could read a log in which each `false` is hidden.
