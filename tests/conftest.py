@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -110,6 +111,26 @@ def _missing(reason: str) -> None:
     if IN_CI:
         pytest.fail(f"{reason} (required in CI)")
     pytest.skip(reason)
+
+
+# Variables that decide where results go; what leaves one behind sends those of other tests astray.
+DIRECTING = re.compile(r"MLFLOW_TRACKING_URI|MIMIC_\w+|PREFECT_API_\w+|(?i:(https?|no)_proxy)")
+
+
+@pytest.fixture(autouse=True)
+def environment_left_as_it_was() -> Iterator[None]:
+    """Libraries set variables, too: `mlflow.set_tracking_uri` does."""
+    before = _directing()
+    yield
+    left = sorted(name for name, value in _directing().items() if before.get(name) != value)
+    for name in left:
+        del os.environ[name]
+    os.environ.update(before)
+    assert not left, f"the test left {', '.join(left)} in the environment of those after it"
+
+
+def _directing() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if DIRECTING.fullmatch(name)}
 
 
 @pytest.fixture(scope="session")

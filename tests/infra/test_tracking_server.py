@@ -3,12 +3,16 @@ two workspaces beside each other. The password in its address is nowhere."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 import pytest
 import timm
@@ -157,7 +161,6 @@ def test_the_registry_hands_out_encoders_without_pickles(
 
     import mlflow
 
-    mlflow.set_tracking_uri(server)
     encoder, _ = load_encoder(tmp_path / "models/croco-3m")
     images = torch.rand(3, 3, 32, 32)
     with torch.inference_mode():
@@ -223,8 +226,41 @@ def test_an_embedded_store_goes_with_its_workspace(
     ]
     assert len(addresses) > 2
     assert all(address.startswith((there / "mlruns").as_uri()) for address in addresses)
-    mlflow.set_tracking_uri(uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     for model in client.search_registered_models():
         for alias in model.aliases:
             folder = mlflow.artifacts.download_artifacts(f"models:/{model.name}@{alias}")
             assert Path(folder).is_relative_to(there)
+
+
+@pytest.mark.parametrize("lost", ["its run", "its files"])
+def test_an_encoder_whose_version_cannot_be_loaded_is_registered_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """`mlflow gc` removes deleted runs with their files, and leaves the versions made of them."""
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with_weights(publish_pretraining(tmp_path, "croco-1m"), 0)
+    publish_evaluation(tmp_path, "croco-1m", 0.5)
+    assert tracking.mirror_all(TOLD, tmp_path, pack).encoders == 1
+    assert tracking.mirror_all(TOLD, tmp_path, pack).encoders == 0
+    client = client_of(uri)
+    (name,) = (model.name for model in client.search_registered_models())
+    (first,) = client.search_model_versions(f"name = '{name}'")
+    if lost == "its run":
+        client.delete_run(first.run_id)
+        command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri]
+        subprocess.run(
+            command, check=True, env=os.environ | {"MLFLOW_TRACKING_URI": uri}, cwd=tmp_path
+        )
+    else:
+        shutil.rmtree(unquote(urlparse(first.source).path))
+    assert tracking.mirror_all(TOLD, tmp_path, pack).encoders == 1
+    assert tracking.mirror_all(TOLD, tmp_path, pack).encoders == 0
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    import mlflow
+
+    for alias in ("croco-1m", "best"):
+        assert client.get_model_version_by_alias(name, alias).version == 2
+        folder = mlflow.artifacts.download_artifacts(f"models:/{name}@{alias}")
+        assert list(Path(folder).rglob("*.safetensors"))

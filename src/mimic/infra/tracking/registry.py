@@ -38,7 +38,7 @@ def register(
     """A version of each encoder that has none yet; how many were made."""
     client = writer.client
     name = f"{prefix}-{writer.whose.workspace}"
-    known = _versions(client, name)
+    known = _versions(writer, name)
     new = 0
     for record in records:
         if record.level != "pretrain":
@@ -61,7 +61,7 @@ def point_best(writer: Writer, prefix: str, encoder: str, checkpoint: str, rule:
     """Let the alias `best` lead to an encoder; its address, None where it has no version."""
     client = writer.client
     name = f"{prefix}-{writer.whose.workspace}"
-    version = _versions(client, name).get((encoder, checkpoint))
+    version = _versions(writer, name).get((encoder, checkpoint))
     if version is None:
         return None
     _point(client, name, BEST, version)
@@ -107,20 +107,29 @@ def alias_of(encoder: str) -> str:
     return f"run-{plain}" if TAKEN.fullmatch(plain) else plain
 
 
-def _versions(client: MlflowClient, name: str) -> dict[tuple[str, str], str]:
-    """By encoder and checkpoint; the registered model is made where it is not there."""
+def _versions(writer: Writer, name: str) -> dict[tuple[str, str], str]:
+    """By encoder and checkpoint, of those that can be loaded: `mlflow gc` removes the files of
+    deleted runs and leaves their versions. The registered model is made where it is not there."""
+    client = writer.client
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    versions = {}
+    versions: dict[tuple[str, str], str] = {}
     token = None
     while True:
         page = client.search_model_versions(f"name = '{name}'", page_token=token)
         for one in page:
+            if not (writer.has(str(one.run_id)) and _is_there(str(one.source))):
+                continue
             key = str(one.tags.get("encoder")), str(one.tags.get("checkpoint"))
-            versions[key] = str(one.version)
+            versions[key] = max(str(one.version), versions.get(key, "0"), key=int)
         token = page.token
         if not token:
             return versions
+
+
+def _is_there(source: str) -> bool:
+    """Files on a server are taken to be there as long as their run is."""
+    return not source.startswith("file:") or Path(unquote(urlparse(source).path)).exists()
 
 
 def _point(client: MlflowClient, name: str, alias: str, version: str) -> None:

@@ -67,6 +67,11 @@ class Writer:
         """Of a record that was put."""
         return self._ids[record.node]
 
+    def has(self, run_id: str) -> bool:
+        """Whether a run of this workspace is in the experiment, and not deleted."""
+        known = (run.info.run_id for runs in self._known.values() for run in runs)
+        return run_id in self._ids.values() or run_id in known
+
     def shown(self, record: Record) -> Run:
         """The unfinished run of a training, made if it is not there."""
         others = self._known[record.key(self.whose)]
