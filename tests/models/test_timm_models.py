@@ -142,7 +142,7 @@ def test_what_is_no_plain_grid_of_patches_is_refused(name: str, why: str, tmp_pa
 
 def test_another_models_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_file(shrunk(NAMES[0], monkeypatch).state_dict(), tmp_path / "tiny.safetensors")
-    with pytest.raises(BadInput, match="missing|shape|not a file"):
+    with pytest.raises(BadInput, match="missing|shape|not a file|patches are"):
         import_weights.import_timm(
             NAMES[1], tmp_path / "tiny.safetensors", tmp_path / "models/other", said()
         )
@@ -150,3 +150,61 @@ def test_another_models_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(BadInput, match="cannot be fetched"):
         import_weights.import_timm(NAMES[0], None, tmp_path / "models/other", said())
     assert not (tmp_path / "models").exists()
+
+
+def of_dinov3(made: Any, biases: float) -> dict[str, torch.Tensor]:
+    """A file as DINOv3's authors publish it, of timm's model."""
+    names = (("gamma_1", "ls1.gamma"), ("gamma_2", "ls2.gamma"), ("reg_token", "storage_tokens"))
+    file = {}
+    for key, value in made.state_dict().items():
+        for theirs, original in names:
+            key = key.replace(theirs, original)
+        if not key.endswith(("q_bias", "v_bias")):
+            file[key] = value
+    for block, width in ((0, made.embed_dim), (1, made.embed_dim)):
+        file[f"blocks.{block}.attn.qkv.bias"] = torch.full((3 * width,), biases)
+        file[f"blocks.{block}.attn.qkv.bias_mask"] = torch.ones(3 * width)
+    return file | {"mask_token": torch.ones(1, made.embed_dim)}
+
+
+@pytest.mark.parametrize(
+    ("name", "biases", "fits"),
+    [
+        ("vit_small_patch16_dinov3", 0.0, True),
+        ("vit_small_patch16_dinov3", 0.1, False),  # timm drops them with no word
+        ("vit_small_patch16_dinov3_qkvb", 0.1, True),
+    ],
+)
+def test_what_timm_would_leave_out_is_refused(
+    name: str, biases: float, fits: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = shrunk(name, monkeypatch)
+    save_file(of_dinov3(made, biases), tmp_path / "file.safetensors")
+    files = (tmp_path / "file.safetensors", tmp_path / "models/other")
+    if fits:
+        import_weights.import_timm(name, *files, said())
+        encoder, _ = load_encoder(files[1])
+        if biases:
+            assert float(encoder.state_dict()["blocks.1.attn.v_bias"][0]) == pytest.approx(biases)
+        return
+    with pytest.raises(
+        BadInput, match=r"no place for 2 tensors.*blocks\.0\.attn\.qkv\.bias.*_qkvb"
+    ):
+        import_weights.import_timm(name, *files, said())
+    assert not files[1].exists()
+
+
+def test_patches_of_another_size_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """timm would resample their weights with no word."""
+    save_file(
+        shrunk("vit_small_patch32_224", monkeypatch).state_dict(), tmp_path / "file.safetensors"
+    )
+    with pytest.raises(BadInput, match="patches are of 32 x 32 px, those of the model of 16"):
+        import_weights.import_timm(
+            "vit_small_patch16_224",
+            tmp_path / "file.safetensors",
+            tmp_path / "models/other",
+            said(),
+        )

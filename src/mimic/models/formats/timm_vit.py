@@ -7,6 +7,8 @@ A plain one needs none of this: its weights are our own encoder's, key by key
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -17,6 +19,8 @@ from timm.models import eva, vision_transformer
 from torch import Tensor, nn
 
 from mimic.models.encoder import IMAGE_MEAN, IMAGE_STD, VisionTransformer
+
+IN_BLOCK = re.compile(r"\bblocks\.(\d+)\.")
 
 
 class TimmEncoder(VisionTransformer):
@@ -103,17 +107,63 @@ class TimmEncoder(VisionTransformer):
         """A checkpoint in timm's keys; timm knows how the original files of its models name them.
 
         Raises:
-            ValueError: it is none of them.
+            ValueError: it is none of them, its patches have another size (timm would resample their
+                weights), or the model lacks a part that its blocks have (timm would leave it out).
         """
         family = eva if isinstance(self._timm, timm.models.Eva) else vision_transformer
+        self._require_patches(weights)
         try:
-            return {
+            fitted = {
                 key: value
                 for key, value in family.checkpoint_filter_fn(dict(weights), self._timm).items()
                 if not key.startswith("head.")
             }
         except Exception as error:  # whatever a strange file provokes there
             raise ValueError(f"not a file of this model ({error})") from None
+        if left_out := _left_out(weights, fitted):
+            raise ValueError(
+                f"this model has no place for {len(left_out)} tensors of the file's blocks, as "
+                f"{left_out[0]}; name the model of timm that has (of DINOv3 with biases, the one "
+                "that ends in _qkvb)"
+            )
+        return fitted
+
+    def _require_patches(self, weights: Mapping[str, Tensor]) -> None:
+        for key, value in weights.items():
+            if not key.endswith("patch_embed.proj.weight") or value.ndim != 4:
+                continue
+            if value.shape[-2:] != (self.patch_px, self.patch_px):
+                height, width = value.shape[-2:]
+                raise ValueError(
+                    f"its patches are of {height} x {width} px, those of the model of "
+                    f"{self.patch_px}; name the model of timm that has the file's"
+                )
+
+
+def _left_out(weights: Mapping[str, Tensor], fitted: Mapping[str, Tensor]) -> list[str]:
+    """Keys of a checkpoint's blocks whose values reached the model under no name. Zeros may be left
+    out, and biases of keys: they move all of a query's scores alike, and softmax ignores that."""
+    given: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
+    for key, value in fitted.items():
+        if block := IN_BLOCK.search(key):
+            given[block[1], value.numel()].append(value.flatten())
+    left_out = []
+    for key, value in weights.items():
+        block = IN_BLOCK.search(key)
+        if block is None or key.endswith(".bias_mask"):
+            continue
+        whole = value.flatten()
+        parts = [whole]
+        if key.endswith("qkv.bias") and not _is_among(whole, given[block[1], whole.numel()]):
+            query, _, mixed = whole.chunk(3)
+            parts = [query, mixed]
+        if not all(_is_among(part, given[block[1], part.numel()]) for part in parts):
+            left_out.append(key)
+    return left_out
+
+
+def _is_among(part: Tensor, values: list[Tensor]) -> bool:
+    return not part.any() or any(torch.equal(part, value) for value in values)
 
 
 def _created(name: str, size_px: tuple[int, int] | None, pretrained: bool) -> Any:
