@@ -22,6 +22,7 @@ from tests.support.gltf_writer import Writer, encoded, save
 
 Rng = np.random.Generator
 Vector = tuple[float, float, float]
+ENLARGED = {"": {}, "smoothed": {"magFilter": 9729}, "not smoothed": {"magFilter": 9728}}
 WRAPS = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
 COUNT = 6  # vertices a primitive
 IDENTITY: dict[str, Any] = {"translation": (0, 0, 0), "rotation": (0, 0, 0, 1), "scale": (1, 1, 1)}
@@ -177,7 +178,8 @@ def texture(scene: Scene) -> int:
         (scene.folder / f"picture {number}.png").write_bytes(data)
         image = {"uri": f"picture%20{number}.png"}
     s, t = scene.rng.permutation(list(WRAPS))[:2]
-    sampler = scene.new("samplers", {"wrapS": int(s), "wrapT": int(t)})
+    enlarged = scene.one(*ENLARGED)
+    sampler = scene.new("samplers", {"wrapS": int(s), "wrapT": int(t), **ENLARGED[enlarged]})
     return scene.new("textures", {"source": scene.new("images", image), "sampler": sampler})
 
 
@@ -418,3 +420,4 @@ def test_a_random_document_gives_the_triangles_that_the_specification_says(
         if number is not None:
             sampler = scene.tree["samplers"][number]
             assert mesh.wraps[place] == (WRAPS[sampler["wrapS"]], WRAPS[sampler["wrapT"]]), said
+            assert mesh.nearest[place] == (sampler.get("magFilter") == 9728), said

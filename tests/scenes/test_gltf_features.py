@@ -230,6 +230,43 @@ def test_beyond_its_edge_a_texture_goes_on_as_the_sampler_says(
     assert np.abs(centre - left.mean(axis=0)).max() < 12
 
 
+@pytest.mark.parametrize(("mode", "is_blended"), [(9728, False), (9729, True), (None, True)])
+def test_a_texture_is_enlarged_as_the_sampler_says(
+    tmp_path: Path, mode: int | None, is_blended: bool
+) -> None:
+    """A picture of few pixels on a wall keeps their edges, or is smoothed."""
+    path = tmp_path / "wall.glb"
+    writer = Writer()
+    attributes = {"POSITION": writer.add(CORNERS), "TEXCOORD_0": writer.add(UV)}
+    tree = document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {})
+    squares = np.array([[[200, 20, 20], [20, 200, 20]], [[20, 20, 200], [200, 200, 20]]], np.uint8)
+    tree["images"] = [{"bufferView": writer.view(encoded("PNG", squares)), "mimeType": "image/png"}]
+    tree["samplers"] = [{} if mode is None else {"magFilter": mode}]
+    tree["textures"] = [{"source": 0, "sampler": 0}]
+    wall = seen(save(path, writer, tree)).rgb[20:44, 20:44].reshape(-1, 3).astype(int)
+    apart = np.abs(wall[:, None] - squares.reshape(-1, 3).astype(int)).max(axis=2).min(axis=1)
+    assert (apart > 1).any() == is_blended
+    seen_squares = {tuple(colour) for colour in wall.tolist()}
+    assert is_blended or len(seen_squares) == 4
+
+
+@pytest.mark.parametrize("extension", glb.BASIS_EXTENSIONS)
+def test_a_picture_beside_a_compressed_one_is_taken(tmp_path: Path, extension: str) -> None:
+    """As the extension says of readers that do not know it; without one the scene is refused."""
+    writer = Writer()
+    attributes = {"POSITION": writer.add(CORNERS), "TEXCOORD_0": writer.add(UV)}
+    tree = document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {})
+    tree["images"].append({"bufferView": writer.view(b"KTX 20"), "mimeType": "image/ktx2"})
+    tree["textures"] = [{"source": 0, "extensions": {extension: {"source": 1}}}]
+    tree["extensionsUsed"] = [extension]
+    path = save(tmp_path / "both.glb", writer, tree)
+    assert np.array_equal(seen(path).rgb, seen(plain(tmp_path / "plain.glb")).rgb)
+    for alone in ({"source": 1}, {"extensions": {extension: {"source": 1}}}):
+        tree["textures"] = [alone]
+        with pytest.raises(BadInput, match="Basis-compressed"):
+            seen(save(path, writer, tree))
+
+
 def test_colours_are_linear_factors(tmp_path: Path) -> None:
     writer = Writer()
     colour = writer.add(np.full((4, 4), 65535 // 2, np.uint16), normalized=True)

@@ -101,7 +101,7 @@ class Embree:
         """Load a scene that is in memory already."""
         self.mesh = mesh
         self.rays = Rays(mesh.vertices, mesh.faces)
-        self._mipmaps = Mipmaps(mesh.textures, mesh.wraps)
+        self._mipmaps = Mipmaps(mesh.textures, mesh.wraps, mesh.nearest)
         self.__dict__.pop("floor", None)
         normals = face_normals(mesh.vertices, mesh.faces)
         area = np.linalg.norm(normals, axis=1)

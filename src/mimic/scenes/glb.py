@@ -61,6 +61,7 @@ REACH_MAX = 1e9  # metres, or lengths of a texture: products of so many still fi
 NEAR_M = 1000.0  # a scene that lies further from its origin is moved there
 UNCOMPRESSED = "write it again without, for example with Blender (export without compression)"
 WRAPS: dict[int, Wrap] = {10497: "repeat", 33071: "clamp", 33648: "mirror"}
+NEAREST = 9728
 WHITE = np.full(
     (1, 1, 3), 255, np.uint8
 )  # the texture of untextured parts; their colour is in `light`
@@ -133,14 +134,15 @@ def _used(tree: dict[str, Any]) -> set[str]:
 
 
 def _basis_alone(tree: dict[str, Any]) -> bool:
-    """Whether a texture, or an image, has no other form."""
+    """Whether a texture has no other form beside it, which a reader without the extension takes."""
     basis = set(BASIS_EXTENSIONS)
-    textures = tree.get("textures", [])
-    images = tree.get("images", [])
-    if any(image.get("mimeType") in BASIS_TYPES for image in images):
-        return True
-    alone = (texture for texture in textures if "source" not in texture)
-    return any(basis & set(texture.get("extensions", {})) for texture in alone)
+    kinds = [image.get("mimeType") for image in tree.get("images", [])]
+    for texture in tree.get("textures", []):
+        if "source" not in texture and basis & set(texture.get("extensions", {})):
+            return True
+        if texture.get("source") in range(len(kinds)) and kinds[texture["source"]] in BASIS_TYPES:
+            return True
+    return False
 
 
 def refuse_damaged(path: Path) -> None:
@@ -150,7 +152,7 @@ def refuse_damaged(path: Path) -> None:
 
 
 class _Textures:
-    """The textures in use, each image and way to repeat once."""
+    """The textures in use, each image, way to repeat and way to be enlarged once."""
 
     def __init__(self, document: Document, max_px: int) -> None:
         self.path = document.path
@@ -159,25 +161,28 @@ class _Textures:
         self._places: dict[Any, int] = {}
         self.pictures: list[np.ndarray] = []
         self.wraps: list[tuple[Wrap, Wrap]] = []
+        self.nearest: list[bool] = []
 
     def insert(self, texture: int | None) -> int:
         """The number of a texture in `pictures`."""
         if texture is None:
-            return self._add(None, ("repeat", "repeat"))
+            return self._add(None, ("repeat", "repeat"), nearest=False)
         entry = self._document.item("textures", texture)
         sampler = self._document.item("samplers", entry["sampler"]) if "sampler" in entry else {}
         wrap = (WRAPS[sampler.get("wrapS", 10497)], WRAPS[sampler.get("wrapT", 10497)])
+        nearest = sampler.get("magFilter") == NEAREST
         webp = entry.get("extensions", {}).get(WEBP, {})
-        return self._add(webp.get("source", entry.get("source", -1)), wrap)
+        return self._add(webp.get("source", entry.get("source", -1)), wrap, nearest)
 
-    def _add(self, image: int | None, wrap: tuple[Wrap, Wrap]) -> int:
-        if (image, wrap) not in self._places:
-            self._places[image, wrap] = len(self.pictures)
+    def _add(self, image: int | None, wrap: tuple[Wrap, Wrap], nearest: bool) -> int:
+        if (image, wrap, nearest) not in self._places:
+            self._places[image, wrap, nearest] = len(self.pictures)
             self.pictures.append(
                 WHITE if image is None else picture(self._document, image, self._max_px)
             )
             self.wraps.append(wrap)
-        return self._places[image, wrap]
+            self.nearest.append(nearest)
+        return self._places[image, wrap, nearest]
 
 
 def picture(document: Document, index: int, max_px: int) -> np.ndarray:
@@ -250,4 +255,5 @@ def _join(primitives: list[Primitive], to_world: np.ndarray, textures: _Textures
         instance=np.repeat(np.array(numbered, np.int32), counts),
         textures=tuple(textures.pictures),
         wraps=tuple(textures.wraps),
+        nearest=tuple(textures.nearest),
     )

@@ -50,6 +50,7 @@ class Mesh:
     instance: Int32[np.ndarray, " faces"]
     textures: tuple[UInt8[np.ndarray, "height width 3"], ...]  # sRGB, RGB
     wraps: tuple[tuple[Wrap, Wrap], ...] = ()  # of each texture along u and v; empty = all repeat
+    nearest: tuple[bool, ...] = ()  # textures enlarged without smoothing; empty = none
 
     def bounds(self) -> tuple[Float32[np.ndarray, "3"], Float32[np.ndarray, "3"]]:
         """Lowest and highest corner, metres."""

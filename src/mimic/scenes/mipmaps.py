@@ -23,9 +23,11 @@ class Mipmaps:
         self,
         textures: tuple[UInt8[np.ndarray, "height width 3"], ...],
         wraps: tuple[tuple[Wrap, Wrap], ...] = (),
+        nearest: tuple[bool, ...] = (),
     ) -> None:
         wraps = wraps or (("repeat", "repeat"),) * len(textures)
         self._modes = np.array([[MODES[wrap] for wrap in pair] for pair in wraps])  # [texture, u v]
+        self._nearest = np.array(nearest or (False,) * len(textures))
         self.levels = max(max(texture.shape[:2]) for texture in textures).bit_length()
         pictures = [level for texture in textures for level in _pyramid(texture, self.levels)]
         sizes = np.array([picture.shape[:2] for picture in pictures])
@@ -50,6 +52,8 @@ class Mipmaps:
         """Colours 0..255. lod 0 is the full resolution, each further level half of it."""
         u, v = (self._within(values, texture, axis) for axis, values in enumerate((u, v)))
         lod = np.clip(lod, 0, self.levels - 1)
+        if self._nearest.any():
+            u, v = self._in_the_middle(texture, lod, u, v)
         fine = lod.astype(np.int32)
         share = (lod - fine)[..., None]
         first = texture * self.levels
@@ -67,6 +71,20 @@ class Mipmaps:
         return np.select(
             [mode == REPEAT, mode == MIRROR], [repeated, mirrored], np.clip(values, 0, 1)
         ).astype(np.float32)
+
+    def _in_the_middle(
+        self, texture: np.ndarray, lod: np.ndarray, u: np.ndarray, v: np.ndarray
+    ) -> list[np.ndarray]:
+        """Coordinates moved to the middle of their texel where a texture is enlarged and not to be
+        smoothed."""
+        size = np.take(self.places[:, 2:], texture * self.levels, axis=0)
+        still = self._nearest[texture] & (lod == 0)
+        return [
+            np.where(still, (np.minimum(np.floor(x * side), side - 1) + 0.5) / side, x).astype(
+                np.float32
+            )
+            for x, side in ((u, size[..., 0]), (v, size[..., 1]))
+        ]
 
     def _bilinear(self, index: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         rectangle = np.take(self.places, index, axis=0)
