@@ -152,10 +152,10 @@ def _left_out(weights: Mapping[str, Tensor], fitted: Mapping[str, Tensor]) -> li
         block = IN_BLOCK.search(key)
         if block is None or key.endswith(".bias_mask"):
             continue
-        whole = value.flatten()
-        parts = [whole]
-        if key.endswith("qkv.bias") and not _is_among(whole, given[block[1], whole.numel()]):
-            query, _, mixed = whole.chunk(3)
+        values = value.flatten()
+        parts = [values]
+        if key.endswith("qkv.bias") and not _is_among(values, given[block[1], values.numel()]):
+            query, _, mixed = values.chunk(3)
             parts = [query, mixed]
         if not all(_is_among(part, given[block[1], part.numel()]) for part in parts):
             left_out.append(key)
