@@ -14,21 +14,21 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import yaml
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import get_current_settings
 
 from mimic.errors import BadInput
-from mimic.flows import notify
-from mimic.flows.worker import POOL
-from mimic.infra.addresses import hide_secrets
-
-PLAN = "prefect.yaml"
+from mimic.flows import notify, plan
+from mimic.flows.janitor import FLOW
+from mimic.infra.addresses import LOOPBACK, hide_secrets
 
 
 def main() -> int:
@@ -51,9 +51,9 @@ def main() -> int:
 def _is_done() -> bool:
     """Whether the server has these deployments already. To make them again takes seconds, and an
     interval without an anchor would begin anew."""
-    names = {one.get("name") for one in _deployments(_plan())}
+    names = {one.get("name") for one in plan.deployments(plan.read())}
     with get_client(sync_client=True) as client:
-        deployed = {one.name for one in client.read_deployments()}
+        deployed = {one.name for one in _deployed(client)}
     return names <= deployed and _mark().is_file() and _mark().read_text() == _digest()
 
 
@@ -64,7 +64,7 @@ def _mark() -> Path:
 def _digest() -> str:
     """Of all that a deployment is made of."""
     parts = [version("mimic"), str(Path.cwd()), os.environ.get(notify.VARIABLE, "")]
-    files = [Path(name) for name in (PLAN, "params.yaml", "dvc.yaml")]
+    files = [Path(name) for name in (plan.FILE, "params.yaml", "dvc.yaml")]
     parts += [path.read_text(encoding="utf-8") for path in files if path.is_file()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -72,41 +72,72 @@ def _digest() -> str:
 def deploy() -> None:
     """
     Raises:
-        BadInput: no server is named, or prefect.yaml is refused.
+        BadInput: no server is named, prefect.yaml is refused, or a name or the work pool in it
+            belongs to another workspace.
         httpx.HTTPError: the server does not answer.
     """
     if get_current_settings().api.url is None:
         raise BadInput("deploy: PREFECT_API_URL is not set; `mimic serve` starts a server")
-    _plan()
+    names = {str(one.get("name")) for one in plan.deployments(plan.read())}
+    pool = plan.pool()
     with get_client(sync_client=True) as client:
+        deployed = _deployed(client)
+        _refuse_anothers(deployed, names, pool)
         with contextlib.suppress(ObjectAlreadyExists):
-            client.create_work_pool(WorkPoolCreate(name=POOL, type="process"))
-        before = {one.name: one for one in client.read_deployments()}
-    _run_prefect(before)
-    print("deployed; " + notify.apply(), flush=True)
+            client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+    _run_prefect({one.name: one for one in deployed})
+    print("deployed; " + notify.apply(pool), flush=True)
 
 
-def _plan() -> dict[str, Any]:
-    """
+def _deployed(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    """Of our flow; another one of the server may have deployments of the same names."""
+    return client.read_deployments(flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])))
+
+
+def _refuse_anothers(deployed: list[DeploymentResponse], names: set[str], pool: str) -> None:
+    """Whoever deploys a name that is taken takes over its schedules, and whoever serves a pool runs
+    what is due in it.
+
     Raises:
-        BadInput: prefect.yaml is missing, or is no mapping.
+        BadInput: a name or the pool belongs to another workspace.
     """
-    path = Path(PLAN)
-    if not path.is_file():
-        raise BadInput(f"deploy: no {PLAN} here; `mimic serve` writes one")
-    try:
-        plan: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(f"{PLAN} cannot be read: {error}") from error
-    if not isinstance(plan, dict) or not isinstance(plan.get("deployments"), list):
-        raise BadInput(f"{PLAN}: it has no list `deployments`; remove it: `mimic serve` writes one")
-    mapping: dict[str, Any] = plan
-    return mapping
+    ours = Path(_root())
+    for one in deployed:
+        where = _directory(one)
+        taken = [f"the name {one.name}"] if one.name in names else []
+        taken += [f"the work pool {pool}"] if one.work_pool_name == pool else []
+        if not taken or where is None or _is_same(where, ours) or _was_moved(where):
+            continue
+        raise BadInput(
+            f"deploy: the workspace {where} has {' and '.join(taken)} on this Prefect server; "
+            f"choose others in {plan.FILE} (`name`, `work_pool`, and `prefect.resource.name` of a "
+            "trigger), or give this workspace a server of its own: `mimic serve --port`. If that "
+            "workspace is gone for good: `prefect deployment delete pipeline/NAME`"
+        )
 
 
-def _deployments(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    """What is no mapping is left to Prefect to refuse."""
-    return [one for one in plan["deployments"] if isinstance(one, dict)]
+def _directory(deployment: DeploymentResponse) -> Path | None:
+    """Where its runs work."""
+    for step in deployment.pull_steps or []:
+        for options in step.values():
+            if isinstance(options, dict) and options.get("directory"):
+                return Path(str(options["directory"]))
+    return None
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one == other or (one.exists() and other.exists() and one.samefile(other))
+
+
+def _was_moved(where: Path) -> bool:
+    """A server on this machine knew workspaces of this machine alone."""
+    host = urlsplit(str(get_current_settings().api.url)).hostname
+    return host in LOOPBACK and not where.exists()
+
+
+def _root() -> str:
+    """Where the runs of this workspace work."""
+    return os.environ.get("MIMIC_ROOT") or str(Path.cwd())
 
 
 def _run_prefect(before: dict[str, DeploymentResponse]) -> None:
@@ -114,13 +145,13 @@ def _run_prefect(before: dict[str, DeploymentResponse]) -> None:
     Raises:
         BadInput: prefect.yaml is refused.
     """
-    file = get_current_settings().home / PLAN
+    file = get_current_settings().home / plan.FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(yaml.safe_dump(_with_switches(before), sort_keys=False), encoding="utf-8")
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     command += ["--prefect-file", str(file)]
-    root = {"MIMIC_ROOT": str(Path.cwd())}
-    done = subprocess.run(command, env={**root, **os.environ}, capture_output=True, text=True)
+    environment = {**os.environ, "MIMIC_ROOT": _root()}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         output = (done.stdout + done.stderr).strip()
         raise BadInput(f"prefect.yaml cannot be deployed:\n{output}")
@@ -129,8 +160,8 @@ def _run_prefect(before: dict[str, DeploymentResponse]) -> None:
 def _with_switches(before: dict[str, DeploymentResponse]) -> dict[str, Any]:
     """prefect.yaml, but what somebody has switched on in the UI stays on, although it says
     `active: false`, and what is paused stays paused, also for the moment of the deployment."""
-    plan = _plan()
-    for one in _deployments(plan):
+    changed = plan.read()
+    for one in plan.deployments(changed):
         known = before.get(str(one.get("name")))
         if known is None:
             continue
@@ -140,7 +171,7 @@ def _with_switches(before: dict[str, DeploymentResponse]) -> dict[str, Any]:
             {**schedule, "active": True} if schedule.get("slug") in on else schedule
             for schedule in one.get("schedules") or []
         ]
-    return plan
+    return changed
 
 
 if __name__ == "__main__":

@@ -104,11 +104,12 @@ def left_behind() -> list[str]:
     return [path.name.partition(".")[0] for path in locks if not _is_free(path) and _text(path)]
 
 
-def sweep(pending_s: float = PENDING_S, patience_s: float = 0.0) -> list[LostRun]:
+def sweep(pool: str, pending_s: float = PENDING_S, patience_s: float = 0.0) -> list[LostRun]:
     """Free the slots of runs that nobody works on: schedule a deployment's run again, which goes on
     where it stopped; one that was started by hand, or for the fourth time, is Crashed.
 
     Args:
+        pool: the work pool of this workspace; runs of another's are left alone.
         pending_s: for how long a run may be Pending.
         patience_s: for how long to wait for the server to answer.
 
@@ -117,12 +118,12 @@ def sweep(pending_s: float = PENDING_S, patience_s: float = 0.0) -> list[LostRun
     """
     with get_client(sync_client=True) as client:
         _wait(client, patience_s)
-        busy = _runs(client, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+        busy = _runs(client, pool, StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
         gone = [run for run in busy if _is_gone(run, timedelta(seconds=pending_s))]
         gone = [run for run in gone if _is_unfinished(client, run)]
         lost = [_end(client, run) for run in gone]
         ended = {run.id for run in gone}
-        lost += [_resume(client, run) for run in _crashed(client) if run.id not in ended]
+        lost += [_resume(client, run) for run in _crashed(client, pool) if run.id not in ended]
     _tidy({str(run.id) for run in busy} - {str(run.id) for run in gone})
     return lost
 
@@ -140,12 +141,14 @@ def _tidy(unfinished: set[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _runs(client: SyncPrefectClient, *types: StateType) -> list[FlowRun]:
+def _runs(client: SyncPrefectClient, pool: str, *types: StateType) -> list[FlowRun]:
+    """Of the work pool, and those that were started by hand, which have none."""
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types)))
-    return client.read_flow_runs(
+    runs = client.read_flow_runs(
         flow_filter=FlowFilter(name=FlowFilterName(any_=[FLOW])),
         flow_run_filter=FlowRunFilter(state=state),
     )
+    return [run for run in runs if run.work_pool_name in (None, pool)]
 
 
 def _end(client: SyncPrefectClient, run: FlowRun) -> LostRun:
@@ -178,11 +181,11 @@ def _times(run: FlowRun) -> int:
     return max((int(count) for count in counts if count.isdigit()), default=0)
 
 
-def _crashed(client: SyncPrefectClient) -> list[FlowRun]:
+def _crashed(client: SyncPrefectClient, pool: str) -> list[FlowRun]:
     """Runs of deployments whose process ended badly while the worker lived."""
     return [
         run
-        for run in _runs(client, StateType.CRASHED)
+        for run in _runs(client, pool, StateType.CRASHED)
         if run.deployment_id is not None
         and run.state is not None
         and datetime.now(UTC) - run.state.timestamp < YOUNG

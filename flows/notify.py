@@ -2,12 +2,14 @@
 
 Off unless MIMIC_NOTIFY_URL is set when deployments are made: an incoming webhook of Slack,
 Mattermost or Teams, or of a program of yours. It gets `{"text": ...}`. The address is kept on the
-server, encrypted.
+server, encrypted. Each workspace has one address, called by its work pool; it is told of every run
+of the server, also of those that were started by hand and have no pool.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,22 +23,25 @@ from prefect.types import SecretDict
 from mimic.errors import BadInput
 
 VARIABLE = "MIMIC_NOTIFY_URL"
-BLOCK = "mimic-notify"
-NAME = "mimic: tell when a run failed"
+BLOCK = "{pool}-notify"
+NAME = "{pool}: tell when a run failed"
 SUBJECT = "mimic: {{ flow_run.name }} {{ flow_run.state.name }}"
 BODY = "{{ flow_run.state.message }}\n{{ flow_run|ui_url }}"
 ENDS = ("prefect.flow-run.Failed", "prefect.flow-run.Crashed", "prefect.flow-run.TimedOut")
 
 
-def apply() -> str:
+def apply(pool: str) -> str:
     """Make the server do what MIMIC_NOTIFY_URL says; a line about it.
+
+    Args:
+        pool: the work pool of this workspace, by which its address is kept apart from others'.
 
     Raises:
         BadInput: the variable is no web address.
     """
     url = os.environ.get(VARIABLE, "").strip()
     with get_client(sync_client=True) as client:
-        for automation in client.read_automations_by_name(NAME):
+        for automation in client.read_automations_by_name(NAME.format(pool=pool)):
             client.delete_automation(automation.id)
         if not url:
             return f"failures are told to nobody ({VARIABLE} is not set)"
@@ -52,12 +57,17 @@ def apply() -> str:
             headers=None,
             cookies=None,
         )
-        identity = block.save(BLOCK, overwrite=True)
-        client.create_automation(_automation(identity))
+        identity = block.save(_slug(BLOCK.format(pool=pool)), overwrite=True)
+        client.create_automation(_automation(identity, NAME.format(pool=pool)))
     return f"failures are told to {urlsplit(url).hostname}"
 
 
-def _automation(block_id: Any) -> AutomationCore:
+def _slug(text: str) -> str:
+    """As Prefect lets blocks be called."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _automation(block_id: Any, name: str) -> AutomationCore:
     trigger = EventTrigger(
         match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
         expect=set(ENDS),
@@ -67,7 +77,7 @@ def _automation(block_id: Any) -> AutomationCore:
     )
     action = SendNotification(block_document_id=block_id, subject=SUBJECT, body=BODY)
     return AutomationCore(
-        name=NAME,
+        name=name,
         description="Calls the address that MIMIC_NOTIFY_URL named when deployments were made.",
         trigger=trigger,
         actions=[action],

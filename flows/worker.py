@@ -28,7 +28,7 @@ from prefect.settings import get_current_settings
 from mimic.commands.operation import leash
 from mimic.commands.operation.schedule_slots import PENDING_S
 from mimic.errors import BadInput
-from mimic.flows import janitor, shift
+from mimic.flows import janitor, plan, shift
 from mimic.infra.addresses import hide_secrets
 from mimic.infra.owner import owned
 
@@ -38,7 +38,6 @@ HANDOVER_S = 3.0  # the last worker may be about to end
 SWEEP_S = 30.0  # between two looks for runs that nobody works on
 LOOK_S = 0.5
 AGAIN_S = 2.0  # before a worker that died is started again
-POOL = "mimic"
 NAME = f"mimic-{os.uname().nodename}-{zlib.crc32(os.fsencode(Path.cwd())):08x}"
 
 
@@ -62,26 +61,31 @@ def main() -> None:
 
 def work(options: list[str], stop: threading.Event) -> None:
     """Until `stop` is set: one shift after the other."""
-    name = options[options.index("--name") + 1] if "--name" in options else NAME
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL]
+    name = _given(options, "--name") or NAME
+    pool = _given(options, "--pool") or plan.pool()
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool]
     command += ["--type", "process", "--limit", "1", "--name", name, *options]
     while not stop.is_set():
         _wait_for_the_last_shift(stop)
-        _sweep(name, starting=True, stop=stop)
+        _sweep(name, pool, starting=True, stop=stop)
         with shift.begun() as variable, _on_a_leash(command, variable) as worker:
-            _watch(worker, name, stop)
+            _watch(worker, name, pool, stop)
         if not stop.is_set():
             say(f"the worker ended with status {worker.returncode}: it is started again")
             stop.wait(AGAIN_S)
     _wait_for_the_last_shift(threading.Event())
-    _sweep(name, starting=False, stop=stop)  # what was stopped waits for the next worker
+    _sweep(name, pool, starting=False, stop=stop)  # what was stopped waits for the next worker
 
 
-def _watch(worker: subprocess.Popen[bytes], name: str, stop: threading.Event) -> None:
+def _given(options: list[str], option: str) -> str | None:
+    return options[options.index(option) + 1] if option in options[:-1] else None
+
+
+def _watch(worker: subprocess.Popen[bytes], name: str, pool: str, stop: threading.Event) -> None:
     swept = time.monotonic()
     while worker.poll() is None and not stop.wait(LOOK_S):
         if time.monotonic() - swept >= SWEEP_S:
-            _sweep(name, starting=False, stop=stop)
+            _sweep(name, pool, starting=False, stop=stop)
             swept = time.monotonic()
 
 
@@ -113,12 +117,13 @@ def _wait_for_the_last_shift(stop: threading.Event) -> None:
         stop.wait(LOOK_S)
 
 
-def _sweep(name: str, starting: bool, stop: threading.Event) -> None:
+def _sweep(name: str, pool: str, starting: bool, stop: threading.Event) -> None:
     """A run is Pending while a worker starts it; at the start nobody does, if nobody else can."""
     end = time.monotonic() + (PATIENCE_S if starting else 0.0)
     while not stop.is_set() or not starting:
         try:
-            for lost_run in janitor.sweep(0.0 if starting and _is_alone(name) else PENDING_S):
+            pending_s = 0.0 if starting and _is_alone(name, pool) else PENDING_S
+            for lost_run in janitor.sweep(pool, pending_s):
                 say(str(lost_run))
             return
         except httpx.HTTPError:
@@ -129,10 +134,10 @@ def _sweep(name: str, starting: bool, stop: threading.Event) -> None:
             stop.wait(LOOK_S)
 
 
-def _is_alone(name: str) -> bool:
+def _is_alone(name: str, pool: str) -> bool:
     with get_client(sync_client=True) as client:
         try:
-            workers = client.read_workers_for_work_pool(POOL)
+            workers = client.read_workers_for_work_pool(pool)
         except ObjectNotFound:
             return True
         except httpx.HTTPStatusError as error:

@@ -23,7 +23,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from benchmarks import restarts
 from mimic.commands.operation import schedule_slots
 from mimic.commands.operation.doctor import services
-from mimic.flows import janitor
+from mimic.flows import janitor, plan
 from tests.support import REPOSITORY
 from tests.support.toy_project import Server, end, kill_group, wait_until
 
@@ -68,7 +68,7 @@ def test_a_slot_is_freed_although_worker_and_server_died(
     assert _take_slot(restartable, _create(restartable)) == "CANCELLED"
     restartable.kill_and_start_again()
     assert _take_slot(restartable, _create(restartable)) == "CANCELLED"  # the holder is remembered
-    assert janitor.sweep(pending_s=3600.0) == []  # it may still be started
+    assert janitor.sweep(plan.POOL, pending_s=3600.0) == []  # it may still be started
     monkeypatch.setenv("PREFECT_API_URL", restartable.url)
     (young,) = schedule_slots.held_slots(restartable.url)
     assert (young.deployment, young.state, young.is_stuck) == ("mine", "Pending", False)
@@ -77,7 +77,7 @@ def test_a_slot_is_freed_although_worker_and_server_died(
     finding = services.prefect_server()
     assert finding.state == "warning"
     assert f"the slot of mine is held by {young.run}, Pending for " in finding.found
-    (found,) = janitor.sweep(pending_s=0.0)
+    (found,) = janitor.sweep(plan.POOL, pending_s=0.0)
     assert found.again
     name, message = _state(restartable, dead)
     assert name == "AwaitingRetry", "a run that was due is not lost"
@@ -120,10 +120,12 @@ def test_a_run_whose_process_was_killed_is_crashed_and_a_live_one_is_not(
         (run,) = restartable.post(
             "/flow_runs/filter", flow_runs={"state": {"type": {"any_": ["RUNNING"]}}}
         )
-        assert janitor.sweep(pending_s=0.0) == []
+        assert janitor.sweep(plan.POOL, pending_s=0.0) == []
         flow.send_signal(signal.SIGKILL)
         flow.wait()
-        assert janitor.sweep(pending_s=0.0) == [janitor.LostRun(run["name"], again=False)]
+        assert janitor.sweep(plan.POOL, pending_s=0.0) == [
+            janitor.LostRun(run["name"], again=False)
+        ]
         assert _state(restartable, run["id"])[0] == "Crashed"
         assert not list((project.root / ".prefect" / "alive").iterdir())
     finally:

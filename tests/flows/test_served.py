@@ -17,7 +17,7 @@ import pytest
 import yaml
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from mimic.flows import notify
+from mimic.flows import notify, plan
 from mimic.flows.pipeline import pipeline
 from tests.flows.conftest import serving
 from tests.support import REPOSITORY
@@ -174,20 +174,20 @@ def test_somebody_is_told_when_a_run_failed(
         threading.Thread(target=sink.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{sink.server_port}/hook?token=s3cret"
         monkeypatch.setenv(notify.VARIABLE, address)
-        assert notify.apply() == "failures are told to 127.0.0.1"
+        assert notify.apply(plan.POOL) == "failures are told to 127.0.0.1"
         monkeypatch.chdir(deployed.project.root)
         state = pipeline(targets=["mine"], return_state=True)
         assert state.is_failed()
         wait_until(lambda: told, 60, "the message")
         time.sleep(2)
         monkeypatch.delenv(notify.VARIABLE)
-        notify.apply()
+        notify.apply(plan.POOL)
         sink.shutdown()
     (text,) = told
     assert text.startswith("mimic: mine, ")
     assert "raw/b: not an image" in text
     assert "/runs/flow-run/" in text
-    assert not [one for one in deployed.post("/automations/filter") if one["name"] == notify.NAME]
+    assert not [one for one in deployed.post("/automations/filter") if "tell when" in one["name"]]
     deployed.project.write("b", "plain")
 
 

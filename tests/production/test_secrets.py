@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from mimic.flows import notify
+from mimic.flows.plan import POOL
 from tests.production.conftest import Night
 from tests.support import marked
 from tests.support.installation import Installation
@@ -70,7 +71,7 @@ def failing_run(lab: Installation) -> str:
             wait_until(lambda: calls, 60, "the webhook to be called")
             assert [text for text in calls if marked.found_in(text.encode())] == []
         (automation,) = lab.ask(
-            "/automations/filter", automations={"name": {"any_": [notify.NAME]}}
+            "/automations/filter", automations={"name": {"any_": [notify.NAME.format(pool=POOL)]}}
         )
         lab.delete(f"/automations/{automation['id']}")
         return run

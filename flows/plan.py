@@ -1,0 +1,54 @@
+"""prefect.yaml of the workspace: its deployments, and the work pool that its worker serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mimic.errors import BadInput
+
+FILE = "prefect.yaml"
+POOL = "mimic"  # where prefect.yaml names none
+
+
+def read() -> dict[str, Any]:
+    """
+    Raises:
+        BadInput: prefect.yaml is missing, or is no mapping.
+    """
+    path = Path(FILE)
+    if not path.is_file():
+        raise BadInput(f"deploy: no {FILE} here; `mimic serve` writes one")
+    try:
+        plan: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"{FILE} cannot be read: {error}") from error
+    if not isinstance(plan, dict) or not isinstance(plan.get("deployments"), list):
+        raise BadInput(f"{FILE}: it has no list `deployments`; remove it: `mimic serve` writes one")
+    mapping: dict[str, Any] = plan
+    return mapping
+
+
+def deployments(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is no mapping is left to Prefect to refuse."""
+    return [one for one in plan["deployments"] if isinstance(one, dict)]
+
+
+def pool() -> str:
+    """Of all deployments of this workspace; without a prefect.yaml the usual one.
+
+    Raises:
+        BadInput: prefect.yaml cannot be read, or names several.
+    """
+    if not Path(FILE).is_file():
+        return POOL
+    named = [one.get("work_pool") for one in deployments(read())]
+    names = sorted({str(one["name"]) for one in named if isinstance(one, dict) and "name" in one})
+    if len(names) > 1:
+        raise BadInput(
+            f"{FILE}: the deployments name the work pools {' and '.join(names)}; the worker of a "
+            "workspace serves one: give them the same"
+        )
+    return names[0] if names else POOL
