@@ -26,7 +26,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from mimic.flows import artifacts, shift
-from mimic.flows.graph import NARROWS, choices, graph, select, stage_of
+from mimic.flows.graph import NARROWS, choices, graph, select
 from mimic.flows.janitor import alive, claim
 from mimic.flows.repro import environment, no_child_left_behind, repro
 from mimic.flows.unchanged import unchanged
@@ -129,13 +129,10 @@ def _run(forced: set[str], needs: dict[str, list[str]], retries: int) -> dict[st
     """Every stage as a task, after those that it needs; how each ended."""
     futures: dict[str, PrefectFuture[Any]] = {}
     idle = unchanged(needs) - forced
+    # Without tags: for each of them Prefect asks the server for a slot, and where that is away for
+    # half a minute the whole run would fail.
+    task = repro.with_options(retries=retries, retry_delay_seconds=30)
     for stage, others in needs.items():
-        name = stage.partition("@")[2]
-        task = repro.with_options(
-            retries=retries,
-            retry_delay_seconds=30,
-            tags=[stage_of(stage), *([name] if name else [])],
-        )
         futures[stage] = task.submit(
             stage,
             force=stage in forced,

@@ -160,6 +160,16 @@ def test_scratch_files_of_killed_writers_go_and_those_of_others_stay(workspace: 
     assert _there(workspace, stays) == list(stays)
 
 
+def test_without_git_no_experiment_has_finished(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _aged(workspace / "runs/experiments/some/pretrain/croco/2f/step-000003.pt", 0)
+    monkeypatch.setenv("PATH", str(workspace))
+    lines = _clean(workspace, "--remove")
+    assert any(line.startswith("runs/experiments/some: 0.5 MB: stays; ") for line in lines)
+    assert (workspace / "runs/experiments/some/pretrain/croco/2f/step-000003.pt").is_file()
+
+
 def test_the_work_of_a_finished_experiment_goes(workspace: Path) -> None:
     """DVC keeps a result as a reference of its name; an unfinished one goes on under its name."""
     git = ["git", "-C", str(workspace), "-c", "user.name=a", "-c", "user.email=a@b"]

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from tests.support import REPOSITORY
 from tests.support.toy_project import Server, end, kill_group, wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
+AWAY_S = 20.0
 LEASE_S = 30.0  # the shortest that Prefect takes; of five minutes by default
 LOOK_S = 15.0  # how often the server looks for leases that are over
 
@@ -132,6 +134,40 @@ def test_a_run_whose_process_was_killed_is_crashed_and_a_live_one_is_not(
         kill_group(flow)
     wait_until(lambda: not any(_exists(pid) for pid in pids), 60, "the stage to end")
     project.write("a", "plain")
+
+
+def test_stages_begin_while_the_server_is_away(restartable: Server) -> None:
+    project = restartable.project
+    project.write("a", "wait")
+    begun = time.time()
+    flow = subprocess.Popen(
+        [sys.executable, "-m", "mimic.flows.pipeline", "--force"],
+        cwd=project.root,
+        env=restartable.environment,
+        start_new_session=True,
+    )
+
+    def is_new(name: str) -> bool:
+        path = project.root / name
+        return path.exists() and path.stat().st_mtime > begun
+
+    try:
+        wait_until(lambda: is_new("data/b"), 90, "the stage that does not wait")
+        assert restartable.process is not None
+        kill_group(restartable.process)
+        (project.root / "go").touch()
+        wait_until(lambda: is_new("score"), 90, "the last stage")
+        time.sleep(AWAY_S)
+        assert flow.poll() is None, "the end of a run is told to the server, once it is there"
+        restartable.serve()
+        assert flow.wait(90) == 0
+    finally:
+        kill_group(flow)
+        (project.root / "go").unlink(missing_ok=True)
+        project.write("a", "plain")
+    since = datetime.fromtimestamp(begun, UTC).isoformat()
+    (run,) = restartable.post("/flow_runs/filter", flow_runs={"start_time": {"after_": since}})
+    assert run["state"]["name"] == "Completed", run["state"]
 
 
 def _exists(pid: int) -> bool:

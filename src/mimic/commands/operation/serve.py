@@ -130,11 +130,15 @@ def _settle(root: Path) -> None:
 
 
 def _refuse_taken(ports: Ports) -> None:
+    options: dict[int, str] = {}
     for option, port in (
         ("--port", ports.prefect),
         ("--mlflow-port", ports.mlflow),
         ("--report-port", ports.report),
     ):
+        if port in options:
+            raise BadInput(f"serve: {options[port]} and {option} are both {port}; change one")
+        options[port] = option
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
