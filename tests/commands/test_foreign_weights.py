@@ -15,7 +15,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import ViTConfig, ViTMAEConfig, ViTMAEForPreTraining, ViTModel
+from transformers import (
+    IJepaModel,
+    ViTConfig,
+    ViTMAEConfig,
+    ViTMAEForPreTraining,
+    ViTModel,
+    ViTMSNModel,
+)
 from typer.testing import CliRunner
 
 from mimic.cli import app
@@ -236,6 +243,25 @@ def hugging_face(folder: Path) -> None:
     )
     torch.manual_seed(1)
     ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+
+
+@pytest.mark.parametrize("kind", [ViTMSNModel, IJepaModel])
+def test_the_config_of_other_plain_transformers_is_followed(
+    tmp_path: Path, kind: type[ViTMSNModel] | type[IJepaModel]
+) -> None:
+    """Heads and epsilon are those that config.json says, with a class token or without."""
+    size: dict[str, Any] = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    more: dict[str, Any] = {"intermediate_size": 192, "image_size": SIDE, "layer_norm_eps": 0.01}
+    torch.manual_seed(1)
+    model = kind(kind.config_class(**size, **more)).eval()
+    model.save_pretrained(tmp_path / "hub")
+    write_pixels(tmp_path / "hub")
+    card = import_weights(tmp_path / "hub", tmp_path / "models/hf", NOTHING)
+    assert (card["model"]["heads"], card["imported"]["assumed"]) == (4, [])
+    with torch.inference_mode():
+        tokens = load_encoder(tmp_path / "models/hf")[0](IMAGES)
+        features = model(IMAGES).last_hidden_state
+    torch.testing.assert_close(tokens, features, atol=1e-4, rtol=1e-4)
 
 
 def test_pixels_that_nobody_speaks_of_are_said_to_be_imagenets(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ encoder alone."""
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,26 @@ def test_what_timm_would_leave_out_is_refused(
     ):
         import_weights.import_timm(name, *files, said())
     assert not files[1].exists()
+
+
+@pytest.mark.parametrize("tag", ["augreg_in21k", "dino"])
+def test_pixels_of_a_folder_are_those_of_the_named_model(
+    tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models of one architecture were trained on pixels of several statistics."""
+    name = "vit_small_patch16_224"
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    save_file(shrunk(name, monkeypatch).state_dict(), folder / "model.safetensors")
+    pixels = {"mean": list(IMAGE_MEAN), "std": list(IMAGE_STD)}
+    config = {"architecture": name, "pretrained_cfg": pixels}
+    (folder / "config.json").write_text(json.dumps(config))
+    out = tmp_path / "models/other"
+    if tag == "dino":
+        import_weights.import_timm(f"{name}.dino", folder, out, said())
+        return
+    with pytest.raises(BadInput, match=f"mean .0.485.* gets .0.5.* to the name: {name}.TAG"):
+        import_weights.import_timm(f"{name}.{tag}", folder, out, said())
 
 
 def test_patches_of_another_size_are_refused(

@@ -32,7 +32,12 @@ from mimic.training.encoder_folder import write_card
 from mimic.training.imported import averages
 from mimic.training.imported.containers import Foreign, read_checkpoint
 from mimic.training.imported.foreign import ImportOverrides, Numbers, numbers_of
-from mimic.training.imported.self_description import beside, beside_croco, beside_timm
+from mimic.training.imported.self_description import (
+    beside,
+    beside_croco,
+    beside_timm,
+    require_pixels_of,
+)
 from mimic.training.optimizer_state import OptimizerState
 
 PATIENCE_S = 60.0  # for another import of this name; a training takes longer, and is named
@@ -144,10 +149,12 @@ def import_timm(
 
     try:
         encoder = TimmEncoder(name, overrides.size_px, pretrained=path is None)
-        foreign = None if path is None else read_checkpoint(path, overrides.key, overrides.prefix)
-        weights = (
-            dict(encoder.state_dict()) if foreign is None else encoder.fitting(foreign.weights)
-        )
+        foreign = None
+        weights = dict(encoder.state_dict())
+        if path is not None:
+            foreign = read_checkpoint(path, overrides.key, overrides.prefix)
+            require_pixels_of(encoder.pixels, path)
+            weights = encoder.fitting(foreign.weights)
     except ValueError as error:
         raise BadInput(f"{path or name}: {error}") from None
     load_into(encoder, weights, path or out)

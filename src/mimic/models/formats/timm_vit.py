@@ -64,7 +64,8 @@ class TimmEncoder(VisionTransformer):
         for key, parameter in model.named_parameters(recurse=False):
             self.register_parameter(key, parameter)
         self.__dict__["_timm"] = model
-        mean, std = (torch.tensor(model.pretrained_cfg[key]) for key in ("mean", "std"))
+        self.pixels = {key: tuple(model.pretrained_cfg[key]) for key in ("mean", "std")}
+        mean, std = map(torch.tensor, self.pixels.values())
         ours = torch.tensor(IMAGE_MEAN), torch.tensor(IMAGE_STD)
         self.register_buffer("_scale", (ours[1] / std)[:, None, None], persistent=False)
         self.register_buffer("_shift", ((ours[0] - mean) / std)[:, None, None], persistent=False)

@@ -49,14 +49,15 @@ NAMES_SAID = {  # ours to those of Hugging Face's config.json
 
 
 def beside(path: Path) -> dict[str, Any]:
-    """config.json of Hugging Face beside the weights, if there is one of a plain ViT or ViT-MAE.
+    """config.json of Hugging Face beside the weights, if there is one of a transformer: of ViT,
+    ViT-MAE, ViT-MSN, I-JEPA, or another whose weights have the names of those.
 
     Raises:
         ValueError: it describes a model that is computed in another way, or other pixel statistics.
     """
     folder = path if path.is_dir() else path.parent
     config = _json(folder / "config.json")
-    if config.get("model_type") not in ("vit", "vit_mae"):
+    if "num_attention_heads" not in config:
         return {}
     if config.get("hidden_act", "gelu") != "gelu":
         raise ValueError(
@@ -111,6 +112,28 @@ def beside_timm(path: Path) -> dict[str, Any]:
         config = _stated_inside(path, "timm")
     stated = timm_config.stated_by_config(config)
     return stated | ({"norm_eps": config["norm_eps"]} if stated and "norm_eps" in config else {})
+
+
+def require_pixels_of(model: Mapping[str, Any], path: Path) -> None:
+    """
+    Args:
+        model: what timm says of a model of its own: "mean", "std".
+        path: a folder for timm, or a file.
+
+    Raises:
+        ValueError: config.json beside the weights says that they were trained on other pixels.
+    """
+    folder = path if path.is_dir() else path.parent
+    config = _json(folder / "config.json") if path.is_dir() or path.name == WEIGHTS else {}
+    pixels = config.get("pretrained_cfg")
+    pixels = pixels if isinstance(pixels, Mapping) else {}
+    for name in ("mean", "std"):
+        if name in pixels and not _is_alike(pixels[name], model[name]):
+            raise ValueError(
+                f"config.json says {name} {pixels[name]} of pixels, and timm's model of that name "
+                f"gets {list(model[name])}; add the tag of the weights to the name: "
+                f"{config.get('architecture', 'NAME')}.TAG"
+            )
 
 
 def _require_timm_pixels(config: Mapping[str, Any]) -> None:
