@@ -158,7 +158,7 @@ FAULTS = {
     "dvc-mining": Fault(dvc_dies, "mine@phone"),
     "dvc-assembling": Fault(dvc_dies, "assemble@mimic-1m", SHORT_S),
     "dvc-training": Fault(dvc_dies),
-    "dvc-evaluating": Fault(dvc_dies, "evaluate@croco-reconstruction"),
+    "dvc-evaluating": Fault(dvc_dies, "evaluate@croco-reconstruction", SHORT_S),
     "dvc-reporting": Fault(dvc_dies, "report", SHORT_S),
     "power": Fault(power_is_cut),
     "power-mining": Fault(power_is_cut, "mine@phone"),
