@@ -221,10 +221,14 @@ def test_your_own_data_may_be_any_folder(tmp_path: Path, params: Params) -> None
 
 
 def _in_sequences(source: images.ImageSource, clip: str, pairing: str) -> list[str]:
-    files, _ = images._photographs(source._files(clip))
+    files, _ = images._photographs(source._files(clip), source.root)
     if pairing == "neighbours":
         files = [
-            file for sequence in sequences(files) if len(sequence) > 1 for file in sequence.files
+            file
+            for sequence in sequences(files)
+            if len(sequence) > 1
+            for file in sequence.files
+            if file not in images._alone(sequence, source._section)
         ]
     return [file.relative_to(source.root).as_posix() for file in files]
 

@@ -378,3 +378,43 @@ def test_no_frame_is_held_for_longer_than_it_is_used(tmp_path: Path) -> None:
         gc.enable()
     assert len(held) == 60
     assert max(held) <= 4
+
+
+@pytest.mark.parametrize("ending", ["mp4", "avi", "mxf"])
+def test_frames_that_are_stored_in_another_order_have_their_times(
+    tmp_path: Path, ending: str
+) -> None:
+    """AVI and MXF number packets as they are stored; B frames are shown in another order."""
+    path = tmp_path / f"a.{ending}"
+    _numbered(path, "libx264", 50, {"x264-params": "log-level=none:bframes=3:keyint=25"})
+    found = [
+        (time_s, round((image.mean() - 20) / 4)) for time_s, image in videos.sample(path, 0.04)
+    ]
+    assert [number for _, number in found] == list(range(50))
+    assert [time_s for time_s, _ in found] == pytest.approx([number / 25 for number in range(50)])
+
+
+def test_a_hole_in_an_avi_is_named(tmp_path: Path) -> None:
+    """Zeros in the middle, as of bad sectors: the frames behind it seem to be earlier."""
+    path = tmp_path / "a.avi"
+    _numbered(path, "mjpeg", 50, {})
+    whole = path.read_bytes()
+    begin, end = len(whole) * 2 // 5, len(whole) * 3 // 5
+    path.write_bytes(whole[:begin] + bytes(end - begin) + whole[end:])
+    with pytest.raises(Unreadable, match=r"of the 50 frames .* are missing, and what lies behind"):
+        list(videos.sample(path, 0.04))
+
+
+def _numbered(path: Path, codec: str, count: int, options: dict[str, str]) -> None:
+    """A video, 25 frames a second, whose frames are as bright as their numbers say."""
+    noise = np.random.default_rng(0).integers(-2, 3, (120, 160, 3))
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=25)
+        stream.width, stream.height = 160, 120
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.options = options
+        for number in range(count):
+            pixels = (20 + 4 * number + noise).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())

@@ -77,7 +77,7 @@ READERS = {
     "crops": Reader("precomputed.crops.CropsSource", config.Crops),
 }
 READER_VERSIONS = {
-    "videos": {"reader": 1},
+    "videos": {"reader": 2},
     "images": {"reader": 3},
     "scenes": {"reader": 1, "embree": 2, "habitat": 1},
     "covisible": {"reader": 1, "embree": 2, "habitat": 1},

@@ -48,6 +48,7 @@ from mimic.sources.photos.pictures import view as view
 from mimic.sources.photos.sequences import Sequence, sequences
 from mimic.sources.video import animations
 
+ALONE = "in no pair: no image lies {stride} before or behind it in its sequence"
 DEPTH = re.compile(
     r"(?:^|[^a-z])(?:depth|disp|disparity)(?:[^a-z]|$)", re.IGNORECASE
 )  # a word of a file's or folder's name
@@ -79,7 +80,7 @@ class ImageSource:
         return clips
 
     def describe(self, clip: str) -> Description:
-        files, _ = _photographs(self._files(clip))
+        files, _ = _photographs(self._files(clip), self.root)
         return describe(files, None)
 
     def left_out(self, clip: str) -> dict[str, str]:
@@ -87,13 +88,15 @@ class ImageSource:
 
         And the clip itself, where it is not tried whole.
         """
-        files, reasons = _photographs(self._files(clip))
+        files, reasons = _photographs(self._files(clip), self.root)
         if self._section.pairing == "neighbours":
             for sequence in _sequences(files, reasons):
                 if len(sequence) == 1:
                     reasons[sequence.files[0]] = (
                         "in no sequence: no other image has a name of the same form"
                     )
+                for file in _alone(sequence, self._section):
+                    reasons.setdefault(file, ALONE.format(stride=self._section.stride))
         for file in files:
             if file not in reasons and (why := pictures.further(file)) is not None:
                 reasons[file] = why
@@ -110,7 +113,7 @@ class ImageSource:
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002
         """Neighbours: a group for every first frame. All: a group for every pair, so that each is
         judged on its own."""
-        files, left_out = _photographs(self._files(clip))
+        files, left_out = _photographs(self._files(clip), self.root)
         if left_out and not files:
             raise NoCandidates("no photographs")
         match self._section.pairing:
@@ -249,15 +252,37 @@ def _sequences(files: list[Path], left_out: dict[Path, str]) -> list[Sequence]:
     return ordered
 
 
-def _photographs(files: list[Path]) -> tuple[list[Path], dict[Path, str]]:
+def _alone(sequence: Sequence, section: config.Images) -> list[Path]:
+    """Files that would be the first or the second of a candidate, and are in none because another
+    is missing. Those that the stride passes over are not meant."""
+    if len(sequence) < 2:
+        return []
+    steps = sequence.steps(None)
+    there = set(steps)
+    stride = section.stride
+    every = section.advance
+    firsts = {step for step in steps if not step % every and step + stride in there}
+    taken = {step + later for step in firsts for later in (0, stride, *section.retry_strides)}
+    return [
+        file
+        for file, step in zip(sequence.files, steps, strict=True)
+        if step not in taken and (not step % every or not (step - stride) % every)
+    ]
+
+
+def _photographs(files: list[Path], root: Path) -> tuple[list[Path], dict[Path, str]]:
     """The files that are photographs, and those that are not: animations and depth maps.
 
-    Depth maps are told by a word in their names or their folder's, and a single channel.
+    Depth maps are told by a word in their names or their folder's, and a single channel; by a
+    folder further up, and a single channel of 16 bits.
     """
-    depth = [file for file in files if DEPTH.search(file.stem) or DEPTH.search(file.parent.name)]
+    named = {file: DEPTH.search(file.stem) or DEPTH.search(file.parent.name) for file in files}
+    # further up a word says less: KITTI's proj_depth/groundtruth/image_02/0000000005.png
+    above = {file: any(map(DEPTH.search, file.relative_to(root).parts[:-2])) for file in files}
+    depth = [file for file in files if named[file] or above[file]]
     reasons = {file: animations.NO_PHOTOGRAPH for file in files if animations.is_animation(file)}
     for one in {re.sub("[0-9]+", "#", file.name): file for file in reversed(depth)}.values():
-        if pictures.is_single_channel(one):
+        if pictures.is_single_channel(one, is_deep=not named[one]):
             alike = re.sub("[0-9]+", "#", one.name)
             reasons |= {
                 file: "a depth map, no photograph"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import struct
 import subprocess
 import sys
 import zlib
@@ -17,7 +19,7 @@ from PIL import Image as pillow
 from mimic.sources.base import Unreadable
 from mimic.sources.photos import pictures
 from mimic.sources.video import animations
-from tests.support import footage
+from tests.support import footage, heif
 
 PHOTO = footage.pan(3, 1, 80)[0]
 LOSSY = {
@@ -98,18 +100,126 @@ def test_pictures_that_hold_no_photograph_say_so(tmp_path: Path) -> None:
     preview = pillow.fromarray(PHOTO)
     preview.save(tmp_path / "raw.tif", tiffinfo={254: 1})
     (tmp_path / "a.heic").write_bytes(b"\x00\x00\x00\x18ftypheic" + bytes(80))
-    (tmp_path / "tiles.heic").write_bytes(
-        b"\x00\x00\x00\x18ftypheic" + bytes(8) + b"infe....grid" + bytes(80)
-    )
     for name, reason in (
         ("float.tiff", "floating-point"),
         ("raw.tif", "raw data of a camera"),
         ("a.heic", "not an image that is read here"),
-        ("tiles.heic", "in tiles"),
         ("gone.heic", "No such file"),
     ):
         with pytest.raises(Unreadable, match=reason):
             pictures.read(tmp_path / name)
+
+
+@pytest.mark.parametrize("padding", [0, 70_000])
+def test_of_the_items_of_a_heic_the_one_it_names_is_read(tmp_path: Path, padding: int) -> None:
+    """A thumbnail may come first, and a picture in tiles is none of its tiles."""
+    scratch = tmp_path / "scratch"
+    photo = heif.coded(2, PHOTO, scratch)
+    grey = heif.coded(1, np.full((64, 64, 3), 128, np.uint8), scratch)
+    path = tmp_path / "a.heic"
+    heif.written(path, [grey, photo], 2, ((b"thmb", 1, [2]),), padding)
+    assert _close(pictures.read(path), PHOTO)
+    height, width = PHOTO.shape[:2]
+    tiles = [dataclasses.replace(photo, number=number) for number in (1, 2)]
+    row = heif.grid(3, 2, 2 * width, height)
+    heif.written(path, [*tiles, row], 3, ((b"dimg", 3, [1, 2]),), padding)
+    with pytest.raises(Unreadable, match="in tiles"):
+        pictures.read(path)
+    turned = heif.Item(3, b"iden", b"", (heif.extents(height, width), heif.box(b"irot", b"\1")))
+    heif.written(path, [tiles[0], turned], 3, ((b"dimg", 3, [1]),), padding)
+    with pytest.raises(Unreadable, match="made of another"):
+        pictures.read(path)
+
+
+@pytest.mark.parametrize("name", ["a.webp", "lossless.webp", "a.avif", "a.qoi", "a.jp2"])
+def test_a_tail_of_zeros_is_damage(tmp_path: Path, name: str) -> None:
+    """As of a copy that a power loss cut off: what is missing would be made up."""
+    noise = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    image = pillow.fromarray(noise).resize((320, 240), pillow.Resampling.BICUBIC)
+    more: dict[str, Any] = {"lossless": True} if name.startswith("lossless") else {}
+    image.save(tmp_path / name, **more)
+    pictures.read(tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    half = len(whole) // 2
+    (tmp_path / name).write_bytes(whole[:half] + bytes(len(whole) - half))
+    with pytest.raises(Unreadable):
+        pictures.read(tmp_path / name)
+
+
+def tiff(path: Path, planes: list[bytes], size: tuple[int, int], tags: dict[int, int]) -> Path:
+    """A little-endian TIFF without compression, a strip a plane; tags of one number each."""
+    width, height = size
+    lengths = [len(plane) for plane in planes]
+    samples = tags.get(277, 1)
+    fields: dict[int, list[int]] = {256: [width], 257: [height], 259: [1], 278: [height]}
+    fields |= {tag: [value] for tag, value in tags.items()}
+    fields[258] = fields[258] * samples
+    begin = 8 + 2 + 12 * (len(fields) + 2) + 4
+    tables = 4 * (len(fields[258]) * (samples > 1) + 2 * len(planes) * (len(planes) > 1))
+    fields[273] = [begin + tables + sum(lengths[:index]) for index in range(len(planes))]
+    fields[279] = lengths
+    entries = b""
+    more = b""
+    for tag, values in sorted(fields.items()):
+        raw = struct.pack(f"<{len(values)}I", *values)
+        entries += struct.pack("<HHI", tag, 4, len(values))
+        entries += raw if len(values) == 1 else struct.pack("<I", begin + len(more))
+        more += raw if len(values) > 1 else b""
+    head = b"II*\0" + struct.pack("<IH", 8, len(fields)) + entries + bytes(4)
+    path.write_bytes(head + more.ljust(tables, b"\0") + b"".join(planes))
+    return path
+
+
+def test_pixels_of_more_than_8_bits_are_those_of_the_file(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 40 * 32).reshape(32, 40).astype(np.uint16)
+    deep = np.stack([ramp, ramp[::-1], ramp[:, ::-1]])
+    colours = {258: 16, 262: 2, 277: 3}
+    planes = [plane.tobytes() for plane in deep]
+    got = pictures.read(tiff(tmp_path / "planes.tif", planes, (40, 32), colours | {284: 2}))
+    assert np.abs(got.astype(int) - (deep >> 8).transpose(1, 2, 0)).max() <= 1
+    inverted = {258: 16, 262: 0, 277: 1}
+    got = pictures.read(tiff(tmp_path / "white.tif", [ramp.tobytes()], (40, 32), inverted))
+    assert np.abs(got[..., 0].astype(int) - (255 - (ramp >> 8))).max() <= 1
+    twelve = (ramp >> 4).reshape(-1, 2).astype(np.uint32)
+    packed = np.stack(
+        [twelve[:, 0] >> 4, (twelve[:, 0] & 15) << 4 | twelve[:, 1] >> 8, twelve[:, 1] & 255], 1
+    )
+    plane = packed.astype(np.uint8).tobytes()
+    got = pictures.read(tiff(tmp_path / "12.tif", [plane], (40, 32), {258: 12, 262: 1, 277: 1}))
+    assert np.abs(got[..., 0].astype(int) - (ramp >> 8)).max() <= 1
+    wide = ramp.astype(np.uint32) << 16
+    path = tiff(tmp_path / "32.tif", [wide.tobytes()], (40, 32), {258: 32, 262: 1, 277: 1})
+    with pytest.raises(Unreadable, match="32-bit pixels"):
+        pictures.read(path)
+
+
+@pytest.mark.parametrize(("ending", "form"), [("sgi", "rgb24"), ("sgi", "gray"), ("pam", "rgba")])
+def test_what_ffmpeg_writes_looks_the_same(tmp_path: Path, ending: str, form: str) -> None:
+    """SGI's run lengths without a zero behind each row; colours below what is transparent."""
+    pixels = np.dstack([PHOTO, np.full(PHOTO.shape[:2], 255, np.uint8)])
+    pixels[:8, :8, 3] = 0
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgba").reformat(format=form)
+    encoder: Any = av.CodecContext.create(ending, "w")
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, form
+    encoder.time_base = Fraction(1)
+    packets = [*encoder.encode(frame), *encoder.encode(None)]
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(b"".join(map(bytes, packets)))
+    wanted = PHOTO.copy()
+    if form == "rgba":
+        wanted[:8, :8] = 255
+    if form == "gray":
+        grey = frame.to_ndarray()
+        wanted = np.repeat(grey[..., None], 3, axis=2)
+    assert _close(pictures.read(path), wanted)
+
+
+def test_a_hidden_grey_of_16_bits_is_white(tmp_path: Path) -> None:
+    grey = np.full((8, 8), 128 << 8, np.uint16)
+    grey[:, :4] = 0
+    pillow.fromarray(grey).save(tmp_path / "a.png", transparency=0)
+    got = pictures.read(tmp_path / "a.png")
+    assert (got[0, 0].tolist(), got[0, 7].tolist()) == ([255] * 3, [128] * 3)
 
 
 def test_only_the_file_itself_is_read_and_only_if_it_is_a_picture(tmp_path: Path) -> None:

@@ -232,3 +232,42 @@ def test_the_candidates_of_well_named_folders_are_what_they_were(
             [[[view.key for view in group.views], group.pairs, group.retry] for group in groups]
         )
     assert hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16] == digest
+
+
+SECONDS = range(5)
+RIGS = {
+    "before the moment": [f"cam{c}_20240501_1200{s:02d}.jpg" for c in (0, 1) for s in SECONDS],
+    "a moment a camera": [
+        f"cam{c}_20240501_1200{s:02d}{3 * c:03d}.jpg" for c in (0, 1) for s in SECONDS
+    ],
+    "behind the moment": [f"20240501_1200{s:02d}_cam{c}.jpg" for c in (0, 1) for s in SECONDS],
+    "words in turn": [
+        f"20240501_1200{s:02d}{5 * i:03d}_{word}.jpg"
+        for i, word in enumerate(("left", "right"))
+        for s in SECONDS
+    ],
+    "a clock": [f"cam{c}_{1714560000000 + 100 * s + c}.jpg" for c in (0, 1) for s in SECONDS],
+}
+
+
+@pytest.mark.parametrize("names", RIGS.values(), ids=RIGS)
+def test_each_camera_of_a_rig_is_a_sequence(names: list[str]) -> None:
+    """Names come camera by camera, each in order of time."""
+    found = sequences(map(Path, reversed(names)))
+    parts = sorted([file.name for file in sequence.files] for sequence in found)
+    assert parts == sorted([names[: len(SECONDS)], names[len(SECONDS) :]])
+
+
+def test_takes_of_one_picture_each_are_one_sequence() -> None:
+    for names in (
+        [f"take{take}_20240501_1200{take:02d}.jpg" for take in range(1, 5)],
+        [f"20240501_1200{second:02d}{more}.jpg" for second, more in enumerate(["", ".MP", ""])],
+    ):
+        (found,) = sequences(map(Path, names))
+        assert [file.name for file in found.files] == names
+
+
+def test_a_fraction_of_a_second_is_one() -> None:
+    names = ["2024-05-01 12-00-00.25.jpg", "2024-05-01 12-00-00.5.jpg", "2024-05-01 12-00-01.jpg"]
+    (found,) = sequences(map(Path, reversed(names)))
+    assert [file.name for file in found.files] == names

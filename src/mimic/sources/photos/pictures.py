@@ -14,6 +14,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 from PIL import ExifTags, ImageFile, ImageOps
 from PIL import Image as pillow
 
@@ -27,12 +28,16 @@ PIXELS_MAX = 180_000_000
 PROGRESSIVE_MAX = 2 * PIXELS_MAX
 JPEG_BYTE_PX = 1024  # no JPEG holds more pixels a byte: it says at least a bit of each 8 x 8
 FLOATS = "floating-point pixels are no photograph; export 8 or 16 bits"
-TILES = "in tiles, which nothing here puts together; convert it to JPEG"
+TILES = "in tiles, or made of another, which nothing here puts together; convert it to JPEG"
+HEIC_BRANDS = ("heic", "heix", "heim", "heis", "mif1")
 PREVIEW = 1  # bit of the TIFF tag NewSubfileType: a smaller copy of another picture in the file
+BITS, PHOTOMETRIC, PLANES = 258, 262, 284  # tags: BitsPerSample, ..., PlanarConfiguration
 MASK = 4  # bit of the same tag: what is transparent in another picture
 JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif")
 JPEG = b"\xff\xd8\xff"
 PNG = b"\x89PNG\r\n\x1a\n"
+DENSE = ("WEBP", "AVIF", "JPEG2000", "QOI")  # without long runs of zeros, and without an end mark
+ZEROS = 512  # bytes
 CRC_BYTES = 4  # behind a chunk of a PNG
 BY_ITSELF = {
     "protocol_whitelist": "file",
@@ -86,8 +91,9 @@ def read(source: Path | io.BytesIO) -> Image:
     try:
         with opened(source) as file:
             bound(file)
-            if (frame := not_sdr(source, file)) is not None:
-                return _turned(hdr.rgb(frame), file)
+            frame = not_sdr(source, file) or _misread(source, file)
+            if frame is not None:
+                return _turned(_on_white(frame), file)
             file.load()
             _require_end(source, file)
             if "icc_profile" not in file.info:
@@ -113,15 +119,45 @@ def opened(source: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile]:
         yield stack.enter_context(pillow.open(raw))
 
 
+def _misread(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFrame | None:
+    """The picture as FFmpeg decodes it, where Pillow takes its bytes for others: some TIFF of more
+    than 8 bits, and run lengths of SGI without the zero that ends a row.
+
+    Raises:
+        Unreadable: it has 32 bits, or is in memory.
+    """
+    if file.format == "TIFF":
+        tags = file.tag_v2  # type: ignore[attr-defined]
+        bits = tags.get(BITS, (1,))[0]
+        if bits == 32 and file.mode != "F":
+            raise Unreadable("32-bit pixels are no photograph; export 8 or 16 bits")
+        inverted = bits > 8 and tags.get(PHOTOMETRIC) == 0
+        if not (bits == 12 or inverted or (bits > 8 and tags.get(PLANES) == 2)):
+            return None
+    elif file.format != "SGI":
+        return None
+    if not isinstance(source, Path):
+        raise Unreadable(f"a {file.format} of a kind that is read from a file alone")
+    return _decoded(source)[0]
+
+
 def _require_end(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> None:
-    """A PNG whose tail is zeros, as of a copy that was cut off by a power loss: Pillow takes what
-    is missing for black.
+    """A picture whose tail is zeros, as of a copy that was cut off by a power loss: decoders take
+    what is missing for black, or make something up.
 
     Raises:
         Unreadable: it has no end.
     """
     if file.format == "PNG" and "IEND" not in png_chunks(source):
         raise Unreadable("damaged: ends before its last chunk (IEND)")
+    if file.format not in DENSE:
+        return
+    with ExitStack() as stack:
+        raw = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+        size = raw.seek(0, io.SEEK_END)
+        raw.seek(max(0, size - ZEROS))
+        if size > 2 * ZEROS and not any(raw.read()):
+            raise Unreadable(f"damaged: its last {ZEROS} bytes are zeros")
 
 
 def png_chunks(source: Path | io.BytesIO, until: str = "IEND") -> list[str]:
@@ -204,11 +240,16 @@ def _pages(picture: ImageFile.ImageFile) -> int:
     return pages
 
 
-def is_single_channel(file: Path) -> bool:
-    """Whether a picture has one channel, as depth maps have; False where it cannot be opened."""
+def is_single_channel(file: Path, *, is_deep: bool = False) -> bool:
+    """Whether a picture has one channel, as depth maps have; False where it cannot be opened.
+
+    Args:
+        is_deep: of 16 bits or more alone.
+    """
     try:
         with opened(file) as picture:
-            return len(picture.getbands()) == 1 and picture.mode != "P"
+            is_one = len(picture.getbands()) == 1 and picture.mode != "P"
+            return is_one and (not is_deep or picture.mode[0] in "IF")
     except Exception:  # a picture that cannot be read is named when it is read
         return False
 
@@ -279,7 +320,10 @@ def rgb(file: pillow.Image) -> Image:
     """The upright 8-bit RGB image of a picture that is loaded; see `read`."""
     if file.mode.startswith("I;16") or file.mode == "I":
         deep = np.asarray(ImageOps.exif_transpose(file)).astype(np.int64)
-        return np.repeat(np.clip(deep >> 8, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+        grey = np.clip(deep >> 8, 0, 255).astype(np.uint8)
+        if isinstance(hidden := file.info.get("transparency"), int):  # tRNS of a PNG: that value
+            grey[deep == hidden] = 255
+        return np.repeat(grey[..., None], 3, axis=2)
     if file.mode == "F":
         raise Unreadable(FLOATS)
     upright = ImageOps.exif_transpose(file)
@@ -299,8 +343,6 @@ def _read_by_ffmpeg(source: Path | io.BytesIO) -> Image:
     if isinstance(source, io.BytesIO):
         raise Unreadable("not an image")
     try:
-        if b"grid" in source.open("rb").read(1 << 16):
-            raise Unreadable(f"a HEIC picture {TILES}")
         frame, is_film = _decoded(source)
         if frame is None:
             raise Unreadable("not an image that is read here")
@@ -310,7 +352,7 @@ def _read_by_ffmpeg(source: Path | io.BytesIO) -> Image:
             raise Unreadable(f"{frame.width} x {frame.height} pixels are too many; make it smaller")
         if "f32" in frame.format.name or "f16" in frame.format.name:
             raise Unreadable(FLOATS)
-        return side_data.upright(frame)(hdr.rgb(frame))
+        return side_data.upright(frame)(_on_white(frame))
     except Unreadable:
         raise
     except FileNotFoundError as error:
@@ -319,15 +361,32 @@ def _read_by_ffmpeg(source: Path | io.BytesIO) -> Image:
         raise Unreadable("not an image that is read here") from None
 
 
+def _on_white(frame: av.VideoFrame) -> Image:
+    """Its colours, and white where it is transparent, unless it is so all over."""
+    pixels = hdr.rgb(frame)
+    if not any(component.is_alpha for component in frame.format.components):
+        return pixels
+    alpha = frame.to_ndarray(format="rgba")[..., 3:].astype(np.float32) / 255
+    if alpha.min() == alpha.max() > 0:
+        return pixels
+    return (pixels * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
+
+
 def _decoded(path: Path) -> tuple[av.VideoFrame | None, bool]:
-    """The first picture of a file, as FFmpeg reads it, and whether a video follows.
+    """The first picture of a file, as FFmpeg reads it, and whether a video follows. Of the pictures
+    of a HEIC it is the one that the file names (`pitm`): thumbnails, depths and tiles may come
+    first.
 
     Raises:
-        Unreadable: it lists other files.
+        Unreadable: it lists other files, or the picture is put together of others.
     """
     with av.open(str(path), metadata_errors="ignore", options=BY_ITSELF) as container:
         tracks.refuse_lists(container)
-        frames = container.decode(video=0)
+        streams = container.streams.video
+        named = [one for one in streams if one.disposition & Disposition.default]
+        if not named and container.metadata.get("major_brand") in HEIC_BRANDS:
+            raise Unreadable(f"a HEIC picture {TILES}")
+        frames = container.decode((named or streams)[0])
         first = next(frames, None)
         return first, container.format.name != "image2" and next(frames, None) is not None
 

@@ -6,7 +6,8 @@ Files whose names differ in more than digits are different sequences (`frame-000
 that differ for each file, the last that grows evenly, so that an index is taken and not a drawn
 number beside it (`00012_58213`). Where two files then have the same number, the other digits tell
 several sequences apart (`cam0_0001`, `cam1_0001`), or else the spelling of the number does
-(`img_1`, `img_001`). A date with a time of day is one moment, whatever is written behind it
+(`img_1`, `img_001`). The number of a camera, a scene or a take tells sequences apart whatever else
+is written. A date with a time of day is one moment, whatever is written behind it
 (`PXL_20240501_095002582.MP`): such files follow one another in time.
 """
 
@@ -30,14 +31,16 @@ IDENTITY = re.compile(
     r"(?:cam|camera|scene|seq|sequence|view|rig|sensor|take|clip|shot|video|lens|eye)[-_ ]?$",
     re.IGNORECASE,
 )
+TURNS = 4  # of so many nobody thinks that they are chance
 MOMENT = re.compile(
     r"""
     (?<![0-9])
     (?P<date>(?:19|20)[0-9]{2}(?P<dash>[-_.]?)(?:0[1-9]|1[0-2])(?P=dash)(?:0[1-9]|[12][0-9]|3[01]))
     (?:[-_T\s]|\s\w{1,3}\s|,\s)?
     (?:
-      (?P<time>(?:[01][0-9]|2[0-3])[0-5][0-9][0-5][0-9])(?P<fraction>[0-9]{1,9})?
+      (?P<time>(?:[01][0-9]|2[0-3])[0-5][0-9][0-5][0-9])(?:[.,]?(?P<fraction>[0-9]{1,9}))?
     | (?P<spelled>[0-9]{1,2}(?P<colon>[-_.:])[0-5][0-9](?P=colon)[0-5][0-9])
+      (?:[.,](?P<part>[0-9]{1,9}))?
     )
     (?![0-9])
     (?:\s?(?P<half>[AaPp])\.?[Mm]\b)?
@@ -98,8 +101,27 @@ def sequences(files: Iterable[Path]) -> list[Sequence]:
             for part in _numbered(members):
                 ordered += _by_number(part)
     for members in moments.values():
-        ordered += _in_time(members)
+        for rig in _by_identity(members, _identity):
+            ordered += _in_time(rig)
     return ordered
+
+
+def _by_identity(members: list[Member], of: Callable[[Member], Hashable]) -> list[list[Member]]:
+    """Parts of one camera, scene or take each; the whole where most would be alone."""
+    parts = _split(members, of)
+    return parts if len(parts) <= len(members) // 2 else [members]
+
+
+def _identity(file: Path) -> Hashable:
+    """The numbers of cameras, scenes and takes in a name that states a moment."""
+    match = MOMENT.search(file.stem)
+    assert match is not None
+    return tuple(
+        number[0]
+        for number in NUMBER.finditer(file.stem)
+        if IDENTITY.search(file.stem[: number.start()])
+        and not match.start() <= number.start() < match.end()
+    )
 
 
 def _kind(file: Path) -> Hashable:
@@ -118,9 +140,17 @@ def _in_time(members: list[Path]) -> list[Sequence]:
     depth of one frame)."""
     parts = _split(members, _word_behind)
     times = [{_moment(file) for file in part} for part in parts]
-    if sum(map(len, times)) == len(set().union(*times)):
+    if sum(map(len, times)) == len(set().union(*times)) and not _take_turns(members, len(parts)):
         parts = [members]
     return [Sequence(tuple(sorted(part, key=_in_order)), None) for part in parts]
+
+
+def _take_turns(members: list[Path], count: int) -> bool:
+    """Whether as many words as there are follow one another in the same order again and again, as
+    those of cameras do that a clock releases: left, right, left, right."""
+    words = [_word_behind(file) for file in sorted(members, key=_in_order)]
+    turns = len(words) // count
+    return count > 1 and turns >= TURNS and words == words[:count] * turns
 
 
 def _word_behind(file: Path) -> str:
@@ -145,7 +175,7 @@ def _moment(file: Path) -> Moment:
     if match["half"]:
         hours = hours % 12 + (12 if match["half"] in "pP" else 0)
     seconds = Decimal(3600 * hours + 60 * int(minute) + int(second)) + Decimal(
-        f"0.{match['fraction'] or 0}"
+        f"0.{match['fraction'] or match['part'] or 0}"
     )
     return re.sub("[^0-9]", "", match["date"]), seconds
 
@@ -199,6 +229,9 @@ def _named(file: Path, pattern: re.Pattern[str]) -> _Name:
 
 def _by_number(members: list[_Name]) -> list[Sequence]:
     """Sequences of files whose names differ in digits alone."""
+    parts = _by_identity(members, _identities)
+    if len(parts) > 1:
+        return [sequence for part in parts for sequence in _by_number(part)]
     columns = list(zip(*(name.numbers for name in members), strict=True))
     telling = [column for column in range(len(columns)) if _differ(members, column)]
     counting = [column for column in telling if _is_even(members, column)]
@@ -240,6 +273,13 @@ def _is_identity(name: _Name, column: int) -> bool:
     """Whether a run of digits is the number of a camera, a scene or a take, by the word before
     it."""
     return IDENTITY.search(name.before[column]) is not None
+
+
+def _identities(name: _Name) -> Hashable:
+    """The numbers of cameras, scenes and takes beside another number."""
+    columns = range(len(name.numbers))
+    numbers = tuple(name.numbers[column] for column in columns if _is_identity(name, column))
+    return numbers if len(numbers) < len(columns) else ()
 
 
 def _by_spelling(members: list[_Name], counter: int) -> list[list[_Name]]:

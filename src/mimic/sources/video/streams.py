@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import heapq
 import itertools
 import math
 from collections.abc import Iterator
@@ -22,6 +24,10 @@ PACKETS_LOOKED_AT = 50  # for times: the first of a recording that was cut may h
 LACKING_S = 1.0
 LACKING_SHARE = 0.05
 # Formats whose header announces a duration; of others, FFmpeg reports what it finds at the end.
+# Their packets are numbered as they are stored, whatever the times say; pictures are shown in the
+# order in which the decoder gives them.
+NUMBERED = frozenset({"avi", "mxf"})
+REORDERED_MAX = 16  # pictures that a decoder of H.264 or H.265 holds back
 BOX_HEAD = 8  # bytes: length and kind
 ANNOUNCING = frozenset({"matroska", "mov", "avi", "asf", "flv"})
 
@@ -56,13 +62,17 @@ def decoded(
     first, packets = _looked_at(container, stream)
     has_times = any(isinstance(item, str) or not _is_timeless(item) for item in first)
     clock = _Clock(None if has_times else tracks.rate(stream)[0], first_s)
+    clock.sorts = not NUMBERED.isdisjoint(container.format.name.split(","))
     losses = _Losses(from_s)
     for item in itertools.chain(first, packets):
         for frame in _frames(item, clock, losses):
             time_s = clock.tell(frame)
             if losses.is_good(frame, time_s) and time_s is not None:
                 yield Timed(time_s, frame, clock.is_plain and losses.damaged == 0)
-    words = [*losses.messages(), *_lacking(container, stream, clock), *_joined(container)]
+    lacking = list(_lacking(container, stream, clock))
+    if not lacking and from_s == -math.inf:
+        lacking = list(_missing(container, stream, clock))
+    words = [*losses.messages(), *lacking, *_joined(container)]
     if words:
         raise Unreadable("; ".join(words))
 
@@ -77,6 +87,7 @@ class _Clock:
 
     def __init__(self, rate: Fraction | None, first_s: float) -> None:
         self.has_times = rate is None
+        self.sorts = False  # frames take the times of their packets from the earliest on
         self.first_s = first_s
         self.last_s = -math.inf
         self.end_s = -math.inf  # of the last frame
@@ -84,6 +95,7 @@ class _Clock:
         self._count = 0
         self._offset_s = 0.0
         self._before_s = 0.0  # the offset before the last restart
+        self._waiting_s: list[float] = []  # times of packets whose pictures are still to come
 
     @property
     def is_plain(self) -> bool:
@@ -95,11 +107,12 @@ class _Clock:
         if self._rate is not None:
             self._count += 1
             return float((self._count - 1) / self._rate)
-        if frame.time is None:
+        shown_s = heapq.heappop(self._waiting_s) if self._waiting_s else frame.time
+        if shown_s is None:
             return None
-        if abs(frame.time + self._before_s - self.end_s) <= RESTART_S:  # it was a slip
+        if abs(shown_s + self._before_s - self.end_s) <= RESTART_S:  # it was a slip
             self._offset_s = self._before_s
-        time_s = frame.time + self._offset_s
+        time_s = shown_s + self._offset_s
         if time_s < self.last_s - RESTART_S:
             self._before_s = self._offset_s
             self._offset_s += self.end_s - time_s
@@ -110,6 +123,21 @@ class _Clock:
         self.last_s = time_s
         self.end_s = time_s + max(float((frame.duration or 0) * (frame.time_base or 0)), 0.001)
         return time_s
+
+    def expect(self, packet: av.Packet) -> None:
+        """A picture, for which the packet holds a time."""
+        if not self.sorts or packet.pts is None or packet.time_base is None:
+            return
+        heapq.heappush(self._waiting_s, float(packet.pts * packet.time_base))
+        if len(self._waiting_s) > REORDERED_MAX + 1:  # a picture never came
+            heapq.heappop(self._waiting_s)
+
+    def drop(self, packet: av.Packet) -> None:
+        """It gives no picture."""
+        if self.sorts and packet.pts is not None and packet.time_base is not None:
+            with contextlib.suppress(ValueError):
+                self._waiting_s.remove(float(packet.pts * packet.time_base))
+                heapq.heapify(self._waiting_s)
 
     def pass_empty(self, packet: av.Packet) -> None:
         """The frame before is shown for the time of this packet, too."""
@@ -159,9 +187,11 @@ def _frames(item: av.Packet | str, clock: _Clock, losses: _Losses) -> list[av.Vi
     if item.size == 0 and not _is_timeless(item):  # to the decoder, it would be the end
         clock.pass_empty(item)
         return []
+    clock.expect(item)
     try:
         return [frame for frame in item.decode() if isinstance(frame, av.VideoFrame)]
     except (av.FFmpegError, ValueError) as error:
+        clock.drop(item)
         losses.add(clock.last_s, tracks.reason(error))
         return []
 
@@ -212,6 +242,23 @@ def _lacking(
     if is_of_all and _end_of_all_s(Path(container.name)) >= least_s:
         return
     yield f"ends after {end_s:.1f} s of the {announced_s:.1f} s that the file announces"
+
+
+def _missing(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    clock: _Clock,
+) -> Iterator[str]:
+    """Says so where pictures are missing in the middle of an AVI, which FFmpeg passes over: those
+    behind them seem to be earlier, for their times are their numbers."""
+    if "avi" not in container.format.name.split(",") or clock.last_s == -math.inf:
+        return
+    count = round((clock.end_s - clock.first_s) / float(stream.time_base or 1))
+    if count < stream.frames * (1 - LACKING_SHARE):
+        yield (
+            f"{stream.frames - count} of the {stream.frames} frames that the file announces are "
+            "missing, and what lies behind the hole seems to be earlier than it is"
+        )
 
 
 def _joined(container: av.container.InputContainer) -> Iterator[str]:

@@ -104,6 +104,8 @@ def remarks(container: av.container.InputContainer, first: av.VideoFrame) -> Ite
 def _not_flat(frame: av.VideoFrame) -> Iterator[str]:
     """Says so of frames that a player would not show as they are: pairs are mined of the whole
     picture."""
+    if frame.interlaced_frame:
+        yield "its frames are interlaced (two moments a frame), mined as they are; deinterlace it"
     kinds = side_data.of(frame)
     if stereo := kinds.get(SideDataType.STEREO3D):
         packing = int.from_bytes(bytes(stereo)[:4], sys.byteorder)
