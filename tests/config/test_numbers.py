@@ -42,7 +42,7 @@ def _changed(raw: dict, path: tuple[Any, ...], value: Any) -> dict:
     return raw
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), "many"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), "many", True])
 def test_no_number_is_infinite_or_none(profiles: dict[str, dict], value: Any) -> None:
     seen = set()
     for raw in profiles.values():
@@ -124,3 +124,25 @@ def test_depths_that_leave_nothing_are_refused(profiles: dict[str, dict], tmp_pa
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     with pytest.raises(BadInput, match="depth_max_m 2 is not above depth_min_m 5"):
         load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        (
+            "runs: {}",
+            "runs: {own: {recipe: no, batch: 4}}",
+            r"runs\.own\.recipe: no recipe.* False",
+        ),
+        ("runs: {}", "runs: {own: {recipe: 3, batch: 4}}", r"runs\.own\.recipe: "),
+        ("runs: {}", f"runs: {{own: {{seed: {2**64}}}}}", r"runs\.own\.seed: .* 2147483648"),
+        ("runs: {}", f"runs: {{own: {{seeds: [0, {2**31}]}}}}", r"runs\.own\.seeds\.1: "),
+    ],
+)
+def test_a_run_that_cannot_be_is_one_line(tmp_path: Path, old: str, new: str, why: str) -> None:
+    text = f"profile: laptop\n{old}\n".replace(old, new)
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInput) as info:
+        load_params(path)
+    assert re.search(why, str(info.value)), str(info.value)

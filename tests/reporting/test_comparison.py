@@ -237,3 +237,13 @@ def test_an_unknown_setting_is_one_line(world: World) -> None:
 def test_nothing_to_compare_is_said(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     command.print_differences(world.asked(), world.root, ["dataset"], as_json=False)
     assert "nothing to compare by dataset" in capsys.readouterr().out
+
+
+def test_a_run_that_was_trained_anew_since_it_was_measured_is_named(world: World) -> None:
+    """Its card says the new steps, its result is that of the encoder before."""
+    world.run("small", 0.5, weights={"encoder.safetensors": "c"})
+    world.run("large", 0.6, dataset="large", weights={"encoder.safetensors": "c"})
+    world.run("again", 0.7, dataset="other", steps=60, weights={"encoder.safetensors": "new"})
+    *_, last = world.lines("dataset")
+    why = "measured with another checkpoint than models/ holds"
+    assert last == f"not comparable: depth of again, {why}"

@@ -51,8 +51,11 @@ def _remove(path: Path) -> None:
 
 
 def reached(lab: Installation, run: str, stage: str) -> None:
-    """Wait until a run is at a stage, and its command has started."""
-    sign = f"> mimic {stage.replace('@', ' ')}"
+    """Wait until a run is at a stage, and its command has started: of an evaluation, that of its
+    run and task."""
+    command, _, item = stage.partition("@")
+    words = item.split("-", 1) if command == "evaluate" else [item]
+    sign = " ".join(["> mimic", command, *words]).strip()
 
     def there() -> bool:
         try:
@@ -61,6 +64,7 @@ def reached(lab: Installation, run: str, stage: str) -> None:
             return False
 
     wait_until(there, START_S, f"{stage} to start")
+    assert any(sign in line for line in lab.logs(run)), f"the run was over without {sign!r}"
 
 
 def disturbed(

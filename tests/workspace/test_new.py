@@ -241,6 +241,14 @@ def test_its_stages_are_those_of_the_repository(repository: Path, made: tuple[Pa
         assert not stated - listed
 
 
+@pytest.mark.parametrize("stage", ["recipe", "adapt-recipe"])
+def test_what_a_run_inherits_of_a_profile_goes_into_its_recipe(stage: str) -> None:
+    """A profile that changes with the package makes entries of `adapt` stale as well as runs."""
+    written = yaml.safe_load(stages.text())["stages"][stage]
+    held = [one for one in stages.body(written)["params"] if isinstance(one, dict)]
+    assert "profile.runs" in held[-1]["versions.yaml"]
+
+
 def test_every_parameter_that_dvc_reads_is_there(made: tuple[Path, str]) -> None:
     with Repo(str(made[0])) as repo:
         found = [dep for stage in repo.index.stages for dep in stage.deps if hasattr(dep, "params")]

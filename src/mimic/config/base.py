@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import functools
+from collections.abc import Iterator
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 
 def _number(value: Any) -> Any:
     """`yes` and `true` are no numbers, though Python counts them as 1."""
-    if isinstance(value, bool):
+    if isinstance(value, bool | _Word):
         raise ValueError(f"expected a number, found {str(value).lower()}")
     return value
 
@@ -38,6 +48,10 @@ LengthRange = Annotated[tuple[AboveZero, AboveZero], AfterValidator(_ordered)]
 
 Count = Annotated[int, Field(ge=0), _NUMBER]
 
+# torch takes 64 bits with a sign; NumPy's legacy generator 32 without, of which seeds of seeds
+# need some
+Seed = Annotated[int, Field(ge=0, lt=2**31), _NUMBER]
+
 Positive = Annotated[int, Field(ge=1), _NUMBER]
 
 
@@ -46,3 +60,43 @@ class Section(BaseModel):
     that is none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_yes_for_a_number(cls, values: Any) -> Any:
+        """Also where a number has bounds of its own, or none."""
+        if not isinstance(values, dict):
+            return values
+        return {**values, **{name: _worded(values[name]) for name in _numbers(cls) & values.keys()}}
+
+
+class _Word(str):
+    """Of a truth value, where a number is wanted: nothing makes a number of it."""
+
+
+def _worded(value: Any) -> Any:
+    """Its truth values as words, also those of a list."""
+    if isinstance(value, bool):
+        return _Word(str(value).lower())
+    return [_worded(one) for one in value] if isinstance(value, list) else value
+
+
+@functools.cache
+def _numbers(section: type[Section]) -> frozenset[str]:
+    """Fields that hold a number, or several."""
+    kinds = {name: set(_kinds(field.annotation)) for name, field in section.model_fields.items()}
+    return frozenset(
+        name for name, of in kinds.items() if of & {int, float} and not of & {bool, Any}
+    )
+
+
+def _kinds(wanted: Any) -> Iterator[Any]:
+    """Types that a value, or one of several in it, may have, without their bounds."""
+    origin = get_origin(wanted)
+    if origin is Annotated:
+        yield from _kinds(get_args(wanted)[0])
+    elif origin in (Union, UnionType, tuple, list):
+        for one in get_args(wanted):
+            yield from _kinds(one)
+    else:
+        yield wanted

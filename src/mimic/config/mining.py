@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mimic.config.base import Count, Fraction, Positive, Section
+from mimic.config.base import Count, Fraction, Positive, Section, Seed
 from mimic.config.licences import Wishing
 
 
@@ -38,7 +38,7 @@ class Privacy(Section):
 class Mine(Section):
     """The mining rule (MIMIC, section 3; see docs/mining.md for the two modes)."""
 
-    seed: Count
+    seed: Seed
     mode: Literal["symmetric", "reference"]
     size_px: Positive
     patch_px: Positive
@@ -100,4 +100,4 @@ class Dataset(Wishing):
     allow_short: (
         bool  # a source with fewer pairs than wanted gives what it has; false = that is an error
     )
-    seed: Count
+    seed: Seed

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mimic.config.base import AboveZero, Count, Positive, Section
+from mimic.config.base import AboveZero, Positive, Section, Seed
 
 
 class Flat(Section):
@@ -22,7 +22,7 @@ class Rooms(Section):
     """Flats written as .glb scenes."""
 
     scenes: Positive
-    first_seed: Count
+    first_seed: Seed
     flat: Flat
 
 
@@ -31,7 +31,7 @@ class Phone(Section):
     with a display matrix."""
 
     videos: Positive
-    first_seed: Count
+    first_seed: Seed
     flat: Flat
     seconds: AboveZero
     fps: Positive
@@ -44,7 +44,7 @@ class Frames(Section):
     """Numbered frame folders, as ScanNet or CO3D exports leave them."""
 
     folders: Positive
-    first_seed: Count
+    first_seed: Seed
     flat: Flat
     frames: Positive
     width_px: Positive
@@ -56,7 +56,7 @@ class LabelledDepth(Section):
     """A labelled depth set in the NYUv2 .mat layout, from scenes no pair was mined in."""
 
     scenes: Annotated[int, Field(ge=2)]  # some for training, others for test
-    first_seed: Count
+    first_seed: Seed
     flat: Flat
     train: Positive
     test: Positive
@@ -67,7 +67,7 @@ class LabelledDepth(Section):
 class LabelledViews(Section):
     """Views of procedural flats with labels; training and test flats differ."""
 
-    first_seed: Count
+    first_seed: Seed
     flat: Flat
     train: Positive
     test: Positive
@@ -88,7 +88,7 @@ class TaskonomySet(LabelledViews):
 class PeopleSet(Section):
     """Drawn people with their joints, in the layout of COCO's keypoints."""
 
-    first_seed: Count
+    first_seed: Seed
     train: Positive  # images
     test: Positive
     people: Positive  # at most, an image
@@ -99,7 +99,7 @@ class PeopleSet(Section):
 class ShapesSet(Section):
     """Drawn shapes of eight classes, in the layout of ImageNet-1K."""
 
-    first_seed: Count
+    first_seed: Seed
     train_per_class: Positive
     test_per_class: Positive
     size_px: Annotated[int, Field(ge=16)]

@@ -21,6 +21,7 @@ from mimic.config.base import (
     NotNegative,
     Positive,
     Section,
+    Seed,
 )
 from mimic.config.licences import Wishing
 from mimic.config.names import seed_name
@@ -182,8 +183,8 @@ class Run(Section):
     recipe: str
     dataset: str
     steps: Count
-    seed: Count | None  # None: it has seeds
-    seeds: tuple[Count, ...] | None  # None: it has one
+    seed: Seed | None  # None: it has seeds
+    seeds: tuple[Seed, ...] | None  # None: it has one
 
     @model_validator(mode="before")
     @classmethod

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+# Key of a result that is read back: its encoder is not the one that the workspace holds.
+OF_ANOTHER = "of another checkpoint"
 FREE = ("samples", "tracked_by", "save_every", "data")  # fields of a task that decide no comparison
 
 
@@ -18,6 +20,7 @@ def conditions(result: Mapping[str, Any]) -> dict[str, Any]:
         "settings": sorted(section.items(), key=lambda pair: pair[0]),
         "test data": result.get("data_digest"),
         "code": (result.get("parts"), result.get("versions", {}).get("mimic")),
+        "checkpoint than models/ holds": bool(result.get(OF_ANOTHER)),
     }
 
 
@@ -36,7 +39,7 @@ def measured_apart(
     if beside is None:
         (usual, _), *_ = Counter(map(repr, measured.values())).most_common()
         beside = next(run for run, one in measured.items() if repr(one) == usual)
-    reference = measured[beside]
+    reference = measured[beside] | {"checkpoint than models/ holds": False}
     differing = {
         run: [what for what in one if repr(one[what]) != repr(reference[what])]
         for run, one in measured.items()

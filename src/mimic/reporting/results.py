@@ -4,11 +4,12 @@ nothing was run."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mimic.errors import BadInput
+from mimic.infra.conditions import OF_ANOTHER
 from mimic.infra.storage import Workspace, read_json
 from mimic.params import Params
 from mimic.reporting.compared.difference import SeedScores
@@ -169,7 +170,7 @@ def _card(workspace: Workspace, run: str) -> dict[str, Any] | None:
 
 
 def _results(params: Params, workspace: Workspace, run: str) -> dict[str, SavedResult | None]:
-    return {task: read_result(workspace.metrics(run, task)) for task in params.table.tasks}
+    return {task: result_of(workspace, run, task) for task in params.table.tasks}
 
 
 def _samples(
@@ -198,6 +199,20 @@ def _imported(params: Params, workspace: Workspace, run: str) -> RunRow:
         results=results,
         samples=_samples(workspace, run, results),
     )
+
+
+def result_of(workspace: Workspace, run: str, task: str) -> SavedResult | None:
+    """The result of a run, or None where there is none; marked where its encoder was trained or
+    imported anew since."""
+    result = read_result(workspace.metrics(run, task))
+    if result is None:
+        return None
+    for name, folder in workspace.encoders(run).items():
+        weights = (read_json(folder / "card.json") or {}).get("weights", {})
+        there = weights.get("encoder.safetensors")
+        if there and result.checkpoints.get(name, there) != there:
+            return replace(result, raw=result.raw | {OF_ANOTHER: True})
+    return result
 
 
 def read_result(path: Path) -> SavedResult | None:

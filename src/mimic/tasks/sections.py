@@ -20,6 +20,7 @@ from mimic.config.base import (
     NotNegative,
     Positive,
     Section,
+    Seed,
     Share,
 )
 
@@ -37,7 +38,7 @@ class TaskSection(Section):
     # huge set
     tracked_by: Path
     samples: Count  # pictures written for the report
-    seed: Count
+    seed: Seed
 
     @model_validator(mode="before")
     @classmethod

@@ -117,6 +117,10 @@ def test_millimetres_are_not_metres(tmp_path: Path, own_task: DepthTask) -> None
     write_folder(tmp_path / "own")
     with pytest.raises(BadInput, match=r"median depth 2\.55e\+03 m if .* is in metres .*set depth"):
         open_depth(own_task.model_copy(update={"depth_unit": "m"}), tmp_path)
+    for odd in (["mm"], {"mm": 1}, True):
+        (tmp_path / "own/info.json").write_text(json.dumps({"depth_unit": odd}))
+        with pytest.raises(BadInput, match="is neither m, cm, mm nor units a metre"):
+            open_depth(own_task, tmp_path)
 
 
 def test_one_image_in_another_unit_is_named(tmp_path: Path, own_task: DepthTask) -> None:
@@ -164,6 +168,10 @@ def test_lists_folders_and_scenes_split(tmp_path: Path, own_task: DepthTask) -> 
     (own / "nyu_test.txt").write_text("no such\n")
     with pytest.raises(BadInput, match="'no such' names no image with a label"):
         open_depth(own_task, tmp_path)
+    for label in ("depth/004.png", "depth/gone.png", "masks/003.png"):
+        (own / "nyu_test.txt").write_text(f"color/003.jpg {label}\n")
+        with pytest.raises(BadInput, match="another label than 003.png, which its name says"):
+            open_depth(own_task, tmp_path)
     (own / "nyu_test.txt").unlink()
     with pytest.raises(BadInput, match="nothing in test or val; state both, or neither"):
         open_depth(own_task, tmp_path)

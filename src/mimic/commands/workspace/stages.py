@@ -115,6 +115,7 @@ def _of_profile(param: str, writes: bool) -> list[str]:
         writes: whether the stage writes the entry down; else it depends on what was written.
     """
     section, _, entry = param.partition(".")
+    section = LIKE.get(section, section)
     if section not in profiles.SECTIONS or (entry.startswith("${") and not writes):
         return []
-    return [f"{WORD}.{LIKE.get(section, section)}"]
+    return [f"{WORD}.{section}"]

@@ -18,7 +18,7 @@ from mimic.infra.storage import Workspace, read_json
 from mimic.params import Params
 from mimic.reporting.compared.difference import Difference, SeedScores, difference, holm
 from mimic.reporting.compared.settings import FACTORS, NEVER, Settings, differing, settings_of
-from mimic.reporting.results import SavedResult, read_result, sample, seed_in
+from mimic.reporting.results import SavedResult, result_of, sample, seed_in
 
 SHOWN = "shown"
 NOT_SHOWN = "not shown"
@@ -113,7 +113,7 @@ def _comparable(
     results = {
         run: result
         for run in params.table.runs
-        if (result := read_result(workspace.metrics(run, task))) is not None
+        if (result := result_of(workspace, run, task)) is not None
     }
     others = measured_apart({run: result.raw for run, result in results.items()})
     for run, what in others.items():

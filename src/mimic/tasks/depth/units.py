@@ -104,8 +104,8 @@ def _noted(path: Path) -> str | float | None:
 
 
 def _per_m(unit: str | float, where: str) -> float:
-    if unit in PER_M:
-        return PER_M[str(unit)]
+    if isinstance(unit, str) and unit in PER_M:
+        return PER_M[unit]
     if isinstance(unit, int | float) and not isinstance(unit, bool) and unit > 0:
         return float(unit)
     raise BadInput(f"{where}: depth_unit {unit!r} is neither m, cm, mm nor units a metre")

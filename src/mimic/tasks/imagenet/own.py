@@ -25,7 +25,7 @@ from mimic.sources.base import Unreadable, numeric_order
 from mimic.sources.photos import pictures
 from mimic.sources.photos.folders import files_below, passed_over, shown
 from mimic.sources.rgbd_layouts import COLOUR_FOLDERS, DEPTH_FOLDERS, same_name
-from mimic.tasks.engine.image_io import extent
+from mimic.tasks.own.files import contents
 from mimic.tasks.own.splits import (
     SCORED,
     SIDES,
@@ -88,8 +88,8 @@ class OwnClasses:
 
     @cached_property
     def extent(self) -> dict[str, int | str]:
-        """Bytes of all images; digest of their names, sizes and splits."""
-        files = extent([*self.train[0], *self.val[0]], self.folder)
+        """Bytes of all images; digest of their names, contents and splits."""
+        files = contents([*self.train[0], *self.val[0]], self.folder, ())
         digest = hashlib.sha256(str(files["digest"]).encode())
         for path in (*self.train[0], Path("/"), *self.val[0]):
             digest.update(f"{path.name}\n".encode(errors="surrogateescape"))

@@ -128,8 +128,27 @@ def _named(path: Path, items: Sequence[LabelledImage]) -> list[int]:
             raise BadInput(
                 f"{path}: {line[:80]!r} names several images; write the path below {path.parent}"
             )
+        _require_label(path, line, items[index])
         chosen.add(index)
     return sorted(chosen)
+
+
+def _require_label(path: Path, line: str, item: LabelledImage) -> None:
+    """Of "image label": labels are told by their names, and a list cannot give an image another.
+
+    Raises:
+        BadInput: it names one.
+    """
+    words = line.split()
+    if len(words) != 2 or not set("./\\") & set(words[1]) or line == item.image.name:
+        return
+    stated = without_ending(words[1].replace("\\", "/").strip("/").removeprefix("./"))
+    label = without_ending(item.label.as_posix())
+    if label != stated and not label.endswith(f"/{stated}"):
+        raise BadInput(
+            f"{path}: {line[:80]!r} gives {item.image.name} another label than {item.label.name}, "
+            "which its name says; name the files alike"
+        )
 
 
 def _keys(items: Sequence[LabelledImage]) -> dict[str, int]:
