@@ -209,8 +209,8 @@ def result_of(workspace: Workspace, run: str, task: str) -> SavedResult | None:
         return None
     for name, folder in workspace.encoders(run).items():
         weights = (read_json(folder / "card.json") or {}).get("weights", {})
-        there = weights.get("encoder.safetensors")
-        if there and result.checkpoints.get(name, there) != there:
+        held = weights.get("encoder.safetensors")
+        if held and result.checkpoints.get(name, held) != held:
             return replace(result, raw=result.raw | {OF_ANOTHER: True})
     return result
 

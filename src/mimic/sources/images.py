@@ -258,10 +258,10 @@ def _alone(sequence: Sequence, section: config.Images) -> list[Path]:
     if len(sequence) < 2:
         return []
     steps = sequence.steps(None)
-    there = set(steps)
+    present = set(steps)
     stride = section.stride
     every = section.advance
-    firsts = {step for step in steps if not step % every and step + stride in there}
+    firsts = {step for step in steps if not step % every and step + stride in present}
     taken = {step + later for step in firsts for later in (0, stride, *section.retry_strides)}
     return [
         file

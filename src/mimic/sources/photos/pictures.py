@@ -14,35 +14,21 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.stream import Disposition
 from PIL import ExifTags, ImageFile, ImageOps
 from PIL import Image as pillow
 
 from mimic.sources.base import Image, Pose, Unreadable, View
-from mimic.sources.photos import colours
-from mimic.sources.video import hdr, side_data, tracks
+from mimic.sources.photos import by_ffmpeg, colours, endings
+from mimic.sources.photos.by_ffmpeg import FLOATS
+from mimic.sources.photos.by_ffmpeg import PIXELS_MAX as PIXELS_MAX
 
-# decoded at once, 0.5 GB in RGB; JPEG and JPEG 2000 are decoded at a lower resolution above it
-PIXELS_MAX = 180_000_000
 # a progressive JPEG is decoded at once, whatever its resolution: 3 bytes a pixel, 1 GB
 PROGRESSIVE_MAX = 2 * PIXELS_MAX
 JPEG_BYTE_PX = 1024  # no JPEG holds more pixels a byte: it says at least a bit of each 8 x 8
-FLOATS = "floating-point pixels are no photograph; export 8 or 16 bits"
-TILES = "in tiles, or made of another, which nothing here puts together; convert it to JPEG"
-HEIC_BRANDS = ("heic", "heix", "heim", "heis", "mif1")
 PREVIEW = 1  # bit of the TIFF tag NewSubfileType: a smaller copy of another picture in the file
-BITS, PHOTOMETRIC, PLANES = 258, 262, 284  # tags: BitsPerSample, ..., PlanarConfiguration
 MASK = 4  # bit of the same tag: what is transparent in another picture
 JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif")
 JPEG = b"\xff\xd8\xff"
-PNG = b"\x89PNG\r\n\x1a\n"
-DENSE = ("WEBP", "AVIF", "JPEG2000", "QOI")  # without long runs of zeros, and without an end mark
-ZEROS = 512  # bytes
-CRC_BYTES = 4  # behind a chunk of a PNG
-BY_ITSELF = {
-    "protocol_whitelist": "file",
-    "pattern_type": "none",
-}  # `a%03d.jpg` is one file, no pattern
 NO_PICTURES = frozenset(
     {"EPS", "MPEG"}
 )  # a program, which Pillow would run; and a video, which it only recognises
@@ -91,18 +77,18 @@ def read(source: Path | io.BytesIO) -> Image:
     try:
         with opened(source) as file:
             bound(file)
-            frame = not_sdr(source, file) or _misread(source, file)
+            frame = by_ffmpeg.not_sdr(source, file) or by_ffmpeg.misread(source, file)
             if frame is not None:
-                return _turned(_on_white(frame), file)
+                return _turned(by_ffmpeg.on_white(frame), file)
             file.load()
-            _require_end(source, file)
+            endings.require_end(source, file)
             if "icc_profile" not in file.info:
                 return rgb(file)
             return rgb(colours.srgb(ImageOps.exif_transpose(file)))
     except Unreadable:
         raise
     except pillow.UnidentifiedImageError:
-        return _read_by_ffmpeg(source)
+        return by_ffmpeg.read(source)
     except Exception as error:  # damaged bytes surface as nearly any exception of a decoder
         raise Unreadable(reason(error)) from None
 
@@ -117,62 +103,6 @@ def opened(source: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile]:
     with ExitStack() as stack:
         raw = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
         yield stack.enter_context(pillow.open(raw))
-
-
-def _misread(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFrame | None:
-    """The picture as FFmpeg decodes it, where Pillow takes its bytes for others: some TIFF of more
-    than 8 bits, and run lengths of SGI without the zero that ends a row.
-
-    Raises:
-        Unreadable: it has 32 bits, or is in memory.
-    """
-    if file.format == "TIFF":
-        tags = file.tag_v2  # type: ignore[attr-defined]
-        bits = tags.get(BITS, (1,))[0]
-        if bits == 32 and file.mode != "F":
-            raise Unreadable("32-bit pixels are no photograph; export 8 or 16 bits")
-        inverted = bits > 8 and tags.get(PHOTOMETRIC) == 0
-        if not (bits == 12 or inverted or (bits > 8 and tags.get(PLANES) == 2)):
-            return None
-    elif file.format != "SGI":
-        return None
-    if not isinstance(source, Path):
-        raise Unreadable(f"a {file.format} of a kind that is read from a file alone")
-    return _decoded(source)[0]
-
-
-def _require_end(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> None:
-    """A picture whose tail is zeros, as of a copy that was cut off by a power loss: decoders take
-    what is missing for black, or make something up.
-
-    Raises:
-        Unreadable: it has no end.
-    """
-    if file.format == "PNG" and "IEND" not in png_chunks(source):
-        raise Unreadable("damaged: ends before its last chunk (IEND)")
-    if file.format not in DENSE:
-        return
-    with ExitStack() as stack:
-        raw = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-        size = raw.seek(0, io.SEEK_END)
-        raw.seek(max(0, size - ZEROS))
-        if size > 2 * ZEROS and not any(raw.read()):
-            raise Unreadable(f"damaged: its last {ZEROS} bytes are zeros")
-
-
-def png_chunks(source: Path | io.BytesIO, until: str = "IEND") -> list[str]:
-    """Names of a PNG's chunks in their order, up to one of a name or to where none follows."""
-    names: list[str] = []
-    with ExitStack() as stack:
-        raw = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-        raw.seek(len(PNG))
-        while until not in names:
-            head = raw.read(8)
-            if len(head) < 8 or not head[4:].isalpha():
-                break
-            names.append(head[4:].decode())
-            raw.seek(int.from_bytes(head[:4], "big") + CRC_BYTES, io.SEEK_CUR)
-    return names
 
 
 def view(file: Path, pose: Pose | None = None) -> View:
@@ -338,91 +268,12 @@ def rgb(file: pillow.Image) -> Image:
     )
 
 
-def _read_by_ffmpeg(source: Path | io.BytesIO) -> Image:
-    """A picture in a format that Pillow does not know, such as HEIC."""
-    if isinstance(source, io.BytesIO):
-        raise Unreadable("not an image")
-    try:
-        frame, is_film = _decoded(source)
-        if frame is None:
-            raise Unreadable("not an image that is read here")
-        if is_film:
-            raise Unreadable("a video, no image; name it as one to mine it")
-        if frame.width * frame.height > PIXELS_MAX:
-            raise Unreadable(f"{frame.width} x {frame.height} pixels are too many; make it smaller")
-        if "f32" in frame.format.name or "f16" in frame.format.name:
-            raise Unreadable(FLOATS)
-        return side_data.upright(frame)(_on_white(frame))
-    except Unreadable:
-        raise
-    except FileNotFoundError as error:
-        raise Unreadable(reason(error)) from None
-    except Exception:  # damaged bytes surface as nearly any exception of a decoder
-        raise Unreadable("not an image that is read here") from None
-
-
-def _on_white(frame: av.VideoFrame) -> Image:
-    """Its colours, and white where it is transparent, unless it is so all over."""
-    pixels = hdr.rgb(frame)
-    if not any(component.is_alpha for component in frame.format.components):
-        return pixels
-    alpha = frame.to_ndarray(format="rgba")[..., 3:].astype(np.float32) / 255
-    if alpha.min() == alpha.max() > 0:
-        return pixels
-    return (pixels * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
-
-
-def _decoded(path: Path) -> tuple[av.VideoFrame | None, bool]:
-    """The first picture of a file, as FFmpeg reads it, and whether a video follows. Of the pictures
-    of a HEIC it is the one that the file names (`pitm`): thumbnails, depths and tiles may come
-    first.
-
-    Raises:
-        Unreadable: it lists other files, or the picture is put together of others.
-    """
-    with av.open(str(path), metadata_errors="ignore", options=BY_ITSELF) as container:
-        tracks.refuse_lists(container)
-        streams = container.streams.video
-        named = [one for one in streams if one.disposition & Disposition.default]
-        if not named and container.metadata.get("major_brand") in HEIC_BRANDS:
-            raise Unreadable(f"a HEIC picture {TILES}")
-        frames = container.decode((named or streams)[0])
-        first = next(frames, None)
-        return first, container.format.name != "image2" and next(frames, None) is not None
-
-
 def _turned(pixels: Image, file: ImageFile.ImageFile) -> Image:
     """Pixels that another decoder read, turned as the file says."""
     picture = pillow.fromarray(pixels)
     orientation = file.getexif().get(ExifTags.Base.Orientation, 1)
     picture.getexif()[ExifTags.Base.Orientation] = orientation
     return np.asarray(ImageOps.exif_transpose(picture))
-
-
-def not_sdr(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFrame | None:
-    """The picture with all its bits, where it says that its light is HLG or PQ or its colours are
-    BT.2020.
-
-    Pillow does not say so, and gives 8 bits: AVIF says it in a `colr` property (ISO 23000-22) or in
-    its stream, PNG in a chunk named cICP (PNG, third edition). JPEG pictures with a gain map are
-    SDR to whoever does not look for the map.
-
-    Raises:
-        Unreadable: it is, but consists of tiles.
-    """
-    if not isinstance(source, Path) or file.format not in ("AVIF", "PNG"):
-        return None
-    if file.format == "PNG" and "cICP" not in png_chunks(source, "IDAT"):
-        return None
-    try:
-        frame, _ = _decoded(source)
-    except (av.FFmpegError, ValueError):  # Pillow has the last word on damage
-        return None
-    if frame is None or hdr.is_standard(frame):
-        return None
-    if sorted((frame.width, frame.height)) != sorted(file.size):
-        raise Unreadable(f"an HDR picture {TILES}")
-    return frame
 
 
 def reason(error: Exception) -> str:

@@ -14,7 +14,7 @@ from PIL import Image as pillow
 from PIL import ImageFile
 
 from mimic.sources.base import Description, Image, Position, Unreadable, content_digest
-from mimic.sources.photos import pictures
+from mimic.sources.photos import by_ffmpeg, endings, pictures
 from mimic.sources.video.sampling import Sampled, slot
 
 EXTENSIONS = frozenset({".gif", ".png", ".apng", ".webp", ".avif", ".avifs", ".fli", ".flc"})
@@ -40,9 +40,9 @@ def is_animation(file: Path) -> bool:
 
 def _is_still_png(file: Path) -> bool:
     with file.open("rb") as raw:
-        if raw.read(len(pictures.PNG)) != pictures.PNG:
+        if raw.read(len(endings.PNG)) != endings.PNG:
             return False  # of another format, whatever it is called
-    return "acTL" not in pictures.png_chunks(file, "IDAT")
+    return "acTL" not in endings.png_chunks(file, "IDAT")
 
 
 def describe(path: Path) -> Description:
@@ -92,7 +92,7 @@ def _opened(path: Path) -> ImageFile.ImageFile:
     try:
         picture = pillow.open(path)
         pictures.bound(picture)
-        if pictures.not_sdr(path, picture) is not None:
+        if by_ffmpeg.not_sdr(path, picture) is not None:
             raise Unreadable("an animation in HDR, which nothing here converts; save it as a video")
     except Unreadable:
         raise

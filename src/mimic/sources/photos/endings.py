@@ -1,0 +1,50 @@
+"""How a picture file ends: whether all of it is there."""
+
+from __future__ import annotations
+
+import io
+from contextlib import ExitStack
+from pathlib import Path
+
+from PIL import ImageFile
+
+from mimic.sources.base import Unreadable
+
+PNG = b"\x89PNG\r\n\x1a\n"
+CRC_BYTES = 4  # behind a chunk of a PNG
+DENSE = ("WEBP", "AVIF", "JPEG2000", "QOI")  # without long runs of zeros, and without an end mark
+ZEROS = 512  # bytes
+
+
+def require_end(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> None:
+    """A picture whose tail is zeros, as of a copy that was cut off by a power loss: decoders take
+    what is missing for black, or make something up.
+
+    Raises:
+        Unreadable: it has no end.
+    """
+    if file.format == "PNG" and "IEND" not in png_chunks(source):
+        raise Unreadable("damaged: ends before its last chunk (IEND)")
+    if file.format not in DENSE:
+        return
+    with ExitStack() as stack:
+        raw = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+        size = raw.seek(0, io.SEEK_END)
+        raw.seek(max(0, size - ZEROS))
+        if size > 2 * ZEROS and not any(raw.read()):
+            raise Unreadable(f"damaged: its last {ZEROS} bytes are zeros")
+
+
+def png_chunks(source: Path | io.BytesIO, until: str = "IEND") -> list[str]:
+    """Names of a PNG's chunks in their order, up to one of a name or to where none follows."""
+    names: list[str] = []
+    with ExitStack() as stack:
+        raw = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
+        raw.seek(len(PNG))
+        while until not in names:
+            head = raw.read(8)
+            if len(head) < 8 or not head[4:].isalpha():
+                break
+            names.append(head[4:].decode())
+            raw.seek(int.from_bytes(head[:4], "big") + CRC_BYTES, io.SEEK_CUR)
+    return names
