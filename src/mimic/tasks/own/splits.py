@@ -128,7 +128,8 @@ def _named(path: Path, items: Sequence[LabelledImage]) -> list[int]:
             raise BadInput(
                 f"{path}: {line[:80]!r} names several images; write the path below {path.parent}"
             )
-        _require_label(path, line, items[index])
+        if not any(key in known for key in _as_written(line)):
+            _require_label(path, line, items[index])
         chosen.add(index)
     return sorted(chosen)
 
@@ -140,10 +141,10 @@ def _require_label(path: Path, line: str, item: LabelledImage) -> None:
         BadInput: it names one.
     """
     words = line.split()
-    if len(words) != 2 or not set("./\\") & set(words[1]) or line == item.image.name:
+    if len(words) != 2 or not set("./\\") & set(words[1]):
         return
-    stated = without_ending(words[1].replace("\\", "/").strip("/").removeprefix("./"))
-    label = without_ending(item.label.as_posix())
+    label = unicodedata.normalize("NFC", without_ending(item.label.as_posix()))
+    _, stated = _as_written(words[1])
     if label != stated and not label.endswith(f"/{stated}"):
         raise BadInput(
             f"{path}: {line[:80]!r} gives {item.image.name} another label than {item.label.name}, "
@@ -167,9 +168,13 @@ def _keys(items: Sequence[LabelledImage]) -> dict[str, int]:
 def _spellings(line: str) -> Iterable[str]:
     """A line as a name, with and without its ending; then its first word."""
     for text in (line, line.split()[0], line.split(",")[0]):
-        name = unicodedata.normalize("NFC", text.strip().replace("\\", "/").removeprefix("./"))
-        yield name.strip("/")
-        yield without_ending(name.strip("/"))
+        yield from _as_written(text)
+
+
+def _as_written(text: str) -> Iterable[str]:
+    name = unicodedata.normalize("NFC", text.strip().replace("\\", "/").removeprefix("./"))
+    yield name.strip("/")
+    yield without_ending(name.strip("/"))
 
 
 def without_ending(name: str) -> str:
