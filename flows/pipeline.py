@@ -31,6 +31,7 @@ from mimic.flows.janitor import alive, claim
 from mimic.flows.repro import environment, no_child_left_behind, repro
 from mimic.flows.unchanged import unchanged
 from mimic.infra.addresses import hide_secrets
+from mimic.infra.progress import say
 
 shift.leave_if_over()  # loaded by a worker that is gone by now
 hide_secrets()
@@ -38,7 +39,8 @@ claim()
 
 # Stages that run at the same time. Two fill a laptop; a login node that hands its stages to a
 # cluster can wait for many more.
-AT_ONCE = int(os.environ.get("MIMIC_STAGES_AT_ONCE") or 2)
+AT_ONCE = 2
+AT_ONCE_VARIABLE = "MIMIC_STAGES_AT_ONCE"
 RAISED = "Task run encountered an exception StageFailed: "
 MANY = 3  # names beyond which the name of a run counts them
 
@@ -61,7 +63,17 @@ else:
     Run = _one_of("runs")
     TaskName = _one_of("tasks")
 
-RUNNER: Any = ThreadPoolTaskRunner(max_workers=AT_ONCE)
+
+def _at_once() -> int:
+    """A night is not lost for a number that is none."""
+    given = os.environ.get(AT_ONCE_VARIABLE, "").strip() or str(AT_ONCE)
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    say(f"{AT_ONCE_VARIABLE}: {given!r} is no number of stages from 1; {AT_ONCE} are taken")
+    return AT_ONCE
+
+
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=_at_once())
 
 
 def title(parameters: dict[str, Any]) -> str:

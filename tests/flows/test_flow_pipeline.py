@@ -86,6 +86,17 @@ def test_a_folder_without_parameters_offers_nothing_and_refuses_nothing(tmp_path
     }
 
 
+@pytest.mark.parametrize(
+    ("given", "taken"), [("", 2), ("16", 16), *((wrong, 2) for wrong in ("two", "0", "-1", "1.5"))]
+)
+def test_how_many_stages_run_at_once_ends_no_night(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str, taken: int
+) -> None:
+    monkeypatch.setenv(module.AT_ONCE_VARIABLE, given)
+    assert module._at_once() == taken
+    assert ("no number of stages" in capsys.readouterr().err) is (given not in ("", "16"))
+
+
 def test_names_choose_the_stages_that_they_belong_to() -> None:
     needs = graph_of(REPOSITORY)
     _, needed = select(needs, [], {"runs": ["croco-3m"], "tasks": ["depth"]})

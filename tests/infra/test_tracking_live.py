@@ -219,10 +219,13 @@ def test_torn_lines_of_a_log_are_passed_over(tmp_path: Path) -> None:
     assert trained.log_lines(tmp_path / "none", None) == []
 
 
-@pytest.mark.parametrize(("given", "taken"), [("", 30.0), ("5", 5.0), ("soon", 30.0)])
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [("", 30.0), ("5", 5.0), *((wrong, 30.0) for wrong in ("soon", "-1", "nan", "inf", "1e300"))],
+)
 def test_how_often_curves_are_shown_ends_no_training(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str, taken: float
 ) -> None:
     monkeypatch.setenv(live.VARIABLE, given)
     assert live._seconds(30.0) == taken
-    assert ("no number of seconds" in capsys.readouterr().err) is (given == "soon")
+    assert ("no number of seconds" in capsys.readouterr().err) is (given not in ("", "5"))

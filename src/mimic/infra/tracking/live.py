@@ -121,11 +121,11 @@ def _end(process: subprocess.Popen[str], word: str) -> None:
 
 def _seconds(usual: float) -> float:
     given = os.environ.get(VARIABLE) or usual
-    try:
-        return float(given)
-    except ValueError:
-        say(f"{VARIABLE}: {given!r} is no number of seconds; {usual:g} are taken")
-        return usual
+    with contextlib.suppress(ValueError):
+        if 0 <= float(given) < threading.TIMEOUT_MAX:  # NaN is no number of seconds either
+            return float(given)
+    say(f"{VARIABLE}: {given!r} is no number of seconds; {usual:g} are taken")
+    return usual
 
 
 # ---------------------------------------------------------------------------- in that process
