@@ -22,6 +22,7 @@ from socket import create_connection, socket
 
 import pytest
 
+from mimic.commands.operation import serve
 from tests.support import REPOSITORY, marked
 from tests.support.object_store import ObjectStore
 from tests.support.toy_project import kill_group, wait_until
@@ -251,8 +252,9 @@ class MlflowServer(Service):
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
         command += ["--port", str(self.port), "--workers", "1"]
         command += ["--artifacts-destination", str(folder / "artifacts")]
-        tables = with_programs(MLFLOW_BACKEND_STORE_URI=f"postgresql://{database.address}/mlflow")
-        super().__init__("mlflow-server", command, folder, self._answers, tables)
+        tables = f"postgresql://{database.address}/mlflow"
+        settings = with_programs(MLFLOW_BACKEND_STORE_URI=tables, **{serve.JOBS: "false"})
+        super().__init__("mlflow-server", command, folder, self._answers, settings)
 
     @property
     def page(self) -> str:

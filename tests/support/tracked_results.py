@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from mimic import config
+from mimic.commands.operation import serve
 from mimic.infra.storage import file_digest, write_bytes, write_json
 from mimic.infra.tracking import TrackingContext
 from mimic.models import ViTSize
@@ -186,7 +187,7 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     command += ["--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
-    silent = with_programs(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+    silent = with_programs(**serve.QUIET, **{serve.JOBS: "false"})
     running = Service("mlflow", command, folder, lambda: get(f"{page}/health") == b"OK", silent)
     try:
         running.start()

@@ -42,6 +42,8 @@ QUIET = {
     "DVC_NO_ANALYTICS": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
+# MLflow's server can evaluate language models, for which it keeps eight processes of 200 MB.
+JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ class House:
         # As without a server: a run that is mirrored by hand later finds the same files.
         command += ["--no-serve-artifacts"]
         # Not an option: it may hold a password, and everybody sees command lines.
-        given = {"MLFLOW_BACKEND_STORE_URI": store}
+        given = {"MLFLOW_BACKEND_STORE_URI": store, JOBS: os.environ.get(JOBS, "false")}
         return Child("MLflow", command, f"http://{HOST}:{port}/health", variables=given)
 
     def _pages(self, root: Path, port: int) -> Child:
