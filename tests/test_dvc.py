@@ -6,11 +6,9 @@ from __future__ import annotations
 import ast
 import json
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +24,12 @@ from mimic.config.presets import packaged_presets
 from mimic.infra.publishing import Work, publish
 from mimic.infra.storage import write_bytes
 from mimic.models.objectives import OBJECTIVE_VERSIONS, OBJECTIVES
-from mimic.params import load_params
 from mimic.sources import READER_VERSIONS, READERS, section_type
 from mimic.synthetic import GENERATOR_VERSIONS
 from mimic.tasks import TASK_VERSIONS, TASKS
 from mimic.tasks.api import PRESETS
 from tests.support.stand_in_pipeline import Pipeline, make_pipeline
+from tests.support.stated_versions import raised, versions
 
 UNTRACKED = {
     "cluster",
@@ -146,17 +144,6 @@ def test_how_and_where_re_run_nothing(done: Pipeline) -> None:
     (done.root / "params.yaml").write_text(before)
 
 
-def test_one_number_of_evaluate_re_runs_evaluation_and_the_report(done: Pipeline) -> None:
-    done.change(r"(  correspondence:\n)", r"\g<1>    pairs: 123\n")
-    ran = done.repro()
-    assert len(ran) > 2
-    assert ran[-1] == "mimic report"
-    assert (
-        ran[0] == "mimic prepare correspondence"
-    )  # asks the data again: fewer pairs may be too few
-    assert all(re.fullmatch(r"mimic evaluate \S+ correspondence", command) for command in ran[1:-1])
-
-
 def test_other_data_masks_splits_or_images_are_looked_through(done: Pipeline) -> None:
     before = (done.root / "params.yaml").read_text()
     params = yaml.safe_load(before)
@@ -176,37 +163,6 @@ def test_other_data_masks_splits_or_images_are_looked_through(done: Pipeline) ->
         f"prepare@{task}" for task in changes
     }
     assert done.status() == {}
-
-
-def test_one_number_of_a_recipe_re_runs_its_pretraining_and_what_follows(done: Pipeline) -> None:
-    runs = yaml.safe_load((done.root / "params.yaml").read_text())["runs"]
-    using = {name for name, run in runs.items() if run["recipe"] == "mae-tiny"}
-    recipes = "src/mimic/training/recipes.yaml"
-    done.change(r"^(mae-tiny:.*?base_lr: )\S+", r"\g<1>1.0e-3", recipes)
-    ran = done.repro()
-    assert {command.split()[2] for command in ran if command.startswith("mimic pretrain")} == using
-    assert {command.split()[2] for command in ran if command.startswith("mimic evaluate")} == using
-    assert {command.split()[1] for command in ran} == {"recipe", "pretrain", "evaluate", "report"}
-
-
-def test_a_recipe_may_stand_under_pretrain_alone(done: Pipeline) -> None:
-    """And a recipe of the package that a run does not name trains it no more."""
-    recipes = "src/mimic/training/recipes.yaml"
-    filed = yaml.safe_load((done.root / recipes).read_text())
-    before = (done.root / "params.yaml").read_text()
-    params = yaml.safe_load(before)
-    params["pretrain"]["our-own"] = {
-        key: value for key, value in filed["mae-tiny"].items() if key != "of"
-    }
-    params["runs"]["mae-1m"]["recipe"] = "our-own"
-    (done.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    load_params(done.root / "params.yaml")
-    trained = [command for command in done.repro() if command.startswith("mimic pretrain")]
-    assert trained == ["mimic pretrain mae-1m"]
-    done.change(r"^(mae-tiny:.*?base_lr: )\S+", r"\g<1>7.0e-4", recipes)
-    assert {command.split()[1] for command in done.repro()} == {"recipe"}
-    (done.root / "params.yaml").write_text(before)
-    done.repro()
 
 
 def test_a_stage_may_replace_outputs_that_are_links_into_the_cache(done: Pipeline) -> None:
@@ -271,63 +227,29 @@ STALE: dict[str, set[str]] = {
 }
 
 
-def _numbers(node: ast.expr, name: str) -> dict[str, ast.Constant]:
-    """The numbers of an assignment, by dotted name."""
-    if isinstance(node, ast.Dict):
-        found: dict[Any, Any] = {}
-        for key, value in zip(node.keys, node.values, strict=True):
-            found |= _numbers(value, f"{name}.{ast.literal_eval(key)}")
-        return found
-    assert isinstance(node, ast.Constant), f"{name}: DVC reads plain numbers and tables of them"
-    return {name: node}
-
-
-def _versions(package: Path) -> dict[str, tuple[Path, ast.Constant]]:
-    """Every version that a room of the package states: its file, and the number in it."""
-    found = {}
-    for file in sorted(package.rglob("__init__.py")):
-        room = ".".join(file.parent.relative_to(package).parts)
-        body = ast.parse(file.read_text()).body
-        for node in [node for node in body if isinstance(node, ast.Assign)]:
-            name = ast.unparse(node.targets[0])
-            if name.endswith(("_VERSION", "_VERSIONS")):
-                for full, number in _numbers(node.value, name).items():
-                    found[f"{room}: {full}"] = (file, number)
-    return found
-
-
-@contextmanager
-def _raised(root: Path, *names: str) -> Iterator[None]:
-    """Versions one higher than they are."""
-    before: dict[Path, str] = {}
-    for name in names:
-        file, number = _versions(root / "src/mimic")[name]
-        before.setdefault(file, file.read_text())
-        lines = file.read_text().splitlines(keepends=True)
-        line = lines[number.lineno - 1]
-        assert isinstance(number.value, int)
-        new = str(number.value + 1)
-        lines[number.lineno - 1] = line[: number.col_offset] + new + line[number.end_col_offset :]
-        file.write_text("".join(lines))
-    try:
-        yield
-    finally:
-        for file, text in before.items():
-            file.write_text(text)
-
-
 def test_a_raised_version_makes_its_stages_stale_and_no_other(done: Pipeline) -> None:
+    """All are raised at once, and DVC says of each stage which of them it notices."""
     assert done.status() == {}
-    with Repo(str(done.root)) as repo:
-        found = list(repo.index.stages)
-        for name, expected in STALE.items():
-            with _raised(done.root, name):
-                assert {stage.name for stage in found if _other_versions(stage)} == expected
+    stale: dict[str, set[str]] = {name: set() for name in STALE}
+    with raised(done.root, *STALE), Repo(str(done.root)) as repo:
+        for stage in repo.index.stages:
+            noticed = _other_versions(stage, done.root / "src/mimic")
+            for name in STALE:
+                if any(f"{name}.".startswith(f"{one}.") for one in noticed):
+                    stale[name].add(stage.name)
+    assert stale == STALE
 
 
-def _other_versions(stage: Any) -> bool:
-    """Whether DVC finds a parameter of a stage changed; it compares nothing else of it."""
-    return any(dep.status() for dep in stage.deps if isinstance(dep, ParamsDependency))
+def _other_versions(stage: Any, package: Path) -> list[str]:
+    """The versions, or tables of them, that are others than when DVC ran a stage."""
+    names = []
+    for dep in stage.deps:
+        if isinstance(dep, ParamsDependency):
+            file = Path(dep.fs_path)
+            for noticed in dep.status().values():
+                room = ".".join(file.parent.relative_to(package).parts)
+                names += [f"{room}: {name}" for name in noticed]
+    return names
 
 
 def test_the_table_knows_every_version_and_so_does_dvc_yaml(done: Pipeline) -> None:
@@ -338,10 +260,10 @@ def test_the_table_knows_every_version_and_so_does_dvc_yaml(done: Pipeline) -> N
         *(f"sources: READER_VERSIONS.{name}." for name in set(READER_VERSIONS) - readers),
         *(f"tasks: TASK_VERSIONS.{name}" for name in set(TASK_VERSIONS) - tasks),
     }
-    unknown = set(_versions(done.root / "src/mimic")) - set(STALE)
+    unknown = set(versions(done.root / "src/mimic")) - set(STALE)
     unlisted = sorted(name for name in unknown if not name.startswith(tuple(others)))
     assert not unlisted, f"add to STALE which stages run again when one is raised: {unlisted}"
-    with _raised(done.root, *unknown):  # of what no entry of the laptop profile uses
+    with raised(done.root, *unknown):  # of what no entry of the laptop profile uses
         assert done.status() == {}
 
 
@@ -376,44 +298,3 @@ def test_what_is_said_beside_the_code_re_runs_nothing(done: Pipeline) -> None:
     assert done.repro() == []
     for path, text in before.items():
         path.write_text(text)
-
-
-def test_an_engine_that_renders_otherwise_has_its_own_scenes_mined_again(done: Pipeline) -> None:
-    """The inventory says which engine its source uses: raising another one ends there."""
-    with _raised(done.root, "sources: READER_VERSIONS.scenes.habitat"):
-        assert done.repro() == ["mimic ingest rooms"]
-    with _raised(done.root, "sources: READER_VERSIONS.scenes.embree"):
-        ran = done.repro()
-        assert ran[:2] == ["mimic ingest rooms", "mimic mine rooms"]
-        assert not {"mimic mine phone", "mimic mine frames"} & set(ran)
-    done.repro()
-
-
-def test_an_objective_trains_its_own_runs_again_and_a_task_measures_again(done: Pipeline) -> None:
-    with _raised(done.root, "models.objectives: OBJECTIVE_VERSIONS.mae"):
-        ran = done.repro()
-        assert {name.replace("@", " ") for name in RECIPES} < {
-            command.removeprefix("mimic ") for command in ran
-        }
-        trained = [command for command in ran if command.startswith("mimic pretrain")]
-        measured = [command for command in ran if command.startswith("mimic evaluate")]
-        assert trained == ["mimic pretrain mae-1m"]
-        assert {command.split()[2] for command in measured} == {"mae-1m"}
-    done.repro()
-    runs = yaml.safe_load((done.root / "params.yaml").read_text())["table"]["runs"]
-    with _raised(done.root, "tasks: TASK_VERSIONS.correspondence"):
-        again = {f"mimic evaluate {run} correspondence" for run in runs}
-        assert set(done.repro()) == {"mimic prepare correspondence", *again, "mimic report"}
-    done.repro()
-
-
-def test_how_a_run_is_trained_re_runs_no_training(done: Pipeline) -> None:
-    """Threads that decode, checkpoints that are kept, pictures on the way: equal weights."""
-    before = (done.root / "params.yaml").read_text()
-    params = yaml.safe_load(before)
-    params["pretrain"]["croco-tiny"] = {"workers": 7, "keep": 5, "pictures_every": 3}
-    (done.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    assert set(done.status()) == RECIPES
-    assert {command.split()[1] for command in done.repro()} == {"recipe"}
-    (done.root / "params.yaml").write_text(before)
-    done.repro()

@@ -9,10 +9,12 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
 
@@ -108,8 +110,15 @@ class Pipeline:
         path.write_text(text)
 
 
-def make_pipeline(root: Path, repository: Path) -> Pipeline:
-    """A clone in which nothing was run."""
+def make_pipeline(
+    root: Path, repository: Path, runs: Sequence[str] = (), tasks: Sequence[str] = ()
+) -> Pipeline:
+    """A clone in which nothing was run.
+
+    Args:
+        runs, tasks: only these of params.yaml; none given: all. DVC writes the records of all
+            stages again after each, so few stages are quick.
+    """
     for name in (
         "dvc.yaml",
         "params.yaml",
@@ -120,9 +129,16 @@ def make_pipeline(root: Path, repository: Path) -> Pipeline:
     ):
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copy(repository / name, root / name)
+    if runs:
+        params = _keep_only(root / "params.yaml", runs, tasks)
     shutil.copytree(
         repository / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
     )
+    if runs:  # the record of each run holds all recipes, too
+        recipes = root / "src/mimic/training/recipes.yaml"
+        named = {run["recipe"] for run in params["runs"].values()}
+        filed = yaml.safe_load(recipes.read_text())
+        recipes.write_text(yaml.safe_dump({name: filed[name] for name in named}))
     (root / "bin").mkdir()
     (root / "bin" / "mimic").write_text(
         STAND_IN.format(python=sys.executable, how=sorted(recipe.HOW))
@@ -151,3 +167,12 @@ def make_pipeline(root: Path, repository: Path) -> Pipeline:
         check=True,
     )
     return Pipeline(root)
+
+
+def _keep_only(path: Path, runs: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
+    params: dict[str, Any] = yaml.safe_load(path.read_text())
+    params["runs"] = {name: params["runs"][name] for name in runs}
+    params["evaluate"] = {name: params["evaluate"][name] for name in tasks}
+    params["table"] |= {"runs": list(runs), "tasks": list(tasks)}
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+    return params
