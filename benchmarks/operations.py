@@ -38,12 +38,14 @@ from dvc.repo import Repo
 from rich.console import Console
 from rich.table import Table
 
+from mimic.commands.operation import serve
 from tests.support import small_pipeline, toy_runs
 from tests.support.servers import PrefectServer, Service, free_port, get, with_programs
 
 GOALS = {"no-op repro, CPU s": 5.0, "flow, s a stage": 1.0}
 FILES = 1400  # of a finished demo
 MANY = 20  # results to mirror
+FEW = (("random", "mae-1m", "croco-3m"), ("depth-frozen", "correspondence"))  # to rehearse with
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def measure(folder: Path, rehearse: bool) -> dict[str, Any]:
     """Everything, by name."""
     before = _load()
     tries = 1 if rehearse else 3
-    root, stages = finished_workspace(folder / "workspace", FILES // 20 if rehearse else FILES)
+    root, stages = finished_workspace(folder / "workspace", rehearse)
     found: dict[str, Any] = {"stages": stages}
     noop = _least(tries, lambda: _nothing_to_do(root))
     one = _least(tries, lambda: _nothing_to_do(root, "--single-item", "report"))
@@ -91,10 +93,13 @@ def measure(folder: Path, rehearse: bool) -> dict[str, Any]:
 # ---------------------------------------------------------------------------- a finished workspace
 
 
-def finished_workspace(root: Path, files: int) -> tuple[Path, int]:
-    """The laptop profile with something in the place of every output, and the number of its
-    stages."""
+def finished_workspace(root: Path, rehearse: bool) -> tuple[Path, int]:
+    """The laptop profile, or a few runs and tasks of it, with something in the place of every
+    output, and the number of its stages."""
     small_pipeline.copy_workspace(root)
+    files = FILES // 20 if rehearse else FILES
+    if rehearse:
+        small_pipeline.keep_only(root / "params.yaml", *FEW)
     subprocess.run(["git", "init", "-q", root], check=True)
     with Repo(str(root)) as repository:
         stages = list(repository.index.stages)
@@ -167,7 +172,8 @@ def mirror_times(folder: Path, count: int) -> dict[str, Any]:
     command += ["--artifacts-destination", str(folder / "mlflow/artifacts")]
     url = f"http://127.0.0.1:{port}"
     ready = lambda: get(f"{url}/health") == b"OK"  # noqa: E731
-    with _served(Service("mlflow-server", command, folder / "mlflow", ready)):
+    settings = with_programs(**{serve.JOBS: "false"})
+    with _served(Service("mlflow-server", command, folder / "mlflow", ready, settings)):
         again = _mirrored(root, url)
     return found | {f"mirror, server, {key}": value for key, value in again.items()}
 

@@ -20,7 +20,7 @@ from tests.support import toy_runs
 from tests.support.toy_runs import change, files
 
 STEPS = 24
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 PROGRAM = "import torch; torch.set_num_threads(1); from mimic.cli import main; main()"
 
 
@@ -45,7 +45,7 @@ def start(workspace: Path, ranks: int) -> subprocess.Popen[str]:
 
 def finish(workspace: Path, ranks: int) -> dict[str, bytes]:
     process = start(workspace, ranks)
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert errors.count("pretrain own: starts from mae: 29 tensors of the encoder") == 1
     return files(workspace / "models/own")
@@ -59,7 +59,7 @@ def test_two_ranks_start_from_the_same_weights_and_resume_exactly(workspace: Pat
     while process.poll() is None and not list(workspace.glob("runs/pretrain/own/*/step-*5.json")):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=100)
+    process.communicate(timeout=600)
     assert not (workspace / "models/own").exists()
     assert finish(workspace, 2) == straight
     shutil.rmtree(workspace / "models/own")

@@ -217,7 +217,7 @@ def test_the_example_in_the_readme_runs(repository: Path, tmp_path: Path) -> Non
     photos = footage.folder(tmp_path / "photos", footage.pan(1, 4, 80), "IMG_{}.jpg")
     (tmp_path / "example.py").write_text(example.replace("steps=2000", "steps=1"))
     done = subprocess.run(
-        [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=200
+        [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
     assert "8 of 11" in done.stdout
@@ -234,7 +234,7 @@ def test_the_quickstart_script_runs(repository: Path, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert "features (2, 64, 128)" in done.stdout

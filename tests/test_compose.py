@@ -28,7 +28,7 @@ from tests.support.servers import (
     with_programs,
 )
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 
 PATIENCE_S = 60.0
 PASSWORD = f"database-{secrets.token_hex(12)}"
@@ -109,7 +109,7 @@ def test_mlflow_keeps_runs_in_postgresql_and_files_in_its_volume(
     )
     tracked = with_programs(MLFLOW_TRACKING_URI=f"http://127.0.0.1:{stack.port(5000)}")
     ran = subprocess.run(
-        [sys.executable, "-c", client], env=tracked, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", client], env=tracked, capture_output=True, text=True, timeout=600
     )
     assert ran.returncode == 0, ran.stderr
     assert database.query("mlflow", "select count(*) from metrics") == "1"

@@ -197,7 +197,7 @@ def test_the_site_builds_and_a_broken_link_fails(
 
     def build() -> subprocess.CompletedProcess[str]:
         command = [zensical, "build", "--strict", "--clean"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
 
     done = build()
     assert done.returncode == 0, done.stdout + done.stderr

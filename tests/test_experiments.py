@@ -23,7 +23,7 @@ from mimic.infra.storage import Workspace, read_json
 from mimic.params import load_params
 from tests.support import toy_runs
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 STAGES = ("recipe", "pretrain")
 FILES = (
     *(".dvc/config", ".dvc/.gitignore", ".dvcignore"),
@@ -31,7 +31,7 @@ FILES = (
     "src/mimic/models/objectives/__init__.py",
 )
 IGNORED = "/data/recipes/\n/models/\n/runs/\n/mlruns/\n/mlflow.db*\n"
-QUEUE_S = 240.0
+QUEUE_S = 600.0
 
 
 def _run(root: Path, *command: str) -> str:

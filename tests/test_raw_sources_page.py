@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.support.object_store import ObjectStore
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 BIN = Path(sys.executable).parent
 SOMEBODY = {
     f"GIT_{who}_{what}": "x@localhost"

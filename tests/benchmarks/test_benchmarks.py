@@ -62,11 +62,11 @@ def test_features_of_seeds(repository: Path, made_nyu: Path) -> None:
     assert images["five seeds again"] == 0 < images["five seeds"] <= images["one pass"]
 
 
-@pytest.mark.timeout(900)  # a server, and some thirty commands
+@pytest.mark.timeout(1800)  # a server, and some thirty commands
 def test_what_operating_costs(repository: Path) -> None:
     """No goal is asserted: how fast anything is, is measured by hand."""
     found = printed(repository, "operations", "--rehearse")
-    assert found["stages"] > 40
+    assert found["stages"] > 20
     for name in ("no-op repro, CPU s", "one stage, CPU s", "flow, s a stage"):
         assert found[name] > 0
     for tracker in ("file", "server"):

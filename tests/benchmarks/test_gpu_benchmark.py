@@ -23,7 +23,7 @@ from mimic.params import load_params
 from tests.support import toy_pairs, toy_runs
 
 
-@pytest.mark.timeout(900)  # compiles
+@pytest.mark.timeout(1800)  # compiles
 def test_the_rehearsal_passes(repository: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(tmp_path), "--rehearse"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -84,7 +84,7 @@ def workspace(tmp_path: Path, repository: Path) -> Path:
     return workspace
 
 
-@pytest.mark.timeout(900)  # a dozen commands, each a process
+@pytest.mark.timeout(1800)  # a dozen commands, each a process
 def test_cells_run_in_what_was_carried(
     workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

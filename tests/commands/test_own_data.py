@@ -234,7 +234,7 @@ def test_two_runs_at_once_are_one_and_a_line(tmp_path: Path) -> None:
         "mimic: --out out: another mimic pairs is writing there; wait for it, or name another "
         "folder"
     )
-    assert first.wait(timeout=100) == 0
+    assert first.wait(timeout=600) == 0
     assert len(pd.read_parquet(tmp_path / "out")) > 5
 
 
@@ -410,7 +410,7 @@ def test_what_may_not_be_read_is_named_and_the_rest_is_mined(
 
     def run(*command: object) -> subprocess.CompletedProcess[str]:
         words = list(map(str, [*powerless, MIMIC, "pairs", *command]))
-        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=600)
 
     done = run("photos", "secret.mp4", "shut", "--out", "out", "--json")
     assert done.returncode == 0, done.stderr
@@ -454,14 +454,14 @@ def test_names_that_cannot_be_written_down(tmp_path: Path) -> None:
         "--json",
         "--out",
     ]
-    done = subprocess.run([*command, "out"], cwd=tmp_path, capture_output=True, timeout=200)
+    done = subprocess.run([*command, "out"], cwd=tmp_path, capture_output=True, timeout=600)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert (result["kept"], result["failed"]) == (2 * 3, {})
     assert set(result["skipped"]) == {"bad\\udcff.mp4", "two\\nlines.mp4"}
     assert len(pd.read_parquet(tmp_path / "out")) == 6
     for out in (b"out\xff", b"out\n"):
-        done = subprocess.run([*command, out], cwd=tmp_path, capture_output=True, timeout=200)
+        done = subprocess.run([*command, out], cwd=tmp_path, capture_output=True, timeout=600)
         assert done.returncode == 2
         assert done.stderr.count(b"\n") == 1
         assert b"name another folder" in done.stderr

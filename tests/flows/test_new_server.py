@@ -18,7 +18,7 @@ from tests.support import REPOSITORY
 from tests.support.servers import PrefectServer, Service, get, with_programs
 from tests.support.toy_project import make_project
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 
 
 def test_the_first_worker_makes_its_pool(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tests.support.toy_project import Server, end, is_running, wait_until
 
 QUIET_S = 11.0
 OVER = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
-pytestmark = [pytest.mark.server, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")

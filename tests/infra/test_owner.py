@@ -176,7 +176,7 @@ def test_what_another_users_killed_process_left_is_taken_over(tmp_path: Path) ->
     with pytest.raises(subprocess.TimeoutExpired):
         waiting.wait(3)
     os.close(held)
-    assert waiting.communicate(timeout=60)[0].endswith("held\nlet go\n")
+    assert waiting.communicate(timeout=600)[0].endswith("held\nlet go\n")
     os.chown(work, ANOTHER, 0)
     work.chmod(0o755)
     refused = subprocess.run(command, capture_output=True, text=True)

@@ -16,7 +16,7 @@ from mimic.infra import tracking
 from tests.support.servers import MlflowServer, Postgres, own_postgres
 from tests.support.tracked_results import TOLD, client_of, publish_all
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 CALLS = ("create_run", "log_batch", "set_terminated")
 
 

@@ -100,7 +100,7 @@ def test_the_chart_view_is_the_comparison(
         )
         shown = browser.open(summary.where, "nyuv2/delta1", "ade20k/miou", *bars, patience_s=120)
         drawn: list[Any] = []
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while len(drawn) < 2 and time.monotonic() < until:
             time.sleep(0.3)
             drawn = browser.evaluate(CHARTS)

@@ -16,7 +16,7 @@ from tests.support import small_pipeline
 from tests.support.browser import Browser, browsing
 from tests.support.toy_project import wait_until
 
-pytestmark = [pytest.mark.server, pytest.mark.slurm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.slurm, pytest.mark.timeout(1200)]
 STAGES = {
     *("synthesize@phone", "ingest@phone", "mine@phone", "assemble@mimic-1m"),
     *("recipe@random", "recipe@croco", "pretrain@random", "pretrain@croco"),

@@ -21,7 +21,7 @@ from tests.support import marked
 from tests.support.installation import Installation
 from tests.support.toy_project import wait_until
 
-pytestmark = [pytest.mark.server, pytest.mark.slurm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.server, pytest.mark.slurm, pytest.mark.timeout(1200)]
 # A program of somebody else, which says what it was given before it falls.
 TELLS = """
 import os, sys

@@ -12,7 +12,7 @@ import pytest
 from tests.production.conftest import Night
 from tests.support import nights
 
-pytestmark = [pytest.mark.server, pytest.mark.slurm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.server, pytest.mark.slurm, pytest.mark.timeout(1800)]
 
 
 def test_the_servers_die_while_the_cluster_trains(night: Night) -> None:

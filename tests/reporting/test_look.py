@@ -167,7 +167,7 @@ def test_the_address_is_printed_in_ascii(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     last = done.stdout.splitlines()[-1]

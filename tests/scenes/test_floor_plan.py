@@ -157,7 +157,7 @@ def test_the_largest_floor_that_is_looked_at_takes_a_bounded_memory(repository: 
         [sys.executable, "-c", LARGEST, f"{side}"],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         env={
             "PATH": "/usr/bin:/bin",
             "PYTHONPATH": str(repository),

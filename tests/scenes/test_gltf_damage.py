@@ -476,7 +476,7 @@ def test_random_damage_is_refused_or_read_and_nothing_else(
     }
     command = [sys.executable, "-W", "error::RuntimeWarning", "-c", program, str(tmp_path), "2000"]
     ran = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     told = json.loads(ran.stdout)

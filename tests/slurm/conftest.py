@@ -49,7 +49,7 @@ class Sandbox:
             env=os.environ | {"SLURM_SANDBOX": str(self.folder)} | environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
         if done.returncode:
             pytest.fail(f"docker/slurm/up: {done.stderr}")
@@ -60,13 +60,13 @@ class Sandbox:
         subprocess.run(
             [REPOSITORY / "docker/slurm/down", "--purge"],
             env=os.environ | {"SLURM_SANDBOX": str(self.folder)},
-            timeout=120,
+            timeout=600,
         )
 
     def stop_controller(self) -> None:
         pid = int((self.folder / "run/slurmctld.pid").read_text())
         os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while os.path.exists(f"/proc/{pid}/exe"):
             assert time.monotonic() < deadline
             time.sleep(0.1)
@@ -189,7 +189,7 @@ class Driver:
         )
         self.output = ""
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 300) -> None:
         end = time.monotonic() + seconds
         while not condition():
             if self.process.poll() is not None or time.monotonic() > end:
@@ -212,7 +212,7 @@ class Driver:
     def job(self) -> str:
         return str(json.loads((self.run_dir / "job.json").read_text())["job"]["id"])
 
-    def finish(self, seconds: float = 90) -> str:
+    def finish(self, seconds: float = 600) -> str:
         self.output += self.process.communicate(timeout=seconds)[0]
         return self.output
 

@@ -172,7 +172,7 @@ def test_who_cancelled_is_one_line_and_an_exit_status_of_its_own(
     job = next(line for line in driver.stdout if "submitted" in line).split()[2]
     next(line for line in driver.stdout if ": RUNNING on " in line)
     slurm("scancel", job)
-    lines = driver.communicate(timeout=60)[0].splitlines()
+    lines = driver.communicate(timeout=600)[0].splitlines()
     assert driver.returncode == CANCELLED
     assert lines[-1].startswith(f"mimic: job {job} of pretrain croco was cancelled by root; ")
     assert not [line for line in lines if line.startswith("srun")]

@@ -30,7 +30,7 @@ FLAGS = (
     "--window-size=1600,1200",
 )
 LOOK_S = 0.3
-PROBE_S = 120.0
+PROBE_S = 300.0
 CLICK = """(text => {
   const all = [...document.body.querySelectorAll("*")];
   const shown = all.filter(node => (node.innerText || "").trim() === text
@@ -62,12 +62,12 @@ class Browser:
         asked = {"expression": expression, "returnByValue": True, "awaitPromise": True}
         return self.call("Runtime.evaluate", **asked)["result"].get("value")
 
-    def open(self, address: str, *expected: str, patience_s: float = 60) -> str:
+    def open(self, address: str, *expected: str, patience_s: float = 240) -> str:
         """Go there, and wait until the page shows all that is expected; its visible text."""
         self.call("Page.navigate", url=address)
         return self.wait(*expected, patience_s=patience_s)
 
-    def wait(self, *expected: str, patience_s: float = 60) -> str:
+    def wait(self, *expected: str, patience_s: float = 240) -> str:
         until = time.monotonic() + patience_s
         while True:
             text = str(self.evaluate(SEEN) or "")
@@ -78,7 +78,7 @@ class Browser:
                 raise AssertionError(f"the page never showed {unseen}; it shows:\n{text[:4000]}")
             time.sleep(LOOK_S)
 
-    def click(self, text: str, patience_s: float = 30) -> None:
+    def click(self, text: str, patience_s: float = 120) -> None:
         """What bears just this text, once it is there; the innermost such thing."""
         until = time.monotonic() + patience_s
         while not self.evaluate(CLICK.replace("TEXT", json.dumps(text))):
@@ -122,7 +122,7 @@ def browsing(chromium: str, profile: Path, *flags: str) -> Iterator[Browser]:
 def _tab(profile: Path, process: subprocess.Popen[bytes]) -> str:
     """The address of the first tab, once the browser says where it listens."""
     said = profile / "DevToolsActivePort"
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while not (said.exists() and len(said.read_text().splitlines()) == 2):
         assert process.poll() is None, (profile / "log").read_text()[-2000:]
         assert time.monotonic() < until, "the browser did not come up"

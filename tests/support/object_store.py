@@ -22,7 +22,7 @@ from typing import Any
 import fsspec
 
 STARTED = re.compile(r"Starting s3 server on \[(http://127\.0\.0\.1:\d+)/\]")
-START_S = 60.0
+START_S = 240.0
 
 
 @dataclass(frozen=True)

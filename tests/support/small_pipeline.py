@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,16 @@ def copy_workspace(root: Path) -> None:
     for path in REPOSITORY.glob("src/mimic/**/*"):  # versions and presets
         if path.name == "__init__.py" or path.suffix == ".yaml":
             _copy(str(path.relative_to(REPOSITORY)), root)
+
+
+def keep_only(path: Path, runs: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
+    """Take all other runs and tasks out of a params.yaml; what is left."""
+    params: dict[str, Any] = yaml.safe_load(path.read_text())
+    params["runs"] = {name: params["runs"][name] for name in runs}
+    params["evaluate"] = {name: params["evaluate"][name] for name in tasks}
+    params["table"] |= {"runs": list(runs), "tasks": list(tasks)}
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+    return params
 
 
 def change(root: Path, section: str, **values: Any) -> None:

@@ -19,6 +19,7 @@ from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
 
 from mimic import recipe
+from tests.support.small_pipeline import keep_only
 
 # Writes what the stage's outputs are, with contents that change with its parameters, its inputs and
 # the versions that it uses.
@@ -130,7 +131,7 @@ def make_pipeline(
         (root / name).parent.mkdir(exist_ok=True)
         shutil.copy(repository / name, root / name)
     if runs:
-        params = _keep_only(root / "params.yaml", runs, tasks)
+        params = keep_only(root / "params.yaml", runs, tasks)
     shutil.copytree(
         repository / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
     )
@@ -167,12 +168,3 @@ def make_pipeline(
         check=True,
     )
     return Pipeline(root)
-
-
-def _keep_only(path: Path, runs: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
-    params: dict[str, Any] = yaml.safe_load(path.read_text())
-    params["runs"] = {name: params["runs"][name] for name in runs}
-    params["evaluate"] = {name: params["evaluate"][name] for name in tasks}
-    params["table"] |= {"runs": list(runs), "tasks": list(tasks)}
-    path.write_text(yaml.safe_dump(params, sort_keys=False))
-    return params

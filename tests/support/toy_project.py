@@ -23,6 +23,7 @@ import pytest
 
 from tests.support import REPOSITORY
 
+PATIENCE = 4.0
 DVC_YAML = """
 stages:
   mine:
@@ -115,10 +116,17 @@ def make_project(root: Path) -> Project:
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
-    end = time.monotonic() + timeout_s
+    """Its value, once it is true.
+
+    Args:
+        timeout_s: which suffices on two quick cores; a busy machine is given `PATIENCE` times that,
+            and only a test that fails waits so long.
+    """
+    patience_s = PATIENCE * timeout_s
+    end = time.monotonic() + patience_s
     while not (value := condition()):
         if time.monotonic() > end:
-            pytest.fail(f"waited {timeout_s:.0f} s for {what}")
+            pytest.fail(f"waited {patience_s:.0f} s for {what}")
         time.sleep(0.1)
     return value
 

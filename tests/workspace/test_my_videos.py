@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 import mimic
 from tests.support import footage
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(1800)]
 BIN = Path(sys.executable).parent
 
 

@@ -30,7 +30,7 @@ STEP_PX = 16  # a frame: at 0.4 s two frames share 1 - 64 / 224 = 0.71 of the pi
 
 def run(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [MIMIC, *map(str, command)], cwd=folder, capture_output=True, text=True, timeout=200
+        [MIMIC, *map(str, command)], cwd=folder, capture_output=True, text=True, timeout=600
     )
 
 
