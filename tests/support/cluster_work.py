@@ -34,6 +34,9 @@ def mine(item: tuple[str, str, int]) -> dict[str, Any]:
             raise KeyError(f"always bad {number}")
         case "slow":
             time.sleep(3)
+        case "held":
+            while (folder / "hold").exists():
+                time.sleep(0.1)
         case "endless":
             time.sleep(600)
     storage.write_json(folder / f"item-{number}.json", number)
