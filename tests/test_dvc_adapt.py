@@ -56,7 +56,9 @@ with open("commands", "a") as log:
 def root(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     """A workspace with pairs, an import, and the stages from the recipes to the evaluation."""
     root = tmp_path_factory.mktemp("adapt")
-    shutil.copytree(repository / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("tmp"))
+    shutil.copytree(
+        repository / ".dvc", root / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache")
+    )
     whole = yaml.safe_load((repository / "dvc.yaml").read_text())["stages"]
     stages = {name: whole[name] for name in STAGES}
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))

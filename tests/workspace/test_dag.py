@@ -45,7 +45,9 @@ def test_an_edge_is_left_out_only_where_a_longer_way_leads() -> None:
 
 
 def test_a_folder_without_stages_is_one_line(tmp_path: Path, repository: Path) -> None:
-    shutil.copytree(repository / ".dvc", tmp_path / ".dvc", ignore=shutil.ignore_patterns("tmp"))
+    shutil.copytree(
+        repository / ".dvc", tmp_path / ".dvc", ignore=shutil.ignore_patterns("tmp", "cache")
+    )
     (tmp_path / "dvc.yaml").write_text("stages: {a: {cmd: [}}")
     with pytest.raises(BadInput, match="DVC cannot read the stages"):
         dag.text(tmp_path)
