@@ -56,6 +56,7 @@ def test_an_array_says_how_many_shards_are_done_and_which_is_slowest(
     cluster: Callable[..., config.Cluster],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The second item is held until it has been said that it is at work."""
     expected = (
@@ -80,7 +81,8 @@ def test_an_array_says_how_many_shards_are_done_and_which_is_slowest(
         unit="shards",
     )
     assert len(list(found)) == 4, lines
-    assert re.match(r"slurm: array \d+ of mine phone: 4 shards in 2 jobs; logs: /", lines[0])
+    (submitted,) = _said(capfd.readouterr().err)
+    assert re.match(r"slurm: array \d+ of mine phone: 4 shards in 2 jobs; logs: /", submitted)
     assert not (tmp_path / "hold").exists()
 
 

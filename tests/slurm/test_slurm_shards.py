@@ -14,7 +14,8 @@ import pytest
 from mimic import config
 from mimic.infra.cluster import ItemsFailed, map_items
 from tests.slurm.conftest import Sandbox
-from tests.support import cluster_work
+from tests.support import REPOSITORY, cluster_work
+from tests.support.toy_project import wait_until
 
 
 def _items(folder: Path, *behaviours: str) -> list[tuple[str, str, int]]:
@@ -97,7 +98,8 @@ def map_slowly(folder: Path, settings: config.Cluster) -> list[dict]:
 
 
 _DRIVER = """
-import pathlib, sys, test_slurm_shards
+import pathlib, sys
+from tests.slurm import test_slurm_shards
 settings = test_slurm_shards.config.Cluster.model_validate_json(sys.argv[2])
 test_slurm_shards.map_slowly(pathlib.Path(sys.argv[1]), settings)
 """
@@ -109,12 +111,10 @@ def test_a_later_driver_takes_over_what_a_killed_one_left(
 ) -> None:
     settings = cluster("slurm", items_per_job=2)
     driver = subprocess.Popen(
-        [sys.executable, "-c", _DRIVER, str(tmp_path), settings.model_dump_json()]
+        [sys.executable, "-c", _DRIVER, str(tmp_path), settings.model_dump_json()], cwd=REPOSITORY
     )
     try:
-        deadline = time.monotonic() + 300
-        while not list(tmp_path.glob("tries-*")) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        wait_until(lambda: list(tmp_path.glob("tries-*")), 60, "the driver's first item")
     finally:
         driver.kill()
         driver.wait()
