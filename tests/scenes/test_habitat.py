@@ -238,10 +238,10 @@ def test_an_error_inside_is_named_and_the_worker_lives_on() -> None:
 
 
 def test_a_worker_that_hangs_is_ended(tmp_path: Path) -> None:
-    engine = _engine(timeout_s=3.0)
+    engine = _engine(timeout_s=12.0)  # in which a busy machine opens the empty stage
     (tmp_path / "slow.glb").touch()
     with pytest.raises(
-        BadInput, match=r"slow\.glb: .*load took longer than 3 s"
+        BadInput, match=r"slow\.glb: .*load took longer than 12 s"
     ):  # the empty stage opens: this scene is to blame
         engine.load(tmp_path / "slow.glb")
     engine.close()
