@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,3 +63,17 @@ def test_what_is_no_port_is_an_error_of_usage(root: Path, port: str) -> None:
 def test_a_folder_that_is_no_workspace_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="has no dvc.yaml; go to a workspace"):
         serve.main(tmp_path, serve.Ports(1, 2, 3), None)
+
+
+@pytest.mark.parametrize(("own", "taken"), [(None, "false"), ("true", "true")])
+def test_mlflow_does_without_its_jobs_unless_somebody_wants_them(
+    root: Path, monkeypatch: pytest.MonkeyPatch, own: str | None, taken: str
+) -> None:
+    """They are eight processes more."""
+    monkeypatch.delenv(serve.JOBS, raising=False)
+    if own is not None:
+        monkeypatch.setenv(serve.JOBS, own)
+    ports = serve.Ports(prefect=1, mlflow=2, report=3)
+    house = serve.House(root, ports, "sqlite:///mlflow.db", threading.Event())
+    (tracker,) = [child for child in house._children if child.name == "MLflow"]
+    assert tracker.variables[serve.JOBS] == taken
