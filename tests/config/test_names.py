@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mimic.config.names import LAYOUT, wrong_with
 from mimic.errors import BadInput
 from mimic.params import load_params, resolve_params
+from tests.support.command import call_mimic
 
 WRONG = [
     "",
@@ -205,12 +206,7 @@ def test_evaluations_that_would_be_called_the_same_are_refused(tmp_path: Path, r
 
 @pytest.mark.parametrize("name", ["..", "../c0", "a/b", "", "/etc"])
 def test_export_weights_asks_for_a_name(tmp_path: Path, name: str) -> None:
-    done = subprocess.run(
-        [Path(sys.executable).with_name("mimic"), "export-weights", name, "--format", "timm"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = call_mimic(tmp_path, "export-weights", name, "--format", "timm")
     why = "not the name of a folder in models/" if name else "an argument is empty"
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

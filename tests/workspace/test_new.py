@@ -22,7 +22,7 @@ from mimic.commands.workspace import check, choices, data, new, spacing, stages,
 from mimic.geometry import overlap
 from mimic.params import load_params, packaged
 from tests.support import footage
-from tests.support.command import MIMIC
+from tests.support.command import MIMIC, call_mimic
 
 FPS = 10
 STEP_PX = 16  # a frame: at 0.4 s two frames share 1 - 64 / 224 = 0.71 of the picture
@@ -200,7 +200,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
         (("--videos", "walks", "--licence", "mine"), "--licence mine: no licence is called so"),
     ):
         before = sorted(os.listdir(tmp_path))
-        done = run(tmp_path, "new", "project", *words)
+        done = call_mimic(tmp_path, "new", "project", *words)
         assert done.returncode == 2, (words, done.stdout, done.stderr)
         assert wrong in done.stderr.splitlines()[-1], done.stderr
         assert sorted(os.listdir(tmp_path)) == before, words
