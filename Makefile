@@ -1,5 +1,6 @@
 # make demo   from nothing to a trained, measured, tracked encoder (laptop profile)
 # make test   everything the tests need, then the tests
+# make test-long   the tests that take minutes each, which `make test` leaves out
 # make audit  known weaknesses of the dependencies (asks api.osv.dev)
 # make docs   the documentation as a site, in site/
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
@@ -11,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: setup demo test lint audit docs clean
+.PHONY: setup demo test test-long lint audit docs clean
 
 setup: .venv/.complete
 
@@ -25,8 +26,13 @@ demo: setup
 	dvc repro
 	mimic compare
 
+PYTEST := pytest --numprocesses=3 --dist=loadgroup --no-loadscope-reorder
+
 test: setup
-	pytest --numprocesses=3 --dist=loadgroup --no-loadscope-reorder
+	$(PYTEST) -m 'not long'
+
+test-long: setup
+	$(PYTEST) -m long
 
 lint: setup
 	ruff check .

@@ -74,16 +74,30 @@ def _turn(item: pytest.Item) -> int:
 
 def _refuse_silent_files(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where the whole suite is asked for, a file without a single test is a mistake."""
-    whole = (
-        config.args == config.getini("testpaths")
-        and not config.getoption("keyword")
-        and not config.getoption("markexpr")
-    )
+    whole = config.args == config.getini("testpaths") and not config.getoption("keyword")
     silent = set(REPOSITORY.glob("tests/**/test_*.py")) - {item.path for item in items}
     if whole and silent:
         raise AssertionError(
             f"no test was collected from {sorted(silent)[0]}"
         )  # a process of pytest-xdist keeps a UsageError to itself
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """In CI a failure is printed when it happens: a run that is cut off prints no summary."""
+    if IN_CI and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_FailuresAtOnce(config), "failures-at-once")
+
+
+class _FailuresAtOnce:
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+            terminal.ensure_newline()
+            terminal.section(f"{report.when} of {report.nodeid} failed", red=True)
+            terminal.write_line(report.longreprtext)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

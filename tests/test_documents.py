@@ -220,7 +220,8 @@ def test_workflows_and_forms_are_yaml_and_ci_runs_the_one_script(repository: Pat
     forms = [*repository.glob(".github/**/*.yml")]
     assert len(forms) == 5
     loaded = {path.name: yaml.safe_load(path.read_text()) for path in forms}
-    steps = loaded["ci.yml"]["jobs"]["all"]["steps"]
-    assert [step["run"] for step in steps if ".ci/run" in step.get("run", "")] == ["bash .ci/run"]
+    for job, command in (("all", "bash .ci/run"), ("long", "bash .ci/run long")):
+        steps = loaded["ci.yml"]["jobs"][job]["steps"]
+        assert [step["run"] for step in steps if ".ci/run" in step.get("run", "")] == [command]
     for name in ("bug.yml", "feature.yml"):
         assert {"name", "description", "body"} <= loaded[name].keys()

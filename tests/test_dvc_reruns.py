@@ -47,6 +47,7 @@ def test_one_number_of_a_recipe_re_runs_its_pretraining_and_what_follows(done: P
     assert {command.split()[1] for command in ran} == {"recipe", "pretrain", "evaluate", "report"}
 
 
+@pytest.mark.long
 def test_a_recipe_may_stand_under_pretrain_alone(done: Pipeline) -> None:
     """And a recipe of the package that a run does not name trains it no more."""
     recipes = "src/mimic/training/recipes.yaml"
@@ -67,6 +68,7 @@ def test_a_recipe_may_stand_under_pretrain_alone(done: Pipeline) -> None:
     done.repro()
 
 
+@pytest.mark.long
 def test_an_engine_that_renders_otherwise_has_its_own_scenes_mined_again(done: Pipeline) -> None:
     """The inventory says which engine its source uses: raising another one ends there."""
     with raised(done.root, "sources: READER_VERSIONS.scenes.habitat"):

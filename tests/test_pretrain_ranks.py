@@ -170,7 +170,9 @@ def expected(workspace: Path) -> Callable[[int], Path]:
     return make
 
 
-@pytest.mark.parametrize("ranks", BLOWS)
+@pytest.mark.parametrize(
+    "ranks", [pytest.param(1, marks=pytest.mark.long), 2, pytest.param(4, marks=pytest.mark.long)]
+)
 def test_killed_or_stopped_at_random_moments_it_ends_with_the_same_files(
     workspace: Path, expected: Callable[[int], Path], ranks: int
 ) -> None:
@@ -186,6 +188,7 @@ def test_killed_or_stopped_at_random_moments_it_ends_with_the_same_files(
     assert not list((workspace / "models").glob(".*"))
 
 
+@pytest.mark.long
 def test_the_number_of_ranks_does_not_matter(
     workspace: Path, expected: Callable[[int], Path]
 ) -> None:

@@ -22,7 +22,7 @@ from timm import create_model
 from mimic.training.checkpoint import load_encoder
 from tests.support import other_projects
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.long, pytest.mark.pipeline, pytest.mark.timeout(2400)]
 BIN = Path(sys.executable).parent
 CLIPS = ("cot_apple", "gum", "beer")
 TRAIN, TEST = 24, 12  # images with depth

@@ -62,6 +62,7 @@ def test_features_of_seeds(repository: Path, made_nyu: Path) -> None:
     assert images["five seeds again"] == 0 < images["five seeds"] <= images["one pass"]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)  # a server, and some thirty commands
 def test_what_operating_costs(repository: Path) -> None:
     """No goal is asserted: how fast anything is, is measured by hand."""
@@ -162,6 +163,7 @@ def test_a_journal_keeps_verdicts_on_the_same_files_only(two_files: Path) -> Non
     assert changed.verdict == "SURVIVED"
 
 
+@pytest.mark.long
 def test_a_fault_is_killed_survives_or_does_not_apply(two_files: Path) -> None:
     said = {
         "killed": ("2 * x", "3 * x", "test_one.py"),

@@ -49,6 +49,7 @@ def test_a_plan_that_cannot_be_read_is_one_line(
         deploy.deploy()
 
 
+@pytest.mark.long
 def test_two_workspaces_on_one_server_leave_each_other_alone(tmp_path: Path) -> None:
     """Each has its names, its work pool and its address for failures; none takes another's."""
     ours, theirs = (make_project(tmp_path / name).root for name in ("ours", "theirs"))

@@ -90,6 +90,7 @@ def test_a_slot_is_freed_although_worker_and_server_died(
     restartable.post(f"/flow_runs/{night}/set_state", state={"type": "CANCELLED"}, force=True)
 
 
+@pytest.mark.long
 def test_without_a_worker_the_lease_ends_by_itself(restartable: Server) -> None:
     dead = _create(restartable, "everything")
     assert _take_slot(restartable, dead) == "PENDING"
@@ -136,6 +137,7 @@ def test_a_run_whose_process_was_killed_is_crashed_and_a_live_one_is_not(
     project.write("a", "plain")
 
 
+@pytest.mark.long
 def test_stages_begin_while_the_server_is_away(restartable: Server) -> None:
     project = restartable.project
     project.write("a", "wait")
@@ -251,6 +253,7 @@ def test_a_paused_deployment_is_paused_in_every_moment_of_a_deployment(
     restartable.post(f"/deployments/{pretraining()['id']}/resume_deployment")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_no_run_is_lost_when_server_and_worker_are_killed(tmp_path: Path) -> None:
     """The short version of benchmarks.restarts, through `mimic serve`."""

@@ -141,6 +141,7 @@ def _kill_at(copy: Path, groups: int) -> dict[str, Any]:
     return _state(copy)
 
 
+@pytest.mark.long
 def test_killed_again_and_again_inside_a_clip_it_ends_with_the_same_bytes(
     mined: Path, copy: Path
 ) -> None:
@@ -314,12 +315,12 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     ("make", "mode", "every"),
     [
         (_video, "symmetric", 7),
-        (_video, "reference", 11),
+        pytest.param(_video, "reference", 11, marks=pytest.mark.long),
         (_damaged_video, "symmetric", 12),
         (_images, "reference", 9),
         (_stream, "symmetric", 2),
         (_scene, "symmetric", 2),
-        (_covisible, "symmetric", 2),
+        pytest.param(_covisible, "symmetric", 2, marks=pytest.mark.long),
     ],
 )
 def test_any_kind_of_clip_goes_on_where_it_was(

@@ -103,6 +103,7 @@ def _results(root: Path, run: str) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.slurm
 def test_dvc_repro_trains_seeds_and_what_starts_from_them_in_jobs(root: Path) -> None:
     done = subprocess.run(

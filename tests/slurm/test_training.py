@@ -158,6 +158,7 @@ def test_a_sweep_is_one_array_and_one_failure_leaves_the_others(
     assert (tmp_path / "c" / "notes-0.txt").read_text().splitlines()[-1] == "saved 10"
 
 
+@pytest.mark.long
 @pytest.mark.slurm
 def test_the_pretrain_stage_sweeps_and_publishes(
     slurm: Sandbox, cluster: Callable[..., config.Cluster], tmp_path: Path, repository: Path
