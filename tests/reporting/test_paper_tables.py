@@ -174,3 +174,17 @@ def test_in_the_terminal(
     assert (
         json.loads(capsys.readouterr().out)[0]["rows"][-1]["cells"][0]["ours"][0]["value"] == 50.0
     )
+
+
+def test_a_result_stands_where_it_was_measured_whatever_params_say_now(
+    params: Params, tmp_path: Path
+) -> None:
+    """And is marked where its encoder was trained anew since."""
+    stated = {"task": "depth", "freeze": "none"}
+    publish(tmp_path, "croco-3m", "depth-frozen", section=stated, checkpoint="old")
+    card = Workspace(tmp_path).model("croco-3m") / "card.json"
+    write_json(card, {"weights": {"encoder.safetensors": "new"}})
+    found = cells(paper.tables(params, Workspace(tmp_path)), "Table 1")
+    assert found["croco", "mimic-3m", True].ours == ()
+    (ours,) = found["croco", "mimic-3m", False].ours
+    assert ours.differs == "of an encoder that is replaced"

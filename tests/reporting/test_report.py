@@ -20,11 +20,12 @@ import pytest
 from mimic import report
 from mimic.commands import compare
 from mimic.errors import BadInput
-from mimic.infra.storage import Workspace
+from mimic.infra.storage import Workspace, write_json
 from mimic.params import Params, load_params
 from mimic.reporting import charts, pictures
 from mimic.reporting.columns import NOT_RUN, ResultCell, table_columns
 from mimic.reporting.results import read_result, read_table
+from mimic.reporting.tables import tables
 from mimic.reporting.verdict import conclude, number
 from tests.support.published import (
     files_below,
@@ -327,9 +328,35 @@ def verdict_of(params: Params, root: Path, values: dict[str, float], **more: Any
 def test_differences_within_noise_are_said_to_be_so(params: Params, tmp_path: Path) -> None:
     random, *others = params.table.runs
     text = verdict_of(params, tmp_path, {random: 0.50, **dict.fromkeys(others, 0.55)}, test_size=32)
-    assert "within the noise of 32 test items" in text
+    assert "larger than the noise of 32 test items allows" in text
     assert "no effect of pretraining is shown" in text
     assert "better" not in text
+
+
+def test_nothing_is_compared_with_a_result_of_an_encoder_that_is_gone(
+    params: Params, tmp_path: Path
+) -> None:
+    random, first, *_ = params.table.runs
+    card = tmp_path / "models" / random / "card.json"
+    write_json(card, {"steps": 0, "weights": {"encoder.safetensors": "new"}})
+    text = verdict_of(params, tmp_path, {random: 0.5, first: 0.9}, test_size=10_000)
+    assert f"The result of {random} is of another checkpoint than models/ holds" in text
+    assert "better" not in text
+    assert "Random initialisation scores" not in text
+    summary = tables(params, Workspace(tmp_path))
+    values = [value for name, value in summary.items() if name.startswith("summary/")]
+    assert [list(json.loads(value)) for value in values] == [[first]]
+
+
+def test_every_gain_stands_beside_its_own_interval(params: Params, tmp_path: Path) -> None:
+    """Two gains above their own intervals of 95 %, which three together do not show."""
+    random, first, second, *_ = params.table.runs
+    task = params.table.tasks[0]
+    for run, value in ((random, 0.5), (first, 0.56), (second, 0.56)):
+        publish_result(params, tmp_path, run, task, value, standard_error=0.02)
+    text = " ".join(conclude(read_table(params, Workspace(tmp_path)), {}).tasks[task])
+    assert f"{first} +0.060 ± 0.055 and {second} +0.060 ± 0.055" in text
+    assert "No difference is larger than the noise of 32 test items allows, by Holm's" in text
 
 
 def test_a_clear_difference_is_a_sign_not_a_proof(params: Params, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from safetensors.torch import load_file, save_file
@@ -20,9 +21,11 @@ from mimic.errors import BadInput
 from mimic.infra.owner import owned
 from mimic.params import load_params, resolve_params
 from mimic.tasks import TASK_VERSIONS, TASKS, checked_before, checks
+from mimic.tasks.api import Figure
 from mimic.tasks.correspondence.config import CorrespondenceTask
 from mimic.tasks.depth import finetune
 from mimic.tasks.depth.config import DepthTask, FewShotDepthTask
+from mimic.tasks.measuring import Measured, write_samples
 from mimic.tasks.protocols import overrides
 from mimic.tasks.sections import TaskSection
 from tests.support.miniatures import make_encoder, write_dataset, write_nyu
@@ -437,3 +440,16 @@ def test_two_evaluations_of_one_cell_wait_for_each_other(workspace: Path) -> Non
     results = [log.read_text().splitlines()[-1] for log in logs]
     assert results[0] == results[1]
     assert results[0].startswith("random few-shot: ")
+
+
+def test_a_picture_may_have_any_name(tmp_path: Path) -> None:
+    """One of a nested scene, one in an alphabet whose letters are three bytes each."""
+    black = np.zeros((4, 4, 3), np.uint8)
+    names = ["home/kitchen-01", "部" * 120, "plain"]
+    write_samples(
+        Measured({}, [Figure(name, black, name) for name in names], None, tmp_path), tmp_path
+    )
+    listed = json.loads((tmp_path / "samples.json").read_text())
+    assert [one["caption"] for one in listed] == names
+    assert [one["file"] for one in listed][::2] == ["home-kitchen-01.png", "plain.png"]
+    assert all((tmp_path / one["file"]).is_file() for one in listed)

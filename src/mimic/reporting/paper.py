@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from mimic.infra.conditions import OF_ANOTHER
 from mimic.infra.storage import STAGE_METRICS, Workspace
 from mimic.params import Params
-from mimic.reporting.results import SavedResult, read_result
+from mimic.reporting.results import SavedResult, result_of
 from mimic.tasks.sections import TaskSection
 
 FROZEN = ("encoder", "blocks")
@@ -104,7 +105,7 @@ def _results(params: Params, workspace: Workspace) -> Iterable[tuple[TaskSection
         if (
             section is not None
             and path.parent.name not in STAGE_METRICS
-            and (result := read_result(path)) is not None
+            and (result := result_of(workspace, path.parent.name, path.stem)) is not None
         ):
             yield section, result
 
@@ -145,11 +146,13 @@ def _ours(
             and raw.get("dataset") == row["dataset"]
             and raw.get("steps") != 0
         )
-        frozen = getattr(section, "freeze", None)
+        # As it was measured: params.yaml may say something else by now.
+        stated = raw.get("section") or section.model_dump(mode="json")
+        frozen = stated.get("freeze")
         if (
             not same
-            or section.task != column["kind"]
-            or getattr(section, "target", None) != column.get("target")
+            or stated.get("task", section.task) != column["kind"]
+            or stated.get("target") != column.get("target")
             or (
                 row["frozen"] is not None
                 and frozen is not None
@@ -178,7 +181,7 @@ def _ours(
 
 def _differs(raw: dict[str, Any]) -> str:
     """How a result was measured unlike the published one, in a few words."""
-    differences = []
+    differences = ["of an encoder that is replaced"] if raw.get(OF_ANOTHER) else []
     if raw.get("preset") not in (None, "published", "peer"):
         differences.append(f"preset {raw['preset']}")
     if count := len(raw.get("overrides") or {}):

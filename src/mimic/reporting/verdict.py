@@ -110,14 +110,20 @@ def _task(rows: Sequence[RunRow], task: str) -> Iterable[str]:
             "Only the random-initialised encoder has been measured, so there is nothing to compare "
             "with it."
         )
+    elif baseline in apart:
+        yield (
+            f"The result of {baseline} is of another {apart[baseline]}, so nothing is compared "
+            "with random initialisation until it is measured again."
+        )
     elif others:
         against = {run: difference(samples[baseline], samples[run]) for run in others}
         yield from _compare(measured[baseline], against)
     for run, what in apart.items():
-        yield (
-            f"{run} is not compared with random initialisation: it was measured with another "
-            f"{what}."
-        )
+        if run != baseline:
+            yield (
+                f"{run} is not compared with random initialisation: it was measured with another "
+                f"{what}."
+            )
     yield from _floors(measured)
 
 
@@ -125,7 +131,7 @@ def _compare(base: SavedResult, others: Mapping[str, Difference]) -> Iterable[st
     gains = {
         run: other.value * (1 if base.higher_is_better else -1) for run, other in others.items()
     }
-    against = _listing(f"{run} {_gain(gain)}" for run, gain in gains.items())
+    against = _listing(f"{run} {_gain(gain)}{_within(others[run])}" for run, gain in gains.items())
     yield f"Random initialisation scores {number(base.value)}; against it, {against}."
     unknown = [run for run, other in others.items() if other.half is None]
     if unknown:
@@ -134,13 +140,13 @@ def _compare(base: SavedResult, others: Mapping[str, Difference]) -> Iterable[st
             "claimed."
         )
         return
-    limit = max(other.half for other in others.values() if other.half is not None)
     noise = _noise(base, list(others.values()))
+    of_several = f", by Holm's procedure over {len(others)} differences" if len(others) > 1 else ""
     shown = dict(zip(others, holm([other.p for other in others.values()]), strict=True))
     clear = {run: gain for run, gain in gains.items() if shown[run]}
     if not clear:
         yield (
-            f"Every difference lies within the noise of {noise} (±{number(limit)}): no effect of "
+            f"No difference is larger than the noise of {noise} allows{of_several}: no effect of "
             "pretraining is shown, for or against."
         )
         return
@@ -152,8 +158,8 @@ def _compare(base: SavedResult, others: Mapping[str, Difference]) -> Iterable[st
     rest = [run for run in gains if run not in clear]
     remaining = f"; {_listing(rest)} not" if rest else ""
     yield (
-        f"{_listing(parts)} than random by more than the noise of {noise} "
-        f"(±{number(limit)}){remaining}."
+        f"{_listing(parts)} than random by more than the noise of {noise} allows"
+        f"{of_several}{remaining}."
     )
     single = [run for run in clear if not others[run].seeds]
     if single:
@@ -161,6 +167,11 @@ def _compare(base: SavedResult, others: Mapping[str, Difference]) -> Iterable[st
             f"Of {_listing(single)} or of random initialisation one seed was measured: a sign, not "
             "a proof."
         )
+
+
+def _within(other: Difference) -> str:
+    """Half of the interval, by itself."""
+    return "" if other.half is None else f" ± {number(other.half)}"
 
 
 def _noise(base: SavedResult, others: Sequence[Difference]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -40,6 +41,7 @@ from mimic.training.fit import choose_device
 FIRST = {"task": 1}  # what files from before parts bore versions stand for
 MEASURED = "measured"  # in the folder of a measurement apart: its result, whole
 RECORD = "result.json"  # there; published, it is a file of metrics/
+NAME_BYTES = 180  # of a picture's name; disks take 255, ending and check sum included
 SWEPT = ("steps", "value", "standard_error")
 VERSIONS = ("mimic", "torch", "numpy", "opencv-python-headless")
 
@@ -300,15 +302,23 @@ def _finite(value: Any, name: str = "") -> tuple[Any, list[str]]:
     return [part for part, _ in parts.values()], missing
 
 
+def _file_name(name: str) -> str:
+    """A picture's name as that of one file: of one folder, and of a length that disks take."""
+    flat = name.replace("/", "-")
+    encoded = flat.encode(errors="surrogateescape")
+    if len(encoded) <= NAME_BYTES:
+        return flat
+    return f"{encoded[:NAME_BYTES].decode(errors='ignore')}-{zlib.crc32(encoded):08x}"
+
+
 def write_samples(measured: Measured, out: Path) -> None:
     """Pictures, their captions (samples.json) and the score of each test item."""
+    listed = []
     for picture in measured.pictures:
-        colours = cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)
-        write_picture(out / f"{picture.name}.png", colours)
-    write_json(
-        out / "samples.json",
-        [{"file": f"{one.name}.png", "caption": one.caption} for one in measured.pictures],
-    )
+        name = f"{_file_name(picture.name)}.png"
+        write_picture(out / name, cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR))
+        listed.append({"file": name, "caption": picture.caption})
+    write_json(out / "samples.json", listed)
     if measured.items is not None:
         write_items(out / ITEMS, {ONLY: measured.items})
 

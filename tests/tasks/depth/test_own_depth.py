@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +198,32 @@ def test_whole_scenes_are_scored(tmp_path: Path, own_task: DepthTask) -> None:
     assert len(found.test) == 10
     assert "1 of 5 scenes are scored" in found.notes[1]
     assert open_own_depth(own_task, tmp_path).test.tolist() == found.test.tolist()
+
+
+def test_a_mask_is_of_its_own_image_where_scenes_call_theirs_alike(
+    tmp_path: Path, own_task: DepthTask
+) -> None:
+    for number, scene in enumerate(("kitchen", "office")):
+        folder = tmp_path / "own" / scene
+        write_folder(folder)
+        mask = np.full(own_labels.depth_m(0).shape, 255, np.uint8)
+        mask[:, : 4 + number] = 0
+        written = tmp_path / f"masks/{scene}/color/{NAMES[0]}.png"
+        written.parent.mkdir(parents=True)
+        Image.fromarray(mask).save(written)
+    task = own_task.model_copy(update={"masks": Path("masks")})
+    found = open_own_depth(task, tmp_path)
+    before = found.digest
+    for number in (0, 1):
+        valid = found.read(number * len(NAMES)).valid
+        assert not valid[:, : 4 + number].any()
+        assert valid[:, 4 + number].any()
+    Image.fromarray(np.full_like(mask, 255)).save(written)
+    assert open_own_depth(task, tmp_path).digest != before
+    (tmp_path / "masks/kitchen").rename(tmp_path / "away")
+    shutil.copy(tmp_path / f"away/color/{NAMES[0]}.png", tmp_path / f"masks/{NAMES[0]}.png")
+    with pytest.raises(BadInput, match="2 images would take it for their mask; name masks as"):
+        open_own_depth(task, tmp_path).read(0)
 
 
 def test_depth_of_another_size_takes_the_nearest(tmp_path: Path, own_task: DepthTask) -> None:

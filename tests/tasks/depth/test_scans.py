@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,22 @@ def test_depth_without_confidence_is_unknown_and_that_is_said(
         tmp_path / "own/confidence/000000.png"
     )
     assert open_own_depth(own_task, tmp_path).digest != before
+
+
+def test_each_capture_says_for_itself_whether_it_has_confidence(
+    tmp_path: Path, own_task: DepthTask
+) -> None:
+    """The first of them has none."""
+    write_scan(tmp_path / "own/a", 5, 5)
+    shutil.rmtree(tmp_path / "own/a/confidence")
+    write_scan(tmp_path / "own/b", 5, 5)
+    found = open_own_depth(own_task, tmp_path)
+    assert found.read(0).valid.all()
+    assert not found.read(5).valid[:, :32].any()
+    assert (
+        "depth of confidence below 1 is unknown, by confidence/; 5 images have no such map"
+        in found.notes
+    )
 
 
 def test_confidence_beside_images_counts_where_it_holds_levels(

@@ -87,6 +87,22 @@ def _write_devkit(folder: Path, wnids: list[str], classes: np.ndarray) -> None:
     (folder / TRUTH).write_text("".join(f"{numbers[index]}\n" for index in classes))
 
 
+def test_a_list_that_says_other_classes_is_other_data(root: Path) -> None:
+    """Of a flat val/: the pictures are the same."""
+    opened = ImageNet(root / "imagenet", None)
+    wnids, classes = opened.wnids, opened.val[1]
+    flat = root / "flat"
+    shutil.copytree(root / "imagenet/train", flat / "train")
+    (flat / "val").mkdir()
+    for number, path in enumerate(opened.val[0], 1):
+        shutil.copy(path, flat / f"val/ILSVRC2012_val_{number:08d}.JPEG")
+    _write_devkit(flat / DEVKIT, wnids, classes)
+    before = ImageNet(flat, None).extent["digest"]
+    shutil.rmtree(flat / DEVKIT)
+    _write_devkit(flat / DEVKIT, wnids, np.roll(classes, 1))
+    assert ImageNet(flat, None).extent["digest"] != before
+
+
 def test_generated_set(shapes: Path, tmp_path: Path) -> None:
     found = ImageNet(shapes, (8, 64, 24))
     assert tuple(found.wnids) == WNIDS

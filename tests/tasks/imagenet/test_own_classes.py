@@ -92,6 +92,22 @@ def test_lists_win(tmp_path: Path, task: KnnTask) -> None:
     assert opened(task, tmp_path).extent["digest"] != before
 
 
+def test_another_split_of_files_that_are_called_alike_is_another_set(
+    tmp_path: Path, task: KnnTask
+) -> None:
+    """A folder an object, a file of the same name in each; features are remembered by digest."""
+    for name, colour in COLOURS.items():
+        for number in range(4):
+            write(tmp_path / f"own/{name}/{number}/rgb.jpg", colour, number)
+    digests = []
+    for tested in (0, 3):
+        for side, numbers in (("val", {tested}), ("train", {0, 1, 2, 3} - {tested})):
+            names = [f"{name}/{number}/rgb.jpg" for name in COLOURS for number in sorted(numbers)]
+            (tmp_path / f"own/{side}.txt").write_text("\n".join(names))
+        digests.append(opened(task, tmp_path).extent["digest"])
+    assert digests[0] != digests[1]
+
+
 def test_synsets_stay_imagenet(tmp_path: Path, task: KnnTask) -> None:
     """The official layout is read as before, unless the section says otherwise."""
     for side in ("train", "val"):

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -423,6 +424,20 @@ def test_the_generated_set_is_the_same_again_and_different_from_others(
             :, 2
         ].tolist()
     )
+
+
+@pytest.mark.parametrize("file", ["annotations/person_keypoints_val2017.json", DETECTIONS])
+def test_other_joints_and_other_detections_are_other_data(
+    root: Path, pose_task: PoseTask, file: str
+) -> None:
+    """Equal in number: an evaluation that is there is not of them."""
+    task = pose_task.model_copy(update={"boxes": Path("coco") / DETECTIONS})
+    before = check(task, root)
+    path = root / "coco" / file
+    path.write_text(re.sub(r"(\d+\.\d)(\d*)", r"\g<1>1", path.read_text()))
+    after = check(task, root)
+    assert before["splits"] == after["splits"]
+    assert before != after
 
 
 def test_bad_data(root: Path, pose_task: PoseTask) -> None:

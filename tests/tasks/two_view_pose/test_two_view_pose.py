@@ -4,6 +4,7 @@ an encoder that sees where it is and one that sees nothing."""
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import cv2
@@ -309,6 +310,20 @@ def test_what_is_wrong_with_a_list_is_said_in_one_line(
     with pytest.raises(BadInput, match=said) as caught:
         read_pairs(tmp_path / "pairs.txt")
     assert "\n" not in str(caught.value)
+
+
+def test_a_corrected_camera_is_other_data(workspace: Path, task: TwoViewPoseTask) -> None:
+    """An evaluation that is there is not of it."""
+    before = check(task, workspace)
+    path = workspace / task.pairs
+    text = path.read_text()
+    path.write_text(re.sub(r"(\d\.\d)", r"\g<1>1", text, count=1))
+    try:
+        after = check(task, workspace)
+    finally:
+        path.write_text(text)
+    assert before["found"] == after["found"]
+    assert before["digest"] != after["digest"]
 
 
 def test_an_image_that_is_missing_is_named(workspace: Path, task: TwoViewPoseTask) -> None:

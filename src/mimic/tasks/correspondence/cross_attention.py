@@ -30,6 +30,7 @@ from mimic.tasks.correspondence.config import CrossAttentionTask
 from mimic.tasks.correspondence.patch_matching import (
     Match,
     bins,
+    drawn,
     item_recalls,
     picture,
     resized_homography,
@@ -160,9 +161,8 @@ def _seen(
             off = np.linalg.norm(flows[item].permute(1, 2, 0).numpy() - motion, axis=-1)[inside]
             below = tuple(float((off < limit).mean()) if len(off) else np.nan for limit in PCK_PX)
             error_px = float(off.mean()) if len(off) else np.nan
-            yield PairMatches(
-                Match(float(row["overlap"]), views[item].numpy(), truth, matched), error_px, below
-            )
+            shown = drawn(views[item], start + item, task.samples)
+            yield PairMatches(Match(float(row["overlap"]), shown, truth, matched), error_px, below)
 
 
 def _metrics(seen: list[PairMatches], side: int, edges: tuple[float, ...]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from mimic.errors import BadInput
 from mimic.geometry.patches import vote_all
@@ -43,11 +44,11 @@ DRAWN = 24  # matches drawn in a picture
 
 @dataclass(frozen=True)
 class Match:
-    """One pair: overlap, images uint8[2, h, w, 3], truth int16[n] (-1 = none), and per block the
-    patches found, int64[blocks, n]."""
+    """One pair: overlap, images uint8[2, h, w, 3] where it is to be drawn, truth int16[n] (-1 =
+    none), and per block the patches found, int64[blocks, n]."""
 
     overlap: float
-    images: np.ndarray
+    images: np.ndarray | None
     truth: np.ndarray
     matched: np.ndarray
 
@@ -87,7 +88,7 @@ def run(task: CorrespondenceTask, subject: EvalModel, folders: EvalPaths) -> Res
         read_manifest(Workspace(root).manifest(task.dataset), "validation", columns=None), task
     )
     matches = list(
-        counted(_match(subject, rows, folders, task.batch), "match patches", len(rows), "pairs")
+        counted(_match(task, subject, rows, folders), "match patches", len(rows), "pairs")
     )
     side = square_side(encoder) // encoder.patch_px
     metrics = _metrics(matches, side, block % encoder.depth, task.overlap_bins)
@@ -154,13 +155,15 @@ def sample_pairs(rows: pd.DataFrame, task: CorrespondenceTask | CrossAttentionTa
     return rows.iloc[np.sort(rng.permutation(len(rows))[: task.pairs])].reset_index(drop=True)
 
 
-def _match(subject: EvalModel, rows: pd.DataFrame, paths: EvalPaths, batch: int) -> Iterator[Match]:
+def _match(
+    task: CorrespondenceTask, subject: EvalModel, rows: pd.DataFrame, paths: EvalPaths
+) -> Iterator[Match]:
     encoder = subject.encoder
     size_px = square_side(encoder)
     blocks = range(encoder.depth)
     images = open_pairs(rows, paths.root, (size_px, size_px), paths.shards)
-    for start in range(0, len(rows), batch):
-        index = np.arange(start, min(start + batch, len(rows)))
+    for start in range(0, len(rows), task.batch):
+        index = np.arange(start, min(start + task.batch, len(rows)))
         views = images.pairs(index)
         with torch.inference_mode():
             maps_a, maps_b = (
@@ -178,7 +181,14 @@ def _match(subject: EvalModel, rows: pd.DataFrame, paths: EvalPaths, batch: int)
                 nearest(a[item].flatten(1).T, b[item].flatten(1).T)
                 for a, b in zip(maps_a, maps_b, strict=True)
             ]
-            yield Match(float(row["overlap"]), views[item].numpy(), truth, np.stack(matched))
+            shown = drawn(views[item], start + item, task.samples)
+            yield Match(float(row["overlap"]), shown, truth, np.stack(matched))
+
+
+def drawn(views: Tensor, index: int, samples: int) -> np.ndarray | None:
+    """A copy of both views of the pairs that are drawn, the first ones: ten thousand at 518 pixels
+    are 16 GB."""
+    return views.numpy().copy() if index < samples else None
 
 
 def _metrics(
@@ -245,6 +255,7 @@ def bins(matches: list[Match], edges: tuple[float, ...]) -> Iterator[tuple[str, 
 def picture(match: Match, side: int, block: int, index: int) -> Figure:
     """Both views side by side; matched patches joined, green where the match is exact or one patch
     off, red elsewhere."""
+    assert match.images is not None, "of the pairs that are drawn"
     views = [
         cv2.resize(view, (PICTURE_PX, PICTURE_PX), interpolation=cv2.INTER_CUBIC)
         for view in match.images

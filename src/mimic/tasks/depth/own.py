@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +32,7 @@ from mimic.tasks.depth import record3d, scans, units
 from mimic.tasks.depth.config import DepthFields
 from mimic.tasks.depth.nyu import DepthFrame
 from mimic.tasks.engine.dense_transforms import resize_labels
-from mimic.tasks.engine.image_io import read_labels
+from mimic.tasks.engine.image_io import read_labels, with_labels
 from mimic.tasks.own.files import (
     contents,
     photo_beside,
@@ -74,14 +73,14 @@ class OwnDepth:
         self.train = parts.train
         self.test = parts.test
         self.length = len(self._items)
+        self._stems = Counter(item.image.stem for item in self._items)
         self._rule = parts.rule
         self._unused = parts.unused
         samples = self._samples()
         self._kind = samples[0].dtype
         films = {film for item in self._items if (film := scans.video_of(item.image))}
         self._videos = {film: scans.ScanVideo(film) for film in films}
-        first = scans.confidence_of(self._items[0].label)
-        self._has_confidence = first is not None and scans.has_levels(first)
+        self._sureness = _confidence(self._items)
         self.unit = units.find(folder, samples, task.depth_unit, self._is_tum)
         frame = self._read(int(self.train[0]))
         self.has_eigen = frame.valid.shape == NATIVE
@@ -133,10 +132,12 @@ class OwnDepth:
                 f"steps of {1000 * self.unit.step_m:.0f} mm, as of a copy in 8 bits: "
                 "good to rank encoders, not to compare with published numbers"
             )
-        if self._has_confidence:
-            maps = sorted({path.suffix for path in self._confidence()})
+        if self._sureness:
+            maps = sorted({path.suffix for path in self._sureness.values()})
             by = "*.conf" if maps == [record3d.CONFIDENCE] else f"{scans.CONFIDENCE}/"
-            lines.append(f"depth of confidence below {scans.SURE} is unknown, by {by}")
+            lone = self.length - len(self._sureness)
+            rest = f"; {lone:,} images have no such map" if lone else ""
+            lines.append(f"depth of confidence below {scans.SURE} is unknown, by {by}{rest}")
         if unused:
             lines.append(f"not used: {', '.join(unused)}")
         return tuple(lines)
@@ -145,12 +146,12 @@ class OwnDepth:
     def _contents(self) -> dict[str, int | str]:
         photos = {scans.video_of(item.image) or item.image for item in self._items}
         labels = {item.label for item in self._items}
-        files = photos | labels | (set(self._confidence()) if self._has_confidence else set())
-        return contents(files, self.path, (self.train, self.test))
-
-    def _confidence(self) -> Iterator[Path]:
-        paths = (scans.confidence_of(item.label) for item in self._items)
-        return (path for path in paths if path is not None)
+        files = photos | labels | set(self._sureness.values())
+        everything = contents(files, self.path, (self.train, self.test))
+        if self.masks is None:
+            return everything
+        masks = {mask for item in self._items if (mask := self._mask_of(item)).is_file()}
+        return with_labels(everything, str(contents(masks, self.masks, ())["digest"]))
 
     def _depth_in_words(self) -> str:
         step_m = self.unit.step_m
@@ -177,14 +178,14 @@ class OwnDepth:
             raise BadInput(f"{item.label}: {values.dtype}, the others {self._kind}; {REPLACE}")
         depth_m = in_metres(values, self.unit.per_m)
         units.require_like_others(item.label, depth_m, self.unit)
-        if self._has_confidence and (sureness := scans.confidence_of(item.label)):
+        if sureness := self._sureness.get(item.label):
             depth_m[~scans.sure(sureness, depth_m.shape)] = 0
         image = self._photo(item, depth_m.shape[:2])
         if depth_m.shape != image.shape[:2]:
             depth_m = resize_labels(depth_m, image.shape[:2])
         valid = depth_m > 0
         if self.masks is not None:
-            valid &= self._mask(self.masks, item, image.shape[:2])
+            valid &= self._mask(item, image.shape[:2])
         return DepthFrame(image, depth_m, valid, image.shape[:2] == NATIVE)
 
     def _photo(self, item: LabelledImage, size: tuple[int, int]) -> np.ndarray:
@@ -195,8 +196,28 @@ class OwnDepth:
         require_same_aspect(item.label, size, image.shape[:2])
         return image
 
-    def _mask(self, folder: Path, item: LabelledImage, size: tuple[int, ...]) -> np.ndarray:
-        path = folder / f"{item.image.stem}.png"
+    def _mask_of(self, item: LabelledImage) -> Path:
+        """The mask of an image: of its name below `data`, or of its file's name alone.
+
+        Raises:
+            BadInput: several images share that file name.
+        """
+        assert self.masks is not None
+        path = self.masks / f"{item.name}.png"
+        short = self.masks / f"{item.image.stem}.png"
+        if path.is_file():
+            return path
+        if self._stems[item.image.stem] == 1:
+            return short
+        if not short.is_file():
+            return path
+        raise BadInput(
+            f"{short}: {self._stems[item.image.stem]} images would take it for their mask; name "
+            f"masks as their images lie below {self.path}, such as {path}"
+        )
+
+    def _mask(self, item: LabelledImage, size: tuple[int, ...]) -> np.ndarray:
+        path = self._mask_of(item)
         mask = read_labels(path)
         if mask.ndim != 2 or not same_aspect(mask.shape, size):
             raise BadInput(f"{path}: {list(mask.shape)} is no mask of an image of {list(size)}")
@@ -213,6 +234,22 @@ def is_own(folder: Path) -> bool:
         record3d.captures_below(folder),
     )
     return any(next(listing, None) is not None for listing in listings)
+
+
+def _confidence(items: list[LabelledImage]) -> dict[Path, Path]:
+    """Maps of confidence by the depth that they are of; each folder of maps says for itself whether
+    it holds levels or pictures."""
+    levels: dict[Path, bool] = {}
+    maps = {}
+    for item in items:
+        path = scans.confidence_of(item.label)
+        if path is None:
+            continue
+        if path.parent not in levels:
+            levels[path.parent] = scans.has_levels(path)
+        if levels[path.parent]:
+            maps[item.label] = path
+    return maps
 
 
 def _frames(

@@ -95,3 +95,13 @@ def extent(files: Iterable[Path], root: Path) -> dict[str, int | str]:
         if index in looked_into:
             digest.update(file_digest(path).encode())
     return {"bytes": total, "digest": digest.hexdigest()}
+
+
+def with_labels(images: dict[str, int | str], labels: str) -> dict[str, int | str]:
+    """What `extent` or `contents` says, with a digest that changes with the labels, too.
+
+    Args:
+        labels: a digest of what says them.
+    """
+    both = hashlib.sha256(f"{images['digest']} {labels}".encode())
+    return {**images, "digest": both.hexdigest()}

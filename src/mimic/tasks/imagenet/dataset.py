@@ -16,6 +16,7 @@ numbered by sorted WordNet id.
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import re
 from collections import Counter
@@ -27,7 +28,7 @@ import scipy.io
 
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
-from mimic.tasks.engine.image_io import extent, read_photo
+from mimic.tasks.engine.image_io import extent, read_photo, with_labels
 from mimic.tasks.imagenet.config import ImageNetTask
 from mimic.tasks.imagenet.own import OwnClasses, is_own
 
@@ -80,8 +81,10 @@ class ImageNet:
 
     @cached_property
     def extent(self) -> dict[str, int | str]:
-        """Bytes and digest of all images, whose sizes are looked up once."""
-        return extent([*self.train[0], *self.val[0]], self.folder)
+        """Bytes and digest of all images, whose sizes are looked up once, and of their classes,
+        which a list may say."""
+        images = extent([*self.train[0], *self.val[0]], self.folder)
+        return with_labels(images, hashlib.sha256(self.val[1].tobytes()).hexdigest())
 
 
 def _classes(train: Path) -> list[str]:

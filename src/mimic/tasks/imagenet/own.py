@@ -36,6 +36,7 @@ from mimic.tasks.own.splits import (
     without_ending,
 )
 
+BETWEEN = Path("/")  # the splits, in a digest
 PHOTOS = (*COLOUR_FOLDERS, "photos")
 # Folders beside photographs, and the tasks that read them.
 LABELS = {
@@ -91,8 +92,9 @@ class OwnClasses:
         """Bytes of all images; digest of their names, contents and splits."""
         files = contents([*self.train[0], *self.val[0]], self.folder, ())
         digest = hashlib.sha256(str(files["digest"]).encode())
-        for path in (*self.train[0], Path("/"), *self.val[0]):
-            digest.update(f"{path.name}\n".encode(errors="surrogateescape"))
+        for path in (*self.train[0], BETWEEN, *self.val[0]):
+            name = path if path == BETWEEN else path.relative_to(self.folder)
+            digest.update(f"{name.as_posix()}\n".encode(errors="surrogateescape"))
         return {**files, "digest": digest.hexdigest()}
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from mimic.infra.storage import Workspace
+from mimic.infra.storage import Workspace, file_digest
 from mimic.tasks.engine.image_io import read_photo
 from mimic.tasks.inspection import TEST, TRAIN, DataFound, Needs, Split, each
 from mimic.tasks.keypoints.coco import JOINTS, Coco, Person, boxes_of
@@ -40,5 +40,8 @@ def look(task: PoseTask, root: Path, needs: Needs) -> DataFound:
             "boxes": len(boxes),
             "bytes": sum(fact["bytes"] for fact in facts.values()),
             "digest": facts["train"]["digest"][:32] + facts["val"]["digest"][:32],
+            "detections": None
+            if task.boxes is None
+            else file_digest(Workspace(root).resolve(task.boxes)),
         },
     )

@@ -22,8 +22,8 @@ import numpy as np
 
 from mimic.errors import BadInput
 from mimic.infra import confined
-from mimic.infra.storage import Workspace
-from mimic.tasks.engine.image_io import REMEDY, extent, opened
+from mimic.infra.storage import Workspace, file_digest
+from mimic.tasks.engine.image_io import REMEDY, extent, opened, with_labels
 from mimic.tasks.keypoints.config import PoseTask
 
 JOINTS = 17
@@ -178,10 +178,11 @@ class Coco:
                     f"{path}: {size[1]} x {size[0]}, the annotations say {self.sizes[number][1]} x "
                     f"{self.sizes[number][0]}"
                 )
+        images = extent([self.path_of(number) for number in self.images], self.folder)
         return {
             "images": len(self.images),
             "people": len(self.people),
-            **extent([self.path_of(number) for number in self.images], self.folder),
+            **with_labels(images, file_digest(self.path)),
         }
 
     def _person(self, entry: dict[str, Any]) -> Person | None:

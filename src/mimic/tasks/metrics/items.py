@@ -41,11 +41,15 @@ def item_ious(
     """Contributions to the mean IoU: of each image by itself, or to that of all pixels together."""
     if not pooled:
         return mean_over_classes(class_iou(counts))
-    pooled_counts = counts.sum(axis=0)
-    n = len(counts)
-    mean_iou = mean_over_classes(class_iou(pooled_counts))
-    without = np.array([mean_over_classes(class_iou(pooled_counts - one)) for one in counts])
-    return n * mean_iou - (n - 1) * without
+    ious = np.full(len(counts), np.nan)
+    scored = counts.any(axis=(1, 2))  # an image without a labelled pixel says nothing
+    n = int(scored.sum())
+    if n:
+        pooled_counts = counts.sum(axis=0)
+        mean_iou = mean_over_classes(class_iou(pooled_counts))
+        without = [mean_over_classes(class_iou(pooled_counts - one)) for one in counts[scored]]
+        ious[scored] = n * mean_iou - (n - 1) * np.array(without)
+    return ious
 
 
 def item_hits(right: Bool[np.ndarray, " items"]) -> Float64[np.ndarray, " items"]:

@@ -54,8 +54,28 @@ def recall(offset: Int64[np.ndarray, "m 2"]) -> dict[str, float]:
 
 def chance(truth: Int16[np.ndarray, " n"], side: int) -> dict[str, float]:
     """What a guess drawn uniformly over the patches scores on these true matches, exactly: every
-    guess is scored once."""
-    patches = side * side
-    true = truth[truth >= 0]
-    guesses = np.tile(np.arange(patches), len(true))
-    return recall(offsets(guesses, np.repeat(true, patches), side))
+    guess is scored once.
+
+    Guesses are counted by how many rows and columns they are off, not listed: there are as many as
+    true matches times patches.
+
+    Raises:
+        BadInput: there is no match to score.
+    """
+    true = truth[truth >= 0].astype(np.int64)
+    if not len(true):
+        raise BadInput("no patch has a true match: nothing to measure")
+    places = np.bincount(true, minlength=side * side).reshape(side, side)
+    steps = np.abs(np.arange(side)[:, None] - np.arange(side))  # from each row to each row
+    off = np.stack([np.bincount(row, minlength=side) for row in steps])  # [row, rows off]
+    guesses = off.T @ places @ off  # [rows off, columns off]
+    total = guesses.sum()
+    distances = np.hypot(*np.meshgrid(np.arange(side), np.arange(side))).ravel()
+    order = np.argsort(distances, kind="stable")
+    below = np.cumsum(guesses.ravel()[order])
+    middle = np.searchsorted(below, [(total - 1) // 2, total // 2], side="right")
+    return {
+        "exact": float(guesses[0, 0] / total),
+        "within1": float(guesses[:2, :2].sum() / total),
+        "median_error": float(distances[order[middle]].mean()),
+    }

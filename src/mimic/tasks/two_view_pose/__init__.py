@@ -12,11 +12,12 @@ from mimic.tasks.two_view_pose.config import TwoViewPoseTask, read_pairs
 
 def _look(section: TwoViewPoseTask, root: Path, needs: Needs) -> DataFound:
     """Every line of the list and every image."""
-    from mimic.infra.storage import Workspace
-    from mimic.tasks.engine.image_io import extent, read_photo
+    from mimic.infra.storage import Workspace, file_digest
+    from mimic.tasks.engine.image_io import extent, read_photo, with_labels
 
     folder = Workspace(root).resolve(section.data)
-    pairs = read_pairs(Workspace(root).resolve(section.pairs))
+    listed = Workspace(root).resolve(section.pairs)
+    pairs = read_pairs(listed)
     files = sorted({folder / name for pair in pairs for name in pair.names})
     images = Split("images", TEST, needs)
     measured = Split("test", TEST, needs)
@@ -24,7 +25,8 @@ def _look(section: TwoViewPoseTask, root: Path, needs: Needs) -> DataFound:
         pass  # one that does not open ends it
     for pair in pairs:
         measured.add(1, 1, [pair.rotation_deg])
-    return DataFound(folder, [measured], {"images": len(files), **extent(files, folder)})
+    size = with_labels(extent(files, folder), file_digest(listed))
+    return DataFound(folder, [measured], {"images": len(files), **size})
 
 
 SPECS = (
