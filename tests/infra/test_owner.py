@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,6 +154,28 @@ def test_a_file_system_without_locks_is_told_of(
     with owned(tmp_path, "pretrain a") as mine:
         mine.confirm()
     assert "knows no locks" in capfd.readouterr().err
+
+
+def test_a_lock_that_cannot_be_asked_for_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFSv4: another user's file opens for reading only, and is then locked for nobody."""
+    (tmp_path / FILE).write_text('{"what": "pretrain a", "pid": 1, "host": "other"}')
+    opened = os.open
+
+    def open_to_read(path: Any, flags: int, *mode: Any) -> int:
+        if Path(path).name == FILE and flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, flags, *mode)
+
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(os, "open", open_to_read)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(BadInput, match="another process works"), owned(tmp_path, "pretrain b", 0.0):
+        pass
+    assert (tmp_path / FILE).exists(), "it may be at work"
 
 
 # uid 0 without capabilities is an ordinary user to the kernel, in the group of its files.

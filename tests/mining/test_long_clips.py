@@ -24,10 +24,10 @@ import yaml
 from PIL import Image
 
 from mimic import config, ingest, mine
-from mimic.errors import BadInput
-from mimic.infra import storage
+from mimic.errors import BadInput, WorkFailed
+from mimic.infra import cluster, storage
 from mimic.infra.owner import lock
-from mimic.mining import resume, shard_job
+from mimic.mining import driver, loop, resume, shard_job
 from mimic.pairs.schema import index_path
 from mimic.params import Params, load_params, resolve_params
 from mimic.synthetic import apartments, glb_writer
@@ -412,6 +412,34 @@ def test_damage_of_what_was_saved_costs_time_and_nothing_else(
         harm is not Path.unlink or name != "state.json"
     )
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("advanced", [True, False])
+def test_a_time_limit_is_no_verdict_on_a_clip_that_went_on(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch, hasty: None, advanced: bool
+) -> None:
+    """Its jobs end before it does: what they saved stays. One that stands still is skipped."""
+    job = _ended(tmp_path, params, monkeypatch)
+    state = resume.folder_of(job.tar) / resume.STATE
+    rounds: list[shard_job.Job] = []
+
+    def one_round(todo: list[shard_job.Job], *_: Any) -> loop.MiningStats:
+        rounds.extend(todo)
+        if len(rounds) > 1:
+            return loop.MiningStats()
+        shard_job.trace_path(job).write_text('attempt\n"a.mp4"\n' * 3)
+        if advanced:
+            state.write_text(state.read_text() + " ")
+        raise cluster.ItemsFailed({driver._describe(job): "job 7 ran out of time; raise it"})
+
+    monkeypatch.setattr(driver, "_round", one_round)
+    if advanced:
+        with pytest.raises(WorkFailed, match="raise it; what it has mined is saved"):
+            driver.run([job], params.cluster, "mine phone", tmp_path / "log.jsonl")
+        assert state.exists()
+    else:
+        driver.run([job], params.cluster, "mine phone", tmp_path / "log.jsonl")
+        assert rounds[1].killers == ("a.mp4",)
 
 
 def test_parts_behind_the_last_state_do_not_count(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,29 @@ def test_what_is_required_and_not_honoured_is_named(tmp_path: Path, name: str) -
     tree = glb.header(path) | {"extensionsRequired": [name]}
     with pytest.raises(BadInput, match="NOT_known" if name == "NOT_known" else "compressed"):
         glb.refuse_unreadable(path, tree)
+
+
+def test_an_atlas_of_16384_pixels_is_read_by_whoever_reads_it_first() -> None:
+    """Pillow has a bound of its own, which another part of the program takes away: in a process
+    that has read no photograph it would still hold."""
+    code = """
+import io
+from PIL import Image
+from mimic.scenes import glb
+
+class Document:
+    path = "a.glb"
+    def item(self, kind, index): return {"bufferView": 0}
+    def view(self, index): return memoryview(data), 0
+
+file = io.BytesIO()
+Image.new("1", (16384, 16384)).save(file, "PNG")
+data = file.getvalue()
+print(glb.picture(Document(), 0, 64).shape)
+"""
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout == "(64, 64, 3)\n", done.stderr
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import ExifTags
+from PIL import Image as pillow
 
 from mimic import config, sources
 from mimic.errors import BadInput
@@ -143,6 +145,48 @@ def test_the_pictures_of_a_pair_agree_where_the_map_says(tmp_path: Path, mine: c
         by = 16 * round((pair.b.pose[0, 3] - pair.a.pose[0, 3]) / PATCH_M)
         off = np.abs(pair.image_a[:, by:].astype(int) - pair.image_b[:, :-by])
         assert off.mean() < 1
+
+
+def test_another_k_is_another_clip(tmp_path: Path) -> None:
+    """Its pairs are of the K that they were chosen by."""
+    _suffixed(tmp_path / "wall", 1000.0)
+    digests = {opened(tmp_path).describe("wall")["digest"]}
+    np.savetxt(tmp_path / "camera-intrinsics.txt", np.diag([2.0, 1.0, 1.0]) @ K)
+    digests.add(opened(tmp_path).describe("wall")["digest"])
+    (tmp_path / "camera-intrinsics.txt").unlink()
+    digests.add(opened(tmp_path).describe("wall")["digest"])
+    assert len(digests) == 3
+
+
+def test_a_colour_that_a_viewer_would_turn_is_unreadable_by_name(
+    tmp_path: Path, mine: config.Mine
+) -> None:
+    """Its depth, K and pose are of the picture as the sensor has it."""
+    _parted(tmp_path / "wall", 1000.0)
+    for path in sorted((tmp_path / "wall/color").iterdir()):
+        exif = pillow.Exif()
+        exif[ExifTags.Base.Orientation] = 3
+        with pillow.open(path) as picture:
+            picture.save(path, exif=exif)
+    pairs, tally = truth.mined(opened(tmp_path), "wall", mine)
+    assert pairs == []
+    assert tally.outcomes[Outcome.UNREADABLE] == tally.candidates > 0
+    assert "EXIF orientation 3: depth, K and pose are of the picture as the sensor" in str(tally)
+
+
+def test_pictures_of_several_folders_have_names_of_their_own(
+    tmp_path: Path, mine: config.Mine
+) -> None:
+    for scene in ("a", "b"):
+        _parted(tmp_path / scene, 1000.0)
+        for kind in ("color", "depth", "pose"):
+            (tmp_path / "wall" / kind).mkdir(parents=True, exist_ok=True)
+            (tmp_path / scene / kind).rename(tmp_path / "wall" / kind / scene)
+    (tmp_path / "a/intrinsic").rename(tmp_path / "wall/intrinsic")
+    pairs, _ = truth.mined(opened(tmp_path), "wall", mine)
+    names = [key for pair in pairs for key in (pair.a.key, pair.b.key)]
+    assert {name.partition("/")[0] for name in names} == {"color"}
+    assert {name.split("/")[1] for name in names} == {"a", "b"}
 
 
 def test_a_surface_that_hides_the_wall_is_no_overlap(tmp_path: Path, mine: config.Mine) -> None:

@@ -12,6 +12,7 @@ from mimic import config
 from mimic.errors import BadInput
 from mimic.geometry import covisibility, features, homography, overlap
 from mimic.params import load_params
+from mimic.scenes import gltf
 from mimic.scenes.base import Engine
 from mimic.sources.base import Group, Unreadable
 from mimic.sources.scenes import SceneSource, open_engine
@@ -176,6 +177,35 @@ def test_the_description_says_which_axis_is_up_and_changes_with_it(
     damaged = source.describe("room.glb")
     assert damaged["note"] is None
     assert "room.stage_config.json: not readable as JSON" in str(damaged["error"])
+
+
+def test_files_that_a_scene_refers_to_make_it_another_one(
+    section: config.Scenes, tmp_path: Path
+) -> None:
+    """And the navigation mesh, for the engine that takes it; what lies elsewhere is not opened."""
+    path = tmp_path / "room.glb"
+    path.write_bytes(glb_writer.to_glb(apartments.build(0, 8.0, 6.5, 2.6, 64)))
+    tree = gltf.header(path)
+    uris = ["walls/a%20b.png", "data:image/png;base64,", "../out.png", "http://x/y.png", 3, []]
+    tree["images"] = [*tree.get("images", []), *({"uri": uri} for uri in uris), "none"]
+    document = json.dumps(tree).encode()
+    path.write_bytes(glb_writer._container(document, bytes(64)))
+    (tmp_path / "walls").mkdir()
+    (tmp_path / "walls/a b.png").write_bytes(b"1")
+    (tmp_path.parent / "out.png").write_bytes(b"1")
+    assert gltf.files_beside(path) == [tmp_path.resolve() / "walls/a b.png"]
+
+    def digest(engine: str) -> str:
+        numbers = section.model_copy(update={"engine": engine})
+        return SceneSource("rooms", numbers, tmp_path, SIZE_PX).describe("room.glb")["digest"]
+
+    before = digest("embree")
+    (tmp_path / "walls/a b.png").write_bytes(b"2")
+    assert digest("embree") != before
+    of_each = {engine: digest(engine) for engine in ("embree", "habitat")}
+    (tmp_path / "room.navmesh").write_bytes(b"MESH")
+    assert digest("embree") == of_each["embree"]
+    assert digest("habitat") != of_each["habitat"]
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ import dataclasses
 import functools
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mimic import config
-from mimic.errors import BadInput
+from mimic.errors import BadInput, WorkFailed
 from mimic.infra import cluster, progress, storage
-from mimic.infra.cluster.failures import cause
+from mimic.infra.cluster.failures import cause, is_of_the_machine
 from mimic.mining import loop, resume, shard_job, worker_deaths
 from mimic.mining.stats import summary_lines
 
@@ -40,12 +40,13 @@ def run(
         shard_job.trace_path(job).unlink(missing_ok=True)
         resume.forget_now(job.tar)
     while True:
+        before = {job.tar: resume.saved(job.tar) for job in todo}
         try:
             stats = _round(todo, where, title, log)
             break
         except cluster.ItemsFailed as failed:
             todo = [
-                _without_killers(job, failed) if _describe(job) in failed.failed else job
+                _without_killers(job, failed, before) if _describe(job) in failed.failed else job
                 for job in todo
             ]
     # Nobody writes there any more, not even jobs of a driver that was killed.
@@ -133,15 +134,27 @@ def _counted(kept: int, candidates: int) -> str:
     return f"{kept} pairs of {candidates} candidates"
 
 
-def _without_killers(job: shard_job.Job, failed: cluster.ItemsFailed) -> shard_job.Job:
-    """The job without the clips in which a worker process died twice."""
+def _without_killers(
+    job: shard_job.Job, failed: cluster.ItemsFailed, before: Mapping[Path, bytes | None]
+) -> shard_job.Job:
+    """The job without the clips in which a worker process died twice.
+
+    Args:
+        before: how far each shard was mined when this round began.
+    """
+    why = failed.failed[_describe(job)]
+    if is_of_the_machine(why) and resume.saved(job.tar) != before[job.tar]:
+        raise WorkFailed(
+            f"{_describe(job)}: {cause(why)}; what it has mined is saved, and the same command "
+            "goes on from there"
+        )
     if not shard_job.trace_path(job).exists():  # it was an exception, and those are no accidents
         raise failed
     killers = tuple(
         clip for clip in worker_deaths.killers(shard_job.trace_path(job)) if clip not in job.killers
     )
     if not killers:  # it dies anywhere: too little memory for any clip
-        raise BadInput(cause(failed.failed[_describe(job)]))
+        raise BadInput(cause(why))
     return dataclasses.replace(job, killers=(*job.killers, *killers))
 
 

@@ -191,13 +191,14 @@ class Saved:
 
     @property
     def _state_file(self) -> Path:
-        return self._folder / "state.json"
+        return self._folder / STATE
 
     def _part_files(self, count: int) -> list[Path]:
         return [self._folder / f"part-{number:05}.parquet" for number in range(count)]
 
 
 NOW = "now.json"
+STATE = "state.json"
 
 
 @dataclass(frozen=True)
@@ -220,6 +221,14 @@ def folder_of(tar: Path) -> Path:
 def forget_now(tar: Path) -> None:
     """Nobody is about this shard any more, as far as is known."""
     (folder_of(tar) / NOW).unlink(missing_ok=True)
+
+
+def saved(tar: Path) -> bytes | None:
+    """How far a shard is mined, as bytes that change with it; None: nothing is saved."""
+    try:
+        return (folder_of(tar) / STATE).read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def remove(tar: Path) -> None:

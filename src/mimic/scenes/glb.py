@@ -191,6 +191,8 @@ def picture(document: Document, index: int, max_px: int) -> np.ndarray:
 
     entry = document.item("images", index)
     data = document.fetch(entry["uri"]) if "uri" in entry else document.view(entry["bufferView"])[0]
+    # Pillow's bound is lower, and one for a whole process; that of a texture follows.
+    Image.MAX_IMAGE_PIXELS = None
     try:
         with Image.open(io.BytesIO(data)) as file:
             if file.width * file.height > TEXTURE_PIXELS_MAX:

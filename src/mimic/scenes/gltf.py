@@ -83,6 +83,31 @@ def header(path: Path) -> dict[str, Any]:
     return tree
 
 
+def files_beside(path: Path) -> list[Path]:
+    """Files that a .glb refers to and that are there; none of one that cannot be read."""
+    try:
+        tree = header(path)
+    except BadInput:
+        return []
+    listed = (tree.get(kind) for kind in ("buffers", "images"))
+    entries = [entry for of_kind in listed if isinstance(of_kind, list) for entry in of_kind]
+    uris = [entry.get("uri") for entry in entries if isinstance(entry, dict)]
+    folder = path.parent.resolve()
+    targets = (_target(folder, uri) for uri in uris if isinstance(uri, str) and uri[:5] != "data:")
+    return sorted({target for target in targets if target is not None})
+
+
+def _target(folder: Path, uri: str) -> Path | None:
+    """The file in a folder or below it that a reference means; None: there is none, or it lies
+    elsewhere."""
+    try:
+        target = (folder / unquote(uri)).resolve()
+        inside = "://" not in uri and target.is_relative_to(folder)
+        return target if inside and target.is_file() else None  # nothing is opened that might wait
+    except (OSError, RuntimeError, ValueError):  # too long a name, links in a circle, a zero byte
+        return None
+
+
 class Document:
     """Access to a file's parts. Whatever its tree refers to and is not there raises one of DAMAGE.
 

@@ -91,8 +91,8 @@ READER_VERSIONS = {
     "mannequin": {"reader": 1},
     "co3d": {"reader": 2},
     "streetview": {"reader": 1},
-    "transforms": {"reader": 2},
-    "rgbd": {"reader": 3},
+    "transforms": {"reader": 3},
+    "rgbd": {"reader": 4},
     "released": {"reader": 1},
     "crops": {"reader": 1},
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import errno
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, Protocol, TypedDict
@@ -255,3 +255,10 @@ def digest_of_digests(named: list[tuple[str, str]]) -> str:
     for name, digest in named:
         total.update(f"{name}\0{digest}\n".encode())
     return total.hexdigest()
+
+
+def digest_with(digest: str, files: Iterable[Path]) -> str:
+    """A clip's digest that also changes with files beside its views that decide what comes of them:
+    poses, cameras, meshes. The same where there are none."""
+    contents = [(file.name, content_digest(file)) for file in files if file.is_file()]
+    return digest_of_digests([("views", digest), *contents]) if contents else digest

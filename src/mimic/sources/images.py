@@ -45,6 +45,7 @@ from mimic.sources.photos.folders import (
 from mimic.sources.photos.pictures import EXTENSIONS as EXTENSIONS
 from mimic.sources.photos.pictures import read as read
 from mimic.sources.photos.pictures import view as view
+from mimic.sources.photos.pictures import view_names as view_names
 from mimic.sources.photos.sequences import Sequence, sequences
 from mimic.sources.video import animations
 

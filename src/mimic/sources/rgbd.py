@@ -58,10 +58,12 @@ from mimic.sources.base import (
     View,
     damage,
     digest_of_digests,
+    digest_with,
     numeric_order,
     read_numbers,
     require_folder,
 )
+from mimic.sources.photos import pictures
 from mimic.sources.rgbd_layouts import (
     Frame,
     camera_matrix,
@@ -135,7 +137,9 @@ class RGBDSource:
         poses = [
             (at.colour.name, "" if at.pose is None else at.pose.tobytes().hex()) for at in frames
         ]
-        description["digest"] = digest_of_digests([("images", description["digest"]), *poses])
+        digest = digest_of_digests([("images", description["digest"]), *poses])
+        stated = self._k_file(clip)
+        description["digest"] = digest_with(digest, [] if stated is None else [stated[0]])
         description["note"] = say_what_lacks(frames) if 0 < usable < len(frames) else None
         return description
 
@@ -152,6 +156,7 @@ class RGBDSource:
         if not frames:
             raise Unreadable(say_what_lacks(everything))
         depths = Depths(self._intrinsics(clip), section.depth_per_m, section.patches * PATCH_PX)
+        names = images.view_names(self.root / clip, [frame.colour for frame in frames])
         pairs = 0
         for first in range(0, len(frames) - 1, section.advance):
             reached = frames[first + section.stride : first + section.reach + 1 : section.stride]
@@ -160,7 +165,10 @@ class RGBDSource:
             yield from depths.unreadable()
             if pair is not None:
                 pairs += 1
-                views = tuple(images.view(at.colour, at.pose) for at in (frames[first], pair[0]))
+                views = tuple(
+                    View(names[at.colour], functools.partial(_read_lying, at.colour), at.pose)
+                    for at in (frames[first], pair[0])
+                )
                 correspondences = functools.partial(np.copy, pair[1])
                 share = first / len(frames)
                 yield Group(views=views, pairs=((0, 1),), precomputed=correspondences, share=share)
@@ -200,18 +208,25 @@ class RGBDSource:
 
     def _intrinsics(self, clip: str) -> np.ndarray:
         """K of the depth images."""
-        folder = (self.root / clip).resolve()
-        root = self.root.resolve()
-        candidates = [folder, *(above for above in folder.parents if above.is_relative_to(root))]
-        for path in (parent / name for parent in candidates for name in K_FILES):
-            if (numbers := read_numbers(path)) is not None:
-                return camera_matrix(numbers, path)
+        if stated := self._k_file(clip):
+            path, numbers = stated
+            return camera_matrix(numbers, path)
         if self._section.intrinsics is None:
             raise Unreadable(
                 f"K is not known: no {' or '.join(K_FILES)} here or above; set "
                 f"sources.{self.name}.intrinsics to fx, fy, cx, cy of the depth images"
             )
         return camera_matrix(np.array([self._section.intrinsics]), Path("intrinsics"))
+
+    def _k_file(self, clip: str) -> tuple[Path, np.ndarray] | None:
+        """The file that says K, and its numbers."""
+        folder = (self.root / clip).resolve()
+        root = self.root.resolve()
+        candidates = [folder, *(above for above in folder.parents if above.is_relative_to(root))]
+        for path in (parent / name for parent in candidates for name in K_FILES):
+            if (numbers := read_numbers(path)) is not None:
+                return path, numbers
+        return None
 
 
 class Depths:
@@ -270,6 +285,17 @@ def read_depth(path: Path, per_m: float) -> np.ndarray:
     if not MEDIAN_M[0] <= middle <= MEDIAN_M[1]:
         raise Unreadable(f"depths of {middle:.3g} m: is depth_per_m {per_m:g} right?")
     return depth_m
+
+
+def _read_lying(file: Path) -> Image:
+    """A colour image as the sensor has it: its depth, K and pose know of no other way."""
+    turned = pictures.orientation(file)
+    if turned != 1:
+        raise Unreadable(
+            f"EXIF orientation {turned}: depth, K and pose are of the picture as the sensor has "
+            "it; store it so, without an orientation"
+        )
+    return images.read(file)
 
 
 def _fail(why: str) -> Image:

@@ -25,6 +25,7 @@ from mimic.errors import BadInput
 from mimic.scenes import axes, base, glb
 from mimic.scenes.axes import DefaultUp
 from mimic.scenes.base import Engine, EngineFailed, Unwalkable
+from mimic.scenes.gltf import files_beside
 from mimic.scenes.walker import Camera, Walk, three_rings
 from mimic.sources.base import (
     Description,
@@ -35,6 +36,7 @@ from mimic.sources.base import (
     View,
     content_digest,
     digest_of_digests,
+    digest_with,
     files_below,
     require_folder,
 )
@@ -119,7 +121,7 @@ class SceneSource:
         return Description(
             bytes=path.stat().st_size,
             frames=None,
-            digest=_digest(path),
+            digest=_digest(path, self._section.engine),
             error=error,
             note=note,
         )
@@ -197,12 +199,15 @@ def placed(group: Group, position: int, count: int) -> Group:
     return replace(group, locate=lambda: position, share=position / count)
 
 
-def _digest(path: Path) -> str:
-    """Of the scene, and of what is said beside it of its axes and units."""
+def _digest(path: Path, engine: str) -> str:
+    """Of the scene, of what is said beside it of its axes and units, of the files that it refers
+    to, and of the navigation mesh that habitat-sim takes."""
     beside = axes.config_of(path)
-    if not beside.is_file():
-        return content_digest(path)
-    return digest_of_digests([(file.name, content_digest(file)) for file in (path, beside)])
+    digest = content_digest(path)
+    if beside.is_file():
+        digest = digest_of_digests([(path.name, digest), (beside.name, content_digest(beside))])
+    mesh = [path.with_suffix(".navmesh")] if engine == "habitat" else []
+    return digest_with(digest, [*files_beside(path), *mesh])
 
 
 @contextmanager

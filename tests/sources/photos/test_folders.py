@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -169,3 +171,22 @@ def test_raw_files_of_cameras_are_named_with_what_to_do(tmp_path: Path) -> None:
     assert (
         folders.tree(tmp_path, lambda name: name.endswith(".jpg"), None).skipped == {}
     )  # of the layout
+
+
+def test_names_of_one_number_have_an_order_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever order the disk lists them in, which a copy changes."""
+    _touch(tmp_path, "img_1.jpg", "img_01.jpg", "img_001.jpg", "img_2.jpg")
+    scandir = os.scandir
+
+    @contextlib.contextmanager
+    def reversed_scandir(folder: str) -> Iterator[list[os.DirEntry[str]]]:
+        with scandir(folder) as entries:
+            yield sorted(entries, key=lambda entry: entry.name, reverse=turned)
+
+    monkeypatch.setattr(os, "scandir", reversed_scandir)
+    orders = []
+    for turned in (False, True):  # noqa: B007
+        orders.append(folders.files_in(tmp_path, JPG))
+    assert orders[0] == orders[1] == ["img_001.jpg", "img_01.jpg", "img_1.jpg", "img_2.jpg"]

@@ -250,6 +250,34 @@ def test_crops_are_cut_and_the_second_is_turned(tmp_path: Path, album: list[np.n
         second.views[0].read()
 
 
+def test_another_box_and_another_turn_are_another_clip(
+    tmp_path: Path, album: list[np.ndarray]
+) -> None:
+    """The pictures are the same."""
+    digests = set()
+    for turn, left in ((12, 0), (12, 10), (90, 0)):
+        pair = f"scene/a_1.jpg, scene/a_2.jpg, {turn}\n{left}, 200, 0, 224, 0, 224, 0, 224\n"
+        (tmp_path / "list.txt").write_text(pair)
+        digests.add(_crops(tmp_path, "list.txt", "crops").describe("scene")["digest"])
+    assert len(digests) == 3
+
+
+def test_another_map_and_another_pairing_are_another_clip(release: Path) -> None:
+    """The pictures are the same."""
+    clip = "ScanNet/scene0000_00"
+    digests = {_released(release).describe(clip)["digest"]}
+    np.save(release / clip / "0/corresponding.npy", np.array({3: 4}, object))
+    digests.add(_released(release).describe(clip)["digest"])
+    for maps in (("0", "9"), ("9", "0")):
+        rows = [
+            f"{clip}/{pair}/0000.jpg,{clip}/{pair}/0001.jpg,{clip}/{by}/corresponding.npy"
+            for pair, by in zip(("0", "9"), maps, strict=True)
+        ]
+        (release / "index.csv").write_text("\n".join(["path1,path2,correspondence", *rows]))
+        digests.add(_released(release, "index.csv").describe(clip)["digest"])
+    assert len(digests) == 4
+
+
 def test_rotations_up_to_sixty_degrees_are_none() -> None:
     assert [
         crops.quarter_turns(degrees) for degrees in (-60, 0, 60, 61, 100, -61, 180, -170, 270)

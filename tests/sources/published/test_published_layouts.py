@@ -322,6 +322,32 @@ def test_arkit_videos_are_turned_upright_by_their_poses(tmp_path: Path, turns: i
     assert (edge == 255).all()
 
 
+def test_what_lies_beside_the_pictures_and_decides_makes_another_clip(tmp_path: Path) -> None:
+    """Poses that come later, or are corrected: what was mined before is not of them."""
+    video = tmp_path / "arkit/40753679/40753679.mov"
+    footage.video(video, footage.pan(0, 4, 8), fps=2)
+    arkit = _open(
+        config.PhoneVideos(reader="arkitscenes", root=tmp_path / "arkit", **PHONE, **BASE)
+    )
+    before = arkit.describe("40753679/40753679.mov")["digest"]
+    _trajectory(video.with_name("lowres_wide.traj"), np.eye(3))
+    assert arkit.describe("40753679/40753679.mov")["digest"] != before
+
+    scan = tmp_path / "scannet/scans/scene0001_00"
+    for number in range(4):
+        _touch(scan, f"color/{number}.jpg", f"pose/{number}.txt")
+    scannet = _scannet(tmp_path / "scannet")
+    before = scannet.describe("scans/scene0001_00")["digest"]
+    np.savetxt(scan / "pose/2.txt", np.eye(4))
+    assert scannet.describe("scans/scene0001_00")["digest"] != before
+
+    _touch(tmp_path / "demon/scene", "0.jpg", "1.jpg")
+    demon = _demon(tmp_path / "demon")
+    before = demon.describe("scene")["digest"]
+    np.savetxt(tmp_path / "demon/scene/poses.txt", np.zeros((2, 12)))
+    assert demon.describe("scene")["digest"] != before
+
+
 def test_arkit_layout(tmp_path: Path) -> None:
     root = tmp_path / "raw/Training/40753679"
     images = footage.pan(0, 12, 8)

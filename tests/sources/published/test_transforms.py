@@ -86,6 +86,19 @@ def test_a_scene_of_nerf_lists_names_without_an_ending(tmp_path: Path) -> None:
     assert len(_groups(source, "lego")) == 4  # two of each folder
 
 
+def test_folders_whose_pictures_are_called_alike_are_mined_each_for_itself(tmp_path: Path) -> None:
+    """Cameras of a rig: the second one's pairs show what the second one saw."""
+    for seed, camera in enumerate(("left", "right")):
+        names = [f"{camera}/{number}.png" for number in range(2)]
+        entries = _frames(tmp_path, names, footage.pan(3 * seed, 2, 80))
+        _write(tmp_path / f"transforms_{'train' if seed == 0 else 'val'}.json", entries)
+    pairs, _ = truth.mined(_open(tmp_path), ".", packaged().mine)
+    assert [(pair.a.key, pair.b.key) for pair in pairs] == [
+        (f"{camera}/0.png", f"{camera}/1.png") for camera in ("left", "right")
+    ]
+    assert np.abs(pairs[0].image_a.astype(int) - pairs[1].image_a).mean() > 20
+
+
 def test_mined_pairs_overlap_as_far_as_the_camera_moved(tmp_path: Path) -> None:
     names = [f"images/frame_{number:05d}.png" for number in range(4)]
     _write(tmp_path / "transforms.json", _frames(tmp_path, names, footage.pan(3, 4, 80)))

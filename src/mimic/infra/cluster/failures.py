@@ -16,6 +16,10 @@ _DISK_FULL = re.compile(
     rf"'(?P<file>.*)')?$"
 )
 _RANK = re.compile(r"rank \d+")
+# Ends of a job that say nothing of what it did.
+OUT_OF_TIME = "ran out of time"
+NODE_LOST = "lost its node"
+PREEMPTED = "was preempted"
 SHOWN = 10  # lines of a traceback whose whole lies in a log
 LISTED = 20  # items that failed
 _ECHO = re.compile(
@@ -51,6 +55,11 @@ def cause(text: str) -> str:
     error = lines[min(frames[-1] + 1, len(lines) - 1)]
     rank = _RANK.match(lines[0])
     return f"{rank[0]}: {error}" if rank else error
+
+
+def is_of_the_machine(text: str) -> bool:
+    """Whether an error is the end of a job that says nothing of what it did."""
+    return any(words in cause(text) for words in (OUT_OF_TIME, NODE_LOST, PREEMPTED))
 
 
 def as_message(title: str, text: str, logs: str | None) -> str:

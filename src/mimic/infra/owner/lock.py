@@ -211,6 +211,10 @@ def _clear_of_another(path: Path) -> None:
         path.unlink(missing_ok=True)
     except BlockingIOError:
         return  # it is at work
+    except OSError as error:
+        # NFS locks a file for one process only where that may write: it cannot be asked.
+        if error.errno not in (*NO_LOCKS, errno.EBADF):
+            raise
     finally:
         os.close(descriptor)
 

@@ -202,7 +202,7 @@ def files_in(folder: Path, extensions: Set[str], dead: bool = False) -> list[str
         state.listing.files += [
             name for name, why in skipped if why.startswith(DEAD_LINK) and state.wanted(name)
         ]
-    return sorted(state.listing.files, key=numeric_order)
+    return sorted(state.listing.files, key=lambda name: (numeric_order(name), name))
 
 
 def has_extension(name: str, extensions: Set[str]) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -103,6 +103,24 @@ def opened(source: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile]:
     with ExitStack() as stack:
         raw = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
         yield stack.enter_context(pillow.open(raw))
+
+
+def orientation(file: Path) -> int:
+    """How EXIF says that a picture is turned; 1 = not at all, or nothing says so."""
+    try:
+        with opened(file) as picture:
+            return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a picture that cannot be read is named when it is read
+        return 1
+
+
+def view_names(folder: Path, files: Iterable[Path]) -> dict[Path, str]:
+    """Names of a clip's views by file: file names, or paths below the clip's folder where its
+    images lie in several folders, which may hold files of equal names."""
+    files = list(files)
+    if len({file.parent for file in files}) < 2:
+        return {file: file.name for file in files}
+    return {file: file.relative_to(folder).as_posix() for file in files}
 
 
 def view(file: Path, pose: Pose | None = None) -> View:

@@ -38,6 +38,7 @@ from mimic.sources.base import (
     Image,
     Unreadable,
     View,
+    digest_of_digests,
     numeric_order,
     read_text,
     require_folder,
@@ -85,9 +86,14 @@ class CropsSource:
         return sorted(self._pairs, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
-        return images.describe_listed(
-            self._images, {crop.path for pair in self._pairs[clip] for crop in pair}
+        pairs = self._pairs[clip]
+        description = images.describe_listed(
+            self._images, {crop.path for pair in pairs for crop in pair}
         )
+        description["digest"] = digest_of_digests(
+            [("images", description["digest"]), *((a.key, b.key) for a, b in pairs)]
+        )
+        return description
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002
         for pair in self._pairs.get(clip, ()):

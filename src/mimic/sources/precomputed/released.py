@@ -36,6 +36,8 @@ from mimic.sources.base import (
     Image,
     Unreadable,
     View,
+    digest_of_digests,
+    digest_with,
     numeric_order,
     require_folder,
     stamp,
@@ -74,9 +76,13 @@ class ReleasedSource:
         return sorted(clips, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
-        return images.describe_listed(
-            self.root, {path for row in self._rows(clip) for path in row[:2]}
-        )
+        rows = list(self._rows(clip))
+        description = images.describe_listed(self.root, {path for row in rows for path in row[:2]})
+        maps = {path for row in rows if (path := self._map_of(*row)) and is_below(path)}
+        listed = digest_of_digests([(first, f"{second} {by}") for first, second, by in rows])
+        digest = digest_of_digests([("images", description["digest"]), ("pairs", listed)])
+        description["digest"] = digest_with(digest, (self.root / path for path in sorted(maps)))
+        return description
 
     def groups(self, clip: str, rng: np.random.Generator) -> Iterator[Group]:  # noqa: ARG002
         for first, second, correspondence in self._rows(clip):
@@ -91,15 +97,19 @@ class ReleasedSource:
         return View(key=path, read=functools.partial(_read, self.root, path), pose=None)
 
     def _known(self, first: str, second: str, correspondence: str) -> Correspondences | None:
+        path = self._map_of(first, second, correspondence)
+        return None if path is None else self._map(path)
+
+    def _map_of(self, first: str, second: str, correspondence: str) -> str | None:
         """The map that the index names, or the one that lies beside the images, which is of the
         first to the second."""
+        if correspondence:
+            return correspondence
         beside = PurePosixPath(first).with_name(MAP).as_posix()
-        if not correspondence:
-            in_order = first.endswith(f"/{FIRST}") and PurePosixPath(first).with_name(
-                SECOND
-            ) == PurePosixPath(second)
-            return self._map(beside) if in_order and (self.root / beside).exists() else None
-        return self._map(correspondence)
+        in_order = first.endswith(f"/{FIRST}") and PurePosixPath(first).with_name(
+            SECOND
+        ) == PurePosixPath(second)
+        return beside if in_order and (self.root / beside).exists() else None
 
     def _map(self, path: str) -> Correspondences:
         if not is_below(path):

@@ -30,6 +30,7 @@ from mimic.sources.base import (
     Description,
     Group,
     Position,
+    digest_with,
     numeric_order,
     read_numbers,
     require_folder,
@@ -41,6 +42,7 @@ from mimic.sources.video.sampling import sampled
 # that put it on top.
 SKY = np.array([[0, -1, 0], [-1, 0, 0], [0, 1, 0], [1, 0, 0]], np.float64)
 TURNS = (0, 3, 2, 1)
+TRAJECTORY = "lowres_wide.traj"
 
 
 class ARKitScenesSource:
@@ -68,7 +70,10 @@ class ARKitScenesSource:
         return sorted(clips, key=numeric_order)
 
     def describe(self, clip: str) -> Description:
-        return videos.describe(self.root / clip, self._section.seconds_min)
+        path = self.root / clip
+        description = videos.describe(path, self._section.seconds_min)
+        description["digest"] = digest_with(description["digest"], [path.with_name(TRAJECTORY)])
+        return description
 
     def groups(
         self,
@@ -78,7 +83,7 @@ class ARKitScenesSource:
     ) -> Iterator[Group]:
         path = self.root / clip
         videos.refuse_short(path, self._section.seconds_min)
-        turns = quarter_turns(path.with_name("lowres_wide.traj"))
+        turns = quarter_turns(path.with_name(TRAJECTORY))
         frames = sampled(path, self._section.spacing_s, quarter_turns=turns, resume_at=resume_after)
         groups = videos.spaced(frames, self._section.spacing_s, self._reach, crop_bottom=0.0)
         yield from videos.behind(resume_after, groups)

@@ -39,6 +39,7 @@ from mimic.sources.base import (
     camera_to_world,
     content_digest,
     digest_of_digests,
+    digest_with,
     files_below,
     files_in,
     numeric_order,
@@ -49,6 +50,7 @@ from mimic.sources.hdf5 import item
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 CAMERA_NUMBERS = 17
+POSES = "poses.txt"
 IMAGE_BYTES_MAX = 64 << 20  # a damaged file may announce any size
 # the scene that a file which does not open stands for, so that its error is counted
 DAMAGED = "(damaged)"
@@ -85,7 +87,10 @@ class DemonSource:
         file, scene = self._container(clip)
         if file is None:
             files = self._files(clip)
-            return images.describe(files, self._too_many(len(files)))
+            description = images.describe(files, self._too_many(len(files)))
+            poses = [self.root / clip / POSES]
+            description["digest"] = digest_with(description["digest"], poses)
+            return description
         digest = digest_of_digests([(scene, self._file_digest(file))])
         try:
             views, size = _stored_views(file, scene)
@@ -183,7 +188,7 @@ def _stored_pose(view: Any) -> Pose | None:
 def _folder_views(folder: Path, files: list[Path]) -> list[View]:
     """A converted scene; poses.txt is used when it has a line for every image."""
     poses: list[Pose | None] = [None] * len(files)
-    rows = read_numbers(folder / "poses.txt")
+    rows = read_numbers(folder / POSES)
     if rows is not None and rows.shape == (len(files), 12):
         poses = [camera_to_world(row.reshape(3, 4)) for row in rows]
     return [images.view(file, pose) for file, pose in zip(files, poses, strict=True)]

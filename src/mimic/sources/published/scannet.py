@@ -33,6 +33,7 @@ from mimic.sources.base import (
     Unreadable,
     View,
     content_digest,
+    digest_with,
     files_in,
     numeric_order,
     read_numbers,
@@ -75,8 +76,12 @@ class ScanNetSource:
     def describe(self, clip: str) -> Description:
         stream = self.root / clip
         if stream.suffix != ".sens":
-            files = [file for file, _ in self._frames(clip)]
-            return images.describe(files, None if files else "no colour frames")
+            exported = self._frames(clip)
+            files = [file for file, _ in exported]
+            description = images.describe(files, None if files else "no colour frames")
+            poses = (pose for _, pose in exported)
+            description["digest"] = digest_with(description["digest"], poses)
+            return description
         frames = None
         error = None
         try:

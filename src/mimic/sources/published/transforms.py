@@ -89,14 +89,15 @@ class TransformsSource:
         folders: dict[Path, list[Path]] = defaultdict(list)
         for file in poses:
             folders[file.parent].append(file)
+        names = images.view_names(self.root / clip, poses)
         for folder, files in folders.items():
             for sequence in sequences(files):
                 for group in images.neighbours(
                     sequence, section.stride, section.retry_strides, section.advance
                 ):
                     views = (
-                        dataclasses.replace(view, pose=poses[folder / view.key])
-                        for view in group.views
+                        dataclasses.replace(view, key=names[file], pose=poses[file])
+                        for view, file in ((view, folder / view.key) for view in group.views)
                     )
                     yield dataclasses.replace(group, views=tuple(views))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mimic import config
+from mimic.infra.cluster import failures
 from mimic.infra.cluster.failures import culprit
 from mimic.infra.cluster.slurm.queue import Final, Standing, cancel, final_states, queue
 from mimic.infra.cluster.slurm.submission import SlurmJob
@@ -30,10 +31,10 @@ _LAUNCHER = re.compile(r"(srun|slurmstepd|submitit)\b|\*\*\*")
 _TAIL = 6  # lines of a log that are shown
 _MEANT = {
     "OUT_OF_MEMORY": "ran out of memory; raise mem_gb in `cluster` of params.yaml",
-    "TIMEOUT": "ran out of time; raise timeout_min in `cluster` of params.yaml",
-    "NODE_FAIL": "lost its node",
-    "BOOT_FAIL": "lost its node",
-    "PREEMPTED": "was preempted, and not put back into the queue",
+    "TIMEOUT": f"{failures.OUT_OF_TIME}; raise timeout_min in `cluster` of params.yaml",
+    "NODE_FAIL": failures.NODE_LOST,
+    "BOOT_FAIL": failures.NODE_LOST,
+    "PREEMPTED": f"{failures.PREEMPTED}, and not put back into the queue",
 }
 
 Tell = Callable[[Mapping[str, Standing] | None], None]
