@@ -162,6 +162,19 @@ def test_other_weights_make_another_run(workspace: Path) -> None:
     assert card_of(again)["init"]["sha256"] == file_digest(folder / "model.safetensors")
 
 
+def test_a_recipe_of_a_later_link_does_not_wait_for_the_weights_of_an_earlier(
+    workspace: Path,
+) -> None:
+    """A number of the encoder is changed for all three: DVC writes the last recipe first."""
+    adapt(workspace, "own", "mae", "mae")
+    adapt(workspace, "longer", "own", "mae")
+    run(workspace, "own")
+    change(workspace, "pretrain", "mae", model=TINY | {"width": 48, "heads": 3})
+    recipe.main(load_params(workspace / "params.yaml"), workspace, "longer")
+    written = json.loads(Workspace(workspace).recipe("longer").read_text())
+    assert written["recipe"]["model"]["width"] == 48
+
+
 def test_weights_that_change_meanwhile_are_not_taken(workspace: Path) -> None:
     adapt(workspace, "own", "mae", "mae")
     params = load_params(workspace / "params.yaml")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -98,9 +99,9 @@ def test_features_do_not_depend_on_the_batch(model: Path) -> None:
 def test_a_finished_training_is_not_trained_again(mined: mimic.MinedPairs, model: Path) -> None:
     """The same call gives the same bytes, whether it trains again or not."""
     before = (model / "encoder.safetensors").read_bytes()
-    again = mimic.pretrain_encoder(
-        [mined.folder], out=mined.folder.parent / "work", recipe="croco-tiny", steps=2
-    )
+    work = mined.folder.parent / "work"
+    numbers: dict[str, Any] = {"steps": np.int64(2), "seed": np.int64(0)}
+    again = mimic.pretrain_encoder([mined.folder], out=work, recipe="croco-tiny", **numbers)
     assert again == model
     assert (model / "encoder.safetensors").read_bytes() == before
     assert not (mined.folder.parent / "work" / "mlflow.db").exists()
@@ -160,6 +161,9 @@ def test_wrong_input_is_one_clear_line(mined: mimic.MinedPairs, tmp_path: Path) 
         mimic.pretrain_encoder(
             tmp_path / "empty", out=tmp_path / "work", recipe="croco-tiny", steps=1
         )
+    half: Any = 0.5
+    with pytest.raises(mimic.BadInput, match=r"seed=0\.5 is no whole number"):
+        mimic.pretrain_encoder(mined.folder, tmp_path, recipe="croco-tiny", steps=1, seed=half)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/params.yaml").write_text("sources: {}\n")
     with pytest.raises(mimic.BadInput, match="is a workspace of yours; name a new folder"):

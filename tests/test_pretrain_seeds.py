@@ -8,14 +8,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from mimic import pretrain
+from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
 from mimic.params import load_params
+from mimic.params.trainings import plan_training
 from tests.support import toy_runs
 from tests.support.toy_runs import run
 
@@ -142,3 +145,28 @@ def test_one_seed_and_several_replace_each_other(workspace: Path) -> None:
     path.write_text(yaml.safe_dump(raw))
     run(workspace, "mae")
     assert list(Workspace(workspace).encoders("mae")) == ["mae"]
+
+
+def test_snapshots_that_are_asked_for_later_are_made(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They decide no weight, but files that are published; threads that decode decide neither."""
+    give(workspace, "mae", [0, 1])
+    run(workspace, "mae")
+    toy_runs.change(workspace, "pretrain", "mae", save_every=2, keep_every=2)
+    assert trained_now(workspace, "mae", monkeypatch) == [0, 1]
+    for folder in Workspace(workspace).encoders("mae").values():
+        steps = sorted(int(path.name) for path in (folder / "snapshots").iterdir())
+        assert steps == [4, 8]
+    toy_runs.change(workspace, "pretrain", "mae", workers=3, device_batch=2)
+    assert trained_now(workspace, "mae", monkeypatch) == []
+
+
+def test_a_manifest_that_is_made_anew_meanwhile_is_not_trained_on(workspace: Path) -> None:
+    """Seeds are planned together, and the second may begin hours later."""
+    params = load_params(workspace / "params.yaml")
+    plan = plan_training(params, workspace, "mae")
+    manifest = workspace / "data/manifests/toy.parquet"
+    pq.write_table(pq.read_table(manifest).slice(0, 6), manifest)
+    with pytest.raises(BadInput, match=r"toy\.parquet: was made anew while pretrain mae waited"):
+        pretrain._trained(params, workspace, "mae", plan)

@@ -16,11 +16,12 @@ therefore calls these functions below `if __name__ == "__main__":`; a notebook n
 from __future__ import annotations
 
 import json
+import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from mimic.errors import BadInput
 
@@ -134,6 +135,8 @@ def pretrain_encoder(
     from mimic.infra.storage import Workspace
     from mimic.params import load_params
 
+    steps = _whole_number("steps", steps)
+    seed = _whole_number("seed", seed)
     space = Workspace(Path(out))
     file = space.root / "params.yaml"
     if file.exists() and not file.read_text(encoding="utf-8").startswith(WRITTEN):
@@ -268,6 +271,18 @@ def _link_weights(weights: Path, space: Workspace) -> str:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(real)
     return name
+
+
+def _whole_number(name: str, value: SupportsIndex) -> int:
+    """An int, of a numpy integer too.
+
+    Raises:
+        BadInput: it is none.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise BadInput(f"{name}={value!r} is no whole number") from None
 
 
 def _write_params(

@@ -56,6 +56,7 @@ from mimic.params import Params, lineage, pick, terms
 from mimic.params.tracked import tracking_context
 from mimic.params.trainings import TrainingPlan, plan_training
 from mimic.training import (
+    HOW,
     checkpoint,
     encoder_folder,
     reconstruct,
@@ -69,6 +70,7 @@ from mimic.training.pretraining import (
 from mimic.training.start import starting_model
 
 TRAINED = "trained.json"  # of a run that a sweep has trained and nobody has published
+SHOWN = "shown.json"  # of a finished seed's work: what its log, pictures and snapshots were to be
 KEPT = "published"  # in the folder of a seed's work: its encoder, whole, when it is finished
 
 
@@ -138,7 +140,7 @@ def _each_seed(params: Params, root: Path, plans: Mapping[str, TrainingPlan]) ->
     Returns:
         Where each lies, whole, by the name of its folder in models/<run>.
     """
-    todo = {encoder: plan for encoder, plan in plans.items() if not _is_kept(plan.folder)}
+    todo = {encoder: plan for encoder, plan in plans.items() if not _is_kept(plan)}
     for encoder in plans.keys() - todo.keys():
         say(f"pretrain {encoder}: kept, it is trained and nothing of it has changed")
     if params.cluster.executor == "slurm":
@@ -146,13 +148,21 @@ def _each_seed(params: Params, root: Path, plans: Mapping[str, TrainingPlan]) ->
     for encoder, plan in todo.items():
         fill = _trained(params, root, encoder, plan)
         publish(fill, plan.folder / KEPT, Work("pretrain", encoder))
+        write_json(plan.folder / SHOWN, _shows(plan.recipe))
         _clean(plan.folder)
     return {encoder.rpartition("/")[2]: plan.folder / KEPT for encoder, plan in plans.items()}
 
 
-def _is_kept(folder: Path) -> bool:
-    """Whether a seed's encoder lies in its work, and nothing of it is missing."""
-    return _is_whole(folder / KEPT)
+def _is_kept(plan: TrainingPlan) -> bool:
+    """Whether a seed's encoder lies in its work, nothing of it is missing, and it has the log,
+    pictures and snapshots that are asked for."""
+    shows = _shows(plan.recipe)
+    return _is_whole(plan.folder / KEPT) and (read_json(plan.folder / SHOWN) or shows) == shows
+
+
+def _shows(recipe: config.Recipe) -> dict[str, Any]:
+    """What decides the files beside the weights, and no weight."""
+    return recipe.model_dump(mode="json", include=EXECUTION_ONLY_KEYS - HOW - {"device_batch"})
 
 
 def _is_made(target: Path, plan: TrainingPlan) -> bool:
@@ -288,7 +298,7 @@ def _train(params: Params, root: Path, plans: Mapping[str, TrainingPlan]) -> lis
     todo = {
         name: plan
         for name, plan in plans.items()
-        if plan.run.steps and not (plan.folder / TRAINED).exists() and not _is_kept(plan.folder)
+        if plan.run.steps and not (plan.folder / TRAINED).exists() and not _is_kept(plan)
     }
     trainings = {plan.folder: plan.description(params, root, name) for name, plan in todo.items()}
     titles = {plan.folder: f"pretrain {name}" for name, plan in todo.items()}

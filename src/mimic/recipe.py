@@ -14,8 +14,7 @@ from mimic.infra.owner import one_owner
 from mimic.infra.storage import Workspace, write_json
 from mimic.models.objectives import OBJECTIVE_VERSIONS
 from mimic.params import Params, pick
-
-HOW = {"workers", "keep", "pictures_every", "licences"}  # change no byte of what is published
+from mimic.training import HOW
 
 
 @one_owner("recipe")

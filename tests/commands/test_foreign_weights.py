@@ -273,6 +273,24 @@ def test_pixels_that_nobody_speaks_of_are_said_to_be_imagenets(tmp_path: Path) -
     assert card["imported"]["assumed"] == []
 
 
+def test_a_file_without_its_config_is_assumed_to_be_built_as_transformers_builds_it(
+    tmp_path: Path,
+) -> None:
+    """And pixels that a file beside it speaks of are those of the weights all the same."""
+    hugging_face(tmp_path / "hub")
+    (tmp_path / "hub/config.json").unlink()
+    said = dataclasses.replace(NOTHING, heads=4)
+    card = import_weights(tmp_path / "hub/model.safetensors", tmp_path / "models/hf", said)
+    assert card["model"]["norm_eps"] == 1e-12
+    assert card["imported"]["assumed"] == [
+        "ImageNet's pixel statistics and layer norms of epsilon 1e-12, as transformers builds "
+        "them, as there are no preprocessor_config.json and config.json"
+    ]
+    write_pixels(tmp_path / "hub", image_mean=[0.5, 0.5, 0.5])
+    with pytest.raises(BadInput, match="says image_mean"):
+        import_weights(tmp_path / "hub/model.safetensors", tmp_path / "models/hf", said)
+
+
 @pytest.mark.parametrize(
     ("other", "why"),
     [
@@ -308,8 +326,10 @@ def test_pixels_that_timms_config_speaks_of_are_those_of_the_weights(
     if mean == 0.485:
         assert import_weights(folder, tmp_path / "models/theirs", NOTHING)
         return
-    with pytest.raises(BadInput, match="of pixels, .* say --timm vit_tiny_patch16_224 with"):
-        import_weights(folder, tmp_path / "models/theirs", NOTHING)
+    torch.save(dict(BARE), folder / "pytorch_model.bin")
+    for file in (folder / "model.safetensors", folder / "pytorch_model.bin", folder):
+        with pytest.raises(BadInput, match="of pixels, .* say --timm vit_tiny_patch16_224 with"):
+            import_weights(file, tmp_path / "models/theirs", NOTHING)
 
 
 def test_a_model_of_ours_is_taken_by_what_it_says_of_itself(tmp_path: Path) -> None:

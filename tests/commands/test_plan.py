@@ -9,6 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from mimic import cli
+from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.params import load_params
 from tests.support import published
@@ -101,6 +102,13 @@ def test_what_is_wrong_is_named(
         cli.app, ["plan", "mimic-1m", "--params", str(mined / "params.yaml"), *more]
     )
     with pytest.raises(type(done.exception), match=message):
+        raise done.exception
+
+
+def test_rates_that_are_a_folder_are_one_line(mined: Path, tmp_path: Path) -> None:
+    words = ["plan", "mimic-1m", "--params", str(mined / "params.yaml"), "--rates", str(tmp_path)]
+    done = CliRunner().invoke(cli.app, words)
+    with pytest.raises(BadInput, match=r"--rates .*: cannot be read \(Is a directory\)"):
         raise done.exception
 
 

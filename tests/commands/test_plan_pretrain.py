@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from mimic import cli
+from mimic.errors import BadInput
 from mimic.models import OBJECTIVES, Masking, ViTSize, build
 from mimic.params import load_params, resolve_params
 from tests.support import toy_pairs
@@ -168,6 +169,16 @@ def test_nothing_is_made_up(workspace: Path) -> None:
         ],
     )
     assert "not a file of rates" in str(done.exception)
+
+
+def test_a_damaged_manifest_is_one_line(workspace: Path) -> None:
+    manifest = workspace / "data/manifests/mimic-1m.parquet"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_bytes(b"")
+    words = ["plan", "--pretrain", "--params", str(workspace / "params.yaml")]
+    done = CliRunner().invoke(cli.app, words)
+    with pytest.raises(BadInput, match=r"mimic-1m\.parquet: "):
+        raise done.exception
 
 
 def test_three_seeds_take_three_times_as_long(workspace: Path) -> None:

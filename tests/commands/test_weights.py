@@ -29,12 +29,14 @@ from mimic.commands.import_weights import import_weights
 from mimic.errors import BadInput
 from mimic.models import Masking, ViTSize, build
 from mimic.models.layers import initialise
+from mimic.models.objectives.croco import CrossViewCompletion
 from mimic.params import load_params
 from mimic.training.checkpoint import load_encoder, load_model, write_weights
 from mimic.training.imported.foreign import HEADS, ImportOverrides
 from tests.support.published import publish_result
 
 WIDTH, DEPTH, PATCH, SIDE = 192, 2, 16, 64  # 3 heads of 64; decoder 512 wide, 16 heads, one block
+MASKING_KEYS = ("mask_ratio", "visible_rounding", "norm_pix_loss")
 NOTHING = ImportOverrides(None, None, None, None, None)
 
 
@@ -194,7 +196,14 @@ def test_the_decoder_comes_along(tmp_path: Path, dialect: str, visible: int) -> 
     assert prediction.shape == (2, 16, 3 * PATCH**2)
 
 
-def publish(folder: Path, objective: str, class_token: bool, positions: str) -> None:
+def publish(
+    folder: Path,
+    objective: str,
+    class_token: bool,
+    positions: str,
+    decoder_heads: int = 16,
+    **masked: Any,
+) -> None:
     """A model of ours."""
     sizes: dict[str, Any] = {
         "patch_px": PATCH,
@@ -203,7 +212,7 @@ def publish(folder: Path, objective: str, class_token: bool, positions: str) -> 
         "heads": 3,
         "decoder_width": 512,
         "decoder_depth": 1,
-        "decoder_heads": 16,
+        "decoder_heads": decoder_heads,
     }
     sizes |= {
         "class_token": class_token,
@@ -211,8 +220,10 @@ def publish(folder: Path, objective: str, class_token: bool, positions: str) -> 
         "norm_eps": 1e-6,
         "size_px": (SIDE, SIDE),
     }
-    masking = {"mask_ratio": 0.9, "visible_rounding": "up"}
-    masks = Masking(**masking, norm_pix=True)  # type: ignore[arg-type]
+    masking: dict[str, Any] = {"mask_ratio": 0.9, "visible_rounding": "up"}
+    masking |= {"norm_pix_loss": True} | masked
+    ratio, rounding, norm_pix = (masking[name] for name in MASKING_KEYS)
+    masks = Masking(mask_ratio=ratio, visible_rounding=rounding, norm_pix=norm_pix)
     model = build(objective, ViTSize(**sizes), masks)
     initialise(model, torch.Generator().manual_seed(3))
     folder.mkdir(parents=True)
@@ -222,7 +233,6 @@ def publish(folder: Path, objective: str, class_token: bool, positions: str) -> 
         "objective": objective,
         "model": sizes | {"size_px": [SIDE, SIDE]},
         **masking,
-        "norm_pix_loss": True,
         "steps": 5,
     }
     (folder / "card.json").write_text(json.dumps(card))
@@ -258,6 +268,47 @@ def test_there_and_back(
             torch.load(tmp_path / "file.pth", weights_only=True)["croco_kwargs"]["enc_num_heads"]
             == 3
         )
+
+
+@pytest.mark.parametrize(("form", "objective", "class_token", "positions"), WHOLE)
+def test_unusual_numbers_of_a_decoder_come_back(
+    tmp_path: Path, form: Any, objective: str, class_token: bool, positions: str
+) -> None:
+    """That all tensors fit says nothing of them."""
+    unusual = {"mask_ratio": 0.6, "visible_rounding": "down", "norm_pix_loss": False}
+    publish(tmp_path / "ours", objective, class_token, positions, decoder_heads=4, **unusual)
+    export_weights(tmp_path / "ours", form, tmp_path / "file.pth")
+    card = import_weights(tmp_path / "file.pth", tmp_path / "back", NOTHING)
+    assert {name: card[name] for name in unusual} == unusual
+    assert card["model"]["decoder_heads"] == 4
+    assert card["imported"]["assumed"] == []
+
+
+def test_a_published_model_is_imported_by_its_folder(tmp_path: Path) -> None:
+    """Its encoder; the decoder that lies beside it is told of."""
+    publish(tmp_path / "ours", "croco", False, "sincos")
+    card = import_weights(tmp_path / "ours", tmp_path / "models/again", NOTHING)
+    assert card["model"]["heads"] == 3
+    assert card["imported"]["left_out"] == [
+        "model.safetensors (the decoder it was pretrained with)"
+    ]
+    before, after = (
+        load_file(tmp_path / name / "encoder.safetensors") for name in ("ours", "models/again")
+    )
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_whatever_an_import_is_called_its_decoder_is_run_as_its_file_says(tmp_path: Path) -> None:
+    """`--objective` is for the tables."""
+    torch.save({"model": foreign("croco-v1")}, tmp_path / "f.pth")
+    for label in ("croco-v2", "siamese", None):
+        said = ImportOverrides(None, None, None, label, None)
+        card = import_weights(tmp_path / "f.pth", tmp_path / f"models/{label}", said)
+        assert card["objective"] == (label or "croco")
+        assert type(load_model(tmp_path / f"models/{label}")) is CrossViewCompletion
+        export_weights(tmp_path / f"models/{label}", "croco", tmp_path / f"{label}.pth")
+        written = torch.load(tmp_path / f"{label}.pth", weights_only=True)
+        assert any(key.startswith("dec_blocks") for key in written["model"])
 
 
 def test_a_decoder_that_runs_in_another_order_is_left_out(tmp_path: Path) -> None:

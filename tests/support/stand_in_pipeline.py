@@ -18,7 +18,7 @@ import yaml
 from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
 
-from mimic import recipe
+from mimic.training import HOW
 from tests.support.small_pipeline import keep_only
 
 # Writes what the stage's outputs are, with contents that change with its parameters, its inputs and
@@ -141,9 +141,7 @@ def make_pipeline(
         filed = yaml.safe_load(recipes.read_text())
         recipes.write_text(yaml.safe_dump({name: filed[name] for name in named}))
     (root / "bin").mkdir()
-    (root / "bin" / "mimic").write_text(
-        STAND_IN.format(python=sys.executable, how=sorted(recipe.HOW))
-    )
+    (root / "bin" / "mimic").write_text(STAND_IN.format(python=sys.executable, how=sorted(HOW)))
     (root / "bin" / "mimic").chmod(0o755)
     subprocess.run(["git", "init", "-q", root], check=True)
     with Repo(str(root)) as repo:

@@ -3,6 +3,8 @@ being numbers."""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -276,6 +278,31 @@ class Reads(TorchDispatchMode):
             torch.ops.aten.equal.default,
         )
         return func(*args, **kwargs or {})
+
+
+def test_a_kill_between_saving_a_checkpoint_and_keeping_it_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(checkpoint, "keep_for_good", lambda *_: (_ for _ in ()).throw(KeyError()))
+        with pytest.raises(KeyError):
+            train(tmp_path, every=2, keep_every=3)
+    assert not list(tmp_path.glob("kept/*"))
+    train(tmp_path, every=2, keep_every=3)
+    names = [path.name for path in checkpoint.kept_checkpoints(tmp_path)]
+    assert names == ["step-000000006.pt", "step-000000012.pt"]
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EOPNOTSUPP])
+def test_checkpoints_are_kept_where_the_disk_knows_no_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "link", refuse)
+    train(tmp_path, every=2, keep_every=3)
+    assert len(checkpoint.kept_checkpoints(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("objective", ["mae", "croco"])

@@ -13,20 +13,12 @@ from mimic import licences
 from mimic.infra.storage import file_digest
 from mimic.licences import UNSTATED, Licence, combine
 from mimic.models.formats import timm_config
-from mimic.models.formats.checkpoint_formats import Translated
+from mimic.models.formats.checkpoint_formats import OBJECTIVE_OF, Translated
 from mimic.models.objectives.base import Pretraining
 from mimic.params import load_params, terms
 from mimic.training.imported.containers import Foreign
 from mimic.training.imported.foreign import ImportOverrides, Numbers
 from mimic.training.imported.safe_load import files_of
-
-OBJECTIVE_OF = {  # of a dialect
-    "mae": "mae",
-    "vit_mae": "mae",
-    "mimic": "croco",
-    "croco": "croco",
-    "dust3r": "croco",
-}
 
 
 def source_of(

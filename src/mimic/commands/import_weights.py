@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from mimic.commands.import_card import OBJECTIVE_OF, card_of, source_of, terms_of
+from mimic.commands.import_card import card_of, source_of, terms_of
 from mimic.config.names import wrong_with
 from mimic.errors import BadInput
 from mimic.infra import earlier
@@ -24,7 +24,7 @@ from mimic.infra.storage import Workspace
 from mimic.models import build
 from mimic.models.encoder import VisionTransformer
 from mimic.models.formats import checkpoint_formats, timm_rope
-from mimic.models.formats.checkpoint_formats import Translated
+from mimic.models.formats.checkpoint_formats import OBJECTIVE_OF, Translated
 from mimic.models.objectives.base import Pretraining
 from mimic.training import optimizer_state
 from mimic.training.checkpoint import load_into, write_weights
@@ -66,6 +66,9 @@ def import_weights(
     """
     _check_target(out, force)
     foreign = read_checkpoint(path, overrides.key, overrides.prefix)
+    if (path / "card.json").is_file() and (path / "model.safetensors").is_file():
+        left = "model.safetensors (the decoder it was pretrained with)"
+        foreign = replace(foreign, left_out=[*foreign.left_out, left])
     try:
         checkpoint = checkpoint_formats.translate(foreign.weights)
         side_config = BESIDE[checkpoint.dialect](path) if checkpoint.dialect in BESIDE else {}

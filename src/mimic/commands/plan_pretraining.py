@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +27,8 @@ from mimic.models import OBJECTIVES
 from mimic.models.cost import training_flops
 from mimic.models.objectives.masking import visible_count
 from mimic.pairs.images import open_pairs, read_manifest
+from mimic.pairs.read import read_table
+from mimic.pairs.schema import MANIFEST
 from mimic.params import Params, pick
 from mimic.training import journal
 
@@ -209,7 +210,7 @@ def _bytes_per_pair(root: Path, dataset: str) -> float | None:
     path = Workspace(root).manifest(dataset)
     if not path.exists():
         return None
-    sizes = pq.read_table(path, columns=["size_a", "size_b"])
+    sizes = read_table(path, ["size_a", "size_b"], MANIFEST)
     if not sizes.num_rows:
         return None
     return float(np.mean(sizes["size_a"].to_numpy() + sizes["size_b"].to_numpy()))

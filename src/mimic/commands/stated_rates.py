@@ -26,6 +26,8 @@ def read_rates(path: Path, parse: Callable[[Any], Rates]) -> Rates:
         return parse(raw.get("rates", raw))
     except FileNotFoundError:
         raise BadInput(f"--rates {path}: no such file") from None
+    except OSError as error:
+        raise BadInput(f"--rates {path}: cannot be read ({error.strerror})") from None
     except (ValidationError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:REASON_MAX]
         raise BadInput(f"--rates {path}: not a file of rates: {reason}") from None

@@ -52,13 +52,14 @@ def _continues(ancestor: Start, params: Params, of: str, encoder: str) -> None:
 
 
 def check(params: Params, root: Path, run: str) -> None:
-    """The same of all seeds of a run before it is its turn: what another run has yet to make may be
-    missing.
+    """The same of all seeds of a run before it is its turn, where they start from an import. What
+    another run makes may be missing, or be made anew before: its recipe was compared when the
+    parameters were read.
 
     Raises:
         BadInput: as `begin`.
     """
     for encoder in params.runs[run].encoders(run):
         init = lineage.init_of(params, encoder)
-        if init in params.imported or (init and Workspace(root).model(init).exists()):
+        if init in params.imported:
             begin(params, root, encoder)

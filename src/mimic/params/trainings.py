@@ -38,7 +38,8 @@ class TrainingPlan:
     def description(self, params: Params, root: Path, name: str) -> dict[str, Any]:
         """What a training process is told, wherever it runs."""
         shards = params.cluster.shards
-        return describe(root, self.recipe, self.run, self.manifest, name, shards, self.begin)
+        numbers = describe(root, self.recipe, self.run, self.manifest, name, shards, self.begin)
+        return numbers | {"manifest_digest": self.digest}
 
     @property
     def parts(self) -> dict[str, int]:

@@ -9,3 +9,6 @@ LOOP_VERSION = 1
 # averages otherwise, or gives inherited layers other rates. DVC reads it, and trains the entries of
 # `adapt` again.
 START_VERSION = 1
+
+# Keys of a recipe that change no byte of what is published.
+HOW = {"workers", "keep", "pictures_every", "licences"}

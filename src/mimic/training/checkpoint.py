@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,10 +17,11 @@ from torch import Tensor, nn
 
 from mimic.errors import BadInput
 from mimic.infra.cluster.world import World
-from mimic.infra.storage import SEED, file_digest, replacing, sweep, write_bytes, write_json
+from mimic.infra.storage import SEED, file_digest, link, replacing, sweep, write_bytes, write_json
 from mimic.infra.writing import writing
 from mimic.models import Masking, ViTSize, build
 from mimic.models.encoder import VisionTransformer
+from mimic.models.formats.checkpoint_formats import OBJECTIVE_OF
 from mimic.models.objectives.base import Pretraining
 from mimic.training.training_stats import LogWindow
 
@@ -80,11 +80,19 @@ def load_model(folder: Path) -> Pretraining:
         norm_pix=card["norm_pix_loss"],
     )
     try:
-        model = build(card["objective"], _size(card, folder), masking)
+        model = build(str(network_of(card)), _size(card, folder), masking)
     except ValueError as error:
         raise BadInput(f"{folder / 'card.json'}: {error}") from None
     load_into(model, read_weights(path), path)
     return model.eval()
+
+
+def network_of(card: Mapping[str, Any]) -> str | None:
+    """The objective whose network a model has: that of an import is told by its names of weights,
+    whatever the tables are to call it (`--objective`)."""
+    dialect = str((card.get("imported") or {}).get("dialect"))
+    stated = OBJECTIVE_OF.get(dialect, card.get("objective"))
+    return None if stated is None else str(stated)
 
 
 def _size(card: dict[str, Any], folder: Path) -> ViTSize:
@@ -209,7 +217,7 @@ def keep_for_good(folder: Path, step: int) -> None:
     kept_checkpoints.mkdir(exist_ok=True)
     for name in (f"step-{step:09d}.pt", f"step-{step:09d}.json"):
         with replacing(kept_checkpoints / name) as scratch:
-            os.link(folder / name, scratch)
+            link(folder / name, scratch)
 
 
 @dataclass(frozen=True)

@@ -162,6 +162,8 @@ def fit(
     first = restored.step
     if first and resumed is not None:
         resumed(first)
+    if first and saving and world.rank == 0:
+        _keep(saving, first)  # a process may have been killed between saving it and keeping it
     shared = world.data_parallel(model)
     stats = TrainingStats(device, world, restored.window)
     shares = [part.share for part in parts]
@@ -214,6 +216,11 @@ def _save(
     if world.rank != 0:
         return
     checkpoint.save(saving.folder, done, model, optimizer, world, saving.keep, window)
+    _keep(saving, done)
+
+
+def _keep(saving: Saving, done: int) -> None:
+    """Keep the checkpoint of this step, if it is one of those that are published."""
     if saving.keep_every and done % (saving.every * saving.keep_every) == 0:
         checkpoint.keep_for_good(saving.folder, done)
 

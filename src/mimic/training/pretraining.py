@@ -22,11 +22,12 @@ import pandas as pd
 
 from mimic import config
 from mimic.config.names import seed_of
+from mimic.errors import BadInput
 from mimic.infra import progress
 from mimic.infra.cluster import Stop
 from mimic.infra.cluster.world import process_group
 from mimic.infra.owner import owned
-from mimic.infra.storage import Workspace, replacing
+from mimic.infra.storage import Workspace, file_digest, replacing
 from mimic.infra.tracking import recorder
 from mimic.infra.tracking.recorder import recorded
 from mimic.models.inheritance import Inherited, LayeredModel
@@ -107,11 +108,27 @@ def train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str
     if int(os.environ.get("RANK", "0")) > 0:
         return _train(description, run_dir, stop)
     what = f"pretrain {description['name']}"
+    _require_planned(description)
     with (
         owned(run_dir, what, PATIENCE_S, leave=lambda: bool(stop.request)),
         recorded(run_dir / recorder.FILE, Path(description["root"])),
     ):
         return _train(description, run_dir, stop)
+
+
+def _require_planned(description: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        BadInput: the manifest is another one than when the training was planned, which may be hours
+            ago.
+    """
+    manifest = Path(description["manifest"])
+    planned = description.get("manifest_digest")
+    if planned is not None and file_digest(manifest) != planned:
+        raise BadInput(
+            f"{manifest}: was made anew while pretrain {description['name']} waited for its turn; "
+            "run it again"
+        )
 
 
 def _train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from mimic.models import ViTSize, build
 from mimic.models.inheritance import Ancestor, Inherited, groups, inherit
 from mimic.models.layers import initialise
 from mimic.models.objectives.base import Pretraining
-from mimic.training.checkpoint import DECODER_KEYS, read_card, read_weights
+from mimic.training.checkpoint import DECODER_KEYS, network_of, read_card, read_weights
 from mimic.training.optimizer_state import FILE, OptimizerState
 
 ENCODER = "encoder."
@@ -104,7 +104,7 @@ def read(start: Start) -> Ancestor:
         if name.startswith("decoder.pred."):  # the file had none, and zeros are no start
             weights.pop(name, None)
     known = all(key in card for key in DECODER_KEYS)
-    return Ancestor(size, card["objective"] if known else None, weights)
+    return Ancestor(size, network_of(card) if known else None, weights)
 
 
 def encoder_size(start: Start) -> ViTSize:

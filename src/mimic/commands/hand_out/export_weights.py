@@ -23,7 +23,7 @@ from mimic.models.encoder import VisionTransformer
 from mimic.models.formats import checkpoint_formats, timm_config
 from mimic.models.formats.checkpoint_formats import Written
 from mimic.params import load_params, terms
-from mimic.training.checkpoint import load_encoder, load_model
+from mimic.training.checkpoint import load_encoder, load_model, network_of
 
 KNOWN_ELSEWHERE = ("mae", "croco")  # objectives whose decoders other projects run
 FILE_ENDS = {"timm": ".safetensors", "hub": ""}
@@ -92,11 +92,10 @@ def export_weights(folder: Path, form: Written, out: Path) -> list[str]:
             file.write(safetensors.torch.save(exported.weights, metadata=metadata))
         else:
             content: dict[str, Any] = {"model": exported.weights}
-            if form == "mae":  # whose files say nothing of how the model is built
-                size = exported.card["model"]
-                content["mimic"] = {name: size[name] for name in ("heads", "size_px", "norm_eps")}
             if form in CROCO_ARGUMENTS:
                 content["croco_kwargs"] = _croco_kwargs(exported)
+            if form in ("mae", "croco"):  # what no argument of theirs in the file says
+                content["mimic"] = _unsaid(form, exported)
             torch.save(content, file)
     return notes(form, exported)
 
@@ -125,7 +124,7 @@ def converted(folder: Path, form: Written) -> Exported:
     state = {key: value.detach().contiguous() for key, value in encoder.state_dict().items()}
     decoder = _decoder_weights(folder)
     # The others' have the same names, and would be run in another order.
-    elsewhere = decoder if card.get("objective") in KNOWN_ELSEWHERE else None
+    elsewhere = decoder if network_of(card) in KNOWN_ELSEWHERE else None
     try:
         _refuse_other_layers(form, encoder, card)
         written = _convert(form, state, elsewhere, encoder)
@@ -246,7 +245,7 @@ def _croco_kwargs(exported: Exported) -> dict[str, Any]:
         "enc_num_heads": size["heads"],
         "pos_embed": _croco_positions(size),
     }
-    if size.get("decoder_width") and exported.card.get("objective") == "croco":
+    if size.get("decoder_width") and network_of(exported.card) == "croco":
         kwargs |= {
             "dec_embed_dim": size["decoder_width"],
             "dec_depth": size["decoder_depth"],
@@ -254,6 +253,16 @@ def _croco_kwargs(exported: Exported) -> dict[str, Any]:
         }
         kwargs |= {"mask_ratio": exported.card["mask_ratio"]}
     return kwargs
+
+
+def _unsaid(form: Written, exported: Exported) -> dict[str, Any]:
+    """Numbers of the model that a file of this format has no place for."""
+    size = exported.card["model"]
+    of_encoder = ("heads", "size_px", "norm_eps") if form == "mae" else ()
+    of_decoder = ("mask_ratio", "visible_rounding", "norm_pix_loss") if exported.decoder else ()
+    heads = {"decoder_heads": size["decoder_heads"]} if exported.decoder and form == "mae" else {}
+    stated = {name: size[name] for name in of_encoder} | heads
+    return stated | {name: exported.card[name] for name in of_decoder if name in exported.card}
 
 
 def _croco_positions(size: Mapping[str, Any]) -> str:

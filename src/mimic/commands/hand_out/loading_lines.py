@@ -12,6 +12,7 @@ from typing import Any
 from mimic.models import ViTSize
 from mimic.models.formats import timm_config
 from mimic.models.formats.checkpoint_formats import Written
+from mimic.training.checkpoint import network_of
 
 
 def loading_lines(form: Written, card: Mapping[str, Any], location: Path | str) -> list[str]:
@@ -67,7 +68,7 @@ def _norm(size: ViTSize) -> str:
 def _mae(card: Mapping[str, Any], path: str) -> list[str]:
     """facebookresearch/mae; a decoder with cross-attention, MIMIC's, it does not have."""
     size = ViTSize.of_card(card["model"])
-    has_decoder = bool(size.decoder_width) and card.get("objective") == "mae"
+    has_decoder = bool(size.decoder_width) and network_of(card) == "mae"
     words: dict[str, Any] = {
         "img_size": size.size_px[0] if size.size_px[0] == size.size_px[1] else list(size.size_px),
         "patch_size": size.patch_px,
@@ -103,7 +104,7 @@ def _croco(module: str, name: str, card: Mapping[str, Any], path: str) -> list[s
 
 
 def _has_cross_decoder(card: Mapping[str, Any]) -> bool:
-    return bool(card["model"].get("decoder_width")) and card.get("objective") == "croco"
+    return bool(card["model"].get("decoder_width")) and network_of(card) == "croco"
 
 
 def _written(words: Mapping[str, Any]) -> str:

@@ -72,6 +72,13 @@ FROM_OURS = {
     }
     | {"pred": "prediction_head", "blocks": "dec_blocks"},
 }
+OBJECTIVE_OF = {  # whose network a file's names are of, where they tell
+    "mae": "mae",
+    "vit_mae": "mae",
+    "mimic": "croco",
+    "croco": "croco",
+    "dust3r": "croco",
+}
 POSE_GRID = (16, 12)  # patches of a 256 x 192 image
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -293,6 +293,9 @@ def _masking(
         raise ValueError(
             f"a mask ratio of {str(ratio)[:20]} hides all patches or none; say --mask-ratio"
         )
+    rounding = stated.get("visible_rounding", rounding)
+    if rounding not in get_args(Rounding):
+        raise ValueError(f"visible_rounding is {str(rounding)[:20]!r}; expected up or down")
     normalised = (
         overrides.norm_pix_loss
         if overrides.norm_pix_loss is not None

@@ -33,6 +33,7 @@ NOT_WEIGHTS = (
     (b"7z\xbc\xaf", "a 7-zip archive: unpack it first"),
     (b"\x89HDF", "an HDF5 file, as Keras writes them: no weights of torch"),
 )
+OWN = {"card.json", "encoder.safetensors"}
 TAR_SIGN = slice(257, 262)
 
 
@@ -78,6 +79,8 @@ def _main_file(folder: Path) -> Path:
         names = sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
         raise BadInput(f"{folder}: cannot be read ({error.strerror})") from None
+    if set(names) >= OWN:  # a model of ours: the other file holds the same encoder and its decoder
+        return folder / "encoder.safetensors"
     for ending in (".index.json", ".safetensors", ".bin"):
         matching = [name for name in names if name.endswith(ending)]
         if len(matching) == 1:

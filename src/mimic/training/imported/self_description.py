@@ -32,12 +32,21 @@ CROCO = {  # defaults of CroCoNet, in the order of its arguments
 CROCO_NET = "CroCoNet"
 # DUSt3R and MASt3R take CroCo's arguments by name, and others beside them.
 NAMED = (CROCO_NET, "AsymmetricCroCo3DStereo", "AsymmetricMASt3R")
-WEIGHTS = "model.safetensors"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # names that config.json is about
 PIXELS = "preprocessor_config.json"
 UNSAID_PIXELS = "pixels"  # key: what was assumed of them
+HUGGING_FACE_EPS = 1e-12  # default of its configurations of vision transformers
 HALVES = [0.5, 0.5, 0.5]
 OURS = f"{list(IMAGE_MEAN)} and {list(IMAGE_STD)}"
-OUR_NAMES = {"heads": "enc_num_heads", "size_px": "img_size", "norm_eps": "norm_eps"}
+OUR_NAMES = {
+    "heads": "enc_num_heads",
+    "size_px": "img_size",
+    "norm_eps": "norm_eps",
+    "decoder_heads": "dec_num_heads",
+    "mask_ratio": "mask_ratio",
+    "norm_pix_loss": "norm_pix_loss",
+    "visible_rounding": "visible_rounding",
+}
 NAMES_SAID = {  # ours to those of Hugging Face's config.json
     "img_size": "image_size",
     "enc_num_heads": "num_attention_heads",
@@ -58,7 +67,7 @@ def beside(path: Path) -> dict[str, Any]:
     folder = path if path.is_dir() else path.parent
     config = _json(folder / "config.json")
     if "num_attention_heads" not in config:
-        return {}
+        return _alone(folder)
     if config.get("hidden_act", "gelu") != "gelu":
         raise ValueError(
             f"config.json says hidden_act {config['hidden_act']}; only gelu is computed here"
@@ -68,6 +77,19 @@ def beside(path: Path) -> dict[str, Any]:
         _require_pixels(_json(folder / PIXELS))
         return stated
     return stated | {UNSAID_PIXELS: f"ImageNet's pixel statistics, as there is no {PIXELS}"}
+
+
+def _alone(folder: Path) -> dict[str, Any]:
+    """What is assumed of weights without their config.json."""
+    eps = f"layer norms of epsilon {HUGGING_FACE_EPS:g}, as transformers builds them"
+    if (folder / PIXELS).exists():
+        _require_pixels(_json(folder / PIXELS))
+        return {"norm_eps": HUGGING_FACE_EPS, UNSAID_PIXELS: f"{eps}, as there is no config.json"}
+    return {
+        "norm_eps": HUGGING_FACE_EPS,
+        UNSAID_PIXELS: f"ImageNet's pixel statistics and {eps}, as there are no {PIXELS} and "
+        "config.json",
+    }
 
 
 def _require_pixels(pixels: Mapping[str, Any]) -> None:
@@ -104,7 +126,7 @@ def beside_timm(path: Path) -> dict[str, Any]:
         ValueError: it says that pixels have other statistics, or that another code computes it.
     """
     folder = path if path.is_dir() else path.parent
-    config = _json(folder / "config.json") if path.is_dir() or path.name == WEIGHTS else {}
+    config = _json(folder / "config.json") if path.is_dir() or path.name in WEIGHTS else {}
     _require_timm_pixels(config)
     if "model_args" not in config and (ours := _our_card(path)):
         return _of_ours(ours)
@@ -124,7 +146,7 @@ def require_pixels_of(model: Mapping[str, Any], path: Path) -> None:
         ValueError: config.json beside the weights says that they were trained on other pixels.
     """
     folder = path if path.is_dir() else path.parent
-    config = _json(folder / "config.json") if path.is_dir() or path.name == WEIGHTS else {}
+    config = _json(folder / "config.json") if path.is_dir() or path.name in WEIGHTS else {}
     pixels = config.get("pretrained_cfg")
     pixels = pixels if isinstance(pixels, Mapping) else {}
     for name in ("mean", "std"):
@@ -215,9 +237,6 @@ def stated_by(facts: Mapping[str, Any]) -> dict[str, Any]:
     stated = {
         key: args[key] for key in ("norm_pix_loss", "mask_ratio") if args.get(key) is not None
     }
-    ours = facts.get("mimic")  # of our exports for codes whose files state nothing
-    if isinstance(ours, dict):
-        stated |= {theirs: ours[name] for name, theirs in OUR_NAMES.items() if name in ours}
     called = args.get("model")
     if facts.get("croco_kwargs") is not None:
         kwargs = facts["croco_kwargs"]
@@ -226,6 +245,9 @@ def stated_by(facts: Mapping[str, Any]) -> dict[str, Any]:
         stated |= CROCO | kwargs
     elif isinstance(called, str) and called.strip().startswith(tuple(f"{name}(" for name in NAMED)):
         stated |= CROCO | constructor(called)
+    ours = facts.get("mimic")  # of our exports, whose readers' arguments do not state all
+    if isinstance(ours, dict):
+        stated |= {theirs: ours[name] for name, theirs in OUR_NAMES.items() if name in ours}
     if not stated.get("norm_im2_in_dec", True):
         raise ValueError(
             "its decoder does not normalise the second view (norm_im2_in_dec=False), which ours "
