@@ -84,6 +84,7 @@ def workspace(tmp_path: Path, repository: Path) -> Path:
     return workspace
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)  # a dozen commands, each a process
 def test_cells_run_in_what_was_carried(
     workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
