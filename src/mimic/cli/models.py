@@ -23,7 +23,7 @@ def sweep(
     ] = None,
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
-    """Train several runs in parallel, on SLURM as one job array.
+    """Train several runs: on SLURM at once, as one job array, elsewhere one after the other.
 
     `dvc repro` then publishes and evaluates them without training again.
     """

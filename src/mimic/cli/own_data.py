@@ -30,7 +30,7 @@ def pairs(
     """Mine the videos, image folders or .glb scenes given.
 
     It ends with a page to look at, OUT/_index.html. Options that are not given have the values of
-    the parameter file. What could not be read is
+    the parameter file, but for the distances between images of a folder. What could not be read is
     counted and listed in OUT/_pairs.json, and the rest is mined. Exit status: 0 if any pairs were
     mined, 1 if none were, 2 if the input was refused.
     """

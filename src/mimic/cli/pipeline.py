@@ -83,7 +83,7 @@ def assemble(
 
 
 def recipe(
-    run: Annotated[str, typer.Argument(help="A name under `runs` in params.yaml")],
+    run: Annotated[str, typer.Argument(help="A name under `runs` or `adapt` in params.yaml")],
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
     """Write how a run is pretrained, its recipe whole.
@@ -97,7 +97,7 @@ def recipe(
 
 
 def pretrain(
-    run: Annotated[str, typer.Argument(help="A name under `runs` in params.yaml")],
+    run: Annotated[str, typer.Argument(help="A name under `runs` or `adapt` in params.yaml")],
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:
     """Pretrain an encoder.
@@ -125,7 +125,7 @@ def prepare(
 
 
 def evaluate(
-    run: Annotated[str, typer.Argument(help="A name under `runs` or `imported` in params.yaml")],
+    run: Annotated[str, typer.Argument(help="A name under `runs`, `adapt` or `imported`")],
     task: Annotated[str, typer.Argument(help="A name under `evaluate` in params.yaml")],
     params: ParamsFile = DEFAULT_PARAMS,
 ) -> None:

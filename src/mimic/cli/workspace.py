@@ -22,10 +22,7 @@ def new(
     ] = None,
     start_from: Annotated[
         Optional[str],
-        typer.Option(
-            help="Weights to start from: a checkpoint of MAE, CroCo or timm, or the name of a "
-            "timm model"
-        ),
+        typer.Option(help="Weights to start from: a checkpoint of MAE, CroCo or timm"),
     ] = None,
     steps: Annotated[
         Optional[int], typer.Option(help="Steps of a run; default: what fits this machine")
@@ -95,7 +92,8 @@ def clean(
 ) -> None:
     """List what runs/ keeps of runs, seeds, tasks and sources that params.yaml no longer names.
 
-    Models, metrics and all that is published are left alone.
+    So are files of a day ago that a killed process left unfinished, and the work of experiments
+    that have ended. Models, metrics and all that is published are left alone.
     """
     from mimic.commands.operation import clean as command
     from mimic.params import load_params

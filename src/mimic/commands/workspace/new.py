@@ -86,9 +86,11 @@ def _refuse(project: Path, asked: Asked) -> None:
             f"--licence {short(asked.licence)}: no licence is called so; "
             f"{licences.advice(asked.licence)}"
         )
-    start = asked.start_from
-    if start is not None and not Path(start).exists() and ("/" in start or Path(start).suffix):
-        raise BadInput(f"--start-from {short(start)}: no such file")
+    if asked.start_from is not None and not Path(asked.start_from).exists():
+        raise BadInput(
+            f"--start-from {short(asked.start_from)}: no such file; of a model of timm, save its "
+            "weights with torch.save(model.state_dict(), FILE) and name the file"
+        )
     if asked.depth is not None and not asked.depth.is_dir():
         raise BadInput(f"--depth {asked.depth}: no such folder")
 
@@ -158,9 +160,7 @@ def _inherited(card: dict[str, Any], asked: Asked) -> str:
 
 def _imported(start: str, out: Path) -> dict[str, Any]:
     nothing = import_weights.ImportOverrides(None, None, None, None, None)
-    if Path(start).exists():
-        return import_weights.import_weights(Path(start), out, nothing)
-    return import_weights.import_timm(start, None, out, nothing)
+    return import_weights.import_weights(Path(start), out, nothing)
 
 
 def _choose_training(plan: Plan, asked: Asked) -> None:

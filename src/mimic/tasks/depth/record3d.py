@@ -94,9 +94,7 @@ def _array(path: Path, kind: np.dtype[np.generic]) -> np.ndarray:
     try:
         import lzfse
     except ImportError:
-        raise Unreadable(
-            "compressed by LZFSE, which `pip install 'mimic[record3d]'` reads"
-        ) from None
+        raise Unreadable("compressed by LZFSE, which `pip install lzfse` reads") from None
     metadata = _metadata(path.parent.parent / METADATA)
     largest = metadata["w"] * metadata["h"] * kind.itemsize
     if path.stat().st_size > largest + HEADERS:  # before anything is unpacked into memory
