@@ -92,8 +92,8 @@ def clean(
 ) -> None:
     """List what runs/ keeps of runs, seeds, tasks and sources that params.yaml no longer names.
 
-    So are files of a day ago that a killed process left unfinished, and the work of experiments
-    that have ended. Models, metrics and all that is published are left alone.
+    And the work of experiments that have ended, and files that killed processes left unfinished a
+    day ago, wherever they lie. Models, metrics and all that is published are left alone.
     """
     from mimic.commands.operation import clean as command
     from mimic.params import load_params
