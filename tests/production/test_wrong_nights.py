@@ -12,10 +12,14 @@ import pytest
 from tests.production.conftest import Night
 from tests.support import nights
 
-pytestmark = [pytest.mark.server, pytest.mark.slurm, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.server,
+    pytest.mark.slurm,
+    pytest.mark.timeout(1800),
+]
 
 
-@pytest.mark.long
 def test_the_servers_die_while_the_cluster_trains(night: Night) -> None:
     """Prefect's server and its database for seconds, MLflow until the training is over. Where
     the server comes back later than Prefect's client asks, the run fails, and the next night goes
