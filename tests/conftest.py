@@ -51,6 +51,7 @@ IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 SHARED_SERVERS = {"slurm", "flows", "production"}
 # Begun first, the longest before the others: what begins late, the end waits for.
 LONG = ("test_week.py", "test_pretrain_ranks.py", "test_dvc.py")
+MINUTES = ("test_long_clips.py", "test_own_data.py", "test_new.py", "test_names.py")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
@@ -65,11 +66,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _turn(item: pytest.Item) -> int:
-    """The long files in their order, what waits for servers, then all others."""
+    """The long files in their order, what waits for servers, files of minutes, then all others."""
     if item.path.name in LONG:
         return LONG.index(item.path.name)
-    waits = any(any(item.iter_markers(name)) for name in ("slurm", "server"))
-    return len(LONG) + (not waits)
+    if any(any(item.iter_markers(name)) for name in ("slurm", "server")):
+        return len(LONG)
+    return len(LONG) + (1 if item.path.name in MINUTES else 2)
 
 
 def _refuse_silent_files(config: pytest.Config, items: list[pytest.Item]) -> None:
