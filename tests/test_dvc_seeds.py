@@ -19,7 +19,7 @@ from dvc.repo import Repo
 from mimic.infra.storage import Workspace
 from tests.support import toy_runs
 
-pytestmark = pytest.mark.timeout(1800)  # three times the whole pipeline
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]  # three times the whole pipeline
 STAGES = ("recipe", "pretrain", "adapt-recipe", "adapt", "prepare", "evaluate")
 FILES = (
     *(".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore"),
