@@ -212,8 +212,10 @@ def save(
 
 
 def keep_for_good(folder: Path, step: int) -> None:
-    """Link a checkpoint into kept/, which nothing here removes and no run resumes from."""
+    """Link a checkpoint into kept/, which nothing here removes and no run resumes from; once."""
     kept_checkpoints = folder / "kept"
+    if (kept_checkpoints / f"step-{step:09d}.json").exists():  # linked last
+        return
     kept_checkpoints.mkdir(exist_ok=True)
     for name in (f"step-{step:09d}.pt", f"step-{step:09d}.json"):
         with replacing(kept_checkpoints / name) as scratch:

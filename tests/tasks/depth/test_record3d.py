@@ -16,9 +16,7 @@ from mimic.tasks.depth.config import DepthTask
 from mimic.tasks.depth.sets import open_depth
 from tests.support.own_labels import open_own_depth, write_photo
 
-lzfse = pytest.importorskip(
-    "lzfse", reason="lzfse is not installed (pip install 'mimic[record3d]')"
-)
+lzfse = pytest.importorskip("lzfse", reason="lzfse is not installed (pip install lzfse)")
 
 WIDTH, HEIGHT = 48, 64  # of depth; the photographs have twice that
 COUNT = 5
@@ -135,7 +133,7 @@ def test_without_its_library_the_line_says_which(
 ) -> None:
     write_capture(tmp_path / "own")
     monkeypatch.setitem(sys.modules, "lzfse", None)
-    with pytest.raises(BadInput, match=r"pip install 'mimic\[record3d\]'"):
+    with pytest.raises(BadInput, match="which `pip install lzfse` reads"):
         open_own_depth(own_task, tmp_path)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
 
 from mimic.errors import BadInput
 from mimic.infra.storage import file_digest
@@ -39,7 +38,7 @@ def photo_beside(path: Path, label: Path, size: tuple[int, int]) -> np.ndarray:
         image = pictures.read(path)
     except (Unreadable, OSError) as error:
         raise BadInput(f"{path}: {error}; replace it, or leave it out") from None
-    orientation = _orientation(path)
+    orientation = pictures.orientation(path)
     if orientation != 1:
         image = _as_labelled(path, label, image, orientation, size)
     require_same_aspect(label, size, image.shape[:2])
@@ -60,14 +59,6 @@ def require_same_aspect(label: Path, size: tuple[int, int], image: tuple[int, in
 
 def same_aspect(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
     return abs(np.log(one[0] * other[1] / (one[1] * other[0]))) <= ASPECT
-
-
-def _orientation(path: Path) -> int:
-    try:
-        with Image.open(path) as file:
-            return int(file.getexif().get(ExifTags.Base.Orientation, 1))
-    except OSError:  # a format that another decoder read, which turns it
-        return 1
 
 
 def _as_labelled(
