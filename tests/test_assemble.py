@@ -343,6 +343,31 @@ def test_test_pairs_are_of_scenes_in_no_other_split_and_the_same_in_every_datase
     assert counts["pairs"] == 20
 
 
+@pytest.mark.parametrize("looks", [None, [0b1, 0]])
+def test_what_shows_a_tested_pair_is_not_trained_on_for_a_contained_dataset(
+    tmp_path: Path, params: Params, looks: list[int] | None
+) -> None:
+    """The contained dataset lacks the source that is tested on."""
+    shas = [hashlib.sha256(name.encode()).hexdigest() for name in "xy"]
+    test = config.TestPairs(sources={"rooms": 1}, clips=1.0)
+    _shard(tmp_path, "rooms", 0, ["r"], 1, shas, looks and [0, 0])
+    _shard(tmp_path, "phone", 0, ["p"], 1, None if looks else shas, looks)
+    _shard(tmp_path, "phone", 1, ["q"], 1)
+    tables = _assemble(
+        params,
+        tmp_path,
+        inner=_dataset(phone=None),
+        outer=_dataset("inner", rooms=None, phone=None, test=test),
+    )
+    splits = dict(
+        zip(*(tables["outer"][name].to_pylist() for name in ("key", "split")), strict=True)
+    )
+    assert splits["rooms-r-00000"] == "test"
+    assert "phone-p-00000" not in splits
+    assert splits["phone-q-00000"] in ("train", "validation")
+    assert "phone-p-00000" in tables["inner"]["key"].to_pylist()
+
+
 def test_every_mined_pair_has_a_counted_fate(root: Path, params: Params) -> None:
     _assemble(params, root, x=_dataset(rooms=30, phone=None))
     counts = json.loads((root / "metrics/assemble/x.json").read_text())

@@ -63,6 +63,16 @@ def test_several_parts_allow_what_all_of_them_allow() -> None:
     assert alone["because"] == {question: [] for question in licences.QUESTIONS}
 
 
+def test_two_parts_of_one_name_both_count() -> None:
+    """As where a source was mined twice, under two licences."""
+    strict, free = map(licences.resolve, ("CC-BY-NC-4.0", "MIT"))
+    card = licences.combine([("source v", strict), ("source v", free)])
+    assert card["commercial"] == "no"
+    assert card["because"]["commercial"] == ["source v"]
+    lines = licences.summary({"licences": card})
+    assert any(line.endswith(": no (source v: CC-BY-NC-4.0)") for line in lines), lines
+
+
 def test_what_states_nothing_is_never_permissive() -> None:
     parts = licences.parts_of({"run": "of an earlier version"})
     assert all("unknown" in line for line in licences.summary({}))

@@ -118,7 +118,7 @@ def test_it_tells_data_terms_and_training(page: ModelCard) -> None:
     assert told["hours"] == f"{5 * 8 / 0.01 / 3600:.3g}"  # 5 steps of 8 pairs
     assert "threads" in told["hardware"]
     assert told["seed"] == "3"
-    assert told["code"] == "mimic 0.1.0, commit f00d"
+    assert told["code"] == "mimic 0.1.0, workspace at commit f00d"
     assert told["digest of the dataset"] == "beef"
 
 

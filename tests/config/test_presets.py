@@ -19,8 +19,10 @@ from mimic import cli
 from mimic.config.presets import FREE, GIVEN, OF, PACKAGE, packaged_presets
 from mimic.errors import BadInput
 from mimic.params import Params, load_params, resolve_params
+from mimic.params.profiles import FILE
 from mimic.params.resolution import RECIPES
 from mimic.tasks import TASKS
+from mimic.tasks.protocols import overrides
 
 # sha256 of each section that an entry's presets have a say in, as both profiles resolved before
 # there were presets. A number that changes here changes what the profile measures.
@@ -98,6 +100,27 @@ def test_every_preset_of_a_task_is_complete() -> None:
             }, f"{kind}.{name}"
 
 
+@pytest.mark.parametrize("kind", TASKS)
+def test_every_task_has_the_presets_that_profiles_name(kind: str) -> None:
+    profiles = packaged_presets(FILE).content
+    named = {profile["evaluate"]["preset"] for profile in profiles.values()}
+    assert named == {"tiny", "standard"}
+    assert named <= TASKS[kind].document.content[kind].keys()
+
+
+def test_few_shots_of_segmentation_run_under_every_profile(
+    tmp_path: Path, raw: dict[str, Any]
+) -> None:
+    task = {"task": "few-shot-segmentation", "data": "ade", "tracked_by": "ade"}
+    raw["evaluate"] = {**raw["evaluate"], "few": task}
+    for profile in ("laptop", "gpu", "cluster"):
+        few = _load(tmp_path, {"profile": profile, **raw}).evaluate["few"]
+        assert (few.model_dump()["preset"], bool(overrides(few))) == (
+            "published",
+            profile == "laptop",
+        )
+
+
 def test_every_file_of_presets_is_tracked_and_read_as_we_read_it(repository: Path) -> None:
     """Two readers of YAML: `1e-3` is a number to one and text to the other."""
     files = [*PACKAGE.rglob("presets.yaml"), RECIPES]
@@ -164,6 +187,27 @@ def test_what_is_wrong_is_one_line_that_says_where(
     number = next(n for n in range(inside, len(lines)) if f"{path[-1]}:" in lines[n]) + 1
     assert said.startswith(f"{tmp_path}/params.yaml:{number}: {'.'.join(path)}: ")
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("rooms", "scenes"), 306, "flat 100 would be one of rooms .seeds 0 to 305. and of phone"),
+        (
+            ("frames", "first_seed"),
+            299,
+            "flat 300 would be one of frames .seeds 299 to 301. and of nyu",
+        ),
+        (("phone", "first_seed"), 580, "flat 580 would be one of phone .* of tasks.seven_scenes"),
+        (("phone", "first_seed"), 501, "flat 501 would be one of phone .* of tasks.ade20k"),
+    ],
+)
+def test_a_flat_that_is_mined_is_not_measured_on(
+    tmp_path: Path, raw: dict[str, Any], path: tuple[str, str], value: int, message: str
+) -> None:
+    raw["synthesize"][path[0]][path[1]] = value
+    with pytest.raises(BadInput, match=r"synthesize: .*" + message):
+        _load(tmp_path, raw)
 
 
 def test_a_value_that_only_a_preset_states_is_named_with_its_file(

@@ -217,3 +217,14 @@ def test_rates_fall_towards_the_input_of_what_was_inherited() -> None:
         assert scale[id(names[name])] == wanted, name
     assert decay[id(names["decoder.mask_token"])] == 0.05  # as in pretraining from random weights
     assert decay[id(names["encoder.blocks.1.norm1.bias"])] == 0.0
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_fixed_positions_that_went_through_half_precision_are_still_fixed(
+    precision: torch.dtype,
+) -> None:
+    size = replace(SIZE, size_px=(16, 48))
+    start = ancestor("mae")
+    weights = {name: value.to(precision).float() for name, value in start.weights.items()}
+    result = inherit(made("mae", size), "mae", size, Ancestor(SIZE, "mae", weights))
+    assert set(result.positions.values()) == {"recomputed"}

@@ -20,6 +20,7 @@ from PIL import Image
 
 from mimic.commands.workspace import check, choices, data, new, spacing, stages, versions
 from mimic.geometry import overlap
+from mimic.models.spec import ViTSize, encoder_differences
 from mimic.params import load_params, packaged
 from tests.support import footage
 from tests.support.command import MIMIC, call_mimic
@@ -384,3 +385,23 @@ def test_a_path_with_a_colon_survives_the_rewriting_of_an_experiment(tmp_path: P
     apply_overrides(path, ["sources.walks.spacing_s=0.8"])
     assert yaml.safe_load(path.read_text())["sources"]["walks"] == section | {"spacing_s": 0.8}
     assert new._entry("walks", {"root": "films"}) == "walks: {root: films}"
+
+
+@pytest.mark.parametrize("norm_eps", [1e-6, 1e-12])
+def test_a_model_that_starts_from_weights_has_every_number_of_their_encoder(
+    norm_eps: float,
+) -> None:
+    """Weights of Hugging Face's ViT-MAE have 1e-12."""
+    size = ViTSize(
+        size_px=(224, 224),
+        patch_px=16,
+        width=192,
+        depth=12,
+        heads=3,
+        class_token=True,
+        positions="sincos",
+        norm_eps=norm_eps,
+    )
+    model, local, _ = choices.model_of({"model": size.as_card()}, "laptop")
+    resolved, _ = choices.recipe("laptop", {"model": {**model, **local}})
+    assert not encoder_differences(size, resolved.model.size())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mimic.config.base import AboveZero, Positive, Section, Seed
+
+SPLITS = 3  # training, validation, test
 
 
 class Flat(Section):
@@ -74,6 +77,11 @@ class LabelledViews(Section):
     width_px: Positive
     height_px: Positive
 
+    @property
+    def flats(self) -> int:
+        """At most one a split."""
+        return SPLITS
+
 
 class Ade20kSet(LabelledViews):
     """Classes of pixels in the layout of SceneParse150."""
@@ -116,6 +124,10 @@ class SevenScenesSet(LabelledViews):
     train: Annotated[int, Field(ge=2)]  # in two sequences
     scenes: Positive
 
+    @property
+    def flats(self) -> int:
+        return self.scenes
+
 
 class TaskSets(Section):
     """Small labelled sets in official layouts, data/raw/tasks/<set>; one section a set
@@ -136,6 +148,30 @@ class Synthesize(Section):
     frames: Frames
     nyu: LabelledDepth
     tasks: TaskSets
+
+    @model_validator(mode="after")
+    def _flats_that_are_mined_are_no_others(self) -> Synthesize:
+        """A flat is its seed: one that is mined is not measured on."""
+        mined = {
+            "rooms": _seeds(self.rooms.first_seed, self.rooms.scenes),
+            "phone": _seeds(self.phone.first_seed, self.phone.videos),
+            "frames": _seeds(self.frames.first_seed, self.frames.folders),
+        }
+        labelled = {"nyu": _seeds(self.nyu.first_seed, self.nyu.scenes)}
+        for name, section in self.tasks:
+            if isinstance(section, LabelledViews):
+                labelled[f"tasks.{name}"] = _seeds(section.first_seed, section.flats)
+        for (one, seeds), (other, others) in combinations((mined | labelled).items(), 2):
+            if one in mined and (same := {*seeds} & {*others}):
+                raise ValueError(
+                    f"flat {min(same)} would be one of {one} (seeds {seeds[0]} to {seeds[-1]}) and "
+                    f"of {other} ({others[0]} to {others[-1]}): give one another first_seed"
+                )
+        return self
+
+
+def _seeds(first: int, count: int) -> range:
+    return range(first, first + count)
 
 
 class NothingToSynthesize(Section):

@@ -1,4 +1,5 @@
-"""Which code made a result."""
+"""From which state of a workspace a result was made: its parameters, and in a clone of this
+repository the code as well."""
 
 from __future__ import annotations
 

@@ -172,10 +172,10 @@ def combine(parts: Iterable[tuple[str, Licence]]) -> dict[str, Any]:
     answers: dict[str, str] = {}
     because: dict[str, list[str]] = {}
     for question in QUESTIONS:
-        given = {what: licence.answer(question) for what, licence in licensed}
-        answers[question] = _strictest(question, given.values())
+        given = [(what, licence.answer(question)) for what, licence in licensed]
+        answers[question] = _strictest(question, [answer for _, answer in given])
         free = "no" if question == "share_alike" else "yes"
-        causes = [what for what, answer in given.items() if answer == answers[question]]
+        causes = list(dict.fromkeys(what for what, answer in given if answer == answers[question]))
         because[question] = [] if answers[question] == free else causes
     return {
         **answers,
@@ -214,13 +214,13 @@ def summary(card: Mapping[str, Any]) -> list[str]:
     it. Plain text, fit for Markdown and for a terminal."""
     parts = parts_of(card)
     combined = combine(parts)
-    names = {what: licence.name for what, licence in parts}
     lines = []
     for question, asked in ASKED.items():
+        because = combined["because"][question]
         causes = [
-            name if what == "it" else f"{what}: {name}"
-            for what in combined["because"][question]
-            for name in [names[what]]
+            licence.name if what == "it" else f"{what}: {licence.name}"
+            for what, licence in parts
+            if what in because and licence.answer(question) == combined[question]
         ]
         lines.append(
             f"{asked}: {combined[question]}" + (f" ({'; '.join(causes)})" if causes else "")

@@ -24,11 +24,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from mimic.models.layers import resample_positions, sincos_table
+from mimic.models.layers import TABLE_TOLERANCE, resample_positions, sincos_table
 from mimic.models.objectives.base import Pretraining
 from mimic.models.spec import DECODER, ViTSize, encoder_differences
 
-SAME_TABLE = 1e-3  # of a table that went through half precision; two grids differ by more than 0.1
 TWO_VIEWS = ("croco", "siamese")
 
 
@@ -114,7 +113,7 @@ def _place(table: Tensor, ancestor: Ancestor, source: str, size: ViTSize) -> str
         patches.copy_(old)
         return "taken"
     formula = sincos_table(ancestor.size.grid, old.shape[-1], class_token=False).to(old)
-    if torch.allclose(old, formula, atol=SAME_TABLE, rtol=0):
+    if torch.allclose(old, formula, atol=TABLE_TOLERANCE, rtol=0):
         return "recomputed"  # by the formula, which the model starts with
     patches.copy_(resample_positions(old, ancestor.size.grid, size.grid))
     return "resampled"

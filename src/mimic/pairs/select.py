@@ -98,6 +98,7 @@ def choose(
         taken = places_taken(catalogue, dataset.places, np.unique(catalogue.clip[trained_on]))
         statuses[trained_on & ~taken[catalogue.clip]] = RowStatus.OTHER_PLACE
     candidates = np.isin(statuses, (RowStatus.TEST, RowStatus.SURPLUS))
+    inner &= ~_like_tested(statuses, inner, duplicates)
     _drop_duplicates(statuses, candidates, inner, duplicates)
     side = np.where(held_out, RowStatus.VALIDATION, RowStatus.TRAIN).astype(np.int8)
     statuses[inner] = side[inner]
@@ -216,6 +217,17 @@ def _fill(
             "are), or set allow_short"
         )
     statuses[free] = status[free] if isinstance(status, np.ndarray) else status
+
+
+def _like_tested(
+    statuses: np.ndarray, inner: np.ndarray, duplicates: Duplicates
+) -> Bool[np.ndarray, " n"]:
+    """Inner rows that show what a test row shows: the contained dataset may lack the source that is
+    tested on, and so know nothing of it."""
+    against = statuses.copy()
+    tested = statuses == RowStatus.TEST
+    _drop_duplicates(against, tested | inner, inner, duplicates)
+    return inner & np.isin(against, (RowStatus.DUPLICATE, RowStatus.NEAR_DUPLICATE))
 
 
 def _drop_duplicates(

@@ -146,7 +146,7 @@ def _code(card: Mapping[str, Any]) -> str | None:
     if release is None:
         return None
     commit = card.get("git_commit")
-    return f"mimic {release}, commit {commit or UNKNOWN}"
+    return f"mimic {release}, workspace at commit {commit or UNKNOWN}"
 
 
 def start_weights(card: Mapping[str, Any]) -> str:

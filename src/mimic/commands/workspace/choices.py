@@ -14,7 +14,9 @@ from mimic.commands.workspace.data import Asked, FolderMedia, candidates
 from mimic.commands.workspace.spacing import Spacing, choose_spacing
 from mimic.config.presets import packaged_presets
 from mimic.infra import cluster
+from mimic.models.formats.timm_config import NORM_EPS
 from mimic.models.objectives.base import Pretraining
+from mimic.models.spec import ENCODER
 from mimic.pairs.select import held_out
 from mimic.params import profiles
 from mimic.training.fit import choose_device
@@ -114,7 +116,9 @@ def model_of(card: Mapping[str, Any], profile: str) -> tuple[dict[str, Any], dic
     """Sizes of the model that weights can start: those of the encoder, what this machine adds, and
     why."""
     stated = card["model"]
-    same = {key: stated[key] for key in ("patch_px", "width", "depth", "heads")}
+    same = {key: stated[key] for key in ENCODER if key != "positions"}
+    if same["norm_eps"] == NORM_EPS:
+        del same["norm_eps"]  # every recipe's
     height, width = stated["size_px"]
     full_size = height if height == width else [height, width]
     if stated["width"] < LARGE_WIDTH or profile != "laptop":

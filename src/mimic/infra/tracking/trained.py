@@ -153,11 +153,12 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def provenance(source: dict[str, Any], commit: str | None) -> dict[str, str]:
-    """Versions of packages and of our own parts, and the code that made it."""
+    """Versions of packages and of our own parts, and the code that made it; `commit` is that of the
+    workspace, which need not be a clone of this code."""
     versions = {**source.get("versions", {}), **source.get("parts", {})}
     tags = {f"version.{name}": str(version) for name, version in versions.items()}
-    code = [str(versions[name]) for name in ("mimic",) if name in versions]
-    tags["code"] = " ".join(["mimic", *code, *([commit[:12]] if commit else [])])
+    code = " ".join(["mimic", *(str(versions[name]) for name in ("mimic",) if name in versions)])
+    tags["code"] = code + (f", workspace at {commit[:12]}" if commit else "")
     if commit:
         tags |= {"mlflow.source.git.commit": commit, "git_commit": commit}
     return tags

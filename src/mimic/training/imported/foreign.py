@@ -18,7 +18,7 @@ from torch import Tensor
 from mimic.licences import UNSTATED, Licence
 from mimic.models import ROPE_BASE, Masking, ViTSize
 from mimic.models.formats.checkpoint_formats import Translated
-from mimic.models.layers import sincos_table
+from mimic.models.layers import TABLE_TOLERANCE, sincos_table
 from mimic.models.spec import Rounding
 from mimic.training.imported.self_description import UNSAID_PIXELS, stated_by
 
@@ -37,8 +37,6 @@ MASKING: dict[str, tuple[float, Rounding]] = {  # as published
     "croco": (0.9, "up"),
     "dust3r": (0.9, "up"),  # of the weights it starts from
 }
-# of a table that went through bfloat16, whose step below 1 is 2^-8; grids differ by more than 0.1
-TABLE_TOLERANCE = 5e-3
 
 
 @dataclass(frozen=True)
