@@ -203,6 +203,58 @@ def test_missing_or_broken_file_is_one_line(tmp_path: Path) -> None:
         load_params(tmp_path / "params.yaml")
 
 
+@pytest.mark.parametrize("section", ["runs", "adapt"])
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"base_lr": 0.5}, r"\.own\.recipe: missing; add `recipe: croco` under \w+\.own "),
+        ({"recipe": None, "base_lr": 0.5}, r"\.own\.recipe: .*valid string \(found None\)"),
+        (None, r"\.own: .*valid dictionary .*\(found None\)"),
+    ],
+)
+def test_a_run_that_names_no_recipe_is_one_line(
+    tmp_path: Path, raw: dict, section: str, entry: dict | None, message: str
+) -> None:
+    stated = {"dataset": "mimic-1m", "steps": 3, "seed": 0}
+    start = {"init": "mae-1m", "matching": "none"} if section == "adapt" else {}
+    raw.setdefault(section, {})["own"] = entry and {**stated, **start, **entry}
+    with pytest.raises(BadInput, match=rf"^[^\n]*: {section}{message}") as info:
+        _load(tmp_path, raw)
+    assert "\n" not in str(info.value)
+
+
+def test_a_wrong_key_of_a_recipe_is_told_beside_a_run_that_is_empty(
+    tmp_path: Path, repository: Path
+) -> None:
+    raw = yaml.safe_load((repository / "params.yaml").read_text())
+    raw["runs"] = {"none": None} | raw["runs"]
+    raw["runs"]["mae-1m"]["batch"] = "x"
+    with pytest.raises(BadInput, match=r": runs\.mae-1m\.batch: .*\(found 'x'\)") as info:
+        _load(tmp_path, raw)
+    head, *lines = str(info.value).splitlines()
+    assert head.endswith(": 2 problems")
+    assert any("runs.none: " in line for line in lines)
+    raw["pretrain"] = {1: {"batch": "x"}}
+    with pytest.raises(BadInput, match="1 cannot be a name: YAML reads it as int"):
+        _load(tmp_path, raw)
+    del raw["runs"]
+    raw["pretrain"] = {}
+    raw["adapt"] = {"own": {"recipe": "mae-tiny", "batch": "x"}}
+    with pytest.raises(BadInput, match=r": adapt\.own\.batch: .*\(found 'x'\)"):
+        _load(tmp_path, raw)
+
+
+@pytest.mark.parametrize("value", ["2024-13-01", "2024-02-30", "0x_", "0b_"])
+def test_what_looks_like_a_date_or_a_number_and_is_none_is_one_line(
+    tmp_path: Path, value: str
+) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"mine: &all {{size_px: 224}}\nmore: *all\nsources:\n  - {{a: {value}}}\n")
+    says = rf"^{re.escape(f'{path}:4: not valid YAML: {value!r}: ')}[^\n]*; correct it, or put it"
+    with pytest.raises(BadInput, match=says):
+        load_params(path)
+
+
 def test_a_file_that_is_no_text_is_one_line_and_any_encoding_of_unicode_is_read(
     tmp_path: Path, repository: Path
 ) -> None:

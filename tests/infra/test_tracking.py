@@ -16,7 +16,8 @@ import pytest
 from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import tracking as module
-from mimic.infra.tracking import store
+from mimic.infra.storage import Workspace
+from mimic.infra.tracking import published, registry, store
 from mimic.infra.tracking.writer import Writer
 from tests.support.servers import free_port
 from tests.support.tracked_results import (
@@ -77,7 +78,7 @@ def check_a_run(client: Any) -> None:
             "n": "1",
             "protocol.depth": "fine-tuned",
             "data.depth": f"nyuv2@{'da7a' * 4}",
-            "code": "mimic 0.1.0 c0ffee",
+            "code": "mimic 0.1.0, workspace at c0ffee",
         }.items()
     )
     (given,) = run.inputs.dataset_inputs
@@ -206,10 +207,53 @@ def test_a_bar_is_the_mean_and_its_seeds_lie_below(tracked: Path) -> None:
     assert module.mirror_all(TOLD, tracked).new == 0
 
 
+def test_seeds_in_any_order_are_the_same_result(tracked: Path) -> None:
+    """A result lists them as params.yaml does; the task of this one trains nothing."""
+    shutil.rmtree(tracked / "models/mae-1m")
+    publish_seeds(tracked, "mae-1m", "depth", (0.3, 0.5))
+    path = tracked / "metrics/mae-1m/depth.json"
+    result = json.loads(path.read_text())
+    seeds = [one | {"seed": 0} for one in result["seeds"][::-1]]
+    path.write_text(json.dumps(result | {"seeds": seeds}))
+    module.mirror_all(TOLD, tracked)
+    run = level(client_in(tracked), "run")["mae-1m (mimic-1m, 2 seeds)"]
+    assert run.data.metrics == {"nyuv2/delta1": 0.4}
+    records = published.of_run(Workspace(tracked), TOLD, "mae-1m")
+    best = registry.best_encoder(Workspace(tracked), "depth", records)
+    assert best[:2] == ("mae-1m/seed-0", seeds[1]["checkpoint"])
+
+
+def test_seeds_that_are_kept_when_one_is_added_stay_current(tracked: Path) -> None:
+    shutil.rmtree(tracked / "models/mae-1m")
+    publish_seeds(tracked, "mae-1m", "depth", (0.3, 0.5))
+    module.mirror_all(TOLD, tracked)
+    publish_seeds(tracked, "mae-1m", "depth", (0.3, 0.5, 0.4))
+    client = client_in(tracked)
+    for _ in range(2):
+        module.mirror_all(TOLD, tracked)
+        run = level(client, "run")["mae-1m (mimic-1m, 3 seeds)"]
+        seeds = level(client, "seed")
+        assert set(seeds) == {f"mae-1m seed {seed}" for seed in range(3)}
+        assert {one.data.tags["mlflow.parentRunId"] for one in seeds.values()} == {run.info.run_id}
+        trained = {f"pretrain mae-1m seed-{seed}" for seed in range(3)}
+        assert trained <= level(client, "pretrain").keys()
+
+
+def test_seeds_are_still_told_while_the_encoders_are_not_there(tracked: Path) -> None:
+    shutil.rmtree(tracked / "models/mae-1m")
+    publish_seeds(tracked, "mae-1m", "depth", (0.3, 0.5))
+    module.mirror_all(TOLD, tracked)
+    shutil.rmtree(tracked / "models")
+    module.mirror_all(TOLD, tracked)
+    runs = level(client_in(tracked), "run")
+    assert runs["mae-1m (mimic-1m, 2 seeds)"].data.tags["seed"] == "0 1"
+    assert runs[NAMES["croco-3m"]].data.tags["seed"] == "0"
+
+
 def test_another_result_of_the_same_name_takes_its_place(tracked: Path) -> None:
     client = client_in(tracked)
 
-    def published(seed: int, value: float) -> None:
+    def publish(seed: int, value: float) -> None:
         publish_pretraining(tracked, "croco-1m", seed=seed)
         module.mirror_pretrain(TOLD, tracked, "croco-1m")
         publish_evaluation(tracked, "croco-1m", value)
@@ -224,8 +268,8 @@ def test_another_result_of_the_same_name_takes_its_place(tracked: Path) -> None:
             if "mlflow.parentRunId" not in run.data.tags
         ]
 
-    published(0, 0.5)
-    published(1, 0.7)
+    publish(0, 0.5)
+    publish(1, 0.7)
     assert bars() == [("1", 0.7)]
     current = [run for run in search_all(client) if run.data.tags["current"] == "true"]
     assert sorted(run.data.tags["mimic.level"] for run in current) == [
@@ -233,7 +277,7 @@ def test_another_result_of_the_same_name_takes_its_place(tracked: Path) -> None:
         "pretrain",
         "run",
     ]
-    published(0, 0.5)
+    publish(0, 0.5)
     assert bars() == [("0", 0.5)]
     assert len(search_all(client)) == 6
 
@@ -341,7 +385,7 @@ def test_two_first_users_of_the_embedded_store(workspace: Path) -> None:
 
 def test_runs_of_the_earlier_layout_give_way_where_they_show_the_same(tracked: Path) -> None:
     """One experiment a stage, keys without a workspace."""
-    from mimic.infra.storage import Workspace, file_digest
+    from mimic.infra.storage import file_digest
     from mimic.infra.tracking import trained
 
     client = client_in(tracked)

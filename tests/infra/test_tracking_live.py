@@ -14,6 +14,7 @@ import pytest
 from mimic.infra import tracking
 from mimic.infra.tracking import live, recorder, trained
 from mimic.infra.tracking.live import VARIABLE
+from mimic.infra.tracking.writer import ABOVE, ALIVE, GONE_S
 from mimic.params import load_params
 from mimic.training import journal
 from tests.support import toy_runs
@@ -131,6 +132,94 @@ def test_a_training_that_fails_is_shown_as_stopped_and_goes_on_in_the_same_run(
     publish_pretraining(tmp_path, RUN)
     tracking.mirror_pretrain(TOLD, tmp_path, RUN)
     assert states() == ["FINISHED"] * 2
+
+
+def begun(root: Path, seed: int) -> Path:
+    """The unfinished work of a training that goes on."""
+    folder = root / "runs/pretrain" / RUN / f"{seed:016x}"
+    grow(folder, range(1, 6))
+    (folder / recorder.FILE).write_text('{"time": 1700000000.0, "begun": true}\n')
+    return folder
+
+
+def an_hour_later(client: Any) -> None:
+    """Nothing was heard since of what is shown."""
+    for run in every(client):
+        if ALIVE in run.data.tags:
+            client.set_tag(run.info.run_id, ALIVE, str(round(time.time() - GONE_S - 1)))
+
+
+def test_seeds_in_any_order_end_in_the_runs_that_were_shown(tmp_path: Path) -> None:
+    label = tracking.label(RUN, {"dataset": "mimic-1m"}, 2)
+    listed = [
+        tracking.ShownTraining(f"{RUN}/seed-{seed}", str(begun(tmp_path, seed)), 30, label)
+        for seed in (1, 0)
+    ]
+    live._look(TOLD.tracking, tmp_path, listed)
+    client = client_of(f"sqlite:///{tmp_path}/mlflow.db")
+    before = {name: run.info.run_id for name, run in search(client).items()}
+    assert before.keys() == {label} | {
+        f"{name.format(RUN)}{seed}" for name in ("{} seed ", "pretrain {} seed-") for seed in (0, 1)
+    }
+    for seed in (0, 1):
+        publish_pretraining(tmp_path, RUN, seed, several=True)
+    tracking.mirror_pretrain(TOLD, tmp_path, RUN)
+    after = search(client)
+    assert {name: run.info.run_id for name, run in after.items()} == before
+    assert {run.info.status for run in after.values()} == {"FINISHED"}
+
+
+def test_a_training_of_hours_is_no_dead_one(tmp_path: Path) -> None:
+    """`mimic track`, while the run is trained anew and its earlier encoder is still published."""
+    publish_pretraining(tmp_path, RUN, seed=1)
+    tracking.mirror_all(TOLD, tmp_path)
+    client = client_of(f"sqlite:///{tmp_path}/mlflow.db")
+    trainings = shown(begun(tmp_path, 0))
+    live._look(TOLD.tracking, tmp_path, trainings)
+    an_hour_later(client)
+    live._look(TOLD.tracking, tmp_path, trainings)
+    tracking.mirror_all(TOLD, tmp_path)
+    assert states(client) == ["FINISHED", "FINISHED", "RUNNING", "RUNNING"]
+    assert len(bars(client)) == 2
+
+
+def test_a_training_that_was_taken_for_dead_gets_its_place_back(tmp_path: Path) -> None:
+    publish_pretraining(tmp_path, RUN, seed=1)
+    tracking.mirror_all(TOLD, tmp_path)
+    client = client_of(f"sqlite:///{tmp_path}/mlflow.db")
+    (earlier,) = bars(client)
+    trainings = shown(begun(tmp_path, 0))
+
+    def taken_for_dead() -> None:
+        live._look(TOLD.tracking, tmp_path, trainings)
+        an_hour_later(client)
+        tracking.mirror_all(TOLD, tmp_path)
+        assert bars(client) == [earlier]
+        assert states(client) == ["FINISHED", "FINISHED", "KILLED", "KILLED"]
+
+    taken_for_dead()
+    live._look(TOLD.tracking, tmp_path, trainings)
+    assert len(bars(client)) == 2
+    taken_for_dead()
+    publish_pretraining(tmp_path, RUN, seed=0)
+    tracking.mirror_pretrain(TOLD, tmp_path, RUN)
+    (bar,) = bars(client)
+    assert bar != earlier
+    assert client.get_run(earlier).data.tags[ABOVE] == bar
+
+
+def every(client: Any) -> list[Any]:
+    experiment = client.get_experiment_by_name("mimic").experiment_id
+    return list(client.search_runs([experiment]))
+
+
+def states(client: Any) -> list[str]:
+    return sorted(run.info.status for run in every(client))
+
+
+def bars(client: Any) -> list[str]:
+    """What is on the highest level, where charts look."""
+    return [run.info.run_id for run in every(client) if ABOVE not in run.data.tags]
 
 
 def test_a_tracker_that_is_down_costs_a_training_nothing(

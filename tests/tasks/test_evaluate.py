@@ -323,6 +323,20 @@ def test_no_number_is_made_up(workspace: Path, monkeypatch: pytest.MonkeyPatch) 
     }
 
 
+def test_what_an_experiment_keeps_outlives_its_folder_and_is_named(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lies in the workspace that the experiment was made from."""
+    copy = workspace / ".dvc/tmp/exps/tmp1"
+    shutil.copytree(workspace, copy)
+    nan = {"delta1": float("nan")}
+    averaged = finetune.average_metrics
+    monkeypatch.setattr(finetune, "average_metrics", lambda *given: {**averaged(*given), **nan})
+    with pytest.raises(BadInput, match="delta1 is nan: .*what was trained is kept in ") as info:
+        _evaluate(copy, "depth")
+    assert f"kept in {workspace}/runs/experiments/tmp1/evaluate/" in str(info.value)
+
+
 @pytest.mark.parametrize("task", ["depth", "frozen", "few-shot"])
 def test_an_encoder_of_two_blocks_is_one_line_before_training(workspace: Path, task: str) -> None:
     shutil.rmtree(workspace / "models/random")

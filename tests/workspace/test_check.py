@@ -13,7 +13,7 @@ from mimic import ingest, recipe, sources
 from mimic.commands.workspace import check
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
-from mimic.params import load_params
+from mimic.params import load_params, resolve_params
 from tests.support import footage
 from tests.support.command import MIMIC
 
@@ -67,6 +67,25 @@ def test_a_profile_states_what_the_file_does_not(short: Path) -> None:
     _with(short, "profile: gpu", "profile: cluster")
     assert load_params(short).cluster.executor == "slurm"
     assert load_params(short).runs["own"].recipe == "croco-v1"
+
+
+def test_seed_and_seeds_give_way_to_each_other(short: Path) -> None:
+    """The packaged profile states `seed`; of a task that has both, each is its own."""
+    _with(short, "steps: 77", "seeds: [3, 4], steps: 77")
+    _with(short, "random: {dataset: own", "random: {dataset: own, seed: 5")
+    runs = load_params(short).runs
+    assert (runs["own"].seed, runs["own"].seeds) == (None, (3, 4))
+    assert (runs["random"].seed, runs["random"].seeds) == (5, None)
+    assert runs["twice"].seeds == (0, 1)
+    _with(short, "16}}", "16}, evaluate: {seeds: 2}}")
+    _with(
+        short, "  views: {task", "  few: {task: few-shot-depth, data: nyu, seed: 7}\n  views: {task"
+    )
+    content = resolve_params(short).content
+    assert (content["evaluate"]["few"]["seed"], content["evaluate"]["few"]["seeds"]) == (7, 2)
+    _with(short, "seeds: [3, 4], ", "seed: 1, seeds: [3, 4], ")
+    with pytest.raises(BadInput, match="seed and seeds: state one of them"):
+        load_params(short)
 
 
 @pytest.mark.parametrize(

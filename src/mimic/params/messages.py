@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from mimic.config.missing import advice
 from mimic.config.presets import Key
 from mimic.config.synthesize import NothingToSynthesize
-from mimic.params.resolution import Resolved
+from mimic.params.resolution import RUNS, Resolved
 
 FURTHER = 5  # missing keys of a section that are named beside the first
 Profiles = Callable[[], Iterable[tuple[str, dict[str, Any]]]]
@@ -133,21 +133,22 @@ def _path(problem: ErrorDetails, resolved: Resolved) -> Key:
     elif path[:1] == ["adapted"]:
         path[0] = _section_of(path[1], resolved)
     elif path[:1] == ["pretrain"] and len(path) > 1:
-        path[:2] = _who_names(str(path[1]), resolved)
+        path[:2] = _who_names(path[1], resolved)
     return tuple(path)
 
 
 def _section_of(run: str | int, resolved: Resolved) -> str:
-    return "runs" if run in resolved.content["runs"] else "adapt"
+    return "runs" if run in resolved.content.get("runs", {}) else "adapt"
 
 
-def _who_names(recipe: str, resolved: Resolved) -> list[str]:
+def _who_names(recipe: str | int, resolved: Resolved) -> list[str | int]:
     """A recipe of the file itself, else the first run that names it."""
-    if recipe in resolved.content["pretrain"]:
-        return ["pretrain", recipe]
-    runs = resolved.content["runs"] | resolved.content.get("adapt", {})
-    name = next(name for name, run in runs.items() if run.get("recipe") == recipe)
-    return [_section_of(name, resolved), name]
+    own = resolved.content["pretrain"]
+    for section in () if recipe in own else RUNS:
+        for name, run in resolved.content.get(section, {}).items():
+            if isinstance(run, dict) and run.get("recipe") == recipe:
+                return [section, name]
+    return ["pretrain", recipe]
 
 
 def _further(rest: list[Any]) -> str:

@@ -28,7 +28,8 @@ LIKE = {"datasets": "datasets", "runs": "runs", "adapt": "runs", "evaluate": "ev
 # Sections of a profile that decide what a stage writes.
 SECTIONS = ("mine", "datasets", "runs", "evaluate", "table", "report")
 OWN_SECTIONS = ("runs", "evaluate")  # what params.yaml may say by profile: how much, not what
-INSTEAD = {"seeds": "seed"}  # an entry that has the first does not take the second
+# Of runs: who states the first does not take the second. A task may have both.
+INSTEAD = {"seeds": "seed", "seed": "seeds"}
 
 
 def named(document: YamlDocument) -> str | None:
@@ -48,8 +49,10 @@ def laid_under(document: YamlDocument) -> YamlDocument:
     name = _known(document)
     profile = LayeredValues()
     packaged = packaged_presets(FILE)
-    profile.lay(packaged.content[name], packaged, (name,))
-    profile.lay(_own(document, name), document, (OWN, name))
+    own = _own(document, name)
+    runs = _left(packaged.content[name]["runs"], own.get("runs", {}), "runs")
+    profile.lay({**packaged.content[name], "runs": runs}, packaged, (name,))
+    profile.lay(own, document, (OWN, name))
     layers = LayeredValues()
     stated = {key: value for key, value in document.content.items() if key not in (WORD, OWN)}
     for section, value in profile.content.items():
@@ -63,6 +66,12 @@ def laid_under(document: YamlDocument) -> YamlDocument:
         path: where for path, where in layers.origins.items() if path not in document.lines
     }
     return YamlDocument(document.name, layers.content, document.lines, elsewhere)
+
+
+def _left(values: dict[str, Any], over: dict[str, Any], like: str) -> dict[str, Any]:
+    """What a profile says of each entry, but for what `over` says another key instead of."""
+    without = {INSTEAD.get(key) for key in over} if like == "runs" else set()
+    return {key: value for key, value in values.items() if key not in without}
 
 
 def _known(document: YamlDocument) -> str:
@@ -112,11 +121,7 @@ def _lay_entries(
         path = (section, name)
         laid = LayeredValues()
         if isinstance(entry, dict):
-            each = {
-                key: value
-                for key, value in profile.content.get(like, {}).items()
-                if not any(key == INSTEAD.get(stated) for stated in entry)
-            }
+            each = _left(profile.content.get(like, {}), entry, like)
             _lay(laid, each, profile, (like,))
             laid.lay(entry, document, path)
         layers.content.setdefault(section, {})[name] = laid.content or copy.deepcopy(entry)

@@ -106,9 +106,9 @@ def _without_recipes(
             continue
         recipe = {key: run[key] for key in Recipe.model_fields if key in run}
         plain[name] = {key: value for key, value in run.items() if key not in recipe}
-        if not isinstance(run.get("recipe", ""), str):
+        if not isinstance(run.get("recipe"), str):
             continue  # checking it says what is wrong
-        if recipe and recipes.setdefault(run.get("recipe"), recipe) != recipe:
+        if recipe and recipes.setdefault(run["recipe"], recipe) != recipe:
             adapted[name] = recipe
     return plain
 

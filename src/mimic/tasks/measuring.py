@@ -196,7 +196,7 @@ def _keeping(title: str, progress: Path, root: Path) -> Iterator[None]:
     """Say what is kept, should measuring fail after hours of training."""
 
     def kept() -> str:
-        where = progress.relative_to(root)
+        where = progress.relative_to(root) if progress.is_relative_to(root) else progress
         what = f"what was trained is kept in {where}: the same command measures it again"
         return what if has_trained(progress) else ""
 

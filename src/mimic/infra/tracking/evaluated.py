@@ -47,7 +47,17 @@ def mark(result: dict[str, Any]) -> str:
 
 def checkpoints(result: dict[str, Any]) -> list[str]:
     """Of the encoders that were measured, in the order of their seeds."""
-    return [str(one["checkpoint"]) for one in result.get("seeds") or [result]]
+    return [str(one["checkpoint"]) for one in _by_seed(result) or [result]]
+
+
+def run_seeds(result: dict[str, Any]) -> list[str]:
+    """Of the encoders that were measured; none of a run with one, whose result does not say it."""
+    return [str(one["run_seed"]) for one in _by_seed(result)]
+
+
+def _by_seed(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was measured of each seed, in their order; a result lists them as params.yaml does."""
+    return sorted(result.get("seeds", []), key=lambda one: int(one["run_seed"]))
 
 
 def each_seed(result: dict[str, Any]) -> list[dict[str, Any]]:

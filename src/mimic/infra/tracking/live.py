@@ -170,7 +170,8 @@ def _show(writer: Writer, run: str, trainings: Sequence[ShownTraining], ended: b
     """One run, with its seeds and trainings below it."""
     begun = [recorder.read(Path(one.folder) / recorder.FILE).begun for one in trainings]
     known = [one for one in begun if one is not None]
-    training = fingerprint(*(Path(one.folder).name for one in trainings))
+    by_seed = sorted(trainings, key=lambda one: seed_of(one.encoder)[1] or 0)  # as when published
+    training = fingerprint(*(Path(one.folder).name for one in by_seed))
     if not known:
         return  # it waits for a machine
     run_record = replace(_record("run", run, trainings[0], min(known)), training=training)

@@ -130,7 +130,7 @@ def _run_record(
         if evaluated.checkpoints(result) == checkpoints
     }
     first: dict[str, Any] = encoders[0].card if encoders else next(iter(results.values()))
-    seeds = [str(one.card.get("seed")) for one in encoders]
+    seeds = [str(one.card.get("seed")) for one in encoders] or evaluated.run_seeds(first)
     return Record(
         level="run",
         subject=run,
@@ -138,7 +138,8 @@ def _run_record(
         fingerprint=fingerprint(*checkpoints),
         training=fingerprint(*(one.card.get("progress") for one in encoders)),
         tags=_tags(run, first)
-        | {"n": str(len(checkpoints)), "seed": " ".join(seeds)}
+        | {"n": str(len(checkpoints))}
+        | ({"seed": " ".join(seeds)} if seeds else {})  # else what MLflow has of it stays
         | _compared(fitting, context),
         times=_span([one.times for one in made_by]),
         user=made_by[0].user,

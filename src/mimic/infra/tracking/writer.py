@@ -40,6 +40,7 @@ class Writer:
         self._known: dict[str, list[Run]] = defaultdict(list)
         self._ids: dict[tuple[str, str], str] = {}
         self._steps: dict[str, set[tuple[str, int]]] = {}
+        self._past: set[str] = set()  # runs that were marked as no longer current
         query = f"tags.`mimic.workspace` = '{whose.workspace}'"
         if run is not None:
             query += f" and tags.`mimic.run` = '{run}'"
@@ -79,8 +80,11 @@ class Writer:
         if run is None:
             run = self._begun(record, {ALIVE: _now()})
             others.append(run)
-        elif run.info.status != "RUNNING":
-            self.client.update_run(run.info.run_id, status="RUNNING")
+        else:
+            self.client.set_tag(run.info.run_id, ALIVE, _now())  # at every level
+            self._raise(run, record)
+            if run.info.status != "RUNNING":
+                self.client.update_run(run.info.run_id, status="RUNNING")
         self._ids[record.node] = run.info.run_id
         return run
 
@@ -138,6 +142,7 @@ class Writer:
         tags = record.tags | {FINGERPRINT: record.fingerprint, "current": "true"}
         if record.above is not None and run.data.tags.get(ABOVE) != self._ids[record.above]:
             tags[ABOVE] = self._ids[record.above]
+        self._raise(run, record)
         written = self._points(run) if resumed else set()
         points = {at: point for at, point in record.curves.items() if at not in written}
         points |= {(name, 0): (value, None) for name, value in record.headlines.items()}
@@ -207,11 +212,17 @@ class Writer:
         wanted = record.tags | {"current": "true"}
         if record.above is not None:
             wanted[ABOVE] = self._ids[record.above]
-        tags = {name: value for name, value in wanted.items() if run.data.tags.get(name) != value}
+        past = {"current": "false"} if run.info.run_id in self._past else {}
+        known = run.data.tags | past
+        tags = {name: value for name, value in wanted.items() if known.get(name) != value}
         if points or tags:
             self.log(run, points, {}, tags, record.times.begun)
         if run.info.run_name != record.name:
             self.client.update_run(run.info.run_id, name=record.name)
+        self._raise(run, record)
+
+    def _raise(self, run: Run, record: Record) -> None:
+        """To the highest level, what was taken for the predecessor of another, or for dead."""
         if record.above is None and ABOVE in run.data.tags:
             self.client.delete_tag(run.info.run_id, ABOVE)
 
@@ -234,6 +245,7 @@ class Writer:
         if other.data.tags.get("current") == "true" or other.info.status != "FINISHED":
             for one in self._below(key):
                 self.client.set_tag(one, "current", "false")
+                self._past.add(one)
         if record.level == "run" and other.data.tags.get(ABOVE) != by.info.run_id:
             self.client.set_tag(key, ABOVE, by.info.run_id)
 
