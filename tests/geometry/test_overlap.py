@@ -83,6 +83,18 @@ def test_sideways_shift_has_the_overlap_of_its_columns(rule: Rule, columns: int)
     ).mean() > 0.98
 
 
+@pytest.mark.parametrize("zoom", [0.8, 1.25])
+def test_of_several_patches_that_lie_in_one_only_one_has_it(zoom: float) -> None:
+    """One view shows the middle of the other, enlarged."""
+    centre = (SIZE_PX - 1) / 2 * (1 - zoom)
+    b_from_a = np.array([[zoom, 0, centre], [0, zoom, centre], [0, 0, 1]])
+    a, b = seen(np.eye(3)), seen(b_from_a)
+    ab = overlap.compare(a, b, SYMMETRIC, None)
+    assert (ab.overlap_a_to_b, ab.overlap_b_to_a) == pytest.approx((0.64, 0.64), abs=0.12)  # not 1
+    assert_consistent(ab)
+    assert_transposed(ab, overlap.compare(b, a, SYMMETRIC, None))
+
+
 @given(
     corners=st.lists(st.floats(-45, 45), min_size=8, max_size=8),
     shift=st.tuples(st.floats(-70, 70), st.floats(-70, 70)),

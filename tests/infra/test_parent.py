@@ -28,7 +28,7 @@ with ending_with_dvc():
     path = pathlib.Path(sys.argv[1])
     path.with_suffix(".part").write_text(str(os.getpid()))
     path.with_suffix(".part").rename(path)
-    time.sleep(30)
+    time.sleep(600)  # longer than any patience of the test
 """
 
 
