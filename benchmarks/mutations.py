@@ -190,11 +190,13 @@ def apply(tree: Path, fault: Fault) -> None:
 
 
 def copy(repository: Path, target: Path) -> Path:
-    """The files under version control, as they are now; `../shared` of the repository is found from
-    there, too."""
+    """The files under version control, as they are now, and under version control there, too, which
+    DVC asks for; `../shared` of the repository is found from there."""
     for name in tracked(repository):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(repository / name, target / name)
+    for command in (["init", "--quiet"], ["add", "--all"]):
+        subprocess.run(["git", *command], cwd=target, check=True)
     return target
 
 
