@@ -177,7 +177,8 @@ def _links(tracking: config.Tracking | None, failed: list[str]) -> None:
 
 def _comparison(tracking: config.Tracking | None) -> str | None:
     """The page of MLflow that compares encoders, without password; None: no server shows it."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    stated = None if tracking is None else tracking.uri
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or stated or ""
     base = uri if uri.startswith("http") else os.environ.get(MLFLOW_UI)
     if not base:
         return None

@@ -22,13 +22,16 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import get_current_settings
 
 from mimic.errors import BadInput
 from mimic.flows import notify, plan
 from mimic.flows.janitor import FLOW
 from mimic.infra.addresses import LOOPBACK, hide_secrets
+from mimic.infra.storage import replacing
+
+Switches = dict[str, dict[str | None, bool]]  # as `plan.switches` gives them
 
 
 def main() -> int:
@@ -54,7 +57,9 @@ def _is_done() -> bool:
     names = {one.get("name") for one in plan.deployments(plan.read())}
     with get_client(sync_client=True) as client:
         deployed = {one.name for one in _deployed(client)}
-    return names <= deployed and _mark().is_file() and _mark().read_text() == _digest()
+    files = (_mark(), _stated())  # without the second, what goes from prefect.yaml is not missed
+    known = names <= deployed and all(path.is_file() for path in files)
+    return known and _mark().read_text() == _digest()
 
 
 def _mark() -> Path:
@@ -78,14 +83,22 @@ def deploy() -> None:
     """
     if get_current_settings().api.url is None:
         raise BadInput("deploy: PREFECT_API_URL is not set; `mimic serve` starts a server")
-    names = {str(one.get("name")) for one in plan.deployments(plan.read())}
+    now = plan.read()
+    switches = plan.switches(now)
+    before = _stated_before()
     pool = plan.pool()
     with get_client(sync_client=True) as client:
         deployed = _deployed(client)
-        _refuse_anothers(deployed, names, pool)
+        _refuse_anothers(deployed, set(switches), pool)
         with contextlib.suppress(ObjectAlreadyExists):
             client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
-    _run_prefect({one.name: one for one in deployed})
+        _name_what_is_made_by_hand(client, deployed, before, switches)
+    if now["deployments"]:  # Prefect refuses a file without any
+        _run_prefect(_with_switches(now, {one.name: one for one in deployed}, before))
+    with get_client(sync_client=True) as client:
+        _take_away(client, before, switches)
+    with replacing(_stated()) as scratch:
+        scratch.write_text(yaml.safe_dump(now, sort_keys=False), encoding="utf-8")
     print("deployed; " + notify.apply(pool), flush=True)
 
 
@@ -101,12 +114,11 @@ def _refuse_anothers(deployed: list[DeploymentResponse], names: set[str], pool: 
     Raises:
         BadInput: a name or the pool belongs to another workspace.
     """
-    ours = Path(_root())
     for one in deployed:
         where = _directory(one)
         taken = [f"the name {one.name}"] if one.name in names else []
         taken += [f"the work pool {pool}"] if one.work_pool_name == pool else []
-        if not taken or where is None or _is_same(where, ours) or _was_moved(where):
+        if not taken or where is None or _is_ours(where):
             continue
         raise BadInput(
             f"deploy: the workspace {where} has {' and '.join(taken)} on this Prefect server; "
@@ -125,6 +137,10 @@ def _directory(deployment: DeploymentResponse) -> Path | None:
     return None
 
 
+def _is_ours(where: Path) -> bool:
+    return _is_same(where, Path(_root())) or _was_moved(where)
+
+
 def _is_same(one: Path, other: Path) -> bool:
     return one == other or (one.exists() and other.exists() and one.samefile(other))
 
@@ -140,14 +156,70 @@ def _root() -> str:
     return os.environ.get("MIMIC_ROOT") or str(Path.cwd())
 
 
-def _run_prefect(before: dict[str, DeploymentResponse]) -> None:
+def _stated() -> Path:
+    """prefect.yaml as it was deployed last."""
+    return get_current_settings().home / "stated.yaml"
+
+
+def _stated_before() -> Switches:
+    """Empty where that is not known: nothing was deployed from here, or the file is broken."""
+    try:
+        return plan.switches(plan.read(_stated()))
+    except BadInput:
+        return {}
+
+
+def _name_what_is_made_by_hand(
+    client: SyncPrefectClient, deployed: list[DeploymentResponse], before: Switches, now: Switches
+) -> None:
+    """Give a slug to what somebody has added in the UI without one: where a deployment has one such
+    schedule, Prefect replaces all of them by those of prefect.yaml."""
+    for one in deployed:
+        if one.name not in before or None in before[one.name] or None in now.get(one.name, {}):
+            continue  # it may be of prefect.yaml
+        where = _directory(one)
+        for schedule in one.schedules:
+            if schedule.slug is None and where is not None and _is_ours(where):
+                slug = f"by-hand-{schedule.id.hex[:8]}"
+                client.update_deployment_schedule(one.id, schedule.id, slug=slug)
+
+
+def _take_away(client: SyncPrefectClient, before: Switches, now: Switches) -> None:
+    """What prefect.yaml once had and has no more: Prefect keeps it, and it would go on to start
+    runs. What somebody made in the UI stays."""
+    for one in _deployed(client):
+        where = _directory(one)
+        if one.name not in before or where is None or not _is_ours(where):
+            continue
+        if one.name in now:
+            _take_away_schedules(client, one, before[one.name].keys() - now[one.name].keys())
+            continue
+        client.delete_resource_owned_automations(f"prefect.deployment.{one.id}")
+        with contextlib.suppress(ObjectNotFound):  # somebody was quicker
+            client.delete_deployment(one.id)
+        print(f"deployment {one.name}: taken away, as {plan.FILE} has it no more", flush=True)
+
+
+def _take_away_schedules(
+    client: SyncPrefectClient, deployment: DeploymentResponse, slugs: set[str | None]
+) -> None:
+    for one in deployment.schedules:
+        if one.slug not in slugs:
+            continue
+        with contextlib.suppress(ObjectNotFound):
+            client.delete_deployment_schedule(deployment.id, one.id)
+        what = f"schedule {one.slug or one.schedule} of {deployment.name}"
+        print(f"{what}: taken away, as {plan.FILE} has it no more", flush=True)
+
+
+def _run_prefect(changed: dict[str, Any]) -> None:
     """
     Raises:
         BadInput: prefect.yaml is refused.
     """
     file = get_current_settings().home / plan.FILE
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(yaml.safe_dump(_with_switches(before), sort_keys=False), encoding="utf-8")
+    file.write_text(yaml.safe_dump(changed, sort_keys=False), encoding="utf-8")
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     command += ["--prefect-file", str(file)]
     environment = {**os.environ, "MIMIC_ROOT": _root()}
@@ -157,21 +229,42 @@ def _run_prefect(before: dict[str, DeploymentResponse]) -> None:
         raise BadInput(f"prefect.yaml cannot be deployed:\n{output}")
 
 
-def _with_switches(before: dict[str, DeploymentResponse]) -> dict[str, Any]:
-    """prefect.yaml, but what somebody has switched on in the UI stays on, although it says
-    `active: false`, and what is paused stays paused, also for the moment of the deployment."""
-    changed = plan.read()
-    for one in plan.deployments(changed):
-        known = before.get(str(one.get("name")))
-        if known is None:
+def _with_switches(
+    now: dict[str, Any], known: dict[str, DeploymentResponse], before: Switches
+) -> dict[str, Any]:
+    """prefect.yaml, but what somebody has switched on or off in the UI stays so until its own
+    `active` says something else than before, and what is paused stays paused, also for the moment
+    of the deployment."""
+    changed: list[Any] = []
+    for one in now["deployments"]:
+        name = str(one.get("name")) if isinstance(one, dict) else None
+        if name is None or name not in known:
+            changed.append(one)
             continue
-        one["paused"] = known.paused or bool(one.get("paused"))
-        on = {schedule.slug for schedule in known.schedules if schedule.active}
-        one["schedules"] = [
-            {**schedule, "active": True} if schedule.get("slug") in on else schedule
-            for schedule in one.get("schedules") or []
-        ]
-    return changed
+        kept = {**one, "paused": known[name].paused or bool(one.get("paused"))}
+        if isinstance(one.get("schedules"), list):
+            switches = {schedule.slug: schedule.active for schedule in known[name].schedules}
+            kept["schedules"] = [
+                _switched(schedule, switches, before.get(name)) for schedule in one["schedules"]
+            ]
+        changed.append(kept)
+    return {**now, "deployments": changed}
+
+
+def _switched(
+    schedule: Any, switches: dict[str | None, bool], before: dict[str | None, bool] | None
+) -> Any:
+    """A schedule as it is to be: without a slug, as prefect.yaml says.
+
+    Args:
+        before: whether those of its deployment were to be active when that was deployed last; None:
+            that is not known, and only what is on stays on.
+    """
+    slug = schedule.get("slug") if isinstance(schedule, dict) else None
+    if not isinstance(slug, str) or slug not in switches:
+        return schedule
+    is_kept = switches[slug] if before is None else before.get(slug) == plan.is_active(schedule)
+    return {**schedule, "active": switches[slug]} if is_kept else schedule
 
 
 if __name__ == "__main__":

@@ -111,8 +111,9 @@ def _is_named(stage: str, what: str, names: Sequence[str], tasks: Sequence[str])
     entry = stage.partition("@")[2]
     if stage_of(stage) != "evaluate" or not tasks:
         return entry in names
-    if what == "tasks":
-        return any(entry.endswith(f"-{name}") for name in names)
+    if what == "tasks":  # of tasks that fit, the longest: r-relative-pose is not of `pose`
+        fitting = [task for task in tasks if entry.endswith(f"-{task}")]
+        return max(fitting, key=len, default="") in names
     return any(entry == f"{name}-{task}" for name in names for task in tasks)
 
 

@@ -13,12 +13,11 @@ FILE = "prefect.yaml"
 POOL = "mimic"  # where prefect.yaml names none
 
 
-def read() -> dict[str, Any]:
+def read(path: Path = Path(FILE)) -> dict[str, Any]:
     """
     Raises:
         BadInput: prefect.yaml is missing, or is no mapping.
     """
-    path = Path(FILE)
     if not path.is_file():
         raise BadInput(f"deploy: no {FILE} here; `mimic serve` writes one")
     try:
@@ -34,6 +33,29 @@ def read() -> dict[str, Any]:
 def deployments(plan: dict[str, Any]) -> list[dict[str, Any]]:
     """What is no mapping is left to Prefect to refuse."""
     return [one for one in plan["deployments"] if isinstance(one, dict)]
+
+
+def switches(plan: dict[str, Any]) -> dict[str, dict[str | None, bool]]:
+    """Of each deployment, whether a schedule is to be active, by its slug; those without one have
+    None together."""
+    return {
+        str(one.get("name")): {
+            None if schedule.get("slug") is None else str(schedule["slug"]): is_active(schedule)
+            for schedule in _schedules(one)
+        }
+        for one in deployments(plan)
+    }
+
+
+def _schedules(deployment: dict[str, Any]) -> list[dict[str, Any]]:
+    given = deployment.get("schedules")
+    return [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+
+
+def is_active(schedule: dict[str, Any]) -> bool:
+    """As Prefect takes it."""
+    active = schedule.get("active")
+    return active is None or bool(active)
 
 
 def pool() -> str:

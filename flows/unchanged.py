@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo
 
@@ -35,8 +34,9 @@ def unchanged(needs: Mapping[str, Sequence[str]]) -> set[str]:
 
 
 def _may_have_changed(stage: Any) -> bool:
-    """Also where DVC cannot tell, as when another process is at the stage."""
+    """Also where DVC cannot tell: another process is at the stage, or a file of its inputs is a
+    link to nothing, another user's, or being replaced."""
     try:
         return bool(stage.changed())
-    except DvcException:
+    except Exception:
         return True

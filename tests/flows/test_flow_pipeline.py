@@ -13,13 +13,16 @@ from typing import Any
 
 import pytest
 import yaml
-from prefect import get_client
+from prefect import flow, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.utilities.callables import parameter_schema
 
+from mimic.config import Tracking
+from mimic.flows import artifacts
 from mimic.flows import pipeline as module
 from mimic.flows.graph import choices, select
+from mimic.infra.tracking.store import VARIABLE
 from tests.support import REPOSITORY
 from tests.support.toy_project import (
     Project,
@@ -112,6 +115,15 @@ def test_names_choose_the_stages_that_they_belong_to() -> None:
     assert {stage.partition("@")[0] for stage in wanted} == {"recipe", "pretrain", "evaluate"}
 
 
+def test_a_task_whose_name_ends_like_another_is_not_that_one() -> None:
+    tasks = ["pose", "relative-pose"]
+    needs: dict[str, list[str]] = {f"prepare@{task}": [] for task in tasks}
+    needs |= {f"evaluate@x-{task}": [f"prepare@{task}"] for task in tasks}
+    for task in tasks:
+        wanted, _ = select(needs, [], {"tasks": [task]})
+        assert wanted == {f"prepare@{task}", f"evaluate@x-{task}"}
+
+
 def graph_of(folder: Path) -> dict[str, list[str]]:
     """As `graph` reads it in a folder."""
     with contextlib.chdir(folder):
@@ -193,6 +205,24 @@ def test_a_failed_stage_fails_the_flow_with_the_reason(project: Project, here: S
         "evaluate": "NotReady",
     }
     assert runs["mine@b"].run_count == 1, "bad input is not tried again"
+
+
+@pytest.mark.server
+def test_a_run_links_to_the_mlflow_that_params_yaml_names(
+    project: Project, here: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (VARIABLE, artifacts.MLFLOW_UI):
+        monkeypatch.delenv(name, raising=False)
+    tracking = Tracking(uri="http://127.0.0.1:9", experiment_prefix="mimic")
+
+    @flow
+    def end_of_a_run() -> bool:
+        artifacts._links(tracking, [])
+        return True
+
+    shown = artifacts_of(end_of_a_run(return_state=True))
+    assert "(http://127.0.0.1:9/#/experiments)" in shown["mlflow"]
+    assert "- MLflow: [http://127.0.0.1:9/" in shown["links"]
 
 
 @pytest.mark.server

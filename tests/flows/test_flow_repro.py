@@ -190,3 +190,12 @@ def test_what_is_unchanged_is_found_in_one_look(project: Project) -> None:
         next(line for line in other.stdout if "Running stage" in line)
         assert unchanged(needs) == {"mine@b"}
         other.communicate()
+
+
+def test_an_input_that_cannot_be_read_may_have_changed(project: Project) -> None:
+    """That stage fails when its turn comes; the look at all of them ends no night."""
+    needs = pipeline.graph()
+    subprocess.run([sys.executable, "-m", "dvc", "repro"], check=True, capture_output=True)
+    (project.root / "raw/b").unlink()
+    (project.root / "raw/b").symlink_to("disk-that-is-not-mounted")
+    assert unchanged(needs) == {"mine@a"}

@@ -82,3 +82,13 @@ def test_a_run_is_claimed_although_a_sweep_looks_at_its_old_file(
         while janitor._claimed:
             janitor._claimed.pop().close()
     assert janitor.left_behind() == []
+
+
+def test_a_disk_that_does_not_answer_ends_no_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker may well be there; only a file that says so, or is gone, ends its runs."""
+    monkeypatch.setenv(shift.VARIABLE, f"token {home}")
+    assert shift.is_over(), "the worker's files are gone"
+    (home / "shift").symlink_to("shift")  # too many levels of links: a disk's own errors are rare
+    assert not shift.is_over()

@@ -7,16 +7,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import yaml
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from mimic.errors import BadInput
 from mimic.flows import deploy, plan
 from tests.support import REPOSITORY
 from tests.support.servers import PrefectServer, Service, get, with_programs
-from tests.support.toy_project import make_project
+from tests.support.toy_project import Server, make_project
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(900)]
 
@@ -121,3 +123,95 @@ def test_a_worker_serves_one_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         plan.pool()
     (tmp_path / "prefect.yaml").write_text(f"deployments:\n{named.replace('a}', 'b}')}")
     assert plan.pool() == "b"
+
+
+@pytest.fixture
+def ours(server: Server, tmp_path: Path) -> Server:
+    """A workspace of its own on the server."""
+    return Server(make_project(tmp_path / "ours"), server.port)
+
+
+def _deploy(workspace: Server, **deployments: list[dict[str, Any]]) -> None:
+    """By name, with these schedules."""
+    root = workspace.project.root
+    listed: dict[str, Any] = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
+    trigger = next(one for one in listed["deployments"] if one.get("triggers"))
+    listed["deployments"] = [
+        {
+            **trigger,
+            "name": name,
+            "schedules": [{"cron": "0 1 1 1 *", **schedule} for schedule in schedules],
+            "work_pool": {"name": "-".join(root.parts[-2:])},
+        }
+        for name, schedules in deployments.items()
+    ]
+    (root / "prefect.yaml").write_text(yaml.safe_dump(listed))
+    workspace.deploy()
+
+
+def _find(server: Server, *names: str) -> list[dict[str, Any]]:
+    found = server.post("/deployments/filter", deployments={"name": {"any_": list(names)}})
+    return sorted(found, key=lambda one: names.index(one["name"]))
+
+
+def _switches(server: Server, name: str) -> dict[str | None, bool]:
+    (found,) = _find(server, name)
+    return {one["slug"]: one["active"] for one in found["schedules"]}
+
+
+def _switch(server: Server, name: str, slug: str | None, active: bool) -> None:
+    """As in the UI."""
+    (found,) = _find(server, name)
+    for one in found["schedules"]:
+        if one["slug"] == slug:
+            server.patch(f"/deployments/{found['id']}/schedules/{one['id']}", active=active)
+
+
+def test_what_prefect_yaml_has_no_more_is_taken_away(
+    ours: Server, server: Server, tmp_path: Path
+) -> None:
+    """Not what somebody made in the UI, nor what is another workspace's now."""
+    slugs: list[dict[str, Any]] = [{"slug": "stays"}, {"slug": "goes"}]
+    _deploy(ours, kept=slugs, gone=slugs, bare=[{}], given=[])
+    kept, gone, given = _find(server, "kept", "gone", "given")
+    made = {"schedule": {"cron": "0 2 1 1 *"}, "active": True}
+    address = f"{server.url}/deployments/{kept['id']}/schedules"
+    httpx.post(address, json=[made, {**made, "slug": "made"}]).raise_for_status()
+    by_hand = {"flow_id": kept["flow_id"], "pull_steps": kept["pull_steps"]}
+    server.post("/deployments/", name="by-hand", **by_hand)
+    server.post(f"/deployments/{given['id']}", "DELETE")
+    theirs = Server(make_project(tmp_path / "theirs"), server.port)
+    _deploy(theirs, given=[])
+
+    _deploy(ours, kept=slugs[:1], bare=[])
+    names = ("kept", "gone", "bare", "given", "by-hand")
+    assert [one["name"] for one in _find(server, *names)] == ["kept", "bare", "given", "by-hand"]
+    (nameless,) = _switches(server, "kept").keys() - {"stays", "made"}
+    assert str(nameless).startswith("by-hand-")
+    assert _switches(server, "bare") == {}
+    triggers = server.post("/automations/filter")
+    assert not [one for one in triggers if str(gone["id"]) in str(one)]
+
+
+def test_what_is_switched_off_stays_off_until_its_own_line_changes(ours: Server) -> None:
+    nightly: dict[str, Any] = {"slug": "nightly", "active": True}
+    _deploy(ours, switched=[nightly])
+    _switch(ours, "switched", "nightly", False)
+    _deploy(ours, switched=[nightly, {"slug": "weekly"}])
+    assert _switches(ours, "switched") == {"nightly": False, "weekly": True}
+    _switch(ours, "switched", "nightly", True)
+    _deploy(ours, switched=[{**nightly, "active": False}])
+    assert _switches(ours, "switched") == {"nightly": False}
+    # What was deployed last is not known: that costs a switch, and no deployment.
+    stated = ours.project.root / ".prefect/stated.yaml"
+    stated.write_text(stated.read_text()[:20])
+    _deploy(ours, switched=[nightly])
+    assert _switches(ours, "switched") == {"nightly": True}
+
+
+def test_schedules_without_slug_do_not_switch_each_other_on(ours: Server) -> None:
+    schedules = [{"active": True}, {"active": False}]
+    for _ in range(2):
+        _deploy(ours, nameless=schedules)
+        (found,) = _find(ours, "nameless")
+        assert sorted(one["active"] for one in found["schedules"]) == [False, True]
