@@ -96,6 +96,13 @@ def test_features_do_not_depend_on_the_batch(model: Path) -> None:
         mimic.extract_features(encoder, [np.zeros((300, 400, 3))])
 
 
+@pytest.mark.parametrize("batch", [0, -1])
+def test_a_batch_of_no_image_is_refused(model: Path, batch: int) -> None:
+    encoder = mimic.load_encoder(model)
+    with pytest.raises(mimic.BadInput, match=f"batch {batch}: must be 1 or more"):
+        mimic.extract_features(encoder, [np.zeros((8, 8, 3), np.uint8)], batch=batch)
+
+
 def test_a_finished_training_is_not_trained_again(mined: mimic.MinedPairs, model: Path) -> None:
     """The same call gives the same bytes, whether it trains again or not."""
     before = (model / "encoder.safetensors").read_bytes()
@@ -161,6 +168,8 @@ def test_wrong_input_is_one_clear_line(mined: mimic.MinedPairs, tmp_path: Path) 
         mimic.pretrain_encoder(
             tmp_path / "empty", out=tmp_path / "work", recipe="croco-tiny", steps=1
         )
+    with pytest.raises(mimic.BadInput, match="no path is given"):
+        mimic.mine_pairs([], out=tmp_path / "work")
     half: Any = 0.5
     with pytest.raises(mimic.BadInput, match=r"seed=0\.5 is no whole number"):
         mimic.pretrain_encoder(mined.folder, tmp_path, recipe="croco-tiny", steps=1, seed=half)

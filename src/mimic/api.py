@@ -187,13 +187,16 @@ def extract_features(
         batch: images that are encoded at once.
 
     Raises:
-        BadInput: a file that cannot be read, or an array of another shape or type.
+        BadInput: a file that cannot be read, an array of another shape or type, or a `batch` below
+            1.
     """
     import numpy as np
     import torch
 
     from mimic.models.encoder import normalise
 
+    if _whole_number("batch", batch) < 1:
+        raise BadInput(f"batch {batch}: must be 1 or more")
     device = next(encoder.parameters()).device
     height, width = encoder.size_px
     rows, columns = encoder.grid_of(height, width)

@@ -251,6 +251,16 @@ def test_a_dataset_that_is_not_assembled_says_so(workspace: Path, tmp_path: Path
         )
 
 
+def test_a_dataset_without_pairs_is_no_export(workspace: Path, tmp_path: Path) -> None:
+    manifest = storage.Workspace(workspace).manifest("mimic-3m")
+    write_table(MANIFEST.empty_table(), manifest)
+    out = tmp_path / "out"
+    with pytest.raises(BadInput, match=r"export mimic-3m: it holds no pair; see metrics/assemble"):
+        export.main(load_params(workspace / "params.yaml"), workspace, "mimic-3m", "mimic", out, 10)
+    manifest.unlink()
+    assert not out.exists()
+
+
 def test_shards_of_the_store_are_exported_as_those_of_the_workspace(
     workspace: Path, tmp_path: Path
 ) -> None:

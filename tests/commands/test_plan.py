@@ -9,6 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from mimic import cli
+from mimic.commands.plan_mining import measured_rates
 from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.params import load_params
@@ -67,6 +68,22 @@ def test_a_plan_is_the_measured_rate_times_the_recipe(mined: Path, tmp_path: Pat
     assert found["total"]["pairs"] == count
     rates.write_text(json.dumps(found))
     assert _plan(mined, "--rates", str(rates))["total"] == found["total"]
+
+
+def test_a_shard_that_was_killed_in_between_says_nothing_of_the_time(
+    mined: Path, tmp_path: Path
+) -> None:
+    """Its time is that of its last process, its pairs are those of all; nor does one say anything
+    that waited for another process to mine it."""
+    root = Path(shutil.copytree(mined, tmp_path / "workspace"))
+    log = root / "runs/mine/rooms/0123/log.jsonl"
+    lines = [
+        {"shard": "shard-00001", "seconds": 0.5, "clips": 1, "kept": 4, "taken_over": 90},
+        {"shard": "shard-00002", "seconds": 0.0, "clips": 1, "kept": 4, "taken_over": 0},
+    ]
+    log.write_text(log.read_text() + "\n" + "".join(json.dumps(line) + "\n" for line in lines))
+    rate = measured_rates(load_params(root / "params.yaml"), storage.Workspace(root))["rooms"]
+    assert rate.seconds_per_pair == pytest.approx(1.0)
 
 
 def test_the_table_names_what_was_not_measured(mined: Path, tmp_path: Path) -> None:

@@ -644,3 +644,26 @@ def test_the_licence_of_an_import_is_what_the_user_says(tmp_path: Path, reposito
     wrong = CliRunner().invoke(app, [*base, "--licence", "CC-BY-NC-5"])
     assert isinstance(wrong.exception, BadInput)
     assert "did you mean CC-BY-NC-4.0" in str(wrong.exception)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--heads", "12"),
+        ("--mask-ratio", "0.75"),
+        ("--rope-base", "100"),
+        ("--no-norm-pix-loss",),
+        ("--key", "model"),
+        ("--prefix", "encoder."),
+    ],
+)
+def test_what_timm_says_itself_is_not_taken_from_the_command_line(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    out = tmp_path / "out"
+    done = CliRunner().invoke(
+        app, ["import-weights", "--timm", "vit_tiny_patch16_224", "--out", str(out), *words]
+    )
+    with pytest.raises(BadInput, match="not with --timm, which says it itself"):
+        raise done.exception or AssertionError(done.output)
+    assert not out.exists()

@@ -338,12 +338,13 @@ def instanced(scene: Scene) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "rotation": quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True),
         "scale": scene.rng.uniform(0.5, 2, (count, 3)) * scene.rng.choice([-1, 1], (count, 3)),
     }
-    used = scene.rng.permutation(list(rows))[: int(scene.rng.integers(1, 4))].tolist()
+    used = scene.rng.permutation(list(rows))[: int(scene.rng.integers(4))].tolist()
     attributes = {NAMES[name]: scene.writer.add(rows[name].astype(np.float32)) for name in used}
+    attributes["_ID"] = scene.writer.add(np.arange(count, dtype=np.float32))  # of its own
     scene.tree["extensionsRequired"] = ["EXT_mesh_gpu_instancing"]
     extension = {"extensions": {"EXT_mesh_gpu_instancing": {"attributes": attributes}}}
     return extension, [
-        {name: rows[name][index].tolist() for name in used} for index in range(count)
+        {name: rows[name][index].tolist() for name in used} for index in range(count if used else 1)
     ]
 
 

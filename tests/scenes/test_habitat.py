@@ -237,6 +237,15 @@ def test_an_error_inside_is_named_and_the_worker_lives_on() -> None:
     worker.close()
 
 
+@pytest.mark.parametrize("answer", ["loading profile", "{}", "5"])
+def test_a_command_that_prints_something_else_says_so(answer: str) -> None:
+    """As a container's entry point or a login shell does."""
+    worker = Worker(["sh", "-c", f"echo '{answer}'; cat"], 60.0)
+    with pytest.raises(HabitatFailed, match=f"habitat.command: answered '{answer}', not as mimic"):
+        worker.call("probe")
+    worker.close()
+
+
 def test_a_worker_that_hangs_is_ended(tmp_path: Path) -> None:
     engine = _engine(timeout_s=12.0)  # in which a busy machine opens the empty stage
     (tmp_path / "slow.glb").touch()

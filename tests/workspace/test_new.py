@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from dvc.repo import Repo
@@ -46,9 +47,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A fresh workspace, and what `mimic new` printed."""
     folder = tmp_path_factory.mktemp("elsewhere")
     walks(folder / "my_videos")
-    done = run(folder, "new", "project", "--videos", "my_videos", "--steps", 2)
+    words = ("--videos", "my_videos", "--steps", 2, "--licence", "CC-BY-4.0")
+    done = run(folder, "new", "project", *words)
     assert done.returncode == 0, done.stderr
     return folder / "project", done.stdout
+
+
+def test_the_licence_is_that_of_the_pairs_to_look_at(made: tuple[Path, str]) -> None:
+    project, _ = made
+    assert {source.licence for source in load_params(project / "params.yaml").sources.values()} == {
+        "CC-BY-4.0"
+    }
+    indices = list((project / "look").glob("*.parquet"))
+    assert set(pd.concat(map(pd.read_parquet, indices))["licence"]) == {"CC-BY-4.0"}
 
 
 @pytest.fixture
@@ -193,6 +204,8 @@ def test_bad_input_is_one_line_and_nothing_is_written(tmp_path: Path) -> None:
         (("--videos", "broken"), "--videos broken: none of 1 can be read; a.mp4: "),
         (("--images", "walks"), "--images walks: holds none"),
         ((), "name what to mine: --videos DIR"),
+        (("--videos", "."), "project: lies in the data, ., which DVC would then track"),
+        (("--videos", "walks", "--depth", "."), "project: lies in the data, ., which DVC"),
         (("--videos", "walks", "--depth", "gone"), "--depth gone: no such folder"),
         (("--videos", "walks", "--depth", "empty"), "--depth: "),
         (("--videos", "walks", "--start-from", "gone.pth"), "gone.pth: no such file"),
@@ -337,6 +350,16 @@ def test_folders_of_images_are_a_source_and_those_of_another_kind_are_named(
     assert "1 folders hold images of another kind (square), and are paired like" in done.stdout
     assert "80 images in all" in done.stdout
     assert "batch 32: the recipe's; about 64 pairs to train on" in done.stdout
+
+
+def test_a_damaged_picture_in_front_is_passed_over(tmp_path: Path) -> None:
+    folder = tmp_path / "photos/walk"
+    _save(folder, [f"{index:04d}.jpg" for index in range(4)])
+    first = folder / "0000.jpg"
+    first.write_bytes(first.read_bytes()[: first.stat().st_size // 2])
+    asked = data.Asked(None, tmp_path / "photos", None, None, None, None, None, "unknown")
+    (media,) = data.look(packaged(), asked, tmp_path / "project")
+    assert media.sides_px == [224]
 
 
 def _save(folder: Path, names: list[str]) -> None:

@@ -79,10 +79,27 @@ def import_weights(
     if timm is not None:
         if optimizer:
             raise BadInput("import-weights: --optimizer is for a FILE of MAE or CroCo, not --timm")
+        _refuse_of_files(
+            {
+                "--heads": heads,
+                "--decoder-heads": decoder_heads,
+                "--rope-base": rope_base,
+                "--mask-ratio": mask_ratio,
+                "--norm-pix-loss/--no-norm-pix-loss": norm_pix_loss,
+            }
+            | ({} if file else {"--key": key, "--prefix": prefix})
+        )
         card = command.import_timm(timm, file, out, overrides, force)
     else:
         card = command.import_weights(cast(Path, file), out, overrides, force, optimizer=optimizer)
     _print_imported(out, card)
+
+
+def _refuse_of_files(options: dict[str, Any]) -> None:
+    """What timm says of its models itself, and what only a FILE has."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise BadInput(f"import-weights: {', '.join(given)}: not with --timm, which says it itself")
 
 
 def _print_imported(out: Path, card: dict[str, Any]) -> None:

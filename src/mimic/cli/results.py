@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from mimic.cli.options import DEFAULT_PARAMS, ParamsFile
+from mimic.errors import BadInput
 from mimic.params import load_params
 
 PANEL = "Results"
@@ -33,6 +34,8 @@ def compare(
     """Print the results table: one row a run, one column a task."""
     from mimic.commands import compare as command
 
+    if by and with_paper:
+        raise BadInput("compare: --paper and --by are two tables; ask for one")
     if by:
         command.print_differences(load_params(params), params.parent, by, as_json=as_json)
         return

@@ -49,6 +49,8 @@ def main(
     contents = Contents(name, storage.file_digest(manifest), stated)
     rows = read_all(manifest)
     total = len(rows)
+    if not total:
+        raise BadInput(f"export {name}: it holds no pair; see metrics/assemble/{name}.json for why")
     images = open_pairs(rows, root, None, params.cluster.shards)
     with progress.track(f"export {name}", total, "pairs", None) as track:
 

@@ -87,7 +87,7 @@ def measured_rates(params: Params, space: storage.Workspace) -> dict[str, Rate]:
     """Rates of the sources that were mined in this workspace, by source."""
     rates = {}
     for source in params.sources:
-        lines = _log(space.root / "runs/mine" / source)
+        lines = _timed_whole(_log(space.root / "runs/mine" / source))
         pairs = sum(line["kept"] for line in lines)
         seconds = sum(line["seconds"] for line in lines)
         clips = sum(line["clips"] for line in lines)
@@ -97,6 +97,12 @@ def measured_rates(params: Params, space: storage.Workspace) -> dict[str, Rate]:
                 seconds_per_pair=seconds / pairs, bytes_per_pair=size, clips_per_pair=clips / pairs
             )
     return rates
+
+
+def _timed_whole(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The shards that one process mined from beginning to end. The time of one that went on after
+    a kill is that of its last process, and its pairs are those of all."""
+    return [line for line in lines if line["seconds"] and not line.get("taken_over")]
 
 
 def _parse(raw: Any) -> dict[str, Rate]:

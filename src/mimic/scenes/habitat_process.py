@@ -25,6 +25,7 @@ QUIET = {
     "MAGNUM_LOG": "quiet",
     "HABITAT_SIM_LOG": "error",
 }  # what it says last is then what went wrong
+SHOWN = 80  # bytes of an answer that is none
 
 
 class HabitatFailed(EngineFailed):
@@ -38,6 +39,19 @@ class HabitatDied(HabitatFailed):
 
 class HabitatSlow(HabitatDied):
     """It did not answer in time, and was ended."""
+
+
+def _answer(line: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict) or not fields.keys() & {"arrays", "error"}:
+        raise HabitatDied(
+            f"habitat.command: answered {line[:SHOWN].decode(errors='replace')!r}, not as mimic's "
+            "worker does; nothing else may print on its standard output, see docs/scenes.md"
+        )
+    return fields
 
 
 class Worker:
@@ -83,7 +97,7 @@ class Worker:
         except BrokenPipeError:
             raise HabitatDied(self._epitaph(name)) from None
         deadline = time.monotonic() + self._timeout_s
-        fields = json.loads(self._read_line(name, deadline))
+        fields = _answer(self._read_line(name, deadline))
         if "error" in fields:
             raise HabitatFailed(f"habitat-sim: {name}: {fields['error']}")
         arrays = {}

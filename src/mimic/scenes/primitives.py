@@ -71,6 +71,8 @@ def _transforms(document: Document, node: dict[str, Any], world: np.ndarray) -> 
         return [world]
     default = {"TRANSLATION": (0, 0, 0), "ROTATION": (0, 0, 0, 1), "SCALE": (1, 1, 1)}
     stated = default.keys() & attributes.keys()
+    if not stated:  # it has attributes of its own only
+        return [world]
     columns = {
         name: document.attribute(attributes[name], None, (len(default[name]),)) for name in stated
     }

@@ -92,6 +92,8 @@ def find_media(
         out: where the pairs go; what lies there is not named.
     """
     sections = own_options.sections(params, options)
+    if not paths:
+        raise BadInput("no path is given: name videos, folders or scenes to mine")
     _refuse_missing(paths)
     media = MediaFound()
     held: list[PathClips] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -141,8 +142,10 @@ def _film(path: Path) -> Film | None:
 def _shorter_sides(root: Path, clips: Sequence[str]) -> Iterator[int]:
     for name in clips:
         folder = root / name
-        for file in files_in(folder, images.EXTENSIONS)[:1]:
-            yield min(images.read(folder / file).shape[:2])
+        for file in files_in(folder, images.EXTENSIONS):
+            with suppress(Unreadable):  # mining names it
+                yield min(images.read(folder / file).shape[:2])
+                break
 
 
 def described(media: FolderMedia) -> str:

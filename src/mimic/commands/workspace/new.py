@@ -70,7 +70,7 @@ def main(project: Path, asked: Asked) -> None:
 
     publishing.publish(fill, project, made_by, for_good=True)
     print(f"{project}: params.yaml, dvc.yaml, versions.yaml, README.md")
-    _look_at_pairs(project, media)
+    _look_at_pairs(project, media, asked.licence)
     print(f"next: cd {project} && dvc repro")
 
 
@@ -93,6 +93,13 @@ def _refuse(project: Path, asked: Asked) -> None:
         )
     if asked.depth is not None and not asked.depth.is_dir():
         raise BadInput(f"--depth {asked.depth}: no such folder")
+    data_folders = [folder for _, folder in asked.folders()]
+    for folder in [*data_folders, *([asked.depth] if asked.depth else [])]:
+        if project.resolve().is_relative_to(folder.resolve()):
+            raise BadInput(
+                f"{project}: lies in the data, {folder}, which DVC would then track with all that "
+                "the workspace makes; name a folder outside it"
+            )
 
 
 # ---------------------------------------------------------------------------- choosing
@@ -320,13 +327,14 @@ def _flow(values: dict[str, Any]) -> str:
 # ---------------------------------------------------------------------------- looking
 
 
-def _look_at_pairs(project: Path, media: Sequence[FolderMedia]) -> None:
+def _look_at_pairs(project: Path, media: Sequence[FolderMedia], licence: str) -> None:
     """Mine a few clips into a folder of the workspace, with its page."""
     params = load_params(project / "params.yaml")
     paths = [path for one in media for path in _short_clips(one)]
     if not paths:
         return
-    own_data.pairs(params, paths, project / LOOK, own_options.Options(), as_json=False)
+    options = own_options.Options(licence=licence)
+    own_data.pairs(params, paths, project / LOOK, options, as_json=False)
 
 
 def _short_clips(media: FolderMedia) -> list[Path]:
