@@ -145,7 +145,7 @@ def read_journal(
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if digests.get(row["name"]) == row["files"]:
+        if digests.get(row["name"]) == row["files"] and row["verdict"] in ("killed", "SURVIVED"):
             fault = by_name[row["name"]]
             outcomes[fault.name] = Outcome(fault, row["verdict"], row["seconds"])
     return outcomes

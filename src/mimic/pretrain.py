@@ -302,10 +302,11 @@ def _train(params: Params, root: Path, plans: Mapping[str, TrainingPlan]) -> lis
     }
     trainings = {plan.folder: plan.description(params, root, name) for name, plan in todo.items()}
     titles = {plan.folder: f"pretrain {name}" for name, plan in todo.items()}
-    for folder, results in run_trainings(
-        train, trainings, params.cluster.pretrain, params.cluster, titles
-    ).items():
+
+    def done(folder: Path, results: list[Any]) -> None:
         write_json(folder / TRAINED, results)
+
+    run_trainings(train, trainings, params.cluster.pretrain, params.cluster, titles, done)
     return list(todo)
 
 

@@ -161,6 +161,10 @@ def test_a_journal_keeps_verdicts_on_the_same_files_only(two_files: Path) -> Non
     (two_files / "test_one.py").write_text("def test_nothing():\n    pass\n")
     (changed,) = mutations.try_all(two_files, [fault], 1, journal)
     assert changed.verdict == "SURVIVED"
+    lines = journal.read_text()
+    journal.write_text(lines.replace('"SURVIVED"', '"tests fail without it"'))  # no verdict
+    (tried,) = mutations.try_all(two_files, [fault], 1, journal)
+    assert tried.verdict == "SURVIVED"
 
 
 @pytest.mark.long

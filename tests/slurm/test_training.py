@@ -127,6 +127,31 @@ def test_local_ranks_die_with_their_driver(
     assert saved[-1] != "saved 80"
 
 
+def test_in_a_sweep_one_failure_leaves_the_others(
+    executor: str, cluster: Callable[..., config.Cluster], tmp_path: Path
+) -> None:
+    """On SLURM one array; here one after the other. Those that ended well are known at once."""
+    settings = cluster(executor)
+    trainings = {
+        tmp_path / "a": QUICK,
+        tmp_path / "b": QUICK | {"fails_at": 2},
+        tmp_path / "c": QUICK | {"steps": 10},
+    }
+    ended: dict[Path, list[Any]] = {}
+    with pytest.raises(ItemsFailed, match="fails on purpose") as info:
+        run_trainings(
+            cluster_work.train,
+            trainings,
+            settings.pretrain,
+            settings,
+            done=lambda folder, results: ended.update({folder: results}),
+        )
+    assert list(info.value.failed) == [str(tmp_path / "b")]
+    assert (tmp_path / "c" / "notes-0.txt").read_text().splitlines()[-1] == "saved 10"
+    assert sorted(ended) == [tmp_path / "a", tmp_path / "c"]
+    assert ended[tmp_path / "a"][0]["total"] == pytest.approx(cluster_work.expected_total(20, 1))
+
+
 # ---------------------------------------------------------------------------- only on SLURM
 
 
@@ -140,22 +165,6 @@ def test_two_nodes_with_two_tasks_each_see_their_own_gpus(
         [cluster_work.expected_total(20, 4)] * 4
     )
     assert sorted(result["gpus"] for result in results) == ["0", "0", "1", "1"]
-
-
-@pytest.mark.slurm
-def test_a_sweep_is_one_array_and_one_failure_leaves_the_others(
-    slurm: Sandbox, cluster: Callable[..., config.Cluster], tmp_path: Path
-) -> None:
-    settings = cluster("slurm")
-    trainings = {
-        tmp_path / "a": QUICK,
-        tmp_path / "b": QUICK | {"fails_at": 2},
-        tmp_path / "c": QUICK | {"steps": 10},
-    }
-    with pytest.raises(ItemsFailed, match="fails on purpose") as info:
-        run_trainings(cluster_work.train, trainings, settings.pretrain, settings)
-    assert list(info.value.failed) == [str(tmp_path / "b")]
-    assert (tmp_path / "c" / "notes-0.txt").read_text().splitlines()[-1] == "saved 10"
 
 
 @pytest.mark.long

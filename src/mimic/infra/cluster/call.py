@@ -12,6 +12,7 @@ from mimic.infra.cluster.stop import Stop
 
 Description = Mapping[str, Any]
 Training = Callable[[Description, Path, Stop], Any]
+Done = Callable[[Path, list[Any]], None]  # the run_dir of a training that ended well, its results
 
 
 @dataclass(frozen=True)

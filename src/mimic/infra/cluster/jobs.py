@@ -14,7 +14,7 @@ from mimic import config
 from mimic.errors import BadInput, Cancelled
 from mimic.infra import storage
 from mimic.infra.cluster import slurm, task
-from mimic.infra.cluster.call import Call
+from mimic.infra.cluster.call import Call, Done
 from mimic.infra.cluster.failures import ItemsFailed, failure
 from mimic.infra.progress import say
 
@@ -26,7 +26,10 @@ _LOST = {
 
 
 def run_jobs(
-    calls: Mapping[Path, Call], resources: config.Resources, cluster: config.Cluster
+    calls: Mapping[Path, Call],
+    resources: config.Resources,
+    cluster: config.Cluster,
+    done: Done | None = None,
 ) -> dict[Path, list[Any]]:
     """The results of all ranks of each training, keyed by run_dir; see `run_trainings`."""
     results: dict[Path, list[Any]] = {}
@@ -39,6 +42,8 @@ def run_jobs(
         for run_dir, ending in _endings(jobs, calls, cluster):
             if ending.results is not None:
                 results[run_dir] = ending.results
+                if done is not None:
+                    done(run_dir, ending.results)
                 _write_note(todo.pop(run_dir), job=None)  # collected: it is history
             elif ending.by or ending.state not in _LOST:
                 bad.add(run_dir, jobs[run_dir], ending)

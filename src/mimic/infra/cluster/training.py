@@ -6,13 +6,15 @@ machine and at any world size, is calling the same function with the same descri
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mimic import config
 from mimic.infra.cluster import ranks
-from mimic.infra.cluster.call import Call, Description, Training
+from mimic.infra.cluster.call import Call, Description, Done, Training
+from mimic.infra.cluster.failures import ItemsFailed
 
 
 def run_training(
@@ -58,9 +60,13 @@ def run_trainings(
     resources: config.Resources,
     cluster: config.Cluster,
     titles: Mapping[Path, str] | None = None,
+    done: Done | None = None,
 ) -> dict[Path, list[Any]]:
     """Several trainings, keyed by their run_dir: a sweep. One SLURM array; one after the other on
     this machine.
+
+    Args:
+        done: is given the run_dir and the results of each that ends well, also where another fails.
 
     Raises:
         Cancelled: a person cancelled some of their jobs; the others have ended.
@@ -77,9 +83,26 @@ def run_trainings(
     }
     match cluster.executor:
         case "local":
-            world = resources.nodes * resources.tasks_per_node
-            return {run_dir: ranks.run_local(call.run, world) for run_dir, call in calls.items()}
+            return _run_here(calls, resources.nodes * resources.tasks_per_node, done)
         case "slurm":
             from mimic.infra.cluster.jobs import run_jobs
 
-            return run_jobs(calls, resources, cluster)
+            return run_jobs(calls, resources, cluster, done)
+
+
+def _run_here(calls: Mapping[Path, Call], world: int, done: Done | None) -> dict[Path, list[Any]]:
+    results = {}
+    failed = {}
+    for run_dir, call in calls.items():
+        try:
+            results[run_dir] = ranks.run_local(call.run, world)
+        except Exception as error:
+            if len(calls) == 1:
+                raise
+            failed[str(run_dir)] = "".join(traceback.format_exception(error))
+            continue
+        if done is not None:
+            done(run_dir, results[run_dir])
+    if failed:
+        raise ItemsFailed(failed)
+    return results
