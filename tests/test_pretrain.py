@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from mimic import pretrain
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
+from mimic.models import OBJECTIVES
 from mimic.pairs.read import read_table
 from mimic.pairs.schema import MANIFEST
 from mimic.pairs.write import write_table
@@ -52,6 +53,11 @@ def test_every_variant_trains_and_publishes(workspace: Path, name: str) -> None:
     lines = journal.read(folder / "log.jsonl")
     assert [line["step"] for line in lines] == list(range(2, card["steps"] + 1, 2))
     assert all(set(line) == {"step", "loss", "lr", "grad_norm"} for line in lines)
+    recipe = load_params(workspace / "params.yaml").recipe(name)
+    for path in (workspace / "runs/pretrain" / name).glob("*/log.jsonl"):
+        for line in journal.read(path):
+            samples = line["pairs_per_second"] * 2 / OBJECTIVES[recipe.objective].views
+            assert line["gflops"] == pytest.approx(samples * recipe.sample_flops / 1e9)
     with np.load(folder / "reconstruction.npz") as pictures:
         height, width = card["model"]["size_px"]
         for column in ("view_a", "masked", "reconstruction", "view_b"):

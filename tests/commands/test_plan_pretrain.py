@@ -123,11 +123,12 @@ def test_the_papers_recipes_from_stated_rates(workspace: Path) -> None:
 def test_what_was_measured_here(workspace: Path, repository: Path) -> None:
     (workspace / "params.yaml").write_text((repository / "params.yaml").read_text())
     toy_pairs.write_dataset(workspace, "mimic-1m", pairs=6, size_px=32, seed=0)
+    flops = load_params(workspace / "params.yaml").recipe("croco-1m").sample_flops
     log = workspace / "runs/pretrain/croco-1m/0123/log.jsonl"
     log.parent.mkdir(parents=True)
     log.write_text(
         "".join(
-            json.dumps({"step": step, "loss": 1.0, "pairs_per_second": speed}) + "\n"
+            json.dumps({"step": step, "loss": 1.0, "gflops": speed * flops / 1e9}) + "\n"
             for step, speed in ((1, 5), (2, 50), (3, 60))
         )
     )
@@ -148,6 +149,28 @@ def test_what_was_measured_here(workspace: Path, repository: Path) -> None:
     )
     assert "croco-1m" in shown.stdout
     assert "not measured" in shown.stdout
+
+
+def test_what_was_measured_holds_for_the_model_that_was_trained(
+    workspace: Path, repository: Path
+) -> None:
+    """Also after its recipe has changed."""
+    path = workspace / "params.yaml"
+    path.write_text((repository / "params.yaml").read_text())
+    log = workspace / "runs/pretrain/croco-1m/0123/log.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_text(json.dumps({"step": 1, "loss": 1.0, "pairs_per_second": 50.0}) + "\n")
+    done = CliRunner().invoke(cli.app, ["plan", "--pretrain", "--params", str(path)])
+    assert "no run was trained in this workspace yet (by this version" in str(done.exception)
+    log.write_text(json.dumps({"step": 1, "loss": 1.0, "gflops": 40.0}) + "\n")
+    small = plan(workspace, "croco-1m")["runs"]["croco-1m"]
+    raw = yaml.safe_load(path.read_text())
+    raw["runs"]["croco-1m"]["model"] = {"width": 768, "heads": 12}
+    path.write_text(yaml.safe_dump(raw))
+    large = plan(workspace, "croco-1m")["runs"]["croco-1m"]
+    assert large["gflops_per_sample"] > 4 * small["gflops_per_sample"]
+    for line in (small, large):
+        assert line["pairs_per_second"] == pytest.approx(40 / line["gflops_per_sample"])
 
 
 def test_nothing_is_made_up(workspace: Path) -> None:

@@ -24,8 +24,6 @@ from mimic.commands.stated_rates import read_rates
 from mimic.errors import BadInput
 from mimic.infra.storage import SEED, Workspace
 from mimic.models import OBJECTIVES
-from mimic.models.cost import training_flops
-from mimic.models.objectives.masking import visible_count
 from mimic.pairs.images import open_pairs, read_manifest
 from mimic.pairs.read import read_table
 from mimic.pairs.schema import MANIFEST
@@ -78,7 +76,8 @@ def main(
         rates = rates.model_copy(update=stated.model_dump(exclude_none=True))
     if rates.device_gflops is None:
         raise BadInput(
-            "plan --pretrain: no run was trained in this workspace yet; train one for some steps, "
+            "plan --pretrain: no run was trained in this workspace yet (by this version, whose "
+            "logs say the arithmetic a second); train one for some steps, "
             'or state --rates with {"device_gflops": GFLOP a second of one device}'
         )
     job = params.cluster.pretrain
@@ -103,7 +102,7 @@ def estimate(params: Params, root: Path, name: str, rates: Rates, devices: int) 
     """One run's numbers; None where a rate is missing."""
     run = params.runs[name]
     recipe = params.recipe(name)
-    flops = _flops(recipe)
+    flops = recipe.sample_flops
     views = OBJECTIVES[recipe.objective].views
     samples = run.steps * recipe.batch
     pairs = samples * views / 2 * len(run.all_seeds)
@@ -142,7 +141,7 @@ def measured_rates(params: Params, root: Path) -> Rates:
         key=lambda path: path.stat().st_mtime,
         reverse=True,
     )
-    gflops = next(filter(None, (_achieved(params, path) for path in logs)), None)
+    gflops = next(filter(None, map(_achieved, logs)), None)
     manifest = next(
         (path for name in params.datasets if (path := Workspace(root).manifest(name)).exists()),
         None,
@@ -157,27 +156,11 @@ def measured_rates(params: Params, root: Path) -> Rates:
     )
 
 
-def _achieved(params: Params, log: Path) -> float | None:
-    """GFLOP a second of one process in a run's log; None for runs that params no longer has, or
-    that left no speeds."""
-    parent = log.parent.parent
-    name = parent.parent.name if parent.name.startswith(SEED) else parent.name
-    run = params.runs.get(name)
-    speeds = [
-        line["pairs_per_second"] for line in journal.read(log) if line.get("pairs_per_second")
-    ]
-    if run is None or not speeds:
-        return None
-    recipe = params.recipe(name)
-    samples = statistics.median(speeds) * 2 / OBJECTIVES[recipe.objective].views
-    job = params.cluster.pretrain
-    return samples * _flops(recipe) / 1e9 / (job.nodes * job.tasks_per_node)
-
-
-def _flops(recipe: config.Recipe) -> float:
-    size = recipe.model.size()
-    visible = visible_count(size.patches, recipe.mask_ratio, recipe.visible_rounding)
-    return training_flops(OBJECTIVES[recipe.objective].forward_flops(size, visible))
+def _achieved(log: Path) -> float | None:
+    """GFLOP a second of one process in a run's log; None where it holds no speeds, as those that
+    earlier versions wrote: what recipe they are of is not known."""
+    speeds = [line["gflops"] for line in journal.read(log) if line.get("gflops")]
+    return statistics.median(speeds) if speeds else None
 
 
 def _checkpoint_bytes(recipe: config.Recipe, steps: int, seeds: int) -> int:

@@ -26,6 +26,8 @@ from mimic.config.base import (
 from mimic.config.licences import Wishing
 from mimic.config.names import seed_name
 from mimic.models import OBJECTIVES, Masking, ViTSize
+from mimic.models.cost import training_flops
+from mimic.models.objectives.masking import visible_count
 
 
 class Model(Section):
@@ -161,6 +163,13 @@ class Recipe(Wishing):
         if name not in OBJECTIVES:
             raise ValueError(f"{name!r} is none of {', '.join(OBJECTIVES)}")
         return name
+
+    @property
+    def sample_flops(self) -> float:
+        """Arithmetic of one sample, an image or a pair, in training."""
+        size = self.model.size()
+        visible = visible_count(size.patches, self.mask_ratio, self.visible_rounding)
+        return training_flops(OBJECTIVES[self.objective].forward_flops(size, visible))
 
     def masking(self) -> Masking:
         """What the objective hides and how it measures, as the models take it."""

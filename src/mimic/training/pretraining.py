@@ -30,6 +30,7 @@ from mimic.infra.owner import owned
 from mimic.infra.storage import Workspace, file_digest, replacing
 from mimic.infra.tracking import recorder
 from mimic.infra.tracking.recorder import recorded
+from mimic.models import OBJECTIVES
 from mimic.models.inheritance import Inherited, LayeredModel
 from mimic.models.objectives.base import Pretraining
 from mimic.pairs.decoded import DecodedPairs, decoded_once
@@ -71,7 +72,8 @@ EXECUTION_ONLY_KEYS = {
 PATIENCE_S = (
     600.0  # for another process in the same folder: longer than a stopped one needs to save
 )
-THROUGHPUT_KEYS = {"pairs_per_second", "memory_gb", "time"}  # of a log line: no two runs share them
+# Of a log line: no two runs share them. gflops: arithmetic a second of one process.
+THROUGHPUT_KEYS = {"pairs_per_second", "gflops", "memory_gb", "time"}
 
 
 def describe(
@@ -177,7 +179,7 @@ def _train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[st
                     log_every=recipe.log_every,
                 ),
                 resumed=None if bar is None else bar.resume,
-                log=_recorder(run_dir, bar, recipe.batch * model.views / 2, pictures),
+                log=_recorder(run_dir, bar, recipe, world.size, pictures),
                 saving=Saving(
                     run_dir, every=recipe.save_every, keep=recipe.keep, keep_every=recipe.keep_every
                 ),
@@ -242,17 +244,22 @@ def _groups(
 def _recorder(
     run_dir: Path,
     bar: progress.ProgressTracker | None,
-    pairs_a_step: float,
+    recipe: config.Recipe,
+    processes: int,
     draw: Callable[[int], None] | None,
 ) -> Callable[[LogRecord], None]:
     """Writes log.jsonl and moves the bar; on ranks that show no bar, does nothing."""
     log = journal.JsonlLogger(run_dir / "log.jsonl")
+    views = OBJECTIVES[recipe.objective].views
+    flops = recipe.sample_flops
 
     def record(now: LogRecord) -> None:
         if bar is None:
             return
+        samples_per_second = now.steps_per_second * recipe.batch
         speeds = {
-            "pairs_per_second": now.steps_per_second * pairs_a_step,
+            "pairs_per_second": samples_per_second * views / 2,
+            "gflops": samples_per_second * flops / 1e9 / processes,
             "memory_gb": now.memory_gb,
             "time": round(time.time(), 3),  # seconds since 1970
         }
