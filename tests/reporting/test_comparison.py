@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from mimic.cli import app
 from mimic.commands import compare as command
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace, write_json
@@ -247,3 +249,10 @@ def test_a_run_that_was_trained_anew_since_it_was_measured_is_named(world: World
     *_, last = world.lines("dataset")
     why = "measured with another checkpoint than models/ holds"
     assert last == f"not comparable: depth of again, {why}"
+
+
+def test_two_tables_at_once_are_refused(repository: Path) -> None:
+    words = ["compare", "--paper", "--by", "dataset", "--params", str(repository / "params.yaml")]
+    done = CliRunner().invoke(app, words)
+    with pytest.raises(BadInput, match="--paper and --by are two tables"):
+        raise done.exception or AssertionError(done.output)
