@@ -20,6 +20,7 @@ from mimic.infra.cluster.failures import culprit, failure
 from mimic.infra.cluster.ranks import Rank
 from mimic.infra.cluster.slurm import submission
 from mimic.params import load_params, resolve_params
+from tests.support.toy_project import wait_until
 
 REAL = (
     'Traceback (most recent call last):\n  File "a.py", line 1, in ProcessGroup\nValueError: the '
@@ -86,13 +87,17 @@ def test_a_rank_takes_its_share_of_the_gpus_that_the_job_was_given(
         assert os.environ["CUDA_VISIBLE_DEVICES"] == share
 
 
+# The kernel may give a signal of this process to any of its threads, which runs when it runs.
+ARRIVAL = "the signal to arrive"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
 def test_a_signal_is_noted_and_handlers_are_given_back(number: Signals) -> None:
     before = signal.getsignal(number)
     with Stop().listening() as stop:
         assert not stop.requested()
         os.kill(os.getpid(), number)
-        assert stop.requested()
+        wait_until(stop.requested, 10, ARRIVAL)
         with pytest.raises(Stopped):
             stop.exit()
     assert signal.getsignal(number) is before
@@ -113,15 +118,20 @@ def test_a_signal_that_comes_while_ranks_agree_is_not_lost(
         monkeypatch.setattr(stop, "_largest", agree)
         assert not stop.requested(), "the ranks have agreed on nothing yet"
         monkeypatch.undo()
-        assert stop.requested()
+        wait_until(stop.requested, 10, ARRIVAL)
 
 
 def test_a_second_interrupt_does_not_wait() -> None:
     with Stop().listening() as stop:
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.requested()
+        wait_until(stop.requested, 10, ARRIVAL)
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            _interrupt_and_wait()
+
+
+def _interrupt_and_wait() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
 
 
 def test_children_neither_hear_the_warning_nor_ignore_their_end() -> None:
