@@ -224,8 +224,10 @@ def _like_tested(
 ) -> Bool[np.ndarray, " n"]:
     """Inner rows that show what a test row shows: the contained dataset may lack the source that is
     tested on, and so know nothing of it."""
-    against = statuses.copy()
     tested = statuses == RowStatus.TEST
+    if not tested.any() or not inner.any():
+        return np.zeros_like(inner)
+    against = statuses.copy()
     _drop_duplicates(against, tested | inner, inner, duplicates)
     return inner & np.isin(against, (RowStatus.DUPLICATE, RowStatus.NEAR_DUPLICATE))
 
