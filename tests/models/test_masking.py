@@ -6,16 +6,17 @@ import pytest
 import torch
 
 from mimic.models.objectives import masking
+from mimic.models.spec import visible_count
 
 
 def test_counts_of_the_papers() -> None:
     """MAE shows 49 of 196 patches, CroCo 20, MIMIC 19."""
-    assert masking.visible_count(196, 0.75, "down") == 49
-    assert masking.visible_count(196, 0.9, "up") == 20
-    assert masking.visible_count(196, 0.9, "down") == 19
+    assert visible_count(196, 0.75, "down") == 49
+    assert visible_count(196, 0.9, "up") == 20
+    assert visible_count(196, 0.9, "down") == 19
     for ratio in (0.0, 1.0):
         with pytest.raises(ValueError, match="at least one"):
-            masking.visible_count(196, ratio, "up")
+            visible_count(196, ratio, "up")
 
 
 def test_split_shows_the_lowest_noise() -> None:

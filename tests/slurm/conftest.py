@@ -108,7 +108,7 @@ def slurm(
         os.environ["PYTHONPATH"] = os.pathsep.join(
             filter(None, [str(REPOSITORY), before.get("PYTHONPATH")])
         )  # jobs import tests.support.cluster_work
-        settings = cluster("slurm", timeout_min=1, signal_delay_s=55)
+        settings = cluster("slurm", timeout_min=2, signal_delay_s=30)  # it comes at 60 s to 90 s
         sandbox.limited = Driver(
             tmp_path_factory.mktemp("limited"),
             {"steps": 2000, "pause_s": 0.1, "save_every": 10_000},

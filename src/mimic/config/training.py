@@ -25,9 +25,8 @@ from mimic.config.base import (
 )
 from mimic.config.licences import Wishing
 from mimic.config.names import seed_name
-from mimic.models import OBJECTIVES, Masking, ViTSize
+from mimic.models import OBJECTIVES, Masking, ViTSize, visible_count
 from mimic.models.cost import training_flops
-from mimic.models.objectives.masking import visible_count
 
 
 class Model(Section):

@@ -2,6 +2,6 @@
 Arrays and numbers in, arrays out."""
 
 from mimic.models.objectives import OBJECTIVES, Objective, build
-from mimic.models.spec import ROPE_BASE, Masking, ViTSize
+from mimic.models.spec import ROPE_BASE, Masking, ViTSize, visible_count
 
-__all__ = ["OBJECTIVES", "ROPE_BASE", "Masking", "Objective", "ViTSize", "build"]
+__all__ = ["OBJECTIVES", "ROPE_BASE", "Masking", "Objective", "ViTSize", "build", "visible_count"]

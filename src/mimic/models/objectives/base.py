@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from mimic.models.decoder import Decoder
 from mimic.models.encoder import VisionTransformer
-from mimic.models.objectives.masking import visible_count
-from mimic.models.spec import Masking, ViTSize
+from mimic.models.spec import Masking, ViTSize, visible_count
 
 
 class Pretraining(nn.Module, ABC):

@@ -7,28 +7,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mimic.models.spec import Rounding
-
-
-def visible_count(patches: int, mask_ratio: float, rounding: Rounding) -> int:
-    """Patches left visible, in the references' own arithmetic.
-
-    "down": int(n * (1 - ratio)): MAE 49 and MIMIC 19 of 196. "up": n - int(ratio * n): CroCo 20 of
-    196.
-
-    Raises:
-        ValueError: it leaves no patch visible, or none hidden.
-    """
-    count = (
-        int(patches * (1 - mask_ratio))
-        if rounding == "down"
-        else patches - int(mask_ratio * patches)
-    )
-    if not 1 <= count < patches:
-        shown = f"mask_ratio {mask_ratio} leaves {count} of {patches} patches visible"
-        raise ValueError(f"{shown}; it must show at least one and hide at least one")
-    return count
-
 
 def split(
     noise: Float[Tensor, "b n"], visible: int

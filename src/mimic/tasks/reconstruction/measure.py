@@ -27,13 +27,8 @@ from mimic.infra.storage import Workspace, file_digest
 from mimic.models.encoder import denormalise, normalise
 from mimic.models.inception import FidInception, as_input, complete
 from mimic.models.objectives.base import Pretraining
-from mimic.models.objectives.masking import (
-    masked_loss,
-    paste,
-    patch_statistics,
-    patchify,
-    visible_count,
-)
+from mimic.models.objectives.masking import masked_loss, paste, patch_statistics, patchify
+from mimic.models.spec import visible_count
 from mimic.pairs.images import PIXELS, open_pairs, read_manifest
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.engine.batches import shown_batches
