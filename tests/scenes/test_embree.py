@@ -6,7 +6,7 @@ import pytest
 from mimic.geometry import covisibility
 from mimic.scenes import base, walker
 from mimic.scenes.embree import Embree
-from mimic.scenes.mesh import Mesh
+from mimic.scenes.mesh import GAMMA, Mesh
 from mimic.synthetic.builder import Builder, Paint, Window
 from tests.support.boxes import BOX, engine_of
 
@@ -112,6 +112,25 @@ def test_a_texture_stands_upright_and_unmirrored() -> None:
     assert tuple(seen.rgb[20, 43]) == (0, 255, 0)
     assert tuple(seen.rgb[43, 20]) == (0, 0, 255)
     assert tuple(seen.rgb[43, 43]) == (255, 255, 255)
+
+
+def test_between_corners_light_is_linear() -> None:
+    """A vertex colour is linear: half-way between black and white lies more than half of 255."""
+    corners = np.array([(-1, 0, -2), (1, 0, -2), (1, 2, -2), (-1, 2, -2)], np.float32)
+    label = np.zeros(2, np.int32)
+    mesh = Mesh(
+        vertices=corners,
+        uv=np.zeros((4, 2), np.float32),
+        light=np.array([0, 1, 1, 0], np.float32)[:, None].repeat(3, axis=1),
+        faces=np.array([(0, 1, 2), (0, 2, 3)], np.int32),
+        texture=label,
+        class_id=label,
+        instance=label,
+        textures=(np.full((4, 4, 3), 255, np.uint8),),
+    )
+    seen = engine_of(mesh).render(np.array([0.0, 1.0, 0.0]), base.heading(0), (64, 64), 90.0)
+    share = (np.arange(16, 48) + 0.5 - 16) / 32  # the wall fills the middle half of the picture
+    assert seen.rgb[32, 16:48, 0] == pytest.approx(255 * share ** (1 / GAMMA), abs=1)
 
 
 def test_beyond_the_scene_is_black_without_depth_or_label() -> None:

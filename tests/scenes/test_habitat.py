@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,40 @@ def test_both_engines_take_the_same_axis_for_up(
     driven.close()
     beside = sorted(path.name for path in tmp_path.iterdir() if path != scene)
     assert beside == ([] if said is None else ["flat.stage_config.json"])
+
+
+def test_what_a_turned_scene_refers_to_lies_beside_its_link(tmp_path: Path) -> None:
+    """habitat-sim looks for it beside the file that it is told to open."""
+    scene = tmp_path / "room.glb"
+    tree: dict[str, Any] = {
+        "asset": {"version": "2.0"},
+        "images": [
+            *({"uri": uri} for uri in ("pictures/a%20b.png", "c.png", "gone.png", "./d.png")),
+            *({"uri": uri} for uri in (str(tmp_path / "c.png"), f"../{tmp_path.name}/c.png")),
+            *({"uri": uri} for uri in ("room.stage_config.json", "room.glb", "gone/../c.png")),
+        ],
+        "buffers": [{"uri": "room.bin", "byteLength": 4}],
+    }
+    body = json.dumps(tree).encode()
+    body += b" " * (-len(body) % 4)
+    head = struct.pack("<4sIIII", b"glTF", 2, 20 + len(body), len(body), 0x4E4F534A)
+    scene.write_bytes(head + body)
+    (tmp_path / "pictures").mkdir()
+    for name in ("pictures/a b.png", "c.png", "d.png", "room.bin", "another.glb"):
+        (tmp_path / name).write_bytes(name.encode())
+    axes.config_of(scene).write_text('{"up": [0, 0, 1]}')
+    engine = _engine(up="y")
+    link = engine._turned(scene)
+    assert link.parent != tmp_path
+    for name in ("pictures/a b.png", "c.png", "d.png", "room.bin"):
+        assert (link.parent / name).read_bytes() == name.encode()
+    assert sorted(path.name for path in link.parent.iterdir()) == [
+        *("c.png", "d.png", "pictures", "room.bin", "room.glb", "room.stage_config.json"),
+    ]
+    assert axes.config_of(scene).read_text() == '{"up": [0, 0, 1]}'
+    assert json.loads(axes.config_of(link).read_text())["up"] == [0, 1, 0]
+    engine.close()
+    assert not link.parent.exists()
 
 
 def test_the_navigation_mesh_beside_a_configured_scene_is_used(room: Path, tmp_path: Path) -> None:

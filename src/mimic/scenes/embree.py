@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float32, Int32
 from mimic.scenes import glb
 from mimic.scenes.axes import DefaultUp, Up
 from mimic.scenes.base import Point, Rendering, Rotation
-from mimic.scenes.floor_plan import plan
+from mimic.scenes.floor_plan import facing_up, plan
 from mimic.scenes.mesh import GAMMA, Mesh, face_normals
 from mimic.scenes.mipmaps import Mipmaps
 from mimic.scenes.navigation import Floor
@@ -106,7 +106,7 @@ class Embree:
         normals = face_normals(mesh.vertices, mesh.faces)
         area = np.linalg.norm(normals, axis=1)
         self._normals = normals / np.maximum(area, 1e-12)[:, None]
-        attributes = np.concatenate([mesh.uv, mesh.light ** (1 / GAMMA)], axis=1).astype(np.float32)
+        attributes = np.concatenate([mesh.uv, mesh.light], axis=1).astype(np.float32)
         a, b, c = (attributes[mesh.faces[:, corner]] for corner in range(3))
         self._attributes = np.stack(
             [a, b - a, c - a], axis=1
@@ -122,7 +122,9 @@ class Embree:
     @functools.cached_property
     def floor(self) -> Floor:
         """Where an agent can stand; found on first use."""
-        return Floor(self.rays.cast, plan(self.mesh), self.agent_height_m)
+        bounds = plan(self.mesh)
+        floors = Rays(self.mesh.vertices, self.mesh.faces[facing_up(self.mesh)])
+        return Floor(self.rays.cast, floors.cast, bounds, self.agent_height_m)
 
     def random_point(self, rng: np.random.Generator) -> Point:
         return self.floor.random_point(rng)
@@ -178,7 +180,8 @@ class Embree:
         colour = self._mipmaps.sample(
             self.mesh.texture[face].reshape(shape), lod.reshape(shape), u, v
         )
-        colour *= (values[:, 2:] * hit[:, None]).reshape(*shape, 3)
+        light = np.clip(values[:, 2:], 0, 1) ** np.float32(1 / GAMMA)  # linear between the corners
+        colour *= (light * hit[:, None]).reshape(*shape, 3)
         return (
             np.rint(colour).astype(np.uint8),
             depth.reshape(shape),

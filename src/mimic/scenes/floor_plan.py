@@ -26,6 +26,7 @@ TRIANGLE_MAX_M2 = (
 )
 MAIN_SHARE = 0.6  # of the level area lies in the part that is taken: what is left out is stray
 ROUNDS_MAX = 16
+EXACT = 1e-4  # of a cosine in single floats: a slope of just SLOPE_DEG is walked on whole
 
 Bounds = tuple[np.ndarray, np.ndarray]
 Boxes = Float64[np.ndarray, "triangles 3"]
@@ -69,11 +70,22 @@ def _fits(low: np.ndarray, high: np.ndarray) -> bool:
     return cells <= CELLS_MAX and high[1] - low[1] <= HEIGHT_MAX_M
 
 
+def facing_up(mesh: Mesh) -> Bool[np.ndarray, " triangles"]:
+    """Which triangles can be walked on: no steeper than SLOPE_DEG, and seen from above (signed: a
+    roof seen from below faces down)."""
+    return _floors(face_normals(mesh.vertices, mesh.faces).astype(np.float64))
+
+
+def _floors(normals: np.ndarray) -> Bool[np.ndarray, " triangles"]:
+    length = np.linalg.norm(normals, axis=1)
+    least = np.cos(np.radians(SLOPE_DEG)) - EXACT
+    return (normals[:, 1] >= least * length) & (length > 0)
+
+
 def _level_area(mesh: Mesh) -> Float64[np.ndarray, " triangles"]:
     """Of each triangle the area that counts as floor, m2; 0 where it is steep or faces down."""
     normals = face_normals(mesh.vertices, mesh.faces).astype(np.float64)
-    flat = normals[:, 1] >= np.cos(np.radians(SLOPE_DEG)) * np.linalg.norm(normals, axis=1)
-    return np.where(flat, np.clip(normals[:, 1] / 2, 0, TRIANGLE_MAX_M2), 0.0)
+    return np.where(_floors(normals), np.clip(normals[:, 1] / 2, 0, TRIANGLE_MAX_M2), 0.0)
 
 
 def _largest_part(start: Boxes, end: Boxes, level: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:

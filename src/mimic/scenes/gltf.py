@@ -85,6 +85,11 @@ def header(path: Path) -> dict[str, Any]:
 
 def files_beside(path: Path) -> list[Path]:
     """Files that a .glb refers to and that are there; none of one that cannot be read."""
+    return sorted({target for _, target in references(path)})
+
+
+def references(path: Path) -> list[tuple[str, Path]]:
+    """The same with the relative path by which the .glb refers to each."""
     try:
         tree = header(path)
     except BadInput:
@@ -93,8 +98,9 @@ def files_beside(path: Path) -> list[Path]:
     entries = [entry for of_kind in listed if isinstance(of_kind, list) for entry in of_kind]
     uris = [entry.get("uri") for entry in entries if isinstance(entry, dict)]
     folder = path.parent.resolve()
-    targets = (_target(folder, uri) for uri in uris if isinstance(uri, str) and uri[:5] != "data:")
-    return sorted({target for target in targets if target is not None})
+    stated = sorted({uri for uri in uris if isinstance(uri, str) and uri[:5] != "data:"})
+    targets = ((unquote(uri), _target(folder, uri)) for uri in stated)
+    return [(uri, target) for uri, target in targets if target is not None]
 
 
 def _target(folder: Path, uri: str) -> Path | None:

@@ -6,6 +6,7 @@ aborts the process, which here is a message and not the end of the miner.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -20,6 +21,7 @@ from mimic.errors import BadInput
 from mimic.scenes import axes
 from mimic.scenes.axes import DefaultUp, Up, config_of, stage_config
 from mimic.scenes.base import Point, Rendering, Rotation, Unwalkable
+from mimic.scenes.gltf import references
 from mimic.scenes.habitat_process import HabitatDied, HabitatFailed, HabitatSlow, Worker
 
 RANDOM_POINT_TRIES = 10
@@ -95,8 +97,8 @@ class Habitat:
             raise BadInput(f"{scene}: {failed}") from None
 
     def _turned(self, scene: Path) -> Path:
-        """The scene, or a link to it beside a stage_config.json of ours where habitat-sim would
-        take another axis for up."""
+        """The scene, or a link to it (and to what it refers to) beside a stage_config.json of ours
+        where habitat-sim would take another axis for up."""
         resolved = axes.resolve(scene, self._up, self._default_up)
         if resolved.habitat_agrees:
             return scene
@@ -106,6 +108,12 @@ class Habitat:
         stated = {"render_asset": scene.name, "up": resolved.up, "front": resolved.front}
         config = {**(stage_config(scene) or {}), **stated}
         config_of(link).write_text(json.dumps(config))
+        for name in {Path(uri).parts[0] for uri, _ in references(scene)}:
+            beside = scene.parent / name
+            # neither what is written already nor the root and the parent, as a path may begin
+            if beside.parent == scene.parent and name != ".." and beside.exists():
+                with contextlib.suppress(FileExistsError):
+                    (link.parent / name).symlink_to(beside)
         return link
 
     def _start(self) -> None:

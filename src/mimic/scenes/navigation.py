@@ -2,9 +2,10 @@
 NavMeshSettings.
 
 The floor plan is cut into square cells, and each column of cells may hold several floors above each
-other. A cell is walkable when something faces up under it, gently sloped, with room for the agent
-above; its four neighbours can be reached without a climb and without crossing anything; and nothing
-is nearer than the agent's radius. Connected cells are an island.
+other. A cell is open when something faces up under it, gently sloped, with room for the agent
+above, and its four neighbours can be reached without a climb and without crossing anything. It is
+walkable when the cells around it, reached over such edges, are open too: nothing is nearer than the
+agent's radius. Connected cells are an island.
 """
 
 from __future__ import annotations
@@ -13,22 +14,24 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float64
-from scipy import ndimage
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from mimic.scenes.base import Point, Unwalkable
 
 CELL_M = 0.1
-RADIUS_M = 0.2
+RADIUS_M = 0.2  # two cells: what is open all around a cell is as far away as this
 CLIMB_M = 0.2
 SLOPE_DEG = 45.0
 FLOORS_MAX = 6  # above each other in one column
 SURFACES_MAX = 64
+NEXT_M = 1e-3  # from a surface, to the one below and to what is above it
 RAY_SPACING_M = 0.15  # heights at which steps are checked: a table edge must not fit between two
 GUARD_M = (
     0.02  # where the guard fires, the walk still ends short of the obstacle by the radius and this
 )
+STRIDE_M = CELL_M / 4  # a walk looks at the floor and ahead as often as this
+AHEAD_M = RADIUS_M + GUARD_M + STRIDE_M  # how far: what is nearer is in the way
 
 Cast = Callable[[np.ndarray, np.ndarray], dict[str, np.ndarray]]
 Bounds = tuple[np.ndarray, np.ndarray]
@@ -38,12 +41,16 @@ class Floor:
     """The walkable floor of a scene.
 
     Args:
-        cast: first hits of rays (origins, directions); see embree.Rays.cast.
+        cast: first hits of rays (origins, directions) with the scene; see embree.Rays.cast.
+        cast_at_floors: the same with the triangles alone that face up and are no steeper than
+            SLOPE_DEG.
         bounds: lowest and highest corner of the scene.
         agent_height_m: free height above the floor; steps are checked up to it.
     """
 
-    def __init__(self, cast: Cast, bounds: Bounds, agent_height_m: float) -> None:
+    def __init__(
+        self, cast: Cast, cast_at_floors: Cast, bounds: Bounds, agent_height_m: float
+    ) -> None:
         self._cast = cast
         self._heights = np.arange(RAY_SPACING_M, agent_height_m + RAY_SPACING_M, RAY_SPACING_M)
         low, high = (np.asarray(corner, np.float64) for corner in bounds)
@@ -52,10 +59,10 @@ class Floor:
         self._centres_x = low[0] + (np.arange(self._shape[0]) + 0.5) * CELL_M
         self._centres_z = low[2] + (np.arange(self._shape[1]) + 0.5) * CELL_M
         self.height = self._find_floors(
-            high[1] + 1.0, agent_height_m
+            cast_at_floors, high[1] + 1.0, agent_height_m
         )  # [floor, x, z], nan where there is none
-        edges, blocked = self._find_edges()
-        self.island = self._find_islands(edges, blocked)  # [floor, x, z], -1 where nobody can stand
+        # [floor, x, z]: -1 where nobody can stand; the highest of the nine cells where one can
+        self.island, self._highest = self._find_islands(*self._find_edges())
         self.cells = np.argwhere(self.island >= 0)
         self.radius = self._radii()
 
@@ -104,35 +111,75 @@ class Floor:
 
     def _walk(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Straight from start towards end, as far as the island goes and nothing is in the way."""
+        way = (end - start) * [1.0, 0.0, 1.0]
+        length = float(np.hypot(way[0], way[2]))
+        if length < 1e-9:
+            return start
+        way /= length
+        points, highest = self._follow(start, way, length + AHEAD_M)
+        if not len(points):
+            return start
+        reached = min(length, (len(points) - 1) * STRIDE_M)
+        count = int(reached / STRIDE_M) + 1
+        reached = min(reached, self._free(points, way, highest, count))
+        point = points[int(reached / STRIDE_M)]
+        last = start + way * reached
+        last[1] = point[1]
+        cell = self._locate(last)
+        if cell is None:  # the corner of a cell where nobody can stand
+            return point
+        last[1] = self.height[cell]
+        return last
+
+    def _follow(
+        self, start: np.ndarray, way: np.ndarray, length: float
+    ) -> tuple[Float64[np.ndarray, "points 3"], Float64[np.ndarray, " points"]]:
+        """Points on the floor from start on along a unit vector, STRIDE_M apart, to the border of
+        the island, and the highest floor around each; none where nobody can stand at the start."""
+        points: list[np.ndarray] = []
+        highest: list[float] = []
         cell = self._locate(start)
         if cell is None:
-            return start
-        end = self._guard(start, end)
+            return np.empty((0, 3)), np.empty(0)
         island = self.island[cell]
-        reached = start.copy()
-        steps = max(1, int(np.ceil(np.hypot(*(end - start)[[0, 2]]) / (CELL_M / 4))))
-        for share in np.arange(1, steps + 1) / steps:
-            point = start + (end - start) * share
-            point[1] = reached[1]
+        height = self.height[cell]
+        for distance in np.arange(0.0, length + STRIDE_M, STRIDE_M):
+            point = start + way * distance
+            point[1] = height
             cell = self._locate(point)
             if cell is None or self.island[cell] != island:
                 break
-            point[1] = self.height[cell]
-            reached = point
-        return reached
+            point[1] = height = self.height[cell]
+            points.append(point)
+            highest.append(self._highest[cell])
+        return np.array(points), np.array(highest)
 
-    def _guard(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Shorten the way so that it stays the agent's radius short of whatever a ray along it
-        meets."""
-        way = end - start
-        way[1] = 0.0
-        length = np.hypot(way[0], way[2])
-        if length < 1e-9:
-            return start
-        origins = start + np.outer(self._heights, [0.0, 1.0, 0.0])
-        hits = self._cast(origins, np.broadcast_to(way / length, origins.shape))
-        nearest = np.min(np.where(hits["primID"] >= 0, hits["tfar"], np.inf))
-        return start + way * min(1.0, max(0.0, (nearest - RADIUS_M - GUARD_M) / length))
+    def _free(self, points: np.ndarray, way: np.ndarray, highest: np.ndarray, count: int) -> float:
+        """How far the way goes on from its first point before something comes nearer than the
+        agent's radius, as seen from the first `count` points.
+
+        The floor is not in the way: rays run above whatever of it lies ahead or beside (the middle
+        of a cell has its height, and a riser crosses it anywhere), and below the ceiling over all
+        of it.
+        """
+        window = int(np.ceil(AHEAD_M / STRIDE_M)) + 1
+        end = (0, max(0, count + window - 1 - len(points)))
+        above, below = (
+            np.lib.stride_tricks.sliding_window_view(np.pad(floor, end, "edge"), window)[:count]
+            for floor in (highest, points[:, 1])
+        )
+        heights = np.minimum(
+            above.max(axis=1)[:, None] + self._heights,
+            below.min(axis=1)[:, None] + self._heights[-1],
+        )
+        origins = np.repeat(points[:count], len(self._heights), axis=0)
+        origins[:, 1] = heights.ravel()
+        hits = self._cast(origins, np.broadcast_to(way, origins.shape))
+        distance = np.where(hits["primID"] >= 0, hits["tfar"], np.inf).reshape(heights.shape)
+        nearest = distance.min(axis=1)
+        near = nearest < AHEAD_M
+        limits = np.arange(count) * STRIDE_M + nearest - RADIUS_M - GUARD_M
+        return max(0.0, float(limits[near].min())) if near.any() else np.inf
 
     def _locate(self, point: np.ndarray) -> tuple[int, int, int] | None:
         """The walkable cell that holds a point on (or just above or below) its floor."""
@@ -149,10 +196,10 @@ class Floor:
         return np.column_stack([self._centres_x[i], self.height[floor, i, k], self._centres_z[k]])
 
     def _find_floors(
-        self, above: float, agent_height_m: float
+        self, cast: Cast, above: float, agent_height_m: float
     ) -> Float64[np.ndarray, "floors x z"]:
-        """Down through all surfaces of every column; a floor faces up (signed: a roof seen from
-        below does not) and has room above."""
+        """Down through the floors of every column (surfaces that face up: a roof seen from below
+        does not); one counts where there is room above it."""
         x, z = (
             axis.ravel() for axis in np.meshgrid(self._centres_x, self._centres_z, indexing="ij")
         )
@@ -160,33 +207,34 @@ class Floor:
         count = np.zeros(len(x), int)
         column = np.arange(len(x))
         top = np.full(len(x), above)  # where the next ray starts
-        ceiling = np.full(len(x), np.inf)  # the last surface met
         for _ in range(SURFACES_MAX):
-            hits = self._cast(
-                np.column_stack([x[column], top, z[column]]),
-                np.tile([0.0, -1.0, 0.0], (len(column), 1)),
-            )
+            points = np.column_stack([x[column], top, z[column]])
+            hits = cast(points, np.broadcast_to([0.0, -1.0, 0.0], points.shape))
             met = hits["primID"] >= 0
             column = column[met]
             y = top[met] - hits["tfar"][met]
-            normal = hits["Ng"][met]
             if not len(column):
                 break
-            upward = normal[:, 1] >= np.cos(np.radians(SLOPE_DEG)) * np.linalg.norm(normal, axis=1)
-            good = upward & (ceiling[met] - y >= agent_height_m) & (count[column] < FLOORS_MAX)
+            good = count[column] < FLOORS_MAX
+            points = np.column_stack([x[column], y + NEXT_M, z[column]])
+            good &= self._free_above(points) + NEXT_M >= agent_height_m
             floors[count[column[good]], column[good]] = y[good]
             count[column[good]] += 1
-            ceiling = y
-            top = y - 1e-3
+            top = y - NEXT_M
         most = max(
             int(count.max()), 1
         )  # above each other: what is empty in every column costs memory below
         return floors[:most].reshape(most, *self._shape)
 
-    def _find_edges(self) -> tuple[np.ndarray, Bool[np.ndarray, "floors x z"]]:
-        """Pairs of neighbouring cells one can walk between, and the cells beside something that is
-        in the way."""
-        number = np.arange(self.height.size).reshape(self.height.shape)
+    def _free_above(self, points: np.ndarray) -> Float64[np.ndarray, " n"]:
+        """Metres to what is met straight up."""
+        hits = self._cast(points, np.broadcast_to([0.0, 1.0, 0.0], points.shape))
+        return np.where(hits["primID"] >= 0, hits["tfar"], np.inf).astype(np.float64)
+
+    def _find_edges(self) -> tuple[list[np.ndarray], Bool[np.ndarray, " cells"]]:
+        """Pairs of neighbouring cells one can walk between, along x and along z, and the cells
+        beside something that is in the way."""
+        number = np.arange(self.height.size, dtype=np.int32).reshape(self.height.shape)
         blocked = np.zeros(self.height.size, bool)
         edges = []
         for axis in (1, 2):
@@ -197,7 +245,8 @@ class Floor:
             for floor, other in np.ndindex(
                 len(self.height), len(self.height)
             ):  # all at once would be too large
-                within = np.abs(self.height[near][floor] - self.height[far][other]) <= CLIMB_M
+                rise = np.abs(self.height[near][floor] - self.height[far][other])
+                within = rise <= CLIMB_M + NEXT_M  # a riser of just as much, measured
                 starts.append(number[near][floor][within])
                 ends.append(number[far][other][within])
             a = np.concatenate(starts)
@@ -205,7 +254,7 @@ class Floor:
             hit = self._crossed(a, b)
             blocked[a[hit]] = blocked[b[hit]] = True
             edges.append(np.column_stack([a, b])[~hit])
-        return np.concatenate(edges), blocked.reshape(self.height.shape)
+        return edges, blocked
 
     def _crossed(self, a: np.ndarray, b: np.ndarray) -> Bool[np.ndarray, " n"]:
         """Whether anything stands between the middles of two cells, at any height of the agent.
@@ -214,35 +263,46 @@ class Floor:
             self._centre(np.column_stack(np.unravel_index(cells, self.height.shape)))
             for cells in (a, b)
         )
-        start[:, 1] = end[:, 1] = np.maximum(start[:, 1], end[:, 1])
+        floor = np.maximum(start[:, 1], end[:, 1])
+        ceiling = np.minimum(start[:, 1], end[:, 1]) + self._heights[-1]
         hit = np.zeros(len(a), bool)
         for height in self._heights:
+            start[:, 1] = end[:, 1] = np.minimum(floor + height, ceiling)
             rest = np.flatnonzero(~hit)
-            hits = self._cast(start[rest] + [0.0, height, 0.0], end[rest] - start[rest])
+            hits = self._cast(start[rest], end[rest] - start[rest])
             hit[rest] = (hits["primID"] >= 0) & (hits["tfar"] <= 1.0)
         return hit
 
-    def _find_islands(self, edges: np.ndarray, blocked: np.ndarray) -> np.ndarray:
+    def _find_islands(
+        self, edges: list[np.ndarray], blocked: np.ndarray
+    ) -> tuple[np.ndarray, Float64[np.ndarray, "floors x z"]]:
         """Number the connected parts of what is left after keeping the agent's radius from every
-        border."""
-        degree = np.bincount(edges.ravel(), minlength=self.height.size).reshape(self.height.shape)
-        open_cells = ~np.isnan(self.height) & (degree >= 4) & ~blocked
-        padded = np.pad(open_cells, ((0, 0), (1, 1), (1, 1)))
-        clear = np.stack(
-            [
-                ndimage.distance_transform_edt(floor)[1:-1, 1:-1] * CELL_M >= RADIUS_M
-                for floor in padded
-            ]
-        ).ravel()
-        inner = edges[clear[edges].all(axis=1)]
+        border; and the highest of each cell and the eight around it.
+
+        Along the edges, not within a floor's number: that one counts from the top, and changes
+        where a gallery or a roof begins above.
+        """
         size = self.height.size
+        clear = ~np.append(blocked, True)  # the last one stands for "no such neighbour"
+        highest = np.append(self.height.ravel(), -np.inf)
+        pairs = [(_link(one, size), _link(one[:, ::-1], size)) for one in edges]
+        for before, after in pairs:
+            clear &= (before >= 0) & (after >= 0)
+        for before, after in pairs:  # beside each other, then all nine
+            clear &= clear[before] & clear[after]
+            highest = np.fmax(highest, np.fmax(highest[before], highest[after]))
+        del pairs, before, after
+        inner = np.concatenate(edges)
+        inner = inner[clear[inner].all(axis=1)]
         graph = coo_matrix(
             (np.ones(len(inner), bool), (inner[:, 0], inner[:, 1])), shape=(size, size)
         )
         labels = connected_components(graph, directed=False)[1]
+        clear = clear[:size]
         island = np.full(size, -1)
         island[clear] = np.unique(labels[clear], return_inverse=True)[1]
-        return island.reshape(self.height.shape)
+        shape = self.height.shape
+        return island.reshape(shape), highest[:size].reshape(shape)
 
     def _radii(self) -> Float64[np.ndarray, " islands"]:
         """As Habitat: the greatest distance of an island's parts from their mean."""
@@ -255,3 +315,10 @@ class Floor:
         mean = np.column_stack([np.bincount(label, centres[:, axis]) / count for axis in range(3)])
         np.maximum.at(radii, label, np.linalg.norm(centres - mean[label], axis=1))
         return radii
+
+
+def _link(pairs: np.ndarray, size: int) -> np.ndarray:
+    """The second of the pair for every first, -1 where it has none; one more than size."""
+    link = np.full(size + 1, -1, np.int32)
+    link[pairs[:, 0]] = pairs[:, 1]
+    return link
