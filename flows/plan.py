@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from mimic.errors import BadInput
 
 FILE = "prefect.yaml"
 POOL = "mimic"  # where prefect.yaml names none
+BANNED = re.compile(r"[/%&><]|^\s*$")  # in a name, by Prefect, which answers with its schema
 
 
 def read(path: Path = Path(FILE)) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def pool() -> str:
     """Of all deployments of this workspace; without a prefect.yaml the usual one.
 
     Raises:
-        BadInput: prefect.yaml cannot be read, or names several.
+        BadInput: prefect.yaml cannot be read, or names several, or one that Prefect refuses.
     """
     if not Path(FILE).is_file():
         return POOL
@@ -73,4 +75,6 @@ def pool() -> str:
             f"{FILE}: the deployments name the work pools {' and '.join(names)}; the worker of a "
             "workspace serves one: give them the same"
         )
+    if names and (bad := BANNED.search(names[0])):
+        raise BadInput(f"{FILE}: the work pool {names[0]!r} has {bad[0]!r} in its name; Prefect refuses it")
     return names[0] if names else POOL

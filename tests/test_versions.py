@@ -64,18 +64,22 @@ def test_a_raised_reader_makes_another_inventory_and_another_engine_does_not(
         return Workspace(walk).inventory("phone").read_bytes()
 
     first = inventory()
-    monkeypatch.setitem(sources.READER_VERSIONS, "images", {"reader": 2})
-    assert inventory() == first
-    monkeypatch.setitem(sources.READER_VERSIONS, "videos", {"reader": 3})
-    assert inventory() != first
+    for reader, same in (("images", True), ("videos", False)):
+        higher = sources.READER_VERSIONS[reader]["reader"] + 1
+        monkeypatch.setitem(sources.READER_VERSIONS, reader, {"reader": higher})
+        assert (inventory() == first) == same
 
 
-def test_a_source_is_bound_to_the_engine_it_uses(repository: Path) -> None:
+def test_a_source_is_bound_to_the_engine_it_uses(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rooms = load_params(repository / "params.yaml").sources["rooms"]
     assert isinstance(rooms, config.Scenes)
-    assert sources.parts(rooms) == {"reader": 1, "embree": 2}
+    versions = {"reader": 5, "embree": 6, "habitat": 7}
+    monkeypatch.setitem(sources.READER_VERSIONS, "scenes", versions)
+    assert sources.parts(rooms) == {"reader": 5, "embree": 6}
     other = rooms.model_copy(update={"engine": "habitat"})
-    assert sources.parts(other) == {"reader": 1, "habitat": 1}
+    assert sources.parts(other) == {"reader": 5, "habitat": 7}
 
 
 def test_what_is_mined_half_way_is_kept_while_the_versions_are(

@@ -12,7 +12,9 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from pydantic import ValidationError
 
 from mimic.errors import BadInput
 from mimic.flows import deploy, plan
@@ -123,6 +125,13 @@ def test_a_worker_serves_one_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         plan.pool()
     (tmp_path / "prefect.yaml").write_text(f"deployments:\n{named.replace('a}', 'b}')}")
     assert plan.pool() == "b"
+    for name in ("nights/lab", "a&b", " "):
+        one = {"name": "x", "work_pool": {"name": name}}
+        (tmp_path / "prefect.yaml").write_text(yaml.safe_dump({"deployments": [one]}))
+        with pytest.raises(BadInput, match=f"the work pool '{name}' has .* in its name"):
+            plan.pool()
+        with pytest.raises(ValidationError):  # as Prefect would say
+            WorkPoolCreate(name=name, type="process")
 
 
 @pytest.fixture

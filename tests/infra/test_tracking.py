@@ -421,6 +421,19 @@ def test_results_without_an_encoder_are_shown_too(tracked: Path) -> None:
 
 
 def test_a_damaged_result_is_one_line(tracked: Path) -> None:
-    (tracked / "metrics/croco-1m/depth.json").write_text("{")
-    with pytest.raises(BadInput, match="croco-1m/depth.json: not valid JSON"):
-        module.mirror_all(TOLD, tracked)
+    path = tracked / "metrics/croco-1m/depth.json"
+    result = json.loads(path.read_text())
+    seed = {"run_seed": 0, "value": 0.5, "checkpoint": "0" * 64, "encoder": "croco-1m/seed-0"}
+    for text, wrong in (
+        ("{", "not valid JSON"),
+        ("[]", "expected a JSON object"),
+        (json.dumps(result | {"value": None}), "not a metrics file"),
+        *(
+            (json.dumps(result | {"seeds": [{k: seed[k] for k in seed if k != key}]}), f"'{key}'")
+            for key in ("run_seed", "value", "checkpoint")
+        ),
+    ):
+        path.write_text(text)
+        with pytest.raises(BadInput, match=f"croco-1m/depth.json: .*{wrong}") as info:
+            module.mirror_all(TOLD, tracked)
+        assert "\n" not in str(info.value)

@@ -115,6 +115,21 @@ def test_a_value_of_a_profile_is_named_with_its_file(short: Path) -> None:
         assert line.startswith(f"{short}:3: runs.{name}.steps: ")
 
 
+def test_a_section_that_is_no_table_is_one_line(short: Path) -> None:
+    """The recipe of a run is a part of it until it is read, whatever the other sections are."""
+    with short.open("a") as file:
+        file.write("adapt: null\n")
+    with pytest.raises(
+        BadInput, match=r"adapt: Input should be a valid dictionary \(found None\)$"
+    ):
+        load_params(short)
+    _with(short, "adapt: null", "pretrain: 5")
+    with pytest.raises(BadInput) as info:
+        load_params(short)
+    assert "unknown key" not in str(info.value)
+    assert "pretrain: Input should be a valid dictionary (found 5)" in str(info.value)
+
+
 def test_check_lists_everything_and_exits_with_2(short: Path) -> None:
     _with(short, "root: videos", "root: films")
     _with(short, " spacing_s: 0.4", " spacing: 0.4")

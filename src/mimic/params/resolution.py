@@ -65,20 +65,15 @@ class Resolved:
         theirs."""
         own = self.content.get("pretrain")
         sections = {section: self.content.get(section, {}) for section in RUNS}
-        if not isinstance(own, dict) or not all(isinstance(s, dict) for s in sections.values()):
-            return {
-                **self.content,
-                "adapt": sections["adapt"],
-                "adapted": {},
-                "profile": self.profile,
-            }
-        recipes = dict(own)
+        recipes = dict(own) if isinstance(own, dict) else {}
         adapted: dict[Any, Any] = {}
         for section, runs in sections.items():
-            sections[section] = _without_recipes(runs, recipes, adapted)
+            if isinstance(runs, dict):  # checking it says what is wrong with another
+                sections[section] = _without_recipes(runs, recipes, adapted)
+        named = {"pretrain": recipes} if isinstance(own, dict) else {}
         return {
             **self.content,
-            "pretrain": recipes,
+            **named,
             **sections,
             "adapted": adapted,
             "profile": self.profile,

@@ -109,8 +109,19 @@ def _placed(record: Record, known: set[tuple[str, str]], run: str) -> Record:
 
 def _results(workspace: Workspace, run: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for path in sorted(workspace.metrics(run, "any").parent.glob("*.json")):
-        if wrong_with(path.stem) is None:
-            yield path.stem, required(path)
+        if wrong_with(path.stem) is not None:
+            continue
+        result = required(path)
+        try:
+            for one in [result, *result.get("seeds", [])]:
+                float(one["value"])
+            evaluated.checkpoints(result)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BadInput(
+                f"{path}: not a metrics file ({error!r}); run mimic evaluate {run} {path.stem} "
+                "again"
+            ) from None
+        yield path.stem, result
 
 
 def _run_record(
