@@ -117,7 +117,8 @@ def test_a_finished_training_is_not_trained_again(mined: mimic.MinedPairs, model
 def _drawn_for_validation(pairs: Path, out: Path) -> tuple[Path, str]:
     """A copy of pairs of one clip, and its source's name, which is drawn for validation: names
     decide."""
-    (clip,) = set(pd.read_parquet(pairs)["clip"])
+    rows = pd.read_parquet(pairs)
+    (clip,) = set(rows["source"] + "/" + rows["clip"])
     for number in range(100):
         folder = out / f"pairs-{number}"
         source = f"own-{folder.name}-{storage.fingerprint(str(folder.resolve()))[:8]}"

@@ -13,6 +13,7 @@ import torch
 from huggingface_hub import ModelCard
 
 from mimic import licences
+from mimic.infra.storage import file_digest
 from mimic.training import machine
 from tests.commands.test_hand_out import exported, features, loaded, ours, run, workspace
 from tests.commands.test_weights import IMAGES, publish
@@ -146,8 +147,11 @@ def test_nothing_known_is_nothing_claimed(workspace: Path) -> None:
 
 def test_one_seed_shows_its_own_numbers_beside_those_of_all(workspace: Path) -> None:
     publish(workspace / "models/ours/seed-1", "mae", True, "sincos")
+    held = file_digest(workspace / "models/ours/seed-1/encoder.safetensors")
+    amended(workspace / "models/ours/seed-1", weights={"encoder.safetensors": held})
+    shared = {"standard_error": 0.01, "checkpoint": held}
     seeds = [
-        {"encoder": f"ours/seed-{k}", "run_seed": k, "value": value, "standard_error": 0.01}
+        {"encoder": f"ours/seed-{k}", "run_seed": k, "value": value, **shared}
         for k, value in ((0, 0.4), (1, 0.6))
     ]
     result = {"value": 0.5, "sd": 0.1414, "n": 2, "seeds": seeds, "standard_error": 0.02}
@@ -161,3 +165,7 @@ def test_one_seed_shows_its_own_numbers_beside_those_of_all(workspace: Path) -> 
     table = {row[0]: row[1:] for row in rows(page) if len(row) == 5}
     wanted = "delta1 0.6 ± 0.01 (standard error) (mean of 2 seeds 0.5, sd 0.14)"
     assert table["depth"][0] == wanted
+    amended(workspace / "models/ours/seed-1", weights={"encoder.safetensors": "f" * 64})
+    done = run("export-weights", "ours/seed-1", "--format", "hub", "--out", "later")
+    assert "depth of ours was measured before it was trained anew: left out" in done.output
+    assert "It was not measured." in (workspace / "later/README.md").read_text()

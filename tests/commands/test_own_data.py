@@ -25,6 +25,7 @@ from mimic.errors import BadInput
 from mimic.geometry import features, overlap
 from mimic.infra import storage
 from mimic.mining import shard_job, view_cache
+from mimic.pairs import index, select
 from mimic.pairs.read import iter_rows, read_image
 from mimic.pairs.schema import index_path, shards_in
 from mimic.params import Params, load_params
@@ -527,6 +528,39 @@ def test_a_long_numbered_folder_is_a_sequence(tmp_path: Path, params: Params) ->
     distances = {int(row["frame_b"][5:11]) - int(row["frame_a"][5:11]) for row in rows}
     assert len(rows) >= 6
     assert distances == {8}
+
+
+def test_each_frame_of_a_sequence_is_paired_whatever_the_file_says(
+    tmp_path: Path, params: Params
+) -> None:
+    """The first source with the reader may take every tenth."""
+    for number in range(40):
+        (tmp_path / f"frame{number:06}.png").touch()
+    template = next(one for one in params.sources.values() if isinstance(one, config.Images))
+    sparse = template.model_copy(update={"advance": 10})
+    read = params.model_copy(update={"sources": {"frames": sparse}})
+    said = own_options.Options()
+    [part] = own_sources.find_media(read, [tmp_path], said, tmp_path / "out").parts
+    assert isinstance(part.section, config.Images)
+    assert (part.section.pairing, part.section.advance) == ("neighbours", 1)
+
+
+def test_folders_that_were_mined_together_stay_apart(tmp_path: Path, params: Params) -> None:
+    """Each is a source whose only clip is ".": of one clip nothing could be held out."""
+    rooms = ("kitchen", "garden", "street")
+    for seed, name in enumerate(rooms):
+        footage.folder(tmp_path / name, footage.pan(seed, 4, 60))
+    space = storage.Workspace(tmp_path)
+    out = space.pairs("mine")
+    paths = [tmp_path / name for name in rooms]
+    own_data.pairs(params, paths, out, own_options.Options(), as_json=False)
+    section = next(one for one in params.sources.values() if isinstance(one, config.Images))
+    rows = index.read({"mine": section}, space)
+    assert [(source, clip.split("-")[1]) for source, clip in sorted(rows.clips)] == [
+        ("mine", name) for name in sorted(rooms)
+    ]
+    assert len({group for _, group in rows.scene_groups}) == 3
+    assert 0 < select.held_out_clips(rows, 0.3).sum() < 3
 
 
 def test_what_is_said_on_the_command_line_comes_before_the_parameter_file(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,42 @@ def test_a_damaged_checkpoint_is_passed_over(
     assert torch.equal(model.weight, weights[0])
     assert not list(tmp_path.glob(".*.part"))
     assert damage == "unmarked" or "step-000000010.pt is damaged" in caplog.text
+
+
+def test_what_is_saved_after_a_damaged_one_counts(tmp_path: Path) -> None:
+    """Also where one is kept: its number is lower, and it must not go as the older one."""
+    stepped(tmp_path, [300], keep=1)
+    (tmp_path / "step-000000300.pt").write_bytes(b"torn")
+    assert checkpoint.restore(tmp_path, *trainee(), SINGLE_PROCESS).step == 0
+    weights = stepped(tmp_path, [100], keep=1)
+    model, optimizer = trainee()
+    assert checkpoint.restore(tmp_path, model, optimizer, SINGLE_PROCESS).step == 100
+    assert torch.equal(model.weight, weights[-1])
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_lack_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stepped(tmp_path, [5, 10], keep=2)
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        checkpoint.restore(tmp_path, *trainee(), SINGLE_PROCESS)
+
+
+def test_a_disk_that_does_not_answer_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped(tmp_path, [5, 10], keep=2)
+
+    def stale(path: Path) -> str:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+
+    monkeypatch.setattr(checkpoint, "file_digest", stale)
+    with pytest.raises(BadInput, match=r"step-000000010\.pt: cannot be read \(Stale file handle\)"):
+        checkpoint.restore(tmp_path, *trainee(), SINGLE_PROCESS)
 
 
 class Hostile:

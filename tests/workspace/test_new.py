@@ -20,8 +20,10 @@ from dvc.utils.hydra import apply_overrides
 from PIL import Image
 
 from mimic.commands.workspace import check, choices, data, new, spacing, stages, versions
+from mimic.commands.workspace.choices import Mined
 from mimic.geometry import overlap
 from mimic.models.spec import ViTSize, encoder_differences
+from mimic.pairs import select
 from mimic.params import load_params, packaged
 from tests.support import footage
 from tests.support.command import MIMIC, call_mimic
@@ -428,3 +430,13 @@ def test_a_model_that_starts_from_weights_has_every_number_of_their_encoder(
     model, local, _ = choices.model_of({"model": size.as_card()}, "laptop")
     resolved, _ = choices.recipe("laptop", {"model": {**model, **local}})
     assert not encoder_differences(size, resolved.model.size())
+
+
+@pytest.mark.parametrize("name", ["GX010001.MP4", "street.mp4", "walk.mp4"])
+def test_an_only_clip_is_trained_on(name: str) -> None:
+    """By its name it may be drawn for validation, and then nothing is left to train on."""
+    one = Mined("videos", {}, 100.0, [name], {name})
+    assert choices.validation([one])[0] == 0
+    two = Mined("videos", {}, 100.0, [name, "other.mp4"], {name, "other.mp4"})
+    share = choices.validation([two])[0]
+    assert select.held_out("videos", two.clips, share).sum() == 1

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Int16, Int32, Int64, UInt64
 
 from mimic import config
@@ -54,6 +55,15 @@ class Catalogue:
         return len(self.source)
 
 
+def _clips(table: pa.Table, source: str) -> pa.Array:
+    """The clip of each row. One folder may hold pairs of several sources, as `mimic pairs` writes
+    them, whose clips are called alike: there the name of its own source goes before it."""
+    clips = table["clip"].combine_chunks()
+    owners = table["source"].combine_chunks()
+    own = pc.equal(owners, source)
+    return pc.if_else(own, clips, pc.binary_join_element_wise(owners, clips, "/"))
+
+
 def read(sources: Mapping[str, config.SourceBase], space: storage.Workspace) -> Catalogue:
     """The catalogue of all pairs that were mined from these sources.
 
@@ -64,7 +74,7 @@ def read(sources: Mapping[str, config.SourceBase], space: storage.Workspace) -> 
     files = [
         (number, tar) for number, name in enumerate(names) for tar in shards_in(space.pairs(name))
     ]
-    columns = ["clip", "sha_a", "sha_b", "dhash_a", "dhash_b"]
+    columns = ["source", "clip", "sha_a", "sha_b", "dhash_a", "dhash_b"]
     codes: dict[tuple[str, str], int] = {}
     shards: list[Shard] = []
     clips = [np.empty(0, np.int32)]
@@ -74,7 +84,7 @@ def read(sources: Mapping[str, config.SourceBase], space: storage.Workspace) -> 
     for (number, tar), table in zip(
         files, ahead(read_table(index_path(tar), columns) for _, tar in files), strict=True
     ):
-        clip = table["clip"].combine_chunks().dictionary_encode()
+        clip = _clips(table, names[number]).dictionary_encode()
         clip_codes = [
             codes.setdefault((names[number], name), len(codes))
             for name in clip.dictionary.to_pylist()

@@ -207,8 +207,14 @@ def save(
         path.with_suffix(".json"),
         {"step": step, "bytes": path.stat().st_size, "sha256": file_digest(path)},
     )
-    for old in _marks(folder)[keep:]:
-        remove(old)
+    earlier = []
+    for mark in _marks(folder):
+        if mark.name > path.with_suffix(".json").name:  # it was damaged, or this step were not made
+            remove(mark)
+        else:
+            earlier.append(mark)
+    for mark in earlier[keep:]:
+        remove(mark)
 
 
 def keep_for_good(folder: Path, step: int) -> None:
@@ -237,22 +243,22 @@ def restore(
     is none.
 
     Left-overs of a killed save are removed. A damaged checkpoint is reported and the one before it
-    taken.
+    taken; the next one that is saved replaces it.
 
     Raises:
-        BadInput: a checkpoint belongs to another model, or this rank cannot read what the first one
-            can.
+        BadInput: a checkpoint belongs to another model, the disk does not answer, or this rank
+            cannot read what the first one can.
     """
     device = next(model.parameters()).device
     state = None
     if world.rank == 0:
         sweep(folder)
-        state = _newest(folder, device)
+        state = _newest(folder)
     step = int(world.broadcast(torch.tensor(state["step"] if state else 0, device=device)))
     if step == 0:
         return Restored(0, None)
     path = folder / f"step-{step:09d}.pt"
-    state = state or _read(path, device)
+    state = state or _read(path)
     if state is None:
         raise BadInput(
             f"{path}: rank {world.rank} cannot read it whole, though rank 0 can; is the file "
@@ -276,7 +282,7 @@ def restore(
 def restore_newest_model(folder: Path, model: nn.Module) -> int:
     """Load only the weights of the newest whole checkpoint, and return its step; 0 when there is
     none."""
-    state = _newest(folder, next(model.parameters()).device)
+    state = _newest(folder)
     return _load_model(state, model, folder) if state else 0
 
 
@@ -291,7 +297,7 @@ def restore_model(path: Path, model: nn.Module) -> int:
     Raises:
         BadInput: it is damaged, or belongs to another model.
     """
-    state = _read(path, next(model.parameters()).device)
+    state = _read(path)
     if state is None:
         raise BadInput(f"{path}: damaged; remove it and its .json, and run the stage again")
     return _load_model(state, model, path.parent)
@@ -318,28 +324,35 @@ def _marks(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.json"), reverse=True)
 
 
-def _newest(folder: Path, device: torch.device) -> dict[str, Any] | None:
+def _newest(folder: Path) -> dict[str, Any] | None:
     for mark in _marks(folder):
-        state = _read(mark.with_suffix(".pt"), device)
+        state = _read(mark.with_suffix(".pt"))
         if state is not None:
             return state
         log.warning("%s is damaged; taking the checkpoint before it", mark.with_suffix(".pt"))
     return None
 
 
-def _read(path: Path, device: torch.device) -> dict[str, Any] | None:
-    """A checkpoint's content, or None when it is not what its mark says. Only tensors and plain
-    values are unpickled."""
+def _read(path: Path) -> dict[str, Any] | None:
+    """A checkpoint's content, on the CPU, or None when it is not what its mark says. Only tensors
+    and plain values are unpickled.
+
+    Raises:
+        BadInput: the disk does not answer.
+        RuntimeError: there is no memory for it. Neither says that the checkpoint is damaged.
+    """
     try:
         wanted = json.loads(path.with_suffix(".json").read_text())
         if path.stat().st_size != wanted["bytes"] or file_digest(path) != wanted["sha256"]:
             return None
-        state = torch.load(path, map_location=device, weights_only=True)
-        return (
-            state
-            if state["step"] == wanted["step"]
-            and {"threads", "ranks", "model", "optimizer"} <= set(state)
-            else None
-        )
-    except (OSError, ValueError, KeyError, BadInput, RuntimeError, pickle.UnpicklingError):
+        # There is room for it beside the model, which a GPU need not have.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, ValueError, KeyError, pickle.UnpicklingError):
         return None
+    except OSError as error:
+        raise BadInput(
+            f"{path}: cannot be read ({error.strerror}); try again, or remove it and its .json to "
+            "go on from the checkpoint before it"
+        ) from error
+    fits = {"threads", "ranks", "model", "optimizer"} <= set(state)
+    return state if fits and state["step"] == wanted["step"] else None

@@ -14,11 +14,12 @@ from mimic.commands.hand_out.loading_lines import loading_lines
 from mimic.config.names import seed_of
 from mimic.errors import BadInput
 from mimic.infra import confined
+from mimic.infra.conditions import OF_ANOTHER
 from mimic.infra.publishing import Work, publish, resolve_target
 from mimic.infra.storage import Workspace, write_bytes, write_json
 from mimic.models.formats import timm_config
 from mimic.models.objectives import OBJECTIVES
-from mimic.reporting.results import SavedResult, read_result
+from mimic.reporting.results import SavedResult, result_of
 from mimic.training import journal, machine
 from mimic.training.checkpoint import write_weights
 
@@ -101,8 +102,12 @@ def _results(workspace: Workspace, name: str) -> dict[str, SavedResult]:
     all of them under "over_seeds"."""
     run, seed = seed_of(name)
     folder = workspace.metrics(run, "any").parent
-    saved = {path.stem: read_result(path) for path in sorted(folder.glob("*.json"))}
+    tasks = [path.stem for path in sorted(folder.glob("*.json"))]
+    saved = {task: result_of(workspace, run, task) for task in tasks}
     results = {task: result for task, result in saved.items() if result is not None}
+    for task in [task for task, result in results.items() if result.raw.get(OF_ANOTHER)]:
+        print(f"{task} of {run} was measured before it was trained anew: left out of the page")
+        del results[task]
     if seed is None:
         return results
     own = {task: _of_seed(result, seed) for task, result in results.items()}

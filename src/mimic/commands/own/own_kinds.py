@@ -106,7 +106,10 @@ def _folders(
     pictures = [file for file in files if folders.has_extension(file, images.EXTENSIONS)]
     names = list(dict.fromkeys(Path(file).parent.as_posix() for file in pictures))
     template = sections[config.Images].model_copy(update={"glob": "*"})
-    sequence = {"pairing": "neighbours", "stride": DISTANCES[0], "retry_strides": DISTANCES[1:]}
+    sequence = {
+        **{"pairing": "neighbours", "advance": 1},
+        **{"stride": DISTANCES[0], "retry_strides": DISTANCES[1:]},
+    }
     is_sequence = {name: _is_sequence(path / name) for name in names}
     for wanted, change in ((True, sequence), (False, {"pairing": "all"})):
         if clips := [name for name in names if is_sequence[name] is wanted]:

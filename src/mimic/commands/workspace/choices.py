@@ -81,7 +81,7 @@ def mined(media: FolderMedia, asked: Asked, mine: config.Mine) -> tuple[Mined, s
         return Mined(media.kind, section, pairs, media.clips, _good(media, spacing)), why
     if isinstance(media.section, config.Images):
         stated = media.section.model_dump(mode="json")
-        section |= {key: stated[key] for key in ("pairing", "stride", "retry_strides")}
+        section |= {key: stated[key] for key in ("pairing", "advance", "stride", "retry_strides")}
         kind = "numbered frames" if stated["pairing"] == "neighbours" else "sets of photographs"
         why = f"pairing {stated['pairing']}: the folders hold {kind}"
         return Mined(media.kind, section, media.pictures, media.clips, set()), why
@@ -95,7 +95,11 @@ def _good(media: FolderMedia, spacing: Spacing) -> set[str]:
 
 
 def validation(sources: Sequence[Mined]) -> tuple[float, str]:
-    """Share of the clips that is held out: the first that leaves clips with pairs on both sides."""
+    """Share of the clips that is held out: the first that leaves clips with pairs on both sides;
+    nothing of an only clip, which is there to be trained on."""
+    count = sum(len(one.clips) for one in sources)
+    if count == 1:
+        return 0.0, "there is one clip, and it is trained on: add others to measure on"
     for share in VALIDATION:
         held = [
             clip
@@ -105,7 +109,6 @@ def validation(sources: Sequence[Mined]) -> tuple[float, str]:
             )
             if out
         ]
-        count = sum(len(one.clips) for one in sources)
         good = {clip for one in sources for clip in one.good}
         if held and len(held) < count and (not good or 0 < len(good & set(held)) < len(good)):
             return share, f"{len(held)} of {count} clips are held out to measure on"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import re
@@ -19,11 +20,12 @@ from mimic.infra.cluster.slurm.submission import SlurmJob
 # Reasons for which a pending job will never start. A job that a person holds, or a partition under
 # maintenance, may.
 _HOPELESS = re.compile(
-    r"launch failed requeued held|JobHoldMaxRequeue|DependencyNeverSatisfied|BadConstraints|"
+    r"launch[ _]fail\w*[ _]\w*[ _]?held|JobHoldMaxRequeue|DependencyNeverSatisfied|BadConstraints|"
     r"PartitionNodeLimit|PartitionTimeLimit|InvalidAccount|InvalidQOS|PartitionInactive|"
     r"(Assoc|QOS)\w*Max\w+PerJob|QOSMax\w+PerJob",
     re.IGNORECASE,
 )
+_WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 _HELD_OPEN_S = 60.0  # a job with all its results whose processes do not end is cancelled after this
 _LATE = 5  # looks into the queue after which it counts as over that SLURM cannot say how
 # What the launcher says of any job that ends badly: echoes of its end, not the cause.
@@ -36,6 +38,8 @@ _MEANT = {
     "BOOT_FAIL": failures.NODE_LOST,
     "PREEMPTED": f"{failures.PREEMPTED}, and not put back into the queue",
 }
+
+log = logging.getLogger(__name__)
 
 Tell = Callable[[Mapping[str, Standing] | None], None]
 
@@ -92,7 +96,10 @@ class JobMonitor:
         if alive is None:
             self._tell(None)
             return {}
-        self._tell({id: alive[id] for id in jobs if id in alive})
+        try:
+            self._tell({id: alive[id] for id in jobs if id in alive})
+        except Exception:  # a line that cannot be said is no reason to end the jobs
+            log.warning("slurm: what squeue says cannot be shown", exc_info=True)
         ended = {}
         for id in jobs:
             self._missed[id] = 0 if id in alive else self._missed.get(id, 0) + 1
@@ -114,10 +121,11 @@ class JobMonitor:
         """Why a job in the queue is not worth waiting for; None when it is."""
         state = standing.state
         reason = standing.reason
-        pending_s = _lasting(self._pending_since, id, state == "PENDING")
+        waits = state in _WAITING
+        pending_s = _lasting(self._pending_since, id, waits)
         held_s = _lasting(self._held_since, id, failed and state == "RUNNING")
         limit = self._cluster.pending_limit_min
-        if state == "PENDING" and _HOPELESS.search(reason):
+        if waits and _HOPELESS.search(reason):
             return f"it would never start ({reason})"
         if limit is not None and pending_s > limit * 60:
             return f"it was pending for more than {limit} minutes ({reason})"
@@ -125,18 +133,28 @@ class JobMonitor:
 
 
 def read(job: SlurmJob) -> Ending | None:
-    """Results or errors from the job's files, without waiting; None when there are neither."""
-    os.scandir(job.folder).close()  # NFS looks again
+    """Results or errors from the job's files, without waiting; None when there are neither, or the
+    shared disk does not answer just now."""
     results = []
     errors = []
-    for rank in range(job.tasks):
-        path = job.paths(rank).result_pickle
-        if path.exists():
+    try:
+        os.scandir(job.folder).close()  # NFS looks again
+        for rank in range(job.tasks):
+            path = job.paths(rank).result_pickle
+            if not path.exists():
+                continue
+            written = path.stat().st_mtime
             kind, value = pickle.loads(path.read_bytes())
             if kind == "success":
                 results.append(value)
             else:
-                errors.append((path.stat().st_mtime, f"rank {rank} of job {job.id}:\n{value}"))
+                errors.append((written, f"rank {rank} of job {job.id}:\n{value}"))
+    except (
+        OSError,
+        EOFError,
+        pickle.UnpicklingError,
+    ):  # a job that runs again removes what it said before
+        return None
     if errors:
         return Ending("", None, culprit(errors))
     return Ending("COMPLETED", results, None) if len(results) == job.tasks else None

@@ -206,7 +206,7 @@ def _tail(path: Path) -> list[str]:
         with path.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
             return file.read().decode(errors="replace").splitlines()
-    except FileNotFoundError:
+    except OSError:  # it is not there yet, or the shared disk does not answer just now
         return []
 
 
@@ -231,9 +231,13 @@ def _counted(standings: Iterable[Standing]) -> list[str]:
 
 
 def _seconds(used: str) -> int:
-    """Of 1-02:03:04; of 02:03 as well."""
+    """Of 1-02:03:04; of 02:03 as well. Of anything else 0: squeue says INVALID of a job that began
+    after now, by the clock of this machine."""
     days, _, clock = used.rpartition("-")
     seconds = 0
-    for part in clock.split(":"):
-        seconds = 60 * seconds + int(part or 0)
-    return seconds + 86_400 * int(days or 0)
+    try:
+        for part in clock.split(":"):
+            seconds = 60 * seconds + int(part or 0)
+        return seconds + 86_400 * int(days or 0)
+    except ValueError:
+        return 0
