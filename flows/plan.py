@@ -76,5 +76,7 @@ def pool() -> str:
             "workspace serves one: give them the same"
         )
     if names and (bad := BANNED.search(names[0])):
-        raise BadInput(f"{FILE}: the work pool {names[0]!r} has {bad[0]!r} in its name; Prefect refuses it")
+        raise BadInput(
+            f"{FILE}: the work pool {names[0]!r} has {bad[0]!r} in its name; Prefect refuses it"
+        )
     return names[0] if names else POOL

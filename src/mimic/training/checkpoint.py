@@ -347,7 +347,7 @@ def _read(path: Path) -> dict[str, Any] | None:
             return None
         # There is room for it beside the model, which a GPU need not have.
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, ValueError, KeyError, pickle.UnpicklingError):
+    except (FileNotFoundError, BadInput, ValueError, KeyError, pickle.UnpicklingError):
         return None
     except OSError as error:
         raise BadInput(

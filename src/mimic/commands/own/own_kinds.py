@@ -107,8 +107,10 @@ def _folders(
     names = list(dict.fromkeys(Path(file).parent.as_posix() for file in pictures))
     template = sections[config.Images].model_copy(update={"glob": "*"})
     sequence = {
-        **{"pairing": "neighbours", "advance": 1},
-        **{"stride": DISTANCES[0], "retry_strides": DISTANCES[1:]},
+        "pairing": "neighbours",
+        "advance": 1,
+        "stride": DISTANCES[0],
+        "retry_strides": DISTANCES[1:],
     }
     is_sequence = {name: _is_sequence(path / name) for name in names}
     for wanted, change in ((True, sequence), (False, {"pairing": "all"})):

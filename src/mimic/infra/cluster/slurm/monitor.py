@@ -149,12 +149,8 @@ def read(job: SlurmJob) -> Ending | None:
                 results.append(value)
             else:
                 errors.append((written, f"rank {rank} of job {job.id}:\n{value}"))
-    except (
-        OSError,
-        EOFError,
-        pickle.UnpicklingError,
-    ):  # a job that runs again removes what it said before
-        return None
+    except (OSError, EOFError, pickle.UnpicklingError):
+        return None  # a job that runs again removes what it said before
     if errors:
         return Ending("", None, culprit(errors))
     return Ending("COMPLETED", results, None) if len(results) == job.tasks else None
