@@ -17,6 +17,7 @@ import pytest
 import timm
 import torch
 import yaml
+from PIL import Image
 from safetensors.torch import load_file
 
 import mimic
@@ -51,6 +52,21 @@ def test_mined_pairs_are_counted(mined: mimic.MinedPairs) -> None:
     assert mined.outcomes["kept"] == mined.kept
     again = mimic.mine_pairs([mined.folder.parent / "walk.mp4"], out=mined.folder.parent / "one")
     assert again.kept == 5
+
+
+def test_what_could_not_be_read_is_in_the_result(mined: mimic.MinedPairs, tmp_path: Path) -> None:
+    walk = (mined.folder.parent / "walk.mp4").read_bytes()
+    (tmp_path / "broken.mp4").write_bytes(walk[: len(walk) // 2])
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        Image.new("RGB", (64, 64)).save(tmp_path / f"photos/{number}.png")
+    (tmp_path / "photos/torn.png").write_bytes((tmp_path / "photos/0.png").read_bytes()[:40])
+    paths = [tmp_path / "broken.mp4", tmp_path / "photos"]
+    found = mimic.mine_pairs(paths, out=tmp_path / "pairs")
+    named = {**found.skipped, **found.damaged, **found.failed}
+    assert [Path(name).name for name in named] == ["broken.mp4"]
+    [views] = found.unreadable_views.values()
+    assert list(views) == ["torn.png"]
 
 
 def test_options_are_those_of_the_command(mined: mimic.MinedPairs, tmp_path: Path) -> None:

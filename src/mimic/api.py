@@ -19,7 +19,7 @@ import json
 import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -47,6 +47,9 @@ class MinedPairs:
         kept: pairs that were stored.
         outcomes: how many candidates ended how; the numbers add up to `candidates`.
         skipped: path -> why it was not mined.
+        damaged: clip -> what of it could not be read; the rest of it was mined.
+        failed: clip -> the error that ended it.
+        unreadable_views: clip -> picture -> why it could not be read.
     """
 
     folder: Path
@@ -54,6 +57,9 @@ class MinedPairs:
     kept: int
     outcomes: dict[str, int]
     skipped: dict[str, str]
+    damaged: dict[str, str]
+    failed: dict[str, str]
+    unreadable_views: dict[str, dict[str, str]]
 
 
 def mine_pairs(
@@ -92,9 +98,8 @@ def mine_pairs(
     read = load_params(_params_file(params))
     own_data.pairs(read, _paths(paths), folder, Options(**options), as_json=False)
     summary = json.loads((folder / own_data.SUMMARY).read_text())
-    return MinedPairs(
-        folder, summary["candidates"], summary["kept"], summary["outcomes"], summary["skipped"]
-    )
+    names = [field.name for field in fields(MinedPairs) if field.name != "folder"]
+    return MinedPairs(folder, **{name: summary[name] for name in names})
 
 
 def pretrain_encoder(

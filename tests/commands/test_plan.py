@@ -66,6 +66,8 @@ def test_a_plan_is_the_measured_rate_times_the_recipe(mined: Path, tmp_path: Pat
         "files": None,
     }
     assert found["total"]["pairs"] == count
+    assert "phone" in found["unknown"]
+    assert "rooms" not in found["unknown"]
     rates.write_text(json.dumps(found))
     assert _plan(mined, "--rates", str(rates))["total"] == found["total"]
 
@@ -144,3 +146,29 @@ def test_a_dataset_may_be_called_pretrain(mined: Path) -> None:
 def test_a_plan_of_nothing_is_refused(mined: Path) -> None:
     done = CliRunner().invoke(cli.app, ["plan", "--params", str(mined / "params.yaml")])
     assert "name a dataset" in str(done.exception)
+
+
+def test_a_total_without_some_sources_says_so(
+    mined: Path, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    root = Path(shutil.copytree(mined, tmp_path / "workspace"))
+    shutil.copy(repository / "params.yaml", root)
+    rates = tmp_path / "rates.json"
+    rate = {"seconds_per_pair": 0.5, "bytes_per_pair": 1000, "clips_per_pair": 0.02}
+    rates.write_text(json.dumps({"videos": rate, "images": rate}))
+    words = ["plan", "mimic-1m", "--params", str(root / "params.yaml"), "--rates", str(rates)]
+    shown = CliRunner().invoke(cli.app, words).output
+    assert "at least 0.00 days on" in shown
+    (line,) = (line for line in shown.splitlines() if "not counted" in line)
+    assert line.startswith("phone: ")
+    text = (root / "params.yaml").read_text()
+    alone = tmp_path / "params.yaml"
+    alone.write_text(text.replace("sources: {rooms: 60, phone: null}", "sources: {phone: null}"))
+    assert alone.read_text() != text
+    words[words.index("--params") + 1] = str(alone)
+    shown = CliRunner().invoke(cli.app, words).output
+    assert "days on" not in shown
+    found = json.loads(CliRunner().invoke(cli.app, [*words, "--json"]).stdout)
+    assert found["total"]["days"] is None
+    assert found["unknown"] == ["phone"]

@@ -21,7 +21,7 @@ from mimic.errors import BadInput
 from mimic.pairs.read import read_table
 from mimic.pairs.schema import PAIR, index_path, shards_in
 from mimic.params import Params, load_params
-from mimic.reporting import advice
+from mimic.reporting import advice, look
 from mimic.reporting.look import PAGE, REJECTED, SUMMARY, look_page
 from tests.reporting.test_report import Page
 from tests.support import footage
@@ -238,7 +238,7 @@ def test_the_rules_read_the_counts(
         "without_pairs": {},
     }
     settings = {"sources": {"own": {"spacing_s": spacing}}}
-    found = advice.findings(summary, settings, [20, 20], 0)
+    found = advice.findings(summary, settings, [20, 20], (0, 40))
     if said == "":
         assert found == []
         return
@@ -248,3 +248,26 @@ def test_the_rules_read_the_counts(
         assert finding.command is None
     else:
         assert finding.command == f"mimic pairs 'my videos' --out NEW_FOLDER {said}"
+        summary["options"] = {"--licence": "own", said.split()[0]: "7", "--params": "my lab.yaml"}
+        (finding,) = advice.findings(summary, settings, [20, 20], (0, 40))
+        flags = f"--licence own {said} --params 'my lab.yaml'"
+        assert finding.command == f"mimic pairs 'my videos' --out NEW_FOLDER {flags}"
+
+
+def test_equal_pairs_are_compared_with_each_other_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    codes = np.random.default_rng(0).integers(0, 2**64, 5000, np.uint64)
+    both = np.concatenate([codes, codes])
+    assert len(look._compared(both)) == 10_000
+    monkeypatch.setattr(look, "COMPARED", 1000)
+    chosen = look._compared(both)
+    assert 800 < len(chosen) < 1200
+    assert np.array_equal(chosen[chosen >= 5000] - 5000, chosen[chosen < 5000])
+
+
+def test_copies_are_a_finding_by_what_was_compared() -> None:
+    summary = {"candidates": 9, "clips": 2, "outcomes": {"kept": 9}, "without_pairs": {}}
+    (finding,) = advice.findings(summary, {}, [500_000, 500_000], (50_000, 100_000))
+    assert finding.seen == "50,000 of 100,000 pairs look like a pair of another clip"
+    assert advice.findings(summary, {}, [500_000, 500_000], (5_000, 100_000)) == []

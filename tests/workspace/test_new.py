@@ -440,3 +440,35 @@ def test_an_only_clip_is_trained_on(name: str) -> None:
     two = Mined("videos", {}, 100.0, [name, "other.mp4"], {name, "other.mp4"})
     share = choices.validation([two])[0]
     assert select.held_out("videos", two.clips, share).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("fps", "expected"),
+    [
+        (30, {0.1: 0.1, 0.2: 0.2, 0.4: 0.4, 0.8: 0.8, 1.6: 1.6, 3.2: 3.2}),
+        (2, {0.4: 0.5, 0.8: 1.0, 1.6: 2.0, 3.2: 3.5}),
+        (1, {0.8: 1.0, 1.6: 2.0, 3.2: 4.0}),
+    ],
+)
+def test_the_spacing_of_a_slow_film_is_judged_by_its_own_times(
+    fps: int, expected: dict[float, float]
+) -> None:
+    """Every frame of it comes where one is asked for each tenth of a second."""
+    gap = max(1 / fps, 0.1)
+    times = [round(number * gap * fps) / fps for number in range(round(8 / gap))]
+    found = {distance: times[other] - times[0] for distance, other in spacing.partners(times, 0)}
+    assert found == pytest.approx(expected, abs=0.04)
+
+
+def test_a_few_small_folders_are_looked_at(tmp_path: Path) -> None:
+    """Not one that holds others: a look at it would be one at all of them."""
+    sizes = {".": 1, "a": 200, "b": 150, "c": 20, "d": 160, "d/e": 3}
+    for name, count in sizes.items():
+        (tmp_path / name).mkdir(exist_ok=True, parents=True)
+        for number in range(count):
+            (tmp_path / name / f"{number}.png").touch()
+    section = packaged().sources["frames"]
+    media = data.FolderMedia("images", section, tmp_path, list(sizes), {}, 0)
+    assert [path.name for path in new._short_clips(media)] == ["e", "c", "b"]
+    alone = data.FolderMedia("images", section, tmp_path, ["a"], {}, 0)
+    assert [path.name for path in new._short_clips(alone)] == ["a"]

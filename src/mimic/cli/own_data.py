@@ -39,7 +39,8 @@ def pairs(
     options = own_options.Options(
         spacing_s, crop_bottom, up, group_max, island_radius_min_m, texture_max_px, licence
     )
-    if not own_data.pairs(load_here_or_packaged(params), paths, out, options, as_json=as_json):
+    read = load_here_or_packaged(params)
+    if not own_data.pairs(read, paths, out, options, as_json=as_json, file=params):
         raise typer.Exit(1)
 
 

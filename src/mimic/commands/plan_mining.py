@@ -54,13 +54,16 @@ def main(params: Params, root: Path, name: str, rates_file: Path | None, as_json
         for source, count in dataset.sources.items()
     }
     cores = _cores(params)
+    unknown = [source for source, line in lines.items() if line["pairs"] is None]
     total = _total(lines.values())
-    total["days"] = total["core_days"] / cores
+    days = total["core_days"]
+    total["days"] = None if days is None else days / cores
     used = {line["rate_of"] for line in lines.values()}
     result = {
         "dataset": name,
         "cores": cores,
         "total": total,
+        "unknown": unknown,
         "sources": lines,
         "rates": {source: rate.model_dump() for source, rate in rates.items() if source in used},
     }
@@ -78,9 +81,10 @@ def _cores(params: Params) -> int:
 
 
 def _total(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Sums over the sources whose numbers are known."""
+    """Sums over the sources whose numbers are known; None where those of none are."""
     keys = ("pairs", "core_days", "bytes", "files")
-    return {key: sum(line[key] for line in lines if line[key] is not None) for key in keys}
+    known = [line for line in lines if line["pairs"] is not None]
+    return {key: sum(line[key] for line in known) if known else None for key in keys}
 
 
 def measured_rates(params: Params, space: storage.Workspace) -> dict[str, Rate]:
@@ -193,10 +197,19 @@ def _show(result: dict[str, Any]) -> None:
         table.add_row(source, line["rate_of"], *_cells(line))
         by_reader[line["rate_of"]].append(source)
     table.add_section()
-    table.add_row("total", "", *_cells(result["total"]))
+    unknown = result["unknown"]
+    total = result["total"]
+    table.add_row("at least" if unknown else "total", "", *_cells(total))
     console = Console()
     console.print(table)
-    console.print(f"{result['total']['days']:.2f} days on {result['cores']} cores")
+    if total["days"] is not None:
+        least = "at least " if unknown else ""
+        console.print(f"{least}{total['days']:.2f} days on {result['cores']} cores")
+    if unknown:
+        console.print(
+            f"{', '.join(unknown)}: all there are is asked for, and how many is unknown before "
+            "ingest: not counted"
+        )
     for rate_of, sources in by_reader.items():
         if others := [source for source in sources if source != rate_of]:
             console.print(f"{', '.join(others)}: not measured; the rate is that of {rate_of}")

@@ -4,7 +4,7 @@ by and, where one does it, the option of the command line."""
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ class Change:
 
 
 def findings(
-    summary: dict[str, Any], settings: dict[str, Any], pairs: Sequence[int], alike: int
+    summary: dict[str, Any], settings: dict[str, Any], pairs: Sequence[int], alike: tuple[int, int]
 ) -> list[Change]:
     """What the counts suggest, the most frequent reason first.
 
@@ -34,20 +34,20 @@ def findings(
         summary: of `_pairs.json`.
         settings: how it was mined: `sources` with their numbers.
         pairs: of each clip that gave some.
-        alike: pairs that look like one of another clip.
+        alike: pairs that look like one of another clip, and how many were compared.
     """
     shares = _shares(summary)
-    paths = summary.get("paths", [])
     changes = [
-        _with_command(finding, paths)
+        _with_command(finding, summary.get("paths", []), summary.get("options", {}))
         for outcome, share in sorted(shares.items(), key=lambda one: -one[1])
         for finding in _of_outcome(outcome, share, _spacing(settings))
     ]
     changes += _of_clips(summary, pairs)
-    if pairs and alike > SOME * sum(pairs):
+    many, compared = alike
+    if many > SOME * compared:
         changes.append(
             Change(
-                f"{alike:,} of {sum(pairs):,} pairs look like a pair of another clip",
+                f"{many:,} of {compared:,} pairs look like a pair of another clip",
                 "near_duplicate_bits of a dataset leaves all but one of each out; copies of a "
                 "video are best left out here",
             )
@@ -136,9 +136,13 @@ def _spacing(settings: dict[str, Any]) -> float | None:
     return float(spacings[0]) if spacings else None
 
 
-def _with_command(finding: Change, paths: Sequence[str]) -> Change:
-    """With the whole command in the place of its option: the same paths, into a new folder."""
+def _with_command(finding: Change, paths: Sequence[str], options: Mapping[str, str]) -> Change:
+    """With the whole command in the place of its option: the same paths and options, into a new
+    folder."""
     if finding.command is None:
         return finding
-    command = f"mimic pairs {shlex.join(paths)} --out NEW_FOLDER {finding.command}"
-    return replace(finding, command=command)
+    flag, value = finding.command.split()
+    words = [word for one in {**options, flag: value}.items() for word in one]
+    return replace(
+        finding, command=shlex.join(["mimic", "pairs", *paths, "--out", "NEW_FOLDER", *words])
+    )

@@ -112,7 +112,9 @@ def render(out: Path, summary: dict[str, Any]) -> str:
         "without_in_all": len(without),
         "named": [one for one in mining.named(summary) if one[0] != "without a pair"],
         "alike": alike,
-        "findings": advice.findings(summary, settings, gave, alike.count if alike else 0),
+        "findings": advice.findings(
+            summary, settings, gave, (alike.count, alike.among) if alike else (0, 0)
+        ),
         "terms": licences.summary(summary),
         "short": _short,
     }
@@ -215,8 +217,8 @@ def _alike(out: Path, rows: pa.Table, bits: int | None, called: ClipNames) -> Li
     """Near duplicates, found as `mimic assemble` finds them; None where they are not asked for."""
     if bits is None:
         return None
-    step = -(-len(rows) // COMPARED) if len(rows) else 1
-    some = rows.take(pa.array(np.arange(0, len(rows), step)))
+    chosen = _compared(rows["dhash_a"].to_numpy().astype(np.uint64))
+    some = rows.take(pa.array(chosen))
     codes = np.stack(
         [some[name].to_numpy().astype(np.uint64) for name in ("dhash_a", "dhash_b")], axis=1
     )
@@ -226,8 +228,17 @@ def _alike(out: Path, rows: pa.Table, bits: int | None, called: ClipNames) -> Li
     members = group >= 0
     groups = len(np.unique(group[members]))
     return Likenesses(
-        int(members.sum()) - groups, groups, len(some), _twins(out, group, clip, step, called)
+        int(members.sum()) - groups, groups, len(some), _twins(out, group, clip, chosen, called)
     )
+
+
+def _compared(codes: np.ndarray) -> np.ndarray:
+    """Which pairs are compared: all, or a share by the look of view a, so that equal ones are drawn
+    together; of rows drawn singly few would meet their like."""
+    if len(codes) <= COMPARED:
+        return np.arange(len(codes))
+    mixed = codes * np.uint64(0x9E3779B97F4A7C15)  # the golden ratio: neighbours lie apart
+    return np.flatnonzero(mixed < np.uint64(2**64 / len(codes) * COMPARED))
 
 
 def _columns(rows: pa.Table) -> tuple[list[str], list[str]]:
@@ -255,13 +266,15 @@ def _groups(codes: np.ndarray, clip: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _twins(
-    out: Path, group: np.ndarray, clip: np.ndarray, step: int, called: ClipNames
+    out: Path, group: np.ndarray, clip: np.ndarray, chosen: np.ndarray, called: ClipNames
 ) -> list[tuple[gallery.PairPicture, gallery.PairPicture]]:
     """Two pairs of different clips of each of the first groups."""
     shown = []
     for label in np.unique(group[group >= 0])[:TWINS]:
         rows = np.flatnonzero(group == label)
         other = rows[clip[rows] != clip[rows[0]]][0]
-        one, two = (_picture(called, *gallery.at(out, int(row) * step)) for row in (rows[0], other))
+        one, two = (
+            _picture(called, *gallery.at(out, int(chosen[row]))) for row in (rows[0], other)
+        )
         shown.append((one, two))
     return shown

@@ -42,13 +42,21 @@ ELSEWHERE = "name a new folder, or delete this one first"
 
 
 def pairs(
-    params: Params, paths: Sequence[Path], out: Path, options: own_options.Options, as_json: bool
+    params: Params,
+    paths: Sequence[Path],
+    out: Path,
+    options: own_options.Options,
+    as_json: bool,
+    file: Path | None = None,
 ) -> bool:
     """Write shards of pairs, mined from the paths, into a folder; print what became of the
     candidates.
 
     Killed and run again with the same paths, it resumes. Run again when it is finished, it mines
     only if something has changed.
+
+    Args:
+        file: where `params` was read, if the command line names it.
 
     Returns:
         Whether there is a pair.
@@ -70,6 +78,8 @@ def pairs(
                 "notes": own_options.flagged(media.notes()),
                 "paths": [folders.shown(str(path)) for path in paths],
                 "out": str(out),
+                "options": own_options.as_flags(options)
+                | ({} if file is None else {"--params": str(file)}),
                 "inputs": inputs,
                 "fingerprint": fingerprint,
                 **own_page.described(params, media),

@@ -33,6 +33,11 @@ class Options:
     licence: str | None = None
 
 
+def as_flags(options: Options) -> dict[str, str]:
+    """The options of a command line, by flag."""
+    return {flag(name): str(value) for name, value in vars(options).items() if value is not None}
+
+
 def flagged(reasons: Any) -> Any:
     """Reasons, by whatever names (which stay as they are), with the flags of `mimic pairs` in place
     of the parameters' names."""

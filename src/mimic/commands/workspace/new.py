@@ -31,6 +31,7 @@ from mimic.tasks.inspection import lines as found_lines
 START = "start"  # models/start: the weights to start from
 LOOK = "look"  # pairs of a few clips, and a page of them
 LOOK_CLIPS = 3
+LOOK_PICTURES = 300  # in it, of folders of images, about
 LOOK_S = 120.0  # seconds of video in it, about
 
 
@@ -338,11 +339,11 @@ def _look_at_pairs(project: Path, media: Sequence[FolderMedia], licence: str) ->
 
 
 def _short_clips(media: FolderMedia) -> list[Path]:
-    """The shortest clips, of a few minutes in all."""
+    """The shortest clips, of a few minutes or some hundred pictures in all."""
     if media.kind == "scenes":
         return []
     if media.kind == "images":
-        return [media.root / name for name in media.clips[:LOOK_CLIPS]]
+        return _small_folders(media)
     taken: list[Path] = []
     seconds = 0.0
     for film in sorted(media.films, key=lambda film: film.seconds or LOOK_S):
@@ -350,4 +351,19 @@ def _short_clips(media: FolderMedia) -> list[Path]:
         if len(taken) == LOOK_CLIPS or (taken and seconds > LOOK_S):
             break
         taken.append(film.path)
+    return taken
+
+
+def _small_folders(media: FolderMedia) -> list[Path]:
+    """Folders of images without others below: looking at a folder looks at those, too."""
+    folders = [media.root / name for name in media.clips]
+    above = {parent for folder in folders for parent in folder.parents}
+    sizes = {folder: len(list(folder.iterdir())) for folder in folders if folder not in above}
+    taken: list[Path] = []
+    for folder in sorted(sizes, key=lambda folder: sizes[folder]):
+        if len(taken) == LOOK_CLIPS or (
+            taken and sum(sizes[one] for one in (*taken, folder)) > LOOK_PICTURES
+        ):
+            break
+        taken.append(folder)
     return taken

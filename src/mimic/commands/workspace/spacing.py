@@ -8,9 +8,10 @@ allow (Wilson's bound), so that one lucky pair of two does not decide.
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,8 @@ DISTANCES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # between the frames of a pair, th
 SAMPLE_CLIPS = 6
 SAMPLE_S = 8.0  # of a clip, around its middle
 BASES = 8  # frames of it that are compared with later ones
+SLACK_S = 0.02  # frames of 30 a second do not lie on tenths
+LATE = 1.5  # times a distance: a pair that is further apart says nothing of it
 WILSON_Z = 1.645  # one-sided, 95 %
 
 Counts = dict[float, Counter[Outcome]]  # by distance
@@ -116,31 +119,42 @@ def _nothing_kept(tried: Counts) -> str:
     )
 
 
-def _frames(film: Film, mine: config.Mine) -> Iterator[Image]:
-    """Squares of frames a tenth of a second apart, from the middle of a clip."""
+def _frames(film: Film, mine: config.Mine) -> Iterator[tuple[float, Image]]:
+    """Seconds and squares of frames a tenth of a second apart, or as far as they are, from the
+    middle of a clip."""
     start = 0.0
     if film.seconds is not None:
         start = max(0.0, (film.seconds - SAMPLE_S) / 2)
     rule = shard_job.rule_of(mine)
     try:
-        for _, image in videos.sample(film.path, DISTANCES_S[0], start, start + SAMPLE_S):
-            yield view_cache.squared(image, rule)
+        for time_s, image in videos.sample(film.path, DISTANCES_S[0], start, start + SAMPLE_S):
+            yield time_s, view_cache.squared(image, rule)
     except Unreadable:  # its end is damaged: mining will say so, the frames before serve
         return
 
 
-def _compared(frames: list[Image], mine: config.Mine) -> Iterator[tuple[float, Outcome]]:
+def _compared(
+    frames: list[tuple[float, Image]], mine: config.Mine
+) -> Iterator[tuple[float, Outcome]]:
     rule = shard_job.rule_of(mine)
     known: dict[int, features.Features] = {}
 
     def of(index: int) -> features.Features:
         if index not in known:
-            known[index] = features.extract(frames[index])
+            known[index] = features.extract(frames[index][1])
         return known[index]
 
+    times = [time_s for time_s, _ in frames]
     for base in range(0, len(frames), max(1, len(frames) // BASES)):
-        for distance in DISTANCES_S:
-            other = base + round(distance / DISTANCES_S[0])
-            if other < len(frames):
-                rng = np.random.default_rng(mine.seed)
-                yield distance, overlap.compare(of(base), of(other), rule, rng).outcome
+        for distance, other in partners(times, base):
+            rng = np.random.default_rng(mine.seed)
+            yield distance, overlap.compare(of(base), of(other), rule, rng).outcome
+
+
+def partners(times: Sequence[float], base: int) -> Iterator[tuple[float, int]]:
+    """The distances that a film has, each with the frame that mining would pair with this one: the
+    first that is as late. A film of few frames a second has none of the short ones."""
+    for distance in DISTANCES_S:
+        other = bisect.bisect_left(times, times[base] + distance - SLACK_S)
+        if other < len(times) and times[other] - times[base] <= LATE * distance:
+            yield distance, other
