@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +16,9 @@ import yaml
 from typer.testing import CliRunner
 
 from mimic import cli, pretrain
+from mimic.commands.operation import clean
 from mimic.errors import BadInput
+from mimic.infra.cluster import slurm
 from mimic.infra.owner import owned
 from mimic.infra.storage import Workspace
 from mimic.params import load_params
@@ -187,3 +191,20 @@ def test_the_work_of_a_finished_experiment_goes(workspace: Path) -> None:
     _clean(workspace, "--remove")
     assert not (workspace / "runs/experiments/longer").exists()
     assert (workspace / "runs/experiments/killed/pretrain/croco/2f/step-000003.pt").is_file()
+
+
+def test_work_of_a_living_job_stays(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock lies in the folder of the work, on a node; that of the run is free."""
+    job = workspace / "runs/pretrain/old/1f/job.json"
+    job.parent.mkdir()
+    job.write_text(json.dumps({"job": {"id": "7", "folder": "x", "tasks": 1}}))
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    living = {"7": "RUNNING"}
+    monkeypatch.setattr(slurm, "queue", lambda: living)
+    params = load_params(workspace / "params.yaml")
+    with pytest.raises(BadInput, match=r"clean: job 7 works in .*old/1f; wait for it, or `scancel"):
+        clean.main(params, workspace, remove=True)
+    assert job.exists()
+    living.clear()
+    clean.main(params, workspace, remove=True)
+    assert not job.exists()

@@ -27,7 +27,7 @@ from mimic import config, ingest, mine
 from mimic.errors import BadInput, WorkFailed
 from mimic.infra import cluster, storage
 from mimic.infra.owner import lock
-from mimic.mining import driver, loop, resume, shard_job
+from mimic.mining import driver, loop, resume, shard_job, worker_deaths
 from mimic.pairs.schema import index_path
 from mimic.params import Params, load_params, resolve_params
 from mimic.synthetic import apartments, glb_writer
@@ -440,6 +440,51 @@ def test_a_time_limit_is_no_verdict_on_a_clip_that_went_on(
     else:
         driver.run([job], params.cluster, "mine phone", tmp_path / "log.jsonl")
         assert rounds[1].killers == ("a.mp4",)
+
+
+@pytest.mark.parametrize("why", ["job 7 was preempted, and not put back", "job 7 lost its node"])
+def test_no_clip_is_blamed_for_a_node_that_went(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch, hasty: None, why: str
+) -> None:
+    """Though nothing was saved yet."""
+    job = _ended(tmp_path, params, monkeypatch)
+
+    def one_round(*_: Any) -> loop.MiningStats:
+        shard_job.trace_path(job).write_text('attempt\n"a.mp4"\n' * 3)
+        raise cluster.ItemsFailed({driver._describe(job): why})
+
+    monkeypatch.setattr(driver, "_round", one_round)
+    with pytest.raises(WorkFailed, match=f"{why}; what it has mined is saved"):
+        driver.run([job], params.cluster, "mine phone", tmp_path / "log.jsonl")
+
+
+def test_an_attempt_whose_job_is_started_again_is_no_death_in_its_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = tmp_path / "trace"
+
+    def dies(clip: str, **environment: str) -> None:
+        for name in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        with contextlib.suppress(KeyError), worker_deaths.tracing(tmp_path / "own") as enter:
+            enter(clip)
+            with trace.open("a") as file:
+                file.write((tmp_path / "own").read_text())
+            raise KeyError
+
+    for restart in ("0", "1", "2"):  # preempted twice, then out of memory
+        dies("long.mp4", SLURM_JOB_ID="7", SLURM_RESTART_COUNT=restart)
+    assert worker_deaths.killers(trace) == []
+    dies("long.mp4", SLURM_JOB_ID="8", SLURM_RESTART_COUNT="0")
+    assert worker_deaths.killers(trace) == ["long.mp4"]
+    trace.unlink()
+    for _ in range(2):  # on one machine, in an allocation or without
+        dies("bad.mp4", SLURM_JOB_ID="7", SLURM_RESTART_COUNT="0")
+    assert worker_deaths.killers(trace) == ["bad.mp4"]
+    trace.write_text('attempt\n"old.mp4"\n' * 2)  # of an earlier version
+    assert worker_deaths.killers(trace) == ["old.mp4"]
 
 
 def test_parts_behind_the_last_state_do_not_count(

@@ -20,6 +20,7 @@ import pytest
 
 from mimic import config
 from mimic.commands.operation import leash
+from mimic.infra.storage import made_folder
 from mimic.params import load_params
 from tests.support import REPOSITORY
 
@@ -110,7 +111,8 @@ def slurm(
         )  # jobs import tests.support.cluster_work
         settings = cluster("slurm", timeout_min=2, signal_delay_s=30)  # it comes at 60 s to 90 s
         sandbox.limited = Driver(
-            tmp_path_factory.mktemp("limited"),
+            # in a folder of its own: what lies beside is earlier work of the same training
+            made_folder(tmp_path_factory.mktemp("limited") / "work"),
             {"steps": 2000, "pause_s": 0.1, "save_every": 10_000},
             settings,
         )

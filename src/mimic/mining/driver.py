@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from mimic import config
 from mimic.errors import BadInput, WorkFailed
 from mimic.infra import cluster, progress, storage
-from mimic.infra.cluster.failures import cause, is_of_the_machine
+from mimic.infra.cluster.failures import cause, is_of_another, is_of_the_machine
 from mimic.mining import loop, resume, shard_job, worker_deaths
 from mimic.mining.stats import summary_lines
 
@@ -143,7 +143,9 @@ def _without_killers(
         before: how far each shard was mined when this round began.
     """
     why = failed.failed[_describe(job)]
-    if is_of_the_machine(why) and resume.saved(job.tar) != before[job.tar]:
+    if is_of_the_machine(why) and (
+        is_of_another(why) or resume.saved(job.tar) != before[job.tar]
+    ):  # a clip that takes all of the time, and saves nothing, may be to blame
         raise WorkFailed(
             f"{_describe(job)}: {cause(why)}; what it has mined is saved, and the same command "
             "goes on from there"

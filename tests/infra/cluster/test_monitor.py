@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from mimic import config
-from mimic.infra.cluster.slurm import monitor
+from mimic.errors import BadInput
+from mimic.infra.cluster import jobs, slurm
+from mimic.infra.cluster.call import Call
+from mimic.infra.cluster.slurm import monitor, submission
 from mimic.infra.cluster.slurm.news import ArrayNews
 from mimic.infra.cluster.slurm.queue import Standing
 from mimic.infra.cluster.slurm.submission import SlurmJob
+from mimic.infra.storage import write_json
 from mimic.params import load_params
 
 
@@ -121,3 +126,89 @@ def test_a_job_that_a_person_holds_is_waited_for(
     watched = monitor.JobMonitor([SlurmJob("7", str(tmp_path), 1)], cluster, lambda _: None)
     assert watched.look() == []
     assert not cancelled
+
+
+def test_an_error_of_before_a_requeue_is_asked_about_no_oftener(
+    tmp_path: Path, cluster: config.Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job may wait in the queue for hours."""
+    asked: list[float] = []
+
+    def answer() -> dict[str, Standing]:
+        asked.append(0.0)
+        return {"7": _standing("PENDING", "BeginTime")}
+
+    monkeypatch.setattr(monitor, "queue", answer)
+    job = SlurmJob("7", str(tmp_path), 1)
+    job.paths(0).result_pickle.write_bytes(pickle.dumps(("error", "an earlier one")))
+    slow = cluster.model_copy(update={"poll_s": 3600.0})
+    watched = monitor.JobMonitor([job], slow, lambda _: None)
+    for _ in range(3):
+        assert watched.look() == []
+        watched._asked -= 2.0  # two seconds later
+    assert len(asked) == 1
+
+
+def _call(run_dir: Path) -> Call:
+    return Call(_never, {"steps": 5}, run_dir, "pretrain x")
+
+
+def _never(*_: object) -> None:
+    raise AssertionError("no job runs here")
+
+
+def _note(run_dir: Path, **note: object) -> None:
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_json(run_dir / "job.json", {"description": "other", "name": None, "job": None} | note)
+
+
+JOB = {"id": "7", "folder": "there", "tasks": 1}
+
+
+def test_a_job_of_other_numbers_is_named_and_no_second_one_submitted(
+    tmp_path: Path, cluster: config.Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _note(tmp_path / "x/1f", job=JOB)
+    calls = {tmp_path / "x/2f": _call(tmp_path / "x/2f")}
+    monkeypatch.setattr(jobs, "_submit", _never)
+    monkeypatch.setattr(slurm, "queue", lambda: {"7": _standing()})
+    with pytest.raises(BadInput, match=r"job 7 is still at work in .*x/1f.*scancel 7"):
+        jobs.run_jobs(calls, cluster.pretrain, cluster)
+    monkeypatch.setattr(slurm, "queue", lambda: None)
+    with pytest.raises(BadInput, match="SLURM does not answer, and job 7 of .*1f may be alive"):
+        jobs.run_jobs(calls, cluster.pretrain, cluster)
+    monkeypatch.setattr(slurm, "queue", dict)
+    jobs._refuse_earlier(calls, calls)
+    (tmp_path / "x/1f/job.json").write_text("{torn")
+    jobs._refuse_earlier(calls, calls)
+
+
+def test_where_a_lost_name_cannot_be_cancelled_nothing_is_submitted(
+    tmp_path: Path, cluster: config.Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its driver was killed between sbatch and the note of the job's number."""
+    _note(tmp_path / "x/2f", name="mimic-train-12")
+    calls = {tmp_path / "x/2f": _call(tmp_path / "x/2f")}
+    monkeypatch.setattr(slurm, "cancel_named", lambda _: False)
+    with pytest.raises(BadInput, match="a job named mimic-train-12 of .* may be alive"):
+        jobs.run_jobs(calls, cluster.pretrain, cluster)
+
+
+def test_a_job_that_starts_again_removes_what_it_said(tmp_path: Path) -> None:
+    """Before anything else in its script; that of no other job."""
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    names = {f"{name}_result.pkl" for name in ("9_0", "9_1", "7_3_0", "7_4_0")}
+    for name in names:
+        (folder / name).touch()
+
+    def start(**environment: str) -> set[str]:
+        line = submission._forget_earlier(folder)
+        subprocess.run(["bash", "-ec", line], env=environment, check=True)
+        return names - {path.name for path in folder.iterdir()}
+
+    assert start(SLURM_JOB_ID="9") == set()
+    array = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3", "SLURM_JOB_ID": "9"}
+    assert start(SLURM_RESTART_COUNT="1", **array) == {"7_3_0_result.pkl"}
+    again = start(SLURM_RESTART_COUNT="2", SLURM_JOB_ID="9")
+    assert again == names - {"7_4_0_result.pkl"}

@@ -21,6 +21,8 @@ from pathlib import Path
 
 from mimic.commands.operation import outlived
 from mimic.config.names import seed_of
+from mimic.errors import BadInput
+from mimic.infra.cluster import notes
 from mimic.infra.owner import FILE, owned
 from mimic.infra.storage import SEED, Workspace
 from mimic.params import Params
@@ -45,6 +47,7 @@ class Leftover:
         Raises:
             BadInput: a process works there.
         """
+        _refuse_living(self.path)
         with owned(self.owner, f"clean {self.path.name}", patience_s=0):
             if not self.path.is_dir():
                 self.path.unlink()
@@ -79,6 +82,17 @@ class Outlived:
             with owned(work, f"clean {self.path.name}", patience_s=0):
                 _empty(work)
         shutil.rmtree(self.path)
+
+
+def _refuse_living(path: Path) -> None:
+    """
+    Raises:
+        BadInput: a job of SLURM works below, whose lock lies elsewhere; or SLURM does not answer.
+    """
+    if not path.is_dir() or shutil.which("squeue") is None:
+        return
+    for id, folder in notes.alive(Path(at) for at, _, _ in os.walk(path)):
+        raise BadInput(f"clean: job {id} works in {folder}; wait for it, or `scancel {id}`")
 
 
 def _size(path: Path) -> int:

@@ -21,7 +21,7 @@ from mimic import config
 from mimic.errors import BadInput, Cancelled
 from mimic.infra import storage
 from mimic.infra.addresses import without_secrets
-from mimic.infra.cluster import slurm, task
+from mimic.infra.cluster import notes, slurm, task
 from mimic.infra.cluster.failures import ItemsFailed
 from mimic.infra.cluster.stop import Stop
 from mimic.infra.progress import say
@@ -261,20 +261,20 @@ def _files(folder: str) -> set[str]:
 
 def _write_note(folder: Path, elements: Iterable[_Element], name: str | None) -> None:
     storage.write_json(
-        folder / "array.json", {"name": name, "elements": [asdict(element) for element in elements]}
+        folder / notes.ARRAY, {"name": name, "elements": [asdict(element) for element in elements]}
     )
 
 
 def _living(folder: Path, known: _Items) -> list[_Element]:
     """Elements that an earlier driver submitted and that still run, with those of their items that
     are still to do."""
-    path = folder / "array.json"
+    path = folder / notes.ARRAY
     if not path.exists():
         return []
     note = json.loads(path.read_text())
-    if note["name"]:
-        slurm.cancel_named(note["name"])  # whether it was submitted is not known; its ids are lost
-    alive = slurm.queue()
+    # Whether an array of this name was submitted is not known; its ids are lost.
+    lost = bool(note["name"]) and not slurm.cancel_named(note["name"])
+    alive = None if lost else slurm.queue()
     if alive is None:
         raise BadInput(
             f"SLURM does not answer, and jobs of {folder} may be alive: none is submitted twice; "

@@ -62,6 +62,11 @@ def is_of_the_machine(text: str) -> bool:
     return any(words in cause(text) for words in (OUT_OF_TIME, NODE_LOST, PREEMPTED))
 
 
+def is_of_another(text: str) -> bool:
+    """Whether it is an end that nothing which the job did can cause."""
+    return any(words in cause(text) for words in (NODE_LOST, PREEMPTED))
+
+
 def as_message(title: str, text: str, logs: str | None) -> str:
     """A message that begins with the cause, then says where the logs lie, then how a text ends."""
     where = [f"logs: {logs}"] if logs else []

@@ -13,7 +13,7 @@ from typing import Any
 from mimic import config
 from mimic.errors import BadInput, Cancelled
 from mimic.infra import storage
-from mimic.infra.cluster import slurm, task
+from mimic.infra.cluster import notes, slurm, task
 from mimic.infra.cluster.call import Call, Done
 from mimic.infra.cluster.failures import ItemsFailed, failure
 from mimic.infra.progress import say
@@ -38,7 +38,9 @@ def run_jobs(
     jobs = {run_dir: job for run_dir, call in calls.items() if (job := _living(call))}
     for _ in range(resources.max_timeouts + 1):
         fresh = {run_dir: call for run_dir, call in todo.items() if run_dir not in jobs}
-        jobs |= _submit(fresh, resources, cluster) if fresh else {}
+        if fresh:
+            _refuse_earlier(fresh, calls)
+            jobs |= _submit(fresh, resources, cluster)
         for run_dir, ending in _endings(jobs, calls, cluster):
             if ending.results is not None:
                 results[run_dir] = ending.results
@@ -54,6 +56,22 @@ def run_jobs(
     bad.lost(todo, resources.max_timeouts + 1)
     bad.conclude()
     return {run_dir: results[run_dir] for run_dir in calls}
+
+
+def _refuse_earlier(fresh: Iterable[Path], calls: Iterable[Path]) -> None:
+    """Other numbers, pairs or code make another folder beside; nobody looks into the earlier one
+    any more, and its job would go on unseen.
+
+    Raises:
+        BadInput: one is alive there, or SLURM does not answer.
+    """
+    own = set(calls)
+    beside = sorted({note.parent for one in fresh for note in one.parent.glob(f"*/{notes.JOB}")})
+    for id, folder in notes.alive(folder for folder in beside if folder not in own):
+        raise BadInput(
+            f"job {id} is still at work in {folder}, by earlier numbers, pairs or code; wait for "
+            f"it, or `scancel {id}`, and run the same command again"
+        )
 
 
 class _Bad:
@@ -147,16 +165,19 @@ def _how(ending: slurm.Ending) -> str:
 
 def _write_note(call: Call, job: slurm.SlurmJob | None, name: str | None = None) -> None:
     note = {"description": call.fingerprint(), "name": name, "job": asdict(job) if job else None}
-    storage.write_json(call.run_dir / "job.json", note)
+    storage.write_json(call.run_dir / notes.JOB, note)
 
 
 def _living(call: Call) -> slurm.SlurmJob | None:
     """The job that an earlier driver submitted for this run_dir, if it is alive or its results were
     never collected."""
-    path = call.run_dir / "job.json"
+    path = call.run_dir / notes.JOB
     note = json.loads(path.read_text()) if path.exists() else {"name": None, "job": None}
-    if note["name"]:
-        slurm.cancel_named(note["name"])  # whether it was submitted is not known; its id is lost
+    if note["name"] and not slurm.cancel_named(note["name"]):
+        raise BadInput(
+            f"SLURM does not answer, and a job named {note['name']} of {call.run_dir} may be alive "
+            "(whether it was submitted is not known): no second copy is submitted; try again later"
+        )
     if not note["job"]:
         return None
     job = slurm.SlurmJob(**note["job"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
 import signal
@@ -18,6 +19,8 @@ from mimic.infra.addresses import hide_secrets
 from mimic.infra.cluster import slurm
 from mimic.infra.cluster.ranks import Rank, end_children
 from mimic.infra.cluster.stop import Stop, Stopped, StopRequest
+
+END_S = 300.0  # from the result to the end of the process
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def _inside(function: Callable[[Stop], Any]) -> Any:
     try:
         with Stop().listening() as stop:
             try:
-                return function(stop)
+                result = function(stop)
             except Exception:
                 if not stop.request:
                     raise
@@ -70,9 +73,19 @@ def _inside(function: Callable[[Stop], Any]) -> Any:
                 traceback.print_exc()
             except Stopped as stopped:
                 print(stopped, flush=True)
+            else:
+                _end_soon()
+                return result
             _leave(stop.request, job.global_rank, submitits)
     finally:
         end_children()
+
+
+def _end_soon() -> None:
+    """What is left is to write the result and to end. A process that hangs at its end would hold
+    its GPUs to the time limit, and then be requeued, to do all of it again."""
+    faulthandler.dump_traceback_later(END_S, exit=True)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def _leave(request: StopRequest, rank: int, submitits: Any) -> None:

@@ -26,7 +26,7 @@ _HOPELESS = re.compile(
     re.IGNORECASE,
 )
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
-_HELD_OPEN_S = 60.0  # a job with all its results whose processes do not end is cancelled after this
+_HELD_OPEN_S = 60.0  # a job of which a rank failed, and the others do not end, is cancelled after
 _LATE = 5  # looks into the queue after which it counts as over that SLURM cannot say how
 # What the launcher says of any job that ends badly: echoes of its end, not the cause.
 _LAUNCHER = re.compile(r"(srun|slurmstepd|submitit)\b|\*\*\*")
@@ -78,9 +78,9 @@ class JobMonitor:
             job.id: ending for job in self.jobs.values() if (ending := read(job)) is not None
         }
         ended = {id: ending for id, ending in endings.items() if ending.results is not None}
-        hurry = (
-            1.0 if len(endings) > len(ended) else self._cluster.poll_s
-        )  # an error counts once SLURM does not run the job again
+        # An error counts once SLURM does not run the job again; in the queue it may wait for hours.
+        failed = endings.keys() - ended.keys() - self._pending_since.keys()
+        hurry = 1.0 if failed else self._cluster.poll_s
         if time.monotonic() - self._asked >= min(hurry, self._cluster.poll_s) and len(ended) < len(
             self.jobs
         ):

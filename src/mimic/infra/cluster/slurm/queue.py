@@ -149,8 +149,9 @@ def cancel(ids: Iterable[str]) -> None:
         ask("scancel", *ordered[start : start + 500])
 
 
-def cancel_named(name: str) -> None:
-    ask("scancel", "--me", f"--name={name}")
+def cancel_named(name: str) -> bool:
+    """Cancel the jobs of this name, of which there may be none; whether SLURM answers."""
+    return ask("scancel", "--me", f"--name={name}") is not None
 
 
 def array_limit() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import threading
@@ -74,7 +75,9 @@ def submit(
     executor = submitit.SlurmExecutor(
         folder=folder.resolve(), max_num_timeout=resources.max_timeouts
     )
-    executor.update_parameters(job_name=name, **_parameters(resources, cluster))
+    asked = _parameters(resources, cluster)
+    asked["setup"] = [_forget_earlier(folder.resolve()), *asked["setup"]]
+    executor.update_parameters(job_name=name, **asked)
     for attempt in range(4):
         try:
             with _environment, _outside_any_job():
@@ -89,6 +92,14 @@ def submit(
                 ) from error
             time.sleep(2.0**attempt * 5)
     raise AssertionError
+
+
+def _forget_earlier(folder: Path) -> str:
+    """A shell line: a job that SLURM starts again removes what it said before, ahead of anything
+    that may take minutes. An error that stayed there would be taken for one of the new start."""
+    id = "${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}"
+    files = f'{shlex.quote(str(folder))}/"${{id:-$SLURM_JOB_ID}}"_*_result.pkl'
+    return f'if [ "${{SLURM_RESTART_COUNT:-0}}" -gt 0 ]; then id="{id}"; rm -f {files}; fi'
 
 
 def _parameters(resources: config.Resources, cluster: config.Cluster) -> dict[str, Any]:
