@@ -34,6 +34,10 @@ NAMES = [
 ]
 
 
+# Pretrained by masking, with a norm on every token that timm builds behind the pooling.
+POOLED = ("eva02_tiny_patch14_224",)
+
+
 def said(size_px: tuple[int, int] | None = None) -> ImportOverrides:
     return ImportOverrides(size_px, None, None, None, "some-images")
 
@@ -77,6 +81,8 @@ def test_features_are_those_of_timm(
     ours = normalise(pixels)
     with torch.inference_mode():
         wanted = made.forward_features(theirs.movedim(-1, 1))
+        if name in POOLED:
+            wanted = made.fc_norm(wanted)
         first, patches = encoder.tokens(ours)
         raw = made.forward_intermediates(theirs.movedim(-1, 1), [0, 1], intermediates_only=True)
         found = encoder.intermediates(ours, (1, 0))
@@ -86,6 +92,24 @@ def test_features_are_those_of_timm(
         torch.testing.assert_close(first, wanted[:, 0], atol=2e-4, rtol=2e-4)
     for block, place in ((0, 1), (1, 0)):
         torch.testing.assert_close(found[place], raw[block], atol=2e-4, rtol=2e-4)
+
+
+def test_the_last_norm_of_eva_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    shrunk(POOLED[0], monkeypatch)
+    encoder = TimmEncoder(POOLED[0], (56, 56), pretrained=False)
+    for parameter in encoder.parameters():
+        torch.nn.init.trunc_normal_(parameter, std=0.5)
+    pixels = torch.randn(1, 3, 56, 56, generator=torch.Generator().manual_seed(0))
+    read = EncoderWithHead(encoder, torch.nn.Identity(), (1,), "none", 0.0, norm=True)
+    with torch.inference_mode():
+        (level,) = read.features(pixels)
+        tokens = encoder.tokens(pixels)[1]
+    torch.testing.assert_close(level.flatten(2).movedim(1, 2), tokens, atol=1e-4, rtol=1e-4)
+    trained = {name for name, one in read.named_parameters() if one.requires_grad}
+    assert "encoder.fc_norm.weight" in trained
+    raw = EncoderWithHead(encoder, torch.nn.Identity(), (1,), "none", 0.0)
+    trained = {name for name, one in raw.named_parameters() if one.requires_grad}
+    assert "encoder.fc_norm.weight" not in trained
 
 
 def test_other_statistics_are_brought_to_the_models_own() -> None:

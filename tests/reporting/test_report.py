@@ -20,11 +20,12 @@ import pytest
 from mimic import report
 from mimic.commands import compare
 from mimic.errors import BadInput
+from mimic.infra.conditions import OF_ANOTHER
 from mimic.infra.storage import Workspace, write_json
 from mimic.params import Params, load_params
 from mimic.reporting import charts, pictures
 from mimic.reporting.columns import NOT_RUN, ResultCell, table_columns
-from mimic.reporting.results import read_result, read_table
+from mimic.reporting.results import read_result, read_table, result_of
 from mimic.reporting.tables import tables
 from mimic.reporting.verdict import conclude, number
 from tests.support.published import (
@@ -346,6 +347,48 @@ def test_nothing_is_compared_with_a_result_of_an_encoder_that_is_gone(
     summary = tables(params, Workspace(tmp_path))
     values = [value for name, value in summary.items() if name.startswith("summary/")]
     assert [list(json.loads(value)) for value in values] == [[first]]
+
+
+def test_an_encoder_that_was_replaced_under_another_name_is_noticed(tmp_path: Path) -> None:
+    """A run that has several seeds now, or one again."""
+    workspace = Workspace(tmp_path)
+    about = {"name": "delta1", "higher_is_better": True, "value": 0.5}
+    seeds = [{"encoder": f"r/seed-{k}", "run_seed": k, "value": 0.5} for k in (0, 1)]
+    old = [one | {"checkpoint": f"old {k}"} for k, one in enumerate(seeds)]
+
+    def marked(result: dict[str, Any], held: dict[str, str]) -> bool:
+        shutil.rmtree(tmp_path / "models", ignore_errors=True)
+        for name, digest in held.items():
+            card = {"weights": {"encoder.safetensors": digest}}
+            write_json(tmp_path / "models" / name / "card.json", card)
+            (tmp_path / "models" / name / "encoder.safetensors").touch()
+        write_json(workspace.metrics("r", "depth"), about | result)
+        found = result_of(workspace, "r", "depth")
+        return bool(found and found.raw.get(OF_ANOTHER))
+
+    one = {"run": "r", "checkpoint": "old 0"}
+    assert marked(one, {"r/seed-0": "new", "r/seed-1": "newer"})
+    assert marked({"seeds": old}, {"r": "new"})
+    assert marked({"seeds": old}, {"r/seed-0": "old 0"}), "one that is gone counts, too"
+    assert not marked({"seeds": old}, {"r/seed-0": "old 0", "r/seed-1": "old 1"})
+    assert not marked({"seeds": old}, {"r/seed-0": "old 0", "r/seed-1": "old 1", "r/seed-2": "x"})
+    assert not marked(one, {"r": "old 0"})
+    assert not marked(one, {})
+
+
+def test_each_result_is_held_against_the_floor_of_its_own_grid(
+    params: Params, tmp_path: Path
+) -> None:
+    first, second, *_ = params.table.runs
+    task = "correspondence"
+    for run, value, floor in ((first, 0.10, 0.05), (second, 0.12, 0.20)):
+        metrics = {"exact": value, "chance": {"exact": 0.01}, "same_place": {"exact": floor}}
+        publish_result(params, tmp_path, run, task, value, metrics=metrics)
+    text = " ".join(conclude(read_table(params, Workspace(tmp_path)), {}).tasks[task])
+    assert f"where {first} is measured: a blind guess scores 0.010" in text
+    assert "always answering the same position scores 0.200" in text
+    assert f"{second} does not beat the latter" in text
+    assert f"{first} does not beat" not in text
 
 
 def test_every_gain_stands_beside_its_own_interval(params: Params, tmp_path: Path) -> None:

@@ -110,6 +110,11 @@ class VisionTransformer(nn.Module):
         )
         self.norm = nn.LayerNorm(width, eps=size.norm_eps)
 
+    @property
+    def final_norm(self) -> nn.Module:
+        """Of every token after the last block."""
+        return self.norm
+
     def grid_of(self, height_px: int, width_px: int) -> tuple[int, int]:
         """Patches down and across an image."""
         return patch_grid((height_px, width_px), self.patch_px)

@@ -7,13 +7,14 @@ from typing import Any
 
 from mimic import licences
 from mimic.geometry.overlap import Outcome
+from mimic.infra.conditions import OF_ANOTHER
 from mimic.infra.storage import Workspace
 from mimic.params import Params
 from mimic.reporting import charts, gallery, mining, paper
 from mimic.reporting.columns import NOT_RUN, table_columns
 from mimic.reporting.compared import comparison, comparison_words
 from mimic.reporting.environment import page_environment
-from mimic.reporting.results import RunRow, read_table
+from mimic.reporting.results import RunRow, SavedResult, read_table
 from mimic.reporting.verdict import conclude
 from mimic.training import journal
 
@@ -126,9 +127,16 @@ def _outcomes(mined: Sequence[gallery.MinedSource]) -> list[str]:
 
 
 def _spread(rows: Sequence[RunRow], task: str) -> charts.DotChart | None:
-    results = [(row.run, result) for row in rows if (result := row.results[task]) is not None]
-    floors = next((result.floors for _, result in results if result.floors), {})
+    results = [(row.run, result) for row in rows if (result := _current(row, task)) is not None]
+    stated = [result.floors for _, result in results if result.floors]
+    floors = stated[0] if stated and all(one == stated[0] for one in stated) else {}
     return charts.dot_chart([(run, result.value, result.error) for run, result in results], floors)
+
+
+def _current(row: RunRow, task: str) -> SavedResult | None:
+    """A result that belongs beside the others in a picture, which has no room to tell it apart."""
+    result = row.results[task]
+    return None if result is None or result.raw.get(OF_ANOTHER) else result
 
 
 def _sweep(rows: Sequence[RunRow], task: str) -> charts.LineChart | None:
@@ -136,7 +144,7 @@ def _sweep(rows: Sequence[RunRow], task: str) -> charts.LineChart | None:
     snapshots = {
         row.run: result.raw.get("sweep", [])
         for row in rows
-        if (result := row.results[task]) is not None
+        if (result := _current(row, task)) is not None
     }
     return charts.line_chart(
         {

@@ -87,6 +87,8 @@ def few_shot_curves(
     images."""
     curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for section, result in _results(params, workspace):
+        if result.raw.get(OF_ANOTHER):
+            continue
         by_k = (
             result.raw.get("metrics", {}).get("by_k", {})
             if section.task.startswith("few-shot")
@@ -182,6 +184,8 @@ def _ours(
 def _differs(raw: dict[str, Any]) -> str:
     """How a result was measured unlike the published one, in a few words."""
     differences = ["of an encoder that is replaced"] if raw.get(OF_ANOTHER) else []
+    if "own data" in str(raw.get("protocol")):
+        differences.append("own data")
     if raw.get("preset") not in (None, "published", "peer"):
         differences.append(f"preset {raw['preset']}")
     if count := len(raw.get("overrides") or {}):

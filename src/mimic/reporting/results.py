@@ -207,11 +207,10 @@ def result_of(workspace: Workspace, run: str, task: str) -> SavedResult | None:
     result = read_result(workspace.metrics(run, task))
     if result is None:
         return None
-    for name, folder in workspace.encoders(run).items():
-        weights = (read_json(folder / "card.json") or {}).get("weights", {})
-        held = weights.get("encoder.safetensors")
-        if held and result.checkpoints.get(name, held) != held:
-            return replace(result, raw=result.raw | {OF_ANOTHER: True})
+    cards = (read_json(folder / "card.json") or {} for folder in workspace.encoders(run).values())
+    held = {card.get("weights", {}).get("encoder.safetensors") for card in cards} - {None}
+    if held and set(result.checkpoints.values()) - held:
+        return replace(result, raw=result.raw | {OF_ANOTHER: True})
     return result
 
 

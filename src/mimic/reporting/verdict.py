@@ -6,6 +6,7 @@ says that it does not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -181,15 +182,22 @@ def _noise(base: SavedResult, others: Sequence[Difference]) -> str:
 
 def _floors(measured: Mapping[str, SavedResult]) -> Iterable[str]:
     """Answers that need no encoder, and who fails to beat them."""
-    floors = next((result.floors for result in measured.values() if result.floors), {})
     words = {"chance": "a blind guess", "same_place": "always answering the same position"}
-    if floors:
-        scores = _listing(f"{words[name]} scores {number(value)}" for name, value in floors.items())
-        yield f"For comparison: {scores}."
-    if "same_place" in floors:
-        below = [run for run, result in measured.items() if result.value <= floors["same_place"]]
-        if below:
-            yield f"{_listing(below)} {'does' if len(below) == 1 else 'do'} not beat the latter."
+    groups: dict[tuple[tuple[str, float], ...], list[str]] = {}
+    for run, result in measured.items():
+        if result.floors:  # they depend on the encoder's grid
+            groups.setdefault(tuple(result.floors.items()), []).append(run)
+    for floors, runs in groups.items():
+        scores = _listing(f"{words[name]} scores {number(value)}" for name, value in floors)
+        who = f", where {_listing(runs)} {'is' if len(runs) == 1 else 'are'} measured"
+        yield f"For comparison{who if len(groups) > 1 else ''}: {scores}."
+    below = [
+        run
+        for run, result in measured.items()
+        if result.value <= result.floors.get("same_place", -math.inf)
+    ]
+    if below:
+        yield f"{_listing(below)} {'does' if len(below) == 1 else 'do'} not beat the latter."
 
 
 def _limits(trained: Sequence[RunRow], rows: Sequence[RunRow]) -> Iterable[str]:

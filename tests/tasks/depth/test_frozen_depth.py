@@ -190,6 +190,7 @@ def test_wrong_requests(
 
 def test_linear_probe_needs_metres(linear_depth_task: LinearDepthTask) -> None:
     for wrong, message in (
+        ({"standardise": True}, "batch norm of its own"),
         ({"depth_max_m": None}, "bins need"),
         ({"target_std": 2.0}, "bins are metres"),
     ):

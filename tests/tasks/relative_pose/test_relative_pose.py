@@ -252,18 +252,27 @@ def test_a_list_of_neighbours(
     lines = [
         f"{view.name}, {name}, 0.{9 - place}"
         for view in (*scene.train, *scene.test)
-        for place, name in enumerate(names[4:8])
+        for place, name in enumerate(names[4:10])
     ]
     (root / "pairs.txt").write_text("\n".join(["# query_image, map_image, score", *lines]))
     task = relative_pose_task.model_copy(update={"retrieval": Path("pairs.txt")})
     near = neighbours(task, scene, make_model().encoder, folders_in(root))
     assert near.test.tolist() == [[4, 5, 6]] * 5
     assert near.train[0].tolist() == [4, 5, 6]
-    assert near.train[4].tolist() == [5, 6, 7]
+    for place, row in enumerate(near.train.tolist()):
+        a = scene.train[place]
+        others = {index: scene.train[index] for index in range(4, 10)}
+        far = [
+            index
+            for index, b in others.items()
+            if b.sequence != a.sequence or abs(b.frame - a.frame) >= task.gap
+        ]
+        assert row == far[:3]
+    assert near.train[4].tolist() != [5, 6, 7], "the list names those that `gap` leaves out first"
     assert check(task, root)["retrieval"]["frames"] == 17
     assert "of pairs.txt" in run_task(task, as_subject(None, model), folders_in(root)).protocol
     for content, match in (
-        (lines[:-4], "0 neighbours of flat-0/seq-03/frame-000004"),
+        (lines[:-6], "0 neighbours of flat-0/seq-03/frame-000004"),
         (["a"], "line 1 is not"),
         (None, "no such list"),
     ):

@@ -307,3 +307,16 @@ def test_numbers_behind_names_are_numbers_where_all_have_one(
     write_set(tmp_path / "own")
     (tmp_path / "own/classes.txt").write_text(text)
     assert opened(task, tmp_path).names == names
+
+
+def test_which_images_are_in_which_split_is_a_part_of_the_data(tmp_path: Path) -> None:
+    """Two lists that change places leave every file as it was, and as many images in each."""
+    write_set(tmp_path / "own", count=4)
+    digests = set()
+    for train, test in (((0, 1), (2, 3)), ((2, 3), (0, 1)), ((0, 2), (1, 3))):
+        for name, numbers in (("train", train), ("test", test)):
+            (tmp_path / f"own/{name}.txt").write_text("".join(f"{n}\n" for n in numbers))
+        found = OwnMasks(tmp_path / "own", 255)
+        assert [found.stem(int(n)) for n in found.train] == [f"images-{n}" for n in train]
+        digests.add(found.extent()["digest"])
+    assert len(digests) == 3

@@ -87,7 +87,17 @@ class TimmEncoder(VisionTransformer):
         """
         if keep is not None:
             raise ValueError("a timm model sees whole images")
-        return self._timm.forward_features(self._pixels(images))
+        tokens = self._timm.forward_features(self._pixels(images))
+        return tokens if self.final_norm is self.norm else self.final_norm(tokens)
+
+    @property
+    def final_norm(self) -> nn.Module:
+        """timm builds a model that pools with its norm behind the pooling, as `fc_norm`; weights of
+        masked image modelling (EVA), which have no classes, had it on every token."""
+        pooled = getattr(self, "fc_norm", None)
+        classes = cast(dict[str, Any], self._timm.pretrained_cfg).get("num_classes")
+        apart = isinstance(self.norm, nn.Identity) and isinstance(pooled, nn.LayerNorm)
+        return cast(nn.Module, pooled if apart and not classes else self.norm)
 
     def intermediates(
         self, images: Float[Tensor, "b 3 h w"], blocks: Sequence[int]

@@ -38,6 +38,7 @@ from mimic.tasks.correspondence.patch_matching import (
     square_side,
     truth_on_grid,
 )
+from mimic.tasks.metrics.items import standard_error
 from mimic.tasks.metrics.matching import chance, nearest, offsets, recall
 
 PCK_PX = (1, 3, 5)
@@ -188,14 +189,11 @@ def _metrics(seen: list[PairMatches], side: int, edges: tuple[float, ...]) -> di
         }
         return {"EPE_px": float(np.nanmean([one.error_px for one in chosen])), **shares}
 
-    per_pair = [score([one], ATTENTION)["exact"] for one in seen if (one.match.truth >= 0).any()]
     of_match = {id(one.match): one for one in seen}
     return {
         **score(seen, ATTENTION),
         **in_pixels(seen),
-        "standard_error": float(np.std(per_pair, ddof=1) / np.sqrt(len(per_pair)))
-        if len(per_pair) > 1
-        else None,
+        "standard_error": standard_error(item_recalls(matches, side, ATTENTION)),
         "encoder": score(seen, ENCODER),
         "by_overlap": {
             name: score(part, ATTENTION) | in_pixels(part) | {"pairs": len(part)}

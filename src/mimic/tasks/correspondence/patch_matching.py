@@ -32,7 +32,7 @@ from mimic.pairs.images import open_pairs, read_manifest
 from mimic.tasks.api import EvalModel, EvalPaths, Figure, Result
 from mimic.tasks.correspondence.config import CorrespondenceTask, CrossAttentionTask
 from mimic.tasks.inspection import DataFound, Needs, Split
-from mimic.tasks.metrics.items import item_shares
+from mimic.tasks.metrics.items import item_shares, standard_error
 from mimic.tasks.metrics.matching import chance, nearest, offsets, recall
 from mimic.training.batches import evenly_spaced
 
@@ -214,9 +214,7 @@ def _metrics(
     return {
         **per_block[block],
         "exact_per_pair": float(np.mean(per_pair)),
-        "standard_error": float(np.std(per_pair, ddof=1) / np.sqrt(len(per_pair)))
-        if len(per_pair) > 1
-        else None,
+        "standard_error": standard_error(item_recalls(matches, side, block)),
         "block": block,
         "blocks": per_block,
         "best_block": int(

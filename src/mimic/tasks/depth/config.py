@@ -95,6 +95,8 @@ class LinearDepthTask(FrozenDepth):
 
     @model_validator(mode="after")
     def _binned(self) -> LinearDepthTask:
+        if self.standardise:
+            raise ValueError("standardise: the linear head has a batch norm of its own; set false")
         if not self.last_norm:
             raise ValueError(
                 "last_norm: a linear layer reads its block after the final norm; set true"

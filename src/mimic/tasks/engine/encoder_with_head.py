@@ -17,7 +17,7 @@ from mimic.errors import BadInput
 from mimic.models.encoder import VisionTransformer
 
 POSITIONS = "pos_embed"  # of the encoder: never trained
-FINAL_NORM = "norm."  # of the encoder: trained only where it is read
+FINAL_NORM = ("norm.", "fc_norm.")  # of the encoder: trained only where it is read
 FIRST_LAYER = (
     "encoder.patch_embed.",
     "encoder.cls_token",
@@ -55,7 +55,7 @@ class EncoderWithHead(nn.Module):
         self.freeze = freeze
         self.norm = norm
         self.last_layer = encoder.depth + 1
-        unread = (POSITIONS,) if norm else (POSITIONS, FINAL_NORM)
+        unread = (POSITIONS,) if norm else (POSITIONS, *FINAL_NORM)
         for name, parameter in encoder.named_parameters():
             fixed = (
                 name.startswith(unread)
@@ -106,7 +106,9 @@ def with_final_norm(encoder: VisionTransformer, levels: list[Tensor], norm: bool
     """Maps [b, width, rows, columns] of the blocks a head reads, with `norm` the last of them after
     the final norm."""
     return (
-        [*levels[:-1], encoder.norm(levels[-1].movedim(1, -1)).movedim(-1, 1)] if norm else levels
+        [*levels[:-1], encoder.final_norm(levels[-1].movedim(1, -1)).movedim(-1, 1)]
+        if norm
+        else levels
     )
 
 

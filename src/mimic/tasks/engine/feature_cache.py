@@ -26,7 +26,7 @@ from mimic.models.encoder import Encoder, VisionTransformer, normalise
 from mimic.tasks.engine.encoder_with_head import with_final_norm
 from mimic.training.batches import prefetch
 
-VERSION = 1  # of what is kept; raise it when equal keys would no longer mean equal features
+VERSION = 2  # of what is kept; raise it when equal keys would no longer mean equal features
 PART = 2048  # images in a file
 READERS = 4  # threads that read images ahead
 

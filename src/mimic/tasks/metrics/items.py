@@ -35,6 +35,12 @@ def item_shares(
     return shares
 
 
+def standard_error(shares: Float64[np.ndarray, " items"]) -> float | None:
+    """Of the number that the shares add up to, over its items; None where fewer than two count."""
+    counted = shares[~np.isnan(shares)]
+    return float(counted.std(ddof=1) / np.sqrt(len(counted))) if len(counted) > 1 else None
+
+
 def item_ious(
     counts: Int64[np.ndarray, "images 3 classes"], *, pooled: bool
 ) -> Float64[np.ndarray, " images"]:

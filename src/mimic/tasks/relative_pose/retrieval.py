@@ -98,31 +98,39 @@ def read_lists(path: Path) -> Lists:
 
 
 def listed(task: RelativePoseTask, lists: Lists, scene: SevenScenesScene) -> Neighbours:
-    """Of every frame of a scene, those that a list names.
+    """Of every frame of a scene, those that a list names; of a train frame none in its own sequence
+    nearer than `gap`, which such lists put first.
 
     Raises:
         BadInput: it names fewer of a frame than the task asks for.
     """
-    parts = (_listed(task, lists, part, scene.train) for part in (scene.train, scene.test))
-    return Neighbours(*parts)
+    barred = too_near(scene.train, task.gap)
+    free = np.zeros((len(scene.test), 2), np.int64)
+    return Neighbours(
+        _listed(task, lists, scene.train, scene.train, barred),
+        _listed(task, lists, scene.test, scene.train, free),
+    )
 
 
 def _listed(
-    task: RelativePoseTask, lists: Lists, views: list[PosedImage], database: list[PosedImage]
+    task: RelativePoseTask,
+    lists: Lists,
+    views: list[PosedImage],
+    database: list[PosedImage],
+    barred: np.ndarray,
 ) -> np.ndarray:
     indices = {view.name: index for index, view in enumerate(database)}
     rows = []
-    for view in views:
-        nearest = [
-            indices[name]
-            for name in lists.get(view.name, [])
-            if name in indices and name != view.name
-        ][: task.neighbours]
+    for view, (first, last) in zip(views, barred.tolist(), strict=True):
+        named = [name for name in lists.get(view.name, []) if name in indices and name != view.name]
+        places = [indices[name] for name in named]
+        nearest = [place for place in places if not first <= place < last][: task.neighbours]
         if len(nearest) < task.neighbours:
             raise BadInput(
                 f"{task.retrieval}: {len(nearest)} neighbours of {view.name} among the train "
                 f"frames in use, {task.neighbours} are asked for "
-                "(train frames need them too); complete the list or lower `neighbours`"
+                f"(train frames need them too, none within {task.gap} frames of themselves); "
+                "complete the list, or lower `neighbours` or `gap`"
             )
         rows.append(nearest)
     return np.array(rows, np.int64)

@@ -123,8 +123,8 @@ def cache_features(
         "antialias": task.antialias,
         "mirrored": mirrored,
     }
-    where = {"first": int(numbers[0]), "last": int(numbers[-1])}
-    images = ImageSet(str(ade.extent()["digest"]), {**view, **where}, len(numbers), read)
+    view["numbers"] = numbers.tolist()
+    images = ImageSet(str(ade.extent()["digest"]), view, len(numbers), read)
     what = {"blocks": model.blocks, "norm": model.norm}
     return features(
         folder,

@@ -64,6 +64,7 @@ class OwnMasks:
         self._items = [items[index] for index in (*parts.train.tolist(), *parts.test.tolist())]
         self.train = np.arange(len(parts.train))
         self.test = np.arange(len(parts.train), len(self._items))
+        self._parts = (parts.train, parts.test)  # of the listed images: which are in which
         self._rule = parts.rule
         self._unused = parts.unused
         self.classes = classes.listed(folder) or self._seen()
@@ -118,7 +119,7 @@ class OwnMasks:
     def _contents(self) -> dict[str, int | str]:
         files = {path for item in self._items for path in (item.image, item.label)}
         listing = {self.folder / name for name in classes.FILES if (self.folder / name).is_file()}
-        return contents(files | listing, self.folder, (self.train, self.test))
+        return contents(files | listing, self.folder, self._parts)
 
     def _labels(self, path: Path) -> np.ndarray:
         """uint8[h, w]: places of classes, or IGNORED.

@@ -41,7 +41,7 @@ from mimic.tasks.engine.finetune import finetune_model
 from mimic.tasks.engine.saved_weights import BestCheckpoint
 from mimic.tasks.engine.visualize import scaled as to_picture
 from mimic.tasks.metrics.depth import by_batch, by_everything, by_image, pooled_mean
-from mimic.tasks.metrics.items import item_shares
+from mimic.tasks.metrics.items import item_shares, standard_error
 from mimic.tasks.taskonomy.config import TaskonomyTask
 from mimic.tasks.taskonomy.dataset import TARGETS, Taskonomy, labels_seen, open_taskonomy
 from mimic.training.batches import evenly_spaced
@@ -88,7 +88,7 @@ def run(task: TaskonomyTask, subject: EvalModel, folders: EvalPaths) -> Result:
         else f"best of {len(taskonomy.validation)} validation images, every {task.validate_every} "
         "steps",
         test_size=len(sums),
-        items=item_shares(sums[:, 1], sums[:, 0], pooled=task.averaging != "image"),
+        items=_shares(task, sums),
         pictures=list(_pictures(task, model, taskonomy)),
     )
 
@@ -97,7 +97,7 @@ def _metrics(task: TaskonomyTask, sums: np.ndarray) -> dict[str, Any]:
     averages = _averages(task, sums)
     metrics: dict[str, Any] = {
         "L1": averages[task.averaging],
-        "standard_error": _error(sums),
+        "standard_error": standard_error(_shares(task, sums)),
         "averages": {name: {"L1": value} for name, value in averages.items()},
         "valid_pixels": int(sums[:, 0].sum()),
     }
@@ -219,11 +219,9 @@ def _value(task: TaskonomyTask, sums: np.ndarray) -> float:
     return _averages(task, sums)[task.averaging]
 
 
-def _error(sums: np.ndarray) -> float | None:
-    """Standard error over images; None for a single one."""
-    sums = sums[sums[:, 0] > 0]
-    values = sums[:, 1] / sums[:, 0]
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+def _shares(task: TaskonomyTask, sums: np.ndarray) -> np.ndarray:
+    """What each image contributes to the value."""
+    return item_shares(sums[:, 1], sums[:, 0], pooled=task.averaging != "image")
 
 
 # ---------------------------------------------------------------------------- what the result says

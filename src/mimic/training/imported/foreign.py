@@ -22,14 +22,9 @@ from mimic.models.layers import TABLE_TOLERANCE, sincos_table
 from mimic.models.spec import Rounding
 from mimic.training.imported.self_description import UNSAID_PIXELS, stated_by
 
-HEADS = {
-    192: 3,
-    384: 6,
-    512: 16,
-    768: 12,
-    1024: 16,
-    1280: 16,
-}  # of the field's usual widths; no file of weights tells
+# Of the field's usual widths; no file of weights tells. Encoders of a width of 512 have 8 or 16.
+HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
+DECODER_HEADS = {**HEADS, 512: 16}  # MAE and CroCo
 MASKING: dict[str, tuple[float, Rounding]] = {  # as published
     "mae": (0.75, "down"),
     "vit_mae": (0.75, "down"),
@@ -214,11 +209,12 @@ def _depth(weights: Mapping[str, Tensor], part: str) -> int:
 def _heads(width: int, override: int | None, stated: Any, option: str, assumed: list[str]) -> int:
     heads = stated if override is None else override
     if heads is None:
-        if width not in HEADS:
+        usual = HEADS if option == "--heads" else DECODER_HEADS
+        if width not in usual:
             raise ValueError(
                 f"weights of width {width} do not tell the number of attention heads; say {option}"
             )
-        heads = HEADS[width]
+        heads = usual[width]
         assumed.append(f"{heads} attention heads, usual at a width of {width} ({option})")
     if not isinstance(heads, int) or heads < 1 or width % heads:
         source = "the file says" if override is None else option
