@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,20 @@ def test_unreadable_and_blurred_views_are_counted_per_candidate(mine: config.Min
     pairs, stats = _mined(source, mine, sharpness_min=5.0)
     assert len(pairs) == 1
     assert stats.outcomes == {Outcome.UNREADABLE: 2, Outcome.BLURRED: 1, Outcome.KEPT: 1}
+
+
+def test_a_given_pair_with_a_blurred_view_is_counted_and_left_out(mine: config.Mine) -> None:
+    source = Frames()
+    source.given = [
+        dataclasses.replace(
+            Group(tuple(map(source.view, numbers)), ((0, 1),)), precomputed=lambda: None
+        )
+        for numbers in ((0, 5), (0, 50), (50, 5))
+    ]
+    pairs, stats = _mined(source, mine, sharpness_min=5.0)
+    assert [(pair.a.key, pair.b.key) for pair in pairs] == [("0", "5")]
+    assert stats.outcomes == {Outcome.BLURRED: 2, Outcome.KEPT: 1}
+    assert len(_mined(source, mine)[0]) == 3
 
 
 def test_a_clip_that_breaks_off_keeps_what_came_before_and_is_named(mine: config.Mine) -> None:

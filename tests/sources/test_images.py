@@ -116,6 +116,24 @@ def test_depth_maps_beside_photographs_are_left_out_and_named(
     assert set(_candidates(source, ".")) == {("0.png", "1.png"), ("1.png", "2.png")} | further
 
 
+@pytest.mark.parametrize(
+    "name", ["depths", "Depth", "depthmap", "depth_maps", "disps", "disparities", "rawDepth_01"]
+)
+def test_depth_maps_are_known_by_every_usual_name(
+    tmp_path: Path, params: Params, name: str
+) -> None:
+    """Also where the first of them cannot be opened: it tells nothing of the others."""
+    _save(tmp_path / name / "#.png", "I;16", "I;16", "I;16")
+    (tmp_path / name / "0.png").write_bytes(b"")
+    _save(tmp_path / "deepths/#.png", "L", "L")
+    source = _source(params, tmp_path, pairing="all", glob="*")
+    assert set(source.clips()) == {name, "deepths"}
+    with pytest.raises(NoCandidates, match="no photographs"):
+        _candidates(source, name)
+    assert len(_candidates(source, "deepths")) == 1
+    assert source.skipped == dict.fromkeys((f"{name}/{n}.png" for n in range(3)), DEPTH_MAP)
+
+
 def test_a_depth_map_has_one_channel_and_the_word_in_its_name(
     tmp_path: Path, params: Params
 ) -> None:

@@ -240,6 +240,8 @@ def test_a_damaged_depth_image_is_an_unreadable_candidate_by_name(
     [
         ({"depth_per_m": 1.0}, None, "is depth_per_m 1 right"),
         ({}, "camera-intrinsics.txt", "K is not known"),
+        ({"K": "fx fy cx cy\n577 577 319 239\n"}, None, "is there, and no table of numbers"),
+        ({"K": "577, 577, 319.5, 239.5"}, None, "is there, and no table of numbers"),
         ({}, "*.pose.txt", "6 no pose; they are left out; reader images needs neither"),
     ],
 )
@@ -247,6 +249,10 @@ def test_what_is_wrong_is_said_in_one_line(
     numbers: dict[str, Any], breakage: str | None, said: str, tmp_path: Path, mine: config.Mine
 ) -> None:
     _suffixed(tmp_path / "wall", 1000.0)
+    if text := numbers.pop("K", None):  # not passed over for one further up, or in params.yaml
+        (tmp_path / "camera-intrinsics.txt").rename(tmp_path / "intrinsics.txt")
+        (tmp_path / "wall/intrinsics.txt").write_text(text)
+        numbers = {"intrinsics": (577.0, 577.0, 319.5, 239.5)}
     for path in tmp_path.rglob(breakage or "nothing"):
         path.unlink()
     pairs, tally = truth.mined(opened(tmp_path, **numbers), "wall", mine)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -169,7 +169,17 @@ class StreetView(SourceBase):
         return clip.rpartition("/")[2]
 
 
-class Released(SourceBase):
+class GivenPairs(SourceBase):
+    """Pairs that others chose, taken as they are."""
+
+    @model_validator(mode="after")
+    def _takes_all(self) -> Self:
+        if self.sharpness_min > 0:
+            raise ValueError("sharpness_min: given pairs are taken as they are; set 0")
+        return self
+
+
+class Released(GivenPairs):
     """The published MIMIC-1M and MIMIC-3M: pairs that were mined already, taken as they are."""
 
     reader: Literal["released"]
@@ -184,7 +194,7 @@ class Released(SourceBase):
         return scanned_room(clip)
 
 
-class Crops(SourceBase):
+class Crops(GivenPairs):
     """CroCo's published lists: pairs that were chosen already, taken as they are."""
 
     reader: Literal["crops"]

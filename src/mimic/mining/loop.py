@@ -201,7 +201,7 @@ def _pair_of(
 ) -> tuple[Pair | None, bool]:
     """The group's pair, given or mined, and whether it took the retry to find it."""
     if group.precomputed is not None:
-        return _take(group, rule, votes, stats, views.unreadable), False
+        return _take(group, rule, votes, stats, views), False
     views.reserve(group)
     return _mine_group(group, views, rule, votes, stats, show)
 
@@ -250,10 +250,11 @@ def _take(
     rule: overlap.Rule,
     votes: np.random.Generator,
     stats: MiningStats,
-    unreadable: dict[str, str],
+    views: ViewCache,
 ) -> Pair | None:
-    """A given pair, kept whatever the rule thinks of it."""
+    """A given pair, kept whatever the rule thinks of it, unless a view of it is blurred."""
     a, b = (group.views[index] for index in group.pairs[0])
+    unreadable = views.unreadable
     image_a = read(a, unreadable)
     image_b = read(b, unreadable)
     try:
@@ -264,6 +265,9 @@ def _take(
         image_a = None
     if image_a is None or image_b is None:
         _count([NOTHING], stats)
+        return None
+    if views.is_blurred(image_a) or views.is_blurred(image_b):
+        _count([dataclasses.replace(NOTHING, outcome=Outcome.BLURRED)], stats)
         return None
     image_a = squared(image_a, rule)
     image_b = squared(image_b, rule)

@@ -56,9 +56,13 @@ class ViewCache:
         if full is None:
             return ViewFeatures(view.key, None, None, Outcome.UNREADABLE)
         image = squared(full, self._rule)
-        if self._sharpness_min > 0 and sharpness(full, self._rule.size_px) < self._sharpness_min:
+        if self.is_blurred(full):
             return ViewFeatures(view.key, image, None, Outcome.BLURRED)
         return ViewFeatures(view.key, image, features.extract(image), None)
+
+    def is_blurred(self, full: Image) -> bool:
+        least = self._sharpness_min
+        return least > 0 and sharpness(full, self._rule.size_px) < least
 
 
 def read(view: View, unreadable: dict[str, str]) -> Image | None:

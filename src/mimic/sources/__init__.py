@@ -78,23 +78,23 @@ READERS = {
 }
 READER_VERSIONS = {
     "videos": {"reader": 2},
-    "images": {"reader": 3},
+    "images": {"reader": 4},
     "scenes": {"reader": 1, "embree": 3, "habitat": 2},
-    "covisible": {"reader": 2, "embree": 3, "habitat": 2},
+    "covisible": {"reader": 3, "embree": 3, "habitat": 2},
     "hm3d": {"reader": 1, "embree": 3, "habitat": 2},
     "gibson": {"reader": 1, "embree": 3, "habitat": 2},
     "matterport": {"reader": 1, "embree": 3, "habitat": 2},
     "demon": {"reader": 1},
-    "scannet": {"reader": 1},
-    "arkitscenes": {"reader": 1},
+    "scannet": {"reader": 2},
+    "arkitscenes": {"reader": 2},
     "objectron": {"reader": 1},
     "mannequin": {"reader": 1},
     "co3d": {"reader": 2},
     "streetview": {"reader": 1},
-    "transforms": {"reader": 3},
-    "rgbd": {"reader": 4},
+    "transforms": {"reader": 4},
+    "rgbd": {"reader": 5},
     "released": {"reader": 1},
-    "crops": {"reader": 1},
+    "crops": {"reader": 2},
 }
 
 

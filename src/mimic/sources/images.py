@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Set
 from pathlib import Path, PurePosixPath
 
@@ -50,9 +51,11 @@ from mimic.sources.photos.sequences import Sequence, sequences
 from mimic.sources.video import animations
 
 ALONE = "in no pair: no image lies {stride} before or behind it in its sequence"
+# A word of a file's or folder's name: depth, depths, depth_map, disparities; rawDepth.
 DEPTH = re.compile(
-    r"(?:^|[^a-z])(?:depth|disp|disparity)(?:[^a-z]|$)", re.IGNORECASE
-)  # a word of a file's or folder's name
+    r"(?i:(?<![a-z])(?:depth|disp|disparity|disparitie)(?:s|[-_ ]?maps?|[-_ ]?images?)?(?![a-z]))"
+    r"|(?<=[a-z])(?:Depth|Disparity)(?:s|Maps?|Images?)?(?![a-z])"
+)
 
 
 class ImageSource:
@@ -282,14 +285,13 @@ def _photographs(files: list[Path], root: Path) -> tuple[list[Path], dict[Path, 
     above = {file: any(map(DEPTH.search, file.relative_to(root).parts[:-2])) for file in files}
     depth = [file for file in files if named[file] or above[file]]
     reasons = {file: animations.NO_PHOTOGRAPH for file in files if animations.is_animation(file)}
-    for one in {re.sub("[0-9]+", "#", file.name): file for file in reversed(depth)}.values():
-        if pictures.is_single_channel(one, is_deep=not named[one]):
-            alike = re.sub("[0-9]+", "#", one.name)
-            reasons |= {
-                file: "a depth map, no photograph"
-                for file in depth
-                if re.sub("[0-9]+", "#", file.name) == alike
-            }
+    alike: dict[str, list[Path]] = defaultdict(list)
+    for file in depth:
+        alike[re.sub("[0-9]+", "#", file.name)].append(file)
+    for form in alike.values():  # the first that can be opened tells of all
+        answers = (pictures.is_single_channel(file, is_deep=not named[file]) for file in form)
+        if next((answer for answer in answers if answer is not None), False):
+            reasons |= dict.fromkeys(form, "a depth map, no photograph")
     return [file for file in files if file not in reasons], reasons
 
 

@@ -226,6 +226,11 @@ class RGBDSource:
         for path in (parent / name for parent in candidates for name in K_FILES):
             if (numbers := read_numbers(path)) is not None:
                 return path, numbers
+            if path.exists():
+                raise Unreadable(
+                    f"{path.name}: is there, and no table of numbers; write K as 3 x 3 or 4 x 4 "
+                    "numbers, or as fx fy cx cy, with blanks between"
+                )
         return None
 
 

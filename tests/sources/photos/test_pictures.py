@@ -404,3 +404,30 @@ def test_an_animation_of_any_name_is_mined_or_named(tmp_path: Path) -> None:
         "as a video"
     )
     assert pictures.further(tmp_path / "d.jpg") is None
+
+
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_pixels_as_a_file_stores_them(tmp_path: Path, turned: int) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    exif = pillow.Exif()
+    exif[0x0112] = turned
+    pillow.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    upright = pictures.read(tmp_path / "a.png")
+    assert (upright.shape == stored.shape) == (turned < 5)
+    assert pictures.orientation(tmp_path / "a.png") == turned
+    assert np.array_equal(pictures.as_stored(upright, turned), stored)
+
+
+@pytest.mark.parametrize(("turns", "expected"), [(0, 1), (1, 8), (2, 3), (3, 6)])
+def test_the_orientation_of_a_heic_is_that_of_its_properties(
+    tmp_path: Path, turns: int, expected: int
+) -> None:
+    """Pillow does not know the format, and has nothing to say of it."""
+    path = tmp_path / "a.heic"
+    item = heif.coded(1, np.full((64, 128, 3), 128, np.uint8), tmp_path / "scratch.mp4")
+    turned = heif.box(b"irot", bytes([turns]))
+    item = dataclasses.replace(item, properties=(*item.properties, turned))
+    heif.written(path, [item], 1, (), 0)
+    assert pictures.orientation(path) == expected
+    assert (pictures.read(path).shape[:2] == (64, 128)) == (turns % 2 == 0)
+    assert pictures.orientation(tmp_path / "none.heic") == 1

@@ -271,3 +271,14 @@ def test_a_fraction_of_a_second_is_one() -> None:
     names = ["2024-05-01 12-00-00.25.jpg", "2024-05-01 12-00-00.5.jpg", "2024-05-01 12-00-01.jpg"]
     (found,) = sequences(map(Path, reversed(names)))
     assert [file.name for file in found.files] == names
+
+
+@pytest.mark.parametrize("fps", [24, 25, 30, 60, 29.97])
+def test_rounded_times_of_a_steady_camera_have_no_gaps(fps: float) -> None:
+    """Whole milliseconds drift against their median either way; a frame that is missing is one."""
+    names = [f"{round(1000 * number / fps):08d}.jpg" for number in range(3000)]
+    (sequence,) = sequences(map(Path, names))
+    assert sequence.steps(None) == list(range(3000))
+    del names[1500]
+    (sequence,) = sequences(map(Path, names))
+    assert sequence.steps(None) == [*range(1500), *range(1501, 3000)]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as pillow
+from pydantic import ValidationError
 
 from mimic import config, ingest, sources
 from mimic import mine as stage
@@ -311,3 +312,31 @@ def test_a_list_reaches_nowhere_else(
     for clip in source.clips():
         _, stats = mined(source, clip, params.mine)
         assert stats.outcomes == {Outcome.UNREADABLE: 1}
+
+
+def test_boxes_are_of_pixels_as_they_are_stored(tmp_path: Path) -> None:
+    """CroCo cuts them out of what the file holds, whatever EXIF says."""
+    picture = np.zeros((200, 300, 3), np.uint8)
+    picture[:100, :100] = (255, 0, 0)
+    exif = pillow.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "images/s").mkdir(parents=True)
+    pillow.fromarray(picture).save(tmp_path / "images/s/plain.png")
+    pillow.fromarray(picture).save(tmp_path / "images/s/turned.png", exif=exif)
+    lines = ["s/plain.png, s/turned.png, 0", "0, 100, 0, 100, 0, 100, 0, 100"]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    source = _crops(tmp_path, "list.txt", "crops")
+    (group,) = source.groups("s", RNG)
+    for view in group.views:
+        assert np.array_equal(view.read(), picture[:100, :100])
+
+
+@pytest.mark.parametrize("reader", ["released", "crops"])
+def test_no_sharpness_is_asked_of_given_pairs(reader: str) -> None:
+    of_reader: dict[str, dict[str, Any]] = {
+        "released": {"index": None},
+        "crops": {"list": "a", "form": "pairs", "images": "i"},
+    }
+    stated = {"reader": reader, "root": "x", **BASE, **of_reader[reader], "sharpness_min": 100.0}
+    with pytest.raises(ValidationError, match="given pairs are taken as they are; set 0"):
+        sources.section_type(reader).model_validate(stated)

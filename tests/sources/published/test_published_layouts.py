@@ -654,3 +654,37 @@ def test_a_frame_that_is_a_dead_link_or_cut_is_named(tmp_path: Path, params: Par
     assert sorted(named) == ["frame000002.jpg", "frame000003.jpg"]
     assert "truncated" in named["frame000002.jpg"].lower()
     assert named["frame000003.jpg"] == "No such file or directory"
+
+
+def test_a_picture_beside_scans_is_named_and_hides_none(tmp_path: Path) -> None:
+    for name in ("scans/scene0000_00/color", "scans/scene0001_00/color"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "0.jpg").touch()
+    (tmp_path / "scans/1.png").touch()
+    source = _scannet(tmp_path)
+    assert source.clips() == ["scans/scene0000_00", "scans/scene0001_00"]
+    assert source.skipped == {"scans": "pictures beside scans, in none of them"}
+
+
+def test_depth_beside_colour_of_the_same_numbers_is_no_frame(tmp_path: Path) -> None:
+    for number in range(4):
+        pillow.new("RGB", (8, 8)).save(tmp_path / f"{number}.jpg")
+        pillow.new("I;16", (8, 8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "depth").mkdir()
+    pillow.new("I;16", (8, 8)).save(tmp_path / "depth/0.png")
+    source = _scannet(tmp_path)
+    assert source.clips() == ["."]
+    assert source.describe(".")["frames"] == 4
+
+
+def test_a_torn_line_of_a_trajectory_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "lowres_wide.traj"
+    line = "{} 1.2 -1.2 1.2 0 0 0\n"
+    path.write_text("".join(line.format(n) for n in range(100)))
+    turns = arkitscenes.quarter_turns(path)
+    assert turns is not None
+    for more in ("100 1.2 -1.2", "100 nan nan nan 0 0 0\n", "end\n"):
+        path.write_text("".join(line.format(n) for n in range(100)) + more)
+        assert arkitscenes.quarter_turns(path) == turns
+    path.write_text("100 1.2 -1.2")
+    assert arkitscenes.quarter_turns(path) is None

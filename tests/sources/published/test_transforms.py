@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import ExifTags
 from PIL import Image as pillow
 
 from mimic import config, sources
@@ -162,3 +163,31 @@ def test_a_root_without_such_a_file_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     with pytest.raises(BadInput, match=r"no transforms.json below .*; `reader: images` mines"):
         _open(tmp_path).clips()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_pose_of_a_turned_picture_is_that_of_the_upright_one(
+    tmp_path: Path, orientation: int
+) -> None:
+    """A point that the file shows in one place is seen by the upright camera where it lies now."""
+    height, width = 40, 60
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[4:8, 6:10] = 255  # above and left of the middle
+    entries = _frames(tmp_path / "room", ["0.png", "1.png"], [picture, picture])
+    exif = pillow.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    for name in ("0.png", "1.png"):
+        with pillow.open(tmp_path / "room" / name) as file:
+            file.save(tmp_path / "room" / name, exif=exif)
+    _write(tmp_path / "room/transforms.json", entries)
+    (group,) = _groups(_open(tmp_path), "room")
+    view = group.views[0]
+    if orientation in (2, 4, 5, 7):
+        assert view.pose is None
+        return
+    seen = np.argwhere(view.read()[..., 0] > 128).mean(axis=0)[::-1] + 0.5  # across, down
+    upright = np.array(view.read().shape[1::-1])
+    ray = np.append(seen - upright / 2, 30.0)  # of a camera of 30 px
+    stored = np.append(np.array([8.0, 6.0]) - np.array([width, height]) / 2, 30.0)
+    lying = np.diag([1.0, -1, -1])  # what the file says, y down, z forward
+    np.testing.assert_allclose(view.pose[:3, :3] @ ray, lying @ stored, atol=0.6)

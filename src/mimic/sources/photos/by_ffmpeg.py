@@ -50,6 +50,15 @@ def read(source: Path | io.BytesIO) -> Image:
         raise Unreadable("not an image that is read here") from None
 
 
+def orientation(path: Path) -> int:
+    """How a picture is turned, in EXIF's numbers; 1 where it cannot be read."""
+    try:
+        frame, _ = decoded(path)
+    except (Unreadable, OSError, av.FFmpegError, ValueError):
+        return 1  # it is named when it is read
+    return 1 if frame is None else side_data.orientation(frame)
+
+
 def decoded(path: Path) -> tuple[av.VideoFrame | None, bool]:
     """The first picture of a file, as FFmpeg reads it, and whether a video follows. Of the pictures
     of a HEIC it is the one that the file names (`pitm`): thumbnails, depths and tiles may come

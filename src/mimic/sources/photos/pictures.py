@@ -106,12 +106,23 @@ def opened(source: Path | io.BytesIO) -> Iterator[ImageFile.ImageFile]:
 
 
 def orientation(file: Path) -> int:
-    """How EXIF says that a picture is turned; 1 = not at all, or nothing says so."""
+    """How a picture is turned, in EXIF's numbers; 1 = not at all, or nothing says so."""
     try:
         with opened(file) as picture:
             return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except pillow.UnidentifiedImageError:
+        return by_ffmpeg.orientation(file)
     except Exception:  # a picture that cannot be read is named when it is read
         return 1
+
+
+def as_stored(upright: Image, turned: int) -> Image:
+    """The pixels as they lie in a file of this `orientation`."""
+    if turned >= 5:
+        upright = upright.transpose(1, 0, 2)
+    rows = -1 if turned in (3, 4, 6, 7) else 1
+    columns = -1 if turned in (2, 3, 7, 8) else 1
+    return np.ascontiguousarray(upright[::rows, ::columns])
 
 
 def view_names(folder: Path, files: Iterable[Path]) -> dict[Path, str]:
@@ -188,8 +199,8 @@ def _pages(picture: ImageFile.ImageFile) -> int:
     return pages
 
 
-def is_single_channel(file: Path, *, is_deep: bool = False) -> bool:
-    """Whether a picture has one channel, as depth maps have; False where it cannot be opened.
+def is_single_channel(file: Path, *, is_deep: bool = False) -> bool | None:
+    """Whether a picture has one channel, as depth maps have; None where it cannot be opened.
 
     Args:
         is_deep: of 16 bits or more alone.
@@ -199,7 +210,7 @@ def is_single_channel(file: Path, *, is_deep: bool = False) -> bool:
             is_one = len(picture.getbands()) == 1 and picture.mode != "P"
             return is_one and (not is_deep or picture.mode[0] in "IF")
     except Exception:  # a picture that cannot be read is named when it is read
-        return False
+        return None
 
 
 def _subfile_type(file: ImageFile.ImageFile) -> int:

@@ -44,6 +44,7 @@ from mimic.sources.base import (
     require_folder,
     stamp,
 )
+from mimic.sources.photos import pictures
 
 Box = tuple[int, int, int, int]  # left, right, top, bottom, right and bottom excluded
 NO_ROTATION_DEG = 60
@@ -105,8 +106,10 @@ class CropsSource:
     def _read(self, crop: CroppedImage) -> Image:
         if not is_below(crop.path):
             raise Unreadable(f"{crop.path} leaves {self._section.images}")
-        image = images.read(self._images / crop.path)
-        if crop.box is not None:
+        file = self._images / crop.path
+        image = images.read(file)
+        if crop.box is not None:  # of pixels as they are stored, which CroCo reads
+            image = pictures.as_stored(image, pictures.orientation(file))
             left, right, top, bottom = crop.box
             height, width = image.shape[:2]
             if not (0 <= left < right <= width and 0 <= top < bottom <= height):

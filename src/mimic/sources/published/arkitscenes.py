@@ -32,7 +32,7 @@ from mimic.sources.base import (
     Position,
     digest_with,
     numeric_order,
-    read_numbers,
+    read_text,
     require_folder,
 )
 from mimic.sources.photos.folders import walk
@@ -72,7 +72,12 @@ class ARKitScenesSource:
     def describe(self, clip: str) -> Description:
         path = self.root / clip
         description = videos.describe(path, self._section.seconds_min)
-        description["digest"] = digest_with(description["digest"], [path.with_name(TRAJECTORY)])
+        trajectory = path.with_name(TRAJECTORY)
+        description["digest"] = digest_with(description["digest"], [trajectory])
+        if trajectory.exists() and not _rows(trajectory):
+            description["note"] = (
+                f"{TRAJECTORY} holds no line of 7 numbers: turned as the .mov says"
+            )
         return description
 
     def groups(
@@ -92,11 +97,28 @@ class ARKitScenesSource:
 def quarter_turns(trajectory: Path) -> int | None:
     """Counter-clockwise quarter turns that put the frames upright, by majority over the trajectory;
     None when there is none."""
-    rows = read_numbers(trajectory)
-    if rows is None or rows.shape[0] == 0 or rows.shape[1] != 7 or not np.isfinite(rows).all():
+    rows = _rows(trajectory)
+    if not rows:
         return None
-    up_in_camera = Rotation.from_rotvec(rows[:, 1:4]).as_matrix()[
-        :, :, 2
-    ]  # world to camera, applied to the world's z
+    turns = Rotation.from_rotvec([row[1:4] for row in rows]).as_matrix()
+    up_in_camera = turns[:, :, 2]  # world to camera, applied to the world's z
     votes = np.bincount((up_in_camera @ SKY.T).argmax(axis=1), minlength=4)
     return TURNS[int(votes.argmax())]
+
+
+def _rows(trajectory: Path) -> list[list[float]]:
+    """The lines of 7 finite numbers; others say nothing (a download that was cut off, a moment
+    without tracking)."""
+    try:
+        lines = read_text(trajectory).splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    rows = []
+    for line in lines:
+        try:
+            row = [float(word) for word in line.split()]
+        except ValueError:
+            continue
+        if len(row) == 7 and np.isfinite(row).all():
+            rows.append(row)
+    return rows

@@ -43,6 +43,7 @@ from mimic.sources.photos.folders import walk
 from mimic.sources.published import sens
 
 COLOUR = frozenset({".jpg", ".jpeg", ".png"})
+JPEGS = frozenset({".jpg", ".jpeg"})
 FRAME = re.compile(r"(?:frame-)?(\d+)(?:\.color)?")
 
 
@@ -61,7 +62,12 @@ class ScanNetSource:
             parent = Path(folder)
             if streams := [name for name in files if name.endswith(".sens")]:
                 clips += [(parent / name).as_posix() for name in streams]
-            elif "color" in folders or any(_frame(name) for name in files):
+            elif "color" in folders:
+                clips.append(parent.as_posix())
+            elif any(_frame(name) for name in files):
+                if any(self._holds_scan(parent / name) for name in folders):
+                    self.skipped[parent.as_posix()] = "pictures beside scans, in none of them"
+                    continue
                 clips.append(parent.as_posix())
             else:
                 continue
@@ -72,6 +78,16 @@ class ScanNetSource:
                 f"{self.root}"
             )
         return sorted(clips, key=numeric_order)
+
+    def _holds_scan(self, folder: Path) -> bool:
+        """Whether a folder is a scan of its own; one of depth maps has no JPEG."""
+        names = [path.name for path in (self.root / folder).iterdir()]
+        frames = (name for name in names if PurePosixPath(name).suffix.lower() in JPEGS)
+        return (
+            "color" in names
+            or any(name.endswith(".sens") for name in names)
+            or any(map(_frame, frames))
+        )
 
     def describe(self, clip: str) -> Description:
         stream = self.root / clip
@@ -136,7 +152,10 @@ class ScanNetSource:
                     else folder / f"{stem}.pose.txt"
                 )
                 frames.append((int(match[1]), colour / name, pose))
-        return [(file, pose) for _, file, pose in sorted(frames, key=lambda item: item[0])]
+        # Exports of one folder have colour in JPEG and depth in PNG, of the same numbers.
+        is_jpeg = {number for number, file, _ in frames if file.suffix.lower() in JPEGS}
+        kept = [one for one in frames if one[0] not in is_jpeg or one[1].suffix.lower() in JPEGS]
+        return [(file, pose) for _, file, pose in sorted(kept, key=lambda item: item[0])]
 
 
 def _frame(name: str) -> re.Match[str] | None:

@@ -20,6 +20,7 @@ names.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections import defaultdict
 from collections.abc import Iterator
@@ -42,11 +43,19 @@ from mimic.sources.base import (
     read_text,
     require_folder,
 )
+from mimic.sources.photos import pictures
 from mimic.sources.photos.folders import walk
 from mimic.sources.photos.sequences import sequences
 
 FILES = ("transforms.json", "transforms_train.json", "transforms_val.json", "transforms_test.json")
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # of a camera's axes
+# Across and down in a file from those of its upright picture, by its orientation.
+STORED_FROM_UPRIGHT = {
+    1: ((1, 0), (0, 1)),
+    3: ((-1, 0), (0, -1)),
+    6: ((0, 1), (-1, 0)),
+    8: ((0, -1), (1, 0)),
+}
 SKEW = 1e-3  # of a rotation's products, as far as exporters round
 
 
@@ -90,13 +99,16 @@ class TransformsSource:
         for file in poses:
             folders[file.parent].append(file)
         names = images.view_names(self.root / clip, poses)
+        turns = functools.lru_cache(maxsize=None)(pictures.orientation)
         for folder, files in folders.items():
             for sequence in sequences(files):
                 for group in images.neighbours(
                     sequence, section.stride, section.retry_strides, section.advance
                 ):
                     views = (
-                        dataclasses.replace(view, key=names[file], pose=poses[file])
+                        dataclasses.replace(
+                            view, key=names[file], pose=upright(poses[file], turns(file))
+                        )
                         for view, file in ((view, folder / view.key) for view in group.views)
                     )
                     yield dataclasses.replace(group, views=tuple(views))
@@ -134,6 +146,20 @@ def _frame(folder: Path, name: str, frame: Any) -> tuple[Path, Pose | None]:
     if not file.suffix:
         file = file.with_suffix(".png")
     return file, _pose(frame.get("transform_matrix"))
+
+
+def upright(pose: Pose | None, turned: int) -> Pose | None:
+    """The pose of the upright picture, whose camera is turned about its own axis; None of a
+    mirrored one, which no camera takes.
+
+    Args:
+        turned: the picture's orientation, see `pictures.orientation`.
+    """
+    if pose is None or turned not in STORED_FROM_UPRIGHT:
+        return None
+    motion = np.eye(4)
+    motion[:2, :2] = STORED_FROM_UPRIGHT[turned]
+    return pose @ motion
 
 
 def _pose(matrix: Any) -> Pose | None:

@@ -20,6 +20,13 @@ def of(frame: av.VideoFrame) -> dict[SideDataType, SideData]:
         return {}
 
 
+# Where the four corners of a picture lie after each of EXIF's orientations, row by row.
+CORNERS = (
+    *([1, 2, 3, 4], [2, 1, 4, 3], [4, 3, 2, 1], [3, 4, 1, 2]),
+    *([1, 3, 2, 4], [3, 1, 4, 2], [4, 2, 3, 1], [2, 4, 1, 3]),
+)
+
+
 def upright(frame: av.VideoFrame) -> Callable[[Image], Image]:
     """What makes the pixels of a frame upright: its display matrix (which the decoder has not
     applied).
@@ -33,6 +40,12 @@ def upright(frame: av.VideoFrame) -> Callable[[Image], Image]:
         return lambda image: np.ascontiguousarray(np.rot90(image, turns))
     a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrix), np.int32, 5))
     return lambda image: turned(image, a, b, c, d)
+
+
+def orientation(frame: av.VideoFrame) -> int:
+    """How a frame is to be turned, in EXIF's numbers; 1 = not at all."""
+    corner = np.array([[[1], [2]], [[3], [4]]], np.uint8)  # its corners, wherever they come to lie
+    return CORNERS.index(upright(frame)(corner).ravel().tolist()) + 1
 
 
 def turned(image: Image, a: int, b: int, c: int, d: int) -> Image:

@@ -123,8 +123,8 @@ def _listed(
     rows = []
     for view, (first, last) in zip(views, barred.tolist(), strict=True):
         named = [name for name in lists.get(view.name, []) if name in indices and name != view.name]
-        places = [indices[name] for name in named]
-        nearest = [place for place in places if not first <= place < last][: task.neighbours]
+        candidates = (indices[name] for name in named)
+        nearest = [index for index in candidates if not first <= index < last][: task.neighbours]
         if len(nearest) < task.neighbours:
             raise BadInput(
                 f"{task.retrieval}: {len(nearest)} neighbours of {view.name} among the train "
