@@ -97,6 +97,8 @@ def deploy() -> None:
         _run_prefect(_with_switches(now, {one.name: one for one in deployed}, before))
     with get_client(sync_client=True) as client:
         _take_away(client, before, switches)
+    for former in _pools_before() - {pool}:
+        notify.forget(former)
     with replacing(_stated()) as scratch:
         scratch.write_text(yaml.safe_dump(now, sort_keys=False), encoding="utf-8")
     print("deployed; " + notify.apply(pool), flush=True)
@@ -167,6 +169,14 @@ def _stated_before() -> Switches:
         return plan.switches(plan.read(_stated()))
     except BadInput:
         return {}
+
+
+def _pools_before() -> set[str]:
+    """The work pools that prefect.yaml named when it was deployed last."""
+    try:
+        return plan.pools(plan.read(_stated()))
+    except BadInput:
+        return set()
 
 
 def _name_what_is_made_by_hand(

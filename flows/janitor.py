@@ -32,6 +32,7 @@ from prefect.states import Cancelled, Crashed, Scheduled
 
 from mimic.commands.operation.schedule_slots import PENDING_S
 from mimic.flows import shift
+from mimic.infra.owner.lock import NO_LOCKS
 
 FLOW = "pipeline"
 LOOK_S = 1.0  # between two looks at whether the server answers
@@ -83,6 +84,7 @@ def alive(run_id: str) -> Iterator[None]:
 
 def _held(path: Path) -> TextIO:
     """The lock file, which is locked before it has its name: a sweep that finds it finds it held.
+    Where the file system has no locks there is none, and no sweep takes the run for dead.
 
     Returns:
         the open file: whoever closes it, or dies, gives the lock back.
@@ -90,7 +92,13 @@ def _held(path: Path) -> TextIO:
     path.parent.mkdir(parents=True, exist_ok=True)
     begun = path.with_name(f"{path.name}.{os.getpid()}")
     file = begun.open("w")
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        begun.unlink()
+        return file
     file.write(shift.token())
     file.flush()
     begun.replace(path)

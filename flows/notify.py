@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.events.actions import SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectNotFound
 from prefect.types import SecretDict
 
 from mimic.errors import BadInput
@@ -40,14 +42,13 @@ def apply(pool: str) -> str:
         BadInput: the variable is no web address.
     """
     url = os.environ.get(VARIABLE, "").strip()
+    if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+        # The value is not shown: the path of a webhook's address is what must stay secret.
+        raise BadInput(f"{VARIABLE} is no web address (https://...)")
     with get_client(sync_client=True) as client:
-        for automation in client.read_automations_by_name(NAME.format(pool=pool)):
-            client.delete_automation(automation.id)
+        _forget(client, pool)
         if not url:
             return f"failures are told to nobody ({VARIABLE} is not set)"
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-            # The value is not shown: the path of a webhook's address is what must stay secret.
-            raise BadInput(f"{VARIABLE} is no web address (https://...)")
         block: Any = CustomWebhookNotificationBlock(
             name="mimic",
             url="{{url}}",
@@ -60,6 +61,23 @@ def apply(pool: str) -> str:
         identity = block.save(_slug(BLOCK.format(pool=pool)), overwrite=True)
         client.create_automation(_automation(identity, NAME.format(pool=pool)))
     return f"failures are told to {urlsplit(url).hostname}"
+
+
+def forget(pool: str) -> None:
+    """Take away what `apply` made for a pool that this workspace has left."""
+    with get_client(sync_client=True) as client:
+        _forget(client, pool)
+        with suppress(ObjectNotFound):
+            block = client.read_block_document_by_name(
+                _slug(BLOCK.format(pool=pool)),
+                CustomWebhookNotificationBlock.get_block_type_slug(),
+            )
+            client.delete_block_document(block.id)
+
+
+def _forget(client: SyncPrefectClient, pool: str) -> None:
+    for automation in client.read_automations_by_name(NAME.format(pool=pool)):
+        client.delete_automation(automation.id)
 
 
 def _slug(text: str) -> str:

@@ -17,6 +17,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
+import yaml
 from prefect import flow, get_run_logger, runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
@@ -52,10 +53,14 @@ if TYPE_CHECKING:
     Run: TypeAlias = str
     TaskName: TypeAlias = str
 else:
-    _offered = choices()
+    try:
+        _offered = choices()
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError):
+        # Damaged: the stages will say so. A flow that cannot be imported says it nowhere.
+        _offered = {}
 
     def _one_of(what: str) -> Any:
-        return Literal[tuple(_offered[what])] if _offered[what] else str
+        return Literal[tuple(_offered[what])] if _offered.get(what) else str
 
     Stage = _one_of("targets")
     Source = _one_of("sources")
@@ -140,7 +145,7 @@ def pipeline(
 def _run(forced: set[str], needs: dict[str, list[str]], retries: int) -> dict[str, State[Any]]:
     """Every stage as a task, after those that it needs; how each ended."""
     futures: dict[str, PrefectFuture[Any]] = {}
-    idle = unchanged(needs) - forced
+    idle = unchanged(needs, forced)
     # Without tags: for each of them Prefect asks the server for a slot, and where that is away for
     # half a minute the whole run would fail.
     task = repro.with_options(retries=retries, retry_delay_seconds=30)

@@ -60,6 +60,12 @@ def is_active(schedule: dict[str, Any]) -> bool:
     return active is None or bool(active)
 
 
+def pools(plan: dict[str, Any]) -> set[str]:
+    """The work pools that its deployments name."""
+    named = [one.get("work_pool") for one in deployments(plan)]
+    return {str(one["name"]) for one in named if isinstance(one, dict) and "name" in one}
+
+
 def pool() -> str:
     """Of all deployments of this workspace; without a prefect.yaml the usual one.
 
@@ -68,8 +74,7 @@ def pool() -> str:
     """
     if not Path(FILE).is_file():
         return POOL
-    named = [one.get("work_pool") for one in deployments(read())]
-    names = sorted({str(one["name"]) for one in named if isinstance(one, dict) and "name" in one})
+    names = sorted(pools(read()))
     if len(names) > 1:
         raise BadInput(
             f"{FILE}: the deployments name the work pools {' and '.join(names)}; the worker of a "

@@ -224,6 +224,10 @@ def repro(stage: str, force: bool, idle: bool = False) -> State[str]:
         if not has_said_so:
             get_run_logger().info("waiting for the process that is at %s", stage)
             has_said_so = True
+            for other in dvc_locks.release():
+                get_run_logger().warning(
+                    "removed a lock of a process that is gone; its number has %s now", other
+                )
         children.stopped.wait(LOOK_S)
         status, output = _follow(children, command, stage)
     tail = "\n".join(output.tail)

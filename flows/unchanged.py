@@ -5,7 +5,7 @@ One look at the whole graph, in this process, costs what one process for one sta
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +13,7 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 
 
-def unchanged(needs: Mapping[str, Sequence[str]]) -> set[str]:
+def unchanged(needs: Mapping[str, Sequence[str]], forced: Set[str] = frozenset()) -> set[str]:
     """The stages that have nothing to do.
 
     What a stale stage is about to write may make the next one stale, so one is certain only where
@@ -23,12 +23,17 @@ def unchanged(needs: Mapping[str, Sequence[str]]) -> set[str]:
 
     Args:
         needs: stages, each after those that it needs.
+        forced: those that run whatever DVC says, and may make stale what comes after them.
     """
     idle: set[str] = set()
     with suppress(LockError), Repo() as repository, repository.lock:
         stages = {stage.addressing: stage for stage in repository.index.stages}
         for name, others in needs.items():
-            if idle.issuperset(others) and not _may_have_changed(stages[name]):
+            if (
+                name not in forced
+                and idle.issuperset(others)
+                and not _may_have_changed(stages[name])
+            ):
                 idle.add(name)
     return idle
 

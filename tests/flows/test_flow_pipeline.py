@@ -89,6 +89,18 @@ def test_a_folder_without_parameters_offers_nothing_and_refuses_nothing(tmp_path
     }
 
 
+@pytest.mark.parametrize("damaged", ["sources: [", "- a\n", "sources: 3\n", "\xff"])
+def test_a_damaged_params_yaml_fails_the_run_and_not_its_beginning(
+    project: Project, damaged: str
+) -> None:
+    """A flow that cannot be imported is a crash, which the worker would start again and again."""
+    (project.root / "params.yaml").write_bytes(damaged.encode("latin-1"))
+    done = subprocess.run(
+        [sys.executable, "-c", "import mimic.flows.pipeline"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("given", "taken"), [("", 2), ("16", 16), *((wrong, 2) for wrong in ("two", "0", "-1", "1.5"))]
 )

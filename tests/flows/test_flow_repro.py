@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
 import sys
 import threading
 
+import dvc
+import psutil
 import pytest
 from dvc.lock import make_lock
 from prefect.states import Failed
@@ -110,6 +113,46 @@ def test_a_record_of_locks_that_is_whole_or_being_written_stays(project: Project
     assert not (folder / "rwlock").exists()
 
 
+def test_a_lock_of_a_killed_process_whose_number_another_has_is_removed(
+    project: Project, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DVC by itself would wait until that other process ends."""
+    monkeypatch.setattr(module, "LOOK_S", 0.5)
+    record = project.root / ".dvc/tmp/rwlock"
+    record.parent.mkdir(exist_ok=True)
+    killed = f"{dvc.__path__[0]}/__main__.py --wait-for-lock repro --single-item mine@a"
+    with subprocess.Popen(["sleep", "600"]) as other:
+        holder = {"pid": other.pid, "cmd": killed}
+        locks = {"write": {str(project.root / "data/a"): holder}, "read": {}}
+        record.write_text(json.dumps(locks))
+        by_itself = subprocess.run(
+            [sys.executable, "-m", "dvc", "repro", "mine@a"], capture_output=True, text=True
+        )
+        assert "is busy" in by_itself.stderr
+        with caplog.at_level(logging.INFO, "stage"):
+            assert module.repro.fn("mine@a", False).name == "Completed"
+        other.kill()
+    assert f"its number has {other.pid} (sleep 600) now" in "\n".join(caplog.messages)
+
+
+def test_locks_of_processes_that_may_have_made_them_stay(project: Project) -> None:
+    assert dvc_locks.release() == []  # there is no record
+    record = project.root / ".dvc/tmp/rwlock"
+    record.parent.mkdir(exist_ok=True)
+    here = {"pid": os.getpid(), "cmd": "some-program.py that called dvc.api"}
+    gone = {"pid": 2**22 + 1, "cmd": "dvc repro"}  # no process has such a number
+    locks = {"write": {"/data/a": here, "/data/b": gone}, "read": {"/raw/a": [here, gone]}}
+    record.write_text(json.dumps(locks))
+    assert dvc_locks.release() == []
+    assert json.loads(record.read_text()) == locks
+    before = psutil.Process().create_time() - 60
+    os.utime(record, (before, before))  # this process is younger, so it did not make the entry
+    ((number, _, _),) = [line.partition(" ") for line in dvc_locks.release()]
+    assert number == str(os.getpid())
+    left = json.loads(record.read_text())
+    assert left == {"write": {"/data/b": gone}, "read": {"/raw/a": [gone]}}
+
+
 @pytest.mark.parametrize(
     ("what", "status", "again"), [("refuse", 2, False), ("cancelled", 3, False), ("die", 9, True)]
 )
@@ -176,6 +219,8 @@ def test_what_is_unchanged_is_found_in_one_look(project: Project) -> None:
     subprocess.run([sys.executable, "-m", "dvc", "repro"], check=True, capture_output=True)
     assert unchanged(needs) == set(needs)
     assert module.repro.fn("assemble", False, idle=True).name == "Cached"
+    # one that is made again all the same may come out otherwise
+    assert unchanged(needs, {"mine@a"}) == {"mine@b"}
     project.write("b", "other")
     assert unchanged(needs) == {"mine@a"}
     project.write("b", "plain")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import multiprocessing
 import os
@@ -82,6 +83,19 @@ def test_a_run_is_claimed_although_a_sweep_looks_at_its_old_file(
         while janitor._claimed:
             janitor._claimed.pop().close()
     assert janitor.left_behind() == []
+
+
+def test_a_run_begins_where_the_file_system_has_no_locks(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Lustre without `flock`; its file would be one that nobody holds."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with janitor.alive(str(uuid.uuid4())):
+        assert list((home / "alive").iterdir()) == []
 
 
 def test_a_disk_that_does_not_answer_ends_no_run(

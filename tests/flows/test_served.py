@@ -17,6 +17,7 @@ import pytest
 import yaml
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from mimic.errors import BadInput
 from mimic.flows import notify, plan
 from mimic.flows.pipeline import pipeline
 from tests.flows.conftest import serving
@@ -180,6 +181,10 @@ def test_somebody_is_told_when_a_run_failed(
         assert state.is_failed()
         wait_until(lambda: told, 60, "the message")
         time.sleep(2)
+        monkeypatch.setenv(notify.VARIABLE, "no address")
+        with pytest.raises(BadInput, match="is no web address"):
+            notify.apply(plan.POOL)
+        assert _telling(deployed) == [notify.NAME.format(pool=plan.POOL)], "it goes on"
         monkeypatch.delenv(notify.VARIABLE)
         notify.apply(plan.POOL)
         sink.shutdown()
@@ -187,8 +192,36 @@ def test_somebody_is_told_when_a_run_failed(
     assert text.startswith("mimic: mine, ")
     assert "raw/b: not an image" in text
     assert "/runs/flow-run/" in text
-    assert not [one for one in deployed.post("/automations/filter") if "tell when" in one["name"]]
+    assert _telling(deployed) == []
     deployed.project.write("b", "plain")
+
+
+def _telling(server: Server) -> list[str]:
+    names = [one["name"] for one in server.post("/automations/filter")]
+    return [name for name in names if "tell when" in name]
+
+
+def _addresses(server: Server) -> list[str]:
+    found = server.post("/block_documents/filter", include_secrets=False)
+    return [one["name"] for one in found]
+
+
+def test_nobody_is_told_of_a_pool_that_was_left(
+    deployed: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does its webhook's address, a secret, stay on the server."""
+    monkeypatch.setenv(notify.VARIABLE, "https://hooks.example.org/x")
+    with temporary_settings({PREFECT_API_URL: deployed.url}):
+        before = _addresses(deployed)
+        for pool in ("former", "present"):
+            notify.apply(pool)
+        notify.forget("former")
+        assert _telling(deployed) == [notify.NAME.format(pool="present")]
+        assert len(_addresses(deployed)) == len(before) + 1
+        notify.forget("former")  # it is gone
+        notify.forget("present")
+        assert _telling(deployed) == []
+        assert _addresses(deployed) == before
 
 
 def test_cancelling_in_the_ui_ends_the_stage_and_its_descendants(deployed: Server) -> None:

@@ -29,11 +29,14 @@ GIVEN = {
     "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"postgresql://p:{marked.secret('Tables')}@db/p",
     "MIMIC_NOTIFY_URL": f"https://hooks.example.org/services/{marked.secret('Hook')}",
     "MIMIC_SHARDS_URL": f"https://store/pairs?X-Amz-Signature={marked.secret('Signed')}",
+    "AZURE_SHARDS_URL": f"https://b.core.net/c?sv=2024-11-04&sig={marked.secret('%2BShared')}",
+    "AKAMAI_SHARDS_URL": f"https://edge/pairs?hdnts={marked.secret('Edge')}",
 }
 # What a value is printed as: whole, or the part of it that opens a door.
 SHOWN = [
     *GIVEN.values(),
     *(marked.secret(what) for what in ("%2FTracker", "/Tracker", "Database", "Auth", "Tables")),
+    *(marked.secret(what) for what in ("%2BShared", "+Shared", "Edge")),
     f"services/{marked.secret('Hook')}",
 ]
 PLAIN = {

@@ -175,12 +175,32 @@ def test_held_out_pairs_and_generated_data_have_names_of_their_own(tracked: Path
     }
 
 
+def test_two_tasks_of_one_folder_and_kind_of_number_have_two_names(tracked: Path) -> None:
+    """KITTI 2015 holds optical flow and disparity."""
+    for task, value in {"flow": 4.0, "stereo": 1.0}.items():
+        publish_evaluation(
+            tracked,
+            "croco-3m",
+            value,
+            task,
+            kind=task,
+            name="EPE_px",
+            section={"data": "data/raw/kitti2015"},
+        )
+    module.mirror_all(TOLD, tracked)
+    run = level(client_in(tracked), "run")[NAMES["croco-3m"]]
+    shown = {name: value for name, value in run.data.metrics.items() if "kitti" in name}
+    assert shown == {"kitti2015/epe_px": 4.0, "kitti2015/epe_px stereo": 1.0}
+
+
 def test_numbers_of_an_encoder_that_is_gone_are_on_no_bar(tracked: Path) -> None:
     publish_evaluation(tracked, "croco-3m", 0.6, checkpoint="ab" * 32)
     module.mirror_all(TOLD, tracked)
     client = client_in(tracked)
     assert level(client, "run")[NAMES["croco-3m"]].data.metrics == {}
-    assert level(client, "evaluate")["depth croco-3m"].data.metrics["nyuv2/delta1"] == 0.6
+    assert "depth croco-3m" not in level(client, "evaluate")
+    every = level(client, "evaluate", "tags.current = 'false'")
+    assert every["depth croco-3m"].data.metrics["nyuv2/delta1"] == 0.6
 
 
 def test_a_bar_is_the_mean_and_its_seeds_lie_below(tracked: Path) -> None:
@@ -280,6 +300,29 @@ def test_another_result_of_the_same_name_takes_its_place(tracked: Path) -> None:
     publish(0, 0.5)
     assert bars() == [("0", 0.5)]
     assert len(search_all(client)) == 6
+
+
+def test_results_of_a_replaced_encoder_stay_with_it(tracked: Path) -> None:
+    """Until its successor is measured; a bar of it would show numbers that are another's."""
+    client = client_in(tracked)
+    name = NAMES["croco-1m"]
+    publish_evaluation(tracked, "croco-1m", 0.5)
+    module.mirror_all(TOLD, tracked)
+    old = level(client, "run")[name]
+    publish_pretraining(tracked, "croco-1m", seed=1)
+    for _ in range(2):
+        module.mirror_all(TOLD, tracked)
+        assert "depth croco-1m" not in level(client, "evaluate")
+        measured = level(client, "evaluate", "tags.current = 'false'")["depth croco-1m"]
+        assert measured.data.tags["mlflow.parentRunId"] == old.info.run_id
+        bar = level(client, "run")[name]
+        assert (bar.data.params["seed"], bar.data.metrics) == ("1", {})
+    publish_evaluation(tracked, "croco-1m", 0.7)
+    module.mirror_all(TOLD, tracked)
+    bar = level(client, "run")[name]
+    measured = level(client, "evaluate")["depth croco-1m"]
+    assert measured.data.tags["mlflow.parentRunId"] == bar.info.run_id
+    assert bar.data.metrics == {"nyuv2/delta1": 0.7}
 
 
 def search_all(client: Any) -> list[Any]:

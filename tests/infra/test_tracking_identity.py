@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,16 @@ def test_a_moved_one_stays_itself_and_a_copy_does_not(tmp_path: Path) -> None:
     root.rename(tmp_path / "moved")
     assert identity_of(tmp_path / "moved") == first
     assert identity_of(tmp_path / "moved") == first
+
+
+def test_a_former_folder_that_cannot_be_read_ends_nothing(tmp_path: Path) -> None:
+    """Another user's home, or a disk that gives an error."""
+    root = made(tmp_path / "mimic")
+    first = identity_of(root)
+    (tmp_path / "file").touch()
+    known = json.loads((root / identity.KEPT).read_text())
+    (root / identity.KEPT).write_text(json.dumps(known | {"place": f"{tmp_path}/file/mimic"}))
+    assert identity_of(root).workspace == first.workspace, "made anew, of the same folder"
 
 
 def test_two_people_and_two_places_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

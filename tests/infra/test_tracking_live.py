@@ -298,6 +298,15 @@ def test_the_record_is_sampled_while_the_block_runs_and_survives_a_kill(tmp_path
     with recorder.recorded(path, tmp_path, every_s=60):
         pass
     assert recorder.read(path).begun != found.begun, "it ended, and this is another"
+    begun: list[float | None] = []
+    for work in ("a", "a", "b"):
+        with (
+            pytest.raises(KeyboardInterrupt),
+            recorder.recorded(path, tmp_path, every_s=60, work=work),
+        ):
+            raise KeyboardInterrupt
+        begun.append(recorder.read(path).begun)
+    assert begun[0] == begun[1] != begun[2], "other work begins anew although none has ended"
 
 
 def test_torn_lines_of_a_log_are_passed_over(tmp_path: Path) -> None:

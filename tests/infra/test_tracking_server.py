@@ -181,6 +181,10 @@ def test_the_registry_hands_out_encoders_without_pickles(
     publish_evaluation(tmp_path, "croco-1m", 0.9, protocol="another")
     said = tracking.mirror_all(about, tmp_path, pack).best
     assert re.search("none: depth of croco-.m was measured with another protocol", said)
+    (model,) = client.search_registered_models(f"name = '{name}'")
+    assert "best" not in model.aliases, "it would lead to what is the best by no rule"
+    assert "best.rule" not in model.tags
+    assert set(model.aliases) == {"croco-1m", "croco-3m"}
 
 
 def test_registered_weights_of_an_embedded_store_are_links(

@@ -21,9 +21,12 @@ USER = re.compile(r'//[^/?#\s"<>]*@')
 SLASHED = re.compile(r'//[^/?#\s:@"<>]*:(?!\d+[/?#])[^\s"<>]*@')
 # Of a database no path holds an @, and what stands before one may begin with digits and a slash.
 DATABASE = re.compile(r'\b((?:postgres|mysql|mariadb|mssql|oracle)[\w+]*:)//[^\s"<>]*@')
+# Parameters of an address whose values are secrets: words within their names, and whole names
+# (`sig` of Azure, `hdnts` of Akamai).
 GIVEN = re.compile(
-    r"([?&;][\w\-.]*(?:passw|pwd|token|secret|signature|credential|api_?key|access_?key)[\w\-.]*=)"
-    r'[^&;#\s"<>]*',
+    r"([?&;](?:[\w\-.]*(?:passw|pwd|token|secret|signature|credential|api_?key|access_?key)[\w\-.]*"
+    r"|sig|key|jwt|auth|hdnts|hmac)=)"
+    r'([^&;#\s"<>]*)',
     re.IGNORECASE,
 )
 # Variables that hold a secret, by what tools call them; one that names a file holds none.
@@ -68,6 +71,8 @@ def secrets_of(environment: Mapping[str, str]) -> list[str]:
             secrets.update(_readings(value))
         elif "://" in value:
             secrets.update(_passwords(value))
+            for _, given in GIVEN.findall(value):
+                secrets.update((given, unquote(given)))
     return sorted((one for one in secrets if len(one) >= SHORTEST), key=len, reverse=True)
 
 

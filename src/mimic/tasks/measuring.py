@@ -132,7 +132,7 @@ def measure(cell: Cell) -> Measured:
     machine = tracking.record_path(cell.root, cell.encoder, cell.task)
     with (
         _keeping(cell.title, progress, workspace.root),
-        tracking.recorded(machine, cell.root) as ended,
+        tracking.recorded(machine, cell.root, work=progress.name) as ended,
     ):
         sweep = [
             _point(

@@ -137,12 +137,14 @@ def _best(
     if context.best is None:
         return ""
     chosen = registry.best_encoder(workspace, context.best, records)
+    prefix = context.tracking.experiment_prefix
     if isinstance(chosen, str):
+        registry.point_nowhere(writer, prefix)
         return f"none: {chosen}"
     encoder, checkpoint, rule = chosen
-    prefix = context.tracking.experiment_prefix
     address = registry.point_best(writer, prefix, encoder, checkpoint, rule)
     if address is None:
+        registry.point_nowhere(writer, prefix)
         return f"none: {encoder} is not in models/, only its numbers are here"
     return f"{address} is {encoder} ({rule})"
 

@@ -66,7 +66,12 @@ def _kept(home: Path) -> dict[str, str] | None:
         return None
     folder = str(home)
     if known["place"] != folder:
-        before = read_json(Path(known["place"]) / KEPT) if os.path.isabs(known["place"]) else None
+        try:
+            before = (
+                read_json(Path(known["place"]) / KEPT) if os.path.isabs(known["place"]) else None
+            )
+        except OSError:  # it may be there, and another's: to be taken for a copy harms nobody
+            return None
         if before is not None and before.get("workspace") == known["workspace"]:
             return None  # this is a copy, and the other one goes on
         known = known | {"place": folder}

@@ -29,8 +29,7 @@ PLAIN = {
     "segmentation": "segmentation",
     "pose": "pose",
     "linear-probe": "imagenet",
-    "flow": "flow",
-    "stereo": "stereo",
+    "flow": "flow",  # and not stereo: KITTI's folder holds both, and both measure EPE_px
     "relative-pose": "relative-pose",
     "two-view-pose": "two-view-pose",
     "correspondence": "correspondence",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +80,9 @@ def of_run(
     ]
     results = dict(_results(workspace, run))
     pretrainings = [trained.record(workspace, one.name, one.card) for one in encoders]
+    held = {one.checkpoint for one in encoders}
     evaluations = [
-        record
+        replace(record, is_past=bool(held and set(evaluated.checkpoints(result)) - held))
         for name, result in results.items()
         if task in (None, name)
         for record in evaluated.records(workspace, context, run, name, result)

@@ -34,7 +34,7 @@ GPU_NAMES = (
     "memory_usage_percentage",
     "power_usage_watts",
 )
-NOT_SAMPLES = {"time", "begun", "ended", "commit", "of"}
+NOT_SAMPLES = {"time", "begun", "ended", "commit", "of", "work"}
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,21 @@ class Recorded:
 
 
 @contextmanager
-def recorded(path: Path, root: Path, every_s: float = EVERY_S) -> Iterator[dict[str, Any]]:
+def recorded(
+    path: Path, root: Path, every_s: float = EVERY_S, work: str | None = None
+) -> Iterator[dict[str, Any]]:
     """Write such a file while the block runs. A disk that is full costs the rest of the record, and
     a line; never the work.
 
     Args:
         root: of the repository whose commit is noted.
+        work: tells what the file is of, where its name does not; other work begins it anew.
 
     Yields:
         What the last line says beside the time; to be added to.
     """
     writer = _Writer(path)
-    writer.begin(git_commit(root))
+    writer.begin(git_commit(root), work)
     last = {"ended": True}
     with repeating(lambda: writer.line(sample()), every_s):
         yield last
@@ -74,12 +77,15 @@ class _Writer:
         self._path = path
         self._stopped = False
 
-    def begin(self, commit: str | None) -> None:
-        """A file of work that has ended is begun anew."""
-        if any(line.get("ended") for line in json_lines(self._path)):
+    def begin(self, commit: str | None, work: str | None) -> None:
+        """A file of work that has ended, or of other work, is begun anew."""
+        lines = json_lines(self._path)
+        others = any(line.get("begun") and line.get("work") != work for line in lines)
+        if others or any(line.get("ended") for line in lines):
             self._path.unlink(missing_ok=True)
         made_folder(self._path.parent)
-        self.line({"begun": True, "commit": commit})
+        named = {} if work is None else {"work": work}
+        self.line({"begun": True, "commit": commit} | named)
 
     def line(self, what: dict[str, Any]) -> None:
         if self._stopped:

@@ -60,6 +60,7 @@ class Record:
         fingerprint: of the result.
         training: names the unfinished work that this came of: what was shown while it trained.
         headlines: numbers that are brought up to date; all else is written once.
+        is_past: it is of an encoder that was replaced, and no evaluation has replaced it yet.
     """
 
     level: str
@@ -77,6 +78,7 @@ class Record:
     data: tuple[Data, ...] = ()
     images: Images = field(default_factory=dict)
     files: tuple[Path, ...] = ()
+    is_past: bool = False
 
     @property
     def node(self) -> tuple[str, str]:

@@ -69,6 +69,17 @@ def point_best(writer: Writer, prefix: str, encoder: str, checkpoint: str, rule:
     return f"models:/{name}@{BEST}"
 
 
+def point_nowhere(writer: Writer, prefix: str) -> None:
+    """Take the alias `best` away: what it led to is the best by no rule any more."""
+    client = writer.client
+    name = f"{prefix}-{writer.whose.workspace}"
+    for model in client.search_registered_models(f"name = '{name}'"):
+        if BEST in model.aliases:
+            client.delete_registered_model_alias(name, BEST)
+        if "best.rule" in model.tags:
+            client.delete_registered_model_tag(name, "best.rule")
+
+
 def best_encoder(
     workspace: Workspace, task: str, records: Sequence[Record]
 ) -> tuple[str, str, str] | str:

@@ -139,7 +139,7 @@ class Writer:
         key = run.info.run_id
         if resumed:  # first: killed from here on, it is made anew, and nothing is in it twice
             self.client.delete_tag(key, ALIVE)
-        tags = record.tags | {FINGERPRINT: record.fingerprint, "current": "true"}
+        tags = record.tags | {FINGERPRINT: record.fingerprint, "current": _current(record)}
         if record.above is not None and run.data.tags.get(ABOVE) != self._ids[record.above]:
             tags[ABOVE] = self._ids[record.above]
         self._raise(run, record)
@@ -209,8 +209,8 @@ class Writer:
             for name, value in record.headlines.items()
             if run.data.metrics.get(name) != value
         }
-        wanted = record.tags | {"current": "true"}
-        if record.above is not None:
+        wanted = record.tags | {"current": _current(record)}
+        if record.above is not None and not record.is_past:  # it stays where its encoder is
             wanted[ABOVE] = self._ids[record.above]
         past = {"current": "false"} if run.info.run_id in self._past else {}
         known = run.data.tags | past
@@ -262,6 +262,10 @@ class Writer:
                 and run.info.run_id not in self._ids.values()
             ]
         return keys
+
+
+def _current(record: Record) -> str:
+    return "false" if record.is_past else "true"
 
 
 def _is_whole(run: Run, record: Record) -> bool:
