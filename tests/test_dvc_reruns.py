@@ -100,6 +100,7 @@ def test_how_a_run_is_trained_re_runs_no_training(done: Pipeline) -> None:
     before = (done.root / "params.yaml").read_text()
     params = yaml.safe_load(before)
     params["pretrain"]["croco-tiny"] = {"workers": 7, "keep": 5, "pictures_every": 3}
+    params["runs"]["mae-1m"] |= {"workers": 3, "licences": "research"}
     (done.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     assert set(done.status()) == {f"recipe@{run}" for run in RUNS}
     assert {command.split()[1] for command in done.repro()} == {"recipe"}

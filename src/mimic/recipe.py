@@ -1,14 +1,13 @@
 """Stage recipe: how a run is pretrained, in one small file.
 
-data/recipes/<run>.json holds the run's recipe whole and the version of its objective's code. DVC
-trains a run again when this file changes, and so not for a field that only says how to train, nor
-for the code of another objective.
+data/recipes/<run>.json holds the run and its recipe whole, whatever file, preset or profile states
+them, and the version of its objective's code. DVC trains a run again when this file changes, and so
+not for a field that only says how to train, nor for the code of another objective.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from mimic.infra.owner import one_owner
 from mimic.infra.storage import Workspace, write_json
@@ -32,7 +31,7 @@ def main(params: Params, root: Path, name: str) -> None:
     recipe = params.recipe(name)
     parts = {"objective": OBJECTIVE_VERSIONS[recipe.objective]}
     resolved = recipe.model_dump(mode="json", exclude=HOW)
-    content: dict[str, Any] = {"parts": parts, "recipe": resolved}
-    if params.profile is not None:  # which may state the steps, that DVC would see nowhere else
-        content["steps"] = params.runs[name].steps
-    write_json(Workspace(root).recipe(name), content)
+    run = params.runs[name].model_dump(mode="json")
+    if run.get("seeds"):  # in any order they are the same encoders
+        run["seeds"] = sorted(run["seeds"])
+    write_json(Workspace(root).recipe(name), {"parts": parts, "recipe": resolved, "run": run})

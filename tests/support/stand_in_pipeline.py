@@ -55,7 +55,8 @@ def used(file, found):
     if command.startswith("mimic recipe") and file.endswith(".py"):
         return found[recipe()["objective"]]
     if command.startswith("mimic recipe"):
-        return {{name: one for name, one in recipe().items() if name not in {how}}}
+        whole = {{**recipe(), **value("params.yaml", "runs." + sys.argv[2])}}
+        return {{name: one for name, one in whole.items() if name not in {how}}}
     if command.startswith("mimic prepare") and file.endswith("presets.yaml"):
         entry = value("params.yaml", "evaluate." + sys.argv[2])
         return found.get(entry["task"], dict()).get(entry["preset"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -173,17 +174,22 @@ def test_what_only_the_reader_refuses_is_listed_too(short: Path) -> None:
     assert f"{short}:6: sources.home: retry_spacing_s: 0.7 is no multiple" in line
 
 
-def test_the_file_of_a_run_says_its_steps_where_a_profile_may_state_them(
-    short: Path, repository: Path, tmp_path: Path
-) -> None:
+def test_the_file_of_a_run_says_all_that_decides_it_wherever_it_is_stated(short: Path) -> None:
     """DVC sees no profile: pretraining depends on this file."""
-    recipe.main(load_params(short), short.parent, "own")
-    first = Workspace(short.parent).recipe("own").read_bytes()
+
+    def written() -> bytes:
+        recipe.main(load_params(short), short.parent, "own")
+        return Workspace(short.parent).recipe("own").read_bytes()
+
+    made = [written()]
     _with(short, "steps: 77", "steps: 78")
-    recipe.main(load_params(short), short.parent, "own")
-    assert Workspace(short.parent).recipe("own").read_bytes() != first
-    recipe.main(load_params(repository / "params.yaml"), tmp_path, "random")
-    assert b"steps" not in Workspace(tmp_path).recipe("random").read_bytes()
+    made.append(written())
+    _with(short, "steps: 78", "steps: 78, seeds: [0, 1, 2]")
+    made.append(written())
+    assert len(set(made)) == 3
+    for same in ("seeds: [2, 0, 1]", "seeds: [2, 0, 1], workers: 3"):
+        short.write_text(re.sub(r"seeds: \[[^]]*\]", same, short.read_text(), count=1))
+        assert written() == made[-1]
 
 
 def test_what_dvc_would_leave_unreadable_is_said(short: Path) -> None:
