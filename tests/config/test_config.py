@@ -74,6 +74,11 @@ def test_every_key_may_not_be_dropped_or_misspelt(tmp_path: Path, raw: dict) -> 
             "mimic-9m",
             r"runs\.mae-1m\.dataset: 'mimic-9m' does not exist; known: mimic-1m",
         ),
+        (
+            ("evaluate", "correspondence", "tracked_by"),
+            "data/manifests/mimic-1m.parquet",
+            r"evaluate\.correspondence\.tracked_by: .* its dataset is mimic-3m, so data/manifests/",
+        ),
         (("table", "runs"), ["mae-1m"], "random-initialised encoder is always evaluated"),
         (("sources", "phone", "reader"), "film", r"sources\.phone\.reader: .*'film'"),
     ],

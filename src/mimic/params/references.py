@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mimic.config.mining import Dataset
 from mimic.config.names import seed_of
 from mimic.config.presets import Key
 from mimic.config.training import Recipe
+from mimic.infra.storage import Workspace
 from mimic.params import lineage, terms
 from mimic.params.schema import Params
 from mimic.tasks.reconstruction.config import ReconstructionTask
@@ -158,9 +160,22 @@ def _of_tasks(params: Params, names: _Names) -> Iterator[Problem]:
         path = ("evaluate", name)
         if isinstance(task, PairTask):
             yield from names.lacking((*path, "dataset"), [task.dataset], names.datasets)
+            yield from _tracked_by_its_own(path, task)
         if isinstance(task, ReconstructionTask):
             model, _ = seed_of(task.features_of)
             yield from names.lacking((*path, "features_of"), [model], names.models)
+
+
+def _tracked_by_its_own(path: Key, task: PairTask) -> Iterator[Problem]:
+    """Pairs that are made anew are another test, and DVC sees it only in what the task is tracked
+    by."""
+    own = Workspace(Path()).manifest(task.dataset)
+    if task.tracked_by.parent == own.parent and task.tracked_by != own:
+        yield Problem(
+            (*path, "tracked_by"),
+            f"{task.tracked_by} is not what the task measures on: its dataset is {task.dataset}, "
+            f"so {own}",
+        )
 
 
 def _told_apart(runs: Iterable[str], tasks: Iterable[str]) -> Iterator[Problem]:
