@@ -47,8 +47,9 @@ from mimic.pairs.schema import MANIFEST
 from mimic.pairs.write import write_table
 from mimic.params import load_params
 from mimic.training import journal
-from mimic.training.fit import choose_device, choose_precision
+from mimic.training.fit import choose_device
 from mimic.training.optim import adamw, parameter_groups
+from mimic.training.precision import choose_precision
 from mimic.training.pretraining import describe, train
 
 PAPER = Path(__file__).parent.parent / "profiles/paper.yaml"

@@ -28,10 +28,11 @@ from mimic.models.layers import initialise
 from mimic.pairs.decoded import decoded_once
 from mimic.pairs.images import DIGESTS, PIXELS, open_pairs, read_manifest
 from mimic.params import load_params
-from mimic.training.fit import FULL_BATCH, choose_precision
+from mimic.training.fit import FULL_BATCH
 from mimic.training.optim import adamw, parameter_groups, set_lr
 from mimic.training.pair_batches import decoded_at, step_loss
 from mimic.training.pair_batches import loader as batches
+from mimic.training.precision import choose_precision
 
 PROFILE = PAPER.with_name("study.yaml")
 PROFILED_STEPS = 3

@@ -16,7 +16,8 @@ from benchmarks.pretraining import PAPER, PEAK_BF16, prepared
 from mimic import config
 from mimic.models.objectives.base import Pretraining
 from mimic.params import load_params
-from mimic.training.fit import choose_device, choose_precision
+from mimic.training.fit import choose_device
+from mimic.training.precision import choose_precision
 
 TOY = {
     "width": 32,

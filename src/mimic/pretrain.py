@@ -63,6 +63,7 @@ from mimic.training import (
     start,
 )
 from mimic.training.fit import choose_device
+from mimic.training.precision import forget_precision
 from mimic.training.pretraining import (
     EXECUTION_ONLY_KEYS,
     train,
@@ -244,6 +245,7 @@ def _clean(folder: Path) -> None:
     """Published: running again means training again."""
     (folder / TRAINED).unlink(missing_ok=True)
     checkpoint.remove_all(folder)
+    forget_precision(folder)
 
 
 def sweep(params: Params, root: Path, names: Sequence[str]) -> list[str]:

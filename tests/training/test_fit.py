@@ -25,12 +25,12 @@ from mimic.training.fit import (
     Optim,
     RunSpec,
     Saving,
-    choose_precision,
     fit,
     micro_batches,
 )
 from mimic.training.journal import JsonlLogger, copy, read
 from mimic.training.optim import adamw, parameter_groups
+from mimic.training.precision import choose_precision, forget_precision, lasting_precision
 from mimic.training.training_stats import LogRecord
 
 STEPS = 12
@@ -189,6 +189,27 @@ def test_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
         assert choose_precision("auto", cpu) == expected
+
+
+def test_a_training_goes_on_in_the_precision_that_it_began_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A job that is started again may come to another kind of GPU; half of the steps in each would
+    be no run that anybody can repeat."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+
+    def on_machine(has_amx: bool, choice: str = "auto") -> str:
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)
+        return lasting_precision(choice, torch.device("cpu"), tmp_path, SINGLE_PROCESS)
+
+    assert on_machine(True) == "bf16"
+    assert capsys.readouterr().err == ""
+    assert on_machine(False) == "bf16"
+    assert "goes on in bf16, as it began" in capsys.readouterr().err
+    assert on_machine(True, "fp32") == "fp32", "which params.yaml states"
+    forget_precision(tmp_path)
+    assert on_machine(False) == "fp32"
+    assert on_machine(True) == "fp32"
 
 
 def test_a_resumed_journal_repeats_no_step(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from mimic.pairs.images import read_manifest
 from mimic.params import starting, terms
 from mimic.params.schema import Params
 from mimic.training import LOOP_VERSION, START_VERSION
-from mimic.training.fit import choose_device, choose_precision
+from mimic.training.fit import choose_device
+from mimic.training.precision import choose_precision
 from mimic.training.pretraining import EXECUTION_ONLY_KEYS, describe
 from mimic.training.start import Start
 

@@ -249,21 +249,6 @@ def _backward(
     return total
 
 
-def choose_precision(choice: str, device: torch.device) -> str:
-    """Resolve "auto": bf16 where the processor multiplies it natively (recent GPUs; AMX or
-    AVX512-BF16), else fp32.
-
-    Emulated bf16 is far slower: 14 against 113 GFLOP/s on two AVX2 cores.
-    """
-    if choice != "auto":
-        return choice
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if native else "fp32"
-
-
 def choose_device() -> torch.device:
     """The first GPU, set to reproduce its results exactly, or the CPU."""
     if not torch.cuda.is_available():

@@ -42,7 +42,6 @@ from mimic.training.fit import (
     Runtime,
     Saving,
     choose_device,
-    choose_precision,
     fit,
     micro_batches,
 )
@@ -55,6 +54,7 @@ from mimic.training.optim import (
     scaled_lr,
 )
 from mimic.training.pair_batches import MATCHES, decoded_at, loader, step_loss
+from mimic.training.precision import lasting_precision
 from mimic.training.start import Start, starting_model
 from mimic.training.training_stats import LogRecord
 
@@ -144,7 +144,7 @@ def _train(description: Mapping[str, Any], run_dir: Path, stop: Stop) -> dict[st
     root, shards = _where(description)
     with process_group() as world:
         device = choose_device()
-        precision = choose_precision(recipe.precision, device)
+        precision = lasting_precision(recipe.precision, device, run_dir, world)
         parts = micro_batches(recipe.batch, recipe.device_batch, world)
         model, inherited = starting_model(recipe, run, begin)
         model.to(device)
