@@ -124,13 +124,16 @@ def _folder(cell: Cell, cluster: config.Cluster) -> Path:
     """Of a measurement apart: another one for whatever changes its result."""
     workspace = Workspace(cell.root)
     section = cell.section
+    weights = "encoder.safetensors"
+    snapshots = [file_digest(snapshot / weights) for snapshot in cell.snapshots()]
     what = fingerprint(
         section.model_dump(mode="json"),
-        file_digest(workspace.model(cell.encoder) / "encoder.safetensors"),
+        file_digest(workspace.model(cell.encoder) / weights),
         {"task": section.task, **looked_through(section, cell.task, cell.root, cluster)},
         {name: version(name) for name in VERSIONS},
         parts(section),
         cell.checkpoints,
+        *([snapshots] if snapshots else []),
     )
     return workspace.progress("evaluate", f"{cell.encoder}@{cell.task}", what)
 

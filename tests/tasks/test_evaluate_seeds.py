@@ -28,10 +28,10 @@ SIZES = {
 }
 
 
-def _publish(folder: Path, seed: int) -> None:
+def _publish(folder: Path, seed: int, steps: int = 7) -> None:
     folder.mkdir(parents=True)
     save_file(make_encoder(seed).state_dict(), folder / "encoder.safetensors")
-    about = {"dataset": "toy", "objective": "croco", "steps": 7, "manifest_digest": "0" * 64}
+    about = {"dataset": "toy", "objective": "croco", "steps": steps, "manifest_digest": "0" * 64}
     card = {"run": folder.name, "model": SIZES, "seed": seed, **about}
     (folder / "card.json").write_text(json.dumps(card))
 
@@ -132,6 +132,19 @@ def test_a_seed_more_measures_only_that_seed(
     assert "evaluate many/seed-0 depth: kept" in capfd.readouterr().err
     assert after["seeds"][:2] == before["seeds"]
     assert after["n"] == 3
+
+
+def test_snapshots_that_are_made_later_are_measured(workspace: Path) -> None:
+    """As where `keep_every` is stated after the run: the encoders are kept, and so is nothing of
+    what is measured."""
+    raw = yaml.safe_load((workspace / "params.yaml").read_text())
+    raw["table"]["checkpoints"] = "all"
+    (workspace / "params.yaml").write_text(yaml.safe_dump(raw))
+    assert "sweep" not in _evaluate(workspace, "many", "correspondence")
+    for seed in range(3):
+        _publish(workspace / f"models/many/seed-{seed}/snapshots/000000004", seed + 5, steps=4)
+    sweep = _evaluate(workspace, "many", "correspondence")["sweep"]
+    assert [point["steps"] for point in sweep] == [4, 7]
 
 
 def test_a_seed_that_is_not_there_is_one_line(workspace: Path) -> None:

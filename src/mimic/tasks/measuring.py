@@ -62,6 +62,11 @@ class Cell:
     def title(self) -> str:
         return f"evaluate {self.encoder} {self.task}"
 
+    def snapshots(self) -> list[Path]:
+        """Folders of the encoders on the way that are measured too, earliest first."""
+        folder = Workspace(self.root).model(self.encoder) / "snapshots"
+        return sorted(folder.glob("*")) if self.checkpoints == "all" else []
+
     def as_json(self) -> dict[str, Any]:
         """Plain JSON, for a job on another machine; see `of_json`."""
         return {
@@ -126,7 +131,7 @@ def measure(cell: Cell) -> Measured:
         progress, data = _begun(section, subject, workspace, run=cell.encoder, task=cell.task)
     except BadInput as error:
         raise BadInput(f"{cell.title}: {error}") from None
-    snapshots = sorted((folder / "snapshots").glob("*")) if cell.checkpoints == "all" else []
+    snapshots = cell.snapshots()
     features = workspace.features(subject.checkpoint)
     paths = EvalPaths(workspace.root, progress, features, cell.shards)
     machine = tracking.record_path(cell.root, cell.encoder, cell.task)
