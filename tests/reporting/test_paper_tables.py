@@ -147,6 +147,16 @@ def test_ours_stands_in_its_cell_only(params: Params, tmp_path: Path) -> None:
     )  # not stated, and no bound is made up
 
 
+def test_an_encoder_unlike_the_papers_says_so(params: Params, tmp_path: Path) -> None:
+    """It stands in the cell of its objective and data, and not as the same thing."""
+    publish(tmp_path, "croco-3m", "depth")
+    card = {"model": {"width": 384, "depth": 12, "patch_px": 16}, "init": {"name": "mae-in"}}
+    write_json(tmp_path / "models/croco-3m/card.json", card)
+    first = cells(paper.tables(params, Workspace(tmp_path)), "Table 1")
+    (ours,) = first["croco", "mimic-3m", False].ours
+    assert ours.differs == "started from mae-in, width 384 instead of 768"
+
+
 def test_few_shots_are_curves(params: Params, tmp_path: Path) -> None:
     by_k = {str(k): {"mean": k / 100, "std": 0.01, "values": [k / 100] * 5} for k in (80, 10, 20)}
     publish(tmp_path, "croco-3m", "depth-few-shot", metrics={"by_k": by_k})

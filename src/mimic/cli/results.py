@@ -63,6 +63,8 @@ def track(
     """
     from mimic.commands.track import print_mirrored
 
+    if best is not None and not encoders:
+        raise BadInput("track: --best chooses among encoders; leave --no-encoders away")
     print_mirrored(load_params(params), params.parent, best, encoders=encoders)
 
 

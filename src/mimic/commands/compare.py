@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +18,8 @@ from mimic.reporting.columns import NOT_RUN, ResultCell, TaskColumn, table_colum
 from mimic.reporting.compared import comparison, comparison_words
 from mimic.reporting.results import RunRow, read_table
 
-PIPED_WIDTH = 160  # characters: whole lines where the output is no terminal
+PIPED_WIDTH = 160  # characters of a line where the output is no terminal
+WIDEST = 10_000
 ENCODER_USE = {None: "", True: "frozen", False: "fine-tuned"}  # by whether it is frozen
 
 
@@ -25,12 +27,13 @@ def print_results(params: Params, root: Path, as_json: bool) -> None:
     """Print the results table: as text, or as JSON, a list of rows with null where nothing was
     run."""
     rows = read_table(params, Workspace(root))
-    if as_json:
-        print(json.dumps([row.summary() for row in rows], indent=2))
-        return
     columns = table_columns(rows)
+    if as_json:
+        print(json.dumps([_as_json(index, rows, columns) for index in range(len(rows))], indent=2))
+        return
     console = _console()
-    console.print(_results_table(rows, columns))
+    for table in _in_width(console, rows, columns):
+        _print_whole(console, table)
     console.print(
         "± deviation over n seeds; * better than every other of its column by more than other "
         "seeds and test items would change; --by says how far runs are apart",
@@ -62,22 +65,74 @@ def print_differences(params: Params, root: Path, by: Sequence[str], as_json: bo
         print(line)
 
 
-def _results_table(rows: Sequence[RunRow], columns: Sequence[TaskColumn]) -> Table:
+def _as_json(index: int, rows: Sequence[RunRow], columns: Sequence[TaskColumn]) -> dict[str, Any]:
+    """A row, with all that the table says of its values."""
+    row = rows[index]
+    measured: dict[str, Any] = {}
+    for column in columns:
+        result = row.results[column.task]
+        cell = column.cells[index]
+        measured[column.task] = result and {
+            "metric": result.name,
+            "higher_is_better": result.higher_is_better,
+            "standard_error": result.error,
+            "test_size": result.test_size,
+            "protocol": result.protocol,
+            "measured_with_another": column.apart.get(row.run),
+            "best": cell is not None and cell.best,
+            "level_with_best": cell is not None and cell.level,
+        }
+    return row.summary() | {"measured": measured}
+
+
+def _in_width(
+    console: Console, rows: Sequence[RunRow], columns: Sequence[TaskColumn]
+) -> Iterator[Table]:
+    """The table, or several one below the other, each with as many tasks as there is room for."""
+    begun = 0
+    for end in range(1, len(columns) + 1):
+        wider = _results_table(rows, columns[begun : end + 1], describes_runs=begun == 0)
+        if end == len(columns) or _width(console, wider) > console.width:
+            yield _results_table(rows, columns[begun:end], describes_runs=begun == 0)
+            begun = end
+    if not columns:
+        yield _results_table(rows, columns, describes_runs=True)
+
+
+def _results_table(
+    rows: Sequence[RunRow], columns: Sequence[TaskColumn], *, describes_runs: bool
+) -> Table:
+    """
+    Args:
+        describes_runs: with what is known of each run, beside its name.
+    """
     table = Table(header_style="bold", box=None, pad_edge=False)
-    for heading in ("run", "objective", "dataset", "digest", "steps"):
+    headings = ("run", "objective", "dataset", "digest", "steps") if describes_runs else ("run",)
+    for heading in headings:
         table.add_column(heading, no_wrap=True, justify="right" if heading == "steps" else "left")
     for column in columns:
         table.add_column(_heading(column), justify="right", no_wrap=True)
     for index, row in enumerate(rows):
-        table.add_row(
+        known = (
             row.run,
             row.objective or "random",
             row.dataset,
             (row.digest or "–")[:10],
             "–" if row.steps is None else f"{row.steps:,}",
-            *(_value(column.cells[index]) for column in columns),
         )
+        table.add_row(*known[: len(headings)], *(_value(column.cells[index]) for column in columns))
     return table
+
+
+def _width(console: Console, table: Table) -> int:
+    """Characters that it takes where nothing of it is cut off."""
+    unlimited = console.options.update(max_width=WIDEST)
+    return console.measure(table, options=unlimited).maximum
+
+
+def _print_whole(console: Console, table: Table) -> None:
+    """A cell is never cut off: a terminal that is narrower wraps the lines."""
+    console.print(table, width=max(console.width, _width(console, table)), crop=False)
 
 
 def _value(cell: ResultCell | None) -> str:
@@ -98,7 +153,8 @@ def print_paper_tables(params: Params, root: Path, as_json: bool) -> None:
         return
     console = _console()
     for table in tables:
-        console.print(_paper_table(table), "")
+        _print_whole(console, _paper_table(table))
+        console.print()
     console.print(
         "published / ours; * measured under another protocol: not comparable", style="dim"
     )

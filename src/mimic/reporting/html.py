@@ -7,11 +7,10 @@ from typing import Any
 
 from mimic import licences
 from mimic.geometry.overlap import Outcome
-from mimic.infra.conditions import OF_ANOTHER
 from mimic.infra.storage import Workspace
 from mimic.params import Params
 from mimic.reporting import charts, gallery, mining, paper
-from mimic.reporting.columns import NOT_RUN, table_columns
+from mimic.reporting.columns import NOT_RUN, TaskColumn, table_columns
 from mimic.reporting.compared import comparison, comparison_words
 from mimic.reporting.environment import page_environment
 from mimic.reporting.results import RunRow, SavedResult, read_table
@@ -30,6 +29,7 @@ def render_pages(params: Params, workspace: Workspace) -> dict[str, str]:
     logs = {row.run: _log(workspace, row.run) for row in rows}
     environment = page_environment()
     compared = _compared(params, workspace)
+    columns = table_columns(rows)
     index = environment.get_template("index.html.j2").render(
         title=params.report.title,
         facts=_facts(rows, mined, datasets),
@@ -38,17 +38,17 @@ def render_pages(params: Params, workspace: Workspace) -> dict[str, str]:
         colour_of=_colours(rows),
         gallery_columns=params.report.columns,
         rows=rows,
-        columns=table_columns(rows),
+        columns=columns,
         verdict=conclude(rows, logs),
         differences=comparison_words.table(compared.comparisons),
         apart=compared.apart,
         papers=paper.tables(params, workspace),
-        spreads={task: _spread(rows, task) for task in params.table.tasks},
+        spreads={column.task: _spread(rows, column) for column in columns},
         few_shots={
             task: charts.line_chart(curves)
             for task, curves in paper.few_shot_curves(params, workspace).items()
         },
-        sweeps={task: _sweep(rows, task) for task in params.table.tasks},
+        sweeps={column.task: _sweep(rows, column) for column in columns},
         mined=mined,
         band=(params.mine.overlap_min, params.mine.overlap_max),
         outcomes=_outcomes(mined),
@@ -105,7 +105,7 @@ def _facts(
             str(sum(dataset is not None for dataset in datasets.values())),
             f"of {len(datasets)} datasets assembled",
         ),
-        (str(sum(row.card is not None for row in rows)), f"of {len(rows)} encoders made"),
+        (str(sum(row.card is not None for row in rows)), f"of {len(rows)} runs made"),
         (str(sum(cell is not None for cell in cells)), f"of {len(cells)} measurements made"),
     ]
 
@@ -126,26 +126,26 @@ def _outcomes(mined: Sequence[gallery.MinedSource]) -> list[str]:
     ]
 
 
-def _spread(rows: Sequence[RunRow], task: str) -> charts.DotChart | None:
-    results = [(row.run, result) for row in rows if (result := _current(row, task)) is not None]
+def _spread(rows: Sequence[RunRow], column: TaskColumn) -> charts.DotChart | None:
+    results = _comparable(rows, column)
     stated = [result.floors for _, result in results if result.floors]
     floors = stated[0] if stated and all(one == stated[0] for one in stated) else {}
     return charts.dot_chart([(run, result.value, result.error) for run, result in results], floors)
 
 
-def _current(row: RunRow, task: str) -> SavedResult | None:
-    """A result that belongs beside the others in a picture, which has no room to tell it apart."""
-    result = row.results[task]
-    return None if result is None or result.raw.get(OF_ANOTHER) else result
-
-
-def _sweep(rows: Sequence[RunRow], task: str) -> charts.LineChart | None:
-    """The value along pretraining, a line a run; None where no snapshots were measured."""
-    snapshots = {
-        row.run: result.raw.get("sweep", [])
+def _comparable(rows: Sequence[RunRow], column: TaskColumn) -> list[tuple[str, SavedResult]]:
+    """The results that belong beside each other in a picture, which has no room to tell others
+    apart; below the table they are named."""
+    return [
+        (row.run, result)
         for row in rows
-        if (result := _current(row, task)) is not None
-    }
+        if (result := row.results[column.task]) is not None and row.run not in column.apart
+    ]
+
+
+def _sweep(rows: Sequence[RunRow], column: TaskColumn) -> charts.LineChart | None:
+    """The value along pretraining, a line a run; None where no snapshots were measured."""
+    snapshots = {run: result.raw.get("sweep", []) for run, result in _comparable(rows, column)}
     return charts.line_chart(
         {
             run: [(float(point["steps"]), float(point["value"])) for point in points]

@@ -12,21 +12,24 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeAlias
 
 from mimic.infra.conditions import OF_ANOTHER
-from mimic.infra.storage import STAGE_METRICS, Workspace
+from mimic.infra.storage import STAGE_METRICS, Workspace, read_json
 from mimic.params import Params
-from mimic.reporting.results import SavedResult, result_of
+from mimic.reporting.results import SavedResult, comparable, result_of
 from mimic.tasks.sections import TaskSection
 
 FROZEN = ("encoder", "blocks")
+PAPER_MODEL = {"width": 768, "depth": 12, "patch_px": 16}  # ViT-B/16 (MIMIC, section 4.1)
+# A task's section, a result on it, and what of its encoder is unlike the published ones.
+OwnResult: TypeAlias = tuple[TaskSection, SavedResult, list[str]]
 
 
 @dataclass(frozen=True)
 class OwnValue:
-    """A value of ours in the paper's unit, and how its protocol differs from the published one;
-    empty = not at all.
+    """A value of ours in the paper's unit, and how its encoder and protocol differ from the
+    published ones; empty = not at all.
 
     A value that a task did not measure is text that says why: "not run: weights".
     """
@@ -76,7 +79,10 @@ class PaperTable:
 def tables(params: Params, workspace: Workspace) -> list[PaperTable]:
     """The paper's tables, whatever of ours exists filled in."""
     published = json.loads((files("mimic.reporting") / "published.json").read_text())
-    results = list(_results(params, workspace))
+    results = [
+        (section, result, _trained_otherwise(workspace, str(result.raw["run"])))
+        for section, result in _results(params, workspace)
+    ]
     return [_table(table, published["columns"], results) for table in published["tables"]]
 
 
@@ -86,17 +92,12 @@ def few_shot_curves(
     """Figure 3b: by few-shot task and run of the table, the mean over seeds at each number of
     images."""
     curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for section, result in _results(params, workspace):
-        if result.raw.get(OF_ANOTHER):
-            continue
-        by_k = (
-            result.raw.get("metrics", {}).get("by_k", {})
-            if section.task.startswith("few-shot")
-            else {}
-        )
-        if by_k and result.raw["run"] in params.table.runs:
-            points = sorted((float(k), float(entry["mean"])) for k, entry in by_k.items())
-            curves.setdefault(str(result.raw["task"]), {})[str(result.raw["run"])] = points
+    few = [name for name, task in params.evaluate.items() if task.task.startswith("few-shot")]
+    for task in few:
+        for run, result in comparable(params, workspace, task).items():
+            by_k = result.raw.get("metrics", {}).get("by_k", {})
+            if points := sorted((float(k), float(entry["mean"])) for k, entry in by_k.items()):
+                curves.setdefault(task, {})[run] = points
     return curves
 
 
@@ -115,7 +116,7 @@ def _results(params: Params, workspace: Workspace) -> Iterable[tuple[TaskSection
 def _table(
     table: dict[str, Any],
     columns: dict[str, Any],
-    results: Sequence[tuple[TaskSection, SavedResult]],
+    results: Sequence[OwnResult],
 ) -> PaperTable:
     chosen = [columns[name] for name in table["columns"]]
     rows = tuple(
@@ -139,9 +140,9 @@ def _table(
 
 
 def _ours(
-    row: dict[str, Any], column: dict[str, Any], results: Sequence[tuple[TaskSection, SavedResult]]
+    row: dict[str, Any], column: dict[str, Any], results: Sequence[OwnResult]
 ) -> Iterable[OwnValue]:
-    for section, result in results:
+    for section, result, otherwise in results:
         raw = result.raw
         same = (
             raw.get("objective") == row["objective"]
@@ -177,11 +178,24 @@ def _ours(
             str(raw["task"]),
             scale * value,
             None if error is None else scale * error,
-            _differs(raw),
+            ", ".join([*otherwise, *_differs(raw)]),
         )
 
 
-def _differs(raw: dict[str, Any]) -> str:
+def _trained_otherwise(workspace: Workspace, run: str) -> list[str]:
+    """What of an encoder is unlike the published ones, beside its objective, data and steps."""
+    folder = next(iter(workspace.encoders(run).values()), None)
+    card = {} if folder is None else read_json(folder / "card.json") or {}
+    model = card.get("model") or {}
+    unlike = [key for key, value in PAPER_MODEL.items() if model.get(key, value) != value]
+    begun = (card.get("init") or {}).get("name")
+    return [
+        *([f"started from {begun}"] if begun else []),
+        *(f"{key} {model[key]} instead of {PAPER_MODEL[key]}" for key in unlike),
+    ]
+
+
+def _differs(raw: dict[str, Any]) -> list[str]:
     """How a result was measured unlike the published one, in a few words."""
     differences = ["of an encoder that is replaced"] if raw.get(OF_ANOTHER) else []
     if "own data" in str(raw.get("protocol")):
@@ -190,4 +204,4 @@ def _differs(raw: dict[str, Any]) -> str:
         differences.append(f"preset {raw['preset']}")
     if count := len(raw.get("overrides") or {}):
         differences.append(f"{count} setting{'s' if count > 1 else ''} changed")
-    return ", ".join(differences)
+    return differences

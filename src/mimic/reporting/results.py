@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic.errors import BadInput
-from mimic.infra.conditions import OF_ANOTHER
+from mimic.infra.conditions import OF_ANOTHER, measured_apart
 from mimic.infra.storage import Workspace, read_json
 from mimic.params import Params
 from mimic.reporting.compared.difference import SeedScores
@@ -17,6 +17,7 @@ from mimic.tasks.item_files import ONLY, read_items
 
 # Key of the headline metric by the name of the value, in files from before they stated it.
 EARLIER_HEADLINES = {"recall": "exact"}
+POOLED = ("AP",)  # over people, several an image: no mean over test items
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,12 @@ class SavedResult:
         possible, else None.
 
         A score between 0 and 1 with mean m has a variance of at most m (1 - m) (Bhatia and Davis,
-        2000), hence the bound.
+        2000), hence the bound. It holds for means over independent items alone.
         """
         if self.states_error:
             return float(self.raw["standard_error"])
+        if self.name in POOLED:
+            return None
         if self.test_size and self.higher_is_better and 0 <= self.value <= 1:
             return math.sqrt(self.value * (1 - self.value) / self.test_size)
         return None
@@ -103,8 +106,12 @@ class RunRow:
 
     @property
     def checkpoints(self) -> dict[str, str]:
-        """The same of all its encoders, by name."""
-        known = (result.checkpoints for result in self.results.values() if result)
+        """The same of all its encoders, by name; not of one that was replaced since."""
+        known = (
+            result.checkpoints
+            for result in self.results.values()
+            if result and not result.raw.get(OF_ANOTHER)
+        )
         return next((one for one in known if one), {})
 
     @property
@@ -212,6 +219,18 @@ def result_of(workspace: Workspace, run: str, task: str) -> SavedResult | None:
     if held and set(result.checkpoints.values()) - held:
         return replace(result, raw=result.raw | {OF_ANOTHER: True})
     return result
+
+
+def comparable(params: Params, workspace: Workspace, task: str) -> dict[str, SavedResult]:
+    """The results of a task, by run of the table, that stand beside each other where there is no
+    room to name the others."""
+    results = {
+        run: result
+        for run in params.table.runs
+        if (result := result_of(workspace, run, task)) is not None
+    }
+    apart = measured_apart({run: result.raw for run, result in results.items()})
+    return {run: result for run, result in results.items() if run not in apart}
 
 
 def read_result(path: Path) -> SavedResult | None:

@@ -1,7 +1,7 @@
 """The report's numbers for `dvc metrics` and `dvc plots`: small tables that two commits can be
 compared by.
 
-    summary/<task>.<metric>.json    the headline number of each run whose encoder is still there
+    summary/<task>.<metric>.json    the headline number of each run that the table can compare
     plots/results/<task>.<metric>.csv    the same, a row a run
     plots/loss/<run>.csv    the training loss by step
     plots/overlap/<source>.csv    candidate pairs by their overlap
@@ -19,10 +19,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mimic.infra.conditions import OF_ANOTHER
 from mimic.infra.storage import Workspace, read_json
 from mimic.params import Params
-from mimic.reporting.results import result_of
+from mimic.reporting.results import comparable
 from mimic.training import journal
 
 POINTS = 2000  # of a curve, at most
@@ -40,11 +39,9 @@ def tables(params: Params, workspace: Workspace) -> dict[str, str]:
 def _results(params: Params, workspace: Workspace) -> dict[str, str]:
     columns: dict[str, dict[str, float]] = {}
     for task in params.table.tasks:
-        for run in params.table.runs:
-            result = result_of(workspace, run, task)
-            if result is not None and not result.raw.get(OF_ANOTHER):
-                metric = re.sub(r"[^\w-]+", "-", result.name)  # AUC@20
-                columns.setdefault(f"{task}.{metric}", {})[run] = result.value
+        for run, result in comparable(params, workspace, task).items():
+            metric = re.sub(r"[^\w-]+", "-", result.name)  # AUC@20
+            columns.setdefault(f"{task}.{metric}", {})[run] = result.value
     files = {}
     for name, values in columns.items():
         files[f"summary/{name}.json"] = json.dumps(values, indent=2) + "\n"

@@ -48,12 +48,13 @@ def _done(
     if not trained:
         yield "No encoder has been pretrained yet, so there is nothing to conclude."
         return
-    most = max(trained, key=_seen)
+    most = max(map(_seen, trained))
+    steps = max(row.steps or 0 for row in trained)
     yield (
-        f"{_count(len(trained), 'encoder')} pretrained, each for at most {most.steps:,} steps of "
-        f"{most.batch:,} pairs. "
-        f"That is {_seen(most):,} pairs, {_percent(_seen(most) / PAPER_PAIRS)} of what 200 epochs "
-        "of MIMIC-3M show the paper's encoder."
+        f"{_count(sum(len(row.seeds) for row in trained), 'encoder')} pretrained, each for at most "
+        f"{steps:,} steps and {most:,} pairs. "
+        f"That is {_percent(most / PAPER_PAIRS)} of the pairs that 200 epochs of MIMIC-3M show the "
+        "paper's encoder."
     )
     ends = {row.run: _ends(logs.get(row.run, [])) for row in trained}
     falls = [
@@ -91,49 +92,84 @@ def _ends(log: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
 
 def _task(rows: Sequence[RunRow], task: str) -> Iterable[str]:
     measured = {row.run: result for row in rows if (result := row.results[task]) is not None}
-    samples = {row.run: one for row in rows if (one := row.samples[task]) is not None}
     if not measured:
         yield "Not run."
         return
-    baseline = next(
-        (row.run for row in rows if row.objective is None and row.run in measured), None
-    )
-    raw = {run: result.raw for run, result in measured.items()}
-    apart = {} if baseline is None else measured_apart(raw, beside=baseline)
-    others = [run for run in measured if run != baseline and run not in apart]
-    if baseline is None:
+    of_task = [row for row in rows if row.run in measured]
+    trained = [row for row in of_task if row.objective is not None]
+    if len(trained) == len(of_task):
         yield (
             "The random-initialised encoder has not been measured, so there is nothing to compare "
             "with."
         )
-    elif not others and not apart:
+    elif not trained:
         yield (
             "Only the random-initialised encoder has been measured, so there is nothing to compare "
             "with it."
         )
-    elif baseline in apart:
-        yield (
-            f"The result of {baseline} is of another {apart[baseline]}, so nothing is compared "
-            "with random initialisation until it is measured again."
-        )
-    elif others:
-        against = {run: difference(samples[baseline], samples[run]) for run in others}
-        yield from _compare(measured[baseline], against)
-    for run, what in apart.items():
-        if run != baseline:
-            yield (
-                f"{run} is not compared with random initialisation: it was measured with another "
-                f"{what}."
-            )
+    else:
+        yield from _beside_random(of_task, task)
     yield from _floors(measured)
 
 
-def _compare(base: SavedResult, others: Mapping[str, Difference]) -> Iterable[str]:
+def _beside_random(rows: Sequence[RunRow], task: str) -> Iterable[str]:
+    """Every pretrained encoder against the first random one of its size."""
+    random = [row for row in rows if row.objective is None]
+    raw = {row.run: result.raw for row in rows if (result := row.results[task])}
+    groups: dict[str, dict[str, Difference]] = {}
+    for row in rows:
+        if row.objective is None:
+            continue
+        like = next((one for one in random if _same_size(one, row)), None)
+        if like is None:
+            yield (
+                f"{row.run} is not compared with random initialisation: no random encoder of its "
+                "size was measured."
+            )
+            continue
+        group = groups.setdefault(like.run, {})
+        apart = measured_apart({run: raw[run] for run in (like.run, row.run)}, beside=like.run)
+        if like.run in apart:
+            yield (
+                f"The result of {like.run} is of another {apart[like.run]}, so nothing is compared "
+                f"with random initialisation until it is measured again."
+            )
+        elif row.run in apart:
+            yield (
+                f"{row.run} is not compared with random initialisation: it was measured with "
+                f"another {apart[row.run]}."
+            )
+        else:
+            before = like.samples[task]
+            after = row.samples[task]
+            assert before is not None
+            assert after is not None
+            group[row.run] = difference(before, after)
+    every = {run: one for group in groups.values() for run, one in group.items()}
+    shown = dict(zip(every, holm([one.p for one in every.values()]), strict=True))
+    for row in random:
+        result = row.results[task]
+        if result is not None and groups.get(row.run):
+            name = f" ({row.run})" if len(random) > 1 else ""
+            yield from _compare(name, result, groups[row.run], shown)
+
+
+def _same_size(one: RunRow, other: RunRow) -> bool:
+    """As far as their cards say."""
+    model, others = ((row.card or {}).get("model") for row in (one, other))
+    if model is None or others is None:
+        return True
+    return all(model.get(key) == others.get(key) for key in ("width", "depth", "patch_px"))
+
+
+def _compare(
+    name: str, base: SavedResult, others: Mapping[str, Difference], shown: Mapping[str, bool]
+) -> Iterable[str]:
     gains = {
         run: other.value * (1 if base.higher_is_better else -1) for run, other in others.items()
     }
     against = _listing(f"{run} {_gain(gain)}{_within(others[run])}" for run, gain in gains.items())
-    yield f"Random initialisation scores {number(base.value)}; against it, {against}."
+    yield f"Random initialisation{name} scores {number(base.value)}; against it, {against}."
     unknown = [run for run, other in others.items() if other.half is None]
     if unknown:
         yield (
@@ -142,8 +178,7 @@ def _compare(base: SavedResult, others: Mapping[str, Difference]) -> Iterable[st
         )
         return
     noise = _noise(base, list(others.values()))
-    of_several = f", by Holm's procedure over {len(others)} differences" if len(others) > 1 else ""
-    shown = dict(zip(others, holm([other.p for other in others.values()]), strict=True))
+    of_several = f", by Holm's procedure over {len(shown)} differences" if len(shown) > 1 else ""
     clear = {run: gain for run, gain in gains.items() if shown[run]}
     if not clear:
         yield (

@@ -51,7 +51,7 @@ class Contrast:
     sample_a: SeedScores
     sample_b: SeedScores
     difference: Difference
-    also: dict[str, tuple[Any, Any]]  # what differs beside `by`
+    also: dict[str, tuple[Any, Any]]  # what differs beside `by`: of a, and of b
     holds: bool  # whether it is shown, with all others of the list
 
     @property

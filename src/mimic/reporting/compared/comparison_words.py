@@ -81,7 +81,8 @@ def _items(one: Contrast) -> str:
 
 
 def _also(also: dict[str, tuple[Any, Any]]) -> str:
-    named = [f"{key} {one} / {other}" for key, (one, other) in list(also.items())[:ALIKE]]
+    # in the order of the line, which is b - a
+    named = [f"{key} {b} / {a}" for key, (a, b) in list(also.items())[:ALIKE]]
     rest = len(also) - ALIKE
     return ", ".join([*named, f"{rest} more settings"] if rest > 0 else named)
 

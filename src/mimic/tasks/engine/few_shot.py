@@ -13,6 +13,7 @@ import numpy as np
 from mimic.errors import BadInput
 from mimic.tasks.api import Figure
 from mimic.tasks.inspection import Split
+from mimic.tasks.metrics.items import standard_error
 
 
 def subset(seed: int, shots: int, length: int) -> np.ndarray:
@@ -78,12 +79,13 @@ def measure_draws(
                 items.append(shares)
                 pictures = shown if seed == seeds[0] else pictures
     statistics = by_shots(values)
+    each = np.mean(items, axis=0)
     metrics = {
         headline: statistics[str(most)]["mean"],
-        "standard_error": statistics[str(most)]["std"] / len(seeds) ** 0.5,
-        "by_k": statistics,
+        "standard_error": standard_error(each),  # over test items, as of every task
+        "by_k": statistics,  # how far draws are apart
     }
-    return Draws(metrics, pictures, np.mean(items, axis=0))
+    return Draws(metrics, pictures, each)
 
 
 def require_images(shots: Sequence[int], length: int) -> None:
