@@ -4,6 +4,7 @@ is an error, not a shrug."""
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,46 @@ def test_a_program_that_fails_stops_the_mining(
 ) -> None:
     with pytest.raises(BadInput, match=message):
         _pairs(params, tmp_path, {"nsfw_command": command})
+
+
+# Answers the first picture late, and each of the others at once: 1 to a bright one.
+LATE = """
+import os, struct, sys, time
+for number in range(100):
+    (size,) = struct.unpack("<I", sys.stdin.buffer.read(4))
+    data = sys.stdin.buffer.read(size)
+    if number == 0 and not os.path.exists("{seen}"):
+        open("{seen}", "w").close()
+        time.sleep(1)
+    print(float(size > {size}), flush=True)
+"""
+
+
+def test_a_late_answer_is_not_taken_for_that_of_the_next_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On SLURM the same process goes on with the next shard."""
+    monkeypatch.setattr(privacy, "ANSWER_S", 0.5)
+    plain = np.zeros((64, 64, 3), np.uint8)
+    rich = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    text = LATE.replace("{seen}", str(tmp_path / "seen")).replace("{size}", "2000")
+    judge = privacy.CommandJudge((sys.executable, "-c", text))
+    with pytest.raises(BadInput, match=r"did not answer within 0\.5 s"):
+        judge.score(rich)
+    monkeypatch.setattr(privacy, "ANSWER_S", 60.0)
+    time.sleep(1)  # by now it would have answered
+    assert [judge.score(image) for image in (plain, rich, plain, rich)] == [0, 1, 0, 1]
+
+
+def test_a_program_that_answers_more_than_it_is_asked_is_refused() -> None:
+    twice = "print('0.1\\n0.9', flush=True)"
+    judge = privacy.CommandJudge(
+        (sys.executable, "-c", f"import sys\nsys.stdin.buffer.read(10)\n{twice}\nsys.stdin.read()")
+    )
+    image = np.zeros((64, 64, 3), np.uint8)
+    assert judge.score(image) == 0.1
+    with pytest.raises(BadInput, match="answers more than one line a picture"):
+        judge.score(image)
 
 
 def test_what_is_written_has_passed(params: Params, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.mining import driver, shard_job
 from mimic.pairs.schema import index_path
@@ -66,6 +67,35 @@ def test_a_shard_is_done_when_its_summary_is_there_and_not_before(
     inode = job.tar.stat().st_ino
     assert _mine(job, params) > 0
     assert job.tar.stat().st_ino == inode  # done: not mined again
+
+
+def test_a_finished_shard_that_is_handed_out_again_is_left_alone(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker died between the end and saying so; killed again, its pairs would be gone and its
+    counts there."""
+    job = _job(params, tmp_path, 80)
+    shard_job.mine_shard(job)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shard_job, "_mine_clip", killed)
+    shard_job.mine_shard(job)
+    assert shard_job.with_pairs([job]) == [job.tar]
+
+
+@pytest.mark.parametrize("gone", ["tar", "parquet"])
+def test_pairs_that_were_counted_and_are_not_there_are_not_published(
+    tmp_path: Path, params: Params, gone: str
+) -> None:
+    job = _job(params, tmp_path, 80)
+    kept = _mine(job, params)
+    job.tar.with_suffix(f".{gone}").unlink()
+    with pytest.raises(BadInput, match=f"holds 0 of the {kept} pairs that were counted"):
+        shard_job.with_pairs([job])
+    assert _mine(job, params) == kept, "the same command mines it anew"
+    assert shard_job.with_pairs([job]) == [job.tar]
 
 
 @pytest.mark.parametrize(("step_px", "waits"), [(80, 3), (200, 1)])

@@ -136,15 +136,12 @@ def blurred(image: Picture, boxes: Float[np.ndarray, "n 4"], margin: float) -> P
 
 
 class CommandJudge:
-    """Asks a program that is started once."""
+    """Asks a program that is started once; anew after an answer that was late or none, which would
+    be taken for that of the next picture."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        try:
-            self._program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        except OSError as error:
-            raise BadInput(
-                f"mine.privacy.nsfw_command: cannot start {' '.join(command)!r}: {error.strerror}"
-            ) from None
+        self._command = command
+        self._program: subprocess.Popen[bytes] | None = self._started()
         self._rest = b""
 
     def score(self, image: Picture) -> float:
@@ -155,13 +152,39 @@ class CommandJudge:
                 unasked.
         """
         jpeg = encode_image(image, QUALITY)
-        assert self._program.stdin is not None
+        self._program = self._program or self._started()
         try:
-            self._program.stdin.write(struct.pack("<I", len(jpeg)) + jpeg)
-            self._program.stdin.flush()
+            return self._answer(self._program, jpeg)
+        except BaseException:
+            self._program.kill()
+            self._program.wait()
+            self._program = None
+            self._rest = b""
+            raise
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        except OSError as error:
+            raise BadInput(
+                f"mine.privacy.nsfw_command: cannot start {' '.join(self._command)!r}: "
+                f"{error.strerror}"
+            ) from None
+
+    def _answer(self, program: subprocess.Popen[bytes], jpeg: bytes) -> float:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        output = program.stdout.fileno()
+        if self._rest or select.select([output], [], [], 0)[0]:
+            more = self._rest or os.read(output, 1)
+            problem = "answers more than one line a picture" if more else "has ended"
+            raise BadInput(f"mine.privacy.nsfw_command: the program {problem}")
+        try:
+            program.stdin.write(struct.pack("<I", len(jpeg)) + jpeg)
+            program.stdin.flush()
         except BrokenPipeError:
             raise BadInput("mine.privacy.nsfw_command: the program has ended") from None
-        answer = self._line()
+        answer = self._line(output)
         try:
             score = float(answer)
         except ValueError:
@@ -172,14 +195,11 @@ class CommandJudge:
             )
         return score
 
-    def _line(self) -> bytes:
-        assert self._program.stdout is not None
+    def _line(self, output: int) -> bytes:
         deadline = time.monotonic() + ANSWER_S
         while b"\n" not in self._rest:
-            ready, _, _ = select.select(
-                [self._program.stdout], [], [], max(0.0, deadline - time.monotonic())
-            )
-            data = os.read(self._program.stdout.fileno(), 4096) if ready else b""
+            ready, _, _ = select.select([output], [], [], max(0.0, deadline - time.monotonic()))
+            data = os.read(output, 4096) if ready else b""
             if not data:
                 raise BadInput(
                     "mine.privacy.nsfw_command: the program "

@@ -18,7 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pyarrow.parquet import read_metadata
+
 from mimic import config, mining, pairs, sources
+from mimic.errors import BadInput
 from mimic.geometry.overlap import Rule
 from mimic.infra import owner, storage
 from mimic.infra.addresses import without_secrets
@@ -76,9 +79,9 @@ def mine_shard(job: Job) -> tuple[str, float]:
     A shard that was begun goes on where it was saved last.
     """
     folder = resume.folder_of(job.tar)
-    with owner.owned(folder, f"mine {job.source} {job.tar.stem}") as mine:
-        # The worker of a killed driver was still at it.
-        if mine.waited and result_path(job).exists():
+    with owner.owned(folder, f"mine {job.source} {job.tar.stem}"):
+        # The worker of a killed driver was still at it, or died between the end and saying so.
+        if result_path(job).exists():
             return job.tar.name, 0.0
         return _mine_shard(job)
 
@@ -209,7 +212,21 @@ def read_stats(job: Job) -> loop.MiningStats:
 
 
 def with_pairs(done: Sequence[Job]) -> list[Path]:
-    """The tars of finished jobs, in order; of those that found pairs."""
+    """The tars of finished jobs, in order; of those that found pairs.
+
+    Raises:
+        BadInput: a tar does not hold the pairs that were counted.
+    """
+    for job in done:
+        counted = read_stats(job).kept
+        index = index_path(job.tar)
+        held = read_metadata(index).num_rows if index.exists() and job.tar.exists() else 0
+        if held != counted:
+            result_path(job).unlink()
+            raise BadInput(
+                f"{job.tar}: holds {held} of the {counted} pairs that were counted, as after a "
+                "fault of the disk; run the same command again, and it is mined anew"
+            )
     return [job.tar for job in done if job.tar.exists()]
 
 
