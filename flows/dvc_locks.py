@@ -18,7 +18,6 @@ from dvc.lock import LockError, make_lock
 from dvc.repo import Repo
 from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
 
-CLOCK_S = 5.0  # between the clocks of a file and of a process
 SHOWN = 80  # characters of a command
 TORN = "Unable to read RWLock-file"  # how DVC says it
 
@@ -47,9 +46,7 @@ def _guard(repository: Repo) -> Any:
 
 def _remove_gone(record: Path) -> list[str]:
     try:
-        text = record.read_text()
-        written = record.stat().st_mtime
-        locks = json.loads(text)
+        locks = json.loads(record.read_text())
     except (OSError, ValueError):
         return []
     others: dict[int, str] = {}
@@ -58,7 +55,7 @@ def _remove_gone(record: Path) -> list[str]:
         for path, holders in paths.items():
             living = []
             for holder in holders if isinstance(holders, list) else [holders]:
-                other = _another(holder, written)
+                other = _another(holder)
                 if other is None:
                     living.append(holder)
                 else:
@@ -70,21 +67,19 @@ def _remove_gone(record: Path) -> list[str]:
     return [f"{pid} ({command})" for pid, command in sorted(others.items())]
 
 
-def _another(holder: Any, written: float) -> str | None:
-    """The command of a process that has the number of this entry and did not make it: it is younger
-    than the record, or its arguments are others than those that DVC was called with. Of an entry
-    that some other program made by DVC's own functions the arguments say nothing."""
+def _another(holder: Any) -> str | None:
+    """The command of a process that has the number of this entry and did not make it: its arguments
+    are others than those that DVC was called with. Of an entry that some other program made by
+    DVC's own functions the arguments say nothing; times, of machines that share the workspace, do
+    not either."""
     try:
         process = psutil.Process(int(holder["pid"]))
         command = " ".join(process.cmdline())
-        is_young = process.create_time() > written + CLOCK_S
         program, _, arguments = str(holder["cmd"]).partition(" ")
     except (psutil.Error, KeyError, TypeError, ValueError):
         return None  # it is gone, which DVC sees itself; or nothing can be said of it
     by_command = "dvc" in (Path(program).name, Path(program).parent.name)
-    if is_young or (by_command and not command.endswith(arguments)):
-        return command[:SHOWN]
-    return None
+    return command[:SHOWN] if by_command and not command.endswith(arguments) else None
 
 
 def _remove_torn(record: Path) -> bool:

@@ -145,12 +145,16 @@ def test_locks_of_processes_that_may_have_made_them_stay(project: Project) -> No
     record.write_text(json.dumps(locks))
     assert dvc_locks.release() == []
     assert json.loads(record.read_text()) == locks
-    before = psutil.Process().create_time() - 60
-    os.utime(record, (before, before))  # this process is younger, so it did not make the entry
+    command = " ".join(psutil.Process().cmdline()[1:])
+    mine = {"pid": os.getpid(), "cmd": f"/bin/dvc {command}"}  # as if this process were DVC
+    other = {"pid": os.getpid(), "cmd": "/bin/dvc --wait-for-lock repro --single-item a"}
+    locks = {"write": {"/data/a": mine, "/data/b": other}, "read": {"/raw/a": [mine, other, gone]}}
+    record.write_text(json.dumps(locks))
+    os.utime(record, (0, 0))  # by the clock of a machine that is behind
     ((number, _, _),) = [line.partition(" ") for line in dvc_locks.release()]
     assert number == str(os.getpid())
     left = json.loads(record.read_text())
-    assert left == {"write": {"/data/b": gone}, "read": {"/raw/a": [gone]}}
+    assert left == {"write": {"/data/a": mine}, "read": {"/raw/a": [mine, gone]}}
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,14 @@ GIVEN = {
     "MIMIC_NOTIFY_URL": f"https://hooks.example.org/services/{marked.secret('Hook')}",
     "MIMIC_SHARDS_URL": f"https://store/pairs?X-Amz-Signature={marked.secret('Signed')}",
     "AZURE_SHARDS_URL": f"https://b.core.net/c?sv=2024-11-04&sig={marked.secret('%2BShared')}",
-    "AKAMAI_SHARDS_URL": f"https://edge/pairs?hdnts={marked.secret('Edge')}",
+    "AKAMAI_SHARDS_URL": f"https://edge/pairs?hdnea=exp=9~acl=/*~hmac={marked.secret('Edge')}",
+    "FUNCTION_URL": f"https://f.net/api/x?code={marked.secret('Code')}",
 }
 # What a value is printed as: whole, or the part of it that opens a door.
 SHOWN = [
     *GIVEN.values(),
     *(marked.secret(what) for what in ("%2FTracker", "/Tracker", "Database", "Auth", "Tables")),
-    *(marked.secret(what) for what in ("%2BShared", "+Shared", "Edge")),
+    *(marked.secret(what) for what in ("%2BShared", "+Shared", "Code")),
     f"services/{marked.secret('Hook')}",
 ]
 PLAIN = {
@@ -47,6 +48,7 @@ PLAIN = {
     "GIT_ASKPASS": "/usr/bin/ask-for-it",
     "MLFLOW_TRACKING_PASSWORD": "x" * (SHORTEST - 1),
     "PREFECT_API_URL": "http://127.0.0.1:4200/api",
+    "MODEL_URL": "https://hub/x?tokenizer=bert-base-uncased&key=production",
 }
 # Through every way that a line takes.
 SAYS = """

@@ -227,6 +227,22 @@ def test_a_bar_is_the_mean_and_its_seeds_lie_below(tracked: Path) -> None:
     assert module.mirror_all(TOLD, tracked).new == 0
 
 
+def test_of_several_seeds_one_is_replaced(tracked: Path) -> None:
+    """The others are still what the workspace holds; the mean is not."""
+    shutil.rmtree(tracked / "models/mae-1m")
+    publish_seeds(tracked, "mae-1m", "depth", (0.3, 0.5, 0.7))
+    weights = tracked / "models/mae-1m/seed-1/encoder.safetensors"
+    weights.write_bytes(weights.read_bytes() + b"anew")
+    records = published.of_run(Workspace(tracked), TOLD, "mae-1m")
+    past = {one.subject: one.is_past for one in records if one.level == "evaluate"}
+    assert past == {
+        "mae-1m/seed-0@depth": False,
+        "mae-1m/seed-1@depth": True,
+        "mae-1m/seed-2@depth": False,
+        "mae-1m@depth": True,
+    }
+
+
 def test_seeds_in_any_order_are_the_same_result(tracked: Path) -> None:
     """A result lists them as params.yaml does; the task of this one trains nothing."""
     shutil.rmtree(tracked / "models/mae-1m")

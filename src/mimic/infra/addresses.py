@@ -22,10 +22,10 @@ SLASHED = re.compile(r'//[^/?#\s:@"<>]*:(?!\d+[/?#])[^\s"<>]*@')
 # Of a database no path holds an @, and what stands before one may begin with digits and a slash.
 DATABASE = re.compile(r'\b((?:postgres|mysql|mariadb|mssql|oracle)[\w+]*:)//[^\s"<>]*@')
 # Parameters of an address whose values are secrets: words within their names, and whole names
-# (`sig` of Azure, `hdnts` of Akamai).
+# (`sig` and `code` of Azure, `hdnts` and its like of Akamai).
 GIVEN = re.compile(
     r"([?&;](?:[\w\-.]*(?:passw|pwd|token|secret|signature|credential|api_?key|access_?key)[\w\-.]*"
-    r"|sig|key|jwt|auth|hdnts|hmac)=)"
+    r"|sig|code|key|jwt|auth|hdnts|hdnea|hdntl|hmac)=)"
     r'([^&;#\s"<>]*)',
     re.IGNORECASE,
 )
@@ -72,7 +72,8 @@ def secrets_of(environment: Mapping[str, str]) -> list[str]:
         elif "://" in value:
             secrets.update(_passwords(value))
             for _, given in GIVEN.findall(value):
-                secrets.update((given, unquote(given)))
+                if re.search(r"\d", given):  # a word (tokenizer=bert-base) is no secret elsewhere
+                    secrets.update((given, unquote(given)))
     return sorted((one for one in secrets if len(one) >= SHORTEST), key=len, reverse=True)
 
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from mimic.errors import BadInput
-from mimic.infra.cluster import ItemsFailed, Stop, Stopped, TrainingFailed
+from mimic.infra.cluster import ItemsFailed, Stop, Stopped, TrainingFailed, task
 from mimic.infra.cluster.failures import culprit, failure
 from mimic.infra.cluster.ranks import Rank
 from mimic.infra.cluster.slurm import submission
@@ -30,6 +30,26 @@ ECHO = (
     "Traceback (most recent call last):\nRuntimeError: [gloo/pair.cc:534] Connection closed by "
     "peer [127.0.0.1]:9"
 )
+
+
+def test_a_result_that_is_there_is_not_made_again_by_a_late_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The warning comes while the process ends, after whoever listened has given signals back."""
+    monkeypatch.setattr(task.faulthandler, "dump_traceback_later", lambda *_, **__: None)
+    requeued = []
+    before = signal.signal(signal.SIGUSR2, lambda *_: requeued.append(1))
+    try:
+        with Stop().listening():
+            task._end_soon()
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert requeued == []
+        signal.signal(signal.SIGUSR2, before)
+        with Stop().listening():
+            pass
+        assert signal.getsignal(signal.SIGUSR2) == before
+    finally:
+        signal.signal(signal.SIGUSR2, before)
 
 
 def test_jobs_get_no_credentials_of_servers_that_none_of_them_asks(

@@ -664,6 +664,20 @@ def test_a_picture_beside_scans_is_named_and_hides_none(tmp_path: Path) -> None:
     source = _scannet(tmp_path)
     assert source.clips() == ["scans/scene0000_00", "scans/scene0001_00"]
     assert source.skipped == {"scans": "pictures beside scans, in none of them"}
+    (tmp_path / "scans/1.png").rename(tmp_path / "1.png")  # any depth above
+    source = _scannet(tmp_path)
+    assert source.clips() == ["scans/scene0000_00", "scans/scene0001_00"]
+
+
+@pytest.mark.parametrize("form", ["{}.jpg", "frame-{:06}.color.jpg"])
+def test_thumbnails_below_a_scan_are_no_scan(tmp_path: Path, form: str) -> None:
+    (tmp_path / "scene0000_00/thumbs").mkdir(parents=True)
+    for number in range(5):
+        (tmp_path / "scene0000_00" / form.format(number)).touch()
+        (tmp_path / "scene0000_00/thumbs" / f"{number}.jpg").touch()
+    source = _scannet(tmp_path)
+    assert source.clips() == ["scene0000_00"]
+    assert source.skipped == {}
 
 
 def test_depth_beside_colour_of_the_same_numbers_is_no_frame(tmp_path: Path) -> None:

@@ -128,7 +128,8 @@ class Stop:
                 signal.SIG_SETMASK, mask
             )  # a late SIGUSR2 reaches _note, not what ends the process
             for number, handler in before.items():
-                signal.signal(number, handler)
+                if signal.getsignal(number) == self._note:  # else somebody decided otherwise
+                    signal.signal(number, handler)
 
 
 _registered = False

@@ -50,6 +50,13 @@ def checkpoints(result: dict[str, Any]) -> list[str]:
     return [str(one["checkpoint"]) for one in _by_seed(result) or [result]]
 
 
+def measured_by(record: Record, result: dict[str, Any]) -> set[str]:
+    """sha256 of the encoders that a record of a result is of: one, or all for that of the mean."""
+    every = checkpoints(result)
+    own = record.tags["checkpoint"]
+    return {own} if own in every else set(every)
+
+
 def run_seeds(result: dict[str, Any]) -> list[str]:
     """Of the encoders that were measured; none of a run with one, whose result does not say it."""
     return [str(one["run_seed"]) for one in _by_seed(result)]

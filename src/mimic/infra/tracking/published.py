@@ -82,7 +82,7 @@ def of_run(
     pretrainings = [trained.record(workspace, one.name, one.card) for one in encoders]
     held = {one.checkpoint for one in encoders}
     evaluations = [
-        replace(record, is_past=bool(held and set(evaluated.checkpoints(result)) - held))
+        replace(record, is_past=bool(held and evaluated.measured_by(record, result) - held))
         for name, result in results.items()
         if task in (None, name)
         for record in evaluated.records(workspace, context, run, name, result)

@@ -64,8 +64,8 @@ class ScanNetSource:
                 clips += [(parent / name).as_posix() for name in streams]
             elif "color" in folders:
                 clips.append(parent.as_posix())
-            elif any(_frame(name) for name in files):
-                if any(self._holds_scan(parent / name) for name in folders):
+            elif frames := sum(_frame(name) is not None for name in files):
+                if any(self._holds_scan(parent / name, frames) for name in folders):
                     self.skipped[parent.as_posix()] = "pictures beside scans, in none of them"
                     continue
                 clips.append(parent.as_posix())
@@ -79,15 +79,21 @@ class ScanNetSource:
             )
         return sorted(clips, key=numeric_order)
 
-    def _holds_scan(self, folder: Path) -> bool:
-        """Whether a folder is a scan of its own; one of depth maps has no JPEG."""
-        names = [path.name for path in (self.root / folder).iterdir()]
-        frames = (name for name in names if PurePosixPath(name).suffix.lower() in JPEGS)
-        return (
-            "color" in names
-            or any(name.endswith(".sens") for name in names)
-            or any(map(_frame, frames))
-        )
+    def _holds_scan(self, folder: Path, beside: int) -> bool:
+        """Whether scans lie in a folder, and no depth maps or thumbnails of the frames above it.
+
+        Args:
+            beside: how many frames these are; a flattened scan has more than lie beside it.
+        """
+        for _, folders, files in walk(self.root / folder, {}):
+            jpegs = [name for name in files if PurePosixPath(name).suffix.lower() in JPEGS]
+            if (
+                "color" in folders
+                or any(name.endswith(".sens") for name in files)
+                or sum(_frame(name) is not None for name in jpegs) > beside
+            ):
+                return True
+        return False
 
     def describe(self, clip: str) -> Description:
         stream = self.root / clip
