@@ -206,6 +206,7 @@ STALE: dict[str, set[str]] = {
     "training: LOOP_VERSION": {
         *("pretrain@random", "pretrain@mae-1m", "pretrain@croco-1m", "pretrain@croco-3m")
     },
+    "training: RECIPE_VERSION": RECIPES,
     "training: START_VERSION": set(),  # of entries of `adapt`, which the laptop profile has none of
     "tasks: TASK_VERSIONS.depth": {"prepare@depth", "prepare@depth-frozen"},
     "tasks: TASK_VERSIONS.linear-depth": {"prepare@depth-linear"},

@@ -7,10 +7,15 @@ not for a field that only says how to train, nor for the code of another objecti
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
+from typing import Any
 
+from mimic.errors import BadInput
 from mimic.infra.owner import one_owner
-from mimic.infra.storage import Workspace, write_json
+from mimic.infra.owner.parent import STAGE
+from mimic.infra.storage import Workspace, read_json, write_json
 from mimic.models.objectives import OBJECTIVE_VERSIONS
 from mimic.params import Params, pick
 from mimic.training import HOW
@@ -28,10 +33,34 @@ def main(params: Params, root: Path, name: str) -> None:
         from mimic.params import starting  # needs torch
 
         starting.check(params, root, name)
+    write_json(Workspace(root).recipe(name), _decisive(params, name))
+
+
+def require_recorded(params: Params, root: Path, name: str) -> None:
+    """Of a training that DVC runs: it records data/recipes/<name>.json, which may be hours old, and
+    the training reads params.yaml.
+
+    Raises:
+        BadInput: they say different things.
+    """
+    if not os.environ.get(STAGE):
+        return
+    path = Workspace(root).recipe(name)
+    if read_json(path) != json.loads(json.dumps(_decisive(params, name))):
+        raise BadInput(
+            f"{path}: params.yaml says something else of {name} by now, and dvc would record the "
+            "training as that of before; run dvc repro again"
+        )
+
+
+def _decisive(params: Params, name: str) -> dict[str, Any]:
+    """What decides the weights, beside pairs and what the run starts from."""
     recipe = params.recipe(name)
-    parts = {"objective": OBJECTIVE_VERSIONS[recipe.objective]}
-    resolved = recipe.model_dump(mode="json", exclude=HOW)
     run = params.runs[name].model_dump(mode="json")
     if run.get("seeds"):  # in any order they are the same encoders
         run["seeds"] = sorted(run["seeds"])
-    write_json(Workspace(root).recipe(name), {"parts": parts, "recipe": resolved, "run": run})
+    return {
+        "parts": {"objective": OBJECTIVE_VERSIONS[recipe.objective]},
+        "recipe": recipe.model_dump(mode="json", exclude=HOW),
+        "run": run,
+    }

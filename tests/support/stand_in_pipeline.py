@@ -53,7 +53,7 @@ def used(file, found):
         engine = value("src/mimic/sources/presets.yaml", reader).get("engine")
         return [found["reader"], found.get(engine)]
     if command.startswith("mimic recipe") and file.endswith(".py"):
-        return found[recipe()["objective"]]
+        return found[recipe()["objective"]] if isinstance(found, dict) else found
     if command.startswith("mimic recipe"):
         whole = {{**recipe(), **value("params.yaml", "runs." + sys.argv[2])}}
         return {{name: one for name, one in whole.items() if name not in {how}}}

@@ -192,6 +192,22 @@ def test_the_file_of_a_run_says_all_that_decides_it_wherever_it_is_stated(short:
         assert written() == made[-1]
 
 
+def test_a_training_that_dvc_runs_is_the_one_that_it_records(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """params.yaml may be edited while other runs train: between the recipe and its training."""
+    recipe.main(load_params(short), short.parent, "own")
+    _with(short, "steps: 77", "steps: 78")
+    recipe.require_recorded(load_params(short), short.parent, "own")  # by hand: nothing is recorded
+    monkeypatch.setenv("DVC_STAGE", "pretrain@own")
+    with pytest.raises(
+        BadInput, match=r"recipes/own\.json: params.yaml says something else of own"
+    ):
+        recipe.require_recorded(load_params(short), short.parent, "own")
+    recipe.main(load_params(short), short.parent, "own")
+    recipe.require_recorded(load_params(short), short.parent, "own")
+
+
 def test_what_dvc_would_leave_unreadable_is_said(short: Path) -> None:
     """`dvc exp run -S` writes the file anew, and drops the quotes of words in braces."""
     _with(short, "table:", 'tracking: {uri: "sqlite:///mlflow.db", experiment_prefix: x}\ntable:')

@@ -105,8 +105,10 @@ def pretrain(
     Run the same command again to resume an interrupted training.
     """
     from mimic import pretrain as stage
+    from mimic import recipe as before
 
     with _settings(params) as settings:
+        before.require_recorded(settings, params.parent, run)
         stage.main(settings, params.parent, run)
 
 
