@@ -24,6 +24,7 @@ import pytest
 from tests.support import REPOSITORY
 
 PATIENCE = 4.0
+SLOW_S = 120.0  # for an answer of a server that shares a busy machine with what it watches
 DVC_YAML = """
 stages:
   mine:
@@ -251,7 +252,7 @@ class Server:
         for _ in range(5):  # 503: its database was locked for a moment, try again
             with (
                 contextlib.suppress(urllib.error.HTTPError),
-                urllib.request.urlopen(request, timeout=30) as answer,
+                urllib.request.urlopen(request, timeout=SLOW_S) as answer,
             ):
                 text = answer.read()
                 return json.loads(text) if text else None
