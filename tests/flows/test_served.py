@@ -91,7 +91,7 @@ def wait_for_quiet(server: Server) -> None:
 
 
 def test_a_scheduled_run_completes(deployed: Server) -> None:
-    wait_until(lambda: runs(deployed, "mine", "Completed"), 200, "a scheduled run to complete")
+    wait_until(lambda: runs(deployed, "mine", "Completed"), 600, "a scheduled run to complete")
     done = runs(deployed, "mine", "Completed")[0]
     assert done["auto_scheduled"]
     assert done["parameters"] == {"targets": ["assemble"], "retries": 1}
