@@ -46,7 +46,8 @@ def require_recorded(params: Params, root: Path, name: str) -> None:
     if not os.environ.get(STAGE):
         return
     path = Workspace(root).recipe(name)
-    if read_json(path) != json.loads(json.dumps(_decisive(params, name))):
+    recorded = read_json(path)  # None: a pipeline of somebody's own, without these files
+    if recorded not in (None, json.loads(json.dumps(_decisive(params, name)))):
         raise BadInput(
             f"{path}: params.yaml says something else of {name} by now, and dvc would record the "
             "training as that of before; run dvc repro again"
