@@ -76,7 +76,14 @@ def workspace(tmp_path: Path, repository: Path) -> Path:
     """Params of a random encoder and two tasks, and its pairs."""
     workspace = toy_runs.write_workspace(tmp_path / "workspace", repository)
     toy_pairs.write_dataset(workspace, "toy", pairs=24, size_px=32, seed=0, validation=8)
-    toy_runs.change(workspace, "evaluate", "correspondence", dataset="toy", pairs=4)
+    toy_runs.change(
+        workspace,
+        "evaluate",
+        "correspondence",
+        dataset="toy",
+        tracked_by="data/manifests/toy.parquet",
+        pairs=4,
+    )
     path = workspace / "params.yaml"
     raw = yaml.safe_load(path.read_text())
     raw["table"] |= {"runs": ["random"], "tasks": ["correspondence", "reconstruction"]}

@@ -28,7 +28,11 @@ def workspace(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch)
     raw = yaml.safe_load(path.read_text())
     del raw["runs"]["croco"]["seed"]
     raw["runs"]["croco"] |= {"steps": 2, "seeds": [0, 1]}
-    raw["evaluate"]["correspondence"] |= {"dataset": "toy", "pairs": 4}
+    raw["evaluate"]["correspondence"] |= {
+        "dataset": "toy",
+        "tracked_by": "data/manifests/toy.parquet",
+        "pairs": 4,
+    }
     raw["table"] |= {"runs": ["random", "croco"], "tasks": ["correspondence"]}
     path.write_text(yaml.safe_dump(raw))
     return workspace
