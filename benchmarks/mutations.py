@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -105,16 +106,22 @@ def try_all(
     left = [fault for fault in faults if fault.name not in outcomes]
     with tempfile.TemporaryDirectory(prefix="mimic-mutations-") as folder:
         clean = copy(repository, Path(folder) / "clean")
-        sets = sorted({fault.tests for fault in left})
+        asked = {fault.tests: threading.Lock() for fault in left}
+        statuses: dict[tuple[str, ...], int] = {}
+
+        def without(tests: tuple[str, ...]) -> int:
+            with asked[tests]:
+                if tests not in statuses:
+                    statuses[tests] = run(clean, tests)
+                return statuses[tests]
 
         def one(fault: Fault) -> Outcome:
-            outcome = try_one(repository, Path(folder), fault, passes[fault.tests].result())
+            outcome = try_one(repository, Path(folder), fault, without(fault.tests))
             if journal:
                 append(journal, digests[fault.name], outcome)
             return outcome
 
         with ThreadPoolExecutor(jobs) as pool:
-            passes = {tests: pool.submit(run, clean, tests) for tests in sets}
             outcomes |= {outcome.fault.name: outcome for outcome in pool.map(one, left)}
     return [outcomes[fault.name] for fault in faults]
 

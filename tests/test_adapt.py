@@ -255,6 +255,7 @@ def test_a_sweep_trains_it_too(workspace: Path) -> None:
     adapt(workspace, "own", "mae", "croco")
     alone = files(run(workspace, "own"))
     shutil.rmtree(workspace / "models/own")
+    toy_runs.forget_trained(workspace, "own")
     params = load_params(workspace / "params.yaml")
     assert pretrain.sweep(params, workspace, ["own"]) == ["own"]
     assert files(run(workspace, "own")) == alone

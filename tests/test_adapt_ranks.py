@@ -55,6 +55,7 @@ def test_two_ranks_start_from_the_same_weights_and_resume_exactly(workspace: Pat
     straight = finish(workspace, 2)
     two = load_file(workspace / "models/own/model.safetensors")
     shutil.rmtree(workspace / "models/own")
+    toy_runs.forget_trained(workspace, "own")
     process = start(workspace, 2)
     while process.poll() is None and not list(workspace.glob("runs/pretrain/own/*/step-*5.json")):
         time.sleep(0.01)
@@ -63,6 +64,7 @@ def test_two_ranks_start_from_the_same_weights_and_resume_exactly(workspace: Pat
     assert not (workspace / "models/own").exists()
     assert finish(workspace, 2) == straight
     shutil.rmtree(workspace / "models/own")
+    toy_runs.forget_trained(workspace, "own")
     finish(workspace, 1)
     one = load_file(workspace / "models/own/model.safetensors")
     for name, value in one.items():

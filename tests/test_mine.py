@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -22,6 +23,7 @@ import yaml
 from mimic import ingest, mine
 from mimic.errors import BadInput
 from mimic.infra import storage
+from mimic.mining import published
 from mimic.pairs.read import iter_rows, read_image, read_table
 from mimic.pairs.schema import index_path, shards_in
 from mimic.params import load_params, resolve_params
@@ -125,6 +127,57 @@ def test_progress_is_cleared_when_it_is_published_but_the_log_stays(mined: Path)
     assert [line["shard"] for line in lines] == [f"shard-0000{number}" for number in range(CLIPS)]
     assert all(line["seconds"] > 0 for line in lines)
     assert not list(mined.rglob("*.part"))
+
+
+def test_pairs_that_dvc_has_not_recorded_are_not_mined_again(
+    mined: Path, copy: Path, repository: Path
+) -> None:
+    """As of a `dvc repro` that is killed while DVC reads what the stage has made."""
+    _put_under_dvc(copy, repository)
+    assert run_mimic(copy, "mine", "phone").returncode == 0
+    (log,) = copy.glob("runs/mine/phone/*/log.jsonl")
+    once = log.read_text()
+    published.clear_recorded(copy / "runs/mine/phone", copy)  # nothing is recorded yet
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "mine@phone"],
+        cwd=copy,
+        env={**os.environ, "PATH": os.pathsep.join([str(MIMIC.parent), os.environ["PATH"]])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Running stage 'mine@phone'" in done.stdout
+    assert log.read_text() == once
+    assert _files(copy / "data/pairs/phone") == _files(mined / "data/pairs/phone")
+    assert len(list(log.parent.glob("shard-*.tar"))) > 1
+    published.clear_recorded(copy / "runs/mine/phone", copy)
+    assert [file.name for file in log.parent.iterdir()] == ["log.jsonl"]
+
+
+def test_shards_of_earlier_numbers_go_when_others_are_published(
+    copy: Path, repository: Path
+) -> None:
+    _put_under_dvc(copy, repository)
+    params = load_params(copy / "params.yaml")
+    mine.main(params, copy, "phone")
+    (before,) = (copy / "runs/mine/phone").iterdir()
+    numbers = params.mine.model_copy(update={"overlap_max": 0.65})
+    mine.main(params.model_copy(update={"mine": numbers}), copy, "phone")
+    assert [file.name for file in before.iterdir()] == ["log.jsonl"]
+
+
+def _put_under_dvc(root: Path, repository: Path) -> None:
+    for name in (
+        *(".dvc/config", ".dvcignore", "src/mimic/mining/presets.yaml"),
+        *("src/mimic/mining/__init__.py", "src/mimic/pairs/__init__.py"),
+        "src/mimic/sources/presets.yaml",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(repository / name, root / name)
+    graph = yaml.safe_load((repository / "dvc.yaml").read_text())["stages"]
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"mine": graph["mine"]}}))
+    subprocess.run(["git", "init", "-q", root], check=True)
 
 
 @pytest.mark.parametrize("workers", [1, 3])

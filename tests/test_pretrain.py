@@ -83,6 +83,7 @@ def test_a_sweep_trains_and_leaves_publishing_to_each_run(
 ) -> None:
     alone = files(run(workspace, "croco"))
     shutil.rmtree(workspace / "models")
+    toy_runs.forget_trained(workspace, "croco")
     params = load_params(workspace / "params.yaml")
     assert pretrain.sweep(params, workspace, ["croco", "random", "mae"]) == ["croco", "mae"]
     assert pretrain.sweep(params, workspace, ["croco", "mae"]) == []
@@ -90,7 +91,29 @@ def test_a_sweep_trains_and_leaves_publishing_to_each_run(
     with monkeypatch.context() as patch:
         patch.setattr(pretrain, "run_training", None)  # would be called
         assert files(run(workspace, "croco")) == alone
-    assert files(run(workspace, "croco")) == alone  # published: trained again
+
+
+def test_an_encoder_that_is_gone_before_it_was_recorded_is_not_trained_again(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """DVC removes models/<run> when it runs the stage; killed before it has recorded it, it asks
+    for it again."""
+    whole = files(run(workspace, "croco"))
+    shutil.rmtree(workspace / "models")
+    params = load_params(workspace / "params.yaml")
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "run_training", None)  # would be called
+        pretrain.main(params, workspace, "croco")
+    assert files(workspace / "models/croco") == whole
+    assert "pretrain croco: kept" in capsys.readouterr().err
+    (kept,) = workspace.glob("runs/pretrain/croco/*/published/encoder.safetensors")
+    damaged = bytearray(kept.read_bytes())
+    damaged[-1] ^= 1
+    kept.unlink()
+    kept.write_bytes(damaged)
+    pretrain.main(params, workspace, "croco")
+    assert files(workspace / "models/croco") == whole
+    assert "pretrain croco: trains again" in capsys.readouterr().err
 
 
 def test_a_longer_run_says_that_it_starts_anew(

@@ -165,6 +165,7 @@ def expected(workspace: Path) -> Callable[[int], Path]:
             (finish(workspace, ranks) if ranks > 1 else toy_runs.run(workspace, "croco")).rename(
                 kept
             )
+            toy_runs.forget_trained(workspace, "croco")
         return kept
 
     return make
@@ -185,6 +186,7 @@ def test_killed_or_stopped_at_random_moments_it_ends_with_the_same_files(
         interrupt(workspace, ranks, how, whom, numbers)
     assert files(finish(workspace, ranks)) == published
     shutil.rmtree(workspace / "models/croco")
+    toy_runs.forget_trained(workspace, "croco")
     assert not list((workspace / "models").glob(".*"))
 
 

@@ -22,6 +22,7 @@ from mimic.errors import BadInput
 from mimic.infra import progress, storage
 from mimic.infra.owner import one_owner
 from mimic.licences import combine
+from mimic.mining import published
 from mimic.pairs import SELECTION_VERSION, index, select
 from mimic.pairs.index import Catalogue
 from mimic.pairs.read import read_table
@@ -59,6 +60,8 @@ def main(params: Params, root: Path, name: str) -> None:
     """
     dataset = pick(params.datasets, name, "dataset")
     space = storage.Workspace(root)
+    for source in dataset.sources:
+        published.clear_recorded(space.work("mine", source), root)
     rows = index.read({source: params.sources[source] for source in dataset.sources}, space)
     _distinct(name, rows)
     statuses = select.choose(

@@ -2,8 +2,9 @@
 
 Progress lies in runs/mine/<source>/<fingerprint>/ and survives any kill; finished shards are
 published into data/pairs/<source> all at once, and pictures of some rejected candidates into
-samples/mine/<source>. The fingerprint covers the rule, the source's section, its inventory, and the
-versions of the libraries and of our parts that decide.
+samples/mine/<source>. Under DVC they are kept until it has recorded them (mining.published). The
+fingerprint covers the rule, the source's section, its inventory, and the versions of the libraries
+and of our parts that decide.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mimic import config, sources
 from mimic.infra import earlier, progress, publishing, storage
 from mimic.infra.owner import one_owner
 from mimic.licences import combine
-from mimic.mining import driver, privacy, shard_job
+from mimic.mining import driver, privacy, published, shard_job
 from mimic.mining.stats import MiningStats, note_lines, problem_entries
 from mimic.pairs.read import read_table
 from mimic.pairs.write import lay_out_shards
@@ -63,7 +64,7 @@ def main(params: Params, root: Path, name: str) -> None:
     summary = stats.summary(NAMED_MAX) | _recorded(params, name, section, noted)
     storage.write_json(space.metrics("mine", name), summary)
     shard_job.publish_examples(todo, space.samples("mine", name))
-    shard_job.clear(todo)
+    published.keep(folder, root, space.metrics("mine", name))
     for line in note_lines(noted):
         progress.say(f"mine {name}: {line}")
     driver.report(f"mine {name}", stats.summary(), space.pairs(name) / LOST, folder / "log.jsonl")

@@ -45,6 +45,7 @@ from mimic.infra.provenance import git_commit
 from mimic.infra.publishing import MARK, Work, entries_of, marked, publish, resolve_target
 from mimic.infra.storage import (
     Workspace,
+    file_digest,
     fingerprint,
     link,
     made_folder,
@@ -71,47 +72,39 @@ from mimic.training.pretraining import (
 from mimic.training.start import starting_model
 
 TRAINED = "trained.json"  # of a run that a sweep has trained and nobody has published
-SHOWN = "shown.json"  # of a finished seed's work: what its log, pictures and snapshots were to be
-KEPT = "published"  # in the folder of a seed's work: its encoder, whole, when it is finished
+SHOWN = "shown.json"  # of finished work: what its log, pictures and snapshots were to be
+KEPT = "published"  # in the folder of the work: the encoder, whole, when it is finished
 
 
 def main(params: Params, root: Path, name: str) -> None:
     """Pretrain run `name` of params.yaml and publish models/<name>/: an encoder, or one a seed.
 
     It trains where `cluster.pretrain` says: here, in several processes, or as a job; nothing of
-    that changes what is trained. Of several seeds, those that are finished and have changed in
-    nothing are kept; the others train one after the other here, and under `executor: slurm` as
-    one array.
+    that changes what is trained. Encoders that are finished and have changed in nothing are kept;
+    several seeds train one after the other here, and under `executor: slurm` as one array.
 
-    One process at a time works on a run; one that waited for another, and finds that it has made
-    this very encoder, leaves it as it is.
+    One process at a time works on a run.
 
     Raises:
         BadInput: no such run, or what it needs is not there.
         ItemsFailed: some seeds failed; the others are trained.
     """
     run = pick(params.runs, name, "run")
-    with owned(Workspace(root).work("pretrain", name), f"pretrain {name}") as mine:
-        _pretrain(params, root, name, run, waited=mine.waited)
+    with owned(Workspace(root).work("pretrain", name), f"pretrain {name}"):
+        _pretrain(params, root, name, run)
 
 
-def _pretrain(params: Params, root: Path, name: str, run: config.Run, *, waited: bool) -> None:
+def _pretrain(params: Params, root: Path, name: str, run: config.Run) -> None:
     target = Workspace(root).model(name)
     work = Work("pretrain", name)
     resolve_target(target, work, recognise=earlier.model)
-    encoders = list(run.encoders(name))
-    plans = {encoder: plan_training(params, root, encoder) for encoder in encoders}
-    if waited and run.seeds is None and _is_made(target, plans[name]):
-        say(f"pretrain {name}: the process that this one waited for has made it")
-    elif run.seeds is None:
-        with tracking.showing(tracking_context(params), root, _shown(plans)):
-            fill = _trained(params, root, name, plans[name])
-        publish(fill, target, work, recognise=earlier.model)
-        _clean(plans[name].folder)
-    else:
-        with tracking.showing(tracking_context(params), root, _shown(plans)):
-            kept = _each_seed(params, root, plans)
-        publish(functools.partial(_link_all, kept), target, work, recognise=earlier.model)
+    plans = {encoder: plan_training(params, root, encoder) for encoder in run.encoders(name)}
+    with tracking.showing(tracking_context(params), root, _shown(plans)):
+        _make(params, root, plans)
+    below = {
+        plan.folder / KEPT: encoder[len(name) :].lstrip("/") for encoder, plan in plans.items()
+    }
+    publish(functools.partial(_link_all, below), target, work, recognise=earlier.model)
     tracking.mirror_pretrain(tracking_context(params), root, name)
 
 
@@ -134,29 +127,27 @@ def _shown(plans: Mapping[str, TrainingPlan]) -> list[tracking.ShownTraining]:
     ]
 
 
-def _each_seed(params: Params, root: Path, plans: Mapping[str, TrainingPlan]) -> dict[str, Path]:
-    """Make the encoder of every seed that has none of its numbers yet: a finished one lies in the
-    run's own folder, where DVC, which removes models/<run> before it runs the stage, never looks.
-
-    Returns:
-        Where each lies, whole, by the name of its folder in models/<run>.
-    """
+def _make(params: Params, root: Path, plans: Mapping[str, TrainingPlan]) -> None:
+    """Make every encoder that is not there of these numbers yet: a finished one lies in the run's
+    own folder, where DVC, which removes models/<run> before it runs the stage and records it after,
+    never looks."""
     todo = {encoder: plan for encoder, plan in plans.items() if not _is_kept(plan)}
     for encoder in plans.keys() - todo.keys():
         say(f"pretrain {encoder}: kept, it is trained and nothing of it has changed")
-    if params.cluster.executor == "slurm":
+    if params.cluster.executor == "slurm" and len(plans) > 1:
         _train(params, root, todo)
     for encoder, plan in todo.items():
+        if (plan.folder / KEPT).exists() and not _is_whole(plan.folder / KEPT):
+            say(f"pretrain {encoder}: trains again, for {plan.folder / KEPT} is damaged")
         fill = _trained(params, root, encoder, plan)
         publish(fill, plan.folder / KEPT, Work("pretrain", encoder))
         write_json(plan.folder / SHOWN, _shows(plan.recipe))
         _clean(plan.folder)
-    return {encoder.rpartition("/")[2]: plan.folder / KEPT for encoder, plan in plans.items()}
 
 
 def _is_kept(plan: TrainingPlan) -> bool:
-    """Whether a seed's encoder lies in its work, nothing of it is missing, and it has the log,
-    pictures and snapshots that are asked for."""
+    """Whether an encoder lies in its work, nothing of it is missing, and it has the log, pictures
+    and snapshots that are asked for."""
     shows = _shows(plan.recipe)
     return _is_whole(plan.folder / KEPT) and (read_json(plan.folder / SHOWN) or shows) == shows
 
@@ -166,21 +157,26 @@ def _shows(recipe: config.Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", include=EXECUTION_ONLY_KEYS - HOW - {"device_batch"})
 
 
-def _is_made(target: Path, plan: TrainingPlan) -> bool:
-    """Whether a published encoder is the one of this plan, and nothing of it is missing."""
-    card = read_json(target / "card.json") or {}
-    return card.get("progress") == plan.folder.name and _is_whole(target)
-
-
 def _is_whole(folder: Path) -> bool:
+    """Whether nothing of an encoder is missing, and its weights are those that were written."""
     known = marked(folder)
     files = known and known[1]
-    return bool(files) and all((folder / name).is_file() for name in files or [])
+    if not files or not all((folder / name).is_file() for name in files):
+        return False
+    try:
+        weights = (read_json(folder / "card.json") or {})["weights"]
+        return all(file_digest(folder / name) == digest for name, digest in weights.items())
+    except (BadInput, KeyError):
+        return False
 
 
-def _link_all(encoders: Mapping[str, Path], out: Path) -> None:
-    """The same files below one folder, without their marks: they are one result there."""
-    for name, folder in encoders.items():
+def _link_all(below: Mapping[Path, str], out: Path) -> None:
+    """The same files below one folder, without their marks: they are one result there.
+
+    Args:
+        below: of each encoder, its folder's name in `out`; empty where that is the encoder's.
+    """
+    for folder, name in below.items():
         for entry in entries_of(folder):
             if entry != MARK:
                 made_folder((out / name / entry).parent)
@@ -242,7 +238,7 @@ def _made_of(params: Params, root: Path, name: str, plan: TrainingPlan) -> dict[
 
 
 def _clean(folder: Path) -> None:
-    """Published: running again means training again."""
+    """Nothing goes on from the checkpoints of an encoder that is whole."""
     (folder / TRAINED).unlink(missing_ok=True)
     checkpoint.remove_all(folder)
     forget_precision(folder)

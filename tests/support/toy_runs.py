@@ -3,6 +3,7 @@ them."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,8 +123,16 @@ def change_tracking(workspace: Path, uri: str) -> None:
 
 
 def run(workspace: Path, name: str) -> Path:
+    """Train it, also where it is trained already, unless it has several seeds."""
+    forget_trained(workspace, name)
     pretrain.main(load_params(workspace / "params.yaml"), workspace, name)
     return workspace / "models" / name
+
+
+def forget_trained(workspace: Path, name: str) -> None:
+    """The encoder that a finished training left; what is unfinished stays."""
+    for kept in (workspace / "runs/pretrain" / name).glob("*/published"):
+        shutil.rmtree(kept)
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -238,11 +238,3 @@ def place_examples(folder: Path) -> None:
 def publish_examples(done: Sequence[Job], folder: Path) -> None:
     """Pictures of rejected candidates into a folder of their own."""
     reject_samples.publish((read_result(job)["examples"] for job in done), folder)
-
-
-def clear(done: Sequence[Job]) -> None:
-    """Remove what lies beside the log, once it is published; the file which says "done" goes
-    first."""
-    for job in done:
-        for path in (result_path(job), index_path(job.tar), job.tar):
-            path.unlink(missing_ok=True)

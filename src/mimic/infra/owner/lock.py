@@ -52,7 +52,6 @@ class Ownership:
 
     folder: Path
     what: str
-    waited: bool  # for another process, which may have done the work
     descriptor: int | None  # None: the file system knows no locks
 
     def confirm(self) -> None:
@@ -159,7 +158,7 @@ def _taken(
         made_folder(folder)
         descriptor = _try(folder / FILE)
         if descriptor is not None:
-            return _written(folder, what, descriptor, waited=next_line > begun)
+            return _written(folder, what, descriptor)
         now = time.monotonic()
         if (patience_s is not None and now - begun >= patience_s) or leave():
             raise BadInput(
@@ -219,16 +218,16 @@ def _clear_of_another(path: Path) -> None:
         os.close(descriptor)
 
 
-def _written(folder: Path, what: str, descriptor: int, waited: bool) -> Ownership:
+def _written(folder: Path, what: str, descriptor: int) -> Ownership:
     """The ownership, once the file says whose it is."""
     if descriptor < 0:
         say(
             f"{what}: the file system of {folder} knows no locks ({FILE}); see to it that no other "
             "process works there"
         )
-        return Ownership(folder, what, waited, None)
+        return Ownership(folder, what, None)
     _descriptors.add(descriptor)
-    mine = Ownership(folder, what, waited, descriptor)
+    mine = Ownership(folder, what, descriptor)
     record = {
         "what": what,
         "pid": os.getpid(),
