@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from mimic.commands import printed
 from mimic.infra.storage import Workspace
 from mimic.params import Params
 from mimic.reporting import paper
@@ -18,8 +19,6 @@ from mimic.reporting.columns import NOT_RUN, ResultCell, TaskColumn, table_colum
 from mimic.reporting.compared import comparison, comparison_words
 from mimic.reporting.results import RunRow, read_table
 
-PIPED_WIDTH = 160  # characters of a line where the output is no terminal
-WIDEST = 10_000
 ENCODER_USE = {None: "", True: "frozen", False: "fine-tuned"}  # by whether it is frozen
 
 
@@ -31,9 +30,9 @@ def print_results(params: Params, root: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps([_as_json(index, rows, columns) for index in range(len(rows))], indent=2))
         return
-    console = _console()
+    console = printed.console()
     for table in _in_width(console, rows, columns):
-        _print_whole(console, table)
+        printed.print_whole(console, table)
     console.print(
         "± deviation over n seeds; * better than every other of its column by more than other "
         "seeds and test items would change; --by says how far runs are apart",
@@ -92,7 +91,7 @@ def _in_width(
     begun = 0
     for end in range(1, len(columns) + 1):
         wider = _results_table(rows, columns[begun : end + 1], describes_runs=begun == 0)
-        if end == len(columns) or _width(console, wider) > console.width:
+        if end == len(columns) or printed.width(console, wider) > console.width:
             yield _results_table(rows, columns[begun:end], describes_runs=begun == 0)
             begun = end
     if not columns:
@@ -124,25 +123,10 @@ def _results_table(
     return table
 
 
-def _width(console: Console, table: Table) -> int:
-    """Characters that it takes where nothing of it is cut off."""
-    unlimited = console.options.update(max_width=WIDEST)
-    return console.measure(table, options=unlimited).maximum
-
-
-def _print_whole(console: Console, table: Table) -> None:
-    """A cell is never cut off: a terminal that is narrower wraps the lines."""
-    console.print(table, width=max(console.width, _width(console, table)), crop=False)
-
-
 def _value(cell: ResultCell | None) -> str:
     if cell is None:
         return f"[dim]{NOT_RUN}[/]"
     return f"[bold]{cell.text} *[/]" if cell.best else f"{cell.text}  "
-
-
-def _console() -> Console:
-    return Console(width=None if Console().is_terminal else PIPED_WIDTH)
 
 
 def print_paper_tables(params: Params, root: Path, as_json: bool) -> None:
@@ -151,9 +135,9 @@ def print_paper_tables(params: Params, root: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps([dataclasses.asdict(table) for table in tables], indent=2))
         return
-    console = _console()
+    console = printed.console()
     for table in tables:
-        _print_whole(console, _paper_table(table))
+        printed.print_whole(console, _paper_table(table))
         console.print()
     console.print(
         "published / ours; * measured under another protocol: not comparable", style="dim"

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
 from rich.table import Table
 
+from mimic.commands import printed
 from mimic.commands.stated_rates import read_rates
 from mimic.errors import BadInput
 from mimic.infra import cluster, storage
@@ -200,8 +200,8 @@ def _show(result: dict[str, Any]) -> None:
     unknown = result["unknown"]
     total = result["total"]
     table.add_row("at least" if unknown else "total", "", *_cells(total))
-    console = Console()
-    console.print(table)
+    console = printed.console()
+    printed.print_whole(console, table)
     if total["days"] is not None:
         least = "at least " if unknown else ""
         console.print(f"{least}{total['days']:.2f} days on {result['cores']} cores")

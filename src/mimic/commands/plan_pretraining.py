@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
 from rich.table import Table
 
 from mimic import config
+from mimic.commands import printed
 from mimic.commands.stated_rates import read_rates
 from mimic.errors import BadInput
 from mimic.infra.storage import SEED, Workspace
@@ -34,7 +34,6 @@ DAY_S = 86400
 TRAINED_BYTES = 12  # of a number in a checkpoint: fp32, and AdamW's two moments
 DECODED = 64  # pairs read to measure decoding
 NOT_MEASURED = "not measured"
-PIPED_WIDTH = 160  # characters: whole lines where the output is no terminal
 COLUMNS = (
     "run",
     "pairs seen",
@@ -219,8 +218,8 @@ def _show(result: dict[str, Any]) -> None:
         table.add_column(heading, justify="left" if left else "right")
     for name, line in result["runs"].items():
         table.add_row(name, *_cells(line))
-    console = Console(width=None if Console().is_terminal else PIPED_WIDTH)
-    console.print(table)
+    console = printed.console()
+    printed.print_whole(console, table)
     rates = {name: _number(value) for name, value in result["rates"].items()}
     console.print(
         f"{result['devices']} devices, {result['cores_per_device']} cores each; {rates}",

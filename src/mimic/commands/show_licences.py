@@ -6,19 +6,17 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from mimic import licences
+from mimic.commands import printed
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
 from mimic.licences import QUESTIONS, Licence
 from mimic.params import Params, terms
 
 HEADS = ("redistribute", "commercial", "derivatives", "same terms")  # of QUESTIONS
-
-NAME_WIDTH = 40  # letters of a name in one line, whatever the width of the terminal
 
 
 def main(params: Params, root: Path, name: str | None, as_json: bool) -> None:
@@ -68,12 +66,11 @@ def _print_known(params: Params, as_json: bool) -> None:
 def _print_table(head: str, rows: Iterable[tuple[str, str, Licence]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     listed = list(rows)
-    widest = max((len(name) for name, _, _ in listed), default=0)
-    table.add_column(head, min_width=min(widest, NAME_WIDTH), overflow="fold")
+    table.add_column(head, no_wrap=True)
     for question in HEADS:
         table.add_column(question, no_wrap=True)
     table.add_column("stated by" if head == "licence" else "licence")
     for name, beside, licence in listed:
         answers = (licence.answer(question) for question in QUESTIONS)
         table.add_row(Text(name), *answers, Text(beside))
-    Console(soft_wrap=False).print(table)
+    printed.print_whole(printed.console(), table)

@@ -94,7 +94,7 @@ def few_shot_curves(
     curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
     few = [name for name, task in params.evaluate.items() if task.task.startswith("few-shot")]
     for task in few:
-        for run, result in comparable(params, workspace, task).items():
+        for run, result in comparable(params, workspace, task)[0].items():
             by_k = result.raw.get("metrics", {}).get("by_k", {})
             if points := sorted((float(k), float(entry["mean"])) for k, entry in by_k.items()):
                 curves.setdefault(task, {})[run] = points

@@ -221,16 +221,21 @@ def result_of(workspace: Workspace, run: str, task: str) -> SavedResult | None:
     return result
 
 
-def comparable(params: Params, workspace: Workspace, task: str) -> dict[str, SavedResult]:
-    """The results of a task, by run of the table, that stand beside each other where there is no
-    room to name the others."""
+def comparable(
+    params: Params, workspace: Workspace, task: str
+) -> tuple[dict[str, SavedResult], dict[str, str]]:
+    """
+    Returns:
+        The results of a task that stand beside each other, by run of the table; and of each other
+        run, with what else it was measured.
+    """
     results = {
         run: result
         for run in params.table.runs
         if (result := result_of(workspace, run, task)) is not None
     }
     apart = measured_apart({run: result.raw for run, result in results.items()})
-    return {run: result for run, result in results.items() if run not in apart}
+    return {run: result for run, result in results.items() if run not in apart}, apart
 
 
 def read_result(path: Path) -> SavedResult | None:

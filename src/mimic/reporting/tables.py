@@ -39,7 +39,7 @@ def tables(params: Params, workspace: Workspace) -> dict[str, str]:
 def _results(params: Params, workspace: Workspace) -> dict[str, str]:
     columns: dict[str, dict[str, float]] = {}
     for task in params.table.tasks:
-        for run, result in comparable(params, workspace, task).items():
+        for run, result in comparable(params, workspace, task)[0].items():
             metric = re.sub(r"[^\w-]+", "-", result.name)  # AUC@20
             columns.setdefault(f"{task}.{metric}", {})[run] = result.value
     files = {}

@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mimic.errors import BadInput
-from mimic.infra.conditions import measured_apart
 from mimic.infra.storage import Workspace, read_json
 from mimic.params import Params
 from mimic.reporting.compared.difference import Difference, SeedScores, difference, holm
 from mimic.reporting.compared.settings import FACTORS, NEVER, Settings, differing, settings_of
-from mimic.reporting.results import SavedResult, result_of, sample, seed_in
+from mimic.reporting.results import SavedResult, comparable, sample, seed_in
 
 SHOWN = "shown"
 NOT_SHOWN = "not shown"
@@ -92,7 +91,9 @@ def compare(params: Params, workspace: Workspace, by: Sequence[str]) -> Compared
     apart: list[str] = []
     contrasts: list[Contrast] = []
     for task in params.table.tasks:
-        results = _comparable(params, workspace, task, apart)
+        results, others = comparable(params, workspace, task)
+        for run, what in others.items():
+            apart.append(f"not comparable: {task} of {run}, measured with another {what}")
         seen: set[tuple[str, str]] = set()
         for one in by:
             contenders = list(_contenders(params, workspace, results, pooled=one != "run"))
@@ -104,21 +105,6 @@ def compare(params: Params, workspace: Workspace, by: Sequence[str]) -> Compared
 
 
 # ---------------------------------------------------------------------------- who is compared
-
-
-def _comparable(
-    params: Params, workspace: Workspace, task: str, apart: list[str]
-) -> dict[str, SavedResult]:
-    """The results of a task that may be compared, by run; a line for each of the others."""
-    results = {
-        run: result
-        for run in params.table.runs
-        if (result := result_of(workspace, run, task)) is not None
-    }
-    others = measured_apart({run: result.raw for run, result in results.items()})
-    for run, what in others.items():
-        apart.append(f"not comparable: {task} of {run}, measured with another {what}")
-    return {run: result for run, result in results.items() if run not in others}
 
 
 def _contenders(
