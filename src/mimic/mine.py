@@ -46,10 +46,11 @@ def main(params: Params, root: Path, name: str) -> None:
     clips = read_table(space.inventory(name), ["clip"], INVENTORY)["clip"].to_pylist()
     source = sources.open_source(name, section, root, params.mine.size_px, params.habitat)
     source.clips()  # the inventory says what is mined; this, what is passed over
+    detector = privacy.model_digest(params.mine.privacy, root)
     fingerprint = storage.fingerprint(
         params.mine.model_dump(),
         section.model_dump(),
-        privacy.model_digest(params.mine.privacy, root),
+        detector,
         storage.file_digest(space.inventory(name)),
         shard_job.libraries(),
         shard_job.parts(section),
@@ -62,6 +63,8 @@ def main(params: Params, root: Path, name: str) -> None:
     publishing.publish(lay_out, space.pairs(name), work, recognise=earlier.pairs)
     noted = _notes(space.inventory(name))
     summary = stats.summary(NAMED_MAX) | _recorded(params, name, section, noted)
+    if detector is not None:
+        summary["face_model_sha256"] = detector
     storage.write_json(space.metrics("mine", name), summary)
     shard_job.publish_examples(todo, space.samples("mine", name))
     published.keep(folder, root, space.metrics("mine", name))

@@ -17,7 +17,7 @@ from mimic import config, ingest, sources
 from mimic import mine as stage
 from mimic.errors import BadInput
 from mimic.geometry.overlap import Outcome
-from mimic.infra.storage import Workspace
+from mimic.infra.storage import Workspace, file_digest, read_json
 from mimic.mining import loop, privacy, shard_job
 from mimic.pairs.read import iter_rows
 from mimic.params import Params, load_params, resolve_params
@@ -237,3 +237,23 @@ def test_what_is_written_has_passed(params: Params, tmp_path: Path) -> None:
     assert [(row["frame_a"], row["frame_b"]) for row in rows] == [
         ("frame000006.png", "frame000012.png")
     ]
+
+
+def test_the_metrics_say_which_detector_looked(
+    params: Params, tmp_path: Path, real_data: Path
+) -> None:
+    model = real_data.parent / "models/face_detection_yunet_2023mar.onnx"
+    footage.folder(tmp_path / "raw", footage.pan(3, 13, 16))
+    section = footage.images_section(params, tmp_path / "raw", stride=6, advance=6)
+    looked = _privacy(params, blur_faces=True, face_model=model)
+    params = params.model_copy(
+        update={
+            "mine": params.mine.model_copy(update={"privacy": looked}),
+            "sources": {"frames": section},
+        }
+    )
+    ingest.main(params, tmp_path, "frames")
+    stage.main(params, tmp_path, "frames")
+    said = read_json(Workspace(tmp_path).metrics("mine", "frames"))
+    assert said is not None
+    assert said["face_model_sha256"] == file_digest(model)

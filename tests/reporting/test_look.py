@@ -262,8 +262,10 @@ def test_equal_pairs_are_compared_with_each_other_however_many_there_are(
     assert len(look._compared(both)) == 10_000
     monkeypatch.setattr(look, "COMPARED", 1000)
     chosen = look._compared(both)
-    assert 800 < len(chosen) < 1200
+    assert len(chosen) == 1000
     assert np.array_equal(chosen[chosen >= 5000] - 5000, chosen[chosen < 5000])
+    one_look = np.full(5000, codes[0])
+    assert len(look._compared(one_look)) == 1000
 
 
 def test_copies_are_a_finding_by_what_was_compared() -> None:

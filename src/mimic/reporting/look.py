@@ -233,12 +233,12 @@ def _alike(out: Path, rows: pa.Table, bits: int | None, called: ClipNames) -> Li
 
 
 def _compared(codes: np.ndarray) -> np.ndarray:
-    """Which pairs are compared: all, or a share by the look of view a, so that equal ones are drawn
-    together; of rows drawn singly few would meet their like."""
+    """Which pairs are compared: all, or COMPARED of them, drawn by the look of view a, so that
+    equal ones are drawn together; of rows drawn singly few would meet their like."""
     if len(codes) <= COMPARED:
         return np.arange(len(codes))
     mixed = codes * np.uint64(0x9E3779B97F4A7C15)  # the golden ratio: neighbours lie apart
-    return np.flatnonzero(mixed < np.uint64(2**64 / len(codes) * COMPARED))
+    return np.sort(np.argsort(mixed, kind="stable")[:COMPARED])
 
 
 def _columns(rows: pa.Table) -> tuple[list[str], list[str]]:
