@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import YAMLFileCorruptedError, load_yaml
 
 from mimic import ingest, recipe, sources
-from mimic.commands.workspace import check
+from mimic.commands.workspace import asked, check
 from mimic.errors import BadInput
 from mimic.infra.storage import Workspace
 from mimic.params import load_params, resolve_params
@@ -222,3 +225,49 @@ def test_what_dvc_would_leave_unreadable_is_said(short: Path) -> None:
     apply_overrides(short, ["table.tasks=[views]"])
     assert check.problems(short) == []
     assert load_params(short).tracking.uri == "sqlite:///mlflow.db"
+
+
+@pytest.mark.parametrize(
+    ("key", "stage", "target"),
+    [
+        ("adapt", "adapt", "adapt"),
+        ("runs.croco-1m.dataset", "pretrain", "pretrain"),
+        ("pretrain", "adapt-recipe", "recipe"),
+    ],
+)
+def test_what_a_profile_states_and_dvc_does_not_find_is_named(
+    tmp_path: Path, repository: Path, key: str, stage: str, target: str
+) -> None:
+    """By the real DVC, which stops there."""
+    for name in (
+        "src/mimic/training/recipes.yaml",
+        "src/mimic/training/__init__.py",
+        "src/mimic/models/objectives/__init__.py",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(repository / name, tmp_path / name)
+    shutil.copytree(repository / ".dvc", tmp_path / ".dvc", ignore=lambda *_: ["tmp", "cache"])
+    shutil.copy(repository / "dvc.yaml", tmp_path)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    raw = yaml.safe_load((repository / "params.yaml").read_text())
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    assert list(asked.missing(path)) == []
+    *above, last = key.split(".")
+    table = raw
+    for name in above:
+        table = table[name]
+    del table[last]
+    path.write_text(yaml.safe_dump(raw))
+    ((missing, message),) = asked.missing(path)
+    assert ".".join(missing) == key
+    assert f"missing, and {stage} of dvc.yaml asks for it" in message
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", target, "--single-item"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert key.rpartition(".")[2] in done.stderr

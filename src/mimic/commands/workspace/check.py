@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from mimic.commands.workspace import asked
 from mimic.config.base import Section
 from mimic.config.presets import Key
 from mimic.errors import BadInput
@@ -36,6 +37,7 @@ def problems(path: Path) -> list[str]:
     if params is not None:
         lines += _credentials(resolved, params)
         lines += _refused(resolved, params, path.parent)
+        lines += [located(resolved, key, message) for key, message in asked.missing(path)]
         space = Workspace(path.parent)
         for key, path_in_file, what in _paths(params):
             if not space.resolve(path_in_file).exists() and not _is_made(path_in_file, params):
