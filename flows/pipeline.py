@@ -114,7 +114,7 @@ def pipeline(
         datasets: Assemble only these. Empty: each of them.
         runs: Pretrain, adapt and evaluate only these. Empty: each of them.
         tasks: Prepare and evaluate only these. Empty: each of them.
-        force: Run the targets even if nothing changed.
+        force: Run the targets even if nothing changed; an encoder that is finished is kept.
         retries: How often a stage that died is tried again; it resumes where it stopped.
     """
     names = {"sources": sources, "datasets": datasets, "runs": runs, "tasks": tasks}

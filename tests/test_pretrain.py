@@ -22,7 +22,7 @@ from mimic.pairs.read import read_table
 from mimic.pairs.schema import MANIFEST
 from mimic.pairs.write import write_table
 from mimic.params import load_params
-from mimic.training import checkpoint, journal
+from mimic.training import checkpoint, journal, reconstruct
 from tests.support import toy_runs
 from tests.support.toy_runs import TINY, VARIANTS, change, files, run
 
@@ -106,14 +106,65 @@ def test_an_encoder_that_is_gone_before_it_was_recorded_is_not_trained_again(
         pretrain.main(params, workspace, "croco")
     assert files(workspace / "models/croco") == whole
     assert "pretrain croco: kept" in capsys.readouterr().err
-    (kept,) = workspace.glob("runs/pretrain/croco/*/published/encoder.safetensors")
+    assert not list(workspace.glob("runs/pretrain/croco/*/step-*"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["encoder.safetensors", "reconstruction.npz", "card.json", ".kept.json", ".mimic.json"],
+)
+def test_a_kept_encoder_that_is_damaged_is_made_again(
+    workspace: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    whole = files(run(workspace, "random"))
+    (kept,) = workspace.glob(f"runs/pretrain/random/*/published/{name}")
     damaged = bytearray(kept.read_bytes())
     damaged[-1] ^= 1
     kept.unlink()
-    kept.write_bytes(damaged)
-    pretrain.main(params, workspace, "croco")
-    assert files(workspace / "models/croco") == whole
-    assert "pretrain croco: trains again" in capsys.readouterr().err
+    if name != ".mimic.json":  # which nobody needs to take the rest
+        kept.write_bytes(damaged)
+    capsys.readouterr()
+    pretrain.main(load_params(workspace / "params.yaml"), workspace, "random")
+    assert files(workspace / "models/random") == whole
+    said = capsys.readouterr().err
+    assert ("pretrain random: trains again: " in said) == (name != ".mimic.json")
+
+
+def test_only_the_encoder_of_the_last_numbers_is_kept(workspace: Path) -> None:
+    run(workspace, "random")
+    change(workspace, "runs", "random", seed=5)
+    run(workspace, "random")
+    assert len(list((workspace / "runs/pretrain/random").iterdir())) == 2
+    (kept,) = workspace.glob("runs/pretrain/random/*/published")
+    assert json.loads((kept / "card.json").read_text())["seed"] == 5
+
+
+def test_what_is_published_already_is_left_alone(workspace: Path) -> None:
+    """Another process, such as dvc, may be reading it."""
+    folder = run(workspace, "random")
+    before = folder.stat().st_ino
+    pretrain.main(load_params(workspace / "params.yaml"), workspace, "random")
+    assert folder.stat().st_ino == before
+    (folder / "reconstruction.png").unlink()
+    pretrain.main(load_params(workspace / "params.yaml"), workspace, "random")
+    assert (folder / "reconstruction.png").exists()
+
+
+def test_pairs_that_change_while_a_run_trains_are_not_those_of_its_card(workspace: Path) -> None:
+    params = load_params(workspace / "params.yaml")
+    manifest = workspace / "data/manifests/toy.parquet"
+    real = reconstruct.held_out
+
+    def changed(*given: Any) -> Any:
+        write_table(read_table(manifest).slice(0, 6), manifest)
+        return real(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reconstruct, "held_out", changed)
+        with pytest.raises(BadInput, match="was made anew while pretrain croco was under way"):
+            pretrain.main(params, workspace, "croco")
+    assert not (workspace / "models/croco").exists()
+    assert list(workspace.glob("runs/pretrain/croco/*/step-*"))
 
 
 def test_a_longer_run_says_that_it_starts_anew(

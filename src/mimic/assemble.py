@@ -60,8 +60,7 @@ def main(params: Params, root: Path, name: str) -> None:
     """
     dataset = pick(params.datasets, name, "dataset")
     space = storage.Workspace(root)
-    for source in dataset.sources:
-        published.clear_recorded(space.work("mine", source), root)
+    published.clear_recorded(root)
     rows = index.read({source: params.sources[source] for source in dataset.sources}, space)
     _distinct(name, rows)
     statuses = select.choose(

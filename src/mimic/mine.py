@@ -56,6 +56,12 @@ def main(params: Params, root: Path, name: str) -> None:
         shard_job.parts(section),
     )
     folder = space.progress("mine", name, fingerprint)
+    published.clear_recorded(root)
+    if published.is_here(folder):
+        progress.say(
+            f"mine {name}: what was mined of these very numbers is published again (rm -r "
+            f"{folder.parent.relative_to(root)} mines it anew)"
+        )
     todo = shard_job.jobs(name, section, params.mine, root, clips, folder, habitat=params.habitat)
     stats = driver.run(todo, params.cluster, f"mine {name}", folder / "log.jsonl")
     stats.add_skipped(source.skipped)
@@ -67,7 +73,7 @@ def main(params: Params, root: Path, name: str) -> None:
         summary["face_model_sha256"] = detector
     storage.write_json(space.metrics("mine", name), summary)
     shard_job.publish_examples(todo, space.samples("mine", name))
-    published.keep(folder, root, space.metrics("mine", name))
+    published.keep(todo, folder, root, space.metrics("mine", name))
     for line in note_lines(noted):
         progress.say(f"mine {name}: {line}")
     driver.report(f"mine {name}", stats.summary(), space.pairs(name) / LOST, folder / "log.jsonl")

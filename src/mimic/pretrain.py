@@ -30,25 +30,23 @@ from __future__ import annotations
 import functools
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mimic import config
 from mimic.config.names import seed_of
 from mimic.errors import BadInput
-from mimic.infra import earlier, tracking
+from mimic.infra import earlier, kept, tracking
 from mimic.infra.cluster import run_training, run_trainings
 from mimic.infra.owner import all_owned, owned
 from mimic.infra.progress import say
 from mimic.infra.provenance import git_commit
-from mimic.infra.publishing import MARK, Work, entries_of, marked, publish, resolve_target
+from mimic.infra.publishing import Work, publish, resolve_target
 from mimic.infra.storage import (
     Workspace,
     file_digest,
     fingerprint,
-    link,
-    made_folder,
     read_json,
     write_json,
 )
@@ -72,8 +70,6 @@ from mimic.training.pretraining import (
 from mimic.training.start import starting_model
 
 TRAINED = "trained.json"  # of a run that a sweep has trained and nobody has published
-SHOWN = "shown.json"  # of finished work: what its log, pictures and snapshots were to be
-KEPT = "published"  # in the folder of the work: the encoder, whole, when it is finished
 
 
 def main(params: Params, root: Path, name: str) -> None:
@@ -100,11 +96,12 @@ def _pretrain(params: Params, root: Path, name: str, run: config.Run) -> None:
     resolve_target(target, work, recognise=earlier.model)
     plans = {encoder: plan_training(params, root, encoder) for encoder in run.encoders(name)}
     with tracking.showing(tracking_context(params), root, _shown(plans)):
-        _make(params, root, plans)
-    below = {
-        plan.folder / KEPT: encoder[len(name) :].lstrip("/") for encoder, plan in plans.items()
-    }
-    publish(functools.partial(_link_all, below), target, work, recognise=earlier.model)
+        trained = _make(params, root, plans)
+    below = {plan.folder: encoder[len(name) :].lstrip("/") for encoder, plan in plans.items()}
+    if trained or not kept.is_published(below, target):
+        publish(functools.partial(kept.link_all, below), target, work, recognise=earlier.model)
+    for folder in _superseded(Workspace(root).work("pretrain", name), list(below)):
+        kept.forget(folder)
     tracking.mirror_pretrain(tracking_context(params), root, name)
 
 
@@ -127,29 +124,31 @@ def _shown(plans: Mapping[str, TrainingPlan]) -> list[tracking.ShownTraining]:
     ]
 
 
-def _make(params: Params, root: Path, plans: Mapping[str, TrainingPlan]) -> None:
-    """Make every encoder that is not there of these numbers yet: a finished one lies in the run's
-    own folder, where DVC, which removes models/<run> before it runs the stage and records it after,
-    never looks."""
-    todo = {encoder: plan for encoder, plan in plans.items() if not _is_kept(plan)}
+def _make(params: Params, root: Path, plans: Mapping[str, TrainingPlan]) -> list[str]:
+    """Make every encoder that is not there of these numbers yet; the names of those that had to
+    be."""
+    todo = {encoder: plan for encoder, plan in plans.items() if not _is_kept(encoder, plan)}
     for encoder in plans.keys() - todo.keys():
         say(f"pretrain {encoder}: kept, it is trained and nothing of it has changed")
+        _clean(plans[encoder].folder)  # where a killed process did not come to it
     if params.cluster.executor == "slurm" and len(plans) > 1:
         _train(params, root, todo)
     for encoder, plan in todo.items():
-        if (plan.folder / KEPT).exists() and not _is_whole(plan.folder / KEPT):
-            say(f"pretrain {encoder}: trains again, for {plan.folder / KEPT} is damaged")
         fill = _trained(params, root, encoder, plan)
-        publish(fill, plan.folder / KEPT, Work("pretrain", encoder))
-        write_json(plan.folder / SHOWN, _shows(plan.recipe))
+        kept.keep(fill, plan.folder, Work("pretrain", encoder), _shows(plan.recipe))
         _clean(plan.folder)
+    return list(todo)
 
 
-def _is_kept(plan: TrainingPlan) -> bool:
-    """Whether an encoder lies in its work, nothing of it is missing, and it has the log, pictures
-    and snapshots that are asked for."""
-    shows = _shows(plan.recipe)
-    return _is_whole(plan.folder / KEPT) and (read_json(plan.folder / SHOWN) or shows) == shows
+def _is_kept(encoder: str, plan: TrainingPlan) -> bool:
+    """Whether an encoder lies in its work, whole, with the log, pictures and snapshots that are
+    asked for; one that is damaged goes."""
+    try:
+        return kept.is_kept(plan.folder, _shows(plan.recipe))
+    except kept.Damaged as damage:
+        say(f"pretrain {encoder}: trains again: {damage}")
+        kept.forget(plan.folder)
+        return False
 
 
 def _shows(recipe: config.Recipe) -> dict[str, Any]:
@@ -157,30 +156,12 @@ def _shows(recipe: config.Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", include=EXECUTION_ONLY_KEYS - HOW - {"device_batch"})
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether nothing of an encoder is missing, and its weights are those that were written."""
-    known = marked(folder)
-    files = known and known[1]
-    if not files or not all((folder / name).is_file() for name in files):
-        return False
-    try:
-        weights = (read_json(folder / "card.json") or {})["weights"]
-        return all(file_digest(folder / name) == digest for name, digest in weights.items())
-    except (BadInput, KeyError):
-        return False
-
-
-def _link_all(below: Mapping[Path, str], out: Path) -> None:
-    """The same files below one folder, without their marks: they are one result there.
-
-    Args:
-        below: of each encoder, its folder's name in `out`; empty where that is the encoder's.
-    """
-    for folder, name in below.items():
-        for entry in entries_of(folder):
-            if entry != MARK:
-                made_folder((out / name / entry).parent)
-                link(folder / entry, out / name / entry)
+def _superseded(work: Path, folders: Sequence[Path]) -> Iterator[Path]:
+    """The folders of a run's work, of other numbers than these, that keep an encoder."""
+    for above in {work, *(folder.parent for folder in folders)}:
+        for path in above.glob(f"*/{kept.KEPT}"):
+            if path.parent not in folders:
+                yield path.parent
 
 
 def _trained(params: Params, root: Path, name: str, plan: TrainingPlan) -> Callable[[Path], None]:
@@ -216,8 +197,26 @@ def _trained(params: Params, root: Path, name: str, plan: TrainingPlan) -> Calla
     }
     model.to(choose_device())
     pictures = reconstruct.held_out(plan.manifest, root, recipe, run, params.cluster.shards)(model)
+    _require_unchanged(name, plan)
     snapshot_every = recipe.keep_every and recipe.keep_every * recipe.save_every
     return functools.partial(encoder_folder.fill, model, card, pictures, folder, snapshot_every)
+
+
+def _require_unchanged(name: str, plan: TrainingPlan) -> None:
+    """
+    Raises:
+        BadInput: the manifest or the weights that it began with are others by now, and so would be
+            the terms and pictures beside the weights.
+    """
+    begun_with = [(plan.manifest, plan.digest)]
+    if plan.begin is not None:
+        begun_with.append((start.weights_file(plan.begin.folder), plan.begin.digest))
+    for path, digest in begun_with:
+        if file_digest(path) != digest:
+            raise BadInput(
+                f"{path}: was made anew while pretrain {name} was under way, whose checkpoints "
+                "stay; make it again as it was and run this again, or train on what it is now"
+            )
 
 
 def _made_of(params: Params, root: Path, name: str, plan: TrainingPlan) -> dict[str, Any]:
@@ -296,7 +295,7 @@ def _train(params: Params, root: Path, plans: Mapping[str, TrainingPlan]) -> lis
     todo = {
         name: plan
         for name, plan in plans.items()
-        if plan.run.steps and not (plan.folder / TRAINED).exists() and not _is_kept(plan)
+        if plan.run.steps and not (plan.folder / TRAINED).exists() and not _is_kept(name, plan)
     }
     trainings = {plan.folder: plan.description(params, root, name) for name, plan in todo.items()}
     titles = {plan.folder: f"pretrain {name}" for name, plan in todo.items()}

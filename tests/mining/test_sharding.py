@@ -11,7 +11,8 @@ import pytest
 
 from mimic.errors import BadInput
 from mimic.infra import storage
-from mimic.mining import driver, shard_job
+from mimic.mining import driver, published, shard_job, worker_deaths
+from mimic.mining.stats import MiningStats
 from mimic.pairs.schema import index_path
 from mimic.params import Params, load_params
 from tests.support import footage
@@ -126,3 +127,26 @@ def test_clips_are_named_as_people_know_them(tmp_path: Path, params: Params) -> 
     shard_job.mine_shard(job)
     named = shard_job.read_result(job)["tally"]["damaged"]
     assert list(named) == ["my videos/0.mp4"]
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"failed": {"0.mp4": "OSError: away"}},
+        {"damaged": {"0.mp4": worker_deaths.KILLER}},
+        {"unreadable_views": {("0.mp4", "1"): "not an image"}},
+        {"damaged": {"0.mp4": "2 damaged packets"}},
+    ],
+)
+def test_a_shard_in_which_what_failed_may_be_mended_is_not_kept(
+    tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch, what: dict[str, Any]
+) -> None:
+    """Under DVC shards outlive their publication; what lies in a file of its own stays as it is."""
+    job = _job(params, tmp_path, 80)
+    _mine(job, params)
+    (tmp_path / ".dvc").mkdir()
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text("{}")
+    monkeypatch.setattr(shard_job, "read_stats", lambda job: MiningStats(**what))
+    published.keep([job], job.tar.parent, tmp_path, metrics)
+    assert shard_job.result_path(job).exists() == ("2 damaged packets" in str(what))

@@ -102,7 +102,8 @@ def pretrain(
 ) -> None:
     """Pretrain an encoder.
 
-    Run the same command again to resume an interrupted training.
+    Run the same command again to resume an interrupted training. A finished one is kept: nothing is
+    trained until something that decides it changes (rm -r runs/pretrain/RUN forgets it).
     """
     from mimic import pretrain as stage
     from mimic import recipe as before

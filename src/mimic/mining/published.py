@@ -2,32 +2,39 @@
 
 DVC removes what a stage makes before it runs the stage, and records it when it has read all of it.
 Of a run that is killed in between, the next one removes the pairs and asks for them again: they
-come from here, and nothing is mined twice. On one file system the shards are links to the published
-files, or to those in DVC's cache, and take no room of their own.
+come from here, and nothing is mined twice. A shard in which something failed that may be mended
+(a program that died, a picture on a disk that was away) is mined again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from mimic.errors import BadInput
 from mimic.infra import storage
 from mimic.infra.owner import owned
+from mimic.infra.storage import Workspace
+from mimic.mining import shard_job, worker_deaths
+from mimic.mining.stats import MiningStats
 
 MARK = "published.json"  # beside the log: which metrics were published with the shards
 
 
-def keep(folder: Path, root: Path, metrics: Path) -> None:
-    """Called when the pairs of the shards in a folder, and then `metrics`, have been published.
-    What was published of other numbers of the source goes; without DVC these shards go, too.
+def keep(done: Sequence[shard_job.Job], folder: Path, root: Path, metrics: Path) -> None:
+    """Called when the pairs of finished jobs, and then `metrics`, have been published. What was
+    published of other numbers of the source goes; without DVC these shards go, too.
 
     Args:
-        folder: where the shards were mined.
+        folder: where the jobs were done.
         root: the workspace.
     """
     if (root / ".dvc").is_dir():
+        for job in done:
+            if _may_be_mended(shard_job.read_stats(job)):
+                shard_job.result_path(job).unlink()
         storage.write_json(folder / MARK, {"md5": _md5(metrics)})
     else:
         _clear(folder)
@@ -36,21 +43,36 @@ def keep(folder: Path, root: Path, metrics: Path) -> None:
             _clear(mark.parent)
 
 
-def clear_recorded(work: Path, root: Path) -> None:
-    """Remove the shards of a source whose metrics DVC has recorded, and so its pairs: it records
-    what a stage makes all at once.
+def _may_be_mended(stats: MiningStats) -> bool:
+    return bool(
+        stats.failed or stats.unreadable_views or worker_deaths.KILLER in stats.damaged.values()
+    )
+
+
+def is_here(folder: Path) -> bool:
+    """Whether what lies in a folder of jobs was published before."""
+    return (folder / MARK).exists()
+
+
+def clear_recorded(root: Path) -> None:
+    """Remove the shards of sources whose metrics DVC has recorded, and so their pairs: it records
+    what a stage makes all at once. A source that a process mines now is left alone, as is one whose
+    folder is not ours to change.
 
     Args:
-        work: where the source's shards are mined; left alone while a process mines there.
         root: the workspace.
     """
     lock = root / "dvc.lock"
-    marks = list(work.glob(f"*/{MARK}"))
+    marks = list(Workspace(root).work("mine", "*").parent.glob(f"*/*/{MARK}"))
     if not marks or not lock.exists():
         return
     recorded = lock.read_text(encoding="utf-8")
-    with contextlib.suppress(BadInput), owned(work, f"clear {work.name}", patience_s=0):
-        for mark in marks:
+    for mark in marks:
+        work = mark.parent.parent
+        with (
+            contextlib.suppress(BadInput, OSError),
+            owned(work, f"clear {work.name}", patience_s=0),
+        ):
             if (storage.read_json(mark) or {}).get("md5", MARK) in recorded:
                 _clear(mark.parent)
 

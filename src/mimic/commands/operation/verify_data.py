@@ -72,7 +72,8 @@ def named(what: list[str]) -> str:
 
 
 def _shard_checks(folder: Path, wanted: Wanted) -> Iterator[Callable[[], Looked]]:
-    again = f"remove {folder} and mine it again: mimic mine {folder.name}"
+    kept = f"runs/mine/{folder.name}"  # until DVC has recorded them
+    again = f"remove {folder} and {kept}, and mine it again: mimic mine {folder.name}"
     try:
         tars = shards_in(folder)
     except BadInput as error:
