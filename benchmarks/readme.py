@@ -24,8 +24,8 @@ BEGIN = "<!-- demo: python -m benchmarks.readme --write -->"
 END = "<!-- /demo -->"
 BASE = "random"
 RUN = "croco-3m"
-# Two processors round differently, and training carries that on; what the demo generates, mines and
-# assembles is the same everywhere.
+# Two processors round differently, and training carries that on; what the demo generates, and the
+# views that it mines, are the same with AVX2 (docs/recipes.md, "What is equal where").
 TOLERANCE = 0.02
 DEPTH = "{metrics[train_size]} train, {test_size} test images"
 HEADER = ("task", "paper", BASE, RUN, "demo's data")

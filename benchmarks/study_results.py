@@ -23,6 +23,7 @@ FIGURE = "results.svg"
 BEGIN = "<!-- study: python -m benchmarks.study_results --write -->"
 END = "<!-- /study -->"
 NOT_RUN = "not run"
+MEANT = "croco"  # whose values README's table holds, unless a row names another run
 VERDICTS = ("supported", "not decided", "refuted")
 UNTRAINED = ("second-view", "cross-attention", "matches")  # no head learns from labels
 DEPTH = ("depth", "depth-frozen", "depth-linear", "depth-few-shot")
@@ -64,7 +65,13 @@ class Line:
 CLAIMS = (
     Claim("1", "completion uses the second view", "croco", None, ("second-view",)),
     Claim("2", "cross-attention finds matches, untrained", "croco", "random", ("cross-attention",)),
-    Claim("3", "stereo and flow learn from few labels", "croco", "random", ("stereo", "flow")),
+    Claim(
+        "3",
+        "stereo and flow (generated rooms) learn from few labels",
+        "croco",
+        "random",
+        ("stereo", "flow"),
+    ),
     Claim("a", "pretraining beats random weights", "croco", "random", DEPTH),
     Claim("b", "CroCo beats MAE on geometry", "croco", "mae", (*DEPTH, "matches")),
     Claim("c", "more pairs beat fewer", "croco", "croco-quarter", DEPTH),
@@ -195,7 +202,8 @@ def _shown(line: Line) -> str:
 
 
 def summary(lines: list[Line]) -> str:
-    """A row a claim that was run, its measures in the column of their verdict."""
+    """A row a claim that was run, its measures in the column of their verdict; it names the run
+    that they are of, where that is not the one which README means."""
     rows = [("claim", *VERDICTS), ("---",) * (1 + len(VERDICTS))]
     for claim in CLAIMS:
         of_claim = [line for line in lines if line.claim is claim and line.found is not None]
@@ -204,7 +212,8 @@ def summary(lines: list[Line]) -> str:
             for verdict in VERDICTS
         ]
         if of_claim:
-            rows.append((claim.says, *columns))
+            of_whom = "" if claim.better == MEANT else f" (`{claim.better}`)"
+            rows.append((f"{claim.says}{of_whom}", *columns))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

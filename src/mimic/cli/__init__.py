@@ -54,8 +54,8 @@ def _in_utf8() -> None:
 def main() -> None:
     """Entry point: bad input, missing rights and a full disk are one line and a non-zero exit; a
     bug keeps its traceback."""
-    # Threads that spin while they wait for each other make training ten times slower on busy cores
-    # (measured); read when torch is loaded.
+    # Threads that spin while they wait for each other make training far slower on busy cores; read
+    # when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _in_utf8()
     hide_secrets()

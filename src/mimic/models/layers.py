@@ -139,9 +139,9 @@ def attend(
 
     Args:
         backend: "sdpa" is torch's fused kernel, "manual" two matrix products and a softmax. "auto"
-            takes manual for bf16 on a CPU, whose fused backward makes a whole training step 6 to 28
-            % slower (measured with AMX), and sdpa everywhere else. A name of KERNELS is that kernel
-            of sdpa and no other; torch raises RuntimeError where it cannot run.
+            takes manual for bf16 on a CPU, where sdpa's backward is slower (measured once, with
+            AVX512-BF16), and sdpa everywhere else. A name of KERNELS is that kernel of sdpa and no
+            other; torch raises RuntimeError where it cannot run.
     """
     if backend == "manual" or (
         backend == "auto" and q.device.type == "cpu" and q.dtype == torch.bfloat16
