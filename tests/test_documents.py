@@ -21,7 +21,7 @@ CODE = re.compile(r"```.*?```|`[^`\n]+`", re.S)
 DOTTED = re.compile(r"(?<![\w./-])([a-z_]+(?:\.\w+)+)(?![\w/*<-])")
 FENCED = re.compile(r"```.*?```", re.S)
 # Words of other projects' settings and files, which none of our code says.
-OTHERS = {"CV_8U"}
+OTHERS = {"CV_8U", "mae_pretrain_vit_base"}
 FILE = re.compile(r"(?<![\w./<>*{-])((?:[\w.-]+/)*[\w-]+\.(?:py|yaml|toml|sql))(?![\w*<])")
 FOLDER = re.compile(r"(?<![\w./<>-])(?:src|tests|benchmarks|docker|examples)/[\w./-]+(?![\w./<-])")
 AT_THE_TOP = {

@@ -42,7 +42,7 @@ def test_the_page_does_what_it_says(
 ) -> None:
     workspace = toy_runs.write_workspace(tmp_path, repository)
     monkeypatch.chdir(workspace)
-    for file in ("mae_pretrain_vit_base.pth", "checkpoint-399.pth"):
+    for file in ("mae_pretrain_vit_base_full.pth", "checkpoint-399.pth"):
         saved(workspace / file, Mae)
     text = (repository / "docs/start-from-weights.md").read_text()
     ran = []
@@ -64,7 +64,7 @@ def test_the_page_does_what_it_says(
     for line in shown[1].splitlines():
         words = re.escape(line)
         pattern = re.sub(r"(?<=\\ )\d+(?=\\ (tensors|fresh))", r"\\d+", words)
-        assert re.search(re.sub(r"8bd6a1e6b4ac", "[0-9a-f]{12}", pattern), printed), line
+        assert re.search(re.sub(r"0123456789ab", "[0-9a-f]{12}", pattern), printed), line
     for name, before in (("own", "mae-in"), ("longer", "own"), ("further", "mae-399")):
         card = json.loads((workspace / f"models/{name}/card.json").read_text())
         assert card["init"]["name"] == before
@@ -87,3 +87,7 @@ def test_the_numbers_of_the_page_are_those_of_a_vit_b(repository: Path) -> None:
     decoder = len(found.taken) - encoder
     assert f"{encoder} tensors of the encoder" in text
     assert f"decoder: {decoder} tensors taken, {len(found.fresh)} fresh" in text
+    unbroken = " ".join(text.split())
+    alone = {name: tensor for name, tensor in start.items() if name.startswith("encoder.")}
+    bare = inherit(model, "croco", here, Ancestor(replace(size, class_token=True), "mae", alone))
+    assert f"decoder: 0 tensors taken, {len(bare.fresh)} fresh ({bare.decoder})" in unbroken

@@ -230,7 +230,7 @@ def summary(card: Mapping[str, Any]) -> list[str]:
 
 def refusals(parts: Iterable[tuple[str, Licence]], wish: str) -> list[str]:
     """The parts that do not do for one of WISHES, each with its licence and the reason, in words:
-    `source hm3d is 'HM3D': no redistribution, no commercial use`."""
+    `source hm3d is 'HM3D': no redistribution, modified versions not stated` (redistributable)."""
     return [
         f"{what} is {licence.name!r}: {', '.join(reasons)}"
         for what, licence in parts

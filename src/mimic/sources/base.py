@@ -1,5 +1,5 @@
-"""What a source is: it proposes candidate pairs of views, lazily; it never judges, writes or
-retries.
+"""What a source is: it proposes candidate pairs of views, lazily; it does not judge (only
+`covisible` and `rgbd` do, by depth and pose), write or retry.
 
 A clip is the unit that cannot be split between training and validation: one video, one image
 folder, one 3-D scene.
