@@ -171,7 +171,7 @@ def _checkpoint_bytes(recipe: config.Recipe, steps: int, seeds: int) -> int:
         permanent = steps // (recipe.save_every * recipe.keep_every)
     latest = min(recipe.keep, -(-steps // recipe.save_every))
     checkpoints = latest + permanent + 1  # one is being written
-    published = 2  # copies, fp32
+    published = 3  # copies, fp32: in its work, in models and in the cache of DVC
     return seeds * count * (TRAINED_BYTES * checkpoints + 4 * published)
 
 
