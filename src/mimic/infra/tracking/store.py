@@ -43,6 +43,9 @@ FILE_ADDRESSES = (  # tables and columns of MLflow's database
     ("logged_models", "artifact_location"),
 )
 CONNECT_S = 10  # within which a database answers
+# It writes an error of a database with its traceback, and then raises what `reason` tells of.
+LOUD = "mlflow.store.db.utils"
+LOCKED = "database is locked"  # SQLite's words
 # Its lines "View run ... at" repeat the address as it was given, password included.
 SILENT = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -67,6 +70,7 @@ def opened(uri: str) -> Iterator[MlflowClient]:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it tells of every retry
     from mlflow import MlflowClient
 
+    logging.getLogger(LOUD).setLevel(logging.CRITICAL)  # now: the import sets all levels anew
     database = sqlite_file(uri)
     if database is None:
         _connect_once(uri)
@@ -160,5 +164,7 @@ def reason(error: Exception) -> str:
     text = str(error).strip()
     if "Max retries exceeded" in text:
         return "no answer"
+    if LOCKED in text:  # in the midst of what MLflow was about to do
+        return f"the {LOCKED} by another process"
     line = text.splitlines()[0] if text else "no message"
     return without_secrets(f"{type(error).__name__}: {line}")[:200]
