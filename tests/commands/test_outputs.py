@@ -108,6 +108,16 @@ def test_import_weights_replaces_nothing_that_is_not_its_own(
     refused(space, why, "import-weights", "vit.safetensors", "--out", out, *force)
 
 
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize("end", ["", "/", "/."])
+def test_import_weights_never_replaces_the_workspace_by_its_whole_path(
+    space: Path, end: str, force: list[str], refused: Refused
+) -> None:
+    """Its last word would do as the name of a model."""
+    words = ("import-weights", "vit.safetensors", "--out", f"{space}{end}")
+    refused(space, "the folder you are in", *words, *force)
+
+
 def test_a_run_of_this_name_is_replaced_by_force_alone(space: Path, refused: Refused) -> None:
     words = ("import-weights", "vit.safetensors", "--out", "models/c0")
     refused(space, "--out models/c0: holds pretrain c0, which import c0 does not replace", *words)

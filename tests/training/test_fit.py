@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -15,15 +16,18 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mimic.errors import BadInput
+from mimic.infra.cluster import Stop, Stopped
 from mimic.infra.cluster.world import SINGLE_PROCESS, World
 from mimic.models import Masking, ViTSize, build
 from mimic.models.layers import initialise
 from mimic.training import augment, checkpoint
 from mimic.training.augment import generator
 from mimic.training.fit import (
+    THIS_PROCESS,
     MicroBatch,
     Optim,
     RunSpec,
+    Runtime,
     Saving,
     fit,
     micro_batches,
@@ -61,6 +65,7 @@ def train(
     keep_every: int | None = None,
     parts: tuple[MicroBatch, ...] = micro_batches(8, None, SINGLE_PROCESS),
     make: Callable[[], nn.Module] = make,
+    runtime: Runtime = THIS_PROCESS,
 ) -> nn.Module:
     model = make()
     fit(
@@ -72,6 +77,7 @@ def train(
         log=log,
         saving=Saving(folder, every=every, keep=2, keep_every=keep_every) if folder else None,
         parts=parts,
+        runtime=runtime,
     )
     return model
 
@@ -118,7 +124,7 @@ def test_it_is_the_plain_loop() -> None:
     assert records[0].steps_per_second > 0
 
 
-class Stopped(Exception):
+class Killed(Exception):
     pass
 
 
@@ -129,13 +135,47 @@ def test_stopped_at_any_step_it_ends_with_the_same_weights(tmp_path: Path, every
 
         def load(step: int, stop: int = stop) -> Tensor:
             if step == stop:
-                raise Stopped
+                raise Killed
             return batch(step)
 
         folder = tmp_path / str(stop)
-        with pytest.raises(Stopped):
+        with pytest.raises(Killed):
             train(folder, load=load, every=every)
         assert equal(train(folder, every=every), whole)
+
+
+class StopAtOnce(Stop):
+    """Asked to stop while the step `at` (0 = first) is under way."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self._left = at
+
+    def requested(self) -> bool:
+        if self._left == 0:
+            self._note(signal.SIGTERM, None)
+        self._left -= 1
+        return super().requested()
+
+
+def test_asked_to_stop_between_two_saves_it_saves_at_once(tmp_path: Path) -> None:
+    steps: list[int] = []
+    runtime = Runtime(SINGLE_PROCESS, StopAtOnce(4))
+    with pytest.raises(Stopped, match="the work is saved"):
+        train(tmp_path, every=100, runtime=runtime)
+    assert [path.name for path in tmp_path.glob("step-*.pt")] == ["step-000000005.pt"]
+
+    def load(step: int) -> Tensor:
+        steps.append(step)
+        return batch(step)
+
+    assert equal(train(tmp_path, every=100, load=load), train(None))
+    assert steps == list(range(5, STEPS)), "no step is made twice"
+
+
+def test_asked_to_stop_in_its_last_step_it_ends(tmp_path: Path) -> None:
+    runtime = Runtime(SINGLE_PROCESS, StopAtOnce(STEPS - 1))
+    assert equal(train(tmp_path, every=100, runtime=runtime), train(None))
 
 
 def test_loading_threads_do_not_matter() -> None:
