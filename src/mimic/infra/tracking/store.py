@@ -43,8 +43,8 @@ FILE_ADDRESSES = (  # tables and columns of MLflow's database
     ("logged_models", "artifact_location"),
 )
 CONNECT_S = 10  # within which a database answers
-# It writes an error of a database with its traceback, and then raises what `reason` tells of.
-LOUD = "mlflow.store.db.utils"
+# They write an error with its traceback, or doubt a code, and then raise what `reason` tells of.
+LOUD = ("mlflow.store.db.utils", "mlflow.exceptions")
 LOCKED = "database is locked"  # SQLite's words
 # Its lines "View run ... at" repeat the address as it was given, password included.
 SILENT = "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"
@@ -70,7 +70,8 @@ def opened(uri: str) -> Iterator[MlflowClient]:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it tells of every retry
     from mlflow import MlflowClient
 
-    logging.getLogger(LOUD).setLevel(logging.CRITICAL)  # now: the import sets all levels anew
+    for name in LOUD:  # only now: the import sets all levels anew
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     database = sqlite_file(uri)
     if database is None:
         _connect_once(uri)
@@ -163,7 +164,8 @@ def reason(error: Exception) -> str:
     """In one short line; the text of a network error repeats the address, password included."""
     text = str(error).strip()
     if "Max retries exceeded" in text:
-        return "no answer"
+        status = re.search(r"too many (\d+) error responses", text)
+        return f"the server answers with error {status[1]}" if status else "no answer"
     if LOCKED in text:  # in the midst of what MLflow was about to do
         return f"the {LOCKED} by another process"
     line = text.splitlines()[0] if text else "no message"
