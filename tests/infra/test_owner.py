@@ -113,6 +113,18 @@ def test_nothing_is_left_behind_and_the_folder_may_be_removed_by_its_owner(tmp_p
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("below", ["", "pretrain/a"])
+def test_a_folder_below_a_dangling_link_is_one_line(tmp_path: Path, below: str) -> None:
+    """A scratch disk that is not mounted: nothing is made in its place."""
+    link = tmp_path / "runs"
+    link.symlink_to(tmp_path / "scratch")
+    says = f"{re.escape(str(link))} is a link to .*scratch, which is not there"
+    with pytest.raises(BadInput, match=says) as caught, owned(link / below, "pretrain a", 0):
+        pytest.fail("owned")
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == [link]
+
+
 def test_a_block_in_a_block_goes_on(tmp_path: Path) -> None:
     with owned(tmp_path, "pretrain a") as outer, owned(tmp_path, "pretrain a", 0) as inner:
         assert inner is outer

@@ -12,7 +12,7 @@ from mimic import config
 from mimic.errors import BadInput
 from mimic.geometry import covisibility, features, homography, overlap
 from mimic.params import load_params
-from mimic.scenes import gltf
+from mimic.scenes import gltf, habitat
 from mimic.scenes.base import Engine
 from mimic.sources.base import Group, Unreadable
 from mimic.sources.scenes import SceneSource, open_engine
@@ -241,6 +241,26 @@ def test_every_reader_hands_its_own_upward_axis_to_the_engine(
         kind.model_validate({**template.model_dump(), **change}), params.habitat
     )
     assert getattr(opened, "default_up" if engine == "embree" else "_default_up") == expected
+
+
+def test_habitat_walks_where_its_own_agent_fits(
+    section: config.Scenes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However high the camera is: an agent of 1.8 m finds doorways closed."""
+    handed: dict[str, Any] = {}
+
+    class Recorder:
+        def __init__(self, *_: Any, **named: Any) -> None:
+            handed.update(named)
+
+    monkeypatch.setattr(habitat, "Habitat", Recorder)
+    numbers = section.model_copy(update={"engine": "habitat", "height_m": (1.2, 1.8)})
+    open_engine(
+        numbers, config.HabitatRuntime(command=("python",), gpu_device_id=-1, timeout_s=1.0)
+    )
+    assert (handed["agent_height_m"], handed["agent_radius_m"]) == (1.5, 0.1)
+    size_px = (section.render_px, section.render_px)
+    assert (handed["size_px"], handed["hfov_deg"]) == (size_px, section.hfov_deg)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@ pixels."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import pytest
@@ -207,3 +209,88 @@ def test_the_last_place_is_a_place_of_stereo_alone(
     assert all(part.a[0, 0, :2].tolist() == [0, 0] for part in as_it_was)
     tops = {int(part.a[..., 0].min()) for part in drawn(stereo_task, numbered(33, 80, (3.0,)), 40)}
     assert tops == {0, 2}
+
+
+Factors = dict[str, list[float]]
+
+
+def _record_colours(monkeypatch: pytest.MonkeyPatch) -> tuple[Factors, list[tuple[int, int]]]:
+    """By how much each colour is changed, and the sizes of the pictures."""
+    factors: Factors = {}
+    sizes: list[tuple[int, int]] = []
+
+    def recording(name: str) -> Callable[[Image.Image, float], Image.Image]:
+        def adjust(image: Image.Image, factor: float) -> Image.Image:
+            factors.setdefault(name, []).append(factor)
+            sizes.append(image.size)
+            return image
+
+        return adjust
+
+    changes = [(recording(change[0].__name__), *change[1:]) for change in augment.STEREO_COLOURS]
+    monkeypatch.setattr(augment, "STEREO_COLOURS", changes)
+    for name in ("brightness", "contrast", "saturation", "hue"):
+        monkeypatch.setattr(augment.pil, f"adjust_{name}", recording(f"adjust_{name}"))
+    return factors, sizes
+
+
+def _reaches(factors: list[float], low: float, high: float) -> bool:
+    """From end to end, and no further."""
+    edge = 0.05 * (high - low)
+    ends = (min(factors), max(factors))
+    return low <= ends[0] < low + edge and high - edge < ends[1] <= high
+
+
+def test_colours_of_stereo_reach_as_far(
+    stereo_task: StereoTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CroCo's `StereoAugmentor`. The right view's own saturation begins at -0.8, as published."""
+    factors, sizes = _record_colours(monkeypatch)
+    drawn(stereo_task, grey(60, 80, (3.0,)))
+    ranges = {
+        "adjust_contrast": (0.8, 1.2),
+        "adjust_gamma": (0.7, 1.5),
+        "adjust_brightness": (0.5, 2.0),
+        "adjust_hue": (-0.1, 0.1),
+        "adjust_saturation": (0.8, 1.2),
+    }
+    assert set(factors) == set(ranges)
+    for name, (low, high) in ranges.items():
+        assert _reaches(factors[name][::2], low, high), f"{name} of the left view"
+        low = -0.8 if name == "adjust_saturation" else low
+        assert _reaches(factors[name][1::2], low, high), f"{name} of the right view"
+    assert set(sizes) == {(48, 32)}, "of the crop"
+
+
+def test_colours_of_flow_reach_as_far_and_come_after_the_crop(
+    flow_task: FlowTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Contrast depends on the mean of a picture: of the crops, both views below each other where
+    they share their colours."""
+    factors, sizes = _record_colours(monkeypatch)
+    drawn(flow_task, grey(200, 300, (8.0, 4.0)), 300)
+    turn = 0.5 / 3.14
+    assert set(factors) == {
+        f"adjust_{name}" for name in ("brightness", "contrast", "saturation", "hue")
+    }
+    for name, every in factors.items():
+        assert _reaches(every, *((-turn, turn) if name == "adjust_hue" else (0.6, 1.4))), name
+    assert set(sizes) == {(48, 32), (48, 64)}
+
+
+def test_the_right_view_is_turned_by_a_tenth_of_a_degree(monkeypatch: pytest.MonkeyPatch) -> None:
+    angles: list[float] = []
+    turned = cv2.getRotationMatrix2D
+
+    def record(centre: tuple[float, float], angle: float, scale: float) -> np.ndarray:
+        angles.append(angle)
+        assert 0 <= centre[0] <= 40
+        assert 0 <= centre[1] <= 60
+        assert scale == 1
+        return turned(centre, angle, scale)
+
+    monkeypatch.setattr(cv2, "getRotationMatrix2D", record)
+    picture = np.zeros((40, 60, 3), np.uint8)
+    for seed in range(200):
+        augment._shaken(picture, np.random.default_rng(seed))
+    assert _reaches(angles, -0.1, 0.1)
