@@ -105,6 +105,27 @@ def test_broken_sets_are_one_clear_line(
     assert str(nyu_folder) in str(error.value)
 
 
+@pytest.mark.parametrize("hole", [np.nan, np.inf, -np.inf, 0.0, -1.0])
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_hole_is_no_label_whatever_the_mask_says(
+    nyu_folder: Path, hole: float, masked: bool
+) -> None:
+    def change(file: h5py.File) -> None:
+        file["depths"][3, :10, :5] = hole  # [image, column, row]
+        file["rawDepths"][3] = 2.0
+
+    _rewrite(nyu_folder, change)
+    masks = nyu_folder / "masks"
+    masks.mkdir()
+    for index in range(13):
+        cv2.imwrite(str(masks / f"{index:04d}.png"), np.full((48, 64), 255, np.uint8))
+    with Nyu(nyu_folder, masks if masked else None) as nyu:
+        frame = nyu.read(3)
+    assert not frame.valid[:5, :10].any()
+    assert frame.valid.sum() == 48 * 64 - 50
+    assert np.isfinite(frame.depth_m[frame.valid]).all()
+
+
 def test_mask_folder(nyu_folder: Path) -> None:
     masks = nyu_folder / "masks"
     masks.mkdir()

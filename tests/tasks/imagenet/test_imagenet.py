@@ -10,6 +10,7 @@ import pytest
 import scipy.io
 import timm.optim
 import torch
+from PIL import Image
 from pydantic import ValidationError
 
 from mimic.config import ShapesSet
@@ -101,6 +102,40 @@ def test_a_list_that_says_other_classes_is_other_data(root: Path) -> None:
     shutil.rmtree(flat / DEVKIT)
     _write_devkit(flat / DEVKIT, wnids, np.roll(classes, 1))
     assert ImageNet(flat, None).extent["digest"] != before
+
+
+def _pixels(height: int, width: int) -> np.ndarray:
+    across = np.linspace(0, 255, width).astype(np.uint8)
+    return np.stack([np.tile(across, (height, 1)), np.full((height, width), 90, np.uint8)] * 2, -1)
+
+
+ODD: dict[str, Image.Image] = {
+    "PNG": Image.fromarray(_pixels(30, 40)[..., :3]),
+    "PNG with alpha": Image.fromarray(_pixels(30, 40), "RGBA"),
+    "CMYK": Image.fromarray(_pixels(30, 40), "CMYK"),
+    "grey": Image.fromarray(_pixels(30, 40)[..., 0]),
+    "one pixel": Image.fromarray(_pixels(1, 1)[..., :3]),
+    "a stripe": Image.fromarray(_pixels(5, 2000)[..., :3]),
+    "upright stripe": Image.fromarray(_pixels(2000, 5)[..., :3]),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_pictures_are_read_and_measured(root: Path, knn_task: KnnTask, kind: str) -> None:
+    """ILSVRC 2012 holds CMYK files and a PNG under the name .JPEG."""
+    path = root / f"imagenet/train/{WNIDS[0]}/{WNIDS[0]}_1.JPEG"
+    assert path.exists()
+    ODD[kind].save(path, "PNG" if kind.startswith("PNG") else "JPEG", quality=95)
+    width, height = ODD[kind].size
+    image = ImageNet(root / "imagenet", None).read(path)
+    assert image.shape == (height, width, 3)
+    assert image.dtype == np.uint8
+    expected = np.asarray(ODD[kind].convert("RGB")).astype(int)
+    assert np.abs(image.astype(int) - expected).mean() < 10, "as far as JPEG keeps it"
+    check(knn_task, root)
+    assert embeddings.centre_square(image, 36, 32).shape == (32, 32, 3)
+    drawn = embeddings.random_crop(image, (0.2, 1.0), 32, np.random.default_rng(0))
+    assert drawn.shape == (32, 32, 3)
 
 
 def test_generated_set(shapes: Path, tmp_path: Path) -> None:
@@ -203,7 +238,6 @@ def test_counts_are_those_of_the_set(root: Path, knn_task: KnnTask) -> None:
 
 
 def test_centre_square_equals_torchvision() -> None:
-    from PIL import Image
     from torchvision.transforms import v2
 
     theirs = v2.Compose(
@@ -426,6 +460,16 @@ def test_knn_end_to_end(root: Path, knn_task: KnnTask) -> None:
         run_task(
             knn_task.model_copy(update={"k": (1000,)}), as_subject(make_encoder()), folders_in(root)
         )
+
+
+def test_one_picture_a_class_can_be_measured(root: Path, knn_task: KnnTask) -> None:
+    for folder in (root / "imagenet/train").iterdir():
+        for path in sorted(folder.iterdir())[1:]:
+            path.unlink()
+    task = knn_task.model_copy(update={"k": (1,), "value_k": 1})
+    assert check(task, root)["splits"] == {"train": 8, "test": 24}
+    result = run_task(task, as_subject(make_encoder()), folders_in(root))
+    assert 0 <= result.value <= 1
 
 
 def test_wrong_requests(root: Path, knn_task: KnnTask) -> None:

@@ -152,6 +152,42 @@ def test_ids_of_people_change_no_score(root: Path, first: Any) -> None:
     assert metrics["AP"] == metrics["AR"] == 1.0
 
 
+def test_crowds_and_other_categories_are_nobody(root: Path) -> None:
+    """A crowd's outline is in run lengths, without joints; some sets number a background as 0."""
+    path = root / "coco/annotations/person_keypoints_val2017.json"
+    content = json.loads(path.read_text())
+    people = len(Coco(root / "coco", "val").people)
+    first = content["annotations"][0]
+    outline = {"counts": [0, 10, 6902], "size": [72, 96]}
+    crowd = {"iscrowd": 1, "num_keypoints": 0, "keypoints": [0] * 51, "segmentation": outline}
+    content["annotations"] += [
+        first | crowd | {"id": 10**6},
+        first | {"id": 10**6 + 1, "category_id": 0},
+    ]
+    content["categories"].append({"id": 0, "name": "background"})
+    content.pop("info", None)
+    content.pop("licenses", None)
+    path.write_text(json.dumps(content))
+    coco = Coco(root / "coco", "val")
+    assert len(coco.people) == people
+    coco.require_areas()
+    metrics = score(coco.annotations, people_of(coco), PERSON)
+    assert metrics["AP"] == metrics["AR"] == 1.0
+
+
+def test_a_set_whose_people_are_category_0_is_one_line(root: Path, pose_task: PoseTask) -> None:
+    for split in ("train", "val"):
+        path = root / f"coco/annotations/person_keypoints_{split}2017.json"
+        content = json.loads(path.read_text())
+        for entry in content["annotations"]:
+            entry["category_id"] = 0
+        content["categories"] = [{"id": 0, "name": "person"}]
+        path.write_text(json.dumps(content))
+    with pytest.raises(BadInput, match="train2017.json: the train split holds no people") as error:
+        check(pose_task, root)
+    assert "\n" not in str(error.value)
+
+
 def test_only_people_of_a_size_have_a_score_and_only_people_count(made: Path) -> None:
     """Without large people their score is none; animals with joints change no score."""
     coco = Coco(made, "val")
