@@ -261,6 +261,15 @@ def test_an_address_of_no_tracker_is_one_line(
     _refused_in_one_line(uri, workspace, monkeypatch, capfd)
 
 
+@pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///"])
+def test_a_database_in_memory_alone_is_refused(
+    uri: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(BadInput, match=f"{uri}: names no file, so all would be gone at once"):
+        tracking.mirror_all(TOLD, workspace)
+
+
 def test_a_database_in_a_new_folder_is_made(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

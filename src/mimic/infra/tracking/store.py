@@ -34,6 +34,7 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
+EXAMPLE = "sqlite:///mlflow.db"
 ARTIFACTS = "mlruns"
 FILE_ADDRESSES = (  # tables and columns of MLflow's database
     ("experiments", "artifact_location"),
@@ -73,7 +74,7 @@ def opened(uri: str) -> Iterator[MlflowClient]:
     for name in LOUD:  # only now: the import sets all levels anew
         logging.getLogger(name).setLevel(logging.CRITICAL)
     database = sqlite_file(uri)
-    if database is None:
+    if database is None or not database.name:
         _connect_once(uri)
         yield MlflowClient(uri)
         return
@@ -92,7 +93,8 @@ def _connect_once(uri: str) -> None:
     """Ask a database that MLflow is to open here: one that refuses it would try for two minutes.
 
     Raises:
-        BadInput: its password holds a bare @, and would be read, and printed, as part of the host.
+        BadInput: its password holds a bare @, and would be read, and printed, as part of the host;
+            or it would lie in memory.
         sqlalchemy.exc.SQLAlchemyError: it cannot be reached, refuses, or is no database.
     """
     from mlflow.store.db.db_types import DATABASE_ENGINES, MYSQL, POSTGRES
@@ -100,6 +102,8 @@ def _connect_once(uri: str) -> None:
     kind = uri.split(":", 1)[0].split("+", 1)[0]
     if kind not in DATABASE_ENGINES:
         return
+    if uri.rstrip("/") == "sqlite:":
+        raise BadInput(f"{uri}: names no file, so all would be gone at once; say {EXAMPLE}")
     if urlsplit(uri).netloc.count("@") > 1:
         raise BadInput("the password of the database's address holds an @; write it as %40")
     from sqlalchemy import create_engine, inspect
