@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -216,14 +217,29 @@ print(glb.picture(Document(), 0, 64).shape)
     assert done.stdout == "(64, 64, 3)\n", done.stderr
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda data: bytes(len(data)), lambda data: data[:90] + bytes(len(data) - 90)]
-)
-def test_a_damaged_texture_is_named(tmp_path: Path, damage: Any) -> None:
-    path = plain(tmp_path / "plain.glb")
-    data, png = path.read_bytes(), encoded("PNG", image())
-    assert png in data
-    path.write_bytes(data.replace(png, damage(png)))
+def textured(path: Path, form: str, data: bytes) -> Path:
+    """The wall with a texture of these bytes."""
+    writer = Writer()
+    attributes = {"POSITION": writer.add(CORNERS), "TEXCOORD_0": writer.add(UV)}
+    tree = document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {}, form)
+    tree["images"][0]["bufferView"] = writer.view(data)
+    return save(path, writer, tree)
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "all zeros": lambda data: bytes(len(data)),
+    "half, then zeros": lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
+    "half": lambda data: data[: len(data) // 2],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_a_damaged_texture_is_named(tmp_path: Path, form: str, damage: str) -> None:
+    """Also where a decoder takes what is missing for black."""
+    data = encoded(form, image())
+    glb.refuse_damaged(textured(tmp_path / "undamaged.glb", form, data))
+    path = textured(tmp_path / "a.glb", form, DAMAGE[damage](data))
     with pytest.raises(BadInput, match="damaged .glb .texture image 0"):
         glb.refuse_damaged(path)
 

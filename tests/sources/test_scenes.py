@@ -17,6 +17,8 @@ from mimic.scenes.base import Engine
 from mimic.sources.base import Group, Unreadable
 from mimic.sources.scenes import SceneSource, open_engine
 from mimic.synthetic import apartments, glb_writer
+from tests.scenes.test_gltf_features import image, textured
+from tests.support.gltf_writer import encoded
 
 SIZE_PX = 224
 POSITIONS = 3
@@ -283,6 +285,19 @@ def test_a_scene_that_cannot_be_walked_is_a_named_reason(
     assert (source.describe(name)["error"] is None) == bool(content)
     with pytest.raises(Unreadable, match=message):
         next(source.groups(name, np.random.default_rng(0)))
+
+
+def test_a_damaged_texture_is_told_before_anything_is_mined(
+    section: config.Scenes, tmp_path: Path
+) -> None:
+    """Its tail is zeros, as of a copy that a power loss cut off."""
+    data = encoded("WEBP", image())
+    kept = len(data) // 2
+    textured(tmp_path / "room.glb", "WEBP", data[:kept] + bytes(len(data) - kept))
+    source = SceneSource("rooms", section, tmp_path, SIZE_PX)
+    assert "room.glb: damaged .glb (texture image 0" in str(source.describe("room.glb")["error"])
+    with pytest.raises(Unreadable, match="texture image 0"):
+        next(source.groups("room.glb", np.random.default_rng(0)))
 
 
 def test_bad_settings_and_folders_are_one_clear_line(

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from mimic.errors import BadInput
+from mimic.infra import endings
 from mimic.scenes import axes
 from mimic.scenes.axes import DefaultUp, Up
 from mimic.scenes.gltf import DAMAGE, Document, damage_named, header, shown
@@ -193,11 +194,14 @@ def picture(document: Document, index: int, max_px: int) -> np.ndarray:
     data = document.fetch(entry["uri"]) if "uri" in entry else document.view(entry["bufferView"])[0]
     # Pillow's bound is lower, and one for a whole process; that of a texture follows.
     Image.MAX_IMAGE_PIXELS = None
+    source = io.BytesIO(data)
     try:
-        with Image.open(io.BytesIO(data)) as file:
+        with Image.open(source) as file:
             if file.width * file.height > TEXTURE_PIXELS_MAX:
                 raise OSError(f"{file.width} x {file.height} pixels")
             file.load()
+            if lacking := endings.lacking(source, file.format):
+                raise OSError(lacking)
             image: Image.Image = file
             if image.mode.startswith("I"):  # 16 bits: Pillow would cut off what is above 255
                 image = Image.fromarray(

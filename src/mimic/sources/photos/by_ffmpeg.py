@@ -11,8 +11,8 @@ import numpy as np
 from av.stream import Disposition
 from PIL import ImageFile
 
+from mimic.infra import endings
 from mimic.sources.base import Image, Unreadable
-from mimic.sources.photos import endings
 from mimic.sources.video import hdr, side_data, tracks
 
 # decoded at once, 0.5 GB in RGB; JPEG and JPEG 2000 are decoded at a lower resolution above it

@@ -17,8 +17,9 @@ import numpy as np
 from PIL import ExifTags, ImageFile, ImageOps
 from PIL import Image as pillow
 
+from mimic.infra import endings
 from mimic.sources.base import Image, Pose, Unreadable, View
-from mimic.sources.photos import by_ffmpeg, colours, endings
+from mimic.sources.photos import by_ffmpeg, colours
 from mimic.sources.photos.by_ffmpeg import FLOATS
 from mimic.sources.photos.by_ffmpeg import PIXELS_MAX as PIXELS_MAX
 
@@ -81,7 +82,8 @@ def read(source: Path | io.BytesIO) -> Image:
             if frame is not None:
                 return _turned(by_ffmpeg.on_white(frame), file)
             file.load()
-            endings.require_end(source, file)
+            if problem := endings.lacking(source, file.format):
+                raise Unreadable(problem)
             if "icc_profile" not in file.info:
                 return rgb(file)
             return rgb(colours.srgb(ImageOps.exif_transpose(file)))

@@ -13,8 +13,9 @@ from pathlib import Path
 from PIL import Image as pillow
 from PIL import ImageFile
 
+from mimic.infra import endings
 from mimic.sources.base import Description, Image, Position, Unreadable, content_digest
-from mimic.sources.photos import by_ffmpeg, endings, pictures
+from mimic.sources.photos import by_ffmpeg, pictures
 from mimic.sources.video.sampling import Sampled, slot
 
 EXTENSIONS = frozenset({".gif", ".png", ".apng", ".webp", ".avif", ".avifs", ".fli", ".flc"})

@@ -6,33 +6,32 @@ import io
 from contextlib import ExitStack
 from pathlib import Path
 
-from PIL import ImageFile
-
-from mimic.sources.base import Unreadable
-
 PNG = b"\x89PNG\r\n\x1a\n"
 CRC_BYTES = 4  # behind a chunk of a PNG
 DENSE = ("WEBP", "AVIF", "JPEG2000", "QOI")  # without long runs of zeros, and without an end mark
 ZEROS = 512  # bytes
 
 
-def require_end(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> None:
-    """A picture whose tail is zeros, as of a copy that was cut off by a power loss: decoders take
-    what is missing for black, or make something up.
+def lacking(source: Path | io.BytesIO, form: str | None) -> str | None:
+    """What a picture lacks whose tail is zeros, as of a copy that was cut off by a power loss, or
+    None: decoders take what is missing for black, or make something up.
 
-    Raises:
-        Unreadable: it has no end.
+    Args:
+        form: Pillow's name of its format.
     """
-    if file.format == "PNG" and "IEND" not in png_chunks(source):
-        raise Unreadable("damaged: ends before its last chunk (IEND)")
-    if file.format not in DENSE:
-        return
+    if form == "PNG" and "IEND" not in png_chunks(source):
+        return "damaged: ends before its last chunk (IEND)"
+    if form in DENSE and _ends_in_zeros(source):
+        return f"damaged: its last {ZEROS} bytes are zeros"
+    return None
+
+
+def _ends_in_zeros(source: Path | io.BytesIO) -> bool:
     with ExitStack() as stack:
         raw = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
         size = raw.seek(0, io.SEEK_END)
         raw.seek(max(0, size - ZEROS))
-        if size > 2 * ZEROS and not any(raw.read()):
-            raise Unreadable(f"damaged: its last {ZEROS} bytes are zeros")
+        return size > 2 * ZEROS and not any(raw.read())
 
 
 def png_chunks(source: Path | io.BytesIO, until: str = "IEND") -> list[str]:
