@@ -10,6 +10,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 CRC_BYTES = 4  # behind a chunk of a PNG
 DENSE = ("WEBP", "AVIF", "JPEG2000", "QOI")  # without long runs of zeros, and without an end mark
 ZEROS = 512  # bytes
+JPEGS = ("JPEG", "MPO")
+SCAN = b"\xff\xda"  # the marker behind which a JPEG's pixels begin
+END = b"\xff\xd9"  # its last marker; among pixels 0xff is followed by a zero
 
 
 def lacking(source: Path | io.BytesIO, form: str | None) -> str | None:
@@ -21,8 +24,11 @@ def lacking(source: Path | io.BytesIO, form: str | None) -> str | None:
     """
     if form == "PNG" and "IEND" not in png_chunks(source):
         return "damaged: ends before its last chunk (IEND)"
-    if form in DENSE and _ends_in_zeros(source):
-        return f"damaged: its last {ZEROS} bytes are zeros"
+    if form in (*DENSE, *JPEGS) and _ends_in_zeros(source):
+        if form in DENSE:
+            return f"damaged: its last {ZEROS} bytes are zeros"
+        if not _jpeg_ends(source):  # some cameras fill a file up behind its end
+            return "damaged: zeros where its end mark (EOI) should be"
     return None
 
 
@@ -32,6 +38,16 @@ def _ends_in_zeros(source: Path | io.BytesIO) -> bool:
         size = raw.seek(0, io.SEEK_END)
         raw.seek(max(0, size - ZEROS))
         return size > 2 * ZEROS and not any(raw.read())
+
+
+def _jpeg_ends(source: Path | io.BytesIO) -> bool:
+    """Whether an end mark lies behind the begin of the pixels; before it a thumbnail may have
+    one."""
+    data = source.read_bytes() if isinstance(source, Path) else source.getvalue()
+    at = 2  # behind the mark of its start
+    while data[at : at + 1] == SCAN[:1] and data[at : at + 2] != SCAN:
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return END in data[at:]
 
 
 def png_chunks(source: Path | io.BytesIO, until: str = "IEND") -> list[str]:

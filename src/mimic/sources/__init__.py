@@ -78,23 +78,23 @@ READERS = {
 }
 READER_VERSIONS = {
     "videos": {"reader": 2},
-    "images": {"reader": 4},
+    "images": {"reader": 5},
     "scenes": {"reader": 1, "embree": 4, "habitat": 2},
     "covisible": {"reader": 3, "embree": 4, "habitat": 2},
     "hm3d": {"reader": 1, "embree": 4, "habitat": 2},
     "gibson": {"reader": 1, "embree": 4, "habitat": 2},
     "matterport": {"reader": 1, "embree": 4, "habitat": 2},
-    "demon": {"reader": 1},
-    "scannet": {"reader": 2},
+    "demon": {"reader": 2},
+    "scannet": {"reader": 3},
     "arkitscenes": {"reader": 2},
     "objectron": {"reader": 1},
     "mannequin": {"reader": 1},
-    "co3d": {"reader": 2},
-    "streetview": {"reader": 1},
-    "transforms": {"reader": 4},
-    "rgbd": {"reader": 5},
-    "released": {"reader": 1},
-    "crops": {"reader": 2},
+    "co3d": {"reader": 3},
+    "streetview": {"reader": 2},
+    "transforms": {"reader": 5},
+    "rgbd": {"reader": 6},
+    "released": {"reader": 2},
+    "crops": {"reader": 3},
 }
 
 

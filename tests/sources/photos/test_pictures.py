@@ -390,6 +390,27 @@ def test_a_png_whose_tail_is_zeros_is_damaged(tmp_path: Path, share: float) -> N
             pictures.read(path)
 
 
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("is_progressive", [False, True])
+def test_a_jpeg_whose_tail_is_zeros_is_damaged(
+    tmp_path: Path, is_progressive: bool, share: float
+) -> None:
+    """Zeros are a valid code: of a fine JPEG they fill the rest of the picture with grey."""
+    path = tmp_path / "a.jpg"
+    how: dict[str, Any] = {"quality": 95, "subsampling": 0, "progressive": is_progressive}
+    exif = pillow.Exif()
+    exif[0x010E] = b"\xff\xd9"  # as in a thumbnail
+    pillow.fromarray(PHOTO).save(path, exif=exif, **how)
+    content = path.read_bytes()
+    photo = pictures.read(path)
+    path.write_bytes(content + bytes(4096))  # filled up behind the end mark
+    assert (pictures.read(path) == photo).all()
+    kept = int(share * len(content))
+    path.write_bytes(content[:kept] + bytes(len(content) - kept))
+    with pytest.raises(Unreadable):
+        pictures.read(path)
+
+
 def test_an_animation_of_any_name_is_mined_or_named(tmp_path: Path) -> None:
     frames = [pillow.fromarray(image) for image in footage.pan(5, 4, 30)]
     for name, kind in (("a.png", "PNG"), ("b.png", "WEBP"), ("c.jpg", "GIF"), ("d.jpg", "JPEG")):
