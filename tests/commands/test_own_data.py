@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
 import time
@@ -31,8 +32,8 @@ from mimic.pairs.schema import index_path, shards_in
 from mimic.params import Params, load_params
 from mimic.sources import videos
 from mimic.synthetic import apartments, glb_writer
-from tests.support import footage
-from tests.support.command import MIMIC, run_mimic
+from tests.support import footage, heif
+from tests.support.command import MIMIC, call_mimic, run_mimic
 
 
 @pytest.fixture(scope="module")
@@ -239,6 +240,23 @@ def test_two_runs_at_once_are_one_and_a_line(tmp_path: Path) -> None:
     assert len(pd.read_parquet(tmp_path / "out")) > 5
 
 
+def test_ended_by_a_signal_it_says_nothing_more(tmp_path: Path) -> None:
+    """As a batch system or a shell that is closed ends it: no traceback, no word of Python's about
+    workers and their semaphores."""
+    for number in range(3):
+        footage.video(tmp_path / f"clips/{number}.mp4", footage.pan(number, 40, 80), fps=2)
+    words = [str(MIMIC), "pairs", "clips", "--out", "out"]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("out/.work-*/*/shard-*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        lines = process.communicate(timeout=600)[1].splitlines()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert [line for line in lines if line and not line.startswith("mimic pairs:")] == []
+    assert not (tmp_path / "out/_pairs.json").exists()
+
+
 @pytest.mark.parametrize(
     ("out", "message"),
     [
@@ -259,6 +277,18 @@ def test_an_output_that_cannot_be_written_is_one_line(
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1].startswith(f"mimic: --out {out}: ")
     assert message in done.stderr.splitlines()[-1]
+
+
+def test_the_folder_of_the_pictures_is_no_output(tmp_path: Path) -> None:
+    footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
+    before = _state(tmp_path)
+    done = call_mimic(tmp_path, "pairs", "photos", "--out", "photos")
+    assert (done.returncode, done.stdout, _state(tmp_path)) == (2, "", before)
+    assert done.stderr == (
+        "mimic: --out photos: holds frame000000.png; name a new folder, so that nothing of yours "
+        "is mixed up or lost\n"
+    )
+    assert sorted(tmp_path.rglob("*")) == sorted([tmp_path / "photos", *map(Path, before)])
 
 
 # ---------------------------------------------------------------- each real file once
@@ -486,6 +516,20 @@ def test_damage_among_good_files_is_counted(tmp_path: Path) -> None:
     result = json.loads(done.stdout)
     assert (result["kept"], result["outcomes"]["unreadable"]) == (3 + 5, 4 + 1)
     assert "damaged: bad.mp4: Invalid data found" in done.stderr
+    assert "IMG_9.jpg: not an image that is read here" in done.stderr
+
+
+def test_photographs_of_a_phone_that_writes_heic_are_mined(tmp_path: Path, params: Params) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, image in enumerate(footage.pan(1, 4, 80)):
+        photo = heif.coded(1, image, tmp_path / "scratch")
+        heif.written(photos / f"IMG_{number:04}.HEIC", [photo], 1)
+    result = _mined(params, tmp_path / "out", photos)
+    assert (result["clips"], result["skipped"]) == (1, {})
+    rows = pd.read_parquet(tmp_path / "out")
+    neighbours = {(f"IMG_{n:04}.HEIC", f"IMG_{n + 1:04}.HEIC") for n in range(3)}
+    assert set(zip(rows["frame_a"], rows["frame_b"], strict=True)) == neighbours
 
 
 @pytest.mark.parametrize(

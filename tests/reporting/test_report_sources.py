@@ -77,6 +77,8 @@ def test_the_index_shows_what_datasets_are_made_of(mined: Path) -> None:
     }
     for name, found in counted.items():
         assert f"{name} , {found['pairs']:,} pairs: phone {found['pairs']:,} (100.0 %" in text
+    assert "phone : damaged, mined as far as they could be read: <i>odd.mp4 (Invalid data" in text
+    assert "left out" not in text
     assert f"{400 - counted['mimic-3m']['pairs']:,} too few" in text
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,22 @@ def test_depth_maps_beside_photographs_are_left_out_and_named(
     assert source.describe(".")["frames"] == 3
     further = {("0.png", "2.png")} if pairing == "all" else set()
     assert set(_candidates(source, ".")) == {("0.png", "1.png"), ("1.png", "2.png")} | further
+
+
+@pytest.mark.parametrize("pairing", ["all", "neighbours"])
+def test_depth_maps_of_7_scenes_are_left_out_and_named(
+    tmp_path: Path, params: Params, pairing: str
+) -> None:
+    """A dot stands before the kind, and the photographs are of another format."""
+    _save(tmp_path / "seq-01/frame-00000#.color.jpg", "RGB", "RGB", "RGB")
+    _save(tmp_path / "seq-01/frame-00000#.depth.png", "I;16", "I;16", "I;16")
+    source = _source(params, tmp_path, pairing=pairing, glob="*", stride=1, advance=1)
+    assert source.clips() == ["seq-01"]
+    maps = [f"seq-01/frame-00000{number}.depth.png" for number in range(3)]
+    assert source.skipped == dict.fromkeys(maps, DEPTH_MAP)
+    photos = [f"frame-00000{number}.color.jpg" for number in range(3)]
+    further = {(photos[0], photos[2])} if pairing == "all" else set()
+    assert set(_candidates(source, "seq-01")) == {*itertools.pairwise(photos)} | further
 
 
 @pytest.mark.parametrize(
@@ -268,6 +285,11 @@ def test_every_kind_of_pixel_becomes_rgb(tmp_path: Path) -> None:
     pillow.fromarray(colour).quantize(16).save(tmp_path / "palette.png")
     pillow.fromarray(colour).convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100)
     pillow.fromarray(grey).save(tmp_path / "grey.png")
+    pillow.fromarray(np.dstack([grey, np.full_like(grey, 255)])).save(tmp_path / "opaque.png")
+    pillow.fromarray(np.dstack([grey, np.full_like(grey, 7)])).save(tmp_path / "la.png")
+    half = np.dstack([np.zeros_like(grey), np.where(np.eye(8) > 0, 255, 127)]).astype(np.uint8)
+    pillow.fromarray(half).save(tmp_path / "half.png")
+    pillow.fromarray(np.eye(8) > 0).save(tmp_path / "bits.png")
     cv2.imwrite(str(tmp_path / "deep.png"), grey.astype(np.uint16) * 256)
     cv2.imwrite(str(tmp_path / "deep_colour.png"), colour[..., ::-1].astype(np.uint16) * 256)
     for name in ("rgba.png", "palette.png", "cmyk.jpg", "deep_colour.png"):
@@ -275,8 +297,15 @@ def test_every_kind_of_pixel_becomes_rgb(tmp_path: Path) -> None:
         assert image.shape == (8, 8, 3)
         assert image.dtype == np.uint8
         assert np.abs(image.astype(int) - colour).max() <= 3, name
-    for name in ("grey.png", "deep.png"):
+    for name in ("grey.png", "deep.png", "opaque.png", "la.png"):
         assert (images.read(tmp_path / name) == 128).all(), name
+    assert {name: pillow.open(tmp_path / name).mode for name in ("la.png", "bits.png")} == {
+        "la.png": "LA",
+        "bits.png": "1",
+    }
+    on_white = np.where(np.eye(8) > 0, 0, 128)[..., None]
+    assert (images.read(tmp_path / "half.png") == on_white).all()
+    assert (images.read(tmp_path / "bits.png") == (255 * np.eye(8))[..., None]).all()
 
 
 def test_damaged_images_are_unreadable_with_a_reason(tmp_path: Path) -> None:

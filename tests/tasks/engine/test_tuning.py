@@ -219,6 +219,22 @@ def test_drop_path_drops_whole_branches_in_training_only(
     assert not torch.equal(dropped[1], plain)
 
 
+def test_drop_path_rises_linearly_over_the_blocks(make: Callable[..., VisionTransformer]) -> None:
+    """And what is kept is enlarged, so that the mean stays."""
+    encoder = make()
+    tokens = torch.randn(2000, 1, encoder.pos_embed.shape[-1])
+    branches = [block.get_submodule("mlp") for block in encoder.blocks]
+    plain = [branch(tokens) for branch in branches]
+    add_drop_path(encoder.train(), 0.6)
+    torch.manual_seed(0)
+    for index, (branch, before) in enumerate(zip(branches, plain, strict=True)):
+        after = branch(tokens)
+        kept = after.flatten(1).any(dim=1)
+        rate = 0.6 * index / (len(branches) - 1)
+        assert 1 - float(kept.float().mean()) == pytest.approx(rate, abs=0.04)
+        torch.testing.assert_close(after[kept], before[kept] / (1 - rate))
+
+
 def _examples(n: int = 8) -> Batch:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (n, 32, 40, 3), dtype=np.uint8)
