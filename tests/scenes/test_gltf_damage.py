@@ -326,6 +326,13 @@ def test_primitives_without_positions_are_passed_over(tmp_path: Path) -> None:
     assert len(glb.read(wall(tmp_path / "a.glb", more), "auto", 64).faces) == 2
 
 
+@pytest.mark.parametrize("mode", [0, 1])
+def test_a_scene_of_points_or_lines_alone_is_named(tmp_path: Path, mode: int) -> None:
+    """As a scanner exports its cloud."""
+    path = wall(tmp_path / "a.glb", lambda writer, primitive, tree: primitive.update(mode=mode))
+    assert refused(path) == f"{path}: no triangles in this .glb; it is no scene"
+
+
 def test_colours_are_clamped(tmp_path: Path) -> None:
     def bright(writer: Writer, primitive: Tree, tree: Tree) -> None:
         primitive["attributes"]["COLOR_0"] = writer.add(
