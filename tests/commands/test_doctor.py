@@ -105,11 +105,31 @@ def test_what_is_absent_fails_only_where_it_is_needed(params: Params) -> None:
     assert f"{needed.found} {needed.remedy}".count("docs/scenes.md") == 1
     assert _found(_with_habitat(params, absent, engine="embree"), "habitat-sim").state == "note"
     assert doctor.main(_with_habitat(params, absent), Path(), as_json=True) is False
-    slurm = params.model_copy(
-        update={"cluster": params.cluster.model_copy(update={"executor": "slurm"})}
-    )
-    assert _found(slurm, "SLURM").state in ("ok", "missing")
-    assert _found(params, "SLURM").state in ("ok", "note")
+
+
+def test_slurm_is_asked_whether_it_answers(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stand-ins in a PATH of their own: none of the programs, a cluster with two jobs, and one that
+    is down."""
+    cluster = params.cluster.model_copy(update={"executor": "slurm"})
+    slurm = params.model_copy(update={"cluster": cluster})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    finding = _found(slurm, "SLURM")
+    assert (finding.state, finding.found) == ("missing", "no sbatch, squeue, scancel, sacct here")
+    assert "cluster.executor: local" in finding.remedy
+    assert (_found(params, "SLURM").state, _found(params, "SLURM").remedy) == ("note", "")
+    for program in ("sbatch", "squeue", "scancel", "sacct"):
+        (tmp_path / program).write_text("#!/bin/sh\necho 1 cpu mine\necho 2 cpu mine\n")
+        (tmp_path / program).chmod(0o755)
+    for asked in (slurm, params):
+        finding = _found(asked, "SLURM")
+        assert (finding.state, finding.found) == ("ok", "the cluster answers, 2 jobs of yours")
+    (tmp_path / "squeue").write_text("#!/bin/sh\necho unable to contact >&2\nexit 1\n")
+    finding = _found(slurm, "SLURM")
+    assert finding.state == "missing"
+    assert finding.found == "sbatch is here, but no cluster answers (unable to contact)"
+    assert _found(params, "SLURM").state == "note"
 
 
 def test_habitat_is_asked_for_what_it_can_do(

@@ -151,9 +151,9 @@ def test_it_is_trained_frozen_and_copied_like_ours(
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("resnet18", "dynamic_img_size|ResNet"),
-        ("vit_tiny_patch_of_mine", "timm cannot make"),
-        ("beit_base_patch16_224", "timm cannot make|is a Beit"),
+        ("resnet18", r"timm cannot make 'resnet18' \(ResNet\."),
+        ("vit_tiny_patch_of_mine", r"timm cannot make 'vit_tiny_patch_of_mine' \(Unknown model "),
+        ("beit_base_patch16_224", r"timm cannot make 'beit_base_patch16_224' \(Beit\."),
     ],
 )
 def test_what_is_no_plain_grid_of_patches_is_refused(name: str, why: str, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_what_is_no_plain_grid_of_patches_is_refused(name: str, why: str, tmp_pa
 
 def test_another_models_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_file(shrunk(NAMES[0], monkeypatch).state_dict(), tmp_path / "tiny.safetensors")
-    with pytest.raises(BadInput, match="missing|shape|not a file|patches are"):
+    with pytest.raises(BadInput, match="patches are of 16 x 16 px, those of the model of 14"):
         import_weights.import_timm(
             NAMES[1], tmp_path / "tiny.safetensors", tmp_path / "models/other", said()
         )
