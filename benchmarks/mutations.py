@@ -201,19 +201,20 @@ def copy(repository: Path, target: Path) -> Path:
     DVC asks for; `../shared` of the repository is found from there."""
     for name in tracked(repository):
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(repository / name, target / name)
+        shutil.copy2(repository / name, target / name, follow_symlinks=False)
     for command in (["init", "--quiet"], ["add", "--all"]):
         subprocess.run(["git", *command], cwd=target, check=True)
     return target
 
 
 def tracked(repository: Path) -> list[str]:
-    """The files under version control that are there, sorted."""
+    """The files and links under version control that are there, sorted."""
     listed = subprocess.run(
         ["git", "ls-files", "-z"], cwd=repository, capture_output=True, check=True
     )
     names = listed.stdout.decode().split("\0")
-    return sorted(name for name in names if name and (repository / name).is_file())
+    paths = {name: repository / name for name in names if name}
+    return sorted(name for name, path in paths.items() if path.is_file() or path.is_symlink())
 
 
 def run(tree: Path, tests: Sequence[str]) -> int:
