@@ -167,6 +167,27 @@ def test_shards_of_earlier_numbers_go_when_others_are_published(
     assert [file.name for file in before.iterdir()] == ["log.jsonl"]
 
 
+def test_an_experiment_in_a_copy_takes_its_shards_up_again(
+    mined: Path, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They lie in the workspace that the copy was made from."""
+    root = tmp_path / ".dvc/tmp/exps/tmpabc"
+    shutil.copytree(copy, root)
+    (root / ".dvc").mkdir()
+    params = load_params(root / "params.yaml")
+    mine.main(params, root, "phone")
+    assert "is published again" not in capsys.readouterr().err
+    shutil.rmtree(root / "data/pairs")
+    mine.main(params, root, "phone")
+    (work,) = tmp_path.glob("runs/experiments/*/mine/phone")
+    said = capsys.readouterr().err
+    assert (
+        f"mine phone: what was mined of these very numbers is published again (rm -r {work} "
+        in said
+    )
+    assert _files(root / "data/pairs/phone") == _files(mined / "data/pairs/phone")
+
+
 def _put_under_dvc(root: Path, repository: Path) -> None:
     for name in (
         *(".dvc/config", ".dvcignore", "src/mimic/mining/presets.yaml"),

@@ -60,7 +60,7 @@ def main(params: Params, root: Path, name: str) -> None:
     if published.is_here(folder):
         progress.say(
             f"mine {name}: what was mined of these very numbers is published again (rm -r "
-            f"{folder.parent.relative_to(root)} mines it anew)"
+            f"{folder.parent} mines it anew)"
         )
     todo = shard_job.jobs(name, section, params.mine, root, clips, folder, habitat=params.habitat)
     stats = driver.run(todo, params.cluster, f"mine {name}", folder / "log.jsonl")

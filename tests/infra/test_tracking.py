@@ -17,14 +17,14 @@ from mimic import config
 from mimic.errors import BadInput
 from mimic.infra import tracking as module
 from mimic.infra.storage import Workspace
-from mimic.infra.tracking import published, registry, store
+from mimic.infra.tracking import published, registry
 from mimic.infra.tracking.writer import Writer
 from tests.support.servers import free_port
 from tests.support.tracked_results import (
     DIGESTS,
     RUNS,
     TOLD,
-    client_of,
+    client_in,
     publish_all,
     publish_evaluation,
     publish_pretraining,
@@ -41,22 +41,10 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return publish_all(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An embedded store without runs: making its tables takes seconds."""
-    path = tmp_path_factory.mktemp("tables") / "mlflow.db"
-    with store.opened(f"sqlite:///{path}"):
-        return path
-
-
 @pytest.fixture
 def tracked(workspace: Path, tables: Path) -> Path:
     shutil.copy(tables, workspace / "mlflow.db")
     return workspace
-
-
-def client_in(root: Path) -> Any:
-    return client_of(f"sqlite:///{root}/mlflow.db")
 
 
 def level(client: Any, name: str, query: str = "tags.current = 'true'") -> dict[str, Any]:

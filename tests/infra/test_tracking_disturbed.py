@@ -23,20 +23,13 @@ from mimic.infra import tracking
 from mimic.infra.tracking import store, writer
 from tests.support.tracked_results import (
     TOLD,
+    client_in,
     client_of,
     publish_evaluation,
     publish_pretraining,
     result_of,
     search,
 )
-
-
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An embedded store without runs: making its tables takes seconds."""
-    path = tmp_path_factory.mktemp("tables") / "mlflow.db"
-    with store.opened(f"sqlite:///{path}"):
-        return path
 
 
 @pytest.fixture
@@ -47,10 +40,6 @@ def workspace(tmp_path: Path, tables: Path, monkeypatch: pytest.MonkeyPatch) -> 
     publish_pretraining(tmp_path, "croco-1m")
     publish_evaluation(tmp_path, "croco-1m", 0.5)
     return tmp_path
-
-
-def client_in(root: Path) -> Any:
-    return client_of(f"sqlite:///{root}/mlflow.db")
 
 
 def _warnings(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -172,6 +172,11 @@ def client_of(uri: str) -> Any:
     return MlflowClient(uri)
 
 
+def client_in(root: Path) -> Any:
+    """Of a workspace's embedded store."""
+    return client_of(f"sqlite:///{root}/mlflow.db")
+
+
 def search(client: Any, query: str = "", experiment: str = "mimic") -> dict[str, Any]:
     """Runs by their names."""
     found = client.get_experiment_by_name(experiment).experiment_id
