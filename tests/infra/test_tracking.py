@@ -163,6 +163,17 @@ def test_held_out_pairs_and_generated_data_have_names_of_their_own(tracked: Path
     }
 
 
+def test_data_in_a_folder_of_a_very_long_name_is_tracked(tracked: Path) -> None:
+    """MLflow takes 250 letters of a metric's name, a file system 255 of a folder's."""
+    folders = [f"/data/{'x' * 250}{number}" for number in range(2)]
+    for task, folder in zip(("depth", "depth-frozen"), folders, strict=True):
+        publish_evaluation(tracked, "croco-3m", 0.5, task, section={"data": folder})
+    module.mirror_all(TOLD, tracked)
+    named = level(client_in(tracked), "run")[NAMES["croco-3m"]].data.metrics
+    assert all(len(name) < 130 and name.startswith("x" * 90) for name in named), named
+    assert len({name.partition("/")[0] for name in named}) == 2, "each has its own"
+
+
 def test_two_tasks_of_one_folder_and_kind_of_number_have_two_names(tracked: Path) -> None:
     """KITTI 2015 holds optical flow and disparity."""
     for task, value in {"flow": 4.0, "stereo": 1.0}.items():

@@ -48,7 +48,7 @@ def walks(folder: Path, count: int = 3) -> Path:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A fresh workspace, and what `mimic new` printed."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    walks(folder / "my_videos")
+    walks(folder / "my_videos", 4)
     words = ("--videos", "my_videos", "--steps", 2, "--licence", "CC-BY-4.0")
     done = run(folder, "new", "project", *words)
     assert done.returncode == 0, done.stderr
@@ -127,12 +127,13 @@ def test_every_choice_is_printed_with_its_reason(made: tuple[Path, str]) -> None
     project, said = made
     lines = said.splitlines()
     assert lines[0] == (
-        f"videos: 3 clips in {project.parent.resolve() / 'my_videos'}; 9 s in all, 3 to 3 s each; "
+        f"videos: 4 clips in {project.parent.resolve() / 'my_videos'}; 12 s in all, 3 to 3 s each; "
         "10 frames a second; shorter side 224 to 224 px"
     )
     for word in ("profile laptop", "views stored at 224 px", "training", "recipe", "steps 2"):
         assert any(line.startswith(f"  {word}") and ": " in line for line in lines), word
     assert "DUSt3R/MASt3R need rotary positions: --positions rope" in said
+    assert "pairs to look at, of 3 of 4 clips:" in lines
     assert lines[-1] == "next: cd project && dvc repro"
     assert (project / "look/_pairs.json").is_file()
     assert (project / "look/_index.html").is_file()

@@ -334,6 +334,8 @@ def _look_at_pairs(project: Path, media: Sequence[FolderMedia], licence: str) ->
     paths = [path for one in media for path in _short_clips(one)]
     if not paths:
         return
+    clips = sum(len(one.clips) for one in media if one.kind != "scenes")
+    print(f"pairs to look at, of {len(paths)} of {clips} clip{'s' * (clips != 1)}:", flush=True)
     options = own_options.Options(licence=licence)
     own_data.pairs(params, paths, project / LOOK, options, as_json=False)
 

@@ -6,6 +6,7 @@ the result alone, never by what other results there are: the same task has the s
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ PLAIN = {
     "correspondence": "correspondence",
     "reconstruction": "reconstruction",
 }
+DATA_NAME_MAX = 100  # letters; MLflow takes 250 of a metric's whole name
 BESIDE = ("FID", "KID")  # that are headlines, too, where they were measured
 
 
@@ -56,7 +58,15 @@ class TrackingContext:
 
 def data_name(result: Mapping[str, Any], context: TrackingContext) -> str:
     """Of the data that a result was measured on; the task's where the result does not say (it was
-    made before results did)."""
+    made before results did). Of a longer name than `DATA_NAME_MAX` the beginning, with a digest."""
+    name = _data_name(result, context)
+    if len(name) <= DATA_NAME_MAX:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: DATA_NAME_MAX - 9]}-{digest}"
+
+
+def _data_name(result: Mapping[str, Any], context: TrackingContext) -> str:
     section = result.get("section") or {}
     if section.get("data"):
         return _folder_name(PurePath(str(section["data"])), context)
