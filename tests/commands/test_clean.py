@@ -129,6 +129,20 @@ def test_a_seed_that_is_listed_again_trains_again_and_the_rest_is_kept(
     assert "pretrain croco/seed-1: kept" not in said
 
 
+def test_shards_that_dvc_has_recorded_as_pairs_go(workspace: Path) -> None:
+    _clean(workspace, "--remove")
+    work = workspace / "runs/mine/phone/6f"
+    (work / "log.jsonl").touch()
+    (work / "published.json").write_text('{"md5": "0123abcd"}')
+    nothing = "runs/: everything there belongs to something in params.yaml"
+    assert _clean(workspace) == [nothing], "DVC may still ask for them"
+    (workspace / "dvc.lock").write_text("md5: 0123abcd\n")
+    what = "runs/mine/phone/6f: 0.5 MB: DVC has recorded these shards as pairs"
+    assert _clean(workspace, "--remove") == [what, "0.5 MB removed"]
+    assert [path.name for path in work.iterdir()] == ["log.jsonl"]
+    assert _clean(workspace) == [nothing]
+
+
 def _aged(path: Path, days: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bytes(500_000))

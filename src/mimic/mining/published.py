@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mimic.errors import BadInput
@@ -54,34 +54,52 @@ def is_here(folder: Path) -> bool:
     return (folder / MARK).exists()
 
 
-def clear_recorded(root: Path) -> None:
-    """Remove the shards of sources whose metrics DVC has recorded, and so their pairs: it records
-    what a stage makes all at once. A source that a process mines now is left alone, as is one whose
-    folder is not ours to change.
+def recorded(root: Path) -> Iterator[Path]:
+    """Folders of jobs whose metrics DVC has recorded, and so their pairs: it records what a stage
+    makes all at once.
 
     Args:
         root: the workspace.
     """
+    folders = Workspace(root).work("mine", "*").parent.glob(f"*/*/{MARK}")
+    yield from (mark.parent for mark in sorted(folders) if _is_recorded(mark, root))
+
+
+def _is_recorded(mark: Path, root: Path) -> bool:
     lock = root / "dvc.lock"
-    marks = list(Workspace(root).work("mine", "*").parent.glob(f"*/*/{MARK}"))
-    if not marks or not lock.exists():
-        return
-    recorded = lock.read_text(encoding="utf-8")
-    for mark in marks:
-        work = mark.parent.parent
-        with (
-            contextlib.suppress(BadInput, OSError),
-            owned(work, f"clear {work.name}", patience_s=0),
-        ):
-            if (storage.read_json(mark) or {}).get("md5", MARK) in recorded:
-                _clear(mark.parent)
+    md5 = (storage.read_json(mark) or {}).get("md5", MARK)
+    return lock.exists() and md5 in lock.read_text(encoding="utf-8")
+
+
+def clear_recorded(root: Path) -> None:
+    """Remove the shards that DVC has recorded as pairs. A source that a process mines now is left
+    alone, as is one whose folder is not ours to change."""
+    for folder in recorded(root):
+        with contextlib.suppress(BadInput, OSError):
+            clear(folder, root)
+
+
+def shards(folder: Path) -> list[Path]:
+    """What `clear` removes: the log stays. What says "done" comes first, and the mark last."""
+    names = ("shard-*.json", "shard-*.parquet", "shard-*.tar", MARK)
+    return [path for pattern in names for path in sorted(folder.glob(pattern))]
+
+
+def clear(folder: Path, root: Path) -> None:
+    """Remove the shards of a folder of jobs that DVC has recorded.
+
+    Raises:
+        BadInput: a process mines the source now.
+    """
+    work = folder.parent
+    with owned(work, f"clear {work.name}", patience_s=0):
+        if _is_recorded(folder / MARK, root):  # it may have been mined again since it was listed
+            _clear(folder)
 
 
 def _clear(folder: Path) -> None:
-    """The log stays. What says "done" goes first, and the mark last."""
-    for names in ("shard-*.json", "shard-*.parquet", "shard-*.tar", MARK):
-        for path in folder.glob(names):
-            path.unlink()
+    for path in shards(folder):
+        path.unlink()
 
 
 def _md5(path: Path) -> str:

@@ -5,7 +5,7 @@ next run of anything that params.yaml names, stays.
     runs/pretrain/<run>[/seed-<k>]            a run, or a seed of one, that is no longer listed
     runs/evaluate/<run>[/seed-<k>]@<task>     the same, or a task that is not
     runs/prepare/<task>, runs/prepare/<task>.json
-    runs/mine/<source>
+    runs/mine/<source>                        and mined shards that DVC has recorded as pairs
     runs/experiments/<name>                   of an experiment that has finished; others are shown
     .<name>.<pid>-<n>.part                    a file that a killed process did not finish
 """
@@ -25,6 +25,7 @@ from mimic.errors import BadInput
 from mimic.infra.cluster import notes
 from mimic.infra.owner import FILE, owned
 from mimic.infra.storage import SEED, Workspace
+from mimic.mining import published
 from mimic.params import Params
 
 
@@ -84,6 +85,25 @@ class Outlived:
         shutil.rmtree(self.path)
 
 
+@dataclass(frozen=True)
+class RecordedShards:
+    """Mined shards of a source that are pairs by now; see mining/published.py."""
+
+    path: Path
+    root: Path
+    why: str = "DVC has recorded these shards as pairs"
+
+    def size(self) -> int:
+        return sum(path.stat().st_size for path in published.shards(self.path))
+
+    def remove(self) -> None:
+        """
+        Raises:
+            BadInput: a process mines the source now.
+        """
+        published.clear(self.path, self.root)
+
+
 def _refuse_living(path: Path) -> None:
     """
     Raises:
@@ -118,7 +138,12 @@ def main(params: Params, root: Path, remove: bool) -> None:
         BadInput: a process works on one of them; those before it are gone.
     """
     finished, unfinished = outlived.experiments(root)
-    unused: list[Leftover | Outlived] = [*leftovers(params, root)]
+    unused: list[Leftover | Outlived | RecordedShards] = [*leftovers(params, root)]
+    unused += [
+        RecordedShards(path, root)
+        for path in published.recorded(root)
+        if path.parent.name.partition("@")[0] in params.sources
+    ]
     unused += [Outlived(path, "the experiment has finished") for path in finished]
     unused += [
         Outlived(path, "a killed process did not finish it")
