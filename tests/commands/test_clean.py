@@ -129,6 +129,34 @@ def test_a_seed_that_is_listed_again_trains_again_and_the_rest_is_kept(
     assert "pretrain croco/seed-1: kept" not in said
 
 
+@pytest.mark.parametrize(
+    "name", ["pretrain/old", "pretrain/random/seed-9", "evaluate/old@depth", "mine/old"]
+)
+def test_a_link_and_what_it_leads_to_stay(workspace: Path, name: str, tmp_path: Path) -> None:
+    _clean(workspace, "--remove")
+    outside = tmp_path / "outside/precious.txt"
+    outside.parent.mkdir()
+    outside.write_text("precious")
+    (workspace / "runs" / name).symlink_to(outside.parent)
+    said = _clean(workspace, "--remove")
+    assert said[0].startswith(f"runs/{name}: stays; mimic makes no link")
+    assert outside.read_text() == "precious"
+    assert (workspace / "runs" / name).is_symlink()
+
+
+def test_a_file_of_yours_and_a_link_to_nothing_stay_and_end_nothing(workspace: Path) -> None:
+    (workspace / "runs/mine/dangling").symlink_to(workspace / "away")
+    (workspace / "runs/pretrain/notes.txt").write_text("mine")
+    said = _clean(workspace, "--remove")
+    assert [line.partition(";")[0] for line in said[-3:]] == [
+        "runs/pretrain/notes.txt: stays",
+        "runs/mine/dangling: stays",
+        "4.0 MB removed",
+    ]
+    assert (workspace / "runs/pretrain/notes.txt").read_text() == "mine"
+    assert (workspace / "runs/mine/dangling").is_symlink()
+
+
 def test_shards_that_dvc_has_recorded_as_pairs_go(workspace: Path) -> None:
     _clean(workspace, "--remove")
     work = workspace / "runs/mine/phone/6f"

@@ -154,6 +154,8 @@ def main(params: Params, root: Path, remove: bool) -> None:
         print(f"{one.path.relative_to(root)}: {_megabytes(sizes[one.path])}: {one.why}")
         if remove:
             one.remove()
+    for path in _not_ours(root):
+        print(f"{path.relative_to(root)}: stays; mimic makes no link and no such file in runs/")
     for path in unfinished:
         print(
             f"{path.relative_to(root)}: {_megabytes(_size(path))}: stays; the experiment goes on "
@@ -221,7 +223,26 @@ def _unnamed(params: Params, encoder: str) -> str | None:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """In the order of the names, without locks; none where there is no such folder."""
+    """What stages make there, in the order of the names, without locks; none where there is no such
+    folder. A link may lead out of the workspace, and what it leads to is not ours."""
+    return [path for path in _all(folder) if _may_be_ours(path)]
+
+
+def _not_ours(root: Path) -> Iterator[Path]:
+    for stage in ("pretrain", "evaluate", "prepare", "mine"):
+        yield from (path for path in _all(root / "runs" / stage) if not _may_be_ours(path))
+    for stage in ("pretrain", "evaluate"):
+        for run in _entries(root / "runs" / stage):
+            yield from (path for path in _all(run) if path.is_symlink())
+
+
+def _may_be_ours(path: Path) -> bool:
+    if path.is_symlink():
+        return False
+    return path.is_dir() or (path.parent.name == "prepare" and path.suffix == ".json")
+
+
+def _all(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if path.name != FILE)
