@@ -43,7 +43,8 @@ ONE_LETTER = 19  # bytes of a list of one channel: letter, end, 16 bytes about i
 
 
 def read_values(path: Path) -> np.ndarray:
-    """uint8, uint16 or float32[height, width], as stored.
+    """uint8, uint16, uint32 or float32[height, width], as stored; uint32 where a whole number does
+    not fit in 16 bits.
 
     Raises:
         Unreadable: damaged, of several channels, or no depth.
@@ -184,7 +185,7 @@ def _called_luminance(content: bytes) -> bytes:
 
 
 def _one_channel(values: np.ndarray) -> np.ndarray:
-    """As uint8, uint16 or float32[h, w]."""
+    """As uint8, uint16, uint32 or float32[h, w]."""
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values.reshape([side for side in values.shape if side > 1] or [1])
     if values.ndim != 2 or not values.size:
@@ -195,6 +196,8 @@ def _one_channel(values: np.ndarray) -> np.ndarray:
         return values.astype(np.float32)
     if not np.issubdtype(values.dtype, np.integer):
         raise Unreadable(f"{values.dtype}, where numbers are wanted")
-    if values.max() <= np.iinfo(np.uint16).max:
-        return values.clip(min=0).astype(np.uint16)  # a negative number is no distance
-    return values.astype(np.float32)
+    largest = int(values.max())
+    if largest > np.iinfo(np.uint32).max:
+        raise Unreadable(f"numbers up to {largest}, where depth is wanted")
+    kind = np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
+    return values.clip(min=0).astype(kind)  # a negative number is no distance

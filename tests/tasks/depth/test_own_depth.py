@@ -87,7 +87,7 @@ def test_prediction_equal_to_truth_scores_one(tmp_path: Path, own_task: DepthTas
 @pytest.mark.parametrize(
     ("ending", "per_m", "unit"),
     [
-        (".png", 1000.0, "millimetres, whole numbers of 16 bits"),
+        (".png", 1000.0, "millimetres, whole numbers"),
         (".npy", 1.0, "metres, fractions with median 2.55"),
         (".npy", 1000.0, "millimetres, fractions with median 25"),
         (".tif", 1.0, "metres, fractions"),
@@ -102,6 +102,26 @@ def test_the_unit_is_told_and_said(
     assert said[0].startswith("train: 8 images, 99.7 % pixels of known depth, depth_m 1.0")
     assert said[2].startswith(f"median depth 2.55 m: taken as {unit}")
     assert found["found"]["train"]["largest"] == pytest.approx(4.07)
+
+
+@pytest.mark.parametrize("far", [0, 2])
+def test_one_depth_beyond_16_bits_is_a_whole_number_still(
+    tmp_path: Path, own_task: DepthTask, far: int
+) -> None:
+    """70 m in millimetres, in the first image or another."""
+    write_folder(tmp_path / "own", depth="depth/{}.npy".format)
+    for path in (tmp_path / "own/depth").iterdir():
+        whole = np.rint(np.load(path) * 1000).astype(np.int32)
+        whole[:4, :4] = 70_000 if path.stem == NAMES[far] else 1000
+        np.save(path, whole)
+    found = open_own_depth(own_task, tmp_path)
+    assert (found.unit.per_m, found.unit.because) == (1000.0, "whole numbers")
+    farthest_m = [float(found.read(place).depth_m.max()) for place in range(found.length)]
+    assert sorted(farthest_m)[-2] < 5 < sorted(farthest_m)[-1] == pytest.approx(70.0)
+    np.save(tmp_path / f"own/depth/{NAMES[5]}.npy", own_labels.depth_m())
+    found = open_own_depth(own_task, tmp_path)
+    with pytest.raises(BadInput, match=r"005\.npy: fractions, the others whole numbers"):
+        [found.read(place) for place in range(found.length)]
 
 
 def test_a_stated_unit_wins(tmp_path: Path, own_task: DepthTask) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +191,61 @@ def test_lossy_transparent_and_coloured_masks_are_refused(
     write_set(tmp_path / "jpeg", label="masks/{}.jpg")
     with pytest.raises(BadInput, match="no images with masks .* a JPEG is no mask"):
         open_masks(task.model_copy(update={"data": Path("jpeg")}), tmp_path)
+
+
+@pytest.mark.parametrize(("number", "said"), [(-1, "-1 to 2"), (65_536, "0 to 65536")])
+def test_numbers_that_do_not_fit_in_16_bits_are_refused(
+    tmp_path: Path, task: SegmentationTask, number: int, said: str
+) -> None:
+    write_set(tmp_path / "own", label="masks/{}.tif")
+    whole = mask(0).astype(np.int32)
+    path = tmp_path / "own/masks/0.tif"
+    Image.fromarray(whole).save(path)
+    assert (opened(task, tmp_path).read(0).labels == mask(0)).all()
+    whole[0] = number
+    Image.fromarray(whole).save(path)
+    with pytest.raises(BadInput, match=rf"0\.tif: pixels from {said}, where numbers from 0 to"):
+        open_masks(task, tmp_path)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_grey_of_few_bits_is_read_as_it_is_stored(
+    tmp_path: Path, task: SegmentationTask, bits: int
+) -> None:
+    """Pillow spreads it over 8 bits, so that the highest class would be 255, which is ignored."""
+    classes = tuple(range(2**bits))
+    write_set(tmp_path / "own")
+    for number in range(10):
+        labels = np.roll(np.array(classes, np.uint8).repeat(32 // len(classes)), number)
+        packed_png(tmp_path / f"own/masks/{number}.png", np.tile(labels, (40, 1)), bits)
+        Image.fromarray(photo(number, 40, 32)).save(tmp_path / f"own/images/{number}.jpg")
+    found = opened(task, tmp_path)
+    assert found.names == tuple(f"class {number}" for number in classes)
+    assert (np.unique(found.read(0).labels) == classes).all()
+
+
+def packed_png(path: Path, values: np.ndarray, bits: int) -> None:
+    """Grey of 1, 2 or 4 bits, which Pillow does not write.
+
+    Args:
+        values: uint8[height, width]; a row fills whole bytes.
+    """
+    height, width = values.shape
+    unpacked = np.unpackbits(values[..., None], axis=-1)[..., -bits:]
+    rows = np.packbits(unpacked.reshape(height, -1), axis=1)
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(content))
+            + name
+            + content
+            + struct.pack(">I", zlib.crc32(name + content))
+            for name, content in chunks
+        )
+    )
 
 
 def test_rare_classes_and_lonely_images_are_said(tmp_path: Path, task: SegmentationTask) -> None:

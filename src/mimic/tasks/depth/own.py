@@ -77,7 +77,7 @@ class OwnDepth:
         self._rule = parts.rule
         self._unused = parts.unused
         samples = self._samples()
-        self._kind = samples[0].dtype
+        self._kind = units.kind_of(samples[0])
         films = {film for item in self._items if (film := scans.video_of(item.image))}
         self._videos = {film: scans.ScanVideo(film) for film in films}
         self._sureness = _confidence(self._items)
@@ -174,8 +174,8 @@ class OwnDepth:
     def _read(self, index: int) -> DepthFrame:
         item = self._items[index]
         values = self._values(item.label)
-        if values.dtype != self._kind:
-            raise BadInput(f"{item.label}: {values.dtype}, the others {self._kind}; {REPLACE}")
+        if (kind := units.kind_of(values)) != self._kind:
+            raise BadInput(f"{item.label}: {kind}, the others {self._kind}; {REPLACE}")
         depth_m = in_metres(values, self.unit.per_m)
         units.require_like_others(item.label, depth_m, self.unit)
         if sureness := self._sureness.get(item.label):

@@ -22,6 +22,9 @@ APART = 30.0  # times: the median of one image and that of all
 EIGHT_BITS = (32, 256)  # values that a copy in 8 bits takes
 STEP_M = 0.005  # and what lies between two of them at least
 TELLING = 4096  # known pixels from which the number of values tells
+EIGHT = "whole numbers of 8 bits"
+WHOLE = "whole numbers"
+FRACTIONS = "fractions"
 INFO = "info.json"
 STATE = "set depth_unit to m, mm, cm, or the units that make a metre"
 
@@ -56,7 +59,7 @@ def find(where: Path, samples: Sequence[np.ndarray], stated: str | float | None,
     if not len(known):
         raise BadInput(f"{where}: no known depth in {len(samples)} images that were looked at")
     middle = float(np.median(known))
-    per_m, because = _stated(where, stated, tum) or _guessed(where, samples[0].dtype, middle)
+    per_m, because = _stated(where, stated, tum) or _guessed(where, kind_of(samples[0]), middle)
     median_m = middle / per_m
     if not PLAUSIBLE_M[0] <= median_m <= PLAUSIBLE_M[1]:
         raise BadInput(
@@ -78,6 +81,17 @@ def require_like_others(path: Path, depth_m: np.ndarray, unit: Unit) -> None:
             f"{path}: median depth {middle:.3g} m, of the others {unit.median_m:.3g} m: is it in "
             "another unit? Convert it or leave it out"
         )
+
+
+def kind_of(values: np.ndarray) -> str:
+    """Of numbers that one folder may hold together: an image with a depth that does not fit in 16
+    bits is of the same kind as the others.
+
+    Args:
+        values: as `depth_files.read_values` gives them.
+    """
+    names = {"uint8": EIGHT, "uint16": WHOLE, "uint32": WHOLE}
+    return names.get(str(values.dtype), FRACTIONS)
 
 
 def _known(values: np.ndarray) -> np.ndarray:
@@ -111,21 +125,21 @@ def _per_m(unit: str | float, where: str) -> float:
     raise BadInput(f"{where}: depth_unit {unit!r} is neither m, cm, mm nor units a metre")
 
 
-def _guessed(where: Path, kind: np.dtype[Any], middle: float) -> tuple[float, str]:
+def _guessed(where: Path, kind: str, middle: float) -> tuple[float, str]:
     """Units a metre by the numbers alone."""
-    if kind == np.uint8:
+    if kind == EIGHT:
         raise BadInput(
             f"{where}: depth of 8 bits, whose unit no number tells (median {middle:g} of 255); set "
             "depth_unit to the units that make a metre: 25.5 if 255 is 10 m"
         )
-    if kind == np.uint16:
+    if kind == WHOLE:
         if not ROOM_M[0] <= middle / 1000 <= ROOM_M[1]:
             hint = " (6553.6 if 65536 is 10 m)" if middle > 1000 * ROOM_M[1] else ""
             raise BadInput(
                 f"{where}: whole numbers with median {middle:g}, as millimetres "
                 f"{middle / 1000:.3g} m: not a scene; {STATE}{hint}"
             )
-        return 1000.0, "whole numbers of 16 bits"
+        return 1000.0, WHOLE
     if PLAUSIBLE_M[0] <= middle <= PLAUSIBLE_M[1]:
         return 1.0, f"fractions with median {middle:.3g}"
     if PLAUSIBLE_M[1] < middle <= 1000 * PLAUSIBLE_M[1]:

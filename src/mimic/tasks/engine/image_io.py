@@ -4,6 +4,7 @@ of them."""
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from mimic.sources.base import Unreadable
 from mimic.sources.photos import pictures
 
 REMEDY = "download it again"
+LABEL_MAX = 65535
+GREY_OF_FEW_BITS = re.compile("L;([24])")  # names of stored forms, as Pillow's decoders have them
 LOOKED_INTO = 16  # files of a data set: all would be hours of reading
 
 
@@ -35,10 +38,17 @@ def read_labels(path: Path) -> np.ndarray:
     image the indices.
 
     Raises:
-        BadInput: missing, truncated, or no image.
+        BadInput: missing, truncated, no image, or with numbers that are no labels.
     """
     values = read_as(path, None)
-    if values.dtype == np.int32:  # how older Pillows open 16 bits
+    if values.dtype == np.int32:  # 32 bits, and how older Pillows open 16
+        low = int(values.min())
+        high = int(values.max())
+        if low < 0 or high > LABEL_MAX:
+            raise BadInput(
+                f"{path}: pixels from {low} to {high}, where numbers from 0 to {LABEL_MAX} are "
+                "expected; write another number where nothing is labelled, such as 255"
+            )
         values = values.astype(np.uint16)
     if values.dtype not in (np.uint8, np.uint16):
         raise BadInput(f"{path}: pixels are {values.dtype}, expected 8 or 16 bits; {REMEDY}")
@@ -52,8 +62,19 @@ def read_as(path: Path, mode: str | None) -> np.ndarray:
         BadInput: missing, truncated, no image, or too large.
     """
     with opened(path) as file:
+        step = _step(file)
         file.load()
-        return np.array(file if mode is None else file.convert(mode))
+        if mode is not None:
+            return np.array(file.convert(mode))
+        return np.array(file) // step if step > 1 else np.array(file)
+
+
+def _step(file: ImageFile.ImageFile) -> int:
+    """By what Pillow multiplies grey of 2 or 4 bits, so that its white is 255; 1 of other forms."""
+    tile = file.tile[0] if file.tile else None
+    form = "" if tile is None else tile[3]
+    packed = GREY_OF_FEW_BITS.match(str(form[0] if isinstance(form, tuple) else form))
+    return 255 // (2 ** int(packed[1]) - 1) if packed else 1
 
 
 @contextmanager
