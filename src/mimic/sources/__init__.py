@@ -77,7 +77,7 @@ READERS = {
     "crops": Reader("precomputed.crops.CropsSource", config.Crops),
 }
 READER_VERSIONS = {
-    "videos": {"reader": 2},
+    "videos": {"reader": 3},
     "images": {"reader": 5},
     "scenes": {"reader": 1, "embree": 4, "habitat": 2},
     "covisible": {"reader": 3, "embree": 4, "habitat": 2},
@@ -86,9 +86,9 @@ READER_VERSIONS = {
     "matterport": {"reader": 1, "embree": 4, "habitat": 2},
     "demon": {"reader": 2},
     "scannet": {"reader": 3},
-    "arkitscenes": {"reader": 2},
-    "objectron": {"reader": 1},
-    "mannequin": {"reader": 1},
+    "arkitscenes": {"reader": 3},
+    "objectron": {"reader": 2},
+    "mannequin": {"reader": 2},
     "co3d": {"reader": 3},
     "streetview": {"reader": 2},
     "transforms": {"reader": 5},

@@ -33,7 +33,7 @@ from mimic.sources.base import (
     require_folder,
 )
 from mimic.sources.photos.folders import has_extension, passed_over
-from mimic.sources.video import animations, hdr, streams, tracks
+from mimic.sources.video import animations, aspect, hdr, streams, tracks
 from mimic.sources.video.sampling import TOLERANCE_S, Sampled, announced_s, sampled
 
 EXTENSIONS = frozenset(
@@ -123,7 +123,7 @@ def describe(path: Path, seconds_min: float) -> Description:
     """What a video file says of itself, once its first frame has been decoded.
 
     The note says what was chosen for a file that does not say it (the track, the rate of its
-    frames), and what is done to its colours.
+    frames), and what is done to its shape and colours.
     """
     frames = None
     error = None
@@ -133,8 +133,12 @@ def describe(path: Path, seconds_min: float) -> Description:
         with tracks.opened(path) as container:
             # What the container says, which is no promise.
             frames = tracks.moving(container).frames or None
-            first = next(streams.decoded(container)).frame
-            remarks = [*tracks.remarks(container, first), *hdr.remarks(first)]
+            first = next(streams.decoded(container))
+            remarks = [
+                *tracks.remarks(container, first.frame),
+                *aspect.remarks(first.frame, first.pixel_aspect),
+                *hdr.remarks(first.frame),
+            ]
             note = "; ".join(remarks) or None
     except Unreadable as unreadable:
         error = str(unreadable)

@@ -14,7 +14,7 @@ from mimic.errors import BadInput
 from mimic.params import Params
 from mimic.sources import images
 from mimic.sources.base import Unreadable, files_in
-from mimic.sources.video import sampling, tracks
+from mimic.sources.video import aspect, sampling, tracks
 
 KINDS = {"videos": config.Videos, "images": config.Images, "scenes": config.Scenes}
 
@@ -132,7 +132,9 @@ def _film(path: Path) -> Film | None:
     try:
         with tracks.opened(path) as container:
             stream = tracks.moving(container)
-            size = (stream.codec_context.height, stream.codec_context.width)
+            decoder = stream.codec_context
+            pixel_aspect = aspect.pixel_aspects(stream)()
+            size = aspect.shown_size(decoder.height, decoder.width, pixel_aspect)
             rate = stream.average_rate
             return Film(path, sampling.announced_s(container), size, float(rate) if rate else None)
     except Unreadable:  # a picture that moves: mined as a video, and says nothing of this kind

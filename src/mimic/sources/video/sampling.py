@@ -1,5 +1,5 @@
-"""Frames of a video at equal spacing, upright; from its start, from some time on, or from a place
-where sampling ended before."""
+"""Frames of a video at equal spacing, upright and in square pixels; from its start, from some time
+on, or from a place where sampling ended before."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import av.container
 import numpy as np
 
 from mimic.sources.base import Image, Position, Unreadable
-from mimic.sources.video import hdr, side_data, streams, tracks
+from mimic.sources.video import aspect, hdr, side_data, streams, tracks
 from mimic.sources.video.streams import Timed
 
 SOUGHT_FROM_S = 10.0  # nearer to the start, decoding costs less than finding a key frame
@@ -121,7 +121,7 @@ def _sampled(
             taken = _from(path, container, first_s + begin_s, first_s)
         else:
             taken = itertools.chain([first], frames)
-        for clock_s, frame, is_complete in taken:
+        for clock_s, frame, is_complete, pixel_aspect in taken:
             time_s = clock_s - first_s
             if time_s > end_s + TOLERANCE_S:
                 break
@@ -131,7 +131,8 @@ def _sampled(
             last = number
             if time_s >= wanted_s:
                 share = (time_s - start_s) / part_s if 0 < part_s < math.inf else None
-                yield Sampled(time_s, turn(hdr.rgb(frame)), is_complete, share)
+                image = turn(aspect.squared(hdr.rgb(frame), pixel_aspect))
+                yield Sampled(time_s, image, is_complete, share)
     if last < 0:
         raise Unreadable(f"the video ends before {start_s:g} s")
 

@@ -16,7 +16,7 @@ import av
 import av.container
 
 from mimic.sources.base import Unreadable
-from mimic.sources.video import tracks
+from mimic.sources.video import aspect, tracks
 
 RESTART_S = 0.5  # a clock that goes back further has begun anew; by less, a frame is out of order
 PACKETS_LOOKED_AT = 50  # for times: the first of a recording that was cut may have none
@@ -39,6 +39,7 @@ class Timed(NamedTuple):
     frame: av.VideoFrame
     # Nothing was lost so far, and the clock is the container's: decoding may begin here.
     is_clean: bool
+    pixel_aspect: Fraction  # see `aspect`
 
 
 def decoded(
@@ -64,11 +65,13 @@ def decoded(
     clock = _Clock(None if has_times else tracks.rate(stream)[0], first_s)
     clock.sorts = not NUMBERED.isdisjoint(container.format.name.split(","))
     losses = _Losses(from_s)
+    pixel_aspect = aspect.pixel_aspects(stream)
     for item in itertools.chain(first, packets):
         for frame in _frames(item, clock, losses):
             time_s = clock.tell(frame)
             if losses.is_good(frame, time_s) and time_s is not None:
-                yield Timed(time_s, frame, clock.is_plain and losses.damaged == 0)
+                is_clean = clock.is_plain and losses.damaged == 0
+                yield Timed(time_s, frame, is_clean, pixel_aspect())
     lacking = list(_lacking(container, stream, clock))
     if not lacking and from_s == -math.inf:
         lacking = list(_missing(container, stream, clock))
