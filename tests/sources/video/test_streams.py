@@ -250,18 +250,6 @@ def test_recordings_joined_end_to_end_are_one_sequence(tmp_path: Path, name: str
     assert all((a == b).all() for a, b in zip(images, alone, strict=True))
 
 
-def test_a_recording_joined_behind_an_mp4_is_named(tmp_path: Path) -> None:
-    """FFmpeg, and every player, reads the first alone."""
-    parts = [footage.video(tmp_path / f"{seed}.mp4", footage.pan(seed, 8, 2)) for seed in (1, 2)]
-    joined = tmp_path / "joined.mp4"
-    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
-    frames = videos.sample(joined, 1.0)
-    times = _sampled(parts[0])[0]
-    assert [round(next(frames)[0], 3) for _ in times] == times
-    with pytest.raises(Unreadable, match=f"at byte {parts[0].stat().st_size:,} of"):
-        next(frames)
-
-
 @pytest.mark.parametrize("slip_ms", [250, 2400])
 def test_a_frame_out_of_order_is_no_restart(tmp_path: Path, slip_ms: int) -> None:
     """After a single frame with a time that was, the clock goes on as before."""

@@ -16,7 +16,7 @@ import av
 import av.container
 
 from mimic.sources.base import Unreadable
-from mimic.sources.video import aspect, tracks
+from mimic.sources.video import aspect, joined, tracks
 
 RESTART_S = 0.5  # a clock that goes back further has begun anew; by less, a frame is out of order
 PACKETS_LOOKED_AT = 50  # for times: the first of a recording that was cut may have none
@@ -28,7 +28,6 @@ LACKING_SHARE = 0.05
 # order in which the decoder gives them.
 NUMBERED = frozenset({"avi", "mxf"})
 REORDERED_MAX = 16  # pictures that a decoder of H.264 or H.265 holds back
-BOX_HEAD = 8  # bytes: length and kind
 ANNOUNCING = frozenset({"matroska", "mov", "avi", "asf", "flv"})
 
 
@@ -60,13 +59,15 @@ def decoded(
         Unreadable: at the end, if anything was damaged, or the announced end never came.
     """
     stream = tracks.moving(container)
-    first, packets = _looked_at(container, stream)
+    losses = _Losses(from_s)
+    first, packets = _looked_at(container, stream, losses)
     has_times = any(isinstance(item, str) or not _is_timeless(item) for item in first)
     clock = _Clock(None if has_times else tracks.rate(stream)[0], first_s)
     clock.sorts = not NUMBERED.isdisjoint(container.format.name.split(","))
-    losses = _Losses(from_s)
     pixel_aspect = aspect.pixel_aspects(stream)
+    last_at = 0
     for item in itertools.chain(first, packets):
+        last_at = last_at if isinstance(item, str) else max(last_at, item.pos or 0)
         for frame in _frames(item, clock, losses):
             time_s = clock.tell(frame)
             if losses.is_good(frame, time_s) and time_s is not None:
@@ -75,7 +76,7 @@ def decoded(
     lacking = list(_lacking(container, stream, clock))
     if not lacking and from_s == -math.inf:
         lacking = list(_missing(container, stream, clock))
-    words = [*losses.messages(), *lacking, *_joined(container)]
+    words = [*losses.messages(), *lacking, *joined.messages(container, last_at)]
     if words:
         raise Unreadable("; ".join(words))
 
@@ -157,6 +158,7 @@ class _Losses:
     damaged: int = 0
     left_out: int = 0
     reason: str = "damaged frames"
+    has_late_track: bool = False
     waiting: bool = False  # for a key frame: what comes before it is predicted from what is damaged
 
     def add(self, time_s: float | None, reason: str | None = None) -> None:
@@ -180,6 +182,8 @@ class _Losses:
         if self.damaged:
             more = f", {self.left_out} more predicted from them" if self.left_out else ""
             yield f"{self.damaged} damaged packets or frames{more} ({self.reason})"
+        if self.has_late_track:
+            yield "another track begins in its midst, which is not mined; cut the file there"
 
 
 def _frames(item: av.Packet | str, clock: _Clock, losses: _Losses) -> list[av.VideoFrame]:
@@ -206,9 +210,10 @@ def _is_timeless(packet: av.Packet) -> bool:
 def _looked_at(
     container: av.container.InputContainer,
     stream: av.VideoStream,
+    losses: _Losses,
 ) -> tuple[list[av.Packet | str], Iterator[av.Packet | str]]:
     """The packets up to the first that has a time, and the rest."""
-    packets = _packets(container, stream)
+    packets = _packets(container, stream, losses)
     first = []
     for item in itertools.islice(packets, PACKETS_LOOKED_AT):
         first.append(item)
@@ -220,12 +225,21 @@ def _looked_at(
 def _packets(
     container: av.container.InputContainer,
     stream: av.VideoStream,
+    losses: _Losses,
 ) -> Iterator[av.Packet | str]:
     """Packets of the stream; a container that breaks off ends with the reason instead."""
-    try:
-        yield from container.demux(stream)
-    except (av.FFmpegError, ValueError) as error:
-        yield tracks.reason(error)
+    goes_on = True
+    while goes_on:
+        goes_on = False
+        try:
+            yield from container.demux(stream)
+        except (av.FFmpegError, ValueError) as error:
+            yield tracks.reason(error)
+        except (
+            IndexError
+        ):  # of PyAV, at the first packet of a track that was not there at the start
+            losses.has_late_track = True
+            goes_on = True
 
 
 def _lacking(
@@ -262,42 +276,6 @@ def _missing(
             f"{stream.frames - count} of the {stream.frames} frames that the file announces are "
             "missing, and what lies behind the hole seems to be earlier than it is"
         )
-
-
-def _joined(container: av.container.InputContainer) -> Iterator[str]:
-    """Says so where another MP4 or MOV follows in the same file, of which nothing is read; in
-    fragments it is."""
-    if "mov" not in container.format.name.split(","):
-        return
-    path = Path(container.name)
-    starts = []
-    for kind, at in _boxes(path):
-        if kind == b"moof":
-            return
-        if kind == b"ftyp":
-            starts.append(at)
-    if len(starts) > 1:
-        yield (
-            f"another recording is joined behind this one, at byte {starts[1]:,} of "
-            f"{path.stat().st_size:,}: cut the file there to mine it"
-        )
-
-
-def _boxes(path: Path) -> Iterator[tuple[bytes, int]]:
-    """Kind and place of the boxes at the top of a file (ISO 14496-12, 4.2)."""
-    size = path.stat().st_size
-    at = 0
-    with path.open("rb") as file:
-        while at + BOX_HEAD <= size:
-            file.seek(at)
-            head = file.read(2 * BOX_HEAD)
-            length = int.from_bytes(head[:4], "big")
-            if length == 1:  # written in 64 bits behind the kind
-                length = int.from_bytes(head[8:16], "big")
-            if 0 < length < BOX_HEAD:
-                return  # no box
-            yield head[4:8], at
-            at = at + length if length else size
 
 
 def _announced_s(

@@ -1,0 +1,92 @@
+"""Files that hold several recordings, one behind the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from mimic.sources import videos
+from mimic.sources.base import Unreadable
+from mimic.sources.video import joined
+from tests.support import footage
+
+
+def _recording(
+    path: Path,
+    seed: int = 0,
+    *,
+    images: list[np.ndarray] | None = None,
+    form: dict[str, str] | None = None,
+) -> Path:
+    """Four seconds, or some pictures."""
+    images = images or footage.pan(seed, 40, 2)
+    with av.open(str(path), "w", options=form or {}) as container:
+        codec = "flv" if path.suffix == ".flv" else "libx264"
+        stream = container.add_stream(codec, rate=10, options={"qmin": "2", "qmax": "4"})
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.bit_rate = 60_000_000
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def _times(path: Path) -> list[float]:
+    return [round(time_s, 3) for time_s, _ in videos.sample(path, 1.0)]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.flv"])
+def test_a_recording_joined_behind_another_is_named(tmp_path: Path, name: str) -> None:
+    """FFmpeg, and every player, reads the first alone."""
+    parts = [_recording(tmp_path / f"{seed}{name}", seed) for seed in (1, 2)]
+    file = tmp_path / name
+    file.write_bytes(b"".join(part.read_bytes() for part in parts))
+    frames = videos.sample(file, 1.0)
+    times = _times(parts[0])
+    assert [round(next(frames)[0], 3) for _ in times] == times
+    with pytest.raises(Unreadable, match=f"at byte {parts[0].stat().st_size:,} of"):
+        next(frames)
+
+
+def test_a_header_across_two_chunks_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [_recording(tmp_path / f"{seed}.flv", seed) for seed in (1, 2)]
+    file = tmp_path / "a.flv"
+    file.write_bytes(b"".join(part.read_bytes() for part in parts))
+    for chunk in range(13, 40):
+        monkeypatch.setattr(joined, "CHUNK", chunk)
+        with pytest.raises(Unreadable, match=f"at byte {parts[0].stat().st_size:,} of"):
+            list(videos.sample(file, 1.0))
+
+
+def test_a_long_recording_behind_an_flv_is_read(tmp_path: Path) -> None:
+    """FFmpeg finds into it, so nothing is lost."""
+    noise = np.random.default_rng(0).integers(0, 255, (40, 416, 416, 3), dtype=np.uint8)
+    part = _recording(tmp_path / "1.flv", images=list(noise))
+    assert part.stat().st_size > 5_000_000
+    file = tmp_path / "a.flv"
+    file.write_bytes(2 * part.read_bytes())
+    assert _times(file) == pytest.approx([float(second) for second in range(8)], abs=0.06)
+
+
+def test_a_track_that_begins_in_the_midst_is_named(tmp_path: Path) -> None:
+    """As of a channel between two programmes; PyAV fails on the packets of a track that was not
+    there at the start."""
+    pids = {"mpegts_start_pid": "0x300", "mpegts_pmt_start_pid": "0x1200"}
+    parts = [
+        _recording(tmp_path / "1.ts", 1),
+        _recording(tmp_path / "2.ts", 2, form=pids),
+        _recording(tmp_path / "3.ts", 3),
+    ]
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    frames = videos.sample(path, 1.0)
+    assert len([next(frames) for _ in range(8)]) == 8  # of the first and the third
+    with pytest.raises(Unreadable, match="another track begins in its midst"):
+        next(frames)
