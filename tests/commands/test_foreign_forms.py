@@ -102,6 +102,11 @@ def test_numbers_of_numpy_are_refused_with_what_to_do(
     assert "save its weights alone" in message
 
 
+def test_tensors_without_numbers_are_refused(tmp_path: Path) -> None:
+    empty = {key: value.to("meta") for key, value in BARE.items()}
+    assert "holds no numbers: tensors on the meta device" in refusal(tmp_path, empty)
+
+
 @pytest.mark.parametrize(("side_px", "patch_px"), [(518, 14), (SIDE, 8)])
 def test_the_grid_follows_from_the_table_of_positions(
     tmp_path: Path, side_px: int, patch_px: int

@@ -279,7 +279,7 @@ def test_a_file_without_its_config_is_assumed_to_be_built_as_transformers_builds
     """And pixels that a file beside it speaks of are those of the weights all the same."""
     hugging_face(tmp_path / "hub")
     (tmp_path / "hub/config.json").unlink()
-    said = dataclasses.replace(NOTHING, heads=4)
+    said = dataclasses.replace(NOTHING, heads=4, size_px=(SIDE, SIDE))
     card = import_weights(tmp_path / "hub/model.safetensors", tmp_path / "models/hf", said)
     assert card["model"]["norm_eps"] == 1e-12
     assert card["imported"]["assumed"] == [

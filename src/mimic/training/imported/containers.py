@@ -172,6 +172,11 @@ def _plain(tensors: Mapping[str, Tensor], bare: Mapping[str, str], path: Path) -
                 f"{path}: {name} is {value.dtype} ({value.layout}), not plain floating-point "
                 "weights"
             )
+        if value.is_meta:
+            raise BadInput(
+                f"{path}: holds no numbers: tensors on the meta device, such as {name}; save them "
+                "once the weights are loaded"
+            )
         numbers = value.detach().float()
         if not torch.isfinite(numbers).all():
             raise BadInput(

@@ -74,7 +74,7 @@ def numbers_of(
     weights = checkpoint.weights
     width, patch_px = _patches(weights)
     positions = weights.get("encoder.pos_embed")
-    size_px = _size(weights, patch_px, stated.get("img_size"), overrides.size_px)
+    size_px = _size(weights, patch_px, stated, overrides.size_px, assumed)
     heads = _heads(width, overrides.heads, stated.get("enc_num_heads"), "--heads", assumed)
     sizes: dict[str, Any] = {
         "size_px": size_px,
@@ -125,11 +125,17 @@ def _patches(weights: Mapping[str, Tensor]) -> tuple[int, int]:
 
 
 def _size(
-    weights: Mapping[str, Tensor], patch_px: int, stated: Any, override: tuple[int, int] | None
+    weights: Mapping[str, Tensor],
+    patch_px: int,
+    stated: Mapping[str, Any],
+    override: tuple[int, int] | None,
+    assumed: list[str],
 ) -> tuple[int, int]:
     """Height and width: said, told, or what the table of positions shows; they must fit
     together."""
-    size_px = override or (None if stated is None else _pair(stated))
+    _require_whole_patches(override, patch_px)
+    written = stated.get("img_size")
+    size_px = override or (None if written is None else _pair(written))
     positions = weights.get("encoder.pos_embed")
     if positions is None:
         if size_px is None:
@@ -144,13 +150,8 @@ def _size(
             "NAME"
         )
     shown = _grid_of_table(positions, count)
-    side = math.isqrt(count)
     if size_px is None:
-        if shown is None and side * side != count:
-            raise ValueError(
-                f"{count} positions are no square of patches; say --size-px HEIGHT WIDTH"
-            )
-        rows, columns = shown or (side, side)
+        rows, columns = shown or _usual_grid(count, patch_px, stated.get("input_size"), assumed)
         return rows * patch_px, columns * patch_px
     grid = size_px[0] / patch_px, size_px[1] / patch_px
     if shown is not None and grid != shown:
@@ -165,6 +166,38 @@ def _size(
             "has positions for"
         )
     return size_px
+
+
+def _require_whole_patches(override: tuple[int, int] | None, patch_px: int) -> None:
+    """The product of two negative sides would pass for a number of patches."""
+    if override and any(side < 1 or side % patch_px for side in override):
+        raise ValueError(
+            f"--size-px {override[0]} {override[1]}: height and width have to be positive "
+            f"multiples of its patch of {patch_px} px"
+        )
+
+
+def _usual_grid(count: int, patch_px: int, input_size: Any, assumed: list[str]) -> tuple[int, int]:
+    """The grid of a learned table: that of the images it was trained on, if they are stated and
+    fit, or a square.
+
+    Args:
+        input_size: as MAE's arguments (a side) or timm's config.json (channels, height, width)
+            state it.
+    """
+    sides = [input_size, input_size] if isinstance(input_size, int) else input_size
+    if isinstance(sides, list | tuple) and all(isinstance(side, int) for side in sides):
+        rows, columns = ([0, 0, *(side // patch_px for side in sides)])[-2:]
+        if min(rows, columns) > 0 and rows * columns == count:
+            return rows, columns
+    side = math.isqrt(count)
+    if side * side != count:
+        raise ValueError(f"{count} positions are no square of patches; say --size-px HEIGHT WIDTH")
+    assumed.append(
+        f"a square grid of {side} x {side} patches, as it holds {count} positions and does not say "
+        "how they lie (--size-px)"
+    )
+    return side, side
 
 
 def _grid_of_table(positions: Tensor, count: int) -> tuple[int, int] | None:

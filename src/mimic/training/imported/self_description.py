@@ -47,6 +47,7 @@ OUR_NAMES = {
     "norm_pix_loss": "norm_pix_loss",
     "visible_rounding": "visible_rounding",
 }
+TRAINED_WITH = ("norm_pix_loss", "mask_ratio", "input_size")  # of MAE's arguments
 NAMES_SAID = {  # ours to those of Hugging Face's config.json
     "img_size": "image_size",
     "enc_num_heads": "num_attention_heads",
@@ -234,9 +235,7 @@ def stated_by(facts: Mapping[str, Any]) -> dict[str, Any]:
     """
     args = facts.get("args")
     args = args if isinstance(args, dict) else {}
-    stated = {
-        key: args[key] for key in ("norm_pix_loss", "mask_ratio") if args.get(key) is not None
-    }
+    stated = {key: args[key] for key in TRAINED_WITH if args.get(key) is not None}
     called = args.get("model")
     if facts.get("croco_kwargs") is not None:
         kwargs = facts["croco_kwargs"]

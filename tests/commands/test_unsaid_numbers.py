@@ -1,0 +1,67 @@
+"""Numbers of a model that a foreign file does not state, or states wrongly: assumed aloud, or
+refused."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mimic.models.layers import sincos_table
+from tests.commands.test_foreign_weights import BARE, imported, refusal
+from tests.commands.test_weights import NOTHING, WIDTH, foreign
+
+SQUARE = "a square grid of 4 x 4 patches, as it holds 16 positions and does not say how they lie"
+
+
+def squares(card: dict[str, Any]) -> list[str]:
+    return [line for line in card["imported"]["assumed"] if line.startswith("a square grid")]
+
+
+def test_a_learned_table_is_a_square_by_assumption(tmp_path: Path) -> None:
+    """It may be one of 2 x 8 patches."""
+    card, _ = imported(tmp_path, BARE)
+    assert card["model"]["size_px"] == [64, 64]
+    assert squares(card) == [f"{SQUARE} (--size-px)"]
+    card, _ = imported(tmp_path, BARE, dataclasses.replace(NOTHING, size_px=(32, 128)))
+    assert card["model"]["size_px"] == [32, 128]
+    assert squares(card) == []
+
+
+@pytest.mark.parametrize(
+    ("input_size", "size_px"), [(64, [64, 64]), ([3, 32, 128], [32, 128]), ([3, 64, 64], [64, 64])]
+)
+def test_a_size_that_the_training_states_is_no_assumption(
+    tmp_path: Path, input_size: Any, size_px: list[int]
+) -> None:
+    args = argparse.Namespace(input_size=input_size)
+    card, _ = imported(tmp_path, {"model": BARE, "args": args})
+    assert (card["model"]["size_px"], squares(card)) == (size_px, [])
+
+
+@pytest.mark.parametrize("input_size", [224, -64, "64", [3], [], [-32, -128], [3, 64.0, 64]])
+def test_a_size_that_does_not_fit_is_not_taken(tmp_path: Path, input_size: Any) -> None:
+    args = argparse.Namespace(input_size=input_size)
+    card, _ = imported(tmp_path, {"model": BARE, "args": args})
+    assert (card["model"]["size_px"], len(squares(card))) == ([64, 64], 1)
+
+
+def test_a_fixed_table_is_no_assumption(tmp_path: Path) -> None:
+    table = {"pos_embed": sincos_table((2, 8), WIDTH, class_token=True)}
+    card, _ = imported(tmp_path, BARE | table)
+    assert (card["model"]["size_px"], squares(card)) == ([32, 128], [])
+
+
+@pytest.mark.parametrize("size_px", [(-64, -64), (0, 0), (24, 96), (64, -64)])
+@pytest.mark.parametrize("dialect", ["timm", "croco-v2"])
+def test_sides_that_are_no_multiples_of_the_patch_are_refused(
+    tmp_path: Path, dialect: str, size_px: tuple[int, int]
+) -> None:
+    """Their product may be that of the patches all the same."""
+    said = dataclasses.replace(NOTHING, size_px=size_px)
+    line = refusal(tmp_path, foreign(dialect), said)
+    height, width = size_px
+    assert f"--size-px {height} {width}: height and width have to be positive multiples" in line
