@@ -25,6 +25,7 @@ from mimic.infra.tracking.records import Record
 from mimic.params import load_params
 from mimic.params.trainings import plan_training
 from mimic.training import checkpoint, journal
+from mimic.training.encoder_folder import write_card
 from mimic.training.start import initial_model, lines
 from tests.support import toy_runs
 from tests.support.toy_runs import TINY, change, files, run
@@ -156,6 +157,9 @@ def test_other_weights_make_another_run(workspace: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     weights["encoder.norm.bias"] += 1
     save_file(weights, folder / "model.safetensors")
+    with pytest.raises(BadInput, match=r"its sha256 is not that of card\.json"):
+        run(workspace, "own")
+    write_card(folder, json.loads((folder / "card.json").read_text()))
     again = run(workspace, "own")
     assert files(again)["encoder.safetensors"] != first["encoder.safetensors"]
     assert len(list((workspace / "runs/pretrain/own").iterdir())) == 2

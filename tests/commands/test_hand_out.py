@@ -22,6 +22,7 @@ from mimic.commands.import_weights import import_weights
 from mimic.errors import BadInput
 from mimic.models.encoder import IMAGE_MEAN, IMAGE_STD
 from mimic.training.checkpoint import load_encoder, load_model, write_weights
+from mimic.training.encoder_folder import write_card
 from mimic.training.imported.foreign import ImportOverrides
 from tests.commands.test_weights import IMAGES, NOTHING, publish
 from tests.support import other_projects
@@ -256,6 +257,35 @@ def test_one_of_several_seeds(workspace: Path) -> None:
     assert "ours holds 1 seeds; name one, such as ours/seed-1" in str(done.exception)
     done = run("export-weights", "ours/seed-2", "--format", "timm")
     assert "no card.json" in str(done.exception)
+
+
+@pytest.mark.parametrize("name", ["encoder.safetensors", "model.safetensors"])
+def test_weights_that_changed_since_they_were_written_are_not_handed_on(
+    workspace: Path, name: str
+) -> None:
+    """One number is another: nothing but the sha256 of the card tells."""
+    folder = workspace / "models/ours"
+    publish(folder, "croco", False, "sincos")
+    write_card(folder, json.loads((folder / "card.json").read_text()))
+    exported("croco", "before")
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-1] + b"\x40")
+    done = run("export-weights", "ours", "--format", "timm", "--out", "after")
+    assert f"{name}: its sha256 is not that of card.json" in str(done.exception)
+    assert not (workspace / "after").exists()
+
+
+@pytest.mark.parametrize("given", ["models/ours", "models/ours/encoder.safetensors"])
+def test_weights_that_changed_since_they_were_written_are_not_imported(
+    workspace: Path, given: str
+) -> None:
+    folder = workspace / "models/ours"
+    publish(folder, "croco", False, "sincos")
+    write_card(folder, json.loads((folder / "card.json").read_text()))
+    path = folder / "encoder.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x40")
+    with pytest.raises(BadInput, match=r"its sha256 is not that of card\.json"):
+        import_weights(workspace / given, workspace / "models/again", NOTHING)
 
 
 # ---------------------------------------------------------------------------- and back

@@ -19,6 +19,7 @@ from mimic.models import ViTSize
 from mimic.models.encoder import VisionTransformer
 from mimic.models.layers import initialise
 from mimic.training import checkpoint
+from mimic.training.encoder_folder import write_card
 from mimic.training.optim import adamw, parameter_groups
 
 SIZE: dict[str, Any] = {
@@ -218,6 +219,7 @@ def test_equal_weights_are_equal_bytes(tmp_path: Path) -> None:
         ("no weights", "no such file"),
         ("weights cut", "not a whole safetensors file"),
         ("weights pickled", "not a whole safetensors file"),
+        ("another number", r"encoder.safetensors: its sha256 is not that of card.json; .* again"),
         ("deeper card", r"12 missing \(blocks.1.norm1.weight, blocks.1.norm1.bias, ...\)"),
         (
             "card without class token",
@@ -243,6 +245,10 @@ def test_a_model_that_does_not_fit_is_one_line(tmp_path: Path, damage: str, mess
             weights.write_bytes(weights.read_bytes()[:-8])
         case "weights pickled":
             weights.write_bytes(pickle.dumps(Hostile(tmp_path / "ran")))
+        case "another number":
+            stated = json.loads(card.read_text())
+            write_card(folder, stated)
+            weights.write_bytes(weights.read_bytes()[:-1] + b"\x40")
         case "deeper card":
             card.write_text(json.dumps({"model": SIZE | {"depth": 2}}))
         case "card without class token":

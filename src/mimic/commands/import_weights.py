@@ -27,7 +27,7 @@ from mimic.models.formats import checkpoint_formats, timm_rope
 from mimic.models.formats.checkpoint_formats import OBJECTIVE_OF, Translated
 from mimic.models.objectives.base import Pretraining
 from mimic.training import optimizer_state
-from mimic.training.checkpoint import load_into, write_weights
+from mimic.training.checkpoint import load_into, read_card, require_recorded, write_weights
 from mimic.training.encoder_folder import write_card
 from mimic.training.imported import averages
 from mimic.training.imported.containers import Foreign, read_checkpoint
@@ -66,6 +66,7 @@ def import_weights(
     """
     _check_target(out, force)
     foreign = read_checkpoint(path, overrides.key, overrides.prefix)
+    _require_whole_encoder(path)
     if (path / "card.json").is_file() and (path / "model.safetensors").is_file():
         left = "model.safetensors (the decoder it was pretrained with)"
         foreign = replace(foreign, left_out=[*foreign.left_out, left])
@@ -107,6 +108,14 @@ def import_weights(
 
     _publish(fill, out, force)
     return card
+
+
+def _require_whole_encoder(path: Path) -> None:
+    """Of a model in models/, given by its folder or its file, the card says what was written."""
+    encoder = path / "encoder.safetensors" if path.is_dir() else path
+    ours = encoder.name == "encoder.safetensors" and encoder.is_file()
+    if ours and (encoder.parent / "card.json").is_file():
+        require_recorded(encoder, read_card(encoder.parent))
 
 
 def _averages(

@@ -46,19 +46,17 @@ def load_encoder(folder: Path) -> tuple[VisionTransformer, dict[str, Any]]:
     """
     card = read_card(folder)
     path = folder / "encoder.safetensors"
+    encoder: VisionTransformer
     if "timm" in card["model"]:
         # Only here, for such a model: importing timm takes seconds.
         from mimic.models.formats.timm_vit import TimmEncoder
 
         height, width = card["model"]["size_px"]
         encoder = TimmEncoder(card["model"]["timm"], (height, width), pretrained=False)
-        return _loaded(encoder, path), card
-    return _loaded(VisionTransformer(_size(card, folder), attention="auto"), path), card
-
-
-def _loaded(encoder: VisionTransformer, path: Path) -> VisionTransformer:
-    load_into(encoder, read_weights(path), path)
-    return encoder.eval()
+    else:
+        encoder = VisionTransformer(_size(card, folder), attention="auto")
+    load_into(encoder, read_published(path, card), path)
+    return encoder.eval(), card
 
 
 def load_model(folder: Path) -> Pretraining:
@@ -83,7 +81,7 @@ def load_model(folder: Path) -> Pretraining:
         model = build(str(network_of(card)), _size(card, folder), masking)
     except ValueError as error:
         raise BadInput(f"{folder / 'card.json'}: {error}") from None
-    load_into(model, read_weights(path), path)
+    load_into(model, read_published(path, card), path)
     return model.eval()
 
 
@@ -126,6 +124,35 @@ def read_card(folder: Path) -> dict[str, Any]:
     if not isinstance(card, dict) or not isinstance(card.get("model"), dict):
         raise BadInput(f"{path}: holds no 'model' sizes; run mimic pretrain {folder.name} again")
     return card
+
+
+def read_published(path: Path, card: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Weights of a published model, which have to be those that its card states.
+
+    Raises:
+        BadInput: the file is missing, or damaged since it was written.
+    """
+    weights = read_weights(path)
+    require_recorded(path, card)
+    return weights
+
+
+def require_recorded(path: Path, card: Mapping[str, Any]) -> None:
+    """A flipped bit makes another number, and safetensors holds no checksum that would tell.
+
+    Args:
+        card: with the sha256 of each file; cards of earlier versions state none.
+
+    Raises:
+        BadInput: the file is not the one that was written with the card.
+    """
+    stated = card.get("weights")
+    digest = stated.get(path.name) if isinstance(stated, Mapping) else None
+    if digest is not None and file_digest(path) != digest:
+        raise BadInput(
+            f"{path}: its sha256 is not that of card.json; copy it again, or train or import "
+            f"{path.parent.name} again"
+        )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from mimic.models import ViTSize, build
 from mimic.models.inheritance import Ancestor, Inherited, groups, inherit
 from mimic.models.layers import initialise
 from mimic.models.objectives.base import Pretraining
-from mimic.training.checkpoint import DECODER_KEYS, network_of, read_card, read_weights
+from mimic.training.checkpoint import DECODER_KEYS, network_of, read_card, read_published
 from mimic.training.optimizer_state import FILE, OptimizerState
 
 ENCODER = "encoder."
@@ -97,7 +97,7 @@ def read(start: Start) -> Ancestor:
     size = encoder_size(start)
     card = read_card(start.folder)
     path = weights_file(start.folder)
-    weights = read_weights(path)
+    weights = read_published(path, card)
     if path.name == "encoder.safetensors":
         weights = {ENCODER + name: value for name, value in weights.items()}
     for name in (card.get("imported") or {}).get("zero") or []:
