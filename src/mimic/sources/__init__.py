@@ -78,23 +78,23 @@ READERS = {
 }
 READER_VERSIONS = {
     "videos": {"reader": 3},
-    "images": {"reader": 5},
+    "images": {"reader": 6},
     "scenes": {"reader": 1, "embree": 4, "habitat": 2},
     "covisible": {"reader": 3, "embree": 4, "habitat": 2},
     "hm3d": {"reader": 1, "embree": 4, "habitat": 2},
     "gibson": {"reader": 1, "embree": 4, "habitat": 2},
     "matterport": {"reader": 1, "embree": 4, "habitat": 2},
-    "demon": {"reader": 2},
-    "scannet": {"reader": 3},
+    "demon": {"reader": 3},
+    "scannet": {"reader": 4},
     "arkitscenes": {"reader": 3},
     "objectron": {"reader": 2},
     "mannequin": {"reader": 2},
-    "co3d": {"reader": 3},
-    "streetview": {"reader": 2},
-    "transforms": {"reader": 5},
-    "rgbd": {"reader": 6},
-    "released": {"reader": 2},
-    "crops": {"reader": 3},
+    "co3d": {"reader": 4},
+    "streetview": {"reader": 3},
+    "transforms": {"reader": 6},
+    "rgbd": {"reader": 7},
+    "released": {"reader": 3},
+    "crops": {"reader": 4},
 }
 
 

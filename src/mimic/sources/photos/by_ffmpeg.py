@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.stream import Disposition
+from av.video.reformatter import ColorRange, Colorspace
 from PIL import ImageFile
 
 from mimic.infra import endings
@@ -21,6 +22,8 @@ FLOATS = "floating-point pixels are no photograph; export 8 or 16 bits"
 TILES = "in tiles, or made of another, which nothing here puts together; convert it to JPEG"
 HEIC_BRANDS = ("heic", "heix", "heim", "heis", "mif1")
 BITS, PHOTOMETRIC, PLANES = 258, 262, 284  # tags: BitsPerSample, ..., PlanarConfiguration
+JP2_HEAD = 1 << 20  # bytes at its start, among which the codestream begins: behind profiles
+CODESTREAM = b"\xff\x4f\xff\x51"
 BY_ITSELF = {
     "protocol_whitelist": "file",
     "pattern_type": "none",
@@ -59,10 +62,13 @@ def orientation(path: Path) -> int:
     return 1 if frame is None else side_data.orientation(frame)
 
 
-def decoded(path: Path) -> tuple[av.VideoFrame | None, bool]:
+def decoded(path: Path, halvings: int = 0) -> tuple[av.VideoFrame | None, bool]:
     """The first picture of a file, as FFmpeg reads it, and whether a video follows. Of the pictures
     of a HEIC it is the one that the file names (`pitm`): thumbnails, depths and tiles may come
     first.
+
+    Args:
+        halvings: of its sides, for JPEG 2000, which holds smaller copies of itself.
 
     Raises:
         Unreadable: it lists other files, or the picture is put together of others.
@@ -73,7 +79,10 @@ def decoded(path: Path) -> tuple[av.VideoFrame | None, bool]:
         named = [one for one in streams if one.disposition & Disposition.default]
         if not named and container.metadata.get("major_brand") in HEIC_BRANDS:
             raise Unreadable(f"a HEIC picture {TILES}")
-        frames = container.decode((named or streams)[0])
+        stream = (named or streams)[0]
+        if halvings:
+            stream.codec_context.options = {"lowres": str(halvings)}
+        frames = container.decode(stream)
         first = next(frames, None)
         return first, container.format.name != "image2" and next(frames, None) is not None
 
@@ -117,7 +126,8 @@ def not_sdr(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFra
 
 def misread(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFrame | None:
     """The picture as FFmpeg decodes it, where Pillow takes its bytes for others: some TIFF of more
-    than 8 bits, and run lengths of SGI without the zero that ends a row.
+    than 8 bits, colours of JPEG 2000 of more than 8 bits (whose white Pillow rounds up to black),
+    and run lengths of SGI without the zero that ends a row.
 
     Raises:
         Unreadable: it has 32 bits, or is in memory.
@@ -130,8 +140,43 @@ def misread(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFra
         inverted = bits > 8 and tags.get(PHOTOMETRIC) == 0
         if not (bits == 12 or inverted or (bits > 8 and tags.get(PLANES) == 2)):
             return None
+    elif file.format == "JPEG2000":
+        if file.mode not in ("RGB", "RGBA") or _bits(file) <= 8:
+            return None
     elif file.format != "SGI":
         return None
     if not isinstance(source, Path):
         raise Unreadable(f"a {file.format} of a kind that is read from a file alone")
+    if file.format == "JPEG2000":
+        halvings: object = file.reduce  # Pillow's method, where no fewer pixels are asked for
+        return _full_range(decoded(source, halvings if isinstance(halvings, int) else 0)[0])
     return decoded(source)[0]
+
+
+def _bits(file: ImageFile.ImageFile) -> int:
+    """Of the deepest channel of a JPEG 2000, as its codestream says (ISO 15444-1, A.5.1)."""
+    if file.fp is None:
+        return 0
+    offset = file.fp.tell()
+    file.fp.seek(0)
+    head = file.fp.read(JP2_HEAD)
+    file.fp.seek(offset)
+    if (begin := head.find(CODESTREAM)) < 0:
+        return 0
+    size = begin + len(CODESTREAM)
+    channels = int.from_bytes(head[size + 36 : size + 38], "big")
+    return max((bits & 127 for bits in head[size + 38 :: 3][:channels]), default=0) + 1
+
+
+def _full_range(frame: av.VideoFrame | None) -> av.VideoFrame | None:
+    """A picture whose luma and chroma are those of JPEG (sYCC of JPEG 2000), which FFmpeg takes for
+    those of a video."""
+    if frame is None or frame.format.is_rgb:
+        return frame
+    has_alpha = any(component.is_alpha for component in frame.format.components)
+    return frame.reformat(
+        format="rgba64le" if has_alpha else "rgb48le",
+        src_colorspace=Colorspace.ITU601,
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.JPEG,
+    )

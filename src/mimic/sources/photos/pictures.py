@@ -79,11 +79,12 @@ def read(source: Path | io.BytesIO) -> Image:
         with opened(source) as file:
             bound(file)
             frame = by_ffmpeg.not_sdr(source, file) or by_ffmpeg.misread(source, file)
-            if frame is not None:
-                return _turned(by_ffmpeg.on_white(frame), file)
-            file.load()
+            if frame is None:
+                file.load()
             if problem := endings.lacking(source, file.format):
                 raise Unreadable(problem)
+            if frame is not None:
+                return _turned(by_ffmpeg.on_white(frame), file)
             if "icc_profile" not in file.info:
                 return rgb(file)
             return rgb(colours.srgb(ImageOps.exif_transpose(file)))
