@@ -31,6 +31,30 @@ TURNS: dict[str, Any] = {
     "rope_grid_indexing": "ij",
     "rope_rotate_half": True,
 }
+# Arguments of timm's classes that the weights show (parts that a plain encoder lacks have keys of
+# their own, and sizes have shapes), and those that only training and the head know.
+SHOWN_BY_WEIGHTS = """
+    patch_size in_chans embed_dim depth mlp_ratio class_token reg_tokens num_reg_tokens qkv_bias
+    qkv_fused qk_norm proj_bias init_values attn_only_layer_scale num_kv_heads swiglu_mlp
+    swiglu_align_to scale_mlp scale_attn_inner scale_attn_norm scale_mlp_norm pre_norm final_norm
+    fc_norm use_pre_transformer_norm use_post_transformer_norm use_fc_norm use_abs_pos_emb
+"""
+WITHOUT_EFFECT = """
+    num_classes global_pool pool_include_prefix attn_pool_num_heads attn_pool_mlp_ratio
+    head_init_scale drop_rate pos_drop_rate patch_drop_rate proj_drop_rate attn_drop_rate
+    drop_path_rate weight_init fix_init dynamic_img_size dynamic_img_pad strict_img_size
+    rope_shift_coords rope_jitter_coords rope_rescale_coords device dtype
+"""
+# Of the others one value each is what a plain encoder computes; it may also be null.
+COMPUTED: dict[str, Any] = {
+    "act_layer": "gelu",
+    "norm_layer": "layernorm",  # of timm, whose epsilon is NORM_EPS
+    "pos_embed": "learn",
+    "no_embed_class": False,
+    "use_post_norm": False,
+    "use_rot_pos_emb": False,
+}
+ROTARY: dict[str, Any] = {"rope_grid_offset": 0.0, "rope_mrope_section": None}
 
 
 def plain_kwargs(size: ViTSize) -> dict[str, Any] | None:
@@ -113,16 +137,45 @@ def folder_frame(name: str, size_px: tuple[int, int], width: int) -> dict[str, A
 
 def stated_by_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a config.json for timm says of a plain encoder, under CroCo's names of numbers. Empty
-    where it is no such file, or of a model that timm has to compute.
+    where it states no arguments.
 
     Args:
         config: with "model_args", as `folder_config` writes it.
+
+    Raises:
+        ValueError: by an argument, it computes something else.
     """
     args = config.get("model_args")
-    if not isinstance(args, Mapping) or config.get("architecture") not in ARCHITECTURES.values():
+    if not isinstance(args, Mapping):
         return {}
     numbers = {"enc_num_heads": args.get("num_heads"), "img_size": args.get("img_size")}
     stated = {key: value for key, value in numbers.items() if value is not None}
-    if all(args.get(key) == value for key, value in TURNS.items()):
-        stated["pos_embed"] = f"RoPE{float(args.get('rope_temperature', ROPE_BASE))!r}"
+    rotary = all(args.get(key) == value for key, value in TURNS.items())
+    if rotary:
+        stated["pos_embed"] = f"RoPE{_base(args.get('rope_temperature', ROPE_BASE))!r}"
+    _require_computed(args, COMPUTED | (TURNS | ROTARY if rotary else {}))
     return stated
+
+
+def _base(stated: Any) -> float:
+    if not isinstance(stated, int | float):
+        raise ValueError(f"model_args says rope_temperature {str(stated)[:20]!r}, no number")
+    return float(stated)
+
+
+def _require_computed(args: Mapping[str, Any], computed: Mapping[str, Any]) -> None:
+    """Refuse an argument that the weights do not show and that no encoder here takes."""
+    any_value = {"num_heads", "img_size", *SHOWN_BY_WEIGHTS.split(), *WITHOUT_EFFECT.split()}
+    if computed["use_rot_pos_emb"]:
+        any_value |= {"rope_temperature"}
+    else:  # the others are of rotary positions, which it has not
+        any_value |= {"rope_temperature", "ref_feat_shape"} | TURNS.keys() | ROTARY.keys()
+        any_value -= computed.keys()
+    for key, value in args.items():
+        if key in any_value or value is None or (key in computed and value == computed[key]):
+            continue
+        known = f"; only {computed[key]} is computed here" if key in computed else ""
+        raise ValueError(
+            f"model_args says {str(key)[:40]} {str(value)[:40]}, which changes what the model "
+            f"computes{known}"
+        )
