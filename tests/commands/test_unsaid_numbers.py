@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from mimic.commands.hand_out.export_weights import export_weights
+from mimic.commands.import_weights import import_weights
+from mimic.models.formats.checkpoint_formats import Written
 from mimic.models.layers import sincos_table
 from tests.commands.test_foreign_weights import BARE, imported, refusal
 from tests.commands.test_weights import NOTHING, WIDTH, foreign
@@ -65,3 +70,46 @@ def test_sides_that_are_no_multiples_of_the_patch_are_refused(
     line = refusal(tmp_path, foreign(dialect), said)
     height, width = size_px
     assert f"--size-px {height} {width}: height and width have to be positive multiples" in line
+
+
+PIXELS = "ImageNet's pixel statistics"
+HALVES = {"architecture": "vit_tiny_patch16_224", "pretrained_cfg": {"mean": [0.5] * 3}}
+
+
+def pixels(card: dict[str, Any]) -> list[str]:
+    return [line for line in card["imported"]["assumed"] if line.startswith(PIXELS)]
+
+
+def test_pixels_of_plain_weights_of_timm_are_assumed_aloud(tmp_path: Path) -> None:
+    """Those of AugReg were trained with 0.5."""
+    card, _ = imported(tmp_path, BARE)
+    assert pixels(card) == [f"{PIXELS} (many weights of timm have others: --timm NAME)"]
+
+
+def test_pixels_that_the_form_of_a_file_determines_are_no_assumption(tmp_path: Path) -> None:
+    """MAE's and MoCo-v3's encoders have fixed tables; CroCo and MAE's decoder have own names."""
+    table = {"pos_embed": sincos_table((4, 4), WIDTH, class_token=True)}
+    contents = [BARE | table, foreign("mae"), foreign("croco-v1")]
+    assert [pixels(imported(tmp_path, content)[0]) for content in contents] == [[], [], []]
+
+
+def test_pixels_of_our_exports_are_no_assumption(tmp_path: Path) -> None:
+    imported(tmp_path, BARE)
+    ours = tmp_path / "models/theirs"
+    written: dict[Written, str] = {"timm": "a.safetensors", "mae": "a.pth"}
+    for form, file in written.items():
+        export_weights(ours, form, tmp_path / file)
+        card = import_weights(tmp_path / file, tmp_path / "models/back", NOTHING)
+        assert card["imported"]["assumed"] == []
+
+
+def test_a_config_beside_the_only_weights_of_a_folder_is_about_them(tmp_path: Path) -> None:
+    """Whatever the file is called; among others it is not, and that is said."""
+    (tmp_path / "config.json").write_text(json.dumps(HALVES))
+    assert "says mean [0.5, 0.5, 0.5] of pixels" in refusal(tmp_path, BARE)
+    torch.save(BARE, tmp_path / "other.pth")
+    card, _ = imported(tmp_path, BARE)
+    assert "as config.json was not read: it lies beside other weights, too" in pixels(card)[0]
+    (tmp_path / "config.json").write_text("{}")
+    card, _ = imported(tmp_path, BARE)
+    assert "config.json" not in pixels(card)[0]

@@ -70,8 +70,10 @@ def numbers_of(
             nobody tells.
     """
     stated = stated_by(facts)
-    assumed: list[str] = [stated[UNSAID_PIXELS]] if UNSAID_PIXELS in stated else []
     weights = checkpoint.weights
+    assumed: list[str] = []
+    if UNSAID_PIXELS in stated and not _is_of_mae(checkpoint):
+        assumed.append(stated[UNSAID_PIXELS])
     width, patch_px = _patches(weights)
     positions = weights.get("encoder.pos_embed")
     size_px = _size(weights, patch_px, stated, overrides.size_px, assumed)
@@ -107,6 +109,16 @@ def numbers_of(
 
 
 # ---------------------------------------------------------------------------- each number
+
+
+def _is_of_mae(checkpoint: Translated) -> bool:
+    """Whether a file with timm's names has a fixed table: such are the encoders of MAE's and
+    MoCo-v3's code, which trains on ImageNet's pixel statistics. timm learns its tables."""
+    positions = checkpoint.weights.get("encoder.pos_embed")
+    if checkpoint.dialect != "timm" or positions is None:
+        return False
+    count = positions.shape[1] - int("encoder.cls_token" in checkpoint.weights)
+    return _grid_of_table(positions, count) is not None
 
 
 def _patches(weights: Mapping[str, Tensor]) -> tuple[int, int]:

@@ -13,6 +13,7 @@ import safetensors
 
 from mimic.models.encoder import IMAGE_MEAN, IMAGE_STD
 from mimic.models.formats import timm_config
+from mimic.training.imported.safe_load import files_of
 
 CROCO = {  # defaults of CroCoNet, in the order of its arguments
     "img_size": 224,
@@ -33,6 +34,7 @@ CROCO_NET = "CroCoNet"
 # DUSt3R and MASt3R take CroCo's arguments by name, and others beside them.
 NAMED = (CROCO_NET, "AsymmetricCroCo3DStereo", "AsymmetricMASt3R")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # names that config.json is about
+ENDINGS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 PIXELS = "preprocessor_config.json"
 UNSAID_PIXELS = "pixels"  # key: what was assumed of them
 HUGGING_FACE_EPS = 1e-12  # default of its configurations of vision transformers
@@ -126,15 +128,44 @@ def beside_timm(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it says that pixels have other statistics, or that another code computes it.
     """
-    folder = path if path.is_dir() else path.parent
-    config = _json(folder / "config.json") if path.is_dir() or path.name in WEIGHTS else {}
+    config, unread = _timm_config(path)
     _require_timm_pixels(config)
     if "model_args" not in config and (ours := _our_card(path)):
         return _of_ours(ours)
-    if "model_args" not in config and not path.is_dir():
-        config = _stated_inside(path, "timm")
+    if inside := {} if path.is_dir() or "model_args" in config else _stated_inside(path, "timm"):
+        config = inside
     stated = timm_config.stated_by_config(config)
-    return stated | ({"norm_eps": config["norm_eps"]} if stated and "norm_eps" in config else {})
+    if "model_args" in config and "norm_eps" in config:
+        stated["norm_eps"] = config["norm_eps"]
+    if inside:  # our export, which `export-weights` writes for our pixels
+        return stated
+    pixels = _timm_pixels(config)
+    if "input_size" in pixels:
+        stated["input_size"] = pixels["input_size"]
+    if not {"mean", "std"} <= pixels.keys():
+        stated[UNSAID_PIXELS] = (
+            f"ImageNet's pixel statistics{unread} (many weights of timm have others: --timm NAME)"
+        )
+    return stated
+
+
+def _timm_config(path: Path) -> tuple[dict[str, Any], str]:
+    """config.json beside weights for timm, if it is about them; otherwise empty, with why it was
+    not read where there is one."""
+    folder = path if path.is_dir() else path.parent
+    if path.is_dir() or path.name in WEIGHTS:
+        return _json(folder / "config.json"), ""
+    mine = {file.name for file in files_of(path)}
+    if {file.name for file in folder.iterdir() if file.suffix in ENDINGS} <= mine:
+        return _json(folder / "config.json"), ""
+    if not _timm_pixels(_json(folder / "config.json")):
+        return {}, ""
+    return {}, ", as config.json was not read: it lies beside other weights, too"
+
+
+def _timm_pixels(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    pixels = config.get("pretrained_cfg")
+    return pixels if isinstance(pixels, Mapping) else {}
 
 
 def require_pixels_of(model: Mapping[str, Any], path: Path) -> None:
@@ -146,10 +177,8 @@ def require_pixels_of(model: Mapping[str, Any], path: Path) -> None:
     Raises:
         ValueError: config.json beside the weights says that they were trained on other pixels.
     """
-    folder = path if path.is_dir() else path.parent
-    config = _json(folder / "config.json") if path.is_dir() or path.name in WEIGHTS else {}
-    pixels = config.get("pretrained_cfg")
-    pixels = pixels if isinstance(pixels, Mapping) else {}
+    config, _ = _timm_config(path)
+    pixels = _timm_pixels(config)
     for name in ("mean", "std"):
         if name in pixels and not _is_alike(pixels[name], model[name]):
             raise ValueError(
@@ -160,8 +189,7 @@ def require_pixels_of(model: Mapping[str, Any], path: Path) -> None:
 
 
 def _require_timm_pixels(config: Mapping[str, Any]) -> None:
-    pixels = config.get("pretrained_cfg")
-    pixels = pixels if isinstance(pixels, Mapping) else {}
+    pixels = _timm_pixels(config)
     for name, ours in (("mean", IMAGE_MEAN), ("std", IMAGE_STD)):
         if name in pixels and not _is_alike(pixels[name], ours):
             architecture = config.get("architecture", "NAME")
@@ -252,7 +280,10 @@ def stated_by(facts: Mapping[str, Any]) -> dict[str, Any]:
             "its decoder does not normalise the second view (norm_im2_in_dec=False), which ours "
             "does"
         )
-    return stated | dict(facts.get("config", {}))
+    stated |= dict(facts.get("config", {}))
+    if isinstance(ours, dict):  # we train on ImageNet's statistics
+        stated.pop(UNSAID_PIXELS, None)
+    return stated
 
 
 def constructor(text: str) -> dict[str, Any]:
