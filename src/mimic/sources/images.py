@@ -34,7 +34,7 @@ from mimic.sources.base import (
     digest_of_digests,
     require_folder,
 )
-from mimic.sources.photos import pictures
+from mimic.sources.photos import pictures, spheres
 from mimic.sources.photos.folders import (
     Listing,
     files_in,
@@ -85,7 +85,10 @@ class ImageSource:
 
     def describe(self, clip: str) -> Description:
         files, _ = _photographs(self._files(clip), self.root)
-        return describe(files, None)
+        described = describe(files, None)
+        if (note := spheres.remark(files)) is not None:
+            described["note"] = note
+        return described
 
     def left_out(self, clip: str) -> dict[str, str]:
         """Images of a clip that are in no candidate, or not whole: path below the root -> why.

@@ -23,6 +23,7 @@ NO_TRACKS = Disposition.attached_pic | Disposition.timed_thumbnails
 RATE = Fraction(25)  # frames a second, where neither times nor a rate are written; FFmpeg's default
 NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: a bare stream of its codec
 PACKED = {1: "side by side", 2: "one above the other"}  # AVStereo3DType
+SPHERE = "a sphere (360 degrees), mined as a flat picture; project it first"
 RATE_MAX = 1000  # a higher one is the tick of a clock
 # What FFmpeg finds in text that names other files: nothing is read but the file itself.
 LISTS = frozenset({"concat", "dash", "hls", "imf", "sdp"})
@@ -115,7 +116,7 @@ def _not_flat(frame: av.VideoFrame) -> Iterator[str]:
                 "mine it"
             )
     if SideDataType.SPHERICAL in kinds:
-        yield "a sphere (360 degrees), mined as a flat picture; project it first"
+        yield SPHERE
 
 
 def rate(stream: av.VideoStream) -> tuple[Fraction, str]:
