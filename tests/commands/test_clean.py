@@ -217,21 +217,32 @@ def test_without_git_no_experiment_has_finished(
 
 
 def test_the_work_of_a_finished_experiment_goes(workspace: Path) -> None:
-    """DVC keeps a result as a reference of its name; an unfinished one goes on under its name."""
+    """DVC keeps a result as a reference of its name; an unfinished one goes on under its name. What
+    links lead to stays."""
     git = ["git", "-C", str(workspace), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
-    subprocess.run([*git, "update-ref", f"refs/exps/ab/{'c' * 38}/longer", "HEAD"], check=True)
+    for name in ("longer", "linked"):
+        reference = f"refs/exps/ab/{'c' * 38}/{name}"
+        subprocess.run([*git, "update-ref", reference, "HEAD"], check=True)
     for name in ("longer", "killed"):
         _aged(workspace / f"runs/experiments/{name}/pretrain/croco/2f/step-000003.pt", 0)
+    outside = workspace / "outside"
+    (outside / "precious").mkdir(parents=True)
+    (outside / "precious/file.txt").write_text("precious")
+    for link in ("linked", "longer/evaluate", "longer/pretrain/other"):
+        (workspace / "runs/experiments" / link).symlink_to(outside)
     lines = _clean(workspace)
     assert "runs/experiments/longer: 0.5 MB: the experiment has finished" in lines
+    assert any(line.startswith("runs/experiments/linked: stays; ") for line in lines)
     assert any(line.startswith("runs/experiments/killed: 0.5 MB: stays; ") for line in lines)
     with owned(workspace / "runs/experiments/longer/pretrain/croco", "pretrain croco"):
         assert "runs/experiments/longer/pretrain/croco" in _in_a_thread(workspace)
     assert (workspace / "runs/experiments/longer").is_dir()
     _clean(workspace, "--remove")
     assert not (workspace / "runs/experiments/longer").exists()
+    assert (outside / "precious/file.txt").read_text() == "precious"
+    assert (workspace / "runs/experiments/linked").is_symlink()
     assert (workspace / "runs/experiments/killed/pretrain/croco/2f/step-000003.pt").is_file()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as pillow
+from PIL import TiffImagePlugin, TiffTags
 
 from mimic.params import load_params
 from mimic.sources.images import ImageSource
@@ -57,8 +58,17 @@ def test_a_clip_with_spheres_is_noted(tmp_path: Path, repository: Path) -> None:
     assert ImageSource("mine", section, tmp_path).describe("walk").get("note") is None
     for number in (7, 8):
         _written(tmp_path / f"walk/IMG_{number:04d}.PHOTOSPHERE.jpg", ATTRIBUTE)
-    said = f"IMG_0007.PHOTOSPHERE.jpg and 1 of such a name: {SPHERE}"
+    said = f"IMG_0007.PHOTOSPHERE.jpg, as 2 of 16 images looked at: {SPHERE}"
     assert ImageSource("mine", section, tmp_path).describe("walk").get("note") == said
+
+
+def test_metadata_of_another_kind_say_nothing(tmp_path: Path) -> None:
+    picture = pillow.fromarray(np.zeros((32, 64, 3), np.uint8))
+    entries = TiffImagePlugin.ImageFileDirectory_v2()
+    entries[spheres.TIFF_XMP] = (1, 2, 3)
+    entries.tagtype[spheres.TIFF_XMP] = TiffTags.SHORT
+    picture.save(tmp_path / "a.tif", tiffinfo=entries)
+    assert not spheres.is_sphere(tmp_path / "a.tif")
 
 
 def test_a_large_folder_of_spheres_is_not_read_whole(

@@ -78,8 +78,9 @@ class Outlived:
         if not self.path.is_dir():
             self.path.unlink(missing_ok=True)
             return
-        works = sorted(path for path in self.path.glob("*/*") if path.is_dir())
-        for work in works:
+        stages = [path for path in sorted(self.path.iterdir()) if not path.is_symlink()]
+        works = [path for stage in stages for path in _all(stage) if not path.is_symlink()]
+        for work in filter(Path.is_dir, works):
             with owned(work, f"clean {self.path.name}", patience_s=0):
                 _empty(work)
         shutil.rmtree(self.path)
@@ -229,7 +230,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _not_ours(root: Path) -> Iterator[Path]:
-    for stage in ("pretrain", "evaluate", "prepare", "mine"):
+    for stage in ("pretrain", "evaluate", "prepare", "mine", "experiments"):
         yield from (path for path in _all(root / "runs" / stage) if not _may_be_ours(path))
     for stage in ("pretrain", "evaluate"):
         for run in _entries(root / "runs" / stage):

@@ -37,7 +37,7 @@ def experiments(root: Path) -> tuple[list[Path], list[Path]]:
     if not folder.is_dir():
         return [], []
     done = _finished(root)
-    works = sorted(path for path in folder.iterdir() if path.is_dir())
+    works = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
     finished = [path for path in works if path.name in done]
     return finished, [path for path in works if path.name not in done]
 

@@ -25,24 +25,19 @@ def remark(files: Iterable[Path]) -> str | None:
     forms = defaultdict(list)
     for file in files:
         forms[NUMBER.sub("0", file.name)].append(file)
-    shown = {form: alike for form, alike in forms.items() if _has_sphere(alike)}
-    if not shown:
+    looked_at = [file for alike in forms.values() for file in alike[:: -(-len(alike) // SAMPLES)]]
+    spheres = [file for file in looked_at if is_sphere(file)]
+    if not spheres:
         return None
-    first = next(iter(shown.values()))[0]
-    more = sum(map(len, shown.values())) - 1
-    return f"{first.name}{f' and {more} of such a name' if more else ''}: {SPHERE}"
-
-
-def _has_sphere(alike: list[Path]) -> bool:
-    step = -(-len(alike) // SAMPLES)
-    return any(is_sphere(file) for file in alike[::step])
+    return f"{spheres[0].name}, as {len(spheres)} of {len(looked_at)} images looked at: {SPHERE}"
 
 
 def is_sphere(file: Path) -> bool:
     """Whether its metadata say so; of a file that cannot be read they say nothing."""
     try:
         with pictures.opened(file) as picture:
-            xmp = picture.info.get("xmp") or getattr(picture, "tag_v2", {}).get(TIFF_XMP) or b""
+            xmp = picture.info.get("xmp") or getattr(picture, "tag_v2", {}).get(TIFF_XMP)
     except Exception:  # a picture that cannot be read is named when it is read
         return False
-    return PROJECTION.search(xmp.encode() if isinstance(xmp, str) else xmp) is not None
+    # a damaged TIFF may hold numbers there
+    return isinstance(xmp, bytes) and PROJECTION.search(xmp) is not None

@@ -235,9 +235,7 @@ def _packets(
             yield from container.demux(stream)
         except (av.FFmpegError, ValueError) as error:
             yield tracks.reason(error)
-        except (
-            IndexError
-        ):  # of PyAV, at the first packet of a track that was not there at the start
+        except IndexError:  # of PyAV, at the first packet of a track that began later
             losses.has_late_track = True
             goes_on = True
 
