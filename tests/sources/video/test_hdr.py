@@ -24,7 +24,13 @@ from mimic.sources.video import hdr
 from tests.support import footage
 
 PHOTO = cv2.GaussianBlur(footage.plane(3, 320), (0, 0), 8)  # colours survive 4:2:0
-PQ, HLG, SDR, BT2020 = 16, 18, 14, 9
+PQ, HLG, SDR, SRGB, BT2020, P3 = 16, 18, 14, 13, 9, 12
+# light in other primaries from light in those of BT.709: ITU-R BT.2087, table 2; SMPTE RP 431-2
+MATRICES = {
+    BT2020: [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]],
+    P3: [[0.8225, 0.1774, 0.0000], [0.0332, 0.9669, 0.0000], [0.0171, 0.0724, 0.9105]],
+}
+YUV = {BT2020: 9, P3: 1}  # the matrix that goes with them
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +38,9 @@ def params(repository: Path) -> Params:
     return load_params(repository / "params.yaml")
 
 
-def _light(photo: np.ndarray) -> np.ndarray:
-    """Light in BT.2020 primaries, white = 1, of an SDR picture (BT.1886; ITU-R BT.2087, table
-    2)."""
-    matrix = [[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]]
-    return (photo / 255) ** 2.4 @ np.array(matrix).T
+def _light(photo: np.ndarray, primaries: int = BT2020) -> np.ndarray:
+    """Light in other primaries, white = 1, of an SDR picture (BT.1886)."""
+    return (photo / 255) ** 2.4 @ np.array(MATRICES[primaries]).T
 
 
 def _pq(cd_m2: np.ndarray) -> np.ndarray:
@@ -54,9 +58,9 @@ def _hlg(cd_m2: np.ndarray) -> np.ndarray:
     return np.where(scene <= 1 / 12, np.sqrt(3 * scene), logarithm)
 
 
-def _signal(photo: np.ndarray, transfer: int) -> np.ndarray:
-    """The picture as 16-bit RGB in BT.2020 primaries, white at 203 cd/m2 in HDR (BT.2408)."""
-    light = _light(photo)
+def _signal(photo: np.ndarray, transfer: int, primaries: int = BT2020) -> np.ndarray:
+    """The picture as 16-bit RGB in other primaries, white at 203 cd/m2 in HDR (BT.2408)."""
+    light = _light(photo, primaries)
     match transfer:
         case ColorTrc.SMPTE2084:
             signal = _pq(203 * light)
@@ -67,9 +71,9 @@ def _signal(photo: np.ndarray, transfer: int) -> np.ndarray:
     return np.round(65535 * np.clip(signal, 0, 1)).astype(np.uint16)
 
 
-def _frame(photo: np.ndarray, transfer: int, form: str) -> av.VideoFrame:
-    frame = av.VideoFrame.from_ndarray(_signal(photo, transfer), format="rgb48le")
-    return frame.reformat(format=form, dst_colorspace=BT2020 if "yuv" in form else None)
+def _frame(photo: np.ndarray, transfer: int, primaries: int, form: str) -> av.VideoFrame:
+    frame = av.VideoFrame.from_ndarray(_signal(photo, transfer, primaries), format="rgb48le")
+    return frame.reformat(format=form, dst_colorspace=YUV[primaries] if "yuv" in form else None)
 
 
 def _film(
@@ -77,7 +81,8 @@ def _film(
     photos: list[np.ndarray],
     transfer: int,
     codec: str = "libx265",
-    matrix: int = BT2020,
+    matrix: int | None = None,
+    primaries: int = BT2020,
 ) -> Path:
     """A film of 10 bits, 2 frames a second."""
     form = "gbrp10le" if codec == "ffv1" else "yuv420p10le"
@@ -92,14 +97,14 @@ def _film(
         told = stream.codec_context
         told.color_trc, told.color_primaries, told.colorspace, told.color_range = (
             transfer,
-            BT2020,
-            matrix,
+            primaries,
+            YUV[primaries] if matrix is None else matrix,
             1,
         )
         for number, photo in enumerate(photos):
-            frame = _frame(photo, transfer, form)
+            frame = _frame(photo, transfer, primaries, form)
             frame.pts, frame.time_base = number, Fraction(1, 2)
-            frame.color_trc, frame.color_primaries = transfer, BT2020
+            frame.color_trc, frame.color_primaries = transfer, primaries
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
@@ -115,14 +120,20 @@ def _error(found: np.ndarray, wanted: np.ndarray) -> float:
 @pytest.mark.parametrize(
     ("codec", "name"), [("libx265", "a.mp4"), ("libx265", "a.mov"), ("ffv1", "a.mkv")]
 )
-@pytest.mark.parametrize(("transfer", "raw_min"), [(PQ, 25), (HLG, 12), (SDR, 1.5)])
+@pytest.mark.parametrize(
+    ("transfer", "primaries", "raw_min"),
+    [
+        *((PQ, BT2020, 25), (HLG, BT2020, 12), (SDR, BT2020, 1.5)),
+        *((PQ, P3, 20), (SRGB, P3, 9)),
+    ],
+)
 def test_a_film_looks_as_on_a_standard_screen(
-    tmp_path: Path, transfer: int, raw_min: float, codec: str, name: str
+    tmp_path: Path, transfer: int, primaries: int, raw_min: float, codec: str, name: str
 ) -> None:
-    path = _film(tmp_path / name, [PHOTO] * 4, transfer, codec)
+    path = _film(tmp_path / name, [PHOTO] * 4, transfer, codec, primaries=primaries)
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
-    assert (frame.color_trc, frame.color_primaries) == (transfer, BT2020)
+    assert (frame.color_trc, frame.color_primaries) == (transfer, primaries)
     assert _error(frame.to_ndarray(format="rgb24"), PHOTO) > raw_min
     found = [image for _, image in videos.sample(path, 0.5)]
     assert len(found) == 4
@@ -191,6 +202,7 @@ def test_what_is_done_to_colours_is_said_in_inventory_and_metrics(
     _film(raw / "a.mp4", footage.pan(0, 4, 40), HLG)
     _film(raw / "b.mp4", footage.pan(1, 4, 40), SDR)
     footage.video(raw / "c.mp4", footage.pan(2, 4, 40))
+    _film(raw / "d.mp4", footage.pan(3, 4, 40), SRGB, primaries=P3)
     section = footage.videos_section(params, raw)
     params = params.model_copy(update={"sources": {"phone": section}})
     ingest.main(params, tmp_path, "phone")
@@ -198,6 +210,7 @@ def test_what_is_done_to_colours_is_said_in_inventory_and_metrics(
     notes = {
         "a.mp4": "its colours are HLG (high dynamic range), tone-mapped to SDR",
         "b.mp4": "its colours are BT.2020, converted to BT.709",
+        "d.mp4": "its colours are Display P3, converted to BT.709",
     }
     rows = pq.read_table(tmp_path / "data/inventory/phone.parquet").to_pylist()
     assert {row["clip"]: row["note"] for row in rows} == {**notes, "c.mp4": None}
@@ -215,15 +228,15 @@ def test_colours_that_cannot_be_converted_are_named(tmp_path: Path, params: Para
         list(videos.sample(tmp_path / "a.mkv", 0.5))
 
 
-def _still(path: Path, transfer: int) -> Path:
+def _still(path: Path, transfer: int, primaries: int) -> Path:
     """The picture as AVIF (10 bits) or PNG (16 bits)."""
     is_avif = path.suffix == ".avif"
     form, told_range = ("yuv420p10le", 1) if is_avif else ("rgb48be", 2)
-    frame = _frame(PHOTO, transfer, form)
+    frame = _frame(PHOTO, transfer, primaries, form)
     frame.pts, frame.color_trc, frame.color_primaries, frame.color_range = (
         0,
         transfer,
-        BT2020,
+        primaries,
         told_range,
     )
     muxer, options = ("avif", {}) if is_avif else ("image2", {"update": "1"})
@@ -234,21 +247,24 @@ def _still(path: Path, transfer: int) -> Path:
         stream.height, stream.width = PHOTO.shape[:2]
         stream.pix_fmt = form
         told = stream.codec_context
-        told.color_trc, told.color_primaries, told.color_range = transfer, BT2020, told_range
-        told.colorspace = BT2020 if is_avif else 0
+        told.color_trc, told.color_primaries, told.color_range = transfer, primaries, told_range
+        told.colorspace = YUV[primaries] if is_avif else 0
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
 
 
 @pytest.mark.parametrize("ending", [".avif", ".png"])
-@pytest.mark.parametrize("transfer", [PQ, HLG, SDR])
+@pytest.mark.parametrize(
+    ("transfer", "primaries", "raw_min"),
+    [(PQ, BT2020, 12), (HLG, BT2020, 12), (SDR, BT2020, 12), (SRGB, P3, 9)],
+)
 def test_a_picture_looks_as_on_a_standard_screen(
-    tmp_path: Path, transfer: int, ending: str
+    tmp_path: Path, transfer: int, primaries: int, raw_min: float, ending: str
 ) -> None:
-    path = _still(tmp_path / f"a{ending}", transfer)
+    path = _still(tmp_path / f"a{ending}", transfer, primaries)
     with pillow.open(path) as file:
-        assert _error(np.asarray(file.convert("RGB")), PHOTO) > 12
+        assert _error(np.asarray(file.convert("RGB")), PHOTO) > raw_min
     assert _error(pictures.read(path), PHOTO) < 3
 
 

@@ -100,7 +100,7 @@ def on_white(frame: av.VideoFrame) -> Image:
 
 def not_sdr(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFrame | None:
     """The picture with all its bits, where it says that its light is HLG or PQ or its colours are
-    BT.2020.
+    BT.2020 or P3.
 
     Pillow does not say so, and gives 8 bits: AVIF says it in a `colr` property (ISO 23000-22) or in
     its stream, PNG in a chunk named cICP (PNG, third edition). JPEG pictures with a gain map are
@@ -120,7 +120,7 @@ def not_sdr(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFra
     if frame is None or hdr.is_standard(frame):
         return None
     if sorted((frame.width, frame.height)) != sorted(file.size):
-        raise Unreadable(f"an HDR picture {TILES}")
+        raise Unreadable(f"a picture of wide gamut or HDR {TILES}")
     return frame
 
 

@@ -7,8 +7,8 @@ primaries in place of the frame's (BT.2020 in nearly all, or P3); a shoulder tha
 brighter than most of diffuse white into the rest of the range; the signal that an SDR display turns
 into that light (ITU-R BT.1886: gamma 2.4). Diffuse white is at 203 cd/m2 in HDR (ITU-R BT.2408,
 2.1) and at the top of SDR, so SDR pictures that were mapped into HDR (BT.2408, 5.1) come out as
-they went in, but for the shoulder. SDR frames with BT.2020 primaries lack the shoulder alone; all
-others are left as FFmpeg converts them.
+they went in, but for the shoulder. SDR frames with BT.2020 or P3 primaries lack the shoulder alone;
+all others are left as FFmpeg converts them.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ PRIMARIES: dict[int, Primaries] = {
     ColorPrimaries.BT2020: BT2020,
     ColorPrimaries.SMPTE432: P3,
 }
+WIDE = {int(ColorPrimaries.BT2020): "BT.2020", int(ColorPrimaries.SMPTE432): "Display P3"}
 UNSPECIFIED = 2  # the matrix, in ITU-T H.273
 ADVICE = "convert it to BT.709"
 # FFmpeg converts these with a matrix that is not theirs (ITU-T H.273, table 4).
@@ -60,7 +61,8 @@ def rgb(frame: av.VideoFrame) -> Image:
     if is_standard(frame):
         return frame.to_ndarray(format="rgb24")
     primaries = primaries_of(frame)
-    matrix = Colorspace.BT2020 if frame.colorspace == UNSPECIFIED else None
+    is_of_bt2020 = frame.color_trc in NAMES or frame.color_primaries == ColorPrimaries.BT2020
+    matrix = Colorspace.BT2020 if is_of_bt2020 and frame.colorspace == UNSPECIFIED else None
     signal = frame.reformat(format="rgb48le", src_colorspace=matrix).to_ndarray()
     return to_sdr(signal, frame.color_trc, primaries)
 
@@ -93,12 +95,12 @@ def remarks(frame: av.VideoFrame) -> Iterator[str]:
     if (name := NAMES.get(frame.color_trc)) is not None:
         yield f"its colours are {name} (high dynamic range), tone-mapped to SDR"
     else:
-        yield "its colours are BT.2020, converted to BT.709"
+        yield f"its colours are {WIDE[frame.color_primaries]}, converted to BT.709"
 
 
 def is_standard(frame: av.VideoFrame) -> bool:
     """Whether the frame's colours are left as FFmpeg converts them."""
-    return frame.color_trc not in NAMES and frame.color_primaries != ColorPrimaries.BT2020
+    return frame.color_trc not in NAMES and frame.color_primaries not in WIDE
 
 
 def to_sdr(
