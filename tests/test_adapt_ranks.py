@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tests.support import toy_runs
 from tests.support.toy_runs import change, files
 
-STEPS = 24
+STEPS = 10
 pytestmark = pytest.mark.timeout(1200)
 PROGRAM = "import torch; torch.set_num_threads(1); from mimic.cli import main; main()"
 
