@@ -18,6 +18,7 @@ from mimic.sources.base import Group, Unreadable
 from mimic.sources.scenes import SceneSource, open_engine
 from mimic.synthetic import apartments, glb_writer
 from tests.scenes.test_gltf_features import image, textured
+from tests.scenes.test_gltf_materials import wall
 from tests.support.gltf_writer import encoded
 
 SIZE_PX = 224
@@ -179,6 +180,17 @@ def test_the_description_says_which_axis_is_up_and_changes_with_it(
     damaged = source.describe("room.glb")
     assert damaged["note"] is None
     assert "room.stage_config.json: not readable as JSON" in str(damaged["error"])
+
+
+def test_the_description_counts_what_is_drawn_opaque(
+    section: config.Scenes, tmp_path: Path
+) -> None:
+    wall(tmp_path / "fence.glb", {"alphaMode": "MASK"})
+    note = SceneSource("rooms", section, tmp_path, SIZE_PX).describe("fence.glb")["note"]
+    assert note == (
+        "y is up, as glTF 2.0 says (`up: z` says otherwise); "
+        "of 1 materials 1 are masked or blended, drawn opaque"
+    )
 
 
 def test_files_that_a_scene_refers_to_make_it_another_one(

@@ -3,14 +3,15 @@ scans, and the rooms of `export`.
 
 What changes the shape or the colour is honoured, or refused by name: a reader that drops it in
 silence renders white walls. Drawn as they are at rest: skins and morph targets. Drawn opaque:
-masked and blended materials. Both sides of every triangle are drawn. Lights, cameras, points and
+masked and blended materials (`remarks` says how many). In the colour that it emits: what is black
+but for that. Both sides of every triangle are drawn. Lights, cameras, points and
 lines are not. Which way is up, axes.py decides.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from mimic.scenes import axes
 from mimic.scenes.axes import DefaultUp, Up
 from mimic.scenes.gltf import DAMAGE, Document, damage_named, header, shown
 from mimic.scenes.mesh import Mesh, Wrap
-from mimic.scenes.primitives import Primitive, parts
+from mimic.scenes.primitives import Primitive, glow, parts, shows_glow_alone
 
-__all__ = ["header", "read", "refuse_unreadable"]
+__all__ = ["header", "read", "refuse_unreadable", "remarks"]
 
 TEXTURE_PIXELS_MAX = 300_000_000  # 16384 x 16384, which most GPUs bound textures by, is below
 BASIS_EXTENSIONS = ("KHR_texture_basisu", "GOOGLE_texture_basis")
@@ -124,6 +125,23 @@ def refuse_unreadable(path: Path, tree: dict[str, Any]) -> None:
             names = shown(", ".join(unknown))
             problem = f"requires {names}, which is not read here"
             raise BadInput(f"{path}: {problem}; write it again without")
+
+
+def remarks(path: Path, tree: dict[str, Any]) -> Iterator[str]:
+    """What `read` draws otherwise than a renderer with lights would.
+
+    Raises:
+        BadInput: the materials are damaged.
+    """
+    with damage_named(path):
+        materials = tree.get("materials", [])
+        clear = sum(material.get("alphaMode", "OPAQUE") != "OPAQUE" for material in materials)
+        glowing = [material for material in materials if glow(material).any()]
+        alone = sum(map(shows_glow_alone, glowing))
+    if clear:
+        yield f"of {len(materials)} materials {clear} are masked or blended, drawn opaque"
+    if lit := len(glowing) - alone:
+        yield f"of {len(materials)} materials {lit} glow, drawn in their base colour"
 
 
 def _used(tree: dict[str, Any]) -> set[str]:

@@ -17,6 +17,8 @@ FAN = 6
 GLOSSINESS = "KHR_materials_pbrSpecularGlossiness"
 TRANSFORM = "KHR_texture_transform"
 INSTANCING = "EXT_mesh_gpu_instancing"
+UNLIT = "KHR_materials_unlit"
+STRENGTH = "KHR_materials_emissive_strength"
 
 
 @dataclass(eq=False)
@@ -195,11 +197,33 @@ def _material(document: Document, primitive: dict[str, Any]) -> tuple[Any, dict[
     if "material" not in primitive:
         return (1, 1, 1), None
     material = document.item("materials", primitive["material"])
+    if shows_glow_alone(material):
+        return glow(material), material.get("emissiveTexture")
+    return _base(material)
+
+
+def _base(material: dict[str, Any]) -> tuple[Any, dict[str, Any] | None]:
     glossiness = material.get("extensions", {}).get(GLOSSINESS)
     if glossiness is not None:
         return glossiness.get("diffuseFactor", (1, 1, 1)), glossiness.get("diffuseTexture")
     metallic = material.get("pbrMetallicRoughness", {})
     return metallic.get("baseColorFactor", (1, 1, 1)), metallic.get("baseColorTexture")
+
+
+def glow(material: dict[str, Any]) -> np.ndarray:
+    """The linear factor of what a material emits; zeros where it emits nothing."""
+    extensions = material.get("extensions", {})
+    if UNLIT in extensions:  # there only the base colour counts
+        return np.zeros(3)
+    strength = extensions.get(STRENGTH, {}).get("emissiveStrength", 1.0)
+    return strength * np.asarray(material.get("emissiveFactor", (0, 0, 0)), float)
+
+
+def shows_glow_alone(material: dict[str, Any]) -> bool:
+    """Whether a material is black but for what it emits, as baked light and scans are written by
+    tools that know no unlit materials."""
+    factor, _ = _base(material)
+    return bool(glow(material).any()) and not np.asarray(factor, float)[:3].any()
 
 
 def _coordinate_set(attributes: dict[str, int], info: dict[str, Any]) -> str:

@@ -112,10 +112,13 @@ class SceneSource:
         note: str | None = None
         try:
             tree = glb.header(path)
+            drawn: list[str] = []
             if self._section.engine == "embree":
                 glb.refuse_unreadable(path, tree)
                 glb.refuse_damaged(path)
-            note = axes.resolve(path, self._section.up, default_up(self._section)).note
+                drawn += glb.remarks(path, tree)
+            upward = axes.resolve(path, self._section.up, default_up(self._section))
+            note = "; ".join([upward.note, *drawn])
         except BadInput as problem:
             error = str(problem)
         return Description(
