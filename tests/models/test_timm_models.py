@@ -151,9 +151,9 @@ def test_it_is_trained_frozen_and_copied_like_ours(
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("resnet18", r"timm cannot make 'resnet18' \(ResNet\."),
+        ("resnet18", r": 'resnet18' is a ResNet; dense tasks read timm's Vision"),
         ("vit_tiny_patch_of_mine", r"timm cannot make 'vit_tiny_patch_of_mine' \(Unknown model "),
-        ("beit_base_patch16_224", r"timm cannot make 'beit_base_patch16_224' \(Beit\."),
+        ("beit_base_patch16_224", r": 'beit_base_patch16_224' is a Beit; dense tasks read"),
     ],
 )
 def test_what_is_no_plain_grid_of_patches_is_refused(name: str, why: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ A plain one needs none of this: its weights are our own encoder's, key by key
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -177,6 +178,25 @@ def _is_among(part: Tensor, values: list[Tensor]) -> bool:
     return not part.any() or any(torch.equal(part, value) for value in values)
 
 
+def _refuse_other_families(name: str, model: Any) -> None:
+    blocks = getattr(model, "blocks", [])
+    known = isinstance(model, timm.models.VisionTransformer | timm.models.Eva)
+    if model is not None and not (
+        known and all(hasattr(block, "attn") and hasattr(block, "mlp") for block in blocks)
+    ):
+        raise ValueError(
+            f"{name!r} is a {type(model).__name__}; dense tasks read timm's VisionTransformer and "
+            "Eva models"
+        ) from None
+
+
+def _outlined(name: str) -> Any:
+    """The model without arguments and without numbers; None where timm does not know the name."""
+    with contextlib.suppress(Exception), torch.device("meta"):
+        return timm.create_model(name, pretrained=False)
+    return None
+
+
 def _created(name: str, size_px: tuple[int, int] | None, pretrained: bool) -> Any:
     sizes: dict[str, Any] = {} if size_px is None else {"img_size": size_px}
     try:
@@ -185,16 +205,11 @@ def _created(name: str, size_px: tuple[int, int] | None, pretrained: bool) -> An
         )
     except Exception as error:
         # each family of models answers a name or an argument it does not know in its own way
+        _refuse_other_families(name, _outlined(name))
         raise ValueError(
             f"timm cannot make {name!r} ({' '.join(str(error).split())[:160]})"
         ) from None
-    blocks = getattr(model, "blocks", [])
-    known = isinstance(model, timm.models.VisionTransformer | timm.models.Eva)
-    if not known or not all(hasattr(block, "attn") and hasattr(block, "mlp") for block in blocks):
-        raise ValueError(
-            f"{name!r} is a {type(model).__name__}; dense tasks read timm's VisionTransformer and "
-            "Eva models"
-        )
+    _refuse_other_families(name, model)
     if not pretrained:
         return model
     try:
