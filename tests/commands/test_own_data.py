@@ -792,6 +792,8 @@ def read_all(out: Path) -> list[bytes]:
     [
         ("room.gltf", "convert it to .glb"),
         ("room.obj", "convert it to .glb"),
+        ("room.ply", "convert it to .glb"),
+        ("room.usdz", "convert it to .glb"),
         ("a.nef", "develop it to JPEG"),
     ],
 )

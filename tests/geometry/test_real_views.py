@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Literal
 
@@ -161,6 +162,20 @@ def test_stereo_pairs_are_too_similar(album: Album, scene: str) -> None:
     found = overlap.compare(a, b, SYMMETRIC, None)
     assert found.outcome is Outcome.TOO_SIMILAR
     assert found.overlap > 0.9
+
+
+def test_averaged_photographs_hold_more_than_interpolated_ones(real_data: Path) -> None:
+    """Of 1024 x 768 pixels, which interpolation between four neighbours mostly passes over."""
+    kept, matches = {}, {}
+    for mode in (SYMMETRIC.mode, REFERENCE.mode):
+        album = Album(real_data, mode)
+        seen = [album(f"opensfm_lund/{number:02d}.jpg") for number in range(1, 11)]
+        found = [overlap.compare(a, b, SYMMETRIC, None) for a, b in itertools.combinations(seen, 2)]
+        assert len(found) == 45
+        kept[mode] = sum(one.outcome is Outcome.KEPT for one in found)
+        matches[mode] = sum(one.matches for one in found)
+    assert kept[SYMMETRIC.mode] >= 1.4 * kept[REFERENCE.mode]
+    assert matches[SYMMETRIC.mode] >= 1.2 * matches[REFERENCE.mode]
 
 
 def test_unrelated_images_are_never_kept(album: Album) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import pytest
 
 from mimic import config
+from mimic.geometry import resize
 from mimic.geometry.overlap import Outcome
 from mimic.mining import loop, shard_job, view_cache
 from mimic.params import load_params
@@ -149,6 +150,28 @@ def test_a_clip_that_breaks_off_keeps_what_came_before_and_is_named(mine: config
     assert stats.candidates == 2
     assert stats.outcomes[Outcome.UNREADABLE] == 1
     assert stats.damaged == {"clip": "the rest is gone"}
+
+
+@pytest.mark.parametrize("mode", ["symmetric", "reference"])
+def test_views_are_shrunk_as_their_mode_says(
+    mine: config.Mine, mode: Literal["symmetric", "reference"]
+) -> None:
+    """Averaged, so that nothing flickers that was too fine; or as published. Judged and stored."""
+    rows, columns = np.mgrid[0:560, 0:560]
+    board = np.repeat((255 * ((rows + columns) % 2))[..., None], 3, axis=2).astype(np.uint8)
+    wanted = resize.to_square(board, mine.size_px, mode)
+    rule = shard_job.rule_of(mine.model_copy(update={"mode": mode}))
+    seen = view_cache.ViewCache(rule, 0.0).get(View("board", lambda: board, None))
+    assert seen.image is not None
+    np.testing.assert_array_equal(seen.image, wanted)
+    assert (wanted.std() < 12) == (mode == "symmetric")
+    given = Group(
+        (View("a", lambda: board, None), View("b", lambda: board, None)),
+        ((0, 1),),
+        precomputed=lambda: np.full((mine.size_px // mine.patch_px) ** 2, -1, np.int16),
+    )
+    (pair,), _ = _mined(Frames([given]), mine.model_copy(update={"mode": mode}))
+    np.testing.assert_array_equal(pair.image_a, wanted)
 
 
 def test_sharpness_is_that_of_the_picture_as_the_published_scripts_shrink_it() -> None:

@@ -26,6 +26,7 @@ from mimic.scenes.habitat import Habitat
 from mimic.scenes.habitat_process import HabitatDied, HabitatFailed, Worker
 from mimic.synthetic import apartments, glb_writer
 from tests.support import HABITAT_STAND_IN
+from tests.support.stand_in import habitat_sim
 
 LIFT = np.array([0.0, 0.2, 0.0])  # a computed navigation mesh lies one cell above the floor
 
@@ -227,19 +228,26 @@ def test_the_navigation_mesh_beside_a_configured_scene_is_used(room: Path, tmp_p
     shutil.copy(room, scene)
     axes.config_of(scene).write_text(json.dumps({"up": [0, 0, 1], "front": [0, 1, 0]}))
     engine = _engine()
-    asked: list[dict[str, Any]] = []
+    asked: list[Any] = []
+    answers: list[Any] = []
     ask = engine._ask
 
     def noted(name: str, **given: Any) -> Any:
-        asked.append(given)
-        return ask(name, **given)
+        asked.append(given.get("navmesh"))
+        answers.append(ask(name, **given))
+        return answers[-1]
 
     engine._ask = noted  # type: ignore[method-assign]
     engine.load(scene)
-    assert asked[-1]["navmesh"] is None
+    assert asked[-1] is None
+    assert answers[-1] == {"navigable_area_m2": habitat_sim.COMPUTED_AREA_M2}
     (tmp_path / "room.navmesh").touch()
     engine.load(scene)
-    assert asked[-1]["navmesh"] == str(tmp_path / "room.navmesh")
+    assert asked[-1] == str(tmp_path / "room.navmesh")
+    assert answers[-1] == {"navigable_area_m2": habitat_sim.FILE_AREA_M2}
+    axes.config_of(scene).unlink()  # habitat-sim finds it by itself, and nothing is computed
+    engine.load(scene)
+    assert answers[-1] == {"navigable_area_m2": habitat_sim.FILE_AREA_M2}
     engine.close()
 
 

@@ -30,6 +30,8 @@ __version__ = "0.3.3"
 CELL_M = 0.2  # a computed mesh lies this far above the floor
 SNAP_M = 2.0  # farther from the mesh, snapping finds nothing
 LIFT = np.array([0.0, CELL_M, 0.0])
+COMPUTED_AREA_M2 = 10.0  # of any mesh that is computed
+FILE_AREA_M2 = 20.0  # of any that is read
 
 
 def _die(name: signal.Signals) -> None:
@@ -146,6 +148,7 @@ class Configuration:
 class _PathFinder:
     def __init__(self, engine: Embree | None) -> None:
         self._engine, self._rng, self.is_loaded = engine, np.random.default_rng(0), False
+        self._area_m2 = 0.0
 
     def _mesh(self) -> Embree:
         if not self.is_loaded:
@@ -156,14 +159,19 @@ class _PathFinder:
     @property
     def navigable_area(self) -> float:
         self._mesh()
-        return 10.0
+        return self._area_m2
 
     def seed(self, n: int) -> None:
         self._rng = np.random.default_rng(n)
 
     def load_nav_mesh(self, path: str) -> bool:
         self.is_loaded = Path(path).exists()
+        self._area_m2 = FILE_AREA_M2
         return self.is_loaded
+
+    def built(self) -> None:
+        self.is_loaded = True
+        self._area_m2 = COMPUTED_AREA_M2
 
     def get_random_navigable_point(self, max_tries: Any = 10, island_index: Any = -1) -> Any:
         return np.asarray(self._mesh().random_point(self._rng) + LIFT, np.float32)
@@ -244,7 +252,7 @@ class Simulator:
         except Unwalkable:
             os.write(2, b"[Error]:[Nav] PathFinder.cpp(1)::Could not build Detour navmesh\n")
             return False
-        pathfinder.is_loaded = True
+        pathfinder.built()
         return True
 
     def get_agent(self, agent_id: int) -> _Agent:
