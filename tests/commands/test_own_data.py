@@ -238,6 +238,7 @@ def test_two_runs_at_once_are_one_and_a_line(tmp_path: Path) -> None:
     )
     assert first.wait(timeout=600) == 0
     assert len(pd.read_parquet(tmp_path / "out")) > 5
+    assert not list(tmp_path.glob("out/.work-*"))
 
 
 def test_ended_by_a_signal_it_says_nothing_more(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def test_a_scene_that_kills_the_worker_is_to_blame_itself(room: Path, tmp_path: 
         engine.load(deadly)
     assert "gpu_device_id" not in str(told.value)
     assert "no annotations" not in str(told.value)
+    assert "mesa" not in str(told.value)
     engine.close()
     late = tmp_path / "crash-render.glb"
     shutil.copy(room, late)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import multiprocessing
+import threading
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,20 @@ def test_an_error_in_a_worker_arrives_as_it_was(tmp_path: Path, cluster: config.
             map_items(work, _items(tmp_path, "full disk", "good"), cluster.mine, cluster, _describe)
         )
     assert (caught.value.errno, caught.value.filename) == (28, "shard")
+
+
+@pytest.mark.parametrize("behaviour", ["full disk", "dies"])
+def test_a_map_that_fails_leaves_nothing_running(
+    tmp_path: Path, cluster: config.Cluster, behaviour: str
+) -> None:
+    """Neither a process nor a thread of the pool: at the end of the program it would trip over its
+    closed pipes, and Python would print that below the one line that says what failed."""
+    threads = set(threading.enumerate())
+    items = _items(tmp_path, "slow", behaviour, "slow", "slow")
+    with pytest.raises((OSError, ItemsFailed)):
+        list(map_items(work, items, cluster.mine, cluster, _describe))
+    assert set(threading.enumerate()) == threads
+    assert multiprocessing.active_children() == []
 
 
 def test_nothing_to_do_starts_nothing(cluster: config.Cluster) -> None:

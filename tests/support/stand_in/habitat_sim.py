@@ -225,6 +225,8 @@ class Simulator:
             )
             os.write(2, b"WindowlessContext: Unable to create windowless context\n")
             os._exit(1)
+        if os.environ.get("MAGNUM_LOG") != "quiet":
+            os.write(2, b"    mesa-forward-compatible-line-width-range\n")
         os.write(
             2,
             b"[12:00:00:0]:[Warning]:[Scene] SemanticScene.h(1)::no annotations: "
