@@ -444,16 +444,18 @@ def test_what_may_not_be_read_is_named_and_the_rest_is_mined(
         words = list(map(str, [*powerless, MIMIC, "pairs", *command]))
         return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=600)
 
-    done = run("photos", "secret.mp4", "shut", "--out", "out", "--json")
+    done = run("photos", "secret.mp4", "shut", "shut/frame000000.png", "--out", "out", "--json")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     result = json.loads(done.stdout)
     assert result["kept"] == 2
-    assert result["skipped"] == {"photos/closed": "Permission denied", "shut": "Permission denied"}
+    closed = ("photos/closed", "shut", "shut/frame000000.png")
+    assert result["skipped"] == dict.fromkeys(closed, "Permission denied")
     assert result["damaged"] == {"secret.mp4": "Permission denied"}
     assert result["unreadable_views"] == {"photos": {"3.png": "Permission denied"}}
     for paths, out, said in (
         (["shut"], "new", "mimic: shut: Permission denied"),
+        (["shut/1.mp4"], "new", "mimic: shut/1.mp4: Permission denied"),
         (
             ["photos"],
             "ro",

@@ -113,9 +113,13 @@ def find_media(
 
 def _refuse_missing(paths: Sequence[Path]) -> None:
     for path in paths:
-        if not os.path.lexists(path):
+        try:
+            os.lstat(path)
+        except PermissionError:  # in a folder that may not be entered: named, and the rest is mined
+            continue
+        except (OSError, ValueError):
             remote = "; fetch it first" if ADDRESS.match(str(path)) else ""
-            raise BadInput(f"{folders.shown(str(path))}: no such file or folder{remote}")
+            raise BadInput(f"{folders.shown(str(path))}: no such file or folder{remote}") from None
 
 
 def _no_part_reason(paths: Sequence[Path], skipped: dict[str, str]) -> str:
