@@ -276,6 +276,7 @@ def test_what_may_not_be_opened_is_named_and_the_rest_is_mined(params: Params) -
             pillow.fromarray(image).save(root / f"{name}.png")
         (root / "closed").mkdir()
         (root / "closed/1.png").write_bytes(_picture(".png"))
+        (root / "linked.png").symlink_to("closed/1.png")
         os.chmod(root, 0o755)
         os.chmod(root / "4.png", 0o000)
         os.chmod(root / "closed", 0o000)
@@ -290,7 +291,7 @@ def test_what_may_not_be_opened_is_named_and_the_rest_is_mined(params: Params) -
             found = own_sources.find_media(params, [root], own_options.Options(), root / "out")
         os.chmod(root / "closed", 0o755)
     assert clips == ["."]
-    assert source.skipped == {"closed": "Permission denied"}
+    assert source.skipped == dict.fromkeys(("closed", "linked.png"), "Permission denied")
     assert described["error"] == "1 of 4 images cannot be opened, such as 4.png: Permission denied"
     assert len(pairs) == 2
     assert stats.unreadable_views == {(".", "4.png"): "Permission denied"}

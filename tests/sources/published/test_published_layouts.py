@@ -364,10 +364,13 @@ def test_arkit_layout(tmp_path: Path) -> None:
         "raw/Training/40753679/extra.mov",
     )
     footage.video(tmp_path / "raw/Validation/41000000/41000000.mov", images[:4], fps=2)
+    wide = [np.ascontiguousarray(image[:160]) for image in images]
+    footage.video(tmp_path / "raw/Validation/42000000/42000000.mov", wide, fps=2)
     source = _open(config.PhoneVideos(reader="arkitscenes", root=tmp_path, **PHONE, **BASE))
     assert source.clips() == [
         "raw/Training/40753679/40753679.mov",
         "raw/Validation/41000000/41000000.mov",
+        "raw/Validation/42000000/42000000.mov",
     ]
     groups = list(source.groups(source.clips()[0], RNG))
     assert len(groups) == 5
@@ -378,6 +381,11 @@ def test_arkit_layout(tmp_path: Path) -> None:
     assert source.describe(source.clips()[1])["error"] == "2.0 s are less than seconds_min 3"
     with pytest.raises(Unreadable, match="less than seconds_min"):
         list(source.groups(source.clips()[1], RNG))
+    assert source.describe(source.clips()[2])["error"] is None
+    group = next(iter(source.groups(source.clips()[2], RNG)))  # without poses, as it is stored
+    shown = group.views[0].read()
+    assert shown.shape == (160, 224, 3)
+    assert np.abs(shown.astype(int) - wide[0]).mean() < 12
 
 
 @pytest.mark.parametrize("text", ["", "1 2 3\n", "a b c d e f g\n", "1 nan 0 0 0 0 0\n"])

@@ -294,7 +294,10 @@ def _kind(entry: os.DirEntry[str]) -> str:
             return f"{link}file"
         entry.stat()
     except OSError as error:
-        return f"{DEAD_LINK} ({error.strerror})" if link else str(error.strerror)
+        is_dead = link and not isinstance(
+            error, PermissionError
+        )  # what may not be seen may be there
+        return f"{DEAD_LINK} ({error.strerror})" if is_dead else str(error.strerror)
     return NO_FILE
 
 
