@@ -289,9 +289,14 @@ def test_what_may_not_be_opened_is_named_and_the_rest_is_mined(params: Params) -
             stats = MiningStats()
             pairs = list(loop.mine_clip(source, ".", shard_job.rule_of(params.mine), 0.0, 0, stats))
             found = own_sources.find_media(params, [root], own_options.Options(), root / "out")
+            listed = folders.files_in(root, {".png"}, dead=True)
         os.chmod(root / "closed", 0o755)
     assert clips == ["."]
-    assert source.skipped == dict.fromkeys(("closed", "linked.png"), "Permission denied")
+    assert source.skipped == {
+        "closed": "Permission denied",
+        "linked.png": "a link into a folder that may not be entered (Permission denied)",
+    }
+    assert listed == ["1.png", "2.png", "3.png", "4.png", "linked.png"]
     assert described["error"] == "1 of 4 images cannot be opened, such as 4.png: Permission denied"
     assert len(pairs) == 2
     assert stats.unreadable_views == {(".", "4.png"): "Permission denied"}

@@ -18,6 +18,7 @@ from pathlib import Path
 from mimic.infra.publishing import MARK
 
 DEAD_LINK = "a dead link"
+CLOSED_LINK = "a link into a folder that may not be entered"
 RAW = frozenset(
     {
         *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2"),
@@ -186,7 +187,8 @@ def files_in(folder: Path, extensions: Set[str], dead: bool = False) -> list[str
     sees the folder alone.
 
     Args:
-        dead: links to nothing count as files, for a reader that names what it cannot open.
+        dead: links to nothing that can be seen count as files, for a reader that names what it
+            cannot open.
 
     Raises:
         OSError: the folder cannot be opened.
@@ -198,9 +200,11 @@ def files_in(folder: Path, extensions: Set[str], dead: bool = False) -> list[str
             _sort_in(state, "", entry)
     _add_links(state)
     if dead:
-        skipped = state.listing.skipped.items()
+        unseen = (DEAD_LINK, CLOSED_LINK)
         state.listing.files += [
-            name for name, why in skipped if why.startswith(DEAD_LINK) and state.wanted(name)
+            name
+            for name, why in state.listing.skipped.items()
+            if why.startswith(unseen) and state.wanted(name)
         ]
     return sorted(state.listing.files, key=lambda name: (numeric_order(name), name))
 
@@ -294,10 +298,10 @@ def _kind(entry: os.DirEntry[str]) -> str:
             return f"{link}file"
         entry.stat()
     except OSError as error:
-        is_dead = link and not isinstance(
-            error, PermissionError
-        )  # what may not be seen may be there
-        return f"{DEAD_LINK} ({error.strerror})" if is_dead else str(error.strerror)
+        if not link:
+            return str(error.strerror)
+        kind = CLOSED_LINK if isinstance(error, PermissionError) else DEAD_LINK
+        return f"{kind} ({error.strerror})"
     return NO_FILE
 
 
