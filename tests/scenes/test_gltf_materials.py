@@ -8,8 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mimic.errors import BadInput
 from mimic.scenes import glb
-from mimic.scenes.base import Rendering
+from mimic.scenes.base import Rendering, heading
+from mimic.scenes.embree import Embree
+from mimic.scenes.shading.mipmaps import Mipmaps
+from mimic.scenes.shading.twins import Twins
 from tests.scenes.test_gltf_features import CORNERS, FACES, UV, document, plain, seen
 from tests.support.gltf_writer import Writer, save
 
@@ -61,6 +65,32 @@ def test_the_strength_of_a_glow_is_a_factor(tmp_path: Path, strength: float, lev
     assert centre == pytest.approx(255 * level ** (1 / 2.2), abs=1)
 
 
+@pytest.mark.parametrize("level", [0.0, 0.1])
+def test_colours_of_corners_do_not_dim_a_glow(
+    tmp_path: Path, wanted: Rendering, level: float
+) -> None:
+    """They are a factor of the base colour (section 3.9.2)."""
+    writer = Writer()
+    attributes = {
+        "POSITION": writer.add(CORNERS),
+        "TEXCOORD_0": writer.add(UV),
+        "COLOR_0": writer.add(np.full((4, 3), level, np.float32)),
+    }
+    tree = document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {})
+    tree["materials"] = [BLACK | GLOW]
+    path = save(tmp_path / "baked.glb", writer, tree)
+    assert np.array_equal(seen(path).rgb, wanted.rgb)
+
+
+def test_a_glow_is_stronger_than_its_texture(tmp_path: Path, wanted: Rendering) -> None:
+    """It is cut off at white after the product with the texture, not before."""
+    emission = {"KHR_materials_emissive_strength": {"emissiveStrength": 2.0}}
+    path = wall(tmp_path / "lamp.glb", BLACK | GLOW | {"extensions": emission})
+    brighter = np.minimum(wanted.rgb * 2 ** (1 / 2.2), 255)
+    assert (brighter < 250).mean() > 0.2
+    assert np.abs(seen(path).rgb - brighter).max() <= 1.5  # both are rounded
+
+
 def test_of_an_unlit_material_the_base_colour_counts_alone(tmp_path: Path) -> None:
     unlit = BLACK | GLOW | {"extensions": {"KHR_materials_unlit": {}}}
     path = wall(tmp_path / "unlit.glb", unlit)
@@ -78,6 +108,88 @@ def test_what_lights_would_change_is_counted(tmp_path: Path, wanted: Rendering) 
     )
     assert np.array_equal(seen(path).rgb, wanted.rgb)
     assert _noted(path) == [
-        "of 3 materials 2 are masked or blended, drawn opaque",
+        "of 3 materials 2 let light through, drawn opaque",
         "of 3 materials 1 glow, drawn in their base colour",
     ]
+
+
+def test_glass_lines_and_other_scenes_are_counted(tmp_path: Path) -> None:
+    clear = {"extensions": {"KHR_materials_transmission": {"transmissionFactor": 1.0}}}
+    opaque = {"extensions": {"KHR_materials_transmission": {"transmissionFactor": 0.0}}}
+    path = wall(tmp_path / "glass.glb", clear, opaque)
+    assert _noted(path) == ["of 2 materials 1 let light through, drawn opaque"]
+    writer = Writer()
+    attributes = {"POSITION": writer.add(CORNERS)}
+    tree = document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {})
+    tree["materials"] = [{}]
+    tree["meshes"][0]["primitives"].append({"attributes": attributes, "mode": 1})
+    tree["scenes"].append({"nodes": []})
+    assert _noted(save(tmp_path / "more.glb", writer, tree)) == [
+        "of 2 parts 1 are points or lines, not drawn",
+        "of 2 scenes in the file one is drawn",
+    ]
+
+
+@pytest.mark.parametrize("is_above", [False, True])
+@pytest.mark.parametrize("is_required", [False, True])
+def test_hidden_nodes_are_not_drawn(
+    tmp_path: Path, wanted: Rendering, is_above: bool, is_required: bool
+) -> None:
+    """Nor what is below them (KHR_node_visibility)."""
+    writer = Writer()
+    attributes = {"POSITION": writer.add(CORNERS), "TEXCOORD_0": writer.add(UV)}
+    tree = document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {})
+    hidden = {"extensions": {"KHR_node_visibility": {"visible": False}}}
+    pane = {"mesh": 0, "translation": [0, 0, 1]}
+    tree["nodes"] += [hidden | {"children": [2]}, pane] if is_above else [hidden | pane]
+    tree["scenes"][0]["nodes"].append(1)
+    tree["extensionsRequired" if is_required else "extensionsUsed"] = ["KHR_node_visibility"]
+    path = save(tmp_path / "hidden.glb", writer, tree)
+    assert np.array_equal(seen(path).rgb, wanted.rgb)
+    tree["nodes"][1].pop("extensions")
+    tree.pop("extensionsRequired", None)
+    assert not np.array_equal(seen(save(path, writer, tree)).rgb, wanted.rgb)
+
+
+# Corners of the side that is seen from behind, as permutations of those of the front.
+@pytest.mark.parametrize("turn", [[0, 2, 1], [2, 1, 0], [1, 0, 2]])
+@pytest.mark.parametrize("is_front_first", [True, False])
+def test_a_wall_shows_the_side_that_faces_the_camera(
+    tmp_path: Path, wanted: Rendering, turn: list[int], is_front_first: bool
+) -> None:
+    """Two triangles in each place, with a material each, whichever comes first in the file."""
+    writer = Writer()
+    shown = {"POSITION": writer.add(CORNERS), "TEXCOORD_0": writer.add(UV)}
+    front = {"attributes": shown, "indices": writer.add(FACES), "material": 0}
+    behind = np.ascontiguousarray(FACES.reshape(2, 3)[::-1, turn]).ravel()
+    mirrored = {"POSITION": shown["POSITION"], "TEXCOORD_0": writer.add(UV[[1, 0, 3, 2]])}
+    back = {"attributes": mirrored, "indices": writer.add(behind), "material": 0}
+    tree = document(writer, front, {})
+    tree["meshes"][0]["primitives"] = [front, back] if is_front_first else [back, front]
+    path = save(tmp_path / "wall.glb", writer, tree)
+    assert np.abs(seen(path).rgb.astype(int) - wanted.rgb).max() <= 1
+    engine = Embree("auto", 256, 0.0, 1.5)
+    engine.load(path)
+    # from as far behind it and as far to the left: its picture is drawn the right way round
+    around = engine.render(np.array([4 - 2.1, 1.4, -2.5]), heading(180), (64, 64), 80.0)
+    assert np.abs(around.rgb.astype(int) - wanted.rgb).max() <= 1
+    assert np.abs(around.depth_m - wanted.depth_m).max() < 1e-5
+    assert around.instance.max() == (2 if is_front_first else 1)
+
+
+def test_only_a_face_in_the_very_same_place_is_a_twin() -> None:
+    vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0], [-0.0, 0, 0]], np.float32)
+    same_side = np.array([[0, 1, 2], [1, 2, 0], [1, 3, 2]], np.int32)
+    assert not Twins(vertices, same_side).any
+    found = Twins(vertices, np.array([[0, 1, 2], [1, 3, 2], [2, 1, 4]], np.int32))
+    assert found.any
+    face = np.array([0, 0, 1, 2], np.int32)
+    weight = np.zeros(4, np.float32)
+    is_back = np.array([True, False, True, True])
+    assert found.facing(face, weight, weight, is_back)[0].tolist() == [2, 0, 1, 0]
+
+
+@pytest.mark.parametrize("shape", [(4, 33000), (33000, 4)])
+def test_textures_beyond_what_can_be_sampled_are_named(shape: tuple[int, int]) -> None:
+    with pytest.raises(BadInput, match=r"more than can be sampled; lower texture_max_px$"):
+        Mipmaps((np.zeros((*shape, 3), np.uint8),))

@@ -189,7 +189,7 @@ def test_the_description_counts_what_is_drawn_opaque(
     note = SceneSource("rooms", section, tmp_path, SIZE_PX).describe("fence.glb")["note"]
     assert note == (
         "y is up, as glTF 2.0 says (`up: z` says otherwise); "
-        "of 1 materials 1 are masked or blended, drawn opaque"
+        "of 1 materials 1 let light through, drawn opaque"
     )
 
 

@@ -18,8 +18,9 @@ from mimic.scenes.axes import DefaultUp, Up
 from mimic.scenes.base import Point, Rendering, Rotation
 from mimic.scenes.floor_plan import facing_up, plan
 from mimic.scenes.mesh import GAMMA, Mesh, face_normals
-from mimic.scenes.mipmaps import Mipmaps
 from mimic.scenes.navigation import Floor
+from mimic.scenes.shading.mipmaps import Mipmaps
+from mimic.scenes.shading.twins import Twins
 
 BAND_PX = 16384  # pixels shaded at a time: what they need stays in the cache
 # smallest cosine that the texture level accounts for: beyond it, blur costs more than it saves
@@ -101,6 +102,7 @@ class Embree:
         """Load a scene that is in memory already."""
         self.mesh = mesh
         self.rays = Rays(mesh.vertices, mesh.faces)
+        self._twins = Twins(mesh.vertices, mesh.faces)
         self._mipmaps = Mipmaps(mesh.textures, mesh.wraps, mesh.nearest)
         self.__dict__.pop("floor", None)
         normals = face_normals(mesh.vertices, mesh.faces)
@@ -166,6 +168,11 @@ class Embree:
         hits = self.rays.cast(position, directions)
         hit = hits["primID"] >= 0
         face = np.where(hit, hits["primID"], 0)
+        u = hits["u"]
+        v = hits["v"]
+        if self._twins.any:
+            facing = np.einsum("ij,ij->i", np.take(self._normals, face, axis=0), directions)
+            face, u, v = self._twins.facing(face, u, v, facing > 0)
         depth = np.where(
             hit, hits["tfar"], np.float32(0)
         )  # the directions' z is -1 in the camera: a hit's tfar is its planar depth
@@ -175,15 +182,15 @@ class Embree:
         cosine = np.abs(facing) / np.sqrt(np.einsum("ij,ij->i", directions, directions))
         pixel_m = np.maximum(depth, 1e-6) * np.float32(pixel) / np.sqrt(np.maximum(cosine, GRAZING))
         lod = self._log_density[face] + np.log2(pixel_m) + np.float32(self.lod_bias)
-        values = self._interpolate(face, hits["u"], hits["v"])
+        values = self._interpolate(face, u, v)
         u, v = (np.ascontiguousarray(values[:, k]).reshape(shape) for k in (0, 1))
         colour = self._mipmaps.sample(
             self.mesh.texture[face].reshape(shape), lod.reshape(shape), u, v
         )
-        light = np.clip(values[:, 2:], 0, 1) ** np.float32(1 / GAMMA)  # linear between the corners
+        light = np.maximum(values[:, 2:], 0) ** np.float32(1 / GAMMA)  # linear between the corners
         colour *= (light * hit[:, None]).reshape(*shape, 3)
         return (
-            np.rint(colour).astype(np.uint8),
+            np.rint(np.minimum(colour, 255)).astype(np.uint8),
             depth.reshape(shape),
             normal.reshape(*shape, 3),
             np.where(hit, self.mesh.class_id[face], 0).astype(np.int32).reshape(shape),
@@ -198,7 +205,7 @@ class Embree:
         return corners[:, 0] + u[:, None] * corners[:, 1] + v[:, None] * corners[:, 2]
 
     def close(self) -> None:
-        for name in ("mesh", "rays", "_mipmaps", "floor", "_attributes"):
+        for name in ("mesh", "rays", "_twins", "_mipmaps", "floor", "_attributes"):
             self.__dict__.pop(name, None)
 
 

@@ -3,9 +3,9 @@ scans, and the rooms of `export`.
 
 What changes the shape or the colour is honoured, or refused by name: a reader that drops it in
 silence renders white walls. Drawn as they are at rest: skins and morph targets. Drawn opaque:
-masked and blended materials (`remarks` says how many). In the colour that it emits: what is black
-but for that. Both sides of every triangle are drawn. Lights, cameras, points and
-lines are not. Which way is up, axes.py decides.
+masked, blended and clear materials (`remarks` counts them). Drawn in what it emits: a material that
+is black but for that. Both sides of every triangle are drawn; of two in one place, the one that
+faces the camera. Lights, cameras, points and lines are not. Which way is up, axes.py decides.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mimic.errors import BadInput
 from mimic.infra import endings
 from mimic.scenes import axes
 from mimic.scenes.axes import DefaultUp, Up
-from mimic.scenes.gltf import DAMAGE, Document, damage_named, header, shown
+from mimic.scenes.gltf import DAMAGE, VISIBILITY, Document, damage_named, header, shown
 from mimic.scenes.mesh import Mesh, Wrap
 from mimic.scenes.primitives import Primitive, glow, parts, shows_glow_alone
 
@@ -37,6 +37,7 @@ HONOURED = {
     "KHR_texture_transform",
     "KHR_materials_pbrSpecularGlossiness",
     "EXT_mesh_gpu_instancing",
+    VISIBILITY,
     WEBP,
 }
 # They change how light is reflected, or add lights: nothing that an unlit picture shows.
@@ -57,6 +58,10 @@ WITHOUT_EFFECT = {
         "sheen",
         "specular",
     )
+}
+TRANSMISSIONS = {
+    "KHR_materials_transmission": "transmissionFactor",
+    "KHR_materials_diffuse_transmission": "diffuseTransmissionFactor",
 }
 CORNERS_MAX = 60_000_000  # vertices, or triangles, of a scene: some 10 GB
 REACH_MAX = 1e9  # metres, or lengths of a texture: products of so many still fit a float32
@@ -128,20 +133,34 @@ def refuse_unreadable(path: Path, tree: dict[str, Any]) -> None:
 
 
 def remarks(path: Path, tree: dict[str, Any]) -> Iterator[str]:
-    """What `read` draws otherwise than a renderer with lights would.
+    """What `read` draws otherwise than a renderer with lights would, or not at all.
 
     Raises:
-        BadInput: the materials are damaged.
+        BadInput: the materials or meshes are damaged.
     """
     with damage_named(path):
         materials = tree.get("materials", [])
-        clear = sum(material.get("alphaMode", "OPAQUE") != "OPAQUE" for material in materials)
+        clear = sum(map(_lets_light_through, materials))
         glowing = [material for material in materials if glow(material).any()]
         alone = sum(map(shows_glow_alone, glowing))
+        primitives = [part for mesh in tree.get("meshes", []) for part in mesh["primitives"]]
+        thin = sum(part.get("mode", 4) < 4 for part in primitives)
+        scenes = len(tree.get("scenes", []))
     if clear:
-        yield f"of {len(materials)} materials {clear} are masked or blended, drawn opaque"
+        yield f"of {len(materials)} materials {clear} let light through, drawn opaque"
     if lit := len(glowing) - alone:
         yield f"of {len(materials)} materials {lit} glow, drawn in their base colour"
+    if thin:
+        yield f"of {len(primitives)} parts {thin} are points or lines, not drawn"
+    if scenes > 1:
+        yield f"of {scenes} scenes in the file one is drawn"
+
+
+def _lets_light_through(material: dict[str, Any]) -> bool:
+    if material.get("alphaMode", "OPAQUE") != "OPAQUE":
+        return True
+    extensions = material.get("extensions", {})
+    return any(extensions.get(name, {}).get(key, 0) > 0 for name, key in TRANSMISSIONS.items())
 
 
 def _used(tree: dict[str, Any]) -> set[str]:

@@ -25,6 +25,7 @@ DTYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126:
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 UNSIGNED = (5121, 5123, 5125)  # what counts vertices
 NODES_MAX = 1_000_000
+VISIBILITY = "KHR_node_visibility"
 SHOWN_MAX = 120  # characters of a file's own words in a message
 # Whatever a tree leads to that says one thing and holds another. A bug of ours can look the same,
 # so the message keeps the kind of the error.
@@ -258,24 +259,27 @@ class Document:
         values[places] = new
         return values
 
-    def placed(self) -> Iterator[tuple[int, np.ndarray]]:
-        """The nodes of the scene with their 4x4 world transforms, in the order of the file.
+    def placed(self) -> Iterator[tuple[int, np.ndarray, bool]]:
+        """The nodes of the scene with their 4x4 world transforms and whether they are shown, in the
+        order of the file.
 
         The scene is the one that `scene` names, or the first, or (in a file without scenes) all
-        roots.
+        roots. A hidden node (KHR_node_visibility) hides what is below it.
         """
-        stack = [(node, np.eye(4), 1) for node in reversed(self._roots())]
+        stack = [(node, np.eye(4), True, 1) for node in reversed(self._roots())]
         deepest = len(self.tree.get("nodes", []))
         count = 0
         while stack:
-            index, parent, depth = stack.pop()
+            index, parent, is_above_shown, depth = stack.pop()
             node = self.item("nodes", index)
             world = parent @ local(node)
-            yield index, world
+            is_shown = is_above_shown and _visible(node)
+            yield index, world, is_shown
             count += 1
             if depth > deepest or count > NODES_MAX:
                 raise ValueError("nodes that contain themselves")
-            stack += [(child, world, depth + 1) for child in reversed(node.get("children", []))]
+            below = reversed(node.get("children", []))
+            stack += [(child, world, is_shown, depth + 1) for child in below]
 
     def _roots(self) -> list[int]:
         if self.tree.get("scenes", []) != []:
@@ -283,6 +287,10 @@ class Document:
         nodes = self.tree.get("nodes", [])
         inner = {child for node in nodes for child in node.get("children", [])}
         return [index for index in range(len(nodes)) if index not in inner]
+
+
+def _visible(node: dict[str, Any]) -> bool:
+    return node.get("extensions", {}).get(VISIBILITY, {}).get("visible", True) is not False
 
 
 def local(node: dict[str, Any]) -> np.ndarray:

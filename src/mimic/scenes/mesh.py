@@ -43,7 +43,7 @@ class Mesh:
     uv: Float32[np.ndarray, "vertices 2"]
     light: Float32[
         np.ndarray, "vertices 3"
-    ]  # linear factor 0..1 on the texture: baked light, or a material's colour
+    ]  # linear factor >= 0 on the texture: baked light, or a material's colour
     faces: Int32[np.ndarray, "faces 3"]  # counter-clockwise seen from the front
     texture: Int32[np.ndarray, " faces"]  # index into textures
     class_id: Int32[np.ndarray, " faces"]

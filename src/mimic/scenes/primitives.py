@@ -17,6 +17,7 @@ FAN = 6
 GLOSSINESS = "KHR_materials_pbrSpecularGlossiness"
 TRANSFORM = "KHR_texture_transform"
 INSTANCING = "EXT_mesh_gpu_instancing"
+GLOW_MAX = 1e6  # the darkest texel but black is white long before
 UNLIT = "KHR_materials_unlit"
 STRENGTH = "KHR_materials_emissive_strength"
 
@@ -28,7 +29,7 @@ class Primitive:
     vertices: np.ndarray  # f64 [n, 3]
     faces: np.ndarray  # i32 [m, 3]
     uv: np.ndarray  # f64 [n, 2]
-    light: np.ndarray  # linear, f64 [n, 3]
+    light: np.ndarray  # linear, f64 [n, 3]; above 1 where a material glows more than its texture
     texture: int | None  # index into the document's textures
     class_id: int
     instance: int | None
@@ -38,11 +39,11 @@ def parts(document: Document) -> Iterator[Primitive]:
     """All parts that have triangles, in the order of their meshes' names; points and lines are
     none."""
     nodes = list(document.placed())
-    worlds = dict(nodes)
+    worlds = {index: world for index, world, _ in nodes}
     nodes.sort(key=lambda item: _name(document, item[0]))
-    for index, world in nodes:
+    for index, world, is_shown in nodes:
         node = document.item("nodes", index)
-        if "mesh" not in node:
+        if "mesh" not in node or not is_shown:
             continue
         mesh = document.item("meshes", node["mesh"])
         for primitive in mesh["primitives"]:
@@ -102,20 +103,23 @@ def _part(
         vertices = local @ transform[:3, :3].T + transform[:3, 3]
         if np.linalg.det(transform[:3, :3]) < 0:  # a mirrored part is inside out
             faces = faces[:, ::-1]
-    factor, info = _material(document, primitive)
+    material = document.item("materials", primitive["material"]) if "material" in primitive else {}
     uv = np.zeros((count, 2))
+    factor, info = looks(material)
     if info is not None:
         name = _coordinate_set(attributes, info)
         uv = _moved(_morphed(document, primitive, weights, name, count, (2,)), info)
-    light = np.ones((count, 3)) * np.asarray(factor, float)[:3]
-    if "COLOR_0" in attributes:
-        colour = _morphed(document, primitive, weights, "COLOR_0", count, (3, 4))
-        light *= np.clip(colour[:, :3], 0, 1)  # section 3.7.2.1 of the specification
+    light = np.ones((count, 3)) * np.clip(np.asarray(factor, float)[:3], 0, GLOW_MAX)
+    if not shows_glow_alone(material):
+        light = np.minimum(light, 1)
+        if "COLOR_0" in attributes:  # a factor of the base colour alone (section 3.9.2)
+            colour = _morphed(document, primitive, weights, "COLOR_0", count, (3, 4))
+            light *= np.clip(colour[:, :3], 0, 1)  # section 3.7.2.1 of the specification
     if not (np.isfinite(uv).all() and np.isfinite(light).all() and np.isfinite(vertices).all()):
         raise ValueError("positions, texture coordinates or colours that are no numbers")
     class_id, instance = _labels(mesh)
     texture = None if info is None else info["index"]
-    return Primitive(vertices, faces, uv, np.clip(light, 0, 1), texture, class_id, instance)
+    return Primitive(vertices, faces, uv, light, texture, class_id, instance)
 
 
 def _labels(mesh: dict[str, Any]) -> tuple[int, int | None]:
@@ -192,11 +196,8 @@ def _skinned(
     return total
 
 
-def _material(document: Document, primitive: dict[str, Any]) -> tuple[Any, dict[str, Any] | None]:
-    """Linear colour factor, and the texture info of the colour or None."""
-    if "material" not in primitive:
-        return (1, 1, 1), None
-    material = document.item("materials", primitive["material"])
+def looks(material: dict[str, Any]) -> tuple[Any, dict[str, Any] | None]:
+    """Linear colour factor of a material, and the texture info of the colour or None."""
     if shows_glow_alone(material):
         return glow(material), material.get("emissiveTexture")
     return _base(material)

@@ -117,9 +117,8 @@ def _pyramid(texture: np.ndarray, levels: int) -> list[np.ndarray]:
 def _pack(sizes: np.ndarray) -> tuple[np.ndarray, int, int]:
     """Shelves, tallest first: corners (y, x) of every rectangle, and the width and height of the
     whole."""
-    width = int(
-        min(PICTURE_MAX_PX, max(sizes[:, 1].max(), np.sqrt(sizes.prod(axis=1).sum()) * 1.1))
-    )
+    squarish = np.sqrt(sizes.prod(axis=1).sum()) * 1.1
+    width = int(max(sizes[:, 1].max(), min(PICTURE_MAX_PX, squarish)))
     corners = np.zeros_like(sizes)
     y = x = shelf = 0
     for index in np.lexsort((-sizes[:, 1], -sizes[:, 0])):
@@ -131,7 +130,7 @@ def _pack(sizes: np.ndarray) -> tuple[np.ndarray, int, int]:
         corners[index] = y, x
         x = x + columns
         shelf = max(shelf, rows)
-    if y + shelf > PICTURE_MAX_PX:
+    if max(width, y + shelf) > PICTURE_MAX_PX:
         raise BadInput(
             f"the scene's textures fill {width} x {y + shelf} px, more than can be sampled; lower "
             "texture_max_px"
