@@ -95,13 +95,17 @@ def references(path: Path) -> list[tuple[str, Path]]:
         tree = header(path)
     except BadInput:
         return []
+    folder = path.parent.resolve()
+    targets = ((unquote(uri), _target(folder, uri)) for uri in stated_files(tree))
+    return [(uri, target) for uri, target in targets if target is not None]
+
+
+def stated_files(tree: dict[str, Any]) -> list[str]:
+    """References of a document to other files, as they are written, wherever they lead."""
     listed = (tree.get(kind) for kind in ("buffers", "images"))
     entries = [entry for of_kind in listed if isinstance(of_kind, list) for entry in of_kind]
     uris = [entry.get("uri") for entry in entries if isinstance(entry, dict)]
-    folder = path.parent.resolve()
-    stated = sorted({uri for uri in uris if isinstance(uri, str) and uri[:5] != "data:"})
-    targets = ((unquote(uri), _target(folder, uri)) for uri in stated)
-    return [(uri, target) for uri, target in targets if target is not None]
+    return sorted({uri for uri in uris if isinstance(uri, str) and uri[:5] != "data:"})
 
 
 def _target(folder: Path, uri: str) -> Path | None:

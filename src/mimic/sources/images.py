@@ -34,7 +34,7 @@ from mimic.sources.base import (
     digest_of_digests,
     require_folder,
 )
-from mimic.sources.photos import pictures, spheres
+from mimic.sources.photos import pictures, spheres, textures
 from mimic.sources.photos.folders import (
     Listing,
     files_in,
@@ -278,7 +278,8 @@ def _alone(sequence: Sequence, section: config.Images) -> list[Path]:
 
 
 def _photographs(files: list[Path], root: Path) -> tuple[list[Path], dict[Path, str]]:
-    """The files that are photographs, and those that are not: animations and depth maps.
+    """The files that are photographs, and those that are not: animations, depth maps and textures
+    of 3-D scenes.
 
     Depth maps are told by a word in their names or their folder's, and a single channel; by a
     folder further up, and a single channel of 16 bits.
@@ -287,7 +288,8 @@ def _photographs(files: list[Path], root: Path) -> tuple[list[Path], dict[Path, 
     # further up a word says less: KITTI's proj_depth/groundtruth/image_02/0000000005.png
     above = {file: any(map(DEPTH.search, file.relative_to(root).parts[:-2])) for file in files}
     depth = [file for file in files if named[file] or above[file]]
-    reasons = {file: animations.NO_PHOTOGRAPH for file in files if animations.is_animation(file)}
+    reasons = textures.reasons(files, root)
+    reasons |= {file: animations.NO_PHOTOGRAPH for file in files if animations.is_animation(file)}
     alike: dict[str, list[Path]] = defaultdict(list)
     for file in depth:
         alike[re.sub("[0-9]+", "#", file.name)].append(file)

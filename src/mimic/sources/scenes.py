@@ -50,10 +50,15 @@ HABITAT_AGENT_HEIGHT_M = 1.5
 HABITAT_AGENT_RADIUS_M = 0.1
 
 
-def forget_configs(skipped: dict[str, str], scenes: Iterable[str]) -> None:
-    """A stage_config.json is read with its scene: it is not passed over."""
+def forget_parts(skipped: dict[str, str], root: Path, scenes: Iterable[str]) -> None:
+    """What is read with a scene is not passed over: its stage_config.json, and the files that it
+    refers to."""
+    within = root.resolve()
     for scene in scenes:
         skipped.pop(shown(axes.config_of(Path(scene)).as_posix()), None)
+        for part in files_beside(root / scene):
+            if part.is_relative_to(within):
+                skipped.pop(shown(part.relative_to(within).as_posix()), None)
 
 
 class SceneSource:
@@ -95,7 +100,7 @@ class SceneSource:
                 "no scene in this layout, or another form of one that is mined",
             )
         )
-        forget_configs(self.skipped, scenes)
+        forget_parts(self.skipped, self.root, scenes)
         if not scenes:
             raise BadInput(
                 f"sources.{self.name}.root: no .glb scene in {self.root}{passed_over(self.skipped)}"

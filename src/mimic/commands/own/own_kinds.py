@@ -75,7 +75,7 @@ def _files_below(folder: Path, skipped: dict[str, str]) -> list[str]:
     if "." in listing.skipped:
         raise BadInput(listing.skipped["."])
     glbs = [file for file in listing.files if folders.has_extension(file, SCENE_EXTENSIONS)]
-    scenes.forget_configs(listing.skipped, glbs)
+    scenes.forget_parts(listing.skipped, folder, glbs)
     skipped.update(
         {folders.shown(f"{folder}/{name}"): why for name, why in listing.skipped.items()}
     )

@@ -38,7 +38,20 @@ PREVIEW = "a camera's small preview of another recording"
 SCENES = frozenset(
     {
         *(".gltf", ".obj", ".ply", ".stl", ".off", ".3mf", ".fbx", ".dae", ".3ds", ".x3d"),
-        *(".blend", ".usd", ".usda", ".usdc", ".usdz", ".abc", ".max", ".skp"),
+        *(".blend", ".usd", ".usda", ".usdc", ".usdz", ".abc", ".max", ".skp", ".vrm", ".b3dm"),
+        *(
+            ".wrl",
+            ".ifc",
+            ".step",
+            ".stp",
+            ".las",
+            ".laz",
+            ".e57",
+            ".pts",
+            ".ptx",
+            ".xyz",
+            ".splat",
+        ),
     }
 )
 SCENE_OF_ANOTHER_FORMAT = (
