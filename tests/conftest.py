@@ -38,9 +38,9 @@ for number, handler in (
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
 
-# Generated cases are the same on every machine; look for new ones with
-# --hypothesis-profile=default.
-settings.register_profile("repeatable", derandomize=True, database=None)
+# Generated cases are the same on every machine, and may take as long as a busy one needs; look for
+# new ones with --hypothesis-profile=default.
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
 settings.load_profile("repeatable")
 
 DATA = Path(os.environ.get("MIMIC_TEST_DATA", REPOSITORY.parent / "shared" / "data"))

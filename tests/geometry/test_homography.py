@@ -101,7 +101,7 @@ def test_plausible(matrix: np.ndarray) -> None:
 
 
 @given(st.lists(st.floats(-1.2, 1.2), min_size=8, max_size=8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_degenerate_iff_the_corners_fold_and_same_for_the_inverse(
     shifts: list[tuple[float, float]],
 ) -> None:

@@ -99,7 +99,7 @@ def test_of_several_patches_that_lie_in_one_only_one_has_it(zoom: float) -> None
     corners=st.lists(st.floats(-45, 45), min_size=8, max_size=8),
     shift=st.tuples(st.floats(-70, 70), st.floats(-70, 70)),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_known_homographies(corners: list[tuple[float, float]], shift: tuple[float, float]) -> None:
     frame = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * SIZE_PX
     truth = cv2.getPerspectiveTransform(

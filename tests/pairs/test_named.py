@@ -94,7 +94,7 @@ def _seen(folder: Path) -> set[Path]:
 
 
 @given(source=EVIL, key=EVIL, split=EVIL, form=st.sampled_from(["mimic", "webdataset"]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_an_export_writes_nothing_outside_its_folder(
     row: dict[str, Any], source: str, key: str, split: str, form: export_formats.Form
 ) -> None:

@@ -90,7 +90,7 @@ def test_published_batches() -> None:
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_invariants(seed: int) -> None:
     prediction, truth, valid = _depth(seed)
     one = average(depth_sums(prediction, truth, valid), by_everything(6))
