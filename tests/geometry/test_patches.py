@@ -111,7 +111,7 @@ def test_drawn_pixels_lie_in_their_patches_and_follow_the_plain_order() -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1), spread_px=st.sampled_from([1, 10, 40, 100, 300]))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_drawn_votes_equal_the_plain_rule(seed: int, spread_px: float) -> None:
     b_from_a = random_homography(np.random.default_rng(seed), spread_px)
     pixels = patches.draw_pixels(

@@ -221,7 +221,7 @@ def _whole(out: Path) -> bool:
     return files == NEW and marked(out) == (WORK, sorted(NEW))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32))
 def test_what_we_did_not_make_stays(seed: int) -> None:
     with _laid(seed) as laid:
@@ -238,7 +238,7 @@ def test_what_we_did_not_make_stays(seed: int) -> None:
         _nothing_of_theirs_is_lost(laid)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32), st.sampled_from(["late", "deep/late", MARK + "x"]))
 def test_what_comes_while_the_work_is_done_stays(seed: int, name: str) -> None:
     with _laid(seed) as laid:
@@ -320,7 +320,7 @@ def test_a_kill_at_any_step_loses_nothing(tmp_path: Path, earlier: bool) -> None
     assert len(codes) > 8
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32), st.integers(0, 25))
 def test_a_kill_among_random_trees_loses_nothing(seed: int, steps: int) -> None:
     with _laid(seed) as laid:

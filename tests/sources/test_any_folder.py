@@ -156,7 +156,6 @@ def params(repository: Path) -> Params:
 
 @settings(
     max_examples=60,
-    deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # what is found is small enough to read
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -201,7 +200,7 @@ def test_every_file_of_any_folder_is_mined_once_or_named(
 def test_your_own_data_may_be_any_folder(tmp_path: Path, params: Params) -> None:
     """Nothing but a result or one line; a folder a time, for it looks into every file."""
 
-    @settings(max_examples=40, deadline=None, phases=[Phase.reuse, Phase.generate])
+    @settings(max_examples=40, phases=[Phase.reuse, Phase.generate])
     @given(ENTRIES)
     def look(entries: list[tuple[str, str, str, int, int]]) -> None:
         root = Path(tempfile.mkdtemp(dir=tmp_path))

@@ -324,9 +324,7 @@ def test_damaged_images_are_unreadable_with_a_reason(tmp_path: Path) -> None:
             images.read(tmp_path / name)
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_random_damage_raises_nothing_but_unreadable(tmp_path: Path, data: st.DataObject) -> None:
     suffix = data.draw(st.sampled_from([".png", ".jpg", ".webp", ".tiff", ".gif", ".bmp"]))

@@ -88,14 +88,14 @@ def test_a_plain_array_is_not_a_patch_map(tmp_path: Path) -> None:
         read_patch_map(_saved(np.arange(196), tmp_path), 196)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.binary(max_size=600))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     with pytest.raises(NotAPatchMap):
         read_patch_map(data, 196)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_damaged_files_are_read_or_refused(data: st.DataObject) -> None:
     whole = bytearray(_npy({i: 195 - i for i in range(40)}))
