@@ -193,3 +193,37 @@ def test_only_a_face_in_the_very_same_place_is_a_twin() -> None:
 def test_textures_beyond_what_can_be_sampled_are_named(shape: tuple[int, int]) -> None:
     with pytest.raises(BadInput, match=r"more than can be sampled; lower texture_max_px$"):
         Mipmaps((np.zeros((*shape, 3), np.uint8),))
+
+
+@pytest.mark.parametrize(
+    ("texture", "problem"),
+    [
+        (
+            {"extensions": {"EXT_texture_avif": {"source": 0}}},
+            "is EXT_texture_avif alone, which is not read",
+        ),
+        ({}, "has no image"),
+    ],
+)
+def test_a_texture_in_a_form_that_is_not_read_is_named(
+    tmp_path: Path, texture: dict[str, Any], problem: str
+) -> None:
+    writer = Writer()
+    attributes = {"POSITION": writer.add(CORNERS), "TEXCOORD_0": writer.add(UV)}
+    tree = document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {})
+    tree["textures"] = [texture]
+    with pytest.raises(BadInput, match=rf"texture 0 {problem}; write the file again"):
+        seen(save(tmp_path / "a.glb", writer, tree))
+
+
+@pytest.mark.parametrize("least", ["3.0", 10])
+def test_a_later_version_that_is_required_is_named(tmp_path: Path, least: Any) -> None:
+    path = tmp_path / "a.glb"
+    writer = Writer()
+    attributes = {"POSITION": writer.add(CORNERS), "TEXCOORD_0": writer.add(UV)}
+    tree = document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {})
+    tree["asset"] = {"version": "2.0", "minVersion": "2.1"}
+    seen(save(path, writer, tree))
+    tree["asset"]["minVersion"] = least
+    with pytest.raises(BadInput, match=f"requires glTF version {least}; convert it to version 2$"):
+        seen(save(path, writer, tree))

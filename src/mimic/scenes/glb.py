@@ -209,8 +209,15 @@ class _Textures:
         sampler = self._document.item("samplers", entry["sampler"]) if "sampler" in entry else {}
         wrap = (WRAPS[sampler.get("wrapS", 10497)], WRAPS[sampler.get("wrapT", 10497)])
         nearest = sampler.get("magFilter") == NEAREST
-        webp = entry.get("extensions", {}).get(WEBP, {})
-        return self._add(webp.get("source", entry.get("source", -1)), wrap, nearest)
+        forms = entry.get("extensions", {})
+        source = forms.get(WEBP, {}).get("source", entry.get("source"))
+        if source is None:
+            names = shown(", ".join(sorted(forms)))
+            problem = f"is {names} alone, which is not read" if names else "has no image"
+            raise BadInput(
+                f"{self.path}: texture {texture} {problem}; write the file again with PNG or JPEG"
+            )
+        return self._add(source, wrap, nearest)
 
     def _add(self, image: int | None, wrap: tuple[Wrap, Wrap], nearest: bool) -> int:
         if (image, wrap, nearest) not in self._places:

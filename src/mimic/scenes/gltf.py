@@ -81,6 +81,10 @@ def header(path: Path) -> dict[str, Any]:
             ) from None
     if not isinstance(tree, dict):
         raise BadInput(f"{path}: damaged .glb (its JSON part is no object); fetch it again")
+    asset = tree.get("asset")
+    least = str(asset.get("minVersion", "2.0")) if isinstance(asset, dict) else "2.0"
+    if least.partition(".")[0] != "2":
+        raise BadInput(f"{path}: requires glTF version {shown(least)}; convert it to version 2")
     return tree
 
 
