@@ -216,14 +216,28 @@ def test_a_texture_in_a_form_that_is_not_read_is_named(
         seen(save(tmp_path / "a.glb", writer, tree))
 
 
-@pytest.mark.parametrize("least", ["3.0", 10])
-def test_a_later_version_that_is_required_is_named(tmp_path: Path, least: Any) -> None:
+@pytest.mark.parametrize("stated", [{"minVersion": "3.0"}, {"minVersion": 10}, {"version": "1.0"}])
+def test_another_version_that_is_required_is_named(tmp_path: Path, stated: dict[str, Any]) -> None:
     path = tmp_path / "a.glb"
     writer = Writer()
     attributes = {"POSITION": writer.add(CORNERS), "TEXCOORD_0": writer.add(UV)}
     tree = document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {})
-    tree["asset"] = {"version": "2.0", "minVersion": "2.1"}
+    tree["asset"] = {"version": "2.1", "minVersion": "2.0"}
     seen(save(path, writer, tree))
-    tree["asset"]["minVersion"] = least
+    tree["asset"] = {"version": "3.0", "minVersion": "2.1"}
+    seen(save(path, writer, tree))
+    (least,) = stated.values()
+    tree["asset"] = {"version": "2.0"} | stated
     with pytest.raises(BadInput, match=f"requires glTF version {least}; convert it to version 2$"):
         seen(save(path, writer, tree))
+
+
+def test_colours_in_an_extension_that_is_not_read_are_noted(tmp_path: Path) -> None:
+    writer = Writer()
+    tree = document(writer, {"attributes": {"POSITION": writer.add(CORNERS)}}, {})
+    tree["materials"] = [{"extensions": {"KHR_techniques_webgl": {"values": {}}}}]
+    tree["extensionsUsed"] = ["KHR_techniques_webgl", "KHR_lights_punctual", "KHR_texture_basisu"]
+    assert _noted(save(tmp_path / "old.glb", writer, tree)) == [
+        "drawn without KHR_techniques_webgl, KHR_texture_basisu, which it uses and which is not "
+        "read here"
+    ]

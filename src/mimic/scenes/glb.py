@@ -4,8 +4,9 @@ scans, and the rooms of `export`.
 What changes the shape or the colour is honoured, or refused by name: a reader that drops it in
 silence renders white walls. Drawn as they are at rest: skins and morph targets. Drawn opaque:
 masked, blended and clear materials (`remarks` counts them). Drawn in what it emits: a material that
-is black but for that. Both sides of every triangle are drawn; of two in one place, the one that
-faces the camera. Lights, cameras, points and lines are not. Which way is up, axes.py decides.
+is black but for that. Both sides of every triangle are drawn; of two with the same corners, the
+one that faces the camera. Lights, cameras, points and lines are not. Which way is up, axes.py
+decides.
 """
 
 from __future__ import annotations
@@ -146,6 +147,7 @@ def remarks(path: Path, tree: dict[str, Any]) -> Iterator[str]:
         primitives = [part for mesh in tree.get("meshes", []) for part in mesh["primitives"]]
         thin = sum(part.get("mode", 4) < 4 for part in primitives)
         scenes = len(tree.get("scenes", []))
+        unknown = sorted(_used(tree) - HONOURED - WITHOUT_EFFECT - TRANSMISSIONS.keys())
     if clear:
         yield f"of {len(materials)} materials {clear} let light through, drawn opaque"
     if lit := len(glowing) - alone:
@@ -154,6 +156,8 @@ def remarks(path: Path, tree: dict[str, Any]) -> Iterator[str]:
         yield f"of {len(primitives)} parts {thin} are points or lines, not drawn"
     if scenes > 1:
         yield f"of {scenes} scenes in the file one is drawn"
+    if unknown:
+        yield f"drawn without {shown(', '.join(unknown))}, which it uses and which is not read here"
 
 
 def _lets_light_through(material: dict[str, Any]) -> bool:

@@ -69,8 +69,10 @@ def header(path: Path) -> dict[str, Any]:
             raise BadInput(f"{path}: not a .glb file (no glTF mark at its start)")
         version, total, length, kind = struct.unpack("<III4s", start[4:])
         size = path.stat().st_size
-        if version != 2 or kind != b"JSON":
+        if version != 2:
             raise BadInput(f"{path}: glTF version {version} is not read; convert it to version 2")
+        if kind != b"JSON":
+            raise BadInput(f"{path}: damaged .glb (its first part is not JSON); fetch it again")
         if size < total:
             raise BadInput(f"{path}: cut short, {size} of {total} bytes; fetch it again")
         try:
@@ -82,7 +84,8 @@ def header(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise BadInput(f"{path}: damaged .glb (its JSON part is no object); fetch it again")
     asset = tree.get("asset")
-    least = str(asset.get("minVersion", "2.0")) if isinstance(asset, dict) else "2.0"
+    stated = asset if isinstance(asset, dict) else {}
+    least = str(stated.get("minVersion", stated.get("version", "2.0")))
     if least.partition(".")[0] != "2":
         raise BadInput(f"{path}: requires glTF version {shown(least)}; convert it to version 2")
     return tree
