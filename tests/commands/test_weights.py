@@ -369,14 +369,14 @@ def test_what_would_change_features_is_refused(tmp_path: Path) -> None:
     publish(tmp_path / "v2", "croco", False, "rope")
     publish(tmp_path / "mimic", "croco", True, "sincos")
     for name, form, why in (
-        ("v1", "mae", "no*class token.*--format croco"),
+        ("v1", "mae", "class token.*--format croco"),
         ("v1", "dust3r", "RoPE"),
         ("mimic", "dust3r", "no class token"),
         ("v2", "multimae", "rotary"),
         ("v2", "vitpose", "rotary"),
         ("mimic", "croco", "--format mae"),
     ):
-        with pytest.raises(BadInput, match=why.replace("no*", "")):
+        with pytest.raises(BadInput, match=why):
             export_weights(tmp_path / name, form, tmp_path / "file")  # type: ignore[arg-type]
         assert not (tmp_path / "file").exists()
     assert "build MultiMAE with num_global_tokens=0" in " ".join(

@@ -81,12 +81,16 @@ def test_a_database_that_another_process_holds_is_one_line(
     assert tracking.mirror_all(TOLD, workspace).new == 3
 
 
-def test_a_long_parameter_is_cut_to_what_mlflow_takes(workspace: Path) -> None:
+def test_a_long_parameter_is_cut_to_what_mlflow_takes(
+    workspace: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By us: MLflow cuts it as well, and writes a warning for each."""
     value = "0123456789" * 700
     publish_evaluation(
         workspace, "croco-1m", 0.5, section={"data": "data/raw/nyu", "scenes": value}
     )
     tracking.mirror_all(TOLD, workspace)
+    assert "truncated" not in capfd.readouterr().err
     params = search(client_in(workspace))["depth croco-1m"].data.params
     assert params["section.scenes"] == value[: writer.VALUE]
     assert writer.VALUE == 6000

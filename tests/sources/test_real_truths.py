@@ -68,6 +68,25 @@ def _moved(by: np.ndarray) -> Map:
     return to_b
 
 
+def _errors(pair: loop.Pair, motion: np.ndarray) -> tuple[float, float]:
+    """Medians over the known pixels of a field [height, width, 2]: how far the pair's homography
+    is from it, and how far standing still is. Motions smaller than a patch leave all patches where
+    they are, so that `_right` cannot tell a homography from its inverse."""
+    height, width = motion.shape[:2]
+    row, column = np.mgrid[:height:4, :width:4].reshape(2, -1)
+    scale = truth.SIZE_PX / np.array([width, height])
+    pixels = np.column_stack([column, row])
+    square = np.column_stack([(pixels + 0.5) * scale - 0.5, np.ones(len(pixels))])
+    assert pair.comparison.b_from_a is not None
+    mapped = square @ pair.comparison.b_from_a.T
+    moved = (mapped[:, :2] / mapped[:, 2:] + 0.5) / scale - 0.5 - pixels
+    true = motion[row, column]
+    known = np.isfinite(true).all(axis=1)
+    assert known.sum() > 1000
+    off = np.linalg.norm((moved - true)[known], axis=1)
+    return float(np.median(off)), float(np.median(np.linalg.norm(true[known], axis=1)))
+
+
 @pytest.mark.parametrize("scene", ["graf", "boat"])
 def test_planes_seen_from_four_sides_follow_their_homographies(
     real_data: Path, mine: config.Mine, folder: Callable[..., sources.Source], scene: str
@@ -115,7 +134,10 @@ def test_stereo_pairs_are_too_similar_and_follow_their_disparity(
     disparity = cv2.imread(str(given / "disp2.png"), cv2.IMREAD_UNCHANGED).astype(np.float64)
     disparity = disparity if disparity.ndim == 2 else disparity[..., 0]
     shift = np.where(disparity > 0, -disparity / scale, np.nan)
-    assert _right(pair, disparity.shape[::-1], _moved(np.dstack([shift, 0 * shift]))) > 0.8
+    motion = np.dstack([shift, 0 * shift])
+    assert _right(pair, disparity.shape[::-1], _moved(motion)) > 0.95
+    off, standing = _errors(pair, motion)
+    assert off < standing / 3
 
 
 def test_flow_pairs_follow_their_flow(
@@ -130,7 +152,9 @@ def test_flow_pairs_follow_their_flow(
     (pair,) = truth.mined(
         folder(given / "RubberWhale1.png", given / "RubberWhale2.png"), ".", _any(mine)
     )[0]
-    assert _right(pair, (width, height), _moved(flow)) > 0.9
+    assert _right(pair, (width, height), _moved(flow)) > 0.95
+    off, standing = _errors(pair, flow)
+    assert off < 0.8 * standing  # its objects move each for itself, by a pixel
 
 
 def test_driving_pairs_follow_their_flow(
@@ -146,6 +170,6 @@ def test_driving_pairs_follow_their_flow(
     files = [given / f"kitti_000010_{number}.png" for number in (10, 11)]
     pairs, stats = truth.mined(folder(*files), ".", _any(mine))
     assert stats.candidates == len(pairs) == 1
-    assert (
-        _right(pairs[0], flow.shape[1::-1], _moved(flow)) > 0.4
-    )  # one plane cannot follow a drive: parallax is large near the car
+    assert _right(pairs[0], flow.shape[1::-1], _moved(flow)) > 0.95
+    off, standing = _errors(pairs[0], flow)
+    assert off < standing / 2  # one plane cannot follow a drive: parallax is large near the car
