@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import shutil
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import webdataset
 import yaml
 from typer.testing import CliRunner
 
@@ -132,12 +132,10 @@ def test_webdataset_tars_are_read_back(
         "validation-00000.tar",
         "validation-00001.tar",
     ]
-    found: dict[str, dict[str, bytes]] = {}
-    for path in sorted(out.glob("*.tar")):
-        with tarfile.open(path) as tar:
-            for member in tar:
-                key, _, extension = member.name.partition(".")  # WebDataset's rule
-                found.setdefault(key, {})[extension] = tar.extractfile(member).read()
+    tars = [str(path) for path in sorted(out.glob("*.tar"))]
+    found: dict[str, dict[str, bytes]] = {
+        sample["__key__"]: sample for sample in webdataset.WebDataset(tars, shardshuffle=False)
+    }
     assert list(found) == sorted(rows, key=lambda key: (rows[key]["split"], list(rows).index(key)))
     for key, sample in found.items():
         assert [sample["a.jpg"], sample["b.jpg"]] == _images(workspace, rows[key])

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import webdataset
 
 from mimic import config
 from mimic.commands.own import own_data, own_options, own_sources
@@ -88,6 +89,10 @@ def test_others_read_the_result_with_no_code_of_ours(tmp_path: Path, params: Par
     )["train"]
     assert images["__key__"] == keys
     assert images[0]["a.jpg"].size == (224, 224)
+    samples = webdataset.WebDataset(tars["train"].replace("*", "00000"), shardshuffle=False)
+    decoded = list(samples.decode("rgb8").to_tuple("__key__", "a.jpg", "b.jpg"))
+    assert [key for key, *_ in decoded] == keys
+    assert {view.shape for _, *views in decoded for view in views} == {(224, 224, 3)}
     with tarfile.open(
         out / "_images/shard-00000.tar"
     ) as tar:  # WebDataset groups neighbours by what comes before the first dot
