@@ -368,6 +368,55 @@ def test_what_shows_a_tested_pair_is_not_trained_on_for_a_contained_dataset(
     assert "phone-p-00000" in tables["inner"]["key"].to_pylist()
 
 
+def test_an_image_on_both_sides_is_counted_and_named(
+    tmp_path: Path, params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Paired with another image on each side: no duplicates."""
+    wall, door, window, roof = (
+        hashlib.sha256(name).hexdigest() for name in (b"1", b"2", b"3", b"4")
+    )
+    held = {
+        source: dict(zip("ab", select.held_out(source, ["a", "b"], 1e-9).tolist(), strict=True))
+        for source in ("phone", "rooms")
+    }
+    trained = next(clip for clip, out in held["phone"].items() if not out)
+    held_out = next(clip for clip, out in held["rooms"].items() if out)
+    for number, clip in enumerate("ab"):
+        _shard(tmp_path, "phone", number, [clip], 1, [wall, door] if clip == trained else None)
+        _shard(tmp_path, "rooms", number, [clip], 1, [window, roof] if clip == held_out else None)
+    apart: dict[str, Any] = {"validation": 1e-9, "near_duplicate_bits": None}
+    _assemble(params, tmp_path, x=_dataset(phone=None, rooms=None, **apart))
+    assert "trained on and held out" not in capsys.readouterr().err
+    _shard(tmp_path, "rooms", "ab".index(held_out), [held_out], 1, [window, wall])
+    _assemble(params, tmp_path, x=_dataset(phone=None, rooms=None, **apart))
+    assert (
+        json.loads((tmp_path / "metrics/assemble/x.json").read_text())["images_on_both_sides"] == 1
+    )
+    assert (
+        f"1 images are trained on and held out, such as one of phone, clip {trained}, and rooms, "
+        f"clip {held_out}"
+    ) in capsys.readouterr().err
+
+
+def test_two_sources_of_one_folder_are_named(
+    root: Path, params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A link, and a folder below the other."""
+    (root / "data/walks/park").mkdir(parents=True)
+    (root / "links").symlink_to(root / "data")
+    some = next(iter(params.sources.values()))
+    for phone, named in (("links/walks/park", True), ("data", True), ("data/walk", False)):
+        sources = {
+            name: some.model_copy(update={"root": Path(folder)})
+            for name, folder in (("rooms", "data/walks"), ("phone", phone))
+        }
+        params = params.model_copy(update={"sources": sources})
+        _assemble(params, root, x=_dataset(phone=None, rooms=None))
+        assert ("sources phone and rooms read one folder" in capsys.readouterr().err) == named
+        _assemble(params, root, x=_dataset(phone=None, rooms=None, validation=0))
+        assert "read one folder" not in capsys.readouterr().err
+
+
 def test_every_mined_pair_has_a_counted_fate(root: Path, params: Params) -> None:
     _assemble(params, root, x=_dataset(rooms=30, phone=None))
     counts = json.loads((root / "metrics/assemble/x.json").read_text())

@@ -23,7 +23,7 @@ from mimic.infra import progress, storage
 from mimic.infra.owner import one_owner
 from mimic.licences import combine
 from mimic.mining import published
-from mimic.pairs import SELECTION_VERSION, index, select
+from mimic.pairs import SELECTION_VERSION, both_sides, index, select
 from mimic.pairs.index import Catalogue
 from mimic.pairs.read import read_table
 from mimic.pairs.schema import MANIFEST, clip_key, index_path
@@ -86,10 +86,13 @@ def main(params: Params, root: Path, name: str) -> None:
         parts = terms.of_rows(params, stated)
         terms.refuse(f"datasets.{name}", parts, dataset.licences)
     summary = _summary(dataset, rows, statuses, overlaps, licences)
+    shared = both_sides.shared_images(rows, statuses)
+    summary["images_on_both_sides"] = shared.count if shared else 0
     summary["section"] = dataset.model_dump(mode="json")
     summary["licences"] = combine(parts)
     storage.write_json(space.metrics("assemble", name), summary)
     _report(name, summary)
+    _say_both_sides(params, root, name, summary["splits"], shared)
 
 
 def _distinct(name: str, rows: Catalogue) -> None:
@@ -215,4 +218,31 @@ def _report(name: str, summary: dict[str, Any]) -> None:
             progress.say(
                 f"assemble {name}: {source} has {counts['pairs']} of the {counts['wanted']} pairs "
                 f"wanted, {counts['short']} too few"
+            )
+
+
+def _say_both_sides(
+    params: Params,
+    root: Path,
+    name: str,
+    splits: dict[str, int],
+    shared: both_sides.SharedImages | None,
+) -> None:
+    """What would make held-out numbers better than they are."""
+    if shared is not None:
+        one, other = (", clip ".join(clip) for clip in (shared.trained, shared.held_out))
+        progress.say(
+            f"assemble {name}: {shared.count} images are trained on and held out, such as one of "
+            f"{one}, and {other}; keep one of the two, or held-out losses are lower than they "
+            "would be"
+        )
+    if splits["train"] and splits["validation"] + splits["test"]:
+        roots = {
+            source: root / params.sources[source].root for source in params.datasets[name].sources
+        }
+        for one, other in both_sides.sources_of_one_folder(roots):
+            progress.say(
+                f"assemble {name}: sources {one} and {other} read one folder; a place may be "
+                "trained on by one and held out by the other; keep one of the two, or name other "
+                "folders"
             )
