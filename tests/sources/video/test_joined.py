@@ -90,3 +90,36 @@ def test_a_track_that_begins_in_the_midst_is_named(tmp_path: Path) -> None:
     assert len([next(frames) for _ in range(8)]) == 8  # of the first and the third
     with pytest.raises(Unreadable, match="another track begins in its midst"):
         next(frames)
+
+
+def test_a_recording_that_broke_off_says_what_it_lacks(tmp_path: Path) -> None:
+    """FFmpeg says "Invalid data"."""
+    file = tmp_path / "a.mp4"
+    file.write_bytes(_recording(tmp_path / "complete.mp4").read_bytes()[:-200])  # index at the end
+    with pytest.raises(Unreadable, match=r"the index \(moov\) .* missing or cut off"):
+        next(videos.sample(file, 1.0))
+
+
+@pytest.mark.parametrize("kept_bytes", [5, 30, 45, 60, 120])
+def test_a_recording_cut_off_between_fragments_says_so(tmp_path: Path, kept_bytes: int) -> None:
+    """By where the cut lies, FFmpeg refuses it with "End of file", or says nothing."""
+    form = {"movflags": "empty_moov+default_base_moof", "frag_duration": "1000000"}  # of 1 s
+    data = _recording(tmp_path / "fragments.mp4", form=form).read_bytes()
+    last = data.rindex(b"moof") - 4
+    file = tmp_path / "a.mp4"
+    file.write_bytes(data[: last + kept_bytes])
+    with pytest.raises(Unreadable, match="cut off in the index") as raised:
+        list(videos.sample(file, 1.0))
+    if "truncate" in str(raised.value):
+        assert f"`truncate --size={last}` on a copy" in str(raised.value)
+    file.write_bytes(data[:last])  # as it advises
+    assert _times(file)[:3] == [0.0, 1.0, 2.0]
+
+
+def test_what_is_no_mp4_keeps_the_words_of_ffmpeg(tmp_path: Path) -> None:
+    file = tmp_path / "a.mp4"
+    file.write_bytes(b"\0" * 100_000)
+    with pytest.raises(Unreadable, match="Invalid data"):
+        next(videos.sample(file, 1.0))
+    with pytest.raises(Unreadable, match="No such file"):
+        next(videos.sample(tmp_path / "none.mp4", 1.0))

@@ -1,4 +1,5 @@
-"""Recordings that were joined end to end, of which FFmpeg and every player read the first alone."""
+"""Recordings that were joined end to end, of which FFmpeg and every player read the first alone,
+and those that were cut off between two fragments."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import av.container
 
-BOX_HEAD = 8  # bytes: length and kind
+from mimic.sources.video.boxes import boxes, is_cut_off
+
 # The header, whose fifth byte says which kinds of tracks there are: its length, and that no tag
 # lies before the first.
 FLV = re.compile(rb"FLV\x01.\x00\x00\x00\x09\x00\x00\x00\x00", re.DOTALL)
@@ -17,7 +19,8 @@ CHUNK = 1 << 20
 
 
 def messages(container: av.container.InputContainer, last_at: int) -> Iterator[str]:
-    """Says so where another recording follows in the same file, of which nothing is read.
+    """Says so where another recording follows in the same file, of which nothing is read, or the
+    file ends within a fragment that FFmpeg passes over.
 
     Args:
         last_at: where in the file the last packet lay.
@@ -27,6 +30,8 @@ def messages(container: av.container.InputContainer, last_at: int) -> Iterator[s
     at = None
     if "mov" in form:
         at = _second_mp4(path)
+        if is_cut_off(path):
+            yield "cut off in the index of its last fragment"
     elif "flv" in form:
         at = _flv_behind(path, last_at)
     if at is not None:
@@ -39,29 +44,12 @@ def messages(container: av.container.InputContainer, last_at: int) -> Iterator[s
 def _second_mp4(path: Path) -> int | None:
     """Where a second MP4 or MOV begins; None where all is read, as in fragments."""
     starts = []
-    for kind, at in _boxes(path):
-        if kind == b"moof":
+    for box in boxes(path):
+        if box.kind == b"moof":
             return None
-        if kind == b"ftyp":
-            starts.append(at)
+        if box.kind == b"ftyp":
+            starts.append(box.start)
     return starts[1] if len(starts) > 1 else None
-
-
-def _boxes(path: Path) -> Iterator[tuple[bytes, int]]:
-    """Kind and place of the boxes at the top of a file (ISO 14496-12, 4.2)."""
-    size = path.stat().st_size
-    at = 0
-    with path.open("rb") as file:
-        while at + BOX_HEAD <= size:
-            file.seek(at)
-            head = file.read(2 * BOX_HEAD)
-            length = int.from_bytes(head[:4], "big")
-            if length == 1:  # written in 64 bits behind the kind
-                length = int.from_bytes(head[8:16], "big")
-            if 0 < length < BOX_HEAD:
-                return  # no box
-            yield head[4:8], at
-            at = at + length if length else size
 
 
 def _flv_behind(path: Path, last_at: int) -> int | None:

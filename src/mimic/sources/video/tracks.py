@@ -18,6 +18,7 @@ from av.stream import Disposition
 
 from mimic.sources.base import Unreadable
 from mimic.sources.video import side_data
+from mimic.sources.video.boxes import why_unread
 
 NO_TRACKS = Disposition.attached_pic | Disposition.timed_thumbnails
 RATE = Fraction(25)  # frames a second, where neither times nor a rate are written; FFmpeg's default
@@ -37,7 +38,9 @@ def opened(path: Path) -> av.container.InputContainer:
     """
     try:
         container = av.open(str(path), mode="r", metadata_errors="ignore")
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except av.FFmpegError as error:
+        raise Unreadable(_why_unread(path) or reason(error)) from None
+    except (OSError, ValueError) as error:
         raise Unreadable(reason(error)) from None
     try:
         refuse_lists(container)
@@ -48,6 +51,13 @@ def opened(path: Path) -> av.container.InputContainer:
     # Shards run side by side, one a core: a decoder with threads of its own would only add memory.
     decoder.thread_count = 1
     return container
+
+
+def _why_unread(path: Path) -> str | None:
+    try:
+        return why_unread(path)
+    except OSError:
+        return None
 
 
 def refuse_lists(container: av.container.InputContainer) -> None:
