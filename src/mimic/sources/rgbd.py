@@ -35,6 +35,7 @@ Folders without any pose: `reader: images` mines them. Record3D's .r3d and bags 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -204,7 +205,8 @@ class RGBDSource:
         return covisibility.patch_map(depth_a, depth_b, depths.intrinsics, *poses_and_rule)
 
     def _frames(self, clip: str) -> list[Frame]:
-        return frames_in(self.root / clip, self._section.time_s)
+        folder = self.root / clip
+        return _each_once(folder, frames_in(folder, self._section.time_s))
 
     def _intrinsics(self, clip: str) -> np.ndarray:
         """K of the depth images."""
@@ -290,6 +292,19 @@ def read_depth(path: Path, per_m: float) -> np.ndarray:
     if not MEDIAN_M[0] <= middle <= MEDIAN_M[1]:
         raise Unreadable(f"depths of {middle:.3g} m: is depth_per_m {per_m:g} right?")
     return depth_m
+
+
+def _each_once(folder: Path, frames: list[Frame]) -> list[Frame]:
+    """Of frames that show one real file the one that lies there itself, else the first: an image
+    beside a link to it would be paired with itself."""
+    real_folder = os.path.realpath(folder)
+    chosen: dict[str, Frame] = {}
+    for frame in frames:
+        real = os.path.realpath(frame.colour)
+        own = os.path.join(real_folder, os.path.relpath(frame.colour, folder))
+        if real == own or real not in chosen:
+            chosen[real] = frame
+    return [frame for frame in frames if chosen[os.path.realpath(frame.colour)] is frame]
 
 
 def _read_lying(file: Path) -> Image:

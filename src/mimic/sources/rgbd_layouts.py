@@ -72,10 +72,14 @@ def layout_of(folders: set[str], files: list[str]) -> Callable[[Path, float], li
     return None
 
 
-def folders_below(root: Path, skipped: dict[str, str]) -> Iterator[str]:
+def folders_below(root: Path, skipped: dict[str, str], each_path: bool = False) -> Iterator[str]:
     """Every folder with frames, below the root; its folders of images, thousands of them, are not
-    looked into."""
-    for folder, folders, files in walk(root, skipped):
+    looked into.
+
+    Args:
+        each_path: see `photos.folders`.
+    """
+    for folder, folders, files in walk(root, skipped, each_path):
         if layout_of(set(folders), files) is not None:
             yield Path(folder).as_posix()
             own = {one_of(names, folders) for names in OWN_FOLDERS}
@@ -83,7 +87,8 @@ def folders_below(root: Path, skipped: dict[str, str]) -> Iterator[str]:
 
 
 def frames_in(folder: Path, time_s: float) -> list[Frame]:
-    """
+    """Every path of an image, links too, is a frame.
+
     Raises:
         Unreadable: no longer a folder of colour images with depth.
     """
@@ -102,7 +107,9 @@ def one_of(wanted: tuple[str, ...], folders: Iterable[str]) -> str | None:
 
 
 def _suffixed(folder: Path, _: float) -> list[Frame]:
-    names = [name for name in files_in(folder, COLOUR, dead=True) if _is_suffixed(name)]
+    names = [
+        name for name in files_in(folder, COLOUR, dead=True, each_path=True) if _is_suffixed(name)
+    ]
     stems = [name[: name.rindex(".color.")] for name in names]
     depths = by_stem(folder, DEPTH)
     return [
@@ -133,8 +140,8 @@ def _parted_and_flat(folder: Path, time_s: float) -> list[Frame]:
 
 def scenes_in(folder: Path) -> list[str]:
     """Folders below a folder that hold images, "" for itself."""
-    below = {path.rpartition("/")[0] for path in files_below(folder, COLOUR)}
-    if files_in(folder, COLOUR, dead=True):
+    below = {path.rpartition("/")[0] for path in files_below(folder, COLOUR, each_path=True)}
+    if files_in(folder, COLOUR, dead=True, each_path=True):
         below.add("")
     return sorted(below, key=numeric_order)
 
@@ -142,7 +149,7 @@ def scenes_in(folder: Path) -> list[str]:
 def _of_scene(scene: str, colour: Path, depth: Path, poses: Path) -> list[Frame]:
     depths = by_stem(depth, DEPTH) if depth.is_dir() else {}
     frames = []
-    for name in files_in(colour, COLOUR, dead=True):
+    for name in files_in(colour, COLOUR, dead=True, each_path=True):
         stem = Path(name).stem
         depth_file = _only(depths, same_name(stem)) or _only(depths, _without(COLOUR_WORD, stem))
         frames.append(Frame(colour / name, depth_file, _pose(poses / f"{stem}.txt"), scene))
@@ -152,7 +159,7 @@ def _of_scene(scene: str, colour: Path, depth: Path, poses: Path) -> list[Frame]
 def by_stem(folder: Path, endings: Iterable[str]) -> dict[str, list[Path]]:
     """Files of a folder by `same_name` of their stems, and by these without the word `depth`."""
     files: dict[str, list[Path]] = {}
-    for name in files_in(folder, frozenset(endings)):
+    for name in files_in(folder, frozenset(endings), each_path=True):
         stem = Path(name).stem
         for key in {same_name(stem), _without(DEPTH_WORD, stem)}:
             files.setdefault(key, []).append(folder / name)
@@ -181,7 +188,7 @@ def _without(word: re.Pattern[str], stem: str) -> str:
 
 
 def _flat(folder: Path, _: float) -> list[Frame]:
-    names = files_in(folder, COLOUR | set(DEPTH))
+    names = files_in(folder, COLOUR | set(DEPTH), each_path=True)
     _refuse_several(names)
     return [
         Frame(folder / colour, folder / depth, _pose(folder / f"{Path(colour).stem}.txt"))

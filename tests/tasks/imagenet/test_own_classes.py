@@ -146,11 +146,56 @@ def test_a_class_without_training_images_is_named(tmp_path: Path, task: KnnTask)
         open_imagenet(task, tmp_path)
 
 
+SIDE_NAMES = ("test", "dev", "image", "Data", "cat")
+
+
+@pytest.mark.parametrize(
+    ("layout", "train", "tested"),
+    [
+        ("{name}", 15, 5),
+        ("data/{name}", 15, 5),
+        ("{side}/{name}", 12, 8),
+        ("images/{side}/{name}", 12, 8),
+        ("{side}/images/{name}", 12, 8),
+        ("{name}/{side}", 12, 8),
+    ],
+)
+def test_a_class_is_called_as_a_side_or_a_folder_around(
+    tmp_path: Path, task: KnnTask, layout: str, train: int, tested: int
+) -> None:
+    names = SIDE_NAMES if layout != "{name}/{side}" else ("cat", "dog", "owl", "fox", "hen")
+    for seed, name in enumerate(names):
+        for number in range(4):
+            side = "train" if 5 * number + seed < 12 else "val"
+            path = tmp_path / "own" / layout.format(name=name, side=side) / f"{number}.png"
+            write(path, (40 * seed, 9, 9), 10 * seed + number)
+    found = opened(task, tmp_path)
+    assert found.wnids == sorted(names)
+    assert (len(found.train[0]), len(found.val[0])) == (train, tested)
+    for path, number in zip(*found.train, strict=True):
+        assert found.wnids[number] in path.parts
+    assert len(found.notes) == 2
+
+
+def test_sides_without_classes_are_no_classes(tmp_path: Path, task: KnnTask) -> None:
+    for side in ("train", "test"):
+        for number in range(5):
+            write(tmp_path / "own" / side / f"{number}.png", (9, 9, 9), number)
+    with pytest.raises(BadInput, match="0 classes; a folder a class is needed"):
+        OwnClasses(tmp_path / "own")
+    write_classes(tmp_path / "own/train", 2)
+    with pytest.raises(BadInput, match="nothing in test or val"):
+        open_imagenet(task, tmp_path)
+
+
 def test_what_is_no_class_is_refused_or_named(tmp_path: Path, task: KnnTask) -> None:
     write_classes(tmp_path / "own", 5)
     write(tmp_path / "own/loose.jpg", (0, 0, 0), 0)
     (tmp_path / "own/кот/damaged.jpg").write_bytes(b"no picture")
     assert "loose.jpg (in no folder of a class)" in opened(task, tmp_path).notes[-1]
+    for number in range(3):
+        write(tmp_path / f"own/loose{number}.jpg", (0, 0, 0), 0)
+    assert ", 1 more files" in opened(task, tmp_path).notes[-1]
     with pytest.raises(BadInput, match=r"damaged\.jpg: .*; replace it, or take it away"):
         check(task, tmp_path)
     write(tmp_path / "one/cat/0.jpg", (0, 0, 0), 0)

@@ -2,9 +2,10 @@
 reason.
 
 Symbolic links are followed, but each real folder is entered once and each real file is listed once:
-under its own name where that lies below the root, else under the first link's. Hidden entries,
-folders in which a system keeps thumbnails or deleted files, and names that cannot be written down,
-are passed over.
+under its own name where that lies below the root, else under the first link's. With `each_path`
+every path counts for itself: of a labelled folder, in which a link says which class or which side
+of a split its image belongs to. Hidden entries, folders in which a system keeps thumbnails or
+deleted files, and names that cannot be written down, are passed over.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ class _Walk:
     wanted: Wanted
     kind: str | None
     listing: Listing = field(default_factory=Listing)
+    each_path: bool = False  # links are files and folders of their own
     folders: dict[str, str] = field(default_factory=dict)  # real path -> path below the root
     links: list[str] = field(default_factory=list)  # below the root, of files
     linked_folders: list[str] = field(default_factory=list)
@@ -103,7 +105,7 @@ class _Walk:
         self.listing.skipped[shown(path)] = why
 
 
-def tree(root: Path, wanted: Wanted, kind: str | None) -> Listing:
+def tree(root: Path, wanted: Wanted, kind: str | None, each_path: bool = False) -> Listing:
     """All files below a root whose names are wanted, and everything else, with the reason.
 
     Args:
@@ -111,7 +113,7 @@ def tree(root: Path, wanted: Wanted, kind: str | None) -> Listing:
         kind: what is wanted, for the reason why another file is not, such as "an image". None:
             other files belong to the layout, and are not named.
     """
-    state = _Walk(os.fspath(root), wanted, kind)
+    state = _Walk(os.fspath(root), wanted, kind, each_path=each_path)
     _enter(state, "", os.path.realpath(root))
     while (
         state.linked_folders
@@ -126,7 +128,11 @@ def tree(root: Path, wanted: Wanted, kind: str | None) -> Listing:
 
 
 def files_below(
-    root: Path, extensions: Set[str], skipped: dict[str, str] | None = None, kind: str | None = None
+    root: Path,
+    extensions: Set[str],
+    skipped: dict[str, str] | None = None,
+    kind: str | None = None,
+    each_path: bool = False,
 ) -> list[str]:
     """The files of a whole tree with one of the extensions (in any case): paths below root, posix,
     in numeric order.
@@ -135,13 +141,15 @@ def files_below(
         skipped: is told what else lies there, and why it is passed over.
         kind: see `tree`.
     """
-    listing = tree(root, lambda name: has_extension(name, extensions), kind)
+    listing = tree(root, lambda name: has_extension(name, extensions), kind, each_path)
     if skipped is not None:
         skipped.update(listing.skipped)
     return listing.files
 
 
-def walk(root: Path, skipped: dict[str, str]) -> Iterator[tuple[str, list[str], list[str]]]:
+def walk(
+    root: Path, skipped: dict[str, str], each_path: bool = False
+) -> Iterator[tuple[str, list[str], list[str]]]:
     """As `os.walk` from the top, links followed, each real folder once: (path below root, names of
     folders, names of files).
 
@@ -150,7 +158,7 @@ def walk(root: Path, skipped: dict[str, str]) -> Iterator[tuple[str, list[str], 
     Args:
         skipped: is told of what is passed over, and why.
     """
-    state = _Walk(os.fspath(root), bool, None, Listing([], skipped))
+    state = _Walk(os.fspath(root), bool, None, Listing([], skipped), each_path)
     waiting = [("", os.path.realpath(root))]
     while waiting or state.linked_folders:
         if not waiting:
@@ -178,7 +186,9 @@ def walk(root: Path, skipped: dict[str, str]) -> Iterator[tuple[str, list[str], 
 def _look(state: _Walk, folder: str, real: str) -> tuple[list[str], list[str]]:
     """Names of the folders in a folder, and of the links to folders, whose files have been sorted
     in."""
-    if real in state.folders:  # below the target of a link, and a target itself
+    if (
+        real in state.folders and not state.each_path
+    ):  # below the target of a link, and a target itself
         state.skip(folder, f"the same folder as {state.folders[real] or '.'}")
         return [], []
     state.folders[real] = folder
@@ -195,7 +205,9 @@ def _look(state: _Walk, folder: str, real: str) -> tuple[list[str], list[str]]:
     return below, linked
 
 
-def files_in(folder: Path, extensions: Set[str], dead: bool = False) -> list[str]:
+def files_in(
+    folder: Path, extensions: Set[str], dead: bool = False, each_path: bool = False
+) -> list[str]:
     """Names of the files of a folder with one of the extensions, in numeric order; as `files_below`
     sees the folder alone.
 
@@ -206,7 +218,9 @@ def files_in(folder: Path, extensions: Set[str], dead: bool = False) -> list[str
     Raises:
         OSError: the folder cannot be opened.
     """
-    state = _Walk(os.fspath(folder), lambda name: has_extension(name, extensions), None)
+    state = _Walk(
+        os.fspath(folder), lambda name: has_extension(name, extensions), None, each_path=each_path
+    )
     state.folders[os.path.realpath(folder)] = ""
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -320,6 +334,10 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 def _is_again(state: _Walk, path: str, real: str) -> bool:
     """Whether the target of a link has been listed, or holds the root; it is named then."""
+    if state.each_path:
+        if leads_back := _leads_back(state, path, real):
+            state.skip(path, "a link to a folder that holds this one")
+        return leads_back
     if real in state.folders:
         state.skip(
             path, f"a link to the folder {state.folders[real] or '.'}, which is mined itself"
@@ -331,8 +349,19 @@ def _is_again(state: _Walk, path: str, real: str) -> bool:
     return False
 
 
+def _leads_back(state: _Walk, path: str, real: str) -> bool:
+    """Whether the target of a link holds a folder through which the walk came to that link: it
+    would come there for ever."""
+    parts = path.split("/")[:-1]
+    way = [os.path.join(state.root, *parts[:count]) for count in range(len(parts) + 1)]
+    return any(os.path.commonpath([real, above]) == real for above in map(os.path.realpath, way))
+
+
 def _add_links(state: _Walk) -> None:
     """Links to files: each real file once."""
+    if state.each_path:
+        state.listing.files += state.links
+        return
     taken: dict[str, str] = {}
     for path in sorted(state.links, key=numeric_order):
         real = os.path.realpath(os.path.join(state.root, path))

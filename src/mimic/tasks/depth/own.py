@@ -35,10 +35,13 @@ from mimic.tasks.engine.dense_transforms import resize_labels
 from mimic.tasks.engine.image_io import read_labels, with_labels
 from mimic.tasks.own.files import (
     contents,
+    digests_of,
+    first_named,
     photo_beside,
     require_same_aspect,
     require_single,
     same_aspect,
+    same_on_both_sides,
     unpaired,
 )
 from mimic.tasks.own.splits import LabelledImage, split, without_ending
@@ -121,7 +124,7 @@ class OwnDepth:
         if self._without_depth:
             unused.append(f"{self._without_depth:,} without depth")
         unused += unpaired(self._items, self._photos, COLOUR | set(DEPTH), self.path)
-        unused += [f"{name} ({why})" for name, why in sorted(self._skipped.items())[:3]]
+        unused += first_named(self._skipped)
         lines = [
             f"median depth {self.unit.median_m:.3g} m: taken as {self.unit.name}, "
             f"{self.unit.because}",
@@ -140,18 +143,25 @@ class OwnDepth:
             lines.append(f"depth of confidence below {scans.SURE} is unknown, by {by}{rest}")
         if unused:
             lines.append(f"not used: {', '.join(unused)}")
+        trained, scored = (
+            [self._items[index].image for index in side] for side in (self.train, self.test)
+        )
+        lines += same_on_both_sides(self._digests, trained, scored, self.path)
         return tuple(lines)
 
     @cached_property
-    def _contents(self) -> dict[str, int | str]:
+    def _digests(self) -> dict[Path, str]:
         photos = {scans.video_of(item.image) or item.image for item in self._items}
         labels = {item.label for item in self._items}
-        files = photos | labels | set(self._sureness.values())
-        everything = contents(files, self.path, (self.train, self.test))
+        return digests_of(photos | labels | set(self._sureness.values()))
+
+    @cached_property
+    def _contents(self) -> dict[str, int | str]:
+        everything = contents(self._digests, self.path, (self.train, self.test))
         if self.masks is None:
             return everything
         masks = {mask for item in self._items if (mask := self._mask_of(item)).is_file()}
-        return with_labels(everything, str(contents(masks, self.masks, ())["digest"]))
+        return with_labels(everything, str(contents(digests_of(masks), self.masks, ())["digest"]))
 
     def _depth_in_words(self) -> str:
         step_m = self.unit.step_m
@@ -258,7 +268,7 @@ def _frames(
     """Frames with the folder that they lie in, and whether all are of TUM's layout."""
     frames = []
     layouts: Counter[bool] = Counter()
-    for below in sorted(folders_below(folder, skipped), key=numeric_order):
+    for below in sorted(folders_below(folder, skipped, each_path=True), key=numeric_order):
         scene_folder = folder / below
         layouts[(scene_folder / "rgb.txt").is_file()] += 1
         try:

@@ -45,7 +45,7 @@ def captures_below(root: Path) -> Iterator[str]:
 def frames_of(capture: Path) -> list[Frame]:
     """A frame for each photograph; one without its file of depth has none."""
     frames = []
-    for name in files_in(capture / FRAMES, frozenset({".jpg"})):
+    for name in files_in(capture / FRAMES, frozenset({".jpg"}), each_path=True):
         photo = capture / FRAMES / name
         depth = photo.with_suffix(DEPTH)
         frames.append(Frame(photo, depth if depth.is_file() else None, None))

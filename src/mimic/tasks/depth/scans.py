@@ -54,7 +54,7 @@ def frames_of(scan: Path) -> list[Frame]:
         BadInput: a depth image is not called by a number.
     """
     frames = []
-    for name in files_in(scan / DEPTH, frozenset({".png"})):
+    for name in files_in(scan / DEPTH, frozenset({".png"}), each_path=True):
         stem = Path(name).stem
         if not stem.isdecimal():
             raise BadInput(f"{scan / DEPTH / name}: its name is not the number of a frame")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -25,10 +25,10 @@ from mimic.sources.base import Unreadable, numeric_order
 from mimic.sources.photos import pictures
 from mimic.sources.photos.folders import files_below, passed_over, shown
 from mimic.sources.rgbd_layouts import COLOUR_FOLDERS, DEPTH_FOLDERS, same_name
-from mimic.tasks.own.files import contents
+from mimic.tasks.imagenet.class_folders import class_paths
+from mimic.tasks.own.files import contents, digests_of, first_named, same_on_both_sides
 from mimic.tasks.own.splits import (
     SCORED,
-    SIDES,
     LabelledImage,
     Parts,
     checksum,
@@ -46,7 +46,6 @@ LABELS = {
         ("masks", "segmentation, linear-segmentation or few-shot-segmentation"),
     ),
 }
-AROUND = ("images", "image", "data")  # folders around the classes that are none
 
 
 class OwnClasses:
@@ -62,15 +61,13 @@ class OwnClasses:
         self.folder = folder
         self._skipped: dict[str, str] = {}
         self._items = _items(folder, self._skipped)
-        self.wnids = sorted({item.scene for item in self._items})
-        if len(self.wnids) < 2:
-            raise BadInput(
-                f"{folder}: {len(self.wnids)} classes; a folder a class is needed, with images in "
-                f"it, or train/ and val/ that hold such folders{passed_over(self._skipped)}"
-            )
+        self._require_classes({item.scene for item in self._items})
         parts = split(folder, self._items, _fifth_of_each)
         self._rule = parts.rule
         self._unused = parts.unused
+        used = (*parts.train.tolist(), *parts.test.tolist())
+        self.wnids = sorted({self._items[index].scene for index in used})
+        self._require_classes(self.wnids)
         numbers = {name: number for number, name in enumerate(self.wnids)}
         self.train = self._listed(parts.train, numbers)
         self.val = self._listed(parts.test, numbers)
@@ -88,9 +85,13 @@ class OwnClasses:
             raise BadInput(f"{path}: {error}; replace it, or take it away") from None
 
     @cached_property
+    def _digests(self) -> dict[Path, str]:
+        return digests_of([*self.train[0], *self.val[0]])
+
+    @cached_property
     def extent(self) -> dict[str, int | str]:
         """Bytes of all images; digest of their names, contents and splits."""
-        files = contents([*self.train[0], *self.val[0]], self.folder, ())
+        files = contents(self._digests, self.folder, ())
         digest = hashlib.sha256(str(files["digest"]).encode())
         for path in (*self.train[0], BETWEEN, *self.val[0]):
             name = path if path == BETWEEN else path.relative_to(self.folder)
@@ -119,10 +120,18 @@ class OwnClasses:
         if untested:
             lines.append(f"never scored: {len(untested)} classes, such as {shown(untested[0])}")
         unused = [f"{count:,} {why}" for why, count in self._unused.items()]
-        unused += [f"{name} ({why})" for name, why in sorted(self._skipped.items())[:3]]
+        unused += first_named(self._skipped)
         if unused:
             lines.append(f"not used: {', '.join(unused)}")
+        lines += same_on_both_sides(self._digests, self.train[0], self.val[0], self.folder)
         return tuple(lines)
+
+    def _require_classes(self, names: Collection[str]) -> None:
+        if len(names) < 2:
+            raise BadInput(
+                f"{self.folder}: {len(names)} classes; a folder a class is needed, with images in "
+                f"it, or train/ and val/ that hold such folders{passed_over(self._skipped)}"
+            )
 
     def _listed(
         self, indices: np.ndarray, numbers: dict[str, int]
@@ -152,13 +161,7 @@ def is_own(folder: Path, synset: re.Pattern[str]) -> bool:
     names = [path.name for path in parent.iterdir() if path.is_dir()]
     if any(synset.fullmatch(name) for name in names):
         return False
-    return any(_class_of(path) for path in files_below(folder, pictures.EXTENSIONS))
-
-
-def _class_of(path: str) -> str | None:
-    """The class that an image's path below the folder says."""
-    named = [part for part in path.split("/")[:-1] if part.lower() not in (*SIDES, *AROUND)]
-    return same_name(named[0]) if named else None
+    return bool(class_paths(files_below(folder, pictures.EXTENSIONS, each_path=True)))
 
 
 def _items(folder: Path, skipped: dict[str, str]) -> list[LabelledImage]:
@@ -166,15 +169,16 @@ def _items(folder: Path, skipped: dict[str, str]) -> list[LabelledImage]:
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; point `data` at a folder of classes")
     items = []
-    paths = files_below(folder, pictures.EXTENSIONS, skipped)
+    paths = files_below(folder, pictures.EXTENSIONS, skipped, each_path=True)
     _refuse_labelled(folder, paths)
+    known = class_paths(paths)
     for path in paths:
-        class_name = _class_of(path)
-        if class_name is None:
+        if path not in known:
             skipped[path] = "in no folder of a class"
             continue
+        image = folder / path
         name = same_name(without_ending(path))
-        items.append(LabelledImage(name, folder / path, folder / path, class_name))
+        items.append(LabelledImage(name, image, image, known[path].name, known[path].side))
     return sorted(items, key=lambda item: (numeric_order(item.name), item.image.name))
 
 

@@ -4,7 +4,7 @@ all that is in them."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from mimic.tasks.engine.image_io import read_photo
 from mimic.tasks.own.splits import LabelledImage
 
 ASPECT = 0.02  # two images show the same field of view up to this share
+NAMED = 3  # of the files that are passed over
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -75,20 +76,44 @@ def _as_labelled(
     )
 
 
+def digests_of(files: Iterable[Path]) -> dict[Path, str]:
+    """The sha256 of each file."""
+    return {path: file_digest(path) for path in sorted(files)}
+
+
 def contents(
-    files: Iterable[Path], root: Path, parts: Iterable[np.ndarray]
+    digests: Mapping[Path, str], root: Path, parts: Iterable[np.ndarray]
 ) -> dict[str, int | str]:
     """bytes: of all files; digest: sha256 over their names below `root`, what is in them (arrays of
     other numbers are as long), and the places of each split."""
     digest = hashlib.sha256()
     total = 0
-    for path in sorted(files):
+    for path, of_file in sorted(digests.items()):
         total += path.stat().st_size
         name = path.relative_to(root).as_posix()
-        digest.update(f"{name} {file_digest(path)}\n".encode(errors="surrogateescape"))
+        digest.update(f"{name} {of_file}\n".encode(errors="surrogateescape"))
     for part in parts:
         digest.update(f"{part.tolist()}\n".encode())
     return {"bytes": total, "digest": digest.hexdigest()}
+
+
+def same_on_both_sides(
+    digests: Mapping[Path, str], trained: Iterable[Path], scored: Iterable[Path], root: Path
+) -> list[str]:
+    """A line where copies of images that are trained on are scored, which makes scores too good."""
+    by_digest = {digests[path]: path for path in trained if path in digests}
+    copies = [
+        (path, by_digest[digests[path]])
+        for path in scored
+        if path in digests and digests[path] in by_digest
+    ]
+    if not copies:
+        return []
+    names = " and ".join(shown(path.relative_to(root).as_posix()) for path in copies[0])
+    return [
+        f"{len(copies):,} images that are scored are trained on, too, as copies under another name,"
+        f" such as {names}"
+    ]
 
 
 def unpaired(
@@ -104,7 +129,11 @@ def unpaired(
     for item in items:
         used |= {item.image, item.label}
         folders.add(item.label.parent)
-    beside = (folder / name for folder in sorted(folders) for name in files_in(folder, endings))
+    beside = (
+        folder / name
+        for folder in sorted(folders)
+        for name in files_in(folder, endings, each_path=True)
+    )
     return without_image([path for path in beside if path not in used], root)
 
 
@@ -113,6 +142,12 @@ def without_image(paths: Sequence[Path], root: Path) -> list[str]:
         return []
     first = shown(paths[0].relative_to(root).as_posix())
     return [f"{len(paths):,} files beside labels that belong to no image, such as {first}"]
+
+
+def first_named(skipped: Mapping[str, str]) -> list[str]:
+    """The first files that are passed over, each with its reason, and how many more there are."""
+    names = [f"{name} ({why})" for name, why in sorted(skipped.items())]
+    return names if len(names) <= NAMED else [*names[:NAMED], f"{len(names) - NAMED:,} more files"]
 
 
 def require_single(items: Iterable[LabelledImage]) -> None:

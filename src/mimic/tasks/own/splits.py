@@ -7,11 +7,13 @@
     neither                  a fifth is scored: of several scenes (folders) whole ones, chosen by
                              the CRC-32 of their names; of one scene the end, by name
 
-so that the same folder is split the same way everywhere.
+so that the same folder is split the same way everywhere. Links are images of their own where a
+split is stated, as many a split is made of links; else each file counts once.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 import zlib
@@ -31,6 +33,7 @@ WORDS = {
 SIDES = {word: side for side, words in WORDS.items() for word in words}
 LIST = re.compile(rf"(?:.*[-_. ])?({'|'.join(SIDES)})\.txt", re.IGNORECASE)
 SCORED = 5  # one in so many
+FileId = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,15 @@ class LabelledImage:
     """An image, its label, and the scene it shows: those of one scene stay together.
 
     name: the image's path below the folder, without its ending.
+    side: the folder on that path that is named after its side of a split, or ""; None: the first
+        such folder is.
     """
 
     name: str
     image: Path
     label: Path
     scene: str
+    side: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def split(
     lists = _lists(folder)
     sides = {side: _named(path, items) for side, path in lists.items()} or _by_folder(items)
     if not sides:
-        return (otherwise or _fifth)(items)
+        return _each_once(folder, items, otherwise or _fifth)
     tested = "test" if "test" in sides else "validation"
     stated = ", ".join(path.name for path in lists.values()) or "the folders' names"
     for side, words in (("train", "train"), (tested, "test or val")):
@@ -85,10 +91,13 @@ def split(
                 "fifth is scored then"
             )
     _require_apart(folder, items, sides["train"], sides[tested], stated)
+    again = sum(_repeated(items, sides[side]) for side in ("train", tested))
     spare = sides["validation"] if tested == "test" and "validation" in sides else ()
     rest = len(items) - len(sides["train"]) - len(sides[tested]) - len(spare)
     unused = {"of the validation split": len(spare), "in no split": rest}
     rule = f"by {stated}" if lists else f"by the folders train and {tested}"
+    if again:
+        rule += f"; {again:,} images of a split are other names (links) of images of it"
     return Parts(
         np.array(sides["train"]),
         np.array(sides[tested]),
@@ -187,7 +196,7 @@ def _by_folder(items: Sequence[LabelledImage]) -> dict[str, list[int]]:
     """Places by the split that a folder on the way to an image is named after."""
     sides: dict[str, list[int]] = {}
     for index, item in enumerate(items):
-        for part in item.name.split("/")[:-1]:
+        for part in item.name.split("/")[:-1] if item.side is None else [item.side]:
             if part.lower() in SIDES:
                 sides.setdefault(SIDES[part.lower()], []).append(index)
                 break
@@ -222,3 +231,62 @@ def _require_apart(
             f"{folder}: by {stated} {len(shared)} images are both trained on and scored, the first "
             f"is {items[shared[0]].name}"
         )
+    trained: dict[FileId | None, int] = {_file_of(items[index]): index for index in train}
+    trained.pop(None, None)
+    links = [
+        (items[index], items[trained[file]])
+        for index in test
+        if (file := _file_of(items[index])) in trained
+    ]
+    if links:
+        scored, other = links[0]
+        raise BadInput(
+            f"{folder}: by {stated} {len(links)} images are both trained on and scored under two "
+            f"names, such as {other.image.relative_to(folder)} and "
+            f"{scored.image.relative_to(folder)}, which are one file; take one of the two away"
+        )
+
+
+def _file_of(item: LabelledImage) -> FileId | None:
+    """Device and inode of an image's file, through links; None of a frame of a video."""
+    try:
+        status = item.image.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _repeated(items: Sequence[LabelledImage], side: Sequence[int]) -> int:
+    files = [file for index in side if (file := _file_of(items[index])) is not None]
+    return len(files) - len(set(files))
+
+
+def _each_once(
+    folder: Path,
+    items: Sequence[LabelledImage],
+    divide: Callable[[Sequence[LabelledImage]], Parts],
+) -> Parts:
+    """The split of items by a rule that knows nothing of links: of the names of one file the one
+    that lies there itself counts, else the first.
+
+    Raises:
+        BadInput: a single file is left, which cannot be divided.
+    """
+    order = sorted(range(len(items)), key=lambda index: _is_linked(folder, items[index].image))
+    files: dict[FileId | int, int] = {}
+    for index in order:
+        files.setdefault(_file_of(items[index]) or index, index)
+    kept = np.array(sorted(files.values()))
+    if len(kept) < 2:
+        raise BadInput(f"{folder}: all labelled images are one file; two are needed, one to score")
+    parts = divide([items[index] for index in kept])
+    unused = dict(parts.unused)
+    if len(kept) < len(items):
+        unused["links to other images"] = len(items) - len(kept)
+    return Parts(kept[parts.train], kept[parts.test], parts.rule, unused)
+
+
+def _is_linked(folder: Path, image: Path) -> bool:
+    """Whether a link leads to an image, on its way below the folder or as its name."""
+    own = os.path.join(os.path.realpath(folder), os.path.relpath(image, folder))
+    return os.path.realpath(image) != own

@@ -31,7 +31,14 @@ from mimic.sources.rgbd_layouts import (
 )
 from mimic.tasks.engine.dense_transforms import resize_labels
 from mimic.tasks.engine.image_io import opened, read_as, read_labels, read_photo
-from mimic.tasks.own.files import contents, photo_beside, require_single, without_image
+from mimic.tasks.own.files import (
+    contents,
+    digests_of,
+    photo_beside,
+    require_single,
+    same_on_both_sides,
+    without_image,
+)
 from mimic.tasks.own.splits import LabelledImage, split, without_ending
 from mimic.tasks.segmentation import classes
 from mimic.tasks.segmentation.ade20k import IGNORED, AdeImage
@@ -113,13 +120,20 @@ class OwnMasks:
         unused += without_image(self._masks_left, self.folder)
         if unused:
             lines.append(f"not used: {', '.join(unused)}")
+        images = [item.image for item in self._items]
+        trained = images[: len(self.train)]
+        lines += same_on_both_sides(self._digests, trained, images[len(self.train) :], self.folder)
         return tuple(lines)
 
     @cached_property
-    def _contents(self) -> dict[str, int | str]:
+    def _digests(self) -> dict[Path, str]:
         files = {path for item in self._items for path in (item.image, item.label)}
         listing = {self.folder / name for name in classes.FILES if (self.folder / name).is_file()}
-        return contents(files | listing, self.folder, self._parts)
+        return digests_of(files | listing)
+
+    @cached_property
+    def _contents(self) -> dict[str, int | str]:
+        return contents(self._digests, self.folder, self._parts)
 
     def _labels(self, path: Path) -> np.ndarray:
         """uint8[h, w]: places of classes, or IGNORED.
@@ -220,7 +234,7 @@ def _items(folder: Path) -> tuple[list[LabelledImage], int, list[Path]]:
         masks_left |= _masks_in(masks, beside)
         for scene in [""] if beside else scenes_in(images):
             labels = _by_stem(masks / scene, beside)
-            for name in files_in(images / scene, COLOUR):
+            for name in files_in(images / scene, COLOUR, each_path=True):
                 path = images / scene / name
                 label = _only(labels, same_name(path.stem), path)
                 if label is None:
@@ -244,8 +258,10 @@ def _items(folder: Path) -> tuple[list[LabelledImage], int, list[Path]]:
 
 def _masks_in(masks: Path, beside: bool) -> set[Path]:
     if beside:
-        return {masks / name for name in files_in(masks, MASK_ENDINGS) if _is_mask(name)}
-    return {masks / name for name in files_below(masks, MASK_ENDINGS)}
+        return {
+            masks / name for name in files_in(masks, MASK_ENDINGS, each_path=True) if _is_mask(name)
+        }
+    return {masks / name for name in files_below(masks, MASK_ENDINGS, each_path=True)}
 
 
 def _refuse_second_masks(items: Iterable[LabelledImage], left: Iterable[Path]) -> None:
@@ -265,7 +281,7 @@ def _refuse_second_masks(items: Iterable[LabelledImage], left: Iterable[Path]) -
 
 def _places(folder: Path) -> Iterator[tuple[str, Path, Path]]:
     """Every folder below with images and masks: its path, and where the two lie."""
-    for below, folders, files in walk(folder, {}):
+    for below, folders, files in walk(folder, {}, each_path=True):
         images = one_of(IMAGES, folders)
         masks = one_of(MASKS, folders)
         if images and masks:
@@ -285,7 +301,7 @@ def _by_stem(folder: Path, beside: bool) -> dict[str, list[Path]]:
     if not folder.is_dir():
         return {}
     masks: dict[str, list[Path]] = {}
-    for name in files_in(folder, MASK_ENDINGS):
+    for name in files_in(folder, MASK_ENDINGS, each_path=True):
         stem = Path(name).stem
         if beside and WORD.search(stem) is None:
             continue
