@@ -149,6 +149,8 @@ def _summary_line(record: dict[str, Any]) -> str:
     error = record["standard_error"]
     spread = "" if error is None else f" ± {error:.2g}"
     tested = f"{record['test_size']:,} tested"
+    if record["unscored"]:
+        tested += f", {record['unscored']:,} of them without anything to score"
     if record.get("sd") is not None:
         spread = f" ± {record['sd']:.2g}"
         tested = f"mean and deviation of {record['n']} seeds, {tested}"

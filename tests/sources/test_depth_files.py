@@ -12,6 +12,7 @@ from PIL import Image
 from mimic.sources.base import Unreadable
 from mimic.sources.depth_files import in_metres, read_values
 from tests.support import own_labels
+from tests.support.own_labels import packed_png
 
 
 @pytest.mark.parametrize("ending", [".png", ".PNG", ".pgm", ".tif", ".npy", ".npz", ".exr"])
@@ -126,3 +127,11 @@ def test_damage_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", one=np.ones((2, 2)), two=np.ones((2, 2)))
     with pytest.raises(Unreadable, match="arrays one, two, of which none is called depth"):
         read_values(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_grey_of_few_bits_gives_the_numbers_that_stand_in_it(tmp_path: Path, bits: int) -> None:
+    """Pillow spreads them over 8 bits."""
+    values = np.arange(2**bits, dtype=np.uint8).reshape(-1, 4).repeat(2, axis=1)
+    packed_png(tmp_path / "a.png", values, bits)
+    np.testing.assert_array_equal(read_values(tmp_path / "a.png"), values)

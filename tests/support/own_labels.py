@@ -132,3 +132,27 @@ def open_own_depth(task: DepthTask, root: Path) -> OwnDepth:
     found = open_depth(task, root)
     assert isinstance(found, OwnDepth)
     return found
+
+
+def packed_png(path: Path, values: np.ndarray, bits: int) -> None:
+    """Grey of 1, 2 or 4 bits, which Pillow does not write.
+
+    Args:
+        values: uint8[height, width]; a row fills whole bytes.
+    """
+    height, width = values.shape
+    unpacked = np.unpackbits(values[..., None], axis=-1)[..., -bits:]
+    rows = np.packbits(unpacked.reshape(height, -1), axis=1)
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(content))
+            + name
+            + content
+            + struct.pack(">I", zlib.crc32(name + content))
+            for name, content in chunks
+        )
+    )

@@ -29,6 +29,7 @@ from mimic.tasks.measuring import Measured, write_samples
 from mimic.tasks.protocols import overrides
 from mimic.tasks.sections import TaskSection
 from tests.support.miniatures import make_encoder, write_dataset, write_nyu
+from tests.support.own_labels import write_depth, write_folder
 from tests.support.toy_project import wait_until
 
 
@@ -86,6 +87,20 @@ def _publish(folder: Path, seed: int = 0, steps: int = 0, depth: int = 4) -> Non
 def _evaluate(root: Path, task: str) -> dict:
     evaluate.main(load_params(root / "params.yaml"), root, "random", task)
     return json.loads((root / f"metrics/random/{task}.json").read_text())
+
+
+def test_what_has_nothing_to_score_is_counted(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A test image whose depth is unknown everywhere."""
+    write_folder(workspace / "own")
+    write_depth(workspace / "own/depth/009.png", np.zeros((24, 32)))
+    params = yaml.safe_load((workspace / "params.yaml").read_text())
+    params["evaluate"]["depth"] |= {"data": "own", "tracked_by": "own", "masks": None}
+    (workspace / "params.yaml").write_text(yaml.safe_dump(params))
+    found = _evaluate(workspace, "depth")
+    assert (found["test_size"], found["unscored"]) == (2, 1)
+    assert "(2 tested, 1 of them without anything to score)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("task", ["depth", "frozen", "few-shot", "correspondence"])

@@ -85,7 +85,8 @@ def _picture(path: Path) -> np.ndarray:
             raise Unreadable(f"{what}, where one channel of depth is wanted")
         if file.format in ("JPEG", "WEBP"):
             raise Unreadable(f"a lossy {file.format} holds no depth")
-        values = np.array(file)
+        step = pictures.grey_step(file)
+        values = np.array(file) // step if step > 1 else np.array(file)
         return _as_stored(path, values) if file.format == "PPM" else values
 
 

@@ -280,6 +280,7 @@ def _record(
         "section": section.model_dump(mode="json"),
         "selection": result.selection,
         "test_size": result.test_size,
+        "unscored": 0 if result.items is None else int(np.isnan(result.items).sum()),
         "seed": section.seed,
         "task": task,
         "run": run,

@@ -124,6 +124,29 @@ def test_one_depth_beyond_16_bits_is_a_whole_number_still(
         [found.read(place) for place in range(found.length)]
 
 
+@pytest.mark.parametrize("far", [20_000, 65_504, 1e10])
+@pytest.mark.parametrize("rows", [2, 20])
+@pytest.mark.parametrize("stated", [None, "m"])
+def test_a_background_says_nothing_of_the_unit(
+    tmp_path: Path, own_task: DepthTask, far: float, rows: int, stated: str | None
+) -> None:
+    """As renderers write it, in metres: in more than half of an image, or a few rows; and all of
+    one."""
+    write_folder(tmp_path / "own", depth="depth/{}.npy".format)
+    for path in (tmp_path / "own/depth").iterdir():
+        depth = np.load(path)
+        depth[: depth.shape[0] if path.stem == NAMES[4] else rows] = far
+        np.save(path, depth)
+    task = own_task.model_copy(update={"depth_unit": stated, "depth_max_m": 10.0})
+    found = open_own_depth(task, tmp_path)
+    assert found.unit.per_m == 1.0
+    assert 1 < found.unit.median_m < 5
+    assert found.read(0).depth_m.max() == np.float32(far)
+    said = lines(check(task, tmp_path))
+    assert "(1 of them have none), depth_m 1." in said[0]
+    assert said[0].endswith("to 4.07")
+
+
 def test_a_stated_unit_wins(tmp_path: Path, own_task: DepthTask) -> None:
     write_folder(tmp_path / "own", per_m=5000.0)
     stated = own_task.model_copy(update={"depth_unit": 5000.0})

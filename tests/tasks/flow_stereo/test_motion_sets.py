@@ -16,7 +16,7 @@ from mimic.tasks import TASKS
 from mimic.tasks.checks import check
 from mimic.tasks.flow_stereo import mixture
 from mimic.tasks.flow_stereo.config import FlowPart, FlowTask, StereoPart, StereoTask
-from mimic.tasks.flow_stereo.files import MotionPair, read
+from mimic.tasks.flow_stereo.files import MotionPair, read, read_pfm
 from mimic.tasks.flow_stereo.sets import chosen_pairs, list_pairs, listed_parts, mixed
 from mimic.tasks.protocols import overrides
 
@@ -345,6 +345,17 @@ def test_disparities_that_are_not_above_zero_are_unknown(tmp_path: Path) -> None
     pfm(tmp_path / "Shopvac/disp0.pfm", plane(-5))
     with pytest.raises(BadInput, match="of the right view"):
         read(list_pairs("stereo", "middlebury", tmp_path)[0], masks=True)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"Pf\r\n%d %d\r\n-1.0\r\n", b"Pf\n# by hand\n%d %d\n# of the left\n-1.0\n", b"Pf %d %d -1 "],
+)
+def test_a_pfm_begins_behind_its_header(tmp_path: Path, head: bytes) -> None:
+    """Written on Windows, or with comments; the first byte may be any."""
+    truth = np.frombuffer(b"\n\r \x3f" * HEIGHT * WIDTH, "<f4").reshape(HEIGHT, WIDTH)
+    write(tmp_path / "a.pfm", head % (WIDTH, HEIGHT) + truth.tobytes())
+    np.testing.assert_array_equal(read_pfm(tmp_path / "a.pfm"), truth)
 
 
 def shifted(width: int, shift: int) -> tuple[np.ndarray, np.ndarray]:

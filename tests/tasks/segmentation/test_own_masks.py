@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +23,7 @@ from mimic.tasks.segmentation.config import (
 from mimic.tasks.segmentation.own import OwnMasks
 from mimic.tasks.segmentation.sets import open_masks
 from tests.support.miniatures import as_subject, folders_in
-from tests.support.own_labels import photo
+from tests.support.own_labels import packed_png, photo
 
 COLOURS = np.array([[128, 64, 0], [0, 0, 255], [9, 200, 9]], np.uint8)
 NAMES = ("Straße", "небо", "two words")
@@ -128,6 +126,39 @@ def test_colours_are_classes(
 
 
 @pytest.mark.parametrize(
+    ("mode", "listing", "ignored", "said"),
+    [
+        ("RGB", "128 64 0 Straße\n0 0 255 небо\n9 200 9 Ignore\n", [2], "colour 9 200 9 is"),
+        (
+            "RGB",
+            "128 64 0 ignore\n0 0 255 небо\n9 200 9 o\n7 7 7 ignore\n",
+            [0],
+            "colour 128 64 0, ",
+        ),
+        ("L", "0 Straße\n1 небо\n2 ignore\n", [2], "255, class 2 is ignored"),
+        ("L", "0 ignore\n1 небо\n2 o\n255 void\n", [0], "255 is one of them"),
+    ],
+)
+def test_what_is_called_ignore_is_no_class(
+    tmp_path: Path,
+    task: SegmentationTask,
+    mode: str,
+    listing: str,
+    ignored: list[int],
+    said: str,
+) -> None:
+    write_set(tmp_path / "own", mode=mode)
+    (tmp_path / "own/classes.txt").write_text(listing)
+    found = opened(task, tmp_path)
+    assert "ignore" not in map(str.lower, found.names)
+    assert said in found.notes[0]
+    labels = found.read(3).labels[1:]
+    truth = mask(3)[1:]
+    assert (labels[np.isin(truth, ignored)] == 255).all()
+    assert (labels[~np.isin(truth, ignored)] < 255).all()
+
+
+@pytest.mark.parametrize(
     ("name", "listing"),
     [
         ("classes.txt", "Straße\nнебо\ntwo words\n"),
@@ -222,30 +253,6 @@ def test_grey_of_few_bits_is_read_as_it_is_stored(
     found = opened(task, tmp_path)
     assert found.names == tuple(f"class {number}" for number in classes)
     assert (np.unique(found.read(0).labels) == classes).all()
-
-
-def packed_png(path: Path, values: np.ndarray, bits: int) -> None:
-    """Grey of 1, 2 or 4 bits, which Pillow does not write.
-
-    Args:
-        values: uint8[height, width]; a row fills whole bytes.
-    """
-    height, width = values.shape
-    unpacked = np.unpackbits(values[..., None], axis=-1)[..., -bits:]
-    rows = np.packbits(unpacked.reshape(height, -1), axis=1)
-    lines = b"".join(b"\0" + row.tobytes() for row in rows)
-    header = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + b"".join(
-            struct.pack(">I", len(content))
-            + name
-            + content
-            + struct.pack(">I", zlib.crc32(name + content))
-            for name, content in chunks
-        )
-    )
 
 
 def test_rare_classes_and_lonely_images_are_said(tmp_path: Path, task: SegmentationTask) -> None:

@@ -7,6 +7,7 @@ what they manage to open.
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,6 +31,7 @@ PREVIEW = 1  # bit of the TIFF tag NewSubfileType: a smaller copy of another pic
 MASK = 4  # bit of the same tag: what is transparent in another picture
 JPEGS = (".jpg", ".jpeg", ".jpe", ".jfif")
 JPEG = b"\xff\xd8\xff"
+GREY_OF_FEW_BITS = re.compile("L;([24])")  # names of stored forms, as Pillow's decoders have them
 NO_PICTURES = frozenset(
     {"EPS", "MPEG"}
 )  # a program, which Pillow would run; and a video, which it only recognises
@@ -313,3 +315,11 @@ def reason(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "its pixels do not fit in memory"
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()
+
+
+def grey_step(file: ImageFile.ImageFile) -> int:
+    """By what Pillow multiplies grey of 2 or 4 bits, so that its white is 255; 1 of other forms."""
+    tile = file.tile[0] if file.tile else None
+    form = "" if tile is None else tile[3]
+    packed = GREY_OF_FEW_BITS.match(str(form[0] if isinstance(form, tuple) else form))
+    return 255 // (2 ** int(packed[1]) - 1) if packed else 1

@@ -21,6 +21,7 @@ ROOM_M = (0.1, 30.0)  # of whole millimetres, which end at 65
 APART = 30.0  # times: the median of one image and that of all
 EIGHT_BITS = (32, 256)  # values that a copy in 8 bits takes
 STEP_M = 0.005  # and what lies between two of them at least
+BACKGROUND_SHARE = 0.01  # of the known pixels, at least, that one number beyond all others fills
 TELLING = 4096  # known pixels from which the number of values tells
 EIGHT = "whole numbers of 8 bits"
 WHOLE = "whole numbers"
@@ -55,7 +56,7 @@ def find(where: Path, samples: Sequence[np.ndarray], stated: str | float | None,
     Raises:
         BadInput: the numbers are no depth in that unit, or do not say in which they are.
     """
-    known = np.concatenate([_known(values) for values in samples])
+    known = _of_the_scene(np.concatenate([_known(values) for values in samples]))
     if not len(known):
         raise BadInput(f"{where}: no known depth in {len(samples)} images that were looked at")
     middle = float(np.median(known))
@@ -74,8 +75,10 @@ def require_like_others(path: Path, depth_m: np.ndarray, unit: Unit) -> None:
     Raises:
         BadInput: an image in another unit than the rest.
     """
-    known = depth_m[depth_m > 0]
+    known = _of_the_scene(depth_m[depth_m > 0])
     middle = float(np.median(known)) if len(known) else unit.median_m
+    if middle > APART * unit.median_m and known.min() == known.max():
+        return  # nothing but background
     if not 1 / APART <= middle / unit.median_m <= APART:
         raise BadInput(
             f"{path}: median depth {middle:.3g} m, of the others {unit.median_m:.3g} m: is it in "
@@ -96,6 +99,23 @@ def kind_of(values: np.ndarray) -> str:
 
 def _known(values: np.ndarray) -> np.ndarray:
     return values[in_metres(values, 1.0) > 0].ravel()
+
+
+def _of_the_scene(known: np.ndarray) -> np.ndarray:
+    """Without the background: renderers write one number for it, such as 20000 or 1e10, which says
+    nothing of the unit and may fill most of an image.
+
+    Args:
+        known: known depths of any unit, in any order.
+    """
+    while len(known):
+        farthest = known.max()
+        nearer = known[known < farthest]
+        is_large = len(known) - len(nearer) >= BACKGROUND_SHARE * len(known)
+        if not len(nearer) or not is_large or farthest < APART * np.median(nearer):
+            return known
+        known = nearer
+    return known
 
 
 def _stated(where: Path, stated: str | float | None, tum: bool) -> tuple[float, str] | None:

@@ -4,7 +4,6 @@ of them."""
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,6 @@ from mimic.sources.photos import pictures
 
 REMEDY = "download it again"
 LABEL_MAX = 65535
-GREY_OF_FEW_BITS = re.compile("L;([24])")  # names of stored forms, as Pillow's decoders have them
 LOOKED_INTO = 16  # files of a data set: all would be hours of reading
 
 
@@ -62,19 +60,11 @@ def read_as(path: Path, mode: str | None) -> np.ndarray:
         BadInput: missing, truncated, no image, or too large.
     """
     with opened(path) as file:
-        step = _step(file)
+        step = pictures.grey_step(file)
         file.load()
         if mode is not None:
             return np.array(file.convert(mode))
         return np.array(file) // step if step > 1 else np.array(file)
-
-
-def _step(file: ImageFile.ImageFile) -> int:
-    """By what Pillow multiplies grey of 2 or 4 bits, so that its white is 255; 1 of other forms."""
-    tile = file.tile[0] if file.tile else None
-    form = "" if tile is None else tile[3]
-    packed = GREY_OF_FEW_BITS.match(str(form[0] if isinstance(form, tuple) else form))
-    return 255 // (2 ** int(packed[1]) - 1) if packed else 1
 
 
 @contextmanager

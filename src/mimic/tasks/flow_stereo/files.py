@@ -17,6 +17,12 @@ from mimic.tasks.engine.image_io import REMEDY, opened, read_labels, read_photo
 
 FLO_MAGIC = 202021.25
 FLO_UNKNOWN = 1e9
+# Kind, width, height and scale, with comments between them; pixels begin behind one end of a line.
+PFM = re.compile(
+    rb"(P[Ff]){0}(\d+){0}(\d+){0}(-?[\d.eE+-]+)(?:\r\n|\s)".replace(
+        b"{0}", rb"(?:\s|#[^\r\n]*[\r\n])+"
+    )
+)
 LARGEST = 4.0  # where half of the motion is beyond so many widths, it is in another unit
 Truth = tuple[np.ndarray, np.ndarray]  # motion float32[h, w, c], valid bool[h, w]
 
@@ -116,7 +122,7 @@ def read_pfm(path: Path) -> np.ndarray:
         BadInput: it is none, or truncated.
     """
     data = _bytes(path)
-    head = re.match(rb"(P[Ff])\s+(\d+)\s+(\d+)\s+(-?[\d.eE+-]+)\s", data)
+    head = PFM.match(data)
     if head is None:
         raise BadInput(f"{path}: not a .pfm file; {REMEDY}")
     width = int(head[2])

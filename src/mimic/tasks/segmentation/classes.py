@@ -6,6 +6,8 @@ colour.
                     comments
     classes.json    ["NAME", ...], {"NAME": 7}, {"NAME": [128, 64, 0]} or {"7": "NAME"}
     neither         the whole numbers that masks hold
+
+What is called `ignore` is no class: such pixels are neither trained on nor scored.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import numpy as np
 from mimic.errors import BadInput
 
 FILES = ("classes.txt", "classes.json")
+IGNORE = "ignore"  # in any case
 MOST = 255  # classes, as labels are 8 bits and 255 is none
 Key = int | tuple[int, int, int]
 NUMBERED = re.compile(r"(\d+)[\s:,;=]+(?!\d+[\s,;]+\d+[\s,;]+)(\D.*)")
@@ -38,6 +41,7 @@ class Classes:
     names: tuple[str, ...]
     keys: tuple[Key, ...]
     source: str  # where they stand
+    ignored: tuple[Key, ...] = ()  # what stands for no class
 
     @property
     def coloured(self) -> bool:
@@ -129,22 +133,28 @@ def _of_entry(path: Path, name: str, value: Any) -> tuple[str, Key]:
     raise BadInput(f"{path}: {name!r} is neither a number nor a colour [r, g, b]: {value!r}")
 
 
-def _checked(path: Path, pairs: list[tuple[str, Key]]) -> Classes:
+def _checked(path: Path, listed_pairs: list[tuple[str, Key]]) -> Classes:
+    ignored = tuple(key for name, key in listed_pairs if name.strip().lower() == IGNORE)
+    pairs = [(name, key) for name, key in listed_pairs if name.strip().lower() != IGNORE]
     names = [name.strip() for name, _ in pairs]
     keys = [key for _, key in pairs]
     if not 2 <= len(pairs) <= MOST:
         raise BadInput(f"{path}: {len(pairs)} classes; 2 to {MOST} are needed")
-    if len({isinstance(key, int) for key in keys}) > 1:
+    if len({isinstance(key, int) for key in (*keys, *ignored)}) > 1:
         raise BadInput(f"{path}: some classes have a number and some a colour; give all the same")
-    for what, values in (("name", names), ("number or colour", keys)):
+    for what, values in (("name", names), ("number or colour", [*keys, *ignored])):
         twice = [one for one, count in Counter(values).items() if count > 1]
         if twice:
             raise BadInput(f"{path}: two classes with the {what} {twice[0]}; each needs its own")
-    if any(not 0 <= part <= 255 for key in keys if isinstance(key, tuple) for part in key):
+    colours = [key for key in (*keys, *ignored) if isinstance(key, tuple)]
+    if any(not 0 <= part <= 255 for colour in colours for part in colour):
         raise BadInput(f"{path}: a colour is three numbers from 0 to 255")
     order = range(len(pairs))
     if isinstance(keys[0], int):
         order = sorted(order, key=lambda index: number_of(keys[index]))  # type: ignore[assignment]
     return Classes(
-        tuple(names[index] for index in order), tuple(keys[index] for index in order), path.name
+        tuple(names[index] for index in order),
+        tuple(keys[index] for index in order),
+        path.name,
+        ignored,
     )

@@ -110,8 +110,8 @@ class OwnMasks:
         some = ", ".join(shown(name) for name in self.names[:8])
         more = ", ..." if self.n_classes > 8 else ""
         lines = [
-            f"classes: {self.n_classes} by {self.classes.source} ({some}{more}); {self._ignore} is "
-            f"{'one of them' if self._ignore in self.classes.keys else 'ignored'}",
+            f"classes: {self.n_classes} by {self.classes.source} ({some}{more}); "
+            f"{self._ignored_in_words()}",
             f"split: {self._rule}",
         ]
         unused = [f"{count:,} {why}" for why, count in self._unused.items()]
@@ -124,6 +124,14 @@ class OwnMasks:
         trained = images[: len(self.train)]
         lines += same_on_both_sides(self._digests, trained, images[len(self.train) :], self.folder)
         return tuple(lines)
+
+    def _ignored_in_words(self) -> str:
+        ignored = [self._named(classes.number_of(key)) for key in self.classes.ignored]
+        if self._ignore in self.classes.keys:
+            return f"{self._ignore} is one of them"
+        if not self.classes.coloured:
+            ignored.insert(0, str(self._ignore))
+        return f"{', '.join(ignored) or 'nothing'} is ignored"
 
     @cached_property
     def _digests(self) -> dict[Path, str]:
@@ -144,6 +152,7 @@ class OwnMasks:
         values = read_mask(path, self.classes.coloured)
         present, places = np.unique(values, return_inverse=True)
         numbers = {classes.number_of(key): at for at, key in enumerate(self.classes.keys)}
+        numbers |= {classes.number_of(key): IGNORED for key in self.classes.ignored}
         if not self.classes.coloured:
             numbers.setdefault(self._ignore, IGNORED)
         unknown = [int(value) for value in present if int(value) not in numbers]
@@ -151,7 +160,8 @@ class OwnMasks:
             pixels = int((values == unknown[0]).sum())
             raise BadInput(
                 f"{path}: {self._named(unknown[0])} in {pixels} pixels, which "
-                f"{self.classes.source} does not list; list it, or set ignore to it"
+                f"{self.classes.source} does not list; list it, as {classes.IGNORE} where it is no "
+                "class"
             )
         table = np.array([numbers[int(value)] for value in present], np.uint8)
         return table[places].reshape(values.shape)
