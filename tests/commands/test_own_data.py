@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ import pytest
 import webdataset
 
 from mimic import config
+from mimic.commands.operation import verify
 from mimic.commands.own import own_data, own_options, own_sources
 from mimic.errors import BadInput
 from mimic.geometry import features, overlap
@@ -221,6 +223,65 @@ def test_killed_while_it_publishes_and_run_again(
     again = _mined(params, tmp_path / "out", tmp_path / "photos")
     assert again["kept"] == whole["kept"] + 1 == len(pd.read_parquet(tmp_path / "out"))
     assert not list((tmp_path / "out").glob(".work-*"))
+
+
+KILLED = """
+import os, signal, sys
+import mimic.cli
+replace = os.replace
+def killed(source, target):
+    if os.path.basename(target) == "{name}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+os.replace = killed
+sys.argv[1:] = ["pairs", "photos", "--out", "out"]
+mimic.cli.main()
+"""
+
+
+@pytest.mark.parametrize("name", ["_pairs.json", "_index.html"])
+def test_killed_before_a_file_has_its_name(tmp_path: Path, name: str) -> None:
+    """What it leaves is its own, and no file of somebody else's."""
+    footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
+    script = [sys.executable, "-c", KILLED.format(name=name)]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(list(tmp_path.glob("out/.*.part"))) == 1
+    (tmp_path / "out/_images/.shard-00000.tar.7-0.part").touch()
+    again = run_mimic(tmp_path, "pairs", "photos", "--out", "out")
+    assert again.returncode == 0, again.stderr
+    assert not list(tmp_path.rglob("*.part"))
+    assert len(pd.read_parquet(tmp_path / "out")) == 2
+    (tmp_path / "out/.notes.txt.7-0.part").touch()
+    refused = run_mimic(tmp_path, "pairs", "photos", "--out", "out")
+    assert "holds .notes.txt.7-0.part; name a new folder" in refused.stderr
+
+
+def test_a_shard_of_another_size_is_mined_again(
+    tmp_path: Path, params: Params, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And `mimic verify` names it, and one that has rotted at the same size."""
+    out = tmp_path / "out"
+    footage.folder(tmp_path / "photos", footage.pan(1, 3, 80))
+    mined = _mined(params, out, tmp_path / "photos")
+    tar = out / "_images/shard-00000.tar"
+    complete = tar.read_bytes()
+    at = int(pd.read_parquet(out)["offset_b"].iloc[0]) + 20
+    for damaged in (complete[:-20_000], complete[:at] + b"?" + complete[at + 1 :]):
+        assert verify.main(params, tmp_path, [out])
+        tar.write_bytes(damaged)
+        assert not verify.main(params, tmp_path, [out])
+        printed = capsys.readouterr().out
+        assert "DAMAGED  out/_images/shard-00000.tar: " in printed
+        assert f"remove {out}, and run the same mimic pairs again" in printed
+        if len(damaged) < len(complete):
+            again = _mined(params, out, tmp_path / "photos")
+            assert {**again, "seconds": 0} == {**mined, "seconds": 0}
+            assert tar.read_bytes() == complete
+    tar.unlink()
+    (out / "shard-00000.parquet").unlink()
+    assert not verify.main(params, tmp_path, [out])
+    assert "0 shards are there of the 1" in capsys.readouterr().out
 
 
 def test_two_runs_at_once_are_one_and_a_line(tmp_path: Path) -> None:

@@ -49,3 +49,17 @@ def test_it_is_one_line_and_the_same_command_goes_on(
     assert run_mimic(tmp_path, "pairs", "photos", "--out", "elsewhere").returncode == 0
     kept, whole = (pd.read_parquet(tmp_path / name) for name in ("kept", "elsewhere"))
     pd.testing.assert_frame_equal(kept, whole)
+
+
+def test_a_file_that_may_not_become_so_large_is_one_line(tmp_path: Path) -> None:
+    """As on FAT32 above 4 GiB, or under `ulimit -f`."""
+    footage.folder(tmp_path / "photos", footage.pan(1, 12, 80))
+    script = f"ulimit -f 40; exec {MIMIC} pairs photos --out out"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("mimic: ")]
+    assert line.startswith("mimic: file larger than its file system or `ulimit -f` allows, while")
+    assert run_mimic(tmp_path, "pairs", "photos", "--out", "out").returncode == 0

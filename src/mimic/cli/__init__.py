@@ -6,6 +6,7 @@ What does the work is imported when it is called, so that `mimic --help` costs n
 from __future__ import annotations
 
 import codecs
+import errno
 import locale
 import os
 import sys
@@ -24,7 +25,7 @@ from mimic.cli import (
 from mimic.errors import BAD_INPUT, CANCELLED, BadInput, Cancelled, WorkFailed
 from mimic.infra.addresses import hide_secrets
 from mimic.infra.owner.parent import ending_with_dvc
-from mimic.infra.storage import is_full
+from mimic.infra.storage import NO_ROOM, is_full
 
 GROUPS = (pipeline, workspace, own_data, datasets, models, results, installation)
 
@@ -83,12 +84,21 @@ def main() -> None:
         )
         sys.exit(BAD_INPUT)
     except OSError as error:
-        if not is_full(error):
-            raise
-        where = error.filename or "the workspace"
-        print(
-            f"mimic: disk full while writing {where}; nothing finished is lost: free space and run "
-            "the same command again",
-            file=sys.stderr,
+        sys.exit(_say_unwritten(error))
+
+
+def _say_unwritten(error: OSError) -> int:
+    """A line for a file that could not be written, and the exit status; another error is raised."""
+    if error.errno == errno.EROFS and error.filename:
+        line = f"{error.filename}: {error.strerror}; work in a folder that can be written to"
+    elif error.errno is not None and is_full(error):
+        too_large = error.errno == errno.EFBIG
+        remedy = "raise the limit, or write elsewhere," if too_large else "free space"
+        line = (
+            f"{NO_ROOM[error.errno]} while writing {error.filename or 'the workspace'}; nothing "
+            f"finished is lost: {remedy} and run the same command again"
         )
-        sys.exit(1)
+    else:
+        raise error
+    print(f"mimic: {line}", file=sys.stderr)
+    return 1

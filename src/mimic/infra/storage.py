@@ -27,8 +27,13 @@ STAGE_METRICS = frozenset({"mine", "assemble"})
 ITEMS = "items.npz"  # beside the pictures of a result
 SEED = "seed-"  # models/<run>/seed-<k>: the encoder of one of several seeds
 SCRATCH_STEM = 100  # bytes of a name that a scratch name repeats: both have to fit a file system
+NO_ROOM = {
+    errno.ENOSPC: "disk full",
+    errno.EDQUOT: "disk full (the quota on it)",
+    errno.EFBIG: "file larger than its file system or `ulimit -f` allows,",
+}
 THERE = "is there already; name a new file, or move it away"
-SCRATCH = re.compile(r"\..*\.\d+(-\d+)?\.part", re.DOTALL)
+SCRATCH = re.compile(r"\.(.*)\.\d+(-\d+)?\.part", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -224,6 +229,13 @@ def _scratch_file(path: Path) -> tuple[Path, int]:
     raise AssertionError("unreachable")
 
 
+def scratch_of(name: str) -> str | None:
+    """The name of the file that a scratch file would have become (of a long one the beginning);
+    None for any other name."""
+    match = SCRATCH.fullmatch(name)
+    return match[1] if match else None
+
+
 def sweep(folder: Path) -> None:
     """Remove scratch files that killed runs have left in a folder that no other process works
     in."""
@@ -300,9 +312,9 @@ def short(name: str) -> str:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk, or a quota on it, is full. (Some libraries say otherwise:
-    infra.writing)"""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    """Whether an error says that there is no room: a disk, or a quota on it, is full, or a file may
+    not become so large. (Some libraries say otherwise: infra.writing)"""
+    return isinstance(error, OSError) and error.errno in NO_ROOM
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -1,6 +1,7 @@
 """Compare what lies in the workspace with what was recorded of it (`mimic verify`).
 
     data/pairs, data/manifests   each picture's sha256, and where a manifest says that it lies
+    results of mimic pairs       the same, where they are named
     models                       each file of weights, with the card beside it
     data/inventory               the digest of each clip of the raw data, as ingest made it
     dvc.lock, *.dvc              the md5 of every file that DVC holds, here and in its cache
@@ -54,7 +55,7 @@ def main(params: Params, root: Path, paths: Sequence[Path]) -> bool:
     wanted = _wanted(paths)
     records = recorded_by_dvc.read(root)
     checks = [
-        *verify_data.checks(params, root, wanted),
+        *verify_data.checks(params, root, paths, wanted),
         *(_of_dvc(one) for one in records.outs if wanted(root / one.path)),
     ]
     verified = Verified(unchecked=list(records.unchecked))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from mimic.pairs import remote
 from mimic.pairs.read import read_bytes, read_table
 from mimic.pairs.schema import MANIFEST, index_path, shards_in
 from mimic.params import Params
+from mimic.reporting.look import SUMMARY
 from mimic.sources.base import INVENTORY, describe
 from mimic.training.encoder_folder import WEIGHTS
 
@@ -46,11 +47,21 @@ class Looked:
     unchecked: list[str] = field(default_factory=list)
 
 
-def checks(params: Params, root: Path, wanted: Wanted) -> Iterator[Callable[[], Looked]]:
-    """One a shard, a manifest, a model, a source."""
+def checks(
+    params: Params, root: Path, paths: Sequence[Path], wanted: Wanted
+) -> Iterator[Callable[[], Looked]]:
+    """One a shard, a manifest, a model, a source; and a shard of a result of `mimic pairs`, which
+    lies where its owner wants it, and is looked at when it is named."""
     for folder in sorted((root / "data/pairs").glob("*")):
         if folder.is_dir() and wanted(folder):
-            yield from _shard_checks(folder, wanted)
+            kept = f"runs/mine/{folder.name}"  # until DVC has recorded them
+            again = f"remove {folder} and {kept}, and mine it again: mimic mine {folder.name}"
+            yield from _shard_checks(folder, wanted, again)
+    for folder in paths:
+        if (folder / SUMMARY).is_file():
+            again = f"remove {folder}, and run the same mimic pairs again"
+            yield functools.partial(_own_shards, folder, again)
+            yield from _shard_checks(folder, wanted, again)
     for path in sorted((root / "data/manifests").glob("*.parquet")):
         if wanted(path):
             yield functools.partial(_manifest, path, root, params.cluster.shards)
@@ -71,9 +82,7 @@ def named(what: list[str]) -> str:
 # ---------------------------------------------------------------------------- pairs
 
 
-def _shard_checks(folder: Path, wanted: Wanted) -> Iterator[Callable[[], Looked]]:
-    kept = f"runs/mine/{folder.name}"  # until DVC has recorded them
-    again = f"remove {folder} and {kept}, and mine it again: mimic mine {folder.name}"
+def _shard_checks(folder: Path, wanted: Wanted, again: str) -> Iterator[Callable[[], Looked]]:
     try:
         tars = shards_in(folder)
     except BadInput as error:
@@ -83,6 +92,16 @@ def _shard_checks(folder: Path, wanted: Wanted) -> Iterator[Callable[[], Looked]
     for tar in tars:
         if wanted(tar) or wanted(index_path(tar)):
             yield functools.partial(_shard, tar, again)
+
+
+def _own_shards(folder: Path, again: str) -> Looked:
+    """How many shards a result of `mimic pairs` has."""
+    stated = (storage.read_json(folder / SUMMARY) or {}).get("shards")
+    present = len(list(folder.glob("shard-*.parquet")))
+    if present == stated:
+        return Looked()
+    what = f"{present} shards are there of the {stated} that it says"
+    return Looked(damages=[Damage(folder / SUMMARY, what, again)])
 
 
 def _shard(tar: Path, again: str) -> Looked:

@@ -126,7 +126,7 @@ def _publish(out: Path, inputs: str, fingerprint: str, summary: dict[str, Any]) 
     lay_out_shards(tars, out)
     for name in (LOG, REJECTED):
         storage.link(work / fingerprint / name, out / name)
-    storage.write_json(out / SUMMARY, summary)
+    storage.write_json(out / SUMMARY, {**summary, "bytes": _bytes(out)})
     shutil.rmtree(work)
     written: dict[str, Any] = json.loads((out / SUMMARY).read_text())
     return written
@@ -149,8 +149,19 @@ def _unchanged_result(out: Path, fingerprint: str) -> dict[str, Any] | None:
     ):
         progress.say(f"{TITLE}: shards are missing in {out}; they are mined again")
         return None
+    if summary.get("bytes") not in (None, _bytes(out)):
+        progress.say(
+            f"{TITLE}: shards in {out} have not the size that was written; they are mined again"
+        )
+        return None
     progress.say(f"{TITLE}: nothing has changed since {out} was mined; it stands as it is")
     return summary
+
+
+def _bytes(out: Path) -> int:
+    """Of all shards: what costs next to nothing to look at, where `mimic verify` reads each."""
+    shards = (*out.glob("shard-*.parquet"), *out.glob(f"{IMAGES}/shard-*.tar"))
+    return sum(path.stat().st_size for path in shards)
 
 
 def _summary(out: Path) -> dict[str, Any] | None:
@@ -176,7 +187,7 @@ def _refuse_others(out: Path, inputs: str) -> None:
             f"--out {folders.shown(str(out))}: {folders.NOT_WRITABLE}; name another folder"
         )
     try:
-        names = sorted(entry.name for entry in out.iterdir())
+        names = sorted(entry.name for entry in out.iterdir() if not _is_left(entry.name))
     except FileNotFoundError:
         return
     except NotADirectoryError:
@@ -224,7 +235,9 @@ def _foreign(out: Path, names: list[str], summary: dict[str, Any] | None) -> str
         inside = [IMAGES] if IMAGES in names else []
     else:
         inside = sorted(
-            path.name for path in images.iterdir() if not _is_shard(path.name, "tar", summary)
+            path.name
+            for path in images.iterdir()
+            if not _is_shard(path.name, "tar", summary) and not _is_left(path.name)
         )
         inside = [f"{IMAGES}/{name}" for name in inside]
     beside = [
@@ -235,6 +248,14 @@ def _foreign(out: Path, names: list[str], summary: dict[str, Any] | None) -> str
         and not _is_shard(name, "parquet", summary)
     ]
     return next(iter([*beside, *inside]), None)
+
+
+def _is_left(name: str) -> bool:
+    """Whether a name is that of a scratch file of ours, which a killed run has left."""
+    final = storage.scratch_of(name)
+    return final is not None and (
+        final == PAGE or OURS.fullmatch(final) is not None or SHARD.fullmatch(final) is not None
+    )
 
 
 def _is_shard(name: str, suffix: str, summary: dict[str, Any] | None) -> bool:
@@ -266,6 +287,8 @@ def _locked_folder(out: Path, inputs: str) -> Iterator[None]:
         ) from None
     try:
         _refuse_others(out, inputs)  # it may have been another's until now
+        storage.sweep(out)
+        storage.sweep(out / IMAGES)
         yield
     finally:
         lock.release()

@@ -3,16 +3,16 @@ echoes."""
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Iterable
 
 from mimic.errors import BadInput, WorkFailed
+from mimic.infra.storage import NO_ROOM
 
 # What the other ranks say when one of them died.
 _BAD_INPUT = "mimic.errors.BadInput: "
-_DISK_FULL = re.compile(
-    rf"OSError: \[Errno (?P<number>{errno.ENOSPC}|{errno.EDQUOT})\] (?P<what>[^:]*)(: "
+_NO_ROOM = re.compile(
+    rf"OSError: \[Errno (?P<number>{'|'.join(map(str, NO_ROOM))})\] (?P<what>[^:]*)(: "
     rf"'(?P<file>.*)')?$"
 )
 _RANK = re.compile(r"rank \d+")
@@ -108,7 +108,7 @@ def failure(text: str, title: str = "", logs: str | None = None) -> Exception:
         logs: where all of it can be read; None = the message holds the whole traceback.
     """
     last = text.strip().splitlines()[-1]
-    if full := _DISK_FULL.match(last):
+    if full := _NO_ROOM.match(last):
         return OSError(int(full["number"]), full["what"], full["file"])
     if last.startswith(_BAD_INPUT):
         return BadInput(last.removeprefix(_BAD_INPUT))
