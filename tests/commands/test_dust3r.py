@@ -119,6 +119,39 @@ def test_weights_from_the_hub_come_in(tmp_path: Path, theirs: AsymmetricCroCo3DS
     assert card["model"]["rope_base"] == 50.0
 
 
+@pytest.mark.parametrize("said_by", ["call", "config.json", "nobody"])
+def test_an_encoder_alone_gets_the_pixels_it_was_trained_on(
+    tmp_path: Path, theirs: AsymmetricCroCo3DStereo, said_by: str
+) -> None:
+    """Its keys are CroCo's, whose pixels are ImageNet's."""
+    weights = {
+        key: value
+        for key, value in theirs.state_dict().items()
+        if key.startswith(("enc_", "patch_embed"))
+    }
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    if said_by == "call":
+        content = {"model": weights, "args": argparse.Namespace(model=DUST3R)}
+        torch.save(content, folder / "f.pth")
+    else:
+        save_file(weights, folder / "model.safetensors")
+    if said_by == "config.json":
+        config = SIZES | {"img_size": [96, 64], "head_type": "linear"}
+        (folder / "config.json").write_text(json.dumps(config))
+    path = folder if said_by == "config.json" else next(folder.iterdir())
+    said = NOTHING if said_by != "nobody" else ImportOverrides((96, 64), 4, None, None, None)
+    card = import_weights(path, tmp_path / "models/theirs", said)
+    aloud = [line for line in card["imported"]["assumed"] if "DUSt3R or MASt3R has others" in line]
+    assert len(aloud) == (said_by == "nobody")
+    if said_by == "nobody":
+        return
+    encoder, _ = load_encoder(tmp_path / "models/theirs")
+    given, ours = pictures()
+    with torch.inference_mode():
+        torch.testing.assert_close(encoder(ours), theirs.features(given), atol=1e-5, rtol=0)
+
+
 def test_what_nobody_tells_is_asked_for(tmp_path: Path, theirs: AsymmetricCroCo3DStereo) -> None:
     torch.save({"model": theirs.state_dict()}, tmp_path / "f.pth")
     with pytest.raises(BadInput, match="--size-px"):

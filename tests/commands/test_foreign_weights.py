@@ -34,7 +34,7 @@ from mimic.models.encoder import IMAGE_MEAN, IMAGE_STD
 from mimic.models.layers import sincos_table
 from mimic.training.checkpoint import load_encoder, load_model
 from mimic.training.imported.self_description import constructor
-from tests.commands.test_weights import IMAGES, NOTHING, SIDE, WIDTH, foreign
+from tests.commands.test_weights import CROCO_SIZES, IMAGES, NOTHING, SIDE, WIDTH, foreign
 
 TIMM = foreign("timm")
 BARE: dict[str, Any] = {key: value for key, value in TIMM.items() if not key.startswith("head.")}
@@ -356,7 +356,7 @@ def test_weights_of_few_bits_are_read(tmp_path: Path, dtype: torch.dtype) -> Non
 
 
 def test_the_rope_base_of_the_file_is_kept(tmp_path: Path) -> None:
-    kwargs = {"img_size": (SIDE, SIDE), "enc_num_heads": 3, "pos_embed": "RoPE50"}
+    kwargs = CROCO_SIZES | {"img_size": (SIDE, SIDE), "enc_num_heads": 3, "pos_embed": "RoPE50"}
     strong = {
         key: 20 * value if "norm1" in key or "qkv" in key else value
         for key, value in foreign("croco-v2").items()
@@ -386,7 +386,7 @@ def test_positions_that_cannot_be_are_refused(tmp_path: Path, pos_embed: Any) ->
 def test_arguments_in_the_call_are_read_and_never_run(tmp_path: Path) -> None:
     call = (
         f"CroCoNet(img_size=({SIDE}, {SIDE}), enc_num_heads=6, dec_num_heads=8, mask_ratio=0.8, "
-        "pos_embed='RoPE100')"
+        f"pos_embed='RoPE100', {', '.join(f'{key}={value}' for key, value in CROCO_SIZES.items())})"
     )
     content = {
         "model": foreign("croco-v2"),
@@ -418,7 +418,7 @@ def test_arguments_in_the_call_are_read_and_never_run(tmp_path: Path) -> None:
 
 
 def test_silent_croco_kwargs_mean_the_official_defaults(tmp_path: Path) -> None:
-    content = {"model": foreign("croco-v2"), "croco_kwargs": {"pos_embed": "RoPE100"}}
+    content = {"model": foreign("croco-v2"), "croco_kwargs": CROCO_SIZES | {"pos_embed": "RoPE100"}}
     card, _ = imported(tmp_path, content)
     assert (card["model"]["size_px"], card["model"]["heads"], card["mask_ratio"]) == (
         [224, 224],

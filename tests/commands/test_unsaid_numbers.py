@@ -17,7 +17,7 @@ from mimic.commands.import_weights import import_weights
 from mimic.models.formats.checkpoint_formats import Written
 from mimic.models.layers import sincos_table
 from tests.commands.test_foreign_weights import BARE, imported, refusal
-from tests.commands.test_weights import NOTHING, WIDTH, foreign
+from tests.commands.test_weights import CROCO_SIZES, NOTHING, SIDE, WIDTH, foreign
 
 SQUARE = "a square grid of 4 x 4 patches, as it holds 16 positions and does not say how they lie"
 
@@ -113,3 +113,91 @@ def test_a_config_beside_the_only_weights_of_a_folder_is_about_them(tmp_path: Pa
     (tmp_path / "config.json").write_text("{}")
     card, _ = imported(tmp_path, BARE)
     assert "config.json" not in pixels(card)[0]
+
+
+KWARGS: dict[str, Any] = CROCO_SIZES | {
+    "img_size": SIDE,
+    "enc_num_heads": 3,
+    "pos_embed": "RoPE100",
+}
+
+
+@pytest.mark.parametrize("name", ["enc_depth", "dec_depth", "enc_embed_dim", "dec_embed_dim"])
+@pytest.mark.parametrize("how", ["kwargs", "call"])
+def test_sizes_that_are_stated_are_those_of_the_weights(
+    tmp_path: Path, name: str, how: str
+) -> None:
+    """As of a file whose last blocks are missing."""
+    odd = KWARGS | {name: KWARGS.get(name, 512) + 2}
+    call = f"CroCoNet({', '.join(f'{key}={value!r}' for key, value in odd.items())})"
+    content: dict[str, Any] = {"model": foreign("croco-v2")}
+    content |= (
+        {"croco_kwargs": odd} if how == "kwargs" else {"args": argparse.Namespace(model=call)}
+    )
+    said = refusal(tmp_path, content)
+    assert f"{name} {odd[name]}) and its weights ({odd[name] - 2}) differ" in said
+
+
+def test_a_name_of_maes_states_its_sizes(tmp_path: Path) -> None:
+    content = {"model": foreign("mae"), "args": argparse.Namespace(model="mae_vit_base_patch16")}
+    assert "enc_depth 12) and its weights (2) differ" in refusal(tmp_path, content)
+
+
+def test_an_encoder_alone_states_no_decoder(tmp_path: Path) -> None:
+    weights = {
+        key: value
+        for key, value in foreign("croco-v2").items()
+        if key.startswith(("enc_", "patch_embed"))
+    }
+    kwargs = KWARGS | {"dec_depth": 8}
+    card, _ = imported(tmp_path, {"model": weights, "croco_kwargs": kwargs})
+    assert card["model"]["depth"] == 2
+    assert not [line for line in card["imported"]["assumed"] if "statistics" in line]
+
+
+def test_two_decoders_in_one_file_are_not_mixed(tmp_path: Path) -> None:
+    weights = foreign("mimic") | {
+        key.replace("_croco", ""): value + 1 for key, value in foreign("mimic").items()
+    }
+    said = refusal(tmp_path, {"model": weights})
+    assert "decoder_blocks_croco.0." in said
+    assert "two decoders in one file; keep one" in said
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_positions_of_a_class_token_and_patches_may_be_a_square(tmp_path: Path, said: bool) -> None:
+    """1 + 3 x 5 are 4 x 4."""
+    draw = torch.Generator().manual_seed(0)
+    table = {"pos_embed": torch.randn(1, 16, WIDTH, generator=draw)}
+    size = dataclasses.replace(NOTHING, size_px=(48, 80))
+    if said:
+        card, _ = imported(tmp_path, BARE | table, size)
+        assert card["model"]["size_px"] == [48, 80]
+    else:
+        assert "its class token has no position" in refusal(tmp_path, BARE | table)
+        square = dataclasses.replace(NOTHING, size_px=(64, 64))
+        assert "its class token has no position" in refusal(tmp_path, BARE | table, square)
+    fixed = {"pos_embed": sincos_table((3, 5), WIDTH, class_token=True)}
+    card, _ = imported(tmp_path, BARE | fixed)
+    assert card["model"]["size_px"] == [48, 80]
+
+
+@pytest.mark.parametrize(("arch", "heads"), [("vit_small", 12), ("vit_small_patch16", 6)])
+def test_heads_of_mocos_small_model(tmp_path: Path, arch: str, heads: int) -> None:
+    """Its code keeps the name beside the weights; all others of this width have 6."""
+    draw = torch.Generator().manual_seed(0)
+    wide = {
+        key: torch.randn([{WIDTH: 384}.get(side, side) for side in value.shape], generator=draw)
+        for key, value in BARE.items()
+    }
+    for key in wide:
+        factor = 3 if "qkv" in key else 4 if "fc1" in key else 1
+        shape = [384 * factor, *wide[key].shape[1:]] if factor > 1 else list(wide[key].shape)
+        wide[key] = torch.randn(shape, generator=draw)
+        if "fc2.weight" in key:
+            wide[key] = torch.randn(384, 4 * 384, generator=draw)
+    wide["pos_embed"] = sincos_table((4, 4), 384, class_token=True)
+    content = {"state_dict": {f"module.base_encoder.{k}": v for k, v in wide.items()}, "arch": arch}
+    prefix = dataclasses.replace(NOTHING, prefix="module.base_encoder.")
+    card, _ = imported(tmp_path, content, prefix)
+    assert card["model"]["heads"] == heads

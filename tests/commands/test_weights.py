@@ -40,6 +40,9 @@ MASKING_KEYS = ("mask_ratio", "visible_rounding", "norm_pix_loss")
 NOTHING = ImportOverrides(None, None, None, None, None)
 
 
+CROCO_SIZES = {"enc_embed_dim": WIDTH, "enc_depth": DEPTH, "dec_depth": 1}  # of `foreign`
+
+
 def block(name: str, width: int, cross: bool = False) -> dict[str, torch.Tensor]:
     shapes: dict[str, tuple[int, ...]] = {
         "norm1": (width,),
@@ -117,6 +120,7 @@ def saved(folder: Path, dialect: str) -> Path:
     }
     if dialect == "croco-v2":
         content["croco_kwargs"] = {
+            **CROCO_SIZES,
             "img_size": (SIDE, SIDE),
             "enc_num_heads": 3,
             "dec_num_heads": 16,

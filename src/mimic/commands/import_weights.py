@@ -36,6 +36,7 @@ from mimic.training.imported.self_description import (
     beside,
     beside_croco,
     beside_timm,
+    is_of_dust3r,
     require_pixels_of,
 )
 from mimic.training.optimizer_state import OptimizerState
@@ -71,7 +72,8 @@ def import_weights(
         left = "model.safetensors (the decoder it was pretrained with)"
         foreign = replace(foreign, left_out=[*foreign.left_out, left])
     try:
-        checkpoint = checkpoint_formats.translate(foreign.weights)
+        of_dust3r = is_of_dust3r(foreign.facts, path)
+        checkpoint = checkpoint_formats.translate(foreign.weights, of_dust3r)
         side_config = BESIDE[checkpoint.dialect](path) if checkpoint.dialect in BESIDE else {}
         numbers = numbers_of(checkpoint, foreign.facts | {"config": side_config}, overrides)
         checkpoint = _in_our_order(checkpoint, numbers, side_config)

@@ -101,13 +101,18 @@ class Translated:
         return any(key.startswith("decoder.") for key in self.weights)
 
 
-def translate(weights: Weights) -> Translated:
+def translate(weights: Weights, of_dust3r: bool = False) -> Translated:
     """Recognise a checkpoint by its keys and rename it.
 
+    Args:
+        of_dust3r: what lies around the weights says so; an encoder alone has CroCo's keys.
+
     Raises:
-        ValueError: it is of no family known here.
+        ValueError: it is of no family known here, or two of its keys are one of ours.
     """
     dialect = _dialect(weights)
+    if dialect == "croco" and of_dust3r:
+        dialect = "dust3r"
     if dialect in ("vit", "vit_mae"):
         return Translated(dialect, hugging_face.to_ours(weights))
     if dialect == "dust3r":
@@ -121,7 +126,17 @@ def translate(weights: Weights) -> Translated:
 
 
 def _all_renamed(weights: Weights, rules: tuple[tuple[str, str], ...]) -> dict[str, Tensor]:
-    renamed = {_renamed(key, rules): value for key, value in weights.items()}
+    renamed: dict[str, Tensor] = {}
+    sources: dict[str, str] = {}
+    for key, value in weights.items():
+        ours = _renamed(key, rules)
+        if ours in sources:
+            raise ValueError(
+                f"it holds {sources[ours]} and {key}, of which a model here has one, as of two "
+                "decoders in one file; keep one in it"
+            )
+        sources[ours] = key
+        renamed[ours] = value
     for key in ("encoder.pos_embed", "decoder.pos_embed"):
         if key in renamed and renamed[key].ndim == 2:
             renamed[key] = renamed[key][None]

@@ -54,6 +54,13 @@ COMPUTED: dict[str, Any] = {
     "use_post_norm": False,
     "use_rot_pos_emb": False,
 }
+NUMBERS = {  # CroCo's names and those of timm's classes
+    "enc_num_heads": "num_heads",
+    "img_size": "img_size",
+    "enc_depth": "depth",
+    "enc_embed_dim": "embed_dim",
+    "patch_size": "patch_size",
+}
 ROTARY: dict[str, Any] = {"rope_grid_offset": 0.0, "rope_mrope_section": None}
 
 
@@ -148,7 +155,7 @@ def stated_by_config(config: Mapping[str, Any]) -> dict[str, Any]:
     args = config.get("model_args")
     if not isinstance(args, Mapping):
         return {}
-    numbers = {"enc_num_heads": args.get("num_heads"), "img_size": args.get("img_size")}
+    numbers = {ours: args.get(theirs) for ours, theirs in NUMBERS.items()}
     stated = {key: value for key, value in numbers.items() if value is not None}
     rotary = all(args.get(key) == value for key, value in TURNS.items())
     if rotary:

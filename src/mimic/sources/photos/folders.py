@@ -186,9 +186,8 @@ def walk(
 def _look(state: _Walk, folder: str, real: str) -> tuple[list[str], list[str]]:
     """Names of the folders in a folder, and of the links to folders, whose files have been sorted
     in."""
-    if (
-        real in state.folders and not state.each_path
-    ):  # below the target of a link, and a target itself
+    # Below the target of a link, and a target itself.
+    if real in state.folders and not state.each_path:
         state.skip(folder, f"the same folder as {state.folders[real] or '.'}")
         return [], []
     state.folders[real] = folder

@@ -36,7 +36,7 @@ PLACES = (
     "ema",
     "student",
 )
-FACTS = ("epoch", "croco_kwargs", "args", "mimic")  # read for what they say of the weights
+FACTS = ("epoch", "croco_kwargs", "args", "arch", "mimic")  # read for what they say of the weights
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Foreign:
     """Weights in fp32 under their bare names, and what lies around them.
 
     Attributes:
-        facts: epoch, croco_kwargs, args and what we state in exports, where the file holds them.
+        facts: epoch, croco_kwargs, args, arch and what we state in exports, where they are there.
         taken: the entry that the weights come from; None = the file is the weights.
         others: further sets of weights in the file, which were not taken.
         beside: entries that are no weights and were left out, such as the optimizer.

@@ -21,6 +21,7 @@ from mimic.models.formats.checkpoint_formats import Translated
 from mimic.models.layers import TABLE_TOLERANCE, sincos_table
 from mimic.models.spec import Rounding
 from mimic.training.imported.self_description import UNSAID_PIXELS, stated_by
+from mimic.training.imported.shown_sizes import require_as_stated
 
 # Of the field's usual widths; no file of weights tells. Encoders of a width of 512 have 8 or 16.
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
@@ -32,6 +33,13 @@ MASKING: dict[str, tuple[float, Rounding]] = {  # as published
     "croco": (0.9, "up"),
     "dust3r": (0.9, "up"),  # of the weights it starts from
 }
+
+
+ENCODER_OF_CROCO = (
+    "ImageNet's pixel statistics, as CroCo has; an encoder that was taken out of DUSt3R or MASt3R "
+    "has others (give the complete file, or the folder with its config.json)"
+)
+MOCO_SMALL = 12  # heads of MoCo v3's ViT-S, of a width of 384, where all others have 6
 
 
 @dataclass(frozen=True)
@@ -74,10 +82,13 @@ def numbers_of(
     assumed: list[str] = []
     if UNSAID_PIXELS in stated and not _is_of_mae(checkpoint):
         assumed.append(stated[UNSAID_PIXELS])
+    if checkpoint.dialect == "croco" and not checkpoint.has_decoder and "enc_depth" not in stated:
+        assumed.append(ENCODER_OF_CROCO)
     width, patch_px = _patches(weights)
     positions = weights.get("encoder.pos_embed")
     size_px = _size(weights, patch_px, stated, overrides.size_px, assumed)
-    heads = _heads(width, overrides.heads, stated.get("enc_num_heads"), "--heads", assumed)
+    stated_heads = stated.get("enc_num_heads", _heads_of_moco(checkpoint, facts))
+    heads = _heads(width, overrides.heads, stated_heads, "--heads", assumed)
     sizes: dict[str, Any] = {
         "size_px": size_px,
         "patch_px": patch_px,
@@ -104,6 +115,7 @@ def numbers_of(
     if positions is None or overrides.rope_base is not None or "pos_embed" in stated:
         base = _rope_base(positions, stated.get("pos_embed"), overrides.rope_base, assumed)
         sizes |= {} if base is None else {"rope_base": base}
+    require_as_stated(sizes, stated)
     masking = _masking(checkpoint, stated, overrides, assumed) if has_decoder else None
     return Numbers(ViTSize(**sizes), masking, assumed)
 
@@ -119,6 +131,12 @@ def _is_of_mae(checkpoint: Translated) -> bool:
         return False
     count = positions.shape[1] - int("encoder.cls_token" in checkpoint.weights)
     return _grid_of_table(positions, count) is not None
+
+
+def _heads_of_moco(checkpoint: Translated, facts: Mapping[str, Any]) -> int | None:
+    """Of a file of MoCo v3's code, which calls its ViT-S by that name alone."""
+    is_small = facts.get("arch") == "vit_small" and _is_of_mae(checkpoint)
+    return MOCO_SMALL if is_small else None
 
 
 def _patches(weights: Mapping[str, Tensor]) -> tuple[int, int]:
@@ -156,14 +174,12 @@ def _size(
             )
         return size_px
     count = positions.shape[1] - int("encoder.cls_token" in weights)
-    if "encoder.cls_token" in weights and math.isqrt(positions.shape[1]) ** 2 == positions.shape[1]:
-        raise ValueError(
-            "its class token has no position, which plain models here have; import it with --timm "
-            "NAME"
-        )
     shown = _grid_of_table(positions, count)
     if size_px is None:
-        rows, columns = shown or _usual_grid(count, patch_px, stated.get("input_size"), assumed)
+        known = shown or _grid_of_inputs(count, patch_px, stated.get("input_size"))
+        if known is None and "encoder.cls_token" in weights:
+            _refuse_positions_without(positions.shape[1])
+        rows, columns = known or _square(count, assumed)
         return rows * patch_px, columns * patch_px
     grid = size_px[0] / patch_px, size_px[1] / patch_px
     if shown is not None and grid != shown:
@@ -173,6 +189,8 @@ def _size(
             f"{size_px[1]} px"
         )
     if grid[0] * grid[1] != count:
+        if "encoder.cls_token" in weights and grid[0] * grid[1] == positions.shape[1]:
+            _refuse_positions_without(positions.shape[1])
         raise ValueError(
             f"{size_px[0]} x {size_px[1]} px are not the {count} patches of {patch_px} px that it "
             "has positions for"
@@ -189,9 +207,20 @@ def _require_whole_patches(override: tuple[int, int] | None, patch_px: int) -> N
         )
 
 
-def _usual_grid(count: int, patch_px: int, input_size: Any, assumed: list[str]) -> tuple[int, int]:
-    """The grid of a learned table: that of the images it was trained on, if they are stated and
-    fit, or a square.
+def _refuse_positions_without(count: int) -> None:
+    """
+    Raises:
+        ValueError: so many positions are those of a square of patches, without a class token's.
+    """
+    if math.isqrt(count) ** 2 == count:
+        raise ValueError(
+            "its class token has no position, which plain models here have; import it with --timm "
+            "NAME. If it has one, the patches lie in no square: say --size-px HEIGHT WIDTH"
+        )
+
+
+def _grid_of_inputs(count: int, patch_px: int, input_size: Any) -> tuple[int, int] | None:
+    """The grid of the images that a learned table was trained on, if they are stated and fit.
 
     Args:
         input_size: as MAE's arguments (a side) or timm's config.json (channels, height, width)
@@ -202,6 +231,11 @@ def _usual_grid(count: int, patch_px: int, input_size: Any, assumed: list[str]) 
         rows, columns = ([0, 0, *(side // patch_px for side in sides)])[-2:]
         if min(rows, columns) > 0 and rows * columns == count:
             return rows, columns
+    return None
+
+
+def _square(count: int, assumed: list[str]) -> tuple[int, int]:
+    """The grid of a learned table of which nothing is said."""
     side = math.isqrt(count)
     if side * side != count:
         raise ValueError(f"{count} positions are no square of patches; say --size-px HEIGHT WIDTH")

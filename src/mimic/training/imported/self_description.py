@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import safetensors
 
@@ -41,6 +42,11 @@ HUGGING_FACE_EPS = 1e-12  # default of its configurations of vision transformers
 HALVES = [0.5, 0.5, 0.5]
 OURS = f"{list(IMAGE_MEAN)} and {list(IMAGE_STD)}"
 OUR_NAMES = {
+    "depth": "enc_depth",
+    "width": "enc_embed_dim",
+    "patch_px": "patch_size",
+    "decoder_depth": "dec_depth",
+    "decoder_width": "dec_embed_dim",
     "heads": "enc_num_heads",
     "size_px": "img_size",
     "norm_eps": "norm_eps",
@@ -49,9 +55,17 @@ OUR_NAMES = {
     "norm_pix_loss": "norm_pix_loss",
     "visible_rounding": "visible_rounding",
 }
+# Of MAE's models by name: the width and the blocks of their encoders.
+MAE_NAME = re.compile(r"mae_vit_(base|large|huge)_patch(\d+)(?:_.*)?")
+MAE_SIZES = {"base": (768, 12), "large": (1024, 24), "huge": (1280, 32)}
 TRAINED_WITH = ("norm_pix_loss", "mask_ratio", "input_size")  # of MAE's arguments
 NAMES_SAID = {  # ours to those of Hugging Face's config.json
     "img_size": "image_size",
+    "patch_size": "patch_size",
+    "enc_depth": "num_hidden_layers",
+    "enc_embed_dim": "hidden_size",
+    "dec_depth": "decoder_num_hidden_layers",
+    "dec_embed_dim": "decoder_hidden_size",
     "enc_num_heads": "num_attention_heads",
     "dec_num_heads": "decoder_num_attention_heads",
     "mask_ratio": "mask_ratio",
@@ -270,8 +284,11 @@ def stated_by(facts: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(kwargs, dict):
             raise ValueError(f"croco_kwargs is {type(kwargs).__name__}, not named arguments")
         stated |= CROCO | kwargs
-    elif isinstance(called, str) and called.strip().startswith(tuple(f"{name}(" for name in NAMED)):
+    elif _is_call(called, NAMED):
         stated |= CROCO | constructor(called)
+    elif isinstance(called, str) and (match := MAE_NAME.fullmatch(called)):
+        width, depth = MAE_SIZES[match[1]]
+        stated |= {"enc_embed_dim": width, "enc_depth": depth, "patch_size": int(match[2])}
     ours = facts.get("mimic")  # of our exports, whose readers' arguments do not state all
     if isinstance(ours, dict):
         stated |= {theirs: ours[name] for name, theirs in OUR_NAMES.items() if name in ours}
@@ -284,6 +301,19 @@ def stated_by(facts: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(ours, dict):  # we train on ImageNet's statistics
         stated.pop(UNSAID_PIXELS, None)
     return stated
+
+
+def is_of_dust3r(facts: Mapping[str, Any], path: Path) -> bool:
+    """Whether the call of the model, or config.json beside the weights, is of DUSt3R or MASt3R: an
+    encoder alone has CroCo's keys, and is given other pixels."""
+    args = facts.get("args")
+    if isinstance(args, dict) and _is_call(args.get("model"), NAMED[1:]):
+        return True
+    return path.is_dir() and "head_type" in beside_croco(path)
+
+
+def _is_call(text: Any, names: Sequence[str]) -> TypeGuard[str]:
+    return isinstance(text, str) and text.strip().startswith(tuple(f"{name}(" for name in names))
 
 
 def constructor(text: str) -> dict[str, Any]:
