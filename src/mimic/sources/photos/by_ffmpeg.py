@@ -4,6 +4,7 @@ fewer bits than the file holds."""
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import av
@@ -14,6 +15,7 @@ from PIL import ImageFile
 
 from mimic.infra import endings
 from mimic.sources.base import Image, Unreadable
+from mimic.sources.photos import colours
 from mimic.sources.video import hdr, side_data, tracks
 
 # decoded at once, 0.5 GB in RGB; JPEG and JPEG 2000 are decoded at a lower resolution above it
@@ -24,6 +26,8 @@ HEIC_BRANDS = ("heic", "heix", "heim", "heis", "mif1")
 BITS, PHOTOMETRIC, PLANES = 258, 262, 284  # tags: BitsPerSample, ..., PlanarConfiguration
 JP2_HEAD = 1 << 20  # bytes at its start, among which the codestream begins: behind profiles
 CODESTREAM = b"\xff\x4f\xff\x51"
+HEIC_HEAD = 4 << 20  # bytes at its start, in which its pictures are described
+PROFILE = re.compile(rb"(.{4})colr(?:prof|rICC)", re.DOTALL)
 BY_ITSELF = {
     "protocol_whitelist": "file",
     "pattern_type": "none",
@@ -44,7 +48,7 @@ def read(source: Path | io.BytesIO) -> Image:
             raise Unreadable(f"{frame.width} x {frame.height} pixels are too many; make it smaller")
         if "f32" in frame.format.name or "f16" in frame.format.name:
             raise Unreadable(FLOATS)
-        return side_data.upright(frame)(on_white(frame))
+        return side_data.upright(frame)(on_white(frame, _profile(source)))
     except Unreadable:
         raise
     except FileNotFoundError as error:
@@ -87,15 +91,32 @@ def decoded(path: Path, halvings: int = 0) -> tuple[av.VideoFrame | None, bool]:
         return first, container.format.name != "image2" and next(frames, None) is not None
 
 
-def on_white(frame: av.VideoFrame) -> Image:
-    """Its colours, and white where it is transparent, unless it is so all over."""
+def on_white(frame: av.VideoFrame, profile: bytes | None) -> Image:
+    """Its colours in sRGB, and white where it is transparent, unless it is so all over.
+
+    Args:
+        profile: ICC, of the file. PyAV shows no side data of a frame that has EXIF, too.
+    """
     pixels = hdr.rgb(frame)
+    if hdr.is_standard(frame):
+        pixels = colours.srgb_pixels(pixels, profile)
     if not any(component.is_alpha for component in frame.format.components):
         return pixels
     alpha = frame.to_ndarray(format="rgba")[..., 3:].astype(np.float32) / 255
     if alpha.min() == alpha.max() > 0:
         return pixels
     return (pixels * alpha + 255 * (1 - alpha) + 0.5).astype(np.uint8)
+
+
+def _profile(source: Path) -> bytes | None:
+    """The ICC profile that a HEIC states (a `colr` property: ISO 14496-12, 12.1.5); None where it
+    has none. Tiles and the picture that they make have the same."""
+    with source.open("rb") as file:
+        head = file.read(HEIC_HEAD)
+    if head[4:8] != b"ftyp" or (match := PROFILE.search(head)) is None:
+        return None
+    size = int.from_bytes(match[1], "big")
+    return head[match.end() : match.start() + size]
 
 
 def not_sdr(source: Path | io.BytesIO, file: ImageFile.ImageFile) -> av.VideoFrame | None:

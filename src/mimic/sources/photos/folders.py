@@ -40,19 +40,8 @@ SCENES = frozenset(
     {
         *(".gltf", ".obj", ".ply", ".stl", ".off", ".3mf", ".fbx", ".dae", ".3ds", ".x3d"),
         *(".blend", ".usd", ".usda", ".usdc", ".usdz", ".abc", ".max", ".skp", ".vrm", ".b3dm"),
-        *(
-            ".wrl",
-            ".ifc",
-            ".step",
-            ".stp",
-            ".las",
-            ".laz",
-            ".e57",
-            ".pts",
-            ".ptx",
-            ".xyz",
-            ".splat",
-        ),
+        *(".wrl", ".ifc", ".step", ".stp", ".las", ".laz", ".e57", ".pts", ".ptx", ".xyz"),
+        *(".splat", ".pcd"),
     }
 )
 SCENE_OF_ANOTHER_FORMAT = (

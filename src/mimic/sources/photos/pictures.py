@@ -86,10 +86,8 @@ def read(source: Path | io.BytesIO) -> Image:
             if problem := endings.lacking(source, file.format):
                 raise Unreadable(problem)
             if frame is not None:
-                return _turned(by_ffmpeg.on_white(frame), file)
-            if "icc_profile" not in file.info:
-                return rgb(file)
-            return rgb(colours.srgb(ImageOps.exif_transpose(file)))
+                return _turned(by_ffmpeg.on_white(frame, file.info.get("icc_profile")), file)
+            return rgb(file)
     except Unreadable:
         raise
     except pillow.UnidentifiedImageError:
@@ -281,13 +279,16 @@ def _too_many(width: int, height: int, most: int) -> Unreadable:
 
 
 def rgb(file: pillow.Image) -> Image:
-    """The upright 8-bit RGB image of a picture that is loaded; see `read`."""
+    """The upright 8-bit RGB image of a picture that is loaded, in sRGB; see `read`."""
+    profile = file.info.get("icc_profile")
+    if profile:
+        file = colours.srgb(ImageOps.exif_transpose(file))
     if file.mode.startswith("I;16") or file.mode == "I":
         deep = np.asarray(ImageOps.exif_transpose(file)).astype(np.int64)
         grey = np.clip(deep >> 8, 0, 255).astype(np.uint8)
         if isinstance(hidden := file.info.get("transparency"), int):  # tRNS of a PNG: that value
             grey[deep == hidden] = 255
-        return np.repeat(grey[..., None], 3, axis=2)
+        return colours.srgb_pixels(np.repeat(grey[..., None], 3, axis=2), profile)
     if file.mode == "F":
         raise Unreadable(FLOATS)
     upright = ImageOps.exif_transpose(file)
