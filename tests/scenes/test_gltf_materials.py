@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mimic.errors import BadInput
-from mimic.scenes import glb
+from mimic.scenes import glb, gltf
 from mimic.scenes.base import Rendering, heading
 from mimic.scenes.embree import Embree
 from mimic.scenes.shading.mipmaps import Mipmaps
@@ -149,6 +149,45 @@ def test_hidden_nodes_are_not_drawn(
     tree["nodes"][1].pop("extensions")
     tree.pop("extensionsRequired", None)
     assert not np.array_equal(seen(save(path, writer, tree)).rgb, wanted.rgb)
+
+
+def test_a_part_without_coordinates_does_not_end_the_scene(
+    tmp_path: Path, wanted: Rendering
+) -> None:
+    """It is drawn in one colour, behind the wall that has them."""
+    writer = Writer()
+    attributes = {"POSITION": writer.add(CORNERS), "TEXCOORD_0": writer.add(UV)}
+    faces = writer.add(FACES)
+    tree = document(writer, {"attributes": attributes, "indices": faces}, {})
+    bare = {"attributes": {"POSITION": attributes["POSITION"]}, "indices": faces, "material": 0}
+    tree["meshes"].append({"primitives": [bare]})
+    tree["nodes"].append({"mesh": 1, "translation": [0, 0, -3]})
+    tree["scenes"][0]["nodes"].append(1)
+    path = save(tmp_path / "bare.glb", writer, tree)
+    rendered = seen(path).rgb
+    near = wanted.depth_m > 0
+    assert near.any()
+    assert np.array_equal(rendered[near], wanted.rgb[near])
+    noted = "of 2 parts 1 have a texture and no coordinates on it, drawn in one colour"
+    assert _noted(path) == [noted]
+
+
+def test_textures_may_be_links_into_a_store(tmp_path: Path, wanted: Rendering) -> None:
+    """As DVC and git-annex lay them out."""
+    writer = Writer()
+    attributes = {"POSITION": writer.add(CORNERS), "TEXCOORD_0": writer.add(UV)}
+    tree = document(writer, {"attributes": attributes, "indices": writer.add(FACES)}, {})
+    document_of = glb.Document(save(tmp_path / "packed.glb", writer, tree))
+    picture, _ = document_of.view(tree["images"][0].pop("bufferView"))
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/1f00").write_bytes(picture)
+    tree["images"][0].pop("mimeType", None)
+    tree["images"][0]["uri"] = "maps/wall.png"
+    (tmp_path / "scene/maps").mkdir(parents=True)
+    (tmp_path / "scene/maps/wall.png").symlink_to(tmp_path / "store/1f00")
+    path = save(tmp_path / "scene/wall.glb", writer, tree)
+    assert np.array_equal(seen(path).rgb, wanted.rgb)
+    assert gltf.files_beside(path) == [tmp_path / "scene/maps/wall.png"]
 
 
 # Corners of the side that is seen from behind, as permutations of those of the front.

@@ -24,7 +24,14 @@ from mimic.scenes import axes
 from mimic.scenes.axes import DefaultUp, Up
 from mimic.scenes.gltf import DAMAGE, VISIBILITY, Document, damage_named, header, shown
 from mimic.scenes.mesh import Mesh, Wrap
-from mimic.scenes.primitives import Primitive, glow, parts, shows_glow_alone
+from mimic.scenes.primitives import (
+    Primitive,
+    coordinate_set,
+    glow,
+    looks,
+    parts,
+    shows_glow_alone,
+)
 
 __all__ = ["header", "read", "refuse_unreadable", "remarks"]
 
@@ -146,6 +153,7 @@ def remarks(path: Path, tree: dict[str, Any]) -> Iterator[str]:
         alone = sum(map(shows_glow_alone, glowing))
         primitives = [part for mesh in tree.get("meshes", []) for part in mesh["primitives"]]
         thin = sum(part.get("mode", 4) < 4 for part in primitives)
+        bare = sum(_lacks_coordinates(part, materials) for part in primitives)
         scenes = len(tree.get("scenes", []))
         unknown = sorted(_used(tree) - HONOURED - WITHOUT_EFFECT - TRANSMISSIONS.keys())
     if clear:
@@ -154,10 +162,23 @@ def remarks(path: Path, tree: dict[str, Any]) -> Iterator[str]:
         yield f"of {len(materials)} materials {lit} glow, drawn in their base colour"
     if thin:
         yield f"of {len(primitives)} parts {thin} are points or lines, not drawn"
+    if bare:
+        yield (
+            f"of {len(primitives)} parts {bare} have a texture and no coordinates on it, drawn in "
+            "one colour"
+        )
     if scenes > 1:
         yield f"of {scenes} scenes in the file one is drawn"
     if unknown:
         yield f"drawn without {shown(', '.join(unknown))}, which it uses and which is not read here"
+
+
+def _lacks_coordinates(primitive: dict[str, Any], materials: list[dict[str, Any]]) -> bool:
+    number: Any = primitive.get("material")
+    if number not in range(len(materials)):
+        return False  # of none, or named as damaged where it is drawn
+    _, info = looks(materials[number])
+    return info is not None and coordinate_set(info) not in primitive.get("attributes", {})
 
 
 def _lets_light_through(material: dict[str, Any]) -> bool:

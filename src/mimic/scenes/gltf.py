@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import posixpath
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,11 +120,26 @@ def _target(folder: Path, uri: str) -> Path | None:
     """The file in a folder or below it that a reference means; None: there is none, or it lies
     elsewhere."""
     try:
-        target = (folder / unquote(uri)).resolve()
-        inside = "://" not in uri and target.is_relative_to(folder)
-        return target if inside and target.is_file() else None  # nothing is opened that might wait
-    except (OSError, RuntimeError, ValueError):  # too long a name, links in a circle, a zero byte
+        target = _beside(folder, uri)
+        return target if target is not None and _is_file(target) else None
+    except ValueError:  # a zero byte
         return None
+
+
+def _beside(folder: Path, uri: str) -> Path | None:
+    """The place below a folder that a reference names; None where it names another. Links on the
+    way are those of whoever owns the folder, such as into a store of DVC or git-annex."""
+    name = posixpath.normpath(unquote(uri))
+    leads_out = "://" in uri or name.startswith("/") or name.split("/")[0] == ".."
+    return None if leads_out else folder / name
+
+
+def _is_file(target: Path) -> bool:
+    """Of anything else nothing is opened, as it might wait."""
+    try:
+        return target.is_file()
+    except (OSError, RuntimeError):  # a name that is too long, or links in a circle
+        return False
 
 
 class Document:
@@ -179,18 +195,11 @@ class Document:
             except binascii.Error:
                 raise ValueError("a data URI that does not decode") from None
         reference = f"{self.path}: refers to {shown(uri)}"
-        folder = self.path.parent.resolve()
-        try:
-            target = (folder / unquote(uri)).resolve()
-            inside = "://" not in uri and target.is_relative_to(folder)
-            is_file = inside and target.is_file()  # nothing is opened that might wait
-        except (OSError, RuntimeError):  # a name that is too long, or links in a circle
-            inside = True
-            is_file = False
-        if not inside:
+        target = _beside(self.path.parent.resolve(), uri)
+        if target is None:
             problem = "which does not lie beside it; pack everything into one .glb"
             raise BadInput(f"{reference}, {problem}")
-        if not is_file:
+        if not _is_file(target):
             raise BadInput(f"{reference}, no such file; put it beside the .glb")
         try:
             return target.read_bytes()

@@ -106,8 +106,7 @@ def _part(
     material = document.item("materials", primitive["material"]) if "material" in primitive else {}
     uv = np.zeros((count, 2))
     factor, info = looks(material)
-    if info is not None:
-        name = _coordinate_set(attributes, info)
+    if info is not None and (name := coordinate_set(info)) in attributes:
         uv = _moved(_morphed(document, primitive, weights, name, count, (2,)), info)
     light = np.ones((count, 3)) * np.clip(np.asarray(factor, float)[:3], 0, GLOW_MAX)
     if not shows_glow_alone(material):
@@ -227,13 +226,11 @@ def shows_glow_alone(material: dict[str, Any]) -> bool:
     return bool(glow(material).any()) and not np.asarray(factor, float)[:3].any()
 
 
-def _coordinate_set(attributes: dict[str, int], info: dict[str, Any]) -> str:
-    """Which of the texture coordinates a texture uses; KHR_texture_transform may name another."""
+def coordinate_set(info: dict[str, Any]) -> str:
+    """Which of the texture coordinates a texture uses; KHR_texture_transform may name another. A
+    part without them is drawn in the colour of the texture's corner, as by the readers in use."""
     moved = info.get("extensions", {}).get(TRANSFORM, {})
-    name = f"TEXCOORD_{moved.get('texCoord', info.get('texCoord', 0))}"
-    if name not in attributes:
-        raise ValueError(f"a textured part without {name}")
-    return name
+    return f"TEXCOORD_{moved.get('texCoord', info.get('texCoord', 0))}"
 
 
 def _moved(uv: np.ndarray, info: dict[str, Any]) -> np.ndarray:
