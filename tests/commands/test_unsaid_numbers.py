@@ -6,11 +6,22 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import (
+    BeitConfig,
+    BeitModel,
+    DeiTConfig,
+    DeiTModel,
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+)
 
 from mimic.commands.hand_out.export_weights import export_weights
 from mimic.commands.import_weights import import_weights
@@ -201,3 +212,31 @@ def test_heads_of_mocos_small_model(tmp_path: Path, arch: str, heads: int) -> No
     prefix = dataclasses.replace(NOTHING, prefix="module.base_encoder.")
     card, _ = imported(tmp_path, content, prefix)
     assert card["model"]["heads"] == heads
+
+
+PLAIN: dict[str, Any] = {
+    "hidden_size": 192,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "image_size": 64,
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        (lambda: DeiTModel(DeiTConfig(**PLAIN)), "a distillation token (DeiT)"),
+        (lambda: BeitModel(BeitConfig(**PLAIN)), "a scale of each layer"),
+        (lambda: Dinov2Model(Dinov2Config(**PLAIN, patch_size=16)), "a scale of each layer"),
+        (
+            lambda: Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**PLAIN, patch_size=16)),
+            "register tokens",
+        ),
+    ],
+)
+def test_what_a_plain_transformer_lacks_is_named(
+    tmp_path: Path, model: Callable[[], torch.nn.Module], named: str
+) -> None:
+    said = refusal(tmp_path, model().state_dict())
+    assert f"it has {named}" in said
+    assert "say --timm NAME" in said

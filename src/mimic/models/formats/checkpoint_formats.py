@@ -28,7 +28,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mimic.models.formats import dust3r, hugging_face, timm_rope
+from mimic.models.formats import dust3r, hugging_face, timm_rope, unlike
 from mimic.models.formats.prefixes import few
 
 Weights = Mapping[str, Tensor]
@@ -110,6 +110,7 @@ def translate(weights: Weights, of_dust3r: bool = False) -> Translated:
     Raises:
         ValueError: it is of no family known here, or two of its keys are one of ours.
     """
+    unlike.refuse(weights)
     dialect = _dialect(weights)
     if dialect == "croco" and of_dust3r:
         dialect = "dust3r"
