@@ -91,6 +91,19 @@ def test_maps_of_a_material_library_are_named(tmp_path: Path, params: Params) ->
     assert "model/other.png" not in skipped
 
 
+def test_those_in_a_folder_beside_the_scene_are_named(tmp_path: Path, params: Params) -> None:
+    """As archives of models are laid out."""
+    model = tmp_path / "models/house"
+    _pictures(model / "textures", "wall.jpg", "floor.jpg")
+    _pictures(tmp_path / "photos", "a.jpg", "b.jpg")
+    (model / "source").mkdir()
+    (model / "source/house.mtl").write_text("map_Kd ../textures/wall.jpg\n")
+    frames, skipped = _seen(params, tmp_path)
+    assert skipped["models/house/textures/wall.jpg"] == f"{OF} house.mtl"
+    assert frames["photos"] == 2
+    assert not any("floor.jpg" in path for path in skipped)
+
+
 def test_what_a_glb_refers_to_is_read_with_it(tmp_path: Path, params: Params) -> None:
     """Its numbers are not passed over; a picture beside its texture is a photograph."""
     _pictures(tmp_path, "h\u00e4user.png", "view.png")

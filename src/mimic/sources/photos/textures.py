@@ -1,8 +1,9 @@
 """Pictures that are parts of a 3-D scene and no photographs: textures that a glTF document or a
 material library of Wavefront (.mtl) refers to.
 
-A description is looked for in the folder of the pictures and in those above it, up to the root:
-there `house.glb`, `textures/wall.jpg` and `house.gltf`, `textures/wall.jpg` have it.
+A description is looked for in the folder of the pictures, in those above it, up to the root, and in
+the folders beside these: `house.gltf` has its `textures/wall.jpg` below it, and `source/house.mtl`
+has `../textures/wall.jpg` beside it.
 """
 
 from __future__ import annotations
@@ -29,8 +30,13 @@ def reasons(files: Iterable[Path], root: Path) -> dict[Path, str]:
     for file in files:
         by_folder.setdefault(file.parent, []).append(file)
     textures: dict[Path, str] = {}
+    described: dict[Path, dict[str, str]] = {}  # by folder, what lies in it and in those in it
     for folder, pictures in by_folder.items():
-        owners = dict(_parts_described(folder, root))
+        owners: dict[str, str] = {}
+        for above in _up_to(folder, root):
+            if above not in described:
+                described[above] = dict(_parts_described(above))
+            owners |= described[above]
         if owners:
             real = {picture: os.path.realpath(picture) for picture in pictures}
             textures |= {
@@ -41,16 +47,29 @@ def reasons(files: Iterable[Path], root: Path) -> dict[Path, str]:
     return textures
 
 
-def _parts_described(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
-    """Real paths that descriptions in a folder or above it refer to, and each description's
-    name."""
+def _up_to(folder: Path, root: Path) -> Iterator[Path]:
     for above in (folder, *folder.parents):
-        for entry in _descriptions(above):
+        yield above
+        if above == root:
+            return
+
+
+def _parts_described(folder: Path) -> Iterator[tuple[str, str]]:
+    """Real paths that descriptions in a folder, and in the folders in it, refer to, and each
+    description's name."""
+    for within in (folder, *_folders(folder)):
+        for entry in _descriptions(within):
             status = os.stat(entry)
             for part in _parts(Path(entry), status.st_mtime_ns, status.st_size):
                 yield part, shown(Path(entry).name)
-        if above == root:
-            return
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_dir())
+    except OSError:
+        return []  # it is named where it is read
 
 
 def _descriptions(folder: Path) -> list[str]:

@@ -253,7 +253,7 @@ def _file_of(item: LabelledImage) -> FileId | None:
         status = item.image.stat()
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    return (status.st_dev, status.st_ino) if status.st_ino else None  # 0: it has no numbers
 
 
 def _repeated(items: Sequence[LabelledImage], side: Sequence[int]) -> int:
