@@ -11,6 +11,7 @@ import pytest
 from mimic.sources import videos
 from mimic.sources.base import Unreadable
 from mimic.sources.video import joined
+from mimic.sources.video.transport import has_other_pictures
 from tests.support import footage
 
 
@@ -90,6 +91,25 @@ def test_a_track_that_begins_in_the_midst_is_named(tmp_path: Path) -> None:
     assert len([next(frames) for _ in range(8)]) == 8  # of the first and the third
     with pytest.raises(Unreadable, match="another track begins in its midst"):
         next(frames)
+
+
+@pytest.mark.parametrize("size", [188, 192])
+def test_tracks_of_pictures_are_known_by_their_packets(tmp_path: Path, size: int) -> None:
+    """What PyAV says of a later track depends on what lay in memory before."""
+    pids = {"mpegts_start_pid": "0x300"}
+    parts = [_recording(tmp_path / "1.ts", 1), _recording(tmp_path / "2.ts", 2, form=pids)]
+    content = b"".join(part.read_bytes() for part in parts)
+    packets = [content[at : at + 188] for at in range(0, len(content), 188)]
+    path = tmp_path / "a.m2ts"
+    path.write_bytes(b"?" * 5 + b"".join(bytes(size - 188) + packet for packet in packets) + b"G")
+    assert has_other_pictures(path, {0x100})
+    assert has_other_pictures(path, {0x300})
+    assert not has_other_pictures(path, {0x100, 0x300})
+    path.write_bytes(parts[0].read_bytes())
+    assert not has_other_pictures(path, {0x100})
+    for other in (b"", b"G" * 50, bytes(5000), b"G" * 5000):
+        path.write_bytes(other or b"?")
+        assert not has_other_pictures(path, set())
 
 
 def test_a_recording_that_broke_off_says_what_it_lacks(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import av.container
 
 from mimic.sources.base import Unreadable
 from mimic.sources.video import aspect, joined, tracks
+from mimic.sources.video.transport import has_other_pictures
 
 RESTART_S = 0.5  # a clock that goes back further has begun anew; by less, a frame is out of order
 PACKETS_LOOKED_AT = 50  # for times: the first of a recording that was cut may have none
@@ -235,9 +236,11 @@ def _packets(
             yield from container.demux(stream)
         except (av.FFmpegError, ValueError) as error:
             yield tracks.reason(error)
-        except IndexError:  # of PyAV, at the first packet of a track that began later
-            losses.has_late_track = True
+        except IndexError:  # of PyAV, now and then, at the end of a track that began later
             goes_on = True
+    if "mpegts" in container.format.name.split(","):
+        known = [other.id for other in container.streams]
+        losses.has_late_track = has_other_pictures(Path(container.name), known)
 
 
 def _lacking(
